@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from infra.errors import ConfigurationError, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 
 metadata = sa.MetaData(
     naming_convention={
@@ -163,7 +163,7 @@ def execute(connection: sa.Connection, sql: str, values: Sequence[Any]) -> None:
         cursor.execute(sql, values)
     except connection.dialect.loaded_dbapi.Error as error:
         if _passes(error):
-            raise StorageUnavailable(sentence("store.database", error=error)) from error
+            raise StorageUnavailable(say("store.database", error=error)) from error
         raise
     finally:
         cursor.close()
@@ -184,10 +184,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise StorageUnavailable(sentence("store.busy")) from error
+        raise StorageUnavailable(say("store.busy")) from error
     except DBAPIError as error:
         if error.connection_invalidated or (error.orig is not None and _passes(error.orig)):
-            raise StorageUnavailable(sentence("store.database", error=error.orig)) from error
+            raise StorageUnavailable(say("store.database", error=error.orig)) from error
         raise
 
 
@@ -218,13 +218,13 @@ def _checked(url: str | sa.URL) -> sa.URL:
     try:
         made = sa.make_url(url)
     except sa.exc.ArgumentError:
-        raise ConfigurationError(sentence("database.no_url")) from None
+        raise ConfigurationError(say("database.no_url")) from None
     backend = made.get_backend_name()
     if backend in {"postgresql", "postgres"}:
         return made.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         return made
-    raise ConfigurationError(sentence("database.backend", backend=backend))
+    raise ConfigurationError(say("database.backend", backend=backend))
 
 
 def _sqlite_options() -> dict[str, Any]:

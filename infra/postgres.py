@@ -16,7 +16,7 @@ from psycopg.types.string import StrDumperUnknown
 
 from infra.database import BUSY_TIMEOUT_MS
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 SESSION = {
     # Nothing of ours takes minutes, but a runaway statement would hold its rows, and with them the ingest, for ever.
@@ -57,7 +57,7 @@ def check_encoding(dbapi: Any, _record: Any) -> None:
     """Raises ConfigurationError for a database that cannot hold every text; before anything else is asked of it."""
     encoding = dbapi.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise ConfigurationError(sentence("database.encoding", name=dbapi.info.dbname, encoding=encoding))
+        raise ConfigurationError(say("database.encoding", name=dbapi.info.dbname, encoding=encoding))
 
 
 def on_connect(dbapi: Any, _record: Any) -> None:

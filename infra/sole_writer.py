@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from infra.database import Database, translated
 from infra.errors import StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 
 LETTING_GO_S = 5.0
 """A server that ends a session tells us before it frees the lock; somebody else has it only when it stays taken."""
@@ -72,10 +72,10 @@ class SoleWriter(Database):
                 self._renew()
             session = self._session
             if session is None:
-                raise StorageUnavailable(sentence("store.other_writer"))
+                raise StorageUnavailable(say("store.other_writer"))
             if self._renewed:
                 self._renewed = False
-                raise StorageUnavailable(sentence("store.session_lost"))
+                raise StorageUnavailable(say("store.session_lost"))
             try:
                 with session.begin():
                     yield session
@@ -108,7 +108,7 @@ class SoleWriter(Database):
         self._lost_at = self._lost_at or time.monotonic()
         self.superseded = time.monotonic() - self._lost_at > LETTING_GO_S
         if not self.superseded:
-            raise StorageUnavailable(sentence("store.lock_taken"))
+            raise StorageUnavailable(say("store.lock_taken"))
 
     def _drop(self) -> None:
         session, self._session = self._session, None

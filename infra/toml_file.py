@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 
 class Table(BaseModel):
@@ -24,7 +24,7 @@ def parse(text: str, shape: type[T]) -> T:
     try:
         return shape.model_validate(toml_text.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(sentence("file.no_toml", error=error)) from error
+        raise ConfigurationError(say("file.no_toml", error=error)) from error
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])

@@ -10,7 +10,7 @@ from governance.reports import citizen_reports
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.periodic import PeriodicWorker
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from infra.vault import Vault, new_key
 from riverchief.settings import Settings
@@ -40,9 +40,9 @@ def vault(settings: Settings, *, make: bool = True) -> Vault:
             _make(file)
         return Vault(file.read_bytes().strip())
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=file, error=error.strerror)) from error
     except ValueError:
-        raise ConfigurationError(sentence("notices.no_key", file=file)) from None
+        raise ConfigurationError(say("notices.no_key", file=file)) from None
 
 
 def _make(file: Path) -> None:

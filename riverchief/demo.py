@@ -136,7 +136,7 @@ def run(
     if report is not None:
         save(report, json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
     if not result.ledger_closed:
-        raise DemoFailed(sentence("demo.ledger_open"))
+        raise DemoFailed(say("demo.ledger_open"))
     return result
 
 
@@ -359,9 +359,9 @@ def _simulate(
         try:
             return playing.result(60), source.live_from_ms
         except TimeoutError:
-            raise DemoFailed(sentence("play.not_stopped")) from None
+            raise DemoFailed(say("play.not_stopped")) from None
         except Exception as error:
-            raise DemoFailed(sentence("play.failed", error=error)) from error
+            raise DemoFailed(say("play.failed", error=error)) from error
 
 
 def _phase(now: Progress, pace: Pace, until: float | None) -> str:

@@ -20,7 +20,7 @@ from grafana_client.client import GrafanaClientError, GrafanaException
 from requests.exceptions import RequestException
 
 from infra.errors import ConfigurationError, Refused, StorageUnavailable, WaterError
-from infra.texts import sentence
+from infra.texts import say, sentence
 
 FOLDER_UID: Final = "riverchief"
 FOLDER_TITLE: Final = "河长 Riverchief"
@@ -85,9 +85,9 @@ def digest(board: Mapping[str, Any]) -> str:
 def _connect(url: str, token: str | None) -> Any:
     """The client, which has no types of its own."""
     if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", url):
-        raise ConfigurationError(sentence("grafana.address"))
+        raise ConfigurationError(say("grafana.address"))
     if token is None:
-        raise ConfigurationError(sentence("grafana.no_token"))
+        raise ConfigurationError(say("grafana.no_token"))
     prefix = url.rstrip("/") + "/"  # a Grafana below a path needs the stroke before "api"
     return GrafanaApi.from_url(prefix, credential=token, timeout=TIMEOUT_S)
 
@@ -114,10 +114,10 @@ def _look(api: Any, uid: str) -> _There | None:
 def _refuse(there: Mapping[str, _There | None], force: bool) -> None:
     provisioned = [uid for uid, one in there.items() if one is not None and one.provisioned]
     if provisioned:
-        raise Refused(sentence("grafana.provisioned", known=", ".join(provisioned)))
+        raise Refused(say("grafana.provisioned", known=", ".join(provisioned)))
     edited = [f"{uid} (by {one.by})" for uid, one in there.items() if one is not None and one.digest is None]
     if edited and not force:
-        raise Refused(sentence("grafana.edited", known=", ".join(edited)))
+        raise Refused(say("grafana.edited", known=", ".join(edited)))
 
 
 def _ensure_folder(api: Any) -> None:
@@ -147,18 +147,18 @@ def _told(error: GrafanaClientError, uid: str) -> WaterError:
     """Why Grafana did not take this one dashboard."""
     status = error.response.get("status") if isinstance(error.response, Mapping) else None
     if error.status_code == 412 and status == "version-mismatch":
-        return Refused(sentence("grafana.at_once", uid=uid))
+        return Refused(say("grafana.at_once", uid=uid))
     if error.status_code == 412 and status == "name-exists":
-        return Refused(sentence("grafana.same_title", uid=uid))
+        return Refused(say("grafana.same_title", uid=uid))
     if error.status_code in (401, 403):
         return _denied(error.status_code)
-    return ConfigurationError(sentence("grafana.not_taken", uid=uid, status=error.status_code, words=_words(error)))
+    return ConfigurationError(say("grafana.not_taken", uid=uid, status=error.status_code, words=_words(error)))
 
 
 def _denied(status: int) -> ConfigurationError:
     if status == 401:
-        return ConfigurationError(sentence("grafana.unknown_token"))
-    return ConfigurationError(sentence("grafana.forbidden"))
+        return ConfigurationError(say("grafana.unknown_token"))
+    return ConfigurationError(say("grafana.forbidden"))
 
 
 def _words(error: GrafanaException) -> str:
@@ -187,6 +187,6 @@ def _translated(url: str) -> Iterator[None]:
         said = sentence("grafana.answered", url=url, status=error.status_code, words=_words(error))
         raise ConfigurationError(said) from None
     except (GrafanaException, RequestException) as error:
-        raise StorageUnavailable(sentence("grafana.away", url=url, error=type(error).__name__)) from None
+        raise StorageUnavailable(say("grafana.away", url=url, error=type(error).__name__)) from None
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(sentence("grafana.something_else", url=url, error=type(error).__name__)) from None
+        raise ConfigurationError(say("grafana.something_else", url=url, error=type(error).__name__)) from None

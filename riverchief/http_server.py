@@ -11,7 +11,7 @@ import uvicorn
 
 from api.context import Context
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from riverchief.http_limits import Door, files_for_connections, protocols
 from riverchief.otel import Tracing
 from riverchief.settings import ApiSection
@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigurationError(sentence("settings.port", host=host, port=port, error=error.strerror)) from error
+        raise ConfigurationError(say("settings.port", host=host, port=port, error=error.strerror)) from error
 
 
 def serve_http(

@@ -19,7 +19,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from api.evidence import font
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.stations import Station
 
 LATIN = "Helvetica"
@@ -37,7 +37,7 @@ def address(console_url: str, station: str) -> str:
 def write(to: Path, stations: Sequence[Station], console_url: str, site: str) -> int:
     """Write the sheet; returns the number of pages. Raises ConfigurationError when there is nothing, or no room."""
     if not stations:
-        raise ConfigurationError(sentence("order.no_stations"))
+        raise ConfigurationError(say("order.no_stations"))
     letters = {letter for one in stations for letter in one.zh + one.en} | set(site)
     with font.chinese(letters) as chinese:
         _draw(to, stations, console_url, site, chinese)
@@ -57,7 +57,7 @@ def _draw(to: Path, stations: Sequence[Station], console_url: str, site: str, ch
     try:
         canvas.save()
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=to, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=to, error=error.strerror)) from error
 
 
 def _label(canvas: Any, x: float, y: float, station: Station, url: str, site: str, chinese: str) -> None:

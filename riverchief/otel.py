@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.notify.outbox import Attempt, Status
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.pipeline import Outcome
 from sensors.reading import Message as Arrived
 
@@ -46,7 +46,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
         except ImportError:
-            raise ConfigurationError(sentence("settings.otlp_packages")) from None
+            raise ConfigurationError(say("settings.otlp_packages")) from None
         address = _address(url)
         who = Resource.create({"service.name": "riverchief", "service.version": version("riverchief")})
         self._provider = TracerProvider(resource=who, sampler=ParentBased(TraceIdRatioBased(share)))
@@ -141,7 +141,7 @@ def _address(url: str) -> str:
     except httpx.InvalidURL:
         address = httpx.URL()
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError(sentence("settings.otlp"))
+        raise ConfigurationError(say("settings.otlp"))
     return url.rstrip("/")
 
 

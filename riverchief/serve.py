@@ -12,7 +12,7 @@ from governance.reports.patrols import PatrolRule
 from infra import clock
 from infra.database import Database
 from infra.errors import WaterError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from riverchief import files, messages, metrics
 from riverchief.http_server import listen, serve_http
@@ -182,4 +182,4 @@ def run(settings: Settings, roles: Role = ALL) -> None:
             finally:
                 system.stop()
         if system.watchdog.dead:
-            raise PartDied(sentence("ingest.part_died", part=system.watchdog.dead))
+            raise PartDied(say("ingest.part_died", part=system.watchdog.dead))

@@ -362,9 +362,9 @@ def load(file: Path | None, **overrides: object) -> Settings:
         try:
             values = toml_text.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigurationError(sentence("settings.no_file", file=file)) from None
+            raise ConfigurationError(say("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError(sentence("settings.unreadable", file=file, error=error)) from error
+            raise ConfigurationError(say("settings.unreadable", file=file, error=error)) from error
     environment = EnvSettingsSource(Settings, env_ignore_empty=True)()  # as compose fills in what nobody gave
     try:
         return Settings(**_over(_over(values, environment), overrides))
@@ -372,7 +372,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
         found = [_fault(e["loc"], e["msg"], e["type"]) for e in error.errors()]
         faults = Text("；".join(fault.zh for fault in found), "; ".join(fault.en for fault in found))
         where = say("settings.the_file", file=file) if file else say("settings.the_settings")
-        raise ConfigurationError(sentence("settings.wrong", where=where, faults=faults)) from None
+        raise ConfigurationError(say("settings.wrong", where=where, faults=faults)) from None
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -401,5 +401,5 @@ def secret(value: SecretStr | None, file: Path | None) -> str | None:
         try:
             return file.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ConfigurationError(sentence("file.secret", file=file, error=error.strerror)) from error
+            raise ConfigurationError(say("file.secret", file=file, error=error.strerror)) from error
     return None if value is None else value.get_secret_value()

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from infra.database import Database, metadata
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import influx_setup
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import TimeSeriesServer
@@ -131,7 +131,7 @@ def prepare(folder: Path, names: Sequence[str], now: datetime) -> list[str]:
         ]
     except OSError as error:
         file = error.filename or folder
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=file, error=error.strerror)) from error
 
 
 def install_certificate(folder: Path, certificate: Path, key: Path, authority: Path | None) -> None:
@@ -144,7 +144,7 @@ def install_certificate(folder: Path, certificate: Path, key: Path, authority: P
         chain, private = certificate.read_bytes(), key.read_bytes()
         trusted = authority.read_bytes() if authority else chain
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=error.filename, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=error.filename, error=error.strerror)) from error
     certificates.check_pair(chain, private)
     _give_certificate(folder, certificates.Pair(chain, private), trusted)
 
@@ -291,9 +291,7 @@ def device_certificate(
     try:
         authority = certificates.Pair((own / "ca.pem").read_bytes(), (own / "ca.key").read_bytes())
     except OSError as error:
-        raise ConfigurationError(
-            sentence("setup.first_secrets", filename=error.filename, error=error.strerror)
-        ) from error
+        raise ConfigurationError(say("setup.first_secrets", filename=error.filename, error=error.strerror)) from error
     files = {to / f"{station}.key": 0o400, to / f"{station}.pem": 0o444, to / "ca.pem": 0o444}
     pair = certificates.client(authority, station, now)
     with DynamicSecurity(address, admin_password) as security:
@@ -311,7 +309,7 @@ def device_certificate(
                 stream.write(content)
     except OSError as error:
         file = error.filename or to
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=file, error=error.strerror)) from error
     return list(files)
 
 
@@ -321,7 +319,7 @@ def influx_admin_token(folder: Path) -> str:
     try:
         return file.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise ConfigurationError(sentence("setup.first_secrets", filename=file, error=error.strerror)) from error
+        raise ConfigurationError(say("setup.first_secrets", filename=file, error=error.strerror)) from error
 
 
 def influx_tokens(folder: Path, server: TimeSeriesServer) -> list[str]:
@@ -350,13 +348,13 @@ def grant_reading(database: Database, reader: str) -> None:
     Raises ConfigurationError when there is no such user.
     """
     if database.is_sqlite:
-        raise ConfigurationError(sentence("setup.sqlite"))
+        raise ConfigurationError(say("setup.sqlite"))
     SqlReadings(database, catalogue())  # makes the table of readings, whose columns grow with the parameters
     quote = database.engine.dialect.identifier_preparer.quote
     with database.write() as connection:
         known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}).scalar()
         if known is None:
-            raise ConfigurationError(sentence("setup.no_reader", reader=reader))
+            raise ConfigurationError(say("setup.no_reader", reader=reader))
         connection.exec_driver_sql(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quote(reader)}")
         for table in DASHBOARDS_READ:
             which = ""

@@ -15,7 +15,7 @@ import polars as pl
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from riverchief import files, simulate_table
 from riverchief.settings import Settings
@@ -159,7 +159,7 @@ def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
     for key in order.loggers:
         if key not in registry:
             mn = order.loggers[key].mn
-            raise ConfigurationError(sentence("play.no_part", mn=mn, key=key, scenario=order.scenario))
+            raise ConfigurationError(say("play.no_part", mn=mn, key=key, scenario=order.scenario))
     over_mqtt = [s.key for s in registry.stations if s.key not in order.loggers]
     wanted = min(order.own, len(over_mqtt))
     allowed = min(wanted, allow_connections(wanted + len(order.loggers)) - len(order.loggers))
@@ -273,7 +273,7 @@ def speed(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ConfigurationError(sentence("play.speed", text=text))
+        raise ConfigurationError(say("play.speed", text=text))
     return value
 
 
@@ -281,7 +281,7 @@ def address(text: str) -> tuple[str, int]:
     """``HOST:PORT``; raises ConfigurationError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ConfigurationError(sentence("play.gateway", text=text))
+        raise ConfigurationError(say("play.gateway", text=text))
     return host.strip("[]"), int(port)
 
 
@@ -291,9 +291,9 @@ def loggers(entries: Sequence[str], password: str) -> dict[str, Known]:
     for entry in entries:
         station, _, mn = entry.partition("=")
         if not station or not MN.fullmatch(mn):
-            raise ConfigurationError(sentence("play.logger", entry=entry))
+            raise ConfigurationError(say("play.logger", entry=entry))
         if station in found:
-            raise ConfigurationError(sentence("play.logger_twice", entry=entry, station=station))
+            raise ConfigurationError(say("play.logger_twice", entry=entry, station=station))
         found[station] = Known(mn, station, password)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from riverchief import files
 from riverchief.settings import Settings
 from sensors.parameters import catalogue
@@ -98,7 +98,7 @@ def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
                 target.close()
         part.replace(out)
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=out, error=error)) from error
+        raise ConfigurationError(say("file.unwritable", file=out, error=error)) from error
     finally:
         part.unlink(missing_ok=True)
     return rows
@@ -107,6 +107,6 @@ def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
 def check_target(out: Path) -> None:
     """Refuse a place where no table can be written before the work for it begins."""
     if not out.name.endswith((".csv", ".csv.gz")):
-        raise ConfigurationError(sentence("play.out_ending", out=out))
+        raise ConfigurationError(say("play.out_ending", out=out))
     if not out.parent.is_dir():
-        raise ConfigurationError(sentence("play.out_folder", out=out, parent=out.parent))
+        raise ConfigurationError(say("play.out_folder", out=out, parent=out.parent))

@@ -22,7 +22,7 @@ import structlog
 from infra import file_lock
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.sole_writer import SoleWriter
-from infra.texts import sentence
+from infra.texts import say
 from riverchief.signals import on_signal
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ def alone(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
         if wait:
             _stand_by(writer)
         elif not writer.acquire():
-            raise ConfigurationError(sentence("ingest.taken_stop", writer=writer))
+            raise ConfigurationError(say("ingest.taken_stop", writer=writer))
         lookout = Lookout(writer)
         lookout.start()
         try:
@@ -133,5 +133,5 @@ def _file_locked(address: sa.URL) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "ingest.lock").open("a") as handle:
         if not file_lock.lock(handle):
-            raise ConfigurationError(sentence("ingest.taken", folder=folder))
+            raise ConfigurationError(say("ingest.taken", folder=folder))
         yield

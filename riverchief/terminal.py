@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from infra.errors import ConfigurationError
-from infra.texts import line, named, say, sentence
+from infra.texts import line, named, say
 
 out = Console()
 err = Console(stderr=True)
@@ -62,7 +62,7 @@ def save(file: Path, content: str | bytes, *, private: bool = False) -> None:
             file.touch(mode=0o600)
         file.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=file, error=error.strerror)) from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import Text, both, say, sentence
+from infra.texts import Text, both, say
 from infra.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 from sensors.network import KM_PER_DEGREE, length_km
 from sensors.reading import Floats
@@ -275,7 +275,7 @@ def shipped() -> tuple[str, ...]:
 def text_of(key: str) -> str:
     """The file of a shipped scenario; raises ConfigurationError naming those there are."""
     if key not in shipped():
-        raise ConfigurationError(sentence("scene.none", key=key, meant=_meant(key, shipped())))
+        raise ConfigurationError(say("scene.none", key=key, meant=_meant(key, shipped())))
     return (files("simulator") / "scenarios" / f"{key}.toml").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ import polars as pl
 import typer
 
 from infra.errors import ConfigurationError
-from infra.texts import line, sentence
+from infra.texts import line, say
 from riverchief import files, logs
 from riverchief.cli.app import run_command_line
 from riverchief.cli.commands import Commands
@@ -75,10 +75,10 @@ def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Ca
     try:
         plt: Any = import_module("matplotlib.pyplot")
     except ImportError as error:
-        raise ConfigurationError(sentence("play.matplotlib")) from error
+        raise ConfigurationError(say("play.matplotlib")) from error
     for name in (BAY, CREEK):
         if not (records / name).is_file():
-            raise ConfigurationError(sentence("play.no_record", records=records, name=name))
+            raise ConfigurationError(say("play.no_record", records=records, name=name))
     plt.switch_backend("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     recorded = [
@@ -107,7 +107,7 @@ def _simulated(settings: Settings, seed: int, told: Callable[[float], object]) -
     site = files.read_stations(settings.site.stations, catalogue())
     stations = tuple(site[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1") if key in site)
     if len(stations) < 3:
-        raise ConfigurationError(sentence("play.plots_stations"))
+        raise ConfigurationError(say("play.plots_stations"))
     stations = tuple(replace(s, parameters=(*_KNOWN, "level")) for s in stations)
     weeks = replace(read(SCENARIO, site), days=float(DAYS), step_s=60 * STEP_MIN)
     found = {}

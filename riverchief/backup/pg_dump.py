@@ -15,7 +15,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from infra.errors import ConfigurationError, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 
 _COPY = re.compile(rb'COPY (?:"?\w+"?\.)?"?(\w+)"? ')
 
@@ -26,7 +26,7 @@ def program(name: str) -> str:
         return found
     versions = [path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}") if path.parent.parent.name.isdigit()]
     if not versions:
-        raise ConfigurationError(sentence("backup.no_program", name=name))
+        raise ConfigurationError(say("backup.no_program", name=name))
     return str(max(versions, key=lambda path: int(path.parent.parent.name)))
 
 
@@ -61,7 +61,7 @@ def rows(file: Path) -> dict[str, int]:
                 counts[table] = 0
         trouble = process.stderr.read()
     if process.returncode:
-        raise StorageUnavailable(sentence("backup.dump_unreadable", file=file, trouble=_last(trouble)))
+        raise StorageUnavailable(say("backup.dump_unreadable", file=file, trouble=_last(trouble)))
     return counts
 
 
@@ -71,7 +71,7 @@ def _call(url: sa.URL, path: str, arguments: list[str]) -> None:
             [path, f"--dbname={address}", *arguments], env=environment, capture_output=True, check=False
         )
     if done.returncode:
-        raise StorageUnavailable(sentence("backup.program_failed", name=Path(path).name, stderr=_last(done.stderr)))
+        raise StorageUnavailable(say("backup.program_failed", name=Path(path).name, stderr=_last(done.stderr)))
 
 
 def without_password(url: sa.URL) -> sa.URL:

@@ -22,7 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from infra.errors import ConfigurationError, Refused, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.wire.telemetry import topic
 
 CONTROL = "$CONTROL/dynamic-security/v1"
@@ -223,7 +223,7 @@ class DynamicSecurity:
         except queue.Empty:
             raise self._silent() from None
         if not allowed:
-            raise ConfigurationError(sentence("broker.no_administrator"))
+            raise ConfigurationError(say("broker.no_administrator"))
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         for answer in json.loads(message.payload).get("responses", []):
@@ -236,7 +236,7 @@ class DynamicSecurity:
         if error is not None and "not found" in error:
             return None
         if error is not None:
-            raise Refused(sentence("broker.refuses", command=command, known=", ".join(which.values()), error=error))
+            raise Refused(say("broker.refuses", command=command, known=", ".join(which.values()), error=error))
         found: dict[str, Any] = answer["data"][kind]
         return found
 
@@ -244,7 +244,7 @@ class DynamicSecurity:
         error = self._ask(command).get("error")
         if error is not None:
             name = command.get("username", command.get("rolename", ""))
-            raise Refused(sentence("broker.refuses", command=command["command"], known=name, error=error))
+            raise Refused(say("broker.refuses", command=command["command"], known=name, error=error))
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         ours = secrets.token_hex(8)  # several administrators see each other's answers
@@ -261,7 +261,7 @@ class DynamicSecurity:
     def _silent(self) -> BrokerUnavailable:
         where = f"{self._address.host}:{self._address.port}"
         seconds = self._address.timeout_s
-        return BrokerUnavailable(sentence("broker.no_plugin", where=where, topic=CONTROL, seconds=seconds))
+        return BrokerUnavailable(say("broker.no_plugin", where=where, topic=CONTROL, seconds=seconds))
 
 
 def accepts(address: Address, user: str, password: str) -> bool:
@@ -294,14 +294,14 @@ def _connected(address: Address, user: str, password: str) -> paho.Client:
     try:
         client.connect(address.host, address.port)
     except OSError as error:
-        raise BrokerUnavailable(sentence("broker.unreachable", where=where, error=error.strerror or error)) from error
+        raise BrokerUnavailable(say("broker.unreachable", where=where, error=error.strerror or error)) from error
     client.loop_start()
     if not answered.wait(address.timeout_s) or refusal:
         client.disconnect()
         client.loop_stop()
         if refusal:
-            raise ConfigurationError(sentence("broker.refuses_user", where=where, user=user, refusal=refusal[0]))
-        raise BrokerUnavailable(sentence("broker.silent", where=where, timeout_s=address.timeout_s))
+            raise ConfigurationError(say("broker.refuses_user", where=where, user=user, refusal=refusal[0]))
+        raise BrokerUnavailable(say("broker.silent", where=where, timeout_s=address.timeout_s))
     return client
 
 

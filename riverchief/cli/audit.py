@@ -17,7 +17,7 @@ from governance.verification import roots
 from infra import clock
 from infra.database import Database
 from infra.errors import ConfigurationError
-from infra.texts import line, say, sentence
+from infra.texts import line, say
 from infra.times import beijing, beijing_day
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
@@ -134,12 +134,12 @@ def proof(
 def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], key: Keys = None) -> None:
     """离线核对一个证明，不需数据库 · Check a proof with a public key alone."""
     if not key:
-        raise ConfigurationError(sentence("seal.which_key"))
+        raise ConfigurationError(say("seal.which_key"))
     keys = [one for name in key for one in sealing.read_public(name)]
     try:
         found = merkle.read_proof(file.read_bytes())
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=file, error=error.strerror)) from error
     try:
         merkle.check_proof(found, keys)
     except ProofInvalid as error:

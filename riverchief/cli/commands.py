@@ -48,7 +48,7 @@ class Group(TyperGroup):
         known = self.list_commands(ctx)
         if args[0] not in known and not args[0].startswith("-"):
             meant = difflib.get_close_matches(args[0], known) or known
-            raise ConfigurationError(sentence("usage.no_command", name=args[0], known=", ".join(meant)))
+            raise ConfigurationError(say("usage.no_command", name=args[0], known=", ".join(meant)))
         return super().resolve_command(ctx, args)
 
 

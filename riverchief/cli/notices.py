@@ -16,7 +16,7 @@ from governance.notify.contacts import Contact, Directory, Place
 from governance.notify.policy import TEST, Item, Kind, Policy, compose
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, say, sentence
+from infra.texts import Text, beside, line, say
 from infra.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 from riverchief import files, messages
 from riverchief.cli.commands import Commands
@@ -72,7 +72,7 @@ def preview(
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:
-        raise ConfigurationError(sentence("order.no_station", station=station))
+        raise ConfigurationError(say("order.no_station", station=station))
     rows = list(_steps(known, place, colour, duty, at_ms, policy))
     if as_json:
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
@@ -186,12 +186,12 @@ def _at(text: str | None) -> int:
     try:
         at = datetime.strptime(text, "%H:%M").replace(tzinfo=BEIJING).timetz()
     except ValueError:
-        raise ConfigurationError(sentence("order.time_of_day", text=text)) from None
+        raise ConfigurationError(say("order.time_of_day", text=text)) from None
     return to_ms(datetime.combine(now.date(), at))
 
 
 def _directory(loaded: Settings, connection: sa.Connection, at_ms: int) -> Directory:
     found = messages.everybody(loaded, connection, at_ms)
     if not found.contacts:
-        raise ConfigurationError(sentence("order.no_contacts"))
+        raise ConfigurationError(say("order.no_contacts"))
     return found

@@ -14,7 +14,7 @@ import typer
 
 from infra import clock
 from infra.errors import ConfigurationError, NotFound
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import beijing_day, to_ms
 from riverchief import logs
 from riverchief import settings as settings_
@@ -99,7 +99,7 @@ def registered(connection: "sa.Connection", station: str) -> None:
     from ingest.storage import registry as registry_store
 
     if station not in registry_store.load(connection, catalogue()):
-        raise NotFound(sentence("registry.no_station", key=station[:80]))
+        raise NotFound(say("registry.no_station", key=station[:80]))
 
 
 def day_of(day: str | None) -> str:
@@ -109,7 +109,7 @@ def day_of(day: str | None) -> str:
     try:
         return date.fromisoformat(day).isoformat()
     except ValueError:
-        raise ConfigurationError(sentence("order.day", day=day)) from None
+        raise ConfigurationError(say("order.day", day=day)) from None
 
 
 def instant(name: str, text: str) -> int:
@@ -119,4 +119,4 @@ def instant(name: str, text: str) -> int:
             return to_ms(datetime.fromisoformat(f"{text}T00:00:00+08:00"))
         return to_ms(datetime.fromisoformat(text))
     except ValueError:
-        raise ConfigurationError(sentence("request.day_or_time", name=name, text=text[:40])) from None
+        raise ConfigurationError(say("request.day_or_time", name=name, text=text[:40])) from None

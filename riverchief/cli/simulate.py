@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, named, say, sentence
+from infra.texts import Text, beside, line, named, say
 from infra.times import beijing, rfc3339
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import SettingsFile, opened
@@ -46,12 +46,12 @@ def refuse_what_means_nothing(context: typer.Context, scenario: str | None) -> N
 
     if scenario is None:
         if (option := given(*OF_A_RUN, "stations")) is not None:
-            raise ConfigurationError(sentence("play.needs_scenario", option=option))
+            raise ConfigurationError(say("play.needs_scenario", option=option))
         return
     if (option := given(*OF_THE_SITE)) is not None:
-        raise ConfigurationError(sentence("play.own_only", option=option))
+        raise ConfigurationError(say("play.own_only", option=option))
     if given("table") and (option := given(*OF_A_RUN)) is not None:
-        raise ConfigurationError(sentence("play.lines_only", option=option, what="--out"))
+        raise ConfigurationError(say("play.lines_only", option=option, what="--out"))
 
 
 @app.command()
@@ -152,7 +152,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
 
     if hj212 is None:
         if entries:
-            raise ConfigurationError(sentence("play.logger_gateway"))
+            raise ConfigurationError(say("play.logger_gateway"))
         return {}
     if entries:
         return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
@@ -161,7 +161,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
     with opened(settings) as database, database.read() as connection:
         found = {known.station: known for known in logger_store.load(connection).values()}
     if not found:
-        raise ConfigurationError(sentence("play.no_logger"))
+        raise ConfigurationError(say("play.no_logger"))
     return found
 
 
@@ -316,7 +316,7 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
     from riverchief.simulate_table import write
 
     if scenario is None:
-        raise ConfigurationError(sentence("play.out_scenario"))
+        raise ConfigurationError(say("play.out_scenario"))
     with progress_bar(line("progress.simulate", scenario=scenario)) as told:
         written = write(scenario, table, settings, seed=seed, on_progress=told)
     if as_json:

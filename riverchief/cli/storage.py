@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import line, parted, say, sentence
+from infra.texts import line, parted, say
 from infra.times import DAY_MS
 from riverchief import files
 from riverchief.cli.commands import Commands
@@ -96,7 +96,7 @@ def archive(
     known = catalogue()
     keep_days = loaded.readings.keep_days
     if before is None and not keep_days:
-        raise ConfigurationError(sentence("order.before"))
+        raise ConfigurationError(say("order.before"))
     now_ms = clock.now_ms()
     edge_ms = bounds(before)[0] if before else retention.due(keep_days, now_ms)
     rules_ = files.read_rules(loaded.site.rules, known)
@@ -105,7 +105,7 @@ def archive(
     with opened(loaded) as database, progress_bar(line("progress.archive")) as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:
-            raise ConfigurationError(sentence("order.no_archive"))
+            raise ConfigurationError(say("order.no_archive"))
         moved = retention.move_out(database, known, keeper, edge_ms, progress=progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))

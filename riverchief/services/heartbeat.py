@@ -13,7 +13,7 @@ import structlog
 
 from infra.errors import ConfigurationError
 from infra.periodic import PeriodicWorker
-from infra.texts import sentence
+from infra.texts import say
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Heartbeat(PeriodicWorker):
         except httpx.InvalidURL:
             address = httpx.URL()
         if address.scheme not in {"http", "https"} or not address.host:
-            raise ConfigurationError(sentence("settings.heartbeat"))
+            raise ConfigurationError(say("settings.heartbeat"))
         self._url = address
         self._ailing = ailing
         self._every_s = every_s

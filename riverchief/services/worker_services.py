@@ -13,7 +13,7 @@ from governance.notify.messenger import Messenger
 from governance.notify.outbox import Attempt, Deliverer
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.analysis.chart_annotations import EVERY_S as ANNOTATION_PERIOD_S
 from ingest.analysis.chart_annotations import AnnotationWriter
 from ingest.analysis.downsample import Downsampler
@@ -199,7 +199,7 @@ def _retention_jobs(resources: Resources) -> Iterator[Job]:
     keep_days, keeper, known = resources.settings.readings.keep_days, resources.stores.keeper, resources.catalogue
     if keep_days:
         if keeper is None:
-            raise ConfigurationError(sentence("settings.keep_days"))
+            raise ConfigurationError(say("settings.keep_days"))
         retention.check(keep_days, max(resources.rules.lookback_s(p.key) for p in known.parameters))
         removal = Retention(resources.database, known, keeper, keep_days=keep_days, clock_ms=clock.now_ms)
         yield Job(removal, _error_health("retention", removal, "keeping"))

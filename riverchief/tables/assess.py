@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from infra.errors import ConfigurationError
-from infra.texts import line, named, say, sentence
+from infra.texts import line, named, say
 from infra.times import DAY_MS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
@@ -260,9 +260,7 @@ def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]
     for pair in network:
         if missing := [name for name in pair if name not in names]:
             known = ", ".join(names[:8])
-            raise ConfigurationError(
-                sentence("table.network_unknown", missing=missing[0], name=source.name, known=known)
-            )
+            raise ConfigurationError(say("table.network_unknown", missing=missing[0], name=source.name, known=known))
     return [UpstreamPath(names.index(a), names.index(b)) for a, b in network]
 
 
@@ -275,13 +273,13 @@ def network(text: Sequence[str]) -> list[tuple[str, str]]:
             try:
                 lines = Path(one).read_text(encoding="utf-8").splitlines()
             except OSError as error:
-                raise ConfigurationError(sentence("table.network_file", one=one, error=error.strerror)) from error
+                raise ConfigurationError(say("table.network_file", one=one, error=error.strerror)) from error
         for row in lines:
             chain = [name.strip() for name in row.split("#")[0].split(">")]
             if chain == [""]:
                 continue
             if len(chain) < 2 or not all(chain):
-                raise ConfigurationError(sentence("table.network_line", line=row))
+                raise ConfigurationError(say("table.network_line", line=row))
             pairs += itertools.pairwise(chain)
     return pairs
 
@@ -292,7 +290,7 @@ def offset(text: str | None) -> timedelta | None:
         return None
     match = re.fullmatch(r"([+-])(\d{1,2}):?(\d{2})", text.strip())
     if match is None or int(match[2]) > 14 or int(match[3]) > 59:
-        raise ConfigurationError(sentence("table.offset", text=text))
+        raise ConfigurationError(say("table.offset", text=text))
     return (1 if match[1] == "+" else -1) * timedelta(hours=int(match[2]), minutes=int(match[3]))
 
 
@@ -309,7 +307,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         found = sensors([names[i] for i in others], catalogue)
         place = {names[i]: i for i in reversed(others)}
         if not found.sensors:
-            raise ConfigurationError(sentence("table.no_parameter", source=source, found=", ".join(names[:8])))
+            raise ConfigurationError(say("table.no_parameter", source=source, found=", ".join(names[:8])))
         stamps: list[pl.Series] = []
         stations: list[pl.Series] = []
         cells: list[list[Floats]] = []
@@ -323,7 +321,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
                 [_numbers(frame[str(place[c.name])], odd) for c, odd in zip(found.sensors, unread, strict=True)]
             )
     if not stamps or not sum(len(s) for s in stamps):
-        raise ConfigurationError(sentence("table.no_rows", source=source))
+        raise ConfigurationError(say("table.no_rows", source=source))
     at, ok = _times(source, names[time_at or 0], pl.concat(stamps), offset, summary)
     columns = [np.concatenate([piece[i] for piece in cells]) for i in range(len(found.sensors))]
     summary.rows = len(at)
@@ -331,7 +329,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
     if not columns:
         tried = [f"{c.name} {odd.first!r}" for c, odd in zip(found.sensors, unread, strict=True) if odd.cells]
         empty = ", ".join(tried or [c.name for c in found.sensors])
-        raise ConfigurationError(sentence("table.no_numbers", source=source, found=empty))
+        raise ConfigurationError(say("table.no_numbers", source=source, found=empty))
     values = np.stack([c.canonical(v) for c, v in zip(kept.sensors, columns, strict=True)], axis=1)
     values[~np.isfinite(values)] = np.nan
     if station_at is None:
@@ -350,7 +348,7 @@ def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed:
         if one in spelled:
             return spelled.index(one)
     if needed:
-        raise ConfigurationError(sentence("table.no_time", source=source, found=", ".join(names[:8])))
+        raise ConfigurationError(say("table.no_time", source=source, found=", ".join(names[:8])))
     return None
 
 
@@ -436,7 +434,7 @@ def _times(
             break
     if best is None or len(best) - best.null_count() < NUMBERS * max(filled, 1):
         first = sample[0] if len(sample) else ""
-        raise ConfigurationError(sentence("table.bad_time", source=source, name=name, first=first))
+        raise ConfigurationError(say("table.bad_time", source=source, name=name, first=first))
     return _ms(source, name, best, zoned=zoned, offset=offset, filled=filled, summary=summary)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, line, say, sentence
+from infra.texts import Text, line, say
 from riverchief.tables import formats
 from riverchief.tables.formats import Piece, Sink
 from sensors import table_columns
@@ -87,9 +87,9 @@ def items(text: str) -> Sequence[str] | None:
         return ITEMS[text]
     keys = [key.strip().lower() for key in text.split(",") if key.strip()]
     if strange := [key for key in keys if key not in gb3838.PARAMETERS]:
-        raise ConfigurationError(sentence("table.no_class", strange=strange[0], known=", ".join(gb3838.PARAMETERS)))
+        raise ConfigurationError(say("table.no_class", strange=strange[0], known=", ".join(gb3838.PARAMETERS)))
     if not keys:
-        raise ConfigurationError(sentence("table.items", text=text, known=", ".join(ITEMS)))
+        raise ConfigurationError(say("table.items", text=text, known=", ".join(ITEMS)))
     return keys
 
 
@@ -157,7 +157,7 @@ def _kept(source: Path, names: Sequence[str]) -> list[int]:
     ours = [name for name in names if name.strip().lower() in (CLASS, DECIDING)]
     spelled = {name.strip().lower() for name in ours}
     if len(spelled) == 1:
-        raise ConfigurationError(sentence("table.column_taken", source=source, ours=ours[0]))
+        raise ConfigurationError(say("table.column_taken", source=source, ours=ours[0]))
     return [i for i, name in enumerate(names) if name not in ours]
 
 
@@ -172,7 +172,7 @@ def _used(
     """Position in the piece → column, of what is judged (and of temperature and salinity for saturation)."""
     mapped = table_columns.columns(names, catalogue)
     if not mapped.columns:
-        raise ConfigurationError(sentence("table.no_parameter", source=source, found=", ".join(names[:8])))
+        raise ConfigurationError(say("table.no_parameter", source=source, found=", ".join(names[:8])))
     asked = gb3838.evaluated(options.water) if options.items is None else options.items
     needed = {key for key in asked if gb3838.limits(key, options.water) is not None}
     summary.judged_columns = {c.name: c.parameter for c in mapped.columns if c.parameter in needed}
@@ -247,5 +247,5 @@ def _tell(
     for row in rows[: TOLD - len(summary.unreadable_first)]:
         cell = Unreadable(piece.line(int(row)), column.name, str(piece.frame[place][int(row)]))
         if options.strict:
-            raise ConfigurationError(sentence("table.cell", source=source, **asdict(cell)))
+            raise ConfigurationError(say("table.cell", source=source, **asdict(cell)))
         summary.unreadable_first.append(cell)

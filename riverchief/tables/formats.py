@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from riverchief.tables import workbook
 
 PIECE_BYTES = 16 << 20
@@ -110,11 +110,11 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ConfigurationError(sentence("file.missing", path=path)) from None
+        raise ConfigurationError(say("file.missing", path=path)) from None
     except IsADirectoryError:
-        raise ConfigurationError(sentence("table.folder", path=path)) from None
+        raise ConfigurationError(say("table.folder", path=path)) from None
     except _BROKEN as error:
-        raise ConfigurationError(sentence("file.no_table", path=path, error=str(error).splitlines()[0])) from error
+        raise ConfigurationError(say("file.no_table", path=path, error=str(error).splitlines()[0])) from error
 
 
 class _Csv:
@@ -130,12 +130,12 @@ class _Csv:
         self._blocks = self._whole_records()
         first = next(self._blocks, b"")
         if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise ConfigurationError(sentence("table.utf16", path=path))
+            raise ConfigurationError(say("table.utf16", path=path))
         text = self._utf8(first.removeprefix(_BOM), 1)
         self.bom = text != first
         header, self._rest = _split_header(text)
         if not header.strip():
-            raise ConfigurationError(sentence("table.empty", path=path))
+            raise ConfigurationError(say("table.empty", path=path))
         self._separator = max(_SEPARATORS, key=header.decode("utf-8").count)
         lines = csv.reader(io.StringIO(header.decode("utf-8"), newline=""), delimiter=self._separator)
         self.names = next(lines)
@@ -169,7 +169,7 @@ class _Csv:
             held += block
             end = _last_record_end(held)
             if end == 0 and len(held) > RECORD_BYTES:
-                raise ConfigurationError(sentence("table.quote", path=self.path, line=line))
+                raise ConfigurationError(say("table.quote", path=self.path, line=line))
             if end:
                 yield held[:end]
                 line += held.count(b"\n", 0, end)
@@ -188,7 +188,7 @@ class _Csv:
                 return block.decode("gb18030").encode("utf-8")
             except UnicodeDecodeError:
                 where = line + block.count(b"\n", 0, not_utf8.start)
-                raise ConfigurationError(sentence("table.bad_text", path=self.path, where=where)) from None
+                raise ConfigurationError(say("table.bad_text", path=self.path, where=where)) from None
 
     def _frame(self, text: bytes, line: int, schema: dict[str, pl.String]) -> pl.DataFrame:
         try:
@@ -202,7 +202,7 @@ class _Csv:
         except pl.exceptions.PolarsError as error:
             self._tell_long_row(text, line)
             said = str(error).splitlines()[0]
-            raise ConfigurationError(sentence("table.line_or_after", path=self.path, line=line, error=said)) from error
+            raise ConfigurationError(say("table.line_or_after", path=self.path, line=line, error=said)) from error
 
     def _tell_long_row(self, text: bytes, line: int) -> None:
         reader = csv.reader(io.StringIO(text.decode("utf-8"), newline=""), delimiter=self._separator)
@@ -210,7 +210,7 @@ class _Csv:
         for cells in reader:
             if len(cells) > len(self.names):
                 said = {"path": self.path, "line": line + begins, "cells": len(cells), "columns": len(self.names)}
-                raise ConfigurationError(sentence("table.long_row", **said))
+                raise ConfigurationError(say("table.long_row", **said))
             begins = reader.line_num
 
 
@@ -283,7 +283,7 @@ def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[
             sink.close()
         beside.replace(path)
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=path, error=error.strerror or error)) from error
+        raise ConfigurationError(say("file.unwritable", file=path, error=error.strerror or error)) from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -300,13 +300,13 @@ def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> Sink:
             return CsvSink(cast(IO[bytes], packed), names, bom=bom)
         case [".csv" | ".txt"]:
             return CsvSink(file, names, bom=bom)
-    raise ConfigurationError(sentence("table.ending", path=path))
+    raise ConfigurationError(say("table.ending", path=path))
 
 
 def _unequal(path: Path, names: Sequence[str]) -> Sequence[str]:
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise ConfigurationError(sentence("table.columns_twice", path=path, name=name))
+            raise ConfigurationError(say("table.columns_twice", path=path, name=name))
     return names
 
 
@@ -356,7 +356,7 @@ class ExcelSink:
     def write(self, frame: pl.DataFrame) -> None:
         self._rows += len(frame)
         if self._rows > EXCEL_ROWS:
-            raise ConfigurationError(sentence("table.sheet_rows", path=self._path, most=EXCEL_ROWS))
+            raise ConfigurationError(say("table.sheet_rows", path=self._path, most=EXCEL_ROWS))
         self._pieces.append(frame)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.network import OutfallKind, in_a_circle, length_km, place_at
 from sensors.reading import Bools, Floats, Places
 from sensors.stations import Reach, Registry, Station, Water
@@ -143,7 +143,7 @@ class Network:
         """The two cells a station lies between, upper first, and its share of the way from one middle to the other."""
         reach = next((r for r in self.reaches if r.key == station.reach), None)
         if reach is None:
-            raise ConfigurationError(sentence("play.no_reach", key=station.key))
+            raise ConfigurationError(say("play.no_reach", key=station.key))
         cells = self.own[reach.key]
         middle = np.cumsum(self.length_m[cells]) - self.length_m[cells] / 2
         at = along_km(reach, station.lon, station.lat) * 1000
@@ -195,10 +195,10 @@ def build(registry: Registry) -> Network:
     """Cut the registry's reaches into cells; raises ConfigurationError where they run in a circle."""
     reaches = registry.reaches
     if not reaches:
-        raise ConfigurationError(sentence("play.no_place"))
+        raise ConfigurationError(say("play.no_place"))
     index = {r.key: i for i, r in enumerate(reaches)}
     if circle := in_a_circle((r.key, r.downstream) for r in reaches if r.downstream):
-        raise ConfigurationError(sentence("play.circle", known=", ".join(sorted(circle))))
+        raise ConfigurationError(say("play.circle", known=", ".join(sorted(circle))))
     parts: list[tuple[int, Floats, str]] = []  # (reach, lengths, role) in the order of the cells
     for i, r in enumerate(reaches):
         kind = KINDS[r.water]
@@ -226,7 +226,7 @@ def build(registry: Registry) -> Network:
     for r in reaches:
         if r.downstream is not None:
             if r.downstream not in index:
-                raise ConfigurationError(sentence("play.downstream", key=r.key, downstream=r.downstream))
+                raise ConfigurationError(say("play.downstream", key=r.key, downstream=r.downstream))
             lower = reaches[index[r.downstream]]
             km = along_km(lower, *r.line[-1])
             ends = np.cumsum(length[own[lower.key]]) / 1000

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Water
@@ -159,7 +159,7 @@ class World:
         instant before the first or one already forgotten.
         """
         if station not in self._stations:
-            raise NotFound(sentence("play.not_in_water", station=station))
+            raise NotFound(say("play.not_in_water", station=station))
         at_ms = np.asarray(at_ms, np.int64)
         if not len(at_ms):
             return {key: np.zeros(0) for key in chemistry.measured(np.ones((0, M)))}

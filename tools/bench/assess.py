@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from infra.texts import line, sentence
+from infra.texts import line, say
 from infra.times import DAY_MS
 from riverchief.tables.assess import Read, judge
 from sensors.parameters import catalogue
@@ -48,7 +48,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
             rounds.append(time.process_time() - began)
         seconds = median(rounds)
     if not ((judged.packed & 15) >= 3).any():
-        raise BenchFailed(sentence("bench.faults"))
+        raise BenchFailed(say("bench.faults"))
     simple = _z_score(table)
     with console.status(line("bench.live")):
         live = _live()

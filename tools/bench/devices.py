@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 
 from infra import clock
-from infra.texts import line, sentence
+from infra.texts import line, say, sentence
 from riverchief.brokers.local import Broker, running
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
 from sensors.wire.telemetry import Sample
@@ -101,7 +101,7 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
             on_progress=progress,
         )
     if not played.answered or played.acked != played.messages:
-        raise BenchFailed(sentence("bench.answers", messages=played.messages, acked=played.acked))
+        raise BenchFailed(say("bench.answers", messages=played.messages, acked=played.acked))
     return {
         "seconds": seconds,
         "messages": played.messages,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from infra.texts import line, sentence
+from infra.texts import line, say
 from riverchief.brokers.local import free_port, running
 from riverchief.demo import platform
 from tools.bench import ingest
@@ -78,7 +78,7 @@ def _measure(folder: Path, plan: Plan, rate: float) -> tuple[list[float], int, s
         finally:
             db.close()
     if len(delays) > plan.stations:
-        raise BenchFailed(sentence("bench.causes", delays=len(delays), stations=plan.stations))
+        raise BenchFailed(say("bench.causes", delays=len(delays), stations=plan.stations))
     return delays, sent, broker.kind
 
 

@@ -17,7 +17,7 @@ import psutil
 
 from infra.database import Database
 from infra.errors import WaterError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import registry as registry_store
 from riverchief import migrations
 from riverchief.brokers.local import Broker
@@ -89,7 +89,7 @@ def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Itera
     with attended([sys.executable, "-m", "riverchief", command, "--settings", str(settings)]) as process:
         yield psutil.Process(process.pid)
         if process.poll() is not None:
-            raise BenchFailed(sentence("bench.ended", command=command, returncode=process.returncode))
+            raise BenchFailed(say("bench.ended", command=command, returncode=process.returncode))
 
 
 class Load:
@@ -114,7 +114,7 @@ class Load:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise BenchFailed(sentence("bench.load", process=self._process.wait()))
+            raise BenchFailed(say("bench.load", process=self._process.wait()))
         return dict(json.loads(line))
 
     def running(self) -> bool:
@@ -142,5 +142,5 @@ def wait_for(what: str, condition: Any, timeout_s: float) -> None:
     until = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > until:
-            raise BenchFailed(sentence("bench.late", what=what, timeout_s=timeout_s))
+            raise BenchFailed(say("bench.late", what=what, timeout_s=timeout_s))
         time.sleep(0.05)

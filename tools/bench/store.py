@@ -19,7 +19,7 @@ from rich.console import Console
 
 from infra.clock import now_ms
 from infra.database import Database
-from infra.texts import line, sentence
+from infra.texts import line, say
 from infra.times import DAY_MS
 from ingest.forward import Forwarder
 from ingest.storage.port import series
@@ -62,7 +62,7 @@ def _database(folder: Path, plan: Plan) -> dict[str, Any]:
     end_ms = _month(db, store, plan)
     stored = sum(store.count().values())
     if stored != readings + 30 * 1440 * len(BASE):
-        raise BenchFailed(sentence("bench.stored", stored=stored, readings=readings))
+        raise BenchFailed(say("bench.stored", stored=stored, readings=readings))
     with db.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     size = (folder / "riverchief.db").stat().st_size
@@ -121,7 +121,7 @@ def _emptied(folder: Path, source: Database, server: TimeSeriesServer) -> float:
     forwarder.stop()
     db.close()
     if forwarder.state.refused_lines:
-        raise BenchFailed(sentence("bench.refused", refused_lines=forwarder.state.refused_lines))
+        raise BenchFailed(say("bench.refused", refused_lines=forwarder.state.refused_lines))
     return waiting.rows / seconds
 
 

@@ -18,7 +18,7 @@ import governance.tables as governed
 from governance.incidents.finding import Change, Finding, Kind
 from infra.database import Database
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS, FUTURE_MS, rfc3339
 from ingest import ledger
 from ingest.analysis import backtest, source_attribution
@@ -206,7 +206,7 @@ def score(
     site = files.read_stations(settings.site.stations, known)
     scenario = simulate_table.read(name, site)
     if scenario.generated is not None:
-        raise ConfigurationError(sentence("play.made_up", name=name))
+        raise ConfigurationError(say("play.made_up", name=name))
     rules = files.read_rules(settings.site.rules, known)
     with played(
         scenario, scenario.registry(site), rules, seed=seed, lead_days=lead_days, on_progress=on_progress

@@ -90,75 +90,90 @@ def files_for_connections() -> int:
 
 def protocols(door: Door) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
     """Uvicorn's protocols, guarded by ``door``."""
-    patience = door.patience
 
-    class Http(HttpToolsProtocol):
-        entered = False
-        timer: asyncio.TimerHandle | None = None
-        received = 0
+    class Http(_LimitedHttp):
+        pass
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.entered = door.enter(_address(self))
-            if self.entered:
-                self._wait(patience.headers_s, self._headers_late)
-            else:
-                log.warning("a connection too many was closed", address=_address(self))
-                transport.abort()
+    class WebSocket(_CountedWebSocket):
+        pass
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._arrived()
-            if self.entered:
-                door.leave(_address(self))
-            super().connection_lost(exc)
+    Http.door = WebSocket.door = door
+    return Http, WebSocket
 
-        def data_received(self, data: bytes) -> None:
-            if self.timer is None:
-                self._wait(patience.headers_s, self._headers_late)
-            super().data_received(data)
 
-        def on_headers_complete(self) -> None:
-            super().on_headers_complete()
+class _LimitedHttp(HttpToolsProtocol):
+    """HTTP with a time limit for headers and body."""
+
+    door: Door
+    entered = False
+    timer: asyncio.TimerHandle | None = None
+    received = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.entered = self.door.enter(_address(self))
+        if self.entered:
+            self._set_timer(self.door.patience.headers_s, self._headers_late)
+        else:
+            log.warning("a connection too many was closed", address=_address(self))
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_timer()
+        if self.entered:
+            self.door.leave(_address(self))
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.timer is None:
+            self._set_timer(self.door.patience.headers_s, self._headers_late)
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.received = 0
+        self._set_timer(self.door.patience.body_s, self._body_late)
+
+    def on_body(self, body: bytes) -> None:
+        self.received += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._cancel_timer()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._cancel_timer()
+        super().handle_websocket_upgrade()
+
+    def _set_timer(self, seconds: float, on_late: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self.timer = self.loop.call_later(seconds, on_late)
+
+    def _cancel_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _headers_late(self) -> None:
+        self.transport.abort()
+
+    def _body_late(self) -> None:
+        if self.flow.read_paused or self.received >= self.door.patience.body_bytes:  # we do not read, or it comes
             self.received = 0
-            self._wait(patience.body_s, self._body_late)
-
-        def on_body(self, body: bytes) -> None:
-            self.received += len(body)
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._arrived()
-            super().on_message_complete()
-
-        def handle_websocket_upgrade(self) -> None:
-            self._arrived()
-            super().handle_websocket_upgrade()
-
-        def _wait(self, seconds: float, late: Callable[[], None]) -> None:
-            self._arrived()
-            self.timer = self.loop.call_later(seconds, late)
-
-        def _arrived(self) -> None:
-            if self.timer is not None:
-                self.timer.cancel()
-                self.timer = None
-
-        def _headers_late(self) -> None:
+            self._set_timer(self.door.patience.body_s, self._body_late)
+        else:
             self.transport.abort()
 
-        def _body_late(self) -> None:
-            if self.flow.read_paused or self.received >= patience.body_bytes:  # we do not read, or it comes
-                self.received = 0
-                self._wait(patience.body_s, self._body_late)
-            else:
-                self.transport.abort()
 
-    class WebSocket(WebSocketsSansIOProtocol):
-        def connection_lost(self, exc: Exception | None) -> None:
-            door.leave(_address(self))
-            super().connection_lost(exc)
+class _CountedWebSocket(WebSocketsSansIOProtocol):
+    """A connection that has become a WebSocket; it is counted until it ends."""
 
-    return Http, WebSocket
+    door: Door
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.door.leave(_address(self))
+        super().connection_lost(exc)
 
 
 def _address(protocol: Any) -> str:

@@ -74,11 +74,9 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
 
     @app.post("/events")
     async def take(request: Request) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return _problem(413, "The event is larger than 1 MiB")
+        body = await _body(request)
+        if body is None:
+            return _problem(413, "The event is larger than 1 MiB")
         now_ms = clock()
         try:
             cloudevents.verify(secret, request.headers, body, now_ms // 1000)
@@ -93,11 +91,9 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
 
     @app.post("/messages/{who}")
     async def told(request: Request, who: str) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return _problem(413, "The message is larger than 1 MiB")
+        body = await _body(request)
+        if body is None:
+            return _problem(413, "The message is larger than 1 MiB")
         try:
             text = str(json.loads(body)["message"])
         except (ValueError, KeyError, TypeError):
@@ -121,6 +117,16 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
         return HTMLResponse(_page(inbox), headers={"content-security-policy": policy})
 
     return app
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body of a request; None when it is larger than ``BODY_LIMIT``, the rest is not read then."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            return None
+    return body
 
 
 def _problem(status: int, detail: str) -> JSONResponse:

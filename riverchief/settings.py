@@ -5,7 +5,7 @@ stop the start with one sentence before anything is connected.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from socket import gethostname
@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, both, say, sentence
 from sensors.datum import Box
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -310,38 +310,39 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> "Settings":
+        if (found := next(self._contradictions(), None)) is not None:
+            raise ValueError(both(found))
+        return self
+
+    def _contradictions(self) -> Iterator[Text]:
+        """What is wrong with settings that are each right by themselves."""
         if (box := self.box) is not None and not (box.west < box.east and box.south < box.north):
-            raise ValueError(sentence("settings.box"))
+            yield say("settings.box")
         for section, name in SECRETS:
             part = getattr(self, section)
             if getattr(part, name) is not None and getattr(part, f"{name}_file") is not None:
-                raise ValueError(sentence("settings.both", section=section, name=name))
-        if (self.mqtt.cert_file is None) != (self.mqtt.key_file is None):
-            raise ValueError(sentence("settings.mqtt_pair"))
-        if not self.mqtt.tls and (self.mqtt.ca_file or self.mqtt.cert_file):
-            raise ValueError(sentence("settings.mqtt_tls"))
-        if "?" in (self.influx.url or ""):  # refused before anything shows it: a token may stand there
-            raise ValueError(sentence("series.query"))
-        admin = self.broker_admin
-        if admin.enabled and admin.kind == "mosquitto" and not (admin.password or admin.password_file):
-            raise ValueError(sentence("settings.admin_password"))
-        if admin.enabled and admin.kind == "nats" and not (admin.nats_users_file and admin.nats_pid_file):
-            raise ValueError(sentence("settings.admin_nats"))
-        if (self.hj212.cert_file is None) != (self.hj212.key_file is None):
-            raise ValueError(sentence("settings.hj212_pair"))
-        if self.mqtt.user is None and (self.mqtt.password or self.mqtt.password_file):
-            raise ValueError(sentence("settings.mqtt_user"))
-        if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
-            raise ValueError(sentence("settings.outbox_secret"))
-        if self.access.open and self.api.host not in LOOPBACK:
-            raise ValueError(sentence("settings.open_to_all", host=self.api.host))
-        if self.access.open and (self.api.token or self.api.token_file):
-            raise ValueError(sentence("settings.open_token"))
-        if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
-            raise ValueError(sentence("settings.links"))
-        if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
-            raise ValueError(sentence("settings.roots"))
-        return self
+                yield say("settings.both", section=section, name=name)
+        mqtt, admin, api, access = self.mqtt, self.broker_admin, self.api, self.access
+        signed = bool(self.outbox.secret or self.outbox.secret_file)
+        links_signed = bool(self.notices.secret or self.notices.secret_file)
+        mosquitto, nats = (admin.enabled and admin.kind == kind for kind in ("mosquitto", "nats"))
+        wrong = {
+            "settings.mqtt_pair": (mqtt.cert_file is None) != (mqtt.key_file is None),
+            "settings.mqtt_tls": not mqtt.tls and (mqtt.ca_file or mqtt.cert_file),
+            # refused before anything shows the address: a token may stand there
+            "series.query": "?" in (self.influx.url or ""),
+            "settings.admin_password": mosquitto and not (admin.password or admin.password_file),
+            "settings.admin_nats": nats and not (admin.nats_users_file and admin.nats_pid_file),
+            "settings.hj212_pair": (self.hj212.cert_file is None) != (self.hj212.key_file is None),
+            "settings.mqtt_user": mqtt.user is None and (mqtt.password or mqtt.password_file),
+            "settings.outbox_secret": self.outbox.url and not signed,
+            "settings.open_to_all": access.open and api.host not in LOOPBACK,
+            "settings.open_token": access.open and (api.token or api.token_file),
+            "settings.links": self.notices.public_url and not links_signed,
+            "settings.roots": self.audit.roots_url and not signed,
+        }
+        values = {"settings.open_to_all": {"host": api.host}}
+        yield from (say(key, **values.get(key, {})) for key, is_wrong in wrong.items() if is_wrong)
 
     @classmethod
     def settings_customise_sources(

@@ -631,6 +631,7 @@ class _Reader:
         ]
 
     def _place(self, row: _Row, kind: EventKind) -> tuple[str, float | None, str]:
+        """Where an event happens: reach (or generated station), km down the reach, outfall; empty or None for none."""
         named = [key for key in ("outfall", "reach", "station") if key in row.values]
         if kind in (EventKind.RAIN, EventKind.SALT_TIDE):
             if named:
@@ -639,24 +640,33 @@ class _Reader:
         if len(named) != 1:
             raise row.wrong(say("scene.one_place", named=len(named)))
         if named[0] == "outfall":
-            key = row.text("outfall")
-            outfall = self.outfalls.get(key)
-            if outfall is None:
-                raise row.wrong(_unknown("outfall", key, self.outfalls), "outfall")
-            if outfall.reach not in self.reaches:
-                raise row.wrong(say("scene.outfall_reach", key=key, reach=outfall.reach), "outfall")
-            length = length_km(self.reaches[outfall.reach].line)
-            if not 0 <= outfall.km <= length:
-                raise row.wrong(say("scene.outfall_beyond", key=key, km=outfall.km, length=length), "outfall")
-            return outfall.reach, outfall.km, key
+            return self._at_outfall(row)
         if named[0] == "station":
-            station = self._station(row, "station")
-            if self.generated is not None:
-                return station.key, None, ""
-            reach = self.reaches.get(station.reach)
-            if reach is None:
-                raise row.wrong(say("scene.no_reach", key=station.key), "station")
-            return station.reach, along_km(reach, station.lon, station.lat), ""
+            return self._at_station(row)
+        return self._on_reach(row, kind)
+
+    def _at_outfall(self, row: _Row) -> tuple[str, float, str]:
+        key = row.text("outfall")
+        outfall = self.outfalls.get(key)
+        if outfall is None:
+            raise row.wrong(_unknown("outfall", key, self.outfalls), "outfall")
+        if outfall.reach not in self.reaches:
+            raise row.wrong(say("scene.outfall_reach", key=key, reach=outfall.reach), "outfall")
+        length = length_km(self.reaches[outfall.reach].line)
+        if not 0 <= outfall.km <= length:
+            raise row.wrong(say("scene.outfall_beyond", key=key, km=outfall.km, length=length), "outfall")
+        return outfall.reach, outfall.km, key
+
+    def _at_station(self, row: _Row) -> tuple[str, float | None, str]:
+        station = self._station(row, "station")
+        if self.generated is not None:
+            return station.key, None, ""
+        reach = self.reaches.get(station.reach)
+        if reach is None:
+            raise row.wrong(say("scene.no_reach", key=station.key), "station")
+        return station.reach, along_km(reach, station.lon, station.lat), ""
+
+    def _on_reach(self, row: _Row, kind: EventKind) -> tuple[str, float | None, str]:
         key = row.text("reach")
         if key not in self.reaches:
             raise row.wrong(_unknown("reach", key, self.reaches), "reach")

@@ -220,59 +220,75 @@ class Instruments:
         self, fault: Fault, station: Station, parameter: str, at_ms: Ints, step_ms: int, value: Floats
     ) -> tuple[Floats, Bools]:
         """The values with the fault in them, and where it makes them wrong."""
-        sensor, size, kind = SENSORS[parameter], fault.size, fault.kind
+        sensor, kind = SENSORS[parameter], fault.kind
         during = _during(fault, at_ms)
         if kind is FaultKind.SPIKE:
             during = (at_ms >= fault.start_ms) & (at_ms < fault.start_ms + step_ms)
         if not during.any():
             return value, during
         key = key_of(self.seed, fault.name, parameter)
-        chance, normals = uniform(at_ms, key), normal(at_ms, key)
-        grown = np.clip((at_ms - fault.start_ms) / max(fault.end_ms - fault.start_ms, 1), 0.0, 1.0)
-        sign = 1.0 if parameter in ("turbidity", "nh3n", "tp", "chla") or key % 2 else -1.0
-        spike = sensor.usual * size * (0.8 + 0.6 * chance)
-        wrong: Bools = during
-        if kind is FaultKind.SPIKE:
-            away = value + sign * spike
-            faulty = np.where(away < 0, value + spike, away) if parameter != "orp" else away
-        elif kind is FaultKind.SPIKE_CLUSTER:
-            wrong = during & (chance < 0.4)
-            wrong |= during & (at_ms - fault.start_ms < step_ms)
-            faulty = np.maximum(value + np.where(normals > -0.3, 1, -1) * sign * spike, 0.0)
-        elif kind is FaultKind.FLAT_LINE:
-            faulty = np.full_like(value, self._healthy(station, parameter, np.array([fault.start_ms]))[0])
-        elif kind is FaultKind.DRIFT:
-            faulty = np.maximum(value + sign * sensor.creep * size * grown, 0.0)
-        elif kind is FaultKind.FOULING:
-            faulty = self._fouled(station, parameter, at_ms, value, grown * size, normals)
-        elif kind is FaultKind.OUT_OF_WATER:
-            faulty = self._dry(parameter, at_ms, value, normals)
-            if parameter in ("level", "flow", "rain"):
-                wrong = np.zeros_like(during)
-        elif kind is FaultKind.BURSTS:
-            fits = wander(at_ms, key, (1.5, 0.7), (0.5, 0.3))
-            wrong = during & ((fits > 0.1) & (chance < 0.75) | (at_ms - fault.start_ms < step_ms))
-            faulty = np.maximum(value + sign * sensor.usual * size * chance**2 + sensor.usual * 0.1, 0.0)
-        elif kind is FaultKind.CLIPPING:
-            faulty = np.full_like(value, sensor.top)
-        elif kind is FaultKind.SUPPLY:
-            wrong = during & (at_ms >= fault.start_ms + KEPT_MS)
-            faulty = np.full_like(value, np.nan)
-        elif kind is FaultKind.CLOCK:
-            faulty = value
-        elif kind is FaultKind.UNIT:
-            faulty = value / 1000 if parameter == "conductivity" else value * 1000
-        elif kind is FaultKind.OFFSET:
-            faulty = np.maximum(value + sign * 0.7 * sensor.usual * size, 0.0)
-        elif kind is FaultKind.NOISE:
-            faulty = np.maximum(value + normals * 0.35 * sensor.usual * size * (0.3 + 0.7 * grown), 0.0)
-        else:
-            faulty = np.full_like(value, SENTINEL)
+        span_ms = max(fault.end_ms - fault.start_ms, 1)
+        faulty, wrong = self._faulty(
+            _Exposure(
+                fault,
+                station,
+                parameter,
+                key,
+                at_ms,
+                value,
+                during,
+                begins=during & (at_ms - fault.start_ms < step_ms),
+                share=np.clip((at_ms - fault.start_ms) / span_ms, 0.0, 1.0),
+                chance=uniform(at_ms, key),
+                normals=normal(at_ms, key),
+            )
+        )
         if kind in _CREEPS:
             wrong = during & (np.abs(faulty - value) > np.maximum(sensor.accuracy, 0.03 * np.abs(value)))
         if kind not in (FaultKind.SENTINEL, FaultKind.UNIT):
             faulty = np.minimum(faulty, sensor.top)
         return np.where(during if kind in _CREEPS else wrong, faulty, value), wrong
+
+    def _faulty(self, e: "_Exposure") -> tuple[Floats, Bools]:
+        """What the sensor says during a fault, and where that is wrong."""
+        sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
+        sign = 1.0 if e.parameter in ("turbidity", "nh3n", "tp", "chla") or e.key % 2 else -1.0
+        spike = sensor.usual * size * (0.8 + 0.6 * e.chance)
+        match e.fault.kind:
+            case FaultKind.SPIKE:
+                away = value + sign * spike
+                return np.where(away < 0, value + spike, away) if e.parameter != "orp" else away, e.during
+            case FaultKind.SPIKE_CLUSTER:
+                shaken = np.maximum(value + np.where(e.normals > -0.3, 1, -1) * sign * spike, 0.0)
+                return shaken, e.during & (e.chance < 0.4) | e.begins
+            case FaultKind.FLAT_LINE:
+                held = self._healthy(e.station, e.parameter, np.array([e.fault.start_ms]))[0]
+                return np.full_like(value, held), e.during
+            case FaultKind.DRIFT:
+                return np.maximum(value + sign * sensor.creep * size * e.share, 0.0), e.during
+            case FaultKind.FOULING:
+                return self._fouled(e.station, e.parameter, e.at_ms, value, e.share * size, e.normals), e.during
+            case FaultKind.OUT_OF_WATER:
+                wrong = np.zeros_like(e.during) if e.parameter in ("level", "flow", "rain") else e.during
+                return self._dry(e.parameter, e.at_ms, value, e.normals), wrong
+            case FaultKind.BURSTS:
+                fits = wander(e.at_ms, e.key, (1.5, 0.7), (0.5, 0.3))
+                bursts = np.maximum(value + sign * sensor.usual * size * e.chance**2 + sensor.usual * 0.1, 0.0)
+                return bursts, e.during & (fits > 0.1) & (e.chance < 0.75) | e.begins
+            case FaultKind.CLIPPING:
+                return np.full_like(value, sensor.top), e.during
+            case FaultKind.SUPPLY:
+                return np.full_like(value, np.nan), e.during & (e.at_ms >= e.fault.start_ms + KEPT_MS)
+            case FaultKind.CLOCK:
+                return value, e.during
+            case FaultKind.UNIT:
+                return value / 1000 if e.parameter == "conductivity" else value * 1000, e.during
+            case FaultKind.OFFSET:
+                return np.maximum(value + sign * 0.7 * sensor.usual * size, 0.0), e.during
+            case FaultKind.NOISE:
+                restless = value + e.normals * 0.35 * sensor.usual * size * (0.3 + 0.7 * e.share)
+                return np.maximum(restless, 0.0), e.during
+        return np.full_like(value, SENTINEL), e.during
 
     def _fouled(
         self, station: Station, parameter: str, at_ms: Ints, value: Floats, grown: Floats, normals: Floats
@@ -332,3 +348,24 @@ def _until_visited(fault: Fault, visits: Sequence[Visit]) -> Fault:
         if ends:
             return replace(fault, end_ms=min(ends))
     return fault
+
+
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """A fault on the readings of one sensor: (n,) each.
+
+    ``during`` and ``begins`` are the readings under the fault and the first of them, ``share`` how far the fault has
+    grown (0 to 1), ``chance`` and ``normals`` the random numbers of the readings (uniform and normal).
+    """
+
+    fault: Fault
+    station: Station
+    parameter: str
+    key: int
+    at_ms: Ints
+    value: Floats
+    during: Bools
+    begins: Bools
+    share: Floats
+    chance: Floats
+    normals: Floats

@@ -252,43 +252,45 @@ class Instruments:
     def _faulty(self, e: "_Exposure") -> tuple[Floats, Bools]:
         """What the sensor says during a fault, and where that is wrong."""
         sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
-        sign = 1.0 if e.parameter in ("turbidity", "nh3n", "tp", "chla") or e.key % 2 else -1.0
-        spike = sensor.usual * size * (0.8 + 0.6 * e.chance)
         match e.fault.kind:
-            case FaultKind.SPIKE:
-                away = value + sign * spike
-                return np.where(away < 0, value + spike, away) if e.parameter != "orp" else away, e.during
             case FaultKind.SPIKE_CLUSTER:
-                shaken = np.maximum(value + np.where(e.normals > -0.3, 1, -1) * sign * spike, 0.0)
+                shaken = np.maximum(value + np.where(e.normals > -0.3, 1, -1) * e.sign * e.spike, 0.0)
                 return shaken, e.during & (e.chance < 0.4) | e.begins
-            case FaultKind.FLAT_LINE:
-                held = self._healthy(e.station, e.parameter, np.array([e.fault.start_ms]))[0]
-                return np.full_like(value, held), e.during
-            case FaultKind.DRIFT:
-                return np.maximum(value + sign * sensor.creep * size * e.share, 0.0), e.during
-            case FaultKind.FOULING:
-                return self._fouled(e.station, e.parameter, e.at_ms, value, e.share * size, e.normals), e.during
             case FaultKind.OUT_OF_WATER:
                 wrong = np.zeros_like(e.during) if e.parameter in ("level", "flow", "rain") else e.during
                 return self._dry(e.parameter, e.at_ms, value, e.normals), wrong
             case FaultKind.BURSTS:
                 fits = wander(e.at_ms, e.key, (1.5, 0.7), (0.5, 0.3))
-                bursts = np.maximum(value + sign * sensor.usual * size * e.chance**2 + sensor.usual * 0.1, 0.0)
+                bursts = np.maximum(value + e.sign * sensor.usual * size * e.chance**2 + sensor.usual * 0.1, 0.0)
                 return bursts, e.during & (fits > 0.1) & (e.chance < 0.75) | e.begins
-            case FaultKind.CLIPPING:
-                return np.full_like(value, sensor.top), e.during
             case FaultKind.SUPPLY:
                 return np.full_like(value, np.nan), e.during & (e.at_ms >= e.fault.start_ms + KEPT_MS)
+        return self._faulty_throughout(e), e.during
+
+    def _faulty_throughout(self, e: "_Exposure") -> Floats:
+        """What the sensor says during a fault that makes every reading wrong."""
+        sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
+        match e.fault.kind:
+            case FaultKind.SPIKE:
+                away = value + e.sign * e.spike
+                return np.where(away < 0, value + e.spike, away) if e.parameter != "orp" else away
+            case FaultKind.FLAT_LINE:
+                return np.full_like(value, self._healthy(e.station, e.parameter, np.array([e.fault.start_ms]))[0])
+            case FaultKind.DRIFT:
+                return np.maximum(value + e.sign * sensor.creep * size * e.share, 0.0)
+            case FaultKind.FOULING:
+                return self._fouled(e.station, e.parameter, e.at_ms, value, e.share * size, e.normals)
+            case FaultKind.CLIPPING:
+                return np.full_like(value, sensor.top)
             case FaultKind.CLOCK:
-                return value, e.during
+                return value
             case FaultKind.UNIT:
-                return value / 1000 if e.parameter == "conductivity" else value * 1000, e.during
+                return value / 1000 if e.parameter == "conductivity" else value * 1000
             case FaultKind.OFFSET:
-                return np.maximum(value + sign * 0.7 * sensor.usual * size, 0.0), e.during
+                return np.maximum(value + e.sign * 0.7 * sensor.usual * size, 0.0)
             case FaultKind.NOISE:
-                restless = value + e.normals * 0.35 * sensor.usual * size * (0.3 + 0.7 * e.share)
-                return np.maximum(restless, 0.0), e.during
-        return np.full_like(value, SENTINEL), e.during
+                return np.maximum(value + e.normals * 0.35 * sensor.usual * size * (0.3 + 0.7 * e.share), 0.0)
+        return np.full_like(value, SENTINEL)
 
     def _fouled(
         self, station: Station, parameter: str, at_ms: Ints, value: Floats, grown: Floats, normals: Floats
@@ -369,3 +371,13 @@ class _Exposure:
     share: Floats
     chance: Floats
     normals: Floats
+
+    @property
+    def sign(self) -> float:
+        """The direction in which the readings go wrong."""
+        return 1.0 if self.parameter in ("turbidity", "nh3n", "tp", "chla") or self.key % 2 else -1.0
+
+    @property
+    def spike(self) -> Floats:
+        """The height of a spike at each reading."""
+        return SENSORS[self.parameter].usual * self.fault.size * (0.8 + 0.6 * self.chance)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from infra.errors import ConfigurationError
 from riverchief import serve, settings
 from riverchief.brokers.local import free_port
+from riverchief.services import ingest_services
 from riverchief.services.heartbeat import Heartbeat
 from sensors.reading import Message
 from sensors.stations import Station
@@ -134,7 +135,7 @@ def beating_site(
     running: Callable[[str], Running], watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Running, serve.System]]:
     """A whole site in this process, so that its patience can be a test's: beats of 0.2 s, watched parts of 5 s."""
-    monkeypatch.setattr(serve, "WATCHED_S", 5)
+    monkeypatch.setattr(ingest_services, "SILENT_S", 5)
     site = running("mosquitto")
     site.more = f"[watch]\nheartbeat_url = '{watcher.url}'\n"
     site.register(Station("s1", "站一", "station one", 113.1, 23.0))

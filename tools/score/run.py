@@ -8,11 +8,12 @@ it flagged, found and raised is then held against the truth; nothing here judges
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 import governance.tables as governed
 from governance.incidents.finding import Change, Finding, Kind
@@ -42,7 +43,7 @@ from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpa
 from sensors.stations import Registry, Station
 from simulator import truth
 from simulator.devices.reported_values import Reporting
-from simulator.devices.sensor_faults import Instruments
+from simulator.devices.sensor_faults import Instruments, Measured
 from simulator.devices.transport import Fate, Put, Transport
 from simulator.devices.transport import Kind as Sent
 from simulator.physics import water
@@ -333,125 +334,104 @@ class Run:
             self.site.handle_device_messages(other, now_ms)
 
     def score(self) -> Score:
-        """What came of it, held against the truth, from the beginning of the scenario as it was asked for."""
-        asked, registry, world, instruments = self.asked, self.registry, self.world, self.instruments
-        witness = self.witness
-        reports = _by_station(witness)
-        alarms = event_alarms(self.findings, self.doubtful)
-        others = _water_alarms(self.findings)
-        faults: list[Thing] = []
-        events: list[Thing] = []
-        passages: list[Passage] = []
-        false_by: Counter[tuple[str, str]] = Counter()
-        false_events = natural_events = fault_events = natural_samples = natural_flagged = 0
-        months = 0.0
-        for station in registry.stations:
-            at_ms, step_ms = truth.instants(asked, station)
-            said = instruments.read(station, at_ms, step_ms)
-            happened = truth.happened(world, station, at_ms, list(said))
-            passages += happened.passages
-            mine = [a for a in alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
-            told_ms, arrived = reports.of(station.key, at_ms)
-            flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
-            tolerance_ms = matching.TOLERANCE_STEPS * step_ms
-            months += len(at_ms) * step_ms / matching.MONTH_MS
-            events_there = [Span(p.first_ms, p.last_ms) for p in happened.passages]
-            natural_there = list(matching.runs(at_ms[happened.natural], matching.MERGE_STEPS * step_ms))
-            unexplained = [
-                alarm
-                for alarm in mine
-                if not any(alarm.touches(span, tolerance_ms) for span in (*events_there, *natural_there))
-            ]
-            befallen = instruments.befallen(station, asked.start_ms, asked.end_ms, step_ms)
-            of_faults: set[Span] = set()
-            called: list[tuple[Bools, Bools]] = []
-            for parameter, of in said.items():
-                stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
-                place = np.searchsorted(stored_ms, told_ms)
-                known = np.append(stored_ms, -2)[place] == told_ms
-                verdict = np.append(packed, PLAIN)[place]
-                visited = (verdict >> 4 & QualityTest.MAINTENANCE) != 0  # nobody asks then what the sensor says
-                judged = arrived & (of.bad >= 0) & known & ~visited
-                flagged = judged & ((verdict & 15) >= Flag.SUSPECT)
-                wrong = judged & (of.bad == 1)
-                natural_samples += int((judged & ~wrong & happened.natural).sum())
-                natural_flagged += int((flagged & ~wrong & happened.natural).sum())
-                called.append((judged & ~wrong, flagged))
-                own_ms = matching.step_of(at_ms[judged])
-                kinds = np.array(of.kind, object)
-                spans = []
-                for fault in befallen:
-                    if fault.parameter not in ("", parameter):
-                        continue
-                    its = wrong & (kinds == str(fault.kind)) & (at_ms >= fault.start_ms) & (at_ms < fault.end_ms)
-                    if not its.any():
-                        continue
-                    span = _around(at_ms[its])
-                    spans.append(span)
-                    delay_ms = matching.first_sample(at_ms[flagged], span, matching.TOLERANCE_STEPS * own_ms)
-                    its_alarms = [alarm for alarm in unexplained if _of_fault(alarm, span, tolerance_ms)]
-                    of_faults.update(its_alarms)
-                    as_event = bool(its_alarms)
-                    faults.append(
-                        Thing(str(fault.kind), station.key, parameter, span, delay_ms, delay_ms is not None, as_event)
-                    )
-                for alarm in matching.false_runs(at_ms[flagged], spans, own_ms):
-                    at_it = flagged & (at_ms >= alarm.start_ms) & (at_ms <= alarm.end_ms)
-                    false_by[parameter, _tests(verdict[at_it])] += matching.count([alarm], own_ms)
-            faults += _silences(self.findings, station, befallen, asked)
-            faults += _clocks(self.findings, station, befallen, asked)
-            for passage, span in zip(happened.passages, events_there, strict=True):
-                delay_ms = matching.first_touch(mine, span, tolerance_ms)
-                rules_ms = matching.first_touch(others.get(station.key, ()), span, tolerance_ms)
-                by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
-                first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
-                there = (at_ms >= span.start_ms) & (at_ms <= span.end_ms)
-                as_fault = any(_mostly(good & there, flagged) for good, flagged in called)
-                events.append(
-                    Thing(
-                        str(passage.event.kind),
-                        station.key,
-                        "",
-                        span,
-                        first,
-                        as_fault,
-                        delay_ms is not None,
-                        by,
-                        passage.event.name,
-                        _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
-                        if delay_ms is not None
-                        else "",
-                    )
-                )
-            fault_events += len(of_faults)
-            false_events += matching.count([alarm for alarm in unexplained if alarm not in of_faults], step_ms)
-            natural_events += sum(
-                not any(alarm.touches(span, tolerance_ms) for span in events_there) for alarm in mine
-            ) - len(unexplained)
+        """Compare the outcome with the truth, from the beginning of the scenario as it was asked for."""
+        asked = self.asked
+        tally = _Tally(
+            event_alarms(self.findings, self.doubtful), _water_alarms(self.findings), _by_station(self.witness)
+        )
+        for station in self.registry.stations:
+            self._score_station(station, tally)
         incidents = incidents_of(self.database, asked.start_ms)
         return Score(
             scenario=asked.key,
             seed=self.seed,
             days=asked.days,
-            stations=len(registry.stations),
-            months=months,
-            readings=sum(len(of.sample.values) for of in witness if of.sample.at_ms >= asked.start_ms),
-            faults=tuple(faults),
-            events=tuple(events),
-            false_faults=sum(false_by.values()),
-            false_events=false_events,
-            natural_events=natural_events,
-            fault_events=fault_events,
+            stations=len(self.registry.stations),
+            months=tally.months,
+            readings=sum(len(of.sample.values) for of in self.witness if of.sample.at_ms >= asked.start_ms),
+            faults=tuple(tally.faults),
+            events=tuple(tally.events),
+            false_faults=sum(tally.false_by.values()),
+            false_events=tally.false_events,
+            natural_events=tally.natural_events,
+            fault_events=tally.fault_events,
             doubtful=sum(
                 one.rule in self.doubtful and one.change is Change.FIRED and one.observed_at_ms >= asked.start_ms
                 for one in self.findings
             ),
-            false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(false_by.items())},
-            natural_samples=natural_samples,
-            natural_flagged=natural_flagged,
+            false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(tally.false_by.items())},
+            natural_samples=tally.natural_samples,
+            natural_flagged=tally.natural_flagged,
             incidents=incidents,
-            traced=_traced(self.database, incidents, passages),
+            traced=_traced(self.database, incidents, tally.passages),
             account=self._account(),
+        )
+
+    def _score_station(self, station: Station, tally: "_Tally") -> None:
+        asked, instruments = self.asked, self.instruments
+        at_ms, step_ms = truth.instants(asked, station)
+        readings = instruments.read(station, at_ms, step_ms)
+        happened = truth.happened(self.world, station, at_ms, list(readings))
+        tally.passages += happened.passages
+        tally.months += len(at_ms) * step_ms / matching.MONTH_MS
+        alarms = [a for a in tally.event_alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
+        told_ms, arrived = tally.reports.of(station.key, at_ms)
+        flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
+        tolerance_ms = matching.TOLERANCE_STEPS * step_ms
+        passages = [Span(p.first_ms, p.last_ms) for p in happened.passages]
+        natural = list(matching.runs(at_ms[happened.natural], matching.MERGE_STEPS * step_ms))
+        unexplained = [
+            alarm for alarm in alarms if not any(alarm.touches(span, tolerance_ms) for span in (*passages, *natural))
+        ]
+        faults = instruments.befallen(station, asked.start_ms, asked.end_ms, step_ms)
+        fault_alarms: set[Span] = set()
+        samples: list[_Samples] = []
+        for parameter, reading in readings.items():
+            stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
+            of_sensor = _Samples.judge(station, parameter, reading, at_ms, told_ms, arrived, stored_ms, packed)
+            samples.append(of_sensor)
+            tally.natural_samples += int((of_sensor.good & happened.natural).sum())
+            tally.natural_flagged += int((of_sensor.flagged & ~of_sensor.wrong & happened.natural).sum())
+            fault_alarms |= _score_sensor(of_sensor, faults, unexplained, tolerance_ms, tally)
+        tally.faults += _silences(self.findings, station, faults, asked)
+        tally.faults += _clocks(self.findings, station, faults, asked)
+        for passage, span in zip(happened.passages, passages, strict=True):
+            event = self._score_passage(station, passage, span, alarms, samples, tolerance_ms, tally)
+            tally.events.append(event)
+        tally.fault_events += len(fault_alarms)
+        tally.false_events += matching.count([alarm for alarm in unexplained if alarm not in fault_alarms], step_ms)
+        tally.natural_events += sum(
+            not any(alarm.touches(span, tolerance_ms) for span in passages) for alarm in alarms
+        ) - len(unexplained)
+
+    def _score_passage(
+        self,
+        station: Station,
+        passage: Passage,
+        span: Span,
+        alarms: Sequence[Span],
+        samples: Sequence["_Samples"],
+        tolerance_ms: int,
+        tally: "_Tally",
+    ) -> Thing:
+        """What was made of an event that passed a station."""
+        delay_ms = matching.first_touch(alarms, span, tolerance_ms)
+        rules_ms = matching.first_touch(tally.rule_alarms.get(station.key, ()), span, tolerance_ms)
+        by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
+        first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
+        as_fault = any(_mostly(one.good & one.within(span), one.flagged) for one in samples)
+        told = "" if delay_ms is None else _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
+        return Thing(
+            str(passage.event.kind),
+            station.key,
+            "",
+            span,
+            first,
+            as_fault,
+            delay_ms is not None,
+            by,
+            passage.event.name,
+            told,
         )
 
     def _account(self) -> Account:
@@ -482,6 +462,95 @@ class Run:
 
 
 _NONE: Ints = np.empty(0, np.int64)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the stations add up to; alarms by station, of the event detector and of the other rules for the water."""
+
+    event_alarms: Mapping[str, list[Span]]
+    rule_alarms: Mapping[str, list[Span]]
+    reports: "_Reports"
+    months: float = 0.0
+    faults: list[Thing] = field(default_factory=list)
+    events: list[Thing] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
+    false_by: Counter[tuple[str, str]] = field(default_factory=Counter)
+    false_events: int = 0
+    natural_events: int = 0
+    fault_events: int = 0
+    natural_samples: int = 0
+    natural_flagged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """The samples of one sensor, (n,) each: which were judged, flagged, truly good and truly wrong, and why."""
+
+    station: Station
+    parameter: str
+    at_ms: Ints
+    verdict: Ints
+    judged: Bools
+    flagged: Bools
+    good: Bools
+    wrong: Bools
+    kinds: NDArray[np.object_]
+
+    @classmethod
+    def judge(
+        cls,
+        station: Station,
+        parameter: str,
+        reading: Measured,
+        at_ms: Ints,
+        told_ms: Ints,
+        arrived: Bools,
+        stored_ms: Ints,
+        packed: Ints,
+    ) -> "_Samples":
+        """Join the true readings with the verdicts stored under the times that the device told."""
+        place = np.searchsorted(stored_ms, told_ms)
+        known = np.append(stored_ms, -2)[place] == told_ms
+        verdict = np.append(packed, PLAIN)[place]
+        visited = (verdict >> 4 & QualityTest.MAINTENANCE) != 0  # nobody asks then what the sensor says
+        judged = arrived & (reading.bad >= 0) & known & ~visited
+        flagged = judged & ((verdict & 15) >= Flag.SUSPECT)
+        wrong = judged & (reading.bad == 1)
+        kinds = np.array(reading.kind, object)
+        return cls(station, parameter, at_ms, verdict, judged, flagged, judged & ~wrong, wrong, kinds)
+
+    def within(self, span: Span) -> Bools:
+        return (self.at_ms >= span.start_ms) & (self.at_ms <= span.end_ms)
+
+
+def _score_sensor(
+    samples: _Samples, faults: Sequence[Fault], alarms: Sequence[Span], tolerance_ms: int, tally: _Tally
+) -> set[Span]:
+    """Count the faults of a sensor and the flags without one; the event alarms that belong to its faults."""
+    at_ms, step_ms = samples.at_ms, matching.step_of(samples.at_ms[samples.judged])
+    spans: list[Span] = []
+    fault_alarms: set[Span] = set()
+    for fault in faults:
+        if fault.parameter not in ("", samples.parameter):
+            continue
+        of_kind = samples.wrong & (samples.kinds == str(fault.kind))
+        its = of_kind & (at_ms >= fault.start_ms) & (at_ms < fault.end_ms)
+        if not its.any():
+            continue
+        span = _around(at_ms[its])
+        spans.append(span)
+        delay_ms = matching.first_sample(at_ms[samples.flagged], span, matching.TOLERANCE_STEPS * step_ms)
+        its_alarms = [alarm for alarm in alarms if _of_fault(alarm, span, tolerance_ms)]
+        fault_alarms.update(its_alarms)
+        found, as_event = delay_ms is not None, bool(its_alarms)
+        tally.faults.append(
+            Thing(str(fault.kind), samples.station.key, samples.parameter, span, delay_ms, found, as_event)
+        )
+    for alarm in matching.false_runs(at_ms[samples.flagged], spans, step_ms):
+        tests = _tests(samples.verdict[samples.flagged & samples.within(alarm)])
+        tally.false_by[samples.parameter, tests] += matching.count([alarm], step_ms)
+    return fault_alarms
 
 
 def _message(put: Put, now_ms: int) -> Message:

@@ -20,7 +20,7 @@ from grafana_client.client import GrafanaClientError, GrafanaException
 from requests.exceptions import RequestException
 
 from infra.errors import ConfigurationError, Refused, StorageUnavailable, WaterError
-from infra.texts import say, sentence
+from infra.texts import say
 
 FOLDER_UID: Final = "riverchief"
 FOLDER_TITLE: Final = "河长 Riverchief"
@@ -162,8 +162,8 @@ def _denied(status: int) -> ConfigurationError:
 
 
 def _words(error: GrafanaException) -> str:
-    told = error.response.get("message") if isinstance(error.response, Mapping) else None
-    return str(told or "no reason given")[:300]
+    message = error.response.get("message") if isinstance(error.response, Mapping) else None
+    return str(message or "no reason given")[:300]
 
 
 def _or_none(ask: Callable[[], Any]) -> Any:
@@ -184,8 +184,8 @@ def _translated(url: str) -> Iterator[None]:
     except GrafanaClientError as error:
         if error.status_code in (401, 403):
             raise _denied(error.status_code) from None
-        said = sentence("grafana.answered", url=url, status=error.status_code, words=_words(error))
-        raise ConfigurationError(said) from None
+        message = say("grafana.answered", url=url, status=error.status_code, words=_words(error))
+        raise ConfigurationError(message) from None
     except (GrafanaException, RequestException) as error:
         raise StorageUnavailable(say("grafana.away", url=url, error=type(error).__name__)) from None
     except (KeyError, TypeError, ValueError) as error:

@@ -122,10 +122,10 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
         if one.region and one.role not in roles.TERMED:
             regions.append(one.region)
         reaches = tuple(term.reach for term in held if term.reach)
-        told = _TOLD.get(one.role)
-        if told is contacts.Role.CHIEF and not regions and not reaches:
-            told = None  # whose term is over answers for nothing, and not for everything
-        contact = Contact(one.name, one.name, "zh", (told,) if told else (), tuple(regions), reaches)
+        contact_role = _TOLD.get(one.role)
+        if contact_role is contacts.Role.CHIEF and not regions and not reaches:
+            contact_role = None  # whose term is over answers for nothing, and not for everything
+        contact = Contact(one.name, one.name, "zh", (contact_role,) if contact_role else (), tuple(regions), reaches)
         if (way := ways.get(one.name)) is not None:
             contact = replace(contact, language=way.language, least=way.least, channels=way.channels)
         found.append(contact)

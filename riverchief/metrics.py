@@ -426,16 +426,16 @@ class Parts(Collector):
         running, now_ms = self._running, self._running.clock_ms()
         with running.database.read() as connection:
             pending = outbox.pending_counts(connection)
-            told = notice_store.waiting(connection)
+            notices = notice_store.waiting(connection)
         slow = self._slow_figures(now_ms)
         found: list[Metric] = [
             one("outbox_pending", pending.pending),
             one("outbox_refused", pending.refused),
             one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
-            one("notices_waiting", told.waiting),
-            one("notices_dead", told.dead),
-            one("notices_overdue_seconds", _age_s(told.oldest_due_at_ms, now_ms)),
-            one("notices_unconfirmed", told.unconfirmed),
+            one("notices_waiting", notices.waiting),
+            one("notices_dead", notices.dead),
+            one("notices_overdue_seconds", _age_s(notices.oldest_due_at_ms, now_ms)),
+            one("notices_unconfirmed", notices.unconfirmed),
             many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
             one("ledger_gaps", slow.gaps),
             one("ledger_missing_messages", slow.missing),

@@ -78,11 +78,11 @@ class Tracing:
                 part = self._tracer.start_span(stage, context=inside, start_time=at)
                 at += round(seconds * S)
                 part.end(end_time=at)
-            for told in outcome.told:
-                raised: dict[str, str | int] = {"riverchief.incident_id": told.incident_id}
-                raised["riverchief.event_id"] = told.event_id
-                if told.finding is not None and told.finding.message is not None:
-                    raised["riverchief.message_id"] = told.finding.message
+            for event in outcome.told:
+                raised: dict[str, str | int] = {"riverchief.incident_id": event.incident_id}
+                raised["riverchief.event_id"] = event.event_id
+                if event.finding is not None and event.finding.message is not None:
+                    raised["riverchief.message_id"] = event.finding.message
                 span.add_event("incident", raised)
         span.end(end_time=ended)
 

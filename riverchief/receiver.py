@@ -155,19 +155,20 @@ def _page(inbox: Inbox) -> str:
     newest = list(reversed(inbox.events.values()))[:SHOWN]
     rows = "".join(_row(received) for received in newest)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-    told = "".join(
+    messages = "".join(
         f"<tr><td>{html.escape(beijing(at_ms, '%m-%d %H:%M:%S'))}</td><td>{html.escape(who)}</td>"
         f"<td>{html.escape(text)}</td></tr>"
         for at_ms, who, text in list(reversed(inbox.messages))[:SHOWN]
     )
-    told = f"<h2>{_lines(say('incident.received_messages'))}</h2><table><tbody>{told}</tbody></table>" if told else ""
+    if messages:
+        messages = f"<h2>{_lines(say('incident.received_messages'))}</h2><table><tbody>{messages}</tbody></table>"
     nothing = f"<p>{_lines(say('incident.received_nothing'))}</p>"
     return (
         '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title.zh)} {html.escape(title.en)}</title><style>{STYLE}</style></head>"
         f"<body><h1>{_lines(title)}</h1><p>{_lines(count)}</p>"
-        f"{table if rows else nothing}{told}</body></html>"
+        f"{table if rows else nothing}{messages}</body></html>"
     )
 
 

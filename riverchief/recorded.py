@@ -91,8 +91,8 @@ def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.
         else:
             raise ConfigurationError(say("file.time_type", path=path, dtype=column.dtype))
     except pl.exceptions.PolarsError as error:
-        said = str(error).splitlines()[0]
-        raise ConfigurationError(say("file.time_unreadable", path=path, error=said)) from error
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(say("file.time_unreadable", path=path, error=reason)) from error
     if column.null_count():
         row = int(column.is_null().arg_max() or 0) + 2
         raise ConfigurationError(say("file.time_empty", path=path, row=row))

@@ -72,12 +72,12 @@ def write(
     registry = scenario.registry(site)
     passages: list[Passage] = []
 
-    def told(phase: str, share: float) -> None:
+    def on_phase(phase: str, share: float) -> None:
         on_progress(0.9 * share if phase == "water" else 0.9 + 0.1 * share)
 
     def pieces() -> Iterator[pl.DataFrame]:
-        for frame, passed in table(registry, scenario, seed=seed, known=known, on_progress=told):
-            passages.extend(passed)
+        for frame, its_passages in table(registry, scenario, seed=seed, known=known, on_progress=on_phase):
+            passages.extend(its_passages)
             yield frame
 
     rows = save(out, pieces())

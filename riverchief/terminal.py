@@ -26,21 +26,21 @@ def columns(*names: str, right: Collection[str] = (), title: str = "") -> Table:
 
     An empty name is a column without one; those of ``right`` hold figures, and beside figures a word is not broken.
     """
-    made = Table(title=title or None)
+    table = Table(title=title or None)
     for name in names:
-        head = escape(named(say(name if "." in name else f"column.{name}")) if name else "")
-        figure = name in right
-        whole = bool(right) and not figure
-        made.add_column(head, overflow="fold", no_wrap=whole, justify="right" if figure else "left")
-    return made
+        heading = escape(named(say(name if "." in name else f"column.{name}")) if name else "")
+        is_figure = name in right
+        no_wrap = bool(right) and not is_figure
+        table.add_column(heading, overflow="fold", no_wrap=no_wrap, justify="right" if is_figure else "left")
+    return table
 
 
 def tabulate(names: Sequence[str], rows: Iterable[Sequence[str]], none: str) -> None:
     """Print rows as a table of such columns, or the sentence ``none`` where there are none."""
-    made = columns(*names)
+    table = columns(*names)
     for row in rows:
-        made.add_row(*map(escape, row))
-    out.print(made if made.row_count else line(none))
+        table.add_row(*map(escape, row))
+    out.print(table if table.row_count else line(none))
 
 
 def aligned(rows: Mapping[str, str]) -> Iterator[str]:
@@ -74,12 +74,12 @@ def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
     began, bar = time.monotonic(), Progress(console=err, transient=True)
     task = bar.add_task(what, total=1.0)
 
-    def told(share: float) -> None:
+    def show_share(share: float) -> None:
         if err.is_terminal and time.monotonic() - began > PATIENCE_S:
             bar.start()
             bar.update(task, completed=share)
 
     try:
-        yield told
+        yield show_share
     finally:
         bar.stop()

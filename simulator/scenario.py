@@ -512,15 +512,15 @@ class _Reader:
 
     def _each(self, name: str, read: Callable[[_Row], list[_T]]) -> list[_T]:
         """What the tables of a name say; what is wrong with one is kept, to be told with the others."""
-        said: list[_T] = []
+        rows: list[_T] = []
         for number, values in enumerate(self.data.get(name, [])):
             row = _Row(name, number, values, self.lines, self.source)
             try:
                 row.check()
-                said.extend(read(row))
+                rows.extend(read(row))
             except ConfigurationError as error:
                 self.wrong.append(str(error))
-        return said
+        return rows
 
     def _weather(self) -> Weather:
         row, usual = self._single("weather"), Weather()

@@ -85,17 +85,17 @@ def measured(registry: Registry, scenario: Scenario, world: Water, instruments: 
             at_ms, step_ms = truth.instants(scenario, station)
             at_ms = at_ms[np.searchsorted(at_ms, from_ms) : np.searchsorted(at_ms, to_ms)]
             if len(at_ms):
-                said = instruments.read(station, at_ms, step_ms, told=False)
-                found += [(station.key, sample) for sample in samples(at_ms, said)]
+                readings = instruments.read(station, at_ms, step_ms, told=False)
+                found += [(station.key, sample) for sample in samples(at_ms, readings)]
         found.sort(key=lambda of: of[1].at_ms)  # stable: stations of one instant stay in their order
         return found
 
     return make
 
 
-def samples(at_ms: Ints, said: Mapping[str, Measured]) -> Iterator[Sample]:
+def samples(at_ms: Ints, readings: Mapping[str, Measured]) -> Iterator[Sample]:
     """What sensors said at (n,) instants as samples; what they did not say is left out, an instant without any too."""
-    columns = [(key, of.value.tolist(), of.status) for key, of in said.items()]
+    columns = [(key, of.value.tolist(), of.status) for key, of in readings.items()]
     for i, at in enumerate(at_ms.tolist()):
         values = {key: value[i] for key, value, _ in columns if not math.isnan(value[i])}
         if values:

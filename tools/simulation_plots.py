@@ -70,7 +70,9 @@ class Series:
     values: Mapping[str, Floats]
 
 
-def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Callable[[float], object]) -> list[Path]:
+def draw(
+    settings: Settings, records: Path, folder: Path, *, seed: int, on_progress: Callable[[float], object]
+) -> list[Path]:
     """Draw all pictures into ``folder``; raises ConfigurationError when matplotlib or the records are missing."""
     try:
         plt: Any = import_module("matplotlib.pyplot")
@@ -85,7 +87,7 @@ def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Ca
         _recorded(records / BAY, "apalachicola_cat_point", "Apalachicola Bay (recorded)", -5.7, 2012, 5),
         _recorded(records / CREEK, "pringle_creek_downstream", "Pringle Creek (recorded)", -6.5, 2019, 7),
     ]
-    simulated = _simulated(settings, seed, told)
+    simulated = _simulated(settings, seed, on_progress)
     river, creek, lake = (simulated[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1"))
     pictures: dict[str, Callable[[], Any]] = {
         "curves": lambda: _curves(plt, recorded[0], river, recorded[1], creek),
@@ -103,7 +105,7 @@ def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Ca
     return made
 
 
-def _simulated(settings: Settings, seed: int, told: Callable[[float], object]) -> dict[str, Series]:
+def _simulated(settings: Settings, seed: int, on_progress: Callable[[float], object]) -> dict[str, Series]:
     site = files.read_stations(settings.site.stations, catalogue())
     stations = tuple(site[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1") if key in site)
     if len(stations) < 3:
@@ -112,7 +114,7 @@ def _simulated(settings: Settings, seed: int, told: Callable[[float], object]) -
     weeks = replace(read(SCENARIO, site), days=float(DAYS), step_s=60 * STEP_MIN)
     found = {}
     pieces = table(
-        replace(site, stations=stations), weeks, seed=seed, known=catalogue(), on_progress=lambda _, s: told(s)
+        replace(site, stations=stations), weeks, seed=seed, known=catalogue(), on_progress=lambda _, s: on_progress(s)
     )
     for frame, _ in pieces:
         key = frame["station"][0]

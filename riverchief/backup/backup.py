@@ -390,8 +390,8 @@ def without_secrets(settings: Settings) -> str:
             lines.append(f"{name} = {_toml(value)}")
             continue
         entries = {key: getattr(value, key) for key in sorted(value.model_fields_set)}
-        told = [f"{k} = {_toml(v)}" for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)]
-        tables += ["", f"[{name}]", *told]
+        assigned = [f"{k} = {_toml(v)}" for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)]
+        tables += ["", f"[{name}]", *assigned]
     return "\n".join([*lines, *tables]) + "\n"
 
 

@@ -76,8 +76,8 @@ def run_command_line(app: Commands) -> None:
     try:
         code = app(standalone_mode=False)
     except Misused as error:
-        if said := misuse(error):
-            _refuse(said)
+        if message := misuse(error):
+            _refuse(message)
             err.print(f"  {error.ctx.command_path} --help" if error.ctx else "", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except typer.Abort:
@@ -88,5 +88,5 @@ def run_command_line(app: Commands) -> None:
     sys.exit(code or 0)
 
 
-def _refuse(said: str) -> None:
-    err.print(f"[red]✗[/] {escape(said)}", highlight=False, soft_wrap=True)
+def _refuse(message: str) -> None:
+    err.print(f"[red]✗[/] {escape(message)}", highlight=False, soft_wrap=True)

@@ -51,7 +51,7 @@ def verify(
         with progress_bar(line("progress.verify")) as bar, database.read() as connection:
             found = roots.verify(connection, keys, outside, bar)
     if as_json:
-        told = {
+        result = {
             "ok": found.ok,
             "entries": found.entries,
             "head": found.head,
@@ -61,7 +61,7 @@ def verify(
             "outside": len(outside),
             "faults": [roots.as_json(fault) for fault in found.faults],
         }
-        out.print_json(data=told)
+        out.print_json(data=result)
     else:
         for fault in found.faults:
             out.print(f"[red]✗[/] {fault.wrong.value}: {fault.detail}", highlight=False, soft_wrap=True)
@@ -105,8 +105,8 @@ def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
         job = sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()
         trouble = job.send()
-    told = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
-    out.print(told, highlight=False, soft_wrap=True)
+    result = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
+    out.print(result, highlight=False, soft_wrap=True)
     if trouble:
         err.print(f"[yellow]![/] {trouble}", highlight=False, soft_wrap=True)
 

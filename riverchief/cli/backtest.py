@@ -84,8 +84,8 @@ def try_both(
     rules: Rules, other: Rules, past: BacktestInput, known: Catalogue, since_ms: int, until_ms: int
 ) -> tuple[BacktestResult, BacktestResult]:
     """The rules that are tried and those they are compared with, on the same past."""
-    with progress_bar(line("progress.backtest")) as told:
-        return backtest.compare_rule_sets(rules, other, past, known, since_ms, until_ms, on_progress=told)
+    with progress_bar(line("progress.backtest")) as on_progress:
+        return backtest.compare_rule_sets(rules, other, past, known, since_ms, until_ms, on_progress=on_progress)
 
 
 def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> BacktestInput:
@@ -188,8 +188,8 @@ def _colour(one: BacktestIncident) -> str:
     return named(say(f"rule.{one.colour}"))
 
 
-def _list(mark: str, told: list[str]) -> None:
-    for one in told[:LISTED]:
+def _list(mark: str, lines: list[str]) -> None:
+    for one in lines[:LISTED]:
         out.print(f"{mark} {escape(one)}", highlight=False, soft_wrap=True)
-    if len(told) > LISTED:
-        out.print(f"{mark} … {line('list.more', count=len(told) - LISTED, how='--json, --html')}", highlight=False)
+    if len(lines) > LISTED:
+        out.print(f"{mark} … {line('list.more', count=len(lines) - LISTED, how='--json, --html')}", highlight=False)

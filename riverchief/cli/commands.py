@@ -107,7 +107,7 @@ def show_help(command: TyperCommand | TyperGroup, ctx: Any) -> None:
 
 def _show_rows(console: Console, rows: list[tuple[str, str]], width: int) -> None:
     left = max((cell_len(name) for name, _ in rows if cell_len(name) <= NAMES), default=NAMES)
-    for name, told in rows:
+    for name, text in rows:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(width=left + 2, no_wrap=True)
         table.add_column(overflow="fold")  # an ellipsis would take the place of letters: it counts wide ones as narrow
@@ -115,14 +115,14 @@ def _show_rows(console: Console, rows: list[tuple[str, str]], width: int) -> Non
         if cell_len(name) > left:
             console.print(label, soft_wrap=True)
             label = Shown()
-        table.add_row(label, Shown("\n".join(_lines(told, width - left - 6)), overflow="fold"))
+        table.add_row(label, Shown("\n".join(_lines(text, width - left - 6)), overflow="fold"))
         console.print(table, width=width)
 
 
-def _lines(told: str, width: int) -> list[str]:
+def _lines(text: str, width: int) -> list[str]:
     """Both languages on one line where it holds them, else one below the other."""
-    zh, _, en = told.partition(" · ")
-    return [told] if not en or cell_len(told) <= width else [zh, en]
+    zh, _, en = text.partition(" · ")
+    return [text] if not en or cell_len(text) <= width else [zh, en]
 
 
 def _argument(one: Any) -> str:
@@ -142,8 +142,8 @@ def _told(one: Any, ctx: Any) -> str:
     """What an option or argument means, and what it is without being given."""
     if one.name == "help":
         return line("usage.help")
-    told = one.help or ""
-    zh, _, en = told.partition(" · ")
+    text = one.help or ""
+    zh, _, en = text.partition(" · ")
     more = list[Text]()
     kind = one.display_type(ctx).strip("<>")
     if "|" in kind and (len(kind) > KIND or one.param_type_name == "argument"):
@@ -154,9 +154,9 @@ def _told(one: Any, ctx: Any) -> str:
     if getattr(one, "min", None) is not None and one.max is not None:
         more.append(say("usage.range", least=f"{one.min:,}", most=f"{one.max:,}"))
     if more:
-        zh, en = f"{zh}（{'，'.join(text.zh for text in more)}）", f"{en or zh} ({', '.join(text.en for text in more)})"
+        zh, en = f"{zh}（{'，'.join(note.zh for note in more)}）", f"{en or zh} ({', '.join(note.en for note in more)})"
         return f"{zh} · {en}"
-    return told
+    return text
 
 
 def _commands(command: Any, ctx: Any) -> Iterator[tuple[str, str]]:

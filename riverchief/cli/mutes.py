@@ -101,5 +101,5 @@ def _row(number: int, one: Mute) -> tuple[str, ...]:
 
 def _plain(number: int, one: Mute) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms)}
-    told = {name: getattr(one, name) for name in ("station", "reason", "by")}
-    return {"number": number, **told, "rules": list(one.rules), **times}
+    fields = {name: getattr(one, name) for name in ("station", "reason", "by")}
+    return {"number": number, **fields, "rules": list(one.rules), **times}

@@ -100,11 +100,11 @@ def list_(
     """最近的通知 · The newest messages, and what became of them."""
     with opened(load(settings, data)) as database, database.read() as connection:
         found = notice_store.listed(connection, status=status, limit=limit)
-        told = notice_store.items(connection, [one.id for one in found])
+        items = notice_store.items(connection, [one.id for one in found])
     if as_json:
         rows = [
             {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
-            | {"incidents": [item.incident_id for item in told.get(one.id, [])], "body": _without_link(one.body)}
+            | {"incidents": [item.incident_id for item in items.get(one.id, [])], "body": _without_link(one.body)}
             for one in found
         ]
         out.print_json(data=rows)
@@ -112,7 +112,7 @@ def list_(
     if not found:
         out.print(line("order.no_notices"))
     for one in found:
-        numbers = [str(item.incident_id) for item in told.get(one.id, [])][:5]
+        numbers = [str(item.incident_id) for item in items.get(one.id, [])][:5]
         at = beijing(one.sent_at_ms or one.due_at_ms)
         rest = one.sent_by or one.last_error or ""
         row = f"{one.id} {one.status} {at} {one.contact} [{', '.join(numbers)}] {rest}"

@@ -89,12 +89,12 @@ def _told(found: list[tuple[int, Review]], *, as_json: bool) -> None:
 
 def _row(number: int, one: Review) -> tuple[str, ...]:
     verdict = say(f"upkeep.verdict_{one.verdict}")
-    told = named(say("review.void", verdict=verdict) if one.void else verdict)
+    fields = named(say("review.void", verdict=verdict) if one.void else verdict)
     span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
-    return str(number), one.station, one.parameter or "—", *span, told, one.reason, one.by
+    return str(number), one.station, one.parameter or "—", *span, fields, one.reason, one.by
 
 
 def _plain(number: int, one: Review) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms), "at": rfc3339(one.at_ms)}
-    told = {name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void")}
-    return {"number": number, **told, "verdict": one.verdict.value, **times}
+    fields = {name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void")}
+    return {"number": number, **fields, "verdict": one.verdict.value, **times}

@@ -221,7 +221,7 @@ def _refill(loaded: Settings) -> int:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
             raise ConfigurationError(say("order.no_influx_fill"))
-        with progress_bar(line("progress.refill")) as told:
+        with progress_bar(line("progress.refill")) as on_progress:
             work = Refill(
                 database,
                 stores.recent,
@@ -233,6 +233,6 @@ def _refill(loaded: Settings) -> int:
                 downsampled=loaded.influx.kind in downsampling.SERVERS,
             )
             for share, readings in work.run():
-                told(share)
+                on_progress(share)
                 total = readings
     return total

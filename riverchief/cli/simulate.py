@@ -183,16 +183,16 @@ def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None
     from riverchief import simulate as simulate_
     from simulator.run_record import Witness
 
-    for said in announced(settings, order, cast):
-        err.print(said, highlight=False, soft_wrap=True)
-    with progress_bar(line("progress.fill")) as told:
-        river = simulate_.fill(order, cast, told)
+    for announcement in announced(settings, order, cast):
+        err.print(announcement, highlight=False, soft_wrap=True)
+    with progress_bar(line("progress.fill")) as on_progress:
+        river = simulate_.fill(order, cast, on_progress)
     witness = Witness() if truth is not None else None
     with told_about() as (stop, progress):
         played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
     if witness is not None and truth is not None:
-        with progress_bar(line("progress.truth", file=truth.name)) as told:
-            simulate_.write_truth(truth, cast, river, witness, played.until_ms, told)
+        with progress_bar(line("progress.truth", file=truth.name)) as on_progress:
+            simulate_.write_truth(truth, cast, river, witness, played.until_ms, on_progress)
     return played
 
 
@@ -227,13 +227,13 @@ def announced(settings: "Settings", order: "Order", cast: "Cast") -> list[str]:
     who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(cast.own) + len(cast.shared):,}"]
     if cast.loggers and order.platform is not None:
         who.append(f"HJ 212 {order.platform[0]}:{order.platform[1]}: {len(cast.loggers):,}")
-    told = [
+    lines = [
         line("play.begins", scenario=Text(cast.scenario.zh, cast.scenario.en), seed=order.seed, **span),
         line("play.stations", who=", ".join(who)),
     ]
     if cast.refused_connections:
-        told.append(f"[yellow]{line('play.shared', own=len(cast.own), others=cast.refused_connections)}[/]")
-    return told
+        lines.append(f"[yellow]{line('play.shared', own=len(cast.own), others=cast.refused_connections)}[/]")
+    return lines
 
 
 class Teller:
@@ -270,12 +270,12 @@ class Teller:
         share = "" if now.share is None else f"{now.share:.0%} · "
         connected, wanted = sum(s.connected for s in now.lines), sum(s.wanted for s in now.lines)
         sent = say("play.sent", messages=now.messages, readings=now.readings)
-        told = [sent, say("play.connected", connected=connected, wanted=wanted)]
+        parts = [sent, say("play.connected", connected=connected, wanted=wanted)]
         if under_way := sum(s.under_way for s in now.lines):
-            told.append(say("play.under_way", messages=under_way))
+            parts.append(say("play.under_way", messages=under_way))
         if now.remembered:
-            told.append(say("play.kept", samples=now.remembered))
-        both = Text("，".join(text.zh for text in told), ", ".join(text.en for text in told))
+            parts.append(say("play.kept", samples=now.remembered))
+        both = Text("，".join(text.zh for text in parts), ", ".join(text.en for text in parts))
         return f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {beside(both)}"
 
     def due(self, moment: float) -> bool:
@@ -317,8 +317,8 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
 
     if scenario is None:
         raise ConfigurationError(say("play.out_scenario"))
-    with progress_bar(line("progress.simulate", scenario=scenario)) as told:
-        written = write(scenario, table, settings, seed=seed, on_progress=told)
+    with progress_bar(line("progress.simulate", scenario=scenario)) as on_progress:
+        written = write(scenario, table, settings, seed=seed, on_progress=on_progress)
     if as_json:
         passages = [
             {

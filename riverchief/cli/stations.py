@@ -131,8 +131,8 @@ def hang(
     row |= {name: value for name, value in (("depth_m", depth_m), ("cycle_s", cycle_s)) if value is not None}
     rows = [registry_rows.Row("deployment", n, None, row | {"parameter": p}) for n, p in enumerate(parameters, 1)]
     if device:
-        told = {"serial": device, "model": model, "manufacturer": manufacturer}
-        rows.insert(0, registry_rows.Row("device", 1, None, {name: text for name, text in told.items() if text}))
+        fields = {"serial": device, "model": model, "manufacturer": manufacturer}
+        rows.insert(0, registry_rows.Row("device", 1, None, {name: text for name, text in fields.items() if text}))
     with site_database(settings, data) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         taken = {(d.station, d.parameter, rfc3339(d.since_ms)) for d in registry.deployments}

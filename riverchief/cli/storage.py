@@ -45,10 +45,10 @@ def backup(
         out.print_json(data=made.as_json())
         return
     rows = sum(made.manifest.rows.values())
-    said = line("backup.made", rows=rows, mib=made.bytes / 2**20)
-    out.print(f"[green]✓[/] {made.folder}: {said}", soft_wrap=True)
-    for how in made.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.left_out', how=parted(how)))}", highlight=False, soft_wrap=True)
+    summary = line("backup.made", rows=rows, mib=made.bytes / 2**20)
+    out.print(f"[green]✓[/] {made.folder}: {summary}", soft_wrap=True)
+    for advice in made.manifest.left_out.values():
+        out.print(f"  {escape(line('backup.left_out', advice=parted(advice)))}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -75,8 +75,8 @@ def restore(
     )
     for place in done.aside:
         out.print(f"  {escape(line('backup.aside', place=place))}", highlight=False, soft_wrap=True)
-    for how in done.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.apart', how=parted(how)))}", highlight=False, soft_wrap=True)
+    for advice in done.manifest.left_out.values():
+        out.print(f"  {escape(line('backup.apart', advice=parted(advice)))}", highlight=False, soft_wrap=True)
     out.print(line("backup.next", settings=source / "settings"), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -136,5 +136,5 @@ def migrate_command(
     if moved.mended:
         out.print(f"  {line('migrate.mended', places=moved.mended)}", highlight=False)
     rows = sum(moved.rows.values())
-    said = line("migrate.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
-    out.print(f"[green]✓[/] {said}", soft_wrap=True, highlight=False)
+    summary = line("migrate.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
+    out.print(f"[green]✓[/] {summary}", soft_wrap=True, highlight=False)

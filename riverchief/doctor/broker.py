@@ -75,14 +75,14 @@ def certificate(check: str, host: str, port: int, context: ssl.SSLContext) -> It
             socket.create_connection((host, port), timeout=NETWORK_S) as plain,
             context.wrap_socket(plain, server_hostname=host) as encrypted,
         ):
-            told = encrypted.getpeercert() or {}
+            peer = encrypted.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
         yield failure(check, "tls_untrusted", where=f"{host}:{port}", reason=error.verify_message)
         return
     except (ssl.SSLError, TimeoutError, OSError) as error:
         yield failure(check, "tls_none", where=f"{host}:{port}", reason=_reason(error))
         return
-    until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(told["notAfter"])), UTC)
+    until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(peer["notAfter"])), UTC)
     days = (until - datetime.now(UTC)).days
     found = {"where": f"{host}:{port}", "until": until.date().isoformat(), "days": days}
     yield warning(check, "tls_expires", **found) if days < EXPIRES_SOON_DAYS else ok(check, "tls_ok", **found)

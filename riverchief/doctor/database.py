@@ -113,14 +113,14 @@ def _notices(settings: Settings, db: Database) -> Iterator[Finding]:
         return
     now_ms = clock.now_ms()
     with db.read() as connection:
-        told = notice_store.waiting(connection)
+        notices = notice_store.waiting(connection)
         planned = oncall.shifts(connection, now_ms, now_ms + AHEAD_MS)
-    if told.dead:
-        yield warning("notices", "notices_dead", count=told.dead)
-    if told.oldest_due_at_ms is not None and now_ms - told.oldest_due_at_ms > STUCK_MS:
-        yield failure("notices", "notices_stuck", since=beijing(told.oldest_due_at_ms))
-    if told.unconfirmed:
-        yield failure("notices", "notices_unconfirmed", count=told.unconfirmed)
+    if notices.dead:
+        yield warning("notices", "notices_dead", count=notices.dead)
+    if notices.oldest_due_at_ms is not None and now_ms - notices.oldest_due_at_ms > STUCK_MS:
+        yield failure("notices", "notices_stuck", since=beijing(notices.oldest_due_at_ms))
+    if notices.unconfirmed:
+        yield failure("notices", "notices_unconfirmed", count=notices.unconfirmed)
     gap_ms = oncall.uncovered(planned, now_ms, now_ms + AHEAD_MS)
     if gap_ms is not None:
         yield warning("notices", "notices_uncovered", at=beijing(gap_ms))

@@ -179,18 +179,18 @@ def running(settings: Settings) -> Iterator[Finding]:
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.api.port}/readyz"
     try:
         answer = httpx.get(address, timeout=NETWORK_S, trust_env=False)  # we ask ourselves, no proxy
-        told = _json(answer)["parts"]
-        ailing = [f"{part['name']}: {part['detail']}" for part in told if not part["ok"]]
+        parts = _json(answer)["parts"]
+        failing = [f"{part['name']}: {part['detail']}" for part in parts if not part["ok"]]
     except httpx.HTTPError:
         yield warning("running", "running_none", address=address)
         return
     except (KeyError, TypeError):
         yield failure("running", "running_other", address=address, status=answer.status_code)
         return
-    for one in ailing:
+    for one in failing:
         yield failure("running", "running_part", part=one)
-    if not ailing:
-        yield ok("running", "running_ok", parts=", ".join(part["name"] for part in told))
+    if not failing:
+        yield ok("running", "running_ok", parts=", ".join(part["name"] for part in parts))
 
 
 def _clock(url: str) -> Iterator[Finding]:

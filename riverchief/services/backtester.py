@@ -107,9 +107,9 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
     since_ms, until_ms = request["since_ms"], request["until_ms"]
     stores = open_stores(settings, database, known)
     past = backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=request["stations"])
-    told = _Told(database, number)
+    progress = _Told(database, number)
     tried, in_force = backtest.compare_rule_sets(
-        tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=told
+        tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=progress
     )
     return backtest.as_json(tried, in_force, most=SHORTER)
 

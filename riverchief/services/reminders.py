@@ -57,11 +57,11 @@ class Reminders(PeriodicWorker):
         total = 0
         while True:
             with self._database.write() as connection:
-                told = incident_store.remind(
+                entries = incident_store.remind(
                     connection, now_ms, up=regions.parent, source=self._source, policy=self._policy
                 )
-            total += len(told)
-            if len(told) < incident_store.AT_ONCE:
+            total += len(entries)
+            if len(entries) < incident_store.AT_ONCE:
                 break
         with self._database.write() as connection:
             total += len(people_store.inherit(connection, now_ms=now_ms, source=self._source, regions=regions))

@@ -219,13 +219,13 @@ class Sealing(PeriodicWorker):
             if last and beijing_day(last[0].at_ms) >= beijing_day(now_ms):
                 return
             found = live_classes.current_classes(connection, live_classes.REACH)
-        told = {
+        current = {
             key: live_classes.entry(one)
             for key, one in found.items()
             if now_ms - one.at_ms < DAY_MS  # an older one says nothing of this day
         }
-        if told:
-            body = {"reaches": told}
+        if current:
+            body = {"reaches": current}
             with self._database.write() as connection:
                 audit_trail.append(
                     connection, CLASSES, kind="water", id="reaches", body=body, by="riverchief", at_ms=now_ms

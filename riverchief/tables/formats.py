@@ -201,16 +201,16 @@ class _Csv:
             )
         except pl.exceptions.PolarsError as error:
             self._tell_long_row(text, line)
-            said = str(error).splitlines()[0]
-            raise ConfigurationError(say("table.line_or_after", path=self.path, line=line, error=said)) from error
+            values = str(error).splitlines()[0]
+            raise ConfigurationError(say("table.line_or_after", path=self.path, line=line, error=values)) from error
 
     def _tell_long_row(self, text: bytes, line: int) -> None:
         reader = csv.reader(io.StringIO(text.decode("utf-8"), newline=""), delimiter=self._separator)
         begins = 0
         for cells in reader:
             if len(cells) > len(self.names):
-                said = {"path": self.path, "line": line + begins, "cells": len(cells), "columns": len(self.names)}
-                raise ConfigurationError(say("table.long_row", **said))
+                values = {"path": self.path, "line": line + begins, "cells": len(cells), "columns": len(self.names)}
+                raise ConfigurationError(say("table.long_row", **values))
             begins = reader.line_num
 
 

@@ -74,10 +74,10 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
         until = time.monotonic() + 120
         while (state := mqtt.state()).connected < state.wanted or state.under_way:
             if time.monotonic() > until:
-                said = sentence(
+                reason = sentence(
                     "bench.connections", connected=state.connected, wanted=state.wanted, refusal=state.refusal
                 )
-                raise BenchFailed(said)
+                raise BenchFailed(reason)
             time.sleep(0.1)
     me, other = psutil.Process(os.getpid()), psutil.Process(broker.pid)
     late_ms: list[int] = []

@@ -22,8 +22,8 @@ def show(found: Score) -> None:
     for title, things in (("score.faults", found.faults), ("score.events", found.events)):
         if things:
             out.print(_table(named(say(title)), things))
-    for said in sentences(found):
-        out.print(said, highlight=False, soft_wrap=True)
+    for sentence in sentences(found):
+        out.print(sentence, highlight=False, soft_wrap=True)
     misses = [t for t in (*found.faults, *found.events) if not t.found]
     for t in misses[:LISTED]:
         span = f"{beijing(t.span.start_ms, '%m-%d %H:%M')} – {beijing(t.span.end_ms, '%m-%d %H:%M')}"
@@ -66,9 +66,9 @@ def sentences(found: Score) -> Iterator[str]:
     right, called = found.label_right
     if called:
         yield line("score.label", right=right, called=called, share=right / called)
-    right, told = found.name_right
-    if told:
-        yield line("score.name", right=right, told=told, share=right / told)
+    right, named_events = found.name_right
+    if named_events:
+        yield line("score.name", right=right, told=named_events, share=right / named_events)
     live = Counter(one.kind for one in found.incidents if not one.retrospective)
     past = sum(one.retrospective for one in found.incidents)
     kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(live.items())) or "0"

@@ -187,8 +187,8 @@ class Score:
     @property
     def name_right(self) -> tuple[int, int]:
         """Of the events the detector told: how many by their right name; "unclear" is none."""
-        told = [thing for thing in self.events if thing.told]
-        return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in told), len(told)
+        named = [thing for thing in self.events if thing.told]
+        return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in named), len(named)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -321,8 +321,8 @@ class Run:
 
     def _arrive(self, puts: Sequence[Put], now_ms: int) -> None:
         """A batch reaches the site in the order in which it left the devices; what was held up is among it."""
-        said = [_message(put, now_ms) for put in puts]
-        telemetry = [m for m in said if m.kind == "telemetry"]
+        messages = [_message(put, now_ms) for put in puts]
+        telemetry = [m for m in messages if m.kind == "telemetry"]
         for put in puts:
             if put.message is not None:
                 number = (put.station, put.message.boot or 0)
@@ -330,7 +330,7 @@ class Run:
         self.messages += telemetry
         if telemetry:
             self.findings += self.site.process(telemetry, now_ms).findings
-        if other := [m for m in said if m.kind != "telemetry"]:
+        if other := [m for m in messages if m.kind != "telemetry"]:
             self.site.handle_device_messages(other, now_ms)
 
     def score(self) -> Score:
@@ -588,13 +588,13 @@ def event_alarms(findings: Iterable[Finding], doubtful: Collection[str] = ()) ->
 
 def _name(findings: Iterable[Finding], doubtful: Collection[str], station: str, span: Span, tolerance_ms: int) -> str:
     """What the last alarm of the detector that began before the end of a passage said that it looks like."""
-    told = [
+    alarms = [
         one
         for one in findings
         if one.station == station and one.kind is Kind.EVENT and one.change is Change.FIRED and one.rule not in doubtful
         and one.observed_at_ms <= span.end_ms + tolerance_ms
     ]  # fmt: skip
-    cause = sudden.cause_name(max(told, key=lambda one: one.observed_at_ms)) if told else None
+    cause = sudden.cause_name(max(alarms, key=lambda one: one.observed_at_ms)) if alarms else None
     return "" if cause is None else str(cause)
 
 
@@ -610,22 +610,22 @@ def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
 class _Reports:
     """What each station's samples were told to be measured at, and whether they arrived."""
 
-    def __init__(self, told: Mapping[str, Mapping[int, int]]) -> None:
-        self._told = told
+    def __init__(self, told_ms: Mapping[str, Mapping[int, int]]) -> None:
+        self._told = told_ms
 
     def of(self, station: str, at_ms: Ints) -> tuple[Ints, Bools]:
         """(n,) times as told and whether they arrived and were taken, for (n,) true instants; the future is not."""
-        told = self._told.get(station, {})
-        found = np.array([told.get(at, -1) for at in at_ms.tolist()], np.int64)
+        told_ms = self._told.get(station, {})
+        found = np.array([told_ms.get(at, -1) for at in at_ms.tolist()], np.int64)
         return found, (found >= 0) & (found <= at_ms + SLICE_MS + FUTURE_MS)
 
 
 def _by_station(witness: Witness) -> _Reports:
-    told: dict[str, dict[int, int]] = {}
+    told_ms: dict[str, dict[int, int]] = {}
     for one in witness:
         if one.fate is Fate.SENT:
-            told.setdefault(one.station, {})[one.sample.at_ms] = one.told_ms
-    return _Reports(told)
+            told_ms.setdefault(one.station, {})[one.sample.at_ms] = one.told_ms
+    return _Reports(told_ms)
 
 
 def _flags(store: ReadingStore, station: str, known: Catalogue, told_ms: Ints) -> dict[str, tuple[Ints, Ints]]:
@@ -672,14 +672,14 @@ def _silences(
         if fault.kind is not FaultKind.SUPPLY or not asked.start_ms <= fault.start_ms < asked.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
-        told = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
-        delay_ms = min(told) - span.start_ms if told else None
+        alarm_ms = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
+        delay_ms = min(alarm_ms) - span.start_ms if alarm_ms else None
         yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 
 
 def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario) -> Iterator[Thing]:
     """The times of a wrong clock of a station that was scored: found where its device was told of."""
-    told = [
+    alarm_ms = [
         f.observed_at_ms
         for f in findings
         if f.rule == device_clock.RULE and f.change is Change.FIRED and f.station == station.key
@@ -688,7 +688,7 @@ def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Faul
         if fault.kind is not FaultKind.CLOCK or not asked.start_ms <= fault.start_ms < asked.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
-        found = [at_ms for at_ms in told if span.start_ms <= at_ms <= span.end_ms]
+        found = [at_ms for at_ms in alarm_ms if span.start_ms <= at_ms <= span.end_ms]
         delay_ms = min(found) - span.start_ms if found else None
         yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 

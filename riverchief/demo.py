@@ -48,7 +48,7 @@ from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from riverchief import files, migrations, recorded
 from riverchief.brokers.local import Broker, free_port, running
-from riverchief.guard import attended
+from riverchief.guard import child_process
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
@@ -56,7 +56,7 @@ from riverchief.terminal import aligned, save
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from simulator import showcase
-from simulator.continuous_run import Present
+from simulator.continuous_run import ContinuousSource
 from simulator.devices.fleet import Connection
 from simulator.play import Pace, Played, Progress
 from simulator.replay import Table, replay_stations
@@ -120,7 +120,9 @@ def run(
         contacts = _contacts(folder, receiving)
         settings = _settings(folder, broker, address, f"{receiving}events", secret, contacts)
         stack.enter_context(_serve(settings, folder, address, console, stop))
-        days = threading.Thread(target=_tell_days, args=(database, registry, clock.now_ms(), stop), daemon=True)
+        days = threading.Thread(
+            target=_record_daily_classes, args=(database, registry, clock.now_ms(), stop), daemon=True
+        )
         stack.callback(days.join, 10)
         stack.callback(stop.set)
         days.start()
@@ -132,7 +134,7 @@ def run(
         began = time.monotonic()
         played, live_from_ms = _simulate(registry, broker, tables, seconds, seed, console, stop)
         result = _settle(database, played, live_from_ms, inbox, broker.kind, time.monotonic() - began)
-    _tell(result, console)
+    _print_report(result, console)
     if report is not None:
         save(report, json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
     if not result.ledger_closed:
@@ -212,7 +214,7 @@ def _secret_file(path: Path, text: str) -> Path:
     return path
 
 
-def _tell_days(database: Database, registry: Registry, start_ms: int, stop: threading.Event) -> None:
+def _record_daily_classes(database: Database, registry: Registry, start_ms: int, stop: threading.Event) -> None:
     """Once the history is stored: the class of every reach as each of its days began, as a site writes it daily."""
     store = SqlReadings(database, catalogue())
     simulated = {s.key for s in registry.stations if s.reach}
@@ -296,7 +298,10 @@ def _serve(settings: Path, folder: Path, address: str, console: Console, stop: t
     """``riverchief serve`` in its own process, in a session of its own as the broker: Ctrl-C is for us."""
     command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)]
     log = folder / "serve.log"
-    with log.open("ab") as output, attended(command, stdout=output, stderr=output, start_new_session=True) as process:
+    with (
+        log.open("ab") as output,
+        child_process(command, stdout=output, stderr=output, start_new_session=True) as process,
+    ):
         with console.status(line("demo.starting")):
             until = time.monotonic() + 60
             while not _answers(address) and not stop.is_set():
@@ -329,7 +334,7 @@ def _simulate(
     """
     about = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
     with (
-        Present(
+        ContinuousSource(
             registry,
             start_ms=clock.now_ms(),
             history_days=HISTORY_DAYS,
@@ -452,7 +457,7 @@ def _ms(moment: str) -> int:
     return int(np.datetime64(moment.rstrip("Z"), "ms").astype(np.int64))
 
 
-def _tell(result: Report, console: Console) -> None:
+def _print_report(result: Report, console: Console) -> None:
     mark, verdict = ("[green]✓[/]", "closed") if result.ledger_closed else ("[red]✗[/]", "not_closed")
     times = {name: "—" if ms is None else f"{ms:g} ms" for name, ms in result.latency_ms.items()}
     counts = asdict(result)

@@ -70,7 +70,7 @@ def publish(
     """
     api = _connect(url, token)
     with _translated(url):
-        there = {board["uid"]: _look(api, board["uid"]) for board in boards}
+        there = {board["uid"]: _find(api, board["uid"]) for board in boards}
         _refuse(there, force)
         _ensure_folder(api)
         return [_write(api, board, there[board["uid"]], force) for board in boards]
@@ -92,7 +92,7 @@ def _connect(url: str, token: str | None) -> Any:
     return GrafanaApi.from_url(prefix, credential=token, timeout=TIMEOUT_S)
 
 
-def _look(api: Any, uid: str) -> _There | None:
+def _find(api: Any, uid: str) -> _There | None:
     found = _or_none(lambda: api.dashboard.get_dashboard(uid))
     if found is None:
         return None
@@ -139,11 +139,11 @@ def _write(api: Any, board: Mapping[str, Any], there: _There | None, force: bool
     try:
         answer = api.dashboard.update_dashboard(body)
     except GrafanaClientError as error:
-        raise _told(error, uid) from error
+        raise _as_error(error, uid) from error
     return Published(uid, Done.CREATED if there is None else Done.UPDATED, str(answer["url"]))
 
 
-def _told(error: GrafanaClientError, uid: str) -> WaterError:
+def _as_error(error: GrafanaClientError, uid: str) -> WaterError:
     """Why Grafana did not take this one dashboard."""
     status = error.response.get("status") if isinstance(error.response, Mapping) else None
     if error.status_code == 412 and status == "version-mismatch":

@@ -40,7 +40,7 @@ def guard() -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def attended(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+def child_process(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
     """A process while this lasts, with the options of Popen: ended afterwards, and when we are killed."""
     with guard() as watch:
         process = subprocess.Popen(command, **options)

@@ -26,7 +26,7 @@ WANTED_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ReadTimeouts:
     """How long a client may take: for the headers of a request, and for each ``body_bytes`` of its body.
 
     Our choice: 273 bytes a second, a fraction of what a phone on a weak network sends.
@@ -37,14 +37,16 @@ class Patience:
     body_bytes: int = 8 * 1024
 
 
-class Door:
+class ConnectionLimits:
     """Counts connections by IPv4 address and IPv6 /64: at most ``each``, and ``total`` of all together.
 
     Those of ``proxies`` (addresses and networks) speak for many people and count in the total alone.
     """
 
-    def __init__(self, each: int, total: int, patience: Patience = Patience(), proxies: Collection[str] = ()) -> None:
-        self.patience = patience
+    def __init__(
+        self, each: int, total: int, timeouts: ReadTimeouts = ReadTimeouts(), proxies: Collection[str] = ()
+    ) -> None:
+        self.timeouts = timeouts
         self._each = each
         self._total = total
         self._proxies = tuple(ipaddress.ip_network(one) for one in proxies)
@@ -88,8 +90,8 @@ def files_for_connections() -> int:
     return max(RESERVED_FILES, (WANTED_FILES if soft == resource.RLIM_INFINITY else soft) - RESERVED_FILES)
 
 
-def protocols(door: Door) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
-    """Uvicorn's protocols, guarded by ``door``."""
+def protocols(limits: ConnectionLimits) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
+    """Uvicorn's protocols, guarded by ``limits``."""
 
     class Http(_LimitedHttp):
         pass
@@ -97,23 +99,23 @@ def protocols(door: Door) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansI
     class WebSocket(_CountedWebSocket):
         pass
 
-    Http.door = WebSocket.door = door
+    Http.limits = WebSocket.limits = limits
     return Http, WebSocket
 
 
 class _LimitedHttp(HttpToolsProtocol):
     """HTTP with a time limit for headers and body."""
 
-    door: Door
+    limits: ConnectionLimits
     entered = False
     timer: asyncio.TimerHandle | None = None
     received = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.entered = self.door.enter(_address(self))
+        self.entered = self.limits.enter(_address(self))
         if self.entered:
-            self._set_timer(self.door.patience.headers_s, self._headers_late)
+            self._set_timer(self.limits.timeouts.headers_s, self._headers_late)
         else:
             log.warning("a connection too many was closed", address=_address(self))
             transport.abort()
@@ -121,18 +123,18 @@ class _LimitedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timer()
         if self.entered:
-            self.door.leave(_address(self))
+            self.limits.leave(_address(self))
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.timer is None:
-            self._set_timer(self.door.patience.headers_s, self._headers_late)
+            self._set_timer(self.limits.timeouts.headers_s, self._headers_late)
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self.received = 0
-        self._set_timer(self.door.patience.body_s, self._body_late)
+        self._set_timer(self.limits.timeouts.body_s, self._body_late)
 
     def on_body(self, body: bytes) -> None:
         self.received += len(body)
@@ -159,9 +161,9 @@ class _LimitedHttp(HttpToolsProtocol):
         self.transport.abort()
 
     def _body_late(self) -> None:
-        if self.flow.read_paused or self.received >= self.door.patience.body_bytes:  # we do not read, or it comes
+        if self.flow.read_paused or self.received >= self.limits.timeouts.body_bytes:  # we do not read, or it comes
             self.received = 0
-            self._set_timer(self.door.patience.body_s, self._body_late)
+            self._set_timer(self.limits.timeouts.body_s, self._body_late)
         else:
             self.transport.abort()
 
@@ -169,10 +171,10 @@ class _LimitedHttp(HttpToolsProtocol):
 class _CountedWebSocket(WebSocketsSansIOProtocol):
     """A connection that has become a WebSocket; it is counted until it ends."""
 
-    door: Door
+    limits: ConnectionLimits
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.door.leave(_address(self))
+        self.limits.leave(_address(self))
         super().connection_lost(exc)
 
 

@@ -12,7 +12,7 @@ import uvicorn
 from api.context import Context
 from infra.errors import ConfigurationError
 from infra.texts import say
-from riverchief.http_limits import Door, files_for_connections, protocols
+from riverchief.http_limits import ConnectionLimits, files_for_connections, protocols
 from riverchief.otel import Tracing
 from riverchief.settings import ApiSection
 from riverchief.signals import on_signal
@@ -47,8 +47,8 @@ def serve_http(
     mount(app, context)
     if tracing:
         app.add_middleware(tracing.requests)
-    door = Door(settings.connections_each, files_for_connections(), proxies=settings.trusted_proxies)
-    http, websocket = protocols(door)
+    limits = ConnectionLimits(settings.connections_each, files_for_connections(), proxies=settings.trusted_proxies)
+    http, websocket = protocols(limits)
     config = uvicorn.Config(
         app,
         http=http,

@@ -71,7 +71,7 @@ def everybody(settings: Settings, connection: sa.Connection, at_ms: int) -> Dire
     return (directory(settings) or Directory()).with_people(known)
 
 
-class Roster:
+class ContactList:
     """The contacts as they are now: the file's and the people's, with the roles and terms of the people.
 
     Asks the database again after ``RECENT_MS``; while it does not answer, the last answer stands.
@@ -96,7 +96,7 @@ class Roster:
             return self._found
 
 
-_TOLD: Mapping[roles.Role, contacts.Role] = {
+_CONTACT_ROLES: Mapping[roles.Role, contacts.Role] = {
     roles.Role.GENERAL_CHIEF: contacts.Role.CHIEF,
     roles.Role.CHIEF: contacts.Role.CHIEF,
     roles.Role.DEPUTY: contacts.Role.CHIEF,
@@ -122,7 +122,7 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
         if one.region and one.role not in roles.TERMED:
             regions.append(one.region)
         reaches = tuple(term.reach for term in held if term.reach)
-        contact_role = _TOLD.get(one.role)
+        contact_role = _CONTACT_ROLES.get(one.role)
         if contact_role is contacts.Role.CHIEF and not regions and not reaches:
             contact_role = None  # whose term is over answers for nothing, and not for everything
         contact = Contact(one.name, one.name, "zh", (contact_role,) if contact_role else (), tuple(regions), reaches)

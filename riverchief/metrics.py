@@ -319,7 +319,7 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Watch:
+class EventCounters:
     """What is counted as it happens. ``batch`` is made to watch the intake, ``delivery`` the deliverer."""
 
     clock_ms: Callable[[], int]
@@ -370,7 +370,7 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class MetricSources:
     """What the metrics are read from.
 
     ``spool`` and ``downsampling`` say whether this process feeds a time-series server, whose queues stand in the
@@ -378,27 +378,27 @@ class Running:
     """
 
     database: Database
-    watch: Watch
+    watch: EventCounters
     clock_ms: Callable[[], int]
     services: Sequence[Service] = ()
     spool: Callable[[], Waiting] | None = None
     downsampling: bool = False
 
 
-def exposition(running: Running) -> Callable[[], bytes]:
+def exposition(running: MetricSources) -> Callable[[], bytes]:
     """The function behind ``/metrics``."""
     registry = CollectorRegistry()
-    registry.register(Parts(running))
+    registry.register(MetricsCollector(running))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return lambda: generate_latest(registry)
 
 
-class Parts(Collector):
+class MetricsCollector(Collector):
     """All figures of :data:`FIGURES` that this process can tell."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: MetricSources) -> None:
         self._running = running
         self._slow: _Slow | None = None
         self._asked_at = -SLOW_S
@@ -495,7 +495,7 @@ def database_bytes(database: Database, connection: sa.Connection) -> int:
 # -- of one service each, for `riverchief.services` --------------------------------------------------------------------
 
 
-def ingest(intake: Intake, watch: Watch, now_ms: int) -> Iterator[Metric]:
+def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric]:
     """What the intake and its stations tell."""
     c = intake.counters
     yield one("batches", c.batches)
@@ -575,7 +575,7 @@ def heartbeat(signal: Heartbeat, now_ms: int) -> Iterator[Metric]:
     yield one("heartbeat_timestamp_seconds", (signal.last_ok_ms or 0) / 1e3)
 
 
-def _deliveries(watch: Watch) -> Iterator[Metric]:
+def _deliveries(watch: EventCounters) -> Iterator[Metric]:
     yield many("deliveries", dict(watch.deliveries))
     yield many("callbacks", dict(watch.callbacks))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})

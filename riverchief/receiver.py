@@ -90,7 +90,7 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
         return JSONResponse({"id": event["id"], "repeat": not new}, 202 if new else 200)
 
     @app.post("/messages/{who}")
-    async def told(request: Request, who: str) -> Response:
+    async def receive_message(request: Request, who: str) -> Response:
         body = await _body(request)
         if body is None:
             return _problem(413, "The message is larger than 1 MiB")
@@ -106,7 +106,7 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
         return [{"received_at_ms": at_ms, "to": who, "text": text} for at_ms, who, text in inbox.messages]
 
     @app.get("/events")
-    async def listed() -> list[dict[str, Any]]:
+    async def list_events() -> list[dict[str, Any]]:
         return [
             {"received_at_ms": r.received_at_ms, "repeats": r.repeats, "event": r.event} for r in inbox.events.values()
         ]

@@ -22,7 +22,7 @@ from riverchief import __version__, administrator, contact_key, files, messages
 from riverchief.backup import backup
 from riverchief.brokers.users import broker_users, endpoint
 from riverchief.database import open_database
-from riverchief.metrics import Watch
+from riverchief.metrics import EventCounters
 from riverchief.otel import Tracing
 from riverchief.settings import Settings, secret
 from riverchief.sources import mqtt_settings
@@ -43,11 +43,11 @@ class Resources:
     platforms: Platforms
     database: Database
     vault: Vault
-    directory: messages.Roster
+    directory: messages.ContactList
     stores: Stores
     devices: Devices | None
     tracing: Tracing | None
-    counters: Watch
+    counters: EventCounters
     mqtt: MqttSettings
     api_token: str | None = field(repr=False)
     outbox_secret: str | None = field(repr=False)
@@ -74,7 +74,7 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool) -> Resourc
     tracing = Tracing(watch.otlp_url, watch.trace_share) if watch.otlp_url else None
     database = open_database(settings)
     vault = contact_key.vault(settings)
-    directory = messages.Roster(contacts or Directory(), database, vault, clock.now_ms)
+    directory = messages.ContactList(contacts or Directory(), database, vault, clock.now_ms)
     _record_start(settings, roles, database)
     _register_stations(settings, database, known)
     if with_api and not settings.access.open:
@@ -92,7 +92,7 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool) -> Resourc
         stores=open_stores(settings, database, known),
         devices=_devices(settings, database),
         tracing=tracing,
-        counters=Watch(clock.now_ms),
+        counters=EventCounters(clock.now_ms),
         mqtt=mqtt,
         api_token=api_token,
         outbox_secret=outbox_secret,

@@ -64,7 +64,7 @@ class System:
         self.watchdog = Watchdog(self._threads)
         self.services = self._table(worker)
         spool = self.resources.stores.spool
-        figures = metrics.Running(
+        figures = metrics.MetricSources(
             database=self.database,
             watch=self.resources.counters,
             clock_ms=clock.now_ms,
@@ -122,7 +122,7 @@ def _nothing() -> None:
 
 
 def _context(
-    resources: Resources, ingest: Ingest | None, running: metrics.Running, wake: Callable[[], None]
+    resources: Resources, ingest: Ingest | None, running: metrics.MetricSources, wake: Callable[[], None]
 ) -> Context:
     """What the API and the console are given."""
     settings = resources.settings

@@ -20,7 +20,7 @@ from simulator.truth import Passage, csv, packed, table
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
+class ScenarioSummary:
     """A shipped scenario: its title and what a user should see, in Chinese and English."""
 
     key: str
@@ -31,7 +31,7 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class TableSummary:
     """What a table holds: rows, stations, passages of events, and its size."""
 
     rows: int
@@ -40,9 +40,9 @@ class Written:
     bytes: int
 
 
-def listed() -> tuple[Headline, ...]:
+def list_scenarios() -> tuple[ScenarioSummary, ...]:
     """The shipped scenarios, in alphabetical order."""
-    return tuple(Headline(key, *scenarios.headline(scenarios.text_of(key))) for key in scenarios.shipped())
+    return tuple(ScenarioSummary(key, *scenarios.headline(scenarios.text_of(key))) for key in scenarios.shipped())
 
 
 def read(name: str, site: Registry, *, start_ms: int | None = None) -> Scenario:
@@ -60,7 +60,7 @@ def write(
     *,
     seed: int,
     on_progress: Callable[[float], object] = lambda share: None,
-) -> Written:
+) -> TableSummary:
     """Write the table of a scenario to ``out`` (.csv or .csv.gz): the same seed gives the same bytes.
 
     The water takes most of the time, so that it is the first nine tenths of the progress.
@@ -81,7 +81,7 @@ def write(
             yield frame
 
     rows = save(out, pieces())
-    return Written(rows, len(registry.stations), tuple(passages), out.stat().st_size)
+    return TableSummary(rows, len(registry.stations), tuple(passages), out.stat().st_size)
 
 
 def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:

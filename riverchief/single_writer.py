@@ -63,19 +63,19 @@ def alone(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
             _stand_by(writer)
         elif not writer.acquire():
             raise ConfigurationError(say("ingest.taken_stop", writer=writer))
-        lookout = Lookout(writer)
-        lookout.start()
+        monitor = LockMonitor(writer)
+        monitor.start()
         try:
             yield writer
         finally:
-            lookout.end()
-        if lookout.reason:
-            raise StorageUnavailable(lookout.reason)
+            monitor.end()
+        if monitor.reason:
+            raise StorageUnavailable(monitor.reason)
     finally:
         writer.close()
 
 
-class Lookout:
+class LockMonitor:
     """Makes sure of the lock from time to time, and asks the process to leave when it is lost for good."""
 
     def __init__(self, writer: SoleWriter) -> None:

@@ -18,7 +18,7 @@ from simulator.physics.world import World
 from simulator.play import Pace
 from simulator.replay import Table, Track, samples, tracks
 from simulator.scenario import Event
-from simulator.source import Ahead, Stretch, measured
+from simulator.source import BufferedSource, Stretch, measured
 from simulator.source import samples as samples_of
 
 FORGOTTEN_MS = 3 * 3_600_000
@@ -28,7 +28,7 @@ Happening = Callable[[int], Sequence[Event]]
 """Where the present begins (ms) → what happens to the water from then on."""
 
 
-class Present:
+class ContinuousSource:
     """A :class:`simulator.play.Source` without an end, and a context manager.
 
     Parameters
@@ -77,7 +77,7 @@ class Present:
         self._start_ms = start_ms
         makers = [self._river.history] if self._river is not None else []
         makers += [partial(_rows, table, track) for table, track in recorded]
-        self._history = Ahead(_together(makers), first_ms, start_ms, stretch_ms=DAY_MS)
+        self._history = BufferedSource(_together(makers), first_ms, start_ms, stretch_ms=DAY_MS)
         interval_ms = max(round(interval_s * 1000), 1)
         self._turns: list[_Turn] = []
         if self._river is not None:

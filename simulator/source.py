@@ -20,7 +20,7 @@ Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
 """(from, to) in ms → (station, sample in canonical units) with ``from`` ≤ time < ``to``; oldest first."""
 
 
-class Ahead:
+class BufferedSource:
     """A :class:`simulator.play.Source` of stretches, a context manager.
 
     Arrays are made ``stretch_ms`` at a time, and the next stretch by a thread while this one is handed out: thousands

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from infra.times import DAY_MS
-from riverchief.tables.assess import Read, Summary, network, read
+from riverchief.tables.assess import SensorTable, Summary, network, read
 from sensors.parameters import Parameter, catalogue
 from sensors.quality import SeriesState, check_quality
 from sensors.quality.detectors.daily_pattern import DUE, PERHAPS, neighbour_stations
@@ -131,7 +131,7 @@ class Recorded:
     doubts in force on each of its days, -1 where it has no reading."""
 
     name: str
-    table: Read
+    table: SensorTable
     ways: tuple[UpstreamPath, ...]
 
     @classmethod

@@ -30,7 +30,7 @@ AT_ONCE = 5_000
 """Rows held in memory."""
 
 
-class NotTheSame(WaterError):
+class CopyMismatch(WaterError):
     """What the target gives back is not what the source gave; nothing has been kept."""
 
 
@@ -105,9 +105,9 @@ class _Copy:
             back = _Sum()
             for rows in _blocks(self._target, table):
                 back.add(rows)
-                self._told(len(rows), total)
+                self._report_progress(len(rows), total)
             if back != sums[table]:
-                raise NotTheSame(say("migrate.differs", name=table.name, read=sums[table].rows, there=back.rows))
+                raise CopyMismatch(say("migrate.differs", name=table.name, read=sums[table].rows, there=back.rows))
         return {table.name: sums[table].rows for table in tables}
 
     def _copied(self, table: sa.Table, total: int) -> "_Sum":
@@ -125,7 +125,7 @@ class _Copy:
                     self._target.execute(sa.insert(table), [dict(zip(keys, row, strict=True)) for row in mended])
             except (DataError, IntegrityError) as error:
                 raise ConfigurationError(say("migrate.no_fit", name=table.name, error=error.orig)) from error
-            self._told(len(rows), total)
+            self._report_progress(len(rows), total)
         return given
 
     def _mended(self, value: Any) -> Any:
@@ -136,7 +136,7 @@ class _Copy:
             return value.replace("\x00", "\\x00")
         return value
 
-    def _told(self, rows: int, total: int) -> None:
+    def _report_progress(self, rows: int, total: int) -> None:
         self._done += rows
         self._progress(min(1.0, self._done / total))
 

@@ -172,15 +172,15 @@ def _show(tried: BacktestResult, in_force: BacktestResult) -> None:
             since, until = (beijing(at_ms, "%Y-%m-%d %H:%M") for at_ms in (label.start_ms, label.end_ms))
             out.print(f"  {escape(label.station)} {since} – {until}", highlight=False)
     if tried is in_force:
-        _list(" ", [_told(one) for one in tried.raised])
+        _list(" ", [_incident_line(one) for one in tried.raised])
         return
     difference = backtest.compare(tried, in_force)
-    _list("[red]+[/]", [_told(one) for one in difference.new])
-    _list("[green]-[/]", [_told(one) for one in difference.gone])
-    _list("[yellow]~[/]", [f"{_colour(was)} → {_told(one)}" for was, one in difference.changed])
+    _list("[red]+[/]", [_incident_line(one) for one in difference.new])
+    _list("[green]-[/]", [_incident_line(one) for one in difference.gone])
+    _list("[yellow]~[/]", [f"{_colour(was)} → {_incident_line(one)}" for was, one in difference.changed])
 
 
-def _told(one: BacktestIncident) -> str:
+def _incident_line(one: BacktestIncident) -> str:
     return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {beside(Text(one.zh, one.en))}"
 
 

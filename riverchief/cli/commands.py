@@ -94,8 +94,8 @@ def show_help(command: TyperCommand | TyperGroup, ctx: Any) -> None:
         console.print(Shown("\n".join(_lines(" ".join(paragraph.split()), width))), width=width)
     options = [one for one in params if one.param_type_name == "option"]
     sections = {
-        "usage.arguments": [(_argument(one), _told(one, ctx)) for one in arguments],
-        "usage.options": [(_option(one, ctx), _told(one, ctx)) for one in options],
+        "usage.arguments": [(_argument(one), _description(one, ctx)) for one in arguments],
+        "usage.options": [(_option(one, ctx), _description(one, ctx)) for one in options],
         "usage.commands": list(_commands(command, ctx)),
     }
     for key, rows in sections.items():
@@ -138,7 +138,7 @@ def _option(one: Any, ctx: Any) -> str:
     return f"{names} {kind if len(kind) <= KIND else '…'}"
 
 
-def _told(one: Any, ctx: Any) -> str:
+def _description(one: Any, ctx: Any) -> str:
     """What an option or argument means, and what it is without being given."""
     if one.name == "help":
         return line("usage.help")

@@ -50,7 +50,7 @@ def add(
         registered(connection, station)
         made = reviewed(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
         number = store.add_review(connection, made, whose)
-    _told([(number, made)], as_json=as_json)
+    _print_list([(number, made)], as_json=as_json)
 
 
 @app.command("list")
@@ -61,7 +61,7 @@ def listing(
     as_json: AsJson = False,
 ) -> None:
     """列出复核，新的在前 · Reviews, newest first; void ones are kept and count for nothing."""
-    _told(newest_of(settings, data, station, store.reviews), as_json=as_json)
+    _print_list(newest_of(settings, data, station, store.reviews), as_json=as_json)
 
 
 @app.command("void")
@@ -76,10 +76,10 @@ def void(
     """撤销复核 · Take a review back: the readings get their own verdicts again."""
     with site_database(settings, data) as database, database.write() as connection:
         after = store.void_review(connection, station, number, author(by))
-    _told([(number, after)], as_json=as_json)
+    _print_list([(number, after)], as_json=as_json)
 
 
-def _told(found: list[tuple[int, Review]], *, as_json: bool) -> None:
+def _print_list(found: list[tuple[int, Review]], *, as_json: bool) -> None:
     if as_json:
         out.print_json(data=[_plain(number, one) for number, one in found])
     else:

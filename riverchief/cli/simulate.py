@@ -19,14 +19,14 @@ from riverchief.terminal import err, out, progress_bar, save
 
 if TYPE_CHECKING:
     from riverchief.settings import Settings
-    from riverchief.simulate import Cast, Order
+    from riverchief.simulate import RunOptions, RunPlan
     from simulator.play import LineState, Played, Progress
 
 app = Commands()
 
-AWAY_S = 2.0
+SILENT_S = 2.0
 """A broker that does not answer for so long is said to be away."""
-TOLD_EVERY_S = 30.0
+PROGRESS_PERIOD_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
 
 
@@ -36,7 +36,7 @@ OF_THE_SITE = ("history_days", "every")
 """Options of the site's own stations, which are played without a scenario."""
 
 
-def refuse_what_means_nothing(context: typer.Context, scenario: str | None) -> None:
+def refuse_ignored_options(context: typer.Context, scenario: str | None) -> None:
     """An option that would be ignored was meant to do something: raises ConfigurationError that says when it does."""
 
     def given(*names: str) -> str | None:
@@ -108,21 +108,21 @@ def simulate(
     if list_:
         _list_scenarios(as_json)
         return
-    refuse_what_means_nothing(context, scenario)
+    refuse_ignored_options(context, scenario)
     loaded = settings_.load(settings)
     logs.configure(loaded.log)
     if table is not None:
         _write_scenario(scenario, table, loaded, seed, as_json)
         return
     if scenario is None:
-        with told_about() as (stop, progress):
+        with progress_reporting() as (stop, progress):
             played = simulate_.run(
                 loaded, history_days=history_days, every_s=every, seed=seed, stop=stop, on_progress=progress
             )
         out.print(line("play.sent", messages=played.messages, readings=played.readings))
-        _tell_unanswered(played)
+        _warn_unanswered(played)
         raise typer.Exit(0 if played.answered else 1)
-    order = simulate_.Order(
+    options = simulate_.RunOptions(
         scenario,
         simulate_.speed(speed),
         seed,
@@ -131,17 +131,17 @@ def simulate(
         None if hj212 is None else simulate_.address(hj212),
         _loggers(loaded, hj212, logger or [], logger_password_file),
     )
-    cast = simulate_.cast(loaded, order, clock.now_ms())
+    plan = simulate_.plan(loaded, options, clock.now_ms())
     if stations is not None:
-        _write_stations(cast, stations)
+        _write_stations(plan, stations)
         return
     if truth is not None:
         check_target(truth)
-    played = _play(loaded, order, cast, truth)
+    played = _play(loaded, options, plan, truth)
     if as_json:
         out.print_json(data=dataclasses.asdict(played) | {"fates": {k.value: n for k, n in played.fates.items()}})
     else:
-        _tell(played, truth)
+        _print_played(played, truth)
     raise typer.Exit(0 if played.answered else 1)
 
 
@@ -165,13 +165,13 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
     return found
 
 
-def _write_stations(cast: "Cast", path: Path) -> None:
+def _write_stations(plan: "RunPlan", path: Path) -> None:
     from sensors import registry_toml
     from sensors.maintenance import MaintenanceRecords
     from sensors.registry_rows import Book
 
-    save(path, registry_toml.write(Book(cast.registry, MaintenanceRecords())))
-    count = len(cast.registry.stations)
+    save(path, registry_toml.write(Book(plan.registry, MaintenanceRecords())))
+    count = len(plan.registry.stations)
     err.print(
         f"[green]✓[/] {path}: {line('play.stations_written', stations=count, path=path)}",
         highlight=False,
@@ -179,69 +179,71 @@ def _write_stations(cast: "Cast", path: Path) -> None:
     )
 
 
-def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None) -> "Played":
+def _play(settings: "Settings", options: "RunOptions", plan: "RunPlan", truth: Path | None) -> "Played":
     from riverchief import simulate as simulate_
-    from simulator.run_record import Witness
+    from simulator.run_record import RunRecord
 
-    for announcement in announced(settings, order, cast):
+    for announcement in opening_lines(settings, options, plan):
         err.print(announcement, highlight=False, soft_wrap=True)
     with progress_bar(line("progress.fill")) as on_progress:
-        river = simulate_.fill(order, cast, on_progress)
-    witness = Witness() if truth is not None else None
-    with told_about() as (stop, progress):
-        played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
-    if witness is not None and truth is not None:
+        river = simulate_.spin_up(options, plan, on_progress)
+    record = RunRecord() if truth is not None else None
+    with progress_reporting() as (stop, progress):
+        played = simulate_.play_scenario(
+            settings, options, plan, river, stop=stop, settled=record, on_progress=progress
+        )
+    if record is not None and truth is not None:
         with progress_bar(line("progress.truth", file=truth.name)) as on_progress:
-            simulate_.write_truth(truth, cast, river, witness, played.until_ms, on_progress)
+            simulate_.write_truth(truth, plan, river, record, played.until_ms, on_progress)
     return played
 
 
 @contextmanager
-def told_about() -> Iterator[tuple[threading.Event, Callable[["Progress"], None]]]:
+def progress_reporting() -> Iterator[tuple[threading.Event, Callable[["Progress"], None]]]:
     """For a run: what SIGTERM and SIGINT set, and who tells people how it goes."""
     from riverchief.signals import on_signal
 
     stop = threading.Event()
     with on_signal(lambda *_: stop.set()), err.status(line("progress.connect")) as status:
-        teller = Teller()
+        reporter = ProgressReporter()
 
         def progress(now: "Progress") -> None:
             moment = time.monotonic()
-            for news in teller.news(now, moment):
+            for news in reporter.news(now, moment):
                 err.print(news, highlight=False, soft_wrap=True)
-            where = teller.line(now)
+            where = reporter.line(now)
             status.update(where)
-            if not err.is_terminal and teller.due(moment):
+            if not err.is_terminal and reporter.due(moment):
                 err.print(where, highlight=False, soft_wrap=True)
 
         yield stop, progress
 
 
-def announced(settings: "Settings", order: "Order", cast: "Cast") -> list[str]:
+def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") -> list[str]:
     """What a run says before it begins."""
     from simulator.play import AS_FAST_AS_POSSIBLE
 
-    pace = say("play.fast") if order.speed == AS_FAST_AS_POSSIBLE else f"{order.speed:g} ×"
-    ends = {"begin": cast.pace.start_ms, "end": cast.scenario.end_ms}
+    pace = say("play.fast") if options.speed == AS_FAST_AS_POSSIBLE else f"{options.speed:g} ×"
+    ends = {"begin": plan.pace.start_ms, "end": plan.scenario.end_ms}
     span = {name: beijing(at_ms, "%Y-%m-%d %H:%M") for name, at_ms in ends.items()} | {"pace": pace}
-    who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(cast.own) + len(cast.shared):,}"]
-    if cast.loggers and order.platform is not None:
-        who.append(f"HJ 212 {order.platform[0]}:{order.platform[1]}: {len(cast.loggers):,}")
+    who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
+    if plan.loggers and options.platform is not None:
+        who.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
     lines = [
-        line("play.begins", scenario=Text(cast.scenario.zh, cast.scenario.en), seed=order.seed, **span),
+        line("play.begins", scenario=Text(plan.scenario.zh, plan.scenario.en), seed=options.seed, **span),
         line("play.stations", who=", ".join(who)),
     ]
-    if cast.refused_connections:
-        lines.append(f"[yellow]{line('play.shared', own=len(cast.own), others=cast.refused_connections)}[/]")
+    if plan.refused_connections:
+        lines.append(f"[yellow]{line('play.shared', own=len(plan.own), others=plan.refused_connections)}[/]")
     return lines
 
 
-class Teller:
+class ProgressReporter:
     """Says in plain words what happens to the lines, once, and makes the line of progress."""
 
     def __init__(self) -> None:
         self._away_since: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._reported_lines: set[str] = set()
         self._refusals: dict[str, str] = {}
         self._next = 0.0
 
@@ -256,13 +258,13 @@ class Teller:
         self._refusals[name] = state.refusal
         if state.wanted and not state.connected:
             since = self._away_since.setdefault(name, moment)
-            if name not in self._told and moment - since >= AWAY_S and not state.refusal:
-                self._told.add(name)
+            if name not in self._reported_lines and moment - since >= SILENT_S and not state.refusal:
+                self._reported_lines.add(name)
                 yield f"[yellow]{line('play.silent', name=name)}[/]"
             return
         since = self._away_since.pop(name, moment)
-        if name in self._told:
-            self._told.discard(name)
+        if name in self._reported_lines:
+            self._reported_lines.discard(name)
             yield f"[green]{line('play.answers', name=name, seconds=moment - since)}[/]"
 
     def line(self, now: "Progress") -> str:
@@ -282,32 +284,32 @@ class Teller:
         """Whether a line of progress is due where there is no terminal."""
         if moment < self._next:
             return False
-        self._next = moment + TOLD_EVERY_S
+        self._next = moment + PROGRESS_PERIOD_S
         return True
 
 
-def _tell(played: "Played", truth: Path | None) -> None:
+def _print_played(played: "Played", truth: Path | None) -> None:
     counts = {name: getattr(played, name) for name in ("messages", "readings", "events", "seconds")}
     out.print(line("play.played", **counts))
     fates = ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items()))
     out.print(f"{named(say('play.samples'))}: {fates}")
     if truth is not None:
         out.print(f"{named(say('play.truth'))}: {truth}")
-    _tell_unanswered(played)
+    _warn_unanswered(played)
 
 
-def _tell_unanswered(played: "Played") -> None:
+def _warn_unanswered(played: "Played") -> None:
     if not played.answered:
         err.print(f"[yellow]{line('play.unanswered')}[/]", soft_wrap=True)
 
 
 def _list_scenarios(as_json: bool) -> None:
-    from riverchief.simulate_table import listed
+    from riverchief.simulate_table import list_scenarios
 
     if as_json:
-        out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in listed()]})
+        out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in list_scenarios()]})
         return
-    for found in listed():
+    for found in list_scenarios():
         out.print(f"[bold]{found.key}[/]  {beside(Text(found.zh, found.en))}", highlight=False)
         out.print(f"  {found.see_zh}\n  {found.see_en}\n", highlight=False)
 

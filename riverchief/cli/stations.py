@@ -170,14 +170,14 @@ def changes(
             "" if one.at_ms is None else beijing(one.at_ms, "%Y-%m-%d %H:%M"),
             one.by,
             f"{one.what} {one.key}",
-            _told(one),
+            _change_text(one),
         )
         for one in found
     )
     tabulate(("number", "at", "by", "subject", "change"), rows, "stations.no_change")
 
 
-def _told(change: changes_.Change) -> str:
+def _change_text(change: changes_.Change) -> str:
     """What is new, or what became of what."""
     if change.before is None:
         return ", ".join(f"{name}: {value}" for name, value in change.after.items() if value not in ("", None, []))
@@ -248,7 +248,9 @@ def provision(
         with database.read() as connection:
             parameters = registry_store.load(connection, catalogue())[station].parameters
     sheet = provision.sheet(issued, where, parameters, clock.now_ms())
-    text = json.dumps(sheet, ensure_ascii=False, indent=2) + "\n" if as_json else provision.told(sheet, "ca.pem")
+    text = (
+        json.dumps(sheet, ensure_ascii=False, indent=2) + "\n" if as_json else provision.instructions(sheet, "ca.pem")
+    )
     if to is None:
         sys.stdout.write(text)
     else:

@@ -38,7 +38,7 @@ class Heartbeat(PeriodicWorker):
     def __init__(
         self,
         url: str,
-        ailing: Callable[[], Sequence[str]],
+        failing_parts: Callable[[], Sequence[str]],
         *,
         every_s: float,
         clock_ms: Callable[[], int],
@@ -53,7 +53,7 @@ class Heartbeat(PeriodicWorker):
         if address.scheme not in {"http", "https"} or not address.host:
             raise ConfigurationError(say("settings.heartbeat"))
         self._url = address
-        self._ailing = ailing
+        self._failing_parts = failing_parts
         self._every_s = every_s
         self._clock_ms = clock_ms
         self._timeout_s = timeout_s
@@ -77,9 +77,9 @@ class Heartbeat(PeriodicWorker):
     def next_round(self) -> float:
         self._next_at = max(self._next_at + self._every_s, time.monotonic())
         try:
-            self._say(self._beat())
+            self._set_error(self._beat())
         except Exception as error:  # a part that cannot be asked is not well
-            self._say(f"the parts cannot be asked: {type(error).__name__}")
+            self._set_error(f"the parts cannot be asked: {type(error).__name__}")
         return max(0.0, self._next_at - time.monotonic())
 
     def _beat(self) -> str:
@@ -88,8 +88,8 @@ class Heartbeat(PeriodicWorker):
         for wait_s in (0.0, *self._again_s):
             if self._stopping.wait(wait_s):
                 return error
-            if ailing := sorted(self._ailing()):
-                return f"not well: {', '.join(ailing)}"
+            if failing_parts := sorted(self._failing_parts()):
+                return f"not well: {', '.join(failing_parts)}"
             error = self._call()
             if not error:
                 self.last_ok_ms = self._clock_ms()
@@ -104,7 +104,7 @@ class Heartbeat(PeriodicWorker):
         except httpx.HTTPError as error:
             return f"{self._url.host} cannot be reached: {type(error).__name__}"
 
-    def _say(self, error: str) -> None:
+    def _set_error(self, error: str) -> None:
         """Keep the word for those who ask, and log what changed."""
         if error and error != self.last_error:
             log.error("no heartbeat is given", reason=error)

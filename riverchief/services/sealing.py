@@ -204,7 +204,7 @@ class Sealing(PeriodicWorker):
     def seal_if_due(self) -> Root | None:
         """Seal the trail where the last root is an hour old or a case was closed since."""
         now_ms = self._clock_ms()
-        self._tell_classes(now_ms)
+        self._record_classes(now_ms)
         with self._database.read() as connection:
             last = roots.newest(connection)
             closed = last is not None and audit_trail.happened(connection, CLOSING, after_n=last.size)
@@ -212,7 +212,7 @@ class Sealing(PeriodicWorker):
             return None
         return self.seal()
 
-    def _tell_classes(self, now_ms: int) -> None:
+    def _record_classes(self, now_ms: int) -> None:
         """The class that every reach shows is an entry a day, from which an assessment is made again later."""
         with self._database.read() as connection:
             last = audit_trail.listing(connection, kind="water", id="reaches", limit=1)

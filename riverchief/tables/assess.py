@@ -81,7 +81,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class SensorTable:
     """A table in memory: rows sorted by (station, time), each key once. ``values`` (rows, sensors), NaN missing."""
 
     names: list[str]
@@ -129,7 +129,7 @@ class Judged:
     due: Bools
 
 
-def judge(table: Read, edges: Sequence[UpstreamPath] = (), progress: Progress = lambda share: None) -> Judged:
+def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Progress = lambda share: None) -> Judged:
     """Assess a table in pieces of some ten thousand values: stations one after the other, neighbours side by side."""
     columns, kinds = table.found.sensors, table.found.catalogue
     n, k = table.values.shape
@@ -186,7 +186,7 @@ def _by_series(values: Floats, piece: Sequence[tuple[int, int]]) -> tuple[Ints, 
     return np.concatenate(series), np.concatenate(rows)
 
 
-def _cross(table: Read, packed: Ints) -> None:
+def _cross(table: SensorTable, packed: Ints) -> None:
     """In place: the readings of a row that contradict each other."""
     place = {kind: i for i, c in enumerate(table.found.sensors) if (kind := _key(table, c)) in CONCERNED}
     if len(place) < 2:
@@ -196,7 +196,7 @@ def _cross(table: Read, packed: Ints) -> None:
         packed[:, place[key]] = with_cross_check(packed[:, place[key]], wrong)
 
 
-def _clocks(table: Read, packed: Ints) -> list[str]:
+def _clocks(table: SensorTable, packed: Ints) -> list[str]:
     """One sentence for each change of a clock: stations whose days shift alike within two days are told together."""
     kinds = table.found.catalogue.parameters
     columns: dict[str, int] = {}
@@ -205,23 +205,23 @@ def _clocks(table: Read, packed: Ints) -> list[str]:
             columns.setdefault(kinds[sensor.parameter].event, i)
     mine = list(columns.values())
     swing = np.array([kinds[table.found.sensors[i].parameter].swing for i in mine])
-    told: list[tuple[Shift, list[str]]] = []
+    together: list[tuple[Shift, list[str]]] = []
     for one, name in enumerate(table.names):
         rows = slice(*np.searchsorted(table.station, [one, one + 1]).tolist())
         good = packed[rows][:, mine] & 15 < Flag.BAD
         for found in shifts(table.at[rows], np.where(good, table.values[rows][:, mine], np.nan), swing):
-            for with_others, names in told:
+            for with_others, names in together:
                 if abs(found.since_ms - with_others.since_ms) <= 2 * DAY_MS and found.alike(with_others):
                     names.append(name)
                     break
             else:
-                told.append((found, [name]))
-    return [named(clock_shift_text(found, names)) for found, names in told]
+                together.append((found, [name]))
+    return [named(clock_shift_text(found, names)) for found, names in together]
 
 
-def _due(table: Read, due: Bools) -> list[str]:
+def _due(table: SensorTable, due: Bools) -> list[str]:
     """One sentence for each sensor that somebody should have looked at, with the days on which that began."""
-    told = []
+    notes = []
     row, column = np.nonzero(due)
     for station, sensor in np.unique(np.stack([table.station[row], column], axis=1), axis=0).tolist():
         days = np.unique(table.at[row[(table.station[row] == station) & (column == sensor)]] // DAY_MS)
@@ -229,16 +229,16 @@ def _due(table: Read, due: Bools) -> list[str]:
         one = table.found.sensors[sensor]
         optical = table.found.catalogue.parameters[one.parameter].optical
         text = maintenance_due_text(table.names[station], one.name, (began[:TOLD] * DAY_MS).tolist(), optical=optical)
-        told.append(named(text))
-    return told
+        notes.append(named(text))
+    return notes
 
 
-def _key(table: Read, sensor: Sensor) -> str:
+def _key(table: SensorTable, sensor: Sensor) -> str:
     return table.found.catalogue.parameters[sensor.parameter].key
 
 
 def _alarms(
-    table: Read, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
+    table: SensorTable, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
 ) -> Alarms:
     """What the water tells; a change of hours or days once, at the hour in which it is told."""
     rows, column = np.nonzero(packed)
@@ -297,7 +297,7 @@ def offset(text: str | None) -> timedelta | None:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta | None = None) -> Read:
+def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta | None = None) -> SensorTable:
     """The table as numbers; what is assumed, left out or put in order is told in the summary's notes."""
     with formats.reading(source) as table:
         names = list(table.names)
@@ -465,7 +465,7 @@ def _stations(cells: pl.Series, summary: Summary) -> tuple[list[str], Places]:
     return known, np.array(codes.to_numpy(), np.intp)
 
 
-def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sensors, summary: Summary) -> Read:
+def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sensors, summary: Summary) -> SensorTable:
     """Rows by station and time; of rows with one key each column's last number counts."""
     back = int(((np.diff(at) < 0) & (np.diff(who) == 0)).sum())
     order = np.lexsort((np.arange(len(at)), at, who))
@@ -488,13 +488,13 @@ def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sens
         summary.notes.append(line("table.note_leap", **names))
     summary.stations = len(np.unique(who))
     summary.values = int((~np.isnan(values)).sum())
-    return Read(known, who, at, values, found)
+    return SensorTable(known, who, at, values, found)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
+def _frame(table: SensorTable, judged: Judged, summary: Summary) -> pl.DataFrame:
     """The rows to write, by station and time; the events of an instant before its readings."""
     row, column = np.nonzero((judged.packed & 15) >= Flag.SUSPECT)
     packed = judged.packed[row, column]
@@ -504,7 +504,7 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
     counts = {str(t.name).lower(): int(((bits & int(t)) != 0).sum()) for t in QualityTest}
     summary.by_test = {name: count for name, count in counts.items() if count}
     sets, which = np.unique(bits, return_inverse=True)
-    told = np.array([named(test_names(int(one))) for one in sets] or [""], object)
+    test_texts = np.array([named(test_names(int(one))) for one in sets] or [""], object)
     names = np.array([c.name for c in table.found.sensors], object)
     alarms = judged.alarms
     doubtful = alarms.doubt > 0
@@ -523,7 +523,9 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
             [np.where(doubtful, "doubtful", "event").astype(object), np.full(len(row), "fault", object)]
         )[order],
         "4": np.concatenate([np.full(events, int(Flag.SUSPECT)), packed & 15])[order],
-        "5": np.concatenate([np.array(sentences, object), told[which] if len(row) else np.empty(0, object)])[order],
+        "5": np.concatenate([np.array(sentences, object), test_texts[which] if len(row) else np.empty(0, object)])[
+            order
+        ],
     }
     text = pl.String
     series = [pl.Series(name, list(v), text) if name != "4" else pl.Series(name, v) for name, v in frame.items()]
@@ -543,7 +545,7 @@ def _runs(alarms: Alarms) -> int:
 COUNTED = ("rows", "stations", "values", "suspect", "bad", "events", "doubtful")
 
 
-def told(summary: Summary) -> Iterator[str]:
+def summary_lines(summary: Summary) -> Iterator[str]:
     """The summary for people: what was assumed, and what was found."""
     yield from summary.notes
     tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"

@@ -15,7 +15,7 @@ import polars as pl
 from infra.errors import ConfigurationError
 from infra.texts import Text, line, say
 from riverchief.tables import formats
-from riverchief.tables.formats import Piece, Sink
+from riverchief.tables.formats import TableChunk, TableWriter
 from sensors import table_columns
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats
@@ -121,7 +121,7 @@ def classify(
     return summary
 
 
-def told(summary: Summary) -> Iterator[str]:
+def summary_lines(summary: Summary) -> Iterator[str]:
     """The summary for people: what was passed over, what could not be read, and how many rows are in which class."""
     for name, key in summary.second_columns.items():
         yield line("table.second_column", name=name, key=key)
@@ -139,12 +139,12 @@ def told(summary: Summary) -> Iterator[str]:
     yield from (text.zh, text.en)
 
 
-def _opened(out: Path | IO[bytes], names: list[str], bom: bool) -> AbstractContextManager[Sink]:
+def _opened(out: Path | IO[bytes], names: list[str], bom: bool) -> AbstractContextManager[TableWriter]:
     if isinstance(out, Path):
         return formats.writing(out, names, bom=bom)
 
     @contextmanager
-    def stream() -> Iterator[Sink]:
+    def stream() -> Iterator[TableWriter]:
         sink = formats.CsvSink(out, names)
         yield sink
         out.flush()
@@ -184,14 +184,14 @@ def _used(
 
 
 def _judged(
-    source: Path, piece: Piece, kept: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
+    source: Path, piece: TableChunk, kept: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
 ) -> pl.DataFrame:
     """The piece with its classes; counts go to the summary."""
     values: dict[str, Floats] = {}
     below: dict[str, Bools] = {}
     for place, column in used.items():
         numbers, hidden, unreadable = _cells(piece.frame[place])
-        _tell(source, piece, place, column, unreadable, options, summary)
+        _warn(source, piece, place, column, unreadable, options, summary)
         values[column.parameter] = column.canonical(numbers)
         below[column.parameter] = hidden
     rows = len(piece.frame)
@@ -239,8 +239,8 @@ def _numbers(cells: pl.Series) -> Floats:
     return np.array(cells.cast(pl.Float64).fill_null(float("nan")).to_numpy(), np.float64)
 
 
-def _tell(
-    source: Path, piece: Piece, place: str, column: Column, rows: Any, options: Options, summary: Summary
+def _warn(
+    source: Path, piece: TableChunk, place: str, column: Column, rows: Any, options: Options, summary: Summary
 ) -> None:
     """Name the first unreadable cells, count all; with ``strict`` the first one ends it."""
     summary.unreadable += len(rows)

@@ -37,7 +37,7 @@ _BROKEN = (OSError, EOFError, ValueError, pl.exceptions.PolarsError, pa.ArrowExc
 
 
 @dataclass(frozen=True)
-class Piece:
+class TableChunk:
     """Some rows of a table, columns called by position. ``first`` is the number of its first row, counted from 0.
 
     ``text`` is what a CSV piece was read from (UTF-8), ``first_line`` the line in the file where it begins.
@@ -70,10 +70,10 @@ class Source(Protocol):
     bom: bool
     """Whether it was written by a spreadsheet that tells UTF-8 by the mark at its beginning, or knows only GBK."""
 
-    def pieces(self) -> Iterator[Piece]: ...
+    def pieces(self) -> Iterator[TableChunk]: ...
 
 
-class Sink(Protocol):
+class TableWriter(Protocol):
     """Where a table goes, piece by piece, columns in the order of the names it was opened with."""
 
     def write(self, frame: pl.DataFrame) -> None: ...
@@ -91,7 +91,7 @@ def reading(path: Path) -> Iterator[Source]:
     Raises ConfigurationError naming the file, and the line where there is one, for what cannot be read.
     """
     with ExitStack() as opened:
-        with _told(path):
+        with _errors_named(path):
             match path.suffix.lower():
                 case ".parquet":
                     source: Source = _Parquet(path, opened.enter_context(pq.ParquetFile(path)))
@@ -105,7 +105,7 @@ def reading(path: Path) -> Iterator[Source]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _errors_named(path: Path) -> Iterator[None]:
     """What cannot be read, as one sentence about the file; not wrapped around the work of whoever reads."""
     try:
         yield
@@ -141,13 +141,13 @@ class _Csv:
         self.names = next(lines)
         self._line = 1 + header.count(b"\n")
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[TableChunk]:
         schema = {str(i): pl.String() for i in range(len(self.names))}
         first, line = 0, self._line
-        with _told(self.path):
+        with _errors_named(self.path):
             for text in self._texts(self._rest, line):
                 frame = self._frame(text, line, schema)
-                yield Piece(frame, first, self._raw.tell() / self._size, line, text, self._separator)
+                yield TableChunk(frame, first, self._raw.tell() / self._size, line, text, self._separator)
                 first += len(frame)
                 line += text.count(b"\n")
 
@@ -200,11 +200,11 @@ class _Csv:
                 missing_columns="insert",
             )
         except pl.exceptions.PolarsError as error:
-            self._tell_long_row(text, line)
+            self._refuse_long_row(text, line)
             values = str(error).splitlines()[0]
             raise ConfigurationError(say("table.line_or_after", path=self.path, line=line, error=values)) from error
 
-    def _tell_long_row(self, text: bytes, line: int) -> None:
+    def _refuse_long_row(self, text: bytes, line: int) -> None:
         reader = csv.reader(io.StringIO(text.decode("utf-8"), newline=""), delimiter=self._separator)
         begins = 0
         for cells in reader:
@@ -239,13 +239,13 @@ class _Parquet:
         self.bom = False
         self._file = file
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[TableChunk]:
         first, rows = 0, max(1, self._file.metadata.num_rows)
         places = [str(i) for i in range(len(self.names))]
-        with _told(self.path):
+        with _errors_named(self.path):
             for batch in self._file.iter_batches(batch_size=PIECE_ROWS):
                 frame = pl.DataFrame(pa.table(batch.columns, names=places))
-                yield Piece(frame, first, (first + len(frame)) / rows)
+                yield TableChunk(frame, first, (first + len(frame)) / rows)
                 first += len(frame)
 
 
@@ -258,17 +258,17 @@ class _Excel:
         self.bom = False
         self._frame = frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[TableChunk]:
         for first in range(0, len(self._frame), PIECE_ROWS):
             frame = self._frame.slice(first, PIECE_ROWS)
-            yield Piece(frame, first, (first + len(frame)) / len(self._frame))
+            yield TableChunk(frame, first, (first + len(frame)) / len(self._frame))
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[Sink]:
+def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[TableWriter]:
     """A table that appears at ``path`` once it is complete, its kind by its ending (``.csv.gz`` too).
 
     ``bom`` begins CSV with the mark by which spreadsheets tell UTF-8. Written beside its place first: a failure leaves
@@ -288,7 +288,7 @@ def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[
         beside.unlink(missing_ok=True)
 
 
-def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> Sink:
+def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> TableWriter:
     endings = [ending.lower() for ending in path.suffixes[-2:]]
     match endings[-1:]:
         case [".parquet"]:

@@ -70,12 +70,12 @@ class _Line:
             sock.sendall(
                 mqtt_packets.connect(self._client_id, about.user, about.password, about.keep_alive_s, clean=True)
             )
-            heard = bytearray()
-            while not (answer := next(mqtt_packets.answers(heard), None)):
+            received = bytearray()
+            while not (answer := next(mqtt_packets.answers(received), None)):
                 data = sock.recv(64)
                 if not data:
                     raise ConnectionError("the broker closed the connection")
-                heard += data
+                received += data
             if answer[0] != mqtt_packets.CONNACK or answer[1][1]:
                 reason = mqtt_packets.REFUSALS.get(answer[1][1] if len(answer[1]) > 1 else 0, "for no known reason")
                 raise _Refused(f"the broker refuses the connection: {reason}")

@@ -228,7 +228,7 @@ class Logger:
                     return
                 for found in reader.feed(data):
                     if isinstance(found, Frame):
-                        self._heard(sock, parse(found.segment))
+                        self._handle_packet(sock, parse(found.segment))
 
     def _wait(self, sock: socket.socket | None, timeout_s: float) -> bool:
         """Wait for bytes or for the bell; true when there are bytes."""
@@ -239,7 +239,7 @@ class Logger:
             self._bell.recv(4096)
         return sock is not None and sock in ready
 
-    def _heard(self, sock: socket.socket, packet: Packet) -> None:
+    def _handle_packet(self, sock: socket.socket, packet: Packet) -> None:
         if packet.cn in (Cn.DATA_ANSWER, Cn.NOTICE_ANSWER, Cn.ACCEPTED):
             with self._changed:
                 if self._waiting and self._waiting[0].qn == packet.qn:

@@ -131,7 +131,7 @@ class Instruments:
         at_ms = np.asarray(at_ms, np.int64)
         return {p: self._read(station, p, at_ms, step_ms, told) for p in self.parameters(station)}
 
-    def befallen(self, station: Station, start_ms: int, end_ms: int, step_ms: int) -> tuple[Fault, ...]:
+    def faults_during(self, station: Station, start_ms: int, end_ms: int, step_ms: int) -> tuple[Fault, ...]:
         """What befell the sensors of ``station`` from ``start_ms`` until ``end_ms``: the scenario's faults, and the
         spikes that chance brought, one reading of ``step_ms`` each."""
         mine = [f for f in self.faults.get(station.key, ()) if f.start_ms < end_ms and f.end_ms > start_ms]
@@ -176,7 +176,7 @@ class Instruments:
             for i in np.flatnonzero(hit):
                 kind[i] = str(FaultKind.SPIKE)
         for fault in faults:
-            value, wrong = self._befall(fault, station, parameter, at_ms, step_ms, value)
+            value, wrong = self._apply_fault(fault, station, parameter, at_ms, step_ms, value)
             for i in np.flatnonzero(wrong):
                 kind[i] = str(fault.kind)
                 if fault.kind is FaultKind.CLIPPING:
@@ -216,7 +216,7 @@ class Instruments:
             value = np.where(value < sensor.limit, sensor.limit / 2, value)
         return np.asarray(np.minimum(value, sensor.top))
 
-    def _befall(
+    def _apply_fault(
         self, fault: Fault, station: Station, parameter: str, at_ms: Ints, step_ms: int, value: Floats
     ) -> tuple[Floats, Bools]:
         """The values with the fault in them, and where it makes them wrong."""

@@ -50,7 +50,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class Transmission:
     """One thing put onto the wire of ``station`` at ``at_ms``, the true time; ``message`` only of telemetry."""
 
     station: str
@@ -76,12 +76,12 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A sample whose fate is known. ``sample.at_ms`` is the true time, ``told_ms`` what the device wrote instead."""
+class SampleOutcome:
+    """A sample whose fate is known. ``sample.at_ms`` is the true time, ``reported_ms`` what the device wrote."""
 
     station: str
     sample: Sample
-    told_ms: int
+    reported_ms: int
     fate: Fate
     boot: int | None = None
     seq: int | None = None
@@ -118,7 +118,7 @@ class Transport:
         "_number",
         "_off",
         "_outages",
-        "_puts",
+        "_outgoing",
         "_seed",
         "_settled",
         "_timeline",
@@ -140,7 +140,7 @@ class Transport:
         boot: int,
         memory: int = MEMORY,
         per_message: int = 1,
-        settled: Callable[[Settled], object] | None = None,
+        settled: Callable[[SampleOutcome], object] | None = None,
     ) -> None:
         if not 1 <= per_message <= MAX_SAMPLES:
             raise ValueError(f"per_message is {per_message}; a message carries 1 to {MAX_SAMPLES} samples")
@@ -159,12 +159,12 @@ class Transport:
         self._settled = settled
         self._memory: deque[tuple[Sample, int]] = deque()
         self._events: deque[bytes] = deque()
-        self._under_way: list[tuple[int, int, Put]] = []
-        self._held: list[Put] = []
+        self._under_way: list[tuple[int, int, Transmission]] = []
+        self._held: list[Transmission] = []
         self._number = 0
         self._off = 0
         self._outages = 0
-        self._puts: list[Put] = []
+        self._outgoing: list[Transmission] = []
 
     @property
     def remembered(self) -> int:
@@ -185,7 +185,7 @@ class Transport:
             return late_ms if step_ms is None else step_ms
         return min(step_ms, late_ms)
 
-    def told(self, at_ms: int) -> int:
+    def device_time(self, at_ms: int) -> int:
         """What the device's clock shows at the true time ``at_ms``."""
         off_s = 0.0
         for t in self._clock:
@@ -193,7 +193,7 @@ class Transport:
                 off_s += t.clock_s + (at_ms - t.start_ms) / DAY_MS * t.drift_s_per_day
         return at_ms + round(off_s * 1000)
 
-    def take(self, sample: Sample) -> list[Put]:
+    def take(self, sample: Sample) -> list[Transmission]:
         """The sample measured at its true time; what leaves the device by then, oldest first.
 
         Samples come in the order of time. Raises ValueError for one that no message may carry (a value that is not a
@@ -204,24 +204,24 @@ class Transport:
         if self._off:
             self._settle(sample, at_ms, Fate.OFF)
         else:
-            self._memory.append((sample, self.told(at_ms)))
+            self._memory.append((sample, self.device_time(at_ms)))
             while len(self._memory) > self._memory_size:
                 self._settle(*self._memory.popleft(), Fate.DROPPED)
             if len(self._memory) >= self.per_message:
                 self._send(at_ms)
         return self._drain()
 
-    def advance(self, now_ms: int) -> list[Put]:
+    def advance(self, now_ms: int) -> list[Transmission]:
         """What leaves the device by ``now_ms`` without a new sample: bursts, late messages, events."""
         self._run(now_ms)
         self._send(now_ms, samples=len(self._memory) >= self.per_message)
         return self._drain()
 
-    def finish(self, now_ms: int) -> list[Put]:
+    def finish(self, now_ms: int) -> list[Transmission]:
         """The end of the run: what is under way arrives now, and what the line lets through is sent."""
         self._run(now_ms)
         self._send(now_ms)
-        self._puts += [put for _, _, put in sorted(self._under_way)] + self._held
+        self._outgoing += [put for _, _, put in sorted(self._under_way)] + self._held
         self._under_way, self._held = [], []
         while self._memory:
             self._settle(*self._memory.popleft(), Fate.UNSENT)
@@ -229,27 +229,27 @@ class Transport:
 
     # -- inside
 
-    def _drain(self) -> list[Put]:
-        puts, self._puts = self._puts, []
-        return puts
+    def _drain(self) -> list[Transmission]:
+        transmissions, self._outgoing = self._outgoing, []
+        return transmissions
 
-    def _settle(self, sample: Sample, told_ms: int, fate: Fate, seq: int | None = None) -> None:
+    def _settle(self, sample: Sample, reported_ms: int, fate: Fate, seq: int | None = None) -> None:
         if self._settled is not None:
             boot = None if seq is None else self.boot
-            self._settled(Settled(self.station, sample, told_ms, fate, boot, seq))
+            self._settled(SampleOutcome(self.station, sample, reported_ms, fate, boot, seq))
 
     def _run(self, now_ms: int) -> None:
         """Let happen what is due by ``now_ms``, in its order."""
         while (due := self.next_ms) is not None and due <= now_ms:
             if self._under_way and self._under_way[0][0] == due:
-                self._puts.append(heapq.heappop(self._under_way)[2])
+                self._outgoing.append(heapq.heappop(self._under_way)[2])
             else:
                 self._step(*self._timeline.popleft())
 
     def _step(self, at_ms: int, step: str, more: dict[str, Any]) -> None:
         if step == "event":
             if not self._off:
-                self._events.append(json.dumps({**more, "at": rfc3339(self.told(at_ms))}).encode())
+                self._events.append(json.dumps({**more, "at": rfc3339(self.device_time(at_ms))}).encode())
                 self._send(at_ms, samples=False)
             return
         silent = self._off + self._outages
@@ -265,16 +265,16 @@ class Transport:
                 self.boot += 1
                 self.seq = self.readings = 0
         if not silent:
-            self._puts.append(Put(self.station, at_ms, Kind.CUT))
+            self._outgoing.append(Transmission(self.station, at_ms, Kind.CUT))
         elif not (self._off + self._outages):
-            self._puts.append(Put(self.station, at_ms, Kind.BACK))
+            self._outgoing.append(Transmission(self.station, at_ms, Kind.BACK))
             self._send(at_ms)
 
     def _send(self, now_ms: int, *, samples: bool = True) -> None:
         if self._off or self._outages or not self.reachable:
             return
         while self._events:
-            self._puts.append(Put(self.station, now_ms, Kind.EVENT, self._events.popleft()))
+            self._outgoing.append(Transmission(self.station, now_ms, Kind.EVENT, self._events.popleft()))
         while samples and self._memory:
             self._telemetry(now_ms)
 
@@ -288,20 +288,20 @@ class Transport:
                 break
             carried.append(self._memory.popleft())
             readings += more
-        samples = tuple(s if told == s.at_ms else Sample(told, s.values, s.status) for s, told in carried)
-        message = Telemetry(samples, self.seq, self.boot, self.readings + readings, self.told(now_ms))
-        put = Put(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
+        samples = tuple(s if reported == s.at_ms else Sample(reported, s.values, s.status) for s, reported in carried)
+        message = Telemetry(samples, self.seq, self.boot, self.readings + readings, self.device_time(now_ms))
+        put = Transmission(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
         self.seq += 1
         self.readings += readings
         lost = self._happens(TroubleKind.LOST, now_ms)
-        for sample, told in carried:
-            self._settle(sample, told, Fate.LOST if lost else Fate.SENT, message.seq)
+        for sample, reported in carried:
+            self._settle(sample, reported, Fate.LOST if lost else Fate.SENT, message.seq)
         before, self._held = self._held, []
         if not lost:
             self._line(put, now_ms)
-        self._puts += before  # what was overtaken comes behind
+        self._outgoing += before  # what was overtaken comes behind
 
-    def _line(self, put: Put, now_ms: int) -> None:
+    def _line(self, put: Transmission, now_ms: int) -> None:
         copies = 2 if self._happens(TroubleKind.DUPLICATED, now_ms) else 1
         if late := self._happens(TroubleKind.DELAYED, now_ms):
             due_ms = now_ms + max(1, round(-1000 * late.delay_s * math.log(1.0 - self._chance("late"))))
@@ -311,7 +311,7 @@ class Transport:
         elif self._happens(TroubleKind.REORDERED, now_ms):
             self._held += [put] * copies
         else:
-            self._puts += [put] * copies
+            self._outgoing += [put] * copies
 
     def _happens(self, kind: TroubleKind, now_ms: int) -> Trouble | None:
         """The trouble of this kind that hits the message just numbered."""

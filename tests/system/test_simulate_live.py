@@ -20,7 +20,7 @@ from ingest import ledger
 from ingest.storage import registry as registry_store
 from riverchief import files, simulate, simulate_table
 from riverchief import settings as settings_
-from riverchief.cli.simulate import Teller
+from riverchief.cli.simulate import ProgressReporter
 from riverchief.settings import Settings
 from sensors import table_columns
 from sensors.parameters import catalogue
@@ -30,7 +30,7 @@ from sensors.wire.hj212.readings import Logger
 from simulator.devices.fleet import Connection
 from simulator.devices.gateways import Trunks
 from simulator.devices.transport import Fate
-from simulator.run_record import Witness
+from simulator.run_record import RunRecord
 from tests.hj212_site import PASSWORD, Site212
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
 from tests.rig import Running
@@ -114,21 +114,21 @@ class Stage:
         self.file = folder / "try.toml"
         self.file.write_text(text, encoding="utf-8")
         self.settings: Settings = settings_.load(None, mqtt={"port": port, **login}, data=folder)
-        self.witness = Witness()
+        self.witness = RunRecord()
         self.stop = threading.Event()
         self.told: list[str] = []
 
     def play(self, *, on_progress=lambda progress: None, **order):
-        self.order = simulate.Order(str(self.file), **order)
+        self.order = simulate.RunOptions(str(self.file), **order)
         self.cast = simulate.cast(self.settings, self.order, time.time_ns() // 1_000_000)
         self.river = simulate.fill(self.order, self.cast)
-        teller = Teller()
+        teller = ProgressReporter()
 
         def progress(now):
             self.told.extend(teller.news(now, time.monotonic()))
             on_progress(now)
 
-        self.played = simulate.perform(
+        self.played = simulate.play_scenario(
             self.settings,
             self.order,
             self.cast,

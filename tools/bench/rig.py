@@ -21,7 +21,7 @@ from infra.texts import say
 from ingest.storage import registry as registry_store
 from riverchief import migrations
 from riverchief.brokers.local import Broker
-from riverchief.guard import attended
+from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 
@@ -86,7 +86,7 @@ def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Itera
         f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n{more}",
         encoding="utf-8",
     )
-    with attended([sys.executable, "-m", "riverchief", command, "--settings", str(settings)]) as process:
+    with child_process([sys.executable, "-m", "riverchief", command, "--settings", str(settings)]) as process:
         yield psutil.Process(process.pid)
         if process.poll() is not None:
             raise BenchFailed(say("bench.ended", command=command, returncode=process.returncode))
@@ -103,11 +103,11 @@ class Load:
             text=True,
         )
         login = {"user": broker.device.user, "password": broker.device.password}
-        self._tell(json.dumps({"host": broker.host, "port": broker.port, **login, **orders}))
+        self._send(json.dumps({"host": broker.host, "port": broker.port, **login, **orders}))
         self.answer()
 
     def go(self) -> None:
-        self._tell("go")
+        self._send("go")
 
     def answer(self) -> dict[str, Any]:
         """The next line it says; raises BenchFailed when it died."""
@@ -125,7 +125,7 @@ class Load:
             self._process.kill()
         self._process.wait()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()

@@ -28,7 +28,7 @@ from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
 from riverchief.brokers.local import free_port
-from riverchief.guard import attended
+from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
 from tools.bench.load import BASE
@@ -197,7 +197,7 @@ def _server(kind: Kind, folder: Path) -> Iterator[TimeSeriesServer | None]:
         command = [program, f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}", "-retentionPeriod=10y"]
     with (
         (folder / "server.log").open("wb") as log,
-        attended(command, stdout=log, stderr=log),
+        child_process(command, stdout=log, stderr=log),
         TimeSeriesServer(ServerSettings(url, kind, bucket="bench", timeout_s=60)) as server,
     ):
         wait_for(f"{kind} did not start", lambda: _answers(url, kind), 60)

@@ -44,10 +44,10 @@ from sensors.stations import Registry, Station
 from simulator import truth
 from simulator.devices.reported_values import Reporting
 from simulator.devices.sensor_faults import Instruments, Measured
-from simulator.devices.transport import Fate, Put, Transport
+from simulator.devices.transport import Fate, Transmission, Transport
 from simulator.devices.transport import Kind as Sent
 from simulator.physics import water
-from simulator.run_record import Witness
+from simulator.run_record import RunRecord
 from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
 from simulator.source import measured
 from simulator.truth import Passage
@@ -254,7 +254,7 @@ class Run:
         self.scenario = replace(scenario, start_ms=begin_ms, days=scenario.days + lead_days)
         self.world = water.of(registry, self.scenario, seed=seed)
         self.instruments = Instruments(registry, self.scenario, self.world, seed=seed, known=self.catalogue)
-        self.witness = Witness()
+        self.record = RunRecord()
         self.findings: list[Finding] = []
         self.messages: list[Message] = []
         self._newest: dict[tuple[str, int], int] = {}
@@ -271,7 +271,7 @@ class Run:
         """Everything from the devices to the incidents, in event time."""
         scenario = self.scenario
         transports = {
-            s.key: Transport(s.key, scenario.on_the_way, seed=self.seed, boot=1, settled=self.witness)
+            s.key: Transport(s.key, scenario.on_the_way, seed=self.seed, boot=1, settled=self.record)
             for s in self.registry.stations
         }
         report = Reporting(self.registry)
@@ -286,15 +286,15 @@ class Run:
             next_ = 0
             for slice_ms in range(from_ms, until_ms, SLICE_MS):
                 moment[0] = to_ms = min(slice_ms + SLICE_MS, until_ms)
-                puts: list[Put] = []
+                transmissions: list[Transmission] = []
                 while next_ < len(samples) and samples[next_][1].at_ms < to_ms:
                     key, sample = samples[next_]
-                    puts += transports[key].take(report(key, sample))
+                    transmissions += transports[key].take(report(key, sample))
                     next_ += 1
                 for transport in transports.values():
                     if (due := transport.next_ms) is not None and due <= to_ms:
-                        puts += transport.advance(to_ms)
-                self._arrive(puts, to_ms)
+                        transmissions += transport.advance(to_ms)
+                self._arrive(transmissions, to_ms)
                 self._visited(slice_ms, to_ms)
                 self.findings += self.site.tick(scenario.start_ms, to_ms)
                 if to_ms % HOUR_MS == 0:
@@ -319,11 +319,11 @@ class Run:
                 maintenance_store.begin_visit(connection, visit, Author(BY, at_ms))
         self.site.follow_registry()
 
-    def _arrive(self, puts: Sequence[Put], now_ms: int) -> None:
+    def _arrive(self, transmissions: Sequence[Transmission], now_ms: int) -> None:
         """A batch reaches the site in the order in which it left the devices; what was held up is among it."""
-        messages = [_message(put, now_ms) for put in puts]
+        messages = [_message(put, now_ms) for put in transmissions]
         telemetry = [m for m in messages if m.kind == "telemetry"]
-        for put in puts:
+        for put in transmissions:
             if put.message is not None:
                 number = (put.station, put.message.boot or 0)
                 self._newest[number] = max(self._newest.get(number, -1), put.message.seq or 0)
@@ -337,7 +337,7 @@ class Run:
         """Compare the outcome with the truth, from the beginning of the scenario as it was asked for."""
         asked = self.asked
         tally = _Tally(
-            event_alarms(self.findings, self.doubtful), _water_alarms(self.findings), _by_station(self.witness)
+            event_alarms(self.findings, self.doubtful), _water_alarms(self.findings), _by_station(self.record)
         )
         for station in self.registry.stations:
             self._score_station(station, tally)
@@ -348,7 +348,7 @@ class Run:
             days=asked.days,
             stations=len(self.registry.stations),
             months=tally.months,
-            readings=sum(len(of.sample.values) for of in self.witness if of.sample.at_ms >= asked.start_ms),
+            readings=sum(len(of.sample.values) for of in self.record if of.sample.at_ms >= asked.start_ms),
             faults=tuple(tally.faults),
             events=tuple(tally.events),
             false_faults=sum(tally.false_by.values()),
@@ -375,20 +375,20 @@ class Run:
         tally.passages += happened.passages
         tally.months += len(at_ms) * step_ms / matching.MONTH_MS
         alarms = [a for a in tally.event_alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
-        told_ms, arrived = tally.reports.of(station.key, at_ms)
-        flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
+        reported_ms, arrived = tally.reports.of(station.key, at_ms)
+        flags = _flags(self.store, station.key, self.catalogue, reported_ms[arrived])
         tolerance_ms = matching.TOLERANCE_STEPS * step_ms
         passages = [Span(p.first_ms, p.last_ms) for p in happened.passages]
         natural = list(matching.runs(at_ms[happened.natural], matching.MERGE_STEPS * step_ms))
         unexplained = [
             alarm for alarm in alarms if not any(alarm.touches(span, tolerance_ms) for span in (*passages, *natural))
         ]
-        faults = instruments.befallen(station, asked.start_ms, asked.end_ms, step_ms)
+        faults = instruments.faults_during(station, asked.start_ms, asked.end_ms, step_ms)
         fault_alarms: set[Span] = set()
         samples: list[_Samples] = []
         for parameter, reading in readings.items():
             stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
-            of_sensor = _Samples.judge(station, parameter, reading, at_ms, told_ms, arrived, stored_ms, packed)
+            of_sensor = _Samples.judge(station, parameter, reading, at_ms, reported_ms, arrived, stored_ms, packed)
             samples.append(of_sensor)
             tally.natural_samples += int((of_sensor.good & happened.natural).sum())
             tally.natural_flagged += int((of_sensor.flagged & ~of_sensor.wrong & happened.natural).sum())
@@ -437,7 +437,7 @@ class Run:
     def _account(self) -> Account:
         fates: Counter[str] = Counter()
         sent = lost = unknowable = 0
-        for one in self.witness:
+        for one in self.record:
             readings = len(one.sample.values)
             fates[one.fate.value] += readings
             if one.fate is Fate.SENT:
@@ -504,14 +504,14 @@ class _Samples:
         parameter: str,
         reading: Measured,
         at_ms: Ints,
-        told_ms: Ints,
+        reported_ms: Ints,
         arrived: Bools,
         stored_ms: Ints,
         packed: Ints,
     ) -> "_Samples":
         """Join the true readings with the verdicts stored under the times that the device told."""
-        place = np.searchsorted(stored_ms, told_ms)
-        known = np.append(stored_ms, -2)[place] == told_ms
+        place = np.searchsorted(stored_ms, reported_ms)
+        known = np.append(stored_ms, -2)[place] == reported_ms
         verdict = np.append(packed, PLAIN)[place]
         visited = (verdict >> 4 & QualityTest.MAINTENANCE) != 0  # nobody asks then what the sensor says
         judged = arrived & (reading.bad >= 0) & known & ~visited
@@ -553,7 +553,7 @@ def _score_sensor(
     return fault_alarms
 
 
-def _message(put: Put, now_ms: int) -> Message:
+def _message(put: Transmission, now_ms: int) -> Message:
     if put.kind is Sent.TELEMETRY:
         return Message(put.station, put.payload, now_ms, source="score", topic=f"rivers/v1/{put.station}/telemetry")
     if put.kind is Sent.EVENT:
@@ -610,29 +610,29 @@ def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
 class _Reports:
     """What each station's samples were told to be measured at, and whether they arrived."""
 
-    def __init__(self, told_ms: Mapping[str, Mapping[int, int]]) -> None:
-        self._told = told_ms
+    def __init__(self, reported_ms: Mapping[str, Mapping[int, int]]) -> None:
+        self._reported_ms = reported_ms
 
     def of(self, station: str, at_ms: Ints) -> tuple[Ints, Bools]:
         """(n,) times as told and whether they arrived and were taken, for (n,) true instants; the future is not."""
-        told_ms = self._told.get(station, {})
-        found = np.array([told_ms.get(at, -1) for at in at_ms.tolist()], np.int64)
+        reported_ms = self._reported_ms.get(station, {})
+        found = np.array([reported_ms.get(at, -1) for at in at_ms.tolist()], np.int64)
         return found, (found >= 0) & (found <= at_ms + SLICE_MS + FUTURE_MS)
 
 
-def _by_station(witness: Witness) -> _Reports:
-    told_ms: dict[str, dict[int, int]] = {}
-    for one in witness:
+def _by_station(record: RunRecord) -> _Reports:
+    reported_ms: dict[str, dict[int, int]] = {}
+    for one in record:
         if one.fate is Fate.SENT:
-            told_ms.setdefault(one.station, {})[one.sample.at_ms] = one.told_ms
-    return _Reports(told_ms)
+            reported_ms.setdefault(one.station, {})[one.sample.at_ms] = one.reported_ms
+    return _Reports(reported_ms)
 
 
-def _flags(store: ReadingStore, station: str, known: Catalogue, told_ms: Ints) -> dict[str, tuple[Ints, Ints]]:
+def _flags(store: ReadingStore, station: str, known: Catalogue, reported_ms: Ints) -> dict[str, tuple[Ints, Ints]]:
     """Parameter → the instants stored, ascending, and the verdicts on them."""
-    if not len(told_ms):
+    if not len(reported_ms):
         return {}
-    window = store.window(station, int(told_ms.min()), int(told_ms.max()))
+    window = store.window(station, int(reported_ms.min()), int(reported_ms.max()))
     window = window.take(np.argsort(window.at, kind="stable"))
     found = {}
     for code in np.unique(window.parameter).tolist():

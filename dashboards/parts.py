@@ -1,4 +1,4 @@
-"""What every dashboard is made of: queries, colours, panels, variables, annotations and links.
+"""Building blocks of the dashboards: queries, colours, panels, variables, annotations and links.
 
 One place holds the conventions, so that the dashboards read as lists of questions:
 

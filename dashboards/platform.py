@@ -1,4 +1,4 @@
-"""``rc-platform`` 平台: does the chain work — arriving, storing, checking, delivering — and is the watcher alive?
+"""``rc-platform`` 平台: ingest, storage, checks, deliveries, and the monitoring itself.
 
 Every panel says in its description what to do when it looks wrong. The metric names are those of ``/metrics``; a test
 asks the running exposition for each of them. Silence is made to look alarming: where a signal is missing the panel

@@ -1,4 +1,4 @@
-"""The one relational database: engine, transactions, and the translation of its errors.
+"""The relational database: engine, transactions, and translation of its errors.
 
 SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survives a power cut, not only kill -9
 (docs/decisions/0002). PostgreSQL where several processes or machines work (docs/decisions/0011).

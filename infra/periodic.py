@@ -1,4 +1,4 @@
-"""A thread that makes one round after another: deliveries, messages, forwarding, live classes, forecasts, retention."""
+"""A thread that repeats one round of work until it is stopped."""
 
 import threading
 from abc import ABC, abstractmethod

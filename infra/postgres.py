@@ -1,4 +1,4 @@
-"""What PostgreSQL's driver is told: how it connects, and how text and columns of numbers are sent to it.
+"""PostgreSQL driver settings: connection options, and adapters for text and numeric columns.
 
 Apart from the database, because a site on SQLite needs no such driver: it is loaded with the first URL that asks.
 """

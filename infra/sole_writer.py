@@ -1,4 +1,4 @@
-"""A PostgreSQL database with one writer of a kind: the ingest, of which two would ruin each other's memory."""
+"""A PostgreSQL database with one writer of a kind, guarded by an advisory lock of its session."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Every sentence the system says to a person, Chinese first with English beside it, from one catalogue.
+"""Catalogue of all sentences shown to people, Chinese first with English beside it.
 
 The sentences stand in ``texts.toml``, those that only commands say in ``command_texts.toml``; a test checks that both
 languages use the same values.

@@ -1,4 +1,4 @@
-"""How often somebody without an account may try something: counted in memory, by network."""
+"""Rate limit for requests without an account: counted in memory, by network."""
 
 import hashlib
 import ipaddress

@@ -1,4 +1,4 @@
-"""How a TOML file that people write is read: strictly, and with the first fault named, never a value."""
+"""Strict reading of TOML files: the first fault is named by file, line and key, never by value."""
 
 import tomllib
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Wiring only: settings, the command line, the one-process mode, the demo and the benchmarks.
+"""Wiring: settings, services, command line, brokers, backup, doctor and the demo.
 
 Everything outside this package receives what it needs as arguments; this package reads files, clocks and the
 environment and hands them over.

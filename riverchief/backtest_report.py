@@ -1,4 +1,4 @@
-"""A backtest as one page of HTML: figures, a chart of what was raised when, and the differences. No script, no host."""
+"""Render a backtest as one HTML page: figures, a chart over time, and the differences; no script, no other host."""
 
 from collections.abc import Sequence
 from html import escape

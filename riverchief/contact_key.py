@@ -1,4 +1,4 @@
-"""The key file of contacts, and the job that removes citizens' contacts when their time is over."""
+"""The key file of encrypted contacts, and the job that removes citizens' contacts after their retention time."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Files a site brings: the shipped configuration, registries, rules, processes and plans."""
+"""Read the files of a site: shipped configuration, registries, rules, processes and plans."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Puts the dashboards into a Grafana, over its HTTP API: what changed is written, what people changed is left alone.
+"""Publish the dashboards to Grafana over its HTTP API; dashboards that people changed are left alone.
 
 Whose hand was last on a dashboard is read from Grafana's own list of versions. Each of ours carries the message
 ``riverchief <digest>``, the digest of what was published: when the newest version has it, nobody has touched the

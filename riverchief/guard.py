@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that ends: a ``kill -9`` leaves no time to clean up.
+"""Child processes that end with their parent, even when the parent is killed.
 
 A guard of a few bytes reads from a pipe that the system closes when we are gone, and then ends those it was told of.
 """

@@ -1,4 +1,4 @@
-"""Connections to the API: so many for each address, and a time limit for what has to arrive on one.
+"""Limits for connections to the API: a number for each address, and a time for headers and body.
 
 Uvicorn waits for ever for the headers and the body of a request. These protocols are its own, with a limit for both;
 they count a connection until it ends, also once it has become a WebSocket.

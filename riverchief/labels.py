@@ -1,4 +1,4 @@
-"""Labels to stick on stations: an A4 sheet (PDF) with QR code, Chinese and English name.
+"""Station labels: an A4 sheet (PDF) with QR code, Chinese and English name.
 
 The Chinese letters are embedded where the machine has a font for them (`api.evidence.font`), else they are those of the
 reader's own font.

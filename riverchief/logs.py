@@ -1,4 +1,4 @@
-"""Logging: structured lines on standard error, never a secret. The fields are documented in docs/operations/logs.md."""
+"""Structured logging on standard error, without secrets; docs/operations/logs.md lists the fields."""
 
 import logging
 import sys

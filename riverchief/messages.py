@@ -1,4 +1,4 @@
-"""Messages to people, wired: the settings' policy and links, and where the registry says that a station stands."""
+"""Wiring of notifications: policy and links from the settings, contacts and places from the database."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping

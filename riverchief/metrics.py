@@ -1,4 +1,4 @@
-"""What Prometheus reads (docs/operations/metrics.md): one table of figures, gathered from the running parts when asked.
+"""Prometheus metrics (docs/operations/metrics.md): one table of figures, gathered when asked.
 
 What happens a thousand times a second is counted where it happens, a batch at a time; what stands in the database is
 asked for when Prometheus asks, and the costly part of it at most once a minute.

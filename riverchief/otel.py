@@ -1,4 +1,4 @@
-"""Traces (OpenTelemetry, OTLP over HTTP) by a setting: spans of batches and their stages, of deliveries, of requests.
+"""OpenTelemetry traces (OTLP over HTTP): spans of batches and their stages, of deliveries, of requests.
 
 Nothing of it is loaded while ``watch.otlp_url`` is empty. Spans are made afterwards, from figures that are measured
 anyway, so that a batch that is not sampled costs the drawing of a random number. The receiver being away costs spans,

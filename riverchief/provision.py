@@ -1,4 +1,4 @@
-"""What a device needs to send its first reading, in words to read and as data."""
+"""Instructions for a device's first message, as text and as data."""
 
 import json
 from typing import Any

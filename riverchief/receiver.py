@@ -1,4 +1,4 @@
-"""A small receiving platform for the demo and the tests: it stands in for the external governance platform.
+"""A small receiving platform for the demo and the tests, in place of the external governance platform.
 
 It keeps what it gets in memory, the newest 10,000 events, and shows them on one page.
 """

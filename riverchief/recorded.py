@@ -1,4 +1,4 @@
-"""Recorded tables: what somebody measured, to be played as devices or to try rules on."""
+"""Read recorded tables, for replay and for backtests."""
 
 import gzip
 from pathlib import Path

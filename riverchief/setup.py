@@ -1,4 +1,4 @@
-"""What the servers of the full stack need before they first start, and what each must be told once it runs.
+"""Files and commands with which the servers of the full stack are set up.
 
 ``prepare`` writes random secrets, the broker's first users and its certificate into one folder for each program that
 holds them, so that a container sees its own and no other's. Everything here may be run again at every start: what is

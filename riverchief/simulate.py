@@ -1,4 +1,4 @@
-"""Devices that are not there: a scenario, or the site's own stations, published over real lines.
+"""Publish a scenario, or the site's own stations, over MQTT and HJ 212.
 
 They publish over MQTT and HJ 212 like devices do. The history of a site's stations lies on a fixed grid, so that the
 same hours sent again after a restart are the same readings.

@@ -1,4 +1,4 @@
-"""``riverchief simulate --list`` and ``--out``: scenarios described, and one written as a table with its truth."""
+"""``riverchief simulate --list`` and ``--out``: describe scenarios, write one as a table with its truth."""
 
 import gzip
 import io

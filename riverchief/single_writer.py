@@ -1,4 +1,4 @@
-"""One ingest works on a database at a time: two would each believe they know every series' last reading.
+"""Allow one ingest at a time on a database: each keeps the last reading of every series in memory.
 
 On SQLite a lock on a file beside the database says who; the system takes it from a process that dies. On PostgreSQL it
 is an advisory lock of the session through which the ingest writes (:class:`infra.sole_writer.SoleWriter`): whoever

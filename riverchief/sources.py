@@ -1,4 +1,4 @@
-"""Where the readings of a site come from, as its settings say."""
+"""Settings of the sources of readings: MQTT and HJ 212."""
 
 from ingest.sources.hj212 import GatewaySettings
 from ingest.sources.mqtt import MqttSettings

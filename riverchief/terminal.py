@@ -1,4 +1,4 @@
-"""What the commands have in common on a terminal: where they speak, tables, and a bar for work that takes long."""
+"""Terminal output of the commands: consoles, tables, files, progress bar."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

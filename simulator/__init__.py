@@ -1,4 +1,4 @@
-"""A river that is not there: simulated and recorded water, published the way devices publish.
+"""Simulated and recorded water, published the way devices publish.
 
 Here: a seeded model of the water (``water``), pollution on top of it (``scenario``), recorded tables as devices
 (``replay``, ``records/``), the devices themselves (``device``) and a whole run (``live``). Not here: reading tables

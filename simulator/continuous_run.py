@@ -1,4 +1,4 @@
-"""The river as it is now: days of history that lead up to the present, then readings of the present, without an end."""
+"""A run without an end: days of history up to the present, then live readings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""A run: samples of a water that is not there go through each device's troubles onto real lines, in event time.
+"""Play a run: samples go through each device's transport onto real lines, in event time.
 
 The clock of the machine is never touched. A run has a *pace*: live, faster, or as fast as the lines take it; what is
 played carries the event time it belongs to. A faster run lies in the past so far that it ends now: a reading from the

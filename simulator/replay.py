@@ -1,4 +1,4 @@
-"""Recorded tables as devices: moved in time, cut into history and what is played live. Pure; reading files is not here.
+"""Recorded tables as devices: shifted in time, split into history and live part. Pure; reads no files.
 
 A table's rows of one station are played in order. The record is split once: the first part becomes the days before now
 with its own spacing, the rest is played live, a row each interval.

@@ -1,4 +1,4 @@
-"""What was really played, written down: the table of a scenario with what became of each of its samples."""
+"""Record the outcome of every sample of a run, and add it to the table of the scenario."""
 
 from collections import Counter
 from collections.abc import Iterator

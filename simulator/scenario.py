@@ -1,4 +1,4 @@
-"""What happens in a run, as a TOML file says it: events in the water, faults of sensors, troubles of devices.
+"""Read a scenario (TOML): events in the water, faults of sensors, troubles of devices.
 
 Pure. Everything is checked when a file is read: a place that does not exist, a key nobody knows, gates that contradict
 each other are refused with file, line and reason, before anything starts. The format is told in docs/simulator.md.

@@ -1,4 +1,4 @@
-"""What the demo shows: ordinary days with one discharge in them, and one that begins right after the live part does."""
+"""The scenario of the demo: ordinary days with one discharge, and another right after the live part begins."""
 
 from collections.abc import Iterable
 from dataclasses import replace

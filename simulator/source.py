@@ -1,4 +1,4 @@
-"""The water as its sensors see it, handed out in the order of time, made a stretch ahead."""
+"""Samples of a scenario in the order of time, computed a stretch ahead."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping

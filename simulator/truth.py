@@ -1,4 +1,4 @@
-"""The table of a run with its truth: what every station reported, which values are wrong and why, what passed by.
+"""The table of a scenario with its truth: reported values, which are wrong and why, events that passed.
 
 How ``event`` is decided. The water is carried twice, with and without the events that are no work of nature. Where they
 differ at a station for half an hour by more than the water varies within an hour (``Sensor.apparent``, in any parameter

@@ -1,4 +1,4 @@
-"""The tables of docs/detection.md, made anew: ``riverchief assess`` over the public records, scored.
+"""Make the tables of docs/detection.md: ``riverchief assess`` over the public records, scored.
 
     python tools/detection_report.py DATA_FOLDER SCORER.py [--out FILE.md]
 

@@ -1,4 +1,4 @@
-"""What the tools share that plant events into recorded water: the records, how they are judged, and what is counted.
+"""Shared parts of the tools that plant events into recorded water: records, judging, counting.
 
 The public records without event labels (not part of this repository) are real water, and nothing was ever set to find a
 discharge in them. The detector looks at the whole record as ``riverchief assess`` does.

@@ -1,4 +1,4 @@
-"""Growth on sensors, drift and sinking gauges planted into any record: how many are told, and what else is said?
+"""Measure detection of fouling, drift and attenuation planted into any record.
 
     python tools/planted_drift.py TABLE... [--network "above>below"] [--seed 1] [--every 90] [--only lens]
 

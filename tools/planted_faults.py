@@ -1,4 +1,4 @@
-"""Faults of known kind and size planted into the good stretches of any record: how many does ``assess`` find?
+"""Measure detection of sensor faults planted into good stretches of any record.
 
     python tools/planted_faults.py TABLE... [--seed 1] [--every 10] [--by-kind]
 

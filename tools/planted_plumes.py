@@ -1,4 +1,4 @@
-"""How many discharges planted into recorded water are found: ``python tools/planted_plumes.py DATA_FOLDER``.
+"""Measure detection of discharges planted into recorded water: ``python tools/planted_plumes.py DATA_FOLDER``.
 
 Every five days one is added to all sensors it would move, in physical units and not in what is usual for the sensor,
 rising for half an hour to three hours, staying, and fading (``planted.py`` says into which records). Of two stations on

@@ -1,4 +1,4 @@
-"""How many slow events planted into recorded water are found: ``python tools/planted_slow.py DATA_FOLDER``.
+"""Measure detection of slow events planted into recorded water: ``python tools/planted_slow.py DATA_FOLDER``.
 
 What takes hours or days, every twenty days once a station knows its fortnight (``planted.py`` says into which records),
 with strengths from what a load does to water, fixed before anything was looked at:

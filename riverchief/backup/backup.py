@@ -1,4 +1,4 @@
-"""A backup: one folder that holds the whole site at one instant, verified before it gets its name.
+"""Back up a site: one folder with everything at one instant, verified before it gets its name.
 
 ``riverchief-{time}Z/`` with ``manifest.json``, the database (``database.sqlite``, or ``database.pgdump`` from
 PostgreSQL), ``archive/`` with the months that have left the database, ``photos/`` with all photos and attachments,

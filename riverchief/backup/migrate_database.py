@@ -1,4 +1,4 @@
-"""A site's database moved into another one: SQLite to PostgreSQL when a site grows, and back.
+"""Copy a site's database into another one: SQLite to PostgreSQL and back.
 
 The source is read in one snapshot and the target filled in one transaction. Before that is committed every row is read
 back from the target and compared with what the source gave. So the target holds all or nothing, and a copy that was

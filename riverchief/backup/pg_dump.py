@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, ``pg_dump`` and ``pg_restore``: found, called, and believed after reading what they wrote.
+"""Find and call ``pg_dump`` and ``pg_restore``, and verify what they wrote.
 
 The password goes to them in a file of their own (PGPASSFILE, mode 600), never on a command line or into a message.
 """

@@ -1,4 +1,4 @@
-"""Restoring a backup: onto an empty place, or beside what is there, which is put aside and never destroyed.
+"""Restore a backup onto an empty place, or beside existing data, which is moved aside and never deleted.
 
 Everything that can be refused is refused before anything is touched: an unfinished or damaged backup, one of a newer
 version or another kind of database, a place that is in use or not empty. The database then appears at once: SQLite by a

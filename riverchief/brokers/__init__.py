@@ -1,1 +1,1 @@
-"""MQTT brokers: one of our own for demo and tests, users and rights, certificates."""
+"""MQTT brokers: a local one for demo and tests, users and rights, certificates."""

@@ -1,4 +1,4 @@
-"""A private authority, and what it signs: the broker's certificate and those of devices, for sites without their own.
+"""A private certificate authority, for the broker and the devices of sites without their own.
 
 Devices are given the authority's certificate once; the server's may be renewed under it without touching a device.
 """

@@ -1,4 +1,4 @@
-"""A broker of our own for the demo, the benchmarks and the tests: Mosquitto from PATH, else the NATS server wheel.
+"""A local broker for the demo, the benchmarks and the tests: Mosquitto from PATH, else the NATS server wheel.
 
 Both are configured so that a batch may hold its messages unacknowledged and nothing queued is thrown away; the
 production configuration says the same (docs/operations).

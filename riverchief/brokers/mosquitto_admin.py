@@ -1,4 +1,4 @@
-"""Users and rights of a Mosquitto with the dynamic-security plugin.
+"""Users and rights of Mosquitto's dynamic-security plugin.
 
 The plugin keeps them in a file of its own and changes them on a control topic, while everybody stays connected. One
 role a device: ``%u`` in a topic, which would make one role serve all, is taken literally (tried on 2.0.11). Everything

@@ -1,4 +1,4 @@
-"""The logins of devices on the brokers we can administer: Mosquitto over its control topic, NATS by its file of users.
+"""Device logins on the broker: Mosquitto over its control topic, NATS by its file of users.
 
 Both keep to the port of :mod:`ingest.devices.credentials`: whatever goes wrong is a broker that is away.
 """

@@ -1,4 +1,4 @@
-"""The command line as a whole: each module beside this one holds a group of commands, thin skins over the parts.
+"""The command line as a whole; each module beside this one holds a group of commands.
 
 A module is loaded once one of its commands is asked for: most need a small part of the system, and start with that.
 """

@@ -1,4 +1,4 @@
-"""``riverchief assessment``: a month's assessment on the screen or as an Excel file."""
+"""``riverchief assessment``: a month's assessment on the terminal or as an Excel file."""
 
 import json
 from pathlib import Path

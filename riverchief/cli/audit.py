@@ -1,4 +1,4 @@
-"""``riverchief audit``: the trail verified, sealed and proven."""
+"""``riverchief audit``: verify, seal and prove the audit trail."""
 
 import dataclasses
 import json

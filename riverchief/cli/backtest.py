@@ -1,4 +1,4 @@
-"""``riverchief backtest``: what a change of rules would have raised, on the stored past or on recorded tables."""
+"""``riverchief backtest``: incidents that changed rules would have raised, on stored readings or recorded tables."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How commands are declared and how their help looks: Chinese first, English beside it, or below where a line is full.
+"""Declaration of commands and layout of their help: Chinese first, English beside it, or below on a full line.
 
 A help text is written where its command or option is declared, as ``中文 · English``; whatever else is said comes from
 the catalogue (`infra.texts`).

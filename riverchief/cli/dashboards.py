@@ -1,4 +1,4 @@
-"""``riverchief dashboards``: Grafana's, made by code."""
+"""``riverchief dashboards``: build the Grafana dashboards, and publish them."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``riverchief forecast`` and ``riverchief trace``: what is coming, and where something came from."""
+"""``riverchief forecast`` and ``riverchief trace``: forecasts and source attributions."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""``riverchief hj212``: frames read without a network, and the loggers that may speak to the gateway."""
+"""``riverchief hj212``: decode frames from standard input; manage the registered loggers."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""``riverchief ledger``: did everything arrive that was sent?"""
+"""``riverchief ledger``: messages sent against messages stored, by station and day."""
 
 import dataclasses
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""``riverchief mutes``: planned work at a station, during which rules begin nothing there."""
+"""``riverchief mutes``: planned work at a station, during which no rule fires there."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""``riverchief notify`` and ``riverchief oncall``: who is told, whether it arrives, and who is on call."""
+"""``riverchief notify`` and ``riverchief oncall``: recipients, deliveries, and the on-call roster."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the commands ask for alike: which site, in which form, by whom; and how they open it.
+"""Options that commands share, and opening the site that they name.
 
 What a database needs is loaded with the first one that is opened: a command about a file has none.
 """

@@ -1,4 +1,4 @@
-"""``riverchief outbox``: deliveries that were given up."""
+"""``riverchief outbox``: refused deliveries, and sending them again."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""``riverchief processes check``: the standard processes of a file, read and explained."""
+"""``riverchief processes check``: read a file of standard processes and explain it."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``riverchief review``: what people say readings are worth; it goes before all tests."""
+"""``riverchief review``: verdicts of people on readings; they override all tests."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""What runs: the demo, the site and its parts, and what looks whether it can or how fast."""
+"""``riverchief demo``, ``serve``, ``ingest``, ``api``, ``worker``, ``check``, ``doctor`` and ``bench``."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""``riverchief setup``: the first set-up of a site; each may be run again."""
+"""``riverchief setup``: first set-up of a site; every step may be repeated."""
 
 import dataclasses
 import time

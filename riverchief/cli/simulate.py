@@ -1,4 +1,4 @@
-"""``riverchief simulate``: what a run says to people while it plays, and the command itself."""
+"""``riverchief simulate``: the command and its progress."""
 
 import dataclasses
 import threading

@@ -1,4 +1,4 @@
-"""What the site holds, as a whole: backup, restore, archive, another database."""
+"""``riverchief backup``, ``restore``, ``archive`` and ``migrate``."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``riverchief classify`` and ``riverchief assess``: any table, without a site."""
+"""``riverchief classify`` and ``riverchief assess``: commands on tables, without a site."""
 
 import dataclasses
 import sys

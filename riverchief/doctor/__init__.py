@@ -1,4 +1,4 @@
-"""``riverchief doctor``: every connection tried, what is wrong told in plain words, and what to do next.
+"""``riverchief doctor``: test every connection, name what is wrong and what to do next.
 
 A module here holds what is asked of one neighbour; ``examine`` asks them all at once. Nothing here mends anything: the
 schema is not migrated, no delivery is sent, no heartbeat given. May import everything; nothing imports it but the

@@ -1,4 +1,4 @@
-"""The broker: its certificate, our login, what we may do, whether it keeps a session, and how much it lets wait.
+"""Checks of the broker: certificate, login, rights, session persistence, queue limits.
 
 What the broker allows is measured, on a topic of a station that cannot exist and in sessions that are gone afterwards.
 """

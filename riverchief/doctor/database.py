@@ -1,4 +1,4 @@
-"""The database, and what it says: deliveries that are stuck, quarantine that grows, stations nobody heard of."""
+"""Checks of the database: migrations, stuck deliveries, growing quarantine, silent stations."""
 
 from collections.abc import Iterator
 from pathlib import Path

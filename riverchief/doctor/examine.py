@@ -1,4 +1,4 @@
-"""All checks at once, none of them longer than our patience."""
+"""Run all checks at once, each with a time limit."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""What the doctor says: one finding a question, with its level, a sentence, and what to do next."""
+"""A result of a check: its level, a sentence, and advice."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

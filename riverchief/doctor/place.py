@@ -1,4 +1,4 @@
-"""Where we run: what the settings name, the data folder, its disk."""
+"""Checks of the machine: files that the settings name, data folder, disk space."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What stands beside us: the time-series server, Grafana, the platform that takes deliveries, the running system."""
+"""Checks of other servers: time-series server, Grafana, external platform, the running system."""
 
 import json
 import socket

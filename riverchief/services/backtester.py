@@ -1,4 +1,4 @@
-"""Backtests in the background: one at a time, each in a process of its own, so that readings never wait for it."""
+"""Run requested backtests in the background: one at a time, each in a process of its own."""
 
 import multiprocessing
 import os

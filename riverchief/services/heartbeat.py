@@ -1,4 +1,4 @@
-"""The dead-man signal: an outside watcher is called while everything works, and raises the alarm when the calls stop.
+"""The dead-man signal: an external monitor is called while everything works, and alarms when the calls stop.
 
 There is no call for "something is wrong": whatever is wrong with us may also keep that call from being made. Silence is
 the only signal a dead machine, a cut line or a hanging process can give.

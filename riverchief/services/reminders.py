@@ -1,4 +1,4 @@
-"""The clock of the cases: reminders, escalation, and successors, once a round; one worker of a database does it.
+"""Deadlines of cases: reminders, escalation and succession in office.
 
 What fires is written together with when it fires next (`governance.incidents.store.remind`): a worker killed at any
 moment says nothing twice and forgets nothing.

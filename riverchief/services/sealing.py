@@ -1,4 +1,4 @@
-"""Sealing the trail: signed roots are made and put where the database does not reach.
+"""Seal the audit trail: sign Merkle roots and publish them outside the database.
 
 A root is made once an hour, and within a minute of the closing of a case; nothing new, no root.
 

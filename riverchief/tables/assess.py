@@ -1,4 +1,4 @@
-"""``riverchief assess``: quality and event checks over a table, the very functions of the live ingest.
+"""``riverchief assess``: quality and event checks over a table, by the functions of the live ingest.
 
 This module reads the table and finds its sensors, station by station and piece by piece; what is doubtful and what is
 an event is decided in :mod:`sensors.quality`. Everything it had to assume is said on stderr.

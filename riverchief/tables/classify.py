@@ -1,4 +1,4 @@
-"""``riverchief classify``: a table with parameter columns in, the class of every row and what decides it added.
+"""``riverchief classify``: add water class and deciding parameter to the rows of a table.
 
 What decides is :mod:`sensors.standards.gb3838`; this module finds the columns, reads the cells and keeps the rest.
 """

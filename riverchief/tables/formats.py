@@ -1,4 +1,4 @@
-"""Tables read and written in pieces: CSV (also gzip), Excel, Parquet. A million rows need the memory of one piece.
+"""Read and write tables in chunks: CSV (also gzip), Excel, Parquet; memory is that of one chunk.
 
 Columns keep their headers and their place; in a piece they are called by their position (``"0"``, ``"1"``, …), so that
 a table with two equal headers goes through unharmed. CSV cells stay the text they are.

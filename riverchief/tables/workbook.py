@@ -1,4 +1,4 @@
-"""Whether an .xlsx workbook fits into memory, found out from its parts before it is read.
+"""Estimate from its parts whether an .xlsx workbook fits into memory, before it is read.
 
 The reader lays a sheet out as a full rectangle and copies shared texts into every cell, so that a file of a kilobyte
 can ask for terabytes. The parts are unpacked and parsed here in pieces; nothing of them is kept.

@@ -1,4 +1,4 @@
-"""Devices that publish: one persistent MQTT session a station, hundreds of them driven by one thread.
+"""MQTT devices: one persistent session a station, hundreds of them driven by one thread.
 
 A :class:`Fleet` owns the thread and its selector; only that thread ever touches a paho client, so nothing here depends
 on paho's locking. A :class:`Device` numbers, encodes and queues; the thread hands its messages to paho a window at a

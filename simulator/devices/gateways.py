@@ -1,4 +1,4 @@
-"""Mass devices: the messages of thousands of stations over a few connections, as from the gateways of a network.
+"""Gateways: the messages of thousands of stations over a few MQTT connections.
 
 A connection of its own costs a device a file descriptor here and at the broker, and a client object. A province of
 stations reports through gateways anyway: so many devices share a connection, and what a gateway does for its devices is

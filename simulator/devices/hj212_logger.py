@@ -1,4 +1,4 @@
-"""A logger that speaks HJ 212 over TCP: keeps what is not answered, sends it again, and does what it is asked.
+"""An HJ 212 logger over TCP: resends what is not answered and serves requests.
 
 One thread a logger. It sends one packet, waits for its 9014, and sends it again when none comes; after the last resend
 it takes the connection for dead and connects anew, with everything unanswered still in its memory. Requests of the

@@ -1,4 +1,4 @@
-"""The few packets of MQTT 3.1.1 that publishing at QoS 1 needs, as bytes. Pure.
+"""Encode and decode the MQTT 3.1.1 packets needed to publish at QoS 1. Pure.
 
 For loads of thousands of messages a second: paho spends about as much time on a message as the whole ingest does.
 """

@@ -1,4 +1,4 @@
-"""Sensors and what befalls them: from the water as it is to the numbers a station reports. Pure and without a state.
+"""Sensors and their faults: from true water to reported values. Pure and stateless.
 
 A sensor adds noise, answers slowly, rounds, and cannot see below its detection limit; an analyser gives a result every
 few hours, of water it took a while before. Faults act on what the sensor says; the water stays.

@@ -1,4 +1,4 @@
-"""What really goes onto the wire: a device's ideal samples in, its messages with all their troubles out. Pure, seeded.
+"""A device's transport: samples in, messages with losses, delays and clock errors out. Pure, seeded.
 
 A :class:`Transport` stands between what one station measures and the line. It keeps the device's clock, its memory, its
 numbering and its supply, and decides which message is lost, late, doubled or overtaken. Everything runs in event time:

@@ -1,4 +1,4 @@
-"""What happens to the content of the water while it is carried: heat, oxygen, organic matter, nutrients, algae, pH.
+"""Reactions in the water: heat, oxygen, organic matter, nutrients, algae, pH.
 
 Rates are per day at 20 °C and come from textbook ranges (Chapra, Surface Water-Quality Modeling), chosen within them so
 that the levels of domain facts §7.1 and §7.3 come out; they are not calibrated against a survey.

@@ -1,4 +1,4 @@
-"""Water for thousands of stations: a few places are computed, every station is like one of them, a little different.
+"""A light model for thousands of stations: a few places are computed, every station is a variation of one.
 
 A river, creeks and lakes that are in no registry are carried by a :class:`~simulator.physics.world.World`. Each station
 takes one of their places of its kind, some hours earlier or later, somewhat richer or poorer; which and how much

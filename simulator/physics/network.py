@@ -1,4 +1,4 @@
-"""The registry's waters as cells: where each begins, how wide and deep it is, what flows in on an ordinary day.
+"""The registry's waters as cells: geometry, base flow and loads.
 
 Widths, depths, flows and loads are assumed by kind of water (domain facts §7.3 gives the levels they must bring about);
 a registry has none of them. Rivers that flow into nothing are tidal: they are lengthened at both ends by water that

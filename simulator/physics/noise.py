@@ -1,4 +1,4 @@
-"""Chance without a state: numbers that depend on a seed, a name and an instant, and on nothing that was drawn before.
+"""Stateless random numbers: a function of seed, name and instant alone.
 
 So any cutting of the time axis, any order of stations and any restart give the same values.
 """

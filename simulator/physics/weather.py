@@ -1,4 +1,4 @@
-"""Sun, warmth and cloud over Foshan: what drives light and temperature of the water. Rain comes from the scenario."""
+"""Sun, air temperature and cloud over Foshan; rain comes from the scenario."""
 
 from dataclasses import dataclass
 

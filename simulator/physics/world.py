@@ -1,4 +1,4 @@
-"""The water of a site, advanced in time: what every station would measure with perfect sensors, and why.
+"""The water of a site, advanced in time: true values at every station, and what caused them.
 
 A :class:`World` steps on a fixed grid from some days before the scenario's start, so that asking it in one go or second
 by second gives the same values. It carries the water twice: as it is, and as it would be without the events that are no

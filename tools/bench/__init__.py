@@ -1,4 +1,4 @@
-"""The benchmarks of the design: each prints the machine, the versions and a ratio measured in the same run."""
+"""Benchmarks: each prints machine, versions and a ratio measured in the same run."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""``bench assess``: values checked a second of one core, all quality tests and events, as ``riverchief assess`` does.
+"""``bench assess``: values checked a second on one core, all quality tests and events.
 
 Processor time is measured, so that what else runs on the machine does not count.
 

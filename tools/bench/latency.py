@@ -1,4 +1,4 @@
-"""``bench latency``: from the publishing of the reading that decides to the delivered incident, p50 and p99.
+"""``bench latency``: from publishing the deciding reading to the delivered incident, p50 and p99.
 
 At half the top rate of ``bench ingest`` (or the rate given), every station goes over the limit once; the receiving
 platform notes when each page arrived. The clock is one machine's: nothing is corrected.

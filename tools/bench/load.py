@@ -1,4 +1,4 @@
-"""The load: many stations' messages over one MQTT connection, written straight to the socket.
+"""Load generator: messages of many stations over one MQTT connection, written straight to the socket.
 
 paho spends about as much time publishing a message as the whole ingest spends on it; a benchmark would then measure its
 own generator. So this writes the packets of MQTT itself (:mod:`simulator.devices.mqtt_packets`). Started as a process

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, a broker, a database with stations, the ingest and the load as processes."""
+"""Shared parts of the benchmarks: machine, broker, database with stations, ingest and load processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``bench store``: what the database does with readings: insert, newest of all stations, a month thinned, room taken.
+"""``bench store``: insert, newest of all stations, a month thinned, bytes a reading.
 
 Batches as the ingest writes them, each committed and synced. The same batches are written once more with the spool of
 a time-series server beside them, so that the cost of feeding one is a ratio of the same run; where InfluxDB 1.x or

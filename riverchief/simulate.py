@@ -149,7 +149,7 @@ class RunPlan:
     """Connections wanted beyond what the system allows this process; their stations share some."""
 
 
-def plan(settings: Settings, options: RunOptions, now_ms: int) -> RunPlan:
+def plan_run(settings: Settings, options: RunOptions, now_ms: int) -> RunPlan:
     """Read everything before anything starts; raises ConfigurationError with file, line and reason."""
     site = files.read_stations(settings.site.stations, catalogue())
     first = simulate_table.read(options.scenario, site)

@@ -131,7 +131,7 @@ def simulate(
         None if hj212 is None else simulate_.address(hj212),
         _loggers(loaded, hj212, logger or [], logger_password_file),
     )
-    plan = simulate_.plan(loaded, options, clock.now_ms())
+    plan = simulate_.plan_run(loaded, options, clock.now_ms())
     if stations is not None:
         _write_stations(plan, stations)
         return

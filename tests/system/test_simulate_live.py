@@ -119,9 +119,9 @@ class Stage:
         self.told: list[str] = []
 
     def play(self, *, on_progress=lambda progress: None, **order):
-        self.order = simulate.RunOptions(str(self.file), **order)
-        self.cast = simulate.cast(self.settings, self.order, time.time_ns() // 1_000_000)
-        self.river = simulate.fill(self.order, self.cast)
+        self.options = simulate.RunOptions(str(self.file), **order)
+        self.plan = simulate.plan_run(self.settings, self.options, time.time_ns() // 1_000_000)
+        self.river = simulate.spin_up(self.options, self.plan)
         teller = ProgressReporter()
 
         def progress(now):
@@ -130,8 +130,8 @@ class Stage:
 
         self.played = simulate.play_scenario(
             self.settings,
-            self.order,
-            self.cast,
+            self.options,
+            self.plan,
             self.river,
             stop=self.stop,
             settled=self.witness,
@@ -141,7 +141,7 @@ class Stage:
 
     def truth(self) -> list[dict[str, str]]:
         path = self.folder / "truth.csv"
-        simulate.write_truth(path, self.cast, self.river, self.witness, self.played.until_ms)
+        simulate.write_truth(path, self.plan, self.river, self.witness, self.played.until_ms)
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -210,7 +210,7 @@ def test_a_live_run_and_the_table_of_out_are_the_same_numbers(broker, tmp_path):
     stage = Stage(tmp_path, broker.port, SCENARIO)
     stage.play(speed=simulate.speed("max"), seed=3)
     live = stage.truth()
-    began = rfc3339(stage.cast.scenario.start_ms)
+    began = rfc3339(stage.plan.scenario.start_ms)
     fixed = tmp_path / "fixed.toml"
     fixed.write_text(SCENARIO.replace("start = 2026-05-01", f"start = {began}"), encoding="utf-8")
     out = tmp_path / "out.csv"

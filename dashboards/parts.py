@@ -100,7 +100,7 @@ FLAGS: Final[Mapping[Flag, tuple[str, str]]] = {
 
 
 class Query(Protocol):
-    """What a panel asks; ``target`` writes it as Grafana stores it."""
+    """A query of a panel; ``target`` gives it as Grafana stores it."""
 
     def target(self, ref_id: str) -> Dataquery: ...
 
@@ -234,7 +234,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class _Made(Builder[_T]):
-    """Something finished, where the SDK wants a builder."""
+    """A finished object, where the SDK expects a builder."""
 
     made: _T
 

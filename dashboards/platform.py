@@ -17,7 +17,7 @@ from ingest.storage import schema
 UID: Final = "rc-platform"
 
 PROMISE_MS: Final = 250
-"""From the commit of an incident to its delivery: the benchmark's 99th percentile (design §6)."""
+"""From the commit of an incident to its delivery: the benchmark's 99th percentile."""
 
 _HERE: Final = '{instance=~"$instance"}'
 _SILENT_S: Final = 1e9

@@ -1,7 +1,7 @@
 """The relational database: engine, transactions, and translation of its errors.
 
-SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survives a power cut, not only kill -9
-(docs/decisions/0002). PostgreSQL where several processes or machines work (docs/decisions/0011).
+SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survives a power cut, not only kill -9.
+PostgreSQL where several processes or machines work.
 """
 
 import os
@@ -83,7 +83,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection that sees one state of the database, however many statements are asked."""
+        """A connection with one snapshot of the database for all its statements."""
         with translated(), self._reader.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
@@ -110,7 +110,7 @@ class Database:
 
 
 def in_order(connection: sa.Connection, table: sa.Table) -> None:
-    """From here to the end of the transaction nobody else adds rows to a table.
+    """Lock a table against inserts of others until the end of the transaction.
 
     For tables whose growing numbers are followed: PostgreSQL gives a number before the commit, so that without this a
     reader could see 6 before 5 and never look back. On SQLite every write transaction is alone.
@@ -180,7 +180,7 @@ def _array_of(column: Sequence[Any]) -> str | None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Operational trouble becomes StorageUnavailable; a broken constraint or a wrong statement stays what it is."""
+    """Translate operational errors to StorageUnavailable; constraint and statement errors pass unchanged."""
     try:
         yield
     except PoolTimeout as error:
@@ -192,7 +192,7 @@ def translated() -> Iterator[None]:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether a driver's error is about the present state of the database and not about what was asked of it."""
+    """Whether a driver's error is about the state of the database, not about the statement."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & _PASSING) or (getattr(error, "sqlstate", None) or "").startswith(_PASSING_STATES)
 

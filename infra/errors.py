@@ -34,7 +34,7 @@ class StorageUnavailable(WaterError):
 
 
 class LongTermUnavailable(StorageUnavailable):
-    """Readings that have left the database cannot be asked for now."""
+    """Readings that have left the database cannot be read now."""
 
 
 class ConfigurationError(WaterError):
@@ -42,8 +42,8 @@ class ConfigurationError(WaterError):
 
 
 class NotFound(WaterError):
-    """The thing asked for does not exist."""
+    """The requested object does not exist."""
 
 
 class Refused(WaterError):
-    """What was asked for is not allowed in the present state."""
+    """The request is not allowed in the present state."""

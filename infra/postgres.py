@@ -54,14 +54,14 @@ def options(url: sa.URL) -> dict[str, Any]:
 
 
 def check_encoding(dbapi: Any, _record: Any) -> None:
-    """Raises ConfigurationError for a database that cannot hold every text; before anything else is asked of it."""
+    """Raise ConfigurationError for a database whose encoding cannot hold every text."""
     encoding = dbapi.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise ConfigurationError(say("database.encoding", name=dbapi.info.dbname, encoding=encoding))
 
 
 def on_connect(dbapi: Any, _record: Any) -> None:
-    """What every connection is told first."""
+    """Set up a new connection."""
     dbapi.adapters.register_dumper(str, _Storable)
     dbapi.adapters.register_dumper(Doubles, _DoublesDumper)
 

@@ -34,12 +34,12 @@ class SoleWriter(Database):
         """Another session has the lock after ours was lost; for good."""
 
     def acquire(self) -> bool:
-        """Become the writer, if nobody is. Raises StorageUnavailable."""
+        """Take the lock if it is free; whether we hold it. Raises StorageUnavailable."""
         with self._writer, translated():
             return self._acquire()
 
     def confirm(self) -> bool:
-        """False once another session has the lock; asked while nothing is written.
+        """Whether we still hold the lock; for times when nothing is written.
 
         A session that was lost is begun anew. Raises StorageUnavailable when the server cannot be asked, or still holds
         the lock of our lost session.

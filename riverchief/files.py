@@ -164,7 +164,7 @@ def read_contacts(path: Path) -> Directory:
 
 
 def read_shifts(path: Path, directory: Directory) -> "tuple[list[Shift], list[Text]]":
-    """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
+    """The shifts of a plan, and warnings; raises ConfigurationError naming file and fault."""
     from governance.notify import oncall  # with the database
 
     text = read_text(path)

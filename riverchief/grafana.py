@@ -48,7 +48,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class _There:
-    """A dashboard as Grafana has it: ``digest`` is what we published last, None when somebody else wrote it last."""
+    """A dashboard in Grafana; ``digest`` is that of our last publication, None when somebody else edited it since."""
 
     version: int
     url: str
@@ -167,7 +167,7 @@ def _words(error: GrafanaException) -> str:
 
 
 def _or_none(ask: Callable[[], Any]) -> Any:
-    """What was asked for, None when Grafana has no such thing."""
+    """The requested object, None when Grafana has none."""
     try:
         return ask()
     except GrafanaClientError as error:

@@ -16,7 +16,7 @@ _GUARD = f'while read -r pid; do pids="$pids $pid"; done; kill $pids; sleep {PAT
 
 @contextmanager
 def guard() -> Iterator[Callable[[int], None]]:
-    """While this lasts, processes whose ids it is told end when we are killed; later they are the caller's again."""
+    """Within this context, processes whose ids are passed to the result end when we are killed."""
     process = subprocess.Popen(
         ["/bin/sh", "-c", _GUARD],
         stdin=subprocess.PIPE,

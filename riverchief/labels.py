@@ -30,7 +30,7 @@ _SMALLEST_PT: Final = 6.0
 
 
 def address(console_url: str, station: str) -> str:
-    """What the code of a station says: its page in the console."""
+    """The address in a station's QR code: its page in the console."""
     return f"{console_url.rstrip('/')}/?station={quote(station)}"
 
 

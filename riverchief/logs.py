@@ -15,7 +15,7 @@ TALKATIVE = ("httpx", "httpcore", "urllib3")
 
 
 class _Named(structlog.PrintLogger):
-    """Prints to standard error and knows for whom."""
+    """A logger that prints to standard error and has a name."""
 
     def __init__(self, *name: Any) -> None:
         # asked anew each time: whoever replaces standard error must not leave us writing to a closed one

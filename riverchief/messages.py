@@ -38,7 +38,7 @@ DEEPEST = 8
 
 
 def policy(n: NoticesSection) -> Policy:
-    """When people are told, as the settings say."""
+    """The notification policy of the settings."""
     begin, end = n.quiet.split("-")
     confirm = {Colour.RED: n.confirm_red_min, Colour.ORANGE: n.confirm_orange_min, Colour.YELLOW: n.confirm_yellow_min}
     return Policy(
@@ -60,7 +60,7 @@ def links(n: NoticesSection) -> Links | None:
 
 
 def directory(settings: Settings) -> Directory | None:
-    """The contacts, every channel understood; None where nobody is told. Raises ConfigurationError."""
+    """The contacts of the site; None without a file of contacts. Raises ConfigurationError."""
     file = settings.notices.contacts
     return None if file is None else files.read_contacts(file)
 
@@ -133,14 +133,14 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
 
 
 def telling(settings: Settings, known: Callable[[], Directory]) -> "Telling":
-    """What the API needs to know of it."""
+    """Notification settings for the API."""
     from api.context import Telling  # with all that the API holds
 
     return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
 def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:
-    """Tells people."""
+    """The worker that sends notifications."""
     return Messenger(
         database,
         known,

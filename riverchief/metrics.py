@@ -60,7 +60,7 @@ SLOW_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One metric: its name without prefix and without the ``_total`` of counters, and what it tells."""
+    """One metric: name without prefix and without the ``_total`` of counters, and description."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram", "info"]
@@ -396,7 +396,7 @@ def exposition(running: MetricSources) -> Callable[[], bytes]:
 
 
 class MetricsCollector(Collector):
-    """All figures of :data:`FIGURES` that this process can tell."""
+    """Collects all :data:`FIGURES` of this process."""
 
     def __init__(self, running: MetricSources) -> None:
         self._running = running
@@ -405,7 +405,7 @@ class MetricsCollector(Collector):
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: names are looked at when they are asked for, not when the collector is registered."""
+        """Nothing: metrics are read when scraped, not when the collector is registered."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -483,7 +483,7 @@ def _slow(database: Database, day: str) -> _Slow:
 
 
 def database_bytes(database: Database, connection: sa.Connection) -> int:
-    """How much room the database takes: the files of SQLite, log included, or what PostgreSQL says."""
+    """Size of the database: the files of SQLite with its log, or as PostgreSQL reports it."""
     if not database.is_sqlite:
         return int(connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one())
     file = database.url.database
@@ -496,7 +496,7 @@ def database_bytes(database: Database, connection: sa.Connection) -> int:
 
 
 def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric]:
-    """What the intake and its stations tell."""
+    """Metrics of the intake and of its stations."""
     c = intake.counters
     yield one("batches", c.batches)
     yield one("messages", c.messages)

@@ -56,7 +56,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("riverchief")
 
     def stop(self) -> None:
-        """Send what waits and leave; gives up after a few seconds when nobody takes it."""
+        """Send waiting spans and stop; gives up after a few seconds."""
         self._provider.shutdown()
 
     def batch(self, messages: Sequence[Arrived], outcome: Outcome) -> None:

@@ -173,7 +173,7 @@ def _page(inbox: Inbox) -> str:
 
 
 def _row(received: Received) -> str:
-    """One event as a table row; any sender may have written it, so nothing in it is believed or left unescaped."""
+    """One event as a table row. Any sender may have written it: every field is checked and escaped."""
     data = received.event.get("data")
     fields: Mapping[str, Any] = data if isinstance(data, dict) else {}
     text = fields.get("text")

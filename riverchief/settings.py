@@ -168,7 +168,7 @@ class AuditSection(_Section):
 
 
 class PlatformsSection(_Section):
-    """What the external platforms tell us, and how their list is compared with ours."""
+    """Callbacks of external platforms, and the reconciliation with their lists."""
 
     file: Path | None = None
     reconcile_at: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "03:30"
@@ -377,7 +377,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both layers in one; where both speak, ``above`` does."""
+    """Merge two layers; ``above`` wins."""
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)

@@ -46,7 +46,7 @@ give the folders away to them)."""
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A random secret: ``{holder: file}`` is where it lies, the original first; ``form`` is how a copy says it."""
+    """A random secret: ``{holder: file}`` are its copies, the original first; ``form`` is the format of a copy."""
 
     places: dict[str, str]
     form: Callable[[str], str] = str
@@ -269,7 +269,7 @@ def broker(address: Address, admin_password: str, user: str, password: str, role
 
 
 def device(address: Address, admin_password: str, station: str) -> str:
-    """Let a station's device sign in by the station's key; returns its new password, which nobody keeps.
+    """Create the login of a station's device; returns its new password, which is not stored.
 
     A device that had one is disconnected until it shows the new one. Raises as :func:`broker` does.
     """

@@ -137,7 +137,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Who plays: the scenario with its start, its registry, and its stations by the line they speak on."""
+    """A run, read and checked: the scenario with its start, its registry, and its stations by protocol."""
 
     scenario: Scenario
     registry: Registry
@@ -176,7 +176,7 @@ class River:
 
 
 def spin_up(options: RunOptions, plan: RunPlan, on_progress: Callable[[float], object] = lambda share: None) -> River:
-    """Let the river run until it is itself, some days before the run begins; ``on_progress`` is told the share done."""
+    """Compute the days of water before the run begins; ``on_progress`` is called with the share done."""
     world = water.of(plan.registry, plan.scenario, seed=options.seed)
     begin_ms, end_ms = world.now_ms, plan.scenario.start_ms
     while world.now_ms < end_ms:

@@ -5,7 +5,7 @@ is an advisory lock of the session through which the ingest writes (:class:`infr
 loses the session cannot commit any more, so that even an ingest that woke from a long sleep does no harm.
 
 An ingest that finds another one at work on PostgreSQL stands by and takes over when that one ends, however it ends.
-What was not acknowledged is delivered to it again. (docs/decisions/0012)
+What was not acknowledged is delivered to it again.
 """
 
 import os
@@ -76,7 +76,7 @@ def alone(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
 
 
 class LockMonitor:
-    """Makes sure of the lock from time to time, and asks the process to leave when it is lost for good."""
+    """Confirms the lock periodically, and ends the process when it is lost."""
 
     def __init__(self, writer: SoleWriter) -> None:
         self._writer = writer
@@ -108,7 +108,7 @@ class LockMonitor:
 
 
 def _stand_by(writer: SoleWriter) -> None:
-    """Return once we are the writer; a process that is asked to leave meanwhile does."""
+    """Wait until we hold the lock; SIGTERM meanwhile ends the process."""
     asked = threading.Event()
     with on_signal(lambda *_: asked.set()):
         if writer.acquire():

@@ -15,7 +15,7 @@ EVERY_S = 1.0
 
 
 def terminate() -> None:
-    """Ask this process to end as SIGTERM does: in order, and within the time a stop has."""
+    """End this process as SIGTERM does."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -65,7 +65,7 @@ def names(table: Table) -> tuple[str, ...]:
 
 
 def keys(table: Table) -> dict[str, str]:
-    """Name → station key; two names that make the same key are told apart by a number."""
+    """Name → station key; equal keys are numbered."""
     made: dict[str, str] = {}
     for name in names(table):
         key, number = slug(name), 2

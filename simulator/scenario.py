@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class EventKind(StrEnum):
-    """What can happen to the water (domain facts §7.4)."""
+    """Events in the water."""
 
     RAIN = "rain"
     """Rain and its runoff; where sewers are combined and it is strong, an overflow follows by itself."""
@@ -55,7 +55,7 @@ DISCHARGES = frozenset({EventKind.SEWAGE, EventKind.ACID, EventKind.ALKALI, Even
 
 
 class FaultKind(StrEnum):
-    """What can happen to a sensor (domain facts §7.4, last paragraph). The water stays as it is."""
+    """Faults of a sensor; the water is unaffected."""
 
     SPIKE = "spike"
     SPIKE_CLUSTER = "spike_cluster"
@@ -105,10 +105,10 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happens to the water. ``start_ms`` and ``end_ms``: while its cause lasts, UTC.
+    """An event in the water. ``start_ms`` and ``end_ms``: while its cause lasts, UTC.
 
-    ``reach`` and ``km`` (down the reach, None for the whole of it) say where; ``size`` 1 is what domain facts §7.4 call
-    usual, for rain it is the depth in mm and for a salt tide the conductivity at the mouth in µS/cm. ``closed`` is a
+    ``reach`` and ``km`` (down the reach, None for the whole of it) say where; ``size`` 1 is a usual event, but
+    for rain it is the depth in mm and for a salt tide the conductivity at the mouth in µS/cm. ``closed`` is a
     gate's. ``line`` is where the file says so.
     """
 
@@ -156,7 +156,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Somebody looks after the sensors of a station: what is dirty is clean and what has drifted is set back."""
+    """Maintenance of a station: its sensors are cleaned and recalibrated."""
 
     station: str
     at_ms: int
@@ -284,7 +284,7 @@ MOST_NAMED = 30
 
 
 def _meant(name: str, known: Iterable[str]) -> Text:
-    """What somebody may have meant by a name that nobody knows; begins with a semicolon."""
+    """A suggestion for an unknown name; begins with a semicolon."""
     there = sorted(known)
     if close := get_close_matches(name, there, 3):
         return say("scene.meant", names=" / ".join(close))
@@ -332,7 +332,7 @@ _MOMENTS = frozenset({TroubleKind.REBOOT, TroubleKind.DOOR})
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One table of the file, able to say where it stands when something is wrong with it."""
+    """One table of the file, with its line for error messages."""
 
     name: str
     number: int
@@ -402,7 +402,7 @@ def load(key: str, site: Registry) -> Scenario:
 
 
 def parse(text: str, site: Registry, *, key: str, source: str, start_ms: int | None = None) -> Scenario:
-    """The scenario a TOML text tells, for the stations, reaches and outfalls of ``site``.
+    """Parse a scenario (TOML) for the stations, reaches and outfalls of ``site``.
 
     ``start_ms`` replaces the start the file names: a live run begins now. Raises ConfigurationError with ``source``,
     line and reason for anything that cannot be meant.
@@ -439,7 +439,7 @@ def _cut(faults: Iterable[Fault]) -> Iterator[Trouble]:
 
 
 class _Reader:
-    """Reads one file. Every method raises ConfigurationError that says where; ``scenario`` tells all that is wrong."""
+    """Reads one file. Every method raises ConfigurationError with the place; ``scenario`` collects all faults."""
 
     def __init__(
         self,

@@ -94,7 +94,7 @@ def measured(registry: Registry, scenario: Scenario, world: Water, instruments: 
 
 
 def samples(at_ms: Ints, readings: Mapping[str, Measured]) -> Iterator[Sample]:
-    """What sensors said at (n,) instants as samples; what they did not say is left out, an instant without any too."""
+    """Values at (n,) instants as samples; missing values are left out, and instants without any."""
     columns = [(key, of.value.tolist(), of.status) for key, of in readings.items()]
     for i, at in enumerate(at_ms.tolist()):
         values = {key: value[i] for key, value, _ in columns if not math.isnan(value[i])}

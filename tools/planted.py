@@ -202,6 +202,6 @@ def passage(
 
 
 def moments(at: Ints, every_ms: int, known_ms: int, random: np.random.Generator) -> Iterator[int]:
-    """About so often, at any time of three days out of five, once the station knows its water for a while."""
+    """Times of planted events: about so often, on three days out of five, after a warm-up."""
     for day in range(int(at[0]) + known_ms, int(at[-1]) - every_ms, every_ms):
         yield day + int(random.uniform(0, 0.6 * every_ms))

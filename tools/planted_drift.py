@@ -246,7 +246,7 @@ def apart(stations: int, ways: Sequence[UpstreamPath]) -> list[set[int]]:
 
 
 def begun(told: np.ndarray) -> Places:
-    """The days on which something is told that was not for five days."""
+    """The days on which an alarm begins that was off for five days."""
     days = np.flatnonzero(told)
     return days[np.diff(days, prepend=-99) > 5]
 

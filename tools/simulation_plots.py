@@ -54,7 +54,7 @@ PINGZHOU = (
     (0.44, -0.77, -0.61, 0.71, 0.47, 0.91, 0.20, 0.82),
 )
 """Correlations at 平洲 (Foshan, tidal) from 1 to 5 April 2021, below the diagonal in the order of ``_KNOWN``: computed
-from the 21 four-hourly rows of the national publication, of which domain facts §7.1 gives least, middle and most."""
+from the 21 four-hourly rows of the national publication."""
 _WINDOW = 30  # four-hourly values of five days, as long as 平洲 is known
 _OTHER_NAMES = {"turbidity_FNU": "turbidity", "depth_m": "level"}
 _COLOURS = {True: "#c0392b", False: "#2c5f8a"}

@@ -103,7 +103,7 @@ class Backup:
 
 
 def nobody(_share: float) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 def stretch(progress: Progress, start: float, end: float) -> Progress:

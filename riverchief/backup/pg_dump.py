@@ -75,7 +75,7 @@ def _call(url: sa.URL, path: str, arguments: list[str]) -> None:
 
 
 def without_password(url: sa.URL) -> sa.URL:
-    """The same address for whoever knows the password."""
+    """The address without its password."""
     query = {name: value for name, value in url.query.items() if name != "password"}
     return sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, query)
 
@@ -98,6 +98,6 @@ def _login(url: sa.URL) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _last(trouble: bytes) -> str:
-    """The line that says what was wrong: the first error, or what was said last."""
+    """The line with the reason: the first error, else the last line."""
     lines = [line for line in trouble.decode("utf-8", "replace").splitlines() if line.strip()]
     return next((line for line in lines if "error:" in line), lines[-1] if lines else "no reason was given")

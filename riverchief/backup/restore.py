@@ -132,7 +132,7 @@ def _give_photos(source: Path, folder: Path) -> None:
 
 
 def _give_public_key(source: Path, file: Path) -> None:
-    """Without its public key nobody can check the roots of the trail; what is here already stays."""
+    """Restore the public key of the audit trail; an existing one stays."""
     if (source / PUBLIC_KEY).is_file() and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / PUBLIC_KEY, file)
@@ -148,7 +148,7 @@ class _SqlitePlace:
         return f"the database {self._path}"
 
     def empty(self) -> bool:
-        """Whether there is nothing in it to lose; raises Refused while somebody has it open."""
+        """Whether the database is empty; raises Refused while it is open elsewhere."""
         if not self._path.exists():
             return True
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:

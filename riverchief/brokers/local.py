@@ -46,7 +46,7 @@ class BrokerFailed(WaterError):
 
 
 def free_port() -> int:
-    """A TCP port on loopback nobody has at the moment, and below those the system hands out by itself.
+    """A free TCP port on loopback, below the range of ephemeral ports.
 
     It stays free until the server it is for has started: no connection of anybody's is given it meanwhile.
     """

@@ -230,7 +230,7 @@ class DynamicSecurity:
             self._answers.put(answer)
 
     def _get(self, command: str, kind: str, **which: str) -> dict[str, Any] | None:
-        """What the broker knows of a client or role; None when it knows none."""
+        """A client or role as the broker has it; None for an unknown one."""
         answer = self._ask({"command": command, **which})
         error = answer.get("error")
         if error is not None and "not found" in error:

@@ -108,7 +108,7 @@ class NatsUsers:
 
 
 def address(settings: Settings) -> Address:
-    """Where the administrator signs in. Raises ConfigurationError where nobody says whom to trust."""
+    """Where the administrator signs in. Raises ConfigurationError without a CA to trust."""
     admin, mqtt = settings.broker_admin, settings.mqtt
     if admin.host is not None:
         return Address(admin.host, admin.port or 1883, admin.ca_file)

@@ -139,7 +139,7 @@ def _option(one: Any, ctx: Any) -> str:
 
 
 def _description(one: Any, ctx: Any) -> str:
-    """What an option or argument means, and what it is without being given."""
+    """Description of an option or argument, with choices, default and range."""
     if one.name == "help":
         return line("usage.help")
     text = one.help or ""

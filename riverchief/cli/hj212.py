@@ -69,7 +69,7 @@ def _found(source: BinaryIO, reader: FrameReader) -> Iterator[Frame | Broken]:
 
 
 def described(packet: Packet) -> dict[str, Any]:
-    """A packet as design §4.5 shows it; what it has beyond that is added only where it is there. PW is left out."""
+    """A packet as JSON; optional members are added only where they are present. PW is left out."""
     if packet.encrypted:
         return {"ok": False, "reason": f"CP of command {packet.cn} is encrypted (HJ 212-2025, SM4): not supported"}
     if packet.cn is None:

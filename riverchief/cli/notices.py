@@ -175,7 +175,7 @@ def _steps(
 
 
 def _without_link(body: str | None) -> str | None:
-    """A message as it may be shown: whoever has its link may confirm in another's name."""
+    """A message without its confirmation link, which is a credential."""
     return None if body is None else " ".join("…" if "/a/" in word else word for word in body.split(" "))
 
 

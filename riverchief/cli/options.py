@@ -73,7 +73,7 @@ def opened(loaded: Settings) -> Iterator["Database"]:
 
 
 def who() -> str:
-    """Whoever is logged in; a container's user may have no name."""
+    """The login name; empty for a container's user without one."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -88,14 +88,14 @@ def site_database(settings: Path | None, data: Path | None) -> Iterator["Databas
 
 
 def author(by: str | None) -> "Author":
-    """Whoever is named, or whoever is logged in, now."""
+    """The author of a change made now: the given name, else the login name."""
     from ingest.storage.changes import Author
 
     return Author(by or who(), clock.now_ms())
 
 
 def registered(connection: "sa.Connection", station: str) -> None:
-    """Raises NotFound for a station that the site does not know."""
+    """Raise NotFound for a station that is not registered."""
     from ingest.storage import registry as registry_store
 
     if station not in registry_store.load(connection, catalogue()):

@@ -37,7 +37,7 @@ OF_THE_SITE = ("history_days", "every")
 
 
 def refuse_ignored_options(context: typer.Context, scenario: str | None) -> None:
-    """An option that would be ignored was meant to do something: raises ConfigurationError that says when it does."""
+    """Raise ConfigurationError for an option that would be ignored, naming when it applies."""
 
     def given(*names: str) -> str | None:
         sources = ((name, context.get_parameter_source(name)) for name in names)
@@ -200,7 +200,7 @@ def _play(settings: "Settings", options: "RunOptions", plan: "RunPlan", truth: P
 
 @contextmanager
 def progress_reporting() -> Iterator[tuple[threading.Event, Callable[["Progress"], None]]]:
-    """For a run: what SIGTERM and SIGINT set, and who tells people how it goes."""
+    """The stop event of a run (set by SIGTERM and SIGINT), and its progress callback."""
     from riverchief.signals import on_signal
 
     stop = threading.Event()
@@ -220,7 +220,7 @@ def progress_reporting() -> Iterator[tuple[threading.Event, Callable[["Progress"
 
 
 def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") -> list[str]:
-    """What a run says before it begins."""
+    """The lines printed before a run begins."""
     from simulator.play import AS_FAST_AS_POSSIBLE
 
     pace = say("play.fast") if options.speed == AS_FAST_AS_POSSIBLE else f"{options.speed:g} ×"
@@ -239,7 +239,7 @@ def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") 
 
 
 class ProgressReporter:
-    """Says in plain words what happens to the lines, once, and makes the line of progress."""
+    """Formats the progress of a run; each change of a connection is reported once."""
 
     def __init__(self) -> None:
         self._away_since: dict[str, float] = {}
@@ -248,7 +248,7 @@ class ProgressReporter:
         self._next = 0.0
 
     def news(self, now: "Progress", moment: float) -> list[str]:
-        """Sentences that were not said yet; ``moment`` is a monotonic clock in s."""
+        """Sentences about changes since the last call; ``moment`` is a monotonic clock in s."""
         return [news for state in now.lines for news in self._of(state, moment)]
 
     def _of(self, state: "LineState", moment: float) -> Iterator[str]:
@@ -268,7 +268,7 @@ class ProgressReporter:
             yield f"[green]{line('play.answers', name=name, seconds=moment - since)}[/]"
 
     def line(self, now: "Progress") -> str:
-        """One line: where the run is and how its devices are."""
+        """One line: time reached, messages sent, connections."""
         share = "" if now.share is None else f"{now.share:.0%} · "
         connected, wanted = sum(s.connected for s in now.lines), sum(s.wanted for s in now.lines)
         sent = say("play.sent", messages=now.messages, readings=now.readings)
@@ -281,7 +281,7 @@ class ProgressReporter:
         return f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {beside(both)}"
 
     def due(self, moment: float) -> bool:
-        """Whether a line of progress is due where there is no terminal."""
+        """Whether a line of progress is due on a standard error that is no terminal."""
         if moment < self._next:
             return False
         self._next = moment + PROGRESS_PERIOD_S

@@ -193,7 +193,7 @@ class _Client:
         self._client.on_message = self._on_message
 
     def connect(self) -> str | None:
-        """What the broker says: "" yes, why not, or None when it says nothing in time."""
+        """Connect: "" when accepted, the reason when refused, None without an answer in time."""
         session: dict[str, Any] = {}
         if self._settings.version == 5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -211,7 +211,7 @@ class _Client:
         return self._not_subscribed if self._subscribed.is_set() else "no answer"
 
     def publish(self, count: int, kind: str = "command") -> None:
-        """Publish ``count`` small messages and wait until the broker has them, or does not want them."""
+        """Publish ``count`` small messages and wait until the broker accepts or refuses them."""
         sent = [self._client.publish(topic(self._station, kind), b"{}", 1) for _ in range(count)]
         until = time.monotonic() + NETWORK_S
         while time.monotonic() < until and self.connected and not all(one.is_published() for one in sent[-1:]):

@@ -18,7 +18,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check`` names what was asked; ``advice`` is what to do next, None where nothing has to be done."""
+    """Result of ``check``; ``advice`` is what to do next, None for nothing."""
 
     check: str
     level: Level

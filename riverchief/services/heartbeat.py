@@ -105,7 +105,7 @@ class Heartbeat(PeriodicWorker):
             return f"{self._url.host} cannot be reached: {type(error).__name__}"
 
     def _set_error(self, error: str) -> None:
-        """Keep the word for those who ask, and log what changed."""
+        """Set ``last_error`` and log a change of it."""
         if error and error != self.last_error:
             log.error("no heartbeat is given", reason=error)
         elif self.last_error and not error:

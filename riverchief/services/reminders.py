@@ -24,7 +24,7 @@ EVERY_S = 15.0
 
 
 class Reminders(PeriodicWorker):
-    """A thread that tells people what is due; ``wake`` tells the deliverer that there is something in the outbox."""
+    """A thread that fires due reminders and escalations; ``wake`` is called when the outbox has new entries."""
 
     def __init__(
         self,

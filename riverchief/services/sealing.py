@@ -282,7 +282,7 @@ def append_line(file: Path, root: Root) -> None:
 
 
 def event(root: Root) -> cloudevents.Event:
-    """The CloudEvent that tells of a root; the same root, the same id."""
+    """The CloudEvent of a root; the same root has the same id."""
     event_id = f"audit-root-{root.size}-{root.root[:16]}"
     envelope = {
         "specversion": "1.0",

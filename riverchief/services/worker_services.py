@@ -40,7 +40,7 @@ DELIVERY_GRACE_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row of the table of jobs: the worker, and how its health and its metrics are told."""
+    """A row of the table of jobs: the worker with its health and its metrics."""
 
     worker: housekeeping.Job
     health: Callable[[int], Sequence[Part]] = no_parts

@@ -197,7 +197,7 @@ def _cross(table: SensorTable, packed: Ints) -> None:
 
 
 def _clocks(table: SensorTable, packed: Ints) -> list[str]:
-    """One sentence for each change of a clock: stations whose days shift alike within two days are told together."""
+    """One sentence for each change of a clock; stations that shift alike within two days share one."""
     kinds = table.found.catalogue.parameters
     columns: dict[str, int] = {}
     for i, sensor in enumerate(table.found.sensors):
@@ -220,7 +220,7 @@ def _clocks(table: SensorTable, packed: Ints) -> list[str]:
 
 
 def _due(table: SensorTable, due: Bools) -> list[str]:
-    """One sentence for each sensor that somebody should have looked at, with the days on which that began."""
+    """One sentence for each sensor that was due for a check, with the days on which that began."""
     notes = []
     row, column = np.nonzero(due)
     for station, sensor in np.unique(np.stack([table.station[row], column], axis=1), axis=0).tolist():
@@ -240,7 +240,7 @@ def _key(table: SensorTable, sensor: Sensor) -> str:
 def _alarms(
     table: SensorTable, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
 ) -> Alarms:
-    """What the water tells; a change of hours or days once, at the hour in which it is told."""
+    """Events of the water; a slow event once, at the hour of its alarm."""
     rows, column = np.nonzero(packed)
     watched = SuddenEventState()
     watched.grow(len(table.names))
@@ -298,7 +298,7 @@ def offset(text: str | None) -> timedelta | None:
 
 
 def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta | None = None) -> SensorTable:
-    """The table as numbers; what is assumed, left out or put in order is told in the summary's notes."""
+    """The table as numbers; the summary notes what was assumed, left out or sorted."""
     with formats.reading(source) as table:
         names = list(table.names)
         time_at = _named(source, names, TIME, needed=True)
@@ -354,7 +354,7 @@ def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed:
 
 @dataclass
 class _Unread:
-    """How many filled cells of a column are no numbers, and what the first of them says."""
+    """How many filled cells of a column are no numbers, and the first of them."""
 
     cells: int = 0
     first: str = ""

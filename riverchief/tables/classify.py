@@ -55,7 +55,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A cell of a parameter column that is no number: where it stands and what it says."""
+    """A cell of a parameter column that is no number: its place and text."""
 
     line: int
     column: str

@@ -106,7 +106,7 @@ def reading(path: Path) -> Iterator[Source]:
 
 @contextmanager
 def _errors_named(path: Path) -> Iterator[None]:
-    """What cannot be read, as one sentence about the file; not wrapped around the work of whoever reads."""
+    """Translate errors of reading to one sentence about the file; not around the caller's own work."""
     try:
         yield
     except FileNotFoundError:

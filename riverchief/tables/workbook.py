@@ -44,7 +44,7 @@ def check(path: Path) -> None:
 
 
 def _unpacked(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes of a part, whatever length it says it has."""
+    """The true unpacked size of a part, whatever its header claims."""
     part.file_size = 2 * MOST_UNPACKED
     with parts.open(part) as file:
         while piece := file.read(_PIECE):

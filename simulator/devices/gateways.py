@@ -186,7 +186,7 @@ class Trunks:
         self._ring()
 
     def say(self, station: str, *, online: bool) -> None:
-        """What the gateway says of one of its devices."""
+        """Publish the status of a device behind the gateway."""
         self.send(station, "status", ONLINE if online else OFFLINE, retain=True)
 
     @property
@@ -217,7 +217,7 @@ class Trunks:
         return True
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Say ``offline`` for every station and disconnect; True when everything was answered in time."""
+        """Publish ``offline`` for every station and disconnect; whether all was acknowledged in time."""
         for station, line in self._of.items():
             if line.sock is not None:
                 self.say(station, online=False)

@@ -256,7 +256,7 @@ class Logger:
         self.done.append(packet.cn)
 
     def _do(self, sock: socket.socket, request: Packet, cn: str) -> ExeRtn:
-        """What the platform asked for."""
+        """Handle a request of the platform."""
         fields = request.fields
         if cn == Cn.SET_TIME:
             self.clock_off_ms = read_time(fields["SystemTime"]) - self._clock_ms()

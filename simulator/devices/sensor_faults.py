@@ -20,9 +20,9 @@ from simulator.scenario import KEPT_MS, Fault, FaultKind, Scenario, Visit
 
 ANALYSER_S = 4 * 3600
 ANALYSED = frozenset({"codmn", "nh3n", "tp", "tn", "codcr"})
-"""Results of these come every four hours where neither deployment nor scenario says otherwise (domain facts §7.1)."""
+"""Results of these come every four hours unless deployment or scenario say otherwise."""
 SAMPLED_BEFORE_MS = 40 * 60_000
-"""A cabinet's result is of water taken some 40 minutes before (domain facts §8: 30 to 60)."""
+"""A cabinet's result is of water taken some 40 minutes before; 30 to 60 are usual."""
 SENTINEL = -999.0
 LEAVES_A_DAY, LEAST_TIMES, LEAF_TAIL, LEAF_NTU, MOST_TIMES = 0.147, 1.5, 1.3, 5.0, 25.0
 """A leaf, a fish, a bubble in front of a turbidity sensor for one reading: how often, and how many times the value it
@@ -38,7 +38,7 @@ class Sensor:
 
     ``noise`` and ``relative`` are standard deviations, absolute and as a share; ``response_s`` the time constant;
     ``limit`` the detection limit, below which half of it is reported; ``top`` the end of its range. ``usual`` is the
-    size of a spike that stands out (beyond the 99th percentile of changes, domain facts §7.1), ``creep`` what drift and
+    size of a spike that stands out (beyond the 99th percentile of changes), ``creep`` what drift and
     fouling come to, ``accuracy`` how far a value may be off before somebody would correct it (USGS TM1-D3, from
     memory). ``apparent`` is how much the water itself varies within an hour.
     """
@@ -86,7 +86,7 @@ _SET_BACK = frozenset({FaultKind.DRIFT, FaultKind.FOULING, FaultKind.OFFSET, Fau
 
 @dataclass(slots=True)
 class Measured:
-    """What the sensor of one parameter said at (n,) instants: ``value`` NaN where it said nothing.
+    """Reported values of one parameter at (n,) instants: ``value`` NaN where there is none.
 
     ``bad``: 1 where a fault makes it wrong by more than its accuracy, 0 where it is right, −1 where nothing can be
     judged. ``kind``: the fault, "" for none. ``status``: HJ 212 data flag, N for normal.
@@ -119,7 +119,7 @@ class Instruments:
         return self._cycles.get(station.key, {}).get(parameter, usual)
 
     def parameters(self, station: Station) -> tuple[str, ...]:
-        """What the station measures and the model knows."""
+        """The parameters that the station measures and the model simulates."""
         return tuple(p for p in station.parameters or ("water_temp", "ph", "do", "conductivity") if p in SENSORS)
 
     def read(self, station: Station, at_ms: Ints, step_ms: int, *, told: bool = True) -> dict[str, Measured]:
@@ -195,7 +195,7 @@ class Instruments:
         return Measured(value, bad, kind, status)
 
     def _healthy(self, station: Station, parameter: str, at_ms: Ints) -> Floats:
-        """What the sensor says when nothing ails it."""
+        """Values of the sensor without a fault."""
         sensor = SENSORS[parameter]
         if self.cycle_s(station, parameter) > 3600:
             water = self.water.value(station.key, parameter, at_ms - SAMPLED_BEFORE_MS)
@@ -250,7 +250,7 @@ class Instruments:
         return np.where(during if kind in _CREEPS else wrong, faulty, value), wrong
 
     def _faulty(self, e: "_Exposure") -> tuple[Floats, Bools]:
-        """What the sensor says during a fault, and where that is wrong."""
+        """Values during a fault, and which of them are wrong."""
         sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
         match e.fault.kind:
             case FaultKind.SPIKE_CLUSTER:
@@ -268,7 +268,7 @@ class Instruments:
         return self._faulty_throughout(e), e.during
 
     def _faulty_throughout(self, e: "_Exposure") -> Floats:
-        """What the sensor says during a fault that makes every reading wrong."""
+        """Values during a fault that makes every reading wrong."""
         sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
         match e.fault.kind:
             case FaultKind.SPIKE:
@@ -336,7 +336,7 @@ def _visits(scenario: Scenario) -> tuple[Visit, ...]:
 
 
 def _until_visited(fault: Fault, visits: Sequence[Visit]) -> Fault:
-    """A fault that somebody sets back ends with the visit; one that creeps lasts until then, however long that is."""
+    """End a fault at the visit that repairs it; a creeping one lasts until its visit."""
     if fault.visit_ms is not None:
         return replace(fault, end_ms=fault.visit_ms)
     if fault.kind in _SET_BACK:

@@ -1,6 +1,6 @@
 """The registry's waters as cells: geometry, base flow and loads.
 
-Widths, depths, flows and loads are assumed by kind of water (domain facts §7.3 gives the levels they must bring about);
+Widths, depths, flows and loads are assumed by kind of water, so that published levels come out;
 a registry has none of them. Rivers that flow into nothing are tidal: they are lengthened at both ends by water that
 leaves with the tide and comes back. Creeks begin in a slow pond and end at a gate. Lakes lie behind a weir.
 """

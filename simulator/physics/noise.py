@@ -17,12 +17,12 @@ Key = int | NDArray[np.uint64]
 
 
 def key_of(seed: int, *names: str) -> int:
-    """What tells one stream of chance from another, 64 bits."""
+    """The 64-bit key of a random stream."""
     return int.from_bytes(hashlib.blake2b("/".join((str(seed), *names)).encode(), digest_size=8).digest(), "big")
 
 
 def keys_of(seed: int, *names: str, count: int) -> NDArray[np.uint64]:
-    """(count,) keys that tell as many streams apart."""
+    """(count,) keys of as many random streams."""
     return np.array([key_of(seed, *names, str(i)) for i in range(count)], np.uint64)
 
 

@@ -32,7 +32,7 @@ _SILL_M = -0.75
 """Creeks do not fall dry: below this their gate holds the water."""
 _GATE_H, _WEIR_H, _BRIM_M = 2.0, 24.0, 1.1
 """Gates are narrower than their creeks and take their time: with half an hour, river water came up so fast that oxygen
-fell by 2 mg/L within one; at Guangdong stations it is 3.2 in four hours at the 99th percentile (domain facts §7.1). The
+fell by 2 mg/L within one; at Guangdong stations it is 3.2 in four hours at the 99th percentile. The
 flood is short: with 1.2 hours its front stood in a creek like a discharge on calm spring tides."""
 _RUNOFF_H, _RUNOFF_SHARE, _SEWERS_MM_H, _FLUSH_MM, _DUST_DAYS = 1.3, 0.55, 3.0, 6.0, 4.0
 
@@ -185,7 +185,7 @@ class World:
         return self._recorder.strongest.get(name, 0.0)
 
     def add(self, event: Event) -> None:
-        """Let something happen from now on that the scenario did not say; it must not lie in the past."""
+        """Add an event to the scenario; it must not begin in the past."""
         if event.start_ms < self.now_ms:
             raise ValueError(f"{event.name} begins before the water's present")
         self.events.append(event)

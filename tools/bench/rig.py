@@ -110,7 +110,7 @@ class Load:
         self._send("go")
 
     def answer(self) -> dict[str, Any]:
-        """The next line it says; raises BenchFailed when it died."""
+        """The next line of its output; raises BenchFailed when it ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:

@@ -45,7 +45,7 @@ def _table(title: str, things: tuple[Thing, ...]) -> Table:
 
 
 def sentences(found: Score) -> Iterator[str]:
-    """What the tables do not say, one sentence each."""
+    """Sentences about the figures that are not in the tables."""
     worst = ", ".join(f"{key} {n}" for key, n in Counter(found.false_by).most_common(3))
     faults, events = found.false_faults / found.months, found.false_events / found.months
     yield line(

@@ -116,7 +116,7 @@ class Tracing:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Readings that left the devices and what the ledger says of them.
+    """Readings that left the devices, compared with the ledger.
 
     ``lost`` went away on the line, ``missing`` the ledger says are missing; None where it knows that something is but
     not how much. ``unknowable`` of the lost ones were the last of their device before the run ended or it restarted:
@@ -186,7 +186,7 @@ class Score:
 
     @property
     def name_right(self) -> tuple[int, int]:
-        """Of the events the detector told: how many by their right name; "unclear" is none."""
+        """Of the detected events: how many with the right cause, and how many with any; "unclear" is none."""
         named = [thing for thing in self.events if thing.told]
         return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in named), len(named)
 
@@ -509,7 +509,7 @@ class _Samples:
         stored_ms: Ints,
         packed: Ints,
     ) -> "_Samples":
-        """Join the true readings with the verdicts stored under the times that the device told."""
+        """Join the true readings with the verdicts stored under the device's times."""
         place = np.searchsorted(stored_ms, reported_ms)
         known = np.append(stored_ms, -2)[place] == reported_ms
         verdict = np.append(packed, PLAIN)[place]
@@ -566,7 +566,7 @@ def _message(put: Transmission, now_ms: int) -> Message:
 
 
 def event_alarms(findings: Iterable[Finding], doubtful: Collection[str] = ()) -> dict[str, list[Span]]:
-    """Station → when the event detector spoke, from its first alarm to the last, as its findings say.
+    """Station → spans of the event detector's alarms, from its findings.
 
     What the ``doubtful`` rules tell is left out.
     """
@@ -587,7 +587,7 @@ def event_alarms(findings: Iterable[Finding], doubtful: Collection[str] = ()) ->
 
 
 def _name(findings: Iterable[Finding], doubtful: Collection[str], station: str, span: Span, tolerance_ms: int) -> str:
-    """What the last alarm of the detector that began before the end of a passage said that it looks like."""
+    """The cause named by the last alarm that began before the end of a passage."""
     alarms = [
         one
         for one in findings
@@ -599,7 +599,7 @@ def _name(findings: Iterable[Finding], doubtful: Collection[str], station: str, 
 
 
 def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
-    """Station → when the rules for the water began to speak, the event detector left out."""
+    """Station → when rules for the water fired, without the event detector."""
     found: dict[str, list[Span]] = {}
     for one in findings:
         if one.change is Change.FIRED and one.kind in WATER - {Kind.EVENT}:
@@ -608,7 +608,7 @@ def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
 
 
 class _Reports:
-    """What each station's samples were told to be measured at, and whether they arrived."""
+    """The times that devices reported for their samples, and which samples arrived."""
 
     def __init__(self, reported_ms: Mapping[str, Mapping[int, int]]) -> None:
         self._reported_ms = reported_ms
@@ -678,7 +678,7 @@ def _silences(
 
 
 def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario) -> Iterator[Thing]:
-    """The times of a wrong clock of a station that was scored: found where its device was told of."""
+    """Clock faults of a station, found where its device had a finding."""
     alarm_ms = [
         f.observed_at_ms
         for f in findings

@@ -64,8 +64,7 @@ class Figure:
 
     name: str
     kind: Literal["counter", "gauge", "histogram", "info"]
-    zh: str
-    en: str
+    help: str
     labels: tuple[str, ...] = ()
 
     @property
@@ -73,98 +72,83 @@ class Figure:
         """The name as queries write it."""
         return PREFIX + self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
 
-    @property
-    def help(self) -> str:
-        return f"{self.zh} · {self.en}"
-
 
 FIGURES: Mapping[str, Figure] = {
     figure.name: figure
     for figure in (
         # ingest
-        Figure("batches", "counter", "已入库的微批数", "micro-batches stored"),
-        Figure("messages", "counter", "已处理的消息数", "messages processed"),
-        Figure("readings_stored", "counter", "已入库的读数", "readings stored"),
-        Figure("readings_duplicate", "counter", "重复而已存在的读数", "readings that were there already"),
-        Figure("rejected", "counter", "新增的隔离条目", "quarantine entries made"),
-        Figure("quarantined", "counter", "按原因统计的新增隔离条目", "quarantine entries made, by reason", ("reason",)),
-        Figure("incidents_opened", "counter", "新开事件数", "incidents opened"),
-        Figure("store_retries", "counter", "存储一时不可用的批次", "batches the store could not take at first"),
-        Figure("stage_seconds", "counter", "各阶段累计用时", "time spent in each stage", ("stage",)),
-        Figure("late_waiting", "gauge", "已存妥而待判定的迟到消息", "late messages stored and not judged yet"),
-        Figure("backlog", "gauge", "已收到而未处理完的消息", "messages received and not done yet"),
-        Figure("held_messages", "gauge", "各来源已收到而未处理完的消息", "messages held, by source", ("source",)),
-        Figure("held_bytes", "gauge", "各来源已收到而未处理完的字节", "bytes of payload held, by source", ("source",)),
+        Figure("batches", "counter", "micro-batches stored"),
+        Figure("messages", "counter", "messages processed"),
+        Figure("readings_stored", "counter", "readings stored"),
+        Figure("readings_duplicate", "counter", "readings that were there already"),
+        Figure("rejected", "counter", "quarantine entries made"),
+        Figure("quarantined", "counter", "quarantine entries made, by reason", ("reason",)),
+        Figure("incidents_opened", "counter", "incidents opened"),
+        Figure("store_retries", "counter", "batches the store could not take at first"),
+        Figure("stage_seconds", "counter", "time spent in each stage", ("stage",)),
+        Figure("late_waiting", "gauge", "late messages stored and not judged yet"),
+        Figure("backlog", "gauge", "messages received and not done yet"),
+        Figure("held_messages", "gauge", "messages held, by source", ("source",)),
+        Figure("held_bytes", "gauge", "bytes of payload held, by source", ("source",)),
         Figure(
             "behind_seconds",
             "gauge",
-            "各来源积压已持续多久，未积压为 0",
             "how long the ingest has been behind with a source, 0 while it keeps up",
             ("source",),
         ),
-        Figure(
-            "last_batch_seconds", "gauge", "最近一批入库的时刻（Unix）", "when the last batch was stored (Unix time)"
-        ),
+        Figure("last_batch_seconds", "gauge", "when the last batch was stored (Unix time)"),
         Figure(
             "last_tick_seconds",
             "gauge",
-            "最近一次静默检查的时刻（Unix）",
             "when silence was last checked (Unix time)",
         ),
-        Figure("batch_messages", "histogram", "每批消息数", "messages of a batch"),
+        Figure("batch_messages", "histogram", "messages of a batch"),
         Figure(
             "batch_stage_seconds",
             "histogram",
-            "每批在各阶段的用时，store 为写库与提交",
             "seconds a batch spent in a stage; store is writing and committing",
             ("stage",),
         ),
         Figure(
             "received_to_stored_seconds",
             "histogram",
-            "从收到消息到入库并确认（同一时钟）",
             "from receiving a message to its commit and acknowledgement (one clock)",
         ),
         Figure(
             "sent_to_stored_seconds",
             "histogram",
-            "从设备声明的发送时刻 sent_at 到入库（跨设备与本机两个时钟；未声明者不计）",
             "from sent_at, by the device's clock, to the commit by ours; messages without sent_at not counted",
         ),
         # broker
-        Figure("mqtt_connected", "gauge", "与代理连接为 1", "1 while the broker is connected"),
-        Figure("mqtt_messages", "counter", "从代理收到的消息", "messages received from the broker"),
-        Figure("mqtt_unacknowledged", "gauge", "已收到尚未确认的消息", "messages received and not acknowledged yet"),
+        Figure("mqtt_connected", "gauge", "1 while the broker is connected"),
+        Figure("mqtt_messages", "counter", "messages received from the broker"),
+        Figure("mqtt_unacknowledged", "gauge", "messages received and not acknowledged yet"),
         Figure(
             "mqtt_unacknowledged_peak",
             "gauge",
-            "启动以来未确认消息的最大值；停在一个数上即为代理的窗口",
             "the most unacknowledged since the start; where it stays is the broker's window",
         ),
-        Figure("mqtt_window", "gauge", "本端愿意持有的未确认消息上限", "unacknowledged messages we are ready to hold"),
+        Figure("mqtt_window", "gauge", "unacknowledged messages we are ready to hold"),
         # HJ 212 gateway
-        Figure("hj212_connections", "gauge", "现有数采仪连接", "loggers connected now"),
-        Figure("hj212_frames", "counter", "收到的报文", "frames received"),
-        Figure("hj212_broken_frames", "counter", "不能识读的报文", "frames that could not be read"),
+        Figure("hj212_connections", "gauge", "loggers connected now"),
+        Figure("hj212_frames", "counter", "frames received"),
+        Figure("hj212_broken_frames", "counter", "frames that could not be read"),
         Figure(
             "hj212_answers",
             "counter",
-            "按结果统计的应答：accepted 为已入库，refused 为拒绝",
             "answers to loggers, by outcome: accepted once stored, refused",
             ("outcome",),
         ),
-        Figure("hj212_requests", "counter", "发给数采仪的请求（补数、命令）", "requests to loggers: gaps, commands"),
+        Figure("hj212_requests", "counter", "requests to loggers: gaps, commands"),
         Figure(
             "hj212_turned_away",
             "counter",
-            "未能服务的连接：full 为连接已满，dropped 为断开",
             "connections not served: full for want of room, dropped for what came over them",
             ("reason",),
         ),
         Figure(
             "hj212_left_out",
             "counter",
-            "未留存的身份不明报文：locked 为猜测过多被锁定，daily_bound 为超过每日留存上限",
             "frames of unproven senders not kept: locked after too many guesses, daily_bound beyond a day's share",
             ("reason",),
         ),
@@ -172,112 +156,94 @@ FIGURES: Mapping[str, Figure] = {
         Figure(
             "stations",
             "gauge",
-            "按上报状态统计的站点数（ok、late、offline、never）",
             "stations by how they report: ok, late, offline, never",
             ("state",),
         ),
         # account
-        Figure("quarantine_held", "gauge", "隔离区现存条目", "entries held in quarantine", ("reason",)),
-        Figure("ledger_gaps", "gauge", "今日（北京时间）账本中的缺口", "holes in today's ledger (Beijing day)"),
+        Figure("quarantine_held", "gauge", "entries held in quarantine", ("reason",)),
+        Figure("ledger_gaps", "gauge", "holes in today's ledger (Beijing day)"),
         Figure(
             "ledger_missing_messages",
             "gauge",
-            "今日账本中缺失的消息",
             "messages missing in today's ledger (Beijing day)",
         ),
         # deliveries
-        Figure("outbox_pending", "gauge", "待投递", "deliveries waiting"),
-        Figure("outbox_refused", "gauge", "死信", "deliveries refused for good"),
+        Figure("outbox_pending", "gauge", "deliveries waiting"),
+        Figure("outbox_refused", "gauge", "deliveries refused for good"),
         Figure(
             "outbox_oldest_age_seconds",
             "gauge",
-            "最早待投递项的等待时间，无则 0",
             "age of the oldest waiting delivery, 0 for none",
         ),
-        Figure("deliveries", "counter", "按结果统计的投递尝试", "attempts at deliveries, by outcome", ("outcome",)),
+        Figure("deliveries", "counter", "attempts at deliveries, by outcome", ("outcome",)),
         Figure(
             "decided_to_delivered_seconds",
             "histogram",
-            "从写入外发箱到对方接收（同一时钟）",
             "from the outbox entry to the receiver's acceptance (one clock)",
         ),
         Figure(
             "observed_to_delivered_seconds",
             "histogram",
-            "从起决定作用的读数的观测时刻到新事件被对方接收；追溯事件与静默不计",
             "from observed_at of the deciding reading to the acceptance of the opened incident; "
             "without retrospective ones and silence",
         ),
-        Figure(
-            "notices", "counter", "按结果统计的发送通知尝试", "attempts at messages to people, by outcome", ("outcome",)
-        ),
+        Figure("notices", "counter", "attempts at messages to people, by outcome", ("outcome",)),
         Figure(
             "notices_waiting",
             "gauge",
-            "待发送的通知，含夜间留待早晨的",
             "messages waiting, those held till morning too",
         ),
-        Figure("notices_dead", "gauge", "已放弃的通知", "messages given up"),
+        Figure("notices_dead", "gauge", "messages given up"),
         Figure(
             "notices_overdue_seconds",
             "gauge",
-            "最早应发而未发的通知已迟多久，无则 0",
             "how late the message is that should have been sent first, 0 for none",
         ),
         Figure(
             "notices_unconfirmed",
             "gauge",
-            "已逐级通知完仍无人确认的事件",
             "incidents nobody confirmed though every step was told",
         ),
-        Figure("callbacks", "counter", "按结果统计的平台回调", "callbacks of platforms, by outcome", ("outcome",)),
+        Figure("callbacks", "counter", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server
-        Figure("spool_bytes", "gauge", "待转发到时序库的字节", "bytes waiting for the time-series server"),
-        Figure("spool_entries", "gauge", "待转发到时序库的条目", "entries waiting for the time-series server"),
+        Figure("spool_bytes", "gauge", "bytes waiting for the time-series server"),
+        Figure("spool_entries", "gauge", "entries waiting for the time-series server"),
         Figure(
             "spool_oldest_age_seconds",
             "gauge",
-            "最早待转发项的等待时间，无则 0",
             "age of the oldest waiting entry, 0 for none",
         ),
-        Figure("forward_ok", "gauge", "时序库接收为 1", "1 while the time-series server takes what is sent"),
-        Figure("forward_rows", "counter", "已转发的读数", "readings and lines forwarded"),
-        Figure(
-            "forward_refused_lines", "counter", "时序库拒收并已隔离的行", "lines the server refused, now in quarantine"
-        ),
-        Figure("downsampling_waiting", "gauge", "待计算小时与日值的站日", "station-days whose hours and days wait"),
+        Figure("forward_ok", "gauge", "1 while the time-series server takes what is sent"),
+        Figure("forward_rows", "counter", "readings and lines forwarded"),
+        Figure("forward_refused_lines", "counter", "lines the server refused, now in quarantine"),
+        Figure("downsampling_waiting", "gauge", "station-days whose hours and days wait"),
         Figure(
             "downsampling_late_seconds",
             "gauge",
-            "最早到期的站日已迟多久，无则 0",
             "how late the station-day is that was due first, 0 for none",
         ),
-        Figure("downsampling_ok", "gauge", "小时与日值可写入为 1", "1 while hours and days can be written"),
-        Figure("downsampling_points", "counter", "已写入的小时与日值点", "hourly and daily points written"),
-        Figure("downsampling_refused_points", "counter", "时序库拒收的小时与日值点", "hourly and daily points refused"),
+        Figure("downsampling_ok", "gauge", "1 while hours and days can be written"),
+        Figure("downsampling_points", "counter", "hourly and daily points written"),
+        Figure("downsampling_refused_points", "counter", "hourly and daily points refused"),
         # republishing
-        Figure("observed_published", "counter", "已发布的 observed 消息", "observed messages published"),
-        Figure("observed_waiting", "gauge", "待发布的站点", "stations whose newest values wait to be published"),
-        Figure("observed_connected", "gauge", "发布连接正常为 1", "1 while the publishing connection works"),
+        Figure("observed_published", "counter", "observed messages published"),
+        Figure("observed_waiting", "gauge", "stations whose newest values wait to be published"),
+        Figure("observed_connected", "gauge", "1 while the publishing connection works"),
         # the system
-        Figure("part_ok", "gauge", "部件正常为 1", "1 while the part works", ("part",)),
-        Figure("heartbeat_ok", "gauge", "最近一次心跳已送达为 1", "1 while the dead-man signal gets through"),
+        Figure("part_ok", "gauge", "1 while the part works", ("part",)),
+        Figure("heartbeat_ok", "gauge", "1 while the dead-man signal gets through"),
         Figure(
             "heartbeat_timestamp_seconds",
             "gauge",
-            "最近一次心跳送达的时刻（Unix），从未则 0",
             "when the dead-man signal last got through (Unix time), 0 for never",
         ),
-        Figure(
-            "database_bytes", "gauge", "数据库大小，SQLite 含预写日志", "size of the database, SQLite's log included"
-        ),
+        Figure("database_bytes", "gauge", "size of the database, SQLite's log included"),
         Figure(
             "database_ok",
             "gauge",
-            "采集时数据库可读为 1",
             "1 when the database answered while these figures were gathered",
         ),
-        Figure("build", "info", "版本", "the version that runs"),
+        Figure("build", "info", "the version that runs"),
     )
 }
 

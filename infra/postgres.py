@@ -62,11 +62,11 @@ def check_encoding(dbapi: Any, _record: Any) -> None:
 
 def on_connect(dbapi: Any, _record: Any) -> None:
     """Set up a new connection."""
-    dbapi.adapters.register_dumper(str, _Storable)
+    dbapi.adapters.register_dumper(str, _NulEscapedText)
     dbapi.adapters.register_dumper(Doubles, _DoublesDumper)
 
 
-class _Storable(StrDumperUnknown):
+class _NulEscapedText(StrDumperUnknown):
     """Text as PostgreSQL takes it, whoever sent it: it knows no NUL character, which then stands as ``\\x00``.
 
     Here and not where text comes in, because it comes in everywhere: in a comment, an event of a device, the filter of

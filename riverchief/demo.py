@@ -58,7 +58,7 @@ from sensors.stations import Registry
 from simulator import showcase
 from simulator.continuous_run import ContinuousSource
 from simulator.devices.fleet import Connection
-from simulator.play import Pace, Played, Progress
+from simulator.play import Pace, Progress, RunResult
 from simulator.replay import Table, replay_stations
 
 HISTORY_DAYS = 14.0
@@ -327,7 +327,7 @@ def _simulate(
     seed: int,
     console: Console,
     stop: threading.Event,
-) -> tuple[Played, int | None]:
+) -> tuple[RunResult, int | None]:
     """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C.
 
     Returns what was played, and when the live readings began, ms UTC; None where they never did.
@@ -379,7 +379,7 @@ def _phase(now: Progress, pace: Pace, until: float | None) -> str:
 
 
 def _settle(
-    database: Database, played: Played, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
+    database: Database, played: RunResult, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
 ) -> Report:
     """Wait until the ingest has worked everything off, then compare both ends."""
     until = time.monotonic() + SETTLE_S
@@ -395,7 +395,7 @@ def _settle(
 
 
 def _report(
-    database: Database, played: Played, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
+    database: Database, played: RunResult, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
 ) -> Report:
     with database.read() as connection:
         accounts = ledger.accounts(connection, limit=1_000_000)

@@ -47,7 +47,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class _There:
+class _Published:
     """A dashboard in Grafana; ``digest`` is that of our last publication, None when somebody else edited it since."""
 
     version: int
@@ -92,7 +92,7 @@ def _connect(url: str, token: str | None) -> Any:
     return GrafanaApi.from_url(prefix, credential=token, timeout=TIMEOUT_S)
 
 
-def _find(api: Any, uid: str) -> _There | None:
+def _find(api: Any, uid: str) -> _Published | None:
     found = _or_none(lambda: api.dashboard.get_dashboard(uid))
     if found is None:
         return None
@@ -102,7 +102,7 @@ def _find(api: Any, uid: str) -> _There | None:
         versions = versions["versions"]
     newest = max(versions, key=lambda version: int(version["version"]), default={"message": ""})
     ours = _MESSAGE.fullmatch(newest["message"] or "")
-    return _There(
+    return _Published(
         version=int(found["dashboard"]["version"]),
         url=str(meta.get("url", "")),
         provisioned=bool(meta.get("provisioned", False)),
@@ -111,7 +111,7 @@ def _find(api: Any, uid: str) -> _There | None:
     )
 
 
-def _refuse(there: Mapping[str, _There | None], force: bool) -> None:
+def _refuse(there: Mapping[str, _Published | None], force: bool) -> None:
     provisioned = [uid for uid, one in there.items() if one is not None and one.provisioned]
     if provisioned:
         raise Refused(say("grafana.provisioned", known=", ".join(provisioned)))
@@ -125,7 +125,7 @@ def _ensure_folder(api: Any) -> None:
         api.folder.create_folder(FOLDER_TITLE, uid=FOLDER_UID)
 
 
-def _write(api: Any, board: Mapping[str, Any], there: _There | None, force: bool) -> Published:
+def _write(api: Any, board: Mapping[str, Any], there: _Published | None, force: bool) -> Published:
     uid, wanted = board["uid"], digest(board)
     if there is not None and there.digest == wanted:
         return Published(uid, Done.UNCHANGED, there.url)

@@ -54,7 +54,7 @@ from sensors.reading import Floats, Message, Reason
 log = structlog.get_logger(__name__)
 
 PREFIX = "riverchief_"
-SLOW_S = 60.0
+STORED_COUNTS_S = 60.0
 """How long counts that the database has to walk for are believed."""
 
 
@@ -366,8 +366,8 @@ class MetricsCollector(Collector):
 
     def __init__(self, running: MetricSources) -> None:
         self._running = running
-        self._slow: _Slow | None = None
-        self._asked_at = -SLOW_S
+        self._stored_counts: _StoredCounts | None = None
+        self._read_at = -STORED_COUNTS_S
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Metric]:
@@ -393,7 +393,7 @@ class MetricsCollector(Collector):
         with running.database.read() as connection:
             pending = outbox.pending_counts(connection)
             notices = notice_store.waiting(connection)
-        slow = self._slow_figures(now_ms)
+        slow = self._stored_figures(now_ms)
         found: list[Metric] = [
             one("outbox_pending", pending.pending),
             one("outbox_refused", pending.refused),
@@ -423,29 +423,29 @@ class MetricsCollector(Collector):
             ]
         return found
 
-    def _slow_figures(self, now_ms: int) -> "_Slow":
+    def _stored_figures(self, now_ms: int) -> "_StoredCounts":
         with self._lock:
-            if self._slow is None or time.monotonic() - self._asked_at >= SLOW_S:
-                self._slow = _slow(self._running.database, beijing_day(now_ms).isoformat())
-                self._asked_at = time.monotonic()
-            return self._slow
+            if self._stored_counts is None or time.monotonic() - self._read_at >= STORED_COUNTS_S:
+                self._stored_counts = _read_stored_counts(self._running.database, beijing_day(now_ms).isoformat())
+                self._read_at = time.monotonic()
+            return self._stored_counts
 
 
 @dataclass(frozen=True, slots=True)
-class _Slow:
+class _StoredCounts:
     held: Mapping[str, int]
     gaps: int
     missing: int
     bytes: int
 
 
-def _slow(database: Database, day: str) -> _Slow:
+def _read_stored_counts(database: Database, day: str) -> _StoredCounts:
     g = gap_table.c
     holes = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(g.last_seq - g.first_seq + 1), 0))
     with database.read() as connection:
         held = quarantine.counts(connection)
         gaps, missing = connection.execute(holes.where(g.day == day)).one()
-        return _Slow(held, int(gaps), int(missing), database_bytes(database, connection))
+        return _StoredCounts(held, int(gaps), int(missing), database_bytes(database, connection))
 
 
 def database_bytes(database: Database, connection: sa.Connection) -> int:

@@ -41,8 +41,8 @@ from simulator.play import (
     Line,
     MqttLine,
     Pace,
-    Played,
     Progress,
+    RunResult,
     play,
 )
 from simulator.run_record import RunRecord
@@ -66,7 +66,7 @@ def run(
     seed: int,
     stop: threading.Event,
     on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Played:
+) -> RunResult:
     """Publish ``history_days`` of history, then a reading of each station every ``every_s``, until ``stop`` is set.
 
     The broker and the login are those of ``[mqtt]``, the stations those of ``site.stations`` (the shipped example when
@@ -96,7 +96,7 @@ def play_present(
     stop: threading.Event,
     clock_ms: Callable[[], int],
     on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Played:
+) -> RunResult:
     """Play the present of a site over MQTT, a connection a station, until ``stop`` is set."""
     boot = clock_ms() // 1000
     line = MqttLine(Fleet(source.stations, about, boot=boot), name=f"MQTT {about.host}:{about.port}")
@@ -168,33 +168,35 @@ def plan_run(settings: Settings, options: RunOptions, now_ms: int) -> RunPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class River:
+class SimulatedWater:
     """The water of a run and the sensors in it."""
 
     world: Water
     instruments: Instruments
 
 
-def spin_up(options: RunOptions, plan: RunPlan, on_progress: Callable[[float], object] = lambda share: None) -> River:
+def spin_up(
+    options: RunOptions, plan: RunPlan, on_progress: Callable[[float], object] = lambda share: None
+) -> SimulatedWater:
     """Compute the days of water before the run begins; ``on_progress`` is called with the share done."""
     world = water.of(plan.registry, plan.scenario, seed=options.seed)
     begin_ms, end_ms = world.now_ms, plan.scenario.start_ms
     while world.now_ms < end_ms:
         world.advance(min(world.now_ms + SPIN_UP_STEP_MS, end_ms))
         on_progress((world.now_ms - begin_ms) / max(1, end_ms - begin_ms))
-    return River(world, Instruments(plan.registry, plan.scenario, world, seed=options.seed, known=catalogue()))
+    return SimulatedWater(world, Instruments(plan.registry, plan.scenario, world, seed=options.seed, known=catalogue()))
 
 
 def play_scenario(
     settings: Settings,
     options: RunOptions,
     plan: RunPlan,
-    river: River,
+    river: SimulatedWater,
     *,
     stop: threading.Event,
     settled: Callable[[SampleOutcome], object] | None = None,
     on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Played:
+) -> RunResult:
     """Play the scenario until its end, or until ``stop`` is set."""
     boot = clock.now_ms() // 1000
     happening, pace = plan.scenario, plan.pace
@@ -221,7 +223,7 @@ def play_scenario(
 def write_truth(
     out: Path,
     plan: RunPlan,
-    river: River,
+    river: SimulatedWater,
     record: RunRecord,
     until_ms: int,
     on_progress: Callable[[float], object] = lambda share: None,

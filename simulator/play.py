@@ -216,7 +216,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class RunResult:
     """What a run put onto the lines. ``until_ms``: event time reached; what was not played is not in it.
 
     ``answered``: the other side took everything that a device could send.
@@ -252,7 +252,7 @@ def play(
     settled: Callable[[SampleOutcome], object] | None = None,
     on_progress: Callable[[Progress], object] = lambda progress: None,
     goodbye_s: float = 10.0,
-) -> Played:
+) -> RunResult:
     """Play ``source`` until ``end_ms`` of event time, or until ``stop`` is set; the lines are closed in the end.
 
     Parameters
@@ -283,7 +283,7 @@ def play(
     finally:
         closed = [line.close(goodbye_s) for line in run.distinct]
     acked = sum(line.state().acked for line in run.distinct)
-    return Played(
+    return RunResult(
         pace.start_ms,
         run.at_ms,
         len(stations),
@@ -340,8 +340,8 @@ class _Run:
         self.distinct = list({id(line): line for line in self.lines.values()}.values())
         self.never_connected = {line.state().name for line in self.distinct}
         """Lines that have never stood."""
-        self._reported_at = self._looked = 0.0
-        self._looked_at = 0
+        self._reported_at = self._checked_at = 0.0
+        self._checked_messages = 0
 
     def connect(self) -> None:
         """Wait a moment for the lines, so that a run does not begin with a burst of what it measured meanwhile."""
@@ -430,7 +430,10 @@ class _Run:
 
     def _wait_for_room(self) -> None:
         """As fast as possible is as fast as the other side answers; when it is away, time stands still."""
-        if time.monotonic() < self._looked + LIVE_TICK_S and self.messages < self._looked_at + SAMPLES_A_STEP:
+        if (
+            time.monotonic() < self._checked_at + LIVE_TICK_S
+            and self.messages < self._checked_messages + SAMPLES_A_STEP
+        ):
             return
         while not self.stop.is_set():
             states = self._states()
@@ -438,7 +441,7 @@ class _Run:
                 break
             self._report_progress(waiting=True)
             self.stop.wait(LIVE_TICK_S)
-        self._looked, self._looked_at = time.monotonic(), self.messages
+        self._checked_at, self._checked_messages = time.monotonic(), self.messages
 
     def _put(self, transmissions: Iterable[Transmission]) -> None:
         for put in transmissions:

@@ -33,11 +33,11 @@ class BufferedSource:
         self._end_ms = end_ms
         self._stretch_ms = stretch_ms
         self._made_ms = start_ms
-        self._ready: list[tuple[str, Sample]] = []
+        self._stretch_samples: list[tuple[str, Sample]] = []
         self._next = 0
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="water")
-        self._coming: Future[list[tuple[str, Sample]]] | None = None
-        self._order()
+        self._next_stretch: Future[list[tuple[str, Sample]]] | None = None
+        self._request_next()
 
     def __enter__(self) -> Self:
         return self
@@ -54,23 +54,23 @@ class BufferedSource:
     def advance(self, to_ms: int) -> Iterator[tuple[str, Sample]]:
         """What comes before ``to_ms``; waits where it is not made yet, and raises what went wrong in making it."""
         while True:
-            while self._next < len(self._ready) and self._ready[self._next][1].at_ms < to_ms:
+            while self._next < len(self._stretch_samples) and self._stretch_samples[self._next][1].at_ms < to_ms:
                 self._next += 1
-                yield self._ready[self._next - 1]
-            if self._next < len(self._ready) or self._made_ms >= to_ms or self._coming is None:
+                yield self._stretch_samples[self._next - 1]
+            if self._next < len(self._stretch_samples) or self._made_ms >= to_ms or self._next_stretch is None:
                 return
-            self._ready, self._next = self._coming.result(), 0
+            self._stretch_samples, self._next = self._next_stretch.result(), 0
             self._made_ms = self._until()
-            self._order()
+            self._request_next()
 
     def _until(self) -> int:
         until_ms = self._made_ms + self._stretch_ms
         return until_ms if self._end_ms is None else min(until_ms, self._end_ms)
 
-    def _order(self) -> None:
+    def _request_next(self) -> None:
         """Have the next stretch made; none when all is made."""
         over = self._end_ms is not None and self._made_ms >= self._end_ms
-        self._coming = None if over else self._maker.submit(self._stretch, self._made_ms, self._until())
+        self._next_stretch = None if over else self._maker.submit(self._stretch, self._made_ms, self._until())
 
     def _stretch(self, from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
         return list(self._make(from_ms, to_ms))

@@ -172,7 +172,7 @@ class DynamicSecurity:
 
     def has_minimal_rights(self) -> bool:
         """Whether the broker denies whatever no role allows."""
-        found = self._ask({"command": "getDefaultACLAccess"})["data"]["acls"]
+        found = self._request({"command": "getDefaultACLAccess"})["data"]["acls"]
         return {one["acltype"]: one["allow"] for one in found} == DEFAULTS
 
     def ensure_role(self, role: Role) -> None:
@@ -231,7 +231,7 @@ class DynamicSecurity:
 
     def _get(self, command: str, kind: str, **which: str) -> dict[str, Any] | None:
         """A client or role as the broker has it; None for an unknown one."""
-        answer = self._ask({"command": command, **which})
+        answer = self._request({"command": command, **which})
         error = answer.get("error")
         if error is not None and "not found" in error:
             return None
@@ -241,12 +241,12 @@ class DynamicSecurity:
         return found
 
     def _run(self, command: dict[str, Any]) -> None:
-        error = self._ask(command).get("error")
+        error = self._request(command).get("error")
         if error is not None:
             name = command.get("username", command.get("rolename", ""))
             raise Refused(say("broker.refuses", command=command["command"], known=name, error=error))
 
-    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, command: dict[str, Any]) -> dict[str, Any]:
         ours = secrets.token_hex(8)  # several administrators see each other's answers
         message = json.dumps({"commands": [{**command, "correlationData": ours}]})
         self._client.publish(CONTROL, message, qos=1)

@@ -118,13 +118,13 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
 @app.command()
 def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """逐项检查各连接并说明如何处理 · Try every connection and say what to do; exit code 1 when something fails."""
-    from riverchief.doctor import Level, examine, unreadable
+    from riverchief.doctor import Level, examine, settings_unreadable
 
     marks = {Level.OK: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.FAILURE: "[red]✗[/]"}
     try:
         loaded = load(settings, data)
     except ConfigurationError as error:
-        found = [unreadable(error)]
+        found = [settings_unreadable(error)]
     else:
         with err.status(line("progress.examine")):
             found = examine(loaded)

@@ -20,7 +20,7 @@ from riverchief.terminal import err, out, progress_bar, save
 if TYPE_CHECKING:
     from riverchief.settings import Settings
     from riverchief.simulate import RunOptions, RunPlan
-    from simulator.play import LineState, Played, Progress
+    from simulator.play import LineState, Progress, RunResult
 
 app = Commands()
 
@@ -179,7 +179,7 @@ def _write_stations(plan: "RunPlan", path: Path) -> None:
     )
 
 
-def _play(settings: "Settings", options: "RunOptions", plan: "RunPlan", truth: Path | None) -> "Played":
+def _play(settings: "Settings", options: "RunOptions", plan: "RunPlan", truth: Path | None) -> "RunResult":
     from riverchief import simulate as simulate_
     from simulator.run_record import RunRecord
 
@@ -288,7 +288,7 @@ class ProgressReporter:
         return True
 
 
-def _print_played(played: "Played", truth: Path | None) -> None:
+def _print_played(played: "RunResult", truth: Path | None) -> None:
     counts = {name: getattr(played, name) for name in ("messages", "readings", "events", "seconds")}
     out.print(line("play.played", **counts))
     fates = ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items()))
@@ -298,7 +298,7 @@ def _print_played(played: "Played", truth: Path | None) -> None:
     _warn_unanswered(played)
 
 
-def _warn_unanswered(played: "Played") -> None:
+def _warn_unanswered(played: "RunResult") -> None:
     if not played.answered:
         err.print(f"[yellow]{line('play.unanswered')}[/]", soft_wrap=True)
 

@@ -5,7 +5,7 @@ schema is not migrated, no delivery is sent, no heartbeat given. May import ever
 command line.
 """
 
-from riverchief.doctor.examine import examine, unreadable
+from riverchief.doctor.examine import examine, settings_unreadable
 from riverchief.doctor.findings import Finding, Level
 
-__all__ = ["Finding", "Level", "examine", "unreadable"]
+__all__ = ["Finding", "Level", "examine", "settings_unreadable"]

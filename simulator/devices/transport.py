@@ -27,13 +27,13 @@ the ring memory of most loggers (engineering choice)."""
 READINGS_A_MESSAGE: Final = 8_000
 """So that a burst stays below the 256 KiB of a message: a reading takes about 20 bytes, a sample 45 more."""
 
-BATTERY_TOLD: Final = ((50, "battery"), (20, "battery_low"), (5, "battery_critical"))
+BATTERY_EVENTS: Final = ((50, "battery"), (20, "battery_low"), (5, "battery_critical"))
 """Per cent of a battery at which a device says so (engineering choice)."""
 BATTERY_LASTS: Final = 0.9
 """Share of a battery trouble in which it still carries the device; then the device is off until it is replaced."""
 BATTERY_EMPTY: Final = 10.5 / 12.6
 """Of a full battery's volts: where a lead battery counts as empty (from memory, unverified)."""
-STARTS_S: Final = 30
+START_S: Final = 30
 """How long a device takes to start, where its reboot does not say (engineering choice)."""
 
 
@@ -108,21 +108,21 @@ class Transport:
     """
 
     __slots__ = (
-        "_chances",
         "_clock",
+        "_delayed",
         "_events",
         "_first_boot",
         "_held",
         "_memory",
         "_memory_size",
-        "_number",
+        "_message_troubles",
         "_off",
         "_outages",
         "_outgoing",
         "_seed",
+        "_sequence",
         "_settled",
         "_timeline",
-        "_under_way",
         "boot",
         "per_message",
         "reachable",
@@ -149,19 +149,19 @@ class Transport:
         self.seq = 0
         self.readings = 0
         self.reachable = True
-        mine = [t for t in troubles if station in t.stations]
-        self._chances = [t for t in mine if t.kind in _CHANCES]
-        self._clock = [t for t in mine if t.kind in _CLOCKS]
-        self._timeline = deque(sorted(_timeline(mine), key=lambda step: step[0]))
+        own_troubles = [t for t in troubles if station in t.stations]
+        self._message_troubles = [t for t in own_troubles if t.kind in _MESSAGE_TROUBLES]
+        self._clock = [t for t in own_troubles if t.kind in _CLOCKS]
+        self._timeline = deque(sorted(_timeline(own_troubles), key=lambda step: step[0]))
         self._seed = seed
         self._memory_size = memory
         self.per_message = per_message
         self._settled = settled
         self._memory: deque[tuple[Sample, int]] = deque()
         self._events: deque[bytes] = deque()
-        self._under_way: list[tuple[int, int, Transmission]] = []
+        self._delayed: list[tuple[int, int, Transmission]] = []
         self._held: list[Transmission] = []
-        self._number = 0
+        self._sequence = 0
         self._off = 0
         self._outages = 0
         self._outgoing: list[Transmission] = []
@@ -180,7 +180,7 @@ class Transport:
     def next_ms(self) -> int | None:
         """When something happens by itself next; None when nothing will."""
         step_ms = self._timeline[0][0] if self._timeline else None
-        late_ms = self._under_way[0][0] if self._under_way else None
+        late_ms = self._delayed[0][0] if self._delayed else None
         if step_ms is None or late_ms is None:
             return late_ms if step_ms is None else step_ms
         return min(step_ms, late_ms)
@@ -221,8 +221,8 @@ class Transport:
         """The end of the run: what is under way arrives now, and what the line lets through is sent."""
         self._run(now_ms)
         self._send(now_ms)
-        self._outgoing += [put for _, _, put in sorted(self._under_way)] + self._held
-        self._under_way, self._held = [], []
+        self._outgoing += [put for _, _, put in sorted(self._delayed)] + self._held
+        self._delayed, self._held = [], []
         while self._memory:
             self._settle(*self._memory.popleft(), Fate.UNSENT)
         return self._drain()
@@ -241,8 +241,8 @@ class Transport:
     def _run(self, now_ms: int) -> None:
         """Let happen what is due by ``now_ms``, in its order."""
         while (due := self.next_ms) is not None and due <= now_ms:
-            if self._under_way and self._under_way[0][0] == due:
-                self._outgoing.append(heapq.heappop(self._under_way)[2])
+            if self._delayed and self._delayed[0][0] == due:
+                self._outgoing.append(heapq.heappop(self._delayed)[2])
             else:
                 self._step(*self._timeline.popleft())
 
@@ -293,40 +293,40 @@ class Transport:
         put = Transmission(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
         self.seq += 1
         self.readings += readings
-        lost = self._happens(TroubleKind.LOST, now_ms)
+        lost = self._drawn_trouble(TroubleKind.LOST, now_ms)
         for sample, reported in carried:
             self._settle(sample, reported, Fate.LOST if lost else Fate.SENT, message.seq)
         before, self._held = self._held, []
         if not lost:
-            self._line(put, now_ms)
+            self._deliver(put, now_ms)
         self._outgoing += before  # what was overtaken comes behind
 
-    def _line(self, put: Transmission, now_ms: int) -> None:
-        copies = 2 if self._happens(TroubleKind.DUPLICATED, now_ms) else 1
-        if late := self._happens(TroubleKind.DELAYED, now_ms):
-            due_ms = now_ms + max(1, round(-1000 * late.delay_s * math.log(1.0 - self._chance("late"))))
+    def _deliver(self, put: Transmission, now_ms: int) -> None:
+        copies = 2 if self._drawn_trouble(TroubleKind.DUPLICATED, now_ms) else 1
+        if late := self._drawn_trouble(TroubleKind.DELAYED, now_ms):
+            due_ms = now_ms + max(1, round(-1000 * late.delay_s * math.log(1.0 - self._random("late"))))
             for _ in range(copies):
-                self._number += 1
-                heapq.heappush(self._under_way, (due_ms, self._number, put))
-        elif self._happens(TroubleKind.REORDERED, now_ms):
+                self._sequence += 1
+                heapq.heappush(self._delayed, (due_ms, self._sequence, put))
+        elif self._drawn_trouble(TroubleKind.REORDERED, now_ms):
             self._held += [put] * copies
         else:
             self._outgoing += [put] * copies
 
-    def _happens(self, kind: TroubleKind, now_ms: int) -> Trouble | None:
+    def _drawn_trouble(self, kind: TroubleKind, now_ms: int) -> Trouble | None:
         """The trouble of this kind that hits the message just numbered."""
-        for t in self._chances:
-            if t.kind is kind and t.start_ms <= now_ms < t.end_ms and self._chance(kind) < t.share:
+        for t in self._message_troubles:
+            if t.kind is kind and t.start_ms <= now_ms < t.end_ms and self._random(kind) < t.share:
                 return t
         return None
 
-    def _chance(self, what: str) -> float:
+    def _random(self, what: str) -> float:
         """A number in 0…1 that depends on seed, station, number of the start, message and purpose alone."""
         text = f"{self._seed}/{self.station}/{self.boot - self._first_boot}/{self.seq}/{what}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-_CHANCES = (TroubleKind.LOST, TroubleKind.DUPLICATED, TroubleKind.REORDERED, TroubleKind.DELAYED)
+_MESSAGE_TROUBLES = (TroubleKind.LOST, TroubleKind.DUPLICATED, TroubleKind.REORDERED, TroubleKind.DELAYED)
 _CLOCKS = (TroubleKind.CLOCK_ERROR, TroubleKind.CLOCK_DRIFT)
 
 _Step = tuple[int, str, dict[str, Any]]
@@ -340,7 +340,7 @@ def _timeline(troubles: Iterable[Trouble]) -> Iterator[_Step]:
                 yield t.start_ms, "out", {}
                 yield t.end_ms, "in", {}
             case TroubleKind.REBOOT:
-                back_ms = max(t.end_ms, t.start_ms + 1000 * STARTS_S)
+                back_ms = max(t.end_ms, t.start_ms + 1000 * START_S)
                 yield t.start_ms, "off", {}
                 yield back_ms, "on", {}
                 yield back_ms, "event", {"event": "restarted"}
@@ -354,7 +354,7 @@ def _timeline(troubles: Iterable[Trouble]) -> Iterator[_Step]:
 
 def _battery(t: Trouble) -> Iterator[_Step]:
     empty_ms = t.start_ms + round((t.end_ms - t.start_ms) * BATTERY_LASTS)
-    for percent, name in BATTERY_TOLD:
+    for percent, name in BATTERY_EVENTS:
         when = t.start_ms + round((empty_ms - t.start_ms) * (1 - percent / 100))
         volts = t.volts * (BATTERY_EMPTY + (1 - BATTERY_EMPTY) * percent / 100)
         yield when, "event", {"event": name, "percent": percent, "volts": round(volts, 2)}

@@ -1,7 +1,7 @@
 """``riverchief doctor``: test every connection, name what is wrong and what to do next.
 
-A module here holds what is asked of one neighbour; ``examine`` asks them all at once. Nothing here mends anything: the
-schema is not migrated, no delivery is sent, no heartbeat given. May import everything; nothing imports it but the
+A module holds the checks of one neighbour; ``examine`` runs all at once. Nothing is changed: the schema is not
+migrated, no delivery is sent, no heartbeat given. May import everything; nothing imports it but the
 command line.
 """
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import sqlalchemy as sa
 import uvicorn
 from rich.console import Console
 
@@ -144,44 +145,55 @@ def run(
 
 def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]:
     """A database with the stations of Chancheng and of the recorded tables, promising the demo's interval."""
-    known = catalogue()
-    book = files.read_book(files.shipped("stations.toml"), known)
-    registry = book.registry
+    book = files.read_book(files.shipped("stations.toml"), catalogue())
+    registry = _registry(book.registry, tables)
+    database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+    migrations.upgrade(database)
+    now_ms = clock.now_ms()
+    with database.write() as connection:
+        author = Author("demo", now_ms)
+        registry_store.save(connection, registry, author)
+        upkeep_store.save(connection, book.upkeep, author)
+        _add_people(connection, Regions(registry.regions), now_ms)
+        _add_shifts(connection, now_ms)
+    return database, registry
+
+
+def _registry(registry: Registry, tables: Sequence[Table]) -> Registry:
     registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in registry.stations])
     placed = 0
     for table in tables:
         played = replay_stations(table, first=placed)
         placed += len(played)
         registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in played])
-    registry = showcase.shortened(registry)
-    database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-    migrations.upgrade(database)
-    with database.write() as connection:
-        author = Author("demo", clock.now_ms())
-        registry_store.save(connection, registry, author)
-        upkeep_store.save(connection, book.upkeep, author)
-        regions = Regions(registry.regions)
-        for role in PERSONS:  # whose part one may play at /login
-            department = Department.ENVIRONMENT if role is Role.HANDLER else None
-            region = "chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng"
-            people_store.add(
-                connection,
-                f"{label(role).zh}（示例）",
-                role,
-                region=region,
-                department=department,
-                by="demo",
-                now_ms=clock.now_ms(),
-                regions=regions,
-            )
-        if not oncall.shifts(connection, clock.now_ms(), clock.now_ms() + DAY_MS):
-            begins = clock.now_ms() - DAY_MS
-            turns = [
-                oncall.Shift(PERSONS_ON_CALL[i % 2], begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
-                for i in range(WEEKS_PLANNED)
-            ]
-            oncall.add(connection, turns, by="demo", now_ms=clock.now_ms())
-    return database, registry
+    return showcase.shortened(registry)
+
+
+def _add_people(connection: sa.Connection, regions: Regions, now_ms: int) -> None:
+    """One person of each role, as whom one may sign in at /login."""
+    for role in PERSONS:
+        people_store.add(
+            connection,
+            f"{label(role).zh}（示例）",
+            role,
+            region="chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng",
+            department=Department.ENVIRONMENT if role is Role.HANDLER else None,
+            by="demo",
+            now_ms=now_ms,
+            regions=regions,
+        )
+
+
+def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
+    """On-call shifts of the next weeks, unless there are some."""
+    if oncall.shifts(connection, now_ms, now_ms + DAY_MS):
+        return
+    begins = now_ms - DAY_MS
+    turns = [
+        oncall.Shift(PERSONS_ON_CALL[i % 2], begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
+        for i in range(WEEKS_PLANNED)
+    ]
+    oncall.add(connection, turns, by="demo", now_ms=now_ms)
 
 
 PERSONS_ON_CALL = ("duty-1", "duty-2")

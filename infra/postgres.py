@@ -43,7 +43,7 @@ CONNECTION = {
 
 
 def options(url: sa.URL) -> dict[str, Any]:
-    """How SQLAlchemy connects."""
+    """Connection options for SQLAlchemy."""
     return {
         "connect_args": {name: value for name, value in CONNECTION.items() if name not in url.query},
         "pool_size": 5,

@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Table)
 
 
 def parse(text: str, shape: type[T]) -> T:
-    """What the text says. Raises ConfigurationError naming the first thing that is wrong; a value may be a secret."""
+    """Parse the text. Raises ConfigurationError naming the first fault, never a value, which may be a secret."""
     try:
         return shape.model_validate(toml_text.loads(text))
     except tomllib.TOMLDecodeError as error:

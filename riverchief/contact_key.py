@@ -26,7 +26,7 @@ def key_file(settings: Settings) -> Path:
 
 
 def vault(settings: Settings, *, make: bool = True) -> Vault:
-    """What encrypts contacts; the key is made when the settings name none and there is none yet.
+    """The vault of contacts; its key is made when the settings name none and there is none yet.
 
     With ``make`` false no file is written: where there is no key, nothing was encrypted that could be read.
 

@@ -75,7 +75,7 @@ class DemoFailed(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run sent and what became of it; ``latency_ms`` from publish to delivered page (:func:`delays_ms`)."""
+    """Totals of a run; ``latency_ms`` from publish to delivered page (:func:`delays_ms`)."""
 
     messages_sent: int
     readings_sent: int
@@ -209,7 +209,7 @@ CONTACTS = (
 
 
 def _contacts(folder: Path, receiving: str) -> Path:
-    """Who gets messages in the demo; they go to the receiving platform, as to an SMS gateway."""
+    """The contacts of the demo; their messages go to the receiving platform, as to an SMS gateway."""
     host = receiving.removeprefix("http://").rstrip("/")
     rows = [
         f'[[contact]]\nkey = "{key}"\nname = "{name}"\n{of}\n'
@@ -445,7 +445,7 @@ def _report(
 
 
 def delays_ms(events: Iterable[tuple[int, Mapping[str, Any]]], live_from_ms: int | None) -> list[int]:
-    """How long each page took that a reading brought about, from publish to delivery, ms.
+    """Delays of pages raised by readings, from publish to delivery, ms.
 
     ``events`` are (received at, event). A live reading is published at the instant it is observed; one of the history
     is not. A page for a deadline that has passed carries the reading that opened the incident, and is not counted.

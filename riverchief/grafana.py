@@ -30,7 +30,7 @@ _MESSAGE = re.compile(r"riverchief ([0-9a-f]{16})")
 
 
 class Done(StrEnum):
-    """What became of one dashboard."""
+    """Result of publishing one dashboard."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -144,7 +144,7 @@ def _write(api: Any, board: Mapping[str, Any], there: _Published | None, force: 
 
 
 def _as_error(error: GrafanaClientError, uid: str) -> WaterError:
-    """Why Grafana did not take this one dashboard."""
+    """Translate Grafana's refusal of one dashboard."""
     status = error.response.get("status") if isinstance(error.response, Mapping) else None
     if error.status_code == 412 and status == "version-mismatch":
         return Refused(say("grafana.at_once", uid=uid))

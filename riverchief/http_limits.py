@@ -27,7 +27,7 @@ WANTED_FILES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class ReadTimeouts:
-    """How long a client may take: for the headers of a request, and for each ``body_bytes`` of its body.
+    """Time limits of a client: for the headers of a request, and for each ``body_bytes`` of its body.
 
     Our choice: 273 bytes a second, a fraction of what a phone on a weak network sends.
     """

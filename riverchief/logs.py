@@ -29,7 +29,7 @@ def _add_logger(logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 class _ToStderr(logging.Handler):
-    """What libraries log, in the same lines as ours."""
+    """Handler that writes log records of libraries in our format."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()

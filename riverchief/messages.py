@@ -54,7 +54,7 @@ def policy(n: NoticesSection) -> Policy:
 
 
 def links(n: NoticesSection) -> Links | None:
-    """What makes and checks links; None where messages have none."""
+    """The signer of confirmation links; None where messages have none."""
     key = secret(n.secret, n.secret_file)
     return Links(n.public_url, key.encode()) if n.public_url and key else None
 
@@ -154,7 +154,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
 
 
 def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, Place]:
-    """Where stations stand, by key, and regions, by `REGION` and code; a gateway stands where its first station does.
+    """Places of stations, by key, and of regions, by `REGION` and code; a gateway has that of its first station.
 
     What is not registered is left out.
     """

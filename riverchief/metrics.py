@@ -286,7 +286,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class EventCounters:
-    """What is counted as it happens. ``batch`` is made to watch the intake, ``delivery`` the deliverer."""
+    """Counters of events. ``batch`` watches the intake, ``delivery`` the deliverer."""
 
     clock_ms: Callable[[], int]
     batch_messages: Histogram = field(default_factory=lambda: Histogram(SIZES))
@@ -337,7 +337,7 @@ class EventCounters:
 
 @dataclass(frozen=True, slots=True)
 class MetricSources:
-    """What the metrics are read from.
+    """Sources of the metrics.
 
     ``spool`` and ``downsampling`` say whether this process feeds a time-series server, whose queues stand in the
     database.

@@ -33,7 +33,7 @@ from sensors.wire.mapping import Mappings
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What is opened once and used by many services; ``devices`` and ``tracing`` are None where they are not set."""
+    """Resources opened once for all services; ``devices`` and ``tracing`` are None where they are not set."""
 
     settings: Settings
     catalogue: Catalogue

@@ -36,7 +36,7 @@ class PartDied(WaterError):
 
 
 class Role(Flag):
-    """What a process does; all of it together is ``serve``."""
+    """Roles of a process; ``serve`` has all."""
 
     INGEST = auto()
     API = auto()
@@ -124,7 +124,7 @@ def _nothing() -> None:
 def _context(
     resources: Resources, ingest: Ingest | None, running: metrics.MetricSources, wake: Callable[[], None]
 ) -> Context:
-    """What the API and the console are given."""
+    """The context of the API and the console."""
     settings = resources.settings
     reports, access = settings.reports, settings.access
     return Context(

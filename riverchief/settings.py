@@ -61,7 +61,7 @@ class DatabaseSection(_Section):
 
 
 class ReadingsSection(_Section):
-    """How long the database keeps readings at hand, and where older months go."""
+    """Retention of readings in the database, and the archive."""
 
     keep_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     archive: Path | None = None
@@ -108,7 +108,7 @@ class MqttSection(_Section):
 
 
 class BrokerAdminSection(_Section):
-    """Who makes the logins of devices on the broker, and where devices reach it."""
+    """Administration of device logins on the broker, and the address for devices."""
 
     enabled: bool = False
     kind: Literal["mosquitto", "nats"] = "mosquitto"
@@ -139,7 +139,7 @@ class Hj212Section(_Section):
 
 
 class IngestSection(_Section):
-    """How messages become batches and when data are late."""
+    """Batching of messages, and the limit for late data."""
 
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
@@ -150,7 +150,7 @@ class IngestSection(_Section):
 
 
 class OutboxSection(_Section):
-    """Where incidents are delivered."""
+    """Delivery of incidents to an external platform."""
 
     url: str | None = None
     secret: SecretStr | None = None
@@ -216,7 +216,7 @@ class ApiSection(_Section):
 
 
 class AccessSection(_Section):
-    """Who may use the API and the console."""
+    """Access to the API and the console."""
 
     open: bool = False
     contacts_key_file: Path | None = None
@@ -225,7 +225,7 @@ class AccessSection(_Section):
 
 
 class ReportsSection(_Section):
-    """What citizens may report, and when a patrol counts."""
+    """Citizens' reports, and the rule for valid patrols."""
 
     an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
     contact_days: Annotated[int, Field(ge=0, le=3650)] = 30
@@ -237,7 +237,7 @@ class ReportsSection(_Section):
 
 
 class GrafanaSection(_Section):
-    """Where ``dashboards publish`` puts them."""
+    """The Grafana of ``dashboards publish``."""
 
     url: str | None = None
     token: SecretStr | None = None
@@ -246,7 +246,7 @@ class GrafanaSection(_Section):
 
 
 class WatchSection(_Section):
-    """Who watches the watcher, and where traces go."""
+    """Dead-man signal and traces."""
 
     heartbeat_url: SecretStr | None = None
     heartbeat_url_file: Path | None = None
@@ -256,7 +256,7 @@ class WatchSection(_Section):
 
 
 class LogSection(_Section):
-    """What is written to standard error."""
+    """Logging on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     json_lines: bool = False
@@ -315,7 +315,7 @@ class Settings(BaseSettings):
         return self
 
     def _contradictions(self) -> Iterator[Text]:
-        """What is wrong with settings that are each right by themselves."""
+        """Contradictions between settings that are each valid."""
         if (box := self.box) is not None and not (box.west < box.east and box.south < box.north):
             yield say("settings.box")
         for section, name in SECRETS:

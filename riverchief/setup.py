@@ -314,7 +314,7 @@ def device_certificate(
 
 
 def influx_admin_token(folder: Path) -> str:
-    """What the time-series server's administrator signs in with; raises ConfigurationError when it is not there."""
+    """The administrator token of the time-series server; raises ConfigurationError when it is missing."""
     file = folder / "influxdb" / "admin_token"
     try:
         return file.read_text(encoding="ascii").strip()

@@ -120,7 +120,7 @@ def play_present(
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to play and how.
+    """Options of a run.
 
     ``speed`` is event time over wall time, infinite for as fast as possible. ``platform`` and ``loggers`` (station →
     logger) are for stations that speak HJ 212; all others speak MQTT. ``own`` of these have a connection of their own.
@@ -301,7 +301,7 @@ def loggers(entries: Sequence[str], password: str) -> dict[str, Known]:
 
 
 def connection(settings: Settings) -> Connection:
-    """How devices reach the broker of ``[mqtt]``."""
+    """Connection settings of devices, from ``[mqtt]``."""
     m = mqtt_settings(settings)
     return Connection(
         m.host, m.port, m.user, m.password, tls=ssl.create_default_context(cafile=m.ca_file) if m.tls else None

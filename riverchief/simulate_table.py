@@ -32,7 +32,7 @@ class ScenarioSummary:
 
 @dataclass(frozen=True, slots=True)
 class TableSummary:
-    """What a table holds: rows, stations, passages of events, and its size."""
+    """Summary of a written table: rows, stations, passages of events, and its size."""
 
     rows: int
     stations: int

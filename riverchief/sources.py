@@ -24,7 +24,7 @@ def mqtt_settings(settings: Settings) -> MqttSettings:
 
 
 def gateway_settings(settings: Settings) -> GatewaySettings:
-    """Where loggers connect."""
+    """Settings of the HJ 212 gateway."""
     h = settings.hj212
     return GatewaySettings(
         host=h.host,

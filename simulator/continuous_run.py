@@ -98,11 +98,11 @@ class ContinuousSource:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What has happened to the water, or will."""
+        """Events in the water, past and planned."""
         return () if self._river is None else self._river.events
 
     def advance(self, to_ms: int) -> Iterator[tuple[str, Sample]]:
-        """What of the history comes before ``to_ms``; beyond it, whose turn it is at ``to_ms``."""
+        """Samples of the history before ``to_ms``; beyond it, of the stations whose turn it is."""
         yield from self._history.advance(min(to_ms, self._start_ms))
         if to_ms <= self._start_ms or not self._turns:
             return
@@ -122,7 +122,7 @@ class ContinuousSource:
 
 @dataclass(frozen=True, slots=True)
 class _LiveStation:
-    """How a station is read at an instant."""
+    """Reads a station at an instant."""
 
     station: str
     read: Callable[[int], Sample | None]

@@ -61,7 +61,7 @@ class Line(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LineState:
-    """How a line is: connections standing of those wanted, messages not answered and answered, and why not let in."""
+    """State of a line: connections established of those wanted, messages pending and acknowledged, refusal."""
 
     name: str
     connected: int

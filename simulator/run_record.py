@@ -31,7 +31,7 @@ class RunRecord:
 
     @property
     def fates(self) -> Counter[Fate]:
-        """How many samples came to what."""
+        """Number of samples by fate."""
         return Counter(one.fate for one in self)
 
     def __iter__(self) -> Iterator[SampleOutcome]:

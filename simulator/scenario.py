@@ -88,7 +88,7 @@ KEPT_MS = 4 * 3_600_000
 
 
 class TroubleKind(StrEnum):
-    """What can happen to a device and its messages on their way; a table does not show it, a live run does."""
+    """Troubles of a device and its messages; only in live runs, not in tables."""
 
     LOST = "lost"
     DUPLICATED = "duplicated"
@@ -242,7 +242,7 @@ class Scenario:
 
     @property
     def on_the_way(self) -> tuple[Trouble, ...]:
-        """What a live run shows: the troubles, and the faults of loggers' clocks as what they are there."""
+        """Troubles of a live run, with clock faults of loggers among them."""
         clocks = (f for f in self.faults if f.kind is FaultKind.CLOCK)
         return (
             *self.troubles,
@@ -297,7 +297,7 @@ def _unknown(what: str, key: str, known: Iterable[str]) -> Text:
 
 
 def _at(where: str, reason: Text) -> ConfigurationError:
-    """What is wrong at a place of a file, in both languages."""
+    """A fault at a place of a file, in both languages."""
     return ConfigurationError(f"{where}: {both(reason)}")
 
 
@@ -511,7 +511,7 @@ class _Reader:
         )
 
     def _each(self, name: str, read: Callable[[_Row], list[_T]]) -> list[_T]:
-        """What the tables of a name say; what is wrong with one is kept, to be told with the others."""
+        """Read the tables of a name; faults are collected."""
         rows: list[_T] = []
         for number, values in enumerate(self.data.get(name, [])):
             row = _Row(name, number, values, self.lines, self.source)
@@ -631,7 +631,7 @@ class _Reader:
         ]
 
     def _place(self, row: _Row, kind: EventKind) -> tuple[str, float | None, str]:
-        """Where an event happens: reach (or generated station), km down the reach, outfall; empty or None for none."""
+        """Place of an event: reach (or generated station), km down the reach, outfall; empty or None for none."""
         named = [key for key in ("outfall", "reach", "station") if key in row.values]
         if kind in (EventKind.RAIN, EventKind.SALT_TIDE):
             if named:
@@ -806,7 +806,7 @@ class _Reader:
 
 
 def along_km(reach: Reach, lon: float, lat: float) -> float:
-    """How far down ``reach`` the point of its line nearest to (lon, lat) lies, in km."""
+    """Distance down ``reach`` of the point of its line nearest to (lon, lat), in km."""
     shrink = np.cos(np.radians(lat))
     line: Floats = np.array(reach.line) * (shrink, 1.0)
     start, step = line[:-1], np.diff(line, axis=0)

@@ -52,7 +52,7 @@ class BufferedSource:
         self._maker.shutdown(cancel_futures=True)
 
     def advance(self, to_ms: int) -> Iterator[tuple[str, Sample]]:
-        """What comes before ``to_ms``; waits where it is not made yet, and raises what went wrong in making it."""
+        """Samples before ``to_ms``; waits until they are computed, and raises errors of computing them."""
         while True:
             while self._next < len(self._stretch_samples) and self._stretch_samples[self._next][1].at_ms < to_ms:
                 self._next += 1

@@ -76,7 +76,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What happened to the water of one station at (n,) instants."""
+    """Truth at one station at (n,) instants."""
 
     event: Bools
     event_type: list[str]
@@ -149,7 +149,7 @@ def _natural(world: Water, station: Station, at_ms: Ints, dyes: dict[str, Floats
 
 
 def instants(scenario: Scenario, station: Station) -> tuple[Ints, int]:
-    """When a station's rows are, and ms between two of them."""
+    """Times of a station's rows, and ms between two of them."""
     step_ms = 1000 * (scenario.step_s or station.interval_s)
     first_ms = -(-scenario.start_ms // step_ms) * step_ms
     return np.arange(first_ms, scenario.end_ms, step_ms, dtype=np.int64), step_ms

@@ -62,7 +62,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds; ``taken_at`` is the instant that it shows, ``left_out`` what must be looked
+    """Contents of a backup; ``taken_at`` is the instant that it shows, ``left_out`` what must be looked
     after apart, in both languages."""
 
     format: int
@@ -381,7 +381,7 @@ def _copy_settings(settings: Settings, to: Path) -> None:
 
 
 def without_secrets(settings: Settings) -> str:
-    """What the site's file and environment set, as TOML; a secret is named and not told, also within an address."""
+    """The settings of file and environment as TOML; secrets are named without their values, also within an address."""
     lines = [f"# Settings in force at the backup; {', '.join(secrets(settings)) or 'no secret'} left out.", ""]
     tables: list[str] = []
     for name in sorted(settings.model_fields_set):
@@ -448,7 +448,7 @@ _HARMLESS = {
 
 
 def _left_out(settings: Settings, dialect: str, *, archived: bool, pictured: bool) -> dict[str, str]:
-    """What a restore needs besides, and where it comes from, in both languages."""
+    """What a restore needs beside the backup, in both languages."""
     found = {}
     if names := secrets(settings):
         found["secrets"] = sentence("backup.apart_secrets", names=", ".join(names))

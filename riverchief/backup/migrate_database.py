@@ -31,7 +31,7 @@ AT_ONCE = 5_000
 
 
 class CopyMismatch(WaterError):
-    """What the target gives back is not what the source gave; nothing has been kept."""
+    """The copied rows differ from the source; nothing has been kept."""
 
 
 @dataclass(frozen=True, slots=True)

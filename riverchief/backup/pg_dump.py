@@ -21,7 +21,7 @@ _COPY = re.compile(rb'COPY (?:"?\w+"?\.)?"?(\w+)"? ')
 
 
 def program(name: str) -> str:
-    """Where a program of PostgreSQL's client is; raises ConfigurationError naming what to install."""
+    """Path of a PostgreSQL client program; raises ConfigurationError naming what to install."""
     if found := shutil.which(name):
         return found
     versions = [path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}") if path.parent.parent.name.isdigit()]
@@ -43,7 +43,7 @@ def restore(url: sa.URL, file: Path) -> None:
 
 
 def rows(file: Path) -> dict[str, int]:
-    """How many rows each table of a dump has, counted by reading it to its end; raises StorageUnavailable."""
+    """Rows of each table of a dump, counted by reading it to its end; raises StorageUnavailable."""
     command = [program("pg_restore"), "--data-only", "--file=-", str(file)]
     counts: dict[str, int] = {}
     table: str | None = None

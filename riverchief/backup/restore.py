@@ -51,7 +51,7 @@ UNTOLD = frozenset({"alembic_version", "storage_edge"})
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was restored, and where that stands now which was there before."""
+    """Result of a restore, and where the previous data were moved."""
 
     manifest: Manifest
     database: str

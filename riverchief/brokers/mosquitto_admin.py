@@ -46,7 +46,7 @@ class BrokerUnavailable(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What a role allows: to send, to be sent or to subscribe to a topic (or a pattern of topics)."""
+    """A right of a role: to publish, receive or subscribe to a topic (or a pattern of topics)."""
 
     kind: Kind
     topic: str
@@ -62,7 +62,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the broker is; encrypted when ``ca_file`` is given, and then only if that authority vouches for it."""
+    """Address of the broker; TLS when ``ca_file`` is given, verified against that authority."""
 
     host: str = "127.0.0.1"
     port: int = 1883

@@ -63,7 +63,7 @@ class Commands(typer.Typer):
 
 
 def misuse(error: Any) -> str:
-    """What is wrong with a command line, in both languages; empty where its help was shown instead."""
+    """The fault of a command line, in both languages; empty where its help was shown instead."""
     words = error.format_message().strip().rstrip(".")
     param, name = getattr(error, "param", None), getattr(error, "option_name", None)
     if param is not None:

@@ -29,7 +29,7 @@ READ_BYTES = 65_536
 
 @dataclass(slots=True)
 class Tally:
-    """What was found: frames that are whole, frames that are not by their fault, bytes that belong to none."""
+    """Counts of decoding: whole frames, faulty frames by fault, bytes outside frames."""
 
     good: int = 0
     broken: dict[Fault, int] = field(default_factory=dict)

@@ -53,7 +53,7 @@ def newest_of(
     station: str | None,
     kept: Callable[["sa.Connection", str | None], list[T]],
 ) -> list[T]:
-    """What is kept of a station, or of all of them, newest first. Raises NotFound for one that is not registered."""
+    """Stored entries of a station, or of all, newest first. Raises NotFound for one that is not registered."""
     with site_database(settings, data) as database, database.read() as connection:
         if station is not None:
             registered(connection, station)

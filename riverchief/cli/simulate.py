@@ -209,8 +209,8 @@ def progress_reporting() -> Iterator[tuple[threading.Event, Callable[["Progress"
 
         def progress(now: "Progress") -> None:
             moment = time.monotonic()
-            for news in reporter.news(now, moment):
-                err.print(news, highlight=False, soft_wrap=True)
+            for change in reporter.connection_changes(now, moment):
+                err.print(change, highlight=False, soft_wrap=True)
             where = reporter.line(now)
             status.update(where)
             if not err.is_terminal and reporter.due(moment):
@@ -247,9 +247,9 @@ class ProgressReporter:
         self._refusals: dict[str, str] = {}
         self._next = 0.0
 
-    def news(self, now: "Progress", moment: float) -> list[str]:
+    def connection_changes(self, now: "Progress", moment: float) -> list[str]:
         """Sentences about changes since the last call; ``moment`` is a monotonic clock in s."""
-        return [news for state in now.lines for news in self._of(state, moment)]
+        return [change for state in now.lines for change in self._of(state, moment)]
 
     def _of(self, state: "LineState", moment: float) -> Iterator[str]:
         name = state.name

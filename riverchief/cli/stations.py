@@ -178,7 +178,7 @@ def changes(
 
 
 def _change_text(change: changes_.Change) -> str:
-    """What is new, or what became of what."""
+    """A registry change as text: the new value, or old and new."""
     if change.before is None:
         return ", ".join(f"{name}: {value}" for name, value in change.after.items() if value not in ("", None, []))
     before = change.before
@@ -282,7 +282,7 @@ def revoke(
 
 
 def _credentials(loaded: Settings, database: Any) -> Credentials:
-    """Who makes the logins of devices; raises ConfigurationError where no broker is administered."""
+    """The manager of device logins; raises ConfigurationError where no broker is administered."""
     from riverchief.brokers.users import broker_users
 
     users = broker_users(loaded)

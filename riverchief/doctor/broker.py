@@ -104,7 +104,7 @@ def _rights(client: "_Client", m: MqttSettings, republish: bool) -> Iterator[Fin
 
 
 def _limits(client: "_Client", batch: int) -> Iterator[Finding]:
-    """How many messages the broker sends before it waits for us, and whether it keeps the rest."""
+    """The broker's window of unacknowledged messages, and whether it queues the rest."""
     if not client.connected:
         return
     before = client.arrived

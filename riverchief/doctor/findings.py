@@ -9,7 +9,7 @@ from riverchief.settings import Settings
 
 
 class Level(StrEnum):
-    """How bad it is, best first."""
+    """Severity, best first."""
 
     OK = "ok"
     WARNING = "warning"

@@ -67,17 +67,17 @@ def public_pem(key: Ed25519PublicKey) -> bytes:
 
 
 def key_file(settings: Settings) -> Path:
-    """Where the signing key lies."""
+    """File of the signing key."""
     return settings.audit.key_file or settings.data / "audit-key.pem"
 
 
 def public_file(settings: Settings) -> Path:
-    """Where its public half lies, and those of the keys before it, one after the other."""
+    """File of its public half, after those of previous keys."""
     return key_file(settings).with_suffix(".pub")
 
 
 def roots_file(settings: Settings) -> Path:
-    """Where the roots are written."""
+    """File of the published roots."""
     return settings.audit.roots_file or settings.data / "audit-roots.jsonl"
 
 
@@ -262,7 +262,7 @@ class Sealing(PeriodicWorker):
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the address, which may hold a secret."""
+    """The reason of an error without the address, which may hold a secret."""
     if isinstance(error, httpx.HTTPStatusError):
         return f"HTTP {error.response.status_code}"
     return str(error) or type(error).__name__

@@ -49,7 +49,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What a worker runs, and the parts of it that an ingest, the API and the metrics of the process use."""
+    """The services of a worker, and those parts of it that an ingest, the API and the metrics use."""
 
     services: tuple[Service, ...]
     wake_deliveries: Callable[[], None]
@@ -156,7 +156,7 @@ def _housekeeping_service(database_url: str, jobs: Sequence[Job]) -> Service:
 
 
 def _forwarding_jobs(resources: Resources, downsampler: Downsampler | None) -> Iterator[Job]:
-    """What a time-series server is fed with; none without a server."""
+    """Jobs that feed the time-series server; none without a server."""
     stores = resources.stores
     if stores.server is not None and stores.spool is not None:
         forwarder = Forwarder(
@@ -195,7 +195,7 @@ def _analysis_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[J
 
 
 def _retention_jobs(resources: Resources) -> Iterator[Job]:
-    """What removes readings and old logins; raises ConfigurationError where readings would be lost."""
+    """Jobs that remove readings and old logins; raises ConfigurationError where readings would be lost."""
     keep_days, keeper, known = resources.settings.readings.keep_days, resources.stores.keeper, resources.catalogue
     if keep_days:
         if keeper is None:

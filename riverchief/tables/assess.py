@@ -534,7 +534,7 @@ def _frame(table: SensorTable, judged: Judged, summary: Summary) -> pl.DataFrame
 
 
 def _runs(alarms: Alarms) -> int:
-    """How many events the alarms are: those of a station without a pause of six hours are one."""
+    """Number of events: alarms of a station without a pause of six hours are one."""
     if not len(alarms.at):
         return 0
     order = np.lexsort((alarms.at, alarms.station))

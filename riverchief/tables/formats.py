@@ -74,7 +74,7 @@ class Source(Protocol):
 
 
 class TableWriter(Protocol):
-    """Where a table goes, piece by piece, columns in the order of the names it was opened with."""
+    """Writes a table in chunks, columns in the order of the names it was opened with."""
 
     def write(self, frame: pl.DataFrame) -> None: ...
 

@@ -324,7 +324,7 @@ class Fleet:
 
     @property
     def connected(self) -> int:
-        """How many devices are connected now."""
+        """Number of connected devices."""
         return sum(d.connected for d in self)
 
     @property

@@ -204,7 +204,7 @@ class Trunks:
 
     @property
     def refusal(self) -> str:
-        """Why the broker does not let us in; empty when it does, or is not there."""
+        """Why the broker refuses the connection; empty when it accepts or is away."""
         return next((line.refusal for line in self._lines if line.refusal), "")
 
     def flush(self, timeout_s: float) -> bool:

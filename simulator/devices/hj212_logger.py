@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where the platform is, and how long its answers are waited for (the standard: 10 s, three resends)."""
+    """Address of the platform, and time-outs of its answers (the standard: 10 s, three resends)."""
 
     host: str
     port: int

@@ -53,7 +53,7 @@ def answers(data: bytearray) -> Iterator[tuple[int, bytes]]:
 
 
 def _body(data: bytearray, start: int) -> range | None:
-    """Where the body of the packet that begins at ``start`` lies; None while it is not whole."""
+    """Span of the body of the packet at ``start``; None while it is incomplete."""
     length = 0
     for i, digit in enumerate(data[start + 1 : start + 5]):
         length |= (digit & 0x7F) << (7 * i)

@@ -34,7 +34,7 @@ three times, 20 % above five times. In the shallow bay of Apalachicola they are 
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """What one kind of sensor does to a value; canonical units.
+    """Error model of one kind of sensor; canonical units.
 
     ``noise`` and ``relative`` are standard deviations, absolute and as a share; ``response_s`` the time constant;
     ``limit`` the detection limit, below which half of it is reported; ``top`` the end of its range. ``usual`` is the
@@ -123,7 +123,7 @@ class Instruments:
         return tuple(p for p in station.parameters or ("water_temp", "ph", "do", "conductivity") if p in SENSORS)
 
     def read(self, station: Station, at_ms: Ints, step_ms: int, *, told: bool = True) -> dict[str, Measured]:
-        """What the station reports at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units.
+        """Reported values at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units.
 
         ``at_ms`` is what the logger's clock says; where not ``told``, the true time: then a clock that is wrong is a
         trouble of the device (:attr:`Scenario.on_the_way`).

@@ -41,7 +41,7 @@ START_S: Final = 30
 
 
 class Kind(StrEnum):
-    """What leaves a device. CUT is the line lost without a goodbye, BACK the line there again."""
+    """Kind of transmission. CUT is a connection lost without a disconnect, BACK its return."""
 
     TELEMETRY = "telemetry"
     EVENT = "event"
@@ -61,7 +61,7 @@ class Transmission:
 
 
 class Fate(StrEnum):
-    """What became of a sample."""
+    """Outcome of a sample."""
 
     SENT = "sent"
     """Given to the line."""
@@ -178,7 +178,7 @@ class Transport:
 
     @property
     def next_ms(self) -> int | None:
-        """When something happens by itself next; None when nothing will."""
+        """Time of the next step without a new sample; None when there is none."""
         step_ms = self._timeline[0][0] if self._timeline else None
         late_ms = self._delayed[0][0] if self._delayed else None
         if step_ms is None or late_ms is None:
@@ -186,7 +186,7 @@ class Transport:
         return min(step_ms, late_ms)
 
     def device_time(self, at_ms: int) -> int:
-        """What the device's clock shows at the true time ``at_ms``."""
+        """Time on the device's clock at the true time ``at_ms``."""
         off_s = 0.0
         for t in self._clock:
             if t.start_ms <= at_ms < t.end_ms:
@@ -212,7 +212,7 @@ class Transport:
         return self._drain()
 
     def advance(self, now_ms: int) -> list[Transmission]:
-        """What leaves the device by ``now_ms`` without a new sample: bursts, late messages, events."""
+        """Transmissions until ``now_ms`` without a new sample: bursts, late messages, events."""
         self._run(now_ms)
         self._send(now_ms, samples=len(self._memory) >= self.per_message)
         return self._drain()

@@ -63,7 +63,7 @@ class Bed:
 
 @dataclass(slots=True)
 class Weathering:
-    """What acts on the cells in this step, (n,) each or numbers."""
+    """Forcing of the cells in this step, (n,) each or numbers."""
 
     light: float
     balance_c: float

@@ -331,7 +331,7 @@ def _let_in_outfalls(
 
 
 def _bed(reaches: tuple[Reach, ...], reach: Places, length: Floats, in_river: Bools, lake: Bools) -> Bed:
-    """What lies on the bottom, by kind of water and patchy along it."""
+    """Sediment by kind of water, patchy along the reach."""
     return Bed(
         sediment_demand=np.select([in_river, lake], [0.8, 1.2], 2.6),
         fine=np.select([in_river, lake], [4.0, 4.5], 9.0),

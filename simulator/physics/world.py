@@ -73,7 +73,7 @@ _POLLUTED[[BOD, NH, PO]] = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What drives the water at the steps of one stretch, made ahead; (k + 1,) at instants, (k,) in steps."""
+    """Forcing at the steps of one stretch, computed ahead; (k + 1,) at instants, (k,) in steps."""
 
     at_ms: Ints
     height: Floats
@@ -153,7 +153,7 @@ class World:
                 self._step(chunk, i)
 
     def series(self, station: str, at_ms: Ints, *, without_events: bool = False) -> dict[str, Floats]:
-        """What perfect sensors of ``station`` would read at ``at_ms`` (n,), in any order; canonical units, not rounded.
+        """True values at ``station`` at ``at_ms`` (n,), in any order; canonical units, not rounded.
 
         The water is advanced as far as asked for. Raises NotFound for a station that is not there, ValueError for an
         instant before the first or one already forgotten.
@@ -729,7 +729,7 @@ def rain_mm_h(event: Event, at_ms: Ints) -> Floats:
 
 
 class _Recorder:
-    """What passed the stations at every step, as arrays that grow."""
+    """State at the stations at every step, as growing arrays."""
 
     def __init__(self, stations: int) -> None:
         self._at = np.zeros(256, np.int64)
@@ -788,7 +788,7 @@ class _Recorder:
         return np.interp(at_ms, self._at[low:high], known)
 
     def _measured(self, station: int, low: int, high: int, without_events: bool) -> dict[str, Floats]:
-        """What can be measured at the steps from ``low`` to ``high``. A table asks for the same steps over and over."""
+        """Measurable values at the steps from ``low`` to ``high``, cached: a table reads the same steps repeatedly."""
         wanted = (station, without_events)
         kept = self._kept.get(wanted)
         if kept is None or low < kept[0] or high > kept[0] + len(kept[1]["ph"]):

@@ -125,7 +125,7 @@ class Stage:
         teller = ProgressReporter()
 
         def progress(now):
-            self.told.extend(teller.news(now, time.monotonic()))
+            self.told.extend(teller.connection_changes(now, time.monotonic()))
             on_progress(now)
 
         self.played = simulate.play_scenario(

@@ -109,22 +109,22 @@ def progress(connected: int, refusal: str = "") -> Progress:
 
 def test_a_broker_that_is_away_is_told_once_and_its_return_too():
     teller = ProgressReporter()
-    assert teller.news(progress(5), 0.0) == []
-    assert teller.news(progress(0), 10.0) == [], "a blink is not told"
-    (away,) = teller.news(progress(0), 13.0)
+    assert teller.connection_changes(progress(5), 0.0) == []
+    assert teller.connection_changes(progress(0), 10.0) == [], "a blink is not told"
+    (away,) = teller.connection_changes(progress(0), 13.0)
     assert "MQTT broker.example:1883" in away
     assert "keep what they measure" in away
-    assert teller.news(progress(0), 60.0) == []
-    (back,) = teller.news(progress(5), 52.0)
+    assert teller.connection_changes(progress(0), 60.0) == []
+    (back,) = teller.connection_changes(progress(5), 52.0)
     assert "answers again after 42 s" in back
-    assert teller.news(progress(5), 70.0) == []
+    assert teller.connection_changes(progress(5), 70.0) == []
 
 
 def test_a_refusal_is_told_with_its_reason_and_not_as_an_absence():
     teller = ProgressReporter()
-    (told,) = teller.news(progress(0, "Not authorized"), 0.0)
+    (told,) = teller.connection_changes(progress(0, "Not authorized"), 0.0)
     assert "Not authorized" in told
-    assert teller.news(progress(0, "Not authorized"), 60.0) == []
+    assert teller.connection_changes(progress(0, "Not authorized"), 60.0) == []
 
 
 def test_publish_connect_and_answers_are_as_mqtt_311_writes_them():

@@ -1,4 +1,4 @@
-"""``rc-fleet`` 设备: who has not been heard of, who starts again and again, what did the devices say of themselves?"""
+"""``rc-fleet`` 设备: silent devices, devices that restart, and device events."""
 
 from typing import Final
 

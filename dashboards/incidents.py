@@ -1,4 +1,4 @@
-"""``rc-incidents`` 事件: how much comes, how soon it is taken up and settled, and how often we cried wolf."""
+"""``rc-incidents`` 事件: number of incidents, time to acceptance and closing, share of false alarms."""
 
 from typing import Final
 

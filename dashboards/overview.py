@@ -1,4 +1,4 @@
-"""``rc-overview`` 全域概览: which waters are bad or worsening, what is open, what is blind — and is this fresh?"""
+"""``rc-overview`` 全域概览: water classes and their trend, open incidents, missing data, freshness."""
 
 from typing import Final
 

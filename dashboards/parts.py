@@ -1,4 +1,4 @@
-"""What every dashboard is made of: queries, colours, panels, variables, annotations and links.
+"""Building blocks of the dashboards: queries, colours, panels, variables, annotations and links.
 
 One place holds the conventions, so that the dashboards read as lists of questions:
 
@@ -100,7 +100,7 @@ FLAGS: Final[Mapping[Flag, tuple[str, str]]] = {
 
 
 class Query(Protocol):
-    """What a panel asks; ``target`` writes it as Grafana stores it."""
+    """A query of a panel; ``target`` gives it as Grafana stores it."""
 
     def target(self, ref_id: str) -> Dataquery: ...
 
@@ -233,8 +233,8 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Made(Builder[_T]):
-    """Something finished, where the SDK wants a builder."""
+class _Finished(Builder[_T]):
+    """A finished object, where the SDK expects a builder."""
 
     made: _T
 
@@ -249,7 +249,7 @@ def _dressed(panel: _P, head: Head, size: Size, queries: Sequence[Query], unit: 
     panel = panel.title(head.title).description(head.description).datasource(source)
     panel = panel.span(size.width).height(size.height).unit(unit).no_value(nothing)
     for target in targets:
-        panel = panel.with_target(_Made(target))
+        panel = panel.with_target(_Finished(target))
     return panel
 
 
@@ -616,7 +616,7 @@ def choice(
         variable = variable.hide(models.VariableHide.HIDE_VARIABLE)
     made = variable.build()
     made.skip_url_sync = hidden
-    return _Made(made)
+    return _Finished(made)
 
 
 def data_source() -> Variable:
@@ -727,7 +727,7 @@ def console(url: str) -> Variable:
     """The address of the console, for the links; an address in a link to the dashboard must not take its place."""
     made = builders.ConstantVariable("console").label("控制台 console").value(url).build()
     made.skip_url_sync = True
-    return _Made(made)
+    return _Finished(made)
 
 
 # -- annotations and links -------------------------------------------------------------------------------------------
@@ -835,9 +835,9 @@ class Board:
         for variable in (*self.variables, console(console_url)):
             board = board.with_variable(variable)
         for annotation in self.annotations:
-            board = board.annotation(_Made(annotation))
+            board = board.annotation(_Finished(annotation))
         for number, panel in enumerate(self.panels, start=1):
-            board = board.with_panel(_Made(panel.id(number).build()))
+            board = board.with_panel(_Finished(panel.id(number).build()))
         made = board.build()
         _lay_out(made.panels or [])
         return made

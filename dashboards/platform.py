@@ -1,4 +1,4 @@
-"""``rc-platform`` 平台: does the chain work — arriving, storing, checking, delivering — and is the watcher alive?
+"""``rc-platform`` 平台: ingest, storage, checks, deliveries, and the monitoring itself.
 
 Every panel says in its description what to do when it looks wrong. The metric names are those of ``/metrics``; a test
 asks the running exposition for each of them. Silence is made to look alarming: where a signal is missing the panel
@@ -17,7 +17,7 @@ from ingest.storage import schema
 UID: Final = "rc-platform"
 
 PROMISE_MS: Final = 250
-"""From the commit of an incident to its delivery: the benchmark's 99th percentile (design §6)."""
+"""From the commit of an incident to its delivery: the benchmark's 99th percentile."""
 
 _HERE: Final = '{instance=~"$instance"}'
 _SILENT_S: Final = 1e9

@@ -1,4 +1,4 @@
-"""``rc-quality`` 数据质量: what do the checks think of the readings, what was lost, and what could not be used?"""
+"""``rc-quality`` 数据质量: flags by test, gaps and losses, quarantine."""
 
 from typing import Final
 

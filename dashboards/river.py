@@ -1,4 +1,4 @@
-"""``rc-river`` 河流: how is this water, which parameter decides, and where along it does the trouble begin?"""
+"""``rc-river`` 河流: water class of a reach, deciding parameter, profile along the reach."""
 
 from typing import Final
 

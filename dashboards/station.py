@@ -1,4 +1,4 @@
-"""``rc-station`` 站点: can I believe what this station says — and then: what does it say?
+"""``rc-station`` 站点: quality and values of one station.
 
 The state of the data stands first, because an empty chart reads as a broken one.
 """

@@ -1,4 +1,4 @@
-"""The one place that asks what time it is."""
+"""The system clock; no other module reads it."""
 
 import time
 

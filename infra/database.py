@@ -1,7 +1,7 @@
-"""The one relational database: engine, transactions, and the translation of its errors.
+"""The relational database: engine, transactions, and translation of its errors.
 
-SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survives a power cut, not only kill -9
-(docs/decisions/0002). PostgreSQL where several processes or machines work (docs/decisions/0011).
+SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survives a power cut, not only kill -9.
+PostgreSQL where several processes or machines work.
 """
 
 import os
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from infra.errors import ConfigurationError, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 
 metadata = sa.MetaData(
     naming_convention={
@@ -83,7 +83,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection that sees one state of the database, however many statements are asked."""
+        """A connection with one snapshot of the database for all its statements."""
         with translated(), self._reader.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
@@ -110,7 +110,7 @@ class Database:
 
 
 def in_order(connection: sa.Connection, table: sa.Table) -> None:
-    """From here to the end of the transaction nobody else adds rows to a table.
+    """Lock a table against inserts of others until the end of the transaction.
 
     For tables whose growing numbers are followed: PostgreSQL gives a number before the commit, so that without this a
     reader could see 6 before 5 and never look back. On SQLite every write transaction is alone.
@@ -163,7 +163,7 @@ def execute(connection: sa.Connection, sql: str, values: Sequence[Any]) -> None:
         cursor.execute(sql, values)
     except connection.dialect.loaded_dbapi.Error as error:
         if _passes(error):
-            raise StorageUnavailable(sentence("store.database", error=error)) from error
+            raise StorageUnavailable(say("store.database", error=error)) from error
         raise
     finally:
         cursor.close()
@@ -180,19 +180,19 @@ def _array_of(column: Sequence[Any]) -> str | None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Operational trouble becomes StorageUnavailable; a broken constraint or a wrong statement stays what it is."""
+    """Translate operational errors to StorageUnavailable; constraint and statement errors pass unchanged."""
     try:
         yield
     except PoolTimeout as error:
-        raise StorageUnavailable(sentence("store.busy")) from error
+        raise StorageUnavailable(say("store.busy")) from error
     except DBAPIError as error:
         if error.connection_invalidated or (error.orig is not None and _passes(error.orig)):
-            raise StorageUnavailable(sentence("store.database", error=error.orig)) from error
+            raise StorageUnavailable(say("store.database", error=error.orig)) from error
         raise
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether a driver's error is about the present state of the database and not about what was asked of it."""
+    """Whether a driver's error is about the state of the database, not about the statement."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & _PASSING) or (getattr(error, "sqlstate", None) or "").startswith(_PASSING_STATES)
 
@@ -218,13 +218,13 @@ def _checked(url: str | sa.URL) -> sa.URL:
     try:
         made = sa.make_url(url)
     except sa.exc.ArgumentError:
-        raise ConfigurationError(sentence("database.no_url")) from None
+        raise ConfigurationError(say("database.no_url")) from None
     backend = made.get_backend_name()
     if backend in {"postgresql", "postgres"}:
         return made.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         return made
-    raise ConfigurationError(sentence("database.backend", backend=backend))
+    raise ConfigurationError(say("database.backend", backend=backend))
 
 
 def _sqlite_options() -> dict[str, Any]:

@@ -1,16 +1,30 @@
-"""The base of every error we raise on purpose.
+"""The errors that are raised on purpose.
 
 Bad *data* is a value (:class:`sensors.reading.Rejected`); an error is a broken promise.
 """
+
+from infra.texts import Text, both, parted
 
 
 class WaterError(Exception):
     """An error whose message may be shown to a person: it names the thing and the value, never a secret.
 
-    ``retryable`` says whether the same call may succeed later without anybody changing anything.
+    The first argument is the message, a `Text` or a string. ``retryable`` says whether the same call may succeed later
+    without anybody changing anything.
     """
 
     retryable = False
+
+    @property
+    def text(self) -> Text:
+        """The message in both languages."""
+        message = self.args[0] if self.args else ""
+        return message if isinstance(message, Text) else parted(str(message))
+
+    def __str__(self) -> str:
+        if len(self.args) == 1 and isinstance(self.args[0], Text):
+            return both(self.args[0])
+        return super().__str__()
 
 
 class StorageUnavailable(WaterError):
@@ -20,7 +34,7 @@ class StorageUnavailable(WaterError):
 
 
 class LongTermUnavailable(StorageUnavailable):
-    """Readings that have left the database cannot be asked for now."""
+    """Readings that have left the database cannot be read now."""
 
 
 class ConfigurationError(WaterError):
@@ -28,8 +42,8 @@ class ConfigurationError(WaterError):
 
 
 class NotFound(WaterError):
-    """The thing asked for does not exist."""
+    """The requested object does not exist."""
 
 
 class Refused(WaterError):
-    """What was asked for is not allowed in the present state."""
+    """The request is not allowed in the present state."""

@@ -1,4 +1,4 @@
-"""A lock on an open file: held until the file is closed or the process dies, however it dies."""
+"""An exclusive lock on an open file, released when the file is closed or the process ends."""
 
 from typing import IO, Any
 

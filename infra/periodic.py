@@ -1,4 +1,4 @@
-"""A thread that makes one round after another: deliveries, messages, forwarding, live classes, forecasts, retention."""
+"""A thread that repeats one round of work until it is stopped."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -44,7 +44,7 @@ class PeriodicWorker(ABC):
         """One round; seconds until the next, 0 for at once. Must outlive whatever goes wrong in it."""
 
     def open(self) -> AbstractContextManager[None]:
-        """What is open while rounds are made; closing it is the last that happens. Nothing, unless overridden."""
+        """Context that is open while the rounds run; nothing, unless overridden."""
         return _nothing()
 
     def _run(self) -> None:

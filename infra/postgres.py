@@ -1,4 +1,4 @@
-"""What PostgreSQL's driver is told: how it connects, and how text and columns of numbers are sent to it.
+"""PostgreSQL driver settings: connection options, and adapters for text and numeric columns.
 
 Apart from the database, because a site on SQLite needs no such driver: it is loaded with the first URL that asks.
 """
@@ -16,7 +16,7 @@ from psycopg.types.string import StrDumperUnknown
 
 from infra.database import BUSY_TIMEOUT_MS
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 SESSION = {
     # Nothing of ours takes minutes, but a runaway statement would hold its rows, and with them the ingest, for ever.
@@ -43,7 +43,7 @@ CONNECTION = {
 
 
 def options(url: sa.URL) -> dict[str, Any]:
-    """How SQLAlchemy connects."""
+    """Connection options for SQLAlchemy."""
     return {
         "connect_args": {name: value for name, value in CONNECTION.items() if name not in url.query},
         "pool_size": 5,
@@ -54,19 +54,19 @@ def options(url: sa.URL) -> dict[str, Any]:
 
 
 def check_encoding(dbapi: Any, _record: Any) -> None:
-    """Raises ConfigurationError for a database that cannot hold every text; before anything else is asked of it."""
+    """Raise ConfigurationError for a database whose encoding cannot hold every text."""
     encoding = dbapi.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise ConfigurationError(sentence("database.encoding", name=dbapi.info.dbname, encoding=encoding))
+        raise ConfigurationError(say("database.encoding", name=dbapi.info.dbname, encoding=encoding))
 
 
 def on_connect(dbapi: Any, _record: Any) -> None:
-    """What every connection is told first."""
-    dbapi.adapters.register_dumper(str, _Storable)
+    """Set up a new connection."""
+    dbapi.adapters.register_dumper(str, _NulEscapedText)
     dbapi.adapters.register_dumper(Doubles, _DoublesDumper)
 
 
-class _Storable(StrDumperUnknown):
+class _NulEscapedText(StrDumperUnknown):
     """Text as PostgreSQL takes it, whoever sent it: it knows no NUL character, which then stands as ``\\x00``.
 
     Here and not where text comes in, because it comes in everywhere: in a comment, an event of a device, the filter of

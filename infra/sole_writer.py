@@ -1,4 +1,4 @@
-"""A PostgreSQL database with one writer of a kind: the ingest, of which two would ruin each other's memory."""
+"""A PostgreSQL database with one writer of a kind, guarded by an advisory lock of its session."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from infra.database import Database, translated
 from infra.errors import StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 
 LETTING_GO_S = 5.0
 """A server that ends a session tells us before it frees the lock; somebody else has it only when it stays taken."""
@@ -34,12 +34,12 @@ class SoleWriter(Database):
         """Another session has the lock after ours was lost; for good."""
 
     def acquire(self) -> bool:
-        """Become the writer, if nobody is. Raises StorageUnavailable."""
+        """Take the lock if it is free; whether we hold it. Raises StorageUnavailable."""
         with self._writer, translated():
             return self._acquire()
 
     def confirm(self) -> bool:
-        """False once another session has the lock; asked while nothing is written.
+        """Whether we still hold the lock; for times when nothing is written.
 
         A session that was lost is begun anew. Raises StorageUnavailable when the server cannot be asked, or still holds
         the lock of our lost session.
@@ -72,10 +72,10 @@ class SoleWriter(Database):
                 self._renew()
             session = self._session
             if session is None:
-                raise StorageUnavailable(sentence("store.other_writer"))
+                raise StorageUnavailable(say("store.other_writer"))
             if self._renewed:
                 self._renewed = False
-                raise StorageUnavailable(sentence("store.session_lost"))
+                raise StorageUnavailable(say("store.session_lost"))
             try:
                 with session.begin():
                     yield session
@@ -108,7 +108,7 @@ class SoleWriter(Database):
         self._lost_at = self._lost_at or time.monotonic()
         self.superseded = time.monotonic() - self._lost_at > LETTING_GO_S
         if not self.superseded:
-            raise StorageUnavailable(sentence("store.lock_taken"))
+            raise StorageUnavailable(say("store.lock_taken"))
 
     def _drop(self) -> None:
         session, self._session = self._session, None

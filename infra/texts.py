@@ -1,4 +1,4 @@
-"""Every sentence the system says to a person, Chinese first with English beside it, from one catalogue.
+"""Catalogue of all sentences shown to people, Chinese first with English beside it.
 
 The sentences stand in ``texts.toml``, those that only commands say in ``command_texts.toml``; a test checks that both
 languages use the same values.
@@ -31,7 +31,7 @@ def _sentences() -> dict[str, Text]:
 
 
 def say(key: str, /, **values: object) -> Text:
-    """The sentence ``section.name`` with its values filled in; a Text among the values speaks its own language."""
+    """The sentence ``section.name`` with its values filled in; a Text among the values is used in both languages."""
     sentence = _sentences()[key]
     return Text(
         sentence.zh.format_map({k: v.zh if isinstance(v, Text) else v for k, v in values.items()}),

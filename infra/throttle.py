@@ -1,4 +1,4 @@
-"""How often somebody without an account may try something: counted in memory, by network."""
+"""Rate limit for requests without an account: counted in memory, by network."""
 
 import hashlib
 import ipaddress
@@ -27,7 +27,7 @@ class Throttle:
         """When a bucket is back to where nothing was taken from it."""
 
     def take(self, name: str) -> float:
-        """0 for an attempt that may pass, else the seconds to wait; who is told to wait loses nothing by it."""
+        """0 for an attempt that may pass, else the seconds to wait; a refused attempt is not counted."""
         digest = hashlib.blake2b(name.encode("utf-8", "replace"), key=self._key, digest_size=8).digest()
         bucket = int.from_bytes(digest) % self.BUCKETS
         with self._lock:

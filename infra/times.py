@@ -1,4 +1,4 @@
-"""Instants as the whole system keeps them: ms since the epoch, UTC. Beijing time only for days and for people."""
+"""Times: ms since the epoch, UTC; Beijing time only for days and for people."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""How a TOML file that people write is read: strictly, and with the first fault named, never a value."""
+"""Strict reading of TOML files: the first fault is named by file, line and key, never by value."""
 
 import tomllib
 from typing import TypeVar
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 
 class Table(BaseModel):
@@ -20,11 +20,11 @@ T = TypeVar("T", bound=Table)
 
 
 def parse(text: str, shape: type[T]) -> T:
-    """What the text says. Raises ConfigurationError naming the first thing that is wrong; a value may be a secret."""
+    """Parse the text. Raises ConfigurationError naming the first fault, never a value, which may be a secret."""
     try:
         return shape.model_validate(toml_text.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(sentence("file.no_toml", error=error)) from error
+        raise ConfigurationError(say("file.no_toml", error=error)) from error
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])

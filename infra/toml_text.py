@@ -1,4 +1,4 @@
-"""TOML that people wrote: whatever is wrong with it is one kind of error."""
+"""Parse TOML text; every fault in it is one kind of error."""
 
 import tomllib
 from typing import Any

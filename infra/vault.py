@@ -1,4 +1,4 @@
-"""What people tell of how to reach them, encrypted at rest under a key that does not lie in the database."""
+"""Encryption at rest of contact data, under a key that is not in the database."""
 
 import structlog
 from cryptography.fernet import Fernet, InvalidToken

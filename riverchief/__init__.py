@@ -1,7 +1,7 @@
-"""Wiring only: settings, the command line, the one-process mode, the demo and the benchmarks.
+"""Wiring: settings, services, command line, brokers, backup, doctor and the demo.
 
-Everything outside this package receives what it needs as arguments; this package reads files, clocks and the
-environment and hands them over.
+Domain logic does not belong here: what judges water stands in `sensors` and `ingest`, what people do in `governance`.
+May import every package but `tools`, which only ``riverchief bench`` uses; nothing imports this package.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""``riverchief`` and ``python -m riverchief``.
+"""Entry point of ``riverchief`` and ``python -m riverchief``.
 
 Loading everything takes a second. Whoever asks us to stop within it is obeyed: nothing has begun that needs finishing.
 What is loaded stays to the end, so the collector of garbage need not look at it, neither meanwhile nor ever after: that

@@ -1,4 +1,4 @@
-"""The first administrator of a new site."""
+"""Create the first administrator of a new site."""
 
 from pathlib import Path
 

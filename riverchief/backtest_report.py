@@ -1,4 +1,4 @@
-"""A backtest as one page of HTML: figures, a chart of what was raised when, and the differences. No script, no host."""
+"""Render a backtest as one HTML page: figures, a chart over time, and the differences; no script, no other host."""
 
 from collections.abc import Sequence
 from html import escape
@@ -70,8 +70,8 @@ def _figures(tried: BacktestResult, in_force: BacktestResult | None) -> str:
         f"<tr><th>{_both(key)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
         for key, values in figures(tried, in_force)
     )
-    told = _both("backtest.range", since=since, until=until, readings=f"{tried.readings:,}")
-    return f"<p>{told}</p><table><tr>{head}</tr>{rows}</table>"
+    range_text = _both("backtest.range", since=since, until=until, readings=f"{tried.readings:,}")
+    return f"<p>{range_text}</p><table><tr>{head}</tr>{rows}</table>"
 
 
 def _rules(tried: BacktestResult, in_force: BacktestResult) -> str:

@@ -1,4 +1,4 @@
-"""The key file of contacts, and the job that removes citizens' contacts when their time is over."""
+"""The key file of encrypted contacts, and the job that removes citizens' contacts after their retention time."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from governance.reports import citizen_reports
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.periodic import PeriodicWorker
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from infra.vault import Vault, new_key
 from riverchief.settings import Settings
@@ -26,7 +26,7 @@ def key_file(settings: Settings) -> Path:
 
 
 def vault(settings: Settings, *, make: bool = True) -> Vault:
-    """What encrypts contacts; the key is made when the settings name none and there is none yet.
+    """The vault of contacts; its key is made when the settings name none and there is none yet.
 
     With ``make`` false no file is written: where there is no key, nothing was encrypted that could be read.
 
@@ -40,9 +40,9 @@ def vault(settings: Settings, *, make: bool = True) -> Vault:
             _make(file)
         return Vault(file.read_bytes().strip())
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=file, error=error.strerror)) from error
     except ValueError:
-        raise ConfigurationError(sentence("notices.no_key", file=file)) from None
+        raise ConfigurationError(say("notices.no_key", file=file)) from None
 
 
 def _make(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The database of a site."""
+"""Open the database of a site."""
 
 from infra.database import Database
 from riverchief import migrations

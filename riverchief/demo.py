@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import sqlalchemy as sa
 import uvicorn
 from rich.console import Console
 
@@ -48,7 +49,7 @@ from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from riverchief import files, migrations, recorded
 from riverchief.brokers.local import Broker, free_port, running
-from riverchief.guard import attended
+from riverchief.guard import child_process
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
@@ -56,9 +57,9 @@ from riverchief.terminal import aligned, save
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from simulator import showcase
-from simulator.continuous_run import Present
+from simulator.continuous_run import ContinuousSource
 from simulator.devices.fleet import Connection
-from simulator.play import Pace, Played, Progress
+from simulator.play import Pace, Progress, RunResult
 from simulator.replay import Table, replay_stations
 
 HISTORY_DAYS = 14.0
@@ -74,7 +75,7 @@ class DemoFailed(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run sent and what became of it; ``latency_ms`` from publish to delivered page (:func:`delays_ms`)."""
+    """Totals of a run; ``latency_ms`` from publish to delivered page (:func:`delays_ms`)."""
 
     messages_sent: int
     readings_sent: int
@@ -120,7 +121,9 @@ def run(
         contacts = _contacts(folder, receiving)
         settings = _settings(folder, broker, address, f"{receiving}events", secret, contacts)
         stack.enter_context(_serve(settings, folder, address, console, stop))
-        days = threading.Thread(target=_tell_days, args=(database, registry, clock.now_ms(), stop), daemon=True)
+        days = threading.Thread(
+            target=_record_daily_classes, args=(database, registry, clock.now_ms(), stop), daemon=True
+        )
         stack.callback(days.join, 10)
         stack.callback(stop.set)
         days.start()
@@ -132,54 +135,65 @@ def run(
         began = time.monotonic()
         played, live_from_ms = _simulate(registry, broker, tables, seconds, seed, console, stop)
         result = _settle(database, played, live_from_ms, inbox, broker.kind, time.monotonic() - began)
-    _tell(result, console)
+    _print_report(result, console)
     if report is not None:
         save(report, json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
     if not result.ledger_closed:
-        raise DemoFailed(sentence("demo.ledger_open"))
+        raise DemoFailed(say("demo.ledger_open"))
     return result
 
 
 def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]:
     """A database with the stations of Chancheng and of the recorded tables, promising the demo's interval."""
-    known = catalogue()
-    book = files.read_book(files.shipped("stations.toml"), known)
-    registry = book.registry
+    book = files.read_book(files.shipped("stations.toml"), catalogue())
+    registry = _registry(book.registry, tables)
+    database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+    migrations.upgrade(database)
+    now_ms = clock.now_ms()
+    with database.write() as connection:
+        author = Author("demo", now_ms)
+        registry_store.save(connection, registry, author)
+        upkeep_store.save(connection, book.upkeep, author)
+        _add_people(connection, Regions(registry.regions), now_ms)
+        _add_shifts(connection, now_ms)
+    return database, registry
+
+
+def _registry(registry: Registry, tables: Sequence[Table]) -> Registry:
     registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in registry.stations])
     placed = 0
     for table in tables:
         played = replay_stations(table, first=placed)
         placed += len(played)
         registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in played])
-    registry = showcase.shortened(registry)
-    database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-    migrations.upgrade(database)
-    with database.write() as connection:
-        author = Author("demo", clock.now_ms())
-        registry_store.save(connection, registry, author)
-        upkeep_store.save(connection, book.upkeep, author)
-        regions = Regions(registry.regions)
-        for role in PERSONS:  # whose part one may play at /login
-            department = Department.ENVIRONMENT if role is Role.HANDLER else None
-            region = "chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng"
-            people_store.add(
-                connection,
-                f"{label(role).zh}（示例）",
-                role,
-                region=region,
-                department=department,
-                by="demo",
-                now_ms=clock.now_ms(),
-                regions=regions,
-            )
-        if not oncall.shifts(connection, clock.now_ms(), clock.now_ms() + DAY_MS):
-            begins = clock.now_ms() - DAY_MS
-            turns = [
-                oncall.Shift(PERSONS_ON_CALL[i % 2], begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
-                for i in range(WEEKS_PLANNED)
-            ]
-            oncall.add(connection, turns, by="demo", now_ms=clock.now_ms())
-    return database, registry
+    return showcase.shortened(registry)
+
+
+def _add_people(connection: sa.Connection, regions: Regions, now_ms: int) -> None:
+    """One person of each role, as whom one may sign in at /login."""
+    for role in PERSONS:
+        people_store.add(
+            connection,
+            f"{label(role).zh}（示例）",
+            role,
+            region="chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng",
+            department=Department.ENVIRONMENT if role is Role.HANDLER else None,
+            by="demo",
+            now_ms=now_ms,
+            regions=regions,
+        )
+
+
+def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
+    """On-call shifts of the next weeks, unless there are some."""
+    if oncall.shifts(connection, now_ms, now_ms + DAY_MS):
+        return
+    begins = now_ms - DAY_MS
+    turns = [
+        oncall.Shift(PERSONS_ON_CALL[i % 2], begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
+        for i in range(WEEKS_PLANNED)
+    ]
+    oncall.add(connection, turns, by="demo", now_ms=now_ms)
 
 
 PERSONS_ON_CALL = ("duty-1", "duty-2")
@@ -195,7 +209,7 @@ CONTACTS = (
 
 
 def _contacts(folder: Path, receiving: str) -> Path:
-    """Who gets messages in the demo; they go to the receiving platform, as to an SMS gateway."""
+    """The contacts of the demo; their messages go to the receiving platform, as to an SMS gateway."""
     host = receiving.removeprefix("http://").rstrip("/")
     rows = [
         f'[[contact]]\nkey = "{key}"\nname = "{name}"\n{of}\n'
@@ -212,7 +226,7 @@ def _secret_file(path: Path, text: str) -> Path:
     return path
 
 
-def _tell_days(database: Database, registry: Registry, start_ms: int, stop: threading.Event) -> None:
+def _record_daily_classes(database: Database, registry: Registry, start_ms: int, stop: threading.Event) -> None:
     """Once the history is stored: the class of every reach as each of its days began, as a site writes it daily."""
     store = SqlReadings(database, catalogue())
     simulated = {s.key for s in registry.stations if s.reach}
@@ -296,7 +310,10 @@ def _serve(settings: Path, folder: Path, address: str, console: Console, stop: t
     """``riverchief serve`` in its own process, in a session of its own as the broker: Ctrl-C is for us."""
     command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)]
     log = folder / "serve.log"
-    with log.open("ab") as output, attended(command, stdout=output, stderr=output, start_new_session=True) as process:
+    with (
+        log.open("ab") as output,
+        child_process(command, stdout=output, stderr=output, start_new_session=True) as process,
+    ):
         with console.status(line("demo.starting")):
             until = time.monotonic() + 60
             while not _answers(address) and not stop.is_set():
@@ -322,14 +339,14 @@ def _simulate(
     seed: int,
     console: Console,
     stop: threading.Event,
-) -> tuple[Played, int | None]:
+) -> tuple[RunResult, int | None]:
     """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C.
 
     Returns what was played, and when the live readings began, ms UTC; None where they never did.
     """
     about = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
     with (
-        Present(
+        ContinuousSource(
             registry,
             start_ms=clock.now_ms(),
             history_days=HISTORY_DAYS,
@@ -359,9 +376,9 @@ def _simulate(
         try:
             return playing.result(60), source.live_from_ms
         except TimeoutError:
-            raise DemoFailed(sentence("play.not_stopped")) from None
+            raise DemoFailed(say("play.not_stopped")) from None
         except Exception as error:
-            raise DemoFailed(sentence("play.failed", error=error)) from error
+            raise DemoFailed(say("play.failed", error=error)) from error
 
 
 def _phase(now: Progress, pace: Pace, until: float | None) -> str:
@@ -374,7 +391,7 @@ def _phase(now: Progress, pace: Pace, until: float | None) -> str:
 
 
 def _settle(
-    database: Database, played: Played, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
+    database: Database, played: RunResult, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
 ) -> Report:
     """Wait until the ingest has worked everything off, then compare both ends."""
     until = time.monotonic() + SETTLE_S
@@ -390,7 +407,7 @@ def _settle(
 
 
 def _report(
-    database: Database, played: Played, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
+    database: Database, played: RunResult, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
 ) -> Report:
     with database.read() as connection:
         accounts = ledger.accounts(connection, limit=1_000_000)
@@ -428,7 +445,7 @@ def _report(
 
 
 def delays_ms(events: Iterable[tuple[int, Mapping[str, Any]]], live_from_ms: int | None) -> list[int]:
-    """How long each page took that a reading brought about, from publish to delivery, ms.
+    """Delays of pages raised by readings, from publish to delivery, ms.
 
     ``events`` are (received at, event). A live reading is published at the instant it is observed; one of the history
     is not. A page for a deadline that has passed carries the reading that opened the incident, and is not counted.
@@ -452,7 +469,7 @@ def _ms(moment: str) -> int:
     return int(np.datetime64(moment.rstrip("Z"), "ms").astype(np.int64))
 
 
-def _tell(result: Report, console: Console) -> None:
+def _print_report(result: Report, console: Console) -> None:
     mark, verdict = ("[green]✓[/]", "closed") if result.ledger_closed else ("[red]✗[/]", "not_closed")
     times = {name: "—" if ms is None else f"{ms:g} ms" for name, ms in result.latency_ms.items()}
     counts = asdict(result)

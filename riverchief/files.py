@@ -1,4 +1,4 @@
-"""Files a site brings: the shipped configuration, registries, rules, processes and plans."""
+"""Read the files of a site: shipped configuration, registries, rules, processes and plans."""
 
 import io
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from governance.notify.contacts import Directory
 from governance.platforms import model as platform_model
 from governance.platforms.model import Platforms
 from infra.errors import ConfigurationError
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from ingest.rules import model as rule_model
 from ingest.rules.model import Rules
 from sensors import registry_csv, registry_rows, registry_toml
@@ -35,7 +35,7 @@ def shipped(name: str) -> Path:
     for folder in (Path(__file__).parent.parent / "config", Path(str(files("riverchief"))) / "_config"):
         if (folder / name).is_file():
             return folder / name
-    raise ConfigurationError(sentence("file.not_shipped", name=name))
+    raise ConfigurationError(say("file.not_shipped", name=name))
 
 
 def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
@@ -91,7 +91,7 @@ def read_book(
     """
     table = path.suffix.lower() == ".csv"
     if kind is not None and kind not in registry_rows.COLUMNS:
-        raise ConfigurationError(sentence("file.kind", kind=kind, known=", ".join(registry_rows.COLUMNS)))
+        raise ConfigurationError(say("file.kind", kind=kind, known=", ".join(registry_rows.COLUMNS)))
     text = _table_text(path) if table else read_text(path)
     with _named(path):
         if table:
@@ -107,7 +107,7 @@ def _table_text(path: Path) -> str:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise ConfigurationError(sentence("file.no_text", path=path))
+    raise ConfigurationError(say("file.no_text", path=path))
 
 
 def read_mappings(path: Path | None, catalogue: Catalogue) -> Mappings:
@@ -124,16 +124,16 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     try:
         return io.StringIO(_bytes(path).decode(encoding), newline=None).read()
     except UnicodeDecodeError as error:
-        raise ConfigurationError(sentence("file.no_utf8", path=path, start=error.start + 1)) from error
+        raise ConfigurationError(say("file.no_utf8", path=path, start=error.start + 1)) from error
 
 
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ConfigurationError(sentence("file.missing", path=path)) from None
+        raise ConfigurationError(say("file.missing", path=path)) from None
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=path, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=path, error=error.strerror)) from error
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def read_contacts(path: Path) -> Directory:
 
 
 def read_shifts(path: Path, directory: Directory) -> "tuple[list[Shift], list[Text]]":
-    """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
+    """The shifts of a plan, and warnings; raises ConfigurationError naming file and fault."""
     from governance.notify import oncall  # with the database
 
     text = read_text(path)
@@ -176,4 +176,4 @@ def _secret_in(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(sentence("file.secret", file=file, error=type(error).__name__)) from error
+        raise ConfigurationError(say("file.secret", file=file, error=type(error).__name__)) from error

@@ -1,4 +1,4 @@
-"""Puts the dashboards into a Grafana, over its HTTP API: what changed is written, what people changed is left alone.
+"""Publish the dashboards to Grafana over its HTTP API; dashboards that people changed are left alone.
 
 Whose hand was last on a dashboard is read from Grafana's own list of versions. Each of ours carries the message
 ``riverchief <digest>``, the digest of what was published: when the newest version has it, nobody has touched the
@@ -20,7 +20,7 @@ from grafana_client.client import GrafanaClientError, GrafanaException
 from requests.exceptions import RequestException
 
 from infra.errors import ConfigurationError, Refused, StorageUnavailable, WaterError
-from infra.texts import sentence
+from infra.texts import say
 
 FOLDER_UID: Final = "riverchief"
 FOLDER_TITLE: Final = "河长 Riverchief"
@@ -30,7 +30,7 @@ _MESSAGE = re.compile(r"riverchief ([0-9a-f]{16})")
 
 
 class Done(StrEnum):
-    """What became of one dashboard."""
+    """Result of publishing one dashboard."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -47,8 +47,8 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class _There:
-    """A dashboard as Grafana has it: ``digest`` is what we published last, None when somebody else wrote it last."""
+class _Published:
+    """A dashboard in Grafana; ``digest`` is that of our last publication, None when somebody else edited it since."""
 
     version: int
     url: str
@@ -70,7 +70,7 @@ def publish(
     """
     api = _connect(url, token)
     with _translated(url):
-        there = {board["uid"]: _look(api, board["uid"]) for board in boards}
+        there = {board["uid"]: _find(api, board["uid"]) for board in boards}
         _refuse(there, force)
         _ensure_folder(api)
         return [_write(api, board, there[board["uid"]], force) for board in boards]
@@ -85,14 +85,14 @@ def digest(board: Mapping[str, Any]) -> str:
 def _connect(url: str, token: str | None) -> Any:
     """The client, which has no types of its own."""
     if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", url):
-        raise ConfigurationError(sentence("grafana.address"))
+        raise ConfigurationError(say("grafana.address"))
     if token is None:
-        raise ConfigurationError(sentence("grafana.no_token"))
+        raise ConfigurationError(say("grafana.no_token"))
     prefix = url.rstrip("/") + "/"  # a Grafana below a path needs the stroke before "api"
     return GrafanaApi.from_url(prefix, credential=token, timeout=TIMEOUT_S)
 
 
-def _look(api: Any, uid: str) -> _There | None:
+def _find(api: Any, uid: str) -> _Published | None:
     found = _or_none(lambda: api.dashboard.get_dashboard(uid))
     if found is None:
         return None
@@ -102,7 +102,7 @@ def _look(api: Any, uid: str) -> _There | None:
         versions = versions["versions"]
     newest = max(versions, key=lambda version: int(version["version"]), default={"message": ""})
     ours = _MESSAGE.fullmatch(newest["message"] or "")
-    return _There(
+    return _Published(
         version=int(found["dashboard"]["version"]),
         url=str(meta.get("url", "")),
         provisioned=bool(meta.get("provisioned", False)),
@@ -111,13 +111,13 @@ def _look(api: Any, uid: str) -> _There | None:
     )
 
 
-def _refuse(there: Mapping[str, _There | None], force: bool) -> None:
+def _refuse(there: Mapping[str, _Published | None], force: bool) -> None:
     provisioned = [uid for uid, one in there.items() if one is not None and one.provisioned]
     if provisioned:
-        raise Refused(sentence("grafana.provisioned", known=", ".join(provisioned)))
+        raise Refused(say("grafana.provisioned", known=", ".join(provisioned)))
     edited = [f"{uid} (by {one.by})" for uid, one in there.items() if one is not None and one.digest is None]
     if edited and not force:
-        raise Refused(sentence("grafana.edited", known=", ".join(edited)))
+        raise Refused(say("grafana.edited", known=", ".join(edited)))
 
 
 def _ensure_folder(api: Any) -> None:
@@ -125,7 +125,7 @@ def _ensure_folder(api: Any) -> None:
         api.folder.create_folder(FOLDER_TITLE, uid=FOLDER_UID)
 
 
-def _write(api: Any, board: Mapping[str, Any], there: _There | None, force: bool) -> Published:
+def _write(api: Any, board: Mapping[str, Any], there: _Published | None, force: bool) -> Published:
     uid, wanted = board["uid"], digest(board)
     if there is not None and there.digest == wanted:
         return Published(uid, Done.UNCHANGED, there.url)
@@ -139,35 +139,35 @@ def _write(api: Any, board: Mapping[str, Any], there: _There | None, force: bool
     try:
         answer = api.dashboard.update_dashboard(body)
     except GrafanaClientError as error:
-        raise _told(error, uid) from error
+        raise _as_error(error, uid) from error
     return Published(uid, Done.CREATED if there is None else Done.UPDATED, str(answer["url"]))
 
 
-def _told(error: GrafanaClientError, uid: str) -> WaterError:
-    """Why Grafana did not take this one dashboard."""
+def _as_error(error: GrafanaClientError, uid: str) -> WaterError:
+    """Translate Grafana's refusal of one dashboard."""
     status = error.response.get("status") if isinstance(error.response, Mapping) else None
     if error.status_code == 412 and status == "version-mismatch":
-        return Refused(sentence("grafana.at_once", uid=uid))
+        return Refused(say("grafana.at_once", uid=uid))
     if error.status_code == 412 and status == "name-exists":
-        return Refused(sentence("grafana.same_title", uid=uid))
+        return Refused(say("grafana.same_title", uid=uid))
     if error.status_code in (401, 403):
         return _denied(error.status_code)
-    return ConfigurationError(sentence("grafana.not_taken", uid=uid, status=error.status_code, words=_words(error)))
+    return ConfigurationError(say("grafana.not_taken", uid=uid, status=error.status_code, words=_words(error)))
 
 
 def _denied(status: int) -> ConfigurationError:
     if status == 401:
-        return ConfigurationError(sentence("grafana.unknown_token"))
-    return ConfigurationError(sentence("grafana.forbidden"))
+        return ConfigurationError(say("grafana.unknown_token"))
+    return ConfigurationError(say("grafana.forbidden"))
 
 
 def _words(error: GrafanaException) -> str:
-    told = error.response.get("message") if isinstance(error.response, Mapping) else None
-    return str(told or "no reason given")[:300]
+    message = error.response.get("message") if isinstance(error.response, Mapping) else None
+    return str(message or "no reason given")[:300]
 
 
 def _or_none(ask: Callable[[], Any]) -> Any:
-    """What was asked for, None when Grafana has no such thing."""
+    """The requested object, None when Grafana has none."""
     try:
         return ask()
     except GrafanaClientError as error:
@@ -184,9 +184,9 @@ def _translated(url: str) -> Iterator[None]:
     except GrafanaClientError as error:
         if error.status_code in (401, 403):
             raise _denied(error.status_code) from None
-        said = sentence("grafana.answered", url=url, status=error.status_code, words=_words(error))
-        raise ConfigurationError(said) from None
+        message = say("grafana.answered", url=url, status=error.status_code, words=_words(error))
+        raise ConfigurationError(message) from None
     except (GrafanaException, RequestException) as error:
-        raise StorageUnavailable(sentence("grafana.away", url=url, error=type(error).__name__)) from None
+        raise StorageUnavailable(say("grafana.away", url=url, error=type(error).__name__)) from None
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(sentence("grafana.something_else", url=url, error=type(error).__name__)) from None
+        raise ConfigurationError(say("grafana.something_else", url=url, error=type(error).__name__)) from None

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that ends: a ``kill -9`` leaves no time to clean up.
+"""Child processes that end with their parent, even when the parent is killed.
 
 A guard of a few bytes reads from a pipe that the system closes when we are gone, and then ends those it was told of.
 """
@@ -16,7 +16,7 @@ _GUARD = f'while read -r pid; do pids="$pids $pid"; done; kill $pids; sleep {PAT
 
 @contextmanager
 def guard() -> Iterator[Callable[[int], None]]:
-    """While this lasts, processes whose ids it is told end when we are killed; later they are the caller's again."""
+    """Within this context, processes whose ids are passed to the result end when we are killed."""
     process = subprocess.Popen(
         ["/bin/sh", "-c", _GUARD],
         stdin=subprocess.PIPE,
@@ -40,7 +40,7 @@ def guard() -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def attended(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+def child_process(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
     """A process while this lasts, with the options of Popen: ended afterwards, and when we are killed."""
     with guard() as watch:
         process = subprocess.Popen(command, **options)

@@ -1,4 +1,4 @@
-"""Connections to the API: so many for each address, and a time limit for what has to arrive on one.
+"""Limits for connections to the API: a number for each address, and a time for headers and body.
 
 Uvicorn waits for ever for the headers and the body of a request. These protocols are its own, with a limit for both;
 they count a connection until it ends, also once it has become a WebSocket.
@@ -26,8 +26,8 @@ WANTED_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a client may take: for the headers of a request, and for each ``body_bytes`` of its body.
+class ReadTimeouts:
+    """Time limits of a client: for the headers of a request, and for each ``body_bytes`` of its body.
 
     Our choice: 273 bytes a second, a fraction of what a phone on a weak network sends.
     """
@@ -37,14 +37,16 @@ class Patience:
     body_bytes: int = 8 * 1024
 
 
-class Door:
+class ConnectionLimits:
     """Counts connections by IPv4 address and IPv6 /64: at most ``each``, and ``total`` of all together.
 
     Those of ``proxies`` (addresses and networks) speak for many people and count in the total alone.
     """
 
-    def __init__(self, each: int, total: int, patience: Patience = Patience(), proxies: Collection[str] = ()) -> None:
-        self.patience = patience
+    def __init__(
+        self, each: int, total: int, timeouts: ReadTimeouts = ReadTimeouts(), proxies: Collection[str] = ()
+    ) -> None:
+        self.timeouts = timeouts
         self._each = each
         self._total = total
         self._proxies = tuple(ipaddress.ip_network(one) for one in proxies)
@@ -88,77 +90,92 @@ def files_for_connections() -> int:
     return max(RESERVED_FILES, (WANTED_FILES if soft == resource.RLIM_INFINITY else soft) - RESERVED_FILES)
 
 
-def protocols(door: Door) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
-    """Uvicorn's protocols, guarded by ``door``."""
-    patience = door.patience
+def protocols(limits: ConnectionLimits) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
+    """Uvicorn's protocols, guarded by ``limits``."""
 
-    class Http(HttpToolsProtocol):
-        entered = False
-        timer: asyncio.TimerHandle | None = None
-        received = 0
+    class Http(_LimitedHttp):
+        pass
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.entered = door.enter(_address(self))
-            if self.entered:
-                self._wait(patience.headers_s, self._headers_late)
-            else:
-                log.warning("a connection too many was closed", address=_address(self))
-                transport.abort()
+    class WebSocket(_CountedWebSocket):
+        pass
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._arrived()
-            if self.entered:
-                door.leave(_address(self))
-            super().connection_lost(exc)
+    Http.limits = WebSocket.limits = limits
+    return Http, WebSocket
 
-        def data_received(self, data: bytes) -> None:
-            if self.timer is None:
-                self._wait(patience.headers_s, self._headers_late)
-            super().data_received(data)
 
-        def on_headers_complete(self) -> None:
-            super().on_headers_complete()
+class _LimitedHttp(HttpToolsProtocol):
+    """HTTP with a time limit for headers and body."""
+
+    limits: ConnectionLimits
+    entered = False
+    timer: asyncio.TimerHandle | None = None
+    received = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.entered = self.limits.enter(_address(self))
+        if self.entered:
+            self._set_timer(self.limits.timeouts.headers_s, self._headers_late)
+        else:
+            log.warning("a connection too many was closed", address=_address(self))
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_timer()
+        if self.entered:
+            self.limits.leave(_address(self))
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.timer is None:
+            self._set_timer(self.limits.timeouts.headers_s, self._headers_late)
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.received = 0
+        self._set_timer(self.limits.timeouts.body_s, self._body_late)
+
+    def on_body(self, body: bytes) -> None:
+        self.received += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._cancel_timer()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._cancel_timer()
+        super().handle_websocket_upgrade()
+
+    def _set_timer(self, seconds: float, on_late: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self.timer = self.loop.call_later(seconds, on_late)
+
+    def _cancel_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _headers_late(self) -> None:
+        self.transport.abort()
+
+    def _body_late(self) -> None:
+        if self.flow.read_paused or self.received >= self.limits.timeouts.body_bytes:  # we do not read, or it comes
             self.received = 0
-            self._wait(patience.body_s, self._body_late)
-
-        def on_body(self, body: bytes) -> None:
-            self.received += len(body)
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._arrived()
-            super().on_message_complete()
-
-        def handle_websocket_upgrade(self) -> None:
-            self._arrived()
-            super().handle_websocket_upgrade()
-
-        def _wait(self, seconds: float, late: Callable[[], None]) -> None:
-            self._arrived()
-            self.timer = self.loop.call_later(seconds, late)
-
-        def _arrived(self) -> None:
-            if self.timer is not None:
-                self.timer.cancel()
-                self.timer = None
-
-        def _headers_late(self) -> None:
+            self._set_timer(self.limits.timeouts.body_s, self._body_late)
+        else:
             self.transport.abort()
 
-        def _body_late(self) -> None:
-            if self.flow.read_paused or self.received >= patience.body_bytes:  # we do not read, or it comes
-                self.received = 0
-                self._wait(patience.body_s, self._body_late)
-            else:
-                self.transport.abort()
 
-    class WebSocket(WebSocketsSansIOProtocol):
-        def connection_lost(self, exc: Exception | None) -> None:
-            door.leave(_address(self))
-            super().connection_lost(exc)
+class _CountedWebSocket(WebSocketsSansIOProtocol):
+    """A connection that has become a WebSocket; it is counted until it ends."""
 
-    return Http, WebSocket
+    limits: ConnectionLimits
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.limits.leave(_address(self))
+        super().connection_lost(exc)
 
 
 def _address(protocol: Any) -> str:

@@ -1,4 +1,4 @@
-"""Labels to stick on stations: an A4 sheet (PDF) with QR code, Chinese and English name.
+"""Station labels: an A4 sheet (PDF) with QR code, Chinese and English name.
 
 The Chinese letters are embedded where the machine has a font for them (`api.evidence.font`), else they are those of the
 reader's own font.
@@ -19,7 +19,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from api.evidence import font
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.stations import Station
 
 LATIN = "Helvetica"
@@ -30,14 +30,14 @@ _SMALLEST_PT: Final = 6.0
 
 
 def address(console_url: str, station: str) -> str:
-    """What the code of a station says: its page in the console."""
+    """The address in a station's QR code: its page in the console."""
     return f"{console_url.rstrip('/')}/?station={quote(station)}"
 
 
 def write(to: Path, stations: Sequence[Station], console_url: str, site: str) -> int:
     """Write the sheet; returns the number of pages. Raises ConfigurationError when there is nothing, or no room."""
     if not stations:
-        raise ConfigurationError(sentence("order.no_stations"))
+        raise ConfigurationError(say("order.no_stations"))
     letters = {letter for one in stations for letter in one.zh + one.en} | set(site)
     with font.chinese(letters) as chinese:
         _draw(to, stations, console_url, site, chinese)
@@ -57,7 +57,7 @@ def _draw(to: Path, stations: Sequence[Station], console_url: str, site: str, ch
     try:
         canvas.save()
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=to, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=to, error=error.strerror)) from error
 
 
 def _label(canvas: Any, x: float, y: float, station: Station, url: str, site: str, chinese: str) -> None:

@@ -1,4 +1,4 @@
-"""Logging: structured lines on standard error, never a secret. The fields are documented in docs/operations/logs.md."""
+"""Structured logging on standard error, without secrets; docs/operations/logs.md lists the fields."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ TALKATIVE = ("httpx", "httpcore", "urllib3")
 
 
 class _Named(structlog.PrintLogger):
-    """Prints to standard error and knows for whom."""
+    """A logger that prints to standard error and has a name."""
 
     def __init__(self, *name: Any) -> None:
         # asked anew each time: whoever replaces standard error must not leave us writing to a closed one
@@ -29,7 +29,7 @@ def _add_logger(logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 class _ToStderr(logging.Handler):
-    """What libraries log, in the same lines as ours."""
+    """Handler that writes log records of libraries in our format."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Messages to people, wired: the settings' policy and links, and where the registry says that a station stands."""
+"""Wiring of notifications: policy and links from the settings, contacts and places from the database."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -38,7 +38,7 @@ DEEPEST = 8
 
 
 def policy(n: NoticesSection) -> Policy:
-    """When people are told, as the settings say."""
+    """The notification policy of the settings."""
     begin, end = n.quiet.split("-")
     confirm = {Colour.RED: n.confirm_red_min, Colour.ORANGE: n.confirm_orange_min, Colour.YELLOW: n.confirm_yellow_min}
     return Policy(
@@ -54,13 +54,13 @@ def policy(n: NoticesSection) -> Policy:
 
 
 def links(n: NoticesSection) -> Links | None:
-    """What makes and checks links; None where messages have none."""
+    """The signer of confirmation links; None where messages have none."""
     key = secret(n.secret, n.secret_file)
     return Links(n.public_url, key.encode()) if n.public_url and key else None
 
 
 def directory(settings: Settings) -> Directory | None:
-    """The contacts, every channel understood; None where nobody is told. Raises ConfigurationError."""
+    """The contacts of the site; None without a file of contacts. Raises ConfigurationError."""
     file = settings.notices.contacts
     return None if file is None else files.read_contacts(file)
 
@@ -71,7 +71,7 @@ def everybody(settings: Settings, connection: sa.Connection, at_ms: int) -> Dire
     return (directory(settings) or Directory()).with_people(known)
 
 
-class Roster:
+class ContactList:
     """The contacts as they are now: the file's and the people's, with the roles and terms of the people.
 
     Asks the database again after ``RECENT_MS``; while it does not answer, the last answer stands.
@@ -96,7 +96,7 @@ class Roster:
             return self._found
 
 
-_TOLD: Mapping[roles.Role, contacts.Role] = {
+_CONTACT_ROLES: Mapping[roles.Role, contacts.Role] = {
     roles.Role.GENERAL_CHIEF: contacts.Role.CHIEF,
     roles.Role.CHIEF: contacts.Role.CHIEF,
     roles.Role.DEPUTY: contacts.Role.CHIEF,
@@ -122,10 +122,10 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
         if one.region and one.role not in roles.TERMED:
             regions.append(one.region)
         reaches = tuple(term.reach for term in held if term.reach)
-        told = _TOLD.get(one.role)
-        if told is contacts.Role.CHIEF and not regions and not reaches:
-            told = None  # whose term is over answers for nothing, and not for everything
-        contact = Contact(one.name, one.name, "zh", (told,) if told else (), tuple(regions), reaches)
+        contact_role = _CONTACT_ROLES.get(one.role)
+        if contact_role is contacts.Role.CHIEF and not regions and not reaches:
+            contact_role = None  # whose term is over answers for nothing, and not for everything
+        contact = Contact(one.name, one.name, "zh", (contact_role,) if contact_role else (), tuple(regions), reaches)
         if (way := ways.get(one.name)) is not None:
             contact = replace(contact, language=way.language, least=way.least, channels=way.channels)
         found.append(contact)
@@ -133,14 +133,14 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
 
 
 def telling(settings: Settings, known: Callable[[], Directory]) -> "Telling":
-    """What the API needs to know of it."""
+    """Notification settings for the API."""
     from api.context import Telling  # with all that the API holds
 
     return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
 def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:
-    """Tells people."""
+    """The worker that sends notifications."""
     return Messenger(
         database,
         known,
@@ -154,7 +154,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
 
 
 def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, Place]:
-    """Where stations stand, by key, and regions, by `REGION` and code; a gateway stands where its first station does.
+    """Places of stations, by key, and of regions, by `REGION` and code; a gateway has that of its first station.
 
     What is not registered is left out.
     """

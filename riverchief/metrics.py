@@ -1,4 +1,4 @@
-"""What Prometheus reads (docs/operations/metrics.md): one table of figures, gathered from the running parts when asked.
+"""Prometheus metrics (docs/operations/metrics.md): one table of figures, gathered when asked.
 
 What happens a thousand times a second is counted where it happens, a batch at a time; what stands in the database is
 asked for when Prometheus asks, and the costly part of it at most once a minute.
@@ -26,12 +26,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from api.context import Part
 from governance.incidents.finding import Kind
 from governance.incidents.model import EventType
 from governance.notify import outbox
 from governance.notify import store as notice_store
-from governance.notify.messenger import Messenger
 from governance.notify.outbox import Attempt, Status
 from governance.platforms.callbacks import Result
 from infra.database import Database
@@ -49,24 +47,24 @@ from ingest.storage import downsampling
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import gap as gap_table
 from riverchief.services.heartbeat import Heartbeat
+from riverchief.services.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "riverchief_"
-SLOW_S = 60.0
+STORED_COUNTS_S = 60.0
 """How long counts that the database has to walk for are believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One metric: its name without prefix and without the ``_total`` of counters, and what it tells."""
+    """One metric: name without prefix and without the ``_total`` of counters, and description."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram", "info"]
-    zh: str
-    en: str
+    help: str
     labels: tuple[str, ...] = ()
 
     @property
@@ -74,98 +72,83 @@ class Figure:
         """The name as queries write it."""
         return PREFIX + self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
 
-    @property
-    def help(self) -> str:
-        return f"{self.zh} · {self.en}"
-
 
 FIGURES: Mapping[str, Figure] = {
     figure.name: figure
     for figure in (
         # ingest
-        Figure("batches", "counter", "已入库的微批数", "micro-batches stored"),
-        Figure("messages", "counter", "已处理的消息数", "messages processed"),
-        Figure("readings_stored", "counter", "已入库的读数", "readings stored"),
-        Figure("readings_duplicate", "counter", "重复而已存在的读数", "readings that were there already"),
-        Figure("rejected", "counter", "新增的隔离条目", "quarantine entries made"),
-        Figure("quarantined", "counter", "按原因统计的新增隔离条目", "quarantine entries made, by reason", ("reason",)),
-        Figure("incidents_opened", "counter", "新开事件数", "incidents opened"),
-        Figure("store_retries", "counter", "存储一时不可用的批次", "batches the store could not take at first"),
-        Figure("stage_seconds", "counter", "各阶段累计用时", "time spent in each stage", ("stage",)),
-        Figure("late_waiting", "gauge", "已存妥而待判定的迟到消息", "late messages stored and not judged yet"),
-        Figure("backlog", "gauge", "已收到而未处理完的消息", "messages received and not done yet"),
-        Figure("held_messages", "gauge", "各来源已收到而未处理完的消息", "messages held, by source", ("source",)),
-        Figure("held_bytes", "gauge", "各来源已收到而未处理完的字节", "bytes of payload held, by source", ("source",)),
+        Figure("batches", "counter", "micro-batches stored"),
+        Figure("messages", "counter", "messages processed"),
+        Figure("readings_stored", "counter", "readings stored"),
+        Figure("readings_duplicate", "counter", "readings that were there already"),
+        Figure("rejected", "counter", "quarantine entries made"),
+        Figure("quarantined", "counter", "quarantine entries made, by reason", ("reason",)),
+        Figure("incidents_opened", "counter", "incidents opened"),
+        Figure("store_retries", "counter", "batches the store could not take at first"),
+        Figure("stage_seconds", "counter", "time spent in each stage", ("stage",)),
+        Figure("late_waiting", "gauge", "late messages stored and not judged yet"),
+        Figure("backlog", "gauge", "messages received and not done yet"),
+        Figure("held_messages", "gauge", "messages held, by source", ("source",)),
+        Figure("held_bytes", "gauge", "bytes of payload held, by source", ("source",)),
         Figure(
             "behind_seconds",
             "gauge",
-            "各来源积压已持续多久，未积压为 0",
             "how long the ingest has been behind with a source, 0 while it keeps up",
             ("source",),
         ),
-        Figure(
-            "last_batch_seconds", "gauge", "最近一批入库的时刻（Unix）", "when the last batch was stored (Unix time)"
-        ),
+        Figure("last_batch_seconds", "gauge", "when the last batch was stored (Unix time)"),
         Figure(
             "last_tick_seconds",
             "gauge",
-            "最近一次静默检查的时刻（Unix）",
             "when silence was last checked (Unix time)",
         ),
-        Figure("batch_messages", "histogram", "每批消息数", "messages of a batch"),
+        Figure("batch_messages", "histogram", "messages of a batch"),
         Figure(
             "batch_stage_seconds",
             "histogram",
-            "每批在各阶段的用时，store 为写库与提交",
             "seconds a batch spent in a stage; store is writing and committing",
             ("stage",),
         ),
         Figure(
             "received_to_stored_seconds",
             "histogram",
-            "从收到消息到入库并确认（同一时钟）",
             "from receiving a message to its commit and acknowledgement (one clock)",
         ),
         Figure(
             "sent_to_stored_seconds",
             "histogram",
-            "从设备声明的发送时刻 sent_at 到入库（跨设备与本机两个时钟；未声明者不计）",
             "from sent_at, by the device's clock, to the commit by ours; messages without sent_at not counted",
         ),
         # broker
-        Figure("mqtt_connected", "gauge", "与代理连接为 1", "1 while the broker is connected"),
-        Figure("mqtt_messages", "counter", "从代理收到的消息", "messages received from the broker"),
-        Figure("mqtt_unacknowledged", "gauge", "已收到尚未确认的消息", "messages received and not acknowledged yet"),
+        Figure("mqtt_connected", "gauge", "1 while the broker is connected"),
+        Figure("mqtt_messages", "counter", "messages received from the broker"),
+        Figure("mqtt_unacknowledged", "gauge", "messages received and not acknowledged yet"),
         Figure(
             "mqtt_unacknowledged_peak",
             "gauge",
-            "启动以来未确认消息的最大值；停在一个数上即为代理的窗口",
             "the most unacknowledged since the start; where it stays is the broker's window",
         ),
-        Figure("mqtt_window", "gauge", "本端愿意持有的未确认消息上限", "unacknowledged messages we are ready to hold"),
+        Figure("mqtt_window", "gauge", "unacknowledged messages we are ready to hold"),
         # HJ 212 gateway
-        Figure("hj212_connections", "gauge", "现有数采仪连接", "loggers connected now"),
-        Figure("hj212_frames", "counter", "收到的报文", "frames received"),
-        Figure("hj212_broken_frames", "counter", "不能识读的报文", "frames that could not be read"),
+        Figure("hj212_connections", "gauge", "loggers connected now"),
+        Figure("hj212_frames", "counter", "frames received"),
+        Figure("hj212_broken_frames", "counter", "frames that could not be read"),
         Figure(
             "hj212_answers",
             "counter",
-            "按结果统计的应答：accepted 为已入库，refused 为拒绝",
             "answers to loggers, by outcome: accepted once stored, refused",
             ("outcome",),
         ),
-        Figure("hj212_requests", "counter", "发给数采仪的请求（补数、命令）", "requests to loggers: gaps, commands"),
+        Figure("hj212_requests", "counter", "requests to loggers: gaps, commands"),
         Figure(
             "hj212_turned_away",
             "counter",
-            "未能服务的连接：full 为连接已满，dropped 为断开",
             "connections not served: full for want of room, dropped for what came over them",
             ("reason",),
         ),
         Figure(
             "hj212_left_out",
             "counter",
-            "未留存的身份不明报文：locked 为猜测过多被锁定，daily_bound 为超过每日留存上限",
             "frames of unproven senders not kept: locked after too many guesses, daily_bound beyond a day's share",
             ("reason",),
         ),
@@ -173,112 +156,94 @@ FIGURES: Mapping[str, Figure] = {
         Figure(
             "stations",
             "gauge",
-            "按上报状态统计的站点数（ok、late、offline、never）",
             "stations by how they report: ok, late, offline, never",
             ("state",),
         ),
         # account
-        Figure("quarantine_held", "gauge", "隔离区现存条目", "entries held in quarantine", ("reason",)),
-        Figure("ledger_gaps", "gauge", "今日（北京时间）账本中的缺口", "holes in today's ledger (Beijing day)"),
+        Figure("quarantine_held", "gauge", "entries held in quarantine", ("reason",)),
+        Figure("ledger_gaps", "gauge", "holes in today's ledger (Beijing day)"),
         Figure(
             "ledger_missing_messages",
             "gauge",
-            "今日账本中缺失的消息",
             "messages missing in today's ledger (Beijing day)",
         ),
         # deliveries
-        Figure("outbox_pending", "gauge", "待投递", "deliveries waiting"),
-        Figure("outbox_refused", "gauge", "死信", "deliveries refused for good"),
+        Figure("outbox_pending", "gauge", "deliveries waiting"),
+        Figure("outbox_refused", "gauge", "deliveries refused for good"),
         Figure(
             "outbox_oldest_age_seconds",
             "gauge",
-            "最早待投递项的等待时间，无则 0",
             "age of the oldest waiting delivery, 0 for none",
         ),
-        Figure("deliveries", "counter", "按结果统计的投递尝试", "attempts at deliveries, by outcome", ("outcome",)),
+        Figure("deliveries", "counter", "attempts at deliveries, by outcome", ("outcome",)),
         Figure(
             "decided_to_delivered_seconds",
             "histogram",
-            "从写入外发箱到对方接收（同一时钟）",
             "from the outbox entry to the receiver's acceptance (one clock)",
         ),
         Figure(
             "observed_to_delivered_seconds",
             "histogram",
-            "从起决定作用的读数的观测时刻到新事件被对方接收；追溯事件与静默不计",
             "from observed_at of the deciding reading to the acceptance of the opened incident; "
             "without retrospective ones and silence",
         ),
-        Figure(
-            "notices", "counter", "按结果统计的发送通知尝试", "attempts at messages to people, by outcome", ("outcome",)
-        ),
+        Figure("notices", "counter", "attempts at messages to people, by outcome", ("outcome",)),
         Figure(
             "notices_waiting",
             "gauge",
-            "待发送的通知，含夜间留待早晨的",
             "messages waiting, those held till morning too",
         ),
-        Figure("notices_dead", "gauge", "已放弃的通知", "messages given up"),
+        Figure("notices_dead", "gauge", "messages given up"),
         Figure(
             "notices_overdue_seconds",
             "gauge",
-            "最早应发而未发的通知已迟多久，无则 0",
             "how late the message is that should have been sent first, 0 for none",
         ),
         Figure(
             "notices_unconfirmed",
             "gauge",
-            "已逐级通知完仍无人确认的事件",
             "incidents nobody confirmed though every step was told",
         ),
-        Figure("callbacks", "counter", "按结果统计的平台回调", "callbacks of platforms, by outcome", ("outcome",)),
+        Figure("callbacks", "counter", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server
-        Figure("spool_bytes", "gauge", "待转发到时序库的字节", "bytes waiting for the time-series server"),
-        Figure("spool_entries", "gauge", "待转发到时序库的条目", "entries waiting for the time-series server"),
+        Figure("spool_bytes", "gauge", "bytes waiting for the time-series server"),
+        Figure("spool_entries", "gauge", "entries waiting for the time-series server"),
         Figure(
             "spool_oldest_age_seconds",
             "gauge",
-            "最早待转发项的等待时间，无则 0",
             "age of the oldest waiting entry, 0 for none",
         ),
-        Figure("forward_ok", "gauge", "时序库接收为 1", "1 while the time-series server takes what is sent"),
-        Figure("forward_rows", "counter", "已转发的读数", "readings and lines forwarded"),
-        Figure(
-            "forward_refused_lines", "counter", "时序库拒收并已隔离的行", "lines the server refused, now in quarantine"
-        ),
-        Figure("downsampling_waiting", "gauge", "待计算小时与日值的站日", "station-days whose hours and days wait"),
+        Figure("forward_ok", "gauge", "1 while the time-series server takes what is sent"),
+        Figure("forward_rows", "counter", "readings and lines forwarded"),
+        Figure("forward_refused_lines", "counter", "lines the server refused, now in quarantine"),
+        Figure("downsampling_waiting", "gauge", "station-days whose hours and days wait"),
         Figure(
             "downsampling_late_seconds",
             "gauge",
-            "最早到期的站日已迟多久，无则 0",
             "how late the station-day is that was due first, 0 for none",
         ),
-        Figure("downsampling_ok", "gauge", "小时与日值可写入为 1", "1 while hours and days can be written"),
-        Figure("downsampling_points", "counter", "已写入的小时与日值点", "hourly and daily points written"),
-        Figure("downsampling_refused_points", "counter", "时序库拒收的小时与日值点", "hourly and daily points refused"),
+        Figure("downsampling_ok", "gauge", "1 while hours and days can be written"),
+        Figure("downsampling_points", "counter", "hourly and daily points written"),
+        Figure("downsampling_refused_points", "counter", "hourly and daily points refused"),
         # republishing
-        Figure("observed_published", "counter", "已发布的 observed 消息", "observed messages published"),
-        Figure("observed_waiting", "gauge", "待发布的站点", "stations whose newest values wait to be published"),
-        Figure("observed_connected", "gauge", "发布连接正常为 1", "1 while the publishing connection works"),
+        Figure("observed_published", "counter", "observed messages published"),
+        Figure("observed_waiting", "gauge", "stations whose newest values wait to be published"),
+        Figure("observed_connected", "gauge", "1 while the publishing connection works"),
         # the system
-        Figure("part_ok", "gauge", "部件正常为 1", "1 while the part works", ("part",)),
-        Figure("heartbeat_ok", "gauge", "最近一次心跳已送达为 1", "1 while the dead-man signal gets through"),
+        Figure("part_ok", "gauge", "1 while the part works", ("part",)),
+        Figure("heartbeat_ok", "gauge", "1 while the dead-man signal gets through"),
         Figure(
             "heartbeat_timestamp_seconds",
             "gauge",
-            "最近一次心跳送达的时刻（Unix），从未则 0",
             "when the dead-man signal last got through (Unix time), 0 for never",
         ),
-        Figure(
-            "database_bytes", "gauge", "数据库大小，SQLite 含预写日志", "size of the database, SQLite's log included"
-        ),
+        Figure("database_bytes", "gauge", "size of the database, SQLite's log included"),
         Figure(
             "database_ok",
             "gauge",
-            "采集时数据库可读为 1",
             "1 when the database answered while these figures were gathered",
         ),
-        Figure("build", "info", "版本", "the version that runs"),
+        Figure("build", "info", "the version that runs"),
     )
 }
 
@@ -320,8 +285,8 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Watch:
-    """What is counted as it happens. ``batch`` is made to watch the intake, ``delivery`` the deliverer."""
+class EventCounters:
+    """Counters of events. ``batch`` watches the intake, ``delivery`` the deliverer."""
 
     clock_ms: Callable[[], int]
     batch_messages: Histogram = field(default_factory=lambda: Histogram(SIZES))
@@ -371,140 +336,120 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """The parts whose figures are told; a part that does not run in this process is None."""
+class MetricSources:
+    """Sources of the metrics.
+
+    ``spool`` and ``downsampling`` say whether this process feeds a time-series server, whose queues stand in the
+    database.
+    """
 
     database: Database
-    watch: Watch
+    watch: EventCounters
     clock_ms: Callable[[], int]
-    intake: Intake | None = None
-    source: MqttSource | None = None
-    gateway: Gateway | None = None
-    republisher: Republisher | None = None
-    forwarder: Forwarder | None = None
-    downsampler: Downsampler | None = None
+    services: Sequence[Service] = ()
     spool: Callable[[], Waiting] | None = None
-    heartbeat: Heartbeat | None = None
-    messenger: Messenger | None = None
-    parts: Callable[[], list[Part]] = list
+    downsampling: bool = False
 
 
-def exposition(running: Running) -> Callable[[], bytes]:
+def exposition(running: MetricSources) -> Callable[[], bytes]:
     """The function behind ``/metrics``."""
     registry = CollectorRegistry()
-    registry.register(Parts(running))
+    registry.register(MetricsCollector(running))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return lambda: generate_latest(registry)
 
 
-class Parts(Collector):
-    """All figures of :data:`FIGURES` that this process can tell."""
+class MetricsCollector(Collector):
+    """Collects all :data:`FIGURES` of this process."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: MetricSources) -> None:
         self._running = running
-        self._slow: _Slow | None = None
-        self._asked_at = -SLOW_S
+        self._stored_counts: _StoredCounts | None = None
+        self._read_at = -STORED_COUNTS_S
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: names are looked at when they are asked for, not when the collector is registered."""
+        """Nothing: metrics are read when scraped, not when the collector is registered."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        running = self._running
+        running, now_ms = self._running, self._running.clock_ms()
         yield InfoMetricFamily(PREFIX + "build", FIGURES["build"].help, {"version": version("riverchief")})
-        if running.intake is not None:
-            yield from _ingest(running.intake, running.watch, running.clock_ms())
-            yield from _stations(running.intake, running.clock_ms())
-        if running.source is not None:
-            yield from _broker(running.source)
-        if running.gateway is not None:
-            yield from _gateway(running.gateway)
-        if running.republisher is not None:
-            yield from _republishing(running.republisher)
-        if running.forwarder is not None:
-            yield from _forwarding(running.forwarder)
-        if running.downsampler is not None:
-            yield from _downsampling(running.downsampler)
-        if running.heartbeat is not None:
-            beat = running.heartbeat
-            yield _one("heartbeat_ok", float(beat.ok))
-            yield _one("heartbeat_timestamp_seconds", (beat.last_ok_ms or 0) / 1e3)
+        for service in running.services:
+            yield from service.metrics(now_ms)
         yield from _deliveries(running.watch)
-        if running.messenger is not None:
-            yield _many("notices", dict(running.messenger.counts))
-        yield _many("part_ok", {part.name: float(part.ok) for part in running.parts()})
+        yield many("part_ok", {part.name: float(part.ok) for part in health(running.services, now_ms)})
         try:
             yield from self._database()
-            yield _one("database_ok", 1)
+            yield one("database_ok", 1)
         except StorageUnavailable as error:
             log.warning("the figures of the database are left out", error=str(error))
-            yield _one("database_ok", 0)
+            yield one("database_ok", 0)
 
     def _database(self) -> list[Metric]:
         running, now_ms = self._running, self._running.clock_ms()
         with running.database.read() as connection:
             pending = outbox.pending_counts(connection)
-            told = notice_store.waiting(connection)
-        slow = self._slow_figures(now_ms)
+            notices = notice_store.waiting(connection)
+        slow = self._stored_figures(now_ms)
         found: list[Metric] = [
-            _one("outbox_pending", pending.pending),
-            _one("outbox_refused", pending.refused),
-            _one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
-            _one("notices_waiting", told.waiting),
-            _one("notices_dead", told.dead),
-            _one("notices_overdue_seconds", _age_s(told.oldest_due_at_ms, now_ms)),
-            _one("notices_unconfirmed", told.unconfirmed),
-            _many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
-            _one("ledger_gaps", slow.gaps),
-            _one("ledger_missing_messages", slow.missing),
-            _one("database_bytes", slow.bytes),
+            one("outbox_pending", pending.pending),
+            one("outbox_refused", pending.refused),
+            one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
+            one("notices_waiting", notices.waiting),
+            one("notices_dead", notices.dead),
+            one("notices_overdue_seconds", _age_s(notices.oldest_due_at_ms, now_ms)),
+            one("notices_unconfirmed", notices.unconfirmed),
+            many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
+            one("ledger_gaps", slow.gaps),
+            one("ledger_missing_messages", slow.missing),
+            one("database_bytes", slow.bytes),
         ]
         if running.spool is not None:
             waiting = running.spool()
             found += [
-                _one("spool_bytes", waiting.bytes),
-                _one("spool_entries", waiting.entries),
-                _one("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
+                one("spool_bytes", waiting.bytes),
+                one("spool_entries", waiting.entries),
+                one("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
             ]
-        if running.downsampler is not None:
+        if running.downsampling:
             with running.database.read() as connection:
                 days = downsampling.waiting(connection, now_ms)
             found += [
-                _one("downsampling_waiting", days.days),
-                _one("downsampling_late_seconds", _age_s(days.due_since_ms, now_ms)),
+                one("downsampling_waiting", days.days),
+                one("downsampling_late_seconds", _age_s(days.due_since_ms, now_ms)),
             ]
         return found
 
-    def _slow_figures(self, now_ms: int) -> "_Slow":
+    def _stored_figures(self, now_ms: int) -> "_StoredCounts":
         with self._lock:
-            if self._slow is None or time.monotonic() - self._asked_at >= SLOW_S:
-                self._slow = _slow(self._running.database, beijing_day(now_ms).isoformat())
-                self._asked_at = time.monotonic()
-            return self._slow
+            if self._stored_counts is None or time.monotonic() - self._read_at >= STORED_COUNTS_S:
+                self._stored_counts = _read_stored_counts(self._running.database, beijing_day(now_ms).isoformat())
+                self._read_at = time.monotonic()
+            return self._stored_counts
 
 
 @dataclass(frozen=True, slots=True)
-class _Slow:
+class _StoredCounts:
     held: Mapping[str, int]
     gaps: int
     missing: int
     bytes: int
 
 
-def _slow(database: Database, day: str) -> _Slow:
+def _read_stored_counts(database: Database, day: str) -> _StoredCounts:
     g = gap_table.c
     holes = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(g.last_seq - g.first_seq + 1), 0))
     with database.read() as connection:
         held = quarantine.counts(connection)
         gaps, missing = connection.execute(holes.where(g.day == day)).one()
-        return _Slow(held, int(gaps), int(missing), database_bytes(database, connection))
+        return _StoredCounts(held, int(gaps), int(missing), database_bytes(database, connection))
 
 
 def database_bytes(database: Database, connection: sa.Connection) -> int:
-    """How much room the database takes: the files of SQLite, log included, or what PostgreSQL says."""
+    """Size of the database: the files of SQLite with its log, or as PostgreSQL reports it."""
     if not database.is_sqlite:
         return int(connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one())
     file = database.url.database
@@ -513,28 +458,33 @@ def database_bytes(database: Database, connection: sa.Connection) -> int:
     return sum(path.stat().st_size for path in (Path(file), Path(f"{file}-wal")) if path.exists())
 
 
-def _ingest(intake: Intake, watch: Watch, now_ms: int) -> Iterator[Metric]:
+# -- of one service each, for `riverchief.services` --------------------------------------------------------------------
+
+
+def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric]:
+    """Metrics of the intake and of its stations."""
     c = intake.counters
-    yield _one("batches", c.batches)
-    yield _one("messages", c.messages)
-    yield _one("readings_stored", c.stored)
-    yield _one("readings_duplicate", c.duplicate)
-    yield _one("rejected", c.quarantined)
-    yield _many("quarantined", watch.quarantined)
-    yield _one("incidents_opened", c.opened)
-    yield _one("store_retries", c.retries)
-    yield _many("stage_seconds", dict(c.seconds))
-    yield _one("late_waiting", intake.site.late_waiting)
-    yield _one("backlog", intake.backlog)
-    yield _many("held_messages", {lane.name: lane.messages for lane in intake.lanes})
-    yield _many("held_bytes", {lane.name: lane.bytes for lane in intake.lanes})
-    yield _many("behind_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
-    yield _one("last_batch_seconds", c.last_batch_ms / 1e3)
-    yield _one("last_tick_seconds", c.last_tick_ms / 1e3)
+    yield one("batches", c.batches)
+    yield one("messages", c.messages)
+    yield one("readings_stored", c.stored)
+    yield one("readings_duplicate", c.duplicate)
+    yield one("rejected", c.quarantined)
+    yield many("quarantined", watch.quarantined)
+    yield one("incidents_opened", c.opened)
+    yield one("store_retries", c.retries)
+    yield many("stage_seconds", dict(c.seconds))
+    yield one("late_waiting", intake.site.late_waiting)
+    yield one("backlog", intake.backlog)
+    yield many("held_messages", {lane.name: lane.messages for lane in intake.lanes})
+    yield many("held_bytes", {lane.name: lane.bytes for lane in intake.lanes})
+    yield many("behind_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
+    yield one("last_batch_seconds", c.last_batch_ms / 1e3)
+    yield one("last_tick_seconds", c.last_tick_ms / 1e3)
     yield _histogram("batch_messages", {"": watch.batch_messages})
     yield _histogram("batch_stage_seconds", dict(watch.stages))
     yield _histogram("received_to_stored_seconds", {"": watch.received_to_stored})
     yield _histogram("sent_to_stored_seconds", {"": watch.sent_to_stored})
+    yield from _stations(intake, now_ms)
 
 
 def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
@@ -543,52 +493,57 @@ def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     if len(stations) != len(heard):  # a station is being taken up at this moment
         return
     interval_s = np.fromiter((s.interval_s for s in stations), np.int64, len(stations))
-    yield _many("stations", {state.value: n for state, n in reporting.count(heard, interval_s, now_ms).items()})
+    yield many("stations", {state.value: n for state, n in reporting.count(heard, interval_s, now_ms).items()})
 
 
-def _broker(source: MqttSource) -> Iterator[Metric]:
-    yield _one("mqtt_connected", float(source.connected_since_ms is not None))
-    yield _one("mqtt_messages", source.received)
-    yield _one("mqtt_unacknowledged", source.unacknowledged)
-    yield _one("mqtt_unacknowledged_peak", source.most_unacknowledged)
-    yield _one("mqtt_window", source.window)
+def broker(source: MqttSource, now_ms: int) -> Iterator[Metric]:
+    yield one("mqtt_connected", float(source.connected_since_ms is not None))
+    yield one("mqtt_messages", source.received)
+    yield one("mqtt_unacknowledged", source.unacknowledged)
+    yield one("mqtt_unacknowledged_peak", source.most_unacknowledged)
+    yield one("mqtt_window", source.window)
 
 
-def _gateway(gateway: Gateway) -> Iterator[Metric]:
-    c = gateway.counters
-    yield _one("hj212_connections", gateway.connections)
-    yield _one("hj212_frames", c.frames)
-    yield _one("hj212_broken_frames", c.broken)
-    yield _many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
-    yield _one("hj212_requests", c.asked)
-    yield _many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
-    yield _many("hj212_left_out", {"locked": c.locked, "daily_bound": c.left_out})
+def gateway(source: Gateway, now_ms: int) -> Iterator[Metric]:
+    c = source.counters
+    yield one("hj212_connections", source.connections)
+    yield one("hj212_frames", c.frames)
+    yield one("hj212_broken_frames", c.broken)
+    yield many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
+    yield one("hj212_requests", c.asked)
+    yield many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
+    yield many("hj212_left_out", {"locked": c.locked, "daily_bound": c.left_out})
 
 
-def _republishing(republisher: Republisher) -> Iterator[Metric]:
-    yield _one("observed_published", republisher.published)
-    yield _one("observed_waiting", republisher.waiting)
+def republishing(republisher: Republisher, now_ms: int) -> Iterator[Metric]:
+    yield one("observed_published", republisher.published)
+    yield one("observed_waiting", republisher.waiting)
     works = republisher.connected_since_ms is not None and not republisher.last_error
-    yield _one("observed_connected", float(works))
+    yield one("observed_connected", float(works))
 
 
-def _forwarding(forwarder: Forwarder) -> Iterator[Metric]:
+def forwarding(forwarder: Forwarder, now_ms: int) -> Iterator[Metric]:
     state = forwarder.state
-    yield _one("forward_ok", float(not state.error))
-    yield _one("forward_rows", state.sent_rows)
-    yield _one("forward_refused_lines", state.refused_lines)
+    yield one("forward_ok", float(not state.error))
+    yield one("forward_rows", state.sent_rows)
+    yield one("forward_refused_lines", state.refused_lines)
 
 
-def _downsampling(downsampler: Downsampler) -> Iterator[Metric]:
+def downsampling_points(downsampler: Downsampler, now_ms: int) -> Iterator[Metric]:
     state = downsampler.state
-    yield _one("downsampling_ok", float(not state.error))
-    yield _one("downsampling_points", state.sent_rows)
-    yield _one("downsampling_refused_points", state.refused_lines)
+    yield one("downsampling_ok", float(not state.error))
+    yield one("downsampling_points", state.sent_rows)
+    yield one("downsampling_refused_points", state.refused_lines)
 
 
-def _deliveries(watch: Watch) -> Iterator[Metric]:
-    yield _many("deliveries", dict(watch.deliveries))
-    yield _many("callbacks", dict(watch.callbacks))
+def heartbeat(signal: Heartbeat, now_ms: int) -> Iterator[Metric]:
+    yield one("heartbeat_ok", float(signal.ok))
+    yield one("heartbeat_timestamp_seconds", (signal.last_ok_ms or 0) / 1e3)
+
+
+def _deliveries(watch: EventCounters) -> Iterator[Metric]:
+    yield many("deliveries", dict(watch.deliveries))
+    yield many("callbacks", dict(watch.callbacks))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 
@@ -596,13 +551,15 @@ def _deliveries(watch: Watch) -> Iterator[Metric]:
 # -- how a figure is written -------------------------------------------------------------------------------------------
 
 
-def _one(name: str, value: float) -> Metric:
+def one(name: str, value: float) -> Metric:
+    """A metric without labels."""
     family = _family(FIGURES[name])
     family.add_metric([], value)
     return family
 
 
-def _many(name: str, values: Mapping[str, float]) -> Metric:
+def many(name: str, values: Mapping[str, float]) -> Metric:
+    """A metric with one label, whose values are the keys."""
     family = _family(FIGURES[name])
     for label, value in values.items():
         family.add_metric([label], value)

@@ -1,4 +1,4 @@
-"""Traces (OpenTelemetry, OTLP over HTTP) by a setting: spans of batches and their stages, of deliveries, of requests.
+"""OpenTelemetry traces (OTLP over HTTP): spans of batches and their stages, of deliveries, of requests.
 
 Nothing of it is loaded while ``watch.otlp_url`` is empty. Spans are made afterwards, from figures that are measured
 anyway, so that a batch that is not sampled costs the drawing of a random number. The receiver being away costs spans,
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.notify.outbox import Attempt, Status
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.pipeline import Outcome
 from sensors.reading import Message as Arrived
 
@@ -46,7 +46,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
         except ImportError:
-            raise ConfigurationError(sentence("settings.otlp_packages")) from None
+            raise ConfigurationError(say("settings.otlp_packages")) from None
         address = _address(url)
         who = Resource.create({"service.name": "riverchief", "service.version": version("riverchief")})
         self._provider = TracerProvider(resource=who, sampler=ParentBased(TraceIdRatioBased(share)))
@@ -56,7 +56,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("riverchief")
 
     def stop(self) -> None:
-        """Send what waits and leave; gives up after a few seconds when nobody takes it."""
+        """Send waiting spans and stop; gives up after a few seconds."""
         self._provider.shutdown()
 
     def batch(self, messages: Sequence[Arrived], outcome: Outcome) -> None:
@@ -78,11 +78,11 @@ class Tracing:
                 part = self._tracer.start_span(stage, context=inside, start_time=at)
                 at += round(seconds * S)
                 part.end(end_time=at)
-            for told in outcome.told:
-                raised: dict[str, str | int] = {"riverchief.incident_id": told.incident_id}
-                raised["riverchief.event_id"] = told.event_id
-                if told.finding is not None and told.finding.message is not None:
-                    raised["riverchief.message_id"] = told.finding.message
+            for event in outcome.told:
+                raised: dict[str, str | int] = {"riverchief.incident_id": event.incident_id}
+                raised["riverchief.event_id"] = event.event_id
+                if event.finding is not None and event.finding.message is not None:
+                    raised["riverchief.message_id"] = event.finding.message
                 span.add_event("incident", raised)
         span.end(end_time=ended)
 
@@ -141,7 +141,7 @@ def _address(url: str) -> str:
     except httpx.InvalidURL:
         address = httpx.URL()
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError(sentence("settings.otlp"))
+        raise ConfigurationError(say("settings.otlp"))
     return url.rstrip("/")
 
 

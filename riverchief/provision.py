@@ -1,4 +1,4 @@
-"""What a device needs to send its first reading, in words to read and as data."""
+"""Instructions for a device's first message, as text and as data."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def sheet(issued: Issued, endpoint: Endpoint, parameters: tuple[str, ...], now_m
     }
 
 
-def told(sheet_: dict[str, Any], ca_file: str) -> str:
+def instructions(sheet_: dict[str, Any], ca_file: str) -> str:
     """The same in words; ``ca_file`` is where the device keeps the authority."""
     broker, topics = sheet_["broker"], sheet_["topics"]
     scheme = "mqtts" if broker["tls"] else "mqtt"

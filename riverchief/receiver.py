@@ -1,4 +1,4 @@
-"""A small receiving platform for the demo and the tests: it stands in for the external governance platform.
+"""A small receiving platform for the demo and the tests, in place of the external governance platform.
 
 It keeps what it gets in memory, the newest 10,000 events, and shows them on one page.
 """
@@ -74,11 +74,9 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
 
     @app.post("/events")
     async def take(request: Request) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return _problem(413, "The event is larger than 1 MiB")
+        body = await _body(request)
+        if body is None:
+            return _problem(413, "The event is larger than 1 MiB")
         now_ms = clock()
         try:
             cloudevents.verify(secret, request.headers, body, now_ms // 1000)
@@ -92,12 +90,10 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
         return JSONResponse({"id": event["id"], "repeat": not new}, 202 if new else 200)
 
     @app.post("/messages/{who}")
-    async def told(request: Request, who: str) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return _problem(413, "The message is larger than 1 MiB")
+    async def receive_message(request: Request, who: str) -> Response:
+        body = await _body(request)
+        if body is None:
+            return _problem(413, "The message is larger than 1 MiB")
         try:
             text = str(json.loads(body)["message"])
         except (ValueError, KeyError, TypeError):
@@ -110,7 +106,7 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
         return [{"received_at_ms": at_ms, "to": who, "text": text} for at_ms, who, text in inbox.messages]
 
     @app.get("/events")
-    async def listed() -> list[dict[str, Any]]:
+    async def list_events() -> list[dict[str, Any]]:
         return [
             {"received_at_ms": r.received_at_ms, "repeats": r.repeats, "event": r.event} for r in inbox.events.values()
         ]
@@ -121,6 +117,16 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
         return HTMLResponse(_page(inbox), headers={"content-security-policy": policy})
 
     return app
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body of a request; None when it is larger than ``BODY_LIMIT``, the rest is not read then."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            return None
+    return body
 
 
 def _problem(status: int, detail: str) -> JSONResponse:
@@ -149,24 +155,25 @@ def _page(inbox: Inbox) -> str:
     newest = list(reversed(inbox.events.values()))[:SHOWN]
     rows = "".join(_row(received) for received in newest)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-    told = "".join(
+    messages = "".join(
         f"<tr><td>{html.escape(beijing(at_ms, '%m-%d %H:%M:%S'))}</td><td>{html.escape(who)}</td>"
         f"<td>{html.escape(text)}</td></tr>"
         for at_ms, who, text in list(reversed(inbox.messages))[:SHOWN]
     )
-    told = f"<h2>{_lines(say('incident.received_messages'))}</h2><table><tbody>{told}</tbody></table>" if told else ""
+    if messages:
+        messages = f"<h2>{_lines(say('incident.received_messages'))}</h2><table><tbody>{messages}</tbody></table>"
     nothing = f"<p>{_lines(say('incident.received_nothing'))}</p>"
     return (
         '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title.zh)} {html.escape(title.en)}</title><style>{STYLE}</style></head>"
         f"<body><h1>{_lines(title)}</h1><p>{_lines(count)}</p>"
-        f"{table if rows else nothing}{told}</body></html>"
+        f"{table if rows else nothing}{messages}</body></html>"
     )
 
 
 def _row(received: Received) -> str:
-    """One event as a table row; any sender may have written it, so nothing in it is believed or left unescaped."""
+    """One event as a table row. Any sender may have written it: every field is checked and escaped."""
     data = received.event.get("data")
     fields: Mapping[str, Any] = data if isinstance(data, dict) else {}
     text = fields.get("text")

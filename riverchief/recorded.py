@@ -1,4 +1,4 @@
-"""Recorded tables: what somebody measured, to be played as devices or to try rules on."""
+"""Read recorded tables, for replay and for backtests."""
 
 import gzip
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors import table_columns
 from sensors.parameters import Catalogue
 from simulator.replay import Table
@@ -22,14 +22,14 @@ def read_table(path: Path, catalogue: Catalogue) -> Table:
     frame = _frame(path)
     names = {name.strip().lower(): name for name in frame.columns}
     if "time" not in names:
-        raise ConfigurationError(sentence("file.no_time", path=path, found=", ".join(frame.columns[:8])))
+        raise ConfigurationError(say("file.no_time", path=path, found=", ".join(frame.columns[:8])))
     time = _times(path, frame[names["time"]])
     values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
     for column in table_columns.columns(frame.columns, catalogue).columns:
         numbers = frame[column.name].cast(pl.Float64, strict=False).to_numpy()
         values[column.parameter] = np.asarray(numbers * column.convert.gain + column.convert.offset)
     if not values:
-        raise ConfigurationError(sentence("table.no_parameter", source=path, found=", ".join(frame.columns[:8])))
+        raise ConfigurationError(say("table.no_parameter", source=path, found=", ".join(frame.columns[:8])))
     station = (
         frame[names["station"]].cast(pl.String).fill_null("").to_numpy().astype(np.str_)
         if "station" in names
@@ -76,9 +76,9 @@ def _frame(path: Path) -> pl.DataFrame:
             data = gzip.decompress(data)
         return pl.read_csv(data, infer_schema_length=None, try_parse_dates=False)
     except FileNotFoundError:
-        raise ConfigurationError(sentence("file.missing", path=path)) from None
+        raise ConfigurationError(say("file.missing", path=path)) from None
     except (OSError, EOFError, pl.exceptions.PolarsError, ModuleNotFoundError) as error:
-        raise ConfigurationError(sentence("file.no_table", path=path, error=str(error).splitlines()[0])) from error
+        raise ConfigurationError(say("file.no_table", path=path, error=str(error).splitlines()[0])) from error
 
 
 def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -89,11 +89,11 @@ def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.
             column = column.dt.cast_time_unit("ms")
             column = column.dt.replace_time_zone("UTC") if column.dtype.time_zone is None else column  # type: ignore[attr-defined]
         else:
-            raise ConfigurationError(sentence("file.time_type", path=path, dtype=column.dtype))
+            raise ConfigurationError(say("file.time_type", path=path, dtype=column.dtype))
     except pl.exceptions.PolarsError as error:
-        said = str(error).splitlines()[0]
-        raise ConfigurationError(sentence("file.time_unreadable", path=path, error=said)) from error
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(say("file.time_unreadable", path=path, error=reason)) from error
     if column.null_count():
         row = int(column.is_null().arg_max() or 0) + 2
-        raise ConfigurationError(sentence("file.time_empty", path=path, row=row))
+        raise ConfigurationError(say("file.time_empty", path=path, row=row))
     return np.asarray(column.cast(pl.Int64).to_numpy(), np.int64)

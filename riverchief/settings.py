@@ -5,7 +5,7 @@ stop the start with one sentence before anything is connected.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from socket import gethostname
@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, both, say, sentence
 from sensors.datum import Box
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -61,7 +61,7 @@ class DatabaseSection(_Section):
 
 
 class ReadingsSection(_Section):
-    """How long the database keeps readings at hand, and where older months go."""
+    """Retention of readings in the database, and the archive."""
 
     keep_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     archive: Path | None = None
@@ -108,7 +108,7 @@ class MqttSection(_Section):
 
 
 class BrokerAdminSection(_Section):
-    """Who makes the logins of devices on the broker, and where devices reach it."""
+    """Administration of device logins on the broker, and the address for devices."""
 
     enabled: bool = False
     kind: Literal["mosquitto", "nats"] = "mosquitto"
@@ -139,7 +139,7 @@ class Hj212Section(_Section):
 
 
 class IngestSection(_Section):
-    """How messages become batches and when data are late."""
+    """Batching of messages, and the limit for late data."""
 
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
@@ -150,7 +150,7 @@ class IngestSection(_Section):
 
 
 class OutboxSection(_Section):
-    """Where incidents are delivered."""
+    """Delivery of incidents to an external platform."""
 
     url: str | None = None
     secret: SecretStr | None = None
@@ -168,7 +168,7 @@ class AuditSection(_Section):
 
 
 class PlatformsSection(_Section):
-    """What the external platforms tell us, and how their list is compared with ours."""
+    """Callbacks of external platforms, and the reconciliation with their lists."""
 
     file: Path | None = None
     reconcile_at: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "03:30"
@@ -216,7 +216,7 @@ class ApiSection(_Section):
 
 
 class AccessSection(_Section):
-    """Who may use the API and the console."""
+    """Access to the API and the console."""
 
     open: bool = False
     contacts_key_file: Path | None = None
@@ -225,7 +225,7 @@ class AccessSection(_Section):
 
 
 class ReportsSection(_Section):
-    """What citizens may report, and when a patrol counts."""
+    """Citizens' reports, and the rule for valid patrols."""
 
     an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
     contact_days: Annotated[int, Field(ge=0, le=3650)] = 30
@@ -237,7 +237,7 @@ class ReportsSection(_Section):
 
 
 class GrafanaSection(_Section):
-    """Where ``dashboards publish`` puts them."""
+    """The Grafana of ``dashboards publish``."""
 
     url: str | None = None
     token: SecretStr | None = None
@@ -246,7 +246,7 @@ class GrafanaSection(_Section):
 
 
 class WatchSection(_Section):
-    """Who watches the watcher, and where traces go."""
+    """Dead-man signal and traces."""
 
     heartbeat_url: SecretStr | None = None
     heartbeat_url_file: Path | None = None
@@ -256,7 +256,7 @@ class WatchSection(_Section):
 
 
 class LogSection(_Section):
-    """What is written to standard error."""
+    """Logging on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     json_lines: bool = False
@@ -310,38 +310,39 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> "Settings":
+        if (found := next(self._contradictions(), None)) is not None:
+            raise ValueError(both(found))
+        return self
+
+    def _contradictions(self) -> Iterator[Text]:
+        """Contradictions between settings that are each valid."""
         if (box := self.box) is not None and not (box.west < box.east and box.south < box.north):
-            raise ValueError(sentence("settings.box"))
+            yield say("settings.box")
         for section, name in SECRETS:
             part = getattr(self, section)
             if getattr(part, name) is not None and getattr(part, f"{name}_file") is not None:
-                raise ValueError(sentence("settings.both", section=section, name=name))
-        if (self.mqtt.cert_file is None) != (self.mqtt.key_file is None):
-            raise ValueError(sentence("settings.mqtt_pair"))
-        if not self.mqtt.tls and (self.mqtt.ca_file or self.mqtt.cert_file):
-            raise ValueError(sentence("settings.mqtt_tls"))
-        if "?" in (self.influx.url or ""):  # refused before anything shows it: a token may stand there
-            raise ValueError(sentence("series.query"))
-        admin = self.broker_admin
-        if admin.enabled and admin.kind == "mosquitto" and not (admin.password or admin.password_file):
-            raise ValueError(sentence("settings.admin_password"))
-        if admin.enabled and admin.kind == "nats" and not (admin.nats_users_file and admin.nats_pid_file):
-            raise ValueError(sentence("settings.admin_nats"))
-        if (self.hj212.cert_file is None) != (self.hj212.key_file is None):
-            raise ValueError(sentence("settings.hj212_pair"))
-        if self.mqtt.user is None and (self.mqtt.password or self.mqtt.password_file):
-            raise ValueError(sentence("settings.mqtt_user"))
-        if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
-            raise ValueError(sentence("settings.outbox_secret"))
-        if self.access.open and self.api.host not in LOOPBACK:
-            raise ValueError(sentence("settings.open_to_all", host=self.api.host))
-        if self.access.open and (self.api.token or self.api.token_file):
-            raise ValueError(sentence("settings.open_token"))
-        if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
-            raise ValueError(sentence("settings.links"))
-        if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
-            raise ValueError(sentence("settings.roots"))
-        return self
+                yield say("settings.both", section=section, name=name)
+        mqtt, admin, api, access = self.mqtt, self.broker_admin, self.api, self.access
+        signed = bool(self.outbox.secret or self.outbox.secret_file)
+        links_signed = bool(self.notices.secret or self.notices.secret_file)
+        mosquitto, nats = (admin.enabled and admin.kind == kind for kind in ("mosquitto", "nats"))
+        wrong = {
+            "settings.mqtt_pair": (mqtt.cert_file is None) != (mqtt.key_file is None),
+            "settings.mqtt_tls": not mqtt.tls and (mqtt.ca_file or mqtt.cert_file),
+            # refused before anything shows the address: a token may stand there
+            "series.query": "?" in (self.influx.url or ""),
+            "settings.admin_password": mosquitto and not (admin.password or admin.password_file),
+            "settings.admin_nats": nats and not (admin.nats_users_file and admin.nats_pid_file),
+            "settings.hj212_pair": (self.hj212.cert_file is None) != (self.hj212.key_file is None),
+            "settings.mqtt_user": mqtt.user is None and (mqtt.password or mqtt.password_file),
+            "settings.outbox_secret": self.outbox.url and not signed,
+            "settings.open_to_all": access.open and api.host not in LOOPBACK,
+            "settings.open_token": access.open and (api.token or api.token_file),
+            "settings.links": self.notices.public_url and not links_signed,
+            "settings.roots": self.audit.roots_url and not signed,
+        }
+        values = {"settings.open_to_all": {"host": api.host}}
+        yield from (say(key, **values.get(key, {})) for key, is_wrong in wrong.items() if is_wrong)
 
     @classmethod
     def settings_customise_sources(
@@ -362,9 +363,9 @@ def load(file: Path | None, **overrides: object) -> Settings:
         try:
             values = toml_text.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigurationError(sentence("settings.no_file", file=file)) from None
+            raise ConfigurationError(say("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError(sentence("settings.unreadable", file=file, error=error)) from error
+            raise ConfigurationError(say("settings.unreadable", file=file, error=error)) from error
     environment = EnvSettingsSource(Settings, env_ignore_empty=True)()  # as compose fills in what nobody gave
     try:
         return Settings(**_over(_over(values, environment), overrides))
@@ -372,11 +373,11 @@ def load(file: Path | None, **overrides: object) -> Settings:
         found = [_fault(e["loc"], e["msg"], e["type"]) for e in error.errors()]
         faults = Text("；".join(fault.zh for fault in found), "; ".join(fault.en for fault in found))
         where = say("settings.the_file", file=file) if file else say("settings.the_settings")
-        raise ConfigurationError(sentence("settings.wrong", where=where, faults=faults)) from None
+        raise ConfigurationError(say("settings.wrong", where=where, faults=faults)) from None
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both layers in one; where both speak, ``above`` does."""
+    """Merge two layers; ``above`` wins."""
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
@@ -401,5 +402,5 @@ def secret(value: SecretStr | None, file: Path | None) -> str | None:
         try:
             return file.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ConfigurationError(sentence("file.secret", file=file, error=error.strerror)) from error
+            raise ConfigurationError(say("file.secret", file=file, error=error.strerror)) from error
     return None if value is None else value.get_secret_value()

@@ -1,4 +1,4 @@
-"""What the servers of the full stack need before they first start, and what each must be told once it runs.
+"""Files and commands with which the servers of the full stack are set up.
 
 ``prepare`` writes random secrets, the broker's first users and its certificate into one folder for each program that
 holds them, so that a container sees its own and no other's. Everything here may be run again at every start: what is
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from infra.database import Database, metadata
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import influx_setup
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import TimeSeriesServer
@@ -46,7 +46,7 @@ give the folders away to them)."""
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A random secret: ``{holder: file}`` is where it lies, the original first; ``form`` is how a copy says it."""
+    """A random secret: ``{holder: file}`` are its copies, the original first; ``form`` is the format of a copy."""
 
     places: dict[str, str]
     form: Callable[[str], str] = str
@@ -131,7 +131,7 @@ def prepare(folder: Path, names: Sequence[str], now: datetime) -> list[str]:
         ]
     except OSError as error:
         file = error.filename or folder
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=file, error=error.strerror)) from error
 
 
 def install_certificate(folder: Path, certificate: Path, key: Path, authority: Path | None) -> None:
@@ -144,7 +144,7 @@ def install_certificate(folder: Path, certificate: Path, key: Path, authority: P
         chain, private = certificate.read_bytes(), key.read_bytes()
         trusted = authority.read_bytes() if authority else chain
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=error.filename, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=error.filename, error=error.strerror)) from error
     certificates.check_pair(chain, private)
     _give_certificate(folder, certificates.Pair(chain, private), trusted)
 
@@ -269,7 +269,7 @@ def broker(address: Address, admin_password: str, user: str, password: str, role
 
 
 def device(address: Address, admin_password: str, station: str) -> str:
-    """Let a station's device sign in by the station's key; returns its new password, which nobody keeps.
+    """Create the login of a station's device; returns its new password, which is not stored.
 
     A device that had one is disconnected until it shows the new one. Raises as :func:`broker` does.
     """
@@ -291,9 +291,7 @@ def device_certificate(
     try:
         authority = certificates.Pair((own / "ca.pem").read_bytes(), (own / "ca.key").read_bytes())
     except OSError as error:
-        raise ConfigurationError(
-            sentence("setup.first_secrets", filename=error.filename, error=error.strerror)
-        ) from error
+        raise ConfigurationError(say("setup.first_secrets", filename=error.filename, error=error.strerror)) from error
     files = {to / f"{station}.key": 0o400, to / f"{station}.pem": 0o444, to / "ca.pem": 0o444}
     pair = certificates.client(authority, station, now)
     with DynamicSecurity(address, admin_password) as security:
@@ -311,17 +309,17 @@ def device_certificate(
                 stream.write(content)
     except OSError as error:
         file = error.filename or to
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=file, error=error.strerror)) from error
     return list(files)
 
 
 def influx_admin_token(folder: Path) -> str:
-    """What the time-series server's administrator signs in with; raises ConfigurationError when it is not there."""
+    """The administrator token of the time-series server; raises ConfigurationError when it is missing."""
     file = folder / "influxdb" / "admin_token"
     try:
         return file.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise ConfigurationError(sentence("setup.first_secrets", filename=file, error=error.strerror)) from error
+        raise ConfigurationError(say("setup.first_secrets", filename=file, error=error.strerror)) from error
 
 
 def influx_tokens(folder: Path, server: TimeSeriesServer) -> list[str]:
@@ -350,13 +348,13 @@ def grant_reading(database: Database, reader: str) -> None:
     Raises ConfigurationError when there is no such user.
     """
     if database.is_sqlite:
-        raise ConfigurationError(sentence("setup.sqlite"))
+        raise ConfigurationError(say("setup.sqlite"))
     SqlReadings(database, catalogue())  # makes the table of readings, whose columns grow with the parameters
     quote = database.engine.dialect.identifier_preparer.quote
     with database.write() as connection:
         known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}).scalar()
         if known is None:
-            raise ConfigurationError(sentence("setup.no_reader", reader=reader))
+            raise ConfigurationError(say("setup.no_reader", reader=reader))
         connection.exec_driver_sql(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quote(reader)}")
         for table in DASHBOARDS_READ:
             which = ""

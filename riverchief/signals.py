@@ -1,4 +1,4 @@
-"""What the operating system asks of a process."""
+"""Signals of the operating system."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""Devices that are not there: a scenario, or the site's own stations, published over real lines.
+"""Publish a scenario, or the site's own stations, over MQTT and HJ 212.
 
 They publish over MQTT and HJ 212 like devices do. The history of a site's stations lies on a fixed grid, so that the
 same hours sent again after a restart are the same readings.
@@ -15,7 +15,7 @@ import polars as pl
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from riverchief import files, simulate_table
 from riverchief.settings import Settings
@@ -25,14 +25,14 @@ from sensors.stations import Registry
 from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
 from simulator import truth
-from simulator.continuous_run import Present
+from simulator.continuous_run import ContinuousSource
 from simulator.devices.fleet import Connection, Fleet
 from simulator.devices.gateways import Trunks
 from simulator.devices.hj212_logger import Line as Platform
 from simulator.devices.hj212_logger import Logger
 from simulator.devices.reported_values import Reporting
 from simulator.devices.sensor_faults import Instruments
-from simulator.devices.transport import Settled
+from simulator.devices.transport import SampleOutcome
 from simulator.physics import water
 from simulator.physics.water import Water
 from simulator.play import (
@@ -41,13 +41,13 @@ from simulator.play import (
     Line,
     MqttLine,
     Pace,
-    Played,
     Progress,
+    RunResult,
     play,
 )
-from simulator.run_record import Witness
+from simulator.run_record import RunRecord
 from simulator.scenario import Scenario
-from simulator.source import Ahead, measured
+from simulator.source import BufferedSource, measured
 
 HISTORY_STEP_S = 900
 SPIN_UP_STEP_MS = 6 * 3_600_000
@@ -66,7 +66,7 @@ def run(
     seed: int,
     stop: threading.Event,
     on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Played:
+) -> RunResult:
     """Publish ``history_days`` of history, then a reading of each station every ``every_s``, until ``stop`` is set.
 
     The broker and the login are those of ``[mqtt]``, the stations those of ``site.stations`` (the shipped example when
@@ -74,7 +74,7 @@ def run(
     """
     registry = files.read_stations(settings.site.stations, catalogue())
     step_ms = HISTORY_STEP_S * 1000
-    with Present(
+    with ContinuousSource(
         registry,
         start_ms=clock.now_ms() // step_ms * step_ms,
         history_days=history_days,
@@ -88,7 +88,7 @@ def run(
 
 
 def play_present(
-    source: Present,
+    source: ContinuousSource,
     registry: Registry,
     about: Connection,
     *,
@@ -96,7 +96,7 @@ def play_present(
     stop: threading.Event,
     clock_ms: Callable[[], int],
     on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Played:
+) -> RunResult:
     """Play the present of a site over MQTT, a connection a station, until ``stop`` is set."""
     boot = clock_ms() // 1000
     line = MqttLine(Fleet(source.stations, about, boot=boot), name=f"MQTT {about.host}:{about.port}")
@@ -119,8 +119,8 @@ def play_present(
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to play and how.
+class RunOptions:
+    """Options of a run.
 
     ``speed`` is event time over wall time, infinite for as fast as possible. ``platform`` and ``loggers`` (station →
     logger) are for stations that speak HJ 212; all others speak MQTT. ``own`` of these have a connection of their own.
@@ -136,8 +136,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
-    """Who plays: the scenario with its start, its registry, and its stations by the line they speak on."""
+class RunPlan:
+    """A run, read and checked: the scenario with its start, its registry, and its stations by protocol."""
 
     scenario: Scenario
     registry: Registry
@@ -149,70 +149,72 @@ class Cast:
     """Connections wanted beyond what the system allows this process; their stations share some."""
 
 
-def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
+def plan_run(settings: Settings, options: RunOptions, now_ms: int) -> RunPlan:
     """Read everything before anything starts; raises ConfigurationError with file, line and reason."""
     site = files.read_stations(settings.site.stations, catalogue())
-    first = simulate_table.read(order.scenario, site)
-    pace = Pace.ending_now(now_ms // 1000 * 1000, first.end_ms - first.start_ms, order.speed)
-    happening = simulate_table.read(order.scenario, site, start_ms=pace.start_ms)
+    first = simulate_table.read(options.scenario, site)
+    pace = Pace.ending_now(now_ms // 1000 * 1000, first.end_ms - first.start_ms, options.speed)
+    happening = simulate_table.read(options.scenario, site, start_ms=pace.start_ms)
     registry = happening.registry(site)
-    for key in order.loggers:
+    for key in options.loggers:
         if key not in registry:
-            mn = order.loggers[key].mn
-            raise ConfigurationError(sentence("play.no_part", mn=mn, key=key, scenario=order.scenario))
-    over_mqtt = [s.key for s in registry.stations if s.key not in order.loggers]
-    wanted = min(order.own, len(over_mqtt))
-    allowed = min(wanted, allow_connections(wanted + len(order.loggers)) - len(order.loggers))
+            mn = options.loggers[key].mn
+            raise ConfigurationError(say("play.no_part", mn=mn, key=key, scenario=options.scenario))
+    over_mqtt = [s.key for s in registry.stations if s.key not in options.loggers]
+    wanted = min(options.own, len(over_mqtt))
+    allowed = min(wanted, allow_connections(wanted + len(options.loggers)) - len(options.loggers))
     own, shared = tuple(over_mqtt[:allowed]), tuple(over_mqtt[allowed:])
-    return Cast(happening, registry, pace, tuple(order.loggers), own, shared, wanted - allowed)
+    return RunPlan(happening, registry, pace, tuple(options.loggers), own, shared, wanted - allowed)
 
 
 @dataclass(frozen=True, slots=True)
-class River:
+class SimulatedWater:
     """The water of a run and the sensors in it."""
 
     world: Water
     instruments: Instruments
 
 
-def fill(order: Order, cast: Cast, on_progress: Callable[[float], object] = lambda share: None) -> River:
-    """Let the river run until it is itself, some days before the run begins; ``on_progress`` is told the share done."""
-    world = water.of(cast.registry, cast.scenario, seed=order.seed)
-    begin_ms, end_ms = world.now_ms, cast.scenario.start_ms
+def spin_up(
+    options: RunOptions, plan: RunPlan, on_progress: Callable[[float], object] = lambda share: None
+) -> SimulatedWater:
+    """Compute the days of water before the run begins; ``on_progress`` is called with the share done."""
+    world = water.of(plan.registry, plan.scenario, seed=options.seed)
+    begin_ms, end_ms = world.now_ms, plan.scenario.start_ms
     while world.now_ms < end_ms:
         world.advance(min(world.now_ms + SPIN_UP_STEP_MS, end_ms))
         on_progress((world.now_ms - begin_ms) / max(1, end_ms - begin_ms))
-    return River(world, Instruments(cast.registry, cast.scenario, world, seed=order.seed, known=catalogue()))
+    return SimulatedWater(world, Instruments(plan.registry, plan.scenario, world, seed=options.seed, known=catalogue()))
 
 
-def perform(
+def play_scenario(
     settings: Settings,
-    order: Order,
-    cast: Cast,
-    river: River,
+    options: RunOptions,
+    plan: RunPlan,
+    river: SimulatedWater,
     *,
     stop: threading.Event,
-    settled: Callable[[Settled], object] | None = None,
+    settled: Callable[[SampleOutcome], object] | None = None,
     on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Played:
+) -> RunResult:
     """Play the scenario until its end, or until ``stop`` is set."""
     boot = clock.now_ms() // 1000
-    happening, pace = cast.scenario, cast.pace
-    stretches = measured(cast.registry, happening, river.world, river.instruments)
-    with Ahead(stretches, pace.start_ms, happening.end_ms) as source:
+    happening, pace = plan.scenario, plan.pace
+    stretches = measured(plan.registry, happening, river.world, river.instruments)
+    with BufferedSource(stretches, pace.start_ms, happening.end_ms) as source:
         return play(
             source,
-            [s.key for s in cast.registry.stations],
-            _lines(settings, order, cast, boot),
+            [s.key for s in plan.registry.stations],
+            _lines(settings, options, plan, boot),
             pace,
             end_ms=happening.end_ms,
             stop=stop,
             clock=clock.now_ms,
             troubles=happening.on_the_way,
-            seed=order.seed,
+            seed=options.seed,
             boot=boot,
-            per_message=order.per_message,
-            report=Reporting(cast.registry),
+            per_message=options.per_message,
+            report=Reporting(plan.registry),
             settled=settled,
             on_progress=on_progress,
         )
@@ -220,44 +222,44 @@ def perform(
 
 def write_truth(
     out: Path,
-    cast: Cast,
-    river: River,
-    witness: Witness,
+    plan: RunPlan,
+    river: SimulatedWater,
+    record: RunRecord,
     until_ms: int,
     on_progress: Callable[[float], object] = lambda share: None,
 ) -> int:
     """The table of exactly what was played, up to ``until_ms``, with what became of it; the number of rows."""
-    played = replace(cast.scenario, days=(until_ms - cast.scenario.start_ms) / DAY_MS)
+    played = replace(plan.scenario, days=(until_ms - plan.scenario.start_ms) / DAY_MS)
 
     def pieces() -> Iterator[pl.DataFrame]:
-        made = truth.frames(cast.registry, played, river.world, river.instruments, on_progress)
-        for station, (frame, _) in zip(cast.registry.stations, made, strict=True):
+        made = truth.frames(plan.registry, played, river.world, river.instruments, on_progress)
+        for station, (frame, _) in zip(plan.registry.stations, made, strict=True):
             at_ms, _ = truth.instants(played, station)
-            yield frame.with_columns(witness.columns(station.key, at_ms))
+            yield frame.with_columns(record.columns(station.key, at_ms))
 
     return simulate_table.save(out, pieces())
 
 
-def _lines(settings: Settings, order: Order, cast: Cast, boot: int) -> dict[str, Line]:
+def _lines(settings: Settings, options: RunOptions, plan: RunPlan, boot: int) -> dict[str, Line]:
     lines: dict[str, Line] = {}
     about = connection(settings)
-    if cast.own or cast.shared:
-        fleet = Fleet(cast.own, about, boot=boot) if cast.own else None
+    if plan.own or plan.shared:
+        fleet = Fleet(plan.own, about, boot=boot) if plan.own else None
         trunks = (
-            Trunks(cast.shared, about, connections=math.ceil(len(cast.shared) / STATIONS_A_TRUNK))
-            if cast.shared
+            Trunks(plan.shared, about, connections=math.ceil(len(plan.shared) / STATIONS_A_TRUNK))
+            if plan.shared
             else None
         )
         name = f"MQTT {about.host}:{about.port}"
-        lines |= dict.fromkeys((*cast.own, *cast.shared), MqttLine(fleet, trunks, name=name))
-    if cast.loggers:
-        assert order.platform is not None
-        to = Platform(*order.platform)
+        lines |= dict.fromkeys((*plan.own, *plan.shared), MqttLine(fleet, trunks, name=name))
+    if plan.loggers:
+        assert options.platform is not None
+        to = Platform(*options.platform)
         made = {
             key: Logger(to, known.mn, known.password or "", clock.now_ms, st=known.st)
-            for key, known in order.loggers.items()
+            for key, known in options.loggers.items()
         }
-        lines |= dict.fromkeys(cast.loggers, Hj212Line(made, name=f"HJ 212 {to.host}:{to.port}"))
+        lines |= dict.fromkeys(plan.loggers, Hj212Line(made, name=f"HJ 212 {to.host}:{to.port}"))
     return lines
 
 
@@ -273,7 +275,7 @@ def speed(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ConfigurationError(sentence("play.speed", text=text))
+        raise ConfigurationError(say("play.speed", text=text))
     return value
 
 
@@ -281,7 +283,7 @@ def address(text: str) -> tuple[str, int]:
     """``HOST:PORT``; raises ConfigurationError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ConfigurationError(sentence("play.gateway", text=text))
+        raise ConfigurationError(say("play.gateway", text=text))
     return host.strip("[]"), int(port)
 
 
@@ -291,15 +293,15 @@ def loggers(entries: Sequence[str], password: str) -> dict[str, Known]:
     for entry in entries:
         station, _, mn = entry.partition("=")
         if not station or not MN.fullmatch(mn):
-            raise ConfigurationError(sentence("play.logger", entry=entry))
+            raise ConfigurationError(say("play.logger", entry=entry))
         if station in found:
-            raise ConfigurationError(sentence("play.logger_twice", entry=entry, station=station))
+            raise ConfigurationError(say("play.logger_twice", entry=entry, station=station))
         found[station] = Known(mn, station, password)
     return found
 
 
 def connection(settings: Settings) -> Connection:
-    """How devices reach the broker of ``[mqtt]``."""
+    """Connection settings of devices, from ``[mqtt]``."""
     m = mqtt_settings(settings)
     return Connection(
         m.host, m.port, m.user, m.password, tls=ssl.create_default_context(cafile=m.ca_file) if m.tls else None

@@ -1,4 +1,4 @@
-"""``riverchief simulate --list`` and ``--out``: scenarios described, and one written as a table with its truth."""
+"""``riverchief simulate --list`` and ``--out``: describe scenarios, write one as a table with its truth."""
 
 import gzip
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from riverchief import files
 from riverchief.settings import Settings
 from sensors.parameters import catalogue
@@ -20,7 +20,7 @@ from simulator.truth import Passage, csv, packed, table
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
+class ScenarioSummary:
     """A shipped scenario: its title and what a user should see, in Chinese and English."""
 
     key: str
@@ -31,8 +31,8 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a table holds: rows, stations, passages of events, and its size."""
+class TableSummary:
+    """Summary of a written table: rows, stations, passages of events, and its size."""
 
     rows: int
     stations: int
@@ -40,9 +40,9 @@ class Written:
     bytes: int
 
 
-def listed() -> tuple[Headline, ...]:
+def list_scenarios() -> tuple[ScenarioSummary, ...]:
     """The shipped scenarios, in alphabetical order."""
-    return tuple(Headline(key, *scenarios.headline(scenarios.text_of(key))) for key in scenarios.shipped())
+    return tuple(ScenarioSummary(key, *scenarios.headline(scenarios.text_of(key))) for key in scenarios.shipped())
 
 
 def read(name: str, site: Registry, *, start_ms: int | None = None) -> Scenario:
@@ -60,7 +60,7 @@ def write(
     *,
     seed: int,
     on_progress: Callable[[float], object] = lambda share: None,
-) -> Written:
+) -> TableSummary:
     """Write the table of a scenario to ``out`` (.csv or .csv.gz): the same seed gives the same bytes.
 
     The water takes most of the time, so that it is the first nine tenths of the progress.
@@ -72,16 +72,16 @@ def write(
     registry = scenario.registry(site)
     passages: list[Passage] = []
 
-    def told(phase: str, share: float) -> None:
+    def on_phase(phase: str, share: float) -> None:
         on_progress(0.9 * share if phase == "water" else 0.9 + 0.1 * share)
 
     def pieces() -> Iterator[pl.DataFrame]:
-        for frame, passed in table(registry, scenario, seed=seed, known=known, on_progress=told):
-            passages.extend(passed)
+        for frame, its_passages in table(registry, scenario, seed=seed, known=known, on_progress=on_phase):
+            passages.extend(its_passages)
             yield frame
 
     rows = save(out, pieces())
-    return Written(rows, len(registry.stations), tuple(passages), out.stat().st_size)
+    return TableSummary(rows, len(registry.stations), tuple(passages), out.stat().st_size)
 
 
 def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
@@ -98,7 +98,7 @@ def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
                 target.close()
         part.replace(out)
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=out, error=error)) from error
+        raise ConfigurationError(say("file.unwritable", file=out, error=error)) from error
     finally:
         part.unlink(missing_ok=True)
     return rows
@@ -107,6 +107,6 @@ def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
 def check_target(out: Path) -> None:
     """Refuse a place where no table can be written before the work for it begins."""
     if not out.name.endswith((".csv", ".csv.gz")):
-        raise ConfigurationError(sentence("play.out_ending", out=out))
+        raise ConfigurationError(say("play.out_ending", out=out))
     if not out.parent.is_dir():
-        raise ConfigurationError(sentence("play.out_folder", out=out, parent=out.parent))
+        raise ConfigurationError(say("play.out_folder", out=out, parent=out.parent))

@@ -1,11 +1,11 @@
-"""One ingest works on a database at a time: two would each believe they know every series' last reading.
+"""Allow one ingest at a time on a database: each keeps the last reading of every series in memory.
 
 On SQLite a lock on a file beside the database says who; the system takes it from a process that dies. On PostgreSQL it
 is an advisory lock of the session through which the ingest writes (:class:`infra.sole_writer.SoleWriter`): whoever
 loses the session cannot commit any more, so that even an ingest that woke from a long sleep does no harm.
 
 An ingest that finds another one at work on PostgreSQL stands by and takes over when that one ends, however it ends.
-What was not acknowledged is delivered to it again. (docs/decisions/0012)
+What was not acknowledged is delivered to it again.
 """
 
 import os
@@ -22,7 +22,7 @@ import structlog
 from infra import file_lock
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.sole_writer import SoleWriter
-from infra.texts import sentence
+from infra.texts import say
 from riverchief.signals import on_signal
 
 log = structlog.get_logger(__name__)
@@ -62,21 +62,21 @@ def alone(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
         if wait:
             _stand_by(writer)
         elif not writer.acquire():
-            raise ConfigurationError(sentence("ingest.taken_stop", writer=writer))
-        lookout = Lookout(writer)
-        lookout.start()
+            raise ConfigurationError(say("ingest.taken_stop", writer=writer))
+        monitor = LockMonitor(writer)
+        monitor.start()
         try:
             yield writer
         finally:
-            lookout.end()
-        if lookout.reason:
-            raise StorageUnavailable(lookout.reason)
+            monitor.end()
+        if monitor.reason:
+            raise StorageUnavailable(monitor.reason)
     finally:
         writer.close()
 
 
-class Lookout:
-    """Makes sure of the lock from time to time, and asks the process to leave when it is lost for good."""
+class LockMonitor:
+    """Confirms the lock periodically, and ends the process when it is lost."""
 
     def __init__(self, writer: SoleWriter) -> None:
         self._writer = writer
@@ -108,7 +108,7 @@ class Lookout:
 
 
 def _stand_by(writer: SoleWriter) -> None:
-    """Return once we are the writer; a process that is asked to leave meanwhile does."""
+    """Wait until we hold the lock; SIGTERM meanwhile ends the process."""
     asked = threading.Event()
     with on_signal(lambda *_: asked.set()):
         if writer.acquire():
@@ -133,5 +133,5 @@ def _file_locked(address: sa.URL) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "ingest.lock").open("a") as handle:
         if not file_lock.lock(handle):
-            raise ConfigurationError(sentence("ingest.taken", folder=folder))
+            raise ConfigurationError(say("ingest.taken", folder=folder))
         yield

@@ -1,4 +1,4 @@
-"""Where the readings of a site come from, as its settings say."""
+"""Settings of the sources of readings: MQTT and HJ 212."""
 
 from ingest.sources.hj212 import GatewaySettings
 from ingest.sources.mqtt import MqttSettings
@@ -24,7 +24,7 @@ def mqtt_settings(settings: Settings) -> MqttSettings:
 
 
 def gateway_settings(settings: Settings) -> GatewaySettings:
-    """Where loggers connect."""
+    """Settings of the HJ 212 gateway."""
     h = settings.hj212
     return GatewaySettings(
         host=h.host,

@@ -1,4 +1,4 @@
-"""Which stores a site has, by its settings: the database, what stands behind it, and what is fed beside it."""
+"""Open the stores of a site by its settings: database, archive, time-series server."""
 
 from dataclasses import dataclass
 

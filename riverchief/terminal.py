@@ -1,4 +1,4 @@
-"""What the commands have in common on a terminal: where they speak, tables, and a bar for work that takes long."""
+"""Terminal output of the commands: consoles, tables, files, progress bar."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from infra.errors import ConfigurationError
-from infra.texts import line, named, say, sentence
+from infra.texts import line, named, say
 
 out = Console()
 err = Console(stderr=True)
@@ -26,21 +26,21 @@ def columns(*names: str, right: Collection[str] = (), title: str = "") -> Table:
 
     An empty name is a column without one; those of ``right`` hold figures, and beside figures a word is not broken.
     """
-    made = Table(title=title or None)
+    table = Table(title=title or None)
     for name in names:
-        head = escape(named(say(name if "." in name else f"column.{name}")) if name else "")
-        figure = name in right
-        whole = bool(right) and not figure
-        made.add_column(head, overflow="fold", no_wrap=whole, justify="right" if figure else "left")
-    return made
+        heading = escape(named(say(name if "." in name else f"column.{name}")) if name else "")
+        is_figure = name in right
+        no_wrap = bool(right) and not is_figure
+        table.add_column(heading, overflow="fold", no_wrap=no_wrap, justify="right" if is_figure else "left")
+    return table
 
 
 def tabulate(names: Sequence[str], rows: Iterable[Sequence[str]], none: str) -> None:
     """Print rows as a table of such columns, or the sentence ``none`` where there are none."""
-    made = columns(*names)
+    table = columns(*names)
     for row in rows:
-        made.add_row(*map(escape, row))
-    out.print(made if made.row_count else line(none))
+        table.add_row(*map(escape, row))
+    out.print(table if table.row_count else line(none))
 
 
 def aligned(rows: Mapping[str, str]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def save(file: Path, content: str | bytes, *, private: bool = False) -> None:
             file.touch(mode=0o600)
         file.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unwritable", file=file, error=error.strerror)) from error
 
 
 @contextmanager
@@ -74,12 +74,12 @@ def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
     began, bar = time.monotonic(), Progress(console=err, transient=True)
     task = bar.add_task(what, total=1.0)
 
-    def told(share: float) -> None:
+    def show_share(share: float) -> None:
         if err.is_terminal and time.monotonic() - began > PATIENCE_S:
             bar.start()
             bar.update(task, completed=share)
 
     try:
-        yield told
+        yield show_share
     finally:
         bar.stop()

@@ -1,35 +1,28 @@
-"""A part that dies ends the process with an error: compose and systemd restart what has ended, not what is unwell."""
+"""End the process when one of its threads has died: compose and systemd restart what has ended, not what is unwell."""
 
 import os
 import signal
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import structlog
 
 from infra.periodic import PeriodicWorker
+from riverchief.services.service import HasThread
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 1.0
 
 
-class Part(Protocol):
-    """Something with a thread of its own."""
-
-    @property
-    def alive(self) -> bool: ...
-
-
 def terminate() -> None:
-    """Ask this process to end as SIGTERM does: in order, and within the time a stop has."""
+    """End this process as SIGTERM does."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Watchdog(PeriodicWorker):
-    """Looks whether the threads of all ``parts`` run, and calls ``leave`` once when one does not."""
+    """Checks that the threads of all ``parts`` run, and calls ``leave`` once when one does not."""
 
-    def __init__(self, parts: Callable[[], Mapping[str, Part]], leave: Callable[[], None] = terminate) -> None:
+    def __init__(self, parts: Callable[[], Mapping[str, HasThread]], leave: Callable[[], None] = terminate) -> None:
         super().__init__("watchdog")
         self._parts = parts
         self._leave = leave

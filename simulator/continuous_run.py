@@ -1,4 +1,4 @@
-"""The river as it is now: days of history that lead up to the present, then readings of the present, without an end."""
+"""A run without an end: days of history up to the present, then live readings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from simulator.physics.world import World
 from simulator.play import Pace
 from simulator.replay import Table, Track, samples, tracks
 from simulator.scenario import Event
-from simulator.source import Ahead, Stretch, measured
+from simulator.source import BufferedSource, Stretch, measured
 from simulator.source import samples as samples_of
 
 FORGOTTEN_MS = 3 * 3_600_000
@@ -28,7 +28,7 @@ Happening = Callable[[int], Sequence[Event]]
 """Where the present begins (ms) → what happens to the water from then on."""
 
 
-class Present:
+class ContinuousSource:
     """A :class:`simulator.play.Source` without an end, and a context manager.
 
     Parameters
@@ -76,13 +76,13 @@ class Present:
         """As fast as the lines take it up to the present, then in step with the clock."""
         self._start_ms = start_ms
         makers = [self._river.history] if self._river is not None else []
-        makers += [partial(_rows, table, track) for table, track in recorded]
-        self._history = Ahead(_together(makers), first_ms, start_ms, stretch_ms=DAY_MS)
+        makers += [partial(_history_of_record, table, track) for table, track in recorded]
+        self._history = BufferedSource(_merged(makers), first_ms, start_ms, stretch_ms=DAY_MS)
         interval_ms = max(round(interval_s * 1000), 1)
-        self._turns: list[_Turn] = []
+        self._turns: list[_LiveStation] = []
         if self._river is not None:
-            self._turns = [_Turn(s.key, partial(self._river.now, s, interval_ms)) for s in simulated]
-        self._turns += [_Turn(track.key, _endless(table, track)) for table, track in recorded]
+            self._turns = [_LiveStation(s.key, partial(self._river.now, s, interval_ms)) for s in simulated]
+        self._turns += [_LiveStation(track.key, _live_of_record(table, track)) for table, track in recorded]
         self._every_ms = 1000 * interval_s / max(len(self._turns), 1)
         self._next = 0
         self.live_from_ms: int | None = None
@@ -98,18 +98,18 @@ class Present:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What has happened to the water, or will."""
+        """Events in the water, past and planned."""
         return () if self._river is None else self._river.events
 
     def advance(self, to_ms: int) -> Iterator[tuple[str, Sample]]:
-        """What of the history comes before ``to_ms``; beyond it, whose turn it is at ``to_ms``."""
+        """Samples of the history before ``to_ms``; beyond it, of the stations whose turn it is."""
         yield from self._history.advance(min(to_ms, self._start_ms))
         if to_ms <= self._start_ms or not self._turns:
             return
         if self.live_from_ms is None:
             self.live_from_ms = to_ms
             if self._river is not None:
-                self._river.happens(self._happening(to_ms))
+                self._river.add_events(self._happening(to_ms))
         due = int((to_ms - self.live_from_ms) / self._every_ms) + 1
         first = max(self._next, due - len(self._turns))
         self._next = max(self._next, due)
@@ -121,8 +121,8 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    """How a station is read at an instant."""
+class _LiveStation:
+    """Reads a station at an instant."""
 
     station: str
     read: Callable[[int], Sample | None]
@@ -148,7 +148,7 @@ class _River:
             self._world.refine(showcase.LIVE_STEP_S)
         return self._measured(from_ms, to_ms)
 
-    def happens(self, events: Sequence[Event]) -> None:
+    def add_events(self, events: Sequence[Event]) -> None:
         for event in events:
             self._world.add(event)
         self.events = (*self.events, *events)
@@ -159,7 +159,7 @@ class _River:
         return next(samples_of(at, self._instruments.read(station, at, interval_ms)), None)
 
 
-def _together(makers: Sequence[Stretch]) -> Stretch:
+def _merged(makers: Sequence[Stretch]) -> Stretch:
     """Several stretches as one, in the order of time."""
 
     def make(from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
@@ -170,14 +170,14 @@ def _together(makers: Sequence[Stretch]) -> Stretch:
     return make
 
 
-def _rows(table: Table, track: Track, from_ms: int, to_ms: int) -> Iterator[tuple[str, Sample]]:
+def _history_of_record(table: Table, track: Track, from_ms: int, to_ms: int) -> Iterator[tuple[str, Sample]]:
     """The history of a record."""
     some = slice(*np.searchsorted(track.history_ms, (from_ms, to_ms)))
     for sample in samples(table, track.history[some], track.history_ms[some]):
         yield track.key, sample
 
 
-def _endless(table: Table, track: Track) -> Callable[[int], Sample | None]:
+def _live_of_record(table: Table, track: Track) -> Callable[[int], Sample | None]:
     """The live rows of a record one after another; when they end, from the first of them again."""
     position = 0
 

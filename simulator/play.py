@@ -1,4 +1,4 @@
-"""A run: samples of a water that is not there go through each device's troubles onto real lines, in event time.
+"""Play a run: samples go through each device's transport onto real lines, in event time.
 
 The clock of the machine is never touched. A run has a *pace*: live, faster, or as fast as the lines take it; what is
 played carries the event time it belongs to. A faster run lies in the past so far that it ends now: a reading from the
@@ -17,7 +17,7 @@ from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Fleet
 from simulator.devices.gateways import Trunks
 from simulator.devices.hj212_logger import Logger
-from simulator.devices.transport import MEMORY, Fate, Kind, Put, Settled, Transport
+from simulator.devices.transport import MEMORY, Fate, Kind, SampleOutcome, Transmission, Transport
 from simulator.scenario import Trouble
 
 LIVE_TICK_S: Final = 0.05
@@ -50,7 +50,7 @@ class Line(Protocol):
 
     def reachable(self, station: str) -> bool: ...
 
-    def put(self, put: Put) -> None: ...
+    def put(self, put: Transmission) -> None: ...
 
     def state(self) -> "LineState": ...
 
@@ -61,7 +61,7 @@ class Line(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LineState:
-    """How a line is: connections standing of those wanted, messages not answered and answered, and why not let in."""
+    """State of a line: connections established of those wanted, messages pending and acknowledged, refusal."""
 
     name: str
     connected: int
@@ -84,7 +84,7 @@ class MqttLine:
             return self._fleet[station].reachable
         return self._trunks is not None and self._trunks.reachable(station)
 
-    def put(self, put: Put) -> None:
+    def put(self, put: Transmission) -> None:
         if self._fleet is not None and put.station in self._own:
             device = self._fleet[put.station]
             if put.kind in (Kind.CUT, Kind.BACK):
@@ -135,7 +135,7 @@ class Hj212Line:
     def reachable(self, station: str) -> bool:
         return self._loggers[station].unanswered < LOGGER_WAITING
 
-    def put(self, put: Put) -> None:
+    def put(self, put: Transmission) -> None:
         logger = self._loggers[put.station]
         if put.kind in (Kind.CUT, Kind.BACK):
             logger.away(put.kind is Kind.CUT)
@@ -216,7 +216,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class RunResult:
     """What a run put onto the lines. ``until_ms``: event time reached; what was not played is not in it.
 
     ``answered``: the other side took everything that a device could send.
@@ -249,10 +249,10 @@ def play(
     memory: int = MEMORY,
     per_message: int = 1,
     report: Callable[[str, Sample], Sample] = lambda station, sample: sample,
-    settled: Callable[[Settled], object] | None = None,
+    settled: Callable[[SampleOutcome], object] | None = None,
     on_progress: Callable[[Progress], object] = lambda progress: None,
     goodbye_s: float = 10.0,
-) -> Played:
+) -> RunResult:
     """Play ``source`` until ``end_ms`` of event time, or until ``stop`` is set; the lines are closed in the end.
 
     Parameters
@@ -283,7 +283,7 @@ def play(
     finally:
         closed = [line.close(goodbye_s) for line in run.distinct]
     acked = sum(line.state().acked for line in run.distinct)
-    return Played(
+    return RunResult(
         pace.start_ms,
         run.at_ms,
         len(stations),
@@ -292,7 +292,7 @@ def play(
         run.events,
         acked,
         dict(run.fates),
-        answered and all(closed) and not run.left and not run.strangers,
+        answered and all(closed) and not run.left and not run.never_connected,
         time.monotonic() - began,
     )
 
@@ -307,7 +307,7 @@ class _Run:
     stop: threading.Event
     clock: Callable[[], int]
     report: Callable[[str, Sample], Sample]
-    settled: Callable[[Settled], object] | None
+    settled: Callable[[SampleOutcome], object] | None
     on_progress: Callable[[Progress], object]
     at_ms: int = 0
     messages: int = 0
@@ -338,10 +338,10 @@ class _Run:
         self.troubled = [self.transports[key] for key in self.stations if key in of]
         self.unsent: set[Transport] = set()
         self.distinct = list({id(line): line for line in self.lines.values()}.values())
-        self.strangers = {line.state().name for line in self.distinct}
+        self.never_connected = {line.state().name for line in self.distinct}
         """Lines that have never stood."""
-        self._told = self._looked = 0.0
-        self._looked_at = 0
+        self._reported_at = self._checked_at = 0.0
+        self._checked_messages = 0
 
     def connect(self) -> None:
         """Wait a moment for the lines, so that a run does not begin with a burst of what it measured meanwhile."""
@@ -349,7 +349,7 @@ class _Run:
         while time.monotonic() < until and not self.stop.wait(LIVE_TICK_S):
             if all(state.connected == state.wanted for state in self._states()):
                 return
-            self._tell(waiting=True)
+            self._report_progress(waiting=True)
 
     def go(self) -> None:
         step_ms = SHORTEST_STEP_MS
@@ -368,7 +368,7 @@ class _Run:
                     self._arrive()
             if not fast:
                 self.stop.wait(LIVE_TICK_S)
-            self._tell()
+            self._report_progress()
 
     def to_the_present(self) -> bool:
         """Whether the run hurries through what lies before the present."""
@@ -380,23 +380,23 @@ class _Run:
             transport.per_message = self.per_message
             if transport.remembered:
                 self.unsent.add(transport)
-        self._knock()
+        self._send_unsent()
 
     def finish(self, patience_s: float) -> None:
         """Send what is in memory, as soon as the lines allow it or patience ends."""
         until = time.monotonic() + patience_s
         while self.unsent and time.monotonic() < until:
-            self._knock()
+            self._send_unsent()
             if not any(transport.waits for transport in self.unsent):
                 break
-            self._tell(waiting=True)
+            self._report_progress(waiting=True)
             time.sleep(LIVE_TICK_S)
         self._states()
         self.left = sum(transport.remembered for transport in self.unsent if transport.waits)
         for transport in self.transports.values():
             transport.reachable = self.lines[transport.station].reachable(transport.station)
             self._put(transport.finish(self.at_ms))
-        self._tell(now=True)
+        self._report_progress(now=True)
 
     def _step(self, to_ms: int) -> int:
         count = 0
@@ -404,18 +404,18 @@ class _Run:
             count += 1
             transport = self.transports[key]
             transport.reachable = self.lines[key].reachable(key)
-            if puts := transport.take(self.report(key, sample)):
-                self._put(puts)
+            if transmissions := transport.take(self.report(key, sample)):
+                self._put(transmissions)
             if transport.remembered:
                 self.unsent.add(transport)
         self.at_ms = to_ms
         for transport in self.troubled:
             if (due := transport.next_ms) is not None and due <= to_ms:
                 self._put(transport.advance(to_ms))
-        self._knock()
+        self._send_unsent()
         return count
 
-    def _knock(self) -> None:
+    def _send_unsent(self) -> None:
         """A line may be back."""
         for transport in [*self.unsent]:
             transport.reachable = self.lines[transport.station].reachable(transport.station)
@@ -425,23 +425,26 @@ class _Run:
 
     def _states(self) -> tuple[LineState, ...]:
         states = tuple(line.state() for line in self.distinct)
-        self.strangers -= {state.name for state in states if state.connected or not state.wanted}
+        self.never_connected -= {state.name for state in states if state.connected or not state.wanted}
         return states
 
     def _wait_for_room(self) -> None:
         """As fast as possible is as fast as the other side answers; when it is away, time stands still."""
-        if time.monotonic() < self._looked + LIVE_TICK_S and self.messages < self._looked_at + SAMPLES_A_STEP:
+        if (
+            time.monotonic() < self._checked_at + LIVE_TICK_S
+            and self.messages < self._checked_messages + SAMPLES_A_STEP
+        ):
             return
         while not self.stop.is_set():
             states = self._states()
             if sum(s.under_way for s in states) < MOST_UNDER_WAY and all(s.connected or not s.wanted for s in states):
                 break
-            self._tell(waiting=True)
+            self._report_progress(waiting=True)
             self.stop.wait(LIVE_TICK_S)
-        self._looked, self._looked_at = time.monotonic(), self.messages
+        self._checked_at, self._checked_messages = time.monotonic(), self.messages
 
-    def _put(self, puts: Iterable[Put]) -> None:
-        for put in puts:
+    def _put(self, transmissions: Iterable[Transmission]) -> None:
+        for put in transmissions:
             self.lines[put.station].put(put)
             if put.kind is Kind.TELEMETRY:
                 self.messages += 1
@@ -449,16 +452,16 @@ class _Run:
             elif put.kind is Kind.EVENT:
                 self.events += 1
 
-    def _settle(self, settled: Settled) -> None:
+    def _settle(self, settled: SampleOutcome) -> None:
         self.fates[settled.fate] += 1
         if self.settled is not None:
             self.settled(settled)
 
-    def _tell(self, *, waiting: bool = False, now: bool = False) -> None:
+    def _report_progress(self, *, waiting: bool = False, now: bool = False) -> None:
         moment = time.monotonic()
-        if not now and moment - self._told < 0.5:
+        if not now and moment - self._reported_at < 0.5:
             return
-        self._told = moment
+        self._reported_at = moment
         lines = self._states()
         remembered = sum(t.remembered for t in self.unsent)
         self.on_progress(
@@ -468,5 +471,5 @@ class _Run:
         )
 
 
-def _readings(put: Put) -> int:
+def _readings(put: Transmission) -> int:
     return 0 if put.message is None else sum(len(s.values) for s in put.message.samples)

@@ -1,4 +1,4 @@
-"""Recorded tables as devices: moved in time, cut into history and what is played live. Pure; reading files is not here.
+"""Recorded tables as devices: shifted in time, split into history and live part. Pure; reads no files.
 
 A table's rows of one station are played in order. The record is split once: the first part becomes the days before now
 with its own spacing, the rest is played live, a row each interval.
@@ -65,7 +65,7 @@ def names(table: Table) -> tuple[str, ...]:
 
 
 def keys(table: Table) -> dict[str, str]:
-    """Name → station key; two names that make the same key are told apart by a number."""
+    """Name → station key; equal keys are numbered."""
     made: dict[str, str] = {}
     for name in names(table):
         key, number = slug(name), 2

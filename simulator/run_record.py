@@ -1,4 +1,4 @@
-"""What was really played, written down: the table of a scenario with what became of each of its samples."""
+"""Record the outcome of every sample of a run, and add it to the table of the scenario."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from typing import Final
 import polars as pl
 
 from sensors.reading import Ints
-from simulator.devices.transport import Fate, Settled
+from simulator.devices.transport import Fate, SampleOutcome
 
 COLUMNS: Final = ("sent_time", "fate", "boot", "seq")
 
 
-class Witness:
+class RunRecord:
     """Takes every settled sample of a run; :meth:`columns` lays them beside the truth of the water.
 
     A table of what was played has four columns more than one without devices: ``sent_time``, what the device wrote as
@@ -21,9 +21,9 @@ class Witness:
     """
 
     def __init__(self) -> None:
-        self._settled: dict[str, dict[int, Settled]] = {}
+        self._settled: dict[str, dict[int, SampleOutcome]] = {}
 
-    def __call__(self, settled: Settled) -> None:
+    def __call__(self, settled: SampleOutcome) -> None:
         self._settled.setdefault(settled.station, {})[settled.sample.at_ms] = settled
 
     def __len__(self) -> int:
@@ -31,10 +31,10 @@ class Witness:
 
     @property
     def fates(self) -> Counter[Fate]:
-        """How many samples came to what."""
+        """Number of samples by fate."""
         return Counter(one.fate for one in self)
 
-    def __iter__(self) -> Iterator[Settled]:
+    def __iter__(self) -> Iterator[SampleOutcome]:
         """By station, then true time."""
         for station in sorted(self._settled):
             yield from (one for _, one in sorted(self._settled[station].items()))
@@ -43,7 +43,7 @@ class Witness:
         """:data:`COLUMNS` for the rows of ``station`` at ``at_ms`` (n,)."""
         of = self._settled.get(station, {})
         rows = [of.get(at) for at in at_ms.tolist()]
-        wrong = [None if one is None or one.told_ms == one.sample.at_ms else one.told_ms for one in rows]
+        wrong = [None if one is None or one.reported_ms == one.sample.at_ms else one.reported_ms for one in rows]
         return [
             times_or_none(wrong).alias("sent_time"),
             pl.Series("fate", [None if one is None else one.fate.value for one in rows], dtype=pl.String),

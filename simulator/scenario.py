@@ -1,4 +1,4 @@
-"""What happens in a run, as a TOML file says it: events in the water, faults of sensors, troubles of devices.
+"""Read a scenario (TOML): events in the water, faults of sensors, troubles of devices.
 
 Pure. Everything is checked when a file is read: a place that does not exist, a key nobody knows, gates that contradict
 each other are refused with file, line and reason, before anything starts. The format is told in docs/simulator.md.
@@ -20,7 +20,7 @@ import numpy as np
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import Text, both, say, sentence
+from infra.texts import Text, both, say
 from infra.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 from sensors.network import KM_PER_DEGREE, length_km
 from sensors.reading import Floats
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class EventKind(StrEnum):
-    """What can happen to the water (domain facts §7.4)."""
+    """Events in the water."""
 
     RAIN = "rain"
     """Rain and its runoff; where sewers are combined and it is strong, an overflow follows by itself."""
@@ -55,7 +55,7 @@ DISCHARGES = frozenset({EventKind.SEWAGE, EventKind.ACID, EventKind.ALKALI, Even
 
 
 class FaultKind(StrEnum):
-    """What can happen to a sensor (domain facts §7.4, last paragraph). The water stays as it is."""
+    """Faults of a sensor; the water is unaffected."""
 
     SPIKE = "spike"
     SPIKE_CLUSTER = "spike_cluster"
@@ -88,7 +88,7 @@ KEPT_MS = 4 * 3_600_000
 
 
 class TroubleKind(StrEnum):
-    """What can happen to a device and its messages on their way; a table does not show it, a live run does."""
+    """Troubles of a device and its messages; only in live runs, not in tables."""
 
     LOST = "lost"
     DUPLICATED = "duplicated"
@@ -105,10 +105,10 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happens to the water. ``start_ms`` and ``end_ms``: while its cause lasts, UTC.
+    """An event in the water. ``start_ms`` and ``end_ms``: while its cause lasts, UTC.
 
-    ``reach`` and ``km`` (down the reach, None for the whole of it) say where; ``size`` 1 is what domain facts §7.4 call
-    usual, for rain it is the depth in mm and for a salt tide the conductivity at the mouth in µS/cm. ``closed`` is a
+    ``reach`` and ``km`` (down the reach, None for the whole of it) say where; ``size`` 1 is a usual event, but
+    for rain it is the depth in mm and for a salt tide the conductivity at the mouth in µS/cm. ``closed`` is a
     gate's. ``line`` is where the file says so.
     """
 
@@ -156,7 +156,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Somebody looks after the sensors of a station: what is dirty is clean and what has drifted is set back."""
+    """Maintenance of a station: its sensors are cleaned and recalibrated."""
 
     station: str
     at_ms: int
@@ -242,7 +242,7 @@ class Scenario:
 
     @property
     def on_the_way(self) -> tuple[Trouble, ...]:
-        """What a live run shows: the troubles, and the faults of loggers' clocks as what they are there."""
+        """Troubles of a live run, with clock faults of loggers among them."""
         clocks = (f for f in self.faults if f.kind is FaultKind.CLOCK)
         return (
             *self.troubles,
@@ -275,7 +275,7 @@ def shipped() -> tuple[str, ...]:
 def text_of(key: str) -> str:
     """The file of a shipped scenario; raises ConfigurationError naming those there are."""
     if key not in shipped():
-        raise ConfigurationError(sentence("scene.none", key=key, meant=_meant(key, shipped())))
+        raise ConfigurationError(say("scene.none", key=key, meant=_meant(key, shipped())))
     return (files("simulator") / "scenarios" / f"{key}.toml").read_text(encoding="utf-8")
 
 
@@ -284,7 +284,7 @@ MOST_NAMED = 30
 
 
 def _meant(name: str, known: Iterable[str]) -> Text:
-    """What somebody may have meant by a name that nobody knows; begins with a semicolon."""
+    """A suggestion for an unknown name; begins with a semicolon."""
     there = sorted(known)
     if close := get_close_matches(name, there, 3):
         return say("scene.meant", names=" / ".join(close))
@@ -297,7 +297,7 @@ def _unknown(what: str, key: str, known: Iterable[str]) -> Text:
 
 
 def _at(where: str, reason: Text) -> ConfigurationError:
-    """What is wrong at a place of a file, in both languages."""
+    """A fault at a place of a file, in both languages."""
     return ConfigurationError(f"{where}: {both(reason)}")
 
 
@@ -332,7 +332,7 @@ _MOMENTS = frozenset({TroubleKind.REBOOT, TroubleKind.DOOR})
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One table of the file, able to say where it stands when something is wrong with it."""
+    """One table of the file, with its line for error messages."""
 
     name: str
     number: int
@@ -402,7 +402,7 @@ def load(key: str, site: Registry) -> Scenario:
 
 
 def parse(text: str, site: Registry, *, key: str, source: str, start_ms: int | None = None) -> Scenario:
-    """The scenario a TOML text tells, for the stations, reaches and outfalls of ``site``.
+    """Parse a scenario (TOML) for the stations, reaches and outfalls of ``site``.
 
     ``start_ms`` replaces the start the file names: a live run begins now. Raises ConfigurationError with ``source``,
     line and reason for anything that cannot be meant.
@@ -439,7 +439,7 @@ def _cut(faults: Iterable[Fault]) -> Iterator[Trouble]:
 
 
 class _Reader:
-    """Reads one file. Every method raises ConfigurationError that says where; ``scenario`` tells all that is wrong."""
+    """Reads one file. Every method raises ConfigurationError with the place; ``scenario`` collects all faults."""
 
     def __init__(
         self,
@@ -511,16 +511,16 @@ class _Reader:
         )
 
     def _each(self, name: str, read: Callable[[_Row], list[_T]]) -> list[_T]:
-        """What the tables of a name say; what is wrong with one is kept, to be told with the others."""
-        said: list[_T] = []
+        """Read the tables of a name; faults are collected."""
+        rows: list[_T] = []
         for number, values in enumerate(self.data.get(name, [])):
             row = _Row(name, number, values, self.lines, self.source)
             try:
                 row.check()
-                said.extend(read(row))
+                rows.extend(read(row))
             except ConfigurationError as error:
                 self.wrong.append(str(error))
-        return said
+        return rows
 
     def _weather(self) -> Weather:
         row, usual = self._single("weather"), Weather()
@@ -631,6 +631,7 @@ class _Reader:
         ]
 
     def _place(self, row: _Row, kind: EventKind) -> tuple[str, float | None, str]:
+        """Place of an event: reach (or generated station), km down the reach, outfall; empty or None for none."""
         named = [key for key in ("outfall", "reach", "station") if key in row.values]
         if kind in (EventKind.RAIN, EventKind.SALT_TIDE):
             if named:
@@ -639,24 +640,33 @@ class _Reader:
         if len(named) != 1:
             raise row.wrong(say("scene.one_place", named=len(named)))
         if named[0] == "outfall":
-            key = row.text("outfall")
-            outfall = self.outfalls.get(key)
-            if outfall is None:
-                raise row.wrong(_unknown("outfall", key, self.outfalls), "outfall")
-            if outfall.reach not in self.reaches:
-                raise row.wrong(say("scene.outfall_reach", key=key, reach=outfall.reach), "outfall")
-            length = length_km(self.reaches[outfall.reach].line)
-            if not 0 <= outfall.km <= length:
-                raise row.wrong(say("scene.outfall_beyond", key=key, km=outfall.km, length=length), "outfall")
-            return outfall.reach, outfall.km, key
+            return self._at_outfall(row)
         if named[0] == "station":
-            station = self._station(row, "station")
-            if self.generated is not None:
-                return station.key, None, ""
-            reach = self.reaches.get(station.reach)
-            if reach is None:
-                raise row.wrong(say("scene.no_reach", key=station.key), "station")
-            return station.reach, along_km(reach, station.lon, station.lat), ""
+            return self._at_station(row)
+        return self._on_reach(row, kind)
+
+    def _at_outfall(self, row: _Row) -> tuple[str, float, str]:
+        key = row.text("outfall")
+        outfall = self.outfalls.get(key)
+        if outfall is None:
+            raise row.wrong(_unknown("outfall", key, self.outfalls), "outfall")
+        if outfall.reach not in self.reaches:
+            raise row.wrong(say("scene.outfall_reach", key=key, reach=outfall.reach), "outfall")
+        length = length_km(self.reaches[outfall.reach].line)
+        if not 0 <= outfall.km <= length:
+            raise row.wrong(say("scene.outfall_beyond", key=key, km=outfall.km, length=length), "outfall")
+        return outfall.reach, outfall.km, key
+
+    def _at_station(self, row: _Row) -> tuple[str, float | None, str]:
+        station = self._station(row, "station")
+        if self.generated is not None:
+            return station.key, None, ""
+        reach = self.reaches.get(station.reach)
+        if reach is None:
+            raise row.wrong(say("scene.no_reach", key=station.key), "station")
+        return station.reach, along_km(reach, station.lon, station.lat), ""
+
+    def _on_reach(self, row: _Row, kind: EventKind) -> tuple[str, float | None, str]:
         key = row.text("reach")
         if key not in self.reaches:
             raise row.wrong(_unknown("reach", key, self.reaches), "reach")
@@ -796,7 +806,7 @@ class _Reader:
 
 
 def along_km(reach: Reach, lon: float, lat: float) -> float:
-    """How far down ``reach`` the point of its line nearest to (lon, lat) lies, in km."""
+    """Distance down ``reach`` of the point of its line nearest to (lon, lat), in km."""
     shrink = np.cos(np.radians(lat))
     line: Floats = np.array(reach.line) * (shrink, 1.0)
     start, step = line[:-1], np.diff(line, axis=0)

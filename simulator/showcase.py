@@ -1,10 +1,10 @@
-"""What the demo shows: ordinary days with one discharge in them, and one that begins right after the live part does."""
+"""The scenario of the demo: ordinary days with one discharge, and another right after the live part begins."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from sensors.stations import Reach, Registry, Station
 from simulator.devices.sensor_faults import ANALYSED
@@ -86,7 +86,7 @@ def _path(registry: Registry) -> tuple[Station, ...]:
     reaches = {r.key: r for r in registry.reaches}
     placed = [s for s in registry.stations if s.reach in reaches]
     if not placed:
-        raise ConfigurationError(sentence("play.nowhere"))
+        raise ConfigurationError(say("play.nowhere"))
 
     def there(stations: Iterable[Station]) -> list[Station]:
         return [s for s in stations if QICHACHONG in s.zh or QICHACHONG in reaches[s.reach].zh]

@@ -1,4 +1,4 @@
-"""The water as its sensors see it, handed out in the order of time, made a stretch ahead."""
+"""Samples of a scenario in the order of time, computed a stretch ahead."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
 """(from, to) in ms → (station, sample in canonical units) with ``from`` ≤ time < ``to``; oldest first."""
 
 
-class Ahead:
+class BufferedSource:
     """A :class:`simulator.play.Source` of stretches, a context manager.
 
     Arrays are made ``stretch_ms`` at a time, and the next stretch by a thread while this one is handed out: thousands
@@ -33,11 +33,11 @@ class Ahead:
         self._end_ms = end_ms
         self._stretch_ms = stretch_ms
         self._made_ms = start_ms
-        self._ready: list[tuple[str, Sample]] = []
+        self._stretch_samples: list[tuple[str, Sample]] = []
         self._next = 0
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="water")
-        self._coming: Future[list[tuple[str, Sample]]] | None = None
-        self._order()
+        self._next_stretch: Future[list[tuple[str, Sample]]] | None = None
+        self._request_next()
 
     def __enter__(self) -> Self:
         return self
@@ -52,25 +52,25 @@ class Ahead:
         self._maker.shutdown(cancel_futures=True)
 
     def advance(self, to_ms: int) -> Iterator[tuple[str, Sample]]:
-        """What comes before ``to_ms``; waits where it is not made yet, and raises what went wrong in making it."""
+        """Samples before ``to_ms``; waits until they are computed, and raises errors of computing them."""
         while True:
-            while self._next < len(self._ready) and self._ready[self._next][1].at_ms < to_ms:
+            while self._next < len(self._stretch_samples) and self._stretch_samples[self._next][1].at_ms < to_ms:
                 self._next += 1
-                yield self._ready[self._next - 1]
-            if self._next < len(self._ready) or self._made_ms >= to_ms or self._coming is None:
+                yield self._stretch_samples[self._next - 1]
+            if self._next < len(self._stretch_samples) or self._made_ms >= to_ms or self._next_stretch is None:
                 return
-            self._ready, self._next = self._coming.result(), 0
+            self._stretch_samples, self._next = self._next_stretch.result(), 0
             self._made_ms = self._until()
-            self._order()
+            self._request_next()
 
     def _until(self) -> int:
         until_ms = self._made_ms + self._stretch_ms
         return until_ms if self._end_ms is None else min(until_ms, self._end_ms)
 
-    def _order(self) -> None:
+    def _request_next(self) -> None:
         """Have the next stretch made; none when all is made."""
         over = self._end_ms is not None and self._made_ms >= self._end_ms
-        self._coming = None if over else self._maker.submit(self._stretch, self._made_ms, self._until())
+        self._next_stretch = None if over else self._maker.submit(self._stretch, self._made_ms, self._until())
 
     def _stretch(self, from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
         return list(self._make(from_ms, to_ms))
@@ -85,17 +85,17 @@ def measured(registry: Registry, scenario: Scenario, world: Water, instruments: 
             at_ms, step_ms = truth.instants(scenario, station)
             at_ms = at_ms[np.searchsorted(at_ms, from_ms) : np.searchsorted(at_ms, to_ms)]
             if len(at_ms):
-                said = instruments.read(station, at_ms, step_ms, told=False)
-                found += [(station.key, sample) for sample in samples(at_ms, said)]
+                readings = instruments.read(station, at_ms, step_ms, told=False)
+                found += [(station.key, sample) for sample in samples(at_ms, readings)]
         found.sort(key=lambda of: of[1].at_ms)  # stable: stations of one instant stay in their order
         return found
 
     return make
 
 
-def samples(at_ms: Ints, said: Mapping[str, Measured]) -> Iterator[Sample]:
-    """What sensors said at (n,) instants as samples; what they did not say is left out, an instant without any too."""
-    columns = [(key, of.value.tolist(), of.status) for key, of in said.items()]
+def samples(at_ms: Ints, readings: Mapping[str, Measured]) -> Iterator[Sample]:
+    """Values at (n,) instants as samples; missing values are left out, and instants without any."""
+    columns = [(key, of.value.tolist(), of.status) for key, of in readings.items()]
     for i, at in enumerate(at_ms.tolist()):
         values = {key: value[i] for key, value, _ in columns if not math.isnan(value[i])}
         if values:

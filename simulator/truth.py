@@ -1,4 +1,4 @@
-"""The table of a run with its truth: what every station reported, which values are wrong and why, what passed by.
+"""The table of a scenario with its truth: reported values, which are wrong and why, events that passed.
 
 How ``event`` is decided. The water is carried twice, with and without the events that are no work of nature. Where they
 differ at a station for half an hour by more than the water varies within an hour (``Sensor.apparent``, in any parameter
@@ -76,7 +76,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What happened to the water of one station at (n,) instants."""
+    """Truth at one station at (n,) instants."""
 
     event: Bools
     event_type: list[str]
@@ -149,7 +149,7 @@ def _natural(world: Water, station: Station, at_ms: Ints, dyes: dict[str, Floats
 
 
 def instants(scenario: Scenario, station: Station) -> tuple[Ints, int]:
-    """When a station's rows are, and ms between two of them."""
+    """Times of a station's rows, and ms between two of them."""
     step_ms = 1000 * (scenario.step_s or station.interval_s)
     first_ms = -(-scenario.start_ms // step_ms) * step_ms
     return np.arange(first_ms, scenario.end_ms, step_ms, dtype=np.int64), step_ms
@@ -172,8 +172,8 @@ def frames(
     parameters = columns(registry)
     for i, station in enumerate(registry.stations):
         at_ms, step_ms = instants(scenario, station)
-        said = instruments.read(station, at_ms, step_ms)
-        truth = happened(world, station, at_ms, list(said))
+        readings = instruments.read(station, at_ms, step_ms)
+        truth = happened(world, station, at_ms, list(readings))
         n = len(at_ms)
         data: dict[str, pl.Series] = {
             "station": pl.Series([station.key] * n, dtype=pl.String),
@@ -182,17 +182,19 @@ def frames(
         any_bad = np.zeros(n, bool)
         nothing = pl.Series([None] * n)
         for p in parameters:
-            data[COLUMNS[p]] = pl.Series(said[p].value).fill_nan(None) if p in said else nothing.cast(pl.Float64)
+            data[COLUMNS[p]] = (
+                pl.Series(readings[p].value).fill_nan(None) if p in readings else nothing.cast(pl.Float64)
+            )
         for p in parameters:
-            if p not in said:
+            if p not in readings:
                 data[f"anomaly_{COLUMNS[p]}"] = nothing.cast(pl.Int8)
                 continue
-            any_bad |= said[p].bad == 1
-            judged = pl.Series(said[p].bad.astype(np.int8))
+            any_bad |= readings[p].bad == 1
+            judged = pl.Series(readings[p].bad.astype(np.int8))
             data[f"anomaly_{COLUMNS[p]}"] = judged.set(judged < 0, None)
         for p in parameters:
-            kinds = pl.Series(said[p].kind, dtype=pl.String) if p in said else nothing.cast(pl.String)
-            data[f"type_{COLUMNS[p]}"] = kinds.set(kinds == "", None) if p in said else kinds
+            kinds = pl.Series(readings[p].kind, dtype=pl.String) if p in readings else nothing.cast(pl.String)
+            data[f"type_{COLUMNS[p]}"] = kinds.set(kinds == "", None) if p in readings else kinds
         data["anomaly"] = pl.Series(any_bad.astype(np.int8))
         data["event"] = pl.Series(truth.event.astype(np.int8))
         either = [mine or natural for mine, natural in zip(truth.event_type, truth.natural_type, strict=True)]

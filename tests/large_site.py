@@ -284,7 +284,7 @@ def _trail(database: Database, now: int) -> None:
 # -- serving under a watch -------------------------------------------------------------------------------------------
 
 
-class Watch:
+class EventCounters:
     """What the process and the thread of the event loop have computed, in ms of processor time.
 
     Pauses of the garbage collector are left out of the callbacks they happen to fall into: they grow with the pages
@@ -339,7 +339,7 @@ def serve(folder: Path, port: int) -> None:
         audit_keys=(KEY.public_key(),),
         reports_an_hour=1000,
     )
-    watch = Watch()
+    watch = EventCounters()
     watch.install()
     app = create_app(context)
     app.add_api_route("/measured", watch.measured)

@@ -1,4 +1,4 @@
-"""The tables of docs/detection.md, made anew: ``riverchief assess`` over the public records, scored.
+"""Make the tables of docs/detection.md: ``riverchief assess`` over the public records, scored.
 
     python tools/detection_report.py DATA_FOLDER SCORER.py [--out FILE.md]
 
@@ -21,7 +21,7 @@ from riverchief.tables.assess import assess_file
 from sensors.parameters import catalogue
 
 FAULTS = {
-    # name: (file, options of the scorer, best simple method of the detection notes: F1 and false alarms)
+    # name: (file, options of the scorer, best simple method: F1 and false alarms)
     "Logan": ("logan_river_labelled", [], "0.489 / 4.6", "0.501 / 8.5"),
     "Logan without turbidity": (
         "logan_river_labelled",

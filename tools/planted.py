@@ -1,4 +1,4 @@
-"""What the tools share that plant events into recorded water: the records, how they are judged, and what is counted.
+"""Shared parts of the tools that plant events into recorded water: records, judging, counting.
 
 The public records without event labels (not part of this repository) are real water, and nothing was ever set to find a
 discharge in them. The detector looks at the whole record as ``riverchief assess`` does.
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from infra.times import DAY_MS
-from riverchief.tables.assess import Read, Summary, judge, read
+from riverchief.tables.assess import SensorTable, Summary, judge, read
 from sensors.parameters import catalogue
 from sensors.quality.detectors.sudden_events import Alarms
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
@@ -78,13 +78,13 @@ class Trial:
         return float(np.median(all_)) / unit_ms if all_ else None
 
 
-Plant = Callable[[Read, tuple[str, ...], np.random.Generator], tuple[Floats, list[Planted]]]
+Plant = Callable[[SensorTable, tuple[str, ...], np.random.Generator], tuple[Floats, list[Planted]]]
 """The values of a record with events in them, of stations in a chain, and where these are."""
 
 
 def records(
     data: Path, names: Iterable[str] = RECORDS
-) -> Iterator[tuple[str, Read, tuple[str, ...], tuple[UpstreamPath, ...]]]:
+) -> Iterator[tuple[str, SensorTable, tuple[str, ...], tuple[UpstreamPath, ...]]]:
     """Each record with what it is called, its chain and its ways; that of two stations twice, then told which lies
     above."""
     for name in names:
@@ -96,13 +96,13 @@ def records(
             yield f"{name}, told which lies above", table, chain, (way,)
 
 
-def thinned(table: Read, minutes: int) -> Read:
+def thinned(table: SensorTable, minutes: int) -> SensorTable:
     rows = np.flatnonzero(table.at // 60_000 % minutes == 0)
     return replace(table, station=table.station[rows], at=table.at[rows], values=table.values[rows])
 
 
 def tried(
-    table: Read,
+    table: SensorTable,
     chain: tuple[str, ...],
     edges: tuple[UpstreamPath, ...],
     seeds: int,
@@ -146,7 +146,7 @@ def tried(
     return made
 
 
-def months(table: Read) -> float:
+def months(table: SensorTable) -> float:
     """Station-months in which the stations of a table spoke: pauses of years are none."""
     each = [np.diff(table.at[table.station == i]) for i in range(len(table.names))]
     return sum((len(steps) + 1) * float(np.median(steps)) for steps in each if len(steps)) / MONTH_MS
@@ -182,13 +182,13 @@ def sureness(told: Mapping[str, Told]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(f'{100 * a / (a + b):.0f} %' if a + b else '' for a, b in one)} |"
 
 
-def sensors_of(table: Read) -> dict[str, int]:
+def sensors_of(table: SensorTable) -> dict[str, int]:
     """The column of each parameter."""
     return {table.found.catalogue.parameters[c.parameter].key: i for i, c in enumerate(table.found.sensors)}
 
 
 def passage(
-    table: Read, values: Floats, kind: str, rows: Places, inside: Places, moved: Sequence[int]
+    table: SensorTable, values: Floats, kind: str, rows: Places, inside: Places, moved: Sequence[int]
 ) -> list[Planted]:
     """Of an event ``inside`` (places in) the ``rows`` of a station that moves these columns; none where the station
     hardly speaks then, or has no sensor for it."""
@@ -202,6 +202,6 @@ def passage(
 
 
 def moments(at: Ints, every_ms: int, known_ms: int, random: np.random.Generator) -> Iterator[int]:
-    """About so often, at any time of three days out of five, once the station knows its water for a while."""
+    """Times of planted events: about so often, on three days out of five, after a warm-up."""
     for day in range(int(at[0]) + known_ms, int(at[-1]) - every_ms, every_ms):
         yield day + int(random.uniform(0, 0.6 * every_ms))

@@ -1,4 +1,4 @@
-"""Growth on sensors, drift and sinking gauges planted into any record: how many are told, and what else is said?
+"""Measure detection of fouling, drift and attenuation planted into any record.
 
     python tools/planted_drift.py TABLE... [--network "above>below"] [--seed 1] [--every 90] [--only lens]
 
@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from infra.times import DAY_MS
-from riverchief.tables.assess import Read, Summary, network, read
+from riverchief.tables.assess import SensorTable, Summary, network, read
 from sensors.parameters import Parameter, catalogue
 from sensors.quality import SeriesState, check_quality
 from sensors.quality.detectors.daily_pattern import DUE, PERHAPS, neighbour_stations
@@ -131,7 +131,7 @@ class Recorded:
     doubts in force on each of its days, -1 where it has no reading."""
 
     name: str
-    table: Read
+    table: SensorTable
     ways: tuple[UpstreamPath, ...]
 
     @classmethod
@@ -246,7 +246,7 @@ def apart(stations: int, ways: Sequence[UpstreamPath]) -> list[set[int]]:
 
 
 def begun(told: np.ndarray) -> Places:
-    """The days on which something is told that was not for five days."""
+    """The days on which an alarm begins that was off for five days."""
     days = np.flatnonzero(told)
     return days[np.diff(days, prepend=-99) > 5]
 

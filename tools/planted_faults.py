@@ -1,4 +1,4 @@
-"""Faults of known kind and size planted into the good stretches of any record: how many does ``assess`` find?
+"""Measure detection of sensor faults planted into good stretches of any record.
 
     python tools/planted_faults.py TABLE... [--seed 1] [--every 10] [--by-kind]
 
@@ -19,7 +19,7 @@ import polars as pl
 from planted import HOUR_MS, MONTH_MS
 
 from infra.times import DAY_MS
-from riverchief.tables.assess import Read, Summary, judge, read
+from riverchief.tables.assess import SensorTable, Summary, judge, read
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Bools, Flag, Floats, Ints, Places
 
@@ -120,7 +120,7 @@ def flagged(packed: Ints) -> Bools:
     return np.asarray((packed & 15) >= Flag.SUSPECT)
 
 
-def labels(path: Path, table: Read) -> Bools:
+def labels(path: Path, table: SensorTable) -> Bools:
     """(rows, sensors) what the keeper of the record marked or did not judge; nothing where the table has no labels."""
     out = np.zeros(table.values.shape, np.bool_)
     frame = pl.read_csv(path, infer_schema_length=None)
@@ -154,7 +154,7 @@ def running_median(x: Floats) -> Floats:
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 15), axis=1))
 
 
-def plant(table: Read, taken: Bools, chance: np.random.Generator, every: float) -> tuple[Floats, list[Planted]]:
+def plant(table: SensorTable, taken: Bools, chance: np.random.Generator, every: float) -> tuple[Floats, list[Planted]]:
     """The values with faults in them, none where anything is marked or flagged already; and what was planted."""
     values = table.values.copy()
     planted: list[Planted] = []
@@ -228,7 +228,7 @@ class Series:
         return int(np.searchsorted(self.at, self.at[first] + hours * HOUR_MS))
 
 
-def false_alarms(table: Read, told: Bools, marked: Bools) -> tuple[int, float]:
+def false_alarms(table: SensorTable, told: Bools, marked: Bools) -> tuple[int, float]:
     """Runs of flagged readings no keeper marked (four readings apart at least), and the sensor-months looked at."""
     runs, months = 0, 0.0
     for station in range(len(table.names)):

@@ -1,4 +1,4 @@
-"""How many discharges planted into recorded water are found: ``python tools/planted_plumes.py DATA_FOLDER``.
+"""Measure detection of discharges planted into recorded water: ``python tools/planted_plumes.py DATA_FOLDER``.
 
 Every five days one is added to all sensors it would move, in physical units and not in what is usual for the sensor,
 rising for half an hour to three hours, staying, and fading (``planted.py`` says into which records). Of two stations on
@@ -14,7 +14,7 @@ import numpy as np
 from planted import HOUR_MS, Planted, Told, moments, passage, records, sensors_of, sureness, tried
 
 from infra.times import DAY_MS
-from riverchief.tables.assess import Read
+from riverchief.tables.assess import SensorTable
 from sensors.reading import Floats
 
 EVERY_MS: Final = 5 * DAY_MS
@@ -51,7 +51,9 @@ def main() -> None:
     print("\n".join(sureness(sure)))
 
 
-def with_plumes(table: Read, chain: tuple[str, ...], random: np.random.Generator) -> tuple[Floats, list[Planted]]:
+def with_plumes(
+    table: SensorTable, chain: tuple[str, ...], random: np.random.Generator
+) -> tuple[Floats, list[Planted]]:
     """The values of a record with discharges in them, and where these are."""
     values, plumes = table.values.copy(), []
     lower = table.names.index(chain[1]) if chain else -1
@@ -73,7 +75,7 @@ def with_plumes(table: Read, chain: tuple[str, ...], random: np.random.Generator
 
 
 def plant(
-    table: Read, values: Floats, station: int, kind: str, begin: int, strength: float, shape: tuple[float, ...]
+    table: SensorTable, values: Floats, station: int, kind: str, begin: int, strength: float, shape: tuple[float, ...]
 ) -> list[Planted]:
     """Lay a plume over ``values``; none where the station hardly speaks, or has no sensor for it."""
     rise, stay, fade = shape

@@ -1,4 +1,4 @@
-"""How many slow events planted into recorded water are found: ``python tools/planted_slow.py DATA_FOLDER``.
+"""Measure detection of slow events planted into recorded water: ``python tools/planted_slow.py DATA_FOLDER``.
 
 What takes hours or days, every twenty days once a station knows its fortnight (``planted.py`` says into which records),
 with strengths from what a load does to water, fixed before anything was looked at:
@@ -27,7 +27,7 @@ import numpy as np
 from planted import HOUR_MS, Planted, Told, moments, passage, records, sensors_of, sureness, tried
 
 from infra.times import DAY_MS
-from riverchief.tables.assess import Read
+from riverchief.tables.assess import SensorTable
 from sensors.quality.detectors.slow_events import CombinedAlarms
 from sensors.quality.detectors.sudden_events import Alarms
 from sensors.reading import Bools, Floats
@@ -89,7 +89,9 @@ def slow(alarms: Alarms) -> Bools:
     return np.asarray(alarms.cause >= 0)
 
 
-def with_events(table: Read, chain: tuple[str, ...], random: np.random.Generator) -> tuple[Floats, list[Planted]]:
+def with_events(
+    table: SensorTable, chain: tuple[str, ...], random: np.random.Generator
+) -> tuple[Floats, list[Planted]]:
     """The values of a record with slow events in them, and where these are."""
     values, events = table.values.copy(), []
     lower = table.names.index(chain[1]) if chain else -1
@@ -110,18 +112,18 @@ def with_events(table: Read, chain: tuple[str, ...], random: np.random.Generator
     return values, events
 
 
-def from_clock(table: Read, station: int, moment: int, kind: str, random: np.random.Generator) -> int:
+def from_clock(table: SensorTable, station: int, moment: int, kind: str, random: np.random.Generator) -> int:
     """On that day, when such a thing begins: a sag in the evening, dredging in the morning, a bloom at midnight."""
     first, last = {"oxygen sag": (18.0, 24.0), "mud": (6.0, 12.0), "bloom": (0.0, 0.0)}.get(kind, (0.0, 24.0))
     return moment // DAY_MS * DAY_MS + int((random.uniform(first, last) - east(table, station)) * HOUR_MS)
 
 
-def east(table: Read, station: int) -> int:
+def east(table: SensorTable, station: int) -> int:
     return next((hours for name, hours in EAST.items() if table.names[station].startswith(name)), 0)
 
 
 def plant(
-    table: Read,
+    table: SensorTable,
     values: Floats,
     station: int,
     kind: str,

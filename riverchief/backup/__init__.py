@@ -1,1 +1,1 @@
-"""Backup, restore, and moving a site to another database."""
+"""Backup, restore, and copying a site to another database; imported by the command line and the services."""

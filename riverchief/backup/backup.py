@@ -1,4 +1,4 @@
-"""A backup: one folder that holds the whole site at one instant, verified before it gets its name.
+"""Back up a site: one folder with everything at one instant, verified before it gets its name.
 
 ``riverchief-{time}Z/`` with ``manifest.json``, the database (``database.sqlite``, or ``database.pgdump`` from
 PostgreSQL), ``archive/`` with the months that have left the database, ``photos/`` with all photos and attachments,
@@ -62,7 +62,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds; ``taken_at`` is the instant that it shows, ``left_out`` what must be looked
+    """Contents of a backup; ``taken_at`` is the instant that it shows, ``left_out`` what must be looked
     after apart, in both languages."""
 
     format: int
@@ -103,7 +103,7 @@ class Backup:
 
 
 def nobody(_share: float) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 def stretch(progress: Progress, start: float, end: float) -> Progress:
@@ -129,7 +129,7 @@ def take(
     """
     url = Database(settings.database_url).url
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        raise ConfigurationError(sentence("backup.no_database", database=url.database))
+        raise ConfigurationError(say("backup.no_database", database=url.database))
     months = _archive(settings) if archive else None
     with _alone(target), months.alone() if months else nullcontext():
         pictures = Pictures(settings, target) if photos else None
@@ -150,7 +150,7 @@ def take(
             shutil.rmtree(part, ignore_errors=True)
             if isinstance(error, OSError | sqlite3.Error):
                 reason = error.strerror if isinstance(error, OSError) else error
-                raise StorageUnavailable(sentence("backup.unwritten", target=target, reason=reason)) from error
+                raise StorageUnavailable(say("backup.unwritten", target=target, reason=reason)) from error
             raise
         return Backup(folder, manifest, _thin(target, keep))
 
@@ -158,19 +158,19 @@ def take(
 def read_manifest(source: Path) -> Manifest:
     """The manifest of a finished backup; raises Refused for anything else, saying what it is."""
     if not source.is_dir():
-        raise Refused(sentence("backup.no_backup", source=source, manifest=MANIFEST))
+        raise Refused(say("backup.no_backup", source=source, manifest=MANIFEST))
     if source.name.endswith(PARTIAL):
-        raise Refused(sentence("backup.unfinished", source=source))
+        raise Refused(say("backup.unfinished", source=source))
     try:
         found = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
-            raise Refused(sentence("backup.format", source=source, format=found["format"], known=FORMAT))
+            raise Refused(say("backup.format", source=source, format=found["format"], known=FORMAT))
         files_ = {name: File(**file) for name, file in found["files"].items()}
         return Manifest(**{**found, "files": files_})
     except FileNotFoundError:
-        raise Refused(sentence("backup.no_manifest", source=source, manifest=MANIFEST)) from None
+        raise Refused(say("backup.no_manifest", source=source, manifest=MANIFEST)) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(sentence("file.unreadable", file=source / MANIFEST, error=error)) from error
+        raise Refused(say("file.unreadable", file=source / MANIFEST, error=error)) from error
 
 
 def check_files(source: Path, manifest: Manifest, progress: Progress = nobody) -> None:
@@ -178,9 +178,9 @@ def check_files(source: Path, manifest: Manifest, progress: Progress = nobody) -
     done, total = 0, sum(file.bytes for file in manifest.files.values()) or 1
     for name, file in manifest.files.items():
         if not (source / name).is_file():
-            raise Refused(sentence("backup.missing", file=source / name))
+            raise Refused(say("backup.missing", file=source / name))
         if hashed(source / name) != file:
-            raise Refused(sentence("backup.altered", file=source / name))
+            raise Refused(say("backup.altered", file=source / name))
         done += file.bytes
         progress(done / total)
 
@@ -262,9 +262,9 @@ def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = nobody) -> tuple[s
         made.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
         verdict = made.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StorageUnavailable(sentence("backup.damaged", database=url.database, verdict=verdict))
+            raise StorageUnavailable(say("backup.damaged", database=url.database, verdict=verdict))
         if sqlite_rows(made) != rows:
-            raise StorageUnavailable(sentence("backup.copy_differs", database=url.database))
+            raise StorageUnavailable(say("backup.copy_differs", database=url.database))
         return schema, rows
     finally:
         made.close()
@@ -282,7 +282,7 @@ def _schema(connection: sqlite3.Connection, url: sa.URL) -> str:
     try:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
     except (sqlite3.OperationalError, TypeError):
-        raise ConfigurationError(sentence("backup.not_ours", database=url.database)) from None
+        raise ConfigurationError(say("backup.not_ours", database=url.database)) from None
 
 
 def _dump(url: sa.URL, copy: Path, progress: Progress) -> tuple[str, dict[str, int]]:
@@ -291,7 +291,7 @@ def _dump(url: sa.URL, copy: Path, progress: Progress) -> tuple[str, dict[str, i
     try:
         with database.read() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
-                raise ConfigurationError(sentence("backup.not_ours", database=url.database))
+                raise ConfigurationError(say("backup.not_ours", database=url.database))
             schema = str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
             for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
                 connection.exec_driver_sql(f"SET LOCAL {limit} = 0")  # we wait for pg_dump, however long it takes
@@ -300,7 +300,7 @@ def _dump(url: sa.URL, copy: Path, progress: Progress) -> tuple[str, dict[str, i
             progress(0.5)
             rows = postgres_rows(connection)
         if pg_dump.rows(copy) != rows:
-            raise StorageUnavailable(sentence("backup.dump_differs", database=url.database))
+            raise StorageUnavailable(say("backup.dump_differs", database=url.database))
         progress(1.0)
         return schema, rows
     finally:
@@ -381,7 +381,7 @@ def _copy_settings(settings: Settings, to: Path) -> None:
 
 
 def without_secrets(settings: Settings) -> str:
-    """What the site's file and environment set, as TOML; a secret is named and not told, also within an address."""
+    """The settings of file and environment as TOML; secrets are named without their values, also within an address."""
     lines = [f"# Settings in force at the backup; {', '.join(secrets(settings)) or 'no secret'} left out.", ""]
     tables: list[str] = []
     for name in sorted(settings.model_fields_set):
@@ -390,8 +390,8 @@ def without_secrets(settings: Settings) -> str:
             lines.append(f"{name} = {_toml(value)}")
             continue
         entries = {key: getattr(value, key) for key in sorted(value.model_fields_set)}
-        told = [f"{k} = {_toml(v)}" for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)]
-        tables += ["", f"[{name}]", *told]
+        assigned = [f"{k} = {_toml(v)}" for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)]
+        tables += ["", f"[{name}]", *assigned]
     return "\n".join([*lines, *tables]) + "\n"
 
 
@@ -448,7 +448,7 @@ _HARMLESS = {
 
 
 def _left_out(settings: Settings, dialect: str, *, archived: bool, pictured: bool) -> dict[str, str]:
-    """What a restore needs besides, and where it comes from, in both languages."""
+    """What a restore needs beside the backup, in both languages."""
     found = {}
     if names := secrets(settings):
         found["secrets"] = sentence("backup.apart_secrets", names=", ".join(names))
@@ -484,10 +484,10 @@ def _alone(target: Path) -> Iterator[None]:
         target.mkdir(parents=True, exist_ok=True)
         handle = (target / ".lock").open("a")
     except OSError as error:
-        raise StorageUnavailable(sentence("backup.target", target=target, error=error.strerror)) from error
+        raise StorageUnavailable(say("backup.target", target=target, error=error.strerror)) from error
     with handle:
         if not file_lock.lock(handle):
-            raise Refused(sentence("backup.another", target=target))
+            raise Refused(say("backup.another", target=target))
         for stale in target.glob(f"{PREFIX}*{PARTIAL}"):
             shutil.rmtree(stale, ignore_errors=True)
         yield
@@ -504,7 +504,7 @@ def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "P
         needed += pictures.new_bytes()
     free = shutil.disk_usage(target).free
     if free < needed:
-        raise StorageUnavailable(sentence("backup.no_room", target=target, free=free >> 20, needed=needed >> 20))
+        raise StorageUnavailable(say("backup.no_room", target=target, free=free >> 20, needed=needed >> 20))
 
 
 def _thin(target: Path, keep: int | None) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""A site's database moved into another one: SQLite to PostgreSQL when a site grows, and back.
+"""Copy a site's database into another one: SQLite to PostgreSQL and back.
 
 The source is read in one snapshot and the target filled in one transaction. Before that is committed every row is read
 back from the target and compared with what the source gave. So the target holds all or nothing, and a copy that was
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from infra.database import Database, insert_many, metadata
 from infra.errors import ConfigurationError, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage.sql import SqlReadings, wide_tables
 from riverchief import migrations
 from riverchief.single_writer import alone
@@ -30,8 +30,8 @@ AT_ONCE = 5_000
 """Rows held in memory."""
 
 
-class NotTheSame(WaterError):
-    """What the target gives back is not what the source gave; nothing has been kept."""
+class CopyMismatch(WaterError):
+    """The copied rows differ from the source; nothing has been kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ def move(source: str, target: str, catalogue: Catalogue, progress: Callable[[flo
             stack.callback(database.close)
         old, new = databases
         if old.url == new.url:
-            raise ConfigurationError(sentence("migrate.itself", old=old))
+            raise ConfigurationError(say("migrate.itself", old=old))
         if old.is_sqlite and not Path(old.url.database or "").is_file():
-            raise ConfigurationError(sentence("migrate.none", database=old.url.database))
+            raise ConfigurationError(say("migrate.none", database=old.url.database))
         for database in databases:
             stack.enter_context(alone(database.url.render_as_string(hide_password=False)))
         _refuse_what_is_there(new)
@@ -105,9 +105,9 @@ class _Copy:
             back = _Sum()
             for rows in _blocks(self._target, table):
                 back.add(rows)
-                self._told(len(rows), total)
+                self._report_progress(len(rows), total)
             if back != sums[table]:
-                raise NotTheSame(sentence("migrate.differs", name=table.name, read=sums[table].rows, there=back.rows))
+                raise CopyMismatch(say("migrate.differs", name=table.name, read=sums[table].rows, there=back.rows))
         return {table.name: sums[table].rows for table in tables}
 
     def _copied(self, table: sa.Table, total: int) -> "_Sum":
@@ -124,8 +124,8 @@ class _Copy:
                     keys = table.columns.keys()
                     self._target.execute(sa.insert(table), [dict(zip(keys, row, strict=True)) for row in mended])
             except (DataError, IntegrityError) as error:
-                raise ConfigurationError(sentence("migrate.no_fit", name=table.name, error=error.orig)) from error
-            self._told(len(rows), total)
+                raise ConfigurationError(say("migrate.no_fit", name=table.name, error=error.orig)) from error
+            self._report_progress(len(rows), total)
         return given
 
     def _mended(self, value: Any) -> Any:
@@ -136,7 +136,7 @@ class _Copy:
             return value.replace("\x00", "\\x00")
         return value
 
-    def _told(self, rows: int, total: int) -> None:
+    def _report_progress(self, rows: int, total: int) -> None:
         self._done += rows
         self._progress(min(1.0, self._done / total))
 
@@ -183,7 +183,7 @@ def _refuse_what_is_there(database: Database) -> None:
     with database.read() as connection:
         for name in ours:
             if name in there and connection.exec_driver_sql(f'SELECT 1 FROM "{name}" LIMIT 1').first() is not None:
-                raise ConfigurationError(sentence("migrate.not_empty", database=database, name=name))
+                raise ConfigurationError(say("migrate.not_empty", database=database, name=name))
 
 
 def _be_patient(connection: sa.Connection) -> None:

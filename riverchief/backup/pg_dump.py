@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, ``pg_dump`` and ``pg_restore``: found, called, and believed after reading what they wrote.
+"""Find and call ``pg_dump`` and ``pg_restore``, and verify what they wrote.
 
 The password goes to them in a file of their own (PGPASSFILE, mode 600), never on a command line or into a message.
 """
@@ -15,18 +15,18 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from infra.errors import ConfigurationError, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 
 _COPY = re.compile(rb'COPY (?:"?\w+"?\.)?"?(\w+)"? ')
 
 
 def program(name: str) -> str:
-    """Where a program of PostgreSQL's client is; raises ConfigurationError naming what to install."""
+    """Path of a PostgreSQL client program; raises ConfigurationError naming what to install."""
     if found := shutil.which(name):
         return found
     versions = [path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}") if path.parent.parent.name.isdigit()]
     if not versions:
-        raise ConfigurationError(sentence("backup.no_program", name=name))
+        raise ConfigurationError(say("backup.no_program", name=name))
     return str(max(versions, key=lambda path: int(path.parent.parent.name)))
 
 
@@ -43,7 +43,7 @@ def restore(url: sa.URL, file: Path) -> None:
 
 
 def rows(file: Path) -> dict[str, int]:
-    """How many rows each table of a dump has, counted by reading it to its end; raises StorageUnavailable."""
+    """Rows of each table of a dump, counted by reading it to its end; raises StorageUnavailable."""
     command = [program("pg_restore"), "--data-only", "--file=-", str(file)]
     counts: dict[str, int] = {}
     table: str | None = None
@@ -61,7 +61,7 @@ def rows(file: Path) -> dict[str, int]:
                 counts[table] = 0
         trouble = process.stderr.read()
     if process.returncode:
-        raise StorageUnavailable(sentence("backup.dump_unreadable", file=file, trouble=_last(trouble)))
+        raise StorageUnavailable(say("backup.dump_unreadable", file=file, trouble=_last(trouble)))
     return counts
 
 
@@ -71,11 +71,11 @@ def _call(url: sa.URL, path: str, arguments: list[str]) -> None:
             [path, f"--dbname={address}", *arguments], env=environment, capture_output=True, check=False
         )
     if done.returncode:
-        raise StorageUnavailable(sentence("backup.program_failed", name=Path(path).name, stderr=_last(done.stderr)))
+        raise StorageUnavailable(say("backup.program_failed", name=Path(path).name, stderr=_last(done.stderr)))
 
 
 def without_password(url: sa.URL) -> sa.URL:
-    """The same address for whoever knows the password."""
+    """The address without its password."""
     query = {name: value for name, value in url.query.items() if name != "password"}
     return sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, query)
 
@@ -98,6 +98,6 @@ def _login(url: sa.URL) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _last(trouble: bytes) -> str:
-    """The line that says what was wrong: the first error, or what was said last."""
+    """The line with the reason: the first error, else the last line."""
     lines = [line for line in trouble.decode("utf-8", "replace").splitlines() if line.strip()]
     return next((line for line in lines if "error:" in line), lines[-1] if lines else "no reason was given")

@@ -1,4 +1,4 @@
-"""Restoring a backup: onto an empty place, or beside what is there, which is put aside and never destroyed.
+"""Restore a backup onto an empty place, or beside existing data, which is moved aside and never deleted.
 
 Everything that can be refused is refused before anything is touched: an unfinished or damaged backup, one of a newer
 version or another kind of database, a place that is in use or not empty. The database then appears at once: SQLite by a
@@ -22,7 +22,7 @@ from alembic.util import CommandError
 from infra import clock
 from infra.database import Database
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import from_ms
 from ingest.storage.archive import sync
 from ingest.storage.photos import Photos
@@ -51,7 +51,7 @@ UNTOLD = frozenset({"alembic_version", "storage_edge"})
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was restored, and where that stands now which was there before."""
+    """Result of a restore, and where the previous data were moved."""
 
     manifest: Manifest
     database: str
@@ -82,7 +82,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
         with alone(settings.database_url) if database.is_sqlite else nullcontext():
             for one in (place, archive):
                 if one is not None and not one.empty() and not replace:
-                    raise Refused(sentence("backup.not_empty", one=one))
+                    raise Refused(say("backup.not_empty", one=one))
             _give_photos(source, settings.photos)
             _give_public_key(source, sealing.public_file(settings))
             for one in (archive, place):
@@ -90,7 +90,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
                     aside += one.fill(source, manifest, mark)
                     progress(0.75 if one is archive else 1.0)
     except OSError as error:
-        raise StorageUnavailable(sentence("backup.not_restored", source=source, error=error.strerror)) from error
+        raise StorageUnavailable(say("backup.not_restored", source=source, error=error.strerror)) from error
     finally:
         database.close()
     return Restored(manifest, str(database), tuple(aside))
@@ -100,11 +100,11 @@ def _fits(manifest: Manifest, settings: Settings, url: sa.URL) -> None:
     """Whether these settings and this version can take the backup."""
     dialect = url.get_backend_name()
     if manifest.dialect != dialect:
-        raise ConfigurationError(sentence("backup.other_kind", theirs=manifest.dialect, ours=dialect))
+        raise ConfigurationError(say("backup.other_kind", theirs=manifest.dialect, ours=dialect))
     if not knows(manifest.schema):
-        raise ConfigurationError(sentence("backup.newer", schema=manifest.schema, riverchief=manifest.riverchief))
+        raise ConfigurationError(say("backup.newer", schema=manifest.schema, riverchief=manifest.riverchief))
     if manifest.archive_files and settings.readings.archive is None:
-        raise ConfigurationError(sentence("backup.archive_where", archive_files=manifest.archive_files))
+        raise ConfigurationError(say("backup.archive_where", archive_files=manifest.archive_files))
 
 
 def knows(revision: str) -> bool:
@@ -119,7 +119,7 @@ def _compare(found: Mapping[str, int], manifest: Manifest) -> None:
     if dict(found) != dict(manifest.rows):
         table = next(t for t in sorted({*found, *manifest.rows}) if found.get(t) != manifest.rows.get(t))
         raise StorageUnavailable(
-            sentence("backup.rows_differ", table=table, rows=found.get(table), expected=manifest.rows.get(table))
+            say("backup.rows_differ", table=table, rows=found.get(table), expected=manifest.rows.get(table))
         )
 
 
@@ -132,7 +132,7 @@ def _give_photos(source: Path, folder: Path) -> None:
 
 
 def _give_public_key(source: Path, file: Path) -> None:
-    """Without its public key nobody can check the roots of the trail; what is here already stays."""
+    """Restore the public key of the audit trail; an existing one stays."""
     if (source / PUBLIC_KEY).is_file() and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / PUBLIC_KEY, file)
@@ -148,7 +148,7 @@ class _SqlitePlace:
         return f"the database {self._path}"
 
     def empty(self) -> bool:
-        """Whether there is nothing in it to lose; raises Refused while somebody has it open."""
+        """Whether the database is empty; raises Refused while it is open elsewhere."""
         if not self._path.exists():
             return True
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
@@ -157,7 +157,7 @@ class _SqlitePlace:
                 connection.execute("PRAGMA journal_mode=DELETE")
                 return not any(n for table, n in sqlite_rows(connection).items() if table not in UNTOLD)
             except sqlite3.OperationalError as error:
-                raise Refused(sentence("backup.in_use", database=self, error=error)) from error
+                raise Refused(say("backup.in_use", database=self, error=error)) from error
             except sqlite3.DatabaseError:
                 return False  # whatever it is, it is somebody's
 
@@ -199,7 +199,7 @@ class _PostgresPlace:
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             ).scalar_one()
             if others:
-                raise Refused(sentence("backup.connections", database=self, others=others))
+                raise Refused(say("backup.connections", database=self, others=others))
             return not any(n for table, n in postgres_rows(connection).items() if table not in UNTOLD)
 
     def fill(self, source: Path, manifest: Manifest, mark: str) -> list[str]:

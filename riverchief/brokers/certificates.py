@@ -1,4 +1,4 @@
-"""A private authority, and what it signs: the broker's certificate and those of devices, for sites without their own.
+"""A private certificate authority, for the broker and the devices of sites without their own.
 
 Devices are given the authority's certificate once; the server's may be renewed under it without touching a device.
 """
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 AUTHORITY_DAYS, SERVER_DAYS, CLIENT_DAYS = 7300, 825, 3650
 RENEW_DAYS = 60
@@ -64,7 +64,7 @@ def server(signed_by: Pair, names: Iterable[str], now: datetime) -> Pair:
     wanted = list(names)
     general = [_general_name(name) for name in wanted]
     if not general:
-        raise ConfigurationError(sentence("certificate.no_name"))
+        raise ConfigurationError(say("certificate.no_name"))
     issuer, issuer_key = _read(signed_by)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted[0])])  # small TLS stacks look for it
@@ -120,14 +120,14 @@ def check_pair(certificate: bytes, key: bytes) -> None:
     try:
         held = x509.load_pem_x509_certificate(certificate).public_key()
     except ValueError as error:
-        raise ConfigurationError(sentence("certificate.no_pem", error=error)) from None
+        raise ConfigurationError(say("certificate.no_pem", error=error)) from None
     try:
         own = serialization.load_pem_private_key(key, password=None).public_key()
     except (ValueError, TypeError):
-        raise ConfigurationError(sentence("certificate.no_key")) from None
+        raise ConfigurationError(say("certificate.no_key")) from None
     form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     if held.public_bytes(*form) != own.public_bytes(*form):
-        raise ConfigurationError(sentence("certificate.other_key"))
+        raise ConfigurationError(say("certificate.other_key"))
 
 
 def _builder(
@@ -151,7 +151,7 @@ def _general_name(name: str) -> x509.GeneralName:
     except ValueError:
         pass
     if not name or not name.isascii() or any(c.isspace() for c in name):
-        raise ConfigurationError(sentence("certificate.no_host", name=name))
+        raise ConfigurationError(say("certificate.no_host", name=name))
     return x509.DNSName(name)
 
 
@@ -164,5 +164,5 @@ def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pai
 def _read(pair: Pair) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = serialization.load_pem_private_key(pair.key, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigurationError(sentence("certificate.foreign_key"))
+        raise ConfigurationError(say("certificate.foreign_key"))
     return x509.load_pem_x509_certificate(pair.certificate), key

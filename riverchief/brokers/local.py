@@ -1,4 +1,4 @@
-"""A broker of our own for the demo, the benchmarks and the tests: Mosquitto from PATH, else the NATS server wheel.
+"""A local broker for the demo, the benchmarks and the tests: Mosquitto from PATH, else the NATS server wheel.
 
 Both are configured so that a batch may hold its messages unacknowledged and nothing queued is thrown away; the
 production configuration says the same (docs/operations).
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import ConfigurationError, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from riverchief.brokers import mosquitto_admin
 from riverchief.brokers.users import NatsUsers
 from riverchief.guard import guard
@@ -46,7 +46,7 @@ class BrokerFailed(WaterError):
 
 
 def free_port() -> int:
-    """A TCP port on loopback nobody has at the moment, and below those the system hands out by itself.
+    """A free TCP port on loopback, below the range of ephemeral ports.
 
     It stays free until the server it is for has started: no connection of anybody's is given it meanwhile.
     """
@@ -68,7 +68,7 @@ def find(kind: str | None = None) -> tuple[str, str]:
         path = str(beside) if beside.exists() else shutil.which("nats-server")
         if path:
             return "nats", path
-    raise ConfigurationError(sentence("broker.none", kind=kind or "MQTT"))
+    raise ConfigurationError(say("broker.none", kind=kind or "MQTT"))
 
 
 def plugin() -> Path | None:
@@ -128,7 +128,7 @@ class Broker:
                 return
             time.sleep(0.02)
         self.stop()
-        raise BrokerFailed(sentence("broker.not_started", kind=self.kind, words=self._log_tail()))
+        raise BrokerFailed(say("broker.not_started", kind=self.kind, words=self._log_tail()))
 
     def kill(self) -> None:
         """As in a power cut: SIGKILL to the process this object started."""

@@ -1,4 +1,4 @@
-"""Users and rights of a Mosquitto with the dynamic-security plugin.
+"""Users and rights of Mosquitto's dynamic-security plugin.
 
 The plugin keeps them in a file of its own and changes them on a control topic, while everybody stays connected. One
 role a device: ``%u`` in a topic, which would make one role serve all, is taken literally (tried on 2.0.11). Everything
@@ -22,7 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from infra.errors import ConfigurationError, Refused, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.wire.telemetry import topic
 
 CONTROL = "$CONTROL/dynamic-security/v1"
@@ -46,7 +46,7 @@ class BrokerUnavailable(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What a role allows: to send, to be sent or to subscribe to a topic (or a pattern of topics)."""
+    """A right of a role: to publish, receive or subscribe to a topic (or a pattern of topics)."""
 
     kind: Kind
     topic: str
@@ -62,7 +62,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the broker is; encrypted when ``ca_file`` is given, and then only if that authority vouches for it."""
+    """Address of the broker; TLS when ``ca_file`` is given, verified against that authority."""
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -172,7 +172,7 @@ class DynamicSecurity:
 
     def has_minimal_rights(self) -> bool:
         """Whether the broker denies whatever no role allows."""
-        found = self._ask({"command": "getDefaultACLAccess"})["data"]["acls"]
+        found = self._request({"command": "getDefaultACLAccess"})["data"]["acls"]
         return {one["acltype"]: one["allow"] for one in found} == DEFAULTS
 
     def ensure_role(self, role: Role) -> None:
@@ -223,30 +223,30 @@ class DynamicSecurity:
         except queue.Empty:
             raise self._silent() from None
         if not allowed:
-            raise ConfigurationError(sentence("broker.no_administrator"))
+            raise ConfigurationError(say("broker.no_administrator"))
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         for answer in json.loads(message.payload).get("responses", []):
             self._answers.put(answer)
 
     def _get(self, command: str, kind: str, **which: str) -> dict[str, Any] | None:
-        """What the broker knows of a client or role; None when it knows none."""
-        answer = self._ask({"command": command, **which})
+        """A client or role as the broker has it; None for an unknown one."""
+        answer = self._request({"command": command, **which})
         error = answer.get("error")
         if error is not None and "not found" in error:
             return None
         if error is not None:
-            raise Refused(sentence("broker.refuses", command=command, known=", ".join(which.values()), error=error))
+            raise Refused(say("broker.refuses", command=command, known=", ".join(which.values()), error=error))
         found: dict[str, Any] = answer["data"][kind]
         return found
 
     def _run(self, command: dict[str, Any]) -> None:
-        error = self._ask(command).get("error")
+        error = self._request(command).get("error")
         if error is not None:
             name = command.get("username", command.get("rolename", ""))
-            raise Refused(sentence("broker.refuses", command=command["command"], known=name, error=error))
+            raise Refused(say("broker.refuses", command=command["command"], known=name, error=error))
 
-    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, command: dict[str, Any]) -> dict[str, Any]:
         ours = secrets.token_hex(8)  # several administrators see each other's answers
         message = json.dumps({"commands": [{**command, "correlationData": ours}]})
         self._client.publish(CONTROL, message, qos=1)
@@ -261,7 +261,7 @@ class DynamicSecurity:
     def _silent(self) -> BrokerUnavailable:
         where = f"{self._address.host}:{self._address.port}"
         seconds = self._address.timeout_s
-        return BrokerUnavailable(sentence("broker.no_plugin", where=where, topic=CONTROL, seconds=seconds))
+        return BrokerUnavailable(say("broker.no_plugin", where=where, topic=CONTROL, seconds=seconds))
 
 
 def accepts(address: Address, user: str, password: str) -> bool:
@@ -294,14 +294,14 @@ def _connected(address: Address, user: str, password: str) -> paho.Client:
     try:
         client.connect(address.host, address.port)
     except OSError as error:
-        raise BrokerUnavailable(sentence("broker.unreachable", where=where, error=error.strerror or error)) from error
+        raise BrokerUnavailable(say("broker.unreachable", where=where, error=error.strerror or error)) from error
     client.loop_start()
     if not answered.wait(address.timeout_s) or refusal:
         client.disconnect()
         client.loop_stop()
         if refusal:
-            raise ConfigurationError(sentence("broker.refuses_user", where=where, user=user, refusal=refusal[0]))
-        raise BrokerUnavailable(sentence("broker.silent", where=where, timeout_s=address.timeout_s))
+            raise ConfigurationError(say("broker.refuses_user", where=where, user=user, refusal=refusal[0]))
+        raise BrokerUnavailable(say("broker.silent", where=where, timeout_s=address.timeout_s))
     return client
 
 

@@ -1,4 +1,4 @@
-"""The logins of devices on the brokers we can administer: Mosquitto over its control topic, NATS by its file of users.
+"""Device logins on the broker: Mosquitto over its control topic, NATS by its file of users.
 
 Both keep to the port of :mod:`ingest.devices.credentials`: whatever goes wrong is a broker that is away.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import ConfigurationError, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.devices.credentials import BrokerAway, BrokerUsers, Endpoint
 from riverchief.brokers.mosquitto_admin import SENT_BY_A_DEVICE, Address, DynamicSecurity, device_role
 from riverchief.settings import Settings, secret
@@ -48,7 +48,7 @@ class MosquittoUsers:
             with DynamicSecurity(self._address, self._password, self._user) as security:
                 yield security
         except WaterError as error:
-            raise BrokerAway(sentence("device.broker_away", error=error)) from error
+            raise BrokerAway(say("device.broker_away", error=error)) from error
 
 
 class NatsUsers:
@@ -94,7 +94,7 @@ class NatsUsers:
             self.read(self._users_file)
             os.kill(int(self._pid_file.read_text(encoding="ascii")), 0)
         except (OSError, ValueError) as error:
-            raise BrokerAway(sentence("device.nats_away", error=error)) from error
+            raise BrokerAway(say("device.nats_away", error=error)) from error
         return True
 
     def _change(self, user: str, entry: dict[str, Any] | None) -> None:
@@ -104,16 +104,16 @@ class NatsUsers:
                 self.write(self._users_file, others if entry is None else [*others, entry])
                 os.kill(int(self._pid_file.read_text(encoding="ascii")), signal.SIGHUP)
             except (OSError, ValueError) as error:
-                raise BrokerAway(sentence("device.nats_away", error=error)) from error
+                raise BrokerAway(say("device.nats_away", error=error)) from error
 
 
 def address(settings: Settings) -> Address:
-    """Where the administrator signs in. Raises ConfigurationError where nobody says whom to trust."""
+    """Where the administrator signs in. Raises ConfigurationError without a CA to trust."""
     admin, mqtt = settings.broker_admin, settings.mqtt
     if admin.host is not None:
         return Address(admin.host, admin.port or 1883, admin.ca_file)
     if mqtt.tls and mqtt.ca_file is None and admin.ca_file is None:
-        raise ConfigurationError(sentence("broker.needs_ca"))
+        raise ConfigurationError(say("broker.needs_ca"))
     return Address(mqtt.host, admin.port or mqtt.port, admin.ca_file or mqtt.ca_file)
 
 
@@ -138,7 +138,7 @@ def endpoint(settings: Settings) -> Endpoint:
     try:
         authority = None if ca_file is None else ca_file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(sentence("broker.authority", ca_file=ca_file, error=error)) from None
+        raise ConfigurationError(say("broker.authority", ca_file=ca_file, error=error)) from None
     tls = ca_file is not None or (mqtt.tls and admin.device_host is None)
     port = admin.device_port or (mqtt.port if admin.device_host is None else 8883 if tls else 1883)
     return Endpoint(admin.device_host or mqtt.host, port, tls, authority)

@@ -1,1 +1,1 @@
-"""The command line: a module a group of commands."""
+"""The command line: one module for each group of commands; they parse, call and print."""

@@ -1,4 +1,4 @@
-"""The command line as a whole: each module beside this one holds a group of commands, thin skins over the parts.
+"""The command line as a whole; each module beside this one holds a group of commands.
 
 A module is loaded once one of its commands is asked for: most need a small part of the system, and start with that.
 """
@@ -67,12 +67,17 @@ def _all() -> None:
 
 
 def main() -> None:
-    """The entry point: what we refuse is a sentence in both languages and exit code 2, never a traceback."""
+    """The entry point of ``riverchief``."""
+    run_command_line(app)
+
+
+def run_command_line(app: Commands) -> None:
+    """Run commands and end the process: a refusal is a sentence in both languages and exit code 2, no traceback."""
     try:
         code = app(standalone_mode=False)
     except Misused as error:
-        if said := misuse(error):
-            _refuse(said)
+        if message := misuse(error):
+            _refuse(message)
             err.print(f"  {error.ctx.command_path} --help" if error.ctx else "", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except typer.Abort:
@@ -83,5 +88,5 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _refuse(said: str) -> None:
-    err.print(f"[red]✗[/] {escape(said)}", highlight=False, soft_wrap=True)
+def _refuse(message: str) -> None:
+    err.print(f"[red]✗[/] {escape(message)}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``riverchief assessment``: a month's assessment on the screen or as an Excel file."""
+"""``riverchief assessment``: a month's assessment on the terminal or as an Excel file."""
 
 import json
 from pathlib import Path
@@ -52,8 +52,8 @@ def assessment(
     for row in [*made.rows, made.total]:
         name = say("assessment.total") if row is made.total else assessing.name_of(by, row.key, registry)
         shares = [row.shares[indicator] for indicator in Indicator]
-        told = ["—" if share.value is None else f"{share.value:.1%}" for share in shares]
-        listed.add_row(named(name), str(row.cases), *told, "—" if row.score is None else f"{row.score:.2f}")
+        cells = ["—" if share.value is None else f"{share.value:.1%}" for share in shares]
+        listed.add_row(named(name), str(row.cases), *cells, "—" if row.score is None else f"{row.score:.2f}")
     out.print(listed)
     if file is not None:
         out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``riverchief audit``: the trail verified, sealed and proven."""
+"""``riverchief audit``: verify, seal and prove the audit trail."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from governance.verification import roots
 from infra import clock
 from infra.database import Database
 from infra.errors import ConfigurationError
-from infra.texts import line, say, sentence
+from infra.texts import line, say
 from infra.times import beijing, beijing_day
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
@@ -51,7 +51,7 @@ def verify(
         with progress_bar(line("progress.verify")) as bar, database.read() as connection:
             found = roots.verify(connection, keys, outside, bar)
     if as_json:
-        told = {
+        result = {
             "ok": found.ok,
             "entries": found.entries,
             "head": found.head,
@@ -61,7 +61,7 @@ def verify(
             "outside": len(outside),
             "faults": [roots.as_json(fault) for fault in found.faults],
         }
-        out.print_json(data=told)
+        out.print_json(data=result)
     else:
         for fault in found.faults:
             out.print(f"[red]✗[/] {fault.wrong.value}: {fault.detail}", highlight=False, soft_wrap=True)
@@ -105,8 +105,8 @@ def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
         job = sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()
         trouble = job.send()
-    told = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
-    out.print(told, highlight=False, soft_wrap=True)
+    result = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
+    out.print(result, highlight=False, soft_wrap=True)
     if trouble:
         err.print(f"[yellow]![/] {trouble}", highlight=False, soft_wrap=True)
 
@@ -134,12 +134,12 @@ def proof(
 def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], key: Keys = None) -> None:
     """离线核对一个证明，不需数据库 · Check a proof with a public key alone."""
     if not key:
-        raise ConfigurationError(sentence("seal.which_key"))
+        raise ConfigurationError(say("seal.which_key"))
     keys = [one for name in key for one in sealing.read_public(name)]
     try:
         found = merkle.read_proof(file.read_bytes())
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=file, error=error.strerror)) from error
     try:
         merkle.check_proof(found, keys)
     except ProofInvalid as error:

@@ -1,4 +1,4 @@
-"""``riverchief backtest``: what a change of rules would have raised, on the stored past or on recorded tables."""
+"""``riverchief backtest``: incidents that changed rules would have raised, on stored readings or recorded tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, named, say, sentence
+from infra.texts import Text, beside, line, named, say
 from infra.times import DAY_MS, beijing
 from ingest.analysis import backtest
 from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestResult, Label
@@ -67,7 +67,7 @@ def run(
         since_ms, until_ms = _range(past, since, until)
     else:
         if since is None:
-            raise ConfigurationError(sentence("tried.no_past"))
+            raise ConfigurationError(say("tried.no_past"))
         since_ms = instant("--since", since)
         until_ms = clock.now_ms() if until is None else instant("--until", until)
         past = _stored(loaded, known, since_ms, until_ms, station or [])
@@ -84,8 +84,8 @@ def try_both(
     rules: Rules, other: Rules, past: BacktestInput, known: Catalogue, since_ms: int, until_ms: int
 ) -> tuple[BacktestResult, BacktestResult]:
     """The rules that are tried and those they are compared with, on the same past."""
-    with progress_bar(line("progress.backtest")) as told:
-        return backtest.compare_rule_sets(rules, other, past, known, since_ms, until_ms, on_progress=told)
+    with progress_bar(line("progress.backtest")) as on_progress:
+        return backtest.compare_rule_sets(rules, other, past, known, since_ms, until_ms, on_progress=on_progress)
 
 
 def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> BacktestInput:
@@ -103,7 +103,7 @@ def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> B
         registry = registry.with_stations(replace(s, gateway=None) for s in made)
         for name, key in key_of.items():
             if key in readings:
-                raise ConfigurationError(sentence("tried.twice", path=path, key=key))
+                raise ConfigurationError(say("tried.twice", path=path, key=key))
             readings[key] = _window(table, name, known)
         for name, spans in recorded.read_events(path).items():
             labelled.add(key_of[name])
@@ -126,7 +126,7 @@ def _window(table: Table, name: str, known: Catalogue) -> Window:
 
 def _only(past: BacktestInput, stations: list[str]) -> BacktestInput:
     if unknown := sorted(set(stations) - set(past.readings)):
-        raise ConfigurationError(sentence("tried.not_in_tables", unknown=unknown[0], known=", ".join(past.readings)))
+        raise ConfigurationError(say("tried.not_in_tables", unknown=unknown[0], known=", ".join(past.readings)))
     readings = {key: window for key, window in past.readings.items() if key in stations}
     labels = tuple(one for one in past.labels if one.station in stations)
     return replace(past, readings=readings, labels=labels, labelled=past.labelled & set(stations))
@@ -147,11 +147,11 @@ def _range(past: BacktestInput, since: str | None, until: str | None) -> tuple[i
     """The range given, or all of the tables."""
     at = [window.at for window in past.readings.values() if len(window)]
     if not at:
-        raise ConfigurationError(sentence("tried.empty"))
+        raise ConfigurationError(say("tried.empty"))
     since_ms = min(int(one.min()) for one in at) if since is None else instant("--since", since)
     until_ms = max(int(one.max()) for one in at) + 1 if until is None else instant("--until", until)
     if until_ms <= since_ms:
-        raise ConfigurationError(sentence("tried.until_since", until=until, since=since))
+        raise ConfigurationError(say("tried.until_since", until=until, since=since))
     return since_ms, until_ms
 
 
@@ -172,15 +172,15 @@ def _show(tried: BacktestResult, in_force: BacktestResult) -> None:
             since, until = (beijing(at_ms, "%Y-%m-%d %H:%M") for at_ms in (label.start_ms, label.end_ms))
             out.print(f"  {escape(label.station)} {since} – {until}", highlight=False)
     if tried is in_force:
-        _list(" ", [_told(one) for one in tried.raised])
+        _list(" ", [_incident_line(one) for one in tried.raised])
         return
     difference = backtest.compare(tried, in_force)
-    _list("[red]+[/]", [_told(one) for one in difference.new])
-    _list("[green]-[/]", [_told(one) for one in difference.gone])
-    _list("[yellow]~[/]", [f"{_colour(was)} → {_told(one)}" for was, one in difference.changed])
+    _list("[red]+[/]", [_incident_line(one) for one in difference.new])
+    _list("[green]-[/]", [_incident_line(one) for one in difference.gone])
+    _list("[yellow]~[/]", [f"{_colour(was)} → {_incident_line(one)}" for was, one in difference.changed])
 
 
-def _told(one: BacktestIncident) -> str:
+def _incident_line(one: BacktestIncident) -> str:
     return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {beside(Text(one.zh, one.en))}"
 
 
@@ -188,8 +188,8 @@ def _colour(one: BacktestIncident) -> str:
     return named(say(f"rule.{one.colour}"))
 
 
-def _list(mark: str, told: list[str]) -> None:
-    for one in told[:LISTED]:
+def _list(mark: str, lines: list[str]) -> None:
+    for one in lines[:LISTED]:
         out.print(f"{mark} {escape(one)}", highlight=False, soft_wrap=True)
-    if len(told) > LISTED:
-        out.print(f"{mark} … {line('list.more', count=len(told) - LISTED, how='--json, --html')}", highlight=False)
+    if len(lines) > LISTED:
+        out.print(f"{mark} … {line('list.more', count=len(lines) - LISTED, how='--json, --html')}", highlight=False)

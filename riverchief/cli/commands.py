@@ -1,4 +1,4 @@
-"""How commands are declared and how their help looks: Chinese first, English beside it, or below where a line is full.
+"""Declaration of commands and layout of their help: Chinese first, English beside it, or below on a full line.
 
 A help text is written where its command or option is declared, as ``中文 · English``; whatever else is said comes from
 the catalogue (`infra.texts`).
@@ -48,7 +48,7 @@ class Group(TyperGroup):
         known = self.list_commands(ctx)
         if args[0] not in known and not args[0].startswith("-"):
             meant = difflib.get_close_matches(args[0], known) or known
-            raise ConfigurationError(sentence("usage.no_command", name=args[0], known=", ".join(meant)))
+            raise ConfigurationError(say("usage.no_command", name=args[0], known=", ".join(meant)))
         return super().resolve_command(ctx, args)
 
 
@@ -63,7 +63,7 @@ class Commands(typer.Typer):
 
 
 def misuse(error: Any) -> str:
-    """What is wrong with a command line, in both languages; empty where its help was shown instead."""
+    """The fault of a command line, in both languages; empty where its help was shown instead."""
     words = error.format_message().strip().rstrip(".")
     param, name = getattr(error, "param", None), getattr(error, "option_name", None)
     if param is not None:
@@ -94,8 +94,8 @@ def show_help(command: TyperCommand | TyperGroup, ctx: Any) -> None:
         console.print(Shown("\n".join(_lines(" ".join(paragraph.split()), width))), width=width)
     options = [one for one in params if one.param_type_name == "option"]
     sections = {
-        "usage.arguments": [(_argument(one), _told(one, ctx)) for one in arguments],
-        "usage.options": [(_option(one, ctx), _told(one, ctx)) for one in options],
+        "usage.arguments": [(_argument(one), _description(one, ctx)) for one in arguments],
+        "usage.options": [(_option(one, ctx), _description(one, ctx)) for one in options],
         "usage.commands": list(_commands(command, ctx)),
     }
     for key, rows in sections.items():
@@ -107,7 +107,7 @@ def show_help(command: TyperCommand | TyperGroup, ctx: Any) -> None:
 
 def _show_rows(console: Console, rows: list[tuple[str, str]], width: int) -> None:
     left = max((cell_len(name) for name, _ in rows if cell_len(name) <= NAMES), default=NAMES)
-    for name, told in rows:
+    for name, text in rows:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(width=left + 2, no_wrap=True)
         table.add_column(overflow="fold")  # an ellipsis would take the place of letters: it counts wide ones as narrow
@@ -115,14 +115,14 @@ def _show_rows(console: Console, rows: list[tuple[str, str]], width: int) -> Non
         if cell_len(name) > left:
             console.print(label, soft_wrap=True)
             label = Shown()
-        table.add_row(label, Shown("\n".join(_lines(told, width - left - 6)), overflow="fold"))
+        table.add_row(label, Shown("\n".join(_lines(text, width - left - 6)), overflow="fold"))
         console.print(table, width=width)
 
 
-def _lines(told: str, width: int) -> list[str]:
+def _lines(text: str, width: int) -> list[str]:
     """Both languages on one line where it holds them, else one below the other."""
-    zh, _, en = told.partition(" · ")
-    return [told] if not en or cell_len(told) <= width else [zh, en]
+    zh, _, en = text.partition(" · ")
+    return [text] if not en or cell_len(text) <= width else [zh, en]
 
 
 def _argument(one: Any) -> str:
@@ -138,12 +138,12 @@ def _option(one: Any, ctx: Any) -> str:
     return f"{names} {kind if len(kind) <= KIND else '…'}"
 
 
-def _told(one: Any, ctx: Any) -> str:
-    """What an option or argument means, and what it is without being given."""
+def _description(one: Any, ctx: Any) -> str:
+    """Description of an option or argument, with choices, default and range."""
     if one.name == "help":
         return line("usage.help")
-    told = one.help or ""
-    zh, _, en = told.partition(" · ")
+    text = one.help or ""
+    zh, _, en = text.partition(" · ")
     more = list[Text]()
     kind = one.display_type(ctx).strip("<>")
     if "|" in kind and (len(kind) > KIND or one.param_type_name == "argument"):
@@ -154,9 +154,9 @@ def _told(one: Any, ctx: Any) -> str:
     if getattr(one, "min", None) is not None and one.max is not None:
         more.append(say("usage.range", least=f"{one.min:,}", most=f"{one.max:,}"))
     if more:
-        zh, en = f"{zh}（{'，'.join(text.zh for text in more)}）", f"{en or zh} ({', '.join(text.en for text in more)})"
+        zh, en = f"{zh}（{'，'.join(note.zh for note in more)}）", f"{en or zh} ({', '.join(note.en for note in more)})"
         return f"{zh} · {en}"
-    return told
+    return text
 
 
 def _commands(command: Any, ctx: Any) -> Iterator[tuple[str, str]]:

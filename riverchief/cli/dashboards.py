@@ -1,4 +1,4 @@
-"""``riverchief dashboards``: Grafana's, made by code."""
+"""``riverchief dashboards``: build the Grafana dashboards, and publish them."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, SettingsFile, load
@@ -47,7 +47,7 @@ def publish(
 
     chosen = load(settings).grafana
     if chosen.url is None:
-        raise ConfigurationError(sentence("grafana.no_url"))
+        raise ConfigurationError(say("grafana.no_url"))
     published = grafana.publish(
         [parts.plain(board) for board in boards.build(chosen.console_url)],
         url=chosen.url,

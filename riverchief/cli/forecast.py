@@ -1,4 +1,4 @@
-"""``riverchief forecast`` and ``riverchief trace``: what is coming, and where something came from."""
+"""``riverchief forecast`` and ``riverchief trace``: forecasts and source attributions."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +7,7 @@ import typer
 
 from infra import clock
 from infra.errors import ConfigurationError, NotFound
-from infra.texts import beside, named, say, sentence
+from infra.texts import beside, named, say
 from infra.times import beijing, rfc3339
 from ingest.storage import registry as registry_store
 from riverchief.cli.commands import Commands
@@ -37,12 +37,12 @@ def forecast(
     with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, known)
         if station not in registry:
-            raise NotFound(sentence("order.no_station", station=station[:80]))
+            raise NotFound(say("order.no_station", station=station[:80]))
         if parameter not in known:
-            raise ConfigurationError(sentence("order.no_parameter", parameter=parameter[:80]))
+            raise ConfigurationError(say("order.no_parameter", parameter=parameter[:80]))
         found = forecasts.stored_forecasts(connection, station, parameter)
     if not found:
-        raise NotFound(sentence("order.no_forecast", parameter=parameter, station=station))
+        raise NotFound(say("order.no_forecast", parameter=parameter, station=station))
     one = found[0]
     if as_json:
         typer.echo(json.dumps(_plain(one), ensure_ascii=False))
@@ -80,9 +80,9 @@ def trace(
 ) -> None:
     """溯源：排口和河段按传播时间和潮流排序 · Where it came from: outfalls and stretches, ranked."""
     if (incident is None) == (station is None):
-        raise ConfigurationError(sentence("order.trace_what"))
+        raise ConfigurationError(say("order.trace_what"))
     if (station is None) != (at is None):
-        raise ConfigurationError(sentence("order.station_at"))
+        raise ConfigurationError(say("order.station_at"))
     from ingest.analysis import source_attribution
     from riverchief.stores import open_stores
 

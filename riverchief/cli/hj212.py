@@ -1,4 +1,4 @@
-"""``riverchief hj212``: frames read without a network, and the loggers that may speak to the gateway."""
+"""``riverchief hj212``: decode frames from standard input; manage the registered loggers."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ READ_BYTES = 65_536
 
 @dataclass(slots=True)
 class Tally:
-    """What was found: frames that are whole, frames that are not by their fault, bytes that belong to none."""
+    """Counts of decoding: whole frames, faulty frames by fault, bytes outside frames."""
 
     good: int = 0
     broken: dict[Fault, int] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def _found(source: BinaryIO, reader: FrameReader) -> Iterator[Frame | Broken]:
 
 
 def described(packet: Packet) -> dict[str, Any]:
-    """A packet as design §4.5 shows it; what it has beyond that is added only where it is there. PW is left out."""
+    """A packet as JSON; optional members are added only where they are present. PW is left out."""
     if packet.encrypted:
         return {"ok": False, "reason": f"CP of command {packet.cn} is encrypted (HJ 212-2025, SM4): not supported"}
     if packet.cn is None:

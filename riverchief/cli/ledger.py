@@ -1,4 +1,4 @@
-"""``riverchief ledger``: did everything arrive that was sent?"""
+"""``riverchief ledger``: messages sent against messages stored, by station and day."""
 
 import dataclasses
 from typing import Annotated, Any
@@ -36,8 +36,8 @@ def ledger(
     complete = closed and all(a.complete for a in accounts)
     if as_json:
         rows = [dataclasses.asdict(a) | {"sent": a.sent, "closed": a.closed, "complete": a.complete} for a in accounts]
-        told = {"day": chosen, "closed": closed, "complete": complete, "accounts": rows, "recount_differs": wrong}
-        out.print_json(data=told)
+        result = {"day": chosen, "closed": closed, "complete": complete, "accounts": rows, "recount_differs": wrong}
+        out.print_json(data=result)
     else:
         _show_ledger(accounts, chosen)
         for key, (counted, booked) in wrong.items():

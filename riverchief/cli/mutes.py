@@ -1,4 +1,4 @@
-"""``riverchief mutes``: planned work at a station, during which rules begin nothing there."""
+"""``riverchief mutes``: planned work at a station, during which no rule fires there."""
 
 from typing import Annotated, Any
 
@@ -51,7 +51,7 @@ def add(
         in_force = {one.rule for one in rule_versions.in_force(connection)}
         made = planned(station, span, tuple(rule or ()), reason, whose.by, in_force)
         number = store.add_mute(connection, made, whose)
-    _told([(number, made)], as_json=as_json)
+    _print_list([(number, made)], as_json=as_json)
 
 
 @app.command("list")
@@ -62,7 +62,7 @@ def listing(
     as_json: AsJson = False,
 ) -> None:
     """列出静默，新的在前 · Mutes, newest first."""
-    _told(newest_of(settings, data, station, store.mutes), as_json=as_json)
+    _print_list(newest_of(settings, data, station, store.mutes), as_json=as_json)
 
 
 @app.command("end")
@@ -80,10 +80,10 @@ def end(
     until_ms = clock.now_ms() if until is None else instant("--until", until)
     with site_database(settings, data) as database, database.write() as connection:
         after = store.end_mute(connection, station, number, until_ms, whose)
-    _told([(number, after)], as_json=as_json)
+    _print_list([(number, after)], as_json=as_json)
 
 
-def _told(found: list[tuple[int, Mute]], *, as_json: bool) -> None:
+def _print_list(found: list[tuple[int, Mute]], *, as_json: bool) -> None:
     if as_json:
         out.print_json(data=[_plain(number, one) for number, one in found])
     else:
@@ -101,5 +101,5 @@ def _row(number: int, one: Mute) -> tuple[str, ...]:
 
 def _plain(number: int, one: Mute) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms)}
-    told = {name: getattr(one, name) for name in ("station", "reason", "by")}
-    return {"number": number, **told, "rules": list(one.rules), **times}
+    fields = {name: getattr(one, name) for name in ("station", "reason", "by")}
+    return {"number": number, **fields, "rules": list(one.rules), **times}

@@ -1,4 +1,4 @@
-"""``riverchief notify`` and ``riverchief oncall``: who is told, whether it arrives, and who is on call."""
+"""``riverchief notify`` and ``riverchief oncall``: recipients, deliveries, and the on-call roster."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from governance.notify.contacts import Contact, Directory, Place
 from governance.notify.policy import TEST, Item, Kind, Policy, compose
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, say, sentence
+from infra.texts import Text, beside, line, say
 from infra.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 from riverchief import files, messages
 from riverchief.cli.commands import Commands
@@ -72,7 +72,7 @@ def preview(
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:
-        raise ConfigurationError(sentence("order.no_station", station=station))
+        raise ConfigurationError(say("order.no_station", station=station))
     rows = list(_steps(known, place, colour, duty, at_ms, policy))
     if as_json:
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
@@ -100,11 +100,11 @@ def list_(
     """最近的通知 · The newest messages, and what became of them."""
     with opened(load(settings, data)) as database, database.read() as connection:
         found = notice_store.listed(connection, status=status, limit=limit)
-        told = notice_store.items(connection, [one.id for one in found])
+        items = notice_store.items(connection, [one.id for one in found])
     if as_json:
         rows = [
             {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
-            | {"incidents": [item.incident_id for item in told.get(one.id, [])], "body": _without_link(one.body)}
+            | {"incidents": [item.incident_id for item in items.get(one.id, [])], "body": _without_link(one.body)}
             for one in found
         ]
         out.print_json(data=rows)
@@ -112,7 +112,7 @@ def list_(
     if not found:
         out.print(line("order.no_notices"))
     for one in found:
-        numbers = [str(item.incident_id) for item in told.get(one.id, [])][:5]
+        numbers = [str(item.incident_id) for item in items.get(one.id, [])][:5]
         at = beijing(one.sent_at_ms or one.due_at_ms)
         rest = one.sent_by or one.last_error or ""
         row = f"{one.id} {one.status} {at} {one.contact} [{', '.join(numbers)}] {rest}"
@@ -175,7 +175,7 @@ def _steps(
 
 
 def _without_link(body: str | None) -> str | None:
-    """A message as it may be shown: whoever has its link may confirm in another's name."""
+    """A message without its confirmation link, which is a credential."""
     return None if body is None else " ".join("…" if "/a/" in word else word for word in body.split(" "))
 
 
@@ -186,12 +186,12 @@ def _at(text: str | None) -> int:
     try:
         at = datetime.strptime(text, "%H:%M").replace(tzinfo=BEIJING).timetz()
     except ValueError:
-        raise ConfigurationError(sentence("order.time_of_day", text=text)) from None
+        raise ConfigurationError(say("order.time_of_day", text=text)) from None
     return to_ms(datetime.combine(now.date(), at))
 
 
 def _directory(loaded: Settings, connection: sa.Connection, at_ms: int) -> Directory:
     found = messages.everybody(loaded, connection, at_ms)
     if not found.contacts:
-        raise ConfigurationError(sentence("order.no_contacts"))
+        raise ConfigurationError(say("order.no_contacts"))
     return found

@@ -1,4 +1,4 @@
-"""What the commands ask for alike: which site, in which form, by whom; and how they open it.
+"""Options that commands share, and opening the site that they name.
 
 What a database needs is loaded with the first one that is opened: a command about a file has none.
 """
@@ -14,7 +14,7 @@ import typer
 
 from infra import clock
 from infra.errors import ConfigurationError, NotFound
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import beijing_day, to_ms
 from riverchief import logs
 from riverchief import settings as settings_
@@ -53,7 +53,7 @@ def newest_of(
     station: str | None,
     kept: Callable[["sa.Connection", str | None], list[T]],
 ) -> list[T]:
-    """What is kept of a station, or of all of them, newest first. Raises NotFound for one that is not registered."""
+    """Stored entries of a station, or of all, newest first. Raises NotFound for one that is not registered."""
     with site_database(settings, data) as database, database.read() as connection:
         if station is not None:
             registered(connection, station)
@@ -73,7 +73,7 @@ def opened(loaded: Settings) -> Iterator["Database"]:
 
 
 def who() -> str:
-    """Whoever is logged in; a container's user may have no name."""
+    """The login name; empty for a container's user without one."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -88,18 +88,18 @@ def site_database(settings: Path | None, data: Path | None) -> Iterator["Databas
 
 
 def author(by: str | None) -> "Author":
-    """Whoever is named, or whoever is logged in, now."""
+    """The author of a change made now: the given name, else the login name."""
     from ingest.storage.changes import Author
 
     return Author(by or who(), clock.now_ms())
 
 
 def registered(connection: "sa.Connection", station: str) -> None:
-    """Raises NotFound for a station that the site does not know."""
+    """Raise NotFound for a station that is not registered."""
     from ingest.storage import registry as registry_store
 
     if station not in registry_store.load(connection, catalogue()):
-        raise NotFound(sentence("registry.no_station", key=station[:80]))
+        raise NotFound(say("registry.no_station", key=station[:80]))
 
 
 def day_of(day: str | None) -> str:
@@ -109,7 +109,7 @@ def day_of(day: str | None) -> str:
     try:
         return date.fromisoformat(day).isoformat()
     except ValueError:
-        raise ConfigurationError(sentence("order.day", day=day)) from None
+        raise ConfigurationError(say("order.day", day=day)) from None
 
 
 def instant(name: str, text: str) -> int:
@@ -119,4 +119,4 @@ def instant(name: str, text: str) -> int:
             return to_ms(datetime.fromisoformat(f"{text}T00:00:00+08:00"))
         return to_ms(datetime.fromisoformat(text))
     except ValueError:
-        raise ConfigurationError(sentence("request.day_or_time", name=name, text=text[:40])) from None
+        raise ConfigurationError(say("request.day_or_time", name=name, text=text[:40])) from None

@@ -1,4 +1,4 @@
-"""``riverchief outbox``: deliveries that were given up."""
+"""``riverchief outbox``: refused deliveries, and sending them again."""
 
 import dataclasses
 import json
@@ -27,8 +27,8 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
         return
     out.print(line("outbox.counts", pending=counts.pending, refused=counts.refused))
     for d in dead:
-        said = {"error": d.last_error or d.last_status, "incident": d.incident_id, "attempts": d.attempts}
-        out.print(f"{d.id}: {line('outbox.dead', **said)}", markup=False)
+        fields = {"error": d.last_error or d.last_status, "incident": d.incident_id, "attempts": d.attempts}
+        out.print(f"{d.id}: {line('outbox.dead', **fields)}", markup=False)
 
 
 @app.command("replay")

@@ -1,4 +1,4 @@
-"""``riverchief processes check``: the standard processes of a file, read and explained."""
+"""``riverchief processes check``: read a file of standard processes and explain it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,8 +26,8 @@ def check(file: Annotated[Path | None, typer.Argument(help="流程文件 · proc
         )
     out.print(limits)
     hours = found.policy.emergencies
-    told = ", ".join(f"{grade} {within}" for grade, within in hours.within.items())
-    out.print(line("process.emergencies", told=told))
+    grades = ", ".join(f"{grade} {within}" for grade, within in hours.within.items())
+    out.print(line("process.emergencies", told=grades))
     out.print(line("process.again", answer=hours.answer, again=hours.again))
     rows = (
         (

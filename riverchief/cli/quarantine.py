@@ -1,4 +1,4 @@
-"""``riverchief quarantine``: what could not be used, and its replay."""
+"""``riverchief quarantine``: list rejected messages and replay them."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any

@@ -12,7 +12,7 @@ from governance.platforms.model import Platform
 from governance.platforms.reconciliation import Kept
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import line, sentence
+from infra.texts import line, say
 from infra.times import beijing
 from riverchief import files
 from riverchief.cli.commands import Commands
@@ -43,9 +43,9 @@ def reconcile(
     known = files.read_platforms(loaded.platforms.file, usual)
     chosen = [known.named(platform)] if platform else [one for one in known.known if one.list is not None]
     if not chosen:
-        raise ConfigurationError(sentence("order.no_platform"))
+        raise ConfigurationError(say("order.no_platform"))
     if file is not None and len(chosen) > 1:
-        raise ConfigurationError(sentence("order.whose_list"))
+        raise ConfigurationError(say("order.whose_list"))
     found: list[tuple[Kept, int]] = []
     with opened(loaded) as database:
         for one in chosen:
@@ -67,10 +67,10 @@ def _given(database: Any, platform: Platform, file: Path) -> Kept:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigurationError(sentence("order.no_json", file=file, error=error)) from error
+        raise ConfigurationError(say("order.no_json", file=file, error=error)) from error
     items = content if isinstance(content, list) else reconciliation.entries(platform, content)
     if items is None:
-        raise ConfigurationError(sentence("order.no_list", file=file))
+        raise ConfigurationError(say("order.no_list", file=file))
     with database.write() as connection:
         return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
 

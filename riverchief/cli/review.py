@@ -1,4 +1,4 @@
-"""``riverchief review``: what people say readings are worth; it goes before all tests."""
+"""``riverchief review``: verdicts of people on readings; they override all tests."""
 
 from typing import Annotated, Any
 
@@ -50,7 +50,7 @@ def add(
         registered(connection, station)
         made = reviewed(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
         number = store.add_review(connection, made, whose)
-    _told([(number, made)], as_json=as_json)
+    _print_list([(number, made)], as_json=as_json)
 
 
 @app.command("list")
@@ -61,7 +61,7 @@ def listing(
     as_json: AsJson = False,
 ) -> None:
     """列出复核，新的在前 · Reviews, newest first; void ones are kept and count for nothing."""
-    _told(newest_of(settings, data, station, store.reviews), as_json=as_json)
+    _print_list(newest_of(settings, data, station, store.reviews), as_json=as_json)
 
 
 @app.command("void")
@@ -76,10 +76,10 @@ def void(
     """撤销复核 · Take a review back: the readings get their own verdicts again."""
     with site_database(settings, data) as database, database.write() as connection:
         after = store.void_review(connection, station, number, author(by))
-    _told([(number, after)], as_json=as_json)
+    _print_list([(number, after)], as_json=as_json)
 
 
-def _told(found: list[tuple[int, Review]], *, as_json: bool) -> None:
+def _print_list(found: list[tuple[int, Review]], *, as_json: bool) -> None:
     if as_json:
         out.print_json(data=[_plain(number, one) for number, one in found])
     else:
@@ -89,12 +89,12 @@ def _told(found: list[tuple[int, Review]], *, as_json: bool) -> None:
 
 def _row(number: int, one: Review) -> tuple[str, ...]:
     verdict = say(f"upkeep.verdict_{one.verdict}")
-    told = named(say("review.void", verdict=verdict) if one.void else verdict)
+    fields = named(say("review.void", verdict=verdict) if one.void else verdict)
     span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
-    return str(number), one.station, one.parameter or "—", *span, told, one.reason, one.by
+    return str(number), one.station, one.parameter or "—", *span, fields, one.reason, one.by
 
 
 def _plain(number: int, one: Review) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms), "at": rfc3339(one.at_ms)}
-    told = {name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void")}
-    return {"number": number, **told, "verdict": one.verdict.value, **times}
+    fields = {name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void")}
+    return {"number": number, **fields, "verdict": one.verdict.value, **times}

@@ -1,4 +1,4 @@
-"""``riverchief rules``: what rules say, what contradicts itself in them, and every version that was ever in force."""
+"""``riverchief rules``: check rules, find contradictions, list all versions that were in force."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

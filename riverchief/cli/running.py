@@ -1,15 +1,16 @@
-"""What runs: the demo, the site and its parts, and what looks whether it can or how fast."""
+"""``riverchief demo``, ``serve``, ``ingest``, ``api``, ``worker``, ``check``, ``doctor`` and ``bench``."""
 
 import dataclasses
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from infra.errors import ConfigurationError
-from infra.texts import line, sentence
+from infra.texts import line, say
 from riverchief import logs
 from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
@@ -117,13 +118,13 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
 @app.command()
 def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """逐项检查各连接并说明如何处理 · Try every connection and say what to do; exit code 1 when something fails."""
-    from riverchief.doctor import Level, examine, unreadable
+    from riverchief.doctor import Level, examine, settings_unreadable
 
     marks = {Level.OK: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.FAILURE: "[red]✗[/]"}
     try:
         loaded = load(settings, data)
     except ConfigurationError as error:
-        found = [unreadable(error)]
+        found = [settings_unreadable(error)]
     else:
         with err.status(line("progress.examine")):
             found = examine(loaded)
@@ -157,14 +158,23 @@ def bench(
     ] = 5_000_000,
 ) -> None:
     """基准测试 · Benchmarks: the machine, the versions, and a ratio measured in the same run."""
-    from riverchief.bench import BENCHES, Plan
-
-    if name not in BENCHES:
-        raise ConfigurationError(sentence("order.no_bench", name=name, known=", ".join(sorted(BENCHES))))
+    benches = _benches()
+    if name not in benches.BENCHES:
+        raise ConfigurationError(say("order.no_bench", name=name, known=", ".join(sorted(benches.BENCHES))))
     logs.configure(settings_.LogSection(level="warning"))
-    result = BENCHES[name](
-        Plan(seconds, stations or (50_000 if name == "devices" else 500), broker, rate, readings), err
-    )
+    if stations is None:
+        stations = 50_000 if name == "devices" else 500
+    result = benches.BENCHES[name](benches.Plan(seconds, stations, broker, rate, readings), err)
     out.print_json(data=result)
     if json_ is not None:
         save(json_, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
+
+
+def _benches() -> Any:
+    """The benchmarks, which stand in ``tools/`` and are not installed."""
+    try:
+        return import_module("tools.bench")
+    except ModuleNotFoundError as error:
+        if error.name not in {"tools", "tools.bench"}:
+            raise
+        raise ConfigurationError(say("order.bench_checkout")) from error

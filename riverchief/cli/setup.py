@@ -1,4 +1,4 @@
-"""``riverchief setup``: the first set-up of a site; each may be run again."""
+"""``riverchief setup``: first set-up of a site; every step may be repeated."""
 
 import dataclasses
 import time
@@ -10,7 +10,7 @@ import typer
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import beside, line, named, say, sentence
+from infra.texts import beside, line, named, say
 from infra.times import to_ms
 from riverchief import files
 from riverchief import settings as settings_
@@ -72,7 +72,7 @@ def broker(
     loaded = load(settings)
     password = settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)
     if loaded.mqtt.user is None or password is None:
-        raise ConfigurationError(sentence("order.mqtt_user"))
+        raise ConfigurationError(say("order.mqtt_user"))
     stations = files.read_stations(loaded.site.stations, catalogue()).stations if simulator else ()
     mapped = files.read_mappings(loaded.ingest.mappings, catalogue()).topics
     role = simulator_role([s.key for s in stations]) if simulator else ingest_role(mapped)
@@ -96,14 +96,14 @@ def device(
     from riverchief import setup as setup_
 
     if not STATION.fullmatch(station):
-        raise ConfigurationError(sentence("order.no_key", station=station))
+        raise ConfigurationError(say("order.no_key", station=station))
     loaded = load(settings)
     if _is_reserved(station, loaded):
-        raise ConfigurationError(sentence("order.reserved_login", station=station))
+        raise ConfigurationError(say("order.reserved_login", station=station))
     address = _broker_address(loaded)
     if certificate is not None:
         if secrets is None:
-            raise ConfigurationError(sentence("order.certificate_secrets"))
+            raise ConfigurationError(say("order.certificate_secrets"))
         password = _admin_password(admin_password_file)
         for file in setup_.device_certificate(secrets, address, password, station, certificate, datetime.now(UTC)):
             out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
@@ -128,7 +128,7 @@ def _admin_password(file: Path) -> str:
 
 def _broker_address(loaded: Settings) -> Address:
     if loaded.mqtt.tls and loaded.mqtt.ca_file is None:
-        raise ConfigurationError(sentence("broker.needs_ca"))
+        raise ConfigurationError(say("broker.needs_ca"))
     return Address(loaded.mqtt.host, loaded.mqtt.port, loaded.mqtt.ca_file)
 
 
@@ -170,7 +170,7 @@ def influx(
     loaded = load(settings)
     server = stores.time_series_server(loaded)
     if server is None:
-        raise ConfigurationError(sentence("order.no_influx"))
+        raise ConfigurationError(say("order.no_influx"))
     if secrets is not None:
         signed_in = dataclasses.replace(server.settings, token=setup_.influx_admin_token(secrets))
         server = TimeSeriesServer(signed_in)
@@ -203,7 +203,7 @@ def _compute_again(loaded: Settings, since: str) -> int:
     from ingest.storage import downsampling, registry
 
     if loaded.influx.kind not in downsampling.SERVERS:
-        raise ConfigurationError(sentence("series.no_hours", kind=loaded.influx.kind))
+        raise ConfigurationError(say("series.no_hours", kind=loaded.influx.kind))
     first = to_ms(datetime.fromisoformat(f"{since}T00:00:00+08:00"))
     with opened(loaded) as database, database.write() as connection:
         stations = [station.key for station in registry.load(connection, catalogue()).stations]
@@ -220,8 +220,8 @@ def _refill(loaded: Settings) -> int:
     with opened(loaded) as database:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
-            raise ConfigurationError(sentence("order.no_influx_fill"))
-        with progress_bar(line("progress.refill")) as told:
+            raise ConfigurationError(say("order.no_influx_fill"))
+        with progress_bar(line("progress.refill")) as on_progress:
             work = Refill(
                 database,
                 stores.recent,
@@ -233,6 +233,6 @@ def _refill(loaded: Settings) -> int:
                 downsampled=loaded.influx.kind in downsampling.SERVERS,
             )
             for share, readings in work.run():
-                told(share)
+                on_progress(share)
                 total = readings
     return total

@@ -1,4 +1,4 @@
-"""``riverchief simulate``: what a run says to people while it plays, and the command itself."""
+"""``riverchief simulate``: the command and its progress."""
 
 import dataclasses
 import threading
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, named, say, sentence
+from infra.texts import Text, beside, line, named, say
 from infra.times import beijing, rfc3339
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import SettingsFile, opened
@@ -19,14 +19,14 @@ from riverchief.terminal import err, out, progress_bar, save
 
 if TYPE_CHECKING:
     from riverchief.settings import Settings
-    from riverchief.simulate import Cast, Order
-    from simulator.play import LineState, Played, Progress
+    from riverchief.simulate import RunOptions, RunPlan
+    from simulator.play import LineState, Progress, RunResult
 
 app = Commands()
 
-AWAY_S = 2.0
+SILENT_S = 2.0
 """A broker that does not answer for so long is said to be away."""
-TOLD_EVERY_S = 30.0
+PROGRESS_PERIOD_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
 
 
@@ -36,8 +36,8 @@ OF_THE_SITE = ("history_days", "every")
 """Options of the site's own stations, which are played without a scenario."""
 
 
-def refuse_what_means_nothing(context: typer.Context, scenario: str | None) -> None:
-    """An option that would be ignored was meant to do something: raises ConfigurationError that says when it does."""
+def refuse_ignored_options(context: typer.Context, scenario: str | None) -> None:
+    """Raise ConfigurationError for an option that would be ignored, naming when it applies."""
 
     def given(*names: str) -> str | None:
         sources = ((name, context.get_parameter_source(name)) for name in names)
@@ -46,13 +46,12 @@ def refuse_what_means_nothing(context: typer.Context, scenario: str | None) -> N
 
     if scenario is None:
         if (option := given(*OF_A_RUN, "stations")) is not None:
-            raise ConfigurationError(sentence("play.needs_scenario", option=option))
+            raise ConfigurationError(say("play.needs_scenario", option=option))
         return
     if (option := given(*OF_THE_SITE)) is not None:
-        raise ConfigurationError(sentence("play.own_only", option=option))
-    for name, what in (("table", "--out"), ("score", "--score")):
-        if given(name) and (option := given(*OF_A_RUN)) is not None:
-            raise ConfigurationError(sentence("play.lines_only", option=option, what=what))
+        raise ConfigurationError(say("play.own_only", option=option))
+    if given("table") and (option := given(*OF_A_RUN)) is not None:
+        raise ConfigurationError(say("play.lines_only", option=option, what="--out"))
 
 
 @app.command()
@@ -97,17 +96,6 @@ def simulate(
     stations: Annotated[
         Path | None, typer.Option(help="写出场景的站点文件后结束 · write the scenario's stations to import, and end")
     ] = None,
-    plots: Annotated[
-        Path | None,
-        typer.Option(help="画图：模拟与实测对照 · pictures of simulated beside recorded water"),
-    ] = None,
-    records: Annotated[
-        Path | None, typer.Option(help="--plots 所用实测表的目录 · folder of the recorded tables for --plots")
-    ] = None,
-    score: Annotated[
-        bool,
-        typer.Option("--score", help="整个系统跑一遍，按真值评分 · run the whole system on it and score it"),
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
 ) -> None:
     """模拟站点按场景经 MQTT、HJ 212 上报 · Devices that are not there publish a scenario, or the site's own river."""
@@ -120,29 +108,21 @@ def simulate(
     if list_:
         _list_scenarios(as_json)
         return
-    refuse_what_means_nothing(context, scenario)
+    refuse_ignored_options(context, scenario)
     loaded = settings_.load(settings)
     logs.configure(loaded.log)
-    if plots is not None:
-        _draw(loaded, plots, records, seed)
-        return
-    if score:
-        from riverchief.cli.score import run as score_run
-
-        score_run(scenario, loaded, seed, as_json)
-        return
     if table is not None:
         _write_scenario(scenario, table, loaded, seed, as_json)
         return
     if scenario is None:
-        with told_about() as (stop, progress):
+        with progress_reporting() as (stop, progress):
             played = simulate_.run(
                 loaded, history_days=history_days, every_s=every, seed=seed, stop=stop, on_progress=progress
             )
         out.print(line("play.sent", messages=played.messages, readings=played.readings))
-        _tell_unanswered(played)
+        _warn_unanswered(played)
         raise typer.Exit(0 if played.answered else 1)
-    order = simulate_.Order(
+    options = simulate_.RunOptions(
         scenario,
         simulate_.speed(speed),
         seed,
@@ -151,17 +131,17 @@ def simulate(
         None if hj212 is None else simulate_.address(hj212),
         _loggers(loaded, hj212, logger or [], logger_password_file),
     )
-    cast = simulate_.cast(loaded, order, clock.now_ms())
+    plan = simulate_.plan_run(loaded, options, clock.now_ms())
     if stations is not None:
-        _write_stations(cast, stations)
+        _write_stations(plan, stations)
         return
     if truth is not None:
         check_target(truth)
-    played = _play(loaded, order, cast, truth)
+    played = _play(loaded, options, plan, truth)
     if as_json:
         out.print_json(data=dataclasses.asdict(played) | {"fates": {k.value: n for k, n in played.fates.items()}})
     else:
-        _tell(played, truth)
+        _print_played(played, truth)
     raise typer.Exit(0 if played.answered else 1)
 
 
@@ -172,7 +152,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
 
     if hj212 is None:
         if entries:
-            raise ConfigurationError(sentence("play.logger_gateway"))
+            raise ConfigurationError(say("play.logger_gateway"))
         return {}
     if entries:
         return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
@@ -181,17 +161,17 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
     with opened(settings) as database, database.read() as connection:
         found = {known.station: known for known in logger_store.load(connection).values()}
     if not found:
-        raise ConfigurationError(sentence("play.no_logger"))
+        raise ConfigurationError(say("play.no_logger"))
     return found
 
 
-def _write_stations(cast: "Cast", path: Path) -> None:
+def _write_stations(plan: "RunPlan", path: Path) -> None:
     from sensors import registry_toml
     from sensors.maintenance import MaintenanceRecords
     from sensors.registry_rows import Book
 
-    save(path, registry_toml.write(Book(cast.registry, MaintenanceRecords())))
-    count = len(cast.registry.stations)
+    save(path, registry_toml.write(Book(plan.registry, MaintenanceRecords())))
+    count = len(plan.registry.stations)
     err.print(
         f"[green]✓[/] {path}: {line('play.stations_written', stations=count, path=path)}",
         highlight=False,
@@ -199,75 +179,77 @@ def _write_stations(cast: "Cast", path: Path) -> None:
     )
 
 
-def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None) -> "Played":
+def _play(settings: "Settings", options: "RunOptions", plan: "RunPlan", truth: Path | None) -> "RunResult":
     from riverchief import simulate as simulate_
-    from simulator.run_record import Witness
+    from simulator.run_record import RunRecord
 
-    for said in announced(settings, order, cast):
-        err.print(said, highlight=False, soft_wrap=True)
-    with progress_bar(line("progress.fill")) as told:
-        river = simulate_.fill(order, cast, told)
-    witness = Witness() if truth is not None else None
-    with told_about() as (stop, progress):
-        played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
-    if witness is not None and truth is not None:
-        with progress_bar(line("progress.truth", file=truth.name)) as told:
-            simulate_.write_truth(truth, cast, river, witness, played.until_ms, told)
+    for announcement in opening_lines(settings, options, plan):
+        err.print(announcement, highlight=False, soft_wrap=True)
+    with progress_bar(line("progress.fill")) as on_progress:
+        river = simulate_.spin_up(options, plan, on_progress)
+    record = RunRecord() if truth is not None else None
+    with progress_reporting() as (stop, progress):
+        played = simulate_.play_scenario(
+            settings, options, plan, river, stop=stop, settled=record, on_progress=progress
+        )
+    if record is not None and truth is not None:
+        with progress_bar(line("progress.truth", file=truth.name)) as on_progress:
+            simulate_.write_truth(truth, plan, river, record, played.until_ms, on_progress)
     return played
 
 
 @contextmanager
-def told_about() -> Iterator[tuple[threading.Event, Callable[["Progress"], None]]]:
-    """For a run: what SIGTERM and SIGINT set, and who tells people how it goes."""
+def progress_reporting() -> Iterator[tuple[threading.Event, Callable[["Progress"], None]]]:
+    """The stop event of a run (set by SIGTERM and SIGINT), and its progress callback."""
     from riverchief.signals import on_signal
 
     stop = threading.Event()
     with on_signal(lambda *_: stop.set()), err.status(line("progress.connect")) as status:
-        teller = Teller()
+        reporter = ProgressReporter()
 
         def progress(now: "Progress") -> None:
             moment = time.monotonic()
-            for news in teller.news(now, moment):
-                err.print(news, highlight=False, soft_wrap=True)
-            where = teller.line(now)
+            for change in reporter.connection_changes(now, moment):
+                err.print(change, highlight=False, soft_wrap=True)
+            where = reporter.line(now)
             status.update(where)
-            if not err.is_terminal and teller.due(moment):
+            if not err.is_terminal and reporter.due(moment):
                 err.print(where, highlight=False, soft_wrap=True)
 
         yield stop, progress
 
 
-def announced(settings: "Settings", order: "Order", cast: "Cast") -> list[str]:
-    """What a run says before it begins."""
+def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") -> list[str]:
+    """The lines printed before a run begins."""
     from simulator.play import AS_FAST_AS_POSSIBLE
 
-    pace = say("play.fast") if order.speed == AS_FAST_AS_POSSIBLE else f"{order.speed:g} ×"
-    ends = {"begin": cast.pace.start_ms, "end": cast.scenario.end_ms}
+    pace = say("play.fast") if options.speed == AS_FAST_AS_POSSIBLE else f"{options.speed:g} ×"
+    ends = {"begin": plan.pace.start_ms, "end": plan.scenario.end_ms}
     span = {name: beijing(at_ms, "%Y-%m-%d %H:%M") for name, at_ms in ends.items()} | {"pace": pace}
-    who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(cast.own) + len(cast.shared):,}"]
-    if cast.loggers and order.platform is not None:
-        who.append(f"HJ 212 {order.platform[0]}:{order.platform[1]}: {len(cast.loggers):,}")
-    told = [
-        line("play.begins", scenario=Text(cast.scenario.zh, cast.scenario.en), seed=order.seed, **span),
+    who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
+    if plan.loggers and options.platform is not None:
+        who.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
+    lines = [
+        line("play.begins", scenario=Text(plan.scenario.zh, plan.scenario.en), seed=options.seed, **span),
         line("play.stations", who=", ".join(who)),
     ]
-    if cast.refused_connections:
-        told.append(f"[yellow]{line('play.shared', own=len(cast.own), others=cast.refused_connections)}[/]")
-    return told
+    if plan.refused_connections:
+        lines.append(f"[yellow]{line('play.shared', own=len(plan.own), others=plan.refused_connections)}[/]")
+    return lines
 
 
-class Teller:
-    """Says in plain words what happens to the lines, once, and makes the line of progress."""
+class ProgressReporter:
+    """Formats the progress of a run; each change of a connection is reported once."""
 
     def __init__(self) -> None:
         self._away_since: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._reported_lines: set[str] = set()
         self._refusals: dict[str, str] = {}
         self._next = 0.0
 
-    def news(self, now: "Progress", moment: float) -> list[str]:
-        """Sentences that were not said yet; ``moment`` is a monotonic clock in s."""
-        return [news for state in now.lines for news in self._of(state, moment)]
+    def connection_changes(self, now: "Progress", moment: float) -> list[str]:
+        """Sentences about changes since the last call; ``moment`` is a monotonic clock in s."""
+        return [change for state in now.lines for change in self._of(state, moment)]
 
     def _of(self, state: "LineState", moment: float) -> Iterator[str]:
         name = state.name
@@ -276,69 +258,58 @@ class Teller:
         self._refusals[name] = state.refusal
         if state.wanted and not state.connected:
             since = self._away_since.setdefault(name, moment)
-            if name not in self._told and moment - since >= AWAY_S and not state.refusal:
-                self._told.add(name)
+            if name not in self._reported_lines and moment - since >= SILENT_S and not state.refusal:
+                self._reported_lines.add(name)
                 yield f"[yellow]{line('play.silent', name=name)}[/]"
             return
         since = self._away_since.pop(name, moment)
-        if name in self._told:
-            self._told.discard(name)
+        if name in self._reported_lines:
+            self._reported_lines.discard(name)
             yield f"[green]{line('play.answers', name=name, seconds=moment - since)}[/]"
 
     def line(self, now: "Progress") -> str:
-        """One line: where the run is and how its devices are."""
+        """One line: time reached, messages sent, connections."""
         share = "" if now.share is None else f"{now.share:.0%} · "
         connected, wanted = sum(s.connected for s in now.lines), sum(s.wanted for s in now.lines)
         sent = say("play.sent", messages=now.messages, readings=now.readings)
-        told = [sent, say("play.connected", connected=connected, wanted=wanted)]
+        parts = [sent, say("play.connected", connected=connected, wanted=wanted)]
         if under_way := sum(s.under_way for s in now.lines):
-            told.append(say("play.under_way", messages=under_way))
+            parts.append(say("play.under_way", messages=under_way))
         if now.remembered:
-            told.append(say("play.kept", samples=now.remembered))
-        both = Text("，".join(text.zh for text in told), ", ".join(text.en for text in told))
+            parts.append(say("play.kept", samples=now.remembered))
+        both = Text("，".join(text.zh for text in parts), ", ".join(text.en for text in parts))
         return f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {beside(both)}"
 
     def due(self, moment: float) -> bool:
-        """Whether a line of progress is due where there is no terminal."""
+        """Whether a line of progress is due on a standard error that is no terminal."""
         if moment < self._next:
             return False
-        self._next = moment + TOLD_EVERY_S
+        self._next = moment + PROGRESS_PERIOD_S
         return True
 
 
-def _tell(played: "Played", truth: Path | None) -> None:
+def _print_played(played: "RunResult", truth: Path | None) -> None:
     counts = {name: getattr(played, name) for name in ("messages", "readings", "events", "seconds")}
     out.print(line("play.played", **counts))
     fates = ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items()))
     out.print(f"{named(say('play.samples'))}: {fates}")
     if truth is not None:
         out.print(f"{named(say('play.truth'))}: {truth}")
-    _tell_unanswered(played)
+    _warn_unanswered(played)
 
 
-def _tell_unanswered(played: "Played") -> None:
+def _warn_unanswered(played: "RunResult") -> None:
     if not played.answered:
         err.print(f"[yellow]{line('play.unanswered')}[/]", soft_wrap=True)
 
 
-def _draw(settings: "Settings", folder: Path, records: Path | None, seed: int) -> None:
-    from riverchief.simulate_plots import draw
-
-    if records is None:
-        raise ConfigurationError(sentence("play.plots_records"))
-    with progress_bar(line("progress.draw")) as told:
-        made = draw(settings, records, folder, seed=seed, told=told)
-    for path in made:
-        out.print(f"[green]✓[/] {path}", highlight=False)
-
-
 def _list_scenarios(as_json: bool) -> None:
-    from riverchief.simulate_table import listed
+    from riverchief.simulate_table import list_scenarios
 
     if as_json:
-        out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in listed()]})
+        out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in list_scenarios()]})
         return
-    for found in listed():
+    for found in list_scenarios():
         out.print(f"[bold]{found.key}[/]  {beside(Text(found.zh, found.en))}", highlight=False)
         out.print(f"  {found.see_zh}\n  {found.see_en}\n", highlight=False)
 
@@ -347,9 +318,9 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
     from riverchief.simulate_table import write
 
     if scenario is None:
-        raise ConfigurationError(sentence("play.out_scenario"))
-    with progress_bar(line("progress.simulate", scenario=scenario)) as told:
-        written = write(scenario, table, settings, seed=seed, on_progress=told)
+        raise ConfigurationError(say("play.out_scenario"))
+    with progress_bar(line("progress.simulate", scenario=scenario)) as on_progress:
+        written = write(scenario, table, settings, seed=seed, on_progress=on_progress)
     if as_json:
         passages = [
             {

@@ -11,7 +11,7 @@ import typer
 
 from infra import clock
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import Text, line, named, sentence
+from infra.texts import Text, line, named, say
 from infra.times import beijing, rfc3339
 from ingest.devices import claims as claims_
 from ingest.devices.credentials import Credentials
@@ -66,7 +66,7 @@ def export(
     """导出站点及其部署、校准、作业 · Export the registry; importing it again changes nothing."""
     form = format_ or ("csv" if file is not None and file.suffix.lower() == ".csv" else "toml")
     if form not in ("toml", "csv"):
-        raise ConfigurationError(sentence("order.format", form=form))
+        raise ConfigurationError(say("order.format", form=form))
     with site_database(settings, data) as database, database.read() as connection:
         book = Book(registry_store.load(connection, catalogue()), upkeep_store.load(connection))
     text = registry_csv.write(book) if form == "csv" else registry_toml.write(book)
@@ -102,7 +102,7 @@ def add(
     with opened(loaded) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         if key in registry:
-            raise Refused(sentence("order.registered", key=key))
+            raise Refused(say("order.registered", key=key))
         made = registry_rows.one("station", row, catalogue(), known=registry, box=loaded.box)
         registry_store.save_stations(connection, [made], author(by))
     out.print(
@@ -131,13 +131,13 @@ def hang(
     row |= {name: value for name, value in (("depth_m", depth_m), ("cycle_s", cycle_s)) if value is not None}
     rows = [registry_rows.Row("deployment", n, None, row | {"parameter": p}) for n, p in enumerate(parameters, 1)]
     if device:
-        told = {"serial": device, "model": model, "manufacturer": manufacturer}
-        rows.insert(0, registry_rows.Row("device", 1, None, {name: text for name, text in told.items() if text}))
+        fields = {"serial": device, "model": model, "manufacturer": manufacturer}
+        rows.insert(0, registry_rows.Row("device", 1, None, {name: text for name, text in fields.items() if text}))
     with site_database(settings, data) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         taken = {(d.station, d.parameter, rfc3339(d.since_ms)) for d in registry.deployments}
         if again := [p for p in parameters if (station, p, row["since"]) in taken]:
-            raise Refused(sentence("order.hangs", again=again[0], station=station, since=row["since"]))
+            raise Refused(say("order.hangs", again=again[0], station=station, since=row["since"]))
         made = registry_rows.made(rows, catalogue(), known=Book(registry)).registry
         known = {d.serial for d in registry.devices}
         if not (model or manufacturer) and device in known:
@@ -170,15 +170,15 @@ def changes(
             "" if one.at_ms is None else beijing(one.at_ms, "%Y-%m-%d %H:%M"),
             one.by,
             f"{one.what} {one.key}",
-            _told(one),
+            _change_text(one),
         )
         for one in found
     )
     tabulate(("number", "at", "by", "subject", "change"), rows, "stations.no_change")
 
 
-def _told(change: changes_.Change) -> str:
-    """What is new, or what became of what."""
+def _change_text(change: changes_.Change) -> str:
+    """A registry change as text: the new value, or old and new."""
     if change.before is None:
         return ", ".join(f"{name}: {value}" for name, value in change.after.items() if value not in ("", None, []))
     before = change.before
@@ -203,7 +203,7 @@ def qr(
     with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, catalogue())
     if unknown := sorted(set(keys or ()) - set(registry.index)):
-        raise NotFound(sentence("order.no_station", station=unknown[0]))
+        raise NotFound(say("order.no_station", station=unknown[0]))
     chosen = [s for s in registry.stations if not keys or s.key in keys]
     pages = labels.write(to, chosen, url or loaded.grafana.console_url, loaded.site.name)
     out.print(
@@ -248,7 +248,9 @@ def provision(
         with database.read() as connection:
             parameters = registry_store.load(connection, catalogue())[station].parameters
     sheet = provision.sheet(issued, where, parameters, clock.now_ms())
-    text = json.dumps(sheet, ensure_ascii=False, indent=2) + "\n" if as_json else provision.told(sheet, "ca.pem")
+    text = (
+        json.dumps(sheet, ensure_ascii=False, indent=2) + "\n" if as_json else provision.instructions(sheet, "ca.pem")
+    )
     if to is None:
         sys.stdout.write(text)
     else:
@@ -280,12 +282,12 @@ def revoke(
 
 
 def _credentials(loaded: Settings, database: Any) -> Credentials:
-    """Who makes the logins of devices; raises ConfigurationError where no broker is administered."""
+    """The manager of device logins; raises ConfigurationError where no broker is administered."""
     from riverchief.brokers.users import broker_users
 
     users = broker_users(loaded)
     if users is None:
-        raise ConfigurationError(sentence("order.no_admin"))
+        raise ConfigurationError(say("order.no_admin"))
     return Credentials(database, users, clock.now_ms)
 
 

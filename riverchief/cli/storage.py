@@ -1,4 +1,4 @@
-"""What the site holds, as a whole: backup, restore, archive, another database."""
+"""``riverchief backup``, ``restore``, ``archive`` and ``migrate``."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import line, parted, say, sentence
+from infra.texts import line, parted, say
 from infra.times import DAY_MS
 from riverchief import files
 from riverchief.cli.commands import Commands
@@ -45,10 +45,10 @@ def backup(
         out.print_json(data=made.as_json())
         return
     rows = sum(made.manifest.rows.values())
-    said = line("backup.made", rows=rows, mib=made.bytes / 2**20)
-    out.print(f"[green]✓[/] {made.folder}: {said}", soft_wrap=True)
-    for how in made.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.left_out', how=parted(how)))}", highlight=False, soft_wrap=True)
+    summary = line("backup.made", rows=rows, mib=made.bytes / 2**20)
+    out.print(f"[green]✓[/] {made.folder}: {summary}", soft_wrap=True)
+    for advice in made.manifest.left_out.values():
+        out.print(f"  {escape(line('backup.left_out', advice=parted(advice)))}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -75,8 +75,8 @@ def restore(
     )
     for place in done.aside:
         out.print(f"  {escape(line('backup.aside', place=place))}", highlight=False, soft_wrap=True)
-    for how in done.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.apart', how=parted(how)))}", highlight=False, soft_wrap=True)
+    for advice in done.manifest.left_out.values():
+        out.print(f"  {escape(line('backup.apart', advice=parted(advice)))}", highlight=False, soft_wrap=True)
     out.print(line("backup.next", settings=source / "settings"), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -96,7 +96,7 @@ def archive(
     known = catalogue()
     keep_days = loaded.readings.keep_days
     if before is None and not keep_days:
-        raise ConfigurationError(sentence("order.before"))
+        raise ConfigurationError(say("order.before"))
     now_ms = clock.now_ms()
     edge_ms = bounds(before)[0] if before else retention.due(keep_days, now_ms)
     rules_ = files.read_rules(loaded.site.rules, known)
@@ -105,7 +105,7 @@ def archive(
     with opened(loaded) as database, progress_bar(line("progress.archive")) as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:
-            raise ConfigurationError(sentence("order.no_archive"))
+            raise ConfigurationError(say("order.no_archive"))
         moved = retention.move_out(database, known, keeper, edge_ms, progress=progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
@@ -136,5 +136,5 @@ def migrate_command(
     if moved.mended:
         out.print(f"  {line('migrate.mended', places=moved.mended)}", highlight=False)
     rows = sum(moved.rows.values())
-    said = line("migrate.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
-    out.print(f"[green]✓[/] {said}", soft_wrap=True, highlight=False)
+    summary = line("migrate.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
+    out.print(f"[green]✓[/] {summary}", soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""``riverchief classify`` and ``riverchief assess``: any table, without a site."""
+"""``riverchief classify`` and ``riverchief assess``: commands on tables, without a site."""
 
 import dataclasses
 import sys
@@ -42,7 +42,7 @@ def classify(
     if as_json:
         (out if to else err).print_json(data=dataclasses.asdict(summary))
     else:
-        for line in classify_.told(summary):
+        for line in classify_.summary_lines(summary):
             err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -68,5 +68,5 @@ def assess(
     if as_json:
         out.print_json(data=dataclasses.asdict(summary))
     else:
-        for line in assess_.told(summary):
+        for line in assess_.summary_lines(summary):
             err.print(line, highlight=False, markup=False, soft_wrap=True)

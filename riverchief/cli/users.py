@@ -91,11 +91,11 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
 
 def _row(one: dict[str, Any], now_ms: int) -> tuple[str, ...]:
     held = [t for t in one["terms"] if t["until_ms"] is None or t["until_ms"] > now_ms]
-    told = "; ".join(f"{t['region']} {t['reach']} {beijing(t['since_ms'], '%Y-%m-%d')}–" for t in held)
+    terms = "; ".join(f"{t['region']} {t['reach']} {beijing(t['since_ms'], '%Y-%m-%d')}–" for t in held)
     role = named(label(Role(one["role"])))
     expiries = [t["expires_at_ms"] for t in one["tokens"]]
     until = ", ".join("∞" if at is None else beijing(at, "%Y-%m-%d") for at in expiries)
-    return one["name"], role, one["region"] or "—", one["department"] or "—", told or "—", until or "—"
+    return one["name"], role, one["region"] or "—", one["department"] or "—", terms or "—", until or "—"
 
 
 @app.command("remove")

@@ -1,4 +1,4 @@
-"""The broker: its certificate, our login, what we may do, whether it keeps a session, and how much it lets wait.
+"""Checks of the broker: certificate, login, rights, session persistence, queue limits.
 
 What the broker allows is measured, on a topic of a station that cannot exist and in sessions that are gone afterwards.
 """
@@ -75,14 +75,14 @@ def certificate(check: str, host: str, port: int, context: ssl.SSLContext) -> It
             socket.create_connection((host, port), timeout=NETWORK_S) as plain,
             context.wrap_socket(plain, server_hostname=host) as encrypted,
         ):
-            told = encrypted.getpeercert() or {}
+            peer = encrypted.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
         yield failure(check, "tls_untrusted", where=f"{host}:{port}", reason=error.verify_message)
         return
     except (ssl.SSLError, TimeoutError, OSError) as error:
         yield failure(check, "tls_none", where=f"{host}:{port}", reason=_reason(error))
         return
-    until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(told["notAfter"])), UTC)
+    until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(peer["notAfter"])), UTC)
     days = (until - datetime.now(UTC)).days
     found = {"where": f"{host}:{port}", "until": until.date().isoformat(), "days": days}
     yield warning(check, "tls_expires", **found) if days < EXPIRES_SOON_DAYS else ok(check, "tls_ok", **found)
@@ -104,7 +104,7 @@ def _rights(client: "_Client", m: MqttSettings, republish: bool) -> Iterator[Fin
 
 
 def _limits(client: "_Client", batch: int) -> Iterator[Finding]:
-    """How many messages the broker sends before it waits for us, and whether it keeps the rest."""
+    """The broker's window of unacknowledged messages, and whether it queues the rest."""
     if not client.connected:
         return
     before = client.arrived
@@ -193,7 +193,7 @@ class _Client:
         self._client.on_message = self._on_message
 
     def connect(self) -> str | None:
-        """What the broker says: "" yes, why not, or None when it says nothing in time."""
+        """Connect: "" when accepted, the reason when refused, None without an answer in time."""
         session: dict[str, Any] = {}
         if self._settings.version == 5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -211,7 +211,7 @@ class _Client:
         return self._not_subscribed if self._subscribed.is_set() else "no answer"
 
     def publish(self, count: int, kind: str = "command") -> None:
-        """Publish ``count`` small messages and wait until the broker has them, or does not want them."""
+        """Publish ``count`` small messages and wait until the broker accepts or refuses them."""
         sent = [self._client.publish(topic(self._station, kind), b"{}", 1) for _ in range(count)]
         until = time.monotonic() + NETWORK_S
         while time.monotonic() < until and self.connected and not all(one.is_published() for one in sent[-1:]):

@@ -1,4 +1,4 @@
-"""The database, and what it says: deliveries that are stuck, quarantine that grows, stations nobody heard of."""
+"""Checks of the database: migrations, stuck deliveries, growing quarantine, silent stations."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ NAMED = 5
 
 
 def database(settings: Settings) -> Iterator[Finding]:
-    """Whether the database answers, fits this program, and what its contents say."""
+    """Whether the database answers and has the schema of this program, and the checks of its contents."""
     db = Database(settings.database_url)
     try:
         if db.is_sqlite and not Path(str(db.url.database)).exists():
@@ -67,7 +67,7 @@ def database(settings: Settings) -> Iterator[Finding]:
 
 
 def _revisions(db: Database) -> tuple[str | None, str | None]:
-    """The revision of the schema, and the one this program wants; nothing is changed."""
+    """The revision of the schema, and the one this program needs; nothing is changed."""
     with db.read() as connection:
         return MigrationContext.configure(connection).get_current_revision(), _scripts().get_current_head()
 
@@ -87,7 +87,7 @@ def _log(file: Path) -> Iterator[Finding]:
 
 
 def _ingest_at_work(url: str) -> Iterator[Finding]:
-    """Taken for a moment and given back: a lock that can be had says that nobody works."""
+    """Whether an ingest works: its lock is taken for a moment and released."""
     try:
         with alone(url):
             pass
@@ -108,19 +108,19 @@ def _deliveries(db: Database) -> Iterator[Finding]:
 
 
 def _notices(settings: Settings, db: Database) -> Iterator[Finding]:
-    """What waits for people, what they never got, and whether somebody is on call."""
+    """Waiting and failed messages, unconfirmed incidents, gaps in the on-call roster."""
     if settings.notices.contacts is None:
         return
     now_ms = clock.now_ms()
     with db.read() as connection:
-        told = notice_store.waiting(connection)
+        notices = notice_store.waiting(connection)
         planned = oncall.shifts(connection, now_ms, now_ms + AHEAD_MS)
-    if told.dead:
-        yield warning("notices", "notices_dead", count=told.dead)
-    if told.oldest_due_at_ms is not None and now_ms - told.oldest_due_at_ms > STUCK_MS:
-        yield failure("notices", "notices_stuck", since=beijing(told.oldest_due_at_ms))
-    if told.unconfirmed:
-        yield failure("notices", "notices_unconfirmed", count=told.unconfirmed)
+    if notices.dead:
+        yield warning("notices", "notices_dead", count=notices.dead)
+    if notices.oldest_due_at_ms is not None and now_ms - notices.oldest_due_at_ms > STUCK_MS:
+        yield failure("notices", "notices_stuck", since=beijing(notices.oldest_due_at_ms))
+    if notices.unconfirmed:
+        yield failure("notices", "notices_unconfirmed", count=notices.unconfirmed)
     gap_ms = oncall.uncovered(planned, now_ms, now_ms + AHEAD_MS)
     if gap_ms is not None:
         yield warning("notices", "notices_uncovered", at=beijing(gap_ms))

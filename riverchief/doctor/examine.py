@@ -1,4 +1,4 @@
-"""All checks at once, none of them longer than our patience."""
+"""Run all checks at once, each with a time limit."""
 
 import queue
 import threading
@@ -34,7 +34,9 @@ def examine(
     answers: queue.SimpleQueue[tuple[str, Finding | None]] = queue.SimpleQueue()
     for name, check in checks.items():
         # a daemon: one that hangs must not keep the process from ending
-        threading.Thread(target=_ask, args=(name, check, settings, answers), name=f"doctor-{name}", daemon=True).start()
+        threading.Thread(
+            target=_run_check, args=(name, check, settings, answers), name=f"doctor-{name}", daemon=True
+        ).start()
     found: dict[str, list[Finding]] = {name: [] for name in checks}
     open_ = set(checks)
     until = time.monotonic() + patience_s
@@ -52,12 +54,14 @@ def examine(
     return [finding for findings in found.values() for finding in findings]
 
 
-def unreadable(error: ConfigurationError) -> Finding:
+def settings_unreadable(error: ConfigurationError) -> Finding:
     """The one finding where not even the settings can be read."""
     return failure("settings", "settings_unreadable", fault=error)
 
 
-def _ask(name: str, check: Check, settings: Settings, answers: "queue.SimpleQueue[tuple[str, Finding | None]]") -> None:
+def _run_check(
+    name: str, check: Check, settings: Settings, answers: "queue.SimpleQueue[tuple[str, Finding | None]]"
+) -> None:
     try:
         for finding in check(settings):
             answers.put((name, finding))

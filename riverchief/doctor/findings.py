@@ -1,4 +1,4 @@
-"""What the doctor says: one finding a question, with its level, a sentence, and what to do next."""
+"""A result of a check: its level, a sentence, and advice."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from riverchief.settings import Settings
 
 
 class Level(StrEnum):
-    """How bad it is, best first."""
+    """Severity, best first."""
 
     OK = "ok"
     WARNING = "warning"
@@ -18,7 +18,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check`` names what was asked; ``advice`` is what to do next, None where nothing has to be done."""
+    """Result of ``check``; ``advice`` is what to do next, None for nothing."""
 
     check: str
     level: Level

@@ -1,4 +1,4 @@
-"""Where we run: what the settings name, the data folder, its disk."""
+"""Checks of the machine: files that the settings name, data folder, disk space."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ PASSING_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "overlay"})
 
 
 def settings_(settings: Settings) -> Iterator[Finding]:
-    """Whether the files the settings name can be read and say something sensible."""
+    """Whether the files named in the settings can be read and are valid."""
     faults = []
     for section, name in SECRETS:
         part = getattr(settings, section)
@@ -82,7 +82,7 @@ def folder(settings: Settings) -> Iterator[Finding]:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system a path lies on, as the system names it; "" where it does not tell."""
+    """The type of the file system of a path; "" where it is unknown."""
     mounts = sorted(psutil.disk_partitions(all=True), key=lambda mount: len(mount.mountpoint))
     covering = [mount.fstype for mount in mounts if path.is_relative_to(mount.mountpoint)]
     return covering[-1] if covering else ""

@@ -1,4 +1,4 @@
-"""What stands beside us: the time-series server, Grafana, the platform that takes deliveries, the running system."""
+"""Checks of other servers: time-series server, Grafana, external platform, the running system."""
 
 import json
 import socket
@@ -35,7 +35,7 @@ PROBE = "riverchief_doctor"
 
 
 def influx(settings: Settings) -> Iterator[Finding]:
-    """Whether the time-series server answers, knows us, has our buckets, and takes and gives back a point in each."""
+    """Whether the time-series server answers, accepts our login, has our buckets, and stores and returns a point."""
     limited = settings.influx.model_copy(update={"timeout_s": min(settings.influx.timeout_s, NETWORK_S)})
     server = time_series_server(settings.model_copy(update={"influx": limited}))
     if server is None:
@@ -72,7 +72,7 @@ def influx(settings: Settings) -> Iterator[Finding]:
 
 
 def grafana_(settings: Settings) -> Iterator[Finding]:
-    """Whether Grafana answers, knows our token, and shows the dashboards of this program."""
+    """Whether Grafana answers, accepts our token, and has the dashboards of this program."""
     g = settings.grafana
     if g.url is None:
         yield ok("grafana", "grafana_off")
@@ -137,7 +137,7 @@ def outbox(settings: Settings) -> Iterator[Finding]:
 
 
 def notices(settings: Settings) -> Iterator[Finding]:
-    """Whether the contacts can be read and their channels reached where the address says how; nothing is sent."""
+    """Whether the contacts can be read and their channels reached; nothing is sent."""
     known = messages.directory(settings) or Directory()
     db = Database(settings.database_url)
     with suppress(StorageUnavailable, sa.exc.SQLAlchemyError):  # what is wrong with the database is told elsewhere
@@ -172,29 +172,29 @@ def notices(settings: Settings) -> Iterator[Finding]:
 
 
 def running(settings: Settings) -> Iterator[Finding]:
-    """What the running system says of its parts, the heartbeat among them."""
+    """Health of the parts of the running system."""
     if not settings.watch.heartbeat_url and not settings.watch.heartbeat_url_file:
         yield warning("running", "heartbeat_off")
     host = settings.api.host if settings.api.host in LOOPBACK else "127.0.0.1"
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.api.port}/readyz"
     try:
         answer = httpx.get(address, timeout=NETWORK_S, trust_env=False)  # we ask ourselves, no proxy
-        told = _json(answer)["parts"]
-        ailing = [f"{part['name']}: {part['detail']}" for part in told if not part["ok"]]
+        parts = _json(answer)["parts"]
+        failing = [f"{part['name']}: {part['detail']}" for part in parts if not part["ok"]]
     except httpx.HTTPError:
         yield warning("running", "running_none", address=address)
         return
     except (KeyError, TypeError):
         yield failure("running", "running_other", address=address, status=answer.status_code)
         return
-    for one in ailing:
+    for one in failing:
         yield failure("running", "running_part", part=one)
-    if not ailing:
-        yield ok("running", "running_ok", parts=", ".join(part["name"] for part in told))
+    if not failing:
+        yield ok("running", "running_ok", parts=", ".join(part["name"] for part in parts))
 
 
 def _clock(url: str) -> Iterator[Finding]:
-    """Our clock against the server's, which tells whole seconds."""
+    """Compare our clock with the server's, which has whole seconds."""
     began = time.time()
     try:
         told = httpx.get(url, timeout=NETWORK_S).headers["date"]

@@ -1,4 +1,4 @@
-"""Backtests in the background: one at a time, each in a process of its own, so that readings never wait for it."""
+"""Run requested backtests in the background: one at a time, each in a process of its own."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 1.0
 NICENESS = 10
-TOLD_EVERY_S = 0.5
+PROGRESS_PERIOD_S = 0.5
 SHORTER = 1000
 """Incidents of each list in a result."""
 
@@ -107,21 +107,21 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
     since_ms, until_ms = request["since_ms"], request["until_ms"]
     stores = open_stores(settings, database, known)
     past = backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=request["stations"])
-    told = _Told(database, number)
+    progress = _ProgressWriter(database, number)
     tried, in_force = backtest.compare_rule_sets(
-        tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=told
+        tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=progress
     )
     return backtest.as_json(tried, in_force, most=SHORTER)
 
 
-class _Told:
+class _ProgressWriter:
     """Writes progress down, not too often."""
 
     def __init__(self, database: Database, number: int) -> None:
         self._database, self._number, self._last = database, number, 0.0
 
     def __call__(self, share: float) -> None:
-        if time.monotonic() - self._last > TOLD_EVERY_S:
+        if time.monotonic() - self._last > PROGRESS_PERIOD_S:
             self._last = time.monotonic()
             with self._database.write() as connection:
                 backtest_requests.report_progress(connection, self._number, share)

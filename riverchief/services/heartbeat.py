@@ -1,4 +1,4 @@
-"""The dead-man signal: an outside watcher is called while everything works, and raises the alarm when the calls stop.
+"""The dead-man signal: an external monitor is called while everything works, and alarms when the calls stop.
 
 There is no call for "something is wrong": whatever is wrong with us may also keep that call from being made. Silence is
 the only signal a dead machine, a cut line or a hanging process can give.
@@ -13,7 +13,7 @@ import structlog
 
 from infra.errors import ConfigurationError
 from infra.periodic import PeriodicWorker
-from infra.texts import sentence
+from infra.texts import say
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Heartbeat(PeriodicWorker):
     def __init__(
         self,
         url: str,
-        ailing: Callable[[], Sequence[str]],
+        failing_parts: Callable[[], Sequence[str]],
         *,
         every_s: float,
         clock_ms: Callable[[], int],
@@ -51,9 +51,9 @@ class Heartbeat(PeriodicWorker):
         except httpx.InvalidURL:
             address = httpx.URL()
         if address.scheme not in {"http", "https"} or not address.host:
-            raise ConfigurationError(sentence("settings.heartbeat"))
+            raise ConfigurationError(say("settings.heartbeat"))
         self._url = address
-        self._ailing = ailing
+        self._failing_parts = failing_parts
         self._every_s = every_s
         self._clock_ms = clock_ms
         self._timeout_s = timeout_s
@@ -77,9 +77,9 @@ class Heartbeat(PeriodicWorker):
     def next_round(self) -> float:
         self._next_at = max(self._next_at + self._every_s, time.monotonic())
         try:
-            self._say(self._beat())
+            self._set_error(self._beat())
         except Exception as error:  # a part that cannot be asked is not well
-            self._say(f"the parts cannot be asked: {type(error).__name__}")
+            self._set_error(f"the parts cannot be asked: {type(error).__name__}")
         return max(0.0, self._next_at - time.monotonic())
 
     def _beat(self) -> str:
@@ -88,8 +88,8 @@ class Heartbeat(PeriodicWorker):
         for wait_s in (0.0, *self._again_s):
             if self._stopping.wait(wait_s):
                 return error
-            if ailing := sorted(self._ailing()):
-                return f"not well: {', '.join(ailing)}"
+            if failing_parts := sorted(self._failing_parts()):
+                return f"not well: {', '.join(failing_parts)}"
             error = self._call()
             if not error:
                 self.last_ok_ms = self._clock_ms()
@@ -104,8 +104,8 @@ class Heartbeat(PeriodicWorker):
         except httpx.HTTPError as error:
             return f"{self._url.host} cannot be reached: {type(error).__name__}"
 
-    def _say(self, error: str) -> None:
-        """Keep the word for those who ask, and log what changed."""
+    def _set_error(self, error: str) -> None:
+        """Set ``last_error`` and log a change of it."""
         if error and error != self.last_error:
             log.error("no heartbeat is given", reason=error)
         elif self.last_error and not error:

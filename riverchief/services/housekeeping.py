@@ -1,4 +1,4 @@
-"""What one worker of a database does for all: forwarding, live classes, retention.
+"""Run the jobs that one worker of a database does for all, while this process holds their lock.
 
 Two of a kind would do no lasting harm, but a later value could be overtaken by an earlier one on its way to the
 time-series server. So they run in the process that holds a lock, a file's on SQLite, the database's own on PostgreSQL;

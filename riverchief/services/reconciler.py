@@ -1,4 +1,4 @@
-"""Once a day the list of each external platform is fetched and compared with ours; a job of the housekeeping."""
+"""Daily reconciliation: fetch the list of each external platform and compare it with ours."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The clock of the cases: reminders, escalation, and successors, once a round; one worker of a database does it.
+"""Deadlines of cases: reminders, escalation and succession in office.
 
 What fires is written together with when it fires next (`governance.incidents.store.remind`): a worker killed at any
 moment says nothing twice and forgets nothing.
@@ -24,7 +24,7 @@ EVERY_S = 15.0
 
 
 class Reminders(PeriodicWorker):
-    """A thread that tells people what is due; ``wake`` tells the deliverer that there is something in the outbox."""
+    """A thread that fires due reminders and escalations; ``wake`` is called when the outbox has new entries."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Reminders(PeriodicWorker):
         total = 0
         while True:
             with self._database.write() as connection:
-                told = incident_store.remind(
+                entries = incident_store.remind(
                     connection, now_ms, up=regions.parent, source=self._source, policy=self._policy
                 )
-            total += len(told)
-            if len(told) < incident_store.AT_ONCE:
+            total += len(entries)
+            if len(entries) < incident_store.AT_ONCE:
                 break
         with self._database.write() as connection:
             total += len(people_store.inherit(connection, now_ms=now_ms, source=self._source, regions=regions))

@@ -1,4 +1,4 @@
-"""Sealing the trail: signed roots are made and put where the database does not reach.
+"""Seal the audit trail: sign Merkle roots and publish them outside the database.
 
 A root is made once an hour, and within a minute of the closing of a case; nothing new, no root.
 
@@ -37,7 +37,7 @@ from governance.verification import roots
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.periodic import PeriodicWorker
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS, beijing_day, rfc3339
 from ingest.analysis import live_classes
 from riverchief.settings import Settings, secret
@@ -67,17 +67,17 @@ def public_pem(key: Ed25519PublicKey) -> bytes:
 
 
 def key_file(settings: Settings) -> Path:
-    """Where the signing key lies."""
+    """File of the signing key."""
     return settings.audit.key_file or settings.data / "audit-key.pem"
 
 
 def public_file(settings: Settings) -> Path:
-    """Where its public half lies, and those of the keys before it, one after the other."""
+    """File of its public half, after those of previous keys."""
     return key_file(settings).with_suffix(".pub")
 
 
 def roots_file(settings: Settings) -> Path:
-    """Where the roots are written."""
+    """File of the published roots."""
     return settings.audit.roots_file or settings.data / "audit-roots.jsonl"
 
 
@@ -92,11 +92,11 @@ def signing_key(settings: Settings) -> Ed25519PrivateKey:
     try:
         found = load_pem_private_key(file.read_bytes(), None)
     except OSError as error:
-        raise ConfigurationError(sentence("seal.key_unreadable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("seal.key_unreadable", file=file, error=error.strerror)) from error
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError(sentence("seal.key_no_pem", file=file)) from None
+        raise ConfigurationError(say("seal.key_no_pem", file=file)) from None
     if not isinstance(found, Ed25519PrivateKey):
-        raise ConfigurationError(sentence("seal.key_kind", file=file))
+        raise ConfigurationError(say("seal.key_kind", file=file))
     return found
 
 
@@ -113,7 +113,7 @@ def _make(file: Path) -> None:
     except FileExistsError:
         return  # another process of this site was first
     except OSError as error:
-        raise ConfigurationError(sentence("seal.key_unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("seal.key_unwritable", file=file, error=error.strerror)) from error
     log.info("a key for the trail was made; keep a copy of its public half elsewhere", file=str(file))
 
 
@@ -131,12 +131,12 @@ def read_public(file: Path) -> list[Ed25519PublicKey]:
         blocks = [block for block in file.read_bytes().split(_END) if block.strip()]
         keys = [load_pem_public_key(block + _END + b"\n") for block in blocks]
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("file.unreadable", file=file, error=error.strerror)) from error
     except (ValueError, UnsupportedAlgorithm):
-        raise ConfigurationError(sentence("seal.no_public", file=file)) from None
+        raise ConfigurationError(say("seal.no_public", file=file)) from None
     ours = [key for key in keys if isinstance(key, Ed25519PublicKey)]
     if not ours:
-        raise ConfigurationError(sentence("seal.public_kind", file=file))
+        raise ConfigurationError(say("seal.public_kind", file=file))
     return ours
 
 
@@ -151,14 +151,14 @@ def read_roots(file: Path) -> list[Root]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(sentence("seal.roots_unreadable", file=file, error=error)) from error
+        raise ConfigurationError(say("seal.roots_unreadable", file=file, error=error)) from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
                 found.append(merkle.read_root(json.loads(line)))
         except (ValueError, ProofInvalid) as error:
-            raise ConfigurationError(sentence("seal.no_root", file=file, number=number, error=error)) from None
+            raise ConfigurationError(say("seal.no_root", file=file, number=number, error=error)) from None
     return found
 
 
@@ -204,7 +204,7 @@ class Sealing(PeriodicWorker):
     def seal_if_due(self) -> Root | None:
         """Seal the trail where the last root is an hour old or a case was closed since."""
         now_ms = self._clock_ms()
-        self._tell_classes(now_ms)
+        self._record_classes(now_ms)
         with self._database.read() as connection:
             last = roots.newest(connection)
             closed = last is not None and audit_trail.happened(connection, CLOSING, after_n=last.size)
@@ -212,20 +212,20 @@ class Sealing(PeriodicWorker):
             return None
         return self.seal()
 
-    def _tell_classes(self, now_ms: int) -> None:
+    def _record_classes(self, now_ms: int) -> None:
         """The class that every reach shows is an entry a day, from which an assessment is made again later."""
         with self._database.read() as connection:
             last = audit_trail.listing(connection, kind="water", id="reaches", limit=1)
             if last and beijing_day(last[0].at_ms) >= beijing_day(now_ms):
                 return
             found = live_classes.current_classes(connection, live_classes.REACH)
-        told = {
+        current = {
             key: live_classes.entry(one)
             for key, one in found.items()
             if now_ms - one.at_ms < DAY_MS  # an older one says nothing of this day
         }
-        if told:
-            body = {"reaches": told}
+        if current:
+            body = {"reaches": current}
             with self._database.write() as connection:
                 audit_trail.append(
                     connection, CLASSES, kind="water", id="reaches", body=body, by="riverchief", at_ms=now_ms
@@ -262,7 +262,7 @@ class Sealing(PeriodicWorker):
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the address, which may hold a secret."""
+    """The reason of an error without the address, which may hold a secret."""
     if isinstance(error, httpx.HTTPStatusError):
         return f"HTTP {error.response.status_code}"
     return str(error) or type(error).__name__
@@ -282,7 +282,7 @@ def append_line(file: Path, root: Root) -> None:
 
 
 def event(root: Root) -> cloudevents.Event:
-    """The CloudEvent that tells of a root; the same root, the same id."""
+    """The CloudEvent of a root; the same root has the same id."""
     event_id = f"audit-root-{root.size}-{root.root[:16]}"
     envelope = {
         "specversion": "1.0",

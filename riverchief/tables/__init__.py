@@ -1,1 +1,1 @@
-"""Commands over tables without a site: formats, ``assess`` and ``classify``."""
+"""Commands on tables, without a site: formats, ``assess`` and ``classify`` (`riverchief.cli`, `tools`)."""

@@ -1,4 +1,4 @@
-"""``riverchief assess``: quality and event checks over a table, the very functions of the live ingest.
+"""``riverchief assess``: quality and event checks over a table, by the functions of the live ingest.
 
 This module reads the table and finds its sensors, station by station and piece by piece; what is doubtful and what is
 an event is decided in :mod:`sensors.quality`. Everything it had to assume is said on stderr.
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from infra.errors import ConfigurationError
-from infra.texts import line, named, say, sentence
+from infra.texts import line, named, say
 from infra.times import DAY_MS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
@@ -81,7 +81,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class SensorTable:
     """A table in memory: rows sorted by (station, time), each key once. ``values`` (rows, sensors), NaN missing."""
 
     names: list[str]
@@ -129,7 +129,7 @@ class Judged:
     due: Bools
 
 
-def judge(table: Read, edges: Sequence[UpstreamPath] = (), progress: Progress = lambda share: None) -> Judged:
+def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Progress = lambda share: None) -> Judged:
     """Assess a table in pieces of some ten thousand values: stations one after the other, neighbours side by side."""
     columns, kinds = table.found.sensors, table.found.catalogue
     n, k = table.values.shape
@@ -186,7 +186,7 @@ def _by_series(values: Floats, piece: Sequence[tuple[int, int]]) -> tuple[Ints, 
     return np.concatenate(series), np.concatenate(rows)
 
 
-def _cross(table: Read, packed: Ints) -> None:
+def _cross(table: SensorTable, packed: Ints) -> None:
     """In place: the readings of a row that contradict each other."""
     place = {kind: i for i, c in enumerate(table.found.sensors) if (kind := _key(table, c)) in CONCERNED}
     if len(place) < 2:
@@ -196,8 +196,8 @@ def _cross(table: Read, packed: Ints) -> None:
         packed[:, place[key]] = with_cross_check(packed[:, place[key]], wrong)
 
 
-def _clocks(table: Read, packed: Ints) -> list[str]:
-    """One sentence for each change of a clock: stations whose days shift alike within two days are told together."""
+def _clocks(table: SensorTable, packed: Ints) -> list[str]:
+    """One sentence for each change of a clock; stations that shift alike within two days share one."""
     kinds = table.found.catalogue.parameters
     columns: dict[str, int] = {}
     for i, sensor in enumerate(table.found.sensors):
@@ -205,23 +205,23 @@ def _clocks(table: Read, packed: Ints) -> list[str]:
             columns.setdefault(kinds[sensor.parameter].event, i)
     mine = list(columns.values())
     swing = np.array([kinds[table.found.sensors[i].parameter].swing for i in mine])
-    told: list[tuple[Shift, list[str]]] = []
+    together: list[tuple[Shift, list[str]]] = []
     for one, name in enumerate(table.names):
         rows = slice(*np.searchsorted(table.station, [one, one + 1]).tolist())
         good = packed[rows][:, mine] & 15 < Flag.BAD
         for found in shifts(table.at[rows], np.where(good, table.values[rows][:, mine], np.nan), swing):
-            for with_others, names in told:
+            for with_others, names in together:
                 if abs(found.since_ms - with_others.since_ms) <= 2 * DAY_MS and found.alike(with_others):
                     names.append(name)
                     break
             else:
-                told.append((found, [name]))
-    return [named(clock_shift_text(found, names)) for found, names in told]
+                together.append((found, [name]))
+    return [named(clock_shift_text(found, names)) for found, names in together]
 
 
-def _due(table: Read, due: Bools) -> list[str]:
-    """One sentence for each sensor that somebody should have looked at, with the days on which that began."""
-    told = []
+def _due(table: SensorTable, due: Bools) -> list[str]:
+    """One sentence for each sensor that was due for a check, with the days on which that began."""
+    notes = []
     row, column = np.nonzero(due)
     for station, sensor in np.unique(np.stack([table.station[row], column], axis=1), axis=0).tolist():
         days = np.unique(table.at[row[(table.station[row] == station) & (column == sensor)]] // DAY_MS)
@@ -229,18 +229,18 @@ def _due(table: Read, due: Bools) -> list[str]:
         one = table.found.sensors[sensor]
         optical = table.found.catalogue.parameters[one.parameter].optical
         text = maintenance_due_text(table.names[station], one.name, (began[:TOLD] * DAY_MS).tolist(), optical=optical)
-        told.append(named(text))
-    return told
+        notes.append(named(text))
+    return notes
 
 
-def _key(table: Read, sensor: Sensor) -> str:
+def _key(table: SensorTable, sensor: Sensor) -> str:
     return table.found.catalogue.parameters[sensor.parameter].key
 
 
 def _alarms(
-    table: Read, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
+    table: SensorTable, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
 ) -> Alarms:
-    """What the water tells; a change of hours or days once, at the hour in which it is told."""
+    """Events of the water; a slow event once, at the hour of its alarm."""
     rows, column = np.nonzero(packed)
     watched = SuddenEventState()
     watched.grow(len(table.names))
@@ -260,9 +260,7 @@ def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]
     for pair in network:
         if missing := [name for name in pair if name not in names]:
             known = ", ".join(names[:8])
-            raise ConfigurationError(
-                sentence("table.network_unknown", missing=missing[0], name=source.name, known=known)
-            )
+            raise ConfigurationError(say("table.network_unknown", missing=missing[0], name=source.name, known=known))
     return [UpstreamPath(names.index(a), names.index(b)) for a, b in network]
 
 
@@ -275,13 +273,13 @@ def network(text: Sequence[str]) -> list[tuple[str, str]]:
             try:
                 lines = Path(one).read_text(encoding="utf-8").splitlines()
             except OSError as error:
-                raise ConfigurationError(sentence("table.network_file", one=one, error=error.strerror)) from error
+                raise ConfigurationError(say("table.network_file", one=one, error=error.strerror)) from error
         for row in lines:
             chain = [name.strip() for name in row.split("#")[0].split(">")]
             if chain == [""]:
                 continue
             if len(chain) < 2 or not all(chain):
-                raise ConfigurationError(sentence("table.network_line", line=row))
+                raise ConfigurationError(say("table.network_line", line=row))
             pairs += itertools.pairwise(chain)
     return pairs
 
@@ -292,15 +290,15 @@ def offset(text: str | None) -> timedelta | None:
         return None
     match = re.fullmatch(r"([+-])(\d{1,2}):?(\d{2})", text.strip())
     if match is None or int(match[2]) > 14 or int(match[3]) > 59:
-        raise ConfigurationError(sentence("table.offset", text=text))
+        raise ConfigurationError(say("table.offset", text=text))
     return (1 if match[1] == "+" else -1) * timedelta(hours=int(match[2]), minutes=int(match[3]))
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta | None = None) -> Read:
-    """The table as numbers; what is assumed, left out or put in order is told in the summary's notes."""
+def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta | None = None) -> SensorTable:
+    """The table as numbers; the summary notes what was assumed, left out or sorted."""
     with formats.reading(source) as table:
         names = list(table.names)
         time_at = _named(source, names, TIME, needed=True)
@@ -309,7 +307,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         found = sensors([names[i] for i in others], catalogue)
         place = {names[i]: i for i in reversed(others)}
         if not found.sensors:
-            raise ConfigurationError(sentence("table.no_parameter", source=source, found=", ".join(names[:8])))
+            raise ConfigurationError(say("table.no_parameter", source=source, found=", ".join(names[:8])))
         stamps: list[pl.Series] = []
         stations: list[pl.Series] = []
         cells: list[list[Floats]] = []
@@ -323,7 +321,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
                 [_numbers(frame[str(place[c.name])], odd) for c, odd in zip(found.sensors, unread, strict=True)]
             )
     if not stamps or not sum(len(s) for s in stamps):
-        raise ConfigurationError(sentence("table.no_rows", source=source))
+        raise ConfigurationError(say("table.no_rows", source=source))
     at, ok = _times(source, names[time_at or 0], pl.concat(stamps), offset, summary)
     columns = [np.concatenate([piece[i] for piece in cells]) for i in range(len(found.sensors))]
     summary.rows = len(at)
@@ -331,7 +329,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
     if not columns:
         tried = [f"{c.name} {odd.first!r}" for c, odd in zip(found.sensors, unread, strict=True) if odd.cells]
         empty = ", ".join(tried or [c.name for c in found.sensors])
-        raise ConfigurationError(sentence("table.no_numbers", source=source, found=empty))
+        raise ConfigurationError(say("table.no_numbers", source=source, found=empty))
     values = np.stack([c.canonical(v) for c, v in zip(kept.sensors, columns, strict=True)], axis=1)
     values[~np.isfinite(values)] = np.nan
     if station_at is None:
@@ -350,13 +348,13 @@ def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed:
         if one in spelled:
             return spelled.index(one)
     if needed:
-        raise ConfigurationError(sentence("table.no_time", source=source, found=", ".join(names[:8])))
+        raise ConfigurationError(say("table.no_time", source=source, found=", ".join(names[:8])))
     return None
 
 
 @dataclass
 class _Unread:
-    """How many filled cells of a column are no numbers, and what the first of them says."""
+    """How many filled cells of a column are no numbers, and the first of them."""
 
     cells: int = 0
     first: str = ""
@@ -436,7 +434,7 @@ def _times(
             break
     if best is None or len(best) - best.null_count() < NUMBERS * max(filled, 1):
         first = sample[0] if len(sample) else ""
-        raise ConfigurationError(sentence("table.bad_time", source=source, name=name, first=first))
+        raise ConfigurationError(say("table.bad_time", source=source, name=name, first=first))
     return _ms(source, name, best, zoned=zoned, offset=offset, filled=filled, summary=summary)
 
 
@@ -467,7 +465,7 @@ def _stations(cells: pl.Series, summary: Summary) -> tuple[list[str], Places]:
     return known, np.array(codes.to_numpy(), np.intp)
 
 
-def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sensors, summary: Summary) -> Read:
+def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sensors, summary: Summary) -> SensorTable:
     """Rows by station and time; of rows with one key each column's last number counts."""
     back = int(((np.diff(at) < 0) & (np.diff(who) == 0)).sum())
     order = np.lexsort((np.arange(len(at)), at, who))
@@ -490,13 +488,13 @@ def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sens
         summary.notes.append(line("table.note_leap", **names))
     summary.stations = len(np.unique(who))
     summary.values = int((~np.isnan(values)).sum())
-    return Read(known, who, at, values, found)
+    return SensorTable(known, who, at, values, found)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
+def _frame(table: SensorTable, judged: Judged, summary: Summary) -> pl.DataFrame:
     """The rows to write, by station and time; the events of an instant before its readings."""
     row, column = np.nonzero((judged.packed & 15) >= Flag.SUSPECT)
     packed = judged.packed[row, column]
@@ -506,7 +504,7 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
     counts = {str(t.name).lower(): int(((bits & int(t)) != 0).sum()) for t in QualityTest}
     summary.by_test = {name: count for name, count in counts.items() if count}
     sets, which = np.unique(bits, return_inverse=True)
-    told = np.array([named(test_names(int(one))) for one in sets] or [""], object)
+    test_texts = np.array([named(test_names(int(one))) for one in sets] or [""], object)
     names = np.array([c.name for c in table.found.sensors], object)
     alarms = judged.alarms
     doubtful = alarms.doubt > 0
@@ -525,7 +523,9 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
             [np.where(doubtful, "doubtful", "event").astype(object), np.full(len(row), "fault", object)]
         )[order],
         "4": np.concatenate([np.full(events, int(Flag.SUSPECT)), packed & 15])[order],
-        "5": np.concatenate([np.array(sentences, object), told[which] if len(row) else np.empty(0, object)])[order],
+        "5": np.concatenate([np.array(sentences, object), test_texts[which] if len(row) else np.empty(0, object)])[
+            order
+        ],
     }
     text = pl.String
     series = [pl.Series(name, list(v), text) if name != "4" else pl.Series(name, v) for name, v in frame.items()]
@@ -534,7 +534,7 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
 
 
 def _runs(alarms: Alarms) -> int:
-    """How many events the alarms are: those of a station without a pause of six hours are one."""
+    """Number of events: alarms of a station without a pause of six hours are one."""
     if not len(alarms.at):
         return 0
     order = np.lexsort((alarms.at, alarms.station))
@@ -545,7 +545,7 @@ def _runs(alarms: Alarms) -> int:
 COUNTED = ("rows", "stations", "values", "suspect", "bad", "events", "doubtful")
 
 
-def told(summary: Summary) -> Iterator[str]:
+def summary_lines(summary: Summary) -> Iterator[str]:
     """The summary for people: what was assumed, and what was found."""
     yield from summary.notes
     tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"

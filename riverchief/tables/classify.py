@@ -1,4 +1,4 @@
-"""``riverchief classify``: a table with parameter columns in, the class of every row and what decides it added.
+"""``riverchief classify``: add water class and deciding parameter to the rows of a table.
 
 What decides is :mod:`sensors.standards.gb3838`; this module finds the columns, reads the cells and keeps the rest.
 """
@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, line, say, sentence
+from infra.texts import Text, line, say
 from riverchief.tables import formats
-from riverchief.tables.formats import Piece, Sink
+from riverchief.tables.formats import TableChunk, TableWriter
 from sensors import table_columns
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats
@@ -55,7 +55,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A cell of a parameter column that is no number: where it stands and what it says."""
+    """A cell of a parameter column that is no number: its place and text."""
 
     line: int
     column: str
@@ -87,9 +87,9 @@ def items(text: str) -> Sequence[str] | None:
         return ITEMS[text]
     keys = [key.strip().lower() for key in text.split(",") if key.strip()]
     if strange := [key for key in keys if key not in gb3838.PARAMETERS]:
-        raise ConfigurationError(sentence("table.no_class", strange=strange[0], known=", ".join(gb3838.PARAMETERS)))
+        raise ConfigurationError(say("table.no_class", strange=strange[0], known=", ".join(gb3838.PARAMETERS)))
     if not keys:
-        raise ConfigurationError(sentence("table.items", text=text, known=", ".join(ITEMS)))
+        raise ConfigurationError(say("table.items", text=text, known=", ".join(ITEMS)))
     return keys
 
 
@@ -121,7 +121,7 @@ def classify(
     return summary
 
 
-def told(summary: Summary) -> Iterator[str]:
+def summary_lines(summary: Summary) -> Iterator[str]:
     """The summary for people: what was passed over, what could not be read, and how many rows are in which class."""
     for name, key in summary.second_columns.items():
         yield line("table.second_column", name=name, key=key)
@@ -139,12 +139,12 @@ def told(summary: Summary) -> Iterator[str]:
     yield from (text.zh, text.en)
 
 
-def _opened(out: Path | IO[bytes], names: list[str], bom: bool) -> AbstractContextManager[Sink]:
+def _opened(out: Path | IO[bytes], names: list[str], bom: bool) -> AbstractContextManager[TableWriter]:
     if isinstance(out, Path):
         return formats.writing(out, names, bom=bom)
 
     @contextmanager
-    def stream() -> Iterator[Sink]:
+    def stream() -> Iterator[TableWriter]:
         sink = formats.CsvSink(out, names)
         yield sink
         out.flush()
@@ -157,7 +157,7 @@ def _kept(source: Path, names: Sequence[str]) -> list[int]:
     ours = [name for name in names if name.strip().lower() in (CLASS, DECIDING)]
     spelled = {name.strip().lower() for name in ours}
     if len(spelled) == 1:
-        raise ConfigurationError(sentence("table.column_taken", source=source, ours=ours[0]))
+        raise ConfigurationError(say("table.column_taken", source=source, ours=ours[0]))
     return [i for i, name in enumerate(names) if name not in ours]
 
 
@@ -172,7 +172,7 @@ def _used(
     """Position in the piece → column, of what is judged (and of temperature and salinity for saturation)."""
     mapped = table_columns.columns(names, catalogue)
     if not mapped.columns:
-        raise ConfigurationError(sentence("table.no_parameter", source=source, found=", ".join(names[:8])))
+        raise ConfigurationError(say("table.no_parameter", source=source, found=", ".join(names[:8])))
     asked = gb3838.evaluated(options.water) if options.items is None else options.items
     needed = {key for key in asked if gb3838.limits(key, options.water) is not None}
     summary.judged_columns = {c.name: c.parameter for c in mapped.columns if c.parameter in needed}
@@ -184,14 +184,14 @@ def _used(
 
 
 def _judged(
-    source: Path, piece: Piece, kept: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
+    source: Path, piece: TableChunk, kept: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
 ) -> pl.DataFrame:
     """The piece with its classes; counts go to the summary."""
     values: dict[str, Floats] = {}
     below: dict[str, Bools] = {}
     for place, column in used.items():
         numbers, hidden, unreadable = _cells(piece.frame[place])
-        _tell(source, piece, place, column, unreadable, options, summary)
+        _warn(source, piece, place, column, unreadable, options, summary)
         values[column.parameter] = column.canonical(numbers)
         below[column.parameter] = hidden
     rows = len(piece.frame)
@@ -239,13 +239,13 @@ def _numbers(cells: pl.Series) -> Floats:
     return np.array(cells.cast(pl.Float64).fill_null(float("nan")).to_numpy(), np.float64)
 
 
-def _tell(
-    source: Path, piece: Piece, place: str, column: Column, rows: Any, options: Options, summary: Summary
+def _warn(
+    source: Path, piece: TableChunk, place: str, column: Column, rows: Any, options: Options, summary: Summary
 ) -> None:
     """Name the first unreadable cells, count all; with ``strict`` the first one ends it."""
     summary.unreadable += len(rows)
     for row in rows[: TOLD - len(summary.unreadable_first)]:
         cell = Unreadable(piece.line(int(row)), column.name, str(piece.frame[place][int(row)]))
         if options.strict:
-            raise ConfigurationError(sentence("table.cell", source=source, **asdict(cell)))
+            raise ConfigurationError(say("table.cell", source=source, **asdict(cell)))
         summary.unreadable_first.append(cell)

@@ -1,4 +1,4 @@
-"""Tables read and written in pieces: CSV (also gzip), Excel, Parquet. A million rows need the memory of one piece.
+"""Read and write tables in chunks: CSV (also gzip), Excel, Parquet; memory is that of one chunk.
 
 Columns keep their headers and their place; in a piece they are called by their position (``"0"``, ``"1"``, …), so that
 a table with two equal headers goes through unharmed. CSV cells stay the text they are.
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from riverchief.tables import workbook
 
 PIECE_BYTES = 16 << 20
@@ -37,7 +37,7 @@ _BROKEN = (OSError, EOFError, ValueError, pl.exceptions.PolarsError, pa.ArrowExc
 
 
 @dataclass(frozen=True)
-class Piece:
+class TableChunk:
     """Some rows of a table, columns called by position. ``first`` is the number of its first row, counted from 0.
 
     ``text`` is what a CSV piece was read from (UTF-8), ``first_line`` the line in the file where it begins.
@@ -70,11 +70,11 @@ class Source(Protocol):
     bom: bool
     """Whether it was written by a spreadsheet that tells UTF-8 by the mark at its beginning, or knows only GBK."""
 
-    def pieces(self) -> Iterator[Piece]: ...
+    def pieces(self) -> Iterator[TableChunk]: ...
 
 
-class Sink(Protocol):
-    """Where a table goes, piece by piece, columns in the order of the names it was opened with."""
+class TableWriter(Protocol):
+    """Writes a table in chunks, columns in the order of the names it was opened with."""
 
     def write(self, frame: pl.DataFrame) -> None: ...
 
@@ -91,7 +91,7 @@ def reading(path: Path) -> Iterator[Source]:
     Raises ConfigurationError naming the file, and the line where there is one, for what cannot be read.
     """
     with ExitStack() as opened:
-        with _told(path):
+        with _errors_named(path):
             match path.suffix.lower():
                 case ".parquet":
                     source: Source = _Parquet(path, opened.enter_context(pq.ParquetFile(path)))
@@ -105,16 +105,16 @@ def reading(path: Path) -> Iterator[Source]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What cannot be read, as one sentence about the file; not wrapped around the work of whoever reads."""
+def _errors_named(path: Path) -> Iterator[None]:
+    """Translate errors of reading to one sentence about the file; not around the caller's own work."""
     try:
         yield
     except FileNotFoundError:
-        raise ConfigurationError(sentence("file.missing", path=path)) from None
+        raise ConfigurationError(say("file.missing", path=path)) from None
     except IsADirectoryError:
-        raise ConfigurationError(sentence("table.folder", path=path)) from None
+        raise ConfigurationError(say("table.folder", path=path)) from None
     except _BROKEN as error:
-        raise ConfigurationError(sentence("file.no_table", path=path, error=str(error).splitlines()[0])) from error
+        raise ConfigurationError(say("file.no_table", path=path, error=str(error).splitlines()[0])) from error
 
 
 class _Csv:
@@ -130,24 +130,24 @@ class _Csv:
         self._blocks = self._whole_records()
         first = next(self._blocks, b"")
         if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise ConfigurationError(sentence("table.utf16", path=path))
+            raise ConfigurationError(say("table.utf16", path=path))
         text = self._utf8(first.removeprefix(_BOM), 1)
         self.bom = text != first
         header, self._rest = _split_header(text)
         if not header.strip():
-            raise ConfigurationError(sentence("table.empty", path=path))
+            raise ConfigurationError(say("table.empty", path=path))
         self._separator = max(_SEPARATORS, key=header.decode("utf-8").count)
         lines = csv.reader(io.StringIO(header.decode("utf-8"), newline=""), delimiter=self._separator)
         self.names = next(lines)
         self._line = 1 + header.count(b"\n")
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[TableChunk]:
         schema = {str(i): pl.String() for i in range(len(self.names))}
         first, line = 0, self._line
-        with _told(self.path):
+        with _errors_named(self.path):
             for text in self._texts(self._rest, line):
                 frame = self._frame(text, line, schema)
-                yield Piece(frame, first, self._raw.tell() / self._size, line, text, self._separator)
+                yield TableChunk(frame, first, self._raw.tell() / self._size, line, text, self._separator)
                 first += len(frame)
                 line += text.count(b"\n")
 
@@ -169,7 +169,7 @@ class _Csv:
             held += block
             end = _last_record_end(held)
             if end == 0 and len(held) > RECORD_BYTES:
-                raise ConfigurationError(sentence("table.quote", path=self.path, line=line))
+                raise ConfigurationError(say("table.quote", path=self.path, line=line))
             if end:
                 yield held[:end]
                 line += held.count(b"\n", 0, end)
@@ -188,7 +188,7 @@ class _Csv:
                 return block.decode("gb18030").encode("utf-8")
             except UnicodeDecodeError:
                 where = line + block.count(b"\n", 0, not_utf8.start)
-                raise ConfigurationError(sentence("table.bad_text", path=self.path, where=where)) from None
+                raise ConfigurationError(say("table.bad_text", path=self.path, where=where)) from None
 
     def _frame(self, text: bytes, line: int, schema: dict[str, pl.String]) -> pl.DataFrame:
         try:
@@ -200,17 +200,17 @@ class _Csv:
                 missing_columns="insert",
             )
         except pl.exceptions.PolarsError as error:
-            self._tell_long_row(text, line)
-            said = str(error).splitlines()[0]
-            raise ConfigurationError(sentence("table.line_or_after", path=self.path, line=line, error=said)) from error
+            self._refuse_long_row(text, line)
+            values = str(error).splitlines()[0]
+            raise ConfigurationError(say("table.line_or_after", path=self.path, line=line, error=values)) from error
 
-    def _tell_long_row(self, text: bytes, line: int) -> None:
+    def _refuse_long_row(self, text: bytes, line: int) -> None:
         reader = csv.reader(io.StringIO(text.decode("utf-8"), newline=""), delimiter=self._separator)
         begins = 0
         for cells in reader:
             if len(cells) > len(self.names):
-                said = {"path": self.path, "line": line + begins, "cells": len(cells), "columns": len(self.names)}
-                raise ConfigurationError(sentence("table.long_row", **said))
+                values = {"path": self.path, "line": line + begins, "cells": len(cells), "columns": len(self.names)}
+                raise ConfigurationError(say("table.long_row", **values))
             begins = reader.line_num
 
 
@@ -239,13 +239,13 @@ class _Parquet:
         self.bom = False
         self._file = file
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[TableChunk]:
         first, rows = 0, max(1, self._file.metadata.num_rows)
         places = [str(i) for i in range(len(self.names))]
-        with _told(self.path):
+        with _errors_named(self.path):
             for batch in self._file.iter_batches(batch_size=PIECE_ROWS):
                 frame = pl.DataFrame(pa.table(batch.columns, names=places))
-                yield Piece(frame, first, (first + len(frame)) / rows)
+                yield TableChunk(frame, first, (first + len(frame)) / rows)
                 first += len(frame)
 
 
@@ -258,17 +258,17 @@ class _Excel:
         self.bom = False
         self._frame = frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[TableChunk]:
         for first in range(0, len(self._frame), PIECE_ROWS):
             frame = self._frame.slice(first, PIECE_ROWS)
-            yield Piece(frame, first, (first + len(frame)) / len(self._frame))
+            yield TableChunk(frame, first, (first + len(frame)) / len(self._frame))
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[Sink]:
+def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[TableWriter]:
     """A table that appears at ``path`` once it is complete, its kind by its ending (``.csv.gz`` too).
 
     ``bom`` begins CSV with the mark by which spreadsheets tell UTF-8. Written beside its place first: a failure leaves
@@ -283,12 +283,12 @@ def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[
             sink.close()
         beside.replace(path)
     except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=path, error=error.strerror or error)) from error
+        raise ConfigurationError(say("file.unwritable", file=path, error=error.strerror or error)) from error
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> Sink:
+def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> TableWriter:
     endings = [ending.lower() for ending in path.suffixes[-2:]]
     match endings[-1:]:
         case [".parquet"]:
@@ -300,13 +300,13 @@ def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> Sink:
             return CsvSink(cast(IO[bytes], packed), names, bom=bom)
         case [".csv" | ".txt"]:
             return CsvSink(file, names, bom=bom)
-    raise ConfigurationError(sentence("table.ending", path=path))
+    raise ConfigurationError(say("table.ending", path=path))
 
 
 def _unequal(path: Path, names: Sequence[str]) -> Sequence[str]:
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise ConfigurationError(sentence("table.columns_twice", path=path, name=name))
+            raise ConfigurationError(say("table.columns_twice", path=path, name=name))
     return names
 
 
@@ -356,7 +356,7 @@ class ExcelSink:
     def write(self, frame: pl.DataFrame) -> None:
         self._rows += len(frame)
         if self._rows > EXCEL_ROWS:
-            raise ConfigurationError(sentence("table.sheet_rows", path=self._path, most=EXCEL_ROWS))
+            raise ConfigurationError(say("table.sheet_rows", path=self._path, most=EXCEL_ROWS))
         self._pieces.append(frame)
 
     def close(self) -> None:

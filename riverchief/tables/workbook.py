@@ -1,4 +1,4 @@
-"""Whether an .xlsx workbook fits into memory, found out from its parts before it is read.
+"""Estimate from its parts whether an .xlsx workbook fits into memory, before it is read.
 
 The reader lays a sheet out as a full rectangle and copies shared texts into every cell, so that a file of a kilobyte
 can ask for terabytes. The parts are unpacked and parsed here in pieces; nothing of them is kept.
@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 MOST_UNPACKED = 1 << 30
 """Bytes of all parts together; 10 million cells take about 500 MB, and texts come beside them."""
@@ -40,11 +40,11 @@ def check(path: Path) -> None:
                         if not part.filename.lower().endswith(_OTHER_THAN_XML):
                             reader.read(piece)
     except (zipfile.BadZipFile, expat.ExpatError, NotImplementedError, RuntimeError) as error:
-        raise ConfigurationError(sentence("file.no_table", path=path, error=error)) from error
+        raise ConfigurationError(say("file.no_table", path=path, error=error)) from error
 
 
 def _unpacked(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes of a part, whatever length it says it has."""
+    """The true unpacked size of a part, whatever its header claims."""
     part.file_size = 2 * MOST_UNPACKED
     with parts.open(part) as file:
         while piece := file.read(_PIECE):
@@ -52,7 +52,7 @@ def _unpacked(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _too_large(path: Path) -> ConfigurationError:
-    return ConfigurationError(sentence("table.workbook", path=path, cells=MOST_CELLS))
+    return ConfigurationError(say("table.workbook", path=path, cells=MOST_CELLS))
 
 
 class _Part:

@@ -1,4 +1,4 @@
-"""Devices that publish: one persistent MQTT session a station, hundreds of them driven by one thread.
+"""MQTT devices: one persistent session a station, hundreds of them driven by one thread.
 
 A :class:`Fleet` owns the thread and its selector; only that thread ever touches a paho client, so nothing here depends
 on paho's locking. A :class:`Device` numbers, encodes and queues; the thread hands its messages to paho a window at a
@@ -126,7 +126,7 @@ class Device:
         self._fleet.attend(self)
 
     def send(self, kind: str, payload: bytes, readings: int = 0) -> None:
-        """Queue a message somebody else has numbered and encoded, ``telemetry`` or ``event``; returns at once."""
+        """Queue an encoded message, ``telemetry`` or ``event``; returns at once."""
         with self._fleet.changed:
             self._fleet.refuse_when_closed()
             self._waiting.append((kind, payload))
@@ -261,7 +261,7 @@ class Device:
             self._client.loop_write()
 
     def _fill(self, closing: bool) -> None:
-        """Hand waiting messages to paho as far as the window allows; say goodbye when all is answered."""
+        """Hand waiting messages to paho as far as the window allows; disconnect when all are acknowledged."""
         if self._cut:
             self._cut = False
             if (sock := self._client.socket()) is not None:
@@ -324,7 +324,7 @@ class Fleet:
 
     @property
     def connected(self) -> int:
-        """How many devices are connected now."""
+        """Number of connected devices."""
         return sum(d.connected for d in self)
 
     @property
@@ -345,7 +345,7 @@ class Fleet:
         return all(device.flush(max(0.0, end - time.monotonic())) for device in self)
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Send what is queued, say ``online: false`` and disconnect; True when everything was answered in time.
+        """Send queued messages, publish ``online: false`` and disconnect; whether all was acknowledged in time.
 
         After the time is up connections are dropped; the broker then publishes each last will in our place.
         """

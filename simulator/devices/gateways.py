@@ -1,4 +1,4 @@
-"""Mass devices: the messages of thousands of stations over a few connections, as from the gateways of a network.
+"""Gateways: the messages of thousands of stations over a few MQTT connections.
 
 A connection of its own costs a device a file descriptor here and at the broker, and a client object. A province of
 stations reports through gateways anyway: so many devices share a connection, and what a gateway does for its devices is
@@ -55,7 +55,7 @@ class _Line:
         self._out = bytearray()
         self._in = bytearray()
         self._retry_s = FIRST_RETRY_S
-        self._spoke = 0.0
+        self._sent_at = 0.0
 
     def connect(self, now: float) -> None:
         """Connect and be let in; raises OSError. Blocks, but there are only a few of us."""
@@ -70,12 +70,12 @@ class _Line:
             sock.sendall(
                 mqtt_packets.connect(self._client_id, about.user, about.password, about.keep_alive_s, clean=True)
             )
-            heard = bytearray()
-            while not (answer := next(mqtt_packets.answers(heard), None)):
+            received = bytearray()
+            while not (answer := next(mqtt_packets.answers(received), None)):
                 data = sock.recv(64)
                 if not data:
                     raise ConnectionError("the broker closed the connection")
-                heard += data
+                received += data
             if answer[0] != mqtt_packets.CONNACK or answer[1][1]:
                 reason = mqtt_packets.REFUSALS.get(answer[1][1] if len(answer[1]) > 1 else 0, "for no known reason")
                 raise _Refused(f"the broker refuses the connection: {reason}")
@@ -83,7 +83,7 @@ class _Line:
             sock.close()
             raise
         sock.setblocking(False)
-        self.sock, self.refusal, self._retry_s, self._spoke = sock, "", FIRST_RETRY_S, now
+        self.sock, self.refusal, self._retry_s, self._sent_at = sock, "", FIRST_RETRY_S, now
         self._in.clear()
         self._out = bytearray(b"".join(mqtt_packets.again(packet) for packet, _ in self._on_the_way.values()))
         for station in self.stations:
@@ -105,7 +105,7 @@ class _Line:
             packet = mqtt_packets.publish(name, payload, self._next_id, retain=retain)
             self._on_the_way[self._next_id] = (packet, counts)
             self._out += packet
-        if not self._out and now - self._spoke > self._connection.keep_alive_s / 2:
+        if not self._out and now - self._sent_at > self._connection.keep_alive_s / 2:
             self._out += mqtt_packets.PINGREQ
         while self._out:
             try:
@@ -113,7 +113,7 @@ class _Line:
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             del self._out[:sent]
-            self._spoke = now
+            self._sent_at = now
 
     def read(self) -> None:
         """Count what was acknowledged; raises OSError when the line is lost."""
@@ -134,7 +134,7 @@ class _Line:
                 return
 
     @property
-    def wants_to_write(self) -> bool:
+    def has_output(self) -> bool:
         return bool(self._out)
 
     @property
@@ -152,11 +152,11 @@ class Trunks:
         for key, line in self._of.items():
             line.stations.append(key)
         self._selector = selectors.DefaultSelector()
-        self._bell_in, self._bell = socket.socketpair()
-        self._bell_in.setblocking(False)
-        self._bell.setblocking(False)
-        self._rung = False
-        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._woken = False
+        self._selector.register(self._wake_out, selectors.EVENT_READ, None)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trunks", daemon=True)
         self._thread.start()
@@ -183,10 +183,10 @@ class Trunks:
     def send(self, station: str, kind: str, payload: bytes, *, retain: bool = False) -> None:
         """Queue one message; returns at once. Telemetry counts in :attr:`acked`."""
         self._of[station].waiting.append((topic(station, kind), payload, retain, kind == "telemetry"))
-        self._ring()
+        self._wake()
 
     def say(self, station: str, *, online: bool) -> None:
-        """What the gateway says of one of its devices."""
+        """Publish the status of a device behind the gateway."""
         self.send(station, "status", ONLINE if online else OFFLINE, retain=True)
 
     @property
@@ -204,7 +204,7 @@ class Trunks:
 
     @property
     def refusal(self) -> str:
-        """Why the broker does not let us in; empty when it does, or is not there."""
+        """Why the broker refuses the connection; empty when it accepts or is away."""
         return next((line.refusal for line in self._lines if line.refusal), "")
 
     def flush(self, timeout_s: float) -> bool:
@@ -217,23 +217,23 @@ class Trunks:
         return True
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Say ``offline`` for every station and disconnect; True when everything was answered in time."""
+        """Publish ``offline`` for every station and disconnect; whether all was acknowledged in time."""
         for station, line in self._of.items():
             if line.sock is not None:
                 self.say(station, online=False)
         done = self.flush(timeout_s)
         self._stop.set()
-        self._rung = False
-        self._ring()
+        self._woken = False
+        self._wake()
         self._thread.join()
         return done
 
-    def _ring(self) -> None:
-        if self._rung:
+    def _wake(self) -> None:
+        if self._woken:
             return
-        self._rung = True
+        self._woken = True
         with contextlib.suppress(OSError):  # it rings already, or the thread has ended
-            self._bell_in.send(b"!")
+            self._wake_in.send(b"!")
 
     # ---- below: only on the thread
 
@@ -242,26 +242,26 @@ class Trunks:
             while not self._stop.is_set():
                 now = time.monotonic()
                 for line in self._lines:
-                    self._attend(line, now)
+                    self._serve_line(line, now)
                 for key, events in self._selector.select(0.25):
                     if key.data is None:
-                        self._bell.recv(4096)
-                        self._rung = False
+                        self._wake_out.recv(4096)
+                        self._woken = False
                     elif events & selectors.EVENT_READ:
                         self._try(key.data, key.data.read)
         except Exception:
             log.exception("trunks_stopped")
         finally:
             for line in self._lines:
-                if line.sock is not None and not line.wants_to_write:
+                if line.sock is not None and not line.has_output:
                     with contextlib.suppress(OSError):
                         line.sock.send(mqtt_packets.DISCONNECT)
                 line.close()
             self._selector.close()
-            self._bell.close()
-            self._bell_in.close()
+            self._wake_out.close()
+            self._wake_in.close()
 
-    def _attend(self, line: _Line, now: float) -> None:
+    def _serve_line(self, line: _Line, now: float) -> None:
         if line.sock is None:
             if now < line.next_try:
                 return
@@ -276,7 +276,7 @@ class Trunks:
             self._selector.register(line.sock, line.events, line)
         self._try(line, lambda: line.fill(now))
         if line.sock is not None:
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.wants_to_write else 0)
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.has_output else 0)
             if wanted != line.events:
                 line.events = wanted
                 self._selector.modify(line.sock, wanted, line)

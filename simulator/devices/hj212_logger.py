@@ -1,4 +1,4 @@
-"""A logger that speaks HJ 212 over TCP: keeps what is not answered, sends it again, and does what it is asked.
+"""An HJ 212 logger over TCP: resends what is not answered and serves requests.
 
 One thread a logger. It sends one packet, waits for its 9014, and sends it again when none comes; after the last resend
 it takes the connection for dead and connects anew, with everything unanswered still in its memory. Requests of the
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where the platform is, and how long its answers are waited for (the standard: 10 s, three resends)."""
+    """Address of the platform, and time-outs of its answers (the standard: 10 s, three resends)."""
 
     host: str
     port: int
@@ -228,7 +228,7 @@ class Logger:
                     return
                 for found in reader.feed(data):
                     if isinstance(found, Frame):
-                        self._heard(sock, parse(found.segment))
+                        self._handle_packet(sock, parse(found.segment))
 
     def _wait(self, sock: socket.socket | None, timeout_s: float) -> bool:
         """Wait for bytes or for the bell; true when there are bytes."""
@@ -239,7 +239,7 @@ class Logger:
             self._bell.recv(4096)
         return sock is not None and sock in ready
 
-    def _heard(self, sock: socket.socket, packet: Packet) -> None:
+    def _handle_packet(self, sock: socket.socket, packet: Packet) -> None:
         if packet.cn in (Cn.DATA_ANSWER, Cn.NOTICE_ANSWER, Cn.ACCEPTED):
             with self._changed:
                 if self._waiting and self._waiting[0].qn == packet.qn:
@@ -256,7 +256,7 @@ class Logger:
         self.done.append(packet.cn)
 
     def _do(self, sock: socket.socket, request: Packet, cn: str) -> ExeRtn:
-        """What the platform asked for."""
+        """Handle a request of the platform."""
         fields = request.fields
         if cn == Cn.SET_TIME:
             self.clock_off_ms = read_time(fields["SystemTime"]) - self._clock_ms()

@@ -1,4 +1,4 @@
-"""The few packets of MQTT 3.1.1 that publishing at QoS 1 needs, as bytes. Pure.
+"""Encode and decode the MQTT 3.1.1 packets needed to publish at QoS 1. Pure.
 
 For loads of thousands of messages a second: paho spends about as much time on a message as the whole ingest does.
 """
@@ -53,7 +53,7 @@ def answers(data: bytearray) -> Iterator[tuple[int, bytes]]:
 
 
 def _body(data: bytearray, start: int) -> range | None:
-    """Where the body of the packet that begins at ``start`` lies; None while it is not whole."""
+    """Span of the body of the packet at ``start``; None while it is incomplete."""
     length = 0
     for i, digit in enumerate(data[start + 1 : start + 5]):
         length |= (digit & 0x7F) << (7 * i)

@@ -1,4 +1,4 @@
-"""From canonical units to what a sensor sends: the way the ingest goes, backwards. Pure."""
+"""Convert canonical units to what a sensor sends: the conversion of the ingest, inverted. Pure."""
 
 from dataclasses import replace
 

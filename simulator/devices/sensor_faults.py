@@ -1,4 +1,4 @@
-"""Sensors and what befalls them: from the water as it is to the numbers a station reports. Pure and without a state.
+"""Sensors and their faults: from true water to reported values. Pure and stateless.
 
 A sensor adds noise, answers slowly, rounds, and cannot see below its detection limit; an analyser gives a result every
 few hours, of water it took a while before. Faults act on what the sensor says; the water stays.
@@ -20,9 +20,9 @@ from simulator.scenario import KEPT_MS, Fault, FaultKind, Scenario, Visit
 
 ANALYSER_S = 4 * 3600
 ANALYSED = frozenset({"codmn", "nh3n", "tp", "tn", "codcr"})
-"""Results of these come every four hours where neither deployment nor scenario says otherwise (domain facts §7.1)."""
+"""Results of these come every four hours unless deployment or scenario say otherwise."""
 SAMPLED_BEFORE_MS = 40 * 60_000
-"""A cabinet's result is of water taken some 40 minutes before (domain facts §8: 30 to 60)."""
+"""A cabinet's result is of water taken some 40 minutes before; 30 to 60 are usual."""
 SENTINEL = -999.0
 LEAVES_A_DAY, LEAST_TIMES, LEAF_TAIL, LEAF_NTU, MOST_TIMES = 0.147, 1.5, 1.3, 5.0, 25.0
 """A leaf, a fish, a bubble in front of a turbidity sensor for one reading: how often, and how many times the value it
@@ -34,11 +34,11 @@ three times, 20 % above five times. In the shallow bay of Apalachicola they are 
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """What one kind of sensor does to a value; canonical units.
+    """Error model of one kind of sensor; canonical units.
 
     ``noise`` and ``relative`` are standard deviations, absolute and as a share; ``response_s`` the time constant;
     ``limit`` the detection limit, below which half of it is reported; ``top`` the end of its range. ``usual`` is the
-    size of a spike that stands out (beyond the 99th percentile of changes, domain facts §7.1), ``creep`` what drift and
+    size of a spike that stands out (beyond the 99th percentile of changes), ``creep`` what drift and
     fouling come to, ``accuracy`` how far a value may be off before somebody would correct it (USGS TM1-D3, from
     memory). ``apparent`` is how much the water itself varies within an hour.
     """
@@ -86,7 +86,7 @@ _SET_BACK = frozenset({FaultKind.DRIFT, FaultKind.FOULING, FaultKind.OFFSET, Fau
 
 @dataclass(slots=True)
 class Measured:
-    """What the sensor of one parameter said at (n,) instants: ``value`` NaN where it said nothing.
+    """Reported values of one parameter at (n,) instants: ``value`` NaN where there is none.
 
     ``bad``: 1 where a fault makes it wrong by more than its accuracy, 0 where it is right, −1 where nothing can be
     judged. ``kind``: the fault, "" for none. ``status``: HJ 212 data flag, N for normal.
@@ -119,11 +119,11 @@ class Instruments:
         return self._cycles.get(station.key, {}).get(parameter, usual)
 
     def parameters(self, station: Station) -> tuple[str, ...]:
-        """What the station measures and the model knows."""
+        """The parameters that the station measures and the model simulates."""
         return tuple(p for p in station.parameters or ("water_temp", "ph", "do", "conductivity") if p in SENSORS)
 
     def read(self, station: Station, at_ms: Ints, step_ms: int, *, told: bool = True) -> dict[str, Measured]:
-        """What the station reports at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units.
+        """Reported values at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units.
 
         ``at_ms`` is what the logger's clock says; where not ``told``, the true time: then a clock that is wrong is a
         trouble of the device (:attr:`Scenario.on_the_way`).
@@ -131,7 +131,7 @@ class Instruments:
         at_ms = np.asarray(at_ms, np.int64)
         return {p: self._read(station, p, at_ms, step_ms, told) for p in self.parameters(station)}
 
-    def befallen(self, station: Station, start_ms: int, end_ms: int, step_ms: int) -> tuple[Fault, ...]:
+    def faults_during(self, station: Station, start_ms: int, end_ms: int, step_ms: int) -> tuple[Fault, ...]:
         """What befell the sensors of ``station`` from ``start_ms`` until ``end_ms``: the scenario's faults, and the
         spikes that chance brought, one reading of ``step_ms`` each."""
         mine = [f for f in self.faults.get(station.key, ()) if f.start_ms < end_ms and f.end_ms > start_ms]
@@ -176,7 +176,7 @@ class Instruments:
             for i in np.flatnonzero(hit):
                 kind[i] = str(FaultKind.SPIKE)
         for fault in faults:
-            value, wrong = self._befall(fault, station, parameter, at_ms, step_ms, value)
+            value, wrong = self._apply_fault(fault, station, parameter, at_ms, step_ms, value)
             for i in np.flatnonzero(wrong):
                 kind[i] = str(fault.kind)
                 if fault.kind is FaultKind.CLIPPING:
@@ -195,7 +195,7 @@ class Instruments:
         return Measured(value, bad, kind, status)
 
     def _healthy(self, station: Station, parameter: str, at_ms: Ints) -> Floats:
-        """What the sensor says when nothing ails it."""
+        """Values of the sensor without a fault."""
         sensor = SENSORS[parameter]
         if self.cycle_s(station, parameter) > 3600:
             water = self.water.value(station.key, parameter, at_ms - SAMPLED_BEFORE_MS)
@@ -216,63 +216,81 @@ class Instruments:
             value = np.where(value < sensor.limit, sensor.limit / 2, value)
         return np.asarray(np.minimum(value, sensor.top))
 
-    def _befall(
+    def _apply_fault(
         self, fault: Fault, station: Station, parameter: str, at_ms: Ints, step_ms: int, value: Floats
     ) -> tuple[Floats, Bools]:
         """The values with the fault in them, and where it makes them wrong."""
-        sensor, size, kind = SENSORS[parameter], fault.size, fault.kind
+        sensor, kind = SENSORS[parameter], fault.kind
         during = _during(fault, at_ms)
         if kind is FaultKind.SPIKE:
             during = (at_ms >= fault.start_ms) & (at_ms < fault.start_ms + step_ms)
         if not during.any():
             return value, during
         key = key_of(self.seed, fault.name, parameter)
-        chance, normals = uniform(at_ms, key), normal(at_ms, key)
-        grown = np.clip((at_ms - fault.start_ms) / max(fault.end_ms - fault.start_ms, 1), 0.0, 1.0)
-        sign = 1.0 if parameter in ("turbidity", "nh3n", "tp", "chla") or key % 2 else -1.0
-        spike = sensor.usual * size * (0.8 + 0.6 * chance)
-        wrong: Bools = during
-        if kind is FaultKind.SPIKE:
-            away = value + sign * spike
-            faulty = np.where(away < 0, value + spike, away) if parameter != "orp" else away
-        elif kind is FaultKind.SPIKE_CLUSTER:
-            wrong = during & (chance < 0.4)
-            wrong |= during & (at_ms - fault.start_ms < step_ms)
-            faulty = np.maximum(value + np.where(normals > -0.3, 1, -1) * sign * spike, 0.0)
-        elif kind is FaultKind.FLAT_LINE:
-            faulty = np.full_like(value, self._healthy(station, parameter, np.array([fault.start_ms]))[0])
-        elif kind is FaultKind.DRIFT:
-            faulty = np.maximum(value + sign * sensor.creep * size * grown, 0.0)
-        elif kind is FaultKind.FOULING:
-            faulty = self._fouled(station, parameter, at_ms, value, grown * size, normals)
-        elif kind is FaultKind.OUT_OF_WATER:
-            faulty = self._dry(parameter, at_ms, value, normals)
-            if parameter in ("level", "flow", "rain"):
-                wrong = np.zeros_like(during)
-        elif kind is FaultKind.BURSTS:
-            fits = wander(at_ms, key, (1.5, 0.7), (0.5, 0.3))
-            wrong = during & ((fits > 0.1) & (chance < 0.75) | (at_ms - fault.start_ms < step_ms))
-            faulty = np.maximum(value + sign * sensor.usual * size * chance**2 + sensor.usual * 0.1, 0.0)
-        elif kind is FaultKind.CLIPPING:
-            faulty = np.full_like(value, sensor.top)
-        elif kind is FaultKind.SUPPLY:
-            wrong = during & (at_ms >= fault.start_ms + KEPT_MS)
-            faulty = np.full_like(value, np.nan)
-        elif kind is FaultKind.CLOCK:
-            faulty = value
-        elif kind is FaultKind.UNIT:
-            faulty = value / 1000 if parameter == "conductivity" else value * 1000
-        elif kind is FaultKind.OFFSET:
-            faulty = np.maximum(value + sign * 0.7 * sensor.usual * size, 0.0)
-        elif kind is FaultKind.NOISE:
-            faulty = np.maximum(value + normals * 0.35 * sensor.usual * size * (0.3 + 0.7 * grown), 0.0)
-        else:
-            faulty = np.full_like(value, SENTINEL)
+        span_ms = max(fault.end_ms - fault.start_ms, 1)
+        faulty, wrong = self._faulty(
+            _Exposure(
+                fault,
+                station,
+                parameter,
+                key,
+                at_ms,
+                value,
+                during,
+                begins=during & (at_ms - fault.start_ms < step_ms),
+                share=np.clip((at_ms - fault.start_ms) / span_ms, 0.0, 1.0),
+                chance=uniform(at_ms, key),
+                normals=normal(at_ms, key),
+            )
+        )
         if kind in _CREEPS:
             wrong = during & (np.abs(faulty - value) > np.maximum(sensor.accuracy, 0.03 * np.abs(value)))
         if kind not in (FaultKind.SENTINEL, FaultKind.UNIT):
             faulty = np.minimum(faulty, sensor.top)
         return np.where(during if kind in _CREEPS else wrong, faulty, value), wrong
+
+    def _faulty(self, e: "_Exposure") -> tuple[Floats, Bools]:
+        """Values during a fault, and which of them are wrong."""
+        sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
+        match e.fault.kind:
+            case FaultKind.SPIKE_CLUSTER:
+                shaken = np.maximum(value + np.where(e.normals > -0.3, 1, -1) * e.sign * e.spike, 0.0)
+                return shaken, e.during & (e.chance < 0.4) | e.begins
+            case FaultKind.OUT_OF_WATER:
+                wrong = np.zeros_like(e.during) if e.parameter in ("level", "flow", "rain") else e.during
+                return self._dry(e.parameter, e.at_ms, value, e.normals), wrong
+            case FaultKind.BURSTS:
+                fits = wander(e.at_ms, e.key, (1.5, 0.7), (0.5, 0.3))
+                bursts = np.maximum(value + e.sign * sensor.usual * size * e.chance**2 + sensor.usual * 0.1, 0.0)
+                return bursts, e.during & (fits > 0.1) & (e.chance < 0.75) | e.begins
+            case FaultKind.SUPPLY:
+                return np.full_like(value, np.nan), e.during & (e.at_ms >= e.fault.start_ms + KEPT_MS)
+        return self._faulty_throughout(e), e.during
+
+    def _faulty_throughout(self, e: "_Exposure") -> Floats:
+        """Values during a fault that makes every reading wrong."""
+        sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
+        match e.fault.kind:
+            case FaultKind.SPIKE:
+                away = value + e.sign * e.spike
+                return np.where(away < 0, value + e.spike, away) if e.parameter != "orp" else away
+            case FaultKind.FLAT_LINE:
+                return np.full_like(value, self._healthy(e.station, e.parameter, np.array([e.fault.start_ms]))[0])
+            case FaultKind.DRIFT:
+                return np.maximum(value + e.sign * sensor.creep * size * e.share, 0.0)
+            case FaultKind.FOULING:
+                return self._fouled(e.station, e.parameter, e.at_ms, value, e.share * size, e.normals)
+            case FaultKind.CLIPPING:
+                return np.full_like(value, sensor.top)
+            case FaultKind.CLOCK:
+                return value
+            case FaultKind.UNIT:
+                return value / 1000 if e.parameter == "conductivity" else value * 1000
+            case FaultKind.OFFSET:
+                return np.maximum(value + e.sign * 0.7 * sensor.usual * size, 0.0)
+            case FaultKind.NOISE:
+                return np.maximum(value + e.normals * 0.35 * sensor.usual * size * (0.3 + 0.7 * e.share), 0.0)
+        return np.full_like(value, SENTINEL)
 
     def _fouled(
         self, station: Station, parameter: str, at_ms: Ints, value: Floats, grown: Floats, normals: Floats
@@ -318,7 +336,7 @@ def _visits(scenario: Scenario) -> tuple[Visit, ...]:
 
 
 def _until_visited(fault: Fault, visits: Sequence[Visit]) -> Fault:
-    """A fault that somebody sets back ends with the visit; one that creeps lasts until then, however long that is."""
+    """End a fault at the visit that repairs it; a creeping one lasts until its visit."""
     if fault.visit_ms is not None:
         return replace(fault, end_ms=fault.visit_ms)
     if fault.kind in _SET_BACK:
@@ -332,3 +350,34 @@ def _until_visited(fault: Fault, visits: Sequence[Visit]) -> Fault:
         if ends:
             return replace(fault, end_ms=min(ends))
     return fault
+
+
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """A fault on the readings of one sensor: (n,) each.
+
+    ``during`` and ``begins`` are the readings under the fault and the first of them, ``share`` how far the fault has
+    grown (0 to 1), ``chance`` and ``normals`` the random numbers of the readings (uniform and normal).
+    """
+
+    fault: Fault
+    station: Station
+    parameter: str
+    key: int
+    at_ms: Ints
+    value: Floats
+    during: Bools
+    begins: Bools
+    share: Floats
+    chance: Floats
+    normals: Floats
+
+    @property
+    def sign(self) -> float:
+        """The direction in which the readings go wrong."""
+        return 1.0 if self.parameter in ("turbidity", "nh3n", "tp", "chla") or self.key % 2 else -1.0
+
+    @property
+    def spike(self) -> Floats:
+        """The height of a spike at each reading."""
+        return SENSORS[self.parameter].usual * self.fault.size * (0.8 + 0.6 * self.chance)

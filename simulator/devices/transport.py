@@ -1,4 +1,4 @@
-"""What really goes onto the wire: a device's ideal samples in, its messages with all their troubles out. Pure, seeded.
+"""A device's transport: samples in, messages with losses, delays and clock errors out. Pure, seeded.
 
 A :class:`Transport` stands between what one station measures and the line. It keeps the device's clock, its memory, its
 numbering and its supply, and decides which message is lost, late, doubled or overtaken. Everything runs in event time:
@@ -27,13 +27,13 @@ the ring memory of most loggers (engineering choice)."""
 READINGS_A_MESSAGE: Final = 8_000
 """So that a burst stays below the 256 KiB of a message: a reading takes about 20 bytes, a sample 45 more."""
 
-BATTERY_TOLD: Final = ((50, "battery"), (20, "battery_low"), (5, "battery_critical"))
+BATTERY_EVENTS: Final = ((50, "battery"), (20, "battery_low"), (5, "battery_critical"))
 """Per cent of a battery at which a device says so (engineering choice)."""
 BATTERY_LASTS: Final = 0.9
 """Share of a battery trouble in which it still carries the device; then the device is off until it is replaced."""
 BATTERY_EMPTY: Final = 10.5 / 12.6
 """Of a full battery's volts: where a lead battery counts as empty (from memory, unverified)."""
-STARTS_S: Final = 30
+START_S: Final = 30
 """How long a device takes to start, where its reboot does not say (engineering choice)."""
 
 
@@ -41,7 +41,7 @@ STARTS_S: Final = 30
 
 
 class Kind(StrEnum):
-    """What leaves a device. CUT is the line lost without a goodbye, BACK the line there again."""
+    """Kind of transmission. CUT is a connection lost without a disconnect, BACK its return."""
 
     TELEMETRY = "telemetry"
     EVENT = "event"
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class Transmission:
     """One thing put onto the wire of ``station`` at ``at_ms``, the true time; ``message`` only of telemetry."""
 
     station: str
@@ -61,7 +61,7 @@ class Put:
 
 
 class Fate(StrEnum):
-    """What became of a sample."""
+    """Outcome of a sample."""
 
     SENT = "sent"
     """Given to the line."""
@@ -76,12 +76,12 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A sample whose fate is known. ``sample.at_ms`` is the true time, ``told_ms`` what the device wrote instead."""
+class SampleOutcome:
+    """A sample whose fate is known. ``sample.at_ms`` is the true time, ``reported_ms`` what the device wrote."""
 
     station: str
     sample: Sample
-    told_ms: int
+    reported_ms: int
     fate: Fate
     boot: int | None = None
     seq: int | None = None
@@ -108,21 +108,21 @@ class Transport:
     """
 
     __slots__ = (
-        "_chances",
         "_clock",
+        "_delayed",
         "_events",
         "_first_boot",
         "_held",
         "_memory",
         "_memory_size",
-        "_number",
+        "_message_troubles",
         "_off",
         "_outages",
-        "_puts",
+        "_outgoing",
         "_seed",
+        "_sequence",
         "_settled",
         "_timeline",
-        "_under_way",
         "boot",
         "per_message",
         "reachable",
@@ -140,7 +140,7 @@ class Transport:
         boot: int,
         memory: int = MEMORY,
         per_message: int = 1,
-        settled: Callable[[Settled], object] | None = None,
+        settled: Callable[[SampleOutcome], object] | None = None,
     ) -> None:
         if not 1 <= per_message <= MAX_SAMPLES:
             raise ValueError(f"per_message is {per_message}; a message carries 1 to {MAX_SAMPLES} samples")
@@ -149,22 +149,22 @@ class Transport:
         self.seq = 0
         self.readings = 0
         self.reachable = True
-        mine = [t for t in troubles if station in t.stations]
-        self._chances = [t for t in mine if t.kind in _CHANCES]
-        self._clock = [t for t in mine if t.kind in _CLOCKS]
-        self._timeline = deque(sorted(_timeline(mine), key=lambda step: step[0]))
+        own_troubles = [t for t in troubles if station in t.stations]
+        self._message_troubles = [t for t in own_troubles if t.kind in _MESSAGE_TROUBLES]
+        self._clock = [t for t in own_troubles if t.kind in _CLOCKS]
+        self._timeline = deque(sorted(_timeline(own_troubles), key=lambda step: step[0]))
         self._seed = seed
         self._memory_size = memory
         self.per_message = per_message
         self._settled = settled
         self._memory: deque[tuple[Sample, int]] = deque()
         self._events: deque[bytes] = deque()
-        self._under_way: list[tuple[int, int, Put]] = []
-        self._held: list[Put] = []
-        self._number = 0
+        self._delayed: list[tuple[int, int, Transmission]] = []
+        self._held: list[Transmission] = []
+        self._sequence = 0
         self._off = 0
         self._outages = 0
-        self._puts: list[Put] = []
+        self._outgoing: list[Transmission] = []
 
     @property
     def remembered(self) -> int:
@@ -178,22 +178,22 @@ class Transport:
 
     @property
     def next_ms(self) -> int | None:
-        """When something happens by itself next; None when nothing will."""
+        """Time of the next step without a new sample; None when there is none."""
         step_ms = self._timeline[0][0] if self._timeline else None
-        late_ms = self._under_way[0][0] if self._under_way else None
+        late_ms = self._delayed[0][0] if self._delayed else None
         if step_ms is None or late_ms is None:
             return late_ms if step_ms is None else step_ms
         return min(step_ms, late_ms)
 
-    def told(self, at_ms: int) -> int:
-        """What the device's clock shows at the true time ``at_ms``."""
+    def device_time(self, at_ms: int) -> int:
+        """Time on the device's clock at the true time ``at_ms``."""
         off_s = 0.0
         for t in self._clock:
             if t.start_ms <= at_ms < t.end_ms:
                 off_s += t.clock_s + (at_ms - t.start_ms) / DAY_MS * t.drift_s_per_day
         return at_ms + round(off_s * 1000)
 
-    def take(self, sample: Sample) -> list[Put]:
+    def take(self, sample: Sample) -> list[Transmission]:
         """The sample measured at its true time; what leaves the device by then, oldest first.
 
         Samples come in the order of time. Raises ValueError for one that no message may carry (a value that is not a
@@ -204,52 +204,52 @@ class Transport:
         if self._off:
             self._settle(sample, at_ms, Fate.OFF)
         else:
-            self._memory.append((sample, self.told(at_ms)))
+            self._memory.append((sample, self.device_time(at_ms)))
             while len(self._memory) > self._memory_size:
                 self._settle(*self._memory.popleft(), Fate.DROPPED)
             if len(self._memory) >= self.per_message:
                 self._send(at_ms)
         return self._drain()
 
-    def advance(self, now_ms: int) -> list[Put]:
-        """What leaves the device by ``now_ms`` without a new sample: bursts, late messages, events."""
+    def advance(self, now_ms: int) -> list[Transmission]:
+        """Transmissions until ``now_ms`` without a new sample: bursts, late messages, events."""
         self._run(now_ms)
         self._send(now_ms, samples=len(self._memory) >= self.per_message)
         return self._drain()
 
-    def finish(self, now_ms: int) -> list[Put]:
+    def finish(self, now_ms: int) -> list[Transmission]:
         """The end of the run: what is under way arrives now, and what the line lets through is sent."""
         self._run(now_ms)
         self._send(now_ms)
-        self._puts += [put for _, _, put in sorted(self._under_way)] + self._held
-        self._under_way, self._held = [], []
+        self._outgoing += [put for _, _, put in sorted(self._delayed)] + self._held
+        self._delayed, self._held = [], []
         while self._memory:
             self._settle(*self._memory.popleft(), Fate.UNSENT)
         return self._drain()
 
     # -- inside
 
-    def _drain(self) -> list[Put]:
-        puts, self._puts = self._puts, []
-        return puts
+    def _drain(self) -> list[Transmission]:
+        transmissions, self._outgoing = self._outgoing, []
+        return transmissions
 
-    def _settle(self, sample: Sample, told_ms: int, fate: Fate, seq: int | None = None) -> None:
+    def _settle(self, sample: Sample, reported_ms: int, fate: Fate, seq: int | None = None) -> None:
         if self._settled is not None:
             boot = None if seq is None else self.boot
-            self._settled(Settled(self.station, sample, told_ms, fate, boot, seq))
+            self._settled(SampleOutcome(self.station, sample, reported_ms, fate, boot, seq))
 
     def _run(self, now_ms: int) -> None:
         """Let happen what is due by ``now_ms``, in its order."""
         while (due := self.next_ms) is not None and due <= now_ms:
-            if self._under_way and self._under_way[0][0] == due:
-                self._puts.append(heapq.heappop(self._under_way)[2])
+            if self._delayed and self._delayed[0][0] == due:
+                self._outgoing.append(heapq.heappop(self._delayed)[2])
             else:
                 self._step(*self._timeline.popleft())
 
     def _step(self, at_ms: int, step: str, more: dict[str, Any]) -> None:
         if step == "event":
             if not self._off:
-                self._events.append(json.dumps({**more, "at": rfc3339(self.told(at_ms))}).encode())
+                self._events.append(json.dumps({**more, "at": rfc3339(self.device_time(at_ms))}).encode())
                 self._send(at_ms, samples=False)
             return
         silent = self._off + self._outages
@@ -265,16 +265,16 @@ class Transport:
                 self.boot += 1
                 self.seq = self.readings = 0
         if not silent:
-            self._puts.append(Put(self.station, at_ms, Kind.CUT))
+            self._outgoing.append(Transmission(self.station, at_ms, Kind.CUT))
         elif not (self._off + self._outages):
-            self._puts.append(Put(self.station, at_ms, Kind.BACK))
+            self._outgoing.append(Transmission(self.station, at_ms, Kind.BACK))
             self._send(at_ms)
 
     def _send(self, now_ms: int, *, samples: bool = True) -> None:
         if self._off or self._outages or not self.reachable:
             return
         while self._events:
-            self._puts.append(Put(self.station, now_ms, Kind.EVENT, self._events.popleft()))
+            self._outgoing.append(Transmission(self.station, now_ms, Kind.EVENT, self._events.popleft()))
         while samples and self._memory:
             self._telemetry(now_ms)
 
@@ -288,45 +288,45 @@ class Transport:
                 break
             carried.append(self._memory.popleft())
             readings += more
-        samples = tuple(s if told == s.at_ms else Sample(told, s.values, s.status) for s, told in carried)
-        message = Telemetry(samples, self.seq, self.boot, self.readings + readings, self.told(now_ms))
-        put = Put(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
+        samples = tuple(s if reported == s.at_ms else Sample(reported, s.values, s.status) for s, reported in carried)
+        message = Telemetry(samples, self.seq, self.boot, self.readings + readings, self.device_time(now_ms))
+        put = Transmission(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
         self.seq += 1
         self.readings += readings
-        lost = self._happens(TroubleKind.LOST, now_ms)
-        for sample, told in carried:
-            self._settle(sample, told, Fate.LOST if lost else Fate.SENT, message.seq)
+        lost = self._drawn_trouble(TroubleKind.LOST, now_ms)
+        for sample, reported in carried:
+            self._settle(sample, reported, Fate.LOST if lost else Fate.SENT, message.seq)
         before, self._held = self._held, []
         if not lost:
-            self._line(put, now_ms)
-        self._puts += before  # what was overtaken comes behind
+            self._deliver(put, now_ms)
+        self._outgoing += before  # what was overtaken comes behind
 
-    def _line(self, put: Put, now_ms: int) -> None:
-        copies = 2 if self._happens(TroubleKind.DUPLICATED, now_ms) else 1
-        if late := self._happens(TroubleKind.DELAYED, now_ms):
-            due_ms = now_ms + max(1, round(-1000 * late.delay_s * math.log(1.0 - self._chance("late"))))
+    def _deliver(self, put: Transmission, now_ms: int) -> None:
+        copies = 2 if self._drawn_trouble(TroubleKind.DUPLICATED, now_ms) else 1
+        if late := self._drawn_trouble(TroubleKind.DELAYED, now_ms):
+            due_ms = now_ms + max(1, round(-1000 * late.delay_s * math.log(1.0 - self._random("late"))))
             for _ in range(copies):
-                self._number += 1
-                heapq.heappush(self._under_way, (due_ms, self._number, put))
-        elif self._happens(TroubleKind.REORDERED, now_ms):
+                self._sequence += 1
+                heapq.heappush(self._delayed, (due_ms, self._sequence, put))
+        elif self._drawn_trouble(TroubleKind.REORDERED, now_ms):
             self._held += [put] * copies
         else:
-            self._puts += [put] * copies
+            self._outgoing += [put] * copies
 
-    def _happens(self, kind: TroubleKind, now_ms: int) -> Trouble | None:
+    def _drawn_trouble(self, kind: TroubleKind, now_ms: int) -> Trouble | None:
         """The trouble of this kind that hits the message just numbered."""
-        for t in self._chances:
-            if t.kind is kind and t.start_ms <= now_ms < t.end_ms and self._chance(kind) < t.share:
+        for t in self._message_troubles:
+            if t.kind is kind and t.start_ms <= now_ms < t.end_ms and self._random(kind) < t.share:
                 return t
         return None
 
-    def _chance(self, what: str) -> float:
+    def _random(self, what: str) -> float:
         """A number in 0…1 that depends on seed, station, number of the start, message and purpose alone."""
         text = f"{self._seed}/{self.station}/{self.boot - self._first_boot}/{self.seq}/{what}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-_CHANCES = (TroubleKind.LOST, TroubleKind.DUPLICATED, TroubleKind.REORDERED, TroubleKind.DELAYED)
+_MESSAGE_TROUBLES = (TroubleKind.LOST, TroubleKind.DUPLICATED, TroubleKind.REORDERED, TroubleKind.DELAYED)
 _CLOCKS = (TroubleKind.CLOCK_ERROR, TroubleKind.CLOCK_DRIFT)
 
 _Step = tuple[int, str, dict[str, Any]]
@@ -340,7 +340,7 @@ def _timeline(troubles: Iterable[Trouble]) -> Iterator[_Step]:
                 yield t.start_ms, "out", {}
                 yield t.end_ms, "in", {}
             case TroubleKind.REBOOT:
-                back_ms = max(t.end_ms, t.start_ms + 1000 * STARTS_S)
+                back_ms = max(t.end_ms, t.start_ms + 1000 * START_S)
                 yield t.start_ms, "off", {}
                 yield back_ms, "on", {}
                 yield back_ms, "event", {"event": "restarted"}
@@ -354,7 +354,7 @@ def _timeline(troubles: Iterable[Trouble]) -> Iterator[_Step]:
 
 def _battery(t: Trouble) -> Iterator[_Step]:
     empty_ms = t.start_ms + round((t.end_ms - t.start_ms) * BATTERY_LASTS)
-    for percent, name in BATTERY_TOLD:
+    for percent, name in BATTERY_EVENTS:
         when = t.start_ms + round((empty_ms - t.start_ms) * (1 - percent / 100))
         volts = t.volts * (BATTERY_EMPTY + (1 - BATTERY_EMPTY) * percent / 100)
         yield when, "event", {"event": name, "percent": percent, "volts": round(volts, 2)}

@@ -1,1 +1,1 @@
-"""The water of the simulator: weather, tide, flow and chemistry. Pure."""
+"""Simulated water: weather, tide, flow and chemistry. Pure; knows neither devices nor runs."""

@@ -1,7 +1,7 @@
-"""What happens to the content of the water while it is carried: heat, oxygen, organic matter, nutrients, algae, pH.
+"""Reactions in the water: heat, oxygen, organic matter, nutrients, algae, pH.
 
 Rates are per day at 20 °C and come from textbook ranges (Chapra, Surface Water-Quality Modeling), chosen within them so
-that the levels of domain facts §7.1 and §7.3 come out; they are not calibrated against a survey.
+that levels come out as Guangdong stations publish them; they are not calibrated against a survey.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ TEMP, DO, BOD, NH, NO, PO, SOLIDS, OM, EC, ALK, DIC, CHL, ORGANIC = range(len(TR
 
 _DAY_S = 86_400.0
 _BUBBLING, _BUBBLES = 1.5, 12.0
-"""Above so many times saturation oxygen leaves in bubbles, so fast a day: a bloom comes to 200 % at most (domain facts
-§7.4; the rate is a choice of ours)."""
+"""Above so many times saturation oxygen leaves in bubbles, so fast a day: a bloom comes to 200 % at most (the rate is
+an engineering choice)."""
 _O2_PER_MMOL = 32.0
 GROWN_O2 = 0.12
 """mg of oxygen for each µg of chlorophyll grown: 45 µg C a µg, one O2 a C."""
@@ -35,7 +35,7 @@ _FLOORS = np.array([0.0, 0.0, 0.0, 0.004, 0.05, 0.002, 0.5, 0.2, 20.0, -50.0, 0.
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """What the processes need to know of the cells, (n,) each: its water's kind, as rates."""
+    """Rates of the cells, (n,) each, by kind of water."""
 
     sediment_demand: Floats
     """g of oxygen a m² and day at 20 °C."""
@@ -63,7 +63,7 @@ class Bed:
 
 @dataclass(slots=True)
 class Weathering:
-    """What acts on the cells in this step, (n,) each or numbers."""
+    """Forcing of the cells in this step, (n,) each or numbers."""
 
     light: float
     balance_c: float

@@ -1,4 +1,4 @@
-"""How water carries what is in it: a conservative finite-volume scheme on a tree of cells.
+"""Transport of solutes: a conservative finite-volume scheme on a tree of cells.
 
 Each cell has at most one cell below it, so a face is known by its upper cell. Advection is second order with van Leer's
 limiter, which makes no new extremes in uniform flow; dispersion is exchanged between neighbours. Both are explicit and

@@ -1,4 +1,4 @@
-"""Water for thousands of stations: a few places are computed, every station is like one of them, a little different.
+"""A light model for thousands of stations: a few places are computed, every station is a variation of one.
 
 A river, creeks and lakes that are in no registry are carried by a :class:`~simulator.physics.world.World`. Each station
 takes one of their places of its kind, some hours earlier or later, somewhat richer or poorer; which and how much
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry, Station, Water
 from simulator.physics import chemistry
@@ -122,7 +122,7 @@ class Light:
 
     def _of(self, station: str) -> _Like:
         if station not in self._like:
-            raise NotFound(sentence("play.not_in_water", station=station))
+            raise NotFound(say("play.not_in_water", station=station))
         return self._like[station]
 
 

@@ -1,6 +1,6 @@
-"""The registry's waters as cells: where each begins, how wide and deep it is, what flows in on an ordinary day.
+"""The registry's waters as cells: geometry, base flow and loads.
 
-Widths, depths, flows and loads are assumed by kind of water (domain facts §7.3 gives the levels they must bring about);
+Widths, depths, flows and loads are assumed by kind of water, so that published levels come out;
 a registry has none of them. Rivers that flow into nothing are tidal: they are lengthened at both ends by water that
 leaves with the tide and comes back. Creeks begin in a slow pond and end at a gate. Lakes lie behind a weir.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.network import OutfallKind, in_a_circle, length_km, place_at
 from sensors.reading import Bools, Floats, Places
 from sensors.stations import Reach, Registry, Station, Water
@@ -135,15 +135,13 @@ class Network:
 
     def cell(self, reach: str, km: float) -> int:
         """The cell ``km`` down a reach; its ends for what lies beyond."""
-        cells = self.own[reach]
-        lower = np.cumsum(self.length_m[cells]) / 1000
-        return int(cells[min(int(np.searchsorted(lower, km)), len(cells) - 1)])
+        return _cell_at(self.own[reach], self.length_m, km)
 
     def spot(self, station: Station) -> tuple[Places, float]:
         """The two cells a station lies between, upper first, and its share of the way from one middle to the other."""
         reach = next((r for r in self.reaches if r.key == station.reach), None)
         if reach is None:
-            raise ConfigurationError(sentence("play.no_reach", key=station.key))
+            raise ConfigurationError(say("play.no_reach", key=station.key))
         cells = self.own[reach.key]
         middle = np.cumsum(self.length_m[cells]) - self.length_m[cells] / 2
         at = along_km(reach, station.lon, station.lat) * 1000
@@ -195,74 +193,24 @@ def build(registry: Registry) -> Network:
     """Cut the registry's reaches into cells; raises ConfigurationError where they run in a circle."""
     reaches = registry.reaches
     if not reaches:
-        raise ConfigurationError(sentence("play.no_place"))
-    index = {r.key: i for i, r in enumerate(reaches)}
+        raise ConfigurationError(say("play.no_place"))
     if circle := in_a_circle((r.key, r.downstream) for r in reaches if r.downstream):
-        raise ConfigurationError(sentence("play.circle", known=", ".join(sorted(circle))))
-    parts: list[tuple[int, Floats, str]] = []  # (reach, lengths, role) in the order of the cells
-    for i, r in enumerate(reaches):
-        kind = KINDS[r.water]
-        cells_m = cuts(length_km(r.line) * 1000, kind.cell_m)
-        if r.water is Water.RIVER and r.downstream is None:
-            parts += [(i, np.full(1, 3000.0), "upper"), (i, cuts(UP_KM * 1000, 1400.0), "above"), (i, cells_m, "own")]
-            parts += [(i, cuts(DOWN_KM * 1000, 1500.0), "beyond"), (i, np.full(1, 3000.0), "sea")]
-        else:
-            above = [(i, np.full(2, 2.2 * kind.cell_m), "above")] if r.water is not Water.LAKE else []
-            parts += [*above, (i, cells_m, "own")]
-            parts += [(i, np.full(1, 1000.0), "lower")] if r.downstream is None else []
-    sizes = [len(lengths) for _, lengths, _ in parts]
-    first = np.cumsum([0, *sizes])
-    n = int(first[-1])
-    reach, role = np.zeros(n, np.intp), np.full(n, "", "U8")
-    length, below = np.zeros(n), np.full(n, -1, np.intp)
-    for (i, lengths, name), start in zip(parts, first, strict=False):
-        cells = np.arange(start, start + len(lengths))
-        reach[cells], role[cells], length[cells] = i, name, lengths
-        below[cells[:-1]] = cells[1:]
+        raise ConfigurationError(say("play.circle", known=", ".join(sorted(circle))))
+    cells = _cut(reaches)
+    reach, role, length = cells.reach, cells.role, cells.length
     own: dict[str, Places] = {r.key: np.flatnonzero((reach == i) & (role == "own")) for i, r in enumerate(reaches)}
-    for (i, _, _), (j, _, _), start in zip(parts, parts[1:], first[1:], strict=False):
-        if i == j:
-            below[start - 1] = start
-    for r in reaches:
-        if r.downstream is not None:
-            if r.downstream not in index:
-                raise ConfigurationError(sentence("play.downstream", key=r.key, downstream=r.downstream))
-            lower = reaches[index[r.downstream]]
-            km = along_km(lower, *r.line[-1])
-            ends = np.cumsum(length[own[lower.key]]) / 1000
-            below[own[r.key][-1]] = own[lower.key][min(int(np.searchsorted(ends, km)), len(own[lower.key]) - 1)]
+    _join(cells, reaches, own)
     kinds = [KINDS[r.water] for r in reaches]
 
     def by_kind(name: str) -> Floats:
         return np.array([getattr(k, name) for k in kinds], float)[reach]
 
-    fixed = np.flatnonzero(np.isin(role, ["upper", "sea", "lower"]))
-    mesh = Mesh(below, fixed)
+    mesh = Mesh(cells.below, np.flatnonzero(np.isin(role, ["upper", "sea", "lower"])))
     water = np.array([r.water for r in reaches], object)[reach]
-    tidal = np.array([r.water is Water.RIVER and r.downstream is None for r in reaches])[reach]
-    later = np.zeros(n)
-    for i, r in enumerate(reaches):
-        cells = np.flatnonzero(reach == i)
-        if r.water is Water.RIVER and r.downstream is None:
-            from_mouth = (length[cells].sum() - np.cumsum(length[cells]) + length[cells] / 2) / 1000
-            east = (113.2 - r.line[-1][0]) * 102.5  # the mouths lie to the east
-            later[cells] = (from_mouth - DOWN_KM - 3.0 + max(east, 0.0)) / 18.0
+    tidal = np.array([_is_tidal(r) for r in reaches])[reach]
     heads, base, content = _ordinary(reaches, reach, role, length)
     leak = by_kind("leak") * length / 1000 * np.isin(role, ["own", "above"])
-    combined: dict[int, int] = {}
-    for o in registry.outfalls:
-        if o.reach not in index:
-            continue
-        cells = own[o.reach]
-        ends = np.cumsum(length[cells]) / 1000
-        cell = int(cells[min(int(np.searchsorted(ends, o.km)), len(cells) - 1)])
-        if o.kind is OutfallKind.COMBINED:
-            combined.setdefault(index[o.reach], cell)
-        elif o.kind is OutfallKind.SEWAGE:
-            leak[cell] += 0.002
-        elif o.kind is OutfallKind.PLANT:
-            content[:, cell] = EFFLUENT
-            base[cell] = 1.5
+    combined = _let_in_outfalls(registry, own, length, leak=leak, base=base, content=content)
     in_river = water == Water.RIVER
     lake = water == Water.LAKE
     creek = ~in_river & ~lake
@@ -274,7 +222,7 @@ def build(registry: Registry) -> Network:
         length,
         by_kind("width_m") * np.where((role == "above") & creek, 1.3, 1.0),
         -by_kind("depth_m"),
-        later,
+        _tide_delays(reaches, reach, length),
         tidal,
         own,
         heads,
@@ -287,21 +235,116 @@ def build(registry: Registry) -> Network:
         np.array([k.catchment_km2 for k in kinds]) * length_of * 1e6,
         combined,
         np.minimum(by_kind("dispersion")[mesh.up], by_kind("dispersion")[mesh.down]),
-        Bed(
-            sediment_demand=np.select([in_river, lake], [0.8, 1.2], 2.6),
-            fine=np.select([in_river, lake], [4.0, 4.5], 9.0),
-            stirred=np.select([in_river, lake], [60.0, 8.0], 16.0),
-            settling=np.select([in_river, lake], [72.0, 2.0], 9.0),
-            richness=np.select([in_river, lake], [0.22, 0.45], 0.45)
-            * np.exp(0.7 * _patches(reaches, reach, length, "mud", 1.0)),
-            mud_demand=np.select([in_river, lake], [0.0003, 0.004], 0.008),
-            nitrifiers=np.exp(0.8 * _patches(reaches, reach, length, "nitrifiers", 3.0)),
-            richest=np.select([in_river, lake], [26.0, 46.0], 46.0),
-            growth=np.select([in_river, lake], [1.9, 1.9], 2.6),
-            release=np.select([in_river, lake], [0.3, 0.35], 1.0),
-            held_po4=np.select([in_river, lake], [0.08, 0.03], 0.13),
-        ),
+        _bed(reaches, reach, length, in_river, lake),
         _small_creeks(reaches, reach, length) * tidal * np.select([role == "own", role == "above"], [1.0, 0.3], 0.5),
+    )
+
+
+def _is_tidal(reach: Reach) -> bool:
+    return reach.water is Water.RIVER and reach.downstream is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """(n,) each: the number of the reach, what a cell is there for, its length in m, and the cell below, -1 for none.
+
+    ``role`` is ``own``, or of the water that lengthens a reach: ``upper`` (fixed), ``above``, ``beyond``, ``sea`` and
+    ``lower`` (fixed).
+    """
+
+    reach: Places
+    role: NDArray[np.str_]
+    length: Floats
+    below: Places
+
+
+def _cut(reaches: tuple[Reach, ...]) -> _Cells:
+    """The cells of all reaches, each flowing into the next of its reach."""
+    parts: list[tuple[int, Floats, str]] = []  # (reach, lengths, role) in the order of the cells
+    for i, r in enumerate(reaches):
+        kind = KINDS[r.water]
+        cells_m = cuts(length_km(r.line) * 1000, kind.cell_m)
+        if _is_tidal(r):
+            parts += [(i, np.full(1, 3000.0), "upper"), (i, cuts(UP_KM * 1000, 1400.0), "above"), (i, cells_m, "own")]
+            parts += [(i, cuts(DOWN_KM * 1000, 1500.0), "beyond"), (i, np.full(1, 3000.0), "sea")]
+        else:
+            above = [(i, np.full(2, 2.2 * kind.cell_m), "above")] if r.water is not Water.LAKE else []
+            parts += [*above, (i, cells_m, "own")]
+            parts += [(i, np.full(1, 1000.0), "lower")] if r.downstream is None else []
+    sizes = [len(lengths) for _, lengths, _ in parts]
+    reach = np.repeat(np.array([i for i, _, _ in parts], np.intp), sizes)
+    role = np.repeat(np.array([name for _, _, name in parts], "U8"), sizes)
+    below = np.arange(1, len(reach) + 1, dtype=np.intp)
+    below[np.append(np.diff(reach) != 0, True)] = -1
+    return _Cells(reach, role, np.concatenate([lengths for _, lengths, _ in parts]), below)
+
+
+def _join(cells: _Cells, reaches: tuple[Reach, ...], own: Mapping[str, Places]) -> None:
+    """Let each reach flow into the one that it ends in, where that comes by."""
+    known = {r.key: r for r in reaches}
+    for r in reaches:
+        if r.downstream is None:
+            continue
+        if r.downstream not in known:
+            raise ConfigurationError(say("play.downstream", key=r.key, downstream=r.downstream))
+        mouth_km = along_km(known[r.downstream], *r.line[-1])
+        cells.below[own[r.key][-1]] = _cell_at(own[r.downstream], cells.length, mouth_km)
+
+
+def _cell_at(cells: Places, length: Floats, km: float) -> int:
+    """The cell of a reach that lies ``km`` down it; the last for what lies beyond."""
+    ends_km = np.cumsum(length[cells]) / 1000
+    return int(cells[min(int(np.searchsorted(ends_km, km)), len(cells) - 1)])
+
+
+def _tide_delays(reaches: tuple[Reach, ...], reach: Places, length: Floats) -> Floats:
+    """(n,) hours by which the tide comes later than at the mouth; 0 without a tide."""
+    found = np.zeros(len(reach))
+    for i, r in enumerate(reaches):
+        if not _is_tidal(r):
+            continue
+        cells = np.flatnonzero(reach == i)
+        from_mouth = (length[cells].sum() - np.cumsum(length[cells]) + length[cells] / 2) / 1000
+        east = (113.2 - r.line[-1][0]) * 102.5  # the mouths lie to the east
+        found[cells] = (from_mouth - DOWN_KM - 3.0 + max(east, 0.0)) / 18.0
+    return found
+
+
+def _let_in_outfalls(
+    registry: Registry, own: Mapping[str, Places], length: Floats, *, leak: Floats, base: Floats, content: Floats
+) -> dict[int, int]:
+    """Add the ordinary flow of the outfalls to the cells; number of a reach → cell of its first combined outfall."""
+    index = {r.key: i for i, r in enumerate(registry.reaches)}
+    combined: dict[int, int] = {}
+    for o in registry.outfalls:
+        if o.reach not in index:
+            continue
+        cell = _cell_at(own[o.reach], length, o.km)
+        if o.kind is OutfallKind.COMBINED:
+            combined.setdefault(index[o.reach], cell)
+        elif o.kind is OutfallKind.SEWAGE:
+            leak[cell] += 0.002
+        elif o.kind is OutfallKind.PLANT:
+            content[:, cell] = EFFLUENT
+            base[cell] = 1.5
+    return combined
+
+
+def _bed(reaches: tuple[Reach, ...], reach: Places, length: Floats, in_river: Bools, lake: Bools) -> Bed:
+    """Sediment by kind of water, patchy along the reach."""
+    return Bed(
+        sediment_demand=np.select([in_river, lake], [0.8, 1.2], 2.6),
+        fine=np.select([in_river, lake], [4.0, 4.5], 9.0),
+        stirred=np.select([in_river, lake], [60.0, 8.0], 16.0),
+        settling=np.select([in_river, lake], [72.0, 2.0], 9.0),
+        richness=np.select([in_river, lake], [0.22, 0.45], 0.45)
+        * np.exp(0.7 * _patches(reaches, reach, length, "mud", 1.0)),
+        mud_demand=np.select([in_river, lake], [0.0003, 0.004], 0.008),
+        nitrifiers=np.exp(0.8 * _patches(reaches, reach, length, "nitrifiers", 3.0)),
+        richest=np.select([in_river, lake], [26.0, 46.0], 46.0),
+        growth=np.select([in_river, lake], [1.9, 1.9], 2.6),
+        release=np.select([in_river, lake], [0.3, 0.35], 1.0),
+        held_po4=np.select([in_river, lake], [0.08, 0.03], 0.13),
     )
 
 

@@ -1,4 +1,4 @@
-"""Chance without a state: numbers that depend on a seed, a name and an instant, and on nothing that was drawn before.
+"""Stateless random numbers: a function of seed, name and instant alone.
 
 So any cutting of the time axis, any order of stations and any restart give the same values.
 """
@@ -17,12 +17,12 @@ Key = int | NDArray[np.uint64]
 
 
 def key_of(seed: int, *names: str) -> int:
-    """What tells one stream of chance from another, 64 bits."""
+    """The 64-bit key of a random stream."""
     return int.from_bytes(hashlib.blake2b("/".join((str(seed), *names)).encode(), digest_size=8).digest(), "big")
 
 
 def keys_of(seed: int, *names: str, count: int) -> NDArray[np.uint64]:
-    """(count,) keys that tell as many streams apart."""
+    """(count,) keys of as many random streams."""
     return np.array([key_of(seed, *names, str(i)) for i in range(count)], np.uint64)
 
 

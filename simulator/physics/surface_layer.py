@@ -1,4 +1,4 @@
-"""The upper layer that probes hang in, half a metre to a metre below the surface.
+"""The upper layer in which probes hang, half a metre to a metre below the surface.
 
 A sunny calm noon warms it, and its algae fill it with oxygen, more than the whole depth that the cells are the mean of;
 the current and the wind mix it in again. A cloud, a gust and the turn of the tide show in it within an hour.

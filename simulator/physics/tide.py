@@ -1,4 +1,4 @@
-"""The tide at the mouth and on its way up: four waves and the one that makes the flood steeper than the ebb."""
+"""Tide at the mouth and its propagation upstream: four constituents and an overtide."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Sun, warmth and cloud over Foshan: what drives light and temperature of the water. Rain comes from the scenario."""
+"""Sun, air temperature and cloud over Foshan; rain comes from the scenario."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _NOON_H = 12.45
 """When the sun is highest by Beijing time at 113° E."""
 
 MEAN_C, SWING_C = 23.0, 8.2
-"""Water in balance with the air: 14 to 15 °C in January, 31 in July (domain facts §7.3)."""
+"""Water in balance with the air: 14 to 15 °C in January, 31 in July."""
 
 
 @dataclass(frozen=True, slots=True)

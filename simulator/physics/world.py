@@ -1,4 +1,4 @@
-"""The water of a site, advanced in time: what every station would measure with perfect sensors, and why.
+"""The water of a site, advanced in time: true values at every station, and what caused them.
 
 A :class:`World` steps on a fixed grid from some days before the scenario's start, so that asking it in one go or second
 by second gives the same values. It carries the water twice: as it is, and as it would be without the events that are no
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Water
@@ -32,7 +32,7 @@ _SILL_M = -0.75
 """Creeks do not fall dry: below this their gate holds the water."""
 _GATE_H, _WEIR_H, _BRIM_M = 2.0, 24.0, 1.1
 """Gates are narrower than their creeks and take their time: with half an hour, river water came up so fast that oxygen
-fell by 2 mg/L within one; at Guangdong stations it is 3.2 in four hours at the 99th percentile (domain facts §7.1). The
+fell by 2 mg/L within one; at Guangdong stations it is 3.2 in four hours at the 99th percentile. The
 flood is short: with 1.2 hours its front stood in a creek like a discharge on calm spring tides."""
 _RUNOFF_H, _RUNOFF_SHARE, _SEWERS_MM_H, _FLUSH_MM, _DUST_DAYS = 1.3, 0.55, 3.0, 6.0, 4.0
 
@@ -73,7 +73,7 @@ _POLLUTED[[BOD, NH, PO]] = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What drives the water at the steps of one stretch, made ahead; (k + 1,) at instants, (k,) in steps."""
+    """Forcing at the steps of one stretch, computed ahead; (k + 1,) at instants, (k,) in steps."""
 
     at_ms: Ints
     height: Floats
@@ -153,13 +153,13 @@ class World:
                 self._step(chunk, i)
 
     def series(self, station: str, at_ms: Ints, *, without_events: bool = False) -> dict[str, Floats]:
-        """What perfect sensors of ``station`` would read at ``at_ms`` (n,), in any order; canonical units, not rounded.
+        """True values at ``station`` at ``at_ms`` (n,), in any order; canonical units, not rounded.
 
         The water is advanced as far as asked for. Raises NotFound for a station that is not there, ValueError for an
         instant before the first or one already forgotten.
         """
         if station not in self._stations:
-            raise NotFound(sentence("play.not_in_water", station=station))
+            raise NotFound(say("play.not_in_water", station=station))
         at_ms = np.asarray(at_ms, np.int64)
         if not len(at_ms):
             return {key: np.zeros(0) for key in chemistry.measured(np.ones((0, M)))}
@@ -185,7 +185,7 @@ class World:
         return self._recorder.strongest.get(name, 0.0)
 
     def add(self, event: Event) -> None:
-        """Let something happen from now on that the scenario did not say; it must not lie in the past."""
+        """Add an event to the scenario; it must not begin in the past."""
         if event.start_ms < self.now_ms:
             raise ValueError(f"{event.name} begins before the water's present")
         self.events.append(event)
@@ -729,7 +729,7 @@ def rain_mm_h(event: Event, at_ms: Ints) -> Floats:
 
 
 class _Recorder:
-    """What passed the stations at every step, as arrays that grow."""
+    """State at the stations at every step, as growing arrays."""
 
     def __init__(self, stations: int) -> None:
         self._at = np.zeros(256, np.int64)
@@ -788,7 +788,7 @@ class _Recorder:
         return np.interp(at_ms, self._at[low:high], known)
 
     def _measured(self, station: int, low: int, high: int, without_events: bool) -> dict[str, Floats]:
-        """What can be measured at the steps from ``low`` to ``high``. A table asks for the same steps over and over."""
+        """Measurable values at the steps from ``low`` to ``high``, cached: a table reads the same steps repeatedly."""
         wanted = (station, without_events)
         kept = self._kept.get(wanted)
         if kept is None or low < kept[0] or high > kept[0] + len(kept[1]["ph"]):

@@ -15,13 +15,15 @@ from infra.errors import ConfigurationError, NotFound
 from infra.times import rfc3339
 from ingest.analysis import backtest, backtest_requests
 from ingest.analysis.backtest import BacktestInput, Label
+from ingest.pipeline import Site
 from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
-from riverchief import backtest_report, serve
+from riverchief import backtest_report
 from riverchief.cli.app import app
 from riverchief.database import open_database
 from riverchief.services.backtester import Backtester
 from riverchief.settings import Settings
+from riverchief.stores import open_stores
 from sensors.stations import Registry
 from tests.world import (
     CATALOGUE,
@@ -275,8 +277,8 @@ def test_a_backtest_that_was_asked_for_is_done_beside_and_its_number_answers(set
     try:
         with database.write() as connection:
             registry_store.save(connection, Registry((SHIWAN,), catalogue=CATALOGUE))
-        store = serve.open_stores(settings, database, CATALOGUE).readings
-        site = serve.Site(database, store, rule_model.read("", CATALOGUE), CATALOGUE)
+        store = open_stores(settings, database, CATALOGUE).readings
+        site = Site(database, store, rule_model.read("", CATALOGUE), CATALOGUE)
         for at, value in river(T0, [*calm(20), *bad(6)]).items():
             site.process([message("shiwan", {at: value})], at + 1000)
         good = {"rules": RULES, "since_ms": T0, "until_ms": END, "stations": []}

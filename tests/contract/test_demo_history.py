@@ -20,7 +20,7 @@ from sensors.stations import Registry
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator import showcase
-from simulator.continuous_run import Present
+from simulator.continuous_run import ContinuousSource
 from simulator.play import HURRIED_SAMPLES
 from tests.databases import with_tables
 
@@ -48,7 +48,7 @@ def messages() -> list[Message]:
         body = telemetry.encode(Telemetry(tuple(waiting.pop(station))))
         sent.append(Message(station, body, NOW, topic=f"rivers/v1/{station}/telemetry"))
 
-    with Present(
+    with ContinuousSource(
         registry,
         start_ms=NOW,
         history_days=demo.HISTORY_DAYS,

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from governance.tables import incident, incident_entry, outbox
 from infra.times import DAY_MS, beijing
 from ingest.analysis.backtest import WATER
-from riverchief import files, score
-from riverchief.score import Run, Score
+from riverchief import files
 from sensors.parameters import catalogue
 from simulator.scenario import FaultKind
 from tests import rivers
+from tools.score import run as score
+from tools.score.run import Run, Score
 
 MISSED = {
     FaultKind.CLOCK: "a clock two hours behind gives plausible values at plausible times",

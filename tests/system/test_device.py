@@ -16,7 +16,7 @@ from riverchief.simulate import play_present
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import Sample
-from simulator.continuous_run import Present
+from simulator.continuous_run import ContinuousSource
 from simulator.devices.fleet import Connection, Fleet
 from simulator.play import Progress
 from simulator.replay import Table
@@ -251,7 +251,7 @@ def test_a_run_sends_history_then_live_readings_and_counts_both(broker, watcher)
         if source.live_from_ms is not None and told.at_ms > source.live_from_ms + 1200:
             stop.set()
 
-    with Present(
+    with ContinuousSource(
         REGISTRY,
         start_ms=start_ms,
         history_days=1,

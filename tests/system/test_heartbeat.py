@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from infra.errors import ConfigurationError
 from riverchief import serve, settings
 from riverchief.brokers.local import free_port
+from riverchief.services import ingest_services
 from riverchief.services.heartbeat import Heartbeat
 from sensors.reading import Message
 from sensors.stations import Station
@@ -134,7 +135,7 @@ def beating_site(
     running: Callable[[str], Running], watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Running, serve.System]]:
     """A whole site in this process, so that its patience can be a test's: beats of 0.2 s, watched parts of 5 s."""
-    monkeypatch.setattr(serve, "WATCHED_S", 5)
+    monkeypatch.setattr(ingest_services, "SILENT_S", 5)
     site = running("mosquitto")
     site.more = f"[watch]\nheartbeat_url = '{watcher.url}'\n"
     site.register(Station("s1", "站一", "station one", 113.1, 23.0))
@@ -167,12 +168,12 @@ def test_a_site_whose_ingest_thread_is_stuck_is_silent(
     beating_site: tuple[Running, serve.System], watcher: Watcher
 ) -> None:
     site, system = beating_site
-    heart, intake = system.heartbeat, system.intake
+    heart, ingest = system.heartbeat, system.ingest
     assert heart is not None
-    assert intake is not None
+    assert ingest is not None
     assert watcher.more()
     with site.database.write():  # nobody else can write: the ingest thread hangs in its batch
-        intake.submit(Message("s1", b'{"readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}', 7))
+        ingest.intake.submit(Message("s1", b'{"readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}', 7))
         eventually("it is silent within the bound", lambda: "ingest" in heart.last_error)
         assert watcher.silent(1)
     assert watcher.more()

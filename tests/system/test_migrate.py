@@ -23,7 +23,7 @@ from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import device_event, reach, registry_change
 from riverchief.backup import migrate_database
-from riverchief.backup.migrate_database import NotTheSame, move
+from riverchief.backup.migrate_database import CopyMismatch, move
 from riverchief.cli.app import app
 from riverchief.single_writer import alone
 from sensors.parameters import catalogue
@@ -185,7 +185,7 @@ def test_a_copy_that_differs_is_found_and_nothing_of_it_kept(
     there = server().database()
     with monkeypatch.context() as patch:
         patch.setattr(migrate_database, "insert_many", faulty)
-        with pytest.raises(NotTheSame, match="reading"):
+        with pytest.raises(CopyMismatch, match="reading"):
             move(small_site, there, CATALOGUE, silent)
     assert all(rows == [] for rows in everything(there).values())
     move(small_site, there, CATALOGUE, silent)

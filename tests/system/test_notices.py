@@ -479,7 +479,7 @@ def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_every
 ) -> None:
     regions = Regions(REGIONS, STATIONS)
     file = Directory((replace(who(office.phones, "li"), name="李某（示例）"), who(office.phones, "duty", Role.OFFICE)))
-    roster = messages.Roster(file, office.database, Vault(new_key()), lambda: office.clock[0])
+    roster = messages.ContactList(file, office.database, Vault(new_key()), lambda: office.clock[0])
     with office.database.write() as connection:
         people_store.add(connection, "李某（示例）", roles.Role.CHIEF, by="x", now_ms=NOON)
         people_store.appoint(

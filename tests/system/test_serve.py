@@ -172,9 +172,9 @@ def test_with_http_alone_a_station_that_falls_silent_opens_an_incident(tmp_path:
         system = serve.System(told, serve.Role.INGEST)
         system.start()
         try:
-            assert system.intake is not None
+            assert system.ingest is not None
             body = b'{"readings": [{"at": "%s", "values": {"ph": 7.1}}]}' % rfc3339(now_ms()).encode()
-            assert system.intake.submit(Message("s1", body, now_ms(), "http")).result(60).stored == 1
+            assert system.ingest.intake.submit(Message("s1", body, now_ms(), "http")).result(60).stored == 1
 
             def causes() -> list[str]:
                 with database.read() as connection:
@@ -189,8 +189,8 @@ def test_while_the_ingest_is_behind_no_station_is_called_silent(tmp_path: Path) 
     told = settings.Settings(data=tmp_path, mqtt={"enabled": False}, ingest={"hold_messages": 1})
     system = serve.System(told, serve.Role.INGEST)
     try:
-        intake = system.intake
-        assert intake is not None
+        assert system.ingest is not None
+        intake = system.ingest.intake
         assert intake.connected_since() is not None
         intake.submit(Message("s1", b"{}", now_ms(), "http"))
         assert intake.connected_since() is None

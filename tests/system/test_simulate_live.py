@@ -20,7 +20,7 @@ from ingest import ledger
 from ingest.storage import registry as registry_store
 from riverchief import files, simulate, simulate_table
 from riverchief import settings as settings_
-from riverchief.cli.simulate import Teller
+from riverchief.cli.simulate import ProgressReporter
 from riverchief.settings import Settings
 from sensors import table_columns
 from sensors.parameters import catalogue
@@ -30,7 +30,7 @@ from sensors.wire.hj212.readings import Logger
 from simulator.devices.fleet import Connection
 from simulator.devices.gateways import Trunks
 from simulator.devices.transport import Fate
-from simulator.run_record import Witness
+from simulator.run_record import RunRecord
 from tests.hj212_site import PASSWORD, Site212
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
 from tests.rig import Running
@@ -114,24 +114,24 @@ class Stage:
         self.file = folder / "try.toml"
         self.file.write_text(text, encoding="utf-8")
         self.settings: Settings = settings_.load(None, mqtt={"port": port, **login}, data=folder)
-        self.witness = Witness()
+        self.witness = RunRecord()
         self.stop = threading.Event()
         self.told: list[str] = []
 
     def play(self, *, on_progress=lambda progress: None, **order):
-        self.order = simulate.Order(str(self.file), **order)
-        self.cast = simulate.cast(self.settings, self.order, time.time_ns() // 1_000_000)
-        self.river = simulate.fill(self.order, self.cast)
-        teller = Teller()
+        self.options = simulate.RunOptions(str(self.file), **order)
+        self.plan = simulate.plan_run(self.settings, self.options, time.time_ns() // 1_000_000)
+        self.river = simulate.spin_up(self.options, self.plan)
+        teller = ProgressReporter()
 
         def progress(now):
-            self.told.extend(teller.news(now, time.monotonic()))
+            self.told.extend(teller.connection_changes(now, time.monotonic()))
             on_progress(now)
 
-        self.played = simulate.perform(
+        self.played = simulate.play_scenario(
             self.settings,
-            self.order,
-            self.cast,
+            self.options,
+            self.plan,
             self.river,
             stop=self.stop,
             settled=self.witness,
@@ -141,7 +141,7 @@ class Stage:
 
     def truth(self) -> list[dict[str, str]]:
         path = self.folder / "truth.csv"
-        simulate.write_truth(path, self.cast, self.river, self.witness, self.played.until_ms)
+        simulate.write_truth(path, self.plan, self.river, self.witness, self.played.until_ms)
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -210,7 +210,7 @@ def test_a_live_run_and_the_table_of_out_are_the_same_numbers(broker, tmp_path):
     stage = Stage(tmp_path, broker.port, SCENARIO)
     stage.play(speed=simulate.speed("max"), seed=3)
     live = stage.truth()
-    began = rfc3339(stage.cast.scenario.start_ms)
+    began = rfc3339(stage.plan.scenario.start_ms)
     fixed = tmp_path / "fixed.toml"
     fixed.write_text(SCENARIO.replace("start = 2026-05-01", f"start = {began}"), encoding="utf-8")
     out = tmp_path / "out.csv"

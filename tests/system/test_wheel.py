@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.texts import say
+
 PACKAGES = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
@@ -66,3 +68,20 @@ def test_it_runs_where_there_is_no_repository(wheel: Path, tmp_path: Path) -> No
     assert {path.name for path in (tmp_path / "elsewhere" / "boards").iterdir()} == {
         path.name for path in Path("dashboards/generated").iterdir()
     }
+
+
+def test_the_benchmarks_are_not_in_it_and_bench_says_so(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    assert not (tmp_path / "installed" / "tools").exists()
+    code = """
+import sys
+from pathlib import Path
+from riverchief.cli.app import main
+sys.path[:] = [folder for folder in sys.path if not (Path(folder) / "tools" / "bench").is_dir()]
+main()
+"""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "installed"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code, "bench", "assess"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert say("order.bench_checkout").en in done.stderr

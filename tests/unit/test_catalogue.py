@@ -447,7 +447,17 @@ def spoken() -> list[tuple[str, str, set[str] | None]]:
     """Every say("…"), sentence("…") and line("…") of the code, and the headings of tables: file and line, the key with
     * for a filled-in part, the values given, None when they are not told apart."""
     found = []
-    for package in ("sensors", "governance", "ingest", "api", "dashboards", "simulator", "riverchief", "infra"):
+    for package in (
+        "sensors",
+        "governance",
+        "ingest",
+        "api",
+        "dashboards",
+        "simulator",
+        "riverchief",
+        "infra",
+        "tools",
+    ):
         for path in (ROOT / package).rglob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             imported = {

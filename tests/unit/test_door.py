@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from websockets.sync.client import connect
 
-from riverchief.http_limits import Door, Patience, protocols
+from riverchief.http_limits import ConnectionLimits, ReadTimeouts, protocols
 from tests.rig import eventually
 
 SLOW = 300
@@ -43,7 +43,7 @@ def serve() -> Iterator[Serve]:
     """Serves behind a door; the port."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(door: Door) -> int:
+    def start(door: ConnectionLimits) -> int:
         http, websocket = protocols(door)
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         config = uvicorn.Config(echo, http=http, ws=websocket, lifespan="off", log_config=None, access_log=False)
@@ -84,14 +84,14 @@ def length_of(port: int, body: bytes, address: str = "127.0.0.1") -> str:
 
 
 def test_headers_that_do_not_end_are_not_waited_for(serve: Serve) -> None:
-    port = serve(Door(2 * SLOW, 10_000, Patience(headers_s=0.5)))
+    port = serve(ConnectionLimits(2 * SLOW, 10_000, ReadTimeouts(headers_s=0.5)))
     with sockets(port, SLOW, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ") as slow:
         assert length_of(port, b"12345") == "5"
         assert all(is_closed(one) for one in slow)
 
 
 def test_a_body_that_comes_too_slowly_is_not_waited_for_and_a_steady_one_is(serve: Serve) -> None:
-    port = serve(Door(2 * SLOW, 10_000, Patience(body_s=0.3, body_bytes=2)))
+    port = serve(ConnectionLimits(2 * SLOW, 10_000, ReadTimeouts(body_s=0.3, body_bytes=2)))
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n1"
     with sockets(port, SLOW, head) as slow:
         assert all(is_closed(one) for one in slow)
@@ -99,7 +99,7 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for_and_a_steady_one_is(serv
 
 
 def test_one_byte_after_an_answer_begins_a_request_that_has_to_end(serve: Serve) -> None:
-    port = serve(Door(10, 10_000, Patience(headers_s=0.3)))
+    port = serve(ConnectionLimits(10, 10_000, ReadTimeouts(headers_s=0.3)))
     with sockets(port, 1, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") as (one,):
         assert one.recv(4) == b"HTTP"
         while b"0\r\n\r\n" not in one.recv(4096):
@@ -109,7 +109,7 @@ def test_one_byte_after_an_answer_begins_a_request_that_has_to_end(serve: Serve)
 
 
 def test_one_address_has_so_many_connections_and_the_others_are_answered(serve: Serve) -> None:
-    port = serve(Door(20, 10_000))
+    port = serve(ConnectionLimits(20, 10_000))
     with sockets(port, SLOW, b"GET / HTTP/1.1\r\n") as many:
         assert all(is_closed(one) for one in many[20:])
         assert length_of(port, b"123", address="127.0.0.2") == "3"
@@ -117,7 +117,7 @@ def test_one_address_has_so_many_connections_and_the_others_are_answered(serve: 
 
 
 def test_a_proxy_speaks_for_many_within_the_total(serve: Serve) -> None:
-    port = serve(Door(1, 30, proxies=["127.0.0.0/30"]))
+    port = serve(ConnectionLimits(1, 30, proxies=["127.0.0.0/30"]))
     with sockets(port, 20, b"GET / HTTP/1.1\r\n"):
         assert length_of(port, b"123") == "3"
         with sockets(port, 20, b"GET / HTTP/1.1\r\n") as more:
@@ -125,7 +125,7 @@ def test_a_proxy_speaks_for_many_within_the_total(serve: Serve) -> None:
 
 
 def test_a_websocket_counts_until_it_ends(serve: Serve) -> None:
-    port = serve(Door(2, 10_000))
+    port = serve(ConnectionLimits(2, 10_000))
     with connect(f"ws://127.0.0.1:{port}/"), connect(f"ws://127.0.0.1:{port}/"):
         assert not _answered(port)
     assert eventually("they are gone", lambda: _answered(port))

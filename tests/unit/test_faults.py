@@ -218,7 +218,7 @@ def test_a_leaf_before_the_turbidity_sensor_is_rare_and_a_spike_in_the_truth():
     assert got.value[~hit].max() < 25
     assert (np.array(got.kind)[hit] == "spike").all()
     assert not any(kind for kind in np.array(got.kind)[~hit])
-    told = instruments.befallen(QCC, int(at_ms[0]), int(at_ms[-1]), 900_000)
+    told = instruments.faults_during(QCC, int(at_ms[0]), int(at_ms[-1]), 900_000)
     assert len(told) == hit.sum()
     assert all(((at_ms[hit] >= one.start_ms) & (at_ms[hit] < one.end_ms)).sum() == 1 for one in told)
     half = instruments.read(QCC, at_ms[5000:5400], 900_000)["turbidity"]

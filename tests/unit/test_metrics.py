@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,8 @@ from ingest.storage import registry as registry_store
 from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
 from riverchief import metrics
-from riverchief.metrics import FIGURES, LATENCY_S, Histogram, Parts, Running, Watch
+from riverchief.metrics import FIGURES, LATENCY_S, EventCounters, Histogram, MetricsCollector, MetricSources
+from riverchief.services.service import Service
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry, Station
@@ -43,7 +45,7 @@ UNBOUNDED = {"station", "device", "message", "incident", "event", "user", "id", 
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricSources]:
     """Every part there is, with 5,000 stations; those with a network of their own stand in by what they would tell."""
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('metrics') / 'riverchief.db'}")
     with_tables(database)
@@ -52,30 +54,33 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with database.write() as connection:
         registry_store.save(connection, Registry(rows, catalogue=known))
     site = Site(database, SqlReadings(database, known), Rules((), (), ()), known)
-    watch = Watch(lambda: NOW)
+    watch = EventCounters(lambda: NOW)
     watch.batch(
         [Message("s1", b"", NOW - 30)], outcome(headers=(Header(sent_at_ms=NOW - 200),), seconds={"store": 0.02})
     )
     made: Any = SimpleNamespace
-    yield Running(
+    source = made(connected_since_ms=1, received=2, unacknowledged=3, most_unacknowledged=20, window=2000)
+    counters = GatewayCounters(
+        connected=9, turned_away=1, dropped=2, frames=40, broken=4, answered=30, refused=5, asked=6
+    )
+    figures = (
+        partial(metrics.ingest, Intake(site, clock_ms=lambda: NOW), watch),
+        partial(metrics.broker, source),
+        partial(metrics.gateway, made(connections=3, counters=counters)),
+        partial(metrics.republishing, made(published=1, waiting=0, connected_since_ms=1, last_error="")),
+        partial(metrics.forwarding, made(state=made(error="", sent_rows=5, refused_lines=0))),
+        partial(metrics.downsampling_points, made(state=made(error="", sent_rows=6, refused_lines=0))),
+        lambda now_ms: [metrics.many("notices", {"sent": 2, "failed": 1, "dead": 0})],
+        partial(metrics.heartbeat, made(ok=True, last_ok_ms=NOW)),
+    )
+    health = Service(health=lambda now_ms: [Part("ingest", True, ""), Part("mqtt", False, "away")])
+    yield MetricSources(
         database=database,
         watch=watch,
         clock_ms=lambda: NOW,
-        intake=Intake(site, clock_ms=lambda: NOW),
-        source=made(connected_since_ms=1, received=2, unacknowledged=3, most_unacknowledged=20, window=2000),
-        gateway=made(
-            connections=3,
-            counters=GatewayCounters(
-                connected=9, turned_away=1, dropped=2, frames=40, broken=4, answered=30, refused=5, asked=6
-            ),
-        ),
-        republisher=made(published=1, waiting=0, connected_since_ms=1, last_error=""),
-        forwarder=made(state=made(error="", sent_rows=5, refused_lines=0)),
-        downsampler=made(state=made(error="", sent_rows=6, refused_lines=0)),
+        services=(*(Service(metrics=one) for one in figures), health),
         spool=lambda: Waiting(1, 60, 1234, NOW - 5000),
-        messenger=made(counts={"sent": 2, "failed": 1, "dead": 0}),
-        heartbeat=made(ok=True, last_ok_ms=NOW),
-        parts=lambda: [Part("ingest", True, ""), Part("mqtt", False, "away")],
+        downsampling=True,
     )
     database.close()
 
@@ -89,11 +94,11 @@ def outcome(**more: Any) -> Outcome:
     )
 
 
-def told(running: Running) -> dict[str, Any]:
+def told(running: MetricSources) -> dict[str, Any]:
     return {family.name: family for family in read(metrics.exposition(running)().decode())}
 
 
-def value(running: Running, sample: str, **labels: str) -> float:
+def value(running: MetricSources, sample: str, **labels: str) -> float:
     found = [s for family in told(running).values() for s in family.samples if s.name == sample and s.labels == labels]
     assert len(found) == 1, (sample, labels, found)
     return float(found[0].value)
@@ -102,14 +107,14 @@ def value(running: Running, sample: str, **labels: str) -> float:
 # -- the convention ----------------------------------------------------------------------------------------------------
 
 
-def test_every_figure_of_the_table_is_told_and_none_beside_it(running: Running) -> None:
+def test_every_figure_of_the_table_is_told_and_none_beside_it(running: MetricSources) -> None:
     own = {name.removesuffix("_info") for name in told(running) if name.startswith("riverchief_")}
     assert own == {"riverchief_" + name for name in FIGURES}
 
 
-def test_the_strict_reader_of_openmetrics_takes_all_of_it(running: Running) -> None:
+def test_the_strict_reader_of_openmetrics_takes_all_of_it(running: MetricSources) -> None:
     registry = CollectorRegistry()
-    registry.register(Parts(running))
+    registry.register(MetricsCollector(running))
     families = list(read_openmetrics(as_openmetrics(registry).decode()))
     assert len(families) == len(FIGURES)
 
@@ -125,17 +130,16 @@ def test_names_keep_the_convention() -> None:
             assert figure.name.endswith(BASE_UNITS), figure.name
 
 
-def test_every_figure_is_explained_in_chinese_and_in_english(running: Running) -> None:
+def test_every_figure_is_explained_in_english(running: MetricSources) -> None:
     families = told(running)
     for figure in FIGURES.values():
-        assert re.search(r"[\u4e00-\u9fff]", figure.zh), figure.name
-        assert re.search(r"[a-z]{2}", figure.en), figure.name
-        assert not re.search(r"[\u4e00-\u9fff]", figure.en), figure.name
+        assert re.search(r"[a-z]{2}", figure.help), figure.name
+        assert not re.search(r"[\u4e00-\u9fff]", figure.help), figure.name
         name = "riverchief_" + figure.name + ("_info" if figure.kind == "info" else "")
         assert families[name].documentation == figure.help
 
 
-def test_nothing_grows_with_the_number_of_stations(running: Running) -> None:
+def test_nothing_grows_with_the_number_of_stations(running: MetricSources) -> None:
     assert not UNBOUNDED & {label for figure in FIGURES.values() for label in figure.labels}
     assert len(metrics.exposition(running)().splitlines()) < 600
     for family in told(running).values():
@@ -154,7 +158,7 @@ def test_the_document_lists_every_figure_with_its_labels_and_no_other() -> None:
 # -- what they tell ----------------------------------------------------------------------------------------------------
 
 
-def test_a_message_is_counted_in_the_bucket_of_its_delay(running: Running) -> None:
+def test_a_message_is_counted_in_the_bucket_of_its_delay(running: MetricSources) -> None:
     assert value(running, "riverchief_sent_to_stored_seconds_bucket", le="0.1") == 0
     assert value(running, "riverchief_sent_to_stored_seconds_bucket", le="0.25") == 1
     assert value(running, "riverchief_received_to_stored_seconds_sum") == pytest.approx(0.03)
@@ -168,14 +172,14 @@ def test_a_histogram_counts_boundaries_below_and_what_is_beyond_everything() -> 
 
 
 def test_messages_that_do_not_say_when_they_were_sent_are_not_guessed() -> None:
-    watch = Watch(lambda: NOW)
+    watch = EventCounters(lambda: NOW)
     watch.batch([Message("s1", b"", NOW), Message("s1", b"", NOW)], outcome(headers=(None, Header(seq=1))))
     assert watch.sent_to_stored.sample()[0][-1] == ("+Inf", 0)
     assert watch.received_to_stored.sample()[0][-1] == ("+Inf", 2)
 
 
 def test_what_was_refused_is_counted_by_its_reason() -> None:
-    watch = Watch(lambda: NOW)
+    watch = EventCounters(lambda: NOW)
     watch.batch([Message("s1", b"", NOW)], outcome(rejected=(Rejected(0, Reason.NOT_JSON, ""),)))
     assert watch.quarantined["not_json"] == 1
     assert set(watch.quarantined) == {reason.key for reason in Reason}
@@ -205,7 +209,7 @@ def attempt(status: Status, **data: Any) -> Attempt:
     return Attempt(row, NOW - 10, NOW, 200, status, said | data)
 
 
-def test_what_the_gateway_counted_is_told(running: Running) -> None:
+def test_what_the_gateway_counted_is_told(running: MetricSources) -> None:
     assert value(running, "riverchief_hj212_connections") == 3
     assert value(running, "riverchief_hj212_answers_total", outcome="accepted") == 30
     assert value(running, "riverchief_hj212_answers_total", outcome="refused") == 5
@@ -213,7 +217,7 @@ def test_what_the_gateway_counted_is_told(running: Running) -> None:
 
 
 def test_only_what_could_page_counts_from_the_observation_to_the_delivery() -> None:
-    watch = Watch(lambda: NOW)
+    watch = EventCounters(lambda: NOW)
     watch.delivery(attempt(Status.DELIVERED))
     watch.delivery(attempt(Status.DELIVERED, retrospective=True))
     watch.delivery(attempt(Status.DELIVERED, kind="no_data"))
@@ -227,11 +231,13 @@ def test_only_what_could_page_counts_from_the_observation_to_the_delivery() -> N
     assert watch.deliveries == {"delivered": 3, "refused": 1, "retry": 1}
 
 
-def test_all_stations_have_a_state(running: Running) -> None:
+def test_all_stations_have_a_state(running: MetricSources) -> None:
     assert value(running, "riverchief_stations", state="never") == STATIONS
 
 
-def test_a_database_that_is_away_costs_its_own_figures_only(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_costs_its_own_figures_only(
+    running: MetricSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(*_: Any) -> Any:
         raise StorageUnavailable("the database answers: disk I/O error")
 
@@ -242,7 +248,7 @@ def test_a_database_that_is_away_costs_its_own_figures_only(running: Running, mo
     assert "riverchief_outbox_pending" not in families
 
 
-def test_costly_counts_are_not_made_at_every_scrape(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costly_counts_are_not_made_at_every_scrape(running: MetricSources, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[None] = []
     known = metrics.quarantine.counts
     monkeypatch.setattr(metrics.quarantine, "counts", lambda c: asked.append(None) or known(c))

@@ -5,7 +5,7 @@ import planted
 import planted_slow as tool
 import pytest
 
-from riverchief.tables.assess import Read
+from riverchief.tables.assess import SensorTable
 from sensors.parameters import catalogue
 from sensors.quality.table_sensors import sensors
 
@@ -14,7 +14,7 @@ COLUMNS = ("water_temp_degC", "pH", "do_mg_L", "conductivity_uS_cm", "turbidity_
 
 
 @pytest.fixture
-def record() -> Read:
+def record() -> SensorTable:
     """A hundred days of a creek every half hour, with its daily rhythm; each day a little different."""
     n = 100 * DAY
     rng = np.random.default_rng(1)
@@ -24,7 +24,7 @@ def record() -> Read:
     scale = (0.03, 0.01, 0.05, 1.0, 0.5)
     values = np.stack([w + s * one for w, s, one in zip(water, scale, noise, strict=True)], axis=1)
     at = 1_778_544_000_000 + 1_800_000 * np.arange(n)
-    return Read(["示例"], np.zeros(n, np.intp), at, values, sensors(COLUMNS, catalogue()))
+    return SensorTable(["示例"], np.zeros(n, np.intp), at, values, sensors(COLUMNS, catalogue()))
 
 
 def test_carbon_dioxide_lowers_ph_less_where_there_is_more_alkalinity_and_taken_away_it_raises_it() -> None:
@@ -43,7 +43,7 @@ def test_no_more_oxygen_is_used_than_there_is() -> None:
     assert left["ph"][2] == pytest.approx(7.5)
 
 
-def test_nothing_is_planted_but_where_it_is_said(record: Read) -> None:
+def test_nothing_is_planted_but_where_it_is_said(record: SensorTable) -> None:
     values, events = tool.with_events(record, (), np.random.default_rng(1))
     assert len(events) >= 3
     hour = planted.HOUR_MS
@@ -56,7 +56,7 @@ def test_nothing_is_planted_but_where_it_is_said(record: Read) -> None:
         assert 0.6 * tool.HOURS[event.kind][0] < hours <= tool.HOURS[event.kind][1]
 
 
-def test_what_is_planted_into_a_calm_creek_is_found_soon_and_nothing_else_is_told(record: Read) -> None:
+def test_what_is_planted_into_a_calm_creek_is_found_soon_and_nothing_else_is_told(record: SensorTable) -> None:
     one = planted.tried(record, (), (), 3, tool.with_events, tool.slow)
     kinds = ("oxygen sag", "sewage")
     there, found = (sum(many[kind] for kind in kinds) for many in (one.planted, one.found))
@@ -67,8 +67,8 @@ def test_what_is_planted_into_a_calm_creek_is_found_soon_and_nothing_else_is_tol
     assert one.months == pytest.approx(3 * 100 / 30.44)
 
 
-def test_years_without_a_reading_are_no_months(record: Read) -> None:
+def test_years_without_a_reading_are_no_months(record: SensorTable) -> None:
     at = record.at.copy()
     at[50 * DAY :] += 1000 * planted.DAY_MS
-    table = Read(record.names, record.station, at, record.values, record.found)
+    table = SensorTable(record.names, record.station, at, record.values, record.found)
     assert planted.months(table) == pytest.approx(100 / 30.44)

@@ -6,15 +6,15 @@ from typer.testing import CliRunner
 from infra.errors import ConfigurationError
 from riverchief import simulate
 from riverchief.cli.app import app
-from riverchief.cli.simulate import Teller
+from riverchief.cli.simulate import ProgressReporter
 from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
 from sensors.wire.telemetry import Sample
-from simulator.continuous_run import Present
+from simulator.continuous_run import ContinuousSource
 from simulator.devices import mqtt_packets
 from simulator.devices.reported_values import Reporting
 from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress
-from simulator.source import Ahead
+from simulator.source import BufferedSource
 
 NOW = 1_780_000_000_000
 HOUR = 3_600_000
@@ -69,7 +69,7 @@ def test_what_is_made_ahead_comes_out_in_order_once_and_to_the_end():
         asked.append((from_ms, to_ms))
         return [("a", Sample(at, {"do": 1.0})) for at in range(from_ms, to_ms, 10)]
 
-    with Ahead(make, 0, 250, stretch_ms=100) as source:
+    with BufferedSource(make, 0, 250, stretch_ms=100) as source:
         assert [s.at_ms for _, s in source.advance(0)] == []
         assert [s.at_ms for _, s in source.advance(5)] == [0]
         assert [s.at_ms for _, s in source.advance(125)] == list(range(10, 130, 10))
@@ -82,7 +82,7 @@ def test_what_goes_wrong_while_the_water_is_made_is_not_swallowed():
     def make(from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
         raise ValueError("the river is dry")
 
-    with Ahead(make, 0) as source, pytest.raises(ValueError, match="dry"):
+    with BufferedSource(make, 0) as source, pytest.raises(ValueError, match="dry"):
         list(source.advance(1))
 
 
@@ -108,23 +108,23 @@ def progress(connected: int, refusal: str = "") -> Progress:
 
 
 def test_a_broker_that_is_away_is_told_once_and_its_return_too():
-    teller = Teller()
-    assert teller.news(progress(5), 0.0) == []
-    assert teller.news(progress(0), 10.0) == [], "a blink is not told"
-    (away,) = teller.news(progress(0), 13.0)
+    teller = ProgressReporter()
+    assert teller.connection_changes(progress(5), 0.0) == []
+    assert teller.connection_changes(progress(0), 10.0) == [], "a blink is not told"
+    (away,) = teller.connection_changes(progress(0), 13.0)
     assert "MQTT broker.example:1883" in away
     assert "keep what they measure" in away
-    assert teller.news(progress(0), 60.0) == []
-    (back,) = teller.news(progress(5), 52.0)
+    assert teller.connection_changes(progress(0), 60.0) == []
+    (back,) = teller.connection_changes(progress(5), 52.0)
     assert "answers again after 42 s" in back
-    assert teller.news(progress(5), 70.0) == []
+    assert teller.connection_changes(progress(5), 70.0) == []
 
 
 def test_a_refusal_is_told_with_its_reason_and_not_as_an_absence():
-    teller = Teller()
-    (told,) = teller.news(progress(0, "Not authorized"), 0.0)
+    teller = ProgressReporter()
+    (told,) = teller.connection_changes(progress(0, "Not authorized"), 0.0)
     assert "Not authorized" in told
-    assert teller.news(progress(0, "Not authorized"), 60.0) == []
+    assert teller.connection_changes(progress(0, "Not authorized"), 60.0) == []
 
 
 def test_publish_connect_and_answers_are_as_mqtt_311_writes_them():
@@ -162,7 +162,7 @@ def test_the_way_up_to_the_present_is_hurried_and_the_present_keeps_the_clock():
 def test_readings_of_the_present_are_spread_over_the_interval_and_missed_ones_are_not_sent_in_a_burst():
     stations = tuple(Station(f"s{i}", "站", "s", 113.1, 23.0, parameters=("do",)) for i in range(4))
     at: dict[str, list[int]] = {}
-    with Present(
+    with ContinuousSource(
         Registry(stations, catalogue=catalogue()),
         start_ms=NOW,
         history_days=0,

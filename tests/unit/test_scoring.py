@@ -6,10 +6,11 @@ import pytest
 from governance.incidents.finding import Change, Finding, Kind
 from infra.errors import ConfigurationError
 from infra.texts import Text
-from riverchief import score, scoring, settings
-from riverchief.cli import score as score_cli
-from riverchief.scoring import Span, Thing
+from riverchief import settings
 from tests.cases import a_finding
+from tools.score import matching, report
+from tools.score import run as score
+from tools.score.matching import Span, Thing
 
 MINUTE = 60_000
 STEP = 5 * MINUTE
@@ -21,33 +22,33 @@ def at(*steps: int) -> np.ndarray:
 
 
 def test_samples_four_steps_apart_are_one_run_and_five_steps_apart_are_two():
-    assert list(scoring.runs(at(0, 4, 9), 4 * STEP)) == [Span(0, 4 * STEP), Span(9 * STEP, 9 * STEP)]
-    assert list(scoring.runs(at(), STEP)) == []
+    assert list(matching.runs(at(0, 4, 9), 4 * STEP)) == [Span(0, 4 * STEP), Span(9 * STEP, 9 * STEP)]
+    assert list(matching.runs(at(), STEP)) == []
 
 
 def test_a_thing_is_found_by_a_flag_two_steps_after_it_and_missed_by_one_three_steps_after():
     thing = Span(10 * STEP, 12 * STEP)
-    assert scoring.first_sample(at(14), thing, 2 * STEP) == 4 * STEP
-    assert scoring.first_sample(at(15), thing, 2 * STEP) is None
-    assert scoring.first_sample(at(8), thing, 2 * STEP) == 0
-    assert scoring.first_sample(at(7), thing, 2 * STEP) is None
+    assert matching.first_sample(at(14), thing, 2 * STEP) == 4 * STEP
+    assert matching.first_sample(at(15), thing, 2 * STEP) is None
+    assert matching.first_sample(at(8), thing, 2 * STEP) == 0
+    assert matching.first_sample(at(7), thing, 2 * STEP) is None
 
 
 def test_an_alarm_that_began_before_the_event_and_still_stood_has_found_it_at_once():
-    assert scoring.first_touch([Span(0, 20 * STEP)], Span(10 * STEP, 30 * STEP), 2 * STEP) == 0
-    assert scoring.first_touch([Span(0, 7 * STEP)], Span(10 * STEP, 30 * STEP), 2 * STEP) is None
+    assert matching.first_touch([Span(0, 20 * STEP)], Span(10 * STEP, 30 * STEP), 2 * STEP) == 0
+    assert matching.first_touch([Span(0, 7 * STEP)], Span(10 * STEP, 30 * STEP), 2 * STEP) is None
 
 
 def test_the_tail_of_an_alarm_that_found_something_is_no_false_alarm_but_a_later_one_is():
     thing = Span(10 * STEP, 12 * STEP)
-    assert scoring.false_runs(at(11, 13, 15, 17), [thing], STEP) == []
-    assert scoring.false_runs(at(11, 20, 21), [thing], STEP) == [Span(20 * STEP, 21 * STEP)]
-    assert scoring.false_runs(at(3, 11), [thing], STEP) == [Span(3 * STEP, 3 * STEP)]
+    assert matching.false_runs(at(11, 13, 15, 17), [thing], STEP) == []
+    assert matching.false_runs(at(11, 20, 21), [thing], STEP) == [Span(20 * STEP, 21 * STEP)]
+    assert matching.false_runs(at(3, 11), [thing], STEP) == [Span(3 * STEP, 3 * STEP)]
 
 
 def test_an_alarm_left_on_for_three_days_counts_more_than_once():
-    assert scoring.count([Span(0, 0)], STEP) == 1
-    assert scoring.count([Span(0, 72 * HOUR)], HOUR) == 4
+    assert matching.count([Span(0, 0)], STEP) == 1
+    assert matching.count([Span(0, 72 * HOUR)], HOUR) == 4
 
 
 def finding(hour: int, change: Change, kind: Kind = Kind.EVENT, station: str = "a") -> Finding:
@@ -100,15 +101,13 @@ def _score(faults: tuple[Thing, ...] = (), events: tuple[Thing, ...] = ()) -> sc
     return score.Score("x", 1, 7, 1, 0.2, 0, faults, events, 0, 0, 0, 0, 0, {}, 0, 0, (), (), account)
 
 
-def test_scoring_without_a_scenario_or_on_one_made_for_load_is_refused_with_the_reason():
-    with pytest.raises(ConfigurationError, match="needs a scenario"):
-        score_cli.run(None, settings.Settings(), 1, False)
+def test_scoring_on_a_scenario_made_for_load_is_refused_with_the_reason():
     with pytest.raises(ConfigurationError, match="province: its stations are made up for load"):
         score.score("province", settings.Settings(), seed=1)
 
 
 def test_what_is_told_names_the_misses_and_the_state_of_the_ledger(capsys):
-    score_cli.tell(_score(faults=(Thing("drift", "fsc-1", "ph", Span(0, HOUR), None, False, False),)))
+    report.show(_score(faults=(Thing("drift", "fsc-1", "ph", Span(0, HOUR), None, False, False),)))
     told = capsys.readouterr().out
     assert "× drift fsc-1 ph" in told
     assert "✓ 账本：缺失 0，" in told

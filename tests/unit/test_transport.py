@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from sensors.wire.telemetry import MAX_BYTES, Sample, parse
-from simulator.devices.transport import BATTERY_LASTS, Fate, Kind, Put, Settled, Transport
+from simulator.devices.transport import BATTERY_LASTS, Fate, Kind, SampleOutcome, Transmission, Transport
 from simulator.scenario import Trouble, TroubleKind
 
 T0 = 1_780_000_000_000
@@ -25,9 +25,9 @@ class Run:
     """A device that measures once a minute, and what it put onto the wire and settled."""
 
     def __init__(self, *troubles: Trouble, seed: int = 1, boot: int = 100, minutes: int = 60, **more: int) -> None:
-        self.settled: list[Settled] = []
+        self.settled: list[SampleOutcome] = []
         self.device = Transport("a", troubles, seed=seed, boot=boot, settled=self.settled.append, **more)
-        self.puts: list[Put] = []
+        self.puts: list[Transmission] = []
         for i in range(minutes):
             self.puts += self.device.take(sample(i * MINUTE))
         self.puts += self.device.finish(T0 + minutes * MINUTE)
@@ -145,7 +145,7 @@ def test_a_wrong_clock_writes_wrong_times_and_the_truth_keeps_the_right_ones():
         trouble(TroubleKind.CLOCK_ERROR, 10 * MINUTE, 20 * MINUTE, clock_s=3600),
         trouble(TroubleKind.CLOCK_DRIFT, 30 * MINUTE, 50 * MINUTE, drift_s_per_day=-864),
     )
-    told = {s.sample.at_ms - T0: s.told_ms - T0 for s in run.settled}
+    told = {s.sample.at_ms - T0: s.reported_ms - T0 for s in run.settled}
     assert set(told) == {i * MINUTE for i in range(60)}
     assert told[10 * MINUTE] == 10 * MINUTE + HOUR
     assert told[20 * MINUTE] == 20 * MINUTE

@@ -1,4 +1,4 @@
-"""The load: many stations' messages over one MQTT connection, written straight to the socket.
+"""Load generator: messages of many stations over one MQTT connection, written straight to the socket.
 
 paho spends about as much time publishing a message as the whole ingest spends on it; a benchmark would then measure its
 own generator. So this writes the packets of MQTT itself (:mod:`simulator.devices.mqtt_packets`). Started as a process
@@ -89,20 +89,20 @@ def prepared(orders: dict[str, Any], publisher: Publisher) -> Iterator[bytes]:
 def flood(orders: dict[str, Any], publisher: Publisher) -> None:
     """As fast as the broker takes them."""
     messages = list(prepared(orders, publisher))
-    _say(ready=len(messages))
+    _answer(ready=len(messages))
     sys.stdin.readline()
     began = time.time()
     for start in range(0, len(messages), 500):
         publisher.send(messages[start : start + 500])
     publisher.drain(120)
-    _say(began=began, seconds=time.time() - began, sent=publisher.sent, acknowledged=publisher.acknowledged)
+    _answer(began=began, seconds=time.time() - began, sent=publisher.sent, acknowledged=publisher.acknowledged)
 
 
 def pace(orders: dict[str, Any], publisher: Publisher) -> None:
     """A steady rate; readings carry the instant they are published. Each station goes over the limit once, in turn."""
     rng = random.Random(2)
     stations, rate, seconds = orders["stations"], orders["rate"], orders["seconds"]
-    _say(ready=stations)
+    _answer(ready=stations)
     sys.stdin.readline()
     counts = [0] * stations
     total, began = 0, time.time()
@@ -124,10 +124,10 @@ def pace(orders: dict[str, Any], publisher: Publisher) -> None:
             messages.append(publisher.packet(topic(f"bench-{s}"), encode(message)))
         publisher.send(messages)
     publisher.drain(60)
-    _say(began=began, seconds=time.time() - began, sent=publisher.sent, acknowledged=publisher.acknowledged)
+    _answer(began=began, seconds=time.time() - began, sent=publisher.sent, acknowledged=publisher.acknowledged)
 
 
-def _say(**what: Any) -> None:
+def _answer(**what: Any) -> None:
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, a broker, a database with stations, the ingest and the load as processes."""
+"""Shared parts of the benchmarks: machine, broker, database with stations, ingest and load processes."""
 
 import json
 import os
@@ -17,11 +17,11 @@ import psutil
 
 from infra.database import Database
 from infra.errors import WaterError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import registry as registry_store
 from riverchief import migrations
 from riverchief.brokers.local import Broker
-from riverchief.guard import attended
+from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 
@@ -86,10 +86,10 @@ def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Itera
         f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n{more}",
         encoding="utf-8",
     )
-    with attended([sys.executable, "-m", "riverchief", command, "--settings", str(settings)]) as process:
+    with child_process([sys.executable, "-m", "riverchief", command, "--settings", str(settings)]) as process:
         yield psutil.Process(process.pid)
         if process.poll() is not None:
-            raise BenchFailed(sentence("bench.ended", command=command, returncode=process.returncode))
+            raise BenchFailed(say("bench.ended", command=command, returncode=process.returncode))
 
 
 class Load:
@@ -97,24 +97,24 @@ class Load:
 
     def __init__(self, broker: Broker, **orders: Any) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from riverchief.bench.load import main; main()"],
+            [sys.executable, "-c", "from tools.bench.load import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         login = {"user": broker.device.user, "password": broker.device.password}
-        self._tell(json.dumps({"host": broker.host, "port": broker.port, **login, **orders}))
+        self._send(json.dumps({"host": broker.host, "port": broker.port, **login, **orders}))
         self.answer()
 
     def go(self) -> None:
-        self._tell("go")
+        self._send("go")
 
     def answer(self) -> dict[str, Any]:
-        """The next line it says; raises BenchFailed when it died."""
+        """The next line of its output; raises BenchFailed when it ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise BenchFailed(sentence("bench.load", process=self._process.wait()))
+            raise BenchFailed(say("bench.load", process=self._process.wait()))
         return dict(json.loads(line))
 
     def running(self) -> bool:
@@ -125,7 +125,7 @@ class Load:
             self._process.kill()
         self._process.wait()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
@@ -142,5 +142,5 @@ def wait_for(what: str, condition: Any, timeout_s: float) -> None:
     until = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > until:
-            raise BenchFailed(sentence("bench.late", what=what, timeout_s=timeout_s))
+            raise BenchFailed(say("bench.late", what=what, timeout_s=timeout_s))
         time.sleep(0.05)

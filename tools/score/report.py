@@ -1,46 +1,29 @@
-"""What ``riverchief simulate SCENARIO --score`` says to people."""
+"""Print a score as tables and sentences."""
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from infra.errors import ConfigurationError
-from infra.texts import line, named, say, sentence
+from infra.texts import line, named, say
 from infra.times import beijing
-from riverchief.score import FIRST, Score, as_json, by_kind, score
-from riverchief.scoring import Thing, median_minutes
-from riverchief.terminal import columns, out, progress_bar
-
-if TYPE_CHECKING:
-    from riverchief.settings import Settings
+from riverchief.terminal import columns, out
+from tools.score.matching import Thing, median_minutes
+from tools.score.run import FIRST, Score, by_kind
 
 LISTED = 30
 
 
-def run(scenario: str | None, settings: "Settings", seed: int, json: bool) -> None:
-    """Score a scenario and tell it."""
-    if scenario is None:
-        raise ConfigurationError(sentence("order.score_what"))
-    with progress_bar(line("progress.score", scenario=scenario)) as told:
-        found = score(scenario, settings, seed=seed, on_progress=told)
-    if json:
-        out.print_json(data=as_json(found))
-    else:
-        tell(found)
-
-
-def tell(found: Score) -> None:
-    """The score as tables and sentences."""
+def show(found: Score) -> None:
+    """Print a score."""
     counts = {name: getattr(found, name) for name in ("scenario", "seed", "days", "stations", "readings")}
     out.print(line("score.run", **counts), highlight=False, soft_wrap=True)
     for title, things in (("score.faults", found.faults), ("score.events", found.events)):
         if things:
             out.print(_table(named(say(title)), things))
-    for said in sentences(found):
-        out.print(said, highlight=False, soft_wrap=True)
+    for sentence in sentences(found):
+        out.print(sentence, highlight=False, soft_wrap=True)
     misses = [t for t in (*found.faults, *found.events) if not t.found]
     for t in misses[:LISTED]:
         span = f"{beijing(t.span.start_ms, '%m-%d %H:%M')} – {beijing(t.span.end_ms, '%m-%d %H:%M')}"
@@ -62,7 +45,7 @@ def _table(title: str, things: tuple[Thing, ...]) -> Table:
 
 
 def sentences(found: Score) -> Iterator[str]:
-    """What the tables do not say, one sentence each."""
+    """Sentences about the figures that are not in the tables."""
     worst = ", ".join(f"{key} {n}" for key, n in Counter(found.false_by).most_common(3))
     faults, events = found.false_faults / found.months, found.false_events / found.months
     yield line(
@@ -83,9 +66,9 @@ def sentences(found: Score) -> Iterator[str]:
     right, called = found.label_right
     if called:
         yield line("score.label", right=right, called=called, share=right / called)
-    right, told = found.name_right
-    if told:
-        yield line("score.name", right=right, told=told, share=right / told)
+    right, named_events = found.name_right
+    if named_events:
+        yield line("score.name", right=right, told=named_events, share=right / named_events)
     live = Counter(one.kind for one in found.incidents if not one.retrospective)
     past = sum(one.retrospective for one in found.incidents)
     kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(live.items())) or "0"

@@ -16,11 +16,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 
 from infra.database import Database
-from infra.texts import line, sentence
+from infra.texts import line, say
 from ingest.storage.tables import ledger
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Load, Plan, cpu_s, database, machine, serving, wait_for
 from riverchief.brokers.local import running
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Load, Plan, cpu_s, database, machine, serving, wait_for
 
 ASSUMED_RATE = 12_000
 """Messages a second the length of the run is planned with; the run ends when all are stored, whatever the rate."""
@@ -73,11 +73,11 @@ def _broker_alone(folder: Path, plan: Plan, rounds: int) -> tuple[float, str]:
         load = Load(broker, kind="flood", stations=plan.stations, rounds=rounds)
         try:
             if not subscribed.wait(10):
-                raise BenchFailed(sentence("bench.not_let_in"))
+                raise BenchFailed(say("bench.not_let_in"))
             load.go()
             answer = load.answer()
             if not done.wait(120):
-                raise BenchFailed(sentence("bench.bare", count=count, expected=expected))
+                raise BenchFailed(say("bench.bare", count=count, expected=expected))
             return expected / (ended - answer["began"]), broker.kind
         finally:
             load.close()
@@ -105,7 +105,7 @@ def _ingest(folder: Path, plan: Plan, rounds: int) -> dict[str, Any]:
                 used = halves[-1][2]
             wrong = _stored(db) - messages * len(BASE)
             if wrong:
-                raise BenchFailed(sentence("bench.readings", wrong=wrong))
+                raise BenchFailed(say("bench.readings", wrong=wrong))
             ended = halves[-1][0]
             size = (folder / "riverchief.db").stat().st_size
         finally:

@@ -1,4 +1,4 @@
-"""``bench latency``: from the publishing of the reading that decides to the delivered incident, p50 and p99.
+"""``bench latency``: from publishing the deciding reading to the delivered incident, p50 and p99.
 
 At half the top rate of ``bench ingest`` (or the rate given), every station goes over the limit once; the receiving
 platform notes when each page arrived. The clock is one machine's: nothing is corrected.
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from infra.texts import line, sentence
-from riverchief.bench import ingest
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Load, Plan, database, machine, serving, wait_for
+from infra.texts import line, say
 from riverchief.brokers.local import free_port, running
 from riverchief.demo import platform
+from tools.bench import ingest
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Load, Plan, database, machine, serving, wait_for
 
 TOP_SECONDS = 8.0
 SECRET = "whsec_YmVuY2ggb25seSwgYmVuY2ggb25seQ=="  # noqa: S105  (both ends are this benchmark)
@@ -78,7 +78,7 @@ def _measure(folder: Path, plan: Plan, rate: float) -> tuple[list[float], int, s
         finally:
             db.close()
     if len(delays) > plan.stations:
-        raise BenchFailed(sentence("bench.causes", delays=len(delays), stations=plan.stations))
+        raise BenchFailed(say("bench.causes", delays=len(delays), stations=plan.stations))
     return delays, sent, broker.kind
 
 

@@ -1,4 +1,4 @@
-"""``bench store``: what the database does with readings: insert, newest of all stations, a month thinned, room taken.
+"""``bench store``: insert, newest of all stations, a month thinned, bytes a reading.
 
 Batches as the ingest writes them, each committed and synced. The same batches are written once more with the spool of
 a time-series server beside them, so that the cost of feeding one is a ratio of the same run; where InfluxDB 1.x is
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from infra.clock import now_ms
 from infra.database import Database
-from infra.texts import line, sentence
+from infra.texts import line, say
 from infra.times import DAY_MS
 from ingest.forward import Forwarder
 from ingest.storage.port import series
@@ -27,12 +27,12 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Plan, database, machine, wait_for
 from riverchief.brokers.local import free_port
-from riverchief.guard import attended
+from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Plan, database, machine, wait_for
 
 CATALOGUE = catalogue()
 ROWS = 2000
@@ -62,7 +62,7 @@ def _database(folder: Path, plan: Plan) -> dict[str, Any]:
     end_ms = _month(db, store, plan)
     stored = sum(store.count().values())
     if stored != readings + 30 * 1440 * len(BASE):
-        raise BenchFailed(sentence("bench.stored", stored=stored, readings=readings))
+        raise BenchFailed(say("bench.stored", stored=stored, readings=readings))
     with db.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     size = (folder / "riverchief.db").stat().st_size
@@ -120,7 +120,7 @@ def _emptied(folder: Path, source: Database, server: TimeSeriesServer) -> float:
     forwarder.stop()
     db.close()
     if forwarder.state.refused_lines:
-        raise BenchFailed(sentence("bench.refused", refused_lines=forwarder.state.refused_lines))
+        raise BenchFailed(say("bench.refused", refused_lines=forwarder.state.refused_lines))
     return waiting.rows / seconds
 
 
@@ -192,7 +192,7 @@ def _server(folder: Path) -> Iterator[TimeSeriesServer | None]:
     )
     with (
         (folder / "server.log").open("wb") as log,
-        attended([program, "-config", str(config)], stdout=log, stderr=log),
+        child_process([program, "-config", str(config)], stdout=log, stderr=log),
         TimeSeriesServer(ServerSettings(url, Kind.INFLUXDB1, bucket="bench", timeout_s=60)) as server,
     ):
         wait_for("influxdb1 did not start", lambda: _answers(url), 60)

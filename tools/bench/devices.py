@@ -17,15 +17,15 @@ import psutil
 from rich.console import Console
 
 from infra import clock
-from infra.texts import line, sentence
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Plan, cpu_s, machine
+from infra.texts import line, say, sentence
 from riverchief.brokers.local import Broker, running
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Connection, Fleet
 from simulator.devices.gateways import Trunks
 from simulator.play import MqttLine, Pace, Progress, play
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Plan, cpu_s, machine
 
 OWN = 2000
 INTERVAL_MS = 60_000
@@ -74,10 +74,10 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
         until = time.monotonic() + 120
         while (state := mqtt.state()).connected < state.wanted or state.under_way:
             if time.monotonic() > until:
-                said = sentence(
+                reason = sentence(
                     "bench.connections", connected=state.connected, wanted=state.wanted, refusal=state.refusal
                 )
-                raise BenchFailed(said)
+                raise BenchFailed(reason)
             time.sleep(0.1)
     me, other = psutil.Process(os.getpid()), psutil.Process(broker.pid)
     late_ms: list[int] = []
@@ -101,7 +101,7 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
             on_progress=progress,
         )
     if not played.answered or played.acked != played.messages:
-        raise BenchFailed(sentence("bench.answers", messages=played.messages, acked=played.acked))
+        raise BenchFailed(say("bench.answers", messages=played.messages, acked=played.acked))
     return {
         "seconds": seconds,
         "messages": played.messages,

@@ -1,4 +1,4 @@
-"""``bench assess``: values checked a second of one core, all quality tests and events, as ``riverchief assess`` does.
+"""``bench assess``: values checked a second on one core, all quality tests and events.
 
 Processor time is measured, so that what else runs on the machine does not count.
 
@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from infra.texts import line, sentence
+from infra.texts import line, say
 from infra.times import DAY_MS
-from riverchief.bench.rig import BenchFailed, Plan, machine
-from riverchief.tables.assess import Read, judge
+from riverchief.tables.assess import SensorTable, judge
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
 from sensors.quality.table_sensors import sensors
 from sensors.reading import Floats
+from tools.bench.rig import BenchFailed, Plan, machine
 
 COLUMNS = ("water_temp", "ph", "do", "conductivity", "turbidity", "nh3n")
 STEP_MS = 300_000
@@ -48,7 +48,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
             rounds.append(time.process_time() - began)
         seconds = median(rounds)
     if not ((judged.packed & 15) >= 3).any():
-        raise BenchFailed(sentence("bench.faults"))
+        raise BenchFailed(say("bench.faults"))
     simple = _z_score(table)
     with console.status(line("bench.live")):
         live = _live()
@@ -63,7 +63,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
     }
 
 
-def _table(stations: int, days: int) -> Read:
+def _table(stations: int, days: int) -> SensorTable:
     """A table as ``riverchief assess`` reads it: daily rhythm, tide and noise, a spike a day and a stuck sensor."""
     rng = np.random.default_rng(1)
     n = days * DAY_MS // STEP_MS
@@ -79,7 +79,7 @@ def _table(stations: int, days: int) -> Read:
         one[spikes, rng.integers(0, len(base), days)] *= 1.8
         one[n // 2 : n // 2 + 200, 2] = one[n // 2, 2]
         pieces.append(one.round(3))
-    return Read(
+    return SensorTable(
         [f"river-{i}" for i in range(stations)],
         np.repeat(np.arange(stations), n),
         np.tile(at, stations),
@@ -88,7 +88,7 @@ def _table(stations: int, days: int) -> Read:
     )
 
 
-def _z_score(table: Read) -> float:
+def _z_score(table: SensorTable) -> float:
     """Seconds of the simplest check on the same columns."""
     frame = pl.DataFrame({str(i): table.values[:, i] for i in range(table.values.shape[1])})
     week = 7 * DAY_MS // STEP_MS

@@ -1,4 +1,4 @@
-"""What was there against what was found, run by run. Pure; how it is counted is told in docs/simulator-score.md.
+"""Match alarms with what really happened, run by run. Pure; docs/simulator.md explains the counting.
 
 Runs of true samples are things, runs of flagged samples are alarms. A thing is found when an alarm touches it, two
 steps of tolerance before and after; alarms that touch nothing are false.

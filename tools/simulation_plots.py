@@ -1,4 +1,4 @@
-"""``riverchief simulate --plots``: simulated water beside recorded water, as the pictures of docs/simulator.md.
+"""Draw simulated beside recorded water: ``python -m tools.simulation_plots RECORDS FOLDER [--seed N]``.
 
 Needs matplotlib, which only developers install. The records are tables as the tests use them; the river of Texas and
 the bay of Florida are not the Pearl River, so shapes are compared, not levels.
@@ -6,18 +6,24 @@ the bay of Florida are not the Pearl River, so shapes are compared, not levels.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+import typer
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import line, say
+from riverchief import files, logs
+from riverchief.cli.app import run_command_line
+from riverchief.cli.commands import Commands
+from riverchief.cli.options import SettingsFile, load
 from riverchief.settings import Settings
 from riverchief.simulate_table import read
+from riverchief.terminal import out, progress_bar
 from sensors.parameters import catalogue
 from sensors.reading import Floats
 from simulator.truth import COLUMNS, table
@@ -48,7 +54,7 @@ PINGZHOU = (
     (0.44, -0.77, -0.61, 0.71, 0.47, 0.91, 0.20, 0.82),
 )
 """Correlations at 平洲 (Foshan, tidal) from 1 to 5 April 2021, below the diagonal in the order of ``_KNOWN``: computed
-from the 21 four-hourly rows of the national publication, of which domain facts §7.1 gives least, middle and most."""
+from the 21 four-hourly rows of the national publication."""
 _WINDOW = 30  # four-hourly values of five days, as long as 平洲 is known
 _OTHER_NAMES = {"turbidity_FNU": "turbidity", "depth_m": "level"}
 _COLOURS = {True: "#c0392b", False: "#2c5f8a"}
@@ -64,22 +70,24 @@ class Series:
     values: Mapping[str, Floats]
 
 
-def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Callable[[float], object]) -> list[Path]:
+def draw(
+    settings: Settings, records: Path, folder: Path, *, seed: int, on_progress: Callable[[float], object]
+) -> list[Path]:
     """Draw all pictures into ``folder``; raises ConfigurationError when matplotlib or the records are missing."""
     try:
         plt: Any = import_module("matplotlib.pyplot")
     except ImportError as error:
-        raise ConfigurationError(sentence("play.matplotlib")) from error
+        raise ConfigurationError(say("play.matplotlib")) from error
     for name in (BAY, CREEK):
         if not (records / name).is_file():
-            raise ConfigurationError(sentence("play.no_record", records=records, name=name))
+            raise ConfigurationError(say("play.no_record", records=records, name=name))
     plt.switch_backend("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     recorded = [
         _recorded(records / BAY, "apalachicola_cat_point", "Apalachicola Bay (recorded)", -5.7, 2012, 5),
         _recorded(records / CREEK, "pringle_creek_downstream", "Pringle Creek (recorded)", -6.5, 2019, 7),
     ]
-    simulated = _simulated(settings, seed, told)
+    simulated = _simulated(settings, seed, on_progress)
     river, creek, lake = (simulated[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1"))
     pictures: dict[str, Callable[[], Any]] = {
         "curves": lambda: _curves(plt, recorded[0], river, recorded[1], creek),
@@ -97,20 +105,16 @@ def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Ca
     return made
 
 
-def _simulated(settings: Settings, seed: int, told: Callable[[float], object]) -> dict[str, Series]:
-    from dataclasses import replace
-
-    from riverchief import files
-
+def _simulated(settings: Settings, seed: int, on_progress: Callable[[float], object]) -> dict[str, Series]:
     site = files.read_stations(settings.site.stations, catalogue())
     stations = tuple(site[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1") if key in site)
     if len(stations) < 3:
-        raise ConfigurationError(sentence("play.plots_stations"))
+        raise ConfigurationError(say("play.plots_stations"))
     stations = tuple(replace(s, parameters=(*_KNOWN, "level")) for s in stations)
     weeks = replace(read(SCENARIO, site), days=float(DAYS), step_s=60 * STEP_MIN)
     found = {}
     pieces = table(
-        replace(site, stations=stations), weeks, seed=seed, known=catalogue(), on_progress=lambda _, s: told(s)
+        replace(site, stations=stations), weeks, seed=seed, known=catalogue(), on_progress=lambda _, s: on_progress(s)
     )
     for frame, _ in pieces:
         key = frame["station"][0]
@@ -254,3 +258,26 @@ def _correlations(plt: Any, bay: Series, river: Series) -> Any:
 def _r(a: Floats, b: Floats) -> float:
     both = ~np.isnan(a) & ~np.isnan(b)
     return float(np.corrcoef(a[both], b[both])[0, 1]) if both.sum() > 10 else math.nan
+
+
+app = Commands()
+
+
+@app.command()
+def plots(
+    records: Annotated[Path, typer.Argument(help="实测表的目录 · folder of the recorded tables")],
+    folder: Annotated[Path, typer.Argument(help="图片目录 · folder of the pictures")],
+    settings: SettingsFile = None,
+    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
+) -> None:
+    """画图：模拟与实测对照 · Pictures of simulated beside recorded water."""
+    loaded = load(settings, None)
+    logs.configure(loaded.log)
+    with progress_bar(line("progress.draw")) as on_progress:
+        made = draw(loaded, records, folder, seed=seed, told=on_progress)
+    for path in made:
+        out.print(f"[green]✓[/] {path}", highlight=False)
+
+
+if __name__ == "__main__":
+    run_command_line(app)

@@ -1,4 +1,4 @@
-"""``riverchief simulate SCENARIO --score``: the whole system on a scenario whose truth is known.
+"""Play a scenario through the whole system and compare the outcome with its truth.
 
 The scenario's samples go through the troubles of their devices and reach a :class:`~ingest.pipeline.Site` on a
 throw-away store, in the order and as late as they would arrive, in batches of a quarter of an hour of event time. What
@@ -8,17 +8,18 @@ it flagged, found and raised is then held against the truth; nothing here judges
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 import governance.tables as governed
 from governance.incidents.finding import Change, Finding, Kind
 from infra.database import Database
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS, FUTURE_MS, rfc3339
 from ingest import ledger
 from ingest.analysis import backtest, source_attribution
@@ -33,8 +34,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.port import ReadingStore
 from ingest.storage.sql import SqlReadings
-from riverchief import files, scoring, simulate_table
-from riverchief.scoring import Span, Thing
+from riverchief import files, simulate_table
 from riverchief.settings import Settings
 from sensors.maintenance import Visit
 from sensors.parameters import Catalogue, catalogue
@@ -43,14 +43,16 @@ from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpa
 from sensors.stations import Registry, Station
 from simulator import truth
 from simulator.devices.reported_values import Reporting
-from simulator.devices.sensor_faults import Instruments
-from simulator.devices.transport import Fate, Put, Transport
+from simulator.devices.sensor_faults import Instruments, Measured
+from simulator.devices.transport import Fate, Transmission, Transport
 from simulator.devices.transport import Kind as Sent
 from simulator.physics import water
-from simulator.run_record import Witness
+from simulator.run_record import RunRecord
 from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
 from simulator.source import measured
 from simulator.truth import Passage
+from tools.score import matching
+from tools.score.matching import Span, Thing
 
 HOUR_MS = 3_600_000
 LEAD_DAYS = 5.0
@@ -114,7 +116,7 @@ class Tracing:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Readings that left the devices and what the ledger says of them.
+    """Readings that left the devices, compared with the ledger.
 
     ``lost`` went away on the line, ``missing`` the ledger says are missing; None where it knows that something is but
     not how much. ``unknowable`` of the lost ones were the last of their device before the run ended or it restarted:
@@ -184,9 +186,9 @@ class Score:
 
     @property
     def name_right(self) -> tuple[int, int]:
-        """Of the events the detector told: how many by their right name; "unclear" is none."""
-        told = [thing for thing in self.events if thing.told]
-        return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in told), len(told)
+        """Of the detected events: how many with the right cause, and how many with any; "unclear" is none."""
+        named = [thing for thing in self.events if thing.told]
+        return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in named), len(named)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ def score(
     site = files.read_stations(settings.site.stations, known)
     scenario = simulate_table.read(name, site)
     if scenario.generated is not None:
-        raise ConfigurationError(sentence("play.made_up", name=name))
+        raise ConfigurationError(say("play.made_up", name=name))
     rules = files.read_rules(settings.site.rules, known)
     with played(
         scenario, scenario.registry(site), rules, seed=seed, lead_days=lead_days, on_progress=on_progress
@@ -252,7 +254,7 @@ class Run:
         self.scenario = replace(scenario, start_ms=begin_ms, days=scenario.days + lead_days)
         self.world = water.of(registry, self.scenario, seed=seed)
         self.instruments = Instruments(registry, self.scenario, self.world, seed=seed, known=self.catalogue)
-        self.witness = Witness()
+        self.record = RunRecord()
         self.findings: list[Finding] = []
         self.messages: list[Message] = []
         self._newest: dict[tuple[str, int], int] = {}
@@ -269,7 +271,7 @@ class Run:
         """Everything from the devices to the incidents, in event time."""
         scenario = self.scenario
         transports = {
-            s.key: Transport(s.key, scenario.on_the_way, seed=self.seed, boot=1, settled=self.witness)
+            s.key: Transport(s.key, scenario.on_the_way, seed=self.seed, boot=1, settled=self.record)
             for s in self.registry.stations
         }
         report = Reporting(self.registry)
@@ -284,15 +286,15 @@ class Run:
             next_ = 0
             for slice_ms in range(from_ms, until_ms, SLICE_MS):
                 moment[0] = to_ms = min(slice_ms + SLICE_MS, until_ms)
-                puts: list[Put] = []
+                transmissions: list[Transmission] = []
                 while next_ < len(samples) and samples[next_][1].at_ms < to_ms:
                     key, sample = samples[next_]
-                    puts += transports[key].take(report(key, sample))
+                    transmissions += transports[key].take(report(key, sample))
                     next_ += 1
                 for transport in transports.values():
                     if (due := transport.next_ms) is not None and due <= to_ms:
-                        puts += transport.advance(to_ms)
-                self._arrive(puts, to_ms)
+                        transmissions += transport.advance(to_ms)
+                self._arrive(transmissions, to_ms)
                 self._visited(slice_ms, to_ms)
                 self.findings += self.site.tick(scenario.start_ms, to_ms)
                 if to_ms % HOUR_MS == 0:
@@ -317,146 +319,125 @@ class Run:
                 maintenance_store.begin_visit(connection, visit, Author(BY, at_ms))
         self.site.follow_registry()
 
-    def _arrive(self, puts: Sequence[Put], now_ms: int) -> None:
+    def _arrive(self, transmissions: Sequence[Transmission], now_ms: int) -> None:
         """A batch reaches the site in the order in which it left the devices; what was held up is among it."""
-        said = [_message(put, now_ms) for put in puts]
-        telemetry = [m for m in said if m.kind == "telemetry"]
-        for put in puts:
+        messages = [_message(put, now_ms) for put in transmissions]
+        telemetry = [m for m in messages if m.kind == "telemetry"]
+        for put in transmissions:
             if put.message is not None:
                 number = (put.station, put.message.boot or 0)
                 self._newest[number] = max(self._newest.get(number, -1), put.message.seq or 0)
         self.messages += telemetry
         if telemetry:
             self.findings += self.site.process(telemetry, now_ms).findings
-        if other := [m for m in said if m.kind != "telemetry"]:
+        if other := [m for m in messages if m.kind != "telemetry"]:
             self.site.handle_device_messages(other, now_ms)
 
     def score(self) -> Score:
-        """What came of it, held against the truth, from the beginning of the scenario as it was asked for."""
-        asked, registry, world, instruments = self.asked, self.registry, self.world, self.instruments
-        witness = self.witness
-        reports = _by_station(witness)
-        alarms = event_alarms(self.findings, self.doubtful)
-        others = _water_alarms(self.findings)
-        faults: list[Thing] = []
-        events: list[Thing] = []
-        passages: list[Passage] = []
-        false_by: Counter[tuple[str, str]] = Counter()
-        false_events = natural_events = fault_events = natural_samples = natural_flagged = 0
-        months = 0.0
-        for station in registry.stations:
-            at_ms, step_ms = truth.instants(asked, station)
-            said = instruments.read(station, at_ms, step_ms)
-            happened = truth.happened(world, station, at_ms, list(said))
-            passages += happened.passages
-            mine = [a for a in alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
-            told_ms, arrived = reports.of(station.key, at_ms)
-            flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
-            tolerance_ms = scoring.TOLERANCE_STEPS * step_ms
-            months += len(at_ms) * step_ms / scoring.MONTH_MS
-            events_there = [Span(p.first_ms, p.last_ms) for p in happened.passages]
-            natural_there = list(scoring.runs(at_ms[happened.natural], scoring.MERGE_STEPS * step_ms))
-            unexplained = [
-                alarm
-                for alarm in mine
-                if not any(alarm.touches(span, tolerance_ms) for span in (*events_there, *natural_there))
-            ]
-            befallen = instruments.befallen(station, asked.start_ms, asked.end_ms, step_ms)
-            of_faults: set[Span] = set()
-            called: list[tuple[Bools, Bools]] = []
-            for parameter, of in said.items():
-                stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
-                place = np.searchsorted(stored_ms, told_ms)
-                known = np.append(stored_ms, -2)[place] == told_ms
-                verdict = np.append(packed, PLAIN)[place]
-                visited = (verdict >> 4 & QualityTest.MAINTENANCE) != 0  # nobody asks then what the sensor says
-                judged = arrived & (of.bad >= 0) & known & ~visited
-                flagged = judged & ((verdict & 15) >= Flag.SUSPECT)
-                wrong = judged & (of.bad == 1)
-                natural_samples += int((judged & ~wrong & happened.natural).sum())
-                natural_flagged += int((flagged & ~wrong & happened.natural).sum())
-                called.append((judged & ~wrong, flagged))
-                own_ms = scoring.step_of(at_ms[judged])
-                kinds = np.array(of.kind, object)
-                spans = []
-                for fault in befallen:
-                    if fault.parameter not in ("", parameter):
-                        continue
-                    its = wrong & (kinds == str(fault.kind)) & (at_ms >= fault.start_ms) & (at_ms < fault.end_ms)
-                    if not its.any():
-                        continue
-                    span = _around(at_ms[its])
-                    spans.append(span)
-                    delay_ms = scoring.first_sample(at_ms[flagged], span, scoring.TOLERANCE_STEPS * own_ms)
-                    its_alarms = [alarm for alarm in unexplained if _of_fault(alarm, span, tolerance_ms)]
-                    of_faults.update(its_alarms)
-                    as_event = bool(its_alarms)
-                    faults.append(
-                        Thing(str(fault.kind), station.key, parameter, span, delay_ms, delay_ms is not None, as_event)
-                    )
-                for alarm in scoring.false_runs(at_ms[flagged], spans, own_ms):
-                    at_it = flagged & (at_ms >= alarm.start_ms) & (at_ms <= alarm.end_ms)
-                    false_by[parameter, _tests(verdict[at_it])] += scoring.count([alarm], own_ms)
-            faults += _silences(self.findings, station, befallen, asked)
-            faults += _clocks(self.findings, station, befallen, asked)
-            for passage, span in zip(happened.passages, events_there, strict=True):
-                delay_ms = scoring.first_touch(mine, span, tolerance_ms)
-                rules_ms = scoring.first_touch(others.get(station.key, ()), span, tolerance_ms)
-                by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
-                first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
-                there = (at_ms >= span.start_ms) & (at_ms <= span.end_ms)
-                as_fault = any(_mostly(good & there, flagged) for good, flagged in called)
-                events.append(
-                    Thing(
-                        str(passage.event.kind),
-                        station.key,
-                        "",
-                        span,
-                        first,
-                        as_fault,
-                        delay_ms is not None,
-                        by,
-                        passage.event.name,
-                        _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
-                        if delay_ms is not None
-                        else "",
-                    )
-                )
-            fault_events += len(of_faults)
-            false_events += scoring.count([alarm for alarm in unexplained if alarm not in of_faults], step_ms)
-            natural_events += sum(
-                not any(alarm.touches(span, tolerance_ms) for span in events_there) for alarm in mine
-            ) - len(unexplained)
+        """Compare the outcome with the truth, from the beginning of the scenario as it was asked for."""
+        asked = self.asked
+        tally = _Tally(
+            event_alarms(self.findings, self.doubtful), _water_alarms(self.findings), _by_station(self.record)
+        )
+        for station in self.registry.stations:
+            self._score_station(station, tally)
         incidents = incidents_of(self.database, asked.start_ms)
         return Score(
             scenario=asked.key,
             seed=self.seed,
             days=asked.days,
-            stations=len(registry.stations),
-            months=months,
-            readings=sum(len(of.sample.values) for of in witness if of.sample.at_ms >= asked.start_ms),
-            faults=tuple(faults),
-            events=tuple(events),
-            false_faults=sum(false_by.values()),
-            false_events=false_events,
-            natural_events=natural_events,
-            fault_events=fault_events,
+            stations=len(self.registry.stations),
+            months=tally.months,
+            readings=sum(len(of.sample.values) for of in self.record if of.sample.at_ms >= asked.start_ms),
+            faults=tuple(tally.faults),
+            events=tuple(tally.events),
+            false_faults=sum(tally.false_by.values()),
+            false_events=tally.false_events,
+            natural_events=tally.natural_events,
+            fault_events=tally.fault_events,
             doubtful=sum(
                 one.rule in self.doubtful and one.change is Change.FIRED and one.observed_at_ms >= asked.start_ms
                 for one in self.findings
             ),
-            false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(false_by.items())},
-            natural_samples=natural_samples,
-            natural_flagged=natural_flagged,
+            false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(tally.false_by.items())},
+            natural_samples=tally.natural_samples,
+            natural_flagged=tally.natural_flagged,
             incidents=incidents,
-            traced=_traced(self.database, incidents, passages),
+            traced=_traced(self.database, incidents, tally.passages),
             account=self._account(),
+        )
+
+    def _score_station(self, station: Station, tally: "_Tally") -> None:
+        asked, instruments = self.asked, self.instruments
+        at_ms, step_ms = truth.instants(asked, station)
+        readings = instruments.read(station, at_ms, step_ms)
+        happened = truth.happened(self.world, station, at_ms, list(readings))
+        tally.passages += happened.passages
+        tally.months += len(at_ms) * step_ms / matching.MONTH_MS
+        alarms = [a for a in tally.event_alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
+        reported_ms, arrived = tally.reports.of(station.key, at_ms)
+        flags = _flags(self.store, station.key, self.catalogue, reported_ms[arrived])
+        tolerance_ms = matching.TOLERANCE_STEPS * step_ms
+        passages = [Span(p.first_ms, p.last_ms) for p in happened.passages]
+        natural = list(matching.runs(at_ms[happened.natural], matching.MERGE_STEPS * step_ms))
+        unexplained = [
+            alarm for alarm in alarms if not any(alarm.touches(span, tolerance_ms) for span in (*passages, *natural))
+        ]
+        faults = instruments.faults_during(station, asked.start_ms, asked.end_ms, step_ms)
+        fault_alarms: set[Span] = set()
+        samples: list[_Samples] = []
+        for parameter, reading in readings.items():
+            stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
+            of_sensor = _Samples.judge(station, parameter, reading, at_ms, reported_ms, arrived, stored_ms, packed)
+            samples.append(of_sensor)
+            tally.natural_samples += int((of_sensor.good & happened.natural).sum())
+            tally.natural_flagged += int((of_sensor.flagged & ~of_sensor.wrong & happened.natural).sum())
+            fault_alarms |= _score_sensor(of_sensor, faults, unexplained, tolerance_ms, tally)
+        tally.faults += _silences(self.findings, station, faults, asked)
+        tally.faults += _clocks(self.findings, station, faults, asked)
+        for passage, span in zip(happened.passages, passages, strict=True):
+            event = self._score_passage(station, passage, span, alarms, samples, tolerance_ms, tally)
+            tally.events.append(event)
+        tally.fault_events += len(fault_alarms)
+        tally.false_events += matching.count([alarm for alarm in unexplained if alarm not in fault_alarms], step_ms)
+        tally.natural_events += sum(
+            not any(alarm.touches(span, tolerance_ms) for span in passages) for alarm in alarms
+        ) - len(unexplained)
+
+    def _score_passage(
+        self,
+        station: Station,
+        passage: Passage,
+        span: Span,
+        alarms: Sequence[Span],
+        samples: Sequence["_Samples"],
+        tolerance_ms: int,
+        tally: "_Tally",
+    ) -> Thing:
+        """What was made of an event that passed a station."""
+        delay_ms = matching.first_touch(alarms, span, tolerance_ms)
+        rules_ms = matching.first_touch(tally.rule_alarms.get(station.key, ()), span, tolerance_ms)
+        by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
+        first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
+        as_fault = any(_mostly(one.good & one.within(span), one.flagged) for one in samples)
+        told = "" if delay_ms is None else _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
+        return Thing(
+            str(passage.event.kind),
+            station.key,
+            "",
+            span,
+            first,
+            as_fault,
+            delay_ms is not None,
+            by,
+            passage.event.name,
+            told,
         )
 
     def _account(self) -> Account:
         fates: Counter[str] = Counter()
         sent = lost = unknowable = 0
-        for one in self.witness:
+        for one in self.record:
             readings = len(one.sample.values)
             fates[one.fate.value] += readings
             if one.fate is Fate.SENT:
@@ -483,7 +464,96 @@ class Run:
 _NONE: Ints = np.empty(0, np.int64)
 
 
-def _message(put: Put, now_ms: int) -> Message:
+@dataclass(slots=True)
+class _Tally:
+    """What the stations add up to; alarms by station, of the event detector and of the other rules for the water."""
+
+    event_alarms: Mapping[str, list[Span]]
+    rule_alarms: Mapping[str, list[Span]]
+    reports: "_Reports"
+    months: float = 0.0
+    faults: list[Thing] = field(default_factory=list)
+    events: list[Thing] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
+    false_by: Counter[tuple[str, str]] = field(default_factory=Counter)
+    false_events: int = 0
+    natural_events: int = 0
+    fault_events: int = 0
+    natural_samples: int = 0
+    natural_flagged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """The samples of one sensor, (n,) each: which were judged, flagged, truly good and truly wrong, and why."""
+
+    station: Station
+    parameter: str
+    at_ms: Ints
+    verdict: Ints
+    judged: Bools
+    flagged: Bools
+    good: Bools
+    wrong: Bools
+    kinds: NDArray[np.object_]
+
+    @classmethod
+    def judge(
+        cls,
+        station: Station,
+        parameter: str,
+        reading: Measured,
+        at_ms: Ints,
+        reported_ms: Ints,
+        arrived: Bools,
+        stored_ms: Ints,
+        packed: Ints,
+    ) -> "_Samples":
+        """Join the true readings with the verdicts stored under the device's times."""
+        place = np.searchsorted(stored_ms, reported_ms)
+        known = np.append(stored_ms, -2)[place] == reported_ms
+        verdict = np.append(packed, PLAIN)[place]
+        visited = (verdict >> 4 & QualityTest.MAINTENANCE) != 0  # nobody asks then what the sensor says
+        judged = arrived & (reading.bad >= 0) & known & ~visited
+        flagged = judged & ((verdict & 15) >= Flag.SUSPECT)
+        wrong = judged & (reading.bad == 1)
+        kinds = np.array(reading.kind, object)
+        return cls(station, parameter, at_ms, verdict, judged, flagged, judged & ~wrong, wrong, kinds)
+
+    def within(self, span: Span) -> Bools:
+        return (self.at_ms >= span.start_ms) & (self.at_ms <= span.end_ms)
+
+
+def _score_sensor(
+    samples: _Samples, faults: Sequence[Fault], alarms: Sequence[Span], tolerance_ms: int, tally: _Tally
+) -> set[Span]:
+    """Count the faults of a sensor and the flags without one; the event alarms that belong to its faults."""
+    at_ms, step_ms = samples.at_ms, matching.step_of(samples.at_ms[samples.judged])
+    spans: list[Span] = []
+    fault_alarms: set[Span] = set()
+    for fault in faults:
+        if fault.parameter not in ("", samples.parameter):
+            continue
+        of_kind = samples.wrong & (samples.kinds == str(fault.kind))
+        its = of_kind & (at_ms >= fault.start_ms) & (at_ms < fault.end_ms)
+        if not its.any():
+            continue
+        span = _around(at_ms[its])
+        spans.append(span)
+        delay_ms = matching.first_sample(at_ms[samples.flagged], span, matching.TOLERANCE_STEPS * step_ms)
+        its_alarms = [alarm for alarm in alarms if _of_fault(alarm, span, tolerance_ms)]
+        fault_alarms.update(its_alarms)
+        found, as_event = delay_ms is not None, bool(its_alarms)
+        tally.faults.append(
+            Thing(str(fault.kind), samples.station.key, samples.parameter, span, delay_ms, found, as_event)
+        )
+    for alarm in matching.false_runs(at_ms[samples.flagged], spans, step_ms):
+        tests = _tests(samples.verdict[samples.flagged & samples.within(alarm)])
+        tally.false_by[samples.parameter, tests] += matching.count([alarm], step_ms)
+    return fault_alarms
+
+
+def _message(put: Transmission, now_ms: int) -> Message:
     if put.kind is Sent.TELEMETRY:
         return Message(put.station, put.payload, now_ms, source="score", topic=f"rivers/v1/{put.station}/telemetry")
     if put.kind is Sent.EVENT:
@@ -496,7 +566,7 @@ def _message(put: Put, now_ms: int) -> Message:
 
 
 def event_alarms(findings: Iterable[Finding], doubtful: Collection[str] = ()) -> dict[str, list[Span]]:
-    """Station → when the event detector spoke, from its first alarm to the last, as its findings say.
+    """Station → spans of the event detector's alarms, from its findings.
 
     What the ``doubtful`` rules tell is left out.
     """
@@ -517,19 +587,19 @@ def event_alarms(findings: Iterable[Finding], doubtful: Collection[str] = ()) ->
 
 
 def _name(findings: Iterable[Finding], doubtful: Collection[str], station: str, span: Span, tolerance_ms: int) -> str:
-    """What the last alarm of the detector that began before the end of a passage said that it looks like."""
-    told = [
+    """The cause named by the last alarm that began before the end of a passage."""
+    alarms = [
         one
         for one in findings
         if one.station == station and one.kind is Kind.EVENT and one.change is Change.FIRED and one.rule not in doubtful
         and one.observed_at_ms <= span.end_ms + tolerance_ms
     ]  # fmt: skip
-    cause = sudden.cause_name(max(told, key=lambda one: one.observed_at_ms)) if told else None
+    cause = sudden.cause_name(max(alarms, key=lambda one: one.observed_at_ms)) if alarms else None
     return "" if cause is None else str(cause)
 
 
 def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
-    """Station → when the rules for the water began to speak, the event detector left out."""
+    """Station → when rules for the water fired, without the event detector."""
     found: dict[str, list[Span]] = {}
     for one in findings:
         if one.change is Change.FIRED and one.kind in WATER - {Kind.EVENT}:
@@ -538,31 +608,31 @@ def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
 
 
 class _Reports:
-    """What each station's samples were told to be measured at, and whether they arrived."""
+    """The times that devices reported for their samples, and which samples arrived."""
 
-    def __init__(self, told: Mapping[str, Mapping[int, int]]) -> None:
-        self._told = told
+    def __init__(self, reported_ms: Mapping[str, Mapping[int, int]]) -> None:
+        self._reported_ms = reported_ms
 
     def of(self, station: str, at_ms: Ints) -> tuple[Ints, Bools]:
         """(n,) times as told and whether they arrived and were taken, for (n,) true instants; the future is not."""
-        told = self._told.get(station, {})
-        found = np.array([told.get(at, -1) for at in at_ms.tolist()], np.int64)
+        reported_ms = self._reported_ms.get(station, {})
+        found = np.array([reported_ms.get(at, -1) for at in at_ms.tolist()], np.int64)
         return found, (found >= 0) & (found <= at_ms + SLICE_MS + FUTURE_MS)
 
 
-def _by_station(witness: Witness) -> _Reports:
-    told: dict[str, dict[int, int]] = {}
-    for one in witness:
+def _by_station(record: RunRecord) -> _Reports:
+    reported_ms: dict[str, dict[int, int]] = {}
+    for one in record:
         if one.fate is Fate.SENT:
-            told.setdefault(one.station, {})[one.sample.at_ms] = one.told_ms
-    return _Reports(told)
+            reported_ms.setdefault(one.station, {})[one.sample.at_ms] = one.reported_ms
+    return _Reports(reported_ms)
 
 
-def _flags(store: ReadingStore, station: str, known: Catalogue, told_ms: Ints) -> dict[str, tuple[Ints, Ints]]:
+def _flags(store: ReadingStore, station: str, known: Catalogue, reported_ms: Ints) -> dict[str, tuple[Ints, Ints]]:
     """Parameter → the instants stored, ascending, and the verdicts on them."""
-    if not len(told_ms):
+    if not len(reported_ms):
         return {}
-    window = store.window(station, int(told_ms.min()), int(told_ms.max()))
+    window = store.window(station, int(reported_ms.min()), int(reported_ms.max()))
     window = window.take(np.argsort(window.at, kind="stable"))
     found = {}
     for code in np.unique(window.parameter).tolist():
@@ -602,14 +672,14 @@ def _silences(
         if fault.kind is not FaultKind.SUPPLY or not asked.start_ms <= fault.start_ms < asked.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
-        told = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
-        delay_ms = min(told) - span.start_ms if told else None
+        alarm_ms = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
+        delay_ms = min(alarm_ms) - span.start_ms if alarm_ms else None
         yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 
 
 def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario) -> Iterator[Thing]:
-    """The times of a wrong clock of a station that was scored: found where its device was told of."""
-    told = [
+    """Clock faults of a station, found where its device had a finding."""
+    alarm_ms = [
         f.observed_at_ms
         for f in findings
         if f.rule == device_clock.RULE and f.change is Change.FIRED and f.station == station.key
@@ -618,7 +688,7 @@ def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Faul
         if fault.kind is not FaultKind.CLOCK or not asked.start_ms <= fault.start_ms < asked.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
-        found = [at_ms for at_ms in told if span.start_ms <= at_ms <= span.end_ms]
+        found = [at_ms for at_ms in alarm_ms if span.start_ms <= at_ms <= span.end_ms]
         delay_ms = min(found) - span.start_ms if found else None
         yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 
@@ -705,7 +775,7 @@ def as_json(found: Score) -> dict[str, Any]:
                 "separate_found": len({t.name for t in of if t.name and t.found}),
                 "told_as": dict(Counter(t.told for t in of if t.told)),
                 "by_rules_only": sum(t.by == ("rule",) for t in of),
-                "median_delay_min": scoring.median_minutes(of),
+                "median_delay_min": matching.median_minutes(of),
             }
             for kind, of in by_kind(things)
         }

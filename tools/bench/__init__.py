@@ -1,12 +1,12 @@
-"""The benchmarks of the design: each prints the machine, the versions and a ratio measured in the same run."""
+"""Benchmarks: each prints machine, versions and a ratio measured in the same run."""
 
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 
-from riverchief.bench import assess, devices, ingest, latency, store
-from riverchief.bench.rig import Plan
+from tools.bench import assess, devices, ingest, latency, store
+from tools.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "devices": devices.run,

@@ -1,0 +1,218 @@
+"""The services of an ingest: the intake, its sources, what is published again, and the dead-man signal."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import structlog
+
+from api.context import Part
+from infra import clock
+from infra.database import Database
+from ingest import batch_log
+from ingest.intake import Bounds, Intake, Lane
+from ingest.pipeline import Site
+from ingest.republish import Republisher
+from ingest.sources.commands import MqttCommands
+from ingest.sources.hj212 import Gateway
+from ingest.sources.mqtt import MqttSource
+from riverchief import metrics
+from riverchief.resources import Resources
+from riverchief.services.heartbeat import Heartbeat
+from riverchief.services.service import SILENT_S, Service
+from riverchief.sources import gateway_settings
+
+log = structlog.get_logger(__name__)
+
+BEHIND_S = 60
+"""An ingest that is behind for longer is not well; a burst or a start is worked off in less."""
+HEARTBEAT_GRACE_S = 5
+
+
+class Ingest:
+    """The intake and its sources; a source that the settings switch off is None.
+
+    Parameters
+    ----------
+    writer : the database that the ingest must write through (`riverchief.single_writer`); None for the common one.
+    on_findings : called when a batch has raised findings; must not block.
+    """
+
+    def __init__(self, resources: Resources, *, writer: Database | None, on_findings: Callable[[], None]) -> None:
+        settings = resources.settings
+        self._counters = resources.counters
+        self._started_ms = clock.now_ms()
+        self.intake = Intake(
+            _site(resources, writer, on_findings),
+            clock_ms=clock.now_ms,
+            connected_since=self.connected_since_ms,
+            most=settings.ingest.batch_messages,
+            linger_s=settings.ingest.linger_ms / 1000,
+            bounds=Bounds(settings.ingest.hold_messages, settings.ingest.hold_mb * 2**20),
+        )
+        self.intake.watch(resources.counters.batch)
+        self.intake.watch(batch_log.log_batch)
+        if resources.tracing:
+            self.intake.watch(resources.tracing.batch)
+        self.mqtt: MqttSource | None = None
+        self.commands: MqttCommands | None = None
+        self.gateway: Gateway | None = None
+        self.republisher: Republisher | None = None
+        if settings.mqtt.enabled:
+            self.mqtt = MqttSource(resources.mqtt, self.intake, clock.now_ms, resources.mappings.topics)
+            self.commands = MqttCommands(resources.mqtt)
+        if settings.hj212.enabled:
+            self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
+        if settings.mqtt.enabled and settings.mqtt.republish:
+            self.republisher = Republisher(
+                resources.database,
+                resources.stores.readings,
+                resources.catalogue,
+                resources.mqtt,
+                clock_ms=clock.now_ms,
+            )
+            self.intake.watch(self.republisher.heard)
+
+    def services(self) -> Iterator[Service]:
+        """In the order in which they start: the intake last, for it has to stop before its sources do."""
+        if self.republisher:
+            yield _republishing_service(self.republisher)
+        if self.commands:
+            yield Service(start=self.commands.start, stop=self.commands.stop)
+        if self.gateway:
+            yield _gateway_service(self.gateway)
+        if self.mqtt:
+            yield _mqtt_service(self.mqtt)
+        yield Service(
+            start=self._start_intake,
+            stop=self._stop_intake,
+            health=self._intake_health,
+            metrics=partial(metrics.ingest, self.intake, self._counters),
+            threads=lambda: {"ingest": self.intake},
+        )
+
+    def connected_since_ms(self) -> int | None:
+        """Since when devices can reach us and we are not behind; None while that is not so.
+
+        What waits with us or with the broker is not the silence of a station. Without a broker a site is connected
+        while it listens to loggers; with HTTP alone, since its start.
+        """
+        since: int | None = self._started_ms
+        if self.mqtt:
+            since = self.mqtt.connected_since_ms
+        elif self.gateway:
+            since = self.gateway.listening_since_ms
+        if since is None or any(lane.behind_since_ms is not None for lane in self.intake.lanes):
+            return None
+        return max(since, *(lane.caught_up_ms for lane in self.intake.lanes))
+
+    def _start_intake(self) -> None:
+        self._started_ms = clock.now_ms()
+        self.intake.start()
+
+    def _stop_intake(self) -> None:
+        """Take nothing new, finish the batch and acknowledge it; what is not finished is delivered again."""
+        for source in (self.mqtt, self.gateway):
+            if source:
+                source.quiesce()
+        if not self.intake.stop():
+            log.warning("the last batch did not finish in time; its messages will be delivered again")
+
+    def _intake_health(self, now_ms: int) -> list[Part]:
+        c = self.intake.counters
+        silent_s = (now_ms - max(c.last_tick_ms, self._started_ms)) / 1000  # one that never began is silent, too
+        ok = self.intake.alive and silent_s < SILENT_S
+        detail = f"{c.messages} messages, backlog {self.intake.backlog}, {c.last_error or 'fine'}"
+        return [Part("ingest", ok, detail), _pace(self.intake, now_ms)]
+
+
+def _site(resources: Resources, writer: Database | None, on_findings: Callable[[], None]) -> Site:
+    settings = resources.settings
+    return Site(
+        writer or resources.database,
+        resources.stores.readings,
+        resources.rules,
+        resources.catalogue,
+        source=settings.site.source,
+        late_s=settings.ingest.late_after_s,
+        on_findings=on_findings,
+        spool=resources.stores.spool,
+        mappings=resources.mappings,
+        policy=resources.processes.policy,
+        queue_late=True,
+    )
+
+
+def heartbeat_service(heartbeat: Heartbeat) -> Service:
+    """The dead-man signal, which stops before all that it watches."""
+
+    def health(now_ms: int) -> list[Part]:
+        return [Part("heartbeat", heartbeat.ok, heartbeat.last_error or "calling", False)]
+
+    return Service(
+        start=heartbeat.start,
+        stop=partial(heartbeat.stop, HEARTBEAT_GRACE_S),
+        health=health,
+        metrics=partial(metrics.heartbeat, heartbeat),
+        threads=lambda: {"heartbeat": heartbeat},
+    )
+
+
+def _mqtt_service(source: MqttSource) -> Service:
+    return Service(
+        start=source.start,
+        stop=source.stop,
+        health=lambda now_ms: [Part("mqtt", source.works, source.last_error or "connected")],
+        metrics=partial(metrics.broker, source),
+        threads=lambda: {"mqtt": source},
+    )
+
+
+def _gateway_service(gateway: Gateway) -> Service:
+    def health(now_ms: int) -> list[Part]:
+        detail = f"{gateway.connections} connections, {gateway.counters.frames} frames"
+        return [Part("hj212", gateway.alive, detail)]
+
+    return Service(
+        start=gateway.start,
+        stop=gateway.stop,
+        health=health,
+        metrics=partial(metrics.gateway, gateway),
+        threads=lambda: {"hj212": gateway},
+    )
+
+
+def _republishing_service(republisher: Republisher) -> Service:
+    def health(now_ms: int) -> list[Part]:
+        since_ms, error = republisher.connected_since_ms, republisher.last_error
+        ok = republisher.alive and since_ms is not None and not error
+        return [Part("observed", ok, error or f"{republisher.published} published", False)]
+
+    return Service(
+        start=republisher.start,
+        stop=republisher.stop,
+        health=health,
+        metrics=partial(metrics.republishing, republisher),
+        threads=lambda: {"observed": republisher},
+    )
+
+
+def _pace(intake: Intake, now_ms: int) -> Part:
+    """Whether the ingest keeps up with what is sent, and if not, by how much it is behind."""
+    behind = [lane for lane in intake.lanes if lane.behind_since_ms is not None]
+    late = f"; {n} late messages wait to be judged" if (n := intake.site.late_waiting) else ""
+    if not behind:
+        return Part("pace", True, f"keeps up{late}", False)
+    detail = "; ".join(_lane_detail(lane, now_ms) for lane in behind)
+    sent_ms = intake.counters.last_sent_ms
+    if sent_ms is not None:
+        detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
+    long = any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind)
+    return Part("pace", not long, detail + late, False)
+
+
+def _lane_detail(lane: Lane, now_ms: int) -> str:
+    behind_s = (now_ms - (lane.behind_since_ms or now_ms)) / 1000
+    return (
+        f"{lane.name} behind for {behind_s:.0f} s, holds {lane.messages} of {lane.bounds.messages} messages"
+        f" and {lane.bytes / 2**20:.1f} of {lane.bounds.bytes / 2**20:.0f} MiB, its senders hold the rest"
+    )

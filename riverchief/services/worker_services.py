@@ -21,7 +21,7 @@ from ingest.analysis.forecasts import Forecasts
 from ingest.analysis.source_attribution import AttributionWorker
 from ingest.devices.credentials import Retirement
 from ingest.forward import Forwarder
-from ingest.sending import Sending
+from ingest.sending import SendingWorker
 from ingest.storage import downsampling, retention
 from ingest.storage.retention import Retention
 from riverchief import messages, metrics
@@ -246,7 +246,7 @@ def _error_health(name: str, worker: _Reporting, doing: str) -> Callable[[int], 
     return lambda now_ms: [Part(name, worker.alive and not worker.last_error, worker.last_error or doing, False)]
 
 
-def _sending_health(name: str, worker: Sending, doing: str) -> Callable[[int], list[Part]]:
+def _sending_health(name: str, worker: SendingWorker, doing: str) -> Callable[[int], list[Part]]:
     """The health of a job that sends to the time-series server."""
     return lambda now_ms: [Part(name, worker.alive and not worker.state.error, worker.state.error or doing, False)]
 

@@ -30,8 +30,8 @@ from sensors.quality.detectors.upstream_evidence import (
     move_sizes,
     strongest_moves,
 )
-from sensors.quality.engine import CLEAR, CLIMB, LEAP, MOVE_FAST_MS
 from sensors.quality.histograms import BINS, ONE, bins, forget, quantiles
+from sensors.quality.moves import CLEAR_MOVE, CLIMB, FAST_STEP_MS, LEAP
 from sensors.quality.state_columns import Column, StateColumns
 from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest, distinct
 
@@ -509,7 +509,7 @@ def _judge(
         most = LASTING * needed
         before, after = np.zeros(n), np.zeros(n)
         before[1:], after[:-1] = total[:-1], total[1:]
-        around = (step > MOVE_FAST_MS) | ((before >= most) & (after >= most) & same_after)
+        around = (step > FAST_STEP_MS) | ((before >= most) & (after >= most) & same_after)
         return np.asarray(ready & (total >= needed) & (second >= SECOND) & around)
 
     alone = said.ramp & settled
@@ -550,7 +550,7 @@ def _lasting(moves: Floats, rows: Places, step: Ints, same_after: Bools) -> Floa
     """(i, roles) what each sensor says for as long as water lasts; of ``rows`` alone, 0 elsewhere."""
     out = np.zeros_like(moves)
     out[rows] = moves[rows]
-    asked = rows[(step[rows] > MOVE_FAST_MS) & (step[rows] <= SLOW_MS)]
+    asked = rows[(step[rows] > FAST_STEP_MS) & (step[rows] <= SLOW_MS)]
     out[asked] = _both(out[asked], moves[np.minimum(asked + 1, len(out) - 1)] / LASTING)
     out[asked[~same_after[asked]]] = 0.0
     fast = asked[step[asked] <= FAST_MS]
@@ -623,7 +623,7 @@ def _from_above(
         alarmed = found[:, -1:] > 0
         moves = lasting[rows[mine]]
         both = _both(moves, np.where(moves > 0, up, -down))
-        both[~alarmed & (np.abs(both) < CLEAR)] = 0.0
+        both[~alarmed & (np.abs(both) < CLEAR_MOVE)] = 0.0
         both[:, _WEATHER] = 0.0
         both[:, _AT["salt"]] = np.maximum(both[:, _AT["salt"]], 0.0)
         light = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0

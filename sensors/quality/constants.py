@@ -43,3 +43,7 @@ VISIT_TESTS: Final = int(QualityTest.OUT_OF_WATER | QualityTest.MAINTENANCE)
 STEP_REACH: Final = 5
 """Readings within which another kind of sensor that moves explains a step: two before, the step, two that confirm
 it."""
+
+PARTS_OF_FLOOR: Final = 256.0
+"""Sums of values and moves are kept as whole numbers of this part of the spike floor: adding them is exact in any
+order, so that every cutting into batches gives the same result."""

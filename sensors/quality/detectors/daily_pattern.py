@@ -18,7 +18,8 @@ import numpy as np
 
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
-from sensors.quality.state import DAYS, EARLIER, HOURS, Floats32, SeriesState
+from sensors.quality.constants import HOURS_PER_DAY as HOURS
+from sensors.quality.state import DAYS, EARLIER, Floats32, SeriesState
 from sensors.quality.thresholds import DayBlocks
 from sensors.reading import Bits, Bools, Codes, Floats, Ints, Places, QualityTest
 

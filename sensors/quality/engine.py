@@ -16,11 +16,12 @@ from sensors.parameters import Catalogue
 from sensors.quality import moves
 from sensors.quality.constants import MIN_LEARNED_READINGS
 from sensors.quality.detectors import out_of_water, point_tests, spikes, steps_and_noise
-from sensors.quality.detectors.daily_pattern import DAILY, DUE, NOBODY, DailyResult, Network, check_days
+from sensors.quality.detectors.daily_pattern import DAILY, DUE, NOBODY, Network, check_days
 from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, lowest_so_far, stuck
 from sensors.quality.detectors.lone_jumps import flag_lone_jumps
 from sensors.quality.detectors.recent_levels import RecentLevels
 from sensors.quality.histograms import ONE, bins
+from sensors.quality.known_days import DailyResult
 from sensors.quality.state import (
     BACK,
     BUSY,

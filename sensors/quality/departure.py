@@ -54,7 +54,7 @@ def log_positive(values: Floats) -> Floats:
 
 
 def neighbour_series(known: KnownDays, series: Codes, network: Network, wanted: Bools) -> Ints:
-    """(b, k) series of the same parameter at the neighbours of each station; -1 where there is none or it is not wanted."""
+    """(b, k) series of the same parameter at the neighbours of each station; -1 where there is none, or not wanted."""
     memory = known.memory
     stations = memory.station[series]
     most = max((len(network.get(s, ())) for s in np.unique(stations[wanted]).tolist()), default=0)

@@ -22,7 +22,7 @@ from infra.times import DAY_MS, TIME_BITS
 from sensors.parameters import Catalogue
 from sensors.quality.constants import HOUR_MS, MIN_LEARNED_READINGS, MOVE_WINDOW_MS, VISIT_TESTS
 from sensors.quality.detectors.upstream_evidence import (
-    PART,
+    PARTS_OF_MOVE,
     SLOT_MS,
     SLOTS,
     UpstreamPath,
@@ -694,7 +694,7 @@ def _from_upstream(
         number, seen = _half_hours(way.above, instants, shown, stations, memory)
         seen = discount_simultaneous(number, seen, *_half_hours(way.below, instants, shown, stations, memory))
         found = strongest_moves(number, seen, *way.slots(instants.at[rows[mine]]))
-        up, down = np.split(found[:, :-1] / PART, 2, axis=1)
+        up, down = np.split(found[:, :-1] / PARTS_OF_MOVE, 2, axis=1)
         alarmed = found[:, -1:] > 0
         moves = lasting[rows[mine]]
         both = _common(moves, np.where(moves > 0, up, -down))

@@ -413,7 +413,7 @@ def rank_sources(
     """
     if not seen:
         raise ValueError("an event that no station saw cannot be traced")
-    ends = {one.station: river.spot(one.station) for one in (*seen, *quiet)}
+    ends = {station: river.spot(station) for station in [*(s.station for s in seen), *(q.station for q in quiet)]}
     last_ms = max([s.onset_ms for s in seen] + [q.until_ms for q in quiet])
     start_ms = seen[0].onset_ms - BACK_H * HOUR_MS
     steps = int(min(last_ms - start_ms, 3 * BACK_H * HOUR_MS) // STEP_MS) + 2

@@ -48,7 +48,7 @@ CLEAR_MOVE: Final = 2.0
 """In usual moves. Of smaller ones the course is not asked: noise makes most of its way in one step."""
 
 FAR_MOVE: Final = 6.0
-FAR_MS: Final = 1_800_000
+FAR_DURATION_MS: Final = 1_800_000
 FAR_READINGS: Final = (3, 4)
 MAX_STEP_SHARE: Final = 0.6
 """A sensor is believed alone (``CLIMB``) when it is this many usual moves away for half an hour in one direction, in
@@ -164,7 +164,7 @@ def _stays_far(line: Timeline, rows: Places) -> Bools:
     back = np.arange(1 - FAR_READINGS[1], 1)
     places = line.window(rows, 1 - FAR_READINGS[1])
     move, at = line.move[places], line.at[places]
-    asked = (at >= at[:, -1:] - FAR_MS) | (back > -FAR_READINGS[0])
+    asked = (at >= at[:, -1:] - FAR_DURATION_MS) | (back > -FAR_READINGS[0])
     return np.asarray(((move >= FAR_MOVE) | ~asked).all(axis=1) | ((move <= -FAR_MOVE) | ~asked).all(axis=1))
 
 

@@ -1,4 +1,5 @@
-"""What we know: readings, parameters, stations, standards, quality tests, wire formats.
+"""Water knowledge: readings, parameters, stations, standards, quality tests, wire formats.
 
-Pure: no clock, no network, no file but its own tables. Imports nothing of ours; everybody may import it.
+What belongs here: what is true of water, sensors and their messages, whoever asks. Pure: no clock, no network, no file
+but its own tables. It imports ``infra`` alone; every package above may import it.
 """

@@ -1,4 +1,4 @@
-"""Coordinates as Chinese maps and phones give them (GCJ-02, 火星坐标) and as we keep them (WGS 84).
+"""Convert coordinates of Chinese maps and phones (GCJ-02, 火星坐标) to WGS 84 and back.
 
 GCJ-02 is WGS 84 shifted by some hundred metres in a way that was never published; the formula below is the one in
 public use, on the ellipsoid of Krasovsky 1940. The inverse is found by iteration, so that it undoes this formula
@@ -17,18 +17,18 @@ _SEMI_MAJOR_M = 6_378_245.0
 _ECCENTRICITY_2 = 0.006_693_421_622_965_943
 _CLOSE_DEGREES = 1e-11
 """A micrometre on the ground: the iteration is over."""
-_MOST_ROUNDS = 50
+_MAX_ITERATIONS = 50
 
 
 class Datum(StrEnum):
-    """What coordinates are counted from."""
+    """Geodetic datum of coordinates."""
 
     WGS84 = "WGS 84"
     GCJ02 = "GCJ-02"
 
     @classmethod
     def of(cls, text: object) -> "Datum":
-        """The datum a person named, however spelled; raises ConfigurationError."""
+        """Read the name of a datum, in any spelling; raises ConfigurationError."""
         plain = str(text).upper().replace("-", "").replace(" ", "").replace("_", "")
         for one in cls:
             if plain == one.value.upper().replace("-", "").replace(" ", ""):
@@ -44,7 +44,7 @@ def wgs84(lon: float, lat: float, datum: Datum) -> tuple[float, float]:
     if datum is Datum.WGS84:
         return lon, lat
     x, y = lon, lat
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ITERATIONS):
         there = to_gcj02(x, y)
         east, north = lon - there[0], lat - there[1]
         x, y = x + east, y + north
@@ -71,7 +71,7 @@ def to_gcj02(lon: float, lat: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where all places of a site lie, in WGS 84 degrees."""
+    """Bounding box of all places of a site, in WGS 84 degrees."""
 
     west: float
     south: float

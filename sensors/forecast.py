@@ -1,12 +1,13 @@
-"""What a series will be like in the next hours: tide, day, trend and a short memory, with an interval that it earned.
+"""Forecast series for hours to days: tide, day, trend and a short memory, with an empirical interval.
 
-Pure and causal. A series is laid on a grid of whole hours; the tide and the day are harmonics, fitted with exponential
-forgetting; for each lead the change from now is then a small ridge regression on what the harmonics say, on the way
-back to them, on the day and the tidal day before, on the mean of a day and on the last movement. Ridge pulls to no
-change: where nothing can be known, the forecast is persistence. Everything is fitted day by day on what was known then,
-so that the same pass gives the forecast, the errors it would have made, and with them its interval and its worth.
+Pure and causal. A series is averaged on a grid of whole hours; the tide and the day are harmonics, fitted with
+exponential forgetting; for each lead the change from now is a small ridge regression on what the harmonics say, on the
+distance from them, on the day and the tidal day before, on the mean of a day and on the last movement. Ridge pulls to
+no change: where nothing can be known, the forecast is persistence. Everything is fitted day by day on what was known
+then, so that the same pass gives the forecast, the errors it would have made, its interval and its skill.
 
-The measured scores stand in docs/forecast.md, the reasons for this form in docs/decisions/0031.
+Scores: docs/forecast.md; reasons: docs/decisions/0031-a-forecast-earns-its-place.md. Constants without a source are
+engineering choices.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ HOUR_MS = 3_600_000
 STEPS_H = (1, 2, 3, 4, 6)
 """Spacings of the grid in hours; all divide a day."""
 DAYS = 45
-"""Days of history that are looked at."""
+"""Days of history that are used."""
 WARM_DAYS = 7
 """Days before the first forecast that counts: half a spring-neap cycle (14.8 days)."""
 LEAST_DAYS = 7
-"""Days of forecasts that can be compared with what came, before one is shown (our choice)."""
+"""Days of forecasts that can be compared with what came, before one is shown."""
 LEADS_H = (*range(1, 25), *range(30, 73, 6))
 """Leads: each hour of a day, then every six hours up to three days."""
 DAY_LEADS_H = 24
@@ -37,20 +38,25 @@ TIDAL_DAY_H = 24.8412
 LEVEL = 0.8
 """The share of the truth that the interval is to hold."""
 MARGIN = 0.95
-"""Mean absolute error to that of persistence, above which a forecast is not worth showing (our choice)."""
+"""Mean absolute error to that of persistence, above which a forecast is not shown."""
 HELD_LEAST = 0.6
 """The share of the truths of the last two weeks that the interval must have held: below it an interval meant for four
-of five misleads (our choice)."""
+of five misleads."""
 WORSE_THAN_YESTERDAY = 1.1
-"""Mean absolute error to that of the value a day before, above which yesterday's curve says more (our choice)."""
+"""Mean absolute error to that of the value a day before, above which yesterday's curve is better."""
 SURE = 1.645
-"""Standard errors by which the gain over persistence must be above nothing: one-sided 5 %."""
+"""Standard errors by which the gain over persistence must be above zero: one-sided 5 %."""
 FILL_H = 3
-"""For so long the last good value may stand in for a missing one (or for one step of the grid)."""
+"""Hours for which the last good value may replace a missing one (or one step of the grid)."""
 
 _TIDE_HALF_LIFE_D, _LEAD_HALF_LIFE_D = 12.0, 25.0
+"""Days after which a day counts half, in the harmonics and in the regressions."""
 _TIDE_RIDGE, _LEAD_RIDGE_H = 6.0, 36.0
-_OUTLYING = 4.0
+"""Ridge penalties: in readings, and in hours to which the lead is added."""
+_MAX_CHANGE_RATIO = 4.0
+"""In multiples of the usual change: larger changes are weighted down to this, a storm is not the rule."""
+_CONSTANT_RIDGE = 1e-6
+"""Ridge penalty of the mean level, which is not to be pulled to zero."""
 _FEATURES = 6
 
 
@@ -74,7 +80,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """What the forecasts of the past were worth, leads up to a day.
+    """Skill of the forecasts of the past, leads up to a day.
 
     ``ratio`` and ``ratio_daily`` are the mean absolute error divided by that of persistence and of the value a day
     earlier; NaN where there is nothing to compare. ``coverage`` is the share of the past errors that the interval in
@@ -128,7 +134,7 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The forecasts that a batch of series would have had on its way; axes: series, origin, lead.
+    """Forecasts of the past of a batch of series (hindcasts); axes: series, origin, lead.
 
     ``value``, ``truth``, ``persistence`` and ``daily`` are (s, t, l), NaN where there is none; the origin ``t`` is the
     step it was issued after. ``change`` (s, l) is the change from ``now`` (s,) that is expected after the last step.
@@ -353,7 +359,7 @@ def crossing(found: Forecast, limit: float, *, above: bool) -> Crossing | None:
 
 
 def _reaches(hours: Floats, over: Floats) -> float | None:
-    """The first hour at which the line is above nothing, joined straight between its points; not before the issue."""
+    """The first hour at which the line is above zero, interpolated between its points; not before the issue."""
     beyond = np.flatnonzero(over > 0)
     if not len(beyond):
         return None
@@ -387,7 +393,7 @@ def _covered(found: Past, days: int, last_days: int = 14) -> Floats:
 
 
 def _filled(values: Floats, most: int) -> Floats:
-    """(s, n) each missing value taken from the last one not older than ``most`` steps; NaN beyond."""
+    """(s, n) values with each missing one taken from the last one not older than ``most`` steps; NaN beyond."""
     n = values.shape[1]
     place = np.where(np.isfinite(values), np.arange(n), -1)
     last = np.maximum.accumulate(place, axis=1)
@@ -397,7 +403,7 @@ def _filled(values: Floats, most: int) -> Floats:
 
 
 def _waves(hours: Floats, step_h: int) -> Floats:
-    """(t, p) one and the harmonics that this spacing can show."""
+    """(t, p) a constant and the harmonics that this spacing resolves."""
     angles = [2 * np.pi * hours / period for period in PERIODS_H if period > 2.5 * step_h]
     return np.stack([np.ones_like(hours), *(f(a) for a in angles for f in (np.cos, np.sin))], axis=1)
 
@@ -419,7 +425,7 @@ def _tide(values: Floats, waves: Floats, days: int, per_day: int, far: int) -> F
     centred = np.where(seen, values - level[:, None], 0.0).reshape(series, days, per_day)
     moment = np.einsum("sdb,dbp->sdp", centred, known)
     ridge = np.eye(width) * _TIDE_RIDGE
-    ridge[0, 0] = 1e-6
+    ridge[0, 0] = _CONSTANT_RIDGE
     fade = 0.5 ** (1 / _TIDE_HALF_LIFE_D)
     fits = np.zeros((series, days + 1, width))
     a, b = np.zeros((series, width, width)), np.zeros((series, width))
@@ -433,8 +439,10 @@ def _tide(values: Floats, waves: Floats, days: int, per_day: int, far: int) -> F
 
 
 def _features(filled: Floats, whole: Floats, tide: Floats, leads: Ints, per_day: int, step_h: int) -> Floats:
-    """(s, n + 1, l, f) what each change is regressed on; 0 says nothing. The extra origin is the newest step again,
-    with the harmonics as they are known now."""
+    """(s, n + 1, l, f) what each change is regressed on; 0 where unknown.
+
+    The extra origin is the newest step again, with the harmonics as they are known now.
+    """
     series, n = filled.shape
     days = n // per_day
     origins = np.append(np.arange(n), n - 1)
@@ -462,7 +470,7 @@ def _features(filled: Floats, whole: Floats, tide: Floats, leads: Ints, per_day:
 
 
 def _running_mean(filled: Floats, steps: int) -> Floats:
-    """(s, n) the mean of what there is of the last ``steps`` steps."""
+    """(s, n) the mean of the known values of the last ``steps`` steps."""
     there = np.isfinite(filled)
     total = np.cumsum(np.where(there, filled, 0.0), axis=1)
     count = np.cumsum(there, axis=1).astype(np.float64)
@@ -489,7 +497,7 @@ def _fits(features: Floats, change: Floats, leads: Ints, days: int, per_day: int
         size = np.where(seen, np.abs(y), 0.0)
         usual = np.cumsum(size, axis=1) / np.maximum(np.cumsum(seen, axis=1), 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            weight = np.where(seen, np.minimum(1.0, _OUTLYING * usual / size), 0.0)  # a storm is not the rule
+            weight = np.where(seen, np.minimum(1.0, _MAX_CHANGE_RATIO * usual / size), 0.0)  # a storm is not the rule
         weight = np.where(seen & (size == 0), 1.0, weight).reshape(series, days, per_day)
         told = x.reshape(series, days, per_day, _FEATURES)
         came = np.where(seen, y, 0.0).reshape(series, days, per_day)

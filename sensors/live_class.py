@@ -1,14 +1,14 @@
-"""The live class of a station and of a reach: from the newest good readings, without flicker, with its reasons.
+"""Live water-quality class of a station and of a reach: from current good readings, without flicker, with evidence.
 
-One sample is judged by :mod:`sensors.standards.gb3838`; this module decides which readings are still current, when
-another class is shown, and says why. All time is event time (observed_at): the caller brings the instant, and what a
-station was like is carried from call to call in :class:`Carried`.
+One sample is judged by :mod:`sensors.standards.gb3838`; this module decides which readings are still current and
+when another class is shown, and gives the reason. All time is event time (observed_at): the caller passes the instant,
+and the state of a station is carried from call to call in :class:`ClassState`.
 
 - A value counts while it is current: three promised intervals of its station, for analysers, which give one result in
   some hours, two of their own cycles and a quarter.
 - A worse class is shown after three readings in a row, or half an hour, a better one only after two hours.
 - Every reading counts once, in the order in which they were observed, however many came in one message.
-- A sensor that falls silent improves nothing: what it decided stays until a day has passed.
+- A sensor that falls silent improves nothing: the class it decided stays until a day has passed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Policy:
     """How long values stay current, and how long another class must hold before it is shown.
 
     The numbers are engineering choices: a tidal river changes within hours, an analyser gives one result in four
-    (national network), and a map that changes colour at every reading is believed by nobody.
+    (national network), and a map that changes colour at every reading is useless.
     """
 
     items: tuple[str, ...] = gb3838.NATIONAL
@@ -102,7 +102,7 @@ class MissingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a class rests on: the parameters judged of those expected, what lacks and why, oldest and newest instant."""
+    """Evidence of a class: parameters judged of those expected, what is missing and why, oldest and newest instant."""
 
     judged: tuple[str, ...]
     expected: tuple[str, ...]
@@ -113,7 +113,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRun:
-    """Readings in a row that all say worse (or all better) than what is shown.
+    """Readings in a row that are all worse (or all better) than the class shown.
 
     ``reached`` is the class among them nearest to the shown one: what the whole run agrees on. ``newest_ms`` is the
     instant of the newest of its ``readings``.
@@ -126,7 +126,7 @@ class ChangeRun:
     readings: int = 1
 
     def joined(self, now: WaterClass, newest_ms: int) -> Self:
-        """The run with what is said now; the same reading seen again is no further reading."""
+        """The run with the class of now; the same reading again is no further reading."""
         nearest = min if self.worse else max
         return replace(
             self,
@@ -138,7 +138,7 @@ class ChangeRun:
 
 @dataclass(frozen=True, slots=True)
 class ClassState:
-    """What must be remembered of a station between two calls; the empty one is the beginning."""
+    """State of a station between two calls; the empty one is the beginning."""
 
     shown: WaterClass | None = None
     deciding: tuple[str, ...] = ()
@@ -189,7 +189,7 @@ class LiveClass:
 
 @dataclass(frozen=True, slots=True)
 class LiveReach:
-    """The class of a reach: that of its worst station; ``worst`` names them, ``stations`` holds every station's.
+    """The class of a reach: that of its worst stations, ``worst``; ``stations`` holds those of all stations.
 
     ``measured_ms`` is the newest reading that decides it.
     """
@@ -218,14 +218,14 @@ def station(
 
     Parameters
     ----------
-    carried : Carried
-        From the call before, or ``Carried()``.
-    latest : parameter key → Newest
-        The newest readings; flags from SUSPECT on are not used, readings after ``at_ms`` neither. Keys without a
-        class are passed over.
+    carried : ClassState
+        From the call before, or ``ClassState()``.
+    latest : parameter key → LatestReading
+        The newest readings; flags from SUSPECT on are not used, nor are readings after ``at_ms``. Keys without a
+        class are ignored.
     at_ms : int
         The instant judged, event time: the newest observed_at known, or a tick between readings. An instant before the
-        last one is taken as the last one: time does not go back.
+        last one is taken as the last one.
     """
     carried_by, found = stations({watched.key: carried}, [watched], {watched.key: latest}, at_ms, policy)
     return carried_by[watched.key], found[0]
@@ -260,8 +260,8 @@ def followed(
 ) -> tuple[dict[str, ClassState], list[LiveClass]]:
     """:func:`stations`, but every reading since the last call counts, in the order of observation.
 
-    ``readings`` (station key → parameter → oldest first) are the usable ones since ``Carried.seen_ms``; those before
-    that are passed over. A station left out is judged by ``latest`` alone.
+    ``readings`` (station key → parameter → oldest first) are the usable ones since ``ClassState.seen_ms``; those before
+    that are ignored. A station left out is judged by ``latest`` alone.
     """
     states = {one.key: carried.get(one.key, ClassState()) for one in watched}
     by_key = {one.key: one for one in watched}
@@ -282,7 +282,7 @@ def followed(
 def _steps(
     carried: ClassState, readings: Mapping[str, Sequence[LatestReading]], at_ms: int
 ) -> list[tuple[int, dict[str, LatestReading]]]:
-    """The instants of a station's new readings, each with what was the newest of every parameter then."""
+    """The instants of a station's new readings, each with the newest reading of every parameter then."""
     new = [
         (one.at_ms, key, one) for key, ones in readings.items() for one in ones if carried.seen_ms < one.at_ms <= at_ms
     ]
@@ -310,7 +310,7 @@ def _stations(
     current = [
         _current(one, latest.get(one.key, {}), then.at_ms, policy) for one, then in zip(watched, before, strict=True)
     ]
-    judgements = _judged([one.water for one in watched], [used for used, _ in current], policy)
+    judgements = _judge([one.water for one in watched], [used for used, _ in current], policy)
     after, found = {}, []
     for one, then, (used, evidence), judgement in zip(watched, before, current, judgements, strict=True):
         now, why, said = _advance(then, judgement, used, policy)
@@ -323,8 +323,8 @@ def _stations(
     return after, found
 
 
-def _judged(waters: Sequence[Water], used: Sequence[Mapping[str, LatestReading]], policy: Policy) -> list[Judgement]:
-    """The judgement of each station's current readings: one pass over all rivers, one over all lakes."""
+def _judge(waters: Sequence[Water], used: Sequence[Mapping[str, LatestReading]], policy: Policy) -> list[Judgement]:
+    """Judge the current readings of each station: one pass over all rivers, one over all lakes."""
     found = [Judgement(water, None) for water in waters]
     for water in Water:
         rows = [i for i, one in enumerate(waters) if one is water and used[i]]
@@ -339,9 +339,9 @@ def _judged(waters: Sequence[Water], used: Sequence[Mapping[str, LatestReading]]
 def reach(
     found: Iterable[LiveClass], target: WaterClass | None = None, called: Mapping[str, Text] | None = None
 ) -> LiveReach:
-    """The live class of a reach: its worst station counts, and a station that cannot be judged for nothing.
+    """The live class of a reach: that of its worst station; stations that cannot be judged are left out.
 
-    ``called`` names the stations for the sentence; one without a name stands there by its key.
+    ``called`` has the names of the stations for the sentence; a station without one is named by its key.
     """
     everything = tuple(found)
     judged = [(one.water_class, one) for one in everything if one.water_class is not None]
@@ -390,17 +390,17 @@ def names(parameters: Iterable[str]) -> Text:
 def _current(
     watched: JudgedStation, latest: Mapping[str, LatestReading], at_ms: int, policy: Policy
 ) -> tuple[dict[str, LatestReading], Evidence]:
-    """The readings that may judge now, and the account of them."""
+    """The readings that are judged now, and the evidence."""
     could = [key for key in policy.items if gb3838.limits(key, watched.water) is not None]
     expected = tuple(key for key in could if key in (watched.expected or latest))
-    lacking = {key: lack for key in expected if (lack := _lack(watched, latest.get(key), key, at_ms, policy))}
+    lacking = {key: lack for key in expected if (lack := _missing_reason(watched, latest.get(key), key, at_ms, policy))}
     used = {key: latest[key] for key in expected if key not in lacking}
     instants = [one.at_ms for one in used.values()]
     oldest, newest = (min(instants), max(instants)) if instants else (None, None)
     return used, Evidence(tuple(used), expected, lacking, oldest, newest)
 
 
-def _lack(
+def _missing_reason(
     watched: JudgedStation, one: LatestReading | None, parameter: str, at_ms: int, policy: Policy
 ) -> MissingReason | None:
     if one is None or one.at_ms > at_ms:
@@ -416,7 +416,7 @@ def _lack(
 def _advance(
     carried: ClassState, judgement: Judgement, used: Mapping[str, LatestReading], policy: Policy
 ) -> tuple[ClassState, ClassReason, dict[str, object]]:
-    """One step: what is shown from now on, why, and the values of the sentence that says so."""
+    """The next state, the reason, and the values for its sentence."""
     now, at_ms = judgement.water_class, carried.at_ms
     if now is None:
         return ClassState(at_ms=at_ms), ClassReason.NOTHING, {}
@@ -432,7 +432,7 @@ def _advance(
         return _better(carried, judgement, now, used, policy)
     since_ms = carried.missing_since_ms if carried.missing_since_ms is not None else at_ms
     if at_ms - since_ms > 1000 * policy.forget_s:
-        return settled, ClassReason.FORGOTTEN, {"missing": names(missing), "held": _span(policy.forget_s)}
+        return settled, ClassReason.FORGOTTEN, {"missing": names(missing), "held": _duration_text(policy.forget_s)}
     return replace(carried, run=None, missing_since_ms=since_ms), ClassReason.KEPT, {"missing": names(missing)}
 
 
@@ -444,9 +444,13 @@ def _worse(
     run = _run(carried.run, now, newest_ms, worse=True)
     held = carried.at_ms - run.since_ms >= 1000 * policy.worse_s
     if run.readings >= policy.worse_readings or held:
-        return _changed(carried, judgement, run), ClassReason.BECAME_WORSE, _told(run)
+        return _changed(carried, judgement, run), ClassReason.BECAME_WORSE, _run_values(run)
     waiting = replace(carried, run=run, missing_since_ms=None)
-    said = _told(run) | {"readings": policy.worse_readings, "held": _span(policy.worse_s), "now": class_text(now)}
+    said = _run_values(run) | {
+        "readings": policy.worse_readings,
+        "held": _duration_text(policy.worse_s),
+        "now": class_text(now),
+    }
     return waiting, ClassReason.WAITING_WORSE, said | {"deciding": names(judgement.deciding)}
 
 
@@ -457,9 +461,13 @@ def _better(
     run = _run(carried.run, now, newest_ms, worse=False)
     held = carried.at_ms - run.since_ms >= 1000 * policy.better_s
     if run.readings >= policy.better_readings and held:
-        return _changed(carried, judgement, run), ClassReason.BECAME_BETTER, _told(run)
+        return _changed(carried, judgement, run), ClassReason.BECAME_BETTER, _run_values(run)
     waiting = replace(carried, run=run, missing_since_ms=None)
-    said = _told(run) | {"readings": policy.better_readings, "held": _span(policy.better_s), "now": class_text(now)}
+    said = _run_values(run) | {
+        "readings": policy.better_readings,
+        "held": _duration_text(policy.better_s),
+        "now": class_text(now),
+    }
     return waiting, ClassReason.WAITING_BETTER, said
 
 
@@ -470,16 +478,16 @@ def _run(run: ChangeRun | None, now: WaterClass, newest_ms: int, *, worse: bool)
 
 
 def _changed(carried: ClassState, judgement: Judgement, run: ChangeRun) -> ClassState:
-    """What the run agrees on is shown; by those parameters that are at least as bad now, or decide now."""
+    """The state that shows what the run agrees on, decided by the parameters that are at least as bad now."""
     bad = tuple(key for key, found in judgement.classes.items() if found >= run.reached)
     return ClassState(run.reached, bad or judgement.deciding, at_ms=carried.at_ms)
 
 
-def _told(run: ChangeRun) -> dict[str, object]:
+def _run_values(run: ChangeRun) -> dict[str, object]:
     return {"since": beijing(run.since_ms), "readings": run.readings}
 
 
-def _span(seconds: int) -> Text:
+def _duration_text(seconds: int) -> Text:
     if seconds % 3600 == 0:
         return say("console.hours", count=seconds // 3600)
     return say("console.minutes", count=round(seconds / 60))

@@ -1,4 +1,4 @@
-"""What people do at a station: checks and calibrations, visits, photos; and which readings they cast doubt on.
+"""Maintenance records of a station: checks, calibrations, visits, reviews, photos; and the readings they mark.
 
 Pure. A failed check says that the sensor was wrong somewhere since it was last right, so that everything in between is
 suspect; a visit says that the sensor was not in its water. Both are marks beside the readings (:class:`Marks`): they
@@ -64,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found: the errors as found and as left, and whether each passes."""
+    """Result of a check: the errors as found and as left, and whether each passes."""
 
     limit: Limit
     error: float
@@ -75,7 +75,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Somebody works at a station from ``since_ms`` until ``until_ms`` (None: still does).
+    """Work at a station from ``since_ms`` until ``until_ms`` (None: still does).
 
     ``parameters`` are the sensors worked on; none means all of the station.
     """
@@ -89,7 +89,7 @@ class Visit:
 
 
 class Verdict(StrEnum):
-    """What a reviewer says of readings."""
+    """Verdict of a reviewer on readings."""
 
     GOOD = "good"
     BAD = "bad"
@@ -111,7 +111,7 @@ class Review:
     void: bool = False
 
     def meets(self, other: "Review") -> bool:
-        """Whether both speak of the same readings."""
+        """Whether both reviews cover a common reading."""
         same = self.parameter == other.parameter or not self.parameter or not other.parameter
         return (
             self.station == other.station and same and self.since_ms < other.until_ms and other.since_ms < self.until_ms
@@ -193,7 +193,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceRecords:
-    """What was done at the stations of a registry."""
+    """Maintenance records of the stations of a registry."""
 
     checks: tuple[Check, ...] = ()
     visits: tuple[Visit, ...] = ()
@@ -229,7 +229,7 @@ def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
 def last_maintained(
     upkeep: MaintenanceRecords, deployments: Iterable[Deployment], station: str, parameter: str, until_ms: int
 ) -> list[int]:
-    """When somebody had been at a sensor, checked it or put it there, until then; in no order."""
+    """Times until ``until_ms`` at which a sensor was visited, checked or deployed; unordered."""
     then = [
         one.until_ms
         for one in upkeep.visits
@@ -241,7 +241,7 @@ def last_maintained(
 
 
 def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
-    """All marks in force; what is void marks nothing."""
+    """All marks in force; void records mark nothing."""
     found = {
         MarkSpan(
             v.station, parameter, QualityTest.MAINTENANCE, v.since_ms, FAR_MS if v.until_ms is None else v.until_ms
@@ -250,7 +250,9 @@ def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
         for parameter in v.parameters or ("",)
     }
     found |= {
-        MarkSpan(r.station, r.parameter, _SAID[r.verdict], r.since_ms, r.until_ms) for r in upkeep.reviews if not r.void
+        MarkSpan(r.station, r.parameter, _REVIEW_TEST[r.verdict], r.since_ms, r.until_ms)
+        for r in upkeep.reviews
+        if not r.void
     }
     by_kind: dict[tuple[str, str, CheckKind], list[Check]] = defaultdict(list)
     for check in upkeep.checks:
@@ -260,7 +262,7 @@ def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
     for deployment in sorted(registry.deployments, key=lambda d: d.since_ms):
         deployed[deployment.station, deployment.parameter].append(deployment)
     for (station, parameter, _), checks in by_kind.items():
-        found |= set(_doubted(sorted(checks, key=lambda c: c.at_ms), deployed[station, parameter]))
+        found |= set(_check_marks(sorted(checks, key=lambda c: c.at_ms), deployed[station, parameter]))
     return found
 
 
@@ -279,15 +281,18 @@ class CheckDue:
     due_ms: int | None
 
     def overdue(self, now_ms: int) -> bool:
-        """Whether somebody should have been there."""
+        """Whether the check should have been made."""
         return self.due_ms is not None and self.due_ms <= now_ms
 
 
 def checks_due(
     parameters: Iterable[str], checks: Iterable[Check], deployments: Iterable[Deployment], now_ms: int
 ) -> list[CheckDue]:
-    """When each sensor of one station is to be checked next, in the order given: by the days of `hj915.check_days`
-    after the last check, or at once where that left it wrong. ``checks`` and ``deployments`` are the station's."""
+    """When each sensor of one station is to be checked next, in the order given.
+
+    ``hj915.check_days`` after the last check, or at once where that left it wrong. ``checks`` and ``deployments`` are
+    those of the station.
+    """
     done, hung = list(checks), list(deployments)
     found = []
     for parameter in parameters:
@@ -306,10 +311,10 @@ def checks_due(
     return found
 
 
-def _doubted(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Iterable[MarkSpan]:
+def _check_marks(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Iterable[MarkSpan]:
     """The spans before checks that did not pass, and after those that left the instrument wrong.
 
-    Source: HJ 915 as remembered (domain facts §5): data between the last passed and the next passed check are invalid.
+    Source: HJ 915 (unverified): data between the last passed and the next passed check are invalid.
     A swap ends the doubt: the next sensor is another one. Where there was no earlier check, doubt begins with the
     deployment, and where that is unknown, with the check itself.
     """
@@ -317,7 +322,7 @@ def _doubted(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Iterabl
         judged = check.judged()
         if judged.passed and judged.left_right:
             continue
-        hung_ms, gone_ms = _hanging(deployed, check.at_ms)
+        hung_ms, gone_ms = _deployment_span(deployed, check.at_ms)
         earlier_ms = checks[i - 1].at_ms if i else hung_ms
         start_ms = max((at for at in (earlier_ms, hung_ms) if at is not None), default=check.at_ms)
         later_ms = min(checks[i + 1].at_ms if i + 1 < len(checks) else FAR_MS, gone_ms)
@@ -328,8 +333,8 @@ def _doubted(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Iterabl
             yield MarkSpan(*mark, check.at_ms, later_ms)
 
 
-def _hanging(deployed: Sequence[Deployment], at_ms: int) -> tuple[int | None, int]:
-    """Since when and until when the sensor that hung there at ``at_ms`` did."""
+def _deployment_span(deployed: Sequence[Deployment], at_ms: int) -> tuple[int | None, int]:
+    """Begin and end of the deployment in force at ``at_ms``."""
     since: int | None = None
     for deployment in deployed:
         if deployment.since_ms > at_ms:
@@ -338,14 +343,14 @@ def _hanging(deployed: Sequence[Deployment], at_ms: int) -> tuple[int | None, in
     return since, FAR_MS
 
 
-_SAID: Final = {Verdict.GOOD: QualityTest.REVIEWED_GOOD, Verdict.BAD: QualityTest.REVIEWED_BAD}
+_REVIEW_TEST: Final = {Verdict.GOOD: QualityTest.REVIEWED_GOOD, Verdict.BAD: QualityTest.REVIEWED_BAD}
 _REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_BAD)
-_WAS: Final = 23
+_FLAG_BEFORE_BIT: Final = 23
 """Bits 23 and 24 of a reviewed reading hold the flag it had before (1 to 4), less one."""
 
 
 class Marks:
-    """Spans as columns, to be laid over readings; reviews last, for they go before everything else."""
+    """Mark spans as columns, to be applied to readings; reviews come last, because they override everything else."""
 
     def __init__(self, found: Iterable[MarkSpan], stations: Mapping[str, int], catalogue: Catalogue) -> None:
         self.spans = frozenset(found)
@@ -357,8 +362,8 @@ class Marks:
         self._end = np.array([s.end_ms for s in known], np.int64)
 
     def apply_marks(self, station: Codes, parameter: Codes, at: Ints, packed: Ints) -> Ints:
-        """(n,) ``packed`` with the marks in force and without those that are not; readings as in a batch."""
-        marked = _bare(packed)
+        """(n,) ``packed`` with the marks in force, and without marks that are no longer; readings as in a batch."""
+        marked = _without_marks(packed)
         if not len(at):
             return marked
         for i in np.flatnonzero((self._start <= at.max()) & (self._end > at.min())).tolist():
@@ -374,22 +379,22 @@ class Marks:
 
 
 MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE | QualityTest.DRIFT)
-"""The tests by which people's records cast doubt."""
+"""The tests that maintenance records raise."""
 
 
 def _reviewed(packed: Ints, test: int) -> Ints:
-    """(n,) what a reviewer says, the flag there was kept beside it; what is missing stays so."""
+    """(n,) the verdict of a review, with the flag before kept beside it; missing readings stay missing."""
     flag, tests = packed & 15, packed >> 4
     said = int(Flag.GOOD if test == QualityTest.REVIEWED_GOOD else Flag.BAD)
-    kept = said | (tests | test | (flag - 1 & 3) << _WAS) << 4
+    kept = said | (tests | test | (flag - 1 & 3) << _FLAG_BEFORE_BIT) << 4
     return np.asarray(np.where((flag <= Flag.BAD) & (tests & _REVIEWED == 0), kept, packed), np.int64)
 
 
-def _bare(packed: Ints) -> Ints:
-    """(n,) the verdicts without these marks: what had no other complaint is good again."""
+def _without_marks(packed: Ints) -> Ints:
+    """(n,) the verdicts without marks: readings with no other test are good again."""
     reviewed = packed >> 4 & _REVIEWED != 0
     if reviewed.any():
-        before = (packed >> 4 >> _WAS & 3) + 1 | (packed >> 4 & ~(_REVIEWED | 3 << _WAS)) << 4
+        before = (packed >> 4 >> _FLAG_BEFORE_BIT & 3) + 1 | (packed >> 4 & ~(_REVIEWED | 3 << _FLAG_BEFORE_BIT)) << 4
         packed = np.where(reviewed, before, packed)
     tests = packed >> 4 & ~MARKED
     lifted = (packed >> 4 & MARKED != 0) & (packed & 15 == Flag.SUSPECT) & (tests == 0)
@@ -397,7 +402,7 @@ def _bare(packed: Ints) -> Ints:
 
 
 def muted_until(visits: Iterable[Visit], stations: Mapping[str, int], now_ms: int) -> Ints:
-    """(stations,) until when silence is excused: ``now_ms`` during a visit, after it the end of the last, else -1."""
+    """(stations,) until when silence is expected: ``now_ms`` during a visit, after it the end of the last, else -1."""
     until = np.full(len(stations), -1, np.int64)
     for visit in visits:
         if visit.station in stations and visit.since_ms <= now_ms:
@@ -407,7 +412,7 @@ def muted_until(visits: Iterable[Visit], stations: Mapping[str, int], now_ms: in
 
 
 def is_visited(visits: Iterable[Visit], station: str, at_ms: int) -> bool:
-    """Whether somebody was at the station then."""
+    """Whether a visit was going on then."""
     return any(
         one.station == station and one.since_ms <= at_ms and (one.until_ms is None or at_ms <= one.until_ms)
         for one in visits

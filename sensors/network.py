@@ -1,4 +1,4 @@
-"""What a river network is made of beside its reaches: how long water travels, what flows in, who answers for a place.
+"""River network beside its reaches: travel times, outfalls, administrative regions, and distances.
 
 Pure. The graph is walked downstream only; tidal water that runs back is no edge of it.
 """
@@ -14,7 +14,7 @@ KM_PER_DEGREE = 111.195
 
 
 class OutfallKind(StrEnum):
-    """What an outfall (排口) carries."""
+    """What an outfall (排口) discharges."""
 
     STORM = "storm"
     """雨水排口"""
@@ -103,7 +103,7 @@ def _steps_km(line: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def away_km(line: Sequence[tuple[float, float]], lon: float, lat: float) -> float:
-    """How far a place lies from a polyline of (lon, lat), in km."""
+    """Distance of a place from a polyline of (lon, lat), in km."""
     return distance_km((lon, lat), place_at(line, along_km(line, lon, lat)))
 
 
@@ -113,7 +113,7 @@ def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def in_a_circle(edges: Iterable[tuple[str, str]]) -> set[str]:
-    """The nodes from which following the edges leads back to themselves."""
+    """The nodes that lie on a cycle of the edges."""
     below: dict[str, set[str]] = {}
     for upper, lower in edges:
         below.setdefault(upper, set()).add(lower)
@@ -121,7 +121,7 @@ def in_a_circle(edges: Iterable[tuple[str, str]]) -> set[str]:
 
 
 def reachable(below: Mapping[str, Iterable[str]], node: str) -> set[str]:
-    """All that lies below ``node``, itself only where the way leads back."""
+    """All nodes below ``node``; itself only where it lies on a cycle."""
     found: set[str] = set()
     ahead = list(below.get(node, ()))
     while ahead:

@@ -1,7 +1,7 @@
-"""The parameter catalogue: what can be measured, in which unit, and what a sensor can believe of it.
+"""The parameter catalogue: what is measured, in which unit, and the limits of sensor and water.
 
-The data stand in ``parameters.toml`` with the source of each column; this module reads them once and hands out
-the same rows as named objects and as columns for the vectorised checks.
+The data are in ``parameters.toml`` with the source of each column; this module reads them once and offers the same rows
+as named objects and as columns for the vectorised checks.
 """
 
 import tomllib

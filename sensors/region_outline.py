@@ -1,4 +1,4 @@
-"""The outline of a region: read from GeoJSON, asked whether a place lies in it, and compared with its neighbours'.
+"""Outlines of regions: read GeoJSON, find whether a place lies inside, and find overlaps with neighbours.
 
 A region's outline is one or several polygons, each an outer ring and its holes, of (lon, lat) in WGS 84 degrees. A
 district is small enough for a flat Earth.
@@ -92,7 +92,7 @@ def overlap(one: Outline, other: Outline) -> Point | None:
 
 
 def _depth(value: object) -> int:
-    """How deep lists are nested in a value, along their first elements; 0 for no list, and for one that is empty."""
+    """Nesting depth of lists in a value, along their first elements; 0 for no list and for an empty one."""
     depth = 0
     while isinstance(value, Sequence) and not isinstance(value, str) and value:
         depth, value = depth + 1, value[0]

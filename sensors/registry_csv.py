@@ -27,14 +27,14 @@ _NUMBERS = frozenset(
     )
 )
 _PROSE = frozenset({"zh", "en", "note", "by", "model", "manufacturer", "lot"})
-"""Read as they are written; from other cells spaces around are taken away."""
+"""Read as they are written; other cells are stripped of spaces."""
 _HEADER = tuple(dict.fromkeys((KIND, *(name for names in COLUMNS.values() for name in names))))
 
 
 def read_book(
     text: str, catalogue: Catalogue, *, kind: str | None = None, known: Book | None = None, box: Box | None = None
 ) -> Book:
-    """What a table describes; ``kind`` is that of all its rows where it has no such column.
+    """Read a table; ``kind`` is that of all its rows where it has no such column.
 
     Raises ConfigurationError listing every bad row, one a line, each with its line in the table.
     """
@@ -86,7 +86,7 @@ def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _entry(name: str, cell: str) -> Any:
-    """A cell as the file would have it; what cannot be read stays text, for the row's own check to refuse."""
+    """A cell as a TOML file would have it; what cannot be read stays text and is refused by the check of its row."""
     if name == "parameters":
         return cell.split()
     if name == "line":

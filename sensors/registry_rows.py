@@ -1,6 +1,6 @@
-"""Rows of a registry, from whatever file or request, checked and made into what they describe; and back into rows.
+"""Read the rows of a registry, from any file or request, into stations, reaches, …; and write them back into rows.
 
-Pure. Every bad row is told at once, so that a file is repaired in one go and not a row at a time.
+Pure. All bad rows are reported together, so that a file is repaired in one go.
 """
 
 import math
@@ -44,14 +44,14 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "visit": ("station", "since", "until", "parameters", "by", "note"),
 }
-"""What a row of each kind may say; the kinds stand in an order in which each needs only those above it."""
+"""Columns of each kind of row; each kind refers only to those above it."""
 
 _METHODS = ("", "NTU", "FNU")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as written: its kind, its number among its kind (from 1), the line it stands in, and its entries."""
+    """One row as written: its kind, its number among its kind (from 1), its line in the file, and its entries."""
 
     kind: str
     number: int
@@ -69,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """A registry and what was done at its stations."""
+    """A registry and its maintenance records."""
 
     registry: Registry
     upkeep: MaintenanceRecords = field(default_factory=MaintenanceRecords)
@@ -83,22 +83,22 @@ def made(
     box: Box | None = None,
     faults: Sequence[str] = (),
 ) -> Book:
-    """What the rows describe.
+    """Read rows into a registry and maintenance records.
 
-    ``known`` is what the rows will join: they may name what is there, and must fit it. Places outside ``box`` are
+    ``known`` is what the rows will join: they may refer to it, and must fit it. Places outside ``box`` are
     refused. Raises ConfigurationError listing ``faults`` and every bad row, one a line, with its line, kind, number
     and key.
     """
     there = known or Book(Registry(catalogue=catalogue))
-    desk = _Desk(catalogue, there.registry, box, there.upkeep, faults=list(faults))
+    reader = _Reader(catalogue, there.registry, box, there.upkeep, faults=list(faults))
     for kind in COLUMNS:
         for row in rows:
             if row.kind == kind:
-                desk.take(row)
-    desk.whole()
-    if desk.faults:
-        raise ConfigurationError("\n".join(desk.faults))
-    return desk.book()
+                reader.take(row)
+    reader.whole()
+    if reader.faults:
+        raise ConfigurationError("\n".join(reader.faults))
+    return reader.book()
 
 
 def one(
@@ -109,13 +109,13 @@ def one(
     known: Registry,
     box: Box | None = None,
 ) -> Any:
-    """What a single row describes, by itself; raises ConfigurationError naming the fault."""
-    return _Desk(catalogue, known, box).make(Row(kind, 1, None, values))
+    """Read a single row by itself; raises ConfigurationError naming the fault."""
+    return _Reader(catalogue, known, box).make(Row(kind, 1, None, values))
 
 
 @dataclass
-class _Desk:
-    """What has been read so far, and what was wrong with it.
+class _Reader:
+    """What has been read so far, and its faults.
 
     ``named`` holds every key a row claimed, good row or bad: one bad reach must not make faults of its stations.
     """
@@ -327,7 +327,7 @@ class _Desk:
     # -- what only all rows together show ----------------------------------------------------------------------------
 
     def whole(self) -> None:
-        """The tree of regions, the graph of reaches, and deployments and visits that exclude each other."""
+        """Check the tree of regions, the graph of reaches, and deployments and visits that exclude each other."""
         self._tree()
         self._graph()
         mine = self.found["deployment"]
@@ -369,7 +369,7 @@ class _Desk:
                     self.fault(self.rows["region", code], sentence("registry.outlines_overlap", **named))
 
     def _graph(self) -> None:
-        """Reaches flow into reaches that are there, and neither they nor travel times lead in a circle."""
+        """Check that reaches flow into known reaches, and that neither they nor travel times lead in a circle."""
         reaches = {r.key: r for r in self.known.reaches} | self.found["reach"]
         flows = [(r.key, r.downstream) for r in reaches.values() if r.downstream]
         for key, reach in self.found["reach"].items():
@@ -403,7 +403,7 @@ class _Desk:
 
 
 def _identity(thing: Any) -> Any:
-    """What tells a thing from others of its kind."""
+    """The key that is unique among rows of a kind."""
     match thing:
         case Region():
             return thing.code
@@ -424,7 +424,7 @@ def _identity(thing: Any) -> Any:
 
 
 def rows_of(book: Book) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(kind, entries) of everything in the book, without what is the default; times as datetimes in UTC."""
+    """(kind, entries) of everything in the book, without defaults; times as datetimes in UTC."""
     registry, done = book.registry, book.upkeep
     for region in registry.regions:
         yield "region", _entries(region, level=region.level.key, outline=_lists(region.outline))
@@ -544,7 +544,7 @@ def _instant(row: Mapping[str, Any], name: str) -> int:
 
 
 def _lists(value: Any) -> Any:
-    """Tuples in tuples as lists; None for none."""
+    """Nested tuples as lists; None where empty."""
     if not isinstance(value, tuple):
         return value
     return [_lists(one) for one in value] or None

@@ -1,4 +1,4 @@
-"""The registry file (``config/stations.toml``) as a site writes it down, and as ``stations export`` writes it again.
+"""Read and write the registry file (``config/stations.toml``).
 
 Pure: text in, :class:`~sensors.registry_rows.Book` out, and back.
 """
@@ -23,7 +23,7 @@ _HEADER = re.compile(r"\s*\[\[\s*\"?(\w+)\"?\s*\]\]")
 
 
 def read(text: str, catalogue: Catalogue) -> Registry:
-    """The registry that a file describes (:func:`read_book`)."""
+    """Read the registry of a file (:func:`read_book`)."""
     return read_book(text, catalogue).registry
 
 

@@ -1,4 +1,4 @@
-"""Whether a station reports as it promised: the one rule behind the API, the published states and the metrics."""
+"""Whether a station reports as expected: the one rule behind the API, the published states and the metrics."""
 
 from enum import StrEnum
 
@@ -7,11 +7,11 @@ import numpy as np
 from sensors.reading import Ints
 
 LATE_AFTER, OFFLINE_AFTER = 1.5, 3.0
-"""Times the promised interval without any reading."""
+"""In expected intervals without any reading."""
 
 
 class Reporting(StrEnum):
-    """Whether a station reports as promised, judged by its newest reading of any flag."""
+    """Whether a station reports as expected, judged by its newest reading of any flag."""
 
     OK = "ok"
     LATE = "late"
@@ -20,7 +20,7 @@ class Reporting(StrEnum):
 
 
 def reporting(newest_ms: int | None, interval_s: int, now_ms: int) -> Reporting:
-    """The state of a station whose newest reading was observed then (None: it never sent one)."""
+    """The state of a station by the time of its newest reading (None: it never sent one)."""
     if newest_ms is None:
         return Reporting.NEVER
     silent_s = (now_ms - newest_ms) / 1000

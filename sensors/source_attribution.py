@@ -1,15 +1,15 @@
-"""Where something in the water came from: outfalls and stretches, ranked, with when it must have been let in.
+"""Attribute an event to sources upstream: outfalls and stretches, ranked, with the time of release. Pure.
 
-Pure. From every candidate place water is followed to the stations, at many release times and for an ensemble of speeds
+From every candidate place water is followed to the stations, at many release times and for an ensemble of speeds
 (travel times of the registry, least to most) and strengths of the tide; where the tide runs back, the water does too. A
 candidate is likely when its water would have come to the stations that saw the event when they saw it, and would not
-have passed those that were well and saw nothing. What an outfall carries and how far it is away count a little.
+have passed those that were working and saw nothing. What an outfall carries and how far it is away count a little.
 
-Speeds without travel times, widths of the errors and weights are our choice, not measured; docs/tracing.md has the
-scores and decision 0032 the reasons.
+Speeds without travel times, widths of the errors and weights are engineering choices, not measured; docs/tracing.md has
+the scores and docs/decisions/0032-a-source-is-traced-by-an-ensemble.md the reasons.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -23,39 +23,74 @@ from sensors.network import Outfall, OutfallKind, along_km, in_a_circle, length_
 from sensors.reading import Floats, Ints
 from sensors.stations import Reach, Registry, Water
 
+# -- constants -------------------------------------------------------------------------------------------------------
+# Engineering choices, where no source is given.
+
 HOUR_MS = 3_600_000
 STEP_MS = HOUR_MS // 2
+"""Time step of the simulated water."""
 BACK_H = 36
-"""How long before the event water may have been let in (our choice: three tides)."""
+"""Hours before the event in which water may have been released: three tides."""
+RELEASE_STEPS = 2
+"""Steps between two release times that are tried."""
 FURTHEST_KM = 20.0
+"""Distance along the water from which an event is still attributed."""
 STRETCH_KM = 2.0
 """Stretches end at stations, at junctions and after so much water."""
 SAMPLE_KM = 0.4
+"""Distance of the release points that stand for a stretch."""
 SPEED_M_S: Mapping[Water, tuple[float, float, float]] = {
     Water.RIVER: (0.10, 0.30, 0.80),
     Water.CREEK: (0.03, 0.10, 0.30),
     Water.LAKE: (0.01, 0.05, 0.20),
 }
 """Least, typical and most where the registry has no travel time, and in lakes, where wind mixes faster than the flow
-runs through (from memory, unverified)."""
+runs through (unverified)."""
+SPEEDS = 5
+"""Speeds of the ensemble, from least to most."""
 TIDAL_RATIOS = ((0.0, 0.25), (1.5, 0.45), (4.0, 0.3))
-"""Largest tidal current as a multiple of the mean one, and what we give for it beforehand; where only levels tell the
-tide, its strength is not known."""
+"""(largest tidal current as a multiple of the mean one, prior weight); where only levels tell the tide, its strength is
+not known."""
 TIDAL_RANGE_M = 0.1
-"""Below this range of the level in two days there is no tide worth speaking of (our choice)."""
-NEIGHBOURS = 10
-"""Stations whose readings are asked beside the one where it was found."""
-SHOWN = 8
-"""Candidates of an answer."""
-
+"""Range of the level in two days below which there is no tide."""
 MIX_KM, MIX_KM_H, MIX_SHARE = 1.5, 0.4, 0.1
-"""Mixing carries something against the current, so far and so fast, and what we give for it beforehand (our choice)."""
+"""Mixing carries something against the current: how far, how fast, and its prior weight."""
+NEIGHBOURS = 10
+"""Stations whose readings are looked at beside the one where the event was found."""
+SHOWN = 8
+"""Candidates of a result."""
 
-_QUIET = 1.6
-_MISSED, _IMPOSSIBLE = 4.5, 12.0
-_OUTFALL = 1.1
-_FADES_H = 24.0
-_SPEEDS = 5
+# Weights, in natural logarithms of likelihood.
+QUIET_PENALTY = 1.6
+"""Where the water would have passed a station that saw nothing."""
+MISSED_PENALTY, IMPOSSIBLE_PENALTY = 4.5, 12.0
+"""At most, where the water would not have come when the event was seen: at a neighbour, which may have seen something
+else, and where it was found."""
+OUTFALL_PRIOR = 1.1
+"""Of an outfall against a stretch of STRETCH_KM."""
+FIT_RANGE = 0.7
+"""Largest weight, up or down, of what an outfall carries."""
+FADES_H = 24.0
+"""Hours of travel that cost one unit: water is diluted on its way."""
+TRAVEL_ERROR = 0.15
+"""Error of the travel time as a share of it."""
+
+# Readings of stations.
+LOOK_H, BEFORE_H = 12, 6
+"""Hours after and before the event in which a neighbour's readings may show it."""
+FURTHER, AT_NEIGHBOURS = 3.0, 4.0
+"""How many times further than the outer values of the day before a value must go to stand out: where the event was
+found, and at neighbours, of which there are many to be wrong about."""
+TELLING = ("nh3n", "do", "ph", "conductivity", "turbidity", "codmn", "tp", "tn", "orp", "codcr")
+"""Parameters by which a station is said to have seen something."""
+MIN_DAY_READINGS = 6
+"""Readings of the day before, at least, to compare with."""
+MIN_CURRENT_READINGS = 8
+"""Levels or flows, at least, from which a current is computed."""
+MAD_TO_SIGMA = 1.4826
+"""From the median absolute deviation to the standard deviation of a normal distribution."""
+ONSET_SHARE = 0.2
+"""A change begins after the last reading within this share of the way to the value at the peak."""
 
 
 class PlaceKind(StrEnum):
@@ -80,7 +115,7 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A station at which the event began at ``onset_ms``, give or take ``spread_ms``."""
+    """A station that saw the event, which began there at ``onset_ms``, give or take ``spread_ms``."""
 
     station: str
     onset_ms: int
@@ -137,7 +172,7 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Path:
+class _Route:
     """Legs from a place to a station: reach, km, and +1 down or −1 up it."""
 
     legs: tuple[tuple[str, float, int], ...]
@@ -152,7 +187,7 @@ class _Path:
 
 
 class RiverTree:
-    """The registry's waters as a tree: where things lie, how to get from one to another, and how fast."""
+    """The waters of a registry as a tree: places, routes between them, and speeds."""
 
     def __init__(self, registry: Registry) -> None:
         """Raises ConfigurationError where reaches flow in a circle."""
@@ -187,14 +222,14 @@ class RiverTree:
         return NetworkPoint(s.reach, along_km(self.reaches[s.reach].line, s.lon, s.lat))
 
     def down(self, spot: NetworkPoint) -> list[NetworkPoint]:
-        """The spot and where its water enters each reach below."""
+        """The point, and the points where its water enters each reach below."""
         way = [spot]
         while way[-1].reach in self.mouth:
             way.append(self.mouth[way[-1].reach])
         return way
 
-    def path(self, start: NetworkPoint, end: NetworkPoint) -> _Path | None:
-        """The one way from a place to another, down and then up; None where none joins them."""
+    def path(self, start: NetworkPoint, end: NetworkPoint) -> _Route | None:
+        """The route from a point to another, down and then up; None where none joins them."""
         first, second = self.down(start), self.down(end)
         below = {spot.reach: i for i, spot in enumerate(second)}
         for i, spot in enumerate(first):
@@ -205,11 +240,11 @@ class RiverTree:
             across = other.km - spot.km
             legs.append((spot.reach, abs(across), 1 if across >= 0 else -1))
             legs += [(s.reach, self.length[s.reach] - s.km, -1) for s in reversed(second[: below[spot.reach]])]
-            return _Path(tuple(leg for leg in legs if leg[1] > 0))
+            return _Route(tuple(leg for leg in legs if leg[1] > 0))
         return None
 
     def near(self, station: str, most: int = NEIGHBOURS) -> list[str]:
-        """The other stations within reach of this one's water, nearest first, so many at most."""
+        """The other stations within FURTHEST_KM along the water, nearest first, ``most`` at most."""
         here = self.spot(station)
         found: list[tuple[float, str]] = []
         for other in self.registry.stations:
@@ -220,13 +255,13 @@ class RiverTree:
 
 
 def current_of_levels(at_ms: Ints, level: Floats, start_ms: int, end_ms: int) -> Current | None:
-    """The tidal current from levels (oldest first, m): it runs out while they fall. None without a tide worth it."""
+    """The tidal current from levels (oldest first, m): water runs out while they fall. None without a tide."""
     good = np.isfinite(level)
-    if good.sum() < 8 or end_ms <= start_ms:
+    if good.sum() < MIN_CURRENT_READINGS or end_ms <= start_ms:
         return None
     grid = np.arange(start_ms, end_ms + STEP_MS, STEP_MS)
     inside = (at_ms[good] >= start_ms - 6 * HOUR_MS) & (at_ms[good] <= end_ms + 6 * HOUR_MS)
-    if inside.sum() < 8:
+    if inside.sum() < MIN_CURRENT_READINGS:
         return None
     known_at, known = at_ms[good][inside], level[good][inside]
     line = np.interp(grid, known_at, known)
@@ -242,7 +277,7 @@ def current_of_levels(at_ms: Ints, level: Floats, start_ms: int, end_ms: int) ->
 def current_of_flow(at_ms: Ints, flow: Floats, start_ms: int, end_ms: int) -> Current | None:
     """The current from flow readings (m³/s, downstream positive), where there are enough of them."""
     good = np.isfinite(flow) & (at_ms >= start_ms - HOUR_MS) & (at_ms <= end_ms + HOUR_MS)
-    if good.sum() < 8 or end_ms <= start_ms:
+    if good.sum() < MIN_CURRENT_READINGS or end_ms <= start_ms:
         return None
     size = np.abs(flow[good]).mean()
     if size <= 0:
@@ -260,14 +295,14 @@ def onset(at_ms: Ints, value: Floats, peak_ms: int, *, up: bool) -> tuple[int, i
     good = np.isfinite(value) & (at_ms <= peak_ms)
     at, v = at_ms[good], value[good] * (1 if up else -1)
     before = v[(at < peak_ms - 2 * HOUR_MS) & (at >= peak_ms - 26 * HOUR_MS)]
-    if len(before) < 6 or not len(v):
+    if len(before) < MIN_DAY_READINGS or not len(v):
         return None
     base = float(np.median(before))
-    noise = 1.4826 * float(np.median(np.abs(before - base)))
+    noise = MAD_TO_SIGMA * float(np.median(np.abs(before - base)))
     top = float(v[-3:].max())
     if top - base <= max(3 * noise, 1e-9):
         return None
-    low = np.flatnonzero(v <= base + max(0.2 * (top - base), 1.5 * noise))
+    low = np.flatnonzero(v <= base + max(ONSET_SHARE * (top - base), 1.5 * noise))
     if not len(low) or low[-1] == len(v) - 1:
         return int(at[-1]), 30 * 60_000
     i = int(low[-1])
@@ -276,18 +311,11 @@ def onset(at_ms: Ints, value: Floats, peak_ms: int, *, up: bool) -> tuple[int, i
 
 Readings = Mapping[str, tuple[Ints, Floats]]
 """Parameter → (ms, good values), oldest first."""
-LOOK_H, BEFORE_H = 12, 6
-"""So long after and before the event a neighbour's readings may show it (our choice)."""
-FURTHER, AT_NEIGHBOURS = 3.0, 4.0
-"""How many times further than the outer values of the day before a value must go to stand out: where the event was
-found, and at neighbours, of which there are many to be wrong about (our choice)."""
-TELLING = ("nh3n", "do", "ph", "conductivity", "turbidity", "codmn", "tp", "tn", "orp", "codcr")
-"""Parameters by which a station is said to have seen something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What stations saw of an event, and what changed where it was found."""
+    """What stations saw of an event, and the parameters that rose and fell where it was found."""
 
     seen: tuple[Detection, ...]
     quiet: tuple[NonDetection, ...]
@@ -296,10 +324,11 @@ class Evidence:
 
 
 def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_ms: int) -> Evidence:
-    """What the readings of a station and its neighbours say of an event found at ``station`` at ``since_ms``.
+    """Find which stations saw an event that was found at ``station`` at ``since_ms``.
 
     A parameter stands out where it leaves the middle of the day before three times as far as that day's outer values
-    did. Neighbours are asked about what stood out at the station; one without enough readings says nothing.
+    did. At neighbours the parameters that stood out at the station are compared; one without enough readings is left
+    out.
     """
     end_ms = min(now_ms, since_ms + LOOK_H * HOUR_MS)
     found = {
@@ -332,10 +361,10 @@ def _stands_out(at_ms: Ints, value: Floats, from_ms: int, until_ms: int, further
     at, v = at_ms[good], value[good]
     before = v[(at >= from_ms - 26 * HOUR_MS) & (at < from_ms)]
     inside = (at >= from_ms) & (at <= until_ms)
-    if len(before) < 6 or inside.sum() < 3 or at[inside][-1] < until_ms - 3 * HOUR_MS:
+    if len(before) < MIN_DAY_READINGS or inside.sum() < 3 or at[inside][-1] < until_ms - 3 * HOUR_MS:
         return ""
     middle = float(np.median(before))
-    noise = 1.4826 * float(np.median(np.abs(before - middle))) + 1e-9
+    noise = MAD_TO_SIGMA * float(np.median(np.abs(before - middle))) + 1e-9
     high = max(float(np.quantile(before, 0.95)) - middle, noise)
     low = max(middle - float(np.quantile(before, 0.05)), noise)
     over = np.where(v >= middle, (v - middle) / high, (middle - v) / low)
@@ -363,99 +392,110 @@ def rank_sources(
 
     Parameters
     ----------
-    river : River
-    seen : sequence of Seen
+    river : RiverTree
+    seen : sequence of Detection
         Stations that saw it, at least one; the first is where it was found.
-    quiet : sequence of Quiet
-        Stations that were well and saw nothing.
+    quiet : sequence of NonDetection
+        Stations that were working and saw nothing.
     currents : mapping of reach to Current
         How the water ran from ``BACK_H`` before the first onset on; a reach without one takes that of the reach below.
     rises, falls : frozenset of parameter keys
         What went up and what went down.
     rain : bool or None
-        Whether it rained in the hours before; None where nobody knows.
+        Whether it rained in the hours before; None where unknown.
 
     Raises
     ------
     NotFound
         For a station that is unknown or lies on no reach.
     ValueError
-        When nobody saw anything.
+        When no station saw anything.
     """
     if not seen:
         raise ValueError("an event that no station saw cannot be traced")
-    ends = {s.station: river.spot(s.station) for s in seen} | {q.station: river.spot(q.station) for q in quiet}
-    first_ms = seen[0].onset_ms
-    first = seen[0]
+    ends = {station: river.spot(station) for station in [*(s.station for s in seen), *(q.station for q in quiet)]}
     last_ms = max([s.onset_ms for s in seen] + [q.until_ms for q in quiet])
-    start_ms = first_ms - BACK_H * HOUR_MS
+    start_ms = seen[0].onset_ms - BACK_H * HOUR_MS
     steps = int(min(last_ms - start_ms, 3 * BACK_H * HOUR_MS) // STEP_MS) + 2
-    running = _running(river, currents or {}, start_ms, steps)
-    releases = np.arange(0, BACK_H * HOUR_MS // STEP_MS + 1, 2)
-    places = _places(river, ends[first.station])
-    weights = _members()
-    ways: list[_Path] = []
-    row: dict[tuple[NetworkPoint, str], int] = {}
-    for spot in {spot for place in places for spot in place.spots}:
-        for station, end in ends.items():
-            path = river.path(spot, end)
-            if path is not None and path.km <= FURTHEST_KM:
-                row[spot, station] = len(ways)
-                ways.append(path)
-    came = _arrivals(ways, running, releases, steps)
-    scored: list[tuple[float, _Place, Floats, dict[str, Floats], dict[str, _Path]]] = []
-    for place in places:
-        best: tuple[float, Floats, dict[str, Floats], dict[str, _Path]] | None = None
-        logs = []
-        for spot in place.spots:
-            rows = {station: row[spot, station] for station in ends if (spot, station) in row}
-            paths = {station: ways[i] for station, i in rows.items()}
-            arrivals = {station: came[i] for station, i in rows.items()}
-            likely = _likelihood(arrivals, releases, seen, quiet, start_ms) + weights[None, :]
-            total = _logsum(likely)
-            logs.append(total)
-            if best is None or total > best[0]:
-                best = (total, likely, arrivals, paths)
-        assert best is not None
-        score = _logsum(np.array(logs)) - np.log(len(logs)) + _prior(place, rises, falls, rain)
-        scored.append((score, place, best[1], best[2], best[3]))
-    whole = _logsum(np.array([one[0] for one in scored]))
-    scored.sort(key=lambda one: -one[0])
-    found = []
-    for score, place, likely, arrivals, paths in scored[:SHOWN]:
-        early, best_ms, late, member = _window(likely, releases, start_ms)
-        late = max(best_ms, min(late, first.onset_ms))  # nothing is seen before it is let in
-        reasons = _reasons(
-            river,
-            place,
-            paths,
-            arrivals,
-            releases,
-            member,
-            (best_ms - start_ms) // STEP_MS,
-            seen,
-            quiet,
-            start_ms,
-            rises,
-            falls,
-            rain,
-        )
-        found.append(
-            Candidate(
-                place.kind,
-                place.key,
-                place.name,
-                place.reach,
-                place.from_km,
-                place.to_km,
-                float(np.exp(score - whole)),
-                early,
-                best_ms,
-                late,
-                reasons,
-            )
-        )
-    return found
+    releases = np.arange(0, BACK_H * HOUR_MS // STEP_MS + 1, RELEASE_STEPS)
+    case = _Case(river, seen, quiet, rises, falls, rain, start_ms, releases)
+    places = _places(river, ends[seen[0].station])
+    routes = {
+        (spot, station): route
+        for spot in {spot for place in places for spot in place.spots}
+        for station, end in ends.items()
+        if (route := river.path(spot, end)) is not None and route.km <= FURTHEST_KM
+    }
+    came = _arrivals(list(routes.values()), _speeds(river, currents or {}, start_ms, steps), releases, steps)
+    arrivals = dict(zip(routes, came, strict=True))
+    scored = [_scored(place, case, ends, routes, arrivals) for place in places]
+    whole = _log_sum_exp(np.array([one.score for one in scored]))
+    scored.sort(key=lambda one: -one.score)
+    return [_candidate(one, case, whole) for one in scored[:SHOWN]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What was observed of an event, and the release times (r,) in steps from ``start_ms`` on that are tried."""
+
+    river: RiverTree
+    seen: Sequence[Detection]
+    quiet: Sequence[NonDetection]
+    rises: frozenset[str]
+    falls: frozenset[str]
+    rain: bool | None
+    start_ms: int
+    releases: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A place with its score, and the likelihood (r, m), arrivals and routes by station of its best release point."""
+
+    place: _Place
+    score: float
+    likely: Floats
+    arrivals: Mapping[str, Floats]
+    routes: Mapping[str, _Route]
+
+
+def _scored(
+    place: _Place,
+    case: _Case,
+    stations: Iterable[str],
+    routes: Mapping[tuple[NetworkPoint, str], _Route],
+    arrivals: Mapping[tuple[NetworkPoint, str], Floats],
+) -> _Scored:
+    """Score a place by all its release points."""
+    weights = _ensemble_weights()
+    totals, options = [], []
+    for spot in place.spots:
+        joined = [station for station in stations if (spot, station) in routes]
+        came = {station: arrivals[spot, station] for station in joined}
+        likely = _likelihood(came, case) + weights[None, :]
+        totals.append(_log_sum_exp(likely))
+        options.append((likely, came, {station: routes[spot, station] for station in joined}))
+    score = _log_sum_exp(np.array(totals)) - np.log(len(totals)) + _prior(place, case)
+    return _Scored(place, score, *options[int(np.argmax(totals))])
+
+
+def _candidate(scored: _Scored, case: _Case, whole: float) -> Candidate:
+    """The candidate of a scored place; ``whole`` is the log of the sum of all scores."""
+    early, best_ms, late, member = _window(scored.likely, case.releases, case.start_ms)
+    place = scored.place
+    return Candidate(
+        kind=place.kind,
+        key=place.key,
+        name=place.name,
+        reach=place.reach,
+        from_km=place.from_km,
+        to_km=place.to_km,
+        probability=float(np.exp(scored.score - whole)),
+        early_ms=early,
+        likely_ms=best_ms,
+        late_ms=max(best_ms, min(late, case.seen[0].onset_ms)),  # nothing is seen before it is released
+        reasons=_reasons(scored, case, member, (best_ms - case.start_ms) // STEP_MS),
+    )
 
 
 # -- places ----------------------------------------------------------------------------------------------------------
@@ -512,11 +552,11 @@ _CARRIES: Mapping[OutfallKind, frozenset[str]] = {
     OutfallKind.INDUSTRIAL: frozenset({"conductivity", "codcr", "codmn", "orp"}),
     OutfallKind.STORM: frozenset({"turbidity", "ss"}),
 }
-"""What makes itself felt below an outfall of each kind (from memory; domain facts §7.4 for sewage)."""
+"""Parameters that change below an outfall of each kind (unverified)."""
 
 
-def _fits(kind: OutfallKind | None, rises: frozenset[str], falls: frozenset[str], rain: bool | None) -> float:
-    """−0.7 … 0.7: how well what changed is what such an outfall carries."""
+def _outfall_fit(kind: OutfallKind | None, rises: frozenset[str], falls: frozenset[str], rain: bool | None) -> float:
+    """How well the parameters that changed fit what such an outfall carries, −FIT_RANGE to FIT_RANGE."""
     if kind is None or kind is OutfallKind.OTHER or not rises | falls:
         return 0.0
     typical = _CARRIES[kind]
@@ -527,38 +567,39 @@ def _fits(kind: OutfallKind | None, rises: frozenset[str], falls: frozenset[str]
         weight += 0.5
     if kind in (OutfallKind.STORM, OutfallKind.COMBINED) and rain is not None:
         weight += 0.4 if rain else -0.4
-    return float(np.clip(weight, -0.7, 0.7))
+    return float(np.clip(weight, -FIT_RANGE, FIT_RANGE))
 
 
-def _prior(place: _Place, rises: frozenset[str], falls: frozenset[str], rain: bool | None) -> float:
+def _prior(place: _Place, case: _Case) -> float:
+    """Log prior weight of a place; that of a stretch goes with its length."""
     if place.kind is PlaceKind.OUTFALL:
-        return _OUTFALL + _fits(place.outfall, rises, falls, rain)
+        return OUTFALL_PRIOR + _outfall_fit(place.outfall, case.rises, case.falls, case.rain)
     return float(np.log(max(place.to_km - place.from_km, 0.05) / STRETCH_KM))
 
 
 # -- water -----------------------------------------------------------------------------------------------------------
 
 
-def _members() -> Floats:
+def _ensemble_weights() -> Floats:
     """(m,) log weights of the ensemble: speeds from least to most times strengths of the tide, and mixing alone."""
-    position = np.linspace(-1, 1, _SPEEDS)
+    position = np.linspace(-1, 1, SPEEDS)
     speed = -0.5 * (position * 1.5) ** 2
     ratio = np.log([share for _, share in TIDAL_RATIOS])
     weights = (speed[:, None] + ratio[None, :]).ravel()
-    weights = weights - _logsum(weights) + np.log(1 - MIX_SHARE)
+    weights = weights - _log_sum_exp(weights) + np.log(1 - MIX_SHARE)
     return np.append(weights, np.log(MIX_SHARE))
 
 
-def _running(river: RiverTree, currents: Mapping[str, Current], start_ms: int, steps: int) -> dict[str, Floats]:
+def _speeds(river: RiverTree, currents: Mapping[str, Current], start_ms: int, steps: int) -> dict[str, Floats]:
     """Reach → (steps, m) speed in km an hour, downstream positive, of every member of the ensemble."""
     at = start_ms + np.arange(steps) * STEP_MS
-    position = np.linspace(-1, 1, _SPEEDS)
+    position = np.linspace(-1, 1, SPEEDS)
     ratios = np.array([ratio for ratio, _ in TIDAL_RATIOS])
     found: dict[str, Floats] = {}
     for key in river.reaches:
         slow, usual, fast = river.speed_km_h[key]
         speed = np.where(position < 0, usual * (usual / slow) ** position, usual * (fast / usual) ** position)
-        current = _inherited(river, currents, key)
+        current = _current_of(river, currents, key)
         if current is None:
             found[key] = np.broadcast_to(np.repeat(speed, len(ratios)), (steps, len(speed) * len(ratios))).copy()
             continue
@@ -573,8 +614,8 @@ def _running(river: RiverTree, currents: Mapping[str, Current], start_ms: int, s
     return found
 
 
-def _inherited(river: RiverTree, currents: Mapping[str, Current], key: str) -> Current | None:
-    """The reach's own current, else that of the water it flows into: the tide comes from below."""
+def _current_of(river: RiverTree, currents: Mapping[str, Current], key: str) -> Current | None:
+    """The current of a reach, else that of the water it flows into: the tide comes from below."""
     at: str | None = key
     while at is not None:
         if at in currents:
@@ -583,10 +624,10 @@ def _inherited(river: RiverTree, currents: Mapping[str, Current], key: str) -> C
     return None
 
 
-def _arrivals(paths: Sequence[_Path], running: Mapping[str, Floats], releases: Ints, steps: int) -> Floats:
-    """(p, r, m) the step at which water let in at each release first comes to the end of each path; inf for never.
+def _arrivals(paths: Sequence[_Route], running: Mapping[str, Floats], releases: Ints, steps: int) -> Floats:
+    """(p, r, m) the step at which water of each release first comes to the end of each route; inf for never.
 
-    The source goes on while water runs back, so that it never falls behind the place where it is let in.
+    The source goes on while water runs back, so that water is never behind the place of release.
     """
     names = list(running)
     speeds = np.stack([running[name] for name in names])  # (reaches, steps, m)
@@ -620,45 +661,40 @@ def _arrivals(paths: Sequence[_Path], running: Mapping[str, Floats], releases: I
     return np.concatenate([far, (releases[None, :] + mixed[:, None])[:, :, None]], axis=2)
 
 
-def _likelihood(
-    arrivals: Mapping[str, Floats],
-    releases: Ints,
-    seen: Sequence[Detection],
-    quiet: Sequence[NonDetection],
-    start_ms: int,
-) -> Floats:
-    """(r, m) the log likelihood of what the stations saw, for water let in at each release."""
-    members = len(TIDAL_RATIOS) * _SPEEDS + 1
+def _likelihood(arrivals: Mapping[str, Floats], case: _Case) -> Floats:
+    """(r, m) log likelihood of what the stations saw, by release and member of the ensemble."""
+    seen, quiet, releases, start_ms = case.seen, case.quiet, case.releases, case.start_ms
+    members = len(TIDAL_RATIOS) * SPEEDS + 1
     total = np.zeros((len(releases), members))
     begun = releases[:, None].astype(np.float64)
     first = seen[0]
     for one in seen:
-        most = _IMPOSSIBLE if one is first else _MISSED  # others may have seen something else
+        most = IMPOSSIBLE_PENALTY if one is first else MISSED_PENALTY  # others may have seen something else
         if one.station not in arrivals:
             total -= most
             continue
         came = arrivals[one.station]
         there = (one.onset_ms - start_ms) / STEP_MS
         travelled_h = np.where(np.isfinite(came), came - begun, 0.0) * STEP_MS / HOUR_MS
-        spread = np.hypot(max(one.spread_ms, STEP_MS) / STEP_MS, 0.15 * travelled_h * HOUR_MS / STEP_MS)
+        spread = np.hypot(max(one.spread_ms, STEP_MS) / STEP_MS, TRAVEL_ERROR * travelled_h * HOUR_MS / STEP_MS)
         with np.errstate(invalid="ignore"):
             off = np.where(np.isfinite(came), ((came - there) / spread) ** 2 / 2, most)
-        total -= np.minimum(off, most) + np.log(spread) + travelled_h / _FADES_H
+        total -= np.minimum(off, most) + np.log(spread) + travelled_h / FADES_H
     for silent in quiet:
         if silent.station in arrivals:
             came = arrivals[silent.station]
             until = (silent.until_ms - start_ms) / STEP_MS
             travelled_h = np.where(np.isfinite(came), came - begun, 0.0) * STEP_MS / HOUR_MS
-            spread = 1.5 + 0.15 * travelled_h * HOUR_MS / STEP_MS
+            spread = 1.5 + TRAVEL_ERROR * travelled_h * HOUR_MS / STEP_MS
             with np.errstate(over="ignore", invalid="ignore"):
                 passed = 1 / (1 + np.exp(np.clip((came - until) / spread + 1, -50, 50)))
-            total -= _QUIET * np.where(np.isfinite(came), passed, 0.0) * np.exp(-travelled_h / _FADES_H)
+            total -= QUIET_PENALTY * np.where(np.isfinite(came), passed, 0.0) * np.exp(-travelled_h / FADES_H)
     return total
 
 
 def _window(likely: Floats, releases: Ints, start_ms: int) -> tuple[int, int, int, int]:
     """(early, likeliest, late) release in ms, and the likeliest member of the ensemble."""
-    share = np.exp(likely - _logsum(likely))
+    share = np.exp(likely - _log_sum_exp(likely))
     by_release = share.sum(axis=1)
     done = np.cumsum(by_release) / by_release.sum()
     early, late = (int(np.searchsorted(done, q)) for q in (0.1, 0.9))
@@ -669,7 +705,7 @@ def _window(likely: Floats, releases: Ints, start_ms: int) -> tuple[int, int, in
     return ms[0] - half_ms, ms[1], ms[2] + half_ms, member
 
 
-def _logsum(values: Floats) -> float:
+def _log_sum_exp(values: Floats) -> float:
     top = float(np.max(values))
     return top + float(np.log(np.exp(values - top).sum()))
 
@@ -677,52 +713,38 @@ def _logsum(values: Floats) -> float:
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
-def _reasons(
-    river: RiverTree,
-    place: _Place,
-    paths: Mapping[str, _Path],
-    arrivals: Mapping[str, Floats],
-    releases: Ints,
-    member: int,
-    release: int,
-    seen: Sequence[Detection],
-    quiet: Sequence[NonDetection],
-    start_ms: int,
-    rises: frozenset[str],
-    falls: frozenset[str],
-    rain: bool | None,
-) -> tuple[Text, ...]:
-    row = int(np.argmin(np.abs(releases - release)))
+def _reasons(scored: _Scored, case: _Case, member: int, release: int) -> tuple[Text, ...]:
+    """Sentences for and against a candidate, at its likeliest release (in steps) and member of the ensemble."""
+    arrivals, start_ms = scored.arrivals, case.start_ms
+    row = int(np.argmin(np.abs(case.releases - release)))
     told = []
 
     def name(key: str) -> Text:
-        s = river.registry[key]
-        return Text(s.zh, s.en)
+        station = case.river.registry[key]
+        return Text(station.zh, station.en)
 
-    for one in sorted(seen, key=lambda s: s.onset_ms):
+    for one in sorted(case.seen, key=lambda s: s.onset_ms):
         if one.station not in arrivals:
             told.append(say("trace.no_way", station=name(one.station)))
             continue
-        came, path = float(arrivals[one.station][row, member]), paths[one.station]
+        came, route = float(arrivals[one.station][row, member]), scored.routes[one.station]
         if not np.isfinite(came):
             told.append(say("trace.never", station=name(one.station)))
             continue
         at_ms = start_ms + int(came * STEP_MS)
         off_h = (at_ms - one.onset_ms) / HOUR_MS
-        hours = max((came - float(releases[row])) * STEP_MS / HOUR_MS, 0.0)
-        way = "trace.up" if path.upstream_km > 0.1 else "trace.down"
         told.append(
             say(
-                way,
+                "trace.up" if route.upstream_km > 0.1 else "trace.down",
                 station=name(one.station),
-                km=f"{path.km:.1f}",
-                up=f"{path.upstream_km:.1f}",
-                hours=f"{hours:.1f}",
+                km=f"{route.km:.1f}",
+                up=f"{route.upstream_km:.1f}",
+                hours=f"{max((came - float(case.releases[row])) * STEP_MS / HOUR_MS, 0.0):.1f}",
                 seen=beijing(one.onset_ms),
                 off=f"{round(off_h, 1) + 0.0:+.1f}",  # no minus before nothing
             )
         )
-    for silent in quiet:
+    for silent in case.quiet:
         if silent.station not in arrivals:
             continue
         came = float(arrivals[silent.station][row, member])
@@ -730,7 +752,8 @@ def _reasons(
         key = "trace.quiet_against" if passed else "trace.quiet_for"
         at = beijing(start_ms + int(came * STEP_MS)) if passed else ""
         told.append(say(key, station=name(silent.station), at=at))
-    if place.outfall is not None and (fit := _fits(place.outfall, rises, falls, rain)):
-        kind = say(f"trace.kind_{place.outfall}")
+    outfall = scored.place.outfall
+    if outfall is not None and (fit := _outfall_fit(outfall, case.rises, case.falls, case.rain)):
+        kind = say(f"trace.kind_{outfall}")
         told.append(say("trace.fits" if fit > 0 else "trace.fits_not", kind=kind))
     return tuple(told)

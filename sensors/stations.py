@@ -1,6 +1,6 @@
-"""What hangs in the water: stations, their deployments, and the registry that finds them.
+"""Stations, their deployments and devices, and the registry that holds them.
 
-A registry is an immutable snapshot: a change makes a new one, and the readings already judged keep theirs.
+A registry is an immutable snapshot: a change makes a new one, and readings already judged keep theirs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,9 +25,10 @@ from sensors.units import IDENTITY, Linear, conversion, needs_temperature
 from sensors.wire.telemetry import STATION
 
 RESERVED = frozenset({"latest"})
-"""Words that stand where a station's key stands in a path."""
+"""Words that are used in paths in place of a station key."""
 
 LONGEST_GATEWAY = 64
+"""Characters of a gateway name."""
 
 
 class Water(StrEnum):
@@ -75,7 +76,7 @@ class Deployment:
     """From ``since_ms`` on, ``parameter`` at ``station`` reports in ``unit``; then gain and offset are applied.
 
     It ends at ``until_ms``, or where the next one of its parameter begins; what still arrives after an end is converted
-    as before it. ``device`` is the serial number of what hangs there, ``depth_m`` below the surface; ``cycle_s`` is the
+    as before it. ``device`` is the serial number of the instrument, ``depth_m`` below the surface; ``cycle_s`` is the
     spacing of an analyser's results where it is not the station's interval. ``method`` tells NTU (EPA 180.1) from FNU
     (ISO 7027) of turbidity.
     """
@@ -94,7 +95,7 @@ class Deployment:
 
     @property
     def named(self) -> Text:
-        """What hangs where and since when, as a sentence names it."""
+        """Parameter, station, span and device, as a sentence names the deployment."""
         until = say("upkeep.until", at=rfc3339(self.until_ms)) if self.until_ms is not None else ""
         device = say("upkeep.with_device", device=self.device) if self.device else ""
         told = {"parameter": self.parameter, "station": self.station, "since": rfc3339(self.since_ms)}
@@ -115,28 +116,41 @@ class Reach:
     target: WaterClass | None = None
 
 
+MAX_INTERVAL_S = 86_400
+
+
 def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
-    """A station from a row of the registry file or an API body; raises ConfigurationError naming the fault."""
-    known = set(Station.__slots__)
+    """Read a station from a row of the registry file or an API body; raises ConfigurationError naming the fault."""
     key = row.get("key")
     if not isinstance(key, str) or not STATION.fullmatch(key):
         raise ConfigurationError(sentence("registry.bad_key", key=key))
     if key in RESERVED:
         raise ConfigurationError(sentence("registry.reserved", key=key))
-    if unknown := sorted(set(row) - known):
+    if unknown := sorted(set(row) - set(Station.__slots__)):
         raise ConfigurationError(sentence("registry.station_entry", key=key, unknown=unknown[0]))
-    lon, lat = (_number(key, row, name) for name in ("lon", "lat"))
-    if not -180 <= lon <= 180 or not -90 <= lat <= 90:
-        swapped = -90 <= lon <= 90 and -180 <= lat <= 180
-        hint = say("registry.swapped") if swapped else ""
-        raise ConfigurationError(sentence("registry.no_earth", key=key, lon=lon, lat=lat, hint=hint))
+    lon, lat = _coordinates(key, row)
     interval_s = row.get("interval_s", 300)
-    if isinstance(interval_s, bool) or not isinstance(interval_s, int) or not 1 <= interval_s <= 86_400:
+    if isinstance(interval_s, bool) or not isinstance(interval_s, int) or not 1 <= interval_s <= MAX_INTERVAL_S:
         raise ConfigurationError(sentence("registry.bad_interval", key=key, interval_s=interval_s))
     try:
         water = Water(row.get("water", "river"))
     except ValueError:
         raise ConfigurationError(sentence("registry.bad_water", key=key, water=row["water"])) from None
+    parameters = _parameters(key, row, catalogue)
+    texts = _texts(key, row)
+    return Station(key=key, lon=lon, lat=lat, water=water, interval_s=interval_s, parameters=parameters, **texts)
+
+
+def _coordinates(key: str, row: Mapping[str, Any]) -> tuple[float, float]:
+    lon, lat = (_number(key, row, name) for name in ("lon", "lat"))
+    if not -180 <= lon <= 180 or not -90 <= lat <= 90:
+        swapped = -90 <= lon <= 90 and -180 <= lat <= 180
+        hint = say("registry.swapped") if swapped else ""
+        raise ConfigurationError(sentence("registry.no_earth", key=key, lon=lon, lat=lat, hint=hint))
+    return lon, lat
+
+
+def _parameters(key: str, row: Mapping[str, Any], catalogue: Catalogue) -> tuple[str, ...]:
     parameters = row.get("parameters", [])
     if not isinstance(parameters, list | tuple) or not all(isinstance(p, str) for p in parameters):
         raise ConfigurationError(sentence("registry.bad_list", key=key, parameters=parameters))
@@ -145,6 +159,10 @@ def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
             raise ConfigurationError(sentence("registry.bad_parameter", key=key, parameter=parameter))
     if len(set(parameters)) < len(parameters):
         raise ConfigurationError(sentence("registry.bad_twice", key=key, parameters=", ".join(parameters)))
+    return tuple(parameters)
+
+
+def _texts(key: str, row: Mapping[str, Any]) -> dict[str, Any]:
     texts = {name: row.get(name, default) for name, default in (("zh", key), ("en", key), ("reach", ""), ("note", ""))}
     texts |= {"region": row.get("region", ""), "gateway": row.get("gateway")}
     for name, text in texts.items():
@@ -152,7 +170,7 @@ def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
             raise ConfigurationError(sentence("registry.bad_text", key=key, name=name, text=text))
     if len(texts["gateway"] or "") > LONGEST_GATEWAY:
         raise ConfigurationError(sentence("registry.long_gateway", key=key, most=LONGEST_GATEWAY))
-    return Station(key=key, lon=lon, lat=lat, water=water, interval_s=interval_s, parameters=tuple(parameters), **texts)
+    return texts
 
 
 def _number(key: str, row: Mapping[str, Any], name: str) -> float:
@@ -163,7 +181,7 @@ def _number(key: str, row: Mapping[str, Any], name: str) -> float:
 
 
 Clash = tuple[Deployment, Deployment, Text]
-"""Two deployments that cannot both be, and why."""
+"""Two deployments that exclude each other, and why."""
 
 
 def clashes(deployments: Iterable[Deployment]) -> list[Clash]:
@@ -257,8 +275,8 @@ class Registry:
         """(n,) the values in canonical units, each by the deployment in force at its own time.
 
         A reading before the first deployment of its series is taken to be in the canonical unit already. Oxygen in
-        % of saturation becomes mg/L by the temperature, and the salinity where there is one, that its own message has
-        for the same instant; NaN without a temperature from 0 to 40 °C.
+        % of saturation becomes mg/L by temperature and, where there is one, salinity of the same message and instant;
+        NaN without a temperature from 0 to 40 °C.
         """
         if not self._in_force and not self._in_percent:
             return batch.value
@@ -288,7 +306,7 @@ class Registry:
         return value
 
     def _beside(self, batch: Batch, value: Floats, rows: Places, parameter: str, otherwise: float) -> Floats:
-        """(rows,) what the same message says of ``parameter`` at the same instant."""
+        """(rows,) the value of ``parameter`` in the same message at the same instant."""
         its = np.flatnonzero(batch.parameter == self.catalogue.index.get(parameter, -2))
         found = dict(
             zip(zip(batch.message[its].tolist(), batch.at[its].tolist(), strict=True), value[its], strict=True)
@@ -298,9 +316,9 @@ class Registry:
 
 
 def linear(deployment: Deployment, catalogue: Catalogue) -> Linear:
-    """Gain and offset from what is reported to the canonical unit; to % of saturation where that is reported.
+    """Gain and offset from the reported to the canonical unit; to % of saturation where that is reported.
 
-    ConfigurationError where the unit is none of the parameter.
+    Raises ConfigurationError where the unit is none of the parameter.
     """
     d, parameter = deployment, catalogue[deployment.parameter]
     unit = IDENTITY if needs_temperature(d.unit, d.parameter) else conversion(d.unit, parameter.unit, d.parameter)

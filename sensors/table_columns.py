@@ -1,4 +1,4 @@
-"""What a table's column holds: from its header to a parameter of the catalogue and the way into its canonical unit.
+"""Read table headers: the parameter of a column, and the conversion to its canonical unit.
 
 Pure. Headers as in public sensor tables and as people write them: ``do_mg_L``, ``DO (mg/L)``, ``溶解氧``, ``w01009``,
 ``总磷（以P计）(mg/L)``, ``溶解氧(DO)``.
@@ -118,7 +118,7 @@ class Mapped:
 
 
 def column(name: str, catalogue: Catalogue) -> Column | None:
-    """What the column called ``name`` holds; None for labels, station, time and everything not in the catalogue."""
+    """The parameter of a column; None for labels, station, time and everything that is not in the catalogue."""
     names = _names(catalogue)
     plain = spelled(name)
     if (parameter := names.get(plain)) is not None:
@@ -163,7 +163,7 @@ def _counted_as(name: str, found: Column, parameter: Parameter, remark: re.Match
 
 
 def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
-    """What each of a table's columns holds; of two columns with the same parameter the first one counts."""
+    """The parameter of each column of a table; of two columns with the same parameter the first one counts."""
     kept: dict[str, Column] = {}
     doubled = []
     for found in (column(name, catalogue) for name in names):
@@ -177,7 +177,7 @@ def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
 
 
 def spelled(text: str) -> str:
-    """Small letters, one spelling of brackets, degrees, subscripts and wide letters (NFKC), ``_`` for separators."""
+    """Normalise a header: small letters, one form of brackets, degrees, subscripts (NFKC), ``_`` for separators."""
     return unicodedata.normalize("NFKC", text.strip()).replace("°", "deg").casefold().translate(_RESPELLED)
 
 

@@ -1,4 +1,4 @@
-"""Units a deployment may report in, and how each becomes the parameter's canonical unit.
+"""Units that a deployment may report in, and their conversion to the canonical unit of the parameter.
 
 Factors are exact by definition, those of another species (ammonia as NH4, phosphorus as PO4) follow from atomic masses.
 One conversion needs more than the value: oxygen in % of saturation needs the water's temperature (``SATURATION``).
@@ -68,7 +68,7 @@ _SPELLINGS = {
 
 
 def conversion(unit: str, canonical: str, parameter: str = "") -> Linear:
-    """How values in ``unit`` become ``canonical``.
+    """Conversion of values from ``unit`` to ``canonical``.
 
     ``unit`` may name the species the value counts, after a space: ``mg/L NH4`` for ``nh3n``, ``µg/L PO4`` for ``tp``;
     that means something only for the ``parameter`` it is measured of. ConfigurationError for a pair without a rule.
@@ -91,5 +91,5 @@ def conversion(unit: str, canonical: str, parameter: str = "") -> Linear:
 
 
 def needs_temperature(unit: str, parameter: str) -> bool:
-    """Whether values in ``unit`` become canonical only with the water's temperature: oxygen in % of saturation."""
+    """Whether the conversion of ``unit`` needs the temperature of the water: oxygen in % of saturation."""
     return unit == SATURATION and parameter == "do"

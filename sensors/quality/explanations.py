@@ -1,4 +1,4 @@
-"""Why a reading is doubtful and what an event looks like, in one sentence of each language."""
+"""Sentences, in both languages, on why a reading is doubtful and what an event looks like."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,13 +13,13 @@ from sensors.reading import QualityTest
 
 
 def test_names(bits: int) -> Text:
-    """The tests in a bit set, the gravest first."""
+    """The names of the tests in a bit set, in the order of their bits."""
     told = [say(f"quality.{str(test.name).lower()}") for test in QualityTest if test & bits]
     return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
 
 
 def clock_shift_text(shift: Shift, stations: Sequence[str]) -> Text:
-    """That the days of these stations shifted, by how much and from when on."""
+    """That the clocks of these stations shifted, by how much and from when on."""
     return say(
         "quality.clock_later" if shift.hours > 0 else "quality.clock_earlier",
         stations=", ".join(stations),
@@ -29,24 +29,24 @@ def clock_shift_text(shift: Shift, stations: Sequence[str]) -> Text:
 
 
 def maintenance_due_text(station: str, column: str, since_ms: Sequence[int], *, optical: bool) -> Text:
-    """That a sensor crept away from its neighbours, or its lens was overgrown, from these days on."""
+    """That a sensor crept away from its neighbours, or its lens seems overgrown, from these days on."""
     days = ", ".join(f"{from_ms(one):%Y-%m-%d}" for one in since_ms)
     return say("quality.lens" if optical else "quality.creeps", station=station, column=column, days=days)
 
 
-TOLD: Final = 4
-"""So many sensors are told of, those that moved most: the sentence is read on a telephone."""
+MAX_NAMED_SENSORS: Final = 4
+"""Sensors that a sentence names, those that moved most: it is read on a telephone."""
 
 
 def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
-    """The sentence of an alarm: what it looks like, how sure, the moves for and against it, and what is doubtful.
+    """The sentence of an alarm: cause, confidence, moves for and against it, and what is doubtful.
 
-    Without ``figures`` the moves are named alone: for who shows them as a table beside it.
+    Without ``figures`` the moves are named without their size, for callers that show a table beside it.
     """
     if isinstance(alarms, CombinedAlarms) and alarms.slow(row):
         return _slow(alarms, row, figures)
     meaning, doubt = alarms.meaning(row), DiscountReason(int(alarms.doubt[row]))
-    moves = [_move(role, size, figures) for role, size in meaning.evidence[:TOLD]]
+    moves = [_move(role, size, figures) for role, size in meaning.evidence[:MAX_NAMED_SENSORS]]
     evidence = _listed(moves, len(meaning.evidence))
     told = say(
         "event.told_doubtful" if doubt else "event.told",
@@ -70,12 +70,12 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
 
 
 def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
-    """The same of a change of hours or days: what the sensors show, and how far they usually went."""
+    """The sentence of a slow event: what the sensors show, and how far they usually went."""
     meaning = alarms.meaning(row)
     key_of = {role: key for key, role in FOLLOWED.items()}
     place_of = {role: i for i, role in enumerate(FOLLOWED.values())}
     shown = []
-    for role, size in meaning.evidence[:TOLD]:
+    for role, size in meaning.evidence[:MAX_NAMED_SENSORS]:
         if not figures:
             shown.append(_move(role, size, figures))
             continue
@@ -107,7 +107,7 @@ def _move(role: str, size: float, figures: bool) -> Text:
 
 
 def _listed(moves: Sequence[Text], count: int) -> Text:
-    """The moves that are told, and how many more there are."""
+    """The moves that are named, and how many more there are."""
     listed = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
     return _and(listed, say("event.more_moved", rest=count - len(moves))) if count > len(moves) else listed
 

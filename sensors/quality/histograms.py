@@ -1,9 +1,8 @@
-"""What a series remembers of its own past: small histograms that forget, one for each statistic of the tests.
+"""Histograms that forget ("sketches"): what a series remembers of each statistic of the tests.
 
-The thresholds of the tests are quantiles of their own statistic over the last weeks. Kept as values that would be
-megabytes for each series; kept as counts in bins of constant ratio it is 256 bytes, costs one addition a reading, and
-is the same number however the readings are cut into batches: the counts are integers, forgetting happens at the turn
-of a UTC day only.
+The thresholds of the tests are quantiles of their own statistic over the last weeks. As counts in bins of constant
+ratio the past of a statistic is 256 bytes, costs one addition a reading, and is the same however the readings are cut
+into batches: the counts are integers, and forgetting happens at the turn of a UTC day only.
 """
 
 from typing import Final
@@ -13,27 +12,27 @@ import numpy as np
 from sensors.reading import Codes, Floats, Ints
 
 BINS: Final = 64
-"""Four bins an octave over sixteen octaves, the first one also for everything below, the last for everything above."""
+"""Four bins an octave over sixteen octaves. The first also holds everything below, the last everything above."""
 
-_OFFSET: Final = 24
-"""The bin of the unit itself: six octaves below it to be told apart from nothing, almost ten above it."""
+_UNIT_BIN: Final = 24
+"""The bin of the unit itself: six octaves below it are told apart from nothing, almost ten above it."""
 
 ONE: Final = 64
 """The weight of a fresh reading: a count is forgotten for good when less than 1/64 of it is left."""
 
-_BITS: Final = 50
+_SHIFT_BITS: Final = 50
 """A double shifted right by this is its exponent and two bits of its mantissa: the bin, without a logarithm."""
 
-_UNIT: Final = int(np.float64(1.0).view(np.int64)) >> _BITS
+_ONE_AS_BITS: Final = int(np.float64(1.0).view(np.int64)) >> _SHIFT_BITS
 
-_EDGES: Final[Floats] = (np.arange(BINS + 1, dtype=np.int64) - _OFFSET + _UNIT << _BITS).view(np.float64)
+_EDGES: Final[Floats] = (np.arange(BINS + 1, dtype=np.int64) - _UNIT_BIN + _ONE_AS_BITS << _SHIFT_BITS).view(np.float64)
 """(BINS + 1,) lower edges of the bins in units, and the upper edge of the last."""
 
 
 def bins(value: Floats, unit: Floats | float) -> Ints:
-    """(n,) the bin of each value, which is not negative; NaN counts as 0. ``unit`` > 0 is the value of bin 24."""
+    """(n,) the bin of each value >= 0; NaN counts as 0. ``unit`` > 0 is the value of bin 24."""
     scaled = np.ascontiguousarray(value / unit, np.float64)
-    found = (scaled.view(np.int64) >> _BITS) - (_UNIT - _OFFSET)
+    found = (scaled.view(np.int64) >> _SHIFT_BITS) - (_ONE_AS_BITS - _UNIT_BIN)
     np.clip(found, 0, BINS - 1, out=found)
     if np.isnan(scaled).any():
         found[np.isnan(scaled)] = 0

@@ -1,7 +1,7 @@
-"""What every series remembers between batches: its last readings, its sketches, and the thresholds drawn from them.
+"""State of every series between batches: its last readings, its sketches, and the thresholds drawn from them.
 
-``assess`` reads a :class:`Memory` and never changes it: what is to be remembered comes back as :class:`Carried` and is
-applied by the caller once the readings are durable.
+:func:`~sensors.quality.engine.check_quality` reads a :class:`SeriesState` and never changes it: what is to be
+remembered comes back as a :class:`StateUpdate` and is applied by the caller once the readings are stored.
 """
 
 import zlib
@@ -11,58 +11,82 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sensors.quality.constants import HOURS_PER_DAY
 from sensors.quality.histograms import BINS
 from sensors.reading import Bits, Bytes, Codes, Floats, Ints
 
 Floats32 = NDArray[np.float32]
 
 KEEP: Final = 36
-"""Accepted readings a series remembers: 24 for its local restlessness, each with 7 before it, and the successors that
-judge the candidate, with some to spare."""
+"""Accepted readings a series remembers: 24 for its unrest, each with 7 before it, and the successors that judge the
+candidate, with some to spare."""
 
 STATISTICS: Final = ("level", "spike", "shift", "noise", "step", "run", "move")
-"""The sketched statistics, by position: the size of the values themselves; how far a reading stands out from both
-neighbours; how far three readings lie beyond the four before, where both are calm; the distance from the mean of both
-neighbours; the non-zero steps; the length of the run of equal values; the departure from the last two hours."""
+"""The sketched statistics, by position (:mod:`sensors.quality.statistics`): the size of the values themselves; how far
+a reading stands out from both neighbours; how far three readings lie beyond the four before, where both are calm; the
+distance from the mean of both neighbours; the non-zero steps; the length of the run of equal values; the departure from
+the last two hours."""
 
 LEVEL, SPIKE, SHIFT, NOISE, STEP, RUN, MOVE = range(7)
 
 THRESHOLDS: Final = ("count", "level", "spike", "shift", "noise", "step", "jump", "repeats", "run", "move", "rhythm")
-"""What is drawn from the sketches at each turn of a UTC day, by position: readings that count; their median size; the
-limits of spike, shift and noise; the resolution; the 95 % quantile of steps; the share of repeats and the 99.5 %
-quantile of runs; the scale of a move; which rhythm (none, day, tide) explains the moves best."""
+"""What is drawn from the sketches at each turn of a UTC day, by position:
+
+``count`` readings that were learned; ``level`` median size of the values; ``spike``, ``shift``, ``noise`` limits;
+``step`` resolution, the smallest step; ``jump`` 95 % quantile of steps; ``repeats`` share of repeats; ``run`` 99.5 %
+quantile of runs; ``move`` usual move; ``rhythm`` which rhythm explains the moves best: 0 none, 1 day, 2 tide.
+"""
 
 COUNT, T_LEVEL, T_SPIKE, T_SHIFT, T_NOISE, RESOLUTION, JUMP, REPEATS, LONG_RUN, T_MOVE, RHYTHM = range(11)
 
+# Marks of a remembered reading, for the other sensors of its station.
 BUSY: Final = 1
+"""It moved like a step would: steps of other sensors then prove nothing."""
 WEAK: Final = 2
+"""It jumped or stood still as it hardly ever does: weak evidence of a visit."""
 NOISY: Final = 4
+"""It lies off the line of its neighbours as it hardly ever does: noise of other sensors then proves nothing."""
 BACK: Final = 8
-"""Marks of a remembered reading: it moved like a step would (other sensors' steps then prove nothing); it jumped or
-stood still as it hardly ever does (weak evidence of a visit); it lies off the line of its neighbours as readings of
-this sensor hardly ever do (others that do the same then prove nothing); the sensor came back from a burst with it
-(bursts of others that end with this one then prove nothing)."""
+"""The sensor came back from a burst with it: bursts of other sensors that end with this one then prove nothing."""
 
 PHASES: Final = 48
 """Pieces of a day, solar or lunar, in which the usual move is remembered."""
 
-HOURS: Final = 24
 DAYS: Final = 18
 """Days of which swing and median are remembered: three to be judged, and fifteen before them, from spring tide to
-spring tide (14.8 days, domain notes, section 7.2)."""
+spring tide (14.8 days)."""
 
 EARLIER: Final = 30
-"""Days before those of which the median alone is remembered: what a slow departure is held against."""
+"""Days before those of which the median alone is remembered: what a slow departure is compared with."""
 
 STRETCHES: Final = 18
-"""Stretches of three hours of which a series remembers where it has been: two days, and the two it is in."""
+"""Stretches of three hours of which the levels are remembered: two days, and the two stretches a series is in."""
 
 NO_DAY: Final = -1
 
 
 @dataclass
 class SeriesState:
-    """Columns by series that grow with the number of series; every column's first axis is the series."""
+    """Columns by series; the first axis of every column is the series.
+
+    Attributes
+    ----------
+    station, parameter : (s,) indices of the station and into the catalogue
+    at, value, packed, mark, move : (s, KEEP) the last accepted readings, oldest first; ``mark`` as :data:`BUSY`
+    run_samples, run_start : (s,) length and begin (ms) of the present run of equal values
+    dead_at, dead_run : (s,) last reading that was not of the water (ms), and how many in a row; 0: alive
+    lowest : (s,) lowest accepted value
+    first, day : (s,) first reading (ms), and UTC day of the last one (:data:`NO_DAY`: none)
+    counts : (s, statistics, BINS) the sketches
+    drawn : (s, thresholds) the thresholds in force
+    usual, sums, many : (s, 2, PHASES) usual move by solar and lunar phase, and sum and count of the open day
+    fit : (s, 3) sums of moves without a rhythm, without the day's and without the tide's
+    hour_sum, hour_many : (s, HOURS_PER_DAY) sums and counts of the hours of the open day
+    swing, median : (s, DAYS) of the last days, by day modulo DAYS
+    earlier : (s, EARLIER) medians of the days before, by day modulo EARLIER
+    doubt : (s,) tests that hold for the day (:mod:`sensors.quality.detectors.daily_pattern`)
+    stretch, low, high : (s, STRETCHES) number, lowest and highest level of the last stretches
+    """
 
     station: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
     parameter: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -84,8 +108,8 @@ class SeriesState:
     sums: Ints = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int64))
     many: Codes = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int32))
     fit: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
-    hour_sum: Ints = field(default_factory=lambda: np.zeros((0, HOURS), np.int64))
-    hour_many: Codes = field(default_factory=lambda: np.zeros((0, HOURS), np.int32))
+    hour_sum: Ints = field(default_factory=lambda: np.zeros((0, HOURS_PER_DAY), np.int64))
+    hour_many: Codes = field(default_factory=lambda: np.zeros((0, HOURS_PER_DAY), np.int32))
     swing: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
     median: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
     earlier: Floats32 = field(default_factory=lambda: np.full((0, EARLIER), np.nan, np.float32))
@@ -96,7 +120,7 @@ class SeriesState:
 
     @classmethod
     def of(cls, station: Codes, parameter: Codes) -> Self:
-        """A memory of new series: their station and parameter."""
+        """The state of new series, given their station and parameter."""
         made = cls()
         made.grow(len(parameter))
         made.station[: len(station)], made.parameter[: len(parameter)] = station, parameter
@@ -106,7 +130,7 @@ class SeriesState:
         return len(self.day)
 
     def grow(self, size: int) -> None:
-        """Make room for ``size`` series; new ones remember nothing."""
+        """Make room for ``size`` series; nothing is known of new ones."""
         have = len(self)
         if size <= have:
             return
@@ -117,18 +141,18 @@ class SeriesState:
             setattr(self, name, np.concatenate([old, more]))
 
     def bind(self, series: int, station: int, parameter: int) -> None:
-        """This series exists: a parameter of a station (indices)."""
+        """Say whose a series is: a parameter of a station (indices)."""
         self.grow(series + 1)
         self.station[series], self.parameter[series] = station, parameter
 
     def forget(self, series: Codes) -> None:
-        """These series remember nothing any more, but whose they are."""
+        """Clear everything of these series but whose they are."""
         for name, blank in _BLANK.items():
             if name not in ("station", "parameter"):
                 getattr(self, name)[series] = blank
 
     def apply(self, carried: "StateUpdate") -> None:
-        """Remember what ``assess`` asked for."""
+        """Apply an update of :func:`~sensors.quality.engine.check_quality`."""
         rows = carried.series
         for name in _RECENT:
             getattr(self, name)[rows] = getattr(carried, name)
@@ -146,27 +170,27 @@ class SeriesState:
         np.add.at(self.hour_many.reshape(-1), carried.hour_place, np.int32(1))
         if carried.turned is not None:
             rows = carried.turned.series
-            for name in _SLOW:
+            for name in _LEARNED:
                 getattr(self, name)[rows] = getattr(carried.turned, name)
 
     def note(self, series: Codes, at: Ints, packed: Ints) -> None:
-        """These remembered readings (n,) have another verdict."""
+        """Replace the verdict of remembered readings (n,)."""
         row, column = np.nonzero(self.at[series] == at[:, None])
         self.packed[series[row], column] = packed[row]
 
     def put(self, series: Codes, other: "SeriesState") -> None:
-        """These series remember what the first ones of ``other`` do."""
+        """Copy the first series of ``other`` to these series, but for whose they are."""
         for name in _BLANK:
             if name not in ("station", "parameter"):
                 getattr(self, name)[series] = getattr(other, name)[: len(series)]
 
     def forget_recent(self) -> None:
-        """All series forget their last readings; what they learned stays."""
+        """Clear the last readings of all series; what they learned stays."""
         for name in (*_RECENT, "dead_at", "dead_run"):
             getattr(self, name)[:] = _BLANK[name]
 
     def thaw(self, series: int, body: bytes) -> bool:
-        """Learned once more is what :meth:`Carried.frozen` wrote down; false where the form is another one."""
+        """Read what :meth:`StateUpdate.frozen` wrote; false where the form is unknown or damaged."""
         try:
             plain = zlib.decompress(body)
         except zlib.error:
@@ -183,7 +207,7 @@ class SeriesState:
         return True
 
     def taken(self, series: Codes) -> Self:
-        """A memory of these series alone, in this order."""
+        """These series alone, in this order, as a copy."""
         made = type(self)()
         for name in _BLANK:
             setattr(made, name, getattr(self, name)[series].copy())
@@ -222,28 +246,27 @@ _BLANK: Final = {
     "high": np.nan,
 }
 
-_WHERE: Final = ("stretch", "low", "high")
+_LEVELS: Final = ("stretch", "low", "high")
 _RECENT: Final = (
-    "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_WHERE,
+    "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_LEVELS,
 )  # fmt: skip
 _SKETCHED: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
 _DAYS: Final = ("hour_sum", "hour_many", "swing", "median", "doubt")
-_SLOW: Final = (*_SKETCHED, *_DAYS, "earlier")
+_LEARNED: Final = (*_SKETCHED, *_DAYS, "earlier")
 
 FORM: Final = 3
-"""Number of the written form; one that is not known is not read, and what was learned is learned anew."""
+"""Version of the written form; one that is not known is not read, and the series learns anew."""
 _FORMS: Final = {
     1: ("lowest", "first", "day", *_SKETCHED),
-    2: ("lowest", "first", "day", *_SKETCHED, *_DAYS, *_WHERE),
-    FORM: ("lowest", "first", "day", *_SLOW, *_WHERE),
+    2: ("lowest", "first", "day", *_SKETCHED, *_DAYS, *_LEVELS),
+    FORM: ("lowest", "first", "day", *_LEARNED, *_LEVELS),
 }
-"""What each form holds, in order; the first knew nothing of days, nor where the water had been, the second nothing of
-days further back."""
+"""Columns of each version, in order: the first had no days and no recent levels, the second no earlier medians."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayRollover:
-    """The slow columns of the series that entered a new day: they replace what was remembered."""
+    """The learned columns of the series that entered a new day; they replace those of the state."""
 
     series: Codes
     counts: Codes
@@ -262,12 +285,17 @@ class DayRollover:
 
 @dataclass(frozen=True, slots=True)
 class StateUpdate:
-    """What ``assess`` wants remembered: columns of the series that were touched, and what is added to their sketches.
+    """What is to be remembered after a batch; the columns are those of :class:`SeriesState`.
 
-    ``dead_*`` belong to ``dead_series``: the last reading that was not of the water, and the length of that run now.
-    ``place`` (flat, into ``counts``) each gain ``weight``; ``phase`` (flat, into ``sums`` and ``many``) gain ``moved``
-    and one; ``hour_place`` (flat, into ``hour_sum`` and ``hour_many``) gain ``hour_part`` and one. Series that entered
-    a new day come whole, as ``turned``.
+    Attributes
+    ----------
+    series : the touched series; ``at`` to ``high`` replace their columns
+    dead_series, dead_at, dead_run : replace the columns of ``dead_series``
+    place, weight : flat places in ``counts``, and what is added there; ``distinct`` where none occurs twice
+    phase, moved : flat places in ``sums`` and ``many``, and what is added there; the counts gain one
+    fit_place, fit_added : the same of ``fit``
+    hour_place, hour_part : the same of ``hour_sum`` and ``hour_many``
+    turned : the whole columns of the series that entered a new day
     """
 
     series: Codes
@@ -299,13 +327,13 @@ class StateUpdate:
     turned: DayRollover | None
 
     def frozen(self) -> list[tuple[int, int, bytes]]:
-        """Of the series that entered a new day: series, the newest reading it knows (ms), and all it has learned.
+        """Of each series that entered a new day: series, its newest reading (ms), and all it has learned.
 
-        About half a kilobyte each; written down with the readings, a restart need only read what came after.
+        About half a kilobyte each. Written down with the readings, a restart only reads what came after.
         """
         if self.turned is None:
             return []
-        whole = [getattr(self.turned, name) for name in _SLOW]
+        whole = [getattr(self.turned, name) for name in _LEARNED]
         row_of = {series: row for row, series in enumerate(self.series.tolist())}
         written = []
         for i, series in enumerate(self.turned.series.tolist()):

@@ -1,4 +1,4 @@
-"""What is remembered of many stations, as columns: to be grown, taken apart, put back, written down and read. Pure."""
+"""Base class of what is remembered of many stations, as columns: grow, take, apply, write down and read. Pure."""
 
 import zlib
 from dataclasses import dataclass, fields
@@ -12,13 +12,14 @@ from sensors.reading import Codes
 
 
 class Column:
-    """Makes a column of a :class:`Remembered`: one cell of ``shape`` a station, ``blank`` where nothing is known."""
+    """Factory of a column of :class:`StateColumns`: one cell of ``shape`` a station, ``blank`` where nothing is
+    known."""
 
     def __init__(self, blank: float, kind: DTypeLike, *shape: int) -> None:
         self.blank, self._kind, self._shape = blank, kind, shape
 
     def __call__(self, size: int = 0) -> Any:
-        """So many stations of which nothing is known."""
+        """A column of ``size`` stations of which nothing is known."""
         return np.full((size, *self._shape), self.blank, self._kind)
 
 
@@ -27,19 +28,19 @@ class StateColumns:
     """Columns by station, all of the same length; every field of a subclass is made by a :class:`Column`."""
 
     FORM: ClassVar[int] = 1
-    """Number of the written form; grows when what is remembered changes."""
+    """Version of the written form; grows when the columns change."""
 
     @classmethod
     @cache
     def names(cls) -> tuple[str, ...]:
-        """The columns; looking through the fields takes as long as taking a station's cells."""
+        """The columns; cached, because looking through the fields takes as long as taking a station's cells."""
         return tuple(one.name for one in fields(cls))
 
     def __len__(self) -> int:
         return len(getattr(self, self.names()[0]))
 
     def grow(self, size: int) -> None:
-        """Make room for ``size`` stations; new ones remember nothing."""
+        """Make room for ``size`` stations; nothing is known of new ones."""
         more = size - len(self)
         if more > 0:
             for one in fields(self):
@@ -52,17 +53,17 @@ class StateColumns:
         return type(self)(*(getattr(self, name)[stations] for name in self.names()))
 
     def apply(self, stations: Codes, new: Self) -> None:
-        """Remember of these stations what ``new`` has, row by row."""
+        """Replace the cells of these stations by those of ``new``, row by row."""
         for name in self.names():
             getattr(self, name)[stations] = getattr(new, name)
 
     def frozen(self, row: int) -> bytes:
-        """All that is remembered of a station, to be written down, beginning with the number of its form."""
+        """The cells of a station in written form, beginning with the version."""
         parts = [getattr(self, name)[row].tobytes() for name in self.names()]  # in C order, whatever the column's
         return zlib.compress(bytes([self.FORM]) + b"".join(parts), 1)
 
     def thaw(self, row: int, body: bytes) -> bool:
-        """What was written down is remembered again; false where its form cannot be read."""
+        """Read the cells of a station from written form; false where the form is unknown or damaged."""
         try:
             plain = zlib.decompress(body)
         except zlib.error:
@@ -77,5 +78,5 @@ class StateColumns:
         return True
 
     def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
-        """The cells of a station that this form holds, in its order; none where it cannot be read."""
+        """The cells of a station that a version holds, in its order; empty where it cannot be read."""
         return [getattr(self, name)[row : row + 1] for name in self.names()] if form == self.FORM else []

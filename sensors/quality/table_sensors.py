@@ -1,8 +1,8 @@
-"""Which columns of a table are sensors, and what kind of sensor each is; for assessing tables. Pure.
+"""Find the sensors among the columns of a table, and the kind of each. Pure.
 
-A column of the catalogue is that parameter. Other tables hold more: a second sensor of a parameter (``flow_2_m3_h``,
-``plant_pH``), probes the catalogue does not have (chlorine, nitrate, oxygen saturation), or anything with a unit. All
-are assessed, each by the kind it is most like; what has neither a known name nor a unit is left alone.
+A column of the catalogue is that parameter. Tables hold more: a second sensor of a parameter (``flow_2_m3_h``,
+``plant_pH``), probes that the catalogue does not have (chlorine, nitrate, oxygen saturation), or anything with a unit.
+Each is judged as the kind it is most like; what has neither a known name nor a unit is left out.
 """
 
 import re
@@ -21,7 +21,7 @@ _WIDE: Final = (-1e12, 1e12)
 
 
 def _like(name: str, **differs: object) -> Parameter:
-    """A kind of probe beside the catalogue: limits nothing but fault codes, its noise grows with its level."""
+    """A probe that the catalogue does not have: only fault codes are limited, and noise grows with the level."""
     plain = Parameter(
         name, name, name, "1", 3, _WIDE, _WIDE, 0.0, zero_is_dead=False, flat=False, relative=True, spike=0.3
     )
@@ -58,13 +58,13 @@ _LABEL: Final = re.compile(
     r"^(anomaly|type|event|natural_event|label|flag|qc|quality|comment|note)(_|$)"
     r"|_(flag|qc|qual|code)s?$"
 )
-"""What somebody says of the readings is no reading."""
+"""Columns with remarks on the readings."""
 _NUMBER: Final = re.compile(r"_\d+(?=_|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One column to assess: its header, what it is assessed as (an index into the catalogue that comes with it)."""
+    """One column: its header, its parameter (an index into the catalogue that comes with it) and the kind it is."""
 
     name: str
     parameter: int
@@ -78,7 +78,7 @@ class Sensor:
 
 @dataclass(frozen=True, slots=True)
 class Sensors:
-    """The sensors of a table, the catalogue their indices refer to, and the columns left alone."""
+    """The sensors of a table, the catalogue their indices refer to, and the columns that are none."""
 
     sensors: tuple[Sensor, ...]
     catalogue: Catalogue
@@ -86,7 +86,7 @@ class Sensors:
 
 
 def sensors(names: Sequence[str], catalogue: Catalogue) -> Sensors:
-    """What each column is assessed as; ``names`` without station, time and labels."""
+    """Find the sensors among columns; ``names`` without station and time."""
     parameters = list(catalogue.parameters)
     found, left, used = [], [], set()
     for name in names:
@@ -108,7 +108,7 @@ def sensors(names: Sequence[str], catalogue: Catalogue) -> Sensors:
 
 
 def _kind(name: str, catalogue: Catalogue) -> tuple[Parameter | None, Linear]:
-    """The kind a header is most like, by its words: a number in it, words before it and the unit may be dropped."""
+    """The kind a header is most like: a number in it, words before it and the unit may be dropped."""
     spelled = table_columns.spelled(name)
     words = _NUMBER.sub("", spelled).split("_")
     for first in range(len(words)):

@@ -1,4 +1,4 @@
-"""From the sketches of a series to the thresholds in force on each of its days, and what is added to the sketches.
+"""Draw the thresholds of a series from the sketches of its past, and add new readings to the sketches.
 
 Thresholds change at the turn of a UTC day of the readings' own time, and only with what came before: a reading is
 judged by the past, never by itself or by what follows.
@@ -12,6 +12,7 @@ import numpy as np
 
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
+from sensors.quality.constants import MIN_LEARNED_READINGS, NEAR_ZERO_STEPS, PARTS_OF_FLOOR
 from sensors.quality.histograms import BINS, ONE, bins, forget, quantiles
 from sensors.quality.state import (
     COUNT,
@@ -40,55 +41,72 @@ from sensors.quality.state import (
 )
 from sensors.reading import Bools, Codes, Floats, Ints, Places
 
-ENOUGH: Final = 40
-"""Readings before a series is judged by its own past (detection notes, section 3); until then by its kind's floors."""
+# -- constants -------------------------------------------------------------------------------------------------------
 
-_KEEP: Final[Floats] = np.exp(-1.0 / np.where(np.isin(np.arange(len(STATISTICS)), (SPIKE, MOVE)), 15.0, 7.0))
-"""(k,) share of a count left after a day: mean age 15 days for spikes and moves, 7 for the others: that of windows of
-30 and 14 days. (The notes have 14 days for moves; half a day of an event is 4 % of that and would halve the
-sensitivity of the following weeks.)"""
+LONG_MEMORY_DAYS: Final = 15.0
+SHORT_MEMORY_DAYS: Final = 7.0
+"""Mean age of what is learned: of spikes and moves, and of the other statistics; that of windows of 30 and 14 days.
+(Half a day of an event is 4 % of 14 days of moves and would halve the sensitivity of the following weeks.)"""
+_DAILY_KEEP: Final[Floats] = np.exp(
+    -1.0 / np.where(np.isin(np.arange(len(STATISTICS)), (SPIKE, MOVE)), LONG_MEMORY_DAYS, SHORT_MEMORY_DAYS)
+)
+"""(k,) share of a count left after a day."""
 
-ONCE_IN: Final = 100_000.0
-"""A spike is as high as one reading in so many would be, did the sensor go on as it does: at 15-minute steps that is
-one in three years of a sensor, before it is asked whether it also returns."""
-
-_TAIL: Final = float(np.log(np.log(ONCE_IN) / np.log(20.0)) / np.log(np.log(20.0) / np.log(5.0)))
-"""Heights of peaks thin out as exp(-height^c) (Weibull). Their 80 and 95 % quantiles, one in 5 and one in 20, give c,
-and the height of one in :data:`ONCE_IN` is the 95 % quantile times their ratio to this power, 2.17."""
-
-UNREST: Final = 1.0 / 30.0
-"""Share of the floor of its kind that is told apart from a sensor that stands still (detection notes, rule 2)."""
-
-_SHARES: Final[Floats] = np.array(
+QUANTILES: Final[Floats] = np.array(
     [[0.5, 0.5], [0.8, 0.95], [0.99, 0.999], [0.5, 0.98], [0.02, 0.95], [0.995, 0.995], [0.95, 0.95]]
 )
 """(k, 2) the quantiles drawn of each statistic."""
 
+SPIKE_READINGS: Final = 100_000.0
+"""A spike is as high as one reading in so many would be, did the sensor go on as it does: at 15-minute steps that is
+one in three years of a sensor, before it is asked whether it also returns."""
+_SPIKE_TAIL: Final = float(np.log(np.log(SPIKE_READINGS) / np.log(20.0)) / np.log(np.log(20.0) / np.log(5.0)))
+"""Heights of peaks thin out as exp(-height^c) (Weibull). Their 80 and 95 % quantiles, one in 5 and one in 20, give c,
+and the height of one in :data:`SPIKE_READINGS` is the 95 % quantile times their ratio to this power, 2.17."""
+MIN_UNREST: Final = 1.0 / 30.0
+"""Share of the spike floor that is told apart from a sensor that stands still."""
+
+# Multiples that make a limit of a drawn quantile (engineering choices).
+MIN_SPIKE_RESOLUTIONS: Final = 3.5
+"""Of the smallest step (2 % quantile of steps): a spike is higher."""
+SHIFT_MULTIPLE: Final = 2.0
+"""Of the 99.9 % quantile of calm shifts."""
+NOISE_MEDIANS: Final = 6.0
+NOISE_RARE: Final = 1.5
+"""Of the median and of the 98 % quantile of noise; the larger counts."""
+MIN_MOVE_RESOLUTIONS: Final = 3.0
+"""Of the smallest step: the usual move is larger."""
+
 RUN_UNIT: Final = 64.0
-"""Bin 24 of the run lengths: one to 55,000 readings can be told apart."""
+"""Unit of the sketch of run lengths: runs of one to 55,000 readings can be told apart."""
 
-MOVE_STEPS: Final = 256.0
-"""Sums of usual moves are kept as whole numbers of this part of the kind's floor: adding them is exact."""
-
-LEARN: Final = 0.25
+DAILY_LEARNING_SHARE: Final = 0.25
 """Share of a new day in the usual day: about a week of memory."""
-
-CLEARLY: Final = 0.9
-"""A rhythm is subtracted where it leaves at most this share of the moves (mean absolute)."""
+MAX_RHYTHM_REST: Final = 0.9
+"""A rhythm (day or tide) is subtracted where it leaves at most this share of the moves (mean absolute)."""
 
 
 def level_unit(parameter: Codes, catalogue: Catalogue) -> Floats:
     """(n,) the unit in which the sizes of values are sketched; with the square root the bins span nine decades."""
-    return np.asarray(20.0 * catalogue.step[parameter])
+    return np.asarray(NEAR_ZERO_STEPS * catalogue.step[parameter])
 
 
 @dataclass(frozen=True)
 class DayBlocks:
     """New readings by series and UTC day ("blocks"), in the order of the readings.
 
-    ``touched`` (m,) series with new readings; ``of_row`` (n,) block of each reading; ``segment``, ``day``, ``rank``,
-    ``gap`` (b,) of each block: its place in ``touched``, its day, its number within the series, and how many days the
-    sketches forget when it begins (0: the day goes on, or nothing is remembered).
+    A series *turns* when it enters a new day with these readings; the blocks of such series are the *inner* ones, and
+    all work on whole sketches is on these. The others are *steady*.
+
+    Attributes
+    ----------
+    touched : (m,) series with new readings
+    first : (b,) first reading of each block
+    of_row : (n,) block of each reading
+    segment : (b,) series of each block, as an index into ``touched``
+    day : (b,) UTC days since the epoch
+    rank : (b,) number of the block within its series
+    gap : (b,) days that the sketches forget when the block begins; 0: the day goes on, or nothing is remembered
     """
 
     touched: Codes
@@ -126,7 +144,7 @@ class DayBlocks:
 
     @cached_property
     def inner(self) -> Places:
-        """Blocks of the series that enter a new day; all work on whole sketches is on these."""
+        """Blocks of the series that enter a new day."""
         return np.flatnonzero(self.turning[self.segment])
 
     @cached_property
@@ -150,10 +168,10 @@ class DayBlocks:
 
 
 class ThresholdHistory:
-    """Thresholds in force, block by block, while the sketches of a batch are filled in turn.
+    """Thresholds in force, block by block, while the sketches of a batch are filled one after the other.
 
-    ``drawn`` (b, thresholds) are right for the columns whose statistics were folded so far: sizes first, since others
-    are divided by them, then moves' rhythm, then the rest.
+    ``drawn`` (b, thresholds) are valid for the columns whose statistics were filled so far: levels first, since others
+    are divided by them, then the rhythm of moves, then the rest.
     """
 
     def __init__(self, memory: SeriesState, days: DayBlocks, parameter: Codes, catalogue: Catalogue) -> None:
@@ -176,20 +194,53 @@ class ThresholdHistory:
         return np.asarray(self.drawn[:, which][self.days.of_row])
 
     def fill(self, statistics: list[int], rows: list[Places], found: list[Ints], returned: Bools | None = None) -> None:
-        """Add readings (rows, their bins) to some statistics and draw the thresholds that rest on these.
+        """Add readings to the sketches of some statistics and draw the thresholds that depend on these.
 
-        ``returned`` (n,) are the peaks that would be spikes, were they high enough: where they are, they are counted
-        nowhere. A sensor that is troubled would teach that its spikes are usual.
+        Each statistic is filled once. ``returned`` (n,) are the peaks that would be spikes, were they high enough:
+        where they are, they are not learned. A faulty sensor would teach that its spikes are usual.
 
-        Raises nothing; a statistic must be filled once.
+        Parameters
+        ----------
+        statistics : positions of :data:`~sensors.quality.state.STATISTICS`
+        rows, found : for each of them the readings that have it, and their bins
         """
         days = self.days
-        k = len(statistics)
-        flat = [np.zeros(0, np.int64)]
-        perhaps = np.zeros((len(days.inner), BINS), np.int32)
+        unsure_peaks = np.zeros((len(days.inner), BINS), np.int32)
         if returned is not None and returned.any():
             i = statistics.index(SPIKE)
-            rows[i], found[i] = self._no_spikes(rows[i], found[i], returned, perhaps)
+            rows[i], found[i] = self._without_spikes(rows[i], found[i], returned, unsure_peaks)
+        counts = self._count(statistics, rows, found)
+        if not len(days.inner):
+            return
+        keep = _DAILY_KEEP[statistics][:, None]
+        gap = days.gap[days.inner]
+        sketches = self.counts[:, statistics]
+        at_begin = np.empty_like(counts)  # sketches as each block begins
+        has_unsure = unsure_peaks.sum(axis=1) > 0
+        for some in days.ranks:
+            whose, turns = days.whose[some], gap[some]
+            now = sketches[whose]
+            if turns.any():
+                now = forget(now, keep ** turns[:, None, None])
+            at_begin[some] = now
+            unsure = np.flatnonzero(has_unsure[some])
+            if len(unsure):
+                which = some[unsure]
+                blocks = days.inner[which]
+                limit = np.where(
+                    turns[unsure] > 0, self._spike_limit(statistics, now[unsure], blocks), self.drawn[blocks, T_SPIKE]
+                )
+                usual = np.arange(BINS) <= self._spike_bin(limit, blocks)[:, None]
+                counts[which, statistics.index(SPIKE)] += np.where(usual, unsure_peaks[which], 0)
+            sketches[whose] = now + counts[some]
+        self.counts[:, statistics] = sketches
+        turned = np.flatnonzero(gap > 0)
+        self._draw(statistics, days.inner[turned], at_begin[turned])
+
+    def _count(self, statistics: list[int], rows: list[Places], found: list[Ints]) -> Codes:
+        """(inner, k, BINS) the readings of inner blocks by bin; those of steady series go to ``places``."""
+        days, k = self.days, len(statistics)
+        flat = [np.zeros(0, np.int64)]
         for i, (statistic, row, one) in enumerate(zip(statistics, rows, found, strict=True)):
             inner = days.inner_of_row[row]
             steady = inner < 0
@@ -198,172 +249,182 @@ class ThresholdHistory:
                 self.places.append((series * len(STATISTICS) + statistic) * BINS + one[steady])
             if not steady.all():
                 flat.append((inner[~steady] * k + i) * BINS + one[~steady])
-        if not len(days.inner):
-            return
         size = len(days.inner) * k * BINS
-        counts = np.bincount(np.concatenate(flat), minlength=size).reshape(-1, k, BINS).astype(np.int32) * np.int32(ONE)
-        keep = _KEEP[statistics][:, None]
-        gap = days.gap[days.inner]
-        had = self.counts[:, statistics]
-        seen = np.empty_like(counts)
-        asked = perhaps.sum(axis=1) > 0
-        for some in days.ranks:
-            whose = days.whose[some]
-            now = had[whose]
-            turns = gap[some]
-            if turns.any():
-                now = forget(now, keep ** turns[:, None, None])
-            seen[some] = now
-            unsure = np.flatnonzero(asked[some])
-            if len(unsure):
-                which = some[unsure]
-                blocks = days.inner[which]
-                limit = np.where(
-                    turns[unsure] > 0, self._spike(statistics, now[unsure], blocks), self.drawn[blocks, T_SPIKE]
-                )
-                usual = np.arange(BINS) <= self._bin(limit, blocks)[:, None]
-                counts[which, statistics.index(SPIKE)] += np.where(usual, perhaps[which], 0)
-            had[whose] = now + counts[some]
-        self.counts[:, statistics] = had
-        turned = np.flatnonzero(gap > 0)
-        self._draw(statistics, days.inner[turned], seen[turned])
+        counted = np.bincount(np.concatenate(flat), minlength=size).reshape(-1, k, BINS)
+        return counted.astype(np.int32) * np.int32(ONE)
 
-    def _bin(self, limit: Floats, blocks: Places) -> Ints:
-        """(b,) the bin of the spike limit of these blocks, at least that of the kind's floor."""
+    def _spike_bin(self, limit: Floats, blocks: Places) -> Ints:
+        """(b,) the bin of the spike limit of these blocks, at least that of the floor."""
         floor = self.catalogue.spike[self.block_parameter[blocks]]
         return bins(np.maximum(limit, floor), floor)
 
-    def _no_spikes(self, row: Places, found: Ints, returned: Bools, perhaps: Codes) -> tuple[Places, Ints]:
-        """The peaks to be counted at once, with their bins. Those that returned count only up to the limit in force:
-        where that is known already they are sorted out here, and go into ``perhaps`` (inner, BINS) where a day turns.
+    def _without_spikes(self, row: Places, found: Ints, returned: Bools, unsure_peaks: Codes) -> tuple[Places, Ints]:
+        """The peaks to be counted at once, with their bins.
+
+        Peaks that returned count only up to the limit of spikes in force. Where a day turns that limit is not known
+        yet, and they are added to ``unsure_peaks`` (inner, BINS), in place.
         """
         days = self.days
         apart = np.flatnonzero(returned[row])
         inner, block = days.inner_of_row[row[apart]], days.of_row[row[apart]]
         turns = inner >= 0
-        np.add.at(perhaps, (inner[turns], found[apart[turns]]), np.int32(ONE))
+        np.add.at(unsure_peaks, (inner[turns], found[apart[turns]]), np.int32(ONE))
         counted = np.ones(len(row), np.bool_)
-        counted[apart] = ~turns & (found[apart] <= self._bin(self.drawn[block, T_SPIKE], block))
+        counted[apart] = ~turns & (found[apart] <= self._spike_bin(self.drawn[block, T_SPIKE], block))
         return row[counted], found[counted]
 
-    def _spike(self, statistics: list[int], counts: Codes, blocks: Places) -> Floats:
+    def _spike_limit(self, statistics: list[int], counts: Codes, blocks: Places) -> Floats:
         """(b,) the limit of spikes drawn from sketches as the days of these blocks begin."""
         which = [SPIKE, STEP]
-        parameter = self.block_parameter[blocks]
-        unit = self.catalogue.spike[parameter]
+        floor = self.catalogue.spike[self.block_parameter[blocks]]
         some = counts[:, [statistics.index(one) for one in which]]
-        q = quantiles(some, _SHARES[which], np.stack([unit, unit], axis=1))
-        least = np.maximum(q[:, 0, 0], UNREST * unit)
-        rare = np.maximum(q[:, 0, 1], least)
-        limit = np.maximum(rare * (rare / least) ** _TAIL, 3.5 * q[:, 1, 0])
-        many = counts[:, statistics.index(NOISE)].sum(axis=1) / ONE
-        return np.where(many < ENOUGH, 0.0, limit)
+        q = quantiles(some, QUANTILES[which], np.stack([floor, floor], axis=1))
+        common = np.maximum(q[:, 0, 0], MIN_UNREST * floor)
+        rare = np.maximum(q[:, 0, 1], common)
+        limit = np.maximum(rare * (rare / common) ** _SPIKE_TAIL, MIN_SPIKE_RESOLUTIONS * q[:, 1, 0])
+        return np.where(_learned_readings(statistics, counts) < MIN_LEARNED_READINGS, 0.0, limit)
 
     def _draw(self, statistics: list[int], blocks: Places, counts: Codes) -> None:
-        """The thresholds of blocks that begin a day, from their sketches as the day begins."""
+        """Draw the thresholds of blocks that begin a day, from their sketches as the day begins."""
         parameter = self.block_parameter[blocks]
-        cat = self.catalogue
-        spike = cat.spike[parameter]
-        unit = {LEVEL: level_unit(parameter, cat), RUN: np.full(len(parameter), RUN_UNIT)}
-        units = np.stack([unit.get(one, spike) for one in statistics], axis=1)
-        if statistics == [LEVEL]:
-            units[:] = 1.0
-        q = dict(zip(statistics, quantiles(counts, _SHARES[statistics], units).swapaxes(0, 1), strict=True))
         drawn = self.drawn
-        if LEVEL in q:
-            drawn[blocks, T_LEVEL] = q[LEVEL][:, 0] ** 2 * level_unit(parameter, cat)
-        if SPIKE not in q:
+        if statistics == [LEVEL]:
+            root = quantiles(counts, QUANTILES[statistics], np.ones((len(blocks), 1)))[:, 0, 0]
+            drawn[blocks, T_LEVEL] = root**2 * level_unit(parameter, self.catalogue)
             return
-        many = counts[:, statistics.index(NOISE)].sum(axis=1) / ONE
-        drawn[blocks, COUNT] = many
-        drawn[blocks, RESOLUTION] = q[STEP][:, 0]
+        floor = self.catalogue.spike[parameter]
+        units = np.stack([np.full(len(floor), RUN_UNIT) if one == RUN else floor for one in statistics], axis=1)
+        q = dict(zip(statistics, quantiles(counts, QUANTILES[statistics], units).swapaxes(0, 1), strict=True))
+        learned = _learned_readings(statistics, counts)
+        resolution = q[STEP][:, 0]
+        drawn[blocks, COUNT] = learned
+        drawn[blocks, RESOLUTION] = resolution
         drawn[blocks, JUMP] = q[STEP][:, 1]
-        drawn[blocks, T_SPIKE] = self._spike(statistics, counts, blocks)
-        drawn[blocks, T_SHIFT] = 2.0 * q[SHIFT][:, 1]
-        drawn[blocks, T_NOISE] = np.maximum(6.0 * q[NOISE][:, 0], 1.5 * q[NOISE][:, 1])
+        drawn[blocks, T_SPIKE] = self._spike_limit(statistics, counts, blocks)
+        drawn[blocks, T_SHIFT] = SHIFT_MULTIPLE * q[SHIFT][:, 1]
+        drawn[blocks, T_NOISE] = np.maximum(NOISE_MEDIANS * q[NOISE][:, 0], NOISE_RARE * q[NOISE][:, 1])
         drawn[blocks, LONG_RUN] = q[RUN][:, 0]
         runs = counts[:, statistics.index(RUN)]
-        single = runs[:, 0]
-        total = np.maximum(runs.sum(axis=1), 1)
-        drawn[blocks, REPEATS] = 1.0 - single / total
-        drawn[blocks, T_MOVE] = np.maximum(q[MOVE][:, 0], 3.0 * q[STEP][:, 0])
-        young = blocks[many < ENOUGH]  # a few readings tell nothing of their sensor: its kind's floors hold
+        drawn[blocks, REPEATS] = 1.0 - runs[:, 0] / np.maximum(runs.sum(axis=1), 1)
+        drawn[blocks, T_MOVE] = np.maximum(q[MOVE][:, 0], MIN_MOVE_RESOLUTIONS * resolution)
+        young = blocks[learned < MIN_LEARNED_READINGS]  # a few readings tell nothing: the floors hold
         drawn[young[:, None], [RESOLUTION, JUMP, T_SPIKE, T_SHIFT, T_NOISE, T_MOVE]] = 0.0
 
     def rhythm(
-        self, move: Floats, solar: Codes, lunar: Codes, unit: Floats, water: Bools
+        self, move: Floats, solar: Codes, lunar: Codes, floor: Floats, learns: Bools
     ) -> tuple[Floats, "DailyRhythm"]:
-        """Moves without what is usual at this time of the day or of the tide, where that explained the past.
+        """Subtract what is usual at this time of the day or of the tide, where that explained the past.
 
-        ``move``, ``solar``, ``lunar``, ``unit``, ``water`` are (n,): NaN where there is none, pieces of the day, the
-        kind's floor, and whether it teaches. Returns (n,) moves and what is to be remembered.
+        Parameters
+        ----------
+        move : (n,) departures; NaN where there is none
+        solar, lunar : (n,) phase of the solar and of the lunar day, 0 to PHASES - 1
+        floor : (n,) spike floor of the parameter
+        learns : (n,) which moves go into the usual day
+
+        Returns
+        -------
+        (n,) moves without the rhythm, and what is to be remembered.
         """
-        days, memory = self.days, self.memory
+        days = self.days
         known = np.flatnonzero(~np.isnan(move))
-        part = MOVE_STEPS / unit[known]
-        whole = np.rint(move[known] * part).astype(np.int64)
+        parts = PARTS_OF_FLOOR / floor[known]
+        whole = np.rint(move[known] * parts).astype(np.int64)
         phases = np.stack([solar[known], lunar[known] + PHASES]).astype(np.int64)  # flat within (2, PHASES)
-        block = days.of_row[known]
-        turning = days.touched[days.turning]
-        usual, sums, many = memory.usual[turning], memory.sums[turning], memory.many[turning]
-        inner = days.inner_of_row[known]
-        turns = (inner >= 0) & water[known]
-        n_inner, size = len(days.inner), 2 * PHASES
-        was = memory.usual[days.touched[days.segment]]  # (b, 2, PHASES)
-        if n_inner:
-            flat = (inner[turns] * size + phases[:, turns]).ravel()
-            both = np.concatenate([whole[turns], whole[turns]]).astype(np.float64)  # whole numbers: sums are exact
-            added = np.bincount(flat, weights=both, minlength=n_inner * size).astype(np.int64)
-            times = np.bincount(flat, minlength=n_inner * size).astype(np.int32)
-            added, times = added.reshape(-1, 2, PHASES), times.reshape(-1, 2, PHASES)
-            units = self.catalogue.spike[self.block_parameter[days.inner]][:, None, None] / MOVE_STEPS
-            gap = days.gap[days.inner]
-            for some in days.ranks:
-                whose = days.whose[some]
-                ends = gap[some] > 0
-                if ends.any():
-                    w = whose[ends]
-                    n = many[w]
-                    mean = sums[w] * units[some[ends]] / np.maximum(n, 1)
-                    usual[w] += np.where(n > 0, LEARN * (mean - usual[w]), 0.0)
-                    sums[w], many[w] = 0, 0
-                was[days.inner[some]] = usual[whose]
-                sums[whose] += added[some]
-                many[whose] += times[some]
-        flat_was = was.reshape(len(was), size)
-        left = [
+        block, inner = days.of_row[known], days.inner_of_row[known]
+        turning = np.flatnonzero((inner >= 0) & learns[known])
+        usual_in_force, columns = self._usual_days(inner[turning], phases[:, turning], whole[turning])
+        flat_usual = usual_in_force.reshape(len(usual_in_force), 2 * PHASES)
+        rests = [
             whole,
-            *(np.rint((move[known] - flat_was[block, p]) * part).astype(np.int64) for p in phases),
+            *(np.rint((move[known] - flat_usual[block, phase]) * parts).astype(np.int64) for phase in phases),
         ]
-        sizes = np.abs(np.stack(left, axis=1))  # (known, 3)
-        fit = memory.fit[turning]
-        if n_inner:
-            fits = np.stack(
-                [np.bincount(inner[turns], weights=one[turns], minlength=n_inner) for one in sizes.T], axis=1
-            ).astype(np.int64)
-            for some in days.ranks:
-                whose = days.whose[some]
-                now = (fit[whose] * np.exp(-gap[some] / 7.0)[:, None]).astype(np.int64)
-                best = np.where(now.min(axis=1) < CLEARLY * now[:, 0], now.argmin(axis=1), 0)
-                ends = gap[some] > 0
-                self.drawn[days.inner[some[ends]], RHYTHM] = best[ends]
-                fit[whose] = now + fits[some]
+        sizes = np.abs(np.stack(rests, axis=1))  # (known, 3): without a rhythm, without the day's, without the tide's
+        fit = self._rhythm_fits(inner[turning], sizes[turning])
         chosen = self.drawn[:, RHYTHM].astype(np.int64)[block]
+        pattern = np.where(chosen == 1, flat_usual[block, phases[0]], flat_usual[block, phases[1]])
         out = np.full(len(move), np.nan)
-        pattern = np.where(chosen == 1, flat_was[block, phases[0]], flat_was[block, phases[1]])
         out[known] = move[known] - np.where(chosen == 0, 0.0, pattern)
-        steady = np.flatnonzero((inner < 0) & water[known])
+        steady = np.flatnonzero((inner < 0) & learns[known])
         series = days.touched[days.segment[block[steady]]].astype(np.int64)
         return out, DailyRhythm(
-            phase=(series * size + phases[:, steady]).ravel(),
+            phase=(series * 2 * PHASES + phases[:, steady]).ravel(),
             moved=np.concatenate([whole[steady], whole[steady]]),
             fit_place=(series[:, None] * 3 + np.arange(3)).ravel(),
             fit_added=sizes[steady].ravel(),
-            usual=usual,
-            sums=sums,
-            many=many,
+            usual=columns.usual,
+            sums=columns.sums,
+            many=columns.many,
             fit=fit,
         )
+
+    def _usual_days(self, inner: Places, phases: Codes, whole: Ints) -> tuple[Floats, "_UsualDays"]:
+        """(b, 2, PHASES) the usual day in force in each block, and the columns of the series that enter a new day.
+
+        ``inner`` (t,) inner block, ``phases`` (2, t) and ``whole`` (t,) move in parts of the readings that are learned.
+        """
+        days, memory = self.days, self.memory
+        turning = days.touched[days.turning]
+        usual, sums, many = memory.usual[turning], memory.sums[turning], memory.many[turning]
+        in_force = memory.usual[days.touched[days.segment]]
+        count, size = len(days.inner), 2 * PHASES
+        if not count:
+            return in_force, _UsualDays(usual, sums, many)
+        flat = (inner * size + phases).ravel()
+        both = np.concatenate([whole, whole]).astype(np.float64)  # whole numbers: sums are exact
+        added = np.bincount(flat, weights=both, minlength=count * size).astype(np.int64).reshape(-1, 2, PHASES)
+        times = np.bincount(flat, minlength=count * size).astype(np.int32).reshape(-1, 2, PHASES)
+        units = self.catalogue.spike[self.block_parameter[days.inner]][:, None, None] / PARTS_OF_FLOOR
+        gap = days.gap[days.inner]
+        for some in days.ranks:
+            whose = days.whose[some]
+            ends = gap[some] > 0
+            if ends.any():
+                w = whose[ends]
+                mean = sums[w] * units[some[ends]] / np.maximum(many[w], 1)
+                usual[w] += np.where(many[w] > 0, DAILY_LEARNING_SHARE * (mean - usual[w]), 0.0)
+                sums[w], many[w] = 0, 0
+            in_force[days.inner[some]] = usual[whose]
+            sums[whose] += added[some]
+            many[whose] += times[some]
+        return in_force, _UsualDays(usual, sums, many)
+
+    def _rhythm_fits(self, inner: Places, sizes: Ints) -> Ints:
+        """(t, 3) sums of what moves are without each rhythm, of the series that enter a new day.
+
+        Chooses the rhythm of each block that begins a day. ``inner`` (r,), ``sizes`` (r, 3) of the readings that are
+        learned.
+        """
+        days = self.days
+        fit = self.memory.fit[days.touched[days.turning]]
+        if not len(days.inner):
+            return fit
+        added = np.stack(
+            [np.bincount(inner, weights=one, minlength=len(days.inner)) for one in sizes.T], axis=1
+        ).astype(np.int64)
+        gap = days.gap[days.inner]
+        for some in days.ranks:
+            whose = days.whose[some]
+            now = (fit[whose] * np.exp(-gap[some] / SHORT_MEMORY_DAYS)[:, None]).astype(np.int64)
+            best = np.where(now.min(axis=1) < MAX_RHYTHM_REST * now[:, 0], now.argmin(axis=1), 0)
+            ends = gap[some] > 0
+            self.drawn[days.inner[some[ends]], RHYTHM] = best[ends]
+            fit[whose] = now + added[some]
+        return fit
+
+
+def _learned_readings(statistics: list[int], counts: Codes) -> Floats:
+    """(b,) how many readings the sketches (b, k, BINS) hold."""
+    return np.asarray(counts[:, statistics.index(NOISE)].sum(axis=1) / ONE)
+
+
+@dataclass(frozen=True, slots=True)
+class _UsualDays:
+    """(t, 2, PHASES) of the series that enter a new day: usual move, and sum and count of the open day."""
+
+    usual: Floats
+    sums: Ints
+    many: Codes
 
 
 @dataclass(frozen=True, slots=True)

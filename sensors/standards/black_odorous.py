@@ -1,7 +1,7 @@
 """Urban black-and-odorous water (城市黑臭水体): grade of a sample, a point, a stretch and a water body.
 
 By the working guide of 2015 (城市黑臭水体整治工作指南). Later assessments are said to use three indicators
-(transparency, oxygen, ammonia; from memory): pass only those columns. Rural limits are not covered.
+(transparency, oxygen, ammonia; unverified): pass only those columns. Rural limits are not covered.
 """
 
 from collections.abc import Mapping, Sequence

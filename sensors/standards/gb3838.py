@@ -83,7 +83,7 @@ class Condition(StrEnum):
 
     @property
     def colour(self) -> str:
-        """Hex colour; the colour words of 环办[2011]22号 are from memory."""
+        """Hex colour; the colour words of 环办[2011]22号 are unverified."""
         return str(_TABLE["conditions"][self.value]["colour"])
 
 
@@ -296,7 +296,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The class of one sample, section or river, and what it rests on.
+    """The class of one sample, section or river, and its evidence.
 
     ``water_class`` is None when nothing could be judged: never a good class by default. ``classes`` holds every
     evaluated parameter, ``deciding`` those in the worst class, ``undecided`` those not detected at a limit too high to
@@ -460,7 +460,7 @@ def _bit(key: str) -> np.uint32:
 
 
 def _usable(key: str, values: Floats) -> Floats:
-    """NaN where a value is infinite, or beyond the instrument on the side that would look good."""
+    """Values with NaN where infinite, or outside the instrument on the side that would look good."""
     low, high = catalogue()[key].instrument
     good_side = {
         Direction.AT_MOST: values >= low,
@@ -484,7 +484,7 @@ def _by_value(key: str, values: Floats, water: Water) -> Classes:
 
 
 def _by_detection_limit(key: str, detection: Floats, water: Water) -> Classes:
-    """(n,) the class when all that is known is that the value lies below ``detection``; 0 where that tells nothing."""
+    """(n,) the class of values below ``detection``; 0 where that does not decide."""
     lines = np.array(limits(key, water), np.float64)
     match ROWS[key].direction:
         case Direction.AT_MOST:
@@ -570,7 +570,7 @@ def mean(parameter: str, samples: Iterable[float | str | Below]) -> Value:
 
     A value below the detection limit counts as half that limit; when nothing was ever detected the mean is below the
     largest of the limits. Arithmetic in decimals, so that 0.1, 0.15 and 0.2 have the mean 0.15 and not a trace more.
-    pH is averaged as the concentration of H+ (from memory, not confirmed in the text of the rule).
+    pH is averaged as the concentration of H+ (not confirmed in the text of the rule).
     """
     parsed = [parse(sample) if isinstance(sample, str) else sample for sample in samples]
     hidden = [value.limit for value in parsed if isinstance(value, Below)]
@@ -644,7 +644,7 @@ def _mean_of_sections(judged: Sequence[Judgement]) -> Judgement:
 
 
 def _by_shares(counts: Mapping[WaterClass, int], n: int) -> Condition:
-    """Compared in whole sections, so that a share of exactly 90 % is 90 %."""
+    """The condition by shares; compared in whole sections, so that exactly 90 % is 90 %."""
     good = counts[WaterClass.I] + counts[WaterClass.II] + counts[WaterClass.III]
     worse = counts[WaterClass.WORSE]
     if 100 * good >= 90 * n:
@@ -661,7 +661,7 @@ def _by_shares(counts: Mapping[WaterClass, int], n: int) -> Condition:
 
 @dataclass(frozen=True, slots=True)
 class TemperatureChange:
-    """What a human-made influence did to the weekly mean water temperature: °C against the reference.
+    """Change of the weekly mean water temperature by a human-made influence: °C against the reference.
 
     ``rise`` and ``drop`` are the largest of all weeks, never negative; ``weeks`` how many could be compared.
     """

@@ -1,4 +1,4 @@
-"""Checks of sensors and analysers after HJ 915: what the error is, and whether it passes.
+"""Checks of sensors and analysers after HJ 915: their error, and whether it passes.
 
 The limits, and how often a check is due, stand in ``hj915.toml`` with their sources, none of which is the standard's
 own text; a site that holds the text gives its own limit with a check. The default is the national network's set.
@@ -89,12 +89,12 @@ def error(
 
 
 def within(found: float, most: float) -> bool:
-    """Whether an error passes; exactly the limit does, whatever binary fractions make of it."""
+    """Whether an error passes; exactly the limit does, in spite of binary fractions."""
     return abs(found) <= most or math.isclose(abs(found), most, rel_tol=1e-9)
 
 
 def check_days(parameter: str) -> int | None:
-    """Days from one check of a parameter's sensor to the next; None where nobody says how often."""
+    """Days from one check of a parameter's sensor to the next; None where no interval is known."""
     days: int | None = _read()["due"]["check"].get(parameter)
     return days
 
@@ -117,7 +117,7 @@ _COUNTED: Final = {
 
 @cache
 def _read() -> Mapping[str, Any]:
-    """The file as it stands."""
+    """The file as read."""
     return tomllib.loads(files("sensors.standards").joinpath("hj915.toml").read_text(encoding="utf-8"))
 
 

@@ -17,7 +17,7 @@ from sensors.standards.gb3838 import Direction, Water, WaterClass
 # -- CWQI 城市水质指数 ------------------------------------------------------------------------------------------------
 
 LEAST_OXYGEN_MG_L: Final = 0.1
-"""Oxygen can be 0 in a creek, which would make its index infinite: below this it counts as this (our choice)."""
+"""Oxygen can be 0 in a creek, which would make its index infinite: less counts as this (engineering choice)."""
 
 
 def single_cwqi(parameter: str, value: float, water: Water) -> float:
@@ -90,7 +90,7 @@ def shares(means: Mapping[str, float], water: Water, target: WaterClass) -> dict
 
 
 def comprehensive(single: Mapping[str, float]) -> float:
-    """Comprehensive pollution index (综合污染指数): the mean of the single indices; from memory.
+    """Comprehensive pollution index (综合污染指数): the mean of the single indices (unverified).
 
     Raises ValueError without any.
     """
@@ -100,7 +100,7 @@ def comprehensive(single: Mapping[str, float]) -> float:
 
 
 def nemerow(single: Mapping[str, float]) -> float:
-    """Nemerow index (内梅罗指数): sqrt((mean² + max²) / 2), so that the worst weighs; from memory.
+    """Nemerow index (内梅罗指数): sqrt((mean² + max²) / 2), so that the worst counts most (unverified).
 
     Raises ValueError without any.
     """

@@ -1,4 +1,4 @@
-"""How much oxygen water holds at saturation, two ways: the physical formula and the guidelines' short form."""
+"""Oxygen saturation of water: the physical formula, and the short form of the guidelines."""
 
 import numpy as np
 

@@ -1,1 +1,4 @@
-"""Bytes and nouns: the formats devices speak, used by both ends. One module a format."""
+"""Wire formats: bytes of devices to readings and back, used by both ends. One module a format, ``hj212`` a package.
+
+Pure: sockets and brokers are in ``ingest.sources``.
+"""

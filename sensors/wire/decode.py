@@ -1,4 +1,4 @@
-"""A micro-batch of messages, each read by the format of its source."""
+"""Decode a micro-batch of messages, each by the format of its source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +40,7 @@ def decode(
 
 
 def _joined(messages: int, *pieces: tuple[list[int], Decoded]) -> Decoded:
-    """Pieces in one; each comes with the places of its messages in the whole."""
+    """Join decoded pieces; each comes with the places of its messages in the whole."""
     headers: list[Header | None] = [None] * messages
     unknown: dict[int, str] = {}
     row = 0

@@ -1,4 +1,4 @@
-"""Payloads in other people's words (a LoRaWAN server, a logger with a format of its own), read by the site's mapping.
+"""Decode payloads of other formats (a LoRaWAN server, a logger of its own kind) by mappings of the site.
 
 A mapping says for the topics of one kind of sender where in its JSON stand the station, the time and the values. It is
 data (``config/mappings.toml``), its places are written in JMESPath. Nothing here raises for what a payload holds.
@@ -27,16 +27,16 @@ from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import KINDS, MAX_BYTES, MAX_SAMPLES, STATION, Decoded, Header, topic, whole
 
 SOURCE: Final = "mapped"
-"""``Message.source`` of what came on a mapped topic; the payload is as the sender wrote it."""
+"""``Message.source`` of messages on a mapped topic; their payload is unchanged."""
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
-_A_MOMENT = datetime(2026, 5, 12, 10, 30, tzinfo=UTC)
+_SAMPLE_TIME = datetime(2026, 5, 12, 10, 30, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_000  # the end of the year 9999, beyond which no calendar of ours goes
 
 
 class Path:
-    """A place in a payload, written in JMESPath. Raises ConfigurationError for one that cannot be read."""
+    """A JMESPath expression for a place in a payload. Raises ConfigurationError for one that cannot be read."""
 
     __slots__ = ("_compiled", "text")
 
@@ -51,7 +51,8 @@ class Path:
         self.text = text
 
     def of(self, body: Any) -> Any:
-        """What stands there, None where nothing does; raises ValueError for what the expression cannot work on."""
+        """The value at the place, None where there is none; raises ValueError where the expression cannot be
+        applied."""
         try:
             return self._compiled.search(body)
         except (JMESPathError, ArithmeticError, TypeError, AttributeError, RecursionError) as error:
@@ -89,7 +90,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Where a parameter stands in a payload, and how it becomes the unit it is handed on in."""
+    """Where a parameter is in a payload, and the conversion to the unit that is handed on."""
 
     parameter: str
     path: Path
@@ -141,13 +142,13 @@ class Mappings:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """What to subscribe to."""
+        """The topics to subscribe to."""
         return tuple(mapping.topic for _, mapping in self._mappings)
 
     def of(self, published: str) -> PayloadMapping | None:
-        """The mapping for a topic somebody published on."""
+        """The mapping of a published topic."""
         levels = published.split("/")
-        return next((mapping for pattern, mapping in self._mappings if _meet(pattern, levels)), None)
+        return next((mapping for pattern, mapping in self._mappings if _overlap(pattern, levels)), None)
 
 
 NONE: Final = Mappings()
@@ -157,7 +158,7 @@ NONE: Final = Mappings()
 
 
 def read(text: str, catalogue: Catalogue) -> Mappings:
-    """Mappings from TOML; raises ConfigurationError listing every fault with its entry, one a line."""
+    """Read mappings from TOML; raises ConfigurationError listing every fault with its entry, one a line."""
     try:
         tables = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -170,7 +171,7 @@ def read(text: str, catalogue: Catalogue) -> Mappings:
     for number, row in enumerate(rows, 1):
         try:
             made = _mapping(row, catalogue)
-            _alone(made, found)
+            _check_unique_topics(made, found)
             found.append(made)
         except ConfigurationError as error:
             faults.append(f"mapping {row.get('name', f'number {number}')}: {error}")
@@ -259,12 +260,12 @@ def _time(given: Any) -> tuple[Path, Clock]:
 
 
 def _check_pattern(form: str) -> None:
-    """A pattern must say the day and the minute, or readings would be laid over each other."""
+    """Check that a pattern has the day and the minute; without, readings would share one time."""
     try:
-        again = datetime.strptime(_A_MOMENT.strftime(form), form)  # noqa: DTZ007 - a pattern may have none
+        again = datetime.strptime(_SAMPLE_TIME.strftime(form), form)  # noqa: DTZ007 - a pattern may have none
     except (ValueError, re.error):
         again = None
-    if again is None or again.replace(tzinfo=UTC) != _A_MOMENT:
+    if again is None or again.replace(tzinfo=UTC) != _SAMPLE_TIME:
         raise ConfigurationError(sentence("mapping.format_short", form=form))
 
 
@@ -303,22 +304,22 @@ def _only(row: Mapping[str, Any], *known: str, within: str = "") -> None:
         raise ConfigurationError(sentence("mapping.unknown", within=within + unknown[0], known=", ".join(known)))
 
 
-def _alone(mapping: PayloadMapping, others: Iterable[PayloadMapping]) -> None:
-    """A message is read by one mapping, and what devices send in our own words by none."""
+def _check_unique_topics(mapping: PayloadMapping, others: Iterable[PayloadMapping]) -> None:
+    """Check that no topic has two mappings, nor one that is ours."""
     levels = mapping.topic.split("/")
     for kind in KINDS:
-        if _meet(levels, topic("+", kind).split("/")):
+        if _overlap(levels, topic("+", kind).split("/")):
             raise ConfigurationError(sentence("mapping.ours", topic=mapping.topic, ours=topic("+", kind)))
     for other in others:
         if other.name == mapping.name:
             raise ConfigurationError(sentence("mapping.twice"))
-        if _meet(levels, other.topic.split("/")):
+        if _overlap(levels, other.topic.split("/")):
             said = sentence("mapping.overlap", topic=mapping.topic, topic_=other.topic, name=other.name)
             raise ConfigurationError(said)
 
 
-def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether some topic belongs to both patterns (a published topic is a pattern without wildcards)."""
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether a topic may match both patterns (a published topic is a pattern without wildcards)."""
     for i in range(max(len(one), len(other))):
         mine, theirs = (levels[i] if i < len(levels) else None for levels in (one, other))
         if "#" in (mine, theirs):  # it stands for its parent level, too
@@ -332,7 +333,7 @@ def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def addressed(messages: Sequence[Message], mappings: Mappings) -> Sequence[Message]:
-    """The messages with the station each is of, "" where it cannot be told; what is in our own words stays."""
+    """The messages with their station, "" where it cannot be told; messages of our own format are unchanged."""
     if all(m.source != SOURCE for m in messages):
         return messages
     return [replace(m, station=_addressee(m, mappings)) if m.source == SOURCE else m for m in messages]
@@ -362,7 +363,7 @@ def decode(messages: Sequence[Message], catalogue: Catalogue, mappings: Mappings
 
 
 class _Columns:
-    """What is found, while it grows."""
+    """Columns of the result, while they grow."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.message = 0
@@ -424,7 +425,7 @@ def _read(message: Message, mapping: PayloadMapping | None, columns: _Columns) -
 
 
 def _sample(message: Message, mapping: PayloadMapping, sample: Any, columns: _Columns) -> bool:
-    """Whether anything was found in a sample, of use or not."""
+    """Read a sample; returns whether it had any value, usable or not."""
     try:
         written = message.received_at_ms if mapping.time is None else mapping.time.of(sample)
         at_ms = message.received_at_ms if mapping.time is None else mapping.clock.read(written)

@@ -1,4 +1,4 @@
-"""The telemetry message of design §4.1: one module for the device that writes it and the ingest that reads it.
+"""The telemetry message: one module for the device that writes it and the ingest that reads it.
 
 Reading is strict first and forgiving second: a message that keeps the contract is decoded at full speed; one that
 does not is read again leniently, so that a NaN beside five good values costs one reading and not six.

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.detectors.daily_pattern import NOBODY, Network, connected_groups, day_features, neighbour_stations
-from sensors.quality.state import DAYS, EARLIER, HOURS, STRETCHES
+from sensors.quality.detectors.daily_pattern import NOBODY, Network, connected_groups, neighbour_stations
+from sensors.quality.known_days import day_features
+from sensors.quality.constants import HOURS_PER_DAY
+from sensors.quality.state import DAYS, EARLIER, STRETCHES
 from sensors.reading import Flag, QualityTest, pack
 
 CATALOGUE = catalogue()
@@ -248,7 +250,7 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
         for name in ("counts", "hour_sum", "hour_many", "swing", "median", "earlier", "doubt"):
             np.testing.assert_array_equal(getattr(again, name)[0], getattr(waters.memory, name)[number])
         plain = zlib.decompress(body)
-        where, days, before = STRETCHES * 12, HOURS * 12 + DAYS * 8 + 4, EARLIER * 4
+        where, days, before = STRETCHES * 12, HOURS_PER_DAY * 12 + DAYS * 8 + 4, EARLIER * 4
         second_form = bytes([2]) + plain[1 : len(plain) - where - before] + plain[len(plain) - where :]
         assert again.thaw(0, zlib.compress(second_form))
         np.testing.assert_array_equal(again.doubt[0], waters.memory.doubt[number])

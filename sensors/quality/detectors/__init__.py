@@ -1,1 +1,5 @@
-"""One detector a file: pure functions over columns of readings; ``sensors.quality.engine`` runs them."""
+"""One detector a file: pure functions over columns of readings, its constants at the top.
+
+The table in :mod:`sensors.quality` says which file detects what; :mod:`sensors.quality.engine` runs those of single
+series. No detector imports the engine.
+"""

@@ -1,9 +1,9 @@
-"""Contradictions between the parameters of one station at one instant. Pure.
+"""Detect contradictions between the parameters of one station at one instant. Pure.
 
-One reading can be possible by itself and impossible beside another: more ammonia nitrogen than total nitrogen, more
-oxygen than water of that temperature can hold. Which of the two is wrong the readings do not tell, so both are suspect,
-but for oxygen: a thermometer that is wrong by so much is seen by itself. The same functions judge tables (one column a
-parameter) and live batches (one row a reading).
+A reading can be possible by itself and impossible beside another: more ammonia nitrogen than total nitrogen, more
+oxygen than water of that temperature can hold. Which of the two is wrong cannot be told, so both are suspect; but for
+oxygen, since a thermometer that is wrong by so much is found by other tests. The same functions judge tables (one
+column a parameter) and live batches (one row a reading).
 """
 
 from collections.abc import Mapping
@@ -16,32 +16,35 @@ from sensors.parameters import Catalogue
 from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
 from sensors.standards.oxygen import saturation
 
-PARTS: Final = (("nh3n", "tn", 1.1, 0.1), ("codmn", "codcr", 1.2, 4.0), ("bod5", "codcr", 1.2, 4.0))
+PARTS_OF_WHOLE: Final = (("nh3n", "tn", 1.1, 0.1), ("codmn", "codcr", 1.2, 4.0), ("bod5", "codcr", 1.2, 4.0))
 """(part, whole, factor, margin in mg/L): a part above ``factor`` times the whole plus ``margin`` contradicts it.
 
 A tenth and 0.1 mg/L are the usual errors of both nitrogen analysers; permanganate and bacteria oxidise less than
 dichromate, whose method sees 4 mg/L at least (HJ 828-2017, from memory) and is off by a tenth, as the other one is."""
 
-MOST_SATURATED: Final = 2.0
-"""Oxygen above this share of saturation is implausible, also in a bloom at noon (domain notes, section 8)."""
+MAX_SATURATION: Final = 2.0
+"""Of saturation: more oxygen is implausible, also in a bloom at noon."""
 
-LEAST_OXYGEN: Final = 10.0
-"""mg/L; below, oxygen is nowhere above twice its saturation (5.2 mg/L at 40 °C and 40 psu)."""
+MIN_OXYGEN: Final = 10.0
+"""mg/L; less oxygen is nowhere above twice its saturation (5.2 mg/L at 40 °C and 40 psu)."""
 
-SALT_SHARE: Final = 0.5
-SALT_MARGIN: Final = 2.0
-"""Salinity and what conductivity says of it may differ by half the larger and 2 psu: a sensor that does not refer its
-conductivity to 25 °C reads half at 0 °C and a third more at 40 °C."""
+MAX_SALINITY_SHARE: Final = 0.5
+MAX_SALINITY_MARGIN: Final = 2.0
+"""Salinity and that computed from conductivity may differ by half the larger and 2 psu: a sensor that does not refer
+its conductivity to 25 °C reads half at 0 °C and a third more at 40 °C."""
+MAX_SALINITY: Final = 40.0
+"""psu; salinities are clipped to 0 and this before the saturation is computed."""
 
 CONCERNED: Final = ("water_temp", "do", "conductivity", "salinity", "nh3n", "tn", "codmn", "codcr", "bod5")
-"""Parameters that can contradict another, or stand as a witness."""
+"""Parameters that can contradict another, or are needed to tell."""
 
 PARTNERS: Final[Mapping[str, tuple[str, ...]]] = {
-    key: tuple(w for p, w, *_ in PARTS if p == key) + tuple(p for p, w, *_ in PARTS if w == key) for key in CONCERNED
+    key: tuple(w for p, w, *_ in PARTS_OF_WHOLE if p == key) + tuple(p for p, w, *_ in PARTS_OF_WHOLE if w == key)
+    for key in CONCERNED
 } | {"conductivity": ("salinity",), "salinity": ("conductivity",), "do": ("water_temp",)}
 """Which parameters each may contradict."""
 
-_TEST: Final = int(QualityTest.CROSS_CHECK)
+_CROSS_CHECK: Final = int(QualityTest.CROSS_CHECK)
 _REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_BAD)
 
 
@@ -72,17 +75,17 @@ def contradictions(values: Mapping[str, Floats]) -> dict[str, Bools]:
                 found[key] = found[key] | wrong if key in found else wrong
 
     with np.errstate(invalid="ignore"):
-        for part, whole, factor, margin in PARTS:
+        for part, whole, factor, margin in PARTS_OF_WHOLE:
             if part in values and whole in values:
                 both(part, whole, values[part] > factor * np.maximum(values[whole], 0.0) + margin)
         if "conductivity" in values and "salinity" in values:
             told, measured = salinity(values["conductivity"]), values["salinity"]
-            apart = np.abs(told - measured) > SALT_SHARE * np.fmax(told, measured) + SALT_MARGIN
+            apart = np.abs(told - measured) > MAX_SALINITY_SHARE * np.fmax(told, measured) + MAX_SALINITY_MARGIN
             both("conductivity", "salinity", apart)
         if "do" in values and "water_temp" in values:
-            rows = np.flatnonzero(values["do"] > LEAST_OXYGEN)
+            rows = np.flatnonzero(values["do"] > MIN_OXYGEN)
             if len(rows):
-                most = MOST_SATURATED * saturation(values["water_temp"][rows], _salt(values, rows))
+                most = MAX_SATURATION * saturation(values["water_temp"][rows], _salt(values, rows))
                 wrong = np.zeros(len(values["do"]), np.bool_)
                 wrong[rows] = values["do"][rows] > most
                 if wrong.any():
@@ -91,29 +94,29 @@ def contradictions(values: Mapping[str, Floats]) -> dict[str, Bools]:
 
 
 def _salt(values: Mapping[str, Floats], rows: Ints) -> Floats:
-    """(r,) the salinity, of two that are told the lower: fresh water holds more oxygen."""
+    """(r,) the salinity; of two the lower, because fresh water holds more oxygen."""
     salt = np.full(len(rows), np.nan)
     if "salinity" in values:
         salt = values["salinity"][rows]
     if "conductivity" in values:
         salt = np.fmin(salt, salinity(values["conductivity"][rows]))
-    return np.asarray(np.clip(np.nan_to_num(salt), 0.0, 40.0))
+    return np.asarray(np.clip(np.nan_to_num(salt), 0.0, MAX_SALINITY))
 
 
 def cross_check(station: Codes, parameter: Codes, at: Ints, value: Floats, packed: Ints, catalogue: Catalogue) -> Ints:
-    """The verdicts with those of the cross-checks.
+    """Apply the cross-checks to verdicts.
 
     Parameters
     ----------
     station, parameter, at, value : (n,) arrays
         Readings in any order, all that are known of their instants; none twice.
     packed : (n,) int array
-        Their verdicts so far. Bad readings contradict nobody; reviewed ones keep what the reviewer said.
+        Their verdicts so far. Bad readings contradict nothing; reviewed ones keep the flag of the review.
 
     Returns
     -------
     (n,) int array
-        Where readings contradict each other at least suspect, with the bit; elsewhere without it.
+        The verdicts: at least suspect and with the bit where readings contradict each other, elsewhere without it.
     """
     index = {catalogue.index[key]: key for key in CONCERNED if key in catalogue}
     rows = np.flatnonzero(np.isin(parameter, list(index)) & (packed & 15 < Flag.BAD))
@@ -134,11 +137,11 @@ def cross_check(station: Codes, parameter: Codes, at: Ints, value: Floats, packe
 
 def with_cross_check(packed: Ints, wrong: Bools) -> Ints:
     """(n,) the verdicts with the cross-check's bit where ``wrong`` and without it elsewhere."""
-    had = packed >> 4 & _TEST != 0
+    had = packed >> 4 & _CROSS_CHECK != 0
     if not wrong.any() and not had.any():
         return packed
-    flag, tests = packed & 15, packed >> 4 & ~_TEST
+    flag, tests = packed & 15, packed >> 4 & ~_CROSS_CHECK
     open_ = tests & _REVIEWED == 0
     lifted = had & ~wrong & open_ & (flag == Flag.SUSPECT) & (tests == 0)
     flag = np.where(lifted, int(Flag.GOOD), np.where(wrong & open_, np.maximum(flag, int(Flag.SUSPECT)), flag))
-    return np.asarray(flag | (tests | np.where(wrong, _TEST, 0)) << 4, np.int64)
+    return np.asarray(flag | (tests | np.where(wrong, _CROSS_CHECK, 0)) << 4, np.int64)

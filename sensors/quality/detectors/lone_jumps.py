@@ -1,239 +1,282 @@
-"""Sensors that jumped while nothing else at their station moved: stuck, in another unit, or faulty without a name.
+"""Detect sensors that jumped while nothing else at their station moved: stuck, in another unit, or simply wrong.
 
-Each starts from a jump that the tests of steps have found: three readings beyond the four before, calm on either side,
-the series old enough to know its own steps, and two other kinds of sensor present that did not move. What follows the
-jump is suspect until it is over; a suspect reading opens and ends no pollution incident.
+Each starts from a step that three readings confirm: beyond the four before, calm on either side, the series old enough
+to know its own steps, and two other kinds of sensor present that did not move. What follows the jump is suspect until
+it is over; a suspect reading begins and ends no pollution incident.
+
+====================  ==============================================================================================
+``FLAT_LINE``         an analyser repeats, to the last digit, the value it jumped to
+``UNIT_MISTAKE``      a concentration jumped by a factor of 100 or 1,000, until it is another by ten or more
+``JUMPED_ALONE``      the jump is many times the sensor's own limit; for three hours at most
+====================  ==============================================================================================
 """
 
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
 
-from sensors.parameters import Catalogue
-from sensors.quality.state import KEEP
-from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest
+from sensors.parameters import Parameter
+from sensors.quality.constants import HOUR_MS, MIN_WITNESS_KINDS, STEP_REACH
+from sensors.quality.detectors.recent_levels import RecentLevels
+from sensors.quality.state import BUSY, KEEP, REPEATS, T_LEVEL
+from sensors.quality.thresholds import ThresholdHistory
+from sensors.quality.timeline import Timeline
+from sensors.reading import Bools, Floats, Ints, Places, QualityTest
 
-FACTORS: Final = (100.0, 1000.0)
+# -- constants -------------------------------------------------------------------------------------------------------
+# "Engineering choice": chosen without a source.
+
+READINGS_BEFORE: Final = 4
+READINGS_AFTER: Final = 3
+"""Readings whose medians are the values before and after a jump: those that the step statistic compares."""
+
+# FLAT_LINE
+MIN_DIGITS: Final = 3
+"""Significant digits of a repeated value. With fewer it may be the end of a range or a detection limit (10.0, 0.05)."""
+MAX_REPEAT_SHARE: Final = 0.05
+"""Share of repeats in the series' own past. Above it equal readings prove nothing: an analyser that is asked more often
+than it measures repeats most of its readings."""
+
+# UNIT_MISTAKE
+UNIT_FACTORS: Final = (100.0, 1000.0)
 """mg/L against g/L or µg/L, µS/cm against mS/cm, a decimal point that moved by two. A factor of ten is left out: water
 does that."""
-AS_EXACT: Final = 0.15
-"""The medians before and after the jump differ by one of these factors to within this share: more than the noise of the
-sensors of the catalogue, and an eighth of the way to the nearest other factor of ten on a logarithmic scale."""
-CONCENTRATIONS: Final = ("mg/L", "µg/L", "µS/cm")
+MAX_FACTOR_ERROR: Final = 0.15
+"""Share by which the ratio of the medians after and before may miss a factor: more than the noise of the sensors of the
+catalogue, and an eighth of the way to the next power of ten on a logarithmic scale."""
+CONCENTRATION_UNITS: Final = ("mg/L", "µg/L", "µS/cm")
 """Units that are mistaken for another of the same quantity."""
+MIN_FACTOR_FROM_USUAL: Final = 30.0
+"""Factor to the usual level, up or down: between ten, which water does, and a hundred."""
+MAX_SAME_UNIT_FACTOR: Final = 10.0
+"""A reading is still in the mistaken unit while it is within this factor of the last ones."""
+SMALLEST_VALUE: Final = 1e-12
+"""Guards divisions and logarithms against zero; in any unit."""
 
-UNUSUAL: Final = 30.0
-"""So many times larger or smaller than the usual level: between a factor of ten, which water does, and a hundred."""
-
-DIGITS: Final = 3
-"""Significant digits from which a repeated value is no end of a range and no detection limit (10.0, 0.05)."""
-REPEATS_MOST: Final = 0.05
-"""Share of repeats of the series' own past above which three equal readings prove nothing: an analyser that is asked
-more often than it measures repeats most of its readings."""
-
-LONGEST_MS: Final = 3 * 3_600_000
-"""For so long at most a jump alone keeps its readings from counting: somebody has been sent to the sensor by then, and
-water that really became another must not wait longer (our choice)."""
-FAR: Final = 5.0
-"""A jump alone is suspect from so many of its own limits on: most changes of the water that one sensor alone shows are
+# JUMPED_ALONE
+MIN_JUMP_LIMITS: Final = 5.0
+"""Size of the jump in limits of a step of this series: most changes of the water that one sensor alone shows are
 smaller (measured on the labelled records, docs/detection.md)."""
+MAX_JUMP_MS: Final = 3 * HOUR_MS
+"""A jump keeps its readings from counting for so long: somebody has been sent to the sensor by then, and water that
+really became another must not wait longer (engineering choice)."""
+STILL_AWAY_SHARE: Final = 0.5
+"""Of the jump: a reading that is so near to the level before has come back."""
+
+SUSPECTED_FAULTS: Final = QualityTest.FLAT_LINE | QualityTest.UNIT_MISTAKE | QualityTest.JUMPED_ALONE
+"""The tests of this file. A jump from a reading that one of them flagged is the way back."""
 
 
-SUSPECTED: Final = QualityTest.FLAT_LINE | QualityTest.UNIT_MISTAKE | QualityTest.JUMPED_ALONE
-"""What these tests say. A jump from a reading that one of them made suspect is the way back."""
+# -- detection -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Calm:
-    """Jumps alone, on the flat line of readings that ``assess`` lays out.
+def flag_lone_jumps(
+    line: Timeline, size: Floats, mature: Bools, levels: RecentLevels, history: ThresholdHistory
+) -> list[Places]:
+    """Flag sensors that jumped alone, and what followed the jump; return the flagged places.
 
-    ``x``, ``t``, ``q`` are values, instants (ms) and packed flags of that line; ``here`` (n,) the places of the new
-    readings, ``segment`` (n,) their series, ``starts`` (m,) the first new reading of each. ``rows`` (r,) are the new
-    readings that confirm a jump as its third, ``size`` (r,) how many limits it has.
+    ``size`` (n,) is the calm step in limits of a step, ``mature`` (n,) where the series has a past.
     """
-
-    x: Floats
-    t: Ints
-    q: Ints
-    here: Places
-    segment: Places
-    starts: Places
-    rows: Places
-    size: Floats
-
-    def series(self) -> list[int]:
-        """The series in which one of ``rows`` confirms a jump, or whose last remembered reading is suspected."""
-        last = self.here[self.starts] - 1
-        going_on = np.flatnonzero(self.q[last] >> 4 & int(SUSPECTED)) if len(last) else last
-        return sorted({*self.segment[self.rows].tolist(), *going_on.tolist()})
-
-    def span(self, series: int) -> tuple[int, int]:
-        """First and last new reading of a series, as places on the line."""
-        first = int(self.starts[series])
-        end = int(self.starts[series + 1]) if series + 1 < len(self.starts) else len(self.here)
-        return int(self.here[first]), int(self.here[end - 1])
-
-
-def suspected(calm: Calm, p: Codes, repeats: Floats, usual: Floats, catalogue: Catalogue) -> dict[QualityTest, Places]:
-    """The readings of each of these faults.
-
-    ``repeats`` (n,) is the share of repeats of the series' past; ``usual`` (n,) the level of two weeks, 0 where none is
-    kept. The readings are walked through in order, for a jump from a suspected reading is the way back, whichever batch
-    that reading came with.
-    """
+    rows = np.flatnonzero((size > 1.0) & mature)
+    if len(rows):
+        usual = levels.usual_ranges(rows)
+        value = line.value[line.new[rows]]
+        rows = rows[(value < usual.low) | (value > usual.high)]  # not back to where it was before
+        rows = rows[line.marks_of_other_kinds(BUSY, rows, STEP_REACH) == 0]
+        rows = rows[_present_kinds(line, rows) >= MIN_WITNESS_KINDS]
     begun = {
-        QualityTest.FLAT_LINE: _stuck(calm, p, repeats, catalogue),
-        QualityTest.UNIT_MISTAKE: _mistaken(calm, p, usual, catalogue),
-        QualityTest.JUMPED_ALONE: _far(calm, p, catalogue),
+        QualityTest.FLAT_LINE: _stuck(line, rows, history.column(REPEATS)),
+        QualityTest.UNIT_MISTAKE: _in_other_unit(line, rows, history.column(T_LEVEL)),
+        QualityTest.JUMPED_ALONE: _large(line, rows, size),
     }
     found: dict[QualityTest, set[int]] = {test: set() for test in begun}
-    for series in calm.series():
-        first, last = calm.span(series)
-        faults: dict[QualityTest, _Fault] = {
-            QualityTest.UNIT_MISTAKE: _Mistake(calm, first),
-            QualityTest.JUMPED_ALONE: _Jump(calm, first),
-        }
-        if catalogue.stuck[p[calm.starts[series]]]:
-            faults[QualityTest.FLAT_LINE] = _Stuck(calm, first)
-        for place in range(first, last + 1):
-            before = place - 3
-            back = calm.q[before] >> 4 & int(SUSPECTED) or any(before in found[test] for test in faults)
-            for test, fault in faults.items():
-                if not back and place in begun[test]:
-                    fault.begin(place)
-                    found[test] |= {place - 2, place - 1, place}
-                elif fault.goes_on(place):
-                    found[test].add(place)
-    return {test: _places(places) for test, places in found.items()}
+    for series in _series_to_follow(line, rows):
+        _follow(line, series, begun, found)
+    return [line.flag_suspect(np.array(sorted(places), np.intp), test) for test, places in found.items()]
+
+
+def _present_kinds(line: Timeline, rows: Places) -> Ints:
+    """(r,) how many other kinds of sensor of the station have measured within the last readings of these rows."""
+    memory, out = line.memory, np.zeros(len(rows), np.int64)
+    for i, row in enumerate(rows.tolist()):
+        own, here = line.segment[row], line.new[row]
+        begin, end = line.at[here - STEP_REACH + 1], line.at[here]
+        kinds = set()
+        for series in np.flatnonzero(memory.station == line.station[own]).tolist():
+            place = np.searchsorted(line.touched, series)
+            if place < len(line.touched) and line.touched[place] == series:
+                at = line.at[line.origin[place] : line.newest[place, -1] + 1]
+            else:
+                at = memory.at[series]
+            if ((at >= begin) & (at <= end)).any():
+                kinds.add(int(line.kind_of[memory.parameter[series]]))
+        out[i] = len(kinds - {int(line.kind[own])})
+    return out
+
+
+def _series_to_follow(line: Timeline, rows: Places) -> list[int]:
+    """The touched series in which one of ``rows`` confirms a jump, or whose last remembered reading is suspected."""
+    last = line.new[line.starts] - 1
+    going_on = np.flatnonzero(line.packed[last] >> 4 & int(SUSPECTED_FAULTS)) if len(last) else last
+    return sorted({*line.segment[rows].tolist(), *going_on.tolist()})
+
+
+def _follow(
+    line: Timeline, series: int, begun: dict[QualityTest, set[int]], found: dict[QualityTest, set[int]]
+) -> None:
+    """Add the suspect readings of one series to ``found``, reading by reading.
+
+    A jump from a suspected reading is the way back, whichever batch that reading came with.
+    """
+    first, last = int(line.new[line.starts[series]]), int(line.new[line.ends[series]])
+    faults: dict[QualityTest, _Fault] = {
+        QualityTest.UNIT_MISTAKE: _OtherUnit(line, first),
+        QualityTest.JUMPED_ALONE: _Jump(line, first),
+    }
+    if line.catalogue.stuck[line.parameter[line.starts[series]]]:
+        faults[QualityTest.FLAT_LINE] = _Stuck(line, first)
+    for place in range(first, last + 1):
+        before = place - READINGS_AFTER
+        back = line.packed[before] >> 4 & int(SUSPECTED_FAULTS) or any(before in found[test] for test in faults)
+        for test, fault in faults.items():
+            if not back and place in begun[test]:
+                fault.begin(place)
+                found[test] |= {place - 2, place - 1, place}
+            elif fault.continues(place):
+                found[test].add(place)
+
+
+# -- begin of a fault ------------------------------------------------------------------------------------------------
+
+
+def _stuck(line: Timeline, rows: Places, repeats: Floats) -> set[int]:
+    """Places where an analyser has jumped to a value and repeated it twice."""
+    here = line.new[rows]
+    equal = (line.value[here] == line.value[here - 1]) & (line.value[here] == line.value[here - 2])
+    rows = rows[line.catalogue.stuck[line.parameter[rows]] & equal & (repeats[rows] < MAX_REPEAT_SHARE)]
+    parameters = line.catalogue.parameters
+    return {
+        place
+        for place, p in zip(line.new[rows].tolist(), line.parameter[rows].tolist(), strict=True)
+        if _digits(float(line.value[place]), parameters[p]) >= MIN_DIGITS
+    }
+
+
+def _digits(value: float, parameter: Parameter) -> int:
+    """Significant digits of a value as the catalogue writes it."""
+    return len(f"{abs(value):.{parameter.decimals}f}".replace(".", "").strip("0"))
+
+
+def _in_other_unit(line: Timeline, rows: Places, usual: Floats) -> set[int]:
+    """Places where a concentration has jumped by 100 or 1,000, away from its usual level (n,).
+
+    Without that level only a jump downwards counts, for upwards such a parameter leaves the range of its instrument.
+    """
+    concentration = np.array([one.unit in CONCENTRATION_UNITS for one in line.catalogue.parameters], np.bool_)
+    rows = rows[concentration[line.parameter[rows]]]
+    window_before = line.window(rows, 1 - READINGS_AFTER - READINGS_BEFORE, -READINGS_AFTER)
+    after = np.median(line.value[line.window(rows, 1 - READINGS_AFTER)], axis=1)
+    before = np.median(line.value[window_before], axis=1)
+    size = np.maximum(np.abs(after), SMALLEST_VALUE)
+    factor = np.abs(np.log(size / np.maximum(np.abs(before), SMALLEST_VALUE)))
+    level = usual[rows]
+    far = (size * MIN_FACTOR_FROM_USUAL < level) | (size > MIN_FACTOR_FROM_USUAL * level)
+    exact = (np.abs(factor[:, None] - np.log(UNIT_FACTORS)) <= np.log1p(MAX_FACTOR_ERROR)).any(axis=1)
+    return set(line.new[rows[np.where(level > 0, far, after < before) & exact]].tolist())
+
+
+def _large(line: Timeline, rows: Places, size: Floats) -> set[int]:
+    """Places where a jump of many limits was confirmed."""
+    rows = rows[np.isfinite(line.catalogue.shift[line.parameter[rows]]) & (size[rows] >= MIN_JUMP_LIMITS)]
+    return set(line.new[rows].tolist())
+
+
+# -- end of a fault --------------------------------------------------------------------------------------------------
 
 
 class _Fault(Protocol):
-    """One fault of one series, reading by reading."""
+    """One fault of one series, reading by reading; made with the place of the first new reading of the series."""
 
     def begin(self, place: int) -> None:
         """A jump was confirmed at ``place``: its three readings are the first."""
 
-    def goes_on(self, place: int) -> bool:
-        """Whether the next reading is one of it, too."""
+    def continues(self, place: int) -> bool:
+        """Whether the next reading belongs to the fault, too."""
 
 
 class _Stuck:
     """Readings that repeat, to the last digit, the value an analyser jumped to."""
 
-    def __init__(self, calm: Calm, first: int) -> None:
-        self._calm = calm
-        self._on = bool(calm.q[first - 1] >> 4 & int(QualityTest.FLAT_LINE))
+    def __init__(self, line: Timeline, first: int) -> None:
+        self._line = line
+        self._on = bool(line.packed[first - 1] >> 4 & int(QualityTest.FLAT_LINE))
 
     def begin(self, place: int) -> None:
         self._on = True
 
-    def goes_on(self, place: int) -> bool:
-        self._on = self._on and bool(self._calm.x[place] == self._calm.x[place - 1])
+    def continues(self, place: int) -> bool:
+        self._on = self._on and bool(self._line.value[place] == self._line.value[place - 1])
         return self._on
 
 
-class _Mistake:
+class _OtherUnit:
     """Readings after a jump by 100 or 1,000, until the value is another by ten or more."""
 
-    def __init__(self, calm: Calm, first: int) -> None:
-        self._calm = calm
-        self._near: list[float] = []
-        if calm.q[first - 1] >> 4 & int(QualityTest.UNIT_MISTAKE):
-            window = range(first - KEEP, first)
-            self._near = [float(calm.x[i]) for i in window if calm.q[i] >> 4 & int(QualityTest.UNIT_MISTAKE)]
+    def __init__(self, line: Timeline, first: int) -> None:
+        self._line = line
+        self._last: list[float] = []
+        window = slice(first - KEEP, first)
+        mistaken = (line.packed[window] >> 4 & int(QualityTest.UNIT_MISTAKE)) != 0
+        if mistaken[-1]:
+            self._last = line.value[window][mistaken].tolist()
 
     def begin(self, place: int) -> None:
-        self._near = self._calm.x[place - 2 : place + 1].tolist()
+        self._last = self._line.value[place - READINGS_AFTER + 1 : place + 1].tolist()
 
-    def goes_on(self, place: int) -> bool:
-        value = float(self._calm.x[place])
-        on = bool(self._near) and _same_size(value, self._near[-KEEP:])
-        self._near = [*self._near[-KEEP:], value] if on else []
+    def continues(self, place: int) -> bool:
+        value = float(self._line.value[place])
+        on = bool(self._last) and _same_size(value, self._last[-KEEP:])
+        self._last = [*self._last[-KEEP:], value] if on else []
         return on
 
 
 class _Jump:
     """Readings after a large jump, until it has come back: at most three hours, and while those before are remembered.
 
-    The bound makes a lasting change of the water heard in the end: then these readings count again.
+    The bound makes a lasting change of the water count in the end.
     """
 
-    def __init__(self, calm: Calm, first: int) -> None:
-        self._calm = calm
+    def __init__(self, line: Timeline, first: int) -> None:
+        self._line = line
         window = range(first - KEEP, first)
-        self._marked = {i for i in window if calm.q[i] >> 4 & int(QualityTest.JUMPED_ALONE)}
-        self._on = first - 1 in self._marked
+        self._flagged = {i for i in window if line.packed[i] >> 4 & int(QualityTest.JUMPED_ALONE)}
+        self._on = first - 1 in self._flagged
 
     def begin(self, place: int) -> None:
-        self._marked = {place - 2, place - 1, place}
+        self._flagged = {place - 2, place - 1, place}
         self._on = True
 
-    def goes_on(self, place: int) -> bool:
-        self._on = self._on and _stays(self._calm, place, self._marked)
+    def continues(self, place: int) -> bool:
+        self._on = self._on and self._is_away(place)
         if self._on:
-            self._marked.add(place)
+            self._flagged.add(place)
         return self._on
 
-
-def _stuck(calm: Calm, p: Codes, repeats: Floats, catalogue: Catalogue) -> set[int]:
-    """Where an analyser has jumped to a value and repeated it twice."""
-    rows = calm.rows
-    here = calm.here[rows]
-    equal = (calm.x[here] == calm.x[here - 1]) & (calm.x[here] == calm.x[here - 2])
-    rows = rows[catalogue.stuck[p[rows]] & equal & (repeats[rows] < REPEATS_MOST)]
-    rows = rows[_exact(calm.x[calm.here[rows]], p[rows], catalogue)]
-    return set(calm.here[rows].tolist())
-
-
-def _exact(values: Floats, p: Codes, catalogue: Catalogue) -> Bools:
-    """(r,) whether a value has enough digits to be no round limit."""
-    out = np.zeros(len(values), np.bool_)
-    for i, (value, parameter) in enumerate(zip(values.tolist(), p.tolist(), strict=True)):
-        shown = f"{abs(value):.{catalogue.parameters[parameter].decimals}f}".replace(".", "").strip("0")
-        out[i] = len(shown) >= DIGITS
-    return out
+    def _is_away(self, place: int) -> bool:
+        """Whether a reading is nearer to where the sensor jumped to than to where it was."""
+        value, at = self._line.value, self._line.at
+        first = place - 1
+        while first - 1 in self._flagged:
+            first -= 1
+        if place - first + READINGS_BEFORE > KEEP or at[place] - at[first] > MAX_JUMP_MS:
+            return False
+        before = float(np.median(value[first - READINGS_BEFORE : first]))
+        return bool(abs(value[place] - before) > STILL_AWAY_SHARE * abs(value[first] - before))
 
 
-def _mistaken(calm: Calm, p: Codes, usual: Floats, catalogue: Catalogue) -> set[int]:
-    """Where a concentration has jumped by 100 or 1,000, away from its usual level.
-
-    Without that level only a jump downwards counts, for upwards such a parameter leaves the range of its instrument.
-    """
-    concentration = np.array([one.unit in CONCENTRATIONS for one in catalogue.parameters], np.bool_)
-    rows = calm.rows[concentration[p[calm.rows]]]
-    here = calm.here[rows]
-    after = np.median(calm.x[here[:, None] + np.arange(-2, 1)], axis=1)
-    before = np.median(calm.x[here[:, None] + np.arange(-6, -2)], axis=1)
-    factor = np.abs(np.log(np.maximum(np.abs(after), 1e-12) / np.maximum(np.abs(before), 1e-12)))
-    level, size = usual[rows], np.maximum(np.abs(after), 1e-12)
-    unusual = np.where(level > 0, (size * UNUSUAL < level) | (size > UNUSUAL * level), after < before)
-    rows = rows[unusual & (np.abs(factor[:, None] - np.log(FACTORS)) <= np.log1p(AS_EXACT)).any(axis=1)]
-    return set(calm.here[rows].tolist())
-
-
-def _same_size(value: float, near: list[float]) -> bool:
+def _same_size(value: float, last: list[float]) -> bool:
     """Whether a value is within a factor of ten of the median of those before it; zero is of any small size."""
-    middle = abs(float(np.median(near)))
-    return abs(value) < 10 * max(middle, 1e-12) and (value == 0 or abs(value) > middle / 10)
-
-
-def _far(calm: Calm, p: Codes, catalogue: Catalogue) -> set[int]:
-    """Where a large jump was confirmed."""
-    rows = calm.rows[np.isfinite(catalogue.shift[p[calm.rows]]) & (calm.size >= FAR)]
-    return set(calm.here[rows].tolist())
-
-
-def _stays(calm: Calm, place: int, marked: set[int]) -> bool:
-    """Whether a reading is nearer to where the sensor jumped to than to where it was."""
-    first = place - 1
-    while first - 1 in marked:
-        first -= 1
-    if place - first + 4 > KEEP or calm.t[place] - calm.t[first] > LONGEST_MS:
+    median = abs(float(np.median(last)))
+    if abs(value) >= MAX_SAME_UNIT_FACTOR * max(median, SMALLEST_VALUE):
         return False
-    before = float(np.median(calm.x[first - 4 : first]))
-    return bool(abs(calm.x[place] - before) > abs(calm.x[first] - before) / 2)
-
-
-def _places(found: set[int]) -> Places:
-    return np.array(sorted(found), np.intp)
+    return value == 0 or abs(value) > median / MAX_SAME_UNIT_FACTOR

@@ -1,7 +1,7 @@
-"""A value that jumps when somebody cleaned or calibrated the sensor was wrong before. Pure.
+"""Detect drift: a value that jumps when somebody cleans or calibrates the sensor was wrong before. Pure.
 
-The jump at a visit is held against the same hours of the days before: what the water does at that time of the day is no
-proof.
+The jump at a visit is compared with the changes at the same hours of the days before: what the water does at that time
+of the day proves nothing.
 """
 
 from typing import Final
@@ -10,32 +10,32 @@ import numpy as np
 
 from infra.times import DAY_MS
 from sensors.parameters import Parameter
+from sensors.quality.constants import HOUR_MS, MIN_KNOWN_DAYS, NEAR_ZERO_STEPS
 from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Floats, Ints
 
-WINDOW_MS: Final = 3 * 3_600_000
-"""Before and after a visit as much as this is looked at: the tide turns in six hours."""
+WINDOW_MS: Final = 3 * HOUR_MS
+"""Windows before and after a visit: the tide turns in six hours."""
 
 SETTLES_MS: Final = 30 * 60_000
-"""After that long a probe put back has the temperature of the water again (engineering choice)."""
+"""From the end of a visit: a probe put back has the temperature of the water again (engineering choice)."""
 
 DAYS_BEFORE: Final = 14
-KNOWN: Final = 7
-"""Days before the visit, and how many of them must be known."""
+"""Days before the visit that are compared; :data:`~sensors.quality.constants.MIN_KNOWN_DAYS` of them must be known."""
 
-READINGS: Final = 3
-"""A window with fewer has no median."""
+MIN_WINDOW_READINGS: Final = 3
+"""Readings of a window, at least, for its median."""
 
-NONE: Final[Ints] = np.empty(0, np.int64)
+_NO_TIMES: Final[Ints] = np.empty(0, np.int64)
 
-BEYOND: Final = 1.5
-"""A jump is one when it leaves the middle of those days by this many times as much as the farthest of them did."""
+MIN_JUMP_RATIO: Final = 1.5
+"""A jump leaves the middle of those days by this many times as much as the farthest of them did."""
 
 
 def jump(
-    at: Ints, value: Floats, since_ms: int, until_ms: int, parameter: Parameter, unusual: Ints = NONE
+    at: Ints, value: Floats, since_ms: int, until_ms: int, parameter: Parameter, unusual: Ints = _NO_TIMES
 ) -> float | None:
-    """By how much a sensor jumped at a visit, in floors of its kind; None where it did not, or nobody can tell.
+    """By how much a sensor jumped at a visit, in floors of its parameter; None where it did not or too little is known.
 
     Parameters
     ----------
@@ -45,16 +45,16 @@ def jump(
     since_ms, until_ms : int
         When the visit began and ended.
     unusual : (m,) array
-        When the sensor stepped by itself or was set before: a day on which it did, at these hours, is no usual one.
+        When the sensor stepped by itself or was set before (ms): a day on which it did, at these hours, is left out.
 
     Returns
     -------
     float or None
-        Above 1 in size: smaller ones nobody would correct. Upwards positive.
+        Above 1 in size (nobody would correct less), positive upwards.
     """
     floor = parameter.shift if np.isfinite(parameter.shift) else parameter.spike
     if parameter.relative:
-        value = np.log(np.maximum(value, 0.0) + parameter.step / 20.0)
+        value = np.log(np.maximum(value, 0.0) + parameter.step / NEAR_ZERO_STEPS)
     back = np.arange(DAYS_BEFORE + 1) * DAY_MS
     before = medians(at, value, since_ms - WINDOW_MS - back, since_ms - back)
     after = medians(at, value, until_ms + SETTLES_MS - back, until_ms + SETTLES_MS + WINDOW_MS - back)
@@ -63,19 +63,19 @@ def jump(
     last = until_ms + SETTLES_MS + WINDOW_MS - back[1:, None]
     changes[1:][((unusual >= first) & (unusual < last)).any(axis=1)] = np.nan
     usual = changes[1:][~np.isnan(changes[1:])]
-    if np.isnan(changes[0]) or len(usual) < KNOWN:
+    if np.isnan(changes[0]) or len(usual) < MIN_KNOWN_DAYS:
         return None
     middle = float(np.median(usual))
     off = float(changes[0]) - middle
-    return off if abs(off) > max(1.0, BEYOND * float(np.abs(usual - middle).max())) else None
+    return off if abs(off) > max(1.0, MIN_JUMP_RATIO * float(np.abs(usual - middle).max())) else None
 
 
 def medians(at: Ints, value: Floats, start: Ints, end: Ints) -> Floats:
-    """(w,) the median of the values in each window with start <= at < end; NaN where it holds too little."""
+    """(w,) the median of the values in each window with start <= at < end; NaN where it holds too few."""
     first, last = np.searchsorted(at, start), np.searchsorted(at, end)
     many = int((last - first).max(initial=0))
     if not many:
         return np.full(len(start), np.nan)
     place = first[:, None] + np.arange(many)
     rows = np.where(place < last[:, None], value[np.minimum(place, len(value) - 1)], np.nan)
-    return np.where(last - first >= READINGS, nanmedian(rows), np.nan)
+    return np.where(last - first >= MIN_WINDOW_READINGS, nanmedian(rows), np.nan)

@@ -1,9 +1,8 @@
-"""What a station saw in the last half day, half hour by half hour, for the stations below it. Pure.
+"""Evidence from the station above: the strongest moves of its last half day, half hour by half hour. Pure.
 
-A plume that passes two stations moves the same sensors in the same direction at both, the lower one later. What the
-upper one saw is remembered whether or not it was enough for an alarm there: two half-hearted witnesses on one creek, in
-the order of the water, are more than one. The sides of what was seen are how far each role went up, how far each went
-down, and whether an alarm became known.
+A plume that passes two stations moves the same sensors in the same direction at both, the lower one later. The moves of
+the upper station are remembered whether or not they were enough for an alarm there. The *sides* of a half hour are how
+far each role went up, how far each went down, and whether an alarm became known.
 """
 
 from typing import Final, NamedTuple
@@ -16,23 +15,23 @@ SLOT_MS: Final = 1_800_000
 """Half an hour: water does not reach the next station sooner, and the half hour before is complete when it is asked."""
 
 SLOTS: Final = 24
-"""Half a day: what takes longer has mixed on its way."""
+"""Half hours that are remembered: half a day. What takes longer has mixed on its way."""
 
-UNKNOWN_MS: Final = 6 * 3_600_000
-"""Where no travel time is known, water may take up to six hours (detection notes, rule 8)."""
+UNKNOWN_TRAVEL_MS: Final = 6 * 3_600_000
+"""Where no travel time is known, water may take up to six hours."""
 
-LINGERS_MS: Final = 3_600_000
-"""A move is the departure from a median of two hours: it shows for an hour after the front has come."""
+MOVE_LASTS_MS: Final = 3_600_000
+"""A move is the departure from a median of two hours: it shows for an hour after the front came."""
 
-KEPT: Final = 4
-"""The oldest half hours are no longer asked: newer ones of a station above that is ahead may have taken their place."""
+UNASKED_SLOTS: Final = 4
+"""Oldest half hours, which are not asked: newer ones of a station above that is ahead may have taken their place."""
 
-PART: Final = 40.0
-"""Sizes are kept as whole numbers of this part of a usual move: six of them fit a byte."""
+PARTS_OF_MOVE: Final = 40.0
+"""Sizes are kept as whole numbers of this part of a usual move: six moves fit a byte."""
 
 
 class UpstreamPath(NamedTuple):
-    """That one station lies above another, and how long water takes: usual, least and most ms; 0 where unknown."""
+    """One station lies above another; travel time of the water in ms: usual, least and most, 0 where unknown."""
 
     above: int
     below: int
@@ -42,31 +41,36 @@ class UpstreamPath(NamedTuple):
 
     @property
     def reach_ms(self) -> int:
-        """So long after it was seen above, water may still speak for what moves below."""
-        known = self.most_ms + LINGERS_MS if self.most_ms else UNKNOWN_MS
-        return min(known, (SLOTS - KEPT) * SLOT_MS)
+        """So long after it passed above, water is evidence for what moves below."""
+        known = self.most_ms + MOVE_LASTS_MS if self.most_ms else UNKNOWN_TRAVEL_MS
+        return min(known, (SLOTS - UNASKED_SLOTS) * SLOT_MS)
 
     def slots(self, at: Ints) -> tuple[Ints, Ints]:
-        """(n,) the first and the last half hour above whose water can be here at each of these times."""
+        """(n,) first and last half hour above whose water can be below at each of these times."""
         last = np.minimum((at - self.least_ms) // SLOT_MS, at // SLOT_MS - 1)
         return (at - self.reach_ms) // SLOT_MS, last
 
 
 def move_sizes(moves: Floats) -> Bytes:
-    """(n, 2 roles) how far each sensor went up, then down, of moves (n, roles)."""
+    """(n, 2 roles) how far each sensor went up, then down, in parts; of moves (n, roles)."""
     up, down = np.maximum(moves, 0.0), np.maximum(-moves, 0.0)
-    return np.minimum(PART * np.concatenate([up, down], axis=1), 255.0).astype(np.uint8)
+    return np.minimum(PARTS_OF_MOVE * np.concatenate([up, down], axis=1), 255.0).astype(np.uint8)
 
 
 def anything(since_ms: int, until_ms: int) -> tuple[Ints, Bytes]:
-    """Half hours of an alarm in which all sensors moved, up and down: of an event of which no more is known."""
+    """Half hours in which all sensors moved, up and down, with an alarm: for an event of which no more is known."""
     number = np.arange(since_ms // SLOT_MS, until_ms // SLOT_MS + 1)[-SLOTS:]
     return number, np.full(len(number), 255, np.uint8)
 
 
 def add_moves(slot: Codes, seen: Bytes, who: Places, at: Ints, size: Bytes) -> None:
-    """In place: ``slot`` (s, SLOTS) numbers of half hours and ``seen`` (s, SLOTS, sides) their strongest moves gain
-    the instants (``who``, ``at``), sorted by station and time, with ``size`` (n, sides)."""
+    """Add instants to what is remembered, in place.
+
+    Parameters
+    ----------
+    slot, seen : (s, SLOTS) numbers of half hours, and (s, SLOTS, sides) their strongest moves
+    who, at, size : (n,) station row and ms, sorted by both, and (n, sides) moves
+    """
     rows = np.flatnonzero(size.any(axis=1))
     if not len(rows):
         return
@@ -84,8 +88,10 @@ def add_moves(slot: Codes, seen: Bytes, who: Places, at: Ints, size: Bytes) -> N
 
 
 def discount_simultaneous(number: Ints, size: Bytes, below_number: Ints, below: Bytes) -> Bytes:
-    """(k, sides) ``size`` without what moved below, too, in that half hour, half as much: weather is everywhere at
-    once, water comes later. Numbers (k,), (m,) are sorted."""
+    """(k, sides) ``size`` without what moved below at the same half hour, at least half as much.
+
+    Weather is everywhere at once, water comes later. ``number`` (k,) and ``below_number`` (m,) are sorted half hours.
+    """
     if not len(below_number):
         return size
     begin = np.flatnonzero(np.append(True, np.diff(below_number) != 0))
@@ -98,8 +104,10 @@ def discount_simultaneous(number: Ints, size: Bytes, below_number: Ints, below: 
 
 
 def strongest_moves(number: Ints, size: Bytes, first: Ints, last: Ints) -> Bytes:
-    """(n, sides) the strongest moves of each span of half hours, ``first`` to ``last`` (n,); ``number`` (k,) sorted,
-    ``size`` (k, sides)."""
+    """(n, sides) the strongest moves of each span of half hours from ``first`` to ``last`` (n,).
+
+    ``number`` (k,) sorted half hours, ``size`` (k, sides) their moves.
+    """
     out = np.zeros((len(first), size.shape[1]), np.uint8)
     low, high = np.searchsorted(number, first), np.searchsorted(number, last, side="right")
     for back in range(int((high - low).max(initial=0))):

@@ -1,4 +1,4 @@
-"""Split packets: parts that are put together by device and command, with a time-out and bounds.
+"""Assemble split packets by device and command, with a time-out and bounds.
 
 By the standard every part holds whole items and repeats DataTime, and with bit A each is answered by itself: such a
 part is complete alone, must not wait for the others (a logger that waits for the answer would never send them), and is
@@ -25,7 +25,7 @@ Owner = TypeVar("Owner")
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[Owner]):
-    """One packet with the bytes it came in, and whoever waits for its answer."""
+    """One packet with its bytes, and the owner who waits for its answer."""
 
     packet: Packet
     raw: bytes
@@ -41,7 +41,7 @@ class Bundle(Generic[Owner]):
 
     @property
     def raw(self) -> bytes:
-        """All frames behind each other: what is kept and replayed."""
+        """All frames in one: what is stored and replayed."""
         return b"".join(part.raw for part in self.parts)
 
 
@@ -71,7 +71,7 @@ class Assembler(Generic[Owner]):
         self.incomplete = 0
 
     def add(self, packet: Packet, raw: bytes, owner: Owner, now_ms: int) -> list[Bundle[Owner]]:
-        """What can be used now that this packet is here: itself, a completed set, an older set that gives way."""
+        """Add a packet; returns what can be used now: itself, a completed set, an older set that gives way."""
         part = Part(packet, raw, owner)
         if not packet.is_part or packet.pnum is None or packet.pno is None:
             return [Bundle((part,), (part,))]
@@ -100,7 +100,7 @@ class Assembler(Generic[Owner]):
         return found
 
     def expire(self, now_ms: int) -> list[Bundle[Owner]]:
-        """The sets whose time is up, as far as anything of them still waits to be used."""
+        """The sets whose time is up and of which parts still wait to be used."""
         found: list[Bundle[Owner]] = []
         for key in [k for k, held in self._sets.items() if now_ms - held.since_ms > self._wait_ms]:
             found += self._release(key)
@@ -123,7 +123,7 @@ class Assembler(Generic[Owner]):
         return known is not None and known.packet.cp != packet.cp
 
     def _release(self, key: tuple[str | None, str | None, int]) -> list[Bundle[Owner]]:
-        """Give a set up: what waits in it is handed on as it is."""
+        """Release an incomplete set: its waiting parts are handed on as they are."""
         held = self._remove(key).held
         self.incomplete += 1
         return [Bundle(held, held)] if held else []

@@ -72,12 +72,12 @@ EVENTS: Final = {
 """Uploads that say something of the device instead of the water; each is kept as an event of its station.
 
 2062 to 2066 are the quality-control results of national surface-water stations (which of 2062, 2063 and 2064 is
-which is from memory), 2071 and 2072 the alarms of the 2005 edition (the numbers are from memory; 2017 dropped them).
+which is unverified), 2071 and 2072 the alarms of the 2005 edition (unverified; 2017 dropped them).
 2025 uses 2062 for its automatic standard check.
 """
 
 NOTICES: Final = frozenset({Cn.TIME_NOTICE, Cn.STOP_REALTIME, Cn.STOP_STATE, Cn.HEARTBEAT})
-"""What is answered by 9013 and holds nothing to keep (that the heartbeat of 2025 is among them is from memory)."""
+"""Commands that are answered by 9013 and hold nothing to store (the heartbeat of 2025 is unverified)."""
 
 ANSWERS: Final = frozenset({Cn.ACCEPTED, Cn.RESULT, Cn.NOTICE_ANSWER, Cn.DATA_ANSWER})
 

@@ -1,4 +1,4 @@
-"""The check value of HJ 212, Appendix A, and the Modbus CRC that is so often taken for it.
+"""The check value of HJ 212, Appendix A, and the Modbus CRC that is often used by mistake.
 
 Appendix A shifts the register by a byte and only then combines it with the next one, so the low byte is lost at every
 step: just 256 different values exist. A single wrong character is always noticed, a random change passes one time in
@@ -29,7 +29,7 @@ def crc16(data: bytes | bytearray | memoryview) -> int:
 
 
 def modbus(data: bytes | bytearray | memoryview) -> int:
-    """The Modbus CRC, which is not the one of HJ 212; used only to say what a sender did wrong."""
+    """The Modbus CRC, which is not the one of HJ 212; used only to explain a wrong frame."""
     register = _START
     for byte in data:
         register = (register >> 8) ^ _TABLE[(register ^ byte) & 0xFF]

@@ -1,4 +1,4 @@
-"""Requests we send to loggers and answers we give them (HJ 212-2017, 6.6 and Appendix C).
+"""Requests to loggers and answers to them (HJ 212-2017, 6.6 and Appendix C).
 
 A request asks for an answer and is followed by 9011 (will you do it), the data or the deed, and 9012 (how it went). An
 upload is answered by 9014, a notice by 9013. Every answer repeats the QN of what it answers; its ST is 91.
@@ -50,7 +50,7 @@ def execution_result(to: Packet, result: ExeRtn) -> Packet:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Something to ask of a logger. ``cp`` is computed when it is sent, for a clock is set to the time of sending."""
+    """A request to a logger. ``cp`` is computed when it is sent: a clock is set to the time of sending."""
 
     cn: str
     cp: Callable[[int], tuple[tuple[str, str], ...]]

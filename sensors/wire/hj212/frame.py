@@ -27,7 +27,7 @@ _BLANK: Final = b"\r\n \t\0"
 
 
 class Fault(Enum):
-    """What is wrong with bytes that are not a frame."""
+    """Fault of bytes that are not a frame."""
 
     GARBAGE = "garbage"
     LENGTH = "length"
@@ -53,7 +53,7 @@ class Broken:
 
     @property
     def segment(self) -> bytes:
-        """What the data segment may have been; good for telling the sender, and for nothing else."""
+        """The probable data segment; only for the answer to the sender."""
         if self.fault is Fault.GARBAGE:
             return b""
         line = self.raw.strip(_BLANK)
@@ -86,7 +86,8 @@ class FrameReader:
         return len(self._buffer) + len(self._garbage)
 
     def feed(self, data: bytes | memoryview) -> list[Frame | Broken]:
-        """Take in what arrived; returns what became whole or hopeless by it, in the order of the stream."""
+        """Feed bytes; returns frames that became complete and bytes that cannot become one, in the order of the
+        stream."""
         found: list[Frame | Broken] = []
         for start in range(0, len(data), _SLICE):
             self._buffer += data[start : start + _SLICE]
@@ -94,7 +95,7 @@ class FrameReader:
         return found
 
     def close(self) -> list[Frame | Broken]:
-        """The stream has ended: what is left is all there will be. The reader is as new afterwards."""
+        """End of the stream: returns what is left; the reader is as new afterwards."""
         found: list[Frame | Broken] = []
         self._advance(found, final=True)
         return found
@@ -195,7 +196,7 @@ class FrameReader:
         return end - start
 
     def _drop(self, data: bytearray, found: list[Frame | Broken]) -> None:
-        """Bytes outside any frame; the ends of lines between frames are nobody's fault."""
+        """Drop bytes outside any frame; line ends between frames are no fault."""
         if data.strip(_BLANK) or self._garbage:
             self._garbage += data
             while len(self._garbage) >= _MOST_BROKEN:

@@ -192,7 +192,7 @@ def write_time(at_ms: int) -> str:
 
 
 def qn_time(qn: str | None) -> int | None:
-    """When an exchange was begun by its QN, ms UTC; None where it tells nothing."""
+    """Begin of an exchange by its QN, ms UTC; None where QN is no time."""
     if qn is None or len(qn) != 17 or not _digits(qn):
         return None
     try:
@@ -207,12 +207,12 @@ def write_qn(at_ms: int) -> str:
 
 
 def number(text: str) -> float | None:
-    """The number a value key holds; None when it is none (``--``, ``0.05L``, empty)."""
+    """The number of a value key; None when it is none (``--``, ``0.05L``, empty)."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def plain(key: str, text: str) -> float | str:
-    """A value as a machine wants it: a number where it is one, the text elsewhere."""
+    """A value as a number where it is one, else as text."""
     found = None if key in _WORDS else number(text)
     return text if found is None else found
 
@@ -228,7 +228,7 @@ def _text(data: bytes) -> tuple[str, list[str]]:
 
 
 def _body(rest: str, problems: list[str]) -> str:
-    """What stands between the two ``&&``."""
+    """The text between the two ``&&``."""
     if not rest.startswith("&&"):
         problems.append("CP does not begin with &&")
     else:

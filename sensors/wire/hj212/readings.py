@@ -1,4 +1,4 @@
-"""From frames to readings: which value of which command is the reading, at what time, in which unit, with which flag.
+"""Decode frames to readings: value, time, unit and flag of each factor by command.
 
 Real-time data (2011) carry the sampling instant, the reading is ``Rtd``. Minute, hour and day data (2051, 2061, 2031)
 carry the *start* of their period, the reading is ``Avg``. ``Min``, ``Max`` and ``Cou`` are no readings of ours; they
@@ -56,7 +56,7 @@ class Logger:
 
 
 def topic(mn: str) -> str:
-    """What stands for the topic of a frame: who sent it."""
+    """The topic of a frame: its sender."""
     return f"{SOURCE}/{mn}"
 
 
@@ -97,7 +97,7 @@ def decode(messages: Sequence[Message], catalogue: Catalogue, loggers: Mapping[s
 
 
 class _Columns:
-    """What is found, while it grows."""
+    """Columns of the result, while they grow."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
@@ -153,7 +153,7 @@ def _read(message: Message, columns: _Columns, loggers: Mapping[str, Logger]) ->
 
 
 def _refusal(packet: Packet, mn: str, loggers: Mapping[str, Logger]) -> tuple[Reason, str] | None:
-    """Why a packet is not looked into at all."""
+    """Why a packet is refused as a whole."""
     if packet.cn is None:
         return Reason.WRONG_SHAPE, "the data segment has no CN"
     stranger = unproven(packet, mn, loggers)

@@ -1,0 +1,201 @@
+"""Swing and median of the days of all series: those of a batch beside those remembered. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sensors.parameters import Catalogue
+from sensors.quality.constants import HOURS_PER_DAY, MIN_FILLED_HOURS, PARTS_OF_FLOOR
+from sensors.quality.state import DAYS, EARLIER, Floats32, SeriesState
+from sensors.quality.thresholds import DayBlocks
+from sensors.reading import Bits, Bools, Codes, Floats, Ints, Places
+
+LONG: Final = DAYS + EARLIER
+"""Days whose medians are known."""
+
+SWING_QUANTILES: Final = (0.1, 0.9)
+"""Quantiles of the hours of a day between which its swing lies: two wild hours change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DailyResult:
+    """What is to be remembered of the days.
+
+    ``place`` are flat hours of steady series that gain ``part`` and one reading. The other fields are columns of
+    :class:`~sensors.quality.state.SeriesState` for the series that entered a new day, in their order.
+    """
+
+    place: Ints
+    part: Ints
+    hour_sum: Ints
+    hour_many: Codes
+    swing: Floats32
+    median: Floats32
+    earlier: Floats32
+    doubt: Bits
+
+    @classmethod
+    def nothing(cls, turning: int) -> "DailyResult":
+        """The result where nothing is known of so many series that entered a new day."""
+        none = np.empty(0, np.int64)
+        unknown = np.full((turning, DAYS), np.nan, np.float32)
+        hours = np.zeros((turning, HOURS_PER_DAY), np.int64)
+        before = np.full((turning, EARLIER), np.nan, np.float32)
+        return cls(none, none, hours, hours.astype(np.int32), unknown, unknown, before, np.zeros(turning, np.uint32))
+
+
+def day_features(sums: Ints, many: Codes, unit: Floats) -> tuple[Floats, Floats]:
+    """Swing and median of days.
+
+    Parameters
+    ----------
+    sums, many : (b, HOURS_PER_DAY) sum in parts and count of the readings of each hour
+    unit : (b,) what a part is, in the unit of the parameter
+
+    Returns
+    -------
+    (b,) swing, the distance between two quantiles of the hourly means, and (b,) median of these; NaN where fewer than
+    :data:`~sensors.quality.constants.MIN_FILLED_HOURS` hours have a reading.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(many > 0, sums / np.maximum(many, 1) * unit[:, None], np.nan)
+    ordered = np.sort(mean, axis=1)  # NaN sorts last
+    filled = (many > 0).sum(axis=1)
+    enough = filled >= MIN_FILLED_HOURS
+    row = np.arange(len(mean))
+
+    def quantile(share: float) -> Floats:
+        place = share * np.maximum(filled - 1, 0)
+        low = place.astype(np.int64)
+        high = np.minimum(low + 1, HOURS_PER_DAY - 1)
+        above = np.where(place > low, ordered[row, high], ordered[row, low])
+        return np.asarray(ordered[row, low] + (place - low) * (above - ordered[row, low]))
+
+    lowest, highest = SWING_QUANTILES
+    both = (np.where(enough, one, np.nan) for one in (quantile(highest) - quantile(lowest), quantile(0.5)))
+    swing, median = (one.astype(np.float32).astype(np.float64) for one in both)  # as precise as it is remembered
+    return swing, median
+
+
+@dataclass(frozen=True)
+class KnownDays:
+    """All days that are known: those of the batch, those remembered, and the open ones of other series.
+
+    Attributes
+    ----------
+    parameter : (m,) of the touched series
+    sums, many : (inner blocks, HOURS_PER_DAY) readings by hour, those remembered of the same day among them
+    key : (d,) days of turning series, sorted: place in ``touched`` and day; ``swing``, ``median`` (d,) belong to it
+    turning_place : (series,) place in ``touched`` of turning series, -1 elsewhere
+    steady_sum, steady_many : (m, HOURS_PER_DAY) readings of the batch of series whose day goes on
+    """
+
+    days: DayBlocks
+    parameter: Codes
+    memory: SeriesState
+    catalogue: Catalogue
+    sums: Ints
+    many: Codes
+    key: Ints
+    swing: Floats
+    median: Floats
+    turning_place: Codes
+    steady_sum: Ints
+    steady_many: Codes
+
+    @classmethod
+    def of(
+        cls, sums: Ints, many: Codes, days: DayBlocks, parameter: Codes, memory: SeriesState, catalogue: Catalogue
+    ) -> "KnownDays":
+        """``sums`` and ``many`` (inner blocks, HOURS_PER_DAY): the readings of the batch by hour."""
+        inner = days.inner
+        segment, day = days.segment[inner], days.day[inner]
+        series = days.touched[segment]
+        first = np.append(True, np.diff(days.whose) != 0)
+        continues = np.flatnonzero(first & (memory.day[series] == day))  # the day that is open in memory
+        sums[continues] += memory.hour_sum[series[continues]]
+        many[continues] += memory.hour_many[series[continues]]
+        ended = np.flatnonzero(first & (memory.day[series] >= 0) & (memory.day[series] != day))
+        was = series[ended]
+        key = np.concatenate([_key(segment[ended], memory.day[was]), _key(segment, day)])
+        unit = (catalogue.spike[parameter] / PARTS_OF_FLOOR)[np.concatenate([segment[ended], segment])]
+        swing, median = day_features(
+            np.concatenate([memory.hour_sum[was], sums]), np.concatenate([memory.hour_many[was], many]), unit
+        )
+        order = np.argsort(key, kind="stable")
+        turning_place = np.full(len(memory), -1, np.int64)
+        turning_place[days.touched[days.turning]] = np.flatnonzero(days.turning)
+        steady = np.zeros((len(days.touched), HOURS_PER_DAY), np.int64)
+        return cls(
+            days, parameter, memory, catalogue, sums, many, key[order], swing[order], median[order], turning_place,
+            steady, steady.astype(np.int32),
+        )  # fmt: skip
+
+    def add_steady(self, place: Ints, part: Ints) -> None:
+        """Add readings of the batch that belong to a day that goes on, by series and hour (flat), in place."""
+        np.add.at(self.steady_sum.reshape(-1), place, part)
+        np.add.at(self.steady_many.reshape(-1), place, np.int32(1))
+
+    @property
+    def has_days(self) -> Bools:
+        """(series,) of which any day is known."""
+        return np.asarray((self.memory.day >= 0) | (self.turning_place >= 0))
+
+    def before(self, series: Codes, day: Ints) -> tuple[Floats, Floats]:
+        """Swings and medians (b, LONG) of the days before ``day`` (b,) of some series (b,), the latest first.
+
+        NaN where nothing is known, and for swings longer ago than DAYS.
+        """
+        memory = self.memory
+        wanted = day[:, None] - np.arange(1, LONG + 1)
+        open_day = memory.day[series][:, None]
+        kept = (wanted < open_day) & (wanted >= open_day - DAYS)
+        slot = wanted % DAYS
+        swing = np.where(kept, memory.swing[series[:, None], slot], np.nan)
+        median = np.where(kept, memory.median[series[:, None], slot], np.nan)
+        older = (wanted < open_day - DAYS) & (wanted >= open_day - LONG)
+        median = np.where(older, memory.earlier[series[:, None], wanted % EARLIER], median)
+        row, column = np.nonzero((wanted == open_day) & (self.turning_place[series] < 0)[:, None])
+        if len(row):
+            mine = series[row]
+            unit = self.catalogue.spike[memory.parameter[mine]] / PARTS_OF_FLOOR
+            sums, many = memory.hour_sum[mine], memory.hour_many[mine]
+            here = np.minimum(np.searchsorted(self.days.touched, mine), len(self.days.touched) - 1)
+            new = self.days.touched[here] == mine
+            sums[new] += self.steady_sum[here[new]]
+            many[new] += self.steady_many[here[new]]
+            swing[row, column], median[row, column] = day_features(sums, many, unit)
+        key = _key(self.turning_place[series][:, None], wanted)
+        found = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
+        here = (self.key[found] == key) & (self.turning_place[series] >= 0)[:, None]
+        swing = np.where(here, self.swing[found], swing)
+        swing[:, DAYS:] = np.nan
+        return swing, np.where(here, self.median[found], median)
+
+    def carried(self, last: Places, doubt: Bits) -> DailyResult:
+        """What is to be remembered of turning series; ``last`` (t,) are their last blocks among the inner ones."""
+        blocks = self.days.inner[last]
+        series, day = self.days.touched[self.days.segment[blocks]], self.days.day[blocks]
+        swing, median = self.before(series, day)
+        back = day[:, None] - np.arange(1, LONG + 1)
+        row = np.arange(len(last))[:, None]
+        swings, medians, earlier = (np.empty((len(last), n)) for n in (DAYS, DAYS, EARLIER))
+        slot = back[:, :DAYS] % DAYS
+        swings[row, slot], medians[row, slot] = swing[:, :DAYS], median[:, :DAYS]
+        earlier[row, back[:, DAYS:] % EARLIER] = median[:, DAYS:]
+        none = np.empty(0, np.int64)
+        return DailyResult(
+            place=none,
+            part=none,
+            hour_sum=self.sums[last],
+            hour_many=self.many[last],
+            swing=swings.astype(np.float32),
+            median=medians.astype(np.float32),
+            earlier=earlier.astype(np.float32),
+            doubt=doubt,
+        )
+
+
+def _key(place: Codes, day: Ints) -> Ints:
+    return (place.astype(np.int64) << 24) | day

@@ -1,12 +1,13 @@
-"""One cause, one incident along a river: what came down from a polluted station above joins that station's incident.
+"""Group findings by cause: what came down from a polluted station upstream joins the incident there.
 
-What is upstream is asked of the open incidents themselves, so that a restart forgets nothing (design rule 8). Late data
-are grouped with late data. They come in any order: what is found upstream last joins what was found below it before.
+What is upstream is read from the open incidents, so that a restart forgets nothing. Findings of late data are grouped
+among themselves, in any order: one found upstream later is joined to what was found downstream before.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import sqlalchemy as sa
 
 from governance.incidents.finding import Change, Finding, Kind
@@ -16,10 +17,49 @@ from infra.database import Database
 from infra.texts import say
 from infra.times import beijing
 from ingest.rules.alarm_state import Key
+from ingest.rules.alarm_state import apply as apply_to_alarms
 from ingest.rules.sentences import duration, name
 from ingest.rules.upstream import OpenExceedance, River, UpstreamCause
+from ingest.work import Work
+from sensors.wire import telemetry
 
 WATER = "water:"
+
+
+class GroupByCause:
+    """Reads ``live_findings``, ``late``, ``sorted``, ``messages`` and ``decoded``; writes ``findings`` and
+    ``changed_alarms``."""
+
+    name = "group"
+
+    def run(self, work: Work) -> None:
+        site, late = work.site, work.late
+        # in the order of events, so that the result does not depend on the order in which series were first seen
+        timely, retrospective = sorted(work.live_findings, key=event_order), sorted(late.findings, key=event_order)
+        grouped = group_by_cause([*timely, *retrospective], site.river, site.database, work.now_ms)
+        of_late = zip(grouped[len(timely) :], retrospective, strict=True)
+        lasting = [one for one, before in of_late if before in late.lasting]
+        alarms = site.history.checks.alarms
+        work.changed_alarms = apply_to_alarms(alarms, grouped[: len(timely)]) | apply_to_alarms(alarms, lasting)
+        work.findings = [replace(one, message=_message_of(one, work)) for one in grouped]
+
+
+def event_order(finding: Finding) -> tuple[int, int, str, str]:
+    """Sort key: the order of events; of one instant the most urgent first."""
+    return finding.observed_at_ms, finding.colour.rank, finding.station, finding.rule
+
+
+def _message_of(finding: Finding, work: Work) -> str | None:
+    """The id of the message that brought the deciding reading, where it is of this batch."""
+    registry, batch = work.site.history.registry, work.sorted.batch
+    rows = np.flatnonzero(batch.station == registry.index.get(finding.station, -1))
+    rows = rows[batch.at[rows] == finding.observed_at_ms]
+    if finding.parameter is not None:
+        rows = rows[batch.parameter[rows] == registry.catalogue.index[finding.parameter]]
+    if not len(rows):
+        return None
+    message = int(batch.message[rows[-1]])
+    return telemetry.message_id(work.messages[message], work.decoded.headers[message])
 
 
 def group_by_cause(findings: Sequence[Finding], river: River, database: Database, now_ms: int) -> list[Finding]:

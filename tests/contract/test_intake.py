@@ -15,10 +15,11 @@ import ingest.storage.tables  # noqa: F401
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from ingest import intake as intake_module
-from ingest import ledger, pipeline, quarantine
+from ingest import ledger, quarantine
 from ingest.intake import FIRST, Bounds, Busy, Intake, Waiting
 from ingest.pipeline import Outcome, Receipt, Site
 from ingest.rules.model import Rules
+from ingest.stages import queue_late as queue_late_stage
 from ingest.storage import late_queue, registry
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
@@ -519,7 +520,7 @@ def test_late_messages_are_judged_at_once_where_the_sender_waits_for_the_outcome
     behind(mill)
     outcome = mill.site.process([at_minute(1, source="http")], T0 + 10_000_000)
     assert (outcome.receipt(0), waiting(mill)) == (Receipt(1, 0, ()), {})
-    monkeypatch.setattr(pipeline, "LATE_QUEUED", 0)
+    monkeypatch.setattr(queue_late_stage, "MAX_QUEUED", 0)
     outcome = mill.site.process([at_minute(2)], T0 + 10_000_000)
     assert (outcome.receipt(0), waiting(mill)) == (Receipt(1, 0, ()), {})
 

@@ -18,7 +18,8 @@ from governance.incidents.finding import Colour, Kind
 from governance.incidents.model import What
 from infra.errors import StorageUnavailable
 from infra.times import rfc3339
-from ingest import ledger, pipeline
+from ingest import ledger, quarantine, ticks
+from ingest.state import alarm_store
 from ingest.storage import device_events
 from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
@@ -789,9 +790,9 @@ FAILURES: dict[str, tuple[Any, str]] = {
     "the readings": (SqlReadings, "write"),
     "the new flags": (SqlReadings, "reflag"),
     "the ledger": (ledger.Ledger, "count"),
-    "the incidents": (pipeline.incidents, "record"),
-    "the quarantine": (pipeline.quarantine, "add"),
-    "the alarms": (pipeline.alarms, "save"),
+    "the incidents": (incident_store, "record"),
+    "the quarantine": (quarantine, "add"),
+    "the alarms": (alarm_store, "save"),
     "a look at the past": (SqlReadings, "window"),
 }
 
@@ -1056,7 +1057,7 @@ def test_after_a_start_the_past_of_many_stations_is_read_a_little_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
     """Readings must not wait for it, and nobody is called silent, or excused, before all of it is known."""
-    monkeypatch.setattr(pipeline, "LOADED_AT_ONCE", 1)
+    monkeypatch.setattr(ticks, "LOADED_PER_TICK", 1)
     for station in ("shiwan", "qicha"):
         world.take(message(station, river(T0, calm(3))))
     world.start()

@@ -11,7 +11,7 @@ from ingest.replays import settle_replays, take_replays
 from ingest.rules.alarm_state import apply as apply_to_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.site_state import SiteState
-from ingest.stages.acceptance import stranger
+from ingest.stages.acceptance import unknown_station
 from ingest.state import alarm_store
 from ingest.storage import device_events
 from ingest.storage import registry as registry_store
@@ -51,7 +51,7 @@ def handle(site: SiteState, messages: Sequence[Message], now_ms: int) -> Outcome
 def _store(connection: sa.Connection, site: SiteState, i: int, message: Message) -> list[DeviceReport] | Rejected:
     """Store the ``i``-th message; what it reports that needs attention, or why it is refused."""
     if message.station not in site.history.registry:
-        return Rejected(i, *stranger(message.station), ())
+        return Rejected(i, *unknown_station(message.station), ())
     if message.kind == "event":
         if not device_events.add(connection, message):
             return []

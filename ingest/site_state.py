@@ -14,7 +14,7 @@ from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
 from infra.database import Database
 from ingest.ledger import Ledger
-from ingest.rejudge.late_events import FlowGraph, PastEvents, PublishedEvent, published_events
+from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, water_events
 from ingest.rules.alarm_state import Key

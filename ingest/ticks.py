@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from governance.incidents.finding import Finding
-from ingest.rejudge.marks import apply_marks
+from ingest.rejudge.marks import rejudge_marks
+from ingest.rejudge.station_moves import StoredReadings
 from ingest.rules.alarm_state import apply as apply_to_alarms
 from ingest.rules.no_data import LastSeen
 from ingest.site_state import SiteState
@@ -88,12 +89,13 @@ def _apply_maintenance_records(site: SiteState, now_ms: int) -> list[Finding]:
     wanted = Marks(mark_spans(history.registry, records) | drifted, history.registry.index, site.catalogue)
     findings: Sequence[Finding] = ()
     if wanted.spans != before.spans:
-        moved = apply_marks(before, wanted, history, site.store, now_ms, records.reviews, site.past_events(now_ms))
+        stored = StoredReadings(history, site.store, wanted)
+        moved = rejudge_marks(before, stored, site.past_events(now_ms), records.reviews, now_ms)
         changed = apply_to_alarms(history.checks.alarms, moved.lasting)
         findings = sorted(moved.findings, key=event_order)
         with site.database.write() as connection:
             keys = [s.key for s in history.registry.stations]
-            site.store.reflag(connection, keys, moved.batch, moved.packed)
+            site.store.reflag(connection, keys, moved.reflagged, moved.packed)
             maintenance_store.save_marks(connection, before.spans, wanted.spans)
             site.record_findings(connection, findings, now_ms)
             alarm_store.save(connection, history.checks.alarms, changed)

@@ -1,4 +1,4 @@
-"""Known station, known parameter, possible time, canonical unit: what a reading must pass before it is judged."""
+"""What a reading must fulfil to be judged: known station, known parameter, possible time, canonical unit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,19 +13,19 @@ from sensors.wire.telemetry import STATION, Decoded
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What passed, in canonical units and with station indices, and all that did not, here or while decoding."""
+    """The readings that pass, in canonical units and with station indices, and all that were refused so far."""
 
     batch: Batch
     rejected: tuple[Rejected, ...]
 
 
 def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, now_ms: int) -> Accepted:
-    """Pass the readings that can be used; never raises for what is in them."""
+    """Sort out the readings that cannot be used; never raises because of their content."""
     index = registry.index
     station_of = np.array([index.get(m.station, -1) for m in messages], np.int32)
     batch, unknown = replace(decoded.batch, station=station_of[decoded.batch.message]), dict(decoded.unknown)
     with np.errstate(over="ignore", invalid="ignore"):
-        # while each reading still has its company: oxygen in % of saturation needs the temperature beside it
+        # before any is refused: oxygen in % of saturation needs the temperature of the same message
         value = registry.canonical(batch) + 0.0  # -0.0 becomes 0.0: SQLite does not keep the sign, other stores do
     batch = replace(batch, value=value)
     if any(m.only is not None for m in messages):
@@ -37,7 +37,7 @@ def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, no
     reason[batch.station < 0] = Reason.UNKNOWN_STATION
     good = reason == 0
     rejected = [] if good.all() else _refuse(batch, unknown, reason, messages, registry)
-    strangers = _silent_strangers(batch, decoded, messages, station_of)
+    without_readings = _unknown_without_readings(batch, decoded, messages, station_of)
     if not good.all():
         batch = batch.take(np.flatnonzero(good))
     if not (finite := np.isfinite(batch.value)).all():
@@ -46,22 +46,22 @@ def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, no
         )  # what is decoded is finite
         rejected += _refuse(batch, {}, np.where(finite, 0, why).astype(np.uint8), messages, registry)
         batch = batch.take(np.flatnonzero(finite))
-    told = [r for one in decoded.rejected if (r := _still_refused(one, messages[one.message].only)) is not None]
-    return Accepted(batch, (*told, *rejected, *strangers))
+    undecoded = [r for one in decoded.rejected if (r := _still_refused(one, messages[one.message].only)) is not None]
+    return Accepted(batch, (*undecoded, *rejected, *without_readings))
 
 
 def _still_refused(rejected: Rejected, only: frozenset[tuple[int, str]] | None) -> Rejected | None:
-    """Of a replay, what concerns the readings it is about; the rest has its own entry already."""
+    """What of a refusal concerns the readings that a replay is limited to; the rest has its own entry already."""
     if only is None:
         return rejected
-    mine = tuple(reading for reading in rejected.readings or () if reading in only)
-    return replace(rejected, readings=mine) if mine else None
+    readings = tuple(reading for reading in rejected.readings or () if reading in only)
+    return replace(rejected, readings=readings) if readings else None
 
 
 def _only(
     batch: Batch, unknown: Mapping[int, str], messages: Sequence[Message], registry: Registry
 ) -> tuple[Batch, dict[int, str]]:
-    """Replays look only at the readings that were refused the first time."""
+    """Drop the readings of replays that were not refused the first time."""
     keep: Bools = np.ones(len(batch), np.bool_)
     for row in range(len(batch)):
         only = messages[batch.message[row]].only
@@ -78,7 +78,7 @@ def _refuse(
     messages: Sequence[Message],
     registry: Registry,
 ) -> list[Rejected]:
-    """One Rejected for each message and reason, naming the first offender."""
+    """One Rejected for each message and reason; its detail names the first reading."""
     groups: dict[tuple[int, int], list[int]] = {}
     for row in map(int, np.flatnonzero(reason)):
         groups.setdefault((int(batch.message[row]), int(reason[row])), []).append(row)
@@ -88,7 +88,7 @@ def _refuse(
         readings = tuple((int(batch.at[row]), name) for row, name in zip(rows, names, strict=True))
         why = Reason(code)
         if why is Reason.UNKNOWN_STATION:
-            why, detail = stranger(messages[message].station)
+            why, detail = unknown_station(messages[message].station)
         elif why is Reason.UNKNOWN_PARAMETER:
             detail = f"{', '.join(sorted(set(names)))[:200]}: not in the parameter catalogue"
         elif why is Reason.NEEDS_TEMPERATURE:
@@ -102,7 +102,7 @@ def _refuse(
 
 
 def _key(row: int, batch: Batch, unknown: Mapping[int, str], registry: Registry) -> str:
-    """The parameter key a reading was sent under, known or not."""
+    """The parameter key that a reading was sent under, also an unknown one."""
     return unknown[row] if row in unknown else registry.catalogue.parameters[batch.parameter[row]].key
 
 
@@ -119,22 +119,23 @@ def _when(at_ms: int) -> str:
         return f"{at_ms} ms"
 
 
-def stranger(station: str) -> tuple[Reason, str]:
-    """Why a station nobody registered is refused: its name is impossible, or just unknown."""
+def unknown_station(station: str) -> tuple[Reason, str]:
+    """The reason and detail for a station that is not registered: its key is invalid, or unknown."""
     if STATION.fullmatch(station):
         return Reason.UNKNOWN_STATION, f"station {station} is not registered"
     return Reason.BAD_TOPIC, f"{station[:80]!r} is no station key: 1 to 64 of a-z, 0-9 and - are allowed"
 
 
-def _silent_strangers(
+def _unknown_without_readings(
     batch: Batch, decoded: Decoded, messages: Sequence[Message], station_of: np.ndarray[tuple[int], np.dtype[np.int32]]
 ) -> list[Rejected]:
-    """Messages of unknown stations without any reading: they leave a trace too."""
-    strange = np.flatnonzero(station_of < 0).tolist()
-    if not strange:
+    """Refusals of messages of unknown stations without any reading, which are refused by no other test."""
+    unknown = np.flatnonzero(station_of < 0).tolist()
+    if not unknown:
         return []
-    refused_already = {r.message for r in decoded.rejected}
-    heard = set(map(int, np.unique(batch.message))) | refused_already
+    covered = set(map(int, np.unique(batch.message))) | {r.message for r in decoded.rejected}
     return [
-        Rejected(i, *stranger(messages[i].station), ()) for i in strange if i not in heard and messages[i].only is None
+        Rejected(i, *unknown_station(messages[i].station), ())
+        for i in unknown
+        if i not in covered and messages[i].only is None
     ]

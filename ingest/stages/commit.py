@@ -80,7 +80,7 @@ def _write_readings(connection: sa.Connection, work: Work) -> None:
     learned = history.learned(sorted_.series[rows], sorted_.batch.at[rows], live.carried, work.detection)
     work.resumed = history.resuming_stations(sorted_.batch.station, sorted_.batch.at)
     detector_state.save(connection, learned + detector_state.resumed(keys, work.resumed))
-    store.reflag(connection, keys, work.late.again, work.late.reflag_packed)
+    store.reflag(connection, keys, work.late.rejudgement.reflagged, work.late.rejudgement.packed)
 
 
 def _add_device_findings(connection: sa.Connection, work: Work) -> None:

@@ -17,7 +17,7 @@ class Remember:
         history.save_detection(work.detection)
         history.mark_stored(sorted_.series, sorted_.batch.at, work.resumed)
         try:
-            for station in work.late.stations:
+            for station in work.late.rejudgement.stations:
                 history.load(station, work.now_ms)  # late data changed the past its memory and rules rest on
         except StorageUnavailable:
             site.invalidate()  # the batch is stored all the same: read everything again before the next one

@@ -9,7 +9,7 @@ import numpy as np
 
 from infra.times import TIME_BITS
 from ingest.state.series_history import SeriesHistory
-from ingest.work import CrossCheckNotes, Work
+from ingest.work import CrossCheckNotes, SortedBatch, Work
 from sensors.quality import QualityResult
 from sensors.quality.detectors.cross_parameter import CONCERNED, cross_check
 from sensors.reading import Batch, Ints, Places, QualityTest, distinct, pack, unpack
@@ -21,30 +21,22 @@ class CrossCheck:
     name = "cross_check"
 
     def run(self, work: Work) -> None:
-        sorted_ = work.sorted
-        late_packed = work.late.packed
-        work.live, work.cross_notes = cross_check_live(
-            sorted_.batch, sorted_.series, sorted_.live, sorted_.late, late_packed, work.live, work.site.history
-        )
+        sorted_, late_packed = work.sorted, work.late.packed
+        work.live, work.cross_notes = cross_check_live(sorted_, late_packed, work.live, work.site.history)
         work.packed = np.empty(len(sorted_.batch), np.int64)
         work.packed[sorted_.live] = pack(work.live.flag, work.live.tests)
         work.packed[sorted_.late] = late_packed
 
 
 def cross_check_live(
-    batch: Batch,
-    series: Ints,
-    live: Places,
-    late: Places,
-    late_packed: Ints,
-    verdict: QualityResult,
-    history: SeriesHistory,
+    readings: SortedBatch, late_packed: Ints, verdict: QualityResult, history: SeriesHistory
 ) -> tuple[QualityResult, CrossCheckNotes]:
     """The live ``verdict`` with that of the cross-check, and the notes to be remembered of it once it is stored.
 
-    ``batch`` and ``series`` (n,) hold live and late readings; the late ones are compared with and not judged here.
-    A remembered reading that is contradicted now is re-flagged like a spike is.
+    The late readings, with their verdicts ``late_packed``, are compared with and not judged here. A remembered reading
+    that is contradicted now is re-flagged like a spike is.
     """
+    batch, live, late = readings.batch, readings.live, readings.late
     packed = np.empty(len(batch), np.int64)
     packed[live], packed[late] = pack(verdict.flag, verdict.tests), late_packed
     old, column = _remembered(batch, live, history)
@@ -72,7 +64,7 @@ def cross_check_live(
     kept = ~np.isin(again, key[moved])
     flag, tests = unpack(live_packed)
     noted = CrossCheckNotes(
-        np.concatenate([series[new], old[moved]]),
+        np.concatenate([readings.series[new], old[moved]]),
         np.concatenate([batch.at[new], old_at[moved]]),
         np.concatenate([checked[new], theirs[moved]]),
     )

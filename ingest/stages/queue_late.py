@@ -4,7 +4,7 @@ import numpy as np
 
 from ingest.stages.deduplicate import without_messages
 from ingest.work import Work
-from sensors.reading import Message, distinct
+from sensors.reading import Message
 from sensors.wire import mapping
 
 MAX_QUEUED = 1_000_000
@@ -12,29 +12,15 @@ MAX_QUEUED = 1_000_000
 
 
 class QueueLate:
-    """Reads ``pending`` and ``messages``; writes ``queued``, and ``pending`` and ``rejected`` without those messages.
-
-    Loads the history of the stations concerned first, which a start leaves for later.
-    """
+    """Reads ``pending`` and ``messages``; writes ``queued``, and takes it out of ``pending`` and ``rejected``."""
 
     name = "queue"
 
     def run(self, work: Work) -> None:
-        _load_history(work)
         work.queued = _all_late(work)
         if work.queued:
             work.pending = without_messages(work.pending, work.queued)
             work.rejected = tuple(r for r in work.rejected if r.message not in work.queued)
-
-
-def _load_history(work: Work) -> None:
-    """Load the stations of the batch and those that are asked when their readings are judged."""
-    site = work.site
-    if not site.history.whole:
-        stations = distinct(work.pending.station).tolist()
-        near = {other for one in stations for other in site.network.get(one, ())}
-        above = {way.above for one in stations for way in site.flow.above.get(one, ())}
-        site.history.ensure_loaded([*stations, *near, *above], work.now_ms)
 
 
 def _all_late(work: Work) -> frozenset[int]:

@@ -1,7 +1,7 @@
-"""Where all sources meet: messages in, micro-batches to the site, acknowledgements out once a batch is durable.
+"""Collect the messages of all sources into micro-batches, and acknowledge each once its batch is durable.
 
-One thread owns the :class:`~ingest.pipeline.Site`. Each source hands its messages to a :class:`Lane` of its own and
-stops reading while that is full: what the intake holds is bounded whatever arrives, and the sender keeps the rest.
+One thread owns the :class:`~ingest.pipeline.Site`. Each source puts its messages into a :class:`Lane` of its own and
+stops reading while that is full, so that memory is bounded and the sender keeps the rest.
 """
 
 import queue
@@ -20,28 +20,32 @@ from sensors.reading import Message
 
 log = structlog.get_logger(__name__)
 
-MOST = 2000
-"""Messages of one batch at most; brokers of ours allow as many unacknowledged (``max_inflight_messages``)."""
-FIRST = 50
-"""Messages of the first batch; each batch may be twice as large as the one before. Right after a start the past of
-every station is read when it is first heard of, some ms each: the first commit must not wait for thousands."""
+MAX_BATCH = 2000
+"""Most messages of one batch; the brokers we configure allow as many unacknowledged (``max_inflight_messages``)."""
+FIRST_BATCH = 50
+"""Most messages of the first batch; each later one may be twice as large. After a start the history of each station is
+read with its first message, some ms each: the first commit must not wait for thousands."""
 LINGER_S = 0.004
-"""A batch waits this long for company; it never waits for a count, since a foreign broker may hold back the rest."""
-LATE_EVERY = 5
-"""While live messages wait, late ones have one part in so many of the time."""
+"""A batch waits this long for more messages; never for a number of them, which a foreign broker may hold back."""
+LATE_ONE_IN = 5
+"""While live messages wait, one part in so many of the time goes to late ones."""
 TICK_S = 1.0
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+Process = Callable[[list[Message], int], Outcome]
+"""Processes messages at a time (ms): ``Site.process`` or ``Site.handle_device_messages``."""
+
+
 class Busy(WaterError):
-    """The intake holds as many messages of this source as it may; the same message may be sent again soon."""
+    """The lane of this source is full; the same message may be sent again soon."""
 
     retryable = True
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A message and what to do once it is durable; ``done`` runs on the intake's thread and must not block."""
+    """A message, and ``done`` to call once it is durable, on the intake's thread; it must not block."""
 
     message: Message
     done: Callable[[Receipt], None]
@@ -49,18 +53,20 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much of one source the intake holds at most. A message of 300 bytes takes about 1 kB: 10,000 are five
-    batches, about a second's work, which keeps the intake busy; the bytes are those of payloads, for large ones."""
+    """How many messages, and bytes of payloads, a lane holds at most.
+
+    A message of 300 bytes takes about 1 kB; 10,000 are five batches, about a second's work.
+    """
 
     messages: int = 10_000
     bytes: int = 64 * 2**20
 
 
 class Lane:
-    """The messages of one source that the intake holds: from their arrival until they are acknowledged or given up.
+    """The messages of one source, from their arrival until they are acknowledged or given up.
 
-    A source puts in one message after the other while the lane is not ``full``. A lane is full at its bounds, and again
-    open once half of that is done. It is ``behind`` from the moment it was full until three quarters of it are done.
+    A source puts messages in while the lane is not ``full``. A lane is full at its bounds, and open again once half of
+    that is done. It is behind from the moment it is full until three quarters of that are done.
     """
 
     def __init__(
@@ -77,10 +83,10 @@ class Lane:
         self.messages = 0
         self.bytes = 0
         self.most_messages = 0
-        """The most messages ever held."""
+        """Most messages held so far."""
         self.behind_since_ms: int | None = None
         self.caught_up_ms = 0
-        """When it was last no longer behind; 0 where it never was."""
+        """When it last ceased to be behind; 0 if it never was."""
         self._queue: queue.SimpleQueue[Waiting] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._clock_ms = clock_ms
@@ -88,7 +94,7 @@ class Lane:
         self._on_room = on_room
 
     def put(self, waiting: Waiting) -> None:
-        """Hand a message over; returns at once, also when the lane is full."""
+        """Add a message; returns at once, also when the lane is full."""
         with self._lock:
             self.messages += 1
             self.bytes += len(waiting.message.payload)
@@ -102,7 +108,7 @@ class Lane:
             self._wake.set()
 
     def take(self, most: int) -> list[Waiting]:
-        """The oldest messages that are not in a batch yet. For the intake's thread."""
+        """Take the oldest messages into a batch. Only the intake's thread calls it."""
         taken: list[Waiting] = []
         while len(taken) < most:
             try:
@@ -117,7 +123,7 @@ class Lane:
         return self._queue.qsize()
 
     def release(self, messages: int, size: int) -> None:
-        """So many messages and bytes are done. For the intake's thread."""
+        """Give the room of messages that are done free. Only the intake's thread calls it."""
         with self._lock:
             self.messages -= messages
             self.bytes -= size
@@ -129,17 +135,17 @@ class Lane:
             self._on_room()
 
     def _filled(self, part: int) -> bool:
-        """Whether at most this part (a half, a quarter) of the lane is in use."""
+        """Whether at most a ``part``-th of the bounds is in use."""
         return self.messages * part <= self.bounds.messages and self.bytes * part <= self.bounds.bytes
 
 
 def _nothing(_receipt: Receipt) -> None:
-    """The sender was answered when the message was stored."""
+    """Acknowledge nothing: the sender was answered when the message was queued."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What the intake did since it started, for metrics and the latency account. Written by one thread."""
+    """What the intake did since it started. Written by its thread only."""
 
     batches: int = 0
     messages: int = 0
@@ -151,13 +157,16 @@ class Counters:
     last_batch_ms: int = 0
     last_tick_ms: int = 0
     last_sent_ms: int | None = None
-    """When the last message of the last batch was sent, by its device's clock; None where it does not say."""
+    """When the last message of the last batch was sent, by its device's clock; None if unknown."""
     last_error: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Intake:
-    """The micro-batch loop. ``connected_since`` tells since when the live source is connected, None while it is not."""
+    """The micro-batch loop.
+
+    ``connected_since`` tells since when (ms) the live source is connected, None while it is not.
+    """
 
     def __init__(
         self,
@@ -165,7 +174,7 @@ class Intake:
         *,
         clock_ms: Callable[[], int],
         connected_since: Callable[[], int | None] = lambda: None,
-        most: int = MOST,
+        most: int = MAX_BATCH,
         linger_s: float = LINGER_S,
         bounds: Bounds = Bounds(),
     ) -> None:
@@ -174,7 +183,7 @@ class Intake:
         self._clock_ms = clock_ms
         self.connected_since = connected_since
         self._most = most
-        self._size = min(FIRST, most)
+        self._size = min(FIRST_BATCH, most)
         self._linger_s = linger_s
         self._late_at = 0.0
         self._bounds = bounds
@@ -187,24 +196,24 @@ class Intake:
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def lane(self, name: str, on_room: Callable[[], None] = lambda: None) -> Lane:
-        """A lane for one more source, before ``start``; ``on_room`` is called when it was full and is open again."""
+        """Add a lane for a source, before ``start``; ``on_room`` is called when a full lane is open again."""
         lane = Lane(name, self._bounds, self._clock_ms, self._wake, on_room)
         self.lanes.append(lane)
         return lane
 
     def after_batch(self, callback: Callable[[], None]) -> None:
-        """Call this on the intake's thread when all of a batch has been told that it is durable."""
+        """Call this on the intake's thread when all messages of a batch are acknowledged."""
         self._after.append(callback)
 
     def watch(self, watcher: Callable[[Sequence[Message], Outcome], None]) -> None:
-        """Call this on the intake's thread after each batch, once its acknowledgements are out; it must not block."""
+        """Call this with each batch on the intake's thread, after its acknowledgements; it must not block."""
         self._watching.append(watcher)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
-        """Finish what was handed over, then leave; false when that took too long."""
+        """Finish the messages that are held, then end the thread; false if that took longer than the timeout."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(timeout_s)
@@ -216,15 +225,15 @@ class Intake:
 
     @property
     def backlog(self) -> int:
-        """Messages handed over and not done yet."""
+        """Messages held in all lanes."""
         return sum(lane.messages for lane in self.lanes)
 
     def put(self, waiting: Waiting) -> None:
-        """Hand a message over that belongs to no other source; returns at once."""
+        """Add a message of no other source; returns at once."""
         self._submitted.put(waiting)
 
     def submit(self, message: Message) -> "Future[Receipt]":
-        """Hand a message over; the future is done once it is durable. Raises Busy when too many wait already."""
+        """Add a message; the future is done once it is durable. Raises Busy if the lane is full."""
         if self._submitted.full:
             raise Busy(sentence("store.ingest_behind", count=self._submitted.messages))
         future: Future[Receipt] = Future()
@@ -237,7 +246,7 @@ class Intake:
     def _run(self) -> None:
         try:
             self._loop()
-        except Exception as error:  # whoever watches this thread ends the process: what is unacknowledged comes again
+        except Exception as error:  # the service ends when this thread does: the unacknowledged is delivered again
             self.counters.last_error = f"{type(error).__name__}: {error}"
             log.exception("the intake has failed")
 
@@ -264,7 +273,7 @@ class Intake:
                 next_tick = time.monotonic() + TICK_S
 
     def _judge_late(self) -> None:
-        """The late messages of one station; while live ones keep coming, a fifth of the time is for late ones."""
+        """Process the queued late messages of one station, and choose when the next ones have their turn."""
         try:
             messages = self.site.late_batch()
         except StorageUnavailable as error:
@@ -277,10 +286,10 @@ class Intake:
             self._carry([Waiting(message, _nothing) for message in messages], self.site.process)
         busy = any(lane.waiting for lane in self.lanes)
         took_s = time.monotonic() - began
-        self._late_at = began + (LATE_EVERY * took_s if busy else took_s) + (0 if messages else TICK_S)
+        self._late_at = began + (LATE_ONE_IN * took_s if busy else took_s) + (0 if messages else TICK_S)
 
     def _gather(self, patience_s: float) -> list[tuple[Lane, Waiting]]:
-        """The next micro-batch: whatever is there, and a moment's worth of what follows."""
+        """The next micro-batch: all that is there, and what arrives within a moment."""
         if not self._stopping.is_set():
             self._wake.wait(patience_s)
         self._wake.clear()
@@ -301,7 +310,7 @@ class Intake:
         return batch
 
     def _take(self, room: int) -> list[tuple[Lane, Waiting]]:
-        """Up to ``room`` messages, an equal share of each source: the backlog of one does not hold up the others."""
+        """Up to ``room`` messages, an equal share of each lane: the backlog of one source does not delay others."""
         taken: list[tuple[Lane, Waiting]] = []
         while room > len(taken) and (lanes := [lane for lane in self.lanes if lane.waiting]):
             share = max(1, (room - len(taken)) // len(lanes))
@@ -310,59 +319,73 @@ class Intake:
         return taken
 
     def _release(self, batch: Sequence[tuple[Lane, Waiting]]) -> None:
-        """These messages are done: their sources may hand over others."""
+        """Give the room of a batch that is done free."""
         for lane in self.lanes:
             sizes = [len(waiting.message.payload) for owner, waiting in batch if owner is lane]
             if sizes:
                 lane.release(len(sizes), sum(sizes))
 
-    def _carry(self, batch: Sequence[Waiting], process: Callable[[list[Message], int], Outcome]) -> None:
-        """Process a batch, as often as it takes; acknowledged only when it is durable."""
+    def _carry(self, batch: Sequence[Waiting], process: Process) -> None:
+        """Process a batch, as often as it takes, and acknowledge it once it is durable."""
         messages = [waiting.message for waiting in batch]
         attempt = 0
         while True:
             try:
-                outcome = process(messages, self._clock_ms())
+                outcome = self._process(messages, process)
                 break
-            except LongTermUnavailable as error:  # a reading of long ago must not keep the others from being judged
-                apart: Exception | None = error
             except StorageUnavailable as error:
-                failure, apart = error, None
-            except Exception as error:  # a fault of ours must neither stop the others nor lose the message
-                log.exception("a batch could not be processed", messages=len(batch))
-                apart = error
-            if apart is not None:
-                if len(batch) > 1:
-                    self._carry(batch[: len(batch) // 2], process)
-                    self._carry(batch[len(batch) // 2 :], process)
-                    return
-                try:
-                    outcome = self.site.set_aside(messages[0], apart, self._clock_ms())
-                    break
-                except StorageUnavailable as unavailable:
-                    failure = unavailable
-                except Exception:
-                    log.exception("a message can neither be processed nor kept; it stays with its sender")
-                    return
-            self.counters.retries += 1
-            self.counters.last_error = str(failure)
-            log.warning("store unavailable, messages wait unacknowledged", waiting=len(batch), error=str(failure))
-            if self._stopping.is_set() and attempt >= len(RETRY_S):
-                return  # never acknowledged: the broker delivers them again
-            time.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-            attempt += 1
+                self._note_unavailable(error, len(batch))
+                if self._stopping.is_set() and attempt >= len(RETRY_S):
+                    return  # never acknowledged: the broker delivers them again
+                time.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+            except Exception:
+                log.exception("a message can neither be processed nor kept; it stays with its sender")
+                return
+        if outcome is None:
+            half = len(batch) // 2
+            self._carry(batch[:half], process)
+            self._carry(batch[half:], process)
+        else:
+            self._acknowledge(batch, messages, outcome)
+
+    def _process(self, messages: list[Message], process: Process) -> Outcome | None:
+        """Process messages, or set a single one aside that cannot be; None if several must be tried apart.
+
+        Raises StorageUnavailable when they can be tried again.
+        """
+        try:
+            return process(messages, self._clock_ms())
+        except LongTermUnavailable as error:  # a reading of long ago must not keep the others from being judged
+            cause: Exception = error
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # a fault of ours must neither stop the others nor lose the message
+            log.exception("a batch could not be processed", messages=len(messages))
+            cause = error
+        if len(messages) > 1:
+            return None
+        return self.site.set_aside(messages[0], cause, self._clock_ms())
+
+    def _note_unavailable(self, error: StorageUnavailable, messages: int) -> None:
+        self.counters.retries += 1
+        self.counters.last_error = str(error)
+        log.warning("store unavailable, messages wait unacknowledged", waiting=messages, error=str(error))
+
+    def _acknowledge(self, batch: Sequence[Waiting], messages: list[Message], outcome: Outcome) -> None:
+        """Count a batch that is durable, acknowledge its messages, and tell those who follow the batches."""
         self._count(outcome)
         for i, waiting in enumerate(batch):
             try:
                 waiting.done(outcome.receipt(i))
-            except Exception:  # the receiver of the word is gone; the readings are safe all the same
+            except Exception:  # the receiver is gone; the readings are safe all the same
                 log.exception("an acknowledgement failed")
         for callback in self._after:
             callback()
         for watcher in self._watching:
             try:
                 watcher(messages, outcome)
-            except Exception:  # whoever looks on must not stop the readings
+            except Exception:  # a watcher must not stop the readings
                 log.exception("a watcher of the batches failed")
 
     def _count(self, outcome: Outcome) -> None:
@@ -380,7 +403,7 @@ class Intake:
             c.seconds[name] = c.seconds.get(name, 0.0) + seconds
 
     def _tick(self) -> None:
-        """Registry changes and silent stations; trouble here never stops the readings."""
+        """Follow the registry and look for silent stations; a failure here never stops the readings."""
         try:
             self.site.follow_registry()
             self.site.tick(self.connected_since(), self._clock_ms())

@@ -1,7 +1,7 @@
-"""Readings that came again with another value: what each was before is kept beside it (design rule 7).
+"""Corrections: readings that came again with another value; the replaced value is kept beside the new one.
 
-A message that comes once more does not bring a replaced value back, so that a log that is replayed changes nothing.
-Only one that was sent after the correction does.
+A message that is delivered again does not bring a replaced value back, so that replaying a log changes nothing. Only
+one that was sent after the correction does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +24,10 @@ Key = tuple[str, str, int, float]
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A reading whose value ``was`` another one, canonical unit; ``by`` is the person who sent it, empty for a device,
-    ``sent_at_ms`` when the message was sent, 0 where it does not say."""
+    """A reading whose value ``was`` another one, canonical unit.
+
+    ``by`` is the person who sent it, empty for a device; ``sent_at_ms`` is when the message was sent, 0 if unknown.
+    """
 
     station: str
     parameter: str
@@ -37,6 +39,7 @@ class Correction:
 
     @property
     def key(self) -> Key:
+        """What is replaced."""
         return self.station, self.parameter, self.at_ms, self.was
 
 
@@ -52,7 +55,7 @@ class Senders:
         return self.messages[message].by
 
     def sent_at_ms(self, message: int) -> int:
-        """When it was sent, 0 where it does not say."""
+        """When it was sent, ms; 0 if unknown."""
         header = self.headers[message]
         return (header.sent_at_ms if header else None) or 0
 
@@ -60,20 +63,25 @@ class Senders:
 def corrections_of(
     batch: Batch, rows: Places, was: Sequence[float], senders: Senders, registry: Registry
 ) -> list[Correction]:
-    """The ``rows`` of a batch as corrections of what ``was`` stored; those that change nothing are left out."""
+    """The ``rows`` of a batch as corrections of the values that ``was`` holds; equal values are left out."""
     found = []
     for row, before in zip(rows.tolist(), was, strict=True):
         if before != (now := float(batch.value[row])):
-            station = registry.stations[batch.station[row]].key
-            parameter = registry.catalogue.parameters[batch.parameter[row]].key
+            station, parameter, at_ms = _keys(batch, row, registry)
             message = int(batch.message[row])
             by, sent_ms = senders.by(message), senders.sent_at_ms(message)
-            found.append(Correction(station, parameter, int(batch.at[row]), before, now, by, sent_ms))
+            found.append(Correction(station, parameter, at_ms, before, now, by, sent_ms))
     return found
 
 
+def _keys(batch: Batch, row: int, registry: Registry) -> tuple[str, str, int]:
+    """Station, parameter and observed_at (ms) of a reading."""
+    station = registry.stations[batch.station[row]].key
+    return station, registry.catalogue.parameters[batch.parameter[row]].key, int(batch.at[row])
+
+
 def reason(corrected: Sequence[Correction], catalogue: Catalogue) -> Text | None:
-    """Who corrected the first of these, from what to what, and how many came with it; None of none."""
+    """Who corrected the first of these, from what to what, and how many more there are; None of none."""
     if not corrected:
         return None
     first = corrected[0]
@@ -91,7 +99,7 @@ def reason(corrected: Sequence[Correction], catalogue: Catalogue) -> Text | None
 
 
 def replaced(connection: sa.Connection, stations: Iterable[str], first_ms: int, last_ms: int) -> dict[Key, int]:
-    """When the message was sent that last replaced each of these values, 0 where it did not say."""
+    """The values replaced in a stretch of time, and when the message that last replaced each was sent; 0 if unknown."""
     c = table.c
     query = sa.select(c.station, c.parameter, c.at_ms, c.was, c.sent_at_ms).where(
         c.station.in_(sorted(stations)), c.at_ms >= first_ms, c.at_ms <= last_ms
@@ -100,19 +108,17 @@ def replaced(connection: sa.Connection, stations: Iterable[str], first_ms: int, 
 
 
 def superseded(batch: Batch, rows: Places, senders: Senders, known: Mapping[Key, int], registry: Registry) -> Bools:
-    """(rows,) true where a reading says again what a later message replaced."""
-    stations, parameters = registry.stations, registry.catalogue.parameters
+    """(rows,) true where a reading repeats a value that a later message replaced (``known``)."""
     found = np.zeros(len(rows), np.bool_)
     for i, row in enumerate(rows.tolist()):
-        station, parameter = stations[batch.station[row]].key, parameters[batch.parameter[row]].key
-        replaced_ms = known.get((station, parameter, int(batch.at[row]), float(batch.value[row])))
+        replaced_ms = known.get((*_keys(batch, row, registry), float(batch.value[row])))
         sent_ms = senders.sent_at_ms(int(batch.message[row]))
         found[i] = replaced_ms is not None and (not sent_ms or not replaced_ms or sent_ms <= replaced_ms)
     return found
 
 
 def keep(connection: sa.Connection, corrected: Sequence[Correction]) -> None:
-    """Write down what was replaced; what is known and not newer stays as it is."""
+    """Store corrections; one that is known already and not newer stays as it is."""
     if not corrected:
         return
     newest = {one.key: one for one in sorted(corrected, key=lambda one: one.sent_at_ms)}
@@ -121,8 +127,8 @@ def keep(connection: sa.Connection, corrected: Sequence[Correction]) -> None:
     fresh = [one for key, one in newest.items() if known.get(key, -1) < one.sent_at_ms]
     c = table.c
     for one in fresh:
-        mine = (c.station == one.station, c.parameter == one.parameter, c.at_ms == one.at_ms, c.was == one.was)
-        connection.execute(sa.delete(table).where(*mine))
+        same = (c.station == one.station, c.parameter == one.parameter, c.at_ms == one.at_ms, c.was == one.was)
+        connection.execute(sa.delete(table).where(*same))
     if fresh:
         rows = [{name: getattr(one, name) for name in Correction.__slots__} for one in fresh]
         connection.execute(sa.insert(table), rows)

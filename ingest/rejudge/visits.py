@@ -1,9 +1,8 @@
-"""Visits at which a sensor jumped back: from when its readings before are in doubt.
+"""Drift found at visits: a sensor that jumped when it was serviced was wrong before, and since when.
 
-What a jump is: :mod:`sensors.quality.detectors.post_visit_drift`.
-
-A visit is looked at once the sensor has settled and its readings have come in. What was found then stands in the marks
-and goes with the visit (decision 0015); readings that arrive later do not change it.
+The detector of jumps is :mod:`sensors.quality.detectors.post_visit_drift`. A visit is examined once, when the sensor
+has settled and its readings have arrived. The marks keep the result as long as the visit is recorded (decision 0015);
+readings that arrive later do not change it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,25 +19,25 @@ from sensors.quality.detectors.post_visit_drift import DAYS_BEFORE, SETTLES_MS, 
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry
 
-UNKNOWN_MS: Final = 7 * DAY_MS
-"""How far back a jump casts doubt where nothing says when the sensor was last right: stations are visited weekly
-(domain notes, section 8, from memory)."""
+DEFAULT_DRIFT_MS: Final = 7 * DAY_MS
+"""How far back a jump casts doubt where nothing tells when the sensor was last right; stations are usually visited
+weekly."""
 
-FARTHEST_MS: Final = DAYS_BEFORE * DAY_MS
-"""The same where it was longer ago: that says nothing of when it began, and these are the days compared."""
+MAX_DRIFT_MS: Final = DAYS_BEFORE * DAY_MS
+"""The farthest a jump casts doubt: a check longer ago tells nothing of when the drift began."""
 
-OLD_MS: Final = DAY_MS
-"""What was due so long ago was looked at before a restart; what it showed stands in the marks."""
+MAX_OVERDUE_MS: Final = DAY_MS
+"""Visits due longer ago were examined before a restart; the marks hold the result."""
 
-AT_ONCE: Final = 5
-"""Visits looked at in one tick: some tenths of a second, so that readings do not wait."""
+EXAMINED_PER_TICK: Final = 5
+"""Visits examined in one tick: some tenths of a second, so that readings do not wait."""
 
 
 class VisitDrift:
-    """What the visits of a site showed of the sensors; each is looked at once."""
+    """Drift found at the visits of a site; each visit is examined once."""
 
     def __init__(self) -> None:
-        self._seen: dict[Visit, frozenset[MarkSpan]] = {}
+        self._examined: dict[Visit, frozenset[MarkSpan]] = {}
 
     def spans(
         self,
@@ -49,25 +48,25 @@ class VisitDrift:
         catalogue: Catalogue,
         now_ms: int,
     ) -> tuple[set[MarkSpan], int]:
-        """The doubts that visits cast back, and when to ask again. ``marked`` are the spans marked so far."""
-        kept: dict[tuple[str, int], set[MarkSpan]] = {}
+        """The spans of drift before visits, and when to ask again (ms). ``marked`` are the spans marked so far."""
+        known: dict[tuple[str, int], set[MarkSpan]] = {}
         for span in marked:
             if span.test is QualityTest.DRIFT:
-                kept.setdefault((span.station, span.end_ms), set()).add(span)
+                known.setdefault((span.station, span.end_ms), set()).add(span)
         found: set[MarkSpan] = set()
-        again_ms, left = FAR_MS, AT_ONCE
+        again_ms, left = FAR_MS, EXAMINED_PER_TICK
         for visit in done.visits:
             if visit.until_ms is None or visit.station not in registry:
                 continue
             due_ms = visit.until_ms + SETTLES_MS + WINDOW_MS + LATE_S * 1000
-            if visit not in self._seen and now_ms - OLD_MS <= due_ms <= now_ms and left:
-                self._seen[visit] = frozenset(_drifted(visit, visit.until_ms, registry, done, store, catalogue))
+            if visit not in self._examined and now_ms - MAX_OVERDUE_MS <= due_ms <= now_ms and left:
+                self._examined[visit] = frozenset(_drifted(visit, visit.until_ms, registry, done, store, catalogue))
                 left -= 1
-            if visit in self._seen:
-                found |= self._seen[visit]
+            if visit in self._examined:
+                found |= self._examined[visit]
                 continue
-            found |= kept.get((visit.station, visit.since_ms), set())
-            if due_ms >= now_ms - OLD_MS:
+            found |= known.get((visit.station, visit.since_ms), set())
+            if due_ms >= now_ms - MAX_OVERDUE_MS:
                 again_ms = min(again_ms, max(due_ms, now_ms))
         return found, again_ms
 
@@ -75,7 +74,7 @@ class VisitDrift:
 def medians_around_visit(
     visit: Visit, parameters: Sequence[str], store: ReadingStore
 ) -> dict[str, tuple[float, float]]:
-    """What the sensors showed before a visit and after it had settled: medians of `WINDOW_MS` each, canonical units.
+    """The medians of `WINDOW_MS` before a visit and after the sensors had settled, by parameter, canonical units.
 
     A sensor with too few readings on either side is left out; so are all while the visit goes on.
     """
@@ -98,10 +97,12 @@ def medians_around_visit(
 def _drifted(
     visit: Visit, until_ms: int, registry: Registry, done: MaintenanceRecords, store: ReadingStore, catalogue: Catalogue
 ) -> Iterable[MarkSpan]:
-    """The sensors that jumped at a visit, and from when on they were off by more than anybody would leave: what creeps
-    grows evenly since it was last right; but what was seen to step was right until then."""
-    there = visit.parameters or tuple(store.newest(visit.station))
-    for key in (k for k in there if k in catalogue and catalogue[k].event):
+    """The sensors that jumped at a visit, and from when on they were off by more than is tolerated.
+
+    Drift is taken to grow evenly since the sensor was last right; a sensor that stepped was right until then.
+    """
+    parameters = visit.parameters or tuple(store.newest(visit.station))
+    for key in (k for k in parameters if k in catalogue and catalogue[k].event):
         first_ms = visit.since_ms - DAYS_BEFORE * DAY_MS - WINDOW_MS
         window = store.window(visit.station, first_ms, until_ms + SETTLES_MS + WINDOW_MS, [key])
         good = np.flatnonzero(window.packed & 15 < Flag.BAD)
@@ -110,13 +111,13 @@ def _drifted(
         unusual = np.append(stepped, last_maintained(done, registry.deployments, visit.station, key, visit.since_ms))
         size = jump(window.at[order], window.value[order], visit.since_ms, until_ms, catalogue[key], unusual)
         if size is not None:
-            right_ms = _right(visit, key, registry, done)
+            right_ms = _last_right_ms(visit, key, registry, done)
             since_ms = right_ms + round((visit.since_ms - right_ms) / abs(size))
             since_ms = max(since_ms, int(stepped.max(initial=since_ms)))
             yield MarkSpan(visit.station, key, QualityTest.DRIFT, since_ms, visit.since_ms)
 
 
-def _right(visit: Visit, key: str, registry: Registry, done: MaintenanceRecords) -> int:
-    """When the sensor was last set right before a visit, as far as anybody wrote it down."""
+def _last_right_ms(visit: Visit, key: str, registry: Registry, done: MaintenanceRecords) -> int:
+    """When the sensor was last known to be right before a visit, as far as it is recorded."""
     last_ms = max(last_maintained(done, registry.deployments, visit.station, key, visit.since_ms), default=0)
-    return last_ms if last_ms >= visit.since_ms - FARTHEST_MS else visit.since_ms - UNKNOWN_MS
+    return last_ms if last_ms >= visit.since_ms - MAX_DRIFT_MS else visit.since_ms - DEFAULT_DRIFT_MS

@@ -99,7 +99,7 @@ class District:
             "text": Text("氨氮8.40", "ammonia 8.40"),
         }
         with self.database.write() as connection:
-            found = self.site._record(connection, [Finding(**values | other)], self.clock[0])
+            found = self.site.record_findings(connection, [Finding(**values | other)], self.clock[0])
         return found.ids[0]
 
     def act(self, name: str, number: int, action: str, status: int = 200, **body: Any) -> dict[str, Any]:

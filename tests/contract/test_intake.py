@@ -15,10 +15,11 @@ import ingest.storage.tables  # noqa: F401
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from ingest import intake as intake_module
-from ingest import ledger, pipeline, quarantine
-from ingest.intake import FIRST, Bounds, Busy, Intake, Waiting
+from ingest import ledger, quarantine
+from ingest.intake import FIRST_BATCH, Bounds, Busy, Intake, Waiting
 from ingest.pipeline import Outcome, Receipt, Site
 from ingest.rules.model import Rules
+from ingest.stages import queue_late as queue_late_stage
 from ingest.storage import late_queue, registry
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
@@ -123,18 +124,18 @@ def test_a_batch_is_never_larger_than_allowed(tmp_path: Path):
 
 def test_the_first_batch_is_small_and_none_is_more_than_twice_the_one_before(mill: Mill):
     tried = mill.watch(lambda batch: None)
-    mill.put(*(message(n) for n in range(20 * FIRST)))
+    mill.put(*(message(n) for n in range(20 * FIRST_BATCH)))
     mill.run()
     sizes = [len(batch) for batch in tried]
-    assert sizes[0] <= FIRST
+    assert sizes[0] <= FIRST_BATCH
     assert all(later <= 2 * max(sizes[: i + 1]) for i, later in enumerate(sizes[1:]))
-    assert sum(sizes) == 20 * FIRST
+    assert sum(sizes) == 20 * FIRST_BATCH
 
 
 def test_a_message_of_one_source_does_not_wait_behind_the_backlog_of_another(mill: Mill):
     tried = mill.watch(lambda batch: None)
     crowd, other = mill.intake.lane("crowd"), mill.intake.lane("other")
-    for n in range(10 * FIRST):
+    for n in range(10 * FIRST_BATCH):
         crowd.put(Waiting(message(n), lambda receipt: None))
     other.put(Waiting(message(0, "qicha"), lambda receipt: None))
     mill.run()
@@ -519,7 +520,7 @@ def test_late_messages_are_judged_at_once_where_the_sender_waits_for_the_outcome
     behind(mill)
     outcome = mill.site.process([at_minute(1, source="http")], T0 + 10_000_000)
     assert (outcome.receipt(0), waiting(mill)) == (Receipt(1, 0, ()), {})
-    monkeypatch.setattr(pipeline, "LATE_QUEUED", 0)
+    monkeypatch.setattr(queue_late_stage, "MAX_QUEUED", 0)
     outcome = mill.site.process([at_minute(2)], T0 + 10_000_000)
     assert (outcome.receipt(0), waiting(mill)) == (Receipt(1, 0, ()), {})
 

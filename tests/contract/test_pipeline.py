@@ -18,7 +18,9 @@ from governance.incidents.finding import Colour, Kind
 from governance.incidents.model import What
 from infra.errors import StorageUnavailable
 from infra.times import rfc3339
-from ingest import ledger, pipeline
+from ingest import ledger, pipeline, quarantine, ticks
+from ingest.pipeline import PIPELINE, Stage, Work
+from ingest.state import alarm_store
 from ingest.storage import device_events
 from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
@@ -789,9 +791,9 @@ FAILURES: dict[str, tuple[Any, str]] = {
     "the readings": (SqlReadings, "write"),
     "the new flags": (SqlReadings, "reflag"),
     "the ledger": (ledger.Ledger, "count"),
-    "the incidents": (pipeline.incidents, "record"),
-    "the quarantine": (pipeline.quarantine, "add"),
-    "the alarms": (pipeline.alarms, "save"),
+    "the incidents": (incident_store, "record"),
+    "the quarantine": (quarantine, "add"),
+    "the alarms": (alarm_store, "save"),
     "a look at the past": (SqlReadings, "window"),
 }
 
@@ -838,6 +840,37 @@ def test_a_failing_transaction_leaves_nothing_half_done_and_the_same_messages_su
     batches = scenario(seed)[: 30 if dialect == "sqlite" else 15]
     assert differences(run(batches), run(batches, failing, dialect)) == {}
     assert failures > 0
+
+
+class Watched:
+    """A stage that tells when it runs."""
+
+    def __init__(self, stage: Stage, running: list[str]) -> None:
+        self.name, self._stage, self._running = stage.name, stage, running
+
+    def run(self, work: Work) -> None:
+        self._running.append(self.name)
+        self._stage.run(work)
+
+
+def test_one_stage_writes_all_that_is_stored_of_a_batch(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.feed(river(T0, calm(10)))
+    running: list[str] = []
+    writing: list[str] = []
+    write = world.database.write
+
+    def watched(*args: Any, **named: Any) -> Any:
+        writing.append(running[-1])
+        return write(*args, **named)
+
+    monkeypatch.setattr(world.database, "write", watched)
+    now = T0 + 20 * STEP
+    batch = [message("shiwan", river(T0 + 10 * STEP, bad(4))), message("shiwan", river(T0 + STEP, bad(2))), raw(b"x")]
+    outcome = pipeline.process(Work(world.site, batch, now), [Watched(stage, running) for stage in PIPELINE])
+    assert writing == ["store"]
+    assert running == list(outcome.seconds) == [stage.name for stage in PIPELINE]
+    assert outcome.findings
+    assert outcome.rejected
 
 
 # -- registry and devices --------------------------------------------------------------------------------------------
@@ -1056,7 +1089,7 @@ def test_after_a_start_the_past_of_many_stations_is_read_a_little_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
     """Readings must not wait for it, and nobody is called silent, or excused, before all of it is known."""
-    monkeypatch.setattr(pipeline, "LOADED_AT_ONCE", 1)
+    monkeypatch.setattr(ticks, "LOADED_PER_TICK", 1)
     for station in ("shiwan", "qicha"):
         world.take(message(station, river(T0, calm(3))))
     world.start()

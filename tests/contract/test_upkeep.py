@@ -191,7 +191,7 @@ def test_marking_that_fails_half_way_has_not_happened_and_happens_at_the_next_ti
 
 
 def test_doubt_of_months_is_marked_week_by_week(world: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(marks, "AT_ONCE_MS", STEP * 3)
+    monkeypatch.setattr(marks, "WINDOW_MS", STEP * 3)
     world.feed(river(T0, calm(20)))
     record(world, check(T0 + 2 * STEP, 2.0), check(T0 + 18 * STEP, 2.6, after=2.0))
     follow(world, T0 + 20 * STEP)

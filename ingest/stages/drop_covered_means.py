@@ -1,9 +1,8 @@
-"""Means of a logger fill holes, they do not replace what they are the means of.
+"""Drop interval means where readings of the interval exist.
 
-A logger that sends real-time data also sends minute, hour and day data of the same time, stamped with the *start* of
-their period. Key for key, the mean of an hour would overwrite the reading at the full hour. So a mean counts only where
-its period holds no reading yet; otherwise it tells what is known already, and is booked as a duplicate. Where a logger
-sends nothing but means, or real-time data were lost, they are the readings.
+An HJ 212 logger that sends real-time data also sends minute, hour and day means of the same time, stamped with the
+start of their interval. Key for key, the mean of an hour would overwrite the reading at the full hour. So a mean
+counts only where its interval holds no reading; otherwise it is booked as a duplicate.
 """
 
 from collections.abc import Mapping
@@ -11,14 +10,26 @@ from collections.abc import Mapping
 import numpy as np
 
 from ingest.storage.port import ReadingStore
+from ingest.work import Work
 from sensors.reading import Batch
 from sensors.stations import Registry
 
 
-def drop_covered_means(batch: Batch, periods: Mapping[int, int], registry: Registry, store: ReadingStore) -> Batch:
-    """The batch without means whose period holds a reading already, in the store or in the batch itself.
+class DropCoveredMeans:
+    """Reads ``accepted`` and the intervals in ``decoded``; writes ``pending``."""
 
-    ``periods`` maps messages whose readings are means to the ms they are means over. Raises StorageUnavailable.
+    name = "means"
+
+    def run(self, work: Work) -> None:
+        work.pending = drop_covered_means(
+            work.accepted, work.decoded.periods, work.site.history.registry, work.site.store
+        )
+
+
+def drop_covered_means(batch: Batch, periods: Mapping[int, int], registry: Registry, store: ReadingStore) -> Batch:
+    """The batch without means whose interval holds a reading already, in the store or in the batch itself.
+
+    ``periods`` maps messages whose readings are means to the length of their interval, ms. Raises StorageUnavailable.
     """
     if not periods:
         return batch

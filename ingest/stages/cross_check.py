@@ -1,41 +1,42 @@
-"""Readings of one station at one instant that contradict each other, in live batches: what arrived together, and what
-of the same instant arrived before (:mod:`sensors.quality.detectors.cross_parameter`; late data:
-:mod:`ingest.rejudge.late_readings`)."""
+"""Cross-check live readings of one station at one instant against each other, and against remembered ones.
 
-from dataclasses import dataclass, replace
+The test itself: :mod:`sensors.quality.detectors.cross_parameter`. Late readings: :mod:`ingest.rejudge.late_readings`.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 
 from infra.times import TIME_BITS
 from ingest.state.series_history import SeriesHistory
+from ingest.work import CrossCheckNotes, SortedBatch, Work
 from sensors.quality import QualityResult
 from sensors.quality.detectors.cross_parameter import CONCERNED, cross_check
 from sensors.reading import Batch, Ints, Places, QualityTest, distinct, pack, unpack
 
 
-@dataclass(frozen=True, slots=True)
-class CrossCheckNotes:
-    """Verdicts that ``assess`` did not give: series, time and verdict of readings that are or will be remembered."""
+class CrossCheck:
+    """Reads ``sorted``, ``live`` and ``late``; writes ``live``, ``cross_notes`` and ``packed``."""
 
-    series: Ints
-    at: Ints
-    packed: Ints
+    name = "cross_check"
+
+    def run(self, work: Work) -> None:
+        sorted_, late_packed = work.sorted, work.late.packed
+        work.live, work.cross_notes = cross_check_live(sorted_, late_packed, work.live, work.site.history)
+        work.packed = np.empty(len(sorted_.batch), np.int64)
+        work.packed[sorted_.live] = pack(work.live.flag, work.live.tests)
+        work.packed[sorted_.late] = late_packed
 
 
 def cross_check_live(
-    batch: Batch,
-    series: Ints,
-    live: Places,
-    late: Places,
-    late_packed: Ints,
-    verdict: QualityResult,
-    history: SeriesHistory,
+    readings: SortedBatch, late_packed: Ints, verdict: QualityResult, history: SeriesHistory
 ) -> tuple[QualityResult, CrossCheckNotes]:
-    """The live ``verdict`` with that of the cross-checks, and what is to be remembered of it after storing.
+    """The live ``verdict`` with that of the cross-check, and the notes to be remembered of it once it is stored.
 
-    ``batch`` and ``series`` (n,) hold live and late readings; the late ones, with their verdicts, are witnesses only.
-    A remembered reading that is contradicted now is re-flagged like a spike is.
+    The late readings, with their verdicts ``late_packed``, are compared with and not judged here. A remembered reading
+    that is contradicted now is re-flagged like a spike is.
     """
+    batch, live, late = readings.batch, readings.live, readings.late
     packed = np.empty(len(batch), np.int64)
     packed[live], packed[late] = pack(verdict.flag, verdict.tests), late_packed
     old, column = _remembered(batch, live, history)
@@ -46,7 +47,7 @@ def cross_check_live(
     for i in np.flatnonzero(np.isin(key, again)).tolist():  # re-flagged by this very batch
         old_packed[i] = verdict.reflag_packed[np.flatnonzero(again == key[i])[-1]]
     before = np.concatenate([packed, old_packed])
-    told = cross_check(
+    checked = cross_check(
         np.concatenate([batch.station, history.station[old]]),
         np.concatenate([batch.parameter, history.parameter[old]]),
         np.concatenate([batch.at, old_at]),
@@ -54,18 +55,18 @@ def cross_check_live(
         before,
         history.registry.catalogue,
     )
-    mine, theirs = told[: len(batch)][live], told[len(batch) :]
-    new = live[mine != packed[live]]
+    live_packed, theirs = checked[: len(batch)][live], checked[len(batch) :]
+    new = live[live_packed != packed[live]]
     moved = np.flatnonzero((theirs != old_packed) & (theirs >> 4 & QualityTest.CROSS_CHECK != 0))
     if not len(new) and not len(moved):
         none = np.empty(0, np.int64)
         return verdict, CrossCheckNotes(none, none, none)
     kept = ~np.isin(again, key[moved])
-    flag, tests = unpack(mine)
+    flag, tests = unpack(live_packed)
     noted = CrossCheckNotes(
-        np.concatenate([series[new], old[moved]]),
+        np.concatenate([readings.series[new], old[moved]]),
         np.concatenate([batch.at[new], old_at[moved]]),
-        np.concatenate([told[new], theirs[moved]]),
+        np.concatenate([checked[new], theirs[moved]]),
     )
     return replace(
         verdict,
@@ -78,7 +79,7 @@ def cross_check_live(
 
 
 def _remembered(batch: Batch, live: Places, history: SeriesHistory) -> tuple[Ints, Ints]:
-    """(series, column) in memory of what arrived before of the instants of these readings, and could contradict."""
+    """(series, column) in memory of earlier readings at the instants of these that could contradict them."""
     catalogue, memory = history.registry.catalogue, history.memory
     numbers = np.array([catalogue.index[key] for key in CONCERNED if key in catalogue])
     rows = live[np.isin(batch.parameter[live], numbers)]

@@ -1,0 +1,245 @@
+"""What one ingest worker holds between batches: its stores and settings, and what it remembers of its stations.
+
+Everything remembered is rebuilt from the stores by :meth:`SiteState.refresh`, so that a restart loses nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from governance.incidents import store as incident_store
+from governance.incidents.deadlines import STANDARD, Policy
+from governance.incidents.finding import Finding
+from governance.organisation.regions import Place, Regions
+from infra.database import Database
+from ingest.ledger import Ledger
+from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
+from ingest.rejudge.visits import VisitDrift
+from ingest.rules import device_reports, water_events
+from ingest.rules.alarm_state import Key
+from ingest.rules.device_clock import ClockMonitor
+from ingest.rules.engine import LATE_S, RuleEngine
+from ingest.rules.exceedances import PublishedExceedance
+from ingest.rules.model import Rules
+from ingest.rules.upstream import River
+from ingest.state import alarm_store, detector_state, rule_versions
+from ingest.state.series_history import SeriesHistory
+from ingest.storage import late_queue, loggers
+from ingest.storage import maintenance as maintenance_store
+from ingest.storage import registry as registry_store
+from ingest.storage.port import ReadingStore
+from ingest.storage.spool import Spool
+from sensors.maintenance import FAR_MS, Marks, Mute, Visit, is_visited
+from sensors.parameters import Catalogue
+from sensors.quality.detectors.daily_pattern import neighbour_stations
+from sensors.quality.detectors.slow_events import CombinedDetection
+from sensors.stations import Registry
+from sensors.wire import mapping
+from sensors.wire.hj212.readings import Logger
+from sensors.wire.mapping import Mappings
+
+
+class SiteState:
+    """The stores and settings of one ingest worker, and what it remembers between batches. For one thread."""
+
+    history: SeriesHistory
+    marks: Marks
+    """Marks of checks, visits and reviews that the stored verdicts carry."""
+    loggers: Mapping[str, Logger]
+    visits: tuple[Visit, ...]
+    """Visits, and planned work that mutes all rules of a station."""
+    late_waiting: int
+    """Late messages that are stored and not judged yet."""
+    late_stations: dict[str, None]
+    """Stations of the late messages, in the order of their turns."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ReadingStore,
+        rules: Rules,
+        catalogue: Catalogue,
+        *,
+        source: str = "/riverchief",
+        late_s: int = LATE_S,
+        on_findings: Callable[[], None] = lambda: None,
+        spool: Spool | None = None,
+        mappings: Mappings = mapping.NONE,
+        policy: Policy = STANDARD,
+        queue_late: bool = False,
+    ) -> None:
+        """``queue_late``: messages of the broker that hold only late readings are queued and judged later."""
+        self.database = database
+        self.store = store
+        self.rules = rules
+        self.catalogue = catalogue
+        self.source = source
+        self.late_s = late_s
+        self.on_findings = on_findings
+        self.spool = spool
+        self.mappings = mappings
+        self.policy = policy
+        self.queue_late = queue_late
+        self.ledger = Ledger()
+        self.visit_drift = VisitDrift()
+        self.visits_due_ms = FAR_MS
+        """When the next visit can be looked at for drift."""
+        self.maintenance_changed = True
+        """Whether checks, visits, reviews or mutes may differ from what is applied."""
+        self._fresh = False
+        self.rules_saved = False
+        self.refresh()
+
+    # -- restart and reload ------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Rebuild what is remembered from the stores: after a start, a failed batch or a changed registry."""
+        with self.database.read() as connection:
+            registry = registry_store.load(connection, self.catalogue)
+            self._fingerprint = registry_store.fingerprint(connection)
+            self.loggers = loggers.load(connection)
+            alarms = alarm_store.load(connection)
+            clock_errors = detector_state.clocks(connection)
+            gateway_recoveries = alarm_store.gateway_recoveries(connection)
+            firings = alarm_store.past_firings(connection, self.rules.flapping_ms())
+            waiting = late_queue.waiting(connection)
+            mutes = [one for _, one in maintenance_store.mutes(connection)]
+            self.set_visits((one for _, one in maintenance_store.visits(connection)), mutes)
+            self.marks = Marks(maintenance_store.marks(connection), registry.index, self.catalogue)
+        self.late_stations, self.late_waiting = dict.fromkeys(waiting), sum(waiting.values())
+        self.store.forget()
+        self.ledger.forget()
+        checks = RuleEngine(
+            self.rules,
+            self.catalogue,
+            alarms,
+            self.late_s,
+            registry,
+            gateway_recoveries,
+            firings,
+            self._published_exceedances,
+        )
+        checks.mute(mutes)
+        self._set_network(registry)
+        self.clocks = ClockMonitor(clock_errors)
+        self.history = SeriesHistory(registry, self.store.at_hand, checks, self.catalogue, self._saved_detector_state)
+        self.history.network = self.network
+        self._fresh = True
+
+    def ensure_fresh(self) -> None:
+        """Refresh if a failure left memory ahead of the stores."""
+        if not self._fresh:
+            self.refresh()
+
+    def invalidate(self) -> None:
+        """Refresh before the next batch or tick."""
+        self._fresh = False
+
+    @contextmanager
+    def invalidated_on_error(self) -> Iterator[None]:
+        """Invalidate if the block fails: memory may then be ahead of what was stored."""
+        try:
+            yield
+        except BaseException:
+            self.invalidate()
+            raise
+
+    def follow_registry(self) -> bool:
+        """Adopt a registry that changed meanwhile; true if it had changed."""
+        with self.database.read() as connection:
+            fingerprint = registry_store.fingerprint(connection)
+            if fingerprint == self._fingerprint:
+                return False
+            registry = registry_store.load(connection, self.catalogue)
+            self.loggers = loggers.load(connection)
+        self.maintenance_changed = True
+        known = self.history.registry
+        try:
+            if (registry.reaches, registry.regions) != (known.reaches, known.regions):
+                raise ValueError("targets or regions changed: the scopes of rules select other stations now")
+            self.history.adopt(registry)
+            self.history.checks.follow(registry)
+            self._set_network(registry)
+            self.history.network = self.network
+            self._fingerprint = fingerprint
+        except ValueError:
+            self.refresh()
+        return True
+
+    def _set_network(self, registry: Registry) -> None:
+        """Derive which stations lie above and below which."""
+        self.river = River(registry)
+        self.edges = water_events.station_edges(registry, self.river)
+        self.flow = FlowGraph.of(self.edges)
+        self.network = neighbour_stations(self.edges)
+
+    def set_visits(self, visits: Iterable[Visit], mutes: Iterable[Mute]) -> None:
+        """Set the visits; planned work that mutes all rules counts as one where silence is excused."""
+        planned = [Visit(one.station, one.since_ms, one.until_ms) for one in mutes if not one.rules]
+        self.visits = (*visits, *planned)
+
+    # -- reads that the rules and detectors ask for ------------------------------------------------------------------
+
+    def _published_exceedances(self, key: Key) -> Sequence[PublishedExceedance]:
+        with self.database.read() as connection:
+            return alarm_store.published_exceedances(connection, key)
+
+    def _saved_detector_state(self, station: str) -> Mapping[str, detector_state.SavedState]:
+        with self.database.read() as connection:
+            return detector_state.load(connection, station)
+
+    def past_events(self, now_ms: int, detection: CombinedDetection | None = None) -> PastEvents:
+        """Past events, for one batch with its live ``detection`` or for one change of marks."""
+
+        def published(station: str) -> Sequence[PublishedEvent]:
+            with self.database.read() as connection:
+                return published_events(connection, station, [rule.id for rule in self.rules.events])
+
+        return PastEvents(self.history, self.flow, published, now_ms, detection.alarms if detection else None)
+
+    def device_findings(self, reports: Sequence[device_reports.DeviceReport], now_ms: int) -> list[Finding]:
+        """Findings that follow from what devices reported of themselves."""
+        if not reports:
+            return []
+
+        def excused(report: device_reports.DeviceReport) -> bool:
+            return is_visited(self.visits, report.station.key, report.at_ms)
+
+        late_ms = now_ms - int(self.late_s * 1000)
+        return device_reports.findings(reports, self.history.checks.alarms, excused, late_ms)
+
+    def device_report(self, station: str, body: bytes, received_at_ms: int) -> list[device_reports.DeviceReport]:
+        """Parse an event of a device; empty if it needs nobody's attention."""
+        report = device_reports.parse_report(self.history.registry[station], body, received_at_ms)
+        return [] if report is None else [report]
+
+    # -- writes that batches, ticks and device messages share --------------------------------------------------------
+
+    def record_findings(
+        self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int
+    ) -> incident_store.Recorded:
+        """Record findings in incidents and enqueue what is to be published."""
+        return incident_store.record(
+            connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy
+        )
+
+    def _place(self, subject: str) -> Place:
+        """Locate a station, or a gateway in the region and on the reach that its stations have in common."""
+        registry = self.history.registry
+        regions = Regions(registry.regions)
+        if subject in registry:
+            station = registry[subject]
+            return Place(regions.of_station(station), station.reach, station.lon, station.lat)
+        behind = [s for s in registry.stations if s.gateway == subject]
+        reaches = {s.reach for s in behind}
+        region = regions.common(regions.of_station(s) for s in behind)
+        return Place(region, reaches.pop() if len(reaches) == 1 else "")
+
+    def save_rules(self, connection: sa.Connection, now_ms: int) -> None:
+        """Write down which rules are in force, before one of them raises anything.
+
+        The caller sets ``rules_saved`` once this is committed.
+        """
+        if not self.rules_saved:
+            rule_versions.keep(connection, self.rules, self.catalogue, now_ms)

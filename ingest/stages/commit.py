@@ -1,0 +1,114 @@
+"""Write everything of a batch to the database in one transaction."""
+
+import numpy as np
+import sqlalchemy as sa
+
+from ingest import quarantine
+from ingest.rejudge import corrections
+from ingest.replays import settle_replays
+from ingest.rules.alarm_state import apply as apply_to_alarms
+from ingest.rules.device_reports import DeviceReport
+from ingest.stages.deduplicate import without_messages
+from ingest.state import alarm_store, detector_state
+from ingest.storage import device_events, late_queue, loggers
+from ingest.work import Work
+from sensors.reading import Batch
+from sensors.wire.hj212.readings import SOURCE, mn_of
+
+
+class Commit:
+    """Reads all of ``Work``; writes ``stored``, ``duplicate``, ``resumed`` and ``recorded``, and adds to ``findings``
+    and ``changed_alarms`` those of devices.
+
+    The messages may be acknowledged once it has run. Raises StorageUnavailable.
+    """
+
+    name = "store"
+
+    def run(self, work: Work) -> None:
+        site = work.site
+        _count_readings(work)
+        with site.database.write() as connection:
+            site.save_rules(connection, work.now_ms)
+            _write_readings(connection, work)
+            late_queue.add(connection, [work.messages[i] for i in sorted(work.queued)])
+            judged = late_queue.remove(connection, work.messages)
+            settle_replays(connection, site, work.replayed, work.now_ms)
+            held = quarantine.add(connection, site.history.registry, work.messages, work.decoded.headers, work.rejected)
+            _add_device_findings(connection, work)
+            loggers.heard(connection, _newest_by_logger(work))
+            site.ledger.count(
+                connection,
+                site.history.registry,
+                work.messages,
+                work.decoded.headers,
+                work.stored,
+                work.duplicate,
+                work.rejected,
+                repeated=held,
+                later=work.queued,
+            )
+            work.recorded = site.record_findings(connection, work.findings, work.now_ms)
+            alarm_store.save(connection, site.history.checks.alarms, work.changed_alarms)
+        site.late_waiting += len(work.queued) - judged
+        site.late_stations |= dict.fromkeys(work.messages[i].station for i in work.queued)
+
+
+def _count_readings(work: Work) -> None:
+    """Count by message the readings that are new, and those that were there already."""
+    sorted_, messages = work.sorted, len(work.messages)
+    arrived = np.bincount(without_messages(work.accepted, work.queued).message, minlength=messages)
+    new = np.concatenate([sorted_.batch.message[sorted_.live], sorted_.batch.message[sorted_.late[work.late.new]]])
+    work.stored = np.bincount(new, minlength=messages)
+    work.duplicate = arrived - work.stored
+
+
+def _write_readings(connection: sa.Connection, work: Work) -> None:
+    """Readings, corrected values, verdicts that changed, and what the detectors learned of them."""
+    history, store, sorted_, live = work.site.history, work.site.store, work.sorted, work.live
+    keys = [station.key for station in history.registry.stations]
+    store.write(connection, keys, sorted_.batch, work.packed)
+    corrections.keep(connection, [*work.corrected, *work.late.corrected])
+    reflagged = Batch.of(
+        history.station[live.reflag_series].tolist(),
+        history.parameter[live.reflag_series].tolist(),
+        live.reflag_at.tolist(),
+        [0.0] * len(live.reflag_at),
+    )
+    store.reflag(connection, keys, reflagged, live.reflag_packed)
+    rows = sorted_.live
+    learned = history.learned(sorted_.series[rows], sorted_.batch.at[rows], live.carried, work.detection)
+    work.resumed = history.resuming_stations(sorted_.batch.station, sorted_.batch.at)
+    detector_state.save(connection, learned + detector_state.resumed(keys, work.resumed))
+    store.reflag(connection, keys, work.late.rejudgement.reflagged, work.late.rejudgement.packed)
+
+
+def _add_device_findings(connection: sa.Connection, work: Work) -> None:
+    """Keep what loggers reported of themselves, and add the findings of devices to those of the water."""
+    site, alarms = work.site, work.site.history.checks.alarms
+    findings = site.device_findings(_keep_reports(connection, work), work.now_ms) + work.device_findings
+    detector_state.save_clocks(connection, site.clocks.changed(work.now_ms))
+    work.findings = [*work.findings, *findings]
+    work.changed_alarms |= apply_to_alarms(alarms, findings)
+
+
+def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
+    """Keep reports in frames of loggers as events of their stations; those that are new and matter."""
+    new: list[DeviceReport] = []
+    for i, body in work.decoded.notices.items():
+        message = work.messages[i]
+        first = message.only is None or message.replay_of is None
+        if first and device_events.add_once(connection, message.station, message.received_at_ms, body):
+            new += work.site.device_report(message.station, body.encode(), message.received_at_ms)
+    return new
+
+
+def _newest_by_logger(work: Work) -> dict[str, int]:
+    """The newest reading of each HJ 212 logger in the batch, by MN."""
+    newest: dict[str, int] = {}
+    framed = {i: mn for i, m in enumerate(work.messages) if m.source == SOURCE and (mn := mn_of(m))}
+    if framed:
+        for i, at_ms in zip(work.accepted.message.tolist(), work.accepted.at.tolist(), strict=True):
+            if i in framed:
+                newest[framed[i]] = max(newest.get(framed[i], at_ms), at_ms)
+    return newest

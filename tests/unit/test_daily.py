@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
+from sensors.quality.constants import HOURS_PER_DAY
 from sensors.quality.detectors.daily_pattern import NOBODY, Network, connected_groups, neighbour_stations
 from sensors.quality.known_days import day_features
-from sensors.quality.constants import HOURS_PER_DAY
 from sensors.quality.state import DAYS, EARLIER, STRETCHES
 from sensors.reading import Flag, QualityTest, pack
 

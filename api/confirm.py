@@ -14,7 +14,8 @@ from api.requests import Asked
 from governance.notify import confirmation
 from governance.notify.confirmation import ConfirmationRequest as AskedFor
 from governance.notify.confirmation import LinkExpired
-from governance.notify.policy import TEST, told
+from governance.notify.message import TEST
+from governance.notify.wording import told
 from infra.errors import NotFound, WaterError
 from infra.texts import Text, parted, say, sentence
 from infra.times import beijing

@@ -12,7 +12,8 @@ from governance.assessment import Formula, Indicator
 from governance.audit.merkle import Root
 from governance.incidents.dispatch import EMPTY, Processes
 from governance.notify.contacts import Directory
-from governance.notify.policy import Links, Policy
+from governance.notify.links import Links
+from governance.notify.policy import Policy
 from governance.platforms.callbacks import Result
 from governance.platforms.model import Platforms
 from governance.reports.citizen_reports import Near

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from governance.incidents.finding import Colour
 from governance.notify import contacts, person_contacts
 from governance.notify.contacts import Contact, Directory, Place
-from governance.notify.messenger import REGION, Messenger
-from governance.notify.policy import Links, Policy
+from governance.notify.links import Links
+from governance.notify.messenger import Messenger
+from governance.notify.planning import REGION
+from governance.notify.policy import Policy
 from governance.organisation import roles
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store

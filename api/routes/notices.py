@@ -15,8 +15,8 @@ from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.notify import oncall
 from governance.notify import store as notice_store
+from governance.notify.message import Item
 from governance.notify.oncall import Shift
-from governance.notify.policy import Item
 from governance.notify.store import Notice
 from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, Refused

@@ -35,7 +35,6 @@ from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
 from governance.notify.message import AFTER, TEST, Item, Kind, NoticeRequest, asks
 from governance.notify.planning import (
-    REGION,
     Circumstances,
     OutboxEvent,
     place_fields,
@@ -55,8 +54,6 @@ from infra.database import Database, in_order
 from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
 from infra.texts import sentence
-
-__all__ = ["REGION", "Bucket", "Messenger"]
 
 AT_ONCE = 500
 LEASE_MS = 120_000

@@ -9,12 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 
 from governance.incidents.finding import Colour
-from governance.notify.links import Links
-from governance.notify.message import TEST, Item, Kind
-from governance.notify.wording import compose, told
 from infra.times import BEIJING, from_ms, to_ms
-
-__all__ = ["STALE_MS", "TEST", "Item", "Kind", "Links", "Policy", "compose", "told"]
 
 STALE_MS = 24 * 3_600_000
 """Nothing older calls anybody out."""

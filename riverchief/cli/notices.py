@@ -13,7 +13,9 @@ from governance.incidents.finding import Colour
 from governance.notify import channels, oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Contact, Directory, Place
-from governance.notify.policy import TEST, Item, Kind, Policy, compose
+from governance.notify.message import TEST, Item, Kind
+from governance.notify.policy import Policy
+from governance.notify.wording import compose
 from infra import clock
 from infra.errors import ConfigurationError
 from infra.texts import Text, beside, line, say

@@ -26,9 +26,9 @@ from governance.incidents.model import Action, Assignment, Order
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
+from governance.notify.message import Item, Kind, NoticeRequest
 from governance.notify.oncall import Shift
-from governance.notify.policy import Item, Kind, Policy
-from governance.notify.store import NoticeRequest
+from governance.notify.policy import Policy
 from governance.notify.tables import notice
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import RIGHTS, Department, Right, Role

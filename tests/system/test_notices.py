@@ -29,9 +29,10 @@ from governance.notify import channels, clock_correction, oncall
 from governance.notify import store as notice_store
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel, Contact, Directory, Role
+from governance.notify.links import Links
 from governance.notify.messenger import Bucket, Messenger
 from governance.notify.oncall import Shift
-from governance.notify.policy import Links, Policy
+from governance.notify.policy import Policy
 from governance.notify.tables import notice as notices_
 from governance.organisation import roles
 from governance.organisation.regions import Place, Regions

@@ -11,8 +11,9 @@ from api.console.svg import Stretch
 from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
 from governance.incidents.model import Action, Entry, Incident, State, What
-from governance.notify.policy import Item, told
+from governance.notify.message import Item
 from governance.notify.store import Notice
+from governance.notify.wording import told
 from governance.reports.citizen_reports import Report
 from governance.verification.comparison import Difference
 from infra.texts import Text, say

@@ -137,14 +137,14 @@ class Keeper:
         if known is None and token.startswith(people_store.PREFIX):
             now_ms = self._context.clock_ms()
             with self._context.database.read() as connection:
-                known = self._holder(connection, people_store.hashed(token), now_ms)
+                known = self._holder(connection, people_store.token_hash(token), now_ms)
             if known is not None:
                 self._keep(key, known)
         return known
 
     def _holder(self, connection: sa.Connection, token_hash: str, now_ms: int) -> Actor | None:
-        one = people_store.by_token(connection, token_hash, now_ms)
-        return None if one is None else people_store.actor(connection, one, self.regions(), now_ms)
+        one = people_store.find_by_token(connection, token_hash, now_ms)
+        return None if one is None else people_store.actor_of(connection, one, self.regions(), now_ms)
 
     def sign_in(self, token: str) -> str | None:
         """Begin a session with a token; the id for the browser's cookie, None for a token that is not valid."""
@@ -163,7 +163,7 @@ class Keeper:
 
     def by_session(self, session: str) -> Actor | None:
         """Whose session it is; None for one that is over. Raises StorageUnavailable."""
-        key = people_store.hashed(session)
+        key = people_store.token_hash(session)
         known = self._fresh(key)
         if known is not None:
             return known
@@ -188,7 +188,7 @@ class Keeper:
                 one = people_store.get(connection, name)
             except NotFound:
                 return None
-            return people_store.actor(connection, one, self.regions(), now_ms)
+            return people_store.actor_of(connection, one, self.regions(), now_ms)
 
     def forget(self) -> None:
         """People were changed through this API."""

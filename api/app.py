@@ -66,7 +66,7 @@ READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
 LARGER = {
     f"{PREFIX}/readings": READINGS_MOST_BYTES,
-    f"{PREFIX}/attachments": file_content.MOST_BYTES,
+    f"{PREFIX}/attachments": file_content.MAX_BYTES,
     f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
     citizen.PATH: reports.MOST_BYTES,
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,

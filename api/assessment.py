@@ -9,14 +9,14 @@ from typing import Any
 import xlsxwriter
 
 from governance import assessment
-from governance.assessment import Assessment, By, Formula, Groups, Indicator, Row
+from governance.assessment import Assessment, Formula, GroupBy, Groups, Indicator, Row
 from governance.audit import trail as audit_trail
 from governance.organisation import terms as terms_
 from governance.organisation.regions import Place, Regions
-from governance.organisation.roles import Actor, label
+from governance.organisation.roles import Actor, role_name
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store
-from governance.reports.patrols import Patrolled
+from governance.reports.patrols import PatrolShares
 from governance.tables import audit as trail
 from infra.database import Database
 from infra.texts import Text, named, say
@@ -33,7 +33,7 @@ def make(
     database: Database,
     catalogue: Catalogue,
     month: str,
-    by: By,
+    by: GroupBy,
     formula: Formula,
     *,
     now_ms: int,
@@ -45,23 +45,23 @@ def make(
     streets, reaches with a station there. Raises ConfigurationError for what is no month, and StorageUnavailable.
     """
     since_ms = assessment.reads_from(month, formula)
-    wanted = (trail.c.kind == "incident") | (trail.c.what == assessment.CLASSES)
+    wanted = (trail.c.kind == "incident") | (trail.c.what == assessment.CLASSES_ACTION)
     with database.read() as connection:
         registry = registry_store.load(connection, catalogue)
         terms = people_store.appointments(connection)
         lines = audit_trail.select_entries(connection, wanted & (trail.c.at_ms >= since_ms))
         belongs = groups(registry, terms)
-        walked = Patrolled(connection, belongs.street, formula.patrols_due)
+        walked = PatrolShares(connection, belongs.street, formula.patrols_due)
         seen = None if who is None or who.regions is None else partial(_seen, who, by, month, registry, terms)
         made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen)
     return made, registry
 
 
-def _seen(who: Actor, by: By, month: str, registry: Registry, terms: Sequence[Appointment], key: str) -> bool:
+def _seen(who: Actor, by: GroupBy, month: str, registry: Registry, terms: Sequence[Appointment], key: str) -> bool:
     """Whether somebody bound to regions may see the row called so."""
-    if by is By.STREET:
+    if by is GroupBy.STREET:
         return who.covers(key)
-    if by is By.REACH:
+    if by is GroupBy.REACH:
         return any(station.reach == key and who.covers(station.region, key) for station in registry.stations)
     start_ms, end_ms = assessment.month_of(month)
     return who.answers_for(key) or any(
@@ -110,10 +110,10 @@ def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
     def streets(reach: str) -> list[str]:
         return sorted({street(places[key]) for key, on in reaches.items() if on == reach and places[key]})
 
-    def water(by: By, reach: str, at_ms: int) -> Sequence[str]:
-        if by is By.REACH:
+    def water(by: GroupBy, reach: str, at_ms: int) -> Sequence[str]:
+        if by is GroupBy.REACH:
             return (reach,)
-        if by is By.CHIEF:
+        if by is GroupBy.CHIEF:
             return between(reach, bisect_right(turns, at_ms))
         return streets(reach)
 
@@ -123,13 +123,13 @@ def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
     return Groups(street, lambda key: reaches.get(key, ""), lambda key: places.get(key, ""), water, chief)
 
 
-def name_of(by: By, key: str, registry: Registry) -> Text:
+def name_of(by: GroupBy, key: str, registry: Registry) -> Text:
     """How a row is called."""
     if not key:
         return say("assessment.nobody")
-    if by is By.REACH:
+    if by is GroupBy.REACH:
         found = next((Text(reach.zh, reach.en) for reach in registry.reaches if reach.key == key), None)
-    elif by is By.STREET:
+    elif by is GroupBy.STREET:
         found = next((Text(region.zh, region.en) for region in registry.regions if region.code == key), None)
     else:
         found = None
@@ -217,7 +217,7 @@ def _cases(book: Any, made: Assessment, registry: Registry, formats: dict[str, A
         page.write_number(at, 0, case.id)
         when = (beijing(case.opened_at_ms, _TIME), case.closed_at_ms and beijing(case.closed_at_ms, _TIME))
         words = (say(f"state.{case.state}"), say(f"incident.{case.colour}"))
-        place = (name_of(By.STREET, street(case.region), registry), name_of(By.REACH, case.reach, registry))
+        place = (name_of(GroupBy.STREET, street(case.region), registry), name_of(GroupBy.REACH, case.reach, registry))
         state, colour, in_street, on_reach = (named(text) for text in (*words, *place))
         texts = (when[0], state, colour, case.responsible, in_street, on_reach, when[1] or "")
         for column, text in enumerate(texts, 1):
@@ -242,7 +242,7 @@ def _basis(book: Any, made: Assessment, formats: dict[str, Any]) -> None:
     rows += [
         (named(say("assessment.grace")), float(formula.closing_grace_days)),
         (named(say("assessment.again_within")), float(formula.recurrence_days)),
-        *((named(say("assessment.due", role=label(role))), float(n)) for role, n in formula.patrols_due.items()),
+        *((named(say("assessment.due", role=role_name(role))), float(n)) for role, n in formula.patrols_due.items()),
         (named(say("assessment.until")), beijing(made.until_ms, _TIME)),
         (named(say("assessment.last_entry")), float(made.last_n)),
         (named(say("assessment.head")), made.head),

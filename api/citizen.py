@@ -41,12 +41,12 @@ from api.routes.reports import (
 from governance.incidents import store as incident_store
 from governance.incidents.model import State
 from governance.organisation.regions import Regions
-from governance.organisation.roles import label
+from governance.organisation.roles import role_name
 from governance.organisation.terms import Appointment, offices, on_the_sign
 from governance.people import store as people_store
-from governance.reports.citizen_reports import TooMany, spelled
+from governance.reports.citizen_reports import RateLimited, normalized_ticket
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, parted, say
+from infra.texts import Text, say, split_languages
 from infra.times import beijing, to_ms
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry
@@ -81,7 +81,9 @@ def look(asked: Asked, known: Known, request: Request) -> Response:
     """The water behind a sign, and the form."""
     query = request.query_params
     if ticket := query.get("ticket", "").strip():
-        return RedirectResponse(_path(f"{PATH}/{quote(spelled(ticket) or ticket, safe='')}", _language(request)), 303)
+        return RedirectResponse(
+            _path(f"{PATH}/{quote(normalized_ticket(ticket) or ticket, safe='')}", _language(request)), 303
+        )
     typed = Typed(reach=query.get("reach", ""), station=query.get("station", ""))
     return _sheet(asked, known.recent(), request, typed)
 
@@ -93,7 +95,7 @@ async def send(asked: Asked, keeper: Keeping, known: Known, request: Request) ->
         return refused.response()
     try:
         admit(request)
-    except TooMany as error:
+    except RateLimited as error:
         return await run_in_threadpool(_sheet, asked, known.recent(), request, Typed(), error)
     async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as given:
         photos = [
@@ -231,7 +233,7 @@ def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> s
     with asked.database.read() as connection:
         live = current_classes(connection, REACH).get(reach.key)
         here = [station.key for station in registry.stations if station.reach == reach.key]
-        red = incident_store.open_red(connection, reach.key, here)
+        red = incident_store.open_red_incidents(connection, reach.key, here)
         terms = people_store.appointments(connection)
     regions, now_ms = Regions(registry.regions), asked.clock_ms()
     places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
@@ -257,7 +259,7 @@ def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> s
 def _office(held: Appointment, regions: Regions, language: str) -> str:
     """The office as the sign has it: 祖庙街道河长."""
     region = regions[held.region]
-    return _t("office", language, region=Text(region.zh, region.en), role=label(held.role))
+    return _t("office", language, region=Text(region.zh, region.en), role=role_name(held.role))
 
 
 def _in_words(live: ShownClass | None, watched: bool, language: str) -> str:
@@ -426,7 +428,7 @@ def _of(text: Text, language: str) -> str:
 
 
 def _one(message: str, language: str) -> str:
-    return str(getattr(parted(message), language))
+    return str(getattr(split_languages(message), language))
 
 
 def _now(here: bool) -> str:

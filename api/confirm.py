@@ -15,9 +15,9 @@ from governance.notify import confirmation
 from governance.notify.confirmation import ConfirmationRequest as AskedFor
 from governance.notify.confirmation import LinkExpired
 from governance.notify.message import TEST
-from governance.notify.wording import told
+from governance.notify.wording import item_text
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, parted, say, sentence
+from infra.texts import Text, say, sentence, split_languages
 from infra.times import beijing
 
 router = APIRouter(include_in_schema=False)
@@ -98,7 +98,7 @@ def _question(found: AskedFor) -> str:
     items = sorted(found.items, key=lambda item: (item.colour.rank, item.at_ms))
     rows = "".join(
         f'<li><span class="p {item.colour.value}">{html.escape(say(f"incident.{item.colour}").zh)}</span> '
-        f"{item.incident_id if item.incident_id != TEST else ''} {_both(told(item))}</li>"
+        f"{item.incident_id if item.incident_id != TEST else ''} {_both(item_text(item))}</li>"
         for item in items[:SHOWN]
     )
     more = f"<p>{_both(say('notice.more', count=len(items) - SHOWN))}</p>" if len(items) > SHOWN else ""
@@ -125,7 +125,7 @@ def _page(content: str, status: int = 200) -> Response:
 
 
 def _refusal(status: int, error: WaterError) -> Response:
-    return _page(f"<p>{_both(parted(str(error)))}</p>", status)
+    return _page(f"<p>{_both(split_languages(str(error)))}</p>", status)
 
 
 def _both(text: Text) -> str:

@@ -13,10 +13,10 @@ from governance.audit.merkle import Root
 from governance.incidents.dispatch import EMPTY, Processes
 from governance.notify.contacts import Directory
 from governance.notify.links import Links
-from governance.notify.policy import Policy
-from governance.platforms.callbacks import Result
+from governance.notify.policy import NoticePolicy
+from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platforms
-from governance.reports.citizen_reports import Near
+from governance.reports.citizen_reports import SimilarityLimits
 from governance.reports.patrols import PatrolRule
 from infra.database import Database
 from infra.times import DAY_MS
@@ -60,7 +60,7 @@ class Telling:
     """Who is told of incidents, when, and how they confirm; ``title`` is the site's name as messages say it."""
 
     directory: Callable[[], Directory]
-    policy: Policy
+    policy: NoticePolicy
     links: Links | None
     title: str
 
@@ -108,12 +108,12 @@ class Context:
     formula: Formula = field(default_factory=lambda: Formula(dict.fromkeys(Indicator, 1.0)))
     platforms: Platforms = field(default_factory=Platforms)
     telling: Telling | None = None
-    called_back: Callable[[Result], None] = lambda result: None
+    called_back: Callable[[CallbackOutcome], None] = lambda result: None
     sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     vault: Vault = field(default_factory=lambda: Vault(new_key()), repr=False)
     reports_an_hour: int = 6
     complaints: str = ""
-    near: Near = field(default_factory=Near)
+    near: SimilarityLimits = field(default_factory=SimilarityLimits)
     patrols: PatrolRule = field(default_factory=PatrolRule)
     open: bool = False
     hosts: frozenset[str] | None = None

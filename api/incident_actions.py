@@ -9,7 +9,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.dispatch import Suggestion
 from governance.incidents.model import Action, Incident, Order
 from governance.organisation.regions import Regions
-from governance.organisation.roles import TERMED, Actor, Right, label
+from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Right, role_name
 from governance.people import store as people_store
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import sentence
@@ -26,8 +26,8 @@ def perform(
 ) -> Incident:
     """Do it and return the incident after it: one click is enough, a dispatch to nobody takes the suggestion.
 
-    Raises what `governance.incidents.store.act` raises, Refused for a chief nobody knows or who cannot answer for the
-    case, ConfigurationError for an unknown region or process.
+    Raises what `governance.incidents.store.apply_action` raises, Refused for a chief nobody knows or who cannot answer
+    for the case, ConfigurationError for an unknown region or process.
     """
     with context.database.read() as connection:
         before = incident_store.get(connection, incident_id)
@@ -42,7 +42,7 @@ def perform(
     _measurable(context, order)
     process = context.processes.of(before)
     with context.database.write() as connection:
-        return incident_store.act(
+        return incident_store.apply_action(
             connection,
             incident_id,
             order,
@@ -108,9 +108,9 @@ def _known(context: Context, order: Order, before: Incident, regions: Regions) -
                 one = people_store.get(connection, to.responsible)
             except NotFound:
                 raise Refused(sentence("person.no_person", name=to.responsible[:80])) from None
-            person = people_store.actor(connection, one, regions, context.clock_ms())
-        if not (person.may(Right.HANDLE) or person.role in TERMED):
-            raise Refused(sentence("person.handles_nothing", name=person.name, role=label(person.role)))
+            person = people_store.actor_of(connection, one, regions, context.clock_ms())
+        if not (person.may(Right.HANDLE) or person.role in ROLES_WITH_TERMS):
+            raise Refused(sentence("person.handles_nothing", name=person.name, role=role_name(person.role)))
         region = to.region or before.place.region
         in_office = person.regions is None or bool(person.regions or person.waters)
         if not (person.covers(region, before.place.reach) if region else in_office):

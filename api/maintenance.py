@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from api.context import Context
 from api.registries import find
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Kind
-from governance.incidents.lifecycle import concerns
+from governance.incidents.finding import FindingKind
+from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident
 from governance.organisation.roles import Actor
 from infra.times import DAY_MS
@@ -19,7 +19,7 @@ from sensors.reading import QualityTest
 from sensors.standards import hj915
 from sensors.stations import Deployment, Registry, Station
 
-FINDINGS = (Kind.DEVICE, Kind.NO_DATA)
+FINDINGS = (FindingKind.DEVICE, FindingKind.NO_DATA)
 """What sends somebody to a station: what its devices say or show of themselves, and silence."""
 AT_MOST = 1000
 """Open findings looked at."""
@@ -114,7 +114,7 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
     only = next(iter(stations)).key if len(stations) == 1 else None
     with context.database.read() as connection:
         ended = store.ended_visits(connection, now_ms, only)
-        going = store.going_visits(connection, now_ms, only)
+        going = store.current_visits(connection, now_ms, only)
         checks = store.newest_checks(connection, only)
         found = incident_store.list_incidents(connection, open_only=True, station=only, kinds=FINDINGS, limit=AT_MOST)
     newest: dict[str, dict[str, int]] = defaultdict(dict)
@@ -122,7 +122,7 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
         newest[row.station][row.parameter] = row.newest_at_ms
     wanted: dict[str, list[Incident]] = defaultdict(list)
     for incident in found:
-        if concerns(incident, who):
+        if in_jurisdiction(incident, who):
             for key in {c.station for c in incident.conditions} | {incident.station}:
                 wanted[key].append(incident)
     checked: dict[str, list[Check]] = defaultdict(list)

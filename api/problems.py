@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.incidents.model import Conflict
 from governance.organisation.roles import Forbidden
-from governance.reports.citizen_reports import TooMany
+from governance.reports.citizen_reports import RateLimited
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import Text, keys, sentence
 
@@ -74,7 +74,7 @@ _OF_ERRORS: tuple[tuple[type[Exception], Sort], ...] = (
     (NotFound, NOT_FOUND),
     (Forbidden, FORBIDDEN),
     (Conflict, CHANGED),
-    (TooMany, TOO_MANY),
+    (RateLimited, TOO_MANY),
     (Refused, REFUSED),
     (ConfigurationError, INVALID),
 )
@@ -152,7 +152,7 @@ def of(error: WaterError) -> Problem:
         return fault(error)
     allowed = getattr(error, "allowed", None)
     members = {} if allowed is None else {"allowed": [str(action) for action in allowed]}
-    wait_s = error.retry_s if isinstance(error, TooMany) else RETRY_AFTER_S
+    wait_s = error.retry_s if isinstance(error, RateLimited) else RETRY_AFTER_S
     headers = {"Retry-After": str(wait_s)} if sort in (UNAVAILABLE, TOO_MANY) else {}
     return Problem(sort, str(error), members, headers)
 

@@ -9,7 +9,7 @@ from api.classes import LiveClassView, view
 from api.context import Context
 from api.responses import when
 from api.titles import titles
-from governance.assessment import CLASSES
+from governance.assessment import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store
@@ -114,21 +114,21 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
     keys = {station.key for station in mine}
     with context.database.read() as connection:
         terms = people_store.appointments(connection)
-        everybody = people_store.listing(connection) if who.may(Right.STAFF) else []
+        everybody = people_store.list_people(connection) if who.may(Right.STAFF) else []
         live = current_classes(connection, REACH).get(key)
         by_station = current_classes(connection, STATION)
-        days = audit_trail.listing(connection, what=CLASSES, limit=DAYS)
+        days = audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=DAYS)
         found = incident_store.list_incidents(connection, limit=INCIDENTS) if who.may(Right.INCIDENTS) else []
         plan = river_plans.get(connection, key)
-        red = incident_store.open_red(connection, key, keys)
+        red = incident_store.open_red_incidents(connection, key, keys)
     newest: dict[str, int] = {}
     for row in context.store.latest([station.key for station in mine]) if mine else ():
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)
     regions = Regions(registry.regions)
-    found = [i for i in found if (i.place.reach == key or i.station in keys) and lifecycle.concerns(i, who)]
+    found = [i for i in found if (i.place.reach == key or i.station in keys) and lifecycle.in_jurisdiction(i, who)]
     named = titles(context, found, registry)
     held = offices(terms, {s.region for s in mine if s.region in regions}, key, regions, now_ms)
-    seen = {one.name for one in people_store.seen_by(who, everybody, terms, regions, now_ms)}
+    seen = {one.name for one in people_store.visible_people(who, everybody, terms, regions, now_ms)}
     sign = {term.id for term in on_the_sign(held, now_ms)}
     return RiverFile(
         key=reach.key,

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from api.context import Context
 from governance.incidents.model import Incident
 from infra.texts import Text
-from ingest.analysis.present_values import present
+from ingest.analysis.present_values import present_values
 from sensors.stations import Registry
 
 
 def titles(context: Context, found: Iterable[Incident], registry: Registry | None = None) -> dict[int, Text]:
     """Titles by the incidents' numbers; the store of readings is asked once. Without a registry no place is added."""
     incidents = list(found)
-    values = present(context.store.at_hand, {one.leading for one in incidents if one.leading})
+    values = present_values(context.store.recent_store, {one.leading for one in incidents if one.leading})
     return {one.id: titled(one, values, registry) for one in incidents}
 
 

@@ -17,14 +17,14 @@ from typing import Any, Protocol, TypedDict
 
 import msgspec
 
-from governance.audit.merkle import Line
+from governance.audit.merkle import AuditEntry
 from governance.organisation.roles import Role
 from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import sentence
 from infra.times import BEIJING, DAY_MS, to_ms
 
-CLASSES = "water.classes"
+CLASSES_ACTION = "water.classes"
 """The action of the daily entry with the class of every reach."""
 
 _HANDLING_STATES = frozenset({"dispatched", "transferred", "rework", "handling"})
@@ -32,7 +32,7 @@ _HANDLING_STATES = frozenset({"dispatched", "transferred", "rework", "handling"}
 _DROPPED = frozenset({"rejected", "false_alarm"})
 
 
-class By(StrEnum):
+class GroupBy(StrEnum):
     """What a row of an assessment is about."""
 
     CHIEF = "chief"
@@ -133,7 +133,7 @@ class Assessment:
     """
 
     month: str
-    by: By
+    by: GroupBy
     formula: Formula
     start_ms: int
     end_ms: int
@@ -149,7 +149,7 @@ class Assessment:
 class Patrols(Protocol):
     """Gives the valid patrols of a month, of those that were due until an instant, by chief, street or reach."""
 
-    def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]: ...
+    def done(self, by: GroupBy, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,9 @@ class Groups:
     street: Callable[[str], str] = lambda region: region
     reach: Callable[[str], str] = lambda station: ""
     region: Callable[[str], str] = lambda station: ""
-    water: Callable[[By, str, int], Sequence[str]] = lambda by, reach, at_ms: (reach,) if by is By.REACH else ()
+    water: Callable[[GroupBy, str, int], Sequence[str]] = lambda by, reach, at_ms: (
+        (reach,) if by is GroupBy.REACH else ()
+    )
     chief: Callable[[str, int], str] = lambda name, at_ms: name
 
 
@@ -230,9 +232,9 @@ def _next(first: datetime) -> datetime:
 
 
 def assess(
-    lines: Iterable[Line],
+    lines: Iterable[AuditEntry],
     month: str,
-    by: By,
+    by: GroupBy,
     formula: Formula,
     *,
     now_ms: int,
@@ -254,7 +256,7 @@ def assess(
     history.read(lines)
     cases = history.cases()
     water = history.water(by)
-    handled = _handled(cases) if by is By.CHIEF else {}
+    handled = _handled(cases) if by is GroupBy.CHIEF else {}
     patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms, until_ms)
     keys = sorted({_key(case, by, groups) for case in cases} | handled.keys() | water.keys() | (patrolled or {}).keys())
     if seen is not None:
@@ -267,11 +269,11 @@ def assess(
     rows = []
     for key in keys:
         mine = by_key.get(key, [])
-        steps = handled.get(key, Share()) if by is By.CHIEF else _steps(mine)
+        steps = handled.get(key, Share()) if by is GroupBy.CHIEF else _steps(mine)
         days = history.days_on_target(water.get(key, {}))
         rows.append(_row(key, mine, steps, days, _patrol(patrolled, key), formula, trial))
     walked = Share(available=False) if patrolled is None else sum(patrolled.values(), Share())
-    steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is By.CHIEF else _steps(cases)
+    steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is GroupBy.CHIEF else _steps(cases)
     days = history.days_on_target(history.all_water() if seen is None else _joined(water, keys))
     total = _row("", cases, steps, days, walked, formula, trial)
     return Assessment(
@@ -303,10 +305,10 @@ def _earlier(start_ms: int) -> str:
     return datetime.fromtimestamp((start_ms - DAY_MS) / 1000, BEIJING).strftime("%Y-%m")
 
 
-def _key(case: Case, by: By, groups: Groups) -> str:
-    if by is By.CHIEF:
+def _key(case: Case, by: GroupBy, groups: Groups) -> str:
+    if by is GroupBy.CHIEF:
         return case.responsible
-    return groups.street(case.region) if by is By.STREET else case.reach
+    return groups.street(case.region) if by is GroupBy.STREET else case.reach
 
 
 def _patrol(patrolled: Mapping[str, Share] | None, key: str) -> Share:
@@ -413,7 +415,7 @@ class _History:
         self.last_n = 0
         self.head = ""
 
-    def read(self, lines: Iterable[Line]) -> None:
+    def read(self, lines: Iterable[AuditEntry]) -> None:
         """Read the entries up to the instant as of which the month is judged."""
         before_ms = month_of(_earlier(self._start_ms))[0]
         for line in lines:
@@ -422,10 +424,10 @@ class _History:
             self.last_n, self.head = line.n, line.hash
             if line.kind == "incident" and line.what.startswith("incident."):
                 self._read_incident(line)
-            elif line.what == CLASSES and before_ms <= line.at_ms < self._end_ms:
+            elif line.what == CLASSES_ACTION and before_ms <= line.at_ms < self._end_ms:
                 self._read_classes(line, self._days_before if line.at_ms < self._start_ms else self._days)
 
-    def _read_incident(self, line: Line) -> None:
+    def _read_incident(self, line: AuditEntry) -> None:
         row = _ENTRY.decode(line.body)["incident"]
         course = self._courses.get(int(line.id))
         chief = row.get("responsible") or ""
@@ -445,24 +447,24 @@ class _History:
         course.closed_at_ms = line.at_ms if after == "closed" else None
         course.row = row
 
-    def _read_classes(self, line: Line, found: dict[str, dict[int, Share]]) -> None:
+    def _read_classes(self, line: AuditEntry, found: dict[str, dict[int, Share]]) -> None:
         """Add the day of an entry to the judged days of each reach."""
         for reach, shown in json.loads(line.body)["reaches"].items():
             if shown.get("met") is not None:
                 days = found.setdefault(reach, {})
                 days[line.at_ms] = days.get(line.at_ms, Share()) + Share(int(shown["met"]), 1)
 
-    def water(self, by: By) -> dict[str, dict[str, set[int]]]:
+    def water(self, by: GroupBy) -> dict[str, dict[str, set[int]]]:
         """The judged days (ms) of each reach that count for each key: for a chief those of the own term."""
         found: dict[str, dict[str, set[int]]] = {}
         for reach, at_ms, key in self._keys_of_days(by, self._days):
             found.setdefault(key, {}).setdefault(reach, set()).add(at_ms)
-        if by is not By.CHIEF:  # a street has its reaches also in a month in which none could be judged
+        if by is not GroupBy.CHIEF:  # a street has its reaches also in a month in which none could be judged
             for reach, _, key in self._keys_of_days(by, self._days_before):
                 found.setdefault(key, {}).setdefault(reach, set())
         return found
 
-    def _keys_of_days(self, by: By, days: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int, str]]:
+    def _keys_of_days(self, by: GroupBy, days: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int, str]]:
         """(Reach, day, key) for each key that a judged day of a reach counts for."""
         for reach, instants in days.items():
             for at_ms in instants:

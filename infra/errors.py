@@ -3,7 +3,7 @@
 Bad *data* is a value (:class:`sensors.reading.Rejected`); an error is a broken promise.
 """
 
-from infra.texts import Text, both, parted
+from infra.texts import Text, both, split_languages
 
 
 class WaterError(Exception):
@@ -19,7 +19,7 @@ class WaterError(Exception):
     def text(self) -> Text:
         """The message in both languages."""
         message = self.args[0] if self.args else ""
-        return message if isinstance(message, Text) else parted(str(message))
+        return message if isinstance(message, Text) else split_languages(str(message))
 
     def __str__(self) -> str:
         if len(self.args) == 1 and isinstance(self.args[0], Text):

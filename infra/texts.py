@@ -56,10 +56,10 @@ def both(text: Text) -> str:
 
 def line(key: str, /, **values: object) -> str:
     """A sentence in both languages, as commands print it on a line: ``中文 · English``."""
-    return beside(say(key, **values))
+    return join_on_line(say(key, **values))
 
 
-def beside(text: Text) -> str:
+def join_on_line(text: Text) -> str:
     """A text in both languages, as people read it on a line."""
     return f"{text.zh} · {text.en}"
 
@@ -69,12 +69,12 @@ def named(text: Text) -> str:
     return text.zh if text.zh == text.en else f"{text.zh} {text.en}"
 
 
-def parted(message: str) -> Text:
+def split_languages(message: str) -> Text:
     """The two languages of what `both` made; what is in one language stands for both."""
     zh, _, en = message.partition(" / ")
     return Text(zh, en or zh)
 
 
-def unfilled(key: str) -> Text:
+def template(key: str) -> Text:
     """The sentence as it stands, placeholders unfilled."""
     return _sentences()[key]

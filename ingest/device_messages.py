@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from governance.incidents.finding import Finding
 from ingest import quarantine
 from ingest.replays import settle_replays, take_replays
-from ingest.rules.alarm_state import apply as apply_to_alarms
+from ingest.rules.alarm_state import update_alarms as apply_to_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.site_state import SiteState
 from ingest.stages.acceptance import unknown_station

@@ -13,7 +13,7 @@ from ingest.storage import downsampling, lineprotocol, schema, spool
 from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import DELAY_MS, Due
 from ingest.storage.spool import Entry, Kind, Spool
-from ingest.storage.timeseries import Refused, TimeSeriesServer
+from ingest.storage.timeseries import RefusedLine, TimeSeriesServer
 from sensors.parameters import Catalogue
 
 log = structlog.get_logger(__name__)
@@ -58,8 +58,8 @@ class Forwarder(SendingWorker):
         with self._database.write() as connection:
             spool.delete(connection, [entry.id for entry in entries])
             if self._server.settings.kind in downsampling.SERVERS:
-                downsampling.enter(connection, (day for e in entries for day in _days(e)), now_ms + DELAY_MS)
-            quarantine.keep_lines(connection, [(_station(r.line), r.line, r.reason) for r in refused], now_ms)
+                downsampling.schedule_days(connection, (day for e in entries for day in _days(e)), now_ms + DELAY_MS)
+            quarantine.add_lines(connection, [(_station(r.line), r.line, r.reason) for r in refused], now_ms)
         if refused:
             log.error("the time-series server refused lines; they are in quarantine", lines=len(refused))
         rows = sum(len(entry.batch) + len(entry.lines) for entry in entries)
@@ -68,7 +68,7 @@ class Forwarder(SendingWorker):
         )
         return len(entries)
 
-    def _sent(self, lines: list[bytes], marker: bytes) -> list[Refused]:
+    def _sent(self, lines: list[bytes], marker: bytes) -> list[RefusedLine]:
         """Send and verify; the lines (or parts of lines) that the server will never accept.
 
         Each request carries a marker point that is read back, which detects an answer of a proxy that stored nothing.
@@ -111,7 +111,7 @@ def _by_parameter(lines: Sequence[bytes]) -> list[bytes]:
 def _days(entry: Entry) -> Iterator[Due]:
     """The days of an entry's readings."""
     if entry.kind is not Kind.LINES:
-        yield from downsampling.touched(entry.stations, entry.batch.station, entry.batch.at, entry.id)
+        yield from downsampling.days_of_readings(entry.stations, entry.batch.station, entry.batch.at, entry.id)
         return
     for line in entry.lines:  # readings only where they were replayed from quarantine
         if line.startswith(f"{schema.WATER},".encode()):

@@ -37,14 +37,14 @@ Process = Callable[[list[Message], int], Outcome]
 """Processes messages at a time (ms): ``Site.process`` or ``Site.handle_device_messages``."""
 
 
-class Busy(WaterError):
+class IntakeFull(WaterError):
     """The lane of this source is full; the same message may be sent again soon."""
 
     retryable = True
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingMessage:
     """A message, and ``done`` to call once it is durable, on the intake's thread; it must not block."""
 
     message: Message
@@ -87,13 +87,13 @@ class Lane:
         self.behind_since_ms: int | None = None
         self.caught_up_ms = 0
         """When it last ceased to be behind; 0 if it never was."""
-        self._queue: queue.SimpleQueue[Waiting] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PendingMessage] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._clock_ms = clock_ms
         self._wake = wake
         self._on_room = on_room
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, waiting: PendingMessage) -> None:
         """Add a message; returns at once, also when the lane is full."""
         with self._lock:
             self.messages += 1
@@ -107,9 +107,9 @@ class Lane:
         if not self._wake.is_set():
             self._wake.set()
 
-    def take(self, most: int) -> list[Waiting]:
+    def take(self, most: int) -> list[PendingMessage]:
         """Take the oldest messages into a batch. Only the intake's thread calls it."""
-        taken: list[Waiting] = []
+        taken: list[PendingMessage] = []
         while len(taken) < most:
             try:
                 taken.append(self._queue.get_nowait())
@@ -228,17 +228,17 @@ class Intake:
         """Messages held in all lanes."""
         return sum(lane.messages for lane in self.lanes)
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, waiting: PendingMessage) -> None:
         """Add a message of no other source; returns at once."""
         self._submitted.put(waiting)
 
     def submit(self, message: Message) -> "Future[Receipt]":
         """Add a message; the future is done once it is durable. Raises Busy if the lane is full."""
         if self._submitted.full:
-            raise Busy(sentence("store.ingest_behind", count=self._submitted.messages))
+            raise IntakeFull(sentence("store.ingest_behind", count=self._submitted.messages))
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()  # the message is on its way: it can no longer be taken back
-        self.put(Waiting(message, future.set_result))
+        self.put(PendingMessage(message, future.set_result))
         return future
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -283,12 +283,12 @@ class Intake:
             return
         began = time.monotonic()
         if messages:
-            self._carry([Waiting(message, _nothing) for message in messages], self.site.process)
+            self._carry([PendingMessage(message, _nothing) for message in messages], self.site.process)
         busy = any(lane.waiting for lane in self.lanes)
         took_s = time.monotonic() - began
         self._late_at = began + (LATE_ONE_IN * took_s if busy else took_s) + (0 if messages else TICK_S)
 
-    def _gather(self, patience_s: float) -> list[tuple[Lane, Waiting]]:
+    def _gather(self, patience_s: float) -> list[tuple[Lane, PendingMessage]]:
         """The next micro-batch: all that is there, and what arrives within a moment."""
         if not self._stopping.is_set():
             self._wake.wait(patience_s)
@@ -309,23 +309,23 @@ class Intake:
             self._wake.set()  # the next batch need not wait for the next message
         return batch
 
-    def _take(self, room: int) -> list[tuple[Lane, Waiting]]:
+    def _take(self, room: int) -> list[tuple[Lane, PendingMessage]]:
         """Up to ``room`` messages, an equal share of each lane: the backlog of one source does not delay others."""
-        taken: list[tuple[Lane, Waiting]] = []
+        taken: list[tuple[Lane, PendingMessage]] = []
         while room > len(taken) and (lanes := [lane for lane in self.lanes if lane.waiting]):
             share = max(1, (room - len(taken)) // len(lanes))
             for lane in lanes:
                 taken += [(lane, one) for one in lane.take(min(share, room - len(taken)))]
         return taken
 
-    def _release(self, batch: Sequence[tuple[Lane, Waiting]]) -> None:
+    def _release(self, batch: Sequence[tuple[Lane, PendingMessage]]) -> None:
         """Give the room of a batch that is done free."""
         for lane in self.lanes:
             sizes = [len(waiting.message.payload) for owner, waiting in batch if owner is lane]
             if sizes:
                 lane.release(len(sizes), sum(sizes))
 
-    def _carry(self, batch: Sequence[Waiting], process: Process) -> None:
+    def _carry(self, batch: Sequence[PendingMessage], process: Process) -> None:
         """Process a batch, as often as it takes, and acknowledge it once it is durable."""
         messages = [waiting.message for waiting in batch]
         attempt = 0
@@ -372,7 +372,7 @@ class Intake:
         self.counters.last_error = str(error)
         log.warning("store unavailable, messages wait unacknowledged", waiting=messages, error=str(error))
 
-    def _acknowledge(self, batch: Sequence[Waiting], messages: list[Message], outcome: Outcome) -> None:
+    def _acknowledge(self, batch: Sequence[PendingMessage], messages: list[Message], outcome: Outcome) -> None:
         """Count a batch that is durable, acknowledge its messages, and tell those who follow the batches."""
         self._count(outcome)
         for i, waiting in enumerate(batch):

@@ -101,12 +101,12 @@ class Ledger:
         self._left_out: dict[str, int] = {}
         self._lock = Lock()
 
-    def leave_out(self, day: str, count: int = 1) -> None:
+    def count_left_out_message(self, day: str, count: int = 1) -> None:
         """Count dropped messages of unauthenticated senders; thread-safe."""
         with self._lock:
             self._left_out[day] = self._left_out.get(day, 0) + count
 
-    def take_left_out(self) -> dict[str, int]:
+    def take_left_out_counts(self) -> dict[str, int]:
         """Messages left out by day since the last call."""
         with self._lock:
             taken, self._left_out = self._left_out, {}

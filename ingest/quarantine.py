@@ -26,7 +26,7 @@ HELD, REPLAYED = "held", "replayed"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class QuarantineEntry:
     """One quarantine entry. ``refused`` lists the readings (time in ms, parameter); None: the whole message.
 
     ``times`` is how often the same bytes were refused for the same reason while it was held.
@@ -133,7 +133,7 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def keep_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str]], now_ms: int) -> None:
+def add_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str]], now_ms: int) -> None:
     """Store lines that the time-series server refused: (station, line, reason of the server).
 
     The ledger does not change, since the readings are stored; a replay queues the line in the spool again.
@@ -164,7 +164,7 @@ def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: i
         connection.execute(sa.update(table).where(table.c.id.in_(ids)).values(status=status, settled_at_ms=now_ms))
 
 
-def get(connection: sa.Connection, entry: int) -> Held:
+def get(connection: sa.Connection, entry: int) -> QuarantineEntry:
     """One entry; raises NotFound."""
     row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none()
     if row is None:
@@ -180,7 +180,7 @@ def listing(
     reason: Reason | None = None,
     before_id: int | None = None,
     limit: int = 100,
-) -> list[Held]:
+) -> list[QuarantineEntry]:
     """Entries, newest first."""
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if status is not None:
@@ -200,8 +200,8 @@ def counts(connection: sa.Connection) -> dict[str, int]:
     return {reason: int(n) for reason, n in connection.execute(query)}
 
 
-def _held(row: Any) -> Held:
-    return Held(
+def _held(row: Any) -> QuarantineEntry:
+    return QuarantineEntry(
         row.id,
         row.status,
         row.reason,

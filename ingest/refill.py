@@ -16,7 +16,7 @@ from infra.database import Database
 from ingest.analysis.chart_annotations import ANNOTATED
 from ingest.sending import kept_since
 from ingest.storage import downsampling
-from ingest.storage.archive import ParquetArchive, bounds
+from ingest.storage.archive import ParquetArchive, month_bounds_ms
 from ingest.storage.port import Window
 from ingest.storage.spool import Kind, Spool
 from ingest.storage.sql import SqlReadings
@@ -97,7 +97,7 @@ class Refill:
 
     def _month(self, archive: ParquetArchive, station: str, month: str) -> Iterator[int]:
         """Queue an archived month; readings of it in the database are newer and follow."""
-        start, end = bounds(month)
+        start, end = month_bounds_ms(month)
         archived = archive.window(station, start, end - 1)
         instants = np.unique(archived.at)
         for first in range(0, len(instants), INSTANTS):
@@ -114,8 +114,8 @@ class Refill:
         kept = readings.at >= kept_since(self.keep_days, now_ms)
         old, readings = readings.take(np.flatnonzero(~kept)), readings.take(np.flatnonzero(kept))
         if self.downsampled:
-            days = downsampling.touched([station], np.zeros(len(old), np.int32), old.at, 0)
-            downsampling.enter(connection, days, now_ms)
+            days = downsampling.days_of_readings([station], np.zeros(len(old), np.int32), old.at, 0)
+            downsampling.schedule_days(connection, days, now_ms)
         n = len(readings)
         said, message = np.full(n, ord("N"), np.uint8), np.zeros(n, np.int32)
         batch = Batch(np.zeros(n, np.int32), readings.parameter, readings.at, readings.value, said, message)

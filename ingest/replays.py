@@ -10,11 +10,13 @@ from ingest.site_state import SiteState
 from sensors.reading import Message, Reason
 
 
-def take_replays(site: SiteState, messages: Sequence[Message]) -> tuple[Sequence[Message], list[quarantine.Held]]:
+def take_replays(
+    site: SiteState, messages: Sequence[Message]
+) -> tuple[Sequence[Message], list[quarantine.QuarantineEntry]]:
     """The messages, and the quarantine entries they replay; an entry that was replayed before yields no readings."""
     if all(m.replay_of is None for m in messages):
         return messages, []
-    entries: dict[int, quarantine.Held] = {}
+    entries: dict[int, quarantine.QuarantineEntry] = {}
     taken: list[Message] = []
     with site.database.read() as connection:
         for message in messages:
@@ -32,7 +34,7 @@ def take_replays(site: SiteState, messages: Sequence[Message]) -> tuple[Sequence
 
 
 def settle_replays(
-    connection: sa.Connection, site: SiteState, replayed: Sequence[quarantine.Held], now_ms: int
+    connection: sa.Connection, site: SiteState, replayed: Sequence[quarantine.QuarantineEntry], now_ms: int
 ) -> None:
     """Release these entries; what of them is refused again gets a new entry."""
     for held in replayed:

@@ -11,7 +11,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
 from infra.times import DAY_MS
-from ingest.storage.timeseries import ServerTrouble
+from ingest.storage.timeseries import ServerError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class SendingWorker(PeriodicWorker):
             sent = self.round()
         except StorageUnavailable as error:
             wait_s = self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
-            if isinstance(error, ServerTrouble):
+            if isinstance(error, ServerError):
                 wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_intervention else 0.0)
             return self._failed(str(error), wait_s)
         except Exception as error:

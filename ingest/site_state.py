@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from governance.incidents import store as incident_store
-from governance.incidents.deadlines import STANDARD, Policy
+from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
 from infra.database import Database
@@ -17,9 +17,9 @@ from ingest.ledger import Ledger
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, water_events
-from ingest.rules.alarm_state import Key
+from ingest.rules.alarm_state import AlarmKey
 from ingest.rules.device_clock import ClockMonitor
-from ingest.rules.engine import LATE_S, RuleEngine
+from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
 from ingest.rules.model import Rules
 from ingest.rules.upstream import River
@@ -30,10 +30,10 @@ from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
-from sensors.maintenance import FAR_MS, Marks, Mute, Visit, is_visited
+from sensors.maintenance import END_OF_TIME_MS, Marks, Mute, Visit, is_visited
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.daily_pattern import neighbour_stations
 from sensors.quality.detectors.slow_events import CombinedDetection
+from sensors.quality.neighbours import neighbour_stations
 from sensors.stations import Registry
 from sensors.wire import mapping
 from sensors.wire.hj212.readings import Logger
@@ -62,11 +62,11 @@ class SiteState:
         catalogue: Catalogue,
         *,
         source: str = "/riverchief",
-        late_s: int = LATE_S,
+        late_s: int = LATE_AFTER_S,
         on_findings: Callable[[], None] = lambda: None,
         spool: Spool | None = None,
         mappings: Mappings = mapping.NONE,
-        policy: Policy = STANDARD,
+        policy: DeadlinePolicy = DEFAULT_POLICY,
         queue_late: bool = False,
     ) -> None:
         """``queue_late``: messages of the broker that hold only late readings are queued and judged later."""
@@ -83,7 +83,7 @@ class SiteState:
         self.queue_late = queue_late
         self.ledger = Ledger()
         self.visit_drift = VisitDrift()
-        self.visits_due_ms = FAR_MS
+        self.visits_due_ms = END_OF_TIME_MS
         """When the next visit can be looked at for drift."""
         self.maintenance_changed = True
         """Whether checks, visits, reviews or mutes may differ from what is applied."""
@@ -100,7 +100,7 @@ class SiteState:
             self._fingerprint = registry_store.fingerprint(connection)
             self.loggers = loggers.load(connection)
             alarms = alarm_store.load(connection)
-            clock_errors = detector_state.clocks(connection)
+            clock_errors = detector_state.load_clocks(connection)
             gateway_recoveries = alarm_store.gateway_recoveries(connection)
             firings = alarm_store.past_firings(connection, self.rules.flapping_ms())
             waiting = late_queue.waiting(connection)
@@ -123,7 +123,9 @@ class SiteState:
         checks.mute(mutes)
         self._set_network(registry)
         self.clocks = ClockMonitor(clock_errors)
-        self.history = SeriesHistory(registry, self.store.at_hand, checks, self.catalogue, self._saved_detector_state)
+        self.history = SeriesHistory(
+            registry, self.store.recent_store, checks, self.catalogue, self._saved_detector_state
+        )
         self.history.network = self.network
         self._fresh = True
 
@@ -158,7 +160,7 @@ class SiteState:
         try:
             if (registry.reaches, registry.regions) != (known.reaches, known.regions):
                 raise ValueError("targets or regions changed: the scopes of rules select other stations now")
-            self.history.adopt(registry)
+            self.history.use_registry(registry)
             self.history.checks.follow(registry)
             self._set_network(registry)
             self.history.network = self.network
@@ -170,7 +172,7 @@ class SiteState:
     def _set_network(self, registry: Registry) -> None:
         """Derive which stations lie above and below which."""
         self.river = River(registry)
-        self.edges = water_events.station_edges(registry, self.river)
+        self.edges = water_events.upstream_paths(registry, self.river)
         self.flow = FlowGraph.of(self.edges)
         self.network = neighbour_stations(self.edges)
 
@@ -181,7 +183,7 @@ class SiteState:
 
     # -- reads that the rules and detectors ask for ------------------------------------------------------------------
 
-    def _published_exceedances(self, key: Key) -> Sequence[PublishedExceedance]:
+    def _published_exceedances(self, key: AlarmKey) -> Sequence[PublishedExceedance]:
         with self.database.read() as connection:
             return alarm_store.published_exceedances(connection, key)
 
@@ -220,7 +222,7 @@ class SiteState:
         self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int
     ) -> incident_store.Recorded:
         """Record findings in incidents and enqueue what is to be published."""
-        return incident_store.record(
+        return incident_store.record_findings(
             connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy
         )
 
@@ -242,4 +244,4 @@ class SiteState:
         The caller sets ``rules_saved`` once this is committed.
         """
         if not self.rules_saved:
-            rule_versions.keep(connection, self.rules, self.catalogue, now_ms)
+            rule_versions.record_versions(connection, self.rules, self.catalogue, now_ms)

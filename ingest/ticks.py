@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from governance.incidents.finding import Finding
 from ingest.rejudge.marks import rejudge_marks
 from ingest.rejudge.station_moves import StoredReadings
-from ingest.rules.alarm_state import apply as apply_to_alarms
+from ingest.rules.alarm_state import update_alarms as apply_to_alarms
 from ingest.rules.no_data import LastSeen
 from ingest.site_state import SiteState
 from ingest.stages.group_by_cause import event_order
@@ -42,7 +42,7 @@ def _save_rules(site: SiteState, now_ms: int) -> None:
 
 def _save_left_out(site: SiteState) -> None:
     """Save the counts that the ledger could not take with their batch."""
-    left_out = site.ledger.take_left_out()
+    left_out = site.ledger.take_left_out_counts()
     if not left_out:
         return
     try:
@@ -50,7 +50,7 @@ def _save_left_out(site: SiteState) -> None:
             site.ledger.count_left_out(connection, left_out)
     except BaseException:
         for day, count in left_out.items():
-            site.ledger.leave_out(day, count)
+            site.ledger.count_left_out_message(day, count)
         raise
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from governance.incidents.finding import Finding
 from governance.incidents.store import EnqueuedEvent, Recorded
-from ingest.quarantine import Held
+from ingest.quarantine import QuarantineEntry
 from ingest.rejudge.corrections import Correction, Senders
 from ingest.rejudge.late_readings import LateVerdict
-from ingest.rules.alarm_state import Key
+from ingest.rules.alarm_state import AlarmKey
 from ingest.site_state import SiteState
 from sensors.quality import QualityResult
 from sensors.quality.detectors.slow_events import CombinedDetection
@@ -54,7 +54,7 @@ class Work:
     now_ms: int
     seconds: dict[str, float] = field(default_factory=dict)
 
-    replayed: list[Held] = field(init=False)  # Decode: quarantine entries that are handed in again
+    replayed: list[QuarantineEntry] = field(init=False)  # Decode: quarantine entries that are handed in again
     decoded: Decoded = field(init=False)  # Decode
     accepted: Batch = field(init=False)  # Validate: all readings that can be used
     rejected: tuple[Rejected, ...] = field(init=False)  # Validate
@@ -70,7 +70,7 @@ class Work:
     packed: Ints = field(init=False)  # CrossCheck: verdicts of all rows
     live_findings: list[Finding] = field(init=False)  # EvaluateRules
     findings: list[Finding] = field(init=False)  # GroupByCause, Commit
-    changed_alarms: set[Key] = field(init=False)  # GroupByCause, Commit
+    changed_alarms: set[AlarmKey] = field(init=False)  # GroupByCause, Commit
     device_findings: list[Finding] = field(init=False)  # CheckDevices
     stored: Ints = field(init=False)  # Commit: new readings by message
     duplicate: Ints = field(init=False)  # Commit: readings that were there already, by message

@@ -19,11 +19,11 @@ def first(database: Database, folder: Path, good_ms: int) -> None:
     """Give a site without anybody its first administrator; the token, good for so long, is written to a file for its
     owner alone, whose place the log says."""
     with database.write() as connection:
-        if people_store.listing(connection, removed=True):
+        if people_store.list_people(connection, removed=True):
             return
         now_ms = clock.now_ms()
         people_store.add(connection, FIRST, Role.ADMINISTRATOR, by="serve", now_ms=now_ms)
-        token = people_store.issue(connection, FIRST, by="serve", now_ms=now_ms, good_ms=good_ms)
+        token = people_store.issue_token(connection, FIRST, by="serve", now_ms=now_ms, good_ms=good_ms)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / TOKEN_FILE
         path.unlink(missing_ok=True)

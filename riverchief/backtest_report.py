@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from infra.texts import Text, beside, line
+from infra.texts import Text, join_on_line, line
 from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing
 from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestResult, compare
 
@@ -124,7 +124,7 @@ def _x(at_ms: int, tried: BacktestResult) -> float:
 def _bar(one: BacktestIncident, y: int, opacity: float, tried: BacktestResult) -> str:
     x, end = _x(one.since_ms, tried), _x(one.last_ms, tried)
     colour = COLOURS.get(one.colour, "#555")
-    title = escape(beside(Text(one.zh, one.en)))
+    title = escape(join_on_line(Text(one.zh, one.en)))
     return (
         f"<rect x='{x:.1f}' y='{y}' width='{max(end - x, 2):.1f}' height='8' fill='{colour}' "
         f"fill-opacity='{opacity}'><title>{title}</title></rect>"

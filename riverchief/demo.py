@@ -26,14 +26,14 @@ import sqlalchemy as sa
 import uvicorn
 from rich.console import Console
 
-from governance.assessment import CLASSES
+from governance.assessment import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Kind
-from governance.incidents.model import Notify, What
+from governance.incidents.finding import FindingKind
+from governance.incidents.model import EntryKind, Notify
 from governance.notify import oncall
 from governance.organisation.regions import Regions
-from governance.organisation.roles import PERSONS, Department, Role, label
+from governance.organisation.roles import PERSON_ROLES, Department, Role, role_name
 from governance.people import store as people_store
 from infra import clock
 from infra.database import Database
@@ -171,10 +171,10 @@ def _registry(registry: Registry, tables: Sequence[Table]) -> Registry:
 
 def _add_people(connection: sa.Connection, regions: Regions, now_ms: int) -> None:
     """One person of each role, as whom one may sign in at /login."""
-    for role in PERSONS:
+    for role in PERSON_ROLES:
         people_store.add(
             connection,
-            f"{label(role).zh}（示例）",
+            f"{role_name(role).zh}（示例）",
             role,
             region="chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng",
             department=Department.ENVIRONMENT if role is Role.HANDLER else None,
@@ -235,7 +235,9 @@ def _record_daily_classes(database: Database, registry: Registry, start_ms: int,
         if all(newest.get(key, 0) >= start_ms - 2000 * HISTORY_STEP_S for key in simulated):
             break
     with database.read() as connection:
-        known = {beijing_day(line.at_ms) for line in audit_trail.listing(connection, what=CLASSES, limit=100)}
+        known = {
+            beijing_day(line.at_ms) for line in audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=100)
+        }
     first_ms = start_ms - round(HISTORY_DAYS * DAY_MS)
     for at_ms in range(midnight(first_ms) + DAY_MS, start_ms, DAY_MS):
         if stop.is_set():
@@ -244,12 +246,14 @@ def _record_daily_classes(database: Database, registry: Registry, start_ms: int,
             continue
         body = {
             "reaches": {
-                key: live_classes.entry(one)
-                for key, one in live_classes.at(registry, store, catalogue(), at_ms).items()
+                key: live_classes.audit_entry(one)
+                for key, one in live_classes.classes_at(registry, store, catalogue(), at_ms).items()
             }
         }
         with database.write() as connection:
-            audit_trail.append(connection, CLASSES, kind="water", id="reaches", body=body, by="demo", at_ms=at_ms)
+            audit_trail.append(
+                connection, CLASSES_ACTION, kind="water", id="reaches", body=body, by="demo", at_ms=at_ms
+            )
 
 
 def midnight(at_ms: int) -> int:
@@ -453,7 +457,7 @@ def delays_ms(events: Iterable[tuple[int, Mapping[str, Any]]], live_from_ms: int
     found = []
     for at_ms, event in events:
         data = event["data"]
-        by_reading = data["what"] in (What.FIRED, What.PROMOTED) and data["kind"] == Kind.THRESHOLD
+        by_reading = data["what"] in (EntryKind.FIRED, EntryKind.PROMOTED) and data["kind"] == FindingKind.THRESHOLD
         if data["notify"] == Notify.PAGE and by_reading and live_from_ms is not None:
             observed_ms = _ms(data["observed_at"])
             if observed_ms >= live_from_ms:

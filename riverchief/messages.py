@@ -15,7 +15,7 @@ from governance.notify.contacts import Contact, Directory, Place
 from governance.notify.links import Links
 from governance.notify.messenger import Messenger
 from governance.notify.planning import REGION
-from governance.notify.policy import Policy
+from governance.notify.policy import NoticePolicy
 from governance.organisation import roles
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store
@@ -24,7 +24,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.texts import Text
 from infra.vault import Vault
-from ingest.analysis.present_values import present
+from ingest.analysis.present_values import present_values
 from ingest.storage.port import ReadingStore
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
@@ -39,11 +39,11 @@ DEEPEST = 8
 """Regions on the way up; there are five levels."""
 
 
-def policy(n: NoticesSection) -> Policy:
+def policy(n: NoticesSection) -> NoticePolicy:
     """The notification policy of the settings."""
     begin, end = n.quiet.split("-")
     confirm = {Colour.RED: n.confirm_red_min, Colour.ORANGE: n.confirm_orange_min, Colour.YELLOW: n.confirm_yellow_min}
-    return Policy(
+    return NoticePolicy(
         confirm=confirm,
         quiet=(time.fromisoformat(begin), time.fromisoformat(end)),
         morning=time.fromisoformat(n.morning),
@@ -98,34 +98,34 @@ class ContactList:
             return self._found
 
 
-_CONTACT_ROLES: Mapping[roles.Role, contacts.Role] = {
-    roles.Role.GENERAL_CHIEF: contacts.Role.CHIEF,
-    roles.Role.CHIEF: contacts.Role.CHIEF,
-    roles.Role.DEPUTY: contacts.Role.CHIEF,
-    roles.Role.GRID_WORKER: contacts.Role.CHIEF,
-    roles.Role.OFFICE: contacts.Role.OFFICE,
-    roles.Role.OPERATOR: contacts.Role.OFFICE,
-    roles.Role.REVIEWER: contacts.Role.ENGINEER,
+_CONTACT_ROLES: Mapping[roles.Role, contacts.ContactRole] = {
+    roles.Role.GENERAL_CHIEF: contacts.ContactRole.CHIEF,
+    roles.Role.CHIEF: contacts.ContactRole.CHIEF,
+    roles.Role.DEPUTY: contacts.ContactRole.CHIEF,
+    roles.Role.GRID_WORKER: contacts.ContactRole.CHIEF,
+    roles.Role.OFFICE: contacts.ContactRole.OFFICE,
+    roles.Role.OPERATOR: contacts.ContactRole.OFFICE,
+    roles.Role.REVIEWER: contacts.ContactRole.ENGINEER,
 }
 """Why somebody is told, by what they are; handlers and verifiers get their tasks by name."""
 
 
 def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:
     """The people of the record as contacts, by name: chiefs by their terms, channels where some are kept."""
-    ways = person_contacts.every(connection, vault)
+    ways = person_contacts.read_all(connection, vault)
     terms: dict[str, list[Appointment]] = {}
     for term in people_store.appointments(connection):
         if term.in_force(now_ms):
             terms.setdefault(term.name, []).append(term)
     found = []
-    for one in people_store.listing(connection):
+    for one in people_store.list_people(connection):
         held = terms.get(one.name, [])
         regions = [term.region for term in held if not term.reach]
-        if one.region and one.role not in roles.TERMED:
+        if one.region and one.role not in roles.ROLES_WITH_TERMS:
             regions.append(one.region)
         reaches = tuple(term.reach for term in held if term.reach)
         contact_role = _CONTACT_ROLES.get(one.role)
-        if contact_role is contacts.Role.CHIEF and not regions and not reaches:
+        if contact_role is contacts.ContactRole.CHIEF and not regions and not reaches:
             contact_role = None  # whose term is over answers for nothing, and not for everything
         contact = Contact(one.name, one.name, "zh", (contact_role,) if contact_role else (), tuple(regions), reaches)
         if (way := ways.get(one.name)) is not None:
@@ -134,7 +134,7 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
     return found
 
 
-def telling(settings: Settings, known: Callable[[], Directory]) -> "Telling":
+def notification_settings(settings: Settings, known: Callable[[], Directory]) -> "Telling":
     """Notification settings for the API."""
     from api.context import Telling  # with all that the API holds
 
@@ -151,7 +151,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
         policy=policy(settings.notices),
         links=links(settings.notices),
         title=settings.site.name,
-        present=lambda wanted: present(store.at_hand, wanted),
+        present=lambda wanted: present_values(store.recent_store, wanted),
     )
 
 

@@ -26,12 +26,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from governance.incidents.finding import Kind
+from governance.incidents.finding import FindingKind
 from governance.incidents.model import EventType
 from governance.notify import outbox
 from governance.notify import store as notice_store
 from governance.notify.outbox import Attempt, Status
-from governance.platforms.callbacks import Result
+from governance.platforms.callbacks import CallbackOutcome
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.times import beijing_day, to_ms
@@ -297,7 +297,7 @@ class EventCounters:
     observed_to_delivered: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     quarantined: dict[str, int] = field(default_factory=lambda: {reason.key: 0 for reason in Reason})
     deliveries: dict[str, int] = field(default_factory=lambda: {"delivered": 0, "refused": 0, "retry": 0})
-    callbacks: dict[str, int] = field(default_factory=lambda: {result.value: 0 for result in Result})
+    callbacks: dict[str, int] = field(default_factory=lambda: {result.value: 0 for result in CallbackOutcome})
 
     def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
         """A batch was stored and acknowledged just now."""
@@ -315,7 +315,7 @@ class EventCounters:
         for rejected in outcome.rejected:
             self.quarantined[rejected.reason.key] += 1
 
-    def called_back(self, result: Result) -> None:
+    def called_back(self, result: CallbackOutcome) -> None:
         """A platform called back."""
         self.callbacks[result.value] += 1
 
@@ -327,7 +327,11 @@ class EventCounters:
         self.deliveries["delivered"] += 1
         self.decided_to_delivered.observe([(attempt.ended_ms - attempt.delivery.created_at_ms) / 1000])
         data = attempt.data
-        if attempt.delivery.type == EventType.OPENED and not data["retrospective"] and data["kind"] != Kind.NO_DATA:
+        if (
+            attempt.delivery.type == EventType.OPENED
+            and not data["retrospective"]
+            and data["kind"] != FindingKind.NO_DATA
+        ):
             observed_ms = to_ms(datetime.fromisoformat(data["observed_at"]))
             self.observed_to_delivered.observe([(attempt.ended_ms - observed_ms) / 1000])
 
@@ -392,7 +396,7 @@ class MetricsCollector(Collector):
         running, now_ms = self._running, self._running.clock_ms()
         with running.database.read() as connection:
             pending = outbox.pending_counts(connection)
-            notices = notice_store.waiting(connection)
+            notices = notice_store.queue_counts(connection)
         slow = self._stored_figures(now_ms)
         found: list[Metric] = [
             one("outbox_pending", pending.pending),
@@ -500,7 +504,7 @@ def broker(source: MqttSource, now_ms: int) -> Iterator[Metric]:
     yield one("mqtt_connected", float(source.connected_since_ms is not None))
     yield one("mqtt_messages", source.received)
     yield one("mqtt_unacknowledged", source.unacknowledged)
-    yield one("mqtt_unacknowledged_peak", source.most_unacknowledged)
+    yield one("mqtt_unacknowledged_peak", source.unacknowledged_peak)
     yield one("mqtt_window", source.window)
 
 

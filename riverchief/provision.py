@@ -5,14 +5,14 @@ from typing import Any
 
 from infra.texts import line
 from infra.times import rfc3339
-from ingest.devices.credentials import Endpoint, Issued
+from ingest.devices.credentials import Endpoint, IssuedLogin
 from riverchief.terminal import aligned
 from sensors.wire.telemetry import topic
 
 KINDS = ("telemetry", "status", "event", "reply", "command")
 
 
-def sheet(issued: Issued, endpoint: Endpoint, parameters: tuple[str, ...], now_ms: int) -> dict[str, Any]:
+def sheet(issued: IssuedLogin, endpoint: Endpoint, parameters: tuple[str, ...], now_ms: int) -> dict[str, Any]:
     """Broker, login, topics and a message that would be taken, as data."""
     return {
         "station": issued.station,

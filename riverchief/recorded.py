@@ -25,7 +25,7 @@ def read_table(path: Path, catalogue: Catalogue) -> Table:
         raise ConfigurationError(say("file.no_time", path=path, found=", ".join(frame.columns[:8])))
     time = _times(path, frame[names["time"]])
     values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
-    for column in table_columns.columns(frame.columns, catalogue).columns:
+    for column in table_columns.find_columns(frame.columns, catalogue).columns:
         numbers = frame[column.name].cast(pl.Float64, strict=False).to_numpy()
         values[column.parameter] = np.asarray(numbers * column.convert.gain + column.convert.offset)
     if not values:

@@ -7,7 +7,7 @@ from enum import Flag, auto
 from functools import partial
 
 from api.context import Context, Part
-from governance.reports.citizen_reports import Near
+from governance.reports.citizen_reports import SimilarityLimits
 from governance.reports.patrols import PatrolRule
 from infra import clock
 from infra.database import Database
@@ -24,7 +24,7 @@ from riverchief.services.service import HasThread, Service, health
 from riverchief.services.worker_services import Worker, build_worker
 from riverchief.settings import Settings
 from riverchief.signals import on_signal
-from riverchief.single_writer import alone
+from riverchief.single_writer import exclusive_ingest
 from riverchief.watchdog import Watchdog
 
 HOUR_MS = 3_600_000
@@ -146,7 +146,7 @@ def _context(
         vault=resources.vault,
         reports_an_hour=reports.an_hour,
         complaints=settings.site.complaints,
-        near=Near(reports.near_metres, reports.near_days),
+        near=SimilarityLimits(reports.near_metres, reports.near_days),
         patrols=PatrolRule(reports.patrol_minutes, reports.patrol_metres, reports.patrol_fastest_m_s),
         open=access.open,
         hosts=settings.hosts,
@@ -159,14 +159,14 @@ def _context(
         outside_roots=partial(outside_roots, settings),
         formula=files.read_formula(settings.site.assessment),
         platforms=resources.platforms,
-        telling=messages.telling(settings, resources.directory),
+        telling=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
     )
 
 
 def run(settings: Settings, roles: Role = ALL) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started."""
-    ingest = alone(settings.database_url, wait=True) if Role.INGEST in roles else contextlib.nullcontext()
+    ingest = exclusive_ingest(settings.database_url, wait=True) if Role.INGEST in roles else contextlib.nullcontext()
     with ingest as writer:
         # the socket first: an address in use is a mistake in the settings
         listener = listen(settings.api.host, settings.api.port) if Role.API in roles else None

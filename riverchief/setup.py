@@ -338,7 +338,7 @@ def influx_tokens(folder: Path, server: TimeSeriesServer) -> list[str]:
             written.append(_write(folder, holder, file, token.encode()))
 
         may_write = holder == "riverchief"
-        influx_setup.ensure_token2(server, f"riverchief: {holder}", held=held, may_write=may_write, keep=keep)
+        influx_setup.ensure_token_v2(server, f"riverchief: {holder}", held=held, may_write=may_write, keep=keep)
     return written
 
 

@@ -42,7 +42,7 @@ on both would take the broker's session from each other without end, and one of 
 
 
 @contextmanager
-def alone(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
+def exclusive_ingest(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
     """Keep other ingests away from a database while this lasts.
 
     Yields the database through which the ingest must write; None on SQLite, where any connection will do. With ``wait``

@@ -8,7 +8,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage import retention
 from ingest.storage.archive import ParquetArchive
 from ingest.storage.influx import InfluxReadings
-from ingest.storage.port import LongTerm
+from ingest.storage.port import LongTermStore
 from ingest.storage.retention import ArchiveKeeper, Keeper, ServerKeeper
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
@@ -35,7 +35,7 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
     """The stores of a site; raises ConfigurationError where a setting cannot be used. Nothing is connected yet."""
     server = time_series_server(settings)
     spool = None
-    behind: LongTerm | None = None
+    behind: LongTermStore | None = None
     keeper: Keeper | None = None
     if server is not None:
         most_bytes = settings.influx.spool_mb * 2**20
@@ -49,7 +49,7 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
 
     def edge_ms() -> int:
         with database.read() as connection:
-            return retention.edge(connection) or 0
+            return retention.read_edge_ms(connection) or 0
 
     recent = SqlReadings(database, catalogue)
     readings = TieredReadings(recent, catalogue, older=behind, edge_ms=edge_ms, spool=spool)

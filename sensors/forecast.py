@@ -25,7 +25,7 @@ DAYS = 45
 """Days of history that are used."""
 WARM_DAYS = 7
 """Days before the first forecast that counts: half a spring-neap cycle (14.8 days)."""
-LEAST_DAYS = 7
+MIN_COMPARED_DAYS = 7
 """Days of forecasts that can be compared with what came, before one is shown."""
 LEADS_H = (*range(1, 25), *range(30, 73, 6))
 """Leads: each hour of a day, then every six hours up to three days."""
@@ -35,16 +35,16 @@ PERIODS_H = (12.4206, 12.0, 24.0, 25.8193, 6.2103, 8.0)
 is carried by it; S2 is also the second harmonic of the day. Periods: the usual tidal constituents."""
 TIDAL_DAY_H = 24.8412
 """Two periods of M2."""
-LEVEL = 0.8
+INTERVAL_COVERAGE = 0.8
 """The share of the truth that the interval is to hold."""
-MARGIN = 0.95
+MAX_ERROR_RATIO = 0.95
 """Mean absolute error to that of persistence, above which a forecast is not shown."""
-HELD_LEAST = 0.6
+MIN_COVERAGE = 0.6
 """The share of the truths of the last two weeks that the interval must have held: below it an interval meant for four
 of five misleads."""
 WORSE_THAN_YESTERDAY = 1.1
 """Mean absolute error to that of the value a day before, above which yesterday's curve is better."""
-SURE = 1.645
+MIN_STANDARD_ERRORS = 1.645
 """Standard errors by which the gain over persistence must be above zero: one-sided 5 %."""
 FILL_H = 3
 """Hours for which the last good value may replace a missing one (or one step of the grid)."""
@@ -133,7 +133,7 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class Hindcasts:
     """Forecasts of the past of a batch of series (hindcasts); axes: series, origin, lead.
 
     ``value``, ``truth``, ``persistence`` and ``daily`` are (s, t, l), NaN where there is none; the origin ``t`` is the
@@ -177,7 +177,7 @@ def grid(at_ms: Ints, value: Floats, end_ms: int, step_h: int, days: int = DAYS)
     return mean
 
 
-def past(values: Floats, end_ms: int, step_h: int) -> Past:
+def hindcast(values: Floats, end_ms: int, step_h: int) -> Hindcasts:
     """Walk a batch of series day by day and forecast from every step with what was known then.
 
     Parameters
@@ -226,7 +226,7 @@ def past(values: Floats, end_ms: int, step_h: int) -> Past:
     for i, back in enumerate(wait):
         daily[:, back:, i] = still[:, : n - back]
     last = np.einsum("slf,slf->sl", features[:, n], fits[:, days])
-    return Past(
+    return Hindcasts(
         leads=leads * step_h,
         per_day=per_day,
         value=start + change,
@@ -238,7 +238,7 @@ def past(values: Floats, end_ms: int, step_h: int) -> Past:
     )
 
 
-def intervals(found: Past, day: int, keep_days: int = 30) -> tuple[Floats, Floats]:
+def intervals(found: Hindcasts, day: int, keep_days: int = 30) -> tuple[Floats, Floats]:
     """(s, l) what the interval in force on ``day`` adds to the forecast, below and above.
 
     Empirical quantiles of the errors of the last ``keep_days`` whose truth was known when that day began (split
@@ -259,7 +259,7 @@ def _quantiles(error: Floats, least: int) -> tuple[Floats, Floats]:
     ordered = np.sort(error, axis=1)  # NaN last
     count = np.isfinite(ordered).sum(axis=1)
     ends = []
-    for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+    for share in ((1 - INTERVAL_COVERAGE) / 2, (1 + INTERVAL_COVERAGE) / 2):
         # the rank that holds for the next one, too: (n + 1) p of n errors
         rank = np.clip(share * (count + 1) - 1, 0, np.maximum(count - 1, 0))
         under = np.floor(rank).astype(np.intp)
@@ -270,7 +270,7 @@ def _quantiles(error: Floats, least: int) -> tuple[Floats, Floats]:
     return ends[0], ends[1]
 
 
-def skill(found: Past, row: int, coverage: float = float("nan")) -> Skill:
+def skill(found: Hindcasts, row: int, coverage: float = float("nan")) -> Skill:
     """What the forecasts of one series of the batch were worth; what is missing now is for the caller to say."""
     short = found.leads <= DAY_LEADS_H
     error = np.abs(found.error[row][:, short])
@@ -292,12 +292,12 @@ def skill(found: Past, row: int, coverage: float = float("nan")) -> Skill:
     # two neighbouring days share their truths: they count as one
     pairs = gain[: len(gain) // 2 * 2].reshape(-1, 2).sum(axis=1)
     few = 1 + 1.55 / max(len(pairs) - 1, 1)  # Student's t at 5 % to the normal one, within 3 % from 2 degrees on
-    sure = len(pairs) > 2 and pairs.mean() > SURE * few * pairs.std(ddof=1) / np.sqrt(len(pairs))
-    if days < LEAST_DAYS:
+    sure = len(pairs) > 2 and pairs.mean() > MIN_STANDARD_ERRORS * few * pairs.std(ddof=1) / np.sqrt(len(pairs))
+    if days < MIN_COMPARED_DAYS:
         verdict = Verdict.SHORT
-    elif ratio > MARGIN or not sure or ratio_daily > WORSE_THAN_YESTERDAY:
+    elif ratio > MAX_ERROR_RATIO or not sure or ratio_daily > WORSE_THAN_YESTERDAY:
         verdict = Verdict.NO_SKILL
-    elif coverage < HELD_LEAST:
+    elif coverage < MIN_COVERAGE:
         verdict = Verdict.NARROW
     else:
         verdict = Verdict.SHOWN
@@ -310,7 +310,7 @@ def forecasts(values: Floats, end_ms: int, step_h: int, lowest: Sequence[float] 
     ``lowest`` (s,) is what no value of a series can be below (0 for a concentration); nothing where left out. A series
     that cannot be forecast gives an empty forecast whose skill says why.
     """
-    found = past(values, end_ms, step_h)
+    found = hindcast(values, end_ms, step_h)
     days = values.shape[1] // found.per_day
     low, high = intervals(found, days)
     covered = _covered(found, days)
@@ -372,7 +372,7 @@ def _with(worth: Skill, verdict: Verdict) -> Skill:
     return Skill(worth.ratio, worth.ratio_daily, worth.coverage, worth.days, verdict)
 
 
-def _covered(found: Past, days: int, last_days: int = 14) -> Floats:
+def _covered(found: Hindcasts, days: int, last_days: int = 14) -> Floats:
     """(s,) the share of the truths of the last days that the interval in force held, leads up to a day."""
     short = found.leads <= DAY_LEADS_H
     held, known = np.zeros(len(found.now)), np.zeros(len(found.now))

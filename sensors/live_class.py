@@ -204,15 +204,15 @@ class LiveReach:
     measured_ms: int | None = None
 
 
-DEFAULT: Final = Policy()
+DEFAULT_POLICY: Final = Policy()
 
 
-def station(
+def station_class(
     carried: ClassState,
     watched: JudgedStation,
     latest: Mapping[str, LatestReading],
     at_ms: int,
-    policy: Policy = DEFAULT,
+    policy: Policy = DEFAULT_POLICY,
 ) -> tuple[ClassState, LiveClass]:
     """The live class of a station at ``at_ms``, and what to carry to the next call.
 
@@ -227,16 +227,16 @@ def station(
         The instant judged, event time: the newest observed_at known, or a tick between readings. An instant before the
         last one is taken as the last one.
     """
-    carried_by, found = stations({watched.key: carried}, [watched], {watched.key: latest}, at_ms, policy)
+    carried_by, found = station_classes({watched.key: carried}, [watched], {watched.key: latest}, at_ms, policy)
     return carried_by[watched.key], found[0]
 
 
-def stations(
+def station_classes(
     carried: Mapping[str, ClassState],
     watched: Sequence[JudgedStation],
     latest: Mapping[str, Mapping[str, LatestReading]],
     at_ms: int,
-    policy: Policy = DEFAULT,
+    policy: Policy = DEFAULT_POLICY,
 ) -> tuple[dict[str, ClassState], list[LiveClass]]:
     """:func:`station` for many at once, in the order of ``watched``; the mappings are by station key.
 
@@ -245,18 +245,18 @@ def stations(
     return _stations(carried, watched, latest, [at_ms] * len(watched), policy)
 
 
-LONGEST_S: Final = 3 * 3600
+MAX_FOLLOWED_S: Final = 3 * 3600
 """Readings older than this before the newest one of their station are not followed one by one: longer than a better
 class must hold before it is shown."""
 
 
-def followed(
+def station_classes_over_readings(
     carried: Mapping[str, ClassState],
     watched: Sequence[JudgedStation],
     readings: Mapping[str, Mapping[str, Sequence[LatestReading]]],
     latest: Mapping[str, Mapping[str, LatestReading]],
     at_ms: int,
-    policy: Policy = DEFAULT,
+    policy: Policy = DEFAULT_POLICY,
 ) -> tuple[dict[str, ClassState], list[LiveClass]]:
     """:func:`stations`, but every reading since the last call counts, in the order of observation.
 
@@ -271,7 +271,7 @@ def followed(
         snapshots = {key: steps[key][i][1] for key in here}
         instants = [steps[key][i][0] for key in here]
         states |= _stations(states, [by_key[key] for key in here], snapshots, instants, policy)[0]
-    states, found = stations(states, watched, latest, at_ms, policy)
+    states, found = station_classes(states, watched, latest, at_ms, policy)
     for one in watched:
         known = {key: newest for key, newest in latest.get(one.key, {}).items() if newest.at_ms <= at_ms}
         seen_ms = max([states[one.key].seen_ms, *(newest.at_ms for newest in known.values())])
@@ -289,7 +289,7 @@ def _steps(
     if not new:
         return []
     new.sort(key=lambda row: row[:2])
-    earliest = new[-1][0] - 1000 * LONGEST_S
+    earliest = new[-1][0] - 1000 * MAX_FOLLOWED_S
     known, steps = dict(carried.latest), []
     for instant, rows in groupby(new, key=lambda row: row[0]):
         known = known | {key: one for _, key, one in rows}
@@ -336,7 +336,7 @@ def _judge(waters: Sequence[Water], used: Sequence[Mapping[str, LatestReading]],
     return found
 
 
-def reach(
+def reach_class(
     found: Iterable[LiveClass], target: WaterClass | None = None, called: Mapping[str, Text] | None = None
 ) -> LiveReach:
     """The live class of a reach: that of its worst station; stations that cannot be judged are left out.

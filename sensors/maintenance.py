@@ -22,7 +22,7 @@ from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind, Limit
 from sensors.stations import Deployment, Registry
 
-FAR_MS: Final = 253_402_300_799_000
+END_OF_TIME_MS: Final = 253_402_300_799_000
 """The end of the year 9999: what has no end yet."""
 
 
@@ -118,7 +118,7 @@ class Review:
         )
 
 
-def reviewed(
+def make_review(
     station: str,
     parameter: str,
     span_ms: tuple[int, int],
@@ -160,7 +160,7 @@ LONGEST_MUTE_MS: Final = 90 * DAY_MS
 """Planned work that goes on longer is entered again: a mute that nobody remembers hides a river."""
 
 
-def planned(
+def plan_mute(
     station: str, span_ms: tuple[int, int], rules: tuple[str, ...], reason: str, by: str, in_force: Collection[str]
 ) -> Mute:
     """Planned work from the first instant of ``span_ms`` until the second; ``in_force`` are the rules there are.
@@ -211,7 +211,7 @@ class MarkSpan:
     end_ms: int
 
 
-def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
+def conflicting_visits(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
     """Visits that end before they begin, or begin while another one of their station goes on."""
     found = []
     last: dict[str, Visit] = {}
@@ -219,7 +219,7 @@ def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
         if visit.until_ms is not None and visit.until_ms <= visit.since_ms:
             found.append((visit, say("upkeep.ends_before")))
         earlier = last.get(visit.station)
-        if earlier is not None and visit.since_ms < (FAR_MS if earlier.until_ms is None else earlier.until_ms):
+        if earlier is not None and visit.since_ms < (END_OF_TIME_MS if earlier.until_ms is None else earlier.until_ms):
             key = "upkeep.during_visit_of" if earlier.by else "upkeep.during_visit"
             found.append((visit, say(key, by=earlier.by, at=_when(earlier.since_ms))))
         last[visit.station] = visit
@@ -244,7 +244,11 @@ def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
     """All marks in force; void records mark nothing."""
     found = {
         MarkSpan(
-            v.station, parameter, QualityTest.MAINTENANCE, v.since_ms, FAR_MS if v.until_ms is None else v.until_ms
+            v.station,
+            parameter,
+            QualityTest.MAINTENANCE,
+            v.since_ms,
+            END_OF_TIME_MS if v.until_ms is None else v.until_ms,
         )
         for v in upkeep.visits
         for parameter in v.parameters or ("",)
@@ -325,7 +329,7 @@ def _check_marks(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Ite
         hung_ms, gone_ms = _deployment_span(deployed, check.at_ms)
         earlier_ms = checks[i - 1].at_ms if i else hung_ms
         start_ms = max((at for at in (earlier_ms, hung_ms) if at is not None), default=check.at_ms)
-        later_ms = min(checks[i + 1].at_ms if i + 1 < len(checks) else FAR_MS, gone_ms)
+        later_ms = min(checks[i + 1].at_ms if i + 1 < len(checks) else END_OF_TIME_MS, gone_ms)
         mark = (check.station, check.parameter, QualityTest.CALIBRATION)
         if not judged.passed and start_ms < check.at_ms:
             yield MarkSpan(*mark, start_ms, check.at_ms)
@@ -340,7 +344,7 @@ def _deployment_span(deployed: Sequence[Deployment], at_ms: int) -> tuple[int | 
         if deployment.since_ms > at_ms:
             return since, deployment.since_ms
         since = deployment.since_ms
-    return since, FAR_MS
+    return since, END_OF_TIME_MS
 
 
 _REVIEW_TEST: Final = {Verdict.GOOD: QualityTest.REVIEWED_GOOD, Verdict.BAD: QualityTest.REVIEWED_BAD}

@@ -87,7 +87,7 @@ def length_km(line: Sequence[tuple[float, float]]) -> float:
     return sum(_steps_km(line))
 
 
-def place_at(line: Sequence[tuple[float, float]], km: float) -> tuple[float, float]:
+def point_at_km(line: Sequence[tuple[float, float]], km: float) -> tuple[float, float]:
     """The point (lon, lat) ``km`` down a polyline; its ends for what lies beyond them."""
     left = max(km, 0.0)
     for (a, b), step in zip(pairwise(line), _steps_km(line), strict=True):
@@ -102,9 +102,9 @@ def _steps_km(line: Sequence[tuple[float, float]]) -> list[float]:
     return [distance_km(a, b) for a, b in pairwise(line)]
 
 
-def away_km(line: Sequence[tuple[float, float]], lon: float, lat: float) -> float:
+def distance_to_line_km(line: Sequence[tuple[float, float]], lon: float, lat: float) -> float:
     """Distance of a place from a polyline of (lon, lat), in km."""
-    return distance_km((lon, lat), place_at(line, along_km(line, lon, lat)))
+    return distance_km((lon, lat), point_at_km(line, along_km(line, lon, lat)))
 
 
 def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -112,7 +112,7 @@ def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     return KM_PER_DEGREE * hypot((b[0] - a[0]) * cos(radians((a[1] + b[1]) / 2)), b[1] - a[1])
 
 
-def in_a_circle(edges: Iterable[tuple[str, str]]) -> set[str]:
+def nodes_on_cycles(edges: Iterable[tuple[str, str]]) -> set[str]:
     """The nodes that lie on a cycle of the edges."""
     below: dict[str, set[str]] = {}
     for upper, lower in edges:

@@ -17,7 +17,7 @@ from infra.texts import sentence
 from infra.times import rfc3339, to_ms
 from sensors.datum import Box
 from sensors.parameters import Catalogue
-from sensors.registry_rows import COLUMNS, Book, Row, made, rows_of
+from sensors.registry_rows import COLUMNS, Book, Row, read_rows, rows_of
 
 KIND: Final = "kind"
 _NUMBERS = frozenset(
@@ -60,7 +60,7 @@ def read_book(
             continue
         counts[found] = counts.get(found, 0) + 1
         rows.append(Row(found, counts[found], line, {name: _entry(name, cell) for name, cell in values.items()}))
-    return made(rows, catalogue, known=known, box=box, faults=faults)
+    return read_rows(rows, catalogue, known=known, box=box, faults=faults)
 
 
 def write(book: Book) -> str:

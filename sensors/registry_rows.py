@@ -19,7 +19,7 @@ from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.standards.hj915 import CheckKind
-from sensors.stations import Deployment, Device, Reach, Registry, Station, Water, clashes, station
+from sensors.stations import Deployment, Device, Reach, Registry, Station, Water, deployment_conflicts, read_station
 from sensors.units import conversion, needs_temperature
 
 LONGEST_KEY = 64
@@ -75,7 +75,7 @@ class Book:
     upkeep: MaintenanceRecords = field(default_factory=MaintenanceRecords)
 
 
-def made(
+def read_rows(
     rows: Sequence[Row],
     catalogue: Catalogue,
     *,
@@ -101,7 +101,7 @@ def made(
     return reader.book()
 
 
-def one(
+def read_row(
     kind: str,
     values: Mapping[str, Any],
     catalogue: Catalogue,
@@ -226,7 +226,7 @@ class _Reader:
         if len(set(parameters)) < len(parameters):
             raise ConfigurationError(sentence("registry.listed_twice"))
         datum = Datum.of(row.get("datum", Datum.WGS84))
-        found = station({name: value for name, value in row.items() if name != "datum"}, self.catalogue)
+        found = read_station({name: value for name, value in row.items() if name != "datum"}, self.catalogue)
         lon, lat = self._place(found.lon, found.lat, datum)
         if found.reach and found.reach not in self.named["reach"]:
             raise ConfigurationError(sentence("registry.no_reach", reach=found.reach))
@@ -332,7 +332,7 @@ class _Reader:
         self._graph()
         mine = self.found["deployment"]
         there = [d for d in self.known.deployments if _identity(d) not in mine]
-        for earlier, later, why in clashes([*there, *mine.values()]):
+        for earlier, later, why in deployment_conflicts([*there, *mine.values()]):
             second, first = (later, earlier) if _identity(later) in mine else (earlier, later)
             if _identity(second) in mine:
                 self.fault(
@@ -340,7 +340,7 @@ class _Reader:
                     sentence("upkeep.clashes", later=second.named, why=why, earlier=first.named),
                 )
         visits = {_identity(v): v for v in self.done.visits} | self.found["visit"]
-        for visit, why in maintenance.faults_of(visits.values()):
+        for visit, why in maintenance.conflicting_visits(visits.values()):
             row = self.rows.get(("visit", _identity(visit)))
             if row is not None:
                 self.fault(row, both(why))
@@ -375,14 +375,14 @@ class _Reader:
         for key, reach in self.found["reach"].items():
             if reach.downstream and reach.downstream not in self.named["reach"]:
                 self.fault(self.rows["reach", key], sentence("registry.no_downstream", reach=reach.downstream))
-        round_ = network.in_a_circle(flows)
+        round_ = network.nodes_on_cycles(flows)
         for key in self.found["reach"]:
             if key in round_:
                 self.fault(self.rows["reach", key], sentence("registry.leads_back"))
         there = [(t.upper, t.lower) for t in self.known.travels]
         for (upper, lower), travel in self.found["travel"].items():
             edges = [*flows, *there, *((t.upper, t.lower) for t in self.found["travel"].values())]
-            if upper in network.in_a_circle(edges) and lower in network.in_a_circle(edges) and not round_:
+            if upper in network.nodes_on_cycles(edges) and lower in network.nodes_on_cycles(edges) and not round_:
                 self.fault(self.rows["travel", _identity(travel)], sentence("registry.comes_back", reach=upper))
 
     def book(self) -> Book:

@@ -16,7 +16,7 @@ from infra.texts import sentence
 from infra.times import rfc3339, to_ms
 from sensors.datum import Box
 from sensors.parameters import Catalogue
-from sensors.registry_rows import COLUMNS, Book, Row, made, rows_of
+from sensors.registry_rows import COLUMNS, Book, Row, read_rows, rows_of
 from sensors.stations import Registry
 
 _HEADER = re.compile(r"\s*\[\[\s*\"?(\w+)\"?\s*\]\]")
@@ -58,7 +58,7 @@ def read_book(text: str, catalogue: Catalogue, *, known: Book | None = None, box
                 rows.append(Row(kind, number, line, values))
             else:
                 faults.append(f"{kind} {number}: must be a table, this is {values!r}")
-    return made(rows, catalogue, known=known, box=box, faults=faults)
+    return read_rows(rows, catalogue, known=known, box=box, faults=faults)
 
 
 def write(book: Book) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say, sentence
 from infra.times import beijing
-from sensors.network import Outfall, OutfallKind, along_km, in_a_circle, length_km
+from sensors.network import Outfall, OutfallKind, along_km, length_km, nodes_on_cycles
 from sensors.reading import Floats, Ints
 from sensors.stations import Reach, Registry, Water
 
@@ -57,7 +57,7 @@ MIX_KM, MIX_KM_H, MIX_SHARE = 1.5, 0.4, 0.1
 """Mixing carries something against the current: how far, how fast, and its prior weight."""
 NEIGHBOURS = 10
 """Stations whose readings are looked at beside the one where the event was found."""
-SHOWN = 8
+MAX_CANDIDATES = 8
 """Candidates of a result."""
 
 # Weights, in natural logarithms of likelihood.
@@ -81,7 +81,7 @@ LOOK_H, BEFORE_H = 12, 6
 FURTHER, AT_NEIGHBOURS = 3.0, 4.0
 """How many times further than the outer values of the day before a value must go to stand out: where the event was
 found, and at neighbours, of which there are many to be wrong about."""
-TELLING = ("nh3n", "do", "ph", "conductivity", "turbidity", "codmn", "tp", "tn", "orp", "codcr")
+TRACED_PARAMETERS = ("nh3n", "do", "ph", "conductivity", "turbidity", "codmn", "tp", "tn", "orp", "codcr")
 """Parameters by which a station is said to have seen something."""
 MIN_DAY_READINGS = 6
 """Readings of the day before, at least, to compare with."""
@@ -194,7 +194,7 @@ class RiverTree:
         self.registry = registry
         self.reaches: dict[str, Reach] = {r.key: r for r in registry.reaches if len(r.line) > 1}
         edges = [(r.key, r.downstream) for r in self.reaches.values() if r.downstream in self.reaches]
-        if circle := in_a_circle([(a, b) for a, b in edges if b]):
+        if circle := nodes_on_cycles([(a, b) for a, b in edges if b]):
             raise ConfigurationError(sentence("trace.circle", circle=", ".join(sorted(circle))))
         self.length = {key: length_km(r.line) for key, r in self.reaches.items()}
         self.mouth: dict[str, NetworkPoint] = {}
@@ -334,7 +334,7 @@ def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_
     found = {
         name: _stands_out(*line, since_ms - 3 * HOUR_MS, end_ms, FURTHER) for name, line in readings[station].items()
     }
-    changed = {name: way for name, way in found.items() if name in TELLING and isinstance(way, tuple)}
+    changed = {name: way for name, way in found.items() if name in TRACED_PARAMETERS and isinstance(way, tuple)}
     rises = frozenset(name for name, (up, _, _) in changed.items() if up)
     falls = frozenset(changed) - rises
     began = sorted((at, spread) for _, at, spread in changed.values() if at <= since_ms + HOUR_MS)
@@ -431,7 +431,7 @@ def rank_sources(
     scored = [_scored(place, case, ends, routes, arrivals) for place in places]
     whole = _log_sum_exp(np.array([one.score for one in scored]))
     scored.sort(key=lambda one: -one.score)
-    return [_candidate(one, case, whole) for one in scored[:SHOWN]]
+    return [_candidate(one, case, whole) for one in scored[:MAX_CANDIDATES]]
 
 
 @dataclass(frozen=True, slots=True)

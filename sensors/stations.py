@@ -119,7 +119,7 @@ class Reach:
 MAX_INTERVAL_S = 86_400
 
 
-def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
+def read_station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
     """Read a station from a row of the registry file or an API body; raises ConfigurationError naming the fault."""
     key = row.get("key")
     if not isinstance(key, str) or not STATION.fullmatch(key):
@@ -184,7 +184,7 @@ Clash = tuple[Deployment, Deployment, Text]
 """Two deployments that exclude each other, and why."""
 
 
-def clashes(deployments: Iterable[Deployment]) -> list[Clash]:
+def deployment_conflicts(deployments: Iterable[Deployment]) -> list[Clash]:
     """Deployments of one parameter that overlap, and one device at two stations at a time; the later one is second.
 
     A deployment without an end lasts until the next one of its parameter begins: that is a swap, not an overlap.
@@ -247,7 +247,7 @@ class Registry:
         for d in sorted(self.deployments, key=lambda d: d.since_ms):
             if d.station not in self.index:
                 raise ConfigurationError(sentence("registry.deployment_lost", station=d.station))
-            rule = linear(d, self.catalogue)
+            rule = deployment_conversion(d, self.catalogue)
             rows.setdefault((self.index[d.station], self.catalogue.index[d.parameter]), []).append((d.since_ms, rule))
         return {key: rules for key, rules in rows.items() if any(rule != IDENTITY for _, rule in rules)}
 
@@ -315,7 +315,7 @@ class Registry:
         return np.array([found.get(key, otherwise) for key in keys], np.float64)
 
 
-def linear(deployment: Deployment, catalogue: Catalogue) -> Linear:
+def deployment_conversion(deployment: Deployment, catalogue: Catalogue) -> Linear:
     """Gain and offset from the reported to the canonical unit; to % of saturation where that is reported.
 
     Raises ConfigurationError where the unit is none of the parameter.

@@ -117,14 +117,14 @@ class Mapped:
     doubled: tuple[Column, ...]
 
 
-def column(name: str, catalogue: Catalogue) -> Column | None:
+def find_column(name: str, catalogue: Catalogue) -> Column | None:
     """The parameter of a column; None for labels, station, time and everything that is not in the catalogue."""
     names = _names(catalogue)
-    plain = spelled(name)
+    plain = normalise_header(name)
     if (parameter := names.get(plain)) is not None:
         return Column(name, parameter.key, IDENTITY)
     if bracketed := _BRACKETED.match(unicodedata.normalize("NFKC", name.strip())):
-        return _with_bracket(name, bracketed[1], spelled(bracketed[2]), catalogue)
+        return _with_bracket(name, bracketed[1], normalise_header(bracketed[2]), catalogue)
     for i in (i for i, letter in enumerate(plain) if letter == "_"):
         found = _made(name, names.get(plain[:i]), plain[i + 1 :])
         if found is not None:
@@ -134,17 +134,17 @@ def column(name: str, catalogue: Catalogue) -> Column | None:
 
 def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> Column | None:
     """A header that ends in a bracket: a unit, a remark (以P计), or the same parameter once more (溶解氧(DO))."""
-    found = column(before, catalogue)
+    found = find_column(before, catalogue)
     if found is None:
         return None
-    again = column(inside, catalogue)
+    again = find_column(inside, catalogue)
     if again is not None and again.parameter == found.parameter:
         return Column(name, found.parameter, found.convert)
     parameter = catalogue[found.parameter]
     if remark := _REMARK.match(inside):
         return _counted_as(name, found, parameter, remark)
     nested = _BRACKETED.match(before)
-    if nested and (remark := _REMARK.match(spelled(nested[2]))):
+    if nested and (remark := _REMARK.match(normalise_header(nested[2]))):
         bare = _made(name, parameter, inside)
         return None if bare is None else _counted_as(name, bare, parameter, remark)
     return _made(name, parameter, inside) if found.convert == IDENTITY else None
@@ -162,11 +162,11 @@ def _counted_as(name: str, found: Column, parameter: Parameter, remark: re.Match
     return Column(name, parameter.key, Linear(found.convert.gain * share.gain, found.convert.offset * share.gain))
 
 
-def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
+def find_columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
     """The parameter of each column of a table; of two columns with the same parameter the first one counts."""
     kept: dict[str, Column] = {}
     doubled = []
-    for found in (column(name, catalogue) for name in names):
+    for found in (find_column(name, catalogue) for name in names):
         if found is None:
             continue
         if found.parameter in kept:
@@ -176,16 +176,16 @@ def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
     return Mapped(tuple(kept.values()), tuple(doubled))
 
 
-def spelled(text: str) -> str:
+def normalise_header(text: str) -> str:
     """Normalise a header: small letters, one form of brackets, degrees, subscripts (NFKC), ``_`` for separators."""
     return unicodedata.normalize("NFKC", text.strip()).replace("°", "deg").casefold().translate(_RESPELLED)
 
 
 def _names(catalogue: Catalogue) -> dict[str, Parameter]:
-    names = {spelled(other): catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
-    names |= {spelled(code): p for code, p in catalogue.by_code.items()}
+    names = {normalise_header(other): catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
+    names |= {normalise_header(code): p for code, p in catalogue.by_code.items()}
     for p in catalogue.parameters:
-        names |= {spelled(p.zh): p, spelled(p.en): p}
+        names |= {normalise_header(p.zh): p, normalise_header(p.en): p}
     return names | {p.key: p for p in catalogue.parameters}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.model import Action, Assignment, Order
 from governance.organisation.roles import Actor, Department, Role
 from infra.texts import Text
@@ -38,8 +38,8 @@ def a_finding(at_ms: int, **other: Any) -> Finding:
     usual = Finding(
         rule="nh3n-high",
         version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
+        kind=FindingKind.THRESHOLD,
+        change=ConditionChange.FIRED,
         cause="shiwan/nh3n",
         station="shiwan",
         parameter="nh3n",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from governance.incidents.finding import Finding, Kind
-from ingest.rules.alarm_state import Key
+from governance.incidents.finding import Finding, FindingKind
+from ingest.rules.alarm_state import AlarmKey
 from tests import waters
 from tests.world import T0, World, message
 
@@ -52,7 +52,7 @@ def feed(world: World, water: dict[str, np.ndarray], first: int, last: int, at_o
         rows = range(start, min(last, start + at_once))
         values = {T0 + i * STEP: {key: round(float(v[i]), 3) for key, v in water.items()} for i in rows}
         told += world.take(message("shiwan", values), now=max(values) + 1000).findings
-    return [f for f in told if f.kind is Kind.EVENT]
+    return [f for f in told if f.kind is FindingKind.EVENT]
 
 
 QUIET = 6 * DAY - 8
@@ -65,5 +65,5 @@ def after(before: Path, folder: Path, text: str = RULES) -> World:
     return World(folder, text=text)
 
 
-def firing(world: World) -> list[Key]:
+def firing(world: World) -> list[AlarmKey]:
     return [key for key in world.site.history.checks.alarms if key[0].startswith("event")]

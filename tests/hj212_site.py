@@ -107,7 +107,7 @@ def _hold(folder: Path) -> None:
             (folder / "held").touch()
             threading.Event().wait()
 
-    logger_store.heard = stand_still  # type: ignore[assignment]
+    logger_store.update_newest = stand_still  # type: ignore[assignment]
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from api.app import create_app
 from api.console.mount import mount
 from api.context import Context
 from governance.audit import trail as audit_trail
-from governance.audit.merkle import Line
+from governance.audit.merkle import AuditEntry
 from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Assignment, Order
 from governance.notify import oncall
@@ -128,14 +128,18 @@ def _cases(database: Database, now: int) -> None:
             began = now - 5 * HOUR_MS
             finding = a_finding(began, cause=f"p{i}", station=station_key(i))
             place = Place(f"d/{i}", f"r{i}", 113.0, 23.0)
-            found = incident_store.record(connection, [finding], began, source=SOURCE, place=lambda _, p=place: p)
+            found = incident_store.record_findings(
+                connection, [finding], began, source=SOURCE, place=lambda _, p=place: p
+            )
             made.append(found.ids[0])
         for number, orders in (
             (made[0], (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=Assignment("d/0", CHIEF)))),
             (made[1], (Order(Action.ACCEPT), Order(Action.FALSE_ALARM, comment="示例", reason="sensor_fault"))),
         ):
             for order in orders:
-                incident_store.act(connection, number, order, OPERATOR, now_ms=now - 4 * HOUR_MS, source=SOURCE)
+                incident_store.apply_action(
+                    connection, number, order, OPERATOR, now_ms=now - 4 * HOUR_MS, source=SOURCE
+                )
     numbers = f"WITH RECURSIVE n(i) AS (SELECT {made[1] + 1} UNION ALL SELECT i + 1 FROM n WHERE i < {INCIDENTS})"
     is_open = f"(n.i % {INCIDENTS // OPEN} = 0)"
     pattern = f"p.id = CASE WHEN {is_open} THEN {made[0]} ELSE {made[1]} END"
@@ -258,7 +262,7 @@ def _trail(database: Database, now: int) -> None:
             audit_trail.append(
                 connection, "water.classes", kind="water", id="reaches", body=classes, by="riverchief", at_ms=at_ms
             )
-        pattern = audit_trail.listing(connection, kind="incident", id="2", limit=10)[::-1]
+        pattern = audit_trail.list_entries(connection, kind="incident", id="2", limit=10)[::-1]
         n, prev = audit_trail.head(connection)
         rows = []
         for i in range(INCIDENTS - INCIDENTS * TRAIL // PAST, INCIDENTS):
@@ -270,7 +274,7 @@ def _trail(database: Database, now: int) -> None:
                 assert opened is not None
                 body = body.replace(opened[0], f'"opened_at_ms":{int(opened[1]) - earlier_ms}')
                 at_ms = one.at_ms - earlier_ms
-                line = Line(n, at_ms, one.by, one.role, one.what, one.kind, str(i), body, prev, "")
+                line = AuditEntry(n, at_ms, one.by, one.role, one.what, one.kind, str(i), body, prev, "")
                 rows.append((n, at_ms, one.by, one.role, one.what, one.kind, str(i), body, prev, line.expected_hash()))
                 prev = rows[-1][-1]
         insert_many(

@@ -30,10 +30,10 @@ from governance.incidents.model import Action, Assignment, Order, Source
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Channel, Contact, Directory
-from governance.notify.contacts import Role as Told
-from governance.notify.message import Item, Kind, NoticeRequest
+from governance.notify.contacts import ContactRole as Told
+from governance.notify.message import Item, NoticeKind, NoticeRequest
 from governance.notify.oncall import Shift
-from governance.notify.policy import Policy
+from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Department, Role
@@ -221,7 +221,7 @@ def _readings(database: Database, now: int) -> None:
     samples = [Sample(now - 8_000 * (len(values) - i), {"nh3n": v}) for i, v in enumerate(values, 1)]
     payload = encode(Telemetry(tuple(samples), seq=1, boot=1, sent_at_ms=now))
     site.process([Message(STATION, payload, now)], now)
-    live_classes.update(database, store, catalogue_, now)
+    live_classes.update_classes(database, store, catalogue_, now)
 
 
 def _cases(database: Database, now: int) -> None:
@@ -230,7 +230,7 @@ def _cases(database: Database, now: int) -> None:
     worker = Actor(WORKER, Role.GRID_WORKER, frozenset({GRID}))
     with database.write() as connection:
         place = Place(GRID, RIVER, 113.1478, 23.0205)
-        made = incident_store.report(
+        made = incident_store.file_report(
             connection,
             Order(Action.ACCEPT, comment="环湖花园桥下有成片漂浮垃圾，约十平方米"),
             operator,
@@ -250,22 +250,25 @@ def _cases(database: Database, now: int) -> None:
             (Order(Action.START), worker, 120),
             (Order(Action.COMMENT, comment="船已到，预计一小时清完"), worker, 90),
         ):
-            incident_store.act(connection, made.id, order, who, now_ms=now - ago * MINUTE, source=SOURCE)
+            incident_store.apply_action(connection, made.id, order, who, now_ms=now - ago * MINUTE, source=SOURCE)
         red = incident_store.list_incidents(connection, colour=Colour.RED, limit=1)[0]
         text = Text("奇槎涌环湖花园段氨氮8.40（限值4.0）", "Qicha Creek NH3-N 8.40 (limit 4.0)")
         place_ = Text("奇槎涌环湖花园段", "Qicha Creek")
         items = [
             NoticeRequest(
-                "duty-1", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now
+                "duty-1", GRID, Item(red.id, NoticeKind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now
             ),
             NoticeRequest(
-                "chief-qicha", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now
+                "chief-qicha",
+                GRID,
+                Item(red.id, NoticeKind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10),
+                now,
             ),
             NoticeRequest(
-                "duty-2", GRID, Item(made.id, Kind.OPENED, Colour.YELLOW, now - 4 * HOUR, place_, made.title), now
+                "duty-2", GRID, Item(made.id, NoticeKind.OPENED, Colour.YELLOW, now - 4 * HOUR, place_, made.title), now
             ),
         ]
-        notice_store.enqueue(connection, items, now - 4 * MINUTE, Policy())
+        notice_store.enqueue(connection, items, now - 4 * MINUTE, NoticePolicy())
         c = notice.c
         connection.execute(
             sa.update(notice)
@@ -312,7 +315,7 @@ def serve(folder: Path, port: int, token: str) -> None:
         photos=folder / "photos",
         processes=files.read_processes(None),
         audit_keys=(KEY.public_key(),),
-        telling=Telling(directory, Policy(), None, "测试站 test site"),
+        telling=Telling(directory, NoticePolicy(), None, "测试站 test site"),
         complaints="12345",
     )
     app = create_app(context)

@@ -18,7 +18,7 @@ from governance.tables import outbox
 from infra.database import Database, metadata
 from ingest import ledger, quarantine
 from ingest.pipeline import Outcome, Site
-from ingest.quarantine import Held
+from ingest.quarantine import QuarantineEntry
 from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
@@ -183,7 +183,7 @@ class World:
             for i in self.incidents()
         ]
 
-    def held(self, status: str | None = quarantine.HELD) -> list[Held]:
+    def held(self, status: str | None = quarantine.HELD) -> list[QuarantineEntry]:
         """Oldest first."""
         with self.database.read() as connection:
             return quarantine.listing(connection, status=status)[::-1]

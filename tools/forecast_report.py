@@ -75,7 +75,7 @@ def judged(at: np.ndarray, value: np.ndarray, every_h: int, rivals: int) -> Scor
     size = fc.DAYS * 24 // step
     padded = np.concatenate([np.full(size, np.nan), whole])
     score = Score(error={name: [] for name in KINDS})
-    begin = (fc.WARM_DAYS + fc.LEAST_DAYS) * 24 // step
+    begin = (fc.WARM_DAYS + fc.MIN_COMPARED_DAYS) * 24 // step
     origins = np.arange(begin, len(whole) - 1, max(1, every_h // step))
     asked = set(origins[:: max(1, len(origins) // rivals)].tolist()) if rivals else set()
     for chunk in np.array_split(origins, max(1, len(origins) // 16)):

@@ -21,8 +21,9 @@ from infra.times import DAY_MS
 from riverchief.tables.assess import SensorTable, Summary, network, read
 from sensors.parameters import Parameter, catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.detectors.daily_pattern import DUE, PERHAPS, neighbour_stations
+from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.neighbours import neighbour_stations
 from sensors.reading import Bits, Floats, Places, QualityTest
 
 PAST: Final = 48
@@ -32,7 +33,7 @@ STAYS: Final = 7
 """Days a fault goes on for once it has grown."""
 
 FLAGS: Final = int(QualityTest.ATTENUATED | QualityTest.NEIGHBOURS)
-TOLD: Final = {"due": DUE, "due if long unseen": DUE | PERHAPS, "flagged": FLAGS}
+TOLD: Final = {"due": CHECK_DUE, "due if long unseen": CHECK_DUE | CHECK_DUE_IF_UNVISITED, "flagged": FLAGS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Recorded:
         doubt, there = self.doubts(self.table.values)
         out: dict[str, list[int]] = {}
         for i, sensor in enumerate(self.table.found.sensors):
-            row = out.setdefault(sensor.taken_as, [0] * (2 + len(TOLD)))
+            row = out.setdefault(sensor.kind_key, [0] * (2 + len(TOLD)))
             for station in range(len(self.table.names)):
                 row[0] += bool(there[station, i].any())
                 row[1] += int(there[station, i].sum())

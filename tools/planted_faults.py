@@ -110,7 +110,7 @@ def trial(
     values, planted = plant(table, marked | plain, chance, every)
     told = flagged(judge(replace(table, values=values)).packed)
     for one in planted:
-        kind = table.found.sensors[one.column].taken_as
+        kind = table.found.sensors[one.column].kind_key
         tried[kind, one.fault, one.size] += 1
         found[kind, one.fault, one.size] += bool(told[one.first : one.last + 3, one.column].any())
     return tried, found, false_alarms(table, plain, marked)
@@ -165,7 +165,7 @@ def plant(table: SensorTable, taken: Bools, chance: np.random.Generator, every: 
         columns = [
             i
             for i, sensor in enumerate(table.found.sensors)
-            if sensor.taken_as not in LEFT_OUT and (~np.isnan(values[mine, i])).sum() > 2 * LEAST
+            if sensor.kind_key not in LEFT_OUT and (~np.isnan(values[mine, i])).sum() > 2 * LEAST
         ]
         for turn, column in enumerate(columns):
             rows = mine[~np.isnan(values[mine, column])]

@@ -11,7 +11,7 @@ from api.console.frame import Page, cell
 from api.console.models import assessment as models
 from api.console.models.assessment import AssessmentPage, Line
 from api.routes.assessments import spreadsheet
-from governance.assessment import By, Indicator
+from governance.assessment import GroupBy, Indicator
 from infra.errors import WaterError
 from infra.texts import say
 from infra.times import beijing
@@ -31,9 +31,9 @@ class AssessmentOfMonth(Page[AssessmentPage]):
         return self.query.get("month", "").strip() or models.month_now(self.context.clock_ms())
 
     @property
-    def by(self) -> By:
+    def by(self) -> GroupBy:
         """What a row stands for."""
-        return By(self.query["by"]) if self.query.get("by") in {*By} else By.STREET
+        return GroupBy(self.query["by"]) if self.query.get("by") in {*GroupBy} else GroupBy.STREET
 
     def read(self) -> AssessmentPage:
         context, now_ms = self.context, self.context.clock_ms()
@@ -66,7 +66,7 @@ class AssessmentOfMonth(Page[AssessmentPage]):
             go.props["type"] = "submit"
             with tag("div", "rc-group", label=self.say("assess.rows")) as group:
                 group.props["role"] = "group"
-                for by in By:
+                for by in GroupBy:
                     words = self.say(f"assessment.{by}")
                     choice = link(words, self.to("/assessment", month=model.month, by=by), "rc-choice")
                     choice.props["data-testid"] = f"assessment-by-{by}"

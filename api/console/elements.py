@@ -16,7 +16,7 @@ from nicegui.style import Style
 
 from api.console import svg as marks
 from governance.incidents.finding import Colour
-from infra.texts import parted, say
+from infra.texts import say, split_languages
 from sensors.standards.gb3838 import WaterClass
 
 for _part in (Classes, Style, Props):  # NiceGUI asks three times for each element how to call these: told once for all
@@ -81,7 +81,7 @@ def pressed(element: Element, is_pressed: bool) -> None:
 
 def one_language(message: str, language: str) -> str:
     """Our refusals carry both languages (``中文。 / English.``); show the page's."""
-    return str(getattr(parted(message), language))
+    return str(getattr(split_languages(message), language))
 
 
 @lru_cache(maxsize=1)

@@ -25,7 +25,7 @@ from api.context import Context
 from api.registries import Registries
 from api.titles import titles
 from governance.incidents.model import Incident
-from governance.organisation.roles import Actor, Forbidden, Right, label
+from governance.organisation.roles import Actor, Forbidden, Right, role_name
 from infra.errors import Refused, WaterError
 from infra.texts import Text, say, sentence
 from infra.times import beijing, beijing_day
@@ -196,7 +196,7 @@ class Framed:
         with tag("form", "rc-user") as form:
             form.props["method"], form.props["action"] = "post", "/logout"
             name = tag("span", "rc-user-name", self.actor.name, testid="tasks-name")
-            name.props["title"] = self.of(label(self.actor.role))
+            name.props["title"] = self.of(role_name(self.actor.role))
             if self.keeper.open:
                 switch = tag("a", "rc-language", self.say("frame.switch"))
                 switch.props["href"] = f"/login?{urlencode({'next': self.to('/')})}"

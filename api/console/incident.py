@@ -74,15 +74,15 @@ class IncidentPage(Page[CasePage]):
                 self.past = incident.version, models.stops(incident, history), models.lines(history), tuple(shown)
                 self.differences = tuple(comparison.of_incident(connection, number))
             _, stops, lines, files = self.past
-            told = notice_store.listed(
-                connection, incident=number, limit=NOTICES, within=incident_store.ids_of(self.actor)
+            told = notice_store.list_notices(
+                connection, incident=number, limit=NOTICES, within=incident_store.visible_incident_ids(self.actor)
             )
             items = notice_store.items(connection, [one.id for one in told])
             behind = citizen_reports.of_incident(connection, number)
-            near = citizen_reports.similar(connection, incident, now_ms, context.near)
-            near = [one for one in near if lifecycle.concerns(one, self.actor)]
-            traced = source_attribution.kept(connection, number)
-            entry = audit_trail.listing(connection, kind="incident", id=str(number), limit=1)
+            near = citizen_reports.similar_incidents(connection, incident, now_ms, context.near)
+            near = [one for one in near if lifecycle.in_jurisdiction(one, self.actor)]
+            traced = source_attribution.stored_trace(connection, number)
+            entry = audit_trail.list_entries(connection, kind="incident", id=str(number), limit=1)
         registry = self.shared.registries.recent()
         self._read_chart(incident, registry, now_ms)
         self.read_titles([incident, *near])
@@ -95,7 +95,7 @@ class IncidentPage(Page[CasePage]):
             stops=stops,
             lines=lines,
             allowed=lifecycle.allowed(incident, self.actor),
-            hindered=tuple(lifecycle.hindered(incident, self.actor).items()),
+            hindered=tuple(lifecycle.refusals(incident, self.actor).items()),
             files=files,
             notices=rows if self.actor.may(_NOTICES) else None,
             reports=tuple(behind),

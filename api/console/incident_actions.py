@@ -16,7 +16,7 @@ from api.incident_actions import perform, suggestion
 from api.routes.incidents import within_reach
 from governance.incidents import store as incident_store
 from governance.incidents.dispatch import Suggestion
-from governance.incidents.lifecycle import allowed, concerns
+from governance.incidents.lifecycle import allowed, in_jurisdiction
 from governance.incidents.model import Action, Assignment, Condition, Incident, Order, Source
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Department, Right
@@ -179,7 +179,7 @@ def _targets(page: Framed, incident: Incident) -> dict[int, Incident]:
     """The open incidents within reach that it can be merged into, by number."""
     with page.context.database.read() as connection:
         found = incident_store.list_incidents(connection, open_only=True, limit=_LISTED)
-    mine = [one for one in found if one.id != incident.id and concerns(one, page.actor)]
+    mine = [one for one in found if one.id != incident.id and in_jurisdiction(one, page.actor)]
     return {one.id: one for one in can_take(incident, mine, page.actor, page.context.clock_ms())}
 
 
@@ -219,8 +219,8 @@ def _offer(page: Framed, incident: Incident) -> _Offer:
         now = incident_store.get(connection, incident.id)
         within_reach(now, page.actor)
         terms = people_store.appointments(connection)
-        everybody = people_store.listing(connection) if page.actor.may(Right.STAFF) else []
-    everybody = people_store.seen_by(page.actor, everybody, terms, regions, page.context.clock_ms())
+        everybody = people_store.list_people(connection) if page.actor.may(Right.STAFF) else []
+    everybody = people_store.visible_people(page.actor, everybody, terms, regions, page.context.clock_ms())
     registry = page.shared.registries.recent()
     names = {r.code: page.of(Text(r.zh, r.en)) for r in registry.regions}
     role = {p.name: f"{p.name} · {page.say(f'person.{p.role}')}" for p in everybody}

@@ -54,7 +54,7 @@ class CasesPage(Page[Cases]):
                 open_only={"open": True, "over": False, "all": None}[self.show],
                 colour=Colour(colour) if colour else None,
                 regions=regions.within(region),
-                within=incident_store.reach_of(self.actor, theirs=not region),
+                within=incident_store.jurisdiction_filter(self.actor, theirs=not region),
                 limit=SHOWN + 1,
                 before_id=int(before) if before.isdecimal() and len(before) < 10 else None,
             )

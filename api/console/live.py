@@ -94,7 +94,7 @@ class Live:
             closed = incident_store.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
             counts = incident_store.counts(connection)
-            sources = source_attribution.likeliest(connection, [one.id for one in open_])
+            sources = source_attribution.likeliest_sources(connection, [one.id for one in open_])
             day = beijing_day(now_ms).isoformat()
             if (day, now_ms // 10_000) != self._accounts_mark:
                 self._accounts = tuple(ledger.accounts(connection, day=day))

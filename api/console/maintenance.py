@@ -27,7 +27,7 @@ from api.responses import when
 from api.routes import maintenance as maintenance_routes
 from api.routes.maintenance import Correction, EndOfVisit, NewCheck, NewVisit
 from infra.errors import ConfigurationError, Refused, WaterError
-from infra.texts import Text, parted, sentence
+from infra.texts import Text, sentence, split_languages
 from infra.times import beijing
 from ingest.storage.changes import Author
 from sensors.maintenance import Check, CheckDue, Visit
@@ -450,7 +450,7 @@ class CareOfStation(_CarePage):
             try:
                 made = maintenance_routes.as_check(self.context, registry, station.key, Author("", None), said())
             except WaterError as error:
-                return self.of(parted(str(error)))
+                return self.of(split_languages(str(error)))
             return self.of(models.verdict(made, self.context.catalogue))
 
         dialog.preview(preview, parameter, kind, standard, reading, after, before, span, limit)

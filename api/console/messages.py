@@ -48,11 +48,13 @@ class Messages(Page[MessagesPage]):
         context = self.context
         status = None if self.show == "all" else self.show
         with context.database.read() as connection:
-            counts = notice_store.waiting(connection)
-            within = incident_store.ids_of(self.actor)
-            found = notice_store.listed(connection, status=status, limit=SHOWN + 1, before=self.before, within=within)
+            counts = notice_store.queue_counts(connection)
+            within = incident_store.visible_incident_ids(self.actor)
+            found = notice_store.list_notices(
+                connection, status=status, limit=SHOWN + 1, before=self.before, within=within
+            )
             told = notice_store.items(connection, [one.id for one in found])
-            refused = outbox.listed(connection, Status.REFUSED, limit=SHOWN, within=within)
+            refused = outbox.list_deliveries(connection, Status.REFUSED, limit=SHOWN, within=within)
             pending = outbox.pending_counts(connection).pending
         name = names(context)
         known = context.telling.directory().contacts if context.telling else ()

@@ -34,7 +34,7 @@ class OnCall(Page[OnCallPage]):
         end_ms = start_ms + 7 * models.WEEKS * DAY_MS
         with context.database.read() as connection:
             planned = oncall.shifts(connection, start_ms, end_ms)
-            told = audit_trail.listing(connection, kind="oncall", limit=CHANGES)
+            told = audit_trail.list_entries(connection, kind="oncall", limit=CHANGES)
         name = names(context)
         known = context.telling.directory().contacts if context.telling else ()
         lines = ((line.at_ms, line.by, line.what, json.loads(line.body)["shifts"]) for line in told)

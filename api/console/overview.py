@@ -24,8 +24,8 @@ from api.console.live import Trouble
 from api.console.models.incident_actions import IN_A_ROW, ON
 from api.console.models.overview import Data, IncidentView, Model, StationView, delta, duration
 from api.console.models.reach import rows
-from governance.incidents.finding import Colour, Kind
-from governance.incidents.lifecycle import concerns
+from governance.incidents.finding import Colour, FindingKind
+from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Action, State
 from governance.organisation.roles import Right
 from infra.errors import WaterError
@@ -277,7 +277,7 @@ class StartPage(Framed):
     def _mine(self, model: Model | None) -> tuple[IncidentView, ...]:
         """The rows within reach of who looks."""
         rows = model.incidents if model else ()
-        return rows if self.actor.regions is None else tuple(r for r in rows if concerns(r.incident, self.actor))
+        return rows if self.actor.regions is None else tuple(r for r in rows if in_jurisdiction(r.incident, self.actor))
 
     def _open_of(self, model: Model, colour: Colour) -> int:
         if self.actor.regions is None:
@@ -384,7 +384,7 @@ class StartPage(Framed):
             state = self.say("by", state=state, by=row.accepted_by)
         if not row.incident.is_open:
             return state
-        return state if row.active or row.kind is Kind.REPORT else self.say("recovered", state=state)
+        return state if row.active or row.kind is FindingKind.REPORT else self.say("recovered", state=state)
 
     def _row_buttons(self, row: IncidentView) -> None:
         with tag("span", "rc-actions"):
@@ -603,7 +603,7 @@ class StartPage(Framed):
     def _limit(self) -> float | None:
         """The rule limit of this series, from its newest incident; the slope of a trend rule is no limit of values."""
         for row in self.model.incidents if self.model else ():
-            if row.station == self.station and row.parameter == self.parameter and row.kind is Kind.THRESHOLD:
+            if row.station == self.station and row.parameter == self.parameter and row.kind is FindingKind.THRESHOLD:
                 return row.limit
         return None
 

@@ -12,8 +12,8 @@ from api.console.models.people import PeoplePage, PersonRow, TermRow
 from governance.incidents.finding import Colour
 from governance.notify import person_contacts
 from governance.notify.contacts import Channel
-from governance.notify.person_contacts import Reach
-from governance.organisation.roles import PERSONS, TERMED, Department, Right, Role
+from governance.notify.person_contacts import ContactDetails
+from governance.organisation.roles import PERSON_ROLES, ROLES_WITH_TERMS, Department, Right, Role
 from governance.people import store as people_store
 from governance.people.store import Person
 from infra.errors import ConfigurationError
@@ -38,8 +38,8 @@ class PeopleOfTheSite(Page[PeoplePage]):
         registry = self.shared.registries.recent()
         with context.database.read() as connection:
             terms = people_store.appointments(connection)
-            everybody = people_store.listing(connection)
-        shown = people_store.seen_by(self.actor, everybody, terms, self.keeper.regions(), now_ms)
+            everybody = people_store.list_people(connection)
+        shown = people_store.visible_people(self.actor, everybody, terms, self.keeper.regions(), now_ms)
         return models.page(shown, terms, registry, now_ms, self.actor)
 
     def draw(self, model: PeoplePage) -> None:
@@ -90,7 +90,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
                     summary = tag("summary", "rc-button rc-quiet-button", self.say("more"))
                     summary.props["aria-label"] = self.say("more_of", name=person.name)
                     with tag("div", "rc-menu-list rc-menu-right"):
-                        if person.role in TERMED:
+                        if person.role in ROLES_WITH_TERMS:
                             appoint = partial(self._appoint, person.name)
                             button(self.say("appoint"), appoint, "rc-button rc-quiet-button")
                         button(self.say("contact"), partial(self._contact, person), "rc-button rc-quiet-button")
@@ -135,7 +135,9 @@ class PeopleOfTheSite(Page[PeoplePage]):
     async def _add(self) -> None:
         dialog = Dialog(self, self.say("add"), self.say("add_note"))
         name = dialog.text("name", self.say("name"))
-        role = dialog.choice("role", self.say("role"), {r.value: self.say(f"person.{r}") for r in Role if r in PERSONS})
+        role = dialog.choice(
+            "role", self.say("role"), {r.value: self.say(f"person.{r}") for r in Role if r in PERSON_ROLES}
+        )
         region = dialog.choice("region", self.say("region"), self._regions())
         department = dialog.choice(
             "department", self.say("department"), {d.value: self.say(f"department.{d}") for d in Department}
@@ -166,7 +168,9 @@ class PeopleOfTheSite(Page[PeoplePage]):
     async def _appoint(self, who: str = "") -> None:
         dialog = Dialog(self, self.say("appoint"), self.say("appoint_note"))
         options = {
-            p.name: f"{p.name} · {self.say(f'person.{p.role}')}" for p in self.model.everybody if p.role in TERMED
+            p.name: f"{p.name} · {self.say(f'person.{p.role}')}"
+            for p in self.model.everybody
+            if p.role in ROLES_WITH_TERMS
         }
         person = dialog.choice("person", self.say("who"), options, who or None)
         region = dialog.choice("region", self.say("region"), self._regions())
@@ -227,7 +231,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
     async def _contact(self, person: Person) -> None:
         """How somebody is reached; addresses that are kept are not shown, and stay while the fields are empty."""
         with self.context.database.read() as connection:
-            kept = person_contacts.every(connection, self.context.vault, (person.name,)).get(person.name)
+            kept = person_contacts.read_all(connection, self.context.vault, (person.name,)).get(person.name)
         note = self.say("contact_note")
         if kept:
             kinds = ", ".join(one.kind for one in kept.channels)
@@ -245,7 +249,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             actor, now_ms = self.allowed_to(_CHANGE), self.context.clock_ms()
             urls = [text for text in ((first.value or "").strip(), (second.value or "").strip()) if text]
             ways = tuple(Channel(url, bool(short.value)) for url in urls) or (kept.channels if kept else ())
-            reach = Reach(kept.language if kept else "zh", Colour(least.value or Colour.BLUE), ways)
+            reach = ContactDetails(kept.language if kept else "zh", Colour(least.value or Colour.BLUE), ways)
             with self.context.database.write() as connection:
                 if forget is not None and forget.value:
                     person_contacts.remove(connection, person.name, by=actor.name, now_ms=now_ms)
@@ -266,7 +270,9 @@ class PeopleOfTheSite(Page[PeoplePage]):
             actor = self.allowed_to(_CHANGE)
             with self.context.database.write() as connection:
                 now_ms, good_ms = self.context.clock_ms(), self.context.token_ms
-                made.append(people_store.issue(connection, person.name, by=actor.name, now_ms=now_ms, good_ms=good_ms))
+                made.append(
+                    people_store.issue_token(connection, person.name, by=actor.name, now_ms=now_ms, good_ms=good_ms)
+                )
 
         async def submit() -> None:
             await self.do(work, self.say("token_made"))

@@ -20,14 +20,14 @@ from api.console.elements import link, one_language, pennant, tag
 from api.console.frame import Page
 from api.routes.incidents import SEEN_BY_PEOPLE, NewReport, filed
 from governance.incidents.finding import Colour
-from governance.incidents.lifecycle import concerns
+from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident, Source
 from governance.organisation.regions import Place
 from governance.organisation.roles import Right, Role
 from governance.reports import citizen_reports
 from infra.errors import Refused, WaterError
 from infra.texts import Text, say, sentence
-from sensors.network import away_km
+from sensors.network import distance_to_line_km
 
 BESIDE_KM = 0.5
 """A place so near a river is taken to be about it, unless somebody says otherwise (our choice)."""
@@ -122,7 +122,7 @@ class ReportForm(Page[Waters]):
         if self.place.place is None:
             return
         lon, lat = self.place.place
-        beside = min(((away_km(line, lon, lat), key) for key, _, line in self.model.reaches), default=None)
+        beside = min(((distance_to_line_km(line, lon, lat), key) for key, _, line in self.model.reaches), default=None)
         if beside is not None and beside[0] <= BESIDE_KM:
             self.reach.set_value(beside[1])
         try:
@@ -130,7 +130,7 @@ class ReportForm(Page[Waters]):
         except WaterError as error:
             self.problem.set_text(one_language(str(error), self.language))
             return
-        mine = [one for one in found if concerns(one, self.actor)]
+        mine = [one for one in found if in_jurisdiction(one, self.actor)]
         self.near.clear()
         with self.near:
             if found:
@@ -146,7 +146,7 @@ class ReportForm(Page[Waters]):
     def _near(self, lon: float, lat: float) -> list[Incident]:
         place, now_ms = Place("", "", lon, lat), self.context.clock_ms()
         with self.context.database.read() as connection:
-            found = citizen_reports.near_to(connection, place, now_ms, self.context.near)
+            found = citizen_reports.incidents_near(connection, place, now_ms, self.context.near)
         self.read_titles(found)
         return found
 

@@ -18,7 +18,7 @@ from api.console.models.overview import duration
 from api.console.models.reach import GoalRow, ReachPage, ReachRow
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
-from governance.incidents.lifecycle import concerns
+from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Conflict
 from governance.organisation.roles import Right
 from governance.reports import river_plans
@@ -54,7 +54,7 @@ class ReachesPage(Page[Reaches]):
             open_.update(
                 i.place.reach or reach_of.get(i.station, "")
                 for i in found
-                if concerns(i, self.actor) and not i.retrospective
+                if in_jurisdiction(i, self.actor) and not i.retrospective
             )
         return Reaches(models.rows(registry, river_file.classes_of(self.context), open_))
 

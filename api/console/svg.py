@@ -10,7 +10,7 @@ from html import escape
 
 from reportlab.graphics.barcode.qr import QrCodeWidget
 
-from sensors.network import place_at
+from sensors.network import point_at_km
 from sensors.standards.gb3838 import WaterClass
 
 INK, QUIET, LINE, WATER, DARK = "#14262a", "#56676b", "#dbe3e2", "#b4cbcd", "#22363a"
@@ -173,7 +173,7 @@ def sketch(
             if len(line) > 1
         ]
     for one in sorted(stretches, key=lambda s: -s.rank):
-        x, y = xy(place_at(one.line, (one.from_km + one.to_km) / 2))
+        x, y = xy(point_at_km(one.line, (one.from_km + one.to_km) / 2))
         parts.append(
             f'<path d="{path(_part(one))}" fill="none" stroke="#6a4c93" stroke-width="6" stroke-linecap="round" '
             f'stroke-opacity="{0.95 if one.rank == 1 else 0.55}"/>' + _number(x, y - 14, one.rank)
@@ -228,7 +228,7 @@ def code(text: str, label: str) -> str:
 def _part(one: Stretch) -> list[Point]:
     """The points of a stretch, dense enough to follow the bends."""
     steps = 12
-    return [place_at(one.line, one.from_km + (one.to_km - one.from_km) * i / steps) for i in range(steps + 1)]
+    return [point_at_km(one.line, one.from_km + (one.to_km - one.from_km) * i / steps) for i in range(steps + 1)]
 
 
 def _mark(place: Place, x: float, y: float) -> str:

@@ -32,7 +32,7 @@ class Trail(Page[TrailPage]):
     def read(self) -> TrailPage:
         wanted = models.filter_of(self.query)
         with self.context.database.read() as connection:
-            found = audit_trail.listing(
+            found = audit_trail.list_entries(
                 connection,
                 what=wanted.what,
                 kind=wanted.kind,
@@ -106,7 +106,7 @@ class Trail(Page[TrailPage]):
                         field.props["list"] = "trail-codes"
             with tag("datalist") as known:  # words to choose by; what is looked for is the code
                 known.props["id"] = "trail-codes"
-                for code in audit_trail.codes():
+                for code in audit_trail.action_codes():
                     option = tag("option", text=self.of(audit_trail.action_name(code)))
                     option.props["value"] = code
             self._language(form)

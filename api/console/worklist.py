@@ -40,7 +40,7 @@ class TasksPage(Page[Waiting]):
                 self.read_titles(rows)
                 return Waiting(rows)
             others = incident_store.list_incidents(
-                connection, open_only=True, within=incident_store.reach_of(self.actor), limit=LIMIT
+                connection, open_only=True, within=incident_store.jurisdiction_filter(self.actor), limit=LIMIT
             )
         return Waiting((), len(others))
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from governance.audit import trail as audit_trail
-from governance.audit.merkle import Line, Root
+from governance.audit.merkle import AuditEntry, Root
 from governance.incidents import attachments
 from governance.incidents import store as incident_store
 from governance.incidents.model import Entry, Incident
@@ -100,7 +100,7 @@ class Evidence:
     rain: Sequence[Rain]
     rule: Rule
     pictures: Sequence[Picture]
-    trail: Sequence[Line]
+    trail: Sequence[AuditEntry]
     root: Root | None
     differences: Sequence[Difference]
     fits: bool
@@ -136,7 +136,7 @@ def gather(
         registry = _around(registry_store.load(connection, catalogue), catalogue, incident)
         trail = audit_trail.entries_of(connection, "incident", incident_id)
         differences = comparison.of_incident(connection, incident_id)
-        root, fits = roots.covering(connection, trail[-1].n, keys, outside) if trail else (None, True)
+        root, fits = roots.newest_covering(connection, trail[-1].n, keys, outside) if trail else (None, True)
         if trail and not any(one.part in ("body", "hash") for one in differences):
             incident, history = incident_store.as_of(connection, incident_id, max(line.at_ms for line in trail))
         rule = _rule(connection, incident)

@@ -11,7 +11,7 @@ from api.assessment import XLSX
 from api.context import Context
 from api.requests import JSON, Accept, Asked, preferred
 from api.responses import VARY, answer, when
-from governance.assessment import Assessment, By, Indicator, Row
+from governance.assessment import Assessment, GroupBy, Indicator, Row
 from governance.organisation.roles import Actor
 from sensors.stations import Registry
 
@@ -50,7 +50,7 @@ class AssessmentView:
     """
 
     month: str
-    by: By
+    by: GroupBy
     example: bool
     trial: bool
     weights: dict[Indicator, float]
@@ -66,7 +66,7 @@ def get_assessment(
     asked: Asked,
     who: Who,
     month: Annotated[str, Query(description="2026-10, Beijing time")],
-    by: Annotated[By, Query(description="what a row stands for")] = By.STREET,
+    by: Annotated[GroupBy, Query(description="what a row stands for")] = GroupBy.STREET,
     accept: Accept = JSON,
 ) -> Response:
     """A month's assessment, made from the trail; as Excel with `Accept` of a spreadsheet. An export is an entry.
@@ -81,7 +81,7 @@ def get_assessment(
     return answer(view(made, registry), headers=VARY)
 
 
-def spreadsheet(context: Context, who: Actor, month: str, by: By) -> bytes:
+def spreadsheet(context: Context, who: Actor, month: str, by: GroupBy) -> bytes:
     """The assessment as an Excel file, which is an entry of the trail. Raises ConfigurationError for no month."""
     now_ms, database = context.clock_ms(), context.database
     made, registry = assessment.make(database, context.catalogue, month, by, context.formula, now_ms=now_ms, who=who)
@@ -107,7 +107,7 @@ def view(made: Assessment, registry: Registry) -> AssessmentView:
     )
 
 
-def _row(row: Row, by: By, registry: Registry) -> RowView:
+def _row(row: Row, by: GroupBy, registry: Registry) -> RowView:
     name = assessment.name_of(by, row.key, registry)
     shares = {name: ShareView(s.good, s.of, s.value, s.available) for name, s in row.shares.items()}
     return RowView(row.key, name.zh, name.en, row.cases, shares, row.improvement, row.score)

@@ -14,7 +14,7 @@ from api.requests import Asked, Words
 from api.responses import answer
 from governance.incidents import attachments as store
 from governance.incidents.attachments import Attachment
-from governance.incidents.file_content import MOST_BYTES, Content, examine
+from governance.incidents.file_content import MAX_BYTES, Content, examine
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import NotFound
 from infra.texts import sentence
@@ -45,7 +45,7 @@ async def attach(
     who: Who,
     request: Request,
     data: Annotated[
-        bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG, WebP or PDF itself, up to {MOST_BYTES} bytes")
+        bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG, WebP or PDF itself, up to {MAX_BYTES} bytes")
     ],
     name: Annotated[Words, Query(max_length=200, description="what people call it")] = "",
 ) -> Response:

@@ -14,7 +14,8 @@ from api.requests import Asked, Cursor, Limit, cut, instant, place_by_number
 from api.responses import answer, when
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
-from governance.audit.merkle import Line, Root
+from governance.audit.merkle import AuditEntry as Line
+from governance.audit.merkle import Root
 from governance.audit.trail import Verified
 from governance.verification import roots
 from infra.errors import Refused
@@ -116,7 +117,7 @@ def list_entries(
 ) -> Response:
     """The trail, newest first."""
     with asked.database.read() as connection:
-        found = audit_trail.listing(
+        found = audit_trail.list_entries(
             connection,
             what=what,
             kind=kind,
@@ -162,7 +163,7 @@ def verified(context: Context, outside: Sequence[Root]) -> Verified:
 def list_roots(asked: Asked) -> Response:
     """The signed roots: what to keep outside."""
     with asked.database.read() as connection:
-        found = roots.listing(connection)
+        found = roots.list_roots(connection)
     keys = {merkle.key_id(key): key.public_bytes_raw().hex() for key in asked.audit_keys}
     return answer(Roots([_root(root) for root in found], keys))
 

@@ -16,8 +16,8 @@ from api.responses import answer, viewed, when
 from governance.organisation.roles import Actor
 from infra.texts import sentence
 from ingest.devices import credentials as credentials_store
-from ingest.devices.claims import LONGEST, ClaimRefused, TooManyClaims
-from ingest.devices.credentials import Credential, Endpoint, Issued
+from ingest.devices.claims import MAX_SECRET_LENGTH, ClaimRefused, TooManyClaims
+from ingest.devices.credentials import Credential, Endpoint, IssuedLogin
 from ingest.storage import registry as registry_store
 from sensors.wire.telemetry import topic
 
@@ -50,7 +50,7 @@ class NewClaim(_Strict):
     """What is printed on the label of a device."""
 
     station: Words = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    secret: Words = Field(min_length=1, max_length=LONGEST, repr=False)
+    secret: Words = Field(min_length=1, max_length=MAX_SECRET_LENGTH, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _devices(context: Context) -> Devices:
     return context.devices
 
 
-def _shown_once(issued: Issued, endpoint: Endpoint) -> Response:
+def _shown_once(issued: IssuedLogin, endpoint: Endpoint) -> Response:
     broker = BrokerView(endpoint.host, endpoint.port, endpoint.tls, endpoint.authority)
     topics = Topics(*(topic(issued.station, kind) for kind in Topics.__slots__))
     shown = IssuedView(issued.station, issued.user, issued.password, when(issued.created_at_ms), broker, topics)

@@ -65,8 +65,8 @@ def list_deliveries(
     """
     before = place_by_number("deliveries", cursor)
     with asked.database.read() as connection:
-        within = incident_store.ids_of(who)
-        found = outbox.listed(connection, status, limit=limit + 1, before=before, within=within)
+        within = incident_store.visible_incident_ids(who)
+        found = outbox.list_deliveries(connection, status, limit=limit + 1, before=before, within=within)
         counts = outbox.pending_counts(connection)
     page, following = cut("deliveries", found, limit, lambda one: one.id)
     return answer(DeliveryPage([_view(one) for one in page], following, counts.pending, counts.refused))
@@ -85,8 +85,8 @@ def send_again(context: Context, who: Actor, number: int) -> Delivery:
     """
     with context.database.write() as connection:
         incident = incident_store.get(connection, outbox.delivery(connection, number).incident_id)
-        if not lifecycle.concerns(incident, who):
-            raise Forbidden(lifecycle.elsewhere(incident))
+        if not lifecycle.in_jurisdiction(incident, who):
+            raise Forbidden(lifecycle.outside_jurisdiction_text(incident))
         outbox.replay(connection, number, context.clock_ms())
         found = outbox.delivery(connection, number)
         told = {"event_id": found.event_id, "incident": found.incident_id}

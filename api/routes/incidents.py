@@ -29,12 +29,12 @@ from governance.incidents.model import (
     Evidence,
     FalseAlarm,
     Incident,
-    NotNow,
+    NotAllowedNow,
     Order,
     PauseReason,
     Source,
     State,
-    labels,
+    action_names,
 )
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Department, Forbidden
@@ -371,7 +371,7 @@ def list_incidents(
             retrospective=retrospective,
             colour=colour,
             regions=below,
-            within=incident_store.reach_of(who, theirs=region is None),
+            within=incident_store.jurisdiction_filter(who, theirs=region is None),
             limit=limit + 1,
             before_id=before,
         )
@@ -411,12 +411,14 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
     known_matter(asked, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
-        citizen_reports.alone(connection, actor.name)
+        citizen_reports.lock_sender(connection, actor.name)
         attachments.get(connection, new.attachments, actor)
         now_ms = asked.clock_ms()
-        if (before := citizen_reports.repeated(connection, actor.name, order, place, now_ms)) is not None:
+        if (
+            before := citizen_reports.find_repetition_of_person(connection, actor.name, order, place, now_ms)
+        ) is not None:
             return incident_store.get(connection, before)
-        made = incident_store.report(
+        made = incident_store.file_report(
             connection,
             order,
             actor,
@@ -440,7 +442,9 @@ def statistics(
     """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
     since_ms = 0 if since is None else instant("since", since)
     with asked.database.read() as connection:
-        found = incident_store.by_rule(connection, since_ms=since_ms, within=incident_store.reach_of(who, theirs=False))
+        found = incident_store.counts_by_rule(
+            connection, since_ms=since_ms, within=incident_store.jurisdiction_filter(who, theirs=False)
+        )
     return answer(RuleStatistics([RuleView(*one) for one in found]))
 
 
@@ -471,7 +475,7 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     """
     with asked.database.read() as connection:
         within_reach(incident_store.get(connection, incident_id), who)
-        found = source_attribution.kept_of(connection, incident_id)
+        found = source_attribution.require_stored_trace(connection, incident_id)
     body = TraceOfIncident(
         incident=incident_id,
         station=found.station,
@@ -550,7 +554,7 @@ def act(
     try:
         order = _order(new, before, actor)
         after = perform(asked, incident_id, order, actor, keeper.regions, None if wanted is None else before.version)
-    except (Conflict, NotNow, Forbidden):
+    except (Conflict, NotAllowedNow, Forbidden):
         raise
     except Refused as error:
         raise Problem(problems.REFUSED, str(error), {"allowed": lifecycle.allowed(before, actor)}) from None
@@ -565,7 +569,7 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
     try:
         action = Action(new.action)
     except ValueError:
-        allowed = labels(lifecycle.allowed(incident, actor))
+        allowed = action_names(lifecycle.allowed(incident, actor))
         raise Refused(sentence("incident.unknown_action", action=new.action, allowed=allowed)) from None
     to = None
     if new.to is not None:
@@ -592,8 +596,8 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
 
 def within_reach(incident: Incident, who: Actor) -> None:
     """Raises Forbidden for an incident that does not concern who asks."""
-    if not lifecycle.concerns(incident, who):
-        raise Forbidden(lifecycle.elsewhere(incident))
+    if not lifecycle.in_jurisdiction(incident, who):
+        raise Forbidden(lifecycle.outside_jurisdiction_text(incident))
 
 
 def _in_full(

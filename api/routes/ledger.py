@@ -26,7 +26,7 @@ from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import sentence
 from ingest import ledger, quarantine
 from ingest.ledger import Account
-from ingest.quarantine import Held
+from ingest.quarantine import QuarantineEntry
 from sensors.reading import Reason
 
 router = APIRouter(tags=["ledger"])
@@ -176,7 +176,7 @@ async def replay(asked: Asked, replaying: Replaying, entry: int) -> Response:
     return answer(received(await durable(handed_over, held.station)))
 
 
-def _replayable(context: Context, entry: int) -> Held:
+def _replayable(context: Context, entry: int) -> QuarantineEntry:
     if not 0 < entry < 2**63:
         raise NotFound(sentence("quarantine.unknown", entry=shorten(entry)))
     with context.database.read() as connection:
@@ -200,7 +200,7 @@ def _account(a: Account) -> AccountView:
     )
 
 
-def _held(h: Held) -> HeldView:
+def _held(h: QuarantineEntry) -> HeldView:
     return viewed(
         HeldView,
         h,

@@ -13,9 +13,9 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, foreign, packed
 from api.requests import Asked
-from governance.organisation.roles import Role, label
+from governance.organisation.roles import Role, role_name
 from governance.people import store as people_store
-from infra.texts import Text, beside, say
+from infra.texts import Text, join_on_line, say
 
 router = APIRouter(include_in_schema=False)
 
@@ -82,7 +82,7 @@ def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> 
     rows = ""
     if keeper.open:
         with asked.database.read() as connection:
-            everybody = people_store.listing(connection)
+            everybody = people_store.list_people(connection)
         regions, order = keeper.regions(), list(Role)
         choices = [(ANYBODY, _both(say("login.everything")))]
         for one in sorted(everybody, key=lambda p: (order.index(p.role), p.name)):
@@ -90,7 +90,7 @@ def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> 
             if one.region in regions:
                 where = regions[one.region]
                 place = f"<br>{_both(Text(where.zh, where.en))}"
-            choices.append((one.name, _both(label(one.role)) + place))
+            choices.append((one.name, _both(role_name(one.role)) + place))
         rows = "".join(
             f'<li><button name="as" value="{escape(name)}">{escape(name)}</button>'
             f'<span class="quiet">{what}</span></li>'
@@ -111,4 +111,4 @@ def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> 
 
 
 def _both(text: Text) -> str:
-    return escape(beside(text))
+    return escape(join_on_line(text))

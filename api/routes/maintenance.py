@@ -22,10 +22,10 @@ from ingest.storage import changes
 from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
-from ingest.storage.photos import MOST_BYTES, Photos, media_type
+from ingest.storage.photos import MAX_PHOTO_BYTES, Photos, media_type
 from sensors import registry_rows
 from sensors.maintenance import Check, Photo, Visit
-from sensors.stations import Deployment, Device, Registry, clashes
+from sensors.stations import Deployment, Device, Registry, deployment_conflicts
 
 router = APIRouter(prefix="/stations/{key}", tags=["upkeep"])
 files = APIRouter(prefix="/photos", tags=["upkeep"])
@@ -246,7 +246,7 @@ def add_deployment(asked: Asked, known: Known, who: Who, key: str, new: NewDeplo
         named = Registry(registry.stations, catalogue=asked.catalogue, devices=(*registry.devices, *device))
         row = new.model_dump(exclude={"model", "manufacturer", "by"}, exclude_none=True)
         row |= {"station": key, "since": new.since or when(now_ms)}
-        made: Deployment = registry_rows.one("deployment", row, asked.catalogue, known=named)
+        made: Deployment = registry_rows.read_row("deployment", row, asked.catalogue, known=named)
         _fits(made, [d for d in registry.deployments if d.station == key or (d.device and d.device == made.device)])
         if new.device and (new.model or new.manufacturer or new.device not in {d.serial for d in registry.devices}):
             registry_store.save(connection, Registry(catalogue=asked.catalogue, devices=tuple(device)), by)
@@ -312,7 +312,7 @@ def checked(asked: Context, key: str, by: Author, new: NewCheck) -> tuple[int, C
 def as_check(asked: Context, registry: Registry, key: str, by: Author, new: NewCheck) -> Check:
     """The check that is meant; raises ConfigurationError naming what is missing."""
     row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(asked.clock_ms()), "by": by.by}
-    made: Check = registry_rows.one("check", row, asked.catalogue, known=registry)
+    made: Check = registry_rows.read_row("check", row, asked.catalogue, known=registry)
     return made
 
 
@@ -342,7 +342,7 @@ def corrected(
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
         raise ConfigurationError(sentence("upkeep.not_null", number=number, name=absent[0]))
     with asked.database.write() as connection:
-        changes.alone(connection)
+        changes.lock_registry(connection)
         before = store.check_of(connection, key, number)
         entity_tags.unchanged(if_match, entity_tags.tag_of(_check(number, before)), f"{key} {number}")
         return store.correct_check(connection, key, number, by, **given)
@@ -382,7 +382,7 @@ def begun(asked: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Vis
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
         row = new.model_dump(exclude_none=True) | {"station": key, "since": new.since or when(now_ms), "by": by.by}
-        made: Visit = registry_rows.one("visit", row, asked.catalogue, known=registry)
+        made: Visit = registry_rows.read_row("visit", row, asked.catalogue, known=registry)
         _past("since", made.since_ms, now_ms)
         return store.begin_visit(connection, made, by), made
 
@@ -420,7 +420,9 @@ def add_photo(
     known: Known,
     who: Who,
     key: str,
-    data: Annotated[bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG or WebP, up to {MOST_BYTES} bytes")],
+    data: Annotated[
+        bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG or WebP, up to {MAX_PHOTO_BYTES} bytes")
+    ],
     by: Annotated[By, Query()] = None,
     note: Annotated[Words, Query()] = "",
     taken: Annotated[str | None, Query(description="RFC 3339; now where not given")] = None,
@@ -452,7 +454,7 @@ def _fits(made: Deployment, there: Sequence[Deployment]) -> None:
     same = [d for d in there if (d.station, d.parameter, d.since_ms) == (made.station, made.parameter, made.since_ms)]
     if same:
         raise Refused(sentence("upkeep.there_already", deployment=same[0].named))
-    for earlier, later, why in clashes([*there, made]):
+    for earlier, later, why in deployment_conflicts([*there, made]):
         if made in (earlier, later):
             raise Refused(sentence("upkeep.clashes", later=later.named, why=why, earlier=earlier.named))
 

@@ -132,18 +132,18 @@ def list_notices(
     """
     before = place_by_number("notices", cursor)
     with asked.database.read() as connection:
-        found = notice_store.listed(
+        found = notice_store.list_notices(
             connection,
             status=status,
             contact=contact,
             incident=incident,
             limit=limit + 1,
             before=before,
-            within=incident_store.ids_of(who),
+            within=incident_store.visible_incident_ids(who),
         )
         page, following = cut("notices", found, limit, lambda one: one.id)
         told = notice_store.items(connection, [one.id for one in page])
-        counts = notice_store.waiting(connection)
+        counts = notice_store.queue_counts(connection)
     views = [_view(one, told.get(one.id, [])) for one in page]
     return answer(NoticePage(views, following, counts.waiting, counts.dead, counts.unconfirmed))
 
@@ -173,7 +173,7 @@ def tell_again(context: Context, who: Actor, number: int) -> None:
     """
     now_ms, policy = context.clock_ms(), _telling(context).policy
     with context.database.write() as connection:
-        notice_store.get(connection, number, incident_store.ids_of(who))
+        notice_store.get(connection, number, incident_store.visible_incident_ids(who))
         before = notice_store.replay(connection, number, now_ms, policy)
         audit_trail.append(
             connection,
@@ -194,7 +194,7 @@ def send_test(context: Context, key: str) -> int:
     contact = telling.directory().named(key)
     text = say("notice.test_text", name=contact.name, site=telling.title)
     with context.database.write() as connection:
-        number = notice_store.test(connection, contact.key, text, context.clock_ms(), telling.policy)
+        number = notice_store.enqueue_test(connection, contact.key, text, context.clock_ms(), telling.policy)
     context.wake()
     return number
 

@@ -58,7 +58,7 @@ class NewPatrol(Strict):
     way: Words = Field("walk", examples=list(store.WAYS))
     reach: Words = ""
     note: Words = Field("", max_length=4000)
-    track: list[TrackPoint] = Field(default_factory=list, max_length=store.MOST_POINTS)
+    track: list[TrackPoint] = Field(default_factory=list, max_length=store.MAX_POINTS)
     problems: list[Problem] = Field(default_factory=list, max_length=50)
     by: By = None
 
@@ -109,12 +109,12 @@ def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol
             pass
     started_ms, ended_ms = instant("started_at", new.started_at), instant("ended_at", new.ended_at)
     track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
-    store.checked(new.id, new.way, started_ms, ended_ms, track, now_ms)
+    store.check_upload(new.id, new.way, started_ms, ended_ms, track, now_ms)
     if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
         raise NotFound(sentence("registry.no_reach", reach=new.reach[:80]))
     regions = keeper.regions()
-    done = store.walked(track, asked.patrols)
-    valid, why = store.counts(new.way, done, asked.patrols)
+    done = store.measure_track(track, asked.patrols)
+    valid, why = store.judge_patrol(new.way, done, asked.patrols)
     middle = track[len(track) // 2] if track else None
     with asked.database.write() as connection:
         numbers = [_file(connection, asked, actor, regions, new, one, track) for one in new.problems]
@@ -137,7 +137,7 @@ def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol
             problems=tuple(numbers),
             track=tuple(track),
         )
-        made = store.counted(connection, made)
+        made = store.without_duplicates(connection, made)
         store.add(connection, made)
     if numbers:
         asked.wake()
@@ -203,7 +203,7 @@ def _file(
     attachments.get(connection, one.attachments, actor)
     known_matter(asked, one.matter)
     colour = one_of(Colour, "colour", one.colour)
-    made = incident_store.report(
+    made = incident_store.file_report(
         connection,
         Order(Action.ACCEPT, comment=one.text, attachments=tuple(one.attachments), matter=one.matter),
         actor,

@@ -13,8 +13,8 @@ from api.responses import answer, when
 from governance.incidents.finding import Colour
 from governance.notify import person_contacts
 from governance.notify.contacts import Channel
-from governance.notify.person_contacts import Reach
-from governance.organisation.roles import PERSONS, RIGHTS, Department, Right, Role
+from governance.notify.person_contacts import ContactDetails
+from governance.organisation.roles import PERSON_ROLES, RIGHTS, Department, Right, Role
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store
 from infra.times import DAY_MS
@@ -28,7 +28,7 @@ class NewPerson(Strict):
     """Somebody new. A handler names the department; a region's code narrows where the role counts."""
 
     name: Words = Field(max_length=people_store.NAME_LIMIT)
-    role: Words = Field(max_length=32, examples=list(PERSONS))
+    role: Words = Field(max_length=32, examples=list(PERSON_ROLES))
     region: Words = Field("", max_length=64)
     department: Words | None = Field(None, max_length=32, examples=list(Department))
 
@@ -122,7 +122,7 @@ class NewContact(Strict):
 
     language: Literal["zh", "en"] = "zh"
     least: Words = Field("blue", max_length=32, examples=list(Colour))
-    channels: list[NewChannel] = Field(min_length=1, max_length=person_contacts.MOST_CHANNELS)
+    channels: list[NewChannel] = Field(min_length=1, max_length=person_contacts.MAX_CHANNELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +157,9 @@ def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
     now_ms = asked.clock_ms()
     with asked.database.read() as connection:
         terms = people_store.appointments(connection)
-        everybody = people_store.listing(connection)
-        tokens = people_store.tokens(connection, now_ms) if who.may(Right.PEOPLE) else None
-    found = people_store.seen_by(who, everybody, terms, keeper.regions(), now_ms)
+        everybody = people_store.list_people(connection)
+        tokens = people_store.valid_tokens(connection, now_ms) if who.may(Right.PEOPLE) else None
+    found = people_store.visible_people(who, everybody, terms, keeper.regions(), now_ms)
     return answer(People([_view(one, terms, tokens) for one in found]))
 
 
@@ -167,7 +167,7 @@ def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
 def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Response:
     """Somebody new. 409 for a name that was given before: the record speaks of it."""
     role, department = (
-        one_of(PERSONS, "role", new.role),
+        one_of(PERSON_ROLES, "role", new.role),
         None if new.department is None else one_of(Department, "department", new.department),
     )
     with asked.database.write() as connection:
@@ -212,7 +212,7 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
             source=asked.source,
             regions=keeper.regions(),
         )
-        tokens = people_store.tokens(connection, now_ms)
+        tokens = people_store.valid_tokens(connection, now_ms)
         view = _view(people_store.get(connection, name), people_store.appointments(connection, name), tokens)
     keeper.forget()
     asked.wake()
@@ -230,7 +230,7 @@ def get_contact(asked: Asked, name: str) -> Response:
 def put_contact(asked: Asked, who: Who, name: str, new: NewContact) -> Response:
     """Keep how somebody is reached instead of what was kept; a contact of the same name in the file gives way to it."""
     ways = tuple(Channel(one.url.strip(), one.short) for one in new.channels)
-    reach = Reach(new.language, one_of(Colour, "least", new.least), ways)
+    reach = ContactDetails(new.language, one_of(Colour, "least", new.least), ways)
     with asked.database.write() as connection:
         person_contacts.put(connection, name, reach, asked.vault, by=who.name, now_ms=asked.clock_ms())
     return answer(_contact(name, reach))
@@ -249,7 +249,7 @@ def issue_token(asked: Asked, who: Who, name: str, days: Days = None) -> Respons
     """A new token of somebody; shown this once."""
     now_ms, good_ms = asked.clock_ms(), asked.token_ms if days is None else days * DAY_MS
     with asked.database.write() as connection:
-        token = people_store.issue(connection, name, by=who.name, now_ms=now_ms, good_ms=good_ms)
+        token = people_store.issue_token(connection, name, by=who.name, now_ms=now_ms, good_ms=good_ms)
     return answer(TokenView(name, token, when(now_ms + good_ms)), 201, {"Cache-Control": "no-store"})
 
 
@@ -257,12 +257,12 @@ def issue_token(asked: Asked, who: Who, name: str, days: Days = None) -> Respons
 def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
     """End all tokens of somebody."""
     with asked.database.write() as connection:
-        people_store.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
+        people_store.revoke_tokens(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 
 
-def _contact(name: str, reach: Reach) -> ContactView:
+def _contact(name: str, reach: ContactDetails) -> ContactView:
     ways = [ChannelView(one.kind, one.short) for one in reach.channels]
     return ContactView(name, reach.language, reach.least.value, ways)
 

@@ -17,19 +17,19 @@ from api.responses import answer, when
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.platforms import callbacks, reconciliation
-from governance.platforms.callbacks import CallbackAnswer, Result
-from governance.platforms.reconciliation import Kept
+from governance.platforms.callbacks import CallbackAnswer, CallbackOutcome
+from governance.platforms.reconciliation import StoredReport
 
 CALLBACKS = "/callbacks"
 
 router = APIRouter(tags=["platforms"])
 
 _SORTS = {
-    Result.FORGED: problems.UNAUTHORIZED,
-    Result.UNREADABLE: problems.INVALID,
-    Result.UNKNOWN: problems.NOT_FOUND,
-    Result.REFUSED: problems.REFUSED,
-    Result.REPLAYED: problems.REFUSED,
+    CallbackOutcome.FORGED: problems.UNAUTHORIZED,
+    CallbackOutcome.UNREADABLE: problems.INVALID,
+    CallbackOutcome.UNKNOWN: problems.NOT_FOUND,
+    CallbackOutcome.REFUSED: problems.REFUSED,
+    CallbackOutcome.REPLAYED: problems.REFUSED,
 }
 
 
@@ -125,24 +125,24 @@ def _call_back(asked: Asked, keeper: Keeper, name: str, headers: dict[str, str],
         regions=keeper.regions(),
     )
     asked.called_back(told.outcome)
-    if told.outcome is Result.APPLIED:
+    if told.outcome is CallbackOutcome.APPLIED:
         asked.wake()
     sort = _SORTS.get(told.outcome) or _SORTS.get(told.final)
     if sort is not None:
         raise Problem(sort, told.detail, _members(told))
-    repeat = told.outcome is Result.REPEATED
+    repeat = told.outcome is CallbackOutcome.REPEATED
     return answer(CallbackDone(told.final.value, told.incident_id, told.action, told.version, repeat))
 
 
 def _members(told: CallbackAnswer) -> dict[str, Any]:
-    return {"allowed": list(told.allowed)} if told.final is Result.REFUSED else {}
+    return {"allowed": list(told.allowed)} if told.final is CallbackOutcome.REFUSED else {}
 
 
 @router.get(CALLBACKS, response_model=Callbacks)
 def list_callbacks(asked: Asked, who: Who, limit: Limit = 100) -> Response:
     """The callbacks that were proved to be a platform's, newest first, with what came of each; within reach."""
     with asked.database.read() as connection:
-        found = callbacks.recent(connection, limit=limit, within=incident_store.ids_of(who))
+        found = callbacks.recent(connection, limit=limit, within=incident_store.visible_incident_ids(who))
     views = [
         CallbackView(c.platform, c.event_id, when(c.received_at_ms), c.outcome, c.detail, c.incident_id, c.action)
         for c in found
@@ -162,7 +162,7 @@ def list_reconciliations(
     reaches_all(who)
     before = place_by_number("reconciliations", cursor)
     with asked.database.read() as connection:
-        found = reconciliation.kept(connection, platform=platform, limit=limit + 1, before=before)
+        found = reconciliation.list_reports(connection, platform=platform, limit=limit + 1, before=before)
     page, following = cut("reconciliations", found, limit, lambda one: one.id)
     return answer(ReconciliationPage([_view(one) for one in page], following))
 
@@ -195,7 +195,7 @@ def resend(asked: Asked, who: Who, number: int) -> Response:
     reaches_all(who)
     with asked.database.write() as connection:
         found = reconciliation.report(connection, number)
-        wanted = reconciliation.to_send(found)
+        wanted = reconciliation.incidents_to_resend(found)
         events = reconciliation.resend(connection, wanted, asked.clock_ms())
         told = {"platform": found.platform, "incidents": list(wanted), "events": events}
         audit_trail.append(
@@ -212,5 +212,5 @@ def resend(asked: Asked, who: Who, number: int) -> Response:
     return answer(SentAgain(len(wanted), events))
 
 
-def _view(one: Kept) -> ReconciliationView:
+def _view(one: StoredReport) -> ReconciliationView:
     return ReconciliationView(one.id, one.platform, when(one.at_ms), one.by, one.closed, dict(one.report))

@@ -14,7 +14,7 @@ from governance.people import store as people_store
 from infra.texts import sentence
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
-from sensors.network import Outfall, Region, Travel, place_at
+from sensors.network import Outfall, Region, Travel, point_at_km
 from sensors.region_outline import geojson
 from sensors.stations import Registry
 
@@ -130,7 +130,7 @@ def remove_region(asked: Asked, who: Who, keeper: Keeping, known: Known, code: s
     if not who.covers(code):
         raise Forbidden(sentence("registry.region_elsewhere", region=code[:80], name=who.name))
     with asked.database.write() as connection:
-        people_store.removable(connection, code, keeper.regions())
+        people_store.require_no_open_cases(connection, code, keeper.regions())
         registry_store.remove_region(connection, code, author(who, None, asked.clock_ms()))
     known.changed()
     keeper.forget()
@@ -156,7 +156,7 @@ def list_changes(
 
 def _outfall(o: Outfall, registry: Registry) -> OutfallView:
     line = next((r.line for r in registry.reaches if r.key == o.reach), None)
-    lon, lat = (None, None) if line is None else place_at(line, o.km)
+    lon, lat = (None, None) if line is None else point_at_km(line, o.km)
     return OutfallView(o.key, o.zh, o.en, o.reach, o.km, o.kind.value, lon, lat, o.note)
 
 

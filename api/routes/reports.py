@@ -26,7 +26,7 @@ from governance.incidents.model import COMMENT_LIMIT, Action, Incident, Order, S
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Right
 from governance.reports import citizen_reports as store
-from governance.reports.citizen_reports import CITIZEN, Report, Sent
+from governance.reports.citizen_reports import CITIZEN, OriginalReport, Report
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import Text, sentence
 from infra.throttle import Throttle, network_of
@@ -56,7 +56,7 @@ def admit(request: Request) -> None:
     """Count an attempt to report, before anything of it is read. Raises TooMany."""
     wait_s = request.app.state.attempts.take(network_of(sender_of(request)))
     if wait_s > 0:
-        raise store.TooMany(math.ceil(wait_s))
+        raise store.RateLimited(math.ceil(wait_s))
 
 
 class _Admitted(APIRoute):
@@ -224,9 +224,9 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
     no place here.
     """
     now_ms = asked.clock_ms()
-    who = store.sender(asked.sender_key, network_of(host))
+    who = store.sender_hash(asked.sender_key, network_of(host))
     with asked.database.read() as connection:
-        store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
+        store.check_rate_limit(connection, who, now_ms, an_hour=asked.reports_an_hour)
     known_matter(asked, new.matter)
     if not new.text.strip():
         raise Refused(sentence("citizen.no_words"))
@@ -242,12 +242,12 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
     shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
     order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
     with asked.database.write() as connection:
-        store.alone(connection, who)
+        store.lock_sender(connection, who)
         kept = Report("", 0, now_ms, new.contact.strip(), who, 0)
-        if (before := store.again(connection, kept, order, place, asked.vault)) is not None:
-            return _filed(asked, connection, before, store.case(connection, before.incident_id), now_ms)
-        store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
-        made = incident_store.report(
+        if (before := store.find_repetition(connection, kept, order, place, asked.vault)) is not None:
+            return _filed(asked, connection, before, store.deciding_incident(connection, before.incident_id), now_ms)
+        store.check_rate_limit(connection, who, now_ms, an_hour=asked.reports_an_hour)
+        made = incident_store.file_report(
             connection,
             order,
             CITIZEN,
@@ -258,7 +258,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
             source=asked.source,
             policy=asked.processes.policy,
         )
-        kept = replace(kept, ticket=store.ticket(), incident_id=made.id, contact=asked.vault.lock(kept.contact))
+        kept = replace(kept, ticket=store.new_ticket(), incident_id=made.id, contact=asked.vault.lock(kept.contact))
         store.add(connection, kept)
         filed = _filed(asked, connection, kept, made, now_ms)
     asked.wake()
@@ -267,7 +267,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
 
 def _filed(asked: Context, connection: sa.Connection, kept: Report, case: Incident, now_ms: int) -> NewReportView:
     view = _view(asked, connection, kept, case)
-    near = store.similar(connection, case, now_ms, asked.near)
+    near = store.similar_incidents(connection, case, now_ms, asked.near)
     return NewReportView(**{one.name: getattr(view, one.name) for one in fields(view)}, nearby=len(near))
 
 
@@ -281,7 +281,7 @@ def followed(asked: Context, ticket: str) -> ReportView:
     """Where a report stands. Raises NotFound."""
     with asked.database.read() as connection:
         kept = store.get(connection, ticket)
-        return _view(asked, connection, kept, store.case(connection, kept.incident_id))
+        return _view(asked, connection, kept, store.deciding_incident(connection, kept.incident_id))
 
 
 @router.post("/{ticket}/objections", response_model=ReportView)
@@ -297,12 +297,12 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
     """Open a case that is over again, since a citizen says that it is not solved. Raises NotFound and Refused."""
     with asked.database.write() as connection:
         kept = store.get(connection, ticket)
-        case = store.case(connection, kept.incident_id)
+        case = store.deciding_incident(connection, kept.incident_id)
         within_ms = asked.processes.policy.reopen_within_ms
         told = store.progress(connection, kept, case, asked.clock_ms(), within_ms)
         if not told.may_object:
             raise Refused(sentence("report.no_objection", state=told.text))
-        after = incident_store.act(
+        after = incident_store.apply_action(
             connection,
             case.id,
             Order(Action.REOPEN, comment=comment),
@@ -311,7 +311,7 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
             source=asked.source,
             policy=asked.processes.policy,
         )
-        store.objected(connection, ticket)
+        store.count_objection(connection, ticket)
         view = _view(asked, connection, kept, after)
     asked.wake()
     return view
@@ -331,7 +331,9 @@ def reported_by(asked: Context, who: Actor, limit: int) -> list[OwnReport]:
         found = [
             (
                 one,
-                store.progress(connection, _as_report(one), store.case(connection, one.incident_id), now_ms, within_ms),
+                store.progress(
+                    connection, _as_report(one), store.deciding_incident(connection, one.incident_id), now_ms, within_ms
+                ),
             )
             for one in mine
         ]
@@ -342,7 +344,7 @@ def reported_by(asked: Context, who: Actor, limit: int) -> list[OwnReport]:
     return told
 
 
-def _as_report(one: Sent) -> Report:
+def _as_report(one: OriginalReport) -> Report:
     return Report("", one.incident_id, one.at_ms, "", "", 0)
 
 
@@ -353,8 +355,8 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
         found = incident_store.get(connection, incident_id)
         within_reach(found, who)
         behind = store.of_incident(connection, incident_id)
-        near = store.similar(connection, found, asked.clock_ms(), asked.near)
-    near = [one for one in near if lifecycle.concerns(one, who)]
+        near = store.similar_incidents(connection, found, asked.clock_ms(), asked.near)
+    near = [one for one in near if lifecycle.in_jurisdiction(one, who)]
     office = who.may(Right.ACCEPT)
     return answer(
         Origins(
@@ -406,7 +408,7 @@ def _place(
 
 def _view(asked: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:
     told = store.progress(connection, kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
-    sent = store.sent(connection, kept.incident_id)
+    sent = store.original_report(connection, kept.incident_id)
     shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
     at = rfc3339(told.at_ms)
     return ReportView(told.ticket, told.state, told.text, told.reason, at, told.over, told.may_object, shown)

@@ -12,7 +12,7 @@ from api.requests import Asked, By, Known, Strict, Words, instant
 from api.responses import answer, when
 from ingest.state import rule_versions as rulebook
 from ingest.storage import maintenance as store
-from sensors.maintenance import Mute, Review, Verdict, planned, reviewed
+from sensors.maintenance import Mute, Review, Verdict, make_review, plan_mute
 
 router = APIRouter(prefix="/rules", tags=["rules"])
 at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])
@@ -148,7 +148,7 @@ def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -
     now_ms = asked.clock_ms()
     by = author(who, new.by, now_ms, find(known.recent(), key))
     span = instant("since", new.since), instant("until", new.until)
-    made = reviewed(key, new.parameter, span, Verdict(new.verdict), new.reason, by.by, now_ms, asked.catalogue)
+    made = make_review(key, new.parameter, span, Verdict(new.verdict), new.reason, by.by, now_ms, asked.catalogue)
     with asked.database.write() as connection:
         number = store.add_review(connection, made, by)
     return answer(_review(number, made), 201)
@@ -180,7 +180,7 @@ def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Re
     span = since_ms, instant("until", new.until)
     with asked.database.write() as connection:
         in_force = {one.rule for one in rulebook.in_force(connection)}
-        made = planned(key, span, tuple(new.rules), new.reason, by.by, in_force)
+        made = plan_mute(key, span, tuple(new.rules), new.reason, by.by, in_force)
         number = store.add_mute(connection, made, by)
     return answer(_mute(number, made), 201)
 

@@ -48,7 +48,7 @@ from sensors.datum import Datum, wgs84
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting
-from sensors.stations import Station, station
+from sensors.stations import Station, read_station
 
 router = APIRouter(prefix="/stations", tags=["stations"])
 
@@ -296,7 +296,7 @@ def change_station(
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
         raise ConfigurationError(sentence("registry.not_null", key=key, name=absent[0]))
     with asked.database.write() as connection:
-        changes.alone(connection)
+        changes.lock_registry(connection)
         before = find(registry_store.load(connection, asked.catalogue), key)
         reaches(who, before)
         entity_tags.unchanged(if_match, entity_tags.tag_of(before), key)
@@ -408,7 +408,7 @@ def _checked(row: dict[str, Any], asked: Context) -> Station:
     if len(set(parameters)) < len(parameters):
         raise ConfigurationError(sentence("registry.parameter_twice", station=row.get("key")))
     datum = Datum.of(row.pop("datum", Datum.WGS84))
-    made = station(row, asked.catalogue)
+    made = read_station(row, asked.catalogue)
     lon, lat = wgs84(made.lon, made.lat, datum)
     if asked.box is not None:
         asked.box.check(lon, lat)

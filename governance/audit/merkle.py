@@ -35,7 +35,7 @@ class ProofInvalid(WaterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AuditEntry:
     """One entry of the trail as it is stored: ``body`` is canonical JSON text, ``at_ms`` ms UTC, hashes hexadecimal."""
 
     n: int
@@ -266,7 +266,7 @@ def _bytes(text: str) -> bytes:
 class Proof:
     """Proof that an entry is under a signed root and, with an earlier root, that this root only added to it."""
 
-    entry: Line
+    entry: AuditEntry
     root: Root
     inclusion: tuple[str, ...]
     earlier: Root | None = None
@@ -300,7 +300,7 @@ def read_proof(text: str | bytes) -> Proof:
     if not isinstance(found, dict) or found.get("format") != PROOF_FORMAT:
         raise ProofInvalid(f"the document is no proof: its format is not {PROOF_FORMAT}")
     try:
-        line = Line(**found["entry"])
+        line = AuditEntry(**found["entry"])
         path, further = tuple(found["inclusion"]), tuple(found["consistency"] or ())
         earlier = None if found["earlier"] is None else read_root(found["earlier"])
         root = read_root(found["root"])

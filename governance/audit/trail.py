@@ -19,7 +19,7 @@ from typing import Any
 import rfc8785
 import sqlalchemy as sa
 
-from governance.audit.merkle import GENESIS, Line
+from governance.audit.merkle import GENESIS, AuditEntry
 from governance.tables import audit as table
 from infra.errors import NotFound
 from infra.texts import Text, keys, say, sentence
@@ -83,7 +83,7 @@ def append_many(connection: sa.Connection, entries: Sequence[NewEntry]) -> int:
     for entry, body in written:
         n += 1
         by, role, what, kind, subject = map(_text, (entry.by, entry.role, entry.what, entry.kind, str(entry.id)))
-        line = Line(n, int(entry.at_ms), by, role, what, kind, subject, body, prev, "")
+        line = AuditEntry(n, int(entry.at_ms), by, role, what, kind, subject, body, prev, "")
         prev = line.expected_hash()
         rows.append({**_columns(line), "hash": prev})
     connection.execute(sa.insert(table), rows)
@@ -113,7 +113,7 @@ def object_name(kind: str) -> Text:
     return _catalogue_name(f"of_{kind}", kind)
 
 
-def codes() -> list[str]:
+def action_codes() -> list[str]:
     """The codes of all actions that the catalogue names."""
     found = (key.removeprefix("entry.") for key in keys() if key.startswith("entry."))
     return sorted(key.replace("_", ".", 1) for key in found if not key.startswith(("of_", "by_", "role_")))
@@ -127,7 +127,7 @@ def _catalogue_name(name: str, code: str) -> Text:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def get(connection: sa.Connection, n: int) -> Line:
+def get(connection: sa.Connection, n: int) -> AuditEntry:
     """The entry of this number; raises NotFound."""
     found = list(_lines(connection, sa.select(table).where(table.c.n == n))) if 0 < n < 2**63 else []
     if not found:
@@ -141,7 +141,7 @@ def head(connection: sa.Connection) -> tuple[int, str]:
     return (0, GENESIS) if found is None else (found.n, found.hash)
 
 
-def listing(
+def list_entries(
     connection: sa.Connection,
     *,
     what: str | None = None,
@@ -152,7 +152,7 @@ def listing(
     until_ms: int | None = None,
     before_n: int | None = None,
     limit: int = 100,
-) -> list[Line]:
+) -> list[AuditEntry]:
     """At most ``limit`` entries, newest first; ``what`` also finds what begins with it and a dot, ``until_ms`` is
     exclusive, the next page begins with ``before_n``."""
     query = sa.select(table).order_by(table.c.n.desc()).limit(limit)
@@ -173,7 +173,7 @@ def listing(
     return list(_lines(connection, query))
 
 
-def entries_of(connection: sa.Connection, kind: str, id: str | int, *, until_ms: int | None = None) -> list[Line]:
+def entries_of(connection: sa.Connection, kind: str, id: str | int, *, until_ms: int | None = None) -> list[AuditEntry]:
     """Every entry about one thing, oldest first; with ``until_ms`` those up to and including that instant."""
     query = sa.select(table).where(table.c.kind == kind, table.c.subject == str(id)).order_by(table.c.n)
     if until_ms is not None:
@@ -181,18 +181,18 @@ def entries_of(connection: sa.Connection, kind: str, id: str | int, *, until_ms:
     return list(_lines(connection, query))
 
 
-def happened(connection: sa.Connection, what: Sequence[str], *, after_n: int) -> bool:
+def contains_action(connection: sa.Connection, what: Sequence[str], *, after_n: int) -> bool:
     """Whether an entry after ``after_n`` has one of these actions."""
     query = sa.select(table.c.n).where(table.c.n > after_n, table.c.what.in_(what)).limit(1)
     return connection.execute(query).first() is not None
 
 
-def all_entries(connection: sa.Connection, *, after_n: int = 0) -> Iterator[Line]:
+def all_entries(connection: sa.Connection, *, after_n: int = 0) -> Iterator[AuditEntry]:
     """All entries by number, read in blocks."""
     return _lines(connection, _streamed(sa.select(table).where(table.c.n > after_n).order_by(table.c.n)))
 
 
-def select_entries(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Iterator[Line]:
+def select_entries(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Iterator[AuditEntry]:
     """The entries that meet a condition on the table, by number, read in blocks."""
     return _lines(connection, _streamed(sa.select(table).where(where).order_by(table.c.n)))
 
@@ -259,7 +259,7 @@ FAULTS_AT_MOST = 100
 """Faults kept of one verification."""
 
 
-def walk(lines: Iterable[Line], found: Verified, after: tuple[int, str] = (0, GENESIS)) -> Iterator[Line]:
+def walk(lines: Iterable[AuditEntry], found: Verified, after: tuple[int, str] = (0, GENESIS)) -> Iterator[AuditEntry]:
     """Yield each entry after comparing it with the one before; add faults to ``found``.
 
     ``after`` are number and hash of the entry before the first.
@@ -294,12 +294,12 @@ def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
     return query.execution_options(yield_per=AT_ONCE)
 
 
-def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Line]:
+def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[AuditEntry]:
     for row in connection.execute(query):
-        yield Line(*row)  # the columns of the table, in their order
+        yield AuditEntry(*row)  # the columns of the table, in their order
 
 
-def _columns(line: Line) -> dict[str, Any]:
+def _columns(line: AuditEntry) -> dict[str, Any]:
     return {
         "n": line.n,
         "at_ms": line.at_ms,

@@ -8,15 +8,16 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from governance.incidents.finding import Change, Finding, identity
-from governance.incidents.model import What
+from governance.incidents.finding import ConditionChange, Finding
+from governance.incidents.finding import finding_id as identity
+from governance.incidents.model import EntryKind
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 
 MAX_TURNS = 20
 """How often one finding may be withdrawn and recorded again; afterwards it stays as it is."""
 
-_BY_PEOPLE = frozenset({What.REPORTED, What.MERGED, What.EMERGENCY, What.SUPERVISED})
+_BY_PEOPLE = frozenset({EntryKind.REPORTED, EntryKind.MERGED, EntryKind.EMERGENCY, EntryKind.SUPERVISED})
 """History entries after which an incident no longer rests on findings alone."""
 
 AT_ONCE = 100
@@ -38,13 +39,14 @@ class ActiveFindings:
     def is_withdrawn(self, rule: str, station: str, parameter: str, at_ms: int) -> bool:
         """Whether the firing at that instant was withdrawn after it was recorded last."""
         fired, withdrawn = (
-            ids_of(change, rule, station, parameter, at_ms) for change in (Change.FIRED, Change.WITHDRAWN)
+            ids_of(change, rule, station, parameter, at_ms)
+            for change in (ConditionChange.FIRED, ConditionChange.WITHDRAWN)
         )
         return self._last(withdrawn) > self._last(fired)
 
     def with_next_turn(self, finding: Finding) -> Finding | None:
         """A recorded finding with its next ``turn``, if its opposite was recorded since; else None."""
-        other = Change.FIRED if finding.change is Change.WITHDRAWN else Change.WITHDRAWN
+        other = ConditionChange.FIRED if finding.change is ConditionChange.WITHDRAWN else ConditionChange.WITHDRAWN
         mine, opposite = (
             ids_of(change, finding.rule, finding.station, finding.parameter or "", finding.observed_at_ms)
             for change in (finding.change, other)
@@ -72,7 +74,7 @@ def of_rules(
     return ActiveFindings((number, id_) for number, id_ in connection.execute(query))
 
 
-def baseless(connection: sa.Connection, incident_ids: Collection[int]) -> set[int]:
+def without_active_findings(connection: sa.Connection, incident_ids: Collection[int]) -> set[int]:
     """Of these incidents those that rest on withdrawn findings alone, and that nobody reported or confirmed."""
     mine = sorted(incident_ids)
     c, e = conditions_.c, entries_.c
@@ -98,7 +100,7 @@ def baseless(connection: sa.Connection, incident_ids: Collection[int]) -> set[in
     return active.keys() - with_findings - by_people
 
 
-def unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
+def new_findings(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
     """The findings that no entry records, in the order given.
 
     A finding whose opposite was recorded since counts as new, and so does what ends it.
@@ -106,7 +108,7 @@ def unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Findi
     ids = [finding.id for finding in findings]
     c = entries_.c
     seen = set(connection.execute(sa.select(c.finding_id).where(c.finding_id.in_(ids))).scalars())
-    known = [f for f in findings if f.id in seen and f.change is not Change.RESOLVED]
+    known = [f for f in findings if f.id in seen and f.change is not ConditionChange.RESOLVED]
     active = _of(connection, known)
     turns: dict[tuple[str, str, str | None], int] = {}
     found = []
@@ -114,7 +116,7 @@ def unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Findi
         key = finding.rule, finding.station, finding.parameter
         if finding.id not in seen:
             found.append(finding)
-        elif finding.change is Change.RESOLVED:
+        elif finding.change is ConditionChange.RESOLVED:
             found += [replace(finding, turn=turns[key])] if key in turns else []
         elif (again := active.with_next_turn(finding)) is not None:
             turns[key] = again.turn
@@ -129,7 +131,7 @@ def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFinding
         asked = [
             id_ if turn == 0 else f"{id_}.{turn}"
             for f in findings[start : start + AT_ONCE]
-            for change in (Change.FIRED, Change.WITHDRAWN)
+            for change in (ConditionChange.FIRED, ConditionChange.WITHDRAWN)
             for id_ in ids_of(change, f.rule, f.station, f.parameter or "", f.observed_at_ms)
             for turn in range(MAX_TURNS + 1)
         ]
@@ -138,7 +140,7 @@ def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFinding
     return ActiveFindings(set(rows))
 
 
-def ids_of(change: Change, rule: str, station: str, parameter: str, at_ms: int) -> tuple[str, str]:
+def ids_of(change: ConditionChange, rule: str, station: str, parameter: str, at_ms: int) -> tuple[str, str]:
     """The ids of a finding as a live and as a retrospective one."""
     live, past = (identity(rule, change, station, parameter, at_ms, past) for past in (False, True))
     return live, past

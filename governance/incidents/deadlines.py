@@ -28,7 +28,7 @@ REMIND_AT = 0.8
 AGAIN_MS = 24 * HOUR_MS
 """An overdue step goes another level up after this; unverified."""
 
-EMERGENCY: Mapping[str, str] = {"I": "2h", "II": "2h", "III": "4h", "IV": "4h"}
+EMERGENCY_LIMITS: Mapping[str, str] = {"I": "2h", "II": "2h", "III": "4h", "IV": "4h"}
 """Within which a pollution emergency of each grade is reported upwards: III and IV to the city, I and II to province
 and ministry. After 环境保护部令第17号, unverified."""
 
@@ -61,7 +61,7 @@ class Limit:
         return f"{self.amount}{self.unit}"
 
 
-def limit(text: str) -> Limit:
+def parse_limit(text: str) -> Limit:
     """A limit from ``30m``, ``24h``, ``4wh`` or ``5wd``; raises ConfigurationError naming the text."""
     match = _LIMIT.fullmatch(text)
     if match is None:
@@ -78,7 +78,7 @@ class UnknownYear(UserWarning):
 
 
 @lru_cache(maxsize=4096)
-def working(day: date) -> bool:
+def is_working_day(day: date) -> bool:
     """Whether a day is a working day in mainland China (`chinesecalendar`, with shifted weekends).
 
     For a year that the package does not know yet, Monday to Friday are, and UnknownYear is warned of once a year.
@@ -110,7 +110,9 @@ class Emergencies:
     day. The two spans are our choice.
     """
 
-    within: Mapping[str, Limit] = field(default_factory=lambda: {g: limit(text) for g, text in EMERGENCY.items()})
+    within: Mapping[str, Limit] = field(
+        default_factory=lambda: {g: parse_limit(text) for g, text in EMERGENCY_LIMITS.items()}
+    )
     answer: Limit = Limit(10, "m")
     again: Limit = Limit(30, "m")
 
@@ -146,14 +148,14 @@ _STANDARD: Mapping[Phase, tuple[str, str, str, str]] = {  # red, orange, yellow,
 
 def _standard() -> dict[tuple[Phase, Colour], Limit]:
     return {
-        (phase, colour): limit(text)
+        (phase, colour): parse_limit(text)
         for phase, texts in _STANDARD.items()
         for colour, text in zip(Colour, texts, strict=True)
     }
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class DeadlinePolicy:
     """The limits and times in force. ``handle`` are those of single processes, by their key, for the handling itself.
 
     ``office`` are the office hours of a working day, Beijing time, in order.
@@ -222,7 +224,7 @@ class Policy:
         """The spans of office time that end after an instant, in order."""
         day = from_ms(since_ms).astimezone(BEIJING).date()
         for _ in range(2 * LONGEST_DAYS):
-            if working(day):
+            if is_working_day(day):
                 for start, end in self.office:
                     span = _at(day, start), _at(day, end)
                     if span[1] > since_ms:
@@ -230,11 +232,11 @@ class Policy:
             day += timedelta(days=1)
 
 
-STANDARD = Policy()
+DEFAULT_POLICY = DeadlinePolicy()
 """The defaults of a site that sets nothing else."""
 
 
-def office_hours(pairs: list[list[str]]) -> tuple[tuple[time, time], ...]:
+def parse_office_hours(pairs: list[list[str]]) -> tuple[tuple[time, time], ...]:
     """Office hours from ``[["08:30", "12:00"], …]``; raises ConfigurationError naming what is wrong."""
     try:
         made = tuple((time.fromisoformat(a), time.fromisoformat(b)) for a, b in pairs)

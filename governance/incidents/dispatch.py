@@ -8,8 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from governance.incidents.deadlines import STANDARD, Emergencies, Limit, Phase, Policy, limit, office_hours
-from governance.incidents.finding import Colour, Kind
+from governance.incidents.deadlines import (
+    DEFAULT_POLICY,
+    DeadlinePolicy,
+    Emergencies,
+    Limit,
+    Phase,
+    parse_limit,
+    parse_office_hours,
+)
+from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Assignment, Evidence, Incident
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Department
@@ -31,7 +39,7 @@ class Process:
     key: str
     zh: str
     en: str
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[FindingKind, ...] = ()
     parameters: tuple[str, ...] = ()
     department: Department | None = None
     joint: tuple[Department, ...] = ()
@@ -54,7 +62,7 @@ class Processes:
     """All processes in the order of the file, and the deadlines that stand with them."""
 
     known: tuple[Process, ...] = ()
-    policy: Policy = STANDARD
+    policy: DeadlinePolicy = DEFAULT_POLICY
 
     def named(self, key: str) -> Process | None:
         return next((p for p in self.known if p.key == key), None)
@@ -129,7 +137,7 @@ def read(text: str) -> Processes:
             found[one.key] = one
         except (ConfigurationError, ValueError, TypeError) as error:
             faults.append(f"process {number} ({row.get('key', '?')}): {error}")
-    policy = STANDARD
+    policy = DEFAULT_POLICY
     try:
         policy = _policy(tables.get("deadlines", {}), found.values())
     except (ConfigurationError, ValueError, TypeError) as error:
@@ -157,12 +165,12 @@ def _process(row: Mapping[str, Any]) -> Process:
         key=row["key"],
         zh=row["zh"],
         en=row["en"],
-        kinds=tuple(Kind(kind) for kind in row.get("kinds", [])),
+        kinds=tuple(FindingKind(kind) for kind in row.get("kinds", [])),
         parameters=tuple(row.get("parameters", [])),
         department=Department(row["department"]) if "department" in row else None,
         joint=tuple(Department(d) for d in row.get("joint", [])),
         level=_LEVELS[level],
-        handle=limit(row["handle"]) if "handle" in row else None,
+        handle=parse_limit(row["handle"]) if "handle" in row else None,
         close_after=after,
         evidence=evidence,
         steps=tuple(_text(one) for one in row.get("steps", [])),
@@ -178,30 +186,30 @@ def _text(one: str | Mapping[str, str]) -> Text:
 _PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
 
 
-def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
-    limits = dict(STANDARD.limits)
+def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePolicy:
+    limits = dict(DEFAULT_POLICY.limits)
     for name, colours in row.items():
         if name in _PLAIN:
             continue
         phase = Phase(name)
         for colour, text in colours.items():
-            limits[phase, Colour(colour)] = limit(text)
+            limits[phase, Colour(colour)] = parse_limit(text)
     processes = list(processes)
-    remind_at = float(row.get("remind_at", STANDARD.remind_at))
+    remind_at = float(row.get("remind_at", DEFAULT_POLICY.remind_at))
     if not 0 < remind_at < 1:
         raise ConfigurationError(sentence("process.remind_at", remind_at=remind_at))
     numbers = {name: int(row[name]) for name in ("again_h", "reopen_days", "close_after") if name in row}
     if any(number < 1 for number in numbers.values()):
         raise ConfigurationError(sentence("process.whole", known=", ".join(numbers)))
-    policy = Policy(
+    policy = DeadlinePolicy(
         limits=limits,
         emergencies=_emergencies(row.get("emergency", {})),
         handle={p.key: p.handle for p in processes if p.handle is not None},
-        office=office_hours(row["office"]) if "office" in row else STANDARD.office,
+        office=parse_office_hours(row["office"]) if "office" in row else DEFAULT_POLICY.office,
         remind_at=remind_at,
         again_ms=numbers.get("again_h", 24) * HOUR_MS,
         reopen_within_ms=numbers.get("reopen_days", 30) * DAY_MS,
-        close_after=numbers.get("close_after", STANDARD.close_after),
+        close_after=numbers.get("close_after", DEFAULT_POLICY.close_after),
         proof={p.key: p.close_after for p in processes if p.close_after is not None},
     )
     for phase in Phase:  # a more urgent colour never has more time
@@ -214,7 +222,7 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
 def _emergencies(row: Mapping[str, Any]) -> Emergencies:
     """The hours of reporting an emergency and its calls; minutes and hours, day and night."""
     found = Emergencies()
-    spans = {name: limit(text) for name, text in row.items()}
+    spans = {name: parse_limit(text) for name, text in row.items()}
     for name, span in spans.items():
         if name not in (*found.within, "answer", "again"):
             raise ConfigurationError(sentence("process.emergency_unknown", name=name))

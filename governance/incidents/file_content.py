@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from infra.errors import Refused
 from infra.texts import sentence
 
-MOST_BYTES = 10 * 1024 * 1024
+MAX_BYTES = 10 * 1024 * 1024
 """A phone's photo at full size; the field app sends at most 400 kB."""
-MOST_PIXELS = {"JPEG": 50_000_000, "PNG": 25_000_000, "WEBP": 16_000_000}
+MAX_PIXELS = {"JPEG": 50_000_000, "PNG": 25_000_000, "WEBP": 16_000_000}
 """Pixels by format, read from the header before anything is decoded. Cameras of phones in use make JPEG of 12 to 48
 million; the other formats hold screenshots, and each pixel of them takes 4 bytes or more while it is decoded."""
 
@@ -38,8 +38,8 @@ def examine(data: bytes) -> Content:
     """Type and size of a photo or PDF. Raises Refused, saying what is wrong, for anything else."""
     if not data:
         raise Refused(sentence("attachment.empty"))
-    if len(data) > MOST_BYTES:
-        raise Refused(sentence("attachment.too_large", size=len(data), most=MOST_BYTES))
+    if len(data) > MAX_BYTES:
+        raise Refused(sentence("attachment.too_large", size=len(data), most=MAX_BYTES))
     if data.startswith(_PDF):
         if b"%%EOF" not in data[-2048:]:
             raise Refused(sentence("attachment.pdf_cut"))
@@ -55,7 +55,7 @@ def _photo(data: bytes) -> Content:
             warnings.simplefilter("ignore")  # Pillow warns of what is refused below
             image = Image.open(io.BytesIO(data), formats=tuple(_PHOTOS))
         width, height = image.size
-        most = MOST_PIXELS[str(image.format)]
+        most = MAX_PIXELS[str(image.format)]
         if width * height > most:
             raise Refused(sentence("attachment.pixels", width=width, height=height, most=most))
         if getattr(image, "n_frames", 1) > 1:
@@ -65,7 +65,7 @@ def _photo(data: bytes) -> Content:
     except UnidentifiedImageError:
         raise Refused(sentence("attachment.no_photo")) from None
     except Image.DecompressionBombError:
-        raise Refused(sentence("attachment.bomb", most=MOST_PIXELS["JPEG"])) from None
+        raise Refused(sentence("attachment.bomb", most=MAX_PIXELS["JPEG"])) from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise Refused(sentence("attachment.broken", error=error)) from None
     return Content(_PHOTOS[str(image.format)], width, height)

@@ -22,7 +22,7 @@ class Colour(StrEnum):
         return list(Colour).index(self)
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """Kind of the check that made the finding."""
 
     THRESHOLD = "threshold"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
     """Reported by a person."""
 
 
-class Change(StrEnum):
+class ConditionChange(StrEnum):
     """Change of the condition that a rule watches."""
 
     FIRED = "fired"
@@ -68,8 +68,8 @@ class Finding:
 
     rule: str
     version: str
-    kind: Kind
-    change: Change
+    kind: FindingKind
+    change: ConditionChange
     cause: str
     station: str
     observed_at_ms: int
@@ -89,13 +89,15 @@ class Finding:
     @property
     def id(self) -> str:
         """The same for the same finding: a replay or a restart records nothing twice."""
-        base = identity(
+        base = finding_id(
             self.rule, self.change, self.station, self.parameter or "", self.observed_at_ms, self.retrospective
         )
         return f"{base}.{self.turn}" if self.turn else base
 
 
-def identity(rule: str, change: Change, station: str, parameter: str, observed_at_ms: int, retrospective: bool) -> str:
+def finding_id(
+    rule: str, change: ConditionChange, station: str, parameter: str, observed_at_ms: int, retrospective: bool
+) -> str:
     """The id of a finding: a hash of what distinguishes it from others."""
     parts = (rule, change, station, parameter, str(observed_at_ms), "past" if retrospective else "live")
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

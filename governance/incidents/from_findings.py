@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from governance.incidents.deadlines import STANDARD, Policy
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import title
 from governance.incidents.model import (
     Case,
     Condition,
     Effects,
     Entry,
+    EntryKind,
     EventType,
     Incident,
     Notify,
     Source,
     State,
-    What,
-    recovered,
+    recovery_time_ms,
     with_condition,
 )
 from governance.incidents.step_deadline import with_shortened_deadline, with_step_deadline
@@ -48,10 +48,10 @@ def affected_incidents(incidents: Iterable[Incident], finding: Finding) -> tuple
     WITHDRAWN concerns every open incident that rests on that firing, whether its condition is active or not and
     whatever its cause; where none is open, those in a final state, except merged ones.
     """
-    if finding.change is Change.WITHDRAWN:
+    if finding.change is ConditionChange.WITHDRAWN:
         return _affected_by_withdrawal(incidents, finding)
     same = [i for i in incidents if finding.cause in i.causes and i.is_open]
-    if finding.change is Change.RESOLVED:
+    if finding.change is ConditionChange.RESOLVED:
         active = [i for i in same if _ended_condition(i, finding) and (i.retrospective or not finding.retrospective)]
         # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
         return tuple(sorted(active, key=lambda i: (i.retrospective != finding.retrospective, i.id)))
@@ -88,16 +88,16 @@ def apply_finding(
     now_ms: int,
     *,
     place: Place = NOWHERE,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> tuple[Incident, Effects] | None:
     """Apply a finding to an incident that `affected_incidents` named; None when it changes nothing.
 
     ``place`` is where a new incident lies. The store ensures that a finding is applied once: it knows every entry
     ever written.
     """
-    if finding.change is Change.RESOLVED:
+    if finding.change is ConditionChange.RESOLVED:
         return None if incident is None else _resolve(incident, finding, now_ms)
-    if finding.change is Change.WITHDRAWN:
+    if finding.change is ConditionChange.WITHDRAWN:
         return None if incident is None else _withdraw(incident, finding, now_ms)
     if incident is None:
         return _open(finding, now_ms, place, policy)
@@ -108,10 +108,10 @@ def _keys(incident: Incident) -> frozenset[tuple[str, str, str]]:
     return frozenset(c.key for c in incident.conditions)
 
 
-_SOURCES: Mapping[Kind, Source] = {
-    Kind.EVENT: Source.EVENT,
-    Kind.FORECAST: Source.FORECAST,
-    Kind.DEVICE: Source.DEVICE,
+_SOURCES: Mapping[FindingKind, Source] = {
+    FindingKind.EVENT: Source.EVENT,
+    FindingKind.FORECAST: Source.FORECAST,
+    FindingKind.DEVICE: Source.DEVICE,
 }
 """The source of incidents whose findings do not come from a rule."""
 
@@ -157,7 +157,7 @@ def _fired(incident: Incident | None, finding: Finding) -> Condition:
     )
 
 
-def _entry(before: Incident | None, after: Incident, finding: Finding, what: What, now_ms: int) -> Entry:
+def _entry(before: Incident | None, after: Incident, finding: Finding, what: EntryKind, now_ms: int) -> Entry:
     return Entry(
         seq=after.version,
         at_ms=now_ms,
@@ -198,7 +198,7 @@ def _details(finding: Finding) -> dict[str, Any]:
     return found if finding.headline is None else found | {"headline": finding.headline.as_json()}
 
 
-def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[Incident, Effects]:
+def _open(finding: Finding, now_ms: int, place: Place, policy: DeadlinePolicy) -> tuple[Incident, Effects]:
     past = finding.retrospective
     condition = _fired(None, finding)
     opened = Incident(
@@ -216,15 +216,15 @@ def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[
         case=Case(source=_SOURCES.get(finding.kind, Source.RULE)),
     )
     opened = with_step_deadline(opened, now_ms, policy)
-    entry = _entry(None, opened, finding, What.FIRED, now_ms)
-    quiet = past or finding.kind is Kind.FORECAST
+    entry = _entry(None, opened, finding, EntryKind.FIRED, now_ms)
+    quiet = past or finding.kind is FindingKind.FORECAST
     return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, (condition,))
 
 
-def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -> tuple[Incident, Effects]:
-    live, forecast = not finding.retrospective, finding.kind is Kind.FORECAST
+def _append(incident: Incident, finding: Finding, now_ms: int, policy: DeadlinePolicy) -> tuple[Incident, Effects]:
+    live, forecast = not finding.retrospective, finding.kind is FindingKind.FORECAST
     promoted = live and incident.retrospective and not forecast
-    forecast_came_true = live and incident.kind is Kind.FORECAST and not forecast
+    forecast_came_true = live and incident.kind is FindingKind.FORECAST and not forecast
     more_urgent = forecast_came_true or (live and not forecast and finding.colour.rank < incident.colour.rank)
     returned = live and not forecast and not finding.explained and incident.recovered_at_ms is not None
     condition = _fired(incident, finding)
@@ -241,7 +241,7 @@ def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -
     if promoted or more_urgent:
         after = replace(after, **_headline_fields(finding))
         after = with_step_deadline(after, now_ms, policy) if promoted else with_shortened_deadline(after, policy)
-    entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
+    entry = _entry(incident, after, finding, EntryKind.PROMOTED if promoted else EntryKind.FIRED, now_ms)
     notify = Notify.PAGE if promoted or more_urgent or returned else Notify.INFORM
     return after, _update(incident, after, entry, notify, condition)
 
@@ -264,7 +264,7 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
         return None
     condition = replace(ended, resolved_at_ms=finding.observed_at_ms)
     seen = replace(incident, last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms))
-    return _over(incident, seen, condition, finding, What.RESOLVED, now_ms)
+    return _over(incident, seen, condition, finding, EntryKind.RESOLVED, now_ms)
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
@@ -275,16 +275,16 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
     later = revoked.active and revoked.fired_at_ms != finding.observed_at_ms
     ended_ms = None if later else max(finding.observed_at_ms, revoked.resolved_at_ms or 0)
     condition = replace(revoked, resolved_at_ms=ended_ms)
-    after, effects = _over(incident, incident, condition, finding, What.WITHDRAWN, now_ms)
+    after, effects = _over(incident, incident, condition, finding, EntryKind.WITHDRAWN, now_ms)
     return after, replace(effects, repeats=False)  # no later event says it
 
 
 def _over(
-    before: Incident, seen: Incident, condition: Condition, finding: Finding, what: What, now_ms: int
+    before: Incident, seen: Incident, condition: Condition, finding: Finding, what: EntryKind, now_ms: int
 ) -> tuple[Incident, Effects]:
     """The incident after this condition ended; it has recovered when all conditions have."""
     conditions = with_condition(before.conditions, condition)
-    ended_ms = recovered(conditions)
+    ended_ms = recovery_time_ms(conditions)
     after = replace(
         seen,
         recovered_at_ms=before.recovered_at_ms if ended_ms is None else ended_ms,

@@ -14,7 +14,7 @@ from sensors.parameters import Parameter, catalogue
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
 
-ROOM: Final[Mapping[str, int]] = {"zh": 40, "en": 80}
+TITLE_MAX_CHARS: Final[Mapping[str, int]] = {"zh": 40, "en": 80}
 """Characters of a title. A Chinese character is as wide as two Latin letters: both fill the same line."""
 MIN_KEPT: Final[Mapping[str, Mapping[str, int]]] = {
     "zh": {"place": 5, "matter": 6, "water_class": 0, "between": 0},
@@ -25,7 +25,7 @@ MIN_CHARS: Final = 3
 """A part cut to fewer characters is left out."""
 DIGITS: Final = 3
 """Significant digits of a value in a title, unless the catalogue shows fewer decimals."""
-NOTHING: Final = Text("", "")
+NO_TEXT: Final = Text("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Headline:
     """
 
     place: Text
-    matter: Text = NOTHING
+    matter: Text = NO_TEXT
     rows: tuple[Row, ...] = ()
     station: str = ""
     water: str = Water.RIVER
@@ -82,7 +82,7 @@ class Headline:
     def as_json(self) -> dict[str, Any]:
         """The headline as JSON; unknown values are left out."""
         found: dict[str, Any] = {"place": _both(self.place)}
-        if self.matter != NOTHING:
+        if self.matter != NO_TEXT:
             found["matter"] = _both(self.matter)
         if self.rows:
             found |= {"station": self.station, "water": str(self.water)}
@@ -90,13 +90,13 @@ class Headline:
         return found | _known(self, ("confidence", "score", "threshold"))
 
 
-def of_json(found: Mapping[str, Any] | None) -> Headline | None:
+def headline_from_json(found: Mapping[str, Any] | None) -> Headline | None:
     """The headline that `Headline.as_json` wrote; None for none."""
     if not found:
         return None
     return Headline(
         place=Text(**found["place"]),
-        matter=Text(**found["matter"]) if "matter" in found else NOTHING,
+        matter=Text(**found["matter"]) if "matter" in found else NO_TEXT,
         rows=tuple(Row(**row) for row in found.get("rows", ())),
         station=found.get("station", ""),
         water=found.get("water", Water.RIVER),
@@ -124,7 +124,7 @@ def class_of(row: Row, water: str) -> WaterClass | None:
     return gb3838.judge({row.parameter: row.value}, kind).water_class
 
 
-def number(value: float, parameter: Parameter) -> str:
+def format_value(value: float, parameter: Parameter) -> str:
     """A value as text: ``DIGITS`` significant digits, and no more decimals than the catalogue shows."""
     if not isfinite(value) or abs(value) >= 1e12:
         return f"{value:g}"
@@ -133,7 +133,7 @@ def number(value: float, parameter: Parameter) -> str:
     return f"{round(value, decimals):.{max(0, min(decimals, parameter.decimals))}f}"
 
 
-def limit_number(value: float) -> str:
+def format_limit(value: float) -> str:
     """A limit as standards print it: 2.0, 0.05, 15."""
     return f"{value:.1f}" if value == round(value) and abs(value) < 10 else f"{value:g}"
 
@@ -142,7 +142,7 @@ def limit_number(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TitleParts:
     """The parts of a title in one language; what is "" is left out. ``between`` stands before the value, which is
     never cut."""
 
@@ -154,7 +154,7 @@ class Words:
     between: str = " · "
 
 
-def words(headline: Headline, language: str) -> Words:
+def title_parts(headline: Headline, language: str) -> TitleParts:
     """The parts of a title in one language."""
 
     def of(text: Text) -> str:
@@ -163,17 +163,17 @@ def words(headline: Headline, language: str) -> Words:
     lead = headline.lead
     shown = _parameter(lead.parameter) if lead is not None else None
     if lead is None or lead.value is None or shown is None:
-        return Words(of(headline.place), of(headline.matter), "", "", "")
+        return TitleParts(of(headline.place), of(headline.matter), "", "", "")
     judged = class_of(lead, headline.water)
     limit = _limit(lead, headline.water)
     unit = "" if judged is not None or shown.unit == "1" else f" {shown.unit}"
-    value = say("headline.value", parameter=Text(shown.zh, shown.en), value=number(lead.value, shown) + unit)
-    return Words(
+    value = say("headline.value", parameter=Text(shown.zh, shown.en), value=format_value(lead.value, shown) + unit)
+    return TitleParts(
         of(headline.place),
         of(headline.matter),
         of(value),
         "" if judged is None else of(say(f"headline.class_{judged.value}")),
-        "" if limit is None else of(say("headline.limit", limit=limit_number(limit))),
+        "" if limit is None else of(say("headline.limit", limit=format_limit(limit))),
     )
 
 
@@ -194,7 +194,7 @@ _CUT: Final = frozenset({"place", "matter"})
 """Parts of which a beginning can be kept."""
 
 
-def joined(parts: Words, language: str) -> str:
+def joined_parts(parts: TitleParts, language: str) -> str:
     """The parts as one line."""
     comma, left, right, colon = (", ", " (", ")", ": ") if language == "en" else ("，", "（", "）", " ")
     bracket = comma.join(one for one in (parts.water_class, parts.limit) if one)
@@ -203,22 +203,22 @@ def joined(parts: Words, language: str) -> str:
     return colon.join(one for one in (parts.place, what) if one)
 
 
-def fitted(parts: Words, language: str, room: int, *, order: Sequence[tuple[str, bool]] = IN_A_LIST) -> str:
+def fitted(parts: TitleParts, language: str, room: int, *, order: Sequence[tuple[str, bool]] = IN_A_LIST) -> str:
     """One line of at most ``room`` characters. What does not fit is cut by ``order``: (part, whether some of it stays
     for now); the value is never cut."""
     for part, some in order:
-        whole, over = getattr(parts, part), len(joined(parts, language)) - room
+        whole, over = getattr(parts, part), len(joined_parts(parts, language)) - room
         if over <= 0:
             break
         left = max(MIN_KEPT[language][part] if some else 0, len(whole) - over)
         if part in _CUT:
-            parts = replace(parts, **{part: cut(whole, left) if left >= MIN_CHARS else ""})
+            parts = replace(parts, **{part: truncated(whole, left) if left >= MIN_CHARS else ""})
         else:
             parts = replace(parts, **{part: whole.strip().removesuffix("类") if some else ""})
-    return joined(parts, language)
+    return joined_parts(parts, language)
 
 
-def cut(text: str, room: int) -> str:
+def truncated(text: str, room: int) -> str:
     """The text, its end replaced by … where it is longer than ``room``."""
     return text if len(text) <= room else text[: max(0, room - 1)].rstrip() + "…"[: max(0, room)]
 
@@ -226,7 +226,7 @@ def cut(text: str, room: int) -> str:
 def title(headline: Headline, present: float | None = None) -> Text:
     """The title of at most ``ROOM`` characters in each language; ``present`` is the lead parameter's value now."""
     now = headline.at(present)
-    return Text(*(fitted(words(now, language), language, ROOM[language]) for language in ("zh", "en")))
+    return Text(*(fitted(title_parts(now, language), language, TITLE_MAX_CHARS[language]) for language in ("zh", "en")))
 
 
 def summary(headline: Headline) -> tuple[Text, ...]:
@@ -270,7 +270,7 @@ def _parameter(key: str) -> Parameter | None:
 def _shown(value: float | None, parameter: Parameter | None) -> Text:
     if value is None:
         return NONE
-    text = f"{value:g}" if parameter is None else number(value, parameter)
+    text = f"{value:g}" if parameter is None else format_value(value, parameter)
     unit = "" if parameter is None or parameter.unit == "1" else f" {parameter.unit}"
     return Text(text + unit, text + unit)
 

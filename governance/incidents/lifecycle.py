@@ -12,31 +12,31 @@ from typing import Any
 
 from governance.incidents import transition_effects as effects
 from governance.incidents import transition_guards as guards
-from governance.incidents.deadlines import STANDARD, Policy
-from governance.incidents.finding import Colour, Kind
-from governance.incidents.headline import NOTHING, cut, of_json, title
+from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
+from governance.incidents.finding import Colour, FindingKind
+from governance.incidents.headline import NO_TEXT, headline_from_json, title, truncated
 from governance.incidents.model import (
     COMMENT_LIMIT,
     DEADLINE_ACTOR,
-    FINAL,
+    FINAL_STATES,
     Action,
     Case,
     Condition,
     Effects,
     Entry,
+    EntryKind,
     EventType,
     Evidence,
     Incident,
+    NotAllowedNow,
     Notify,
-    NotNow,
     Order,
     Source,
     State,
-    What,
     action_name,
-    labels,
+    action_names,
     listed,
-    recovered,
+    recovery_time_ms,
     unique,
     with_condition,
 )
@@ -44,7 +44,7 @@ from governance.incidents.step_deadline import with_step_deadline
 from governance.incidents.transition_effects import Effect, Request
 from governance.incidents.transition_guards import PersonGuard, waiting_departments
 from governance.organisation.regions import Place
-from governance.organisation.roles import PERSONS, Actor, Forbidden, Right, Role, label
+from governance.organisation.roles import PERSON_ROLES, Actor, Forbidden, Right, Role, role_name
 from infra.errors import Refused
 from infra.texts import Text, say, sentence
 from infra.times import beijing
@@ -59,7 +59,7 @@ TITLE_MAX_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Transition:
     """A transition: what an action needs and what it does.
 
     ``source`` are the states in which it may be taken, ``to`` the one it leads to (None: the state stays). ``evidence``
@@ -72,7 +72,7 @@ class Step:
     source: frozenset[State]
     to: State | None
     right: Right
-    what: What
+    what: EntryKind
     evidence: tuple[frozenset[Evidence], ...] = ()
     condition: guards.Guard = guards.always
     unmet: str = ""
@@ -84,8 +84,8 @@ class Step:
     """Refused while a condition is active, and until enough good readings have followed its end."""
 
 
-def _table() -> tuple[Step, ...]:
-    a, s, r, w, do, step = Action, State, Right, What, effects, Step
+def _table() -> tuple[Transition, ...]:
+    a, s, r, w, do, step = Action, State, Right, EntryKind, effects, Transition
     page, closed = Notify.PAGE, EventType.CLOSED
     text = (frozenset({Evidence.TEXT}),)
     result = (*text, frozenset({Evidence.PHOTO, Evidence.MEASUREMENT}))
@@ -98,7 +98,7 @@ def _table() -> tuple[Step, ...]:
     assigned = frozenset({s.DISPATCHED, s.TRANSFERRED, s.REWORK})
     with_handler = assigned | {s.HANDLING}
     handling, handled, verified = frozenset({s.HANDLING}), frozenset({s.HANDLED}), frozenset({s.VERIFIED})
-    is_open, over = frozenset(State) - FINAL, FINAL
+    is_open, over = frozenset(State) - FINAL_STATES, FINAL_STATES
     # fmt: off
     return (
         # from one state to the next
@@ -155,19 +155,21 @@ def _table() -> tuple[Step, ...]:
 TABLE = _table()
 """Every action once. What is not in this table is refused."""
 
-STEPS: Mapping[tuple[State, Action], Step] = {(state, row.action): row for row in TABLE for state in row.source}
+TRANSITIONS: Mapping[tuple[State, Action], Transition] = {
+    (state, row.action): row for row in TABLE for state in row.source
+}
 """The row for a state and an action."""
 
 # -- one incident ------------------------------------------------------------------------------------------------------
 
 
-def act(
+def apply_action(
     incident: Incident,
     order: Order,
     actor: Actor,
     now_ms: int,
     *,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
     normal: Mapping[tuple[str, str, str], int] | None = None,
     needs: tuple[frozenset[Evidence], ...] | None = None,
 ) -> tuple[Incident, Effects]:
@@ -193,9 +195,11 @@ def act(
     for effect in step.effects:
         after, more = effect(after, request)
         details |= more
-    if actor.role in PERSONS and actor.name != after.case.emergency_by:  # a remark of the system's own is no answer
+    if (
+        actor.role in PERSON_ROLES and actor.name != after.case.emergency_by
+    ):  # a remark of the system's own is no answer
         after = effects.answer_emergency(after, now_ms, policy)
-    if after.state in FINAL and incident.state not in FINAL:
+    if after.state in FINAL_STATES and incident.state not in FINAL_STATES:
         after = effects.end(after, now_ms)
     if after.state is not incident.state:  # dispatching again gives nobody more time
         after = with_step_deadline(after, now_ms, policy)
@@ -203,7 +207,7 @@ def act(
     return after, Effects(entry, step.event, step.notify)
 
 
-def reported(
+def open_reported(
     order: Order,
     actor: Actor,
     now_ms: int,
@@ -212,7 +216,7 @@ def reported(
     colour: Colour,
     source: Source,
     place: Place,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> tuple[Incident, Effects]:
     """A new incident that somebody reports; ``cause`` must be nobody else's. Raises Refused without a text."""
     actor.must(Right.REPORT)
@@ -220,14 +224,14 @@ def reported(
     if not words:
         raise Refused(sentence("incident.report_needs_text"))
     _require_short_comment(order.action, words)
-    short = cut(words, TITLE_MAX_CHARS)
+    short = truncated(words, TITLE_MAX_CHARS)
     incident = Incident(
         id=0,
         cause=cause,
         open_cause=cause,
         state=State.REPORTED,
         colour=colour,
-        kind=Kind.REPORT,
+        kind=FindingKind.REPORT,
         title=Text(short, short),
         observed_at_ms=now_ms,
         since_ms=now_ms,
@@ -237,7 +241,7 @@ def reported(
         case=Case(source=source, matter=order.matter),
     )
     incident = with_step_deadline(incident, now_ms, policy)
-    entry = _entry(None, incident, What.REPORTED, actor, order, now_ms, {"source": source.value})
+    entry = _entry(None, incident, EntryKind.REPORTED, actor, order, now_ms, {"source": source.value})
     return incident, Effects(entry, EventType.OPENED, Notify.PAGE)
 
 
@@ -254,14 +258,14 @@ def merge(
     for one in (incident, into):
         _admitted(one, Action.MERGE, actor)
     if incident.id == into.id or (into.retrospective and not incident.retrospective):
-        raise NotNow(sentence("incident.cannot_merge", id=incident.id, into=into.id), allowed(incident, actor))
+        raise NotAllowedNow(sentence("incident.cannot_merge", id=incident.id, into=into.id), allowed(incident, actor))
     order = replace(order, into=into.id)
     known = {c.key: c for c in into.conditions}
     brought = tuple(c for c in incident.conditions if c.key not in known or (c.active and not known[c.key].active))
     merged = _merged_away(incident, into, now_ms)
     absorbing = _absorbing(into, incident, brought)
-    closed = _entry(incident, merged, What.MERGED, actor, order, now_ms, {"into": into.id})
-    absorbed = _entry(into, absorbing, What.ABSORBED, actor, order, now_ms, {"merged": incident.id})
+    closed = _entry(incident, merged, EntryKind.MERGED, actor, order, now_ms, {"into": into.id})
+    absorbed = _entry(into, absorbing, EntryKind.ABSORBED, actor, order, now_ms, {"merged": incident.id})
     return (
         (merged, Effects(closed, EventType.CLOSED, Notify.INFORM)),
         (absorbing, Effects(absorbed, EventType.UPDATED, Notify.INFORM, brought)),
@@ -298,7 +302,7 @@ def _absorbing(into: Incident, incident: Incident, brought: tuple[Condition, ...
     case = replace(case, also=causes, handlers=unique(into.case.handlers, *incident.case.handlers))
     fields: tuple[str, ...] = ()
     if incident.colour.rank < into.colour.rank and not incident.retrospective:
-        fields = ("colour",) if incident.kind is Kind.FORECAST else _HEADLINE_FIELDS
+        fields = ("colour",) if incident.kind is FindingKind.FORECAST else _HEADLINE_FIELDS
     return replace(
         into,
         **{name: getattr(incident, name) for name in fields},
@@ -316,7 +320,7 @@ def split(
     order: Order,
     actor: Actor,
     now_ms: int,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
     firings: Mapping[tuple[str, str, str], Entry] = MappingProxyType({}),
 ) -> tuple[tuple[Incident, Effects], tuple[Incident, Effects]]:
     """Take some conditions of an incident into a new one, which begins where incidents begin.
@@ -328,16 +332,16 @@ def split(
     wanted = set(order.conditions)
     taken = tuple(c for c in incident.conditions if c.key in wanted)
     if not wanted or len(taken) != len(wanted) or len(taken) == len(incident.conditions):
-        raise NotNow(sentence("incident.cannot_split", id=incident.id), allowed(incident, actor))
+        raise NotAllowedNow(sentence("incident.cannot_split", id=incident.id), allowed(incident, actor))
     if not (order.comment or "").strip():
         action = action_name(Action.SPLIT)
-        raise NotNow(sentence("incident.needs_comment", id=incident.id, action=action), allowed(incident, actor))
+        raise NotAllowedNow(sentence("incident.needs_comment", id=incident.id, action=action), allowed(incident, actor))
     left = tuple(c for c in incident.conditions if c.key not in wanted)
-    rest = replace(incident, version=incident.version + 1, conditions=left, recovered_at_ms=recovered(left))
+    rest = replace(incident, version=incident.version + 1, conditions=left, recovered_at_ms=recovery_time_ms(left))
     new = with_step_deadline(_split_off(incident, taken, now_ms, firings), now_ms, policy)
     details = {"conditions": ["/".join(c.key) for c in taken]}
-    kept = _entry(incident, rest, What.SPLIT, actor, order, now_ms, details)
-    opened = _entry(None, new, What.SPLIT_OFF, actor, order, now_ms, {"from": incident.id})
+    kept = _entry(incident, rest, EntryKind.SPLIT, actor, order, now_ms, details)
+    opened = _entry(None, new, EntryKind.SPLIT_OFF, actor, order, now_ms, {"from": incident.id})
     return (
         (rest, Effects(kept, EventType.UPDATED, Notify.INFORM, gone=tuple(c.key for c in taken))),
         (new, Effects(opened, EventType.OPENED, Notify.INFORM, taken)),
@@ -354,7 +358,7 @@ def _split_off(
     cause = f"{incident.cause}|split|{incident.id}.{incident.version + 1}"
     first = min(taken, key=lambda c: c.since_ms)
     firing = firings.get(first.key)
-    headline = of_json(firing.details.get("headline")) if firing else None
+    headline = headline_from_json(firing.details.get("headline")) if firing else None
     if headline:
         heading = title(headline)
     elif firing:
@@ -380,7 +384,7 @@ def _split_off(
         since_ms=first.since_ms,
         accepted_at_ms=None,
         accepted_by=None,
-        recovered_at_ms=recovered(taken),
+        recovered_at_ms=recovery_time_ms(taken),
         version=1,
         conditions=taken,
         case=Case(source=incident.case.source, also=incident.causes, handlers=incident.case.handlers),
@@ -447,12 +451,12 @@ def allowed(incident: Incident, actor: Actor | None = None) -> tuple[Action, ...
 
 
 def _is_allowed(incident: Incident, action: Action, actor: Actor | None) -> bool:
-    step = STEPS.get((incident.state, action))
+    step = TRANSITIONS.get((incident.state, action))
     if step is None or (step.needs_quiet and incident.active) or not step.condition(incident, actor):
         return False
     if actor is None:
         return True
-    return actor.may(step.right) and concerns(incident, actor) and step.person(incident, actor) is None
+    return actor.may(step.right) and in_jurisdiction(incident, actor) and step.person(incident, actor) is None
 
 
 def right_of(action: Action) -> Right:
@@ -463,28 +467,28 @@ def right_of(action: Action) -> Right:
 _RIGHTS = {row.action: row.right for row in TABLE}
 
 
-def concerns(incident: Incident, actor: Actor) -> bool:
+def in_jurisdiction(incident: Incident, actor: Actor) -> bool:
     """Whether an incident is within somebody's reach: by its place, or because it is theirs."""
     return actor.covers(incident.place.region, incident.place.reach) or actor.answers_for(incident.case.responsible)
 
 
-def elsewhere(incident: Incident) -> str:
+def outside_jurisdiction_text(incident: Incident) -> str:
     """The sentence for somebody within whose reach an incident is not."""
     region = incident.place.region
     return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id)
 
 
-def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
+def _admitted(incident: Incident, action: Action, actor: Actor) -> Transition:
     """The row of the table that admits the action. Raises Refused, Forbidden or NotNow, in the order of the checks."""
     if not actor.name.strip():
         raise Refused(sentence("incident.needs_name", id=incident.id, action=action_name(action)))
     allowed_now = allowed(incident, actor)
-    values: dict[str, Any] = {"id": incident.id, "action": action_name(action), "allowed": labels(allowed_now)}
+    values: dict[str, Any] = {"id": incident.id, "action": action_name(action), "allowed": action_names(allowed_now)}
     if not actor.may(right_of(action)):
-        raise Forbidden(sentence("incident.role_forbids", role=label(actor.role), **values), allowed_now)
-    if not concerns(incident, actor):
-        raise Forbidden(elsewhere(incident), allowed_now)
-    step = STEPS.get((incident.state, action))
+        raise Forbidden(sentence("incident.role_forbids", role=role_name(actor.role), **values), allowed_now)
+    if not in_jurisdiction(incident, actor):
+        raise Forbidden(outside_jurisdiction_text(incident), allowed_now)
+    step = TRANSITIONS.get((incident.state, action))
     values["supervisor"] = _supervisor(incident.case)
     if step is None or not step.condition(incident, actor):
         key = "incident.not_now" if incident.is_open else "incident.is_over"
@@ -492,7 +496,7 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
             key = step.unmet
         departments = listed(say(f"department.{d}") for d in waiting_departments(incident))
         state = say(f"state.{incident.state}")
-        raise NotNow(sentence(key, state=state, departments=departments, **values), allowed_now)
+        raise NotAllowedNow(sentence(key, state=state, departments=departments, **values), allowed_now)
     if (key_why := step.person(incident, actor)) is not None:
         lead = incident.case.department
         department = say(f"department.{lead}") if lead else "—"
@@ -520,13 +524,13 @@ def _require_evidence(
         return
     wanted = listed(say(f"shown.{kind}") for kind in Evidence if kind in missing)
     key = "incident.needs_comment" if missing == frozenset({Evidence.TEXT}) else "incident.needs_evidence"
-    raise NotNow(sentence(key, id=incident.id, action=action_name(order.action), evidence=wanted), allowed_now)
+    raise NotAllowedNow(sentence(key, id=incident.id, action=action_name(order.action), evidence=wanted), allowed_now)
 
 
 def _require_quiet(
     incident: Incident,
     action: Action,
-    policy: Policy,
+    policy: DeadlinePolicy,
     normal: Mapping[tuple[str, str, str], int] | None,
     allowed_now: tuple[Action, ...],
 ) -> None:
@@ -534,12 +538,12 @@ def _require_quiet(
     values: dict[str, Any] = {"id": incident.id, "action": action_name(action)}
     if incident.active:
         names = [_condition_name(c, incident) for c in incident.active]
-        raise NotNow(
+        raise NotAllowedNow(
             sentence(
                 "incident.still_active",
                 count=len(names),
                 conditions=listed(names),
-                allowed=labels(allowed_now),
+                allowed=action_names(allowed_now),
                 **values,
             ),
             allowed_now,
@@ -552,9 +556,14 @@ def _require_quiet(
         if seen < needed:
             others = tuple(a for a in allowed_now if a is not action)
             name = _condition_name(condition, incident)
-            raise NotNow(
+            raise NotAllowedNow(
                 sentence(
-                    "incident.not_proven", condition=name, seen=seen, needed=needed, allowed=labels(others), **values
+                    "incident.not_proven",
+                    condition=name,
+                    seen=seen,
+                    needed=needed,
+                    allowed=action_names(others),
+                    **values,
                 ),
                 others,
             )
@@ -566,7 +575,7 @@ def _condition_name(condition: Condition, incident: Incident) -> Text:
     what = Text(condition.rule, condition.rule)
     if condition.parameter in parameters:
         what = Text(parameters[condition.parameter].zh, parameters[condition.parameter].en)
-    elif headline is not None and headline.matter != NOTHING and condition.rule == incident.rule:
+    elif headline is not None and headline.matter != NO_TEXT and condition.rule == incident.rule:
         what = headline.matter
     place = Text(condition.station, condition.station)
     if headline is not None and condition.station == incident.station:
@@ -576,7 +585,7 @@ def _condition_name(condition: Condition, incident: Incident) -> Text:
 
 # -- work lists --------------------------------------------------------------------------------------------------------
 
-CARRIES_ON = (
+ADVANCING_ACTIONS = (
     Action.EMERGENCY_REPORTED,
     Action.ACCEPT,
     Action.DISPATCH,
@@ -596,7 +605,7 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
     worker are waited for where they are responsible, or nobody is.
     """
     case = incident.case
-    possible = [a for a in allowed(incident, actor) if a in CARRIES_ON]
+    possible = [a for a in allowed(incident, actor) if a in ADVANCING_ACTIONS]
     if not actor.may(Right.ACCEPT) or _is_dispatched(incident):
         possible = [a for a in possible if a is not Action.DISPATCH]
     theirs = actor.answers_for(case.responsible) or not (case.responsible or case.department)
@@ -610,20 +619,22 @@ def _is_dispatched(incident: Incident) -> bool:
     return incident.state in (State.DISPATCHED, State.TRANSFERRED)
 
 
-def hindered(incident: Incident, actor: Actor) -> dict[Action, str]:
+def refusals(incident: Incident, actor: Actor) -> dict[Action, str]:
     """Why what would carry the incident on is closed to this person now, in a sentence of both languages.
 
     Only what the state knows: nothing says here how a case that waits to be accepted could be closed.
     """
     found: dict[Action, str] = {}
-    for action in CARRIES_ON:
-        known = (incident.state, action) in STEPS and (action is not Action.CONTRIBUTE or bool(incident.case.joint))
+    for action in ADVANCING_ACTIONS:
+        known = (incident.state, action) in TRANSITIONS and (
+            action is not Action.CONTRIBUTE or bool(incident.case.joint)
+        )
         again = action is Action.DISPATCH and _is_dispatched(incident)
         if not known or again or action is Action.EMERGENCY_REPORTED or _is_allowed(incident, action, actor):
             continue
         try:
             if _admitted(incident, action, actor).needs_quiet:
-                _require_quiet(incident, action, STANDARD, None, allowed(incident, actor))
+                _require_quiet(incident, action, DEFAULT_POLICY, None, allowed(incident, actor))
         except Refused as error:
             found[action] = str(error)
     return found
@@ -644,7 +655,7 @@ def worklist_order(incident: Incident, now_ms: int) -> tuple[bool, bool, int, in
 def _entry(
     before: Incident | None,
     after: Incident,
-    what: What,
+    what: EntryKind,
     actor: Actor,
     order: Order,
     now_ms: int,
@@ -669,9 +680,9 @@ def _entry(
     )
 
 
-def _entry_text(before: Incident, after: Incident, what: What, by: str | Text, order: Order) -> Text:
+def _entry_text(before: Incident, after: Incident, what: EntryKind, by: str | Text, order: Order) -> Text:
     """What somebody did; of a dispatch to whom, and by when."""
-    if what not in (What.DISPATCHED, What.TRANSFERRED):
+    if what not in (EntryKind.DISPATCHED, EntryKind.TRANSFERRED):
         return say(f"incident.{what}", id=before.id, by=by, other=order.into)
     case, nobody = after.case, say("incident.nobody")
     to = say(

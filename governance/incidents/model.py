@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from governance.incidents.deadlines import Phase
-from governance.incidents.finding import Colour, Kind
-from governance.incidents.headline import ROOM, Headline, cut
+from governance.incidents.finding import Colour, FindingKind
+from governance.incidents.headline import TITLE_MAX_CHARS, Headline, truncated
 from governance.incidents.headline import title as title_of
 from governance.organisation.regions import NOWHERE, Place
 from governance.organisation.roles import Department
@@ -41,10 +41,10 @@ class State(StrEnum):
     FALSE_ALARM = "false_alarm"
 
 
-FINAL = frozenset({State.CLOSED, State.REJECTED, State.FALSE_ALARM})
+FINAL_STATES = frozenset({State.CLOSED, State.REJECTED, State.FALSE_ALARM})
 """Final states: the same cause opens a new incident, unless this one is reopened."""
 
-WAITS_FOR: Mapping[State, Phase] = {
+PHASE_OF_STATE: Mapping[State, Phase] = {
     State.REPORTED: Phase.ACCEPT,
     State.ACCEPTED: Phase.DISPATCH,
     State.RETURNED: Phase.DISPATCH,
@@ -87,7 +87,7 @@ class Action(StrEnum):
     EVALUATE = "evaluate"
 
 
-class What(StrEnum):
+class EntryKind(StrEnum):
     """Kind of a history entry: what happened."""
 
     FIRED = "fired"
@@ -179,7 +179,7 @@ class Conflict(Refused):
     """The incident was changed by somebody else since the caller looked at it."""
 
 
-class NotNow(Refused):
+class NotAllowedNow(Refused):
     """The state does not allow it; ``allowed`` is what it would allow this actor."""
 
     def __init__(self, message: str, allowed: tuple[Action, ...] = ()) -> None:
@@ -327,7 +327,7 @@ class Incident:
     open_cause: str | None
     state: State
     colour: Colour
-    kind: Kind
+    kind: FindingKind
     retrospective: bool = False
     station: str = ""
     parameter: str | None = None
@@ -357,9 +357,9 @@ class Incident:
         """
         if self.headline is not None:
             return title_of(self.headline, present if self.shows_present else None)
-        where = place if place is not None and self.kind is Kind.REPORT else Text("", "")
+        where = place if place is not None and self.kind is FindingKind.REPORT else Text("", "")
         zh, en = f"{where.zh} {self.title.zh}".strip(), f"{where.en}: {self.title.en}".removeprefix(": ")
-        return Text(cut(zh, ROOM["zh"]), cut(en, ROOM["en"]))
+        return Text(truncated(zh, TITLE_MAX_CHARS["zh"]), truncated(en, TITLE_MAX_CHARS["en"]))
 
     @property
     def leading(self) -> tuple[str, str] | None:
@@ -373,7 +373,7 @@ class Incident:
 
     @property
     def is_open(self) -> bool:
-        return self.state not in FINAL
+        return self.state not in FINAL_STATES
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -393,7 +393,7 @@ class Entry:
     seq: int
     at_ms: int
     observed_at_ms: int | None
-    what: What
+    what: EntryKind
     by: str
     from_state: State | None
     to_state: State
@@ -429,7 +429,7 @@ def action_name(action: Action) -> Text:
     return say(f"action.{action}")
 
 
-def labels(actions: Iterable[Action]) -> Text:
+def action_names(actions: Iterable[Action]) -> Text:
     """The names of actions as one list; "nothing" for none."""
     return listed([action_name(action) for action in actions] or [say("incident.nothing")])
 
@@ -451,7 +451,7 @@ def with_condition(conditions: tuple[Condition, ...], condition: Condition) -> t
     return tuple(merged.values())
 
 
-def recovered(conditions: Iterable[Condition]) -> int | None:
+def recovery_time_ms(conditions: Iterable[Condition]) -> int | None:
     """When the last of the conditions ended; None while one is active, and of none."""
     ends = [c.resolved_at_ms for c in conditions]
     return max((e for e in ends if e is not None), default=None) if None not in ends else None

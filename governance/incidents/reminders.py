@@ -4,17 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from governance.incidents.deadlines import STANDARD, Policy
+from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.model import (
     DEADLINE_ACTOR,
-    WAITS_FOR,
+    PHASE_OF_STATE,
     Case,
     Effects,
     Entry,
+    EntryKind,
     EventType,
     Incident,
     Notify,
-    What,
 )
 from governance.organisation import roles
 from infra.texts import Text, say
@@ -25,7 +25,7 @@ RegionAbove = Callable[[str], str]
 
 
 def remind(
-    incident: Incident, now_ms: int, *, up: RegionAbove, policy: Policy = STANDARD
+    incident: Incident, now_ms: int, *, up: RegionAbove, policy: DeadlinePolicy = DEFAULT_POLICY
 ) -> tuple[Incident, Effects] | None:
     """Remind of the deadline, then escalate one level up, and again; None when nothing is due.
 
@@ -41,12 +41,12 @@ def remind(
         return None
     due_ms = case.due_ms
     if now_ms < due_ms:
-        what, notify = What.REMINDED, Notify.INFORM
+        what, notify = EntryKind.REMINDED, Notify.INFORM
         case = replace(case, alerts=1, alert_at_ms=due_ms)
     else:
-        what, notify = What.OVERDUE, Notify.PAGE
+        what, notify = EntryKind.OVERDUE, Notify.PAGE
         case = _escalated(case, incident.place.region, now_ms, up, policy)
-    step = say(f"phase.{WAITS_FOR[incident.state]}")
+    step = say(f"phase.{PHASE_OF_STATE[incident.state]}")
     text = say(f"incident.{what}", id=incident.id, due=beijing(due_ms), step=step)
     details = {"due": due_ms, "alerts": case.alerts, "escalated_to": case.escalated_to}
     return _changed(incident, case, what, DEADLINE_ACTOR, text, details, now_ms, notify)
@@ -57,10 +57,10 @@ def hand_over(incident: Incident, new: str, by: str, now_ms: int) -> tuple[Incid
     old = incident.case.responsible
     case = replace(incident.case, responsible=new)
     text = say("incident.succeeded", id=incident.id, by=by, old=old, new=new)
-    return _changed(incident, case, What.SUCCEEDED, by, text, {"from": old, "to": new}, now_ms, Notify.INFORM)
+    return _changed(incident, case, EntryKind.SUCCEEDED, by, text, {"from": old, "to": new}, now_ms, Notify.INFORM)
 
 
-def _escalated(case: Case, region: str, now_ms: int, up: RegionAbove, policy: Policy) -> Case:
+def _escalated(case: Case, region: str, now_ms: int, up: RegionAbove, policy: DeadlinePolicy) -> Case:
     """An overdue case one level higher, and supervised (督办) from there unless a person supervises it already."""
     below = case.escalated_to or region
     above = up(below)
@@ -78,7 +78,9 @@ def _escalated(case: Case, region: str, now_ms: int, up: RegionAbove, policy: Po
     )
 
 
-def _call_emergency(incident: Incident, now_ms: int, up: RegionAbove, policy: Policy) -> tuple[Incident, Effects]:
+def _call_emergency(
+    incident: Incident, now_ms: int, up: RegionAbove, policy: DeadlinePolicy
+) -> tuple[Incident, Effects]:
     """Call out an emergency that nobody reported, one level higher each time."""
     case = incident.case
     due_ms, calls, grade = case.emergency_due_ms or now_ms, case.emergency_calls + 1, case.emergency
@@ -89,13 +91,13 @@ def _call_emergency(incident: Incident, now_ms: int, up: RegionAbove, policy: Po
     case = replace(case, emergency_calls=calls, emergency_alert_at_ms=next_ms)
     text = say("incident.emergency_unreported", id=incident.id, grade=grade, calls=calls, due=beijing(due_ms))
     details = {"grade": grade, "report_by": due_ms, "calls": calls, "escalated_to": region}
-    return _changed(incident, case, What.EMERGENCY_UNREPORTED, DEADLINE_ACTOR, text, details, now_ms, Notify.PAGE)
+    return _changed(incident, case, EntryKind.EMERGENCY_UNREPORTED, DEADLINE_ACTOR, text, details, now_ms, Notify.PAGE)
 
 
 def _changed(
     incident: Incident,
     case: Case,
-    what: What,
+    what: EntryKind,
     by: str,
     text: Text,
     details: Mapping[str, Any],

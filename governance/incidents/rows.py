@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from governance.incidents import headline
-from governance.incidents.finding import Colour, Kind
-from governance.incidents.model import Case, Condition, Entry, Incident, Source, State, What
+from governance.incidents.finding import Colour, FindingKind
+from governance.incidents.model import Case, Condition, Entry, EntryKind, Incident, Source, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Department
 from infra.texts import Text
@@ -50,13 +50,13 @@ def incident_from_row(row: Mapping[Any, Any], conditions: tuple[Condition, ...],
         id=row["id"],
         state=State(row["state"]),
         colour=Colour(row["colour"]),
-        kind=Kind(row["kind"]),
+        kind=FindingKind(row["kind"]),
         title=Text(row["title_zh"], row["title_en"]),
         limit=row["limit_value"],
         conditions=conditions,
         place=Place(row["region"], row["reach"], row["lon"], row["lat"]),
         case=_case_from_row(row, also),
-        headline=headline.of_json(row.get("headline")),
+        headline=headline.headline_from_json(row.get("headline")),
         **{name: row[name] for name in _INCIDENT_FIELDS},
     )
 
@@ -97,7 +97,7 @@ def condition_to_row(incident_id: int, condition: Condition) -> dict[str, Any]:
 def entry_from_row(row: Mapping[Any, Any]) -> Entry:
     """A history entry from its row."""
     return Entry(
-        what=What(row["what"]),
+        what=EntryKind(row["what"]),
         from_state=None if row["from_state"] is None else State(row["from_state"]),
         to_state=State(row["to_state"]),
         text=Text(row["text_zh"], row["text_en"]),

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from governance.incidents.deadlines import Policy
-from governance.incidents.model import WAITS_FOR, Incident
+from governance.incidents.deadlines import DeadlinePolicy
+from governance.incidents.model import PHASE_OF_STATE, Incident
 
 
-def with_step_deadline(incident: Incident, now_ms: int, policy: Policy) -> Incident:
+def with_step_deadline(incident: Incident, now_ms: int, policy: DeadlinePolicy) -> Incident:
     """The incident with the deadline of the state it has just entered; none if retrospective or in a final state."""
     case = replace(
         incident.case,
@@ -18,16 +18,16 @@ def with_step_deadline(incident: Incident, now_ms: int, policy: Policy) -> Incid
         paused_at_ms=None,
         pause_reason="",
     )
-    phase = WAITS_FOR.get(incident.state)
+    phase = PHASE_OF_STATE.get(incident.state)
     if phase is not None and not incident.retrospective:
         due_ms = policy.due(phase, incident.colour, now_ms, case.matter)
         case = replace(case, due_ms=due_ms, alert_at_ms=policy.reminder(now_ms, due_ms))
     return replace(incident, case=case)
 
 
-def with_shortened_deadline(incident: Incident, policy: Policy) -> Incident:
+def with_shortened_deadline(incident: Incident, policy: DeadlinePolicy) -> Incident:
     """The incident after its colour became more urgent: its deadline is never later than before."""
-    case, phase = incident.case, WAITS_FOR.get(incident.state)
+    case, phase = incident.case, PHASE_OF_STATE.get(incident.state)
     if phase is None or case.due_ms is None:
         return incident
     due_ms = min(case.due_ms, policy.due(phase, incident.colour, case.step_since_ms, case.matter))
@@ -38,9 +38,9 @@ def with_shortened_deadline(incident: Incident, policy: Policy) -> Incident:
     return replace(incident, case=replace(case, due_ms=due_ms, alert_at_ms=alert_at_ms))
 
 
-def with_resumed_deadline(incident: Incident, now_ms: int, policy: Policy) -> Incident:
+def with_resumed_deadline(incident: Incident, now_ms: int, policy: DeadlinePolicy) -> Incident:
     """The incident after a pause: what was left of the limit when the clock stopped counts from now."""
-    case, phase = incident.case, WAITS_FOR.get(incident.state)
+    case, phase = incident.case, PHASE_OF_STATE.get(incident.state)
     paused_at_ms, due_ms = case.paused_at_ms, case.due_ms
     case = replace(case, paused_at_ms=None, pause_reason="")
     if paused_at_ms is not None and due_ms is not None and phase is not None and due_ms > paused_at_ms:

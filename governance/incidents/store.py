@@ -25,18 +25,18 @@ from governance.incidents import (
 )
 from governance.incidents.change_writer import UNSAVED_ID, IncidentChange, write, write_without_audit
 from governance.incidents.change_writer import EnqueuedEvent as EnqueuedEvent  # noqa: PLC0414 - part of `Recorded`
-from governance.incidents.deadlines import STANDARD, Policy
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.model import (
-    FINAL,
+    FINAL_STATES,
     Action,
     Condition,
     Conflict,
     Entry,
     Evidence,
     Incident,
+    NotAllowedNow,
     Notify,
-    NotNow,
     Order,
     Source,
     State,
@@ -96,14 +96,14 @@ class Counts:
     open_retrospective: int
 
 
-def record(
+def record_findings(
     connection: sa.Connection,
     findings: Sequence[Finding],
     now_ms: int,
     *,
     source: str,
     place: Placing = nowhere,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> Recorded:
     """Turn findings into incidents, in the order given; no findings, no statement.
 
@@ -126,7 +126,7 @@ def record(
     return total
 
 
-def act(
+def apply_action(
     connection: sa.Connection,
     incident_id: int,
     order: Order,
@@ -135,7 +135,7 @@ def act(
     now_ms: int,
     source: str,
     expected_version: int | None = None,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
     normal: Mapping[tuple[str, str, str], int] | None = None,
     needs: tuple[frozenset[Evidence], ...] | None = None,
 ) -> Incident:
@@ -147,8 +147,8 @@ def act(
     ids = [incident_id] if order.into is None else sorted({incident_id, order.into})  # in order: no deadlock
     found = {number: _load_one(connection, number, lock=True) for number in ids}
     before = found[incident_id]
-    if not lifecycle.concerns(before, actor):  # before anything is said of its version
-        raise Forbidden(lifecycle.elsewhere(before))
+    if not lifecycle.in_jurisdiction(before, actor):  # before anything is said of its version
+        raise Forbidden(lifecycle.outside_jurisdiction_text(before))
     if expected_version is not None and expected_version != before.version:
         raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected_version))
     if order.action is Action.MERGE:
@@ -160,7 +160,7 @@ def act(
         changes = _split(connection, before, order, actor, now_ms, policy)
     else:
         apply = partial(
-            lifecycle.act, order=order, actor=actor, now_ms=now_ms, policy=policy, normal=normal, needs=needs
+            lifecycle.apply_action, order=order, actor=actor, now_ms=now_ms, policy=policy, normal=normal, needs=needs
         )
         after, effects = apply(before)
         if order.action is Action.REOPEN:
@@ -178,7 +178,7 @@ def act(
 
 
 def _split(
-    connection: sa.Connection, before: Incident, order: Order, actor: Actor, now_ms: int, policy: Policy
+    connection: sa.Connection, before: Incident, order: Order, actor: Actor, now_ms: int, policy: DeadlinePolicy
 ) -> list[IncidentChange]:
     """The change of the incident that is split, and that of the new one."""
     firings = _firing_entries(connection, before.conditions)
@@ -186,7 +186,7 @@ def _split(
     return [IncidentChange(rest.id, rest, left), IncidentChange(UNSAVED_ID, replace(new, id=UNSAVED_ID), right)]
 
 
-def report(
+def file_report(
     connection: sa.Connection,
     order: Order,
     actor: Actor,
@@ -196,11 +196,11 @@ def report(
     place: Place,
     now_ms: int,
     source: str,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> Incident:
     """File what somebody reports as a new incident and return it. Raises Forbidden and Refused."""
     cause = f"report/{uuid.uuid4().hex}"
-    made, effects = lifecycle.reported(
+    made, effects = lifecycle.open_reported(
         order, actor, now_ms, cause=cause, colour=colour, source=origin, place=place, policy=policy
     )
     change = IncidentChange(UNSAVED_ID, replace(made, id=UNSAVED_ID), effects)
@@ -208,13 +208,13 @@ def report(
     return replace(made, id=event.incident_id)
 
 
-def remind(
+def apply_reminders(
     connection: sa.Connection,
     now_ms: int,
     *,
     up: Callable[[str], str],
     source: str,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
     limit: int = AT_ONCE,
 ) -> list[int]:
     """Fire the reminders and escalations that are due; the incidents they were for, at most ``limit``.
@@ -261,24 +261,26 @@ def hand_over(
 def _firing_entries(connection: sa.Connection, conditions: Iterable[Condition]) -> dict[tuple[str, str, str], Entry]:
     """The history entries of the newest firings, by condition, wherever they stand since a merge or a split."""
     ids = {
-        id_: one.key for one in conditions for id_ in active_findings.ids_of(Change.FIRED, *one.key, one.fired_at_ms)
+        id_: one.key
+        for one in conditions
+        for id_ in active_findings.ids_of(ConditionChange.FIRED, *one.key, one.fired_at_ms)
     }
     query = sa.select(entries_).where(entries_.c.finding_id.in_(list(ids))).order_by(entries_.c.id)
     return {ids[row["finding_id"]]: entry_from_row(row) for row in connection.execute(query).mappings()}
 
 
 def _require_reopenable(
-    connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: Policy
+    connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: DeadlinePolicy
 ) -> None:
     """Raises NotNow when it is too late, or the same cause is open again already."""
     ended = before.closed_at_ms or 0
     if now_ms - ended > policy.reopen_within_ms:
         days = policy.reopen_within_ms // DAY_MS
-        raise NotNow(sentence("incident.too_late", id=before.id, days=days))
+        raise NotAllowedNow(sentence("incident.too_late", id=before.id, days=days))
     query = sa.select(incidents_.c.id).where(incidents_.c.open_cause == after.open_cause)
     other = connection.execute(query).scalar()
     if other is not None:
-        raise NotNow(sentence("incident.open_again", id=before.id, other=other))
+        raise NotAllowedNow(sentence("incident.open_again", id=before.id, other=other))
 
 
 def get(connection: sa.Connection, incident_id: int) -> Incident:
@@ -325,7 +327,7 @@ def list_incidents(
     station: str | None = None,
     retrospective: bool | None = None,
     colour: Colour | None = None,
-    kinds: Collection[Kind] = (),
+    kinds: Collection[FindingKind] = (),
     regions: Collection[str] | None = None,
     within: sa.ColumnElement[bool] | None = None,
     limit: int,
@@ -361,14 +363,14 @@ def list_incidents(
     return _load(connection, query)
 
 
-def open_red(connection: sa.Connection, reach: str, stations: Collection[str]) -> list[Incident]:
+def open_red_incidents(connection: sa.Connection, reach: str, stations: Collection[str]) -> list[Incident]:
     """Red incidents of the water of a reach, or of these stations, that go on now; oldest first.
 
     Neither what late data show nor what concerns a device alone.
     """
     i = incidents_.c
     here = (i.reach == reach) | i.station.in_(sorted(stations))
-    device = [Kind.DEVICE.value, Kind.NO_DATA.value, Kind.FORECAST.value]
+    device = [FindingKind.DEVICE.value, FindingKind.NO_DATA.value, FindingKind.FORECAST.value]
     query = sa.select(incidents_).where(
         i.open_cause.is_not(None),
         i.colour == Colour.RED.value,
@@ -380,7 +382,7 @@ def open_red(connection: sa.Connection, reach: str, stations: Collection[str]) -
     return _load(connection, query.order_by(i.since_ms, i.id))
 
 
-def reach_of(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
+def jurisdiction_filter(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
     """The incidents within reach of somebody, as `lifecycle.concerns` has it; without ``theirs`` by place alone."""
     c = incidents_.c
     if actor.regions is None:
@@ -394,16 +396,16 @@ def reach_of(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
     return sa.or_(*found)
 
 
-def ids_of(actor: Actor) -> sa.Select[tuple[int]] | None:
+def visible_incident_ids(actor: Actor) -> sa.Select[tuple[int]] | None:
     """The numbers of the incidents within reach of somebody, as a query to look into; None for who reaches all."""
-    return None if actor.regions is None else sa.select(incidents_.c.id).where(reach_of(actor))
+    return None if actor.regions is None else sa.select(incidents_.c.id).where(jurisdiction_filter(actor))
 
 
 def worklist(
     connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
 ) -> list[tuple[Incident, tuple[Action, ...]]]:
     """At most ``limit`` open incidents that wait for somebody, most urgent first, and what would carry them on."""
-    query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None), reach_of(actor))
+    query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None), jurisdiction_filter(actor))
     if actor.department is not None:  # a handler is waited for only where the department leads or takes part
         ours = incidents_.c.department == actor.department.value
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
@@ -412,7 +414,7 @@ def worklist(
     return sorted(waiting, key=lambda pair: lifecycle.worklist_order(pair[0], now_ms))[:limit]
 
 
-def by_rule(
+def counts_by_rule(
     connection: sa.Connection, *, since_ms: int = 0, within: sa.ColumnElement[bool] | None = None
 ) -> list[tuple[str, str, int, int, dict[str, int]]]:
     """Rule, version, incidents, false alarms, and these by reason: how often a rule was right; most incidents first."""
@@ -443,7 +445,7 @@ def counts(connection: sa.Connection) -> Counts:
     past = 0
     for state, colour, retrospective, number in connection.execute(query):
         by_state[State(state)] += number
-        if State(state) in FINAL:
+        if State(state) in FINAL_STATES:
             continue
         if retrospective:
             past += number
@@ -458,17 +460,17 @@ def _record(
     now_ms: int,
     source: str,
     place: Placing,
-    policy: Policy,
+    policy: DeadlinePolicy,
     audit_entries: list[audit_trail.NewEntry],
 ) -> Recorded:
     """Record a part of the findings; what the audit trail keeps of it is added to ``audit_entries``."""
     last_seen = None
     for _ in range(MAX_ATTEMPTS):
-        fresh = active_findings.unseen(connection, findings)
+        fresh = active_findings.new_findings(connection, findings)
         if not fresh:
             return Recorded(unchanged=len(findings))
         before = _open_incidents(connection, sorted({f.cause for f in fresh}))
-        before |= _incidents_of_withdrawn(connection, [f for f in fresh if f.change is Change.WITHDRAWN])
+        before |= _incidents_of_withdrawn(connection, [f for f in fresh if f.change is ConditionChange.WITHDRAWN])
         changes, decided = _changes_of(before, fresh, now_ms, place, policy)
         if not changes:
             return Recorded(unchanged=len(findings))
@@ -512,7 +514,7 @@ def _incidents_of_withdrawn(connection: sa.Connection, withdrawn: Sequence[Findi
 
 
 def _changes_of(
-    before: Mapping[int, Incident], findings: Sequence[Finding], now_ms: int, place: Placing, policy: Policy
+    before: Mapping[int, Incident], findings: Sequence[Finding], now_ms: int, place: Placing, policy: DeadlinePolicy
 ) -> tuple[list[IncidentChange], int]:
     """The changes the findings make, in order, and how many findings made any; each finding makes its changes once."""
     current = dict(before)

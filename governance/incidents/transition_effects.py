@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from governance.incidents.deadlines import Policy
+from governance.incidents.deadlines import DeadlinePolicy
 from governance.incidents.model import (
     Action,
     FalseAlarm,
     Incident,
-    NotNow,
+    NotAllowedNow,
     Order,
     PauseReason,
     action_name,
@@ -36,7 +36,7 @@ class Request:
     order: Order
     actor: Actor
     now_ms: int
-    policy: Policy
+    policy: DeadlinePolicy
     allowed: tuple[Action, ...]
 
 
@@ -95,7 +95,7 @@ def assign_anew(incident: Incident, request: Request) -> tuple[Incident, Details
     """`assign`, which the order has to name. Raises NotNow."""
     if not request.order.assignment:
         action = action_name(request.order.action)
-        raise NotNow(sentence("incident.needs_assignment", id=incident.id, action=action), request.allowed)
+        raise NotAllowedNow(sentence("incident.needs_assignment", id=incident.id, action=action), request.allowed)
     return assign(incident, request)
 
 
@@ -185,7 +185,7 @@ def reopen(incident: Incident, request: Request) -> tuple[Incident, Details]:
     return replace(after, closed_at_ms=None, open_cause=open_cause), {}
 
 
-def answer_emergency(incident: Incident, now_ms: int, policy: Policy) -> Incident:
+def answer_emergency(incident: Incident, now_ms: int, policy: DeadlinePolicy) -> Incident:
     """Somebody deals with the emergency: it is called out again only when its hours run out."""
     case = incident.case
     alert_ms, due_ms = case.emergency_alert_at_ms, case.emergency_due_ms
@@ -212,7 +212,9 @@ def _contributing_department(request: Request) -> Department:
     done = done or (waiting[0] if len(waiting) == 1 else None)
     if done not in waiting:
         departments = listed(say(f"department.{one}") for one in waiting)
-        raise NotNow(sentence("incident.needs_department", id=incident.id, departments=departments), request.allowed)
+        raise NotAllowedNow(
+            sentence("incident.needs_department", id=incident.id, departments=departments), request.allowed
+        )
     return done
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from governance.incidents.clock_correction import SKEW_MS
 from governance.incidents.finding import Colour
-from governance.notify.policy import STALE_MS, Policy
+from governance.notify.policy import STALE_MS, NoticePolicy
 from governance.notify.tables import notice, notice_watch
 from governance.tables import outbox
 
@@ -63,7 +63,9 @@ def deliveries(
     connection.execute(sa.update(outbox).where(pending, o.claimed_until_ms > ahead + lease_most_ms).values(free))
 
 
-def messages(connection: sa.Connection, now_ms: int, policy: Policy, retry_most_ms: int, lease_most_ms: int) -> None:
+def messages(
+    connection: sa.Connection, now_ms: int, policy: NoticePolicy, retry_most_ms: int, lease_most_ms: int
+) -> None:
     """Correct messages, their claims and the waits for a confirmation.
 
     A message of the future becomes one of now, with the quiet hours of now. One that waits longer than a retry, or than

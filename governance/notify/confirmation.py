@@ -10,11 +10,10 @@ import sqlalchemy as sa
 import structlog
 
 from governance.incidents import store as incident_store
-from governance.incidents.deadlines import STANDARD, Policy
+from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.model import Action, Order, State
 from governance.notify import store as notice_store
-from governance.notify.contacts import Contact, Directory
-from governance.notify.contacts import Role as ContactRole
+from governance.notify.contacts import Contact, ContactRole, Directory
 from governance.notify.links import Links, number_of
 from governance.notify.message import TEST, Item
 from governance.notify.store import Notice
@@ -81,7 +80,7 @@ def confirm(
     now_ms: int,
     *,
     source: str,
-    policy: Policy = STANDARD,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> Confirmed:
     """Confirm every incident of a message that is still called out, in the person's name.
 
@@ -108,7 +107,7 @@ def stands_in(contact: Contact) -> Actor:
 
 
 def _note(
-    connection: sa.Connection, number: int, actor: Actor, remark: str, now_ms: int, source: str, policy: Policy
+    connection: sa.Connection, number: int, actor: Actor, remark: str, now_ms: int, source: str, policy: DeadlinePolicy
 ) -> None:
     """Add the confirmation to the history: as an acceptance where that is allowed, else as a comment."""
     state = incident_store.get(connection, number).state
@@ -117,7 +116,9 @@ def _note(
         try:
             with connection.begin_nested():
                 order = Order(action, comment=remark)
-                incident_store.act(connection, number, order, actor, now_ms=now_ms, source=source, policy=policy)
+                incident_store.apply_action(
+                    connection, number, order, actor, now_ms=now_ms, source=source, policy=policy
+                )
         except Refused as error:
             log.info("a confirmation could not be written down as this", action=action.value, error=str(error))
         else:

@@ -18,7 +18,7 @@ from infra.texts import Text, both, say, sentence
 from infra.toml_file import Table, parse
 
 
-class Role(StrEnum):
+class ContactRole(StrEnum):
     """Role of a contact."""
 
     OFFICE = "office"
@@ -49,7 +49,7 @@ class Contact:
     key: str
     name: str
     language: Literal["zh", "en"] = "zh"
-    roles: tuple[Role, ...] = ()
+    roles: tuple[ContactRole, ...] = ()
     regions: tuple[str, ...] = ()
     reaches: tuple[str, ...] = ()
     least: Colour = Colour.BLUE
@@ -99,12 +99,12 @@ class Directory:
         known = {one.key for one in self.contacts}
         ranks = [tuple(key for key in keys if key in known) for keys in duty]
         ranks = [keys for keys in ranks if keys]
-        everybody = tuple(one.key for one in self.contacts if Role.OFFICE in one.roles)
+        everybody = tuple(one.key for one in self.contacts if ContactRole.OFFICE in one.roles)
         return ranks or ([everybody] if everybody else [])
 
     def chiefs(self, place: Place) -> list[tuple[str, ...]]:
         """Who answers for a place, nearest first: those of the reach, then of each region upwards."""
-        chiefs = [one for one in self.contacts if Role.CHIEF in one.roles]
+        chiefs = [one for one in self.contacts if ContactRole.CHIEF in one.roles]
         of_reach = tuple(c.key for c in chiefs if place.reach and place.reach in c.reaches)
         levels = [tuple(c.key for c in chiefs if code in c.regions) for code in place.regions]
         everywhere = tuple(c.key for c in chiefs if not c.regions and not c.reaches)
@@ -112,14 +112,14 @@ class Directory:
 
     def chiefs_of(self, region: str) -> tuple[str, ...]:
         """Who answers for one region, and not for those in it or above it."""
-        return tuple(c.key for c in self.contacts if Role.CHIEF in c.roles and region and region in c.regions)
+        return tuple(c.key for c in self.contacts if ContactRole.CHIEF in c.roles and region and region in c.regions)
 
     def engineers(self, place: Place) -> tuple[str, ...]:
         """Who maintains the sensors of a place."""
         return tuple(
             one.key
             for one in self.contacts
-            if Role.ENGINEER in one.roles and (not one.regions or set(one.regions) & set(place.regions))
+            if ContactRole.ENGINEER in one.roles and (not one.regions or set(one.regions) & set(place.regions))
         )
 
     def steps(self, place: Place, colour: Colour, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
@@ -202,7 +202,7 @@ class _Contact(Table):
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     name: Annotated[str, Field(min_length=1, max_length=100)]
     language: Literal["zh", "en"] = "zh"
-    roles: list[Role] = Field(default_factory=list)
+    roles: list[ContactRole] = Field(default_factory=list)
     regions: list[str] = Field(default_factory=list)
     reaches: list[str] = Field(default_factory=list)
     least: Colour = Colour.BLUE
@@ -248,6 +248,6 @@ def _channel(key: str, channel: _Channel, secret_in: Callable[[Path], str]) -> C
     return Channel(url, channel.short)
 
 
-def word(role: Role) -> Text:
+def role_name(role: ContactRole) -> Text:
     """The name of a role in both languages."""
     return say(f"notice.role_{role}")

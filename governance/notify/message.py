@@ -12,7 +12,7 @@ TEST = 0
 """Stands for the number of an incident in a test message."""
 
 
-class Kind(StrEnum):
+class NoticeKind(StrEnum):
     """What a message tells of an incident."""
 
     OPENED = "opened"
@@ -37,15 +37,23 @@ class Kind(StrEnum):
     TEST = "test"
 
 
-CALLS = frozenset({Kind.OPENED, Kind.AGAIN, Kind.PROMOTED, Kind.REOPENED})
+CALLS = frozenset({NoticeKind.OPENED, NoticeKind.AGAIN, NoticeKind.PROMOTED, NoticeKind.REOPENED})
 """What somebody has to confirm."""
-PRESSING = CALLS | {Kind.ESCALATED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}
+PRESSING = CALLS | {
+    NoticeKind.ESCALATED,
+    NoticeKind.REMINDER,
+    NoticeKind.OVERDUE,
+    NoticeKind.SUPERVISED,
+    NoticeKind.EMERGENCY,
+}
 """What the colour's times hold for; the rest is told as news."""
-AFTER = frozenset({Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED})
+AFTER = frozenset({NoticeKind.RECOVERED, NoticeKind.WITHDRAWN, NoticeKind.CLOSED})
 """What only those hear who were told of the incident before."""
-CONFIRMED = CALLS | {Kind.ESCALATED, Kind.EMERGENCY}
+CONFIRMED = CALLS | {NoticeKind.ESCALATED, NoticeKind.EMERGENCY}
 """What the button behind the link confirms."""
-TO_HANDLER = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.WITHDRAWN})
+TO_HANDLER = frozenset(
+    {NoticeKind.DISPATCHED, NoticeKind.REMINDER, NoticeKind.OVERDUE, NoticeKind.SUPERVISED, NoticeKind.WITHDRAWN}
+)
 """What concerns whoever answers for the case now."""
 
 
@@ -59,7 +67,7 @@ class Item:
     """
 
     incident_id: int
-    kind: Kind
+    kind: NoticeKind
     colour: Colour
     at_ms: int
     place: Text
@@ -73,7 +81,7 @@ class Item:
     @property
     def leading(self) -> tuple[str, str] | None:
         """Station and parameter of which it shows the present value; None where it is about the past."""
-        return self.headline.leading if self.headline is not None and self.kind is not Kind.PAST else None
+        return self.headline.leading if self.headline is not None and self.kind is not NoticeKind.PAST else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ class NoticeRequest:
     due_at_ms: int
 
 
-def asks(items: Iterable[Item]) -> bool:
+def asks_confirmation(items: Iterable[Item]) -> bool:
     """Whether a message asks somebody to confirm: then its link leads to the button, else to the incident."""
     return any(item.kind in CONFIRMED for item in items)
 

@@ -33,7 +33,7 @@ from governance.notify import store as notice_store
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
-from governance.notify.message import AFTER, TEST, Item, Kind, NoticeRequest, asks
+from governance.notify.message import AFTER, TEST, Item, NoticeKind, NoticeRequest, asks_confirmation
 from governance.notify.planning import (
     Circumstances,
     OutboxEvent,
@@ -42,12 +42,12 @@ from governance.notify.planning import (
     plan_escalation,
     plan_notices,
 )
-from governance.notify.policy import STALE_MS, Policy
+from governance.notify.policy import STALE_MS, NoticePolicy
 from governance.notify.store import Notice
 from governance.notify.tables import notice as notices_
 from governance.notify.tables import notice_mark as marks_
 from governance.notify.tables import notice_watch as watches_
-from governance.notify.wording import NONE, Present, compose
+from governance.notify.wording import NO_VALUES, PresentValues, compose
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from infra.database import Database, in_order
@@ -65,7 +65,7 @@ _MARK = "outbox"
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Send = Callable[[Channel, str, str], Outcome]
-Presents = Callable[[Collection[tuple[str, str]]], Present]
+Presents = Callable[[Collection[tuple[str, str]]], PresentValues]
 Places = Callable[[sa.Connection, Collection[str]], Mapping[str, Place]]
 
 
@@ -121,11 +121,11 @@ class Messenger(PeriodicWorker):
         *,
         places: Places,
         clock: Callable[[], int],
-        policy: Policy,
+        policy: NoticePolicy,
         links: Links | None = None,
         title: str = "",
         send: Send = channels.send,
-        present: Presents = lambda _: NONE,
+        present: Presents = lambda _: NO_VALUES,
         workers: int = 4,
         poll_s: float = 1.0,
     ) -> None:
@@ -219,7 +219,7 @@ class Messenger(PeriodicWorker):
         if not directory.contacts:
             return  # nobody is told, and nobody is waited for to confirm
         events = _events(rows)
-        withdrawn = {event.incident_id for event in events if event.kind is Kind.WITHDRAWN}
+        withdrawn = {event.incident_id for event in events if event.kind is NoticeKind.WITHDRAWN}
         ended = {event.incident_id for event in events if event.kind in AFTER}
         now = Circumstances(
             now_ms,
@@ -228,7 +228,7 @@ class Messenger(PeriodicWorker):
             oncall.on_call(connection, now_ms),
             self._places(connection, {key for event in events for key in place_keys(event.data)}),
             _states(connection, {event.incident_id for event in events}),
-            active_findings.baseless(connection, withdrawn),
+            active_findings.without_active_findings(connection, withdrawn),
             notice_store.recipients_of(connection, ended),
             notice_store.recipients_of(connection, withdrawn, called=False),
         )
@@ -342,7 +342,7 @@ class Messenger(PeriodicWorker):
     def _link(self, notice: Notice, items: Sequence[Item]) -> str | None:
         if self._links is None or all(item.incident_id == TEST for item in items):
             return None
-        if not asks(items):
+        if not asks_confirmation(items):
             return self._links.page(items)
         return self._links.make(notice.id, notice.contact, notice.expires_at_ms)
 

@@ -195,12 +195,12 @@ def retry_after(value: str | None, now_ms: int) -> float | None:
     return min(max(wait_s, 0.0), RETRY_AFTER_CAP_S)
 
 
-def refused(connection: sa.Connection, *, limit: int = 100) -> list[Delivery]:
+def dead_letters(connection: sa.Connection, *, limit: int = 100) -> list[Delivery]:
     """The dead letters, newest first."""
-    return listed(connection, Status.REFUSED, limit=limit)
+    return list_deliveries(connection, Status.REFUSED, limit=limit)
 
 
-def listed(
+def list_deliveries(
     connection: sa.Connection,
     status: Status,
     *,

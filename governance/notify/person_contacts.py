@@ -22,12 +22,12 @@ from infra.errors import ConfigurationError, NotFound
 from infra.texts import sentence
 from infra.vault import Vault
 
-MOST_CHANNELS = 5
+MAX_CHANNELS = 5
 """The most channels of one person, which are tried in turn. Our choice."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ContactDetails:
     """How a person is reached; ``least``: nothing less urgent is sent."""
 
     language: Literal["zh", "en"]
@@ -35,14 +35,14 @@ class Reach:
     channels: tuple[Channel, ...]
 
 
-def put(connection: sa.Connection, name: str, reach: Reach, vault: Vault, *, by: str, now_ms: int) -> None:
+def put(connection: sa.Connection, name: str, reach: ContactDetails, vault: Vault, *, by: str, now_ms: int) -> None:
     """Store how a person is reached, replacing what was stored before.
 
     Raises NotFound, and ConfigurationError, which names no address, for channels that cannot be used.
     """
     one = people_store.get(connection, name)
-    if not 0 < len(reach.channels) <= MOST_CHANNELS:
-        raise ConfigurationError(sentence("notices.channels", name=one.name, most=MOST_CHANNELS))
+    if not 0 < len(reach.channels) <= MAX_CHANNELS:
+        raise ConfigurationError(sentence("notices.channels", name=one.name, most=MAX_CHANNELS))
     if any("://" not in channel.url for channel in reach.channels):
         raise ConfigurationError(sentence("notices.no_scheme", key=one.name))
     channels.check(Directory((Contact(one.name, one.name, channels=reach.channels),)))
@@ -69,16 +69,16 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     audit_trail.append_many(connection, [entry])
 
 
-def of(connection: sa.Connection, name: str, vault: Vault) -> Reach:
+def of(connection: sa.Connection, name: str, vault: Vault) -> ContactDetails:
     """How a person is reached. Raises NotFound, also where nothing is stored."""
     one = people_store.get(connection, name)
-    found = every(connection, vault, (one.name,)).get(one.name)
+    found = read_all(connection, vault, (one.name,)).get(one.name)
     if found is None:
         raise NotFound(sentence("notices.no_contact_of", name=one.name))
     return found
 
 
-def every(connection: sa.Connection, vault: Vault, names: Sequence[str] = ()) -> dict[str, Reach]:
+def read_all(connection: sa.Connection, vault: Vault, names: Sequence[str] = ()) -> dict[str, ContactDetails]:
     """How people are reached, by name, all or those named; entries encrypted with another key are left out."""
     query = sa.select(people_.c.name, table.c.language, table.c.least, table.c.channels).join(
         people_, people_.c.id == table.c.person_id
@@ -89,7 +89,7 @@ def every(connection: sa.Connection, vault: Vault, names: Sequence[str] = ()) ->
     for row in connection.execute(query.where(people_.c.removed_at_ms.is_(None))):
         if text := vault.open(row.channels):
             known = tuple(Channel(url, short) for url, short in json.loads(text))
-            found[row.name] = Reach(cast(Literal["zh", "en"], row.language), Colour(row.least), known)
+            found[row.name] = ContactDetails(cast(Literal["zh", "en"], row.language), Colour(row.least), known)
     return found
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from governance.incidents import finding
 from governance.incidents.finding import Colour
-from governance.incidents.headline import Headline, of_json
-from governance.incidents.model import FINAL, WAITS_FOR, Incident, State
+from governance.incidents.headline import Headline, headline_from_json
+from governance.incidents.model import FINAL_STATES, PHASE_OF_STATE, Incident, State
 from governance.notify.contacts import Directory, Place
-from governance.notify.message import AFTER, CALLS, TO_HANDLER, Item, Kind, NoticeRequest
-from governance.notify.policy import STALE_MS, Policy
+from governance.notify.message import AFTER, CALLS, TO_HANDLER, Item, NoticeKind, NoticeRequest
+from governance.notify.policy import STALE_MS, NoticePolicy
 from infra.texts import Text
 from infra.times import to_ms
 
@@ -24,23 +24,23 @@ REGION = "@"
 UNCONFIRMED = frozenset({State.REPORTED, State.REOPENED})
 """States in which nobody has said yet that they know."""
 
-_KINDS: Mapping[str, Kind] = {
-    "reported": Kind.OPENED,
-    "promoted": Kind.PROMOTED,
-    "reopened": Kind.REOPENED,
-    "dispatched": Kind.DISPATCHED,
-    "transferred": Kind.DISPATCHED,
-    "reworked": Kind.DISPATCHED,
-    "succeeded": Kind.DISPATCHED,
-    "reminded": Kind.REMINDER,
-    "overdue": Kind.OVERDUE,
-    "supervised": Kind.SUPERVISED,
-    "emergency": Kind.EMERGENCY,
-    "emergency_unreported": Kind.EMERGENCY,
-    "withdrawn": Kind.WITHDRAWN,
-    "rejected": Kind.CLOSED,
-    "closed": Kind.CLOSED,
-    "false_alarm": Kind.CLOSED,
+_KINDS: Mapping[str, NoticeKind] = {
+    "reported": NoticeKind.OPENED,
+    "promoted": NoticeKind.PROMOTED,
+    "reopened": NoticeKind.REOPENED,
+    "dispatched": NoticeKind.DISPATCHED,
+    "transferred": NoticeKind.DISPATCHED,
+    "reworked": NoticeKind.DISPATCHED,
+    "succeeded": NoticeKind.DISPATCHED,
+    "reminded": NoticeKind.REMINDER,
+    "overdue": NoticeKind.OVERDUE,
+    "supervised": NoticeKind.SUPERVISED,
+    "emergency": NoticeKind.EMERGENCY,
+    "emergency_unreported": NoticeKind.EMERGENCY,
+    "withdrawn": NoticeKind.WITHDRAWN,
+    "rejected": NoticeKind.CLOSED,
+    "closed": NoticeKind.CLOSED,
+    "false_alarm": NoticeKind.CLOSED,
 }
 """The message of an entry of the history, where the entry alone decides."""
 
@@ -75,7 +75,7 @@ class OutboxEvent:
     data: Mapping[str, Any]
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> NoticeKind | None:
         return kind_of(self.data, self.notify)
 
 
@@ -89,7 +89,7 @@ class Circumstances:
     """
 
     now_ms: int
-    policy: Policy
+    policy: NoticePolicy
     directory: Directory
     duty: Sequence[Sequence[str]]
     places: Mapping[str, Place]
@@ -126,11 +126,11 @@ def plan_notices(events: Sequence[OutboxEvent], now: Circumstances) -> NoticePla
     plan, on_duty = NoticePlan(), now.on_duty
     for event in events:
         kind, number = event.kind, event.incident_id
-        if event.data["what"] in _SETTLING or (kind is Kind.WITHDRAWN and number in now.baseless):
+        if event.data["what"] in _SETTLING or (kind is NoticeKind.WITHDRAWN and number in now.baseless):
             plan.settle(number)
         if kind is None or not _is_current(event, kind, now):
             continue
-        if kind is Kind.EMERGENCY:  # called out again by its history; here it is only kept open to be confirmed
+        if kind is NoticeKind.EMERGENCY:  # called out again by its history; here it is only kept open to be confirmed
             plan.watched[number] = (_colour(kind, event.data), now.now_ms + STALE_MS + 1)
         place = place_of(now.places, event.data)
         item, confirm_by_ms = _item(event, kind, place, now)
@@ -157,7 +157,7 @@ def plan_escalation(
     where = place.region or place.name
     item = Item(
         incident.id,
-        Kind.ESCALATED,
+        NoticeKind.ESCALATED,
         colour,
         now.now_ms,
         where,
@@ -173,37 +173,37 @@ def plan_escalation(
 # -- what --------------------------------------------------------------------------------------------------------------
 
 
-def kind_of(data: Mapping[str, Any], notify: str) -> Kind | None:
+def kind_of(data: Mapping[str, Any], notify: str) -> NoticeKind | None:
     """What people are told of an outward event (its ``data``); None: nothing."""
     what = data.get("what")
     if what == "fired":
         if data.get("seq") == 1:
-            return Kind.PAST if data.get("retrospective") else Kind.OPENED
-        return Kind.AGAIN if notify == "page" else None
+            return NoticeKind.PAST if data.get("retrospective") else NoticeKind.OPENED
+        return NoticeKind.AGAIN if notify == "page" else None
     if what == "split_off":  # pages where it goes on by itself while people called the rest none
-        return Kind.OPENED if notify == "page" else None
+        return NoticeKind.OPENED if notify == "page" else None
     if what == "resolved":
-        return Kind.RECOVERED if data.get("recovered_at") else None
+        return NoticeKind.RECOVERED if data.get("recovered_at") else None
     return _KINDS.get(str(what))
 
 
-def _is_current(event: OutboxEvent, kind: Kind, now: Circumstances) -> bool:
+def _is_current(event: OutboxEvent, kind: NoticeKind, now: Circumstances) -> bool:
     """Whether there is still something to tell: what is old is not, and a call is none once somebody knows."""
     if now.now_ms - event.created_at_ms > STALE_MS:
         return False
     if kind not in CALLS:
         return True
     state = now.states.get(event.incident_id)
-    return state in UNCONFIRMED if kind is Kind.OPENED else state is not None and state not in FINAL
+    return state in UNCONFIRMED if kind is NoticeKind.OPENED else state is not None and state not in FINAL_STATES
 
 
-def _item(event: OutboxEvent, kind: Kind, place: Place, now: Circumstances) -> tuple[Item, int | None]:
+def _item(event: OutboxEvent, kind: NoticeKind, place: Place, now: Circumstances) -> tuple[Item, int | None]:
     """What a message says of an event, and by when (ms UTC) somebody has to confirm; None: nobody has to."""
     data, colour = event.data, _colour(kind, event.data)
     calls = kind in CALLS and event.notify == "page"
     confirm_by_ms = now.policy.unconfirmed_at(colour, now.now_ms) if calls else None
     where, (step, deadline_ms) = place.region or place.name, _deadline(kind, data)
-    headline = of_json(data.get("headline"))
+    headline = headline_from_json(data.get("headline"))
     item = Item(
         event.incident_id,
         kind,
@@ -220,31 +220,33 @@ def _item(event: OutboxEvent, kind: Kind, place: Place, now: Circumstances) -> t
     return item, confirm_by_ms
 
 
-def _colour(kind: Kind, data: Mapping[str, Any]) -> Colour:
+def _colour(kind: NoticeKind, data: Mapping[str, Any]) -> Colour:
     """As which colour something is told: late data as blue, an emergency as red."""
-    if kind is Kind.EMERGENCY:
+    if kind is NoticeKind.EMERGENCY:
         return Colour.RED
-    return Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
+    return Colour.BLUE if kind is NoticeKind.PAST else Colour(data["colour"])
 
 
-def _deadline(kind: Kind, data: Mapping[str, Any]) -> tuple[str, int | None]:
+def _deadline(kind: NoticeKind, data: Mapping[str, Any]) -> tuple[str, int | None]:
     """The step that waits and when it has to be done (ms)."""
-    if kind is Kind.EMERGENCY:
+    if kind is NoticeKind.EMERGENCY:
         return "report", (data.get("details") or {}).get("report_by")
-    phase = WAITS_FOR.get(State(data["state"]))
+    phase = PHASE_OF_STATE.get(State(data["state"]))
     due = data.get("due_at")
     return (phase.value, to_ms(datetime.fromisoformat(due))) if phase is not None and due else ("", None)
 
 
 def _reported_headline(kind: str, place: Text, title: Text) -> Headline:
     """What an incident without evidence is about: its title, and of what people report where it is."""
-    return Headline(place if kind == finding.Kind.REPORT else Text("", ""), title)
+    return Headline(place if kind == finding.FindingKind.REPORT else Text("", ""), title)
 
 
 # -- who ---------------------------------------------------------------------------------------------------------------
 
 
-def _recipients(event: OutboxEvent, kind: Kind, place: Place, colour: Colour, now: Circumstances) -> tuple[str, ...]:
+def _recipients(
+    event: OutboxEvent, kind: NoticeKind, place: Place, colour: Colour, now: Circumstances
+) -> tuple[str, ...]:
     """The contacts that are told, each once.
 
     News of what was called goes to who was called. A case that has somebody is that person's: the others are not told
@@ -257,24 +259,24 @@ def _recipients(event: OutboxEvent, kind: Kind, place: Place, colour: Colour, no
         keys = _first_steps(kind, now.directory.steps(place, colour, now.duty), data)
     responsible = _responsible(data, kind, now.directory)
     if responsible is not None:
-        above = now.directory.chiefs_of(data.get("escalated_to") or "") if kind is Kind.OVERDUE else ()
+        above = now.directory.chiefs_of(data.get("escalated_to") or "") if kind is NoticeKind.OVERDUE else ()
         keys = (responsible, *above)
-    if kind is Kind.WITHDRAWN:
+    if kind is NoticeKind.WITHDRAWN:
         keys = (*keys, *now.informed.get(number, ()))
     return tuple(dict.fromkeys(keys))
 
 
-def _responsible(data: Mapping[str, Any], kind: Kind, directory: Directory) -> str | None:
+def _responsible(data: Mapping[str, Any], kind: NoticeKind, directory: Directory) -> str | None:
     """The contact of who answers for the case, where the message concerns that person."""
     name = data.get("responsible") if kind in TO_HANDLER else None
     contact = directory.called(name) if isinstance(name, str) and name else None
     return contact.key if contact is not None else None
 
 
-def _first_steps(kind: Kind, steps: Sequence[tuple[str, ...]], data: Mapping[str, Any]) -> tuple[str, ...]:
+def _first_steps(kind: NoticeKind, steps: Sequence[tuple[str, ...]], data: Mapping[str, Any]) -> tuple[str, ...]:
     """Who is told first: what is overdue or supervised goes one step up as well, an emergency one with each call."""
-    if kind in {Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}:
-        calls = (data.get("details") or {}).get("calls", 0) if kind is Kind.EMERGENCY else 0
+    if kind in {NoticeKind.OVERDUE, NoticeKind.SUPERVISED, NoticeKind.EMERGENCY}:
+        calls = (data.get("details") or {}).get("calls", 0) if kind is NoticeKind.EMERGENCY else 0
         return tuple(key for step in steps[: 2 + calls] for key in step)
     return steps[0] if steps else ()
 

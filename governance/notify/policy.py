@@ -16,7 +16,7 @@ STALE_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class NoticePolicy:
     """When people are told. Times of day are Beijing time; ``confirm`` in minutes, a colour without it asks nothing.
 
     ``quiet``: from when until when nobody but those on call is disturbed, and that for red and orange alone.

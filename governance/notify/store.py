@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from governance.incidents.finding import Colour
-from governance.incidents.headline import of_json
-from governance.notify.message import CALLS, PRESSING, TEST, Item, Kind, NoticeRequest
-from governance.notify.policy import Policy
+from governance.incidents.headline import headline_from_json
+from governance.notify.message import CALLS, PRESSING, TEST, Item, NoticeKind, NoticeRequest
+from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice as notices_
 from governance.notify.tables import notice_item as items_
 from governance.notify.tables import notice_watch as watches_
@@ -22,8 +22,8 @@ from infra.texts import Text, say, sentence
 AT_ONCE = 500
 EVERYWHERE = "*"
 """The bucket of a contact who has had ``Policy.most`` messages within a window."""
-_CONFIRMABLE = [kind.value for kind in (*CALLS, Kind.ESCALATED)]
-_CALLED = [*_CONFIRMABLE, Kind.EMERGENCY.value]
+_CONFIRMABLE = [kind.value for kind in (*CALLS, NoticeKind.ESCALATED)]
+_CALLED = [*_CONFIRMABLE, NoticeKind.EMERGENCY.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _OpenMessage:
     changed: bool = False
 
 
-def enqueue(connection: sa.Connection, wanted: Sequence[NoticeRequest], now_ms: int, policy: Policy) -> int:
+def enqueue(connection: sa.Connection, wanted: Sequence[NoticeRequest], now_ms: int, policy: NoticePolicy) -> int:
     """Add items to messages that are not written yet, or begin new ones; returns how many were begun.
 
     One message a contact and bucket; beyond ``policy.most`` within a window all buckets are one. What is held until the
@@ -106,7 +106,7 @@ def enqueue(connection: sa.Connection, wanted: Sequence[NoticeRequest], now_ms: 
     return len(begun)
 
 
-def _send_at(item: Item, last_due_ms: int | None, now_ms: int, policy: Policy) -> int:
+def _send_at(item: Item, last_due_ms: int | None, now_ms: int, policy: NoticePolicy) -> int:
     """When an item that is not held is sent: urgent calls at once, but not within the window of the last message."""
     gather_ms = policy.gather_ms(item.colour)
     waits = item.colour not in {Colour.RED, Colour.ORANGE} or item.kind not in PRESSING
@@ -164,7 +164,7 @@ def recipients_of(
 
 def with_first_mentions(connection: sa.Connection, notice: Notice, found: Sequence[Item]) -> list[Item]:
     """The items of a message, where AGAIN becomes OPENED for an incident of which its contact was never sent one."""
-    again = [one.incident_id for one in found if one.kind is Kind.AGAIN]
+    again = [one.incident_id for one in found if one.kind is NoticeKind.AGAIN]
     mentioned: set[int] = set()
     for part in _parts(again):
         query = (
@@ -177,8 +177,8 @@ def with_first_mentions(connection: sa.Connection, notice: Notice, found: Sequen
     new = sorted(set(again) - mentioned)
     for part in _parts(new):
         same = (items_.c.notice_id == notice.id, items_.c.incident_id.in_(part))
-        connection.execute(sa.update(items_).where(*same).values(kind=Kind.OPENED.value))
-    return [replace(one, kind=Kind.OPENED) if one.incident_id in new else one for one in found]
+        connection.execute(sa.update(items_).where(*same).values(kind=NoticeKind.OPENED.value))
+    return [replace(one, kind=NoticeKind.OPENED) if one.incident_id in new else one for one in found]
 
 
 def items(connection: sa.Connection, notice_ids: Iterable[int]) -> dict[int, list[Item]]:
@@ -191,7 +191,7 @@ def items(connection: sa.Connection, notice_ids: Iterable[int]) -> dict[int, lis
     return found
 
 
-def listed(
+def list_notices(
     connection: sa.Connection,
     *,
     status: str | None = None,
@@ -238,15 +238,15 @@ def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]]
     return of(row)
 
 
-def test(connection: sa.Connection, contact: str, text: Text, now_ms: int, policy: Policy) -> int:
+def enqueue_test(connection: sa.Connection, contact: str, text: Text, now_ms: int, policy: NoticePolicy) -> int:
     """Enqueue a test message; returns its number."""
     opened = _OpenMessage(contact, f"test@{now_ms}", Colour.BLUE.rank, now_ms)
     _write_messages(connection, [opened], [], now_ms, policy)
-    _write_items(connection, [(opened, Item(TEST, Kind.TEST, Colour.BLUE, now_ms, Text("", ""), text))])
+    _write_items(connection, [(opened, Item(TEST, NoticeKind.TEST, Colour.BLUE, now_ms, Text("", ""), text))])
     return opened.id
 
 
-def replay(connection: sa.Connection, notice_id: int, now_ms: int, policy: Policy) -> Notice:
+def replay(connection: sa.Connection, notice_id: int, now_ms: int, policy: NoticePolicy) -> Notice:
     """Enqueue a message again that was given up, as one of now, and return it as it was.
 
     Raises NotFound, and Refused for one that was not given up.
@@ -266,7 +266,7 @@ def replay(connection: sa.Connection, notice_id: int, now_ms: int, policy: Polic
     return before
 
 
-def waiting(connection: sa.Connection) -> QueueCounts:
+def queue_counts(connection: sa.Connection) -> QueueCounts:
     """Count the messages that wait, those given up, and the unconfirmed incidents."""
     c = notices_.c
     query = (
@@ -300,7 +300,7 @@ def _gathering(connection: sa.Connection, contacts: Sequence[str]) -> dict[tuple
 
 
 def _recent(
-    connection: sa.Connection, contacts: Sequence[str], now_ms: int, policy: Policy
+    connection: sa.Connection, contacts: Sequence[str], now_ms: int, policy: NoticePolicy
 ) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
     """When the last message of a contact's bucket was due, and the contact's messages within the last window."""
     c = notices_.c
@@ -322,7 +322,7 @@ def _write_messages(
     begun: Sequence[_OpenMessage],
     changed: Sequence[_OpenMessage],
     now_ms: int,
-    policy: Policy,
+    policy: NoticePolicy,
 ) -> None:
     for one in begun:
         row = {
@@ -341,7 +341,7 @@ def _write_messages(
         connection.execute(sa.update(notices_).where(notices_.c.id == one.id).values(values))
 
 
-def _link_ms(policy: Policy) -> int:
+def _link_ms(policy: NoticePolicy) -> int:
     return round(policy.link_hours * 3_600_000)
 
 
@@ -359,7 +359,7 @@ def _write_items(connection: sa.Connection, placed: Sequence[tuple[_OpenMessage,
             c.incident_id.in_(part), c.notice_id.in_(sorted({number for number, _ in newest}))
         )
         for row in connection.execute(query):
-            there[row.notice_id, row.incident_id] = (Kind(row.kind) not in PRESSING, Colour(row.colour).rank)
+            there[row.notice_id, row.incident_id] = (NoticeKind(row.kind) not in PRESSING, Colour(row.colour).rank)
     new = [_item_to_row(number, item) for (number, i), item in newest.items() if (number, i) not in there]
     if new:
         connection.execute(sa.insert(items_), new)
@@ -379,11 +379,11 @@ _ITEM_FIELDS = ("incident_id", "at_ms", "minutes", "since_ms", "due_ms", "step")
 
 def _item_from_row(row: Mapping[Any, Any]) -> Item:
     return Item(
-        kind=Kind(row["kind"]),
+        kind=NoticeKind(row["kind"]),
         colour=Colour(row["colour"]),
         place=Text(row["place_zh"], row["place_en"]),
         text=Text(row["text_zh"], row["text_en"]),
-        headline=of_json(row["headline"]),
+        headline=headline_from_json(row["headline"]),
         **{name: row[name] for name in _ITEM_FIELDS},
     )
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
-from governance.incidents.headline import IN_A_MESSAGE, cut, fitted, joined, words
-from governance.notify.message import CALLS, CONFIRMED, Item, Kind, urgency_key
+from governance.incidents.headline import IN_A_MESSAGE, fitted, joined_parts, title_parts, truncated
+from governance.notify.message import CALLS, CONFIRMED, Item, NoticeKind, urgency_key
 from infra.texts import Text, say
 from infra.times import BEIJING, beijing, from_ms
 
@@ -18,18 +18,20 @@ ROOM = {"zh": 70, "en": 160}
 LISTED = 10
 """Incidents named in a message of many."""
 
-SAYS_SINCE = CALLS | {Kind.PAST, Kind.ESCALATED}
+SAYS_SINCE = CALLS | {NoticeKind.PAST, NoticeKind.ESCALATED}
 """Of these it matters since when."""
-HAS_DEADLINE = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY})
+HAS_DEADLINE = frozenset(
+    {NoticeKind.DISPATCHED, NoticeKind.REMINDER, NoticeKind.OVERDUE, NoticeKind.SUPERVISED, NoticeKind.EMERGENCY}
+)
 """What has a deadline of its own."""
 
-Present = Mapping[tuple[str, str], float]
+PresentValues = Mapping[tuple[str, str], float]
 """The newest usable value by station and parameter."""
-NONE: Present = MappingProxyType({})
+NO_VALUES: PresentValues = MappingProxyType({})
 
 
 def first_line(
-    items: Sequence[Item], language: str, *, room: int | None, link: str | None, present: Present = NONE
+    items: Sequence[Item], language: str, *, room: int | None, link: str | None, present: PresentValues = NO_VALUES
 ) -> str:
     """The line that carries everything: colour, place, what, value and class, deadline, link.
 
@@ -48,28 +50,30 @@ def first_line(
     return head + about(lead, language, left, present) + tail
 
 
-def about(item: Item, language: str, room: int | None = None, present: Present = NONE) -> str:
+def about(item: Item, language: str, room: int | None = None, present: PresentValues = NO_VALUES) -> str:
     """Where, what, how much and since when; ``room`` in characters."""
     if item.headline is None:
         text = _in(item.text, language)
-        return text if room is None else cut(text, room)
+        return text if room is None else truncated(text, room)
     value = present.get(item.leading) if item.leading else None
-    parts = words(item.headline.at(value), language)
+    parts = title_parts(item.headline.at(value), language)
     since = ""
     if item.since_ms is not None and item.kind in SAYS_SINCE:
         since = _say("notice.since", language, at=_moment(item.since_ms, item.at_ms, language))
-    whole = joined(parts, language)
+    whole = joined_parts(parts, language)
     if room is None or len(whole) + len(since) <= room:
         return whole + since
     return fitted(parts, language, room, order=IN_A_MESSAGE)
 
 
-def told(item: Item) -> Text:
+def item_text(item: Item) -> Text:
     """What a message says of an incident, in both languages, with the value at that time."""
     return Text(about(item, "zh"), about(item, "en"))
 
 
-def compose(items: Sequence[Item], language: str, *, short: bool, link: str | None, present: Present = NONE) -> str:
+def compose(
+    items: Sequence[Item], language: str, *, short: bool, link: str | None, present: PresentValues = NO_VALUES
+) -> str:
     """A message: its first line, and unless it is ``short`` what else it tells of, the most urgent first."""
     line = first_line(items, language, room=ROOM[language] if short else None, link=link, present=present)
     if short:
@@ -94,13 +98,13 @@ def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) ->
     asked = [one.minutes for one in items if one.kind in CALLS and one.minutes is not None]
     text = ""
     if item.due_ms is not None and item.kind in HAS_DEADLINE:
-        key = "notice.was_due" if item.kind is Kind.OVERDUE else "notice.due"
+        key = "notice.was_due" if item.kind is NoticeKind.OVERDUE else "notice.due"
         text = _say(key, language, at=_moment(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
     if asked:
         text += _say("notice.confirm_within", language, minutes=min(asked))
     elif item.kind in CONFIRMED and not text:
         text += _say("notice.confirm", language)
-    elif item.kind is Kind.RECOVERED:
+    elif item.kind is NoticeKind.RECOVERED:
         text += _say("notice.still_open", language)
     return f"{text} {link}" if link else text
 

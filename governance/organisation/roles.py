@@ -124,10 +124,10 @@ A platform acts for a centre and its departments elsewhere: it may do with incid
 else. The file of the platforms restricts it further, to the words agreed on.
 """
 
-PERSONS = tuple(role for role in Role if role not in (Role.PLATFORM, Role.SYSTEM, Role.MACHINE))
+PERSON_ROLES = tuple(role for role in Role if role not in (Role.PLATFORM, Role.SYSTEM, Role.MACHINE))
 """Roles that people can have."""
 
-TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
+ROLES_WITH_TERMS = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
 """Roles whose reach comes from appointments with a term, and ends with it."""
 
 
@@ -186,7 +186,9 @@ class Actor:
     def must(self, right: Right) -> None:
         """Raises Forbidden, naming the roles that may, unless the role has the right."""
         if not self.may(right):
-            text = say("person.forbidden", role=label(self.role), right=say(f"right.{right}"), roles=who(right))
+            text = say(
+                "person.forbidden", role=role_name(self.role), right=say(f"right.{right}"), roles=roles_with(right)
+            )
             raise Forbidden(both(text), tuple(sorted(RIGHTS[self.role])))
 
 
@@ -195,12 +197,12 @@ def administrator(name: str) -> Actor:
     return Actor(name, Role.ADMINISTRATOR)
 
 
-def label(role: Role) -> Text:
+def role_name(role: Role) -> Text:
     """The role's name as people read it."""
     return say(f"person.{role}")
 
 
-def who(right: Right) -> Text:
+def roles_with(right: Right) -> Text:
     """The roles that have a right, as people read them."""
-    names = [label(role) for role in Role if right in RIGHTS[role] and role is not Role.MACHINE]
+    names = [role_name(role) for role in Role if right in RIGHTS[role] and role is not Role.MACHINE]
     return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))

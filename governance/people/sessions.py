@@ -8,7 +8,7 @@ import secrets
 
 import sqlalchemy as sa
 
-from governance.people.store import hashed
+from governance.people.store import token_hash as hashed
 from governance.tables import login_session as table
 
 

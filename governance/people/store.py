@@ -14,9 +14,18 @@ import sqlalchemy as sa
 
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
-from governance.incidents.model import FINAL, Incident
+from governance.incidents.model import FINAL_STATES, Incident
 from governance.organisation.regions import Regions
-from governance.organisation.roles import PERSONS, RIGHTS, TERMED, Actor, Department, Right, Role, label
+from governance.organisation.roles import (
+    PERSON_ROLES,
+    RIGHTS,
+    ROLES_WITH_TERMS,
+    Actor,
+    Department,
+    Right,
+    Role,
+    role_name,
+)
 from governance.organisation.terms import Appointment
 from governance.tables import appointment as appointments_
 from governance.tables import incident as incidents_
@@ -76,7 +85,7 @@ def add(
     }
     number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
     predecessors: list[str] = []
-    if role in TERMED and region:
+    if role in ROLES_WITH_TERMS and region:
         for held in appointments(connection):
             same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
             if same and held.in_force(now_ms):  # `inherit` hands the open cases over
@@ -93,8 +102,8 @@ def _check(name: str, role: Role, region: str, department: Department | None, re
     """Raises ConfigurationError for a name, role, region or department that cannot be."""
     if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
         raise ConfigurationError(sentence("person.no_name", name=name[:NAME_LIMIT], most=NAME_LIMIT))
-    if role not in PERSONS:
-        raise ConfigurationError(sentence("person.no_person_is", role=label(role)))
+    if role not in PERSON_ROLES:
+        raise ConfigurationError(sentence("person.no_person_is", role=role_name(role)))
     if region and regions is not None and region not in regions:
         raise ConfigurationError(sentence("registry.no_region", region=region))
     if (role is Role.HANDLER) != (department is not None):
@@ -110,7 +119,7 @@ def get(connection: sa.Connection, name: str) -> Person:
     return _person(row)
 
 
-def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]:
+def list_people(connection: sa.Connection, *, removed: bool = False) -> list[Person]:
     """All people by name; with ``removed`` also those removed."""
     query = sa.select(people_).order_by(people_.c.name)
     if not removed:
@@ -118,7 +127,7 @@ def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]
     return [_person(row) for row in connection.execute(query).mappings()]
 
 
-def seen_by(
+def visible_people(
     actor: Actor, everybody: Iterable[Person], terms: Sequence[Appointment], regions: Regions, now_ms: int
 ) -> list[Person]:
     """The people whom an actor may see: themselves, and those that their role and region show them.
@@ -134,10 +143,12 @@ def seen_by(
             held.setdefault(term.name, set()).add((term.region, term.reach))
 
     def shown(one: Person) -> bool:
-        places = held.get(one.name, set()) if one.role in TERMED else {(one.region, "")}
+        places = held.get(one.name, set()) if one.role in ROLES_WITH_TERMS else {(one.region, "")}
         if actor.role is not Role.OPERATOR:
             return actor.regions is None or any(actor.covers(*place) for place in places)
-        if one.role not in TERMED and (Right.HANDLE not in RIGHTS[one.role] or one.role is Role.ADMINISTRATOR):
+        if one.role not in ROLES_WITH_TERMS and (
+            Right.HANDLE not in RIGHTS[one.role] or one.role is Role.ADMINISTRATOR
+        ):
             return False
         reached = [regions.within(region) for region, _ in places]
         return actor.regions is None or any(reach is None or reach & actor.regions for reach in reached)
@@ -179,18 +190,18 @@ class TokenTerm:
     expires_at_ms: int | None
 
 
-def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms: int = TOKEN_MS) -> str:
+def issue_token(connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms: int = TOKEN_MS) -> str:
     """Issue a token, valid for ``good_ms``, and return it; it cannot be shown again. Raises NotFound."""
     one = get(connection, name)
     made = PREFIX + secrets.token_urlsafe(32)
     expires_at_ms = now_ms + good_ms
-    row = {"person_id": one.id, "hash": hashed(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
+    row = {"person_id": one.id, "hash": token_hash(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
     connection.execute(sa.insert(tokens_).values(row))
     _tell(connection, "token.issued", one.name, {"expires_at_ms": expires_at_ms}, by, now_ms)
     return made
 
 
-def revoke(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
+def revoke_tokens(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
     """Revoke all tokens of a person; returns how many there were. Raises NotFound."""
     ended = _revoke(connection, get(connection, name).id, now_ms)
     _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
@@ -202,14 +213,14 @@ def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
     return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
 
 
-def by_token(connection: sa.Connection, token_hash: str, now_ms: int) -> Person | None:
+def find_by_token(connection: sa.Connection, token_hash: str, now_ms: int) -> Person | None:
     """The person whose token has this hash; None for one that is unknown, revoked, expired, or of somebody removed."""
     query = sa.select(people_).join(tokens_, tokens_.c.person_id == people_.c.id)
     row = connection.execute(query.where(tokens_.c.hash == token_hash, _is_valid(now_ms))).mappings().first()
     return None if row is None else _person(row)
 
 
-def tokens(connection: sa.Connection, now_ms: int) -> dict[str, list[TokenTerm]]:
+def valid_tokens(connection: sa.Connection, now_ms: int) -> dict[str, list[TokenTerm]]:
     """The valid tokens by name, the one that expires first at the front."""
     query = (
         sa.select(people_.c.name, tokens_.c.created_at_ms, tokens_.c.expires_at_ms)
@@ -231,7 +242,7 @@ def _is_valid(now_ms: int) -> sa.ColumnElement[bool]:
     )
 
 
-def hashed(token: str) -> str:
+def token_hash(token: str) -> str:
     """The hash under which a token is kept; its 256 random bits need no salt and no slow hash."""
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -259,8 +270,8 @@ def appoint(
     before it begins, Refused for a role without terms.
     """
     one = get(connection, name)
-    if one.role not in TERMED:
-        raise Refused(sentence("person.not_a_chief", name=one.name, role=label(one.role)))
+    if one.role not in ROLES_WITH_TERMS:
+        raise Refused(sentence("person.not_a_chief", name=one.name, role=role_name(one.role)))
     if region not in regions:
         raise ConfigurationError(sentence("registry.no_region", region=region))
     if until_ms is not None and until_ms <= since_ms:
@@ -299,7 +310,7 @@ def _terms_of_office(
     ]
 
 
-def inherit(connection: sa.Connection, *, now_ms: int, source: str, regions: Regions) -> list[int]:
+def hand_over_ended_terms(connection: sa.Connection, *, now_ms: int, source: str, regions: Regions) -> list[int]:
     """Hand over the open cases of chiefs whose term has ended to who holds the office now; returns the incidents."""
     known = appointments(connection)
     moved: list[int] = []
@@ -343,9 +354,9 @@ def appointments(connection: sa.Connection, name: str | None = None) -> list[App
     ]
 
 
-def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
+def actor_of(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
     """The actor that a person is now. The regions of chiefs and deputies are those of their terms in force."""
-    if one.role not in TERMED:
+    if one.role not in ROLES_WITH_TERMS:
         depth = regions.depth(one.region)
         return Actor(one.name, one.role, regions.within(one.region), one.department, depth=depth)
     everywhere, codes = False, set[str]()
@@ -370,10 +381,10 @@ def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int)
     )
 
 
-def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
+def require_no_open_cases(connection: sa.Connection, region: str, regions: Regions) -> None:
     """Raises Refused, with the list, when incidents are open in a region or below it."""
     below = regions.within(region)
-    query = sa.select(incidents_.c.id).where(incidents_.c.state.not_in([state.value for state in FINAL]))
+    query = sa.select(incidents_.c.id).where(incidents_.c.state.not_in([state.value for state in FINAL_STATES]))
     if below is not None:
         query = query.where(incidents_.c.region.in_(sorted(below)))
     left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
@@ -386,7 +397,7 @@ def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -
     connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
 
 
-def states(connection: sa.Connection, names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+def read_states(connection: sa.Connection, names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
     """The rows of people with all their terms, by name; with ``names`` those of these people."""
     query = sa.select(people_).order_by(people_.c.id)
     terms = sa.select(appointments_).order_by(appointments_.c.id)
@@ -411,7 +422,7 @@ def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any],
 
     Tokens are left out.
     """
-    after = states(connection, [name, *body.get("instead_of", ())])
+    after = read_states(connection, [name, *body.get("instead_of", ())])
     audit_trail.append_many(
         connection, [audit_trail.NewEntry(what, "person", name, body | {"people": after}, by, now_ms)]
     )

@@ -24,7 +24,7 @@ from governance.incidents.cloudevents import SignatureInvalid
 from governance.incidents.model import Action, Evidence, FalseAlarm, Incident, Order
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Role
-from governance.platforms.model import CallbackWords, Platform, at, incident_number
+from governance.platforms.model import CallbackWords, Platform, incident_number, value_at
 from governance.platforms.tables import callback as callbacks_
 from infra.database import Database
 from infra.errors import NotFound, Refused
@@ -53,7 +53,7 @@ MAX_CHARS = 200
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class Result(StrEnum):
+class CallbackOutcome(StrEnum):
     """Outcome of a callback."""
 
     APPLIED = "applied"
@@ -79,16 +79,16 @@ class CallbackAnswer:
     ``version`` is the incident's after the action; None where nothing was done by this attempt.
     """
 
-    outcome: Result
+    outcome: CallbackOutcome
     detail: str
     incident_id: int | None = None
     action: str | None = None
     allowed: tuple[str, ...] = ()
-    first: Result | None = None
+    first: CallbackOutcome | None = None
     version: int | None = None
 
     @property
-    def final(self) -> Result:
+    def final(self) -> CallbackOutcome:
         """The outcome that counts: the first one's for a repeat."""
         return self.first or self.outcome
 
@@ -141,7 +141,7 @@ def receive(
     try:
         cloudevents.verify(platform.secret, lower, body, now_ms // 1000)
     except SignatureInvalid as error:
-        answer = CallbackAnswer(Result.FORGED, str(error))
+        answer = CallbackAnswer(CallbackOutcome.FORGED, str(error))
         _note_forgery(database, platform, answer, now_ms)
         return _logged(platform, "", answer)
     event_id, stamp = lower["webhook-id"][:MAX_CHARS], lower["webhook-timestamp"]
@@ -152,7 +152,7 @@ def receive(
             answer = known or _act(connection, platform, words, body, now_ms, source, proven, regions)
             if known is None:
                 _remember(connection, platform.name, event_id, proof, answer, now_ms)
-            if known is None or answer.outcome is Result.REPLAYED:
+            if known is None or answer.outcome is CallbackOutcome.REPLAYED:
                 audit_trail.append_many(connection, [_audit_entry(platform, event_id, answer, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
@@ -173,7 +173,7 @@ def recent(connection: sa.Connection, *, limit: int, within: sa.Select[tuple[int
     return [Received(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
 
 
-def forget(connection: sa.Connection, now_ms: int) -> int:
+def delete_old(connection: sa.Connection, now_ms: int) -> int:
     """Delete callbacks older than ``REMEMBERED_MS``; returns how many."""
     old = sa.delete(callbacks_).where(callbacks_.c.received_at_ms < now_ms - REMEMBERED_MS)
     return connection.execute(old).rowcount
@@ -190,9 +190,9 @@ def _audit_entry(platform: Platform, event_id: str, answer: CallbackAnswer, now_
 
 def _note_forgery(database: Database, platform: Platform, answer: CallbackAnswer, now_ms: int) -> None:
     """Append a forgery to the audit trail, at most once in ``FORGERY_MS``: nobody must be able to fill it."""
-    what = f"callback.{Result.FORGED}"
+    what = f"callback.{CallbackOutcome.FORGED}"
     with database.read() as connection:
-        last = audit_trail.listing(connection, what=what, limit=1)
+        last = audit_trail.list_entries(connection, what=what, limit=1)
     if not last or now_ms - last[0].at_ms >= FORGERY_MS:
         with database.write() as connection:
             audit_trail.append_many(connection, [_audit_entry(platform, "", answer, now_ms)])
@@ -215,18 +215,18 @@ def _act(
     try:
         request = _read_request(words, body, platform.zh)
     except Refused as error:
-        return CallbackAnswer(Result.UNREADABLE, str(error))
+        return CallbackAnswer(CallbackOutcome.UNREADABLE, str(error))
     try:
         before = incident_store.get(connection, request.incident_id)
     except NotFound as error:
-        return CallbackAnswer(Result.UNKNOWN, str(error), request.incident_id, request.action)
+        return CallbackAnswer(CallbackOutcome.UNKNOWN, str(error), request.incident_id, request.action)
     if request.action is None:
-        return CallbackAnswer(Result.UNCHANGED, request.status, request.incident_id)
+        return CallbackAnswer(CallbackOutcome.UNCHANGED, request.status, request.incident_id)
     reach, depth = regions.within(platform.region), regions.depth(platform.region)
     actor = Actor(request.by, Role.PLATFORM, reach, depth=depth)
     try:
         with connection.begin_nested():
-            after = incident_store.act(
+            after = incident_store.apply_action(
                 connection,
                 request.incident_id,
                 _order(request.action, request.comment),
@@ -240,8 +240,10 @@ def _act(
     except Refused as error:
         asked_for = set(words.actions.values())
         allowed = tuple(str(action) for action in lifecycle.allowed(before, actor) if action in asked_for)
-        return CallbackAnswer(Result.REFUSED, str(error), request.incident_id, request.action, allowed)
-    return CallbackAnswer(Result.APPLIED, request.status, request.incident_id, request.action, version=after.version)
+        return CallbackAnswer(CallbackOutcome.REFUSED, str(error), request.incident_id, request.action, allowed)
+    return CallbackAnswer(
+        CallbackOutcome.APPLIED, request.status, request.incident_id, request.action, version=after.version
+    )
 
 
 def _read_request(words: CallbackWords, body: bytes, name: str) -> _Request:
@@ -251,16 +253,16 @@ def _read_request(words: CallbackWords, body: bytes, name: str) -> _Request:
         json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise Refused(sentence("platform.body_unreadable")) from None
-    number = incident_number(at(words.incident, event))
+    number = incident_number(value_at(words.incident, event))
     if number is None:
-        raise _unreadable("incident", at(words.incident, event))
-    status = at(words.status, event)
+        raise _unreadable("incident", value_at(words.incident, event))
+    status = value_at(words.status, event)
     if not isinstance(status, str | int) or isinstance(status, bool) or str(status) not in words.actions:
         raise _unreadable("status", status, tuple(words.actions))
-    seq = at(words.seq, event)
+    seq = value_at(words.seq, event)
     if words.seq is not None and (not isinstance(seq, int) or isinstance(seq, bool)):
         raise _unreadable("seq", seq)
-    by, comment = at(words.by, event), at(words.comment, event)
+    by, comment = value_at(words.by, event), value_at(words.comment, event)
     who = name if not isinstance(by, str) or not by.strip() else f"{name} {by.strip()[:MAX_CHARS]}"
     text = comment.replace("\x00", "") if isinstance(comment, str) else None
     return _Request(number, str(status), words.actions[str(status)], who.replace("\x00", ""), text, seq)
@@ -282,12 +284,16 @@ def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) 
     body, _, attempt = proof.partition(" ")
     first_body, _, first_attempt = row["proof"].partition(" ")
     if body != first_body:
-        return CallbackAnswer(Result.REPLAYED, sentence("platform.other_body", id=event_id), row["incident_id"])
+        return CallbackAnswer(
+            CallbackOutcome.REPLAYED, sentence("platform.other_body", id=event_id), row["incident_id"]
+        )
     if attempt == first_attempt:
-        return CallbackAnswer(Result.REPLAYED, sentence("platform.same_request", id=event_id), row["incident_id"])
-    first = Result(row["outcome"])
+        return CallbackAnswer(
+            CallbackOutcome.REPLAYED, sentence("platform.same_request", id=event_id), row["incident_id"]
+        )
+    first = CallbackOutcome(row["outcome"])
     return CallbackAnswer(
-        Result.REPEATED, row["detail"], row["incident_id"], row["action"], tuple(row["allowed"]), first=first
+        CallbackOutcome.REPEATED, row["detail"], row["incident_id"], row["action"], tuple(row["allowed"]), first=first
     )
 
 
@@ -314,8 +320,8 @@ def _digest(content: bytes) -> str:
 
 def _logged(platform: Platform, event_id: str, answer: CallbackAnswer) -> CallbackAnswer:
     """Log an answer, a refusal as a warning, and return it."""
-    fine = answer.final in {Result.APPLIED, Result.UNCHANGED}
-    tell = log.info if fine and answer.outcome is not Result.REPLAYED else log.warning
+    fine = answer.final in {CallbackOutcome.APPLIED, CallbackOutcome.UNCHANGED}
+    tell = log.info if fine and answer.outcome is not CallbackOutcome.REPLAYED else log.warning
     tell(
         "a callback was taken" if fine else "a callback was refused",
         platform=platform.name,

@@ -200,7 +200,7 @@ def _list(name: str, table: _Listing) -> ListWords:
     return ListWords(table.url, c(table.items), following, c(table.incident), c(table.state), at, states)
 
 
-def at(place: ParsedResult | None, body: Any) -> Any:
+def value_at(place: ParsedResult | None, body: Any) -> Any:
     """The value at a place of a message; None where there is none, or where the expression does not apply."""
     if place is None:
         return None

@@ -18,7 +18,7 @@ import structlog
 from governance.incidents import cloudevents
 from governance.incidents.model import State
 from governance.notify.outbox import Status
-from governance.platforms.model import ListWords, Platform, at, incident_number
+from governance.platforms.model import ListWords, Platform, incident_number, value_at
 from governance.platforms.tables import reconciliation as reports_
 from governance.tables import incident as incidents_
 from governance.tables import outbox
@@ -99,7 +99,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredReport:
     """A stored report with its number, platform, time (ms UTC), and who asked."""
 
     id: int
@@ -115,8 +115,8 @@ def read_items(words: ListWords, items: Iterable[Any]) -> tuple[list[Theirs], in
     found: list[Theirs] = []
     unreadable = 0
     for item in items:
-        number = incident_number(at(words.incident, item))
-        state, moment = at(words.state, item), at(words.at, item)
+        number = incident_number(value_at(words.incident, item))
+        state, moment = value_at(words.state, item), value_at(words.at, item)
         if number is None or not isinstance(state, str | int) or str(state) not in words.states:
             unreadable += 1
             continue
@@ -152,7 +152,7 @@ def compare(
     return Report(len(here), len(there), same, tuple(lacking), strange, tuple(differing), tuple(moving), unreadable)
 
 
-def ours(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[Ours]:
+def our_incidents(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[Ours]:
     """The incidents that they should have: open ones, those closed lately, and whatever of ours they list."""
     c, o = incidents_.c, outbox.c
     recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_FOR_MS)
@@ -172,14 +172,20 @@ def ours(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[
     return [Ours(n, State(row.state), row.at or row.opened_at_ms, n in waiting, n in dead) for n, row in found.items()]
 
 
-def reconcile(connection: sa.Connection, platform: Platform, items: Sequence[Any], now_ms: int, *, by: str) -> Kept:
+def reconcile(
+    connection: sa.Connection, platform: Platform, items: Sequence[Any], now_ms: int, *, by: str
+) -> StoredReport:
     """Compare their entries with ours and store the report; the caller commits. Raises Refused for too long a list."""
     words = _words(platform)
     if len(items) > MOST_ITEMS:
         raise Refused(sentence("platform.list_too_long", count=len(items), limit=MOST_ITEMS))
     theirs, unreadable = read_items(words, items)
     report = compare(
-        ours(connection, (one.id for one in theirs), now_ms), theirs, words.states, now_ms, unreadable=unreadable
+        our_incidents(connection, (one.id for one in theirs), now_ms),
+        theirs,
+        words.states,
+        now_ms,
+        unreadable=unreadable,
     )
     row = {"platform": platform.name, "at_ms": now_ms, "by": by, "closed": report.closed, "report": _plain(report)}
     number = connection.execute(sa.insert(reports_).values(row).returning(reports_.c.id)).scalar_one()
@@ -194,39 +200,39 @@ def reconcile(connection: sa.Connection, platform: Platform, items: Sequence[Any
         on_the_way=len(report.on_the_way),
         unreadable=unreadable,
     )
-    return Kept(number, platform.name, now_ms, by, report.closed, _plain(report))
+    return StoredReport(number, platform.name, now_ms, by, report.closed, _plain(report))
 
 
-def kept(
+def list_reports(
     connection: sa.Connection, *, platform: str | None = None, limit: int, before: int | None = None
-) -> list[Kept]:
+) -> list[StoredReport]:
     """The reports, newest first; the next page begins with ``before`` = the last one's number."""
     query = sa.select(reports_).order_by(reports_.c.id.desc()).limit(limit)
     if platform is not None:
         query = query.where(reports_.c.platform == platform)
     if before is not None:
         query = query.where(reports_.c.id < before)
-    return [Kept(**row) for row in connection.execute(query).mappings()]
+    return [StoredReport(**row) for row in connection.execute(query).mappings()]
 
 
-def report(connection: sa.Connection, number: int) -> Kept:
+def report(connection: sa.Connection, number: int) -> StoredReport:
     """The report of this number; raises NotFound."""
     row = None
     if 0 < number < 2**31:
         row = connection.execute(sa.select(reports_).where(reports_.c.id == number)).mappings().first()
     if row is None:
         raise NotFound(sentence("platform.reconciliation_unknown", id=number))
-    return Kept(**row)
+    return StoredReport(**row)
 
 
-def to_send(kept: Kept) -> tuple[int, ...]:
+def incidents_to_resend(kept: StoredReport) -> tuple[int, ...]:
     """The incidents of a stored report whose events have to be sent again."""
     return tuple(sorted({*kept.report["they_lack"], *(one["incident"] for one in kept.report["differing"])}))
 
 
 def entries(platform: Platform, page: Any) -> list[Any] | None:
     """The entries of one page of their list; None where it has none."""
-    found = at(_words(platform).items, page)
+    found = value_at(_words(platform).items, page)
     return found if isinstance(found, list) else None
 
 
@@ -275,7 +281,7 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
             items += found
             if len(items) > MOST_ITEMS or time.monotonic() > until:
                 raise PlatformAway(sentence("platforms.endless", name=platform.name, items=len(items)))
-            following = at(words.next, page)
+            following = value_at(words.next, page)
             if following in (None, ""):
                 return items
             address = _following(platform, address, following)

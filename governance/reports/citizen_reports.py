@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Kind
-from governance.incidents.model import Incident, Order, State, What
+from governance.incidents.finding import FindingKind
+from governance.incidents.model import EntryKind, Incident, Order, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Right, Role
 from governance.tables import incident as incident_table
@@ -46,14 +46,14 @@ CITIZEN = Citizen("市民 citizen", Role.PUBLIC)
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class SimilarityLimits:
     """Limits of similar incidents: distance, and age in days. Our choice: about two bridges of an urban creek."""
 
     metres: float = 300.0
     days: float = 2.0
 
 
-class TooMany(WaterError):
+class RateLimited(WaterError):
     """A sender exceeds the rate limit; ``retry_s`` is when to try again."""
 
     def __init__(self, retry_s: int) -> None:
@@ -77,7 +77,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class OriginalReport:
     """What somebody reported: their words, the ids of the photos, and the incident it became."""
 
     incident_id: int
@@ -102,32 +102,32 @@ class Progress:
     may_object: bool
 
 
-def ticket() -> str:
+def new_ticket() -> str:
     """A new random ticket: 12 letters and digits in groups, 59 bits."""
     letters = "".join(secrets.choice(_LETTERS) for _ in range(12))
     return "-".join(letters[i : i + 4] for i in (0, 4, 8))
 
 
-def spelled(text: str) -> str:
+def normalized_ticket(text: str) -> str:
     """A ticket in the form in which it was issued, however it is typed."""
     letters = "".join(letter for letter in text.upper() if letter in _LETTERS)
     return "-".join(letters[i : i + 4] for i in range(0, len(letters), 4))
 
 
-def sender(key: bytes, address: str) -> str:
+def sender_hash(key: bytes, address: str) -> str:
     """A keyed hash of a network address."""
     return hmac.new(key, address.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def allow(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> None:
+def check_rate_limit(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> None:
     """Raises TooMany when this sender has reported ``an_hour`` times within the last hour."""
     query = sa.select(table.c.at_ms).where(table.c.sender == who, table.c.at_ms > now_ms - HOUR_MS)
     times = sorted(connection.execute(query).scalars())
     if len(times) >= an_hour:
-        raise TooMany(max(1, -(-(times[-an_hour] + HOUR_MS - now_ms) // 1000)))
+        raise RateLimited(max(1, -(-(times[-an_hour] + HOUR_MS - now_ms) // 1000)))
 
 
-def alone(connection: sa.Connection, who: str) -> None:
+def lock_sender(connection: sa.Connection, who: str) -> None:
     """Lock this sender until the transaction ends: of two copies at once the second sees the first.
 
     On SQLite write transactions exclude each other anyway.
@@ -143,7 +143,9 @@ def add(connection: sa.Connection, made: Report) -> None:
 
 def get(connection: sa.Connection, given: str) -> Report:
     """The report of a ticket; raises NotFound."""
-    row = connection.execute(sa.select(table).where(table.c.ticket == spelled(given))).mappings().one_or_none()
+    row = (
+        connection.execute(sa.select(table).where(table.c.ticket == normalized_ticket(given))).mappings().one_or_none()
+    )
     if row is None:
         raise NotFound(sentence("report.no_ticket", ticket=given[:40]))
     return _report(row)
@@ -162,7 +164,7 @@ def protect_contacts(connection: sa.Connection, vault: Vault, closed_before_ms: 
     rows = connection.execute(sa.select(table).where(table.c.contact != "").order_by(table.c.id)).mappings()
     removed = encrypted = 0
     for one in [_report(row) for row in rows]:
-        closed_ms = case(connection, one.incident_id).closed_at_ms
+        closed_ms = deciding_incident(connection, one.incident_id).closed_at_ms
         over = closed_ms is not None and closed_ms < closed_before_ms
         if not over and is_locked(one.contact):
             continue
@@ -172,13 +174,13 @@ def protect_contacts(connection: sa.Connection, vault: Vault, closed_before_ms: 
     return removed, encrypted
 
 
-def objected(connection: sa.Connection, given: str) -> None:
+def count_objection(connection: sa.Connection, given: str) -> None:
     """Count an objection: a citizen says that the case is not solved."""
-    changed = sa.update(table).where(table.c.ticket == spelled(given)).values(unsolved=table.c.unsolved + 1)
+    changed = sa.update(table).where(table.c.ticket == normalized_ticket(given)).values(unsolved=table.c.unsolved + 1)
     connection.execute(changed)
 
 
-def again(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
+def find_repetition(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
     """The report that ``new`` repeats, whose contact is in clear: the same words, photos, contact and place within
     ``AGAIN_MS``."""
     query = (
@@ -198,7 +200,9 @@ def again(connection: sa.Connection, new: Report, order: Order, place: Place, va
     return None
 
 
-def repeated(connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int) -> int | None:
+def find_repetition_of_person(
+    connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int
+) -> int | None:
     """The incident that a person with an account reported with the same words, photos and place within ``AGAIN_MS``."""
     mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - AGAIN_MS)
     rows = connection.execute(_SENT.where(mine, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
@@ -214,7 +218,7 @@ def _says(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
     return [entry_table.c.comment == order.comment, c.reach == place.reach, *at]
 
 
-def sent(connection: sa.Connection, incident_id: int) -> Sent:
+def original_report(connection: sa.Connection, incident_id: int) -> OriginalReport:
     """The report with which an incident began. Raises NotFound where nobody reported it."""
     row = connection.execute(_SENT.where(entry_table.c.incident_id == incident_id)).mappings().one_or_none()
     if row is None:
@@ -222,13 +226,13 @@ def sent(connection: sa.Connection, incident_id: int) -> Sent:
     return _sent(row)
 
 
-def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[Sent]:
+def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[OriginalReport]:
     """The reports of a person, wherever they lie, newest first."""
     mine = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
     return [_sent(row) for row in connection.execute(mine).mappings()]
 
 
-def case(connection: sa.Connection, incident_id: int) -> Incident:
+def deciding_incident(connection: sa.Connection, incident_id: int) -> Incident:
     """The incident that decides about a report: if it was merged, the one that goes on."""
     found = incident_store.get(connection, incident_id)
     seen = {found.id}
@@ -262,12 +266,14 @@ def _reason(connection: sa.Connection, incident: Incident) -> str:
     return connection.execute(query.order_by(c.seq.desc()).limit(1)).scalar() or ""
 
 
-def similar(connection: sa.Connection, one: Incident, now_ms: int, near: Near) -> list[Incident]:
+def similar_incidents(connection: sa.Connection, one: Incident, now_ms: int, near: SimilarityLimits) -> list[Incident]:
     """Other open incidents near in place and time, nearest first."""
-    return near_to(connection, one.place, now_ms, near, but=one.id)
+    return incidents_near(connection, one.place, now_ms, near, but=one.id)
 
 
-def near_to(connection: sa.Connection, place: Place, now_ms: int, near: Near, *, but: int = 0) -> list[Incident]:
+def incidents_near(
+    connection: sa.Connection, place: Place, now_ms: int, near: SimilarityLimits, *, but: int = 0
+) -> list[Incident]:
     """Open incidents near a place, of the last days, nearest first; not the one with the number ``but``."""
     lon, lat = place.lon, place.lat
     if lon is None or lat is None:
@@ -290,13 +296,15 @@ _SENT = (
     sa.select(entry_table.c.incident_id, entry_table.c.at_ms, entry_table.c.comment, entry_table.c.attachments)
     .join(incident_table, incident_table.c.id == entry_table.c.incident_id)
     .where(
-        incident_table.c.kind == Kind.REPORT.value, entry_table.c.seq == 1, entry_table.c.what == What.REPORTED.value
+        incident_table.c.kind == FindingKind.REPORT.value,
+        entry_table.c.seq == 1,
+        entry_table.c.what == EntryKind.REPORTED.value,
     )
 )
 
 
-def _sent(row: sa.RowMapping) -> Sent:
-    return Sent(row["incident_id"], row["at_ms"], row["comment"] or "", tuple(row["attachments"]))
+def _sent(row: sa.RowMapping) -> OriginalReport:
+    return OriginalReport(row["incident_id"], row["at_ms"], row["comment"] or "", tuple(row["attachments"]))
 
 
 def _report(row: sa.RowMapping) -> Report:

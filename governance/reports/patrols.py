@@ -12,19 +12,19 @@ from itertools import pairwise
 
 import sqlalchemy as sa
 
-from governance.assessment import By, Share
+from governance.assessment import GroupBy, Share
 from governance.audit import trail as audit_trail
-from governance.organisation.roles import TERMED, Actor, Role
+from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Role
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store
-from governance.reports.citizen_reports import alone
+from governance.reports.citizen_reports import lock_sender
 from governance.tables import patrol as table
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import Text, say, sentence
 from infra.times import DAY_MS
 from sensors.network import distance_km
 
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
 """A point a second for five hours and a half."""
 LONGEST_MS = DAY_MS
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
@@ -88,7 +88,7 @@ WAYS = ("walk", "drone", "meeting", "on_site")
 """Ways to patrol (多样化巡河); only a walk has to prove its length."""
 
 
-def walked(track: Sequence[Point], rule: PatrolRule) -> TrackResult:
+def measure_track(track: Sequence[Point], rule: PatrolRule) -> TrackResult:
     """Measure a track. A stretch faster than the rule allows is a jump of the receiver and adds no length."""
     metres, jumps = 0.0, 0
     for before, after in pairwise(track):
@@ -101,7 +101,7 @@ def walked(track: Sequence[Point], rule: PatrolRule) -> TrackResult:
     return TrackResult(metres, minutes, jumps)
 
 
-def counts(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, Text]:
+def judge_patrol(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, Text]:
     """Whether a patrol counts, and the sentence that says why."""
     if way != "walk":
         return True, say("patrol.other_way", way=say(f"patrol.way_{way}"))
@@ -115,7 +115,7 @@ def counts(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, Text]:
     return enough, say("patrol.counts" if enough else "patrol.too_short", **values)
 
 
-def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
+def check_upload(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
     """Raises ConfigurationError naming the first fault of an uploaded patrol."""
     if not _KEY.fullmatch(key):
         raise ConfigurationError(sentence("patrol.no_key", key=key[:80]))
@@ -127,8 +127,8 @@ def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[
         raise ConfigurationError(sentence("patrol.too_long"))
     if ended_ms > now_ms + 5 * 60_000:
         raise ConfigurationError(sentence("patrol.ahead"))
-    if len(track) > MOST_POINTS:
-        raise ConfigurationError(sentence("patrol.many_points", count=len(track), most=MOST_POINTS))
+    if len(track) > MAX_POINTS:
+        raise ConfigurationError(sentence("patrol.many_points", count=len(track), most=MAX_POINTS))
     for i, point in enumerate(track):
         if not (-180 <= point.lon <= 180 and -90 <= point.lat <= 90):
             raise ConfigurationError(sentence("patrol.no_place", i=i, lon=point.lon, lat=point.lat))
@@ -138,13 +138,13 @@ def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[
         raise ConfigurationError(sentence("patrol.beyond"))
 
 
-def counted(connection: sa.Connection, made: Patrol) -> Patrol:
+def without_duplicates(connection: sa.Connection, made: Patrol) -> Patrol:
     """The patrol, invalid where a valid one of the same person overlaps it or a valid one has the same track.
 
     Locks other uploads of this person and of this beginning until the transaction ends.
     """
-    alone(connection, f"patrol {made.started_ms}")
-    alone(connection, f"patrol {made.by}")
+    lock_sender(connection, f"patrol {made.started_ms}")
+    lock_sender(connection, f"patrol {made.by}")
     if not made.valid:
         return made
     c = table.c
@@ -230,7 +230,7 @@ def may_see(actor: Actor, one: Patrol) -> bool:
     return one.by == actor.name or actor.covers(one.region, one.reach)
 
 
-class Patrolled:
+class PatrolShares:
     """Shares of patrols for the assessment: valid patrols, at most those due, of those due.
 
     ``due`` is how many a month each person of a role owes (`governance.assessment.Formula`).
@@ -242,7 +242,7 @@ class Patrolled:
         self._street = street
         self._due = due
 
-    def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+    def done(self, by: GroupBy, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
         """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region.
 
         Before the month is over, those count that are due by then: the whole patrols of the part that has passed.
@@ -255,12 +255,12 @@ class Patrolled:
         for term in people_store.appointments(self._connection):
             terms.setdefault(term.name, []).append(term)
         found: dict[str, Share] = {}
-        for person in people_store.listing(self._connection, removed=True):
+        for person in people_store.list_people(self._connection, removed=True):
             month = self._due.get(person.role, 0)
-            if not month or by is By.REACH or (by is By.CHIEF and person.role is not Role.CHIEF):
+            if not month or by is GroupBy.REACH or (by is GroupBy.CHIEF and person.role is not Role.CHIEF):
                 continue
             held = [(one.since_ms, one.until_ms, one.region) for one in terms.get(person.name, ())]
-            if person.role not in TERMED:
+            if person.role not in ROLES_WITH_TERMS:
                 held = [(person.created_at_ms, person.removed_at_ms, person.region)]
             served = [(max(since, start_ms), min(until or to_ms, to_ms), region) for since, until, region in held]
             served = [span for span in served if span[0] < span[1]]
@@ -268,7 +268,7 @@ class Patrolled:
                 continue
             part = month * _covered(served) / (end_ms - start_ms)
             due = int(part + 0.5) if until_ms >= end_ms else int(part + 1e-9)
-            key = person.name if by is By.CHIEF else self._street(served[-1][2])
+            key = person.name if by is GroupBy.CHIEF else self._street(served[-1][2])
             found[key] = found.get(key, Share()) + Share(min(due, walked.get(person.name, 0)), due)
         return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from governance.audit import trail as audit_trail
-from governance.audit.merkle import Line
+from governance.audit.merkle import AuditEntry
 from governance.audit.trail import Fault, FaultKind, Verified
 from governance.people import store as people_store
 from governance.tables import audit as trail_
@@ -139,7 +139,7 @@ class _Recorded:
         self.n, self.incident, self.also = n, body["incident"], body["also"]
 
 
-def _incident(number: int, lines: Sequence[Line], tables: _Tables, began_ms: int) -> Iterator[Difference]:
+def _incident(number: int, lines: Sequence[AuditEntry], tables: _Tables, began_ms: int) -> Iterator[Difference]:
     row = tables.incident.get(number)
     history = dict(tables.history.get(number, {}))
     if not lines and (row is None or row["opened_at_ms"] < began_ms):
@@ -213,7 +213,7 @@ def _people(connection: sa.Connection) -> Iterator[Difference]:
             recorded |= {name: (line.n, dict(state)) for name, state in states.items()}
         except _UNREADABLE:
             yield Difference(line.n, "person", line.id, "body", "", None, _json(line.body))
-    there = people_store.states(connection)
+    there = people_store.read_states(connection)
     for name, (n, state) in recorded.items():
         yield from _fields(n, "person", name, "person", state, there.get(name))
     for name in there.keys() - recorded.keys():

@@ -52,7 +52,7 @@ def seal(connection: sa.Connection, key: Ed25519PrivateKey, *, origin: str, now_
     return Sealed(root, found.faults)
 
 
-def listing(connection: sa.Connection, *, unsent: bool = False) -> list[Root]:
+def list_roots(connection: sa.Connection, *, unsent: bool = False) -> list[Root]:
     """All roots, oldest first; or those that have not yet reached every place outside."""
     query = sa.select(*(table.c[name] for name in Root.__slots__)).order_by(table.c.size)
     if unsent:
@@ -67,7 +67,7 @@ def newest(connection: sa.Connection) -> Root | None:
     return None if row is None else Root(**row._mapping)
 
 
-def covering(
+def newest_covering(
     connection: sa.Connection, n: int, keys: Iterable[Ed25519PublicKey], outside: Sequence[Root] = ()
 ) -> tuple[Root | None, bool]:
     """The newest root over entry ``n`` (None: there is none), and whether all such roots match the trail.
@@ -77,7 +77,7 @@ def covering(
     """
     known = {merkle.key_id(key): key for key in keys}
     found: dict[int, list[Root]] = {}
-    for root in (*listing(connection), *outside):
+    for root in (*list_roots(connection), *outside):
         if root.size >= n:
             found.setdefault(root.size, []).append(root)
     if not found:
@@ -93,7 +93,7 @@ def covering(
     return found[max(found)][0], good and tree.size == max(found)
 
 
-def sent(connection: sa.Connection, root: Root, now_ms: int) -> None:
+def mark_sent(connection: sa.Connection, root: Root, now_ms: int) -> None:
     """Record that a root has reached every place outside."""
     connection.execute(sa.update(table).where(table.c.size == root.size).values(sent_at_ms=now_ms))
 
@@ -110,7 +110,7 @@ def verify(
     are compared, but not their signatures. ``progress`` is told the share done, 0 to 1.
     """
     found = Verified()
-    own = listing(connection)
+    own = list_roots(connection)
     roots = _signed_roots((*own, *outside), keys, found)
     last, _ = audit_trail.head(connection)
     _find_missing_roots(roots, own, last, found)
@@ -183,7 +183,7 @@ def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Pro
     where there is no such entry, Refused where no root covers it yet or there is no root of that size.
     """
     line = audit_trail.get(connection, n)
-    roots = listing(connection)
+    roots = list_roots(connection)
     if not roots or roots[-1].size < n:
         raise Refused(sentence("trail.no_root_yet", n=n))
     newest = roots[-1]

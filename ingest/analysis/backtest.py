@@ -20,13 +20,13 @@ from sqlalchemy import event
 
 import governance.tables as governed
 import ingest.storage.tables  # noqa: F401  (registers its tables)
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from infra.database import Database, metadata
 from infra.errors import ConfigurationError
 from infra.texts import sentence
 from infra.times import DAY_MS, rfc3339
 from ingest.pipeline import Site
-from ingest.rules.engine import LATE_S
+from ingest.rules.engine import LATE_AFTER_S
 from ingest.rules.model import NoData, Rules
 from ingest.rules.no_data import cycle_of
 from ingest.rules.places import Places
@@ -52,7 +52,17 @@ WARM_UP_MS = 7 * DAY_MS
 """Readings before the range that are processed for trends and daily patterns; their findings do not count."""
 HIT_AFTER_MS = 2 * 3_600_000
 """An alarm up to this long after the end of a labelled event counts as a hit."""
-WATER = frozenset({Kind.THRESHOLD, Kind.RATE, Kind.CLASS, Kind.TARGET, Kind.BLACK_ODOROUS, Kind.TREND, Kind.EVENT})
+WATER_KINDS = frozenset(
+    {
+        FindingKind.THRESHOLD,
+        FindingKind.RATE,
+        FindingKind.CLASS,
+        FindingKind.TARGET,
+        FindingKind.BLACK_ODOROUS,
+        FindingKind.TREND,
+        FindingKind.EVENT,
+    }
+)
 """Kinds of findings about the water, which are compared with labels; silence and lost patterns are not."""
 
 Progress = Callable[[float], object]
@@ -159,7 +169,7 @@ class Difference:
 # -- input -------------------------------------------------------------------------------------------------------------
 
 
-def stored(
+def load_input(
     registry: Registry,
     store: ReadingStore,
     since_ms: int,
@@ -235,10 +245,10 @@ def run_rules(
         raise ConfigurationError(sentence("backtest.nothing", since=rfc3339(since_ms), until=rfc3339(until_ms)))
     first_ms = min(int(window.at.min()) for window in past.readings.values() if len(window))
     feeds = _feeds(past, catalogue) if feeds is None else feeds
-    with throw_away() as database:
+    with temporary_database() as database:
         _prepare(database, past, catalogue)
         store = SqlReadings(database, catalogue)
-        site = Site(database, store, rules, catalogue, late_s=SLICE_MS // 1000 + LATE_S)
+        site = Site(database, store, rules, catalogue, late_s=SLICE_MS // 1000 + LATE_AFTER_S)
         findings: list[Finding] = []
         cuts = _cuts(first_ms, until_ms, _silences(rules, past))
         for start_ms, end_ms in pairwise(cuts):
@@ -247,11 +257,11 @@ def run_rules(
                 findings += site.process(messages, end_ms).findings
             findings += site.tick(first_ms, end_ms)
             if closed_after_ms is not None:
-                close(database, end_ms - closed_after_ms, end_ms)
+                close_ended_incidents(database, end_ms - closed_after_ms, end_ms)
             on_progress((end_ms - first_ms) / (until_ms - first_ms))
         raised = _raised(database, since_ms)
     told = tuple(one for one in findings if one.observed_at_ms >= since_ms)
-    fired = Counter(one.rule for one in told if one.change is Change.FIRED)
+    fired = Counter(one.rule for one in told if one.change is ConditionChange.FIRED)
     score = _score(told, past, since_ms, until_ms) if past.labelled else None
     return BacktestResult(since_ms, until_ms, readings, raised, told, dict(fired), score)
 
@@ -316,7 +326,7 @@ def _feeds(past: BacktestInput, catalogue: Catalogue) -> list[_Feed]:
 
 
 @contextmanager
-def throw_away() -> Iterator[Database]:
+def temporary_database() -> Iterator[Database]:
     """A temporary database without disk synchronisation."""
     with tempfile.TemporaryDirectory(prefix="riverchief-backtest-") as folder:
         database = Database(f"sqlite:///{Path(folder) / 'tried.db'}")
@@ -378,7 +388,7 @@ def _cuts(first_ms: int, until_ms: int, also: Iterable[int]) -> list[int]:
     return sorted({first_ms - 1, until_ms, *hours, *(at for at in also if first_ms <= at < until_ms)})
 
 
-def close(database: Database, over_ms: int, now_ms: int) -> None:
+def close_ended_incidents(database: Database, over_ms: int, now_ms: int) -> None:
     """Close the incidents that were over before ``over_ms``."""
     table = governed.incident
     done = sa.update(table).where(
@@ -388,13 +398,13 @@ def close(database: Database, over_ms: int, now_ms: int) -> None:
         connection.execute(done.values(open_cause=None, state="closed", closed_at_ms=now_ms))
 
 
-def called(connection: sa.Connection) -> Counter[int]:
+def count_pages(connection: sa.Connection) -> Counter[int]:
     """Incident id → number of paging notifications."""
     outbox = governed.outbox
     return Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
 
 
-def stations_of(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
+def incident_stations(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
     """Incident id → the stations of its conditions, sorted."""
     found: dict[int, set[str]] = {}
     conditions = governed.incident_condition
@@ -414,7 +424,7 @@ def _raised(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
             sa.select(entries.c.incident_id, entries.c.observed_at_ms).where(fired).order_by(entries.c.seq)
         ):
             firings.setdefault(id_, []).append(at_ms)
-        pages, stations = called(connection), stations_of(connection)
+        pages, stations = count_pages(connection), incident_stations(connection)
     return tuple(
         BacktestIncident(
             id=row["id"],
@@ -441,7 +451,11 @@ def _raised(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
 def _score(findings: Sequence[Finding], past: BacktestInput, since_ms: int, until_ms: int) -> Score:
     """Compare the alarms of the labelled stations with the labels."""
     labels = [one for one in past.labels if one.end_ms >= since_ms and one.start_ms < until_ms]
-    alarms = [f for f in findings if f.change is Change.FIRED and f.kind in WATER and f.station in past.labelled]
+    alarms = [
+        f
+        for f in findings
+        if f.change is ConditionChange.FIRED and f.kind in WATER_KINDS and f.station in past.labelled
+    ]
     delays, misses = [], []
     met: set[str] = set()
     for label in labels:

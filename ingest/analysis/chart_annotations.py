@@ -16,7 +16,7 @@ from governance.tables import incident, incident_entry
 from infra.database import Database, in_order
 from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
-from infra.texts import Text, beside, say
+from infra.texts import Text, join_on_line, say
 from ingest.analysis import live_classes
 from ingest.pipeline import Outcome
 from ingest.storage import lineprotocol, schema
@@ -86,7 +86,7 @@ class AnnotationWriter(PeriodicWorker):
             self._heard.clear()
         with self._database.read() as connection:
             self._registry = registry_store.load(connection, self._catalogue)
-        update = partial(live_classes.update, self._database, self._store, self._catalogue)
+        update = partial(live_classes.update_classes, self._database, self._store, self._catalogue)
         update(now_ms, self._spool, registry=self._registry)
         if self._spool is not None:
             annotate(self._database, self._spool)
@@ -100,7 +100,7 @@ class AnnotationWriter(PeriodicWorker):
             for key in keys:
                 del self._heard[key]
         if keys and self._registry is not None:
-            update = partial(live_classes.update, self._database, self._store, self._catalogue)
+            update = partial(live_classes.update_classes, self._database, self._store, self._catalogue)
             update(self._clock_ms(), self._spool, registry=self._registry, only=keys)
 
     def next_round(self) -> float:
@@ -253,7 +253,7 @@ def _event(
     return lineprotocol.point(
         schema.EVENT,
         {schema.KIND: kind, schema.STATION: station, schema.REACH: reach or ""},
-        {schema.ID: number, schema.TITLE: beside(text), schema.UNTIL: until_ms},
+        {schema.ID: number, schema.TITLE: join_on_line(text), schema.UNTIL: until_ms},
         at_ms,
     )
 

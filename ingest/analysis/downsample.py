@@ -67,7 +67,7 @@ class Downsampler(SendingWorker):
         """Compute and send the longest due days; how many."""
         now_ms = self._clock_ms()
         with self._database.read() as connection:
-            days = downsampling.due(connection, now_ms, DAYS_PER_ROUND)
+            days = downsampling.due_days(connection, now_ms, DAYS_PER_ROUND)
         lines: dict[Tier, list[bytes]] = {tier: [] for tier in TIERS}
         reaches = self._reaches.of([day.station for day in days])
         for day, reach in zip(days, reaches, strict=True):
@@ -79,7 +79,7 @@ class Downsampler(SendingWorker):
             self._write(tier, lines[tier])
         if days:
             with self._database.write() as connection:
-                downsampling.done(connection, days)
+                downsampling.delete_computed(connection, days)
         return len(days)
 
     def _write(self, tier: Tier, lines: Sequence[bytes]) -> None:

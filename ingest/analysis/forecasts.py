@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline, Row
 from infra.database import Database, insert_many
 from infra.errors import LongTermUnavailable, StorageUnavailable
@@ -225,7 +225,7 @@ class Forecasts(PeriodicWorker):
         try:
             return self._store.window(station, start_ms, end_ms - 1)
         except LongTermUnavailable:
-            return self._store.at_hand.window(station, start_ms, end_ms - 1)
+            return self._store.recent_store.window(station, start_ms, end_ms - 1)
 
     def _split(self, window: Window) -> Iterable[tuple[str, Ints, Floats]]:
         """(parameter, ms, value) of the usable readings, oldest first."""
@@ -266,7 +266,7 @@ class Forecasts(PeriodicWorker):
                 findings += warnings.withdraw_except({limit.rule for limit in near})
                 rows.append(_row(station.key, name, one, crossed, warnings.warned, verdict_text(one, parameter)))
             insert_many(connection, _INTO, rows, _AGAIN)
-            recorded = incident_store.record(connection, findings, now_ms, source=self._source)
+            recorded = incident_store.record_findings(connection, findings, now_ms, source=self._source)
         if recorded.changed:
             self._on_findings()
 
@@ -295,7 +295,10 @@ class _SeriesWarnings:
             found.append(
                 replace(
                     self._finding(
-                        limit, Change.FIRED, self._warning_text(limit, crossing), self._urgency(limit, crossing)
+                        limit,
+                        ConditionChange.FIRED,
+                        self._warning_text(limit, crossing),
+                        self._urgency(limit, crossing),
                     ),
                     headline=self._headline(limit, crossing),
                 )
@@ -305,7 +308,9 @@ class _SeriesWarnings:
             if beyond or passed or state["no"] >= MIN_ROUNDS:
                 key = "came" if beyond or passed else "passed" if self._one.skill.shown else "ended"
                 found.append(
-                    self._finding(limit, Change.RESOLVED, self._text(key, limit), limit.colour, state["since_ms"])
+                    self._finding(
+                        limit, ConditionChange.RESOLVED, self._text(key, limit), limit.colour, state["since_ms"]
+                    )
                 )
                 state = {**state, "since_ms": None}
         if state["yes"] or state["since_ms"] is not None:
@@ -322,7 +327,7 @@ class _SeriesWarnings:
             if state["since_ms"] is not None:
                 text = say("finding.withdrawn", rule=rule, station=self._station.key)
                 limit = Limit(float("nan"), True, rule)
-                found.append(self._finding(limit, Change.RESOLVED, text, Colour.BLUE, state["since_ms"]))
+                found.append(self._finding(limit, ConditionChange.RESOLVED, text, Colour.BLUE, state["since_ms"]))
         return found
 
     def _urgency(self, limit: Limit, crossing: Crossing) -> Colour:
@@ -359,12 +364,12 @@ class _SeriesWarnings:
         )
 
     def _finding(
-        self, limit: Limit, change: Change, text: Text, colour: Colour, since_ms: int | None = None
+        self, limit: Limit, change: ConditionChange, text: Text, colour: Colour, since_ms: int | None = None
     ) -> Finding:
         return Finding(
             rule=f"{PREFIX}{limit.rule}",
             version=limit.version,
-            kind=Kind.FORECAST,
+            kind=FindingKind.FORECAST,
             change=change,
             cause=f"water:{self._station.key}",
             station=self._station.key,

@@ -66,7 +66,7 @@ def current_classes(connection: sa.Connection, kind: str) -> dict[str, ShownClas
     return {row.key: _shown(row) for row in rows}
 
 
-def update(
+def update_classes(
     database: Database,
     store: ReadingStore,
     catalogue: Catalogue,
@@ -98,14 +98,14 @@ def update(
     cycles_s = registry.cycles_s(now_ms)
     judged_stations = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in chosen]
     fresh = _fresh(chosen, store, catalogue, carried, newest, now_ms)
-    states, judged = live_class.followed(carried, judged_stations, fresh, newest, now_ms)
+    states, judged = live_class.station_classes_over_readings(carried, judged_stations, fresh, newest, now_ms)
     silent = {s.key for s in chosen if now_ms - heard.get(s.key, 0) > SILENT_INTERVALS * 1000 * s.interval_s}
     on: dict[str, list[LiveClass]] = {}
     for station, one in zip(chosen, judged, strict=True):
         on.setdefault(station.reach, []).append(one)
     names = {station.key: Text(station.zh, station.en) for station in chosen}
     reaches = {
-        reach.key: live_class.reach(on.get(reach.key, []), reach.target, names)
+        reach.key: live_class.reach_class(on.get(reach.key, []), reach.target, names)
         for reach in registry.reaches
         if only is None or reach.key in on
     }
@@ -121,25 +121,25 @@ def update(
     return shown
 
 
-def at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at_ms: int) -> dict[str, LiveReach]:
+def classes_at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at_ms: int) -> dict[str, LiveReach]:
     """The class of every reach at a past instant, by the usable readings that were current then."""
     cycles_s, targets = registry.cycles_s(at_ms), {reach.key: reach.target for reach in registry.reaches}
     judged_stations = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in registry.stations]
     newest: dict[str, dict[str, LatestReading]] = {}
     for one in judged_stations:
-        reach_ms = max(one.current_for_ms(key, live_class.DEFAULT) for key in live_class.DEFAULT.items)
+        reach_ms = max(one.current_for_ms(key, live_class.DEFAULT_POLICY) for key in live_class.DEFAULT_POLICY.items)
         window = store.window(one.key, at_ms - reach_ms, at_ms)
         for row in np.flatnonzero(window.packed & 15 < Flag.SUSPECT).tolist():
             key = catalogue.parameters[int(window.parameter[row])].key
             newest.setdefault(one.key, {})[key] = LatestReading(int(window.at[row]), float(window.value[row]))
-    _, judged = live_class.stations({}, judged_stations, newest, at_ms)
+    _, judged = live_class.station_classes({}, judged_stations, newest, at_ms)
     on: dict[str, list[LiveClass]] = {}
     for station, found in zip(registry.stations, judged, strict=True):
         on.setdefault(station.reach, []).append(found)
-    return {reach.key: live_class.reach(on.get(reach.key, []), reach.target) for reach in registry.reaches}
+    return {reach.key: live_class.reach_class(on.get(reach.key, []), reach.target) for reach in registry.reaches}
 
 
-def entry(one: ShownClass | LiveReach) -> dict[str, object]:
+def audit_entry(one: ShownClass | LiveReach) -> dict[str, object]:
     """The content of a reach in the daily audit entry."""
     return {
         "class": None if one.water_class is None else one.water_class.roman,
@@ -161,12 +161,12 @@ def _fresh(
     found: dict[str, dict[str, list[LatestReading]]] = {}
     for station in stations:
         before = carried.get(station.key, ClassState())
-        keys = [key for key in newest.get(station.key, {}) if key in live_class.DEFAULT.items]
+        keys = [key for key in newest.get(station.key, {}) if key in live_class.DEFAULT_POLICY.items]
         latest_ms = max((newest[station.key][key].at_ms for key in keys), default=0)
         one_more = latest_ms - before.seen_ms <= 1000 * station.interval_s
         if not before.seen_ms or one_more:
             continue  # the newest readings are enough
-        start_ms = max(before.seen_ms + 1, latest_ms - 1000 * live_class.LONGEST_S)
+        start_ms = max(before.seen_ms + 1, latest_ms - 1000 * live_class.MAX_FOLLOWED_S)
         window = store.window(station.key, start_ms, now_ms, keys)
         usable = window.take(np.flatnonzero(window.packed & 15 < Flag.SUSPECT))
         rows = zip(usable.parameter.tolist(), usable.at.tolist(), usable.value.tolist(), strict=True)

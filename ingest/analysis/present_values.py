@@ -10,7 +10,7 @@ from ingest.storage.port import ReadingStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-def present(store: ReadingStore, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], float]:
+def present_values(store: ReadingStore, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], float]:
     """(station, parameter) → newest usable value; series without one, or that cannot be read, are left out."""
     if not wanted:
         return {}

@@ -15,14 +15,14 @@ import sqlalchemy as sa
 import structlog
 
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Kind
+from governance.incidents.finding import FindingKind
 from governance.incidents.model import Action, Incident, Order
 from governance.organisation.roles import Actor, Role
 from governance.tables import incident as incident_table
 from infra.database import Database
 from infra.errors import ConfigurationError, LongTermUnavailable, NotFound, StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
-from infra.texts import Text, both, parted, say, sentence
+from infra.texts import Text, both, say, sentence, split_languages
 from infra.times import DAY_MS, beijing
 from ingest.rules.engine import usable
 from ingest.storage import registry as registry_store
@@ -52,9 +52,15 @@ PAST_DAYS = 30
 """Age up to which past incidents are traced."""
 PAST_PER_ROUND = 4
 """Past incidents traced in a round, a bound on processor time."""
-BY = "riverchief"
+AUTHOR = "riverchief"
 """Author of the history entry."""
-_KINDS_WITHOUT_SOURCE = (Kind.NO_DATA, Kind.TREND, Kind.FORECAST, Kind.DEVICE, Kind.REPORT)
+_KINDS_WITHOUT_SOURCE = (
+    FindingKind.NO_DATA,
+    FindingKind.TREND,
+    FindingKind.FORECAST,
+    FindingKind.DEVICE,
+    FindingKind.REPORT,
+)
 """Kinds of findings that are not traced: silence, slow trends, forecasts, devices, and reports away from stations."""
 
 
@@ -100,7 +106,7 @@ def trace(
                 current = current_of(*lines[name], since_ms - BACK_H * HOUR_MS, end_ms)
                 if current is not None:
                     currents[reach] = current
-        readings[key] = {name: line for name, line in lines.items() if name in source_attribution.TELLING}
+        readings[key] = {name: line for name, line in lines.items() if name in source_attribution.TRACED_PARAMETERS}
     evidence = source_attribution.evidence(readings, station, since_ms, end_ms)
     rain = _rained(store, catalogue, registry, station, since_ms)
     found = source_attribution.rank_sources(
@@ -133,35 +139,35 @@ def summary(found: list[Candidate]) -> Text:
     )
 
 
-def kept(connection: sa.Connection, incident_id: int) -> StoredAttribution | None:
+def stored_trace(connection: sa.Connection, incident_id: int) -> StoredAttribution | None:
     """The stored trace of an incident; None without one."""
     row = connection.execute(sa.select(table).where(table.c.incident_id == incident_id)).mappings().one_or_none()
     return None if row is None else _read(row)
 
 
-def likeliest(connection: sa.Connection, incident_ids: list[int]) -> dict[int, Text]:
+def likeliest_sources(connection: sa.Connection, incident_ids: list[int]) -> dict[int, Text]:
     """Incident id → the sentence of its likeliest source, for those that have one."""
     query = sa.select(table.c.incident_id, table.c.text_zh, table.c.text_en, table.c.body)
     rows = connection.execute(query.where(table.c.incident_id.in_(incident_ids))) if incident_ids else ()
     return {row.incident_id: Text(row.text_zh, row.text_en) for row in rows if json.loads(row.body)["candidates"]}
 
 
-def kept_of(connection: sa.Connection, incident_id: int) -> StoredAttribution:
+def require_stored_trace(connection: sa.Connection, incident_id: int) -> StoredAttribution:
     """The stored trace of an incident. Raises NotFound, also where it has no source or was not traced yet."""
     incident = _with_source(connection, incident_id)
-    found = kept(connection, incident_id)
+    found = stored_trace(connection, incident_id)
     if found is None:
         raise NotFound(sentence("trace.not_yet", id=incident.id))
     return found
 
 
-def of_incident(
+def trace_of_incident(
     database: Database, store: ReadingStore, catalogue: Catalogue, incident_id: int, now_ms: int
 ) -> StoredAttribution:
     """The stored trace of an incident, or one made now. Raises NotFound, also where it has no source."""
     with database.read() as connection:
         incident = _with_source(connection, incident_id)
-        found = kept(connection, incident_id)
+        found = stored_trace(connection, incident_id)
         registry = registry_store.load(connection, catalogue)
     return found or trace(store, catalogue, registry, incident.station, _since(incident), now_ms)
 
@@ -221,7 +227,7 @@ class AttributionWorker(PeriodicWorker):
             except StorageUnavailable:
                 raise
             except WaterError as error:
-                why = parted(str(error))
+                why = split_languages(str(error))
                 text = say("trace.cannot", why=why)
                 found = StoredAttribution(incident.station, _since(incident), now_ms, (), (), (), (), (), text)
             self._keep(incident, found)
@@ -247,7 +253,7 @@ class AttributionWorker(PeriodicWorker):
 
     def _keep(self, incident: Incident, found: StoredAttribution) -> None:
         with self._database.write() as connection:
-            before = kept(connection, incident.id)
+            before = stored_trace(connection, incident.id)
             same = table.c.incident_id == incident.id
             connection.execute(sa.delete(table).where(same))
             connection.execute(sa.insert(table).values(incident_id=incident.id, **_row(found)))
@@ -257,11 +263,11 @@ class AttributionWorker(PeriodicWorker):
                 return
             try:
                 with connection.begin_nested():
-                    incident_store.act(
+                    incident_store.apply_action(
                         connection,
                         incident.id,
                         Order(Action.COMMENT, comment=both(found.text)),
-                        Actor(BY, Role.SYSTEM),
+                        Actor(AUTHOR, Role.SYSTEM),
                         now_ms=found.made_ms,
                         source=self._source,
                     )
@@ -284,7 +290,7 @@ def _window(store: ReadingStore, station: str, start_ms: int, end_ms: int) -> Wi
     try:
         return store.window(station, start_ms, end_ms)
     except LongTermUnavailable:
-        return store.at_hand.window(station, start_ms, end_ms)
+        return store.recent_store.window(station, start_ms, end_ms)
 
 
 def _lines(window: Window, catalogue: Catalogue) -> dict[str, tuple[Ints, Floats]]:

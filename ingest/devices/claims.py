@@ -19,19 +19,19 @@ from infra.errors import NotFound, WaterError
 from infra.texts import sentence
 from infra.throttle import Throttle, network_of
 from infra.times import DAY_MS
-from ingest.devices.credentials import Credentials, Issued
+from ingest.devices.credentials import Credentials, IssuedLogin
 from ingest.storage import changes
 from ingest.storage.tables import device_claim as table
 from ingest.storage.tables import station
 
 log = structlog.get_logger(__name__)
 
-DAYS = 180
+VALID_DAYS = 180
 """Validity of a secret in days."""
 SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32, without symbols that look alike."""
 LENGTH, GROUP = 16, 4
-LONGEST = 64
+MAX_SECRET_LENGTH = 64
 """Longest secret as typed, with dashes and blanks."""
 _MISREAD = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
 
@@ -67,7 +67,7 @@ class Label:
     expires_at_ms: int
 
 
-def make(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = DAYS) -> Label:
+def make_label(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = VALID_DAYS) -> Label:
     """Make a secret for a station; an earlier one is void. Raises NotFound."""
     if connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is None:
         raise NotFound(sentence("registry.no_station", key=key[:80]))
@@ -81,7 +81,7 @@ def make(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = 
     return Label(key, "-".join(plain[i : i + GROUP] for i in range(0, LENGTH, GROUP)), expires_at_ms)
 
 
-def waiting(connection: sa.Connection, now_ms: int) -> dict[str, int]:
+def unused_labels(connection: sa.Connection, now_ms: int) -> dict[str, int]:
     """Station → until when its secret is valid (ms), for unused secrets."""
     usable = table.c.used_at_ms.is_(None) & (table.c.expires_at_ms > now_ms)
     rows = connection.execute(sa.select(table.c.station, table.c.expires_at_ms).where(usable).order_by(table.c.station))
@@ -99,7 +99,7 @@ class Claims:
         self._addresses = Throttle(ADDRESS_BURST, ADDRESS_EVERY_S)
         self._one_at_a_time = threading.Lock()
 
-    def claim(self, key: str, secret: str, address: str) -> Issued:
+    def claim(self, key: str, secret: str, address: str) -> IssuedLogin:
         """Make the login of a station, once, for its secret.
 
         Raises ClaimRefused, TooManyClaims, or BrokerAway; after the latter the secret is still valid.
@@ -112,7 +112,7 @@ class Claims:
             row = connection.execute(sa.select(table).where(table.c.station == key)).one_or_none()
         salt, wanted = (bytes(_SALT), bytes(_HASH)) if row is None else (row.salt, row.hash)
         with self._one_at_a_time:
-            same = hmac.compare_digest(_derive(normal(secret), salt), wanted)
+            same = hmac.compare_digest(_derive(normalised_secret(secret), salt), wanted)
         if row is None or not same or not self._consume(key, wanted, now_ms):
             log.warning("a claim was refused", address=address)
             raise ClaimRefused(sentence("device.claim_refused"))
@@ -135,7 +135,7 @@ class Claims:
         return first
 
 
-def normal(secret: str) -> str:
+def normalised_secret(secret: str) -> str:
     """The secret as it was made, from how it was typed."""
     return secret.upper().translate(_MISREAD)
 
@@ -149,4 +149,4 @@ def _is(key: str, wanted: bytes) -> sa.ColumnElement[bool]:
 
 
 def _note(connection: sa.Connection, key: str, by: str, now_ms: int, body: dict[str, object]) -> None:
-    changes.note(connection, "claim", key, body, author=changes.Author(by, now_ms))
+    changes.record_change(connection, "claim", key, body, author=changes.Author(by, now_ms))

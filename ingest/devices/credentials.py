@@ -31,7 +31,7 @@ EVERY_S = 30.0
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without letters that look alike
 
 
-class BrokerAway(WaterError):
+class BrokerUnavailable(WaterError):
     """The broker is not reachable, or refuses to administer logins."""
 
     retryable = True
@@ -61,7 +61,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedLogin:
     """A new login; its password is not stored."""
 
     station: str
@@ -91,14 +91,14 @@ class Credentials:
         self._users = users
         self._clock_ms = clock_ms
 
-    def issue(self, key: str, by: str, *, others_end_in_s: int | None = None) -> Issued:
+    def issue(self, key: str, by: str, *, others_end_in_s: int | None = None) -> IssuedLogin:
         """Make a login for a station's device; the others stay, or expire after ``others_end_in_s``.
 
         Raises NotFound, Refused where too many are active, or BrokerAway; then there is no new login.
         """
         now_ms = self._clock_ms()
         user = f"{key}.{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
-        issued = Issued(key, user, secrets.token_urlsafe(18), now_ms)
+        issued = IssuedLogin(key, user, secrets.token_urlsafe(18), now_ms)
         with self._database.write() as connection:
             # the station's row is locked, so that two requests at once do not both find a place free
             held = connection.execute(sa.select(station.c.id).where(station.c.key == key).with_for_update())
@@ -117,7 +117,7 @@ class Credentials:
         if others_end_in_s is not None:
             self._expire_others(key, user, by, now_ms, now_ms + others_end_in_s * 1000)
             if others_end_in_s == 0:
-                with suppress(BrokerAway):  # the new one works; the next round tries again
+                with suppress(BrokerUnavailable):  # the new one works; the next round tries again
                     self.retire()
         return issued
 
@@ -169,7 +169,7 @@ def listing(connection: sa.Connection, key: str) -> list[Credential]:
     return [_credential(row) for row in rows]
 
 
-class Retirement(PeriodicWorker):
+class ExpiryWorker(PeriodicWorker):
     """A thread that deletes expired logins; one for each database."""
 
     def __init__(self, credentials: Credentials, every_s: float = EVERY_S) -> None:
@@ -180,7 +180,7 @@ class Retirement(PeriodicWorker):
     def next_round(self) -> float:
         try:
             self._credentials.retire()
-        except (BrokerAway, StorageUnavailable) as error:
+        except (BrokerUnavailable, StorageUnavailable) as error:
             log.warning("logins whose time is over cannot be taken away yet", error=str(error))
         except Exception:
             log.exception("the end of logins failed and is tried again")
@@ -206,4 +206,4 @@ def _credential(row: sa.Row[tuple[object, ...]]) -> Credential:
 
 def _note(connection: sa.Connection, key: str, user: str, by: str, now_ms: int, body: dict[str, object]) -> None:
     """Record who changed what; never a password."""
-    changes.note(connection, "credential", f"{key}/{user}", body, author=changes.Author(by, now_ms))
+    changes.record_change(connection, "credential", f"{key}/{user}", body, author=changes.Author(by, now_ms))

@@ -16,7 +16,7 @@ from governance.incidents.finding import Finding
 from infra.texts import Text
 from ingest.rejudge.past_events import PastEvents
 from ingest.rejudge.station_moves import StationMoves, StoredReadings
-from ingest.rules.engine import Look, Why
+from ingest.rules.engine import ChangeReason, ReadingsBeforeAfter
 from sensors.reading import Batch, Ints
 
 Verdict = tuple[int, int, int, int]
@@ -32,8 +32,8 @@ class SeriesChange:
     """
 
     series: int
-    look: Look
-    why: Why | None = None
+    look: ReadingsBeforeAfter
+    why: ChangeReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class EventChange:
     at: Ints
     before: Callable[[], StationMoves]
     after: StationMoves
-    why: Why | None = None
+    why: ChangeReason | None = None
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ def compare(
     for change in series:
         difference.add(checks.late(change.series, *change.look(None), now_ms))
         if change.why is not None:
-            difference.add(checks.withdrawn_by_review(change.series, change.look, change.why, now_ms))
+            difference.add(checks.withdraw_disproved(change.series, change.look, change.why, now_ms))
     if not checks.rules.events:
         return difference
     for station in past.downwards(stations):

@@ -19,14 +19,14 @@ from ingest.rejudge.difference import Difference, EventChange, Rejudgement, Seri
 from ingest.rejudge.past_events import PastEvents
 from ingest.rejudge.station_moves import StationMoves, StoredReadings
 from ingest.rules.engine import RuleInput
-from ingest.state.series_history import accepted, accepted_before, merge, rejudge_windows, stored_status
+from ingest.state.series_history import accepted, accepted_before, merge, retest_windows, stored_status
 from ingest.storage.port import Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult
-from sensors.quality.detectors.cross_parameter import CONCERNED, cross_check, with_cross_check
-from sensors.quality.detectors.daily_pattern import DAILY
+from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, cross_check, with_cross_check
+from sensors.quality.detectors.daily_pattern import DAILY_TESTS
 from sensors.quality.detectors.point_tests import LONGEST_BURST
-from sensors.quality.state import KEEP
+from sensors.quality.state import REMEMBERED_READINGS
 from sensors.reading import Batch, Bools, Bytes, Flag, Ints, Places, QualityTest, pack
 
 
@@ -99,7 +99,7 @@ class _LateSeries:
     verdict: Ints = field(init=False)
 
 
-_DAILY_TESTS: Final = sum(int(test) for test in DAILY)
+_DAILY_TESTS: Final = sum(int(test) for test in DAILY_TESTS)
 
 _VOUCHED: Final = np.frombuffer(b"NS", np.uint8)
 """HJ 212 data flags by which the device vouches for a reading."""
@@ -140,7 +140,7 @@ def _late_series(batch: Batch, rows: Places, series: int, stored: StoredReadings
     at, reach_ms = batch.at[rows], history.lookback_ms[parameter]
     start, end = int(at[0]) - reach_ms, int(at[-1]) + reach_ms
     around = stored.window(station, parameter, start, end)
-    while end < history.newest[series] and int((accepted(around) & (around.at > at[-1])).sum()) <= KEEP:
+    while end < history.newest[series] and int((accepted(around) & (around.at > at[-1])).sum()) <= REMEMBERED_READINGS:
         end += 4 * (end - int(at[-1]))
         around = stored.window(station, parameter, start, end)
     registry = history.registry
@@ -165,9 +165,9 @@ def _judge(changed: Sequence[_LateSeries], stored: StoredReadings) -> QualityRes
     Thresholds are those in force, and nothing is learned: what a series learned belongs to its own time.
     """
     memory = stored.history.memory.taken(np.array([one.series for one in changed]))
-    memory.forget_recent()
+    memory.clear_recent()
     windows, statuses = [one.merged for one in changed], [one.status for one in changed]
-    judged = rejudge_windows(windows, statuses, memory, stored.history.registry.catalogue, learn=False)
+    judged = retest_windows(windows, statuses, memory, stored.history.registry.catalogue, learn=False)
     verdicts = np.split(pack(judged.flag, judged.tests), _starts(changed)[1:-1])
     for one, verdict in zip(changed, verdicts, strict=True):
         kept = _keep_daily_tests(one, _keep_cross_check(one, verdict))
@@ -205,7 +205,7 @@ def _cross_check(changed: Sequence[_LateSeries], stored: StoredReadings) -> list
     """Lay the cross-check at the late instants into the verdicts; the stored readings of other series that have another
     verdict now."""
     catalogue = stored.history.registry.catalogue
-    concerned = [key for key in CONCERNED if key in catalogue]
+    concerned = [key for key in CHECKED_PARAMETERS if key in catalogue]
     numbers = {catalogue.index[key] for key in concerned}
     checked = [one for one in changed if one.parameter in numbers]
     reflagged: list[Verdict] = []

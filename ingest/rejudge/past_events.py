@@ -14,19 +14,25 @@ import numpy as np
 import sqlalchemy as sa
 
 from governance.incidents import active_findings
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from governance.tables import incident, incident_condition
 from infra.texts import Text, say
 from infra.times import beijing
 from ingest.rejudge.station_moves import REACH_MS, StationMoves
 from ingest.rules import sentences
-from ingest.rules.engine import Why
-from ingest.rules.model import Event
-from ingest.rules.water_events import Measured
+from ingest.rules.engine import ChangeReason
+from ingest.rules.model import EventRule
+from ingest.rules.water_events import StationReadings
 from ingest.state.series_history import SeriesHistory
-from sensors.quality.detectors.slow_events import HOUR_MS, NEAR_H, CombinedAlarms, SlowEventResult, detect_slow_events
-from sensors.quality.detectors.sudden_events import QUIET_MS, Alarms, EventCause, detect_sudden_events
-from sensors.quality.detectors.upstream_evidence import SLOT_MS, SLOTS, UpstreamPath, anything
+from sensors.quality.constants import HOUR_MS
+from sensors.quality.detectors.slow_events import (
+    NEIGHBOUR_WINDOW_H,
+    CombinedAlarms,
+    SlowEventResult,
+    detect_slow_events,
+)
+from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, EventCause, detect_sudden_events
+from sensors.quality.detectors.upstream_evidence import REMEMBERED_SLOTS, SLOT_MS, UpstreamPath, slots_of_unknown_event
 from sensors.reading import Ints
 
 Span = tuple[int, int]
@@ -112,7 +118,7 @@ class PastEvents:
         after: StationMoves,
         before: Callable[[], StationMoves],
         read_moves: ReadMoves,
-        why: Why | None = None,
+        why: ChangeReason | None = None,
     ) -> tuple[list[Finding], list[Finding]]:
         """The findings of a station whose readings around the instants ``at`` (sorted) changed.
 
@@ -121,7 +127,7 @@ class PastEvents:
         Returns all findings, and those that change what is firing.
         """
         within = int(at[0]) - REACH_MS, int(at[-1]) + REACH_MS
-        near = np.array([at[0] - NEAR_H * HOUR_MS, at[-1]])
+        near = np.array([at[0] - NEIGHBOUR_WINDOW_H * HOUR_MS, at[-1]])
         stored = cache(lambda other: read_moves(other, near))
         self._moves[station] = after
         found = self._alarms(
@@ -140,7 +146,7 @@ class PastEvents:
         return findings, lasting
 
     def _withdraw(
-        self, station: int, found: Alarms, before: Callable[[], Alarms], why: Why
+        self, station: int, found: Alarms, before: Callable[[], Alarms], why: ChangeReason
     ) -> tuple[list[Finding], list[Finding]]:
         """Withdraw the published events that the readings showed before and show no longer."""
         findings: list[Finding] = []
@@ -191,7 +197,7 @@ class PastEvents:
                     firsts.append(first)
                     lasts.append(last + way.reach_ms)
                 if self._withdrawn[way.above]:
-                    above = sentences.name(self._history.registry.stations[way.above])
+                    above = sentences.station_name(self._history.registry.stations[way.above])
                     reason = say("finding.upstream_disproved", upper=above)
             if firsts and min(firsts) <= last_seen_ms:
                 yield station, np.array([min(firsts), min(max(lasts), last_seen_ms)]), reason
@@ -226,7 +232,7 @@ class PastEvents:
     def _shows(self, station: int, event: PublishedEvent, found: Alarms) -> bool:
         """Whether alarms show a published event, as sure as it was."""
         sudden, one = self._history.checks.sudden, self._history.registry.stations[station]
-        near = (found.at >= event.since_ms - QUIET_MS) & (found.at <= event.last_ms + QUIET_MS)
+        near = (found.at >= event.since_ms - EVENT_OVER_AFTER_MS) & (found.at <= event.last_ms + EVENT_OVER_AFTER_MS)
         if event.rule not in self._doubtful_rules():
             near &= found.doubt == 0
         return any(sudden.speaks(one, found, row) for row in np.flatnonzero(near).tolist())
@@ -258,15 +264,15 @@ class PastEvents:
     ) -> Alarms:
         """Sudden events. Which parameters moved in the ``upstream`` events is not stored: each supports all."""
         parts = [
-            (way, part, min(part + SLOTS * SLOT_MS - 1, last))
+            (way, part, min(part + REMEMBERED_SLOTS * SLOT_MS - 1, last))
             for way, (first, last) in upstream
-            for part in range(first // SLOT_MS * SLOT_MS, last + 1, SLOTS * SLOT_MS)
+            for part in range(first // SLOT_MS * SLOT_MS, last + 1, REMEMBERED_SLOTS * SLOT_MS)
         ]
         memory = self._history.watched.learned(np.array([station]))
         memory.grow(1 + len(parts))
         edges = []
         for i, (way, first, last) in enumerate(parts, 1):
-            number, size = anything(first, last)
+            number, size = slots_of_unknown_event(first, last)
             memory.slot[i, : len(number)], memory.seen[i, : len(number)] = number, size[:, None]
             edges.append(way._replace(above=i, below=0))
         rows = np.flatnonzero((moves.at >= within[0]) & (moves.at <= within[1]))
@@ -290,7 +296,7 @@ class PastEvents:
             return detect_slow_events(*columns, memory, catalogue, near, learn=False)
 
         found = detect([station], [moves])
-        if found.needs_neighbours and (others := history.network.get(station, ())):
+        if found.has_peaks_for_neighbours and (others := history.network.get(station, ())):
             every = [int(other) for other in others]
             found = detect([station, *every], [moves, *(neighbours(other) for other in every)])
         return found.alarms.take(np.flatnonzero(found.alarms.station == 0))
@@ -321,7 +327,7 @@ class PastEvents:
         going = {rule: alarm for rule, alarm in sudden.going(one.key).items() if rule not in withdrawn}
         last_ms = max([history.last_alarm(station), *(alarm.fired_at_ms for alarm in going.values())])
         instants = np.unique(np.append(moves.at, max(int(history.heard[station]), int(changed_at[-1]))))
-        measured = Measured(moves.parameter, moves.at, moves.value)
+        measured = StationReadings(moves.parameter, moves.at, moves.value)
         findings: list[Finding] = []
         lasting: list[Finding] = []
         for first, last in new:
@@ -349,10 +355,10 @@ class PastEvents:
 
     def _withdrawal(self, station: int, event: PublishedEvent, reason: Text) -> Finding:
         one, rule = self._history.registry.stations[station], self._history.checks.rules.get(event.rule)
-        assert isinstance(rule, Event)
+        assert isinstance(rule, EventRule)
         alarm = self._history.checks.sudden.going(one.key).get(event.rule)
         return rule.found(
-            Change.WITHDRAWN,
+            ConditionChange.WITHDRAWN,
             cause=event.cause,
             station=one.key,
             observed_at_ms=event.fired_ms,
@@ -360,7 +366,7 @@ class PastEvents:
             retrospective=alarm is None or alarm.past,
             text=say(
                 "finding.event_disproved",
-                station=sentences.name(one),
+                station=sentences.station_name(one),
                 since=beijing(event.since_ms, "%Y-%m-%d %H:%M"),
                 reason=reason,
             ),
@@ -378,7 +384,11 @@ def published_events(connection: sa.Connection, station: str, rules: Collection[
     book = active_findings.of_rules(connection, rules, station=station)
     return [
         PublishedEvent(
-            rule, cause, since_ms, fired_ms, fired_ms if over_ms is None else max(fired_ms, over_ms - QUIET_MS)
+            rule,
+            cause,
+            since_ms,
+            fired_ms,
+            fired_ms if over_ms is None else max(fired_ms, over_ms - EVENT_OVER_AFTER_MS),
         )
         for rule, parameter, cause, since_ms, fired_ms, over_ms in connection.execute(query)
         if not book.is_withdrawn(rule, station, parameter, fired_ms)
@@ -390,9 +400,11 @@ def _spans(at: Ints) -> list[Span]:
     if not len(at):
         return []
     at = np.sort(at)
-    cuts = np.flatnonzero(np.diff(at) > QUIET_MS)
+    cuts = np.flatnonzero(np.diff(at) > EVENT_OVER_AFTER_MS)
     return list(zip(at[np.append(0, cuts + 1)].tolist(), at[np.append(cuts, -1)].tolist(), strict=True))
 
 
 def _meets(span: Span, others: Sequence[Span]) -> bool:
-    return any(span[0] - QUIET_MS <= last and first - QUIET_MS <= span[1] for first, last in others)
+    return any(
+        span[0] - EVENT_OVER_AFTER_MS <= last and first - EVENT_OVER_AFTER_MS <= span[1] for first, last in others
+    )

@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 
 from ingest.state.series_history import (
-    SHORTEST_S,
+    MIN_LOOKBACK_S,
     SeriesHistory,
     accepted_before,
     merge,
-    rejudge_windows,
+    retest_windows,
     stored_status,
 )
 from ingest.storage.port import ReadingStore, Window
@@ -19,7 +19,7 @@ from sensors.maintenance import Marks
 from sensors.quality import QualityResult
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, QualityTest, pack
 
-REACH_MS: Final = int(1000 * SHORTEST_S)
+REACH_MS: Final = int(1000 * MIN_LOOKBACK_S)
 """How far around changed readings instants are judged: the medians of the last hours, and six hours of calm."""
 
 
@@ -107,9 +107,9 @@ class StoredReadings:
             return StationMoves.together([])
         windows, series = [kept[i] for i in there], series[there]
         memory = self.history.memory.taken(series)
-        memory.forget_recent()
+        memory.clear_recent()
         statuses = [stored_status(w) for w in windows]
-        verdict = rejudge_windows(windows, statuses, memory, self.history.registry.catalogue, learn=False)
+        verdict = retest_windows(windows, statuses, memory, self.history.registry.catalogue, learn=False)
         starts = np.cumsum([0, *(len(w) for w in windows)])
         parts = []
         for w, first, last in zip(windows, starts[:-1].tolist(), starts[1:].tolist(), strict=True):

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 
 from infra.times import DAY_MS
-from ingest.rules.engine import LATE_S
+from ingest.rules.engine import LATE_AFTER_S
 from ingest.storage.port import ReadingStore
-from sensors.maintenance import FAR_MS, MaintenanceRecords, MarkSpan, Visit, last_maintained
+from sensors.maintenance import END_OF_TIME_MS, MaintenanceRecords, MarkSpan, Visit, last_maintained
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.post_visit_drift import DAYS_BEFORE, SETTLES_MS, WINDOW_MS, jump, medians
+from sensors.quality.detectors.post_visit_drift import DAYS_BEFORE, SETTLES_MS, WINDOW_MS, jump_at_visit, window_medians
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry
 
@@ -54,11 +54,11 @@ class VisitDrift:
             if span.test is QualityTest.DRIFT:
                 known.setdefault((span.station, span.end_ms), set()).add(span)
         found: set[MarkSpan] = set()
-        again_ms, left = FAR_MS, EXAMINED_PER_TICK
+        again_ms, left = END_OF_TIME_MS, EXAMINED_PER_TICK
         for visit in done.visits:
             if visit.until_ms is None or visit.station not in registry:
                 continue
-            due_ms = visit.until_ms + SETTLES_MS + WINDOW_MS + LATE_S * 1000
+            due_ms = visit.until_ms + SETTLES_MS + WINDOW_MS + LATE_AFTER_S * 1000
             if visit not in self._examined and now_ms - MAX_OVERDUE_MS <= due_ms <= now_ms and left:
                 self._examined[visit] = frozenset(_drifted(visit, visit.until_ms, registry, done, store, catalogue))
                 left -= 1
@@ -88,7 +88,7 @@ def medians_around_visit(
         at = np.concatenate([part.at[good] for part, good in zip(parts, kept, strict=True)])
         value = np.concatenate([part.value[good] for part, good in zip(parts, kept, strict=True)])
         order = np.argsort(at, kind="stable")
-        before, after = medians(at[order], value[order], starts, starts + WINDOW_MS).tolist()
+        before, after = window_medians(at[order], value[order], starts, starts + WINDOW_MS).tolist()
         if not np.isnan(before) and not np.isnan(after):
             found[key] = (before, after)
     return found
@@ -109,7 +109,7 @@ def _drifted(
         order = good[np.argsort(window.at[good], kind="stable")]
         stepped = window.at[(window.packed >> 4 & QualityTest.SHIFT != 0) & (window.at < visit.since_ms)]
         unusual = np.append(stepped, last_maintained(done, registry.deployments, visit.station, key, visit.since_ms))
-        size = jump(window.at[order], window.value[order], visit.since_ms, until_ms, catalogue[key], unusual)
+        size = jump_at_visit(window.at[order], window.value[order], visit.since_ms, until_ms, catalogue[key], unusual)
         if size is not None:
             right_ms = _last_right_ms(visit, key, registry, done)
             since_ms = right_ms + round((visit.since_ms - right_ms) / abs(size))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +18,16 @@ class Alarm:
     held: bool = False
 
 
-Key = tuple[str, str, str]
+AlarmKey = tuple[str, str, str]
 """(rule, station, parameter); the parameter is empty for rules about a whole station."""
 
 
-def apply(alarms: dict[Key, Alarm], findings: Sequence[Finding]) -> set[Key]:
+def update_alarms(alarms: dict[AlarmKey, Alarm], findings: Sequence[Finding]) -> set[AlarmKey]:
     """Update ``alarms`` in place with new findings; returns the keys that changed."""
-    changed: set[Key] = set()
+    changed: set[AlarmKey] = set()
     for f in findings:
         key = (f.rule, f.station, f.parameter or "")
-        if f.change is Change.FIRED:
+        if f.change is ConditionChange.FIRED:
             alarms[key] = Alarm(f.cause, f.observed_at_ms, f.since_ms, f.retrospective, f.held)
             changed.add(key)
         elif alarms.pop(key, None) is not None:

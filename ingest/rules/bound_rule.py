@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from infra.times import DAY_MS
-from ingest.rules.alarm_state import Key
+from ingest.rules.alarm_state import AlarmKey
 from ingest.rules.condition import Condition
-from ingest.rules.model import Bound, DailyPattern, DerivedSeriesRule, Limit, Rate, SeriesRule, Trend
+from ingest.rules.model import Bound, DailyPattern, DerivedSeriesRule, LimitRule, Rate, SeriesRule, Trend
 from ingest.rules.schedule import ActiveTimes
 from sensors.parameters import Parameter
 from sensors.stations import Station
@@ -27,7 +27,7 @@ class BoundRule:
     condition: Condition
 
     @property
-    def key(self) -> Key:
+    def key(self) -> AlarmKey:
         return self.rule.id, self.station.key, self.parameter.key
 
     @property
@@ -66,7 +66,7 @@ def condition_of(rule: SeriesRule, bound: Bound, station: Station, late_ms: int,
         return Condition(*limits, 0, rule.samples, 0, gap_ms, late_ms, active=active)
     if isinstance(rule, DailyPattern):
         return Condition(*limits, 0, rule.days, 0, GAP_INTERVALS * DAY_MS, late_ms, active=active)
-    assert isinstance(rule, Limit)
+    assert isinstance(rule, LimitRule)
     return Condition(
         *limits,
         pending_ms=rule.pending_s * 1000,

@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from governance.incidents.finding import Change, Colour, Finding
+from governance.incidents.finding import Colour, ConditionChange, Finding
 from infra.texts import say
 from infra.times import FUTURE_MS, beijing
-from ingest.rules.alarm_state import Alarm, Key
-from ingest.rules.device_reports import PREFIX, ended_text, finding
-from ingest.rules.sentences import duration, name
+from ingest.rules.alarm_state import Alarm, AlarmKey
+from ingest.rules.device_reports import PREFIX, device_finding, ended_text
+from ingest.rules.sentences import duration_text, station_name
 from sensors.reading import Message
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Decoded
@@ -94,7 +94,7 @@ class ClockMonitor:
         decoded: Decoded,
         messages: Sequence[Message],
         registry: Registry,
-        alarms: Mapping[Key, Alarm],
+        alarms: Mapping[AlarmKey, Alarm],
     ) -> list[Finding]:
         """The findings of the messages of a batch; a clock that stays wrong makes none."""
         offsets = _offsets(decoded, messages, registry)
@@ -111,13 +111,13 @@ class ClockMonitor:
                 if self._off.pop(station, None) is not None:
                     self._changed.add(station)
                 if (since_ms := firing.pop(station, None)) is not None:
-                    found.append(_finding(registry[station], Change.RESOLVED, since_ms, at_ms, off_ms))
+                    found.append(_finding(registry[station], ConditionChange.RESOLVED, since_ms, at_ms, off_ms))
                 continue
             error = self._off[station] = _updated(earlier, off_ms, at_ms)
             self._changed.add(station)
             if error.is_established and station not in firing and not self._own_clock_wrong(at_ms):
                 firing[station] = error.since_ms
-                found.append(_finding(registry[station], Change.FIRED, error.since_ms, at_ms, off_ms))
+                found.append(_finding(registry[station], ConditionChange.FIRED, error.since_ms, at_ms, off_ms))
         return found
 
     def _own_clock_wrong(self, now_ms: int) -> bool:
@@ -156,13 +156,13 @@ def _offsets(decoded: Decoded, messages: Sequence[Message], registry: Registry) 
     return found
 
 
-def _finding(station: Station, change: Change, since_ms: int, at_ms: int, off_ms: int) -> Finding:
-    if change is Change.RESOLVED:
+def _finding(station: Station, change: ConditionChange, since_ms: int, at_ms: int, off_ms: int) -> Finding:
+    if change is ConditionChange.RESOLVED:
         text = ended_text(station, KIND, at_ms)
     else:
         key = "device.clock_behind" if off_ms > 0 else "device.clock_ahead"
-        text = say(key, station=name(station), at=beijing(since_ms), off=duration(_rounded(abs(off_ms))))
-    return finding(station, KIND, change, (since_ms, at_ms), Colour.YELLOW, text, VERSION)
+        text = say(key, station=station_name(station), at=beijing(since_ms), off=duration_text(_rounded(abs(off_ms))))
+    return device_finding(station, KIND, change, (since_ms, at_ms), Colour.YELLOW, text, VERSION)
 
 
 def _rounded(ms: int) -> int:

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline
 from infra.texts import Text, say
 from infra.times import YEAR_2000_MS, beijing, to_ms
-from ingest.rules.alarm_state import Alarm, Key
-from ingest.rules.sentences import name
+from ingest.rules.alarm_state import Alarm, AlarmKey
+from ingest.rules.sentences import station_name
 from sensors.stations import Station
 
 VERSION: Final = "1"
@@ -79,7 +79,10 @@ def parse_report(station: Station, body: bytes, received_at_ms: int) -> DeviceRe
 
 
 def findings(
-    events: Iterable[DeviceReport], alarms: Mapping[Key, Alarm], excused: Callable[[DeviceReport], bool], late_ms: int
+    events: Iterable[DeviceReport],
+    alarms: Mapping[AlarmKey, Alarm],
+    excused: Callable[[DeviceReport], bool],
+    late_ms: int,
 ) -> list[Finding]:
     """The findings of new events; a repeated event that is already active makes none.
 
@@ -93,35 +96,35 @@ def findings(
         alarm = active.get(key)
         if one.what in ENDED_BY_EVENT:
             if alarm is not None:
-                found.append(_finding(one, what, Change.RESOLVED, alarm.since_ms, alarm.past))
+                found.append(_finding(one, what, ConditionChange.RESOLVED, alarm.since_ms, alarm.past))
                 del active[key]
         elif alarm is None and not (what in ORDINARY_DURING_VISIT and excused(one)):
-            fired = _finding(one, what, Change.FIRED, one.at_ms, one.at_ms < late_ms)
+            fired = _finding(one, what, ConditionChange.FIRED, one.at_ms, one.at_ms < late_ms)
             found.append(fired)
             if what in ENDED_BY_EVENT.values():
                 active[key] = Alarm(fired.cause, one.at_ms, one.at_ms, fired.retrospective)
             else:
-                found.append(_finding(one, what, Change.RESOLVED, one.at_ms, fired.retrospective))
+                found.append(_finding(one, what, ConditionChange.RESOLVED, one.at_ms, fired.retrospective))
     return found
 
 
-def _finding(one: DeviceReport, what: str, change: Change, since_ms: int, past: bool) -> Finding:
-    if change is Change.RESOLVED:
+def _finding(one: DeviceReport, what: str, change: ConditionChange, since_ms: int, past: bool) -> Finding:
+    if change is ConditionChange.RESOLVED:
         text = ended_text(one.station, what, one.at_ms)
     else:
-        text = say(f"device.{what}", station=name(one.station), at=beijing(one.at_ms))
-    return finding(one.station, what, change, (since_ms, one.at_ms), COLOURS[what], text, VERSION, past)
+        text = say(f"device.{what}", station=station_name(one.station), at=beijing(one.at_ms))
+    return device_finding(one.station, what, change, (since_ms, one.at_ms), COLOURS[what], text, VERSION, past)
 
 
 def ended_text(station: Station, what: str, at_ms: int) -> Text:
     """The text of a finding about a device that ended."""
-    return say("device.over", station=name(station), at=beijing(at_ms), what=say(f"device.{what}_short"))
+    return say("device.over", station=station_name(station), at=beijing(at_ms), what=say(f"device.{what}_short"))
 
 
-def finding(
+def device_finding(
     station: Station,
     what: str,
-    change: Change,
+    change: ConditionChange,
     span_ms: tuple[int, int],
     colour: Colour,
     text: Text,
@@ -129,12 +132,12 @@ def finding(
     past: bool = False,
 ) -> Finding:
     """A finding about a device; ``span_ms`` is (since, observed at). All findings of a device have one cause."""
-    headline = Headline(name(station), say(f"device.{what}_short")) if change is Change.FIRED else None
+    headline = Headline(station_name(station), say(f"device.{what}_short")) if change is ConditionChange.FIRED else None
     since_ms, at_ms = span_ms
     return Finding(
         rule=PREFIX + what,
         version=version,
-        kind=Kind.DEVICE,
+        kind=FindingKind.DEVICE,
         change=change,
         cause=f"device:{station.key}",
         station=station.key,

@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from infra.texts import Text, say
 from ingest.rules import sentences
-from ingest.rules.alarm_state import Alarm, Key
+from ingest.rules.alarm_state import Alarm, AlarmKey
 from ingest.rules.bound_rule import BoundRule, condition_of, derived_bound
 from ingest.rules.condition import ConditionState, Phase, Samples, Transition, advance_condition, remove_sample
 from ingest.rules.daily_pattern import DailyPatternEvaluator
@@ -31,8 +31,8 @@ from ingest.rules.model import (
     Bound,
     DailyPattern,
     DerivedSeriesRule,
-    Event,
-    Limit,
+    EventRule,
+    LimitRule,
     Rate,
     Rule,
     Rules,
@@ -53,9 +53,9 @@ from sensors.quality.detectors.sudden_events import EventCause
 from sensors.reading import Bools, Codes, Floats, Ints
 from sensors.stations import Registry, Station
 
-__all__ = ["LATE_S", "Look", "RuleEngine", "RuleInput", "Why", "doubtful", "usable"]
+__all__ = ["LATE_AFTER_S", "ChangeReason", "ReadingsBeforeAfter", "RuleEngine", "RuleInput", "doubtful", "usable"]
 
-LATE_S = 900
+LATE_AFTER_S = 900
 """A reading older than this (or two intervals of its station, whichever is longer) notifies nobody."""
 
 DEVICE_CAUSES = "device:"
@@ -64,10 +64,10 @@ DEVICE_CAUSES = "device:"
 LOOK_BACK_MS = 1_800_000
 """How far before an alarm the readings are examined that it rested on, at least."""
 
-Why = Callable[[int, int], Text | None]
+ChangeReason = Callable[[int, int], Text | None]
 """Who changed the readings between two instants (ms), as a text; None: nobody."""
 
-Look = Callable[[int | None], tuple[RuleInput, RuleInput]]
+ReadingsBeforeAfter = Callable[[int | None], tuple[RuleInput, RuleInput]]
 """The readings of a series before and after a change, from an instant on at least (ms; None: around the change)."""
 
 
@@ -99,12 +99,12 @@ class RuleEngine:
         self,
         rules: Rules,
         catalogue: Catalogue,
-        alarms: dict[Key, Alarm],
-        late_s: int = LATE_S,
+        alarms: dict[AlarmKey, Alarm],
+        late_s: int = LATE_AFTER_S,
         registry: Registry | None = None,
         back: Mapping[tuple[str, str], int] = MappingProxyType({}),
-        fired: Mapping[Key, tuple[int, ...]] = MappingProxyType({}),
-        published: Callable[[Key], Sequence[PublishedExceedance]] = lambda _: (),
+        fired: Mapping[AlarmKey, tuple[int, ...]] = MappingProxyType({}),
+        published: Callable[[AlarmKey], Sequence[PublishedExceedance]] = lambda _: (),
     ) -> None:
         self.rules = rules
         self.alarms = alarms
@@ -139,7 +139,7 @@ class RuleEngine:
             found = self._rules_by_station[station.key] = self.rules.applicable(station, self._places)
         return found
 
-    def _most_urgent(self, station: Station, cause: EventCause, confidence: float, at_ms: int) -> Event | None:
+    def _most_urgent(self, station: Station, cause: EventCause, confidence: float, at_ms: int) -> EventRule | None:
         """The most urgent rule for an event of this cause and confidence that is active at the instant."""
         for rule in self.rules.event_rules(cause, station, self._places):
             if confidence >= rule.confidence and ActiveTimes(rule.id, station.key, rule.when, self.mutes).covers(at_ms):
@@ -152,7 +152,7 @@ class RuleEngine:
         target = self._places.target(station)
         first = len(self._bound)
         for rule in rules:
-            if isinstance(rule, Limit) and not isinstance(rule, Rate):
+            if isinstance(rule, LimitRule) and not isinstance(rule, Rate):
                 bound = rule.bound(parameter, station, target)
                 if bound is not None:
                     self._add(rule, station, parameter, bound)
@@ -338,8 +338,8 @@ class RuleEngine:
                     lasting += found
         return findings, lasting
 
-    def withdrawn_by_review(
-        self, series: int, look: Look, why: Why, now_ms: int
+    def withdraw_disproved(
+        self, series: int, look: ReadingsBeforeAfter, why: ChangeReason, now_ms: int
     ) -> tuple[list[Finding], list[Finding]]:
         """Withdraw the exceedances that rested on readings that somebody declared wrong or corrected.
 
@@ -372,7 +372,7 @@ class RuleEngine:
         return found, ended
 
     def _before_and_after(
-        self, one: BoundRule, look: Look, first_ms: int | None, now_ms: int
+        self, one: BoundRule, look: ReadingsBeforeAfter, first_ms: int | None, now_ms: int
     ) -> tuple[int, list[Exceedance], list[Exceedance]]:
         """When the examined readings begin (ms), and the exceedances that they showed before and show after."""
         before, after = look(first_ms)
@@ -412,7 +412,7 @@ class RuleEngine:
         """The finding of a live transition. The end of an alarm is never retrospective: it concerns the incident that
         holds the alarm."""
         finding = self._finding(self._bound[number], transition, measured, doubted_at)
-        return replace(finding, retrospective=False) if finding.change is Change.RESOLVED else finding
+        return replace(finding, retrospective=False) if finding.change is ConditionChange.RESOLVED else finding
 
     def _finding(
         self, one: BoundRule, transition: Transition, measured: float, doubted_at: Container[int] = frozenset()
@@ -425,7 +425,7 @@ class RuleEngine:
             text = sentences.with_doubt(text, one.parameter, one.station, self._catalogue)
         subject = "pattern" if isinstance(one.rule, DailyPattern) else "water"
         return one.rule.found(
-            Change.FIRED if transition.fired else Change.RESOLVED,
+            ConditionChange.FIRED if transition.fired else ConditionChange.RESOLVED,
             cause=alarm.cause if alarm else f"{subject}:{one.station.key}",
             station=one.station.key,
             parameter=one.parameter.key,
@@ -445,7 +445,7 @@ class RuleEngine:
         finding = self._finding(one, span.fired, span.fired.value)
         return replace(
             finding,
-            change=Change.WITHDRAWN,
+            change=ConditionChange.WITHDRAWN,
             cause=alarm.cause if alarm else finding.cause,
             observed_at_ms=fired_ms,
             retrospective=alarm.past if alarm else span.fired.past,
@@ -454,14 +454,18 @@ class RuleEngine:
         )
 
 
-def _rule_withdrawn(key: Key, alarm: Alarm) -> Finding:
+def _rule_withdrawn(key: AlarmKey, alarm: Alarm) -> Finding:
     """The end of an alarm whose rule no longer applies."""
     rule, station, parameter = key
     return Finding(
         rule=rule,
         version="",
-        kind=Kind.NO_DATA if alarm.cause.startswith("silence:") else Kind.THRESHOLD if parameter else Kind.EVENT,
-        change=Change.RESOLVED,
+        kind=FindingKind.NO_DATA
+        if alarm.cause.startswith("silence:")
+        else FindingKind.THRESHOLD
+        if parameter
+        else FindingKind.EVENT,
+        change=ConditionChange.RESOLVED,
         cause=alarm.cause,
         station=station,
         parameter=parameter or None,

@@ -11,8 +11,8 @@ from ingest.rules.model import (
     BlackOdorous,
     ClassExceeded,
     DailyPattern,
-    Event,
-    Limit,
+    EventRule,
+    LimitRule,
     NoData,
     Rate,
     Rule,
@@ -25,9 +25,9 @@ from ingest.rules.model import (
 )
 from ingest.rules.places import Places
 from ingest.rules.schedule import ALWAYS
-from ingest.rules.sentences import class_name, duration
+from ingest.rules.sentences import class_name, duration_text
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.sudden_events import SUREST, EventCause
+from sensors.quality.detectors.sudden_events import MAX_CONFIDENCE, EventCause
 from sensors.standards.black_odorous import Grade
 from sensors.stations import Registry, Station
 
@@ -54,7 +54,7 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
     if "parameter" in {f.name for f in fields(rule)}:
         shown = catalogue[getattr(rule, "parameter")]  # noqa: B009 - not all rules have one
         values["parameter"] = Text(shown.zh, shown.en)
-    if isinstance(rule, Limit):
+    if isinstance(rule, LimitRule):
         values |= {"samples": rule.samples, "pending": _held(rule.pending_s), "keep": _held(rule.keep_firing_s)}
     match rule:
         case Threshold():
@@ -62,7 +62,7 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
             return say("rule.threshold", side=side, clear=shown.show(rule.clear), **values)
         case Rate():
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
-            over = duration(rule.over_s * 1000)
+            over = duration_text(rule.over_s * 1000)
             return say("rule.rate", move=move, slope=f"{rule.per_hour:g} {shown.unit}", over=over, **values)
         case Trend():
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
@@ -71,7 +71,7 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
             trend_values = {
                 "move": move,
                 "slope": f"{rule.per_hour:g} {shown.unit}",
-                "window": duration(rule.window_s * 1000),
+                "window": duration_text(rule.window_s * 1000),
             }
             counts = {"bins": rule.bins, "least": rule.min_bins, "samples": rule.samples}
             return say("rule.trend", season=season, surely=surely, **trend_values, **counts, **values)
@@ -90,10 +90,10 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
             share = f"{100 * rule.share:g} %"
             return say("rule.daily_pattern", days=rule.days, share=share, past=rule.past_days, **values)
         case NoData():
-            least = duration(rule.at_least_s * 1000)
+            least = duration_text(rule.at_least_s * 1000)
             key = "rule.no_data_sensors" if rule.sensors else "rule.no_data"
             return say(key, intervals=f"{rule.intervals:g}", least=least, **values)
-        case Event():
+        case EventRule():
             named = [say(f"rule.cause_{one}") for one in rule.kinds]
             kinds = Text("、".join(n.zh for n in named), ", ".join(n.en for n in named))
             sure = say("rule.sure", confidence=f"{100 * rule.confidence:g} %") if rule.confidence else Text("", "")
@@ -116,7 +116,7 @@ def scope(rule: Rule) -> Text:
 
 
 def _held(seconds: int) -> Text:
-    return duration(seconds * 1000) if seconds else say("rule.at_once")
+    return duration_text(seconds * 1000) if seconds else say("rule.at_once")
 
 
 def _judged(parameters: Sequence[str], catalogue: Catalogue) -> Text:
@@ -183,7 +183,7 @@ def _toml(value: Any) -> str:
 # -- what contradicts itself -------------------------------------------------------------------------------------------
 
 
-def faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None) -> list[RuleFault]:
+def find_rule_faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None) -> list[RuleFault]:
     """The faults of the rules together, and against the stations of ``registry`` where one is given.
 
     A fault of a single rule (an unknown entry, a clear value on the wrong side) is refused when it is read.
@@ -202,8 +202,8 @@ def faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None)
 def _unused_event_rules(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
     """Event rules that never apply."""
     for rule in rules.events:
-        if rule.confidence > SUREST:
-            yield RuleFault((rule.id,), True, say("rule.never_sure", rule=rule.id, most=f"{100 * SUREST:g} %"))
+        if rule.confidence > MAX_CONFIDENCE:
+            yield RuleFault((rule.id,), True, say("rule.never_sure", rule=rule.id, most=f"{100 * MAX_CONFIDENCE:g} %"))
     places = Places(registry or Registry())
     free: set[str] = set()
     hidden: dict[str, str] = {}
@@ -252,7 +252,7 @@ def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[st
 
 def _shares_cause(one: Rule, other: Rule) -> bool:
     """Whether two event rules have a cause in common."""
-    if not isinstance(one, Event) or not isinstance(other, Event):
+    if not isinstance(one, EventRule) or not isinstance(other, EventRule):
         return False
     return bool(set(one.kinds or EventCause) & set(other.kinds or EventCause))
 
@@ -276,7 +276,7 @@ def _in_scope(one: Rule, other: Rule, station: Station, places: Places) -> Itera
 def _inverted(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
     """A more urgent colour that fires at a milder value than a less urgent one."""
     for one, other in combinations(list(rules), 2):
-        if type(one) is not type(other) or one.colour == other.colour or isinstance(one, Event):
+        if type(one) is not type(other) or one.colour == other.colour or isinstance(one, EventRule):
             continue
         if one.subject[:-1] != other.subject[:-1] or not _can_coincide(one, other, registry):
             continue
@@ -288,11 +288,11 @@ def _inverted(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
         texts |= {"colour": say(f"rule.{urgent.colour}"), "other": say(f"rule.{mild.colour}")}
         if ours < theirs:
             yield RuleFault((urgent.id, mild.id), True, say("rule.inverted", **texts))
-        elif isinstance(urgent, Limit) and isinstance(mild, Limit) and _as_soon(urgent, mild):
+        elif isinstance(urgent, LimitRule) and isinstance(mild, LimitRule) and _as_soon(urgent, mild):
             yield RuleFault((urgent.id, mild.id), False, say("rule.no_difference", **texts))
 
 
-def _as_soon(urgent: Limit, mild: Limit) -> bool:
+def _as_soon(urgent: LimitRule, mild: LimitRule) -> bool:
     """Whether the urgent rule fires as soon as the mild one, so that the mild one never matters."""
     return urgent.samples <= mild.samples and urgent.pending_s <= mild.pending_s
 
@@ -373,14 +373,14 @@ def _shorter_than_interval(rules: Rules, registry: Registry) -> Iterator[RuleFau
     places = Places(registry)
     for rule in rules:
         mine = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]
-        if isinstance(rule, Limit) and mine:
+        if isinstance(rule, LimitRule) and mine:
             slow = max(mine, key=lambda s: s.interval_s)
             if 0 < rule.pending_s < slow.interval_s:
-                wait, step = duration(1000 * rule.pending_s), duration(1000 * slow.interval_s)
+                wait, step = duration_text(1000 * rule.pending_s), duration_text(1000 * slow.interval_s)
                 text = say("rule.hasty", rule=rule.id, pending=wait, station=slow.key, interval=step)
                 yield RuleFault((rule.id,), False, text)
             if rule.samples == 1 and rule.pending_s < slow.interval_s:
                 yield RuleFault((rule.id,), False, say("rule.single", rule=rule.id))
         if isinstance(rule, Trend) and mine and (wide := max(s.interval_s for s in mine)) * rule.bins > rule.window_s:
-            step, width = duration(1000 * wide), duration(1000 * rule.window_s // rule.bins)
+            step, width = duration_text(1000 * wide), duration_text(1000 * rule.window_s // rule.bins)
             yield RuleFault((rule.id,), False, say("rule.narrow", rule=rule.id, interval=step, width=width))

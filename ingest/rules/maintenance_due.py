@@ -1,6 +1,6 @@
 """Findings that a sensor is due for cleaning and checking: it drifts from its neighbours or seems overgrown.
 
-The evidence stands in the state of the series (:data:`sensors.quality.detectors.daily_pattern.DUE`) and changes with
+The evidence stands in the state of the series (:data:`sensors.quality.constants.CHECK_DUE`) and changes with
 the UTC day of its readings. It flags no reading by itself; the next visit shows whether it was right
 (:mod:`ingest.rejudge.visits`). The last visit counts, too: weak evidence is enough where the sensor was not visited for
 four visit intervals, and a departure right after a cleaning is attributed to the water.
@@ -12,18 +12,17 @@ from typing import Final
 
 import numpy as np
 
-from governance.incidents.finding import Change, Colour, Finding
+from governance.incidents.finding import Colour, ConditionChange, Finding
 from governance.incidents.headline import Headline
 from infra.texts import Text, say
 from infra.times import DAY_MS, beijing
 from ingest.rules import device_reports
-from ingest.rules.alarm_state import Alarm, Key
-from ingest.rules.sentences import name
-from ingest.rules.sentences import parameter as parameter_name
+from ingest.rules.alarm_state import Alarm, AlarmKey
+from ingest.rules.sentences import parameter_name, station_name
 from sensors.maintenance import MaintenanceRecords, last_maintained
 from sensors.parameters import Catalogue
 from sensors.quality import SeriesState, StateUpdate
-from sensors.quality.detectors.daily_pattern import CLOUDED, DUE, PERHAPS
+from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FOULED
 from sensors.standards import hj915
 from sensors.stations import Registry
 
@@ -41,7 +40,7 @@ def findings(
     memory: SeriesState,
     registry: Registry,
     catalogue: Catalogue,
-    alarms: Mapping[Key, Alarm],
+    alarms: Mapping[AlarmKey, Alarm],
     upkeep: Callable[[], MaintenanceRecords],
 ) -> list[Finding]:
     """The findings that begin or end with a new day of a series.
@@ -57,7 +56,7 @@ def findings(
         station, parameter = registry.stations[memory.station[series]], catalogue.parameters[memory.parameter[series]]
         firing = alarms.get((RULE, station.key, parameter.key))
         at_ms, visited_ms = day * DAY_MS, None
-        if doubt & (DUE | PERHAPS):
+        if doubt & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
             done = upkeep() if done is None else done
             visited_ms = max(
                 last_maintained(done, registry.deployments, station.key, parameter.key, at_ms + DAY_MS), default=None
@@ -66,30 +65,30 @@ def findings(
             continue
         if firing is None:
             text = say(
-                "device.care_lens" if doubt & CLOUDED or parameter.optical else "device.care",
-                station=name(station),
+                "device.care_lens" if doubt & LENS_FOULED or parameter.optical else "device.care",
+                station=station_name(station),
                 at=beijing(at_ms),
                 parameter=parameter_name(parameter),
                 seen=_visit_text(at_ms, visited_ms),
             )
         else:
             text = device_reports.ended_text(station, "care", at_ms)
-        change = Change.FIRED if firing is None else Change.RESOLVED
+        change = ConditionChange.FIRED if firing is None else ConditionChange.RESOLVED
         since_ms = at_ms if firing is None else firing.since_ms
-        one = device_reports.finding(station, "care", change, (since_ms, at_ms), Colour.BLUE, text, VERSION)
-        about = Headline(name(station), say("headline.care", parameter=parameter_name(parameter)))
+        one = device_reports.device_finding(station, "care", change, (since_ms, at_ms), Colour.BLUE, text, VERSION)
+        about = Headline(station_name(station), say("headline.care", parameter=parameter_name(parameter)))
         found.append(replace(one, parameter=parameter.key, headline=about if firing is None else None))
     return found
 
 
 def _is_due(doubt: int, at_ms: int, visited_ms: int | None, firing: bool) -> bool:
     """Whether the sensor is due, by its evidence and its last recorded visit (None: none recorded)."""
-    if not doubt & (DUE | PERHAPS):
+    if not doubt & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
         return False
     visits = None if visited_ms is None else (at_ms - visited_ms) / (hj915.visit_days() * DAY_MS)
     if visits is not None and visits < 1:
         return False
-    return bool(doubt & DUE) or firing or (visits is not None and visits >= MISSED_VISITS)
+    return bool(doubt & CHECK_DUE) or firing or (visits is not None and visits >= MISSED_VISITS)
 
 
 def _visit_text(at_ms: int, visited_ms: int | None) -> Text:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline
 from infra import toml_text
 from infra.errors import ConfigurationError
@@ -66,7 +66,7 @@ class Season(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class Scope:
     """The scope of a rule: stations and reaches by pattern (as in file names), regions by code; empty means all.
 
     ``regions`` includes all regions inside them.
@@ -122,7 +122,7 @@ class Rule:
     kind: ClassVar[str] = ""
     id: str
     colour: Colour
-    where: Where = field(default_factory=Where)
+    where: Scope = field(default_factory=Scope)
     when: Schedule = ALWAYS
     version: str = ""
 
@@ -133,7 +133,7 @@ class Rule:
 
     def found(
         self,
-        change: Change,
+        change: ConditionChange,
         *,
         cause: str,
         station: str,
@@ -151,7 +151,7 @@ class Rule:
         return Finding(
             rule=self.id,
             version=self.version,
-            kind=Kind(self.kind),
+            kind=FindingKind(self.kind),
             change=change,
             cause=cause,
             station=station,
@@ -169,7 +169,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit(Rule):
+class LimitRule(Rule):
     """A rule that compares readings with limits.
 
     It fires once readings exceeded the limit for ``pending_s`` and ``samples`` readings in a row, and ends once they
@@ -203,7 +203,7 @@ class Limit(Rule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OneSided(Limit):
+class OneSided(LimitRule):
     """A limit of one parameter on one side."""
 
     parameter: str
@@ -251,7 +251,7 @@ class Rate(OneSided):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassExceeded(Limit):
+class ClassExceeded(LimitRule):
     """Water worse than a class of GB 3838-2002: each judged parameter against its limit of that class.
 
     By single-factor assessment (单因子评价), water is worse than a class exactly when one parameter exceeds its limit.
@@ -272,7 +272,7 @@ class ClassExceeded(Limit):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TargetMissed(Limit):
+class TargetMissed(LimitRule):
     """Water worse than the target class (水质目标) of its reach; otherwise like :class:`ClassExceeded`."""
 
     kind: ClassVar[str] = "target"
@@ -289,7 +289,7 @@ class TargetMissed(Limit):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlackOdorous(Limit):
+class BlackOdorous(LimitRule):
     """Black-and-odorous water (黑臭水体) by a single indicator: ``grade`` mild or severe, by the guide of 2015.
 
     The grade of a *point*, which counts shares of samples, is computed in :mod:`sensors.standards.black_odorous`.
@@ -399,7 +399,7 @@ class NoData(Rule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event(Rule):
+class EventRule(Rule):
     """How urgent an event of the water is, by its likely cause (``kinds``, empty: any) from a ``confidence`` (0 to 1)
     on.
 
@@ -418,7 +418,7 @@ class Event(Rule):
 DerivedSeriesRule = Rate | Trend | DailyPattern
 """Rules that compare a value derived from the readings of one series."""
 
-SeriesRule = Limit | Trend | DailyPattern
+SeriesRule = LimitRule | Trend | DailyPattern
 """Rules about the readings of one series."""
 
 
@@ -434,7 +434,7 @@ class Rules:
     targets: tuple[TargetMissed, ...] = ()
     black_odorous: tuple[BlackOdorous, ...] = ()
     patterns: tuple[DailyPattern, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[EventRule, ...] = ()
 
     def __iter__(self) -> Iterator[Rule]:
         return chain.from_iterable(getattr(self, f.name) for f in fields(self))
@@ -453,7 +453,7 @@ class Rules:
         matching = [
             rule
             for rule in self
-            if rule.where.matches(station, regions) and (not isinstance(rule, Event) or id(rule) in of_events)
+            if rule.where.matches(station, regions) and (not isinstance(rule, EventRule) or id(rule) in of_events)
         ]
         best: dict[tuple[object, ...], tuple[int, ...]] = {}
         exact = [rule.where.exactness(station, regions) for rule in matching]
@@ -461,7 +461,7 @@ class Rules:
             best[rule.subject] = max(best.get(rule.subject, how), how)
         return tuple(rule for rule, how in zip(matching, exact, strict=True) if how == best[rule.subject])
 
-    def event_rules(self, cause: EventCause, station: Station, places: Places) -> tuple[Event, ...]:
+    def event_rules(self, cause: EventCause, station: Station, places: Places) -> tuple[EventRule, ...]:
         """The rules for an event of this likely cause at a station, the most urgent first.
 
         Rules that name the cause go before those for any cause, and of either the most specific scope counts; several
@@ -482,14 +482,16 @@ class Rules:
 
     def flapping_ms(self) -> dict[str, int]:
         """Rule id → its flap window (ms), of the rules that hold flapping conditions."""
-        return {rule.id: rule.flap_window_s * 1000 for rule in self if isinstance(rule, Limit) and rule.flaps}
+        return {rule.id: rule.flap_window_s * 1000 for rule in self if isinstance(rule, LimitRule) and rule.flaps}
 
     def lookback_s(self, parameter: str) -> int:
         """How far back readings of a parameter are needed to restore the state of its rules."""
         spans = [0]
         for rule in self:
-            mine = rule.judges(parameter) if isinstance(rule, Limit) else getattr(rule, "parameter", "") == parameter
-            if mine and isinstance(rule, Limit | Trend | DailyPattern):
+            mine = (
+                rule.judges(parameter) if isinstance(rule, LimitRule) else getattr(rule, "parameter", "") == parameter
+            )
+            if mine and isinstance(rule, LimitRule | Trend | DailyPattern):
                 spans.append(rule.lookback_s)
         return max(spans)
 
@@ -503,7 +505,7 @@ KINDS: Mapping[str, tuple[str, type[Rule]]] = {
     "target": ("targets", TargetMissed),
     "black_odorous": ("black_odorous", BlackOdorous),
     "daily_pattern": ("patterns", DailyPattern),
-    "event": ("events", Event),
+    "event": ("events", EventRule),
 }
 """Heading in the file → the attribute of :class:`Rules` and the class of the rule."""
 
@@ -738,9 +740,9 @@ _RANGE = {"margin": (0.0, 0.5), "share": (0.01, 0.95), "clear_share": (0.01, 1.0
 _RANGE |= {"confidence": (0.0, 1.0), "least": (0.0, math.inf)}
 
 
-def _where(row: Mapping[str, Any]) -> Where:
+def _where(row: Mapping[str, Any]) -> Scope:
     lists = {name: _names(name, row.get(name, [])) for name in ("stations", "reaches", "waters", "regions")}
-    return Where(lists["stations"], lists["reaches"], tuple(Water(w) for w in lists["waters"]), lists["regions"])
+    return Scope(lists["stations"], lists["reaches"], tuple(Water(w) for w in lists["waters"]), lists["regions"])
 
 
 def _check_consistency(rule: Rule) -> None:
@@ -755,7 +757,7 @@ def _check_consistency(rule: Rule) -> None:
             raise ConfigurationError(sentence("rule.season_needs", **values))
     if isinstance(rule, Trend | Rate) and not 0 < rule.clear_per_hour <= rule.per_hour:
         raise ConfigurationError(sentence("rule.clear_slope", clear_per_hour=rule.clear_per_hour))
-    if isinstance(rule, Limit) and rule.flaps == 1:
+    if isinstance(rule, LimitRule) and rule.flaps == 1:
         raise ConfigurationError(sentence("rule.flaps_one"))
     if isinstance(rule, DailyPattern) and rule.clear_share < rule.share:
         raise ConfigurationError(sentence("rule.clear_share", clear_share=rule.clear_share, share=rule.share))

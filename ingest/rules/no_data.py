@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from governance.incidents.headline import Headline
 from infra.texts import Text, say
 from infra.times import beijing
-from ingest.rules.alarm_state import Alarm, Key
+from ingest.rules.alarm_state import Alarm, AlarmKey
 from ingest.rules.model import NoData, Rule
-from ingest.rules.sentences import duration, name
+from ingest.rules.sentences import duration_text, station_name
 from sensors.reading import Bools, Codes, Ints
 from sensors.standards import gb3838
 from sensors.stations import Registry, Station
@@ -60,7 +60,7 @@ class SilenceMonitor:
     def __init__(
         self,
         rules: Sequence[NoData],
-        alarms: dict[Key, Alarm],
+        alarms: dict[AlarmKey, Alarm],
         rules_for: Callable[[Station], Sequence[Rule]],
         resumed: Mapping[tuple[str, str], int],
     ) -> None:
@@ -145,7 +145,7 @@ class SilenceMonitor:
             s = stations[i]
             alarm = self._active(rule, s.key, f"silence:{s.key}")
             if sending[i] and alarm:
-                text = say("finding.speaking", station=name(s), at=beijing(int(heard_ms[i])))
+                text = say("finding.speaking", station=station_name(s), at=beijing(int(heard_ms[i])))
                 findings.append(_silence_over(rule, s.key, alarm, int(heard_ms[i]), text))
             elif silent[i] and not alarm and i not in explained and rule.when.covers(now_ms):
                 findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience_ms[i])))
@@ -207,10 +207,12 @@ class SilenceMonitor:
             cause = f"silence:{station.key}:{parameter.key}"
             if (rule.id, station.key, parameter.key) in self.alarms or not rule.when.covers(now_ms):
                 continue
-            newest_ms, cycle = int(sensors.newest_ms[i]), duration(int(expected.cycle_ms[i]))
-            names_of_series = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
+            newest_ms, cycle = int(sensors.newest_ms[i]), duration_text(int(expected.cycle_ms[i]))
+            names_of_series = {"station": station_name(station), "parameter": Text(parameter.zh, parameter.en)}
             text = say("finding.sensor_silent", since=beijing(newest_ms), interval=cycle, **names_of_series)
-            about = Headline(name(station), say("headline.sensor_silent", parameter=names_of_series["parameter"]))
+            about = Headline(
+                station_name(station), say("headline.sensor_silent", parameter=names_of_series["parameter"])
+            )
             at_ms = newest_ms + int(expected.patience_ms[i])
             findings.append(_silent(rule, station.key, cause, newest_ms, at_ms, text, about, parameter.key))
         on = {(key[1], key[2]): alarm for key, alarm in self.alarms.items() if key[0] == rule.id and key[2]}
@@ -218,7 +220,7 @@ class SilenceMonitor:
             for i in np.flatnonzero(now_ms - sensors.newest_ms <= expected.patience_ms).tolist():
                 station, parameter = stations[where[i]], names[sensors.parameter[i]]
                 if alarm := on.get((station.key, parameter.key)):
-                    names_of_series = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
+                    names_of_series = {"station": station_name(station), "parameter": Text(parameter.zh, parameter.en)}
                     text = say("finding.sensor_speaking", at=beijing(int(sensors.newest_ms[i])), **names_of_series)
                     at_ms = int(sensors.newest_ms[i])
                     findings.append(_silence_over(rule, station.key, alarm, at_ms, text, parameter.key))
@@ -255,9 +257,12 @@ def cycle_of(station: Station, parameter: str, cycles_s: Mapping[str, int]) -> i
 
 def _station_silent(rule: NoData, station: Station, heard_ms: int, patience_ms: int) -> Finding:
     text = say(
-        "finding.silent", station=name(station), since=beijing(heard_ms), interval=duration(station.interval_s * 1000)
+        "finding.silent",
+        station=station_name(station),
+        since=beijing(heard_ms),
+        interval=duration_text(station.interval_s * 1000),
     )
-    about = Headline(name(station), say("headline.silent"))
+    about = Headline(station_name(station), say("headline.silent"))
     return _silent(rule, station.key, f"silence:{station.key}", heard_ms, heard_ms + patience_ms, text, about)
 
 
@@ -281,7 +286,7 @@ def _silent(
     parameter: str | None = None,
 ) -> Finding:
     return rule.found(
-        Change.FIRED,
+        ConditionChange.FIRED,
         cause=cause,
         station=subject,
         parameter=parameter,
@@ -296,7 +301,7 @@ def _silence_over(
     rule: NoData, subject: str, alarm: Alarm, at_ms: int, text: Text, parameter: str | None = None
 ) -> Finding:
     return rule.found(
-        Change.RESOLVED,
+        ConditionChange.RESOLVED,
         cause=alarm.cause,
         station=subject,
         parameter=parameter,

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
-from governance.incidents.deadlines import working
+from governance.incidents.deadlines import is_working_day
 from infra.errors import ConfigurationError
 from infra.texts import Text, say, sentence
 from infra.times import BEIJING_OFFSET_MS, DAY_MS
@@ -162,4 +162,4 @@ def _clock(minute: int) -> str:
 
 def _is_working_day(day: int) -> bool:
     """Whether this Beijing day (days since 1970-01-01) is a working day."""
-    return working(_EPOCH + timedelta(days=day))
+    return is_working_day(_EPOCH + timedelta(days=day))

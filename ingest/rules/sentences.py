@@ -20,7 +20,7 @@ from ingest.rules.model import (
     Trend,
 )
 from sensors.parameters import Catalogue, Parameter
-from sensors.quality.detectors.cross_parameter import PARTNERS
+from sensors.quality.detectors.cross_parameter import CONTRADICTING_PARAMETERS
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Station
@@ -31,11 +31,11 @@ _EMPTY = Text("", "")
 # -- names and numbers -------------------------------------------------------------------------------------------------
 
 
-def name(station: Station) -> Text:
+def station_name(station: Station) -> Text:
     return Text(station.zh, station.en)
 
 
-def parameter(one: Parameter) -> Text:
+def parameter_name(one: Parameter) -> Text:
     return Text(one.zh, one.en)
 
 
@@ -43,7 +43,7 @@ def class_name(one: WaterClass) -> Text:
     return Text(f"{one.sign}类", f"class {one.roman}")
 
 
-def duration(ms: int) -> Text:
+def duration_text(ms: int) -> Text:
     """Hours, minutes or seconds, with one decimal at most."""
     if ms >= 3_600_000:
         hours = f"{round(ms / 3_600_000, 1):g}"
@@ -76,8 +76,8 @@ def series_text(one: BoundRule, transition: Transition, measured: float, target:
     compared with the limit. ``target`` is the target class of the station's reach.
     """
     values: dict[str, object] = {
-        "station": name(one.station),
-        "parameter": parameter(one.parameter),
+        "station": station_name(one.station),
+        "parameter": parameter_name(one.parameter),
         "at": _instant(transition, transition.at_ms, transition.since_ms),
     }
     match one.rule:
@@ -106,7 +106,7 @@ def _limit_text(
         "limit": Text(f"{shown_limit}{source.zh}", f"{shown_limit}{source.en}"),
     }
     if not transition.fired:
-        return say("finding.back", held=duration(transition.at_ms - transition.since_ms), **values)
+        return say("finding.back", held=duration_text(transition.at_ms - transition.since_ms), **values)
     text = say(
         "finding.above" if transition.value > limit else "finding.below",
         samples=transition.count,
@@ -145,7 +145,7 @@ def _rate_text(
         slope=_rate_per_hour(transition.value, shown),
         limit=_rate_per_hour(rule.per_hour, shown),
         value=shown.show(measured),
-        window=duration(rule.over_s * 1000),
+        window=duration_text(rule.over_s * 1000),
         samples=transition.count,
         **values,
     )
@@ -161,7 +161,7 @@ def _trend_text(
         slope=_rate_per_hour(transition.value, shown),
         limit=_rate_per_hour(rule.per_hour, shown),
         value=shown.show(measured),
-        window=duration(rule.window_s * 1000),
+        window=duration_text(rule.window_s * 1000),
         count=rule.bins,
         **values,
     )
@@ -191,19 +191,21 @@ def series_headline(one: BoundRule, transition: Transition, measured: float, *, 
         case Rate():
             matter = say("headline.jumps" if one.rule.side is Side.ABOVE else "headline.drops")
         case DailyPattern():
-            matter, rows = say("headline.pattern_lost", parameter=parameter(one.parameter)), ()
+            matter, rows = say("headline.pattern_lost", parameter=parameter_name(one.parameter)), ()
         case _:
             rows = (Row(one.parameter.key, compared, limit=one.bound.crossed(compared)),)
             if isinstance(one.rule, BlackOdorous):
                 matter = Text(one.rule.grade.zh, one.rule.grade.en)
     if doubtful:
         matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubted")
-    return Headline(name(one.station), matter, rows, one.station.key, one.station.water)
+    return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water)
 
 
 def with_doubt(text: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
     """The sentence with what contradicts the deciding reading: other parameters of the station, or other days."""
-    keys = [key for key in PARTNERS.get(one.key, ()) if not station.parameters or key in station.parameters]
+    keys = [
+        key for key in CONTRADICTING_PARAMETERS.get(one.key, ()) if not station.parameters or key in station.parameters
+    ]
     others = [catalogue[key] for key in keys if key in catalogue]
     names = Text("、".join(o.zh for o in others), " or ".join(o.en for o in others))
     if isfinite(one.swing) or isfinite(one.near):
@@ -217,8 +219,8 @@ def disproved_text(one: BoundRule, transition: Transition, reason: Text) -> Text
     shown = one.parameter.show(transition.value)
     return say(
         "finding.disproved",
-        station=name(one.station),
-        parameter=parameter(one.parameter),
+        station=station_name(one.station),
+        parameter=parameter_name(one.parameter),
         since=beijing(transition.since_ms, "%Y-%m-%d %H:%M"),
         value=_EMPTY if one.is_derived else Text(f"（{shown}）", f" ({shown})"),
         reason=reason,

@@ -11,17 +11,16 @@ from typing import Final
 
 import numpy as np
 
-from governance.incidents.finding import Change, Colour, Finding
+from governance.incidents.finding import Colour, ConditionChange, Finding
 from infra.texts import say
 from infra.times import beijing
 from ingest.rules import device_reports
-from ingest.rules.alarm_state import Alarm, Key
-from ingest.rules.sentences import name
-from ingest.rules.sentences import parameter as parameter_name
+from ingest.rules.alarm_state import Alarm, AlarmKey
+from ingest.rules.sentences import parameter_name, station_name
 from sensors.parameters import Catalogue, Parameter
 from sensors.quality import QualityResult, SeriesState
 from sensors.quality.explanations import test_names
-from sensors.quality.state import KEEP
+from sensors.quality.state import REMEMBERED_READINGS
 from sensors.reading import Codes, Flag, Floats, Ints, QualityTest, pack
 from sensors.stations import Registry, Station
 
@@ -54,7 +53,7 @@ def findings(
     memory: SeriesState,
     registry: Registry,
     catalogue: Catalogue,
-    alarms: Mapping[Key, Alarm],
+    alarms: Mapping[AlarmKey, Alarm],
 ) -> list[Finding]:
     """The findings that begin or end with new readings.
 
@@ -109,27 +108,27 @@ def _series_findings(
         place, at_ms = newest - SUCCESSORS, int(readings.at[newest])
         if since_ms is None and faulty[place] and not during_visit[newest]:
             first = place
-            while first > max(newest + 1 - KEEP, 0) and faulty[first - 1]:
+            while first > max(newest + 1 - REMEMBERED_READINGS, 0) and faulty[first - 1]:
                 first -= 1
             since_ms = int(readings.at[first])
             text = say(
                 "device.fault",
-                station=name(station),
+                station=station_name(station),
                 parameter=parameter_name(parameter),
                 value=parameter.show(float(readings.value[newest])),
                 at=beijing(at_ms),
                 reasons=test_names(int(readings.tests[place] & FAULT_TESTS)),
             )
-            change, begun_ms = Change.FIRED, since_ms
+            change, begun_ms = ConditionChange.FIRED, since_ms
         elif (
             since_ms is not None
             and place + 1 >= CLEAR_READINGS
             and not faulty[place + 1 - CLEAR_READINGS : place + 1].any()
         ):
             text = device_reports.ended_text(station, "fault", at_ms)
-            change, begun_ms, since_ms = Change.RESOLVED, since_ms, None
+            change, begun_ms, since_ms = ConditionChange.RESOLVED, since_ms, None
         else:
             continue
-        one = device_reports.finding(station, "fault", change, (begun_ms, at_ms), Colour.BLUE, text, VERSION)
+        one = device_reports.device_finding(station, "fault", change, (begun_ms, at_ms), Colour.BLUE, text, VERSION)
         found.append(replace(one, parameter=parameter.key, value=float(readings.value[newest])))
     return found

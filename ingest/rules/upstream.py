@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from sensors.network import length_km, place_at
+from sensors.network import length_km, point_at_km
 from sensors.stations import Reach, Registry, Station
 
 SPEEDS_M_S = (1.0, 0.2, 0.05)
@@ -164,6 +164,6 @@ def _position(line: Sequence[tuple[float, float]], station: Station) -> float:
     whole = length_km(line)
     if not whole:
         return 0.0
-    places = [place_at(line, whole * i / _LINE_STEPS) for i in range(_LINE_STEPS + 1)]
+    places = [point_at_km(line, whole * i / _LINE_STEPS) for i in range(_LINE_STEPS + 1)]
     far = [(lon - station.lon) ** 2 + (lat - station.lat) ** 2 for lon, lat in places]
     return far.index(min(far)) / _LINE_STEPS

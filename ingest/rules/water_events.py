@@ -13,23 +13,23 @@ from typing import Final
 
 import numpy as np
 
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from governance.incidents.headline import Headline, Row, worst_first
 from infra.texts import Text, say
 from infra.times import beijing
-from ingest.rules.alarm_state import Alarm, Key
-from ingest.rules.model import Event, Rules
-from ingest.rules.sentences import name
+from ingest.rules.alarm_state import Alarm, AlarmKey
+from ingest.rules.model import EventRule, Rules
+from ingest.rules.sentences import station_name
 from ingest.rules.upstream import River
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.slow_events import FOLLOWED, CombinedAlarms
-from sensors.quality.detectors.sudden_events import QUIET_MS, Alarms, EventCause, SuddenEventResult
+from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms
+from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, EventCause, SuddenEventResult
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.explanations import event_text as sentence
 from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
 
-WATER: Final = "water:"
+WATER_CAUSE: Final = "water:"
 """Prefix of the cause of findings about the water at a station (decision 0006)."""
 
 BASELINE_READINGS: Final = 8
@@ -38,18 +38,18 @@ BASELINE_MS: Final = 2 * 3_600_000
 such a median, and the state of a series holds as many."""
 
 
-def cause_name(finding: Finding) -> EventCause | None:
+def event_cause(finding: Finding) -> EventCause | None:
     """The likely cause that the headline of a finding names; None where it is no event."""
     matter = finding.headline.matter if finding.headline else None
     return next((one for one in EventCause for doubtful in (False, True) if matter == _matter(one, doubtful)), None)
 
 
-ChooseRule = Callable[[Station, EventCause, float, int], Event | None]
+ChooseRule = Callable[[Station, EventCause, float, int], EventRule | None]
 """(station, likely cause, confidence 0 to 1, instant in ms) → the rule that applies."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class StationReadings:
     """Readings of one station around an alarm, in any order: (n,) parameter code, ms, value in canonical units."""
 
     parameter: Codes
@@ -75,8 +75,8 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
     """
     what = found.meaning(row)
     if isinstance(found, CombinedAlarms) and found.slow(row):
-        keys = list(FOLLOWED)
-        i_of = {role: i for i, role in enumerate(FOLLOWED.values())}
+        keys = list(ROLE_OF_PARAMETER)
+        i_of = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
         rows = [
             Row(keys[i], _known(found.now[row, i]), _known(found.usual[row, i]))
             for role, _ in what.evidence
@@ -85,7 +85,7 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
     else:
         rows = [replace(by_role[role], times_usual=round(size, 1)) for role, size in what.evidence if role in by_role]
     return Headline(
-        name(station),
+        station_name(station),
         _matter(what.cause, bool(found.doubt[row])),
         worst_first(rows, station.water),
         station.key,
@@ -105,7 +105,7 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
-def station_edges(registry: Registry, river: River) -> tuple[UpstreamPath, ...]:
+def upstream_paths(registry: Registry, river: River) -> tuple[UpstreamPath, ...]:
     """The pairs of stations (by registry position) where one lies above the other, with their travel times."""
     index = registry.index
     return tuple(
@@ -120,7 +120,7 @@ class EventEvaluator:
     """The event rules; the caller keeps ``alarms`` up to date with the findings."""
 
     def __init__(
-        self, rules: Rules, alarms: Mapping[Key, Alarm], choose: ChooseRule, late_ms: int, catalogue: Catalogue
+        self, rules: Rules, alarms: Mapping[AlarmKey, Alarm], choose: ChooseRule, late_ms: int, catalogue: Catalogue
     ) -> None:
         self._rules = {rule.id: rule for rule in rules.events}
         self._alarms = alarms
@@ -135,7 +135,7 @@ class EventEvaluator:
         station: Codes,
         at: Ints,
         stations: Sequence[Station],
-        measured: Callable[[int], Measured],
+        measured: Callable[[int], StationReadings],
         now_ms: int,
     ) -> list[Finding]:
         """The findings of readings (``station``, ``at``) that continue their series.
@@ -171,7 +171,7 @@ class EventEvaluator:
         going: Mapping[str, Alarm],
         last_ms: int,
         instants: Ints,
-        measured: Callable[[], Measured],
+        measured: Callable[[], StationReadings],
         now_ms: int,
         late: bool = False,
     ) -> tuple[list[Finding], dict[str, Alarm]]:
@@ -184,7 +184,7 @@ class EventEvaluator:
         active = dict(going)
         for a in sorted(rows, key=lambda row: int(found.at[row])):
             at_ms = int(found.at[a])
-            if active and at_ms - last_ms > QUIET_MS:
+            if active and at_ms - last_ms > EVENT_OVER_AFTER_MS:
                 findings += self._ended(station, active, last_ms, instants, now_ms, late)
                 active = {}
             last_ms = max(last_ms, at_ms)
@@ -196,13 +196,13 @@ class EventEvaluator:
             slow = isinstance(found, CombinedAlarms) and found.slow(a)
             text = say(
                 "finding.event_slow" if slow else "finding.event",
-                station=name(station),
+                station=station_name(station),
                 at=_when(at_ms, past),
                 what=sentence(found, a, figures=False),
             )
             fired = rule.found(
-                Change.FIRED,
-                cause=f"{WATER}{station.key}",
+                ConditionChange.FIRED,
+                cause=f"{WATER_CAUSE}{station.key}",
                 station=station.key,
                 observed_at_ms=at_ms,
                 since_ms=at_ms,
@@ -212,7 +212,7 @@ class EventEvaluator:
             )
             findings.append(fired)
             active[rule.id] = Alarm(fired.cause, at_ms, at_ms, past)
-        if active and len(instants) and int(instants[-1]) - last_ms > QUIET_MS:
+        if active and len(instants) and int(instants[-1]) - last_ms > EVENT_OVER_AFTER_MS:
             findings += self._ended(station, active, last_ms, instants, now_ms, late)
             active = {}
         return findings, active
@@ -222,7 +222,7 @@ class EventEvaluator:
         what = found.meaning(row)
         return self._choose(station, found.kind(row), what.confidence, int(found.at[row])) is not None
 
-    def _covered(self, active_rule: str, alarm: Alarm, rule: Event, past: bool) -> bool:
+    def _covered(self, active_rule: str, alarm: Alarm, rule: EventRule, past: bool) -> bool:
         """Whether an active alarm already covers a finding of ``rule``: as urgent, and of the present where this is."""
         return self._rules[active_rule].colour.rank <= rule.colour.rank and (past or not alarm.past)
 
@@ -234,11 +234,11 @@ class EventEvaluator:
         self, station: Station, active: Mapping[str, Alarm], last_ms: int, instants: Ints, now_ms: int, late: bool
     ) -> Iterator[Finding]:
         """The end of the active event, at the first instant after six hours without an alarm."""
-        calm = int(instants[np.searchsorted(instants, last_ms + QUIET_MS, side="right")])
+        calm = int(instants[np.searchsorted(instants, last_ms + EVENT_OVER_AFTER_MS, side="right")])
         retrospective = late and all(alarm.past for alarm in active.values())
         for rule, alarm in active.items():
             yield self._rules[rule].found(
-                Change.RESOLVED,
+                ConditionChange.RESOLVED,
                 cause=alarm.cause,
                 station=station.key,
                 observed_at_ms=calm,
@@ -249,7 +249,7 @@ class EventEvaluator:
 
 
 def _over(station: Station, last_ms: int, calm_ms: int, past: bool) -> Text:
-    return say("finding.event_over", station=name(station), since=_when(last_ms, past), at=_when(calm_ms, past))
+    return say("finding.event_over", station=station_name(station), since=_when(last_ms, past), at=_when(calm_ms, past))
 
 
 def _when(at_ms: int, past: bool) -> str:

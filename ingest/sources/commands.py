@@ -37,7 +37,7 @@ class Reply:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-class Unanswered(StorageUnavailable):
+class NoReply(StorageUnavailable):
     """The broker is not connected, or too many commands wait for an answer."""
 
 
@@ -86,7 +86,7 @@ class MqttCommands:
         with self._lock:
             if not self.listening or len(self._pending) >= MAX_PENDING:
                 why = say("device.commands_full" if self.listening else "device.broker_absent")
-                result.set_exception(Unanswered(sentence("device.not_sent", command=command, station=station, why=why)))
+                result.set_exception(NoReply(sentence("device.not_sent", command=command, station=station, why=why)))
                 return result
             self._pending[station, number] = result
         body = {"id": number, "command": command, **arguments}
@@ -138,4 +138,4 @@ class MqttCommands:
         with self._lock:
             waiting, self._pending = self._pending, {}
         for (station, _), result in waiting.items():
-            result.set_exception(Unanswered(sentence("device.unanswered", station=station, why=why)))
+            result.set_exception(NoReply(sentence("device.unanswered", station=station, why=why)))

@@ -27,7 +27,7 @@ import structlog
 from infra.errors import ConfigurationError, NotFound, WaterError
 from infra.texts import sentence
 from infra.times import beijing_day
-from ingest.intake import Intake, Waiting
+from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
 from ingest.sources.sender_limits import SenderLimits, peer_of
 from sensors.reading import Message, Reason
@@ -290,7 +290,7 @@ class Gateway:
         def durable(receipt: Receipt) -> None:
             self._receipts.append((bundle, receipt, fault))
 
-        self.lane.put(Waiting(message, durable))
+        self.lane.put(PendingMessage(message, durable))
 
     def _may_keep(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None) -> bool:
         owner = bundle.parts[0].owner
@@ -302,7 +302,7 @@ class Gateway:
 
     def count_left_out(self) -> None:
         """Count a message that is not kept in the ledger of the day."""
-        self.intake.site.ledger.leave_out(beijing_day(self.clock_ms()).isoformat())
+        self.intake.site.ledger.count_left_out_message(beijing_day(self.clock_ms()).isoformat())
 
     def identified(self, connection: "_Connection", mn: str) -> None:
         """Note that a registered logger uses this connection; its earlier connection is dropped."""

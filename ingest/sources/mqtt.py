@@ -24,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ingest.intake import Intake, Waiting
+from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
 from ingest.sources.mqtt_topics import message_of, subscriptions
 from ingest.sources.paho_client import READ_BYTES, BufferedClient
@@ -76,7 +76,7 @@ class MqttSource:
         self.connected_since_ms: int | None = None
         self.last_error = ""
         self.received = 0
-        self.most_unacknowledged = 0
+        self.unacknowledged_peak = 0
         """The most messages held unacknowledged; stays at the broker's window where that is the limit."""
         self.connected = False
         """Whether the broker accepted the connection; it may send a backlog before it confirms the subscriptions."""
@@ -192,7 +192,7 @@ class MqttSource:
 
     def _send_acknowledgements(self) -> None:
         """Acknowledge the durable messages of this connection in one write."""
-        self.most_unacknowledged = max(self.most_unacknowledged, self.unacknowledged)
+        self.unacknowledged_peak = max(self.unacknowledged_peak, self.unacknowledged)
         mids: list[int] = []
         while self._to_acknowledge:
             mids += [mid for generation, mid in self._to_acknowledge.popleft() if generation == self._generation]
@@ -263,7 +263,7 @@ class MqttSource:
         received = message_of(name, bytes(message.payload), self._clock_ms())
         if received.kind == "event":
             received = replace(received, packet_id=message.mid, redelivered=bool(message.dup))
-        self.lane.put(Waiting(received, durable))
+        self.lane.put(PendingMessage(received, durable))
 
     # -- the intake's thread -----------------------------------------------------------------------------------------
 

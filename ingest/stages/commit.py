@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from ingest import quarantine
 from ingest.rejudge import corrections
 from ingest.replays import settle_replays
-from ingest.rules.alarm_state import apply as apply_to_alarms
+from ingest.rules.alarm_state import update_alarms as apply_to_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.stages.deduplicate import without_messages
 from ingest.state import alarm_store, detector_state
@@ -36,7 +36,7 @@ class Commit:
             settle_replays(connection, site, work.replayed, work.now_ms)
             held = quarantine.add(connection, site.history.registry, work.messages, work.decoded.headers, work.rejected)
             _add_device_findings(connection, work)
-            loggers.heard(connection, _newest_by_logger(work))
+            loggers.update_newest(connection, _newest_by_logger(work))
             site.ledger.count(
                 connection,
                 site.history.registry,
@@ -79,7 +79,7 @@ def _write_readings(connection: sa.Connection, work: Work) -> None:
     rows = sorted_.live
     learned = history.learned(sorted_.series[rows], sorted_.batch.at[rows], live.carried, work.detection)
     work.resumed = history.resuming_stations(sorted_.batch.station, sorted_.batch.at)
-    detector_state.save(connection, learned + detector_state.resumed(keys, work.resumed))
+    detector_state.save(connection, learned + detector_state.resumed_rows(keys, work.resumed))
     store.reflag(connection, keys, work.late.rejudgement.reflagged, work.late.rejudgement.packed)
 
 

@@ -11,7 +11,7 @@ from infra.times import TIME_BITS
 from ingest.state.series_history import SeriesHistory
 from ingest.work import CrossCheckNotes, SortedBatch, Work
 from sensors.quality import QualityResult
-from sensors.quality.detectors.cross_parameter import CONCERNED, cross_check
+from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, cross_check
 from sensors.reading import Batch, Ints, Places, QualityTest, distinct, pack, unpack
 
 
@@ -81,7 +81,7 @@ def cross_check_live(
 def _remembered(batch: Batch, live: Places, history: SeriesHistory) -> tuple[Ints, Ints]:
     """(series, column) in memory of earlier readings at the instants of these that could contradict them."""
     catalogue, memory = history.registry.catalogue, history.memory
-    numbers = np.array([catalogue.index[key] for key in CONCERNED if key in catalogue])
+    numbers = np.array([catalogue.index[key] for key in CHECKED_PARAMETERS if key in catalogue])
     rows = live[np.isin(batch.parameter[live], numbers)]
     instants = distinct((batch.station[rows].astype(np.int64) << TIME_BITS) | batch.at[rows])
     station, at = instants >> TIME_BITS, instants & ((1 << TIME_BITS) - 1)

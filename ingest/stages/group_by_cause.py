@@ -10,15 +10,15 @@ from dataclasses import replace
 import numpy as np
 import sqlalchemy as sa
 
-from governance.incidents.finding import Change, Finding, Kind
+from governance.incidents.finding import ConditionChange, Finding, FindingKind
 from governance.incidents.from_findings import JOIN_WITHIN_MS
 from governance.tables import incident, incident_condition
 from infra.database import Database
 from infra.texts import say
 from infra.times import beijing
-from ingest.rules.alarm_state import Key
-from ingest.rules.alarm_state import apply as apply_to_alarms
-from ingest.rules.sentences import duration, name
+from ingest.rules.alarm_state import AlarmKey
+from ingest.rules.alarm_state import update_alarms as apply_to_alarms
+from ingest.rules.sentences import duration_text, station_name
 from ingest.rules.upstream import OpenExceedance, River, UpstreamCause
 from ingest.work import Work
 from sensors.wire import telemetry
@@ -89,16 +89,16 @@ def _group_live(findings: Sequence[Finding], river: River, exceedances: list[Ope
     joined: dict[tuple[str, str, str | None], str] = {}
     for finding in findings:
         key = (finding.rule, finding.station, finding.parameter)
-        if finding.change is not Change.FIRED and key in joined:
+        if finding.change is not ConditionChange.FIRED and key in joined:
             one = replace(finding, cause=joined[key])  # it began a moment ago, in this batch
         else:
             one = finding if finding.cause in own else _join_upstream(finding, river, exceedances)
         if one.cause != finding.cause:
             joined[key] = one.cause
-        if one.change is Change.FIRED and not one.retrospective and one.cause.startswith(WATER):
+        if one.change is ConditionChange.FIRED and not one.retrospective and one.cause.startswith(WATER):
             exceedances.append(OpenExceedance(one.cause, one.station, one.parameter or "", one.since_ms, None))
             own.add(one.cause)
-        elif one.change is not Change.FIRED and not one.retrospective:
+        elif one.change is not ConditionChange.FIRED and not one.retrospective:
             exceedances = [_ended(exceedance, one) for exceedance in exceedances]
         found.append(one)
     return found
@@ -109,9 +109,9 @@ def _group_retrospective(
 ) -> list[Finding]:
     """The retrospective findings with the cause of one upstream, or of one downstream that was found before them."""
     known, found = list(exceedances), []
-    ends: dict[Key, list[int]] = {}
+    ends: dict[AlarmKey, list[int]] = {}
     for one in findings:
-        if one.change is Change.RESOLVED:
+        if one.change is ConditionChange.RESOLVED:
             ends.setdefault(_key(one), []).append(one.observed_at_ms)
     for finding in findings:
         if not finding.retrospective:
@@ -132,24 +132,24 @@ def _group_retrospective(
     return found
 
 
-def _key(one: Finding) -> Key:
+def _key(one: Finding) -> AlarmKey:
     return one.rule, one.station, one.parameter or ""
 
 
 def _ends_alone(one: Finding) -> bool:
-    return one.change is Change.RESOLVED and one.cause == f"{WATER}{one.station}"
+    return one.change is ConditionChange.RESOLVED and one.cause == f"{WATER}{one.station}"
 
 
 def _end_where_begun(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
     """What ends gets the cause of the incident in which it is active, where its own incident has nothing of it."""
-    active: dict[Key, set[str]] = {}
+    active: dict[AlarmKey, set[str]] = {}
     for retrospective in (False, True):
         for rule, exceedance in _open_exceedances(connection, retrospective=retrospective):
             if exceedance.end_ms is None:
                 active.setdefault((rule, exceedance.station, exceedance.parameter), set()).add(exceedance.cause)
     found = []
     for one in findings:
-        if one.change is Change.FIRED:
+        if one.change is ConditionChange.FIRED:
             active.setdefault(_key(one), set()).add(one.cause)
         causes = active.get(_key(one), set())
         elsewhere = _ends_alone(one) and causes and one.cause not in causes
@@ -186,7 +186,16 @@ def _ended(exceedance: OpenExceedance, finding: Finding) -> OpenExceedance:
     return replace(exceedance, end_ms=finding.observed_at_ms) if same and exceedance.end_ms is None else exceedance
 
 
-_TRAVELS = frozenset({Kind.THRESHOLD, Kind.RATE, Kind.CLASS, Kind.TARGET, Kind.BLACK_ODOROUS, Kind.EVENT})
+_TRAVELS = frozenset(
+    {
+        FindingKind.THRESHOLD,
+        FindingKind.RATE,
+        FindingKind.CLASS,
+        FindingKind.TARGET,
+        FindingKind.BLACK_ODOROUS,
+        FindingKind.EVENT,
+    }
+)
 """Kinds of findings whose water travels downstream as a front; a trend of days has none."""
 
 
@@ -211,16 +220,16 @@ def _may_come_from_upstream(one: Finding, river: River) -> bool:
 
 def _begins_here(one: Finding) -> bool:
     """Whether a condition that travels begins in an incident of the station's own."""
-    return one.change is Change.FIRED and one.kind in _TRAVELS and one.cause == f"{WATER}{one.station}"
+    return one.change is ConditionChange.FIRED and one.kind in _TRAVELS and one.cause == f"{WATER}{one.station}"
 
 
 def _joined(one: Finding, explained: UpstreamCause) -> Finding:
     text = say(
         "finding.downstream",
         said=one.text,
-        upper=name(explained.upper),
+        upper=station_name(explained.upper),
         since=beijing(explained.by.since_ms),
-        travel=duration(round(explained.way.typical_ms, -5)),
+        travel=duration_text(round(explained.way.typical_ms, -5)),
     )
     return replace(one, cause=explained.by.cause, text=text, explained=True)
 

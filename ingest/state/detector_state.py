@@ -46,12 +46,12 @@ def save(connection: sa.Connection, rows: Sequence[tuple[str, str, SavedState]])
     insert_many(connection, _INTO, written, _AGAIN)
 
 
-def resumed(stations: Sequence[str], when: Mapping[int, int]) -> list[tuple[str, str, SavedState]]:
+def resumed_rows(stations: Sequence[str], when: Mapping[int, int]) -> list[tuple[str, str, SavedState]]:
     """The rows to save for stations (registry position → ms) that sent again after a pause."""
     return [(stations[i], RESUMED, SavedState(at_ms, b"")) for i, at_ms in when.items()]
 
 
-def clocks(connection: sa.Connection) -> dict[str, ClockError]:
+def load_clocks(connection: sa.Connection) -> dict[str, ClockError]:
     """Station → its clock error."""
     query = sa.select(table.c.station, table.c.body).where(table.c.parameter == _CLOCK)
     return {row.station: ClockError(*msgspec.json.decode(row.body)) for row in connection.execute(query)}

@@ -28,7 +28,7 @@ class Version:
     until_ms: int | None
 
 
-def keep(connection: sa.Connection, rules: Rules, catalogue: Catalogue, now_ms: int) -> None:
+def record_versions(connection: sa.Connection, rules: Rules, catalogue: Catalogue, now_ms: int) -> None:
     """Record that these rules are in force from now on and others end, each with an entry in the audit trail."""
     entries: list[audit_trail.NewEntry] = []
     known = {(row.rule, row.version): row.until_ms for row in connection.execute(sa.select(table))}

@@ -10,30 +10,25 @@ import numpy as np
 from infra.times import DAY_MS, TIME_BITS
 from ingest.rules.engine import RuleEngine, RuleInput
 from ingest.rules.no_data import PAUSE_INTERVALS
-from ingest.rules.water_events import Measured
+from ingest.rules.water_events import StationReadings
 from ingest.state.detector_state import HOURLY, RESUMED, STATION, SavedState
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
-from sensors.quality.detectors.daily_pattern import NOBODY, Network
+from sensors.quality.constants import HOUR_MS
 from sensors.quality.detectors.point_tests import FLAT_SECONDS
-from sensors.quality.detectors.slow_events import (
-    HOUR_MS,
-    CombinedAlarms,
-    CombinedDetection,
-    SlowEventState,
-    detect_slow_events,
-)
+from sensors.quality.detectors.slow_events import CombinedAlarms, CombinedDetection, SlowEventState, detect_slow_events
 from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
-from sensors.quality.state import KEEP
+from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
+from sensors.quality.state import REMEMBERED_READINGS
 from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest, distinct
 from sensors.stations import Registry
 
 NEVER = -1
-SHORTEST_S = FLAT_SECONDS + 3600
+MIN_LOOKBACK_S = FLAT_SECONDS + 3600
 """Look-back of the quality tests: the longest flat line, and an hour before its beginning."""
-MIN_READINGS = KEEP + 4
+MIN_READINGS = REMEMBERED_READINGS + 4
 """Readings needed of a series; older ones are read where the look-back holds fewer (slow analysers)."""
 
 
@@ -55,7 +50,7 @@ class SeriesHistory:
         self.watched.grow(len(registry.stations))
         self.slow = SlowEventState()
         self.slow.grow(len(registry.stations))
-        self.network: Network = NOBODY
+        self.network: Neighbours = NO_NEIGHBOURS
         """The neighbours of each station."""
         self.checks = checks
         self._store = store
@@ -70,9 +65,9 @@ class SeriesHistory:
         self.resumed = np.zeros(len(registry.stations), np.int64)  # when each sent again after a pause (ms)
         self._pause_ms = _pause_ms(registry)
         rules = checks.rules
-        self.lookback_ms = [int(1000 * max(SHORTEST_S, rules.lookback_s(p.key))) for p in catalogue.parameters]
+        self.lookback_ms = [int(1000 * max(MIN_LOOKBACK_S, rules.lookback_s(p.key))) for p in catalogue.parameters]
 
-    def adopt(self, registry: Registry) -> None:
+    def use_registry(self, registry: Registry) -> None:
         """Use a newer registry with appended stations. Raises ValueError where a station changed."""
         more = len(registry.stations) - len(self.registry.stations)
         changed = [
@@ -130,7 +125,7 @@ class SeriesHistory:
             return
         last = max(newest.values())
         self.heard[station] = last
-        recent = self._store.window(key, last - int(1000 * SHORTEST_S), last)
+        recent = self._store.window(key, last - int(1000 * MIN_LOOKBACK_S), last)
         pieces = {
             int(self._of[station, self._catalogue.index[name]]): self._needed_readings(key, name, newest[name], recent)
             for name in newest
@@ -142,7 +137,7 @@ class SeriesHistory:
     def _needed_readings(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
         """The readings that a series needs for its state."""
         parameter = self._catalogue.index[name]
-        if self.lookback_ms[parameter] > 1000 * SHORTEST_S or newest_ms < int(recent.at.max()):
+        if self.lookback_ms[parameter] > 1000 * MIN_LOOKBACK_S or newest_ms < int(recent.at.max()):
             piece = self._store.window(station, newest_ms - self.lookback_ms[parameter], newest_ms, [name])
         else:
             piece = recent.take(np.flatnonzero(recent.parameter == parameter))
@@ -166,9 +161,9 @@ class SeriesHistory:
             known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
             new.append(after.take(np.flatnonzero(accepted(after))))
         days = fresh.day.copy()
-        rejudge_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
+        retest_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
         fresh.day[:] = days
-        again = rejudge_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
+        again = retest_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
         self._restore_sudden_events(station, new, again, learned.get(STATION))
         for row, windows in enumerate(zip(known, new, pieces.values(), strict=True)):
             # the stored flags count: the beginning of a window was tested without its past
@@ -191,7 +186,7 @@ class SeriesHistory:
         one = SuddenEventState()
         one.grow(1)
         upto_ms = -1
-        if learned is not None and one.thaw(0, learned.body):
+        if learned is not None and one.restore(0, learned.body):
             upto_ms = learned.upto_ms
         at = np.concatenate([w.at for w in windows])
         rows = np.flatnonzero(at >= upto_ms)  # the last instant may have got more readings later
@@ -216,7 +211,7 @@ class SeriesHistory:
         one = SlowEventState()
         one.grow(1)
         since_ms = newest_ms - DAY_MS
-        if learned is not None and one.past.thaw(0, learned.body):
+        if learned is not None and one.past.restore(0, learned.body):
             since_ms = learned.upto_ms + 1
         self.slow.put(i, one)
         window = self._store.window(station, since_ms, newest_ms)
@@ -243,13 +238,13 @@ class SeriesHistory:
         """When a station last had an event alarm, doubtful ones included (ms); 0 for never."""
         return max(int(last[station]) for one in (self.watched, self.slow.past) for last in (one.alarmed, one.doubted))
 
-    def measured(self, station: int, batch: Batch) -> Measured:
+    def measured(self, station: int, batch: Batch) -> StationReadings:
         """The last readings of a station: those in memory, and those of a new batch."""
         series = np.flatnonzero(self.station == station)
         number = np.repeat(self.parameter[series], self.memory.at.shape[1])
         at, value = self.memory.at[series].ravel(), self.memory.value[series].ravel()
         known, rows = ~np.isnan(value), np.flatnonzero(batch.station == station)
-        return Measured(
+        return StationReadings(
             np.concatenate([number[known], batch.parameter[rows]]),
             np.concatenate([at[known], batch.at[rows]]),
             np.concatenate([value[known], batch.value[rows]]),
@@ -259,7 +254,7 @@ class SeriesHistory:
         self, station: str, name: str, piece: Window, learned: SavedState | None, fresh: SeriesState, row: int
     ) -> tuple[Window, Window]:
         """The readings that new ones are compared with, and those that the saved state does not contain yet."""
-        if learned is None or (learned.body and not fresh.thaw(row, learned.body)):
+        if learned is None or (learned.body and not fresh.restore(row, learned.body)):
             return piece.take(np.empty(0, np.intp)), piece
         after = piece.take(np.flatnonzero(piece.at > learned.upto_ms))
         if not len(piece) or piece.at[0] > learned.upto_ms:
@@ -346,8 +341,8 @@ def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: in
     while True:
         found = store.before(station, parameter, at_ms, limit)
         good = np.flatnonzero(accepted(found))
-        if len(good) >= KEEP or len(found) < limit:
-            return found.take(good[-KEEP:])
+        if len(good) >= REMEMBERED_READINGS or len(found) < limit:
+            return found.take(good[-REMEMBERED_READINGS:])
         limit *= 8
 
 
@@ -359,7 +354,7 @@ def stored_status(window: Window) -> Bytes:
     return np.where(tests & QualityTest.DEVICE_STATUS != 0, doubtful, status).astype(np.uint8)
 
 
-def rejudge_windows(
+def retest_windows(
     windows: Sequence[Window], statuses: Sequence[Bytes], memory: SeriesState, catalogue: Catalogue, *, learn: bool
 ) -> QualityResult:
     """Run the quality tests over whole windows in one pass.

@@ -46,7 +46,7 @@ def month_of(at_ms: int) -> str:
     return from_ms(at_ms).astimezone(BEIJING).strftime("%Y-%m")
 
 
-def bounds(month: str) -> tuple[int, int]:
+def month_bounds_ms(month: str) -> tuple[int, int]:
     """First instant of a month and of the one after it, ms UTC; raises ConfigurationError for what is no month."""
     if not _MONTH.fullmatch(month):
         raise ConfigurationError(sentence("archive.month", month=month))
@@ -78,12 +78,12 @@ class ParquetArchive:
         They are durable, and were read back and compared, on return. Raises ValueError where a reading lies outside the
         month.
         """
-        start, end = bounds(month)
+        start, end = month_bounds_ms(month)
         if len(readings) and not (start <= readings.at.min() and readings.at.max() < end):
             raise ValueError(f"readings of {station} lie outside {month}")
         held = self.window(station, start, end - 1)
         merged = held.merge(readings)
-        if not same(held, merged):
+        if not are_equal(held, merged):
             self._write(station, month, merged)
         return merged
 
@@ -112,14 +112,14 @@ class ParquetArchive:
         try:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True)
-                sync(self._folder)
+                fsync(self._folder)
             table = self._table(station, month, readings)
             pq.write_table(table, part, compression="zstd", row_group_size=ROW_GROUP, data_page_version="1.0")
-            sync(part)
-            if not same(self._read(part, None, None), readings):
+            fsync(part)
+            if not are_equal(self._read(part, None, None), readings):
                 raise StorageUnavailable(sentence("archive.differs", part=part))
             part.replace(path)
-            sync(path.parent)
+            fsync(path.parent)
         except OSError as error:
             message = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
             raise StorageUnavailable(message) from error
@@ -227,7 +227,7 @@ class ParquetArchive:
         wanted = None if stations is None else set(stations)
         counts: dict[str, int] = {}
         for month in self.months():
-            start, end = bounds(month)
+            start, end = month_bounds_ms(month)
             if before_ms is not None and start >= before_ms:
                 break
             whole = before_ms is None or end <= before_ms
@@ -276,10 +276,10 @@ class ParquetArchive:
         return _sorted(pieces)
 
 
-_FAR_MS = bounds("9999-11")[0]
+_FAR_MS = month_bounds_ms("9999-11")[0]
 
 
-def matching(held: Window, wanted: Window) -> Window:
+def select_matching(held: Window, wanted: Window) -> Window:
     """The held readings with the keys of ``wanted``, both sorted by (parameter, at); some other reading for a missing
     key."""
     if not len(wanted) or not len(held):
@@ -290,7 +290,7 @@ def matching(held: Window, wanted: Window) -> Window:
     return held.take(np.minimum(place, len(held) - 1))
 
 
-def same(a: Window, b: Window) -> bool:
+def are_equal(a: Window, b: Window) -> bool:
     """Whether two windows are equal to the last bit."""
     return (
         np.array_equal(a.parameter, b.parameter)
@@ -300,7 +300,7 @@ def same(a: Window, b: Window) -> bool:
     )
 
 
-def sync(path: Path) -> None:
+def fsync(path: Path) -> None:
     """fsync a file or a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:

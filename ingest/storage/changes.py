@@ -25,7 +25,7 @@ class Author:
     role: str = ""
 
 
-NOBODY = Author()
+UNKNOWN_AUTHOR = Author()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class Change:
     after: Mapping[str, Any]
 
 
-def put(
+def upsert(
     connection: sa.Connection,
     where: sa.Table,
     key: Mapping[str, object],
     values: Mapping[str, object],
-    author: Author = NOBODY,
+    author: Author = UNKNOWN_AUTHOR,
 ) -> bool:
     """Insert or update a row and record the change; false where nothing differs."""
     mine = sa.and_(*(where.c[name] == value for name, value in key.items()))
@@ -60,18 +60,18 @@ def put(
     else:
         connection.execute(sa.update(where).where(mine).values(**values))
     named = "/".join(str(value) for value in key.values())
-    note(connection, where.name, named, after, before=before, author=author)
+    record_change(connection, where.name, named, after, before=before, author=author)
     return True
 
 
-def note(
+def record_change(
     connection: sa.Connection,
     what: str,
     key: str,
     body: Mapping[str, object],
     *,
     before: Mapping[str, object] | None = None,
-    author: Author = NOBODY,
+    author: Author = UNKNOWN_AUTHOR,
 ) -> None:
     """Record a change of this transaction here and in the audit trail; never a password."""
     in_order(connection, table)  # or `fingerprint` could miss a change
@@ -84,7 +84,7 @@ def note(
     )
 
 
-def alone(connection: sa.Connection) -> None:
+def lock_registry(connection: sa.Connection) -> None:
     """Lock the registry against changes of others until the end of the transaction."""
     in_order(connection, table)
 

@@ -100,7 +100,7 @@ class Waiting:
     due_since_ms: int | None
 
 
-def enter(connection: sa.Connection, days: Iterable[Due], due_ms: int) -> None:
+def schedule_days(connection: sa.Connection, days: Iterable[Due], due_ms: int) -> None:
     """Schedule days for ``due_ms``, or earlier where they are scheduled already."""
     newest: dict[tuple[str, int], int] = {}
     for one in days:
@@ -118,24 +118,24 @@ def enter(connection: sa.Connection, days: Iterable[Due], due_ms: int) -> None:
     )
 
 
-def enter_since(connection: sa.Connection, stations: Iterable[str], since_ms: int, now_ms: int) -> int:
+def schedule_since(connection: sa.Connection, stations: Iterable[str], since_ms: int, now_ms: int) -> int:
     """Schedule all days of these stations from ``since_ms`` to now at once; how many."""
     days = range(day_of(since_ms), now_ms + 1, DAY_MS)
     entered = 0
     for station in stations:
-        enter(connection, (Due(station, day, 0) for day in days), now_ms)
+        schedule_days(connection, (Due(station, day, 0) for day in days), now_ms)
         entered += len(days)
     return entered
 
 
-def due(connection: sa.Connection, now_ms: int, limit: int) -> list[Due]:
+def due_days(connection: sa.Connection, now_ms: int, limit: int) -> list[Due]:
     """The days to compute now, the longest due first."""
     query = sa.select(table.c.station, table.c.day_ms, table.c.entry).where(table.c.due_ms <= now_ms)
     query = query.order_by(table.c.due_ms, table.c.station, table.c.day_ms).limit(limit)
     return [Due(row.station, row.day_ms, row.entry) for row in connection.execute(query)]
 
 
-def done(connection: sa.Connection, days: Sequence[Due]) -> None:
+def delete_computed(connection: sa.Connection, days: Sequence[Due]) -> None:
     """Delete computed days, except those with newer readings."""
     for one in sorted(days, key=lambda day: (day.station, day.day_ms)):
         same = (table.c.station == one.station) & (table.c.day_ms == one.day_ms) & (table.c.entry == one.entry)
@@ -148,7 +148,7 @@ def waiting(connection: sa.Connection, now_ms: int) -> Waiting:
     return Waiting(int(number), int(first) if first is not None and first <= now_ms else None)
 
 
-def touched(stations: Sequence[str], station: Codes, at: Ints, entry: int) -> Iterator[Due]:
+def days_of_readings(stations: Sequence[str], station: Codes, at: Ints, entry: int) -> Iterator[Due]:
     """The days that readings lie in; ``station`` (n,) counts by ``stations``, ``at`` (n,) is ms UTC."""
     days = (at + BEIJING_OFFSET_MS) // DAY_MS
     for place, day in np.unique(np.column_stack([station, days]), axis=0).tolist():

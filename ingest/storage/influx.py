@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ingest.storage import lineprotocol, schema
 from ingest.storage.influxql import LATEST_MS, Table, between, identifier, text
 from ingest.storage.port import Latest, Series, Window, thin
-from ingest.storage.timeseries import ServerTrouble, TimeSeriesServer
+from ingest.storage.timeseries import ServerError, TimeSeriesServer
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Batch, Flag, Floats, Ints
 
@@ -67,7 +67,7 @@ class InfluxReadings:
         self._reach_of = reach_of
 
     @property
-    def at_hand(self) -> Self:
+    def recent_store(self) -> Self:
         return self
 
     def forget(self) -> None:
@@ -87,9 +87,7 @@ class InfluxReadings:
 
     def _send(self, lines: Sequence[bytes]) -> None:
         if refused := self._server.send(lines):
-            raise ServerTrouble(
-                f"{self._server.name} refuses {len(refused)} of {len(lines)} points: {refused[0].reason}"
-            )
+            raise ServerError(f"{self._server.name} refuses {len(refused)} of {len(lines)} points: {refused[0].reason}")
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

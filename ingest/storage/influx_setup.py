@@ -29,14 +29,14 @@ from infra.texts import Text, say, sentence
 from ingest.storage import downsampling, schema
 from ingest.storage.downsampling import TIERS, Tier
 from ingest.storage.influxql import Table, identifier
-from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerTrouble, TimeSeriesServer
+from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerError, TimeSeriesServer
 
 DAY_S: Final = 86_400
 PREFIX: Final = "riverchief_"
 """Prefix of the continuous queries and tasks of earlier versions."""
 
 
-class Did(StrEnum):
+class StepResult(StrEnum):
     """The result of one step."""
 
     MADE = "made"
@@ -52,7 +52,7 @@ class Step:
     """One step: what it concerns, its result, and a note."""
 
     what: str
-    did: Did
+    did: StepResult
     note: Text
 
 
@@ -76,7 +76,7 @@ def set_up(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     return _BY_KIND[server.settings.kind](server, plan)
 
 
-def _step(what: str, did: Did, **values: object) -> Step:
+def _step(what: str, did: StepResult, **values: object) -> Step:
     return Step(what, did, say(f"influx.{did}", **values))
 
 
@@ -92,7 +92,7 @@ def _influxdb1(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     there = {row["name"] for row in _rows(server.influxql("SHOW DATABASES"))}
     if database not in there:
         server.influxql(f"CREATE DATABASE {identifier(database)}")
-    yield _step(database, Did.KEPT if database in there else Did.MADE)
+    yield _step(database, StepResult.KEPT if database in there else StepResult.MADE)
     policies = {
         str(row["name"]): row for row in _rows(server.influxql(f"SHOW RETENTION POLICIES ON {identifier(database)}"))
     }
@@ -111,13 +111,13 @@ def _retention1(server: TimeSeriesServer, name: str, days: int, policies: Mappin
     if name not in policies:
         shard = "52w" if days == 0 or days > 2 * 365 else f"{_shard_group_s(days)}s"
         server.influxql(f"CREATE RETENTION POLICY {on} {duration} REPLICATION 1 SHARD DURATION {shard}")
-        return Step(what, Did.MADE, _kept_for(days))
+        return Step(what, StepResult.MADE, _kept_for(days))
     held = policies[name]
     if _seconds(str(held["duration"])) == days * DAY_S:
-        return Step(what, Did.KEPT, _kept_for(days))
+        return Step(what, StepResult.KEPT, _kept_for(days))
     shard_s = min(_seconds(str(held["shardGroupDuration"])), _shard_group_s(days))
     server.influxql(f"ALTER RETENTION POLICY {on} {duration} SHARD DURATION {shard_s}s")
-    return Step(what, Did.CHANGED, _kept_for(days))
+    return Step(what, StepResult.CHANGED, _kept_for(days))
 
 
 def _continuous1(server: TimeSeriesServer) -> Iterator[Step]:
@@ -134,7 +134,7 @@ def _continuous1(server: TimeSeriesServer) -> Iterator[Step]:
     for name in there:
         server.influxql(f"DROP CONTINUOUS QUERY {identifier(name)} ON {identifier(database)}")
     if there:
-        yield _step(f"{database}: {PREFIX}…", Did.REMOVED, number=len(there))
+        yield _step(f"{database}: {PREFIX}…", StepResult.REMOVED, number=len(there))
 
 
 def _rows(answers: Sequence[Sequence[Table]]) -> list[dict[str, object]]:
@@ -163,7 +163,7 @@ def _influxdb2(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     settings = server.settings
     with managed(server) as client:
         org = _organisation(client, settings.org)
-        yield _step(settings.org, Did.KEPT)
+        yield _step(settings.org, StepResult.KEPT)
         wanted = {settings.bucket: ("autogen", plan.raw_days)}
         wanted |= {server.bucket(tier.policy): (tier.policy, plan.days(tier)) for tier in TIERS}
         for name, (policy, days) in wanted.items():
@@ -200,11 +200,11 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
             right = say("series.right_manage", org=settings.org)
             denied = {"server": server.name, "status": error.status, "reason": message, "right": right}
             raise AccessDenied(sentence("series.denied", **denied)) from None
-        raise ServerTrouble(f"{server.name} refuses the set-up (HTTP {error.status}: {message})") from None
+        raise ServerError(f"{server.name} refuses the set-up (HTTP {error.status}: {message})") from None
     except ValueError as error:  # raised by the client for an incomplete answer
-        raise ServerTrouble(f"{server.name} does not answer as a 2.x server: {server.redacted(str(error))}") from None
+        raise ServerError(f"{server.name} does not answer as a 2.x server: {server.redacted(str(error))}") from None
     except HTTPError as error:
-        raise ServerTrouble(f"{server.name} cannot be reached: {server.redacted(str(error))}") from None
+        raise ServerError(f"{server.name} cannot be reached: {server.redacted(str(error))}") from None
     finally:
         client.close()
 
@@ -246,15 +246,15 @@ def _bucket2(client: InfluxDBClient, org: str, name: str, days: int) -> tuple[St
     bucket = _bucket(client, org, name)
     if bucket is None:
         made = buckets.create_bucket(bucket_name=name, org=org, retention_rules=[rule])
-        return Step(name, Did.MADE, _kept_for(days)), str(made.id)
+        return Step(name, StepResult.MADE, _kept_for(days)), str(made.id)
     held = bucket.retention_rules or []
     if sum(one.every_seconds or 0 for one in held) == days * DAY_S:
-        return Step(name, Did.KEPT, _kept_for(days)), str(bucket.id)
+        return Step(name, StepResult.KEPT, _kept_for(days)), str(bucket.id)
     shards = [one.shard_group_duration_seconds for one in held if one.shard_group_duration_seconds]
     rule.shard_group_duration_seconds = min([*shards, _shard_group_s(days)])
     bucket.retention_rules = [rule]
     buckets.update_bucket(bucket)
-    return Step(name, Did.CHANGED, _kept_for(days)), str(bucket.id)
+    return Step(name, StepResult.CHANGED, _kept_for(days)), str(bucket.id)
 
 
 def _mapping2(client: InfluxDBClient, org: str, database: str, policy: str, bucket_id: str) -> Step:
@@ -264,14 +264,14 @@ def _mapping2(client: InfluxDBClient, org: str, database: str, policy: str, buck
     for one in service.get_dbr_ps(org_id=org, db=database).content or []:
         if one.retention_policy == policy and not one.virtual:
             if one.bucket_id == bucket_id:
-                return _step(what, Did.KEPT)
+                return _step(what, StepResult.KEPT)
             service.delete_dbrpid(one.id, org_id=org)
     service.post_dbrp(
         DBRPCreate(
             org_id=org, bucket_id=bucket_id, database=database, retention_policy=policy, default=policy == "autogen"
         )
     )
-    return _step(what, Did.MADE)
+    return _step(what, StepResult.MADE)
 
 
 def _tasks2(client: InfluxDBClient, org: str, bucket: str) -> Iterator[Step]:
@@ -286,10 +286,10 @@ def _tasks2(client: InfluxDBClient, org: str, bucket: str) -> Iterator[Step]:
     for one in there:
         tasks.delete_task(one.id)
     if there:
-        yield _step(f"{bucket}: {PREFIX}…", Did.REMOVED, number=len(there))
+        yield _step(f"{bucket}: {PREFIX}…", StepResult.REMOVED, number=len(there))
 
 
-def ensure_token2(
+def ensure_token_v2(
     server: TimeSeriesServer, description: str, *, held: str | None, may_write: bool, keep: Callable[[str], None]
 ) -> None:
     """Ensure a 2.x token that may read our three buckets and the mappings, and write the buckets if ``may_write``.
@@ -339,17 +339,17 @@ def _influxdb3(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     try:
         there = {one["iox::database"] for one in json.loads(listed)}
     except (ValueError, TypeError, KeyError):
-        raise ServerTrouble(f"{server.name}: the list of databases cannot be read") from None
+        raise ServerError(f"{server.name}: the list of databases cannot be read") from None
     if name in there:
-        yield Step(name, Did.KEPT, say("influx.retention_stays"))
+        yield Step(name, StepResult.KEPT, say("influx.retention_stays"))
     else:
         wanted: dict[str, Any] = {"db": name}
         if plan.raw_days:
             wanted["retention_period"] = f"{plan.raw_days}d"
         for _ in server.ask("POST", "/api/v3/configure/database", json=wanted):
             pass
-        yield Step(name, Did.MADE, _kept_for(plan.raw_days))
-    yield Step(f"{schema.HOURLY}, {schema.DAILY}", Did.BY_HAND, say("influx.no_downsampling"))
+        yield Step(name, StepResult.MADE, _kept_for(plan.raw_days))
+    yield Step(f"{schema.HOURLY}, {schema.DAILY}", StepResult.BY_HAND, say("influx.no_downsampling"))
 
 
 _BY_KIND: Final[Mapping[Kind, Callable[[TimeSeriesServer, Plan], Iterator[Step]]]] = {

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import sentence
 from ingest.storage import changes
-from ingest.storage.changes import NOBODY, Author
+from ingest.storage.changes import UNKNOWN_AUTHOR, Author
 from ingest.storage.tables import hj212_device as table
 from ingest.storage.tables import station as station_table
 from sensors.wire.hj212.packet import Edition
@@ -20,7 +20,7 @@ def load(connection: sa.Connection) -> dict[str, Logger]:
     return {r.mn: Logger(r.mn, r.station, r.password, r.st, r.edition, r.last_at_ms) for r in rows}
 
 
-def save(connection: sa.Connection, logger: Logger, author: Author = NOBODY) -> None:
+def save(connection: sa.Connection, logger: Logger, author: Author = UNKNOWN_AUTHOR) -> None:
     """Register or change a logger and record the change; the time of its newest reading stays.
 
     Raises ConfigurationError naming an invalid value, NotFound for an unregistered station.
@@ -43,7 +43,7 @@ def save(connection: sa.Connection, logger: Logger, author: Author = NOBODY) -> 
     _note(connection, logger.mn, before, _record(connection, logger.mn) or {}, author)
 
 
-def remove(connection: sa.Connection, mn: str, author: Author = NOBODY) -> None:
+def remove(connection: sa.Connection, mn: str, author: Author = UNKNOWN_AUTHOR) -> None:
     """Delete a logger; its readings stay. Raises NotFound."""
     before = _record(connection, mn)
     if not connection.execute(sa.delete(table).where(table.c.mn == mn)).rowcount:
@@ -51,7 +51,7 @@ def remove(connection: sa.Connection, mn: str, author: Author = NOBODY) -> None:
     _note(connection, mn, before, {"removed": True}, author)
 
 
-def heard(connection: sa.Connection, newest: Mapping[str, int]) -> None:
+def update_newest(connection: sa.Connection, newest: Mapping[str, int]) -> None:
     """Store the time of each logger's newest reading (MN → ms); an older time is ignored."""
     if newest:
         later = table.c.last_at_ms.is_(None) | (table.c.last_at_ms < sa.bindparam("at"))
@@ -77,4 +77,4 @@ def _note(
     author: Author,
 ) -> None:
     """Record the change, so that running gateways reload; never a password."""
-    changes.note(connection, "hj212_device", mn, body, before=before, author=author)
+    changes.record_change(connection, "hj212_device", mn, body, before=before, author=author)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import sentence
 from infra.times import rfc3339
-from ingest.storage.changes import NOBODY, Author, put
+from ingest.storage.changes import UNKNOWN_AUTHOR, Author, upsert
 from ingest.storage.tables import calibration, mark, mute, photo, review, visit
 from sensors.maintenance import (
     LONGEST_MUTE_MS,
@@ -21,7 +21,7 @@ from sensors.maintenance import (
     Review,
     Verdict,
     Visit,
-    faults_of,
+    conflicting_visits,
 )
 from sensors.reading import QualityTest
 from sensors.standards.hj915 import CheckKind
@@ -38,7 +38,7 @@ def load(connection: sa.Connection) -> MaintenanceRecords:
     )
 
 
-def save(connection: sa.Connection, done: MaintenanceRecords, author: Author = NOBODY) -> None:
+def save(connection: sa.Connection, done: MaintenanceRecords, author: Author = UNKNOWN_AUTHOR) -> None:
     """Insert or update these checks and visits; others stay."""
     for check in done.checks:
         _put_check(connection, check, author)
@@ -105,7 +105,7 @@ def correct_check(connection: sa.Connection, station: str, number: int, author: 
 
 def _put_check(connection: sa.Connection, check: Check, author: Author) -> None:
     values = {name: getattr(check, name) for name in Check.__slots__} | {"kind": check.kind.value}
-    put(connection, calibration, {name: values.pop(name) for name in _CHECK_KEY}, values, author)
+    upsert(connection, calibration, {name: values.pop(name) for name in _CHECK_KEY}, values, author)
 
 
 def _number_of(connection: sa.Connection, check: Check) -> int | None:
@@ -137,7 +137,7 @@ def ended_visits(connection: sa.Connection, now_ms: int, station: str | None = N
     return {row[0]: int(row[1]) for row in connection.execute(query.group_by(visit.c.station))}
 
 
-def going_visits(connection: sa.Connection, now_ms: int, station: str | None = None) -> dict[str, tuple[int, Visit]]:
+def current_visits(connection: sa.Connection, now_ms: int, station: str | None = None) -> dict[str, tuple[int, Visit]]:
     """Station → the visit that goes on now, with its number."""
     going = (visit.c.since_ms <= now_ms) & (visit.c.until_ms.is_(None) | (visit.c.until_ms > now_ms))
     query = sa.select(visit).where(going).order_by(visit.c.since_ms, visit.c.id)
@@ -151,7 +151,7 @@ def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:
     there = [v for _, v in visits(connection, new.station)]
     if new.since_ms in {v.since_ms for v in there}:
         raise Refused(sentence("upkeep.visit_there", station=new.station, since=rfc3339(new.since_ms)))
-    if faults := faults_of([*there, new]):
+    if faults := conflicting_visits([*there, new]):
         since, why = rfc3339(faults[0][0].since_ms), faults[0][1]
         raise Refused(sentence("upkeep.a_visit_clashes", station=new.station, since=since, why=why))
     _put_visit(connection, new, author)
@@ -178,7 +178,7 @@ def end_visit(
 
 def _put_visit(connection: sa.Connection, one: Visit, author: Author) -> None:
     values = {"until_ms": one.until_ms, "parameters": list(one.parameters), "by": one.by, "note": one.note}
-    put(connection, visit, {"station": one.station, "since_ms": one.since_ms}, values, author)
+    upsert(connection, visit, {"station": one.station, "since_ms": one.since_ms}, values, author)
 
 
 def _visit(row: sa.Row[Any]) -> Visit:
@@ -235,7 +235,7 @@ _REVIEW_KEY = ("station", "parameter", "since_ms", "at_ms")
 
 def _put_review(connection: sa.Connection, one: Review, author: Author) -> None:
     values = {name: getattr(one, name) for name in Review.__slots__} | {"verdict": one.verdict.value}
-    put(connection, review, {name: values.pop(name) for name in _REVIEW_KEY}, values, author)
+    upsert(connection, review, {name: values.pop(name) for name in _REVIEW_KEY}, values, author)
 
 
 # -- mutes -------------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int
 
 def _put_mute(connection: sa.Connection, one: Mute, author: Author) -> None:
     values = {"until_ms": one.until_ms, "rules": list(one.rules), "by": one.by, "reason": one.reason}
-    put(connection, mute, {"station": one.station, "since_ms": one.since_ms}, values, author)
+    upsert(connection, mute, {"station": one.station, "since_ms": one.since_ms}, values, author)
 
 
 # -- photos ------------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def _put_mute(connection: sa.Connection, one: Mute, author: Author) -> None:
 def add_photo(connection: sa.Connection, one: Photo, author: Author) -> bool:
     """Store the record of a photo; false where the station has it already."""
     values = {name: getattr(one, name) for name in Photo.__slots__}
-    return put(connection, photo, {name: values.pop(name) for name in ("station", "sha256")}, values, author)
+    return upsert(connection, photo, {name: values.pop(name) for name in ("station", "sha256")}, values, author)
 
 
 def photos(connection: sa.Connection, station: str) -> list[Photo]:

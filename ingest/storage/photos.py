@@ -9,7 +9,7 @@ from pathlib import Path
 from infra.errors import ConfigurationError, NotFound, StorageUnavailable
 from infra.texts import sentence
 
-MOST_BYTES = 1024 * 1024
+MAX_PHOTO_BYTES = 1024 * 1024
 """Limit of a photo; the field app sends at most 400 kB."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 _BEGINNINGS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
@@ -17,8 +17,8 @@ _BEGINNINGS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/pn
 
 def media_type(data: bytes) -> str:
     """The media type of a photo by its first bytes; raises ConfigurationError for other content or a too large file."""
-    if len(data) > MOST_BYTES:
-        raise ConfigurationError(sentence("attachment.photo_large", size=len(data), most=MOST_BYTES))
+    if len(data) > MAX_PHOTO_BYTES:
+        raise ConfigurationError(sentence("attachment.photo_large", size=len(data), most=MAX_PHOTO_BYTES))
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):
             return name

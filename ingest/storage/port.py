@@ -91,7 +91,7 @@ class ReadingStore(Protocol):
     """
 
     @property
-    def at_hand(self) -> "ReadingStore":
+    def recent_store(self) -> "ReadingStore":
         """The part of the store in the database: it has the newest readings of every series and needs no other
         server."""
 
@@ -130,7 +130,7 @@ class ReadingStore(Protocol):
         """Station → number of stored readings."""
 
 
-class LongTerm(Protocol):
+class LongTermStore(Protocol):
     """A store of readings that have left the database; methods as in :class:`ReadingStore`."""
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window: ...

@@ -30,7 +30,7 @@ _Sent = dict[tuple[int, str], tuple[FieldValue, int]]
 """(time in ms, field) → the value sent last, and the number of the line that sent it."""
 
 
-def lost(lines: Sequence[bytes], query: Query) -> list[bytes]:
+def lost_lines(lines: Sequence[bytes], query: Query) -> list[bytes]:
     """The lines of which a field is missing or has another value on the server.
 
     A value that a later line overwrites is not compared. A line that cannot be parsed or has no time counts as lost.

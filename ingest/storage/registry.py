@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from infra.database import Database
 from infra.errors import NotFound, Refused
 from infra.texts import sentence
-from ingest.storage.changes import NOBODY, Author, fingerprint, note, put
+from ingest.storage.changes import UNKNOWN_AUTHOR, Author, fingerprint, record_change, upsert
 from ingest.storage.tables import deployment, device, outfall, reach, region, station, travel
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import Catalogue
@@ -82,7 +82,7 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
     return Registry(stations, deployments, reaches, catalogue, devices, outfalls, travels, regions)
 
 
-def save(connection: sa.Connection, registry: Registry, author: Author = NOBODY) -> None:
+def save(connection: sa.Connection, registry: Registry, author: Author = UNKNOWN_AUTHOR) -> None:
     """Insert or update all rows of this registry; other rows stay."""
     for one in registry.regions:
         _put(connection, region, one, ("code",), author, level=int(one.level))
@@ -98,19 +98,21 @@ def save(connection: sa.Connection, registry: Registry, author: Author = NOBODY)
     save_deployments(connection, registry.deployments, author)
 
 
-def save_deployments(connection: sa.Connection, deployments: Iterable[Deployment], author: Author = NOBODY) -> None:
+def save_deployments(
+    connection: sa.Connection, deployments: Iterable[Deployment], author: Author = UNKNOWN_AUTHOR
+) -> None:
     """Insert or update deployments; the caller checks that they do not overlap."""
     for d in deployments:
         _put(connection, deployment, d, ("station", "parameter", "since_ms"), author)
 
 
-def save_stations(connection: sa.Connection, stations: Iterable[Station], author: Author = NOBODY) -> None:
+def save_stations(connection: sa.Connection, stations: Iterable[Station], author: Author = UNKNOWN_AUTHOR) -> None:
     """Insert or update stations. Stations are never deleted, since readings refer to them."""
     for s in stations:
         _put(connection, station, s, ("key",), author, water=s.water.value, parameters=list(s.parameters))
 
 
-def remove_region(connection: sa.Connection, code: str, author: Author = NOBODY) -> None:
+def remove_region(connection: sa.Connection, code: str, author: Author = UNKNOWN_AUTHOR) -> None:
     """Delete a region. Raises NotFound, and Refused while it contains stations or regions."""
     row = connection.execute(sa.select(region).where(region.c.code == code)).mappings().one_or_none()
     if row is None:
@@ -120,7 +122,7 @@ def remove_region(connection: sa.Connection, code: str, author: Author = NOBODY)
     if below or here:
         raise Refused(sentence("registry.hangs", code=code, below=", ".join(sorted(below + here)[:20])))
     connection.execute(sa.delete(region).where(region.c.code == code))
-    note(connection, "region", code, {}, before=dict(row), author=author)
+    record_change(connection, "region", code, {}, before=dict(row), author=author)
 
 
 def set_online(connection: sa.Connection, key: str, online: bool, at_ms: int) -> None:
@@ -141,7 +143,7 @@ def _put(
 ) -> None:
     """Insert or update the row of a dataclass; ``plain`` replaces values that a column cannot hold."""
     values = {name: getattr(thing, name) for name in thing.__slots__} | plain
-    put(connection, table, {name: values.pop(name) for name in key}, values, author)
+    upsert(connection, table, {name: values.pop(name) for name in key}, values, author)
 
 
 def _tuples(value: Any) -> Any:

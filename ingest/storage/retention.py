@@ -27,8 +27,8 @@ from infra.errors import ConfigurationError, WaterError
 from infra.periodic import PeriodicWorker
 from infra.texts import sentence
 from infra.times import DAY_MS
-from ingest.storage.archive import ParquetArchive, bounds, matching, month_of, same
-from ingest.storage.port import LongTerm, Window
+from ingest.storage.archive import ParquetArchive, are_equal, month_bounds_ms, month_of, select_matching
+from ingest.storage.port import LongTermStore, Window
 from ingest.storage.tables import station as station_table
 from ingest.storage.tables import storage_edge
 from sensors.parameters import Catalogue
@@ -80,7 +80,7 @@ class ArchiveKeeper:
         return True
 
     def held(self, station: str, month: str) -> Window:
-        start, end = bounds(month)
+        start, end = month_bounds_ms(month)
         return self._archive.window(station, start, end - 1)
 
 
@@ -90,17 +90,17 @@ class ServerKeeper:
     Readings that still wait in the spool, or that the server refused, stay in the database.
     """
 
-    def __init__(self, server: LongTerm) -> None:
+    def __init__(self, server: LongTermStore) -> None:
         self._server = server
 
     def alone(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def keep(self, station: str, month: str, readings: Window) -> bool:
-        return same(readings, matching(self.held(station, month), readings))
+        return are_equal(readings, select_matching(self.held(station, month), readings))
 
     def held(self, station: str, month: str) -> Window:
-        start, end = bounds(month)
+        start, end = month_bounds_ms(month)
         return self._server.window(station, start, end - 1)
 
 
@@ -115,18 +115,18 @@ class Moved:
     edge_ms: int | None
 
 
-def edge(connection: sa.Connection) -> int | None:
+def read_edge_ms(connection: sa.Connection) -> int | None:
     """The edge: readings before this (ms UTC) are in the long-term store; None where nothing has left the database."""
     found = connection.execute(sa.select(storage_edge.c.edge_ms)).scalar()
     return None if found is None else int(found)
 
 
-def due(keep_days: int, now_ms: int) -> int:
+def edge_for_days(keep_days: int, now_ms: int) -> int:
     """The edge for a number of days to keep: the beginning of the month that contains the oldest day."""
-    return bounds(month_of(now_ms - keep_days * DAY_MS))[0]
+    return month_bounds_ms(month_of(now_ms - keep_days * DAY_MS))[0]
 
 
-def check(keep_days: int, rules_lookback_s: float) -> None:
+def check_keep_days(keep_days: int, rules_lookback_s: float) -> None:
     """Check that the look-back of the rules is kept; raises ConfigurationError where it is not."""
     min_days = max(MIN_KEEP_DAYS, 1 + int(-(-rules_lookback_s // 86_400)))
     if keep_days < min_days:
@@ -154,13 +154,13 @@ def move_out(
     pause_share : float
         Pause after each deletion, as a multiple of its duration.
     """
-    if bounds(month_of(edge_ms))[0] != edge_ms:
+    if month_bounds_ms(month_of(edge_ms))[0] != edge_ms:
         raise ValueError("the edge is the first instant of a month")
     round_ = _Round(database, catalogue, keeper, stopped, pause_share)
     with keeper.alone():
         first = month = _oldest(database, 0, edge_ms)
         while first is not None and month is not None and not stopped():
-            begun, (start, end) = bounds(first)[0], bounds(month)
+            begun, (start, end) = month_bounds_ms(first)[0], month_bounds_ms(month)
             progress((start - begun) / (edge_ms - begun))
             if round_.keep(month):
                 _move_edge(database, end)
@@ -168,7 +168,7 @@ def move_out(
                 round_.delete(month)
             month = _oldest(database, end, edge_ms)
     with database.read() as connection:
-        return Moved(tuple(round_.months), round_.readings, tuple(round_.refused), edge(connection))
+        return Moved(tuple(round_.months), round_.readings, tuple(round_.refused), read_edge_ms(connection))
 
 
 class _Round:
@@ -194,7 +194,7 @@ class _Round:
             if self._stopped():
                 return False
             with self._database.read() as connection:
-                found = _window(_ask(connection, f"SELECT * {_RANGE}", id_, bounds(month)), self._catalogue)
+                found = _window(_ask(connection, f"SELECT * {_RANGE}", id_, month_bounds_ms(month)), self._catalogue)
             if self._keeper.keep(key, month, found):
                 self._confirmed.append((id_, key))
             else:
@@ -207,7 +207,7 @@ class _Round:
         for id_, key in self._confirmed:
             held = self._keeper.held(key, month)
             with self._database.read() as connection:
-                leaving = _without(bounds(month), _staying(connection, id_, bounds(month)[1]))
+                leaving = _without(month_bounds_ms(month), _staying(connection, id_, month_bounds_ms(month)[1]))
             for part in (part for interval in leaving for part in _parts(self._database, id_, interval)):
                 if self._stopped():
                     return
@@ -223,7 +223,7 @@ class _Round:
             with self._database.write() as connection:
                 answer = _ask(connection, f"DELETE {_RANGE} RETURNING *", station, part)
                 deleted = _window(answer, self._catalogue)
-                if not same(deleted, matching(held, deleted)):
+                if not are_equal(deleted, select_matching(held, deleted)):
                     raise _Differs
                 return len(deleted)
         except _Differs:
@@ -264,7 +264,7 @@ class Retention(PeriodicWorker):
                 self._database,
                 self._catalogue,
                 self._keeper,
-                due(self._keep_days, self._clock_ms()),
+                edge_for_days(self._keep_days, self._clock_ms()),
                 stopped=self._stopping.is_set,
             )
         except WaterError as error:
@@ -310,7 +310,7 @@ def _stations(database: Database, month: str) -> list[tuple[int, str]]:
         return [
             (int(id_), key)
             for id_, key in rows.fetchall()
-            if _ask(connection, f"SELECT 1 {_RANGE} LIMIT 1", id_, bounds(month)).scalar() is not None
+            if _ask(connection, f"SELECT 1 {_RANGE} LIMIT 1", id_, month_bounds_ms(month)).scalar() is not None
         ]
 
 
@@ -360,7 +360,7 @@ def _without(whole: Interval, holes: list[Interval]) -> Iterator[Interval]:
 def _move_edge(database: Database, edge_ms: int) -> None:
     """Move the edge; it never moves back."""
     with database.write() as connection:
-        known = edge(connection)
+        known = read_edge_ms(connection)
         if known is None:
             connection.execute(sa.insert(storage_edge).values(id=1, edge_ms=edge_ms))
         elif known < edge_ms:

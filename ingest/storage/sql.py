@@ -77,7 +77,7 @@ class SqlReadings:
         self.forget()
 
     @property
-    def at_hand(self) -> "SqlReadings":
+    def recent_store(self) -> "SqlReadings":
         return self
 
     def forget(self) -> None:

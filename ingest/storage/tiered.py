@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from infra.errors import LongTermUnavailable, StorageUnavailable
 from infra.texts import sentence
 from infra.times import rfc3339
-from ingest.storage.port import Latest, LongTerm, ReadingStore, Series, Window
+from ingest.storage.port import Latest, LongTermStore, ReadingStore, Series, Window
 from ingest.storage.spool import Kind, Spool
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints, pack, unpack
@@ -48,7 +48,7 @@ class TieredReadings:
         recent: ReadingStore,
         catalogue: Catalogue,
         *,
-        older: LongTerm | None = None,
+        older: LongTermStore | None = None,
         edge_ms: Callable[[], int] = lambda: 0,
         spool: Spool | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class TieredReadings:
         self._spool = spool
 
     @property
-    def at_hand(self) -> ReadingStore:
+    def recent_store(self) -> ReadingStore:
         return self._recent
 
     def forget(self) -> None:
@@ -152,7 +152,7 @@ class TieredReadings:
         return self.thinned(station, parameter, start_ms, end_ms, bucket_ms)  # readings left the database meanwhile
 
     def _thinned_across_edge(
-        self, edge: int, older: LongTerm, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int
+        self, edge: int, older: LongTermStore, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int
     ) -> Series:
         split = start_ms + (min(edge, end_ms) - start_ms) // bucket_ms * bucket_ms
         # buckets with readings in both stores: that of the edge, and those where the database kept older readings
@@ -185,7 +185,7 @@ class TieredReadings:
                 for station in recent.keys() | there.keys()
             }
 
-    def _in_both(self, older: LongTerm, station: str, edge: int) -> int:
+    def _in_both(self, older: LongTermStore, station: str, edge: int) -> int:
         """The number of readings before the edge that both stores hold."""
         kept = self._recent.window(station, 0, edge - 1)
         if not len(kept):

@@ -75,7 +75,7 @@ class ServerSettings:
     timeout_s: float = 10.0
 
 
-class ServerTrouble(StorageUnavailable):
+class ServerError(StorageUnavailable):
     """The server did not carry out a request; ``retry_after_s`` is the delay that it asked for."""
 
     needs_intervention = False
@@ -86,20 +86,20 @@ class ServerTrouble(StorageUnavailable):
         self.retry_after_s = retry_after_s
 
 
-class AccessDenied(ServerTrouble):
+class AccessDenied(ServerError):
     """The server refuses our login, or the login lacks a right."""
 
     needs_intervention = True
 
 
-class NotSetUp(ServerTrouble):
+class NotSetUp(ServerError):
     """The bucket, database or organisation does not exist."""
 
     needs_intervention = True
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedLine:
     """A line that the server will never accept, and its reason."""
 
     line: bytes
@@ -178,7 +178,7 @@ class TimeSeriesServer:
         """The 2.x bucket of a retention policy; "" is that of the readings."""
         return f"{self.settings.bucket}_{policy}" if policy else self.settings.bucket
 
-    def send(self, lines: Sequence[bytes], policy: str = "") -> list[Refused]:
+    def send(self, lines: Sequence[bytes], policy: str = "") -> list[RefusedLine]:
         """Write points; returns once the server has accepted all but the returned lines.
 
         ``policy`` is their retention policy (1.x, 2.x), "" that of the readings. A point sent twice is one point, so
@@ -192,7 +192,7 @@ class TimeSeriesServer:
         ServerTrouble
             Busy, unreachable, or an unreadable answer; some of the lines may have been stored.
         """
-        refused: list[Refused] = []
+        refused: list[RefusedLine] = []
         waiting = list(_bodies(lines))[::-1]
         while waiting:
             part = waiting.pop()
@@ -207,7 +207,7 @@ class TimeSeriesServer:
 
     def verify(self, lines: Sequence[bytes], policy: str = "") -> list[bytes]:
         """Read back what was sent; the lines that are missing or have another value. Raises like :meth:`send`."""
-        return readback.lost(lines, lambda spans: self._find(spans, policy))
+        return readback.lost_lines(lines, lambda spans: self._find(spans, policy))
 
     def _post(self, lines: Sequence[bytes], policy: str) -> _Answer:
         settings = self.settings
@@ -242,9 +242,9 @@ class TimeSeriesServer:
                 raise NotSetUp(
                     sentence("series.no_database", server=self.name, reason=message, database=self.settings.bucket)
                 ) from None
-            raise ServerTrouble(f"{self.name} refuses a query: {message}") from None
+            raise ServerError(f"{self.name} refuses a query: {message}") from None
         except ValueError as error:
-            raise ServerTrouble(f"{self.name}: {error}") from error
+            raise ServerError(f"{self.name}: {error}") from error
         return answers + [[] for _ in range(len(statements) - len(answers))]
 
     def _find(self, spans: Sequence[Span], policy: str) -> list[Found]:
@@ -282,9 +282,7 @@ class TimeSeriesServer:
             for chunk in response.iter_bytes():
                 size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
-                    raise ServerTrouble(
-                        f"{self.name}: an answer of more than {MAX_ANSWER_BYTES >> 20} MB; ask for less"
-                    )
+                    raise ServerError(f"{self.name}: an answer of more than {MAX_ANSWER_BYTES >> 20} MB; ask for less")
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from whole
         if rest:
@@ -320,9 +318,9 @@ class TimeSeriesServer:
             finally:
                 response.close()
         except httpx.TimeoutException:
-            raise ServerTrouble(f"{self.name} did not answer within {self.settings.timeout_s:g} s") from None
+            raise ServerError(f"{self.name} did not answer within {self.settings.timeout_s:g} s") from None
         except httpx.HTTPError as error:
-            raise ServerTrouble(f"{self.name} cannot be reached: {self.redacted(str(error))}") from error
+            raise ServerError(f"{self.name} cannot be reached: {self.redacted(str(error))}") from error
 
     def _answer(self, response: httpx.Response) -> _Answer:
         """Read an answer, bounded in size and time."""
@@ -333,11 +331,11 @@ class TimeSeriesServer:
             if len(body) > MAX_ERROR_BYTES:
                 break
             if time.monotonic() > until:
-                raise ServerTrouble(f"{self.name} did not finish its answer within {self.settings.timeout_s:g} s")
+                raise ServerError(f"{self.name} did not finish its answer within {self.settings.timeout_s:g} s")
         wait_s = retry_after(response.headers.get("Retry-After"), time.time_ns() // 1_000_000)
         return _Answer(response.status_code, wait_s, body)
 
-    def _trouble(self, answer: _Answer, right: Text, bucket: str = "") -> ServerTrouble:
+    def _trouble(self, answer: _Answer, right: Text, bucket: str = "") -> ServerError:
         """The error for an answer; ``right`` is what the request needs and the token may lack."""
         message = self.redacted(answer.reason) if answer.reason else "no reason given"
         settings = self.settings
@@ -355,7 +353,7 @@ class TimeSeriesServer:
             )
         if 300 <= answer.status < 400:
             return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")
-        return ServerTrouble(f"{self.name} answers HTTP {answer.status}: {message}", answer.retry_after_s)
+        return ServerError(f"{self.name} answers HTTP {answer.status}: {message}", answer.retry_after_s)
 
     def redacted(self, text: str) -> str:
         """A server message for a log: one line, shortened, without secrets."""
@@ -372,7 +370,7 @@ class TimeSeriesServer:
 class _Split:
     """The result of a refused request: refused lines, and parts to send again."""
 
-    refused: list[Refused]
+    refused: list[RefusedLine]
     again: list[Sequence[bytes]]
 
 
@@ -382,14 +380,14 @@ _DROPPED: Final = re.compile(r"\bdropped=(\d+)\b")
 def _split(lines: Sequence[bytes], answer: _Answer, reason: str) -> _Split:
     """Refuse the lines that the answer names, or all if it says so; otherwise send both halves again."""
     if len(lines) == 1:
-        return _Split([Refused(lines[0], reason)], [])
+        return _Split([RefusedLine(lines[0], reason)], [])
     if answer.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         if faults := {row: text for row, text in answer.faults.items() if 0 <= row < len(lines)}:
             rest = [line for row, line in enumerate(lines) if row not in faults]
-            return _Split([Refused(lines[row], text) for row, text in faults.items()], [rest] if rest else [])
+            return _Split([RefusedLine(lines[row], text) for row, text in faults.items()], [rest] if rest else [])
         dropped = _DROPPED.search(answer.reason or "")
         if dropped and int(dropped[1]) == len(lines):
-            return _Split([Refused(line, reason) for line in lines], [])
+            return _Split([RefusedLine(line, reason) for line in lines], [])
     middle = len(lines) // 2
     return _Split([], [lines[:middle], lines[middle:]])
 

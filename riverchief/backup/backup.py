@@ -29,7 +29,7 @@ from infra.database import Database
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
 from infra.texts import say, sentence
 from infra.times import from_ms, rfc3339
-from ingest.storage.archive import ParquetArchive, sync
+from ingest.storage.archive import ParquetArchive, fsync
 from ingest.storage.photos import Photos
 from riverchief import __version__, files
 from riverchief.backup import pg_dump
@@ -145,7 +145,7 @@ def take(
             )
             os.sync()
             part.rename(folder)
-            sync(target)
+            fsync(target)
         except BaseException as error:
             shutil.rmtree(part, ignore_errors=True)
             if isinstance(error, OSError | sqlite3.Error):

@@ -23,7 +23,7 @@ from infra.errors import ConfigurationError, WaterError
 from infra.texts import say
 from ingest.storage.sql import SqlReadings, wide_tables
 from riverchief import migrations
-from riverchief.single_writer import alone
+from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import Catalogue
 
 AT_ONCE = 5_000
@@ -64,7 +64,7 @@ def move(source: str, target: str, catalogue: Catalogue, progress: Callable[[flo
         if old.is_sqlite and not Path(old.url.database or "").is_file():
             raise ConfigurationError(say("migrate.none", database=old.url.database))
         for database in databases:
-            stack.enter_context(alone(database.url.render_as_string(hide_password=False)))
+            stack.enter_context(exclusive_ingest(database.url.render_as_string(hide_password=False)))
         _refuse_what_is_there(new)
         for database in databases:
             migrations.upgrade(database)

@@ -24,7 +24,7 @@ from infra.database import Database
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
 from infra.texts import say
 from infra.times import from_ms
-from ingest.storage.archive import sync
+from ingest.storage.archive import fsync
 from ingest.storage.photos import Photos
 from riverchief import migrations
 from riverchief.backup import pg_dump
@@ -43,7 +43,7 @@ from riverchief.backup.backup import (
 )
 from riverchief.services import sealing
 from riverchief.settings import Settings
-from riverchief.single_writer import alone
+from riverchief.single_writer import exclusive_ingest
 
 UNTOLD = frozenset({"alembic_version", "storage_edge"})
 """Tables whose rows are no content of a site."""
@@ -79,7 +79,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
     archive = _ArchivePlace(settings.readings.archive) if manifest.archive_files else None
     aside: list[str] = []
     try:
-        with alone(settings.database_url) if database.is_sqlite else nullcontext():
+        with exclusive_ingest(settings.database_url) if database.is_sqlite else nullcontext():
             for one in (place, archive):
                 if one is not None and not one.empty() and not replace:
                     raise Refused(say("backup.not_empty", one=one))
@@ -173,10 +173,10 @@ class _SqlitePlace:
             raised.close()
             with closing(sqlite3.connect(made)) as connection:
                 connection.execute("PRAGMA journal_mode=DELETE")
-            sync(made)
+            fsync(made)
             aside = _put_aside(self._path, mark)
             made.rename(self._path)
-            sync(self._path.parent)
+            fsync(self._path.parent)
             return aside
         finally:
             for left in made.parent.glob(f"{made.name}*"):
@@ -237,7 +237,7 @@ class _ArchivePlace:
             os.sync()
             aside = _put_aside(self._folder, mark)
             made.rename(self._folder)
-            sync(self._folder.parent)
+            fsync(self._folder.parent)
             return aside
         finally:
             shutil.rmtree(made, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.errors import ConfigurationError, WaterError
 from infra.texts import say
-from ingest.devices.credentials import BrokerAway, BrokerUsers, Endpoint
+from ingest.devices.credentials import BrokerUnavailable, BrokerUsers, Endpoint
 from riverchief.brokers.mosquitto_admin import SENT_BY_A_DEVICE, Address, DynamicSecurity, device_role
 from riverchief.settings import Settings, secret
 
@@ -48,7 +48,7 @@ class MosquittoUsers:
             with DynamicSecurity(self._address, self._password, self._user) as security:
                 yield security
         except WaterError as error:
-            raise BrokerAway(say("device.broker_away", error=error)) from error
+            raise BrokerUnavailable(say("device.broker_away", error=error)) from error
 
 
 class NatsUsers:
@@ -94,7 +94,7 @@ class NatsUsers:
             self.read(self._users_file)
             os.kill(int(self._pid_file.read_text(encoding="ascii")), 0)
         except (OSError, ValueError) as error:
-            raise BrokerAway(say("device.nats_away", error=error)) from error
+            raise BrokerUnavailable(say("device.nats_away", error=error)) from error
         return True
 
     def _change(self, user: str, entry: dict[str, Any] | None) -> None:
@@ -104,7 +104,7 @@ class NatsUsers:
                 self.write(self._users_file, others if entry is None else [*others, entry])
                 os.kill(int(self._pid_file.read_text(encoding="ascii")), signal.SIGHUP)
             except (OSError, ValueError) as error:
-                raise BrokerAway(say("device.nats_away", error=error)) from error
+                raise BrokerUnavailable(say("device.nats_away", error=error)) from error
 
 
 def address(settings: Settings) -> Address:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from governance.assessment import By, Indicator
+from governance.assessment import GroupBy, Indicator
 from infra import clock
 from infra.texts import named, say
 from riverchief import files
@@ -22,7 +22,7 @@ app = Commands()
 @app.command()
 def assessment(
     month: Annotated[str, typer.Option(help="月份，如 2026-10 · month")],
-    by: Annotated[By, typer.Option(help="按河长、镇街或河段 · chief, street or reach")] = By.STREET,
+    by: Annotated[GroupBy, typer.Option(help="按河长、镇街或河段 · chief, street or reach")] = GroupBy.STREET,
     file: Annotated[Path | None, typer.Option("--out", help="写入 Excel · write an Excel file")] = None,
     settings: SettingsFile = None,
     data: DataFolder = None,

@@ -88,7 +88,7 @@ def list_entries(
 ) -> None:
     """列出条目，新的在前 · List entries, newest first."""
     with _open(settings, data) as (_, database), database.read() as connection:
-        found = audit_trail.listing(connection, what=what, kind=kind, id=id, by=by, limit=limit)
+        found = audit_trail.list_entries(connection, what=what, kind=kind, id=id, by=by, limit=limit)
     if as_json:
         out.print_json(data=[dataclasses.asdict(one) | {"body": json.loads(one.body)} for one in found])
         return

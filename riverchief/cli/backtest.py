@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, named, say
+from infra.texts import Text, join_on_line, line, named, say
 from infra.times import DAY_MS, beijing
 from ingest.analysis import backtest
 from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestResult, Label
@@ -140,7 +140,7 @@ def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, st
         with database.read() as connection:
             registry = registry_store.load(connection, known)
             upkeep = upkeep_store.load(connection)
-        return backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=stations)
+        return backtest.load_input(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=stations)
 
 
 def _range(past: BacktestInput, since: str | None, until: str | None) -> tuple[int, int]:
@@ -181,7 +181,7 @@ def _show(tried: BacktestResult, in_force: BacktestResult) -> None:
 
 
 def _incident_line(one: BacktestIncident) -> str:
-    return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {beside(Text(one.zh, one.en))}"
+    return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {join_on_line(Text(one.zh, one.en))}"
 
 
 def _colour(one: BacktestIncident) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from infra import clock
 from infra.errors import ConfigurationError, NotFound
-from infra.texts import beside, named, say
+from infra.texts import join_on_line, named, say
 from infra.times import beijing, rfc3339
 from ingest.storage import registry as registry_store
 from riverchief.cli.commands import Commands
@@ -90,7 +90,7 @@ def trace(
     with opened(loaded) as database:
         store = open_stores(loaded, database, known).readings
         if station is None or at is None:
-            found = source_attribution.of_incident(database, store, known, incident or 0, clock.now_ms())
+            found = source_attribution.trace_of_incident(database, store, known, incident or 0, clock.now_ms())
         else:
             with database.read() as connection:
                 registry = registry_store.load(connection, known)
@@ -101,9 +101,9 @@ def trace(
     out.print(f"{found.text.zh}\n{found.text.en}", highlight=False)
     for i, one in enumerate(found.candidates, 1):
         span = f"{beijing(one.early_ms)} – {beijing(one.late_ms)}"
-        out.print(f"[bold]{i}. {beside(one.name)}[/] {one.probability:.0%} · {span}", highlight=False)
+        out.print(f"[bold]{i}. {join_on_line(one.name)}[/] {one.probability:.0%} · {span}", highlight=False)
         for reason in one.reasons:
-            out.print(f"   {beside(reason)}", highlight=False, markup=False)
+            out.print(f"   {join_on_line(reason)}", highlight=False, markup=False)
 
 
 def _trace(found: "source_attribution.StoredAttribution") -> dict[str, Any]:

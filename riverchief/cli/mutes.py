@@ -22,7 +22,7 @@ from riverchief.cli.options import (
     site_database,
 )
 from riverchief.terminal import out, tabulate
-from sensors.maintenance import Mute, planned
+from sensors.maintenance import Mute, plan_mute
 
 app = Commands("计划静默 · Planned work: rules begin nothing there.")
 
@@ -49,7 +49,7 @@ def add(
     with site_database(settings, data) as database, database.write() as connection:
         registered(connection, station)
         in_force = {one.rule for one in rule_versions.in_force(connection)}
-        made = planned(station, span, tuple(rule or ()), reason, whose.by, in_force)
+        made = plan_mute(station, span, tuple(rule or ()), reason, whose.by, in_force)
         number = store.add_mute(connection, made, whose)
     _print_list([(number, made)], as_json=as_json)
 

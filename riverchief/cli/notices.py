@@ -13,12 +13,12 @@ from governance.incidents.finding import Colour
 from governance.notify import channels, oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Contact, Directory, Place
-from governance.notify.message import TEST, Item, Kind
-from governance.notify.policy import Policy
+from governance.notify.message import TEST, Item, NoticeKind
+from governance.notify.policy import NoticePolicy
 from governance.notify.wording import compose
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, say
+from infra.texts import Text, join_on_line, line, say
 from infra.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 from riverchief import files, messages
 from riverchief.cli.commands import Commands
@@ -46,7 +46,7 @@ def notify_test(
     with opened(loaded) as database, database.read() as connection:
         contact = _directory(loaded, connection, clock.now_ms()).named(person)
     text = say("notice.test_text", name=contact.name, site=loaded.site.name)
-    item = Item(TEST, Kind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
+    item = Item(TEST, NoticeKind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
     failed = False
     for number, channel in enumerate(contact.channels, 1):
         body = compose([item], contact.language, short=channel.short, link=None)
@@ -101,7 +101,7 @@ def list_(
 ) -> None:
     """最近的通知 · The newest messages, and what became of them."""
     with opened(load(settings, data)) as database, database.read() as connection:
-        found = notice_store.listed(connection, status=status, limit=limit)
+        found = notice_store.list_notices(connection, status=status, limit=limit)
         items = notice_store.items(connection, [one.id for one in found])
     if as_json:
         rows = [
@@ -158,12 +158,12 @@ def import_(
         found, notes = files.read_shifts(file, _directory(loaded, connection, clock.now_ms()))
         dropped = oncall.replace(connection, found, by=who(), now_ms=clock.now_ms())
     for note in notes:
-        out.print(beside(note), highlight=False, markup=False, soft_wrap=True)
+        out.print(join_on_line(note), highlight=False, markup=False, soft_wrap=True)
     out.print(line("notice.imported", count=len(found), dropped=dropped), highlight=False, markup=False)
 
 
 def _steps(
-    known: Directory, place: Place, colour: Colour, duty: list[list[str]], at_ms: int, policy: Policy
+    known: Directory, place: Place, colour: Colour, duty: list[list[str]], at_ms: int, policy: NoticePolicy
 ) -> Iterator[tuple[int, Contact, int]]:
     on_duty = {key for keys in known.office(duty)[:1] for key in keys}
     told_ms: int | None = at_ms

@@ -20,7 +20,7 @@ app = Commands("外发箱：死信 · Deliveries that were given up.")
 def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """列出死信 · List the dead letters, and how many deliveries still wait."""
     with site_database(settings, data) as database, database.read() as connection:
-        dead, counts = outbox_.refused(connection), outbox_.pending_counts(connection)
+        dead, counts = outbox_.dead_letters(connection), outbox_.pending_counts(connection)
     if as_json:
         rows = [dataclasses.asdict(d) | {"body": json.loads(d.body)} for d in dead]
         out.print_json(data={"pending": counts.pending, "refused": rows})

@@ -49,12 +49,12 @@ def replay(
     """修正原因后重放 · Process held messages again, after their cause was fixed."""
     from ingest.pipeline import Site
     from riverchief import files
-    from riverchief.single_writer import alone
+    from riverchief.single_writer import exclusive_ingest
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
     known = catalogue()
-    with alone(loaded.database_url) as writer, opened(loaded) as database:
+    with exclusive_ingest(loaded.database_url) as writer, opened(loaded) as database:
         stores = open_stores(loaded, database, known)
         rules_ = files.read_rules(loaded.site.rules, known)
         site = Site(

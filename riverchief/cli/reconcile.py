@@ -9,7 +9,7 @@ import typer
 
 from governance.platforms import reconciliation
 from governance.platforms.model import Platform
-from governance.platforms.reconciliation import Kept
+from governance.platforms.reconciliation import StoredReport
 from infra import clock
 from infra.errors import ConfigurationError
 from infra.texts import line, say
@@ -46,14 +46,14 @@ def reconcile(
         raise ConfigurationError(say("order.no_platform"))
     if file is not None and len(chosen) > 1:
         raise ConfigurationError(say("order.whose_list"))
-    found: list[tuple[Kept, int]] = []
+    found: list[tuple[StoredReport, int]] = []
     with opened(loaded) as database:
         for one in chosen:
             kept = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=who())
             again = 0
             if resend:
                 with database.write() as connection:
-                    again = reconciliation.resend(connection, reconciliation.to_send(kept), clock.now_ms())
+                    again = reconciliation.resend(connection, reconciliation.incidents_to_resend(kept), clock.now_ms())
             found.append((kept, again))
     if as_json:
         out.print_json(data=[dataclasses.asdict(kept) | {"events_sent_again": again} for kept, again in found])
@@ -63,7 +63,7 @@ def reconcile(
     raise typer.Exit(0 if all(kept.closed for kept, _ in found) else 1)
 
 
-def _given(database: Any, platform: Platform, file: Path) -> Kept:
+def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -75,7 +75,7 @@ def _given(database: Any, platform: Platform, file: Path) -> Kept:
         return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
 
 
-def _show(kept: Kept, again: int) -> None:
+def _show(kept: StoredReport, again: int) -> None:
     report = kept.report
     values = {
         "platform": kept.platform,

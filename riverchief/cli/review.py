@@ -21,7 +21,7 @@ from riverchief.cli.options import (
     site_database,
 )
 from riverchief.terminal import out, tabulate
-from sensors.maintenance import Review, Verdict, reviewed
+from sensors.maintenance import Review, Verdict, make_review
 from sensors.parameters import catalogue
 
 app = Commands("数据复核 · What people say readings are worth.")
@@ -48,7 +48,7 @@ def add(
     with site_database(settings, data) as database, database.write() as connection:
         whose = author(by)
         registered(connection, station)
-        made = reviewed(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
+        made = make_review(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
         number = store.add_review(connection, made, whose)
     _print_list([(number, made)], as_json=as_json)
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import typer
 from rich.markup import escape
 
-from infra.texts import Text, beside, line, say
+from infra.texts import Text, join_on_line, line, say
 from infra.times import beijing
 from ingest.rules import explain
 from ingest.rules.explain import RuleFault
@@ -48,7 +48,7 @@ def check(
     known = catalogue()
     rules = files.read_rules(file, known)
     registry = _registry(stations, settings, data)
-    faults = explain.faults(rules, known, registry)
+    faults = explain.find_rule_faults(rules, known, registry)
     before = explain.overrides(rules, registry) if registry else []
     if as_json:
         out.print_json(data=_as_json(rules, faults, before, registry))
@@ -69,7 +69,7 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
         out.print_json(data=[_version_json(one) for one in found])
         return
     for one in found:
-        out.print(f"[bold]{escape(one.rule)}[/]@{one.version} {beside(one.text)}", highlight=False)
+        out.print(f"[bold]{escape(one.rule)}[/]@{one.version} {join_on_line(one.text)}", highlight=False)
 
 
 @app.command("show")
@@ -126,10 +126,10 @@ def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tu
         head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_SHOWN_AS[rule.colour]}]{rule.colour}[/]"
         out.print(f"{head}\n  {escape(text.zh)}\n  {escape(text.en)}", highlight=False, soft_wrap=True)
     for one, other, stations in before:
-        out.print(f"  {beside(_goes_before(one, other, stations))}", markup=False, highlight=False)
+        out.print(f"  {join_on_line(_goes_before(one, other, stations))}", markup=False, highlight=False)
     for fault in faults:
         mark = "[red]✗[/]" if fault.serious else "[yellow]![/]"
-        out.print(f"{mark} {escape(beside(fault.text))}", highlight=False, soft_wrap=True)
+        out.print(f"{mark} {escape(join_on_line(fault.text))}", highlight=False, soft_wrap=True)
     if not faults:
         out.print(f"[green]✓[/] {line('rules.fine', count=len(rules))}")
 

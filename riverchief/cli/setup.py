@@ -10,7 +10,7 @@ import typer
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import beside, line, named, say
+from infra.texts import join_on_line, line, named, say
 from infra.times import to_ms
 from riverchief import files
 from riverchief import settings as settings_
@@ -176,14 +176,14 @@ def influx(
         server = TimeSeriesServer(signed_in)
     influx = loaded.influx
     plan = influx_setup.Plan(influx.raw_days, influx.hourly_days, influx.daily_days)
-    marks = {influx_setup.Did.KEPT: "·", influx_setup.Did.BY_HAND: "[yellow]![/]"}
+    marks = {influx_setup.StepResult.KEPT: "·", influx_setup.StepResult.BY_HAND: "[yellow]![/]"}
     steps = []
     with server:
         for step in influx_setup.set_up(server, plan):
             steps.append({"what": step.what, "did": step.did.value, "zh": step.note.zh, "en": step.note.en})
             if not as_json:
                 mark = marks.get(step.did, "[green]✓[/]")
-                out.print(f"{mark} {step.what}: {beside(step.note)}", highlight=False, soft_wrap=True)
+                out.print(f"{mark} {step.what}: {join_on_line(step.note)}", highlight=False, soft_wrap=True)
         written = [] if secrets is None else setup_.influx_tokens(secrets, server)
     days = None if since is None else _compute_again(loaded, day_of(since))
     again = _refill(loaded) if refill else None
@@ -207,7 +207,7 @@ def _compute_again(loaded: Settings, since: str) -> int:
     first = to_ms(datetime.fromisoformat(f"{since}T00:00:00+08:00"))
     with opened(loaded) as database, database.write() as connection:
         stations = [station.key for station in registry.load(connection, catalogue()).stations]
-        return downsampling.enter_since(connection, stations, first, clock.now_ms())
+        return downsampling.schedule_since(connection, stations, first, clock.now_ms())
 
 
 def _refill(loaded: Settings) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, beside, line, named, say
+from infra.texts import Text, join_on_line, line, named, say
 from infra.times import beijing, rfc3339
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import SettingsFile, opened
@@ -278,7 +278,7 @@ class ProgressReporter:
         if now.remembered:
             parts.append(say("play.kept", samples=now.remembered))
         both = Text("，".join(text.zh for text in parts), ", ".join(text.en for text in parts))
-        return f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {beside(both)}"
+        return f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {join_on_line(both)}"
 
     def due(self, moment: float) -> bool:
         """Whether a line of progress is due on a standard error that is no terminal."""
@@ -310,7 +310,7 @@ def _list_scenarios(as_json: bool) -> None:
         out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in list_scenarios()]})
         return
     for found in list_scenarios():
-        out.print(f"[bold]{found.key}[/]  {beside(Text(found.zh, found.en))}", highlight=False)
+        out.print(f"[bold]{found.key}[/]  {join_on_line(Text(found.zh, found.en))}", highlight=False)
         out.print(f"  {found.see_zh}\n  {found.see_en}\n", highlight=False)
 
 

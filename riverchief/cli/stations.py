@@ -103,7 +103,7 @@ def add(
         registry = registry_store.load(connection, catalogue())
         if key in registry:
             raise Refused(say("order.registered", key=key))
-        made = registry_rows.one("station", row, catalogue(), known=registry, box=loaded.box)
+        made = registry_rows.read_row("station", row, catalogue(), known=registry, box=loaded.box)
         registry_store.save_stations(connection, [made], author(by))
     out.print(
         f"[green]✓[/] {made.key}: {named(Text(made.zh, made.en))} ({made.lon:.6f}, {made.lat:.6f})", highlight=False
@@ -138,7 +138,7 @@ def hang(
         taken = {(d.station, d.parameter, rfc3339(d.since_ms)) for d in registry.deployments}
         if again := [p for p in parameters if (station, p, row["since"]) in taken]:
             raise Refused(say("order.hangs", again=again[0], station=station, since=row["since"]))
-        made = registry_rows.made(rows, catalogue(), known=Book(registry)).registry
+        made = registry_rows.read_rows(rows, catalogue(), known=Book(registry)).registry
         known = {d.serial for d in registry.devices}
         if not (model or manufacturer) and device in known:
             made = dataclasses.replace(made, devices=())
@@ -296,7 +296,7 @@ def claims_make(
     keys: Annotated[
         list[str] | None, typer.Argument(help="站点；不给则所有尚无的 · stations; none means all that have none")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, max=3650, help="有效天数 · days until it ends")] = claims_.DAYS,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="有效天数 · days until it ends")] = claims_.VALID_DAYS,
     by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
@@ -305,10 +305,10 @@ def claims_make(
     """生成标签密钥，设备凭它领取一次登录；只显示一次 · Secrets for labels; a device claims its login by it, once."""
     now_ms, by = clock.now_ms(), by or who()
     with site_database(settings, data) as database, database.write() as connection:
-        have = claims_.waiting(connection, now_ms)
+        have = claims_.unused_labels(connection, now_ms)
         everyone = [s.key for s in registry_store.load(connection, catalogue()).stations]
         wanted = keys or [key for key in everyone if key not in have]
-        made = [claims_.make(connection, key, by, now_ms, days) for key in wanted]
+        made = [claims_.make_label(connection, key, by, now_ms, days) for key in wanted]
     if as_json:
         sys.stdout.write(json.dumps([dataclasses.asdict(one) for one in made], indent=2) + "\n")
         return
@@ -320,7 +320,7 @@ def claims_make(
 def claims_list(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """尚可使用的标签密钥（不显示密钥） · Stations whose secret may still be used; the secrets are not shown."""
     with site_database(settings, data) as database, database.read() as connection:
-        waiting = claims_.waiting(connection, clock.now_ms())
+        waiting = claims_.unused_labels(connection, clock.now_ms())
     if as_json:
         out.print_json(data=waiting)
         return

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import line, parted, say
+from infra.texts import line, say, split_languages
 from infra.times import DAY_MS
 from riverchief import files
 from riverchief.cli.commands import Commands
@@ -48,7 +48,9 @@ def backup(
     summary = line("backup.made", rows=rows, mib=made.bytes / 2**20)
     out.print(f"[green]✓[/] {made.folder}: {summary}", soft_wrap=True)
     for advice in made.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.left_out', advice=parted(advice)))}", highlight=False, soft_wrap=True)
+        out.print(
+            f"  {escape(line('backup.left_out', advice=split_languages(advice)))}", highlight=False, soft_wrap=True
+        )
 
 
 @app.command()
@@ -76,7 +78,7 @@ def restore(
     for place in done.aside:
         out.print(f"  {escape(line('backup.aside', place=place))}", highlight=False, soft_wrap=True)
     for advice in done.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.apart', advice=parted(advice)))}", highlight=False, soft_wrap=True)
+        out.print(f"  {escape(line('backup.apart', advice=split_languages(advice)))}", highlight=False, soft_wrap=True)
     out.print(line("backup.next", settings=source / "settings"), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -89,7 +91,7 @@ def archive(
 ) -> None:
     """整月读数移出数据库，核对后删除 · Move whole months out of the database, compared before they are deleted."""
     from ingest.storage import retention
-    from ingest.storage.archive import bounds
+    from ingest.storage.archive import month_bounds_ms
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
@@ -98,10 +100,10 @@ def archive(
     if before is None and not keep_days:
         raise ConfigurationError(say("order.before"))
     now_ms = clock.now_ms()
-    edge_ms = bounds(before)[0] if before else retention.due(keep_days, now_ms)
+    edge_ms = month_bounds_ms(before)[0] if before else retention.edge_for_days(keep_days, now_ms)
     rules_ = files.read_rules(loaded.site.rules, known)
     kept_days = max(0, (now_ms - edge_ms) // DAY_MS) if before else keep_days
-    retention.check(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
+    retention.check_keep_days(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
     with opened(loaded) as database, progress_bar(line("progress.archive")) as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:

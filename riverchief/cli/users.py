@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from governance.organisation.regions import Regions
-from governance.organisation.roles import Department, Role, label
+from governance.organisation.roles import Department, Role, role_name
 from governance.people import store as people_store
 from infra.texts import line, named
 from infra.times import DAY_MS, beijing
@@ -48,9 +48,9 @@ def add(
         )
         if print_token:
             good_ms = _good_ms(days, settings, data)
-            token = people_store.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
+            token = people_store.issue_token(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
     if token is None:
-        out.print(f"✓ {name}: {named(label(role))}", highlight=False)
+        out.print(f"✓ {name}: {named(role_name(role))}", highlight=False)
     else:
         typer.echo(token)  # alone, so that a script can take it
 
@@ -59,9 +59,9 @@ def add(
 def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """人员名单 · Everybody."""
     with _writing(settings, data) as (connection, _, now_ms, _):
-        found = people_store.listing(connection)
+        found = people_store.list_people(connection)
         terms = people_store.appointments(connection)
-        tokens = people_store.tokens(connection, now_ms)
+        tokens = people_store.valid_tokens(connection, now_ms)
     rows: list[dict[str, Any]] = [
         {
             "name": one.name,
@@ -92,7 +92,7 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
 def _row(one: dict[str, Any], now_ms: int) -> tuple[str, ...]:
     held = [t for t in one["terms"] if t["until_ms"] is None or t["until_ms"] > now_ms]
     terms = "; ".join(f"{t['region']} {t['reach']} {beijing(t['since_ms'], '%Y-%m-%d')}–" for t in held)
-    role = named(label(Role(one["role"])))
+    role = named(role_name(Role(one["role"])))
     expiries = [t["expires_at_ms"] for t in one["tokens"]]
     until = ", ".join("∞" if at is None else beijing(at, "%Y-%m-%d") for at in expiries)
     return one["name"], role, one["region"] or "—", one["department"] or "—", terms or "—", until or "—"
@@ -118,9 +118,9 @@ def token(
     """发放新登录码，显示一次 · A new token, shown this once."""
     with _writing(settings, data) as (connection, _, now_ms, _):
         if revoke:
-            people_store.revoke(connection, name, by=_author(by), now_ms=now_ms)
+            people_store.revoke_tokens(connection, name, by=_author(by), now_ms=now_ms)
         good_ms = _good_ms(days, settings, data)
-        made = people_store.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
+        made = people_store.issue_token(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
     typer.echo(made)
 
 

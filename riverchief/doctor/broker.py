@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from ingest.devices.credentials import BrokerAway
+from ingest.devices.credentials import BrokerUnavailable
 from ingest.sources.mqtt import MqttSettings, sign_in
 from riverchief.brokers.users import broker_users
 from riverchief.doctor.findings import Finding, failure, ok, warning
@@ -152,7 +152,7 @@ def administration(settings: Settings) -> Iterator[Finding]:
         return
     try:
         denies = users.has_minimal_rights()
-    except BrokerAway as error:
+    except BrokerUnavailable as error:
         yield failure("broker_admin", "broker_admin_refuses", user=settings.broker_admin.user, error=error)
         return
     if denies:

@@ -22,7 +22,7 @@ from ingest.storage.tables import quarantine as quarantine_table
 from riverchief import files, migrations
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import Settings
-from riverchief.single_writer import alone
+from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import catalogue
 
 WAL_BYTES = 256 * 2**20
@@ -89,7 +89,7 @@ def _log(file: Path) -> Iterator[Finding]:
 def _ingest_at_work(url: str) -> Iterator[Finding]:
     """Whether an ingest works: its lock is taken for a moment and released."""
     try:
-        with alone(url):
+        with exclusive_ingest(url):
             pass
     except ConfigurationError:
         yield ok("ingest", "ingest_works")
@@ -113,7 +113,7 @@ def _notices(settings: Settings, db: Database) -> Iterator[Finding]:
         return
     now_ms = clock.now_ms()
     with db.read() as connection:
-        notices = notice_store.waiting(connection)
+        notices = notice_store.queue_counts(connection)
         planned = oncall.shifts(connection, now_ms, now_ms + AHEAD_MS)
     if notices.dead:
         yield warning("notices", "notices_dead", count=notices.dead)
@@ -159,7 +159,7 @@ def _rules(settings: Settings, db: Database) -> Iterator[Finding]:
         return
     with db.read() as connection:
         registry = registry_store.load(connection, known)
-    for fault in (*explain.faults(rules, known), *explain.unmatched_stations(rules, registry)):
+    for fault in (*explain.find_rule_faults(rules, known), *explain.unmatched_stations(rules, registry)):
         yield warning("rules", "rules_fault", fault=fault.text)
 
 

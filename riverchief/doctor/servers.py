@@ -22,7 +22,7 @@ from infra import clock
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from ingest.storage import downsampling
-from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerTrouble
+from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerError
 from riverchief import grafana, messages
 from riverchief.doctor.broker import NETWORK_S, certificate
 from riverchief.doctor.findings import Finding, failure, ok, warning
@@ -45,7 +45,7 @@ def influx(settings: Settings) -> Iterator[Finding]:
         where = {"where": server.name, "kind": settings.influx.kind}
         try:
             version = server.ping()
-        except ServerTrouble as error:
+        except ServerError as error:
             yield failure("influx", "influx_away", **where, error=error)
             return
         line = b"%b,host=doctor ok=1i %d" % (PROBE.encode(), time.time_ns() // 1_000_000)
@@ -59,7 +59,7 @@ def influx(settings: Settings) -> Iterator[Finding]:
             yield failure("influx", "influx_not_set_up", **where, error=error)
         except AccessDenied as error:
             yield failure("influx", "influx_denied", **where, error=error)
-        except ServerTrouble as error:
+        except ServerError as error:
             yield failure("influx", "influx_trouble", **where, error=error)
         else:
             if refused:

@@ -106,7 +106,9 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
     in_force_rules = files.read_rules(settings.site.rules, known)
     since_ms, until_ms = request["since_ms"], request["until_ms"]
     stores = open_stores(settings, database, known)
-    past = backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=request["stations"])
+    past = backtest.load_input(
+        registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=request["stations"]
+    )
     progress = _ProgressWriter(database, number)
     tried, in_force = backtest.compare_rule_sets(
         tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=progress

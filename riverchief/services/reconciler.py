@@ -7,7 +7,7 @@ import structlog
 
 from governance.platforms import callbacks, reconciliation
 from governance.platforms.model import Platform
-from governance.platforms.reconciliation import Kept
+from governance.platforms.reconciliation import StoredReport
 from infra.database import Database
 from infra.errors import WaterError
 from infra.periodic import PeriodicWorker
@@ -51,13 +51,13 @@ class Reconciler(PeriodicWorker):
             self.last_error = "; ".join(troubles)
         return LOOK_S
 
-    def round(self, platform: Platform) -> Kept | None:
+    def round(self, platform: Platform) -> StoredReport | None:
         """Compare if the day's comparison is due and not made; raises what the fetching raises."""
         now_ms = self._clock_ms()
         if now_ms < self._not_before.get(platform.name, 0):
             return None
         with self._database.read() as connection:
-            last = reconciliation.kept(connection, platform=platform.name, limit=1)
+            last = reconciliation.list_reports(connection, platform=platform.name, limit=1)
         if last and last[0].at_ms >= self._due_ms(now_ms):
             return None
         return compare(self._database, platform, self._clock_ms, by="riverchief")
@@ -69,9 +69,9 @@ class Reconciler(PeriodicWorker):
         return to_ms(due if due <= now else due - timedelta(days=1))
 
 
-def compare(database: Database, platform: Platform, clock_ms: Callable[[], int], *, by: str) -> Kept:
+def compare(database: Database, platform: Platform, clock_ms: Callable[[], int], *, by: str) -> StoredReport:
     """Fetch a platform's list, compare, and keep the report. Raises PlatformAway and StorageUnavailable."""
     items = reconciliation.fetch(platform, clock_ms)
     with database.write() as connection:
-        callbacks.forget(connection, clock_ms())
+        callbacks.delete_old(connection, clock_ms())
         return reconciliation.reconcile(connection, platform, items, clock_ms(), by=by)

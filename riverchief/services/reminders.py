@@ -1,7 +1,7 @@
 """Deadlines of cases: reminders, escalation and succession in office.
 
-What fires is written together with when it fires next (`governance.incidents.store.remind`): a worker killed at any
-moment says nothing twice and forgets nothing.
+What fires is written together with when it fires next (`governance.incidents.store.apply_reminders`): a worker killed
+at any moment says nothing twice and forgets nothing.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from governance.incidents import store as incident_store
-from governance.incidents.deadlines import Policy
+from governance.incidents.deadlines import DeadlinePolicy
 from governance.organisation.regions import Regions
 from governance.people import store as people_store
 from infra.database import Database
@@ -30,7 +30,7 @@ class Reminders(PeriodicWorker):
         self,
         database: Database,
         catalogue: Catalogue,
-        policy: Policy,
+        policy: DeadlinePolicy,
         *,
         source: str,
         clock_ms: Callable[[], int],
@@ -57,14 +57,16 @@ class Reminders(PeriodicWorker):
         total = 0
         while True:
             with self._database.write() as connection:
-                entries = incident_store.remind(
+                entries = incident_store.apply_reminders(
                     connection, now_ms, up=regions.parent, source=self._source, policy=self._policy
                 )
             total += len(entries)
             if len(entries) < incident_store.AT_ONCE:
                 break
         with self._database.write() as connection:
-            total += len(people_store.inherit(connection, now_ms=now_ms, source=self._source, regions=regions))
+            total += len(
+                people_store.hand_over_ended_terms(connection, now_ms=now_ms, source=self._source, regions=regions)
+            )
         if total:
             self._wake()
         self.last_round_ms, self.last_error = now_ms, ""

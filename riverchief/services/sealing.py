@@ -27,12 +27,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from governance.assessment import CLASSES
+from governance.assessment import CLASSES_ACTION
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
 from governance.audit.merkle import ProofInvalid, Root
 from governance.incidents import cloudevents
-from governance.incidents.model import What
+from governance.incidents.model import EntryKind
 from governance.verification import roots
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
@@ -45,7 +45,7 @@ from riverchief.settings import Settings, secret
 EVERY_S = 60.0
 SEAL_MS = 3_600_000
 """Longest time between an entry and the root over it: until then whoever owns the database can still change it."""
-CLOSING = tuple(f"incident.{what}" for what in (What.CLOSED, What.REJECTED, What.FALSE_ALARM))
+CLOSING = tuple(f"incident.{what}" for what in (EntryKind.CLOSED, EntryKind.REJECTED, EntryKind.FALSE_ALARM))
 """Entries that are sealed at once."""
 TIMEOUT_S = 10.0
 EVENT = "river.audit.root"
@@ -207,7 +207,7 @@ class Sealing(PeriodicWorker):
         self._record_classes(now_ms)
         with self._database.read() as connection:
             last = roots.newest(connection)
-            closed = last is not None and audit_trail.happened(connection, CLOSING, after_n=last.size)
+            closed = last is not None and audit_trail.contains_action(connection, CLOSING, after_n=last.size)
         if last is not None and not closed and 0 <= now_ms - last.at_ms < SEAL_MS:
             return None
         return self.seal()
@@ -215,12 +215,12 @@ class Sealing(PeriodicWorker):
     def _record_classes(self, now_ms: int) -> None:
         """The class that every reach shows is an entry a day, from which an assessment is made again later."""
         with self._database.read() as connection:
-            last = audit_trail.listing(connection, kind="water", id="reaches", limit=1)
+            last = audit_trail.list_entries(connection, kind="water", id="reaches", limit=1)
             if last and beijing_day(last[0].at_ms) >= beijing_day(now_ms):
                 return
             found = live_classes.current_classes(connection, live_classes.REACH)
         current = {
-            key: live_classes.entry(one)
+            key: live_classes.audit_entry(one)
             for key, one in found.items()
             if now_ms - one.at_ms < DAY_MS  # an older one says nothing of this day
         }
@@ -228,7 +228,7 @@ class Sealing(PeriodicWorker):
             body = {"reaches": current}
             with self._database.write() as connection:
                 audit_trail.append(
-                    connection, CLASSES, kind="water", id="reaches", body=body, by="riverchief", at_ms=now_ms
+                    connection, CLASSES_ACTION, kind="water", id="reaches", body=body, by="riverchief", at_ms=now_ms
                 )
 
     def seal(self) -> Root | None:
@@ -246,7 +246,7 @@ class Sealing(PeriodicWorker):
     def send(self) -> str:
         """Give the roots to every place outside that lacks them; what went wrong, '' for nothing."""
         with self._database.read() as connection:
-            waiting = roots.listing(connection, unsent=True)
+            waiting = roots.list_roots(connection, unsent=True)
         for root in waiting:
             try:
                 append_line(self._file, root)
@@ -257,7 +257,7 @@ class Sealing(PeriodicWorker):
                 log.warning("a root of the trail waits", entries=root.size, error=reason)
                 return f"the root of {root.size} entries has not reached every place outside: {reason}"
             with self._database.write() as connection:
-                roots.sent(connection, root, self._clock_ms())
+                roots.mark_sent(connection, root, self._clock_ms())
         return ""
 
 

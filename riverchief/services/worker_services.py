@@ -19,7 +19,7 @@ from ingest.analysis.chart_annotations import AnnotationWriter
 from ingest.analysis.downsample import Downsampler
 from ingest.analysis.forecasts import Forecasts
 from ingest.analysis.source_attribution import AttributionWorker
-from ingest.devices.credentials import Retirement
+from ingest.devices.credentials import ExpiryWorker
 from ingest.forward import Forwarder
 from ingest.sending import SendingWorker
 from ingest.storage import downsampling, retention
@@ -200,11 +200,11 @@ def _retention_jobs(resources: Resources) -> Iterator[Job]:
     if keep_days:
         if keeper is None:
             raise ConfigurationError(say("settings.keep_days"))
-        retention.check(keep_days, max(resources.rules.lookback_s(p.key) for p in known.parameters))
+        retention.check_keep_days(keep_days, max(resources.rules.lookback_s(p.key) for p in known.parameters))
         removal = Retention(resources.database, known, keeper, keep_days=keep_days, clock_ms=clock.now_ms)
         yield Job(removal, _error_health("retention", removal, "keeping"))
     if resources.devices:
-        yield Job(Retirement(resources.devices.credentials))
+        yield Job(ExpiryWorker(resources.devices.credentials))
 
 
 def _case_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[Job]:

@@ -20,15 +20,15 @@ from infra.times import DAY_MS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.detectors.clock_shift import Shift, shifts
-from sensors.quality.detectors.cross_parameter import CONCERNED, contradictions, with_cross_check
-from sensors.quality.detectors.daily_pattern import connected_groups, neighbour_stations
+from sensors.quality.detectors.clock_shift import ClockShift, find_clock_shifts
+from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, find_contradictions, with_cross_check
 from sensors.quality.detectors.slow_events import CombinedAlarms, SlowEventState, detect_slow_events, first_alarms
-from sensors.quality.detectors.sudden_events import QUIET_MS, Alarms, SuddenEventState, detect_sudden_events
+from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.explanations import clock_shift_text, maintenance_due_text, test_names
 from sensors.quality.explanations import event_text as event_sentence
-from sensors.quality.table_sensors import Sensor, Sensors, sensors
+from sensors.quality.neighbours import connected_groups, neighbour_stations
+from sensors.quality.table_sensors import TableSensor, TableSensors, find_sensors
 from sensors.reading import Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
@@ -88,7 +88,7 @@ class SensorTable:
     station: Places
     at: Ints
     values: Floats
-    found: Sensors
+    found: TableSensors
 
 
 def assess_file(
@@ -188,11 +188,11 @@ def _by_series(values: Floats, piece: Sequence[tuple[int, int]]) -> tuple[Ints, 
 
 def _cross(table: SensorTable, packed: Ints) -> None:
     """In place: the readings of a row that contradict each other."""
-    place = {kind: i for i, c in enumerate(table.found.sensors) if (kind := _key(table, c)) in CONCERNED}
+    place = {kind: i for i, c in enumerate(table.found.sensors) if (kind := _key(table, c)) in CHECKED_PARAMETERS}
     if len(place) < 2:
         return
     values = {key: np.where(packed[:, i] & 15 < Flag.BAD, table.values[:, i], np.nan) for key, i in place.items()}
-    for key, wrong in contradictions(values).items():
+    for key, wrong in find_contradictions(values).items():
         packed[:, place[key]] = with_cross_check(packed[:, place[key]], wrong)
 
 
@@ -205,11 +205,11 @@ def _clocks(table: SensorTable, packed: Ints) -> list[str]:
             columns.setdefault(kinds[sensor.parameter].event, i)
     mine = list(columns.values())
     swing = np.array([kinds[table.found.sensors[i].parameter].swing for i in mine])
-    together: list[tuple[Shift, list[str]]] = []
+    together: list[tuple[ClockShift, list[str]]] = []
     for one, name in enumerate(table.names):
         rows = slice(*np.searchsorted(table.station, [one, one + 1]).tolist())
         good = packed[rows][:, mine] & 15 < Flag.BAD
-        for found in shifts(table.at[rows], np.where(good, table.values[rows][:, mine], np.nan), swing):
+        for found in find_clock_shifts(table.at[rows], np.where(good, table.values[rows][:, mine], np.nan), swing):
             for with_others, names in together:
                 if abs(found.since_ms - with_others.since_ms) <= 2 * DAY_MS and found.alike(with_others):
                     names.append(name)
@@ -233,7 +233,7 @@ def _due(table: SensorTable, due: Bools) -> list[str]:
     return notes
 
 
-def _key(table: SensorTable, sensor: Sensor) -> str:
+def _key(table: SensorTable, sensor: TableSensor) -> str:
     return table.found.catalogue.parameters[sensor.parameter].key
 
 
@@ -304,7 +304,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         time_at = _named(source, names, TIME, needed=True)
         station_at = _named(source, names, STATION, needed=False)
         others = [i for i in range(len(names)) if i not in (time_at, station_at)]
-        found = sensors([names[i] for i in others], catalogue)
+        found = find_sensors([names[i] for i in others], catalogue)
         place = {names[i]: i for i in reversed(others)}
         if not found.sensors:
             raise ConfigurationError(say("table.no_parameter", source=source, found=", ".join(names[:8])))
@@ -377,8 +377,8 @@ def _numbers(cells: pl.Series, unread: _Unread) -> Floats:
 
 
 def _sensors(
-    found: Sensors, columns: list[Floats], unread: Sequence[_Unread], summary: Summary
-) -> tuple[Sensors, list[Floats]]:
+    found: TableSensors, columns: list[Floats], unread: Sequence[_Unread], summary: Summary
+) -> tuple[TableSensors, list[Floats]]:
     """The columns that hold numbers; what each is taken as, and what is left alone, goes to the summary."""
     summary.left_alone = list(found.left)
     keep = []
@@ -392,15 +392,15 @@ def _sensors(
         else:
             if odd.cells:
                 summary.notes.append(line("table.note_cells", name=column.name, cells=odd.cells, first=odd.first))
-            summary.columns[column.name] = column.taken_as
+            summary.columns[column.name] = column.kind_key
             keep.append(i)
-    guessed = [c.name for c in (found.sensors[i] for i in keep) if c.taken_as == "generic"]
+    guessed = [c.name for c in (found.sensors[i] for i in keep) if c.kind_key == "generic"]
     if guessed:
         summary.notes.append(line("table.note_plain", names=", ".join(guessed)))
     if summary.left_alone:
         summary.notes.append(line("table.note_left", names=", ".join(summary.left_alone)))
-    kept: tuple[Sensor, ...] = tuple(found.sensors[i] for i in keep)
-    return Sensors(kept, found.catalogue, found.left), [columns[i] for i in keep]
+    kept: tuple[TableSensor, ...] = tuple(found.sensors[i] for i in keep)
+    return TableSensors(kept, found.catalogue, found.left), [columns[i] for i in keep]
 
 
 def _times(
@@ -465,7 +465,9 @@ def _stations(cells: pl.Series, summary: Summary) -> tuple[list[str], Places]:
     return known, np.array(codes.to_numpy(), np.intp)
 
 
-def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sensors, summary: Summary) -> SensorTable:
+def _sorted(
+    known: list[str], who: Places, at: Ints, values: Floats, found: TableSensors, summary: Summary
+) -> SensorTable:
     """Rows by station and time; of rows with one key each column's last number counts."""
     back = int(((np.diff(at) < 0) & (np.diff(who) == 0)).sum())
     order = np.lexsort((np.arange(len(at)), at, who))
@@ -538,7 +540,7 @@ def _runs(alarms: Alarms) -> int:
     if not len(alarms.at):
         return 0
     order = np.lexsort((alarms.at, alarms.station))
-    apart = np.diff(alarms.at[order]) > QUIET_MS
+    apart = np.diff(alarms.at[order]) > EVENT_OVER_AFTER_MS
     return 1 + int((apart | (np.diff(alarms.station[order]) != 0)).sum())
 
 

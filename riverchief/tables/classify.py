@@ -170,7 +170,7 @@ def _used(
     summary: Summary,
 ) -> dict[str, Column]:
     """Position in the piece → column, of what is judged (and of temperature and salinity for saturation)."""
-    mapped = table_columns.columns(names, catalogue)
+    mapped = table_columns.find_columns(names, catalogue)
     if not mapped.columns:
         raise ConfigurationError(say("table.no_parameter", source=source, found=", ".join(names[:8])))
     asked = gb3838.evaluated(options.water) if options.items is None else options.items

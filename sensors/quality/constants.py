@@ -48,9 +48,9 @@ PARTS_OF_FLOOR: Final = 256.0
 """Sums of values and moves are kept as whole numbers of this part of the spike floor: adding them is exact in any
 order, so that every cutting into batches gives the same result."""
 
-DUE: Final = 1 << 31
+CHECK_DUE: Final = 1 << 31
 """Bit of the doubts of a day, no flag: somebody should clean or check the sensor."""
-CLOUDED: Final = 1 << 30
+LENS_FOULED: Final = 1 << 30
 """Beside it: because its lens seems to be overgrown, and not because it creeps away from its neighbours."""
-PERHAPS: Final = 1 << 29
+CHECK_DUE_IF_UNVISITED: Final = 1 << 29
 """Alone: it is due where nobody looked at it for long."""

@@ -6,7 +6,7 @@ import bottleneck as bn
 import numpy as np
 
 from sensors.quality.known_days import KnownDays
-from sensors.quality.neighbours import Network
+from sensors.quality.neighbours import Neighbours
 from sensors.reading import Bools, Codes, Floats, Ints
 
 MIN_DEPARTURE_RATIO: Final = 2.0
@@ -53,7 +53,7 @@ def log_positive(values: Floats) -> Floats:
     return np.log(np.where(values > 0, values, np.nan))
 
 
-def neighbour_series(known: KnownDays, series: Codes, network: Network, wanted: Bools) -> Ints:
+def neighbour_series(known: KnownDays, series: Codes, network: Neighbours, wanted: Bools) -> Ints:
     """(b, k) series of the same parameter at the neighbours of each station; -1 where there is none, or not wanted."""
     memory = known.memory
     stations = memory.station[series]

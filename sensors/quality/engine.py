@@ -14,14 +14,15 @@ import numpy as np
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
 from sensors.quality import moves
-from sensors.quality.constants import MIN_LEARNED_READINGS
+from sensors.quality.constants import CHECK_DUE, MIN_LEARNED_READINGS
 from sensors.quality.detectors import out_of_water, point_tests, spikes, steps_and_noise
-from sensors.quality.detectors.daily_pattern import DAILY, DUE, NOBODY, Network, check_days
+from sensors.quality.detectors.daily_pattern import DAILY_TESTS, check_days
 from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, lowest_so_far, stuck
 from sensors.quality.detectors.lone_jumps import flag_lone_jumps
 from sensors.quality.detectors.recent_levels import RecentLevels
 from sensors.quality.histograms import ONE, bins
 from sensors.quality.known_days import DailyResult
+from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state import (
     BACK,
     BUSY,
@@ -104,7 +105,7 @@ def check_quality(
     memory: SeriesState,
     catalogue: Catalogue,
     *,
-    network: Network = NOBODY,
+    network: Neighbours = NO_NEIGHBOURS,
     learn: bool = True,
 ) -> QualityResult:
     """Judge readings that continue their series.
@@ -123,7 +124,7 @@ def check_quality(
         HJ 212 data flag of the device as an ASCII code.
     memory : SeriesState
         Read, not changed.
-    network : Network
+    network : Neighbours
         The next stations above and below each station (:mod:`sensors.quality.detectors.daily_pattern`).
     learn : bool
         Whether these readings go into the sketches; without, they are judged by the thresholds in force.
@@ -175,7 +176,7 @@ def check_quality(
     carried = comparison.carried(_DeadRuns.of(series, at, runs, memory))
     all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
     all_moves[usable], all_courses[usable] = move, course
-    due[usable] = (comparison.doubts & np.uint32(DUE)) > 0
+    due[usable] = (comparison.doubts & np.uint32(CHECK_DUE)) > 0
     return QualityResult(
         flag=flag,
         tests=tests,
@@ -222,7 +223,7 @@ class _Comparison:
     daily: DailyResult
 
     @classmethod
-    def of(cls, line: Timeline, network: Network, *, learn: bool) -> "_Comparison":
+    def of(cls, line: Timeline, network: Neighbours, *, learn: bool) -> "_Comparison":
         """Measure the new readings and fill the sketches; each step draws thresholds that the next ones divide by."""
         catalogue, memory, at = line.catalogue, line.memory, line.at[line.new]
         parameter = line.parameter[line.starts]
@@ -275,7 +276,7 @@ class _Comparison:
         ``flag`` and ``tests`` (n,) are those of the tests on single readings; they are changed.
         """
         line = self.line
-        for test in DAILY:
+        for test in DAILY_TESTS:
             _raise_flag(flag, tests, (self.doubts & np.uint32(test)) > 0, Flag.SUSPECT, test)
         _raise_flag(flag, tests, self.dry, Flag.SUSPECT, QualityTest.OUT_OF_WATER)
         is_stuck = stuck(line, self.runs, self.lowest, self.history, self.mature)

@@ -6,8 +6,8 @@ from typing import Final
 from infra.texts import Text, say
 from infra.times import from_ms
 from sensors.parameters import catalogue
-from sensors.quality.detectors.clock_shift import Shift
-from sensors.quality.detectors.slow_events import FOLLOWED, CombinedAlarms
+from sensors.quality.detectors.clock_shift import ClockShift
+from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms
 from sensors.quality.detectors.sudden_events import Alarms, DiscountReason, EventCause
 from sensors.reading import QualityTest
 
@@ -18,7 +18,7 @@ def test_names(bits: int) -> Text:
     return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
 
 
-def clock_shift_text(shift: Shift, stations: Sequence[str]) -> Text:
+def clock_shift_text(shift: ClockShift, stations: Sequence[str]) -> Text:
     """That the clocks of these stations shifted, by how much and from when on."""
     return say(
         "quality.clock_later" if shift.hours > 0 else "quality.clock_earlier",
@@ -72,8 +72,8 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
 def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
     """The sentence of a slow event: what the sensors show, and how far they usually went."""
     meaning = alarms.meaning(row)
-    key_of = {role: key for key, role in FOLLOWED.items()}
-    place_of = {role: i for i, role in enumerate(FOLLOWED.values())}
+    key_of = {role: key for key, role in ROLE_OF_PARAMETER.items()}
+    place_of = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
     shown = []
     for role, size in meaning.evidence[:MAX_NAMED_SENSORS]:
         if not figures:

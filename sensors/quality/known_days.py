@@ -7,11 +7,11 @@ import numpy as np
 
 from sensors.parameters import Catalogue
 from sensors.quality.constants import HOURS_PER_DAY, MIN_FILLED_HOURS, PARTS_OF_FLOOR
-from sensors.quality.state import DAYS, EARLIER, Floats32, SeriesState
+from sensors.quality.state import EARLIER_DAYS, REMEMBERED_DAYS, Floats32, SeriesState
 from sensors.quality.thresholds import DayBlocks
 from sensors.reading import Bits, Bools, Codes, Floats, Ints, Places
 
-LONG: Final = DAYS + EARLIER
+LONG: Final = REMEMBERED_DAYS + EARLIER_DAYS
 """Days whose medians are known."""
 
 SWING_QUANTILES: Final = (0.1, 0.9)
@@ -39,9 +39,9 @@ class DailyResult:
     def nothing(cls, turning: int) -> "DailyResult":
         """The result where nothing is known of so many series that entered a new day."""
         none = np.empty(0, np.int64)
-        unknown = np.full((turning, DAYS), np.nan, np.float32)
+        unknown = np.full((turning, REMEMBERED_DAYS), np.nan, np.float32)
         hours = np.zeros((turning, HOURS_PER_DAY), np.int64)
-        before = np.full((turning, EARLIER), np.nan, np.float32)
+        before = np.full((turning, EARLIER_DAYS), np.nan, np.float32)
         return cls(none, none, hours, hours.astype(np.int32), unknown, unknown, before, np.zeros(turning, np.uint32))
 
 
@@ -150,12 +150,12 @@ class KnownDays:
         memory = self.memory
         wanted = day[:, None] - np.arange(1, LONG + 1)
         open_day = memory.day[series][:, None]
-        kept = (wanted < open_day) & (wanted >= open_day - DAYS)
-        slot = wanted % DAYS
+        kept = (wanted < open_day) & (wanted >= open_day - REMEMBERED_DAYS)
+        slot = wanted % REMEMBERED_DAYS
         swing = np.where(kept, memory.swing[series[:, None], slot], np.nan)
         median = np.where(kept, memory.median[series[:, None], slot], np.nan)
-        older = (wanted < open_day - DAYS) & (wanted >= open_day - LONG)
-        median = np.where(older, memory.earlier[series[:, None], wanted % EARLIER], median)
+        older = (wanted < open_day - REMEMBERED_DAYS) & (wanted >= open_day - LONG)
+        median = np.where(older, memory.earlier[series[:, None], wanted % EARLIER_DAYS], median)
         row, column = np.nonzero((wanted == open_day) & (self.turning_place[series] < 0)[:, None])
         if len(row):
             mine = series[row]
@@ -170,7 +170,7 @@ class KnownDays:
         found = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
         here = (self.key[found] == key) & (self.turning_place[series] >= 0)[:, None]
         swing = np.where(here, self.swing[found], swing)
-        swing[:, DAYS:] = np.nan
+        swing[:, REMEMBERED_DAYS:] = np.nan
         return swing, np.where(here, self.median[found], median)
 
     def carried(self, last: Places, doubt: Bits) -> DailyResult:
@@ -180,10 +180,10 @@ class KnownDays:
         swing, median = self.before(series, day)
         back = day[:, None] - np.arange(1, LONG + 1)
         row = np.arange(len(last))[:, None]
-        swings, medians, earlier = (np.empty((len(last), n)) for n in (DAYS, DAYS, EARLIER))
-        slot = back[:, :DAYS] % DAYS
-        swings[row, slot], medians[row, slot] = swing[:, :DAYS], median[:, :DAYS]
-        earlier[row, back[:, DAYS:] % EARLIER] = median[:, DAYS:]
+        swings, medians, earlier = (np.empty((len(last), n)) for n in (REMEMBERED_DAYS, REMEMBERED_DAYS, EARLIER_DAYS))
+        slot = back[:, :REMEMBERED_DAYS] % REMEMBERED_DAYS
+        swings[row, slot], medians[row, slot] = swing[:, :REMEMBERED_DAYS], median[:, :REMEMBERED_DAYS]
+        earlier[row, back[:, REMEMBERED_DAYS:] % EARLIER_DAYS] = median[:, REMEMBERED_DAYS:]
         none = np.empty(0, np.int64)
         return DailyResult(
             place=none,

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-Network = Mapping[int, Sequence[int]]
+Neighbours = Mapping[int, Sequence[int]]
 """Station → the next stations above and below it, by index."""
 
-NOBODY: Final[Network] = {}
+NO_NEIGHBOURS: Final[Neighbours] = {}
 """No station has a neighbour."""
 
 

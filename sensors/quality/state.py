@@ -17,7 +17,7 @@ from sensors.reading import Bits, Bytes, Codes, Floats, Ints
 
 Floats32 = NDArray[np.float32]
 
-KEEP: Final = 36
+REMEMBERED_READINGS: Final = 36
 """Accepted readings a series remembers: 24 for its unrest, each with 7 before it, and the successors that judge the
 candidate, with some to spare."""
 
@@ -52,11 +52,11 @@ BACK: Final = 8
 PHASES: Final = 48
 """Pieces of a day, solar or lunar, in which the usual move is remembered."""
 
-DAYS: Final = 18
+REMEMBERED_DAYS: Final = 18
 """Days of which swing and median are remembered: three to be judged, and fifteen before them, from spring tide to
 spring tide (14.8 days)."""
 
-EARLIER: Final = 30
+EARLIER_DAYS: Final = 30
 """Days before those of which the median alone is remembered: what a slow departure is compared with."""
 
 STRETCHES: Final = 18
@@ -90,11 +90,11 @@ class SeriesState:
 
     station: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
     parameter: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
-    at: Ints = field(default_factory=lambda: np.zeros((0, KEEP), np.int64))
-    value: Floats = field(default_factory=lambda: np.full((0, KEEP), np.nan))
-    packed: Ints = field(default_factory=lambda: np.zeros((0, KEEP), np.int64))
-    mark: Bytes = field(default_factory=lambda: np.zeros((0, KEEP), np.uint8))
-    move: Floats = field(default_factory=lambda: np.zeros((0, KEEP)))
+    at: Ints = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS), np.int64))
+    value: Floats = field(default_factory=lambda: np.full((0, REMEMBERED_READINGS), np.nan))
+    packed: Ints = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS), np.int64))
+    mark: Bytes = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS), np.uint8))
+    move: Floats = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS)))
     run_samples: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
     run_start: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     dead_at: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -110,9 +110,9 @@ class SeriesState:
     fit: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
     hour_sum: Ints = field(default_factory=lambda: np.zeros((0, HOURS_PER_DAY), np.int64))
     hour_many: Codes = field(default_factory=lambda: np.zeros((0, HOURS_PER_DAY), np.int32))
-    swing: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
-    median: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
-    earlier: Floats32 = field(default_factory=lambda: np.full((0, EARLIER), np.nan, np.float32))
+    swing: Floats32 = field(default_factory=lambda: np.full((0, REMEMBERED_DAYS), np.nan, np.float32))
+    median: Floats32 = field(default_factory=lambda: np.full((0, REMEMBERED_DAYS), np.nan, np.float32))
+    earlier: Floats32 = field(default_factory=lambda: np.full((0, EARLIER_DAYS), np.nan, np.float32))
     doubt: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
     stretch: Codes = field(default_factory=lambda: np.zeros((0, STRETCHES), np.int32))
     low: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
@@ -184,12 +184,12 @@ class SeriesState:
             if name not in ("station", "parameter"):
                 getattr(self, name)[series] = getattr(other, name)[: len(series)]
 
-    def forget_recent(self) -> None:
+    def clear_recent(self) -> None:
         """Clear the last readings of all series; what they learned stays."""
         for name in (*_RECENT, "dead_at", "dead_run"):
             getattr(self, name)[:] = _BLANK[name]
 
-    def thaw(self, series: int, body: bytes) -> bool:
+    def restore(self, series: int, body: bytes) -> bool:
         """Read what :meth:`StateUpdate.frozen` wrote; false where the form is unknown or damaged."""
         try:
             plain = zlib.decompress(body)

@@ -62,7 +62,7 @@ class StateColumns:
         parts = [getattr(self, name)[row].tobytes() for name in self.names()]  # in C order, whatever the column's
         return zlib.compress(bytes([self.FORM]) + b"".join(parts), 1)
 
-    def thaw(self, row: int, body: bytes) -> bool:
+    def restore(self, row: int, body: bytes) -> bool:
         """Read the cells of a station from written form; false where the form is unknown or damaged."""
         try:
             plain = zlib.decompress(body)

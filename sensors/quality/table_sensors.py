@@ -63,13 +63,13 @@ _NUMBER: Final = re.compile(r"_\d+(?=_|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class Sensor:
+class TableSensor:
     """One column: its header, its parameter (an index into the catalogue that comes with it) and the kind it is."""
 
     name: str
     parameter: int
     convert: Linear
-    taken_as: str
+    kind_key: str
 
     def canonical(self, cells: Floats) -> Floats:
         """(n,) cells in the unit of the kind, NaN stays."""
@@ -77,43 +77,43 @@ class Sensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Sensors:
+class TableSensors:
     """The sensors of a table, the catalogue their indices refer to, and the columns that are none."""
 
-    sensors: tuple[Sensor, ...]
+    sensors: tuple[TableSensor, ...]
     catalogue: Catalogue
     left: tuple[str, ...]
 
 
-def sensors(names: Sequence[str], catalogue: Catalogue) -> Sensors:
+def find_sensors(names: Sequence[str], catalogue: Catalogue) -> TableSensors:
     """Find the sensors among columns; ``names`` without station and time."""
     parameters = list(catalogue.parameters)
     found, left, used = [], [], set()
     for name in names:
-        if _LABEL.match(table_columns.spelled(name)):
+        if _LABEL.match(table_columns.normalise_header(name)):
             left.append(name)
             continue
-        column = table_columns.column(name, catalogue)
+        column = table_columns.find_column(name, catalogue)
         if column is not None and column.parameter not in used:
             used.add(column.parameter)
-            found.append(Sensor(name, catalogue.index[column.parameter], column.convert, column.parameter))
+            found.append(TableSensor(name, catalogue.index[column.parameter], column.convert, column.parameter))
             continue
         kind, convert = (catalogue[column.parameter], column.convert) if column else _kind(name, catalogue)
         if kind is None:
             left.append(name)
             continue
-        found.append(Sensor(name, len(parameters), convert, kind.key))
+        found.append(TableSensor(name, len(parameters), convert, kind.key))
         parameters.append(replace(kind, key=f"{kind.key}@{name}", code=None, code_2005=None))
-    return Sensors(tuple(found), Catalogue.of(parameters), tuple(left))
+    return TableSensors(tuple(found), Catalogue.of(parameters), tuple(left))
 
 
 def _kind(name: str, catalogue: Catalogue) -> tuple[Parameter | None, Linear]:
     """The kind a header is most like: a number in it, words before it and the unit may be dropped."""
-    spelled = table_columns.spelled(name)
+    spelled = table_columns.normalise_header(name)
     words = _NUMBER.sub("", spelled).split("_")
     for first in range(len(words)):
         rest = "_".join(words[first:])
-        if (column := table_columns.column(rest, catalogue)) is not None:
+        if (column := table_columns.find_column(rest, catalogue)) is not None:
             return catalogue[column.parameter], column.convert
         stem = _UNIT.sub("", rest)
         for probe in (rest, stem, _SAME.get(rest, ""), _SAME.get(stem, "")):

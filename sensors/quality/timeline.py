@@ -8,7 +8,7 @@ import numpy as np
 
 from infra.times import TIME_BITS
 from sensors.parameters import Catalogue
-from sensors.quality.state import KEEP, SeriesState
+from sensors.quality.state import REMEMBERED_READINGS, SeriesState
 from sensors.reading import Bools, Codes, Flag, Floats, Ints, Places, QualityTest
 
 MAX_SHARED_WINDOW: Final = 24
@@ -40,10 +40,10 @@ class Timeline:
         m = len(self.touched)
         lengths = np.diff(np.append(self.starts, len(series)))
         self.segment = np.repeat(np.arange(m), lengths)
-        self.new = np.arange(len(series)) + (self.segment + 1) * KEEP
-        self.origin = self.starts + np.arange(m) * KEEP
-        size = len(series) + m * KEEP
-        remembered = self.origin[:, None] + np.arange(KEEP)
+        self.new = np.arange(len(series)) + (self.segment + 1) * REMEMBERED_READINGS
+        self.origin = self.starts + np.arange(m) * REMEMBERED_READINGS
+        size = len(series) + m * REMEMBERED_READINGS
+        remembered = self.origin[:, None] + np.arange(REMEMBERED_READINGS)
         self.value, self.at = np.empty(size), np.empty(size, np.int64)
         self.packed, self.mark, self.move = np.empty(size, np.int64), np.zeros(size, np.uint8), np.zeros(size)
         for name in ("value", "at", "packed", "mark", "move"):
@@ -54,10 +54,10 @@ class Timeline:
         self._medians: dict[int, Floats] = {}
         if m:
             last_place = np.append(self.new[self.starts[1:] - 1], self.new[-1])
-            self.newest = last_place[:, None] + np.arange(1 - KEEP, 1)
+            self.newest = last_place[:, None] + np.arange(1 - REMEMBERED_READINGS, 1)
             self.ends = np.append(self.starts[1:] - 1, len(series) - 1)
         else:
-            self.newest, self.ends = np.empty((0, KEEP), np.intp), np.empty(0, np.intp)
+            self.newest, self.ends = np.empty((0, REMEMBERED_READINGS), np.intp), np.empty(0, np.intp)
 
     @cached_property
     def station(self) -> Codes:

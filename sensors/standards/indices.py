@@ -16,7 +16,7 @@ from sensors.standards.gb3838 import Direction, Water, WaterClass
 
 # -- CWQI 城市水质指数 ------------------------------------------------------------------------------------------------
 
-LEAST_OXYGEN_MG_L: Final = 0.1
+MIN_OXYGEN_MG_L: Final = 0.1
 """Oxygen can be 0 in a creek, which would make its index infinite: less counts as this (engineering choice)."""
 
 
@@ -33,7 +33,7 @@ def single_cwqi(parameter: str, value: float, water: Water) -> float:
     if line is None:
         raise ConfigurationError(sentence("upkeep.no_class_three", parameter=parameter, water=water.value))
     if gb3838.direction(parameter) is Direction.AT_LEAST:
-        return line / max(value, LEAST_OXYGEN_MG_L)
+        return line / max(value, MIN_OXYGEN_MG_L)
     return value / line
 
 
@@ -85,7 +85,7 @@ def shares(means: Mapping[str, float], water: Water, target: WaterClass) -> dict
         line = gb3838.limit(key, water, target)
         if line is not None and isfinite(value):
             at_least = gb3838.direction(key) is Direction.AT_LEAST
-            found[key] = line / max(value, LEAST_OXYGEN_MG_L) if at_least else value / line
+            found[key] = line / max(value, MIN_OXYGEN_MG_L) if at_least else value / line
     return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infra.errors import ConfigurationError
 from infra.texts import say
-from sensors.network import OutfallKind, in_a_circle, length_km, place_at
+from sensors.network import OutfallKind, length_km, nodes_on_cycles, point_at_km
 from sensors.reading import Bools, Floats, Places
 from sensors.stations import Reach, Registry, Station, Water
 from simulator.physics.chemistry import Bed
@@ -183,7 +183,7 @@ def placed(registry: Registry) -> Registry:
     moved = {}
     for s in strange:
         line = _STRANGE_LINES[s.water]
-        lon, lat = place_at(line, length_km(line) * (0.1 + 0.8 * key_of(0, s.key, "place") / 2**64))
+        lon, lat = point_at_km(line, length_km(line) * (0.1 + 0.8 * key_of(0, s.key, "place") / 2**64))
         moved[s.key] = replace(s, reach=f"{_STRANGE}{s.water}", lon=lon, lat=lat)
     stations = tuple(moved.get(s.key, s) for s in registry.stations)
     return replace(registry, reaches=(*registry.reaches, *reaches), stations=stations)
@@ -194,7 +194,7 @@ def build(registry: Registry) -> Network:
     reaches = registry.reaches
     if not reaches:
         raise ConfigurationError(say("play.no_place"))
-    if circle := in_a_circle((r.key, r.downstream) for r in reaches if r.downstream):
+    if circle := nodes_on_cycles((r.key, r.downstream) for r in reaches if r.downstream):
         raise ConfigurationError(say("play.circle", known=", ".join(sorted(circle))))
     cells = _cut(reaches)
     reach, role, length = cells.reach, cells.role, cells.length

@@ -933,7 +933,7 @@ def _fired(river: River, station: str = "shiwan", at_ms: int = NOW - MINUTE, **o
         text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L"),
     )
     with river.database.write() as connection:
-        return incident_store.record(connection, [replace(finding, **other)], NOW, source="/t").ids[0]
+        return incident_store.record_findings(connection, [replace(finding, **other)], NOW, source="/t").ids[0]
 
 
 REPORTED = ["accept", "reject", "false_alarm", "comment", "supervise", "merge", "emergency"]

@@ -23,8 +23,8 @@ from infra.database import Database
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
 from infra.times import DAY_MS
 from ingest.storage import registry, retention
-from ingest.storage.archive import ParquetArchive, bounds, month_of
-from ingest.storage.port import LongTerm, ReadingStore, Series, Window
+from ingest.storage.archive import ParquetArchive, month_bounds_ms, month_of
+from ingest.storage.port import LongTermStore, ReadingStore, Series, Window
 from ingest.storage.retention import ArchiveKeeper, Moved, Retention, ServerKeeper, move_out
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
@@ -42,9 +42,9 @@ CATALOGUE = catalogue()
 STATIONS = ("shiwan", "qicha-1")
 PARAMETERS = ("ph", "do", "nh3n")
 MINUTE, HOUR = 60_000, 3_600_000
-MAY = bounds("2026-05")[0]
-JUNE = bounds("2026-06")[0]
-JULY = bounds("2026-07")[0]
+MAY = month_bounds_ms("2026-05")[0]
+JUNE = month_bounds_ms("2026-06")[0]
+JULY = month_bounds_ms("2026-07")[0]
 SUSPECT = int(Flag.SUSPECT) | int(QualityTest.SPIKE) << 4
 BAD = int(Flag.BAD) | int(QualityTest.SENTINEL | QualityTest.DEVICE_STATUS) << 4
 
@@ -77,7 +77,7 @@ class Shelf:
 
     def edge(self) -> int:
         with self.database.read() as connection:
-            return retention.edge(connection) or 0
+            return retention.read_edge_ms(connection) or 0
 
     def write(self, content: Content) -> None:
         batch = Batch.of(
@@ -93,7 +93,7 @@ class Shelf:
         return move_out(self.database, CATALOGUE, keeper or self.keeper, edge_ms, pause_share=0)
 
 
-def told(store: ReadingStore | LongTerm) -> dict[Key, tuple[float, int]]:
+def told(store: ReadingStore | LongTermStore) -> dict[Key, tuple[float, int]]:
     return {
         (station, CATALOGUE.parameters[p].key, at): (value, packed)
         for station in STATIONS
@@ -147,7 +147,7 @@ def test_the_archive_answers_every_question_as_the_database_did(
         shelf.write(content)
         for station in STATIONS:
             for month in ("2026-05", "2026-06", "2026-07"):
-                first, following = bounds(month)
+                first, following = month_bounds_ms(month)
                 shelf.archive.add(station, month, shelf.store.window(station, first, following - 1))
         end = start + length
         assert told(shelf.archive) == told(shelf.store) == dict(content)
@@ -363,10 +363,10 @@ def test_the_example_of_the_manual_works(shelf: Shelf, monkeypatch: pytest.Monke
 def test_a_month_is_a_beijing_month() -> None:
     assert MAY == 1_777_564_800_000  # 2026-04-30T16:00:00Z
     assert [month_of(at) for at in (MAY - 1, MAY, JUNE - 1, JUNE)] == ["2026-04", "2026-05", "2026-05", "2026-06"]
-    assert bounds("2026-12")[1] == bounds("2027-01")[0]
+    assert month_bounds_ms("2026-12")[1] == month_bounds_ms("2027-01")[0]
     for wrong in ("2026-13", "2026", "2026-05-01", "../etc"):
         with pytest.raises(ConfigurationError, match="must be YYYY-MM"):
-            bounds(wrong)
+            month_bounds_ms(wrong)
 
 
 def test_a_reading_of_another_month_is_not_filed_wrongly(shelf: Shelf) -> None:
@@ -376,12 +376,12 @@ def test_a_reading_of_another_month_is_not_filed_wrongly(shelf: Shelf) -> None:
 
 
 def test_fewer_days_than_the_checks_look_back_on_are_refused_with_the_reason() -> None:
-    retention.check(8, 0)
+    retention.check_keep_days(8, 0)
     with pytest.raises(ConfigurationError, match=r"7 days .* too few: .* up to 8 days"):
-        retention.check(7, 0)
+        retention.check_keep_days(7, 0)
     with pytest.raises(ConfigurationError, match="up to 31 days"):
-        retention.check(30, 30 * 86_400)
-    retention.check(31, 30 * 86_400)
+        retention.check_keep_days(30, 30 * 86_400)
+    retention.check_keep_days(31, 30 * 86_400)
 
 
 @pytest.mark.parametrize(
@@ -401,9 +401,9 @@ def test_the_command_moves_nothing_it_was_not_told_about(
 
 
 def test_the_days_to_keep_are_rounded_up_to_whole_months() -> None:
-    assert retention.due(31, JULY + 15 * DAY_MS) == JUNE
-    assert retention.due(31, JULY + DAY_MS - 1) == MAY
-    assert retention.due(30, JULY) == JUNE
+    assert retention.edge_for_days(31, JULY + 15 * DAY_MS) == JUNE
+    assert retention.edge_for_days(31, JULY + DAY_MS - 1) == MAY
+    assert retention.edge_for_days(30, JULY) == JUNE
 
 
 def test_the_worker_moves_out_what_has_become_old_enough_by_itself(shelf: Shelf) -> None:

@@ -16,7 +16,7 @@ from api.app import create_app
 from api.assessment import XLSX
 from api.context import Context
 from governance import assessment
-from governance.assessment import By, Indicator, Share
+from governance.assessment import GroupBy, Indicator, Share
 from governance.audit import trail as audit_trail
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Role
@@ -89,7 +89,7 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(databas
     assert result.exit_code == 0, result.output
     with database.read() as connection:
         lines = list(audit_trail.all_entries(connection))
-    again = assessment.assess(lines, "2026-10", By.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
+    again = assessment.assess(lines, "2026-10", GroupBy.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
     rows = shown(file.read_bytes()).rows()
     assert [row[0] for row in rows] == ["（无归属） (nobody's)", "=HYPERLINK(1)", "李河长（示例）", "合计 all"]
     for row, made in zip(rows, [*again.rows, again.total], strict=True):
@@ -109,7 +109,7 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(databas
     told = json.loads(result.output)
     assert (told["example"], told["total"]["score"]) == (True, again.total.score)
     with database.read() as connection:
-        (entry,) = audit_trail.listing(connection, what="export.assessment")
+        (entry,) = audit_trail.list_entries(connection, what="export.assessment")
     assert json.loads(entry.body)["bytes"] == file.stat().st_size
 
 
@@ -134,7 +134,9 @@ def test_chiefs_who_followed_each_other_are_assessed_for_their_own_part_of_the_m
             audit_trail.append(
                 connection, line.what, kind=line.kind, id=line.id, body=json.loads(line.body), by="x", at_ms=line.at_ms
             )
-    made, _ = assessing.make(database, CATALOGUE, "2026-10", By.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
+    made, _ = assessing.make(
+        database, CATALOGUE, "2026-10", GroupBy.CHIEF, files.read_formula(None), now_ms=at(1, month=12)
+    )
     found = {row.key: row.shares for row in made.rows}
     assert {key: shares[Indicator.WATER] for key, shares in found.items()} == {old: Share(1, 2), new: Share(0, 1)}
     assert {key: shares[Indicator.PATROL].of for key, shares in found.items()} == {old: 1, new: 2}

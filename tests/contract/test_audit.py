@@ -76,9 +76,9 @@ def test_entries_are_numbered_and_chained_and_found_again(database: Database) ->
         lines = list(audit_trail.all_entries(connection))
         assert [line.n for line in lines] == [1, 2, 3, 4]
         assert [line.prev for line in lines] == [GENESIS, *(line.hash for line in lines[:3])]
-        assert [line.n for line in audit_trail.listing(connection, what="plan", by="王工1（示例）")] == [2]
-        assert [line.n for line in audit_trail.listing(connection, since_ms=T + 1, until_ms=T + 2)] == [2]
-        assert [line.n for line in audit_trail.listing(connection, before_n=3, limit=1)] == [2]
+        assert [line.n for line in audit_trail.list_entries(connection, what="plan", by="王工1（示例）")] == [2]
+        assert [line.n for line in audit_trail.list_entries(connection, since_ms=T + 1, until_ms=T + 2)] == [2]
+        assert [line.n for line in audit_trail.list_entries(connection, before_n=3, limit=1)] == [2]
         assert [line.n for line in audit_trail.entries_of(connection, "plan", 2)] == [3]
         assert audit_trail.entries_of(connection, "plan", 2, until_ms=T + 1) == []
         with pytest.raises(NotFound, match="entry 5"):
@@ -105,8 +105,8 @@ def test_the_database_refuses_to_change_delete_or_replace_an_entry_or_a_root(dat
         with pytest.raises(sa.exc.DBAPIError, match="never changed"), database.write() as connection:
             connection.exec_driver_sql(statement)
     with database.write() as connection:
-        roots.sent(connection, root, T)
-        assert roots.listing(connection, unsent=True) == []
+        roots.mark_sent(connection, root, T)
+        assert roots.list_roots(connection, unsent=True) == []
     assert (verify(database).ok, verify(database).entries, verify(database).roots) == (True, 2, 1)
 
 
@@ -168,7 +168,7 @@ def test_a_change_of_the_registry_is_an_entry_with_before_and_after(database: Da
         for name in ("石湾", "石湾大桥"):
             station = Station("shiwan", name, "Shiwan", 113.1, 23.0)
             registry.save(connection, Registry((station,), catalogue=catalogue()), Author("周工（示例）", T))
-        changes.note(connection, "credential", "shiwan/u", {"issued": True}, author=Author("周工（示例）", T))
+        changes.record_change(connection, "credential", "shiwan/u", {"issued": True}, author=Author("周工（示例）", T))
     with database.read() as connection:
         first, second = audit_trail.entries_of(connection, "station", "shiwan")
         (login,) = audit_trail.entries_of(connection, "credential", "shiwan/u")
@@ -183,7 +183,9 @@ def test_every_version_of_a_rule_is_an_entry_when_it_begins_and_when_it_ends(dat
     text = '[[threshold]]\nid = "x"\nparameter = "do"\nside = "below"\nlimit = {limit}\nsamples = 3\ncolour = "red"\n'
     for limit in (2.0, 2.0, 3.0):
         with database.write() as connection:
-            rule_versions.keep(connection, rule_model.read(text.format(limit=limit), catalogue()), catalogue(), T)
+            rule_versions.record_versions(
+                connection, rule_model.read(text.format(limit=limit), catalogue()), catalogue(), T
+            )
     with database.read() as connection:
         told = [(line.what, json.loads(line.body)) for line in audit_trail.entries_of(connection, "rule", "x")]
     assert [what for what, _ in told] == ["rule.in_force", "rule.ended", "rule.in_force"]
@@ -204,7 +206,7 @@ class Copy:
         shutil.copyfile(whole, file)
         self.database = Database(f"sqlite:///{file}")
         with self.database.read() as connection:
-            self.first, self.second = roots.listing(connection)
+            self.first, self.second = roots.list_roots(connection)
         self.raw = sqlite3.connect(file, isolation_level=None)
         self.raw.execute("PRAGMA synchronous=OFF")
         for (name,) in self.raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():

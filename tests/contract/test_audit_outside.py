@@ -161,7 +161,7 @@ def test_a_root_is_made_each_hour_and_at_every_closing(site: Site) -> None:
     def sizes() -> list[int]:
         site.sealing().next_round()
         with site.database.read() as connection:
-            return [root.size for root in roots.listing(connection)]
+            return [root.size for root in roots.list_roots(connection)]
 
     site.add(2)
     assert sizes() == [2]
@@ -203,8 +203,8 @@ def test_a_root_is_made_once_an_hour_and_waits_until_every_place_outside_has_it(
     for headers, body in zip(archive.headers, archive.bodies, strict=True):
         cloudevents.verify(SECRET, headers, body, int(headers["webhook-timestamp"]))
     with site.database.read() as connection:
-        made = roots.listing(connection)
-        assert roots.listing(connection, unsent=True) == []
+        made = roots.list_roots(connection)
+        assert roots.list_roots(connection, unsent=True) == []
     assert sealing.read_roots(sealing.roots_file(site.settings)) == made
     assert [merkle.read_root(event["data"]) for event in events] == made
 

@@ -85,7 +85,7 @@ def live(world: World, values: dict[int, dict[str, float]], station: str = "shiw
 def past(world: World, since: int = T0, until: int = END) -> BacktestInput:
     with world.database.read() as connection:
         registry = registry_store.load(connection, CATALOGUE)
-    return backtest.stored(registry, world.store, since, until)
+    return backtest.load_input(registry, world.store, since, until)
 
 
 def attempt(text: str, of: BacktestInput, since: int = T0, until: int = END, **other: Any) -> backtest.BacktestResult:
@@ -186,7 +186,7 @@ def test_no_reading_and_too_many_are_refused(world: World, monkeypatch: pytest.M
     with pytest.raises(ConfigurationError, match="more than 10"):
         past(world)
     with pytest.raises(ConfigurationError, match="nobody"):
-        backtest.stored(Registry((SHIWAN, QICHA)), world.store, T0, END, stations=["nobody"])
+        backtest.load_input(Registry((SHIWAN, QICHA)), world.store, T0, END, stations=["nobody"])
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from governance.incidents import store as incident_store
-from governance.incidents.model import Action, Assignment, Incident, NotNow, Order, State
+from governance.incidents.model import Action, Assignment, Incident, NotAllowedNow, Order, State
 from governance.organisation.roles import administrator
 from ingest.storage import registry as registry_store
 from sensors.stations import Registry
@@ -39,7 +39,7 @@ def flow(world: World, above: Sequence[float], below: Sequence[float], first: in
 
 def act(world: World, number: int, order: Order, by: str = "示例王主任") -> Incident:
     with world.database.write() as connection:
-        return incident_store.act(
+        return incident_store.apply_action(
             connection, number, order, administrator(by), now_ms=ALL_DAY, source="/test", normal={}
         )
 
@@ -69,7 +69,7 @@ def test_a_case_is_not_closed_while_its_water_still_stands_below(world: World, r
     (one,) = world.incidents()
     assert on(world) == [(one.id, "below")]
     handled(world, one.id)
-    with pytest.raises(NotNow, match="ammonia nitrogen at below"):
+    with pytest.raises(NotAllowedNow, match="ammonia nitrogen at below"):
         act(world, one.id, Order(Action.CLOSE, comment="示例：上站已恢复"), by="示例李主任")
     if restart:
         world.start()
@@ -127,7 +127,7 @@ def test_of_two_discharges_at_once_the_end_of_one_ends_nothing_of_the_other(worl
     after = flow(world, calm(30), bad(30), after)
     assert on(world) == [(below.id, "below")], "the first has passed, the second goes on"
     handled(world, below.id)
-    with pytest.raises(NotNow, match="ammonia nitrogen at Below"):
+    with pytest.raises(NotAllowedNow, match="ammonia nitrogen at Below"):
         act(world, below.id, Order(Action.CLOSE, comment="示例"), by="示例李主任")
     flow(world, calm(8), calm(8, 1.2), after)
     assert on(world) == []

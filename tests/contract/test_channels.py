@@ -20,11 +20,11 @@ from api.app import create_app
 from api.context import Context
 from api.routes.incidents import NewReport, filed
 from api.routes.reports import ATTEMPTS, Told, file
-from governance.assessment import By
+from governance.assessment import GroupBy
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
-from governance.reports.patrols import Patrolled
+from governance.reports.patrols import PatrolShares
 from governance.tables import attachment, incident, outbox, patrol, report
 from infra.database import Database
 from infra.throttle import network_of
@@ -85,7 +85,7 @@ def public(context: Context) -> TestClient:
 def login(context: Context, name: str, role: Role, region: str = "") -> TestClient:
     with context.database.write() as connection:
         people_store.add(connection, name, role, region=region, by="test", now_ms=NOW)
-        token = people_store.issue(connection, name, by="test", now_ms=NOW)
+        token = people_store.issue_token(connection, name, by="test", now_ms=NOW)
     return TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
 
 
@@ -641,10 +641,10 @@ def test_the_assessment_counts_valid_patrols_of_those_that_were_due(context: Con
     grid.post("/api/v1/patrols", json=walk("0f8c1d2e-0009", metres=100))
     with context.database.read() as connection:
         span = NOW - 2 * DAY, NOW + 28 * DAY
-        grids = Patrolled(connection, str, {Role.GRID_WORKER: 4})
-        done = grids.done(By.STREET, *span, span[1])
-        soon = grids.done(By.STREET, *span, NOW + DAY)
-        other = Patrolled(connection, str, {Role.CHIEF: 4}).done(By.STREET, *span, span[1])
+        grids = PatrolShares(connection, str, {Role.GRID_WORKER: 4})
+        done = grids.done(GroupBy.STREET, *span, span[1])
+        soon = grids.done(GroupBy.STREET, *span, NOW + DAY)
+        other = PatrolShares(connection, str, {Role.CHIEF: 4}).done(GroupBy.STREET, *span, span[1])
     assert {key: (share.good, share.of) for key, share in done.items()} == {NORTH.code: (3, 4)}
     assert {key: share.value for key, share in soon.items()} == {NORTH.code: None}, "on the first day none is due yet"
     assert other == {}, "who owes none is not assessed by it"
@@ -665,6 +665,6 @@ def test_one_walk_counts_once_whatever_it_is_called_and_whoever_uploads_it(conte
     valid = [who.post("/api/v1/patrols", json=body).json()["valid"] for who, body in sent]
     assert valid == [False, True, False, False, True, False, True], "two who walk together have tracks of their own"
     with context.database.read() as connection:
-        due = Patrolled(connection, str, {Role.GRID_WORKER: 30})
-        done = due.done(By.STREET, NOW - 2 * DAY, NOW + 28 * DAY, NOW + 28 * DAY)
+        due = PatrolShares(connection, str, {Role.GRID_WORKER: 30})
+        done = due.done(GroupBy.STREET, NOW - 2 * DAY, NOW + 28 * DAY, NOW + 28 * DAY)
     assert done[NORTH.code].good == 3

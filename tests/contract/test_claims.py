@@ -21,7 +21,7 @@ from infra.times import DAY_MS
 from ingest.devices import claims as claims_
 from ingest.devices import credentials as credentials_
 from ingest.devices.claims import ADDRESS_BURST, STATION_BURST, STATION_EVERY_S, Claims
-from ingest.devices.credentials import BrokerAway, Credentials, Endpoint
+from ingest.devices.credentials import BrokerUnavailable, Credentials, Endpoint
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
@@ -45,7 +45,7 @@ class Users:
 
     def create_user(self, user: str, password: str, station: str) -> None:
         if self.away:
-            raise BrokerAway("the broker at 示例 cannot be reached")
+            raise BrokerUnavailable("the broker at 示例 cannot be reached")
         self.passwords[user] = password
 
     def delete_user(self, user: str) -> None:
@@ -82,7 +82,7 @@ class Site:
 
     def label(self, station: str = "shiwan", days: int = 30) -> str:
         with self.database.write() as connection:
-            return claims_.make(connection, station, "示例", self.now_ms, days).secret
+            return claims_.make_label(connection, station, "示例", self.now_ms, days).secret
 
     def claim(self, secret: str, station: str = "shiwan", client: TestClient | None = None) -> Any:
         return (client or self.client).post("/api/v1/claims", json={"station": station, "secret": secret})
@@ -117,7 +117,7 @@ def test_a_device_gets_its_login_for_the_secret_on_its_label_and_only_once(site:
     assert site.claim(secret).status_code == 403
     assert len(site.users.passwords) == 1
     with site.database.read() as connection:
-        assert claims_.waiting(connection, NOW) == {}
+        assert claims_.unused_labels(connection, NOW) == {}
         told = [(one.what, one.by, dict(one.after)) for one in changes.listing(connection, key="shiwan")]
     assert ("claim", "claim", {"used": True}) in told
     assert ("credential", "claim", {"issued": True}) in told
@@ -251,19 +251,19 @@ def test_no_secret_is_kept_and_none_is_logged(
     site.claim(secret)
     site.claim("GUESS-GUESS")
     told = caplog.text + "".join(capfd.readouterr())
-    for word in (secret, claims_.normal(secret), shown["password"], "GUESS"):
+    for word in (secret, claims_.normalised_secret(secret), shown["password"], "GUESS"):
         assert word not in told
     with site.database.read() as connection:
         rows = connection.exec_driver_sql("SELECT * FROM device_claim").all()
         rows += connection.exec_driver_sql("SELECT * FROM device_credential").all()
         rows += connection.exec_driver_sql("SELECT * FROM registry_change").all()
-    for word in (secret, claims_.normal(secret), shown["password"]):
+    for word in (secret, claims_.normalised_secret(secret), shown["password"]):
         assert word not in repr(rows)
 
 
 def test_a_label_for_a_station_nobody_registered_is_not_made(site: Site) -> None:
     with site.database.write() as connection, pytest.raises(NotFound, match="'nowhere' is not registered"):
-        claims_.make(connection, "nowhere", "示例", NOW)
+        claims_.make_label(connection, "nowhere", "示例", NOW)
 
 
 def test_labels_for_all_stations_that_have_none_come_from_the_command_line(tmp_path: Path) -> None:

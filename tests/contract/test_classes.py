@@ -57,7 +57,7 @@ class Water3:
             self.store.write(connection, STATIONS, batch, np.full(len(values), flag))
 
     def judge(self, at_ms: int) -> dict[str, live_classes.ShownClass]:
-        told = live_classes.update(self.database, self.store, CATALOGUE, at_ms, self.spool)
+        told = live_classes.update_classes(self.database, self.store, CATALOGUE, at_ms, self.spool)
         return {f"{one.kind}:{one.key}": one for one in told}
 
     def points(self, measurement: str) -> list[lineprotocol.Point]:
@@ -210,7 +210,9 @@ def test_the_sign_and_the_river_file_tell_of_a_red_incident_before_the_class_fol
     water.measure("up", T0, GOOD)
     water.judge(T0)
     with water.database.write() as connection:
-        incident_store.record(connection, [replace(a_finding(T0), station="up", colour=Colour.RED)], T0, source="/test")
+        incident_store.record_findings(
+            connection, [replace(a_finding(T0), station="up", colour=Colour.RED)], T0, source="/test"
+        )
     file = water.client.get("/api/v1/reaches/creek/file").json()
     assert file["red_since"] is not None
     assert 'data-testid="report-red"' in water.client.get("/report?reach=creek").text
@@ -249,7 +251,7 @@ def finding(at_ms: int, colour: Colour = Colour.ORANGE) -> Finding:
 def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3) -> None:
     def record(one: Finding, now_ms: int) -> None:
         with water.database.write() as connection:
-            incident_store.record(connection, [one], now_ms, source="/test")
+            incident_store.record_findings(connection, [one], now_ms, source="/test")
 
     record(finding(T0), T0)
     assert annotate(water.database, water.spool) == 1
@@ -259,7 +261,7 @@ def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3)
     assert "氨氮偏高" in str(first.fields[schema.TITLE])
     record(finding(T0 + MINUTE, Colour.RED), T0 + MINUTE)
     with water.database.write() as connection:
-        incident_store.act(
+        incident_store.apply_action(
             connection,
             1,
             Order(Action.FALSE_ALARM, comment="示例", reason="other"),
@@ -280,7 +282,7 @@ def test_one_round_does_both_and_a_database_that_is_away_is_told_and_waited_for(
     outlook = AnnotationWriter(water.database, water.store, CATALOGUE, clock_ms=lambda: T0 + MINUTE, spool=water.spool)
     water.measure("up", T0, GOOD)
     with water.database.write() as connection:
-        incident_store.record(connection, [finding(T0)], T0, source="/test")
+        incident_store.record_findings(connection, [finding(T0)], T0, source="/test")
     outlook.round()
     assert len(water.points(schema.RIVER_CLASS)) == 5
     assert len(water.points(schema.EVENT)) == 1

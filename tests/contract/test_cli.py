@@ -127,7 +127,7 @@ def test_a_dead_letter_is_listed_and_sent_again(data: Path) -> None:
     )
     database = Database(f"sqlite:///{data / 'riverchief.db'}")
     with database.write() as connection:
-        incident_store.record(connection, [found], NOW, source="/test")
+        incident_store.record_findings(connection, [found], NOW, source="/test")
         gone = {"status": "refused", "last_error": "the platform answers 410"}
         connection.execute(tables.outbox.update().values(**gone))
     database.close()

@@ -17,7 +17,7 @@ from governance.audit import trail as audit_trail
 from governance.audit.trail import FaultKind
 from governance.incidents import clock_correction
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Change, Colour
+from governance.incidents.finding import Colour, ConditionChange
 from governance.incidents.model import Action, Order, Source
 from governance.organisation.regions import NOWHERE
 from governance.organisation.roles import Role
@@ -49,19 +49,19 @@ class Cases:
         with self.database.write() as connection:
             for i, name in enumerate((CHIEF, "孙河长（示例）")):
                 people_store.add(connection, name, Role.CHIEF, region="g1", by="x", now_ms=T + i)
-            (self.number,) = incident_store.record(connection, [a_finding(T)], T, source="/s").ids
+            (self.number,) = incident_store.record_findings(connection, [a_finding(T)], T, source="/s").ids
             normal = {("nh3n-high", "shiwan", "nh3n"): 3}
             for i, (actor, order) in enumerate(WAY):
                 if order.action is Action.FINISH:
-                    calm = a_finding(T + 1000 * i, change=Change.RESOLVED)
-                    incident_store.record(connection, [calm], T + 1000 * i, source="/s")
-                incident_store.act(
+                    calm = a_finding(T + 1000 * i, change=ConditionChange.RESOLVED)
+                    incident_store.record_findings(connection, [calm], T + 1000 * i, source="/s")
+                incident_store.apply_action(
                     connection, self.number, order, actor, now_ms=T + 1000 * i, source="/s", normal=normal
                 )
             order = Order(Action.ACCEPT, comment="水面有油\x00")
             origin, place = Source.PATROL, replace(NOWHERE, lon=113.0, lat=23.0)
             given: dict[str, Any] = {"colour": Colour.BLUE, "origin": origin, "place": place}
-            incident_store.report(connection, order, OPERATOR, **given, now_ms=T, source="/s")
+            incident_store.file_report(connection, order, OPERATOR, **given, now_ms=T, source="/s")
             roots.seal(connection, KEY, origin="/s", now_ms=T)
 
     def differences(self) -> list[Difference]:
@@ -74,7 +74,7 @@ class Cases:
 
     def entry(self, what: str) -> int:
         with self.database.read() as connection:
-            return audit_trail.listing(connection, what=what, limit=1)[0].n
+            return audit_trail.list_entries(connection, what=what, limit=1)[0].n
 
     def client(self) -> TestClient:
         store = SqlReadings(self.database, catalogue())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from governance.incidents import store as incident_store
-from governance.incidents.model import Action, Entry, Order, State, What
+from governance.incidents.model import Action, Entry, EntryKind, Order, State
 from governance.incidents.store import Incident, history
 from governance.organisation.roles import administrator
 from infra.errors import Refused
@@ -43,7 +43,7 @@ def sent(first: int, values: Sequence[float], at: int, parameter: str = "nh3n", 
     return message("shiwan", samples, sent_at_ms=T0 + at * STEP, received=T0 + at * STEP, **other)
 
 
-def entries(world: World, what: What | None = None, number: int = 0) -> list[Entry]:
+def entries(world: World, what: EntryKind | None = None, number: int = 0) -> list[Entry]:
     with world.database.read() as connection:
         found = [e for one in world.incidents() for e in history(connection, one.id) if number in (0, one.id)]
     return [e for e in found if what is None or e.what is what]
@@ -56,7 +56,9 @@ def changes(found: Sequence[Any]) -> list[tuple[str, int]]:
 def act(world: World, number: int, *actions: Order) -> None:
     with world.database.write() as connection:
         for order in actions:
-            incident_store.act(connection, number, order, administrator("示例王主任"), now_ms=T0 + HOUR, source="/test")
+            incident_store.apply_action(
+                connection, number, order, administrator("示例王主任"), now_ms=T0 + HOUR, source="/test"
+            )
 
 
 # -- taken back --------------------------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def test_a_value_corrected_to_the_good_side_withdraws_the_crossing_and_the_histo
     assert changes(found) == [("withdrawn", 7)]
     (one,) = world.incidents()
     assert not one.active
-    (entry,) = entries(world, What.WITHDRAWN)
+    (entry,) = entries(world, EntryKind.WITHDRAWN)
     assert "2.400 mg/L" in entry.text.en
     assert "1.500 mg/L" in entry.text.en
     assert "设备重新上报" in entry.text.zh
@@ -88,7 +90,7 @@ def test_a_value_corrected_to_the_good_side_withdraws_the_crossing_and_the_histo
 def test_a_correction_by_a_person_says_who(world: World) -> None:
     world.feed(river(T0, [*calm(5), *bad(6)]))
     world.take(replace(sent(5, calm(6), 11), source="http", by="示例赵工"))
-    (entry,) = entries(world, What.WITHDRAWN)
+    (entry,) = entries(world, EntryKind.WITHDRAWN)
     assert "示例赵工" in entry.text.zh
     assert "示例赵工" in entry.text.en
 
@@ -101,7 +103,7 @@ def test_a_crossing_that_still_stands_on_other_readings_stays_and_ends_when_the_
     world.feed(river(T0 + 15 * STEP, calm(6)))
     (one,) = world.incidents()
     assert not one.active
-    assert [e.what for e in entries(world)] == [What.FIRED, What.RESOLVED]
+    assert [e.what for e in entries(world)] == [EntryKind.FIRED, EntryKind.RESOLVED]
 
 
 def test_an_alarm_that_is_on_stands_on_what_was_before_a_pause_when_what_came_after_it_is_corrected(
@@ -113,7 +115,7 @@ def test_an_alarm_that_is_on_stands_on_what_was_before_a_pause_when_what_came_af
     assert world.take(sent(after, [1.9] * 5, after + 5)).findings == ()
     (one,) = world.incidents()
     assert one.active
-    assert entries(world, What.WITHDRAWN) == []
+    assert entries(world, EntryKind.WITHDRAWN) == []
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -164,7 +166,7 @@ def test_a_failed_check_makes_a_crossing_doubtful_and_takes_nothing_back(world: 
         store.add_check(connection, failed, ZHANG)
     assert follow(world, T0 + 85 * STEP) == []
     assert world.flags()["nh3n", T0 + 7 * STEP] == Flag.SUSPECT
-    assert [e.what for e in entries(world)] == [What.FIRED, What.RESOLVED]
+    assert [e.what for e in entries(world)] == [EntryKind.FIRED, EntryKind.RESOLVED]
 
 
 def test_a_review_takes_back_what_rested_on_its_readings_and_nothing_that_a_visit_doubts_at_the_same_time(
@@ -207,7 +209,7 @@ def test_a_case_people_work_on_or_have_closed_keeps_its_state_and_says_what_was_
     (after,) = world.incidents()
     assert (after.state, after.is_open) == (before.state, how == "dispatched")
     assert after.state in (State.ACCEPTED, State.FALSE_ALARM)
-    (entry,) = entries(world, What.WITHDRAWN)
+    (entry,) = entries(world, EntryKind.WITHDRAWN)
     assert "示例李工" in entry.text.zh
     assert "2.422 mg/L" in entry.text.zh, "what the reading was"
 
@@ -220,7 +222,7 @@ def test_what_arrived_from_upstream_is_withdrawn_in_the_incident_it_joined_also_
     assert {c.station for c in one.conditions} == {"upper", "lower"}
     review(two, T0 + 12 * STEP, T0 + 18 * STEP, station="lower")
     assert changes(follow(two, T0 + 50 * STEP)) == [("withdrawn", 14)]
-    assert [e.what for e in entries(two, number=one.id)][-1] is What.WITHDRAWN
+    assert [e.what for e in entries(two, number=one.id)][-1] is EntryKind.WITHDRAWN
 
 
 # -- replayed ----------------------------------------------------------------------------------------------------------
@@ -290,11 +292,11 @@ def test_who_changes_their_mind_twice_is_followed_each_time(world: World) -> Non
     for n in range(3):
         number = review(world, T0 + 5 * STEP, T0 + 11 * STEP)
         assert changes(follow(world, T0 + 24 * STEP)) == [("withdrawn", 7)]
-        assert entries(world, number=max(one.id for one in world.incidents()))[-1].what is What.WITHDRAWN
+        assert entries(world, number=max(one.id for one in world.incidents()))[-1].what is EntryKind.WITHDRAWN
         assert not any(active(one) for one in world.incidents())
         void(world, number)
         follow(world, T0 + 24 * STEP)
-        assert len(entries(world, What.FIRED)) == n + 2
+        assert len(entries(world, EntryKind.FIRED)) == n + 2
         assert not any(active(one) for one in world.incidents())
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from sensors.reading import Flag, QualityTest
 from tests.world import STEP, T0, World, message
 
@@ -58,10 +58,10 @@ def test_a_total_nitrogen_analyser_stuck_low_keeps_no_ammonia_alarm_quiet(
 
 def test_a_doubted_reading_ends_no_alarm(world: World) -> None:
     told = alarms(world, HIGH + [1.2] * 6, 0.4)
-    assert [f.change for f in told] == [Change.FIRED], "who is wrong is not known: perhaps it is the ammonia"
+    assert [f.change for f in told] == [ConditionChange.FIRED], "who is wrong is not known: perhaps it is the ammonia"
     for i in range(6):
         told += world.take(message("shiwan", {T0 + (20 + i) * STEP: {"nh3n": 1.2 + 0.01 * i, "tn": 6.0}})).findings
-    assert [f.change for f in told] == [Change.FIRED, Change.RESOLVED]
+    assert [f.change for f in told] == [ConditionChange.FIRED, ConditionChange.RESOLVED]
 
 
 def test_a_calm_reading_that_is_contradicted_later_counts_no_longer(world: World) -> None:
@@ -69,7 +69,7 @@ def test_a_calm_reading_that_is_contradicted_later_counts_no_longer(world: World
     for i in range(7, 13):  # calm, but total nitrogen arrives a moment later and denies it each time
         told += world.take(message("shiwan", {T0 + i * STEP: {"nh3n": 1.2 + 0.01 * (i % 2)}})).findings
         told += world.take(message("shiwan", {T0 + i * STEP: {"tn": 0.4}})).findings
-    assert [f.change for f in told] == [Change.FIRED]
+    assert [f.change for f in told] == [ConditionChange.FIRED]
 
 
 @pytest.mark.parametrize("first", ["nh3n", "tn"])

@@ -317,14 +317,14 @@ def _work(database: Database, now: int) -> None:
                 colour=colour,
                 text=Text("测试事件", "an incident"),
             )
-            incident_store.record(connection, [finding], at_ms, source="/riverchief")
+            incident_store.record_findings(connection, [finding], at_ms, source="/riverchief")
     with database.read() as connection:
         made = {i.rule: i for i in incident_store.list_incidents(connection, limit=100)}
     with database.write() as connection:
 
         def act(rule: str, action: Action, at_ms: int) -> None:
             order = Order(action, comment="示例", reason="other" if action is Action.FALSE_ALARM else "")
-            incident_store.act(connection, made[rule].id, order, OPERATOR, now_ms=at_ms, source="/riverchief")
+            incident_store.apply_action(connection, made[rule].id, order, OPERATOR, now_ms=at_ms, source="/riverchief")
 
         for colour, wait in ((Colour.RED, 4 * MINUTE), (Colour.ORANGE, 20 * MINUTE), (Colour.YELLOW, 90 * MINUTE)):
             act(f"rule-{colour}", Action.ACCEPT, made[f"rule-{colour}"].opened_at_ms + wait)

@@ -7,7 +7,7 @@ import pytest
 
 from api import maintenance as maintenance_views
 from api.context import Context
-from governance.incidents.finding import Change
+from governance.incidents.finding import ConditionChange
 from governance.organisation.roles import administrator
 from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
@@ -102,7 +102,7 @@ def test_a_doubted_sensor_still_raises_an_alarm_and_never_ends_one(tmp_path: Pat
     told = [f for at, sample in low.items() for f in world.take(message("shiwan", {at: sample})).findings]
     assert ATTENUATED in {packed >> 4 & ATTENUATED for (_, at), (_, packed) in world.readings().items() if at >= begin}
     (fired,) = [f for f in told if f.rule == "do-low"]
-    assert fired.change is Change.FIRED
+    assert fired.change is ConditionChange.FIRED
     assert "departed from its past" in fired.text.en
     better = {at + 3 * HOUR: sample | {"do": 6.0 + 0.01 * i} for i, (at, sample) in enumerate(low.items())}
     told = [f for at, sample in better.items() for f in world.take(message("shiwan", {at: sample})).findings]
@@ -168,7 +168,12 @@ def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_mor
         if day in (45, 47):
             world.start()
     fired, over = told
-    assert (fired.station, fired.parameter, fired.change, over.change) == ("below", "ph", Change.FIRED, Change.RESOLVED)
+    assert (fired.station, fired.parameter, fired.change, over.change) == (
+        "below",
+        "ph",
+        ConditionChange.FIRED,
+        ConditionChange.RESOLVED,
+    )
     assert fired.cause == "device:below"
     assert 43 <= (fired.observed_at_ms - START) / DAY <= 49
     assert "clean and check it" in fired.text.en
@@ -213,6 +218,6 @@ def test_an_overgrown_lens_is_due_sooner_the_longer_nobody_was_there(
         return
     fired = told[0]
     assert (fired.observed_at_ms - START) // DAY in days
-    assert (fired.parameter, fired.change, fired.cause) == ("turbidity", Change.FIRED, "device:shiwan")
+    assert (fired.parameter, fired.change, fired.cause) == ("turbidity", ConditionChange.FIRED, "device:shiwan")
     assert "overgrown" in fired.text.en
     assert said in fired.text.en

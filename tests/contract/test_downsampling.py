@@ -207,7 +207,7 @@ def test_computing_everything_again_changes_nothing(place: Place) -> None:
     before = place.points(HOURS), place.points(DAYS)
     assert place.compute() == 0
     with place.database.write() as connection:
-        entered = downsampling.enter_since(connection, place.names, DAY_BEGIN - 3 * DAY_MS, place.now_ms)
+        entered = downsampling.schedule_since(connection, place.names, DAY_BEGIN - 3 * DAY_MS, place.now_ms)
     assert entered == 2 * 5
     assert place.waiting().days == entered
     assert sum(iter(place.downsampler.round, 0)) == entered
@@ -243,7 +243,7 @@ def test_readings_that_came_out_of_the_quarantine_make_their_day_due(small: Plac
     small.forward()
     small.now_ms += DELAY_MS
     with small.database.read() as connection:
-        (day,) = downsampling.due(connection, small.now_ms, 10)
+        (day,) = downsampling.due_days(connection, small.now_ms, 10)
     assert (day.station, day.day_ms) == ("s1", DAY_BEGIN)
 
 
@@ -363,7 +363,7 @@ def test_days_since_a_date_are_entered_on_the_command_line(small: Place, tmp_pat
     ran = CliRunner().invoke(app, ["setup", "influx", "-c", str(settings), "--json", "--since", "2026-09-20"])
     assert ran.exit_code == 0, ran.output
     with small.database.read() as connection:
-        days = downsampling.due(connection, 2**53, 100_000)
+        days = downsampling.due_days(connection, 2**53, 100_000)
     assert min(day.day_ms for day in days) == DAY_BEGIN - 2 * DAY_MS
     assert {day.station for day in days} == {"s0", "s1"}
     settings.write_text(settings.read_text() + "kind = 'influxdb3'\n")

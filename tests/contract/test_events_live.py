@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from infra.texts import say
 from ingest.rules import model as rule_model
 from sensors.maintenance import Mute
@@ -32,7 +32,7 @@ def test_a_discharge_is_told_once_with_its_reasons_and_ends_when_the_water_is_ca
     water = creek()
     discharge(water, 6 * DAY)
     told = feed(world, water, QUIET, 6 * DAY + 40, at_once=1)
-    assert [f.change for f in told] == [Change.FIRED, Change.RESOLVED]
+    assert [f.change for f in told] == [ConditionChange.FIRED, ConditionChange.RESOLVED]
     first, last = told
     rule = world.site.rules.get("event-sure")
     assert (first.rule, first.version, first.station) == (rule.id, rule.version, "shiwan")
@@ -78,7 +78,7 @@ def test_a_restart_before_and_within_an_event_changes_nothing_that_is_told(befor
             if restarts:
                 world.site.refresh()
         told.append(findings)
-    assert {f.change for f in told[0]} == {Change.FIRED, Change.RESOLVED}
+    assert {f.change for f in told[0]} == {ConditionChange.FIRED, ConditionChange.RESOLVED}
     assert told[0] == told[1]
 
 
@@ -97,9 +97,11 @@ def test_the_cutting_of_the_batches_changes_nothing_that_is_told(before: Path, t
     for at_once in (9, 8 * DAY):
         found = feed(after(before, tmp_path / str(at_once)), water, QUIET, 8 * DAY, at_once)
         # what was found in the past and goes on now is told again: that hangs on when "now" is
-        told.append([(f.change, f.observed_at_ms) for f in found if f.retrospective or f.change is Change.RESOLVED])
+        told.append(
+            [(f.change, f.observed_at_ms) for f in found if f.retrospective or f.change is ConditionChange.RESOLVED]
+        )
     assert told[0] == told[1]
-    assert [change for change, _ in told[0]] == [Change.FIRED, Change.RESOLVED] * 2
+    assert [change for change, _ in told[0]] == [ConditionChange.FIRED, ConditionChange.RESOLVED] * 2
 
 
 def test_what_no_rule_speaks_of_is_not_told(before: Path, tmp_path: Path) -> None:
@@ -134,10 +136,10 @@ def test_an_event_that_becomes_more_urgent_is_told_again_and_one_that_becomes_mi
     world = after(before, tmp_path, steps)
     told = feed(world, water, QUIET, 6 * DAY + 40, at_once=1)
     assert [(f.change, f.rule) for f in told] == [
-        (Change.FIRED, "event"),
-        (Change.FIRED, "event-sure"),
-        (Change.RESOLVED, "event-sure"),
-        (Change.RESOLVED, "event"),
+        (ConditionChange.FIRED, "event"),
+        (ConditionChange.FIRED, "event-sure"),
+        (ConditionChange.RESOLVED, "event-sure"),
+        (ConditionChange.RESOLVED, "event"),
     ]
     (incident,) = world.incidents()
     assert (incident.colour, incident.active) == (Colour.ORANGE, ())
@@ -153,7 +155,7 @@ def test_an_event_found_in_the_past_that_goes_on_now_ends_with_all_that_was_told
     acid(water, 6 * DAY + 3)
     world = after(before, tmp_path, RULES.replace("0.7", "0.8"))
     told = feed(world, water, QUIET, 6 * DAY + 40)
-    assert {(f.rule, f.retrospective) for f in told if f.change is Change.FIRED} == {
+    assert {(f.rule, f.retrospective) for f in told if f.change is ConditionChange.FIRED} == {
         ("event", True),
         ("event-sure", True),
         ("event-sure", False),
@@ -169,7 +171,7 @@ def test_an_event_whose_rule_is_gone_is_over_and_says_why(world: World) -> None:
     world._rules = rule_model.read(RULES.replace("event-sure", "another"), CATALOGUE)
     world.start()
     (found,) = world.tick(T0 + (6 * DAY + 8) * STEP)
-    assert (found.change, found.rule, found.kind) == (Change.RESOLVED, "event-sure", Kind.EVENT)
+    assert (found.change, found.rule, found.kind) == (ConditionChange.RESOLVED, "event-sure", FindingKind.EVENT)
     assert "no longer speaks" in found.text.en
     assert [bool(i.active) for i in world.incidents()] == [False]
 
@@ -192,7 +194,7 @@ def buffered(world: World, water: dict[str, np.ndarray], parts: list[range], res
     now = T0 + (ON + 3) * STEP
     for part in parts:
         values = {T0 + i * STEP: {key: round(float(v[i]), 3) for key, v in water.items()} for i in part}
-        told += [f for f in world.take(message("shiwan", values), now=now).findings if f.kind is Kind.EVENT]
+        told += [f for f in world.take(message("shiwan", values), now=now).findings if f.kind is FindingKind.EVENT]
         if restart:
             world.start()
     return told + feed(world, water, ON + 3, ON + 40)
@@ -212,7 +214,10 @@ def test_a_discharge_in_a_buffer_that_comes_late_is_told_once_of_its_own_time_an
 ) -> None:
     world = after(before, tmp_path)
     told = buffered(world, outage(), parts, restart)
-    assert [(f.change, f.retrospective) for f in told] == [(Change.FIRED, True), (Change.RESOLVED, True)]
+    assert [(f.change, f.retrospective) for f in told] == [
+        (ConditionChange.FIRED, True),
+        (ConditionChange.RESOLVED, True),
+    ]
     assert told[0].observed_at_ms == T0 + (OFF + 31) * STEP, "when it would have been told live"
     (incident,) = world.incidents()
     assert (incident.retrospective, incident.active, world.pages()) == (True, (), 0)
@@ -228,7 +233,10 @@ def test_what_was_told_live_is_not_told_again_by_late_readings_beside_it(before:
     world = after(before, tmp_path)
     held_back = OFF + 34
     told = feed(world, water, OFF - 8, held_back, at_once=1) + feed(world, water, held_back + 1, ON + 10, at_once=1)
-    assert [(f.change, f.retrospective) for f in told] == [(Change.FIRED, False), (Change.RESOLVED, False)]
+    assert [(f.change, f.retrospective) for f in told] == [
+        (ConditionChange.FIRED, False),
+        (ConditionChange.RESOLVED, False),
+    ]
     values = {T0 + held_back * STEP: {key: round(float(v[held_back]), 3) for key, v in water.items()}}
     assert world.take(message("shiwan", values), now=T0 + (ON + 10) * STEP).findings == ()
 
@@ -247,9 +255,14 @@ def test_a_late_reading_of_one_sensor_is_heard_beside_what_the_others_said_in_ti
         T0 + i * STEP: {key: round(float(water[key][i]), 3) for key in ("do", "turbidity")} for i in range(OFF, ON)
     }
     found = [
-        f for f in world.take(message("shiwan", values), now=T0 + (ON + 3) * STEP).findings if f.kind is Kind.EVENT
+        f
+        for f in world.take(message("shiwan", values), now=T0 + (ON + 3) * STEP).findings
+        if f.kind is FindingKind.EVENT
     ]
-    assert [(f.change, f.retrospective) for f in found] == [(Change.FIRED, True), (Change.RESOLVED, True)]
+    assert [(f.change, f.retrospective) for f in found] == [
+        (ConditionChange.FIRED, True),
+        (ConditionChange.RESOLVED, True),
+    ]
     about = found[0].headline
     assert about is not None
     salt = next(row for row in about.rows if row.parameter == "conductivity")

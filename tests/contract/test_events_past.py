@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.incidents.finding import Change, Finding, Kind
-from governance.incidents.model import What
+from governance.incidents.finding import ConditionChange, Finding, FindingKind
+from governance.incidents.model import EntryKind
 from governance.incidents.store import history
 from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
@@ -52,18 +52,22 @@ def feed(world: World, water: dict[str, Series], first: int, last: int, size: in
         rows = range(start, min(last, start + size))
         messages = [message(station, values(one, rows)) for station, one in water.items()]
         told += world.take(*messages, now=T0 + rows[-1] * STEP + 1000).findings
-    return [f for f in told if f.kind is Kind.EVENT]
+    return [f for f in told if f.kind is FindingKind.EVENT]
 
 
 def late(world: World, *parts: tuple[str, Series, Sequence[int]], now: int) -> list[Finding]:
     messages = [message(station, values(water, rows)) for station, water, rows in parts]
-    return [f for f in world.take(*messages, now=T0 + now * STEP).findings if f.kind is Kind.EVENT]
+    return [f for f in world.take(*messages, now=T0 + now * STEP).findings if f.kind is FindingKind.EVENT]
 
 
 def seen(told: Sequence[Finding]) -> list[tuple[str, str, int]]:
     """Of what begins and is taken back also when that was; an end hangs on the last faint alarm."""
     return [
-        (f.station, f.change.value, 0 if f.change is Change.RESOLVED else (f.observed_at_ms - T0) // STEP - OFF)
+        (
+            f.station,
+            f.change.value,
+            0 if f.change is ConditionChange.RESOLVED else (f.observed_at_ms - T0) // STEP - OFF,
+        )
         for f in told
     ]
 
@@ -113,7 +117,7 @@ def test_what_a_trace_in_time_was_is_told_once_the_buffer_of_the_station_above_s
     assert feed(world, {"lower": water["lower"]}, OFF, ON) == []
     assert feed(world, water, ON, ON + 3, 1) == []
     found = late(world, ("upper", water["upper"], range(OFF, ON)), now=ON + 3)
-    assert [f.change for f in found if f.station == "upper"] == [Change.FIRED, Change.RESOLVED]
+    assert [f.change for f in found if f.station == "upper"] == [ConditionChange.FIRED, ConditionChange.RESOLVED]
     assert seen([f for f in found if f.station == "lower"]) == [("lower", "fired", 30), ("lower", "resolved", 0)]
     assert all(f.retrospective for f in found)
     assert (len(world.incidents()), world.pages()) == (1, 0), "one cause, one incident"
@@ -153,10 +157,10 @@ def review(world: World, station: str, first: int, last: int, parameter: str = "
 
 def follow(world: World, at: int) -> list[Finding]:
     world.site.follow_registry()
-    return [f for f in world.tick(T0 + at * STEP) if f.kind is Kind.EVENT]
+    return [f for f in world.tick(T0 + at * STEP) if f.kind is FindingKind.EVENT]
 
 
-def said(world: World, what: What) -> list[str]:
+def said(world: World, what: EntryKind) -> list[str]:
     with world.database.read() as connection:
         return [
             entry.text.zh for one in world.incidents() for entry in history(connection, one.id) if entry.what is what
@@ -173,7 +177,7 @@ def test_an_event_that_rested_on_readings_called_bad_is_withdrawn_and_says_who_a
     assert seen(found) == [("upper", "withdrawn", 21)]
     (incident,) = world.incidents()
     assert not incident.active
-    (text,) = said(world, What.WITHDRAWN)
+    (text,) = said(world, EntryKind.WITHDRAWN)
     assert "示例李工" in text
     assert "探头进气" in text
     assert "突变撤回" in text
@@ -196,7 +200,7 @@ def test_a_visit_that_is_entered_afterwards_takes_no_event_back(world: World) ->
     with world.database.write() as connection:
         visit = Visit("upper", T0 + (OFF + 19) * STEP, T0 + (OFF + 26) * STEP, (), "示例李工")
         store.begin_visit(connection, visit, LI)
-    assert [f for f in follow(world, OFF + 30) if f.change is not Change.FIRED] == []
+    assert [f for f in follow(world, OFF + 30) if f.change is not ConditionChange.FIRED] == []
     assert world.incidents()[0].active, "doubt ends nothing"
 
 
@@ -208,7 +212,7 @@ def test_a_review_of_other_hours_is_no_reason_to_take_back_an_event_that_a_visit
     with world.database.write() as connection:
         visit = Visit("upper", T0 + (OFF + 10) * STEP, T0 + (OFF + 50) * STEP, (), "示例李工")
         store.begin_visit(connection, visit, LI)
-    assert [f for f in follow(world, OFF + 90) if f.change is Change.WITHDRAWN] == []
+    assert [f for f in follow(world, OFF + 90) if f.change is ConditionChange.WITHDRAWN] == []
 
 
 def test_a_review_that_is_taken_back_tells_the_event_again(world: World) -> None:
@@ -236,7 +240,10 @@ def test_an_event_that_was_one_only_for_the_water_above_goes_with_that(world: Wo
     assert {f.station for f in told} == {"upper", "lower"}
     review(world, "upper", OFF + 18, OFF + 44)
     found = follow(world, OFF + 70)
-    assert {(f.station, f.change) for f in found} == {("upper", Change.WITHDRAWN), ("lower", Change.WITHDRAWN)}
+    assert {(f.station, f.change) for f in found} == {
+        ("upper", ConditionChange.WITHDRAWN),
+        ("lower", ConditionChange.WITHDRAWN),
+    }
     assert "上游上站" in next(f for f in found if f.station == "lower").text.zh
 
 
@@ -258,6 +265,8 @@ def told_by_turns(world: World, restarts: bool) -> list[Finding]:
 def test_what_the_water_above_makes_of_a_trace_is_told_alike_across_restarts(before: Path, tmp_path: Path) -> None:
     told = told_by_turns(another(before, tmp_path / "0"), restarts=False)
     assert {(f.station, f.change) for f in told} == {
-        (station, change) for station in ("upper", "lower") for change in (Change.FIRED, Change.RESOLVED)
+        (station, change)
+        for station in ("upper", "lower")
+        for change in (ConditionChange.FIRED, ConditionChange.RESOLVED)
     }
     assert told == told_by_turns(another(before, tmp_path / "1"), restarts=True)

@@ -20,7 +20,7 @@ from api.context import Context
 from api.evidence import font
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Colour, Kind
+from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.headline import Headline, Row
 from governance.incidents.model import Action, Assignment, Order, Source
 from governance.organisation.regions import Place
@@ -218,7 +218,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
     finding = a_finding(
         T,
         rule="gone",
-        kind=Kind.NO_DATA,
+        kind=FindingKind.NO_DATA,
         cause="x/y",
         station="unknown-gateway",
         parameter=None,
@@ -228,7 +228,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
         text=Text("网关<x>&无数据", "gateway <x>& silent"),
     )
     with database.write() as connection:
-        (number,) = incident_store.record(connection, [finding], T, source="/s").ids
+        (number,) = incident_store.record_findings(connection, [finding], T, source="/s").ids
     given = {"by": "", "origin": "/s", "photos": None, "now_ms": T}
     text = words(evidence.pack(database, store, CATALOGUE, number, **given))  # type: ignore[arg-type]
     for said in (
@@ -255,7 +255,7 @@ def test_the_api_hands_out_the_pack_in_both_languages_and_the_trail_knows_of_it(
     assert "What was done" in words(answer.content)
     assert client.get("/api/v1/incidents/99/evidence").status_code == 404
     with river.database.read() as connection:
-        (entry,) = audit_trail.listing(connection, what="export.evidence")
+        (entry,) = audit_trail.list_entries(connection, what="export.evidence")
     assert json.loads(entry.body)["bytes"] == len(answer.content)
 
 
@@ -271,10 +271,17 @@ def test_the_pack_of_an_event_shows_what_was_measured_and_calls_the_score_a_scor
         threshold=7.0,
     )
     finding = a_finding(
-        T, rule="event-sure", kind=Kind.EVENT, cause="e", station="qicha", parameter=None, value=None, headline=about
+        T,
+        rule="event-sure",
+        kind=FindingKind.EVENT,
+        cause="e",
+        station="qicha",
+        parameter=None,
+        value=None,
+        headline=about,
     )
     with river.database.write() as connection:
-        (number,) = incident_store.record(connection, [finding], T, source="/s").ids
+        (number,) = incident_store.record_findings(connection, [finding], T, source="/s").ids
     text = words(river.pack(number=number))
     for said in ("0.705 mg/L", "3.73 mg/L（劣Ⅴ类）", "22.2倍", "7.30", "检测得分16.7，门限7", "规则（水质突变）"):
         assert said in text
@@ -286,7 +293,7 @@ def test_the_pack_of_an_event_shows_what_was_measured_and_calls_the_score_a_scor
 def test_the_pack_of_what_people_reported_has_their_place_and_no_rule(river: River) -> None:
     operator = Actor("王受理（示例）", Role.OPERATOR)
     with river.database.write() as connection:
-        made = incident_store.report(
+        made = incident_store.file_report(
             connection,
             Order(Action.COMMENT, comment="桥下有垃圾"),
             operator,
@@ -298,7 +305,7 @@ def test_the_pack_of_what_people_reported_has_their_place_and_no_rule(river: Riv
         )
         to = Assignment(department=Department.ENVIRONMENT, responsible="张河长（示例）")
         for order in (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=to)):
-            incident_store.act(connection, made.id, order, operator, now_ms=T, source="/s")
+            incident_store.apply_action(connection, made.id, order, operator, now_ms=T, source="/s")
     text = words(river.pack(number=made.id))
     assert "奇槎涌 桥下有垃圾" in text
     assert "()" not in text

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.context import Context
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Colour, Kind
+from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Incident
 from governance.tables import outbox
 from infra.database import Database
 from infra.texts import Text
 from ingest.analysis.forecasts import Forecasts, limits
-from ingest.rules.model import Rules, Side, Threshold, Where
+from ingest.rules.model import Rules, Scope, Side, Threshold
 from ingest.rules.places import Places
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
@@ -148,7 +148,7 @@ def test_a_forecast_informs_after_two_rounds_and_is_one_incident_with_what_it_fo
     tidal.clock[0] += HOUR
     tidal.job.round()
     (opened,) = tidal.incidents()
-    assert opened.kind is Kind.FORECAST
+    assert opened.kind is FindingKind.FORECAST
     assert opened.colour in (Colour.YELLOW, Colour.BLUE)
     assert "预计2小时后超限" in opened.title.zh
     assert "限值2.0" in opened.title.zh
@@ -166,10 +166,10 @@ def test_a_forecast_informs_after_two_rounds_and_is_one_incident_with_what_it_fo
         text=Text("真的超了", "it is there"),
     )
     with tidal.database.write() as connection:
-        incident_store.record(connection, [real], NOW + 2 * HOUR, source="/test")
+        incident_store.record_findings(connection, [real], NOW + 2 * HOUR, source="/test")
     (same,) = tidal.incidents()
     assert same.id == opened.id
-    assert same.kind is Kind.THRESHOLD
+    assert same.kind is FindingKind.THRESHOLD
     assert same.title.en == "it is there"
     assert tidal.notified() == ["inform", "page"]
 
@@ -248,8 +248,8 @@ def test_the_limit_that_is_forecast_is_that_of_the_rule_that_speaks_of_the_stati
     with tidal.database.read() as connection:
         known = registry.load(connection, CATALOGUE)
     creek, places = known["creek"], Places(known)
-    mine = replace(RULE, id="mine", limit=RULE.limit + 1, where=Where(stations=("creek",)))
-    elsewhere = replace(RULE, id="elsewhere", where=Where(regions=("nowhere",)))
+    mine = replace(RULE, id="mine", limit=RULE.limit + 1, where=Scope(stations=("creek",)))
+    elsewhere = replace(RULE, id="elsewhere", where=Scope(regions=("nowhere",)))
     rules = Rules(thresholds=(RULE, mine, elsewhere))
     found = limits(rules.applicable(creek, places), None, creek, RULE.parameter)
     assert [one.rule for one in found] == ["mine"]

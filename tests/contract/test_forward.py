@@ -258,7 +258,7 @@ def test_without_a_time_series_server_a_refused_line_stays_in_quarantine(tmp_pat
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
     with_tables(database)
     with database.write() as connection:
-        quarantine.keep_lines(connection, [("s1", b"water,station=s1 ph=7 1", "field type conflict")], T0)
+        quarantine.add_lines(connection, [("s1", b"water,station=s1 ph=7 1", "field type conflict")], T0)
     site = Site(database, SqlReadings(database, CATALOGUE), files.read_rules(None, CATALOGUE), CATALOGUE)
     with database.read() as connection:
         (held,) = quarantine.listing(connection)

@@ -12,8 +12,8 @@ from api.app import create_app
 from api.context import Context
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Change, Colour, Finding, Kind
-from governance.incidents.model import Action, Order, What
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
+from governance.incidents.model import Action, EntryKind, Order
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import RIGHTS, Department, Right, Role
 from governance.people import store as people_store
@@ -80,12 +80,14 @@ class District:
     def of(self, name: str) -> TestClient:
         return self.clients[f"{name}（示例）"]
 
-    def fire(self, cause: str = "c", change: Change = Change.FIRED, at_ms: int | None = None, **other: Any) -> int:
+    def fire(
+        self, cause: str = "c", change: ConditionChange = ConditionChange.FIRED, at_ms: int | None = None, **other: Any
+    ) -> int:
         at_ms = self.clock[0] if at_ms is None else at_ms
         values = {
             "rule": "nh3n-high",
             "version": "1",
-            "kind": Kind.EVENT,
+            "kind": FindingKind.EVENT,
             "change": change,
             "cause": cause,
             "station": "s1",
@@ -137,7 +139,7 @@ def _district(url: str) -> Iterator[District]:
     with database.write() as connection:
         for name, role, region, department in STAFF:
             people_store.add(connection, name, role, region=region, department=department, by="test", now_ms=NOW)
-            token = people_store.issue(connection, name, by="test", now_ms=NOW)
+            token = people_store.issue_token(connection, name, by="test", now_ms=NOW)
             clients[name] = TestClient(app, headers={"Authorization": f"Bearer {token}"})
     yield District(database, clock, site, clients, context)
     cases_are_in_the_trail(database)
@@ -175,7 +177,7 @@ def test_an_operator_runs_a_case_through_every_row_of_the_lifecycle(district: Di
     still = district.act("调度员", number, "close", 409, comment="已恢复")
     assert "s1氨氮" in still["detail"]
     district.clock[0] += HOUR
-    district.fire(change=Change.RESOLVED)
+    district.fire(change=ConditionChange.RESOLVED)
     silent = district.act("调度员", number, "close", 409, comment="已恢复")
     assert "没有数据不能证明恢复" in silent["detail"]
     assert "close" not in silent["allowed"]
@@ -324,7 +326,7 @@ def test_a_successor_inherits_the_open_cases_and_the_reach(district: District) -
     assert district.of("社区河长").get(f"/api/v1/incidents/{number}").status_code == 403, "the term is over"
     with district.database.read() as connection:
         *_, entry = incident_store.history(connection, number)
-    assert (entry.what, entry.details) == (What.SUCCEEDED, {"from": "社区河长（示例）", "to": "新河长（示例）"})
+    assert (entry.what, entry.details) == (EntryKind.SUCCEEDED, {"from": "社区河长（示例）", "to": "新河长（示例）"})
     left = admin.delete("/api/v1/people/新河长（示例）")
     assert (left.status_code, f"#{number}" in left.json()["detail"]) == (409, True)
     assert admin.delete("/api/v1/people/社区河长（示例）").status_code == 204
@@ -416,15 +418,20 @@ def _reminders(district: District) -> Reminders:
 
 def test_reminders_and_escalation_fire_once_whoever_asks_however_often(district: District) -> None:
     number = district.fire(colour=Colour.RED)
-    for minutes, what in ((0, None), (8, What.REMINDED), (10, What.OVERDUE), (10 + 24 * 60, What.OVERDUE)):
+    for minutes, what in (
+        (0, None),
+        (8, EntryKind.REMINDED),
+        (10, EntryKind.OVERDUE),
+        (10 + 24 * 60, EntryKind.OVERDUE),
+    ):
         district.clock[0] = NOW + minutes * MINUTE
         for _ in range(2):
             _reminders(district).round()
         with district.database.read() as connection:
             history = incident_store.history(connection, number)
-        told = [e.what for e in history if e.what in (What.REMINDED, What.OVERDUE)]
+        told = [e.what for e in history if e.what in (EntryKind.REMINDED, EntryKind.OVERDUE)]
         assert told[-1:] == ([what] if what else [])
-    assert told == [What.REMINDED, What.OVERDUE, What.OVERDUE]
+    assert told == [EntryKind.REMINDED, EntryKind.OVERDUE, EntryKind.OVERDUE]
     found = district.of("河长办").get(f"/api/v1/incidents/{number}").json()["incident"]
     assert (found["escalated_to"], found["overdue"], found["supervised_by"]) == ("d/a", True, "deadline")
 
@@ -438,7 +445,7 @@ def test_a_deadline_set_while_the_clock_was_ahead_runs_from_the_right_time(distr
         _reminders(district).round()
         with district.database.read() as connection:
             told.append(incident_store.history(connection, number)[-1].what)
-    assert told == [What.FIRED, What.FIRED, What.REMINDED, What.OVERDUE]
+    assert told == [EntryKind.FIRED, EntryKind.FIRED, EntryKind.REMINDED, EntryKind.OVERDUE]
 
 
 def test_what_was_not_committed_is_told_again_and_nothing_is_told_twice(one: District) -> None:
@@ -446,14 +453,14 @@ def test_what_was_not_committed_is_told_again_and_nothing_is_told_twice(one: Dis
 
     def killed() -> None:
         with one.database.write() as connection:
-            assert incident_store.remind(connection, NOW + 9 * MINUTE, up=str, source="/district") == [number]
+            assert incident_store.apply_reminders(connection, NOW + 9 * MINUTE, up=str, source="/district") == [number]
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         killed()
     for expected in ([number], []):
         with one.database.write() as connection:
-            assert incident_store.remind(connection, NOW + 9 * MINUTE, up=str, source="/district") == expected
+            assert incident_store.apply_reminders(connection, NOW + 9 * MINUTE, up=str, source="/district") == expected
 
 
 def test_an_emergency_nobody_reports_is_in_the_history_each_time_it_is_called_out_and_once(district: District) -> None:
@@ -527,7 +534,7 @@ def test_a_token_ends_when_it_is_revoked_and_no_token_is_stored(one: District) -
     token = admin.post("/api/v1/people/核查员（示例）/tokens").json()["token"]
     with one.database.read() as connection:
         kept = connection.exec_driver_sql("SELECT hash FROM token").scalars().all()
-        trail = audit_trail.listing(connection, limit=100)
+        trail = audit_trail.list_entries(connection, limit=100)
     assert token not in kept
     assert not any(token in e.body for e in trail)
     assert [(e.what, e.by) for e in trail[:2]] == [
@@ -541,7 +548,7 @@ def test_two_findings_of_one_place_lie_where_their_station_lies(one: District) -
         stored = incident_store.get(connection, one.fire())
     assert stored.place == Place("d/a/1/x", "r", 113.1, 23.0)
     with one.database.write() as connection:
-        after = incident_store.act(
+        after = incident_store.apply_action(
             connection, stored.id, Order(Action.ACCEPT), OPERATOR, now_ms=NOW, source="/district"
         )
     assert after.place == stored.place

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from governance.incidents import active_findings
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Change, Colour, Finding
-from governance.incidents.model import Action, Conflict, Incident, NotNow, Order, State, What
+from governance.incidents.finding import Colour, ConditionChange, Finding
+from governance.incidents.model import Action, Conflict, EntryKind, Incident, NotAllowedNow, Order, State
 from governance.organisation.roles import Actor
 from governance.tables import incident, incident_condition, incident_entry, outbox
 from infra.database import Database
@@ -50,12 +50,12 @@ def fired(at_ms: int = T, **other: object) -> Finding:
 
 
 def resolved(at_ms: int, **other: object) -> Finding:
-    return fired(at_ms, change=Change.RESOLVED, **other)
+    return fired(at_ms, change=ConditionChange.RESOLVED, **other)
 
 
 def record(database: Database, *findings: Finding, now_ms: int = NOW) -> incident_store.Recorded:
     with database.write() as connection:
-        return incident_store.record(connection, findings, now_ms, source=SOURCE)
+        return incident_store.record_findings(connection, findings, now_ms, source=SOURCE)
 
 
 def act(
@@ -69,14 +69,14 @@ def act(
 ) -> Incident:
     order = Order(action, comment=comment, reason="sensor_fault" if action is Action.FALSE_ALARM else "")
     with database.write() as connection:
-        return incident_store.act(connection, number, order, actor, now_ms=now_ms, source=SOURCE, **other)
+        return incident_store.apply_action(connection, number, order, actor, now_ms=now_ms, source=SOURCE, **other)
 
 
 def walk(database: Database, number: int, steps: int) -> None:
     """The first steps of an incident's way."""
     with database.write() as connection:
         for actor, order in WAY[:steps]:
-            incident_store.act(connection, number, order, actor, now_ms=NOW, source=SOURCE)
+            incident_store.apply_action(connection, number, order, actor, now_ms=NOW, source=SOURCE)
 
 
 def close(database: Database, number: int, seen: int = 3) -> Incident:
@@ -84,7 +84,7 @@ def close(database: Database, number: int, seen: int = 3) -> Incident:
     normal = {c.key: seen for c in get(database, number).conditions}
     actor, order = WAY[-1]
     with database.write() as connection:
-        return incident_store.act(connection, number, order, actor, now_ms=NOW, source=SOURCE, normal=normal)
+        return incident_store.apply_action(connection, number, order, actor, now_ms=NOW, source=SOURCE, normal=normal)
 
 
 def get(database: Database, number: int) -> Incident:
@@ -115,7 +115,7 @@ def test_a_finding_becomes_an_incident_with_its_history_and_a_delivery(database:
     )
     assert (stored.title, stored.value, stored.limit) == (fired().text, 2.4, 2.0)
     assert [c.key for c in stored.active] == [("nh3n-high", "shiwan", "nh3n")]
-    assert (entry.what, entry.finding_id, entry.text) == (What.FIRED, fired().id, fired().text)
+    assert (entry.what, entry.finding_id, entry.text) == (EntryKind.FIRED, fired().id, fired().text)
     assert (row["status"], row["notify"], row["attempts"], row["next_attempt_at_ms"]) == ("pending", "page", 0, NOW)
     body = json.loads(row["body"])
     assert (body["id"], body["type"], body["data"]["incident"]) == (row["event_id"], row["type"], stored.id)
@@ -125,7 +125,7 @@ def test_nothing_found_asks_the_database_nothing(database: Database):
     statements: list[str] = []
     sa.event.listen(database.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
     with database.engine.connect() as connection:
-        assert incident_store.record(connection, [], NOW, source=SOURCE) == incident_store.Recorded()
+        assert incident_store.record_findings(connection, [], NOW, source=SOURCE) == incident_store.Recorded()
     assert statements == []
 
 
@@ -137,9 +137,11 @@ def test_a_failure_in_the_same_transaction_leaves_no_trace_of_the_incident(datab
     def fail_midway() -> None:
         with database.write() as connection:
             if what == "record":
-                incident_store.record(connection, [fired(), fired(T + HOUR, cause="other")], NOW, source=SOURCE)
+                incident_store.record_findings(
+                    connection, [fired(), fired(T + HOUR, cause="other")], NOW, source=SOURCE
+                )
             else:
-                incident_store.act(
+                incident_store.apply_action(
                     connection, 1, Order(Action.COMMENT, comment="理由"), OPERATOR, now_ms=NOW, source=SOURCE
                 )
             raise ZeroDivisionError
@@ -220,12 +222,12 @@ def test_closing_is_refused_while_a_condition_is_active_and_changes_nothing(data
     record(database, fired())
     walk(database, 1, 5)
     before = everything(database)
-    with pytest.raises(NotNow, match="still active"):
+    with pytest.raises(NotAllowedNow, match="still active"):
         close(database, 1)
     assert everything(database) == before
     record(database, resolved(T + HOUR))
     assert get(database, 1).recovered_at_ms == T + HOUR
-    with pytest.raises(NotNow, match="needs 3 good readings"):
+    with pytest.raises(NotAllowedNow, match="needs 3 good readings"):
         close(database, 1, seen=2)
     assert close(database, 1).state is State.CLOSED
 
@@ -248,7 +250,7 @@ def test_a_past_incident_still_going_on_is_promoted_and_stays_the_only_one(datab
     assert (made.opened, made.updated, made.ids) == (0, 1, (1,))
     assert (promoted.retrospective, promoted.colour, promoted.open_cause) == (False, Colour.ORANGE, "shiwan/nh3n")
     with database.read() as connection:
-        assert [e.what for e in incident_store.history(connection, 1)] == [What.FIRED, What.PROMOTED]
+        assert [e.what for e in incident_store.history(connection, 1)] == [EntryKind.FIRED, EntryKind.PROMOTED]
     assert record(database, fired(T + HOUR)).ids == (1,)
 
 
@@ -377,7 +379,7 @@ findings_ = st.builds(
     hours=st.integers(-40, 40),
     colour=st.sampled_from(list(Colour)),
     retrospective=st.booleans(),
-    change=st.sampled_from(list(Change)),
+    change=st.sampled_from(list(ConditionChange)),
 )
 
 

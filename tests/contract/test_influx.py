@@ -24,16 +24,9 @@ from typer.testing import CliRunner
 from infra.errors import ConfigurationError, StorageUnavailable
 from ingest.storage import influx_setup
 from ingest.storage.influx import InfluxReadings
-from ingest.storage.influx_setup import Did, Plan, Step, set_up
+from ingest.storage.influx_setup import Plan, Step, StepResult, set_up
 from ingest.storage.lineprotocol import point
-from ingest.storage.timeseries import (
-    AccessDenied,
-    Kind,
-    NotSetUp,
-    ServerSettings,
-    ServerTrouble,
-    TimeSeriesServer,
-)
+from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerError, ServerSettings, TimeSeriesServer
 from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
@@ -90,7 +83,7 @@ def test_what_was_sent_survives_the_server_being_killed():
         client = server.fresh()
         client.send(lines(200))
         server.kill()
-        with pytest.raises(ServerTrouble):
+        with pytest.raises(ServerError):
             client.send(lines(1))
         server.start()
         assert stored(client) == 200
@@ -158,7 +151,7 @@ def test_what_fails_on_the_way_is_sent_again_and_is_there_once(influx: RealServe
     with Proxy(influx.url) as proxy:
         server = influx.fresh(proxy.url)
         proxy.script = [trouble]
-        with pytest.raises(ServerTrouble) as caught:
+        with pytest.raises(ServerError) as caught:
             server.send(lines(100) if not isinstance(trouble, CutAnswer) else [*lines(100), b"broken"])
         assert isinstance(caught.value, StorageUnavailable)
         assert caught.value.retryable
@@ -179,7 +172,7 @@ def test_the_servers_wish_to_be_left_alone_is_handed_on(influx: RealServer):
         ]
         waits = []
         for _ in range(4):
-            with pytest.raises(ServerTrouble) as caught:
+            with pytest.raises(ServerError) as caught:
                 server.send(lines(1))
             waits.append(caught.value.retry_after_s)
         assert waits[0] == 17
@@ -193,7 +186,7 @@ def test_a_server_that_does_not_answer_in_time_is_not_waited_for(influx: RealSer
     with Proxy(influx.url) as proxy:
         server = influx.fresh(proxy.url, timeout_s=0.3)
         proxy.script = [Slow(release)]
-        with pytest.raises(ServerTrouble, match=r"within 0\.3 s"):
+        with pytest.raises(ServerError, match=r"within 0\.3 s"):
             server.send(lines(1))
         release.set()
 
@@ -201,7 +194,7 @@ def test_a_server_that_does_not_answer_in_time_is_not_waited_for(influx: RealSer
 def test_a_server_that_is_not_there_is_told_by_its_name():
     server = TimeSeriesServer(ServerSettings("http://127.0.0.1:1", Kind.INFLUXDB1))
     for use in (lambda: server.send(lines(1)), server.ping, lambda: server.verify(lines(1))):
-        with pytest.raises(ServerTrouble, match=r"127\.0\.0\.1:1 cannot be reached"):
+        with pytest.raises(ServerError, match=r"127\.0\.0\.1:1 cannot be reached"):
             use()
 
 
@@ -262,7 +255,7 @@ def test_an_answer_that_blames_no_line_costs_no_line(influx: RealServer, answer:
     with Proxy(influx.url) as proxy:
         server = influx.fresh(proxy.url)
         proxy.script = lambda seen: answer
-        with pytest.raises(ServerTrouble):
+        with pytest.raises(ServerError):
             server.send(lines(10))
         assert len(proxy.seen) == 1, "no redirect is followed and nothing is halved"
 
@@ -536,7 +529,7 @@ def test_more_stations_are_asked_for_than_a_query_can_name(influx: RealServer):
 # -- setting up 1.x --------------------------------------------------------------------------------------------------
 
 
-def done(steps: Iterator[Step]) -> dict[str, Did]:
+def done(steps: Iterator[Step]) -> dict[str, StepResult]:
     return {step.what: step.did for step in steps}
 
 
@@ -551,10 +544,10 @@ def test_setting_up_twice_changes_nothing_and_a_changed_setting_changes_that_alo
     server = influx.client("setup_twice")
     plan = Plan(730, 3650, 0)
     first = done(set_up(server, plan))
-    assert set(first.values()) == {Did.MADE, Did.CHANGED}
-    assert set(done(set_up(server, plan)).values()) == {Did.KEPT}
+    assert set(first.values()) == {StepResult.MADE, StepResult.CHANGED}
+    assert set(done(set_up(server, plan)).values()) == {StepResult.KEPT}
     changed = done(set_up(server, replace(plan, raw_days=365, daily_days=7300)))
-    assert {what for what, did in changed.items() if did is not Did.KEPT} == {
+    assert {what for what, did in changed.items() if did is not StepResult.KEPT} == {
         "setup_twice.autogen",
         "setup_twice.daily",
     }
@@ -582,12 +575,12 @@ def test_continuous_queries_of_an_earlier_version_are_removed_from_our_database_
         for name in ("riverchief_hourly_ph", "theirs"):
             source = 'SELECT mean("ph") INTO "hourly"."water_hourly" FROM "water" GROUP BY time(1h)'
             server.influxql(f'CREATE CONTINUOUS QUERY "{name}" ON "{server.settings.bucket}" BEGIN {source} END')
-    assert Did.REMOVED in done(set_up(ours, PLAN)).values()
+    assert StepResult.REMOVED in done(set_up(ours, PLAN)).values()
     (tables,) = ours.influxql("SHOW CONTINUOUS QUERIES")
     left = {table.name: [row[0] for row in table.rows] for table in tables}
     assert left[ours.settings.bucket] == ["theirs"]
     assert left[other.settings.bucket] == ["riverchief_hourly_ph", "theirs"]
-    assert set(done(set_up(ours, PLAN)).values()) == {Did.KEPT}
+    assert set(done(set_up(ours, PLAN)).values()) == {StepResult.KEPT}
 
 
 @pytest.mark.influx
@@ -614,7 +607,7 @@ PLAN = Plan(730, 3650, 0)
 
 def test_buckets_and_mappings_of_2_x_are_made_from_empty_and_once():
     with Influx2() as fake:
-        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT, Did.MADE}
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {StepResult.KEPT, StepResult.MADE}
         seconds = {name: bucket["retentionRules"][0]["everySeconds"] for name, bucket in fake.named("buckets").items()}
         assert seconds == {"water": 730 * 86400, "water_hourly": 3650 * 86400, "water_daily": 0}
         assert mapped(fake, "water") == {
@@ -623,7 +616,7 @@ def test_buckets_and_mappings_of_2_x_are_made_from_empty_and_once():
             ("daily", "water_daily", False),
         }
         fake.changes.clear()
-        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT}
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {StepResult.KEPT}
         assert fake.changes == []
 
 
@@ -642,11 +635,11 @@ def test_two_sites_on_one_2_x_server_have_their_own_buckets_and_leave_each_other
         list(set_up(client2(fake), PLAN))
         before = json.dumps(fake.things)
         second = done(set_up(client2(fake, bucket="lake"), replace(PLAN, raw_days=30)))
-        assert second["lake"] is Did.MADE
+        assert second["lake"] is StepResult.MADE
         for kind, things in json.loads(before).items():
             assert things.items() <= fake.things[kind].items()
         assert {policy for policy, _, _ in mapped(fake, "lake")} == {"autogen", "hourly", "daily"}
-        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT}
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {StepResult.KEPT}
 
 
 def task(name: str, bucket: str) -> dict[str, str]:
@@ -661,12 +654,12 @@ def test_tasks_of_an_earlier_version_are_removed_and_those_of_others_stay():
         ours = [task(f"riverchief_{tier}_{key}", "water") for tier in ("hourly", "daily") for key in ("ph", "do")]
         for i, one in enumerate([*theirs, *ours]):
             fake.things["tasks"][f"{i:016x}"] = {"id": f"{i:016x}", "orgID": fake.org_id, **one}
-        steps = [step for step in set_up(client2(fake), PLAN) if step.did is not Did.KEPT]
-        assert [step.did for step in steps] == [Did.REMOVED]
+        steps = [step for step in set_up(client2(fake), PLAN) if step.did is not StepResult.KEPT]
+        assert [step.did for step in steps] == [StepResult.REMOVED]
         assert "4" in steps[0].note.zh
         left = [{key: one[key] for key in ("name", "flux", "status")} for one in fake.things["tasks"].values()]
         assert left == theirs
-        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT}
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {StepResult.KEPT}
 
 
 def test_what_differs_on_2_x_is_changed():
@@ -677,9 +670,9 @@ def test_what_differs_on_2_x_is_changed():
         )
         elsewhere["bucketID"] = fake.named("buckets")["water"]["id"]
         changed = done(set_up(client2(fake), replace(PLAN, raw_days=90)))
-        assert {what: did for what, did in changed.items() if did is not Did.KEPT} == {
-            "water": Did.CHANGED,
-            "InfluxQL water.hourly": Did.MADE,
+        assert {what: did for what, did in changed.items() if did is not StepResult.KEPT} == {
+            "water": StepResult.CHANGED,
+            "InfluxQL water.hourly": StepResult.MADE,
         }
 
 
@@ -689,10 +682,10 @@ def test_what_differs_on_2_x_is_changed():
 def test_a_retention_shorter_than_the_shards_of_2_x_shortens_them_too(days: int, shard: int):
     with Influx2() as fake:
         list(set_up(client2(fake), PLAN))
-        assert done(set_up(client2(fake), replace(PLAN, raw_days=days)))["water"] is Did.CHANGED
+        assert done(set_up(client2(fake), replace(PLAN, raw_days=days)))["water"] is StepResult.CHANGED
         (rule,) = fake.named("buckets")["water"]["retentionRules"]
         assert (rule["everySeconds"], rule["shardGroupDurationSeconds"]) == (days * 86400, shard)
-        assert set(done(set_up(client2(fake), replace(PLAN, raw_days=days))).values()) == {Did.KEPT}
+        assert set(done(set_up(client2(fake), replace(PLAN, raw_days=days))).values()) == {StepResult.KEPT}
 
 
 def test_a_set_up_that_2_x_does_not_allow_says_so_without_the_token():
@@ -705,7 +698,7 @@ def test_a_set_up_that_2_x_does_not_allow_says_so_without_the_token():
         with pytest.raises(ConfigurationError, match=r"influx\.token"):
             list(set_up(client2(fake, token=None), PLAN))
         assert fake.changes == []
-    with pytest.raises(ServerTrouble, match="cannot be reached"):
+    with pytest.raises(ServerError, match="cannot be reached"):
         list(set_up(client2(fake), PLAN))
 
 
@@ -782,7 +775,7 @@ def test_a_token_without_a_right_is_told_which_right_it_lacks(tmp_path: Path):
         list(set_up(client2(fake), PLAN))
         tokens: dict[str, str] = {}
         for name, may_write in (("reader", False), ("writer", True)):
-            influx_setup.ensure_token2(
+            influx_setup.ensure_token_v2(
                 client2(fake),
                 name,
                 held=None,
@@ -823,8 +816,8 @@ def test_the_database_of_3_x_is_made_once_with_its_retention():
     with Proxy("http://127.0.0.1:1") as proxy:
         server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB3, bucket="water", token="t"))
         proxy.script = [Status(200, listed), Status(200, b"")]
-        assert done(set_up(server, PLAN))["water"] is Did.MADE
+        assert done(set_up(server, PLAN))["water"] is StepResult.MADE
         assert (proxy.seen[1].method, proxy.seen[1].path) == ("POST", "/api/v3/configure/database")
         assert json.loads(proxy.seen[1].body) == {"db": "water", "retention_period": "730d"}
         proxy.script = [Status(200, json.dumps([{"iox::database": "water"}]).encode())]
-        assert done(set_up(server, PLAN)) == {"water": Did.KEPT, "water_hourly, water_daily": Did.BY_HAND}
+        assert done(set_up(server, PLAN)) == {"water": StepResult.KEPT, "water_hourly, water_daily": StepResult.BY_HAND}

@@ -16,7 +16,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from ingest import intake as intake_module
 from ingest import ledger, quarantine
-from ingest.intake import FIRST_BATCH, Bounds, Busy, Intake, Waiting
+from ingest.intake import FIRST_BATCH, Bounds, Intake, IntakeFull, PendingMessage
 from ingest.pipeline import Outcome, Receipt, Site
 from ingest.rules.model import Rules
 from ingest.stages import queue_late as queue_late_stage
@@ -60,7 +60,7 @@ class Mill:
 
     def put(self, *messages: Message) -> None:
         for one in messages:
-            self.intake.put(Waiting(one, self._finish(one)))
+            self.intake.put(PendingMessage(one, self._finish(one)))
 
     def _finish(self, one: Message) -> Callable[[Receipt], None]:
         def done(receipt: Receipt) -> None:
@@ -136,8 +136,8 @@ def test_a_message_of_one_source_does_not_wait_behind_the_backlog_of_another(mil
     tried = mill.watch(lambda batch: None)
     crowd, other = mill.intake.lane("crowd"), mill.intake.lane("other")
     for n in range(10 * FIRST_BATCH):
-        crowd.put(Waiting(message(n), lambda receipt: None))
-    other.put(Waiting(message(0, "qicha"), lambda receipt: None))
+        crowd.put(PendingMessage(message(n), lambda receipt: None))
+    other.put(PendingMessage(message(0, "qicha"), lambda receipt: None))
     mill.run()
     assert message(0, "qicha") in tried[0]
     assert len(tried) > 1
@@ -151,7 +151,7 @@ def test_a_source_is_full_at_its_bound_and_open_again_when_half_is_done(tmp_path
     mill.watch(lambda batch: held.append((lane.messages, lane.full)))
     for n in range(4):
         assert not lane.full
-        lane.put(Waiting(message(n), lambda receipt: None))
+        lane.put(PendingMessage(message(n), lambda receipt: None))
     assert lane.full
     assert lane.behind_since_ms == T0 + 10_000_000
     mill.run()
@@ -164,7 +164,7 @@ def test_a_source_is_full_at_its_bound_and_open_again_when_half_is_done(tmp_path
 def test_a_message_handed_in_beyond_the_bound_is_refused_and_taken_later(tmp_path: Path):
     mill = Mill(tmp_path, bounds=Bounds(messages=2))
     first = [mill.intake.submit(message(n)) for n in range(2)]
-    with pytest.raises(Busy) as refused:
+    with pytest.raises(IntakeFull) as refused:
         mill.intake.submit(message(2))
     assert refused.value.retryable
     mill.intake.start()
@@ -380,7 +380,7 @@ def test_an_acknowledgement_that_fails_stops_nobody(mill: Mill):
     def broken(receipt: Receipt) -> None:
         raise ConnectionError("the sender is gone")
 
-    mill.intake.put(Waiting(message(0), broken))
+    mill.intake.put(PendingMessage(message(0), broken))
     mill.intake.start()
     assert mill.intake.submit(message(1)).result(PATIENCE_S) == Receipt(1, 0, ())
 

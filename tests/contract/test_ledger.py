@@ -18,7 +18,7 @@ from infra.times import rfc3339
 from ingest import ledger, quarantine
 from ingest.ledger import Account
 from ingest.pipeline import Outcome, Site
-from ingest.quarantine import Held
+from ingest.quarantine import QuarantineEntry
 from ingest.rules.model import Rules
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
@@ -67,12 +67,12 @@ class Books:
         (account,) = (a for a in self.accounts(station) if a.day == day)
         return account
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[QuarantineEntry]:
         """Oldest first."""
         with self.database.read() as connection:
             return quarantine.listing(connection)[::-1]
 
-    def replay(self, *entries: Held, now: int = T0 + DAY) -> Outcome:
+    def replay(self, *entries: QuarantineEntry, now: int = T0 + DAY) -> Outcome:
         return self.site.process([entry.message() for entry in entries], now)
 
     def balanced(self) -> None:

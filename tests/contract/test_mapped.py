@@ -44,7 +44,7 @@ class River:
     def site(self, mappings: Mappings) -> Site:
         return Site(self.database, self.store, Rules(), KNOWN, mappings=mappings)
 
-    def held(self) -> list[quarantine.Held]:
+    def held(self) -> list[quarantine.QuarantineEntry]:
         with self.database.read() as connection:
             return quarantine.listing(connection)
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Colour, Kind
-from governance.incidents.model import What
+from governance.incidents.finding import Colour, FindingKind
+from governance.incidents.model import EntryKind
 from infra.errors import StorageUnavailable
 from infra.times import rfc3339
 from ingest import ledger, pipeline, quarantine, ticks
@@ -462,7 +462,11 @@ def test_a_crossing_that_began_in_late_data_and_still_lasts_pages_exactly_once(w
     assert (incident.retrospective, incident.active, incident.pages) == (False, True, 1)
     with world.database.read() as connection:
         history = incident_store.history(connection, world.incidents()[0].id)
-    assert [entry.what for entry in history] == [What.FIRED] if how == "backwards" else [What.FIRED, What.PROMOTED]
+    assert (
+        [entry.what for entry in history] == [EntryKind.FIRED]
+        if how == "backwards"
+        else [EntryKind.FIRED, EntryKind.PROMOTED]
+    )
     world.feed(river(T0 + 51 * STEP, calm(6)))
     (incident,) = world.told()
     assert (incident.active, incident.pages) == (False, 1)
@@ -962,7 +966,12 @@ def test_an_open_door_is_an_incident_of_the_device_until_it_is_closed(world: Wor
     outcome = world.site.handle_device_messages([said("door_open", T0), said("door_open", T0 + MINUTE)], T0 + MINUTE)
     assert (outcome.opened, len(outcome.findings)) == (1, 1), "said twice is one"
     (one,) = world.incidents()
-    assert (one.kind, one.colour, one.case.source, bool(one.active)) == (Kind.DEVICE, Colour.YELLOW, "device", True)
+    assert (one.kind, one.colour, one.case.source, bool(one.active)) == (
+        FindingKind.DEVICE,
+        Colour.YELLOW,
+        "device",
+        True,
+    )
     world.start()
     world.site.handle_device_messages([said("power_lost", T0 + 2 * MINUTE)], T0 + 2 * MINUTE)
     assert len(world.incidents()) == 1, "one device is one cause"
@@ -981,7 +990,7 @@ def test_a_clock_hours_ahead_is_an_incident_of_the_device_and_its_readings_wait_
         found += outcome.findings
         assert {r.reason for r in outcome.rejected} == {Reason.TIME_IN_FUTURE}
     (one,) = world.incidents()
-    assert (one.kind, one.cause, bool(one.active)) == (Kind.DEVICE, "device:shiwan", True)
+    assert (one.kind, one.cause, bool(one.active)) == (FindingKind.DEVICE, "device:shiwan", True)
     assert one.title.zh == "石湾 时钟不准"
     (finding,) = found
     assert "快2小时" in finding.text.zh, "how far it is off is told beside the title"

@@ -30,7 +30,7 @@ from governance.notify.outbox import Status
 from governance.organisation.regions import Place
 from governance.platforms import callbacks, reconciliation
 from governance.platforms import model as platform_model
-from governance.platforms.callbacks import Result
+from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platform
 from governance.platforms.reconciliation import Ours, PlatformAway, Theirs, compare
 from governance.tables import outbox
@@ -69,12 +69,14 @@ class Site:
     context: Context
     client: TestClient
     clock: list[int]
-    counted: list[Result] = field(default_factory=list)
+    counted: list[CallbackOutcome] = field(default_factory=list)
     woken: list[None] = field(default_factory=list)
 
     def open(self, *causes: str) -> list[int]:
         with self.database.write() as connection:
-            found = incident_store.record(connection, [fired(c) for c in causes], self.clock[0] - HOUR, source="/test")
+            found = incident_store.record_findings(
+                connection, [fired(c) for c in causes], self.clock[0] - HOUR, source="/test"
+            )
         return list(found.ids)
 
     def call(self, event_id: str, body: Any, *, at_ms: int | None = None, secret: str = SECRET) -> httpx.Response:
@@ -107,7 +109,7 @@ def one(tmp_path: Path) -> Iterator[Site]:
 def make(url: str) -> Iterator[Site]:
     database = Database(url)
     with_tables(database)
-    clock, counted, woken = [NOW], list[Result](), list[None]()
+    clock, counted, woken = [NOW], list[CallbackOutcome](), list[None]()
     context = Context(
         database=database,
         store=SqlReadings(database, catalogue()),
@@ -144,7 +146,7 @@ def test_a_callback_becomes_an_action_under_the_name_of_who_did_it_there(site: S
     }
     with site.database.read() as connection:
         assert incident_store.get(connection, number).accepted_by == "区平台（示例） 张某（示例）"
-    assert site.counted == [Result.APPLIED]
+    assert site.counted == [CallbackOutcome.APPLIED]
     assert len(site.woken) == 1
 
 
@@ -153,7 +155,7 @@ def test_in_history_and_trail_a_platform_is_a_platform_and_no_administrator(one:
     one.call("cb-1", told(number, "accepted"))
     with one.database.read() as connection:
         last = incident_store.history(connection, number)[-1]
-        kept = audit_trail.listing(connection, what="incident.accepted", limit=1)[0]
+        kept = audit_trail.list_entries(connection, what="incident.accepted", limit=1)[0]
     assert (last.by, last.role) == ("区平台（示例） 张某（示例）", "platform")
     assert (kept.by, kept.role) == (last.by, "platform")
 
@@ -164,7 +166,7 @@ def test_what_a_program_does_with_the_token_of_the_site_is_a_machines_and_no_adm
     assert one.client.post(f"/api/v1/incidents/{number}/actions", json=body).status_code == 200
     with one.database.read() as connection:
         last = incident_store.history(connection, number)[-1]
-        kept = audit_trail.listing(connection, what="incident.accepted", limit=1)[0]
+        kept = audit_trail.list_entries(connection, what="incident.accepted", limit=1)[0]
     assert (last.by, last.role, kept.role) == ("受理程序（示例）", "machine", "machine")
 
 
@@ -172,7 +174,7 @@ def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
     local = read(SHIPPED.replace('# region = "chancheng/zumiao"', 'region = "chancheng/zumiao"'))
     one.client = TestClient(create_app(replace(one.context, platforms=local)), headers=AUTH)
     with one.database.write() as connection:
-        here = partial(incident_store.record, connection, now_ms=NOW - HOUR, source="/test")
+        here = partial(incident_store.record_findings, connection, now_ms=NOW - HOUR, source="/test")
         (theirs,) = here([fired("a")], place=lambda _: Place("chancheng/zumiao")).ids
         (ours,) = here([fired("b")], place=lambda _: Place("chancheng/shiwan")).ids
     assert one.call("cb-1", told(theirs, "accepted")).status_code == 200
@@ -190,7 +192,7 @@ def test_whoever_handled_a_case_there_does_not_verify_it_there(one: Site) -> Non
     assert say("cb-1", "accepted", "张某（示例）") == 200
     with one.database.write() as connection:
         order = Order(Action.DISPATCH, assignment=Assignment(responsible="示例河长"))
-        incident_store.act(connection, number, order, OPERATOR, now_ms=NOW, source="/test")
+        incident_store.apply_action(connection, number, order, OPERATOR, now_ms=NOW, source="/test")
     assert say("cb-2", "handling", "张某（示例）") == 200
     assert say("cb-3", "handled", "李某（示例）") == 200
     assert (say("cb-4", "verified", "张某（示例）"), one.state(number)[0]) == (409, State.HANDLED)
@@ -211,7 +213,7 @@ def test_the_same_callback_in_a_new_attempt_is_done_once_and_answered_as_the_fir
     assert again.json()["repeat"] is True
     assert again.json()["outcome"] == "applied"
     assert site.state(number) == (State.REPORTED, 2)
-    assert site.counted == [Result.APPLIED, Result.REPEATED]
+    assert site.counted == [CallbackOutcome.APPLIED, CallbackOutcome.REPEATED]
 
 
 def test_a_copied_request_or_another_body_under_a_known_id_is_refused_and_logged(site: Site) -> None:
@@ -223,7 +225,7 @@ def test_a_copied_request_or_another_body_under_a_known_id_is_refused_and_logged
     assert (copied.status_code, other.status_code) == (409, 409)
     assert [e["log_level"] for e in logs if e.get("outcome") == "replayed"] == ["warning", "warning"]
     assert site.state(number) == (State.REPORTED, 2)
-    assert site.counted[1:] == [Result.REPLAYED, Result.REPLAYED]
+    assert site.counted[1:] == [CallbackOutcome.REPLAYED, CallbackOutcome.REPLAYED]
 
 
 def test_what_is_not_proved_or_too_old_is_refused_logged_and_not_remembered(one: Site) -> None:
@@ -235,7 +237,7 @@ def test_what_is_not_proved_or_too_old_is_refused_logged_and_not_remembered(one:
         assert answer.status_code == 401
         assert SECRET not in answer.text
         assert [e["outcome"] for e in logs if "outcome" in e] == ["forged"]
-        assert one.counted == [Result.FORGED]
+        assert one.counted == [CallbackOutcome.FORGED]
         assert one.state(number) == (State.REPORTED, 1)
     assert one.call("cb-1", told(number, "accepted")).status_code == 200, "a forger must not use up an id"
 
@@ -294,7 +296,9 @@ def test_what_came_of_callbacks_stands_in_the_trail_and_a_forger_cannot_fill_it(
     one.call("cb-2", told(number, "accepted"))
     one.call("cb-3", told(999, "accepted"))
     with one.database.read() as connection:
-        found = [line.what for line in audit_trail.listing(connection, limit=99) if line.what.startswith("callback")]
+        found = [
+            line.what for line in audit_trail.list_entries(connection, limit=99) if line.what.startswith("callback")
+        ]
     outcomes = ("applied", "forged", "refused", "replayed", "unknown")
     assert sorted(found) == [f"callback.{outcome}" for outcome in outcomes]
 
@@ -317,8 +321,8 @@ def test_what_was_taken_down_is_listed_and_forgotten_after_three_months(one: Sit
         ("cb-2", "refused", number),
     }
     with one.database.write() as connection:
-        assert callbacks.forget(connection, NOW + 89 * DAY_MS) == 0
-        assert callbacks.forget(connection, NOW + 91 * DAY_MS) == 2
+        assert callbacks.delete_old(connection, NOW + 89 * DAY_MS) == 0
+        assert callbacks.delete_old(connection, NOW + 91 * DAY_MS) == 2
 
 
 @given(
@@ -440,7 +444,7 @@ def test_a_given_list_is_compared_kept_and_what_they_lack_sent_again_by_one_comm
 def test_what_was_closed_long_ago_is_not_looked_for_but_is_known_when_they_list_it(one: Site) -> None:
     (number,) = one.open("a")
     with one.database.write() as connection:
-        incident_store.act(
+        incident_store.apply_action(
             connection,
             number,
             WOLF,
@@ -558,7 +562,7 @@ def test_the_list_is_compared_once_a_day_and_again_a_quarter_of_an_hour_after_a_
     one.clock[0] = NOW + DAY_MS
     daily.next_round()
     with one.database.read() as connection:
-        kept = reconciliation.kept(connection, limit=9)
+        kept = reconciliation.list_reports(connection, limit=9)
     assert [k.report["they_lack"] for k in kept] == [[1], [1]]
 
 
@@ -603,7 +607,7 @@ def test_every_event_we_deliver_fits_the_published_schema(one: Site) -> None:
     (number,) = one.open("a")
     one.call("cb-1", told(number, "accepted"))
     with one.database.write() as connection:
-        incident_store.act(
+        incident_store.apply_action(
             connection,
             number,
             WOLF,

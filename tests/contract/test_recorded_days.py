@@ -110,7 +110,7 @@ class RecordedRun(score.Run):
 def recorded_run() -> Iterator[RecordedRun]:
     known = catalogue()
     scenario = rivers.scenario_of("recorded-days")
-    with backtest.throw_away() as database, pytest.MonkeyPatch.context() as patch:
+    with backtest.temporary_database() as database, pytest.MonkeyPatch.context() as patch:
         registry = scenario.registry(rivers.SITE)
         with database.write() as connection:
             registry_store.save(connection, registry)

@@ -18,7 +18,7 @@ from infra.times import rfc3339
 from ingest.pipeline import Site
 from ingest.rules.model import Rules
 from ingest.storage import registry as registry_store
-from ingest.storage.photos import MOST_BYTES
+from ingest.storage.photos import MAX_PHOTO_BYTES
 from ingest.storage.sql import SqlReadings
 from sensors.datum import Box, to_gcj02
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
@@ -298,7 +298,7 @@ def test_a_photo_comes_back_byte_for_byte_and_twice_is_one_file(desk: Desk) -> N
     [
         (b"<html>", 400, "no photo"),
         (b"GIF89a", 400, "no photo"),
-        (b"\xff\xd8\xff" + b"\0" * MOST_BYTES, 413, "1048576"),
+        (b"\xff\xd8\xff" + b"\0" * MAX_PHOTO_BYTES, 413, "1048576"),
     ],
 )
 def test_what_is_no_photo_or_too_large_is_refused(desk: Desk, body: bytes, status: int, named: str) -> None:

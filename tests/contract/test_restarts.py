@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from infra.errors import Refused
 from infra.times import rfc3339
 from ingest.storage import maintenance as store
@@ -251,7 +251,7 @@ def test_a_restart_at_any_moment_changes_nothing_that_is_told(before: Path, tmp_
     assert [(i, a, b) for i, (a, b) in enumerate(zip(told, again, strict=True)) if a != b] == []
     assert differences(everything, after) == {}
     assert {"event-sure", "silent", "device-clock", "cloudy", "salt"} <= {f.rule for found in told for f in found}
-    assert any(f.rule == "cloudy" and f.change is Change.WITHDRAWN for found in told for f in found)
+    assert any(f.rule == "cloudy" and f.change is ConditionChange.WITHDRAWN for found in told for f in found)
 
 
 def test_messages_that_come_again_tell_nothing(before: Path, tmp_path: Path) -> None:

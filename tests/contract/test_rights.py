@@ -26,9 +26,9 @@ from governance.incidents.model import Action, Assignment, Order
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
-from governance.notify.message import Item, Kind, NoticeRequest
+from governance.notify.message import Item, NoticeKind, NoticeRequest
 from governance.notify.oncall import Shift
-from governance.notify.policy import Policy
+from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import RIGHTS, Department, Right, Role
@@ -193,16 +193,16 @@ def district(context: Context) -> dict[str, TestClient]:
             people_store.add(
                 connection, name, role, region=region, department=department, by="test", now_ms=BEGAN, regions=tree
             )
-            tokens[name] = people_store.issue(connection, name, by="test", now_ms=BEGAN)
+            tokens[name] = people_store.issue_token(connection, name, by="test", now_ms=BEGAN)
         for station, region in (("north", "d/n/1"), ("south", "d/s")):
-            found = incident_store.record(
+            found = incident_store.record_findings(
                 connection, [fired(station)], BEGAN, source="/test", place=lambda _, region=region: Place(region)
             )
             for order in (
                 Order(Action.ACCEPT),
                 Order(Action.DISPATCH, assignment=Assignment(responsible="北长" if station == "north" else "南长")),
             ):
-                incident_store.act(connection, found.ids[0], order, OPERATOR, now_ms=BEGAN, source="/test")
+                incident_store.apply_action(connection, found.ids[0], order, OPERATOR, now_ms=BEGAN, source="/test")
     app = create_app(context)
     return {name: TestClient(app, headers={"Authorization": f"Bearer {token}"}) for name, token in tokens.items()}
 
@@ -225,7 +225,7 @@ def test_a_rivers_file_says_to_everybody_what_the_sign_says_and_terms_to_who_may
 ) -> None:
     with context.database.write() as connection:
         people_store.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
-        token = people_store.issue(connection, "市民", by="test", now_ms=BEGAN)
+        token = people_store.issue_token(connection, "市民", by="test", now_ms=BEGAN)
         for name, role, since_ms in (("北新", Role.CHIEF, NOW + 86_400_000), ("北旧", Role.CHIEF, BEGAN)):
             people_store.add(connection, name, role, by="test", now_ms=BEGAN)
             until_ms = NOW - 1 if name == "北旧" else None
@@ -321,8 +321,8 @@ def test_an_automatic_supervision_gives_way_to_a_higher_chief_and_its_own_chief_
     tree = Regions(REGIONS)
     with context.database.write() as connection:
         due_ms = incident_store.get(connection, 1).case.due_ms or 0
-        incident_store.remind(connection, due_ms - 1, up=tree.parent, source="/test")
-        assert 1 in incident_store.remind(connection, due_ms + 1, up=tree.parent, source="/test")
+        incident_store.apply_reminders(connection, due_ms - 1, up=tree.parent, source="/test")
+        assert 1 in incident_store.apply_reminders(connection, due_ms + 1, up=tree.parent, source="/test")
         assert incident_store.get(connection, 1).case.escalated_to == "d/n"
     assert act(district["北格"], 1, "supervise", comment="示例")[0] == 403
     status, after = act(district["区总"], 1, "supervise", comment="示例")
@@ -354,8 +354,8 @@ def test_a_term_for_one_reach_reaches_that_water_alone(context: Context, distric
         people_store.add(connection, "涌长", Role.CHIEF, by="test", now_ms=BEGAN)
         term = {"region": "d/n", "reach": "up", "since_ms": BEGAN, "by": "test", "now_ms": BEGAN, "source": "/test"}
         people_store.appoint(connection, "涌长", **term, regions=tree)
-        token = people_store.issue(connection, "涌长", by="test", now_ms=BEGAN)
-        own = incident_store.record(
+        token = people_store.issue_token(connection, "涌长", by="test", now_ms=BEGAN)
+        own = incident_store.record_findings(
             connection,
             [a_finding(BEGAN, rule="nh3n", cause="own", station="own")],
             BEGAN,
@@ -381,10 +381,10 @@ def test_a_street_office_sees_and_sends_again_what_tells_of_its_own_incidents(
         connection.execute(sa.update(outbox).values(status="refused"))
         numbers = {row.incident_id: row.id for row in connection.execute(sa.select(outbox.c.id, outbox.c.incident_id))}
         for number in (1, 2):
-            item = Item(number, Kind.OPENED, Colour.RED, BEGAN, Text("", ""), Text("示例", "example"))
-            notice_store.enqueue(connection, [NoticeRequest("duty", f"d{number}", item, BEGAN)], BEGAN, Policy())
+            item = Item(number, NoticeKind.OPENED, Colour.RED, BEGAN, Text("", ""), Text("示例", "example"))
+            notice_store.enqueue(connection, [NoticeRequest("duty", f"d{number}", item, BEGAN)], BEGAN, NoticePolicy())
         connection.execute(sa.update(notice).values(status="dead"))
-    everybody = TestClient(create_app(replace(context, telling=Telling(Directory, Policy(), None, ""))))
+    everybody = TestClient(create_app(replace(context, telling=Telling(Directory, NoticePolicy(), None, ""))))
 
     def ask(name: str, method: str, path: str, **body: Any) -> httpx.Response:
         return everybody.request(method, f"/api/v1{path}", headers=district[name].headers, json=body or None)
@@ -489,7 +489,7 @@ def test_an_attachment_is_for_who_sent_it_and_who_may_see_what_it_is_attached_to
     assert seen("南长", mine["id"]) == 200
     with context.database.write() as connection:
         people_store.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
-        token = people_store.issue(connection, "市民", by="test", now_ms=BEGAN)
+        token = people_store.issue_token(connection, "市民", by="test", now_ms=BEGAN)
     public = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
     assert public.get(f"/api/v1/photos/{mine['id']}").status_code == 404, "no photo of a station"
     assert public.get(f"/api/v1/attachments/{mine['id']}").status_code == 403
@@ -521,7 +521,7 @@ def test_a_contact_added_by_the_administrator_reaches_the_messages_and_its_addre
     assert shown.json()["channels"] == [{"kind": "json", "short": True}]
     with context.database.read() as connection:
         (kept,) = connection.execute(sa.select(person_contact)).mappings()
-        lines = audit_trail.listing(connection, what="person.contact_changed", limit=9)
+        lines = audit_trail.list_entries(connection, what="person.contact_changed", limit=9)
         trail = "".join(line.body for line in lines)
     assert "geheim" not in shown.text + str(dict(kept)) + trail
     roster = messages.ContactList(Directory(), context.database, context.vault, lambda: NOW)
@@ -541,7 +541,7 @@ def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:
     with context.database.write() as connection:
         registry.save(connection, Registry((Station("shiwan", "石湾", "Shiwan", 113.05, 23.0),), catalogue=catalogue()))
         people_store.add(connection, BOSS, Role.ADMINISTRATOR, by="test", now_ms=NOW)
-        token = people_store.issue(connection, BOSS, by="test", now_ms=NOW)
+        token = people_store.issue_token(connection, BOSS, by="test", now_ms=NOW)
     client = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
     document = client.get("/api/v1/openapi.json").json()
     schemas = document["components"]["schemas"]
@@ -559,7 +559,7 @@ def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:
     }
     assert found == set(NAMING)
     with context.database.read() as connection:
-        entries = len(audit_trail.listing(connection, limit=1000))
+        entries = len(audit_trail.list_entries(connection, limit=1000))
     wrong = []
     for (method, path), body in NAMING.items():
         address = "/api/v1" + path.replace("{key}", "shiwan").replace("{parameter}", "do")
@@ -572,7 +572,7 @@ def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:
     assert photo.status_code == 403
     assert wrong == []
     with context.database.read() as connection:
-        assert len(audit_trail.listing(connection, limit=1000)) == entries
+        assert len(audit_trail.list_entries(connection, limit=1000)) == entries
 
 
 def test_each_route_lets_in_whom_it_should_and_nobody_else(context: Context) -> None:
@@ -581,7 +581,7 @@ def test_each_route_lets_in_whom_it_should_and_nobody_else(context: Context) -> 
     with context.database.write() as connection:
         for role in ROLES:
             people_store.add(connection, f"示例{role}", role, by="test", now_ms=NOW)
-            tokens[role] = people_store.issue(connection, f"示例{role}", by="test", now_ms=NOW)
+            tokens[role] = people_store.issue_token(connection, f"示例{role}", by="test", now_ms=NOW)
 
     def ask(method: str, path: str, role: Role | None) -> int:
         headers = {"Content-Type": "application/json"}
@@ -635,7 +635,7 @@ def me(client: TestClient) -> int:
 def a_person(context: Context, **more: int) -> str:
     with context.database.write() as connection:
         people_store.add(connection, BOSS, Role.ADMINISTRATOR, by="test", now_ms=NOW)
-        return people_store.issue(connection, BOSS, by="test", now_ms=NOW, **more)
+        return people_store.issue_token(connection, BOSS, by="test", now_ms=NOW, **more)
 
 
 def test_a_browsers_cookie_is_no_token_and_signing_out_ends_it_everywhere(context: Context) -> None:
@@ -680,7 +680,7 @@ def test_a_session_ends_with_its_time_its_token_and_its_person(context: Context)
     assert (later(24_999, third), later(25_000, third)) == (200, 401)
     assert browser(context).post("/login", data={"token": token}).status_code == 401
     with context.database.write() as connection:
-        another = people_store.issue(connection, BOSS, by="test", now_ms=now[0])
+        another = people_store.issue_token(connection, BOSS, by="test", now_ms=now[0])
         people_store.add(connection, "示例二", Role.ADMINISTRATOR, by="test", now_ms=NOW)
     fourth = signed_in(context, another)
     assert (later(25_001, fourth), later(25_001, second)) == (200, 401)
@@ -717,14 +717,14 @@ def test_tokens_expire_and_who_issues_them_sees_when(context: Context) -> None:
     assert made["expires_at"] == rfc3339(NOW + 2 * 86_400_000)
     with context.database.read() as connection:
         for ms, known in ((2 * 86_400_000 - 1, True), (2 * 86_400_000, False)):
-            found = people_store.by_token(connection, people_store.hashed(made["token"]), NOW + ms)
+            found = people_store.find_by_token(connection, people_store.token_hash(made["token"]), NOW + ms)
             assert (found is not None) is known
     (one,) = boss.get("/api/v1/people").json()["items"]
     expiries = [rfc3339(NOW + 2 * 86_400_000), rfc3339(NOW + people_store.TOKEN_MS)]
     assert [t["expires_at"] for t in one["tokens"]] == expiries
     with context.database.write() as connection:
         people_store.add(connection, "示例审计", Role.AUDITOR, by="test", now_ms=NOW)
-        auditor = people_store.issue(connection, "示例审计", by="test", now_ms=NOW)
+        auditor = people_store.issue_token(connection, "示例审计", by="test", now_ms=NOW)
     seen = TestClient(create_app(context), headers={"Authorization": f"Bearer {auditor}"}).get("/api/v1/people")
     assert {str(one["tokens"]) for one in seen.json()["items"]} == {"None"}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from governance.incidents.model import What
+from governance.incidents.model import EntryKind
 from governance.incidents.store import history
 from infra.errors import NotFound, Refused
 from ingest.state import rule_versions
@@ -80,7 +80,7 @@ def mute(world: World, since: int, until: int, *rules: str) -> None:
         store.add_mute(connection, Mute("shiwan", since, until, rules, "示例王工", "示例：清淤"), ZHANG)
 
 
-def texts(world: World, number: int, what: What | None = None) -> list[str]:
+def texts(world: World, number: int, what: EntryKind | None = None) -> list[str]:
     with world.database.read() as connection:
         return [e.text.en for e in history(connection, number) if what is None or e.what is what]
 
@@ -199,7 +199,7 @@ def test_readings_called_bad_withdraw_what_rested_on_them_and_the_history_says_w
     assert [f.change.value for f in found] == ["withdrawn"]
     (after,) = world.incidents()
     assert not after.active
-    (said,) = texts(world, one.id, What.WITHDRAWN)
+    (said,) = texts(world, one.id, EntryKind.WITHDRAWN)
     assert "示例李工" in said
     assert "电极气泡" in said
     assert {flag for (_, at), flag in world.flags().items() if at >= T0 + 5 * STEP} == {int(Flag.BAD)}
@@ -227,9 +227,9 @@ def test_what_is_long_over_is_withdrawn_too_as_long_as_its_incident_is_open(worl
     assert not world.incidents()[0].active
     review(world, T0, T0 + 4 * STEP)
     follow(world, T0 + 12 * STEP)
-    assert len(texts(world, world.incidents()[0].id, What.WITHDRAWN)) == 1
+    assert len(texts(world, world.incidents()[0].id, EntryKind.WITHDRAWN)) == 1
     follow(world, T0 + 13 * STEP)
-    assert len(texts(world, world.incidents()[0].id, What.WITHDRAWN)) == 1, "told once"
+    assert len(texts(world, world.incidents()[0].id, EntryKind.WITHDRAWN)) == 1, "told once"
 
 
 def test_a_review_of_part_of_a_crossing_leaves_the_alarm(world: World) -> None:

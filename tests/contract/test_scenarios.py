@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from governance.tables import incident, incident_entry, outbox
 from infra.times import DAY_MS, beijing
-from ingest.analysis.backtest import WATER
+from ingest.analysis.backtest import WATER_KINDS
 from riverchief import files
 from sensors.parameters import catalogue
 from simulator.scenario import FaultKind
@@ -65,7 +65,7 @@ def test_a_night_of_sewage_is_one_incident_below_its_outfall(scored: Score) -> N
     raised = [
         one
         for one in scored.incidents
-        if one.kind in {kind.value for kind in WATER}
+        if one.kind in {kind.value for kind in WATER_KINDS}
         and {"qcc-huanhu-1", "qcc-huanhu-2", "qcc-huanhu-3"} & set(one.stations)
         and begin_ms <= one.since_ms <= end_ms + DAY_MS // 12
     ]

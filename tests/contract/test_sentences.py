@@ -40,7 +40,7 @@ def client(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     fired = a_finding(NOW, rule="nh3n", cause="a")
     with database.write() as connection:
         registry.save(connection, Registry(stations, (), reaches, catalogue(), regions=regions))
-        incident_store.record(connection, [fired], NOW, source="/test")
+        incident_store.record_findings(connection, [fired], NOW, source="/test")
     context = Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: NOW, open=True)
     yield TestClient(create_app(context), raise_server_exceptions=False)
     database.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from infra.texts import say
 from tests.creek import DAY, RULES, STEP, after, creek, feed, firing
 from tests.world import T0, World
@@ -48,7 +48,7 @@ def told(world: World, restarts: int = 0, at_once: int = 4) -> list[Finding]:
 
 def test_a_night_without_oxygen_is_told_while_it_lasts_and_then_ends(before: Path, tmp_path: Path) -> None:
     first, last = told(after(before, tmp_path, ONE))
-    assert (first.change, last.change) == (Change.FIRED, Change.RESOLVED)
+    assert (first.change, last.change) == (ConditionChange.FIRED, ConditionChange.RESOLVED)
     assert not first.retrospective
     hours = (first.observed_at_ms - T0) / STEP / 4 - FROM / 4
     assert 0 < hours <= 4
@@ -74,6 +74,9 @@ def test_a_night_in_a_buffer_that_comes_late_is_told_of_its_own_time(before: Pat
     water, first, last = night(), FROM - 12, FROM + 80
     assert feed(world, water, QUIET, first) + feed(world, water, last, last + 3, at_once=1) == []
     found = feed(world, water, first, last, at_once=last - first)
-    assert [(f.change, f.retrospective) for f in found] == [(Change.FIRED, True), (Change.RESOLVED, True)]
+    assert [(f.change, f.retrospective) for f in found] == [
+        (ConditionChange.FIRED, True),
+        (ConditionChange.RESOLVED, True),
+    ]
     assert abs(found[0].observed_at_ms - live.observed_at_ms) <= 4 * STEP
     assert firing(world) == []

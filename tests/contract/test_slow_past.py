@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.incidents.finding import Change, Finding
-from ingest.rules.water_events import cause_name
+from governance.incidents.finding import ConditionChange, Finding
+from ingest.rules.water_events import event_cause
 from ingest.storage import registry as registry_store
 from sensors.quality.detectors.sudden_events import EventCause
 from sensors.stations import Registry
@@ -58,7 +58,7 @@ def told(before: Path, folder: Path, water: dict[str, Series], gone: str, doubts
 def fired(found: list[Finding]) -> list[tuple[str, EventCause | None]]:
     """Where events began, and what they were called."""
     assert all(f.retrospective for f in found)
-    return sorted((str(f.station), cause_name(f)) for f in found if f.change is Change.FIRED)
+    return sorted((str(f.station), event_cause(f)) for f in found if f.change is ConditionChange.FIRED)
 
 
 def test_mud_in_the_buffer_of_a_station_is_dredging_where_the_one_above_showed_it(before: Path, tmp_path: Path) -> None:
@@ -87,4 +87,4 @@ def test_what_was_doubtful_at_one_station_is_sure_once_the_buffer_of_the_other_s
 ) -> None:
     found = told(before, tmp_path, waters("upper", "lower"), "upper", DOUBTS)
     assert fired(found) == [("lower", EventCause.SEDIMENT), ("upper", EventCause.SEDIMENT)]
-    assert {f.rule for f in found if f.change is Change.FIRED} <= {"event", "event-sure"}
+    assert {f.rule for f in found if f.change is ConditionChange.FIRED} <= {"event", "event-sure"}

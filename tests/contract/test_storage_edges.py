@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from governance.incidents.finding import Colour, Finding
-from governance.incidents.store import record
+from governance.incidents.store import record_findings
 from infra.database import Database
 from infra.errors import LongTermUnavailable
 from infra.texts import Text
@@ -24,14 +24,14 @@ from ingest.intake import Intake
 from ingest.pipeline import Site
 from ingest.refill import Refill
 from ingest.storage import downsampling, registry, retention, schema, spool
-from ingest.storage.archive import ParquetArchive, bounds
+from ingest.storage.archive import ParquetArchive, month_bounds_ms
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.retention import ArchiveKeeper
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind as ServerKind
-from ingest.storage.timeseries import Refused, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import RefusedLine, ServerSettings, TimeSeriesServer
 from riverchief import files
 from riverchief.brokers.local import free_port
 from riverchief.cli.app import app
@@ -101,7 +101,7 @@ class Place:
         while self.forwarder.round():
             pass
 
-    def held(self) -> list[quarantine.Held]:
+    def held(self) -> list[quarantine.QuarantineEntry]:
         with self.database.read() as connection:
             return quarantine.listing(connection)
 
@@ -225,7 +225,7 @@ def test_a_reach_whose_name_no_server_can_hold_stops_neither_readings_nor_classe
     odd = replace(STATIONS[0], reach="三山\n涌\\")
     fed.register(Registry((odd, STATIONS[1]), catalogue=CATALOGUE))
     fed.site().process([message("s1", T0, ph=7.0), message("s2", T0, ph=7.5)], T0)
-    live_classes.update(fed.database, fed.store, CATALOGUE, T0, fed.spool)
+    live_classes.update_classes(fed.database, fed.store, CATALOGUE, T0, fed.spool)
     fed.forward()
     assert [fed.remote.window(s.key, 0, T0).value.tolist() for s in STATIONS] == [[7.0], [7.5]]
     assert fed.held() == []
@@ -234,7 +234,7 @@ def test_a_reach_whose_name_no_server_can_hold_stops_neither_readings_nor_classe
 @pytest.mark.influx
 def test_a_line_break_in_a_title_arrives_and_stops_nothing(fed: Place) -> None:
     with fed.database.write() as connection:
-        record(connection, [fired("s1", Text("一\n二", "a\nb"))], T0, source="/test")
+        record_findings(connection, [fired("s1", Text("一\n二", "a\nb"))], T0, source="/test")
     annotate(fed.database, fed.spool)
     fed.forward()
     ((table,),) = fed.server.influxql(f"SELECT {schema.TITLE} FROM {schema.EVENT}")
@@ -293,7 +293,7 @@ def test_what_is_replayed_on_the_command_line_reaches_the_time_series_server_too
     here = Place(tmp_path)
     here.site().process([message("stranger", T0, ph=7.0)], T0)
     with here.database.write() as connection:
-        quarantine.keep_lines(connection, [("s1", b"water,station=s1 ph=7,ph_flag=1i 1", "field type conflict")], T0)
+        quarantine.add_lines(connection, [("s1", b"water,station=s1 ph=7,ph_flag=1i 1", "field type conflict")], T0)
         registry.save_stations(connection, [Station("stranger", "新站", "new", 113.3, 23.0)])
     assert here.spool.waiting().entries == 0
     told = CliRunner().invoke(app, ["quarantine", "replay", "--settings", str(settings), "--json"])
@@ -320,7 +320,7 @@ def test_a_forwarder_that_does_not_know_yet_that_another_took_over_sends_no_old_
     sending, may_send = threading.Event(), threading.Event()
     send = here.server.send
 
-    def slow(lines: Sequence[bytes]) -> list[Refused]:
+    def slow(lines: Sequence[bytes]) -> list[RefusedLine]:
         sending.set()
         assert may_send.wait(30)
         return send(lines)
@@ -351,7 +351,7 @@ def test_a_change_committed_after_a_later_numbered_one_is_annotated_all_the_same
 
     def slow() -> None:
         with here.database.write() as connection:
-            record(connection, [fired("s1", Text("一", "a"))], T0, source="/test")
+            record_findings(connection, [fired("s1", Text("一", "a"))], T0, source="/test")
             numbered.set()
             may_commit.wait(30)
 
@@ -361,7 +361,7 @@ def test_a_change_committed_after_a_later_numbered_one_is_annotated_all_the_same
 
     def after() -> None:  # it waits for the slow one: entries of the trail have one order
         with here.database.write() as connection:
-            record(connection, [fired("s2", Text("一", "a"))], T0, source="/test")
+            record_findings(connection, [fired("s2", Text("一", "a"))], T0, source="/test")
 
     later = threading.Thread(target=after)
     later.start()
@@ -385,12 +385,12 @@ def test_a_change_committed_after_a_later_numbered_one_is_annotated_all_the_same
 
 def archived(place: Place, folder: Path) -> ParquetArchive:
     """The place's readings of long ago in an archive, one of them corrected since, and the archive behind its store."""
-    old = bounds("2026-01")[0]
+    old = month_bounds_ms("2026-01")[0]
     for station in range(2):
         place.write(station, [old + i * 60_000 for i in range(2500)], [float(i % 90) for i in range(2500)])
         place.write(station, [T0 + i * 60_000 for i in range(1500)], [5.0 + station + i % 9 for i in range(1500)])
     archive = ParquetArchive(folder / "archive", CATALOGUE)
-    place.edge_ms = bounds("2026-02")[0]
+    place.edge_ms = month_bounds_ms("2026-02")[0]
     moved = retention.move_out(place.database, CATALOGUE, ArchiveKeeper(archive), place.edge_ms)
     assert moved.readings == 5000
     place.write(1, [old + 60_000], [44.0])
@@ -429,7 +429,7 @@ def same_as_ours(place: Place) -> None:
 def test_a_server_that_lost_its_data_is_filled_again_from_database_and_archive(fed: Place, tmp_path: Path) -> None:
     archive = archived(fed, tmp_path)
     with fed.database.write() as connection:
-        record(connection, [fired("s1", Text("一", "a"))], T0, source="/test")
+        record_findings(connection, [fired("s1", Text("一", "a"))], T0, source="/test")
     annotate(fed.database, fed.spool)
     fed.forward()
     for measurement in (schema.WATER, schema.EVENT):
@@ -476,13 +476,13 @@ def test_a_refill_leaves_out_what_the_server_no_longer_keeps_and_has_its_hours_c
     while entries := away.spool.next(10**9):
         with away.database.write() as connection:
             spool.delete(connection, [entry.id for entry in entries])
-    old = bounds("2026-01")[0]
+    old = month_bounds_ms("2026-01")[0]
     (*_, (_, readings)) = refill(away, archive, lambda _: None, keep_days=30).run()
     at = np.concatenate([entry.batch.at for entry in away.spool.next(10**9)])
     assert readings == len(at) == 3000
     assert at.min() >= T0
     with away.database.read() as connection:
-        days = downsampling.due(connection, T0, 100)
+        days = downsampling.due_days(connection, T0, 100)
     first = downsampling.day_of(old)
     assert {(day.station, day.day_ms) for day in days} == {
         (station.key, first + i * DAY_MS) for station in STATIONS for i in range(2)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.incidents.finding import Change, Kind
+from governance.incidents.finding import ConditionChange, FindingKind
 from sensors.reading import Flag, QualityTest
 from tests.world import DAY, STEP, T0, World, message
 
@@ -84,7 +84,7 @@ def test_a_sensor_that_jumps_alone_is_an_incident_of_the_device_and_of_no_pollut
     assert {one & 15 for one in packed} == {Flag.SUSPECT}
     assert all(one >> 4 & test for one in packed)
     (incident,) = world.incidents()
-    assert (incident.kind, incident.rule, incident.parameter) == (Kind.DEVICE, "device-fault", parameter)
+    assert (incident.kind, incident.rule, incident.parameter) == (FindingKind.DEVICE, "device-fault", parameter)
     assert incident.cause == "device:shiwan"
     assert incident.since_ms <= begun + 2 * STEP
 
@@ -97,7 +97,7 @@ def test_a_device_incident_is_over_once_the_sensor_is_right_again(tmp_path: Path
     for i, values in enumerate(right):
         outcome = world.take(message("shiwan", {later + i * STEP: values}))
         changes += [f.change for f in outcome.findings if f.rule == "device-fault"]
-    assert changes == [Change.RESOLVED]
+    assert changes == [ConditionChange.RESOLVED]
     (incident,) = world.incidents()
     assert incident.recovered_at_ms is not None
 
@@ -116,14 +116,17 @@ def test_a_jump_that_lasts_counts_in_the_end_whatever_its_cause(tmp_path: Path) 
     begun = T0 + DAYS * DAY
     for i in range(SEEN, SEEN + 8):
         world.take(message("shiwan", {begun + i * STEP: {"ph": 4.1 + 0.01 * (i % 2), "water_temp": 26.0, "do": 6.5}}))
-    assert [(i.kind, i.rule) for i in world.incidents()] == [(Kind.DEVICE, "device-fault"), (Kind.THRESHOLD, "ph-acid")]
+    assert [(i.kind, i.rule) for i in world.incidents()] == [
+        (FindingKind.DEVICE, "device-fault"),
+        (FindingKind.THRESHOLD, "ph-acid"),
+    ]
 
 
 def test_sewage_that_other_sensors_show_is_pollution(tmp_path: Path) -> None:
     world = told(tmp_path, sewage)
     causes = {(i.kind, i.parameter) for i in world.incidents()}
-    assert (Kind.THRESHOLD, "nh3n") in causes
-    assert not any(kind is Kind.DEVICE for kind, _ in causes)
+    assert (FindingKind.THRESHOLD, "nh3n") in causes
+    assert not any(kind is FindingKind.DEVICE for kind, _ in causes)
 
 
 @pytest.mark.parametrize("change", [stuck, grams, acid_electrode])
@@ -147,6 +150,6 @@ def test_a_fault_and_its_end_are_told_alike_in_one_batch_or_reading_by_reading(
             end = first + (DAY // STEP if first < days else many)
             told += world.take(message("shiwan", {at: samples[at] for at in times[first:end]})).findings
         faults = [(f.change, f.since_ms, f.observed_at_ms, f.value) for f in told if f.rule == "device-fault"]
-        assert [change for change, *_ in faults] == [Change.FIRED, Change.RESOLVED]
+        assert [change for change, *_ in faults] == [ConditionChange.FIRED, ConditionChange.RESOLVED]
         found.append((faults, world.flags()))
     assert found[0] == found[1]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.context import Context
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Colour, Kind
+from governance.incidents.finding import Colour, FindingKind
 from infra.database import Database
 from infra.errors import NotFound
 from infra.texts import Text, sentence
@@ -58,7 +58,7 @@ class Creek:
             on_entry=lambda: self.woken.append(1),
         )
 
-    def fire(self, station: str, kind: Kind = Kind.THRESHOLD, *, retrospective: bool = False) -> int:
+    def fire(self, station: str, kind: FindingKind = FindingKind.THRESHOLD, *, retrospective: bool = False) -> int:
         finding = a_finding(
             T,
             rule=f"{kind}-of-nh3n",
@@ -71,7 +71,7 @@ class Creek:
             retrospective=retrospective,
         )
         with self.database.write() as connection:
-            return incident_store.record(connection, [finding], T, source="/test").ids[0]
+            return incident_store.record_findings(connection, [finding], T, source="/test").ids[0]
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_an_incident_is_traced_when_it_opens_and_its_history_names_the_source(cr
     assert any("无异常" in reason["zh"] for reason in body["candidates"][0]["reasons"])
     with creek.database.read() as connection:
         last = incident_store.history(connection, number)[-1]
-        told = source_attribution.likeliest(connection, [number])
+        told = source_attribution.likeliest_sources(connection, [number])
     assert "奇槎涌2号合流排口" in (last.comment or "")
     assert (last.by, last.role) == ("riverchief", "system")
     assert "奇槎涌2号合流排口" in told[number].zh
@@ -158,7 +158,7 @@ def test_what_was_found_in_the_past_is_traced_once_by_the_worker_and_never_by_wh
 
 
 def test_silence_and_forecasts_have_no_source(creek):
-    for kind in (Kind.NO_DATA, Kind.FORECAST, Kind.DEVICE, Kind.REPORT):
+    for kind in (FindingKind.NO_DATA, FindingKind.FORECAST, FindingKind.DEVICE, FindingKind.REPORT):
         number = creek.fire("qcc-huanhu-2", kind)
         assert creek.job.round() == 0
         answer = client(creek).get(f"/api/v1/incidents/{number}/trace")

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from infra.database import Database
 from ingest.storage import archive, registry, retention
-from ingest.storage.archive import ParquetArchive, bounds
+from ingest.storage.archive import ParquetArchive, month_bounds_ms
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from sensors.parameters import catalogue
@@ -23,7 +23,7 @@ from tests.databases import stored, with_tables
 pytestmark = pytest.mark.fault
 
 STATIONS = ("shiwan", "qicha-1")
-START, MIDDLE, END = (bounds(month)[0] for month in ("2026-05", "2026-06", "2026-07"))
+START, MIDDLE, END = (month_bounds_ms(month)[0] for month in ("2026-05", "2026-06", "2026-07"))
 EVERY_MS = 6 * 3_600_000
 PROCESSES = multiprocessing.get_context("forkserver")
 """Its processes are forked from one that has loaded everything, so that a kill at each step costs no start."""
@@ -42,7 +42,7 @@ def move_and_die(url: str, folder: Path, edge_ms: int, left: int) -> None:
     def after_a_step(call: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments, **named: (step(), call(*arguments, **named))[1]
 
-    archive.sync = after_a_step(archive.sync)
+    archive.fsync = after_a_step(archive.fsync)
     archive.pq.write_table = after_a_step(archive.pq.write_table)
     Path.replace = after_a_step(Path.replace)  # type: ignore[method-assign]
     Path.mkdir = after_a_step(Path.mkdir)  # type: ignore[method-assign]
@@ -69,7 +69,7 @@ class Site:
 
     def edge(self) -> int:
         with self.database.read() as connection:
-            return retention.edge(connection) or 0
+            return retention.read_edge_ms(connection) or 0
 
     def fill(self) -> None:
         with self.database.write() as connection:

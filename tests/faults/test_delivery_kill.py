@@ -129,7 +129,7 @@ def test_what_was_committed_before_a_kill_reaches_platform_and_people_after_it(w
         registry_store.save(connection, Registry((station,), catalogue=catalogue()))
         connection.execute(sa.insert(notice_mark).values(name="outbox", mark=0))
         findings = [fired(cause, n) for n in range(3) for cause in ("a", "b")]
-        incident_store.record(connection, findings, clock.now_ms(), source="/test")
+        incident_store.record_findings(connection, findings, clock.now_ms(), source="/test")
     with worker(settings) as first:
         eventually("both are on their way", lambda: len(world.events) >= 2 and world.texts)
         first.kill()

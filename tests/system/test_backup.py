@@ -23,7 +23,7 @@ from infra.clock import now_ms
 from infra.database import Database
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
 from infra.times import rfc3339
-from ingest.storage.archive import bounds
+from ingest.storage.archive import month_bounds_ms
 from ingest.storage.photos import Photos
 from riverchief import migrations
 from riverchief import settings as settings_
@@ -214,7 +214,7 @@ def test_an_empty_machine_gives_the_same_answers_after_a_restore(
     site = running("mosquitto")
     with fleet_for(site) as fleet:
         address = serving(site)
-        march = bounds("2026-03")[0]
+        march = month_bounds_ms("2026-03")[0]
         for i in range(3):  # a record of months ago, polluted water now, and what cannot be used
             old = [
                 {"at": rfc3339(march + n * 3_600_000), "values": {"ph": 7 + n / 1000, "nh3n": 0.5}} for n in range(480)

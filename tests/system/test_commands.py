@@ -17,7 +17,7 @@ from api.app import create_app
 from api.context import Context
 from infra.database import Database
 from infra.errors import NotFound
-from ingest.sources.commands import MqttCommands, Unanswered
+from ingest.sources.commands import MqttCommands, NoReply
 from ingest.sources.mqtt import MqttSettings
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
@@ -150,7 +150,7 @@ def test_nobody_answers_and_what_is_no_answer_is_none(
 def test_without_a_broker_it_is_said_at_once(broker: Broker, commands: MqttCommands) -> None:
     waiting = commands.ask("shiwan", "sample_now", {})
     broker.stop()
-    with pytest.raises(Unanswered, match="lost"):
+    with pytest.raises(NoReply, match="lost"):
         waiting.result(30)
-    with pytest.raises(Unanswered, match="not connected"):
+    with pytest.raises(NoReply, match="not connected"):
         commands.ask("shiwan", "sample_now", {}).result(30)

@@ -334,7 +334,7 @@ def signs_in(river: River, desk: Page) -> None:
     database = river.database
     with database.write() as connection:
         people_store.add(connection, "李某（示例）", Role.OPERATOR, by="test", now_ms=now_ms())
-        known = people_store.issue(connection, "李某（示例）", by="test", now_ms=now_ms())
+        known = people_store.issue_token(connection, "李某（示例）", by="test", now_ms=now_ms())
     river.pollute(BAD)
     desk.goto(river.url)
     desk.get_by_test_id("login-token").fill("guessed")
@@ -351,7 +351,7 @@ def signs_in(river: River, desk: Page) -> None:
     desk.locator("[data-testid^=start-incident-][data-testid$=-dispatch]").first.click()
     desk.get_by_test_id("start-dialog-comment").fill("请今天内处理（示例）")
     with database.write() as connection:
-        people_store.revoke(connection, "李某（示例）", by="test", now_ms=now_ms())
+        people_store.revoke_tokens(connection, "李某（示例）", by="test", now_ms=now_ms())
     time.sleep(access.RECENT_S)
     desk.get_by_test_id("start-dialog-confirm").click()
     expect(desk.get_by_test_id("start-dialog-error")).to_contain_text("登录已失效")

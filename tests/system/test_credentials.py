@@ -20,7 +20,7 @@ from api.context import Context, Devices
 from infra.database import Database
 from infra.errors import ConfigurationError
 from ingest.devices.claims import Claims
-from ingest.devices.credentials import Credentials, Retirement
+from ingest.devices.credentials import Credentials, ExpiryWorker
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
@@ -193,7 +193,7 @@ def test_the_others_end_when_their_grace_is_over(site: Site) -> None:
     assert site.listed()[old[0]]["expires_at"] == "2026-05-12T11:00:00Z"
     assert site.credentials.retire() == 0
     site.now_ms += 3_600_000
-    retirement = Retirement(site.credentials, every_s=0.05)
+    retirement = ExpiryWorker(site.credentials, every_s=0.05)
     retirement.start()
     eventually("the old one is cut off", device.cut_off.is_set)
     assert retirement.stop()
@@ -279,12 +279,12 @@ def test_an_administrator_with_a_wrong_password_is_a_broker_that_is_away(tmp_pat
     broker = Broker(tmp_path / "b", kind="mosquitto", administered=True)
     broker.start()
     try:
-        from ingest.devices.credentials import BrokerAway
+        from ingest.devices.credentials import BrokerUnavailable
 
         users = MosquittoUsers(Address(broker.host, broker.port), "admin", "wrong")
-        with pytest.raises(BrokerAway, match="refuses the user admin"):
+        with pytest.raises(BrokerUnavailable, match="refuses the user admin"):
             users.create_user("a.b", "示例", "a")
-        with pytest.raises(BrokerAway, match="NATS server cannot be told"):
+        with pytest.raises(BrokerUnavailable, match="NATS server cannot be told"):
             NatsUsers(tmp_path / "none", tmp_path / "none").delete_user("a")
     finally:
         broker.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from governance.assessment import CLASSES
+from governance.assessment import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.notify import oncall
@@ -67,8 +67,8 @@ def told(site: Path) -> bool:
     database = Database(settings.load(None, data=site).database_url)
     try:
         with database.read() as connection:
-            sent = notice_store.listed(connection, status="sent", limit=10)
-            days = audit_trail.listing(connection, what=CLASSES, limit=100)
+            sent = notice_store.list_notices(connection, status="sent", limit=10)
+            days = audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=100)
             on_call = oncall.on_call(connection, now_ms())
         return bool(sent) and bool(on_call) and len({beijing_day(line.at_ms) for line in days}) >= 13
     finally:

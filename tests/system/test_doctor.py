@@ -32,7 +32,7 @@ from riverchief import settings
 from riverchief.brokers.local import Broker, find, free_port
 from riverchief.doctor import Finding, Level, broker, database, examine, place, servers
 from riverchief.doctor.findings import Check, ok
-from riverchief.single_writer import alone
+from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
@@ -143,7 +143,7 @@ def test_a_database_that_is_not_there_yet_is_not_made(told: Told, tmp_path: Path
 def test_hours_and_days_that_are_late_are_told_with_how_many_wait(told: Told, site: Database) -> None:
     def late(by_ms: int) -> list[Finding]:
         with site.write() as connection:
-            downsampling.enter(connection, [Due("s1", 0, 0), Due("s2", 0, 0)], now_ms() - by_ms)
+            downsampling.schedule_days(connection, [Due("s1", 0, 0), Due("s2", 0, 0)], now_ms() - by_ms)
         return [f for f in told(database.database) if f.check == "influx"]
 
     assert late(60_000) == []
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_database_is_a_finding(told: Told, tmp_path: Path) -> 
 
 def test_whether_an_ingest_works_is_told(told: Told, site: Database) -> None:
     one(told(database.database), Level.WARNING, "no ingest works on this database")
-    with alone(str(site.url)):
+    with exclusive_ingest(str(site.url)):
         one(told(database.database), Level.OK, "an ingest works")
 
 

@@ -23,7 +23,7 @@ from infra.database import Database
 from infra.errors import NotFound
 from infra.times import from_ms
 from ingest import ledger, quarantine
-from ingest.intake import Waiting
+from ingest.intake import PendingMessage
 from ingest.sources import hj212 as gateway_module
 from ingest.sources import sender_limits
 from ingest.sources.hj212 import Answer, NoAnswer
@@ -89,7 +89,7 @@ def logger(site: Site212, mn: str = MN, **other: Any) -> simulated.Logger:
     return simulated.Logger(line, mn, other.pop("password", PASSWORD), now_ms, **other)
 
 
-def held(site: Site212, reason: Reason) -> list[quarantine.Held]:
+def held(site: Site212, reason: Reason) -> list[quarantine.QuarantineEntry]:
     with site.database.read() as connection:
         return quarantine.listing(connection, reason=reason)
 
@@ -399,7 +399,7 @@ def test_a_logger_is_not_read_any_further_while_the_intake_is_behind(
     make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = make()
-    waiting: list[Waiting] = []
+    waiting: list[PendingMessage] = []
     with monkeypatch.context() as patch:
         patch.setattr(site.gateway.lane, "put", waiting.append)
         wire = Wire(site.gateway.port)

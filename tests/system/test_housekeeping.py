@@ -87,13 +87,13 @@ def test_one_worker_forwards_and_another_takes_over_when_it_is_killed(
     assert held.waiting().entries >= 1  # at least the reading: a class may have been judged as the worker left
     list(set_up(direct, Plan(0, 0, 0)))
     with database.write() as connection:
-        days = downsampling.enter_since(connection, ["s"], now_ms() - 3_600_000, now_ms())
+        days = downsampling.schedule_since(connection, ["s"], now_ms() - 3_600_000, now_ms())
     third = worker(url, settings)
     eventually("a third finds the lock free", lambda: held.waiting().entries == 0)
 
     def computed() -> bool:
         with database.read() as connection:
-            return not downsampling.due(connection, now_ms(), 10)
+            return not downsampling.due_days(connection, now_ms(), 10)
 
     assert days >= 1
     eventually("hours and days are computed", computed)

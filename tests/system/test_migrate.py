@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Colour, Kind
+from governance.incidents.finding import Colour, FindingKind
 from governance.tables import outbox
 from infra.database import Database, metadata
 from infra.errors import ConfigurationError
@@ -25,7 +25,7 @@ from ingest.storage.tables import device_event, reach, registry_change
 from riverchief.backup import migrate_database
 from riverchief.backup.migrate_database import CopyMismatch, move
 from riverchief.cli.app import app
-from riverchief.single_writer import alone
+from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Deployment, Reach, Registry, Station, Water
@@ -72,7 +72,7 @@ def site(url: str) -> Database:
     found = a_finding(
         T0,
         rule="r",
-        kind=Kind.NO_DATA,
+        kind=FindingKind.NO_DATA,
         cause="silence:s4",
         station="s4",
         parameter=None,
@@ -83,7 +83,7 @@ def site(url: str) -> Database:
         text=Text("无数据", "no data"),
     )
     with database.write() as connection:
-        incident_store.record(connection, [found], T0, source="/test")
+        incident_store.record_findings(connection, [found], T0, source="/test")
         connection.execute(sa.update(outbox).values(last_error="503", status="refused").where(outbox.c.id == 1))
         connection.execute(sa.insert(device_event).values(station="s3", received_at_ms=T0, body="door"))
         newest = connection.execute(sa.select(sa.func.max(outbox.c.id))).scalar_one()
@@ -166,7 +166,7 @@ def test_a_source_that_is_not_there_is_named_and_not_made(tmp_path: Path):
 def test_nothing_is_copied_while_an_ingest_works_on_either_side(small_site: str):
     there = server().database()
     for busy in (small_site, there):
-        with alone(busy), pytest.raises(ConfigurationError, match="another ingest already works on"):
+        with exclusive_ingest(busy), pytest.raises(ConfigurationError, match="another ingest already works on"):
             move(small_site, there, CATALOGUE, silent)
     assert server().ask("SELECT 1 FROM pg_tables WHERE schemaname = 'public'", name=there.rsplit("/", 1)[1]) == []
 

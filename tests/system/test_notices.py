@@ -22,17 +22,17 @@ from api.app import create_app
 from api.context import Context, Telling
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline, Row
 from governance.incidents.model import Action, Assignment, Order, Source, State
 from governance.notify import channels, clock_correction, oncall
 from governance.notify import store as notice_store
 from governance.notify.channels import Outcome
-from governance.notify.contacts import Channel, Contact, Directory, Role
+from governance.notify.contacts import Channel, Contact, ContactRole, Directory
 from governance.notify.links import Links
 from governance.notify.messenger import Bucket, Messenger
 from governance.notify.oncall import Shift
-from governance.notify.policy import Policy
+from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice as notices_
 from governance.organisation import roles
 from governance.organisation.regions import Place, Regions
@@ -120,7 +120,7 @@ class Office:
     phones: Phones
     directory: Directory
     clock: list[int]
-    policy: Policy = field(default_factory=Policy)
+    policy: NoticePolicy = field(default_factory=NoticePolicy)
     links: Links = field(default_factory=lambda: Links("https://r.example.cn", b"a key"))
     made: Messenger | None = None
 
@@ -145,16 +145,18 @@ class Office:
     def fire(self, *causes: str, colour: Colour = Colour.RED, station: str = "s1", **other: Any) -> list[int]:
         with self.database.write() as connection:
             findings = [fired(c, self.clock[0], colour, station, **other) for c in causes]
-            return list(incident_store.record(connection, findings, self.clock[0], source="/test").ids)
+            return list(incident_store.record_findings(connection, findings, self.clock[0], source="/test").ids)
 
     def act(self, number: int, action: str, by: str = "李某（示例）") -> None:
         with self.database.write() as connection:
             order = Order(Action(action), comment="看过", reason="other" if action == "false_alarm" else "")
-            incident_store.act(connection, number, order, administrator(by), now_ms=self.clock[0], source="/test")
+            incident_store.apply_action(
+                connection, number, order, administrator(by), now_ms=self.clock[0], source="/test"
+            )
 
     def statuses(self) -> list[str]:
         with self.database.read() as connection:
-            return [n.status for n in reversed(notice_store.listed(connection, limit=99_999))]
+            return [n.status for n in reversed(notice_store.list_notices(connection, limit=99_999))]
 
     def site(self) -> TestClient:
         telling = Telling(lambda: self.directory, self.policy, self.links, "示例站点")
@@ -174,8 +176,8 @@ def fired(cause: str, at_ms: int, colour: Colour, station: str, **other: Any) ->
     values: dict[str, Any] = {
         "rule": f"r-{cause}",
         "version": "1",
-        "kind": Kind.THRESHOLD,
-        "change": Change.FIRED,
+        "kind": FindingKind.THRESHOLD,
+        "change": ConditionChange.FIRED,
         "cause": cause,
         "station": station,
         "parameter": "nh3n",
@@ -200,7 +202,7 @@ def phones() -> Iterator[Phones]:
     server.server_close()
 
 
-def who(phones: Phones, key: str, *roles: Role, **other: Any) -> Contact:
+def who(phones: Phones, key: str, *roles: ContactRole, **other: Any) -> Contact:
     return Contact(key, f"{key}（示例）", roles=roles, channels=(phones.channel(key),), **other)
 
 
@@ -212,10 +214,10 @@ def office(url: str, phones: Phones) -> Iterator[Office]:
         registry_store.save(connection, Registry(STATIONS, regions=REGIONS, catalogue=catalogue()))
     directory = Directory(
         (
-            who(phones, "duty", Role.OFFICE),
-            who(phones, "street", Role.CHIEF, regions=("shiwan",)),
-            who(phones, "district", Role.CHIEF, regions=("chancheng",)),
-            who(phones, "engineer", Role.ENGINEER, language="en"),
+            who(phones, "duty", ContactRole.OFFICE),
+            who(phones, "street", ContactRole.CHIEF, regions=("shiwan",)),
+            who(phones, "district", ContactRole.CHIEF, regions=("chancheng",)),
+            who(phones, "engineer", ContactRole.ENGINEER, language="en"),
         )
     )
     made = Office(database, phones, directory, [NOON])
@@ -252,7 +254,7 @@ def test_an_emergency_calls_at_night_whatever_its_colour_and_one_step_more_each_
     with office.database.write() as connection:
         order = Order(Action.EMERGENCY, comment="水源", grade="II")
         duty = administrator("受理员（示例）")
-        incident_store.act(connection, number, order, duty, now_ms=NIGHT, source="/test")
+        incident_store.apply_action(connection, number, order, duty, now_ms=NIGHT, source="/test")
     office.go(1)
     assert {key: len(office.phones.to(key)) for key in ("duty", "street", "district")} == dict.fromkeys(
         ("duty", "street", "district"), 1
@@ -262,7 +264,7 @@ def test_an_emergency_calls_at_night_whatever_its_colour_and_one_step_more_each_
     assert "13日01:30前上报 https://r.example.cn/a/" in text, "by when it is to be reported"
     office.clock[0] = NIGHT + 10 * MINUTE
     with office.database.write() as connection:
-        assert incident_store.remind(connection, office.clock[0], up=str, source="/test") == [number]
+        assert incident_store.apply_reminders(connection, office.clock[0], up=str, source="/test") == [number]
     office.go(16)
     assert len(office.phones.to("street")) == 2
     link = office.phones.to("street")[-1].split("/a/")[1].split()[0]
@@ -278,13 +280,17 @@ def test_what_is_overdue_is_told_to_who_answers_for_it_and_to_who_is_above(offic
     with office.database.write() as connection:
         to = Order(Action.DISPATCH, assignment=Assignment(region="shiwan", responsible="street（示例）"))
         for order in (Order(Action.ACCEPT), to):
-            incident_store.act(connection, number, order, administrator("李某（示例）"), now_ms=NOON, source="/test")
+            incident_store.apply_action(
+                connection, number, order, administrator("李某（示例）"), now_ms=NOON, source="/test"
+            )
     office.go(61)
     office.phones.taken.clear()
     office.clock[0] += DAY_MS
     up = {"shiwan": "chancheng"}.get
     with office.database.write() as connection:
-        assert incident_store.remind(connection, office.clock[0], up=lambda r: up(r, ""), source="/test") == [number]
+        assert incident_store.apply_reminders(connection, office.clock[0], up=lambda r: up(r, ""), source="/test") == [
+            number
+        ]
     office.go(61)
     assert sorted(key for key, _ in office.phones.taken) == ["district", "street"]
 
@@ -308,7 +314,7 @@ def test_a_message_shows_what_is_measured_when_it_is_sent(office: Office) -> Non
     office.go()
     assert "氨氮9.93（劣Ⅴ类" in office.phones.to("street")[0]
     with office.database.read() as connection:
-        (body, *_) = [n.body for n in notice_store.listed(connection, limit=9)]
+        (body, *_) = [n.body for n in notice_store.list_notices(connection, limit=9)]
     assert "氨氮9.93" in body, "what is kept is what was sent"
 
 
@@ -337,7 +343,7 @@ def test_a_flood_of_5000_findings_in_a_minute_is_a_handful_of_messages_and_no_in
                 for n in range(batch, batch + 100)
             ]
             with office.database.write() as connection:
-                incident_store.record(connection, findings, office.clock[0], source="/test")
+                incident_store.record_findings(connection, findings, office.clock[0], source="/test")
         office.go(6)
     office.go(120)
     with office.database.read() as connection:
@@ -450,7 +456,7 @@ def test_a_task_is_told_to_whom_it_was_given_and_to_nobody_else(office: Office) 
     assignment = Assignment(region="shiwan", responsible="handler（示例）")
     with office.database.write() as connection:
         order = Order(Action.DISPATCH, assignment=assignment)
-        incident_store.act(connection, 1, order, administrator("x"), now_ms=office.clock[0], source="/test")
+        incident_store.apply_action(connection, 1, order, administrator("x"), now_ms=office.clock[0], source="/test")
     office.go(61)
     told = office.phones.taken[before:]
     assert [name for name, _ in told] == ["handler"]
@@ -461,7 +467,7 @@ def test_a_task_is_told_to_whom_it_was_given_and_to_nobody_else(office: Office) 
 
 def test_what_a_citizen_reports_from_a_place_without_a_station_reaches_the_chief_of_its_region(office: Office) -> None:
     with office.database.write() as connection:
-        incident_store.report(
+        incident_store.file_report(
             connection,
             Order(Action.COMMENT, comment="河水发黑"),
             administrator("市民（示例）"),
@@ -479,7 +485,9 @@ def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_every
     office: Office,
 ) -> None:
     regions = Regions(REGIONS, STATIONS)
-    file = Directory((replace(who(office.phones, "li"), name="李某（示例）"), who(office.phones, "duty", Role.OFFICE)))
+    file = Directory(
+        (replace(who(office.phones, "li"), name="李某（示例）"), who(office.phones, "duty", ContactRole.OFFICE))
+    )
     roster = messages.ContactList(file, office.database, Vault(new_key()), lambda: office.clock[0])
     with office.database.write() as connection:
         people_store.add(connection, "李某（示例）", roles.Role.CHIEF, by="x", now_ms=NOON)
@@ -517,7 +525,7 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
     office.go(24 * 3600)
     assert len(office.phones.to("district")) == 1
     with office.database.read() as connection:
-        assert notice_store.waiting(connection).unconfirmed == 1
+        assert notice_store.queue_counts(connection).unconfirmed == 1
 
 
 def test_messages_of_a_clock_that_was_hours_ahead_are_told_and_go_up_by_the_right_clock(
@@ -593,15 +601,19 @@ def test_what_was_withdrawn_is_told_once_to_all_who_were_told_of_the_incident_an
     office.act(number, "accept")
     with office.database.write() as connection:
         order = Order(Action.DISPATCH, assignment=Assignment(region="shiwan", responsible="handler（示例）"))
-        incident_store.act(connection, number, order, administrator("x"), now_ms=office.clock[0], source="/test")
+        incident_store.apply_action(
+            connection, number, order, administrator("x"), now_ms=office.clock[0], source="/test"
+        )
     office.go(61)
     if closed:
         office.act(number, "false_alarm")
         office.go(61)
     before = len(office.phones.taken)
-    office.fire("a", change=Change.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON, text=Text("撤回：气泡", "withdrawn"))
+    office.fire(
+        "a", change=ConditionChange.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON, text=Text("撤回：气泡", "withdrawn")
+    )
     office.go(61)
-    office.fire("a", change=Change.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON)
+    office.fire("a", change=ConditionChange.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON)
     office.go(61)
     told = office.phones.taken[before:]
     assert sorted(name for name, _ in told) == ["duty", "handler", "street"]
@@ -615,7 +627,7 @@ def test_nobody_is_woken_for_what_was_withdrawn_and_everybody_for_what_stands(of
     if left:
         office.fire("a", rule="r-other")
     office.go()
-    office.fire("a", change=Change.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON)
+    office.fire("a", change=ConditionChange.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON)
     office.go(11 * 60)
     assert bool(office.phones.to("district")) is left
     office.fire("a")
@@ -630,7 +642,7 @@ def test_a_channel_that_fails_is_followed_by_the_next_one_at_once_and_tried_agai
     office.directory = Directory(
         (
             replace(
-                who(office.phones, "duty", Role.OFFICE),
+                who(office.phones, "duty", ContactRole.OFFICE),
                 channels=(office.phones.channel("one"), office.phones.channel("two", short=True)),
             ),
         )
@@ -667,7 +679,7 @@ def test_a_message_nobody_takes_for_a_day_is_dead_and_visible(office: Office) ->
     office.go(25 * 3600)
     assert office.statuses() == ["dead"]
     with office.database.read() as connection:
-        assert notice_store.waiting(connection).dead == 1
+        assert notice_store.queue_counts(connection).dead == 1
 
 
 def test_a_message_that_was_given_up_is_told_again_when_asked_and_the_trail_says_who_asked(office: Office) -> None:
@@ -899,7 +911,7 @@ def test_who_was_told_what_is_seen_over_the_api_and_no_address_or_link_is(office
 
 
 def test_who_is_on_call_is_called_and_a_shift_added_over_the_api_holds(office: Office) -> None:
-    office.directory = Directory((*office.directory.contacts, who(office.phones, "second", Role.OFFICE)))
+    office.directory = Directory((*office.directory.contacts, who(office.phones, "second", ContactRole.OFFICE)))
     with office.database.write() as connection:
         oncall.replace(
             connection, [Shift("duty", NOON - DAY_MS, NOON + DAY_MS, 1, oncall.ROTATION)], by="x", now_ms=NOON

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from governance.incidents import cloudevents
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from governance.incidents.model import Action, Order
 from governance.notify import clock_correction
 from governance.notify.outbox import (
@@ -31,8 +31,8 @@ from governance.notify.outbox import (
     PendingCounts,
     Status,
     Verdict,
+    dead_letters,
     pending_counts,
-    refused,
     replay,
     retry_after,
     verdict,
@@ -184,7 +184,7 @@ def deliver(database: Database, receiver: Receiver) -> Iterator[Callable[..., De
 def record(database: Database, *findings: Finding) -> None:
     """Findings whose events are to be sent each for itself, as if each changed its incident."""
     with database.write() as connection:
-        incident_store.record(connection, findings, clock(), source="/riverchief/test")
+        incident_store.record_findings(connection, findings, clock(), source="/riverchief/test")
         connection.execute(sa.update(outbox).where(outbox.c.repeats).values(repeats=False))  # its own: others have it
 
 
@@ -341,7 +341,7 @@ def test_what_the_receiver_refuses_for_good_is_a_dead_letter_and_the_next_event_
     record(database, fired("a", 1), fired("a", 2))
     until(lambda: settled(database))
     with database.read() as connection:
-        (letter,) = refused(connection)
+        (letter,) = dead_letters(connection)
         assert pending_counts(connection) == PendingCounts(0, 1, None)
     assert (letter.attempts, letter.last_status, letter.last_error) == (1, status, f"HTTP {status} 缺少字段")
     assert [(seq, e) for _, seq, e in receiver.taken] == [(2, rows(database)[1].event_id)]
@@ -378,7 +378,9 @@ def test_after_a_day_down_busy_slow_and_saying_yes_twice_nothing_is_lost_doubled
     asked = iter(answers)
     receiver.script = lambda cause, seq: next(asked, (200, {})) if cause == "a" else (200, {})
     with database.write() as connection:
-        incident_store.record(connection, [fired("a", n) for n in (1, 2, 3)], now[0], source="/riverchief/test")
+        incident_store.record_findings(
+            connection, [fired("a", n) for n in (1, 2, 3)], now[0], source="/riverchief/test"
+        )
         connection.execute(sa.update(outbox).where(outbox.c.repeats).values(repeats=False))  # its own: others have it
     deliver(clock=lambda: now[0], backoff_s=3600.0, backoff_cap_s=4 * 3600.0)
     until(lambda: len(receiver.got) == 1)
@@ -669,14 +671,14 @@ def test_a_storm_through_a_faltering_receiver_loses_nothing_doubles_nothing_and_
 # A flood of findings is no flood of events --------------------------------------------------------------------------
 
 
-def again(cause: str, number: int, change: Change = Change.FIRED) -> Finding:
+def again(cause: str, number: int, change: ConditionChange = ConditionChange.FIRED) -> Finding:
     """One more finding of a few rules of a cause."""
     return replace(fired(cause, number), rule=f"{cause}-{number % 5}", change=change)
 
 
 def told(database: Database, *findings: Finding, at_ms: int) -> None:
     with database.write() as connection:
-        incident_store.record(connection, findings, at_ms, source="/riverchief/test")
+        incident_store.record_findings(connection, findings, at_ms, source="/riverchief/test")
 
 
 def gathered(database: Database) -> bool:
@@ -702,7 +704,7 @@ def test_of_5000_findings_in_a_minute_a_handful_of_events_leave_and_each_inciden
         if batch == 5:
             with database.write() as connection:
                 office = administrator("受理员甲（示例）")
-                incident_store.act(
+                incident_store.apply_action(
                     connection, 1, Order(Action.ACCEPT), office, now_ms=now[0], source="/riverchief/test"
                 )
         deliverer.wake()
@@ -724,7 +726,7 @@ def test_who_is_called_again_is_told_before_the_minute_is_over_and_by_no_mere_re
     deliver(clock=lambda: now[0], poll_s=0.02)
     told(database, again("a", 5), at_ms=now[0])
     until(lambda: len(receiver.taken) == 1)
-    told(database, again("a", 10, Change.RESOLVED), again("a", 15), again("a", 16), at_ms=now[0])
+    told(database, again("a", 10, ConditionChange.RESOLVED), again("a", 15), again("a", 16), at_ms=now[0])
     until(lambda: gathered(database))
     assert [row.notify for row in waiting(database)] == ["inform", "page", "inform"]
     now[0] += 15_000
@@ -915,7 +917,7 @@ def test_what_was_tried_while_the_clock_was_hours_ahead_is_sent_once_the_clock_i
 def test_a_wait_that_a_right_clock_has_written_is_kept(database: Database):
     now = clock()
     with database.write() as connection:
-        incident_store.record(connection, [fired(c, 1) for c in "abc"], now, source="/test")
+        incident_store.record_findings(connection, [fired(c, 1) for c in "abc"], now, source="/test")
         for number, attempts, status, wait_s in ((1, 3, None, 4), (2, 1, 503, 3600), (3, 1, None, 4)):
             waits = {"attempts": attempts, "last_status": status, "next_attempt_at_ms": now + wait_s * 1000 + 30_000}
             connection.execute(sa.update(outbox).where(outbox.c.id == number).values(waits))

@@ -23,7 +23,7 @@ from ingest.rules.model import Rules
 from ingest.storage import device_events, registry
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import gap, registry_change
-from riverchief.single_writer import INGEST_LOCK, alone
+from riverchief.single_writer import INGEST_LOCK, exclusive_ingest
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
@@ -432,7 +432,7 @@ def test_a_command_that_needs_the_ingest_to_be_away_is_refused_while_it_works(
     url: str, writers: Callable[[], SoleWriter]
 ):
     assert writers().acquire()
-    with pytest.raises(ConfigurationError, match="another ingest already works on"), alone(url):
+    with pytest.raises(ConfigurationError, match="another ingest already works on"), exclusive_ingest(url):
         pass
 
 

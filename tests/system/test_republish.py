@@ -234,7 +234,7 @@ def test_the_live_class_is_told_and_taken_back_when_nobody_judges_any_more(rig: 
     site.send("s1", (now_ms() - 1000, {"ph": 7.1, "do": 4.0, "codmn": 2.0, "nh3n": 0.1, "tp": 0.05}))
     said = eventually("no class yet", lambda: (s := reader.last("s1")) and s["values"] and s)
     assert (said["class"], said["deciding"]) == (None, [])
-    live_classes.update(site.database, site.store, site.known, now_ms())
+    live_classes.update_classes(site.database, site.store, site.known, now_ms())
     said = eventually("judged", lambda: (s := reader.last("s1")) and s["class"] and s)
     assert (said["class"], said["deciding"]) == ("IV", ["do"])
     ahead[0] = 15 * MINUTE

@@ -149,7 +149,7 @@ class Stage:
 def readings_of(rows: list[dict[str, str]], fate: str = "sent") -> dict[tuple[str, str, str], float]:
     """(station, time the device wrote, parameter) → value of the rows of one fate."""
     found = {}
-    named = table_columns.columns(list(rows[0])[: list(rows[0]).index("anomaly")], KNOWN).columns
+    named = table_columns.find_columns(list(rows[0])[: list(rows[0]).index("anomaly")], KNOWN).columns
     for row in rows:
         for column in named:
             if row["fate"] == fate and row[column.name]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from governance.assessment import By, Formula, Groups, Indicator, Share, assess, month_of, read
-from governance.audit.merkle import Line
+from governance.assessment import Formula, GroupBy, Groups, Indicator, Share, assess, month_of, read
+from governance.audit.merkle import AuditEntry
 from governance.organisation.roles import Role
 from infra.errors import ConfigurationError
 from infra.times import BEIJING, DAY_MS, to_ms
@@ -27,12 +27,12 @@ class Trail:
     """Entries as the incident store writes them."""
 
     def __init__(self) -> None:
-        self.lines: list[Line] = []
+        self.lines: list[AuditEntry] = []
         self.rows: dict[int, dict[str, Any]] = {}
 
     def add(self, what: str, kind: str, id: object, body: Mapping[str, Any], at_ms: int) -> None:
         n = len(self.lines) + 1
-        self.lines.append(Line(n, at_ms, "x", "", what, kind, str(id), json.dumps(body), "", f"{n:064x}"))
+        self.lines.append(AuditEntry(n, at_ms, "x", "", what, kind, str(id), json.dumps(body), "", f"{n:064x}"))
 
     def incident(self, number: int, at_ms: int, what: str = "fired", **now: Any) -> None:
         opened = {
@@ -76,7 +76,7 @@ class Trail:
         self.add("water.classes", "water", "reaches", body, at(day, 0.01, month))
 
 
-def made(trail: Trail, by: By = By.CHIEF, formula: Formula = FORMULA, **other: Any) -> Any:
+def made(trail: Trail, by: GroupBy = GroupBy.CHIEF, formula: Formula = FORMULA, **other: Any) -> Any:
     given: dict[str, Any] = {"now_ms": at(1, month=12), **other}
     return assess(trail.lines, "2026-10", by, formula, **given)
 
@@ -175,7 +175,7 @@ def test_a_chief_answers_for_the_water_of_the_own_days_and_for_what_the_deputy_d
     trail.classes(20, month=9, dongping=True)
     trail.walk(1, 5, chief="助理（示例）")
 
-    def water(by: By, reach: str, at_ms: int) -> list[str]:
+    def water(by: GroupBy, reach: str, at_ms: int) -> list[str]:
         return ["前任（示例）" if at_ms < at(10) else "后任（示例）"]
 
     groups = Groups(water=water, chief=lambda name, at_ms: "前任（示例）" if name == "助理（示例）" else name)
@@ -207,7 +207,7 @@ def test_days_on_target_are_counted_by_reach_and_compared_with_the_month_before(
         trail.classes(day, month=9, dongping=day > 5, qicha=None)
     for day in range(1, 11):
         trail.classes(day, dongping=day > 2, qicha=False if day == 1 else None)
-    found = made(trail, By.REACH)
+    found = made(trail, GroupBy.REACH)
     dongping, qicha = found.rows
     assert (dongping.key, dongping.shares[Indicator.WATER]) == ("dongping", Share(8, 10))
     assert dongping.improvement == pytest.approx(0.3)
@@ -217,8 +217,8 @@ def test_days_on_target_are_counted_by_reach_and_compared_with_the_month_before(
 
 def test_streets_gather_their_cells_and_patrols_count_where_somebody_records_them() -> None:
     class Patrols:
-        def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
-            assert (by, end_ms - start_ms, until_ms >= end_ms) == (By.STREET, 31 * DAY_MS, True)
+        def done(self, by: GroupBy, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+            assert (by, end_ms - start_ms, until_ms >= end_ms) == (GroupBy.STREET, 31 * DAY_MS, True)
             return {"street-1": Share(9, 10)}
 
     trail = Trail()
@@ -226,9 +226,9 @@ def test_streets_gather_their_cells_and_patrols_count_where_somebody_records_the
     trail.incident(2, at(5), region="", station="elsewhere")
     street = {"grid-1": "street-1", "grid-2": "street-1"}
     groups = Groups(lambda code: street.get(code, code), region=lambda station: "grid-2")
-    (row,) = made(trail, By.STREET, groups=groups, patrols=Patrols()).rows
+    (row,) = made(trail, GroupBy.STREET, groups=groups, patrols=Patrols()).rows
     assert (row.key, row.cases, row.shares[Indicator.PATROL].value) == ("street-1", 2, 0.9)
-    (row,) = made(trail, By.STREET, groups=groups).rows
+    (row,) = made(trail, GroupBy.STREET, groups=groups).rows
     assert (row.shares[Indicator.PATROL].available, row.shares[Indicator.PATROL].value) == (False, None)
 
 
@@ -276,7 +276,7 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
 
 def test_on_the_first_day_of_a_month_a_trial_gives_no_score() -> None:
     class Patrols:
-        def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+        def done(self, by: GroupBy, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
             return {"李河长": Share(0, 0)}  # none is due by then
 
     trail = Trail()

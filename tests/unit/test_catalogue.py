@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, keys, say, unfilled
+from infra.texts import Text, keys, say, template
 from infra.times import beijing, beijing_day, from_ms, rfc3339, to_ms
 from sensors.parameters import Catalogue, Parameter, catalogue
 from sensors.reading import Batch
-from sensors.stations import Deployment, Registry, Station, Water
-from sensors.stations import station as read_station
+from sensors.stations import Deployment, Registry, Station, Water, read_station
 from sensors.units import IDENTITY, conversion
 
 CATALOGUE = catalogue()
@@ -429,7 +428,7 @@ def placeholders(text: str) -> set[str]:
 
 @pytest.mark.parametrize("key", keys())
 def test_both_languages_use_the_same_values(key: str) -> None:
-    text = unfilled(key)
+    text = template(key)
     assert placeholders(text.zh) == placeholders(text.en)
     assert text.zh
     assert text.en
@@ -498,4 +497,4 @@ def test_no_sentence_the_code_says_is_missing() -> None:
 def test_every_sentence_is_given_the_values_it_names() -> None:
     for where, key, given_ in spoken():
         if given_ is not None and "*" not in key:
-            assert placeholders(unfilled(key).zh) <= given_, f"{where}: {key}"
+            assert placeholders(template(key).zh) <= given_, f"{where}: {key}"

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from ingest.rules import alarm_state as alarm_book
-from ingest.rules.alarm_state import Alarm, Key
+from ingest.rules.alarm_state import Alarm, AlarmKey
 from ingest.rules.condition import Condition, ConditionState, Phase, Transition, advance_condition, remove_sample
-from ingest.rules.engine import LATE_S, RuleEngine, RuleInput, usable
-from ingest.rules.model import NoData, Rules, Side, Threshold, Trend, Where
+from ingest.rules.engine import LATE_AFTER_S, RuleEngine, RuleInput, usable
+from ingest.rules.model import NoData, Rules, Scope, Side, Threshold, Trend
 from ingest.rules.trend import TimeBins, theil_sen
-from ingest.state.series_history import MIN_READINGS, SHORTEST_S
+from ingest.state.series_history import MIN_LOOKBACK_S, MIN_READINGS
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry, Station, Water
@@ -24,7 +24,7 @@ from sensors.stations import Registry, Station, Water
 CATALOGUE = catalogue()
 START = 1_778_544_000_000  # 2026-05-12T00:00:00Z, 08:00 in Beijing
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
-FIRED, RESOLVED = Change.FIRED, Change.RESOLVED
+FIRED, RESOLVED = ConditionChange.FIRED, ConditionChange.RESOLVED
 SHIWAN = Station("shiwan", "石湾", "Shiwan", 113.06, 23.0, water=Water.RIVER, interval_s=300)
 LAKE = Station("lake", "石湾公园湖", "Shiwan park lake", 113.08, 23.0, water=Water.LAKE, interval_s=300)
 NH3N = Threshold(
@@ -215,8 +215,8 @@ class Desk:
 
     rules: Rules
     series: Sequence[tuple[Station, str]]
-    alarms: dict[Key, Alarm] = field(default_factory=dict)
-    fired: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+    alarms: dict[AlarmKey, Alarm] = field(default_factory=dict)
+    fired: dict[AlarmKey, tuple[int, ...]] = field(default_factory=dict)
     """When each condition fired, as the incidents know it."""
 
     def __post_init__(self) -> None:
@@ -228,9 +228,9 @@ class Desk:
         packed = np.full(len(at), int(Flag.GOOD))
         columns = np.array(series, np.int64), np.array(at, np.int64), np.array(value, float), packed
         findings = self.checks.evaluate(*columns, now)
-        alarm_book.apply(self.alarms, findings)
+        alarm_book.update_alarms(self.alarms, findings)
         for one in findings:
-            if one.change is Change.FIRED:
+            if one.change is ConditionChange.FIRED:
                 key = one.rule, one.station, one.parameter or ""
                 self.fired[key] = (*self.fired.get(key, ()), one.observed_at_ms)
         return findings
@@ -246,13 +246,13 @@ class Desk:
         return fresh
 
 
-def brief(f: Finding) -> tuple[str, str, Change, int, int, bool]:
+def brief(f: Finding) -> tuple[str, str, ConditionChange, int, int, bool]:
     return f.rule, f.station, f.change, f.observed_at_ms, f.since_ms, f.retrospective
 
 
 def naive(
     rule: Threshold, station: Station, samples: Iterable[tuple[int, float, int]]
-) -> list[tuple[str, str, Change, int, int, bool]]:
+) -> list[tuple[str, str, ConditionChange, int, int, bool]]:
     """The rule as a person would apply it with pencil and paper to readings (ms, value, ms when it was judged)."""
     found = []
     gap = max(3 * station.interval_s, 1800) * 1000
@@ -334,7 +334,7 @@ def test_the_engine_finds_what_the_rule_says_however_the_readings_arrive(
     desk = Desk(Rules((above, below)), [(SHIWAN, "nh3n")])
     found, judged = [], []
     for piece in cut(data.draw, len(at)):
-        now = at[piece][-1] + data.draw(st.sampled_from([0, 0, LATE_S * 1000 - 1, 2 * HOUR]))
+        now = at[piece][-1] + data.draw(st.sampled_from([0, 0, LATE_AFTER_S * 1000 - 1, 2 * HOUR]))
         found += desk.give([0] * len(at[piece]), at[piece], value[piece], now)
         judged += [(t, x, now) for t, x in zip(at[piece], value[piece], strict=True)]
     for rule in (above, below):
@@ -377,7 +377,7 @@ def test_a_restart_at_any_moment_changes_nothing(
         found += desk.give([0], at[i : i + 1], value[i : i + 1], at[i] + delay)
     start = at[k - 1] if k else START
     if data.draw(st.booleans()):  # the store is asked for as much as the rules need
-        window = 1000 * max(SHORTEST_S, desk.rules.lookback_s("nh3n"))
+        window = 1000 * max(MIN_LOOKBACK_S, desk.rules.lookback_s("nh3n"))
         first = min(next((i for i in range(k) if at[i] >= start - window), k), max(0, k - MIN_READINGS))
     else:
         first = 0
@@ -450,7 +450,7 @@ def test_a_spike_that_was_counted_is_taken_back() -> None:
 
 
 def test_an_alarm_whose_rule_is_gone_is_withdrawn_and_the_others_stay() -> None:
-    rule = replace(NH3N, id="kept", where=Where(stations=("shi*",)))
+    rule = replace(NH3N, id="kept", where=Scope(stations=("shi*",)))
     alarms = {
         ("kept", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False),
         ("kept", "elsewhere", "nh3n"): Alarm("water:elsewhere", START, START, False),
@@ -466,8 +466,8 @@ def test_an_alarm_whose_rule_is_gone_is_withdrawn_and_the_others_stay() -> None:
 
 
 def test_a_rule_watches_only_where_it_speaks() -> None:
-    rivers = replace(NH3N, where=Where(waters=(Water.RIVER,)))
-    named = replace(NH3N, id="named", where=Where(stations=("la*",)))
+    rivers = replace(NH3N, where=Scope(waters=(Water.RIVER,)))
+    named = replace(NH3N, id="named", where=Scope(stations=("la*",)))
     desk = Desk(Rules((rivers, named)), [(SHIWAN, "nh3n"), (LAKE, "nh3n"), (SHIWAN, "do")])
     at = [START + i * 5 * MINUTE for i in range(3)]
     found = [f for s in range(3) for f in desk.give([s] * 3, at, [3.0] * 3, at[-1])]
@@ -475,10 +475,10 @@ def test_a_rule_watches_only_where_it_speaks() -> None:
 
 
 def test_a_reach_pattern_chooses_by_reach() -> None:
-    where = Where(reaches=("qicha-*",))
+    where = Scope(reaches=("qicha-*",))
     assert where.matches(replace(SHIWAN, reach="qicha-huanhu"))
     assert not where.matches(replace(SHIWAN, reach="dongping"))
-    assert Where().matches(SHIWAN)
+    assert Scope().matches(SHIWAN)
 
 
 def test_how_late_is_late_depends_on_the_promised_interval() -> None:
@@ -555,7 +555,7 @@ def test_a_condition_that_late_data_leave_firing_is_remembered_and_announced_onc
     found, lasting = desk.late(without(after, 20, 22), after, now)
     assert [brief(f)[2:] for f in lasting] == [(FIRED, int(after[0][-1]), START + 20 * 5 * MINUTE, True)]
     assert found == lasting
-    alarm_book.apply(desk.alarms, lasting)
+    alarm_book.update_alarms(desk.alarms, lasting)
     desk = desk.restarted([(after[0].tolist(), after[1].tolist())], now)
     assert [brief(f)[2:] for f in desk.give([0], [now], [3.0], now)] == [(FIRED, now, START + 20 * 5 * MINUTE, False)]
     assert desk.give([0], [now + 5 * MINUTE], [3.0], now + 5 * MINUTE) == []
@@ -566,7 +566,7 @@ def test_the_announcement_after_late_data_does_not_speak_of_no_readings() -> Non
     after = stretch((1.0, 20), (3.0, 3))
     now = int(after[0][-1]) + HOUR
     _, lasting = desk.late(without(after, 20, 22), after, now)
-    alarm_book.apply(desk.alarms, lasting)
+    alarm_book.update_alarms(desk.alarms, lasting)
     desk = desk.restarted([(after[0].tolist(), after[1].tolist())], now)
     text = desk.give([0], [now], [3.0], now)[0].text
     assert " 0 readings" not in text.en
@@ -647,7 +647,9 @@ def test_the_slope_is_the_median_of_the_slopes_of_all_pairs(rows: list[list[floa
 
 def test_oxygen_that_sinks_steadily_fires_as_soon_as_enough_bins_are_full_and_once_only() -> None:
     found = told(trend_desk(), *hours(120, -0.06))
-    assert [(f.kind, f.change, f.observed_at_ms) for f in found] == [(Kind.TREND, FIRED, START + 56 * HOUR)]  # 28 bins
+    assert [(f.kind, f.change, f.observed_at_ms) for f in found] == [
+        (FindingKind.TREND, FIRED, START + 56 * HOUR)
+    ]  # 28 bins
     assert found[0].since_ms == START + 54 * HOUR
     assert found[0].limit == 0.05
 
@@ -752,7 +754,7 @@ def test_a_restart_at_any_moment_changes_no_trend(parts: list[tuple[float, int]]
     desk, found = trend_desk(rule), []
     for i in range(len(at)):
         if i in restarts:  # the store is asked for as much as the rules need
-            start = (at[i - 1] if i else START) - 1000 * max(SHORTEST_S, desk.rules.lookback_s("do"))
+            start = (at[i - 1] if i else START) - 1000 * max(MIN_LOOKBACK_S, desk.rules.lookback_s("do"))
             first = min(next((j for j in range(i) if at[j] >= start), i), max(0, i - MIN_READINGS))
             desk = desk.restarted([(at[first:i], value[first:i])], at[i])
         found += told(desk, at[i : i + 1], value[i : i + 1])
@@ -842,7 +844,7 @@ class Watchman:
 
     stations: tuple[Station, ...]
     rule: NoData = SILENT
-    alarms: dict[Key, Alarm] = field(default_factory=dict)
+    alarms: dict[AlarmKey, Alarm] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)
     visited: dict[str, float] = field(default_factory=dict)
     """Until when somebody is at work there, for ever where inf."""
@@ -859,10 +861,10 @@ class Watchman:
             START + int(1000 * min(self.visited[s.key], now_s)) if s.key in self.visited else -1 for s in self.stations
         ]
         found = self.checks.tick(self.registry, np.array(heard, np.int64), np.array(excused, np.int64), since, now)
-        alarm_book.apply(self.alarms, found)
+        alarm_book.update_alarms(self.alarms, found)
         return found
 
-    def names(self, now_s: float, connected_s: float | None = -1e6) -> list[tuple[Change, str]]:
+    def names(self, now_s: float, connected_s: float | None = -1e6) -> list[tuple[ConditionChange, str]]:
         return [(f.change, f.station) for f in self.look(now_s, connected_s)]
 
 
@@ -879,16 +881,16 @@ def test_a_station_where_somebody_is_at_work_is_not_silent_and_has_three_interva
     one.visited["a"] = 5000
     assert one.names(5000) == []
     assert one.names(5900) == []
-    assert one.names(5901) == [(Change.FIRED, "a")]
+    assert one.names(5901) == [(ConditionChange.FIRED, "a")]
 
 
 def test_a_silent_station_stays_so_while_somebody_is_at_work() -> None:
     one = watchman(station("a"))
-    assert one.names(901) == [(Change.FIRED, "a")]
+    assert one.names(901) == [(ConditionChange.FIRED, "a")]
     one.visited["a"] = float("inf")
     assert one.names(5000) == []
     one.heard["a"] = 5000
-    assert one.names(5001) == [(Change.RESOLVED, "a")]
+    assert one.names(5001) == [(ConditionChange.RESOLVED, "a")]
 
 
 def test_a_station_is_silent_after_three_promised_intervals_and_not_before() -> None:
@@ -943,7 +945,7 @@ def test_a_silence_known_from_the_database_is_not_raised_again() -> None:
 
 
 def test_a_station_without_data_elsewhere_is_not_concerned() -> None:
-    lakes = replace(SILENT, where=Where(waters=(Water.LAKE,)))
+    lakes = replace(SILENT, where=Scope(waters=(Water.LAKE,)))
     one = Watchman((SHIWAN, LAKE), lakes, heard={"shiwan": 0, "lake": 0})
     assert one.names(1e5) == [(FIRED, "lake")]
 
@@ -1072,7 +1074,7 @@ def test_a_finding_explains_itself_with_its_numbers_in_both_languages() -> None:
     assert "保持15分钟" in over.text.zh
     assert "15 min" in over.text.en
     assert (fired.version, fired.rule, fired.cause, fired.colour) == ("v1", "nh3n-high", "water:shiwan", Colour.ORANGE)
-    assert (fired.kind, fired.parameter, fired.value, fired.limit) == (Kind.THRESHOLD, "nh3n", 2.512, 2.0)
+    assert (fired.kind, fired.parameter, fired.value, fired.limit) == (FindingKind.THRESHOLD, "nh3n", 2.512, 2.0)
 
 
 def test_an_alarm_within_a_minute_says_the_seconds() -> None:
@@ -1115,7 +1117,7 @@ def test_a_silence_names_the_station_since_when_and_the_promise() -> None:
     assert "station a" in found.text.en
     assert "5 min" in found.text.en
     assert (found.kind, found.parameter, found.value, found.limit, found.version) == (
-        Kind.NO_DATA,
+        FindingKind.NO_DATA,
         None,
         None,
         None,
@@ -1146,11 +1148,11 @@ def test_the_same_finding_has_the_same_number_whenever_it_is_found() -> None:
 
 @example([(FIRED, "a", False), (RESOLVED, "a", False)])
 @given(st.lists(st.tuples(st.sampled_from([FIRED, RESOLVED]), st.sampled_from(["a", "b"]), st.booleans()), max_size=12))
-def test_the_alarm_book_holds_what_fired_and_has_not_ended(history: list[tuple[Change, str, bool]]) -> None:
+def test_the_alarm_book_holds_what_fired_and_has_not_ended(history: list[tuple[ConditionChange, str, bool]]) -> None:
     base = fire(NH3N, SHIWAN, 3.0, 3.0, 3.0)[0]
-    book: dict[Key, Alarm] = {}
+    book: dict[AlarmKey, Alarm] = {}
     for change, who, past in history:
-        alarm_book.apply(book, [replace(base, change=change, station=who, retrospective=past)])
+        alarm_book.update_alarms(book, [replace(base, change=change, station=who, retrospective=past)])
     for who in ("a", "b"):
         last = next(((c, p) for c, w, p in reversed(history) if w == who), None)
         alarm = book.get(("nh3n-high", who, "nh3n"))

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from governance.incidents.finding import Change, Finding
+from governance.incidents.finding import ConditionChange, Finding
 from ingest.rules import device_clock
-from ingest.rules.alarm_state import Alarm, Key, apply
+from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -27,7 +27,7 @@ class Line:
     """Messages that arrive one by one; the alarms they lead to."""
 
     def __init__(self) -> None:
-        self.clocks, self.alarms = ClockMonitor(), dict[Key, Alarm]()
+        self.clocks, self.alarms = ClockMonitor(), dict[AlarmKey, Alarm]()
 
     def handle_device_messages(
         self, received: int, at: int, station: str = "s0", source: str = "mqtt", sent: int | None = None
@@ -35,7 +35,7 @@ class Line:
         body = encode(Telemetry((Sample(at, {"ph": 7.0}),), sent_at_ms=sent))
         said = [Message(station, body, received, source)]
         found = self.clocks.follow(decode(said, CATALOGUE, {}, mapping.NONE), said, SITE, self.alarms)
-        apply(self.alarms, found)
+        update_alarms(self.alarms, found)
         return found
 
     def every_five_minutes(self, behind: Iterable[int], start: int = T0, **how: str) -> list[Finding]:
@@ -50,12 +50,12 @@ class Line:
 def test_a_clock_that_is_hours_wrong_for_an_hour_is_told_once_until_it_is_set(off: int, word: str) -> None:
     line = Line()
     (told,) = line.every_five_minutes([off] * 40)
-    assert (told.change, told.rule, told.cause) == (Change.FIRED, device_clock.RULE, "device:s0")
+    assert (told.change, told.rule, told.cause) == (ConditionChange.FIRED, device_clock.RULE, "device:s0")
     assert told.observed_at_ms == T0 + HOUR
     assert word in told.text.en
     assert f"{abs(off) // HOUR} h" in told.text.en
     (over,) = line.handle_device_messages(T0 + 4 * HOUR, T0 + 4 * HOUR)
-    assert (over.change, over.since_ms) == (Change.RESOLVED, told.since_ms)
+    assert (over.change, over.since_ms) == (ConditionChange.RESOLVED, told.since_ms)
     assert line.handle_device_messages(T0 + 5 * HOUR, T0 + 5 * HOUR) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from governance.incidents.cloudevents import MalformedEvent, SignatureInvalid, build, parse, sign, verify
 from governance.incidents.finding import Colour
 from governance.incidents.from_findings import apply_finding
-from governance.incidents.lifecycle import act
+from governance.incidents.lifecycle import apply_action
 from governance.incidents.model import Action, Order
 from infra.errors import ConfigurationError
 from infra.texts import Text
@@ -100,14 +100,14 @@ def test_an_event_built_twice_has_the_same_id_and_the_next_change_another():
     incident, effects = opened()
     first = build(incident, effects, source="/riverchief", finding=FINDING)
     assert build(incident, effects, source="/riverchief", finding=FINDING) == first
-    later, change = act(incident, Order(Action.ACCEPT), OPERATOR, AT + 500)
+    later, change = apply_action(incident, Order(Action.ACCEPT), OPERATOR, AT + 500)
     assert build(later, change, source="/riverchief").id != first.id
     assert "." not in build(later, change, source="https://river.example.cn/a").id
 
 
 def test_what_a_person_did_is_told_with_name_comment_and_the_incidents_headline():
     incident, _ = opened()
-    closed, effects = act(
+    closed, effects = apply_action(
         incident, Order(Action.FALSE_ALARM, comment="探头离水", reason="sensor_fault"), OPERATOR, AT + 9_000
     )
     event = json.loads(build(closed, effects, source="/riverchief").body)

@@ -3,7 +3,7 @@
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.table_columns import column, columns
+from sensors.table_columns import find_column, find_columns
 from sensors.units import IDENTITY, Linear
 
 # every header of the real records this project was built with
@@ -40,15 +40,15 @@ chloride_mg_L ammonium_N_mg_L nitrate_N_mg_L do_percent
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_header_of_the_real_records_finds_its_parameter_and_unit_in_any_case(header):
     for spelled in (header, header.lower(), header.upper(), f" {header} "):
-        found = column(spelled, catalogue())
+        found = find_column(spelled, catalogue())
         assert found is not None
         assert (found.name, found.parameter, found.convert) == (spelled, *HEADERS[header])
 
 
 @pytest.mark.parametrize("header", NOT_OURS.split())
 def test_labels_corrections_and_strange_quantities_are_left_alone(header):
-    assert column(header, catalogue()) is None
-    assert column(header.upper(), catalogue()) is None
+    assert find_column(header, catalogue()) is None
+    assert find_column(header.upper(), catalogue()) is None
 
 
 @pytest.mark.parametrize("key", [p.key for p in catalogue().parameters])
@@ -56,7 +56,7 @@ def test_a_parameter_is_found_by_its_key_its_chinese_name_and_its_codes(key):
     parameter = catalogue()[key]
     for name in (key, key.upper(), parameter.zh, parameter.en, parameter.code, parameter.code_2005):
         if name is not None:
-            found = column(name, catalogue())
+            found = find_column(name, catalogue())
             assert found is not None
             assert (found.parameter, found.convert) == (key, IDENTITY)
 
@@ -97,7 +97,7 @@ def test_a_parameter_is_found_by_its_key_its_chinese_name_and_its_codes(key):
     ],
 )
 def test_headers_as_people_write_them(header, parameter, convert):
-    found = column(header, catalogue())
+    found = find_column(header, catalogue())
     assert found is not None
     assert (found.parameter, found.convert.offset) == (parameter, convert.offset)
     assert found.convert.gain == pytest.approx(convert.gain, rel=1e-12)
@@ -105,7 +105,7 @@ def test_headers_as_people_write_them(header, parameter, convert):
 
 @pytest.mark.parametrize("header", ["", "_", "do_", "_mg_L", "do (%)", "do_m", "ph_mg_L", "level_mg_L", "()", "mg/L"])
 def test_a_header_that_is_not_certainly_ours_is_not_ours(header):
-    assert column(header, catalogue()) is None
+    assert find_column(header, catalogue()) is None
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_a_header_that_is_not_certainly_ours_is_not_ours(header):
     ],
 )
 def test_a_chinese_header_of_another_quantity_is_left_alone(header):
-    assert column(header, catalogue()) is None
+    assert find_column(header, catalogue()) is None
 
 
 def test_of_two_columns_with_one_parameter_the_first_counts_and_the_second_is_told():
-    mapped = columns(["station", "time", "level_m", "pH", "stage_cm", "do_percent", "水位"], catalogue())
+    mapped = find_columns(["station", "time", "level_m", "pH", "stage_cm", "do_percent", "水位"], catalogue())
     assert [(c.name, c.parameter) for c in mapped.columns] == [("level_m", "level"), ("pH", "ph")]
     assert [(c.name, c.parameter) for c in mapped.doubled] == [("stage_cm", "level"), ("水位", "level")]
 
 
 def test_a_table_without_parameters_maps_to_nothing():
-    assert columns(["station", "time"], catalogue()).columns == ()
+    assert find_columns(["station", "time"], catalogue()).columns == ()

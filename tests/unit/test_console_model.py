@@ -11,7 +11,7 @@ from api.console.live import Live
 from api.console.models.overview import Data, Model, build, classes, code_of, data_state, delta, duration
 from api.context import Context
 from api.registries import Registries
-from governance.incidents.finding import Colour, Kind
+from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.headline import Headline, Row, title
 from governance.incidents.model import Action, Condition, Incident, State
 from governance.incidents.store import Counts
@@ -54,7 +54,7 @@ def incident(id_: int, where: str, colour: Colour, **other: object) -> Incident:
         open_cause=f"{where}/nh3n/{id_}",
         state=State.REPORTED,
         colour=colour,
-        kind=Kind.THRESHOLD,
+        kind=FindingKind.THRESHOLD,
         retrospective=False,
         station=where,
         parameter="nh3n",
@@ -146,7 +146,7 @@ def test_who_sees_no_incidents_is_shown_the_same_stations_without_them() -> None
 
 
 def test_a_silent_gateway_colours_all_its_stations() -> None:
-    model = picture(incident(1, "gw", Colour.BLUE, kind=Kind.NO_DATA, parameter=None, conditions=()))
+    model = picture(incident(1, "gw", Colour.BLUE, kind=FindingKind.NO_DATA, parameter=None, conditions=()))
     assert [colour(model, s) for s in ("nandou-1", "nandou-2", "shiwan")] == [Colour.BLUE, Colour.BLUE, None]
     assert model.incidents[0].name == Text("网关 gw", "Gateway gw")
 
@@ -163,7 +163,9 @@ def test_a_row_shows_what_is_measured_now_and_a_report_its_place() -> None:
     now = Latest("shiwan", "nh3n", NOW, 1.2, 1, NOW)
     (row,) = picture(incident(1, "shiwan", Colour.RED, headline=about), latest=(now,)).incidents
     assert row.sentence == title(about, 1.2)
-    told = incident(2, "", Colour.YELLOW, kind=Kind.REPORT, place=Place(reach="creek"), title=Text("有垃圾", "有垃圾"))
+    told = incident(
+        2, "", Colour.YELLOW, kind=FindingKind.REPORT, place=Place(reach="creek"), title=Text("有垃圾", "有垃圾")
+    )
     (row,) = picture(told).incidents
     assert row.sentence == Text("奇槎涌 有垃圾", "Qicha Creek: 有垃圾")
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from governance.incidents.file_content import MOST_BYTES, examine
+from governance.incidents.file_content import MAX_BYTES, examine
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import Refused
 
@@ -85,7 +85,7 @@ def test_a_pdf_is_taken_and_is_no_photo() -> None:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no photo"),
         (b"\xff\xd8\xff" + bytes(500), "no photo"),
         (b"%PDF-1.7 and then nothing", "does not end"),
-        (bytes(MOST_BYTES + 1), "at most"),
+        (bytes(MAX_BYTES + 1), "at most"),
     ],
     ids=["nothing", "script", "animation", "archive", "drawing", "begins-like-a-photo", "half-a-pdf", "too-large"],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.detectors.daily_pattern import NOBODY, Network
+from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.reading import Bools, Flag, Floats, QualityTest
 
 CATALOGUE = catalogue()
@@ -16,7 +16,7 @@ START = 20_580 * DAY
 N, BEGINS = 62, 48
 NEIGHBOURS = np.uint32(QualityTest.NEIGHBOURS)
 USUAL = {"ph": (7.6, 0.15), "water_temp": (18.0, 1.0), "do": (7.0, 0.8), "conductivity": (420.0, 8.0)}
-CHAIN: Network = {0: [1], 1: [0, 2], 2: [1]}
+CHAIN: Neighbours = {0: [1], 1: [0, 2], 2: [1]}
 
 
 def river(key: str, *, slope: Sequence[float], begins: int = BEGINS, seed: int = 1) -> list[Floats]:
@@ -35,7 +35,7 @@ def river(key: str, *, slope: Sequence[float], begins: int = BEGINS, seed: int =
 class Watched:
     """One parameter at some stations, handed in by hours; ``flags`` and ``due`` by station and hour."""
 
-    def __init__(self, key: str, lines: Sequence[Floats], network: Network) -> None:
+    def __init__(self, key: str, lines: Sequence[Floats], network: Neighbours) -> None:
         self.lines, self.network = lines, network
         self.memory = SeriesState.of(
             np.arange(len(lines), dtype=np.int32), np.full(len(lines), CATALOGUE.index[key], np.int32)
@@ -72,7 +72,7 @@ class Watched:
         return self.days(self.tests & NEIGHBOURS > 0)
 
 
-def watched(key: str, lines: Sequence[Floats], network: Network = CHAIN) -> Watched:
+def watched(key: str, lines: Sequence[Floats], network: Neighbours = CHAIN) -> Watched:
     one = Watched(key, lines, network)
     one.give(0, N * 24)
     return one
@@ -85,7 +85,7 @@ def test_beside_one_neighbour_a_creeping_ph_electrode_is_due_for_a_check_and_no_
     assert of_one
     assert BEGINS + 5 <= of_one[0] <= BEGINS + 12
     assert told.doubted == [[], []]
-    apart = watched("ph", river("ph", slope=(0.0, 0.07)), NOBODY)
+    apart = watched("ph", river("ph", slope=(0.0, 0.07)), NO_NEIGHBOURS)
     assert not apart.due.any(), "without a network nobody knows"
 
 
@@ -138,7 +138,7 @@ def test_any_cutting_a_restart_each_day_and_late_readings_change_nothing() -> No
         if first and first % 5 == 0:
             again = SeriesState.of(parts.memory.station[:3].copy(), parts.memory.parameter[:3].copy())
             for number, body in parts.bodies.items():
-                assert again.thaw(number, body)
+                assert again.restore(number, body)
             for name in ("earlier", "median", "doubt"):
                 np.testing.assert_array_equal(getattr(again, name)[:3], getattr(parts.memory, name)[:3])
     assert whole.due.any()

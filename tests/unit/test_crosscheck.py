@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.quality.detectors.cross_parameter import contradictions, cross_check, salinity, with_cross_check
+from sensors.quality.detectors.cross_parameter import cross_check, find_contradictions, salinity, with_cross_check
 from sensors.reading import Flag, QualityTest, pack
 
 CATALOGUE = catalogue()
@@ -14,7 +14,7 @@ CROSS = int(QualityTest.CROSS_CHECK)
 
 def contradicted(**values: float) -> set[str]:
     """The parameters that contradict another in one sample."""
-    told = contradictions({key: np.array([value]) for key, value in values.items()})
+    told = find_contradictions({key: np.array([value]) for key, value in values.items()})
     return {key for key, wrong in told.items() if wrong[0]}
 
 

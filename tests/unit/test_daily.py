@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
 from sensors.quality.constants import HOURS_PER_DAY
-from sensors.quality.detectors.daily_pattern import NOBODY, Network, connected_groups, neighbour_stations
 from sensors.quality.known_days import day_features
-from sensors.quality.state import DAYS, EARLIER, STRETCHES
+from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours, connected_groups, neighbour_stations
+from sensors.quality.state import EARLIER_DAYS, REMEMBERED_DAYS, STRETCHES
 from sensors.reading import Flag, QualityTest, pack
 
 CATALOGUE = catalogue()
@@ -42,7 +42,7 @@ class Waters:
     """Series of stations, hour by hour, every other one half an hour later; ``told``: the verdicts in force."""
 
     series: list[tuple[int, str, np.ndarray]]
-    network: Network
+    network: Neighbours
     asleep: frozenset[int] = frozenset()
     """Series that say nothing until eight in the morning."""
 
@@ -89,7 +89,7 @@ def creek(changes: Mapping[str, Mapping[str, Swing]]) -> list[tuple[int, str, np
     return [(0, key, course(key, **changes.get(key, {}))) for key in USUAL]
 
 
-def judged(series: list[tuple[int, str, np.ndarray]], network: Network = NOBODY) -> Waters:
+def judged(series: list[tuple[int, str, np.ndarray]], network: Neighbours = NO_NEIGHBOURS) -> Waters:
     waters = Waters(series, network)
     waters.give(0, N * 24)
     return waters
@@ -175,7 +175,7 @@ def test_a_plume_of_one_day_leaves_no_doubt() -> None:
     assert waters.days(NEIGHBOURS, 1) == []
 
 
-def everything() -> tuple[list[tuple[int, str, np.ndarray]], Network]:
+def everything() -> tuple[list[tuple[int, str, np.ndarray]], Neighbours]:
     warm = [(1, key, x) for _, key, x in temperatures(from_day(20, 6.0, otherwise=0.0))]
     return [*creek({"do": {"share": from_day(20, 0.3)}}), *warm], {0: [1], 1: [0]}
 
@@ -246,21 +246,21 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
     waters.memory.apply(told.carried)
     for number, _, body in told.carried.frozen():
         again = SeriesState.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
-        assert again.thaw(0, body)
+        assert again.restore(0, body)
         for name in ("counts", "hour_sum", "hour_many", "swing", "median", "earlier", "doubt"):
             np.testing.assert_array_equal(getattr(again, name)[0], getattr(waters.memory, name)[number])
         plain = zlib.decompress(body)
-        where, days, before = STRETCHES * 12, HOURS_PER_DAY * 12 + DAYS * 8 + 4, EARLIER * 4
+        where, days, before = STRETCHES * 12, HOURS_PER_DAY * 12 + REMEMBERED_DAYS * 8 + 4, EARLIER_DAYS * 4
         second_form = bytes([2]) + plain[1 : len(plain) - where - before] + plain[len(plain) - where :]
-        assert again.thaw(0, zlib.compress(second_form))
+        assert again.restore(0, zlib.compress(second_form))
         np.testing.assert_array_equal(again.doubt[0], waters.memory.doubt[number])
         np.testing.assert_array_equal(again.stretch[0], waters.memory.stretch[number])
         first_form = bytes([1]) + plain[1 : len(plain) - where - before - days]
         old = SeriesState.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
-        assert old.thaw(0, zlib.compress(first_form))
+        assert old.restore(0, zlib.compress(first_form))
         np.testing.assert_array_equal(old.counts[0], waters.memory.counts[number])
         assert np.isnan(old.swing).all()
-        assert not old.thaw(0, zlib.compress(bytes([9]) + plain[1:]))
+        assert not old.restore(0, zlib.compress(bytes([9]) + plain[1:]))
 
 
 def test_a_day_is_the_swing_and_the_median_of_its_hours_and_needs_sixteen_of_them() -> None:

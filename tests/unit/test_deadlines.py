@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from governance.incidents import dispatch
-from governance.incidents.deadlines import STANDARD, Phase, UnknownYear, limit
+from governance.incidents.deadlines import DEFAULT_POLICY, Phase, UnknownYear, parse_limit
 from governance.incidents.finding import Colour
 from infra.errors import ConfigurationError
 from infra.times import BEIJING, from_ms, to_ms
@@ -16,7 +16,7 @@ SHIPPED = Path("config/processes.toml").read_text(encoding="utf-8")
 
 def after(moment: str, span: str) -> str:
     began = to_ms(datetime.fromisoformat(f"{moment}+08:00"))
-    return from_ms(STANDARD.after(began, limit(span))).astimezone(BEIJING).strftime("%Y-%m-%d %H:%M")
+    return from_ms(DEFAULT_POLICY.after(began, parse_limit(span))).astimezone(BEIJING).strftime("%Y-%m-%d %H:%M")
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_a_year_without_a_calendar_counts_monday_to_friday_and_says_so():
 @pytest.mark.parametrize("text", ["", "5", "5 wd", "0h", "-1h", "1y", "99999wd"])
 def test_a_limit_that_is_none_is_refused_by_name(text: str):
     with pytest.raises(ConfigurationError, match="limit"):
-        limit(text)
+        parse_limit(text)
 
 
 def test_the_shipped_processes_are_valid_and_a_mistake_names_its_row():
     found = dispatch.read(SHIPPED)
-    assert found.policy.limits[Phase.ACCEPT, Colour.RED] == limit("10m")
+    assert found.policy.limits[Phase.ACCEPT, Colour.RED] == parse_limit("10m")
     assert found.policy.proof == {"discharge": 6}
     for old, new, named in (
         ('department = "water"', 'department = "police"', "occupation"),

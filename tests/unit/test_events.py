@@ -21,7 +21,7 @@ from sensors.quality.detectors.sudden_events import (
 )
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.explanations import event_text
-from sensors.quality.table_sensors import sensors
+from sensors.quality.table_sensors import find_sensors
 from sensors.reading import Flag, Floats, QualityTest
 from tests.waters import creek
 
@@ -322,7 +322,7 @@ def test_a_climb_alone_is_believed_at_a_reading_a_minute_when_it_goes_on(way: Fl
 
 
 def test_a_sensors_leap_is_doubted_at_a_reading_a_minute_and_a_dosed_disinfectant_is_not() -> None:
-    kinds = sensors(["chlorine_mg_L"], CATALOGUE).catalogue
+    kinds = find_sensors(["chlorine_mg_L"], CATALOGUE).catalogue
     key = kinds.parameters[-1].key
     for sensor, doubt in (("ph", DiscountReason.LEAP), (key, DiscountReason.NONE)):
         water = {**creek(4, 1), key: 0.4 + np.random.default_rng(1).normal(0, 0.004, 5760)}
@@ -334,7 +334,7 @@ def test_a_sensors_leap_is_doubted_at_a_reading_a_minute_and_a_dosed_disinfectan
 
 def test_two_instruments_of_a_kind_that_agree_are_two_witnesses() -> None:
     names = ["chlorine_1_mg_L", "chlorine_2_mg_L"]
-    kinds = sensors(names, CATALOGUE).catalogue
+    kinds = find_sensors(names, CATALOGUE).catalogue
     keys = [f"chlorine@{name}" for name in names]
     rng = np.random.default_rng(1)
     steady = {key: 0.4 + rng.normal(0, 0.004, 5760) for key in keys}
@@ -368,7 +368,7 @@ def test_what_was_learned_before_todays_written_form_is_read() -> None:
     memory.first[0] = 77
     body = zlib.compress(b"\x01" + b"".join(np.ascontiguousarray(getattr(memory, name)[0]).tobytes() for name in names))
     other = SeriesState.of(np.zeros(1, np.int32), np.zeros(1, np.int32))
-    assert other.thaw(0, body)
+    assert other.restore(0, body)
     assert other.first[0] == 77
     watched, fresh = SuddenEventState(), SuddenEventState()
     watched.grow(1)
@@ -383,10 +383,10 @@ def test_what_was_learned_before_todays_written_form_is_read() -> None:
         cells |= {name: cells[name][:, :-1] for name in ("moves", "leap") if name in cells}
         parts = [np.ascontiguousarray(cell).tobytes() for cell in cells.values()]
         fresh.first[0] = fresh.moves[0] = 0
-        assert fresh.thaw(0, zlib.compress(bytes([form]) + b"".join(parts)))
+        assert fresh.restore(0, zlib.compress(bytes([form]) + b"".join(parts)))
         assert (fresh.first[0], fresh.moves[0, 1, ROLES.index("ph")]) == (77, -3.0)
-    assert watched.thaw(0, fresh.frozen(0))
-    assert not watched.thaw(0, zlib.compress(b"\x09"))
+    assert watched.restore(0, fresh.frozen(0))
+    assert not watched.restore(0, zlib.compress(b"\x09"))
 
 
 @pytest.mark.parametrize(("rise", "stepped"), [(1, True), (8, False)])

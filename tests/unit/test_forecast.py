@@ -61,8 +61,8 @@ def test_a_forecast_whose_interval_held_too_little_of_late_is_not_shown():
     lately = slice(-14 * 24, None)
     series[lately] = series.mean() + 3 * (series[lately] - series.mean())  # the tide is three times as large now
     one = fc.forecasts(series[None], END_MS, 1)[0]
-    assert one.skill.ratio < fc.MARGIN
-    assert one.skill.coverage < fc.HELD_LEAST
+    assert one.skill.ratio < fc.MAX_ERROR_RATIO
+    assert one.skill.coverage < fc.MIN_COVERAGE
     assert (one.skill.verdict, len(one.at)) == (Verdict.NARROW, 0)
 
 
@@ -74,8 +74,8 @@ def test_a_random_walk_is_not_shown():
 
 def test_what_comes_later_changes_nothing_that_was_forecast_before():
     series = np.stack([tidal(1, N), walk(1)])
-    whole = fc.past(series, END_MS, 1)
-    cut = fc.past(series[:, : N - 10 * 24], END_MS - 10 * 24 * fc.HOUR_MS, 1)
+    whole = fc.hindcast(series, END_MS, 1)
+    cut = fc.hindcast(series[:, : N - 10 * 24], END_MS - 10 * 24 * fc.HOUR_MS, 1)
     same = cut.value.shape[1]
     np.testing.assert_allclose(whole.value[:, :same], cut.value, rtol=1e-9)
     day = DAYS - 12
@@ -83,7 +83,7 @@ def test_what_comes_later_changes_nothing_that_was_forecast_before():
         np.testing.assert_allclose(a, b, rtol=1e-9)
     spoiled = series.copy()
     spoiled[:, N - 12 :] = 1e3  # half a day: what was fitted in the morning does not know the afternoon
-    assert np.array_equal(fc.past(spoiled, END_MS, 1).value[:, : N - 12], whole.value[:, : N - 12], equal_nan=True)
+    assert np.array_equal(fc.hindcast(spoiled, END_MS, 1).value[:, : N - 12], whole.value[:, : N - 12], equal_nan=True)
 
 
 def test_missing_readings_cost_little_and_make_nothing_up():
@@ -148,9 +148,9 @@ def test_readings_a_day_apart_are_too_sparse():
 
 def test_a_grid_of_part_days_is_refused():
     with pytest.raises(ValueError, match="no whole days"):
-        fc.past(np.zeros((1, 25)), END_MS, 1)
+        fc.hindcast(np.zeros((1, 25)), END_MS, 1)
     with pytest.raises(ValueError, match="5 h"):
-        fc.past(np.zeros((1, 24)), END_MS, 5)
+        fc.hindcast(np.zeros((1, 24)), END_MS, 5)
 
 
 def rising() -> fc.Forecast:

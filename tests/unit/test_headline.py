@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from governance.incidents.from_findings import apply_finding
 from governance.incidents.headline import (
-    ROOM,
+    TITLE_MAX_CHARS,
     Headline,
     Row,
-    limit_number,
-    number,
-    of_json,
+    format_limit,
+    format_value,
+    headline_from_json,
     summary,
     table,
     title,
-    words,
+    title_parts,
     worst_first,
 )
 from governance.incidents.model import State
@@ -81,10 +81,10 @@ def test_every_title_fits_its_room_and_keeps_its_value(
     about = Headline(place, matter, (Row(one.key, value, limit=low),), water=water)  # type: ignore[attr-defined]
     for language in ("zh", "en"):
         line = getattr(title(about), language)
-        assert len(line) <= ROOM[language]
-        assert words(about, language).value in line
+        assert len(line) <= TITLE_MAX_CHARS[language]
+        assert title_parts(about, language).value in line
         assert line.startswith(getattr(place, language)[:2])
-    assert of_json(about.as_json()) == about
+    assert headline_from_json(about.as_json()) == about
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_every_title_fits_its_room_and_keeps_its_value(
     ],
 )
 def test_people_read_three_significant_digits(value: float, key: str, shown: str) -> None:
-    assert number(value, catalogue()[key]) == shown
+    assert format_value(value, catalogue()[key]) == shown
 
 
 def test_limits_are_printed_as_in_the_standard() -> None:
-    assert [limit_number(one) for one in (2.0, 0.05, 15.0, 1.5)] == ["2.0", "0.05", "15", "1.5"]
+    assert [format_limit(one) for one in (2.0, 0.05, 15.0, 1.5)] == ["2.0", "0.05", "15", "1.5"]
 
 
 def test_the_evidence_is_a_table_of_what_was_before_and_then() -> None:

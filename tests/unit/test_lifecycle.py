@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.from_findings import affected_incidents, apply_finding
 from governance.incidents.headline import Headline, Row, title
-from governance.incidents.lifecycle import STEPS, act, allowed, merge, split
+from governance.incidents.lifecycle import TRANSITIONS, allowed, apply_action, merge, split
 from governance.incidents.model import (
     COMMENT_LIMIT,
     Action,
     Assignment,
     Effects,
+    EntryKind,
     EventType,
     Incident,
+    NotAllowedNow,
     Notify,
-    NotNow,
     Order,
     State,
-    What,
 )
 from governance.incidents.reminders import remind
 from governance.organisation.regions import Place
@@ -58,7 +58,7 @@ def fired(at_ms: int = T, **other: object) -> Finding:
 
 
 def resolved(at_ms: int, **other: object) -> Finding:
-    return fired(at_ms, change=Change.RESOLVED, **other)
+    return fired(at_ms, change=ConditionChange.RESOLVED, **other)
 
 
 def changed(incident: Incident | None, finding: Finding, now_ms: int = NOW) -> tuple[Incident, Effects]:
@@ -78,7 +78,7 @@ def walked(steps: int, finding: Finding | None = None) -> Incident:
     """An incident after so many steps of its way."""
     incident = opened(finding)
     for actor, order in WAY[:steps]:
-        incident, _ = act(incident, order, actor, NOW)
+        incident, _ = apply_action(incident, order, actor, NOW)
     return incident
 
 
@@ -94,7 +94,7 @@ def test_a_live_finding_opens_an_incident_of_its_colour_and_pages():
 
 
 def test_a_repetition_of_the_same_colour_is_appended_and_pages_nobody():
-    incident, effects = changed(opened(), fired(T + HOUR, rule="nh3n-rising", kind=Kind.TREND))
+    incident, effects = changed(opened(), fired(T + HOUR, rule="nh3n-rising", kind=FindingKind.TREND))
     assert (effects.event, effects.notify, effects.entry.seq) == (EventType.UPDATED, Notify.INFORM, 2)
     assert incident.last_observed_at_ms == T + HOUR
     assert len(incident.active) == 2
@@ -110,7 +110,7 @@ def test_only_a_finding_that_leaves_the_incident_as_it_is_repeats():
     promoted = changed(past, fired(T + 1))
     told = [effects.repeats for _, effects in (more, urgent, over, back, promoted)]
     assert told == [True, False, True, True, False]
-    assert not act(incident, Order(Action.ACCEPT), OPERATOR, NOW)[1].repeats
+    assert not apply_action(incident, Order(Action.ACCEPT), OPERATOR, NOW)[1].repeats
 
 
 def test_a_more_urgent_finding_raises_the_colour_and_the_headline_and_pages():
@@ -130,7 +130,7 @@ def test_a_less_urgent_finding_never_lowers_the_colour():
 def test_back_to_normal_marks_the_recovery_and_leaves_the_closing_to_people():
     incident, effects = changed(opened(), resolved(T + HOUR))
     assert (incident.recovered_at_ms, incident.state) == (T + HOUR, State.REPORTED)
-    assert (effects.event, effects.notify, effects.entry.what) == (EventType.UPDATED, Notify.INFORM, What.RESOLVED)
+    assert (effects.event, effects.notify, effects.entry.what) == (EventType.UPDATED, Notify.INFORM, EntryKind.RESOLVED)
     assert [c.resolved_at_ms for c in effects.conditions] == [T + HOUR]
 
 
@@ -200,7 +200,7 @@ def test_late_data_do_not_bring_back_what_ended_after_them():
 
 def test_what_is_taken_back_is_that_very_firing_wherever_it_stands():
     def taken_back(at_ms: int, **other: object) -> Finding:
-        return fired(at_ms, change=Change.WITHDRAWN, **other)
+        return fired(at_ms, change=ConditionChange.WITHDRAWN, **other)
 
     live = opened()
     past = replace(opened(fired(T + 2 * HOUR, retrospective=True)), id=18)
@@ -210,8 +210,8 @@ def test_what_is_taken_back_is_that_very_firing_wherever_it_stands():
     again, _ = changed(changed(live, resolved(T + HOUR))[0], fired(T + 3 * HOUR))
     after, effects = changed(again, taken_back(T))
     assert [c.fired_at_ms for c in after.active] == [T + 3 * HOUR], "what fired again since stays on"
-    assert (effects.entry.what, effects.repeats) == (What.WITHDRAWN, False)
-    over, _ = act(live, Order(Action.FALSE_ALARM, comment="示例", reason="other"), OPERATOR, NOW)
+    assert (effects.entry.what, effects.repeats) == (EntryKind.WITHDRAWN, False)
+    over, _ = apply_action(live, Order(Action.FALSE_ALARM, comment="示例", reason="other"), OPERATOR, NOW)
     assert affected_incidents([over], taken_back(T)) == (over,)
     assert changed(over, taken_back(T))[0].state is State.FALSE_ALARM
     other = replace(opened(fired(cause="qicha", rule="b", station="qicha")), id=19)
@@ -230,7 +230,7 @@ def test_late_data_end_nothing_that_is_live():
 
 
 def test_a_late_reading_ends_a_silence_even_if_the_silence_was_noticed_after_it():
-    silence = opened(fired(T, since_ms=T - HOUR, rule="no-data", kind=Kind.NO_DATA, parameter=None, value=None))
+    silence = opened(fired(T, since_ms=T - HOUR, rule="no-data", kind=FindingKind.NO_DATA, parameter=None, value=None))
     back = resolved(T - HOUR // 2, rule="no-data", parameter=None)
     assert affected_incidents([silence], back) == (silence,)
 
@@ -241,7 +241,7 @@ def test_a_past_condition_that_turns_out_to_be_going_on_is_promoted_and_pages():
     assert affected_incidents([past], now) == (past,)
     incident, effects = changed(past, now)
     assert (incident.retrospective, incident.open_cause, incident.colour) == (False, "shiwan/nh3n", Colour.ORANGE)
-    assert (effects.entry.what, effects.event, effects.notify) == (What.PROMOTED, EventType.UPDATED, Notify.PAGE)
+    assert (effects.entry.what, effects.event, effects.notify) == (EntryKind.PROMOTED, EventType.UPDATED, Notify.PAGE)
 
 
 def test_a_past_incident_is_not_promoted_by_another_rule_or_once_it_is_over_or_beside_a_live_one():
@@ -257,7 +257,7 @@ def test_a_past_incident_is_not_promoted_by_another_rule_or_once_it_is_over_or_b
 
 
 def test_accepting_keeps_who_and_when():
-    incident, effects = act(opened(), Order(Action.ACCEPT), OPERATOR, NOW)
+    incident, effects = apply_action(opened(), Order(Action.ACCEPT), OPERATOR, NOW)
     assert (incident.state, incident.accepted_by, incident.accepted_at_ms) == (State.ACCEPTED, OPERATOR.name, NOW)
     assert (effects.event, effects.notify, effects.entry.role) == (EventType.UPDATED, Notify.INFORM, Role.OPERATOR)
     assert effects.entry.text == Text(f"{OPERATOR.name}受理了事件17", f"{OPERATOR.name} accepted incident 17")
@@ -268,7 +268,7 @@ def test_an_incident_goes_from_the_report_to_the_closed_case():
     for actor, order in WAY:
         if order.action is Action.CLOSE:
             incident, _ = changed(incident, resolved(T + HOUR))
-        incident, effects = act(incident, order, actor, NOW, normal={NH3N: 3})
+        incident, effects = apply_action(incident, order, actor, NOW, normal={NH3N: 3})
         states.append(incident.state)
     assert states == [
         State.ACCEPTED,
@@ -285,8 +285,8 @@ def test_an_incident_goes_from_the_report_to_the_closed_case():
 
 
 def test_closing_is_refused_while_a_condition_is_active_and_says_what_is_allowed():
-    with pytest.raises(NotNow) as refusal:
-        act(walked(5), Order(Action.CLOSE, comment="好了"), OPERATOR, NOW)
+    with pytest.raises(NotAllowedNow) as refusal:
+        apply_action(walked(5), Order(Action.CLOSE, comment="好了"), OPERATOR, NOW)
     assert "仍有1项异常未恢复（shiwan氨氮）" in str(refusal.value)
     assert "still active (ammonia nitrogen at shiwan)" in str(refusal.value)
     assert Action.REWORK in refusal.value.allowed
@@ -297,9 +297,9 @@ def test_closing_is_refused_while_a_condition_is_active_and_says_what_is_allowed
 def test_a_sensor_incident_is_closed_only_after_enough_good_readings(seen: int | None):
     recovered, _ = changed(walked(5), resolved(T + HOUR))
     normal = None if seen is None else {NH3N: seen}
-    with pytest.raises(NotNow, match=r"需要3个；没有数据不能证明恢复.* / .*needs 3 good readings"):
-        act(recovered, Order(Action.CLOSE, comment="好了"), OPERATOR, NOW, normal=normal)
-    closed, _ = act(recovered, Order(Action.CLOSE, comment="好了"), OPERATOR, NOW, normal={NH3N: 3})
+    with pytest.raises(NotAllowedNow, match=r"需要3个；没有数据不能证明恢复.* / .*needs 3 good readings"):
+        apply_action(recovered, Order(Action.CLOSE, comment="好了"), OPERATOR, NOW, normal=normal)
+    closed, _ = apply_action(recovered, Order(Action.CLOSE, comment="好了"), OPERATOR, NOW, normal={NH3N: 3})
     assert closed.state is State.CLOSED
 
 
@@ -309,90 +309,90 @@ def test_who_handled_it_neither_verifies_nor_closes_it():
         mine = Actor(WATER.name, Role.ADMINISTRATOR)
         incident = handled if order.action is Action.VERIFY else changed(walked(5), resolved(T + HOUR))[0]
         with pytest.raises(Forbidden, match=r"须由他人.* / .*for somebody else"):
-            act(incident, order, mine, NOW, normal={NH3N: 3})
+            apply_action(incident, order, mine, NOW, normal={NH3N: 3})
         assert order.action not in allowed(incident, mine)
 
 
 def test_a_result_without_a_photo_or_a_measurement_is_refused():
-    with pytest.raises(NotNow, match=r"必须附上其中之一：照片或附件、实测数据"):
-        act(walked(3), Order(Action.FINISH, comment="已处理"), WATER, NOW)
-    with pytest.raises(NotNow, match=r"必须填写说明"):
-        act(walked(3), Order(Action.FINISH, attachments=("1",)), WATER, NOW)
+    with pytest.raises(NotAllowedNow, match=r"必须附上其中之一：照片或附件、实测数据"):
+        apply_action(walked(3), Order(Action.FINISH, comment="已处理"), WATER, NOW)
+    with pytest.raises(NotAllowedNow, match=r"必须填写说明"):
+        apply_action(walked(3), Order(Action.FINISH, attachments=("1",)), WATER, NOW)
 
 
 def test_another_department_cannot_act_on_what_is_not_its_own():
     with pytest.raises(Forbidden, match="水利"):
-        act(walked(2), Order(Action.START), HOUSING, NOW)
+        apply_action(walked(2), Order(Action.START), HOUSING, NOW)
 
 
 def test_joint_departments_do_their_part_before_the_lead_finishes():
     to = Assignment(department=Department.WATER, joint=(Department.HOUSING,))
-    incident, _ = act(walked(1), Order(Action.DISPATCH, assignment=to), OPERATOR, NOW)
-    incident, _ = act(incident, Order(Action.START), WATER, NOW)
+    incident, _ = apply_action(walked(1), Order(Action.DISPATCH, assignment=to), OPERATOR, NOW)
+    incident, _ = apply_action(incident, Order(Action.START), WATER, NOW)
     finish = Order(Action.FINISH, comment="已处理", attachments=("1",))
-    with pytest.raises(NotNow, match=r"协办部门尚未完成（住房城乡建设部门）"):
-        act(incident, finish, WATER, NOW)
-    incident, _ = act(incident, replace(finish, action=Action.CONTRIBUTE), HOUSING, NOW)
-    incident, _ = act(incident, finish, WATER, NOW)
+    with pytest.raises(NotAllowedNow, match=r"协办部门尚未完成（住房城乡建设部门）"):
+        apply_action(incident, finish, WATER, NOW)
+    incident, _ = apply_action(incident, replace(finish, action=Action.CONTRIBUTE), HOUSING, NOW)
+    incident, _ = apply_action(incident, finish, WATER, NOW)
     assert (incident.state, incident.case.contributed) == (State.HANDLED, (Department.HOUSING,))
 
 
 def test_who_is_no_department_says_for_which_one_a_joint_part_is_done():
     joint = Assignment(department=Department.WATER, joint=(Department.HOUSING, Department.INDUSTRY), responsible="张")
-    incident = act(walked(1), Order(Action.DISPATCH, assignment=joint), OPERATOR, NOW)[0]
+    incident = apply_action(walked(1), Order(Action.DISPATCH, assignment=joint), OPERATOR, NOW)[0]
     shown = Order(Action.CONTRIBUTE, comment="已整改", measurement=DONE)
-    with pytest.raises(NotNow, match="住房城乡建设部门、工业和信息化部门"):
-        act(incident, shown, CHIEF, NOW)
-    with pytest.raises(NotNow, match="needs to say for which department"):
-        act(incident, replace(shown, assignment=Assignment(department=Department.WATER)), CHIEF, NOW)
+    with pytest.raises(NotAllowedNow, match="住房城乡建设部门、工业和信息化部门"):
+        apply_action(incident, shown, CHIEF, NOW)
+    with pytest.raises(NotAllowedNow, match="needs to say for which department"):
+        apply_action(incident, replace(shown, assignment=Assignment(department=Department.WATER)), CHIEF, NOW)
     named = replace(shown, assignment=Assignment(department=Department.INDUSTRY))
-    incident = act(incident, named, CHIEF, NOW)[0]
+    incident = apply_action(incident, named, CHIEF, NOW)[0]
     assert incident.case.contributed == (Department.INDUSTRY,)
-    incident = act(incident, shown, CHIEF, NOW)[0]  # one is left
+    incident = apply_action(incident, shown, CHIEF, NOW)[0]  # one is left
     assert set(incident.case.contributed) == {Department.HOUSING, Department.INDUSTRY}
 
 
 def test_a_transfer_says_to_whom():
     incident = walked(3)
-    with pytest.raises(NotNow):
-        act(incident, Order(Action.TRANSFER, comment="不归我管"), WATER, NOW)
+    with pytest.raises(NotAllowedNow):
+        apply_action(incident, Order(Action.TRANSFER, comment="不归我管"), WATER, NOW)
     to = Order(Action.TRANSFER, comment="归住建", assignment=Assignment(department=Department.HOUSING))
-    assert act(incident, to, WATER, NOW)[0].case.department is Department.HOUSING
+    assert apply_action(incident, to, WATER, NOW)[0].case.department is Department.HOUSING
 
 
 def test_a_person_acts_within_reach_and_on_what_is_theirs():
     incident = replace(opened(), place=Place("zumiao/1"))
     elsewhere = replace(OPERATOR, regions=frozenset({"shiwan"}))
     with pytest.raises(Forbidden, match=r"不在您的辖区"):
-        act(incident, Order(Action.ACCEPT), elsewhere, NOW)
+        apply_action(incident, Order(Action.ACCEPT), elsewhere, NOW)
     assert allowed(incident, elsewhere) == ()
     near = replace(OPERATOR, regions=frozenset({"zumiao", "zumiao/1"}))
-    assert act(incident, Order(Action.ACCEPT), near, NOW)[0].state is State.ACCEPTED
+    assert apply_action(incident, Order(Action.ACCEPT), near, NOW)[0].state is State.ACCEPTED
 
 
 def test_what_lies_in_no_region_yet_says_so_to_who_is_bound_to_one():
     bound = Actor("陈某（示例）", Role.OPERATOR, regions=frozenset({"g1"}))
     with pytest.raises(Forbidden, match=r"尚未确定所在辖区.* / Incident 17 lies in no region yet"):
-        act(opened(), Order(Action.ACCEPT), bound, NOW)
+        apply_action(opened(), Order(Action.ACCEPT), bound, NOW)
 
 
 def test_a_false_alarm_needs_its_reason_and_ends_it_although_its_condition_is_active():
     with pytest.raises(Refused, match="sensor_fault"):
-        act(opened(), Order(Action.FALSE_ALARM, comment="探头离水"), OPERATOR, NOW)
+        apply_action(opened(), Order(Action.FALSE_ALARM, comment="探头离水"), OPERATOR, NOW)
     order = Order(Action.FALSE_ALARM, comment="探头离水", reason="sensor_fault")
-    incident, effects = act(opened(), order, OPERATOR, NOW)
+    incident, effects = apply_action(opened(), order, OPERATOR, NOW)
     assert (incident.state, effects.event, effects.entry.what) == (
         State.FALSE_ALARM,
         EventType.CLOSED,
-        What.FALSE_ALARM,
+        EntryKind.FALSE_ALARM,
     )
     assert (len(incident.active), incident.case.reason, incident.open_cause) == (1, "sensor_fault", None)
 
 
 def test_what_is_over_can_be_reopened_and_begins_with_the_dispatch():
-    over = act(opened(), Order(Action.REJECT, comment="不属实"), OPERATOR, NOW)[0]
+    over = apply_action(opened(), Order(Action.REJECT, comment="不属实"), OPERATOR, NOW)[0]
     assert (over.state, allowed(over, OPERATOR)) == (State.REJECTED, (Action.REOPEN,))
-    again, effects = act(over, Order(Action.REOPEN, comment="又出现"), OPERATOR, NOW + HOUR)
+    again, effects = apply_action(over, Order(Action.REOPEN, comment="又出现"), OPERATOR, NOW + HOUR)
     assert (again.state, again.open_cause, again.closed_at_ms) == (State.REOPENED, again.cause, None)
     assert effects.notify is Notify.PAGE
     assert Action.DISPATCH in allowed(again, OPERATOR)
@@ -400,34 +400,34 @@ def test_what_is_over_can_be_reopened_and_begins_with_the_dispatch():
 
 def test_the_state_forbids_with_what_is_allowed_now():
     with pytest.raises(
-        NotNow, match=r"待受理，不能“结案”；现在可以：受理、不予受理、.* / Incident 17 is reported"
+        NotAllowedNow, match=r"待受理，不能“结案”；现在可以：受理、不予受理、.* / Incident 17 is reported"
     ) as told:
-        act(opened(), Order(Action.CLOSE, comment="好了"), OPERATOR, NOW)
+        apply_action(opened(), Order(Action.CLOSE, comment="好了"), OPERATOR, NOW)
     assert told.value.allowed == allowed(opened(), OPERATOR)
 
 
 def test_the_role_forbids_with_what_is_allowed_now():
     with pytest.raises(Forbidden, match=r"核查员不能对事件17“受理”；您现在可以：备注") as told:
-        act(opened(), Order(Action.ACCEPT), VERIFIER, NOW)
+        apply_action(opened(), Order(Action.ACCEPT), VERIFIER, NOW)
     assert told.value.allowed == (Action.COMMENT,)
 
 
 @pytest.mark.parametrize("comment", [None, "", "  \n"])
 def test_an_action_that_needs_a_reason_is_refused_without_one(comment: str | None):
     with pytest.raises(Refused, match=r"必须填写说明.* / .*without a comment"):
-        act(opened(), Order(Action.COMMENT, comment=comment), OPERATOR, NOW)
+        apply_action(opened(), Order(Action.COMMENT, comment=comment), OPERATOR, NOW)
 
 
 @pytest.mark.parametrize("action", list(Action))
 def test_no_action_is_anonymous(action: Action):
     with pytest.raises(Refused, match="必须写明是谁"):
-        act(opened(), Order(action, comment="理由"), replace(ADMINISTRATOR, name=" "), NOW)
+        apply_action(opened(), Order(action, comment="理由"), replace(ADMINISTRATOR, name=" "), NOW)
 
 
 def test_a_comment_has_a_longest_length():
-    act(opened(), Order(Action.COMMENT, comment="水" * COMMENT_LIMIT), OPERATOR, NOW)
+    apply_action(opened(), Order(Action.COMMENT, comment="水" * COMMENT_LIMIT), OPERATOR, NOW)
     with pytest.raises(Refused, match="最多4000个"):
-        act(opened(), Order(Action.COMMENT, comment="水" * (COMMENT_LIMIT + 1)), OPERATOR, NOW)
+        apply_action(opened(), Order(Action.COMMENT, comment="水" * (COMMENT_LIMIT + 1)), OPERATOR, NOW)
 
 
 def test_merging_moves_conditions_and_causes_to_the_one_that_goes_on():
@@ -437,14 +437,14 @@ def test_merging_moves_conditions_and_causes_to_the_one_that_goes_on():
     assert ({c.station for c in kept.active}, kept.colour) == ({"shiwan", "qicha"}, Colour.RED)
     assert len(effects.conditions) == 1
     assert affected_incidents([gone, kept], fired(T + HOUR, cause="qicha/do", rule="do-low")) == (kept,)
-    with pytest.raises(NotNow):
-        act(gone, Order(Action.REOPEN, comment="又出现"), OPERATOR, NOW)
-    with pytest.raises(NotNow):
+    with pytest.raises(NotAllowedNow):
+        apply_action(gone, Order(Action.REOPEN, comment="又出现"), OPERATOR, NOW)
+    with pytest.raises(NotAllowedNow):
         merge(kept, kept, Order(Action.MERGE, into=17), OPERATOR, NOW)
 
 
 def test_merging_sheds_no_supervision_and_forgets_nobody_who_handled_it():
-    watched = act(walked(4), Order(Action.SUPERVISE, comment="示例"), OFFICE, NOW)[0]
+    watched = apply_action(walked(4), Order(Action.SUPERVISE, comment="示例"), OFFICE, NOW)[0]
     other = replace(opened(fired(cause="qicha/do", rule="do-low", station="qicha")), id=18)
     (_, _), (kept, _) = merge(watched, other, Order(Action.MERGE, into=18), OPERATOR, NOW)
     assert (kept.case.supervised_by, kept.case.supervised_level) == (OFFICE.name, OFFICE.level)
@@ -476,9 +476,9 @@ def test_a_merged_case_has_the_title_of_the_more_urgent_one():
 
 def test_a_dispatch_says_to_whom_and_by_when():
     incident, _ = changed(opened(), fired())
-    accepted = act(incident, Order(Action.ACCEPT), OPERATOR, NOW)[0]
+    accepted = apply_action(incident, Order(Action.ACCEPT), OPERATOR, NOW)[0]
     to = Assignment(responsible="张河长（示例）", department=Department.ENVIRONMENT)
-    after, effects = act(accepted, Order(Action.DISPATCH, assignment=to), OPERATOR, NOW)
+    after, effects = apply_action(accepted, Order(Action.DISPATCH, assignment=to), OPERATOR, NOW)
     for said in ("张河长（示例）", say("department.environment").zh, beijing(after.case.due_ms or 0)):
         assert said in effects.entry.text.zh
 
@@ -493,7 +493,7 @@ def test_splitting_takes_conditions_into_an_incident_that_follows_them():
     assert affected_incidents([rest, new], fired(T + 2 * HOUR, rule="b", station="lanshi")) == (new,)
     assert affected_incidents([rest, new], fired(T + 2 * HOUR)) == (rest,)
     assert affected_incidents([rest, new], resolved(T + 3 * HOUR, rule="b", station="lanshi")) == (new,)
-    with pytest.raises(NotNow):
+    with pytest.raises(NotAllowedNow):
         split(rest, order, OPERATOR, NOW)
 
 
@@ -522,12 +522,12 @@ def test_a_deadline_is_reminded_of_and_then_goes_up_level_by_level():
     assert asked(due + 24 * HOUR).case.escalated_to == "street"
     asked(due + 48 * HOUR)
     assert incident.case.alert_at_ms is None
-    accepted, _ = act(incident, Order(Action.ACCEPT), ADMINISTRATOR, due + 49 * HOUR)
+    accepted, _ = apply_action(incident, Order(Action.ACCEPT), ADMINISTRATOR, due + 49 * HOUR)
     assert (accepted.case.alerts, accepted.case.escalated_to) == (0, "")
 
 
 def emergency(grade: str = "II", now_ms: int = NOW) -> Incident:
-    return act(opened(), Order(Action.EMERGENCY, comment="水源", grade=grade), OPERATOR, now_ms)[0]
+    return apply_action(opened(), Order(Action.EMERGENCY, comment="水源", grade=grade), OPERATOR, now_ms)[0]
 
 
 def calls(incident: Incident, until_ms: int) -> list[int]:
@@ -537,7 +537,7 @@ def calls(incident: Incident, until_ms: int) -> list[int]:
         step = remind(incident, at_ms, up=str)
         assert step is not None
         incident, effects = step
-        assert (effects.entry.what, effects.notify) == (What.EMERGENCY_UNREPORTED, Notify.PAGE)
+        assert (effects.entry.what, effects.notify) == (EntryKind.EMERGENCY_UNREPORTED, Notify.PAGE)
         found.append((at_ms - NOW) // 60_000)
     return found
 
@@ -564,18 +564,18 @@ def test_an_emergency_goes_one_level_up_with_each_call_whatever_stands_still():
 
 
 def test_who_deals_with_an_emergency_is_called_only_when_its_hours_run_out_and_who_reports_it_never():
-    own = act(emergency(), Order(Action.COMMENT, comment="已电话通知"), OPERATOR, NOW + 60_000)[0]
+    own = apply_action(emergency(), Order(Action.COMMENT, comment="已电话通知"), OPERATOR, NOW + 60_000)[0]
     assert calls(own, NOW + HOUR)[0] == 10, "who declared it has told nobody else"
     remark = Actor("系统", Role.SYSTEM)
-    machine = act(emergency(), Order(Action.COMMENT, comment="可能来源"), remark, NOW + 60_000)[0]
+    machine = apply_action(emergency(), Order(Action.COMMENT, comment="可能来源"), remark, NOW + 60_000)[0]
     assert calls(machine, NOW + HOUR)[0] == 10, "nobody has read it"
-    answered = act(emergency(), Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 60_000)[0]
+    answered = apply_action(emergency(), Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 60_000)[0]
     assert calls(answered, NOW + 2 * HOUR) == [96, 120]
-    late = act(answered, Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 100 * 60_000)[0]
+    late = apply_action(answered, Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 100 * 60_000)[0]
     assert calls(late, NOW + 2 * HOUR) == [120]
-    reported = act(answered, Order(Action.EMERGENCY_REPORTED, comment="已报省厅"), OFFICE, NOW + HOUR)[0]
+    reported = apply_action(answered, Order(Action.EMERGENCY_REPORTED, comment="已报省厅"), OFFICE, NOW + HOUR)[0]
     assert calls(reported, NOW + 99 * HOUR) == []
-    over = act(emergency(), Order(Action.FALSE_ALARM, comment="误报", reason="test"), OPERATOR, NOW + 1)[0]
+    over = apply_action(emergency(), Order(Action.FALSE_ALARM, comment="误报", reason="test"), OPERATOR, NOW + 1)[0]
     assert calls(over, NOW + 99 * HOUR) == []
 
 
@@ -585,20 +585,20 @@ def test_an_emergency_that_is_merged_goes_on_in_the_other_incident():
     assert (kept.case.emergency, kept.case.emergency_due_ms) == ("II", NOW + 2 * HOUR)
     assert calls(kept, NOW + 20 * 60_000) == [10, 20]
     assert gone.case.emergency_alert_at_ms is None
-    graver = replace(act(into, Order(Action.EMERGENCY, comment="c", grade="I"), OPERATOR, NOW)[0], id=2)
+    graver = replace(apply_action(into, Order(Action.EMERGENCY, comment="c", grade="I"), OPERATOR, NOW)[0], id=2)
     assert merge(emergency(), graver, Order(Action.MERGE, into=2), OPERATOR, NOW)[1][0].case.emergency == "I"
 
 
 def test_a_pause_stops_the_clock_and_gives_back_what_was_left():
-    handling = act(walked(2, fired(colour=Colour.RED)), Order(Action.START), WATER, NOW)[0]
+    handling = apply_action(walked(2, fired(colour=Colour.RED)), Order(Action.START), WATER, NOW)[0]
     assert handling.case.due_ms == NOW + 24 * HOUR
     order = Order(Action.PAUSE, comment="等待住建部门", reason="other_department")
-    paused, _ = act(handling, order, WATER, NOW + 4 * HOUR)
+    paused, _ = apply_action(handling, order, WATER, NOW + 4 * HOUR)
     assert remind(paused, NOW + 90 * HOUR, up=str) is None
-    resumed, _ = act(paused, Order(Action.RESUME), WATER, NOW + 50 * HOUR)
+    resumed, _ = apply_action(paused, Order(Action.RESUME), WATER, NOW + 50 * HOUR)
     assert resumed.case.due_ms == NOW + 70 * HOUR
     with pytest.raises(Refused, match="maintenance, other_department"):
-        act(handling, replace(order, reason="lunch"), WATER, NOW)
+        apply_action(handling, replace(order, reason="lunch"), WATER, NOW)
 
 
 def test_late_data_put_nobody_under_a_deadline_until_it_goes_on():
@@ -635,7 +635,7 @@ findings_ = st.builds(
     length=st.integers(0, 20),
     colour=st.sampled_from(list(Colour)),
     retrospective=st.booleans(),
-    change=st.sampled_from(list(Change)),
+    change=st.sampled_from(list(ConditionChange)),
 )
 orders_ = st.builds(
     Order,
@@ -673,7 +673,9 @@ def hold(book: list[Incident]) -> None:
 
 def follows(before: Incident, after: Incident, effects: Effects) -> None:
     """What is true of every change of an incident."""
-    moves = {(state, step.to or state) for (state, _), step in STEPS.items()} | {(state, state) for state in State}
+    moves = {(state, step.to or state) for (state, _), step in TRANSITIONS.items()} | {
+        (state, state) for state in State
+    }
     assert (before.state, after.state) in moves
     assert after.colour.rank <= before.colour.rank
     assert after.version == before.version + 1 == effects.entry.seq
@@ -682,7 +684,7 @@ def follows(before: Incident, after: Incident, effects: Effects) -> None:
     assert after.last_observed_at_ms >= before.last_observed_at_ms
     assert not (after.retrospective and not before.retrospective)
     if after.state is before.state and before.case.due_ms is not None and after.case.due_ms is not None:
-        pause = effects.entry.what is What.RESUMED
+        pause = effects.entry.what is EntryKind.RESUMED
         assert pause or after.case.due_ms <= before.case.due_ms or before.retrospective
 
 
@@ -719,14 +721,14 @@ def test_no_order_of_findings_and_actions_breaks_an_incident(
                     book.append(replace(new, id=len(book)))
                 else:
                     normal = {c.key: seen for c in before.conditions}
-                    after, effects = act(before, order, actor, now_ms, normal=normal)
+                    after, effects = apply_action(before, order, actor, now_ms, normal=normal)
             except Forbidden as refusal:
                 assert order.action not in refusal.allowed  # noqa: PT017 - most are not refused
                 continue
             except Refused:
                 continue
             assert order.action in allowed(before, actor)
-            assert actor.may(STEPS[before.state, order.action].right)
+            assert actor.may(TRANSITIONS[before.state, order.action].right)
             assert not (order.action is Action.CLOSE and (before.active or (seen < 3 and not before.retrospective)))
             assert not (order.action is Action.VERIFY and actor.name == before.case.handler)
             follows(before, after, effects)

@@ -37,7 +37,7 @@ class River:
         """New readings at this minute, then the class."""
         at_ms = START + round(minute * MINUTE)
         self.latest |= {key: LatestReading(at_ms, value) for key, value in values.items()}
-        self.carried, found = live_class.station(self.carried, self.station, self.latest, at_ms)
+        self.carried, found = live_class.station_class(self.carried, self.station, self.latest, at_ms)
         return found
 
 
@@ -151,7 +151,7 @@ def test_ph_alone_tells_a_class_only_when_it_is_bad():
 @pytest.mark.parametrize(("flag", "used"), [(Flag.GOOD, True), (Flag.UNKNOWN, True), (Flag.SUSPECT, False)])
 def test_only_readings_without_a_complaint_are_used(flag, used):
     latest = {"do": LatestReading(START, 2.5, flag), "tp": LatestReading(START, 0.05)}
-    _, found = live_class.station(ClassState(), watched(), latest, START)
+    _, found = live_class.station_class(ClassState(), watched(), latest, START)
     assert found.water_class is (V if used else II)
     assert found.evidence.lacking.get("do") is (None if used else MissingReason.FLAGGED)
     assert found.evidence.lacking["nh3n"] is MissingReason.NEVER
@@ -161,7 +161,7 @@ def test_values_stay_current_by_the_interval_of_the_station_and_the_cycle_of_the
     def used(minute: float, **cycles: int) -> tuple[str, ...]:
         latest = {"do": LatestReading(START, 6.5), "nh3n": LatestReading(START, 0.3)}
         at_ms = START + round(minute * MINUTE)
-        return live_class.station(ClassState(), watched(**cycles), latest, at_ms)[1].evidence.judged
+        return live_class.station_class(ClassState(), watched(**cycles), latest, at_ms)[1].evidence.judged
 
     assert used(15) == ("do", "nh3n")
     assert used(15.1) == ("nh3n",)
@@ -172,7 +172,7 @@ def test_values_stay_current_by_the_interval_of_the_station_and_the_cycle_of_the
 
 def test_readings_from_the_future_of_the_judged_instant_are_not_known_yet():
     latest = {"do": LatestReading(START + MINUTE, 2.0), "tp": LatestReading(START, 0.05)}
-    _, found = live_class.station(ClassState(), watched(), latest, START)
+    _, found = live_class.station_class(ClassState(), watched(), latest, START)
     assert (found.water_class, found.evidence.lacking["do"]) == (II, MissingReason.NEVER)
 
 
@@ -190,7 +190,7 @@ def test_a_registered_station_is_watched_by_its_own_parameters_and_interval():
     )
     found = JudgedStation.of(station, IV)
     assert (found.water, found.target, found.interval_s) == (Water.RIVER, IV, 600)
-    _, shown = live_class.station(
+    _, shown = live_class.station_class(
         ClassState(), found, {"do": LatestReading(START, 4.0), "tp": LatestReading(START, 9.0)}, START
     )
     assert (shown.water_class, shown.evidence.expected, shown.met) == (IV, ("do",), True)
@@ -199,19 +199,19 @@ def test_a_registered_station_is_watched_by_its_own_parameters_and_interval():
 def test_total_nitrogen_does_not_colour_a_lake_red_as_in_publications():
     lake = JudgedStation("l1", Water.LAKE, 300, ("do", "tn", "tp"))
     latest = {"do": LatestReading(START, 6.5), "tn": LatestReading(START, 4.0), "tp": LatestReading(START, 0.04)}
-    _, found = live_class.station(ClassState(), lake, latest, START)
+    _, found = live_class.station_class(ClassState(), lake, latest, START)
     assert (found.water_class, found.deciding, found.met) == (III, ("tp",), None)
 
 
 def test_a_reach_is_as_good_as_its_worst_station_and_names_it():
     good, bad, silent = River().at(0, **GOOD), River().at(0, **GOOD | {"do": 2.5}), River().at(0)
-    found = live_class.reach([good, bad, silent], III, {"s1": Text("石湾桥", "Shiwan bridge")})
+    found = live_class.reach_class([good, bad, silent], III, {"s1": Text("石湾桥", "Shiwan bridge")})
     assert (found.water_class, found.worst, found.deciding, found.met) == (V, ("s1",), ("do",), False)
     assert len(found.stations) == 3
     assert "参评站点2/3，按最差站点石湾桥评价为" in found.text.zh
     assert "the worst counts: Shiwan bridge with" in found.text.en
     assert "not met" in found.text.en
-    assert "最差站点s1评价" in live_class.reach([bad], III).text.zh
+    assert "最差站点s1评价" in live_class.reach_class([bad], III).text.zh
 
 
 def test_many_stations_at_once_are_judged_as_one_by_one():
@@ -219,15 +219,15 @@ def test_many_stations_at_once_are_judged_as_one_by_one():
     latest = {"s0": GOOD, "s1": GOOD, "s2": {"do": 2.5}}  # s3 never sent anything
     newest = {key: {k: LatestReading(START, v) for k, v in values.items()} for key, values in latest.items()}
     carried = {"s2": ClassState(II, ("do",), at_ms=START - MINUTE)}
-    after, found = live_class.stations(carried, watched_, newest, START)
+    after, found = live_class.station_classes(carried, watched_, newest, START)
     assert [one.water_class for one in found] == [II, IV, II, None]
     for one, shown in zip(watched_, found, strict=True):
-        alone = live_class.station(carried.get(one.key, ClassState()), one, newest.get(one.key, {}), START)
+        alone = live_class.station_class(carried.get(one.key, ClassState()), one, newest.get(one.key, {}), START)
         assert (after[one.key], shown) == alone
 
 
 def test_a_reach_without_a_judged_station_has_no_class():
-    found = live_class.reach([River().at(0)], III)
+    found = live_class.reach_class([River().at(0)], III)
     assert (found.water_class, found.met) == (None, None)
 
 

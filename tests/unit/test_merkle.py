@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
-from governance.audit.merkle import GENESIS, Line, Proof, ProofInvalid, Tree
+from governance.audit.merkle import GENESIS, AuditEntry, Proof, ProofInvalid, Tree
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 BODY = '{"why":"已清理"}'
@@ -105,7 +105,7 @@ def test_a_later_root_is_shown_to_continue_an_earlier_one(data: st.DataObject) -
 def proof(entry: int = 3, size: int = 6, earlier: int = 4) -> Proof:
     lines, prev = [], GENESIS
     for n in range(1, size + 1):
-        line = Line(n, 1000 * n, "李河长（示例）", "chief", "incident.closed", "incident", "7", BODY, prev, "")
+        line = AuditEntry(n, 1000 * n, "李河长（示例）", "chief", "incident.closed", "incident", "7", BODY, prev, "")
         prev = line.expected_hash()
         lines.append(dataclasses.replace(line, hash=prev))
     leaves = [merkle.leaf(line.hash) for line in lines]

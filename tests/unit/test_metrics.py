@@ -59,7 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricSources]
         [Message("s1", b"", NOW - 30)], outcome(headers=(Header(sent_at_ms=NOW - 200),), seconds={"store": 0.02})
     )
     made: Any = SimpleNamespace
-    source = made(connected_since_ms=1, received=2, unacknowledged=3, most_unacknowledged=20, window=2000)
+    source = made(connected_since_ms=1, received=2, unacknowledged=3, unacknowledged_peak=20, window=2000)
     counters = GatewayCounters(
         connected=9, turned_away=1, dropped=2, frames=40, broken=4, answered=30, refused=5, asked=6
     )

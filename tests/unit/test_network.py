@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensors.network import in_a_circle, length_km, place_at
+from sensors.network import length_km, nodes_on_cycles, point_at_km
 
 BEND = ((113.0, 23.0), (113.1, 23.0), (113.1, 23.1))
 
@@ -16,14 +16,16 @@ def test_a_polyline_is_as_long_as_its_steps():
     [(-1, (113.0, 23.0)), (0, (113.0, 23.0)), (5.118, (113.05, 23.0)), (10.236 + 5.56, (113.1, 23.05)), (99, BEND[-1])],
 )
 def test_a_place_lies_so_far_down_the_reach(km, place):
-    assert place_at(BEND, km) == pytest.approx(place, abs=1e-4)
+    assert point_at_km(BEND, km) == pytest.approx(place, abs=1e-4)
 
 
 def test_two_points_in_one_place_harm_nobody():
-    assert place_at(((113.0, 23.0), (113.0, 23.0), (113.1, 23.0)), 0) == (113.0, 23.0)
+    assert point_at_km(((113.0, 23.0), (113.0, 23.0), (113.1, 23.0)), 0) == (113.0, 23.0)
 
 
 def test_a_circle_is_those_who_come_back_and_not_those_who_lead_there():
     edges = [("a", "b"), ("b", "c"), ("c", "b"), ("d", "d"), ("e", "a")]
-    assert in_a_circle(edges) == {"b", "c", "d"}
-    assert in_a_circle([("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]) == set(), "two ways to one place are no circle"
+    assert nodes_on_cycles(edges) == {"b", "c", "d"}
+    assert nodes_on_cycles([("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]) == set(), (
+        "two ways to one place are no circle"
+    )

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.incidents.finding import Colour
-from governance.incidents.headline import NOTHING, Headline, Row, words
+from governance.incidents.headline import NO_TEXT, Headline, Row, title_parts
 from governance.notify import channels, contacts, oncall
-from governance.notify.contacts import Channel, Contact, Directory, Place, Role
+from governance.notify.contacts import Channel, Contact, ContactRole, Directory, Place
 from governance.notify.links import Links, number_of
-from governance.notify.message import CALLS, Item, Kind, asks, urgency_key
+from governance.notify.message import CALLS, Item, NoticeKind, asks_confirmation, urgency_key
 from governance.notify.oncall import Shift
 from governance.notify.planning import kind_of
-from governance.notify.policy import Policy
+from governance.notify.policy import NoticePolicy
 from governance.notify.wording import HAS_DEADLINE, ROOM, compose, first_line
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
@@ -26,7 +26,7 @@ from infra.times import BEIJING, from_ms, to_ms
 
 SAMPLE = Path("config/contacts.sample.toml").read_text(encoding="utf-8")
 PLAN = Path("config/oncall.sample.toml").read_text(encoding="utf-8")
-POLICY = Policy()
+POLICY = NoticePolicy()
 LINK = "https://r.example.cn/a/1z.0123456789ab"
 QICHA = Text("奇槎片区", "Qicha area")
 
@@ -40,7 +40,7 @@ def clock(at_ms: int) -> str:
     return from_ms(at_ms).astimezone(BEIJING).strftime("%d %H:%M")
 
 
-def item(number: int, colour: Colour = Colour.RED, kind: Kind = Kind.OPENED, **other: object) -> Item:
+def item(number: int, colour: Colour = Colour.RED, kind: NoticeKind = NoticeKind.OPENED, **other: object) -> Item:
     text = Text(f"奇槎涌环湖段氨氮{number}.4，连续3次高于2.0", f"Qicha Creek NH3-N {number}.4, 3 readings above 2.0")
     rows = (Row("nh3n", number + 0.4, limit=2.0),)
     headline = Headline(Text("奇槎涌环湖段", "Qicha Creek"), rows=rows, station="s", water="creek")
@@ -100,7 +100,7 @@ LONGEST = max(
 )
 SHORT = Links("https://hz.cn", b"key")
 MATTERS = {
-    "a limit": Headline(LONGEST, NOTHING, (Row("codmn", 16.41, limit=15.0),), "s", "creek"),
+    "a limit": Headline(LONGEST, NO_TEXT, (Row("codmn", 16.41, limit=15.0),), "s", "creek"),
     "an event": Headline(LONGEST, say("event.sewage"), (Row("nh3n", 3.733, 0.7, 22.2),), "s", "creek", 0.95, 16.7, 7.0),
     "a doubtful event": Headline(
         LONGEST, say("headline.doubtful", matter=say("event.oxygen_sag")), (Row("do", 1.22, 5.1),), "s", "creek", 0.5
@@ -112,15 +112,15 @@ MATTERS = {
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize("matter", MATTERS)
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.TEST])
+@pytest.mark.parametrize("kind", [kind for kind in NoticeKind if kind is not NoticeKind.TEST])
 def test_every_message_has_place_matter_value_class_deadline_and_link_within_its_room(
-    kind: Kind, matter: str, language: str
+    kind: NoticeKind, matter: str, language: str
 ) -> None:
     about = MATTERS[matter]
     one = item(12, kind=kind, headline=about, due_ms=at("13 14:30"), step="handle")
     one = replace(one, at_ms=at("12 14:00"), since_ms=at("12 12:05"))
-    link = SHORT.make(1234, "duty", 1) if asks([one]) else SHORT.page([one])
-    parts = words(about, language)
+    link = SHORT.make(1234, "duty", 1) if asks_confirmation([one]) else SHORT.page([one])
+    parts = title_parts(about, language)
     short, whole = (compose([one], language, short=short, link=link) for short in (True, False))
     first = whole.splitlines()[0]
     assert len(short) <= ROOM[language]
@@ -132,7 +132,12 @@ def test_every_message_has_place_matter_value_class_deadline_and_link_within_its
         assert not re.search(r"[{}]", line)
     for part in (parts.place, parts.matter, parts.value, parts.water_class, parts.limit):
         assert part in first, "where there is room nothing is left out"
-    if kind not in (Kind.EMERGENCY, Kind.ESCALATED, Kind.PROMOTED, Kind.REOPENED):  # sent after one that named it
+    if kind not in (
+        NoticeKind.EMERGENCY,
+        NoticeKind.ESCALATED,
+        NoticeKind.PROMOTED,
+        NoticeKind.REOPENED,
+    ):  # sent after one that named it
         assert parts.water_class.removesuffix("类") in short
     if kind in HAS_DEADLINE:
         for line in (short, first):
@@ -142,18 +147,20 @@ def test_every_message_has_place_matter_value_class_deadline_and_link_within_its
 
 
 def test_a_digest_names_place_matter_and_value_of_each() -> None:
-    held = [item(n, Colour.BLUE, Kind.PAST, headline=about) for n, about in enumerate(MATTERS.values(), 1)]
+    held = [item(n, Colour.BLUE, NoticeKind.PAST, headline=about) for n, about in enumerate(MATTERS.values(), 1)]
     first, *rows = compose(held, "zh", short=False, link=LINK).splitlines()
     assert first.startswith("【蓝】")
     assert LINK in first
     for row, about in zip(rows, MATTERS.values(), strict=True):
-        assert words(about, "zh").place in row
-        assert words(about, "zh").value in row
+        assert title_parts(about, "zh").place in row
+        assert title_parts(about, "zh").value in row
 
 
 @given(
     st.lists(
-        st.builds(item, st.integers(1, 10**6), st.sampled_from(Colour), st.sampled_from(Kind)), min_size=1, max_size=9
+        st.builds(item, st.integers(1, 10**6), st.sampled_from(Colour), st.sampled_from(NoticeKind)),
+        min_size=1,
+        max_size=9,
     ),
     st.sampled_from(["zh", "en"]),
     st.booleans(),
@@ -182,9 +189,15 @@ def test_many_incidents_are_one_message_the_most_urgent_first_and_a_count_of_the
 
 def test_news_asks_nobody_to_confirm_and_links_to_the_incident() -> None:
     links = Links("https://r.example.cn/", b"key")
-    for kind in (Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED, Kind.DISPATCHED, Kind.OVERDUE):
-        assert not asks([item(7, kind=kind)])
-    assert asks([item(7, kind=Kind.CLOSED), item(8)])
+    for kind in (
+        NoticeKind.RECOVERED,
+        NoticeKind.WITHDRAWN,
+        NoticeKind.CLOSED,
+        NoticeKind.DISPATCHED,
+        NoticeKind.OVERDUE,
+    ):
+        assert not asks_confirmation([item(7, kind=kind)])
+    assert asks_confirmation([item(7, kind=NoticeKind.CLOSED), item(8)])
     assert links.page([item(7)]) == "https://r.example.cn/incidents/7"
     assert links.page([item(7), item(8)]) == "https://r.example.cn/worklist"
 
@@ -196,22 +209,22 @@ def event(what: str, **other: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("data", "notify", "kind"),
     [
-        (event("fired", seq=1), "page", Kind.OPENED),
-        (event("fired", seq=1, retrospective=True), "inform", Kind.PAST),
-        (event("fired"), "page", Kind.AGAIN),
+        (event("fired", seq=1), "page", NoticeKind.OPENED),
+        (event("fired", seq=1, retrospective=True), "inform", NoticeKind.PAST),
+        (event("fired"), "page", NoticeKind.AGAIN),
         (event("fired"), "inform", None),
         (event("resolved"), "inform", None),
-        (event("resolved", recovered_at="2026-05-12T10:00:00Z"), "inform", Kind.RECOVERED),
-        (event("split_off", seq=1), "page", Kind.OPENED),
+        (event("resolved", recovered_at="2026-05-12T10:00:00Z"), "inform", NoticeKind.RECOVERED),
+        (event("split_off", seq=1), "page", NoticeKind.OPENED),
         (event("split_off", seq=1), "inform", None),
-        (event("withdrawn"), "inform", Kind.WITHDRAWN),
-        (event("false_alarm"), "inform", Kind.CLOSED),
+        (event("withdrawn"), "inform", NoticeKind.WITHDRAWN),
+        (event("false_alarm"), "inform", NoticeKind.CLOSED),
         (event("commented"), "inform", None),
         (event("something new"), "page", None),
     ],
 )
 def test_repetitions_and_remarks_tell_nobody_what_is_worse_or_over_does(
-    data: dict[str, object], notify: str, kind: Kind | None
+    data: dict[str, object], notify: str, kind: NoticeKind | None
 ) -> None:
     assert kind_of(data, notify) is kind
 
@@ -244,20 +257,20 @@ def test_no_text_breaks_the_reading_of_a_token(text: str) -> None:
 PLACE = Place(Text("环湖", "lake"), ("grid-7", "shiwan", "chancheng"), "qichachong", QICHA)
 
 
-def who(key: str, role: Role, **other: object) -> Contact:
+def who(key: str, role: ContactRole, **other: object) -> Contact:
     return Contact(key, key, roles=(role,), channels=(Channel("json://127.0.0.1"),), **other)  # type: ignore[arg-type]
 
 
 DIRECTORY = Directory(
     (
-        who("o1", Role.OFFICE),
-        who("o2", Role.OFFICE),
-        who("grid", Role.CHIEF, regions=("grid-7",)),
-        who("street", Role.CHIEF, regions=("shiwan",)),
-        who("district", Role.CHIEF, regions=("chancheng",), least=Colour.ORANGE),
-        who("reach", Role.CHIEF, reaches=("qichachong",)),
-        who("elsewhere", Role.CHIEF, regions=("nanzhuang",)),
-        who("eng", Role.ENGINEER),
+        who("o1", ContactRole.OFFICE),
+        who("o2", ContactRole.OFFICE),
+        who("grid", ContactRole.CHIEF, regions=("grid-7",)),
+        who("street", ContactRole.CHIEF, regions=("shiwan",)),
+        who("district", ContactRole.CHIEF, regions=("chancheng",), least=Colour.ORANGE),
+        who("reach", ContactRole.CHIEF, reaches=("qichachong",)),
+        who("elsewhere", ContactRole.CHIEF, regions=("nanzhuang",)),
+        who("eng", ContactRole.ENGINEER),
     )
 )
 
@@ -280,7 +293,7 @@ def test_who_is_on_call_and_no_contact_any_more_leaves_nobody_uncalled() -> None
 
 def test_nobody_is_in_two_steps() -> None:
     double = Directory(
-        (*DIRECTORY.contacts, who("both", Role.CHIEF, regions=("grid-7", "shiwan"), reaches=("qichachong",)))
+        (*DIRECTORY.contacts, who("both", ContactRole.CHIEF, regions=("grid-7", "shiwan"), reaches=("qichachong",)))
     )
     keys = [key for step in double.steps(PLACE, Colour.RED, [["both"]]) for key in step]
     assert len(keys) == len(set(keys))
@@ -288,12 +301,12 @@ def test_nobody_is_in_two_steps() -> None:
 
 def test_what_is_known_of_people_adds_to_the_file_and_addresses_stay_the_files() -> None:
     merged = DIRECTORY.with_people(
-        [Contact("o1", "李某（示例）", roles=(Role.CHIEF,), regions=("grid-7",)), Contact("x", "x")]
+        [Contact("o1", "李某（示例）", roles=(ContactRole.CHIEF,), regions=("grid-7",)), Contact("x", "x")]
     )
     found = merged.named("o1")
     assert (found.name, found.roles, found.channels) == (
         "李某（示例）",
-        (Role.OFFICE, Role.CHIEF),
+        (ContactRole.OFFICE, ContactRole.CHIEF),
         DIRECTORY.named("o1").channels,
     )
     assert merged.get("x") is None

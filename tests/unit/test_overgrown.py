@@ -5,7 +5,8 @@ import pytest
 
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.detectors.daily_pattern import CLOUDED, DUE, NOBODY, PERHAPS, Network
+from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FOULED
+from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.reading import Floats
 
 CATALOGUE = catalogue()
@@ -32,7 +33,9 @@ def water(*, lens: float = 0.0, flood: float = 0.0, seed: int = 1) -> Water:
     }
 
 
-def doubts(stations: list[Water], network: Network = NOBODY, *, hours: int = 24) -> dict[tuple[int, str], list[int]]:
+def doubts(
+    stations: list[Water], network: Neighbours = NO_NEIGHBOURS, *, hours: int = 24
+) -> dict[tuple[int, str], list[int]]:
     """By station and parameter the doubts in force on each day; readings are handed in by so many hours."""
     keys = [(i, key) for i, one in enumerate(stations) for key in one]
     kinds = np.array([CATALOGUE.index[key] for _, key in keys], np.int32)
@@ -46,7 +49,9 @@ def doubts(stations: list[Water], network: Network = NOBODY, *, hours: int = 24)
         verdict = check_quality(
             series, kinds[series], START + rows * HOUR, value, plain, memory, CATALOGUE, network=network
         )
-        assert not (verdict.tests & np.uint32(DUE | CLOUDED | PERHAPS)).any(), "it is no test, and flags nothing"
+        assert not (verdict.tests & np.uint32(CHECK_DUE | LENS_FOULED | CHECK_DUE_IF_UNVISITED)).any(), (
+            "it is no test, and flags nothing"
+        )
         memory.apply(verdict.carried)
         if (first + hours) % 24 == 0:
             for i, key in enumerate(keys):
@@ -54,7 +59,7 @@ def doubts(stations: list[Water], network: Network = NOBODY, *, hours: int = 24)
     return told
 
 
-def days(told: list[int], bits: int = DUE) -> list[int]:
+def days(told: list[int], bits: int = CHECK_DUE) -> list[int]:
     return [day for day, doubt in enumerate(told) if doubt & bits]
 
 
@@ -63,13 +68,15 @@ def test_a_lens_that_is_overgrown_makes_its_sensor_due_and_no_other() -> None:
     due = days(told[0, "turbidity"])
     assert due
     assert BEGINS + 5 <= due[0] <= BEGINS + 12
-    assert all(told[0, "turbidity"][day] & CLOUDED for day in due)
-    assert [key for key in told if key != (0, "turbidity") and days(told[key], DUE | PERHAPS)] == []
+    assert all(told[0, "turbidity"][day] & LENS_FOULED for day in due)
+    assert [
+        key for key in told if key != (0, "turbidity") and days(told[key], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
+    ] == []
 
 
 @pytest.mark.parametrize("flood", [0.5, 2.0, 10.0])
 def test_a_flood_is_dirtier_at_some_hours_and_moves_the_salts(flood: float) -> None:
-    assert not days(doubts([water(flood=flood)])[0, "turbidity"], DUE | PERHAPS)
+    assert not days(doubts([water(flood=flood)])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_water_that_clears_by_itself_was_no_growth() -> None:
@@ -85,29 +92,29 @@ def test_what_the_next_station_sees_as_well_is_the_water() -> None:
     both = [water(lens=1.2, seed=1), water(lens=1.0, seed=2)]
     assert days(doubts(both)[0, "turbidity"])
     told = doubts(both, {0: [1], 1: [0]})
-    assert not days(told[0, "turbidity"], DUE | PERHAPS)
-    assert not days(told[1, "turbidity"], DUE | PERHAPS)
+    assert not days(told[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
+    assert not days(told[1, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
     alone = doubts([water(lens=1.2, seed=1), water(seed=2)], {0: [1], 1: [0]})
     assert days(alone[0, "turbidity"])
-    assert not days(alone[1, "turbidity"], DUE | PERHAPS)
+    assert not days(alone[1, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_without_two_other_kinds_of_sensor_nobody_can_tell() -> None:
     one = {key: values for key, values in water(lens=1.2).items() if key in ("turbidity", "ph")}
-    assert not days(doubts([one])[0, "turbidity"], DUE | PERHAPS)
+    assert not days(doubts([one])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_a_lift_of_half_of_what_the_month_has_seen_is_evidence_only_where_nobody_was_there_for_long() -> None:
     dirty = water(lens=1.2)
     dirty["turbidity"][22 * 24 : 27 * 24] += 20.0
     told = doubts([dirty])[0, "turbidity"]
-    assert days(told, PERHAPS)
+    assert days(told, CHECK_DUE_IF_UNVISITED)
     assert not days(told)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_weather_alone_grows_on_no_lens(seed: int) -> None:
-    assert not days(doubts([water(seed=seed)])[0, "turbidity"], DUE | PERHAPS)
+    assert not days(doubts([water(seed=seed)])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_any_cutting_tells_the_same() -> None:

@@ -18,15 +18,15 @@ from api.console.models.incident_actions import Need
 from api.console.models.messages import Duty
 from api.console.svg import Day
 from governance.audit import trail as audit_trail
-from governance.incidents.finding import Colour, Kind
-from governance.incidents.lifecycle import STEPS, hindered, reported
-from governance.incidents.model import Action, Condition, Entry, FalseAlarm, Incident, Order, Source, State, What
+from governance.incidents.finding import Colour, FindingKind
+from governance.incidents.lifecycle import TRANSITIONS, open_reported, refusals
+from governance.incidents.model import Action, Condition, Entry, EntryKind, FalseAlarm, Incident, Order, Source, State
 from governance.notify.oncall import ROTATION, SINGLE, Shift
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Department, Right, Role, administrator
 from governance.organisation.terms import Appointment, offices
 from governance.people.store import Person
-from governance.platforms.callbacks import Result
+from governance.platforms.callbacks import CallbackOutcome
 from governance.reports.river_plans import Goal
 from infra.errors import ConfigurationError, Refused
 from infra.texts import Text, say
@@ -40,7 +40,7 @@ T = 1_790_000_000_000
 
 
 def case(state: State) -> Incident:
-    made, _ = reported(
+    made, _ = open_reported(
         Order(Action.ACCEPT, comment="桥下有漂浮垃圾"),
         Actor("李某（示例）", Role.OPERATOR),
         T,
@@ -83,7 +83,7 @@ def test_a_dialog_asks_for_what_the_lifecycle_would_refuse_without():
 
 def test_every_action_has_its_button():
     assert set(incident_actions.BUTTONS) == set(Action)
-    for state, action in STEPS:
+    for state, action in TRANSITIONS:
         incident_actions.asks(case(state), action)
 
 
@@ -139,7 +139,14 @@ def test_the_rights_of_a_page_are_those_of_the_people_in_charge():
     assert REACH.right is Right.LOOK
 
 
-def entry(seq: int, state: State, *, before: State | None = None, what: What = What.FIRED, comment: str | None = None):
+def entry(
+    seq: int,
+    state: State,
+    *,
+    before: State | None = None,
+    what: EntryKind = EntryKind.FIRED,
+    comment: str | None = None,
+):
     return Entry(seq, T + seq, T + seq, what, "规则", before, state, Text(f"第{seq}次", f"no. {seq}"), comment=comment)
 
 
@@ -162,7 +169,7 @@ def test_a_case_on_a_branch_stands_where_it_left_the_straight_way():
 
 
 def test_a_step_is_of_when_it_was_reached_and_not_of_what_was_found_later():
-    history = [entry(1, State.REPORTED), entry(9, State.REPORTED, before=State.REPORTED, what=What.RESOLVED)]
+    history = [entry(1, State.REPORTED), entry(9, State.REPORTED, before=State.REPORTED, what=EntryKind.RESOLVED)]
     assert cases.stops(case(State.REPORTED), history)[0].at_ms == T + 1
     assert {line.who for line in cases.lines(history)} == {say("rule_kind.by_id", rule=history[0].by)}
 
@@ -170,7 +177,7 @@ def test_a_step_is_of_when_it_was_reached_and_not_of_what_was_found_later():
 def test_findings_that_repeat_themselves_are_one_line_and_what_people_wrote_is_never_hidden():
     state = State.REPORTED
     history = [entry(1, state), *(entry(n, state, before=state) for n in (2, 3, 4))]
-    history += [entry(5, state, before=state, what=What.COMMENTED, comment="看过"), entry(6, state, before=state)]
+    history += [entry(5, state, before=state, what=EntryKind.COMMENTED, comment="看过"), entry(6, state, before=state)]
     assert [(line.seq, line.times) for line in cases.lines(history)] == [(6, 1), (5, 1), (4, 4)]
 
 
@@ -189,11 +196,11 @@ def test_the_deadline_says_how_much_is_left_and_that_a_paused_clock_stands():
 def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_shown():
     handled = case(State.HANDLED)
     handled = replace(handled, case=replace(handled.case, handlers=("李某（示例）",)))
-    own = hindered(handled, Actor("李某（示例）", Role.OPERATOR))
+    own = refusals(handled, Actor("李某（示例）", Role.OPERATOR))
     assert set(own) == {Action.VERIFY}
     assert "参与办理" in own[Action.VERIFY]
-    assert hindered(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
-    worker = hindered(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
+    assert refusals(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
+    worker = refusals(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
     assert set(worker) == {Action.ACCEPT}
 
 
@@ -313,7 +320,7 @@ WRITTEN = (
 
 
 def test_whatever_the_trail_holds_is_said_in_words():
-    codes = {f"incident.{one}" for one in What} | {f"callback.{one}" for one in Result}
+    codes = {f"incident.{one}" for one in EntryKind} | {f"callback.{one}" for one in CallbackOutcome}
     for path in (p for home in ("governance", "ingest", "api", "riverchief") for p in Path(home).rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         codes |= {begin + found for begin, pattern in WRITTEN for found in re.findall(pattern, source)}
@@ -322,12 +329,12 @@ def test_whatever_the_trail_holds_is_said_in_words():
     things = {code.partition(".")[2 if code.startswith("registry.") else 0] for code in codes} - {"token"}
     assert [thing for thing in sorted(things) if audit_trail.object_name(thing).zh == thing] == []
     assert audit_trail.action_name("something.new") == Text("something.new", "something.new")
-    assert set(audit_trail.codes()) >= codes
+    assert set(audit_trail.action_codes()) >= codes
     assert names.who("deadline", "") == Text("时限", "the deadline")
     assert names.who("nh3n-high", "rule") == say("rule_kind.by_id", rule="nh3n-high")
     of = {"kind": "threshold", "parameter": "nh3n"}
     assert names.who("nh3n-high", "rule", of).zh == "规则（氨氮限值）", "a rule is no person"
-    for kind in Kind:
+    for kind in FindingKind:
         assert names.who("x", "rule", {"kind": kind}) == say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
     assert names.who("root", "") == say("entry.by_root"), "nor is the account of a server"
     assert names.who("李某", "office").zh == "李某 · 河长办工作人员"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from governance.reports.patrols import PatrolRule, Point, TrackResult, checked, counts, walked
+from governance.reports.patrols import PatrolRule, Point, TrackResult, check_upload, judge_patrol, measure_track
 from infra.errors import ConfigurationError
 from sensors.network import distance_km
 
@@ -21,20 +21,20 @@ def test_a_degree_is_as_long_as_it_is_on_the_earth() -> None:
 
 
 def test_a_walk_is_as_long_as_its_stretches() -> None:
-    done = walked(track(0, 80, 160, 100), PatrolRule())
+    done = measure_track(track(0, 80, 160, 100), PatrolRule())
     assert (round(done.metres), done.minutes, done.jumps) == (220, 3.0, 0)
 
 
 def test_a_jump_of_the_receiver_is_no_walk() -> None:
-    done = walked(track(0, 80, 5000, 160), PatrolRule())
+    done = measure_track(track(0, 80, 5000, 160), PatrolRule())
     assert (round(done.metres), done.jumps) == (80, 2)
-    assert round(walked(track(0, 80, 5000, 160), PatrolRule(fastest_m_s=90.0)).metres) == 80 + 4920 + 4840, (
+    assert round(measure_track(track(0, 80, 5000, 160), PatrolRule(fastest_m_s=90.0)).metres) == 80 + 4920 + 4840, (
         "as a site says"
     )
 
 
 def test_no_track_proves_nothing() -> None:
-    assert walked([], PatrolRule()) == TrackResult(0.0, 0.0, 0)
+    assert measure_track([], PatrolRule()) == TrackResult(0.0, 0.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_no_track_proves_nothing() -> None:
     [(10, 1000, True), (9.9, 1000, False), (10, 999, False), (60, 5000, True)],
 )
 def test_a_patrol_counts_when_it_was_long_enough_in_both(minutes: float, metres: float, valid: bool) -> None:
-    found, why = counts("walk", TrackResult(metres, minutes, 0), PatrolRule(10, 1000))
+    found, why = judge_patrol("walk", TrackResult(metres, minutes, 0), PatrolRule(10, 1000))
     assert found is valid
     assert "1000" in why.zh
     assert "1000" in why.en
 
 
 def test_a_drone_or_a_meeting_need_not_prove_a_length() -> None:
-    assert counts("drone", TrackResult(0, 0, 0), PatrolRule())[0]
+    assert judge_patrol("drone", TrackResult(0, 0, 0), PatrolRule())[0]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,6 @@ def test_what_cannot_be_is_named(change: dict[str, object], why: str) -> None:
         "track": track(0, 50),
         "now_ms": T0 + 60 * 60 * MINUTE,
     }
-    checked(**given)  # type: ignore[arg-type]
+    check_upload(**given)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=why):
-        checked(**given | change)  # type: ignore[arg-type]
+        check_upload(**given | change)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sensors.quality.detectors.clock_shift import shifts
+from sensors.quality.detectors.clock_shift import find_clock_shifts
 
 HOUR, DAY = 3_600_000, 86_400_000
 START = 20_580 * DAY
@@ -37,7 +37,7 @@ def set_by(at: np.ndarray, values: np.ndarray, hours: float, day: int = SET) -> 
 @pytest.mark.parametrize("hours", [2, -2, 8, -8, 12])
 @pytest.mark.parametrize("every", [HOUR // 2, HOUR, 4 * HOUR])
 def test_a_clock_that_was_set_by_hours_is_told_with_the_day_and_the_hours(hours: int, every: int) -> None:
-    (found,) = shifts(*set_by(*river(every=every), hours), SWING)
+    (found,) = find_clock_shifts(*set_by(*river(every=every), hours), SWING)
     assert abs((found.since_ms - START) / DAY - SET) <= 1
     assert (found.hours - hours + 12) % 24 - 12 == pytest.approx(0, abs=0.7)
     assert len(found.judged) >= 2
@@ -45,12 +45,12 @@ def test_a_clock_that_was_set_by_hours_is_told_with_the_day_and_the_hours(hours:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_river_with_its_weather_sets_no_clock(seed: int) -> None:
-    assert shifts(*river(seed=seed), SWING) == []
+    assert find_clock_shifts(*river(seed=seed), SWING) == []
 
 
 def test_a_clock_that_was_wrong_for_two_weeks_is_told_twice() -> None:
     at, values = set_by(*river(), 8)
-    found = shifts(*set_by(at, values, -8, day=SET + 15), SWING)
+    found = find_clock_shifts(*set_by(at, values, -8, day=SET + 15), SWING)
     assert [round(one.hours) for one in found] == [8, -8]
 
 
@@ -58,20 +58,20 @@ def test_water_that_is_deeper_and_warms_later_is_no_clock_while_oxygen_keeps_its
     at, values = river()
     later = np.where(at >= START + SET * DAY, 6, 0)
     warm = values[np.maximum(np.arange(len(at)) - later, 0), 0]
-    assert shifts(at, np.stack([warm, values[:, 1], values[:, 2]], axis=1), SWING) == []
+    assert find_clock_shifts(at, np.stack([warm, values[:, 1], values[:, 2]], axis=1), SWING) == []
 
 
 def test_one_kind_alone_a_day_too_small_and_a_few_days_tell_nothing() -> None:
     at, values = set_by(*river(), 8)
-    assert shifts(at, values[:, :1], SWING[:1]) == []
-    assert shifts(at, values, 20 * SWING) == []
+    assert find_clock_shifts(at, values[:, :1], SWING[:1]) == []
+    assert find_clock_shifts(at, values, 20 * SWING) == []
     some = at < START + (SET + 3) * DAY
-    assert shifts(at[some], values[some], SWING) == []
-    assert shifts(at[:0], values[:0], SWING) == []
-    assert shifts(at, np.full_like(values, np.nan), SWING) == []
+    assert find_clock_shifts(at[some], values[some], SWING) == []
+    assert find_clock_shifts(at[:0], values[:0], SWING) == []
+    assert find_clock_shifts(at, np.full_like(values, np.nan), SWING) == []
 
 
 def test_a_month_of_pauses_between_is_no_witness() -> None:
     at, values = set_by(*river(), 8)
     away = (at >= START + (SET - 20) * DAY) & (at < START + (SET + 10) * DAY)
-    assert shifts(at[~away], values[~away], SWING) == []
+    assert find_clock_shifts(at[~away], values[~away], SWING) == []

@@ -7,7 +7,7 @@ import pytest
 
 from riverchief.tables.assess import SensorTable
 from sensors.parameters import catalogue
-from sensors.quality.table_sensors import sensors
+from sensors.quality.table_sensors import find_sensors
 
 DAY = 48
 COLUMNS = ("water_temp_degC", "pH", "do_mg_L", "conductivity_uS_cm", "turbidity_NTU")
@@ -24,7 +24,7 @@ def record() -> SensorTable:
     scale = (0.03, 0.01, 0.05, 1.0, 0.5)
     values = np.stack([w + s * one for w, s, one in zip(water, scale, noise, strict=True)], axis=1)
     at = 1_778_544_000_000 + 1_800_000 * np.arange(n)
-    return SensorTable(["示例"], np.zeros(n, np.intp), at, values, sensors(COLUMNS, catalogue()))
+    return SensorTable(["示例"], np.zeros(n, np.intp), at, values, find_sensors(COLUMNS, catalogue()))
 
 
 def test_carbon_dioxide_lowers_ph_less_where_there_is_more_alkalinity_and_taken_away_it_raises_it() -> None:

@@ -12,7 +12,7 @@ import pytest
 from infra.times import to_ms
 from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
-from sensors.table_columns import columns
+from sensors.table_columns import find_columns
 from sensors.wire.telemetry import STATION
 from simulator import replay
 from simulator.devices.reported_values import Reporting
@@ -134,7 +134,7 @@ def test_what_a_record_never_measured_is_not_expected_of_it():
 def test_the_shipped_record_is_real_small_and_has_its_fault_in_the_history():
     assert RECORD.stat().st_size < 150_000
     rows = list(csv.DictReader(io.StringIO(gzip.decompress(RECORD.read_bytes()).decode())))
-    mapped = columns(list(rows[0]), catalogue())
+    mapped = find_columns(list(rows[0]), catalogue())
     assert {c.parameter for c in mapped.columns} == {
         "water_temp",
         "conductivity",

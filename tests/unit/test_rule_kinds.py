@@ -22,7 +22,7 @@ from ingest.rules.trend import TrendEvaluator, mann_kendall, theil_sen
 from sensors.maintenance import Mute
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
-from sensors.quality.detectors.sudden_events import ROLES, SUREST, EventCause, diagnose
+from sensors.quality.detectors.sudden_events import MAX_CONFIDENCE, ROLES, EventCause, diagnose
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
@@ -68,7 +68,7 @@ def speaking(text: str, station: Station = SHIWAN) -> list[str]:
 
 
 def told(text: str, registry: Registry | None = REGISTRY) -> list[tuple[bool, str]]:
-    return [(f.serious, f.text.en) for f in explain.faults(rules(text), CATALOGUE, registry)]
+    return [(f.serious, f.text.en) for f in explain.find_rule_faults(rules(text), CATALOGUE, registry)]
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_an_event_rule_that_never_speaks_is_found() -> None:
 
 def test_the_detector_is_never_surer_than_a_rule_may_ask_for() -> None:
     wild = np.full(len(ROLES), 40.0)
-    assert diagnose(wild, 400.0, 7.0, supported=True).confidence <= SUREST
+    assert diagnose(wild, 400.0, 7.0, supported=True).confidence <= MAX_CONFIDENCE
 
 
 # -- schedules and mutes -----------------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_colours_that_speak_at_other_times_or_places_do_not_contradict() -> None
 
 
 def test_rules_that_tell_the_same_are_found_without_any_stations() -> None:
-    found = explain.faults(rules(high("a") + high("b", limit=2.1, clear=2.0)), CATALOGUE)
+    found = explain.find_rule_faults(rules(high("a") + high("b", limit=2.1, clear=2.0)), CATALOGUE)
     assert [one.text.en for one in found if "same" in one.text.en] == ["a and b tell the same at the same time"]
 
 

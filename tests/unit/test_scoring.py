@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from governance.incidents.finding import Change, Finding, Kind
+from governance.incidents.finding import ConditionChange, Finding, FindingKind
 from infra.errors import ConfigurationError
 from infra.texts import Text
 from riverchief import settings
@@ -51,7 +51,7 @@ def test_an_alarm_left_on_for_three_days_counts_more_than_once():
     assert matching.count([Span(0, 72 * HOUR)], HOUR) == 4
 
 
-def finding(hour: int, change: Change, kind: Kind = Kind.EVENT, station: str = "a") -> Finding:
+def finding(hour: int, change: ConditionChange, kind: FindingKind = FindingKind.EVENT, station: str = "a") -> Finding:
     return a_finding(
         hour * HOUR,
         since_ms=0,
@@ -68,9 +68,13 @@ def finding(hour: int, change: Change, kind: Kind = Kind.EVENT, station: str = "
 
 
 def test_an_event_lasts_from_its_first_alarm_to_the_last_six_hours_before_it_is_over():
-    told = [finding(10, Change.FIRED), finding(19, Change.RESOLVED), finding(30, Change.FIRED)]
+    told = [
+        finding(10, ConditionChange.FIRED),
+        finding(19, ConditionChange.RESOLVED),
+        finding(30, ConditionChange.FIRED),
+    ]
     assert score.event_alarms(told) == {"a": [Span(10 * HOUR, 13 * HOUR), Span(30 * HOUR, 30 * HOUR)]}
-    assert score.event_alarms([finding(10, Change.FIRED, Kind.THRESHOLD)]) == {}
+    assert score.event_alarms([finding(10, ConditionChange.FIRED, FindingKind.THRESHOLD)]) == {}
 
 
 @pytest.mark.parametrize(

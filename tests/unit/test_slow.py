@@ -10,8 +10,8 @@ import pytest
 from infra.texts import say
 from sensors.parameters import catalogue
 from sensors.quality.detectors.slow_events import (
-    DAYS,
     HOUR_MS,
+    REMEMBERED_DAYS,
     CombinedAlarms,
     SlowEventState,
     detect_slow_events,
@@ -90,7 +90,7 @@ def alarms(
             written = [memory.past.frozen(i) for i in range(len(stations))]
             fresh = SlowEventState(memory.open)
             fresh.past.grow(len(stations))
-            assert all(fresh.past.thaw(i, body) for i, body in enumerate(written))
+            assert all(fresh.past.restore(i, body) for i, body in enumerate(written))
             memory = fresh
     every = CombinedAlarms(
         *(np.concatenate([getattr(one, name) for one in parts]) for name in CombinedAlarms.__match_args__)
@@ -322,7 +322,7 @@ def test_what_lasts_for_weeks_becomes_the_usual() -> None:
     water["ph"][12 * DAY :] -= 0.3
     told = [hour / 24 for _, hour in sure(alarms(water))]
     assert told
-    assert max(told) < 12 + 2 * DAYS
+    assert max(told) < 12 + 2 * REMEMBERED_DAYS
 
 
 def test_the_cutting_changes_nothing_nor_does_what_is_written_down_and_read_again() -> None:
@@ -346,11 +346,11 @@ def test_what_is_written_down_in_another_form_is_not_read() -> None:
     memory = SlowEventState()
     memory.grow(1)
     body = memory.past.frozen(0)
-    assert memory.past.thaw(0, body)
+    assert memory.past.restore(0, body)
     other_form = zlib.compress(bytes([memory.past.FORM + 1]) + zlib.decompress(body)[1:])
-    assert not memory.past.thaw(0, other_form)
-    assert not memory.past.thaw(0, body[:-1])
-    assert not memory.past.thaw(0, b"")
+    assert not memory.past.restore(0, other_form)
+    assert not memory.past.restore(0, body[:-1])
+    assert not memory.past.restore(0, b"")
 
 
 @pytest.mark.parametrize("known", [6, 7])

@@ -88,7 +88,7 @@ def test_a_late_reading_does_not_make_us_ask_for_all_that_lies_between():
         return [{(at, "f"): 1 for at in (span.first_ms, span.last_ms)} for span in spans]
 
     sent = [point("m", {"t": "a"}, {"f": 1}, at) for at in (T0, T0 - 30 * 24 * HOUR, T0 + HOUR, T0 + 2 * HOUR + 1)]
-    assert readback.lost(sent, ask) == []
+    assert readback.lost_lines(sent, ask) == []
     assert [(span.first_ms, span.last_ms) for span in asked] == [
         (T0 - 30 * 24 * HOUR, T0 - 30 * 24 * HOUR),
         (T0, T0 + HOUR),
@@ -99,10 +99,10 @@ def test_a_late_reading_does_not_make_us_ask_for_all_that_lies_between():
 def test_lost_lines_come_back_in_their_order_with_those_that_cannot_be_asked_for():
     sent = [b"broken", point("m", {}, {"f": 1, "g": 2}, T0), b"m f=1", point("m", {}, {"f": 3}, T0)]
     held = {(T0, "f"): 3, (T0, "g"): 5}
-    assert readback.lost(sent, lambda spans: [held for _ in spans]) == sent[:3]
+    assert readback.lost_lines(sent, lambda spans: [held for _ in spans]) == sent[:3]
     held = {(T0, "f"): 3, (T0, "g"): 2}
-    assert readback.lost(sent, lambda spans: [held for _ in spans]) == [sent[0], sent[2]]
-    assert readback.lost([], lambda spans: []) == []
+    assert readback.lost_lines(sent, lambda spans: [held for _ in spans]) == [sent[0], sent[2]]
+    assert readback.lost_lines([], lambda spans: []) == []
 
 
 # -- thinning --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from infra.errors import ConfigurationError
 from sensors.maintenance import (
-    FAR_MS,
+    END_OF_TIME_MS,
     Check,
     CheckDue,
     MaintenanceRecords,
@@ -15,7 +15,7 @@ from sensors.maintenance import (
     MarkSpan,
     Visit,
     checks_due,
-    faults_of,
+    conflicting_visits,
     mark_spans,
     muted_until,
 )
@@ -106,7 +106,10 @@ def doubted(*checks: Check, deployments: tuple[Deployment, ...] = (NH3N,)) -> li
     registry = Registry((HERE,), deployments, catalogue=CATALOGUE)
     found = sorted(mark_spans(registry, MaintenanceRecords(checks)))
     assert all(s.test is QualityTest.CALIBRATION for s in found)
-    return [((s.start_ms - T0) / HOUR, float("inf") if s.end_ms == FAR_MS else (s.end_ms - T0) / HOUR) for s in found]
+    return [
+        ((s.start_ms - T0) / HOUR, float("inf") if s.end_ms == END_OF_TIME_MS else (s.end_ms - T0) / HOUR)
+        for s in found
+    ]
 
 
 def good(hours: float, **other: object) -> Check:
@@ -210,7 +213,7 @@ def test_a_visit_marks_the_sensors_worked_on_or_the_whole_station():
     assert mark_spans(registry, MaintenanceRecords(visits=visits)) == {
         MarkSpan("s", "ph", QualityTest.MAINTENANCE, T0, T0 + HOUR),
         MarkSpan("s", "do", QualityTest.MAINTENANCE, T0, T0 + HOUR),
-        MarkSpan("s", "", QualityTest.MAINTENANCE, T0 + 2 * HOUR, FAR_MS),
+        MarkSpan("s", "", QualityTest.MAINTENANCE, T0 + 2 * HOUR, END_OF_TIME_MS),
     }
 
 
@@ -223,9 +226,9 @@ def test_a_visit_marks_the_sensors_worked_on_or_the_whole_station():
 )
 def test_two_visits_of_a_station_at_once_are_refused(second, why):
     first = Visit("s", T0, T0 + 2 * HOUR, by="示例张工")
-    assert [(v, why in text.en) for v, text in faults_of([first, second])] == [(second, True)]
-    assert faults_of([first, replace(second, station="t", until_ms=None)]) == []
-    assert faults_of([first, Visit("s", T0 + 2 * HOUR)]) == []
+    assert [(v, why in text.en) for v, text in conflicting_visits([first, second])] == [(second, True)]
+    assert conflicting_visits([first, replace(second, station="t", until_ms=None)]) == []
+    assert conflicting_visits([first, Visit("s", T0 + 2 * HOUR)]) == []
 
 
 def test_silence_is_excused_while_somebody_works_and_until_the_work_ended():

@@ -20,7 +20,7 @@ from infra.times import DAY_MS
 from riverchief.tables.assess import SensorTable, judge
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.table_sensors import sensors
+from sensors.quality.table_sensors import find_sensors
 from sensors.reading import Floats
 from tools.bench.rig import BenchFailed, Plan, machine
 
@@ -84,7 +84,7 @@ def _table(stations: int, days: int) -> SensorTable:
         np.repeat(np.arange(stations), n),
         np.tile(at, stations),
         np.concatenate(pieces),
-        sensors(COLUMNS, catalogue()),
+        find_sensors(COLUMNS, catalogue()),
     )
 
 

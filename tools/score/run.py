@@ -16,18 +16,18 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 import governance.tables as governed
-from governance.incidents.finding import Change, Finding, Kind
+from governance.incidents.finding import ConditionChange, Finding, FindingKind
 from infra.database import Database
 from infra.errors import ConfigurationError
 from infra.texts import say
 from infra.times import DAY_MS, FUTURE_MS, rfc3339
 from ingest import ledger
 from ingest.analysis import backtest, source_attribution
-from ingest.analysis.backtest import WATER, called, stations_of
+from ingest.analysis.backtest import WATER_KINDS, count_pages, incident_stations
 from ingest.pipeline import Site
 from ingest.rules import device_clock
 from ingest.rules import water_events as sudden
-from ingest.rules.engine import LATE_S
+from ingest.rules.engine import LATE_AFTER_S
 from ingest.rules.model import Rules
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
@@ -226,7 +226,7 @@ def played(
     on_progress: Progress = lambda share: None,
 ) -> Iterator["Run"]:
     """A scenario played into a site on a store that is thrown away at the end of the block."""
-    with backtest.throw_away() as database:
+    with backtest.temporary_database() as database:
         with database.write() as connection:
             registry_store.save(connection, registry)
         run = Run(database, scenario, registry, rules, seed=seed, lead_days=lead_days)
@@ -249,7 +249,7 @@ class Run:
         self.database = database
         self.doubtful = {rule.id for rule in rules.events if rule.kinds == (EventCause.DOUBTFUL,)}
         self.store = SqlReadings(database, self.catalogue)
-        self.site = Site(database, self.store, rules, self.catalogue, late_s=LATE_S + SLICE_MS // 1000)
+        self.site = Site(database, self.store, rules, self.catalogue, late_s=LATE_AFTER_S + SLICE_MS // 1000)
         begin_ms = scenario.start_ms - round(lead_days * DAY_MS)
         self.scenario = replace(scenario, start_ms=begin_ms, days=scenario.days + lead_days)
         self.world = water.of(registry, self.scenario, seed=seed)
@@ -299,7 +299,7 @@ class Run:
                 self.findings += self.site.tick(scenario.start_ms, to_ms)
                 if to_ms % HOUR_MS == 0:
                     tracer.round()
-            backtest.close(self.database, until_ms - backtest.CLOSED_AFTER_MS, until_ms)
+            backtest.close_ended_incidents(self.database, until_ms - backtest.CLOSED_AFTER_MS, until_ms)
             share = (until_ms - scenario.start_ms) / (scenario.end_ms - scenario.start_ms)
             on_progress(SHARE_OF_WATER + (1 - SHARE_OF_WATER) * share)
         self._arrive([p for t in transports.values() for p in t.finish(scenario.end_ms)], scenario.end_ms)
@@ -356,7 +356,9 @@ class Run:
             natural_events=tally.natural_events,
             fault_events=tally.fault_events,
             doubtful=sum(
-                one.rule in self.doubtful and one.change is Change.FIRED and one.observed_at_ms >= asked.start_ms
+                one.rule in self.doubtful
+                and one.change is ConditionChange.FIRED
+                and one.observed_at_ms >= asked.start_ms
                 for one in self.findings
             ),
             false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(tally.false_by.items())},
@@ -574,10 +576,10 @@ def event_alarms(findings: Iterable[Finding], doubtful: Collection[str] = ()) ->
     since: dict[str, int] = {}
     last_ms = 0
     for one in sorted(findings, key=lambda f: f.observed_at_ms):
-        if one.kind is not Kind.EVENT or one.parameter is not None or one.rule in doubtful:
+        if one.kind is not FindingKind.EVENT or one.parameter is not None or one.rule in doubtful:
             continue
         last_ms = max(last_ms, one.observed_at_ms)
-        if one.change is Change.FIRED:
+        if one.change is ConditionChange.FIRED:
             since.setdefault(one.station, one.observed_at_ms)
         elif (start := since.pop(one.station, None)) is not None:
             found.setdefault(one.station, []).append(Span(start, max(start, one.observed_at_ms - QUIET_MS)))
@@ -591,10 +593,13 @@ def _name(findings: Iterable[Finding], doubtful: Collection[str], station: str, 
     alarms = [
         one
         for one in findings
-        if one.station == station and one.kind is Kind.EVENT and one.change is Change.FIRED and one.rule not in doubtful
+        if one.station == station
+        and one.kind is FindingKind.EVENT
+        and one.change is ConditionChange.FIRED
+        and one.rule not in doubtful
         and one.observed_at_ms <= span.end_ms + tolerance_ms
-    ]  # fmt: skip
-    cause = sudden.cause_name(max(alarms, key=lambda one: one.observed_at_ms)) if alarms else None
+    ]
+    cause = sudden.event_cause(max(alarms, key=lambda one: one.observed_at_ms)) if alarms else None
     return "" if cause is None else str(cause)
 
 
@@ -602,7 +607,7 @@ def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
     """Station → when rules for the water fired, without the event detector."""
     found: dict[str, list[Span]] = {}
     for one in findings:
-        if one.change is Change.FIRED and one.kind in WATER - {Kind.EVENT}:
+        if one.change is ConditionChange.FIRED and one.kind in WATER_KINDS - {FindingKind.EVENT}:
             found.setdefault(one.station, []).append(Span(one.observed_at_ms, one.observed_at_ms))
     return found
 
@@ -667,7 +672,11 @@ def _silences(
 ) -> Iterator[Thing]:
     """The times without power of a station that was scored: found where it, or its gateway, was called silent."""
     names = {station.key, station.gateway}
-    silent = [f for f in findings if f.kind is Kind.NO_DATA and f.change is Change.FIRED and f.station in names]
+    silent = [
+        f
+        for f in findings
+        if f.kind is FindingKind.NO_DATA and f.change is ConditionChange.FIRED and f.station in names
+    ]
     for fault in faults:
         if fault.kind is not FaultKind.SUPPLY or not asked.start_ms <= fault.start_ms < asked.end_ms:
             continue
@@ -682,7 +691,7 @@ def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Faul
     alarm_ms = [
         f.observed_at_ms
         for f in findings
-        if f.rule == device_clock.RULE and f.change is Change.FIRED and f.station == station.key
+        if f.rule == device_clock.RULE and f.change is ConditionChange.FIRED and f.station == station.key
     ]
     for fault in faults:
         if fault.kind is not FaultKind.CLOCK or not asked.start_ms <= fault.start_ms < asked.end_ms:
@@ -699,7 +708,7 @@ def incidents_of(database: Database, since_ms: int) -> tuple[Incident, ...]:
     with database.read() as connection:
         query = sa.select(table).where(table.c.since_ms >= since_ms).order_by(table.c.id)
         rows = connection.execute(query).mappings().all()
-        pages, stations = called(connection), stations_of(connection)
+        pages, stations = count_pages(connection), incident_stations(connection)
     return tuple(
         Incident(
             id=row["id"],
@@ -722,10 +731,10 @@ def _traced(database: Database, incidents: Sequence[Incident], passages: Sequenc
     found = []
     with database.read() as connection:
         for one in incidents:
-            if one.retrospective or one.kind not in {kind.value for kind in WATER}:
+            if one.retrospective or one.kind not in {kind.value for kind in WATER_KINDS}:
                 continue
             passed = [p for p in passages if p.station == one.station and _passes(p, one.since_ms)]
-            kept = source_attribution.kept(connection, one.id) if passed else None
+            kept = source_attribution.stored_trace(connection, one.id) if passed else None
             if kept is None:
                 continue
             event = max(passed, key=lambda p: p.strength).event

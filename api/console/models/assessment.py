@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from governance.assessment import Assessment, By, Indicator, Row, Share
+from governance.assessment import Assessment, GroupBy, Indicator, Row, Share
 from infra.texts import Text
 from infra.times import beijing, beijing_day
 
@@ -33,7 +33,7 @@ class AssessmentPage:
     """The table, its total, and what it rests on. ``trial``: the month, or its days of grace, are not over."""
 
     month: str
-    by: By
+    by: GroupBy
     trial: bool
     lines: tuple[Line, ...]
     total: Line

@@ -10,15 +10,15 @@ from api.console.svg import Place as Spot
 from api.console.svg import Stretch
 from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
-from governance.incidents.model import Action, Entry, Incident, State, What
+from governance.incidents.model import Action, Entry, EntryKind, Incident, State
 from governance.notify.message import Item
 from governance.notify.store import Notice
-from governance.notify.wording import told
+from governance.notify.wording import item_text
 from governance.reports.citizen_reports import Report
 from governance.verification.comparison import Difference
 from infra.texts import Text, say
 from ingest.analysis.source_attribution import StoredAttribution
-from sensors.network import distance_km, place_at
+from sensors.network import distance_km, point_at_km
 from sensors.source_attribution import PlaceKind
 from sensors.stations import Registry
 
@@ -153,7 +153,7 @@ def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
     for entry in history:
         same = (
             before is not None
-            and entry.what is before.what is What.FIRED
+            and entry.what is before.what is EntryKind.FIRED
             and entry.from_state is entry.to_state
             and not entry.comment
         )
@@ -212,7 +212,7 @@ def notice_rows(
                 contact=one.contact,
                 name=name(one.contact),
                 kind=items[0].kind.value,
-                text=told(items[0]),
+                text=item_text(items[0]),
                 status=one.status,
                 created_at_ms=one.created_at_ms,
                 due_at_ms=one.due_at_ms,
@@ -265,7 +265,7 @@ def on_the_map(
         if len(line) < 2:
             continue
         if c.kind is PlaceKind.OUTFALL and c.key in outfalls:
-            places.append(Spot(place_at(line, outfalls[c.key].km), word(c.name), "likely", rank))
+            places.append(Spot(point_at_km(line, outfalls[c.key].km), word(c.name), "likely", rank))
         else:
             stretches.append(Stretch(line, c.from_km, c.to_km, rank))
     return {"lines": [line for line in lines_.values() if len(line) > 1], "places": places, "stretches": stretches}

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from governance.incidents import lifecycle
-from governance.incidents.deadlines import EMERGENCY
-from governance.incidents.lifecycle import CARRIES_ON, STEPS, Step
+from governance.incidents.deadlines import EMERGENCY_LIMITS
+from governance.incidents.lifecycle import ADVANCING_ACTIONS, TRANSITIONS, Transition
 from governance.incidents.model import Action, Condition, Evidence, FalseAlarm, Incident, Order, PauseReason
 from governance.organisation.roles import Actor
 from infra.errors import WaterError
-from infra.texts import Text, parted, say
+from infra.texts import Text, say, split_languages
 from infra.times import beijing
 from sensors.parameters import Catalogue
 from sensors.stations import Registry
@@ -48,7 +48,7 @@ _SHOWS_MORE = frozenset(
 """Actions that may bring a photo or a measurement though they need not."""
 
 BUTTONS = (
-    *CARRIES_ON,
+    *ADVANCING_ACTIONS,
     Action.REOPEN,
     Action.COMMENT,
     Action.RESUME,
@@ -67,16 +67,16 @@ BUTTONS = (
 )
 """All actions in the order of a row: first what carries the case on."""
 
-ON = frozenset((*CARRIES_ON, Action.REOPEN))
+ON = frozenset((*ADVANCING_ACTIONS, Action.REOPEN))
 """What carries a case on; the rest is quieter."""
 _ALSO = (Action.REWORK, Action.RETURN, Action.REJECT, Action.FALSE_ALARM)
-IN_A_ROW = (*CARRIES_ON, *_ALSO)
+IN_A_ROW = (*ADVANCING_ACTIONS, *_ALSO)
 """What a row of a list offers; the incident's page offers everything."""
 
 
 def asks(incident: Incident, action: Action) -> Asks:
     """What to ask before ``action``; raises KeyError for one that the state does not know."""
-    step: Step = STEPS[incident.state, action]
+    step: Transition = TRANSITIONS[incident.state, action]
     text = any(kinds == {Evidence.TEXT} for kinds in step.evidence)
     waiting = tuple(str(d) for d in incident.case.joint if d not in incident.case.contributed)
     shown = any(Evidence.TEXT not in kinds for kinds in step.evidence)
@@ -84,7 +84,7 @@ def asks(incident: Incident, action: Action) -> Asks:
         comment=Need.REQUIRED if text else Need.OPTIONAL,
         proof=Need.REQUIRED if shown else Need.OPTIONAL if action in _SHOWS_MORE else Need.NO,
         reasons=tuple(_REASONS.get(action, ())),
-        grades=tuple(EMERGENCY) if action is Action.EMERGENCY else (),
+        grades=tuple(EMERGENCY_LIMITS) if action is Action.EMERGENCY else (),
         to=action in (Action.DISPATCH, Action.TRANSFER),
         into=action is Action.MERGE,
         score=action is Action.EVALUATE,
@@ -110,7 +110,7 @@ def after_merge(incident: Incident, into: Incident, actor: Actor, now_ms: int) -
     try:
         _, (kept, _) = lifecycle.merge(incident, into, Order(Action.MERGE, into=into.id), actor, now_ms)
     except WaterError as error:
-        return parted(str(error))
+        return split_languages(str(error))
     return say(
         "form.after_merge",
         id=incident.id,
@@ -127,7 +127,7 @@ def after_split(incident: Incident, taken: Iterable[Condition], actor: Actor, no
     try:
         (rest, _), (new, _) = lifecycle.split(incident, order, actor, now_ms)
     except WaterError as error:
-        return parted(str(error))
+        return split_languages(str(error))
     return say(
         "form.after_split",
         id=incident.id,

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from governance.incidents.finding import Kind
-from governance.incidents.model import Entry, What
+from governance.incidents.finding import FindingKind
+from governance.incidents.model import Entry, EntryKind
 from governance.organisation.roles import Role
 from infra.texts import Text, say
 from sensors.parameters import catalogue
@@ -13,7 +13,7 @@ from sensors.parameters import catalogue
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 OURS = frozenset({"deadline", "riverchief", "root"})
 """Who is no person: the deadline, the system, and who works on the server itself."""
-FOUND = (What.FIRED, What.RESOLVED, What.WITHDRAWN, What.PROMOTED)
+FOUND = (EntryKind.FIRED, EntryKind.RESOLVED, EntryKind.WITHDRAWN, EntryKind.PROMOTED)
 """What rules say; ``by`` is the rule."""
 
 
@@ -38,7 +38,7 @@ def who(by: str, role: str, details: Mapping[str, Any] = NO_DETAILS) -> Text:
 
 def rule_name(rule: str, kind: str, parameter: str = "") -> Text:
     """A rule as people know it: 规则（氨氮限值）; by its id where its kind was not kept."""
-    if kind not in {*Kind}:
+    if kind not in {*FindingKind}:
         return say("rule_kind.by_id", rule=rule)
     known = catalogue()
     if parameter not in known:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from api.titles import titled
 from governance.incidents import lifecycle
-from governance.incidents.finding import Colour, Kind
+from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Action, Incident, State
 from governance.incidents.store import Counts
 from governance.organisation.roles import Actor
@@ -83,7 +83,7 @@ class IncidentView:
     id: int
     version: int
     colour: Colour
-    kind: Kind
+    kind: FindingKind
     station: str
     parameter: str | None
     name: Text

@@ -6,7 +6,7 @@ from datetime import date
 
 from api.console.models.messages import midnight
 from governance.organisation.regions import Place, Regions
-from governance.organisation.roles import TERMED, Actor, Role
+from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Role
 from governance.organisation.terms import Appointment, responsible
 from governance.people.store import Person
 from infra.errors import ConfigurationError
@@ -85,7 +85,7 @@ def page(
         for person in everybody:
             mine = _terms(terms, person.name, now_ms, region.code)
             held = [t for t in mine if t.sort != "over"]
-            at_home = person.region == region.code and person.role not in TERMED
+            at_home = person.region == region.code and person.role not in ROLES_WITH_TERMS
             if held or at_home:
                 here.append(PersonRow(person, tuple(held)))
                 placed.add(person.name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from api.console.models.messages import midnight
 from api.console.models.names import who
-from governance.audit.merkle import Line
+from governance.audit.merkle import AuditEntry
 from governance.audit.trail import Verified
 from governance.incidents.model import Entry, Incident
 from infra.errors import ConfigurationError
@@ -88,7 +88,7 @@ def filter_of(query: Mapping[str, str]) -> Filter:
     )
 
 
-def row(line: Line, signed: int) -> EntryRow:
+def row(line: AuditEntry, signed: int) -> EntryRow:
     """An entry as a row; proven where a signed root covers it."""
     found: Any = {}
     try:

@@ -7,8 +7,8 @@ import numpy as np
 
 from sensors.quality.constants import MIN_KNOWN_DAYS, MIN_WITNESS_KINDS
 from sensors.quality.known_days import KnownDays
-from sensors.quality.neighbours import Network
-from sensors.quality.state import DAYS
+from sensors.quality.neighbours import Neighbours
+from sensors.quality.state import REMEMBERED_DAYS
 from sensors.reading import Bits, Floats, Ints, Places, QualityTest
 
 # -- constants -------------------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ ZERO_BOUND_EVENT: Final = "oxygen"
 # -- detection -------------------------------------------------------------------------------------------------------
 
 
-def attenuated(blocks: Places, resolution: Floats, known: KnownDays, network: Network) -> Bits:
+def attenuated(blocks: Places, resolution: Floats, known: KnownDays, network: Neighbours) -> Bits:
     """(b,) ``ATTENUATED`` where the swing of the last days has sunk far below the usual one, and those of others not.
 
     ``blocks`` (b,) begin a day; ``resolution`` (b,) is the smallest step of their sensor.
@@ -37,7 +37,7 @@ def attenuated(blocks: Places, resolution: Floats, known: KnownDays, network: Ne
     segment = known.days.segment[blocks]
     series, day = known.days.touched[segment], known.days.day[blocks]
     floor = np.maximum(known.catalogue.swing[known.parameter[segment]], MIN_SWING_RESOLUTIONS * resolution)
-    swing, median = (one[:, :DAYS] for one in known.before(series, day))
+    swing, median = (one[:, :REMEMBERED_DAYS] for one in known.before(series, day))
     found = np.zeros(len(blocks), np.uint32)
     low, usual = _small_swings(swing)
     from_zero = np.array([p.event == ZERO_BOUND_EVENT for p in known.catalogue.parameters])[known.parameter[segment]]
@@ -62,7 +62,7 @@ def _small_swings(swing: Floats) -> tuple[Ints, Floats]:
     with np.errstate(invalid="ignore"):
         limit = swing[:, :RECENT_SWING_DAYS].max(axis=1) / MAX_SWING_SHARE
         rows = np.flatnonzero((swing[:, RECENT_SWING_DAYS:] > limit[:, None]).sum(axis=1) > MIN_KNOWN_DAYS // 2)
-        for low in range(RECENT_SWING_DAYS, DAYS - MIN_KNOWN_DAYS + 1):
+        for low in range(RECENT_SWING_DAYS, REMEMBERED_DAYS - MIN_KNOWN_DAYS + 1):
             rows = rows[(~np.isnan(swing[rows, low:])).sum(axis=1) >= MIN_KNOWN_DAYS]
             if not len(rows):
                 break
@@ -81,7 +81,7 @@ def _swing_shares(others: Ints, day: int, low: int, known: KnownDays) -> Floats:
     alone."""
     if not len(others):
         return np.empty(0)
-    swing = known.before(others, np.full(len(others), day))[0][:, :DAYS]
+    swing = known.before(others, np.full(len(others), day))[0][:, :REMEMBERED_DAYS]
     enough = (~np.isnan(swing[:, low:])).sum(axis=1) >= MIN_KNOWN_DAYS
     was = np.where(enough, bn.nanmedian(swing[:, low:], axis=1), np.nan)
     rhythm = was >= known.catalogue.swing[known.memory.parameter[others]]
@@ -89,7 +89,7 @@ def _swing_shares(others: Ints, day: int, low: int, known: KnownDays) -> Floats:
     return np.asarray(shares[np.isfinite(shares)])
 
 
-def _swing_witnesses(known: KnownDays, series: int, network: Network) -> Ints:
+def _swing_witnesses(known: KnownDays, series: int, network: Neighbours) -> Ints:
     """Series that should swing as before if the water does.
 
     Other kinds of sensor of the station; for a level, which only the tide moves, the levels of the neighbours.

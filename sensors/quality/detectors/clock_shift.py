@@ -57,7 +57,7 @@ TRIED_PER_HOUR: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class ClockShift:
     """A change of the clock.
 
     From the UTC day that begins at ``since_ms`` on (give or take two days) the daily pattern is ``hours`` later than
@@ -68,12 +68,12 @@ class Shift:
     hours: float
     judged: tuple[int, ...]
 
-    def alike(self, other: "Shift") -> bool:
+    def alike(self, other: "ClockShift") -> bool:
         """Whether both clocks were set by the same hours."""
         return bool(abs(_hours_apart(np.array(self.hours), other.hours)) <= MAX_DISAGREEMENT_H)
 
 
-def shifts(at: Ints, values: Floats, swing: Floats) -> list[Shift]:
+def find_clock_shifts(at: Ints, values: Floats, swing: Floats) -> list[ClockShift]:
     """Find the days on which the daily pattern of a station shifted, ascending.
 
     Parameters
@@ -104,7 +104,7 @@ def shifts(at: Ints, values: Floats, swing: Floats) -> list[Shift]:
         there = shift[which, day]
         if not np.isnan(there).any() and np.ptp(_hours_apart(there, there[0])) <= MAX_DISAGREEMENT_H:
             hours = float(there[0] + np.median(_hours_apart(there, there[0])))
-            found.append(Shift((first + day) * DAY_MS, hours, tuple(which.tolist())))
+            found.append(ClockShift((first + day) * DAY_MS, hours, tuple(which.tolist())))
     return found
 
 

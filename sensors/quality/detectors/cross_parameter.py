@@ -35,12 +35,12 @@ its conductivity to 25 °C reads half at 0 °C and a third more at 40 °C."""
 MAX_SALINITY: Final = 40.0
 """psu; salinities are clipped to 0 and this before the saturation is computed."""
 
-CONCERNED: Final = ("water_temp", "do", "conductivity", "salinity", "nh3n", "tn", "codmn", "codcr", "bod5")
+CHECKED_PARAMETERS: Final = ("water_temp", "do", "conductivity", "salinity", "nh3n", "tn", "codmn", "codcr", "bod5")
 """Parameters that can contradict another, or are needed to tell."""
 
-PARTNERS: Final[Mapping[str, tuple[str, ...]]] = {
+CONTRADICTING_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     key: tuple(w for p, w, *_ in PARTS_OF_WHOLE if p == key) + tuple(p for p, w, *_ in PARTS_OF_WHOLE if w == key)
-    for key in CONCERNED
+    for key in CHECKED_PARAMETERS
 } | {"conductivity": ("salinity",), "salinity": ("conductivity",), "do": ("water_temp",)}
 """Which parameters each may contradict."""
 
@@ -61,7 +61,7 @@ def salinity(conductivity: Floats) -> Floats:
     return np.asarray(np.maximum(fifteen + 10.0 / 1.162 * warmer, 0.0))
 
 
-def contradictions(values: Mapping[str, Floats]) -> dict[str, Bools]:
+def find_contradictions(values: Mapping[str, Floats]) -> dict[str, Bools]:
     """Which readings contradict another of their row.
 
     ``values`` (n,) by parameter key, canonical units, one row an instant of a station; NaN where there is no reading or
@@ -118,7 +118,7 @@ def cross_check(station: Codes, parameter: Codes, at: Ints, value: Floats, packe
     (n,) int array
         The verdicts: at least suspect and with the bit where readings contradict each other, elsewhere without it.
     """
-    index = {catalogue.index[key]: key for key in CONCERNED if key in catalogue}
+    index = {catalogue.index[key]: key for key in CHECKED_PARAMETERS if key in catalogue}
     rows = np.flatnonzero(np.isin(parameter, list(index)) & (packed & 15 < Flag.BAD))
     wrong = np.zeros(len(at), np.bool_)
     if len(rows):
@@ -130,7 +130,7 @@ def cross_check(station: Codes, parameter: Codes, at: Ints, value: Floats, packe
             if len(mine):
                 where[key], values[key] = mine, np.full(int(instant.max()) + 1, np.nan)
                 values[key][instant[parameter[rows] == number]] = value[mine]
-        for key, told in contradictions(values).items():
+        for key, told in find_contradictions(values).items():
             wrong[where[key]] = told[instant[parameter[rows] == catalogue.index[key]]]
     return with_cross_check(packed, wrong)
 

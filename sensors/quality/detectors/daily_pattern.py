@@ -5,12 +5,12 @@ month before that the medians alone. At the turn of a UTC day the last days are 
 the other sensors of the station and with the neighbouring stations. The verdict ("doubt") holds for the day that
 begins. It is a function of the remembered days alone: what lasts longer than they reach becomes the usual.
 
-==============  ====================================================================================================
-``ATTENUATED``  the daily or tidal swing sank far below the usual one, and that of other sensors did not
-``NEIGHBOURS``  the daily median left, or crept away from, those of the next stations above and below
-``DUE``         no flag: the sensor crept away, or its lens seems overgrown (``CLOUDED``); it should be checked
-``PERHAPS``     no flag: the same, less clearly; it should be checked where nobody was there for long
-==============  ====================================================================================================
+==========================  ========================================================================================
+``ATTENUATED``              the daily or tidal swing sank far below the usual one, and that of other sensors did not
+``NEIGHBOURS``              the daily median left, or crept away from, those of the next stations above and below
+``CHECK_DUE``               no flag: drifting, or its lens seems overgrown (``LENS_FOULED``); check the sensor
+``CHECK_DUE_IF_UNVISITED``  no flag: the same, less clearly; check the sensor where nobody was for long
+==========================  ========================================================================================
 """
 
 from dataclasses import replace
@@ -20,32 +20,24 @@ import numpy as np
 
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
-from sensors.quality.constants import CLOUDED, DUE, HOUR_MS, HOURS_PER_DAY, PARTS_OF_FLOOR, PERHAPS
+from sensors.quality.constants import (
+    HOUR_MS,
+    HOURS_PER_DAY,
+    PARTS_OF_FLOOR,
+)
 from sensors.quality.detectors.attenuation import attenuated
 from sensors.quality.detectors.lens_fouling import fouled_lenses
 from sensors.quality.detectors.neighbour_departure import departed
 from sensors.quality.known_days import DailyResult, KnownDays
-from sensors.quality.neighbours import NOBODY, Network, connected_groups, neighbour_stations
+from sensors.quality.neighbours import Neighbours
 from sensors.quality.state import SeriesState
 from sensors.quality.thresholds import DayBlocks
 from sensors.reading import Bits, Codes, Floats, Ints, QualityTest
 
-__all__ = [
-    "CLOUDED",
-    "DAILY",
-    "DUE",
-    "NOBODY",
-    "PERHAPS",
-    "Network",
-    "check_days",
-    "connected_groups",
-    "neighbour_stations",
-]
-
 LARGEST_PART: Final = 2.0**40
 """Values are clipped to so many parts: sums of an hour then fit 64 bits."""
 
-DAILY: Final = (QualityTest.ATTENUATED, QualityTest.NEIGHBOURS)
+DAILY_TESTS: Final = (QualityTest.ATTENUATED, QualityTest.NEIGHBOURS)
 """The tests whose verdict holds for a day."""
 
 
@@ -58,7 +50,7 @@ def check_days(
     memory: SeriesState,
     catalogue: Catalogue,
     resolution: Floats,
-    network: Network,
+    network: Neighbours,
     *,
     learn: bool,
 ) -> tuple[Bits, DailyResult]:
@@ -72,7 +64,7 @@ def check_days(
         The readings, sorted by (series, at), none bad; ``days`` are their blocks.
     resolution : (b,) float array
         The smallest step each block's sensor shows, as known when its day begins.
-    network : Network
+    network : Neighbours
         Who is whose neighbour; without, none is compared.
     learn : bool
         Without, nothing is remembered and nothing doubted: doubts belong to the days on which they arose.

@@ -6,7 +6,7 @@ from typing import Final
 import bottleneck as bn
 import numpy as np
 
-from sensors.quality.constants import CLOUDED, DUE, PERHAPS
+from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FOULED
 from sensors.quality.departure import (
     BEFORE,
     MIN_DEPARTURE_RATIO,
@@ -18,7 +18,7 @@ from sensors.quality.departure import (
     usual_departure,
 )
 from sensors.quality.known_days import KnownDays
-from sensors.quality.neighbours import Network
+from sensors.quality.neighbours import Neighbours
 from sensors.reading import Bits, Bools, Floats, Ints, Places
 
 # -- constants -------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ have gone farther than ever in their month: with a flood, a thaw or a bloom seve
 # -- detection -------------------------------------------------------------------------------------------------------
 
 
-def fouled_lenses(blocks: Places, known: KnownDays, network: Network) -> Bits:
+def fouled_lenses(blocks: Places, known: KnownDays, network: Neighbours) -> Bits:
     """(b,) ``DUE | CLOUDED`` or ``PERHAPS`` where the readings of an optical sensor have been lifted evenly, day by
     day.
 
@@ -74,9 +74,9 @@ def fouled_lenses(blocks: Places, known: KnownDays, network: Network) -> Bits:
         if not _others_stayed(known, _non_optical_series(known, int(series[i])), int(day[i])):
             continue
         if _is_lifted(line[i : i + 1], usual)[0]:
-            found[rows[i]] = DUE | CLOUDED
+            found[rows[i]] = CHECK_DUE | LENS_FOULED
         elif _is_lifted(line[i : i + 1], UNVISITED_LIFT_SHARE * usual)[0]:
-            found[rows[i]] = PERHAPS
+            found[rows[i]] = CHECK_DUE_IF_UNVISITED
     return found
 
 

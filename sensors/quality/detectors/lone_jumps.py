@@ -18,7 +18,7 @@ import numpy as np
 from sensors.parameters import Parameter
 from sensors.quality.constants import HOUR_MS, MIN_WITNESS_KINDS, STEP_REACH
 from sensors.quality.detectors.recent_levels import RecentLevels
-from sensors.quality.state import BUSY, KEEP, REPEATS, T_LEVEL
+from sensors.quality.state import BUSY, REMEMBERED_READINGS, REPEATS, T_LEVEL
 from sensors.quality.thresholds import ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bools, Floats, Ints, Places, QualityTest
@@ -225,7 +225,7 @@ class _OtherUnit:
     def __init__(self, line: Timeline, first: int) -> None:
         self._line = line
         self._last: list[float] = []
-        window = slice(first - KEEP, first)
+        window = slice(first - REMEMBERED_READINGS, first)
         mistaken = (line.packed[window] >> 4 & int(QualityTest.UNIT_MISTAKE)) != 0
         if mistaken[-1]:
             self._last = line.value[window][mistaken].tolist()
@@ -235,8 +235,8 @@ class _OtherUnit:
 
     def continues(self, place: int) -> bool:
         value = float(self._line.value[place])
-        on = bool(self._last) and _same_size(value, self._last[-KEEP:])
-        self._last = [*self._last[-KEEP:], value] if on else []
+        on = bool(self._last) and _same_size(value, self._last[-REMEMBERED_READINGS:])
+        self._last = [*self._last[-REMEMBERED_READINGS:], value] if on else []
         return on
 
 
@@ -248,7 +248,7 @@ class _Jump:
 
     def __init__(self, line: Timeline, first: int) -> None:
         self._line = line
-        window = range(first - KEEP, first)
+        window = range(first - REMEMBERED_READINGS, first)
         self._flagged = {i for i in window if line.packed[i] >> 4 & int(QualityTest.JUMPED_ALONE)}
         self._on = first - 1 in self._flagged
 
@@ -268,7 +268,7 @@ class _Jump:
         first = place - 1
         while first - 1 in self._flagged:
             first -= 1
-        if place - first + READINGS_BEFORE > KEEP or at[place] - at[first] > MAX_JUMP_MS:
+        if place - first + READINGS_BEFORE > REMEMBERED_READINGS or at[place] - at[first] > MAX_JUMP_MS:
             return False
         before = float(np.median(value[first - READINGS_BEFORE : first]))
         return bool(abs(value[place] - before) > STILL_AWAY_SHARE * abs(value[first] - before))

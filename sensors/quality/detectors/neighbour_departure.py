@@ -5,7 +5,7 @@ from typing import Final
 import bottleneck as bn
 import numpy as np
 
-from sensors.quality.constants import DUE, PERHAPS
+from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED
 from sensors.quality.departure import (
     BEFORE,
     FIRST_PAST_DAY,
@@ -18,8 +18,8 @@ from sensors.quality.departure import (
     neighbour_series,
 )
 from sensors.quality.known_days import KnownDays
-from sensors.quality.neighbours import Network
-from sensors.quality.state import DAYS
+from sensors.quality.neighbours import Neighbours
+from sensors.quality.state import REMEMBERED_DAYS
 from sensors.reading import Bits, Bools, Floats, Places, QualityTest
 
 # -- constants -------------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ that moved, and a salt tide or a discharge from above reaches the one below, too
 # -- detection -------------------------------------------------------------------------------------------------------
 
 
-def departed(blocks: Places, known: KnownDays, network: Network) -> Bits:
+def departed(blocks: Places, known: KnownDays, network: Neighbours) -> Bits:
     """(b,) bits where the medians depart, or creep away, from those of all neighbours while the neighbours stayed.
 
     ``NEIGHBOURS``, ``DUE`` and ``PERHAPS``; ``blocks`` (b,) begin a day.
@@ -92,8 +92,8 @@ def departed(blocks: Places, known: KnownDays, network: Network) -> Bits:
         QualityTest.NEIGHBOURS
     )
     enough = crept >= np.where(alone, 1, MIN_AGREEING_NEIGHBOURS)
-    found[some[enough & creeps]] |= np.uint32(DUE)
-    found[some[enough & perhaps & ~creeps]] |= np.uint32(PERHAPS)
+    found[some[enough & creeps]] |= np.uint32(CHECK_DUE)
+    found[some[enough & perhaps & ~creeps]] |= np.uint32(CHECK_DUE_IF_UNVISITED)
     return found
 
 
@@ -103,14 +103,14 @@ def _departs(own: Floats, theirs: Floats, near: Floats) -> tuple[Bools, Bools]:
     It departs when the difference of the medians (b, LONG) left its middle for the last two days or more, and the first
     series moved from its own past. ``near`` (b,) is the smallest difference that counts.
     """
-    own, theirs = own[:, :DAYS], theirs[:, :DAYS]
+    own, theirs = own[:, :REMEMBERED_DAYS], theirs[:, :REMEMBERED_DAYS]
     with np.errstate(invalid="ignore"):
         difference = own - theirs
         judged = ~np.isnan(difference[:, :RECENT_MEDIAN_DAYS]).any(axis=1)
         judged &= (~np.isnan(difference[:, RECENT_MEDIAN_DAYS:])).sum(axis=1) >= MIN_DIFFERENCE_DAYS
         departs = np.zeros(len(own), np.bool_)
         rows = np.flatnonzero(judged)
-        for gone in range(RECENT_MEDIAN_DAYS, DAYS - MIN_DIFFERENCE_DAYS + 1):
+        for gone in range(RECENT_MEDIAN_DAYS, REMEMBERED_DAYS - MIN_DIFFERENCE_DAYS + 1):
             rows = rows[(~np.isnan(difference[rows, gone:])).sum(axis=1) >= MIN_DIFFERENCE_DAYS]
             if not len(rows):
                 break

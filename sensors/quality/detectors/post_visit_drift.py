@@ -32,7 +32,7 @@ MIN_JUMP_RATIO: Final = 1.5
 """A jump leaves the middle of those days by this many times as much as the farthest of them did."""
 
 
-def jump(
+def jump_at_visit(
     at: Ints, value: Floats, since_ms: int, until_ms: int, parameter: Parameter, unusual: Ints = _NO_TIMES
 ) -> float | None:
     """By how much a sensor jumped at a visit, in floors of its parameter; None where it did not or too little is known.
@@ -56,8 +56,8 @@ def jump(
     if parameter.relative:
         value = np.log(np.maximum(value, 0.0) + parameter.step / NEAR_ZERO_STEPS)
     back = np.arange(DAYS_BEFORE + 1) * DAY_MS
-    before = medians(at, value, since_ms - WINDOW_MS - back, since_ms - back)
-    after = medians(at, value, until_ms + SETTLES_MS - back, until_ms + SETTLES_MS + WINDOW_MS - back)
+    before = window_medians(at, value, since_ms - WINDOW_MS - back, since_ms - back)
+    after = window_medians(at, value, until_ms + SETTLES_MS - back, until_ms + SETTLES_MS + WINDOW_MS - back)
     changes = (after - before) / floor
     first = since_ms - WINDOW_MS - back[1:, None]
     last = until_ms + SETTLES_MS + WINDOW_MS - back[1:, None]
@@ -70,7 +70,7 @@ def jump(
     return off if abs(off) > max(1.0, MIN_JUMP_RATIO * float(np.abs(usual - middle).max())) else None
 
 
-def medians(at: Ints, value: Floats, start: Ints, end: Ints) -> Floats:
+def window_medians(at: Ints, value: Floats, start: Ints, end: Ints) -> Floats:
     """(w,) the median of the values in each window with start <= at < end; NaN where it holds too few."""
     first, last = np.searchsorted(at, start), np.searchsorted(at, end)
     many = int((last - first).max(initial=0))

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from sensors.parameters import Catalogue
 from sensors.quality.constants import HOUR_MS, HOURS_PER_DAY, MIN_FILLED_HOURS, MIN_KNOWN_DAYS, VISIT_TESTS
 from sensors.quality.detectors.sudden_events import (
-    DOUBTFUL,
-    QUIET_MS,
+    DOUBTFUL_CONFIDENCE,
+    EVENT_OVER_AFTER_MS,
     ROLES,
     Alarms,
     DiscountReason,
@@ -31,27 +31,14 @@ from sensors.quality.detectors.sudden_events import (
     SuddenEventResult,
     sorted_unique,
 )
-from sensors.quality.neighbours import NOBODY, Network
+from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state_columns import Column, StateColumns
 from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest, distinct
 from sensors.standards.oxygen import saturation
 
-__all__ = [
-    "DAYS",
-    "FOLLOWED",
-    "HOUR_MS",
-    "NEAR_H",
-    "CombinedAlarms",
-    "CombinedDetection",
-    "SlowEventResult",
-    "SlowEventState",
-    "detect_slow_events",
-    "first_alarms",
-]
-
 # -- constants -------------------------------------------------------------------------------------------------------
 
-FOLLOWED: Final[Mapping[str, str]] = {
+ROLE_OF_PARAMETER: Final[Mapping[str, str]] = {
     "do": "oxygen",
     "ph": "ph",
     "water_temp": "temperature",
@@ -64,9 +51,9 @@ FOLLOWED: Final[Mapping[str, str]] = {
 }
 """The parameters that are followed, and their role."""
 
-_PLACE: Final = {role: i for i, role in enumerate(FOLLOWED.values())}
-_OXYGEN, _PH, _TEMPERATURE, _SALT, _TURBIDITY, _AMMONIA, _REDOX, _BLOOM, _LEVEL = range(len(FOLLOWED))
-_ROLES: Final = len(FOLLOWED)
+_PLACE: Final = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
+_OXYGEN, _PH, _TEMPERATURE, _SALT, _TURBIDITY, _AMMONIA, _REDOX, _BLOOM, _LEVEL = range(len(ROLE_OF_PARAMETER))
+_ROLES: Final = len(ROLE_OF_PARAMETER)
 
 MIN_DEPARTURE: Final[Mapping[str, float]] = {
     "oxygen": 0.1,  # of saturation: what a sensor may be off when it is set back (0.8 mg/L)
@@ -80,14 +67,14 @@ MIN_DEPARTURE: Final[Mapping[str, float]] = {
     "level": 0.1,  # m
 }
 """A departure is at least so large, however steady the fortnight was."""
-_MIN_DEPARTURE: Final = np.array([MIN_DEPARTURE[role] for role in FOLLOWED.values()])
+_MIN_DEPARTURE: Final = np.array([MIN_DEPARTURE[role] for role in ROLE_OF_PARAMETER.values()])
 
 LOG_OFFSET: Final[Mapping[str, float]] = {"turbidity": 2.0, "ammonia": 0.1, "bloom": 1.0}
 """NTU, mg/L and µg/L that are added before the logarithm: where there is almost nothing twice as much is nothing."""
 MIN_CONDUCTIVITY: Final = 1.0
 """µS/cm; guards the logarithm of conductivity."""
 
-DAYS: Final = 15
+REMEMBERED_DAYS: Final = 15
 """Days that are remembered: from one spring tide to the next, and two weeks of working days."""
 MIN_SENSOR_HOURS: Final = 4
 """Hours of a day in which a sensor must have measured for its extremes to count: analysers measure every few hours."""
@@ -102,7 +89,7 @@ MIN_TRIMMED_READINGS: Final = 4
 FAR_SPREADS: Final = 8.0
 """A value is far out where it leaves the middle of the days by so many times the distance of their outer quarter: a
 quarter of the days may be wild and stay without weight. About five standard deviations: days resemble each other."""
-MIN_DAYS_FOR_HIGHEST: Final = DAYS - 2
+MIN_DAYS_FOR_HIGHEST: Final = REMEMBERED_DAYS - 2
 """Where so many days are known, nearly from one spring tide to the next, turbidity is far out as well where it is by
 the least departure above all of them: springs stir up the bed every fortnight, so that the outer quarter is wide."""
 
@@ -119,7 +106,7 @@ MAX_CONFIDENCE: Final = 0.9
 """What is just enough is right as often as not; so much more doubles the odds, up to nine of ten (measured on slow
 events planted into recorded water, docs/detection.md: the share that is right where one passes a station a month)."""
 
-NEAR_H: Final = 25
+NEIGHBOUR_WINDOW_H: Final = 25
 """Hours for which a neighbouring station bears witness: within a lunar day the tide carries the same water past it
 twice, up and down."""
 RAIN_H: Final = 12
@@ -162,7 +149,7 @@ _TURBID, _SAGGING = range(2)
 """What neighbours ask for: whether turbidity or missing oxygen stood out."""
 
 _CAUSE: Final = {cause: i for i, cause in enumerate(EventCause)}
-_AS_ROLE: Final = np.array([ROLES.index(role) for role in FOLLOWED.values() if role in ROLES])
+_AS_ROLE: Final = np.array([ROLES.index(role) for role in ROLE_OF_PARAMETER.values() if role in ROLES])
 
 _LOW_BITS: Final = (1 << 32) - 1
 
@@ -212,8 +199,8 @@ class ClosedHours(StateColumns):
     day: Ints = field(default_factory=Column(-1, np.int64))
     hours_heard: Codes = field(default_factory=Column(0, np.int32))
     hourly: Floats = field(default_factory=Column(np.nan, np.float64, _HOURS_BEFORE + HOURS_PER_DAY, _ROLES))
-    day_number: Ints = field(default_factory=Column(-1, np.int64, DAYS))
-    extremes: Floats32 = field(default_factory=Column(np.nan, np.float32, DAYS, 4, _ROLES))
+    day_number: Ints = field(default_factory=Column(-1, np.int64, REMEMBERED_DAYS))
+    extremes: Floats32 = field(default_factory=Column(np.nan, np.float32, REMEMBERED_DAYS, 4, _ROLES))
     temperature: Floats = field(default_factory=Column(np.nan, np.float64))
     rain_hour: Ints = field(default_factory=Column(-1, np.int64))
     light_hour: Ints = field(default_factory=Column(-1, np.int64, 2))
@@ -294,7 +281,7 @@ class CombinedAlarms(Alarms):
         speaking = tuple(one for one in moves if abs(one[1]) >= MIN_WITNESS)
         silent = tuple(one for one in moves if one[0] in measured and abs(one[1]) < MIN_WITNESS)
         odds = 2.0 ** ((float(self.total[row]) - MIN_EVIDENCE) / EVIDENCE_PER_DOUBLED_ODDS)
-        confidence = DOUBTFUL if self.doubt[row] else min(MAX_CONFIDENCE, odds / (1.0 + odds))
+        confidence = DOUBTFUL_CONFIDENCE if self.doubt[row] else min(MAX_CONFIDENCE, odds / (1.0 + odds))
         return EventDiagnosis(tuple(EventCause)[self.cause[row]], round(confidence, 2), speaking, silent)
 
 
@@ -328,7 +315,7 @@ def first_alarms(alarms: CombinedAlarms) -> CombinedAlarms:
     order = np.lexsort((alarms.at[slow], doubtful, alarms.station[slow]))
     sorted_ = slow[order]
     same = (np.diff(alarms.station[sorted_]) == 0) & (np.diff(doubtful[order]) == 0)
-    keep[sorted_[1:][same & (np.diff(alarms.at[sorted_]) <= QUIET_MS)]] = False
+    keep[sorted_[1:][same & (np.diff(alarms.at[sorted_]) <= EVENT_OVER_AFTER_MS)]] = False
     return alarms.take(np.flatnonzero(keep))
 
 
@@ -346,7 +333,7 @@ class SlowEventResult:
     past: ClosedHours
 
     @property
-    def needs_neighbours(self) -> bool:
+    def has_peaks_for_neighbours(self) -> bool:
         """Whether anything stood out of which neighbouring stations may bear witness."""
         return bool((self.past.peak_hour >= 0).any())
 
@@ -359,7 +346,7 @@ def detect_slow_events(
     tests: Ints,
     memory: SlowEventState,
     catalogue: Catalogue,
-    network: Network = NOBODY,
+    network: Neighbours = NO_NEIGHBOURS,
     *,
     learn: bool = True,
 ) -> SlowEventResult:
@@ -417,7 +404,9 @@ def _close_hours(
     who: Places, parameter: Codes, at: Ints, value: Floats, tests: Ints, held: OpenHour, catalogue: Catalogue
 ) -> _EndedHours:
     """Add readings to the open hours ``held``, in place, and return the hours that ended."""
-    role = np.array([_PLACE.get(FOLLOWED.get(p.key, ""), -1) for p in catalogue.parameters], np.int64)[parameter]
+    role = np.array([_PLACE.get(ROLE_OF_PARAMETER.get(p.key, ""), -1) for p in catalogue.parameters], np.int64)[
+        parameter
+    ]
     hour = at // HOUR_MS
     if (hour < held.hour[who]).any():
         keep = np.flatnonzero(hour >= held.hour[who])
@@ -549,7 +538,7 @@ class _Judge:
     stations: Codes
     past: ClosedHours
     memory: ClosedHours
-    network: Network
+    network: Neighbours
     learn: bool
 
     def day(self, cells: Places) -> "CombinedAlarms":
@@ -563,7 +552,7 @@ class _Judge:
         temperature = self._temperature(over.who[cells], mean[:, _TEMPERATURE])
         np.add.at(past.hours_heard, over.who[cells], np.int32(1))
         past.hourly[over.who[cells], _HOURS_BEFORE + at[1]] = _comparable(mean, temperature)
-        forgotten = (past.day_number[rows] < today - DAYS)[:, :, None, None]
+        forgotten = (past.day_number[rows] < today - REMEMBERED_DAYS)[:, :, None, None]
         middle, far = usual_range(np.where(forgotten, np.nan, past.extremes[rows]).astype(np.float64))
         if np.isnan(middle).all():
             return NO_ALARMS
@@ -585,7 +574,7 @@ class _Judge:
             day, made = past.day[full], _extremes(past.hourly[full])
             for side, first in enumerate((_LOW, _HIGH)):
                 made[past.event_day[full, side] == day, first::2] = np.nan
-            past.extremes[full, day % DAYS], past.day_number[full, day % DAYS] = made, day
+            past.extremes[full, day % REMEMBERED_DAYS], past.day_number[full, day % REMEMBERED_DAYS] = made, day
         course = np.full((len(turning), _HOURS_BEFORE + HOURS_PER_DAY, _ROLES), np.nan)
         follows = (was >= 0) & (was == today - 1)
         course[follows, :_HOURS_BEFORE] = past.hourly[turning[follows], HOURS_PER_DAY:]
@@ -687,7 +676,7 @@ class _Judge:
             for other in self.network.get(int(self.stations[rows[i]]), ()):
                 for peak in reversed(self._peaks_of(which, int(other), peaks)):
                     if peak.known_at <= fresh.after[i, h]:
-                        if peak.hour >= fresh.hour[h] - NEAR_H:
+                        if peak.hour >= fresh.hour[h] - NEIGHBOUR_WINDOW_H:
                             found[i, h] = max(found[i, h], peak.size)
                         break
         for row, known in peaks.items():
@@ -698,7 +687,7 @@ class _Judge:
         """The largest peaks within a tide, as they became known; the first is the remembered one."""
         peaks = [_Peak.remembered(self.past, fresh.rows[i], which)]
         for h in np.flatnonzero(size >= MIN_WITNESS).tolist():
-            if size[h] >= peaks[-1].size or fresh.hour[h] - peaks[-1].hour > NEAR_H // 2:
+            if size[h] >= peaks[-1].size or fresh.hour[h] - peaks[-1].hour > NEIGHBOUR_WINDOW_H // 2:
                 peaks.append(_Peak(int(fresh.hour[h]), int(fresh.after[i, h]), float(size[h])))
         return peaks
 

@@ -23,8 +23,8 @@ from sensors.parameters import Catalogue
 from sensors.quality.constants import HOUR_MS, MIN_LEARNED_READINGS, MOVE_WINDOW_MS, VISIT_TESTS
 from sensors.quality.detectors.upstream_evidence import (
     PARTS_OF_MOVE,
+    REMEMBERED_SLOTS,
     SLOT_MS,
-    SLOTS,
     UpstreamPath,
     add_moves,
     discount_simultaneous,
@@ -119,15 +119,15 @@ WARM_UP_MS: Final = 3 * DAY_MS
 VISIT_STEPS: Final = 8.5
 VISIT_MS: Final = MOVE_WINDOW_MS
 """Steps, and time, after a visit during which the medians of the last hours still hold what was measured then."""
-QUIET_MS: Final = 6 * HOUR_MS
+EVENT_OVER_AFTER_MS: Final = 6 * HOUR_MS
 """An event is over after so long without an alarm."""
 _DAILY_KEEP: Final = float(np.exp(-1.0 / LONG_MEMORY_DAYS))
 
 # Confidence: share of such alarms that are right where one discharge passes a station each month.
 BASE_ODDS: Final = 0.6
 EVIDENCE_PER_DOUBLED_ODDS: Final = 0.2
-SUREST: Final = 0.95
-DOUBTFUL: Final = 0.15
+MAX_CONFIDENCE: Final = 0.95
+DOUBTFUL_CONFIDENCE: Final = 0.15
 """With the evidence that is needed, or one sensor alone, three are right of eight; each fifth of it more doubles the
 odds, and so does what the station above saw. Of doubtful ones one in seven is right. Measured on planted discharges and
 on the same records without them (docs/detection.md); never surer than that."""
@@ -207,8 +207,8 @@ class SuddenEventState(StateColumns):
     known: Ints = field(default_factory=Column(0, np.int64))
     leap: Bools = field(default_factory=Column(False, np.bool_, 2, len(ROLES)))
     doubted: Ints = field(default_factory=Column(0, np.int64))
-    slot: Ints = field(default_factory=Column(0, np.int64, SLOTS))
-    seen: Bytes = field(default_factory=Column(0, np.uint8, SLOTS, 2 * len(ROLES) + 1))
+    slot: Ints = field(default_factory=Column(0, np.int64, REMEMBERED_SLOTS))
+    seen: Bytes = field(default_factory=Column(0, np.uint8, REMEMBERED_SLOTS, 2 * len(ROLES) + 1))
 
     def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
         """The cells of a version; older ones have fewer columns, and fewer roles in some."""
@@ -260,7 +260,7 @@ class Alarms:
         """Name the cause of an alarm, with its confidence and evidence."""
         total, needed = float(self.total[row]), float(self.needed[row])
         told = diagnose(self.moves[row], total, needed, supported=bool(self.supported[row]))
-        return told if not self.doubt[row] else replace(told, confidence=DOUBTFUL)
+        return told if not self.doubt[row] else replace(told, confidence=DOUBTFUL_CONFIDENCE)
 
     def kind(self, row: int) -> "EventCause":
         """The cause by which rules know an alarm."""
@@ -798,4 +798,4 @@ def diagnose(moves: Floats, total: float, needed: float, *, supported: bool) -> 
     ranked = sorted(((name, float(moves[i])) for name, i in _AT.items()), key=lambda one: -abs(one[1]))
     speaking = tuple((name, size) for name, size in ranked if abs(size) > MIN_MOVE)
     silent = tuple((name, size) for name, size in ranked if abs(size) <= MIN_MOVE and size != 0.0)
-    return EventDiagnosis(cause, round(min(SUREST, odds / (1.0 + odds)), 2), speaking, silent)
+    return EventDiagnosis(cause, round(min(MAX_CONFIDENCE, odds / (1.0 + odds)), 2), speaking, silent)

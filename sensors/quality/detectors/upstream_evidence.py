@@ -14,7 +14,7 @@ from sensors.reading import Bytes, Codes, Floats, Ints, Places
 SLOT_MS: Final = 1_800_000
 """Half an hour: water does not reach the next station sooner, and the half hour before is complete when it is asked."""
 
-SLOTS: Final = 24
+REMEMBERED_SLOTS: Final = 24
 """Half hours that are remembered: half a day. What takes longer has mixed on its way."""
 
 UNKNOWN_TRAVEL_MS: Final = 6 * 3_600_000
@@ -43,7 +43,7 @@ class UpstreamPath(NamedTuple):
     def reach_ms(self) -> int:
         """So long after it passed above, water is evidence for what moves below."""
         known = self.most_ms + MOVE_LASTS_MS if self.most_ms else UNKNOWN_TRAVEL_MS
-        return min(known, (SLOTS - UNASKED_SLOTS) * SLOT_MS)
+        return min(known, (REMEMBERED_SLOTS - UNASKED_SLOTS) * SLOT_MS)
 
     def slots(self, at: Ints) -> tuple[Ints, Ints]:
         """(n,) first and last half hour above whose water can be below at each of these times."""
@@ -57,9 +57,9 @@ def move_sizes(moves: Floats) -> Bytes:
     return np.minimum(PARTS_OF_MOVE * np.concatenate([up, down], axis=1), 255.0).astype(np.uint8)
 
 
-def anything(since_ms: int, until_ms: int) -> tuple[Ints, Bytes]:
+def slots_of_unknown_event(since_ms: int, until_ms: int) -> tuple[Ints, Bytes]:
     """Half hours in which all sensors moved, up and down, with an alarm: for an event of which no more is known."""
-    number = np.arange(since_ms // SLOT_MS, until_ms // SLOT_MS + 1)[-SLOTS:]
+    number = np.arange(since_ms // SLOT_MS, until_ms // SLOT_MS + 1)[-REMEMBERED_SLOTS:]
     return number, np.full(len(number), 255, np.uint8)
 
 
@@ -78,9 +78,9 @@ def add_moves(slot: Codes, seen: Bytes, who: Places, at: Ints, size: Bytes) -> N
     end = np.append(np.flatnonzero(np.diff(who)), len(who) - 1)
     newest = np.zeros(len(slot), np.int64)
     newest[who[end]] = number[end]
-    keep = number > newest[who] - SLOTS
+    keep = number > newest[who] - REMEMBERED_SLOTS
     who, number, size = who[keep], number[keep], size[keep]
-    place = number % SLOTS
+    place = number % REMEMBERED_SLOTS
     stale = slot[who, place] < number
     seen[who[stale], place[stale]] = 0
     slot[who[stale], place[stale]] = number[stale]

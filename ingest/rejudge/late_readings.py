@@ -44,6 +44,9 @@ class LateVerdict:
     corrected: tuple[Correction, ...] = ()
 
 
+_UNCHANGED: Final = Rejudgement.of([], [], Difference())
+
+
 def rejudge_late(
     batch: Batch, series: Ints, stored: StoredReadings, past: PastEvents, senders: Senders, now_ms: int
 ) -> LateVerdict:
@@ -59,7 +62,7 @@ def rejudge_late(
         if not _fill_stored(batch, rows, stored, packed, new)
     ]
     if not changed:
-        return LateVerdict(packed, new, Rejudgement.of([], [], Difference()))
+        return LateVerdict(packed, new, _UNCHANGED)
     judged = _judge(changed, stored)
     reflagged = _cross_check(changed, stored)
     rule_changes: list[SeriesChange] = []

@@ -47,6 +47,10 @@ class RecordedRun(score.Run):
 
     def _visited(self, from_ms: int, to_ms: int) -> None:
         super()._visited(from_ms, to_ms)
+        if to_ms == self.asked.start_ms + PEOPLE_FROM_MS - HOUR:
+            self._review_first_incident(to_ms)
+        if to_ms == self.asked.start_ms + PEOPLE_FROM_MS + DAY_MS:
+            self._void_review(0, to_ms)
         if to_ms % (2 * HOUR) or to_ms < self.asked.start_ms + PEOPLE_FROM_MS:
             return
         action = self._random.random()
@@ -55,8 +59,8 @@ class RecordedRun(score.Run):
         try:
             if action < 0.35:
                 self._review(station, since_ms, until_ms, to_ms)
-            elif action < 0.5 and self._reviews:
-                self._void_review(to_ms)
+            elif action < 0.5 and len(self._reviews) > 1:
+                self._void_review(self._random.randrange(1, len(self._reviews)), to_ms)
             elif action < 0.8:
                 self._correct(station, since_ms, until_ms, to_ms)
             else:
@@ -80,8 +84,19 @@ class RecordedRun(score.Run):
             self._reviews.append((station, maintenance_store.add_review(connection, one, Author(BY, now_ms))))
         self.site.follow_registry()
 
-    def _void_review(self, now_ms: int) -> None:
-        station, number = self._reviews.pop(self._random.randrange(len(self._reviews)))
+    def _review_first_incident(self, now_ms: int) -> None:
+        """Call all readings of the first incident bad."""
+        with self.database.read() as connection:
+            one = incident_store.list_incidents(connection, limit=100)[-1]
+        until_ms = one.last_observed_at_ms + HOUR
+        review = Review(one.station, "nh3n", one.since_ms - 2 * HOUR, until_ms, Verdict.BAD, "气泡", BY, now_ms)
+        with self.database.write() as connection:
+            number = maintenance_store.add_review(connection, review, Author(BY, now_ms))
+        self._reviews.insert(0, (one.station, number))
+        self.site.follow_registry()
+
+    def _void_review(self, which: int, now_ms: int) -> None:
+        station, number = self._reviews.pop(which)
         with self.database.write() as connection:
             maintenance_store.void_review(connection, station, number, Author(BY, now_ms))
         self.site.follow_registry()

@@ -1,4 +1,4 @@
-"""Log what became of a batch: messages by their id, from arrival to incident (docs/operations/logs.md).
+"""Log what became of a batch: messages by their id, from arrival to incident (docs/operations/monitoring.md).
 
 Ordinary messages are logged at level debug. Refused ones make one line for each batch and reason, so that a broken
 device cannot flood the log.

@@ -1,4 +1,4 @@
-"""Structured logging on standard error, without secrets; docs/operations/logs.md lists the fields."""
+"""Structured logging on standard error, without secrets; docs/operations/monitoring.md lists the fields."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""Prometheus metrics (docs/operations/metrics.md): one table of figures, gathered when asked.
+"""Prometheus metrics (docs/operations/monitoring.md): one table of figures, gathered when asked.
 
 What happens a thousand times a second is counted where it happens, a batch at a time; what stands in the database is
 asked for when Prometheus asks, and the costly part of it at most once a minute.

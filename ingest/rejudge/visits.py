@@ -1,7 +1,7 @@
 """Drift found at visits: a sensor that jumped when it was serviced was wrong before, and since when.
 
 The detector of jumps is :mod:`sensors.quality.detectors.post_visit_drift`. A visit is examined once, when the sensor
-has settled and its readings have arrived. The marks keep the result as long as the visit is recorded (decision 0015);
+has settled and its readings have arrived. The marks keep the result as long as the visit is recorded (decision 0009);
 readings that arrive later do not change it.
 """
 

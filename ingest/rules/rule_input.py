@@ -25,7 +25,7 @@ def usable(packed: Ints) -> Bools:
 
 
 def doubtful(packed: Ints) -> Bools:
-    """(n,) true for readings that are suspect only by comparison with other sensors or other days (decision 0044).
+    """(n,) true for readings that are suspect only by comparison with other sensors or other days (decision 0008).
 
     Such a reading may begin and sustain a condition, and never ends one: it counts only where it exceeds the limit.
     """

@@ -30,7 +30,7 @@ from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
 
 WATER_CAUSE: Final = "water:"
-"""Prefix of the cause of findings about the water at a station (decision 0006)."""
+"""Prefix of the cause of findings about the water at a station (decision 0011)."""
 
 BASELINE_READINGS: Final = 8
 BASELINE_MS: Final = 2 * 3_600_000

@@ -1,4 +1,4 @@
-"""paho's MQTT client with a buffered socket and acknowledgements that are written together (decision 0010).
+"""paho's MQTT client with a buffered socket and acknowledgements that are written together (decision 0003).
 
 paho reads a packet with several system calls and writes each acknowledgement with two. In a process with other busy
 threads each call waits for the interpreter lock, and these waits determine the latency.

@@ -2,7 +2,7 @@
 
 Entries are written in the transaction of the batch; :mod:`ingest.forward` sends them in order and deletes them once the
 server has them. The server may be slow, away or full without delaying acknowledgements or losing a reading; a kill -9
-costs a repetition that overwrites itself (docs/decisions/0011).
+costs a repetition that overwrites itself (docs/decisions/0004).
 """
 
 import shutil

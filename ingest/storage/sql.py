@@ -1,6 +1,6 @@
 """The reading store in SQLite or PostgreSQL: one wide row for each (station, time).
 
-Incidents, quarantine and ledger are in the same database, so that a batch is one transaction (docs/decisions/0002). A
+Incidents, quarantine and ledger are in the same database, so that a batch is one transaction (docs/decisions/0001). A
 parameter has two columns, added when it first appears: the value, and ``{key}_q`` with flag and tests, NULL for a plain
 good reading. SQL is written once, with ``?`` for a value; :class:`Dialect` holds the differences.
 """

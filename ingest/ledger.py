@@ -116,7 +116,7 @@ class Ledger:
         """Clear the cache; it is read again from the database."""
         self._streams.clear()
 
-    def count(
+    def count(  # noqa: PLR0913  (a column of the ledger each)
         self,
         connection: sa.Connection,
         registry: Registry,

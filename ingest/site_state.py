@@ -54,7 +54,7 @@ class SiteState:
     late_stations: dict[str, None]
     """Stations of the late messages, in the order of their turns."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a part of the site each)
         self,
         database: Database,
         store: ReadingStore,

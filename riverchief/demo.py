@@ -93,7 +93,7 @@ class Report:
     seconds: float
 
 
-def run(
+def run(  # noqa: PLR0913  (an option of the command each)
     *,
     seconds: float | None,
     report: Path | None,

@@ -234,7 +234,7 @@ class RunResult:
     seconds: float
 
 
-def play(
+def play(  # noqa: PLR0913  (a part of the run each)
     source: Source,
     stations: Sequence[str],
     lines: Mapping[str, Line],

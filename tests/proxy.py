@@ -127,7 +127,7 @@ class Proxy:
                 return self.script(seen)
             return self.script.pop(0) if self.script else Forward()
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[BaseHTTPRequestHandler]:  # noqa: C901  (a fault of the line each)
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -186,7 +186,7 @@ class IncidentPage(Page[CasePage]):
                 values = {"n": one.n, "part": part, "trail": one.trail or "—", "found": one.found or "—"}
                 tag("p", text=self.say("difference", **values))
 
-    def _head(self, model: CasePage) -> None:
+    def _head(self, model: CasePage) -> None:  # noqa: C901, PLR0912  (one branch a part of the page)
         incident = model.incident
         case = incident.case
         with tag("section", "rc-panel rc-part rc-case-head", label=self.say("head", id=incident.id)):

@@ -47,7 +47,7 @@ def open_to(page: Framed, incident: Incident) -> tuple[Action, ...]:
     return allowed(incident, page.actor)
 
 
-async def ask(page: Framed, incident: Incident, action: Action, after: Callable[[], Awaitable[None]]) -> None:
+async def ask(page: Framed, incident: Incident, action: Action, after: Callable[[], Awaitable[None]]) -> None:  # noqa: C901  (one branch a part of the page)
     """Ask what the action needs, then do it; a refusal is shown in the dialog and nothing typed is lost.
 
     ``after`` shows what became of it.

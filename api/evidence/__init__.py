@@ -15,7 +15,7 @@ from ingest.storage.port import ReadingStore
 from sensors.parameters import Catalogue
 
 
-def pack(
+def pack(  # noqa: PLR0913  (a part of the pack each)
     database: Database,
     store: ReadingStore,
     catalogue: Catalogue,

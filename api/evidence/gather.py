@@ -112,7 +112,7 @@ class Evidence:
         return bool(self.trail) and self.fits and not self.differences
 
 
-def gather(
+def gather(  # noqa: PLR0913  (a part of the pack each)
     database: Database,
     store: ReadingStore,
     catalogue: Catalogue,

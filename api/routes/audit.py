@@ -102,7 +102,7 @@ class Roots:
 
 
 @router.get("", response_model=AuditPage)
-def list_entries(
+def list_entries(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     asked: Asked,
     what: Annotated[
         str | None, Query(description="incident.closed; registry finds all that begin with registry.")

@@ -344,7 +344,7 @@ def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
 
 
 @router.get("", response_model=IncidentPage)
-def list_incidents(
+def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     asked: Asked,
     who: Who,
     keeper: Keeping,

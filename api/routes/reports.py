@@ -171,7 +171,7 @@ class Objection(Strict):
 
 
 @filing.post("", status_code=201, response_model=NewReportView)
-async def report(
+async def report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     asked: Asked,
     keeper: Keeping,
     known: Known,

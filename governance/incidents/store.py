@@ -126,7 +126,7 @@ def record_findings(
     return total
 
 
-def apply_action(
+def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywords)
     connection: sa.Connection,
     incident_id: int,
     order: Order,
@@ -186,7 +186,7 @@ def _split(
     return [IncidentChange(rest.id, rest, left), IncidentChange(UNSAVED_ID, replace(new, id=UNSAVED_ID), right)]
 
 
-def file_report(
+def file_report(  # noqa: PLR0913  (what a caller may leave out stands in keywords)
     connection: sa.Connection,
     order: Order,
     actor: Actor,
@@ -319,7 +319,7 @@ def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Inci
     return incident_from_row({**body["incident"], "id": incident_id}, found, tuple(body["also"])), history
 
 
-def list_incidents(
+def list_incidents(  # noqa: PLR0913  (what a caller may leave out stands in keywords)
     connection: sa.Connection,
     *,
     state: State | None = None,

@@ -114,7 +114,7 @@ class Messenger(PeriodicWorker):
         Sends through a channel.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a setting each)
         self,
         database: Database,
         directory: Callable[[], Directory],

@@ -291,7 +291,7 @@ class Deliverer(PeriodicWorker):
         Called with every attempt once its outcome is recorded; must not block.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a setting each)
         self,
         database: Database,
         url: str,

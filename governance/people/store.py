@@ -250,7 +250,7 @@ def token_hash(token: str) -> str:
 # -- terms -----------------------------------------------------------------------------------------------------------
 
 
-def appoint(
+def appoint(  # noqa: PLR0913  (a field of the person each)
     connection: sa.Connection,
     name: str,
     *,

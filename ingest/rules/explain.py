@@ -44,7 +44,7 @@ class RuleFault:
 # -- one sentence a rule -----------------------------------------------------------------------------------------------
 
 
-def sentence(rule: Rule, catalogue: Catalogue) -> Text:
+def sentence(rule: Rule, catalogue: Catalogue) -> Text:  # noqa: PLR0911  (a kind of rule each)
     """A rule in one sentence."""
     values: dict[str, object] = {
         "scope": scope(rule),

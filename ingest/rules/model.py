@@ -131,7 +131,7 @@ class Rule:
         """Of rules with the same subject, only the one with the most specific scope applies."""
         return self.kind, self.colour
 
-    def found(
+    def found(  # noqa: PLR0913  (a key of the rule each)
         self,
         change: ConditionChange,
         *,

@@ -163,7 +163,7 @@ class EventEvaluator:
         """Rule → alarm of the active event of a station."""
         return {rule: alarm for rule in self._rules if (alarm := self._alarms.get((rule, station, "")))}
 
-    def event_findings(
+    def event_findings(  # noqa: PLR0913, PLR0917  (columns of one batch)
         self,
         station: Station,
         found: Alarms,

@@ -34,7 +34,7 @@ LISTED = 20
 
 
 @app.command("backtest")
-def run(
+def run(  # noqa: PLR0913, PLR0917  (an option of the command each)
     rules: Annotated[Path, typer.Argument(help="要试的规则文件 · the rules to try")],
     tables: Annotated[
         list[Path] | None, typer.Argument(help="记录表；不给则用已存数据 · recorded tables; none: what is stored")

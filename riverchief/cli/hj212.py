@@ -113,7 +113,7 @@ def decode_command() -> None:
 
 
 @devices.command("add")
-def devices_add(
+def devices_add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     mn: Annotated[str, typer.Argument(help="设备唯一标识 · MN")],
     station: Annotated[str, typer.Argument(help="站点 · station key")],
     password: Annotated[str | None, typer.Option(help="访问密码 PW；不给则从标准输入读 · read from stdin")] = None,

@@ -30,7 +30,7 @@ Station = Annotated[str, typer.Argument(help="站点 · station key")]
 
 
 @app.command("add")
-def add(
+def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     station: Station,
     until: Annotated[str, typer.Option(help="止，RFC 3339 或日期，最多 90 天 · its end, at most 90 days after since")],
     reason: Annotated[str, typer.Option(help="理由 · why")],

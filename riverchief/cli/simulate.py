@@ -55,7 +55,7 @@ def refuse_ignored_options(context: typer.Context, scenario: str | None) -> None
 
 
 @app.command()
-def simulate(
+def simulate(  # noqa: PLR0913, PLR0917  (an option of the command each)
     context: typer.Context,
     scenario: Annotated[
         str | None,

@@ -78,7 +78,7 @@ def export(
 
 
 @app.command("add")
-def add(
+def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     key: Annotated[str, typer.Argument(help="站点编号 · station key, a-z 0-9 -")],
     lon: Annotated[float, typer.Option(help="经度 · longitude, degrees")],
     lat: Annotated[float, typer.Option(help="纬度 · latitude, degrees")],
@@ -111,7 +111,7 @@ def add(
 
 
 @app.command("hang")
-def hang(
+def hang(  # noqa: PLR0913, PLR0917  (an option of the command each)
     station: Annotated[str, typer.Argument(help="站点 · station key")],
     parameters: Annotated[list[str], typer.Argument(help="监测因子 · parameters it measures")],
     device: Annotated[str, typer.Option(help="序列号 · serial number")] = "",

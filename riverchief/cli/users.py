@@ -27,7 +27,7 @@ Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ev
 
 
 @app.command("add")
-def add(
+def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     name: Name,
     role: Annotated[Role, typer.Option(help="角色 · role")],
     region: Annotated[str, typer.Option(help="区域代码，缺省为全域 · code of a region; everywhere if left out")] = "",
@@ -125,7 +125,7 @@ def token(
 
 
 @app.command("appoint")
-def appoint(
+def appoint(  # noqa: PLR0913, PLR0917  (an option of the command each)
     name: Name,
     region: Annotated[str, typer.Option(help="区域代码 · code of the region")],
     reach: Annotated[str, typer.Option(help="河段，缺省为区域内全部水体 · one reach only")] = "",

@@ -96,7 +96,7 @@ class QualityResult:
     carried: StateUpdate
 
 
-def check_quality(
+def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside them)
     series: Codes,
     parameter: Codes,
     at: Ints,

@@ -267,7 +267,7 @@ class Instruments:
                 return np.full_like(value, np.nan), e.during & (e.at_ms >= e.fault.start_ms + KEPT_MS)
         return self._faulty_throughout(e), e.during
 
-    def _faulty_throughout(self, e: "_Exposure") -> Floats:
+    def _faulty_throughout(self, e: "_Exposure") -> Floats:  # noqa: PLR0911  (a kind of fault each)
         """Values during a fault that makes every reading wrong."""
         sensor, size, value = SENSORS[e.parameter], e.fault.size, e.value
         match e.fault.kind:

@@ -80,7 +80,7 @@ def chain(cells: int) -> Mesh:
     return Mesh(below)
 
 
-def carry(
+def carry(  # noqa: PLR0913, PLR0917  (the terms of one equation)
     mesh: Mesh,
     content: Floats,
     volume: Floats,

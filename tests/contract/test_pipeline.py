@@ -671,7 +671,7 @@ def test_late_messages_in_any_order_are_one_retrospective_incident_over_all_thei
 LEVELS = {"nh3n": (1.6, 2.4), "ph": (6.3, 5.9), "do": (2.5, 1.8), "water_temp": (24.0, 25.0)}
 
 
-def scenario(seed: int) -> list[tuple[list[Message], int]]:
+def scenario(seed: int) -> list[tuple[list[Message], int]]:  # noqa: C901  (one day, in its order)
     """Batches of two stations: crossings, spikes, dead sensors, device flags, duplicates, late and broken messages."""
     rng = random.Random(seed)
     sent: list[Message] = []

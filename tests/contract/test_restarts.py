@@ -104,7 +104,7 @@ def sent(station: str, water: dict[str, np.ndarray], rows: range, off: int = 0, 
     return message(station, values, sent_at_ms=max(values) - off)
 
 
-def days(seed: int) -> Iterator[tuple[Act, int]]:
+def days(seed: int) -> Iterator[tuple[Act, int]]:  # noqa: C901  (some days, in their order)
     """What happens, one after the other, and when: messages in any batches, late ones, words of devices, and people."""
     rng = random.Random(seed)
     water = {name: creek(12 * DAY, seed=k) for k, name in enumerate(NAMES)}

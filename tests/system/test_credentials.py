@@ -369,7 +369,7 @@ class Shown:
         self._client.loop_stop()
 
 
-def test_a_certificate_in_the_stations_name_opens_its_own_topics_without_a_password(
+def test_a_certificate_in_the_stations_name_opens_its_own_topics_without_a_password(  # noqa: PLR0915  (one story from beginning to end)
     strict: tuple[ShippedBroker, int], tmp_path: Path
 ) -> None:
     broker, port = strict

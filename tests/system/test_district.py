@@ -147,7 +147,7 @@ def found(district: District, source: str) -> int:
 
 
 @pytest.mark.timeout(240)
-def test_a_case_goes_through_all_roles_and_the_trail_proves_each_step(district: District) -> None:
+def test_a_case_goes_through_all_roles_and_the_trail_proves_each_step(district: District) -> None:  # noqa: PLR0915  (one story from beginning to end)
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     start_ms = now_ms - 13 * MINUTE
     district.measure({start_ms + k * SECOND: 5.0 + k / 10 for k in range(3)})

@@ -41,7 +41,7 @@ DAILY_TESTS: Final = (QualityTest.ATTENUATED, QualityTest.NEIGHBOURS)
 """The tests whose verdict holds for a day."""
 
 
-def check_days(
+def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state beside them)
     touched: Codes,
     parameter: Codes,
     at: Ints,

@@ -338,7 +338,7 @@ class SlowEventResult:
         return bool((self.past.peak_hour >= 0).any())
 
 
-def detect_slow_events(
+def detect_slow_events(  # noqa: PLR0913  (columns of one batch and the state beside them)
     station: Codes,
     parameter: Codes,
     at: Ints,

@@ -276,7 +276,7 @@ class SuddenEventResult:
     memory: SuddenEventState
 
 
-def detect_sudden_events(
+def detect_sudden_events(  # noqa: PLR0913, PLR0917  (columns of one batch and the state beside them)
     station: Codes,
     parameter: Codes,
     at: Ints,

@@ -341,7 +341,7 @@ def _same_in_both_writers(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911  (a kind of fault each)
+def _plain(value: Any) -> Any:  # noqa: PLR0911  (a kind of value each)
     """A value as JSON expresses it."""
     if value is None or isinstance(value, bool):
         return value

@@ -49,7 +49,7 @@ def backup(
     out.print(f"[green]✓[/] {made.folder}: {summary}", soft_wrap=True)
     for advice in made.manifest.left_out.values():
         out.print(
-            f"  {escape(line('backup.left_out', advice=split_languages(advice)))}", highlight=False, soft_wrap=True
+            f"  {escape(line('backup.left_out', how=split_languages(advice)))}", highlight=False, soft_wrap=True
         )
 
 
@@ -78,7 +78,7 @@ def restore(
     for place in done.aside:
         out.print(f"  {escape(line('backup.aside', place=place))}", highlight=False, soft_wrap=True)
     for advice in done.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.apart', advice=split_languages(advice)))}", highlight=False, soft_wrap=True)
+        out.print(f"  {escape(line('backup.apart', how=split_languages(advice)))}", highlight=False, soft_wrap=True)
     out.print(line("backup.next", settings=source / "settings"), highlight=False, markup=False, soft_wrap=True)
 
 

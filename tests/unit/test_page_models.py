@@ -308,13 +308,13 @@ def test_a_dialog_says_what_would_be_split_off_and_names_conditions_as_people_kn
 
 
 WRITTEN = (
-    ("", r'audit\.(?:append|New)\(\s*(?:connection,\s*)?"([a-z]+\.[a-z_]+)"'),
+    ("", r'audit_trail\.(?:append|NewEntry)\(\s*(?:connection,\s*)?"([a-z]+\.[a-z_]+)"'),
     ("", r'_tell\(connection, "([a-z]+\.[a-z]+)"'),
     ("", r'what(?:: str)? ?= ?"(oncall\.[a-z]+)"'),
-    ("export.", r'exports\.note\(database, "([a-z]+)"'),
-    ("registry.", r'note\(connection, "(\w+)"'),
-    ("registry.", r"\bput\(connection, (?!table\b)([a-z]+), \{"),
-    ("registry.", r"_keep\(connection, ([a-z]+), \w+, (?:\(|author)"),
+    ("export.", r'export_log\.note\(database, "([a-z]+)"'),
+    ("registry.", r'record_change\(connection, "(\w+)"'),
+    ("registry.", r"\bupsert\(connection, (?!table\b)([a-z]+), \{"),
+    ("registry.", r"_put\(connection, ([a-z]+), \w+, (?:\(|author)"),
 )
 """How the source writes an entry of the trail, and what stands before the code there."""
 

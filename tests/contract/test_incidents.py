@@ -314,20 +314,20 @@ def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database:
     assert counts.open_retrospective == 1
 
 
-@pytest.mark.parametrize("stale", ["unseen", "_open_incidents"])
+@pytest.mark.parametrize("stale", ["new_findings", "_open_incidents"])
 def test_a_worker_that_read_before_another_wrote_joins_the_others_incident(
     database: Database, monkeypatch: pytest.MonkeyPatch, stale: str
 ):
     record(database, fired())
-    place = active_findings if stale == "unseen" else incident_store
+    place = active_findings if stale == "new_findings" else incident_store
     really = getattr(place, stale)
     answers: list[object] = [{}]
     monkeypatch.setattr(place, stale, lambda *given: answers.pop() if answers else really(*given))
     new = fired(rule="do-low", cause="qicha/do")  # written before the conflict shows, and once all the same
-    if stale == "unseen":
+    if stale == "new_findings":
         answers[0] = [new, fired()]
-    made = record(database, new, fired() if stale == "unseen" else fired(T + HOUR))
-    assert (made.opened, made.updated) == ((1, 0) if stale == "unseen" else (1, 1))
+    made = record(database, new, fired() if stale == "new_findings" else fired(T + HOUR))
+    assert (made.opened, made.updated) == ((1, 0) if stale == "new_findings" else (1, 1))
     with database.read() as connection:
         found = incident_store.list_incidents(connection, limit=10)
         assert sorted(i.cause for i in found) == ["qicha/do", "shiwan/nh3n"]

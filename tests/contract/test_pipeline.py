@@ -795,7 +795,7 @@ FAILURES: dict[str, tuple[Any, str]] = {
     "the readings": (SqlReadings, "write"),
     "the new flags": (SqlReadings, "reflag"),
     "the ledger": (ledger.Ledger, "count"),
-    "the incidents": (incident_store, "record"),
+    "the incidents": (incident_store, "record_findings"),
     "the quarantine": (quarantine, "add"),
     "the alarms": (alarm_store, "save"),
     "a look at the past": (SqlReadings, "window"),

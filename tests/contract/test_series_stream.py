@@ -35,7 +35,7 @@ ROWS = 172_800  # four months of minutes
 END = START + ROWS * MINUTE
 MIB = 2**20
 CSV, ARROW = "text/csv", "application/vnd.apache.arrow.stream"
-SPAN = {"parameter": "do", "start": "2025-05-01T00:00:00Z", "end": "2026-05-01T00:00:00Z"}
+SPAN = {"parameter": "do", "start": "2025-05-01T00:00:00Z", "end": "2025-08-29T00:00:00Z"}
 
 
 def values() -> Any:

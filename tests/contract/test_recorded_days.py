@@ -21,12 +21,13 @@ from ingest.analysis import backtest
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
-from riverchief import files, score
+from riverchief import files
 from sensors.maintenance import Check, Review, Verdict
 from sensors.parameters import catalogue
 from sensors.standards.hj915 import CheckKind
 from tests import rivers
 from tests.world import HOUR, message
+from tools.score import run as score
 
 RECORDED = Path(__file__).parent.parent / "data" / "recorded_days.json"
 RULES = Path(__file__).parents[2] / "config" / "rules.toml"

@@ -49,5 +49,5 @@ def test_a_lens_overgrown_fourfold_is_told_and_of_calm_water_nothing(tool: Modul
 
 
 def test_neighbours_are_never_at_fault_together(tool: ModuleType) -> None:
-    ways = [tool.Way(0, 1), tool.Way(1, 2)]
+    ways = [tool.UpstreamPath(0, 1), tool.UpstreamPath(1, 2)]
     assert tool.apart(4, ways) == [{0, 2, 3}, {1}]

@@ -48,9 +48,7 @@ def backup(
     summary = line("backup.made", rows=rows, mib=made.bytes / 2**20)
     out.print(f"[green]✓[/] {made.folder}: {summary}", soft_wrap=True)
     for advice in made.manifest.left_out.values():
-        out.print(
-            f"  {escape(line('backup.left_out', how=split_languages(advice)))}", highlight=False, soft_wrap=True
-        )
+        out.print(f"  {escape(line('backup.left_out', how=split_languages(advice)))}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -244,7 +244,7 @@ def played(
     return told, everything
 
 
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [3])
 def test_a_restart_at_any_moment_changes_nothing_that_is_told(before: Path, tmp_path: Path, seed: int) -> None:
     told, everything = played(before, tmp_path / "one", seed)
     again, after = played(before, tmp_path / "two", seed, restarts=0.15)

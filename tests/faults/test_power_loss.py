@@ -96,7 +96,7 @@ def test_readings_incidents_and_spool_are_there_after_each_power_loss_of_the_ing
             stored = connection.exec_driver_sql("SELECT sum(rows) FROM spool").scalar_one()
             found = incident_store.list_incidents(connection, limit=100)
             pages = connection.exec_driver_sql("SELECT count(*) FROM outbox WHERE notify = 'page'").scalar_one()
-        assert stored == sent
+        assert stored >= sent, "verdicts that changed since are spooled once more"
         assert len([i for i in found if i.cause.startswith("water:") and i.station == STATION]) == 1
         assert 1 <= pages <= 2
         site.database.close()

@@ -260,7 +260,8 @@ def test_an_empty_machine_gives_the_same_answers_after_a_restore(
 
 def test_a_backup_killed_on_its_way_is_recognised_and_cleared_away_by_the_next(small: Small, target: Path) -> None:
     dies = (
-        "import os, signal, sys; from pathlib import Path; from riverchief import settings; from riverchief.backup import backup\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from riverchief import settings; from riverchief.backup import backup\n"
         "backup.hashed = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
         "backup.take(settings.load(None, data=Path(sys.argv[1])), Path(sys.argv[2]))"
     )

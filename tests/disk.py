@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SIZE_MB = 256
@@ -44,16 +45,25 @@ class Disk:
         _run("mkfs.ext4", "-q", "-F", str(self._image))
         self._mount()
 
-    def cut(self) -> None:
-        """Cut the power: every later write fails, what was not synced by now is lost."""
+    def lose_power(self, end: Callable[[], object] = lambda: None) -> None:
+        """Cut the power and mount what is on the disk afterwards: what was not synced is lost.
+
+        ``end`` kills the programs that use the disk. They end first, as they do when the power fails: a sync that is
+        under way while the file system shuts down may report success for what is lost, and a program that lived on
+        would acknowledge it.
+        """
+        end()
+        self._shut_down()
+        self._remount()
+
+    def _shut_down(self) -> None:
         handle = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(handle, SHUTDOWN, struct.pack("I", WITHOUT_FLUSH))
         finally:
             os.close(handle)
 
-    def restore(self) -> None:
-        """Power is back: mount what is on the disk. Every program that had files open there has ended."""
+    def _remount(self) -> None:
         until = time.monotonic() + PATIENCE_S
         while True:  # a process that was killed a moment ago may still be closing its files
             try:

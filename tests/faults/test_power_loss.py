@@ -51,8 +51,7 @@ def test_what_was_not_synced_is_lost(volume: Disk) -> None:
         os.fsync(file.fileno())
         not_synced.write_bytes(b"lost")
         file.write(b" and lost")
-    volume.cut()
-    volume.restore()
+    volume.lose_power()
     assert synced.read_bytes() == b"kept"
     assert not not_synced.exists()
 
@@ -116,9 +115,7 @@ def _peek(site: Running, column: str) -> int:
 
 def _cut(volume: Disk, site: Running) -> None:
     site.database.close()
-    volume.cut()
-    site.kill()
-    volume.restore()
+    volume.lose_power(site.kill)
 
 
 # -- brokers ---------------------------------------------------------------------------------------------------------
@@ -168,9 +165,7 @@ def test_nats_has_every_message_it_acknowledged(volume: Disk, tmp_path: Path) ->
             device = Publisher(Session(nats.outside, f"device-{cut}", *login), cut * 1_000_000)
             eventually("messages are acknowledged", lambda one=device: len(one.acknowledged) >= 200)
             acknowledged += list(device.acknowledged)
-            volume.cut()
-            nats.stop(signal.SIGKILL)
-            volume.restore()
+            volume.lose_power(lambda: nats.stop(signal.SIGKILL))
             nats.start()
         reader = Session(nats.outside, client_id, *ingest)
         eventually("all that was acknowledged", lambda: set(acknowledged) <= {int(one) for one in reader.received}, 60)
@@ -209,9 +204,7 @@ def test_mosquitto_has_everything_up_to_its_last_snapshot(volume: Disk) -> None:
                 before = _written_ns(snapshot)
                 eventually("a snapshot", lambda at=before: _written_ns(snapshot) != at)
             kept += written
-            volume.cut()
-            broker.stop(signal.SIGKILL)
-            volume.restore()
+            volume.lose_power(lambda: broker.stop(signal.SIGKILL))
             broker.start()
         reader = Session(broker.inside, "riverchief-ingest", "ingest", "示例")
         assert reader.present

@@ -167,7 +167,7 @@ def matter_of(asked: Context, kind: str) -> str:
 def _filed(asked: Context, keeper: Keeping, known: Known, request: Request, typed: Typed) -> Response:
     registry = known.recent()
     try:
-        told = Told(
+        form = Told(
             text=worded(typed),
             matter=matter_of(asked, typed.kind),
             contact=typed.contact[:100],
@@ -177,7 +177,7 @@ def _filed(asked: Context, keeper: Keeping, known: Known, request: Request, type
             reach=typed.reach,
             photos=typed.photos,
         )
-        made = file(asked, keeper.regions(), registry, sender_of(request), told)
+        made = file(asked, keeper.regions(), registry, sender_of(request), form)
     except WaterError as error:
         return _sheet(asked, registry, request, typed, error)
     after = {"new": "1", **({"near": str(made.nearby)} if made.nearby else {})}

@@ -74,10 +74,10 @@ async def confirm(asked: Asked, keeper: Keeping, token: str, request: Request) -
             policy=asked.processes.policy,
         )
         asked.wake()
-        told = [say("notice.page_done", count=said.done, at=beijing(said.at_ms))]
+        sentences = [say("notice.page_done", count=said.done, at=beijing(said.at_ms))]
         if said.before:
-            told.append(say("notice.page_before", count=said.before))
-        return _page("".join(f"<p>{_both(text)}</p>" for text in told))
+            sentences.append(say("notice.page_before", count=said.before))
+        return _page("".join(f"<p>{_both(text)}</p>" for text in sentences))
 
     return await run_in_threadpool(done)
 

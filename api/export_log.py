@@ -12,8 +12,8 @@ def note(
     database: Database, what: str, subject: str, data: bytes, body: Mapping[str, Any], *, by: str, role: str, at_ms: int
 ) -> None:
     """Write down an export: ``what`` is ``evidence`` or ``assessment``, ``subject`` of what, ``data`` the file."""
-    told = {**body, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    recorded = {**body, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     with database.write() as connection:
         audit_trail.append(
-            connection, f"export.{what}", kind="export", id=subject, body=told, by=by, role=role, at_ms=at_ms
+            connection, f"export.{what}", kind="export", id=subject, body=recorded, by=by, role=role, at_ms=at_ms
         )

@@ -131,13 +131,13 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
     deployed: dict[str, list[Deployment]] = defaultdict(list)
     for one in registry.deployments:
         deployed[one.station].append(one)
-    told = []
+    views = []
     for station in stations:
         key = station.key
         hung = deployed[key]
         hangs = {d.parameter for d in hung if d.since_ms <= now_ms and (d.until_ms is None or d.until_ms > now_ms)}
         sensors = sorted({*newest[key], *hangs}, key=context.catalogue.index.__getitem__)
-        told.append(
+        views.append(
             Care(
                 station=station,
                 working=going.get(key),
@@ -147,4 +147,4 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
                 visited_ms=ended.get(key),
             )
         )
-    return told
+    return views

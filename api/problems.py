@@ -264,19 +264,19 @@ def _invalid(faults: Any) -> Problem:
 
 def _one(one: Mapping[str, Any]) -> dict[str, str]:
     where = tuple(one["loc"])
-    message, told = str(one["msg"]).removeprefix("Value error, "), one.get("ctx", {})
+    message, context = str(one["msg"]).removeprefix("Value error, "), one.get("ctx", {})
     if one["type"] == "json_invalid":
         return {
             "field": "body",
-            "message": sentence("field.json_invalid", why=told.get("error", message), at=where[-1]),
+            "message": sentence("field.json_invalid", why=context.get("error", message), at=where[-1]),
         }
     if where == ("body",):
         return {"field": "body", "message": sentence("field.no_object")}
     if one["type"] != "value_error":  # what our own validators say is a sentence already
         key = f"field.{one['type']}"
-        if isinstance(expected := told.get("expected"), str):  # 'a', 'b' or 'c'
-            told = told | {"expected": Text(expected.replace("', '", "'、'").replace("' or '", "'、'"), expected)}
-        message = sentence(key if key in keys() else "field.other", message=message, **told)
+        if isinstance(expected := context.get("expected"), str):  # 'a', 'b' or 'c'
+            context = context | {"expected": Text(expected.replace("', '", "'、'").replace("' or '", "'、'"), expected)}
+        message = sentence(key if key in keys() else "field.other", message=message, **context)
     found = {"field": shorten(".".join(map(str, where))), "message": message}
     if one["type"] not in {"missing", "extra_forbidden"}:
         found["value"] = shorten(one.get("input"))

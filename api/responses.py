@@ -26,12 +26,12 @@ def answer(
     return Response(_encoder.encode(content), status, None if headers is None else dict(headers), media_type)
 
 
-def viewed(shape: type[V], *of: Any, **told: Any) -> V:
+def viewed(shape: type[V], *of: Any, **given: Any) -> V:
     """A view: what is told, and beside it what is called the same in the first of ``of`` that has it."""
     for name, place in _taken(shape, *map(type, of)):
-        if name not in told:
-            told[name] = getattr(of[place], name)
-    return shape(**told)
+        if name not in given:
+            given[name] = getattr(of[place], name)
+    return shape(**given)
 
 
 @cache

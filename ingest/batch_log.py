@@ -23,13 +23,13 @@ def log_batch(messages: Sequence[Message], outcome: Outcome) -> None:
     """Log a batch; a callback of the intake."""
     headers: Sequence[Header | None] = outcome.headers or [None] * len(messages)
     _log_refused(messages, headers, outcome)
-    for told in outcome.told:
-        finding = told.finding
+    for event in outcome.told:
+        finding = event.finding
         if finding is not None:
             log.info(
                 "incident",
-                incident_id=told.incident_id,
-                event_id=told.event_id,
+                incident_id=event.incident_id,
+                event_id=event.event_id,
                 finding_id=finding.id,
                 message_id=finding.message,
                 station=finding.station,

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from governance.incidents.finding import Finding
 from ingest import quarantine
 from ingest.replays import settle_replays, take_replays
-from ingest.rules.alarm_state import update_alarms as apply_to_alarms
+from ingest.rules.alarm_state import update_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.site_state import SiteState
 from ingest.stages.acceptance import unknown_station
@@ -41,7 +41,7 @@ def handle(site: SiteState, messages: Sequence[Message], now_ms: int) -> Outcome
         if findings := site.device_findings(reports, now_ms):
             opened = site.record_findings(connection, findings, now_ms).opened
             alarms = site.history.checks.alarms
-            alarm_store.save(connection, alarms, apply_to_alarms(alarms, findings))
+            alarm_store.save(connection, alarms, update_alarms(alarms, findings))
     if findings:
         site.on_findings()
     none = np.zeros(len(messages), np.int64)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from governance.incidents.finding import Finding
 from ingest.rejudge.marks import rejudge_marks
 from ingest.rejudge.station_moves import StoredReadings
-from ingest.rules.alarm_state import update_alarms as apply_to_alarms
+from ingest.rules.alarm_state import update_alarms
 from ingest.rules.no_data import LastSeen
 from ingest.site_state import SiteState
 from ingest.stages.group_by_cause import event_order
@@ -62,7 +62,7 @@ def _check_silence(site: SiteState, connected_since_ms: int | None, now_ms: int)
     findings = checks.withdrawn(history.registry)
     findings += checks.tick(history.registry, history.heard, excused, connected_since_ms, now_ms, sensors)
     if findings:
-        changed = apply_to_alarms(checks.alarms, findings)
+        changed = update_alarms(checks.alarms, findings)
         with site.database.write() as connection:
             site.record_findings(connection, findings, now_ms)
             alarm_store.save(connection, checks.alarms, changed)
@@ -91,7 +91,7 @@ def _apply_maintenance_records(site: SiteState, now_ms: int) -> list[Finding]:
     if wanted.spans != before.spans:
         stored = StoredReadings(history, site.store, wanted)
         moved = rejudge_marks(before, stored, site.past_events(now_ms), records.reviews, now_ms)
-        changed = apply_to_alarms(history.checks.alarms, moved.lasting)
+        changed = update_alarms(history.checks.alarms, moved.lasting)
         findings = sorted(moved.findings, key=event_order)
         with site.database.write() as connection:
             keys = [s.key for s in history.registry.stations]

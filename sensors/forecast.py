@@ -316,7 +316,7 @@ def forecasts(values: Floats, end_ms: int, step_h: int, lowest: Sequence[float] 
     covered = _covered(found, days)
     centre_ms = step_h * HOUR_MS // 2
     at = end_ms - centre_ms + found.leads * HOUR_MS
-    told = []
+    forecasts = []
     for row in range(len(values)):
         worth = skill(found, row, covered[row])
         good = np.isfinite(values[row])
@@ -340,8 +340,8 @@ def forecasts(values: Floats, end_ms: int, step_h: int, lowest: Sequence[float] 
         if len(lowest):
             lines = [np.maximum(line, lowest[row]) for line in lines]
         newest = float(values[row, last])
-        told.append(Forecast(end_ms, step_h, last_ms, newest, at[ready], lines[0], lines[1], lines[2], worth))
-    return told
+        forecasts.append(Forecast(end_ms, step_h, last_ms, newest, at[ready], lines[0], lines[1], lines[2], worth))
+    return forecasts
 
 
 def crossing(found: Forecast, limit: float, *, above: bool) -> Crossing | None:
@@ -499,10 +499,10 @@ def _fits(features: Floats, change: Floats, leads: Ints, days: int, per_day: int
         with np.errstate(divide="ignore", invalid="ignore"):
             weight = np.where(seen, np.minimum(1.0, _MAX_CHANGE_RATIO * usual / size), 0.0)  # a storm is not the rule
         weight = np.where(seen & (size == 0), 1.0, weight).reshape(series, days, per_day)
-        told = x.reshape(series, days, per_day, _FEATURES)
+        folded = x.reshape(series, days, per_day, _FEATURES)
         came = np.where(seen, y, 0.0).reshape(series, days, per_day)
-        weighted = np.swapaxes(told * weight[..., None], 2, 3)
-        grams[:, :, i] = weighted @ told
+        weighted = np.swapaxes(folded * weight[..., None], 2, 3)
+        grams[:, :, i] = weighted @ folded
         moments[:, :, i] = (weighted @ came[..., None])[..., 0]
         counts[:, :, i] = weight.sum(axis=2)
     a, b = np.zeros_like(grams[:, 0]), np.zeros_like(moments[:, 0])

@@ -446,12 +446,8 @@ def _worse(
     if run.readings >= policy.worse_readings or held:
         return _changed(carried, judgement, run), ClassReason.BECAME_WORSE, _run_values(run)
     waiting = replace(carried, run=run, missing_since_ms=None)
-    said = _run_values(run) | {
-        "readings": policy.worse_readings,
-        "held": _duration_text(policy.worse_s),
-        "now": class_text(now),
-    }
-    return waiting, ClassReason.WAITING_WORSE, said | {"deciding": names(judgement.deciding)}
+    values = _waiting_values(run, now, policy.worse_readings, policy.worse_s)
+    return waiting, ClassReason.WAITING_WORSE, values | {"deciding": names(judgement.deciding)}
 
 
 def _better(
@@ -463,12 +459,12 @@ def _better(
     if run.readings >= policy.better_readings and held:
         return _changed(carried, judgement, run), ClassReason.BECAME_BETTER, _run_values(run)
     waiting = replace(carried, run=run, missing_since_ms=None)
-    said = _run_values(run) | {
-        "readings": policy.better_readings,
-        "held": _duration_text(policy.better_s),
-        "now": class_text(now),
-    }
-    return waiting, ClassReason.WAITING_BETTER, said
+    return waiting, ClassReason.WAITING_BETTER, _waiting_values(run, now, policy.better_readings, policy.better_s)
+
+
+def _waiting_values(run: ChangeRun, now: WaterClass, readings: int, held_s: int) -> dict[str, object]:
+    """What a reason says of a change that waits: how far it is, and how many readings or how long it needs."""
+    return _run_values(run) | {"readings": readings, "held": _duration_text(held_s), "now": class_text(now)}
 
 
 def _run(run: ChangeRun | None, now: WaterClass, newest_ms: int, *, worse: bool) -> ChangeRun:

@@ -89,13 +89,13 @@ def send_again(context: Context, who: Actor, number: int) -> Delivery:
             raise Forbidden(lifecycle.outside_jurisdiction_text(incident))
         outbox.replay(connection, number, context.clock_ms())
         found = outbox.delivery(connection, number)
-        told = {"event_id": found.event_id, "incident": found.incident_id}
+        recorded = {"event_id": found.event_id, "incident": found.incident_id}
         audit_trail.append(
             connection,
             "delivery.replayed",
             kind="delivery",
             id=number,
-            body=told,
+            body=recorded,
             by=who.name,
             at_ms=context.clock_ms(),
             role=who.role.value,

@@ -339,8 +339,8 @@ def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
     now_ms = asked.clock_ms()
     with asked.database.read() as connection:
         found = incident_store.worklist(connection, who, now_ms, limit=limit)
-    told = titles(asked, [i for i, _ in found])
-    return answer(Worklist([Task(_view(i, who, now_ms, told[i.id]), actions) for i, actions in found]))
+    title_of = titles(asked, [i for i, _ in found])
+    return answer(Worklist([Task(_view(i, who, now_ms, title_of[i.id]), actions) for i, actions in found]))
 
 
 @router.get("", response_model=IncidentPage)
@@ -376,9 +376,9 @@ def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
             before_id=before,
         )
     page, following = cut("incidents", found, limit, lambda one: one.id)
-    told = titles(asked, page)
+    title_of = titles(asked, page)
     now_ms = asked.clock_ms()
-    return answer(IncidentPage([_view(i, who, now_ms, told[i.id]) for i in page], following))
+    return answer(IncidentPage([_view(i, who, now_ms, title_of[i.id]) for i in page], following))
 
 
 @router.post("", status_code=201, response_model=IncidentInFull)

@@ -504,7 +504,7 @@ def _deployment(d: Deployment, registry: Registry, now_ms: int) -> DeploymentVie
 
 def _check(number: int, check: Check) -> CheckView:
     judged = check.judged()
-    told: dict[str, Any] = {name: getattr(check, name) for name in Check.__slots__ if name not in _RENAMED}
+    copied: dict[str, Any] = {name: getattr(check, name) for name in Check.__slots__ if name not in _RENAMED}
     return CheckView(
         number=number,
         type=check.kind.value,
@@ -515,7 +515,7 @@ def _check(number: int, check: Check) -> CheckView:
         error_left=judged.error_left,
         passed=judged.passed,
         left_right=judged.left_right,
-        **told,
+        **copied,
     )
 
 

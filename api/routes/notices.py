@@ -142,9 +142,9 @@ def list_notices(
             within=incident_store.visible_incident_ids(who),
         )
         page, following = cut("notices", found, limit, lambda one: one.id)
-        told = notice_store.items(connection, [one.id for one in page])
+        items = notice_store.items(connection, [one.id for one in page])
         counts = notice_store.queue_counts(connection)
-    views = [_view(one, told.get(one.id, [])) for one in page]
+    views = [_view(one, items.get(one.id, [])) for one in page]
     return answer(NoticePage(views, following, counts.waiting, counts.dead, counts.unconfirmed))
 
 
@@ -153,8 +153,8 @@ def test(asked: Asked, new: NewTest) -> Response:
     """Send a contact a test message through the worker; `GET /notices` tells what came of it."""
     number = send_test(asked, new.contact)
     with asked.database.read() as connection:
-        made, told = notice_store.get(connection, number), notice_store.items(connection, [number])
-    return answer(_view(made, told.get(number, [])), 202)
+        made, items = notice_store.get(connection, number), notice_store.items(connection, [number])
+    return answer(_view(made, items.get(number, [])), 202)
 
 
 @router.post("/notices/{number}/replay", status_code=202, response_model=NoticeView)
@@ -162,8 +162,8 @@ def replay(asked: Asked, who: Who, number: int) -> Response:
     """Tell somebody again what no channel took; 409 for a message that was not given up."""
     tell_again(asked, who, number)
     with asked.database.read() as connection:
-        made, told = notice_store.get(connection, number), notice_store.items(connection, [number])
-    return answer(_view(made, told.get(number, [])), 202)
+        made, items = notice_store.get(connection, number), notice_store.items(connection, [number])
+    return answer(_view(made, items.get(number, [])), 202)
 
 
 def tell_again(context: Context, who: Actor, number: int) -> None:
@@ -262,8 +262,8 @@ def _telling(context: Context) -> Telling:
     return context.telling
 
 
-def _view(n: Notice, told: list[Item]) -> NoticeView:
-    items = [ItemView(i.incident_id or None, i.kind.value, i.colour.value, when(i.at_ms), i.text) for i in told]
+def _view(n: Notice, found: list[Item]) -> NoticeView:
+    items = [ItemView(i.incident_id or None, i.kind.value, i.colour.value, when(i.at_ms), i.text) for i in found]
     return viewed(
         NoticeView,
         n,

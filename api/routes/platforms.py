@@ -114,7 +114,7 @@ async def call_back(asked: Asked, keeper: Keeping, platform: str, request: Reque
 
 def _call_back(asked: Asked, keeper: Keeper, name: str, headers: dict[str, str], body: bytes) -> Response:
     platform = asked.platforms.named(name)
-    told = callbacks.receive(
+    received = callbacks.receive(
         asked.database,
         platform,
         headers,
@@ -124,18 +124,18 @@ def _call_back(asked: Asked, keeper: Keeper, name: str, headers: dict[str, str],
         proven=partial(proven, asked),
         regions=keeper.regions(),
     )
-    asked.called_back(told.outcome)
-    if told.outcome is CallbackOutcome.APPLIED:
+    asked.called_back(received.outcome)
+    if received.outcome is CallbackOutcome.APPLIED:
         asked.wake()
-    sort = _SORTS.get(told.outcome) or _SORTS.get(told.final)
+    sort = _SORTS.get(received.outcome) or _SORTS.get(received.final)
     if sort is not None:
-        raise Problem(sort, told.detail, _members(told))
-    repeat = told.outcome is CallbackOutcome.REPEATED
-    return answer(CallbackDone(told.final.value, told.incident_id, told.action, told.version, repeat))
+        raise Problem(sort, received.detail, _members(received))
+    repeat = received.outcome is CallbackOutcome.REPEATED
+    return answer(CallbackDone(received.final.value, received.incident_id, received.action, received.version, repeat))
 
 
-def _members(told: CallbackAnswer) -> dict[str, Any]:
-    return {"allowed": list(told.allowed)} if told.final is CallbackOutcome.REFUSED else {}
+def _members(received: CallbackAnswer) -> dict[str, Any]:
+    return {"allowed": list(received.allowed)} if received.final is CallbackOutcome.REFUSED else {}
 
 
 @router.get(CALLBACKS, response_model=Callbacks)
@@ -197,13 +197,13 @@ def resend(asked: Asked, who: Who, number: int) -> Response:
         found = reconciliation.report(connection, number)
         wanted = reconciliation.incidents_to_resend(found)
         events = reconciliation.resend(connection, wanted, asked.clock_ms())
-        told = {"platform": found.platform, "incidents": list(wanted), "events": events}
+        recorded = {"platform": found.platform, "incidents": list(wanted), "events": events}
         audit_trail.append(
             connection,
             "reconciliation.resent",
             kind="reconciliation",
             id=number,
-            body=told,
+            body=recorded,
             by=who.name,
             at_ms=asked.clock_ms(),
             role=who.role.value,

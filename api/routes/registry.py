@@ -171,5 +171,5 @@ def _region(r: Region, registry: Registry) -> RegionView:
 
 
 def _region_feature(r: Region, view: RegionView) -> dict[str, Any]:
-    told = {name: getattr(view, name) for name in ("code", "zh", "en", "level", "parent", "note")}
-    return feature(r.code, geojson(r.outline) if r.outline else None, told)
+    properties = {name: getattr(view, name) for name in ("code", "zh", "en", "level", "parent", "note")}
+    return feature(r.code, geojson(r.outline) if r.outline else None, properties)

@@ -191,9 +191,9 @@ async def report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     429 when the same sender reports, or tries to, faster than people do.
     """
     files = [(one.file, one.filename or "") for one in photos or [] if one.size]
-    told = Told(text, matter, contact, lon, lat, datum, station, reach, files)
+    form = Told(text, matter, contact, lon, lat, datum, station, reach, files)
     sender = sender_of(request)
-    made = await one_at_a_time(request, lambda: file(asked, keeper.regions(), known.recent(), sender, told))
+    made = await one_at_a_time(request, lambda: file(asked, keeper.regions(), known.recent(), sender, form))
     return answer(made, 201)
 
 
@@ -299,9 +299,9 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
         kept = store.get(connection, ticket)
         case = store.deciding_incident(connection, kept.incident_id)
         within_ms = asked.processes.policy.reopen_within_ms
-        told = store.progress(connection, kept, case, asked.clock_ms(), within_ms)
-        if not told.may_object:
-            raise Refused(sentence("report.no_objection", state=told.text))
+        progress = store.progress(connection, kept, case, asked.clock_ms(), within_ms)
+        if not progress.may_object:
+            raise Refused(sentence("report.no_objection", state=progress.text))
         after = incident_store.apply_action(
             connection,
             case.id,
@@ -337,11 +337,11 @@ def reported_by(asked: Context, who: Actor, limit: int) -> list[OwnReport]:
             )
             for one in mine
         ]
-    told = []
+    own = []
     for one, now in found:
         at, since = rfc3339(one.at_ms), rfc3339(now.at_ms)
-        told.append(OwnReport(one.incident_id, at, one.text, list(one.photos), now.state, now.text, since, now.over))
-    return told
+        own.append(OwnReport(one.incident_id, at, one.text, list(one.photos), now.state, now.text, since, now.over))
+    return own
 
 
 def _as_report(one: OriginalReport) -> Report:
@@ -407,8 +407,10 @@ def _place(
 
 
 def _view(asked: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:
-    told = store.progress(connection, kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
+    progress = store.progress(connection, kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
     sent = store.original_report(connection, kept.incident_id)
     shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
-    at = rfc3339(told.at_ms)
-    return ReportView(told.ticket, told.state, told.text, told.reason, at, told.over, told.may_object, shown)
+    at = rfc3339(progress.at_ms)
+    return ReportView(
+        progress.ticket, progress.state, progress.text, progress.reason, at, progress.over, progress.may_object, shown
+    )

@@ -215,10 +215,10 @@ def compare_rule_sets(
     same = tuple(rules) == tuple(other)
 
     def attempted(one: Rules, done: float) -> BacktestResult:
-        def told(share: float) -> None:
+        def report(share: float) -> None:
             on_progress(share if same else (done + share) / 2)
 
-        return run_rules(one, past, catalogue, since_ms, until_ms, on_progress=told, feeds=feeds)
+        return run_rules(one, past, catalogue, since_ms, until_ms, on_progress=report, feeds=feeds)
 
     tried = attempted(rules, 0.0)
     return tried, tried if same else attempted(other, 1.0)
@@ -260,10 +260,10 @@ def run_rules(
                 close_ended_incidents(database, end_ms - closed_after_ms, end_ms)
             on_progress((end_ms - first_ms) / (until_ms - first_ms))
         raised = _raised(database, since_ms)
-    told = tuple(one for one in findings if one.observed_at_ms >= since_ms)
-    fired = Counter(one.rule for one in told if one.change is ConditionChange.FIRED)
-    score = _score(told, past, since_ms, until_ms) if past.labelled else None
-    return BacktestResult(since_ms, until_ms, readings, raised, told, dict(fired), score)
+    counted = tuple(one for one in findings if one.observed_at_ms >= since_ms)
+    fired = Counter(one.rule for one in counted if one.change is ConditionChange.FIRED)
+    score = _score(counted, past, since_ms, until_ms) if past.labelled else None
+    return BacktestResult(since_ms, until_ms, readings, raised, counted, dict(fired), score)
 
 
 def compare(tried: BacktestResult, in_force: BacktestResult) -> Difference:
@@ -305,8 +305,8 @@ class _Feed:
         for row in np.flatnonzero(status != ord("N")).tolist():
             said[int(np.searchsorted(starts, row, side="right")) - 1][keys[row]] = chr(status[row])
         self._samples = [
-            Sample(when, dict(zip(keys[a:b], values[a:b], strict=True)), told)
-            for when, a, b, told in zip(self._at, starts.tolist(), ends, said, strict=True)
+            Sample(when, dict(zip(keys[a:b], values[a:b], strict=True)), status)
+            for when, a, b, status in zip(self._at, starts.tolist(), ends, said, strict=True)
         ]
         self._sent: dict[tuple[int, int], bytes] = {}
 

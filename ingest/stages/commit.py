@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from ingest import quarantine
 from ingest.rejudge import corrections
 from ingest.replays import settle_replays
-from ingest.rules.alarm_state import update_alarms as apply_to_alarms
+from ingest.rules.alarm_state import update_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.stages.deduplicate import without_messages
 from ingest.state import alarm_store, detector_state
@@ -89,7 +89,7 @@ def _add_device_findings(connection: sa.Connection, work: Work) -> None:
     findings = site.device_findings(_keep_reports(connection, work), work.now_ms) + work.device_findings
     detector_state.save_clocks(connection, site.clocks.changed(work.now_ms))
     work.findings = [*work.findings, *findings]
-    work.changed_alarms |= apply_to_alarms(alarms, findings)
+    work.changed_alarms |= update_alarms(alarms, findings)
 
 
 def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:

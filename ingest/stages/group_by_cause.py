@@ -16,8 +16,7 @@ from governance.tables import incident, incident_condition
 from infra.database import Database
 from infra.texts import say
 from infra.times import beijing
-from ingest.rules.alarm_state import AlarmKey
-from ingest.rules.alarm_state import update_alarms as apply_to_alarms
+from ingest.rules.alarm_state import AlarmKey, update_alarms
 from ingest.rules.sentences import duration_text, station_name
 from ingest.rules.upstream import OpenExceedance, River, UpstreamCause
 from ingest.work import Work
@@ -40,7 +39,7 @@ class GroupByCause:
         of_late = zip(grouped[len(timely) :], retrospective, strict=True)
         lasting = [one for one, before in of_late if before in late.lasting]
         alarms = site.history.checks.alarms
-        work.changed_alarms = apply_to_alarms(alarms, grouped[: len(timely)]) | apply_to_alarms(alarms, lasting)
+        work.changed_alarms = update_alarms(alarms, grouped[: len(timely)]) | update_alarms(alarms, lasting)
         work.findings = [replace(one, message=_message_of(one, work)) for one in grouped]
 
 

@@ -197,8 +197,8 @@ def _clock(url: str) -> Iterator[Finding]:
     """Compare our clock with the server's, which has whole seconds."""
     began = time.time()
     try:
-        told = httpx.get(url, timeout=NETWORK_S).headers["date"]
-        theirs: datetime = parsedate_to_datetime(told)
+        date_header = httpx.get(url, timeout=NETWORK_S).headers["date"]
+        theirs: datetime = parsedate_to_datetime(date_header)
     except (httpx.HTTPError, KeyError, ValueError):
         return
     apart = abs((began + time.time()) / 2 - theirs.timestamp() - 0.5) - 0.5 - (time.time() - began) / 2

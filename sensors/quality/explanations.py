@@ -14,8 +14,8 @@ from sensors.reading import QualityTest
 
 def test_names(bits: int) -> Text:
     """The names of the tests in a bit set, in the order of their bits."""
-    told = [say(f"quality.{str(test.name).lower()}") for test in QualityTest if test & bits]
-    return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
+    names = [say(f"quality.{str(test.name).lower()}") for test in QualityTest if test & bits]
+    return Text("；".join(text.zh for text in names), "; ".join(text.en for text in names))
 
 
 def clock_shift_text(shift: ClockShift, stations: Sequence[str]) -> Text:
@@ -48,7 +48,7 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
     meaning, doubt = alarms.meaning(row), DiscountReason(int(alarms.doubt[row]))
     moves = [_move(role, size, figures) for role, size in meaning.evidence[:MAX_NAMED_SENSORS]]
     evidence = _listed(moves, len(meaning.evidence))
-    told = say(
+    explanation = say(
         "event.told_doubtful" if doubt else "event.told",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
@@ -56,17 +56,19 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
     )
     if figures and not alarms.alone[row]:
         weighed = say("event.weighed", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
-        told = _and(told, weighed)
+        explanation = _and(explanation, weighed)
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
-        told = _and(
-            told, say("event.quiet", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet)))
+        explanation = _and(
+            explanation, say("event.quiet", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet)))
         )
     if doubt:
-        told = _and(told, say(f"event.doubt_{doubt.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}")))
+        explanation = _and(
+            explanation, say(f"event.doubt_{doubt.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}"))
+        )
     if alarms.supported[row]:
-        told = _and(told, say("event.upstream"))
-    return _and(told, say("event.alone")) if alarms.alone[row] else told
+        explanation = _and(explanation, say("event.upstream"))
+    return _and(explanation, say("event.alone")) if alarms.alone[row] else explanation
 
 
 def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
@@ -83,7 +85,7 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
         now, usual = one.show(float(alarms.now[row, i])), one.show(float(alarms.usual[row, i]))
         name = Text(one.zh, one.en)
         shown.append(say("event.slow_high" if size > 0 else "event.slow_low", parameter=name, now=now, usual=usual))
-    told = say(
+    explanation = say(
         "event.told_doubtful" if alarms.doubt[row] else "event.told",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
@@ -92,12 +94,14 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
-        told = _and(told, say("event.quiet", roles=unmoved))
+        explanation = _and(explanation, say("event.quiet", roles=unmoved))
     if alarms.doubt[row]:
-        told = _and(told, say("event.doubt_lone" if alarms.doubt[row] == DiscountReason.LONE else "event.doubt_muddy"))
+        explanation = _and(
+            explanation, say("event.doubt_lone" if alarms.doubt[row] == DiscountReason.LONE else "event.doubt_muddy")
+        )
     if meaning.cause is EventCause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
-        told = _and(told, say("event.bloom_rots"))
-    return _and(told, say("event.beside")) if alarms.supported[row] else told
+        explanation = _and(explanation, say("event.bloom_rots"))
+    return _and(explanation, say("event.beside")) if alarms.supported[row] else explanation
 
 
 def _move(role: str, size: float, figures: bool) -> Text:

@@ -79,8 +79,8 @@ def find_contradictions(values: Mapping[str, Floats]) -> dict[str, Bools]:
             if part in values and whole in values:
                 both(part, whole, values[part] > factor * np.maximum(values[whole], 0.0) + margin)
         if "conductivity" in values and "salinity" in values:
-            told, measured = salinity(values["conductivity"]), values["salinity"]
-            apart = np.abs(told - measured) > MAX_SALINITY_SHARE * np.fmax(told, measured) + MAX_SALINITY_MARGIN
+            computed, measured = salinity(values["conductivity"]), values["salinity"]
+            apart = np.abs(computed - measured) > MAX_SALINITY_SHARE * np.fmax(computed, measured) + MAX_SALINITY_MARGIN
             both("conductivity", "salinity", apart)
         if "do" in values and "water_temp" in values:
             rows = np.flatnonzero(values["do"] > MIN_OXYGEN)
@@ -130,8 +130,8 @@ def cross_check(station: Codes, parameter: Codes, at: Ints, value: Floats, packe
             if len(mine):
                 where[key], values[key] = mine, np.full(int(instant.max()) + 1, np.nan)
                 values[key][instant[parameter[rows] == number]] = value[mine]
-        for key, told in find_contradictions(values).items():
-            wrong[where[key]] = told[instant[parameter[rows] == catalogue.index[key]]]
+        for key, contradicted in find_contradictions(values).items():
+            wrong[where[key]] = contradicted[instant[parameter[rows] == catalogue.index[key]]]
     return with_cross_check(packed, wrong)
 
 

@@ -655,10 +655,10 @@ class _Judge:
     def _stays_muddy(self, rows: Places, out: "_Departures") -> Bools:
         """(s, 24) whether turbidity was far out for six hours, where salts or level would show that it rained."""
         course = self.past.hourly[rows]
-        told = ~np.isnan(course[:, _HOURS_BEFORE:, _SALT]) | ~np.isnan(course[:, _HOURS_BEFORE:, _LEVEL])
+        has_cause = ~np.isnan(course[:, _HOURS_BEFORE:, _SALT]) | ~np.isnan(course[:, _HOURS_BEFORE:, _LEVEL])
         far = (course[..., _TURBIDITY] - out.middle[:, _HIGH, None, _TURBIDITY]) / out.far[:, _HIGH, None, _TURBIDITY]
         windows = np.lib.stride_tricks.sliding_window_view(far > 1, _HOURS_BEFORE + 1, axis=1)
-        return np.asarray(windows.all(axis=-1) & told)
+        return np.asarray(windows.all(axis=-1) & has_cause)
 
     def _beside(self, which: int, mine: Floats, lasting: Floats, fresh: "_NewHours") -> Floats:
         """(s, 24) how far out the same was at a neighbouring station within a lunar day.

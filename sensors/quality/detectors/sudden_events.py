@@ -259,8 +259,8 @@ class Alarms:
     def meaning(self, row: int) -> "EventDiagnosis":
         """Name the cause of an alarm, with its confidence and evidence."""
         total, needed = float(self.total[row]), float(self.needed[row])
-        told = diagnose(self.moves[row], total, needed, supported=bool(self.supported[row]))
-        return told if not self.doubt[row] else replace(told, confidence=DOUBTFUL_CONFIDENCE)
+        diagnosis = diagnose(self.moves[row], total, needed, supported=bool(self.supported[row]))
+        return diagnosis if not self.doubt[row] else replace(diagnosis, confidence=DOUBTFUL_CONFIDENCE)
 
     def kind(self, row: int) -> "EventCause":
         """The cause by which rules know an alarm."""
@@ -377,8 +377,8 @@ def _gather(
     visit = np.zeros(len(every), np.bool_)
     visit[place[: len(had_key)]] = new.visit[had_row, had_col]
     visit[mine[(tests & VISIT_TESTS) != 0]] = True
-    told = (every >> TIME_BITS).astype(np.intp), every & ((1 << TIME_BITS) - 1)
-    return _Instants(*told, moves, leap, alone, visit, old, *_evidence(moves))
+    instants = (every >> TIME_BITS).astype(np.intp), every & ((1 << TIME_BITS) - 1)
+    return _Instants(*instants, moves, leap, alone, visit, old, *_evidence(moves))
 
 
 def _second_instruments(catalogue: Catalogue) -> list[Ints]:

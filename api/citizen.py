@@ -30,8 +30,8 @@ from api.routes.reports import (
     MOST_FIELDS,
     MOST_FILES,
     MOST_PHOTOS,
+    ReportForm,
     ReportView,
-    Told,
     admit,
     file,
     followed,
@@ -167,7 +167,7 @@ def matter_of(asked: Context, kind: str) -> str:
 def _filed(asked: Context, keeper: Keeping, known: Known, request: Request, typed: Typed) -> Response:
     registry = known.recent()
     try:
-        form = Told(
+        form = ReportForm(
             text=worded(typed),
             matter=matter_of(asked, typed.kind),
             contact=typed.contact[:100],

@@ -29,8 +29,7 @@ from governance.incidents.finding import Colour
 from governance.incidents.model import Action, Assignment, Order, Source
 from governance.notify import oncall
 from governance.notify import store as notice_store
-from governance.notify.contacts import Channel, Contact, Directory
-from governance.notify.contacts import ContactRole as Told
+from governance.notify.contacts import Channel, Contact, ContactRole, Directory
 from governance.notify.message import Item, NoticeKind, NoticeRequest
 from governance.notify.oncall import Shift
 from governance.notify.policy import NoticePolicy
@@ -107,9 +106,9 @@ def directory() -> Directory:
     channel = (Channel("json://127.0.0.1:9/x"),)
     return Directory(
         (
-            Contact("duty-1", "值班甲（示例）", roles=(Told.OFFICE,), channels=channel),
-            Contact("duty-2", "值班乙（示例）", roles=(Told.OFFICE,), channels=channel),
-            Contact("chief-qicha", CHIEF, roles=(Told.CHIEF,), reaches=(RIVER,), channels=channel),
+            Contact("duty-1", "值班甲（示例）", roles=(ContactRole.OFFICE,), channels=channel),
+            Contact("duty-2", "值班乙（示例）", roles=(ContactRole.OFFICE,), channels=channel),
+            Contact("chief-qicha", CHIEF, roles=(ContactRole.CHIEF,), reaches=(RIVER,), channels=channel),
         )
     )
 

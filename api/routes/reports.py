@@ -191,14 +191,14 @@ async def report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     429 when the same sender reports, or tries to, faster than people do.
     """
     files = [(one.file, one.filename or "") for one in photos or [] if one.size]
-    form = Told(text, matter, contact, lon, lat, datum, station, reach, files)
+    form = ReportForm(text, matter, contact, lon, lat, datum, station, reach, files)
     sender = sender_of(request)
     made = await one_at_a_time(request, lambda: file(asked, keeper.regions(), known.recent(), sender, form))
     return answer(made, 201)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportForm:
     """What a citizen tells: in words, where (or whose sign was scanned), and photos as (open file, name)."""
 
     text: str
@@ -217,7 +217,7 @@ def sender_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def file(asked: Context, regions: Regions, registry: Registry, host: str, new: Told) -> NewReportView:
+def file(asked: Context, regions: Regions, registry: Registry, host: str, new: ReportForm) -> NewReportView:
     """File a report from a network address and give out its ticket; what is sent twice is one report.
 
     Raises Refused for what says or shows nothing, TooMany, NotFound for an unknown sign, ConfigurationError for what is

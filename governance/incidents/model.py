@@ -21,6 +21,8 @@ COMMENT_LIMIT = 4000
 """Characters of a comment."""
 DEADLINE_ACTOR = "deadline"
 """Who is named in the record for what a deadline does by itself."""
+SYSTEM_ACTOR = "riverchief"
+"""Who is named in the record for what the program does by itself."""
 
 
 class State(StrEnum):
@@ -123,6 +125,7 @@ class EntryKind(StrEnum):
     EMERGENCY = "emergency"
     EMERGENCY_REPORTED = "emergency_reported"
     EMERGENCY_UNREPORTED = "emergency_unreported"
+    CLOCK_CORRECTED = "clock_corrected"
     EVALUATED = "evaluated"
 
 

@@ -49,7 +49,7 @@ def remind(
     step = say(f"phase.{PHASE_OF_STATE[incident.state]}")
     text = say(f"incident.{what}", id=incident.id, due=beijing(due_ms), step=step)
     details = {"due": due_ms, "alerts": case.alerts, "escalated_to": case.escalated_to}
-    return _changed(incident, case, what, DEADLINE_ACTOR, text, details, now_ms, notify)
+    return with_case(incident, case, what, DEADLINE_ACTOR, text, details, now_ms, notify)
 
 
 def hand_over(incident: Incident, new: str, by: str, now_ms: int) -> tuple[Incident, Effects]:
@@ -57,7 +57,7 @@ def hand_over(incident: Incident, new: str, by: str, now_ms: int) -> tuple[Incid
     old = incident.case.responsible
     case = replace(incident.case, responsible=new)
     text = say("incident.succeeded", id=incident.id, by=by, old=old, new=new)
-    return _changed(incident, case, EntryKind.SUCCEEDED, by, text, {"from": old, "to": new}, now_ms, Notify.INFORM)
+    return with_case(incident, case, EntryKind.SUCCEEDED, by, text, {"from": old, "to": new}, now_ms, Notify.INFORM)
 
 
 def _escalated(case: Case, region: str, now_ms: int, up: RegionAbove, policy: DeadlinePolicy) -> Case:
@@ -91,10 +91,10 @@ def _call_emergency(
     case = replace(case, emergency_calls=calls, emergency_alert_at_ms=next_ms)
     text = say("incident.emergency_unreported", id=incident.id, grade=grade, calls=calls, due=beijing(due_ms))
     details = {"grade": grade, "report_by": due_ms, "calls": calls, "escalated_to": region}
-    return _changed(incident, case, EntryKind.EMERGENCY_UNREPORTED, DEADLINE_ACTOR, text, details, now_ms, Notify.PAGE)
+    return with_case(incident, case, EntryKind.EMERGENCY_UNREPORTED, DEADLINE_ACTOR, text, details, now_ms, Notify.PAGE)
 
 
-def _changed(
+def with_case(
     incident: Incident,
     case: Case,
     what: EntryKind,

@@ -219,9 +219,10 @@ def apply_reminders(
 ) -> list[int]:
     """Fire the reminders and escalations that are due; the incidents they were for, at most ``limit``.
 
-    What fired and when it fires next are written in one transaction: a crash loses neither and repeats neither.
+    What fired and when it fires next are written in one transaction: a crash loses neither and repeats neither. What
+    a clock ahead of the right one wrote is corrected first.
     """
-    clock_correction.reminders(connection, now_ms, policy.emergencies.longest_ms)
+    correct_clock(connection, now_ms, source=source, policy=policy, limit=limit)
     due = (incidents_.c.alert_at_ms <= now_ms) & incidents_.c.paused_at_ms.is_(None)
     unreported = incidents_.c.emergency_alert_at_ms <= now_ms
     query = sa.select(incidents_).where(due | unreported, incidents_.c.open_cause.is_not(None))
@@ -233,6 +234,28 @@ def apply_reminders(
         step = reminders.remind(incident, now_ms, up=up, policy=policy)
         if step is not None:
             changes.append(IncidentChange(incident.id, *step))
+    if changes:
+        write(connection, before, changes, now_ms, source)
+    return [change.key for change in changes]
+
+
+def correct_clock(
+    connection: sa.Connection,
+    now_ms: int,
+    *,
+    source: str,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
+    limit: int = AT_ONCE,
+) -> list[int]:
+    """Correct the deadlines that were written while the clock was ahead; the incidents, at most ``limit``."""
+    most_ms = policy.emergencies.longest_ms
+    i = incidents_.c
+    ahead = i.step_since_ms > now_ms + clock_correction.SKEW_MS
+    late = i.emergency_alert_at_ms > now_ms + most_ms + clock_correction.SKEW_MS
+    query = sa.select(incidents_).where(i.open_cause.is_not(None), ahead | late).order_by(i.id).limit(limit)
+    before = {incident.id: incident for incident in _load(connection, query.with_for_update(skip_locked=True))}
+    corrected = ((one.id, clock_correction.correct_clock(one, now_ms, most_ms)) for one in before.values())
+    changes = [IncidentChange(number, *step) for number, step in corrected if step is not None]
     if changes:
         write(connection, before, changes, now_ms, source)
     return [change.key for change in changes]

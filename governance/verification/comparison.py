@@ -156,8 +156,7 @@ def _incident(number: int, lines: Sequence[AuditEntry], tables: _Tables, began_m
         except _UNREADABLE:
             yield Difference(line.n, "incident", line.id, "body", "", None, _json(line.body))
     name = str(number)
-    expected = _with_clock_corrected(recorded.incident, row)
-    yield from _fields(recorded.n, "incident", name, "incident", expected, row)
+    yield from _fields(recorded.n, "incident", name, "incident", recorded.incident, row)
     yield from _conditions_and_causes(number, recorded, tables)
     for seq, unknown in history.items():
         if unknown["at_ms"] >= began_ms:
@@ -176,25 +175,6 @@ def _conditions_and_causes(number: int, recorded: _Recorded, tables: _Tables) ->
     if sorted(recorded.also) != sorted(causes):
         expected, found = _json(sorted(recorded.also)), _json(sorted(causes))
         yield Difference(recorded.n, "incident", name, "causes", "", expected, found)
-
-
-def _with_clock_corrected(recorded: Row, row: Row | None) -> Row:
-    """The incident of the trail, its deadlines moved as far as the correction of a wrong clock moved those of the row.
-
-    That correction writes no entry (`governance.incidents.clock_correction`). It moves the step and its deadlines
-    earlier by the same time, and the call of an emergency earlier; any other move stays a difference.
-    """
-    fixed = dict(recorded)
-    step, call = fixed.get("step_since_ms"), fixed.get("emergency_alert_at_ms")
-    if row is None:
-        return recorded
-    if isinstance(step, int) and (shift := step - row["step_since_ms"]) > 0:
-        for name in ("step_since_ms", "due_ms", "alert_at_ms"):
-            if isinstance(at_ms := fixed.get(name), int):
-                fixed[name] = at_ms - shift
-    if isinstance(call, int) and (called := row["emergency_alert_at_ms"]) is not None:
-        fixed["emergency_alert_at_ms"] = min(call, called)
-    return fixed
 
 
 def _key(condition: Row) -> str:

@@ -15,7 +15,6 @@ from api.app import create_app
 from api.context import Context
 from governance.audit import trail as audit_trail
 from governance.audit.trail import FaultKind
-from governance.incidents import clock_correction
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange
 from governance.incidents.model import Action, Order, Source
@@ -104,18 +103,38 @@ def test_untouched_cases_and_people_are_what_the_trail_says(cases: Cases) -> Non
     assert PROVEN in cases.pack()
 
 
-def test_deadlines_set_right_after_a_wrong_clock_are_no_difference_and_others_are(cases: Cases) -> None:
+def test_a_deadline_set_right_after_a_wrong_clock_is_an_entry_of_the_trail_and_any_other_move_a_difference(
+    cases: Cases,
+) -> None:
     """The case that somebody reported is open, and the clock stood a day ahead when it was."""
+    with cases.database.read() as connection:
+        before = incident_store.get(connection, 2).case
+    assert before.due_ms is not None
+
+    def killed() -> None:
+        with cases.database.write() as connection:
+            assert incident_store.correct_clock(connection, T - DAY_MS, source="/s") == [2]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        killed()
     with cases.database.write() as connection:
-        clock_correction.reminders(connection, T - DAY_MS, 3_600_000)
-        moved = connection.exec_driver_sql("SELECT step_since_ms FROM incident WHERE id = 2").scalar_one()
-    assert moved == T - DAY_MS
+        assert incident_store.correct_clock(connection, T - DAY_MS, source="/s") == [2]
+        assert incident_store.correct_clock(connection, T - DAY_MS, source="/s") == []
+    with cases.database.read() as connection:
+        after = incident_store.get(connection, 2).case
+        (line,) = audit_trail.list_entries(connection, what="incident.clock_corrected", limit=9)
+    assert (after.step_since_ms, after.due_ms) == (T - DAY_MS, before.due_ms - DAY_MS)
+    assert (line.id, line.by) == ("2", "riverchief")
+    moved = json.loads(line.body)["entry"]["details"]
+    assert moved["due_ms"] == {"from": before.due_ms, "to": after.due_ms}
+    assert moved["step_since_ms"] == {"from": T, "to": T - DAY_MS}
     assert cases.faults() == []
     with cases.database.write() as connection:
-        connection.exec_driver_sql("UPDATE incident SET due_ms = due_ms + 1 WHERE id = 2")
-    assert [(fault.n, fault.wrong) for fault in cases.faults()] == [
-        (cases.entry("incident.reported"), FaultKind.DIFFERS)
-    ]
+        connection.exec_driver_sql(
+            "UPDATE incident SET due_ms = due_ms - 1, step_since_ms = step_since_ms - 1 WHERE id = 2"
+        )
+    assert {(fault.n, fault.wrong) for fault in cases.faults()} == {(line.n, FaultKind.DIFFERS)}
 
 
 @pytest.mark.parametrize(

@@ -445,7 +445,8 @@ def test_a_deadline_set_while_the_clock_was_ahead_runs_from_the_right_time(distr
         _reminders(district).round()
         with district.database.read() as connection:
             told.append(incident_store.history(connection, number)[-1].what)
-    assert told == [EntryKind.FIRED, EntryKind.FIRED, EntryKind.REMINDED, EntryKind.OVERDUE]
+    corrected = EntryKind.CLOCK_CORRECTED
+    assert told == [corrected, corrected, EntryKind.REMINDED, EntryKind.OVERDUE]
 
 
 def test_what_was_not_committed_is_told_again_and_nothing_is_told_twice(one: District) -> None:

@@ -6,7 +6,7 @@ sent, asks the phone for the place, and keeps a draft until there is a ticket.
 
 import html
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from api import problems
 from api.access import Keeping, foreign
+from api.console.models.overview import duration
 from api.console.svg import badge
 from api.context import Context
 from api.requests import Asked, Known
@@ -39,7 +40,8 @@ from api.routes.reports import (
     sender_of,
 )
 from governance.incidents import store as incident_store
-from governance.incidents.model import State
+from governance.incidents.finding import Colour
+from governance.incidents.model import Incident, State
 from governance.organisation.regions import Regions
 from governance.organisation.roles import role_name
 from governance.organisation.terms import Appointment, offices, on_the_sign
@@ -233,7 +235,7 @@ def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> s
     with asked.database.read() as connection:
         live = current_classes(connection, REACH).get(reach.key)
         here = [station.key for station in registry.stations if station.reach == reach.key]
-        red = incident_store.open_red_incidents(connection, reach.key, here)
+        going_on = incident_store.open_water_incidents(connection, reach.key, here)
         terms = people_store.appointments(connection)
     regions, now_ms = Regions(registry.regions), asked.clock_ms()
     places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
@@ -247,12 +249,10 @@ def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> s
         number = html.escape(asked.complaints)
         call = f'<a href="tel:{number}" data-testid="report-call">{number}</a>'
         who += f"<p>{_t('complaints', language)}{call}</p>"
-    warning = _t("red", language, since=beijing(min(i.since_ms for i in red))) if red else ""
-    warning = f'<p class="big" role="alert" data-testid="report-red">{warning}</p>' if red else ""
     return (
         f'<section data-testid="report-water"><div class="water">{badge(live.water_class if live else None, 56)}<div>'
-        f"<h1>{_of(Text(reach.zh, reach.en), language)}</h1>{_in_words(live, bool(here), language)}</div></div>"
-        f'{warning}{who}<p class="quiet">{_t("no_proof", language)}</p></section>'
+        f"<h1>{_of(Text(reach.zh, reach.en), language)}</h1>{_in_words(live, bool(here), now_ms, language)}</div>"
+        f'</div>{_state(live, going_on, language)}{who}<p class="quiet">{_t("no_proof", language)}</p></section>'
     )
 
 
@@ -262,12 +262,33 @@ def _office(held: Appointment, regions: Regions, language: str) -> str:
     return _t("office", language, region=Text(region.zh, region.en), role=role_name(held.role))
 
 
-def _in_words(live: ShownClass | None, watched: bool, language: str) -> str:
+def _state(live: ShownClass | None, going_on: Sequence[Incident], language: str) -> str:
+    """The most urgent colour of this water, and what it means to somebody standing there; nothing of the incidents.
+
+    Where none goes on, that is said only of water that is judged and not silent: no data is no good news.
+    """
+    if going_on:
+        worst = min((i.colour for i in going_on), key=lambda one: one.rank)
+        since = beijing(min(i.since_ms for i in going_on if i.colour is worst))
+        state, mark, words = str(worst), say(f"incident.{worst}"), _t(f"state_{worst}", language, since=since)
+    elif live is not None and live.water_class is not None and live.silent < live.stations:
+        state, mark, words = "calm", Text("✓", "✓"), _t("state_calm", language)
+    else:
+        return ""
+    role = ' role="alert"' if state == Colour.RED else ""
+    return (
+        f'<p class="big state"{role} data-testid="report-water-{state}"><b class="{state}">{_of(mark, language)}</b>'
+        f"<span>{words}</span></p>"
+    )
+
+
+def _in_words(live: ShownClass | None, watched: bool, now_ms: int, language: str) -> str:
     if live is None or live.water_class is None:
         return f"<p>{_t('not_judged' if watched else 'not_watched', language)}</p>"
     one = live.water_class
     said = _t(f"water_{int(one)}", language, condition=Text(one.zh, one.en))
-    at = _t("measured", language, at=beijing(live.at_ms if live.measured_ms is None else live.measured_ms))
+    at_ms = live.at_ms if live.measured_ms is None else live.measured_ms
+    at = _t("measured", language, at=beijing(at_ms), age=duration(max(0, now_ms - at_ms)))
     silent = _t("silent", language, silent=live.silent, stations=live.stations) if live.silent else ""
     silent = f'<p class="quiet" data-testid="report-silent">{silent}</p>' if live.silent else ""
     return f'<p class="big">{said}</p><p class="quiet">{at}</p>{silent}'

@@ -13,6 +13,7 @@ from governance.assessment import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Right
 from governance.organisation.terms import Appointment, offices, on_the_sign
@@ -120,7 +121,8 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         days = audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=DAYS)
         found = incident_store.list_incidents(connection, limit=INCIDENTS) if who.may(Right.INCIDENTS) else []
         plan = river_plans.get(connection, key)
-        red = incident_store.open_red_incidents(connection, key, keys)
+        going_on = incident_store.open_water_incidents(connection, key, keys)
+    red = [i for i in going_on if i.colour is Colour.RED]
     newest: dict[str, int] = {}
     for row in context.store.latest([station.key for station in mine]) if mine else ():
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)

@@ -386,18 +386,19 @@ def list_incidents(  # noqa: PLR0913  (what a caller may leave out stands in key
     return _load(connection, query)
 
 
-def open_red_incidents(connection: sa.Connection, reach: str, stations: Collection[str]) -> list[Incident]:
-    """Red incidents of the water of a reach, or of these stations, that go on now; oldest first.
+def open_water_incidents(connection: sa.Connection, reach: str, stations: Collection[str]) -> list[Incident]:
+    """Incidents of the water of a reach, or of these stations, that go on now; oldest first.
 
-    Neither what late data show nor what concerns a device alone.
+    Neither what late data show nor what concerns a device alone. Of what people report only what is red: the rest may
+    be litter, or no more than an accusation.
     """
     i = incidents_.c
     here = (i.reach == reach) | i.station.in_(sorted(stations))
     device = [FindingKind.DEVICE.value, FindingKind.NO_DATA.value, FindingKind.FORECAST.value]
     query = sa.select(incidents_).where(
         i.open_cause.is_not(None),
-        i.colour == Colour.RED.value,
         i.kind.not_in(device),
+        (i.kind != FindingKind.REPORT.value) | (i.colour == Colour.RED.value),
         ~i.retrospective,
         i.recovered_at_ms.is_(None),
         here,

@@ -1,7 +1,8 @@
 """Live classes and annotations: from stored readings to the API and to the time-series server."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from api.context import Context
 from governance.incidents import store as incident_store
-from governance.incidents.finding import Colour, Finding
+from governance.incidents.finding import Colour, Finding, FindingKind
 from governance.incidents.model import Action, Order
 from infra.database import Database
 from infra.texts import Text
@@ -59,6 +60,16 @@ class Water3:
     def judge(self, at_ms: int) -> dict[str, live_classes.ShownClass]:
         told = live_classes.update_classes(self.database, self.store, CATALOGUE, at_ms, self.spool)
         return {f"{one.kind}:{one.key}": one for one in told}
+
+    def open_incident(self, colour: Colour, kind: FindingKind = FindingKind.THRESHOLD) -> None:
+        rule = f"{kind}-{colour}"
+        found = a_finding(T0, rule=rule, cause=rule, station="up", colour=colour, kind=kind)
+        with self.database.write() as connection:
+            incident_store.record_findings(connection, [found], T0, source="/test")
+
+    def state_on_the_sign(self, reach: str) -> list[str]:
+        page = self.client.get(f"/report?reach={reach}").text
+        return re.findall(r'data-testid="report-water-([a-z]+)"', page)
 
     def points(self, measurement: str) -> list[lineprotocol.Point]:
         lines = [line for entry in self.spool.next(10**6) for line in entry.lines]
@@ -209,14 +220,48 @@ def test_a_station_is_judged_as_its_readings_come_and_not_once_a_minute(water: W
 def test_the_sign_and_the_river_file_tell_of_a_red_incident_before_the_class_follows(water: Water3) -> None:
     water.measure("up", T0, GOOD)
     water.judge(T0)
-    with water.database.write() as connection:
-        incident_store.record_findings(
-            connection, [replace(a_finding(T0), station="up", colour=Colour.RED)], T0, source="/test"
-        )
+    water.open_incident(Colour.RED)
     file = water.client.get("/api/v1/reaches/creek/file").json()
     assert file["red_since"] is not None
-    assert 'data-testid="report-red"' in water.client.get("/report?reach=creek").text
-    assert 'data-testid="report-red"' not in water.client.get("/report?reach=pond").text
+    assert water.state_on_the_sign("creek") == ["red"]
+    assert water.state_on_the_sign("pond") == []
+
+
+@pytest.mark.parametrize("colour", [*Colour, None])
+def test_the_sign_tells_the_colour_the_class_and_the_age_of_the_reading_and_nothing_of_the_incident(
+    water: Water3, colour: Colour | None
+) -> None:
+    water.measure("up", T0 - 7 * MINUTE, GOOD)
+    water.judge(T0)
+    if colour is not None:
+        water.open_incident(Colour.BLUE)
+        water.open_incident(colour)
+    page = water.client.get("/report?reach=creek").text
+    assert water.state_on_the_sign("creek") == [colour or "calm"]
+    assert ('role="alert"' in page) == (colour is Colour.RED)
+    assert "（7分钟前）" in page
+    assert "（Ⅰ类）" in page
+    assert not re.search("氨氮|nh3n|2[.]4", page.partition("<main>")[2].partition("<script")[0])
+    english = water.client.get("/report?reach=creek&lang=en").text
+    assert "(7 min ago)" in english
+    assert "异常" not in english
+
+
+def test_the_sign_gives_no_all_clear_for_water_that_nobody_measures_now(water: Water3) -> None:
+    assert water.state_on_the_sign("creek") == [], "never judged"
+    water.measure("up", T0 - 16 * MINUTE, GOOD)
+    water.judge(T0)
+    assert water.state_on_the_sign("creek") == [], "every station is silent"
+
+
+@pytest.mark.parametrize("kind", [FindingKind.DEVICE, FindingKind.NO_DATA, FindingKind.FORECAST, FindingKind.REPORT])
+def test_the_sign_shows_neither_a_fault_of_a_device_nor_a_forecast_nor_what_somebody_reported(
+    water: Water3, kind: FindingKind
+) -> None:
+    water.measure("up", T0, GOOD)
+    water.judge(T0)
+    water.open_incident(Colour.YELLOW, kind)
+    assert water.state_on_the_sign("creek") == ["calm"]
 
 
 def test_each_judgement_is_a_point_for_the_charts(water: Water3) -> None:

@@ -1,6 +1,9 @@
 # Python, the libraries and our packages are put together in the first stages; the last has what runs, no pip cache, no
 # compiler. The libraries are a layer of their own: it is made again only when pyproject.toml or constraints.txt changes.
-FROM python:3.11.14-slim-bookworm AS libraries
+# With its digest, or from another registry: docs/operations/install.md.
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS libraries
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
@@ -22,7 +25,7 @@ FROM libraries AS own
 COPY . .
 RUN pip --python /opt/riverchief install --no-deps --prefix=/own .
 
-FROM python:3.11.14-slim-bookworm
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="riverchief" \
       org.opencontainers.image.description="From a sensor in the river to a closed case on the river chief's desk" \
       org.opencontainers.image.version="0.1.0" \

@@ -11,9 +11,10 @@ import structlog
 from hypothesis import settings
 
 from infra import database
-from tests import influx, postgres
+from tests import disk, influx, postgres
 from tests.rig import Running
 
+NO_POWER_LOSS = "power loss not tested"
 ON_CI = os.environ.get("CI") == "true"
 
 # how long an example takes says nothing on a busy machine; CI repeats itself, other runs look further each time
@@ -31,7 +32,10 @@ LONGEST = ("test_pipeline.py", "test_api.py", "test_reading_store.py", "test_sce
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out, and say so, what cannot run here; on CI a missing server is a failure instead."""
+    """Leave out, and say so, what cannot run here; on CI a missing server is a failure instead.
+
+    What no package can bring, a disk whose power can be cut, is left out on CI as well, and the last line says so.
+    """
     items.sort(key=_place)
     lacking = {
         "broker": shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists(),
@@ -40,10 +44,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "prometheus": None in (shutil.which("prometheus"), shutil.which("promtool")),
         "postgres": postgres.programs() is None,
     }
+    no_disk = disk.impossible() or (None if ON_CI else disk.not_installed())
     for item in items:
+        if no_disk and item.get_closest_marker("power_loss"):
+            item.add_marker(pytest.mark.skip(reason=no_disk))
         for marker, missing in lacking.items():
             if missing and item.get_closest_marker(marker) and not ON_CI:
                 item.add_marker(pytest.mark.skip(reason=f"no {marker} here (tests/servers.sh installs it)"))
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """Count tests of a power loss that were left out by themselves, so that the last line of a run names them."""
+    if report.skipped and "power_loss" in report.keywords:
+        return NO_POWER_LOSS, "P", ("POWER LOSS NOT TESTED", {"red": True})
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why no power loss was tested."""
+    left_out = terminalreporter.stats.get(NO_POWER_LOSS, [])
+    reasons = sorted({str(report.longrepr[2]).removeprefix("Skipped: ") for report in left_out})
+    if reasons:
+        terminalreporter.write_sep("!", f"{NO_POWER_LOSS}: {'; '.join(reasons)}", red=True)
 
 
 def pytest_collection_finish() -> None:

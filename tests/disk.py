@@ -20,21 +20,35 @@ COMMIT_EVERY_S = 3600
 PATIENCE_S = 30
 
 
-def lacking() -> str | None:
-    """Why there can be no such disk here; None where there can."""
-    if os.geteuid() != 0:
-        return "only root may mount a file system"
+MAY_MOUNT = 1 << 21
+"""CAP_SYS_ADMIN in the bits of /proc/self/status."""
+
+
+def impossible() -> str | None:
+    """Why this machine can have no such disk, whatever is installed; None where it can."""
+    if os.geteuid() != 0 or not _capabilities() & MAY_MOUNT:
+        return "only root may mount a file system, and a container's root only with CAP_SYS_ADMIN"
     if not Path("/dev/loop-control").exists():
-        return "no loop devices here"
-    if shutil.which("mkfs.ext4", path=_path()) is None:
-        return "no mkfs.ext4 here (tests/servers.sh installs e2fsprogs)"
+        return "the kernel offers no loop devices"
     return None
+
+
+def not_installed() -> str | None:
+    """The program that is missing here; None where all are there."""
+    found = shutil.which("mkfs.ext4", path=_path())
+    return "no mkfs.ext4 here (tests/servers.sh installs e2fsprogs)" if found is None else None
+
+
+def _capabilities() -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
 
 
 class Disk:
     """An ext4 file system of its own in a file, mounted at ``path``."""
 
     def __init__(self) -> None:
+        assert (missing := not_installed()) is None, missing
         self._folder = Path(tempfile.mkdtemp(prefix="riverchief-disk-"))
         self._folder.chmod(0o755)  # a server may run as somebody else
         self._image = self._folder / "disk.img"

@@ -22,12 +22,11 @@ from riverchief.brokers.mosquitto_admin import DynamicSecurity, device_role, ing
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample, topic
 from simulator.devices.fleet import Connection, Fleet
-from tests import disk
 from tests.disk import Disk
 from tests.rig import Running, eventually
 from tests.stack import NATS, Session, ShippedBroker, ShippedNats, plugin
 
-pytestmark = [pytest.mark.fault, pytest.mark.skipif(disk.lacking() is not None, reason=disk.lacking() or "")]
+pytestmark = [pytest.mark.fault, pytest.mark.power_loss]
 
 CUTS = 3
 STATION = "qc-01"

@@ -61,7 +61,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/patrols(/.*)?", Right.INCIDENTS),
     ("GET", r"/registry/.*", Right.ACCOUNT),
     ("GET", r"/(ledger|quarantine)(/.*)?", Right.ACCOUNT),
-    ("GET", r"/(incidents|worklist|processes|rules)(/.*)?", Right.INCIDENTS),
+    ("GET", r"/(incidents|field-points|worklist|processes|rules)(/.*)?", Right.INCIDENTS),
     ("GET", r"/people/[^/]+/contact", Right.PEOPLE),
     ("GET", r"/people(/.*)?", Right.STAFF),
     ("GET", r"/audit(/.*)?", Right.AUDIT),

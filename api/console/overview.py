@@ -88,7 +88,11 @@ class StartPage(Framed):
             tag("h1", "rc-only-heard", self.say("title"))
             with tag("section", "rc-panel rc-map-panel", label=self.say("map_name")):
                 self.map = RiverMap(
-                    self.language, lambda: self._seen(self.live.model), self._station_chosen, self._reach_chosen
+                    self.language,
+                    lambda: self._seen(self.live.model),
+                    self._station_chosen,
+                    self._reach_chosen,
+                    field=self.cases,
                 )
                 self.map.props["data-testid"] = "start-map"
             with tag("aside", "rc-rail"):

@@ -634,6 +634,39 @@ def test_patrols_are_seen_by_who_walked_and_by_who_answers_for_the_region(contex
     assert mine.get("/api/v1/patrols/0f8c1d2e-0001").status_code == 200
 
 
+def test_the_map_has_open_reports_hotline_cases_and_todays_patrols_of_ones_own_region(
+    context: Context, public: TestClient, clock: list[int]
+) -> None:
+    grid = login(context, "北网格员（示例）", Role.GRID_WORKER, NORTH.code)
+    chief = login(context, "南河长（示例）", Role.CHIEF, SOUTH.code)
+    office = login(context, "示例办公室", Role.OFFICE)
+    assert tell(public, lon="113.1201", lat="23.0102").status_code == 201
+    call = {"text": "电话：河面有油", "source": "hotline", "reach": "qichachong"}
+    assert office.post("/api/v1/incidents", json=call).status_code == 201
+    assert grid.post("/api/v1/patrols", json=walk("0f8c1d2e-0001")).status_code == 201  # yesterday's
+    assert grid.post("/api/v1/patrols", json=walk("0f8c1d2e-0002", later=23 * 60)).status_code == 201
+    points = office.get("/api/v1/field-points").json()["features"]
+    known = [(p["properties"]["kind"], p["properties"]["exact"], p["properties"]["link"]) for p in points]
+    assert known == [
+        ("hotline", False, "/incidents/2"),
+        ("report", True, "/incidents/1"),
+        ("patrol", True, "/api/v1/patrols/0f8c1d2e-0002"),
+    ]
+    hotline, report, patrolled = (p["geometry"]["coordinates"] for p in points)
+    assert hotline == pytest.approx([113.12, 23.01], abs=1e-3), "the middle of the reach"
+    assert report == [113.1201, 23.0102]
+    assert patrolled == pytest.approx([113.12, 23.01 + 600 / 111_195])
+    assert [p["properties"]["at"] for p in points] == [rfc3339(NOW), rfc3339(NOW), rfc3339(NOW - 60 * MINUTE)]
+    assert "电话：河面有油" in points[0]["properties"]["title"]["zh"]
+    assert len(grid.get("/api/v1/field-points").json()["features"]) == 3
+    assert chief.get("/api/v1/field-points").json()["features"] == [], "another region's"
+    assert public.get("/api/v1/field-points").status_code == 401
+    closed = {"action": "reject", "comment": "重复"}
+    assert office.post("/api/v1/incidents/2/actions", json=closed).status_code == 200
+    clock[0] += DAY
+    assert [p["id"] for p in office.get("/api/v1/field-points").json()["features"]] == ["/incidents/1"]
+
+
 def test_the_assessment_counts_valid_patrols_of_those_that_were_due(context: Context) -> None:
     grid = login(context, "示例网格员", Role.GRID_WORKER, NORTH.code)
     for i in range(3):

@@ -78,6 +78,7 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("GET", "/attachments/{name}"): STAFF,
     ("POST", "/attachments"): STAFF - {Role.AUDITOR},  # whoever may say something of a case may show it, verifiers too
     ("GET", "/patrols"): STAFF,
+    ("GET", "/field-points"): STAFF,
     ("GET", "/people"): {Role.CHIEF, Role.OPERATOR, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
     ("GET", "/assessments"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
     ("POST", "/people"): {Role.ADMINISTRATOR},

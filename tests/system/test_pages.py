@@ -466,6 +466,22 @@ def test_who_may_not_record_a_visit_has_no_page_for_it(look: Look) -> None:
     expect(page.get_by_test_id("menu-care")).to_have_count(0)
 
 
+def test_the_map_shows_what_was_reported_to_who_sees_cases_and_leads_there(look: Look, site: str) -> None:
+    told = httpx.post(f"{site}/api/v1/reports", data={"text": "岸边有油污（示例）", "reach": RIVER}, timeout=60)
+    assert told.status_code == 201, told.text
+    page = look("/", OFFICE)
+    expect(page.get_by_test_id("start-field")).to_contain_text(re.compile("上报 [1-9].*热线 1.*今日巡河 0"))
+    point = page.locator(".leaflet-marker-pane .rc-field-report[title*='岸边有油污']")
+    expect(point).to_have_attribute("title", re.compile("^上报 · "))
+    point.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/incidents/[0-9]+"))
+    expect(page.get_by_text("岸边有油污（示例）").first).to_be_visible()
+    page = look("/", PUBLIC)
+    expect(page.get_by_test_id("start-map")).to_have_attribute("data-map-state", "shown")
+    expect(page.get_by_test_id("start-field")).to_have_count(0)
+
+
 def test_a_long_work_list_begins_with_the_most_urgent_and_shows_the_rest_when_asked(look: Look, site: str) -> None:
     for i in range(31):  # the last test here: it fills the lists of the site
         told = {"text": f"示例：第{i}处漂浮垃圾", "region": pages_site.GRID, "by": OFFICE}

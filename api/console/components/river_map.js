@@ -14,6 +14,8 @@ const FLAG = { width: 21, height: 18, foot: 8 };
 const REACH = 15; // px around a mark that still hit it
 const BESIDE = 9; // px beside a river that still hit it
 const FONT = '"Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif';
+const FIELD = ["report", "hotline", "patrol"];
+const FIELD_EVERY = 60_000; // ms
 const LABELS_FROM_ZOOM = 13;
 const FEW = 60; // so few stations are always labelled
 
@@ -24,6 +26,7 @@ export default {
     language: String,
     stations: String,
     reaches: String,
+    field: String, // "" for who may not see it
     resourcePath: String,
   },
   emits: ["ready", "station", "reach"],
@@ -123,9 +126,14 @@ export default {
     window.addEventListener("keydown", this.keys);
     document.fonts?.ready.then(() => this.fresh());
     await this.load();
+    if (this.field) {
+      this.showField();
+      this.again = setInterval(() => this.showField(), FIELD_EVERY);
+    }
   },
 
   beforeUnmount() {
+    clearInterval(this.again);
     window.removeEventListener("keydown", this.keys);
     this.watcher?.disconnect();
     this.map?.remove();
@@ -181,6 +189,36 @@ export default {
         features.push(...collection.features);
         if (!(cursor = collection.next_cursor)) return features;
       }
+    },
+
+    // What people found and do out there. A failure leaves the last picture: the incident list has the cases as well.
+    async showField() {
+      const found = await this.fetched(this.field).catch(() => null);
+      if (!found || !this.map) return;
+      this.points?.remove();
+      this.points = L.layerGroup().addTo(this.map);
+      for (const { geometry, properties: p } of found.filter((one) => one.geometry)) {
+        const icon = L.divIcon({ className: `rc-field rc-field-${p.kind}`, html: this.words[`field_mark_${p.kind}`], iconSize: [22, 22] });
+        const at = new Date(Date.parse(p.at) + 8 * 3600e3).toISOString().slice(5, 16).replace("T", " ");
+        const title = `${this.words[`field_${p.kind}`]} · ${at} · ${p.title[this.language]}`;
+        const point = L.marker([...geometry.coordinates].reverse(), { icon, title, alt: title, keyboard: p.kind !== "patrol" });
+        const open = () => window.location.assign(`${window.path_prefix ?? ""}${p.link}`);
+        if (p.kind !== "patrol") point.on("click", open).on("keypress", (event) => event.originalEvent.key === "Enter" && open());
+        this.points.addLayer(point);
+      }
+      this.legend ??= L.control({ position: "bottomleft" });
+      this.legend.onAdd = () => {
+        const list = L.DomUtil.create("ul", "rc-field-legend");
+        list.dataset.testid = "start-field";
+        for (const kind of FIELD) {
+          const row = L.DomUtil.create("li", "", list);
+          L.DomUtil.create("i", `rc-field rc-field-${kind}`, row).textContent = this.words[`field_mark_${kind}`];
+          const many = found.filter((one) => one.properties.kind === kind).length;
+          row.append(`${this.words[`field_${kind}`]} ${many}`);
+        }
+        return list;
+      };
+      this.legend.remove().addTo(this.map);
     },
 
     paint(codes) {

@@ -14,6 +14,7 @@ from infra.texts import say
 
 STATIONS = "/api/v1/stations?limit=20000"
 REACHES = "/api/v1/reaches?limit=20000"
+FIELD = "/api/v1/field-points"
 LEAFLET = Path(leaflet.__file__).parent / "dist"
 _WORDS = (
     "map_name",
@@ -29,6 +30,12 @@ _WORDS = (
     "retry",
     "zoom_in",
     "zoom_out",
+    "field_report",
+    "field_hotline",
+    "field_patrol",
+    "field_mark_report",
+    "field_mark_hotline",
+    "field_mark_patrol",
 )
 
 
@@ -36,7 +43,7 @@ class RiverMap(ui.element, component="river_map.js"):
     """5,000 stations and more: the browser fetches where they are, the server sends what became of them.
 
     ``on_station`` is called with a station's key when somebody chooses it on the map or in the list, ``on_reach`` with
-    that of a river somebody clicks on.
+    that of a river somebody clicks on. With ``field`` the map shows open reports, hotline cases and today's patrols.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class RiverMap(ui.element, component="river_map.js"):
         model: Callable[[], Model | None],
         on_station: Callable[[str], Any],
         on_reach: Callable[[str], Any],
+        *,
+        field: bool,
     ) -> None:
         super().__init__()
         self._model = model
@@ -62,6 +71,7 @@ class RiverMap(ui.element, component="river_map.js"):
         ]
         self.props["language"] = language
         self.props["stations"], self.props["reaches"] = STATIONS, REACHES
+        self.props["field"] = FIELD if field else ""
         self.on("ready", self._ready)
         self.on("station", lambda event: on_station(str(event.args)))
         self.on("reach", lambda event: on_reach(str(event.args)))

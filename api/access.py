@@ -173,7 +173,7 @@ class Keeper:
             if token_hash is None:
                 return None
             if self._token is not None and token_hash == hashlib.sha256(self._token).hexdigest():
-                known = administrator(MACHINE)
+                known = Actor(MACHINE, Role.MACHINE)
             else:
                 known = self._holder(connection, token_hash, now_ms)
         if known is not None:

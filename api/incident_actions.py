@@ -73,7 +73,11 @@ def _measurable(context: Context, order: Order) -> None:
         if not least <= value <= most:
             raise ConfigurationError(
                 sentence(
-                    "incident.not_measurable", parameter=key, value=value, least=least, most=most, unit=parameter.unit
+                    "incident.not_measurable",
+                    parameter=key,
+                    value=value,
+                    least=least,
+                    most=parameter.with_unit(f"{most:g}"),
                 )
             )
 

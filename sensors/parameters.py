@@ -54,6 +54,10 @@ class Parameter:
     def show(self, value: float) -> str:
         """The value with the catalogue's decimals and its unit, as people read it."""
         number = f"{value:.{self.decimals}f}" if abs(value) < 1e12 else f"{value:g}"
+        return self.with_unit(number)
+
+    def with_unit(self, number: str) -> str:
+        """A number, or a range, with the unit as people read it: nothing behind one without a dimension."""
         return number if self.unit == "1" else f"{number} {self.unit}"
 
 

@@ -63,14 +63,14 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:  # noqa: PLR0911  (a kin
         case Rate():
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
             over = duration_text(rule.over_s * 1000)
-            return say("rule.rate", move=move, slope=f"{rule.per_hour:g} {shown.unit}", over=over, **values)
+            return say("rule.rate", move=move, slope=shown.with_unit(f"{rule.per_hour:g}"), over=over, **values)
         case Trend():
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
             season = Text("", "") if rule.season is Season.NONE else say(f"rule.season_{rule.season}")
             surely = Text("", "") if rule.significance >= 1 else say("rule.surely", level=f"{rule.significance:g}")
             trend_values = {
                 "move": move,
-                "slope": f"{rule.per_hour:g} {shown.unit}",
+                "slope": shown.with_unit(f"{rule.per_hour:g}"),
                 "window": duration_text(rule.window_s * 1000),
             }
             counts = {"bins": rule.bins, "least": rule.min_bins, "samples": rule.samples}
@@ -317,7 +317,7 @@ def _out_of_range(rules: Rules, catalogue: Catalogue) -> Iterator[RuleFault]:
         shown = catalogue[rule.parameter]
         low, high = shown.instrument
         values = {"rule": rule.id, "parameter": Text(shown.zh, shown.en), "limit": shown.show(rule.limit)}
-        span = f"{low:g}–{high:g} {shown.unit}"
+        span = shown.with_unit(f"{low:g}–{high:g}")
         above = rule.side is Side.ABOVE
         if (above and rule.limit >= high) or (not above and rule.limit <= low):
             yield RuleFault((rule.id,), True, say("rule.never_fires", span=span, **values))

@@ -116,7 +116,7 @@ def proof(
     n: Annotated[int, typer.Argument(help="条目编号 · number of the entry")],
     settings: SettingsFile = None,
     data: DataFolder = None,
-    since: Annotated[int | None, typer.Option(help="手中旧树根的条数 · size of an earlier root you hold")] = None,
+    since: Annotated[int | None, typer.Option(help="手中旧默克尔根的条数 · size of an earlier root you hold")] = None,
     file: Annotated[Path | None, typer.Option("--out", help="写入文件 · write to a file")] = None,
 ) -> None:
     """一条目的证明，可离线核对 · The proof of one entry, to be checked anywhere."""

@@ -363,6 +363,13 @@ def test_every_kind_of_rule_has_a_sentence_in_both_languages() -> None:
         assert part in first.en, part
 
 
+def test_what_has_no_unit_is_written_without_one() -> None:
+    steep = rule("rate", parameter="ph", side="above", per_hour=0.5)
+    assert "超过0.5，" in explain.sentence(next(iter(rules(steep))), CATALOGUE).zh
+    (fault,) = explain.find_rule_faults(rules(high(parameter="ph", limit=20.0, clear=19.0)), CATALOGUE)
+    assert "0–14之外" in fault.text.zh
+
+
 @pytest.mark.parametrize(
     ("text", "serious", "named"),
     [

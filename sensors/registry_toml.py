@@ -3,17 +3,12 @@
 Pure: text in, :class:`~sensors.registry_rows.Book` out, and back.
 """
 
-import json
 import re
 import tomllib
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
 
 from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import sentence
-from infra.times import rfc3339, to_ms
 from sensors.datum import Box
 from sensors.parameters import Catalogue
 from sensors.registry_rows import COLUMNS, Book, Row, read_rows, rows_of
@@ -65,23 +60,10 @@ def write(book: Book) -> str:
     """The book as a file that :func:`read_book` reads again into the same."""
     parts = []
     for kind, entries in rows_of(book):
-        lines = [f"{name} = {_value(value)}" for name, value in entries.items()]
-        parts.append("\n".join([f"[[{kind}]]", *lines]) + "\n")
+        parts.append("\n".join([f"[[{kind}]]", *toml_text.assignments(entries)]) + "\n")
     return "\n".join(parts)
 
 
 def _lines(text: str, kind: str) -> list[int]:
     """The lines in which a row of a kind begins."""
     return [n for n, line in enumerate(text.split("\n"), 1) if (m := _HEADER.match(line)) and m[1] == kind]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, datetime):
-        return rfc3339(to_ms(value.astimezone(UTC)))
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping | int | float):
-        return repr(value)
-    return f"[{', '.join(_value(one) for one in value)}]"

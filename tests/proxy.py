@@ -10,6 +10,7 @@
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 PATIENCE_S = 60
+ENDLESS_PIECES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,16 @@ class TooLarge:
     bytes: int
 
 
-Behaviour = Forward | Status | Silent | CutRequest | CutAnswer | HangUp | Slow | TooLarge
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """500 with an answer of 500 pieces; ``hung_up`` is set once the client does not wait for its end."""
+
+    piece: bytes
+    pause_s: float
+    hung_up: threading.Event
+
+
+Behaviour = Forward | Status | Silent | CutRequest | CutAnswer | HangUp | Slow | TooLarge | Endless
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +164,8 @@ class Proxy:
                     case CutRequest():
                         proxy._pass_half(seen)
                         self._hang_up()
+                    case Endless():
+                        self._reply_endlessly(behaviour)
                     case _:
                         self._forward(seen, behaviour)
 
@@ -185,6 +198,18 @@ class Proxy:
                         self.wfile.write(body)
                 except OSError:
                     self.close_connection = True
+
+            def _reply_endlessly(self, behaviour: Endless) -> None:
+                self.send_response(500)
+                self.send_header("Content-Length", str(ENDLESS_PIECES * len(behaviour.piece)))
+                self.end_headers()
+                try:
+                    for _ in range(ENDLESS_PIECES):
+                        self.wfile.write(behaviour.piece)
+                        time.sleep(behaviour.pause_s)
+                except OSError:
+                    self.close_connection = True
+                    behaviour.hung_up.set()
 
             def _hang_up(self) -> None:
                 self.close_connection = True

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Any
 
+from infra import toml_text
 from infra.texts import Text, say
 from ingest.rules.model import (
     BlackOdorous,
@@ -156,7 +157,7 @@ def row(rule: Rule) -> dict[str, Any]:
 
 def toml(rule: Rule) -> str:
     """The rule as TOML; reading it back gives the same rule and version."""
-    return "\n".join([f"[[{rule.kind}]]", *(f"{name} = {_toml(value)}" for name, value in row(rule).items())]) + "\n"
+    return "\n".join([f"[[{rule.kind}]]", *toml_text.assignments(row(rule))]) + "\n"
 
 
 def _times(rule: Rule) -> dict[str, Any]:
@@ -167,17 +168,6 @@ def _times(rule: Rule) -> dict[str, Any]:
     if when.days != "every":
         found["on_days"] = str(when.days)
     return found | ({"months": list(when.months)} if when.months else {})
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(_toml(one) for one in value)}]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
-    return repr(value)
 
 
 # -- what contradicts itself -------------------------------------------------------------------------------------------

@@ -257,8 +257,8 @@ class MqttSource:
 
         try:
             name = message.topic
-        except UnicodeDecodeError:  # an exception here would end the network thread
-            name = message._topic.decode("utf-8", "replace")
+        except UnicodeDecodeError as error:  # an exception here would end the network thread
+            name = error.object.decode("utf-8", "replace")
         self.received += 1
         received = message_of(name, bytes(message.payload), self._clock_ms())
         if received.kind == "event":

@@ -43,7 +43,7 @@ class BufferedClient(paho.Client):
     """A client on a :class:`BufferedSocket`; ``may_read`` tells whether there is room for another message.
 
     Three private methods of paho are used (``_create_socket``, ``_handle_on_message``, ``_packet_queue``); its version
-    is pinned, and tests/system/test_backlog.py checks for them.
+    is pinned, and tests/contract/test_paho_client.py tests them.
     """
 
     may_read: Callable[[], bool]

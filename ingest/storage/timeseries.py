@@ -1,10 +1,8 @@
 """A time-series server over HTTP: InfluxDB 1.x, 2.x and 3.x.
 
 Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; queries go out as
-InfluxQL. Plain ``httpx`` does it for all three:
-``influxdb-client`` supports neither the 1.x paths nor InfluxQL, its batching mode drops points silently, and its
-synchronous mode would be this one request again. It is used to manage the buckets and
-tokens of 2.x in :mod:`ingest.storage.influx_setup`.
+InfluxQL. Plain ``httpx`` does it for all three (decision 0026); ``influxdb-client`` manages the buckets and tokens of
+2.x in :mod:`ingest.storage.influx_setup`.
 """
 
 import gzip

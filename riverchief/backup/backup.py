@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel, SecretStr
 
-from infra import clock, file_lock
+from infra import clock, file_lock, toml_text
 from infra.database import Database
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
 from infra.texts import say, sentence
@@ -387,11 +387,11 @@ def without_secrets(settings: Settings) -> str:
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
         if not isinstance(value, BaseModel):
-            lines.append(f"{name} = {_toml(value)}")
+            lines += toml_text.assignments({name: _plain(value)})
             continue
         entries = {key: getattr(value, key) for key in sorted(value.model_fields_set)}
-        assigned = [f"{k} = {_toml(v)}" for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)]
-        tables += ["", f"[{name}]", *assigned]
+        assigned = {k: _plain(v) for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)}
+        tables += ["", f"[{name}]", *toml_text.assignments(assigned)]
     return "\n".join([*lines, *tables]) + "\n"
 
 
@@ -407,10 +407,11 @@ def secrets(settings: Settings) -> list[str]:
     )
 
 
-def _toml(value: object) -> str:
-    if isinstance(value, bool | int | float):
-        return str(value).lower()
-    return json.dumps(_without_login(str(value)), ensure_ascii=False)
+def _plain(value: object) -> Any:
+    """The value of a setting as TOML has it, addresses without their secrets."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, bool | int | float) else _without_login(str(value))
 
 
 def _without_login(text: str) -> str:

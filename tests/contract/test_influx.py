@@ -32,7 +32,19 @@ from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
 from tests.influx import RealServer, real_server
 from tests.influx2 import TOKEN, Influx2
-from tests.proxy import CutAnswer, CutRequest, Forward, HangUp, Proxy, Silent, Slow, Status, TooLarge
+from tests.proxy import (
+    PATIENCE_S,
+    CutAnswer,
+    CutRequest,
+    Endless,
+    Forward,
+    HangUp,
+    Proxy,
+    Silent,
+    Slow,
+    Status,
+    TooLarge,
+)
 
 T0 = 1_790_000_000_000
 MINUTE = 60_000
@@ -189,6 +201,35 @@ def test_a_server_that_does_not_answer_in_time_is_not_waited_for(influx: RealSer
         with pytest.raises(ServerError, match=r"within 0\.3 s"):
             server.send(lines(1))
         release.set()
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause_s"), [pytest.param(b"x" * 65_536, 0.0, id="large"), pytest.param(b"x", 0.02, id="slow")]
+)
+def test_an_error_answer_without_end_costs_neither_memory_nor_time(piece: bytes, pause_s: float):
+    hung_up = threading.Event()
+    with Proxy("http://127.0.0.1:1") as proxy:
+        proxy.script = [Endless(piece, pause_s, hung_up)]
+        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB2, org="o", timeout_s=0.5))
+        with pytest.raises(ServerError):
+            server.send(lines(1))
+        assert hung_up.wait(PATIENCE_S), "the rest of the answer was not waited for"
+
+
+def test_a_page_of_a_proxy_in_another_encoding_keeps_its_status():
+    page = "<html>服务器繁忙</html>".encode("gbk")
+
+    def answers(seen: Any) -> Any:
+        return Silent() if len(gzip.decompress(seen.body).split(b"\n")) == 1 else Status(413, page)
+
+    with Proxy("http://127.0.0.1:1") as proxy:
+        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB2, org="o"))
+        proxy.script = [Status(503, page, retry_after="17", content_type="text/html")]
+        with pytest.raises(ServerError) as caught:
+            server.send(lines(1))
+        assert caught.value.retry_after_s == 17
+        proxy.script = answers
+        assert server.send(lines(2)) == [], "too large together, not each alone"
 
 
 def test_a_server_that_is_not_there_is_told_by_its_name():

@@ -14,7 +14,6 @@ from infra.clock import now_ms
 from ingest.intake import Bounds, Intake
 from ingest.pipeline import Outcome
 from ingest.sources.mqtt import MqttSettings, MqttSource
-from ingest.sources.paho_client import BufferedClient
 from riverchief.brokers.local import Broker
 from sensors.reading import Message
 from sensors.wire.telemetry import topic
@@ -156,9 +155,3 @@ def test_a_store_that_is_away_longer_than_the_keepalive_costs_no_connection(
     one.site.gate.set()
     eventually("all have arrived", lambda: len(one.site.payloads) >= 200)
     assert len(one.site.payloads) == 200, "none was delivered a second time"
-
-
-def test_the_methods_of_paho_that_the_source_replaces_or_calls_exist() -> None:
-    for name in ("_create_socket", "_handle_on_message", "_packet_queue"):
-        assert callable(getattr(paho.Client, name)), name
-    assert BufferedClient.__mro__[1] is paho.Client

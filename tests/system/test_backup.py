@@ -362,7 +362,8 @@ def test_no_secret_is_in_a_backup_and_the_rest_of_the_settings_is(small: Small, 
         outbox={"url": f"https://platform:{SECRET}@platform.example/events?key={SECRET}#{SECRET}", "secret": SECRET},
         audit={"roots_url": f"https://{SECRET}@archive.example/roots?token={SECRET}"},
         influx={"url": "http://127.0.0.1:8086/", "token": SECRET},
-        api={"token": SECRET, "port": 8081},
+        api={"token": SECRET, "port": 8081, "hosts": ["river.example"]},
+        site={"box": [112.0, 21.5, 114.8, 24.0]},
         watch={"heartbeat_url": f"https://watch.example/{SECRET}"},
         readings={"archive": tmp_path / "no archive yet"},
     )
@@ -376,6 +377,7 @@ def test_no_secret_is_in_a_backup_and_the_rest_of_the_settings_is(small: Small, 
     assert again.audit.roots_url == "https://archive.example/roots"
     assert again.influx.url == "http://127.0.0.1:8086/"
     assert (again.api.port, again.readings) == (8081, told.readings)
+    assert (again.api.hosts, again.site.box) == (["river.example"], (112.0, 21.5, 114.8, 24.0))
     told = backup.without_secrets(settings_.load(None, database={"url": url}))
     assert (SECRET in told, "postgresql://river@db.example/river?sslmode=require" in told) == (False, True)
     told = backup.without_secrets(settings_.load(None, grafana={"url": f"http://a:b?{SECRET}@grafana.example"}))

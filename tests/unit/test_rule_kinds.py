@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.times import to_ms
 from ingest.rules import explain
@@ -52,7 +53,7 @@ PLACES = Places(REGISTRY)
 
 def rule(kind: str, **entries: object) -> str:
     values = {"id": "r", "colour": "orange"} | entries
-    return f"[[{kind}]]\n" + "\n".join(f"{name} = {explain._toml(value)}" for name, value in values.items()) + "\n"
+    return "\n".join([f"[[{kind}]]", *toml_text.assignments(values)]) + "\n"
 
 
 def high(id_: str = "r", **entries: object) -> str:

@@ -1,14 +1,18 @@
-"""A TOML file of people's is refused with a reason, whatever it holds."""
+"""A TOML file of people's is refused with a reason, whatever it holds; what is written as TOML is read as it was."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from governance import assessment
 from governance.incidents import dispatch
-from infra import toml_file
+from infra import toml_file, toml_text
 from infra.errors import ConfigurationError
+from infra.times import from_ms, to_ms
 from ingest.rules import model as rule_model
 from riverchief import settings
 from sensors import registry_toml
@@ -48,3 +52,19 @@ READERS: dict[str, Callable[[Path, str], object]] = {
 def test_numbers_beyond_toml_and_endless_nesting_are_refused(tmp_path: Path, reader: str, text: str) -> None:
     with pytest.raises(ConfigurationError):
         READERS[reader](tmp_path, text)
+
+
+INSTANTS = st.integers(0, to_ms(datetime(2109, 1, 1, tzinfo=UTC))).map(from_ms)
+SCALARS = st.one_of(
+    st.text(st.characters(exclude_categories=("Cs",))),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    INSTANTS,
+)
+
+
+@given(st.recursive(SCALARS, st.lists, max_leaves=8))
+def test_a_value_written_as_toml_is_read_as_it_was(value: object) -> None:
+    read = toml_text.loads("\n".join(toml_text.assignments({"x": value, "y": 1})))
+    assert (read, type(read["x"])) == ({"x": value, "y": 1}, type(value))

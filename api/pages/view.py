@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse
 from api import problems
 from api.access import ANYBODY, MACHINE, Keeper
 from api.console.menu import Entry, menu
-from api.console.models.overview import Model
+from api.console.models.overview import Model, duration
 from api.context import Context
 from api.pages import assets
 from api.pages.live import LivePicture
@@ -108,6 +108,10 @@ class View:
         now, day = beijing_day(self.now_ms), beijing_day(at_ms)
         date = "" if day == now else "%m-%d " if day.year == now.year else "%Y-%m-%d "
         return beijing(at_ms, date + ("%H:%M:%S" if seconds else "%H:%M"))
+
+    def ago(self, ms: int) -> str:
+        """A span of time in words, such as 9小时."""
+        return self.of(duration(ms))
 
     def utc(self, at_ms: int) -> str:
         """UTC as a machine reads it, for ``<time datetime>``."""

@@ -12,7 +12,6 @@ from ingest.analysis.live_classes import ShownClass
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, WaterClass
 from sensors.stations import Reach, Registry
-from sensors.stations import Water as WaterKind
 
 URGENT = 3
 """Incidents that are named."""

@@ -15,9 +15,7 @@ from api.access import Guard, Keeper
 from api.console.live import Live
 from api.context import Context, Part
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
-from api.pages import assets as page_assets
-from api.pages import kit, wall
-from api.pages import live as live_channel
+from api.pages import routes as pages
 from api.pages.live import LivePicture
 from api.problems import Faults
 from api.registries import Registries
@@ -152,8 +150,7 @@ def _routes() -> list[BaseRoute]:
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     every = APIRouter()
-    pages = (page_assets.router, live_channel.router, kit.router, wall.router)
-    for router in (api, _root, login.router, confirm.router, citizen.router, *pages):
+    for router in (api, _root, login.router, confirm.router, citizen.router, *pages.ROUTERS):
         every.include_router(router)
     return every.routes
 

@@ -1,14 +1,17 @@
 """The base of the pages: whole and in fragments, in both languages, under a strict policy; the live channel."""
 
+import ast
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from jinja2 import nodes
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -18,7 +21,7 @@ from api.pages.view import TEMPLATES, PageRoute
 from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Order
 from governance.organisation.roles import Actor, Role
-from infra.texts import say
+from infra.texts import keys, say, template
 from sensors.standards.gb3838 import WaterClass
 from tests import pages_site
 
@@ -86,6 +89,48 @@ def test_each_block_that_is_live_is_a_block_of_its_template(browser: TestClient)
             tag = source[: source.index(piece)].rsplit("<", 1)[1] + piece.split(">", 1)[0]
             block = tag.split('id="', 1)[1].split('"', 1)[0]
             assert block in template.blocks, f"{name}: {block}"
+
+
+def _said() -> Iterator[tuple[str, str, set[str]]]:
+    """Every ``v.say(…)`` of templates and pages: the file, the key with * for a filled-in part, the values given."""
+    for name in TEMPLATES.list_templates():
+        source, _, _ = TEMPLATES.loader.get_source(TEMPLATES, name)  # type: ignore[union-attr]
+        for call in TEMPLATES.parse(source).find_all(nodes.Call):
+            if isinstance(call.node, nodes.Getattr) and call.node.attr == "say" and call.args:
+                for key in _keys_of(call.args[0]):
+                    yield name, key, {one.key for one in call.kwargs}
+    for path in Path(assets.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "say":
+                first = call.args[0]
+                if isinstance(first, ast.Constant):
+                    yield path.name, str(first.value), {str(one.arg) for one in call.keywords}
+                elif isinstance(first, ast.JoinedStr):
+                    parts = (str(p.value) if isinstance(p, ast.Constant) else "*" for p in first.values)
+                    yield path.name, "".join(parts), {str(one.arg) for one in call.keywords}
+
+
+def _keys_of(node: nodes.Node) -> Iterator[str]:
+    """The keys that an expression of a template may be: a word, one of two, or joined words."""
+    if isinstance(node, nodes.CondExpr):
+        for one in (node.expr1, node.expr2):
+            if one is not None:
+                yield from _keys_of(one)
+    elif isinstance(node, nodes.Const):
+        yield str(node.value)
+    elif isinstance(node, nodes.Concat):
+        yield "".join(str(one.value) if isinstance(one, nodes.Const) else "*" for one in node.nodes)
+
+
+def test_every_sentence_of_the_pages_is_in_the_catalogue_and_gets_its_values() -> None:
+    said = list(_said())
+    assert len(said) > 30
+    for where, key, given in said:
+        pattern = re.compile(".+".join(map(re.escape, key.split("*"))))
+        known = [one for one in keys() if pattern.fullmatch(one)]
+        assert known, f"{where}: {key}"
+        if "*" not in key:
+            assert set(re.findall(r"\{(\w+)", template(key).zh)) <= given, f"{where}: {key}"
 
 
 def test_a_page_is_in_one_language(browser: TestClient) -> None:

@@ -2,21 +2,19 @@
 
 from fastapi import APIRouter, Response
 
-from api.access import right_of
+from api.console.menu import WALL
 from api.pages.models import wall as models
 from api.pages.view import PageRoute, View, Viewing
-from governance.organisation.roles import Right
 
-PATH = "/wall"
 TOPICS = ("stations", "counts", "incidents", "classes")
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
-@router.get(PATH)
+@router.get(WALL.path)
 async def show(v: Viewing) -> Response:
     """The screen, or the blocks of it that changed."""
-    v.require(right_of("GET", "/incidents") or Right.PEOPLE)
+    v.require(WALL.right)
     picture = await v.live.now()
     if picture is None:
         return v.render("wall_waiting.html")

@@ -93,6 +93,10 @@ class View:
         """A sentence of the catalogue in the page's language."""
         return self.of(say(key, **values))
 
+    def sign(self, key: str) -> str:
+        """The first character of a Chinese word, as a sign that is the same in both languages (红)."""
+        return say(key).zh[0]
+
     def of(self, text: Text) -> str:
         """A text in the page's language."""
         return text.en if self.language == "en" else text.zh

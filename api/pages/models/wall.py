@@ -52,7 +52,9 @@ class Urgent:
 
 @dataclass(frozen=True, slots=True)
 class Wall:
-    """What the large screen shows. ``met`` of ``judged`` reaches meet their target; ``mix`` counts reaches by class."""
+    """What the large screen shows. ``met`` of ``judged`` reaches meet their target; ``mix`` counts reaches by class;
+    ``reaches`` are all, worst first.
+    """
 
     sheet: Sheet
     worst: Worst | None
@@ -64,6 +66,7 @@ class Wall:
     judged: int
     abnormal: int
     mix: tuple[tuple[WaterClass | None, int], ...]
+    reaches: tuple[ReachView, ...]
 
 
 def build(model: Model, registry: Registry, actor: Actor, language: str) -> Wall:
@@ -83,6 +86,7 @@ def build(model: Model, registry: Registry, actor: Actor, language: str) -> Wall
         judged=len(with_target),
         abnormal=sum(count for state, count in model.by_state.items() if state is not Data.NORMAL),
         mix=mix(model.reaches),
+        reaches=tuple(sorted(model.reaches, key=lambda one: (-(one.water_class or 0), one.key))),
     )
 
 

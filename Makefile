@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PAGES  := api/pages/static/manifest.json
 
 .PHONY: setup demo test lint types screenshot bench clean
 
-setup: $(READY)
+setup: $(READY) $(PAGES)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("需要 Python 3.11 或更新 / Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -16,10 +17,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
-demo: $(READY)
+# Scripts and style sheets of the pages, built with Node: the machine's, or one from PyPI that is removed afterwards.
+$(PAGES): tools/build_assets.py $(shell find api/pages/assets -type f)
+	@echo "构建页面资源 · building the pages' assets"
+	$(PYTHON) tools/build_assets.py
+
+demo: $(READY) $(PAGES)
 	$(BIN)/riverchief demo $(ARGS)
 
-test: $(READY)
+test: $(READY) $(PAGES)
 	sh tests/servers.sh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,13 +41,13 @@ types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-screenshot: $(READY)
+screenshot: $(READY) $(PAGES)
 	$(BIN)/python -m pytest -q tests/system/test_screenshot.py
 	mkdir -p docs/images && cp build/console.png docs/images/console.png
 
-bench: $(READY)
+bench: $(READY) $(PAGES)
 	$(BIN)/riverchief bench ingest
 	$(BIN)/riverchief bench latency
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

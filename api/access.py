@@ -98,6 +98,7 @@ PAGES_FOR_ALL = (
     "/readyz",
     "/metrics",
     "/_nicegui/",
+    "/assets/",
     "/favicon.ico",
     "/a/",
     "/report",

@@ -12,8 +12,11 @@ from starlette.routing import BaseRoute
 
 from api import access, citizen, confirm, problems
 from api.access import Guard, Keeper
+from api.console.live import Live
 from api.context import Context, Part
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
+from api.pages import routes as pages
+from api.pages.live import LivePicture
 from api.problems import Faults
 from api.registries import Registries
 from api.requests import Asked
@@ -93,6 +96,8 @@ def create_app(context: Context) -> FastAPI:
     app.state.context = context
     app.state.registries = Registries(context)
     app.state.keeper = Keeper(context, app.state.registries)
+    app.state.picture = Live(context, app.state.registries)
+    app.state.live = LivePicture(app.state.picture, context.clock_ms)
     app.state.replaying = set()
     app.state.examining = CapacityLimiter(1)
     app.state.attempts = reports.attempts(context.reports_an_hour)
@@ -147,7 +152,7 @@ def _routes() -> list[BaseRoute]:
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     every = APIRouter()
-    for router in (api, _root, login.router, confirm.router, citizen.router):
+    for router in (api, _root, login.router, confirm.router, citizen.router, *pages.ROUTERS):
         every.include_router(router)
     return every.routes
 

@@ -1,6 +1,7 @@
 """Catalogue of all sentences shown to people, Chinese first with English beside it.
 
-The sentences stand in ``texts.toml``, those that only commands say in ``command_texts.toml``; a test checks that both
+The sentences stand in ``texts.toml``, those that only pages show in ``page_texts/``, those that only commands print
+in ``command_texts.toml``; a test checks that both
 languages use the same values.
 """
 
@@ -22,10 +23,11 @@ class Text:
 @lru_cache(maxsize=1)
 def _sentences() -> dict[str, Text]:
     folder = files("infra")
+    of_pages = sorted(folder.joinpath("page_texts").iterdir(), key=lambda file: file.name)
     return {
         f"{section}.{name}": Text(row["zh"], row["en"])
-        for file in ("texts.toml", "command_texts.toml")
-        for section, rows in tomllib.loads(folder.joinpath(file).read_text(encoding="utf-8")).items()
+        for file in (folder.joinpath("texts.toml"), *of_pages, folder.joinpath("command_texts.toml"))
+        for section, rows in tomllib.loads(file.read_text(encoding="utf-8")).items()
         for name, row in rows.items()
     }
 

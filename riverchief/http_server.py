@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 import uvicorn
@@ -59,15 +59,18 @@ def serve_http(
         timeout_graceful_shutdown=5,
     )
     log.info("listening", address=f"http://{settings.host}:{settings.port}/")
-    _Server(config, stop_requested).run(sockets=[listener])
+    _Server(config, stop_requested, app.state.live.stop).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """Uvicorn raises the signal again once it has stopped, which would end us before the last batch is stored."""
 
-    def __init__(self, config: uvicorn.Config, stop_requested: threading.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stop_requested: threading.Event, end_channels: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(config)
         self._stop_requested = stop_requested
+        self._end_channels = end_channels
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -80,6 +83,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, with a limit for what pages leave behind: the last batch waits to be stored."""
+        await self._end_channels()
         shutdown = asyncio.ensure_future(super().shutdown(sockets))
         _, late = await asyncio.wait({shutdown}, timeout=SHUTDOWN_S)
         if late:

@@ -301,26 +301,31 @@ async def _never_ends(_: Request) -> None:
     await asyncio.Event().wait()
 
 
-def serve(folder: Path, port: int, token: str) -> None:
-    database = Database(f"sqlite:///{folder / 'river.db'}")
-    context = Context(
+def context(database: Database, folder: Path, token: str | None) -> Context:
+    """What the application is given over the seeded database; without a token the site is open."""
+    return Context(
         database=database,
         store=SqlReadings(database, catalogue()),
         catalogue=catalogue(),
         source=SOURCE,
         clock_ms=now_ms,
-        token=token or None,
-        open=not token,
+        token=token,
+        open=token is None,
         photos=folder / "photos",
         processes=files.read_processes(None),
         audit_keys=(KEY.public_key(),),
         telling=Telling(directory, NoticePolicy(), None, "测试站 test site"),
         complaints="12345",
     )
-    app = create_app(context)
+
+
+def serve(folder: Path, port: int, token: str) -> None:
+    database = Database(f"sqlite:///{folder / 'river.db'}")
+    given = context(database, folder, token or None)
+    app = create_app(given)
     frame.register("/fails", _fails)
     frame.register("/never-ends", _never_ends, within_s=0.2)
-    mount(app, context)
+    mount(app, given)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

@@ -14,6 +14,7 @@ from infra.errors import WaterError
 from infra.times import beijing_day
 from ingest import ledger
 from ingest.analysis import source_attribution
+from ingest.analysis.live_classes import REACH, current_classes
 
 EVERY_S = 1.0
 NOBODY_LOOKS_S = 5.0
@@ -95,9 +96,12 @@ class Live:
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
             counts = incident_store.counts(connection)
             sources = source_attribution.likeliest_sources(connection, [one.id for one in open_])
+            classes = current_classes(connection, REACH)
             day = beijing_day(now_ms).isoformat()
             if (day, now_ms // 10_000) != self._accounts_mark:
                 self._accounts = tuple(ledger.accounts(connection, day=day))
                 self._accounts_mark = (day, now_ms // 10_000)
         registry = self._registries.recent()
-        return build(registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms, sources)
+        incidents = [*open_, *closed]
+        latest = context.store.latest()
+        return build(registry, latest, incidents, counts, self._accounts, now_ms, sources, classes)

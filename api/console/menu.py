@@ -37,8 +37,9 @@ ONCALL = Entry("oncall", "/oncall", "/oncall/now")
 ASSESSMENT = Entry("assessment", "/assessment", "/assessments")
 PEOPLE = Entry("people", "/people", "/people")
 TRAIL = Entry("trail", "/trail", "/audit")
+WALL = Entry("wall", "/wall", "/incidents")
 
-ENTRIES = (MAP, TASKS, INCIDENTS, CARE, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL)
+ENTRIES = (MAP, TASKS, INCIDENTS, CARE, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL, WALL)
 
 
 def menu(actor: Actor) -> tuple[Entry, ...]:

@@ -22,7 +22,6 @@ from api.console.assessment import AssessmentOfMonth
 from api.console.frame import Page, Shared, register
 from api.console.incident import IncidentPage
 from api.console.incident_list import CasesPage
-from api.console.live import Live
 from api.console.maintenance import CareList, CareOfStation
 from api.console.messages import Messages
 from api.console.oncall import OnCall
@@ -82,7 +81,7 @@ def mount(app: FastAPI, context: Context) -> None:
 
     NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
     """
-    live = Live(context, app.state.registries)
+    live = app.state.picture
     shared = Shared(context, live, app.state.keeper, app.state.registries)
     register("/", partial(overview.respond, shared))
     for page in PAGES:

@@ -15,8 +15,10 @@ from governance.incidents.model import Action, Incident, State
 from governance.incidents.store import Counts
 from governance.organisation.roles import Actor
 from infra.texts import Text, say
+from ingest.analysis.live_classes import ShownClass
 from ingest.ledger import Account
 from ingest.storage.port import Latest
+from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
 
 
@@ -115,6 +117,19 @@ class Book:
     missing: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ReachView:
+    """A reach with the class it shows; ``shown`` None: it was never judged."""
+
+    key: str
+    name: Text
+    shown: ShownClass | None
+
+    @property
+    def water_class(self) -> WaterClass | None:
+        return None if self.shown is None else self.shown.water_class
+
+
 @dataclass(frozen=True)
 class Model:
     """One picture of everything, stations in the order of their keys. Two pictures are equal if they look the same."""
@@ -126,6 +141,7 @@ class Model:
     open_by_colour: Mapping[Colour, int]
     open_retrospective: int
     book: Book
+    reaches: tuple[ReachView, ...] = ()
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -178,10 +194,11 @@ def build(
     accounts: Iterable[Account],
     now_ms: int,
     sources: Mapping[int, Text] | None = None,
+    classes: Mapping[str, ShownClass] | None = None,
 ) -> Model:
     """The picture of this moment; ``incidents`` holds the open ones and those closed ones that shall be listed.
 
-    ``sources`` names where an incident may have come from.
+    ``sources`` names where an incident may have come from, ``classes`` the class that each reach shows.
     """
     rows: dict[str, list[Latest]] = {}
     newest_rows = list(latest)
@@ -217,6 +234,10 @@ def build(
         open_by_colour=_by_colour(counts),
         open_retrospective=counts.open_retrospective,
         book=_book(accounts),
+        reaches=tuple(
+            ReachView(reach.key, Text(reach.zh, reach.en), (classes or {}).get(reach.key))
+            for reach in sorted(registry.reaches, key=lambda reach: reach.key)
+        ),
     )
 
 

@@ -1,0 +1,45 @@
+"""The built scripts and style sheets: which file is which, and their route.
+
+``make setup`` builds them (``tools/build_assets.py``); their names carry a hash, so that browsers keep them for good.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+from starlette.responses import FileResponse, PlainTextResponse
+
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+
+PATH = "/assets"
+STATIC = Path(__file__).parent / "static"
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png"}
+_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+router = APIRouter(include_in_schema=False)
+
+
+@lru_cache(maxsize=1)
+def _manifest() -> dict[str, str]:
+    try:
+        names: dict[str, str] = json.loads((STATIC / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(sentence("page.assets_missing", folder=STATIC)) from None
+    return names
+
+
+def url(entry: str) -> str:
+    """The address of a built file by the name of its entry (``page.js``). Raises ConfigurationError when not built."""
+    return f"{PATH}/{_manifest()[entry]}"
+
+
+@router.get(PATH + "/{name}")
+def send(name: str) -> Response:
+    """A built file."""
+    path = STATIC / name
+    media_type = TYPES.get(path.suffix)
+    if media_type is None or path.parent != STATIC or not path.is_file():
+        return PlainTextResponse("not found\n", 404)
+    return FileResponse(path, media_type=media_type, headers=_FOREVER)

@@ -1,0 +1,274 @@
+"""What all pages share: who looks, in which language, how things are said, and rendering a template or its fragments.
+
+A page is rendered whole, or, where the request names blocks of its template in ``X-Fragments``, these blocks alone:
+the browser fetches what the live channel announced and puts it in place of the old.
+"""
+
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import jinja2
+import msgspec
+import structlog
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
+
+from api import problems
+from api.access import ANYBODY, MACHINE, Keeper
+from api.console.menu import Entry, menu
+from api.console.models.overview import Model, duration
+from api.context import Context
+from api.pages import assets
+from api.pages.live import LivePicture
+from api.registries import Registries
+from governance.organisation.roles import Actor, Right
+from infra.errors import WaterError
+from infra.texts import Text, say, split_languages
+from infra.times import beijing, beijing_day, rfc3339
+
+LANGUAGES = ("zh", "en")
+THEMES = ("light", "dark")
+HTML_LANGUAGE = {"zh": "zh-CN", "en": "en"}
+FRAGMENTS = "x-fragments"
+SIGNS = "parts/signs.html"
+"""The signs that mean the same on every page, as macros; templates have them as ``signs``."""
+KEPT_RENDERINGS = 256
+"""Renderings of fragments that are kept for others who look at the same."""
+POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+log = structlog.get_logger(__name__)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("api.pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.globals["asset"] = assets.url
+    return environment
+
+
+TEMPLATES = _environment()
+_renderings: dict[tuple[object, ...], str] = {}
+
+
+@dataclass(frozen=True)
+class View:
+    """One request for a page: who looks at what, in which language and theme, at ``now_ms``."""
+
+    request: Request
+    context: Context
+    keeper: Keeper
+    registries: Registries
+    live: LivePicture
+    actor: Actor
+    language: str
+    theme: str
+    now_ms: int
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    # -- words -------------------------------------------------------------------------------------------------------
+
+    def say(self, key: str, /, **values: object) -> str:
+        """A sentence of the catalogue in the page's language."""
+        return self.of(say(key, **values))
+
+    def sign(self, key: str) -> str:
+        """The first character of a Chinese word, as a sign that is the same in both languages (红)."""
+        return say(key).zh[0]
+
+    def of(self, text: Text) -> str:
+        """A text in the page's language."""
+        return text.en if self.language == "en" else text.zh
+
+    @property
+    def html_language(self) -> str:
+        return HTML_LANGUAGE[self.language]
+
+    def moment(self, at_ms: int | None, seconds: bool = False) -> str:
+        """Beijing time, with the date when it is not today, and the year when it is another; "—" for None."""
+        if at_ms is None:
+            return "—"
+        now, day = beijing_day(self.now_ms), beijing_day(at_ms)
+        date = "" if day == now else "%m-%d " if day.year == now.year else "%Y-%m-%d "
+        return beijing(at_ms, date + ("%H:%M:%S" if seconds else "%H:%M"))
+
+    def ago(self, ms: int) -> str:
+        """A span of time in words, such as 9小时."""
+        return self.of(duration(ms))
+
+    def utc(self, at_ms: int) -> str:
+        """UTC as a machine reads it, for ``<time datetime>``."""
+        return rfc3339(at_ms)
+
+    def number(self, value: float, parameter: str | None = None) -> str:
+        """A value as it is shown: in decimals and unit of its parameter, else in three significant digits."""
+        catalogue = self.context.catalogue
+        return catalogue[parameter].show(value) if parameter and parameter in catalogue else f"{value:.3g}"
+
+    def parameter(self, key: str) -> Text:
+        """The name of a parameter; its key where the catalogue does not have it."""
+        catalogue = self.context.catalogue
+        return Text(catalogue[key].zh, catalogue[key].en) if key in catalogue else Text(key, key)
+
+    @property
+    def site(self) -> str:
+        """What the site is called; "" where it has no name."""
+        return self.of(split_languages(self.context.site))
+
+    # -- addresses ---------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        return self.request.url.path
+
+    def to(self, path: str, **query: object) -> str:
+        """A path of ours in the page's language."""
+        given = {name: value for name, value in query.items() if value not in ("", None)}
+        if self.language != "zh":
+            given.setdefault("lang", self.language)
+        return f"{path}?{urlencode(given)}" if given else path
+
+    def here(self, **changes: object) -> str:
+        """This page with another choice; None and "" leave one out."""
+        given: dict[str, object] = {**self.query, **changes}
+        if self.language == "zh" or "lang" in changes:
+            given = {name: value for name, value in given.items() if (name, value) != ("lang", "zh")}
+        given = {name: value for name, value in given.items() if value not in ("", None)}
+        return f"{self.path}?{urlencode(given)}" if given else self.path
+
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    @property
+    def person(self) -> str:
+        """Who is signed in; "" where nobody is by name."""
+        return "" if self.actor.name in (ANYBODY, MACHINE) else self.actor.name
+
+    @cached_property
+    def menu(self) -> tuple[Entry, ...]:
+        """The pages this person may open."""
+        return menu(self.actor)
+
+    def require(self, right: Right) -> None:
+        """Raises Forbidden where who looks lacks a right."""
+        self.actor.must(right)
+
+    def marks(self, picture: Model, topics: Collection[str]) -> str:
+        """The marks of the topics in a picture, for the page's script."""
+        return msgspec.json.encode(self.live.marks(picture, topics)).decode()
+
+    # -- rendering ---------------------------------------------------------------------------------------------------
+
+    def render(self, template: str, key: object = None, status: int = 200, **values: object) -> Response:
+        """The page, or the fragments that the request names. ``key``: equal keys look the same to everybody with
+        these rights in this language, so one rendering serves them all; None: not kept.
+        """
+        page = TEMPLATES.get_template(template)
+        values = {"v": self, "signs": TEMPLATES.get_template(SIGNS).make_module({"v": self}), **values}
+        named = self.request.headers.get(FRAGMENTS, "").split(",")
+        names = tuple(name for name in named if name in page.blocks)
+        if not names:
+            return HTMLResponse(page.render(values), status, HEADERS)
+        return HTMLResponse("".join(self._fragment(page, name, key, values) for name in names), status, HEADERS)
+
+    def _fragment(self, page: jinja2.Template, name: str, key: object, values: Mapping[str, object]) -> str:
+        mark = (page.name, name, self.language, self.theme, self.actor.regions, self.actor.role, self.query_key, key)
+        kept = _renderings.get(mark) if key is not None else None
+        if kept is None:
+            inner = "".join(page.blocks[name](page.new_context(dict(values))))
+            kept = f'<div data-fragment="{name}">{inner}</div>'
+            if key is not None:
+                if len(_renderings) >= KEPT_RENDERINGS:
+                    _renderings.pop(next(iter(_renderings)))
+                _renderings[mark] = kept
+        return kept
+
+    @property
+    def query_key(self) -> tuple[tuple[str, str], ...]:
+        """The choices of the address, in order."""
+        return tuple(sorted(self.query.items()))
+
+
+def view_of(request: Request) -> View:
+    """The view of a request that passed the guard."""
+    state = request.app.state
+    query = dict(request.query_params)
+    language = query.get("lang", "zh")
+    theme = query.get("theme") or request.cookies.get("theme", "light")
+    return View(
+        request=request,
+        context=state.context,
+        keeper=state.keeper,
+        registries=state.registries,
+        live=state.live,
+        actor=request.scope["actor"],
+        language=language if language in LANGUAGES else "zh",
+        theme=theme if theme in THEMES else "light",
+        now_ms=state.context.clock_ms(),
+        query=query,
+    )
+
+
+async def _viewing(request: Request) -> View:
+    return view_of(request)
+
+
+Viewing = Annotated[View, Depends(_viewing)]
+"""The view, for a page's route."""
+
+
+class PageRoute(APIRoute):
+    """A route whose failures are pages: what was refused in words, what broke under a number."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except WaterError as error:
+                problem = problems.of(error)
+                return failed(request, problem.sort.status, error.text, "")
+            except HTTPException:
+                raise
+            except Exception as error:
+                number = problems.fault(error).members["instance"]
+                return failed(request, 500, say("frame.broken"), str(number))
+
+        return guarded
+
+
+def failed(request: Request, status: int, text: Text, number: str) -> Response:
+    """The page that says what failed, and the way on."""
+    view = view_of(request)
+    return view.render("failed.html", status=status, text=text, number=number)
+
+
+def new_id() -> str:
+    """An id for a form: sent twice, it is filed once."""
+    return secrets.token_urlsafe(9)
+
+
+def markup(svg: str) -> Markup:
+    """A drawing of ours, in which every text is escaped already."""
+    return Markup(svg)  # noqa: S704  (drawn by api.console.svg, which escapes)

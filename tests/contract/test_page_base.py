@@ -1,0 +1,220 @@
+"""The base of the pages: whole and in fragments, in both languages, under a strict policy; the live channel."""
+
+import ast
+import asyncio
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from jinja2 import nodes
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.pages import assets, live
+from api.pages.models.drawing import Box, Mark, Sizes, Water, draw
+from api.pages.view import TEMPLATES, PageRoute
+from governance.incidents import store as incident_store
+from governance.incidents.model import Action, Order
+from governance.organisation.roles import Actor, Role
+from infra.texts import keys, say, template
+from sensors.standards.gb3838 import WaterClass
+from tests import pages_site
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """The application over the site with a past; nobody is asked who they are."""
+    folder = tmp_path_factory.mktemp("pages")
+    database = pages_site.seed(folder)
+    yield create_app(pages_site.context(database, folder, token=None))
+    database.close()
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> TestClient:
+    return TestClient(app, headers={"Accept": "text/html"}, raise_server_exceptions=False)
+
+
+class _Page(HTMLParser):
+    """What a test asks of a page: scripts and styles within it, and ids."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.inline: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "style" or (tag == "script" and "src" not in given):
+            self.inline.append(tag)
+        self.inline += [name for name in given if name.startswith("on") or name == "style"]
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+
+
+@pytest.mark.parametrize("path", ["/wall", "/kit", "/kit?theme=wall", "/wall?lang=en"])
+def test_a_page_runs_no_script_and_no_style_that_stands_in_it(browser: TestClient, path: str) -> None:
+    answer = browser.get(path)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    page = _Page(answer.text)
+    assert page.inline == []
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_block_that_changed_is_answered_alone_and_is_what_the_page_shows(browser: TestClient) -> None:
+    whole = browser.get("/wall").text
+    part = browser.get("/wall", headers={"X-Fragments": "figures,worst,nothing"}).text
+    assert part.startswith('<div data-fragment="figures">')
+    assert part.count("data-fragment=") == 2
+    assert "<html" not in part
+    for block in ("figures", "worst"):
+        inner = part.split(f'data-fragment="{block}">', 1)[1].split("</div><div data-fragment", 1)[0]
+        assert inner.removesuffix("</div>").strip() in whole
+
+
+def test_each_block_that_is_live_is_a_block_of_its_template(browser: TestClient) -> None:
+    for name in TEMPLATES.list_templates():
+        template = TEMPLATES.get_template(name)
+        source, _, _ = TEMPLATES.loader.get_source(TEMPLATES, name)  # type: ignore[union-attr]
+        for piece in source.split("data-live=")[1:]:
+            tag = source[: source.index(piece)].rsplit("<", 1)[1] + piece.split(">", 1)[0]
+            block = tag.split('id="', 1)[1].split('"', 1)[0]
+            assert block in template.blocks, f"{name}: {block}"
+
+
+def _said() -> Iterator[tuple[str, str, set[str]]]:
+    """Every ``v.say(…)`` of templates and pages: the file, the key with * for a filled-in part, the values given."""
+    for name in TEMPLATES.list_templates():
+        source, _, _ = TEMPLATES.loader.get_source(TEMPLATES, name)  # type: ignore[union-attr]
+        for call in TEMPLATES.parse(source).find_all(nodes.Call):
+            if isinstance(call.node, nodes.Getattr) and call.node.attr == "say" and call.args:
+                for key in _keys_of(call.args[0]):
+                    yield name, key, {one.key for one in call.kwargs}
+    for path in Path(assets.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "say":
+                first = call.args[0]
+                if isinstance(first, ast.Constant):
+                    yield path.name, str(first.value), {str(one.arg) for one in call.keywords}
+                elif isinstance(first, ast.JoinedStr):
+                    parts = (str(p.value) if isinstance(p, ast.Constant) else "*" for p in first.values)
+                    yield path.name, "".join(parts), {str(one.arg) for one in call.keywords}
+
+
+def _keys_of(node: nodes.Node) -> Iterator[str]:
+    """The keys that an expression of a template may be: a word, one of two, or joined words."""
+    if isinstance(node, nodes.CondExpr):
+        for one in (node.expr1, node.expr2):
+            if one is not None:
+                yield from _keys_of(one)
+    elif isinstance(node, nodes.Const):
+        yield str(node.value)
+    elif isinstance(node, nodes.Concat):
+        yield "".join(str(one.value) if isinstance(one, nodes.Const) else "*" for one in node.nodes)
+
+
+def test_every_sentence_of_the_pages_is_in_the_catalogue_and_gets_its_values() -> None:
+    said = list(_said())
+    assert len(said) > 30
+    for where, key, given in said:
+        pattern = re.compile(".+".join(map(re.escape, key.split("*"))))
+        known = [one for one in keys() if pattern.fullmatch(one)]
+        assert known, f"{where}: {key}"
+        if "*" not in key:
+            assert set(re.findall(r"\{(\w+)", template(key).zh)) <= given, f"{where}: {key}"
+
+
+def test_a_page_is_in_one_language(browser: TestClient) -> None:
+    zh, en = browser.get("/wall").text, browser.get("/wall?lang=en").text
+    assert 'lang="zh-CN"' in zh
+    assert say("wall.overdue").zh in zh
+    assert say("wall.overdue").en not in zh
+    assert say("wall.overdue").en in en
+    assert say("wall.overdue").zh not in en
+
+
+def test_a_page_that_fails_shows_a_number_and_no_detail(app: FastAPI, browser: TestClient) -> None:
+    async def broken() -> None:
+        raise RuntimeError("the password is hunter2")
+
+    app.router.routes.append(PageRoute("/broken", broken))
+    answer = browser.get("/broken")
+    app.router.routes.pop()
+    assert answer.status_code == 500
+    assert say("frame.broken").zh in answer.text
+    assert "hunter2" not in answer.text
+
+
+@pytest.mark.parametrize("name", ["../view.py", "..%2fview.py", "manifest.json", "page.js", "%00.js"])
+def test_nothing_but_built_files_is_served(browser: TestClient, name: str) -> None:
+    assert browser.get(f"/assets/{name}").status_code == 404
+
+
+def test_a_built_file_may_be_kept_for_good(browser: TestClient) -> None:
+    answer = browser.get(assets.url("page.css"))
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/css")
+    assert "immutable" in answer.headers["cache-control"]
+
+
+def test_the_channel_sends_the_marks_and_then_what_changed(app: FastAPI) -> None:
+    picture: live.LivePicture = app.state.live
+
+    async def listen() -> list[dict[str, str]]:
+        sent: list[dict[str, str]] = []
+        events = picture.events(["counts", "incidents", "incident-1", "incident-999"])
+        async with asyncio.timeout(30):
+            async for event in events:
+                name, _, data = event.decode().partition("\ndata: ")
+                if name != "event: marks":
+                    continue
+                sent.append(json.loads(data))
+                if len(sent) == 2:
+                    break
+                with app.state.context.database.write() as connection:
+                    order = Order(Action.COMMENT, comment="到场")
+                    office = Actor(pages_site.OFFICE, Role.OFFICE)
+                    at_ms = pages_site.now_ms()
+                    incident_store.apply_action(connection, 1, order, office, now_ms=at_ms, source=pages_site.SOURCE)
+        await events.aclose()  # type: ignore[attr-defined]
+        return sent
+
+    first, second = asyncio.run(listen())
+    assert set(first) == {"counts", "incidents", "incident-1", "incident-999"}
+    assert first["incident-999"] == ""
+    assert second.keys() == {"incidents", "incident-1"}
+
+
+def test_names_and_badges_on_a_map_keep_clear_of_each_other_where_there_is_room() -> None:
+    lines = [((113.0 + i * 0.03, 23.0), (113.0 + i * 0.03, 23.1)) for i in range(5)]
+    waters = [Water(f"w{i}", "东平河石湾段", line, WaterClass(i + 1)) for i, line in enumerate(lines)]
+    marks = [Mark(f"s{i}", "站", (113.0 + i * 0.03, 23.03), "normal", "red" if i == 2 else "") for i in range(5)]
+    sizes = Sizes()
+    sheet = draw(waters, marks, 1000, 700, sizes)
+    assert [one.water.key for one in sheet.waters] == [w.key for w in waters]
+    half = sizes.badge / 2
+    badges = [Box(x - half, y - half, x + half, y + half) for x, y in (one.badge for one in sheet.waters)]
+    assert not any(a.meets(b) for a, b in itertools.combinations(badges, 2))
+    assert all(box.within(1000, 700) for box in badges)
+
+
+def test_a_site_without_stations_has_an_empty_map() -> None:
+    sheet = draw([], [], 100, 100)
+    assert sheet.waters == sheet.marks == ()
+
+
+def test_the_sources_of_the_pages_name_no_other_host() -> None:
+    folder = Path(assets.STATIC).parent
+    for path in folder.rglob("*"):
+        if path.suffix in (".html", ".js", ".css") and "node_modules" not in path.parts and "static" not in path.parts:
+            assert "http://" not in path.read_text(encoding="utf-8").replace("http://www.w3.org", ""), path
+            assert "https://" not in path.read_text(encoding="utf-8"), path

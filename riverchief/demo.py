@@ -380,9 +380,9 @@ def _simulate(
         try:
             return playing.result(60), source.live_from_ms
         except TimeoutError:
-            raise DemoFailed(say("play.not_stopped")) from None
+            raise DemoFailed(say("simulate.not_stopped")) from None
         except Exception as error:
-            raise DemoFailed(say("play.failed", error=error)) from error
+            raise DemoFailed(say("simulate.failed", error=error)) from error
 
 
 def _phase(now: Progress, pace: Pace, until: float | None) -> str:

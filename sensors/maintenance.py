@@ -136,11 +136,11 @@ def make_review(
     if until_ms <= since_ms:
         raise ConfigurationError(sentence("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     if since_ms > now_ms:
-        raise ConfigurationError(sentence("upkeep.review_ahead", since=rfc3339(since_ms)))
+        raise ConfigurationError(sentence("maintenance.review_ahead", since=rfc3339(since_ms)))
     if parameter and parameter not in catalogue:
         raise ConfigurationError(sentence("registry.no_parameter", parameter=parameter[:40]))
     if not reason.strip():
-        raise ConfigurationError(sentence("upkeep.review_why"))
+        raise ConfigurationError(sentence("maintenance.review_why"))
     return Review(station, parameter, since_ms, min(until_ms, now_ms), verdict, reason, by, now_ms)
 
 
@@ -170,11 +170,11 @@ def plan_mute(
     """
     since_ms, until_ms = span_ms
     if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
-        raise ConfigurationError(sentence("upkeep.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+        raise ConfigurationError(sentence("maintenance.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     if unknown := sorted(set(rules) - set(in_force)):
         raise ConfigurationError(sentence("rule.not_in_force", rule=unknown[0][:80]))
     if not reason.strip():
-        raise ConfigurationError(sentence("upkeep.mute_why"))
+        raise ConfigurationError(sentence("maintenance.mute_why"))
     return Mute(station, since_ms, until_ms, rules, by, reason)
 
 
@@ -217,10 +217,10 @@ def conflicting_visits(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
     last: dict[str, Visit] = {}
     for visit in sorted(visits, key=lambda v: (v.station, v.since_ms)):
         if visit.until_ms is not None and visit.until_ms <= visit.since_ms:
-            found.append((visit, say("upkeep.ends_before")))
+            found.append((visit, say("maintenance.ends_before")))
         earlier = last.get(visit.station)
         if earlier is not None and visit.since_ms < (END_OF_TIME_MS if earlier.until_ms is None else earlier.until_ms):
-            key = "upkeep.during_visit_of" if earlier.by else "upkeep.during_visit"
+            key = "maintenance.during_visit_of" if earlier.by else "maintenance.during_visit"
             found.append((visit, say(key, by=earlier.by, at=_when(earlier.since_ms))))
         last[visit.station] = visit
     return found

@@ -241,17 +241,17 @@ class _Reader:
             conversion(unit, self.catalogue[parameter].unit, parameter)
         gain, offset = _number(row, "gain", 1.0), _number(row, "offset", 0.0)
         if gain == 0:
-            raise ConfigurationError(sentence("upkeep.gain_zero"))
+            raise ConfigurationError(sentence("maintenance.gain_zero"))
         since = _instant(row, "since")
         until = _instant(row, "until") if row.get("until") is not None else None
         if until is not None and until <= since:
-            raise ConfigurationError(sentence("upkeep.until_since"))
+            raise ConfigurationError(sentence("maintenance.until_since"))
         device = _text(row, "device")
         if device and device not in self.named["device"]:
             raise ConfigurationError(sentence("registry.no_device", device=device))
         method = _text(row, "method")
         if method not in _METHODS or (method and parameter != "turbidity"):
-            raise ConfigurationError(sentence("upkeep.no_method", method=method))
+            raise ConfigurationError(sentence("maintenance.no_method", method=method))
         return Deployment(
             station=key,
             parameter=parameter,
@@ -269,10 +269,10 @@ class _Reader:
     def _check(self, row: Mapping[str, Any]) -> Check:
         standard, reading = _number(row, "standard"), _number(row, "reading")
         if standard is None or reading is None:
-            raise ConfigurationError(sentence("upkeep.standard_needed"))
+            raise ConfigurationError(sentence("maintenance.standard_needed"))
         void = row.get("void", False)
         if not isinstance(void, bool):
-            raise ConfigurationError(sentence("upkeep.no_void", void=void))
+            raise ConfigurationError(sentence("maintenance.no_void", void=void))
         check = Check(
             station=self._of("station", row, "station"),
             parameter=self._parameter(row),
@@ -293,7 +293,7 @@ class _Reader:
     def _visit(self, row: Mapping[str, Any]) -> Visit:
         parameters = row.get("parameters", [])
         if not isinstance(parameters, list | tuple) or len(set(map(str, parameters))) < len(parameters):
-            raise ConfigurationError(sentence("upkeep.each_once", parameters=parameters))
+            raise ConfigurationError(sentence("maintenance.each_once", parameters=parameters))
         if unknown := [p for p in parameters if not isinstance(p, str) or p not in self.catalogue]:
             raise ConfigurationError(sentence("registry.no_parameter", parameter=unknown[0]))
         until = _instant(row, "until") if row.get("until") is not None else None
@@ -337,7 +337,7 @@ class _Reader:
             if _identity(second) in mine:
                 self.fault(
                     self.rows["deployment", _identity(second)],
-                    sentence("upkeep.clashes", later=second.named, why=why, earlier=first.named),
+                    sentence("maintenance.clashes", later=second.named, why=why, earlier=first.named),
                 )
         visits = {_identity(v): v for v in self.done.visits} | self.found["visit"]
         for visit, why in maintenance.conflicting_visits(visits.values()):
@@ -346,7 +346,7 @@ class _Reader:
                 self.fault(row, both(why))
             elif self.found["visit"]:
                 told = {"station": visit.station, "since": rfc3339(visit.since_ms), "why": why}
-                self.faults.append(sentence("upkeep.visit_clashes", **told))
+                self.faults.append(sentence("maintenance.visit_clashes", **told))
 
     def _tree(self) -> None:
         regions = {r.code: r for r in self.known.regions} | self.found["region"]
@@ -378,12 +378,12 @@ class _Reader:
         round_ = network.nodes_on_cycles(flows)
         for key in self.found["reach"]:
             if key in round_:
-                self.fault(self.rows["reach", key], sentence("registry.leads_back"))
+                self.fault(self.rows["reach", key], sentence("registry.downstream_cycle"))
         there = [(t.upper, t.lower) for t in self.known.travels]
         for (upper, lower), travel in self.found["travel"].items():
             edges = [*flows, *there, *((t.upper, t.lower) for t in self.found["travel"].values())]
             if upper in network.nodes_on_cycles(edges) and lower in network.nodes_on_cycles(edges) and not round_:
-                self.fault(self.rows["travel", _identity(travel)], sentence("registry.comes_back", reach=upper))
+                self.fault(self.rows["travel", _identity(travel)], sentence("registry.travel_cycle", reach=upper))
 
     def book(self) -> Book:
         found = {kind: tuple(things.values()) for kind, things in self.found.items()}

@@ -51,7 +51,7 @@ class IncidentPage(Page[CasePage]):
     """One incident, for whoever has it to deal with."""
 
     entry = menu.INCIDENT
-    section = "case"
+    section = "incident_page"
     view: chart.View | None = None
     graph: Element | None = None
     unread: str = ""
@@ -460,9 +460,9 @@ class IncidentPage(Page[CasePage]):
         with tag("p", "rc-line-head"):
             tag("strong", text=row.name)
             tag("span", f"rc-told rc-told-{'confirmed' if row.confirmed_at_ms else row.status}", fate(self, row))
-        words = self.say(f"told.kind_{row.kind}")
+        words = self.say(f"messages_page.kind_{row.kind}")
         if row.channel:
-            words += " · " + self.say("told.through", channel=row.channel)
+            words += " · " + self.say("messages_page.through", channel=row.channel)
         tag("p", "rc-quiet", words)
         if row.error and row.status != "sent":
             tag("p", "rc-missed", one_language(row.error, self.language))
@@ -489,12 +489,12 @@ class IncidentPage(Page[CasePage]):
 def fate(page: Framed, row: NoticeRow) -> str:
     """What became of a message, with the time."""
     if row.confirmed_at_ms:
-        return page.say("told.confirmed", at=page.moment(row.confirmed_at_ms))
+        return page.say("messages_page.confirmed", at=page.moment(row.confirmed_at_ms))
     if row.status == "sent":
-        return page.say("told.sent", at=page.moment(row.sent_at_ms))
+        return page.say("messages_page.sent", at=page.moment(row.sent_at_ms))
     if row.status == "pending":
-        return page.say("told.pending", at=page.moment(row.due_at_ms))
-    return page.say(f"told.{row.status}", count=row.attempts)
+        return page.say("messages_page.pending", at=page.moment(row.due_at_ms))
+    return page.say(f"messages_page.{row.status}", count=row.attempts)
 
 
 def _name(incident: Incident, registry: Registry) -> Text | None:

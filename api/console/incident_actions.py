@@ -81,7 +81,7 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
         _some_of(dialog, page, incident, wanted.conditions, given)
     words = "console.comment" if wanted.comment is Need.REQUIRED else "console.comment_optional"
     public = action in (Action.REJECT, Action.FALSE_ALARM) and incident.case.source is Source.CITIZEN
-    hint = page.say("form.told_to_citizen") if public else ""
+    hint = page.say("form.shown_to_citizen") if public else ""
     comment = dialog.text("comment", page.say(words), long=True, hint=hint)
     photos, measured, value = None, None, None
     if wanted.proof is not Need.NO:
@@ -156,7 +156,7 @@ def _some_of(
     words = {}
     for i, one in enumerate(conditions):
         name = page.of(condition_name(one, registry, page.context.catalogue))
-        until = page.say("case.lasts") if one.active else page.moment(one.resolved_at_ms)
+        until = page.say("incident_page.lasts") if one.active else page.moment(one.resolved_at_ms)
         words[i] = page.say("form.condition_time", name=name, since=page.moment(one.since_ms), until=until)
     ticked = given["conditions"] = dialog.several("conditions", page.say("form.conditions"), words)
 

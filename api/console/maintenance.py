@@ -40,7 +40,7 @@ WORK = ("cleaned", "calibrated", "reagent", "swapped", "repaired", "looked")
 class _CarePage(Page[Any]):
     """What both pages say of stations and sensors."""
 
-    section = "care"
+    section = "maintenance_page"
     every_s = 15.0
 
     def parameter(self, key: str) -> str:
@@ -275,7 +275,7 @@ class CareOfStation(_CarePage):
         return f"{since} – {beijing(visit.until_ms, '%H:%M') if same else self.moment(visit.until_ms)}"
 
     def _touched(self, visit: Visit) -> str:
-        return self.listed(visit.parameters) if visit.parameters else self.say("upkeep.whole_station")
+        return self.listed(visit.parameters) if visit.parameters else self.say("maintenance.whole_station")
 
     def _checks(self, model: StationCare) -> None:
         with self.panel("checks", testid="care-checks"):
@@ -289,7 +289,7 @@ class CareOfStation(_CarePage):
     def _kept(self, number: int, check: Check) -> None:
         one = self.context.catalogue[check.parameter]
         with tag("div", "rc-line-head"):
-            tag("strong", text=f"{self.parameter(check.parameter)} · {self.say(f'upkeep.kind_{check.kind}')}")
+            tag("strong", text=f"{self.parameter(check.parameter)} · {self.say(f'maintenance.kind_{check.kind}')}")
             tag("span", text=self.moment(check.at_ms))
             tag("span", text=check.by)
         read = self.say("read", standard=one.show(check.standard), reading=one.show(check.reading))
@@ -323,7 +323,7 @@ class CareOfStation(_CarePage):
             if field is not None:
                 self.name = (field.value or "").strip()
                 if not self.name:
-                    raise Refused(sentence("care.whose"))
+                    raise Refused(sentence("maintenance_page.whose"))
             return author(actor, self.name, self.context.clock_ms(), self.model.care.station)
 
         return author_
@@ -351,7 +351,7 @@ class CareOfStation(_CarePage):
                 note="" if note is None else note(),
             )
             if over and (said.since is None or said.until is None):
-                raise ConfigurationError(sentence("care.both_times"))
+                raise ConfigurationError(sentence("maintenance_page.both_times"))
             maintenance_routes.begun(self.context, station.key, whose(), said)
 
         async def submit() -> None:
@@ -404,7 +404,7 @@ class CareOfStation(_CarePage):
         late = [one.parameter for one in model.care.due if one.overdue(self.context.clock_ms())]
         first = (late or list(model.sensors))[0]
         sensors = {one: self._unit(one) for one in model.sensors}
-        kind_words = {str(kind): self.say(f"upkeep.kind_{kind}") for kind in CheckKind}
+        kind_words = {str(kind): self.say(f"maintenance.kind_{kind}") for kind in CheckKind}
         parameter = dialog.choice("parameter", self.say("column_sensor"), sensors, first)
         kind = dialog.choice("kind", self.say("kind"), kind_words, str(models.kinds(first)[0]))
         standard = dialog.number("standard", self.say("standard"))
@@ -431,7 +431,7 @@ class CareOfStation(_CarePage):
 
         def said() -> NewCheck:
             if parameter.value is None or kind.value is None or standard.value is None or reading.value is None:
-                raise ConfigurationError(sentence("care.needs"))
+                raise ConfigurationError(sentence("maintenance_page.needs"))
             return NewCheck(
                 parameter=str(parameter.value),
                 type=str(kind.value),  # type: ignore[arg-type]

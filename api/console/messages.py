@@ -31,7 +31,7 @@ class Messages(Page[MessagesPage]):
     """What was told to whom."""
 
     entry = menu.MESSAGES
-    section = "told"
+    section = "messages_page"
 
     @property
     def show(self) -> str:
@@ -69,7 +69,7 @@ class Messages(Page[MessagesPage]):
 
     def draw(self, model: MessagesPage) -> None:
         with tag("div", "rc-head"):
-            tag("h1", text=self.say("frame.messages"))
+            tag("h1", text=self.say("page_frame.messages"))
             if model.contacts and self.actor.may(_TEST):
                 button(self.say("test"), partial(self._test, model), "rc-button", testid="messages-test")
         with tag("div", "rc-figures", testid="messages-counts"):

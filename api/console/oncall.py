@@ -51,7 +51,7 @@ class OnCall(Page[OnCallPage]):
 
     def draw(self, model: OnCallPage) -> None:
         with tag("div", "rc-head"):
-            tag("h1", text=self.say("frame.oncall"))
+            tag("h1", text=self.say("page_frame.oncall"))
             if self.actor.may(_PLAN) and model.contacts:
                 button(self.say("change"), self._change, "rc-button rc-main-button", testid="oncall-change")
         with tag("section", "rc-panel rc-part", label=self.say("now"), testid="oncall-now"):
@@ -105,7 +105,7 @@ class OnCall(Page[OnCallPage]):
                                 span = f"{beijing(begin)} – {beijing(end)}"
                                 tag("span", "rc-quiet", f"{person} {span}")
                             if len(one.shifts) > 4:
-                                tag("span", "rc-quiet", self.say("told.and_more", count=len(one.shifts) - 4))
+                                tag("span", "rc-quiet", self.say("messages_page.and_more", count=len(one.shifts) - 4))
 
     def _day(self, day: CalendarDay) -> None:
         changed = any(duty.changed for duty in day.duties)

@@ -59,7 +59,7 @@ class ReachesPage(Page[Reaches]):
         return Reaches(models.rows(registry, river_file.classes_of(self.context), open_))
 
     def draw(self, model: Reaches) -> None:
-        tag("h1", text=self.say("frame.reaches"))
+        tag("h1", text=self.say("page_frame.reaches"))
         if not model.rows:
             self.empty("none", "none_next", testid="reaches-empty")
         with tag("ul", "rc-cards", testid="reaches-list"):

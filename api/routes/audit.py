@@ -150,7 +150,7 @@ def verify(asked: Asked) -> Response:
 def verified(context: Context, outside: Sequence[Root]) -> Verified:
     """What walking the trail finds. Raises Refused while another walk is under way."""
     if not _verifying.acquire(blocking=False):
-        raise Refused(sentence("trail.verifying"))
+        raise Refused(sentence("audit_page.verifying"))
     try:
         with context.database.read() as connection:
             _take_the_time(connection)

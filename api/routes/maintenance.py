@@ -268,9 +268,9 @@ def end_deployment(asked: Asked, known: Known, who: Who, key: str, parameter: st
             (d for d in registry.deployments if (d.station, d.parameter) == (key, parameter)), key=lambda d: d.since_ms
         )
         if not mine or mine[-1].until_ms is not None:
-            raise Refused(sentence("upkeep.no_sensor", parameter=parameter[:40], key=key))
+            raise Refused(sentence("maintenance.no_sensor", parameter=parameter[:40], key=key))
         if until_ms <= mine[-1].since_ms:
-            raise Refused(sentence("upkeep.ends_early", deployment=mine[-1].named))
+            raise Refused(sentence("maintenance.ends_early", deployment=mine[-1].named))
         ended = Deployment(**{n: getattr(mine[-1], n) for n in Deployment.__slots__} | {"until_ms": until_ms})
         registry_store.save_deployments(connection, [ended], by)
         after = registry_store.load(connection, asked.catalogue)
@@ -340,7 +340,7 @@ def corrected(
     """Correct a check of a station. Raises NotFound, ConfigurationError, and Conflict for another one than was read."""
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
-        raise ConfigurationError(sentence("upkeep.not_null", number=number, name=absent[0]))
+        raise ConfigurationError(sentence("maintenance.not_null", number=number, name=absent[0]))
     with asked.database.write() as connection:
         changes.lock_registry(connection)
         before = store.check_of(connection, key, number)
@@ -453,10 +453,10 @@ def get_photo(asked: Asked, name: str) -> Response:
 def _fits(made: Deployment, there: Sequence[Deployment]) -> None:
     same = [d for d in there if (d.station, d.parameter, d.since_ms) == (made.station, made.parameter, made.since_ms)]
     if same:
-        raise Refused(sentence("upkeep.there_already", deployment=same[0].named))
+        raise Refused(sentence("maintenance.there_already", deployment=same[0].named))
     for earlier, later, why in deployment_conflicts([*there, made]):
         if made in (earlier, later):
-            raise Refused(sentence("upkeep.clashes", later=later.named, why=why, earlier=earlier.named))
+            raise Refused(sentence("maintenance.clashes", later=later.named, why=why, earlier=earlier.named))
 
 
 def _photos(asked: Context) -> Photos:
@@ -471,7 +471,7 @@ def _instant(text: str | None, name: str, now_ms: int) -> int:
 
 def _past(name: str, at_ms: int, now_ms: int) -> None:
     if at_ms > now_ms + FUTURE_MS:
-        raise ConfigurationError(sentence("upkeep.not_yet", name=name, at=when(at_ms)))
+        raise ConfigurationError(sentence("maintenance.not_yet", name=name, at=when(at_ms)))
 
 
 def _page(

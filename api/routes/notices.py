@@ -258,7 +258,7 @@ def names(context: Context) -> Callable[[str], str]:
 
 def _telling(context: Context) -> Telling:
     if context.telling is None:
-        raise Refused(sentence("notice.nobody_told"))
+        raise Refused(sentence("notice.no_contacts"))
     return context.telling
 
 

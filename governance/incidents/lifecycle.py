@@ -505,7 +505,7 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Transition:
 
 
 def _supervisor(case: Case) -> str | Text:
-    return say("entry.by_riverchief") if case.supervised_by == DEADLINE_ACTOR else case.supervised_by
+    return say("audit_entry.by_riverchief") if case.supervised_by == DEADLINE_ACTOR else case.supervised_by
 
 
 def _require_short_comment(action: Action, comment: str) -> None:
@@ -522,7 +522,7 @@ def _require_evidence(
     missing = next((kinds for kinds in needs if not kinds & order.shown), None)
     if missing is None:
         return
-    wanted = listed(say(f"shown.{kind}") for kind in Evidence if kind in missing)
+    wanted = listed(say(f"required_evidence.{kind}") for kind in Evidence if kind in missing)
     key = "incident.needs_comment" if missing == frozenset({Evidence.TEXT}) else "incident.needs_evidence"
     raise NotAllowedNow(sentence(key, id=incident.id, action=action_name(order.action), evidence=wanted), allowed_now)
 
@@ -662,7 +662,7 @@ def _entry(
     details: Mapping[str, Any],
 ) -> Entry:
     """The history entry of what a person did, or this system by itself."""
-    name: str | Text = say("entry.by_riverchief") if actor.role is Role.SYSTEM else actor.name.strip()
+    name: str | Text = say("audit_entry.by_riverchief") if actor.role is Role.SYSTEM else actor.name.strip()
     return Entry(
         seq=after.version,
         at_ms=now_ms,

@@ -204,8 +204,8 @@ def _move_mark(connection: sa.Connection, name: str, mark: int | None, to: int) 
 def _visit(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
     mine = (visit.c.station == station) & (visit.c.since_ms == at_ms)
     row = connection.execute(sa.select(visit).where(mine)).one()
-    sensors = _names(catalogue, row.parameters) if row.parameters else say("upkeep.whole_station")
-    text = say("upkeep.visit", by=row.by or "—", sensors=sensors)
+    sensors = _names(catalogue, row.parameters) if row.parameters else say("maintenance.whole_station")
+    text = say("maintenance.visit", by=row.by or "—", sensors=sensors)
     return _event(connection, "visit", station, row.id, text, at_ms, row.until_ms or 0)
 
 
@@ -214,9 +214,9 @@ def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, 
     numbers = [n for (n,) in connection.execute(sa.select(calibration.c.id).where(mine).order_by(calibration.c.id))]
     texts = [
         say(
-            f"upkeep.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
+            f"maintenance.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
             parameter=_names(catalogue, [check.parameter]),
-            kind=say(f"upkeep.kind_{check.kind}"),
+            kind=say(f"maintenance.kind_{check.kind}"),
         )
         for number, check in upkeep_store.checks(connection, station)
         if number in numbers
@@ -233,7 +233,7 @@ def _swap(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: 
             before = [r for r in rows if r.parameter == row.parameter and r.since_ms < at_ms]
             texts.append(
                 say(
-                    "upkeep.swap" if before else "upkeep.hung",
+                    "maintenance.swap" if before else "maintenance.hung",
                     parameter=_names(catalogue, [row.parameter]),
                     old=before[-1].device or before[-1].unit if before else "",
                     new=row.device or row.unit,

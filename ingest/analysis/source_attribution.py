@@ -88,7 +88,7 @@ def trace(
     or the event lies in the future, StorageUnavailable.
     """
     if since_ms > now_ms:
-        raise ConfigurationError(sentence("trace.ahead", at=beijing(since_ms)))
+        raise ConfigurationError(sentence("source_attribution.ahead", at=beijing(since_ms)))
     river = RiverTree(registry)
     river.spot(station)
     end_ms = min(now_ms, since_ms + source_attribution.LOOK_H * HOUR_MS)
@@ -128,11 +128,11 @@ def trace(
 def summary(found: list[Candidate]) -> Text:
     """The likeliest places and the release of the first, in one sentence."""
     if not found:
-        return say("trace.nothing")
+        return say("source_attribution.nothing")
     first = found[0]
-    names = [say("trace.place", name=c.name, share=f"{100 * c.probability:.0f}") for c in found[:3]]
+    names = [say("source_attribution.place", name=c.name, share=f"{100 * c.probability:.0f}") for c in found[:3]]
     return say(
-        "trace.likeliest",
+        "source_attribution.likeliest",
         places=Text("、".join(n.zh for n in names), ", ".join(n.en for n in names)),
         early=beijing(first.early_ms),
         late=beijing(first.late_ms),
@@ -157,7 +157,7 @@ def require_stored_trace(connection: sa.Connection, incident_id: int) -> StoredA
     incident = _with_source(connection, incident_id)
     found = stored_trace(connection, incident_id)
     if found is None:
-        raise NotFound(sentence("trace.not_yet", id=incident.id))
+        raise NotFound(sentence("source_attribution.not_yet", id=incident.id))
     return found
 
 
@@ -175,7 +175,7 @@ def trace_of_incident(
 def _with_source(connection: sa.Connection, incident_id: int) -> Incident:
     incident = incident_store.get(connection, incident_id)
     if incident.kind in _KINDS_WITHOUT_SOURCE:
-        raise NotFound(sentence("trace.no_source", id=incident_id, kind=incident.kind))
+        raise NotFound(sentence("source_attribution.no_source", id=incident_id, kind=incident.kind))
     return incident
 
 
@@ -228,7 +228,7 @@ class AttributionWorker(PeriodicWorker):
                 raise
             except WaterError as error:
                 why = split_languages(str(error))
-                text = say("trace.cannot", why=why)
+                text = say("source_attribution.impossible", why=why)
                 found = StoredAttribution(incident.station, _since(incident), now_ms, (), (), (), (), (), text)
             self._keep(incident, found)
         return len(due)

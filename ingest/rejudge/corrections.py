@@ -92,7 +92,7 @@ def reason(corrected: Sequence[Correction], catalogue: Catalogue) -> Text | None
         at=beijing(first.at_ms, "%Y-%m-%d %H:%M"),
         was=one.show(first.was),
         now=one.show(first.now),
-        by=Text(first.by, first.by) if first.by else say("finding.sent_again"),
+        by=Text(first.by, first.by) if first.by else say("finding.resent"),
     )
     more = len(corrected) - 1
     return say("finding.corrected_more", first=text, count=more) if more else text

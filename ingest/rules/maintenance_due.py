@@ -26,7 +26,7 @@ from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FO
 from sensors.standards import hj915
 from sensors.stations import Registry
 
-RULE: Final = "device-care"
+RULE: Final = "device-maintenance_due"
 VERSION: Final = "2"
 """Increased with every change of these criteria."""
 
@@ -65,18 +65,20 @@ def findings(
             continue
         if firing is None:
             text = say(
-                "device.care_lens" if doubt & LENS_FOULED or parameter.optical else "device.care",
+                "device.maintenance_due_lens" if doubt & LENS_FOULED or parameter.optical else "device.maintenance_due",
                 station=station_name(station),
                 at=beijing(at_ms),
                 parameter=parameter_name(parameter),
                 seen=_visit_text(at_ms, visited_ms),
             )
         else:
-            text = device_reports.ended_text(station, "care", at_ms)
+            text = device_reports.ended_text(station, "maintenance_due", at_ms)
         change = ConditionChange.FIRED if firing is None else ConditionChange.RESOLVED
         since_ms = at_ms if firing is None else firing.since_ms
-        one = device_reports.device_finding(station, "care", change, (since_ms, at_ms), Colour.BLUE, text, VERSION)
-        about = Headline(station_name(station), say("headline.care", parameter=parameter_name(parameter)))
+        one = device_reports.device_finding(
+            station, "maintenance_due", change, (since_ms, at_ms), Colour.BLUE, text, VERSION
+        )
+        about = Headline(station_name(station), say("headline.maintenance_due", parameter=parameter_name(parameter)))
         found.append(replace(one, parameter=parameter.key, headline=about if firing is None else None))
     return found
 
@@ -93,5 +95,5 @@ def _is_due(doubt: int, at_ms: int, visited_ms: int | None, firing: bool) -> boo
 
 def _visit_text(at_ms: int, visited_ms: int | None) -> Text:
     if visited_ms is None:
-        return say("device.care_never")
-    return say("device.care_seen", days=(at_ms - visited_ms) // DAY_MS)
+        return say("device.no_visit")
+    return say("device.last_visit", days=(at_ms - visited_ms) // DAY_MS)

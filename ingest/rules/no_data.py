@@ -145,7 +145,7 @@ class SilenceMonitor:
             s = stations[i]
             alarm = self._active(rule, s.key, f"silence:{s.key}")
             if sending[i] and alarm:
-                text = say("finding.speaking", station=station_name(s), at=beijing(int(heard_ms[i])))
+                text = say("finding.reporting", station=station_name(s), at=beijing(int(heard_ms[i])))
                 findings.append(_silence_over(rule, s.key, alarm, int(heard_ms[i]), text))
             elif silent[i] and not alarm and i not in explained and rule.when.covers(now_ms):
                 findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience_ms[i])))
@@ -167,7 +167,7 @@ class SilenceMonitor:
             if not sending[list(members)].any():
                 return [], set(members)
             newest = self._gateway_resumed_ms[rule.id, gateway] = int(heard_ms[list(members)].max())
-            text = say("finding.gateway_speaking", gateway=gateway, at=beijing(newest))
+            text = say("finding.gateway_reporting", gateway=gateway, at=beijing(newest))
             # its other stations have a full interval from here on
             return [_silence_over(rule, gateway, alarm, newest, text)], set(members)
         all_silent = bool(silent[list(members)].all())
@@ -221,7 +221,7 @@ class SilenceMonitor:
                 station, parameter = stations[where[i]], names[sensors.parameter[i]]
                 if alarm := on.get((station.key, parameter.key)):
                     names_of_series = {"station": station_name(station), "parameter": Text(parameter.zh, parameter.en)}
-                    text = say("finding.sensor_speaking", at=beijing(int(sensors.newest_ms[i])), **names_of_series)
+                    text = say("finding.sensor_reporting", at=beijing(int(sensors.newest_ms[i])), **names_of_series)
                     at_ms = int(sensors.newest_ms[i])
                     findings.append(_silence_over(rule, station.key, alarm, at_ms, text, parameter.key))
         return findings

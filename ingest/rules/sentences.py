@@ -177,7 +177,7 @@ def _pattern_text(
 
 
 def _with_held(transition: Transition, text: Text) -> Text:
-    return say("finding.held", said=text, count=transition.held) if transition.fired and transition.held else text
+    return say("finding.flapping", said=text, count=transition.held) if transition.fired and transition.held else text
 
 
 def series_headline(one: BoundRule, transition: Transition, measured: float, *, doubtful: bool) -> Headline:
@@ -197,7 +197,7 @@ def series_headline(one: BoundRule, transition: Transition, measured: float, *, 
             if isinstance(one.rule, BlackOdorous):
                 matter = Text(one.rule.grade.zh, one.rule.grade.en)
     if doubtful:
-        matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubted")
+        matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubtful_reading")
     return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water)
 
 
@@ -209,9 +209,9 @@ def with_doubt(text: Text, one: Parameter, station: Station, catalogue: Catalogu
     others = [catalogue[key] for key in keys if key in catalogue]
     names = Text("、".join(o.zh for o in others), " or ".join(o.en for o in others))
     if isfinite(one.swing) or isfinite(one.near):
-        key = "finding.doubted_either" if others else "finding.doubted_days"
+        key = "finding.contradicted_or_departing" if others else "finding.departing"
         return say(key, said=text, others=names)
-    return say("finding.doubted", said=text, others=names if others else say("finding.others"))
+    return say("finding.contradicted", said=text, others=names if others else say("finding.other_parameters"))
 
 
 def disproved_text(one: BoundRule, transition: Transition, reason: Text) -> Text:

@@ -226,7 +226,9 @@ class TimeSeriesServer:
             return "larger than the server takes"
         if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and answer.reason:
             return self.redacted(answer.reason)
-        raise self._trouble(answer, say("series.right_write", bucket=self.bucket(policy)), self.bucket(policy))
+        raise self._trouble(
+            answer, say("time_series_server.right_write", bucket=self.bucket(policy)), self.bucket(policy)
+        )
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -240,7 +242,12 @@ class TimeSeriesServer:
             message = self.redacted(str(error))
             if _NOT_SET_UP.search(message):
                 raise NotSetUp(
-                    sentence("series.no_database", server=self.name, reason=message, database=self.settings.bucket)
+                    sentence(
+                        "time_series_server.no_database",
+                        server=self.name,
+                        reason=message,
+                        database=self.settings.bucket,
+                    )
                 ) from None
             raise ServerError(f"{self.name} refuses a query: {message}") from None
         except ValueError as error:
@@ -278,7 +285,9 @@ class TimeSeriesServer:
         rest = b""
         with self._stream(method, path, params=params, data=form, json=json) as response:
             if not response.is_success:
-                raise self._trouble(self._answer(response), say("series.right_read", bucket=self.settings.bucket))
+                raise self._trouble(
+                    self._answer(response), say("time_series_server.right_read", bucket=self.settings.bucket)
+                )
             for chunk in response.iter_bytes():
                 size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
@@ -292,7 +301,7 @@ class TimeSeriesServer:
         """The version of the server, "" where it does not state one. Raises ServerTrouble."""
         with self._stream("GET", "/ping") as response:
             if not response.is_success:
-                raise self._trouble(self._answer(response), say("series.right_any"))
+                raise self._trouble(self._answer(response), say("time_series_server.right_any"))
             return str(response.headers.get("X-Influxdb-Version", ""))
 
     @contextmanager
@@ -340,16 +349,22 @@ class TimeSeriesServer:
         message = self.redacted(answer.reason) if answer.reason else "no reason given"
         settings = self.settings
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, reason=message))
+            return AccessDenied(
+                sentence("time_series_server.unknown", server=self.name, status=answer.status, reason=message)
+            )
         if answer.status == HTTPStatus.FORBIDDEN:
             return AccessDenied(
-                sentence("series.denied", server=self.name, status=answer.status, reason=message, right=right)
+                sentence(
+                    "time_series_server.denied", server=self.name, status=answer.status, reason=message, right=right
+                )
             )
         if answer.status == HTTPStatus.NOT_FOUND or _NOT_SET_UP.search(message):
             name = bucket or settings.bucket
             where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                sentence("series.not_there", server=self.name, where=where, status=answer.status, reason=message)
+                sentence(
+                    "time_series_server.not_there", server=self.name, where=where, status=answer.status, reason=message
+                )
             )
         if 300 <= answer.status < 400:
             return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")
@@ -427,11 +442,11 @@ def _address(url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:
-        raise ConfigurationError(sentence("series.no_url")) from None
+        raise ConfigurationError(sentence("time_series_server.no_url")) from None
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError(sentence("series.scheme"))
+        raise ConfigurationError(sentence("time_series_server.scheme"))
     if address.userinfo:
-        raise ConfigurationError(sentence("series.password"))
+        raise ConfigurationError(sentence("time_series_server.password"))
     return address
 
 
@@ -451,4 +466,4 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(sentence("series.ca", ca_file=ca_file, error=error)) from error
+        raise ConfigurationError(sentence("time_series_server.ca", ca_file=ca_file, error=error)) from error

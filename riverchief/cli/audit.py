@@ -134,7 +134,7 @@ def proof(
 def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], key: Keys = None) -> None:
     """离线核对一个证明，不需数据库 · Check a proof with a public key alone."""
     if not key:
-        raise ConfigurationError(say("seal.which_key"))
+        raise ConfigurationError(say("audit_root.which_key"))
     keys = [one for name in key for one in sealing.read_public(name)]
     try:
         found = merkle.read_proof(file.read_bytes())

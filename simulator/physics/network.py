@@ -141,7 +141,7 @@ class Network:
         """The two cells a station lies between, upper first, and its share of the way from one middle to the other."""
         reach = next((r for r in self.reaches if r.key == station.reach), None)
         if reach is None:
-            raise ConfigurationError(say("play.no_reach", key=station.key))
+            raise ConfigurationError(say("simulate.no_reach", key=station.key))
         cells = self.own[reach.key]
         middle = np.cumsum(self.length_m[cells]) - self.length_m[cells] / 2
         at = along_km(reach, station.lon, station.lat) * 1000
@@ -193,9 +193,9 @@ def build(registry: Registry) -> Network:
     """Cut the registry's reaches into cells; raises ConfigurationError where they run in a circle."""
     reaches = registry.reaches
     if not reaches:
-        raise ConfigurationError(say("play.no_place"))
+        raise ConfigurationError(say("simulate.no_place"))
     if circle := nodes_on_cycles((r.key, r.downstream) for r in reaches if r.downstream):
-        raise ConfigurationError(say("play.circle", known=", ".join(sorted(circle))))
+        raise ConfigurationError(say("simulate.circle", known=", ".join(sorted(circle))))
     cells = _cut(reaches)
     reach, role, length = cells.reach, cells.role, cells.length
     own: dict[str, Places] = {r.key: np.flatnonzero((reach == i) & (role == "own")) for i, r in enumerate(reaches)}
@@ -286,7 +286,7 @@ def _join(cells: _Cells, reaches: tuple[Reach, ...], own: Mapping[str, Places]) 
         if r.downstream is None:
             continue
         if r.downstream not in known:
-            raise ConfigurationError(say("play.downstream", key=r.key, downstream=r.downstream))
+            raise ConfigurationError(say("simulate.downstream", key=r.key, downstream=r.downstream))
         mouth_km = along_km(known[r.downstream], *r.line[-1])
         cells.below[own[r.key][-1]] = _cell_at(own[r.downstream], cells.length, mouth_km)
 

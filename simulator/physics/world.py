@@ -159,7 +159,7 @@ class World:
         instant before the first or one already forgotten.
         """
         if station not in self._stations:
-            raise NotFound(say("play.not_in_water", station=station))
+            raise NotFound(say("simulate.not_in_water", station=station))
         at_ms = np.asarray(at_ms, np.int64)
         if not len(at_ms):
             return {key: np.zeros(0) for key in chemistry.measured(np.ones((0, M)))}

@@ -164,7 +164,7 @@ def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_mor
             message(key, {START + int(i) * HOUR: {"ph": round(float(x), 2)} for i, x in zip(some, line, strict=True)})
             for key, line in zip(("above", "below"), lines, strict=True)
         ]
-        told += [f for f in world.take(*sent).findings if f.rule == "device-care"]
+        told += [f for f in world.take(*sent).findings if f.rule == "device-maintenance_due"]
         if day in (45, 47):
             world.start()
     fired, over = told
@@ -212,7 +212,7 @@ def test_an_overgrown_lens_is_due_sooner_the_longer_nobody_was_there(
             "conductivity": 400 + 3 * noise[3],
         }
         sample = {START + day * DAY + i * HOUR: {k: round(float(x[i]), 2) for k, x in lines.items()} for i in range(24)}
-        told += [f for f in world.take(message("shiwan", sample)).findings if f.rule == "device-care"]
+        told += [f for f in world.take(message("shiwan", sample)).findings if f.rule == "device-maintenance_due"]
     if not days:
         assert not told
         return

@@ -207,7 +207,7 @@ def score(
     site = files.read_stations(settings.site.stations, known)
     scenario = simulate_table.read(name, site)
     if scenario.generated is not None:
-        raise ConfigurationError(say("play.made_up", name=name))
+        raise ConfigurationError(say("simulate.made_up", name=name))
     rules = files.read_rules(settings.site.rules, known)
     with played(
         scenario, scenario.registry(site), rules, seed=seed, lead_days=lead_days, on_progress=on_progress

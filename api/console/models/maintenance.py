@@ -94,8 +94,8 @@ def verdict(check: Check, catalogue: Catalogue) -> Text:
         for value in (judged.error, judged.error_left, judged.limit.most)
     )
     most = most.removeprefix("+")
-    passed = say("care.passed" if judged.passed else "care.failed")
+    passed = say("maintenance_page.passed" if judged.passed else "maintenance_page.failed")
     if check.after is None:
-        return say("care.verdict", error=found, most=most, passed=passed)
-    right = say("care.left_right" if judged.left_right else "care.left_wrong")
-    return say("care.verdict_after", error=found, most=most, passed=passed, left=left, right=right)
+        return say("maintenance_page.verdict", error=found, most=most, passed=passed)
+    right = say("maintenance_page.left_right" if judged.left_right else "maintenance_page.left_wrong")
+    return say("maintenance_page.verdict_after", error=found, most=most, passed=passed, left=left, right=right)

@@ -337,7 +337,7 @@ ACCOUNTS: Final = """WITH hole AS (
   SELECT station, day, sum(last_seq - first_seq + 1) AS messages,
     CASE WHEN bool_and(total_before IS NOT NULL AND total_after IS NOT NULL) THEN sum(total_after - total_before) END
       AS readings
-  FROM gap GROUP BY station, day
+  FROM sequence_gap GROUP BY station, day
 ), counted AS (
   SELECT l.*, COALESCE(h.messages, 0) AS messages_missing,
     CASE WHEN l.messages_unnumbered = 0 THEN CASE WHEN h.station IS NULL THEN 0 ELSE h.readings END END AS missing,

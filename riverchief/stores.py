@@ -47,12 +47,12 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
         archive = ParquetArchive(settings.readings.archive, catalogue)
         behind, keeper = archive, ArchiveKeeper(archive)
 
-    def edge_ms() -> int:
+    def boundary_ms() -> int:
         with database.read() as connection:
-            return retention.read_edge_ms(connection) or 0
+            return retention.read_boundary_ms(connection) or 0
 
     recent = SqlReadings(database, catalogue)
-    readings = TieredReadings(recent, catalogue, older=behind, edge_ms=edge_ms, spool=spool)
+    readings = TieredReadings(recent, catalogue, older=behind, boundary_ms=boundary_ms, spool=spool)
     return Stores(readings, recent, spool, server, archive, keeper)
 
 

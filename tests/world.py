@@ -193,7 +193,7 @@ class World:
             return ledger.accounts(connection)
 
     def totals(self) -> dict[str, int]:
-        names = ("messages", "messages_again", "readings", "stored", "duplicate", "quarantined")
+        names = ("messages", "messages_duplicate", "readings", "stored", "duplicate", "quarantined")
         return {name: sum(getattr(account, name) for account in self.accounts()) for name in names}
 
     def everything(self) -> dict[str, list[Any]]:

@@ -386,7 +386,7 @@ class IncidentPage(Page[CasePage]):
                             tag("span", text=when)
                             for reason in one.reasons[:3]:
                                 tag("span", "rc-quiet", self.of(reason))
-            tag("p", "rc-quiet", self.say("sources_note", at=self.moment(traced.made_ms)))
+            tag("p", "rc-quiet", self.say("sources_note", at=self.moment(traced.computed_at_ms)))
 
     def _process(self, model: CasePage) -> None:
         if model.process is None or not (model.process.steps or model.process.checklist):

@@ -275,7 +275,7 @@ class TraceOfIncident:
     incident: int
     station: str
     since: str | None
-    made_at: str | None
+    computed_at: str | None
     text: Text
     seen: list[SeenView]
     quiet: list[str]
@@ -480,7 +480,7 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
         incident=incident_id,
         station=found.station,
         since=when(found.since_ms),
-        made_at=when(found.made_ms),
+        computed_at=when(found.computed_at_ms),
         text=found.text,
         seen=[SeenView(s.station, when(s.onset_ms), s.spread_ms / 1000) for s in found.seen],
         quiet=[q.station for q in found.quiet],

@@ -40,7 +40,7 @@ class AccountView:
 
     ``sent`` and ``missing`` are null where messages are missing whose readings nobody counted; ``closed`` tells that
     every reading is accounted for. Messages of stations nobody registered are entered under ``?``;
-    ``messages_left_out`` are those of unproven senders that were beyond what is kept of them a day.
+    ``messages_dropped`` are those of unproven senders that were beyond what is kept of them a day.
     """
 
     station: str
@@ -53,11 +53,11 @@ class AccountView:
     quarantined: int
     missing: int | None
     messages: int
-    messages_again: int
+    messages_duplicate: int
     messages_unnumbered: int
     messages_quarantined: int
     messages_missing: int
-    messages_left_out: int
+    messages_dropped: int
 
 
 @dataclass(frozen=True, slots=True)

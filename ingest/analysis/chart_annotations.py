@@ -24,7 +24,7 @@ from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
-from ingest.storage.tables import calibration, deployment, registry_change, spool_mark, visit
+from ingest.storage.tables import calibration, deployment, registry_change, spool_progress, visit
 from ingest.storage.tables import station as station_table
 from sensors.parameters import Catalogue
 from sensors.reading import Message
@@ -130,7 +130,9 @@ def annotate(database: Database, spool: Spool) -> int:
         with database.write() as connection:
             # else an entry with a lower id could be committed after the mark moved
             in_order(connection, incident_entry)
-            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _INCIDENTS)).scalar()
+            mark = connection.execute(
+                sa.select(spool_progress.c.position).where(spool_progress.c.name == _INCIDENTS)
+            ).scalar()
             entries = connection.execute(
                 sa.select(incident_entry.c.id, incident_entry.c.incident_id)
                 .where(incident_entry.c.id > (mark or 0))
@@ -175,7 +177,9 @@ def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> i
     changed = 0
     while True:
         with database.write() as connection:
-            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _MAINTENANCE)).scalar()
+            mark = connection.execute(
+                sa.select(spool_progress.c.position).where(spool_progress.c.name == _MAINTENANCE)
+            ).scalar()
             rows = connection.execute(
                 sa.select(registry_change.c.id, registry_change.c.what, registry_change.c.key)
                 .where(registry_change.c.id > (mark or 0))
@@ -196,9 +200,9 @@ def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> i
 
 def _move_mark(connection: sa.Connection, name: str, mark: int | None, to: int) -> None:
     if mark is None:
-        connection.execute(sa.insert(spool_mark).values(name=name, mark=to))
+        connection.execute(sa.insert(spool_progress).values(name=name, position=to))
     else:
-        connection.execute(sa.update(spool_mark).where(spool_mark.c.name == name).values(mark=to))
+        connection.execute(sa.update(spool_progress).where(spool_progress.c.name == name).values(position=to))
 
 
 def _visit(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:

@@ -27,7 +27,7 @@ from infra.times import DAY_MS, beijing
 from ingest.rules.engine import usable
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore, Window
-from ingest.storage.tables import trace as table
+from ingest.storage.tables import source_attribution as table
 from sensors import source_attribution
 from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
@@ -70,7 +70,7 @@ class StoredAttribution:
 
     station: str
     since_ms: int
-    made_ms: int
+    computed_at_ms: int
     seen: tuple[Detection, ...]
     quiet: tuple[NonDetection, ...]
     rises: tuple[str, ...]
@@ -237,7 +237,7 @@ class AttributionWorker(PeriodicWorker):
         """Open live incidents of the water whose next trace is due, and a few others that have none."""
         i = incident_table.c
         water = (
-            sa.select(i.id, i.opened_at_ms, table.c.made_ms)
+            sa.select(i.id, i.opened_at_ms, table.c.computed_at_ms)
             .outerjoin(table, table.c.incident_id == i.id)
             .where(i.kind.not_in([kind.value for kind in _KINDS_WITHOUT_SOURCE]))
         )
@@ -245,9 +245,9 @@ class AttributionWorker(PeriodicWorker):
         due = []
         for row in connection.execute(water.where(live).order_by(i.id)):
             at = [row.opened_at_ms + hours * HOUR_MS for hours in AFTER_H]
-            if any(one <= now_ms and (row.made_ms is None or row.made_ms < one) for one in at):
+            if any(one <= now_ms and (row.computed_at_ms is None or row.computed_at_ms < one) for one in at):
                 due.append(row.id)
-        past = water.where(~live, table.c.made_ms.is_(None), i.opened_at_ms > now_ms - PAST_DAYS * DAY_MS)
+        past = water.where(~live, table.c.computed_at_ms.is_(None), i.opened_at_ms > now_ms - PAST_DAYS * DAY_MS)
         due += [row.id for row in connection.execute(past.order_by(i.id.desc()).limit(PAST_PER_ROUND))]
         return [incident_store.get(connection, number) for number in due]
 
@@ -268,7 +268,7 @@ class AttributionWorker(PeriodicWorker):
                         incident.id,
                         Order(Action.COMMENT, comment=both(found.text)),
                         Actor(AUTHOR, Role.SYSTEM),
-                        now_ms=found.made_ms,
+                        now_ms=found.computed_at_ms,
                         source=self._source,
                     )
             except WaterError as error:  # closed meanwhile
@@ -324,7 +324,7 @@ def _row(found: StoredAttribution) -> dict[str, Any]:
     return {
         "station": found.station,
         "since_ms": found.since_ms,
-        "made_ms": found.made_ms,
+        "computed_at_ms": found.computed_at_ms,
         "body": json.dumps(body, ensure_ascii=False),
         "text_zh": found.text.zh,
         "text_en": found.text.en,
@@ -340,7 +340,7 @@ def _read(row: sa.RowMapping) -> StoredAttribution:
     return StoredAttribution(
         row["station"],
         row["since_ms"],
-        row["made_ms"],
+        row["computed_at_ms"],
         tuple(Detection(**s) for s in body["seen"]),
         tuple(NonDetection(**q) for q in body["quiet"]),
         tuple(body["rises"]),

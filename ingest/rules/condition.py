@@ -33,7 +33,7 @@ class Condition:
 
     A value x exceeds the limit where ``sign * (x - limit) > 0`` and is clear where ``sign * (x - clear) <= 0``. With a
     ``centre``, x is the distance from it. Nothing begins outside ``active``. A condition that fires for the
-    ``flaps``-th time within ``flap_ms`` is held: it ends only after ``hold_ms`` of clear values.
+    ``flaps``-th time within ``flap_ms`` is flapping: it ends only after ``hold_ms`` of clear values.
     """
 
     sign: int
@@ -82,8 +82,8 @@ class ConditionState:
     """The state of one condition.
 
     ``count`` and ``calm_count`` are the consecutive exceeding and clear samples; ``past`` is true where it fired on
-    data too old to act on; ``firings`` are the recent instants at which it fired (ms); ``held`` is their number at the
-    last firing where that reached ``flaps``, else 0; ``recent`` are the newest samples with the state before each.
+    data too old to act on; ``firings`` are the recent instants at which it fired (ms); ``flap_count`` is their number
+    at the last firing where that reached ``flaps``, else 0; ``recent``: the newest samples with the state before each.
     """
 
     phase: Phase = Phase.IDLE
@@ -95,7 +95,7 @@ class ConditionState:
     fired_at_ms: int = 0
     past: bool = False
     firings: tuple[int, ...] = ()
-    held: int = 0
+    flap_count: int = 0
     recent: "tuple[tuple[int, float, ConditionState], ...]" = ()
 
     def without_recent(self) -> "ConditionState":
@@ -109,19 +109,19 @@ class ConditionState:
             self.fired_at_ms,
             self.past,
             self.firings,
-            self.held,
+            self.flap_count,
         )
 
     def required_calm_ms(self, condition: Condition) -> int:
         """How long values must stay clear before the condition ends."""
-        return max(condition.keep_ms, condition.hold_ms) if self.held else condition.keep_ms
+        return max(condition.keep_ms, condition.hold_ms) if self.flap_count else condition.keep_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A condition that fired or ended at ``at_ms``.
 
-    ``since_ms`` is when the exceedance began (fired) or when the clear values began (ended); ``held`` as in
+    ``since_ms`` is when the exceedance began (fired) or when the clear values began (ended); ``flap_count`` as in
     :class:`ConditionState`.
     """
 
@@ -131,7 +131,7 @@ class Transition:
     value: float
     count: int
     past: bool
-    held: int = 0
+    flap_count: int = 0
 
 
 def advance_condition(condition: Condition, state: ConditionState, samples: Samples, now_ms: int) -> list[Transition]:
@@ -185,8 +185,8 @@ def _towards_firing(
         (*(one for one in state.firings if at_ms - one < condition.flap_ms), at_ms) if condition.flaps else ()
     )
     state.recent = ()
-    state.held = len(state.firings) if 0 < condition.flaps <= len(state.firings) else 0
-    return Transition(True, at_ms, state.since_ms, value, state.count, state.past, state.held)
+    state.flap_count = len(state.firings) if 0 < condition.flaps <= len(state.firings) else 0
+    return Transition(True, at_ms, state.since_ms, value, state.count, state.past, state.flap_count)
 
 
 def _towards_end(
@@ -199,14 +199,14 @@ def _towards_end(
         if not (state.past and timely and condition.exceeds(value) and condition.may_begin(at_ms)):
             return None
         state.past, state.recent = False, ()
-        return Transition(True, at_ms, state.since_ms, value, state.count, False, state.held)
+        return Transition(True, at_ms, state.since_ms, value, state.count, False, state.flap_count)
     if state.phase is Phase.FIRING or after_gap:
         state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at_ms, 0
     state.calm_count += 1
     if state.calm_count < condition.samples or at_ms - state.calm_since_ms < state.required_calm_ms(condition):
         return None
     past = state.past and now_ms - at_ms > condition.late_ms
-    state.phase, state.past, state.held, state.recent = Phase.IDLE, False, 0, ()
+    state.phase, state.past, state.flap_count, state.recent = Phase.IDLE, False, 0, ()
     return Transition(False, at_ms, state.calm_since_ms, value, state.calm_count, past)
 
 

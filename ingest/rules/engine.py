@@ -195,7 +195,7 @@ class RuleEngine:
         else:
             advance_condition(one.condition, state, samples, now_ms)
             if state.phase in (Phase.FIRING, Phase.RECOVERING):  # not published: the next exceeding reading fires it
-                state.phase, state.past, state.held = Phase.PENDING, False, 0
+                state.phase, state.past, state.flap_count = Phase.PENDING, False, 0
         # the published firings count, whatever the readings show now
         state.firings = self._fired.get(one.key, ())
         state.recent = tuple((at, x, replace(before, firings=state.firings)) for at, x, before in state.recent)
@@ -204,7 +204,7 @@ class RuleEngine:
     @staticmethod
     def _restore_firing(one: BoundRule, state: ConditionState, alarm: Alarm, samples: Samples, now_ms: int) -> None:
         """Restore a condition that is firing; what the readings show besides is published with the next reading."""
-        state.held = int(alarm.held)
+        state.flap_count = int(alarm.flapping)
         state.phase, state.past = Phase.FIRING, alarm.past
         state.since_ms, state.fired_at_ms, state.last_ms = alarm.since_ms, alarm.fired_at_ms, alarm.fired_at_ms
         state.count = one.condition.samples  # it took at least as many to fire
@@ -435,7 +435,7 @@ class RuleEngine:
             limit=one.reported_limit(transition.value),
             retrospective=transition.past,
             text=text,
-            held=bool(transition.fired and transition.held),
+            flapping=bool(transition.fired and transition.flap_count),
             headline=sentences.series_headline(one, transition, measured, doubtful=is_doubtful)
             if transition.fired
             else None,

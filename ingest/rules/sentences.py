@@ -84,10 +84,10 @@ def series_text(one: BoundRule, transition: Transition, measured: float, target:
         case Trend():
             return _trend_text(one.rule, transition, one.parameter, measured, values)
         case Rate():
-            return _with_held(transition, _rate_text(one.rule, transition, one.parameter, measured, values))
+            return _with_flapping(transition, _rate_text(one.rule, transition, one.parameter, measured, values))
         case DailyPattern():
             return _pattern_text(one.rule, transition, one.parameter, measured, values)
-    return _with_held(transition, _limit_text(one, transition, target, values))
+    return _with_flapping(transition, _limit_text(one, transition, target, values))
 
 
 def _limit_text(
@@ -176,8 +176,12 @@ def _pattern_text(
     return say("finding.pattern_lost", limit=f"{100 * rule.share:.0f} %", count=transition.count, **values)
 
 
-def _with_held(transition: Transition, text: Text) -> Text:
-    return say("finding.flapping", said=text, count=transition.held) if transition.fired and transition.held else text
+def _with_flapping(transition: Transition, text: Text) -> Text:
+    return (
+        say("finding.flapping", said=text, count=transition.flap_count)
+        if transition.fired and transition.flap_count
+        else text
+    )
 
 
 def series_headline(one: BoundRule, transition: Transition, measured: float, *, doubtful: bool) -> Headline:

@@ -131,7 +131,7 @@ class SeriesHistory:
             for name in newest
         }
         learned = self._learned(key)
-        self.resumed[station] = learned[RESUMED].upto_ms if RESUMED in learned else 0
+        self.resumed[station] = learned[RESUMED].last_at_ms if RESUMED in learned else 0
         self._rebuild(key, pieces, learned, now_ms)
 
     def _needed_readings(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
@@ -185,11 +185,11 @@ class SeriesHistory:
         i = self.registry.index[station]
         one = SuddenEventState()
         one.grow(1)
-        upto_ms = -1
+        last_at_ms = -1
         if learned is not None and one.restore(0, learned.body):
-            upto_ms = learned.upto_ms
+            last_at_ms = learned.last_at_ms
         at = np.concatenate([w.at for w in windows])
-        rows = np.flatnonzero(at >= upto_ms)  # the last instant may have got more readings later
+        rows = np.flatnonzero(at >= last_at_ms)  # the last instant may have got more readings later
         visits = np.concatenate([w.packed for w in windows]) >> 4 & QualityTest.MAINTENANCE
         seen = detect_sudden_events(
             np.zeros(len(rows), np.int64),
@@ -212,7 +212,7 @@ class SeriesHistory:
         one.grow(1)
         since_ms = newest_ms - DAY_MS
         if learned is not None and one.past.restore(0, learned.body):
-            since_ms = learned.upto_ms + 1
+            since_ms = learned.last_at_ms + 1
         self.slow.put(i, one)
         window = self._store.window(station, since_ms, newest_ms)
         who, tests = np.full(len(window), i), window.packed >> 4
@@ -256,11 +256,11 @@ class SeriesHistory:
         """The readings that new ones are compared with, and those that the saved state does not contain yet."""
         if learned is None or (learned.body and not fresh.restore(row, learned.body)):
             return piece.take(np.empty(0, np.intp)), piece
-        after = piece.take(np.flatnonzero(piece.at > learned.upto_ms))
-        if not len(piece) or piece.at[0] > learned.upto_ms:
-            newest_ms = int(piece.at[-1]) if len(piece) else learned.upto_ms
-            after = self._store.window(station, learned.upto_ms + 1, newest_ms, [name])
-        return accepted_before(self._store, station, name, learned.upto_ms + 1), after
+        after = piece.take(np.flatnonzero(piece.at > learned.last_at_ms))
+        if not len(piece) or piece.at[0] > learned.last_at_ms:
+            newest_ms = int(piece.at[-1]) if len(piece) else learned.last_at_ms
+            after = self._store.window(station, learned.last_at_ms + 1, newest_ms, [name])
+        return accepted_before(self._store, station, name, learned.last_at_ms + 1), after
 
     def learned(
         self, series: Ints, at: Ints, carried: StateUpdate, seen: CombinedDetection
@@ -271,7 +271,7 @@ class SeriesHistory:
         new = first[self.newest[series[first]] == NEVER]
         rows = [(int(series[i]), int(at[i]) - 1, b"") for i in new.tolist()]
         frozen = carried.frozen()
-        latest = {one: SavedState(upto_ms, body) for one, upto_ms, body in rows + frozen}
+        latest = {one: SavedState(last_at_ms, body) for one, last_at_ms, body in rows + frozen}
         stations, parameters = self.registry.stations, self._catalogue.parameters
         turned = seen.memory.day > self.watched.day[seen.stations]
         # also where a series is saved or an alarm was raised: these readings and the upstream evidence are not replayed

@@ -45,7 +45,7 @@ from riverchief.services import sealing
 from riverchief.settings import Settings
 from riverchief.single_writer import exclusive_ingest
 
-UNTOLD = frozenset({"alembic_version", "storage_edge"})
+UNTOLD = frozenset({"alembic_version", "storage_boundary"})
 """Tables whose rows are no content of a site."""
 
 

@@ -146,7 +146,9 @@ heartbeat_s = 5
             looks = [look()]
             send(1)
             send(2)
-            eventually("silence was checked", lambda: "riverchief_last_tick_seconds 0.0" not in look()[1])
+            eventually(
+                "silence was checked", lambda: "riverchief_last_silence_check_timestamp_seconds 0.0" not in look()[1]
+            )
             eventually("a heartbeat was given", lambda: "riverchief_heartbeat_timestamp_seconds 0.0" not in look()[1])
             return [*looks, look()]
     finally:

@@ -188,7 +188,7 @@ def test_two_readings_with_one_key_in_two_messages_are_one_reading_the_last_coun
     assert {key: value for key, (value, _) in world.readings().items()} == {("ph", T0): 7.2}
     assert world.totals() | {"messages": 2} == {
         "messages": 2,
-        "messages_again": 0,
+        "messages_duplicate": 0,
         "readings": 2,
         "stored": 1,
         "duplicate": 1,
@@ -208,7 +208,7 @@ def test_the_same_message_twice_is_stored_once_and_counted_as_a_duplicate(world:
         again = world.take(one)
         assert (first.stored.tolist(), again.stored.tolist(), again.duplicate.tolist()) == ([3], [0], [3])
         assert world.readings() == before
-    totals = {"messages": 2, "messages_again": 1, "readings": 6, "stored": 3, "duplicate": 3, "quarantined": 0}
+    totals = {"messages": 2, "messages_duplicate": 1, "readings": 6, "stored": 3, "duplicate": 3, "quarantined": 0}
     assert world.totals() == totals
     assert all(account.closed for account in world.accounts())
 

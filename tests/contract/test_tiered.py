@@ -99,7 +99,7 @@ def test_where_the_edge_lies_makes_no_difference(
     """``old`` was moved where it lies before the edge; ``new`` came after that, some of it late."""
     with tempfile.TemporaryDirectory() as folder:
         whole, recent, older = Store(Path(folder) / "w"), Store(Path(folder) / "r"), Older(Path(folder) / "o")
-        tiered = TieredReadings(recent, CATALOGUE, older=older, edge_ms=lambda: edge)
+        tiered = TieredReadings(recent, CATALOGUE, older=older, boundary_ms=lambda: edge)
         whole.put(old)
         older.put({key: content for key, content in old.items() if key[1] < edge})
         recent.put({key: content for key, content in old.items() if key[1] >= edge})
@@ -130,7 +130,7 @@ def test_where_the_edge_lies_makes_no_difference(
 def test_a_verdict_on_a_reading_that_has_left_brings_it_back_with_its_value(tmp_path: Path) -> None:
     recent, older = Store(tmp_path / "r"), Older(tmp_path / "o")
     older.put({("do", 10): (5.5, PLAIN)})
-    tiered = TieredReadings(recent, CATALOGUE, older=older, edge_ms=lambda: 50)
+    tiered = TieredReadings(recent, CATALOGUE, older=older, boundary_ms=lambda: 50)
     batch, packed = _batch({("do", 10): (0.0, SUSPECT), ("do", 11): (0.0, SUSPECT)})
     with recent.database.write() as connection:
         tiered.reflag(connection, ["s"], batch, packed)

@@ -401,7 +401,7 @@ def test_a_condition_that_ended_in_the_store_but_was_never_announced_ends_with_t
 
 def test_a_held_alarm_stays_held_after_a_restart_that_no_longer_sees_why() -> None:
     rule = replace(NH3N, samples=1, keep_firing_s=0, hold_s=7200)
-    told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False, held=True)}
+    told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False, flapping=True)}
     desk = Desk(Rules((rule,)), [(SHIWAN, "nh3n")], told)
     stored = [START + 5 * HOUR + i * 5 * MINUTE for i in range(60)]  # bad all the time since it fired
     desk.checks.restore(0, good(np.array(stored), np.full(60, 3.0)), stored[-1])

@@ -659,7 +659,9 @@ def _tests(packed: Ints) -> str:
 
 def _of_fault(alarm: Span, fault: Span, tolerance_ms: int) -> bool:
     """Whether an alarm began within an hour of the beginning or the end of a fault."""
-    return any(-tolerance_ms <= alarm.start_ms - edge_ms <= HOUR_MS for edge_ms in (fault.start_ms, fault.end_ms))
+    return any(
+        -tolerance_ms <= alarm.start_ms - boundary_ms <= HOUR_MS for boundary_ms in (fault.start_ms, fault.end_ms)
+    )
 
 
 def _mostly(good: Bools, flagged: Bools) -> bool:

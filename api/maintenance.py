@@ -28,7 +28,7 @@ LOOKED_INTO = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class MaintenanceSummary:
     """How a station stands: who works there now, what was found, when its sensors are to be checked.
 
     ``newest_at_ms`` is its newest reading, ``visited_ms`` the end of its last visit, None for none. ``visit_due_ms``
@@ -60,7 +60,7 @@ class Jump:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class VisitResult:
     """A visit that is over, or goes on, with what it changed."""
 
     number: int
@@ -69,24 +69,24 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class StationCare:
+class StationMaintenance:
     """A station with what was done there, newest first; ``sensors`` are the parameters that it has."""
 
-    care: Care
+    care: MaintenanceSummary
     sensors: tuple[str, ...]
-    visits: tuple[Done, ...]
+    visits: tuple[VisitResult, ...]
     checks: tuple[tuple[int, Check], ...]
 
 
-def of_all(context: Context, registry: Registry, who: Actor) -> list[Care]:
+def of_all(context: Context, registry: Registry, who: Actor) -> list[MaintenanceSummary]:
     """How every station stands. Raises StorageUnavailable."""
-    return _care(context, registry, who, list(registry.stations))
+    return _summaries(context, registry, who, list(registry.stations))
 
 
-def of_station(context: Context, registry: Registry, who: Actor, key: str) -> StationCare:
+def of_station(context: Context, registry: Registry, who: Actor, key: str) -> StationMaintenance:
     """A station and what was done there. Raises NotFound, StorageUnavailable."""
     station = find(registry, key)
-    (care,) = _care(context, registry, who, [station])
+    (care,) = _summaries(context, registry, who, [station])
     with context.database.read() as connection:
         visits = store.visits(connection, key)[::-1]
         checks = store.checks(connection, key)[::-1]
@@ -105,11 +105,13 @@ def of_station(context: Context, registry: Registry, who: Actor, key: str) -> St
             for one in touched
             if one in medians or (one, visit.since_ms) in doubts
         ]
-        done.append(Done(number, visit, tuple(jumps)))
-    return StationCare(care, sensors, tuple(done), tuple(checks))
+        done.append(VisitResult(number, visit, tuple(jumps)))
+    return StationMaintenance(care, sensors, tuple(done), tuple(checks))
 
 
-def _care(context: Context, registry: Registry, who: Actor, stations: Collection[Station]) -> list[Care]:
+def _summaries(
+    context: Context, registry: Registry, who: Actor, stations: Collection[Station]
+) -> list[MaintenanceSummary]:
     now_ms = context.clock_ms()
     only = next(iter(stations)).key if len(stations) == 1 else None
     with context.database.read() as connection:
@@ -138,7 +140,7 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
         hangs = {d.parameter for d in hung if d.since_ms <= now_ms and (d.until_ms is None or d.until_ms > now_ms)}
         sensors = sorted({*newest[key], *hangs}, key=context.catalogue.index.__getitem__)
         views.append(
-            Care(
+            MaintenanceSummary(
                 station=station,
                 working=going.get(key),
                 findings=tuple(wanted[key]),

@@ -425,7 +425,7 @@ def class_words() -> list[models.ValueMapping]:
 
 def flag_words() -> list[models.ValueMapping]:
     """1 … 9 as words on grey and violet."""
-    return words({str(int(flag)): look for flag, look in FLAGS.items()})
+    return words({str(int(flag)): style for flag, style in FLAGS.items()})
 
 
 def pennants() -> list[models.ValueMapping]:

@@ -132,13 +132,13 @@ def _broker() -> Panel:
         "Whether ingest is connected; while it is not, devices queue and nothing is lost.",
     )
     query = Prom(f"max(riverchief_mqtt_connected{_HERE}) or vector(-1)", "代理 broker", instant=True)
-    looks = {
+    state_styles = {
         "1": ("已连接 connected", parts.PALE),
         "0": ("断开 cut", parts.VIOLET),
         "-1": ("失联 no signal", parts.VIOLET),
     }
     return parts.stat(head, Size(4, 4), query, unit="none", nothing="失联 · no signal", filled=True).mappings(
-        parts.words(looks, nothing="失联 no signal")
+        parts.words(state_styles, nothing="失联 no signal")
     )
 
 

@@ -18,7 +18,7 @@ from ingest.sending import kept_since
 from ingest.storage import downsampling
 from ingest.storage.archive import ParquetArchive, month_bounds_ms
 from ingest.storage.port import Window
-from ingest.storage.spool import Kind, Spool
+from ingest.storage.spool import Spool, SpoolKind
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import spool_progress
 from ingest.storage.tables import station as station_table
@@ -121,7 +121,7 @@ class Refill:
         n = len(readings)
         said, message = np.full(n, ord("N"), np.uint8), np.zeros(n, np.int32)
         batch = Batch(np.zeros(n, np.int32), readings.parameter, readings.at, readings.value, said, message)
-        self.spool.add(connection, Kind.READINGS, [station], batch, readings.packed)
+        self.spool.add(connection, SpoolKind.READINGS, [station], batch, readings.packed)
         return n
 
     def _make_room(self) -> None:

@@ -493,11 +493,11 @@ def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric
 
 def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     history = intake.site.history
-    stations, heard = history.registry.stations, history.heard
-    if len(stations) != len(heard):  # a station is being taken up at this moment
+    stations, last_seen = history.registry.stations, history.last_seen
+    if len(stations) != len(last_seen):  # a station is being taken up at this moment
         return
     interval_s = np.fromiter((s.interval_s for s in stations), np.int64, len(stations))
-    yield many("stations", {state.value: n for state, n in reporting.count(heard, interval_s, now_ms).items()})
+    yield many("stations", {state.value: n for state, n in reporting.count(last_seen, interval_s, now_ms).items()})
 
 
 def broker(source: MqttSource, now_ms: int) -> Iterator[Metric]:

@@ -59,7 +59,7 @@ class System:
         if Role.INGEST in roles:
             self.ingest = Ingest(self.resources, writer=writer, on_findings=wake)
             if worker:
-                self.ingest.intake.watch(worker.annotations.heard)
+                self.ingest.intake.watch(worker.annotations.on_batch)
             self.heartbeat = self._make_heartbeat()
         self.watchdog = Watchdog(self._threads)
         self.services = self._table(worker)
@@ -159,7 +159,7 @@ def _context(
         outside_roots=partial(outside_roots, settings),
         formula=files.read_formula(settings.site.assessment),
         platforms=resources.platforms,
-        telling=messages.notification_settings(settings, resources.directory),
+        notifications=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
     )
 

@@ -13,7 +13,7 @@ from ingest.storage.retention import ArchiveKeeper, Keeper, ServerKeeper
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import ServerKind, ServerSettings, TimeSeriesServer
 from riverchief.settings import Settings, secret
 from sensors.parameters import Catalogue
 
@@ -64,7 +64,7 @@ def time_series_server(settings: Settings) -> TimeSeriesServer | None:
     return TimeSeriesServer(
         ServerSettings(
             url=i.url,
-            kind=Kind(i.kind),
+            kind=ServerKind(i.kind),
             org=i.org if i.kind == "influxdb2" else "",
             bucket=i.bucket,
             token=secret(i.token, i.token_file),

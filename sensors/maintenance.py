@@ -227,20 +227,20 @@ def conflicting_visits(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
 
 
 def last_maintained(
-    upkeep: MaintenanceRecords, deployments: Iterable[Deployment], station: str, parameter: str, until_ms: int
+    maintenance: MaintenanceRecords, deployments: Iterable[Deployment], station: str, parameter: str, until_ms: int
 ) -> list[int]:
     """Times until ``until_ms`` at which a sensor was visited, checked or deployed; unordered."""
     then = [
         one.until_ms
-        for one in upkeep.visits
+        for one in maintenance.visits
         if one.station == station and one.until_ms is not None and (not one.parameters or parameter in one.parameters)
     ]
-    then += [c.at_ms for c in upkeep.checks if (c.station, c.parameter) == (station, parameter) and not c.void]
+    then += [c.at_ms for c in maintenance.checks if (c.station, c.parameter) == (station, parameter) and not c.void]
     then += [d.since_ms for d in deployments if (d.station, d.parameter) == (station, parameter)]
     return [at_ms for at_ms in then if at_ms <= until_ms]
 
 
-def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
+def mark_spans(registry: Registry, maintenance: MaintenanceRecords) -> set[MarkSpan]:
     """All marks in force; void records mark nothing."""
     found = {
         MarkSpan(
@@ -250,16 +250,16 @@ def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
             v.since_ms,
             END_OF_TIME_MS if v.until_ms is None else v.until_ms,
         )
-        for v in upkeep.visits
+        for v in maintenance.visits
         for parameter in v.parameters or ("",)
     }
     found |= {
         MarkSpan(r.station, r.parameter, _REVIEW_TEST[r.verdict], r.since_ms, r.until_ms)
-        for r in upkeep.reviews
+        for r in maintenance.reviews
         if not r.void
     }
     by_kind: dict[tuple[str, str, CheckKind], list[Check]] = defaultdict(list)
-    for check in upkeep.checks:
+    for check in maintenance.checks:
         if not check.void:
             by_kind[check.station, check.parameter, check.kind].append(check)
     deployed: dict[tuple[str, str], list[Deployment]] = defaultdict(list)

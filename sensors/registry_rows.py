@@ -72,7 +72,7 @@ class Book:
     """A registry and its maintenance records."""
 
     registry: Registry
-    upkeep: MaintenanceRecords = field(default_factory=MaintenanceRecords)
+    maintenance: MaintenanceRecords = field(default_factory=MaintenanceRecords)
 
 
 def read_rows(
@@ -90,7 +90,7 @@ def read_rows(
     and key.
     """
     there = known or Book(Registry(catalogue=catalogue))
-    reader = _Reader(catalogue, there.registry, box, there.upkeep, faults=list(faults))
+    reader = _Reader(catalogue, there.registry, box, there.maintenance, faults=list(faults))
     for kind in COLUMNS:
         for row in rows:
             if row.kind == kind:
@@ -425,7 +425,7 @@ def _identity(thing: Any) -> Any:
 
 def rows_of(book: Book) -> Iterator[tuple[str, dict[str, Any]]]:
     """(kind, entries) of everything in the book, without defaults; times as datetimes in UTC."""
-    registry, done = book.registry, book.upkeep
+    registry, done = book.registry, book.maintenance
     for region in registry.regions:
         yield "region", _entries(region, level=region.level.key, outline=_lists(region.outline))
     for reach in registry.reaches:

@@ -132,13 +132,13 @@ def tried(
         for event in events:
             mine = rows_of(alarms, event)
             explained[mine] = True
-            sure = mine[alarms.doubt[mine] == 0]
+            sure = mine[alarms.discount[mine] == 0]
             made.planted[event.kind] += 1
             if len(sure):
                 made.found[event.kind] += 1
                 made.delays.setdefault(event.kind, []).append(int(alarms.at[sure[0]]) - event.begin)
         others = alarms.take(np.flatnonzero(~explained))
-        made.others += len(one_each(others.take(np.flatnonzero(others.doubt == 0))).at)
+        made.others += len(one_each(others.take(np.flatnonzero(others.discount == 0))).at)
         false += by_sureness(one_each(others if between else plain))
         made.months += months(table)
     false /= made.months

@@ -144,7 +144,7 @@ class Recorded:
 
     def said(self) -> dict[str, list[int]]:
         """By kind, where nothing was planted: sensors, their days, and how often each thing began to be told."""
-        doubt, there = self.doubts(self.table.values)
+        daily_tests, there = self.daily_tests(self.table.values)
         out: dict[str, list[int]] = {}
         for i, sensor in enumerate(self.table.found.sensors):
             row = out.setdefault(sensor.kind_key, [0] * (2 + len(TOLD)))
@@ -152,7 +152,7 @@ class Recorded:
                 row[0] += bool(there[station, i].any())
                 row[1] += int(there[station, i].sum())
                 for n, bits in enumerate(TOLD.values()):
-                    row[2 + n] += len(begun(doubt[station, i] & np.uint32(bits) > 0))
+                    row[2 + n] += len(begun(daily_tests[station, i] & np.uint32(bits) > 0))
         return out
 
     def trial(self, fault: Fault, size: float, days: int, every: int, chance: np.random.Generator) -> Counter[str]:
@@ -184,11 +184,11 @@ class Recorded:
                         planted.append((station, column, int(start), int(start + days + STAYS) + 1))
         found: Counter[str] = Counter()
         if planted:
-            doubt, _ = self.doubts(values)
+            daily_tests, _ = self.daily_tests(values)
             for station, column, begin, end in planted:
                 found[""] += 1
                 for told, bits in TOLD.items():
-                    found[told] += bool((doubt[station, column, begin + 1 : end + 1] & np.uint32(bits)).any())
+                    found[told] += bool((daily_tests[station, column, begin + 1 : end + 1] & np.uint32(bits)).any())
         return found
 
     def _series(self, column: int) -> Iterator[tuple[int, Places]]:
@@ -198,7 +198,7 @@ class Recorded:
             if len(rows) and self.table.at[rows[-1]] - self.table.at[rows[0]] > (PAST + STAYS) * DAY_MS:
                 yield station, rows
 
-    def doubts(self, values: Floats) -> tuple[Bits, Floats]:
+    def daily_tests(self, values: Floats) -> tuple[Bits, Floats]:
         """(stations, sensors, days) the doubts in force on each day, and whether there was a reading."""
         kinds = self.table.found.catalogue
         stations, k = len(self.table.names), values.shape[1]
@@ -209,7 +209,7 @@ class Recorded:
         day = self.table.at // DAY_MS
         first = int(day.min())
         shape = (stations, k, int(day.max()) - first + 1)
-        doubt, there = np.zeros(shape, np.uint32), np.zeros(shape, np.bool_)
+        daily_tests, there = np.zeros(shape, np.uint32), np.zeros(shape, np.bool_)
         by_day = np.argsort(day, kind="stable")
         for rows in np.split(by_day, np.flatnonzero(np.diff(day[by_day])) + 1):
             column, row = np.nonzero(~np.isnan(values[rows].T))
@@ -228,9 +228,9 @@ class Recorded:
             )
             memory.apply(verdict.carried)
             mine, today = np.unique(series), int(day[rows[0]]) - first
-            doubt.reshape(-1, shape[2])[mine, today] = memory.doubt[mine]
+            daily_tests.reshape(-1, shape[2])[mine, today] = memory.daily_tests[mine]
             there.reshape(-1, shape[2])[mine, today] = True
-        return doubt, there
+        return daily_tests, there
 
 
 def apart(stations: int, ways: Sequence[UpstreamPath]) -> list[set[int]]:

@@ -22,7 +22,7 @@ from api.console.models import maintenance as models
 from api.console.models.maintenance import DRIFTS, Row
 from api.console.models.overview import Data, duration
 from api.console.models.trail import moment
-from api.maintenance import Care, Done, Jump, StationCare
+from api.maintenance import Jump, MaintenanceSummary, StationMaintenance, VisitResult
 from api.responses import when
 from api.routes import maintenance as maintenance_routes
 from api.routes.maintenance import Correction, EndOfVisit, NewCheck, NewVisit
@@ -52,7 +52,7 @@ class _CarePage(Page[Any]):
         """Parameters one after the other."""
         return ("、" if self.language == "zh" else ", ").join(self.parameter(one) for one in keys)
 
-    def findings(self, one: Care) -> None:
+    def findings(self, one: MaintenanceSummary) -> None:
         """What was found of the station's devices, each leading to its incident."""
         for incident in one.findings:
             with tag("p", "rc-finding"):
@@ -153,14 +153,14 @@ class CareOfStation(_CarePage):
 
     entry = menu.CARE_OF
 
-    def read(self) -> StationCare:
+    def read(self) -> StationMaintenance:
         registry = self.shared.registries.recent()
         return maintenance_views.of_station(self.context, registry, self.actor, str(self.request.path_params["key"]))
 
-    def title(self, model: StationCare) -> str:
+    def title(self, model: StationMaintenance) -> str:
         return self.say("title_of", name=Text(model.care.station.zh, model.care.station.en))
 
-    def draw(self, model: StationCare) -> None:
+    def draw(self, model: StationMaintenance) -> None:
         self._head(model)
         self._actions(model)
         with tag("div", "rc-two rc-case"):
@@ -170,7 +170,7 @@ class CareOfStation(_CarePage):
             with tag("div", "rc-stack"):
                 self._visits(model)
 
-    def _head(self, model: StationCare) -> None:
+    def _head(self, model: StationMaintenance) -> None:
         one = models.row(model.care, self.context.clock_ms())
         station = model.care.station
         with tag("section", "rc-panel rc-part", label=self.say("station")):
@@ -189,7 +189,7 @@ class CareOfStation(_CarePage):
                 tag("strong", "rc-good", words, testid="care-working")
                 tag("p", "rc-quiet", self.say("muted", sensors=self._touched(visit)))
 
-    def _actions(self, model: StationCare) -> None:
+    def _actions(self, model: StationMaintenance) -> None:
         with (
             tag("section", "rc-panel rc-do", label=self.say("actions"), testid="care-actions"),
             tag("div", "rc-do-row"),
@@ -203,7 +203,7 @@ class CareOfStation(_CarePage):
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
-    def _due(self, model: StationCare) -> None:
+    def _due(self, model: StationMaintenance) -> None:
         with self.panel("due", testid="care-due"):
             self.findings(model.care)
             if not model.care.due:
@@ -235,7 +235,7 @@ class CareOfStation(_CarePage):
         day = beijing(one.due_ms, "%Y-%m-%d")
         return day if late_ms < 0 else self.say("late", day=day, ago=duration(late_ms))
 
-    def _visits(self, model: StationCare) -> None:
+    def _visits(self, model: StationMaintenance) -> None:
         with self.panel("visits", testid="care-visits"):
             if not model.visits:
                 self.empty("no_visits", "no_visits_next")
@@ -246,7 +246,7 @@ class CareOfStation(_CarePage):
             if model.visits:
                 tag("p", "rc-quiet", self.say("jump_note"))
 
-    def _visit(self, done: Done) -> None:
+    def _visit(self, done: VisitResult) -> None:
         visit = done.visit
         with tag("div", "rc-line-head"):
             tag("strong", text=self._span(visit))
@@ -277,7 +277,7 @@ class CareOfStation(_CarePage):
     def _touched(self, visit: Visit) -> str:
         return self.listed(visit.parameters) if visit.parameters else self.say("maintenance.whole_station")
 
-    def _checks(self, model: StationCare) -> None:
+    def _checks(self, model: StationMaintenance) -> None:
         with self.panel("checks", testid="care-checks"):
             if not model.checks:
                 self.empty("no_checks", "no_checks_next")

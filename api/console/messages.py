@@ -57,7 +57,7 @@ class Messages(Page[MessagesPage]):
             refused = outbox.list_deliveries(connection, Status.REFUSED, limit=SHOWN, within=within)
             pending = outbox.pending_counts(connection).pending
         name = names(context)
-        known = context.telling.directory().contacts if context.telling else ()
+        known = context.notifications.directory().contacts if context.notifications else ()
         return MessagesPage(
             counts=counts,
             rows=rows_of.notice_rows(found[:SHOWN], told, name),
@@ -99,9 +99,11 @@ class Messages(Page[MessagesPage]):
                     choice.props["data-testid"] = f"messages-show-{show}"
                     choice.props["aria-current" if show == self.show else "data-other"] = "true"
             if not model.rows:
-                telling = bool(model.contacts)
+                notifications = bool(model.contacts)
                 self.empty(
-                    "none" if telling else "nobody", "none_next" if telling else "nobody_next", testid="messages-empty"
+                    "none" if notifications else "nobody",
+                    "none_next" if notifications else "nobody_next",
+                    testid="messages-empty",
                 )
                 return
             heads = {name: self.say(f"column_{name}") for name in ("when", "to", "what", "fate")}

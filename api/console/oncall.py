@@ -36,7 +36,7 @@ class OnCall(Page[OnCallPage]):
             planned = oncall.shifts(connection, start_ms, end_ms)
             told = audit_trail.list_entries(connection, kind="oncall", limit=CHANGES)
         name = names(context)
-        known = context.telling.directory().contacts if context.telling else ()
+        known = context.notifications.directory().contacts if context.notifications else ()
         lines = ((line.at_ms, line.by, line.what, json.loads(line.body)["shifts"]) for line in told)
         return OnCallPage(
             now=tuple(tuple(map(name, keys)) for keys in oncall.ranks(planned, now_ms)),

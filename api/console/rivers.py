@@ -349,7 +349,9 @@ class ReachFile(Page[ReachPage]):
     def _sign(self, model: ReachPage) -> None:
         with self.panel("sign", testid="river-sign"):
             tag("p", text=self.say("sign_says"))
-            links = self.context.telling.links if self.context.telling else None  # knows our address as phones reach it
+            links = (
+                self.context.notifications.links if self.context.notifications else None
+            )  # knows our address as phones reach it
             address = (links.base if links else str(self.request.base_url)).rstrip(
                 "/"
             ) + f"{citizen.PATH}?reach={model.key}"

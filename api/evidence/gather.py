@@ -18,7 +18,7 @@ from governance.verification.comparison import Difference
 from infra.database import Database
 from infra.errors import LongTermUnavailable
 from infra.texts import Text
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.photos import Photos
 from ingest.storage.port import ReadingStore, Series
@@ -243,7 +243,7 @@ def _pictures(
     taken = [
         Picture(photo.sha256, photo.taken_ms, photo.by, photo.note, kept.path(photo.sha256))
         for key in stations
-        for photo in upkeep_store.photos(connection, key)
+        for photo in maintenance_store.photos(connection, key)
         if incident.since_ms <= photo.taken_ms <= until_ms
         and kept.holds(photo.sha256)  # not so where a database was restored without its photos
     ]

@@ -53,7 +53,9 @@ class Confirmed:
     at_ms: int
 
 
-def look(database: Database, directory: Directory, links: Links, token: str, now_ms: int) -> ConfirmationRequest:
+def confirmation_request(
+    database: Database, directory: Directory, links: Links, token: str, now_ms: int
+) -> ConfirmationRequest:
     """What a link is about. Raises NotFound for one that this site did not make, and LinkExpired."""
     number = number_of(token)
     if number is None:

@@ -94,7 +94,7 @@ class NoticeRequest:
     due_at_ms: int
 
 
-def asks_confirmation(items: Iterable[Item]) -> bool:
+def requires_confirmation(items: Iterable[Item]) -> bool:
     """Whether a message asks somebody to confirm: then its link leads to the button, else to the incident."""
     return any(item.kind in CONFIRMED for item in items)
 

@@ -20,7 +20,7 @@ from infra.texts import Text, join_on_line, say
 from ingest.analysis import live_classes
 from ingest.pipeline import Outcome
 from ingest.storage import lineprotocol, schema
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
@@ -46,7 +46,7 @@ ANNOTATED = (_INCIDENTS, _MAINTENANCE)
 class AnnotationWriter(PeriodicWorker):
     """A thread that updates live classes and writes annotations; one for each database.
 
-    All stations are judged once a minute, since time alone changes a class; those passed to ``heard`` at once.
+    All stations are judged once a minute, since time alone changes a class; those passed to ``on_batch`` at once.
     """
 
     def __init__(
@@ -67,38 +67,38 @@ class AnnotationWriter(PeriodicWorker):
         self._spool = spool
         self._every_s = every_s
         self._next_at = 0.0
-        self._heard: dict[str, None] = {}
+        self._reported: dict[str, None] = {}
         self._lock = threading.Lock()
         self._registry: Registry | None = None
         self.last_round_ms: int | None = None
         self.last_error = ""
 
-    def heard(self, messages: Sequence[Message], _: Outcome) -> None:
+    def on_batch(self, messages: Sequence[Message], _: Outcome) -> None:
         """Note that readings of these stations were stored; thread-safe, never blocks."""
         with self._lock:
-            self._heard |= dict.fromkeys(message.station for message in messages)
+            self._reported |= dict.fromkeys(message.station for message in messages)
         self.wake()
 
     def round(self) -> None:
         """One round; raises StorageUnavailable."""
         now_ms = self._clock_ms()
         with self._lock:
-            self._heard.clear()
+            self._reported.clear()
         with self._database.read() as connection:
             self._registry = registry_store.load(connection, self._catalogue)
         update = partial(live_classes.update_classes, self._database, self._store, self._catalogue)
         update(now_ms, self._spool, registry=self._registry)
         if self._spool is not None:
             annotate(self._database, self._spool)
-            annotate_upkeep(self._database, self._spool, self._catalogue)
+            annotate_maintenance(self._database, self._spool, self._catalogue)
         self.last_round_ms, self.last_error = now_ms, ""
 
-    def judge_heard(self) -> None:
+    def judge_reported(self) -> None:
         """Judge the stations with new readings; raises StorageUnavailable."""
         with self._lock:
-            keys = list(self._heard)[:MAX_STATIONS]
+            keys = list(self._reported)[:MAX_STATIONS]
             for key in keys:
-                del self._heard[key]
+                del self._reported[key]
         if keys and self._registry is not None:
             update = partial(live_classes.update_classes, self._database, self._store, self._catalogue)
             update(self._clock_ms(), self._spool, registry=self._registry, only=keys)
@@ -110,14 +110,14 @@ class AnnotationWriter(PeriodicWorker):
                 self._next_at = time.monotonic() + self._every_s
                 self.round()
             elif not self._stopping.wait(GATHER_S):
-                self.judge_heard()
+                self.judge_reported()
         except StorageUnavailable as error:
             self.last_error = str(error)
             log.warning("live classes wait for the database", error=str(error))
         except Exception as error:
             self.last_error = f"{type(error).__name__}: {error}"
             log.exception("a round of live classes failed")
-        return GATHER_S if self._heard else max(0.0, self._next_at - time.monotonic())
+        return GATHER_S if self._reported else max(0.0, self._next_at - time.monotonic())
 
 
 def annotate(database: Database, spool: Spool) -> int:
@@ -169,7 +169,7 @@ def _points(connection: sa.Connection, ids: list[int]) -> list[bytes]:
     ]
 
 
-def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> int:
+def annotate_maintenance(database: Database, spool: Spool, catalogue: Catalogue) -> int:
     """Queue a point for each visit, calibration and swap that changed since the last call; how many.
 
     The progress mark moves in the same transaction. Raises StorageUnavailable.
@@ -222,7 +222,7 @@ def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, 
             parameter=_names(catalogue, [check.parameter]),
             kind=say(f"maintenance.kind_{check.kind}"),
         )
-        for number, check in upkeep_store.checks(connection, station)
+        for number, check in maintenance_store.checks(connection, station)
         if number in numbers
     ]
     return _event(connection, "calibration", station, numbers[0], _joined(texts), at_ms, at_ms)

@@ -8,13 +8,13 @@ from governance.incidents.finding import ConditionChange, Finding
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One active condition; ``past`` where it fired on late data, ``flapping`` where it flaps and must stay clear for
-    longer."""
+    """One active condition; ``retrospective`` where it fired on late data, ``flapping`` where it flaps and must stay
+    clear for longer."""
 
     cause: str
     fired_at_ms: int
     since_ms: int
-    past: bool
+    retrospective: bool
     flapping: bool = False
 
 

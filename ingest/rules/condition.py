@@ -81,9 +81,10 @@ class Condition:
 class ConditionState:
     """The state of one condition.
 
-    ``count`` and ``calm_count`` are the consecutive exceeding and clear samples; ``past`` is true where it fired on
-    data too old to act on; ``firings`` are the recent instants at which it fired (ms); ``flap_count`` is their number
-    at the last firing where that reached ``flaps``, else 0; ``recent``: the newest samples with the state before each.
+    ``count`` and ``calm_count`` are the consecutive exceeding and clear samples; ``retrospective`` is true where it
+    fired on data too old to act on; ``firings`` are the recent instants at which it fired (ms); ``flap_count`` is their
+    number at the last firing where that reached ``flaps``, else 0; ``recent``: the newest samples with the state before
+    each.
     """
 
     phase: Phase = Phase.IDLE
@@ -93,7 +94,7 @@ class ConditionState:
     calm_since_ms: int = 0
     calm_count: int = 0
     fired_at_ms: int = 0
-    past: bool = False
+    retrospective: bool = False
     firings: tuple[int, ...] = ()
     flap_count: int = 0
     recent: "tuple[tuple[int, float, ConditionState], ...]" = ()
@@ -107,7 +108,7 @@ class ConditionState:
             self.calm_since_ms,
             self.calm_count,
             self.fired_at_ms,
-            self.past,
+            self.retrospective,
             self.firings,
             self.flap_count,
         )
@@ -130,7 +131,7 @@ class Transition:
     since_ms: int
     value: float
     count: int
-    past: bool
+    retrospective: bool
     flap_count: int = 0
 
 
@@ -180,13 +181,13 @@ def _towards_firing(
     state.count += 1
     if state.count < condition.samples or at_ms - state.since_ms < condition.pending_ms:
         return None
-    state.phase, state.fired_at_ms, state.past = Phase.FIRING, at_ms, now_ms - at_ms > condition.late_ms
+    state.phase, state.fired_at_ms, state.retrospective = Phase.FIRING, at_ms, now_ms - at_ms > condition.late_ms
     state.firings = (
         (*(one for one in state.firings if at_ms - one < condition.flap_ms), at_ms) if condition.flaps else ()
     )
     state.recent = ()
     state.flap_count = len(state.firings) if 0 < condition.flaps <= len(state.firings) else 0
-    return Transition(True, at_ms, state.since_ms, value, state.count, state.past, state.flap_count)
+    return Transition(True, at_ms, state.since_ms, value, state.count, state.retrospective, state.flap_count)
 
 
 def _towards_end(
@@ -196,18 +197,18 @@ def _towards_end(
         if state.phase is Phase.RECOVERING:
             state.phase = Phase.FIRING
         timely = now_ms - at_ms <= condition.late_ms
-        if not (state.past and timely and condition.exceeds(value) and condition.may_begin(at_ms)):
+        if not (state.retrospective and timely and condition.exceeds(value) and condition.may_begin(at_ms)):
             return None
-        state.past, state.recent = False, ()
+        state.retrospective, state.recent = False, ()
         return Transition(True, at_ms, state.since_ms, value, state.count, False, state.flap_count)
     if state.phase is Phase.FIRING or after_gap:
         state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at_ms, 0
     state.calm_count += 1
     if state.calm_count < condition.samples or at_ms - state.calm_since_ms < state.required_calm_ms(condition):
         return None
-    past = state.past and now_ms - at_ms > condition.late_ms
-    state.phase, state.past, state.flap_count, state.recent = Phase.IDLE, False, 0, ()
-    return Transition(False, at_ms, state.calm_since_ms, value, state.calm_count, past)
+    retrospective = state.retrospective and now_ms - at_ms > condition.late_ms
+    state.phase, state.retrospective, state.flap_count, state.recent = Phase.IDLE, False, 0, ()
+    return Transition(False, at_ms, state.calm_since_ms, value, state.calm_count, retrospective)
 
 
 def remove_sample(condition: Condition, state: ConditionState, at_ms: int) -> bool:

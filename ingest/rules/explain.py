@@ -242,11 +242,11 @@ def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[st
     places, found = Places(registry), dict[tuple[str, str], list[str]]()
     for station in registry.stations:
         regions = places.regions(station)
-        speaking = rules.applicable(station, places)
+        applicable = rules.applicable(station, places)
         for rule in rules:
-            if rule in speaking or not rule.where.matches(station, regions):
+            if rule in applicable or not rule.where.matches(station, regions):
                 continue
-            for other in speaking:
+            for other in applicable:
                 if other.subject == rule.subject or _shares_cause(other, rule):
                     found.setdefault((other.id, rule.id), []).append(station.key)
     return [(one, other, tuple(stations)) for (one, other), stations in found.items()]

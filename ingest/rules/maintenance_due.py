@@ -41,7 +41,7 @@ def findings(
     registry: Registry,
     catalogue: Catalogue,
     alarms: Mapping[AlarmKey, Alarm],
-    upkeep: Callable[[], MaintenanceRecords],
+    maintenance: Callable[[], MaintenanceRecords],
 ) -> list[Finding]:
     """The findings that begin or end with a new day of a series.
 
@@ -52,20 +52,24 @@ def findings(
     turned, found = carried.turned, []
     days = carried.day[np.searchsorted(carried.series, turned.series)]
     done: MaintenanceRecords | None = None
-    for series, doubt, day in zip(turned.series.tolist(), turned.doubt.tolist(), days.tolist(), strict=True):
+    for series, daily_tests, day in zip(
+        turned.series.tolist(), turned.daily_tests.tolist(), days.tolist(), strict=True
+    ):
         station, parameter = registry.stations[memory.station[series]], catalogue.parameters[memory.parameter[series]]
         firing = alarms.get((RULE, station.key, parameter.key))
         at_ms, visited_ms = day * DAY_MS, None
-        if doubt & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
-            done = upkeep() if done is None else done
+        if daily_tests & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
+            done = maintenance() if done is None else done
             visited_ms = max(
                 last_maintained(done, registry.deployments, station.key, parameter.key, at_ms + DAY_MS), default=None
             )
-        if _is_due(doubt, at_ms, visited_ms, firing is not None) == (firing is not None):
+        if _is_due(daily_tests, at_ms, visited_ms, firing is not None) == (firing is not None):
             continue
         if firing is None:
             text = say(
-                "device.maintenance_due_lens" if doubt & LENS_FOULED or parameter.optical else "device.maintenance_due",
+                "device.maintenance_due_lens"
+                if daily_tests & LENS_FOULED or parameter.optical
+                else "device.maintenance_due",
                 station=station_name(station),
                 at=beijing(at_ms),
                 parameter=parameter_name(parameter),
@@ -83,14 +87,14 @@ def findings(
     return found
 
 
-def _is_due(doubt: int, at_ms: int, visited_ms: int | None, firing: bool) -> bool:
+def _is_due(daily_tests: int, at_ms: int, visited_ms: int | None, firing: bool) -> bool:
     """Whether the sensor is due, by its evidence and its last recorded visit (None: none recorded)."""
-    if not doubt & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
+    if not daily_tests & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
         return False
     visits = None if visited_ms is None else (at_ms - visited_ms) / (hj915.visit_days() * DAY_MS)
     if visits is not None and visits < 1:
         return False
-    return bool(doubt & CHECK_DUE) or firing or (visits is not None and visits >= MISSED_VISITS)
+    return bool(daily_tests & CHECK_DUE) or firing or (visits is not None and visits >= MISSED_VISITS)
 
 
 def _visit_text(at_ms: int, visited_ms: int | None) -> Text:

@@ -63,7 +63,7 @@ def _rate_per_hour(per_hour: float, parameter: Parameter) -> str:
 def _instant(transition: Transition, at_ms: int, other_ms: int) -> str:
     """With the year for late data, and with seconds where ``other_ms`` lies in the same minute."""
     seconds = ":%S" if at_ms != other_ms and at_ms // 60_000 == other_ms // 60_000 else ""
-    return beijing(at_ms, ("%Y-%m-%d %H:%M" if transition.past else "%m-%d %H:%M") + seconds)
+    return beijing(at_ms, ("%Y-%m-%d %H:%M" if transition.retrospective else "%m-%d %H:%M") + seconds)
 
 
 # -- findings of rules about one series --------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def series_headline(one: BoundRule, transition: Transition, measured: float, *, 
     return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water)
 
 
-def with_doubt(text: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
+def with_contradiction(text: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
     """The sentence with what contradicts the deciding reading: other parameters of the station, or other days."""
     keys = [
         key for key in CONTRADICTING_PARAMETERS.get(one.key, ()) if not station.parameters or key in station.parameters

@@ -105,7 +105,7 @@ def save(connection: sa.Connection, alarms: dict[AlarmKey, Alarm], changed: set[
                     cause=alarm.cause,
                     fired_at_ms=alarm.fired_at_ms,
                     since_ms=alarm.since_ms,
-                    retrospective=alarm.past,
+                    retrospective=alarm.retrospective,
                     flapping=alarm.flapping,
                 )
             )

@@ -65,5 +65,5 @@ def save_clocks(connection: sa.Connection, changed: Mapping[str, ClockError | No
     wrong = {station: off for station, off in changed.items() if off is not None}
     save(
         connection,
-        [(s, _CLOCK, SavedState(off.heard_ms, msgspec.json.encode(astuple(off)))) for s, off in wrong.items()],
+        [(s, _CLOCK, SavedState(off.last_seen_ms, msgspec.json.encode(astuple(off)))) for s, off in wrong.items()],
     )

@@ -61,7 +61,7 @@ class SeriesHistory:
         self.station = np.zeros(0, np.int32)
         self.parameter = np.zeros(0, np.int32)
         self.newest = np.full(0, NEVER, np.int64)
-        self.heard = np.full(len(registry.stations), NEVER, np.int64)
+        self.last_seen = np.full(len(registry.stations), NEVER, np.int64)
         self.resumed = np.zeros(len(registry.stations), np.int64)  # when each sent again after a pause (ms)
         self._pause_ms = _pause_ms(registry)
         rules = checks.rules
@@ -77,7 +77,7 @@ class SeriesHistory:
             raise ValueError("a station changed: history must be built anew")
         self._of = np.concatenate([self._of, np.full((more, len(self._catalogue)), NEVER, np.int64)])
         self._loaded = np.concatenate([self._loaded, np.zeros(more, np.bool_)])
-        self.heard = np.concatenate([self.heard, np.full(more, NEVER, np.int64)])
+        self.last_seen = np.concatenate([self.last_seen, np.full(more, NEVER, np.int64)])
         self.resumed = np.concatenate([self.resumed, np.zeros(more, np.int64)])
         self._pause_ms = _pause_ms(registry)
         self.watched.grow(len(registry.stations))
@@ -124,7 +124,7 @@ class SeriesHistory:
         if not newest:
             return
         last = max(newest.values())
-        self.heard[station] = last
+        self.last_seen[station] = last
         recent = self._store.window(key, last - int(1000 * MIN_LOOKBACK_S), last)
         pieces = {
             int(self._of[station, self._catalogue.index[name]]): self._needed_readings(key, name, newest[name], recent)
@@ -226,13 +226,15 @@ class SeriesHistory:
         seen = detect_sudden_events(
             station, parameter, at, live.move, live.course, tests, self.watched, catalogue, edges
         )
-        looked = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
-        return CombinedDetection(CombinedAlarms.of(seen.alarms, looked.alarms), seen.stations, seen.memory, looked)
+        slow_result = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
+        return CombinedDetection(
+            CombinedAlarms.of(seen.alarms, slow_result.alarms), seen.stations, seen.memory, slow_result
+        )
 
     def save_detection(self, seen: CombinedDetection) -> None:
         """Apply a detection whose batch was stored."""
         self.watched.apply(seen.stations, seen.memory)
-        self.slow.apply(seen.looked)
+        self.slow.apply(seen.slow_result)
 
     def last_alarm(self, station: int) -> int:
         """When a station last had an event alarm, doubtful ones included (ms); 0 for never."""
@@ -280,11 +282,11 @@ class SeriesHistory:
             (stations[seen.stations[i]].key, STATION, SavedState(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
             for i in np.flatnonzero(turned).tolist()
         ]
-        looked = seen.looked
-        ended = np.flatnonzero(looked.past.day > self.slow.past.day[looked.over])
-        held = looked.open.hour[np.searchsorted(looked.stations, looked.over[ended])]
+        slow_result = seen.slow_result
+        ended = np.flatnonzero(slow_result.past.day > self.slow.past.day[slow_result.over])
+        held = slow_result.open.hour[np.searchsorted(slow_result.stations, slow_result.over[ended])]
         together += [
-            (stations[looked.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, looked.past.frozen(i)))
+            (stations[slow_result.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, slow_result.past.frozen(i)))
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
         ]
         return together + [
@@ -294,12 +296,12 @@ class SeriesHistory:
 
     def resuming_stations(self, station: Codes, at: Ints) -> dict[int, int]:
         """Station → when it sent again after a pause with these readings (ms); of several pauses the last."""
-        heard = self.heard[station]
-        if (at - heard <= self._pause_ms[station]).all():
+        last_seen = self.last_seen[station]
+        if (at - last_seen <= self._pause_ms[station]).all():
             return {}
-        news = distinct((station.astype(np.int64) << TIME_BITS | at)[at > heard])
+        news = distinct((station.astype(np.int64) << TIME_BITS | at)[at > last_seen])
         whose, instant = news >> TIME_BITS, news & (1 << TIME_BITS) - 1
-        before = np.where(np.diff(whose, prepend=-1) == 0, np.roll(instant, 1), self.heard[whose])
+        before = np.where(np.diff(whose, prepend=-1) == 0, np.roll(instant, 1), self.last_seen[whose])
         after = instant - before > self._pause_ms[whose]
         return dict(zip(whose[after].tolist(), instant[after].tolist(), strict=True))
 
@@ -316,7 +318,7 @@ class SeriesHistory:
     def mark_stored(self, series: Ints, at: Ints, resumed: Mapping[int, int]) -> None:
         """Note stored readings, by observed_at; ``resumed`` as from :meth:`resuming_stations`."""
         np.maximum.at(self.newest, series, at)
-        np.maximum.at(self.heard, self.station[series], at)
+        np.maximum.at(self.last_seen, self.station[series], at)
         self.resumed[list(resumed)] = list(resumed.values())
 
     def load_more(self, most: int, now_ms: int) -> bool:

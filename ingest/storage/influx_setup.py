@@ -29,7 +29,7 @@ from infra.texts import Text, say, sentence
 from ingest.storage import downsampling, schema
 from ingest.storage.downsampling import TIERS, Tier
 from ingest.storage.influxql import Table, identifier
-from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerError, TimeSeriesServer
+from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerError, ServerKind, TimeSeriesServer
 
 DAY_S: Final = 86_400
 PREFIX: Final = "riverchief_"
@@ -354,8 +354,8 @@ def _influxdb3(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     yield Step(f"{schema.HOURLY}, {schema.DAILY}", StepResult.BY_HAND, say("influx.no_downsampling"))
 
 
-_BY_KIND: Final[Mapping[Kind, Callable[[TimeSeriesServer, Plan], Iterator[Step]]]] = {
-    Kind.INFLUXDB1: _influxdb1,
-    Kind.INFLUXDB2: _influxdb2,
-    Kind.INFLUXDB3: _influxdb3,
+_BY_KIND: Final[Mapping[ServerKind, Callable[[TimeSeriesServer, Plan], Iterator[Step]]]] = {
+    ServerKind.INFLUXDB1: _influxdb1,
+    ServerKind.INFLUXDB2: _influxdb2,
+    ServerKind.INFLUXDB3: _influxdb3,
 }

@@ -15,7 +15,7 @@ from infra.errors import LongTermUnavailable, StorageUnavailable
 from infra.texts import sentence
 from infra.times import rfc3339
 from ingest.storage.port import Latest, LongTermStore, ReadingStore, Series, Window
-from ingest.storage.spool import Kind, Spool
+from ingest.storage.spool import Spool, SpoolKind
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints, pack, unpack
 
@@ -70,7 +70,7 @@ class TieredReadings:
     def write(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
         self._recent.write(connection, stations, batch, packed)
         if self._spool is not None:
-            self._spool.add(connection, Kind.READINGS, stations, batch, packed)
+            self._spool.add(connection, SpoolKind.READINGS, stations, batch, packed)
 
     def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
         if not len(batch):
@@ -81,7 +81,7 @@ class TieredReadings:
             self._recent.write(connection, stations, self._with_values(stations, batch.take(older)), packed[older])
         self._recent.reflag(connection, stations, batch, packed)
         if self._spool is not None:
-            self._spool.add(connection, Kind.VERDICTS, stations, batch, packed)
+            self._spool.add(connection, SpoolKind.VERDICTS, stations, batch, packed)
 
     def _with_values(self, stations: Sequence[str], batch: Batch) -> Batch:
         """The batch with its stored values; readings that are not stored are left out."""

@@ -52,7 +52,7 @@ _NOT_SET_UP: Final = re.compile("(database|retention policy) not found")
 Form = Mapping[str, str | list[str]]
 
 
-class Kind(StrEnum):
+class ServerKind(StrEnum):
     """The version of the server; values of the setting ``influx.kind``."""
 
     INFLUXDB1 = "influxdb1"
@@ -65,7 +65,7 @@ class ServerSettings:
     """Address and login; ``bucket`` is the database on 1.x and 3.x."""
 
     url: str
-    kind: Kind = Kind.INFLUXDB2
+    kind: ServerKind = ServerKind.INFLUXDB2
     org: str = ""
     bucket: str = "water"
     token: str | None = field(default=None, repr=False)
@@ -211,7 +211,7 @@ class TimeSeriesServer:
 
     def _post(self, lines: Sequence[bytes], policy: str) -> _Answer:
         settings = self.settings
-        if settings.kind is Kind.INFLUXDB1:
+        if settings.kind is ServerKind.INFLUXDB1:
             path, query = "/write", {"db": settings.bucket, "precision": "ms"} | ({"rp": policy} if policy else {})
         else:
             path, query = "/api/v2/write", {"org": settings.org, "bucket": self.bucket(policy), "precision": "ms"}
@@ -235,7 +235,7 @@ class TimeSeriesServer:
     def influxql(self, *statements: str) -> list[list[Table]]:
         """The tables that answer each statement, times in ms. Raises ServerTrouble."""
         form = {"db": self.settings.bucket, "epoch": "ms", "chunked": "true", "q": "; ".join(statements)}
-        org = {"org": self.settings.org} if self.settings.kind is Kind.INFLUXDB2 else None
+        org = {"org": self.settings.org} if self.settings.kind is ServerKind.INFLUXDB2 else None
         try:
             answers = influxql.tables(self.ask("POST", "/query", params=org, form=form))
         except influxql.QueryRefused as error:
@@ -452,7 +452,7 @@ def _address(url: str) -> httpx.URL:
 
 def _authorization(settings: ServerSettings) -> dict[str, str]:
     if settings.token is not None:
-        scheme = "Token" if settings.kind in {Kind.INFLUXDB1, Kind.INFLUXDB2} else "Bearer"
+        scheme = "Token" if settings.kind in {ServerKind.INFLUXDB1, ServerKind.INFLUXDB2} else "Bearer"
         return {"Authorization": f"{scheme} {settings.token}"}
     if settings.user is not None:
         pair = f"{settings.user}:{settings.password or ''}".encode()

@@ -15,7 +15,7 @@ from infra.times import DAY_MS, beijing
 from ingest.analysis import backtest
 from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestResult, Label
 from ingest.rules.model import Rules
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Window
 from riverchief import backtest_report, files
@@ -141,8 +141,10 @@ def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, st
         stores = open_stores(loaded, database, known)
         with database.read() as connection:
             registry = registry_store.load(connection, known)
-            upkeep = upkeep_store.load(connection)
-        return backtest.load_input(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=stations)
+            maintenance = maintenance_store.load(connection)
+        return backtest.load_input(
+            registry, stores.readings, since_ms, until_ms, maintenance=maintenance, stations=stations
+        )
 
 
 def _range(past: BacktestInput, since: str | None, until: str | None) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from infra.times import beijing, rfc3339
 from ingest.devices import claims as claims_
 from ingest.devices.credentials import Credentials
 from ingest.storage import changes as changes_
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief.cli.commands import Commands
@@ -46,10 +46,10 @@ def import_(
     loaded = load(settings, data)
     known = catalogue()
     with opened(loaded) as database, database.write() as connection:
-        there = Book(registry_store.load(connection, known), upkeep_store.load(connection))
+        there = Book(registry_store.load(connection, known), maintenance_store.load(connection))
         book = files.read_book(file, known, known=there, box=loaded.box, kind=kind)
         registry_store.save(connection, book.registry, author(by))
-        upkeep_store.save(connection, book.upkeep, author(by))
+        maintenance_store.save(connection, book.maintenance, author(by))
     counts = Counter(of for of, _ in registry_rows.rows_of(book))
     out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or line("stations.nothing"), soft_wrap=True)
 
@@ -68,7 +68,7 @@ def export(
     if form not in ("toml", "csv"):
         raise ConfigurationError(say("command.format", form=form))
     with site_database(settings, data) as database, database.read() as connection:
-        book = Book(registry_store.load(connection, catalogue()), upkeep_store.load(connection))
+        book = Book(registry_store.load(connection, catalogue()), maintenance_store.load(connection))
     text = registry_csv.write(book) if form == "csv" else registry_toml.write(book)
     if file is None:
         sys.stdout.write(text)

@@ -12,7 +12,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
 from ingest.analysis import backtest, backtest_requests
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief.settings import Settings
@@ -101,13 +101,13 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
     with database.read() as connection:
         request = backtest_requests.get(connection, number).request
         registry = registry_store.load(connection, known)
-        upkeep = upkeep_store.load(connection)
+        maintenance = maintenance_store.load(connection)
     tried_rules = files.parse_rules(request["rules"], known)
     in_force_rules = files.read_rules(settings.site.rules, known)
     since_ms, until_ms = request["since_ms"], request["until_ms"]
     stores = open_stores(settings, database, known)
     past = backtest.load_input(
-        registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=request["stations"]
+        registry, stores.readings, since_ms, until_ms, maintenance=maintenance, stations=request["stations"]
     )
     progress = _ProgressWriter(database, number)
     tried, in_force = backtest.compare_rule_sets(

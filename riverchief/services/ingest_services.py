@@ -70,7 +70,7 @@ class Ingest:
                 resources.mqtt,
                 clock_ms=clock.now_ms,
             )
-            self.intake.watch(self.republisher.heard)
+            self.intake.watch(self.republisher.on_batch)
 
     def services(self) -> Iterator[Service]:
         """In the order in which they start: the intake last, for it has to stop before its sources do."""

@@ -251,8 +251,8 @@ def _alarms(
     seen = detect_sudden_events(
         station, kind, at, moves[rows, column], courses[rows, column], tests, watched, known, tuple(edges)
     )
-    looked = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
-    return first_alarms(CombinedAlarms.of(seen.alarms, looked.alarms))
+    slow_result = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
+    return first_alarms(CombinedAlarms.of(seen.alarms, slow_result.alarms))
 
 
 def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[UpstreamPath]:
@@ -509,7 +509,7 @@ def _frame(table: SensorTable, judged: Judged, summary: Summary) -> pl.DataFrame
     test_texts = np.array([named(test_names(int(one))) for one in sets] or [""], object)
     names = np.array([c.name for c in table.found.sensors], object)
     alarms = judged.alarms
-    doubtful = alarms.doubt > 0
+    doubtful = alarms.discount > 0
     summary.events, summary.doubtful = (_runs(alarms.take(np.flatnonzero(one))) for one in (~doubtful, doubtful))
     sentences = [named(event_sentence(alarms, i)) for i in range(len(alarms.at))]
     station = np.concatenate([alarms.station, table.station[row]])

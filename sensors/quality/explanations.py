@@ -50,11 +50,11 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
     """
     if isinstance(alarms, CombinedAlarms) and alarms.slow(row):
         return _slow(alarms, row, figures)
-    meaning, doubt = alarms.meaning(row), DiscountReason(int(alarms.doubt[row]))
+    meaning, discount = alarms.meaning(row), DiscountReason(int(alarms.discount[row]))
     moves = [_move(role, size, figures) for role, size in meaning.evidence[:MAX_NAMED_SENSORS]]
     evidence = _listed(moves, len(meaning.evidence))
     explanation = say(
-        "event.summary_doubtful" if doubt else "event.summary",
+        "event.summary_doubtful" if discount else "event.summary",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=evidence,
@@ -68,9 +68,10 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
             explanation,
             say("event.unchanged", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))),
         )
-    if doubt:
+    if discount:
         explanation = _and(
-            explanation, say(f"event.discount_{doubt.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}"))
+            explanation,
+            say(f"event.discount_{discount.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}")),
         )
     if alarms.supported[row]:
         explanation = _and(explanation, say("event.upstream"))
@@ -92,7 +93,7 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
         name = Text(one.zh, one.en)
         shown.append(say("event.slow_high" if size > 0 else "event.slow_low", parameter=name, now=now, usual=usual))
     explanation = say(
-        "event.summary_doubtful" if alarms.doubt[row] else "event.summary",
+        "event.summary_doubtful" if alarms.discount[row] else "event.summary",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=_listed(shown, len(meaning.evidence)),
@@ -101,10 +102,10 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
         explanation = _and(explanation, say("event.unchanged", roles=unmoved))
-    if alarms.doubt[row]:
+    if alarms.discount[row]:
         explanation = _and(
             explanation,
-            say("event.discount_lone" if alarms.doubt[row] == DiscountReason.LONE else "event.discount_muddy"),
+            say("event.discount_lone" if alarms.discount[row] == DiscountReason.LONE else "event.discount_muddy"),
         )
     if meaning.cause is EventCause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
         explanation = _and(explanation, say("event.after_bloom"))

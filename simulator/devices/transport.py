@@ -40,7 +40,7 @@ START_S: Final = 30
 # -- what comes out -------------------------------------------------------------------------------------------------
 
 
-class Kind(StrEnum):
+class TransmissionKind(StrEnum):
     """Kind of transmission. CUT is a connection lost without a disconnect, BACK its return."""
 
     TELEMETRY = "telemetry"
@@ -55,7 +55,7 @@ class Transmission:
 
     station: str
     at_ms: int
-    kind: Kind
+    kind: TransmissionKind
     payload: bytes = b""
     message: Telemetry | None = None
 
@@ -265,16 +265,16 @@ class Transport:
                 self.boot += 1
                 self.seq = self.readings = 0
         if not silent:
-            self._outgoing.append(Transmission(self.station, at_ms, Kind.CUT))
+            self._outgoing.append(Transmission(self.station, at_ms, TransmissionKind.CUT))
         elif not (self._off + self._outages):
-            self._outgoing.append(Transmission(self.station, at_ms, Kind.BACK))
+            self._outgoing.append(Transmission(self.station, at_ms, TransmissionKind.BACK))
             self._send(at_ms)
 
     def _send(self, now_ms: int, *, samples: bool = True) -> None:
         if self._off or self._outages or not self.reachable:
             return
         while self._events:
-            self._outgoing.append(Transmission(self.station, now_ms, Kind.EVENT, self._events.popleft()))
+            self._outgoing.append(Transmission(self.station, now_ms, TransmissionKind.EVENT, self._events.popleft()))
         while samples and self._memory:
             self._telemetry(now_ms)
 
@@ -290,7 +290,7 @@ class Transport:
             readings += more
         samples = tuple(s if reported == s.at_ms else Sample(reported, s.values, s.status) for s, reported in carried)
         message = Telemetry(samples, self.seq, self.boot, self.readings + readings, self.device_time(now_ms))
-        put = Transmission(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
+        put = Transmission(self.station, now_ms, TransmissionKind.TELEMETRY, encode(message), message)
         self.seq += 1
         self.readings += readings
         lost = self._drawn_trouble(TroubleKind.LOST, now_ms)

@@ -69,7 +69,7 @@ SEASON_FLOW = 0.45
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class WaterDefaults:
     """Assumed for one kind of water."""
 
     cell_m: float
@@ -85,10 +85,10 @@ class Kind:
     """For each km."""
 
 
-KINDS: Mapping[Water, Kind] = {
-    Water.RIVER: Kind(500.0, 240.0, 6.5, 70.0, 35.0, 0.0, 0.0),
-    Water.CREEK: Kind(320.0, 16.0, 1.7, 1.7, 10.0, 0.0098, 0.9),
-    Water.LAKE: Kind(200.0, 130.0, 1.8, 0.02, 0.8, 0.0, 0.35),
+WATER_DEFAULTS: Mapping[Water, WaterDefaults] = {
+    Water.RIVER: WaterDefaults(500.0, 240.0, 6.5, 70.0, 35.0, 0.0, 0.0),
+    Water.CREEK: WaterDefaults(320.0, 16.0, 1.7, 1.7, 10.0, 0.0098, 0.9),
+    Water.LAKE: WaterDefaults(200.0, 130.0, 1.8, 0.02, 0.8, 0.0, 0.35),
 }
 
 
@@ -200,7 +200,7 @@ def build(registry: Registry) -> Network:
     reach, role, length = cells.reach, cells.role, cells.length
     own: dict[str, Places] = {r.key: np.flatnonzero((reach == i) & (role == "own")) for i, r in enumerate(reaches)}
     _join(cells, reaches, own)
-    kinds = [KINDS[r.water] for r in reaches]
+    kinds = [WATER_DEFAULTS[r.water] for r in reaches]
 
     def by_kind(name: str) -> Floats:
         return np.array([getattr(k, name) for k in kinds], float)[reach]
@@ -262,7 +262,7 @@ def _cut(reaches: tuple[Reach, ...]) -> _Cells:
     """The cells of all reaches, each flowing into the next of its reach."""
     parts: list[tuple[int, Floats, str]] = []  # (reach, lengths, role) in the order of the cells
     for i, r in enumerate(reaches):
-        kind = KINDS[r.water]
+        kind = WATER_DEFAULTS[r.water]
         cells_m = cuts(length_km(r.line) * 1000, kind.cell_m)
         if _is_tidal(r):
             parts += [(i, np.full(1, 3000.0), "upper"), (i, cuts(UP_KM * 1000, 1400.0), "above"), (i, cells_m, "own")]
@@ -392,7 +392,7 @@ def _ordinary(
             content[:, cells] = np.array(CLEAN_BRANCH)[:, None]
         else:
             heads.append(int(cells[0]))
-            base[cells[0]] = KINDS[r.water].base_flow
+            base[cells[0]] = WATER_DEFAULTS[r.water].base_flow
             content[:, cells[0]] = LAKE_HEAD if r.water is Water.LAKE else CREEK_HEAD
     return np.array(heads, np.intp), base, content
 

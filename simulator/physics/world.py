@@ -403,7 +403,7 @@ class World:
     def _from_above(self, chunk: _Chunk, i: int, step_s: float) -> float:
         """m³/s into tidal rivers at their upper end: fresh water, less what the tide stores further up."""
         season = 1 + network.SEASON_FLOW * float(chunk.warmth[i])
-        fresh = network.KINDS[Water.RIVER].base_flow * self.scenario.weather.flow * season
+        fresh = network.WATER_DEFAULTS[Water.RIVER].base_flow * self.scenario.weather.flow * season
         fresh *= 1 + 0.12 * self._stored_mm
         rise = float((chunk.height[i + 1, self.network.upper] - chunk.height[i, self.network.upper]).mean()) / step_s
         return fresh - network.STORE_M2 * rise

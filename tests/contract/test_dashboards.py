@@ -36,7 +36,7 @@ from ingest.pipeline import Site
 from ingest.storage import lineprotocol, schema
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from ingest.storage.timeseries import Kind as Server
+from ingest.storage.timeseries import ServerKind as Server
 from riverchief import files
 from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue

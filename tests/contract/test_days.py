@@ -9,7 +9,7 @@ from api import maintenance as maintenance_views
 from api.context import Context
 from governance.incidents.finding import ConditionChange
 from governance.organisation.roles import administrator
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from sensors.maintenance import Visit
@@ -119,7 +119,7 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
     with world.database.write() as connection:
         for since in (begin - 8 * DAY, begin):
             visit = Visit("shiwan", since, since + HOUR, ("do",), "示例", "")
-            upkeep_store.begin_visit(connection, visit, Author("示例", since))
+            maintenance_store.begin_visit(connection, visit, Author("示例", since))
 
     def tick(now: int) -> None:
         world.site.follow_registry()
@@ -199,7 +199,7 @@ def test_an_overgrown_lens_is_due_sooner_the_longer_nobody_was_there(
     if seen is not None:
         with world.database.write() as connection:
             visit = Visit("shiwan", START + seen * DAY, START + seen * DAY + HOUR, ("turbidity",), "示例", "")
-            upkeep_store.begin_visit(connection, visit, Author("示例", visit.since_ms))
+            maintenance_store.begin_visit(connection, visit, Author("示例", visit.since_ms))
         world.start()
     told = []
     for day in range(58):

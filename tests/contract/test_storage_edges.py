@@ -30,8 +30,7 @@ from ingest.storage.retention import ArchiveKeeper
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind as ServerKind
-from ingest.storage.timeseries import RefusedLine, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import RefusedLine, ServerKind, ServerSettings, TimeSeriesServer
 from riverchief import files
 from riverchief.brokers.local import free_port
 from riverchief.cli.app import app

@@ -45,7 +45,7 @@ from simulator import truth
 from simulator.devices.reported_values import Reporting
 from simulator.devices.sensor_faults import Instruments, Measured
 from simulator.devices.transport import Fate, Transmission, Transport
-from simulator.devices.transport import Kind as Sent
+from simulator.devices.transport import TransmissionKind as Sent
 from simulator.physics import water
 from simulator.run_record import RunRecord
 from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
@@ -187,8 +187,8 @@ class Score:
     @property
     def name_right(self) -> tuple[int, int]:
         """Of the detected events: how many with the right cause, and how many with any; "unclear" is none."""
-        named = [thing for thing in self.events if thing.told]
-        return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in named), len(named)
+        named = [thing for thing in self.events if thing.named_as]
+        return sum(NAMES.get(EventKind(thing.kind)) == thing.named_as for thing in named), len(named)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -422,7 +422,7 @@ class Run:
         by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
         first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
         as_fault = any(_mostly(one.good & one.within(span), one.flagged) for one in samples)
-        told = "" if delay_ms is None else _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
+        named_as = "" if delay_ms is None else _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
         return Thing(
             str(passage.event.kind),
             station.key,
@@ -433,7 +433,7 @@ class Run:
             delay_ms is not None,
             by,
             passage.event.name,
-            told,
+            named_as,
         )
 
     def _account(self) -> Account:
@@ -784,7 +784,7 @@ def as_json(found: Score) -> dict[str, Any]:
                 "called_event": sum(t.event for t in of),
                 "separate": len({t.name for t in of if t.name}),
                 "separate_found": len({t.name for t in of if t.name and t.found}),
-                "told_as": dict(Counter(t.told for t in of if t.told)),
+                "told_as": dict(Counter(t.named_as for t in of if t.named_as)),
                 "by_rules_only": sum(t.by == ("rule",) for t in of),
                 "median_delay_min": matching.median_minutes(of),
             }

@@ -87,7 +87,7 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     inner = days.inner_of_row[rows]
     steady = inner < 0
     place = touched[segment[steady]].astype(np.int64) * HOURS_PER_DAY + hour[steady]
-    in_force = memory.doubt[touched][days.segment]
+    in_force = memory.daily_tests[touched][days.segment]
     added = DailyResult.nothing(0)
     if days.turning.any():
         flat, size = inner[~steady] * HOURS_PER_DAY + hour[~steady], len(days.inner) * HOURS_PER_DAY

@@ -46,8 +46,8 @@ from ingest.sources.mqtt import MqttSource
 from ingest.storage import downsampling
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import sequence_gap as gap_table
-from riverchief.services.heartbeat import Heartbeat
-from riverchief.services.service import Service, health
+from riverchief.heartbeat import Heartbeat
+from riverchief.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
 

@@ -16,9 +16,9 @@ from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from riverchief import metrics
+from riverchief.heartbeat import Heartbeat
 from riverchief.resources import Resources
-from riverchief.services.heartbeat import Heartbeat
-from riverchief.services.service import SILENT_S, Service
+from riverchief.service import SILENT_S, Service
 from riverchief.sources import gateway_settings
 
 log = structlog.get_logger(__name__)

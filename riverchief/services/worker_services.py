@@ -25,15 +25,15 @@ from ingest.sending import SendingWorker
 from ingest.storage import downsampling, retention
 from ingest.storage.retention import Retention
 from riverchief import messages, metrics
+from riverchief.audit_sealing import sealing
 from riverchief.contact_key import ContactRetention
 from riverchief.resources import Resources
+from riverchief.service import SILENT_S, HasThread, Service, no_metrics, no_parts
 from riverchief.services import housekeeping
 from riverchief.services.backtester import Backtester
 from riverchief.services.housekeeping import Housekeeping
 from riverchief.services.reconciler import Reconciler
 from riverchief.services.reminders import Reminders
-from riverchief.services.sealing import sealing
-from riverchief.services.service import SILENT_S, HasThread, Service, no_metrics, no_parts
 
 DELIVERY_GRACE_S = 10
 

@@ -82,7 +82,7 @@ def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[R
         ("ingest", "ingest.intake:Intake._take"),
         ("mqtt", "ingest.sources.mqtt:MqttSource._on_connect"),
         ("housekeeping", "riverchief.services.housekeeping:Housekeeping.next_round"),
-        ("sealing", "riverchief.services.sealing:Sealing.next_round"),
+        ("sealing", "riverchief.audit_sealing:Sealing.next_round"),
     ],
 )
 def test_a_part_that_dies_ends_the_process_with_an_error(

@@ -27,7 +27,7 @@ from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
 from riverchief import metrics
 from riverchief.metrics import FIGURES, LATENCY_S, EventCounters, Histogram, MetricsCollector, MetricSources
-from riverchief.services.service import Service
+from riverchief.service import Service
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry, Station

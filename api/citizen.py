@@ -103,10 +103,10 @@ async def send(context: RequestContext, keeper: Keeping, registries: RequestRegi
             for one in given.getlist("photos")
             if isinstance(one, UploadFile) and one.size
         ]
-        said = {name: value for name, value in given.items() if isinstance(value, str)}
+        texts = {name: value for name, value in given.items() if isinstance(value, str)}
         typed = Typed(
             **{
-                name: said.get(name, "")[:2000]
+                name: texts.get(name, "")[:2000]
                 for name in ("kind", "text", "contact", "reach", "station", "lon", "lat")
             },
             photos=photos,
@@ -268,11 +268,11 @@ def _in_words(live: ShownClass | None, watched: bool, language: str) -> str:
     if live is None or live.water_class is None:
         return f"<p>{_t('not_judged' if watched else 'not_watched', language)}</p>"
     one = live.water_class
-    said = _t(f"water_{int(one)}", language, condition=Text(one.zh, one.en))
+    class_line = _t(f"water_{int(one)}", language, condition=Text(one.zh, one.en))
     at = _t("measured", language, at=beijing(live.at_ms if live.measured_ms is None else live.measured_ms))
     silent = _t("silent", language, silent=live.silent, stations=live.stations) if live.silent else ""
     silent = f'<p class="quiet" data-testid="report-silent">{silent}</p>' if live.silent else ""
-    return f'<p class="big">{said}</p><p class="quiet">{at}</p>{silent}'
+    return f'<p class="big">{class_line}</p><p class="quiet">{at}</p>{silent}'
 
 
 def _form(registry: Registry, typed: Typed, reach: Reach | None, language: str) -> str:
@@ -412,8 +412,8 @@ def _lang_field(language: str) -> str:
 
 
 def _path(path: str, language: str, **query: str) -> str:
-    said = {**query, **({"lang": language} if language != "zh" else {})}
-    return f"{path}?{urlencode(said)}" if said else path
+    parameters = {**query, **({"lang": language} if language != "zh" else {})}
+    return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
 def _to(path: str, language: str) -> str:

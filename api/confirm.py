@@ -64,7 +64,7 @@ async def confirm(context: RequestContext, keeper: Keeping, token: str, request:
             return found
         contact = found.contact
         actor = keeper.by_name(contact.name) or keeper.by_name(contact.key) or confirmation.stands_in(contact)
-        said = confirmation.confirm(
+        confirmed = confirmation.confirm(
             context.database,
             found,
             actor,
@@ -74,9 +74,9 @@ async def confirm(context: RequestContext, keeper: Keeping, token: str, request:
             policy=context.processes.policy,
         )
         context.wake()
-        sentences = [say("notice.page_done", count=said.done, at=beijing(said.at_ms))]
-        if said.before:
-            sentences.append(say("notice.page_before", count=said.before))
+        sentences = [say("notice.page_done", count=confirmed.done, at=beijing(confirmed.at_ms))]
+        if confirmed.before:
+            sentences.append(say("notice.page_before", count=confirmed.before))
         return _page("".join(f"<p>{_both(text)}</p>" for text in sentences))
 
     return await run_in_threadpool(done)

@@ -86,27 +86,27 @@ def of_all(context: Context, registry: Registry, who: Actor) -> list[Maintenance
 def of_station(context: Context, registry: Registry, who: Actor, key: str) -> StationMaintenance:
     """A station and what was done there. Raises NotFound, StorageUnavailable."""
     station = find(registry, key)
-    (care,) = _summaries(context, registry, who, [station])
+    (summary,) = _summaries(context, registry, who, [station])
     with context.database.read() as connection:
         visits = store.visits(connection, key)[::-1]
         checks = store.checks(connection, key)[::-1]
-        doubts = {
+        doubtful_since = {
             (span.parameter, span.end_ms): span.start_ms
             for span in store.marks(connection)
             if span.station == key and span.test is QualityTest.DRIFT
         }
-    sensors = tuple(one.parameter for one in care.due)
+    sensors = tuple(one.parameter for one in summary.due)
     done = []
     for i, (number, visit) in enumerate(visits):
         touched = [one for one in sensors if not visit.parameters or one in visit.parameters]
         medians = medians_around_visit(visit, touched, context.store) if i < LOOKED_INTO else {}
         jumps = [
-            Jump(one, medians.get(one), doubts.get((one, visit.since_ms)))
+            Jump(one, medians.get(one), doubtful_since.get((one, visit.since_ms)))
             for one in touched
-            if one in medians or (one, visit.since_ms) in doubts
+            if one in medians or (one, visit.since_ms) in doubtful_since
         ]
         done.append(VisitResult(number, visit, tuple(jumps)))
-    return StationMaintenance(care, sensors, tuple(done), tuple(checks))
+    return StationMaintenance(summary, sensors, tuple(done), tuple(checks))
 
 
 def _summaries(

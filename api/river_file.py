@@ -167,7 +167,9 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         ],
         live=view(live),
         classes=[
-            {"at": when(line.at_ms), **told[key]} for line in days if key in (told := json.loads(line.body)["reaches"])
+            {"at": when(line.at_ms), **classes_of_day[key]}
+            for line in days
+            if key in (classes_of_day := json.loads(line.body)["reaches"])
         ],
         incidents=[
             {

@@ -119,8 +119,8 @@ class Refill:
             days = downsampling.days_of_readings([station], np.zeros(len(old), np.int32), old.at, 0)
             downsampling.schedule_days(connection, days, now_ms)
         n = len(readings)
-        said, message = np.full(n, ord("N"), np.uint8), np.zeros(n, np.int32)
-        batch = Batch(np.zeros(n, np.int32), readings.parameter, readings.at, readings.value, said, message)
+        device_status, message = np.full(n, ord("N"), np.uint8), np.zeros(n, np.int32)
+        batch = Batch(np.zeros(n, np.int32), readings.parameter, readings.at, readings.value, device_status, message)
         self.spool.add(connection, SpoolKind.READINGS, [station], batch, readings.packed)
         return n
 

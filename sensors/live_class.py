@@ -313,12 +313,12 @@ def _stations(
     judgements = _judge([one.water for one in watched], [used for used, _ in current], policy)
     after, found = {}, []
     for one, then, (used, evidence), judgement in zip(watched, before, current, judgements, strict=True):
-        now, why, said = _advance(then, judgement, used, policy)
+        now, why, reason_values = _advance(then, judgement, used, policy)
         now = replace(now, seen_ms=then.seen_ms, latest=then.latest)
         after[one.key] = now
         known = {**then.latest, **latest.get(one.key, {})}
         decided = [known[key].at_ms for key in now.deciding if key in known]
-        live = _live(one, now, judgement, why, said, evidence)
+        live = _live(one, now, judgement, why, reason_values, evidence)
         found.append(replace(live, measured_ms=max(decided, default=evidence.newest_at_ms)))
     return after, found
 
@@ -497,7 +497,7 @@ def _live(
     carried: ClassState,
     judgement: Judgement,
     why: ClassReason,
-    said: Mapping[str, object],
+    reason_values: Mapping[str, object],
     evidence: Evidence,
 ) -> LiveClass:
     shown = carried.shown
@@ -505,10 +505,10 @@ def _live(
     if shown is None:
         text = say(f"live_class.{why}")
     else:
-        words = {"shown": class_text(shown), "deciding": names(carried.deciding)} | dict(said)
+        words = {"shown": class_text(shown), "deciding": names(carried.deciding)} | dict(reason_values)
         text = say(
             "live_class.evidence",
-            said=say(f"live_class.{why}", **words),
+            text=say(f"live_class.{why}", **words),
             judged=len(evidence.judged),
             expected=len(evidence.expected),
             oldest=beijing(evidence.oldest_at_ms or carried.at_ms),
@@ -530,4 +530,4 @@ def _live(
 def _with_target(text: Text, target: WaterClass | None, met: bool | None) -> Text:
     if target is None or met is None:
         return text
-    return say("live_class.target_met" if met else "live_class.target_missed", said=text, target=class_text(target))
+    return say("live_class.target_met" if met else "live_class.target_missed", text=text, target=class_text(target))

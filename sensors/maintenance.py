@@ -389,8 +389,8 @@ MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE | QualityT
 def _reviewed(packed: Ints, test: int) -> Ints:
     """(n,) the verdict of a review, with the flag before kept beside it; missing readings stay missing."""
     flag, tests = packed & 15, packed >> 4
-    said = int(Flag.GOOD if test == QualityTest.REVIEWED_GOOD else Flag.BAD)
-    kept = said | (tests | test | (flag - 1 & 3) << _FLAG_BEFORE_BIT) << 4
+    reviewed_flag = int(Flag.GOOD if test == QualityTest.REVIEWED_GOOD else Flag.BAD)
+    kept = reviewed_flag | (tests | test | (flag - 1 & 3) << _FLAG_BEFORE_BIT) << 4
     return np.asarray(np.where((flag <= Flag.BAD) & (tests & _REVIEWED == 0), kept, packed), np.int64)
 
 

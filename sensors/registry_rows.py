@@ -345,8 +345,8 @@ class _Reader:
             if row is not None:
                 self.fault(row, both(why))
             elif self.found["visit"]:
-                told = {"station": visit.station, "since": rfc3339(visit.since_ms), "why": why}
-                self.faults.append(sentence("maintenance.visit_clashes", **told))
+                values = {"station": visit.station, "since": rfc3339(visit.since_ms), "why": why}
+                self.faults.append(sentence("maintenance.visit_clashes", **values))
 
     def _tree(self) -> None:
         regions = {r.code: r for r in self.known.regions} | self.found["region"]
@@ -443,12 +443,14 @@ def rows_of(book: Book) -> Iterator[tuple[str, dict[str, Any]]]:
         until = None if one_.until_ms is None else from_ms(one_.until_ms)
         yield "deployment", _entries(one_, since_ms=None, until_ms=None, since=from_ms(one_.since_ms), until=until)
     for check in done.checks:
-        told = _entries(check, kind=None, type=check.kind.value, at_ms=None, at=from_ms(check.at_ms), void=check.void)
-        yield "check", told
+        entries = _entries(
+            check, kind=None, type=check.kind.value, at_ms=None, at=from_ms(check.at_ms), void=check.void
+        )
+        yield "check", entries
     for visit in done.visits:
         until = None if visit.until_ms is None else from_ms(visit.until_ms)
-        told = _entries(visit, since_ms=None, until_ms=None, since=from_ms(visit.since_ms), until=until)
-        yield "visit", told | ({"parameters": list(visit.parameters)} if visit.parameters else {})
+        entries = _entries(visit, since_ms=None, until_ms=None, since=from_ms(visit.since_ms), until=until)
+        yield "visit", entries | ({"parameters": list(visit.parameters)} if visit.parameters else {})
 
 
 def _entries(thing: Any, **other: Any) -> dict[str, Any]:

@@ -344,14 +344,16 @@ def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_
         if other == station:
             continue
         begin_ms = first[0] - BEFORE_H * HOUR_MS
-        told = {name: _stands_out(*lines[name], begin_ms, end_ms, AT_NEIGHBOURS) for name in lines if name in changed}
+        responses = {
+            name: _stands_out(*lines[name], begin_ms, end_ms, AT_NEIGHBOURS) for name in lines if name in changed
+        }
         same = sorted(
-            (way[1], way[2]) for name, way in told.items() if isinstance(way, tuple) and way[0] == changed[name][0]
+            (way[1], way[2]) for name, way in responses.items() if isinstance(way, tuple) and way[0] == changed[name][0]
         )
-        if len(same) >= min(2, len(told)) > 0 and 2 * len(same) >= len(told):
+        if len(same) >= min(2, len(responses)) > 0 and 2 * len(same) >= len(responses):
             seen.append(Detection(other, *same[len(same) // 2]))
-        elif not same and any(way == "quiet" for way in told.values()):
-            quiet.append(NonDetection(other, max(int(lines[name][0][-1]) for name in told)))
+        elif not same and any(way == "quiet" for way in responses.values()):
+            quiet.append(NonDetection(other, max(int(lines[name][0][-1]) for name in responses)))
     return Evidence(tuple(seen), tuple(quiet), rises, falls)
 
 
@@ -717,7 +719,7 @@ def _reasons(scored: _Scored, case: _Case, member: int, release: int) -> tuple[T
     """Sentences for and against a candidate, at its likeliest release (in steps) and member of the ensemble."""
     arrivals, start_ms = scored.arrivals, case.start_ms
     row = int(np.argmin(np.abs(case.releases - release)))
-    told = []
+    reasons = []
 
     def name(key: str) -> Text:
         station = case.river.registry[key]
@@ -725,15 +727,15 @@ def _reasons(scored: _Scored, case: _Case, member: int, release: int) -> tuple[T
 
     for one in sorted(case.seen, key=lambda s: s.onset_ms):
         if one.station not in arrivals:
-            told.append(say("source_attribution.no_way", station=name(one.station)))
+            reasons.append(say("source_attribution.no_way", station=name(one.station)))
             continue
         came, route = float(arrivals[one.station][row, member]), scored.routes[one.station]
         if not np.isfinite(came):
-            told.append(say("source_attribution.never", station=name(one.station)))
+            reasons.append(say("source_attribution.never", station=name(one.station)))
             continue
         at_ms = start_ms + int(came * STEP_MS)
         off_h = (at_ms - one.onset_ms) / HOUR_MS
-        told.append(
+        reasons.append(
             say(
                 "source_attribution.up" if route.upstream_km > 0.1 else "source_attribution.down",
                 station=name(one.station),
@@ -751,13 +753,13 @@ def _reasons(scored: _Scored, case: _Case, member: int, release: int) -> tuple[T
         passed = np.isfinite(came) and start_ms + came * STEP_MS < silent.until_ms
         key = "source_attribution.quiet_against" if passed else "source_attribution.quiet_for"
         at = beijing(start_ms + int(came * STEP_MS)) if passed else ""
-        told.append(say(key, station=name(silent.station), at=at))
+        reasons.append(say(key, station=name(silent.station), at=at))
     outfall = scored.place.outfall
     if outfall is not None and (fit := _outfall_fit(outfall, case.rises, case.falls, case.rain)):
         kind = say(f"source_attribution.kind_{outfall}")
-        told.append(
+        reasons.append(
             say(
                 "source_attribution.signature_matches" if fit > 0 else "source_attribution.signature_differs", kind=kind
             )
         )
-    return tuple(told)
+    return tuple(reasons)

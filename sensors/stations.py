@@ -98,8 +98,8 @@ class Deployment:
         """Parameter, station, span and device, as a sentence names the deployment."""
         until = say("maintenance.until", at=rfc3339(self.until_ms)) if self.until_ms is not None else ""
         device = say("maintenance.with_device", device=self.device) if self.device else ""
-        told = {"parameter": self.parameter, "station": self.station, "since": rfc3339(self.since_ms)}
-        return say("maintenance.deployment", **told, until=until, device=device)
+        values = {"parameter": self.parameter, "station": self.station, "since": rfc3339(self.since_ms)}
+        return say("maintenance.deployment", **values, until=until, device=device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class Messages(Page[MessagesPage]):
                 link(f"#{one.incident_id}", self.to(f"/incidents/{one.incident_id}"))
             cell(heads["when"], self.moment(one.created_at_ms))
             said = one.last_error or f"HTTP {one.last_status}"
-            cell(heads["why"], self.say("tries", said=said, count=one.attempts))
+            cell(heads["why"], self.say("tries", answer=said, count=one.attempts))
             with cell(heads["do"]):
                 if self.actor.may(_REPLAY):
                     ask = self.say("send_again_ask", id=one.id)

@@ -127,7 +127,7 @@ class ReachFile(Page[ReachPage]):
                     self.say("target", target=class_word(model.target)) if model.target else self.say("no_target")
                 )
                 if model.month_told:
-                    facts.append(self.say("month", met=model.month_met, told=model.month_told))
+                    facts.append(self.say("month", met=model.month_met, judged=model.month_told))
                 with tag("p", "rc-facts"):
                     for fact in facts:
                         tag("span", text=fact)

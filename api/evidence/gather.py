@@ -217,9 +217,9 @@ def _rain(store: ReadingStore, catalogue: Catalogue, registry: Registry, start_m
 def _rule(connection: sa.Connection, incident: Incident) -> Rule:
     """The rule's own words, from the entry of the trail that put this version of it in force."""
     for line in reversed(audit_trail.entries_of(connection, "rule", incident.rule)):
-        told = json.loads(line.body)
-        if told["version"] == incident.rule_version and "toml" in told:
-            text = Text(told["text"]["zh"], told["text"]["en"])
+        body = json.loads(line.body)
+        if body["version"] == incident.rule_version and "toml" in body:
+            text = Text(body["text"]["zh"], body["text"]["en"])
             return Rule(incident.rule, incident.rule_version, text, line.n)
     return Rule(incident.rule, incident.rule_version, None, None)
 

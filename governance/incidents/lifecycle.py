@@ -693,4 +693,4 @@ def _entry_text(before: Incident, after: Incident, what: EntryKind, by: str | Te
         region=after.place.region or nobody,
     )
     text = say(f"incident.{what}_to", by=by, to=to)
-    return text if case.due_ms is None else say("incident.assigned_due", said=text, due=beijing(case.due_ms))
+    return text if case.due_ms is None else say("incident.assigned_due", text=text, due=beijing(case.due_ms))

@@ -192,8 +192,8 @@ def reconcile(
     )
     row = {"platform": platform.name, "at_ms": now_ms, "by": by, "closed": report.closed, "report": _plain(report)}
     number = connection.execute(sa.insert(reports_).values(row).returning(reports_.c.id)).scalar_one()
-    tell = log.info if report.closed else log.warning
-    tell(
+    log_report = log.info if report.closed else log.warning
+    log_report(
         "both sides have the same incidents" if report.closed else "the platform and we differ",
         platform=platform.name,
         same=report.same,

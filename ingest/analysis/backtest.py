@@ -300,13 +300,13 @@ class _Feed:
         starts = np.flatnonzero(np.diff(at, prepend=-1))
         ends = np.append(starts[1:], len(at)).tolist()
         self._at = at[starts].tolist()
-        said: list[dict[str, str]] = [{} for _ in ends]
+        status_by_sample: list[dict[str, str]] = [{} for _ in ends]
         status = stored_status(window)[rows]
         for row in np.flatnonzero(status != ord("N")).tolist():
-            said[int(np.searchsorted(starts, row, side="right")) - 1][keys[row]] = chr(status[row])
+            status_by_sample[int(np.searchsorted(starts, row, side="right")) - 1][keys[row]] = chr(status[row])
         self._samples = [
             Sample(when, dict(zip(keys[a:b], values[a:b], strict=True)), status)
-            for when, a, b, status in zip(self._at, starts.tolist(), ends, said, strict=True)
+            for when, a, b, status in zip(self._at, starts.tolist(), ends, status_by_sample, strict=True)
         ]
         self._sent: dict[tuple[int, int], bytes] = {}
 

@@ -30,8 +30,8 @@ def doubtful(packed: Ints) -> Bools:
     Such a reading may begin and sustain a condition, and never ends one: it counts only where it exceeds the limit.
     """
     tests = packed >> 4
-    doubts = (tests & _AMBIGUOUS_TESTS != 0) & (tests & ~(_EXTREME_VALUE | _AMBIGUOUS_TESTS) == 0)
-    return np.asarray(((packed & 15) == Flag.SUSPECT) & doubts)
+    ambiguous = (tests & _AMBIGUOUS_TESTS != 0) & (tests & ~(_EXTREME_VALUE | _AMBIGUOUS_TESTS) == 0)
+    return np.asarray(((packed & 15) == Flag.SUSPECT) & ambiguous)
 
 
 @dataclass(frozen=True, slots=True)

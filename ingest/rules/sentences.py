@@ -115,11 +115,11 @@ def _limit_text(
     )
     match one.rule:
         case ClassExceeded():
-            return say("finding.class_exceeded", said=text, water_class=class_name(one.rule.worse_than))
+            return say("finding.class_exceeded", text=text, water_class=class_name(one.rule.worse_than))
         case TargetMissed() if target is not None:
-            return say("finding.target_missed", said=text, water_class=class_name(target))
+            return say("finding.target_missed", text=text, water_class=class_name(target))
         case BlackOdorous():
-            return say("finding.black_odorous", said=text, grade=Text(one.rule.grade.zh, one.rule.grade.en))
+            return say("finding.black_odorous", text=text, grade=Text(one.rule.grade.zh, one.rule.grade.en))
     return text
 
 
@@ -178,7 +178,7 @@ def _pattern_text(
 
 def _with_flapping(transition: Transition, text: Text) -> Text:
     return (
-        say("finding.flapping", said=text, count=transition.flap_count)
+        say("finding.flapping", text=text, count=transition.flap_count)
         if transition.fired and transition.flap_count
         else text
     )
@@ -214,8 +214,8 @@ def with_contradiction(text: Text, one: Parameter, station: Station, catalogue: 
     names = Text("、".join(o.zh for o in others), " or ".join(o.en for o in others))
     if isfinite(one.swing) or isfinite(one.near):
         key = "finding.contradicted_or_departing" if others else "finding.departing"
-        return say(key, said=text, others=names)
-    return say("finding.contradicted", said=text, others=names if others else say("finding.other_parameters"))
+        return say(key, text=text, others=names)
+    return say("finding.contradicted", text=text, others=names if others else say("finding.other_parameters"))
 
 
 def disproved_text(one: BoundRule, transition: Transition, reason: Text) -> Text:

@@ -46,16 +46,18 @@ class Backtester(PeriodicWorker):
             with self._database.write() as connection:
                 if not self._begun:
                     backtest_requests.requeue_running(connection)
-                asked = backtest_requests.claim_next(connection)
+                request = backtest_requests.claim_next(connection)
             self._begun = True
         except StorageUnavailable:
             return EVERY_S
-        if asked is None:
+        if request is None:
             return EVERY_S
-        child = multiprocessing.get_context("spawn").Process(target=work, args=(self._settings, asked.id), daemon=True)
+        child = multiprocessing.get_context("spawn").Process(
+            target=work, args=(self._settings, request.id), daemon=True
+        )
         child.start()
         if self._watch(child) and child.exitcode:
-            self._failed(asked.id, f"the process that ran it ended with code {child.exitcode}")
+            self._failed(request.id, f"the process that ran it ended with code {child.exitcode}")
         return 0
 
     def _watch(self, child: BaseProcess) -> bool:

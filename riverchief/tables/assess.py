@@ -54,7 +54,7 @@ VALUES_AT_ONCE = 150_000
 NUMBERS = 0.5
 """A column of which fewer filled cells than this are numbers is no sensor."""
 
-TOLD = 5
+REPORTED = 5
 
 LEAP_DAYS = 1_000
 """A longer pause than nearly three years is told: loggers that lost their clock begin again in 1970, 1980 or 2000."""
@@ -228,7 +228,9 @@ def _due(table: SensorTable, due: Bools) -> list[str]:
         began = days[np.diff(days, prepend=-2) > 1]
         one = table.found.sensors[sensor]
         optical = table.found.catalogue.parameters[one.parameter].optical
-        text = maintenance_due_text(table.names[station], one.name, (began[:TOLD] * DAY_MS).tolist(), optical=optical)
+        text = maintenance_due_text(
+            table.names[station], one.name, (began[:REPORTED] * DAY_MS).tolist(), optical=optical
+        )
         notes.append(named(text))
     return notes
 
@@ -485,7 +487,7 @@ def _sorted(
         keep = np.append(~again[1:], True)
         who, at, values = who[keep], at[keep], values[keep]
     leaps = np.flatnonzero((np.diff(at) > LEAP_DAYS * DAY_MS) & (np.diff(who) == 0))
-    for row in leaps[:TOLD].tolist():
+    for row in leaps[:REPORTED].tolist():
         names = {"station": known[who[row]], "before": rfc3339(int(at[row])), "after": rfc3339(int(at[row + 1]))}
         summary.notes.append(line("table.note_leap", **names))
     summary.stations = len(np.unique(who))

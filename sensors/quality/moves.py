@@ -164,8 +164,8 @@ def _stays_far(line: Timeline, rows: Places) -> Bools:
     back = np.arange(1 - FAR_READINGS[1], 1)
     places = line.window(rows, 1 - FAR_READINGS[1])
     move, at = line.move[places], line.at[places]
-    asked = (at >= at[:, -1:] - FAR_DURATION_MS) | (back > -FAR_READINGS[0])
-    return np.asarray(((move >= FAR_MOVE) | ~asked).all(axis=1) | ((move <= -FAR_MOVE) | ~asked).all(axis=1))
+    recent = (at >= at[:, -1:] - FAR_DURATION_MS) | (back > -FAR_READINGS[0])
+    return np.asarray(((move >= FAR_MOVE) | ~recent).all(axis=1) | ((move <= -FAR_MOVE) | ~recent).all(axis=1))
 
 
 def _steady_climbs(line: Timeline, move: Floats) -> Places:

@@ -381,13 +381,13 @@ def classes(
     ValueError
         If an item has no row in table 1 or the columns differ in length.
     """
-    asked = tuple(items) if items is not None else evaluated(water)
-    if strange := [key for key in asked if key not in ROWS]:
+    wanted = tuple(items) if items is not None else evaluated(water)
+    if strange := [key for key in wanted if key not in ROWS]:
         raise ValueError(f"{strange[0]} has no class in GB 3838-2002")
     if len({len(column) for column in columns.values()}) > 1:
         raise ValueError("the columns differ in length")
     n = len(next(iter(columns.values()))) if columns else 0
-    there = tuple(key for key in PARAMETERS if key in asked and key in columns and limits(key, water) is not None)
+    there = tuple(key for key in PARAMETERS if key in wanted and key in columns and limits(key, water) is not None)
     values = np.full((len(there), n), np.nan)
     found = np.zeros((len(there), n), np.int8)
     bits = np.zeros((3, n), np.uint32)  # deciding, judged, undecided

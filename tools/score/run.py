@@ -670,7 +670,7 @@ def _mostly(good: Bools, flagged: Bools) -> bool:
 
 
 def _silences(
-    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario
+    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], scenario: Scenario
 ) -> Iterator[Thing]:
     """The times without power of a station that was scored: found where it, or its gateway, was called silent."""
     names = {station.key, station.gateway}
@@ -680,7 +680,7 @@ def _silences(
         if f.kind is FindingKind.NO_DATA and f.change is ConditionChange.FIRED and f.station in names
     ]
     for fault in faults:
-        if fault.kind is not FaultKind.SUPPLY or not asked.start_ms <= fault.start_ms < asked.end_ms:
+        if fault.kind is not FaultKind.SUPPLY or not scenario.start_ms <= fault.start_ms < scenario.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
         alarm_ms = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
@@ -688,7 +688,9 @@ def _silences(
         yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 
 
-def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario) -> Iterator[Thing]:
+def _clocks(
+    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], scenario: Scenario
+) -> Iterator[Thing]:
     """Clock faults of a station, found where its device had a finding."""
     alarm_ms = [
         f.observed_at_ms
@@ -696,7 +698,7 @@ def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Faul
         if f.rule == device_clock.RULE and f.change is ConditionChange.FIRED and f.station == station.key
     ]
     for fault in faults:
-        if fault.kind is not FaultKind.CLOCK or not asked.start_ms <= fault.start_ms < asked.end_ms:
+        if fault.kind is not FaultKind.CLOCK or not scenario.start_ms <= fault.start_ms < scenario.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
         found = [at_ms for at_ms in alarm_ms if span.start_ms <= at_ms <= span.end_ms]

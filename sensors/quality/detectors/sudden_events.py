@@ -624,10 +624,10 @@ def _lasting(moves: Floats, rows: Places, step: Ints, same_after: Bools) -> Floa
     """(i, roles) the part of each move that lasts as long as water does; of ``rows`` alone, 0 elsewhere."""
     out = np.zeros_like(moves)
     out[rows] = moves[rows]
-    asked = rows[(step[rows] > FAST_STEP_MS) & (step[rows] <= LONGEST_STEP_MS)]
-    out[asked] = _common(out[asked], moves[np.minimum(asked + 1, len(out) - 1)] / LASTING_SHARE)
-    out[asked[~same_after[asked]]] = 0.0
-    fast = asked[step[asked] <= LONGEST_FAST_STEP_MS]
+    slow_rows = rows[(step[rows] > FAST_STEP_MS) & (step[rows] <= LONGEST_STEP_MS)]
+    out[slow_rows] = _common(out[slow_rows], moves[np.minimum(slow_rows + 1, len(out) - 1)] / LASTING_SHARE)
+    out[slow_rows[~same_after[slow_rows]]] = 0.0
+    fast = slow_rows[step[slow_rows] <= LONGEST_FAST_STEP_MS]
     out[fast] = _common(out[fast], moves[fast - 1] / LASTING_SHARE)
     return out
 

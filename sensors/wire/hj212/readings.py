@@ -187,16 +187,16 @@ def _same(given: str, expected: str) -> bool:
 def _data(packet: Packet, columns: _Columns) -> None:
     wanted, other = ("Rtd", "Avg") if packet.cn == Cn.REALTIME else ("Avg", "Rtd")
     values = {code: keys.get(wanted, keys.get(other)) for code, keys in packet.items.items()}
-    told = {code: text for code, text in values.items() if text is not None}
+    given = {code: text for code, text in values.items() if text is not None}
     try:
         at = _data_time(packet)
     except ValueError as error:
-        names = tuple((_NO_TIME, meaning(code, columns.catalogue)[0]) for code in told)
+        names = tuple((_NO_TIME, meaning(code, columns.catalogue)[0]) for code in given)
         columns.refuse(Reason.BAD_TIME, f"DataTime: {error}", names or None)
         return
     if packet.cn in PERIOD_MS:
         columns.periods[columns.message] = PERIOD_MS[packet.cn]
-    for code, text in told.items():
+    for code, text in given.items():
         key, linear = meaning(code, columns.catalogue)
         contradiction = next((n for k in (wanted, other) if (n := f"{code}-{k}") in packet.contradictions), None)
         value = number(text)

@@ -1,7 +1,7 @@
 """The citizen's pages, without an account: the water behind a sign, a report with photos, and where a ticket stands.
 
 Plain HTML on a phone: they are read and sent without any script. The one script makes photos small before they are
-sent, asks the phone for the place, and keeps a draft until there is a ticket.
+sent, reads the position from the phone, and keeps a draft until there is a ticket.
 """
 
 import html

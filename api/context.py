@@ -57,7 +57,7 @@ class Devices:
 
 @dataclass(frozen=True, slots=True)
 class NotificationSettings:
-    """Who is told of incidents, when, and how they confirm; ``title`` is the site's name as messages say it."""
+    """Recipients of messages, their times and confirmation links; ``title`` is the site's name in messages."""
 
     directory: Callable[[], Directory]
     policy: NoticePolicy

@@ -24,7 +24,7 @@ FINDINGS = (FindingKind.DEVICE, FindingKind.NO_DATA)
 AT_MOST = 1000
 """Open findings looked at."""
 LOOKED_INTO = 5
-"""Visits of a station, the newest, of which it is told what they changed."""
+"""Number of newest visits of a station whose effect is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,15 @@ class MaintenanceSummary:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """What a sensor showed before a visit and after it (medians in the canonical unit; None where nobody can tell).
+    """What a sensor showed before a visit and after it (medians in the canonical unit; None where they cannot be
+    computed).
 
-    ``doubt_ms``: it jumped as it never does at that time of the day, so that its readings since then are in doubt.
+    ``doubtful_since_ms``: the jump is unusual for that time of the day, so that the readings since then are doubtful.
     """
 
     parameter: str
     medians: tuple[float, float] | None
-    doubt_ms: int | None
+    doubtful_since_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ person = sa.Table(
     sa.Column("department", sa.String(32)),
     sa.Column("created_at_ms", sa.BigInteger, nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
-    sa.Column("removed_at_ms", sa.BigInteger, comment="the name stays: the record speaks of it"),
+    sa.Column("removed_at_ms", sa.BigInteger, comment="the name stays: records refer to it"),
     sqlite_autoincrement=True,
 )
 

@@ -107,7 +107,7 @@ _CONTACT_ROLES: Mapping[roles.Role, contacts.ContactRole] = {
     roles.Role.OPERATOR: contacts.ContactRole.OFFICE,
     roles.Role.REVIEWER: contacts.ContactRole.ENGINEER,
 }
-"""Why somebody is told, by what they are; handlers and verifiers get their tasks by name."""
+"""Reasons of a message by role; handlers and verifiers get their tasks by name."""
 
 
 def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:

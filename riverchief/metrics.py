@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "riverchief_"
 STORED_COUNTS_S = 60.0
-"""How long counts that the database has to walk for are believed."""
+"""How long counts that need a table scan are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ FIGURES: Mapping[str, Figure] = {
         Figure(
             "notices_unconfirmed",
             "gauge",
-            "incidents nobody confirmed though every step was told",
+            "incidents without confirmation after every step was notified",
         ),
         Figure("callbacks", "counter", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server

@@ -31,7 +31,7 @@ INGEST_LOCK = 0x7269_7665_7202
 """The advisory lock of the ingest: one number for all our programs, in each database a lock of its own."""
 
 ASK_EVERY_S = 1.0
-"""How often an ingest that stands by asks for the lock."""
+"""How often a standby ingest tries to take the lock."""
 
 CONFIRM_EVERY_S = 2.0
 """How often an ingest makes sure of its lock while nothing is written."""

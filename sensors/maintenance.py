@@ -276,7 +276,7 @@ class CheckDue:
 
     ``last_ms`` is its last check since it was hung, None for none. ``wrong``: a check left it outside its limit, and
     none of that type passed since. ``due_ms`` is when it has to be checked at the latest, 0 where it never was and
-    nobody knows since when it hangs; None where nothing says how often.
+    the date of deployment is unknown; None where no interval is defined.
     """
 
     parameter: str
@@ -319,7 +319,7 @@ def _check_marks(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Ite
     """The spans before checks that did not pass, and after those that left the instrument wrong.
 
     Source: HJ 915 (unverified): data between the last passed and the next passed check are invalid.
-    A swap ends the doubt: the next sensor is another one. Where there was no earlier check, doubt begins with the
+    A swap ends the suspect span: the next sensor is another one. Without an earlier check the span begins with the
     deployment, and where that is unknown, with the check itself.
     """
     for i, check in enumerate(checks):

@@ -176,7 +176,7 @@ class Pace:
     def ending_now(cls, now_ms: int, length_ms: int, speed: float) -> "Pace":
         """For a run of ``length_ms``: live it begins now; a faster one begins so early that it ends in the present.
 
-        As fast as possible, the whole length lies before now: how long it will take nobody knows.
+        As fast as possible, the whole length lies before now: its duration is unknown.
         """
         if not speed > 0:
             raise ValueError(f"a speed of {speed:g} is none; it must be above zero")

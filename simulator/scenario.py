@@ -1,7 +1,7 @@
 """Read a scenario (TOML): events in the water, faults of sensors, troubles of devices.
 
-Pure. Everything is checked when a file is read: a place that does not exist, a key nobody knows, gates that contradict
-each other are refused with file, line and reason, before anything starts. The format is told in docs/simulator.md.
+Pure. Everything is checked when a file is read: a place that does not exist, an unknown key, gates that contradict
+each other are refused with file, line and reason, before anything starts. docs/simulator.md describes the format.
 """
 
 import re

@@ -255,9 +255,9 @@ class CareOfStation(_CarePage):
         if visit.note:
             tag("p", "rc-said", visit.note)
         for jump in done.jumps:
-            tag("p", "rc-missed" if jump.doubt_ms is not None else "rc-quiet", self._jump(jump))
-            if jump.doubt_ms is not None:
-                tag("p", "rc-missed", self.say("doubted", since=self.moment(jump.doubt_ms)))
+            tag("p", "rc-missed" if jump.doubtful_since_ms is not None else "rc-quiet", self._jump(jump))
+            if jump.doubtful_since_ms is not None:
+                tag("p", "rc-missed", self.say("doubted", since=self.moment(jump.doubtful_since_ms)))
 
     def _jump(self, jump: Jump) -> str:
         one, name = self.context.catalogue[jump.parameter], self.parameter(jump.parameter)

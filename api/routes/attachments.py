@@ -74,7 +74,7 @@ async def one_at_a_time(request: Request, work: Callable[[], T]) -> T:
 
 
 def keep(context: Context, data: bytes, content: Content, name: str, by: str) -> Attachment:
-    """The file on the disk first, a photo without its metadata, then the row that speaks of it."""
+    """The file on the disk first, a photo without its metadata, then its row."""
     if content.is_photo:
         data = without_metadata(data)
     made = Attachment(

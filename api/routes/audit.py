@@ -200,7 +200,7 @@ def _entry(line: Line) -> AuditEntry:
     try:
         body = json.loads(line.body)
     except ValueError:
-        body = None  # somebody changed it: verifying says so
+        body = None  # changed afterwards: verification reports it
     if not isinstance(body, dict):
         body = {"unreadable": line.body}
     return AuditEntry(

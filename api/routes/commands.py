@@ -31,7 +31,7 @@ WITHIN_S = 60.0
 DEVICE_WITHIN_S = 20.0
 """An MQTT device is connected or it is not; a pump takes some seconds."""
 BY_MQTT = ("sample_now", "keep_sample", "set_interval")
-"""What the telemetry contract knows (design §4.1)."""
+"""Commands of the MQTT contract."""
 
 Name = Literal["sample_now", "keep_sample", "set_time", "set_interval", "send_now", "send_history"]
 _HISTORY = {"minute": Cn.MINUTE, "hour": Cn.HOUR, "day": Cn.DAY}

@@ -127,7 +127,7 @@ class NewReport(Strict):
 class IncidentView:
     """An incident as it stands; ``version`` is its ETag, ``active`` the number of conditions not over yet.
 
-    ``allowed`` are the actions it would accept now from who asks; ``due_at`` is when the present step must be done; a
+    ``allowed`` are the actions it would accept now from the caller; ``due_at`` is when the present step must be done; a
     part that nobody filled in is "" or null. Values are in the parameter's canonical unit. ``title`` names the present
     value while the incident goes on; ``headline`` is what it is made of: place, matter and rows of evidence.
     """
@@ -221,7 +221,7 @@ class EntryView:
 
 @dataclass(frozen=True, slots=True)
 class DifferenceView:
-    """A field that is not what entry `n` of the trail says (0: no entry knows the row); both values as JSON."""
+    """A field that is not what entry `n` of the trail says (0: no entry about the row); both values as JSON."""
 
     n: int
     part: str
@@ -332,7 +332,7 @@ class RuleStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An incident that waits for who asks; `actions` are those that carry it on."""
+    """An incident that waits for the caller; `actions` are those that carry it on."""
 
     incident: IncidentView
     actions: tuple[Action, ...]
@@ -340,14 +340,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Worklist:
-    """What waits for who asks, most urgent first."""
+    """What waits for the caller, most urgent first."""
 
     items: list[Task]
 
 
 @tasks.get("", response_model=Worklist)
 def worklist(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
-    """What waits for who asks: emergencies to be reported, then what is overdue, then by urgency and deadline."""
+    """What waits for the caller: emergencies to be reported, then what is overdue, then by urgency and deadline."""
     now_ms = context.clock_ms()
     with context.database.read() as connection:
         found = incident_store.worklist(connection, who, now_ms, limit=limit)
@@ -369,7 +369,7 @@ def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Incidents within reach of who asks, newest first."""
+    """Incidents within reach of the caller, newest first."""
     before = place_by_number("incidents", cursor)
     below = None
     if region is not None:
@@ -609,7 +609,7 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
 
 
 def within_reach(incident: Incident, who: Actor) -> None:
-    """Raises Forbidden for an incident that does not concern who asks."""
+    """Raises Forbidden for an incident that does not concern the caller."""
     if not lifecycle.in_jurisdiction(incident, who):
         raise Forbidden(lifecycle.outside_jurisdiction_text(incident))
 

@@ -189,7 +189,7 @@ def tell_again(context: Context, who: Actor, number: int) -> None:
 
 
 def send_test(context: Context, key: str) -> int:
-    """Put a test message to a contact into the row; its number. Raises NotFound, and Refused where nobody is told."""
+    """Queue a test message to a contact; its number. Raises NotFound, and Refused without contacts."""
     notifications = _notification_settings(context)
     contact = notifications.directory().named(key)
     text = say("notice.test_text", name=contact.name, site=notifications.title)

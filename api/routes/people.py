@@ -45,7 +45,7 @@ class NewTerm(Strict):
 
 @dataclass(frozen=True, slots=True)
 class TermView:
-    """A term; `until` is null while nobody knows its end."""
+    """A term; `until` is null while its end is open."""
 
     region: str
     reach: str
@@ -153,7 +153,7 @@ def me(who: Who) -> Response:
 
 @router.get("/people", response_model=People)
 def list_people(context: RequestContext, who: Who, keeper: Keeping) -> Response:
-    """Those whom role and region show to who asks, with roles and terms; when tokens expire, for who issues them."""
+    """Those whom role and region show to the caller, with roles and terms; when tokens expire, for who issues them."""
     now_ms = context.clock_ms()
     with context.database.read() as connection:
         terms = people_store.appointments(connection)
@@ -165,7 +165,7 @@ def list_people(context: RequestContext, who: Who, keeper: Keeping) -> Response:
 
 @router.post("/people", status_code=201, response_model=PersonView)
 def add_person(context: RequestContext, who: Who, keeper: Keeping, new: NewPerson) -> Response:
-    """Somebody new. 409 for a name that was given before: the record speaks of it."""
+    """Add a person. 409 for a name that was used before: the record refers to it."""
     role, department = (
         one_of(PERSON_ROLES, "role", new.role),
         None if new.department is None else one_of(Department, "department", new.department),

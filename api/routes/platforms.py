@@ -94,7 +94,7 @@ class ReconciliationPage:
 
 @dataclass(frozen=True, slots=True)
 class SentAgain:
-    """How many incidents are told again, in how many events."""
+    """How many incidents are sent again, in how many events."""
 
     incidents: int
     events: int

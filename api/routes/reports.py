@@ -39,7 +39,7 @@ MOST_BYTES = 34 * 1024 * 1024
 """Three photos at full size and the words."""
 MOST_PHOTOS = 3
 MOST_FILES = 6
-"""Files of a form that are looked at: one photo too many is told so, hundreds are not even read."""
+"""Files of a form that are examined: one photo too many is refused with a reason, further files are not read."""
 MOST_FIELDS = 20
 MOST_FIELD_BYTES = 16 * 1024
 """A field of a form: 2,000 letters of four bytes are 8 kB."""
@@ -91,7 +91,7 @@ class SentView:
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """What the public is told of a report; ``text`` says in words where it stands, ``sent`` what was reported.
+    """The public view of a report; ``text`` is its state in words, ``sent`` what was reported.
 
     ``reason`` is why it was not taken up, "" unless it was refused.
     """
@@ -115,7 +115,7 @@ class NewReportView(ReportView):
 
 @dataclass(frozen=True, slots=True)
 class OwnReport:
-    """What who asks reported, and where it stands as the public is told it; ``photos`` are ids of attachments."""
+    """What the caller reported, and where it stands as the public is told it; ``photos`` are ids of attachments."""
 
     incident: int
     at: str
@@ -319,7 +319,7 @@ def objected(context: Context, ticket: str, comment: str) -> ReportView:
 
 @me.get("/reports", response_model=OwnReports)
 def own_reports(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
-    """What who asks reported, in whichever region, and where it stands: no names and no comments of others."""
+    """What the caller reported, in whichever region, and where it stands: no names and no comments of others."""
     return answer(OwnReports(reported_by(context, who, limit)))
 
 

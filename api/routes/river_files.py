@@ -38,7 +38,7 @@ class NewPlan(Strict):
 
 @router.get("/{key}/file", response_model=RiverFile)
 def get_file(context: RequestContext, registries: RequestRegistries, who: Who, key: str) -> Response:
-    """Everything about a reach; of its incidents those that concern who asks."""
+    """Everything about a reach; of its incidents those that concern the caller."""
     return answer(gather(context, registries.now(), who, key))
 
 
@@ -59,7 +59,7 @@ def put_plan(
 ) -> Response:
     """Give a reach this plan instead of the one it had; 412 when that is no longer the one `If-Match` names.
 
-    403 for a reach of which no station lies in a region of who asks.
+    403 for a reach of which no station lies in a region of the caller.
     """
     registry = registries.now()
     find(registry, key)

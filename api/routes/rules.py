@@ -19,7 +19,7 @@ at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])
 
 
 class NewReview(Strict):
-    """Somebody looked at readings and says what they are worth; that goes before all tests."""
+    """A person's verdict on readings; it overrules all tests."""
 
     parameter: Words = Field("", description="left out: all of the station")
     since: str = Field(description="RFC 3339; the first reading meant")
@@ -141,9 +141,9 @@ def list_reviews(context: RequestContext, registries: RequestRegistries, key: st
 
 @at_stations.post("/reviews", status_code=201, response_model=ReviewView)
 def add_review(context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewReview) -> Response:
-    """Say that readings are good or bad: what rested on bad ones is withdrawn, what good ones show is told.
+    """Review readings as good or bad: findings based on bad ones are withdrawn, those of good ones are raised.
 
-    409 where a review in force speaks of the same readings.
+    409 where a review in force covers the same readings.
     """
     now_ms = context.clock_ms()
     by = author(who, new.by, now_ms, find(registries.recent(), key))

@@ -222,7 +222,7 @@ class FaultKind(Enum):
     ROOT_MISSING = "root_missing"
     """A signed root kept outside is no longer in the database."""
     DIFFERS = "differs"
-    """A case or a person in its table is not what the entry says; the entry is 0 where none knows the row."""
+    """A case or a person in its table is not what the entry says; the entry is 0 where none is about the row."""
     SIGNATURE = "signature"
     """A root's signature is not valid, or made with another key than those given."""
 

@@ -622,7 +622,7 @@ def _is_dispatched(incident: Incident) -> bool:
 def refusals(incident: Incident, actor: Actor) -> dict[Action, str]:
     """Why what would carry the incident on is closed to this person now, in a sentence of both languages.
 
-    Only what the state knows: nothing says here how a case that waits to be accepted could be closed.
+    By the state alone, without the steps that lead to the action later.
     """
     found: dict[Action, str] = {}
     for action in ADVANCING_ACTIONS:

@@ -1,4 +1,4 @@
-"""Between the tables of incidents and the model: the one place that knows which column is which field. Pure.
+"""Map the columns of the incident tables to the fields of the model and back. Pure.
 
 A row comes from the table or from the body of an entry of the audit trail, which keeps rows as they are written. An
 old entry of the trail lacks the columns that came later. Times stay milliseconds since the epoch, UTC.

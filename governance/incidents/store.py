@@ -300,7 +300,7 @@ def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
 def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Incident, list[Entry]]:
     """An incident and its history as they stood at an instant, made from the trail's entries alone.
 
-    Raises NotFound where the trail knows nothing of it at that time; what happened before there was a trail is missing.
+    Raises NotFound where the trail has no entry of it at that time; what happened before there was a trail is missing.
     """
     lines = audit_trail.entries_of(connection, "incident", incident_id, until_ms=at_ms)
     if not lines:

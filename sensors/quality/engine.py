@@ -271,7 +271,7 @@ class _Comparison:
         )
 
     def flag_alone(self, flag: Bytes, tests: Bits) -> None:
-        """Flag what needs no other sensor: the doubts of the day, air and stuck sensors; pack all flags into the line.
+        """Flag what needs no other sensor: the daily tests, air and stuck sensors; pack all flags into the line.
 
         ``flag`` and ``tests`` (n,) are those of the tests on single readings; they are changed.
         """

@@ -1,6 +1,6 @@
 """Water-quality indices: CWQI of city rankings, trophic level of lakes, comprehensive and Nemerow pollution index.
 
-Each is a number beside the class, never in its place. What a formula rests on is told with it.
+Each is a number beside the class, never in its place. The source of each formula stands beside it.
 """
 
 from collections.abc import Mapping

@@ -28,7 +28,7 @@ READINGS_A_MESSAGE: Final = 8_000
 """So that a burst stays below the 256 KiB of a message: a reading takes about 20 bytes, a sample 45 more."""
 
 BATTERY_EVENTS: Final = ((50, "battery"), (20, "battery_low"), (5, "battery_critical"))
-"""Per cent of a battery at which a device says so (engineering choice)."""
+"""Battery charge at which a device reports it, per cent (engineering choice)."""
 BATTERY_LASTS: Final = 0.9
 """Share of a battery trouble in which it still carries the device; then the device is off until it is replaced."""
 BATTERY_EMPTY: Final = 10.5 / 12.6

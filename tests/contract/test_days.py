@@ -139,9 +139,9 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
     last, before_it = maintenance_views.of_station(told, registry, administrator("test"), "shiwan").visits
     (jump,) = last.jumps
     assert jump.medians == pytest.approx((5.75, 8.45), abs=0.05)  # of 3 h: at 02:00 two too low, then right at 07:00
-    assert jump.doubt_ms is not None
-    assert begin - 5 * DAY <= jump.doubt_ms < begin
-    assert [one.doubt_ms for one in before_it.jumps] == [None]
+    assert jump.doubtful_since_ms is not None
+    assert begin - 5 * DAY <= jump.doubtful_since_ms < begin
+    assert [one.doubtful_since_ms for one in before_it.jumps] == [None]
     after = world.readings()
     left = {key: one for key, one in after.items() if not one[1] >> 4 & DRIFT}
     assert left == {key: before[key] for key in left}

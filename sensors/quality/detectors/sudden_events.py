@@ -182,7 +182,7 @@ class SuddenEventState(StateColumns):
     ----------
     at : (s, 2) instants (ms), 0 where none
     moves : (s, 2, roles) signed, 0 where there was none
-    ramp : (s, 2) whether a sensor alone was believed
+    ramp : (s, 2) whether a single sensor sufficed
     visit : (s, 2) whether somebody was at the sensors
     first, day : (s,) first instant (ms), and UTC day of the last one
     counts, usual : (s, BINS) sketch of the totals, and (s,) the total that is rare for the station
@@ -319,7 +319,7 @@ class _Instants:
     ----------
     who, at : station row, and instant (ms)
     moves, leap : (i, roles) strongest move of each role, and whether the sensor went there in one step
-    ramp, visit, old : whether a sensor alone is believed, somebody was there, the instant is a remembered one
+    ramp, visit, old : whether a single sensor suffices, somebody was there, the instant is a remembered one
     total, second, floating : evidence of the moves, see :func:`_evidence`
     usual : the total that is rare for the station on that day
     """
@@ -424,7 +424,7 @@ def sorted_unique(key: Ints) -> tuple[Ints, Places]:
 
 
 def _ramp_counts(role: Codes, move: Floats) -> Bools:
-    """(n,) whether a climb of this sensor in this direction is believed alone."""
+    """(n,) whether a climb of this sensor in this direction suffices alone."""
     both = np.isin(role, [_AT["ph"], _AT["oxygen"], _AT["redox"]])
     rising = np.isin(role, [_AT["salt"], _AT["ammonia"]])
     return np.asarray(both | (rising & (move > 0)))

@@ -38,7 +38,7 @@ _NO_TIME: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Logger:
-    """A registered logger: whose station it speaks for. Without a password any is accepted.
+    """A registered logger and its station. Without a password any is accepted.
 
     ``st`` and ``edition`` are used for requests as long as it has not spoken itself; ``last_at_ms`` is its newest
     reading.
@@ -68,7 +68,7 @@ def mn_of(message: Message) -> str:
 def addressed(messages: Sequence[Message], loggers: Mapping[str, Logger], catalogue: Catalogue) -> Sequence[Message]:
     """The messages with the station of each frame, as the registry has it now.
 
-    Of a frame nobody knows the MN stands for the station. What a replay is limited to is named as the codes are known
+    The MN of an unknown frame stands for the station. What a replay is limited to is named as the codes are known
     today: a code that has entered the catalogue since has a key now.
     """
     if all(m.source != SOURCE for m in messages):

@@ -34,8 +34,8 @@ from api.routes.reports import (
     ReportView,
     admit,
     file,
-    followed,
     objected,
+    report_view,
     sender_of,
 )
 from governance.incidents import store as incident_store
@@ -119,7 +119,7 @@ def follow(context: RequestContext, request: Request, ticket: str) -> Response:
     """Where a report stands."""
     language = _language(request)
     try:
-        view = followed(context, ticket)
+        view = report_view(context, ticket)
     except NotFound:
         return _page(language, "not_found_title", _unknown(ticket, language), 404, request)
     return _ticket(view, request)
@@ -139,7 +139,7 @@ async def object_to(context: RequestContext, request: Request, ticket: str) -> R
         except NotFound:
             return _page(_language(request), "not_found_title", _unknown(ticket, _language(request)), 404, request)
         except WaterError as error:
-            return _ticket(followed(context, ticket), request, error)
+            return _ticket(report_view(context, ticket), request, error)
 
     return await run_in_threadpool(done)
 

@@ -14,8 +14,8 @@ from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow, Stop
 from api.console.models.incident_actions import BUTTONS, ON, condition_name
 from api.console.models.names import who
-from api.routes.incidents import within_reach
-from api.routes.notices import names
+from api.routes.incidents import check_visible
+from api.routes.notices import contact_names
 from governance.audit import trail as audit_trail
 from governance.incidents import attachments, lifecycle
 from governance.incidents import store as incident_store
@@ -66,7 +66,7 @@ class IncidentPage(Page[CasePage]):
         context, now_ms = self.context, self.context.clock_ms()
         with context.database.read() as connection:
             incident = incident_store.get(connection, number)
-            within_reach(incident, self.actor)
+            check_visible(incident, self.actor)
             if self.past is None or self.past[0] != incident.version:  # read again only when something happened
                 history = incident_store.history(connection, number)
                 ids = [one for entry in history for one in entry.attachments]
@@ -86,7 +86,7 @@ class IncidentPage(Page[CasePage]):
         registry = self.shared.registries.recent()
         self._read_chart(incident, registry, now_ms)
         self.read_titles([incident, *near])
-        rows = models.notice_rows(told, items, names(self.context), number)
+        rows = models.notice_rows(told, items, contact_names(self.context), number)
         return CasePage(
             incident=incident,
             name=_name(incident, registry),

@@ -13,7 +13,7 @@ from api.console.elements import tag
 from api.console.frame import Framed
 from api.console.models.incident_actions import Need, after_merge, after_split, asks, can_take, condition_name
 from api.incident_actions import perform, suggestion
-from api.routes.incidents import within_reach
+from api.routes.incidents import check_visible
 from governance.incidents import store as incident_store
 from governance.incidents.dispatch import Suggestion
 from governance.incidents.lifecycle import allowed, in_jurisdiction
@@ -217,7 +217,7 @@ def _offer(page: Framed, incident: Incident) -> _Offer:
     regions: Regions = page.keeper.regions()
     with page.context.database.read() as connection:
         now = incident_store.get(connection, incident.id)
-        within_reach(now, page.actor)
+        check_visible(now, page.actor)
         terms = people_store.appointments(connection)
         everybody = people_store.list_people(connection) if page.actor.may(Right.STAFF) else []
     everybody = people_store.visible_people(page.actor, everybody, terms, regions, page.context.clock_ms())

@@ -352,7 +352,7 @@ class CareOfStation(_CarePage):
             )
             if over and (said.since is None or said.until is None):
                 raise ConfigurationError(sentence("maintenance_page.both_times"))
-            maintenance_routes.begun(self.context, station.key, whose(), said)
+            maintenance_routes.record_visit_start(self.context, station.key, whose(), said)
 
         async def submit() -> None:
             await self.do(work, self.say("recorded" if over else "begun"))
@@ -373,7 +373,7 @@ class CareOfStation(_CarePage):
 
         def work() -> None:
             end = EndOfVisit(until=self._instant(until.value), note=note())
-            maintenance_routes.ended(self.context, station.key, number, whose(), end)
+            maintenance_routes.record_visit_end(self.context, station.key, number, whose(), end)
 
         async def submit() -> None:
             await self.do(work, self.say("ended"))
@@ -458,7 +458,7 @@ class CareOfStation(_CarePage):
         async def submit() -> None:
             new = said()
             await self.do(
-                lambda: maintenance_routes.checked(self.context, station.key, whose(), new), self.say("checked")
+                lambda: maintenance_routes.record_check(self.context, station.key, whose(), new), self.say("checked")
             )
 
         dialog.open(self.say("keep"), submit)
@@ -475,7 +475,8 @@ class CareOfStation(_CarePage):
         async def submit() -> None:
             change = Correction(void=True)
             await self.do(
-                lambda: maintenance_routes.corrected(self.context, station, number, whose(), change), self.say("voided")
+                lambda: maintenance_routes.update_check(self.context, station, number, whose(), change),
+                self.say("voided"),
             )
 
         dialog.open(self.say("void_it"), submit)

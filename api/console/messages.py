@@ -12,8 +12,8 @@ from api.console.incident import fate
 from api.console.models import incident as rows_of
 from api.console.models.incident import NoticeRow
 from api.console.models.messages import MessagesPage
-from api.routes.deliveries import send_again
-from api.routes.notices import names, send_test, tell_again
+from api.routes.deliveries import resend_delivery
+from api.routes.notices import contact_names, queue_test_message, resend_notice
 from governance.incidents import store as incident_store
 from governance.notify import outbox
 from governance.notify import store as notice_store
@@ -56,7 +56,7 @@ class Messages(Page[MessagesPage]):
             told = notice_store.items(connection, [one.id for one in found])
             refused = outbox.list_deliveries(connection, Status.REFUSED, limit=SHOWN, within=within)
             pending = outbox.pending_counts(connection).pending
-        name = names(context)
+        name = contact_names(context)
         known = context.notifications.directory().contacts if context.notifications else ()
         return MessagesPage(
             counts=counts,
@@ -133,7 +133,9 @@ class Messages(Page[MessagesPage]):
                     tag("span", "rc-missed", one_language(row.error, self.language))
                 if row.status == "dead" and self.actor.may(_TELL):
                     ask = self.say("tell_again_ask", name=row.name)
-                    again = partial(self._again, ask, lambda: tell_again(self.context, self.allowed_to(_TELL), row.id))
+                    again = partial(
+                        self._again, ask, lambda: resend_notice(self.context, self.allowed_to(_TELL), row.id)
+                    )
                     button(self.say("send_again"), again, "rc-button", testid=f"message-{row.id}-replay")
 
     def _delivery(self, one: Delivery, heads: dict[str, str]) -> None:
@@ -148,7 +150,7 @@ class Messages(Page[MessagesPage]):
                 if self.actor.may(_REPLAY):
                     ask = self.say("send_again_ask", id=one.id)
                     again = partial(
-                        self._again, ask, lambda: send_again(self.context, self.allowed_to(_REPLAY), one.id)
+                        self._again, ask, lambda: resend_delivery(self.context, self.allowed_to(_REPLAY), one.id)
                     )
                     button(self.say("send_again"), again, "rc-button", testid=f"delivery-{one.id}-replay")
                 else:
@@ -168,6 +170,8 @@ class Messages(Page[MessagesPage]):
 
         async def submit() -> None:
             key = str(contact.value or "")
-            await self.do(lambda: (self.allowed_to(_TEST), send_test(self.context, key)), self.say("test_made"))
+            await self.do(
+                lambda: (self.allowed_to(_TEST), queue_test_message(self.context, key)), self.say("test_made")
+            )
 
         dialog.open(self.say("test"), submit)

@@ -10,7 +10,7 @@ from api.console.elements import button, tag
 from api.console.frame import Page, cell
 from api.console.models import messages as models
 from api.console.models.messages import CalendarDay, OnCallPage
-from api.routes.notices import names, plan_shifts
+from api.routes.notices import contact_names, plan_shifts
 from governance.audit import trail as audit_trail
 from governance.notify import oncall
 from governance.organisation.roles import Right
@@ -35,7 +35,7 @@ class OnCall(Page[OnCallPage]):
         with context.database.read() as connection:
             planned = oncall.shifts(connection, start_ms, end_ms)
             told = audit_trail.list_entries(connection, kind="oncall", limit=CHANGES)
-        name = names(context)
+        name = contact_names(context)
         known = context.notifications.directory().contacts if context.notifications else ()
         lines = ((line.at_ms, line.by, line.what, json.loads(line.body)["shifts"]) for line in told)
         return OnCallPage(

@@ -18,7 +18,7 @@ from api.console.components.photo_input import PhotoInput
 from api.console.components.place_input import PlaceInput
 from api.console.elements import link, one_language, pennant, tag
 from api.console.frame import Page
-from api.routes.incidents import SEEN_BY_PEOPLE, NewReport, filed
+from api.routes.incidents import SEEN_BY_PEOPLE, NewReport, file_report
 from governance.incidents.finding import Colour
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident, Source
@@ -191,4 +191,4 @@ class ReportForm(Page[Waters]):
             attachments=list(self.photos.ids),
         )
         registry = self.shared.registries.recent()
-        return filed(self.context, self.keeper.regions(), registry, on_behalf(actor, self.name), new)
+        return file_report(self.context, self.keeper.regions(), registry, on_behalf(actor, self.name), new)

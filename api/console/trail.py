@@ -10,7 +10,7 @@ from api.console.frame import Page, cell
 from api.console.models import trail as models
 from api.console.models.names import by_whom
 from api.console.models.trail import AsOf, EntryRow, TrailPage
-from api.routes.audit import verified
+from api.routes.audit import verify_trail
 from governance.audit import trail as audit_trail
 from governance.audit.trail import Verified
 from governance.incidents import store as incident_store
@@ -148,7 +148,7 @@ class Trail(Page[TrailPage]):
                     tag("span", "rc-quiet", self.say("not_proven"))
 
     def _walked(self) -> Verified:
-        return verified(self.context, self.context.outside_roots())
+        return verify_trail(self.context, self.context.outside_roots())
 
     async def _verify(self) -> None:
         """Walk the chain in a thread; the button waits, and the result stays until the next time."""

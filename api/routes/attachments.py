@@ -40,7 +40,7 @@ class AttachmentView:
 
 
 @router.post("", status_code=201, response_model=AttachmentView)
-async def attach(
+async def add_attachment(
     context: RequestContext,
     who: Who,
     request: Request,

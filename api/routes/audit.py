@@ -139,7 +139,7 @@ def verify(context: RequestContext) -> Response:
     One at a time. With roots of another machine: `riverchief audit verify --roots FILE`.
     """
     outside = context.outside_roots()
-    found = verified(context, outside)
+    found = verify_trail(context, outside)
     faults = [FaultView(fault.n, fault.until, fault.wrong, fault.detail) for fault in found.faults]
     signatures = bool(context.audit_keys)
     return answer(
@@ -147,7 +147,7 @@ def verify(context: RequestContext) -> Response:
     )
 
 
-def verified(context: Context, outside: Sequence[Root]) -> Verified:
+def verify_trail(context: Context, outside: Sequence[Root]) -> Verified:
     """What walking the trail finds. Raises Refused while another walk is under way."""
     if not _verifying.acquire(blocking=False):
         raise Refused(sentence("audit_page.verifying"))

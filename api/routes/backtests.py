@@ -58,7 +58,7 @@ class BacktestList:
 
 
 @router.post("", status_code=202, response_model=BacktestView)
-def ask(context: RequestContext, registries: RequestRegistries, who: Who, new: NewBacktest) -> Response:
+def request_backtest(context: RequestContext, registries: RequestRegistries, who: Who, new: NewBacktest) -> Response:
     """Ask for a backtest; 202 with its number, to be asked for until it is done. Faults of the rules are all told."""
     now_ms, by = context.clock_ms(), on_behalf(who, new.by).name
     since_ms = instant("since", new.since)

@@ -65,7 +65,7 @@ class CommandAnswer:
 
 
 @router.post("/{key}/commands", response_model=CommandAnswer)
-async def ask_station(
+async def send_command(
     context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewCommand
 ) -> Response:
     """Ask something of the station's logger or device and wait for its result.
@@ -88,10 +88,10 @@ async def ask_station(
         except NotFound:
             if context.mqtt_commands is None:
                 raise
-    return await _ask_device(context, station.key, new)
+    return await _send_over_mqtt(context, station.key, new)
 
 
-async def _ask_device(context: Context, station: str, new: NewCommand) -> Response:
+async def _send_over_mqtt(context: Context, station: str, new: NewCommand) -> Response:
     if new.command not in BY_MQTT:
         raise Refused(sentence("device.mqtt_only", station=station, known=", ".join(BY_MQTT)))
     arguments: dict[str, object] = {}

@@ -73,12 +73,12 @@ def list_deliveries(
 
 
 @router.post("/{number}/replay", status_code=202, response_model=DeliveryView)
-def replay(context: RequestContext, who: Who, number: int) -> Response:
+def replay_delivery(context: RequestContext, who: Who, number: int) -> Response:
     """Send a dead letter again, under the same event id; 409 for one that is not dead."""
-    return answer(_view(send_again(context, who, number)), 202)
+    return answer(_view(resend_delivery(context, who, number)), 202)
 
 
-def send_again(context: Context, who: Actor, number: int) -> Delivery:
+def resend_delivery(context: Context, who: Actor, number: int) -> Delivery:
     """Put a dead letter into the row again, which the trail tells.
 
     Raises NotFound, Forbidden for one of an incident out of reach, and Refused for one not dead.

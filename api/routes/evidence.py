@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from api import evidence
 from api.access import Who
 from api.requests import RequestContext
-from api.routes.incidents import within_reach
+from api.routes.incidents import check_visible
 from governance.incidents import store as incident_store
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
@@ -24,7 +24,7 @@ def get_evidence(
 ) -> Response:
     """One PDF: charts with flags, map, rain, rule, everything done, photos, and the proof that nothing was changed."""
     with context.database.read() as connection:
-        within_reach(incident_store.get(connection, incident_id), who)
+        check_visible(incident_store.get(connection, incident_id), who)
     made = evidence.pack(
         context.database,
         context.store,

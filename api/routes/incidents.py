@@ -394,17 +394,17 @@ def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
 
 
 @router.post("", status_code=201, response_model=IncidentInFull)
-def report(
+def report_incident(
     context: RequestContext, who: Who, keeper: Keeping, registries: RequestRegistries, new: NewReport
 ) -> Response:
     """Report something seen; it waits to be accepted."""
-    made = filed(context, keeper.regions(), registries.recent(), on_behalf(who, new.by), new)
+    made = file_report(context, keeper.regions(), registries.recent(), on_behalf(who, new.by), new)
     with context.database.read() as connection:
         history = incident_store.history(connection, made.id)
     return _in_full(made, history, who, context, 201)
 
 
-def filed(context: Context, regions: Regions, registry: Registry, actor: Actor, new: NewReport) -> Incident:
+def file_report(context: Context, regions: Regions, registry: Registry, actor: Actor, new: NewReport) -> Incident:
     """File what somebody has seen; what is sent twice is one incident.
 
     Raises Forbidden, Refused, NotFound for an unknown water or photo, ConfigurationError for what is no place here.
@@ -476,19 +476,19 @@ def get_incident(
         else:
             incident = incident_store.get(connection, incident_id)
             history = incident_store.history(connection, incident_id)
-        within_reach(incident, who)
+        check_visible(incident, who)
         differences = comparison.of_incident(connection, incident_id)
     return _in_full(incident, history, who, context, differences=differences)
 
 
 @router.get("/{incident_id}/trace", response_model=TraceOfIncident)
-def trace_incident(context: RequestContext, who: Who, incident_id: int) -> Response:
+def get_source_attribution(context: RequestContext, who: Who, incident_id: int) -> Response:
     """Where it may have come from: outfalls and stretches ranked by travel time and tide, with the reasoning.
 
     404 for an incident without a source (no data, a trend, a forecast), and until the worker has traced it.
     """
     with context.database.read() as connection:
-        within_reach(incident_store.get(connection, incident_id), who)
+        check_visible(incident_store.get(connection, incident_id), who)
         found = source_attribution.require_stored_trace(connection, incident_id)
     body = TraceOfIncident(
         incident=incident_id,
@@ -525,7 +525,7 @@ def suggest(context: RequestContext, who: Who, keeper: Keeping, incident_id: int
     """To whom a dispatch without arguments would go, and the standard process with its steps and checklist."""
     with context.database.read() as connection:
         incident = incident_store.get(connection, incident_id)
-    within_reach(incident, who)
+    check_visible(incident, who)
     found = suggestion(context, incident, keeper.regions())
     process, to = found.process, found.assignment
     view = SuggestionView(
@@ -544,7 +544,7 @@ def suggest(context: RequestContext, who: Who, keeper: Keeping, incident_id: int
 
 
 @router.post("/{incident_id}/actions", response_model=IncidentInFull)
-def act(
+def apply_action(
     context: RequestContext,
     who: Who,
     keeper: Keeping,
@@ -561,7 +561,7 @@ def act(
     actor = on_behalf(who, new.by)
     with context.database.read() as connection:
         before = incident_store.get(connection, incident_id)
-    within_reach(before, actor)
+    check_visible(before, actor)
     if wanted is not None and str(before.version) not in wanted:
         expected = ", ".join(sorted(wanted))[:80]
         raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected))
@@ -608,7 +608,7 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
     )
 
 
-def within_reach(incident: Incident, who: Actor) -> None:
+def check_visible(incident: Incident, who: Actor) -> None:
     """Raises Forbidden for an incident that does not concern the caller."""
     if not lifecycle.in_jurisdiction(incident, who):
         raise Forbidden(lifecycle.outside_jurisdiction_text(incident))

@@ -161,7 +161,7 @@ def list_quarantine(
 
 
 @router.post("/quarantine/{entry}/replay", response_model=Received)
-async def replay(context: RequestContext, replaying: Replaying, entry: int) -> Response:
+async def replay_quarantined(context: RequestContext, replaying: Replaying, entry: int) -> Response:
     """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
     if entry in replaying:
         raise Refused(sentence("quarantine.busy", entry=entry))

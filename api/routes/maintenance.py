@@ -303,17 +303,17 @@ def add_calibration(
 ) -> Response:
     """Keep a check. One that fails makes the data since the last one of its type suspect, until one passes."""
     by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
-    return _tagged(_check(*checked(context, key, by, new)), 201)
+    return _with_entity_tag(_check(*record_check(context, key, by, new)), 201)
 
 
-def checked(context: Context, key: str, by: Author, new: NewCheck) -> tuple[int, Check]:
+def record_check(context: Context, key: str, by: Author, new: NewCheck) -> tuple[int, Check]:
     """Keep a check of a station; its number and the check. Raises NotFound, ConfigurationError and Refused."""
     now_ms = context.clock_ms()
     with context.database.write() as connection:
         registry = registry_store.load(connection, context.catalogue)
         find(registry, key)
         made = as_check(context, registry, key, by, new)
-        _past("at", made.at_ms, now_ms)
+        _check_not_future("at", made.at_ms, now_ms)
         return store.add_check(connection, made, by), made
 
 
@@ -330,7 +330,7 @@ def get_calibration(context: RequestContext, registries: RequestRegistries, key:
     find(registries.recent(), key)
     with context.database.read() as connection:
         found = store.check_of(connection, key, number)
-    return _tagged(_check(number, found))
+    return _with_entity_tag(_check(number, found))
 
 
 @router.patch("/calibrations/{number}", response_model=CheckView)
@@ -345,10 +345,10 @@ def correct_calibration(
 ) -> Response:
     """Correct a check; the marks that rest on it follow. 412 when it is no longer the one that `If-Match` names."""
     by = author(who, change.by, context.clock_ms(), find(registries.recent(), key))
-    return _tagged(_check(number, corrected(context, key, number, by, change, if_match)))
+    return _with_entity_tag(_check(number, update_check(context, key, number, by, change, if_match)))
 
 
-def corrected(
+def update_check(
     context: Context, key: str, number: int, by: Author, change: Correction, if_match: str | None = None
 ) -> Check:
     """Correct a check of a station. Raises NotFound, ConfigurationError, and Conflict for another one than was read."""
@@ -362,7 +362,7 @@ def corrected(
         return store.correct_check(connection, key, number, by, **given)
 
 
-def _tagged(view: CheckView, status: int = 200) -> Response:
+def _with_entity_tag(view: CheckView, status: int = 200) -> Response:
     return answer(view, status, entity_tags.headers(entity_tags.tag_of(view)))
 
 
@@ -388,10 +388,10 @@ def begin_visit(context: RequestContext, registries: RequestRegistries, who: Who
     409 while another visit of the station goes on.
     """
     by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
-    return answer(_visit(*begun(context, key, by, new)), 201)
+    return answer(_visit(*record_visit_start(context, key, by, new)), 201)
 
 
-def begun(context: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Visit]:
+def record_visit_start(context: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Visit]:
     """Keep a visit of a station; its number and the visit. Raises NotFound, ConfigurationError and Refused."""
     now_ms = context.clock_ms()
     with context.database.write() as connection:
@@ -399,7 +399,7 @@ def begun(context: Context, key: str, by: Author, new: NewVisit) -> tuple[int, V
         find(registry, key)
         row = new.model_dump(exclude_none=True) | {"station": key, "since": new.since or when(now_ms), "by": by.by}
         made: Visit = registry_rows.read_row("visit", row, context.catalogue, known=registry)
-        _past("since", made.since_ms, now_ms)
+        _check_not_future("since", made.since_ms, now_ms)
         return store.begin_visit(connection, made, by), made
 
 
@@ -409,14 +409,14 @@ def end_visit(
 ) -> Response:
     """End a visit; 409 when it is over already."""
     by = author(who, end.by, context.clock_ms(), find(registries.recent(), key))
-    return answer(_visit(number, ended(context, key, number, by, end)))
+    return answer(_visit(number, record_visit_end(context, key, number, by, end)))
 
 
-def ended(context: Context, key: str, number: int, by: Author, end: EndOfVisit) -> Visit:
+def record_visit_end(context: Context, key: str, number: int, by: Author, end: EndOfVisit) -> Visit:
     """End a visit of a station. Raises NotFound, ConfigurationError and Refused."""
     now_ms = context.clock_ms()
     until_ms = _instant(end.until, "until", now_ms)
-    _past("until", until_ms, now_ms)
+    _check_not_future("until", until_ms, now_ms)
     with context.database.write() as connection:
         return store.end_visit(connection, key, number, until_ms, by, end.note)
 
@@ -487,7 +487,7 @@ def _instant(text: str | None, name: str, now_ms: int) -> int:
     return now_ms if text is None else instant(name, text)
 
 
-def _past(name: str, at_ms: int, now_ms: int) -> None:
+def _check_not_future(name: str, at_ms: int, now_ms: int) -> None:
     if at_ms > now_ms + FUTURE_MS:
         raise ConfigurationError(sentence("maintenance.not_yet", name=name, at=when(at_ms)))
 

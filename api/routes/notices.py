@@ -149,24 +149,24 @@ def list_notices(
 
 
 @router.post("/notices/test", status_code=202, response_model=NoticeView)
-def test(context: RequestContext, new: NewTest) -> Response:
+def send_test_message(context: RequestContext, new: NewTest) -> Response:
     """Send a contact a test message through the worker; `GET /notices` tells what came of it."""
-    number = send_test(context, new.contact)
+    number = queue_test_message(context, new.contact)
     with context.database.read() as connection:
         made, items = notice_store.get(connection, number), notice_store.items(connection, [number])
     return answer(_view(made, items.get(number, [])), 202)
 
 
 @router.post("/notices/{number}/replay", status_code=202, response_model=NoticeView)
-def replay(context: RequestContext, who: Who, number: int) -> Response:
+def replay_notice(context: RequestContext, who: Who, number: int) -> Response:
     """Tell somebody again what no channel took; 409 for a message that was not given up."""
-    tell_again(context, who, number)
+    resend_notice(context, who, number)
     with context.database.read() as connection:
         made, items = notice_store.get(connection, number), notice_store.items(connection, [number])
     return answer(_view(made, items.get(number, [])), 202)
 
 
-def tell_again(context: Context, who: Actor, number: int) -> None:
+def resend_notice(context: Context, who: Actor, number: int) -> None:
     """Put a message that was given up into the row again, which the trail tells.
 
     Raises NotFound, also for one that tells of incidents out of reach, and Refused.
@@ -188,7 +188,7 @@ def tell_again(context: Context, who: Actor, number: int) -> None:
     context.wake()
 
 
-def send_test(context: Context, key: str) -> int:
+def queue_test_message(context: Context, key: str) -> int:
     """Queue a test message to a contact; its number. Raises NotFound, and Refused without contacts."""
     notifications = _notification_settings(context)
     contact = notifications.directory().named(key)
@@ -218,7 +218,7 @@ def get_on_duty(context: RequestContext) -> Response:
     now_ms = context.clock_ms()
     with context.database.read() as connection:
         planned = oncall.shifts(connection, now_ms, now_ms + 1)
-    called = names(context)
+    called = contact_names(context)
     return answer(OnDuty([[called(key) for key in keys] for keys in oncall.ranks(planned, now_ms)]))
 
 
@@ -250,7 +250,7 @@ def plan_shifts(context: Context, actor: Actor, shifts: Sequence[Shift]) -> None
         oncall.add(connection, shifts, by=actor.name, now_ms=context.clock_ms())
 
 
-def names(context: Context) -> Callable[[str], str]:
+def contact_names(context: Context) -> Callable[[str], str]:
     """How contacts are called by their keys; one that is gone stands for itself."""
     known = context.notifications.directory().contacts if context.notifications else ()
     found = {one.key: one.name for one in known}

@@ -101,7 +101,7 @@ class SentAgain:
 
 
 @router.post(CALLBACKS + "/{platform}", response_model=CallbackDone)
-async def call_back(context: RequestContext, keeper: Keeping, platform: str, request: Request) -> Response:
+async def receive_callback(context: RequestContext, keeper: Keeping, platform: str, request: Request) -> Response:
     """A platform tells us what became of an incident; signed like our deliveries (Standard Webhooks), no token.
 
     401: no signature of theirs, or more than five minutes off our clock. 409: a replay, or the incident does not accept
@@ -109,10 +109,12 @@ async def call_back(context: RequestContext, keeper: Keeping, platform: str, req
     """
     body = await request.body()
     headers = dict(request.headers)
-    return await run_in_threadpool(_call_back, context, keeper, platform, headers, body)
+    return await run_in_threadpool(_receive_callback, context, keeper, platform, headers, body)
 
 
-def _call_back(context: RequestContext, keeper: Keeper, name: str, headers: dict[str, str], body: bytes) -> Response:
+def _receive_callback(
+    context: RequestContext, keeper: Keeper, name: str, headers: dict[str, str], body: bytes
+) -> Response:
     platform = context.platforms.named(name)
     received = callbacks.receive(
         context.database,

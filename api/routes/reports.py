@@ -17,7 +17,7 @@ from api.registries import site_box
 from api.requests import Limit, RequestContext, RequestRegistries, Strict, Words
 from api.responses import answer
 from api.routes.attachments import keep, one_at_a_time
-from api.routes.incidents import within_reach
+from api.routes.incidents import check_visible
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store
 from governance.incidents.file_content import examine
@@ -171,7 +171,7 @@ class Objection(Strict):
 
 
 @filing.post("", status_code=201, response_model=NewReportView)
-async def report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
+async def submit_report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     context: RequestContext,
     keeper: Keeping,
     registries: RequestRegistries,
@@ -272,12 +272,12 @@ def _filed(context: Context, connection: sa.Connection, kept: Report, case: Inci
 
 
 @router.get("/{ticket}", response_model=ReportView)
-def follow(context: RequestContext, ticket: str) -> Response:
+def get_report(context: RequestContext, ticket: str) -> Response:
     """Where a report stands, and why it was not taken up. No names and no other comments: those are the office's."""
-    return answer(followed(context, ticket))
+    return answer(report_view(context, ticket))
 
 
-def followed(context: Context, ticket: str) -> ReportView:
+def report_view(context: Context, ticket: str) -> ReportView:
     """Where a report stands. Raises NotFound."""
     with context.database.read() as connection:
         kept = store.get(connection, ticket)
@@ -353,7 +353,7 @@ def origins(context: RequestContext, who: Who, incident_id: int) -> Response:
     """The citizens' reports behind an incident, and open incidents near it that may be the same thing."""
     with context.database.read() as connection:
         found = incident_store.get(connection, incident_id)
-        within_reach(found, who)
+        check_visible(found, who)
         behind = store.of_incident(connection, incident_id)
         near = store.similar_incidents(connection, found, context.clock_ms(), context.near)
     near = [one for one in near if lifecycle.in_jurisdiction(one, who)]

@@ -21,9 +21,9 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from api import problems
 from api.access import Keeping, foreign
-from api.console.models.overview import duration
 from api.console.svg import badge
 from api.context import Context
+from api.duration import duration
 from api.requests import RequestContext, RequestRegistries
 from api.routes.attachments import one_at_a_time
 from api.routes.reports import (

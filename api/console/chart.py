@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from api.console.models.overview import duration
+from api.duration import duration
 from infra.texts import Text, say
 from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing, beijing_day
 from ingest.analysis.forecasts import StoredForecast

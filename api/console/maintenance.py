@@ -20,8 +20,9 @@ from api.console.elements import button, link, pennant, tag
 from api.console.frame import SHOWN, Page
 from api.console.models import maintenance as models
 from api.console.models.maintenance import DRIFTS, Row
-from api.console.models.overview import Data, duration
+from api.console.models.overview import Data
 from api.console.models.trail import moment
+from api.duration import duration
 from api.maintenance import Jump, MaintenanceSummary, StationMaintenance, VisitResult
 from api.responses import when
 from api.routes import maintenance as maintenance_routes

@@ -22,8 +22,9 @@ from api.console.elements import HTML_LANGUAGE, badge, button, link, pennant, pr
 from api.console.frame import Framed, Shared, SignedOut
 from api.console.live import Trouble
 from api.console.models.incident_actions import IN_A_ROW, ON
-from api.console.models.overview import Data, IncidentView, Model, StationView, delta, duration
+from api.console.models.overview import Data, IncidentView, Model, StationView, delta
 from api.console.models.reach import rows
+from api.duration import duration
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Action, State

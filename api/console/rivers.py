@@ -14,8 +14,8 @@ from api.console.dialogs import Dialog
 from api.console.elements import badge, button, link, pennant, picture, tag
 from api.console.frame import Page, cell
 from api.console.models import reach as models
-from api.console.models.overview import duration
 from api.console.models.reach import GoalRow, ReachPage, ReachRow
+from api.duration import duration
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
 from governance.incidents.lifecycle import in_jurisdiction

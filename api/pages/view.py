@@ -23,8 +23,9 @@ from starlette.responses import HTMLResponse
 from api import problems
 from api.access import ANYBODY, MACHINE, Keeper
 from api.console.menu import Entry, menu
-from api.console.models.overview import Model, duration
+from api.console.models.overview import Model
 from api.context import Context
+from api.duration import duration
 from api.pages import assets
 from api.pages.live import LivePicture
 from api.registries import Registries
@@ -253,7 +254,7 @@ class PageRoute(APIRoute):
                 raise
             except Exception as error:
                 number = problems.fault(error).members["instance"]
-                return failed(request, 500, say("frame.broken"), str(number))
+                return failed(request, 500, say("page_frame.broken"), str(number))
 
         return guarded
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Response
 
 from api.access import Who
-from api.requests import GEOJSON, Asked, Known
+from api.requests import GEOJSON, RequestContext, RequestRegistries
 from api.responses import feature, features, when
 from api.titles import titles
 from governance.incidents import store as incident_store
@@ -27,15 +27,15 @@ router = APIRouter(prefix="/field-points", tags=["cases"])
 
 
 @router.get("", response_class=Response, responses={200: {"content": {GEOJSON: {}}}})
-def field_points(asked: Asked, who: Who, known: Known) -> Response:
+def field_points(context: RequestContext, who: Who, registries: RequestRegistries) -> Response:
     """GeoJSON of the open reports and hotline cases within reach of who asks, and of today's patrols they may see.
 
     Properties: `kind` (`report`, `hotline`, `patrol`), `at`, `title`, `colour` (null of a patrol), `link`. A place that
     is only known as a reach is the middle of it, `exact` false; without any the geometry is null.
     """
-    registry = known.recent()
-    now_ms = asked.clock_ms()
-    with asked.database.read() as connection:
+    registry = registries.recent()
+    now_ms = context.clock_ms()
+    with context.database.read() as connection:
         cases = incident_store.list_incidents(
             connection,
             open_only=True,
@@ -44,7 +44,7 @@ def field_points(asked: Asked, who: Who, known: Known) -> Response:
             limit=AT_MOST,
         )
         patrols = list(_patrols_of_today(connection, who, now_ms))
-    names = titles(asked, cases, registry)
+    names = titles(context, cases, registry)
     return features(
         [
             *(_case(one, names[one.id], registry) for one in cases),

@@ -210,7 +210,7 @@ def test_an_error_answer_without_end_costs_neither_memory_nor_time(piece: bytes,
     hung_up = threading.Event()
     with Proxy("http://127.0.0.1:1") as proxy:
         proxy.script = [Endless(piece, pause_s, hung_up)]
-        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB2, org="o", timeout_s=0.5))
+        server = TimeSeriesServer(ServerSettings(proxy.url, ServerKind.INFLUXDB2, org="o", timeout_s=0.5))
         with pytest.raises(ServerError):
             server.send(lines(1))
         assert hung_up.wait(PATIENCE_S), "the rest of the answer was not waited for"
@@ -223,7 +223,7 @@ def test_a_page_of_a_proxy_in_another_encoding_keeps_its_status():
         return Silent() if len(gzip.decompress(seen.body).split(b"\n")) == 1 else Status(413, page)
 
     with Proxy("http://127.0.0.1:1") as proxy:
-        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB2, org="o"))
+        server = TimeSeriesServer(ServerSettings(proxy.url, ServerKind.INFLUXDB2, org="o"))
         proxy.script = [Status(503, page, retry_after="17", content_type="text/html")]
         with pytest.raises(ServerError) as caught:
             server.send(lines(1))

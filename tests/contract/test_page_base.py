@@ -150,7 +150,7 @@ def test_a_page_that_fails_shows_a_number_and_no_detail(app: FastAPI, browser: T
     answer = browser.get("/broken")
     app.router.routes.pop()
     assert answer.status_code == 500
-    assert say("frame.broken").zh in answer.text
+    assert say("page_frame.broken").zh in answer.text
     assert "hunter2" not in answer.text
 
 

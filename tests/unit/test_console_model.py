@@ -8,8 +8,9 @@ import pytest
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
 from api.console.chart import View, options, sentence, table
 from api.console.live import Live
-from api.console.models.overview import Data, Model, build, classes, code_of, data_state, delta, duration
+from api.console.models.overview import Data, Model, build, classes, code_of, data_state, delta
 from api.context import Context
+from api.duration import duration
 from api.registries import Registries
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.headline import Headline, Row, title

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.models.names import by_whom
-from api.console.models.overview import duration
 from api.console.svg import Place as Spot
 from api.console.svg import Stretch
+from api.duration import duration
 from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
 from governance.incidents.model import Action, Entry, EntryKind, Incident, State

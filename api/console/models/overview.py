@@ -312,12 +312,3 @@ def _book(accounts: Iterable[Account]) -> Book:
         quarantined += account.quarantined
         missing = None if missing is None or account.missing is None else missing + account.missing
     return Book(closed, stored, quarantined, missing)
-
-
-def duration(ms: int) -> Text:
-    """A span of time in one unit, the largest that leaves two or more of it (or one minute, one hour)."""
-    seconds = max(0, ms) // 1000
-    for size, key in ((172_800, "days"), (3_600, "hours"), (60, "minutes")):
-        if seconds >= size:
-            return say(f"console.{key}", count=seconds // (86_400 if key == "days" else size))
-    return say("console.seconds", count=seconds)

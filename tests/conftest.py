@@ -11,7 +11,7 @@ import structlog
 from hypothesis import settings
 
 from infra import database
-from tests import influx, postgres
+from tests import databases, influx, postgres
 from tests.rig import Running
 
 ON_CI = os.environ.get("CI") == "true"
@@ -20,7 +20,7 @@ ON_CI = os.environ.get("CI") == "true"
 settings.register_profile("riverchief", deadline=None, derandomize=ON_CI, max_examples=50)
 settings.load_profile("riverchief")
 
-
+databases.compile_once()
 database.SYNCHRONOUS = "OFF"
 """In the process of the tests; what a power cut does is not tested, a kill -9 does not care."""
 

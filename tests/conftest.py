@@ -26,7 +26,18 @@ database.SYNCHRONOUS = "OFF"
 
 SLOWEST_FIRST = ("faults", "system", "contract", "unit")
 """Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
-LONGEST = ("test_pipeline.py", "test_api.py", "test_reading_store.py", "test_scenarios.py", "test_water.py")
+LONGEST = (
+    "test_pipeline.py",
+    "test_api.py",
+    "test_dashboards.py",
+    "test_reading_store.py",
+    "test_scenarios.py",
+    "test_rights.py",
+    "test_channels.py",
+    "test_ledger.py",
+    "test_water.py",
+    "test_faults.py",
+)
 """Files that take longest in their folder: one process works on a file, so none of them may be begun last."""
 
 

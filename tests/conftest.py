@@ -11,7 +11,7 @@ import structlog
 from hypothesis import settings
 
 from infra import database
-from tests import disk, influx, postgres
+from tests import databases, disk, influx, postgres
 from tests.rig import Running
 
 NO_POWER_LOSS = "power loss not tested"
@@ -21,13 +21,24 @@ ON_CI = os.environ.get("CI") == "true"
 settings.register_profile("riverchief", deadline=None, derandomize=ON_CI, max_examples=50)
 settings.load_profile("riverchief")
 
-
+databases.compile_once()
 database.SYNCHRONOUS = "OFF"
 """In the process of the tests; what a power cut does is not tested, a kill -9 does not care."""
 
 SLOWEST_FIRST = ("faults", "system", "contract", "unit")
 """Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
-LONGEST = ("test_pipeline.py", "test_api.py", "test_reading_store.py", "test_scenarios.py", "test_water.py")
+LONGEST = (
+    "test_pipeline.py",
+    "test_api.py",
+    "test_dashboards.py",
+    "test_reading_store.py",
+    "test_scenarios.py",
+    "test_rights.py",
+    "test_channels.py",
+    "test_ledger.py",
+    "test_water.py",
+    "test_faults.py",
+)
 """Files that take longest in their folder: one process works on a file, so none of them may be begun last."""
 
 

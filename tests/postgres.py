@@ -175,6 +175,7 @@ def server() -> Postgres:
 EMPTY = """
 DO $$ DECLARE one record; BEGIN
     SET LOCAL session_replication_role = replica;
+    DROP TABLE IF EXISTS reading, reading_series;
     FOR one IN SELECT oid::regclass AS name FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
         AND pg_relation_size(oid) > 0
@@ -182,7 +183,7 @@ DO $$ DECLARE one record; BEGIN
     FOR one IN SELECT sequencename AS name FROM pg_sequences WHERE last_value IS NOT NULL
     LOOP EXECUTE format('ALTER SEQUENCE %I RESTART', one.name); END LOOP;
 END $$"""
-"""Past the triggers that guard the audit trail."""
+"""Past the triggers that guard the audit trail. The store of readings makes its two tables itself."""
 SCHEMA = """
 SELECT relname::text, relkind::text, attname::text, atttypid::int, attnotnull FROM pg_class
     LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0

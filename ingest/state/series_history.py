@@ -160,9 +160,10 @@ class SeriesHistory:
             before, after = self._since(station, name, piece, learned.get(name), fresh, row)
             known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
             new.append(after.take(np.flatnonzero(accepted(after))))
-        days = fresh.day.copy()
-        retest_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
-        fresh.day[:] = days
+        if any(len(w) for w in known):
+            days = fresh.day.copy()
+            retest_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
+            fresh.day[:] = days
         again = retest_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
         self._restore_sudden_events(station, new, again, learned.get(STATION))
         for row, windows in enumerate(zip(known, new, pieces.values(), strict=True)):

@@ -70,6 +70,7 @@ class SqlReadings:
         self._cached_stations: list[str] = []
         self._cached_ids = np.empty(0, np.int64)
         self._columns: tuple[str, ...] = ()
+        self._committed: tuple[str, ...] = ()
         self._known: dict[str, set[int]] = {}
         with database.alter() as connection:
             for statement in self._dialect.create:
@@ -184,7 +185,7 @@ class SqlReadings:
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         with self._database.read() as connection:
-            keys = self._known_of(self.parameters(connection), parameters)
+            keys = self._known_of(self._readable(connection, parameters), parameters)
             if not keys:
                 return Window.empty()
             sql = f"SELECT at, {_pairs(keys)} FROM reading WHERE station = ? AND at BETWEEN ? AND ? ORDER BY at"
@@ -206,7 +207,7 @@ class SqlReadings:
 
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
         with self._database.read() as connection:
-            if parameter not in self._known_of(self.parameters(connection)):
+            if parameter not in self._known_of(self._readable(connection, [parameter])):
                 return Window.empty()
             sql = (
                 f"SELECT at, {_pairs([parameter])} FROM reading "
@@ -271,6 +272,15 @@ class SqlReadings:
         """The parameters that have columns; read each time, since another process may have added one."""
         names = [name for (name,) in _query(connection, self._dialect.columns)]
         return tuple(name for name in names[2:] if not name.endswith("_q"))
+
+    def _readable(self, connection: sa.Connection, wanted: Sequence[str] | None) -> tuple[str, ...]:
+        """The parameters that have columns, read only where not all of the wanted ones had some before.
+
+        ``connection`` reads only and has not read yet: a column that was committed stays.
+        """
+        if wanted is None or not set(wanted) <= set(self._committed):
+            self._committed = self.parameters(connection)
+        return self._committed
 
     def _known_of(self, keys: Iterable[str], wanted: Sequence[str] | None = None) -> list[str]:
         """Those in the catalogue: a newer version may have stored parameters that this one does not know."""

@@ -218,6 +218,7 @@ def test_a_transaction_rolled_back_leaves_no_reading_and_the_next_one_succeeds(s
     shelf.store.forget()
     assert shelf.everything() == {}
     assert shelf.store.latest() == []
+    assert len(shelf.store.before("shiwan", "chla", T0 + 1, 9)) == 0
     shelf.write({("shiwan", "ph", T0): 7.0, ("shiwan", "chla", T0): 3.0})
     assert {row.parameter for row in shelf.store.latest()} == {"ph", "chla"}
     assert dict(shelf.store.newest("shiwan")) == {"ph": T0, "chla": T0}
@@ -251,6 +252,16 @@ def test_before_gives_the_newest_earlier_readings_oldest_first_and_not_the_momen
     assert {at: value for (_, at), (value, _) in found.items()} == {T0 + i * MINUTE: float(i) for i in (2, 3, 4)}
     assert len(shelf.store.before("shiwan", "ph", T0 + 5 * MINUTE, 100)) == 5
     assert len(shelf.store.before("shiwan", "ph", T0, 3)) == 0
+
+
+def test_a_parameter_that_another_process_stores_first_is_read_at_once(shelf: Shelf):
+    writing, reading = shelf.store, shelf.open_again()
+    shelf.store = writing
+    assert len(reading.before("shiwan", "nh3n", T0 + 1, 9)) == 0
+    shelf.write({("shiwan", "nh3n", T0): 1.0})
+    assert rows(reading.before("shiwan", "nh3n", T0 + 1, 9)) == {("nh3n", T0): (1.0, PLAIN)}
+    shelf.write({("shiwan", "ph", T0): 7.0})
+    assert rows(reading.window("shiwan", T0, T0, ["ph"])) == {("ph", T0): (7.0, PLAIN)}
 
 
 def test_latest_goes_by_the_time_observed_and_not_by_the_order_of_arrival(shelf: Shelf):

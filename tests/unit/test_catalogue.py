@@ -426,12 +426,10 @@ def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
 
 
-@pytest.mark.parametrize("key", keys())
-def test_both_languages_use_the_same_values(key: str) -> None:
-    text = template(key)
-    assert placeholders(text.zh) == placeholders(text.en)
-    assert text.zh
-    assert text.en
+def test_both_languages_use_the_same_values() -> None:
+    texts = {key: template(key) for key in keys()}
+    assert [key for key, text in texts.items() if placeholders(text.zh) != placeholders(text.en)] == []
+    assert [key for key, text in texts.items() if not (text.zh and text.en)] == []
 
 
 def test_a_text_inside_a_sentence_speaks_its_own_language() -> None:

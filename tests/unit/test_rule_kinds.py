@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
-import pymannkendall
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -252,6 +251,8 @@ means_of = st.lists(st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0])), mi
 
 @given(means_of)
 def test_the_test_of_a_trend_agrees_with_the_published_one(values) -> None:
+    import pymannkendall  # SciPy's statistics come with it
+
     ours = mann_kendall(np.array([values]))[0]
     theirs = pymannkendall.original_test(values)
     assert ours == pytest.approx(theirs.p, abs=1e-9)
@@ -259,6 +260,8 @@ def test_the_test_of_a_trend_agrees_with_the_published_one(values) -> None:
 
 @given(st.lists(st.floats(-5, 5), min_size=12, max_size=12))
 def test_the_seasonal_test_and_slope_agree_with_the_published_ones(values) -> None:
+    import pymannkendall
+
     seasons = np.array([[0, 1, 2] * 4])
     theirs = pymannkendall.seasonal_test(values, period=3)
     assert mann_kendall(np.array([values]), seasons)[0] == pytest.approx(theirs.p, abs=1e-9)

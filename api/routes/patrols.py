@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who, on_behalf
@@ -12,6 +12,7 @@ from api.context import Context
 from api.incident_actions import known_matter
 from api.requests import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
 from api.responses import answer, viewed
+from api.routes.router import subject_router
 from governance.incidents import attachments
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
@@ -26,7 +27,7 @@ from infra.times import rfc3339
 
 PATROLS = "/patrols"
 MOST_BYTES = 2 * 1024 * 1024
-router = APIRouter(prefix=PATROLS, tags=["patrols"])
+router = subject_router("patrols", PATROLS)
 
 
 TrackPoint = Annotated[tuple[Words, float, float], Field(strict=False)]

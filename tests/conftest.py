@@ -21,6 +21,11 @@ settings.register_profile("riverchief", deadline=None, derandomize=ON_CI, max_ex
 settings.load_profile("riverchief")
 
 
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+"""No public authorities, here and in the processes that tests start: all servers are on loopback, and each request of
+httpx without a client of its own would read their list first, which takes a hundred times as long as the request."""
+
 database.SYNCHRONOUS = "OFF"
 """In the process of the tests; what a power cut does is not tested, a kill -9 does not care."""
 

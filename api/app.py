@@ -1,6 +1,5 @@
 """The REST API as one ASGI application, and the order in which a request passes its gates."""
 
-import functools
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,6 +46,7 @@ from api.routes import (
     stations,
 )
 from api.routes import maintenance as maintenance_routes
+from api.routes.router import PREFIX
 from governance.incidents import file_content
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.texts import sentence
@@ -54,7 +54,6 @@ from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
 
-PREFIX = "/api/v1"
 OPEN = frozenset(
     {
         f"{PREFIX}{credentials.CLAIMS}",
@@ -112,10 +111,8 @@ def create_app(context: Context) -> FastAPI:
     return app
 
 
-@functools.cache
 def _routes() -> list[BaseRoute]:
-    """All routes; they hold nothing of an application, and making them takes longer than all the rest of it."""
-    api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
+    """All routes; they hold nothing of an application, so that each is made once in a process."""
     subjects = (
         assessments,
         attachments,
@@ -135,26 +132,28 @@ def _routes() -> list[BaseRoute]:
         reports,
         rules,
     )
-    api.include_router(reports.filing)
-    for subject in subjects:
-        api.include_router(subject.router)
-    api.include_router(incidents.tasks)
-    for router in (
+    routers = (
+        reports.filing,
+        *(subject.router for subject in subjects),
+        incidents.tasks,
         maintenance_routes.router,
         maintenance_routes.files,
         registry.router,
         credentials.router,
         rules.at_stations,
-    ):
-        api.include_router(router)
-    api.include_router(reports.cases)
-    api.include_router(reports.me)
-    for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
-        api.include_router(router)
-    every = APIRouter()
-    for router in (api, _root, login.router, confirm.router, citizen.router, *pages.ROUTERS):
-        every.include_router(router)
-    return every.routes
+        reports.cases,
+        reports.me,
+        deliveries.router,
+        deliveries.schemas,
+        platforms.router,
+        notices.router,
+        _root,
+        login.router,
+        confirm.router,
+        citizen.router,
+        *pages.ROUTERS,
+    )
+    return [route for router in routers for route in router.routes]
 
 
 class _Application(FastAPI):

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
-import xlsxwriter
-
 from governance import assessment
 from governance.assessment import Assessment, Formula, GroupBy, Groups, Indicator, Row
 from governance.audit import trail as audit_trail
@@ -144,6 +142,8 @@ def sheet(made: Assessment, registry: Registry) -> bytes:
 
     Text is written as text, whatever it begins with: a name is no formula.
     """
+    import xlsxwriter
+
     out = io.BytesIO()
     book = xlsxwriter.Workbook(out, {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False})
     formats = {

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections import deque
 from collections.abc import Mapping
 from itertools import count
@@ -84,6 +85,7 @@ class Postgres:
                 break
             if subprocess.run([self._programs / ready[0], *ready[1:]], check=False).returncode == 0:
                 return
+            time.sleep(0.05)
         raise AssertionError(f"PostgreSQL does not come up: {(self.folder / 'server.log').read_text()[-2000:]}")
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:

@@ -24,8 +24,11 @@ from tests.databases import with_tables
 KINDS = ("mosquitto", "nats")
 
 
-def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
-    """Wait until the condition gives something true, and return that; fail naming what did not happen."""
+def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 120.0, every_s: float = 0.05) -> Any:
+    """Wait until the condition gives something true, and return that; fail naming what did not happen.
+
+    A condition that starts a process or reads much is asked less often, ``every_s``: it slows down what it waits for.
+    """
     until = time.monotonic() + timeout_s
     while True:
         found = condition()
@@ -33,7 +36,7 @@ def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 120.0
             return found
         if time.monotonic() > until:
             pytest.fail(f"{what}: not within {timeout_s:g} s")
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def answers(url: str, server: "subprocess.Popen[bytes]") -> None:

@@ -210,7 +210,7 @@ class Stack:
         for name in starting_order():
             for other, how in SERVICES[name].get("depends_on", {}).items():
                 if how["condition"] == "service_healthy":
-                    eventually(f"{other} is healthy", lambda one=other: self.healthy(one))
+                    eventually(f"{other} is healthy", lambda one=other: self.healthy(one), every_s=0.3)
                 else:
                     assert other in finished, f"{name} waits for {other}"
             if SERVICES[name]["restart"] == "no":
@@ -218,7 +218,7 @@ class Stack:
                 finished.add(name)
             else:
                 starting[name]()
-        eventually("riverchief is healthy", lambda: self.healthy("riverchief"))
+        eventually("riverchief is healthy", lambda: self.healthy("riverchief"), every_s=0.5)
 
     # -- what a container would map --------------------------------------------------------------------------------
 

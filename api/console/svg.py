@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from reportlab.graphics.barcode.qr import QrCodeWidget
-
 from sensors.network import point_at_km
 from sensors.standards.gb3838 import WaterClass
 
@@ -209,6 +207,8 @@ def sketch(
 
 def code(text: str, label: str) -> str:
     """A QR code (error correction M) of a text, with the quiet zone that readers need."""
+    from reportlab.graphics.barcode.qr import QrCodeWidget  # loads a library of drawings
+
     made = QrCodeWidget(text, barLevel="M").qr
     made.make()
     count = made.getModuleCount()

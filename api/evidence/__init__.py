@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from api import export_log
 from api.console.models.names import who
-from api.evidence import gather, pdf
+from api.evidence import gather
 from governance.audit.merkle import Root
 from infra.database import Database
 from infra.texts import say
@@ -36,6 +36,8 @@ def pack(  # noqa: PLR0913  (a part of the pack each)
     ``by`` is a person in a ``role``; without a role the account on the server that ran a command. ``site`` is what the
     site is called.
     """
+    from api.evidence import pdf  # loads the libraries of pages and fonts
+
     found = gather.gather(
         database,
         store,

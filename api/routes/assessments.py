@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from api import assessment, export_log
 from api.access import Who
@@ -11,11 +11,12 @@ from api.assessment import XLSX
 from api.context import Context
 from api.requests import JSON, Accept, RequestContext, preferred
 from api.responses import VARY, answer, when
+from api.routes.router import subject_router
 from governance.assessment import Assessment, GroupBy, Indicator, Row
 from governance.organisation.roles import Actor
 from sensors.stations import Registry
 
-router = APIRouter(prefix="/assessments", tags=["assessments"])
+router = subject_router("assessments", "/assessments")
 
 
 @dataclass(frozen=True, slots=True)

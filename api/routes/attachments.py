@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from anyio import to_thread
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import Body, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from api.access import Who
 from api.context import Context
 from api.requests import RequestContext, Words
 from api.responses import answer
+from api.routes.router import subject_router
 from governance.incidents import attachments as store
 from governance.incidents.attachments import Attachment
 from governance.incidents.file_content import MAX_BYTES, Content, examine
@@ -21,7 +22,7 @@ from infra.texts import sentence
 from infra.times import rfc3339
 from ingest.storage.photos import Photos
 
-router = APIRouter(prefix="/attachments", tags=["cases"])
+router = subject_router("cases", "/attachments")
 T = TypeVar("T")
 
 

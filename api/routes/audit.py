@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from sqlalchemy import Connection
 
 from api.context import Context
 from api.requests import Cursor, Limit, RequestContext, cut, instant, place_by_number
 from api.responses import answer, when
+from api.routes.router import subject_router
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
 from governance.audit.merkle import AuditEntry as Line
@@ -21,7 +22,7 @@ from governance.verification import roots
 from infra.errors import Refused
 from infra.texts import sentence
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = subject_router("audit", "/audit")
 
 _verifying = threading.Lock()
 """A verification reads everything: one at a time."""

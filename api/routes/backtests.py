@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import Field
 
 from api.access import Who, on_behalf
 from api.registries import find
 from api.requests import By, Limit, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, viewed, when
+from api.routes.router import subject_router
 from infra.errors import ConfigurationError
 from infra.texts import sentence
 from infra.times import DAY_MS
 from ingest.analysis import backtest_requests
 from ingest.rules import model as rules_
 
-router = APIRouter(prefix="/backtests", tags=["rules"])
+router = subject_router("rules", "/backtests")
 
 LONGEST_MS = 366 * DAY_MS
 LONGEST_TEXT = 200_000

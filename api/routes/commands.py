@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import Who, reaches
@@ -17,13 +17,14 @@ from api.problems import unavailable
 from api.registries import find
 from api.requests import RequestContext, RequestRegistries, Words, instant
 from api.responses import answer
+from api.routes.router import subject_router
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import sentence
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.codes import Cn
 from sensors.wire.hj212.exchange import Command
 
-router = APIRouter(prefix="/stations", tags=["commands"])
+router = subject_router("commands", "/stations")
 T = TypeVar("T")
 
 WITHIN_S = 60.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
@@ -13,6 +13,7 @@ from api.problems import Problem
 from api.registries import Registries, find
 from api.requests import By, RequestContext, RequestRegistries, Words
 from api.responses import answer, viewed, when
+from api.routes.router import subject_router
 from governance.organisation.roles import Actor
 from infra.texts import sentence
 from ingest.devices import credentials as credentials_store
@@ -21,7 +22,7 @@ from ingest.devices.credentials import Credential, Endpoint, IssuedLogin
 from ingest.storage import registry as registry_store
 from sensors.wire.telemetry import topic
 
-router = APIRouter(tags=["devices"])
+router = subject_router("devices")
 
 CLAIMS = "/claims"
 """Open to whoever has the secret of a label: a device has no token yet."""

@@ -4,12 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from api.access import Who
 from api.context import Context
 from api.requests import Cursor, Limit, RequestContext, cut, place_by_number
 from api.responses import answer, viewed, when
+from api.routes.router import subject_router
 from governance.audit import trail as audit_trail
 from governance.incidents import cloudevents, lifecycle
 from governance.incidents import store as incident_store
@@ -17,8 +18,8 @@ from governance.notify import outbox
 from governance.notify.outbox import Delivery, Status
 from governance.organisation.roles import Actor, Forbidden
 
-router = APIRouter(prefix="/deliveries", tags=["platforms"])
-schemas = APIRouter(prefix="/schemas", tags=["platforms"])
+router = subject_router("platforms", "/deliveries")
+schemas = subject_router("platforms", "/schemas")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,16 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from api import evidence
 from api.access import Who
 from api.requests import RequestContext
 from api.routes.incidents import check_visible
+from api.routes.router import subject_router
 from governance.incidents import store as incident_store
 
-router = APIRouter(prefix="/incidents", tags=["incidents"])
+router = subject_router("incidents", "/incidents")
 
 PDF = "application/pdf"
 

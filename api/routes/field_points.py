@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.access import Who
 from api.requests import GEOJSON, RequestContext, RequestRegistries
 from api.responses import feature, features, when
+from api.routes.router import subject_router
 from api.titles import titles
 from governance.incidents import store as incident_store
 from governance.incidents.finding import FindingKind
@@ -23,7 +24,7 @@ from sensors.stations import Registry
 
 AT_MOST = 500
 """Cases, and patrols, on one map: the newest."""
-router = APIRouter(prefix="/field-points", tags=["cases"])
+router = subject_router("cases", "/field-points")
 
 
 @router.get("", response_class=Response, responses={200: {"content": {GEOJSON: {}}}})

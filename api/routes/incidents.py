@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
 from api import problems
@@ -28,6 +28,7 @@ from api.requests import (
     place_by_number,
 )
 from api.responses import answer, viewed, when
+from api.routes.router import subject_router
 from api.titles import titles
 from governance.incidents import attachments, lifecycle
 from governance.incidents import store as incident_store
@@ -58,8 +59,8 @@ from infra.texts import Text, sentence
 from ingest.analysis import source_attribution
 from sensors.stations import Registry
 
-router = APIRouter(prefix="/incidents", tags=["incidents"])
-tasks = APIRouter(prefix="/worklist", tags=["incidents"])
+router = subject_router("incidents", "/incidents")
+tasks = subject_router("incidents", "/worklist")
 
 SEEN_BY_PEOPLE = (Source.PERSON, Source.PATROL, Source.HOTLINE)
 """What somebody may file here: sensors, devices, platforms and citizens have ways of their own."""

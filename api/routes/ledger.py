@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
@@ -22,6 +22,7 @@ from api.routes.readings import (
     refused_readings,
     writable,
 )
+from api.routes.router import subject_router
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import sentence
 from ingest import ledger, quarantine
@@ -29,7 +30,7 @@ from ingest.ledger import Account
 from ingest.quarantine import QuarantineEntry
 from sensors.reading import Reason
 
-router = APIRouter(tags=["ledger"])
+router = subject_router("ledger")
 
 PREVIEW_BYTES = 4096
 

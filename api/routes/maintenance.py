@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 from pydantic import Field
 from starlette.responses import FileResponse
 
@@ -15,6 +15,7 @@ from api.entity_tags import IfMatch
 from api.registries import find
 from api.requests import By, Cursor, Limit, RequestContext, RequestRegistries, Strict, Words, cut, instant, place
 from api.responses import answer, viewed, when
+from api.routes.router import subject_router
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import sentence
@@ -27,8 +28,8 @@ from sensors import registry_rows
 from sensors.maintenance import Check, Photo, Visit
 from sensors.stations import Deployment, Device, Registry, deployment_conflicts
 
-router = APIRouter(prefix="/stations/{key}", tags=["maintenance"])
-files = APIRouter(prefix="/photos", tags=["maintenance"])
+router = subject_router("maintenance", "/stations/{key}")
+files = subject_router("maintenance", "/photos")
 
 FUTURE_MS = 5 * 60_000
 """A phone's clock may be so far ahead."""

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
 from api.access import Who, on_behalf, reaches_all
 from api.context import Context, NotificationSettings
 from api.requests import By, Cursor, Limit, RequestContext, Strict, Words, cut, instant, place_by_number
 from api.responses import answer, viewed, when
+from api.routes.router import subject_router
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.notify import oncall
@@ -23,7 +24,7 @@ from infra.errors import ConfigurationError, Refused
 from infra.texts import Text, say, sentence
 from infra.times import DAY_MS
 
-router = APIRouter(tags=["notices"])
+router = subject_router("notices")
 
 WEEKS_MS = 28 * DAY_MS
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who, on_behalf
@@ -24,6 +24,7 @@ from api.requests import (
     place_by_number,
 )
 from api.responses import answer, viewed
+from api.routes.router import subject_router
 from governance.incidents import attachments
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
@@ -38,7 +39,7 @@ from infra.times import rfc3339
 
 PATROLS = "/patrols"
 MOST_BYTES = 2 * 1024 * 1024
-router = APIRouter(prefix=PATROLS, tags=["patrols"])
+router = subject_router("patrols", PATROLS)
 
 
 TrackPoint = Annotated[tuple[Words, float, float], Field(strict=False)]

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who
 from api.requests import RequestContext, Strict, Words, instant, one_of
 from api.responses import answer, when
+from api.routes.router import subject_router
 from governance.incidents.finding import Colour
 from governance.notify import person_contacts
 from governance.notify.contacts import Channel
@@ -19,7 +20,7 @@ from governance.organisation.terms import Appointment
 from governance.people import store as people_store
 from infra.times import DAY_MS
 
-router = APIRouter(tags=["people"])
+router = subject_router("people")
 
 Days = Annotated[int | None, Query(ge=1, le=3650, description="how long it is good; the setting access.token_days")]
 

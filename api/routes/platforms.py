@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
@@ -14,6 +14,7 @@ from api.incident_actions import proven
 from api.problems import Problem
 from api.requests import By, Cursor, Limit, RequestContext, Strict, Words, cut, place_by_number
 from api.responses import answer, when
+from api.routes.router import subject_router
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.platforms import callbacks, reconciliation
@@ -22,7 +23,7 @@ from governance.platforms.reconciliation import StoredReport
 
 CALLBACKS = "/callbacks"
 
-router = APIRouter(tags=["platforms"])
+router = subject_router("platforms")
 
 _SORTS = {
     CallbackOutcome.FORGED: problems.UNAUTHORIZED,

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.classes import LiveClassView, view
 from api.context import Context
@@ -20,12 +20,13 @@ from api.requests import (
     preferred,
 )
 from api.responses import VARY, answer, feature, features
+from api.routes.router import subject_router
 from infra.errors import NotFound
 from infra.texts import sentence
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry, Water
 
-router = APIRouter(prefix="/reaches", tags=["reaches"])
+router = subject_router("reaches", "/reaches")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.access import MACHINE, Who, reaches
@@ -15,13 +15,14 @@ from api.problems import shorten, unavailable
 from api.registries import find
 from api.requests import RequestContext, RequestRegistries
 from api.responses import answer, when
+from api.routes.router import subject_router
 from infra.errors import ConfigurationError
 from infra.texts import sentence
 from ingest.pipeline import Receipt
 from sensors.reading import Message, Reason, Rejected
 from sensors.wire.telemetry import whole
 
-router = APIRouter(prefix="/readings", tags=["readings"])
+router = subject_router("readings", "/readings")
 
 DURABLE_WITHIN_S = 30.0
 

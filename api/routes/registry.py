@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from api.access import Keeping, Who, author
 from api.requests import (
@@ -20,6 +20,7 @@ from api.requests import (
     preferred,
 )
 from api.responses import VARY, answer, feature, features, when
+from api.routes.router import subject_router
 from governance.organisation.roles import Forbidden
 from governance.people import store as people_store
 from infra.texts import sentence
@@ -29,7 +30,7 @@ from sensors.network import Outfall, Region, Travel, point_at_km
 from sensors.region_outline import geojson
 from sensors.stations import Registry
 
-router = APIRouter(tags=["registry"])
+router = subject_router("registry")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, BinaryIO
 
 import sqlalchemy as sa
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import File, Form, Request, Response, UploadFile
 from fastapi.routing import APIRoute
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from api.requests import Limit, RequestContext, RequestRegistries, Strict, Words
 from api.responses import answer
 from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import check_visible
+from api.routes.router import subject_router
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store
 from governance.incidents.file_content import examine
@@ -74,10 +75,10 @@ class _Admitted(APIRoute):
         return admitted
 
 
-router = APIRouter(prefix=REPORTS, tags=["citizens"])
-filing = APIRouter(prefix=REPORTS, tags=["citizens"], route_class=_Admitted)
-cases = APIRouter(prefix="/incidents", tags=["cases"])
-me = APIRouter(prefix="/me", tags=["people"])
+router = subject_router("citizens", REPORTS)
+filing = subject_router("citizens", REPORTS, _Admitted)
+cases = subject_router("cases", "/incidents")
+me = subject_router("people", "/me")
 
 
 @dataclass(frozen=True, slots=True)

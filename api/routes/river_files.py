@@ -1,6 +1,6 @@
 """One river, one file (一河一档): everything about a reach in one answer; and its plan (一河一策)."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import Field
 
 from api import entity_tags
@@ -9,6 +9,7 @@ from api.entity_tags import IfMatch
 from api.requests import RequestContext, RequestRegistries, Strict, Words
 from api.responses import answer
 from api.river_file import PlanView, RiverFile, find, gather, plan_view
+from api.routes.router import subject_router
 from governance.organisation.roles import Actor, Forbidden
 from governance.reports import river_plans
 from governance.reports.river_plans import Goal
@@ -16,7 +17,7 @@ from infra.errors import NotFound
 from infra.texts import sentence
 from sensors.stations import Registry
 
-router = APIRouter(prefix="/reaches", tags=["reaches"])
+router = subject_router("reaches", "/reaches")
 
 
 class NewGoal(Strict):

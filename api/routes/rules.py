@@ -3,19 +3,20 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import Field
 
 from api.access import Who, author
 from api.registries import find
 from api.requests import By, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, when
+from api.routes.router import subject_router
 from ingest.state import rule_versions as rulebook
 from ingest.storage import maintenance as store
 from sensors.maintenance import Mute, Review, Verdict, make_review, plan_mute
 
-router = APIRouter(prefix="/rules", tags=["rules"])
-at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])
+router = subject_router("rules", "/rules")
+at_stations = subject_router("rules", "/stations/{key}")
 
 
 class NewReview(Strict):

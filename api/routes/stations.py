@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import StreamingResponse
@@ -34,6 +34,7 @@ from api.requests import (
     preferred,
 )
 from api.responses import VARY, answer, feature, features, when
+from api.routes.router import subject_router
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
 from infra.errors import ConfigurationError, Refused
 from infra.texts import Text, sentence
@@ -50,7 +51,7 @@ from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting
 from sensors.stations import Station, read_station
 
-router = APIRouter(prefix="/stations", tags=["stations"])
+router = subject_router("stations", "/stations")
 
 RESERVED = frozenset({"latest"})
 """Words below /stations that are no station's key."""

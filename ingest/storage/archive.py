@@ -7,6 +7,8 @@ name station, month, units and the version of this layout.
 
 A file is written under another name, synced, read back, compared value by value, and renamed. Measurements of the
 layout: docs/operations/backup.md.
+
+Arrow and Polars are loaded by the first file that is read or written: every process names this module, few use it.
 """
 
 import json
@@ -19,9 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra import file_lock
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
@@ -107,6 +106,8 @@ class ParquetArchive:
     def _write(self, station: str, month: str, readings: Window) -> None:
         """Write under another name, sync, read back, rename, sync the folder: a kill leaves the old file or the new
         one."""
+        import pyarrow.parquet as pq
+
         path = self._folder / month / f"{station}.parquet"
         part = path.with_name(path.name + _PART)
         try:
@@ -128,6 +129,8 @@ class ParquetArchive:
                 part.unlink(missing_ok=True)
 
     def _table(self, station: str, month: str, readings: Window) -> Any:
+        import pyarrow as pa
+
         times, row = np.unique(readings.at, return_inverse=True)
         one_name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(times), np.int32)), pa.array([station]))
         columns: dict[str, Any] = {"station": one_name, "time": pa.array(times, pa.timestamp("ms", tz="UTC"))}
@@ -193,6 +196,8 @@ class ParquetArchive:
 
         Buckets without a reading are left out.
         """
+        import polars as pl
+
         window = self.window(station, start_ms, end_ms - 1, [parameter])
         usable = pl.when((pl.col("packed") & 15) < Flag.SUSPECT).then(pl.col("value"))
         buckets = (
@@ -260,7 +265,7 @@ class ParquetArchive:
             if not keys or not groups:
                 return Window.empty()
             table = file.read_row_groups(groups, columns=["time", *(n for key in keys for n in (key, f"{key}_q"))])
-        at = table["time"].cast(pa.int64()).to_numpy()
+        at = table["time"].cast("int64").to_numpy()
         inside = np.ones(len(at), np.bool_)
         if start is not None:
             inside &= at >= start
@@ -311,6 +316,9 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             yield file

@@ -59,9 +59,14 @@ def serve_command(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="端口 · port")] = None,
 ) -> None:
     """全部部件在一个进程里运行 · Everything in one process."""
+    _run(_on_port(settings, data, port))
+
+
+def _run(settings: Settings, role: str | None = None) -> None:
+    """Run one role or all; what is needed for it takes seconds to load, wrong settings are refused before."""
     from riverchief import serve
 
-    serve.run(_on_port(settings, data, port))
+    serve.run(settings, serve.Role[role] if role else serve.ALL)
 
 
 def _on_port(settings: Path | None, data: Path | None, port: int | None) -> Settings:
@@ -71,9 +76,7 @@ def _on_port(settings: Path | None, data: Path | None, port: int | None) -> Sett
 @app.command("ingest")
 def ingest_command(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """只运行接入 · Ingest alone."""
-    from riverchief import serve
-
-    serve.run(load(settings, data), serve.Role.INGEST)
+    _run(load(settings, data), "INGEST")
 
 
 @app.command("api")
@@ -83,17 +86,13 @@ def api_command(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="端口 · port")] = None,
 ) -> None:
     """只运行接口和控制台 · API and console alone."""
-    from riverchief import serve
-
-    serve.run(_on_port(settings, data, port), serve.Role.API)
+    _run(_on_port(settings, data, port), "API")
 
 
 @app.command("worker")
 def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """只运行投递 · Deliveries alone."""
-    from riverchief import serve
-
-    serve.run(load(settings, data), serve.Role.WORKER)
+    _run(load(settings, data), "WORKER")
 
 
 @app.command()

@@ -165,10 +165,10 @@ def test_a_backup_taken_under_load_restores_to_books_that_close(
         assert fleet.flush(60)
         for n, source in enumerate(backup.finished(target)):
             data = tmp_path / f"restored-{n}"
-            assert riverchief("restore", source, "--data", data).returncode == 0
-            told = riverchief("ledger", "--day", "all", "--verify", "--json", "--data", data)
+            assert CliRunner().invoke(cli, ["restore", str(source), "--data", str(data)]).exit_code == 0
+            told = CliRunner().invoke(cli, ["ledger", "--day", "all", "--verify", "--json", "--data", str(data)])
             books = json.loads(told.stdout)
-            assert told.returncode == 0, told.stdout
+            assert told.exit_code == 0, told.stdout
             assert books["closed"]
             assert sum(account["stored"] for account in books["accounts"]) > 0
             assert backup.read_manifest(source).rows["reading"] > 0

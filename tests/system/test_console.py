@@ -53,7 +53,8 @@ pytestmark = [
 ]
 
 SERVER = """
-import sys, time
+import gc, sys, time
+gc.disable()  # as riverchief.__main__ while it loads
 import uvicorn
 import governance.tables
 from api.app import create_app
@@ -63,6 +64,8 @@ from infra.database import Database
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 
+gc.freeze()
+gc.enable()
 database = Database(sys.argv[1])
 context = Context(
     database=database,

@@ -96,8 +96,8 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
     command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", *kept, "--broker", kind]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            eventually("a limit that is passed now has called somebody", lambda: called(site), 180)
-            eventually("people have messages, and the days their classes", lambda: told(site), 60)
+            eventually("a limit that is passed now has called somebody", lambda: called(site), 180, every_s=0.5)
+            eventually("people have messages, and the days their classes", lambda: told(site), 60, every_s=0.5)
         finally:
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=100)

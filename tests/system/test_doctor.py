@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from governance.tables import incident, outbox
 from infra.clock import now_ms
@@ -30,6 +31,7 @@ from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import ServerKind
 from riverchief import settings
 from riverchief.brokers.local import Broker, find, free_port
+from riverchief.cli.app import app as cli
 from riverchief.doctor import Finding, Level, broker, database, examine, place, servers
 from riverchief.doctor.findings import Check, ok
 from riverchief.single_writer import exclusive_ingest
@@ -86,8 +88,8 @@ def test_files_the_settings_name_and_that_are_not_there_are_all_named(told: RunD
 def test_settings_that_cannot_be_read_are_a_finding_and_exit_code_1(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("[mqtt]\nhots = 'x'\n")
-    done = doctor(file, "--json")
-    assert done.returncode == 1
+    done = CliRunner().invoke(cli, ["doctor", "--settings", str(file), "--json"])
+    assert done.exit_code == 1
     assert "mqtt.hots is not a setting" in json.loads(done.stdout)["findings"][0]["text"]["en"]
 
 

@@ -64,7 +64,7 @@ def until(true: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 def fired(cause: str, number: int) -> Finding:
@@ -192,6 +192,12 @@ def rows(database: Database) -> list[Delivery]:
     with database.read() as connection:
         found = connection.execute(sa.select(outbox).order_by(outbox.c.id)).mappings().all()
     return [Delivery(**{**row, "status": Status(row["status"])}) for row in found]
+
+
+def attempts(database: Database) -> int:
+    """How often anything was tried."""
+    with database.read() as connection:
+        return int(connection.execute(sa.select(sa.func.sum(outbox.c.attempts))).scalar_one())
 
 
 def settled(database: Database) -> bool:
@@ -693,13 +699,13 @@ def waiting(database: Database) -> list[Delivery]:
     return [row for row in rows(database) if row.status is Status.PENDING]
 
 
-def test_of_5000_findings_in_a_minute_a_handful_of_events_leave_and_each_incident_ends_as_it_stands(
+def test_of_1000_findings_in_a_minute_a_handful_of_events_leave_and_each_incident_ends_as_it_stands(
     database: Database, receiver: Receiver, deliver
 ):
     now = [T]
     deliverer = deliver(clock=lambda: now[0], poll_s=0.02)
     for batch in range(10):
-        numbers = range(batch * 100, batch * 100 + 100)
+        numbers = range(batch * 20, batch * 20 + 20)
         told(database, *(again(cause, n) for n in numbers for cause in "abcde"), at_ms=now[0])
         if batch == 5:
             with database.write() as connection:
@@ -710,13 +716,13 @@ def test_of_5000_findings_in_a_minute_a_handful_of_events_leave_and_each_inciden
         deliverer.wake()
         until(lambda: gathered(database))
         now[0] += 6_000
-    assert sorted((cause, seq) for cause, seq, _ in receiver.taken) == [("a", 1), ("a", 601), *((c, 1) for c in "bcde")]
+    assert sorted((cause, seq) for cause, seq, _ in receiver.taken) == [("a", 1), ("a", 121), *((c, 1) for c in "bcde")]
     now[0] += 60_000
     until(lambda: settled(database))
     seqs = {cause: [seq for c, seq, _ in receiver.taken if c == cause] for cause in "abcde"}
-    assert seqs == {"a": [1, 601, 1001]} | {cause: [1, 1000] for cause in "bcde"}
+    assert seqs == {"a": [1, 121, 201]} | {cause: [1, 200] for cause in "bcde"}
     statuses = [row.status for row in rows(database)]
-    assert (statuses.count(Status.DELIVERED), statuses.count(Status.SUPERSEDED)) == (11, 4990)
+    assert (statuses.count(Status.DELIVERED), statuses.count(Status.SUPERSEDED)) == (11, 990)
 
 
 def test_who_is_called_again_is_told_before_the_minute_is_over_and_by_no_mere_repetition(
@@ -748,12 +754,12 @@ def test_after_a_day_of_findings_with_the_receiver_down_it_hears_what_was_tried_
     told(database, *(again(cause, 1) for cause in "ab"), at_ms=now[0])
     until(lambda: settled(database))
     for hour in range(24):
-        tried = sum(row.attempts for row in rows(database))
+        tried = attempts(database)
         assert deliverer.stop(PATIENCE_S)  # else the hour before would be tried again before this one is told
         now[0] += 3_600_000
         told(database, *(again(cause, 10 * hour + n) for n in range(2, 12) for cause in "ab"), at_ms=now[0])
         deliverer.start()
-        until(lambda tried=tried: sum(row.attempts for row in rows(database)) == tried + 2)
+        until(lambda tried=tried: attempts(database) == tried + 2)
     assert len(waiting(database)) == 480 - 18, "what came in one go was told by its last"
     up.set()
     now[0] += 3_600_000
@@ -841,7 +847,7 @@ def worker(database: Database, receiver: Receiver) -> Iterator[Callable[[int], s
         process.communicate()
 
 
-def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_killed_is_stood_in_for(
+def test_two_workers_send_every_event_of_150_incidents_in_order_and_one_that_is_killed_is_stood_in_for(
     database: Database, receiver: Receiver, worker
 ):
     dice = random.Random(11)
@@ -852,12 +858,14 @@ def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_
 
     receiver.script = script
     first, second = worker(1), worker(2)  # before there is work: else one may have done it before the other has started
-    record(database, *(fired(f"c{i}", n) for n in (1, 2, 3) for i in range(300)))
+    record(database, *(fired(f"c{i}", n) for n in (1, 2, 3) for i in range(150)))
     workers: set[str] = set()
 
     def both_at_work() -> bool:
-        workers.update(row.claimed_by for row in rows(database) if row.claimed_by)
-        return len(workers) == 2 and len(receiver.taken) > 200
+        with database.read() as connection:
+            claims = sa.select(outbox.c.claimed_by).where(outbox.c.claimed_by.is_not(None)).distinct()
+            workers.update(connection.execute(claims).scalars())
+        return len(workers) == 2 and len(receiver.taken) > 80
 
     until(both_at_work)
     first.kill()
@@ -871,9 +879,9 @@ def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_
     for cause, seq, _ in receiver.taken:
         by_incident.setdefault(cause, []).append(seq)
     assert {cause: list(dict.fromkeys(seqs)) for cause, seqs in by_incident.items()} == {
-        f"c{i}": [1, 2, 3] for i in range(300)
+        f"c{i}": [1, 2, 3] for i in range(150)
     }
-    twice = len(receiver.taken) - 900
+    twice = len(receiver.taken) - 450
     assert twice <= 8, "only what the killed worker had not written down yet"
 
 

@@ -5,7 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -26,16 +26,19 @@ from tests.rig import Running, eventually
 pytestmark = pytest.mark.broker
 
 
-@pytest.fixture
-def served(running: Callable[[str], Running]) -> tuple[Running, str]:
-    site = running("mosquitto")
-    port = free_port()
-    site.more = f"[api]\nport = {port}\n"
-    site.register(Station("s1", "站一", "station one", 113.1, 23.0))
-    site.start("serve")
-    address = f"http://127.0.0.1:{port}"
-    eventually("it is ready", lambda: _status(f"{address}/readyz") == 200)
-    return site, address
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
+    site = Running(tmp_path_factory.mktemp("served") / "site", "mosquitto")
+    try:
+        port = free_port()
+        site.more = f"[api]\nport = {port}\n"
+        site.register(Station("s1", "站一", "station one", 113.1, 23.0))
+        site.start("serve")
+        address = f"http://127.0.0.1:{port}"
+        eventually("it is ready", lambda: _status(f"{address}/readyz") == 200)
+        yield site, address
+    finally:
+        site.close()
 
 
 def _status(address: str) -> int:
@@ -77,16 +80,16 @@ def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[R
 
 
 @pytest.mark.parametrize(
-    ("part", "method"),
+    ("command", "part", "method"),
     [
-        ("ingest", "ingest.intake:Intake._take"),
-        ("mqtt", "ingest.sources.mqtt:MqttSource._on_connect"),
-        ("housekeeping", "riverchief.services.housekeeping:Housekeeping.next_round"),
-        ("sealing", "riverchief.audit_sealing:Sealing.next_round"),
+        ("serve", "ingest", "ingest.intake:Intake._take"),
+        ("ingest", "mqtt", "ingest.sources.mqtt:MqttSource._on_connect"),
+        ("worker", "housekeeping", "riverchief.services.housekeeping:Housekeeping.next_round"),
+        ("worker", "sealing", "riverchief.audit_sealing:Sealing.next_round"),
     ],
 )
 def test_a_part_that_dies_ends_the_process_with_an_error(
-    running: Callable[[str], Running], part: str, method: str
+    running: Callable[[str], Running], command: str, part: str, method: str
 ) -> None:
     site = running("mosquitto")
     site.more = f"[api]\nport = {free_port()}\n"
@@ -97,7 +100,7 @@ def test_a_part_that_dies_ends_the_process_with_an_error(
         "from riverchief.cli.app import main\nmain()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "serve", "--settings", str(site.settings)],
+        [sys.executable, "-c", program, command, "--settings", str(site.settings)],
         capture_output=True,
         text=True,
         timeout=120,

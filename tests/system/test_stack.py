@@ -197,7 +197,7 @@ def test_what_was_published_while_riverchief_was_away_is_there_after_the_second_
     publish(stack, Sample(at_ms, {"ph": 7.31}))
     stack.set_up()
     stack.serve()
-    eventually("riverchief is healthy again", lambda: stack.healthy("riverchief"))
+    eventually("riverchief is healthy again", lambda: stack.healthy("riverchief"), every_s=0.5)
     eventually("the broker kept it", lambda: latest(stack) == 7.31)
 
 

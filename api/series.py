@@ -3,16 +3,18 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
+import nanoarrow as na
 import numpy as np
+from nanoarrow.ipc import StreamWriter
 
 from ingest.storage.port import ReadingStore, Series
 from sensors.parameters import Parameter
-from sensors.reading import Flag, Ints, Places, QualityTest, unpack
+from sensors.reading import Flag, Floats, Ints, Places, QualityTest, unpack
 
 ROWS = 10_000
 """Readings held at a time while a series is sent: about 1 MB with all that is made of them."""
@@ -108,19 +110,12 @@ def csv_of(what: Parameter, found: Iterable[Series]) -> Iterator[bytes]:
 
 def arrow_of(station: str, what: Parameter, found: Iterable[Series]) -> Iterator[bytes]:
     """An Arrow stream, one record batch a piece, its schema naming the station, the parameter and the unit."""
-    import pyarrow as pa  # slow to load, and most processes never need it
-
     sink = _Sink()
-    stream = None
-    for series in found:
-        batch = _record_batch(station, what, series)
-        if stream is None:
-            stream = pa.ipc.new_stream(sink, batch.schema)
-        stream.write_batch(batch)
-        yield sink.take()
-    if stream is not None:
-        stream.close()
-        yield sink.take()
+    with StreamWriter.from_writable(sink) as stream:
+        for series in found:
+            stream.write_array(_record_batch(station, what, series))
+            yield sink.take()
+    yield sink.take()
 
 
 class _Sink(io.RawIOBase):
@@ -144,23 +139,40 @@ class _Sink(io.RawIOBase):
 
 
 def _record_batch(station: str, what: Parameter, series: Series) -> Any:
-    import pyarrow as pa
-
     names, which = _verdicts(series.packed)
-    places = pa.array(which)
-    columns: dict[str, Any] = {
-        "at": pa.array(series.at, pa.timestamp("ms", tz="UTC")),
-        "value": pa.array(series.value, pa.float64(), from_pandas=True),
-        "flag": pa.array([flag for flag, _ in names], pa.string()).take(places),
-        "tests": pa.array([list(tests) for _, tests in names], pa.list_(pa.string())).take(places),
+    flags = [names[i][0] for i in which.tolist()]
+    tests = [names[i][1] for i in which.tolist()]
+    columns = {
+        "at": _column(na.timestamp("ms", "UTC"), series.at),
+        "value": _nullable(series.value),
+        "flag": na.c_array(flags, na.string()),
+        "tests": _lists(tests),
     }
     if series.bucket_ms is not None:
-        columns["min"] = pa.array(series.low, pa.float64(), from_pandas=True)
-        columns["max"] = pa.array(series.high, pa.float64(), from_pandas=True)
-        columns["count"] = pa.array(series.count, pa.int64())
+        columns["min"] = _nullable(series.low)
+        columns["max"] = _nullable(series.high)
+        columns["count"] = _column(na.int64(), series.count)
     bucket_ms = "" if series.bucket_ms is None else str(series.bucket_ms)
     named = {"station": station, "parameter": what.key, "unit": what.unit, "bucket_ms": bucket_ms}
-    return pa.record_batch(columns).replace_schema_metadata(named)
+    row = na.struct({name: column.schema for name, column in columns.items()})
+    schema = na.c_schema(row).modify(metadata=named)
+    return na.c_array_from_buffers(schema, len(series.at), [None], children=columns.values())
+
+
+def _column(kind: na.Schema, data: Ints) -> Any:
+    return na.c_array_from_buffers(kind, len(data), [None, np.ascontiguousarray(data, np.int64)])
+
+
+def _nullable(data: Floats) -> Any:
+    """Numbers, null where they are NaN."""
+    present = np.packbits(~np.isnan(data), bitorder="little")
+    return na.c_array_from_buffers(na.float64(), len(data), [present, np.ascontiguousarray(data, np.float64)])
+
+
+def _lists(texts: Sequence[Sequence[str]]) -> Any:
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    all_texts = na.c_array(chain.from_iterable(texts), na.string())
+    return na.c_array_from_buffers(na.list_(na.string()), len(texts), [None, ends], children=[all_texts])
 
 
 def flag_name(flag: int) -> str:

@@ -1,6 +1,6 @@
 """Draw simulated beside recorded water: ``python -m tools.simulation_plots RECORDS FOLDER [--seed N]``.
 
-Needs matplotlib, which only developers install. The records are tables as the tests use them; the river of Texas and
+Needs matplotlib (``pip install -e '.[plots]'``). The records are tables as the tests use them; the river of Texas and
 the bay of Florida are not the Pearl River, so shapes are compared, not levels.
 """
 

@@ -3,22 +3,24 @@
 ``{folder}/{YYYY-MM}/{station}.parquet``, the month as Beijing counts it, one row an instant, oldest first. Columns:
 ``station`` (text), ``time`` (timestamp, ms, UTC), and for each parameter ``{key}`` (double, canonical unit, null where
 there is no reading) and ``{key}_q`` (int32, ``flag | tests << 4``, :func:`sensors.reading.pack`). The file's metadata
-name station, month, units and the version of this layout.
+name station, month, units and the version of this layout, and the CRC-32 of all before the footer.
 
 A file is written under another name, synced, read back, compared value by value, and renamed. Measurements of the
 layout: docs/operations/backup.md.
 
-Arrow and Polars are loaded by the first file that is read or written: every process names this module, few use it.
+Polars is loaded by the first file that is read or written: every process names this module, few use it.
 """
 
+import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,12 +32,16 @@ from ingest.storage.port import Series, Window
 from sensors.parameters import Catalogue
 from sensors.reading import Flag
 
+if TYPE_CHECKING:
+    import polars as pl
+
 LAYOUT = 1
 ROW_GROUP = 8192
 """Rows in a row group: six days of a reading a minute, so that a short range reads a part of the month only."""
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _STATION = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_CHECKSUM = "riverchief_crc32"
 _PART = ".part"
 _LOCK = ".lock"
 
@@ -106,16 +112,15 @@ class ParquetArchive:
     def _write(self, station: str, month: str, readings: Window) -> None:
         """Write under another name, sync, read back, rename, sync the folder: a kill leaves the old file or the new
         one."""
-        import pyarrow.parquet as pq
-
         path = self._folder / month / f"{station}.parquet"
         part = path.with_name(path.name + _PART)
         try:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True)
                 fsync(self._folder)
-            table = self._table(station, month, readings)
-            pq.write_table(table, part, compression="zstd", row_group_size=ROW_GROUP, data_page_version="1.0")
+            frame, about = self._table(station, month, readings)
+            checksum = zlib.crc32(_pages(_parquet(frame, about)))
+            part.write_bytes(_parquet(frame, about | {_CHECKSUM: str(checksum)}))
             fsync(part)
             if not are_equal(self._read(part, None, None), readings):
                 raise StorageUnavailable(sentence("archive.differs", part=part))
@@ -128,25 +133,26 @@ class ParquetArchive:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
 
-    def _table(self, station: str, month: str, readings: Window) -> Any:
-        import pyarrow as pa
+    def _table(self, station: str, month: str, readings: Window) -> "tuple[pl.DataFrame, dict[str, str]]":
+        """The rows of a file and its metadata."""
+        import polars as pl
 
         times, row = np.unique(readings.at, return_inverse=True)
-        one_name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(times), np.int32)), pa.array([station]))
-        columns: dict[str, Any] = {"station": one_name, "time": pa.array(times, pa.timestamp("ms", tz="UTC"))}
+        columns = [
+            pl.repeat(station, len(times), dtype=pl.Categorical, eager=True).alias("station"),
+            pl.Series("time", times).cast(pl.Datetime("ms", "UTC")),
+        ]
         units = {}
         for code in np.unique(readings.parameter):
             parameter = self._catalogue.parameters[code]
             mine = readings.parameter == code
-            absent = np.ones(len(times), np.bool_)
-            absent[row[mine]] = False
-            value, packed = np.zeros(len(times)), np.zeros(len(times), np.int32)
-            value[row[mine]], packed[row[mine]] = readings.value[mine], readings.packed[mine]
-            columns[parameter.key] = pa.array(value, mask=absent)
-            columns[f"{parameter.key}_q"] = pa.array(packed, mask=absent)
+            named = (parameter.key, pl.Float64, readings.value), (f"{parameter.key}_q", pl.Int32, readings.packed)
+            for name, dtype, held in named:
+                none = pl.repeat(None, len(times), dtype=dtype, eager=True).alias(name)
+                columns.append(none.scatter(row[mine], pl.Series(held[mine]).cast(dtype)))
             units[parameter.key] = parameter.unit
         about = {"layout": LAYOUT, "station": station, "month": month, "units": units}
-        return pa.table(columns).replace_schema_metadata({"riverchief": json.dumps(about, ensure_ascii=False)})
+        return pl.DataFrame(columns), {"riverchief": json.dumps(about, ensure_ascii=False)}
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -225,10 +231,7 @@ class ParquetArchive:
         return Series(at, floats("mean"), floats("low"), floats("high"), ints("count"), packed, bucket_ms)
 
     def count(self, stations: Sequence[str] | None = None, before_ms: int | None = None) -> Mapping[str, int]:
-        """Station → number of readings, with observed_at < ``before_ms`` where that is given.
-
-        Of whole months only the file metadata are read.
-        """
+        """Station → number of readings, with observed_at < ``before_ms`` where that is given."""
         wanted = None if stations is None else set(stations)
         counts: dict[str, int] = {}
         for month in self.months():
@@ -254,30 +257,27 @@ class ParquetArchive:
 
     def _read(self, path: Path, parameters: Sequence[str] | None, range_ms: tuple[int | None, int] | None) -> Window:
         """Readings of one file with start <= at <= end, only from the row groups that can have any."""
+        import polars as pl
+
         start, end = range_ms or (None, None)
         with _opened(path) as file:
-            present = _parameters(file.schema_arrow.names)
+            present = _parameters(file.collect_schema())
             keys = [key for key in present if (parameters is None or key in parameters) and key in self._catalogue]
             if parameters is None and len(keys) < len(present):
                 unknown = sorted(set(present) - set(keys))[0]
                 raise StorageUnavailable(sentence("archive.parameter", path=path, unknown=unknown))
-            groups = _groups(file.metadata, start, end)
-            if not keys or not groups:
-                return Window.empty()
-            table = file.read_row_groups(groups, columns=["time", *(n for key in keys for n in (key, f"{key}_q"))])
-        at = table["time"].cast("int64").to_numpy()
-        inside = np.ones(len(at), np.bool_)
-        if start is not None:
-            inside &= at >= start
-        if end is not None:
-            inside &= at <= end
+            rows = file.select("time", *(n for key in keys for n in (key, f"{key}_q")))
+            if start is not None:
+                rows = rows.filter(pl.col("time") >= pl.lit(start, pl.Datetime("ms", "UTC")))
+            if end is not None:
+                rows = rows.filter(pl.col("time") <= pl.lit(end, pl.Datetime("ms", "UTC")))
+            frame = rows.collect()
         pieces = []
         for key in sorted(keys, key=self._catalogue.index.__getitem__):
-            column = table[key]
-            rows = np.flatnonzero(inside & column.is_valid().to_numpy())
-            value = column.to_numpy()[rows]
-            packed = table[f"{key}_q"].fill_null(0).to_numpy()[rows].astype(np.int64)
-            pieces.append(Window(np.full(len(rows), self._catalogue.index[key], np.int32), at[rows], value, packed))
+            held = frame.filter(pl.col(key).is_not_null())
+            code = np.full(len(held), self._catalogue.index[key], np.int32)
+            packed = held[f"{key}_q"].cast(pl.Int64).fill_null(0)
+            pieces.append(Window(code, held["time"].cast(pl.Int64).to_numpy(), held[key].to_numpy(), packed.to_numpy()))
         return _sorted(pieces)
 
 
@@ -315,43 +315,47 @@ def fsync(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _opened(path: Path) -> "Iterator[pl.LazyFrame]":
+    """A file to be queried; its row groups that cannot meet a condition on ``time`` are not decoded.
+
+    Polars may end the process over damaged pages, and over a disk's error where it maps the file into memory: the file
+    is read and its checksum compared first. Files of earlier versions have none.
+    """
+    import polars as pl
 
     try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
+        content = path.read_bytes()
+        checksum = pl.read_parquet_metadata(content).get(_CHECKSUM)
+        if checksum is not None and int(checksum) != zlib.crc32(_pages(content)):
+            raise OSError("the checksum differs")
+        yield pl.scan_parquet(io.BytesIO(content))
+    except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise StorageUnavailable(sentence("archive.unreadable", path=path, error=str(error).splitlines()[0])) from error
+
+
+def _parquet(frame: "pl.DataFrame", about: dict[str, str]) -> bytes:
+    """A file's content; made in memory, for Polars raises no OSError where a disk is full."""
+    content = io.BytesIO()
+    frame.write_parquet(content, compression="zstd", row_group_size=ROW_GROUP, metadata=about)
+    return content.getvalue()
+
+
+def _pages(content: bytes) -> memoryview:
+    """What stands before the footer, whose length the last eight bytes tell."""
+    return memoryview(content)[: -8 - int.from_bytes(content[-8:-4], "little")]
 
 
 def _parameters(names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in ("station", "time") and not name.endswith("_q")]
 
 
-def _groups(metadata: Any, start_ms: int | None, end_ms: int | None) -> list[int]:
-    """The row groups whose times meet the range; ``time`` is the second column."""
-    found = []
-    for i in range(metadata.num_row_groups):
-        times = metadata.row_group(i).column(1).statistics
-        known = times is not None and times.has_min_max
-        if known and start_ms is not None and to_ms(times.max) < start_ms:
-            continue
-        if known and end_ms is not None and to_ms(times.min) > end_ms:
-            continue
-        found.append(i)
-    return found
-
-
 def _readings(path: Path) -> int:
-    """How many readings a file holds, from its statistics."""
+    """How many readings a file holds; the flags are as many as the values, and smaller."""
+    import polars as pl
+
     with _opened(path) as file:
-        metadata = file.metadata
-        names = file.schema_arrow.names
-        places = [names.index(key) for key in _parameters(names)]
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        return sum(group.num_rows - group.column(i).statistics.null_count for group in groups for i in places)
+        flags = [f"{key}_q" for key in _parameters(file.collect_schema())]
+        return sum(file.select(pl.col(flags).count()).collect().row(0))
 
 
 def _sorted(pieces: Sequence[Window]) -> Window:

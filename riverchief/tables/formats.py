@@ -7,18 +7,17 @@ a table with two equal headers goes through unharmed. CSV cells stay the text th
 import csv
 import gzip
 import io
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, Protocol, cast
 
 import fastexcel
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra.errors import ConfigurationError
 from infra.texts import say
@@ -33,7 +32,14 @@ EXCEL_ROWS = 1_048_575
 
 _BOM = b"\xef\xbb\xbf"
 _SEPARATORS = (",", ";", "\t")
-_BROKEN = (OSError, EOFError, ValueError, pl.exceptions.PolarsError, pa.ArrowException, fastexcel.FastExcelError)
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    fastexcel.FastExcelError,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def reading(path: Path) -> Iterator[Source]:
         with _errors_named(path):
             match path.suffix.lower():
                 case ".parquet":
-                    source: Source = _Parquet(path, opened.enter_context(pq.ParquetFile(path)))
+                    source: Source = _Parquet(path)
                 case ".xlsx" | ".xls":
                     if zipfile.is_zipfile(path):  # .xls of 2007 and later, too
                         workbook.check(path)
@@ -233,20 +239,19 @@ def _split_header(text: bytes) -> tuple[bytes, bytes]:
 
 
 class _Parquet:
-    def __init__(self, path: Path, file: pq.ParquetFile) -> None:
+    def __init__(self, path: Path) -> None:
+        table = pl.scan_parquet(path, glob=False)
         self.path = path
-        self.names = list(file.schema_arrow.names)
+        self.names = table.collect_schema().names()
         self.bom = False
-        self._file = file
+        self._table = table.rename({name: str(i) for i, name in enumerate(self.names)})
 
     def pieces(self) -> Iterator[TableChunk]:
-        first, rows = 0, max(1, self._file.metadata.num_rows)
-        places = [str(i) for i in range(len(self.names))]
         with _errors_named(self.path):
-            for batch in self._file.iter_batches(batch_size=PIECE_ROWS):
-                frame = pl.DataFrame(pa.table(batch.columns, names=places))
+            rows = self._table.select(pl.len()).collect().item()
+            for first in range(0, rows, PIECE_ROWS):
+                frame = self._table.slice(first, PIECE_ROWS).collect()
                 yield TableChunk(frame, first, (first + len(frame)) / rows)
-                first += len(frame)
 
 
 class _Excel:
@@ -277,8 +282,9 @@ def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[
     """
     beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("wb") as file:
-            sink = _sink(path, file, names, bom)
+        with ExitStack() as opened:
+            file = opened.enter_context(beside.open("wb"))
+            sink = _sink(path, file, names, bom, opened)
             yield sink
             sink.close()
         beside.replace(path)
@@ -288,11 +294,12 @@ def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[
         beside.unlink(missing_ok=True)
 
 
-def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> TableWriter:
+def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool, opened: ExitStack) -> TableWriter:
     endings = [ending.lower() for ending in path.suffixes[-2:]]
     match endings[-1:]:
         case [".parquet"]:
-            return ParquetSink(file, _unequal(path, names))
+            pieces = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+            return ParquetSink(file, _unequal(path, names), Path(opened.enter_context(pieces)))
         case [".xlsx"]:
             return ExcelSink(path, file, _unequal(path, names))
         case [".gz"]:
@@ -328,21 +335,27 @@ class CsvSink:
 
 
 class ParquetSink:
-    """Parquet, the types of the first piece; the file is begun by the first piece, which may have no rows."""
+    """Parquet, the types of the first piece.
 
-    def __init__(self, file: BinaryIO, names: Sequence[str]) -> None:
-        self._file, self._names = file, list(names)
-        self._writer: Any = None
+    Polars writes a Parquet file at once: until then the pieces, which may have no rows, wait in files of ``folder``.
+    """
+
+    def __init__(self, file: BinaryIO, names: Sequence[str], folder: Path) -> None:
+        self._file, self._names, self._folder = file, list(names), folder
+        self._pieces: list[Path] = []
 
     def write(self, frame: pl.DataFrame) -> None:
-        table = frame.to_arrow().rename_columns(self._names)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._file, table.schema, compression="zstd")
-        self._writer.write_table(table)
+        piece = self._folder / f"{len(self._pieces)}.arrow"
+        frame.rename(dict(zip(frame.columns, self._names, strict=True))).write_ipc(piece, compression="lz4")
+        self._pieces.append(piece)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if not self._pieces:
+            return
+        try:
+            pl.scan_ipc(self._pieces).sink_parquet(self._file)
+        except pl.exceptions.ComputeError as error:  # what Polars raises for a full disk
+            raise OSError(str(error)) from error
 
 
 class ExcelSink:

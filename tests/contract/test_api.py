@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import nanoarrow as na
+import polars as pl
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
@@ -30,7 +32,7 @@ from governance.incidents import store as incident_store
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.texts import Text, sentence
-from infra.times import DAY_MS, rfc3339
+from infra.times import DAY_MS, rfc3339, to_ms
 from ingest.intake import Intake
 from ingest.pipeline import Receipt, Site
 from ingest.rules.model import Rules
@@ -676,7 +678,7 @@ def test_a_bucket_without_any_usable_reading_is_null_in_every_form(river: River)
     assert text[1].split(",")[1] == ""
     assert text[1].endswith(",,,0")
     stream = river.client.get(path, params=asked, headers={"Accept": "application/vnd.apache.arrow.stream"}).content
-    rows = pa.ipc.open_stream(stream).read_all().to_pylist()
+    rows = pl.read_ipc_stream(stream).to_dicts()
     assert (rows[0]["value"], rows[0]["min"], rows[0]["count"]) == (None, None, 0)
     assert rows[1]["value"] == 7.0
 
@@ -692,12 +694,18 @@ def test_a_series_is_the_same_as_json_csv_and_arrow(river: River) -> None:
     assert lines[0] == "at,value,unit,flag,tests"
     assert lines[1:] == [f"{p['at']},{p['value']!r},1,{p['flag']},{' '.join(p['tests'])}" for p in points]
     as_arrow = river.client.get(path, headers={"Accept": "application/vnd.apache.arrow.stream"})
-    table = pa.ipc.open_stream(as_arrow.content).read_all()
-    assert table.schema.metadata[b"unit"] == b"1"
-    assert table.schema.field("at").type == pa.timestamp("ms", tz="UTC")
-    assert table.column("value").to_pylist() == [p["value"] for p in points]
-    assert table.column("flag").to_pylist() == [p["flag"] for p in points]
-    assert table.column("tests").to_pylist() == [p["tests"] for p in points]
+    schema = na.ArrayStream.from_readable(as_arrow.content).schema
+    kinds = [na.timestamp("ms", "UTC"), na.float64(), na.string(), na.list_(na.string())]
+    assert [(field.name, field.type) for field in schema.fields] == [
+        (name, kind.type) for name, kind in zip(["at", "value", "flag", "tests"], kinds, strict=True)
+    ]
+    assert dict(schema.metadata)[b"unit"] == b"1"
+    table = pl.read_ipc_stream(as_arrow.content)
+    assert table.schema["at"] == pl.Datetime("ms", "UTC")
+    assert [to_ms(at) for at in table["at"]] == [to_ms(datetime.fromisoformat(p["at"])) for p in points]
+    assert table["value"].to_list() == [p["value"] for p in points]
+    assert table["flag"].to_list() == [p["flag"] for p in points]
+    assert table["tests"].to_list() == [p["tests"] for p in points]
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/vnd.apache.arrow.stream"])

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -255,12 +254,12 @@ def test_a_file_that_reads_back_otherwise_stops_the_move_and_leaves_everything(
 ) -> None:
     content = steady("shiwan", MAY, JULY)
     shelf.write(content)
-    write = pq.write_table
+    write = pl.DataFrame.write_parquet
 
-    def careless(table: pa.Table, *arguments: object, **options: object) -> None:
-        write(table.slice(0, len(table) - 1), *arguments, **options)
+    def careless(frame: pl.DataFrame, *arguments: Any, **options: Any) -> None:
+        write(frame.slice(0, len(frame) - 1), *arguments, **options)
 
-    monkeypatch.setattr(pq, "write_table", careless)
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", careless)
     with pytest.raises(StorageUnavailable, match=r"shiwan\.parquet.* reads back other values"):
         shelf.move_out(JUNE)
     assert told(shelf.store) == content
@@ -276,6 +275,73 @@ def test_a_damaged_file_is_named_and_not_taken_for_an_empty_month(shelf: Shelf) 
     for ask in (lambda: shelf.archive.window("shiwan", MAY, JUNE), shelf.archive.count):
         with pytest.raises(StorageUnavailable, match=r"2026-05/shiwan\.parquet"):
             ask()
+
+
+def archive_of(folder: Path, content: bytes) -> ParquetArchive:
+    """An archive of one file, May of Shiwan."""
+    (folder / "2026-05").mkdir(parents=True, exist_ok=True)
+    (folder / "2026-05" / "shiwan.parquet").write_bytes(content)
+    return ParquetArchive(folder, CATALOGUE)
+
+
+def test_an_archive_that_pyarrow_wrote_is_read_and_continued(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, Path("tests/data/archive-pyarrow-26.0.1.parquet").read_bytes())
+    content = {("shiwan", "ph", MAY + i * 8 * HOUR): (7 + i / 1000, BAD if i % 10 == 3 else PLAIN) for i in range(93)}
+    content |= {
+        ("shiwan", "do", MAY + i * DAY_MS + 1): (0.0 if i == 4 else 5 + i / 7, PLAIN if i % 5 else SUSPECT)
+        for i in range(31)
+    }
+    assert told(archive) == content
+    assert archive.count() == {"shiwan": 124}
+    days = MAY + 20 * DAY_MS, MAY + 22 * DAY_MS
+    assert archive.raw("shiwan", "do", *days, 10).at.tolist() == [days[0] + 1, days[0] + DAY_MS + 1]
+    ph = CATALOGUE.index["ph"]
+    late = Window(np.array([ph], np.int32), np.array([MAY + 1]), np.array([6.5]), np.array([PLAIN], np.int64))
+    archive.add("shiwan", "2026-05", late)
+    assert told(archive) == content | {("shiwan", "ph", MAY + 1): (6.5, PLAIN)}
+
+
+def test_a_file_with_any_bit_wrong_is_named_and_ends_no_process(tmp_path: Path) -> None:
+    readings = steady("shiwan", MAY, MAY + 2 * DAY_MS)
+    window = Window(
+        np.full(len(readings), CATALOGUE.index["ph"], np.int32),
+        np.array([at for _, _, at in readings]),
+        np.array([value for value, _ in readings.values()]),
+        np.array([packed for _, packed in readings.values()], np.int64),
+    )
+    whole = ParquetArchive(tmp_path / "whole", CATALOGUE)
+    whole.add("shiwan", "2026-05", window)
+    content = (tmp_path / "whole" / "2026-05" / "shiwan.parquet").read_bytes()
+    pages = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert pages > 400
+    for place in range(4, pages):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        archive = archive_of(tmp_path / "damaged", bytes(damaged))
+        with pytest.raises(StorageUnavailable, match=r"2026-05/shiwan\.parquet"):
+            archive.window("shiwan", MAY, JUNE)
+
+
+def test_a_short_range_decodes_its_row_groups_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = Path("tests/data/archive-pyarrow-26.0.1.parquet").read_bytes()
+    first = content.index(b"\x28\xb5\x2f\xfd", 200)  # a page of the first of four row groups, in Zstandard
+    archive = archive_of(tmp_path, content[: first + 4] + bytes(16) + content[first + 20 :])
+    with pytest.raises(StorageUnavailable):
+        archive.window("shiwan", MAY, JUNE)
+    assert len(archive.window("shiwan", MAY + 24 * DAY_MS, JUNE))
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_named(tmp_path: Path) -> None:
+    old = Path("tests/data/archive-pyarrow-26.0.1.parquet").read_bytes()
+    archive = archive_of(tmp_path, old)
+    ph = CATALOGUE.index["ph"]
+    late = Window(np.array([ph], np.int32), np.array([MAY + 1]), np.array([6.5]), np.array([PLAIN], np.int64))
+    file = tmp_path / "2026-05" / "shiwan.parquet"
+    file.with_name("shiwan.parquet.part").symlink_to("/dev/full")
+    with pytest.raises(StorageUnavailable, match=r"shiwan\.parquet.*No space left"):
+        archive.add("shiwan", "2026-05", late)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert file.read_bytes() == old
 
 
 def test_one_process_writes_to_an_archive_at_a_time(shelf: Shelf) -> None:
@@ -338,7 +404,7 @@ def test_any_tool_reads_the_archive_without_us(shelf: Shelf) -> None:
     assert frame["station"].cast(pl.String).to_list() == ["qicha-1", "qicha-1"]
     assert frame["time"].dt.epoch("ms").to_list() == [MAY, MAY + 1]
     assert frame.select("ph", "ph_q", "do", "do_q").rows() == [(None, None, 5.25, PLAIN), (7.0, BAD, None, None)]
-    about = json.loads(pq.read_schema(file).metadata[b"riverchief"])
+    about = json.loads(pl.read_parquet_metadata(file)["riverchief"])
     assert about == {"layout": 1, "station": "qicha-1", "month": "2026-05", "units": {"ph": "1", "do": "mg/L"}}
     whole = pl.scan_parquet(
         shelf.archive.folder / "*" / "*.parquet", schema=schema, missing_columns="insert", extra_columns="ignore"

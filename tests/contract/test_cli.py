@@ -142,11 +142,11 @@ def test_a_dead_letter_is_listed_and_sent_again(data: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "needless"),
     [
-        ("classify", {"polars", "pyarrow", "sqlalchemy", "uvicorn"}),
-        ("hj212", {"polars", "pyarrow", "sqlalchemy", "uvicorn"}),
-        ("ledger", {"polars", "pyarrow", "uvicorn"}),
-        ("users", {"polars", "pyarrow", "uvicorn"}),
-        ("rules", {"polars", "pyarrow", "uvicorn"}),
+        ("classify", {"polars", "sqlalchemy", "uvicorn"}),
+        ("hj212", {"polars", "sqlalchemy", "uvicorn"}),
+        ("ledger", {"polars", "uvicorn"}),
+        ("users", {"polars", "uvicorn"}),
+        ("rules", {"polars", "uvicorn"}),
     ],
 )
 def test_a_command_does_not_wait_for_what_it_has_no_use_for(command: str, needless: set[str]) -> None:

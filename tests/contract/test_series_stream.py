@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pyarrow as pa
+import polars as pl
 import pytest
 import uvicorn
 
@@ -119,16 +119,16 @@ class Served:
 @pytest.mark.both_databases
 def test_months_of_minutes_are_complete_and_the_same_as_csv_and_as_arrow(store: SqlReadings) -> None:
     with Served(store) as api:
-        table = pa.ipc.open_stream(api.get(ARROW).content).read_all()
+        table = pl.read_ipc_stream(api.get(ARROW).content)
         lines = api.get(CSV).text.splitlines()
-    assert table.num_rows == len(lines) - 1 == ROWS
-    assert np.array_equal(table.column("value").to_numpy(), values())
-    at = table.column("at").cast(pa.int64()).to_numpy()
+    assert len(table) == len(lines) - 1 == ROWS
+    assert np.array_equal(table["value"].to_numpy(), values())
+    at = table["at"].cast(pl.Int64).to_numpy()
     assert np.array_equal(at, START + np.arange(ROWS, dtype=np.int64) * MINUTE)
     cells = [line.split(",") for line in lines[1:]]
     assert [float(row[1]) for row in cells] == values().tolist()
-    assert [row[3] for row in cells] == table.column("flag").to_pylist()
-    assert [row[4].split() for row in cells] == table.column("tests").to_pylist()
+    assert [row[3] for row in cells] == table["flag"].to_list()
+    assert [row[4].split() for row in cells] == table["tests"].to_list()
     assert [row[0] for row in cells[:2]] == ["2025-05-01T00:00:00Z", "2025-05-01T00:01:00Z"]
     assert (cells[0][3], cells[0][4]) == ("suspect", "spike")
 

@@ -294,6 +294,26 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path):
         run(tmp_path / "t.csv", "--out", tmp_path / "o.doc")
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, ending: str):
+    (tmp_path / f".o{ending}.part").symlink_to("/dev/full")
+    with pytest.raises(ConfigurationError, match="No space left"):
+        run(write(tmp_path / "t.csv", "do\n8\n"), "--out", tmp_path / f"o{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_parquet_table_of_several_pieces_keeps_its_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(formats, "PIECE_ROWS", 7)
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    frame = pl.DataFrame({"n": range(100), "do": [8.0 if i % 3 else 1.0 for i in range(100)]})
+    frame.write_parquet(source)
+    run(source, "--out", out)
+    found = pl.read_parquet(out)
+    assert found.select("n", "do").equals(frame)
+    assert found["class"].to_list() == ["I" if i % 3 else ">V" for i in range(100)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "out.parquet"]
+
+
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
 def test_a_table_without_rows_stays_one(tmp_path: Path, ending: str):
     source, out = write(tmp_path / "t.csv", "do,x\n"), tmp_path / f"o{ending}"

@@ -3,7 +3,7 @@
 Everything remembered is rebuilt from the stores by :meth:`SiteState.refresh`, so that a restart loses nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from ingest.ledger import Ledger
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, water_events
-from ingest.rules.alarm_state import AlarmKey
+from ingest.rules.alarm_state import AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
@@ -219,9 +219,18 @@ class SiteState:
     # -- writes that batches, ticks and device messages share --------------------------------------------------------
 
     def record_findings(
-        self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int
+        self,
+        connection: sa.Connection,
+        findings: Sequence[Finding],
+        now_ms: int,
+        changed: Collection[AlarmKey] | None = None,
     ) -> incident_store.Recorded:
-        """Record findings in incidents and enqueue what is to be published."""
+        """Record findings in incidents, enqueue what is to be published and save the alarms that changed.
+
+        ``changed`` names those of alarms that are updated already; without it the findings update them here.
+        """
+        alarms = self.history.checks.alarms
+        alarm_store.save(connection, alarms, update_alarms(alarms, findings) if changed is None else changed)
         return incident_store.record_findings(
             connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy
         )

@@ -119,7 +119,7 @@ def _limit_text(
         case TargetMissed() if target is not None:
             return say("finding.target_missed", said=text, water_class=class_name(target))
         case BlackOdorous():
-            return say("finding.black_odorous", said=text, grade=Text(one.rule.grade.zh, one.rule.grade.en))
+            return say("finding.black_odorous", said=text, grade=one.rule.grade.text)
     return text
 
 
@@ -195,7 +195,7 @@ def series_headline(one: BoundRule, transition: Transition, measured: float, *, 
         case _:
             rows = (Row(one.parameter.key, compared, limit=one.bound.crossed(compared)),)
             if isinstance(one.rule, BlackOdorous):
-                matter = Text(one.rule.grade.zh, one.rule.grade.en)
+                matter = one.rule.grade.text
     if doubtful:
         matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubted")
     return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water)

@@ -3,7 +3,7 @@
 Everything remembered is rebuilt from the stores by :meth:`SiteState.refresh`, so that a restart loses nothing.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -223,7 +223,7 @@ class SiteState:
         connection: sa.Connection,
         findings: Sequence[Finding],
         now_ms: int,
-        changed: Collection[AlarmKey] | None = None,
+        changed: set[AlarmKey] | None = None,
     ) -> incident_store.Recorded:
         """Record findings in incidents, enqueue what is to be published and save the alarms that changed.
 

@@ -13,8 +13,11 @@ One place holds the conventions, so that the dashboards read as lists of questio
 
 import json
 import math
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import common as common_builders
@@ -188,12 +191,19 @@ class Head:
 
     @property
     def description(self) -> str:
-        return both(self.zh, self.en)
+        return f"{self.zh}\n\n{self.en}"
 
 
-def both(zh: str, en: str) -> str:
-    """One text in both languages, as two paragraphs."""
-    return f"{zh}\n\n{en}"
+@cache
+def _heads() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+    return tomllib.loads(files("dashboards").joinpath("heads.toml").read_text(encoding="utf-8"))
+
+
+def head(name: str, **values: object) -> Head:
+    """The head ``dashboard.panel`` of ``heads.toml``, with its values filled in."""
+    board, _, panel = name.partition(".")
+    texts = _heads()[board][panel]
+    return Head(**{key: text.format(**values) if values else text for key, text in texts.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -813,8 +823,7 @@ class Board:
     """A dashboard before it is written."""
 
     uid: str
-    title: str
-    description: str
+    head: Head
     variables: Sequence[Variable]
     panels: Sequence[Panel]
     annotations: Sequence[models.AnnotationQuery] = ()
@@ -822,9 +831,9 @@ class Board:
     def build(self, console_url: str) -> models.Dashboard:
         """The dashboard as Grafana's model; panels are numbered in their order."""
         board = (
-            builders.Dashboard(self.title)
+            builders.Dashboard(self.head.title)
             .uid(self.uid)
-            .description(self.description)
+            .description(self.head.description)
             .tags([TAG])
             .timezone(ZONE)
             .refresh("1m")

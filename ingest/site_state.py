@@ -25,7 +25,7 @@ from ingest.rules.model import Rules
 from ingest.rules.upstream import River
 from ingest.state import alarm_store, detector_state, rule_versions
 from ingest.state.series_history import SeriesHistory
-from ingest.storage import late_queue, loggers
+from ingest.storage import changes, late_queue, loggers
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
@@ -97,7 +97,7 @@ class SiteState:
         """Rebuild what is remembered from the stores: after a start, a failed batch or a changed registry."""
         with self.database.read() as connection:
             registry = registry_store.load(connection, self.catalogue)
-            self._fingerprint = registry_store.fingerprint(connection)
+            self._fingerprint = changes.fingerprint(connection)
             self.loggers = loggers.load(connection)
             alarms = alarm_store.load(connection)
             clock_errors = detector_state.load_clocks(connection)
@@ -150,7 +150,7 @@ class SiteState:
     def follow_registry(self) -> bool:
         """Adopt a registry that changed meanwhile; true if it had changed."""
         with self.database.read() as connection:
-            fingerprint = registry_store.fingerprint(connection)
+            fingerprint = changes.fingerprint(connection)
             if fingerprint == self._fingerprint:
                 return False
             registry = registry_store.load(connection, self.catalogue)

@@ -13,7 +13,7 @@ from api.access import Keeper, Keeping, Who, on_behalf, reaches_all
 from api.incident_actions import proven
 from api.problems import Problem
 from api.requests import Asked, By, Cursor, Limit, Strict, Words, cut, place_by_number
-from api.responses import answer, when
+from api.responses import answer, viewed
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.platforms import callbacks, reconciliation
@@ -143,11 +143,7 @@ def list_callbacks(asked: Asked, who: Who, limit: Limit = 100) -> Response:
     """The callbacks that were proved to be a platform's, newest first, with what came of each; within reach."""
     with asked.database.read() as connection:
         found = callbacks.recent(connection, limit=limit, within=incident_store.visible_incident_ids(who))
-    views = [
-        CallbackView(c.platform, c.event_id, when(c.received_at_ms), c.outcome, c.detail, c.incident_id, c.action)
-        for c in found
-    ]
-    return answer(Callbacks(views))
+    return answer(Callbacks([viewed(CallbackView, c, incident=c.incident_id) for c in found]))
 
 
 @router.get("/reconciliations", response_model=ReconciliationPage)
@@ -213,4 +209,4 @@ def resend(asked: Asked, who: Who, number: int) -> Response:
 
 
 def _view(one: StoredReport) -> ReconciliationView:
-    return ReconciliationView(one.id, one.platform, when(one.at_ms), one.by, one.closed, dict(one.report))
+    return viewed(ReconciliationView, one)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from api.classes import LiveClassView, view
 from api.context import Context
 from api.requests import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, cut, place, preferred
-from api.responses import VARY, answer, feature, features
+from api.responses import VARY, answer, feature, features, viewed
 from infra.errors import NotFound
 from infra.texts import sentence
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
@@ -81,18 +81,13 @@ def _live(asked: Context) -> dict[str, ShownClass]:
 
 
 def _view(r: Reach, registry: Registry, live: dict[str, ShownClass]) -> ReachView:
-    return ReachView(
-        key=r.key,
-        zh=r.zh,
-        en=r.en,
-        water=r.water,
-        line=r.line,
-        downstream=r.downstream,
+    return viewed(
+        ReachView,
+        r,
         upstream=sorted(other.key for other in registry.reaches if other.downstream == r.key),
         stations=sorted(s.key for s in registry.stations if s.reach == r.key),
         target=None if r.target is None else r.target.roman,
         live=view(live.get(r.key)),
-        note=r.note,
     )
 
 

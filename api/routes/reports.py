@@ -15,7 +15,7 @@ from api.context import Context
 from api.incident_actions import known_matter
 from api.registries import site_box
 from api.requests import Asked, Known, Limit, Strict, Words
-from api.responses import answer
+from api.responses import answer, viewed
 from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import within_reach
 from governance.incidents import lifecycle
@@ -410,7 +410,4 @@ def _view(asked: Context, connection: sa.Connection, kept: Report, case: Inciden
     progress = store.progress(connection, kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
     sent = store.original_report(connection, kept.incident_id)
     shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
-    at = rfc3339(progress.at_ms)
-    return ReportView(
-        progress.ticket, progress.state, progress.text, progress.reason, at, progress.over, progress.may_object, shown
-    )
+    return viewed(ReportView, progress, sent=shown)

@@ -14,7 +14,6 @@ import structlog
 
 from governance.tables import incident, incident_entry
 from infra.database import Database, in_order
-from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
 from infra.texts import Text, join_on_line, say
 from ingest.analysis import live_classes
@@ -71,7 +70,6 @@ class AnnotationWriter(PeriodicWorker):
         self._lock = threading.Lock()
         self._registry: Registry | None = None
         self.last_round_ms: int | None = None
-        self.last_error = ""
 
     def heard(self, messages: Sequence[Message], _: Outcome) -> None:
         """Note that readings of these stations were stored; thread-safe, never blocks."""
@@ -105,18 +103,12 @@ class AnnotationWriter(PeriodicWorker):
 
     def next_round(self) -> float:
         full = time.monotonic() >= self._next_at
-        try:
+        with self.outlive("live classes"):
             if full:
                 self._next_at = time.monotonic() + self._every_s
                 self.round()
             elif not self._stopping.wait(GATHER_S):
                 self.judge_heard()
-        except StorageUnavailable as error:
-            self.last_error = str(error)
-            log.warning("live classes wait for the database", error=str(error))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            log.exception("a round of live classes failed")
         return GATHER_S if self._heard else max(0.0, self._next_at - time.monotonic())
 
 

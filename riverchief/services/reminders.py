@@ -13,7 +13,6 @@ from governance.incidents.deadlines import DeadlinePolicy
 from governance.organisation.regions import Regions
 from governance.people import store as people_store
 from infra.database import Database
-from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
 from ingest.storage import registry as registry_store
 from sensors.parameters import Catalogue
@@ -46,7 +45,6 @@ class Reminders(PeriodicWorker):
         self._wake = wake
         self._every_s = every_s
         self.last_round_ms: int | None = None
-        self.last_error = ""
 
     def round(self) -> int:
         """Fire what is due; how many entries were written. Raises StorageUnavailable."""
@@ -73,12 +71,6 @@ class Reminders(PeriodicWorker):
         return total
 
     def next_round(self) -> float:
-        try:
+        with self.outlive("reminders"):
             self.round()
-        except StorageUnavailable as error:
-            self.last_error = str(error)
-            log.warning("reminders wait for the database", error=str(error))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            log.exception("a round of reminders failed")
         return self._every_s

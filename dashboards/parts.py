@@ -16,7 +16,6 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -37,6 +36,10 @@ from sensors.parameters import Parameter, catalogue
 from sensors.reading import Flag
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
+
+TEXTS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = tomllib.loads(
+    files("dashboards").joinpath("texts.toml").read_text(encoding="utf-8")
+)
 
 TAG: Final = "riverchief"
 ZONE: Final = "Asia/Shanghai"
@@ -67,21 +70,7 @@ GREY, PALE, DARK = "#8e8e8e", "#c7d0d3", "#5b6c70"
 INK: Final = "#2a9d8f"
 """The measured line, of no language."""
 
-STATES: Final[Mapping[str, tuple[str, str]]] = {
-    "reported": ("待受理 reported", GREY),
-    "accepted": ("已受理 accepted", GREY),
-    "dispatched": ("已派遣 dispatched", GREY),
-    "handling": ("处置中 in hand", GREY),
-    "handled": ("待核查 handled", GREY),
-    "verified": ("已核查 verified", GREY),
-    "returned": ("已退回 returned", GREY),
-    "transferred": ("已转交 transferred", GREY),
-    "rework": ("退回重办 rework", GREY),
-    "reopened": ("重新立案 reopened", GREY),
-    "closed": ("已结案 closed", GREY),
-    "rejected": ("不予受理 rejected", GREY),
-    "false_alarm": ("误报 false alarm", GREY),
-}
+STATES: Final[Mapping[str, tuple[str, str]]] = {key: (word, GREY) for key, word in TEXTS["words"]["states"].items()}
 """Where an incident stands."""
 
 CONNECTION: Final[Mapping[str, tuple[str, str]]] = {
@@ -194,15 +183,10 @@ class Head:
         return f"{self.zh}\n\n{self.en}"
 
 
-@cache
-def _heads() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-    return tomllib.loads(files("dashboards").joinpath("heads.toml").read_text(encoding="utf-8"))
-
-
 def head(name: str, **values: object) -> Head:
-    """The head ``dashboard.panel`` of ``heads.toml``, with its values filled in."""
+    """The head ``dashboard.panel`` of ``texts.toml``, with its values filled in."""
     board, _, panel = name.partition(".")
-    texts = _heads()[board][panel]
+    texts = TEXTS[board][panel]
     return Head(**{key: text.format(**values) if values else text for key, text in texts.items()})
 
 

@@ -12,28 +12,7 @@ UID: Final = "rc-quality"
 _STATIONS: Final = "s.key = ANY(ARRAY[${station:sqlstring}]::text[])"
 _FLAG: Final = f'"{schema.flag("${parameter:raw}")}"'
 _TESTS: Final = f'"{schema.tests("${parameter:raw}")}"'
-_TEST_NAMES: Final = {
-    QualityTest.SENTINEL: "故障码 sentinel",
-    QualityTest.INSTRUMENT_RANGE: "仪器量程 instrument range",
-    QualityTest.PLAUSIBLE_RANGE: "合理范围 plausible range",
-    QualityTest.SPIKE: "尖峰 spike",
-    QualityTest.RATE_OF_CHANGE: "变化过快 rate of change",
-    QualityTest.FLAT_LINE: "恒值 flat line",
-    QualityTest.DEVICE_STATUS: "设备状态 device status",
-    QualityTest.OVER_RANGE: "超量程 over range",
-    QualityTest.CALIBRATION: "核查不合格 failed check",
-    QualityTest.MAINTENANCE: "现场作业 visit",
-    QualityTest.SHIFT: "突变不回 step",
-    QualityTest.NOISE: "噪声突增 noise",
-    QualityTest.OUT_OF_WATER: "出水 out of water",
-    QualityTest.CROSS_CHECK: "参数矛盾 cross-check",
-    QualityTest.ATTENUATED: "起落衰减 attenuated",
-    QualityTest.NEIGHBOURS: "偏离邻站 neighbours",
-    QualityTest.DRIFT: "作业时回跳 drift",
-    QualityTest.BURST: "短时突升 burst",
-    QualityTest.UNIT_MISTAKE: "疑似单位设错 unit mistake",
-    QualityTest.JUMPED_ALONE: "孤立突变 jump alone",
-}
+_TEST_NAMES: Final = {QualityTest[name.upper()]: word for name, word in parts.TEXTS["words"]["tests"].items()}
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 
 

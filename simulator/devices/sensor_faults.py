@@ -108,7 +108,6 @@ class Instruments:
         for fault in scenario.faults:
             self.faults.setdefault(fault.station, []).append(_until_visited(fault, self.visits))
         self._cycles = registry.cycles_s(scenario.start_ms)
-        self._air: dict[int, Floats] = {}
 
     def cycle_s(self, station: Station, parameter: str) -> int:
         """Seconds between two results; 0 where every reading is one."""

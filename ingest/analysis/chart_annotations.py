@@ -56,7 +56,6 @@ class AnnotationWriter(PeriodicWorker):
         *,
         clock_ms: Callable[[], int],
         spool: Spool | None = None,
-        every_s: float = EVERY_S,
     ) -> None:
         super().__init__("outlook")
         self._database = database
@@ -64,7 +63,6 @@ class AnnotationWriter(PeriodicWorker):
         self._catalogue = catalogue
         self._clock_ms = clock_ms
         self._spool = spool
-        self._every_s = every_s
         self._next_at = 0.0
         self._heard: dict[str, None] = {}
         self._lock = threading.Lock()
@@ -105,7 +103,7 @@ class AnnotationWriter(PeriodicWorker):
         full = time.monotonic() >= self._next_at
         with self.outlive("live classes"):
             if full:
-                self._next_at = time.monotonic() + self._every_s
+                self._next_at = time.monotonic() + EVERY_S
                 self.round()
             elif not self._stopping.wait(GATHER_S):
                 self.judge_heard()

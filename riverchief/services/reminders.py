@@ -34,7 +34,6 @@ class Reminders(PeriodicWorker):
         source: str,
         clock_ms: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
-        every_s: float = EVERY_S,
     ) -> None:
         super().__init__("reminders")
         self._database = database
@@ -43,7 +42,6 @@ class Reminders(PeriodicWorker):
         self._source = source
         self._clock_ms = clock_ms
         self._wake = wake
-        self._every_s = every_s
         self.last_round_ms: int | None = None
 
     def round(self) -> int:
@@ -73,4 +71,4 @@ class Reminders(PeriodicWorker):
     def next_round(self) -> float:
         with self.outlive("reminders"):
             self.round()
-        return self._every_s
+        return EVERY_S

@@ -13,10 +13,8 @@ One place holds the conventions, so that the dashboards read as lists of questio
 
 import json
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import common as common_builders
@@ -31,15 +29,14 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common, prometheus
 from grafana_foundation_sdk.models import dashboard as models
 
+from infra import toml_text
 from ingest.storage import schema
 from sensors.parameters import Parameter, catalogue
 from sensors.reading import Flag
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
 
-TEXTS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = tomllib.loads(
-    files("dashboards").joinpath("texts.toml").read_text(encoding="utf-8")
-)
+TEXTS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = toml_text.shipped("dashboards", "texts.toml")
 
 TAG: Final = "riverchief"
 ZONE: Final = "Asia/Shanghai"

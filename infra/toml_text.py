@@ -1,10 +1,16 @@
 """Parse TOML text; every fault in it is one kind of error."""
 
 import tomllib
+from importlib.resources import files
 from typing import Any
 
 _LARGEST = 2**63
 """TOML's integers have 64 bits; Python's have no end, and cannot even be written out beyond 4,300 digits."""
+
+
+def shipped(package: str, name: str) -> dict[str, Any]:
+    """The tables of a file that lies in a package."""
+    return tomllib.loads(files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def loads(text: str) -> dict[str, Any]:

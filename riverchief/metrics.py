@@ -6,12 +6,10 @@ asked for when Prometheus asks, and the costly part of it at most once a minute.
 
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +32,7 @@ from governance.notify import outbox
 from governance.notify import store as notice_store
 from governance.notify.outbox import Attempt, Status
 from governance.platforms.callbacks import CallbackOutcome
+from infra import toml_text
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.times import beijing_day, to_ms
@@ -77,7 +76,7 @@ class Figure:
 
 FIGURES: Mapping[str, Figure] = {
     name: Figure(name, row["kind"], row["help"], tuple(row.get("labels", ())))
-    for name, row in tomllib.loads(files("riverchief").joinpath("metrics.toml").read_text(encoding="utf-8")).items()
+    for name, row in toml_text.shipped("riverchief", "metrics.toml").items()
 }
 
 

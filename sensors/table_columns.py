@@ -6,22 +6,19 @@ A header that is not certainly one of our parameters is none: ``do_percent`` is 
 """
 
 import re
-import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 
+from infra import toml_text
 from infra.errors import ConfigurationError
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Floats
 from sensors.units import IDENTITY, Linear, conversion
 
-_TABLE: Mapping[str, Mapping[str, str]] = tomllib.loads(
-    files("sensors").joinpath("table_columns.toml").read_text(encoding="utf-8")
-)
+_TABLE: Mapping[str, Mapping[str, str]] = toml_text.shipped("sensors", "table_columns.toml")
 
 _BRACKETED = re.compile(r"^(.+?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
 _REMARK = re.compile(r"^(?:以([a-z0-9]+)[_−+]*计|as_([a-z0-9]+))$")

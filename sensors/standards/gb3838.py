@@ -11,17 +11,16 @@ All values are in the catalogue's canonical units. How published classes differ 
 - total nitrogen has limits for lakes only; published classes of rivers leave it out, and so do we.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from enum import IntEnum, StrEnum
-from importlib.resources import files
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import sentence
 from sensors.parameters import catalogue
@@ -31,9 +30,7 @@ from sensors.standards import oxygen
 Classes = NDArray[np.int8]
 """Classes 1 to 6 as in :class:`WaterClass`; 0 = cannot be judged."""
 
-_TABLE: Final[dict[str, Any]] = tomllib.loads(
-    files("sensors.standards").joinpath("gb3838.toml").read_text(encoding="utf-8")
-)
+_TABLE: Final[dict[str, Any]] = toml_text.shipped("sensors.standards", "gb3838.toml")
 
 
 class Water(StrEnum):

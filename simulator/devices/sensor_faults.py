@@ -4,13 +4,12 @@ A sensor adds noise, answers slowly, rounds, and cannot see below its detection 
 few hours, of water it took a while before. Faults act on what the sensor says; the water stays.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 
 import numpy as np
 
+from infra import toml_text
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats, Ints
@@ -58,8 +57,7 @@ class Sensor:
 
 
 SENSORS: Mapping[str, Sensor] = {
-    key: Sensor(**row)
-    for key, row in tomllib.loads(files("simulator").joinpath("sensors.toml").read_text(encoding="utf-8")).items()
+    key: Sensor(**row) for key, row in toml_text.shipped("simulator", "sensors.toml").items()
 }
 
 _LAGUERRE = ((0.415775, 0.711093), (2.294280, 0.278518), (6.289945, 0.010389))

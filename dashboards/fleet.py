@@ -39,7 +39,7 @@ def _states() -> parts.Panel:
 
 
 def _restarts_now() -> parts.Panel:
-    query = Sql(f"""SELECT count(*) AS "重启过 restarted" FROM (SELECT t.station FROM stream t
+    query = Sql(f"""SELECT count(*) AS "重启过 restarted" FROM (SELECT t.station FROM message_sequence t
 JOIN station s ON s.key = t.station WHERE {parts.IN_REGION} GROUP BY t.station HAVING count(*) > 1) AS again""")
     return parts.stat(head("fleet.restarts_now"), Size(8, 4), query)
 
@@ -70,7 +70,7 @@ FROM seen ORDER BY intervals DESC NULLS FIRST, key""")
 def _restarts() -> parts.Panel:
     query = Sql(f"""SELECT s.zh AS "name", t.station AS "station", count(*) - 1 AS "restarts",
   sum(t.next_seq) AS "messages"
-FROM stream t JOIN station s ON s.key = t.station WHERE {parts.IN_REGION}
+FROM message_sequence t JOIN station s ON s.key = t.station WHERE {parts.IN_REGION}
 GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 200""")
     return (
         parts.table(head("fleet.restarts"), Size(8, 9), query, nothing="设备不编号 · no device numbers its messages")

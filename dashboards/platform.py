@@ -75,8 +75,8 @@ CHARTS: Final = (
         "platform.watcher",
         "s",
         (
-            (f"time() - max(riverchief_last_tick_seconds{_HERE} > 0)", "检查 check"),
-            (f"time() - max(riverchief_last_batch_seconds{_HERE} > 0)", "入库 batch"),
+            (f"time() - max(riverchief_last_silence_check_timestamp_seconds{_HERE} > 0)", "检查 check"),
+            (f"time() - max(riverchief_last_batch_timestamp_seconds{_HERE} > 0)", "入库 batch"),
         ),
     ),
 )
@@ -84,28 +84,32 @@ CHARTS: Final = (
 
 def _alive() -> Panel:
     query = Prom(
-        f"(time() - max(riverchief_last_tick_seconds{_HERE})) or vector({_SILENT_S:.0f})", "自检 check", instant=True
+        f"(time() - max(riverchief_last_silence_check_timestamp_seconds{_HERE})) or vector({_SILENT_S:.0f})",
+        "自检 check",
+        instant=True,
     )
     return _deadman(head("platform.alive"), query, alarming_s=30)
 
 
 def _batch() -> Panel:
     query = Prom(
-        f"(time() - max(riverchief_last_batch_seconds{_HERE})) or vector({_SILENT_S:.0f})", "入库 batch", instant=True
+        f"(time() - max(riverchief_last_batch_timestamp_seconds{_HERE})) or vector({_SILENT_S:.0f})",
+        "入库 batch",
+        instant=True,
     )
     return _deadman(head("platform.batch"), query, alarming_s=600)
 
 
 def _broker() -> Panel:
     query = Prom(f"max(riverchief_mqtt_connected{_HERE}) or vector(-1)", "代理 broker", instant=True)
-    looks = {
+    state_styles = {
         "1": ("已连接 connected", parts.PALE),
         "0": ("断开 cut", parts.VIOLET),
         "-1": ("失联 no signal", parts.VIOLET),
     }
     return parts.stat(
         head("platform.broker"), Size(4, 4), query, unit="none", nothing="失联 · no signal", filled=True
-    ).mappings(parts.words(looks, nothing="失联 no signal"))
+    ).mappings(parts.words(state_styles, nothing="失联 no signal"))
 
 
 def _database() -> Panel:
@@ -201,7 +205,7 @@ def board() -> Board:
         head=head("platform.board"),
         variables=(
             parts.data_source(),
-            parts.instances("riverchief_last_tick_seconds"),
+            parts.instances("riverchief_last_silence_check_timestamp_seconds"),
         ),
         panels=(
             _alive(),

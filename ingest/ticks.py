@@ -59,7 +59,7 @@ def _check_silence(site: SiteState, connected_since_ms: int | None, now_ms: int)
     excused = muted_until(site.visits, history.registry.index, now_ms)
     sensors = LastSeen(history.station, history.parameter, history.newest, history.resumed)
     findings = checks.withdrawn(history.registry)
-    findings += checks.silence.tick(history.registry, history.heard, excused, connected_since_ms, now_ms, sensors)
+    findings += checks.silence.tick(history.registry, history.last_seen, excused, connected_since_ms, now_ms, sensors)
     if findings:
         with site.database.write() as connection:
             site.record_findings(connection, findings, now_ms)

@@ -73,11 +73,11 @@ class Shelf:
         self.store = SqlReadings(self.database, CATALOGUE)
         self.archive = ParquetArchive(folder / "archive", CATALOGUE)
         self.keeper = ArchiveKeeper(self.archive)
-        self.both = TieredReadings(self.store, CATALOGUE, older=self.archive, edge_ms=self.edge)
+        self.both = TieredReadings(self.store, CATALOGUE, older=self.archive, boundary_ms=self.edge)
 
     def edge(self) -> int:
         with self.database.read() as connection:
-            return retention.read_edge_ms(connection) or 0
+            return retention.read_boundary_ms(connection) or 0
 
     def write(self, content: Content) -> None:
         batch = Batch.of(
@@ -89,8 +89,8 @@ class Shelf:
         with self.database.write() as connection:
             self.store.write(connection, STATIONS, batch, np.array([mark for _, mark in content.values()], np.int64))
 
-    def move_out(self, edge_ms: int, keeper: retention.Keeper | None = None) -> Moved:
-        return move_out(self.database, CATALOGUE, keeper or self.keeper, edge_ms, pause_share=0)
+    def move_out(self, boundary_ms: int, keeper: retention.Keeper | None = None) -> Moved:
+        return move_out(self.database, CATALOGUE, keeper or self.keeper, boundary_ms, pause_share=0)
 
 
 def told(store: ReadingStore | LongTermStore) -> dict[Key, tuple[float, int]]:

@@ -19,7 +19,7 @@ from ingest.storage.influx import InfluxReadings
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind, TimeSeriesServer
+from ingest.storage.timeseries import ServerKind, TimeSeriesServer
 from riverchief import files
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, QualityTest
@@ -106,7 +106,7 @@ def desk(tmp_path: Path) -> Iterator[Callable[[], Desk]]:
     made: list[Desk] = []
 
     def make() -> Desk:
-        real = real_server(Kind.INFLUXDB1)
+        real = real_server(ServerKind.INFLUXDB1)
         proxy = Proxy(real.url)
         proxy.start()
         made.append(Desk(tmp_path, real, proxy))

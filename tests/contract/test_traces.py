@@ -147,7 +147,7 @@ def test_what_was_found_in_the_past_is_traced_once_by_the_worker_and_never_by_wh
     for number in numbers:
         answer = here.get(f"/api/v1/incidents/{number}/trace")
         assert answer.status_code == 404
-        assert answer.json()["detail"] == sentence("trace.not_yet", id=number)
+        assert answer.json()["detail"] == sentence("source_attribution.not_yet", id=number)
     assert [creek.job.round() for _ in range(3)] == [2, 1, 0]
     body = here.get(f"/api/v1/incidents/{numbers[1]}/trace").json()
     assert body["candidates"][0]["key"] == SOURCE

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infra.errors import NotFound, Refused, StorageUnavailable
-from ingest.analysis.chart_annotations import annotate_upkeep
+from ingest.analysis.chart_annotations import annotate_maintenance
 from ingest.rejudge import marks
 from ingest.storage import changes, schema
 from ingest.storage import maintenance as store
@@ -353,8 +353,8 @@ def test_visits_calibrations_and_swaps_become_annotations_and_a_change_writes_th
     record(world, check(T0 + 1, 2.6), check(T0 + 1, 7.0, "ph", limit=500.0))
     hung = [Deployment("shiwan", p, T0 + 2, "mg/L" if p == "do" else "1", device="S1") for p in ("ph", "do")]
     world.register(SHIWAN, QICHA, deployments=[*hung, replace(hung[0], since_ms=T0 + 3, device="S2")])
-    assert annotate_upkeep(world.database, waiting, CATALOGUE) == 4
-    assert annotate_upkeep(world.database, waiting, CATALOGUE) == 0
+    assert annotate_maintenance(world.database, waiting, CATALOGUE) == 4
+    assert annotate_maintenance(world.database, waiting, CATALOGUE) == 0
     told = lines(waiting)
     assert [line.split(",kind=")[1].split(",")[0] for line in told] == ["calibration", "swap", "swap", "visit"]
     assert all(line.startswith(f"{schema.EVENT},") for line in told)
@@ -364,7 +364,7 @@ def test_visits_calibrations_and_swaps_become_annotations_and_a_change_writes_th
     assert told[3].endswith(str(T0))
     assert "until=0i" in told[3]
     end(world, number, T0 + MINUTE)
-    assert annotate_upkeep(world.database, waiting, CATALOGUE) == 1
+    assert annotate_maintenance(world.database, waiting, CATALOGUE) == 1
     (again,) = lines(waiting)[4:]
     assert f"until={T0 + MINUTE}i" in again
     assert again.split(" ")[0] == told[3].split(" ")[0]

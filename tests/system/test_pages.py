@@ -130,7 +130,7 @@ def test_a_page_that_fails_or_never_ends_says_so_in_one_language_with_a_number(
 ) -> None:
     answer = httpx.get(site + path, headers={"Accept": "text/html"}, timeout=60)
     assert answer.status_code == 500
-    words = {"zh": say("frame.broken").zh, "en": say("frame.broken").en}
+    words = {"zh": say("page_frame.broken").zh, "en": say("page_frame.broken").en}
     assert words.pop(language) in answer.text
     assert not any(other in answer.text for other in words.values())
     assert re.search(r"urn:uuid:[0-9a-f-]{36}", answer.text)

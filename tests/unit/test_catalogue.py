@@ -435,7 +435,7 @@ def test_both_languages_use_the_same_values(key: str) -> None:
 
 
 def test_a_text_inside_a_sentence_speaks_its_own_language() -> None:
-    got = say("finding.speaking", station=Text("石湾", "Shiwan"), at="05-12 08:00")
+    got = say("finding.reporting", station=Text("石湾", "Shiwan"), at="05-12 08:00")
     assert "石湾" in got.zh
     assert "Shiwan" in got.en
     assert "Shiwan" not in got.zh

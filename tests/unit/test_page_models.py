@@ -136,7 +136,7 @@ def test_what_people_name_things_is_no_markup_in_a_drawing():
 
 def test_the_rights_of_a_page_are_those_of_the_people_in_charge():
     assert INCIDENT.right is Right.INCIDENTS
-    assert REACH.right is Right.LOOK
+    assert REACH.right is Right.VIEW
 
 
 def entry(
@@ -335,8 +335,10 @@ def test_whatever_the_trail_holds_is_said_in_words():
     of = {"kind": "threshold", "parameter": "nh3n"}
     assert names.who("nh3n-high", "rule", of).zh == "规则（氨氮限值）", "a rule is no person"
     for kind in FindingKind:
-        assert names.who("x", "rule", {"kind": kind}) == say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
-    assert names.who("root", "") == say("entry.by_root"), "nor is the account of a server"
+        assert names.who("x", "rule", {"kind": kind}) == say(
+            "rule_kind.without_parameter", kind=say(f"rule_kind.{kind}")
+        )
+    assert names.who("root", "") == say("audit_entry.by_root"), "nor is the account of a server"
     assert names.who("李某", "office").zh == "李某 · 河长办工作人员"
 
 

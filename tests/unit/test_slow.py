@@ -100,7 +100,7 @@ def alarms(
 
 def sure(found: CombinedAlarms) -> list[tuple[EventCause, float]]:
     """Cause and hour of each alarm that is not doubtful."""
-    rows = np.flatnonzero(found.doubt == DiscountReason.NONE).tolist()
+    rows = np.flatnonzero(found.discount == DiscountReason.NONE).tolist()
     return [(found.meaning(i).cause, (int(found.at[i]) - START) / HOUR_MS) for i in rows]
 
 
@@ -137,7 +137,7 @@ def test_oxygen_that_sinks_alone_is_doubtful_and_says_why() -> None:
     sag(water, 10 * DAY + 52, with_ph=False)
     found = alarms(water)
     assert sure(found) == []
-    assert set(found.doubt.tolist()) == {DiscountReason.LONE}
+    assert set(found.discount.tolist()) == {DiscountReason.LONE}
     assert found.kind(0) is EventCause.DOUBTFUL
     assert found.meaning(0).confidence <= 0.3
     assert "oxygen alone is low" in event_text(found, 0).en
@@ -149,7 +149,7 @@ def test_a_neighbour_in_which_oxygen_is_missing_too_bears_witness() -> None:
         sag(water, 10 * DAY + 52, with_ph=False)
     found = alarms(stations)
     assert {cause for cause, _ in sure(found)} == {EventCause.OXYGEN_SAG}
-    assert "neighbouring station" in event_text(found.take(np.flatnonzero(found.doubt == 0)), 0).en
+    assert "neighbouring station" in event_text(found.take(np.flatnonzero(found.discount == 0)), 0).en
 
 
 def test_warm_water_holds_less_oxygen_and_that_is_no_sag() -> None:
@@ -276,7 +276,7 @@ def test_a_first_night_without_oxygen_days_after_a_bloom_says_that_there_was_one
     over(water, 15)
     sag(water, 18 * DAY + 52)
     found = first_alarms(alarms(water))
-    bright, dark = np.flatnonzero(found.doubt == 0).tolist()
+    bright, dark = np.flatnonzero(found.discount == 0).tolist()
     assert found.meaning(dark).cause is EventCause.BLOOM
     assert "what rots takes the oxygen" in event_text(found, dark).en
     assert "腐烂" in event_text(found, dark).zh
@@ -310,7 +310,7 @@ def test_an_alarm_is_as_sure_as_its_weaker_witness() -> None:
         water["do"] -= oxygen * shape
         water["ph"] -= ph * shape
         found = alarms(water)
-        return max([found.meaning(i).confidence for i in np.flatnonzero(found.doubt == 0)], default=0.0)
+        return max([found.meaning(i).confidence for i in np.flatnonzero(found.discount == 0)], default=0.0)
 
     assert 0.5 < surest(4.0, 0.08) < surest(4.0, 0.1) < surest(4.0, 0.3) == 0.9
     assert surest(5.5, 0.08) <= surest(4.0, 0.08)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from api.responses import when
+from api.responses import viewed
 from ingest.analysis.live_classes import ShownClass
 
 
@@ -35,17 +35,11 @@ def view(shown: ShownClass | None) -> LiveClassView | None:
     """What is shown; None where it was never judged."""
     if shown is None:
         return None
-    return LiveClassView(
+    return viewed(
+        LiveClassView,
+        shown,
         water_class=None if shown.water_class is None else shown.water_class.roman,
-        at=when(shown.at_ms),
-        deciding=shown.deciding,
-        judged=shown.judged,
-        expected=shown.expected,
         target=None if shown.target is None else shown.target.roman,
-        met=shown.met,
         zh=shown.text_zh,
         en=shown.text_en,
-        measured_at=when(shown.measured_ms),
-        silent=shown.silent,
-        stations=shown.stations,
     )

@@ -3,9 +3,11 @@
 A problem names the thing and the value, in a title of both languages; never a secret, never our internals.
 """
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -81,37 +83,7 @@ _OF_ERRORS: tuple[tuple[type[Exception], Sort], ...] = (
 """Which sort an error of ours is; the first that fits, so the special before the general. What else may succeed later
 without anybody changing anything is unavailable now."""
 
-SCHEMA: dict[str, Any] = {
-    "title": "Problem",
-    "description": "What went wrong (RFC 9457).",
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "examples": ["urn:riverchief:problem:not-found"]},
-        "title": {"type": "string", "description": "中文 / English"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "中文。 / English. Names the thing and the value"},
-        "instance": {"type": "string", "description": "number of this fault in our log; only with status 500"},
-        "allowed": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "what would be accepted now; only where an action was refused",
-        },
-        "errors": {
-            "type": "array",
-            "description": "every fault of the request; only with status 400",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {
-                    "field": {"type": "string", "examples": ["query.limit", "body.lon"]},
-                    "message": {"type": "string"},
-                    "value": {"type": "string"},
-                },
-            },
-        },
-    },
-}
+SCHEMA: dict[str, Any] = json.loads(files("api").joinpath("problem.schema.json").read_text("utf-8"))
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {

@@ -7,6 +7,7 @@ from api.context import Context
 from infra.errors import NotFound
 from infra.texts import sentence
 from ingest.storage import registry as registry_store
+from ingest.storage.changes import fingerprint
 from sensors.datum import Box
 from sensors.stations import Registry, Station
 
@@ -40,7 +41,7 @@ class Registries:
                 if kept is None:
                     since, changes, before = time.monotonic(), self._changes, self._kept
                     with self._context.database.read() as connection:
-                        mark = registry_store.fingerprint(connection)
+                        mark = fingerprint(connection)
                         if before is not None and before[2] == mark:
                             registry = before[3]
                         else:

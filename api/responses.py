@@ -27,19 +27,29 @@ def answer(
 
 
 def viewed(shape: type[V], *of: Any, **given: Any) -> V:
-    """A view: the given fields; every other field is the attribute of that name of the first of ``of`` that has it."""
-    for name, place in _taken(shape, *map(type, of)):
+    """A view: the given fields; every other field is the attribute of that name of the first of ``of`` that has it.
+
+    An instant called ``since`` or ``created_at`` is taken from ``since_ms``, ``created_at_ms`` or ``created_ms``.
+    """
+    for name, place, attribute in _taken(shape, *map(type, of)):
         if name not in given:
-            given[name] = getattr(of[place], name)
+            found = getattr(of[place], attribute)
+            given[name] = found if attribute == name else when(found)
     return shape(**given)
 
 
 @cache
-def _taken(shape: "type[DataclassInstance]", *kinds: type) -> tuple[tuple[str, int], ...]:
-    """Each name of a view, and which of these has it; the last where none has, and must be told then."""
-    last = len(kinds) - 1
-    names = (field.name for field in fields(shape))
-    return tuple((name, next((i for i, kind in enumerate(kinds) if hasattr(kind, name)), last)) for name in names)
+def _taken(shape: "type[DataclassInstance]", *kinds: type) -> tuple[tuple[str, int, str], ...]:
+    """Each name of a view, which of these has it, and what it is called there.
+
+    What none has is looked for in the last, and must be told.
+    """
+    found = []
+    for name in (field.name for field in fields(shape)):
+        spelled = (name, f"{name}_ms", f"{name.removesuffix('_at')}_ms")
+        places = ((i, one) for one in spelled for i, kind in enumerate(kinds) if hasattr(kind, one))
+        found.append((name, *next(places, (len(kinds) - 1, name))))
+    return tuple(found)
 
 
 def when(at_ms: int | None) -> str | None:

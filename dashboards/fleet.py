@@ -3,7 +3,7 @@
 from typing import Final
 
 from dashboards import parts
-from dashboards.parts import Board, Head, Size, Sql, cell
+from dashboards.parts import Board, Size, Sql, cell, head
 
 UID: Final = "rc-fleet"
 
@@ -26,15 +26,10 @@ _STATES: Final = {
 
 
 def _states() -> parts.Panel:
-    head = Head(
-        "站点状态 · Stations by state",
-        "以各站自己的间隔计：1.5 倍内正常，3 倍内滞后，以外离线。",
-        "By each station's own interval: up to 1.5 fine, up to 3 late, beyond it silent.",
-    )
     counts = ", ".join(
         f"count(*) FILTER (WHERE {_STATE} = '{state}') AS \"{name}\"" for state, (name, _) in _STATES.items()
     )
-    panel = parts.stat(head, Size(16, 4), Sql(f"{_SEEN} SELECT {counts} FROM seen"), filled=True)
+    panel = parts.stat(head("fleet.states"), Size(16, 4), Sql(f"{_SEEN} SELECT {counts} FROM seen"), filled=True)
     for state, (name, colour) in _STATES.items():
         steps: list[dict[str, object]] = [{"value": None, "color": parts.PALE}]
         if state != "fine":
@@ -44,22 +39,12 @@ def _states() -> parts.Panel:
 
 
 def _restarts_now() -> parts.Panel:
-    head = Head(
-        "重启设备 · Devices that started again",
-        "编号不止一轮的设备数；反复重启多为供电问题。",
-        "Devices with more than one count of messages; again and again is mostly the power supply.",
-    )
     query = Sql(f"""SELECT count(*) AS "重启过 restarted" FROM (SELECT t.station FROM message_sequence t
 JOIN station s ON s.key = t.station WHERE {parts.IN_REGION} GROUP BY t.station HAVING count(*) > 1) AS again""")
-    return parts.stat(head, Size(8, 4), query)
+    return parts.stat(head("fleet.restarts_now"), Size(8, 4), query)
 
 
 def _stations() -> parts.Panel:
-    head = Head(
-        "站点一览 · All stations, longest silent first",
-        "最久未上报的在前；间隔数以站点自己的上报间隔计。",
-        "Longest silent first; ages in words and in the station's own intervals.",
-    )
     query = Sql(f"""{_SEEN}
 SELECT zh AS "name", key AS "station", region AS "region", {_STATE} AS "state",
   to_timestamp(ms / 1000.0) AS "seen", intervals AS "intervals", interval_s AS "interval",
@@ -67,7 +52,7 @@ SELECT zh AS "name", key AS "station", region AS "region", {_STATE} AS "state",
   COALESCE(gateway, '—') AS "gateway"
 FROM seen ORDER BY intervals DESC NULLS FIRST, key""")
     return (
-        parts.table(head, Size(24, 11), query, nothing="还没有站点 · no stations yet")
+        parts.table(head("fleet.stations"), Size(24, 11), query, nothing="还没有站点 · no stations yet")
         .override_by_name(
             "name", [parts.called("站点 station"), parts.to_dashboard("rc-station", "station", cell("station"))]
         )
@@ -83,17 +68,12 @@ FROM seen ORDER BY intervals DESC NULLS FIRST, key""")
 
 
 def _restarts() -> parts.Panel:
-    head = Head(
-        "重启次数 · Restarts",
-        "设备编号的轮数减一，多的在前。",
-        "Counts of messages begun, less one; most first.",
-    )
     query = Sql(f"""SELECT s.zh AS "name", t.station AS "station", count(*) - 1 AS "restarts",
   sum(t.next_seq) AS "messages"
 FROM message_sequence t JOIN station s ON s.key = t.station WHERE {parts.IN_REGION}
 GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 200""")
     return (
-        parts.table(head, Size(8, 9), query, nothing="设备不编号 · no device numbers its messages")
+        parts.table(head("fleet.restarts"), Size(8, 9), query, nothing="设备不编号 · no device numbers its messages")
         .override_by_name(
             "name", [parts.called("站点 station"), parts.to_dashboard("rc-station", "station", cell("station"))]
         )
@@ -104,18 +84,13 @@ GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 200""")
 
 
 def _events() -> parts.Panel:
-    head = Head(
-        "设备事件 · What devices noticed",
-        "开门、断电、校准等，设备原文，最新在前。",
-        "Doors, power, calibrations, in the device's own words, newest first.",
-    )
     query = Sql(f"""SELECT to_timestamp(e.received_at_ms / 1000.0) AS "at", COALESCE(s.zh, e.station) AS "name",
   e.station AS "station", e.body AS "body"
 FROM device_event e LEFT JOIN station s ON s.key = e.station
 WHERE e.received_at_ms BETWEEN $__from AND $__to AND (s.key IS NULL OR {parts.IN_REGION})
 ORDER BY e.id DESC LIMIT 200""")
     return (
-        parts.table(head, Size(16, 9), query, nothing="时间范围内没有 · none in the window")
+        parts.table(head("fleet.events"), Size(16, 9), query, nothing="时间范围内没有 · none in the window")
         .override_by_name("at", [parts.called("时间 at"), parts.set_("unit", "dateTimeAsLocal")])
         .override_by_name(
             "name", [parts.called("站点 station"), parts.to_dashboard("rc-station", "station", cell("station"))]
@@ -126,18 +101,15 @@ ORDER BY e.id DESC LIMIT 200""")
 
 
 def _deployments() -> parts.Panel:
-    head = Head(
-        "探头与单位 · Probes and units",
-        "各参数现行的安装记录：自何时起以何单位上报。",
-        "The record in force: since when a probe reports in which unit.",
-    )
     query = Sql(f"""SELECT DISTINCT ON (d.station, d.parameter)
   s.zh AS "name", d.station AS "station", d.parameter AS "parameter",
   to_timestamp(d.since_ms / 1000.0) AS "since", d.unit AS "unit", d.gain AS "gain", d."offset" AS "offset"
 FROM deployment d JOIN station s ON s.key = d.station WHERE {parts.IN_REGION} AND d.since_ms <= $__to
 ORDER BY d.station, d.parameter, d.since_ms DESC""")
     panel = (
-        parts.table(head, Size(24, 7), query, nothing="均为目录单位 · all report in the catalogue's units")
+        parts.table(
+            head("fleet.deployments"), Size(24, 7), query, nothing="均为目录单位 · all report in the catalogue's units"
+        )
         .override_by_name(
             "name", [parts.called("站点 station"), parts.to_dashboard("rc-station", "station", cell("station"))]
         )
@@ -157,11 +129,7 @@ ORDER BY d.station, d.parameter, d.since_ms DESC""")
 def board() -> Board:
     return Board(
         uid=UID,
-        title="设备 · Fleet",
-        description=parts.both(
-            "谁没有消息，谁反复重启，设备自己说了什么。",
-            "Who is silent, who restarts, what the devices said.",
-        ),
+        head=head("fleet.board"),
         variables=(parts.region(),),
         panels=(_states(), _restarts_now(), _stations(), _restarts(), _events(), _deployments()),
     )

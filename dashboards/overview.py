@@ -3,7 +3,7 @@
 from typing import Final
 
 from dashboards import parts
-from dashboards.parts import Board, Head, Influx, Size, Sql, cell
+from dashboards.parts import Board, Influx, Size, Sql, cell, head
 from ingest.storage import schema
 from sensors.standards.gb3838 import WaterClass
 
@@ -20,33 +20,27 @@ WHERE i.kind = 'no_data' AND i.closed_at_ms IS NULL AND c.resolved_at_ms IS NULL
 
 
 def _fresh() -> parts.Panel:
-    head = Head(
-        "画面新鲜度 · Fresh as of",
-        "最近一次水质类别评价距今多久。超过 5 分钟：接入或时序库停摆，看“平台”。",
-        "How long ago a water was last judged; beyond 5 minutes ingest or the time-series server stands "
-        "still: see the platform dashboard.",
-    )
     query = Influx(
         f'SELECT last("{schema.JUDGED}") AS "judged" FROM "{schema.RIVER_CLASS}" WHERE {parts.REACH} AND $timeFilter',
         table=True,
     )
     return parts.stat(
-        head, Size(4, 4), query, unit="dateTimeFromNow", nothing="停更 · nothing in the window", fields="/^Time$/"
+        head("overview.fresh"),
+        Size(4, 4),
+        query,
+        unit="dateTimeFromNow",
+        nothing="停更 · nothing in the window",
+        fields="/^Time$/",
     )
 
 
 def _open_by_colour() -> parts.Panel:
-    head = Head(
-        "待处置事件 · Open incidents",
-        "各紧急程度未结案的事件数，不受时间范围影响；补传数据发现的历史事件不计。",
-        "Incidents not closed, by urgency, whatever the window; those found in late data alone are not counted.",
-    )
     counts = ", ".join(
         f"count(*) FILTER (WHERE i.colour = '{colour}') AS \"{sign}\"" for colour, (sign, _) in parts.URGENCY.items()
     )
     query = Sql(f"""SELECT {counts} FROM incident i LEFT JOIN station s ON s.key = i.station
 WHERE i.closed_at_ms IS NULL AND NOT i.retrospective AND (s.key IS NULL OR {parts.IN_REGION})""")
-    panel = parts.stat(head, Size(8, 4), query, filled=True)
+    panel = parts.stat(head("overview.open_by_colour"), Size(8, 4), query, filled=True)
     for sign, fill in parts.URGENCY.values():
         steps = [{"value": None, "color": parts.PALE}, {"value": 1, "color": fill}]
         panel = panel.override_by_name(sign, [parts.set_("thresholds", {"mode": "absolute", "steps": steps})])
@@ -54,52 +48,35 @@ WHERE i.closed_at_ms IS NULL AND NOT i.retrospective AND (s.key IS NULL OR {part
 
 
 def _waiting() -> parts.Panel:
-    head = Head(
-        "未受理 · Not accepted yet",
-        "尚无人受理的事件数，和等待最久的一件等了多久。",
-        "Incidents nobody has accepted, and how long the oldest waits.",
-    )
     query = Sql(f"""SELECT count(*) AS "件数 count",
   EXTRACT(EPOCH FROM now()) - min(i.opened_at_ms) / 1000.0 AS "最久 oldest"
 FROM incident i LEFT JOIN station s ON s.key = i.station
 WHERE i.state = 'reported' AND NOT i.retrospective AND (s.key IS NULL OR {parts.IN_REGION})""")
-    return parts.stat(head, Size(4, 4), query).override_by_name("最久 oldest", [parts.set_("unit", "s")])
+    return parts.stat(head("overview.waiting"), Size(4, 4), query).override_by_name(
+        "最久 oldest", [parts.set_("unit", "s")]
+    )
 
 
 def _blind() -> parts.Panel:
-    head = Head(
-        "失联 · Blind",
-        "应报而未报的站点与网关数。没有数据不等于没有污染。",
-        "Stations and gateways that owe readings; no data is no proof of clean water.",
-    )
     query = Sql(
         f"""SELECT count(DISTINCT c.station) AS "失联 blind" {_SILENT} AND (s.key IS NULL OR {parts.IN_REGION})"""
     )
-    return parts.stat(head, Size(4, 4), query, steps=((None, parts.PALE), (1, parts.VIOLET)), filled=True)
+    return parts.stat(
+        head("overview.blind"), Size(4, 4), query, steps=((None, parts.PALE), (1, parts.VIOLET)), filled=True
+    )
 
 
 def _over_target() -> parts.Panel:
-    head = Head(
-        "劣于目标的河段 · Waters below target",
-        "现状类别劣于水质目标的河段数；没有目标的河段不计。",
-        "Waters whose class is worse than their target; those without a target are not counted.",
-    )
     query = Influx(
         f'SELECT count("over") AS "over" FROM (SELECT last("{schema.CLASS}") - last("{schema.TARGET}") AS "over" '
         f'FROM "{schema.RIVER_CLASS}" WHERE {parts.WHOLE_REACH} AND {parts.AS_OF_NOW} GROUP BY "{schema.REACH}") '
         'WHERE "over" > 0',
         alias="劣于目标 below target",
     )
-    return parts.stat(head, Size(4, 4), query, nothing="0")
+    return parts.stat(head("overview.over_target"), Size(4, 4), query, nothing="0")
 
 
 def _mix() -> parts.Panel:
-    head = Head(
-        "类别构成 · Class mix",
-        "各类别河段数随时间的变化，下好上差；“—”为无法评价的河段，从不算作好水。",
-        "How many waters are of which class, better below; “—” are those that could not be judged and "
-        "never count as good.",
-    )
     queries = [
         Influx(
             f'SELECT count("class") FROM ({_CLASSES}) WHERE "class" = {int(one)} AND $timeFilter '
@@ -113,18 +90,17 @@ def _mix() -> parts.Panel:
         "GROUP BY time($__interval) fill(0)",
         alias=parts.NOTHING,
     )
-    panel = parts.stacked(parts.chart(head, Size(14, 9), *queries, unjudged, unit="none")).interval("5m").decimals(0)
+    panel = (
+        parts.stacked(parts.chart(head("overview.mix"), Size(14, 9), *queries, unjudged, unit="none"))
+        .interval("5m")
+        .decimals(0)
+    )
     for one in WaterClass:
         panel = panel.override_by_name(one.sign, [parts.coloured(one.colour)])
     return panel.override_by_name(parts.NOTHING, [parts.coloured(parts.GREY)])
 
 
 def _worst() -> parts.Panel:
-    head = Head(
-        "各河段现状 · Waters now, worst first",
-        "现状类别、决定类别的项目、参评/应评项数与水质目标；点河段打开其页面。",
-        "Class, the parameters that decide it, judged of expected, and the target; a click opens the water.",
-    )
     fields = ", ".join(
         f'"{field}"' for field in (schema.CLASS, schema.DECIDING, schema.JUDGED, schema.EXPECTED, schema.TARGET)
     )
@@ -135,7 +111,7 @@ def _worst() -> parts.Panel:
     )
     names = Sql('SELECT key AS "reach", zh AS "name" FROM reach')
     panel = (
-        parts.table(head, Size(10, 9), classes, names)
+        parts.table(head("overview.worst"), Size(10, 9), classes, names)
         .with_transformation(parts.joined(schema.REACH))
         .with_transformation(parts.sorted_by(schema.CLASS, descending=True))
         .with_transformation(parts.columns("name", "class", "deciding", "judged", "expected", "target", hide=("Time",)))
@@ -150,27 +126,17 @@ def _worst() -> parts.Panel:
 
 
 def _incidents() -> parts.Panel:
-    head = Head(
-        "未结案事件 · Open incidents",
-        "最紧急的在前；点击在控制台查看。",
-        "Most urgent first; a click opens the console.",
-    )
-    return parts.incident_rows(head, Size(14, 9), f"(s.key IS NULL OR {parts.IN_REGION})")
+    return parts.incident_rows(head("overview.incidents"), Size(14, 9), f"(s.key IS NULL OR {parts.IN_REGION})")
 
 
 def _silent() -> parts.Panel:
-    head = Head(
-        "失联站点 · Who is silent",
-        "应报未报的站点或网关、自何时起、属哪段河。",
-        "Stations or gateways that owe readings, since when, on which water.",
-    )
     query = Sql(f"""SELECT COALESCE(s.zh, c.station) AS "name", c.station AS "station",
   COALESCE((SELECT r.zh FROM reach r WHERE r.key = s.reach), '—') AS "water",
   to_timestamp(c.since_ms / 1000.0) AS "since"
 {_SILENT} AND (s.key IS NULL OR {parts.IN_REGION})
 ORDER BY c.since_ms""")
     return (
-        parts.table(head, Size(10, 9), query, nothing="全部在报 · all are reporting")
+        parts.table(head("overview.silent"), Size(10, 9), query, nothing="全部在报 · all are reporting")
         .override_by_name(
             "name", [parts.called("站点 station"), parts.to_dashboard("rc-station", "station", cell("station"))]
         )
@@ -181,27 +147,20 @@ ORDER BY c.since_ms""")
 
 
 def _rain() -> parts.Panel:
-    head = Head(
-        "雨量 · Rain",
-        "各雨量站每小时雨量：雨后水质变差多为径流与溢流。",
-        "Hourly rain at each gauge; water that worsens after rain points to runoff and overflows.",
-    )
     query = Influx(
         f'SELECT sum("rain") FROM "{schema.WATER}" WHERE {parts.REACH} AND "{schema.flag("rain")}" <= 2 '
         f'AND $timeFilter GROUP BY time(1h), "{schema.STATION}" fill(none)',
         alias=f"$tag_{schema.STATION}",
     )
-    return parts.stacked(parts.chart(head, Size(24, 6), query, unit="mm", nothing="无雨量数据 · no gauge reports"))
+    return parts.stacked(
+        parts.chart(head("overview.rain"), Size(24, 6), query, unit="mm", nothing="无雨量数据 · no gauge reports")
+    )
 
 
 def board() -> Board:
     return Board(
         uid=UID,
-        title="全域概览 · Overview",
-        description=parts.both(
-            "哪些河段差、在变差，有什么未处置，哪里看不见。",
-            "Which waters are bad or worsening, what is open, what is blind.",
-        ),
+        head=head("overview.board"),
         variables=(parts.data_source(), parts.region(), parts.reaches_of_region()),
         panels=(
             _fresh(),

@@ -29,11 +29,14 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common, prometheus
 from grafana_foundation_sdk.models import dashboard as models
 
+from infra import toml_text
 from ingest.storage import schema
 from sensors.parameters import Parameter, catalogue
 from sensors.reading import Flag
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
+
+TEXTS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = toml_text.shipped("dashboards", "texts.toml")
 
 TAG: Final = "riverchief"
 ZONE: Final = "Asia/Shanghai"
@@ -64,21 +67,7 @@ GREY, PALE, DARK = "#8e8e8e", "#c7d0d3", "#5b6c70"
 INK: Final = "#2a9d8f"
 """The measured line, of no language."""
 
-STATES: Final[Mapping[str, tuple[str, str]]] = {
-    "reported": ("待受理 reported", GREY),
-    "accepted": ("已受理 accepted", GREY),
-    "dispatched": ("已派遣 dispatched", GREY),
-    "handling": ("处置中 in hand", GREY),
-    "handled": ("待核查 handled", GREY),
-    "verified": ("已核查 verified", GREY),
-    "returned": ("已退回 returned", GREY),
-    "transferred": ("已转交 transferred", GREY),
-    "rework": ("退回重办 rework", GREY),
-    "reopened": ("重新立案 reopened", GREY),
-    "closed": ("已结案 closed", GREY),
-    "rejected": ("不予受理 rejected", GREY),
-    "false_alarm": ("误报 false alarm", GREY),
-}
+STATES: Final[Mapping[str, tuple[str, str]]] = {key: (word, GREY) for key, word in TEXTS["words"]["states"].items()}
 """Where an incident stands."""
 
 CONNECTION: Final[Mapping[str, tuple[str, str]]] = {
@@ -188,12 +177,14 @@ class Head:
 
     @property
     def description(self) -> str:
-        return both(self.zh, self.en)
+        return f"{self.zh}\n\n{self.en}"
 
 
-def both(zh: str, en: str) -> str:
-    """One text in both languages, as two paragraphs."""
-    return f"{zh}\n\n{en}"
+def head(name: str, **values: object) -> Head:
+    """The head ``dashboard.panel`` of ``texts.toml``, with its values filled in."""
+    board, _, panel = name.partition(".")
+    texts = TEXTS[board][panel]
+    return Head(**{key: text.format(**values) if values else text for key, text in texts.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -813,8 +804,7 @@ class Board:
     """A dashboard before it is written."""
 
     uid: str
-    title: str
-    description: str
+    head: Head
     variables: Sequence[Variable]
     panels: Sequence[Panel]
     annotations: Sequence[models.AnnotationQuery] = ()
@@ -822,9 +812,9 @@ class Board:
     def build(self, console_url: str) -> models.Dashboard:
         """The dashboard as Grafana's model; panels are numbered in their order."""
         board = (
-            builders.Dashboard(self.title)
+            builders.Dashboard(self.head.title)
             .uid(self.uid)
-            .description(self.description)
+            .description(self.head.description)
             .tags([TAG])
             .timezone(ZONE)
             .refresh("1m")

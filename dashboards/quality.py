@@ -3,7 +3,7 @@
 from typing import Final
 
 from dashboards import parts
-from dashboards.parts import Board, Head, Influx, Size, Sql, cell
+from dashboards.parts import Board, Influx, Size, Sql, cell, head
 from ingest.storage import schema
 from sensors.reading import QualityTest, Reason
 
@@ -12,50 +12,20 @@ UID: Final = "rc-quality"
 _STATIONS: Final = "s.key = ANY(ARRAY[${station:sqlstring}]::text[])"
 _FLAG: Final = f'"{schema.flag("${parameter:raw}")}"'
 _TESTS: Final = f'"{schema.tests("${parameter:raw}")}"'
-_TEST_NAMES: Final = {
-    QualityTest.SENTINEL: "故障码 sentinel",
-    QualityTest.INSTRUMENT_RANGE: "仪器量程 instrument range",
-    QualityTest.PLAUSIBLE_RANGE: "合理范围 plausible range",
-    QualityTest.SPIKE: "尖峰 spike",
-    QualityTest.RATE_OF_CHANGE: "变化过快 rate of change",
-    QualityTest.FLAT_LINE: "恒值 flat line",
-    QualityTest.DEVICE_STATUS: "设备状态 device status",
-    QualityTest.OVER_RANGE: "超量程 over range",
-    QualityTest.CALIBRATION: "核查不合格 failed check",
-    QualityTest.MAINTENANCE: "现场作业 visit",
-    QualityTest.SHIFT: "突变不回 step",
-    QualityTest.NOISE: "噪声突增 noise",
-    QualityTest.OUT_OF_WATER: "出水 out of water",
-    QualityTest.CROSS_CHECK: "参数矛盾 cross-check",
-    QualityTest.ATTENUATED: "起落衰减 attenuated",
-    QualityTest.NEIGHBOURS: "偏离邻站 neighbours",
-    QualityTest.DRIFT: "作业时回跳 drift",
-    QualityTest.BURST: "短时突升 burst",
-    QualityTest.UNIT_MISTAKE: "疑似单位设错 unit mistake",
-    QualityTest.JUMPED_ALONE: "孤立突变 jump alone",
-}
+_TEST_NAMES: Final = {QualityTest[name.upper()]: word for name, word in parts.TEXTS["words"]["tests"].items()}
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 
 
 def _held() -> parts.Panel:
-    head = Head(
-        "隔离中 · Held in quarantine",
-        "现在仍待处理的隔离条目；修正原因后可重放。",
-        "Entries that wait; after the cause is mended they can be replayed.",
-    )
     query = Sql("""SELECT count(*) AS "隔离中 held",
   EXTRACT(EPOCH FROM now()) - min(received_at_ms) / 1000.0 AS "最久 oldest"
 FROM quarantine WHERE status = 'held'""")
-    return parts.stat(head, Size(8, 4), query).override_by_name("最久 oldest", [parts.set_("unit", "s")])
+    return parts.stat(head("quality.held"), Size(8, 4), query).override_by_name(
+        "最久 oldest", [parts.set_("unit", "s")]
+    )
 
 
 def _usable() -> parts.Panel:
-    head = Head(
-        "有效率与到报率 · Usable and arrived",
-        "所选站点在时间范围内：有效率为入库÷应收（设备编号），到报率为入库÷按间隔应报。设备不编号则有效率未知。",
-        "Stored of what was sent (by the devices' own numbers), and stored of what the intervals "
-        "promise; usable is unknown without numbers.",
-    )
     query = Sql(f"""{parts.ACCOUNTS}
 SELECT CASE WHEN bool_and(a.missing IS NOT NULL) THEN
     100.0 * sum(a.stored) / NULLIF(sum(a.stored + a.quarantined + a.missing), 0) END AS "有效率 usable",
@@ -63,28 +33,17 @@ SELECT CASE WHEN bool_and(a.missing IS NOT NULL) THEN
 FROM account a WHERE a.station = ANY(ARRAY[${{station:sqlstring}}]::text[])
   AND a.day BETWEEN to_char(to_timestamp($__from / 1000.0) AT TIME ZONE '{parts.ZONE}', 'YYYY-MM-DD')
   AND to_char(to_timestamp($__to / 1000.0) AT TIME ZONE '{parts.ZONE}', 'YYYY-MM-DD')""")
-    panel = parts.stat(head, Size(8, 4), query, unit="percent", nothing="未知 · unknown")
+    panel = parts.stat(head("quality.usable"), Size(8, 4), query, unit="percent", nothing="未知 · unknown")
     return panel.mappings(parts.words({}, nothing="未知 unknown")).decimals(1)
 
 
 def _unknown_stations() -> parts.Panel:
-    head = Head(
-        "陌生来源 · Strangers",
-        "时间范围内未登记站点发来的消息条目；多为拼错的站点键。",
-        "Entries from stations nobody registered, mostly misspelled keys.",
-    )
     query = Sql("""SELECT count(*) AS "陌生来源 strangers" FROM quarantine
 WHERE reason = 'unknown_station' AND received_at_ms BETWEEN $__from AND $__to""")
-    return parts.stat(head, Size(8, 4), query)
+    return parts.stat(head("quality.unknown_stations"), Size(8, 4), query)
 
 
 def _shares() -> parts.Panel:
-    head = Head(
-        "判定构成 · Verdicts of $parameter",
-        "所选站点该参数读数的质量判定，合计 100 %。可疑与坏增多时看右图是哪项检查。",
-        "What the checks say of the readings, 100 % in all; when suspect and bad grow, the chart beside "
-        "tells which test.",
-    )
     queries = [
         Influx(
             f'SELECT count({_FLAG}) FROM "{schema.WATER}" WHERE {parts.STATION} AND {_FLAG} = {int(flag)} '
@@ -94,7 +53,9 @@ def _shares() -> parts.Panel:
         for flag, (name, _) in parts.FLAGS.items()
     ]
     panel = (
-        parts.stacked(parts.chart(head, Size(12, 8), *queries, unit="none"), shares=True).interval("10m").decimals(0)
+        parts.stacked(parts.chart(head("quality.shares"), Size(12, 8), *queries, unit="none"), shares=True)
+        .interval("10m")
+        .decimals(0)
     )
     for name, colour in parts.FLAGS.values():
         panel = panel.override_by_name(name, [parts.coloured(colour)])
@@ -102,12 +63,6 @@ def _shares() -> parts.Panel:
 
 
 def _tests() -> parts.Panel:
-    head = Head(
-        "哪项检查 · Which test doubted $parameter",
-        "被质疑的读数按检查项计数；一条读数可被多项质疑。恒值与设备状态指向探头，尖峰成群指向水。",
-        "Doubted readings by test; one reading may fail several. Flat lines and device status point to "
-        "the probe, spikes in company to the water.",
-    )
     queries = [
         Influx(
             f'SELECT count({_TESTS}) FROM "{schema.WATER}" WHERE {parts.STATION} AND {_TESTS} & {int(test)} '
@@ -116,16 +71,13 @@ def _tests() -> parts.Panel:
         )
         for test, name in _TEST_NAMES.items()
     ]
-    panel = parts.stacked(parts.chart(head, Size(12, 8), *queries, unit="none", nothing="无质疑 · nothing doubted"))
+    panel = parts.stacked(
+        parts.chart(head("quality.tests"), Size(12, 8), *queries, unit="none", nothing="无质疑 · nothing doubted")
+    )
     return panel.interval("10m").decimals(0).repeat("parameter").repeat_direction("v")
 
 
 def _account() -> parts.Panel:
-    head = Head(
-        "账本 · Loss account",
-        "有缺口的在前：缺失多、到报率低的站日。未知不等于齐全；全天无消息的站日入库为 0。",
-        "Worst first; unknown is not complete, and a day without any message counts as zero.",
-    )
     query = Sql(f"""{parts.ACCOUNTS}, days AS (
   SELECT s.key, s.zh, to_char(d, 'YYYY-MM-DD') AS day FROM station s, generate_series(
     date_trunc('day', to_timestamp(GREATEST($__from, $__to - 31 * 86400000.0) / 1000.0) AT TIME ZONE '{parts.ZONE}'),
@@ -136,39 +88,31 @@ SELECT d.zh AS "name", d.key AS "station", d.day AS "day", COALESCE(a.stored, 0)
   COALESCE(a.messages_missing, 0) AS "messages", a.valid AS "valid", COALESCE(a.arrived, 0) AS "arrived"
 FROM days d LEFT JOIN account a ON a.station = d.key AND a.day = d.day
 ORDER BY COALESCE(a.arrived, 0), a.missing DESC NULLS LAST, d.day DESC, d.key LIMIT 500""")
-    panel = parts.account_columns(parts.table(head, Size(24, 9), query))
+    panel = parts.account_columns(parts.table(head("quality.account"), Size(24, 9), query))
     return panel.override_by_name(
         "name", [parts.called("站点 station"), parts.to_dashboard("rc-station", "station", cell("station"))]
     ).override_by_name("station", [parts.set_("custom.hidden", True)])
 
 
 def _reasons() -> parts.Panel:
-    head = Head(
-        "隔离原因 · Quarantined by reason",
-        "每小时进入隔离的条目，按原因。突增多为设备换版或时钟错误。",
-        "Entries an hour by reason; a sudden rise is mostly new firmware or a wrong clock.",
-    )
     query = Sql(
         """SELECT date_trunc('hour', to_timestamp(received_at_ms / 1000.0)) AS "time", reason AS "metric",
   count(*) AS "count"
 FROM quarantine WHERE received_at_ms BETWEEN $__from AND $__to GROUP BY 1, 2 ORDER BY 1, 2""",
         series=True,
     )
-    panel = parts.stacked(parts.chart(head, Size(12, 8), query, unit="none", nothing="没有被拒数据 · nothing refused"))
+    panel = parts.stacked(
+        parts.chart(head("quality.reasons"), Size(12, 8), query, unit="none", nothing="没有被拒数据 · nothing refused")
+    )
     return panel.decimals(0).override_by_regexp("/.*/", [parts.called("${__field.labels.metric}")])
 
 
 def _sources() -> parts.Panel:
-    head = Head(
-        "隔离明细 · Who sends what we cannot use",
-        "按设备与原因汇总，最近的在前；用“riverchief quarantine list”看字节。",
-        "By device and reason, newest first; `riverchief quarantine list` shows the bytes.",
-    )
     query = Sql("""SELECT station AS "station", reason AS "reason", count(*) AS "count",
   to_timestamp(min(received_at_ms) / 1000.0) AS "first", to_timestamp(max(received_at_ms) / 1000.0) AS "last",
   max(detail) AS "detail"
 FROM quarantine WHERE received_at_ms BETWEEN $__from AND $__to GROUP BY 1, 2 ORDER BY 5 DESC LIMIT 200""")
-    panel = parts.table(head, Size(12, 8), query, nothing="没有被拒数据 · nothing refused")
+    panel = parts.table(head("quality.sources"), Size(12, 8), query, nothing="没有被拒数据 · nothing refused")
     for column, name in (("station", "来源 source"), ("count", "条目 entries"), ("detail", "说明 detail")):
         panel = panel.override_by_name(column, [parts.called(name)])
     for column, name in (("first", "最早 first"), ("last", "最近 last")):
@@ -179,11 +123,7 @@ FROM quarantine WHERE received_at_ms BETWEEN $__from AND $__to GROUP BY 1, 2 ORD
 def board() -> Board:
     return Board(
         uid=UID,
-        title="数据质量 · Data quality",
-        description=parts.both(
-            "检查怎么看这些读数，丢了什么，什么不能用。",
-            "What the checks think, what was lost, what could not be used.",
-        ),
+        head=head("quality.board"),
         variables=(
             parts.data_source(),
             parts.region(),

@@ -6,7 +6,7 @@ The state of the data stands first, because an empty chart reads as a broken one
 from typing import Final
 
 from dashboards import parts
-from dashboards.parts import Board, Head, Influx, Size, Sql
+from dashboards.parts import Board, Influx, Size, Sql, head
 from ingest.storage import schema
 from sensors.parameters import catalogue
 from sensors.reading import Flag
@@ -20,31 +20,23 @@ _NAME: Final = "${parameter} ${water}"
 
 
 def _connection() -> parts.Panel:
-    head = Head(
-        "连接 · Connection",
-        "设备自报的在线状态；从未自报则未知。",
-        "What the device last said of itself; unknown when it never did.",
-    )
     query = Sql(f"""SELECT
   CASE WHEN online IS NULL THEN 'unknown' WHEN online THEN 'online' ELSE 'offline' END AS "state"
 FROM station WHERE key = {_THIS}""")
-    panel = parts.stat(head, Size(4, 4), query, unit="none", fields="/.*/", filled=True)
+    panel = parts.stat(head("station.connection"), Size(4, 4), query, unit="none", fields="/.*/", filled=True)
     return panel.mappings(parts.words(parts.CONNECTION))
 
 
 def _newest() -> parts.Panel:
-    head = Head(
-        "最新读数 · Newest reading",
-        "最近一次观测距今，以站点自己的间隔计：1.5 倍内正常，3 倍内滞后，以外离线。",
-        "Age in the station's own intervals: up to 1.5 fine, up to 3 late, beyond it silent.",
-    )
     query = Sql(f"""SELECT now.ms / 1000.0 - max(r.at) / 1000.0 AS "距今 age",
   (now.ms - max(r.at)) / (1000.0 * max(s.interval_s)) AS "间隔 intervals"
 FROM station s LEFT JOIN reading r ON r.station = s.id, (SELECT EXTRACT(EPOCH FROM now()) * 1000 AS ms) AS now
 WHERE s.key = {_THIS} GROUP BY now.ms""")
     steps = ((None, parts.PALE), (1.5, parts.LILAC), (3.0, parts.VIOLET))
     return (
-        parts.stat(head, Size(8, 4), query, nothing="从未上报 · never reported", steps=steps, filled=True)
+        parts.stat(
+            head("station.newest"), Size(8, 4), query, nothing="从未上报 · never reported", steps=steps, filled=True
+        )
         .override_by_name(
             "距今 age",
             [
@@ -57,58 +49,43 @@ WHERE s.key = {_THIS} GROUP BY now.ms""")
 
 
 def _today() -> parts.Panel:
-    head = Head(
-        "今日账目 · Today's account",
-        "今日（北京时间）入库、隔离与缺失的读数；缺失为“未知”即设备未编号。",
-        "Readings stored, quarantined and missing today (Beijing); missing is unknown where the device "
-        "does not number.",
-    )
     query = Sql(f"""{parts.ACCOUNTS}
 SELECT a.stored AS "入库 stored", a.quarantined AS "隔离 quarantined", a.missing AS "缺失 missing"
 FROM account a WHERE a.station = {_THIS} AND a.day = to_char(now() AT TIME ZONE '{parts.ZONE}', 'YYYY-MM-DD')""")
-    return parts.stat(head, Size(8, 4), query, nothing="今日尚无 · none yet").mappings(
+    return parts.stat(head("station.today"), Size(8, 4), query, nothing="今日尚无 · none yet").mappings(
         parts.words({}, nothing="未知 unknown")
     )
 
 
 def _open() -> parts.Panel:
-    head = Head("未结案事件 · Open incidents", "本站未结案的事件数。", "Incidents of this station that are not closed.")
     query = Sql(f"""SELECT count(DISTINCT i.id) AS "未结案 open" FROM incident i
 LEFT JOIN incident_condition c ON c.incident_id = i.id
 WHERE i.closed_at_ms IS NULL AND {_THIS} IN (i.station, c.station)""")
-    return parts.stat(head, Size(4, 4), query)
+    return parts.stat(head("station.open"), Size(4, 4), query)
 
 
 def _flags() -> parts.Panel:
-    head = Head(
-        "数据状态 · Can it be believed",
-        "各参数每一时段最差的质量判定；空白为无数据。先看这里，再看曲线。",
-        "The worst verdict of each step for every parameter; blank is no data. Look here first, at the curves second.",
-    )
     query = Influx(
         f'SELECT max(/{schema.flag("")}$/) FROM "{schema.WATER}" WHERE {parts.STATION} AND $timeFilter '
         f"{parts.IN_BUCKETS} fill(null)",
         alias="$col",
     )
-    panel = parts.timeline(head, Size(24, 8), query).mappings(parts.flag_words())
+    panel = parts.timeline(head("station.flags"), Size(24, 8), query).mappings(parts.flag_words())
     for one in catalogue().parameters:
         panel = panel.override_by_name(f"max_{schema.flag(one.key)}", [parts.called(f"{one.zh} {one.en}")])
     return panel
 
 
 def _latest() -> parts.Panel:
-    head = Head(
-        "$parameter",
-        "最近一个未被质疑的读数和它的时间；颜色是该项单独对应的类别。",
-        "The newest undoubted reading and its age; the colour is the class this parameter alone would give.",
-    )
     query = Influx(
         f'SELECT last({_VALUE}) AS "{_NAME} latest" FROM "{schema.WATER}" '
         f"WHERE {parts.STATION} AND {parts.GOOD} AND $timeFilter",
         table=True,
     )
     panel = parts.per_parameter(
-        parts.stat(head, Size(4, 4), query, unit="none", fields="/.*/", nothing="无 · none", filled=True)
+        parts.stat(
+            head("station.latest"), Size(4, 4), query, unit="none", fields="/.*/", nothing="无 · none", filled=True
+        )
     )
     age = [parts.set_("unit", "dateTimeFromNow"), parts.called("距今 age")]
     return (
@@ -121,12 +98,6 @@ def _latest() -> parts.Panel:
 
 
 def _curves() -> parts.Panel:
-    head = Head(
-        "$parameter",
-        "均值与最小—最大包络，只用未被质疑的读数；可疑与坏值以点标出，不连线。底色为 GB 3838 类别。",
-        "Mean and envelope of undoubted readings; suspect and bad ones as single marks. The ground shows "
-        "GB 3838 classes.",
-    )
     where = f'FROM "{schema.WATER}" WHERE {parts.STATION} AND $timeFilter'
     flagged = f'"{schema.flag("${parameter:raw}")}"'
     envelope = [
@@ -142,7 +113,7 @@ def _curves() -> parts.Panel:
         )
         for flag in (Flag.SUSPECT, Flag.BAD)
     ]
-    panel = parts.per_parameter(parts.chart(head, Size(12, 9), *envelope, *doubtful, unit="none"))
+    panel = parts.per_parameter(parts.chart(head("station.curves"), Size(12, 9), *envelope, *doubtful, unit="none"))
     faint = [parts.coloured(parts.INK), parts.set_("custom.lineWidth", 0), parts.set_("custom.showPoints", "never")]
     for function, name in (("min", "最小 min"), ("max", "最大 max")):
         panel = panel.override_by_regexp(f"/ {function}$/", [*faint, parts.called(name)])
@@ -164,38 +135,23 @@ def _curves() -> parts.Panel:
 
 
 def _account() -> parts.Panel:
-    head = Head(
-        "账本 · Loss account",
-        "每个北京日：应到 = 入库 + 重复 + 隔离 + 缺失。“未知”表示设备没有编号，不能说全到。",
-        "For each day: sent = stored + duplicate + quarantined + missing; unknown where the device does "
-        "not number its readings.",
-    )
     query = Sql(f"""{parts.ACCOUNTS}
 SELECT a.day AS "day", a.stored AS "stored", a.duplicate AS "duplicate", a.quarantined AS "quarantined",
   a.missing AS "missing", a.messages_missing AS "messages", a.valid AS "valid", a.arrived AS "arrived"
 FROM account a WHERE a.station = {_THIS} ORDER BY a.day DESC LIMIT 31""")
     return parts.account_columns(
-        parts.table(head, Size(12, 8), query, nothing="从今天开始记账 · the account begins today")
+        parts.table(head("station.account"), Size(12, 8), query, nothing="从今天开始记账 · the account begins today")
     )
 
 
 def _incidents() -> parts.Panel:
-    head = Head(
-        "本站未结案事件 · Open here",
-        "最紧急的在前；点击在控制台查看。",
-        "Most urgent first; a click opens the console.",
-    )
-    return parts.incident_rows(head, Size(12, 8), f"i.station = {_THIS}")
+    return parts.incident_rows(head("station.incidents"), Size(12, 8), f"i.station = {_THIS}")
 
 
 def board() -> Board:
     return Board(
         uid=UID,
-        title="站点 · Station",
-        description=parts.both(
-            "先问数据能不能信，再看它说了什么。",
-            "First whether the data can be believed, then what they say.",
-        ),
+        head=head("station.board"),
         variables=(
             parts.data_source(),
             parts.reach_filter(),

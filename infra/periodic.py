@@ -5,9 +5,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import structlog
+
+from infra.errors import StorageUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
 
 class PeriodicWorker(ABC):
     """Runs ``next_round`` until it is stopped; may be started again afterwards."""
+
+    last_error = ""
+    """Why the last round failed; empty where it did not."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -42,6 +51,18 @@ class PeriodicWorker(ABC):
     @abstractmethod
     def next_round(self) -> float:
         """One round; seconds until the next, 0 for at once. Must outlive whatever goes wrong in it."""
+
+    @contextmanager
+    def outlive(self, work: str) -> Iterator[None]:
+        """Log an error of the block and keep it in ``last_error``; ``work`` names in the plural what was to be done."""
+        try:
+            yield
+        except StorageUnavailable as error:
+            self.last_error = str(error)
+            log.warning(f"{work} wait for the database", error=str(error))
+        except Exception as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            log.exception(f"a round of {work} failed")
 
     def open(self) -> AbstractContextManager[None]:
         """Context that is open while the rounds run; nothing, unless overridden."""

@@ -4,12 +4,18 @@ import json
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 from infra.times import rfc3339, to_ms
 
 _LARGEST = 2**63
 """TOML's integers have 64 bits; Python's have no end, and cannot even be written out beyond 4,300 digits."""
+
+
+def shipped(package: str, name: str) -> dict[str, Any]:
+    """The tables of a file that lies in a package."""
+    return tomllib.loads(files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def loads(text: str) -> dict[str, Any]:

@@ -8,11 +8,9 @@ import sqlalchemy as sa
 from governance.incidents.finding import Finding
 from ingest import quarantine
 from ingest.replays import settle_replays, take_replays
-from ingest.rules.alarm_state import update_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.site_state import SiteState
 from ingest.stages.acceptance import unknown_station
-from ingest.state import alarm_store
 from ingest.storage import device_events
 from ingest.storage import registry as registry_store
 from ingest.work import Outcome
@@ -40,8 +38,6 @@ def handle(site: SiteState, messages: Sequence[Message], now_ms: int) -> Outcome
         quarantine.add(connection, site.history.registry, messages, [None] * len(messages), rejected)
         if findings := site.device_findings(reports, now_ms):
             opened = site.record_findings(connection, findings, now_ms).opened
-            alarms = site.history.checks.alarms
-            alarm_store.save(connection, alarms, update_alarms(alarms, findings))
     if findings:
         site.on_findings()
     none = np.zeros(len(messages), np.int64)

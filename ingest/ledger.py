@@ -13,6 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from infra.database import insert_many
+from infra.records import from_row
 from infra.times import DAY_MS, beijing_day
 from ingest.storage.tables import ledger as table
 from ingest.storage.tables import message_sequence as stream_table
@@ -294,23 +295,7 @@ def accounts(
     found = []
     for row in connection.execute(query):
         messages, readings = missing.get((row.station, row.day), (0, 0))
-        found.append(
-            Account(
-                station=row.station,
-                day=row.day,
-                messages=row.messages,
-                messages_duplicate=row.messages_duplicate,
-                messages_unnumbered=row.messages_unnumbered,
-                messages_quarantined=row.messages_quarantined,
-                messages_missing=messages,
-                readings=row.readings,
-                stored=row.stored,
-                duplicate=row.duplicate,
-                quarantined=row.quarantined,
-                missing=readings,
-                messages_dropped=row.messages_dropped,
-            )
-        )
+        found.append(from_row(Account, row, messages_missing=messages, missing=readings))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from infra.errors import NotFound
+from infra.records import from_row
 from infra.texts import sentence
 from infra.times import beijing_day
 from ingest.ledger import UNREGISTERED, account_of, day_of
@@ -201,19 +202,5 @@ def counts(connection: sa.Connection) -> dict[str, int]:
 
 
 def _held(row: Any) -> QuarantineEntry:
-    return QuarantineEntry(
-        row.id,
-        row.status,
-        row.reason,
-        row.detail,
-        row.source,
-        row.station,
-        row.topic,
-        row.received_at_ms,
-        row.account,
-        row.day,
-        None if row.refused is None else tuple((int(at), str(key)) for at, key in row.refused),
-        bytes(row.payload),
-        row.payload_bytes,
-        row.times,
-    )
+    refused = None if row.refused is None else tuple((int(at), str(key)) for at, key in row.refused)
+    return from_row(QuarantineEntry, row, refused=refused, payload=bytes(row.payload))

@@ -28,6 +28,7 @@ from ingest.analysis import live_classes
 from ingest.analysis.live_classes import ShownClass
 from ingest.pipeline import Outcome
 from ingest.sources.mqtt import MqttSettings, sign_in
+from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest, ReadingStore
 from sensors.parameters import Catalogue
@@ -184,7 +185,7 @@ class Republisher:
 
     def _reload_registry(self) -> None:
         with self._database.read() as connection:
-            fingerprint = registry_store.fingerprint(connection)
+            fingerprint = changes.fingerprint(connection)
             if fingerprint != self._fingerprint:
                 self._registry = registry_store.load(connection, self._catalogue)
                 self._fingerprint = fingerprint

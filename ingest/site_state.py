@@ -17,7 +17,7 @@ from ingest.ledger import Ledger
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, water_events
-from ingest.rules.alarm_state import AlarmKey
+from ingest.rules.alarm_state import AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
@@ -25,7 +25,7 @@ from ingest.rules.model import Rules
 from ingest.rules.upstream import River
 from ingest.state import alarm_store, detector_state, rule_versions
 from ingest.state.series_history import SeriesHistory
-from ingest.storage import late_queue, loggers
+from ingest.storage import changes, late_queue, loggers
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
@@ -97,7 +97,7 @@ class SiteState:
         """Rebuild what is remembered from the stores: after a start, a failed batch or a changed registry."""
         with self.database.read() as connection:
             registry = registry_store.load(connection, self.catalogue)
-            self._fingerprint = registry_store.fingerprint(connection)
+            self._fingerprint = changes.fingerprint(connection)
             self.loggers = loggers.load(connection)
             alarms = alarm_store.load(connection)
             clock_errors = detector_state.load_clocks(connection)
@@ -150,7 +150,7 @@ class SiteState:
     def follow_registry(self) -> bool:
         """Adopt a registry that changed meanwhile; true if it had changed."""
         with self.database.read() as connection:
-            fingerprint = registry_store.fingerprint(connection)
+            fingerprint = changes.fingerprint(connection)
             if fingerprint == self._fingerprint:
                 return False
             registry = registry_store.load(connection, self.catalogue)
@@ -219,9 +219,18 @@ class SiteState:
     # -- writes that batches, ticks and device messages share --------------------------------------------------------
 
     def record_findings(
-        self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int
+        self,
+        connection: sa.Connection,
+        findings: Sequence[Finding],
+        now_ms: int,
+        changed: set[AlarmKey] | None = None,
     ) -> incident_store.Recorded:
-        """Record findings in incidents and enqueue what is to be published."""
+        """Record findings in incidents, enqueue what is to be published and save the alarms that changed.
+
+        ``changed`` names those of alarms that are updated already; without it the findings update them here.
+        """
+        alarms = self.history.checks.alarms
+        alarm_store.save(connection, alarms, update_alarms(alarms, findings) if changed is None else changed)
         return incident_store.record_findings(
             connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy
         )

@@ -9,7 +9,6 @@ from ingest.rules.alarm_state import update_alarms
 from ingest.rules.no_data import LastSeen
 from ingest.site_state import SiteState
 from ingest.stages.group_by_cause import event_order
-from ingest.state import alarm_store
 from ingest.storage import maintenance as maintenance_store
 from sensors.maintenance import Marks, mark_spans, muted_until
 
@@ -60,12 +59,10 @@ def _check_silence(site: SiteState, connected_since_ms: int | None, now_ms: int)
     excused = muted_until(site.visits, history.registry.index, now_ms)
     sensors = LastSeen(history.station, history.parameter, history.newest, history.resumed)
     findings = checks.withdrawn(history.registry)
-    findings += checks.tick(history.registry, history.last_seen, excused, connected_since_ms, now_ms, sensors)
+    findings += checks.silence.tick(history.registry, history.last_seen, excused, connected_since_ms, now_ms, sensors)
     if findings:
-        changed = update_alarms(checks.alarms, findings)
         with site.database.write() as connection:
             site.record_findings(connection, findings, now_ms)
-            alarm_store.save(connection, checks.alarms, changed)
         site.on_findings()
     return findings
 
@@ -97,8 +94,7 @@ def _apply_maintenance_records(site: SiteState, now_ms: int) -> list[Finding]:
             keys = [s.key for s in history.registry.stations]
             site.store.reflag(connection, keys, moved.reflagged, moved.packed)
             maintenance_store.save_marks(connection, before.spans, wanted.spans)
-            site.record_findings(connection, findings, now_ms)
-            alarm_store.save(connection, history.checks.alarms, changed)
+            site.record_findings(connection, findings, now_ms, changed)
         site.marks = wanted
         for station in moved.stations:
             history.load(station, now_ms)

@@ -8,7 +8,7 @@ import structlog
 
 from governance.reports import citizen_reports
 from infra.database import Database
-from infra.errors import ConfigurationError, StorageUnavailable
+from infra.errors import ConfigurationError
 from infra.periodic import PeriodicWorker
 from infra.texts import say
 from infra.times import DAY_MS
@@ -74,14 +74,10 @@ class ContactRetention(PeriodicWorker):
         self._clock_ms = clock_ms
 
     def next_round(self) -> float:
-        try:
+        with self.outlive("contacts of citizens"):
             with self._database.write() as connection:
                 before_ms = self._clock_ms() - self._days * DAY_MS
                 removed, encrypted = citizen_reports.protect_contacts(connection, self._vault, before_ms)
             if removed or encrypted:
                 log.info("contacts of citizens", removed=removed, encrypted=encrypted)
-        except StorageUnavailable as error:
-            log.warning("contacts of citizens wait for the database", error=str(error))
-        except Exception:
-            log.exception("a round over the contacts of citizens failed")
         return EVERY_S

@@ -1,4 +1,4 @@
-"""Prometheus metrics (docs/operations/monitoring.md): one table of figures, gathered when asked.
+"""Prometheus metrics (docs/operations/monitoring.md): the figures of ``metrics.toml``, gathered when asked.
 
 What happens a thousand times a second is counted where it happens, a batch at a time; what stands in the database is
 asked for when Prometheus asks, and the costly part of it at most once a minute.
@@ -32,6 +32,7 @@ from governance.notify import outbox
 from governance.notify import store as notice_store
 from governance.notify.outbox import Attempt, Status
 from governance.platforms.callbacks import CallbackOutcome
+from infra import toml_text
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.times import beijing_day, to_ms
@@ -74,177 +75,8 @@ class Figure:
 
 
 FIGURES: Mapping[str, Figure] = {
-    figure.name: figure
-    for figure in (
-        # ingest
-        Figure("batches", "counter", "micro-batches stored"),
-        Figure("messages", "counter", "messages processed"),
-        Figure("readings_stored", "counter", "readings stored"),
-        Figure("readings_duplicate", "counter", "readings that were there already"),
-        Figure("rejected", "counter", "quarantine entries made"),
-        Figure("quarantined", "counter", "quarantine entries made, by reason", ("reason",)),
-        Figure("incidents_opened", "counter", "incidents opened"),
-        Figure("store_retries", "counter", "batches the store could not take at first"),
-        Figure("stage_seconds", "counter", "time spent in each stage", ("stage",)),
-        Figure("late_messages_waiting", "gauge", "late messages stored and not judged yet"),
-        Figure("backlog", "gauge", "messages received and not done yet"),
-        Figure("queued_messages", "gauge", "messages received and not done yet, by source", ("source",)),
-        Figure("queued_bytes", "gauge", "bytes of payload of these messages, by source", ("source",)),
-        Figure(
-            "lag_seconds",
-            "gauge",
-            "how long the ingest has been behind with a source, 0 while it keeps up",
-            ("source",),
-        ),
-        Figure("last_batch_timestamp_seconds", "gauge", "when the last batch was stored (Unix time)"),
-        Figure(
-            "last_silence_check_timestamp_seconds",
-            "gauge",
-            "when silence was last checked (Unix time)",
-        ),
-        Figure("batch_messages", "histogram", "messages of a batch"),
-        Figure(
-            "batch_stage_seconds",
-            "histogram",
-            "seconds a batch spent in a stage; store is writing and committing",
-            ("stage",),
-        ),
-        Figure(
-            "received_to_stored_seconds",
-            "histogram",
-            "from receiving a message to its commit and acknowledgement (one clock)",
-        ),
-        Figure(
-            "sent_to_stored_seconds",
-            "histogram",
-            "from sent_at, by the device's clock, to the commit by ours; messages without sent_at not counted",
-        ),
-        # broker
-        Figure("mqtt_connected", "gauge", "1 while the broker is connected"),
-        Figure("mqtt_messages", "counter", "messages received from the broker"),
-        Figure("mqtt_unacknowledged", "gauge", "messages received and not acknowledged yet"),
-        Figure(
-            "mqtt_unacknowledged_peak",
-            "gauge",
-            "the most unacknowledged since the start; where it stays is the broker's window",
-        ),
-        Figure("mqtt_window", "gauge", "unacknowledged messages we are ready to hold"),
-        # HJ 212 gateway
-        Figure("hj212_connections", "gauge", "loggers connected now"),
-        Figure("hj212_frames", "counter", "frames received"),
-        Figure("hj212_invalid_frames", "counter", "frames that could not be read"),
-        Figure(
-            "hj212_answers",
-            "counter",
-            "answers to loggers, by outcome: accepted once stored, refused",
-            ("outcome",),
-        ),
-        Figure("hj212_requests", "counter", "requests to loggers: gaps, commands"),
-        Figure(
-            "hj212_rejected_connections",
-            "counter",
-            "connections not served: full for want of room, dropped for what came over them",
-            ("reason",),
-        ),
-        Figure(
-            "hj212_dropped_frames",
-            "counter",
-            "frames of unproven senders not kept: locked after too many guesses, daily_bound beyond a day's share",
-            ("reason",),
-        ),
-        # stations
-        Figure(
-            "stations",
-            "gauge",
-            "stations by how they report: ok, late, offline, never",
-            ("state",),
-        ),
-        # account
-        Figure("quarantine_entries", "gauge", "entries held in quarantine", ("reason",)),
-        Figure("ledger_gaps", "gauge", "holes in today's ledger (Beijing day)"),
-        Figure(
-            "ledger_missing_messages",
-            "gauge",
-            "messages missing in today's ledger (Beijing day)",
-        ),
-        # deliveries
-        Figure("outbox_pending", "gauge", "deliveries waiting"),
-        Figure("outbox_refused", "gauge", "deliveries refused for good"),
-        Figure(
-            "outbox_oldest_age_seconds",
-            "gauge",
-            "age of the oldest waiting delivery, 0 for none",
-        ),
-        Figure("deliveries", "counter", "attempts at deliveries, by outcome", ("outcome",)),
-        Figure(
-            "decided_to_delivered_seconds",
-            "histogram",
-            "from the outbox entry to the receiver's acceptance (one clock)",
-        ),
-        Figure(
-            "observed_to_delivered_seconds",
-            "histogram",
-            "from observed_at of the deciding reading to the acceptance of the opened incident; "
-            "without retrospective ones and silence",
-        ),
-        Figure("notices", "counter", "attempts at messages to people, by outcome", ("outcome",)),
-        Figure(
-            "notices_waiting",
-            "gauge",
-            "messages waiting, those held till morning too",
-        ),
-        Figure("notices_dead", "gauge", "messages given up"),
-        Figure(
-            "notices_overdue_seconds",
-            "gauge",
-            "how late the message is that should have been sent first, 0 for none",
-        ),
-        Figure(
-            "notices_unconfirmed",
-            "gauge",
-            "incidents without confirmation after every step was notified",
-        ),
-        Figure("callbacks", "counter", "callbacks of platforms, by outcome", ("outcome",)),
-        # time-series server
-        Figure("spool_bytes", "gauge", "bytes waiting for the time-series server"),
-        Figure("spool_entries", "gauge", "entries waiting for the time-series server"),
-        Figure(
-            "spool_oldest_age_seconds",
-            "gauge",
-            "age of the oldest waiting entry, 0 for none",
-        ),
-        Figure("forward_ok", "gauge", "1 while the time-series server takes what is sent"),
-        Figure("forward_rows", "counter", "readings and lines forwarded"),
-        Figure("forward_refused_lines", "counter", "lines the server refused, now in quarantine"),
-        Figure("downsampling_waiting", "gauge", "station-days whose hours and days wait"),
-        Figure(
-            "downsampling_late_seconds",
-            "gauge",
-            "how late the station-day is that was due first, 0 for none",
-        ),
-        Figure("downsampling_ok", "gauge", "1 while hours and days can be written"),
-        Figure("downsampling_points", "counter", "hourly and daily points written"),
-        Figure("downsampling_refused_points", "counter", "hourly and daily points refused"),
-        # republishing
-        Figure("republished_messages", "counter", "observed messages published"),
-        Figure("republish_waiting", "gauge", "stations whose newest values wait to be published"),
-        Figure("republish_connected", "gauge", "1 while the publishing connection works"),
-        # the system
-        Figure("part_ok", "gauge", "1 while the part works", ("part",)),
-        Figure("heartbeat_ok", "gauge", "1 while the dead-man signal gets through"),
-        Figure(
-            "heartbeat_timestamp_seconds",
-            "gauge",
-            "when the dead-man signal last got through (Unix time), 0 for never",
-        ),
-        Figure("database_bytes", "gauge", "size of the database, SQLite's log included"),
-        Figure(
-            "database_ok",
-            "gauge",
-            "1 when the database answered while these figures were gathered",
-        ),
-        Figure("build", "info", "the version that runs"),
-    )
+    name: Figure(name, row["kind"], row["help"], tuple(row.get("labels", ())))
+    for name, row in toml_text.shipped("riverchief", "metrics.toml").items()
 }
 
 

@@ -298,7 +298,7 @@ def device_certificate(
         role = mosquitto_admin.device_role(station)
         security.ensure_defaults()
         security.ensure_role(role)
-        security.ensure_identity(station, [role.name])
+        security.ensure_client(station, None, [role.name])
     try:
         to.mkdir(parents=True, exist_ok=True)
         for (file, mode), content in zip(

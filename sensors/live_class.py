@@ -207,30 +207,6 @@ class LiveReach:
 DEFAULT_POLICY: Final = Policy()
 
 
-def station_class(
-    carried: ClassState,
-    watched: JudgedStation,
-    latest: Mapping[str, LatestReading],
-    at_ms: int,
-    policy: Policy = DEFAULT_POLICY,
-) -> tuple[ClassState, LiveClass]:
-    """The live class of a station at ``at_ms``, and what to carry to the next call.
-
-    Parameters
-    ----------
-    carried : ClassState
-        From the call before, or ``ClassState()``.
-    latest : parameter key → LatestReading
-        The newest readings; flags from SUSPECT on are not used, nor are readings after ``at_ms``. Keys without a
-        class are ignored.
-    at_ms : int
-        The instant judged, event time: the newest observed_at known, or a tick between readings. An instant before the
-        last one is taken as the last one.
-    """
-    carried_by, found = station_classes({watched.key: carried}, [watched], {watched.key: latest}, at_ms, policy)
-    return carried_by[watched.key], found[0]
-
-
 def station_classes(
     carried: Mapping[str, ClassState],
     watched: Sequence[JudgedStation],
@@ -238,9 +214,11 @@ def station_classes(
     at_ms: int,
     policy: Policy = DEFAULT_POLICY,
 ) -> tuple[dict[str, ClassState], list[LiveClass]]:
-    """:func:`station` for many at once, in the order of ``watched``; the mappings are by station key.
+    """The live classes of stations at ``at_ms``, in the order of ``watched``, and what to carry to the next call.
 
-    A station that is not in ``carried`` begins; one that is not in ``latest`` has no readings.
+    The mappings are by station key: a station that is not in ``carried`` begins; one that is not in ``latest`` (its
+    newest readings by parameter) has none. Flags from SUSPECT on are not used, nor are readings after ``at_ms``, which
+    is event time; an instant before the last one is taken as the last one.
     """
     return _stations(carried, watched, latest, [at_ms] * len(watched), policy)
 

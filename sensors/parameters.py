@@ -4,15 +4,14 @@ The data are in ``parameters.toml`` with the source of each column; this module 
 as named objects and as columns for the vectorised checks.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.resources import files
 from typing import Any, Self
 
 import numpy as np
 
+from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import sentence
 from sensors.reading import Bools, Floats
@@ -178,5 +177,4 @@ def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
 @lru_cache(maxsize=1)
 def catalogue() -> Catalogue:
     """The shipped catalogue (read once)."""
-    text = files("sensors").joinpath("parameters.toml").read_text(encoding="utf-8")
-    return Catalogue(tomllib.loads(text))
+    return Catalogue(toml_text.shipped("sensors", "parameters.toml"))

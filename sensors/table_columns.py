@@ -7,85 +7,18 @@ A header that is not certainly one of our parameters is none: ``do_percent`` is 
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from infra import toml_text
 from infra.errors import ConfigurationError
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Floats
 from sensors.units import IDENTITY, Linear, conversion
 
-_UNITS = {
-    "degc": "°C",
-    "degf": "°F",
-    "k": "K",
-    "mg_l": "mg/L",
-    "ug_l": "µg/L",
-    "mg_m3": "mg/m³",
-    "g_m3": "g/m³",
-    "us_cm": "µS/cm",
-    "ms_cm": "mS/cm",
-    "s_m": "S/m",
-    "ntu": "NTU",
-    "fnu": "FNU",
-    "mv": "mV",
-    "v": "V",
-    "m": "m",
-    "cm": "cm",
-    "mm": "mm",
-    "m3_s": "m³/s",
-    "m3_h": "m³/h",
-    "l_s": "L/s",
-    "psu": "psu",
-    "qsu": "QSU",
-    "1": "1",
-    "无量纲": "1",
-    "个_l": "count/L",
-    "count_l": "count/L",
-    "cfu_l": "count/L",
-    "mpn_l": "count/L",
-    "万个_l": "10⁴ cells/L",
-}
-"""Unit suffixes, small letters, as the catalogue and :mod:`sensors.units` spell the unit."""
-
-_OTHER_NAMES = {
-    "stage": "level",
-    "water_level": "level",
-    "water_temperature": "water_temp",
-    "chlorophyll": "chla",
-    "chlorophyll_a": "chla",
-    "redox": "orp",
-    "cond": "conductivity",
-    "nh3_n": "nh3n",
-    "cod_mn": "codmn",
-    "cod_cr": "codcr",
-    "total_phosphorus": "tp",
-    "total_nitrogen": "tn",
-    "cod": "codcr",  # without more said, the dichromate method (化学需氧量)
-    "bod": "bod5",
-    "turb": "turbidity",
-    "酸碱度": "ph",
-    "高锰酸钾指数": "codmn",
-    "生化需氧量": "bod5",
-    "浑浊度": "turbidity",
-    "叶绿素": "chla",
-    "叶绿素α": "chla",  # so in national publications
-    "铬(六价)": "cr6",
-    "cr6+": "cr6",
-    "总砷": "as",
-    "总汞": "hg",
-    "总镉": "cd",
-    "总铅": "pb",
-    "总铜": "cu",
-    "总锌": "zn",
-    "总硒": "se",
-    "总氰化物": "cn",
-    "挥发性酚": "phenol",
-    "阴离子洗涤剂": "las",
-}
-"""Names other tables use; the catalogue's own keys, names and codes are read from the catalogue."""
+_TABLE: Mapping[str, Mapping[str, str]] = toml_text.shipped("sensors", "table_columns.toml")
 
 _BRACKETED = re.compile(r"^(.+?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
 _REMARK = re.compile(r"^(?:以([a-z0-9]+)[_−+]*计|as_([a-z0-9]+))$")
@@ -182,7 +115,7 @@ def normalise_header(text: str) -> str:
 
 
 def _names(catalogue: Catalogue) -> dict[str, Parameter]:
-    names = {normalise_header(other): catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
+    names = {normalise_header(other): catalogue[key] for other, key in _TABLE["names"].items() if key in catalogue}
     names |= {normalise_header(code): p for code, p in catalogue.by_code.items()}
     for p in catalogue.parameters:
         names |= {normalise_header(p.zh): p, normalise_header(p.en): p}
@@ -190,7 +123,7 @@ def _names(catalogue: Catalogue) -> dict[str, Parameter]:
 
 
 def _made(name: str, parameter: Parameter | None, suffix: str) -> Column | None:
-    unit = _UNITS.get(suffix)
+    unit = _TABLE["units"].get(suffix)
     if parameter is None or unit is None:
         return None
     try:

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from infra.closing import Closing
 from infra.times import DAY_MS
 from sensors.reading import Ints
 from sensors.stations import Registry, Station
@@ -28,7 +27,7 @@ Happening = Callable[[int], Sequence[Event]]
 """Where the present begins (ms) → what happens to the water from then on."""
 
 
-class ContinuousSource:
+class ContinuousSource(Closing):
     """A :class:`simulator.play.Source` without an end, and a context manager.
 
     Parameters
@@ -88,12 +87,7 @@ class ContinuousSource:
         self.live_from_ms: int | None = None
         """Where the present began; None until it does."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._history.close()
 
     @property

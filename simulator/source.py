@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from infra.closing import Closing
 from sensors.reading import Ints
 from sensors.stations import Registry
 from sensors.wire.telemetry import Sample
@@ -20,7 +19,7 @@ Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
 """(from, to) in ms → (station, sample in canonical units) with ``from`` ≤ time < ``to``; oldest first."""
 
 
-class BufferedSource:
+class BufferedSource(Closing):
     """A :class:`simulator.play.Source` of stretches, a context manager.
 
     Arrays are made ``stretch_ms`` at a time, and the next stretch by a thread while this one is handed out: thousands
@@ -38,14 +37,6 @@ class BufferedSource:
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="water")
         self._next_stretch: Future[list[tuple[str, Sample]]] | None = None
         self._request_next()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Wait for the stretch that is being made, and make no more."""

@@ -25,28 +25,7 @@ from simulator.physics.noise import HOUR_MS
 from simulator.physics.water import Water
 from simulator.scenario import Event, EventKind, Scenario
 
-COLUMNS = {
-    "water_temp": "water_temp_degC",
-    "ph": "pH",
-    "do": "do_mg_L",
-    "conductivity": "conductivity_uS_cm",
-    "turbidity": "turbidity_NTU",
-    "codmn": "codmn_mg_L",
-    "codcr": "codcr_mg_L",
-    "bod5": "bod5_mg_L",
-    "nh3n": "nh3n_mg_L",
-    "tp": "tp_mg_L",
-    "tn": "tn_mg_L",
-    "orp": "orp_mV",
-    "transparency": "transparency_cm",
-    "chla": "chla_ug_L",
-    "algae": "algae",
-    "level": "level_m",
-    "flow": "flow_m3_s",
-    "rain": "rain_mm",
-    "salinity": "salinity_psu",
-    "fdom": "fdom_QSU",
-}
+COLUMNS = {key: sensor.column for key, sensor in SENSORS.items()}
 """Parameter key → column, unit in its name as in recorded tables."""
 
 TENTH = 0.1

@@ -10,7 +10,7 @@ from api.access import Who
 from api.assessment import XLSX
 from api.context import Context
 from api.requests import JSON, Accept, RequestContext, preferred
-from api.responses import VARY, answer, when
+from api.responses import VARY, answer, viewed
 from api.routes.router import subject_router
 from governance.assessment import Assessment, GroupBy, Indicator, Row
 from governance.organisation.roles import Actor
@@ -96,15 +96,12 @@ def spreadsheet(context: Context, who: Actor, month: str, by: GroupBy) -> bytes:
 
 def view(made: Assessment, registry: Registry) -> AssessmentView:
     """An assessment as it is answered."""
-    return AssessmentView(
-        month=made.month,
-        by=made.by,
+    return viewed(
+        AssessmentView,
+        made,
         example=made.formula.example,
-        trial=made.trial,
         weights=dict(made.formula.weights),
-        until=when(made.until_ms),
         last_entry=made.last_n,
-        head=made.head,
         rows=[_row(row, made.by, registry) for row in made.rows],
         total=_row(made.total, made.by, registry),
     )

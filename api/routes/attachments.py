@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from api.access import Who
 from api.context import Context
 from api.requests import RequestContext, Words
-from api.responses import answer
+from api.responses import answer, viewed
 from api.routes.router import subject_router
 from governance.incidents import attachments as store
 from governance.incidents.attachments import Attachment
@@ -19,7 +19,6 @@ from governance.incidents.file_content import MAX_BYTES, Content, examine
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import NotFound
 from infra.texts import sentence
-from infra.times import rfc3339
 from ingest.storage.photos import Photos
 
 router = subject_router("cases", "/attachments")
@@ -101,6 +100,4 @@ def photos(context: Context) -> Photos:
 
 def view(one: Attachment) -> AttachmentView:
     """How an attachment is answered."""
-    return AttachmentView(
-        one.id, one.media_type, one.bytes, one.width, one.height, one.name, one.by, rfc3339(one.at_ms)
-    )
+    return viewed(AttachmentView, one)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from api.context import Context
 from api.requests import Cursor, Limit, RequestContext, cut, instant, place_by_number
-from api.responses import answer, when
+from api.responses import answer, viewed
 from api.routes.router import subject_router
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
@@ -204,28 +204,8 @@ def _entry(line: Line) -> AuditEntry:
         body = None  # changed afterwards: verification reports it
     if not isinstance(body, dict):
         body = {"unreadable": line.body}
-    return AuditEntry(
-        n=line.n,
-        at=when(line.at_ms),
-        by=line.by,
-        role=line.role,
-        what=line.what,
-        kind=line.kind,
-        id=line.id,
-        body=body,
-        prev=line.prev,
-        hash=line.hash,
-    )
+    return viewed(AuditEntry, line, body=body)
 
 
 def _root(root: Root) -> RootView:
-    return RootView(
-        size=root.size,
-        at=when(root.at_ms),
-        at_ms=root.at_ms,
-        root=root.root,
-        head=root.head,
-        origin=root.origin,
-        key=root.key,
-        signature=root.signature,
-    )
+    return viewed(RootView, root)

@@ -191,10 +191,4 @@ def _shown_once(issued: IssuedLogin, endpoint: Endpoint) -> Response:
 
 
 def _view(one: Credential) -> CredentialView:
-    return viewed(
-        CredentialView,
-        one,
-        created_at=when(one.created_at_ms),
-        expires_at=when(one.expires_at_ms),
-        revoked_at=when(one.revoked_at_ms),
-    )
+    return viewed(CredentialView, one)

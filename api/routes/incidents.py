@@ -491,29 +491,19 @@ def get_source_attribution(context: RequestContext, who: Who, incident_id: int) 
     with context.database.read() as connection:
         check_visible(incident_store.get(connection, incident_id), who)
         found = source_attribution.require_stored_trace(connection, incident_id)
-    body = TraceOfIncident(
+    body = viewed(
+        TraceOfIncident,
+        found,
         incident=incident_id,
-        station=found.station,
-        since=when(found.since_ms),
-        computed_at=when(found.computed_at_ms),
-        text=found.text,
         seen=[SeenView(s.station, when(s.onset_ms), s.spread_ms / 1000) for s in found.seen],
         quiet=[q.station for q in found.quiet],
-        rises=found.rises,
-        falls=found.falls,
         candidates=[
-            CandidateView(
-                kind=c.kind,
-                key=c.key,
-                name=c.name,
-                reach=c.reach,
+            viewed(
+                CandidateView,
+                c,
                 from_km=round(c.from_km, 2),
                 to_km=round(c.to_km, 2),
                 probability=round(c.probability, 3),
-                early_at=when(c.early_ms),
-                likely_at=when(c.likely_ms),
-                late_at=when(c.late_ms),
-                reasons=c.reasons,
             )
             for c in found.candidates
         ],
@@ -529,13 +519,11 @@ def suggest(context: RequestContext, who: Who, keeper: Keeping, incident_id: int
     check_visible(incident, who)
     found = suggestion(context, incident, keeper.regions())
     process, to = found.process, found.assignment
-    view = SuggestionView(
-        matter=found.matter,
+    view = viewed(
+        SuggestionView,
+        found,
+        to,
         name=Text(process.zh, process.en) if process else None,
-        region=to.region,
-        responsible=to.responsible,
-        department=to.department,
-        joint=to.joint,
         handle=str(process.handle) if process and process.handle else None,
         evidence=process.evidence if process else (),
         steps=process.steps if process else (),
@@ -623,12 +611,7 @@ def _in_full(
     status: int = 200,
     differences: Sequence[Difference] = (),
 ) -> Response:
-    conditions = [
-        ConditionView(
-            c.rule, c.station, c.parameter or None, when(c.since_ms), when(c.fired_at_ms), when(c.resolved_at_ms)
-        )
-        for c in incident.conditions
-    ]
+    conditions = [viewed(ConditionView, c, parameter=c.parameter or None) for c in incident.conditions]
     (title,) = titles(context, [incident]).values()
     body = IncidentInFull(
         _view(incident, who, context.clock_ms(), title),
@@ -640,7 +623,7 @@ def _in_full(
 
 
 def _entry(e: Entry) -> EntryView:
-    return viewed(EntryView, e, at=when(e.at_ms), observed_at=when(e.observed_at_ms))
+    return viewed(EntryView, e)
 
 
 def _view(i: Incident, who: Actor, now_ms: int, title: Text) -> IncidentView:
@@ -653,19 +636,7 @@ def _view(i: Incident, who: Actor, now_ms: int, title: Text) -> IncidentView:
         open=i.is_open,
         title=title,
         headline=i.headline.as_json() if i.headline else None,
-        observed_at=when(i.observed_at_ms),
-        since=when(i.since_ms),
-        last_observed_at=when(i.last_observed_at_ms),
-        opened_at=when(i.opened_at_ms),
-        accepted_at=when(i.accepted_at_ms),
-        recovered_at=when(i.recovered_at_ms),
-        closed_at=when(i.closed_at_ms),
         active=len(i.active),
         allowed=lifecycle.allowed(i, who),
-        due_at=when(case.due_ms),
         overdue=case.due_ms is not None and case.due_ms < now_ms and case.paused_at_ms is None,
-        paused_at=when(case.paused_at_ms),
-        supervised_at=when(case.supervised_at_ms),
-        emergency_due_at=when(case.emergency_due_ms),
-        emergency_reported_at=when(case.emergency_reported_at_ms),
     )

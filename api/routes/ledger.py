@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from api.context import Context
 from api.problems import shorten
 from api.requests import Cursor, Limit, Replaying, RequestContext, cut, day, place, place_by_number
-from api.responses import answer, viewed, when
+from api.responses import answer, viewed
 from api.routes.readings import (
     Received,
     RefusedReading,
@@ -195,10 +195,7 @@ def _comes_after(a: Account, last: tuple[str, str]) -> bool:
 
 
 def _account(a: Account) -> AccountView:
-    return viewed(
-        AccountView,
-        a,
-    )
+    return viewed(AccountView, a)
 
 
 def _held(h: QuarantineEntry) -> HeldView:
@@ -206,7 +203,6 @@ def _held(h: QuarantineEntry) -> HeldView:
         HeldView,
         h,
         detail=writable(h.detail),
-        received_at=when(h.received_at_ms),
         readings=refused_readings(h.reason, h.refused),
         payload=base64.b64encode(h.payload).decode(),
         text=_preview(h.payload),

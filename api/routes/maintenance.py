@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import Body, Query, Response
 from pydantic import Field
@@ -513,37 +513,23 @@ def _deployment(d: Deployment, registry: Registry, now_ms: int) -> DeploymentVie
     return viewed(
         DeploymentView,
         d,
-        since=when(d.since_ms),
+        device,
         until=when(until_ms),
-        model=device.model,
-        manufacturer=device.manufacturer,
         in_force=d.since_ms <= now_ms and (until_ms is None or now_ms < until_ms),
     )
 
 
 def _check(number: int, check: Check) -> CheckView:
     judged = check.judged()
-    copied: dict[str, Any] = {name: getattr(check, name) for name in Check.__slots__ if name not in _RENAMED}
-    return CheckView(
-        number=number,
-        type=check.kind.value,
-        at=when(check.at_ms),
-        counted=judged.limit.kind.value,
-        limit=judged.limit.most,
-        error=judged.error,
-        error_left=judged.error_left,
-        passed=judged.passed,
-        left_right=judged.left_right,
-        **copied,
+    limit = judged.limit
+    return viewed(
+        CheckView, check, judged, number=number, type=check.kind.value, counted=limit.kind.value, limit=limit.most
     )
 
 
-_RENAMED = frozenset({"station", "kind", "at_ms", "limit"})
-
-
 def _visit(number: int, v: Visit) -> VisitView:
-    return VisitView(number, when(v.since_ms), when(v.until_ms), v.parameters, v.by, v.note)
+    return viewed(VisitView, v, number=number)
 
 
 def _photo(p: Photo) -> PhotoView:
-    return PhotoView(p.sha256, f"/api/v1/photos/{p.sha256}", p.media_type, p.size, when(p.taken_ms), p.by, p.note)
+    return viewed(PhotoView, p, url=f"/api/v1/photos/{p.sha256}")

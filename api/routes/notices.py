@@ -269,9 +269,7 @@ def _view(n: Notice, found: list[Item]) -> NoticeView:
     return viewed(
         NoticeView,
         n,
-        created_at=when(n.created_at_ms),
         due_at=when(n.due_at_ms) if n.status == "pending" else None,
-        sent_at=when(n.sent_at_ms),
         confirmed_at=when(n.acknowledged_at_ms),
         channel=n.sent_by,
         error=n.last_error,

@@ -35,7 +35,6 @@ from governance.reports import patrols as store
 from governance.reports.patrols import Patrol, Point
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, sentence
-from infra.times import rfc3339
 
 PATROLS = "/patrols"
 MOST_BYTES = 2 * 1024 * 1024
@@ -240,9 +239,6 @@ def _view(one: Patrol, *, whole: bool = True) -> PatrolView:
         PatrolView,
         one,
         id=one.key,
-        started_at=rfc3339(one.started_ms),
-        ended_at=rfc3339(one.ended_ms),
-        uploaded_at=rfc3339(one.uploaded_ms),
         metres=round(one.metres),
         minutes=round(one.minutes, 1),
         track=line,

@@ -13,7 +13,7 @@ from api.access import Keeper, Keeping, Who, on_behalf, reaches_all
 from api.incident_actions import proven
 from api.problems import Problem
 from api.requests import By, Cursor, Limit, RequestContext, Strict, Words, cut, place_by_number
-from api.responses import answer, when
+from api.responses import answer, viewed
 from api.routes.router import subject_router
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
@@ -146,11 +146,7 @@ def list_callbacks(context: RequestContext, who: Who, limit: Limit = 100) -> Res
     """The callbacks that were proved to be a platform's, newest first, with what came of each; within reach."""
     with context.database.read() as connection:
         found = callbacks.recent(connection, limit=limit, within=incident_store.visible_incident_ids(who))
-    views = [
-        CallbackView(c.platform, c.event_id, when(c.received_at_ms), c.outcome, c.detail, c.incident_id, c.action)
-        for c in found
-    ]
-    return answer(Callbacks(views))
+    return answer(Callbacks([viewed(CallbackView, c, incident=c.incident_id) for c in found]))
 
 
 @router.get("/reconciliations", response_model=ReconciliationPage)
@@ -216,4 +212,4 @@ def resend(context: RequestContext, who: Who, number: int) -> Response:
 
 
 def _view(one: StoredReport) -> ReconciliationView:
-    return ReconciliationView(one.id, one.platform, when(one.at_ms), one.by, one.closed, dict(one.report))
+    return viewed(ReconciliationView, one)

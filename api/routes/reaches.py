@@ -19,7 +19,7 @@ from api.requests import (
     place,
     preferred,
 )
-from api.responses import VARY, answer, feature, features
+from api.responses import VARY, answer, feature, features, viewed
 from api.routes.router import subject_router
 from infra.errors import NotFound
 from infra.texts import sentence
@@ -97,18 +97,13 @@ def _live(context: Context) -> dict[str, ShownClass]:
 
 
 def _view(r: Reach, registry: Registry, live: dict[str, ShownClass]) -> ReachView:
-    return ReachView(
-        key=r.key,
-        zh=r.zh,
-        en=r.en,
-        water=r.water,
-        line=r.line,
-        downstream=r.downstream,
+    return viewed(
+        ReachView,
+        r,
         upstream=sorted(other.key for other in registry.reaches if other.downstream == r.key),
         stations=sorted(s.key for s in registry.stations if s.reach == r.key),
         target=None if r.target is None else r.target.roman,
         live=view(live.get(r.key)),
-        note=r.note,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -30,43 +31,7 @@ _BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["station", "readings"],
-                "description": "At most 256 KiB; unknown members are ignored.",
-                "properties": {
-                    "station": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"},
-                    "seq": {"type": "integer", "minimum": 0, "description": "counts this device's messages"},
-                    "boot": {"type": "integer", "minimum": 0, "description": "grows with each start of the device"},
-                    "total": {
-                        "type": "integer",
-                        "minimum": 0,
-                        "description": "readings since the start, these included",
-                    },
-                    "sent_at": {"type": "string", "format": "date-time"},
-                    "readings": {
-                        "type": "array",
-                        "maxItems": 1000,
-                        "items": {
-                            "type": "object",
-                            "required": ["at", "values"],
-                            "properties": {
-                                "at": {"type": "string", "format": "date-time"},
-                                "values": {
-                                    "type": "object",
-                                    "additionalProperties": {"type": ["number", "null"]},
-                                    "description": "by parameter key, in the deployment's unit",
-                                },
-                                "status": {
-                                    "type": "object",
-                                    "additionalProperties": {"type": "string"},
-                                    "description": "HJ 212 data flags by parameter key, N when absent",
-                                },
-                            },
-                        },
-                    },
-                },
-            }
+            "schema": json.loads(files("api").joinpath("reading_message.schema.json").read_text("utf-8"))
         }
     },
 }

@@ -19,7 +19,7 @@ from api.requests import (
     place_by_number,
     preferred,
 )
-from api.responses import VARY, answer, feature, features, when
+from api.responses import VARY, answer, feature, features, viewed
 from api.routes.router import subject_router
 from governance.organisation.roles import Forbidden
 from governance.people import store as people_store
@@ -166,14 +166,13 @@ def list_changes(
     with context.database.read() as connection:
         found = changes.listing(connection, what=what, key=key, before_id=before_id, limit=limit + 1)
     page, following = cut("changes", found, limit, lambda one: one.id)
-    views = [ChangeView(c.id, c.what, c.key, c.by, when(c.at_ms), c.before, c.after) for c in page]
-    return answer(ChangePage(views, following))
+    return answer(ChangePage([viewed(ChangeView, c, number=c.id) for c in page], following))
 
 
 def _outfall(o: Outfall, registry: Registry) -> OutfallView:
     line = next((r.line for r in registry.reaches if r.key == o.reach), None)
     lon, lat = (None, None) if line is None else point_at_km(line, o.km)
-    return OutfallView(o.key, o.zh, o.en, o.reach, o.km, o.kind.value, lon, lat, o.note)
+    return viewed(OutfallView, o, type=o.kind.value, lon=lon, lat=lat)
 
 
 def _feature(o: OutfallView) -> dict[str, Any]:
@@ -183,7 +182,7 @@ def _feature(o: OutfallView) -> dict[str, Any]:
 
 def _region(r: Region, registry: Registry) -> RegionView:
     stations = sorted(s.key for s in registry.stations if s.region == r.code)
-    return RegionView(r.code, r.zh, r.en, r.level.key, r.parent, stations, r.note, bool(r.outline))
+    return viewed(RegionView, r, level=r.level.key, stations=stations, outlined=bool(r.outline))
 
 
 def _region_feature(r: Region, view: RegionView) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from api.context import Context
 from api.incident_actions import known_matter
 from api.registries import site_box
 from api.requests import Limit, RequestContext, RequestRegistries, Strict, Words
-from api.responses import answer
+from api.responses import answer, viewed
 from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import check_visible
 from api.routes.router import subject_router
@@ -411,7 +411,4 @@ def _view(context: Context, connection: sa.Connection, kept: Report, case: Incid
     progress = store.progress(connection, kept, case, context.clock_ms(), context.processes.policy.reopen_within_ms)
     sent = store.original_report(connection, kept.incident_id)
     shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
-    at = rfc3339(progress.at_ms)
-    return ReportView(
-        progress.ticket, progress.state, progress.text, progress.reason, at, progress.over, progress.may_object, shown
-    )
+    return viewed(ReportView, progress, sent=shown)

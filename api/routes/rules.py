@@ -9,7 +9,7 @@ from pydantic import Field
 from api.access import Who, author
 from api.registries import find
 from api.requests import By, RequestContext, RequestRegistries, Strict, Words, instant
-from api.responses import answer, when
+from api.responses import answer, viewed
 from api.routes.router import subject_router
 from ingest.state import rule_versions as rulebook
 from ingest.storage import maintenance as store
@@ -202,24 +202,12 @@ def end_mute(
 
 
 def _rule(one: rulebook.Version) -> RuleView:
-    return RuleView(
-        one.rule,
-        one.version,
-        one.kind,
-        one.colour,
-        one.text.zh,
-        one.text.en,
-        one.body,
-        when(one.since_ms),
-        when(one.until_ms),
-    )
+    return viewed(RuleView, one, id=one.rule, zh=one.text.zh, en=one.text.en)
 
 
 def _review(number: int, r: Review) -> ReviewView:
-    return ReviewView(
-        number, r.parameter, when(r.since_ms), when(r.until_ms), r.verdict.value, r.reason, r.by, when(r.at_ms), r.void
-    )
+    return viewed(ReviewView, r, number=number)
 
 
 def _mute(number: int, m: Mute) -> MuteView:
-    return MuteView(number, when(m.since_ms), when(m.until_ms), m.rules, m.reason, m.by)
+    return viewed(MuteView, m, number=number)

@@ -33,7 +33,7 @@ from api.requests import (
     place,
     preferred,
 )
-from api.responses import VARY, answer, feature, features, when
+from api.responses import VARY, answer, feature, features, viewed, when
 from api.routes.router import subject_router
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
 from infra.errors import ConfigurationError, Refused
@@ -432,21 +432,11 @@ def _forecast(one: StoredForecast, catalogue: Catalogue) -> ForecastOfSeries:
     def at(hours: float | None) -> str | None:
         return None if hours is None else when(round(one.issued_ms + hours * HOUR_MS))
 
-    return ForecastOfSeries(
-        station=one.station,
-        parameter=one.parameter,
+    return viewed(
+        ForecastOfSeries,
+        one,
         unit=catalogue[one.parameter].unit,
-        issued_at=when(one.issued_ms),
         shown=one.verdict is Verdict.SHOWN,
-        verdict=one.verdict,
-        text=one.text,
-        last_at=when(one.last_ms),
-        last=one.last,
-        step_h=one.step_h,
-        ratio=one.ratio,
-        ratio_daily=one.ratio_daily,
-        coverage=one.coverage,
-        days=one.days,
         points=[ForecastPoint(when(at_ms), value, low, high) for at_ms, value, low, high in one.points],
         crossings=[
             CrossingView(c["rule"], c["limit"], c["above"], at(c["expected_h"]), at(c["earliest_h"]), at(c["latest_h"]))

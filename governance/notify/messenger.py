@@ -56,6 +56,8 @@ from infra.periodic import PeriodicWorker
 from infra.texts import sentence
 
 AT_ONCE = 500
+WORKERS = 4
+"""Messages sent at once."""
 LEASE_MS = 120_000
 """Longer than any channel takes: a claim is not renewed."""
 BACKOFF_S, BACKOFF_CAP_S = 5.0, 600.0
@@ -126,7 +128,6 @@ class Messenger(PeriodicWorker):
         title: str = "",
         send: Send = channels.send,
         present: Presents = lambda _: NO_VALUES,
-        workers: int = 4,
         poll_s: float = 1.0,
     ) -> None:
         super().__init__("messenger")
@@ -139,7 +140,6 @@ class Messenger(PeriodicWorker):
         self._title = title
         self._send = send
         self._present = present
-        self._workers = workers
         self._poll_s = poll_s
         self._bucket = Bucket(policy.per_minute)
         self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
@@ -151,7 +151,7 @@ class Messenger(PeriodicWorker):
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="message") as self._senders:
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="message") as self._senders:
             yield
 
     def next_round(self) -> float:
@@ -286,7 +286,7 @@ class Messenger(PeriodicWorker):
         """Take some of the messages that are due, the most urgent first."""
         now_ms = self._clock()
         with self._lock:
-            free, mine = self._workers - len(self._in_flight), list(self._in_flight)
+            free, mine = WORKERS - len(self._in_flight), list(self._in_flight)
         if free <= 0:
             return []
         n = notices_.c

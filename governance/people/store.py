@@ -33,6 +33,7 @@ from governance.tables import person as people_
 from governance.tables import person_contact as contacts_
 from governance.tables import token as tokens_
 from infra.errors import ConfigurationError, NotFound, Refused
+from infra.records import from_row
 from infra.texts import sentence
 from infra.times import DAY_MS
 
@@ -348,10 +349,7 @@ def appointments(connection: sa.Connection, name: str | None = None) -> list[App
     )
     if name is not None:
         query = query.where(people_.c.name == name)
-    return [
-        Appointment(row.id, row.name, Role(row.role), row.region, row.reach, row.deputy_of, row.since_ms, row.until_ms)
-        for row in connection.execute(query)
-    ]
+    return [from_row(Appointment, row, role=Role(row.role)) for row in connection.execute(query)]
 
 
 def actor_of(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:

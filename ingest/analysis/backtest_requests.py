@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from infra.errors import NotFound
+from infra.records import from_row
 from infra.texts import sentence
 from ingest.storage.tables import backtest as table
 
@@ -44,13 +45,13 @@ def get(connection: sa.Connection, number: int) -> BacktestRequest:
     row = connection.execute(query).one_or_none() if 0 < number < 2**31 else None
     if row is None:
         raise NotFound(sentence("backtest.unknown", number=number))
-    return _request(row)
+    return from_row(BacktestRequest, row)
 
 
 def listing(connection: sa.Connection, limit: int) -> list[BacktestRequest]:
     """The newest requests."""
     rows = connection.execute(sa.select(table).order_by(table.c.id.desc()).limit(limit))
-    return [_request(row) for row in rows]
+    return [from_row(BacktestRequest, row) for row in rows]
 
 
 def has_waiting(connection: sa.Connection) -> bool:
@@ -65,7 +66,7 @@ def claim_next(connection: sa.Connection) -> BacktestRequest | None:
     if row is None:
         return None
     connection.execute(sa.update(table).where(table.c.id == row.id).values(state=RUNNING, progress=0.0))
-    return _request(row)
+    return from_row(BacktestRequest, row)
 
 
 def requeue_running(connection: sa.Connection) -> None:
@@ -86,7 +87,3 @@ def finish(connection: sa.Connection, number: int, result: Mapping[str, Any], no
 def fail(connection: sa.Connection, number: int, error: str, now_ms: int) -> None:
     values = {"state": FAILED, "error": error[:2000], "finished_at_ms": now_ms}
     connection.execute(sa.update(table).where(table.c.id == number, table.c.state == RUNNING).values(values))
-
-
-def _request(row: sa.Row[Any]) -> BacktestRequest:
-    return BacktestRequest(**{name: row._mapping[name] for name in BacktestRequest.__slots__})

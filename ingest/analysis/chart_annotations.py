@@ -14,7 +14,6 @@ import structlog
 
 from governance.tables import incident, incident_entry
 from infra.database import Database, in_order
-from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
 from infra.texts import Text, join_on_line, say
 from ingest.analysis import live_classes
@@ -57,7 +56,6 @@ class AnnotationWriter(PeriodicWorker):
         *,
         clock_ms: Callable[[], int],
         spool: Spool | None = None,
-        every_s: float = EVERY_S,
     ) -> None:
         super().__init__("outlook")
         self._database = database
@@ -65,13 +63,11 @@ class AnnotationWriter(PeriodicWorker):
         self._catalogue = catalogue
         self._clock_ms = clock_ms
         self._spool = spool
-        self._every_s = every_s
         self._next_at = 0.0
         self._reported: dict[str, None] = {}
         self._lock = threading.Lock()
         self._registry: Registry | None = None
         self.last_round_ms: int | None = None
-        self.last_error = ""
 
     def on_batch(self, messages: Sequence[Message], _: Outcome) -> None:
         """Note that readings of these stations were stored; thread-safe, never blocks."""
@@ -105,18 +101,12 @@ class AnnotationWriter(PeriodicWorker):
 
     def next_round(self) -> float:
         full = time.monotonic() >= self._next_at
-        try:
+        with self.outlive("live classes"):
             if full:
-                self._next_at = time.monotonic() + self._every_s
+                self._next_at = time.monotonic() + EVERY_S
                 self.round()
             elif not self._stopping.wait(GATHER_S):
                 self.judge_reported()
-        except StorageUnavailable as error:
-            self.last_error = str(error)
-            log.warning("live classes wait for the database", error=str(error))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            log.exception("a round of live classes failed")
         return GATHER_S if self._reported else max(0.0, self._next_at - time.monotonic())
 
 

@@ -19,8 +19,9 @@ from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline, Row
 from infra.database import Database, insert_many
-from infra.errors import LongTermUnavailable, StorageUnavailable
+from infra.errors import LongTermUnavailable
 from infra.periodic import PeriodicWorker
+from infra.records import from_row
 from infra.texts import Text, say
 from infra.times import beijing
 from ingest.rules.engine import usable
@@ -146,17 +147,10 @@ class Forecasts(PeriodicWorker):
         self._on_findings = on_findings
         self._memory: dict[str, _HourlyMeans] = {}
         self.last_round_ms: int | None = None
-        self.last_error = ""
 
     def next_round(self) -> float:
-        try:
+        with self.outlive("forecasts"):
             self.round()
-        except StorageUnavailable as error:
-            self.last_error = str(error)
-            log.warning("forecasts wait for the database", error=str(error))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            log.exception("a round of forecasts failed")
         now_ms = self._clock_ms()
         return max(1.0, (HOUR_MS - now_ms % HOUR_MS) / 1000 + DELAY_S)
 
@@ -466,18 +460,10 @@ def _row(
 
 
 def _stored(row: sa.RowMapping) -> StoredForecast:
-    return StoredForecast(
-        station=row["station"],
-        parameter=row["parameter"],
-        issued_ms=row["issued_ms"],
+    return from_row(
+        StoredForecast,
+        row,
         verdict=Verdict(row["verdict"]),
-        step_h=row["step_h"],
-        last_ms=row["last_ms"],
-        last=row["last"],
-        ratio=row["ratio"],
-        ratio_daily=row["ratio_daily"],
-        coverage=row["coverage"],
-        days=row["days"],
         points=tuple((int(at), value, low, high) for at, value, low, high in json.loads(row["points"])),
         crossings=tuple(json.loads(row["crossings"])),
         text=Text(row["text_zh"], row["text_en"]),

@@ -11,6 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from infra.database import Database, insert_many
+from infra.records import from_row, to_row
 from infra.texts import Text
 from ingest.storage import lineprotocol, schema
 from ingest.storage import registry as registry_store
@@ -232,44 +233,26 @@ def _of_reach(key: str, one: LiveReach, now_ms: int) -> ShownClass:
 
 
 def _row(one: ShownClass, carried: ClassState | None) -> list[object]:
-    values: Mapping[str, object] = {
-        "kind": one.kind,
-        "key": one.key,
-        "at_ms": one.at_ms,
-        "class": None if one.water_class is None else int(one.water_class),
-        "deciding": ",".join(one.deciding),
-        "judged": one.judged,
-        "expected": one.expected,
-        "target": None if one.target is None else int(one.target),
-        "text_zh": one.text_zh,
-        "text_en": one.text_en,
-        "carried": None if carried is None else msgspec.json.encode(carried).decode(),
-        "measured_ms": one.measured_ms,
-        "silent": one.silent,
-        "stations": one.stations,
-    }
+    values = to_row(
+        one,
+        deciding=",".join(one.deciding),
+        target=None if one.target is None else int(one.target),
+        carried=None if carried is None else msgspec.json.encode(carried).decode(),
+    ) | {"class": None if one.water_class is None else int(one.water_class)}
     return [values[name] for name in _COLUMNS]
 
 
 def _shown(row: sa.Row[tuple[object, ...]]) -> ShownClass:
-    values = dict(row._mapping)
+    values = row._mapping
     water_class = None if values["class"] is None else WaterClass(values["class"])
     target = None if values["target"] is None else WaterClass(values["target"])
-    return ShownClass(
-        values["kind"],
-        values["key"],
-        values["at_ms"],
-        water_class,
-        tuple(key for key in values["deciding"].split(",") if key),
-        values["judged"],
-        values["expected"],
-        target,
-        None if water_class is None or target is None else water_class <= target,
-        values["text_zh"],
-        values["text_en"],
-        values["measured_ms"],
-        values["silent"],
-        values["stations"],
+    return from_row(
+        ShownClass,
+        row,
+        water_class=water_class,
+        deciding=tuple(key for key in values["deciding"].split(",") if key),
+        target=target,
+        met=None if water_class is None or target is None else water_class <= target,
     )
 
 

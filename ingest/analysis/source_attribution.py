@@ -199,18 +199,11 @@ class AttributionWorker(PeriodicWorker):
         self._clock_ms = clock_ms
         self._source = source
         self._on_entry = on_entry
-        self.last_error = ""
 
     def next_round(self) -> float:
-        try:
+        with self.outlive("traces"):
             self.round()
             self.last_error = ""
-        except StorageUnavailable as error:
-            self.last_error = str(error)
-            log.warning("tracing waits for the database", error=str(error))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            log.exception("a round of tracing failed")
         return EVERY_S
 
     def round(self) -> int:

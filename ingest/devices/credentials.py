@@ -17,6 +17,7 @@ import structlog
 from infra.database import Database
 from infra.errors import NotFound, Refused, StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
+from infra.records import from_row
 from infra.texts import sentence
 from ingest.storage import changes
 from ingest.storage.tables import device_credential as table
@@ -166,7 +167,7 @@ def listing(connection: sa.Connection, key: str) -> list[Credential]:
         raise NotFound(sentence("registry.no_station", key=key[:80]))
     newest_first = table.c.created_at_ms.desc(), table.c.user
     rows = connection.execute(sa.select(table).where(table.c.station == key).order_by(*newest_first))
-    return [_credential(row) for row in rows]
+    return [from_row(Credential, row) for row in rows]
 
 
 class ExpiryWorker(PeriodicWorker):
@@ -189,7 +190,7 @@ class ExpiryWorker(PeriodicWorker):
 
 def _in_force(connection: sa.Connection, key: str) -> list[Credential]:
     rows = connection.execute(sa.select(table).where((table.c.station == key) & table.c.revoked_at_ms.is_(None)))
-    return [_credential(row) for row in rows]
+    return [from_row(Credential, row) for row in rows]
 
 
 def _is(key: str, user: str) -> sa.ColumnElement[bool]:
@@ -198,10 +199,6 @@ def _is(key: str, user: str) -> sa.ColumnElement[bool]:
 
 def _registered(connection: sa.Connection, key: str) -> bool:
     return connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is not None
-
-
-def _credential(row: sa.Row[tuple[object, ...]]) -> Credential:
-    return Credential(**{name: row._mapping[name] for name in Credential.__slots__})
 
 
 def _note(connection: sa.Connection, key: str, user: str, by: str, now_ms: int, body: dict[str, object]) -> None:

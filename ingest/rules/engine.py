@@ -39,7 +39,7 @@ from ingest.rules.model import (
     SeriesRule,
     Trend,
 )
-from ingest.rules.no_data import LastSeen, SilenceMonitor
+from ingest.rules.no_data import SilenceMonitor
 from ingest.rules.places import Places
 from ingest.rules.rate import RateEvaluator
 from ingest.rules.rule_input import RuleInput, doubtful, usable
@@ -119,7 +119,7 @@ class RuleEngine:
         self._fired = dict(fired)
         self._thresholds = ThresholdEvaluator()
         self._derived = {rule.id: derived_evaluator(rule) for rule in rules if isinstance(rule, DerivedSeriesRule)}
-        self._silence = SilenceMonitor(rules.no_data, alarms, self.rules_for, back)
+        self.silence = SilenceMonitor(rules.no_data, alarms, self.rules_for, back)
         self.sudden = EventEvaluator(rules, alarms, self._most_urgent, self._late_ms, catalogue)
 
     # -- binding -----------------------------------------------------------------------------------------------------
@@ -389,20 +389,6 @@ class RuleEngine:
         derived = rule.replay(0, *shown.trusted())
         samples = [(value.at_ms, value.compared) for value in derived]
         return find_exceedances(one.condition, samples, now_ms), {v.at_ms: v.measured for v in derived}
-
-    # -- silence -----------------------------------------------------------------------------------------------------
-
-    def tick(
-        self,
-        registry: Registry,
-        last_seen_ms: Ints,
-        excused_ms: Ints,
-        connected_since_ms: int | None,
-        now_ms: int,
-        sensors: LastSeen | None = None,
-    ) -> list[Finding]:
-        """Which stations and sensors fell silent, and which sent again: :meth:`.no_data.SilenceMonitor.tick`."""
-        return self._silence.tick(registry, last_seen_ms, excused_ms, connected_since_ms, now_ms, sensors)
 
     # -- findings ----------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ from ingest.rules.schedule import ALWAYS
 from ingest.rules.sentences import class_name, duration_text
 from sensors.parameters import Catalogue
 from sensors.quality.detectors.sudden_events import MAX_CONFIDENCE, EventCause
-from sensors.standards.black_odorous import Grade
 from sensors.stations import Registry, Station
 
 
@@ -88,7 +87,7 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:  # noqa: PLR0911  (a kin
         case TargetMissed():
             return say("rule.target", judged=_judged(rule.parameters, catalogue), **values)
         case BlackOdorous():
-            return say("rule.black_odorous", grade=Text(rule.grade.zh, rule.grade.en), **values)
+            return say("rule.black_odorous", grade=rule.grade.text, **values)
         case DailyPattern():
             share = f"{100 * rule.share:g} %"
             return say("rule.daily_pattern", days=rule.days, share=share, past=rule.past_days, **values)
@@ -149,7 +148,7 @@ def row(rule: Rule) -> dict[str, Any]:
             case "worse_than":
                 found[one.name] = value.name
             case "grade":
-                found[one.name] = "mild" if value is Grade.MILD else "severe"
+                found[one.name] = value.name.lower()
             case _:
                 found[one.name] = (
                     list(value) if isinstance(value, tuple) else str(value) if isinstance(value, str) else value

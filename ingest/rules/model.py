@@ -292,7 +292,6 @@ class TargetMissed(LimitRule):
 class BlackOdorous(LimitRule):
     """Black-and-odorous water (黑臭水体) by a single indicator: ``grade`` mild or severe, by the guide of 2015.
 
-    The grade of a *point*, which counts shares of samples, is computed in :mod:`sensors.standards.black_odorous`.
     Transparency is compared with 25 and 10 cm whatever the depth.
     """
 
@@ -301,24 +300,16 @@ class BlackOdorous(LimitRule):
     margin: float = 0.05
 
     def judges(self, parameter: str) -> bool:
-        return parameter in black_odorous.INDICATORS
+        return parameter in black_odorous.LIMITS
 
     def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
         if not self.judges(parameter):
             return None
-        sign, limits = _BLACK_ODOROUS_LIMITS[parameter]
-        limit = limits[0 if self.grade is Grade.MILD else 1]
+        sign, limits = black_odorous.LIMITS[parameter]
+        limit = limits[self.grade]
         if parameter == "orp" and self.grade is Grade.MILD:
             limit = float(np.nextafter(limit, np.inf))  # 50 mV itself is mild
         return Bound(sign, limit, limit - sign * self.margin * abs(limit))
-
-
-_BLACK_ODOROUS_LIMITS: Mapping[str, tuple[int, tuple[float, float]]] = {
-    "transparency": (-1, black_odorous.TRANSPARENCY_CM),
-    "do": (-1, black_odorous.OXYGEN_MG_L),
-    "orp": (-1, black_odorous.REDOX_MV),
-    "nh3n": (1, black_odorous.AMMONIA_MG_L),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -659,7 +650,7 @@ def _class(name: str, value: Any, _: Catalogue) -> WaterClass:
 def _grade(name: str, value: Any, _: Catalogue) -> Grade:
     if value not in ("mild", "severe"):
         raise ConfigurationError(sentence("rule.no_grade", name=name, value=value))
-    return Grade.MILD if value == "mild" else Grade.SEVERE
+    return Grade[value.upper()]
 
 
 def _number(name: str, value: Any, _: Catalogue) -> int | float:

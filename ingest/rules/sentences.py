@@ -82,9 +82,9 @@ def series_text(one: BoundRule, transition: Transition, measured: float, target:
     }
     match one.rule:
         case Trend():
-            return _trend_text(one.rule, transition, one.parameter, measured, values)
+            return _slope_text(one.rule, transition, one.parameter, measured, values)
         case Rate():
-            return _with_flapping(transition, _rate_text(one.rule, transition, one.parameter, measured, values))
+            return _with_flapping(transition, _slope_text(one.rule, transition, one.parameter, measured, values))
         case DailyPattern():
             return _pattern_text(one.rule, transition, one.parameter, measured, values)
     return _with_flapping(transition, _limit_text(one, transition, target, values))
@@ -119,7 +119,7 @@ def _limit_text(
         case TargetMissed() if target is not None:
             return say("finding.target_missed", text=text, water_class=class_name(target))
         case BlackOdorous():
-            return say("finding.black_odorous", text=text, grade=Text(one.rule.grade.zh, one.rule.grade.en))
+            return say("finding.black_odorous", text=text, grade=one.rule.grade.text)
     return text
 
 
@@ -135,34 +135,28 @@ def _limit_source(parameter: str, station: Station, bound: Bound, limit: float) 
     return say("finding.standard_class", water_class=class_name(WaterClass(len(limits) - limits[::-1].index(limit))))
 
 
-def _rate_text(
-    rule: Rate, transition: Transition, shown: Parameter, measured: float, values: Mapping[str, object]
+def _slope_text(
+    rule: Rate | Trend, transition: Transition, shown: Parameter, measured: float, values: Mapping[str, object]
 ) -> Text:
+    slope = _rate_per_hour(transition.value, shown)
     if not transition.fired:
-        return say("finding.steady", slope=_rate_per_hour(transition.value, shown), **values)
+        return say("finding.steady", slope=slope, **values)
+    above = rule.side is Side.ABOVE
+    if isinstance(rule, Rate):
+        key, window_s, over = (
+            "finding.jumped" if above else "finding.dropped",
+            rule.over_s,
+            {"samples": transition.count},
+        )
+    else:
+        key, window_s, over = "finding.rising" if above else "finding.falling", rule.window_s, {"count": rule.bins}
     return say(
-        "finding.jumped" if rule.side is Side.ABOVE else "finding.dropped",
-        slope=_rate_per_hour(transition.value, shown),
+        key,
+        slope=slope,
         limit=_rate_per_hour(rule.per_hour, shown),
         value=shown.show(measured),
-        window=duration_text(rule.over_s * 1000),
-        samples=transition.count,
-        **values,
-    )
-
-
-def _trend_text(
-    rule: Trend, transition: Transition, shown: Parameter, measured: float, values: Mapping[str, object]
-) -> Text:
-    if not transition.fired:
-        return say("finding.steady", slope=_rate_per_hour(transition.value, shown), **values)
-    return say(
-        "finding.rising" if rule.side is Side.ABOVE else "finding.falling",
-        slope=_rate_per_hour(transition.value, shown),
-        limit=_rate_per_hour(rule.per_hour, shown),
-        value=shown.show(measured),
-        window=duration_text(rule.window_s * 1000),
-        count=rule.bins,
+        window=duration_text(window_s * 1000),
+        **over,
         **values,
     )
 
@@ -199,7 +193,7 @@ def series_headline(one: BoundRule, transition: Transition, measured: float, *, 
         case _:
             rows = (Row(one.parameter.key, compared, limit=one.bound.crossed(compared)),)
             if isinstance(one.rule, BlackOdorous):
-                matter = Text(one.rule.grade.zh, one.rule.grade.en)
+                matter = one.rule.grade.text
     if doubtful:
         matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubtful_reading")
     return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water)

@@ -9,7 +9,7 @@ from ingest.replays import settle_replays
 from ingest.rules.alarm_state import update_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.stages.deduplicate import without_messages
-from ingest.state import alarm_store, detector_state
+from ingest.state import detector_state
 from ingest.storage import device_events, late_queue, loggers
 from ingest.work import Work
 from sensors.reading import Batch
@@ -48,8 +48,7 @@ class Commit:
                 repeated=held,
                 later=work.queued,
             )
-            work.recorded = site.record_findings(connection, work.findings, work.now_ms)
-            alarm_store.save(connection, site.history.checks.alarms, work.changed_alarms)
+            work.recorded = site.record_findings(connection, work.findings, work.now_ms, work.changed_alarms)
         site.late_waiting += len(work.queued) - judged
         site.late_stations |= dict.fromkeys(work.messages[i].station for i in work.queued)
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from governance.audit import trail as audit_trail
 from infra.database import in_order
+from infra.records import from_row
 from ingest.storage.tables import registry_change as table
 
 
@@ -110,6 +111,4 @@ def listing(
         query = query.where((table.c.key == key) | table.c.key.startswith(f"{key}/", autoescape=True))
     if before_id is not None:
         query = query.where(table.c.id < before_id)
-    return [
-        Change(row.id, row.what, row.key, row.by, row.at_ms, row.before, row.body) for row in connection.execute(query)
-    ]
+    return [from_row(Change, row, after=row.body) for row in connection.execute(query)]

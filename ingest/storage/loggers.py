@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from infra.errors import ConfigurationError, NotFound
+from infra.records import from_row
 from infra.texts import sentence
 from ingest.storage import changes
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author
@@ -17,7 +18,7 @@ from sensors.wire.hj212.readings import MN, Logger
 def load(connection: sa.Connection) -> dict[str, Logger]:
     """All loggers by MN."""
     rows = connection.execute(sa.select(table).order_by(table.c.mn))
-    return {r.mn: Logger(r.mn, r.station, r.password, r.st, r.edition, r.last_at_ms) for r in rows}
+    return {row.mn: from_row(Logger, row) for row in rows}
 
 
 def save(connection: sa.Connection, logger: Logger, author: Author = UNKNOWN_AUTHOR) -> None:

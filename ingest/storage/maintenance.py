@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from infra.errors import ConfigurationError, NotFound, Refused
+from infra.records import from_row, to_row
 from infra.texts import sentence
 from infra.times import rfc3339
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author, upsert
@@ -104,7 +105,7 @@ def correct_check(connection: sa.Connection, station: str, number: int, author: 
 
 
 def _put_check(connection: sa.Connection, check: Check, author: Author) -> None:
-    values = {name: getattr(check, name) for name in Check.__slots__} | {"kind": check.kind.value}
+    values = to_row(check, kind=check.kind.value)
     upsert(connection, calibration, {name: values.pop(name) for name in _CHECK_KEY}, values, author)
 
 
@@ -114,8 +115,7 @@ def _number_of(connection: sa.Connection, check: Check) -> int | None:
 
 
 def _check(row: sa.Row[Any]) -> Check:
-    values = row._mapping
-    return Check(**{name: values[name] for name in Check.__slots__} | {"kind": CheckKind(row.kind)})
+    return from_row(Check, row, kind=CheckKind(row.kind))
 
 
 # -- visits ------------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def _put_visit(connection: sa.Connection, one: Visit, author: Author) -> None:
 
 
 def _visit(row: sa.Row[Any]) -> Visit:
-    return Visit(row.station, row.since_ms, row.until_ms, tuple(row.parameters), row.by, row.note)
+    return from_row(Visit, row, parameters=tuple(row.parameters))
 
 
 # -- reviews -----------------------------------------------------------------------------------------------------------
@@ -195,10 +195,7 @@ def reviews(connection: sa.Connection, station: str | None = None) -> list[tuple
     query = sa.select(review).order_by(review.c.since_ms, review.c.id)
     if station is not None:
         query = query.where(review.c.station == station)
-    return [
-        (row.id, Review(**{name: row._mapping[name] for name in Review.__slots__} | {"verdict": Verdict(row.verdict)}))
-        for row in connection.execute(query)
-    ]
+    return [(row.id, from_row(Review, row, verdict=Verdict(row.verdict))) for row in connection.execute(query)]
 
 
 def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
@@ -236,7 +233,7 @@ _REVIEW_KEY = ("station", "parameter", "since_ms", "at_ms")
 
 
 def _put_review(connection: sa.Connection, one: Review, author: Author) -> None:
-    values = {name: getattr(one, name) for name in Review.__slots__} | {"verdict": one.verdict.value}
+    values = to_row(one, verdict=one.verdict.value)
     upsert(connection, review, {name: values.pop(name) for name in _REVIEW_KEY}, values, author)
 
 
@@ -248,10 +245,7 @@ def mutes(connection: sa.Connection, station: str | None = None) -> list[tuple[i
     query = sa.select(mute).order_by(mute.c.since_ms, mute.c.id)
     if station is not None:
         query = query.where(mute.c.station == station)
-    return [
-        (row.id, Mute(row.station, row.since_ms, row.until_ms, tuple(row.rules), row.by, row.reason))
-        for row in connection.execute(query)
-    ]
+    return [(row.id, from_row(Mute, row, rules=tuple(row.rules))) for row in connection.execute(query)]
 
 
 def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
@@ -294,14 +288,14 @@ def _put_mute(connection: sa.Connection, one: Mute, author: Author) -> None:
 
 def add_photo(connection: sa.Connection, one: Photo, author: Author) -> bool:
     """Store the record of a photo; false where the station has it already."""
-    values = {name: getattr(one, name) for name in Photo.__slots__}
+    values = to_row(one)
     return upsert(connection, photo, {name: values.pop(name) for name in ("station", "sha256")}, values, author)
 
 
 def photos(connection: sa.Connection, station: str) -> list[Photo]:
     """The photos of a station, newest first."""
     query = sa.select(photo).where(photo.c.station == station).order_by(photo.c.taken_ms.desc(), photo.c.id.desc())
-    return [Photo(**{name: row._mapping[name] for name in Photo.__slots__}) for row in connection.execute(query)]
+    return [from_row(Photo, row) for row in connection.execute(query)]
 
 
 def photo_type(connection: sa.Connection, sha256: str) -> str:
@@ -318,7 +312,7 @@ def photo_type(connection: sa.Connection, sha256: str) -> str:
 def marks(connection: sa.Connection) -> set[MarkSpan]:
     """The marks of the stored readings."""
     rows = connection.execute(sa.select(mark))
-    return {MarkSpan(r.station, r.parameter, QualityTest(r.test), r.start_ms, r.end_ms) for r in rows}
+    return {from_row(MarkSpan, row, test=QualityTest(row.test)) for row in rows}
 
 
 def save_marks(connection: sa.Connection, before: Iterable[MarkSpan], after: Iterable[MarkSpan]) -> None:
@@ -331,5 +325,4 @@ def save_marks(connection: sa.Connection, before: Iterable[MarkSpan], after: Ite
 
 
 def _row(one: MarkSpan) -> dict[str, Any]:
-    names = {"station": one.station, "parameter": one.parameter, "test": int(one.test)}
-    return names | {"start_ms": one.start_ms, "end_ms": one.end_ms}
+    return to_row(one, test=int(one.test))

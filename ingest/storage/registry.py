@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from infra.database import Database
 from infra.errors import NotFound, Refused
+from infra.records import from_row, to_row
 from infra.texts import sentence
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author, fingerprint, record_change, upsert
 from ingest.storage.tables import deployment, device, outfall, reach, region, station, travel
@@ -15,68 +16,36 @@ from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
 
-__all__ = [
-    "Reaches",
-    "fingerprint",
-    "load",
-    "online",
-    "remove_region",
-    "save",
-    "save_deployments",
-    "save_stations",
-    "set_online",
-]
-
 
 def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
     """The registry; stations in the order of registration."""
     stations = tuple(
-        Station(
-            key=row.key,
-            zh=row.zh,
-            en=row.en,
-            lon=row.lon,
-            lat=row.lat,
-            reach=row.reach,
-            water=Water(row.water),
-            region=row.region,
-            interval_s=row.interval_s,
-            gateway=row.gateway,
-            parameters=tuple(row.parameters),
-            note=row.note,
-        )
+        from_row(Station, row, water=Water(row.water), parameters=tuple(row.parameters))
         for row in connection.execute(sa.select(station).order_by(station.c.id))
     )
     deployments = tuple(
-        Deployment(**_fields(row, Deployment))
-        for row in connection.execute(sa.select(deployment).order_by(deployment.c.id))
+        from_row(Deployment, row) for row in connection.execute(sa.select(deployment).order_by(deployment.c.id))
     )
     reaches = tuple(
-        Reach(
-            row.key,
-            row.zh,
-            row.en,
-            Water(row.water),
-            tuple((x, y) for x, y in row.line),
-            row.downstream,
-            row.note,
-            None if row.target is None else WaterClass(row.target),
+        from_row(
+            Reach,
+            row,
+            water=Water(row.water),
+            line=_tuples(row.line),
+            target=None if row.target is None else WaterClass(row.target),
         )
         for row in connection.execute(sa.select(reach).order_by(reach.c.key))
     )
-    devices = tuple(
-        Device(**_fields(row, Device)) for row in connection.execute(sa.select(device).order_by(device.c.serial))
-    )
+    devices = tuple(from_row(Device, row) for row in connection.execute(sa.select(device).order_by(device.c.serial)))
     outfalls = tuple(
-        Outfall(**_fields(row, Outfall) | {"kind": OutfallKind(row.kind)})
+        from_row(Outfall, row, kind=OutfallKind(row.kind))
         for row in connection.execute(sa.select(outfall).order_by(outfall.c.key))
     )
     travels = tuple(
-        Travel(**_fields(row, Travel))
-        for row in connection.execute(sa.select(travel).order_by(travel.c.upper, travel.c.lower))
+        from_row(Travel, row) for row in connection.execute(sa.select(travel).order_by(travel.c.upper, travel.c.lower))
     )
     regions = tuple(
-        Region(**_fields(row, Region) | {"level": Level(row.level), "outline": _tuples(row.outline)})
+        from_row(Region, row, level=Level(row.level), outline=_tuples(row.outline))
         for row in connection.execute(sa.select(region).order_by(region.c.level, region.c.code))
     )
     return Registry(stations, deployments, reaches, catalogue, devices, outfalls, travels, regions)
@@ -142,18 +111,13 @@ def _put(
     connection: sa.Connection, table: sa.Table, thing: Any, key: tuple[str, ...], author: Author, **plain: object
 ) -> None:
     """Insert or update the row of a dataclass; ``plain`` replaces values that a column cannot hold."""
-    values = {name: getattr(thing, name) for name in thing.__slots__} | plain
+    values = to_row(thing, **plain)
     upsert(connection, table, {name: values.pop(name) for name in key}, values, author)
 
 
 def _tuples(value: Any) -> Any:
     """Nested lists as tuples."""
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
-
-
-def _fields(row: sa.Row[Any], kind: type[Any]) -> dict[str, Any]:
-    """The columns of a row that are fields of a dataclass."""
-    return {name: row._mapping[name] for name in kind.__slots__}
 
 
 class Reaches:

@@ -15,14 +15,15 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from infra.errors import ConfigurationError, Refused, WaterError
+from infra.closing import Closing
+from infra.errors import ConfigurationError, Refused
 from infra.texts import say
+from ingest.devices.credentials import BrokerUnavailable
 from sensors.wire.telemetry import topic
 
 CONTROL = "$CONTROL/dynamic-security/v1"
@@ -36,12 +37,6 @@ DEFAULTS = {"publishClientSend": False, "publishClientReceive": False, "subscrib
 SENT_BY_A_DEVICE = ("telemetry", "status", "event", "reply")
 
 AclType = Literal["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
-
-
-class BrokerUnavailable(WaterError):
-    """The broker cannot be reached or does not answer now."""
-
-    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +133,7 @@ def _acls(role: Role) -> list[dict[str, Any]]:
     return [{"acltype": right.kind, "topic": right.topic, "priority": 0, "allow": True} for right in rights]
 
 
-class DynamicSecurity:
+class DynamicSecurity(Closing):
     """The administrator's connection; every change may be asked for again and is made only where it is needed.
 
     A change of a role or a password makes the broker disconnect whom it concerns. One thread at a time.
@@ -150,14 +145,6 @@ class DynamicSecurity:
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._client.on_message = self._on_message
         self._subscribe()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leave the broker."""
@@ -184,26 +171,20 @@ class DynamicSecurity:
         elif _rights(found) != _rights(wanted):
             self._run({"command": "modifyRole", **wanted})
 
-    def ensure_client(self, user: str, password: str, roles: Sequence[str]) -> None:
-        """Make the user with exactly these roles; the password is set only where the broker refuses it now."""
+    def ensure_client(self, user: str, password: str | None, roles: Sequence[str]) -> None:
+        """Make the user with exactly these roles; the password is set only where the broker refuses it now.
+
+        Without a password, who shows a certificate in the user's name is let in.
+        """
         wanted = {"username": user, "roles": [{"rolename": name} for name in roles]}
         found = self._get("getClient", "client", username=user)
         if found is None:
-            self._run({"command": "createClient", "password": password, **wanted})
+            self._run({"command": "createClient", **({} if password is None else {"password": password}), **wanted})
             return
         if {one["rolename"] for one in found.get("roles", [])} != set(roles):
             self._run({"command": "modifyClient", **wanted})
-        if not accepts(self._address, user, password):
+        if password is not None and not accepts(self._address, user, password):
             self._run({"command": "setClientPassword", "username": user, "password": password})
-
-    def ensure_identity(self, user: str, roles: Sequence[str]) -> None:
-        """Make the user with exactly these roles and no password: who shows a certificate in its name is let in."""
-        wanted = {"username": user, "roles": [{"rolename": name} for name in roles]}
-        found = self._get("getClient", "client", username=user)
-        if found is None:
-            self._run({"command": "createClient", **wanted})
-        elif {one["rolename"] for one in found.get("roles", [])} != set(roles):
-            self._run({"command": "modifyClient", **wanted})
 
     def remove(self, user: str, role: str | None = None) -> None:
         """Remove the user, and the role made for it; the broker disconnects whoever is signed in by it."""

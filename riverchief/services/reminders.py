@@ -13,7 +13,6 @@ from governance.incidents.deadlines import DeadlinePolicy
 from governance.organisation.regions import Regions
 from governance.people import store as people_store
 from infra.database import Database
-from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
 from ingest.storage import registry as registry_store
 from sensors.parameters import Catalogue
@@ -35,7 +34,6 @@ class Reminders(PeriodicWorker):
         source: str,
         clock_ms: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
-        every_s: float = EVERY_S,
     ) -> None:
         super().__init__("reminders")
         self._database = database
@@ -44,9 +42,7 @@ class Reminders(PeriodicWorker):
         self._source = source
         self._clock_ms = clock_ms
         self._wake = wake
-        self._every_s = every_s
         self.last_round_ms: int | None = None
-        self.last_error = ""
 
     def round(self) -> int:
         """Fire what is due; how many entries were written. Raises StorageUnavailable."""
@@ -73,12 +69,6 @@ class Reminders(PeriodicWorker):
         return total
 
     def next_round(self) -> float:
-        try:
+        with self.outlive("reminders"):
             self.round()
-        except StorageUnavailable as error:
-            self.last_error = str(error)
-            log.warning("reminders wait for the database", error=str(error))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            log.exception("a round of reminders failed")
-        return self._every_s
+        return EVERY_S

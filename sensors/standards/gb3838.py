@@ -1,4 +1,4 @@
-"""GB 3838-2002 地表水环境质量标准: the class of a sample, of a section over a period, of a river.
+"""GB 3838-2002 地表水环境质量标准: the class of a sample.
 
 The limits stand in ``gb3838.toml`` beside this module. The method is the standard's single factor (单因子评价,
 clause 5.1): the worst class among the evaluated parameters is the class of the water, and what is not measured says
@@ -12,20 +12,18 @@ noted where they matter:
 - total nitrogen has limits for lakes only; published classes of rivers leave it out, and so do we.
 """
 
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from enum import IntEnum, StrEnum
-from importlib.resources import files
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import sentence
-from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from sensors.parameters import catalogue
 from sensors.reading import Bits, Bools, Floats
 from sensors.standards import oxygen
@@ -33,9 +31,7 @@ from sensors.standards import oxygen
 Classes = NDArray[np.int8]
 """Classes 1 to 6 as in :class:`WaterClass`; 0 = cannot be judged."""
 
-_TABLE: Final[dict[str, Any]] = tomllib.loads(
-    files("sensors.standards").joinpath("gb3838.toml").read_text(encoding="utf-8")
-)
+_TABLE: Final[dict[str, Any]] = toml_text.shipped("sensors.standards", "gb3838.toml")
 
 
 class Water(StrEnum):
@@ -66,7 +62,7 @@ class Oxygen(StrEnum):
 
 
 class Condition(StrEnum):
-    """水质状况: what a class, or the shares of classes along a river, is called in reports."""
+    """水质状况: what a class is called in reports."""
 
     EXCELLENT = "excellent"
     GOOD = "good"
@@ -81,11 +77,6 @@ class Condition(StrEnum):
     @property
     def en(self) -> str:
         return str(_TABLE["conditions"][self.value]["en"])
-
-    @property
-    def colour(self) -> str:
-        """Hex colour; the colour words of 环办[2011]22号 are unverified."""
-        return str(_TABLE["conditions"][self.value]["colour"])
 
 
 class WaterClass(IntEnum):
@@ -138,15 +129,6 @@ class WaterClass(IntEnum):
         """Hex colour of maps and charts: two blues, green, yellow, orange, red."""
         return str(_TABLE["classes"][self.name]["colour"])
 
-    @property
-    def use_zh(self) -> str:
-        """What water of this class is fit for (clause 3 of the standard, in short)."""
-        return str(_TABLE["classes"][self.name]["use_zh"])
-
-    @property
-    def use_en(self) -> str:
-        return str(_TABLE["classes"][self.name]["use_en"])
-
 
 @dataclass(frozen=True, slots=True)
 class Below:
@@ -193,19 +175,10 @@ NATIONAL: Final[tuple[str, ...]] = tuple(key for key, row in ROWS.items() if row
 REAL_TIME: Final[tuple[str, ...]] = ("ph", "do", "codmn", "nh3n", "tp")
 """The set of automatic stations that real-time publications judge by (recomputed from published rows)."""
 
-TEMPERATURE_RISE_C: Final[float] = _TABLE["temperature_change"]["rise"]
-TEMPERATURE_DROP_C: Final[float] = _TABLE["temperature_change"]["drop"]
-
 WITHOUT_MULTIPLE: Final = frozenset({"ph", "do"})
 """No exceedance multiple is computed for these (nor for water temperature, which has no class)."""
 
 SATURATION_OF_CLASS_I: Final = 0.9
-_MONDAY_MS: Final = 4 * DAY_MS - BEIJING_OFFSET_MS
-"""Midnight in Beijing of a Monday, 1970-01-05."""
-_WEEK_MS: Final = 7 * DAY_MS
-
-FEW_SECTIONS: Final = 5
-"""Fewer sections than this are averaged; the text leaves exactly five open, treated as many here."""
 
 
 def evaluated(water: Water) -> tuple[str, ...]:
@@ -297,7 +270,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The class of one sample, section or river, and its evidence.
+    """The class of one sample and its evidence.
 
     ``water_class`` is None when nothing could be judged: never a good class by default. ``classes`` holds every
     evaluated parameter, ``deciding`` those in the worst class, ``undecided`` those not detected at a limit too high to
@@ -530,165 +503,3 @@ def exceedance(parameter: str, values: Floats, target: WaterClass, water: Water)
         return np.full(len(values), np.nan)
     multiples = np.round((values - line) / line, 9)  # 0.25 and not the digits that binary arithmetic adds
     return np.asarray(np.maximum(0.0, multiples), np.float64)
-
-
-def standard_index(
-    parameter: str, values: Floats, target: WaterClass, water: Water, *, temperature: Floats | float = float("nan")
-) -> Floats:
-    """Standard index P (标准指数) in the form of HJ 2.3: at most 1 where the limit of ``target`` is met.
-
-    General C / Cs; pH at most 7: (7 - pH) / (7 - 6), above: (pH - 7) / (9 - 7); oxygen not below Cs:
-    |DOf - DO| / (DOf - Cs), below: 10 - 9 DO / Cs, with DOf = 468 / (31.6 + t).
-
-    ``values`` and ``temperature`` (°C; needed for oxygen above Cs) are (n,) → (n,), NaN where it cannot be told.
-    Doubts: the 2018 edition is remembered to use Cs / DO below saturation instead, not confirmed; and for warm water
-    that holds no more than Cs at saturation (class I above 30.8 °C) the form has no value for oxygen not below Cs.
-    """
-    if parameter == "ph":
-        low, high = ROWS["ph"].limits(water) or (6.0, 9.0)
-        return np.where(values <= 7, (7 - values) / (7 - low), (values - 7) / (high - 7))
-    line = limit(parameter, water, target)
-    if line is None:
-        return np.full(len(values), np.nan)
-    if ROWS[parameter].direction is Direction.AT_MOST:
-        return np.asarray(values / line)
-    full = np.broadcast_to(oxygen.saturation_short(temperature), np.shape(values))
-    room = np.where(full > line, full - line, np.nan)
-    return np.where(values < line, 10 - 9 * values / line, np.abs(full - values) / room)
-
-
-def ammonia_above_nitrogen(nh3n: Floats, tn: Floats) -> Bools:
-    """(n,) true where ammonia nitrogen exceeds total nitrogen, of which it is a part: one of the two is wrong."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(nh3n > tn)
-
-
-# -- sections, rivers ------------------------------------------------------------------------------------------------
-
-
-def mean(parameter: str, samples: Iterable[float | str | Below]) -> Value:
-    """The mean of a parameter over a period or over sections; NaN without any value.
-
-    A value below the detection limit counts as half that limit; when nothing was ever detected the mean is below the
-    largest of the limits. Arithmetic in decimals, so that 0.1, 0.15 and 0.2 have the mean 0.15 and not a trace more.
-    pH is averaged as the concentration of H+ (not confirmed in the text of the rule).
-    """
-    parsed = [parse(sample) if isinstance(sample, str) else sample for sample in samples]
-    hidden = [value.limit for value in parsed if isinstance(value, Below)]
-    seen = [value for value in parsed if not isinstance(value, Below) and np.isfinite(value)]
-    if not seen:
-        return Below(max(hidden)) if hidden else float("nan")
-    if parameter == "ph":
-        return round(float(-np.log10(np.mean(10.0 ** -np.array(seen, np.float64)))), 9)
-    numbers = [Decimal(repr(float(value))) for value in seen] + [Decimal(repr(float(one))) / 2 for one in hidden]
-    return float(sum(numbers, Decimal(0)) / len(numbers))
-
-
-def section(
-    samples: Mapping[str, Iterable[float | str | Below]],
-    water: Water,
-    *,
-    items: Sequence[str] | None = None,
-    oxygen_by: Oxygen = Oxygen.MG_L,
-    rounded: bool = False,
-) -> Judgement:
-    """The class of a section over a period (month, year): each parameter's mean, then single factor.
-
-    ``samples`` maps a parameter to all its valid values in the period, in any order; options as :func:`classes`.
-    """
-    means = {key: mean(key, values) for key, values in samples.items()}
-    return judge(means, water, items=items, oxygen_by=oxygen_by, rounded=rounded)
-
-
-@dataclass(frozen=True, slots=True)
-class RiverJudgement:
-    """The condition of a river or basin.
-
-    ``condition`` is None when no section can be judged. With fewer than five judged sections ``mean`` is the judgement
-    of the mean values; with more, ``mean`` is None and ``shares`` decide: class → share of judged sections, all six
-    classes. ``sections`` were judged, ``unjudged`` could not be and count for nothing.
-    """
-
-    condition: Condition | None
-    shares: Mapping[WaterClass, float]
-    mean: Judgement | None
-    sections: int
-    unjudged: int
-
-
-def river(sections: Sequence[Judgement]) -> RiverJudgement:
-    """The condition of a river or basin from its sections: fewer than five, mean first; five or more, shares.
-
-    Shares, in this order: I to III at least 90 % excellent, at least 75 % good; else worse than V below 20 % light,
-    below 40 % moderate, else heavy. Raises ValueError when rivers and lakes are mixed under means, which have no
-    common limits.
-    """
-    judged = [one for one in sections if one.water_class is not None]
-    unjudged = len(sections) - len(judged)
-    counts = {one: sum(s.water_class == one for s in judged) for one in WaterClass}
-    shares = {one: count / len(judged) for one, count in counts.items()} if judged else {}
-    if not judged:
-        return RiverJudgement(None, shares, None, 0, unjudged)
-    if len(judged) < FEW_SECTIONS:
-        averaged = _mean_of_sections(judged)
-        condition = averaged.water_class.condition if averaged.water_class else None
-        return RiverJudgement(condition, shares, averaged, len(judged), unjudged)
-    return RiverJudgement(_by_shares(counts, len(judged)), shares, None, len(judged), unjudged)
-
-
-def _mean_of_sections(judged: Sequence[Judgement]) -> Judgement:
-    if len({one.water for one in judged}) > 1:
-        raise ValueError("sections of rivers and of lakes have no common mean; judge them apart")
-    measured = [key for key in PARAMETERS if any(key in one.values for one in judged)]
-    means = {key: mean(key, (one.values[key] for one in judged if key in one.values)) for key in measured}
-    return judge(means, judged[0].water, items=measured)
-
-
-def _by_shares(counts: Mapping[WaterClass, int], n: int) -> Condition:
-    """The condition by shares; compared in whole sections, so that exactly 90 % is 90 %."""
-    good = counts[WaterClass.I] + counts[WaterClass.II] + counts[WaterClass.III]
-    worse = counts[WaterClass.WORSE]
-    if 100 * good >= 90 * n:
-        return Condition.EXCELLENT
-    if 100 * good >= 75 * n:
-        return Condition.GOOD
-    if 100 * worse < 20 * n:
-        return Condition.LIGHT
-    return Condition.MODERATE if 100 * worse < 40 * n else Condition.HEAVY
-
-
-# -- water temperature -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class TemperatureChange:
-    """Change of the weekly mean water temperature by a human-made influence: °C against the reference.
-
-    ``rise`` and ``drop`` are the largest of all weeks, never negative; ``weeks`` how many could be compared.
-    """
-
-    rise: float
-    drop: float
-    weeks: int
-
-    @property
-    def allowed(self) -> bool | None:
-        """Whether the rule holds; None when no week could be compared."""
-        return self.rise <= TEMPERATURE_RISE_C and self.drop <= TEMPERATURE_DROP_C if self.weeks else None
-
-
-def temperature_change(at_ms: NDArray[np.int64], here: Floats, reference: Floats) -> TemperatureChange:
-    """Item 1 of table 1: a human-made change raises the weekly mean by at most 1 °C and lowers it by at most 2 °C.
-
-    ``here`` (n,) is the temperature below the influence and ``reference`` (n,) the one without it, upstream, both in °C
-    at the instants ``at_ms`` (n,); a pair with a NaN is left out. Weeks are calendar weeks in Beijing, Monday first.
-    The standard does not say how the natural temperature is found; a reference upstream is our reading of it.
-    """
-    pairs = np.isfinite(here) & np.isfinite(reference)
-    week = (at_ms[pairs] - _MONDAY_MS) // _WEEK_MS
-    if not len(week):
-        return TemperatureChange(0.0, 0.0, 0)
-    _, which, count = np.unique(week, return_inverse=True, return_counts=True)
-    change = np.bincount(which, weights=(here - reference)[pairs]) / count
-    change = np.round(change, 9)  # what binary arithmetic adds is no warming
-    return TemperatureChange(max(0.0, float(change.max())), max(0.0, float(-change.min())), len(count))

@@ -5,14 +5,13 @@ own text; a site that holds the text gives its own limit with a check. The defau
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import sentence
 
@@ -118,7 +117,7 @@ _COUNTED: Final = {
 @cache
 def _read() -> Mapping[str, Any]:
     """The file as read."""
-    return tomllib.loads(files("sensors.standards").joinpath("hj915.toml").read_text(encoding="utf-8"))
+    return toml_text.shipped("sensors.standards", "hj915.toml")
 
 
 @cache

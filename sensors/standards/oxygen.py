@@ -1,4 +1,4 @@
-"""Oxygen saturation of water: the physical formula, and the short form of the guidelines."""
+"""Oxygen saturation of water."""
 
 import numpy as np
 
@@ -20,10 +20,3 @@ def saturation(temperature: Floats | float, salinity: Floats | float = 0.0) -> F
         salt = s * (0.017674 - 10.754 / k + 2140.7 / k**2)
         inside = (t >= 0) & (t <= 40) & (s >= 0) & (s <= 40)
         return np.asarray(np.where(inside, np.exp(fresh - salt), np.nan))
-
-
-def saturation_short(temperature: Floats | float) -> Floats:
-    """Saturation of fresh water in mg/L by 468 / (31.6 + t), as HJ 2.3 has it; about 2 % off at most."""
-    t = np.asarray(temperature, np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where((t >= 0) & (t <= 40), 468.0 / (31.6 + t), np.nan))

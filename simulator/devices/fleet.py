@@ -14,8 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import paho.mqtt.client as paho
 import structlog
@@ -24,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from infra.closing import Closing
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
 
 ONLINE, OFFLINE = b'{"online": true}', b'{"online": false}'
@@ -281,7 +281,7 @@ class Device:
             self._goodbye = self._client.publish(topic(self.station, "status"), OFFLINE, qos=1, retain=True).mid
 
 
-class Fleet:
+class Fleet(Closing):
     """Devices of many stations on one thread; a context manager that closes them.
 
     ``boot`` must grow with every start of the same stations; seconds since the epoch will do.
@@ -313,14 +313,6 @@ class Fleet:
 
     def __len__(self) -> int:
         return len(self.devices)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def connected(self) -> int:

@@ -16,11 +16,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
+from infra.closing import Closing
 from sensors.wire.telemetry import topic
 from simulator.devices import mqtt_packets
 from simulator.devices.fleet import CONNECT_TIMEOUT_S, FIRST_RETRY_S, LONGEST_RETRY_S, OFFLINE, ONLINE, Connection
@@ -142,7 +142,7 @@ class _Line:
         return len(self.waiting) + len(self._on_the_way)
 
 
-class Trunks:
+class Trunks(Closing):
     """Stations spread over ``connections`` connections; a context manager that closes them."""
 
     def __init__(self, stations: Sequence[str], connection: Connection, *, connections: int = 4) -> None:
@@ -160,14 +160,6 @@ class Trunks:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trunks", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __contains__(self, station: str) -> bool:
         return station in self._of

@@ -14,11 +14,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
+from infra.closing import Closing
 from sensors.parameters import Catalogue, catalogue
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.codes import PERIOD_MS, Cn, ExeRtn, QnRtn, meaning
@@ -46,7 +46,7 @@ class Line:
     resends: int = 3
 
 
-class Logger:
+class Logger(Closing):
     """One logger of one station; a context manager that ends its thread.
 
     ``clock_ms`` is the true time, ``clock_off_ms`` how far the logger's own is from it until it is set. ``done`` lists
@@ -85,14 +85,6 @@ class Logger:
         self._bell_in, self._bell = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name=f"logger-{mn}", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- for the other threads ---------------------------------------------------------------------------------------
 

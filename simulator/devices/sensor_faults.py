@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from infra import toml_text
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats, Ints
@@ -40,7 +41,7 @@ class Sensor:
     ``limit`` the detection limit, below which half of it is reported; ``top`` the end of its range. ``usual`` is the
     size of a spike that stands out (beyond the 99th percentile of changes), ``creep`` what drift and
     fouling come to, ``accuracy`` how far a value may be off before somebody would correct it (USGS TM1-D3, from
-    memory). ``apparent`` is how much the water itself varies within an hour.
+    memory). ``apparent`` is how much the water itself varies within an hour. ``column`` is the name in written tables.
     """
 
     noise: float
@@ -51,30 +52,12 @@ class Sensor:
     creep: float
     accuracy: float
     apparent: float
+    column: str
     limit: float = 0.0
 
 
 SENSORS: Mapping[str, Sensor] = {
-    "water_temp": Sensor(0.03, 0.0, 60.0, 50.0, 5.0, 1.5, 0.2, 0.3),
-    "ph": Sensor(0.012, 0.0, 30.0, 14.0, 1.6, 0.6, 0.2, 0.07),
-    "do": Sensor(0.025, 0.004, 45.0, 20.0, 4.5, 2.0, 0.3, 0.3),
-    "conductivity": Sensor(0.6, 0.002, 10.0, 200_000.0, 260.0, 90.0, 15.0, 12.0),
-    "turbidity": Sensor(0.3, 0.035, 10.0, 1000.0, 320.0, 40.0, 3.0, 9.0),
-    "codmn": Sensor(0.03, 0.025, 0.0, 60.0, 7.0, 2.5, 0.5, 0.6, 0.5),
-    "codcr": Sensor(0.5, 0.03, 0.0, 370.0, 25.0, 9.0, 2.0, 2.5, 4.0),
-    "bod5": Sensor(0.1, 0.05, 0.0, 500.0, 10.0, 3.0, 1.0, 1.0, 0.5),
-    "nh3n": Sensor(0.008, 0.015, 20.0, 100.0, 3.0, 0.9, 0.15, 0.15, 0.05),
-    "tp": Sensor(0.003, 0.04, 0.0, 10.0, 0.5, 0.15, 0.02, 0.025, 0.01),
-    "tn": Sensor(0.03, 0.015, 0.0, 100.0, 5.0, 1.5, 0.3, 0.4, 0.1),
-    "orp": Sensor(2.5, 0.0, 120.0, 999.0, 260.0, 90.0, 20.0, 20.0),
-    "transparency": Sensor(1.0, 0.03, 0.0, 500.0, 60.0, 20.0, 5.0, 8.0),
-    "chla": Sensor(0.3, 0.03, 5.0, 400.0, 90.0, 20.0, 2.0, 5.0),
-    "algae": Sensor(6.0, 0.04, 5.0, 60_000.0, 2500.0, 600.0, 60.0, 150.0),
-    "level": Sensor(0.006, 0.0, 10.0, 20.0, 1.5, 0.35, 0.02, 0.1),
-    "flow": Sensor(0.05, 0.03, 0.0, 50_000.0, 500.0, 60.0, 5.0, 50.0),
-    "rain": Sensor(0.0, 0.0, 0.0, 200.0, 30.0, 5.0, 1.0, 1.0),
-    "salinity": Sensor(0.005, 0.005, 10.0, 70.0, 3.0, 0.5, 0.1, 0.1),
-    "fdom": Sensor(0.3, 0.01, 5.0, 300.0, 30.0, 8.0, 2.0, 2.0),
+    key: Sensor(**row) for key, row in toml_text.shipped("simulator", "sensors.toml").items()
 }
 
 _LAGUERRE = ((0.415775, 0.711093), (2.294280, 0.278518), (6.289945, 0.010389))
@@ -108,7 +91,6 @@ class Instruments:
         for fault in scenario.faults:
             self.faults.setdefault(fault.station, []).append(_until_visited(fault, self.visits))
         self._cycles = registry.cycles_s(scenario.start_ms)
-        self._air: dict[int, Floats] = {}
 
     def cycle_s(self, station: Station, parameter: str) -> int:
         """Seconds between two results; 0 where every reading is one."""

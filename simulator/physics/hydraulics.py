@@ -8,7 +8,6 @@ without sources the mass changes by rounding only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -71,13 +70,6 @@ class Mesh:
                 sums[row[at], cell] = 1.0
                 at = int(self.below[at])
         return sums
-
-
-def chain(cells: int) -> Mesh:
-    """A single channel, uppermost cell first."""
-    below = np.arange(1, cells + 1)
-    below[-1] = -1
-    return Mesh(below)
 
 
 def carry(  # noqa: PLR0913, PLR0917  (the terms of one equation)
@@ -153,8 +145,3 @@ def cuts(length_m: float, about_m: float) -> Floats:
     """(k,) equal lengths that make up ``length_m``, each about ``about_m``, two at least."""
     count = max(2, round(length_m / about_m))
     return np.full(count, length_m / count)
-
-
-def chained(cells: Sequence[int]) -> list[tuple[int, int]]:
-    """The pairs of neighbours of a row of cells."""
-    return list(pairwise(cells))

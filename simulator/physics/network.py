@@ -109,8 +109,6 @@ class Network:
     """(n,) whether the cell lies in a tidal river; others have their reach's level."""
     own: Mapping[str, Places]
     """Reach key → its cells from the upper end, without what lengthens them."""
-    heads: Places
-    """Cells into which the fresh water of creeks and lakes flows; of ghosts, see ``upper``."""
     upper: Places
     """Fixed cells above tidal rivers."""
     lower: Places
@@ -208,7 +206,7 @@ def build(registry: Registry) -> Network:
     mesh = Mesh(cells.below, np.flatnonzero(np.isin(role, ["upper", "sea", "lower"])))
     water = np.array([r.water for r in reaches], object)[reach]
     tidal = np.array([_is_tidal(r) for r in reaches])[reach]
-    heads, base, content = _ordinary(reaches, reach, role, length)
+    base, content = _ordinary(reaches, reach, role, length)
     leak = by_kind("leak") * length / 1000 * np.isin(role, ["own", "above"])
     combined = _let_in_outfalls(registry, own, length, leak=leak, base=base, content=content)
     in_river = water == Water.RIVER
@@ -225,7 +223,6 @@ def build(registry: Registry) -> Network:
         _tide_delays(reaches, reach, length),
         tidal,
         own,
-        heads,
         np.flatnonzero(role == "upper"),
         np.flatnonzero(np.isin(role, ["sea", "lower"])),
         np.flatnonzero(role == "sea"),
@@ -376,11 +373,10 @@ def _small_creeks(reaches: tuple[Reach, ...], reach: Places, length: Floats) -> 
 
 def _ordinary(
     reaches: tuple[Reach, ...], reach: Places, role: NDArray[np.str_], length: Floats
-) -> tuple[Places, Floats, Floats]:
-    """Heads, and what flows into every cell on an ordinary day: (heads), (n,) m³/s and (13, n) content."""
+) -> tuple[Floats, Floats]:
+    """What flows into every cell on an ordinary day: (n,) m³/s and (13, n) content."""
     n = len(reach)
     base, content = np.zeros(n), np.zeros((len(CREEK_HEAD), n))
-    heads: list[int] = []
     for i, r in enumerate(reaches):
         cells = np.flatnonzero((reach == i) & np.isin(role, ["own", "above", "beyond"]))
         if r.water is Water.RIVER and r.downstream is None:
@@ -391,10 +387,9 @@ def _ordinary(
             base[cells] = 330.0 * joining / joining.sum()
             content[:, cells] = np.array(CLEAN_BRANCH)[:, None]
         else:
-            heads.append(int(cells[0]))
             base[cells[0]] = WATER_DEFAULTS[r.water].base_flow
             content[:, cells[0]] = LAKE_HEAD if r.water is Water.LAKE else CREEK_HEAD
-    return np.array(heads, np.intp), base, content
+    return base, content
 
 
 def spacing(network: Network) -> Floats:

@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 
 from infra.errors import ConfigurationError
 from infra.texts import sentence
+from ingest.devices.credentials import BrokerUnavailable
 from riverchief import setup
 from riverchief.brokers.mosquitto_admin import (
     ADMIN,
     DEFAULTS,
     HEALTH_TOPIC,
     Address,
-    BrokerUnavailable,
     DynamicSecurity,
     Right,
     Role,

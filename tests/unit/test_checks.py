@@ -862,7 +862,9 @@ class Watchman:
         excused = [
             START + int(1000 * min(self.visited[s.key], now_s)) if s.key in self.visited else -1 for s in self.stations
         ]
-        found = self.checks.tick(self.registry, np.array(heard, np.int64), np.array(excused, np.int64), since, now)
+        found = self.checks.silence.tick(
+            self.registry, np.array(heard, np.int64), np.array(excused, np.int64), since, now
+        )
         alarm_book.update_alarms(self.alarms, found)
         return found
 

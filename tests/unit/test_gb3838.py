@@ -13,7 +13,6 @@ from sensors.parameters import catalogue
 from sensors.standards import gb3838, oxygen
 from sensors.standards.gb3838 import (
     Below,
-    Condition,
     Direction,
     Oxygen,
     Water,
@@ -191,7 +190,6 @@ def test_saturation_needs_a_temperature_and_knows_salt():
 def test_saturation_is_that_of_the_published_tables():
     t = np.array([0.0, 10.0, 20.0, 25.0, 30.0, 40.0])
     assert np.round(oxygen.saturation(t), 2).tolist() == [14.62, 11.29, 9.09, 8.26, 7.56, 6.41]
-    assert np.round(oxygen.saturation_short(t), 2).tolist() == [14.81, 11.25, 9.07, 8.27, 7.6, 6.54]
     assert round(float(oxygen.saturation(20.0, 10.0)), 2) == 8.57
     assert np.isnan(oxygen.saturation(np.array([-1.0, 41.0]))).all()
 
@@ -315,116 +313,6 @@ def test_multiples_of_many_samples():
     np.testing.assert_array_equal(by_key["nh3n"], [0.0, 0.0, 1.5, np.nan])
     assert np.isnan(by_key["do"]).all()
     assert np.isnan(gb3838.exceedance("nh3n", np.array([9.0]), WORSE, RIVER)).all()
-
-
-def test_the_standard_index_in_the_form_of_hj_2_3():
-    def index(key: str, value: float, **more: float) -> float:
-        return float(gb3838.standard_index(key, np.array([value]), III, RIVER, **more)[0])
-
-    assert index("nh3n", 1.5) == 1.5
-    assert index("ph", 6.0) == 1.0
-    assert index("ph", 6.5) == 0.5
-    assert index("ph", 8.0) == 0.5
-    assert index("do", 5.0, temperature=20.0) == pytest.approx(1.0)
-    assert index("do", 7.0, temperature=20.0) == pytest.approx((468 / 51.6 - 7) / (468 / 51.6 - 5))
-    assert index("do", 2.5) == pytest.approx(5.5)  # 10 - 9 * 0.5
-    assert math.isnan(index("do", 7.0))  # nobody said how warm the water is
-    assert math.isnan(index("turbidity", 7.0))
-    at_35 = gb3838.standard_index("do", np.array([7.5]), I, RIVER, temperature=35.0)
-    assert np.isnan(at_35).all()  # saturation itself is below the limit of class I
-
-
-def test_ammonia_above_total_nitrogen_is_noticed():
-    assert gb3838.ammonia_above_nitrogen(np.array([2.0, 1.0, np.nan]), np.array([1.5, 1.0, 1.0])).tolist() == [
-        True,
-        False,
-        False,
-    ]
-
-
-# -- sections and rivers -----------------------------------------------------------------------------------------------
-
-
-def test_a_section_is_judged_by_the_means_of_its_period():
-    found = gb3838.section({"nh3n": [0.2, 1.8, 1.0], "do": [4.0, 6.0, math.nan]}, RIVER)
-    assert (found.water_class, found.values) == (III, {"do": 5.0, "nh3n": 1.0})
-
-
-def test_a_mean_on_the_limit_stays_on_it():
-    assert sum([0.1, 0.2, 0.3]) / 3 > 0.2  # what binary arithmetic would say
-    assert gb3838.section({"tp": [0.1, 0.2, 0.3]}, RIVER).water_class is III
-    assert gb3838.section({"ph": [6.0, 6.0, 6.0]}, RIVER).water_class is I
-
-
-def test_in_means_not_detected_counts_as_half_the_limit():
-    assert gb3838.mean("nh3n", ["0.05L", 0.175]) == 0.1
-    assert gb3838.mean("nh3n", ["0.05L", "0.025L"]) == Below(0.05)
-    assert gb3838.section({"cu": ["0.05L", "0.05L"]}, RIVER).undecided == ("cu",)
-    assert math.isnan(gb3838.mean("nh3n", [math.nan]))  # type: ignore[arg-type]
-
-
-def test_ph_is_averaged_as_hydrogen_ions():
-    assert gb3838.mean("ph", [6.0, 8.0]) == pytest.approx(6.2967, abs=1e-4)
-
-
-def of_class(found: WaterClass) -> gb3838.Judgement:
-    return judge({"nh3n": [0.1, 0.4, 0.9, 1.4, 1.9, 5.0][found - 1]}, RIVER)
-
-
-def test_few_sections_are_averaged_first():
-    found = gb3838.river([of_class(I), of_class(WORSE)])
-    assert found.mean is not None
-    assert found.mean.values["nh3n"] == 2.55
-    assert (found.mean.water_class, found.condition, found.sections) == (WORSE, Condition.HEAVY, 2)
-
-
-@pytest.mark.parametrize(
-    ("sections", "condition"),
-    [
-        ([III] * 9 + [WORSE], Condition.EXCELLENT),  # exactly 90 %
-        ([III] * 8 + [IV, WORSE], Condition.GOOD),
-        ([I] * 15 + [V] * 5, Condition.GOOD),  # exactly 75 %
-        ([II] * 5 + [V] * 4 + [WORSE], Condition.LIGHT),
-        ([II] * 5 + [V] * 3 + [WORSE] * 2, Condition.MODERATE),  # exactly 20 %
-        ([II] * 5 + [V] + [WORSE] * 4, Condition.HEAVY),  # exactly 40 %
-        ([II] * 4 + [WORSE], Condition.GOOD),  # five sections are many
-    ],
-)
-def test_a_river_of_many_sections_is_judged_by_shares(sections, condition):
-    found = gb3838.river([of_class(one) for one in sections])
-    assert (found.mean, found.condition, found.sections) == (None, condition, len(sections))
-    assert sum(found.shares.values()) == pytest.approx(1.0)
-
-
-def test_sections_that_cannot_be_judged_count_for_nothing():
-    none = judge({}, RIVER)
-    found = gb3838.river([none, of_class(II), none])
-    assert (found.condition, found.sections, found.unjudged) == (Condition.EXCELLENT, 1, 2)
-    assert gb3838.river([none]).condition is None
-    with pytest.raises(ValueError, match="lakes"):
-        gb3838.river([of_class(I), judge({"tp": 0.1}, LAKE)])
-
-
-# -- water temperature -------------------------------------------------------------------------------------------------
-
-HOUR = 3_600_000
-MONDAY = 1_778_428_800_000  # 2026-05-11 00:00 in Beijing
-
-
-def test_a_weekly_mean_may_rise_by_one_degree_and_fall_by_two():
-    at = MONDAY + np.arange(14 * 24) * HOUR
-    above = np.full(len(at), 15.1)
-    first = np.arange(len(at)) < 7 * 24
-    change = gb3838.temperature_change(at, np.where(first, 16.1, 13.1), above)
-    assert (change.rise, change.drop, change.weeks, change.allowed) == (1.0, 2.0, 2, True)
-    assert gb3838.temperature_change(at, np.where(first, 16.2, 15.1), above).allowed is False
-    assert gb3838.temperature_change(at, np.where(first, 15.1, 13.0), above).allowed is False
-    assert gb3838.temperature_change(at, np.full(len(at), np.nan), above).allowed is None
-
-
-def test_a_week_begins_on_monday_in_beijing():
-    at = np.array([MONDAY - HOUR, MONDAY])
-    assert gb3838.temperature_change(at, np.array([21.0, 20.0]), np.array([20.0, 20.0])).weeks == 2
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

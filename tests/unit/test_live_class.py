@@ -1,6 +1,7 @@
 """The live class of stations and reaches: current readings, no flicker, reasons; all in event time."""
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from infra.texts import Text
 from sensors import live_class
-from sensors.live_class import ClassReason, ClassState, JudgedStation, LatestReading, LiveClass, MissingReason
+from sensors.live_class import ClassReason, ClassState, JudgedStation, LatestReading, LiveClass, MissingReason, Policy
 from sensors.reading import Flag
 from sensors.standards.gb3838 import Water, WaterClass
 from sensors.stations import Station
@@ -25,6 +26,16 @@ def watched(expected: tuple[str, ...] = FIVE, target: WaterClass | None = III, *
     return JudgedStation("s1", Water.RIVER, 300, expected, target, more)
 
 
+def station_class(
+    carried: ClassState, station: JudgedStation, latest: Mapping[str, LatestReading], at_ms: int, *policy: Policy
+) -> tuple[ClassState, LiveClass]:
+    """The class of one station, and what to carry to the next call."""
+    states, (found,) = live_class.station_classes(
+        {station.key: carried}, [station], {station.key: latest}, at_ms, *policy
+    )
+    return states[station.key], found
+
+
 class River:
     """One station through time: the newest readings, and what is carried."""
 
@@ -37,7 +48,7 @@ class River:
         """New readings at this minute, then the class."""
         at_ms = START + round(minute * MINUTE)
         self.latest |= {key: LatestReading(at_ms, value) for key, value in values.items()}
-        self.carried, found = live_class.station_class(self.carried, self.station, self.latest, at_ms)
+        self.carried, found = station_class(self.carried, self.station, self.latest, at_ms)
         return found
 
 
@@ -151,7 +162,7 @@ def test_ph_alone_tells_a_class_only_when_it_is_bad():
 @pytest.mark.parametrize(("flag", "used"), [(Flag.GOOD, True), (Flag.UNKNOWN, True), (Flag.SUSPECT, False)])
 def test_only_readings_without_a_complaint_are_used(flag, used):
     latest = {"do": LatestReading(START, 2.5, flag), "tp": LatestReading(START, 0.05)}
-    _, found = live_class.station_class(ClassState(), watched(), latest, START)
+    _, found = station_class(ClassState(), watched(), latest, START)
     assert found.water_class is (V if used else II)
     assert found.evidence.lacking.get("do") is (None if used else MissingReason.FLAGGED)
     assert found.evidence.lacking["nh3n"] is MissingReason.NEVER
@@ -161,7 +172,7 @@ def test_values_stay_current_by_the_interval_of_the_station_and_the_cycle_of_the
     def used(minute: float, **cycles: int) -> tuple[str, ...]:
         latest = {"do": LatestReading(START, 6.5), "nh3n": LatestReading(START, 0.3)}
         at_ms = START + round(minute * MINUTE)
-        return live_class.station_class(ClassState(), watched(**cycles), latest, at_ms)[1].evidence.judged
+        return station_class(ClassState(), watched(**cycles), latest, at_ms)[1].evidence.judged
 
     assert used(15) == ("do", "nh3n")
     assert used(15.1) == ("nh3n",)
@@ -172,7 +183,7 @@ def test_values_stay_current_by_the_interval_of_the_station_and_the_cycle_of_the
 
 def test_readings_from_the_future_of_the_judged_instant_are_not_known_yet():
     latest = {"do": LatestReading(START + MINUTE, 2.0), "tp": LatestReading(START, 0.05)}
-    _, found = live_class.station_class(ClassState(), watched(), latest, START)
+    _, found = station_class(ClassState(), watched(), latest, START)
     assert (found.water_class, found.evidence.lacking["do"]) == (II, MissingReason.NEVER)
 
 
@@ -190,7 +201,7 @@ def test_a_registered_station_is_watched_by_its_own_parameters_and_interval():
     )
     found = JudgedStation.of(station, IV)
     assert (found.water, found.target, found.interval_s) == (Water.RIVER, IV, 600)
-    _, shown = live_class.station_class(
+    _, shown = station_class(
         ClassState(), found, {"do": LatestReading(START, 4.0), "tp": LatestReading(START, 9.0)}, START
     )
     assert (shown.water_class, shown.evidence.expected, shown.met) == (IV, ("do",), True)
@@ -199,7 +210,7 @@ def test_a_registered_station_is_watched_by_its_own_parameters_and_interval():
 def test_total_nitrogen_does_not_colour_a_lake_red_as_in_publications():
     lake = JudgedStation("l1", Water.LAKE, 300, ("do", "tn", "tp"))
     latest = {"do": LatestReading(START, 6.5), "tn": LatestReading(START, 4.0), "tp": LatestReading(START, 0.04)}
-    _, found = live_class.station_class(ClassState(), lake, latest, START)
+    _, found = station_class(ClassState(), lake, latest, START)
     assert (found.water_class, found.deciding, found.met) == (III, ("tp",), None)
 
 
@@ -222,7 +233,7 @@ def test_many_stations_at_once_are_judged_as_one_by_one():
     after, found = live_class.station_classes(carried, watched_, newest, START)
     assert [one.water_class for one in found] == [II, IV, II, None]
     for one, shown in zip(watched_, found, strict=True):
-        alone = live_class.station_class(carried.get(one.key, ClassState()), one, newest.get(one.key, {}), START)
+        alone = station_class(carried.get(one.key, ClassState()), one, newest.get(one.key, {}), START)
         assert (after[one.key], shown) == alone
 
 

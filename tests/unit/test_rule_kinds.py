@@ -119,6 +119,11 @@ def test_black_odorous_water_has_the_limits_of_the_guide() -> None:
     assert all(b.sign * (b.clear - b.limit) < 0 for pair in limits.values() for b in pair), "calm lies on the good side"
 
 
+def test_the_grade_keeps_the_version_by_which_incidents_name_a_rule() -> None:
+    rows = (f'[[black_odorous]]\nid="{grade}"\ngrade="{grade}"\ncolour="red"\n' for grade in ("mild", "severe"))
+    assert [one.version for one in read("".join(rows), CATALOGUE)] == ["6bf89c3d", "74914d04"]
+
+
 # -- scopes ------------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from sensors.stations import Registry, Station, Water
 from simulator import showcase, truth
 from simulator.devices.sensor_faults import SENSORS
 from simulator.physics import chemistry, network, tide
-from simulator.physics.hydraulics import carry, chain
+from simulator.physics.hydraulics import Mesh, carry
 from simulator.physics.surface_layer import Upper
 from simulator.physics.world import World
 from simulator.scenario import Event, EventKind, Scenario, along_km
@@ -65,7 +65,17 @@ def test_a_pulse_in_a_uniform_channel_spreads_as_the_analytical_solution_says():
     for _ in range(200):
         after = volume.copy()
         after[-1] += 300 * speed * area  # the last cell takes what arrives
-        content = carry(chain(cells), content, volume, after, flow, exchange, inflow, np.zeros((1, cells)), 300.0)
+        content = carry(
+            Mesh(np.array([*range(1, cells), -1])),
+            content,
+            volume,
+            after,
+            flow,
+            exchange,
+            inflow,
+            np.zeros((1, cells)),
+            300.0,
+        )
         volume = after
     expected = pulse(1800 + 200 * 300)
     assert np.abs(content[0] - expected).max() < 0.02 * expected.max()

@@ -68,7 +68,6 @@ class Assembler(Generic[Owner]):
         self._most_bytes = most_bytes
         self._sets: OrderedDict[tuple[str | None, str | None, int], _Set[Owner]] = OrderedDict()
         self._bytes = 0
-        self.incomplete = 0
 
     def add(self, packet: Packet, raw: bytes, owner: Owner, now_ms: int) -> list[Bundle[Owner]]:
         """Add a packet; returns what can be used now: itself, a completed set, an older set that gives way."""
@@ -125,7 +124,6 @@ class Assembler(Generic[Owner]):
     def _release(self, key: tuple[str | None, str | None, int]) -> list[Bundle[Owner]]:
         """Release an incomplete set: its waiting parts are handed on as they are."""
         held = self._remove(key).held
-        self.incomplete += 1
         return [Bundle(held, held)] if held else []
 
     def _remove(self, key: tuple[str | None, str | None, int]) -> _Set[Owner]:

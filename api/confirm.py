@@ -17,7 +17,7 @@ from governance.notify.confirmation import LinkExpired
 from governance.notify.message import TEST
 from governance.notify.wording import item_text
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, say, sentence, split_languages
+from infra.texts import Text, ended, say
 from infra.times import beijing
 
 router = APIRouter(include_in_schema=False)
@@ -86,7 +86,7 @@ def _found(context: Context, token: str) -> AskedFor | Response:
     try:
         telling = context.telling
         if telling is None or telling.links is None:
-            raise NotFound(sentence("notice.page_wrong"))
+            raise NotFound(say("notice.page_wrong"))
         return confirmation.look(context.database, telling.directory(), telling.links, token, context.clock_ms())
     except LinkExpired as error:
         return _refusal(HTTPStatus.GONE, error)
@@ -125,7 +125,7 @@ def _page(content: str, status: int = 200) -> Response:
 
 
 def _refusal(status: int, error: WaterError) -> Response:
-    return _page(f"<p>{_both(split_languages(str(error)))}</p>", status)
+    return _page(f"<p>{_both(ended(error.text))}</p>", status)
 
 
 def _both(text: Text) -> str:

@@ -17,7 +17,7 @@ from governance.incidents.attachments import Attachment
 from governance.incidents.file_content import MAX_BYTES, Content, examine
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import rfc3339
 from ingest.storage.photos import Photos
 
@@ -94,7 +94,7 @@ def keep(asked: Context, data: bytes, content: Content, name: str, by: str) -> A
 def photos(asked: Context) -> Photos:
     """The folder; raises NotFound where this process has none."""
     if asked.photos is None:
-        raise NotFound(sentence("store.no_photos"))
+        raise NotFound(say("store.no_photos"))
     return Photos(asked.photos)
 
 

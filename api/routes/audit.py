@@ -19,7 +19,7 @@ from governance.audit.merkle import Root
 from governance.audit.trail import Verified
 from governance.verification import roots
 from infra.errors import Refused
-from infra.texts import sentence
+from infra.texts import say
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
@@ -150,7 +150,7 @@ def verify(asked: Asked) -> Response:
 def verified(context: Context, outside: Sequence[Root]) -> Verified:
     """What walking the trail finds. Raises Refused while another walk is under way."""
     if not _verifying.acquire(blocking=False):
-        raise Refused(sentence("trail.verifying"))
+        raise Refused(say("trail.verifying"))
     try:
         with context.database.read() as connection:
             _take_the_time(connection)

@@ -12,7 +12,7 @@ from api.registries import find
 from api.requests import Asked, By, Known, Limit, Strict, Words, instant
 from api.responses import answer, viewed, when
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from ingest.analysis import backtest_requests
 from ingest.rules import model as rules_
@@ -64,7 +64,7 @@ def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
     since_ms = instant("since", new.since)
     until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
     if not 0 < until_ms - since_ms <= LONGEST_MS:
-        raise ConfigurationError(sentence("backtest.span", since=new.since))
+        raise ConfigurationError(say("backtest.span", since=new.since))
     rules_.read(new.rules, asked.catalogue)
     registry = known.now()
     for key in new.stations:

@@ -20,7 +20,7 @@ from governance.notify.oncall import Shift
 from governance.notify.store import Notice
 from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, Refused
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import DAY_MS
 
 router = APIRouter(tags=["notices"])
@@ -229,7 +229,7 @@ def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
     for number, one in enumerate(new.shifts):
         begins, until = instant(f"shifts.{number}.begins", one.begins), instant(f"shifts.{number}.until", one.until)
         if begins >= until:
-            raise ConfigurationError(sentence("notice.shift_ends", number=number, until=one.until, begins=one.begins))
+            raise ConfigurationError(say("notice.shift_ends", number=number, until=one.until, begins=one.begins))
         shifts.append(Shift(one.person, begins, until, one.rank))
     plan_shifts(asked, actor, shifts)
     return Response(get_oncall(asked).body, 201, media_type="application/json")
@@ -258,7 +258,7 @@ def names(context: Context) -> Callable[[str], str]:
 
 def _telling(context: Context) -> Telling:
     if context.telling is None:
-        raise Refused(sentence("notice.nobody_told"))
+        raise Refused(say("notice.nobody_told"))
     return context.telling
 
 

@@ -10,7 +10,7 @@ from api.context import Context
 from api.requests import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, cut, place, preferred
 from api.responses import VARY, answer, feature, features
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry, Water
 
@@ -68,7 +68,7 @@ def get_reach(asked: Asked, known: Known, key: str, accept: Accept = JSON) -> Re
     registry = known.now()
     found = next((r for r in registry.reaches if r.key == key), None)
     if found is None:
-        raise NotFound(sentence("registry.no_reach", reach=key[:80]))
+        raise NotFound(say("registry.no_reach", reach=key[:80]))
     one = _view(found, registry, _live(asked))
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return answer(_feature(one), headers=VARY, media_type=GEOJSON)

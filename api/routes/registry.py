@@ -11,7 +11,7 @@ from api.requests import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, cut
 from api.responses import VARY, answer, feature, features, when
 from governance.organisation.roles import Forbidden
 from governance.people import store as people_store
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from sensors.network import Outfall, Region, Travel, point_at_km
@@ -128,7 +128,7 @@ def list_regions(known: Known, accept: Accept = JSON) -> Response:
 def remove_region(asked: Asked, who: Who, keeper: Keeping, known: Known, code: str) -> Response:
     """Take a region out of the tree. 409 with the list while incidents are open in it, or something hangs below it."""
     if not who.covers(code):
-        raise Forbidden(sentence("registry.region_elsewhere", region=code[:80], name=who.name))
+        raise Forbidden(say("registry.region_elsewhere", region=code[:80], name=who.name))
     with asked.database.write() as connection:
         people_store.require_no_open_cases(connection, code, keeper.regions())
         registry_store.remove_region(connection, code, author(who, None, asked.clock_ms()))

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from infra import file_lock
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING, from_ms, to_ms
 from ingest.storage.port import Series, Window
 from sensors.parameters import Catalogue
@@ -49,7 +49,7 @@ def month_of(at_ms: int) -> str:
 def month_bounds_ms(month: str) -> tuple[int, int]:
     """First instant of a month and of the one after it, ms UTC; raises ConfigurationError for what is no month."""
     if not _MONTH.fullmatch(month):
-        raise ConfigurationError(sentence("archive.month", month=month))
+        raise ConfigurationError(say("archive.month", month=month))
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=BEIJING)
     following = (first + timedelta(days=31)).replace(day=1)
     return to_ms(first), to_ms(following)
@@ -95,11 +95,11 @@ class ParquetArchive:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = (self._folder / _LOCK).open("a")
         except OSError as error:
-            message = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
+            message = say("archive.unwritable", folder=self._folder, error=error.strerror)
             raise StorageUnavailable(message) from error
         with handle:
             if not file_lock.lock(handle):
-                raise Refused(sentence("archive.another", folder=self._folder))
+                raise Refused(say("archive.another", folder=self._folder))
             for stale in self._folder.glob(f"*/*{_PART}"):
                 stale.unlink(missing_ok=True)
             yield
@@ -117,11 +117,11 @@ class ParquetArchive:
             pq.write_table(table, part, compression="zstd", row_group_size=ROW_GROUP, data_page_version="1.0")
             fsync(part)
             if not are_equal(self._read(part, None, None), readings):
-                raise StorageUnavailable(sentence("archive.differs", part=part))
+                raise StorageUnavailable(say("archive.differs", part=part))
             part.replace(path)
             fsync(path.parent)
         except OSError as error:
-            message = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
+            message = say("archive.file_unwritable", path=path, error=error.strerror or error)
             raise StorageUnavailable(message) from error
         finally:
             with suppress(OSError):
@@ -154,7 +154,7 @@ class ParquetArchive:
         except FileNotFoundError:
             return []
         except OSError as error:
-            message = sentence("archive.folder_unreadable", folder=self._folder, error=error.strerror)
+            message = say("archive.folder_unreadable", folder=self._folder, error=error.strerror)
             raise StorageUnavailable(message) from error
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
@@ -255,7 +255,7 @@ class ParquetArchive:
             keys = [key for key in present if (parameters is None or key in parameters) and key in self._catalogue]
             if parameters is None and len(keys) < len(present):
                 unknown = sorted(set(present) - set(keys))[0]
-                raise StorageUnavailable(sentence("archive.parameter", path=path, unknown=unknown))
+                raise StorageUnavailable(say("archive.parameter", path=path, unknown=unknown))
             groups = _groups(file.metadata, start, end)
             if not keys or not groups:
                 return Window.empty()
@@ -315,7 +315,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
-        raise StorageUnavailable(sentence("archive.unreadable", path=path, error=str(error).splitlines()[0])) from error
+        raise StorageUnavailable(say("archive.unreadable", path=path, error=str(error).splitlines()[0])) from error
 
 
 def _parameters(names: Iterable[str]) -> list[str]:

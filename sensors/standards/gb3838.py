@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from sensors.parameters import catalogue
 from sensors.reading import Bits, Bools, Floats
@@ -106,7 +106,7 @@ class WaterClass(IntEnum):
                 return one
         if spelled.casefold() in {"劣v", "worse than v"}:
             return cls(cls.WORSE)
-        raise ConfigurationError(sentence("registry.no_class", text=text))
+        raise ConfigurationError(say("registry.no_class", text=text))
 
     @property
     def roman(self) -> str:

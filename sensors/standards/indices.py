@@ -10,7 +10,7 @@ from math import isfinite, log, sqrt
 from typing import Final
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
 
@@ -31,7 +31,7 @@ def single_cwqi(parameter: str, value: float, water: Water) -> float:
         return (7 - value) / (7 - low) if value <= 7 else (value - 7) / (high - 7)
     line = gb3838.limit(parameter, water, WaterClass.III)
     if line is None:
-        raise ConfigurationError(sentence("upkeep.no_class_three", parameter=parameter, water=water.value))
+        raise ConfigurationError(say("upkeep.no_class_three", parameter=parameter, water=water.value))
     if gb3838.direction(parameter) is Direction.AT_LEAST:
         return line / max(value, MIN_OXYGEN_MG_L)
     return value / line
@@ -150,7 +150,7 @@ def single_tli(parameter: str, value: float) -> float:
     Raises ConfigurationError for a parameter without a line, ValueError for a value that is not above 0.
     """
     if parameter not in _TLI_LINE:
-        raise ConfigurationError(sentence("upkeep.no_trophic", parameter=parameter, known=", ".join(_TLI_LINE)))
+        raise ConfigurationError(say("upkeep.no_trophic", parameter=parameter, known=", ".join(_TLI_LINE)))
     if not value > 0:
         raise ValueError(f"{parameter} {value} has no logarithm; a value above 0 is needed")
     a, b = _TLI_LINE[parameter]

@@ -10,6 +10,7 @@ from sensors.standards import black_odorous, gb3838, indices
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import Water, WaterClass
 from sensors.standards.indices import Trophic
+from tests.says import says
 
 NONE, MILD, SEVERE = Grade
 
@@ -122,7 +123,7 @@ def test_cwqi_of_a_lake_divides_phosphorus_by_the_limit_of_lakes():
 def test_cwqi_of_acid_water_and_of_water_without_oxygen():
     assert indices.single_cwqi("ph", 6.5, Water.RIVER) == pytest.approx(0.5)
     assert indices.single_cwqi("do", 0.0, Water.RIVER) == pytest.approx(50.0)
-    with pytest.raises(ConfigurationError, match="turbidity"):
+    with pytest.raises(ConfigurationError, match=says("upkeep.no_class_three", parameter="turbidity", water="river")):
         indices.single_cwqi("turbidity", 1.0, Water.RIVER)
 
 
@@ -183,7 +184,9 @@ def test_a_tli_of_some_parameters_says_that_it_is_not_complete():
         indices.tli({"tn": 0.0})
     with pytest.raises(ValueError, match="logarithm"):
         indices.single_tli("tn", -1.0)
-    with pytest.raises(ConfigurationError, match="do"):
+    with pytest.raises(
+        ConfigurationError, match=says("upkeep.no_trophic", parameter="do", known="chla, tp, tn, transparency, codmn")
+    ):
         indices.single_tli("do", 1.0)
 
 

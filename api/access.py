@@ -51,12 +51,12 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SCHEME = "bearer"
 
 NEEDS: tuple[tuple[str, str, Right], ...] = (
-    ("GET", r"/(openapi\.json|me)", Right.LOOK),
+    ("GET", r"/(openapi\.json|me)", Right.VIEW),
     ("GET", r"/me/reports", Right.REPORT),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/stations/[^/]+/(mutes|reviews)", Right.INCIDENTS),
-    ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.LOOK),
-    ("GET", r"/photos/.*", Right.LOOK),
+    ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.VIEW),
+    ("GET", r"/photos/.*", Right.VIEW),
     ("GET", r"/attachments/.*", Right.INCIDENTS),
     ("GET", r"/patrols(/.*)?", Right.INCIDENTS),
     ("GET", r"/registry/.*", Right.ACCOUNT),
@@ -69,7 +69,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/backtests(/.*)?", Right.INCIDENTS),
     ("GET", r"/oncall/now", Right.INCIDENTS),
     ("GET", r"/oncall", Right.STAFF),
-    ("GET", r"/schemas/.*", Right.LOOK),
+    ("GET", r"/schemas/.*", Right.VIEW),
     ("GET", r"/(deliveries|callbacks|notices|reconciliations)(/.*)?", Right.ACCOUNT),
     ("*", r"/attachments", Right.COMMENT),
     ("*", r"/(incidents|patrols)", Right.REPORT),
@@ -214,7 +214,7 @@ class Keeper:
 
 
 class Guard:
-    """ASGI: below ``prefix`` asks who it is and whether they may; elsewhere sends browsers to sign in.
+    """ASGI: authenticates and authorises requests below ``prefix``; elsewhere sends browsers to sign in.
 
     Nobody is asked at the paths ``open_to_all`` (one that ends with a slash stands for all below it), which check for
     themselves, and on an open site (loopback only). A web page of another origin is turned away where the browser, not
@@ -300,7 +300,7 @@ Keeping = Annotated[Keeper, Depends(_keeping)]
 
 
 def on_behalf(actor: Actor, by: str | None) -> Actor:
-    """Under whose name it stands: a person's own. A machine, and an open site, say who they speak for.
+    """The name recorded for a change: a person's own; a machine or an open site names the person it acts for.
 
     Raises Forbidden when a person gives another name.
     """
@@ -315,7 +315,7 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
 
 
 def author(actor: Actor, by: str | None, now_ms: int, *stations: Station) -> Author:
-    """Who changes something at these stations now, as `on_behalf` knows them.
+    """The author of a change at these stations, resolved by `on_behalf`.
 
     Raises Forbidden, also for a station out of reach: one that moves is given as it was and as it will be.
     """

@@ -16,7 +16,7 @@ from api.context import Context, Part
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
-from api.requests import Asked
+from api.requests import RequestContext
 from api.responses import answer
 from api.routes import (
     assessments,
@@ -173,17 +173,17 @@ async def healthz() -> Response:
 
 
 @_root.api_route("/readyz", methods=["GET", "HEAD"])
-def readyz(asked: Asked) -> Response:
+def readyz(context: RequestContext) -> Response:
     """200 when the database answers and every vital part works, else 503; either way the parts and what they say."""
-    parts = [_database(asked), *_parts(asked)]
+    parts = [_database(context), *_parts(context)]
     ready = all(part.ok or not part.vital for part in parts)
     return answer({"ready": ready, "parts": parts}, 200 if ready else 503)
 
 
 @_root.get("/metrics")
-def metrics(asked: Asked) -> Response:
+def metrics(context: RequestContext) -> Response:
     """Figures for Prometheus."""
-    return Response(asked.metrics(), headers={"Content-Type": METRICS_TYPE})
+    return Response(context.metrics(), headers={"Content-Type": METRICS_TYPE})
 
 
 def _database(context: Context) -> Part:

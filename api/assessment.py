@@ -164,7 +164,7 @@ def _summary(book: Any, made: Assessment, registry: Registry, formats: dict[str,
     title = named(say("assessment.title", month=made.month, by=say(f"assessment.{made.by.value}")))
     note = f" · {named(say('assessment.example'))}" if made.formula.example else ""
     if made.trial:
-        note += f" · {named(say('assess.trial', until=beijing(made.until_ms, _TIME)))}"
+        note += f" · {named(say('assessment_page.trial', until=beijing(made.until_ms, _TIME)))}"
     page.write_string(0, 0, title + note, formats["title"])
     heads = [say(f"assessment.{made.by.value}"), say("assessment.cases")]
     for indicator in Indicator:

@@ -1,7 +1,7 @@
 """The citizen's pages, without an account: the water behind a sign, a report with photos, and where a ticket stands.
 
 Plain HTML on a phone: they are read and sent without any script. The one script makes photos small before they are
-sent, asks the phone for the place, and keeps a draft until there is a ticket.
+sent, reads the position from the phone, and keeps a draft until there is a ticket.
 """
 
 import html
@@ -23,7 +23,7 @@ from api import problems
 from api.access import Keeping, foreign
 from api.console.svg import badge
 from api.context import Context
-from api.requests import Asked, Known
+from api.requests import RequestContext, RequestRegistries
 from api.routes.attachments import one_at_a_time
 from api.routes.reports import (
     MOST_FIELD_BYTES,
@@ -34,8 +34,8 @@ from api.routes.reports import (
     ReportView,
     admit,
     file,
-    followed,
     objected,
+    report_view,
     sender_of,
 )
 from governance.incidents import store as incident_store
@@ -77,7 +77,7 @@ class Typed:
 
 
 @router.get(PATH)
-def look(asked: Asked, known: Known, request: Request) -> Response:
+def report_form(context: RequestContext, registries: RequestRegistries, request: Request) -> Response:
     """The water behind a sign, and the form."""
     query = request.query_params
     if ticket := query.get("ticket", "").strip():
@@ -85,48 +85,48 @@ def look(asked: Asked, known: Known, request: Request) -> Response:
             _path(f"{PATH}/{quote(normalized_ticket(ticket) or ticket, safe='')}", _language(request)), 303
         )
     typed = Typed(reach=query.get("reach", ""), station=query.get("station", ""))
-    return _sheet(asked, known.recent(), request, typed)
+    return _sheet(context, registries.recent(), request, typed)
 
 
 @router.post(PATH)
-async def send(asked: Asked, keeper: Keeping, known: Known, request: Request) -> Response:
+async def send(context: RequestContext, keeper: Keeping, registries: RequestRegistries, request: Request) -> Response:
     """File what the form says; the answer leads to the ticket."""
     if (refused := foreign(request.headers)) is not None:
         return refused.response()
     try:
         admit(request)
     except RateLimited as error:
-        return await run_in_threadpool(_sheet, asked, known.recent(), request, Typed(), error)
+        return await run_in_threadpool(_sheet, context, registries.recent(), request, Typed(), error)
     async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as given:
         photos = [
             (one.file, one.filename or "")
             for one in given.getlist("photos")
             if isinstance(one, UploadFile) and one.size
         ]
-        said = {name: value for name, value in given.items() if isinstance(value, str)}
+        texts = {name: value for name, value in given.items() if isinstance(value, str)}
         typed = Typed(
             **{
-                name: said.get(name, "")[:2000]
+                name: texts.get(name, "")[:2000]
                 for name in ("kind", "text", "contact", "reach", "station", "lon", "lat")
             },
             photos=photos,
         )
-        return await one_at_a_time(request, lambda: _filed(asked, keeper, known, request, typed))
+        return await one_at_a_time(request, lambda: _filed(context, keeper, registries, request, typed))
 
 
 @router.get(PATH + "/{ticket}")
-def follow(asked: Asked, request: Request, ticket: str) -> Response:
+def follow(context: RequestContext, request: Request, ticket: str) -> Response:
     """Where a report stands."""
     language = _language(request)
     try:
-        view = followed(asked, ticket)
+        view = report_view(context, ticket)
     except NotFound:
         return _page(language, "not_found_title", _unknown(ticket, language), 404, request)
     return _ticket(view, request)
 
 
 @router.post(PATH + "/{ticket}")
-async def object_to(asked: Asked, request: Request, ticket: str) -> Response:
+async def object_to(context: RequestContext, request: Request, ticket: str) -> Response:
     """Say that it is not solved."""
     if (refused := foreign(request.headers)) is not None:
         return refused.response()
@@ -135,11 +135,11 @@ async def object_to(asked: Asked, request: Request, ticket: str) -> Response:
 
     def done() -> Response:
         try:
-            return _ticket(objected(asked, ticket, comment), request)
+            return _ticket(objected(context, ticket, comment), request)
         except NotFound:
             return _page(_language(request), "not_found_title", _unknown(ticket, _language(request)), 404, request)
         except WaterError as error:
-            return _ticket(followed(asked, ticket), request, error)
+            return _ticket(report_view(context, ticket), request, error)
 
     return await run_in_threadpool(done)
 
@@ -158,18 +158,20 @@ def worded(typed: Typed) -> str:
     return "：".join(part for part in (kind, text) if part)
 
 
-def matter_of(asked: Context, kind: str) -> str:
+def matter_of(context: Context, kind: str) -> str:
     """The key of the process that fits what was seen; "" where the site has none."""
     matter = KINDS.get(kind, "")
-    return matter if matter in {process.key for process in asked.processes.known} else ""
+    return matter if matter in {process.key for process in context.processes.known} else ""
 
 
-def _filed(asked: Context, keeper: Keeping, known: Known, request: Request, typed: Typed) -> Response:
-    registry = known.recent()
+def _filed(
+    context: Context, keeper: Keeping, registries: RequestRegistries, request: Request, typed: Typed
+) -> Response:
+    registry = registries.recent()
     try:
         form = ReportForm(
             text=worded(typed),
-            matter=matter_of(asked, typed.kind),
+            matter=matter_of(context, typed.kind),
             contact=typed.contact[:100],
             lon=_degrees(typed.lon),
             lat=_degrees(typed.lat),
@@ -177,9 +179,9 @@ def _filed(asked: Context, keeper: Keeping, known: Known, request: Request, type
             reach=typed.reach,
             photos=typed.photos,
         )
-        made = file(asked, keeper.regions(), registry, sender_of(request), form)
+        made = file(context, keeper.regions(), registry, sender_of(request), form)
     except WaterError as error:
-        return _sheet(asked, registry, request, typed, error)
+        return _sheet(context, registry, request, typed, error)
     after = {"new": "1", **({"near": str(made.nearby)} if made.nearby else {})}
     return RedirectResponse(_path(f"{PATH}/{made.ticket}", _language(request), **after), 303)
 
@@ -195,7 +197,7 @@ def _degrees(text: str) -> float | None:
 
 
 def _sheet(
-    asked: Context, registry: Registry, request: Request, typed: Typed, error: WaterError | None = None
+    context: Context, registry: Registry, request: Request, typed: Typed, error: WaterError | None = None
 ) -> Response:
     language = _language(request)
     reach_key = typed.reach
@@ -218,7 +220,7 @@ def _sheet(
     if reach is None:
         parts.append(f"<h1>{_t('title', language)}</h1>")
     else:
-        parts.append(_water(asked, registry, reach, language))
+        parts.append(_water(context, registry, reach, language))
     parts.append(_form(registry, typed, reach, language))
     parts.append(
         f'<section><h2>{_t("follow", language)}</h2><form method="get" action="{PATH}">'
@@ -229,13 +231,13 @@ def _sheet(
     return _page(language, "title", "".join(parts), status, request)
 
 
-def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> str:
-    with asked.database.read() as connection:
+def _water(context: Context, registry: Registry, reach: Reach, language: str) -> str:
+    with context.database.read() as connection:
         live = current_classes(connection, REACH).get(reach.key)
         here = [station.key for station in registry.stations if station.reach == reach.key]
         red = incident_store.open_red_incidents(connection, reach.key, here)
         terms = people_store.appointments(connection)
-    regions, now_ms = Regions(registry.regions), asked.clock_ms()
+    regions, now_ms = Regions(registry.regions), context.clock_ms()
     places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
     sign = on_the_sign(offices(terms, places, reach.key, regions, now_ms), now_ms)
     chiefs = "".join(
@@ -243,8 +245,8 @@ def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> s
         for held in {(term.name, term.region): term for term in sign}.values()  # of several reaches of a region once
     )
     who = f'<ul class="chiefs">{chiefs}</ul>' if chiefs else f"<p>{_t('no_chiefs', language)}</p>"
-    if asked.complaints:
-        number = html.escape(asked.complaints)
+    if context.complaints:
+        number = html.escape(context.complaints)
         call = f'<a href="tel:{number}" data-testid="report-call">{number}</a>'
         who += f"<p>{_t('complaints', language)}{call}</p>"
     warning = _t("red", language, since=beijing(min(i.since_ms for i in red))) if red else ""
@@ -266,11 +268,11 @@ def _in_words(live: ShownClass | None, watched: bool, language: str) -> str:
     if live is None or live.water_class is None:
         return f"<p>{_t('not_judged' if watched else 'not_watched', language)}</p>"
     one = live.water_class
-    said = _t(f"water_{int(one)}", language, condition=Text(one.zh, one.en))
+    class_line = _t(f"water_{int(one)}", language, condition=Text(one.zh, one.en))
     at = _t("measured", language, at=beijing(live.at_ms if live.measured_ms is None else live.measured_ms))
     silent = _t("silent", language, silent=live.silent, stations=live.stations) if live.silent else ""
     silent = f'<p class="quiet" data-testid="report-silent">{silent}</p>' if live.silent else ""
-    return f'<p class="big">{said}</p><p class="quiet">{at}</p>{silent}'
+    return f'<p class="big">{class_line}</p><p class="quiet">{at}</p>{silent}'
 
 
 def _form(registry: Registry, typed: Typed, reach: Reach | None, language: str) -> str:
@@ -410,8 +412,8 @@ def _lang_field(language: str) -> str:
 
 
 def _path(path: str, language: str, **query: str) -> str:
-    said = {**query, **({"lang": language} if language != "zh" else {})}
-    return f"{path}?{urlencode(said)}" if said else path
+    parameters = {**query, **({"lang": language} if language != "zh" else {})}
+    return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
 def _to(path: str, language: str) -> str:

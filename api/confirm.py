@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse
 
 from api.access import Keeping
 from api.context import Context
-from api.requests import Asked
+from api.requests import RequestContext
 from governance.notify import confirmation
 from governance.notify.confirmation import ConfirmationRequest as AskedFor
 from governance.notify.confirmation import LinkExpired
@@ -44,39 +44,39 @@ background:#0b57d0;color:#fff}
 
 
 @router.api_route("/a/{token}", methods=["GET", "HEAD"])
-def look(asked: Asked, token: str) -> Response:
+def confirmation_page(context: RequestContext, token: str) -> Response:
     """What the link is about, and the button."""
-    found = _found(asked, token)
+    found = _found(context, token)
     if isinstance(found, Response):
         return found
     return _page(_question(found))
 
 
 @router.post("/a/{token}")
-async def confirm(asked: Asked, keeper: Keeping, token: str, request: Request) -> Response:
+async def confirm(context: RequestContext, keeper: Keeping, token: str, request: Request) -> Response:
     """Confirm, in the name of whom the message was sent to."""
     fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
     comment = fields.get("comment", [""])[0]
 
     def done() -> Response:
-        found = _found(asked, token)
+        found = _found(context, token)
         if isinstance(found, Response):
             return found
         contact = found.contact
         actor = keeper.by_name(contact.name) or keeper.by_name(contact.key) or confirmation.stands_in(contact)
-        said = confirmation.confirm(
-            asked.database,
+        confirmed = confirmation.confirm(
+            context.database,
             found,
             actor,
             comment,
-            asked.clock_ms(),
-            source=asked.source,
-            policy=asked.processes.policy,
+            context.clock_ms(),
+            source=context.source,
+            policy=context.processes.policy,
         )
-        asked.wake()
-        sentences = [say("notice.page_done", count=said.done, at=beijing(said.at_ms))]
-        if said.before:
-            sentences.append(say("notice.page_before", count=said.before))
+        context.wake()
+        sentences = [say("notice.page_done", count=confirmed.done, at=beijing(confirmed.at_ms))]
+        if confirmed.before:
+            sentences.append(say("notice.page_before", count=confirmed.before))
         return _page("".join(f"<p>{_both(text)}</p>" for text in sentences))
 
     return await run_in_threadpool(done)
@@ -84,10 +84,12 @@ async def confirm(asked: Asked, keeper: Keeping, token: str, request: Request) -
 
 def _found(context: Context, token: str) -> AskedFor | Response:
     try:
-        telling = context.telling
-        if telling is None or telling.links is None:
+        notifications = context.notifications
+        if notifications is None or notifications.links is None:
             raise NotFound(say("notice.page_wrong"))
-        return confirmation.look(context.database, telling.directory(), telling.links, token, context.clock_ms())
+        return confirmation.confirmation_request(
+            context.database, notifications.directory(), notifications.links, token, context.clock_ms()
+        )
     except LinkExpired as error:
         return _refusal(HTTPStatus.GONE, error)
     except NotFound as error:

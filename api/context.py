@@ -56,8 +56,8 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """Who is told of incidents, when, and how they confirm; ``title`` is the site's name as messages say it."""
+class NotificationSettings:
+    """Recipients of messages, their times and confirmation links; ``title`` is the site's name in messages."""
 
     directory: Callable[[], Directory]
     policy: NoticePolicy
@@ -69,23 +69,21 @@ class Telling:
 class Context:
     """Stores to read, and the doors into the running system.
 
-    ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
-    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs;
-    ``mqtt_commands`` asks devices over the broker. ``token`` is one that may do everything, for machines. ``open``:
-    nobody is asked who they are, which the wiring allows on loopback only. ``hosts`` are the names under which requests
-    may come, beside loopback and addresses; None for any. A browser stays signed in for ``session_ms``, a new token is
-    good for ``token_ms``. ``processes`` say how each kind of
-    incident is dealt with, and by when. ``sender_key`` hides where reports come from, of which one sender may make
-    ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints`` is the telephone number that
-    stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol counts.
-    ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
-    ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
-    told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
+    ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this process.
+    ``command`` asks something of a station's HJ 212 logger; None where no gateway runs; ``mqtt_commands`` asks devices
+    over the broker. ``token`` is one that may do everything, for machines. ``open``: nobody is asked who they are,
+    which the wiring allows on loopback only. ``hosts`` are the names under which requests may come, beside loopback and
+    addresses; None for any. A browser stays signed in for ``session_ms``, a new token is good for ``token_ms``.
+    ``processes`` say how each kind of incident is dealt with, and by when. ``sender_key`` hides where reports come
+    from, of which one sender may make ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints``
+    is the telephone number that stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol
+    counts. ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the
+    outbox. ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is
+    not told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
     public keys that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the
-    database, ``formula`` is that of the assessment.
-    ``platforms`` may call back and be compared with; ``called_back`` counts what came of a callback. ``telling`` is who
-    gets messages; None for nobody. ``site`` is what the site is called; ``outward``: incidents are delivered to an
-    external platform.
+    database, ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back``
+    counts what came of a callback. ``notifications`` is who gets messages; None for nobody. ``site`` is what the site
+    is called; ``outward``: incidents are delivered to an external platform.
     """
 
     database: Database
@@ -107,7 +105,7 @@ class Context:
     outside_roots: Callable[[], Sequence[Root]] = list
     formula: Formula = field(default_factory=lambda: Formula(dict.fromkeys(Indicator, 1.0)))
     platforms: Platforms = field(default_factory=Platforms)
-    telling: Telling | None = None
+    notifications: NotificationSettings | None = None
     called_back: Callable[[CallbackOutcome], None] = lambda result: None
     sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     vault: Vault = field(default_factory=lambda: Vault(new_key()), repr=False)

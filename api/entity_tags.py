@@ -1,4 +1,4 @@
-"""Entity tags (RFC 9110): whoever changes what they looked at says so, and the slower of two hears 412.
+"""Entity tags (RFC 9110): a change names the version it is based on; of two concurrent changes the later one gets 412.
 
 ``If-Match`` is never demanded: who leaves it out writes over what is there, as before.
 """

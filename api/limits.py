@@ -15,7 +15,7 @@ from infra.texts import say
 class BodyLimit:
     """ASGI: a body beyond ``limit(path)`` bytes is answered 413 and not read any further.
 
-    Enforced while it streams, so a body that does not tell its length (or lies about it) is held to the same bound.
+    Enforced while it streams, so the bound also holds for a body with a missing or wrong length.
     """
 
     def __init__(self, app: ASGIApp, limit: Callable[[str], int]) -> None:

@@ -24,11 +24,11 @@ FINDINGS = (FindingKind.DEVICE, FindingKind.NO_DATA)
 AT_MOST = 1000
 """Open findings looked at."""
 LOOKED_INTO = 5
-"""Visits of a station, the newest, of which it is told what they changed."""
+"""Number of newest visits of a station whose effect is computed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class MaintenanceSummary:
     """How a station stands: who works there now, what was found, when its sensors are to be checked.
 
     ``newest_at_ms`` is its newest reading, ``visited_ms`` the end of its last visit, None for none. ``visit_due_ms``
@@ -49,18 +49,19 @@ class Care:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """What a sensor showed before a visit and after it (medians in the canonical unit; None where nobody can tell).
+    """What a sensor showed before a visit and after it (medians in the canonical unit; None where they cannot be
+    computed).
 
-    ``doubt_ms``: it jumped as it never does at that time of the day, so that its readings since then are in doubt.
+    ``doubtful_since_ms``: the jump is unusual for that time of the day, so that the readings since then are doubtful.
     """
 
     parameter: str
     medians: tuple[float, float] | None
-    doubt_ms: int | None
+    doubtful_since_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class VisitResult:
     """A visit that is over, or goes on, with what it changed."""
 
     number: int
@@ -69,47 +70,49 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class StationCare:
+class StationMaintenance:
     """A station with what was done there, newest first; ``sensors`` are the parameters that it has."""
 
-    care: Care
+    care: MaintenanceSummary
     sensors: tuple[str, ...]
-    visits: tuple[Done, ...]
+    visits: tuple[VisitResult, ...]
     checks: tuple[tuple[int, Check], ...]
 
 
-def of_all(context: Context, registry: Registry, who: Actor) -> list[Care]:
+def of_all(context: Context, registry: Registry, who: Actor) -> list[MaintenanceSummary]:
     """How every station stands. Raises StorageUnavailable."""
-    return _care(context, registry, who, list(registry.stations))
+    return _summaries(context, registry, who, list(registry.stations))
 
 
-def of_station(context: Context, registry: Registry, who: Actor, key: str) -> StationCare:
+def of_station(context: Context, registry: Registry, who: Actor, key: str) -> StationMaintenance:
     """A station and what was done there. Raises NotFound, StorageUnavailable."""
     station = find(registry, key)
-    (care,) = _care(context, registry, who, [station])
+    (summary,) = _summaries(context, registry, who, [station])
     with context.database.read() as connection:
         visits = store.visits(connection, key)[::-1]
         checks = store.checks(connection, key)[::-1]
-        doubts = {
+        doubtful_since = {
             (span.parameter, span.end_ms): span.start_ms
             for span in store.marks(connection)
             if span.station == key and span.test is QualityTest.DRIFT
         }
-    sensors = tuple(one.parameter for one in care.due)
+    sensors = tuple(one.parameter for one in summary.due)
     done = []
     for i, (number, visit) in enumerate(visits):
         touched = [one for one in sensors if not visit.parameters or one in visit.parameters]
         medians = medians_around_visit(visit, touched, context.store) if i < LOOKED_INTO else {}
         jumps = [
-            Jump(one, medians.get(one), doubts.get((one, visit.since_ms)))
+            Jump(one, medians.get(one), doubtful_since.get((one, visit.since_ms)))
             for one in touched
-            if one in medians or (one, visit.since_ms) in doubts
+            if one in medians or (one, visit.since_ms) in doubtful_since
         ]
-        done.append(Done(number, visit, tuple(jumps)))
-    return StationCare(care, sensors, tuple(done), tuple(checks))
+        done.append(VisitResult(number, visit, tuple(jumps)))
+    return StationMaintenance(summary, sensors, tuple(done), tuple(checks))
 
 
-def _care(context: Context, registry: Registry, who: Actor, stations: Collection[Station]) -> list[Care]:
+def _summaries(
+    context: Context, registry: Registry, who: Actor, stations: Collection[Station]
+) -> list[MaintenanceSummary]:
     now_ms = context.clock_ms()
     only = next(iter(stations)).key if len(stations) == 1 else None
     with context.database.read() as connection:
@@ -138,7 +141,7 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
         hangs = {d.parameter for d in hung if d.since_ms <= now_ms and (d.until_ms is None or d.until_ms > now_ms)}
         sensors = sorted({*newest[key], *hangs}, key=context.catalogue.index.__getitem__)
         views.append(
-            Care(
+            MaintenanceSummary(
                 station=station,
                 working=going.get(key),
                 findings=tuple(wanted[key]),

@@ -57,9 +57,9 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-Asked = Annotated[Context, Depends(_context)]
+RequestContext = Annotated[Context, Depends(_context)]
 """What the API was given, for a route."""
-Known = Annotated[Registries, Depends(_registries)]
+RequestRegistries = Annotated[Registries, Depends(_registries)]
 """The registry, for a route."""
 Replaying = Annotated[set[int], Depends(_replaying)]
 """Quarantine entries on their way through the ingest; touched by the event loop's thread only."""

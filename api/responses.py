@@ -27,7 +27,7 @@ def answer(
 
 
 def viewed(shape: type[V], *of: Any, **given: Any) -> V:
-    """A view: what is told, and beside it what is called the same in the first of ``of`` that has it."""
+    """A view: the given fields; every other field is the attribute of that name of the first of ``of`` that has it."""
     for name, place in _taken(shape, *map(type, of)):
         if name not in given:
             given[name] = getattr(of[place], name)

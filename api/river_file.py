@@ -33,7 +33,7 @@ INCIDENTS = 200
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
-    """A plan as it stands; earlier versions are in the trail (`kind=plan`). ``changed_by`` "": not for who asks."""
+    """A plan as it stands; earlier versions are in the trail (`kind=plan`). ``changed_by`` "": not for the caller."""
 
     problem: str
     goals: list[Goal]
@@ -81,7 +81,7 @@ class RiverFile:
     """A reach: facts, chiefs, stations, outfalls, live class and its history by day, incidents, plan.
 
     ``chiefs`` are the names of those who answer for it now. ``offices``, highest level first, say what the sign at the
-    water says, the chiefs in office; of the people whom who asks may see also deputies, terms and those to come.
+    water says, the chiefs in office; of the people whom the caller may see also deputies, terms and those to come.
     ``red_since`` is since when a red incident of this water goes on, null where none does; everybody may know it.
     ``complaints`` is the telephone number of the sign, "" where the site has none.
     """
@@ -107,7 +107,7 @@ class RiverFile:
 
 
 def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverFile:
-    """Everything about a reach; of its incidents those that concern who asks. Raises NotFound, StorageUnavailable."""
+    """Everything about a reach; of its incidents those that concern the caller. Raises NotFound, StorageUnavailable."""
     reach = find(registry, key)
     now_ms = context.clock_ms()
     mine = [station for station in registry.stations if station.reach == key]
@@ -167,7 +167,9 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         ],
         live=view(live),
         classes=[
-            {"at": when(line.at_ms), **told[key]} for line in days if key in (told := json.loads(line.body)["reaches"])
+            {"at": when(line.at_ms), **classes_of_day[key]}
+            for line in days
+            if key in (classes_of_day := json.loads(line.body)["reaches"])
         ],
         incidents=[
             {

@@ -49,7 +49,7 @@ def _restarts_now() -> parts.Panel:
         "编号不止一轮的设备数；反复重启多为供电问题。",
         "Devices with more than one count of messages; again and again is mostly the power supply.",
     )
-    query = Sql(f"""SELECT count(*) AS "重启过 restarted" FROM (SELECT t.station FROM stream t
+    query = Sql(f"""SELECT count(*) AS "重启过 restarted" FROM (SELECT t.station FROM message_sequence t
 JOIN station s ON s.key = t.station WHERE {parts.IN_REGION} GROUP BY t.station HAVING count(*) > 1) AS again""")
     return parts.stat(head, Size(8, 4), query)
 
@@ -90,7 +90,7 @@ def _restarts() -> parts.Panel:
     )
     query = Sql(f"""SELECT s.zh AS "name", t.station AS "station", count(*) - 1 AS "restarts",
   sum(t.next_seq) AS "messages"
-FROM stream t JOIN station s ON s.key = t.station WHERE {parts.IN_REGION}
+FROM message_sequence t JOIN station s ON s.key = t.station WHERE {parts.IN_REGION}
 GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 200""")
     return (
         parts.table(head, Size(8, 9), query, nothing="设备不编号 · no device numbers its messages")

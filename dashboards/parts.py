@@ -337,7 +337,7 @@ ACCOUNTS: Final = """WITH hole AS (
   SELECT station, day, sum(last_seq - first_seq + 1) AS messages,
     CASE WHEN bool_and(total_before IS NOT NULL AND total_after IS NOT NULL) THEN sum(total_after - total_before) END
       AS readings
-  FROM gap GROUP BY station, day
+  FROM sequence_gap GROUP BY station, day
 ), counted AS (
   SELECT l.*, COALESCE(h.messages, 0) AS messages_missing,
     CASE WHEN l.messages_unnumbered = 0 THEN CASE WHEN h.station IS NULL THEN 0 ELSE h.readings END END AS missing,
@@ -352,13 +352,13 @@ ACCOUNTS: Final = """WITH hole AS (
 )"""
 """The loss account for every station and Beijing day, as ``ingest.ledger`` closes it.
 
-``missing`` is NULL where nobody knows: a hole without totals, or messages without a number. ``valid`` is what was
+``missing`` is NULL where it is unknown: a gap without totals, or messages without a number. ``valid`` is what was
 usable of what was sent, ``arrived`` what was stored of what the station's interval promised, both in per cent.
 """
 
 
 def account_columns(panel: table_builders.Panel) -> table_builders.Panel:
-    """Names and units of the columns of an account; an unknown figure says so and is never a full one."""
+    """Names and units of the columns of an account; an unknown figure is shown as unknown."""
     unknown = mapped(words({}, nothing="未知 unknown"))
     for column, name in (("day", "日期 day"), ("stored", "入库 stored"), ("duplicate", "重复 duplicate")):
         panel = panel.override_by_name(column, [called(name)])
@@ -372,7 +372,7 @@ def account_columns(panel: table_builders.Panel) -> table_builders.Panel:
 
 
 def incident_rows(head: Head, size: Size, where: str) -> table_builders.Panel:
-    """Open incidents, most urgent first. ``where`` speaks of ``i``, the incident, and ``s``, its station if any."""
+    """Open incidents, most urgent first. ``where`` refers to ``i``, the incident, and ``s``, its station if any."""
     query = Sql(f"""SELECT i.colour AS "colour", i.id AS "id", i.title_zh AS "what", i.state AS "state",
   to_timestamp(i.since_ms / 1000.0) AS "since", COALESCE(s.zh, i.station) AS "where", i.station AS "station",
   COALESCE(i.parameter, '') AS "parameter", COALESCE(NULLIF(i.responsible, ''), i.accepted_by, '—') AS "who"
@@ -425,7 +425,7 @@ def class_words() -> list[models.ValueMapping]:
 
 def flag_words() -> list[models.ValueMapping]:
     """1 … 9 as words on grey and violet."""
-    return words({str(int(flag)): look for flag, look in FLAGS.items()})
+    return words({str(int(flag)): style for flag, style in FLAGS.items()})
 
 
 def pennants() -> list[models.ValueMapping]:
@@ -569,13 +569,13 @@ def _round_up(value: float) -> float:
 STATION: Final = '"station" =~ /^${station:regex}$/'
 REACH: Final = '"reach" =~ /^${reach:regex}$/'
 WHOLE_REACH: Final = f"\"{schema.STATION}\" = '' AND {REACH}"
-"""The points of ``river_class`` that speak of a reach as a whole."""
+"""The points of ``river_class`` of a whole reach."""
 AS_OF_NOW: Final = "time > ${__to}ms - 15m AND time <= ${__to}ms"
 """The end of the window. What ``river_class`` said before is no state of now: a class not renewed is none."""
 NEWEST: Final = "ORDER BY time DESC LIMIT 1"
 """The newest point as it is, of each group. ``last()`` would reach behind it for a class it does not have."""
 GOOD: Final = f'"{schema.flag("${parameter:raw}")}" <= {int(Flag.UNKNOWN)}'
-"""Readings nobody doubts: good, or not evaluated."""
+"""Usable readings: good, or not evaluated."""
 
 Variable = Builder[models.VariableModel]
 

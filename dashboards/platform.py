@@ -88,8 +88,8 @@ CHARTS: Final = (
         "Seconds since silence was last checked and a batch last stored; a check older than 30 means nobody watches.",
         "s",
         (
-            (f"time() - max(riverchief_last_tick_seconds{_HERE} > 0)", "检查 check"),
-            (f"time() - max(riverchief_last_batch_seconds{_HERE} > 0)", "入库 batch"),
+            (f"time() - max(riverchief_last_silence_check_timestamp_seconds{_HERE} > 0)", "检查 check"),
+            (f"time() - max(riverchief_last_batch_timestamp_seconds{_HERE} > 0)", "入库 batch"),
         ),
     ),
 )
@@ -104,7 +104,9 @@ def _alive() -> Panel:
         "see first whether the process runs.",
     )
     query = Prom(
-        f"(time() - max(riverchief_last_tick_seconds{_HERE})) or vector({_SILENT_S:.0f})", "自检 check", instant=True
+        f"(time() - max(riverchief_last_silence_check_timestamp_seconds{_HERE})) or vector({_SILENT_S:.0f})",
+        "自检 check",
+        instant=True,
     )
     return _deadman(head, query, alarming_s=30)
 
@@ -116,7 +118,9 @@ def _batch() -> Panel:
         "Seconds since a batch was stored; beyond ten minutes look at broker and network.",
     )
     query = Prom(
-        f"(time() - max(riverchief_last_batch_seconds{_HERE})) or vector({_SILENT_S:.0f})", "入库 batch", instant=True
+        f"(time() - max(riverchief_last_batch_timestamp_seconds{_HERE})) or vector({_SILENT_S:.0f})",
+        "入库 batch",
+        instant=True,
     )
     return _deadman(head, query, alarming_s=600)
 
@@ -128,13 +132,13 @@ def _broker() -> Panel:
         "Whether ingest is connected; while it is not, devices queue and nothing is lost.",
     )
     query = Prom(f"max(riverchief_mqtt_connected{_HERE}) or vector(-1)", "代理 broker", instant=True)
-    looks = {
+    state_styles = {
         "1": ("已连接 connected", parts.PALE),
         "0": ("断开 cut", parts.VIOLET),
         "-1": ("失联 no signal", parts.VIOLET),
     }
     return parts.stat(head, Size(4, 4), query, unit="none", nothing="失联 · no signal", filled=True).mappings(
-        parts.words(looks, nothing="失联 no signal")
+        parts.words(state_styles, nothing="失联 no signal")
     )
 
 
@@ -254,7 +258,7 @@ def board() -> Board:
         ),
         variables=(
             parts.data_source(),
-            parts.instances("riverchief_last_tick_seconds"),
+            parts.instances("riverchief_last_silence_check_timestamp_seconds"),
         ),
         panels=(
             _alive(),

@@ -244,8 +244,8 @@ def assess(
 ) -> Assessment:
     """The assessment of a month from the trail's entries in their order, at least those since :func:`reads_from`.
 
-    Before the term is over it is judged as of ``now_ms``. ``seen`` tells which rows who asks may see: the others, their
-    incidents and their part of the total are left out. Raises ConfigurationError for what is no month.
+    Before the term is over it is judged as of ``now_ms``. ``seen`` tells which rows the caller may see: the others,
+    their incidents and their part of the total are left out. Raises ConfigurationError for what is no month.
     """
     groups = groups or Groups()
     start_ms, end_ms = month_of(month)

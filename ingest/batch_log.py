@@ -23,7 +23,7 @@ def log_batch(messages: Sequence[Message], outcome: Outcome) -> None:
     """Log a batch; a callback of the intake."""
     headers: Sequence[Header | None] = outcome.headers or [None] * len(messages)
     _log_refused(messages, headers, outcome)
-    for event in outcome.told:
+    for event in outcome.enqueued:
         finding = event.finding
         if finding is not None:
             log.info(

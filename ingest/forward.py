@@ -12,7 +12,7 @@ from ingest.sending import BACKOFF_S, POLL_S, SendingState, SendingWorker
 from ingest.storage import downsampling, lineprotocol, schema, spool
 from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import DELAY_MS, Due
-from ingest.storage.spool import Entry, Kind, Spool
+from ingest.storage.spool import Entry, Spool, SpoolKind
 from ingest.storage.timeseries import RefusedLine, TimeSeriesServer
 from sensors.parameters import Catalogue
 
@@ -77,13 +77,13 @@ class Forwarder(SendingWorker):
         if refused:  # a line is refused as a whole, often for one of its parameters
             refused = self._server.send(_by_parameter([r.line for r in refused]))
         if lost := self._server.verify([marker]):
-            raise StorageUnavailable(say("series.lost", lost=len(lost)))
+            raise StorageUnavailable(say("time_series_server.lost", lost=len(lost)))
         return refused
 
     def _lines(self, entry: Entry) -> Sequence[bytes]:
-        if entry.kind is Kind.LINES:
+        if entry.kind is SpoolKind.LINES:
             return entry.lines
-        encode = lineprotocol.encode if entry.kind is Kind.READINGS else lineprotocol.encode_reflag
+        encode = lineprotocol.encode if entry.kind is SpoolKind.READINGS else lineprotocol.encode_reflag
         return encode(entry.stations, self._reaches.of(entry.stations), entry.batch, entry.packed, self._catalogue)
 
 
@@ -110,7 +110,7 @@ def _by_parameter(lines: Sequence[bytes]) -> list[bytes]:
 
 def _days(entry: Entry) -> Iterator[Due]:
     """The days of an entry's readings."""
-    if entry.kind is not Kind.LINES:
+    if entry.kind is not SpoolKind.LINES:
         yield from downsampling.days_of_readings(entry.stations, entry.batch.station, entry.batch.at, entry.id)
         return
     for line in entry.lines:  # readings only where they were replayed from quarantine

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from infra.database import insert_many
 from infra.times import DAY_MS, beijing_day
-from ingest.storage.tables import gap as gap_table
 from ingest.storage.tables import ledger as table
-from ingest.storage.tables import stream as stream_table
+from ingest.storage.tables import message_sequence as stream_table
+from ingest.storage.tables import sequence_gap as gap_table
 from sensors.reading import Ints, Message, Rejected
 from sensors.stations import Registry
 from sensors.wire.telemetry import Header
@@ -26,14 +26,14 @@ UNREGISTERED = "?"
 
 _COUNTS = (
     "messages",
-    "messages_again",
+    "messages_duplicate",
     "messages_unnumbered",
     "messages_quarantined",
     "readings",
     "stored",
     "duplicate",
     "quarantined",
-    "messages_left_out",
+    "messages_dropped",
 )
 (
     _MESSAGES,
@@ -54,13 +54,13 @@ _CLOCK_AHEAD_MS = 3_600_000
 class Account:
     """One station and day. ``missing`` is None where messages are missing whose number of readings is unknown.
 
-    ``messages_left_out`` came from unauthenticated senders beyond their limit and are in no other count.
+    ``messages_dropped`` came from unauthenticated senders beyond their limit and are in no other count.
     """
 
     station: str
     day: str
     messages: int
-    messages_again: int
+    messages_duplicate: int
     messages_unnumbered: int
     messages_quarantined: int
     messages_missing: int
@@ -69,7 +69,7 @@ class Account:
     duplicate: int
     quarantined: int
     missing: int | None
-    messages_left_out: int = 0
+    messages_dropped: int = 0
 
     @property
     def sent(self) -> int | None:
@@ -241,7 +241,7 @@ class Ledger:
         insert_many(connection, _STREAM, rows, _STREAM_AGAIN)
 
 
-_STREAM = "INSERT INTO stream (station, boot, next_seq, total)"
+_STREAM = "INSERT INTO message_sequence (station, boot, next_seq, total)"
 _STREAM_AGAIN = "ON CONFLICT (station, boot) DO UPDATE SET next_seq = excluded.next_seq, total = excluded.total"
 _LEDGER = f"INSERT INTO ledger (station, day, {', '.join(_COUNTS)})"
 _LEDGER_AGAIN = (
@@ -299,7 +299,7 @@ def accounts(
                 station=row.station,
                 day=row.day,
                 messages=row.messages,
-                messages_again=row.messages_again,
+                messages_duplicate=row.messages_duplicate,
                 messages_unnumbered=row.messages_unnumbered,
                 messages_quarantined=row.messages_quarantined,
                 messages_missing=messages,
@@ -308,7 +308,7 @@ def accounts(
                 duplicate=row.duplicate,
                 quarantined=row.quarantined,
                 missing=readings,
-                messages_left_out=row.messages_left_out,
+                messages_dropped=row.messages_dropped,
             )
         )
     return found

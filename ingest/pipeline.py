@@ -75,7 +75,7 @@ def process(work: Work, stages: Sequence[Stage] = PIPELINE) -> Outcome:
         opened=work.recorded.opened,
         seconds=work.seconds,
         headers=work.decoded.headers,
-        told=work.recorded.told,
+        enqueued=work.recorded.enqueued,
     )
 
 

@@ -142,7 +142,7 @@ def add_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str
         {
             "status": HELD,
             "reason": Reason.STORE_REFUSED.key,
-            "detail": storable(said[:500]),
+            "detail": storable(answer[:500]),
             "source": "spool",
             "station": storable(station),
             "topic": "",
@@ -153,7 +153,7 @@ def add_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str
             "payload": line,
             "payload_bytes": len(line),
         }
-        for station, line, said in refused
+        for station, line, answer in refused
     ]
     _add(connection, rows)
 

@@ -18,9 +18,9 @@ from ingest.sending import kept_since
 from ingest.storage import downsampling
 from ingest.storage.archive import ParquetArchive, month_bounds_ms
 from ingest.storage.port import Window
-from ingest.storage.spool import Kind, Spool
+from ingest.storage.spool import Spool, SpoolKind
 from ingest.storage.sql import SqlReadings
-from ingest.storage.tables import spool_mark
+from ingest.storage.tables import spool_progress
 from ingest.storage.tables import station as station_table
 from sensors.reading import Batch
 
@@ -66,7 +66,9 @@ class Refill:
         """
         with self.database.read() as connection:
             stations = connection.execute(sa.select(station_table.c.id, station_table.c.key).order_by("id")).all()
-            done = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _NAME)).scalar()
+            done = connection.execute(
+                sa.select(spool_progress.c.position).where(spool_progress.c.name == _NAME)
+            ).scalar()
         total = 0
         for place, (id_, key) in enumerate(stations):
             if done is None or id_ > done:
@@ -76,7 +78,7 @@ class Refill:
                         yield place / len(stations), total
                 self._remember(id_)
         with self.database.write() as connection:
-            connection.execute(sa.delete(spool_mark).where(spool_mark.c.name.in_([_NAME, *ANNOTATED])))
+            connection.execute(sa.delete(spool_progress).where(spool_progress.c.name.in_([_NAME, *ANNOTATED])))
         yield 1.0, total
 
     def _station(self, station: str) -> Iterator[int]:
@@ -117,9 +119,9 @@ class Refill:
             days = downsampling.days_of_readings([station], np.zeros(len(old), np.int32), old.at, 0)
             downsampling.schedule_days(connection, days, now_ms)
         n = len(readings)
-        said, message = np.full(n, ord("N"), np.uint8), np.zeros(n, np.int32)
-        batch = Batch(np.zeros(n, np.int32), readings.parameter, readings.at, readings.value, said, message)
-        self.spool.add(connection, Kind.READINGS, [station], batch, readings.packed)
+        device_status, message = np.full(n, ord("N"), np.uint8), np.zeros(n, np.int32)
+        batch = Batch(np.zeros(n, np.int32), readings.parameter, readings.at, readings.value, device_status, message)
+        self.spool.add(connection, SpoolKind.READINGS, [station], batch, readings.packed)
         return n
 
     def _make_room(self) -> None:
@@ -128,5 +130,5 @@ class Refill:
 
     def _remember(self, station: int) -> None:
         with self.database.write() as connection:
-            connection.execute(sa.delete(spool_mark).where(spool_mark.c.name == _NAME))
-            connection.execute(sa.insert(spool_mark).values(name=_NAME, mark=station))
+            connection.execute(sa.delete(spool_progress).where(spool_progress.c.name == _NAME))
+            connection.execute(sa.insert(spool_progress).values(name=_NAME, position=station))

@@ -56,7 +56,7 @@ RETRY_S = 1.0
 
 
 class Republisher:
-    """A thread with its connection; ``heard`` is a callback of the intake."""
+    """A thread with its connection; ``on_batch`` is a callback of the intake."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Republisher:
         self.last_error = ""
         self.published = 0
 
-    def heard(self, messages: Sequence[Message], _outcome: Outcome) -> None:
+    def on_batch(self, messages: Sequence[Message], _outcome: Outcome) -> None:
         """Note that readings of these stations were stored; never blocks."""
         stations = {m.station for m in messages if m.kind == "telemetry"}
         with self._lock:

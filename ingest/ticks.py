@@ -60,7 +60,7 @@ def _check_silence(site: SiteState, connected_since_ms: int | None, now_ms: int)
     excused = muted_until(site.visits, history.registry.index, now_ms)
     sensors = LastSeen(history.station, history.parameter, history.newest, history.resumed)
     findings = checks.withdrawn(history.registry)
-    findings += checks.tick(history.registry, history.heard, excused, connected_since_ms, now_ms, sensors)
+    findings += checks.tick(history.registry, history.last_seen, excused, connected_since_ms, now_ms, sensors)
     if findings:
         changed = update_alarms(checks.alarms, findings)
         with site.database.write() as connection:

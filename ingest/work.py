@@ -90,7 +90,7 @@ class Outcome:
     """What became of a batch.
 
     ``stored`` and ``duplicate`` (messages,) count readings by message. ``headers`` (messages,) are those of the
-    messages, empty where none was decoded. ``told`` was put into the outbox. ``seconds`` are those of each stage.
+    messages, empty where none was decoded. ``enqueued`` was put into the outbox. ``seconds`` are those of each stage.
     """
 
     messages: int
@@ -102,7 +102,7 @@ class Outcome:
     opened: int
     seconds: dict[str, float] = field(default_factory=dict)
     headers: Sequence[Header | None] = ()
-    told: tuple[EnqueuedEvent, ...] = ()
+    enqueued: tuple[EnqueuedEvent, ...] = ()
 
     def receipt(self, message: int) -> "Receipt":
         """What became of one message of the batch."""

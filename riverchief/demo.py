@@ -43,7 +43,7 @@ from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing_day
 from ingest import ledger
 from ingest.analysis import live_classes
 from ingest.storage import late_queue
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
@@ -153,7 +153,7 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
     with database.write() as connection:
         author = Author("demo", now_ms)
         registry_store.save(connection, registry, author)
-        upkeep_store.save(connection, book.upkeep, author)
+        maintenance_store.save(connection, book.maintenance, author)
         _add_people(connection, Regions(registry.regions), now_ms)
         _add_shifts(connection, now_ms)
     return database, registry
@@ -380,9 +380,9 @@ def _simulate(
         try:
             return playing.result(60), source.live_from_ms
         except TimeoutError:
-            raise DemoFailed(say("play.not_stopped")) from None
+            raise DemoFailed(say("simulate.not_stopped")) from None
         except Exception as error:
-            raise DemoFailed(say("play.failed", error=text_of(error))) from error
+            raise DemoFailed(say("simulate.failed", error=text_of(error))) from error
 
 
 def _phase(now: Progress, pace: Pace, until: float | None) -> str:

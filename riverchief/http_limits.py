@@ -40,7 +40,7 @@ class ReadTimeouts:
 class ConnectionLimits:
     """Counts connections by IPv4 address and IPv6 /64: at most ``each``, and ``total`` of all together.
 
-    Those of ``proxies`` (addresses and networks) speak for many people and count in the total alone.
+    Those of ``proxies`` (addresses and networks) forward many clients and count in the total alone.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def address(console_url: str, station: str) -> str:
 def write(to: Path, stations: Sequence[Station], console_url: str, site: str) -> int:
     """Write the sheet; returns the number of pages. Raises ConfigurationError when there is nothing, or no room."""
     if not stations:
-        raise ConfigurationError(say("order.no_stations"))
+        raise ConfigurationError(say("command.no_stations"))
     letters = {letter for one in stations for letter in one.zh + one.en} | set(site)
     with font.chinese(letters) as chinese:
         _draw(to, stations, console_url, site, chinese)

@@ -32,7 +32,7 @@ from riverchief import contact_key, files
 from riverchief.settings import NoticesSection, Settings, secret
 
 if TYPE_CHECKING:
-    from api.context import Telling
+    from api.context import NotificationSettings
 
 RECENT_MS = 5000
 DEEPEST = 8
@@ -107,7 +107,7 @@ _CONTACT_ROLES: Mapping[roles.Role, contacts.ContactRole] = {
     roles.Role.OPERATOR: contacts.ContactRole.OFFICE,
     roles.Role.REVIEWER: contacts.ContactRole.ENGINEER,
 }
-"""Why somebody is told, by what they are; handlers and verifiers get their tasks by name."""
+"""Reasons of a message by role; handlers and verifiers get their tasks by name."""
 
 
 def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:
@@ -134,11 +134,11 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
     return found
 
 
-def notification_settings(settings: Settings, known: Callable[[], Directory]) -> "Telling":
+def notification_settings(settings: Settings, known: Callable[[], Directory]) -> "NotificationSettings":
     """Notification settings for the API."""
-    from api.context import Telling  # with all that the API holds
+    from api.context import NotificationSettings  # with all that the API holds
 
-    return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
+    return NotificationSettings(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
 def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:

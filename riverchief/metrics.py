@@ -45,9 +45,9 @@ from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from ingest.storage import downsampling
 from ingest.storage.spool import Waiting
-from ingest.storage.tables import gap as gap_table
-from riverchief.services.heartbeat import Heartbeat
-from riverchief.services.service import Service, health
+from ingest.storage.tables import sequence_gap as gap_table
+from riverchief.heartbeat import Heartbeat
+from riverchief.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
 
@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "riverchief_"
 STORED_COUNTS_S = 60.0
-"""How long counts that the database has to walk for are believed."""
+"""How long counts that need a table scan are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +86,19 @@ FIGURES: Mapping[str, Figure] = {
         Figure("incidents_opened", "counter", "incidents opened"),
         Figure("store_retries", "counter", "batches the store could not take at first"),
         Figure("stage_seconds", "counter", "time spent in each stage", ("stage",)),
-        Figure("late_waiting", "gauge", "late messages stored and not judged yet"),
+        Figure("late_messages_waiting", "gauge", "late messages stored and not judged yet"),
         Figure("backlog", "gauge", "messages received and not done yet"),
-        Figure("held_messages", "gauge", "messages held, by source", ("source",)),
-        Figure("held_bytes", "gauge", "bytes of payload held, by source", ("source",)),
+        Figure("queued_messages", "gauge", "messages received and not done yet, by source", ("source",)),
+        Figure("queued_bytes", "gauge", "bytes of payload of these messages, by source", ("source",)),
         Figure(
-            "behind_seconds",
+            "lag_seconds",
             "gauge",
             "how long the ingest has been behind with a source, 0 while it keeps up",
             ("source",),
         ),
-        Figure("last_batch_seconds", "gauge", "when the last batch was stored (Unix time)"),
+        Figure("last_batch_timestamp_seconds", "gauge", "when the last batch was stored (Unix time)"),
         Figure(
-            "last_tick_seconds",
+            "last_silence_check_timestamp_seconds",
             "gauge",
             "when silence was last checked (Unix time)",
         ),
@@ -132,7 +132,7 @@ FIGURES: Mapping[str, Figure] = {
         # HJ 212 gateway
         Figure("hj212_connections", "gauge", "loggers connected now"),
         Figure("hj212_frames", "counter", "frames received"),
-        Figure("hj212_broken_frames", "counter", "frames that could not be read"),
+        Figure("hj212_invalid_frames", "counter", "frames that could not be read"),
         Figure(
             "hj212_answers",
             "counter",
@@ -141,13 +141,13 @@ FIGURES: Mapping[str, Figure] = {
         ),
         Figure("hj212_requests", "counter", "requests to loggers: gaps, commands"),
         Figure(
-            "hj212_turned_away",
+            "hj212_rejected_connections",
             "counter",
             "connections not served: full for want of room, dropped for what came over them",
             ("reason",),
         ),
         Figure(
-            "hj212_left_out",
+            "hj212_dropped_frames",
             "counter",
             "frames of unproven senders not kept: locked after too many guesses, daily_bound beyond a day's share",
             ("reason",),
@@ -160,7 +160,7 @@ FIGURES: Mapping[str, Figure] = {
             ("state",),
         ),
         # account
-        Figure("quarantine_held", "gauge", "entries held in quarantine", ("reason",)),
+        Figure("quarantine_entries", "gauge", "entries held in quarantine", ("reason",)),
         Figure("ledger_gaps", "gauge", "holes in today's ledger (Beijing day)"),
         Figure(
             "ledger_missing_messages",
@@ -202,7 +202,7 @@ FIGURES: Mapping[str, Figure] = {
         Figure(
             "notices_unconfirmed",
             "gauge",
-            "incidents nobody confirmed though every step was told",
+            "incidents without confirmation after every step was notified",
         ),
         Figure("callbacks", "counter", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server
@@ -226,9 +226,9 @@ FIGURES: Mapping[str, Figure] = {
         Figure("downsampling_points", "counter", "hourly and daily points written"),
         Figure("downsampling_refused_points", "counter", "hourly and daily points refused"),
         # republishing
-        Figure("observed_published", "counter", "observed messages published"),
-        Figure("observed_waiting", "gauge", "stations whose newest values wait to be published"),
-        Figure("observed_connected", "gauge", "1 while the publishing connection works"),
+        Figure("republished_messages", "counter", "observed messages published"),
+        Figure("republish_waiting", "gauge", "stations whose newest values wait to be published"),
+        Figure("republish_connected", "gauge", "1 while the publishing connection works"),
         # the system
         Figure("part_ok", "gauge", "1 while the part works", ("part",)),
         Figure("heartbeat_ok", "gauge", "1 while the dead-man signal gets through"),
@@ -406,7 +406,7 @@ class MetricsCollector(Collector):
             one("notices_dead", notices.dead),
             one("notices_overdue_seconds", _age_s(notices.oldest_due_at_ms, now_ms)),
             one("notices_unconfirmed", notices.unconfirmed),
-            many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
+            many("quarantine_entries", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
             one("ledger_gaps", slow.gaps),
             one("ledger_missing_messages", slow.missing),
             one("database_bytes", slow.bytes),
@@ -477,13 +477,13 @@ def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric
     yield one("incidents_opened", c.opened)
     yield one("store_retries", c.retries)
     yield many("stage_seconds", dict(c.seconds))
-    yield one("late_waiting", intake.site.late_waiting)
+    yield one("late_messages_waiting", intake.site.late_waiting)
     yield one("backlog", intake.backlog)
-    yield many("held_messages", {lane.name: lane.messages for lane in intake.lanes})
-    yield many("held_bytes", {lane.name: lane.bytes for lane in intake.lanes})
-    yield many("behind_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
-    yield one("last_batch_seconds", c.last_batch_ms / 1e3)
-    yield one("last_tick_seconds", c.last_tick_ms / 1e3)
+    yield many("queued_messages", {lane.name: lane.messages for lane in intake.lanes})
+    yield many("queued_bytes", {lane.name: lane.bytes for lane in intake.lanes})
+    yield many("lag_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
+    yield one("last_batch_timestamp_seconds", c.last_batch_ms / 1e3)
+    yield one("last_silence_check_timestamp_seconds", c.last_tick_ms / 1e3)
     yield _histogram("batch_messages", {"": watch.batch_messages})
     yield _histogram("batch_stage_seconds", dict(watch.stages))
     yield _histogram("received_to_stored_seconds", {"": watch.received_to_stored})
@@ -493,11 +493,11 @@ def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric
 
 def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     history = intake.site.history
-    stations, heard = history.registry.stations, history.heard
-    if len(stations) != len(heard):  # a station is being taken up at this moment
+    stations, last_seen = history.registry.stations, history.last_seen
+    if len(stations) != len(last_seen):  # a station is being taken up at this moment
         return
     interval_s = np.fromiter((s.interval_s for s in stations), np.int64, len(stations))
-    yield many("stations", {state.value: n for state, n in reporting.count(heard, interval_s, now_ms).items()})
+    yield many("stations", {state.value: n for state, n in reporting.count(last_seen, interval_s, now_ms).items()})
 
 
 def broker(source: MqttSource, now_ms: int) -> Iterator[Metric]:
@@ -512,18 +512,18 @@ def gateway(source: Gateway, now_ms: int) -> Iterator[Metric]:
     c = source.counters
     yield one("hj212_connections", source.connections)
     yield one("hj212_frames", c.frames)
-    yield one("hj212_broken_frames", c.broken)
+    yield one("hj212_invalid_frames", c.broken)
     yield many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
     yield one("hj212_requests", c.asked)
-    yield many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
-    yield many("hj212_left_out", {"locked": c.locked, "daily_bound": c.left_out})
+    yield many("hj212_rejected_connections", {"full": c.turned_away, "dropped": c.dropped})
+    yield many("hj212_dropped_frames", {"locked": c.locked, "daily_bound": c.left_out})
 
 
 def republishing(republisher: Republisher, now_ms: int) -> Iterator[Metric]:
-    yield one("observed_published", republisher.published)
-    yield one("observed_waiting", republisher.waiting)
+    yield one("republished_messages", republisher.published)
+    yield one("republish_waiting", republisher.waiting)
     works = republisher.connected_since_ms is not None and not republisher.last_error
-    yield one("observed_connected", float(works))
+    yield one("republish_connected", float(works))
 
 
 def forwarding(forwarder: Forwarder, now_ms: int) -> Iterator[Metric]:

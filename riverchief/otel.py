@@ -78,7 +78,7 @@ class Tracing:
                 part = self._tracer.start_span(stage, context=inside, start_time=at)
                 at += round(seconds * S)
                 part.end(end_time=at)
-            for event in outcome.told:
+            for event in outcome.enqueued:
                 raised: dict[str, str | int] = {"riverchief.incident_id": event.incident_id}
                 raised["riverchief.event_id"] = event.event_id
                 if event.finding is not None and event.finding.message is not None:

@@ -30,17 +30,17 @@ def instructions(sheet_: dict[str, Any], ca_file: str) -> str:
     scheme = "mqtts" if broker["tls"] else "mqtt"
     rows = {
         "column.station": sheet_["station"],
-        "sheet.broker": f"{scheme}://{broker['host']}:{broker['port']}",
-        "sheet.user": sheet_["user"],
-        "sheet.password": f"{sheet_['password']}    ({line('sheet.once')})",
-        "sheet.publish": f"{topics['telemetry']}    (QoS 1)",
-        "sheet.status": f'{topics["status"]}    (retained; last will {{"online": false}})',
-        "sheet.subscribe": topics["command"],
+        "credential_sheet.broker": f"{scheme}://{broker['host']}:{broker['port']}",
+        "credential_sheet.user": sheet_["user"],
+        "credential_sheet.password": f"{sheet_['password']}    ({line('credential_sheet.once')})",
+        "credential_sheet.publish": f"{topics['telemetry']}    (QoS 1)",
+        "credential_sheet.status": f'{topics["status"]}    (retained; last will {{"online": false}})',
+        "credential_sheet.subscribe": topics["command"],
     }
     lines = [
         *aligned(rows),
         "",
-        f"{line('sheet.try')}:",
+        f"{line('credential_sheet.try')}:",
         "",
         _line(sheet_, ca_file),
     ]

@@ -15,7 +15,7 @@ from ingest.devices.claims import Claims
 from ingest.devices.credentials import Credentials
 from ingest.rules.model import Rules
 from ingest.sources.mqtt import MqttSettings
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from riverchief import __version__, administrator, contact_key, files, messages
@@ -132,4 +132,4 @@ def _register_stations(settings: Settings, database: Database, known: Catalogue)
         if not registry_store.load(connection, known).stations:
             author = Author(str(settings.site.stations), clock.now_ms())
             registry_store.save(connection, book.registry, author)
-            upkeep_store.save(connection, book.upkeep, author)
+            maintenance_store.save(connection, book.maintenance, author)

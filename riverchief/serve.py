@@ -15,12 +15,12 @@ from infra.errors import WaterError
 from infra.texts import say
 from infra.times import DAY_MS
 from riverchief import files, messages, metrics
+from riverchief.audit_sealing import outside_roots, public_keys
+from riverchief.heartbeat import Heartbeat
 from riverchief.http_server import listen, serve_http
 from riverchief.resources import Resources, open_resources
-from riverchief.services.heartbeat import Heartbeat
+from riverchief.service import HasThread, Service, health
 from riverchief.services.ingest_services import Ingest, heartbeat_service
-from riverchief.services.sealing import outside_roots, public_keys
-from riverchief.services.service import HasThread, Service, health
 from riverchief.services.worker_services import Worker, build_worker
 from riverchief.settings import Settings
 from riverchief.signals import on_signal
@@ -59,7 +59,7 @@ class System:
         if Role.INGEST in roles:
             self.ingest = Ingest(self.resources, writer=writer, on_findings=wake)
             if worker:
-                self.ingest.intake.watch(worker.annotations.heard)
+                self.ingest.intake.watch(worker.annotations.on_batch)
             self.heartbeat = self._make_heartbeat()
         self.watchdog = Watchdog(self._threads)
         self.services = self._table(worker)
@@ -159,7 +159,7 @@ def _context(
         outside_roots=partial(outside_roots, settings),
         formula=files.read_formula(settings.site.assessment),
         platforms=resources.platforms,
-        telling=messages.notification_settings(settings, resources.directory),
+        notifications=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
     )
 

@@ -331,7 +331,7 @@ class Settings(BaseSettings):
             "settings.mqtt_pair": (mqtt.cert_file is None) != (mqtt.key_file is None),
             "settings.mqtt_tls": not mqtt.tls and (mqtt.ca_file or mqtt.cert_file),
             # refused before anything shows the address: a token may stand there
-            "series.query": "?" in (self.influx.url or ""),
+            "time_series_server.query": "?" in (self.influx.url or ""),
             "settings.admin_password": mosquitto and not (admin.password or admin.password_file),
             "settings.admin_nats": nats and not (admin.nats_users_file and admin.nats_pid_file),
             "settings.hj212_pair": (self.hj212.cert_file is None) != (self.hj212.key_file is None),

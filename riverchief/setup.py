@@ -21,9 +21,9 @@ from infra.texts import say
 from ingest.storage import influx_setup
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import TimeSeriesServer
+from riverchief import audit_sealing
 from riverchief.brokers import certificates, mosquitto_admin
 from riverchief.brokers.mosquitto_admin import ADMIN, Address, DynamicSecurity, Role
-from riverchief.services import sealing
 from sensors.parameters import catalogue
 
 AUTHORITY = "authority"
@@ -88,8 +88,8 @@ DASHBOARDS_READ = (
     "incident_entry",
     "alarm",
     "ledger",
-    "gap",
-    "stream",
+    "sequence_gap",
+    "message_sequence",
     "reading",
     "device_event",
     "quarantine",
@@ -168,7 +168,7 @@ def _trail_key(folder: Path) -> list[str]:
     """The key that signs the trail, and its public half."""
     if (folder / "riverchief" / "audit_key.pem").exists():
         return []
-    private, public = sealing.new_key()
+    private, public = audit_sealing.new_key()
     written = [_write(folder, "riverchief", "audit_key.pub", public)]
     return [*written, _write(folder, "riverchief", "audit_key.pem", private)]
 

@@ -159,7 +159,7 @@ def plan_run(settings: Settings, options: RunOptions, now_ms: int) -> RunPlan:
     for key in options.loggers:
         if key not in registry:
             mn = options.loggers[key].mn
-            raise ConfigurationError(say("play.no_part", mn=mn, key=key, scenario=options.scenario))
+            raise ConfigurationError(say("simulate.no_part", mn=mn, key=key, scenario=options.scenario))
     over_mqtt = [s.key for s in registry.stations if s.key not in options.loggers]
     wanted = min(options.own, len(over_mqtt))
     allowed = min(wanted, allow_connections(wanted + len(options.loggers)) - len(options.loggers))
@@ -275,7 +275,7 @@ def speed(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ConfigurationError(say("play.speed", text=text))
+        raise ConfigurationError(say("simulate.speed", text=text))
     return value
 
 
@@ -283,7 +283,7 @@ def address(text: str) -> tuple[str, int]:
     """``HOST:PORT``; raises ConfigurationError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ConfigurationError(say("play.gateway", text=text))
+        raise ConfigurationError(say("simulate.gateway", text=text))
     return host.strip("[]"), int(port)
 
 
@@ -293,9 +293,9 @@ def loggers(entries: Sequence[str], password: str) -> dict[str, Known]:
     for entry in entries:
         station, _, mn = entry.partition("=")
         if not station or not MN.fullmatch(mn):
-            raise ConfigurationError(say("play.logger", entry=entry))
+            raise ConfigurationError(say("simulate.logger", entry=entry))
         if station in found:
-            raise ConfigurationError(say("play.logger_twice", entry=entry, station=station))
+            raise ConfigurationError(say("simulate.logger_twice", entry=entry, station=station))
         found[station] = Known(mn, station, password)
     return found
 

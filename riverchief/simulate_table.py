@@ -107,6 +107,6 @@ def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
 def check_target(out: Path) -> None:
     """Refuse a place where no table can be written before the work for it begins."""
     if not out.name.endswith((".csv", ".csv.gz")):
-        raise ConfigurationError(say("play.out_ending", out=out))
+        raise ConfigurationError(say("simulate.out_ending", out=out))
     if not out.parent.is_dir():
-        raise ConfigurationError(say("play.out_folder", out=out, parent=out.parent))
+        raise ConfigurationError(say("simulate.out_folder", out=out, parent=out.parent))

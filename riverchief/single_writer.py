@@ -31,7 +31,7 @@ INGEST_LOCK = 0x7269_7665_7202
 """The advisory lock of the ingest: one number for all our programs, in each database a lock of its own."""
 
 ASK_EVERY_S = 1.0
-"""How often an ingest that stands by asks for the lock."""
+"""How often a standby ingest tries to take the lock."""
 
 CONFIRM_EVERY_S = 2.0
 """How often an ingest makes sure of its lock while nothing is written."""
@@ -110,12 +110,12 @@ class LockMonitor:
 
 def _stand_by(writer: SoleWriter) -> None:
     """Wait until we hold the lock; SIGTERM meanwhile ends the process."""
-    asked = threading.Event()
-    with on_signal(lambda *_: asked.set()):
+    stop_requested = threading.Event()
+    with on_signal(lambda *_: stop_requested.set()):
         if writer.acquire():
             return
         log.warning("another ingest works on this database; standing by to take over", database=str(writer))
-        while not asked.wait(ASK_EVERY_S):
+        while not stop_requested.wait(ASK_EVERY_S):
             try:
                 if writer.acquire():
                     log.warning("the other ingest has ended; taking over", database=str(writer))

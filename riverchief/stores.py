@@ -13,7 +13,7 @@ from ingest.storage.retention import ArchiveKeeper, Keeper, ServerKeeper
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import ServerKind, ServerSettings, TimeSeriesServer
 from riverchief.settings import Settings, secret
 from sensors.parameters import Catalogue
 
@@ -47,12 +47,12 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
         archive = ParquetArchive(settings.readings.archive, catalogue)
         behind, keeper = archive, ArchiveKeeper(archive)
 
-    def edge_ms() -> int:
+    def boundary_ms() -> int:
         with database.read() as connection:
-            return retention.read_edge_ms(connection) or 0
+            return retention.read_boundary_ms(connection) or 0
 
     recent = SqlReadings(database, catalogue)
-    readings = TieredReadings(recent, catalogue, older=behind, edge_ms=edge_ms, spool=spool)
+    readings = TieredReadings(recent, catalogue, older=behind, boundary_ms=boundary_ms, spool=spool)
     return Stores(readings, recent, spool, server, archive, keeper)
 
 
@@ -64,7 +64,7 @@ def time_series_server(settings: Settings) -> TimeSeriesServer | None:
     return TimeSeriesServer(
         ServerSettings(
             url=i.url,
-            kind=Kind(i.kind),
+            kind=ServerKind(i.kind),
             org=i.org if i.kind == "influxdb2" else "",
             bucket=i.bucket,
             token=secret(i.token, i.token_file),

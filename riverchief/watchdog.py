@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from infra.periodic import PeriodicWorker
-from riverchief.services.service import HasThread
+from riverchief.service import HasThread
 
 log = structlog.get_logger(__name__)
 

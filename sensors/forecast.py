@@ -333,7 +333,7 @@ def forecasts(values: Floats, end_ms: int, step_h: int, lowest: Sequence[float] 
             worth, ready = (
                 _with(worth, Verdict.SHORT),
                 np.zeros_like(ready),
-            )  # worth it, but how wide it is nobody knows
+            )  # skilful, but without a known width
         middle = now + found.change[row]
         ends = middle + np.minimum(low[row], 0), middle + np.maximum(high[row], 0)
         lines = [line[ready] for line in (middle, *ends)]

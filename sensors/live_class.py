@@ -313,12 +313,12 @@ def _stations(
     judgements = _judge([one.water for one in watched], [used for used, _ in current], policy)
     after, found = {}, []
     for one, then, (used, evidence), judgement in zip(watched, before, current, judgements, strict=True):
-        now, why, said = _advance(then, judgement, used, policy)
+        now, why, reason_values = _advance(then, judgement, used, policy)
         now = replace(now, seen_ms=then.seen_ms, latest=then.latest)
         after[one.key] = now
         known = {**then.latest, **latest.get(one.key, {})}
         decided = [known[key].at_ms for key in now.deciding if key in known]
-        live = _live(one, now, judgement, why, said, evidence)
+        live = _live(one, now, judgement, why, reason_values, evidence)
         found.append(replace(live, measured_ms=max(decided, default=evidence.newest_at_ms)))
     return after, found
 
@@ -346,14 +346,14 @@ def reach_class(
     everything = tuple(found)
     judged = [(one.water_class, one) for one in everything if one.water_class is not None]
     if not judged:
-        text = say("live.reach_nothing", stations=len(everything))
+        text = say("live_class.reach_nothing", stations=len(everything))
         return LiveReach(None, (), (), everything, target, None, text)
     shown = max(water_class for water_class, _ in judged)
     worst = [one for water_class, one in judged if water_class == shown]
     deciding = tuple(key for key in gb3838.PARAMETERS if any(key in one.deciding for one in worst))
     named = [(called or {}).get(one.station, Text(one.station, one.station)) for one in worst]
     text = say(
-        "live.reach",
+        "live_class.reach",
         judged=len(judged),
         stations=len(everything),
         worst=Text("、".join(one.zh for one in named), ", ".join(one.en for one in named)),
@@ -375,7 +375,7 @@ def reach_class(
 
 def class_text(found: WaterClass) -> Text:
     """Ⅲ类 · class III."""
-    return say("live.water_class", name=Text(found.sign, found.roman))
+    return say("live_class.water_class", name=Text(found.sign, found.roman))
 
 
 def names(parameters: Iterable[str]) -> Text:
@@ -497,18 +497,18 @@ def _live(
     carried: ClassState,
     judgement: Judgement,
     why: ClassReason,
-    said: Mapping[str, object],
+    reason_values: Mapping[str, object],
     evidence: Evidence,
 ) -> LiveClass:
     shown = carried.shown
     met = None if shown is None or watched.target is None else shown <= watched.target
     if shown is None:
-        text = say(f"live.{why}")
+        text = say(f"live_class.{why}")
     else:
-        words = {"shown": class_text(shown), "deciding": names(carried.deciding)} | dict(said)
+        words = {"shown": class_text(shown), "deciding": names(carried.deciding)} | dict(reason_values)
         text = say(
-            "live.evidence",
-            said=say(f"live.{why}", **words),
+            "live_class.evidence",
+            text=say(f"live_class.{why}", **words),
             judged=len(evidence.judged),
             expected=len(evidence.expected),
             oldest=beijing(evidence.oldest_at_ms or carried.at_ms),
@@ -530,4 +530,4 @@ def _live(
 def _with_target(text: Text, target: WaterClass | None, met: bool | None) -> Text:
     if target is None or met is None:
         return text
-    return say("live.target_met" if met else "live.target_missed", said=text, target=class_text(target))
+    return say("live_class.target_met" if met else "live_class.target_missed", text=text, target=class_text(target))

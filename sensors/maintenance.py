@@ -136,11 +136,11 @@ def make_review(
     if until_ms <= since_ms:
         raise ConfigurationError(say("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     if since_ms > now_ms:
-        raise ConfigurationError(say("upkeep.review_ahead", since=rfc3339(since_ms)))
+        raise ConfigurationError(say("maintenance.review_ahead", since=rfc3339(since_ms)))
     if parameter and parameter not in catalogue:
         raise ConfigurationError(say("registry.no_parameter", parameter=parameter[:40]))
     if not reason.strip():
-        raise ConfigurationError(say("upkeep.review_why"))
+        raise ConfigurationError(say("maintenance.review_why"))
     return Review(station, parameter, since_ms, min(until_ms, now_ms), verdict, reason, by, now_ms)
 
 
@@ -170,11 +170,11 @@ def plan_mute(
     """
     since_ms, until_ms = span_ms
     if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
-        raise ConfigurationError(say("upkeep.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+        raise ConfigurationError(say("maintenance.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     if unknown := sorted(set(rules) - set(in_force)):
         raise ConfigurationError(say("rule.not_in_force", rule=unknown[0][:80]))
     if not reason.strip():
-        raise ConfigurationError(say("upkeep.mute_why"))
+        raise ConfigurationError(say("maintenance.mute_why"))
     return Mute(station, since_ms, until_ms, rules, by, reason)
 
 
@@ -217,30 +217,30 @@ def conflicting_visits(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
     last: dict[str, Visit] = {}
     for visit in sorted(visits, key=lambda v: (v.station, v.since_ms)):
         if visit.until_ms is not None and visit.until_ms <= visit.since_ms:
-            found.append((visit, say("upkeep.ends_before")))
+            found.append((visit, say("maintenance.ends_before")))
         earlier = last.get(visit.station)
         if earlier is not None and visit.since_ms < (END_OF_TIME_MS if earlier.until_ms is None else earlier.until_ms):
-            key = "upkeep.during_visit_of" if earlier.by else "upkeep.during_visit"
+            key = "maintenance.during_visit_of" if earlier.by else "maintenance.during_visit"
             found.append((visit, say(key, by=earlier.by, at=_when(earlier.since_ms))))
         last[visit.station] = visit
     return found
 
 
 def last_maintained(
-    upkeep: MaintenanceRecords, deployments: Iterable[Deployment], station: str, parameter: str, until_ms: int
+    maintenance: MaintenanceRecords, deployments: Iterable[Deployment], station: str, parameter: str, until_ms: int
 ) -> list[int]:
     """Times until ``until_ms`` at which a sensor was visited, checked or deployed; unordered."""
     then = [
         one.until_ms
-        for one in upkeep.visits
+        for one in maintenance.visits
         if one.station == station and one.until_ms is not None and (not one.parameters or parameter in one.parameters)
     ]
-    then += [c.at_ms for c in upkeep.checks if (c.station, c.parameter) == (station, parameter) and not c.void]
+    then += [c.at_ms for c in maintenance.checks if (c.station, c.parameter) == (station, parameter) and not c.void]
     then += [d.since_ms for d in deployments if (d.station, d.parameter) == (station, parameter)]
     return [at_ms for at_ms in then if at_ms <= until_ms]
 
 
-def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
+def mark_spans(registry: Registry, maintenance: MaintenanceRecords) -> set[MarkSpan]:
     """All marks in force; void records mark nothing."""
     found = {
         MarkSpan(
@@ -250,16 +250,16 @@ def mark_spans(registry: Registry, upkeep: MaintenanceRecords) -> set[MarkSpan]:
             v.since_ms,
             END_OF_TIME_MS if v.until_ms is None else v.until_ms,
         )
-        for v in upkeep.visits
+        for v in maintenance.visits
         for parameter in v.parameters or ("",)
     }
     found |= {
         MarkSpan(r.station, r.parameter, _REVIEW_TEST[r.verdict], r.since_ms, r.until_ms)
-        for r in upkeep.reviews
+        for r in maintenance.reviews
         if not r.void
     }
     by_kind: dict[tuple[str, str, CheckKind], list[Check]] = defaultdict(list)
-    for check in upkeep.checks:
+    for check in maintenance.checks:
         if not check.void:
             by_kind[check.station, check.parameter, check.kind].append(check)
     deployed: dict[tuple[str, str], list[Deployment]] = defaultdict(list)
@@ -276,7 +276,7 @@ class CheckDue:
 
     ``last_ms`` is its last check since it was hung, None for none. ``wrong``: a check left it outside its limit, and
     none of that type passed since. ``due_ms`` is when it has to be checked at the latest, 0 where it never was and
-    nobody knows since when it hangs; None where nothing says how often.
+    the date of deployment is unknown; None where no interval is defined.
     """
 
     parameter: str
@@ -319,7 +319,7 @@ def _check_marks(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Ite
     """The spans before checks that did not pass, and after those that left the instrument wrong.
 
     Source: HJ 915 (unverified): data between the last passed and the next passed check are invalid.
-    A swap ends the doubt: the next sensor is another one. Where there was no earlier check, doubt begins with the
+    A swap ends the suspect span: the next sensor is another one. Without an earlier check the span begins with the
     deployment, and where that is unknown, with the check itself.
     """
     for i, check in enumerate(checks):
@@ -389,8 +389,8 @@ MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE | QualityT
 def _reviewed(packed: Ints, test: int) -> Ints:
     """(n,) the verdict of a review, with the flag before kept beside it; missing readings stay missing."""
     flag, tests = packed & 15, packed >> 4
-    said = int(Flag.GOOD if test == QualityTest.REVIEWED_GOOD else Flag.BAD)
-    kept = said | (tests | test | (flag - 1 & 3) << _FLAG_BEFORE_BIT) << 4
+    reviewed_flag = int(Flag.GOOD if test == QualityTest.REVIEWED_GOOD else Flag.BAD)
+    kept = reviewed_flag | (tests | test | (flag - 1 & 3) << _FLAG_BEFORE_BIT) << 4
     return np.asarray(np.where((flag <= Flag.BAD) & (tests & _REVIEWED == 0), kept, packed), np.int64)
 
 

@@ -27,7 +27,7 @@ class Parameter:
     ``shift`` are the smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is
     infinite where steps are not tested. ``swing`` is the smallest daily swing that is a rhythm, ``near`` the smallest
     difference between the days of two neighbours that counts; infinite where neither is looked at. ``event`` names
-    what a change tells of the water, empty where nothing.
+    what a change indicates about the water, empty where nothing.
     """
 
     key: str

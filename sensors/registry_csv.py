@@ -2,7 +2,7 @@
 
 Pure: text in, :class:`~sensors.registry_rows.Book` out, and back. A table of one kind needs no column ``kind`` when the
 reader says which it is. In a cell, ``parameters`` are separated by spaces, the points of ``line`` by semicolons
-(``113.1 23.0; 113.2 23.0``); an empty cell is no entry. Columns nobody knows are refused, as in the file.
+(``113.1 23.0; 113.2 23.0``); an empty cell is no entry. Unknown columns are refused, as in the file.
 """
 
 import csv

@@ -72,7 +72,7 @@ class Book:
     """A registry and its maintenance records."""
 
     registry: Registry
-    upkeep: MaintenanceRecords = field(default_factory=MaintenanceRecords)
+    maintenance: MaintenanceRecords = field(default_factory=MaintenanceRecords)
 
 
 def read_rows(
@@ -90,7 +90,7 @@ def read_rows(
     and key.
     """
     there = known or Book(Registry(catalogue=catalogue))
-    reader = _Reader(catalogue, there.registry, box, there.upkeep, faults=list(faults))
+    reader = _Reader(catalogue, there.registry, box, there.maintenance, faults=list(faults))
     for kind in COLUMNS:
         for row in rows:
             if row.kind == kind:
@@ -239,17 +239,17 @@ class _Reader:
             conversion(unit, self.catalogue[parameter].unit, parameter)
         gain, offset = _number(row, "gain", 1.0), _number(row, "offset", 0.0)
         if gain == 0:
-            raise ConfigurationError(say("upkeep.gain_zero"))
+            raise ConfigurationError(say("maintenance.gain_zero"))
         since = _instant(row, "since")
         until = _instant(row, "until") if row.get("until") is not None else None
         if until is not None and until <= since:
-            raise ConfigurationError(say("upkeep.until_since"))
+            raise ConfigurationError(say("maintenance.until_since"))
         device = _text(row, "device")
         if device and device not in self.named["device"]:
             raise ConfigurationError(say("registry.no_device", device=device))
         method = _text(row, "method")
         if method not in _METHODS or (method and parameter != "turbidity"):
-            raise ConfigurationError(say("upkeep.no_method", method=method))
+            raise ConfigurationError(say("maintenance.no_method", method=method))
         return Deployment(
             station=key,
             parameter=parameter,
@@ -267,10 +267,10 @@ class _Reader:
     def _check(self, row: Mapping[str, Any]) -> Check:
         standard, reading = _number(row, "standard"), _number(row, "reading")
         if standard is None or reading is None:
-            raise ConfigurationError(say("upkeep.standard_needed"))
+            raise ConfigurationError(say("maintenance.standard_needed"))
         void = row.get("void", False)
         if not isinstance(void, bool):
-            raise ConfigurationError(say("upkeep.no_void", void=void))
+            raise ConfigurationError(say("maintenance.no_void", void=void))
         check = Check(
             station=self._of("station", row, "station"),
             parameter=self._parameter(row),
@@ -291,7 +291,7 @@ class _Reader:
     def _visit(self, row: Mapping[str, Any]) -> Visit:
         parameters = row.get("parameters", [])
         if not isinstance(parameters, list | tuple) or len(set(map(str, parameters))) < len(parameters):
-            raise ConfigurationError(say("upkeep.each_once", parameters=parameters))
+            raise ConfigurationError(say("maintenance.each_once", parameters=parameters))
         if unknown := [p for p in parameters if not isinstance(p, str) or p not in self.catalogue]:
             raise ConfigurationError(say("registry.no_parameter", parameter=unknown[0]))
         until = _instant(row, "until") if row.get("until") is not None else None
@@ -335,7 +335,7 @@ class _Reader:
             if _identity(second) in mine:
                 self.fault(
                     self.rows["deployment", _identity(second)],
-                    say("upkeep.clashes", later=second.named, why=why, earlier=first.named),
+                    say("maintenance.clashes", later=second.named, why=why, earlier=first.named),
                 )
         visits = {_identity(v): v for v in self.done.visits} | self.found["visit"]
         for visit, why in maintenance.conflicting_visits(visits.values()):
@@ -343,8 +343,8 @@ class _Reader:
             if row is not None:
                 self.fault(row, why)
             elif self.found["visit"]:
-                told = {"station": visit.station, "since": rfc3339(visit.since_ms), "why": why}
-                self.faults.append(say("upkeep.visit_clashes", **told))
+                values = {"station": visit.station, "since": rfc3339(visit.since_ms), "why": why}
+                self.faults.append(say("maintenance.visit_clashes", **values))
 
     def _tree(self) -> None:
         regions = {r.code: r for r in self.known.regions} | self.found["region"]
@@ -376,12 +376,12 @@ class _Reader:
         round_ = network.nodes_on_cycles(flows)
         for key in self.found["reach"]:
             if key in round_:
-                self.fault(self.rows["reach", key], say("registry.leads_back"))
+                self.fault(self.rows["reach", key], say("registry.downstream_cycle"))
         there = [(t.upper, t.lower) for t in self.known.travels]
         for (upper, lower), travel in self.found["travel"].items():
             edges = [*flows, *there, *((t.upper, t.lower) for t in self.found["travel"].values())]
             if upper in network.nodes_on_cycles(edges) and lower in network.nodes_on_cycles(edges) and not round_:
-                self.fault(self.rows["travel", _identity(travel)], say("registry.comes_back", reach=upper))
+                self.fault(self.rows["travel", _identity(travel)], say("registry.travel_cycle", reach=upper))
 
     def book(self) -> Book:
         found = {kind: tuple(things.values()) for kind, things in self.found.items()}
@@ -423,7 +423,7 @@ def _identity(thing: Any) -> Any:
 
 def rows_of(book: Book) -> Iterator[tuple[str, dict[str, Any]]]:
     """(kind, entries) of everything in the book, without defaults; times as datetimes in UTC."""
-    registry, done = book.registry, book.upkeep
+    registry, done = book.registry, book.maintenance
     for region in registry.regions:
         yield "region", _entries(region, level=region.level.key, outline=_lists(region.outline))
     for reach in registry.reaches:
@@ -441,12 +441,14 @@ def rows_of(book: Book) -> Iterator[tuple[str, dict[str, Any]]]:
         until = None if one_.until_ms is None else from_ms(one_.until_ms)
         yield "deployment", _entries(one_, since_ms=None, until_ms=None, since=from_ms(one_.since_ms), until=until)
     for check in done.checks:
-        told = _entries(check, kind=None, type=check.kind.value, at_ms=None, at=from_ms(check.at_ms), void=check.void)
-        yield "check", told
+        entries = _entries(
+            check, kind=None, type=check.kind.value, at_ms=None, at=from_ms(check.at_ms), void=check.void
+        )
+        yield "check", entries
     for visit in done.visits:
         until = None if visit.until_ms is None else from_ms(visit.until_ms)
-        told = _entries(visit, since_ms=None, until_ms=None, since=from_ms(visit.since_ms), until=until)
-        yield "visit", told | ({"parameters": list(visit.parameters)} if visit.parameters else {})
+        entries = _entries(visit, since_ms=None, until_ms=None, since=from_ms(visit.since_ms), until=until)
+        yield "visit", entries | ({"parameters": list(visit.parameters)} if visit.parameters else {})
 
 
 def _entries(thing: Any, **other: Any) -> dict[str, Any]:

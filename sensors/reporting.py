@@ -32,12 +32,12 @@ def reporting(newest_ms: int | None, interval_s: int, now_ms: int) -> Reporting:
 def count(newest_ms: Ints, interval_s: Ints, now_ms: int) -> dict[Reporting, int]:
     """How many stations are in each state; ``newest_ms`` (n,) is negative for never, ``interval_s`` (n,)."""
     silent_s = (now_ms - newest_ms) / 1000
-    heard = newest_ms >= 0
-    ok = heard & (silent_s <= LATE_AFTER * interval_s)
-    known = heard & (silent_s <= OFFLINE_AFTER * interval_s)
+    reported = newest_ms >= 0
+    ok = reported & (silent_s <= LATE_AFTER * interval_s)
+    known = reported & (silent_s <= OFFLINE_AFTER * interval_s)
     return {
         Reporting.OK: int(ok.sum()),
         Reporting.LATE: int((known & ~ok).sum()),
-        Reporting.OFFLINE: int((heard & ~known).sum()),
-        Reporting.NEVER: int(np.count_nonzero(~heard)),
+        Reporting.OFFLINE: int((reported & ~known).sum()),
+        Reporting.NEVER: int(np.count_nonzero(~reported)),
     }

@@ -195,7 +195,7 @@ class RiverTree:
         self.reaches: dict[str, Reach] = {r.key: r for r in registry.reaches if len(r.line) > 1}
         edges = [(r.key, r.downstream) for r in self.reaches.values() if r.downstream in self.reaches]
         if circle := nodes_on_cycles([(a, b) for a, b in edges if b]):
-            raise ConfigurationError(say("trace.circle", circle=", ".join(sorted(circle))))
+            raise ConfigurationError(say("source_attribution.circle", circle=", ".join(sorted(circle))))
         self.length = {key: length_km(r.line) for key, r in self.reaches.items()}
         self.mouth: dict[str, NetworkPoint] = {}
         for r in self.reaches.values():
@@ -218,7 +218,7 @@ class RiverTree:
             raise NotFound(say("registry.no_station", key=station[:80]))
         s = self.registry[station]
         if s.reach not in self.reaches:
-            raise NotFound(say("trace.no_reach", station=station))
+            raise NotFound(say("source_attribution.no_reach", station=station))
         return NetworkPoint(s.reach, along_km(self.reaches[s.reach].line, s.lon, s.lat))
 
     def down(self, spot: NetworkPoint) -> list[NetworkPoint]:
@@ -344,14 +344,16 @@ def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_
         if other == station:
             continue
         begin_ms = first[0] - BEFORE_H * HOUR_MS
-        told = {name: _stands_out(*lines[name], begin_ms, end_ms, AT_NEIGHBOURS) for name in lines if name in changed}
+        responses = {
+            name: _stands_out(*lines[name], begin_ms, end_ms, AT_NEIGHBOURS) for name in lines if name in changed
+        }
         same = sorted(
-            (way[1], way[2]) for name, way in told.items() if isinstance(way, tuple) and way[0] == changed[name][0]
+            (way[1], way[2]) for name, way in responses.items() if isinstance(way, tuple) and way[0] == changed[name][0]
         )
-        if len(same) >= min(2, len(told)) > 0 and 2 * len(same) >= len(told):
+        if len(same) >= min(2, len(responses)) > 0 and 2 * len(same) >= len(responses):
             seen.append(Detection(other, *same[len(same) // 2]))
-        elif not same and any(way == "quiet" for way in told.values()):
-            quiet.append(NonDetection(other, max(int(lines[name][0][-1]) for name in told)))
+        elif not same and any(way == "quiet" for way in responses.values()):
+            quiet.append(NonDetection(other, max(int(lines[name][0][-1]) for name in responses)))
     return Evidence(tuple(seen), tuple(quiet), rises, falls)
 
 
@@ -526,7 +528,7 @@ def _places(river: RiverTree, here: NetworkPoint) -> list[_Place]:
                 spots = tuple(spot for spot in spots if _within(river, spot, here))
                 if spots:
                     name = say(
-                        "trace.stretch",
+                        "source_attribution.stretch",
                         reach=Text(reach.zh, reach.en),
                         from_km=f"{begin:.1f}",
                         to_km=f"{end:.1f}",
@@ -717,7 +719,7 @@ def _reasons(scored: _Scored, case: _Case, member: int, release: int) -> tuple[T
     """Sentences for and against a candidate, at its likeliest release (in steps) and member of the ensemble."""
     arrivals, start_ms = scored.arrivals, case.start_ms
     row = int(np.argmin(np.abs(case.releases - release)))
-    told = []
+    reasons = []
 
     def name(key: str) -> Text:
         station = case.river.registry[key]
@@ -725,17 +727,17 @@ def _reasons(scored: _Scored, case: _Case, member: int, release: int) -> tuple[T
 
     for one in sorted(case.seen, key=lambda s: s.onset_ms):
         if one.station not in arrivals:
-            told.append(say("trace.no_way", station=name(one.station)))
+            reasons.append(say("source_attribution.no_way", station=name(one.station)))
             continue
         came, route = float(arrivals[one.station][row, member]), scored.routes[one.station]
         if not np.isfinite(came):
-            told.append(say("trace.never", station=name(one.station)))
+            reasons.append(say("source_attribution.never", station=name(one.station)))
             continue
         at_ms = start_ms + int(came * STEP_MS)
         off_h = (at_ms - one.onset_ms) / HOUR_MS
-        told.append(
+        reasons.append(
             say(
-                "trace.up" if route.upstream_km > 0.1 else "trace.down",
+                "source_attribution.up" if route.upstream_km > 0.1 else "source_attribution.down",
                 station=name(one.station),
                 km=f"{route.km:.1f}",
                 up=f"{route.upstream_km:.1f}",
@@ -749,11 +751,15 @@ def _reasons(scored: _Scored, case: _Case, member: int, release: int) -> tuple[T
             continue
         came = float(arrivals[silent.station][row, member])
         passed = np.isfinite(came) and start_ms + came * STEP_MS < silent.until_ms
-        key = "trace.quiet_against" if passed else "trace.quiet_for"
+        key = "source_attribution.quiet_against" if passed else "source_attribution.quiet_for"
         at = beijing(start_ms + int(came * STEP_MS)) if passed else ""
-        told.append(say(key, station=name(silent.station), at=at))
+        reasons.append(say(key, station=name(silent.station), at=at))
     outfall = scored.place.outfall
     if outfall is not None and (fit := _outfall_fit(outfall, case.rises, case.falls, case.rain)):
-        kind = say(f"trace.kind_{outfall}")
-        told.append(say("trace.fits" if fit > 0 else "trace.fits_not", kind=kind))
-    return tuple(told)
+        kind = say(f"source_attribution.kind_{outfall}")
+        reasons.append(
+            say(
+                "source_attribution.signature_matches" if fit > 0 else "source_attribution.signature_differs", kind=kind
+            )
+        )
+    return tuple(reasons)

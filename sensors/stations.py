@@ -96,10 +96,10 @@ class Deployment:
     @property
     def named(self) -> Text:
         """Parameter, station, span and device, as a sentence names the deployment."""
-        until = say("upkeep.until", at=rfc3339(self.until_ms)) if self.until_ms is not None else ""
-        device = say("upkeep.with_device", device=self.device) if self.device else ""
-        told = {"parameter": self.parameter, "station": self.station, "since": rfc3339(self.since_ms)}
-        return say("upkeep.deployment", **told, until=until, device=device)
+        until = say("maintenance.until", at=rfc3339(self.until_ms)) if self.until_ms is not None else ""
+        device = say("maintenance.with_device", device=self.device) if self.device else ""
+        values = {"parameter": self.parameter, "station": self.station, "since": rfc3339(self.since_ms)}
+        return say("maintenance.deployment", **values, until=until, device=device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _coordinates(key: str, row: Mapping[str, Any]) -> tuple[float, float]:
     if not -180 <= lon <= 180 or not -90 <= lat <= 90:
         swapped = -90 <= lon <= 90 and -180 <= lat <= 180
         hint = say("registry.swapped") if swapped else ""
-        raise ConfigurationError(say("registry.no_earth", key=key, lon=lon, lat=lat, hint=hint))
+        raise ConfigurationError(say("registry.not_on_earth", key=key, lon=lon, lat=lat, hint=hint))
     return lon, lat
 
 
@@ -196,13 +196,13 @@ def deployment_conflicts(deployments: Iterable[Deployment]) -> list[Clash]:
         if (earlier.station, earlier.parameter) != (later.station, later.parameter):
             continue
         if later.since_ms == earlier.since_ms or (earlier.until_ms is not None and earlier.until_ms > later.since_ms):
-            found.append((earlier, later, say("upkeep.overlaps")))
+            found.append((earlier, later, say("maintenance.overlaps")))
         ends[earlier] = min(later.since_ms, later.since_ms if earlier.until_ms is None else earlier.until_ms)
     last: dict[str, Deployment] = {}
     for one in sorted((d for d in ordered if d.device), key=lambda d: d.since_ms):
         before = last.get(one.device)
         if before is not None and before.station != one.station and one.since_ms < _never(ends[before]):
-            found.append((before, one, say("upkeep.hangs_elsewhere")))
+            found.append((before, one, say("maintenance.hangs_elsewhere")))
         if before is None or before.station != one.station or _never(ends[one]) > _never(ends[before]):
             last[one.device] = one
     return found

@@ -84,9 +84,9 @@ def conversion(unit: str, canonical: str, parameter: str = "") -> Linear:
     try:
         return _TO[spelled, canonical]
     except KeyError:
-        told = {"unit": unit, "canonical": canonical, "parameter": parameter}
+        values = {"unit": unit, "canonical": canonical, "parameter": parameter}
         raise ConfigurationError(
-            say("registry.no_conversion_of" if parameter else "registry.no_conversion", **told)
+            say("registry.no_conversion_of" if parameter else "registry.no_conversion", **values)
         ) from None
 
 

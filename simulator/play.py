@@ -17,7 +17,7 @@ from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Fleet
 from simulator.devices.gateways import Trunks
 from simulator.devices.hj212_logger import Logger
-from simulator.devices.transport import MEMORY, Fate, Kind, SampleOutcome, Transmission, Transport
+from simulator.devices.transport import MEMORY, Fate, SampleOutcome, Transmission, TransmissionKind, Transport
 from simulator.scenario import Trouble
 
 LIVE_TICK_S: Final = 0.05
@@ -87,13 +87,13 @@ class MqttLine:
     def put(self, put: Transmission) -> None:
         if self._fleet is not None and put.station in self._own:
             device = self._fleet[put.station]
-            if put.kind in (Kind.CUT, Kind.BACK):
-                device.away(put.kind is Kind.CUT)
+            if put.kind in (TransmissionKind.CUT, TransmissionKind.BACK):
+                device.away(put.kind is TransmissionKind.CUT)
             else:
                 device.send(put.kind, put.payload, _readings(put))
         elif self._trunks is not None:
-            if put.kind in (Kind.CUT, Kind.BACK):
-                self._trunks.say(put.station, online=put.kind is Kind.BACK)
+            if put.kind in (TransmissionKind.CUT, TransmissionKind.BACK):
+                self._trunks.say(put.station, online=put.kind is TransmissionKind.BACK)
             else:
                 self._trunks.send(put.station, put.kind, put.payload)
 
@@ -137,8 +137,8 @@ class Hj212Line:
 
     def put(self, put: Transmission) -> None:
         logger = self._loggers[put.station]
-        if put.kind in (Kind.CUT, Kind.BACK):
-            logger.away(put.kind is Kind.CUT)
+        if put.kind in (TransmissionKind.CUT, TransmissionKind.BACK):
+            logger.away(put.kind is TransmissionKind.CUT)
         elif put.message is not None:
             for sample in put.message.samples:
                 logger.report(sample)
@@ -176,7 +176,7 @@ class Pace:
     def ending_now(cls, now_ms: int, length_ms: int, speed: float) -> "Pace":
         """For a run of ``length_ms``: live it begins now; a faster one begins so early that it ends in the present.
 
-        As fast as possible, the whole length lies before now: how long it will take nobody knows.
+        As fast as possible, the whole length lies before now: its duration is unknown.
         """
         if not speed > 0:
             raise ValueError(f"a speed of {speed:g} is none; it must be above zero")
@@ -446,10 +446,10 @@ class _Run:
     def _put(self, transmissions: Iterable[Transmission]) -> None:
         for put in transmissions:
             self.lines[put.station].put(put)
-            if put.kind is Kind.TELEMETRY:
+            if put.kind is TransmissionKind.TELEMETRY:
                 self.messages += 1
                 self.readings += _readings(put)
-            elif put.kind is Kind.EVENT:
+            elif put.kind is TransmissionKind.EVENT:
                 self.events += 1
 
     def _settle(self, settled: SampleOutcome) -> None:

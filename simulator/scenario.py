@@ -1,7 +1,7 @@
 """Read a scenario (TOML): events in the water, faults of sensors, troubles of devices.
 
-Pure. Everything is checked when a file is read: a place that does not exist, a key nobody knows, gates that contradict
-each other are refused with file, line and reason, before anything starts. The format is told in docs/simulator.md.
+Pure. Everything is checked when a file is read: a place that does not exist, an unknown key, gates that contradict
+each other are refused with file, line and reason, before anything starts. docs/simulator.md describes the format.
 """
 
 import re
@@ -275,7 +275,7 @@ def shipped() -> tuple[str, ...]:
 def text_of(key: str) -> str:
     """The file of a shipped scenario; raises ConfigurationError naming those there are."""
     if key not in shipped():
-        raise ConfigurationError(say("scene.none", key=key, meant=_meant(key, shipped())))
+        raise ConfigurationError(say("scenario.none", key=key, meant=_meant(key, shipped())))
     return (files("simulator") / "scenarios" / f"{key}.toml").read_text(encoding="utf-8")
 
 
@@ -287,13 +287,13 @@ def _meant(name: str, known: Iterable[str]) -> Text:
     """A suggestion for an unknown name; begins with a semicolon."""
     there = sorted(known)
     if close := get_close_matches(name, there, 3):
-        return say("scene.meant", names=" / ".join(close))
+        return say("scenario.meant", names=" / ".join(close))
     more = ", …" if len(there) > MOST_NAMED else ""
-    return say("scene.known", names=f"{', '.join(there[:MOST_NAMED])}{more}") if there else Text("", "")
+    return say("scenario.known", names=f"{', '.join(there[:MOST_NAMED])}{more}") if there else Text("", "")
 
 
 def _unknown(what: str, key: str, known: Iterable[str]) -> Text:
-    return say("scene.not_registered", what=say(f"scene.{what}"), key=key, meant=_meant(key, known))
+    return say("scenario.not_registered", what=say(f"scenario.{what}"), key=key, meant=_meant(key, known))
 
 
 def _at(where: str, reason: Text) -> ConfigurationError:
@@ -350,40 +350,40 @@ class _Row:
     def check(self) -> None:
         for key in self.values:
             if key not in _KEYS[self.name]:
-                raise self.wrong(say("scene.unknown_key", key=key, meant=_meant(key, _KEYS[self.name])), key)
+                raise self.wrong(say("scenario.unknown_key", key=key, meant=_meant(key, _KEYS[self.name])), key)
 
     def text(self, key: str, default: str = "") -> str:
         value = self.values.get(key, default)
         if not isinstance(value, str):
-            raise self.wrong(say("scene.no_text", key=key, value=value), key)
+            raise self.wrong(say("scenario.no_text", key=key, value=value), key)
         return value
 
     def number_of(self, key: str, default: float, least: float = -1e12, most: float = 1e12) -> float:
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise self.wrong(say("scene.no_number", key=key, value=value, least=least, most=most), key)
+            raise self.wrong(say("scenario.no_number", key=key, value=value, least=least, most=most), key)
         return float(value)
 
     def seconds(self, key: str, default: float | None = None, *, least: float = 0.0) -> float:
         value = self.values.get(key)
         if value is None:
             if default is None:
-                raise self.wrong(say("scene.missing", key=key))
+                raise self.wrong(say("scenario.missing", key=key))
             return default
         found = _DURATION.findall(value) if isinstance(value, str) else []
         if not found or _DURATION.sub("", value).strip():
-            raise self.wrong(say("scene.no_duration", key=key, value=value), key)
+            raise self.wrong(say("scenario.no_duration", key=key, value=value), key)
         total = sum(float(n) * _UNITS_S[unit] for n, unit in found)
         if any(n.startswith("-") for n, _ in found):
-            raise self.wrong(say("scene.negative", key=key, value=value), key)
+            raise self.wrong(say("scenario.negative", key=key, value=value), key)
         if total < least:
-            raise self.wrong(say("scene.short", key=key, value=value, least=least), key)
+            raise self.wrong(say("scenario.short", key=key, value=value, least=least), key)
         return total
 
     def several(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key, [])
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise self.wrong(say("scene.no_list", key=key, value=value), key)
+            raise self.wrong(say("scenario.no_list", key=key, value=value), key)
         return tuple(value)
 
     def one_of(self, key: str, kinds: type[_E]) -> _E:
@@ -392,8 +392,8 @@ class _Row:
             return kinds(value)
         except ValueError:
             if not value:
-                raise self.wrong(say("scene.kind_missing", key=key, meant=_meant("", kinds)), key) from None
-            raise self.wrong(say("scene.unknown", key=key, value=value, meant=_meant(value, kinds)), key) from None
+                raise self.wrong(say("scenario.kind_missing", key=key, meant=_meant("", kinds)), key) from None
+            raise self.wrong(say("scenario.unknown", key=key, value=value, meant=_meant(value, kinds)), key) from None
 
 
 def load(key: str, site: Registry) -> Scenario:
@@ -456,9 +456,9 @@ class _Reader:
         for name, value in data.items():
             if name not in _KEYS:
                 line = lines.get((name, 0, ""), lines.get(("", 0, name), 1))
-                raise _at(f"{source}:{line}", say("scene.unknown_table", name=name, meant=_meant(name, _KEYS)))
+                raise _at(f"{source}:{line}", say("scenario.unknown_table", name=name, meant=_meant(name, _KEYS)))
             if name in _LISTS and not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
-                raise _at(f"{source}:{lines.get((name, 0, ''), 1)}", say("scene.many", name=name))
+                raise _at(f"{source}:{lines.get((name, 0, ''), 1)}", say("scenario.many", name=name))
         self.start_ms = self._start() if start_ms is None else start_ms
         self.days = self.head.seconds("days", least=600.0) / 86_400
         self.end_ms = self.start_ms + round(self.days * DAY_MS)
@@ -533,7 +533,7 @@ class _Reader:
     def _single(self, name: str) -> _Row:
         values = self.data.get(name, {})
         if not isinstance(values, dict):
-            raise _at(f"{self.source}:{self.lines.get((name, 0, ''), 1)}", say("scene.single", name=name))
+            raise _at(f"{self.source}:{self.lines.get((name, 0, ''), 1)}", say("scenario.single", name=name))
         row = _Row(name, 0, values, self.lines, self.source)
         row.check()
         return row
@@ -541,11 +541,11 @@ class _Reader:
     def _start(self) -> int:
         value = self.head.values.get("start")
         if value is None:
-            raise self.head.wrong(say("scene.no_start"))
+            raise self.head.wrong(say("scenario.no_start"))
         if isinstance(value, date) and not isinstance(value, datetime):
             return to_ms(datetime(value.year, value.month, value.day, tzinfo=BEIJING))
         if not isinstance(value, datetime) or value.tzinfo is None:
-            raise self.head.wrong(say("scene.bad_start", value=value), "start")
+            raise self.head.wrong(say("scenario.bad_start", value=value), "start")
         return to_ms(value)
 
     def _generated(self) -> Generated | None:
@@ -555,7 +555,7 @@ class _Reader:
         count = row.number_of("count", 0, 1, 100_000)
         box = row.values.get("box", [113.0, 22.9, 113.3, 23.15])
         if not isinstance(box, list) or len(box) != 4 or not box[0] < box[2] or not box[1] < box[3]:
-            raise row.wrong(say("scene.box", box=box), "box")
+            raise row.wrong(say("scenario.box", box=box), "box")
         prefix = row.text("prefix", self.key)
         return Generated(int(count), prefix, tuple(box), round(row.seconds("interval", 300.0, least=1.0)))
 
@@ -565,12 +565,12 @@ class _Reader:
         """When a row begins: ``at`` after the start, or on ``day`` (from 1) at the ``clock`` in Beijing; ``every``."""
         if "at" in row.values:
             if "clock" in row.values or "day" in row.values:
-                raise row.wrong(say("scene.at_or_clock"), "at")
+                raise row.wrong(say("scenario.at_or_clock"), "at")
             first_ms = self.start_ms + round(row.seconds("at") * 1000)
         else:
             clock = _CLOCK.fullmatch(row.text("clock"))
             if clock is None:
-                raise row.wrong(say("scene.when"), "clock")
+                raise row.wrong(say("scenario.when"), "clock")
             day = row.number_of("day", 1, 1, 4000)
             midnight_ms = (self.start_ms + BEIJING_OFFSET_MS) // DAY_MS * DAY_MS - BEIJING_OFFSET_MS
             first_ms = midnight_ms + round((day - 1) * DAY_MS) + (int(clock[1]) * 60 + int(clock[2])) * 60_000
@@ -579,11 +579,11 @@ class _Reader:
         every_ms = round(row.seconds("every", 0.0) * 1000)
         times = row.number_of("times", 1_000_000 if every_ms else 1, 1, 1_000_000)
         if times > 1 and not every_ms:
-            raise row.wrong(say("scene.times"), "times")
+            raise row.wrong(say("scenario.times"), "times")
         last_ms = self.end_ms if every_ms else first_ms + 1
         starts = list(range(first_ms, max(last_ms, first_ms + 1), every_ms or 1))[: int(times)]
         if first_ms >= self.end_ms:
-            raise row.wrong(say("scene.after_end", days=self.days), "at" if "at" in row.values else "clock")
+            raise row.wrong(say("scenario.after_end", days=self.days), "at" if "at" in row.values else "clock")
         return starts
 
     # -- what
@@ -591,21 +591,21 @@ class _Reader:
     def _events(self, row: _Row) -> list[Event]:
         kind = row.one_of("kind", EventKind)
         if kind is EventKind.OVERFLOW:
-            raise row.wrong(say("scene.overflow"), "kind")
+            raise row.wrong(say("scenario.overflow"), "kind")
         lasts_ms = round(row.seconds("for", least=1.0) * 1000)
         closed = False
         if kind is EventKind.GATE:
             state = row.text("state", "closed")
             if state not in ("open", "closed"):
-                raise row.wrong(say("scene.gate_state", state=state), "state")
+                raise row.wrong(say("scenario.gate_state", state=state), "state")
             closed = state == "closed"
         elif "state" in row.values:
-            raise row.wrong(say("scene.state"), "state")
+            raise row.wrong(say("scenario.state"), "state")
         if self.generated is not None and kind not in (*DISCHARGES, EventKind.RAIN, EventKind.SALT_TIDE):
-            raise row.wrong(say("scene.made_up", kind=kind), "kind")
+            raise row.wrong(say("scenario.made_up", kind=kind), "kind")
         reach, km, outfall = self._place(row, kind)
         if kind is EventKind.GATE and self.reaches[reach].water is Water.RIVER:
-            raise row.wrong(say("scene.no_gate", reach=reach), "reach")
+            raise row.wrong(say("scenario.no_gate", reach=reach), "reach")
         if kind is EventKind.RAIN:
             size = row.number_of("mm", 20.0, 0.1, 500)
         elif kind is EventKind.SALT_TIDE:
@@ -635,10 +635,10 @@ class _Reader:
         named = [key for key in ("outfall", "reach", "station") if key in row.values]
         if kind in (EventKind.RAIN, EventKind.SALT_TIDE):
             if named:
-                raise row.wrong(say("scene.everywhere", kind=kind, named=named[0]), named[0])
+                raise row.wrong(say("scenario.everywhere", kind=kind, named=named[0]), named[0])
             return "", None, ""
         if len(named) != 1:
-            raise row.wrong(say("scene.one_place", named=len(named)))
+            raise row.wrong(say("scenario.one_place", named=len(named)))
         if named[0] == "outfall":
             return self._at_outfall(row)
         if named[0] == "station":
@@ -651,10 +651,10 @@ class _Reader:
         if outfall is None:
             raise row.wrong(_unknown("outfall", key, self.outfalls), "outfall")
         if outfall.reach not in self.reaches:
-            raise row.wrong(say("scene.outfall_reach", key=key, reach=outfall.reach), "outfall")
+            raise row.wrong(say("scenario.outfall_reach", key=key, reach=outfall.reach), "outfall")
         length = length_km(self.reaches[outfall.reach].line)
         if not 0 <= outfall.km <= length:
-            raise row.wrong(say("scene.outfall_beyond", key=key, km=outfall.km, length=length), "outfall")
+            raise row.wrong(say("scenario.outfall_beyond", key=key, km=outfall.km, length=length), "outfall")
         return outfall.reach, outfall.km, key
 
     def _at_station(self, row: _Row) -> tuple[str, float | None, str]:
@@ -663,7 +663,7 @@ class _Reader:
             return station.key, None, ""
         reach = self.reaches.get(station.reach)
         if reach is None:
-            raise row.wrong(say("scene.no_reach", key=station.key), "station")
+            raise row.wrong(say("scenario.no_reach", key=station.key), "station")
         return station.reach, along_km(reach, station.lon, station.lat), ""
 
     def _on_reach(self, row: _Row, kind: EventKind) -> tuple[str, float | None, str]:
@@ -672,7 +672,7 @@ class _Reader:
             raise row.wrong(_unknown("reach", key, self.reaches), "reach")
         if "km" not in row.values:
             if kind in DISCHARGES:
-                raise row.wrong(say("scene.no_km", kind=kind), "reach")
+                raise row.wrong(say("scenario.no_km", kind=kind), "reach")
             return key, None, ""
         return key, row.number_of("km", 0.0, 0.0, length_km(self.reaches[key].line)), ""
 
@@ -687,8 +687,8 @@ class _Reader:
         for one, other in combinations(gates, 2):
             together = one.start_ms < other.end_ms and other.start_ms < one.end_ms
             if one.reach == other.reach and one.closed != other.closed and together:
-                was, now = (say("scene.closed" if e.closed else "scene.open") for e in (one, other))
-                text = say("scene.contradiction", reach=one.reach, now=now, other=one.name, line=one.line, was=was)
+                was, now = (say("scenario.closed" if e.closed else "scenario.open") for e in (one, other))
+                text = say("scenario.contradiction", reach=one.reach, now=now, other=one.name, line=one.line, was=was)
                 yield at(f"{self.source}:{other.line}: {other.name}", text)
 
     def _faults(self, row: _Row) -> list[Fault]:
@@ -696,9 +696,9 @@ class _Reader:
         station, parameter = self._station(row, "station"), row.text("parameter")
         if kind in WHOLE_STATION:
             if parameter:
-                raise row.wrong(say("scene.whole_station", kind=kind, parameter=parameter), "parameter")
+                raise row.wrong(say("scenario.whole_station", kind=kind, parameter=parameter), "parameter")
         elif parameter not in (station.parameters or (parameter,)) or parameter not in self.site.catalogue:
-            raise row.wrong(say("scene.not_measured", key=station.key, parameter=parameter), "parameter")
+            raise row.wrong(say("scenario.not_measured", key=station.key, parameter=parameter), "parameter")
         lasts_ms = round(row.seconds("for", 1.0 if kind is FaultKind.SPIKE else None) * 1000)
         visit_ms = round(row.seconds("visit") * 1000) if "visit" in row.values else None
         size = row.number_of("size", 1.0, -100, 100)
@@ -723,7 +723,7 @@ class _Reader:
         station, parameters = self._station(row, "station"), row.several("parameters")
         for parameter in parameters:
             if parameter not in self.site.catalogue:
-                raise row.wrong(say("scene.no_parameter", parameter=parameter), "parameters")
+                raise row.wrong(say("scenario.no_parameter", parameter=parameter), "parameters")
         return [Visit(station.key, at, parameters, row.text("note")) for at in self._moments(row)]
 
     def _troubles(self, row: _Row) -> list[Trouble]:
@@ -738,7 +738,7 @@ class _Reader:
             ("volts", {TroubleKind.BATTERY}),
         ):
             if key in row.values and kind not in kinds:
-                raise row.wrong(say("scene.says_nothing", key=key, kind=kind), key)
+                raise row.wrong(say("scenario.no_effect", key=key, kind=kind), key)
         ahead = row.values.get("ahead", "0s")
         behind = isinstance(ahead, str) and ahead.startswith("-")
         clock_s = replace(row, values={"ahead": str(ahead).lstrip("-")}).seconds("ahead")
@@ -765,7 +765,7 @@ class _Reader:
         """``station``, ``gateway`` or ``stations`` with patterns such as ``qcc-*``; all of them when none is named."""
         named = [key for key in ("station", "stations", "gateway") if key in row.values]
         if len(named) > 1:
-            raise row.wrong(say("scene.either", names=" / ".join(named)), named[1])
+            raise row.wrong(say("scenario.either", names=" / ".join(named)), named[1])
         if not named:
             return tuple(s.key for s in self.registry.stations)
         if named[0] == "station":
@@ -775,19 +775,19 @@ class _Reader:
         else:
             found = self._matching(row)
         if not found:
-            raise row.wrong(say("scene.none_of", named=named[0], values=row.values[named[0]]), named[0])
+            raise row.wrong(say("scenario.none_of", named=named[0], values=row.values[named[0]]), named[0])
         return found
 
     def _matching(self, row: _Row) -> tuple[str, ...]:
         patterns = row.several("stations")
         for pattern in patterns:
             if not any(fnmatchcase(s.key, pattern) for s in self.registry.stations):
-                raise row.wrong(say("scene.station_pattern", pattern=pattern), "stations")
+                raise row.wrong(say("scenario.station_pattern", pattern=pattern), "stations")
         return tuple(s.key for s in self.registry.stations if any(fnmatchcase(s.key, p) for p in patterns))
 
     def _cycles(self, row: _Row) -> list[Cycle]:
         if "water" in row.values and "stations" in row.values:
-            raise row.wrong(say("scene.water_or_stations"), "water")
+            raise row.wrong(say("scenario.water_or_stations"), "water")
         if "water" in row.values:
             water = row.one_of("water", Water)
             stations = tuple(s.key for s in self.registry.stations if s.water is water)
@@ -798,7 +798,7 @@ class _Reader:
         parameters = row.several("parameters")
         for parameter in parameters:
             if parameter not in self.site.catalogue:
-                raise row.wrong(say("scene.no_parameter", parameter=parameter), "parameters")
+                raise row.wrong(say("scenario.no_parameter", parameter=parameter), "parameters")
         return [Cycle(stations, parameters, round(row.seconds("cycle")))]
 
 

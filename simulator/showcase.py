@@ -86,7 +86,7 @@ def _path(registry: Registry) -> tuple[Station, ...]:
     reaches = {r.key: r for r in registry.reaches}
     placed = [s for s in registry.stations if s.reach in reaches]
     if not placed:
-        raise ConfigurationError(say("play.nowhere"))
+        raise ConfigurationError(say("simulate.nowhere"))
 
     def there(stations: Iterable[Station]) -> list[Station]:
         return [s for s in stations if QICHACHONG in s.zh or QICHACHONG in reaches[s.reach].zh]

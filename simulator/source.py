@@ -85,7 +85,7 @@ def measured(registry: Registry, scenario: Scenario, world: Water, instruments: 
             at_ms, step_ms = truth.instants(scenario, station)
             at_ms = at_ms[np.searchsorted(at_ms, from_ms) : np.searchsorted(at_ms, to_ms)]
             if len(at_ms):
-                readings = instruments.read(station, at_ms, step_ms, told=False)
+                readings = instruments.read(station, at_ms, step_ms, device_time=False)
                 found += [(station.key, sample) for sample in samples(at_ms, readings)]
         found.sort(key=lambda of: of[1].at_ms)  # stable: stations of one instant stay in their order
         return found

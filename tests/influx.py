@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import ServerKind, ServerSettings, TimeSeriesServer
 from riverchief.brokers.local import free_port
 
 PATIENCE_S = 60
@@ -43,7 +43,7 @@ check-interval = "1s"
 class RealServer:
     """A server process on a loopback port with its data in a folder of its own."""
 
-    def __init__(self, kind: Kind, *, asks_for_password: bool = False) -> None:
+    def __init__(self, kind: ServerKind, *, asks_for_password: bool = False) -> None:
         self.kind = kind
         self._asks_for_password = asks_for_password
         self.folder = Path(tempfile.mkdtemp(prefix=f"riverchief-{kind}-"))
@@ -103,7 +103,7 @@ class RealServer:
 
 
 @lru_cache(maxsize=2)
-def real_server(kind: Kind) -> RealServer:
+def real_server(kind: ServerKind) -> RealServer:
     """The server of this run, started when first asked for; ``stop_servers`` ends it."""
     server = RealServer(kind)
     _started.append(server)

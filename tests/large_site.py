@@ -194,7 +194,7 @@ def _rest(database: Database, now: int) -> None:
     with database.write() as connection:
         many(
             STATIONS * DAYS,
-            "ledger (station, day, messages, messages_again, messages_unnumbered, messages_quarantined, readings, "
+            "ledger (station, day, messages, messages_duplicate, messages_unnumbered, messages_quarantined, readings, "
             f"stored, duplicate, quarantined): {key}, {day.format(f'({now} - (n.i / {STATIONS}) * {DAY_MS})')}, "
             "24, 0, 0, 0, 72, 72, 0, 0",
         )

@@ -21,7 +21,7 @@ import ingest.storage.tables  # noqa: F401  (the tables must be known before the
 from api.app import create_app
 from api.console import frame
 from api.console.mount import mount
-from api.context import Context, Telling
+from api.context import Context, NotificationSettings
 from governance import tables
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
@@ -314,7 +314,7 @@ def serve(folder: Path, port: int, token: str) -> None:
         photos=folder / "photos",
         processes=files.read_processes(None),
         audit_keys=(KEY.public_key(),),
-        telling=Telling(directory, NoticePolicy(), None, "测试站 test site"),
+        notifications=NotificationSettings(directory, NoticePolicy(), None, "测试站 test site"),
         complaints="12345",
     )
     app = create_app(context)

@@ -104,7 +104,7 @@ def raw(payload: bytes, station: str = "shiwan", received: int = T0 + 1000, **ot
 
 
 @dataclass(frozen=True)
-class Told:
+class IncidentSummary:
     """An incident as people see it: its sort, its span, whether it is over, and how often somebody was called."""
 
     retrospective: bool
@@ -177,9 +177,9 @@ class World:
         with self.database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def told(self) -> list[Told]:
+    def told(self) -> list[IncidentSummary]:
         return [
-            Told(i.retrospective, i.since_ms, i.last_observed_at_ms, bool(i.active), self.pages(i.id))
+            IncidentSummary(i.retrospective, i.since_ms, i.last_observed_at_ms, bool(i.active), self.pages(i.id))
             for i in self.incidents()
         ]
 
@@ -193,7 +193,7 @@ class World:
             return ledger.accounts(connection)
 
     def totals(self) -> dict[str, int]:
-        names = ("messages", "messages_again", "readings", "stored", "duplicate", "quarantined")
+        names = ("messages", "messages_duplicate", "readings", "stored", "duplicate", "quarantined")
         return {name: sum(getattr(account, name) for account in self.accounts()) for name in names}
 
     def everything(self) -> dict[str, list[Any]]:

@@ -64,11 +64,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("scorer", type=Path)
     parser.add_argument("--out", type=Path, help="default: standard output")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        text = "\n".join(report(asked.data, asked.scorer, Path(name)))
-    if asked.out:
-        asked.out.write_text(text + "\n", encoding="utf-8")
+        text = "\n".join(report(options.data, options.scorer, Path(name)))
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
 
@@ -77,15 +77,15 @@ def report(data: Path, scorer: Path, folder: Path) -> list[str]:
     lines = ["| faults | precision | recall | F1 | false alarms a station-month | delay min | storm samples flagged |"
              " simple method | prototype |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, (file, options, simple, prototype) in FAULTS.items():
-        told = score(data, scorer, folder, file, (), ["--target", "fault", *options])
-        storm = told.get("natural_event_flagged_share")
+        scores = score(data, scorer, folder, file, (), ["--target", "fault", *options])
+        storm = scores.get("natural_event_flagged_share")
         shown = "" if storm is None else f"{100 * storm:.2f} %"
-        lines.append(f"| {name} | {row(told)} | {shown} | {simple} | {prototype} |")
+        lines.append(f"| {name} | {row(scores)} | {shown} | {simple} | {prototype} |")
     lines += ["", "| events | precision | recall | F1 | false alarms a station-month | delay min | simple method |"
               " prototype |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, (file, network, simple, prototype) in EVENTS.items():
-        told = score(data, scorer, folder, file, network, ["--target", "event"])
-        lines.append(f"| {name} | {row(told)} | {simple} | {prototype} |")
+        scores = score(data, scorer, folder, file, network, ["--target", "event"])
+        lines.append(f"| {name} | {row(scores)} | {simple} | {prototype} |")
     lines += ["", "| no event labels | " + " | ".join(f"{m} min" for m in STEPS) + " |",
               "|---" * (1 + len(STEPS)) + "|"]  # fmt: skip
     for name, (file, steps) in QUIET.items():
@@ -94,11 +94,11 @@ def report(data: Path, scorer: Path, folder: Path) -> list[str]:
     return lines
 
 
-def row(told: dict[str, float]) -> str:
-    rate = told["false_alarms_per_station_month"]
+def row(scores: dict[str, float]) -> str:
+    rate = scores["false_alarms_per_station_month"]
     return (
-        f"{told['precision']:.2f} | {told['recall']:.2f} | **{told['f1']:.3f}** | {rate:.2f} | "
-        f"{told['median_delay_min']:g}"
+        f"{scores['precision']:.2f} | {scores['recall']:.2f} | **{scores['f1']:.3f}** | {rate:.2f} | "
+        f"{scores['median_delay_min']:g}"
     )
 
 
@@ -126,13 +126,13 @@ def alarms(data: Path, folder: Path, file: str, step: int) -> float:
     thin, flags = folder / "thin.csv", folder / "thin-flags.csv"
     frame.drop("at").write_csv(thin)
     assess_file(thin, flags, catalogue())
-    told = pl.read_csv(flags, schema_overrides={"parameter": pl.String}).filter(pl.col("kind") == "event")
+    events = pl.read_csv(flags, schema_overrides={"parameter": pl.String}).filter(pl.col("kind") == "event")
     count, months = 0, 0.0
     for (station,), one in frame.group_by("station"):
         own = np.sort(one["at"].dt.epoch("ms").to_numpy())
         dt = float(np.median(np.diff(own)))
         months += len(own) * dt / (MONTH.total_seconds() * 1000)
-        when = told.filter(pl.col("station") == station)["time"].str.strip_suffix("Z")
+        when = events.filter(pl.col("station") == station)["time"].str.strip_suffix("Z")
         at = np.sort(when.str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="ms").dt.epoch("ms").to_numpy())
         if len(at):
             for run in np.split(at, np.flatnonzero(np.diff(at) > MERGE * dt) + 1):

@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=7, help="hours between two forecasts")
     parser.add_argument("--statsmodels", type=int, default=0, help="forecasts of each series to compare with SARIMAX")
     parser.add_argument("--only", default="", help="part of a file's name")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print(
         "| data set | series | forecasts | shown | MAE/persistence | the same to 6 h | MAE/day before "
         "| pinball/random walk | coverage of 80 % | hidden: MAE/persistence |"
@@ -191,11 +191,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|")
     rows: list[tuple[str, str, Score]] = []
     started = time.perf_counter()
-    for path in sorted(asked.data.glob("*.csv*")):
-        if asked.only not in path.name:
+    for path in sorted(options.data.glob("*.csv*")):
+        if options.only not in path.name:
             continue
         for station, parameter, at, value in series_of(path):
-            score = judged(at, value, asked.every, asked.statsmodels)
+            score = judged(at, value, options.every, options.statsmodels)
             if score is not None and score.issues:
                 rows.append((path.name.split(".")[0], f"{station} {parameter}", score))
                 print(_row(*rows[-1]), flush=True)
@@ -218,8 +218,8 @@ def _row(name: str, what: str, score: Score) -> str:
         float(np.mean(score.inside)) if score.inside else float("nan"),
         _ratio(score, "hid", "hid_still"),
     ]
-    told = " | ".join("–" if np.isnan(f) else f"{f:.2f}" for f in figures)
-    return f"| {name} | {what} | {score.issues} | {score.shown / max(score.issues, 1):.0%} | {told} |"
+    cells = " | ".join("–" if np.isnan(f) else f"{f:.2f}" for f in figures)
+    return f"| {name} | {what} | {score.issues} | {score.shown / max(score.issues, 1):.0%} | {cells} |"
 
 
 def _summary(rows: list[tuple[str, str, Score]]) -> None:
@@ -249,8 +249,8 @@ def _summary(rows: list[tuple[str, str, Score]]) -> None:
             float(np.mean([h[2] for h in hits])) if hits else float("nan"),
         ]
         share = sum(s.shown for s in mine) / max(sum(s.issues for s in mine), 1)
-        told = " | ".join("–" if np.isnan(f) else f"{f:.2f}" for f in figures)
-        print(f"| {name} | {share:.0%} | {told} |")
+        cells = " | ".join("–" if np.isnan(f) else f"{f:.2f}" for f in figures)
+        print(f"| {name} | {share:.0%} | {cells} |")
     rival = np.array([row for _, _, s in rows for row in s.rival])
     if len(rival):
         ours = np.median(rival[:, 0] / rival[:, 2])

@@ -37,7 +37,7 @@ BINS: Final = ("doubtful", "20 to 45 % sure", "45 to 60 %", "60 to 80 %", "more"
 LITTLE: Final = 0.2
 """A record of which no more of the events are found says nothing of how sure alarms are."""
 
-Told = Sequence[tuple[float, float]]
+AlarmShares = Sequence[tuple[float, float]]
 """By how sure alarms were: the share of what was planted that they found, and how many a station-month tell of the
 record without it."""
 
@@ -62,7 +62,7 @@ class Trial:
     delays: dict[str, list[int]] = field(default_factory=dict)
     others: int = 0
     months: float = 0.0
-    told: Told = ()
+    alarms_of_passages: AlarmShares = ()
 
     def cells(self, kinds: Iterable[str]) -> list[str]:
         """Found of planted, by kind."""
@@ -132,17 +132,17 @@ def tried(
         for event in events:
             mine = rows_of(alarms, event)
             explained[mine] = True
-            sure = mine[alarms.doubt[mine] == 0]
+            sure = mine[alarms.discount[mine] == 0]
             made.planted[event.kind] += 1
             if len(sure):
                 made.found[event.kind] += 1
                 made.delays.setdefault(event.kind, []).append(int(alarms.at[sure[0]]) - event.begin)
         others = alarms.take(np.flatnonzero(~explained))
-        made.others += len(one_each(others.take(np.flatnonzero(others.doubt == 0))).at)
+        made.others += len(one_each(others.take(np.flatnonzero(others.discount == 0))).at)
         false += by_sureness(one_each(others if between else plain))
         made.months += months(table)
     false /= made.months
-    made.told = list(zip((first / max(made.planted.total(), 1)).tolist(), false.tolist(), strict=True))
+    made.alarms_of_passages = list(zip((first / max(made.planted.total(), 1)).tolist(), false.tolist(), strict=True))
     return made
 
 
@@ -170,11 +170,11 @@ def by_sureness(alarms: Alarms) -> Floats:
     return np.bincount(np.searchsorted(EDGES, confidence, side="right"), minlength=len(BINS)).astype(np.float64)
 
 
-def sureness(told: Mapping[str, Told]) -> Iterator[str]:
+def sureness(alarms: Mapping[str, AlarmShares]) -> Iterator[str]:
     """The table of how many of the alarms that were so sure were right, where one event passes a station a month."""
     yield f"| record | {' | '.join(BINS)} |"
     yield "|---" * (len(BINS) + 1) + "|"
-    known = {name: one for name, one in told.items() if sum(hit for hit, _ in one) > LITTLE}
+    known = {name: one for name, one in alarms.items() if sum(hit for hit, _ in one) > LITTLE}
     known["all, each record alike"] = [
         (sum(hit for hit, _ in one), sum(false for _, false in one)) for one in zip(*known.values(), strict=True)
     ]
@@ -194,9 +194,9 @@ def passage(
     hardly speaks then, or has no sensor for it."""
     if not len(inside) or not moved:
         return []
-    heard = ~np.isnan(values[rows[inside]][:, list(moved)])
+    measured = ~np.isnan(values[rows[inside]][:, list(moved)])
     first, last = int(table.at[rows[inside[0]]]), int(table.at[rows[inside[-1]]])
-    if heard.mean() < 0.8 or len(heard) * 4 < (last - first) / HOUR_MS:
+    if measured.mean() < 0.8 or len(measured) * 4 < (last - first) / HOUR_MS:
         return []
     return [Planted(kind, int(table.station[rows[0]]), first, last)]
 

@@ -33,7 +33,7 @@ STAYS: Final = 7
 """Days a fault goes on for once it has grown."""
 
 FLAGS: Final = int(QualityTest.ATTENUATED | QualityTest.NEIGHBOURS)
-TOLD: Final = {"due": CHECK_DUE, "due if long unseen": CHECK_DUE | CHECK_DUE_IF_UNVISITED, "flagged": FLAGS}
+REPORTED: Final = {"due": CHECK_DUE, "due if long unseen": CHECK_DUE | CHECK_DUE_IF_UNVISITED, "flagged": FLAGS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +104,33 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=90, help="days between two faults of one sensor")
     parser.add_argument("--only", choices=FAULTS, help="one kind of fault alone")
     parser.add_argument("--plain", action="store_true", help="nothing planted: only what is said then")
-    asked = parser.parse_args()
-    tables = [Recorded.of(path, asked.network) for path in asked.tables]
-    print("| nothing planted | sensors | sensor-days | " + " | ".join(TOLD) + " |\n|---|---|---|" + "---|" * len(TOLD))
+    options = parser.parse_args()
+    tables = [Recorded.of(path, options.network) for path in options.tables]
+    print(
+        "| nothing planted | sensors | sensor-days | "
+        + " | ".join(REPORTED)
+        + " |\n|---|---|---|"
+        + "---|" * len(REPORTED)
+    )
     for one in tables:
         for kind, row in one.said().items():
             print(f"| {one.name}, {kind} | " + " | ".join(str(n) for n in row) + " |", flush=True)
-    if asked.plain:
+    if options.plain:
         return
-    print("\n| planted | size | grown in days | " + " | ".join(TOLD) + " |\n|---|---|---|" + "---|" * len(TOLD))
+    print("\n| planted | size | grown in days | " + " | ".join(REPORTED) + " |\n|---|---|---|" + "---|" * len(REPORTED))
     for name, fault in FAULTS.items():
-        if asked.only not in (None, name):
+        if options.only not in (None, name):
             continue
         for days in fault.days:
             for size in fault.sizes:
-                chance = np.random.default_rng(asked.seed)
+                chance = np.random.default_rng(options.seed)
                 found: Counter[str] = Counter()
                 for one in tables:
-                    found += one.trial(fault, size, days, asked.every, chance)
-                cells = [f"{100 * found[told] / found['']:.0f} % of {found['']}" if found[""] else "-" for told in TOLD]
+                    found += one.trial(fault, size, days, options.every, chance)
+                cells = [
+                    f"{100 * found[verdict] / found['']:.0f} % of {found['']}" if found[""] else "-"
+                    for verdict in REPORTED
+                ]
                 print(f"| {name} | {size:g} | {days} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -144,15 +152,15 @@ class Recorded:
 
     def said(self) -> dict[str, list[int]]:
         """By kind, where nothing was planted: sensors, their days, and how often each thing began to be told."""
-        doubt, there = self.doubts(self.table.values)
+        daily_tests, there = self.daily_tests(self.table.values)
         out: dict[str, list[int]] = {}
         for i, sensor in enumerate(self.table.found.sensors):
-            row = out.setdefault(sensor.kind_key, [0] * (2 + len(TOLD)))
+            row = out.setdefault(sensor.kind_key, [0] * (2 + len(REPORTED)))
             for station in range(len(self.table.names)):
                 row[0] += bool(there[station, i].any())
                 row[1] += int(there[station, i].sum())
-                for n, bits in enumerate(TOLD.values()):
-                    row[2 + n] += len(begun(doubt[station, i] & np.uint32(bits) > 0))
+                for n, bits in enumerate(REPORTED.values()):
+                    row[2 + n] += len(begun(daily_tests[station, i] & np.uint32(bits) > 0))
         return out
 
     def trial(self, fault: Fault, size: float, days: int, every: int, chance: np.random.Generator) -> Counter[str]:
@@ -184,11 +192,11 @@ class Recorded:
                         planted.append((station, column, int(start), int(start + days + STAYS) + 1))
         found: Counter[str] = Counter()
         if planted:
-            doubt, _ = self.doubts(values)
+            daily_tests, _ = self.daily_tests(values)
             for station, column, begin, end in planted:
                 found[""] += 1
-                for told, bits in TOLD.items():
-                    found[told] += bool((doubt[station, column, begin + 1 : end + 1] & np.uint32(bits)).any())
+                for verdict, bits in REPORTED.items():
+                    found[verdict] += bool((daily_tests[station, column, begin + 1 : end + 1] & np.uint32(bits)).any())
         return found
 
     def _series(self, column: int) -> Iterator[tuple[int, Places]]:
@@ -198,7 +206,7 @@ class Recorded:
             if len(rows) and self.table.at[rows[-1]] - self.table.at[rows[0]] > (PAST + STAYS) * DAY_MS:
                 yield station, rows
 
-    def doubts(self, values: Floats) -> tuple[Bits, Floats]:
+    def daily_tests(self, values: Floats) -> tuple[Bits, Floats]:
         """(stations, sensors, days) the doubts in force on each day, and whether there was a reading."""
         kinds = self.table.found.catalogue
         stations, k = len(self.table.names), values.shape[1]
@@ -209,7 +217,7 @@ class Recorded:
         day = self.table.at // DAY_MS
         first = int(day.min())
         shape = (stations, k, int(day.max()) - first + 1)
-        doubt, there = np.zeros(shape, np.uint32), np.zeros(shape, np.bool_)
+        daily_tests, there = np.zeros(shape, np.uint32), np.zeros(shape, np.bool_)
         by_day = np.argsort(day, kind="stable")
         for rows in np.split(by_day, np.flatnonzero(np.diff(day[by_day])) + 1):
             column, row = np.nonzero(~np.isnan(values[rows].T))
@@ -228,9 +236,9 @@ class Recorded:
             )
             memory.apply(verdict.carried)
             mine, today = np.unique(series), int(day[rows[0]]) - first
-            doubt.reshape(-1, shape[2])[mine, today] = memory.doubt[mine]
+            daily_tests.reshape(-1, shape[2])[mine, today] = memory.daily_tests[mine]
             there.reshape(-1, shape[2])[mine, today] = True
-        return doubt, there
+        return daily_tests, there
 
 
 def apart(stations: int, ways: Sequence[UpstreamPath]) -> list[set[int]]:
@@ -246,9 +254,9 @@ def apart(stations: int, ways: Sequence[UpstreamPath]) -> list[set[int]]:
     return groups
 
 
-def begun(told: np.ndarray) -> Places:
+def begun(flagged: np.ndarray) -> Places:
     """The days on which an alarm begins that was off for five days."""
-    days = np.flatnonzero(told)
+    days = np.flatnonzero(flagged)
     return days[np.diff(days, prepend=-99) > 5]
 
 

@@ -67,17 +67,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=float, default=10.0, help="days between two faults of one sensor")
     parser.add_argument("--by-kind", action="store_true", help="a table for each parameter as well")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     found: Counter[tuple[str, str, float]] = Counter()
     tried: Counter[tuple[str, str, float]] = Counter()
     alarms: list[tuple[str, int, float]] = []
-    for path in asked.tables:
-        one = trial(path, catalogue(), np.random.default_rng(asked.seed), asked.every)
+    for path in options.tables:
+        one = trial(path, catalogue(), np.random.default_rng(options.seed), options.every)
         tried.update(one[0])
         found.update(one[1])
         alarms.append((path.name.split(".")[0], *one[2]))
     print("\n".join(lines(tried, found, "")))
-    if asked.by_kind:
+    if options.by_kind:
         for kind in sorted({kind for kind, _, _ in tried}):
             print(f"\n{kind}\n\n" + "\n".join(lines(tried, found, kind)))
     print("\n| nothing planted | false alarms | sensor-months | a sensor-month |\n|---|---|---|---|")
@@ -108,11 +108,11 @@ def trial(
     tried: Counter[tuple[str, str, float]] = Counter()
     found: Counter[tuple[str, str, float]] = Counter()
     values, planted = plant(table, marked | plain, chance, every)
-    told = flagged(judge(replace(table, values=values)).packed)
+    found_flags = flagged(judge(replace(table, values=values)).packed)
     for one in planted:
         kind = table.found.sensors[one.column].kind_key
         tried[kind, one.fault, one.size] += 1
-        found[kind, one.fault, one.size] += bool(told[one.first : one.last + 3, one.column].any())
+        found[kind, one.fault, one.size] += bool(found_flags[one.first : one.last + 3, one.column].any())
     return tried, found, false_alarms(table, plain, marked)
 
 
@@ -228,7 +228,7 @@ class Series:
         return int(np.searchsorted(self.at, self.at[first] + hours * HOUR_MS))
 
 
-def false_alarms(table: SensorTable, told: Bools, marked: Bools) -> tuple[int, float]:
+def false_alarms(table: SensorTable, found_flags: Bools, marked: Bools) -> tuple[int, float]:
     """Runs of flagged readings no keeper marked (four readings apart at least), and the sensor-months looked at."""
     runs, months = 0, 0.0
     for station in range(len(table.names)):
@@ -239,7 +239,7 @@ def false_alarms(table: SensorTable, told: Bools, marked: Bools) -> tuple[int, f
             if len(good) < LEAST:
                 continue
             months += len(good) * float(np.median(np.diff(table.at[good]))) / MONTH_MS
-            number = np.flatnonzero(told[rows, column] & ~_widened(marked[rows, column]))
+            number = np.flatnonzero(found_flags[rows, column] & ~_widened(marked[rows, column]))
             runs += int(len(number) > 0) + int((np.diff(number) > 4).sum())
     return runs, months
 

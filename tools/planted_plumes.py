@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from planted import HOUR_MS, Planted, Told, moments, passage, records, sensors_of, sureness, tried
+from planted import HOUR_MS, AlarmShares, Planted, moments, passage, records, sensors_of, sureness, tried
 
 from infra.times import DAY_MS
 from riverchief.tables.assess import SensorTable
@@ -36,17 +36,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3, help="so many times over, at other moments (default 3)")
-    asked = parser.parse_args()
-    sure: dict[str, Told] = {}
+    options = parser.parse_args()
+    sure: dict[str, AlarmShares] = {}
     print(f"| record | {' | '.join(KINDS)} | all | delay min | other alarms a station-month |")
     print("|---" * (len(KINDS) + 4) + "|")
-    for name, table, chain, edges in records(asked.data):
-        one = tried(table, chain, edges, asked.seeds, with_plumes)
+    for name, table, chain, edges in records(options.data):
+        one = tried(table, chain, edges, options.seeds, with_plumes)
         delay = one.delay(60_000)
         cells = [*one.cells(KINDS), f"**{one.share():.0f} %**", "" if delay is None else f"{delay:.0f}"]
         print(f"| {name} | {' | '.join(cells)} | {one.others / one.months:.2f} |")
         if edges or not chain:
-            sure[name] = one.told
+            sure[name] = one.alarms_of_passages
     print()
     print("\n".join(sureness(sure)))
 

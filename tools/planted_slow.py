@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from planted import HOUR_MS, Planted, Told, moments, passage, records, sensors_of, sureness, tried
+from planted import HOUR_MS, AlarmShares, Planted, moments, passage, records, sensors_of, sureness, tried
 
 from infra.times import DAY_MS
 from riverchief.tables.assess import SensorTable
@@ -68,17 +68,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=5, help="so many times over, at other moments (default 5)")
-    asked = parser.parse_args()
-    sure: dict[str, Told] = {}
+    options = parser.parse_args()
+    sure: dict[str, AlarmShares] = {}
     print(f"| record | {' | '.join(NEEDS)} | all | delay h | other slow alarms a station-month |")
     print("|---" * (len(NEEDS) + 4) + "|")
-    for name, table, chain, edges in records(asked.data):
-        one = tried(table, chain, edges, asked.seeds, with_events, slow, between=True)
+    for name, table, chain, edges in records(options.data):
+        one = tried(table, chain, edges, options.seeds, with_events, slow, between=True)
         delays = [f"{kind} {delay:.1f}" for kind in NEEDS if (delay := one.delay(HOUR_MS, kind)) is not None]
         cells = [*one.cells(NEEDS), f"**{one.share():.0f} %**", ", ".join(delays)]
         print(f"| {name} | {' | '.join(cells)} | {one.others / one.months:.2f} |")
         if edges or not chain:
-            sure[name] = one.told
+            sure[name] = one.alarms_of_passages
     print()
     print("\n".join(sureness(sure)))
 

@@ -77,10 +77,10 @@ def draw(
     try:
         plt: Any = import_module("matplotlib.pyplot")
     except ImportError as error:
-        raise ConfigurationError(say("play.matplotlib")) from error
+        raise ConfigurationError(say("simulate.matplotlib")) from error
     for name in (BAY, CREEK):
         if not (records / name).is_file():
-            raise ConfigurationError(say("play.no_record", records=records, name=name))
+            raise ConfigurationError(say("simulate.no_record", records=records, name=name))
     plt.switch_backend("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     recorded = [
@@ -109,7 +109,7 @@ def _simulated(settings: Settings, seed: int, on_progress: Callable[[float], obj
     site = files.read_stations(settings.site.stations, catalogue())
     stations = tuple(site[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1") if key in site)
     if len(stations) < 3:
-        raise ConfigurationError(say("play.plots_stations"))
+        raise ConfigurationError(say("simulate.plots_stations"))
     stations = tuple(replace(s, parameters=(*_KNOWN, "level")) for s in stations)
     weeks = replace(read(SCENARIO, site), days=float(DAYS), step_s=60 * STEP_MIN)
     found = {}

@@ -65,14 +65,14 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", action="store_true", help="print every ranking")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     registry = files.read_book(Path(__file__).parents[1] / "config" / "stations.toml", catalogue()).registry
     river = RiverTree(registry)
-    made = cases(river, asked.events, asked.seed)
+    made = cases(river, options.events, options.seed)
     days = (made[-1].event.end_ms - START_MS) / 86_400_000 + 3
     scenario = Scenario("tracing", "", "", "", "", START_MS, days, events=tuple(c.event for c in made))
-    world = World(registry, scenario, seed=asked.seed)
-    rng = np.random.default_rng(asked.seed + 1)
+    world = World(registry, scenario, seed=options.seed)
+    rng = np.random.default_rng(options.seed + 1)
     print("| discharge | true source | found at | after h | rank +1 h | rank +6 h | release within window | error h |")
     print("|---|---|---|---|---|---|---|---|")
     ranks: dict[int, list[int]] = {1: [], 6: []}
@@ -107,7 +107,7 @@ def main() -> None:
             right = [i for i, c in enumerate(listed, 1) if _right(c, case)]
             got.append(right[0] if right else 99)
             row.append(str(right[0]) if right else "–")
-            if asked.show:
+            if options.show:
                 for c in listed[:3]:
                     print(f"    {c.name.en} {c.probability:.2f}: " + "; ".join(r.en for r in c.reasons))
         inside = "–"

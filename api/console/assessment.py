@@ -46,11 +46,13 @@ class AssessmentOfMonth(Page[AssessmentPage]):
     def draw(self, model: AssessmentPage) -> None:
         with tag("div", "rc-head"):
             tag("h1", text=self.say("title", month=model.month, by=say(f"assessment.{model.by}")))
-            button(self.say("assess.excel"), self._excel, "rc-button rc-main-button", testid="assessment-excel")
+            button(
+                self.say("assessment_page.excel"), self._excel, "rc-button rc-main-button", testid="assessment-excel"
+            )
         with tag("form", "rc-panel rc-filter", testid="assessment-choice") as form:
             form.props["method"], form.props["action"] = "get", "/assessment"
             with tag("label", "rc-field"):
-                tag("span", text=self.say("assess.month"))
+                tag("span", text=self.say("assessment_page.month"))
                 with tag("select", testid="assessment-month") as select:
                     select.props["name"] = "month"
                     known = models.months(self.context.clock_ms())
@@ -62,9 +64,9 @@ class AssessmentOfMonth(Page[AssessmentPage]):
             for name, value in (("by", str(model.by)), *((("lang", self.language),) if self.language != "zh" else ())):
                 field = tag("input")
                 field.props["type"], field.props["name"], field.props["value"] = "hidden", name, value
-            go = tag("button", "rc-button", self.say("assess.show"), testid="assessment-go")
+            go = tag("button", "rc-button", self.say("assessment_page.show"), testid="assessment-go")
             go.props["type"] = "submit"
-            with tag("div", "rc-group", label=self.say("assess.rows")) as group:
+            with tag("div", "rc-group", label=self.say("assessment_page.rows")) as group:
                 group.props["role"] = "group"
                 for by in GroupBy:
                     words = self.say(f"assessment.{by}")
@@ -74,14 +76,14 @@ class AssessmentOfMonth(Page[AssessmentPage]):
                         choice.props["aria-current"] = "true"
         notes = []
         if model.trial:
-            notes.append(self.say("assess.trial", until=self.moment(model.until_ms)))
+            notes.append(self.say("assessment_page.trial", until=self.moment(model.until_ms)))
         if model.example:
             notes.append(self.say("assessment.example"))
         if notes:
             tag("p", "rc-note", " · ".join(notes), testid="assessment-note")
-        with tag("section", "rc-panel rc-part", label=self.say("assess.table"), testid="assessment-table"):
+        with tag("section", "rc-panel rc-part", label=self.say("assessment_page.table"), testid="assessment-table"):
             if not model.lines:
-                self.empty("assess.none", "assess.none_next")
+                self.empty("assessment_page.none", "assessment_page.none_next")
             else:
                 heads = [self.say(f"assessment.{model.by}"), self.say("cases")]
                 heads += [self.say(indicator.value) for indicator in Indicator]
@@ -91,19 +93,25 @@ class AssessmentOfMonth(Page[AssessmentPage]):
                         self._line(line, heads)
                     self._line(model.total, heads, total=True)
                 self.more(len(model.lines))
-                tag("p", "rc-quiet", self.say("assess.table_note"))
+                tag("p", "rc-quiet", self.say("assessment_page.table_note"))
         with tag("div", "rc-two"):
-            with tag("section", "rc-panel rc-part", label=self.say("assess.formula"), testid="assessment-formula"):
-                tag("h2", text=self.say("assess.formula"))
+            with tag(
+                "section", "rc-panel rc-part", label=self.say("assessment_page.formula"), testid="assessment-formula"
+            ):
+                tag("h2", text=self.say("assessment_page.formula"))
                 with tag("ul", "rc-weights"):
                     for indicator, weight in model.weights:
                         with tag("li"):
                             tag("span", text=self.say(indicator.value))
                             tag("strong", text=f"{weight:.0%}")
-                tag("p", "rc-quiet", self.say("assess.how"))
-                tag("p", "rc-quiet", self.say("assess.terms", grace=model.grace_days, again=model.recurrence_days))
-            with tag("section", "rc-panel rc-part", label=self.say("assess.basis")):
-                tag("h2", text=self.say("assess.basis"))
+                tag("p", "rc-quiet", self.say("assessment_page.how"))
+                tag(
+                    "p",
+                    "rc-quiet",
+                    self.say("assessment_page.terms", grace=model.grace_days, again=model.recurrence_days),
+                )
+            with tag("section", "rc-panel rc-part", label=self.say("assessment_page.basis")):
+                tag("h2", text=self.say("assessment_page.basis"))
                 tag("p", text=f"{self.say('until')} {beijing(model.until_ms, '%Y-%m-%d %H:%M')}")
                 tag("p", text=f"{self.say('last_entry')} {model.last_n:,}")
                 tag("p", "rc-quiet rc-hash", model.head)

@@ -134,7 +134,7 @@ class Framed:
             return self.actor
         actor = self.keeper.by_cookies(self.request.cookies)
         if actor is None:
-            raise SignedOut(say("frame.signed_out"))
+            raise SignedOut(say("page_frame.signed_out"))
         return actor
 
     def allowed_to(self, right: Right) -> Actor:
@@ -147,9 +147,9 @@ class Framed:
         """Say that nothing moves any more, and the way back; what was typed stays until the person leaves."""
         self.trouble_bar.clear()
         with self.trouble_bar.classes(add="rc-on"):
-            tag("strong", text=self.say("frame.signed_out"))
+            tag("strong", text=self.say("page_frame.signed_out"))
             back = self.to(self.request.url.path, **{n: v for n, v in self.query.items() if n != "lang"})
-            link(self.say("frame.sign_in_again"), f"/login?{urlencode({'next': back})}", "rc-button")
+            link(self.say("page_frame.sign_in_again"), f"/login?{urlencode({'next': back})}", "rc-button")
 
     # -- the frame ---------------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class Framed:
         if self.language == "en":
             ui.run_javascript('document.documentElement.lang = "en"')  # the page's own language is for all clients
         ui.context.client.content.classes("rc-page")
-        for target, words in skips or (("rc-body", self.say("frame.skip")),):
+        for target, words in skips or (("rc-body", self.say("page_frame.skip")),):
             tag("a", "rc-skip", words).props["href"] = f"#{target}"
         with tag("header", "rc-bar"):
             with tag("a", "rc-brand") as brand:
@@ -185,9 +185,9 @@ class Framed:
         """What the page has to say in the bar."""
 
     def _menu(self) -> None:
-        with tag("nav", "rc-nav", label=self.say("frame.menu"), testid="menu"):
+        with tag("nav", "rc-nav", label=self.say("page_frame.menu"), testid="menu"):
             for entry in menu(self.actor):
-                item = tag("a", "rc-nav-item", self.say(f"frame.{entry.key}"), testid=f"menu-{entry.key}")
+                item = tag("a", "rc-nav-item", self.say(f"page_frame.{entry.key}"), testid=f"menu-{entry.key}")
                 item.props["href"] = self.to(entry.path)
                 if entry.key == self.entry.key:
                     item.props["aria-current"] = "page"
@@ -198,10 +198,10 @@ class Framed:
             name = tag("span", "rc-user-name", self.actor.name, testid="tasks-name")
             name.props["title"] = self.of(role_name(self.actor.role))
             if self.keeper.open:
-                switch = tag("a", "rc-language", self.say("frame.switch"))
+                switch = tag("a", "rc-language", self.say("page_frame.switch"))
                 switch.props["href"] = f"/login?{urlencode({'next': self.to('/')})}"
             else:
-                out = tag("button", "rc-language", self.say("frame.sign_out"), testid="sign-out")
+                out = tag("button", "rc-language", self.say("page_frame.sign_out"), testid="sign-out")
                 out.props["type"] = "submit"
 
     def _languages(self) -> None:
@@ -232,11 +232,16 @@ class Framed:
                 tag("h1", text=title)
                 tag("p", text=one_language(problem.detail, self.language))
                 if problem.sort is problems.FORBIDDEN:
-                    tag("p", "rc-quiet", self.say("frame.ask_administrator", name=self.actor.name))
+                    tag("p", "rc-quiet", self.say("page_frame.ask_administrator", name=self.actor.name))
                     if self.entry is INCIDENT and self.actor.may(REPORTED.right):
-                        tag("p", "rc-quiet", self.say("own.elsewhere"))
-                        link(self.say("own.title"), self.to(REPORTED.path), "rc-button", testid="refused-reported")
-                tag("a", "rc-button rc-main-button", self.say("frame.to_map")).props["href"] = self.to("/")
+                        tag("p", "rc-quiet", self.say("own_reports.elsewhere"))
+                        link(
+                            self.say("own_reports.title"),
+                            self.to(REPORTED.path),
+                            "rc-button",
+                            testid="refused-reported",
+                        )
+                tag("a", "rc-button rc-main-button", self.say("page_frame.to_map")).props["href"] = self.to("/")
         ui.context.client.status_code = problem.sort.status
 
 
@@ -258,7 +263,7 @@ class Page(Framed, Generic[M]):
 
     def title(self, model: M) -> str:
         """What the browser calls the page."""
-        return self.say(f"frame.{self.entry.key}")
+        return self.say(f"page_frame.{self.entry.key}")
 
     async def respond(self) -> None:
         """Build the page, or the one that says why not with the status it deserves."""
@@ -319,7 +324,7 @@ class Page(Framed, Generic[M]):
     def _trouble(self, error: WaterError) -> None:
         self.trouble_bar.clear()
         with self.trouble_bar.classes(add="rc-on"):
-            tag("strong", text=self.say("frame.stale", at=beijing(self.context.clock_ms(), "%H:%M")))
+            tag("strong", text=self.say("page_frame.stale", at=beijing(self.context.clock_ms(), "%H:%M")))
             tag("span", text=one_language(error.text, self.language))
             button(self.say("console.retry"), self.again, "rc-button")
 
@@ -360,7 +365,9 @@ class Page(Framed, Generic[M]):
     def more(self, count: int) -> None:
         """Offer the next rows of a list of ``count`` where it has more than are shown."""
         if count > self.shown:
-            button(self.say("frame.more_rows", count=count - self.shown), self._more, "rc-button", testid="more-rows")
+            button(
+                self.say("page_frame.more_rows", count=count - self.shown), self._more, "rc-button", testid="more-rows"
+            )
 
     def _more(self) -> None:
         self.shown += SHOWN

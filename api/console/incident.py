@@ -14,8 +14,8 @@ from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow, Stop
 from api.console.models.incident_actions import BUTTONS, ON, condition_name
 from api.console.models.names import who
-from api.routes.incidents import within_reach
-from api.routes.notices import names
+from api.routes.incidents import check_visible
+from api.routes.notices import contact_names
 from governance.audit import trail as audit_trail
 from governance.incidents import attachments, lifecycle
 from governance.incidents import store as incident_store
@@ -51,7 +51,7 @@ class IncidentPage(Page[CasePage]):
     """One incident, for whoever has it to deal with."""
 
     entry = menu.INCIDENT
-    section = "case"
+    section = "incident_page"
     view: chart.View | None = None
     graph: Element | None = None
     unread: str = ""
@@ -66,7 +66,7 @@ class IncidentPage(Page[CasePage]):
         context, now_ms = self.context, self.context.clock_ms()
         with context.database.read() as connection:
             incident = incident_store.get(connection, number)
-            within_reach(incident, self.actor)
+            check_visible(incident, self.actor)
             if self.past is None or self.past[0] != incident.version:  # read again only when something happened
                 history = incident_store.history(connection, number)
                 ids = [one for entry in history for one in entry.attachments]
@@ -86,7 +86,7 @@ class IncidentPage(Page[CasePage]):
         registry = self.shared.registries.recent()
         self._read_chart(incident, registry, now_ms)
         self.read_titles([incident, *near])
-        rows = models.notice_rows(told, items, names(self.context), number)
+        rows = models.notice_rows(told, items, contact_names(self.context), number)
         return CasePage(
             incident=incident,
             name=_name(incident, registry),
@@ -386,7 +386,7 @@ class IncidentPage(Page[CasePage]):
                             tag("span", text=when)
                             for reason in one.reasons[:3]:
                                 tag("span", "rc-quiet", self.of(reason))
-            tag("p", "rc-quiet", self.say("sources_note", at=self.moment(traced.made_ms)))
+            tag("p", "rc-quiet", self.say("sources_note", at=self.moment(traced.computed_at_ms)))
 
     def _process(self, model: CasePage) -> None:
         if model.process is None or not (model.process.steps or model.process.checklist):
@@ -460,9 +460,9 @@ class IncidentPage(Page[CasePage]):
         with tag("p", "rc-line-head"):
             tag("strong", text=row.name)
             tag("span", f"rc-told rc-told-{'confirmed' if row.confirmed_at_ms else row.status}", fate(self, row))
-        words = self.say(f"told.kind_{row.kind}")
+        words = self.say(f"messages_page.kind_{row.kind}")
         if row.channel:
-            words += " · " + self.say("told.through", channel=row.channel)
+            words += " · " + self.say("messages_page.through", channel=row.channel)
         tag("p", "rc-quiet", words)
         if row.error and row.status != "sent":
             tag("p", "rc-missed", stored(row.error, self.language))
@@ -489,12 +489,12 @@ class IncidentPage(Page[CasePage]):
 def fate(page: Framed, row: NoticeRow) -> str:
     """What became of a message, with the time."""
     if row.confirmed_at_ms:
-        return page.say("told.confirmed", at=page.moment(row.confirmed_at_ms))
+        return page.say("messages_page.confirmed", at=page.moment(row.confirmed_at_ms))
     if row.status == "sent":
-        return page.say("told.sent", at=page.moment(row.sent_at_ms))
+        return page.say("messages_page.sent", at=page.moment(row.sent_at_ms))
     if row.status == "pending":
-        return page.say("told.pending", at=page.moment(row.due_at_ms))
-    return page.say(f"told.{row.status}", count=row.attempts)
+        return page.say("messages_page.pending", at=page.moment(row.due_at_ms))
+    return page.say(f"messages_page.{row.status}", count=row.attempts)
 
 
 def _name(incident: Incident, registry: Registry) -> Text | None:

@@ -13,7 +13,7 @@ from api.console.elements import tag
 from api.console.frame import Framed
 from api.console.models.incident_actions import Need, after_merge, after_split, asks, can_take, condition_name
 from api.incident_actions import perform, suggestion
-from api.routes.incidents import within_reach
+from api.routes.incidents import check_visible
 from governance.incidents import store as incident_store
 from governance.incidents.dispatch import Suggestion
 from governance.incidents.lifecycle import allowed, in_jurisdiction
@@ -81,7 +81,7 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
         _some_of(dialog, page, incident, wanted.conditions, given)
     words = "console.comment" if wanted.comment is Need.REQUIRED else "console.comment_optional"
     public = action in (Action.REJECT, Action.FALSE_ALARM) and incident.case.source is Source.CITIZEN
-    hint = page.say("form.told_to_citizen") if public else ""
+    hint = page.say("form.shown_to_citizen") if public else ""
     comment = dialog.text("comment", page.say(words), long=True, hint=hint)
     photos, measured, value = None, None, None
     if wanted.proof is not Need.NO:
@@ -156,7 +156,7 @@ def _some_of(
     words = {}
     for i, one in enumerate(conditions):
         name = page.of(condition_name(one, registry, page.context.catalogue))
-        until = page.say("case.lasts") if one.active else page.moment(one.resolved_at_ms)
+        until = page.say("incident_page.lasts") if one.active else page.moment(one.resolved_at_ms)
         words[i] = page.say("form.condition_time", name=name, since=page.moment(one.since_ms), until=until)
     ticked = given["conditions"] = dialog.several("conditions", page.say("form.conditions"), words)
 
@@ -217,7 +217,7 @@ def _offer(page: Framed, incident: Incident) -> _Offer:
     regions: Regions = page.keeper.regions()
     with page.context.database.read() as connection:
         now = incident_store.get(connection, incident.id)
-        within_reach(now, page.actor)
+        check_visible(now, page.actor)
         terms = people_store.appointments(connection)
         everybody = people_store.list_people(connection) if page.actor.may(Right.STAFF) else []
     everybody = people_store.visible_people(page.actor, everybody, terms, regions, page.context.clock_ms())

@@ -28,7 +28,7 @@ class CasesPage(Page[Cases]):
     """The list of incidents, by what the address says."""
 
     entry = menu.INCIDENTS
-    section = "cases"
+    section = "incident_list"
 
     def _one(self, name: str, known: frozenset[str]) -> str:
         """A choice of the address; "" for none that is known."""
@@ -71,14 +71,16 @@ class CasesPage(Page[Cases]):
 
     def draw(self, model: Cases) -> None:
         with tag("div", "rc-head"):
-            tag("h1", text=self.say("frame.incidents"))
+            tag("h1", text=self.say("page_frame.incidents"))
             if self.actor.may(menu.REPORTED.right):
                 with tag("div", "rc-tools"):
-                    words = self.say("told_here.title")
+                    words = self.say("report_page.title")
                     link(words, self.to(menu.REPORT.path), "rc-button rc-main-button", testid="cases-report")
-                    link(self.say("own.title"), self.to(menu.REPORTED.path), "rc-button", testid="cases-reported")
+                    link(
+                        self.say("own_reports.title"), self.to(menu.REPORTED.path), "rc-button", testid="cases-reported"
+                    )
         self._filter(model)
-        with tag("section", "rc-panel rc-incidents", label=self.say("frame.incidents")):
+        with tag("section", "rc-panel rc-incidents", label=self.say("page_frame.incidents")):
             if not model.rows:
                 with tag("div", "rc-empty", testid="cases-empty"):
                     tag("p", text=self.say("none"))
@@ -132,5 +134,5 @@ class CasesPage(Page[Cases]):
             if self.language != "zh":
                 field = tag("input")
                 field.props["type"], field.props["name"], field.props["value"] = "hidden", "lang", self.language
-            go = tag("button", "rc-button rc-main-button", self.say("trail.filter"), testid="cases-go")
+            go = tag("button", "rc-button rc-main-button", self.say("audit_page.filter"), testid="cases-go")
             go.props["type"] = "submit"

@@ -22,7 +22,7 @@ from api.console.models import maintenance as models
 from api.console.models.maintenance import DRIFTS, Row
 from api.console.models.overview import Data, duration
 from api.console.models.trail import moment
-from api.maintenance import Care, Done, Jump, StationCare
+from api.maintenance import Jump, MaintenanceSummary, StationMaintenance, VisitResult
 from api.responses import when
 from api.routes import maintenance as maintenance_routes
 from api.routes.maintenance import Correction, EndOfVisit, NewCheck, NewVisit
@@ -40,7 +40,7 @@ WORK = ("cleaned", "calibrated", "reagent", "swapped", "repaired", "looked")
 class _CarePage(Page[Any]):
     """What both pages say of stations and sensors."""
 
-    section = "care"
+    section = "maintenance_page"
     every_s = 15.0
 
     def parameter(self, key: str) -> str:
@@ -52,7 +52,7 @@ class _CarePage(Page[Any]):
         """Parameters one after the other."""
         return ("、" if self.language == "zh" else ", ").join(self.parameter(one) for one in keys)
 
-    def findings(self, one: Care) -> None:
+    def findings(self, one: MaintenanceSummary) -> None:
         """What was found of the station's devices, each leading to its incident."""
         for incident in one.findings:
             with tag("p", "rc-finding"):
@@ -153,14 +153,14 @@ class CareOfStation(_CarePage):
 
     entry = menu.CARE_OF
 
-    def read(self) -> StationCare:
+    def read(self) -> StationMaintenance:
         registry = self.shared.registries.recent()
         return maintenance_views.of_station(self.context, registry, self.actor, str(self.request.path_params["key"]))
 
-    def title(self, model: StationCare) -> str:
+    def title(self, model: StationMaintenance) -> str:
         return self.say("title_of", name=Text(model.care.station.zh, model.care.station.en))
 
-    def draw(self, model: StationCare) -> None:
+    def draw(self, model: StationMaintenance) -> None:
         self._head(model)
         self._actions(model)
         with tag("div", "rc-two rc-case"):
@@ -170,7 +170,7 @@ class CareOfStation(_CarePage):
             with tag("div", "rc-stack"):
                 self._visits(model)
 
-    def _head(self, model: StationCare) -> None:
+    def _head(self, model: StationMaintenance) -> None:
         one = models.row(model.care, self.context.clock_ms())
         station = model.care.station
         with tag("section", "rc-panel rc-part", label=self.say("station")):
@@ -189,7 +189,7 @@ class CareOfStation(_CarePage):
                 tag("strong", "rc-good", words, testid="care-working")
                 tag("p", "rc-quiet", self.say("muted", sensors=self._touched(visit)))
 
-    def _actions(self, model: StationCare) -> None:
+    def _actions(self, model: StationMaintenance) -> None:
         with (
             tag("section", "rc-panel rc-do", label=self.say("actions"), testid="care-actions"),
             tag("div", "rc-do-row"),
@@ -203,7 +203,7 @@ class CareOfStation(_CarePage):
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
-    def _due(self, model: StationCare) -> None:
+    def _due(self, model: StationMaintenance) -> None:
         with self.panel("due", testid="care-due"):
             self.findings(model.care)
             if not model.care.due:
@@ -235,7 +235,7 @@ class CareOfStation(_CarePage):
         day = beijing(one.due_ms, "%Y-%m-%d")
         return day if late_ms < 0 else self.say("late", day=day, ago=duration(late_ms))
 
-    def _visits(self, model: StationCare) -> None:
+    def _visits(self, model: StationMaintenance) -> None:
         with self.panel("visits", testid="care-visits"):
             if not model.visits:
                 self.empty("no_visits", "no_visits_next")
@@ -246,7 +246,7 @@ class CareOfStation(_CarePage):
             if model.visits:
                 tag("p", "rc-quiet", self.say("jump_note"))
 
-    def _visit(self, done: Done) -> None:
+    def _visit(self, done: VisitResult) -> None:
         visit = done.visit
         with tag("div", "rc-line-head"):
             tag("strong", text=self._span(visit))
@@ -255,9 +255,9 @@ class CareOfStation(_CarePage):
         if visit.note:
             tag("p", "rc-said", visit.note)
         for jump in done.jumps:
-            tag("p", "rc-missed" if jump.doubt_ms is not None else "rc-quiet", self._jump(jump))
-            if jump.doubt_ms is not None:
-                tag("p", "rc-missed", self.say("doubted", since=self.moment(jump.doubt_ms)))
+            tag("p", "rc-missed" if jump.doubtful_since_ms is not None else "rc-quiet", self._jump(jump))
+            if jump.doubtful_since_ms is not None:
+                tag("p", "rc-missed", self.say("doubted", since=self.moment(jump.doubtful_since_ms)))
 
     def _jump(self, jump: Jump) -> str:
         one, name = self.context.catalogue[jump.parameter], self.parameter(jump.parameter)
@@ -275,9 +275,9 @@ class CareOfStation(_CarePage):
         return f"{since} – {beijing(visit.until_ms, '%H:%M') if same else self.moment(visit.until_ms)}"
 
     def _touched(self, visit: Visit) -> str:
-        return self.listed(visit.parameters) if visit.parameters else self.say("upkeep.whole_station")
+        return self.listed(visit.parameters) if visit.parameters else self.say("maintenance.whole_station")
 
-    def _checks(self, model: StationCare) -> None:
+    def _checks(self, model: StationMaintenance) -> None:
         with self.panel("checks", testid="care-checks"):
             if not model.checks:
                 self.empty("no_checks", "no_checks_next")
@@ -289,7 +289,7 @@ class CareOfStation(_CarePage):
     def _kept(self, number: int, check: Check) -> None:
         one = self.context.catalogue[check.parameter]
         with tag("div", "rc-line-head"):
-            tag("strong", text=f"{self.parameter(check.parameter)} · {self.say(f'upkeep.kind_{check.kind}')}")
+            tag("strong", text=f"{self.parameter(check.parameter)} · {self.say(f'maintenance.kind_{check.kind}')}")
             tag("span", text=self.moment(check.at_ms))
             tag("span", text=check.by)
         read = self.say("read", standard=one.show(check.standard), reading=one.show(check.reading))
@@ -323,7 +323,7 @@ class CareOfStation(_CarePage):
             if field is not None:
                 self.name = (field.value or "").strip()
                 if not self.name:
-                    raise Refused(say("care.whose"))
+                    raise Refused(say("maintenance_page.whose"))
             return author(actor, self.name, self.context.clock_ms(), self.model.care.station)
 
         return author_
@@ -351,8 +351,8 @@ class CareOfStation(_CarePage):
                 note="" if note is None else note(),
             )
             if over and (said.since is None or said.until is None):
-                raise ConfigurationError(say("care.both_times"))
-            maintenance_routes.begun(self.context, station.key, whose(), said)
+                raise ConfigurationError(say("maintenance_page.both_times"))
+            maintenance_routes.record_visit_start(self.context, station.key, whose(), said)
 
         async def submit() -> None:
             await self.do(work, self.say("recorded" if over else "begun"))
@@ -373,7 +373,7 @@ class CareOfStation(_CarePage):
 
         def work() -> None:
             end = EndOfVisit(until=self._instant(until.value), note=note())
-            maintenance_routes.ended(self.context, station.key, number, whose(), end)
+            maintenance_routes.record_visit_end(self.context, station.key, number, whose(), end)
 
         async def submit() -> None:
             await self.do(work, self.say("ended"))
@@ -404,7 +404,7 @@ class CareOfStation(_CarePage):
         late = [one.parameter for one in model.care.due if one.overdue(self.context.clock_ms())]
         first = (late or list(model.sensors))[0]
         sensors = {one: self._unit(one) for one in model.sensors}
-        kind_words = {str(kind): self.say(f"upkeep.kind_{kind}") for kind in CheckKind}
+        kind_words = {str(kind): self.say(f"maintenance.kind_{kind}") for kind in CheckKind}
         parameter = dialog.choice("parameter", self.say("column_sensor"), sensors, first)
         kind = dialog.choice("kind", self.say("kind"), kind_words, str(models.kinds(first)[0]))
         standard = dialog.number("standard", self.say("standard"))
@@ -431,7 +431,7 @@ class CareOfStation(_CarePage):
 
         def said() -> NewCheck:
             if parameter.value is None or kind.value is None or standard.value is None or reading.value is None:
-                raise ConfigurationError(say("care.needs"))
+                raise ConfigurationError(say("maintenance_page.needs"))
             return NewCheck(
                 parameter=str(parameter.value),
                 type=str(kind.value),  # type: ignore[arg-type]
@@ -458,7 +458,7 @@ class CareOfStation(_CarePage):
         async def submit() -> None:
             new = said()
             await self.do(
-                lambda: maintenance_routes.checked(self.context, station.key, whose(), new), self.say("checked")
+                lambda: maintenance_routes.record_check(self.context, station.key, whose(), new), self.say("checked")
             )
 
         dialog.open(self.say("keep"), submit)
@@ -475,7 +475,8 @@ class CareOfStation(_CarePage):
         async def submit() -> None:
             change = Correction(void=True)
             await self.do(
-                lambda: maintenance_routes.corrected(self.context, station, number, whose(), change), self.say("voided")
+                lambda: maintenance_routes.update_check(self.context, station, number, whose(), change),
+                self.say("voided"),
             )
 
         dialog.open(self.say("void_it"), submit)

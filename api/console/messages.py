@@ -12,8 +12,8 @@ from api.console.incident import fate
 from api.console.models import incident as rows_of
 from api.console.models.incident import NoticeRow
 from api.console.models.messages import MessagesPage
-from api.routes.deliveries import send_again
-from api.routes.notices import names, send_test, tell_again
+from api.routes.deliveries import resend_delivery
+from api.routes.notices import contact_names, queue_test_message, resend_notice
 from governance.incidents import store as incident_store
 from governance.notify import outbox
 from governance.notify import store as notice_store
@@ -31,7 +31,7 @@ class Messages(Page[MessagesPage]):
     """What was told to whom."""
 
     entry = menu.MESSAGES
-    section = "told"
+    section = "messages_page"
 
     @property
     def show(self) -> str:
@@ -56,8 +56,8 @@ class Messages(Page[MessagesPage]):
             told = notice_store.items(connection, [one.id for one in found])
             refused = outbox.list_deliveries(connection, Status.REFUSED, limit=SHOWN, within=within)
             pending = outbox.pending_counts(connection).pending
-        name = names(context)
-        known = context.telling.directory().contacts if context.telling else ()
+        name = contact_names(context)
+        known = context.notifications.directory().contacts if context.notifications else ()
         return MessagesPage(
             counts=counts,
             rows=rows_of.notice_rows(found[:SHOWN], told, name),
@@ -69,7 +69,7 @@ class Messages(Page[MessagesPage]):
 
     def draw(self, model: MessagesPage) -> None:
         with tag("div", "rc-head"):
-            tag("h1", text=self.say("frame.messages"))
+            tag("h1", text=self.say("page_frame.messages"))
             if model.contacts and self.actor.may(_TEST):
                 button(self.say("test"), partial(self._test, model), "rc-button", testid="messages-test")
         with tag("div", "rc-figures", testid="messages-counts"):
@@ -99,9 +99,11 @@ class Messages(Page[MessagesPage]):
                     choice.props["data-testid"] = f"messages-show-{show}"
                     choice.props["aria-current" if show == self.show else "data-other"] = "true"
             if not model.rows:
-                telling = bool(model.contacts)
+                notifications = bool(model.contacts)
                 self.empty(
-                    "none" if telling else "nobody", "none_next" if telling else "nobody_next", testid="messages-empty"
+                    "none" if notifications else "nobody",
+                    "none_next" if notifications else "nobody_next",
+                    testid="messages-empty",
                 )
                 return
             heads = {name: self.say(f"column_{name}") for name in ("when", "to", "what", "fate")}
@@ -131,7 +133,9 @@ class Messages(Page[MessagesPage]):
                     tag("span", "rc-missed", stored(row.error, self.language))
                 if row.status == "dead" and self.actor.may(_TELL):
                     ask = self.say("tell_again_ask", name=row.name)
-                    again = partial(self._again, ask, lambda: tell_again(self.context, self.allowed_to(_TELL), row.id))
+                    again = partial(
+                        self._again, ask, lambda: resend_notice(self.context, self.allowed_to(_TELL), row.id)
+                    )
                     button(self.say("send_again"), again, "rc-button", testid=f"message-{row.id}-replay")
 
     def _delivery(self, one: Delivery, heads: dict[str, str]) -> None:
@@ -141,12 +145,12 @@ class Messages(Page[MessagesPage]):
                 link(f"#{one.incident_id}", self.to(f"/incidents/{one.incident_id}"))
             cell(heads["when"], self.moment(one.created_at_ms))
             said = one.last_error or f"HTTP {one.last_status}"
-            cell(heads["why"], self.say("tries", said=said, count=one.attempts))
+            cell(heads["why"], self.say("tries", answer=said, count=one.attempts))
             with cell(heads["do"]):
                 if self.actor.may(_REPLAY):
                     ask = self.say("send_again_ask", id=one.id)
                     again = partial(
-                        self._again, ask, lambda: send_again(self.context, self.allowed_to(_REPLAY), one.id)
+                        self._again, ask, lambda: resend_delivery(self.context, self.allowed_to(_REPLAY), one.id)
                     )
                     button(self.say("send_again"), again, "rc-button", testid=f"delivery-{one.id}-replay")
                 else:
@@ -166,6 +170,8 @@ class Messages(Page[MessagesPage]):
 
         async def submit() -> None:
             key = str(contact.value or "")
-            await self.do(lambda: (self.allowed_to(_TEST), send_test(self.context, key)), self.say("test_made"))
+            await self.do(
+                lambda: (self.allowed_to(_TEST), queue_test_message(self.context, key)), self.say("test_made")
+            )
 
         dialog.open(self.say("test"), submit)

@@ -10,7 +10,7 @@ from api.console.elements import button, tag
 from api.console.frame import Page, cell
 from api.console.models import messages as models
 from api.console.models.messages import CalendarDay, OnCallPage
-from api.routes.notices import names, plan_shifts
+from api.routes.notices import contact_names, plan_shifts
 from governance.audit import trail as audit_trail
 from governance.notify import oncall
 from governance.organisation.roles import Right
@@ -35,8 +35,8 @@ class OnCall(Page[OnCallPage]):
         with context.database.read() as connection:
             planned = oncall.shifts(connection, start_ms, end_ms)
             told = audit_trail.list_entries(connection, kind="oncall", limit=CHANGES)
-        name = names(context)
-        known = context.telling.directory().contacts if context.telling else ()
+        name = contact_names(context)
+        known = context.notifications.directory().contacts if context.notifications else ()
         lines = ((line.at_ms, line.by, line.what, json.loads(line.body)["shifts"]) for line in told)
         return OnCallPage(
             now=tuple(tuple(map(name, keys)) for keys in oncall.ranks(planned, now_ms)),
@@ -51,7 +51,7 @@ class OnCall(Page[OnCallPage]):
 
     def draw(self, model: OnCallPage) -> None:
         with tag("div", "rc-head"):
-            tag("h1", text=self.say("frame.oncall"))
+            tag("h1", text=self.say("page_frame.oncall"))
             if self.actor.may(_PLAN) and model.contacts:
                 button(self.say("change"), self._change, "rc-button rc-main-button", testid="oncall-change")
         with tag("section", "rc-panel rc-part", label=self.say("now"), testid="oncall-now"):
@@ -105,7 +105,7 @@ class OnCall(Page[OnCallPage]):
                                 span = f"{beijing(begin)} – {beijing(end)}"
                                 tag("span", "rc-quiet", f"{person} {span}")
                             if len(one.shifts) > 4:
-                                tag("span", "rc-quiet", self.say("told.and_more", count=len(one.shifts) - 4))
+                                tag("span", "rc-quiet", self.say("messages_page.and_more", count=len(one.shifts) - 4))
 
     def _day(self, day: CalendarDay) -> None:
         changed = any(duty.changed for duty in day.duties)

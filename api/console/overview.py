@@ -371,7 +371,7 @@ class StartPage(Framed):
                     if row.retrospective:
                         tag("span", "rc-tag", self.say("retrospective"))
                     number = link(f"#{row.id}", self.to(f"/incidents/{row.id}"), testid=f"start-incident-{row.id}-page")
-                    number.props["title"] = self.say("frame.open_incident")
+                    number.props["title"] = self.say("page_frame.open_incident")
                     since = tag("time", text=self.say("since", at=self.moment(row.since_ms)))
                     since.props["datetime"] = rfc3339(row.since_ms)
                     since.props["title"] = f"{rfc3339(row.since_ms)} (UTC)"
@@ -565,11 +565,11 @@ class StartPage(Framed):
         self.title.set_text(self.of(station.name) if station else self.say("chart"))
         self.title_state.set_text(self._age(station) if station else "")
         reach = station.reach if station else ""
-        self.reach.set_text(self.say("frame.river_file") if reach else "")
+        self.reach.set_text(self.say("page_frame.river_file") if reach else "")
         self.reach.props["href"] = self.to(f"/reaches/{reach}")
         self.reach.set_visibility(bool(reach))
         self.reach.update()
-        self.care.set_text(self.say("frame.care"))
+        self.care.set_text(self.say("page_frame.care"))
         self.care.props["href"] = self.to(f"/care/{self.station}")
         self.care.set_visibility(station is not None and self.actor.may(menu.CARE.right))
         self.care.update()

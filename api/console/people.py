@@ -29,7 +29,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
     """Who is who, within reach of who looks."""
 
     entry = menu.PEOPLE
-    section = "staff"
+    section = "people_page"
     shown = 20  # of three lists on one page, each person with a menu
     every_s = 30.0
 
@@ -45,7 +45,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
     def draw(self, model: PeoplePage) -> None:
         may = self.actor.may(_CHANGE)
         with tag("div", "rc-head"):
-            tag("h1", text=self.say("frame.people"))
+            tag("h1", text=self.say("page_frame.people"))
             if may:
                 with tag("div", "rc-do-row"):
                     button(self.say("appoint"), self._appoint, "rc-button rc-main-button", testid="people-appoint")
@@ -146,7 +146,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
         def work() -> None:
             actor = self.allowed_to(_CHANGE)
             if not role.value:
-                raise ConfigurationError(say("staff.no_role"))
+                raise ConfigurationError(say("people_page.no_role"))
             with self.context.database.write() as connection:
                 people_store.add(
                     connection,

@@ -17,16 +17,16 @@ _STYLE = (
 
 def nowhere(request: Request) -> HTMLResponse:
     """There is no such page."""
-    return _page(request, 404, say("frame.no_page"), (), (("/", say("frame.to_map"), "nowhere-back"),))
+    return _page(request, 404, say("page_frame.no_page"), (), (("/", say("page_frame.to_map"), "nowhere-back"),))
 
 
 def broken(request: Request, error: Exception) -> HTMLResponse:
     """A page failed or took too long: logged under a number, which is all that people are shown."""
     number = problems.fault(error).members["instance"]
-    lines = say("frame.broken_number", number=number), say("frame.broken_next")
+    lines = say("page_frame.broken_number", number=number), say("page_frame.broken_next")
     again = str(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
-    links = ((again, say("frame.try_again"), "broken-again"), ("/", say("frame.to_map"), "broken-back"))
-    return _page(request, 500, say("frame.broken"), lines, links)
+    links = ((again, say("page_frame.try_again"), "broken-again"), ("/", say("page_frame.to_map"), "broken-back"))
+    return _page(request, 500, say("page_frame.broken"), lines, links)
 
 
 def _page(

@@ -18,7 +18,7 @@ from api.console.components.photo_input import PhotoInput
 from api.console.components.place_input import PlaceInput
 from api.console.elements import link, one_language, pennant, tag
 from api.console.frame import Page
-from api.routes.incidents import SEEN_BY_PEOPLE, NewReport, filed
+from api.routes.incidents import SEEN_BY_PEOPLE, NewReport, file_report
 from governance.incidents.finding import Colour
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident, Source
@@ -47,7 +47,7 @@ class ReportForm(Page[Waters]):
     """What was seen, where, with photos."""
 
     entry = menu.REPORT
-    section = "told_here"
+    section = "report_page"
     every_s: ClassVar[float] = 0.0
 
     def title(self, model: Waters) -> str:
@@ -60,7 +60,7 @@ class ReportForm(Page[Waters]):
     def draw(self, model: Waters) -> None:
         with tag("div", "rc-head"):
             tag("h1", text=self.say("title"))
-            link(self.say("own.title"), self.to(menu.REPORTED.path), "rc-button")
+            link(self.say("own_reports.title"), self.to(menu.REPORTED.path), "rc-button")
         with tag("form", "rc-panel rc-part rc-report", testid="report-form") as form:
             if not self.named:
                 self.who = self._line("console.your_name", "name")
@@ -170,13 +170,13 @@ class ReportForm(Page[Waters]):
         if not self.named:
             self.name = (self.who.value or "").strip()
             if not self.name:
-                raise Refused(say("care.whose"))
+                raise Refused(say("maintenance_page.whose"))
         typed = Typed(kind=str(self.kind.value or ""), text=self.text.value or "")
         words = citizen.worded(typed)
         if not words:
             raise Refused(say("citizen.no_words"))
         if self.place.place is None and not self.reach.value:
-            raise Refused(say("told_here.no_place"))
+            raise Refused(say("report_page.no_place"))
         if self.photos.sending:
             raise Refused(say("form.still_sending"))
         lon, lat = self.place.place or (None, None)
@@ -191,4 +191,4 @@ class ReportForm(Page[Waters]):
             attachments=list(self.photos.ids),
         )
         registry = self.shared.registries.recent()
-        return filed(self.context, self.keeper.regions(), registry, on_behalf(actor, self.name), new)
+        return file_report(self.context, self.keeper.regions(), registry, on_behalf(actor, self.name), new)

@@ -26,7 +26,7 @@ class ReportedPage(Page[Reported]):
     """The list of own reports."""
 
     entry = menu.REPORTED
-    section = "own"
+    section = "own_reports"
 
     def title(self, model: Reported) -> str:
         return self.say("title")
@@ -39,7 +39,7 @@ class ReportedPage(Page[Reported]):
             tag("h1", text=self.say("title"))
             with tag("div", "rc-tools"):
                 link(
-                    self.say("told_here.title"),
+                    self.say("report_page.title"),
                     self.to(menu.REPORT.path),
                     "rc-button rc-main-button",
                     testid="report-new",

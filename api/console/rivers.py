@@ -59,7 +59,7 @@ class ReachesPage(Page[Reaches]):
         return Reaches(models.rows(registry, river_file.classes_of(self.context), open_))
 
     def draw(self, model: Reaches) -> None:
-        tag("h1", text=self.say("frame.reaches"))
+        tag("h1", text=self.say("page_frame.reaches"))
         if not model.rows:
             self.empty("none", "none_next", testid="reaches-empty")
         with tag("ul", "rc-cards", testid="reaches-list"):
@@ -127,7 +127,7 @@ class ReachFile(Page[ReachPage]):
                     self.say("target", target=class_word(model.target)) if model.target else self.say("no_target")
                 )
                 if model.month_told:
-                    facts.append(self.say("month", met=model.month_met, told=model.month_told))
+                    facts.append(self.say("month", met=model.month_met, judged=model.month_told))
                 with tag("p", "rc-facts"):
                     for fact in facts:
                         tag("span", text=fact)
@@ -349,7 +349,9 @@ class ReachFile(Page[ReachPage]):
     def _sign(self, model: ReachPage) -> None:
         with self.panel("sign", testid="river-sign"):
             tag("p", text=self.say("sign_says"))
-            links = self.context.telling.links if self.context.telling else None  # knows our address as phones reach it
+            links = (
+                self.context.notifications.links if self.context.notifications else None
+            )  # knows our address as phones reach it
             address = (links.base if links else str(self.request.base_url)).rstrip(
                 "/"
             ) + f"{citizen.PATH}?reach={model.key}"

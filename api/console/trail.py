@@ -10,7 +10,7 @@ from api.console.frame import Page, cell
 from api.console.models import trail as models
 from api.console.models.names import by_whom
 from api.console.models.trail import AsOf, EntryRow, TrailPage
-from api.routes.audit import verified
+from api.routes.audit import verify_trail
 from governance.audit import trail as audit_trail
 from governance.audit.trail import Verified
 from governance.incidents import store as incident_store
@@ -26,7 +26,7 @@ class Trail(Page[TrailPage]):
     """The trail, for who audits."""
 
     entry = menu.TRAIL
-    section = "trail"
+    section = "audit_page"
     every_s = 0.0  # what one reads closely must not move
 
     def read(self) -> TrailPage:
@@ -52,7 +52,7 @@ class Trail(Page[TrailPage]):
             if number or at:
                 try:
                     if not number.isdecimal() or len(number) > 9:
-                        raise ConfigurationError(say("trail.give_incident"))
+                        raise ConfigurationError(say("audit_page.give_incident"))
                     at_ms = models.moment(at) if at else self.context.clock_ms()
                     incident, history = incident_store.as_of(connection, int(number), at_ms)
                     then = AsOf(at_ms, incident, tuple(history))
@@ -70,7 +70,7 @@ class Trail(Page[TrailPage]):
 
     def draw(self, model: TrailPage) -> None:
         with tag("div", "rc-head"):
-            tag("h1", text=self.say("frame.trail"))
+            tag("h1", text=self.say("page_frame.trail"))
             self.verify = button(self.say("verify"), self._verify, "rc-button rc-main-button", testid="trail-verify")
         with tag("section", "rc-panel rc-part", label=self.say("verdict"), testid="trail-verdict"):
             tag("p", text=self.say("size", entries=f"{model.entries:,}", signed=f"{model.signed:,}"))
@@ -149,7 +149,7 @@ class Trail(Page[TrailPage]):
                     tag("span", "rc-quiet", self.say("not_proven"))
 
     def _walked(self) -> Verified:
-        return verified(self.context, self.context.outside_roots())
+        return verify_trail(self.context, self.context.outside_roots())
 
     async def _verify(self) -> None:
         """Walk the chain in a thread; the button waits, and the result stays until the next time."""
@@ -211,7 +211,7 @@ class Trail(Page[TrailPage]):
                     at = beijing(then.at_ms, "%Y-%m-%d %H:%M")
                     tag("span", text=self.say("then", at=at, state=state, count=len(then.history)))
                     if incident.case.responsible:
-                        tag("span", "rc-quiet", self.say("case.responsible", name=incident.case.responsible))
+                        tag("span", "rc-quiet", self.say("incident_page.responsible", name=incident.case.responsible))
             with tag("ol", "rc-timeline"):
                 for entry in reversed(then.history[-15:]):
                     with tag("li", "rc-line"):

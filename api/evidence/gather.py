@@ -18,7 +18,7 @@ from governance.verification.comparison import Difference
 from infra.database import Database
 from infra.errors import LongTermUnavailable
 from infra.texts import Text
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.photos import Photos
 from ingest.storage.port import ReadingStore, Series
@@ -217,9 +217,9 @@ def _rain(store: ReadingStore, catalogue: Catalogue, registry: Registry, start_m
 def _rule(connection: sa.Connection, incident: Incident) -> Rule:
     """The rule's own words, from the entry of the trail that put this version of it in force."""
     for line in reversed(audit_trail.entries_of(connection, "rule", incident.rule)):
-        told = json.loads(line.body)
-        if told["version"] == incident.rule_version and "toml" in told:
-            text = Text(told["text"]["zh"], told["text"]["en"])
+        body = json.loads(line.body)
+        if body["version"] == incident.rule_version and "toml" in body:
+            text = Text(body["text"]["zh"], body["text"]["en"])
             return Rule(incident.rule, incident.rule_version, text, line.n)
     return Rule(incident.rule, incident.rule_version, None, None)
 
@@ -243,7 +243,7 @@ def _pictures(
     taken = [
         Picture(photo.sha256, photo.taken_ms, photo.by, photo.note, kept.path(photo.sha256))
         for key in stations
-        for photo in upkeep_store.photos(connection, key)
+        for photo in maintenance_store.photos(connection, key)
         if incident.since_ms <= photo.taken_ms <= until_ms
         and kept.holds(photo.sha256)  # not so where a database was restored without its photos
     ]

@@ -172,8 +172,8 @@ class _Pack:
             yield Table(cells, colWidths=[_WIDTH / len(COLUMNS)] * len(COLUMNS), style=TableStyle(_GRID))
         more = [*summary(about)]
         if about.score is not None:
-            said = {"score": f"{about.score:g}", "threshold": f"{about.threshold:g}"}
-            more.append(say("headline.score", **said))
+            score = {"score": f"{about.score:g}", "threshold": f"{about.threshold:g}"}
+            more.append(say("headline.score", **score))
         if more:
             yield self._text(" · ".join(self.of(one) for one in more), self._small)
 
@@ -305,8 +305,8 @@ class _Pack:
         for rain in self.found.rain:
             name = self.of(Text(rain.station.zh, rain.station.en))
             start, end = beijing(rain.start_ms, _TIME), beijing(rain.end_ms, _TIME)
-            told = self.say("rain", station=name, mm=f"{rain.mm:.1f}", readings=rain.readings, start=start, end=end)
-            yield self._text(told, self._plain)
+            rainfall = self.say("rain", station=name, mm=f"{rain.mm:.1f}", readings=rain.readings, start=start, end=end)
+            yield self._text(rainfall, self._plain)
         if not self.found.rain:
             yield self._text(self.say("unanswered" if self.found.unanswered else "no_rain"), self._plain)
 
@@ -330,13 +330,15 @@ class _Pack:
         yield self._text(self.say("timeline"), self._head)
         rows = [[self._text(self.say(name), self._small) for name in ("seq", "when", "who", "what")]]
         for entry in self.found.history:
-            told = self.of(entry.text)
+            entry_text = self.of(entry.text)
             if entry.comment:
-                told += f"\n{self.say('comment', text=entry.comment)}"
+                entry_text += f"\n{self.say('comment', text=entry.comment)}"
             if entry.measurement:
-                told += f"\n{self.say('measured', values=self._measured(entry.measurement))}"
+                entry_text += f"\n{self.say('measured', values=self._measured(entry.measurement))}"
             at = beijing(entry.at_ms, f"{_TIME}:%S")
-            rows.append([self._text(text, self._cell) for text in (str(entry.seq), at, self.of(by_whom(entry)), told)])
+            rows.append(
+                [self._text(text, self._cell) for text in (str(entry.seq), at, self.of(by_whom(entry)), entry_text)]
+            )
         widths = [10 * mm, 34 * mm, 34 * mm, _WIDTH - 78 * mm]
         yield Table(rows, colWidths=widths, repeatRows=1, style=TableStyle(_GRID))
 
@@ -385,9 +387,9 @@ class _Pack:
             yield self._text(self.say("no_root"), self._plain)
         else:
             signed = self.say("root", size=root.size, at=beijing(root.at_ms, _TIME), name=root.key)
-            told = [self._text(signed, self._plain)]
-            told += [self._text(text, self._hash) for text in (f"root {root.root}", f"signature {root.signature}")]
-            yield KeepTogether(told)
+            flowables = [self._text(signed, self._plain)]
+            flowables += [self._text(text, self._hash) for text in (f"root {root.root}", f"signature {root.signature}")]
+            yield KeepTogether(flowables)
         n, public = trail[-1].n, "audit-key.pub"
         yield self._text(self.say("how", n=n), self._plain)
         yield self._text(f"riverchief audit proof {n} --out proof.json", self._hash)

@@ -9,7 +9,7 @@ from api import assessment, export_log
 from api.access import Who
 from api.assessment import XLSX
 from api.context import Context
-from api.requests import JSON, Accept, Asked, preferred
+from api.requests import JSON, Accept, RequestContext, preferred
 from api.responses import VARY, answer, when
 from governance.assessment import Assessment, GroupBy, Indicator, Row
 from governance.organisation.roles import Actor
@@ -63,7 +63,7 @@ class AssessmentView:
 
 @router.get("", response_model=AssessmentView, responses={200: {"content": {XLSX: {}}}})
 def get_assessment(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     month: Annotated[str, Query(description="2026-10, Beijing time")],
     by: Annotated[GroupBy, Query(description="what a row stands for")] = GroupBy.STREET,
@@ -75,9 +75,11 @@ def get_assessment(
     """
     if preferred(accept, (JSON, XLSX)) == XLSX:
         named = {"Content-Disposition": f'attachment; filename="assessment-{month}-{by}.xlsx"', **VARY}
-        return Response(spreadsheet(asked, who, month, by), media_type=XLSX, headers=named)
-    now_ms = asked.clock_ms()
-    made, registry = assessment.make(asked.database, asked.catalogue, month, by, asked.formula, now_ms=now_ms, who=who)
+        return Response(spreadsheet(context, who, month, by), media_type=XLSX, headers=named)
+    now_ms = context.clock_ms()
+    made, registry = assessment.make(
+        context.database, context.catalogue, month, by, context.formula, now_ms=now_ms, who=who
+    )
     return answer(view(made, registry), headers=VARY)
 
 

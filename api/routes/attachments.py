@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 
 from api.access import Who
 from api.context import Context
-from api.requests import Asked, Words
+from api.requests import RequestContext, Words
 from api.responses import answer
 from governance.incidents import attachments as store
 from governance.incidents.attachments import Attachment
@@ -40,8 +40,8 @@ class AttachmentView:
 
 
 @router.post("", status_code=201, response_model=AttachmentView)
-async def attach(
-    asked: Asked,
+async def add_attachment(
+    context: RequestContext,
     who: Who,
     request: Request,
     data: Annotated[
@@ -53,19 +53,19 @@ async def attach(
 
     Photos are kept without their metadata (place, device, time); how they are turned stays.
     """
-    made = await one_at_a_time(request, lambda: keep(asked, data, examine(data), name, who.name))
+    made = await one_at_a_time(request, lambda: keep(context, data, examine(data), name, who.name))
     return answer(view(made), 201)
 
 
 @router.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})
-def get_attachment(asked: Asked, who: Who, name: str) -> Response:
+def get_attachment(context: RequestContext, who: Who, name: str) -> Response:
     """The bytes of an attachment, for whoever uploaded it or may see an incident that it is attached to."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         (found,) = store.get(connection, [name], who)
     headers = {"Cache-Control": "private, no-store"}
     if found.media_type == "application/pdf":  # never inside a page of ours
         headers["Content-Disposition"] = f'attachment; filename="{name[:12]}.pdf"'
-    return FileResponse(photos(asked).path(name), media_type=found.media_type, headers=headers)
+    return FileResponse(photos(context).path(name), media_type=found.media_type, headers=headers)
 
 
 async def one_at_a_time(request: Request, work: Callable[[], T]) -> T:
@@ -73,29 +73,29 @@ async def one_at_a_time(request: Request, work: Callable[[], T]) -> T:
     return await to_thread.run_sync(work, limiter=request.app.state.examining)
 
 
-def keep(asked: Context, data: bytes, content: Content, name: str, by: str) -> Attachment:
-    """The file on the disk first, a photo without its metadata, then the row that speaks of it."""
+def keep(context: Context, data: bytes, content: Content, name: str, by: str) -> Attachment:
+    """The file on the disk first, a photo without its metadata, then its row."""
     if content.is_photo:
         data = without_metadata(data)
     made = Attachment(
-        id=photos(asked).add(data),
+        id=photos(context).add(data),
         media_type=content.media_type,
         bytes=len(data),
         width=content.width,
         height=content.height,
         name=name,
         by=by,
-        at_ms=asked.clock_ms(),
+        at_ms=context.clock_ms(),
     )
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         return store.add(connection, made)
 
 
-def photos(asked: Context) -> Photos:
+def photos(context: Context) -> Photos:
     """The folder; raises NotFound where this process has none."""
-    if asked.photos is None:
+    if context.photos is None:
         raise NotFound(say("store.no_photos"))
-    return Photos(asked.photos)
+    return Photos(context.photos)
 
 
 def view(one: Attachment) -> AttachmentView:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
 
 from api.context import Context
-from api.requests import Asked, Cursor, Limit, cut, instant, place_by_number
+from api.requests import Cursor, Limit, RequestContext, cut, instant, place_by_number
 from api.responses import answer, when
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
@@ -103,7 +103,7 @@ class Roots:
 
 @router.get("", response_model=AuditPage)
 def list_entries(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
-    asked: Asked,
+    context: RequestContext,
     what: Annotated[
         str | None, Query(description="incident.closed; registry finds all that begin with registry.")
     ] = None,
@@ -116,7 +116,7 @@ def list_entries(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     cursor: Cursor = None,
 ) -> Response:
     """The trail, newest first."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = audit_trail.list_entries(
             connection,
             what=what,
@@ -133,24 +133,24 @@ def list_entries(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
 
 
 @router.get("/verify", response_model=VerifiedView)
-def verify(asked: Asked) -> Response:
+def verify(context: RequestContext) -> Response:
     """Walk the whole trail; compare it with its signed roots, those of the file outside, and the cases and people.
 
     One at a time. With roots of another machine: `riverchief audit verify --roots FILE`.
     """
-    outside = asked.outside_roots()
-    found = verified(asked, outside)
+    outside = context.outside_roots()
+    found = verify_trail(context, outside)
     faults = [FaultView(fault.n, fault.until, fault.wrong, fault.detail) for fault in found.faults]
-    signatures = bool(asked.audit_keys)
+    signatures = bool(context.audit_keys)
     return answer(
         VerifiedView(found.ok, found.entries, found.head, found.roots, found.unsigned, signatures, len(outside), faults)
     )
 
 
-def verified(context: Context, outside: Sequence[Root]) -> Verified:
+def verify_trail(context: Context, outside: Sequence[Root]) -> Verified:
     """What walking the trail finds. Raises Refused while another walk is under way."""
     if not _verifying.acquire(blocking=False):
-        raise Refused(say("trail.verifying"))
+        raise Refused(say("audit_page.verifying"))
     try:
         with context.database.read() as connection:
             _take_the_time(connection)
@@ -160,31 +160,33 @@ def verified(context: Context, outside: Sequence[Root]) -> Verified:
 
 
 @router.get("/roots", response_model=Roots)
-def list_roots(asked: Asked) -> Response:
+def list_roots(context: RequestContext) -> Response:
     """The signed roots: what to keep outside."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = roots.list_roots(connection)
-    keys = {merkle.key_id(key): key.public_bytes_raw().hex() for key in asked.audit_keys}
+    keys = {merkle.key_id(key): key.public_bytes_raw().hex() for key in context.audit_keys}
     return answer(Roots([_root(root) for root in found], keys))
 
 
 @router.get("/{n}", response_model=AuditEntry)
-def get_entry(asked: Asked, n: int) -> Response:
+def get_entry(context: RequestContext, n: int) -> Response:
     """One entry."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         return answer(_entry(audit_trail.get(connection, n)))
 
 
 @router.get("/{n}/proof")
 def get_proof(
-    asked: Asked, n: int, since: Annotated[int | None, Query(description="size of an earlier root you hold")] = None
+    context: RequestContext,
+    n: int,
+    since: Annotated[int | None, Query(description="size of an earlier root you hold")] = None,
 ) -> Response:
     """That the entry is in the trail under the newest root, and that this root continues an earlier one.
 
     A document to hand on: `riverchief audit check PROOF.json --key PUBLIC.pem` checks it without this server. 409 while
     no root covers the entry.
     """
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         return answer(roots.proof(connection, n, since=since).as_json())
 
 
@@ -198,7 +200,7 @@ def _entry(line: Line) -> AuditEntry:
     try:
         body = json.loads(line.body)
     except ValueError:
-        body = None  # somebody changed it: verifying says so
+        body = None  # changed afterwards: verification reports it
     if not isinstance(body, dict):
         body = {"unreadable": line.body}
     return AuditEntry(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from api.access import Who, on_behalf
 from api.registries import find
-from api.requests import Asked, By, Known, Limit, Strict, Words, instant
+from api.requests import By, Limit, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, viewed, when
 from infra.errors import ConfigurationError
 from infra.texts import say
@@ -58,36 +58,36 @@ class BacktestList:
 
 
 @router.post("", status_code=202, response_model=BacktestView)
-def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
+def request_backtest(context: RequestContext, registries: RequestRegistries, who: Who, new: NewBacktest) -> Response:
     """Ask for a backtest; 202 with its number, to be asked for until it is done. Faults of the rules are all told."""
-    now_ms, by = asked.clock_ms(), on_behalf(who, new.by).name
+    now_ms, by = context.clock_ms(), on_behalf(who, new.by).name
     since_ms = instant("since", new.since)
     until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
     if not 0 < until_ms - since_ms <= LONGEST_MS:
         raise ConfigurationError(say("backtest.span", since=new.since))
-    rules_.read(new.rules, asked.catalogue)
-    registry = known.now()
+    rules_.read(new.rules, context.catalogue)
+    registry = registries.now()
     for key in new.stations:
         find(registry, key)
     request = {"rules": new.rules, "since_ms": since_ms, "until_ms": until_ms, "stations": new.stations}
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         number = backtest_requests.add(connection, request, by, now_ms)
         made = backtest_requests.get(connection, number)
     return answer(_view(made), 202, headers={"Location": f"/api/v1/backtests/{number}"})
 
 
 @router.get("", response_model=BacktestList)
-def list_backtests(asked: Asked, limit: Limit = 50) -> Response:
+def list_backtests(context: RequestContext, limit: Limit = 50) -> Response:
     """The backtests that were asked for, newest first."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = backtest_requests.listing(connection, limit)
     return answer(BacktestList([_view(one, whole=False) for one in found]))
 
 
 @router.get("/{number}", response_model=BacktestView)
-def get_backtest(asked: Asked, number: int) -> Response:
+def get_backtest(context: RequestContext, number: int) -> Response:
     """How far a backtest is, and what came of it."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         return answer(_view(backtest_requests.get(connection, number)))
 
 

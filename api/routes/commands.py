@@ -15,7 +15,7 @@ from api.access import Who, reaches
 from api.context import Context
 from api.problems import unavailable
 from api.registries import find
-from api.requests import Asked, Known, Words, instant
+from api.requests import RequestContext, RequestRegistries, Words, instant
 from api.responses import answer
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
@@ -31,7 +31,7 @@ WITHIN_S = 60.0
 DEVICE_WITHIN_S = 20.0
 """An MQTT device is connected or it is not; a pump takes some seconds."""
 BY_MQTT = ("sample_now", "keep_sample", "set_interval")
-"""What the telemetry contract knows (design §4.1)."""
+"""Commands of the MQTT contract."""
 
 Name = Literal["sample_now", "keep_sample", "set_time", "set_interval", "send_now", "send_history"]
 _HISTORY = {"minute": Cn.MINUTE, "hour": Cn.HOUR, "day": Cn.DAY}
@@ -65,47 +65,49 @@ class CommandAnswer:
 
 
 @router.post("/{key}/commands", response_model=CommandAnswer)
-async def ask_station(asked: Asked, known: Known, who: Who, key: str, new: NewCommand) -> Response:
+async def send_command(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewCommand
+) -> Response:
     """Ask something of the station's logger or device and wait for its result.
 
     404 when no logger of the station is connected and nothing can be asked over the broker, 503 when nobody answers.
     """
     command = _command(new)
-    station = find(known.now(), key)
+    station = find(registries.now(), key)
     reaches(who, station)
-    if asked.command is None and asked.mqtt_commands is None:
+    if context.command is None and context.mqtt_commands is None:
         raise unavailable(say("device.no_way"))
-    if asked.command is not None:
+    if context.command is not None:
         try:
-            result = await _within(asked.command(station.key, command), WITHIN_S, station.key, new.command)
+            result = await _within(context.command(station.key, command), WITHIN_S, station.key, new.command)
             return answer(
                 CommandAnswer(
                     station.key, new.command, "hj212", result.done, result.qn_rtn, result.exe_rtn, dict(result.fields)
                 )
             )
         except NotFound:
-            if asked.mqtt_commands is None:
+            if context.mqtt_commands is None:
                 raise
-    return await _ask_device(asked, station.key, new)
+    return await _send_over_mqtt(context, station.key, new)
 
 
-async def _ask_device(asked: Context, station: str, new: NewCommand) -> Response:
+async def _send_over_mqtt(context: Context, station: str, new: NewCommand) -> Response:
     if new.command not in BY_MQTT:
         raise Refused(say("device.mqtt_only", station=station, known=", ".join(BY_MQTT)))
     arguments: dict[str, object] = {}
     if new.factor is not None:
-        parameter = asked.catalogue.by_code.get(new.factor)
+        parameter = context.catalogue.by_code.get(new.factor)
         if parameter is None:
             raise ConfigurationError(say("device.no_factor", factor=new.factor))
         arguments["parameter"] = parameter.key
     if new.seconds is not None:
         arguments["seconds"] = new.seconds
-    assert asked.mqtt_commands is not None
-    sent = asked.mqtt_commands.ask(station, new.command, arguments)
+    assert context.mqtt_commands is not None
+    sent = context.mqtt_commands.ask(station, new.command, arguments)
     try:
         reply = await _within(sent, DEVICE_WITHIN_S, station, new.command)
     finally:
-        asked.mqtt_commands.forget(sent)
+        context.mqtt_commands.forget(sent)
     return answer(CommandAnswer(station, new.command, "mqtt", reply.done, None, None, dict(reply.fields)))
 
 

@@ -11,7 +11,7 @@ from api.access import Who, on_behalf, reaches
 from api.context import Context, Devices
 from api.problems import Problem
 from api.registries import Registries, find
-from api.requests import Asked, By, Known, Words
+from api.requests import By, RequestContext, RequestRegistries, Words
 from api.responses import answer, viewed, when
 from governance.organisation.roles import Actor
 from infra.texts import say
@@ -112,45 +112,49 @@ class CredentialsOfStation:
 
 
 @router.get("/stations/{key}/credentials", response_model=CredentialsOfStation)
-def list_credentials(asked: Asked, who: Who, known: Known, key: Key) -> Response:
+def list_credentials(context: RequestContext, who: Who, registries: RequestRegistries, key: Key) -> Response:
     """The logins of a station's devices, without their secrets."""
-    _within_reach(who, known, key)
-    with asked.database.read() as connection:
+    _within_reach(who, registries, key)
+    with context.database.read() as connection:
         found = credentials_store.listing(connection, key)
         online, online_at_ms = registry_store.online(connection)[key]
     return answer(CredentialsOfStation(key, online, when(online_at_ms), [_view(one) for one in found]))
 
 
 @router.post("/stations/{key}/credentials", status_code=201, response_model=IssuedView)
-def issue_credentials(asked: Asked, who: Who, known: Known, key: Key, rotation: Rotation | None = None) -> Response:
+def issue_credentials(
+    context: RequestContext, who: Who, registries: RequestRegistries, key: Key, rotation: Rotation | None = None
+) -> Response:
     """Make a login for a station's device; the password is shown this once.
 
     The station's other logins stay until they are revoked, or end after `others_end_in_s`, so that a device can be
     given the new one while the old one still works. 503 where no broker is administered, or it cannot be told.
     """
-    _within_reach(who, known, key)
+    _within_reach(who, registries, key)
     asked_for = rotation or Rotation()
     by = on_behalf(who, asked_for.by).name
-    devices = _devices(asked)
+    devices = _devices(context)
     issued = devices.credentials.issue(key, by, others_end_in_s=asked_for.others_end_in_s)
     return _shown_once(issued, devices.endpoint)
 
 
 @router.delete("/stations/{key}/credentials/{user}", status_code=204)
-def revoke_credentials(asked: Asked, who: Who, known: Known, key: Key, user: User) -> Response:
+def revoke_credentials(
+    context: RequestContext, who: Who, registries: RequestRegistries, key: Key, user: User
+) -> Response:
     """Take a login away: a device that is connected by it is cut off. Again is no harm."""
-    _within_reach(who, known, key)
-    _devices(asked).credentials.revoke(key, user, who.name)
+    _within_reach(who, registries, key)
+    _devices(context).credentials.revoke(key, user, who.name)
     return Response(status_code=204)
 
 
 @router.post(CLAIMS, status_code=201, response_model=IssuedView)
-def claim(asked: Asked, request: Request, new: NewClaim) -> Response:
+def claim(context: RequestContext, request: Request, new: NewClaim) -> Response:
     """Give a device its login for the secret on its label, once; the secret is void afterwards. Needs no token.
 
     403 for a wrong secret, one used or expired, and an unknown station alike; 429 where too much is tried.
     """
-    devices = _devices(asked)
+    devices = _devices(context)
     address = request.client.host if request.client else ""
     try:
         return _shown_once(devices.claims.claim(new.station, new.secret, address), devices.endpoint)
@@ -163,10 +167,10 @@ def claim(asked: Asked, request: Request, new: NewClaim) -> Response:
 # -- how it is done ----------------------------------------------------------------------------------------------------
 
 
-def _within_reach(who: Actor, known: Registries, key: str) -> None:
+def _within_reach(who: Actor, registries: Registries, key: str) -> None:
     """Raises Forbidden, and NotFound for a station that nobody bound to regions can ask about."""
     if who.regions is not None:
-        reaches(who, find(known.recent(), key))
+        reaches(who, find(registries.recent(), key))
 
 
 def _devices(context: Context) -> Devices:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.access import Who
 from api.context import Context
-from api.requests import Asked, Cursor, Limit, cut, place_by_number
+from api.requests import Cursor, Limit, RequestContext, cut, place_by_number
 from api.responses import answer, viewed, when
 from governance.audit import trail as audit_trail
 from governance.incidents import cloudevents, lifecycle
@@ -53,7 +53,7 @@ class DeliveryPage:
 
 @router.get("", response_model=DeliveryPage)
 def list_deliveries(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     status: Annotated[Status, Query(description="`refused`: the dead letters")] = Status.REFUSED,
     limit: Limit = 100,
@@ -64,7 +64,7 @@ def list_deliveries(
     Those of incidents out of reach are left out; the counts are of all.
     """
     before = place_by_number("deliveries", cursor)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         within = incident_store.visible_incident_ids(who)
         found = outbox.list_deliveries(connection, status, limit=limit + 1, before=before, within=within)
         counts = outbox.pending_counts(connection)
@@ -73,12 +73,12 @@ def list_deliveries(
 
 
 @router.post("/{number}/replay", status_code=202, response_model=DeliveryView)
-def replay(asked: Asked, who: Who, number: int) -> Response:
+def replay_delivery(context: RequestContext, who: Who, number: int) -> Response:
     """Send a dead letter again, under the same event id; 409 for one that is not dead."""
-    return answer(_view(send_again(asked, who, number)), 202)
+    return answer(_view(resend_delivery(context, who, number)), 202)
 
 
-def send_again(context: Context, who: Actor, number: int) -> Delivery:
+def resend_delivery(context: Context, who: Actor, number: int) -> Delivery:
     """Put a dead letter into the row again, which the trail tells.
 
     Raises NotFound, Forbidden for one of an incident out of reach, and Refused for one not dead.

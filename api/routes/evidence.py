@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Response
 
 from api import evidence
 from api.access import Who
-from api.requests import Asked
-from api.routes.incidents import within_reach
+from api.requests import RequestContext
+from api.routes.incidents import check_visible
 from governance.incidents import store as incident_store
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
@@ -17,27 +17,27 @@ PDF = "application/pdf"
 
 @router.get("/{incident_id}/evidence", response_class=Response, responses={200: {"content": {PDF: {}}}})
 def get_evidence(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     incident_id: int,
     lang: Annotated[Literal["zh", "en"], Query(description="zh or en")] = "zh",
 ) -> Response:
     """One PDF: charts with flags, map, rain, rule, everything done, photos, and the proof that nothing was changed."""
-    with asked.database.read() as connection:
-        within_reach(incident_store.get(connection, incident_id), who)
+    with context.database.read() as connection:
+        check_visible(incident_store.get(connection, incident_id), who)
     made = evidence.pack(
-        asked.database,
-        asked.store,
-        asked.catalogue,
+        context.database,
+        context.store,
+        context.catalogue,
         incident_id,
         by=who.name,
         role=who.role,
-        origin=asked.source,
-        site=asked.site,
-        photos=asked.photos,
-        now_ms=asked.clock_ms(),
-        keys=asked.audit_keys,
-        outside=asked.outside_roots(),
+        origin=context.source,
+        site=context.site,
+        photos=context.photos,
+        now_ms=context.clock_ms(),
+        keys=context.audit_keys,
+        outside=context.outside_roots(),
         language=lang,
     )
     named = {"Content-Disposition": f'inline; filename="incident-{incident_id}.pdf"'}

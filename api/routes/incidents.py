@@ -14,7 +14,19 @@ from api.entity_tags import IfMatch, headers, tags
 from api.incident_actions import known_matter, perform, suggestion
 from api.problems import Problem
 from api.registries import site_box
-from api.requests import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
+from api.requests import (
+    By,
+    Cursor,
+    Limit,
+    RequestContext,
+    RequestRegistries,
+    Strict,
+    Words,
+    cut,
+    instant,
+    one_of,
+    place_by_number,
+)
 from api.responses import answer, viewed, when
 from api.titles import titles
 from governance.incidents import attachments, lifecycle
@@ -115,7 +127,7 @@ class NewReport(Strict):
 class IncidentView:
     """An incident as it stands; ``version`` is its ETag, ``active`` the number of conditions not over yet.
 
-    ``allowed`` are the actions it would accept now from who asks; ``due_at`` is when the present step must be done; a
+    ``allowed`` are the actions it would accept now from the caller; ``due_at`` is when the present step must be done; a
     part that nobody filled in is "" or null. Values are in the parameter's canonical unit. ``title`` names the present
     value while the incident goes on; ``headline`` is what it is made of: place, matter and rows of evidence.
     """
@@ -209,7 +221,7 @@ class EntryView:
 
 @dataclass(frozen=True, slots=True)
 class DifferenceView:
-    """A field that is not what entry `n` of the trail says (0: no entry knows the row); both values as JSON."""
+    """A field that is not what entry `n` of the trail says (0: no entry about the row); both values as JSON."""
 
     n: int
     part: str
@@ -275,7 +287,7 @@ class TraceOfIncident:
     incident: int
     station: str
     since: str | None
-    made_at: str | None
+    computed_at: str | None
     text: Text
     seen: list[SeenView]
     quiet: list[str]
@@ -320,7 +332,7 @@ class RuleStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An incident that waits for who asks; `actions` are those that carry it on."""
+    """An incident that waits for the caller; `actions` are those that carry it on."""
 
     incident: IncidentView
     actions: tuple[Action, ...]
@@ -328,24 +340,24 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Worklist:
-    """What waits for who asks, most urgent first."""
+    """What waits for the caller, most urgent first."""
 
     items: list[Task]
 
 
 @tasks.get("", response_model=Worklist)
-def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
-    """What waits for who asks: emergencies to be reported, then what is overdue, then by urgency and deadline."""
-    now_ms = asked.clock_ms()
-    with asked.database.read() as connection:
+def worklist(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
+    """What waits for the caller: emergencies to be reported, then what is overdue, then by urgency and deadline."""
+    now_ms = context.clock_ms()
+    with context.database.read() as connection:
         found = incident_store.worklist(connection, who, now_ms, limit=limit)
-    title_of = titles(asked, [i for i, _ in found])
+    title_of = titles(context, [i for i, _ in found])
     return answer(Worklist([Task(_view(i, who, now_ms, title_of[i.id]), actions) for i, actions in found]))
 
 
 @router.get("", response_model=IncidentPage)
 def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     keeper: Keeping,
     state: State | None = None,
@@ -357,12 +369,12 @@ def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Incidents within reach of who asks, newest first."""
+    """Incidents within reach of the caller, newest first."""
     before = place_by_number("incidents", cursor)
     below = None
     if region is not None:
         below = keeper.regions().within(region) if region in keeper.regions() else frozenset({region})
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = incident_store.list_incidents(
             connection,
             state=state,
@@ -376,21 +388,23 @@ def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
             before_id=before,
         )
     page, following = cut("incidents", found, limit, lambda one: one.id)
-    title_of = titles(asked, page)
-    now_ms = asked.clock_ms()
+    title_of = titles(context, page)
+    now_ms = context.clock_ms()
     return answer(IncidentPage([_view(i, who, now_ms, title_of[i.id]) for i in page], following))
 
 
 @router.post("", status_code=201, response_model=IncidentInFull)
-def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport) -> Response:
+def report_incident(
+    context: RequestContext, who: Who, keeper: Keeping, registries: RequestRegistries, new: NewReport
+) -> Response:
     """Report something seen; it waits to be accepted."""
-    made = filed(asked, keeper.regions(), known.recent(), on_behalf(who, new.by), new)
-    with asked.database.read() as connection:
+    made = file_report(context, keeper.regions(), registries.recent(), on_behalf(who, new.by), new)
+    with context.database.read() as connection:
         history = incident_store.history(connection, made.id)
-    return _in_full(made, history, who, asked, 201)
+    return _in_full(made, history, who, context, 201)
 
 
-def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, new: NewReport) -> Incident:
+def file_report(context: Context, regions: Regions, registry: Registry, actor: Actor, new: NewReport) -> Incident:
     """File what somebody has seen; what is sent twice is one incident.
 
     Raises Forbidden, Refused, NotFound for an unknown water or photo, ConfigurationError for what is no place here.
@@ -399,7 +413,7 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
         raise ConfigurationError(say("request.lon_lat"))
     place = Place(new.region, new.reach, new.lon, new.lat)
     if place.lon is not None and place.lat is not None:
-        if (box := site_box(asked.box, registry)) is not None:
+        if (box := site_box(context.box, registry)) is not None:
             box.check(place.lon, place.lat)
         place = replace(place, region=place.region or regions.at(place.lon, place.lat))
     place = replace(place, region=place.region or regions.along(place.reach))
@@ -408,12 +422,12 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
     if new.reach and new.reach not in {one.key for one in registry.reaches}:
         raise NotFound(say("registry.no_reach", reach=new.reach))
     origin = one_of(SEEN_BY_PEOPLE, "source", new.source)
-    known_matter(asked, new.matter)
+    known_matter(context, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         citizen_reports.lock_sender(connection, actor.name)
         attachments.get(connection, new.attachments, actor)
-        now_ms = asked.clock_ms()
+        now_ms = context.clock_ms()
         if (
             before := citizen_reports.find_repetition_of_person(connection, actor.name, order, place, now_ms)
         ) is not None:
@@ -426,22 +440,22 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
             origin=origin,
             place=place,
             now_ms=now_ms,
-            source=asked.source,
-            policy=asked.processes.policy,
+            source=context.source,
+            policy=context.processes.policy,
         )
-    asked.wake()
+    context.wake()
     return made
 
 
 @router.get("/statistics", response_model=RuleStatistics)
 def statistics(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     since: Annotated[str | None, Query(description="opened since, RFC 3339; always when left out")] = None,
 ) -> Response:
     """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
     since_ms = 0 if since is None else instant("since", since)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = incident_store.counts_by_rule(
             connection, since_ms=since_ms, within=incident_store.jurisdiction_filter(who, theirs=False)
         )
@@ -450,37 +464,37 @@ def statistics(
 
 @router.get("/{incident_id}", response_model=IncidentInFull)
 def get_incident(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     incident_id: int,
     as_of: Annotated[str | None, Query(description="as it stood at this instant, RFC 3339; from the trail")] = None,
 ) -> Response:
     """One incident with its conditions and its history; the ETag is what `If-Match` of an action wants."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         if as_of is not None:
             incident, history = incident_store.as_of(connection, incident_id, instant("as_of", as_of))
         else:
             incident = incident_store.get(connection, incident_id)
             history = incident_store.history(connection, incident_id)
-        within_reach(incident, who)
+        check_visible(incident, who)
         differences = comparison.of_incident(connection, incident_id)
-    return _in_full(incident, history, who, asked, differences=differences)
+    return _in_full(incident, history, who, context, differences=differences)
 
 
 @router.get("/{incident_id}/trace", response_model=TraceOfIncident)
-def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
+def get_source_attribution(context: RequestContext, who: Who, incident_id: int) -> Response:
     """Where it may have come from: outfalls and stretches ranked by travel time and tide, with the reasoning.
 
     404 for an incident without a source (no data, a trend, a forecast), and until the worker has traced it.
     """
-    with asked.database.read() as connection:
-        within_reach(incident_store.get(connection, incident_id), who)
+    with context.database.read() as connection:
+        check_visible(incident_store.get(connection, incident_id), who)
         found = source_attribution.require_stored_trace(connection, incident_id)
     body = TraceOfIncident(
         incident=incident_id,
         station=found.station,
         since=when(found.since_ms),
-        made_at=when(found.made_ms),
+        computed_at=when(found.computed_at_ms),
         text=found.text,
         seen=[SeenView(s.station, when(s.onset_ms), s.spread_ms / 1000) for s in found.seen],
         quiet=[q.station for q in found.quiet],
@@ -507,12 +521,12 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
 
 
 @router.get("/{incident_id}/suggestion", response_model=SuggestionView)
-def suggest(asked: Asked, who: Who, keeper: Keeping, incident_id: int) -> Response:
+def suggest(context: RequestContext, who: Who, keeper: Keeping, incident_id: int) -> Response:
     """To whom a dispatch without arguments would go, and the standard process with its steps and checklist."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         incident = incident_store.get(connection, incident_id)
-    within_reach(incident, who)
-    found = suggestion(asked, incident, keeper.regions())
+    check_visible(incident, who)
+    found = suggestion(context, incident, keeper.regions())
     process, to = found.process, found.assignment
     view = SuggestionView(
         matter=found.matter,
@@ -530,8 +544,8 @@ def suggest(asked: Asked, who: Who, keeper: Keeping, incident_id: int) -> Respon
 
 
 @router.post("/{incident_id}/actions", response_model=IncidentInFull)
-def act(
-    asked: Asked,
+def apply_action(
+    context: RequestContext,
     who: Who,
     keeper: Keeping,
     incident_id: int,
@@ -545,23 +559,23 @@ def act(
     """
     wanted = tags(if_match)
     actor = on_behalf(who, new.by)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         before = incident_store.get(connection, incident_id)
-    within_reach(before, actor)
+    check_visible(before, actor)
     if wanted is not None and str(before.version) not in wanted:
         expected = ", ".join(sorted(wanted))[:80]
         raise Conflict(say("incident.changed", id=incident_id, version=before.version, expected=expected))
     try:
         order = _order(new, before, actor)
-        after = perform(asked, incident_id, order, actor, keeper.regions, None if wanted is None else before.version)
+        after = perform(context, incident_id, order, actor, keeper.regions, None if wanted is None else before.version)
     except (Conflict, NotAllowedNow, Forbidden):
         raise
     except Refused as error:
         raise Problem(problems.REFUSED, error.text, {"allowed": lifecycle.allowed(before, actor)}) from None
-    asked.wake()
-    with asked.database.read() as connection:
+    context.wake()
+    with context.database.read() as connection:
         history = incident_store.history(connection, incident_id)
-    return _in_full(after, history, who, asked)
+    return _in_full(after, history, who, context)
 
 
 def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
@@ -594,8 +608,8 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
     )
 
 
-def within_reach(incident: Incident, who: Actor) -> None:
-    """Raises Forbidden for an incident that does not concern who asks."""
+def check_visible(incident: Incident, who: Actor) -> None:
+    """Raises Forbidden for an incident that does not concern the caller."""
     if not lifecycle.in_jurisdiction(incident, who):
         raise Forbidden(lifecycle.outside_jurisdiction_text(incident))
 
@@ -604,7 +618,7 @@ def _in_full(
     incident: Incident,
     history: list[Entry],
     who: Actor,
-    asked: Context,
+    context: Context,
     status: int = 200,
     differences: Sequence[Difference] = (),
 ) -> Response:
@@ -614,9 +628,9 @@ def _in_full(
         )
         for c in incident.conditions
     ]
-    (title,) = titles(asked, [incident]).values()
+    (title,) = titles(context, [incident]).values()
     body = IncidentInFull(
-        _view(incident, who, asked.clock_ms(), title),
+        _view(incident, who, context.clock_ms(), title),
         conditions,
         [_entry(e) for e in history],
         [viewed(DifferenceView, one) for one in differences],

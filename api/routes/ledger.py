@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
 from api.problems import shorten
-from api.requests import Asked, Cursor, Limit, Replaying, cut, day, place, place_by_number
+from api.requests import Cursor, Limit, Replaying, RequestContext, cut, day, place, place_by_number
 from api.responses import answer, viewed, when
 from api.routes.readings import (
     Received,
@@ -40,7 +40,7 @@ class AccountView:
 
     ``sent`` and ``missing`` are null where messages are missing whose readings nobody counted; ``closed`` tells that
     every reading is accounted for. Messages of stations nobody registered are entered under ``?``;
-    ``messages_left_out`` are those of unproven senders that were beyond what is kept of them a day.
+    ``messages_dropped`` are those of unproven senders that were beyond what is kept of them a day.
     """
 
     station: str
@@ -53,11 +53,11 @@ class AccountView:
     quarantined: int
     missing: int | None
     messages: int
-    messages_again: int
+    messages_duplicate: int
     messages_unnumbered: int
     messages_quarantined: int
     messages_missing: int
-    messages_left_out: int
+    messages_dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Status(StrEnum):
 
 @router.get("/ledger", response_model=AccountPage)
 def list_accounts(
-    asked: Asked,
+    context: RequestContext,
     day_: Annotated[str | None, Query(alias="day", description="Beijing day, YYYY-MM-DD")] = None,
     station: str | None = None,
     limit: Limit = 100,
@@ -122,7 +122,7 @@ def list_accounts(
     where = place("ledger", cursor, tuple[int, str, str])
     passed, last = (0, None) if where is None else (min(max(where[0], 0), 10**9), where[1:])
     asking = passed + limit + 1
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         while True:
             found = ledger.accounts(connection, day=wanted, station=station, limit=asking)
             rest = [a for a in found if last is None or _comes_after(a, last)]
@@ -135,7 +135,7 @@ def list_accounts(
 
 @router.get("/quarantine", response_model=HeldPage)
 def list_quarantine(
-    asked: Asked,
+    context: RequestContext,
     status: Status = Status.HELD,
     station: str | None = None,
     reason: Annotated[str | None, Query(examples=[r.key for r in Reason])] = None,
@@ -147,7 +147,7 @@ def list_quarantine(
     if reason is not None and reason not in why:
         raise ConfigurationError(say("request.one_of_known", reason=reason[:80], known=", ".join(why)))
     before = place_by_number("quarantine", cursor)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = quarantine.listing(
             connection,
             status=None if status is Status.ALL else status.value,
@@ -161,14 +161,14 @@ def list_quarantine(
 
 
 @router.post("/quarantine/{entry}/replay", response_model=Received)
-async def replay(asked: Asked, replaying: Replaying, entry: int) -> Response:
+async def replay_quarantined(context: RequestContext, replaying: Replaying, entry: int) -> Response:
     """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
     if entry in replaying:
         raise Refused(say("quarantine.busy", entry=entry))
     replaying.add(entry)
     try:
-        held = await run_in_threadpool(_replayable, asked, entry)
-        handed_over = hand_over(asked, held.message())
+        held = await run_in_threadpool(_replayable, context, entry)
+        handed_over = hand_over(context, held.message())
     except BaseException:
         replaying.discard(entry)
         raise

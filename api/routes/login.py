@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, foreign, packed
-from api.requests import Asked
+from api.requests import RequestContext
 from governance.organisation.roles import Role, role_name
 from governance.people import store as people_store
 from infra.texts import Text, join_on_line, say
@@ -34,13 +34,13 @@ color:#0b5a5e;border-color:#0b5a5e;font-weight:600}ul{padding:0}
 
 
 @router.get("/login")
-def show(asked: Asked, keeper: Keeping, next: str = "/") -> Response:
+def show(context: RequestContext, keeper: Keeping, next: str = "/") -> Response:
     """The page to sign in; on an open site the list of people whose part one may play."""
-    return _page(asked, keeper, _inside(next))
+    return _page(context, keeper, _inside(next))
 
 
 @router.post("/login")
-async def sign_in(request: Request, asked: Asked, keeper: Keeping) -> Response:
+async def sign_in(request: Request, context: RequestContext, keeper: Keeping) -> Response:
     """Sign in with the token of a form; on an open site as a person of the list."""
     if (refused := foreign(request.headers)) is not None:
         return refused.response()
@@ -55,8 +55,8 @@ async def sign_in(request: Request, asked: Asked, keeper: Keeping) -> Response:
     token = fields.get("token", "").strip()
     session = await to_thread.run_sync(keeper.sign_in, token) if token else None
     if session is None:
-        return await to_thread.run_sync(partial(_page, asked, keeper, after, wrong=True))
-    age_s = asked.session_ms // 1000
+        return await to_thread.run_sync(partial(_page, context, keeper, after, wrong=True))
+    age_s = context.session_ms // 1000
     response.set_cookie(COOKIE, session, max_age=age_s, httponly=True, samesite="strict", secure=secure)
     return response
 
@@ -78,10 +78,10 @@ def _inside(path: str) -> str:
     return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
 
 
-def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> Response:
+def _page(context: RequestContext, keeper: Keeping, after: str, *, wrong: bool = False) -> Response:
     rows = ""
     if keeper.open:
-        with asked.database.read() as connection:
+        with context.database.read() as connection:
             everybody = people_store.list_people(connection)
         regions, order = keeper.regions(), list(Role)
         choices = [(ANYBODY, _both(say("login.everything")))]

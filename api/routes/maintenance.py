@@ -13,7 +13,7 @@ from api.access import Who, author
 from api.context import Context
 from api.entity_tags import IfMatch
 from api.registries import find
-from api.requests import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, place
+from api.requests import By, Cursor, Limit, RequestContext, RequestRegistries, Strict, Words, cut, instant, place
 from api.responses import answer, viewed, when
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import ConfigurationError, NotFound, Refused
@@ -27,8 +27,8 @@ from sensors import registry_rows
 from sensors.maintenance import Check, Photo, Visit
 from sensors.stations import Deployment, Device, Registry, deployment_conflicts
 
-router = APIRouter(prefix="/stations/{key}", tags=["upkeep"])
-files = APIRouter(prefix="/photos", tags=["upkeep"])
+router = APIRouter(prefix="/stations/{key}", tags=["maintenance"])
+files = APIRouter(prefix="/photos", tags=["maintenance"])
 
 FUTURE_MS = 5 * 60_000
 """A phone's clock may be so far ahead."""
@@ -223,58 +223,62 @@ class PhotoList:
 
 
 @router.get("/deployments", response_model=Deployments)
-def list_deployments(asked: Asked, known: Known, key: str) -> Response:
+def list_deployments(context: RequestContext, registries: RequestRegistries, key: str) -> Response:
     """What hangs there and hung there, by parameter, newest first."""
-    registry = known.now()
+    registry = registries.now()
     find(registry, key)
     mine = sorted((d for d in registry.deployments if d.station == key), key=lambda d: (d.parameter, -d.since_ms))
-    return answer(Deployments([_deployment(d, registry, asked.clock_ms()) for d in mine]))
+    return answer(Deployments([_deployment(d, registry, context.clock_ms()) for d in mine]))
 
 
 @router.post("/deployments", status_code=201, response_model=DeploymentView)
-def add_deployment(asked: Asked, known: Known, who: Who, key: str, new: NewDeployment) -> Response:
+def add_deployment(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewDeployment
+) -> Response:
     """Hang a sensor; 409 when it overlaps with another one.
 
     Readings observed from `since` on that arrive from now on are converted by it; what is stored stays as it is.
     """
-    now_ms = asked.clock_ms()
-    by = author(who, new.by, now_ms, find(known.recent(), key))
-    with asked.database.write() as connection:
-        registry = registry_store.load(connection, asked.catalogue)
+    now_ms = context.clock_ms()
+    by = author(who, new.by, now_ms, find(registries.recent(), key))
+    with context.database.write() as connection:
+        registry = registry_store.load(connection, context.catalogue)
         find(registry, key)
         device = [Device(new.device, new.model, new.manufacturer)] if new.device else []
-        named = Registry(registry.stations, catalogue=asked.catalogue, devices=(*registry.devices, *device))
+        named = Registry(registry.stations, catalogue=context.catalogue, devices=(*registry.devices, *device))
         row = new.model_dump(exclude={"model", "manufacturer", "by"}, exclude_none=True)
         row |= {"station": key, "since": new.since or when(now_ms)}
-        made: Deployment = registry_rows.read_row("deployment", row, asked.catalogue, known=named)
+        made: Deployment = registry_rows.read_row("deployment", row, context.catalogue, known=named)
         _fits(made, [d for d in registry.deployments if d.station == key or (d.device and d.device == made.device)])
         if new.device and (new.model or new.manufacturer or new.device not in {d.serial for d in registry.devices}):
-            registry_store.save(connection, Registry(catalogue=asked.catalogue, devices=tuple(device)), by)
+            registry_store.save(connection, Registry(catalogue=context.catalogue, devices=tuple(device)), by)
         registry_store.save_deployments(connection, [made], by)
-        after = registry_store.load(connection, asked.catalogue)
-    known.changed()
+        after = registry_store.load(connection, context.catalogue)
+    registries.changed()
     return answer(_deployment(made, after, now_ms), 201)
 
 
 @router.post("/deployments/{parameter}/end", response_model=DeploymentView)
-def end_deployment(asked: Asked, known: Known, who: Who, key: str, parameter: str, end: EndOfDeployment) -> Response:
+def end_deployment(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, parameter: str, end: EndOfDeployment
+) -> Response:
     """The sensor of a parameter was taken away; 409 when none hangs there."""
-    now_ms = asked.clock_ms()
-    by, until_ms = author(who, end.by, now_ms, find(known.recent(), key)), _instant(end.until, "until", now_ms)
-    with asked.database.write() as connection:
-        registry = registry_store.load(connection, asked.catalogue)
+    now_ms = context.clock_ms()
+    by, until_ms = author(who, end.by, now_ms, find(registries.recent(), key)), _instant(end.until, "until", now_ms)
+    with context.database.write() as connection:
+        registry = registry_store.load(connection, context.catalogue)
         find(registry, key)
         mine = sorted(
             (d for d in registry.deployments if (d.station, d.parameter) == (key, parameter)), key=lambda d: d.since_ms
         )
         if not mine or mine[-1].until_ms is not None:
-            raise Refused(say("upkeep.no_sensor", parameter=parameter[:40], key=key))
+            raise Refused(say("maintenance.no_sensor", parameter=parameter[:40], key=key))
         if until_ms <= mine[-1].since_ms:
-            raise Refused(say("upkeep.ends_early", deployment=mine[-1].named))
+            raise Refused(say("maintenance.ends_early", deployment=mine[-1].named))
         ended = Deployment(**{n: getattr(mine[-1], n) for n in Deployment.__slots__} | {"until_ms": until_ms})
         registry_store.save_deployments(connection, [ended], by)
-        after = registry_store.load(connection, asked.catalogue)
-    known.changed()
+        after = registry_store.load(connection, context.catalogue)
+    registries.changed()
     return answer(_deployment(ended, after, now_ms))
 
 
@@ -282,73 +286,83 @@ def end_deployment(asked: Asked, known: Known, who: Who, key: str, parameter: st
 
 
 @router.get("/calibrations", response_model=CheckPage)
-def list_calibrations(asked: Asked, known: Known, key: str, limit: Limit = 100, cursor: Cursor = None) -> Response:
+def list_calibrations(
+    context: RequestContext, registries: RequestRegistries, key: str, limit: Limit = 100, cursor: Cursor = None
+) -> Response:
     """Checks and calibrations with their verdicts, newest first."""
-    find(known.recent(), key)
-    with asked.database.read() as connection:
+    find(registries.recent(), key)
+    with context.database.read() as connection:
         found = [(c.at_ms, n, c) for n, c in store.checks(connection, key)]
     page, following = _page("calibrations", found, limit, cursor)
     return answer(CheckPage([_check(n, c) for _, n, c in page], following))
 
 
 @router.post("/calibrations", status_code=201, response_model=CheckView)
-def add_calibration(asked: Asked, known: Known, who: Who, key: str, new: NewCheck) -> Response:
+def add_calibration(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewCheck
+) -> Response:
     """Keep a check. One that fails makes the data since the last one of its type suspect, until one passes."""
-    by = author(who, new.by, asked.clock_ms(), find(known.recent(), key))
-    return _tagged(_check(*checked(asked, key, by, new)), 201)
+    by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
+    return _with_entity_tag(_check(*record_check(context, key, by, new)), 201)
 
 
-def checked(asked: Context, key: str, by: Author, new: NewCheck) -> tuple[int, Check]:
+def record_check(context: Context, key: str, by: Author, new: NewCheck) -> tuple[int, Check]:
     """Keep a check of a station; its number and the check. Raises NotFound, ConfigurationError and Refused."""
-    now_ms = asked.clock_ms()
-    with asked.database.write() as connection:
-        registry = registry_store.load(connection, asked.catalogue)
+    now_ms = context.clock_ms()
+    with context.database.write() as connection:
+        registry = registry_store.load(connection, context.catalogue)
         find(registry, key)
-        made = as_check(asked, registry, key, by, new)
-        _past("at", made.at_ms, now_ms)
+        made = as_check(context, registry, key, by, new)
+        _check_not_future("at", made.at_ms, now_ms)
         return store.add_check(connection, made, by), made
 
 
-def as_check(asked: Context, registry: Registry, key: str, by: Author, new: NewCheck) -> Check:
+def as_check(context: Context, registry: Registry, key: str, by: Author, new: NewCheck) -> Check:
     """The check that is meant; raises ConfigurationError naming what is missing."""
-    row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(asked.clock_ms()), "by": by.by}
-    made: Check = registry_rows.read_row("check", row, asked.catalogue, known=registry)
+    row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(context.clock_ms()), "by": by.by}
+    made: Check = registry_rows.read_row("check", row, context.catalogue, known=registry)
     return made
 
 
 @router.get("/calibrations/{number}", response_model=CheckView)
-def get_calibration(asked: Asked, known: Known, key: str, number: int) -> Response:
+def get_calibration(context: RequestContext, registries: RequestRegistries, key: str, number: int) -> Response:
     """One check with its verdict; the ETag is for a correction's `If-Match`."""
-    find(known.recent(), key)
-    with asked.database.read() as connection:
+    find(registries.recent(), key)
+    with context.database.read() as connection:
         found = store.check_of(connection, key, number)
-    return _tagged(_check(number, found))
+    return _with_entity_tag(_check(number, found))
 
 
 @router.patch("/calibrations/{number}", response_model=CheckView)
 def correct_calibration(
-    asked: Asked, known: Known, who: Who, key: str, number: int, change: Correction, if_match: IfMatch = None
+    context: RequestContext,
+    registries: RequestRegistries,
+    who: Who,
+    key: str,
+    number: int,
+    change: Correction,
+    if_match: IfMatch = None,
 ) -> Response:
     """Correct a check; the marks that rest on it follow. 412 when it is no longer the one that `If-Match` names."""
-    by = author(who, change.by, asked.clock_ms(), find(known.recent(), key))
-    return _tagged(_check(number, corrected(asked, key, number, by, change, if_match)))
+    by = author(who, change.by, context.clock_ms(), find(registries.recent(), key))
+    return _with_entity_tag(_check(number, update_check(context, key, number, by, change, if_match)))
 
 
-def corrected(
-    asked: Context, key: str, number: int, by: Author, change: Correction, if_match: str | None = None
+def update_check(
+    context: Context, key: str, number: int, by: Author, change: Correction, if_match: str | None = None
 ) -> Check:
     """Correct a check of a station. Raises NotFound, ConfigurationError, and Conflict for another one than was read."""
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
-        raise ConfigurationError(say("upkeep.not_null", number=number, name=absent[0]))
-    with asked.database.write() as connection:
+        raise ConfigurationError(say("maintenance.not_null", number=number, name=absent[0]))
+    with context.database.write() as connection:
         changes.lock_registry(connection)
         before = store.check_of(connection, key, number)
         entity_tags.unchanged(if_match, entity_tags.tag_of(_check(number, before)), f"{key} {number}")
         return store.correct_check(connection, key, number, by, **given)
 
 
-def _tagged(view: CheckView, status: int = 200) -> Response:
+def _with_entity_tag(view: CheckView, status: int = 200) -> Response:
     return answer(view, status, entity_tags.headers(entity_tags.tag_of(view)))
 
 
@@ -356,50 +370,54 @@ def _tagged(view: CheckView, status: int = 200) -> Response:
 
 
 @router.get("/visits", response_model=VisitPage)
-def list_visits(asked: Asked, known: Known, key: str, limit: Limit = 100, cursor: Cursor = None) -> Response:
+def list_visits(
+    context: RequestContext, registries: RequestRegistries, key: str, limit: Limit = 100, cursor: Cursor = None
+) -> Response:
     """Visits, newest first."""
-    find(known.recent(), key)
-    with asked.database.read() as connection:
+    find(registries.recent(), key)
+    with context.database.read() as connection:
         found = [(v.since_ms, n, v) for n, v in store.visits(connection, key)]
     page, following = _page("visits", found, limit, cursor)
     return answer(VisitPage([_visit(n, v) for _, n, v in page], following))
 
 
 @router.post("/visits", status_code=201, response_model=VisitView)
-def begin_visit(asked: Asked, known: Known, who: Who, key: str, new: NewVisit) -> Response:
+def begin_visit(context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewVisit) -> Response:
     """Begin a visit: until it ends, the sensors worked on raise no alarm and their readings are marked.
 
     409 while another visit of the station goes on.
     """
-    by = author(who, new.by, asked.clock_ms(), find(known.recent(), key))
-    return answer(_visit(*begun(asked, key, by, new)), 201)
+    by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_visit(*record_visit_start(context, key, by, new)), 201)
 
 
-def begun(asked: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Visit]:
+def record_visit_start(context: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Visit]:
     """Keep a visit of a station; its number and the visit. Raises NotFound, ConfigurationError and Refused."""
-    now_ms = asked.clock_ms()
-    with asked.database.write() as connection:
-        registry = registry_store.load(connection, asked.catalogue)
+    now_ms = context.clock_ms()
+    with context.database.write() as connection:
+        registry = registry_store.load(connection, context.catalogue)
         find(registry, key)
         row = new.model_dump(exclude_none=True) | {"station": key, "since": new.since or when(now_ms), "by": by.by}
-        made: Visit = registry_rows.read_row("visit", row, asked.catalogue, known=registry)
-        _past("since", made.since_ms, now_ms)
+        made: Visit = registry_rows.read_row("visit", row, context.catalogue, known=registry)
+        _check_not_future("since", made.since_ms, now_ms)
         return store.begin_visit(connection, made, by), made
 
 
 @router.post("/visits/{number}/end", response_model=VisitView)
-def end_visit(asked: Asked, known: Known, who: Who, key: str, number: int, end: EndOfVisit) -> Response:
+def end_visit(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, number: int, end: EndOfVisit
+) -> Response:
     """End a visit; 409 when it is over already."""
-    by = author(who, end.by, asked.clock_ms(), find(known.recent(), key))
-    return answer(_visit(number, ended(asked, key, number, by, end)))
+    by = author(who, end.by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_visit(number, record_visit_end(context, key, number, by, end)))
 
 
-def ended(asked: Context, key: str, number: int, by: Author, end: EndOfVisit) -> Visit:
+def record_visit_end(context: Context, key: str, number: int, by: Author, end: EndOfVisit) -> Visit:
     """End a visit of a station. Raises NotFound, ConfigurationError and Refused."""
-    now_ms = asked.clock_ms()
+    now_ms = context.clock_ms()
     until_ms = _instant(end.until, "until", now_ms)
-    _past("until", until_ms, now_ms)
-    with asked.database.write() as connection:
+    _check_not_future("until", until_ms, now_ms)
+    with context.database.write() as connection:
         return store.end_visit(connection, key, number, until_ms, by, end.note)
 
 
@@ -407,17 +425,17 @@ def ended(asked: Context, key: str, number: int, by: Author, end: EndOfVisit) ->
 
 
 @router.get("/photos", response_model=PhotoList)
-def list_photos(asked: Asked, known: Known, key: str) -> Response:
+def list_photos(context: RequestContext, registries: RequestRegistries, key: str) -> Response:
     """The photos of a station, newest first."""
-    find(known.recent(), key)
-    with asked.database.read() as connection:
+    find(registries.recent(), key)
+    with context.database.read() as connection:
         return answer(PhotoList([_photo(one) for one in store.photos(connection, key)]))
 
 
 @router.post("/photos", status_code=201, response_model=PhotoView)
 def add_photo(
-    asked: Asked,
-    known: Known,
+    context: RequestContext,
+    registries: RequestRegistries,
     who: Who,
     key: str,
     data: Annotated[
@@ -428,22 +446,22 @@ def add_photo(
     taken: Annotated[str | None, Query(description="RFC 3339; now where not given")] = None,
 ) -> Response:
     """Keep a photo of the station; the body is the photo itself. The same photo twice is one."""
-    now_ms = asked.clock_ms()
-    taker = author(who, by, now_ms, find(known.recent(), key))
+    now_ms = context.clock_ms()
+    taker = author(who, by, now_ms, find(registries.recent(), key))
     kind, data = media_type(data), without_metadata(data)
     taken_ms = _instant(taken, "taken", now_ms)
-    made = Photo(key, _photos(asked).add(data), kind, len(data), taken_ms, taker.by, note)
-    with asked.database.write() as connection:
+    made = Photo(key, _photos(context).add(data), kind, len(data), taken_ms, taker.by, note)
+    with context.database.write() as connection:
         store.add_photo(connection, made, taker)
     return answer(_photo(made), 201)
 
 
 @files.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})
-def get_photo(asked: Asked, name: str) -> Response:
+def get_photo(context: RequestContext, name: str) -> Response:
     """The bytes of a photo of a station; what is attached to cases is not here but under `/attachments`."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         kind = store.photo_type(connection, name)
-    path = _photos(asked).path(name)
+    path = _photos(context).path(name)
     return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, no-store"})
 
 
@@ -453,25 +471,25 @@ def get_photo(asked: Asked, name: str) -> Response:
 def _fits(made: Deployment, there: Sequence[Deployment]) -> None:
     same = [d for d in there if (d.station, d.parameter, d.since_ms) == (made.station, made.parameter, made.since_ms)]
     if same:
-        raise Refused(say("upkeep.there_already", deployment=same[0].named))
+        raise Refused(say("maintenance.there_already", deployment=same[0].named))
     for earlier, later, why in deployment_conflicts([*there, made]):
         if made in (earlier, later):
-            raise Refused(say("upkeep.clashes", later=later.named, why=why, earlier=earlier.named))
+            raise Refused(say("maintenance.clashes", later=later.named, why=why, earlier=earlier.named))
 
 
-def _photos(asked: Context) -> Photos:
-    if asked.photos is None:
+def _photos(context: Context) -> Photos:
+    if context.photos is None:
         raise NotFound(say("store.no_photos"))
-    return Photos(asked.photos)
+    return Photos(context.photos)
 
 
 def _instant(text: str | None, name: str, now_ms: int) -> int:
     return now_ms if text is None else instant(name, text)
 
 
-def _past(name: str, at_ms: int, now_ms: int) -> None:
+def _check_not_future(name: str, at_ms: int, now_ms: int) -> None:
     if at_ms > now_ms + FUTURE_MS:
-        raise ConfigurationError(say("upkeep.not_yet", name=name, at=when(at_ms)))
+        raise ConfigurationError(say("maintenance.not_yet", name=name, at=when(at_ms)))
 
 
 def _page(

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Who, on_behalf, reaches_all
-from api.context import Context, Telling
-from api.requests import Asked, By, Cursor, Limit, Strict, Words, cut, instant, place_by_number
+from api.context import Context, NotificationSettings
+from api.requests import By, Cursor, Limit, RequestContext, Strict, Words, cut, instant, place_by_number
 from api.responses import answer, viewed, when
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
@@ -118,7 +118,7 @@ class OnCall:
 
 @router.get("/notices", response_model=NoticePage)
 def list_notices(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     status: Annotated[Literal["pending", "sent", "dead", "cancelled"] | None, Query()] = None,
     contact: Annotated[str | None, Query(description="to this contact alone")] = None,
@@ -131,7 +131,7 @@ def list_notices(
     Those that tell of incidents out of reach are left out; the counts are of all.
     """
     before = place_by_number("notices", cursor)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = notice_store.list_notices(
             connection,
             status=status,
@@ -149,29 +149,29 @@ def list_notices(
 
 
 @router.post("/notices/test", status_code=202, response_model=NoticeView)
-def test(asked: Asked, new: NewTest) -> Response:
+def send_test_message(context: RequestContext, new: NewTest) -> Response:
     """Send a contact a test message through the worker; `GET /notices` tells what came of it."""
-    number = send_test(asked, new.contact)
-    with asked.database.read() as connection:
+    number = queue_test_message(context, new.contact)
+    with context.database.read() as connection:
         made, items = notice_store.get(connection, number), notice_store.items(connection, [number])
     return answer(_view(made, items.get(number, [])), 202)
 
 
 @router.post("/notices/{number}/replay", status_code=202, response_model=NoticeView)
-def replay(asked: Asked, who: Who, number: int) -> Response:
+def replay_notice(context: RequestContext, who: Who, number: int) -> Response:
     """Tell somebody again what no channel took; 409 for a message that was not given up."""
-    tell_again(asked, who, number)
-    with asked.database.read() as connection:
+    resend_notice(context, who, number)
+    with context.database.read() as connection:
         made, items = notice_store.get(connection, number), notice_store.items(connection, [number])
     return answer(_view(made, items.get(number, [])), 202)
 
 
-def tell_again(context: Context, who: Actor, number: int) -> None:
+def resend_notice(context: Context, who: Actor, number: int) -> None:
     """Put a message that was given up into the row again, which the trail tells.
 
     Raises NotFound, also for one that tells of incidents out of reach, and Refused.
     """
-    now_ms, policy = context.clock_ms(), _telling(context).policy
+    now_ms, policy = context.clock_ms(), _notification_settings(context).policy
     with context.database.write() as connection:
         notice_store.get(connection, number, incident_store.visible_incident_ids(who))
         before = notice_store.replay(connection, number, now_ms, policy)
@@ -188,41 +188,42 @@ def tell_again(context: Context, who: Actor, number: int) -> None:
     context.wake()
 
 
-def send_test(context: Context, key: str) -> int:
-    """Put a test message to a contact into the row; its number. Raises NotFound, and Refused where nobody is told."""
-    telling = _telling(context)
-    contact = telling.directory().named(key)
-    text = say("notice.test_text", name=contact.name, site=telling.title)
+def queue_test_message(context: Context, key: str) -> int:
+    """Queue a test message to a contact; its number. Raises NotFound, and Refused without contacts."""
+    notifications = _notification_settings(context)
+    contact = notifications.directory().named(key)
+    text = say("notice.test_text", name=contact.name, site=notifications.title)
     with context.database.write() as connection:
-        number = notice_store.enqueue_test(connection, contact.key, text, context.clock_ms(), telling.policy)
+        number = notice_store.enqueue_test(connection, contact.key, text, context.clock_ms(), notifications.policy)
     context.wake()
     return number
 
 
 @router.get("/oncall", response_model=OnCall)
 def get_oncall(
-    asked: Asked, at: Annotated[str | None, Query(description="an instant, now by default (RFC 3339)")] = None
+    context: RequestContext,
+    at: Annotated[str | None, Query(description="an instant, now by default (RFC 3339)")] = None,
 ) -> Response:
     """Who of the office is on call, by keys of contacts, with the plan of four weeks: for who leads or dispatches."""
-    at_ms = asked.clock_ms() if at is None else instant("at", at)
-    with asked.database.read() as connection:
+    at_ms = context.clock_ms() if at is None else instant("at", at)
+    with context.database.read() as connection:
         planned = oncall.shifts(connection, at_ms, at_ms + WEEKS_MS)
     gap_ms = oncall.uncovered(planned, at_ms, at_ms + WEEKS_MS)
     return answer(OnCall(oncall.ranks(planned, at_ms), [_shift(one) for one in planned], when(gap_ms)))
 
 
 @router.get("/oncall/now", response_model=OnDuty)
-def get_on_duty(asked: Asked) -> Response:
+def get_on_duty(context: RequestContext) -> Response:
     """Whom to call now, by name: for everybody who works on incidents."""
-    now_ms = asked.clock_ms()
-    with asked.database.read() as connection:
+    now_ms = context.clock_ms()
+    with context.database.read() as connection:
         planned = oncall.shifts(connection, now_ms, now_ms + 1)
-    called = names(asked)
+    called = contact_names(context)
     return answer(OnDuty([[called(key) for key in keys] for keys in oncall.ranks(planned, now_ms)]))
 
 
 @router.post("/oncall/shifts", status_code=201, response_model=OnCall)
-def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
+def add_shifts(context: RequestContext, who: Who, new: NewShifts) -> Response:
     """Add shifts: somebody stands in, or a holiday is planned by hand; for who reaches the whole site."""
     actor = on_behalf(who, new.by)
     shifts = []
@@ -231,8 +232,8 @@ def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
         if begins >= until:
             raise ConfigurationError(say("notice.shift_ends", number=number, until=one.until, begins=one.begins))
         shifts.append(Shift(one.person, begins, until, one.rank))
-    plan_shifts(asked, actor, shifts)
-    return Response(get_oncall(asked).body, 201, media_type="application/json")
+    plan_shifts(context, actor, shifts)
+    return Response(get_oncall(context).body, 201, media_type="application/json")
 
 
 def plan_shifts(context: Context, actor: Actor, shifts: Sequence[Shift]) -> None:
@@ -242,24 +243,24 @@ def plan_shifts(context: Context, actor: Actor, shifts: Sequence[Shift]) -> None
     nobody is told.
     """
     reaches_all(actor)
-    known = _telling(context).directory()
+    known = _notification_settings(context).directory()
     for one in shifts:
         known.named(one.person)
     with context.database.write() as connection:
         oncall.add(connection, shifts, by=actor.name, now_ms=context.clock_ms())
 
 
-def names(context: Context) -> Callable[[str], str]:
+def contact_names(context: Context) -> Callable[[str], str]:
     """How contacts are called by their keys; one that is gone stands for itself."""
-    known = context.telling.directory().contacts if context.telling else ()
+    known = context.notifications.directory().contacts if context.notifications else ()
     found = {one.key: one.name for one in known}
     return lambda key: found.get(key, key)
 
 
-def _telling(context: Context) -> Telling:
-    if context.telling is None:
-        raise Refused(say("notice.nobody_told"))
-    return context.telling
+def _notification_settings(context: Context) -> NotificationSettings:
+    if context.notifications is None:
+        raise Refused(say("notice.no_contacts"))
+    return context.notifications
 
 
 def _view(n: Notice, found: list[Item]) -> NoticeView:

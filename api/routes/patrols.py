@@ -10,7 +10,19 @@ from pydantic import Field
 from api.access import Keeping, Who, on_behalf
 from api.context import Context
 from api.incident_actions import known_matter
-from api.requests import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
+from api.requests import (
+    By,
+    Cursor,
+    Limit,
+    RequestContext,
+    RequestRegistries,
+    Strict,
+    Words,
+    cut,
+    instant,
+    one_of,
+    place_by_number,
+)
 from api.responses import answer, viewed
 from governance.incidents import attachments
 from governance.incidents import store as incident_store
@@ -99,10 +111,12 @@ class PatrolPage:
 
 
 @router.post("", status_code=201, response_model=PatrolView)
-def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol) -> Response:
+def upload(
+    context: RequestContext, who: Who, keeper: Keeping, registries: RequestRegistries, new: NewPatrol
+) -> Response:
     """Keep a patrol and file the problems found on it, all or nothing. The same patrol twice is one."""
-    actor, now_ms = on_behalf(who, new.by), asked.clock_ms()
-    with asked.database.read() as connection:
+    actor, now_ms = on_behalf(who, new.by), context.clock_ms()
+    with context.database.read() as connection:
         try:
             return answer(_view(store.find(connection, new.id, actor.name)))
         except NotFound:
@@ -110,14 +124,14 @@ def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol
     started_ms, ended_ms = instant("started_at", new.started_at), instant("ended_at", new.ended_at)
     track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
     store.check_upload(new.id, new.way, started_ms, ended_ms, track, now_ms)
-    if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
+    if new.reach and new.reach not in {one.key for one in registries.recent().reaches}:
         raise NotFound(say("registry.no_reach", reach=new.reach[:80]))
     regions = keeper.regions()
-    done = store.measure_track(track, asked.patrols)
-    valid, why = store.judge_patrol(new.way, done, asked.patrols)
+    done = store.measure_track(track, context.patrols)
+    valid, why = store.judge_patrol(new.way, done, context.patrols)
     middle = track[len(track) // 2] if track else None
-    with asked.database.write() as connection:
-        numbers = [_file(connection, asked, actor, regions, new, one, track) for one in new.problems]
+    with context.database.write() as connection:
+        numbers = [_file(connection, context, actor, regions, new, one, track) for one in new.problems]
         made = Patrol(
             key=new.id,
             by=actor.name,
@@ -140,13 +154,13 @@ def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol
         made = store.without_duplicates(connection, made)
         store.add(connection, made)
     if numbers:
-        asked.wake()
+        context.wake()
     return answer(_view(made), 201)
 
 
 @router.get("", response_model=PatrolPage)
 def list_patrols(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     by: Annotated[Words | None, Query(description="only this person's")] = None,
     reach: Annotated[Words | None, Query()] = None,
@@ -157,7 +171,7 @@ def list_patrols(
 ) -> Response:
     """One's own patrols, and those of the regions one answers for."""
     before = place_by_number("patrols", cursor)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = store.listing(
             connection,
             by=by,
@@ -173,9 +187,9 @@ def list_patrols(
 
 
 @router.get("/{key}", response_model=PatrolView)
-def get_patrol(asked: Asked, who: Who, key: str) -> Response:
+def get_patrol(context: RequestContext, who: Who, key: str) -> Response:
     """One patrol with its track."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         one = store.find(connection, key)
     if not store.may_see(who, one):
         raise NotFound(say("patrol.unknown", key=key[:80]))
@@ -184,7 +198,7 @@ def get_patrol(asked: Asked, who: Who, key: str) -> Response:
 
 def _file(
     connection: sa.Connection,
-    asked: Context,
+    context: Context,
     actor: Actor,
     regions: Regions,
     new: NewPatrol,
@@ -201,7 +215,7 @@ def _file(
         lon, lat = nearest.lon, nearest.lat
     region = "" if lon is None or lat is None else regions.at(lon, lat)
     attachments.get(connection, one.attachments, actor)
-    known_matter(asked, one.matter)
+    known_matter(context, one.matter)
     colour = one_of(Colour, "colour", one.colour)
     made = incident_store.file_report(
         connection,
@@ -210,9 +224,9 @@ def _file(
         colour=colour,
         origin=Source.PATROL,
         place=Place(region, new.reach, lon, lat),
-        now_ms=asked.clock_ms(),
-        source=asked.source,
-        policy=asked.processes.policy,
+        now_ms=context.clock_ms(),
+        source=context.source,
+        policy=context.processes.policy,
     )
     return made.id
 

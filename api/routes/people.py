@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who
-from api.requests import Asked, Strict, Words, instant, one_of
+from api.requests import RequestContext, Strict, Words, instant, one_of
 from api.responses import answer, when
 from governance.incidents.finding import Colour
 from governance.notify import person_contacts
@@ -45,7 +45,7 @@ class NewTerm(Strict):
 
 @dataclass(frozen=True, slots=True)
 class TermView:
-    """A term; `until` is null while nobody knows its end."""
+    """A term; `until` is null while its end is open."""
 
     region: str
     reach: str
@@ -152,10 +152,10 @@ def me(who: Who) -> Response:
 
 
 @router.get("/people", response_model=People)
-def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
-    """Those whom role and region show to who asks, with roles and terms; when tokens expire, for who issues them."""
-    now_ms = asked.clock_ms()
-    with asked.database.read() as connection:
+def list_people(context: RequestContext, who: Who, keeper: Keeping) -> Response:
+    """Those whom role and region show to the caller, with roles and terms; when tokens expire, for who issues them."""
+    now_ms = context.clock_ms()
+    with context.database.read() as connection:
         terms = people_store.appointments(connection)
         everybody = people_store.list_people(connection)
         tokens = people_store.valid_tokens(connection, now_ms) if who.may(Right.PEOPLE) else None
@@ -164,13 +164,13 @@ def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
 
 
 @router.post("/people", status_code=201, response_model=PersonView)
-def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Response:
-    """Somebody new. 409 for a name that was given before: the record speaks of it."""
+def add_person(context: RequestContext, who: Who, keeper: Keeping, new: NewPerson) -> Response:
+    """Add a person. 409 for a name that was used before: the record refers to it."""
     role, department = (
         one_of(PERSON_ROLES, "role", new.role),
         None if new.department is None else one_of(Department, "department", new.department),
     )
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         made = people_store.add(
             connection,
             new.name,
@@ -178,7 +178,7 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
             region=new.region,
             department=department,
             by=who.name,
-            now_ms=asked.clock_ms(),
+            now_ms=context.clock_ms(),
             regions=keeper.regions(),
         )
         view = _view(made, people_store.appointments(connection, made.name), {})
@@ -186,19 +186,19 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
 
 
 @router.delete("/people/{name}", status_code=204)
-def remove_person(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
+def remove_person(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """Take away role, terms and tokens; the name stays in the record. 409 while open incidents are theirs."""
-    with asked.database.write() as connection:
-        people_store.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
+    with context.database.write() as connection:
+        people_store.remove(connection, name, by=who.name, now_ms=context.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 
 
 @router.post("/people/{name}/appointments", status_code=201, response_model=Appointed)
-def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) -> Response:
+def appoint(context: RequestContext, who: Who, keeper: Keeping, name: str, new: NewTerm) -> Response:
     """Begin a term: the predecessor's ends, and the open incidents go over."""
-    now_ms = asked.clock_ms()
-    with asked.database.write() as connection:
+    now_ms = context.clock_ms()
+    with context.database.write() as connection:
         moved = people_store.appoint(
             connection,
             name,
@@ -209,55 +209,55 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
             until_ms=None if new.until is None else instant("until", new.until),
             by=who.name,
             now_ms=now_ms,
-            source=asked.source,
+            source=context.source,
             regions=keeper.regions(),
         )
         tokens = people_store.valid_tokens(connection, now_ms)
         view = _view(people_store.get(connection, name), people_store.appointments(connection, name), tokens)
     keeper.forget()
-    asked.wake()
+    context.wake()
     return answer(Appointed(view, moved), 201)
 
 
 @router.get("/people/{name}/contact", response_model=ContactView)
-def get_contact(asked: Asked, name: str) -> Response:
+def get_contact(context: RequestContext, name: str) -> Response:
     """How somebody is reached, without the addresses; 404 where nothing is kept."""
-    with asked.database.read() as connection:
-        return answer(_contact(name, person_contacts.of(connection, name, asked.vault)))
+    with context.database.read() as connection:
+        return answer(_contact(name, person_contacts.of(connection, name, context.vault)))
 
 
 @router.put("/people/{name}/contact", response_model=ContactView)
-def put_contact(asked: Asked, who: Who, name: str, new: NewContact) -> Response:
+def put_contact(context: RequestContext, who: Who, name: str, new: NewContact) -> Response:
     """Keep how somebody is reached instead of what was kept; a contact of the same name in the file gives way to it."""
     ways = tuple(Channel(one.url.strip(), one.short) for one in new.channels)
     reach = ContactDetails(new.language, one_of(Colour, "least", new.least), ways)
-    with asked.database.write() as connection:
-        person_contacts.put(connection, name, reach, asked.vault, by=who.name, now_ms=asked.clock_ms())
+    with context.database.write() as connection:
+        person_contacts.put(connection, name, reach, context.vault, by=who.name, now_ms=context.clock_ms())
     return answer(_contact(name, reach))
 
 
 @router.delete("/people/{name}/contact", status_code=204)
-def remove_contact(asked: Asked, who: Who, name: str) -> Response:
+def remove_contact(context: RequestContext, who: Who, name: str) -> Response:
     """Forget how somebody is reached; 404 where nothing is kept."""
-    with asked.database.write() as connection:
-        person_contacts.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
+    with context.database.write() as connection:
+        person_contacts.remove(connection, name, by=who.name, now_ms=context.clock_ms())
     return Response(status_code=204)
 
 
 @router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
-def issue_token(asked: Asked, who: Who, name: str, days: Days = None) -> Response:
+def issue_token(context: RequestContext, who: Who, name: str, days: Days = None) -> Response:
     """A new token of somebody; shown this once."""
-    now_ms, good_ms = asked.clock_ms(), asked.token_ms if days is None else days * DAY_MS
-    with asked.database.write() as connection:
+    now_ms, good_ms = context.clock_ms(), context.token_ms if days is None else days * DAY_MS
+    with context.database.write() as connection:
         token = people_store.issue_token(connection, name, by=who.name, now_ms=now_ms, good_ms=good_ms)
     return answer(TokenView(name, token, when(now_ms + good_ms)), 201, {"Cache-Control": "no-store"})
 
 
 @router.delete("/people/{name}/tokens", status_code=204)
-def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
+def revoke_tokens(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """End all tokens of somebody."""
-    with asked.database.write() as connection:
-        people_store.revoke_tokens(connection, name, by=who.name, now_ms=asked.clock_ms())
+    with context.database.write() as connection:
+        people_store.revoke_tokens(connection, name, by=who.name, now_ms=context.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 

@@ -12,7 +12,7 @@ from api import problems
 from api.access import Keeper, Keeping, Who, on_behalf, reaches_all
 from api.incident_actions import proven
 from api.problems import Problem
-from api.requests import Asked, By, Cursor, Limit, Strict, Words, cut, place_by_number
+from api.requests import By, Cursor, Limit, RequestContext, Strict, Words, cut, place_by_number
 from api.responses import answer, when
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
@@ -95,14 +95,14 @@ class ReconciliationPage:
 
 @dataclass(frozen=True, slots=True)
 class SentAgain:
-    """How many incidents are told again, in how many events."""
+    """How many incidents are sent again, in how many events."""
 
     incidents: int
     events: int
 
 
 @router.post(CALLBACKS + "/{platform}", response_model=CallbackDone)
-async def call_back(asked: Asked, keeper: Keeping, platform: str, request: Request) -> Response:
+async def receive_callback(context: RequestContext, keeper: Keeping, platform: str, request: Request) -> Response:
     """A platform tells us what became of an incident; signed like our deliveries (Standard Webhooks), no token.
 
     401: no signature of theirs, or more than five minutes off our clock. 409: a replay, or the incident does not accept
@@ -110,24 +110,26 @@ async def call_back(asked: Asked, keeper: Keeping, platform: str, request: Reque
     """
     body = await request.body()
     headers = dict(request.headers)
-    return await run_in_threadpool(_call_back, asked, keeper, platform, headers, body)
+    return await run_in_threadpool(_receive_callback, context, keeper, platform, headers, body)
 
 
-def _call_back(asked: Asked, keeper: Keeper, name: str, headers: dict[str, str], body: bytes) -> Response:
-    platform = asked.platforms.named(name)
+def _receive_callback(
+    context: RequestContext, keeper: Keeper, name: str, headers: dict[str, str], body: bytes
+) -> Response:
+    platform = context.platforms.named(name)
     received = callbacks.receive(
-        asked.database,
+        context.database,
         platform,
         headers,
         body,
-        asked.clock_ms(),
-        source=asked.source,
-        proven=partial(proven, asked),
+        context.clock_ms(),
+        source=context.source,
+        proven=partial(proven, context),
         regions=keeper.regions(),
     )
-    asked.called_back(received.outcome)
+    context.called_back(received.outcome)
     if received.outcome is CallbackOutcome.APPLIED:
-        asked.wake()
+        context.wake()
     sort = _SORTS.get(received.outcome) or _SORTS.get(received.final)
     if sort is not None:
         raise Problem(sort, from_both(received.detail), _members(received))
@@ -140,9 +142,9 @@ def _members(received: CallbackAnswer) -> dict[str, Any]:
 
 
 @router.get(CALLBACKS, response_model=Callbacks)
-def list_callbacks(asked: Asked, who: Who, limit: Limit = 100) -> Response:
+def list_callbacks(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
     """The callbacks that were proved to be a platform's, newest first, with what came of each; within reach."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = callbacks.recent(connection, limit=limit, within=incident_store.visible_incident_ids(who))
     views = [
         CallbackView(c.platform, c.event_id, when(c.received_at_ms), c.outcome, c.detail, c.incident_id, c.action)
@@ -153,7 +155,7 @@ def list_callbacks(asked: Asked, who: Who, limit: Limit = 100) -> Response:
 
 @router.get("/reconciliations", response_model=ReconciliationPage)
 def list_reconciliations(
-    asked: Asked,
+    context: RequestContext,
     who: Who,
     platform: Annotated[str | None, Query(description="of this platform alone")] = None,
     limit: Limit = 100,
@@ -162,42 +164,42 @@ def list_reconciliations(
     """Comparisons of a platform's list with ours, newest first; for who reaches the whole site."""
     reaches_all(who)
     before = place_by_number("reconciliations", cursor)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = reconciliation.list_reports(connection, platform=platform, limit=limit + 1, before=before)
     page, following = cut("reconciliations", found, limit, lambda one: one.id)
     return answer(ReconciliationPage([_view(one) for one in page], following))
 
 
 @router.get("/reconciliations/{number}", response_model=ReconciliationView)
-def get_reconciliation(asked: Asked, who: Who, number: int) -> Response:
+def get_reconciliation(context: RequestContext, who: Who, number: int) -> Response:
     """One comparison; for who reaches the whole site."""
     reaches_all(who)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         return answer(_view(reconciliation.report(connection, number)))
 
 
 @router.post("/reconciliations", response_model=ReconciliationView, status_code=201)
-def reconcile(asked: Asked, who: Who, theirs: TheirList) -> Response:
+def reconcile(context: RequestContext, who: Who, theirs: TheirList) -> Response:
     """Compare a list that a platform gave with our incidents, and keep what differs; for who reaches the whole site."""
     reaches_all(who)
     by = on_behalf(who, theirs.by).name
-    platform = asked.platforms.named(theirs.platform)
-    with asked.database.write() as connection:
-        kept = reconciliation.reconcile(connection, platform, theirs.items, asked.clock_ms(), by=by)
+    platform = context.platforms.named(theirs.platform)
+    with context.database.write() as connection:
+        kept = reconciliation.reconcile(connection, platform, theirs.items, context.clock_ms(), by=by)
     return answer(_view(kept), 201)
 
 
 @router.post("/reconciliations/{number}/resend", response_model=SentAgain)
-def resend(asked: Asked, who: Who, number: int) -> Response:
+def resend(context: RequestContext, who: Who, number: int) -> Response:
     """Tell the platform again, under the same event ids, what it lacked or had otherwise.
 
     For who reaches the whole site.
     """
     reaches_all(who)
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         found = reconciliation.report(connection, number)
         wanted = reconciliation.incidents_to_resend(found)
-        events = reconciliation.resend(connection, wanted, asked.clock_ms())
+        events = reconciliation.resend(connection, wanted, context.clock_ms())
         recorded = {"platform": found.platform, "incidents": list(wanted), "events": events}
         audit_trail.append(
             connection,
@@ -206,10 +208,10 @@ def resend(asked: Asked, who: Who, number: int) -> Response:
             id=number,
             body=recorded,
             by=who.name,
-            at_ms=asked.clock_ms(),
+            at_ms=context.clock_ms(),
             role=who.role.value,
         )
-    asked.wake()
+    context.wake()
     return answer(SentAgain(len(wanted), events))
 
 

@@ -7,7 +7,18 @@ from fastapi import APIRouter, Response
 
 from api.classes import LiveClassView, view
 from api.context import Context
-from api.requests import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, cut, place, preferred
+from api.requests import (
+    GEOJSON,
+    JSON,
+    Accept,
+    Cursor,
+    MapLimit,
+    RequestContext,
+    RequestRegistries,
+    cut,
+    place,
+    preferred,
+)
 from api.responses import VARY, answer, feature, features
 from infra.errors import NotFound
 from infra.texts import say
@@ -48,13 +59,17 @@ class ReachPage:
 
 @router.get("", response_model=ReachPage, responses={200: {"content": {GEOJSON: {}}}})
 def list_reaches(
-    asked: Asked, known: Known, accept: Accept = JSON, limit: MapLimit = 100, cursor: Cursor = None
+    context: RequestContext,
+    registries: RequestRegistries,
+    accept: Accept = JSON,
+    limit: MapLimit = 100,
+    cursor: Cursor = None,
 ) -> Response:
     """The river network, by key; as GeoJSON with `Accept: application/geo+json`."""
     after = place("reaches", cursor, str)
-    registry = known.now()
+    registry = registries.now()
     rest = sorted((r for r in registry.reaches if after is None or r.key > after), key=lambda r: r.key)
-    live = _live(asked)
+    live = _live(context)
     found, following = cut("reaches", rest, limit, lambda one: one.key)
     page = [_view(r, registry, live) for r in found]
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
@@ -63,20 +78,20 @@ def list_reaches(
 
 
 @router.get("/{key}", response_model=ReachView, responses={200: {"content": {GEOJSON: {}}}})
-def get_reach(asked: Asked, known: Known, key: str, accept: Accept = JSON) -> Response:
+def get_reach(context: RequestContext, registries: RequestRegistries, key: str, accept: Accept = JSON) -> Response:
     """One reach; as a GeoJSON feature with `Accept: application/geo+json`."""
-    registry = known.now()
+    registry = registries.now()
     found = next((r for r in registry.reaches if r.key == key), None)
     if found is None:
         raise NotFound(say("registry.no_reach", reach=key[:80]))
-    one = _view(found, registry, _live(asked))
+    one = _view(found, registry, _live(context))
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return answer(_feature(one), headers=VARY, media_type=GEOJSON)
     return answer(one, headers=VARY)
 
 
-def _live(asked: Context) -> dict[str, ShownClass]:
-    with asked.database.read() as connection:
+def _live(context: Context) -> dict[str, ShownClass]:
+    with context.database.read() as connection:
         return current_classes(connection, REACH)
 
 

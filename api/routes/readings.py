@@ -13,7 +13,7 @@ from api.access import MACHINE, Who, reaches
 from api.context import Context
 from api.problems import shorten, unavailable
 from api.registries import find
-from api.requests import Asked, Known
+from api.requests import RequestContext, RequestRegistries
 from api.responses import answer, when
 from infra.errors import ConfigurationError
 from infra.texts import say
@@ -98,7 +98,7 @@ class Received:
 
 
 @router.post("", status_code=202, response_model=Received, openapi_extra={"requestBody": _BODY})
-async def receive(asked: Asked, known: Known, request: Request, actor: Who) -> Response:
+async def receive(context: RequestContext, registries: RequestRegistries, request: Request, actor: Who) -> Response:
     """Take a telemetry message; answered once its readings are durable, so that whoever is not answered sends again.
 
     The same message twice is one. What cannot be used is quarantined with the reason and can be replayed; only a body
@@ -108,9 +108,9 @@ async def receive(asked: Asked, known: Known, request: Request, actor: Who) -> R
     by = "" if actor.name == MACHINE else actor.name
     station = _station(body)
     if actor.regions is not None:
-        reaches(actor, find(await run_in_threadpool(known.recent), station))
-    message = Message(station, body, asked.clock_ms(), source="http", by=by)
-    return answer(received(await durable(hand_over(asked, message), message.station)), 202)
+        reaches(actor, find(await run_in_threadpool(registries.recent), station))
+    message = Message(station, body, context.clock_ms(), source="http", by=by)
+    return answer(received(await durable(hand_over(context, message), message.station)), 202)
 
 
 def hand_over(context: Context, message: Message) -> "asyncio.Future[Receipt]":

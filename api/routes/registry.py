@@ -7,7 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api.access import Keeping, Who, author
-from api.requests import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, cut, place_by_number, preferred
+from api.requests import (
+    GEOJSON,
+    JSON,
+    Accept,
+    Cursor,
+    Limit,
+    RequestContext,
+    RequestRegistries,
+    cut,
+    place_by_number,
+    preferred,
+)
 from api.responses import VARY, answer, feature, features, when
 from governance.organisation.roles import Forbidden
 from governance.people import store as people_store
@@ -97,10 +108,12 @@ class ChangePage:
 
 @router.get("/outfalls", response_model=Outfalls, responses={200: {"content": {GEOJSON: {}}}})
 def list_outfalls(
-    known: Known, accept: Accept = JSON, reach: Annotated[str | None, Query(description="of this reach only")] = None
+    registries: RequestRegistries,
+    accept: Accept = JSON,
+    reach: Annotated[str | None, Query(description="of this reach only")] = None,
 ) -> Response:
     """The outfalls; as GeoJSON with `Accept: application/geo+json`."""
-    registry = known.now()
+    registry = registries.now()
     found = sorted((o for o in registry.outfalls if reach in (None, o.reach)), key=lambda o: (o.reach, o.km, o.key))
     views = [_outfall(o, registry) for o in found]
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
@@ -109,15 +122,15 @@ def list_outfalls(
 
 
 @router.get("/travels", response_model=Travels)
-def list_travels(known: Known) -> Response:
+def list_travels(registries: RequestRegistries) -> Response:
     """Travel times between reaches."""
-    return answer(Travels(list(known.now().travels)))
+    return answer(Travels(list(registries.now().travels)))
 
 
 @router.get("/regions", response_model=Regions, responses={200: {"content": {GEOJSON: {}}}})
-def list_regions(known: Known, accept: Accept = JSON) -> Response:
+def list_regions(registries: RequestRegistries, accept: Accept = JSON) -> Response:
     """The tree of regions down to the grid cells; with outlines, as GeoJSON, with `Accept: application/geo+json`."""
-    registry = known.now()
+    registry = registries.now()
     views = [_region(r, registry) for r in registry.regions]
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return features([_region_feature(r, v) for r, v in zip(registry.regions, views, strict=True)])
@@ -125,21 +138,23 @@ def list_regions(known: Known, accept: Accept = JSON) -> Response:
 
 
 @router.delete("/regions/{code:path}", status_code=204)
-def remove_region(asked: Asked, who: Who, keeper: Keeping, known: Known, code: str) -> Response:
+def remove_region(
+    context: RequestContext, who: Who, keeper: Keeping, registries: RequestRegistries, code: str
+) -> Response:
     """Take a region out of the tree. 409 with the list while incidents are open in it, or something hangs below it."""
     if not who.covers(code):
         raise Forbidden(say("registry.region_elsewhere", region=code[:80], name=who.name))
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         people_store.require_no_open_cases(connection, code, keeper.regions())
-        registry_store.remove_region(connection, code, author(who, None, asked.clock_ms()))
-    known.changed()
+        registry_store.remove_region(connection, code, author(who, None, context.clock_ms()))
+    registries.changed()
     keeper.forget()
     return Response(status_code=204)
 
 
 @router.get("/registry/changes", response_model=ChangePage)
 def list_changes(
-    asked: Asked,
+    context: RequestContext,
     what: Annotated[str | None, Query(description="station, deployment, calibration, visit, reach …")] = None,
     key: Annotated[str | None, Query(description="a station's key finds what hangs there, too")] = None,
     limit: Limit = 100,
@@ -147,7 +162,7 @@ def list_changes(
 ) -> Response:
     """Who changed what, when, from which to which; newest first."""
     before_id = place_by_number("changes", cursor)
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = changes.listing(connection, what=what, key=key, before_id=before_id, limit=limit + 1)
     page, following = cut("changes", found, limit, lambda one: one.id)
     views = [ChangeView(c.id, c.what, c.key, c.by, when(c.at_ms), c.before, c.after) for c in page]

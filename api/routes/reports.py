@@ -14,10 +14,10 @@ from api.access import Keeping, Who
 from api.context import Context
 from api.incident_actions import known_matter
 from api.registries import site_box
-from api.requests import Asked, Known, Limit, Strict, Words
+from api.requests import Limit, RequestContext, RequestRegistries, Strict, Words
 from api.responses import answer
 from api.routes.attachments import keep, one_at_a_time
-from api.routes.incidents import within_reach
+from api.routes.incidents import check_visible
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store
 from governance.incidents.file_content import examine
@@ -39,7 +39,7 @@ MOST_BYTES = 34 * 1024 * 1024
 """Three photos at full size and the words."""
 MOST_PHOTOS = 3
 MOST_FILES = 6
-"""Files of a form that are looked at: one photo too many is told so, hundreds are not even read."""
+"""Files of a form that are examined: one photo too many is refused with a reason, further files are not read."""
 MOST_FIELDS = 20
 MOST_FIELD_BYTES = 16 * 1024
 """A field of a form: 2,000 letters of four bytes are 8 kB."""
@@ -91,7 +91,7 @@ class SentView:
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """What the public is told of a report; ``text`` says in words where it stands, ``sent`` what was reported.
+    """The public view of a report; ``text`` is its state in words, ``sent`` what was reported.
 
     ``reason`` is why it was not taken up, "" unless it was refused.
     """
@@ -115,7 +115,7 @@ class NewReportView(ReportView):
 
 @dataclass(frozen=True, slots=True)
 class OwnReport:
-    """What who asks reported, and where it stands as the public is told it; ``photos`` are ids of attachments."""
+    """What the caller reported, and where it stands as the public is told it; ``photos`` are ids of attachments."""
 
     incident: int
     at: str
@@ -171,10 +171,10 @@ class Objection(Strict):
 
 
 @filing.post("", status_code=201, response_model=NewReportView)
-async def report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
-    asked: Asked,
+async def submit_report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
+    context: RequestContext,
     keeper: Keeping,
-    known: Known,
+    registries: RequestRegistries,
     request: Request,
     text: Annotated[Words, Form(max_length=2000, description="what was seen")],
     lon: Annotated[float | None, Form(ge=-180, le=180)] = None,
@@ -193,7 +193,7 @@ async def report(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     files = [(one.file, one.filename or "") for one in photos or [] if one.size]
     form = ReportForm(text, matter, contact, lon, lat, datum, station, reach, files)
     sender = sender_of(request)
-    made = await one_at_a_time(request, lambda: file(asked, keeper.regions(), known.recent(), sender, form))
+    made = await one_at_a_time(request, lambda: file(context, keeper.regions(), registries.recent(), sender, form))
     return answer(made, 201)
 
 
@@ -217,36 +217,36 @@ def sender_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def file(asked: Context, regions: Regions, registry: Registry, host: str, new: ReportForm) -> NewReportView:
+def file(context: Context, regions: Regions, registry: Registry, host: str, new: ReportForm) -> NewReportView:
     """File a report from a network address and give out its ticket; what is sent twice is one report.
 
     Raises Refused for what says or shows nothing, TooMany, NotFound for an unknown sign, ConfigurationError for what is
     no place here.
     """
-    now_ms = asked.clock_ms()
-    who = store.sender_hash(asked.sender_key, network_of(host))
-    with asked.database.read() as connection:
-        store.check_rate_limit(connection, who, now_ms, an_hour=asked.reports_an_hour)
-    known_matter(asked, new.matter)
+    now_ms = context.clock_ms()
+    who = store.sender_hash(context.sender_key, network_of(host))
+    with context.database.read() as connection:
+        store.check_rate_limit(connection, who, now_ms, an_hour=context.reports_an_hour)
+    known_matter(context, new.matter)
     if not new.text.strip():
         raise Refused(say("citizen.no_words"))
-    place = _place(asked, regions, registry, new.lon, new.lat, new.datum, new.station, new.reach)
+    place = _place(context, regions, registry, new.lon, new.lat, new.datum, new.station, new.reach)
     if len(new.photos) > MOST_PHOTOS:
         raise Refused(say("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
-    looked = []
+    examined = []
     for photo, name in new.photos:
         data = photo.read()
-        looked.append((data, content := examine(data), name))
+        examined.append((data, content := examine(data), name))
         if not content.is_photo:
             raise Refused(say("citizen.only_photos"))
-    shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
+    shown = [keep(context, data, content, name[:200], CITIZEN.name).id for data, content, name in examined]
     order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         store.lock_sender(connection, who)
         kept = Report("", 0, now_ms, new.contact.strip(), who, 0)
-        if (before := store.find_repetition(connection, kept, order, place, asked.vault)) is not None:
-            return _filed(asked, connection, before, store.deciding_incident(connection, before.incident_id), now_ms)
-        store.check_rate_limit(connection, who, now_ms, an_hour=asked.reports_an_hour)
+        if (before := store.find_repetition(connection, kept, order, place, context.vault)) is not None:
+            return _filed(context, connection, before, store.deciding_incident(connection, before.incident_id), now_ms)
+        store.check_rate_limit(connection, who, now_ms, an_hour=context.reports_an_hour)
         made = incident_store.file_report(
             connection,
             order,
@@ -255,51 +255,51 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: R
             origin=Source.CITIZEN,
             place=place,
             now_ms=now_ms,
-            source=asked.source,
-            policy=asked.processes.policy,
+            source=context.source,
+            policy=context.processes.policy,
         )
-        kept = replace(kept, ticket=store.new_ticket(), incident_id=made.id, contact=asked.vault.lock(kept.contact))
+        kept = replace(kept, ticket=store.new_ticket(), incident_id=made.id, contact=context.vault.lock(kept.contact))
         store.add(connection, kept)
-        filed = _filed(asked, connection, kept, made, now_ms)
-    asked.wake()
+        filed = _filed(context, connection, kept, made, now_ms)
+    context.wake()
     return filed
 
 
-def _filed(asked: Context, connection: sa.Connection, kept: Report, case: Incident, now_ms: int) -> NewReportView:
-    view = _view(asked, connection, kept, case)
-    near = store.similar_incidents(connection, case, now_ms, asked.near)
+def _filed(context: Context, connection: sa.Connection, kept: Report, case: Incident, now_ms: int) -> NewReportView:
+    view = _view(context, connection, kept, case)
+    near = store.similar_incidents(connection, case, now_ms, context.near)
     return NewReportView(**{one.name: getattr(view, one.name) for one in fields(view)}, nearby=len(near))
 
 
 @router.get("/{ticket}", response_model=ReportView)
-def follow(asked: Asked, ticket: str) -> Response:
+def get_report(context: RequestContext, ticket: str) -> Response:
     """Where a report stands, and why it was not taken up. No names and no other comments: those are the office's."""
-    return answer(followed(asked, ticket))
+    return answer(report_view(context, ticket))
 
 
-def followed(asked: Context, ticket: str) -> ReportView:
+def report_view(context: Context, ticket: str) -> ReportView:
     """Where a report stands. Raises NotFound."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         kept = store.get(connection, ticket)
-        return _view(asked, connection, kept, store.deciding_incident(connection, kept.incident_id))
+        return _view(context, connection, kept, store.deciding_incident(connection, kept.incident_id))
 
 
 @router.post("/{ticket}/objections", response_model=ReportView)
-def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
+def object_to(context: RequestContext, ticket: str, objection: Objection) -> Response:
     """Say of a case that is over, also of a refused one, that it is not solved: it is opened again at the office.
 
     409 when it is not over, or for too long.
     """
-    return answer(objected(asked, ticket, objection.comment))
+    return answer(objected(context, ticket, objection.comment))
 
 
-def objected(asked: Context, ticket: str, comment: str) -> ReportView:
+def objected(context: Context, ticket: str, comment: str) -> ReportView:
     """Open a case that is over again, since a citizen says that it is not solved. Raises NotFound and Refused."""
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         kept = store.get(connection, ticket)
         case = store.deciding_incident(connection, kept.incident_id)
-        within_ms = asked.processes.policy.reopen_within_ms
-        progress = store.progress(connection, kept, case, asked.clock_ms(), within_ms)
+        within_ms = context.processes.policy.reopen_within_ms
+        progress = store.progress(connection, kept, case, context.clock_ms(), within_ms)
         if not progress.may_object:
             raise Refused(say("report.no_objection", state=progress.text))
         after = incident_store.apply_action(
@@ -307,26 +307,26 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
             case.id,
             Order(Action.REOPEN, comment=comment),
             CITIZEN,
-            now_ms=asked.clock_ms(),
-            source=asked.source,
-            policy=asked.processes.policy,
+            now_ms=context.clock_ms(),
+            source=context.source,
+            policy=context.processes.policy,
         )
         store.count_objection(connection, ticket)
-        view = _view(asked, connection, kept, after)
-    asked.wake()
+        view = _view(context, connection, kept, after)
+    context.wake()
     return view
 
 
 @me.get("/reports", response_model=OwnReports)
-def own_reports(asked: Asked, who: Who, limit: Limit = 100) -> Response:
-    """What who asks reported, in whichever region, and where it stands: no names and no comments of others."""
-    return answer(OwnReports(reported_by(asked, who, limit)))
+def own_reports(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
+    """What the caller reported, in whichever region, and where it stands: no names and no comments of others."""
+    return answer(OwnReports(reported_by(context, who, limit)))
 
 
-def reported_by(asked: Context, who: Actor, limit: int) -> list[OwnReport]:
+def reported_by(context: Context, who: Actor, limit: int) -> list[OwnReport]:
     """What somebody reported, newest first."""
-    now_ms, within_ms = asked.clock_ms(), asked.processes.policy.reopen_within_ms
-    with asked.database.read() as connection:
+    now_ms, within_ms = context.clock_ms(), context.processes.policy.reopen_within_ms
+    with context.database.read() as connection:
         mine = store.of_person(connection, who.name, limit=limit)
         found = [
             (
@@ -349,13 +349,13 @@ def _as_report(one: OriginalReport) -> Report:
 
 
 @cases.get("/{incident_id}/origins", response_model=Origins)
-def origins(asked: Asked, who: Who, incident_id: int) -> Response:
+def origins(context: RequestContext, who: Who, incident_id: int) -> Response:
     """The citizens' reports behind an incident, and open incidents near it that may be the same thing."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = incident_store.get(connection, incident_id)
-        within_reach(found, who)
+        check_visible(found, who)
         behind = store.of_incident(connection, incident_id)
-        near = store.similar_incidents(connection, found, asked.clock_ms(), asked.near)
+        near = store.similar_incidents(connection, found, context.clock_ms(), context.near)
     near = [one for one in near if lifecycle.in_jurisdiction(one, who)]
     office = who.may(Right.ACCEPT)
     return answer(
@@ -365,7 +365,7 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
                     r.ticket,
                     r.incident_id,
                     rfc3339(r.at_ms),
-                    asked.vault.open(r.contact) if office else "",
+                    context.vault.open(r.contact) if office else "",
                     r.unsolved,
                 )
                 for r in behind
@@ -376,7 +376,7 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
 
 
 def _place(
-    asked: Context,
+    context: Context,
     regions: Regions,
     registry: Registry,
     lon: float | None,
@@ -400,14 +400,14 @@ def _place(
             lon, lat, datum = sign.lon, sign.lat, Datum.WGS84
     if lon is not None and lat is not None:
         lon, lat = wgs84(lon, lat, Datum.of(datum))
-        if (box := site_box(asked.box, registry)) is not None:
+        if (box := site_box(context.box, registry)) is not None:
             box.check(lon, lat)
         region = regions.at(lon, lat) or region
     return Place(region or regions.along(reach), reach, lon, lat)
 
 
-def _view(asked: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:
-    progress = store.progress(connection, kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
+def _view(context: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:
+    progress = store.progress(connection, kept, case, context.clock_ms(), context.processes.policy.reopen_within_ms)
     sent = store.original_report(connection, kept.incident_id)
     shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
     at = rfc3339(progress.at_ms)

@@ -6,7 +6,7 @@ from pydantic import Field
 from api import entity_tags
 from api.access import Who
 from api.entity_tags import IfMatch
-from api.requests import Asked, Known, Strict, Words
+from api.requests import RequestContext, RequestRegistries, Strict, Words
 from api.responses import answer
 from api.river_file import PlanView, RiverFile, find, gather, plan_view
 from governance.organisation.roles import Actor, Forbidden
@@ -37,16 +37,16 @@ class NewPlan(Strict):
 
 
 @router.get("/{key}/file", response_model=RiverFile)
-def get_file(asked: Asked, known: Known, who: Who, key: str) -> Response:
-    """Everything about a reach; of its incidents those that concern who asks."""
-    return answer(gather(asked, known.now(), who, key))
+def get_file(context: RequestContext, registries: RequestRegistries, who: Who, key: str) -> Response:
+    """Everything about a reach; of its incidents those that concern the caller."""
+    return answer(gather(context, registries.now(), who, key))
 
 
 @router.get("/{key}/plan", response_model=PlanView)
-def get_plan(asked: Asked, known: Known, who: Who, key: str) -> Response:
+def get_plan(context: RequestContext, registries: RequestRegistries, who: Who, key: str) -> Response:
     """The plan of a reach; 404 where nobody made one."""
-    find(known.now(), key)
-    with asked.database.read() as connection:
+    find(registries.now(), key)
+    with context.database.read() as connection:
         plan = river_plans.get(connection, key)
     if plan is None:
         raise NotFound(say("registry.no_plan", key=key))
@@ -54,20 +54,22 @@ def get_plan(asked: Asked, known: Known, who: Who, key: str) -> Response:
 
 
 @router.put("/{key}/plan", response_model=PlanView)
-def put_plan(asked: Asked, known: Known, who: Who, key: str, new: NewPlan, if_match: IfMatch = None) -> Response:
+def put_plan(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewPlan, if_match: IfMatch = None
+) -> Response:
     """Give a reach this plan instead of the one it had; 412 when that is no longer the one `If-Match` names.
 
-    403 for a reach of which no station lies in a region of who asks.
+    403 for a reach of which no station lies in a region of the caller.
     """
-    registry = known.now()
+    registry = registries.now()
     find(registry, key)
     _within_reach(registry, who, key)
     goals = [Goal(**goal.model_dump()) for goal in new.goals]
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         before = river_plans.get(connection, key, lock=True)
         entity_tags.unchanged(if_match, before.version if before else 0, key)
         made = river_plans.put(
-            connection, key, new.problem, goals, by=who.name, role=who.role.value, now_ms=asked.clock_ms()
+            connection, key, new.problem, goals, by=who.name, role=who.role.value, now_ms=context.clock_ms()
         )
     return answer(plan_view(made, who), headers=entity_tags.headers(made.version))
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.access import Who, author
 from api.registries import find
-from api.requests import Asked, By, Known, Strict, Words, instant
+from api.requests import By, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, when
 from ingest.state import rule_versions as rulebook
 from ingest.storage import maintenance as store
@@ -19,7 +19,7 @@ at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])
 
 
 class NewReview(Strict):
-    """Somebody looked at readings and says what they are worth; that goes before all tests."""
+    """A person's verdict on readings; it overrules all tests."""
 
     parameter: Words = Field("", description="left out: all of the station")
     since: str = Field(description="RFC 3339; the first reading meant")
@@ -116,69 +116,71 @@ class MuteList:
 
 
 @router.get("", response_model=RuleList)
-def list_rules(asked: Asked) -> Response:
+def list_rules(context: RequestContext) -> Response:
     """The rules in force."""
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         return answer(RuleList([_rule(one) for one in rulebook.in_force(connection)]))
 
 
 @router.get("/{rule}", response_model=RuleList)
-def rule_versions(asked: Asked, rule: str) -> Response:
+def rule_versions(context: RequestContext, rule: str) -> Response:
     """All versions of a rule, the one in force first; `rule@version` names one. 404 where none ever was in force."""
     id_, _, wanted = rule.partition("@")
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         found = [rulebook.version(connection, id_, wanted)] if wanted else rulebook.versions(connection, id_)
     return answer(RuleList([_rule(one) for one in found]))
 
 
 @at_stations.get("/reviews", response_model=ReviewList)
-def list_reviews(asked: Asked, known: Known, key: str) -> Response:
+def list_reviews(context: RequestContext, registries: RequestRegistries, key: str) -> Response:
     """What people said of the station's readings, newest first."""
-    find(known.recent(), key)
-    with asked.database.read() as connection:
+    find(registries.recent(), key)
+    with context.database.read() as connection:
         return answer(ReviewList([_review(n, r) for n, r in reversed(store.reviews(connection, key))]))
 
 
 @at_stations.post("/reviews", status_code=201, response_model=ReviewView)
-def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -> Response:
-    """Say that readings are good or bad: what rested on bad ones is withdrawn, what good ones show is told.
+def add_review(context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewReview) -> Response:
+    """Review readings as good or bad: findings based on bad ones are withdrawn, those of good ones are raised.
 
-    409 where a review in force speaks of the same readings.
+    409 where a review in force covers the same readings.
     """
-    now_ms = asked.clock_ms()
-    by = author(who, new.by, now_ms, find(known.recent(), key))
+    now_ms = context.clock_ms()
+    by = author(who, new.by, now_ms, find(registries.recent(), key))
     span = instant("since", new.since), instant("until", new.until)
-    made = make_review(key, new.parameter, span, Verdict(new.verdict), new.reason, by.by, now_ms, asked.catalogue)
-    with asked.database.write() as connection:
+    made = make_review(key, new.parameter, span, Verdict(new.verdict), new.reason, by.by, now_ms, context.catalogue)
+    with context.database.write() as connection:
         number = store.add_review(connection, made, by)
     return answer(_review(number, made), 201)
 
 
 @at_stations.post("/reviews/{number}/void", response_model=ReviewView)
-def void_review(asked: Asked, known: Known, who: Who, key: str, number: int, void: Void) -> Response:
+def void_review(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, number: int, void: Void
+) -> Response:
     """Take a review back: the readings get their own verdicts again."""
-    by = author(who, void.by, asked.clock_ms(), find(known.recent(), key))
-    with asked.database.write() as connection:
+    by = author(who, void.by, context.clock_ms(), find(registries.recent(), key))
+    with context.database.write() as connection:
         after = store.void_review(connection, key, number, by)
     return answer(_review(number, after))
 
 
 @at_stations.get("/mutes", response_model=MuteList)
-def list_mutes(asked: Asked, known: Known, key: str) -> Response:
+def list_mutes(context: RequestContext, registries: RequestRegistries, key: str) -> Response:
     """Planned work at the station, newest first."""
-    find(known.recent(), key)
-    with asked.database.read() as connection:
+    find(registries.recent(), key)
+    with context.database.read() as connection:
         return answer(MuteList([_mute(n, m) for n, m in reversed(store.mutes(connection, key))]))
 
 
 @at_stations.post("/mutes", status_code=201, response_model=MuteView)
-def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Response:
+def add_mute(context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewMute) -> Response:
     """Announce planned work: the rules begin nothing at the station until it ends; what is on may still end."""
-    now_ms = asked.clock_ms()
-    by = author(who, new.by, now_ms, find(known.recent(), key))
+    now_ms = context.clock_ms()
+    by = author(who, new.by, now_ms, find(registries.recent(), key))
     since_ms = now_ms if new.since is None else instant("since", new.since)
     span = since_ms, instant("until", new.until)
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         in_force = {one.rule for one in rulebook.in_force(connection)}
         made = plan_mute(key, span, tuple(new.rules), new.reason, by.by, in_force)
         number = store.add_mute(connection, made, by)
@@ -186,12 +188,14 @@ def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Re
 
 
 @at_stations.post("/mutes/{number}/end", response_model=MuteView)
-def end_mute(asked: Asked, known: Known, who: Who, key: str, number: int, end: NewEnd) -> Response:
+def end_mute(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, number: int, end: NewEnd
+) -> Response:
     """End a mute earlier or later than planned."""
-    now_ms = asked.clock_ms()
-    by = author(who, end.by, now_ms, find(known.recent(), key))
+    now_ms = context.clock_ms()
+    by = author(who, end.by, now_ms, find(registries.recent(), key))
     until_ms = now_ms if end.until is None else instant("until", end.until)
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         after = store.end_mute(connection, key, number, until_ms, by)
     return answer(_mute(number, after))
 

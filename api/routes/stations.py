@@ -21,11 +21,11 @@ from api.requests import (
     GEOJSON,
     JSON,
     Accept,
-    Asked,
     By,
     Cursor,
-    Known,
     MapLimit,
+    RequestContext,
+    RequestRegistries,
     Strict,
     Words,
     cut,
@@ -231,10 +231,12 @@ class Forecasts:
 
 
 @router.get("", response_model=StationPage, responses={200: {"content": {GEOJSON: {}}}})
-def list_stations(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cursor: Cursor = None) -> Response:
+def list_stations(
+    registries: RequestRegistries, accept: Accept = JSON, limit: MapLimit = 100, cursor: Cursor = None
+) -> Response:
     """The registered stations, by key; as GeoJSON with `Accept: application/geo+json`."""
     after = place("stations", cursor, str)
-    rest = sorted((s for s in known.now().stations if after is None or s.key > after), key=lambda s: s.key)
+    rest = sorted((s for s in registries.now().stations if after is None or s.key > after), key=lambda s: s.key)
     page, following = cut("stations", rest, limit, lambda one: one.key)
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return features([_feature(s) for s in page], next_cursor=following)
@@ -242,43 +244,43 @@ def list_stations(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cu
 
 
 @router.post("", status_code=201, response_model=Station)
-def add_station(asked: Asked, known: Known, who: Who, new: NewStation) -> Response:
+def add_station(context: RequestContext, registries: RequestRegistries, who: Who, new: NewStation) -> Response:
     """Register a station; 409 when its key is taken."""
     if new.key in RESERVED:
         raise ConfigurationError(say("registry.reserved", key=new.key))
-    made = _checked(new.model_dump(exclude_unset=True, exclude={"by"}), asked)
-    by = author(who, new.by, asked.clock_ms(), made)
+    made = _checked(new.model_dump(exclude_unset=True, exclude={"by"}), context)
+    by = author(who, new.by, context.clock_ms(), made)
     taken = say("registry.station_taken", key=made.key)
     try:
-        with asked.database.write() as connection:
-            if made.key in registry_store.load(connection, asked.catalogue):
+        with context.database.write() as connection:
+            if made.key in registry_store.load(connection, context.catalogue):
                 raise Refused(taken)
             registry_store.save_stations(connection, [made], by)
     except IntegrityError:  # another worker registered it at the same moment
         raise Refused(taken) from None
-    known.changed()
+    registries.changed()
     return answer(
         made, 201, {"Location": f"/api/v1/stations/{made.key}", **entity_tags.headers(entity_tags.tag_of(made))}
     )
 
 
 @router.get("/latest", response_model=LatestOfAll)
-def latest_of_all(asked: Asked, known: Known) -> Response:
+def latest_of_all(context: RequestContext, registries: RequestRegistries) -> Response:
     """The newest usable values of every station, and whether it reports as promised."""
-    registry = known.recent()
+    registry = registries.recent()
     by_station: dict[str, list[Latest]] = {}
-    for row in asked.store.latest():
+    for row in context.store.latest():
         by_station.setdefault(row.station, []).append(row)
-    now_ms = asked.clock_ms()
-    live = _live(asked)
-    items = [_latest(s, by_station.get(s.key, ()), live, asked.catalogue, now_ms) for s in registry.stations]
+    now_ms = context.clock_ms()
+    live = _live(context)
+    items = [_latest(s, by_station.get(s.key, ()), live, context.catalogue, now_ms) for s in registry.stations]
     return answer(LatestOfAll(when(now_ms), items))
 
 
 @router.get("/{key}", response_model=Station, responses={200: {"content": {GEOJSON: {}}}})
-def get_station(known: Known, key: str, accept: Accept = JSON) -> Response:
+def get_station(registries: RequestRegistries, key: str, accept: Accept = JSON) -> Response:
     """One station; as a GeoJSON feature with `Accept: application/geo+json`. The ETag is for a change's `If-Match`."""
-    found = find(known.now(), key)
+    found = find(registries.now(), key)
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return answer(_feature(found), headers=VARY, media_type=GEOJSON)
     return answer(found, headers=VARY | entity_tags.headers(entity_tags.tag_of(found)))
@@ -286,7 +288,12 @@ def get_station(known: Known, key: str, accept: Accept = JSON) -> Response:
 
 @router.patch("/{key}", response_model=Station)
 def change_station(
-    asked: Asked, known: Known, who: Who, key: str, change: StationChange, if_match: IfMatch = None
+    context: RequestContext,
+    registries: RequestRegistries,
+    who: Who,
+    key: str,
+    change: StationChange,
+    if_match: IfMatch = None,
 ) -> Response:
     """Change what is given of a station and leave the rest; the result is checked as a new station is.
 
@@ -295,17 +302,17 @@ def change_station(
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
         raise ConfigurationError(say("registry.not_null", key=key, name=absent[0]))
-    with asked.database.write() as connection:
+    with context.database.write() as connection:
         changes.lock_registry(connection)
-        before = find(registry_store.load(connection, asked.catalogue), key)
+        before = find(registry_store.load(connection, context.catalogue), key)
         reaches(who, before)
         entity_tags.unchanged(if_match, entity_tags.tag_of(before), key)
         if "datum" in given and not {"lon", "lat"} <= given.keys():
             raise ConfigurationError(say("registry.datum_alone", key=key))
-        after = _checked(asdict(before) | given, asked)
-        by = author(who, change.by, asked.clock_ms(), before, after)
+        after = _checked(asdict(before) | given, context)
+        by = author(who, change.by, context.clock_ms(), before, after)
         registry_store.save_stations(connection, [after], by)
-    known.changed()
+    registries.changed()
     return answer(after, headers=entity_tags.headers(entity_tags.tag_of(after)))
 
 
@@ -313,17 +320,17 @@ def change_station(
 
 
 @router.get("/{key}/latest", response_model=LatestOfStation)
-def latest_of_station(asked: Asked, known: Known, key: str) -> Response:
+def latest_of_station(context: RequestContext, registries: RequestRegistries, key: str) -> Response:
     """The newest usable value of each parameter of a station, and whether it reports as promised."""
-    found = find(known.recent(), key)
-    rows = asked.store.latest([key])
-    return answer(_latest(found, rows, _live(asked), asked.catalogue, asked.clock_ms()))
+    found = find(registries.recent(), key)
+    rows = context.store.latest([key])
+    return answer(_latest(found, rows, _live(context), context.catalogue, context.clock_ms()))
 
 
 @router.get("/{key}/series", response_model=SeriesOfStation, responses={200: {"content": {CSV: {}, ARROW: {}}}})
 def series_of_station(
-    asked: Asked,
-    known: Known,
+    context: RequestContext,
+    registries: RequestRegistries,
     key: str,
     parameter: str,
     start: Annotated[str | None, Query(description="RFC 3339, included; 24 h before the end where not given")] = None,
@@ -344,26 +351,26 @@ def series_of_station(
     As a table with `Accept: text/csv`, as an Arrow stream with `Accept: application/vnd.apache.arrow.stream`; without
     `points` these two hold every reading of the range, however many, and are sent while they are read.
     """
-    found = find(known.recent(), key)
-    if parameter not in asked.catalogue:
-        keys = ", ".join(asked.catalogue.index)
+    found = find(registries.recent(), key)
+    if parameter not in context.catalogue:
+        keys = ", ".join(context.catalogue.index)
         raise ConfigurationError(say("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
-    end_ms = asked.clock_ms() if end is None else instant("end", end)
+    end_ms = context.clock_ms() if end is None else instant("end", end)
     start_ms = end_ms - DAY_MS if start is None else instant("start", start)
     if start_ms >= end_ms:
         raise ConfigurationError(say("request.start_end", start=when(start_ms), end=when(end_ms)))
-    what = asked.catalogue[parameter]
+    what = context.catalogue[parameter]
     media_type = preferred(accept, (JSON, CSV, ARROW))
     if media_type != JSON:
         if points_ is None:
-            rows = pieces(asked.store, found.key, parameter, start_ms, end_ms)
+            rows = pieces(context.store, found.key, parameter, start_ms, end_ms)
         else:
-            rows = iter([series_of(asked.store, found.key, parameter, start_ms, end_ms, points_)])
+            rows = iter([series_of(context.store, found.key, parameter, start_ms, end_ms, points_)])
         if media_type == ARROW:
             return StreamingResponse(arrow_of(found.key, what, rows), headers=VARY, media_type=ARROW)
         named = {"Content-Disposition": f'attachment; filename="{found.key}-{parameter}.csv"'}
         return StreamingResponse(csv_of(what, rows), headers=VARY | named, media_type=CSV)
-    series = series_of(asked.store, found.key, parameter, start_ms, end_ms, points_ or THINNED)
+    series = series_of(context.store, found.key, parameter, start_ms, end_ms, points_ or THINNED)
     body = SeriesOfStation(
         station=found.key,
         parameter=what.key,
@@ -381,8 +388,8 @@ def series_of_station(
 
 @router.get("/{key}/forecast", response_model=Forecasts)
 def forecast_of_station(
-    asked: Asked,
-    known: Known,
+    context: RequestContext,
+    registries: RequestRegistries,
     key: str,
     parameter: Annotated[str | None, Query(description="one parameter; all where not given")] = None,
 ) -> Response:
@@ -390,28 +397,28 @@ def forecast_of_station(
 
     Shown only where forecasts of the past were better than saying no change.
     """
-    found = find(known.recent(), key)
-    if parameter is not None and parameter not in asked.catalogue:
-        keys = ", ".join(asked.catalogue.index)
+    found = find(registries.recent(), key)
+    if parameter is not None and parameter not in context.catalogue:
+        keys = ", ".join(context.catalogue.index)
         raise ConfigurationError(say("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
-    with asked.database.read() as connection:
+    with context.database.read() as connection:
         made = stored_forecasts(connection, found.key, parameter)
-    return answer(Forecasts([_forecast(one, asked.catalogue) for one in made if one.parameter in asked.catalogue]))
+    return answer(Forecasts([_forecast(one, context.catalogue) for one in made if one.parameter in context.catalogue]))
 
 
 # -- how it is done ----------------------------------------------------------------------------------------------------
 
 
-def _checked(row: dict[str, Any], asked: Context) -> Station:
+def _checked(row: dict[str, Any], context: Context) -> Station:
     """The station a row describes, checked as a row of the registry file is, in WGS 84."""
     parameters = row.get("parameters", ())
     if len(set(parameters)) < len(parameters):
         raise ConfigurationError(say("registry.parameter_twice", station=row.get("key")))
     datum = Datum.of(row.pop("datum", Datum.WGS84))
-    made = read_station(row, asked.catalogue)
+    made = read_station(row, context.catalogue)
     lon, lat = wgs84(made.lon, made.lat, datum)
-    if asked.box is not None:
-        asked.box.check(lon, lat)
+    if context.box is not None:
+        context.box.check(lon, lat)
     return replace(made, lon=lon, lat=lat)
 
 
@@ -447,8 +454,8 @@ def _forecast(one: StoredForecast, catalogue: Catalogue) -> ForecastOfSeries:
     )
 
 
-def _live(asked: Context) -> dict[str, ShownClass]:
-    with asked.database.read() as connection:
+def _live(context: Context) -> dict[str, ShownClass]:
+    with context.database.read() as connection:
         return current_classes(connection, STATION)
 
 

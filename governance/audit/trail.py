@@ -115,12 +115,12 @@ def object_name(kind: str) -> Text:
 
 def action_codes() -> list[str]:
     """The codes of all actions that the catalogue names."""
-    found = (key.removeprefix("entry.") for key in keys() if key.startswith("entry."))
+    found = (key.removeprefix("audit_entry.") for key in keys() if key.startswith("audit_entry."))
     return sorted(key.replace("_", ".", 1) for key in found if not key.startswith(("of_", "by_", "role_")))
 
 
 def _catalogue_name(name: str, code: str) -> Text:
-    key = f"entry.{name}"
+    key = f"audit_entry.{name}"
     return say(key) if key in keys() else Text(code, code)
 
 
@@ -131,7 +131,7 @@ def get(connection: sa.Connection, n: int) -> AuditEntry:
     """The entry of this number; raises NotFound."""
     found = list(_lines(connection, sa.select(table).where(table.c.n == n))) if 0 < n < 2**63 else []
     if not found:
-        raise NotFound(say("trail.no_entry", n=n))
+        raise NotFound(say("audit_page.no_entry", n=n))
     return found[0]
 
 
@@ -222,7 +222,7 @@ class FaultKind(Enum):
     ROOT_MISSING = "root_missing"
     """A signed root kept outside is no longer in the database."""
     DIFFERS = "differs"
-    """A case or a person in its table is not what the entry says; the entry is 0 where none knows the row."""
+    """A case or a person in its table is not what the entry says; the entry is 0 where none is about the row."""
     SIGNATURE = "signature"
     """A root's signature is not valid, or made with another key than those given."""
 

@@ -128,14 +128,14 @@ def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFinding
     c = entries_.c
     rows: list[tuple[int, str]] = []
     for start in range(0, len(findings), AT_ONCE):
-        asked = [
+        queries = [
             id_ if turn == 0 else f"{id_}.{turn}"
             for f in findings[start : start + AT_ONCE]
             for change in (ConditionChange.FIRED, ConditionChange.WITHDRAWN)
             for id_ in ids_of(change, f.rule, f.station, f.parameter or "", f.observed_at_ms)
             for turn in range(MAX_TURNS + 1)
         ]
-        found = connection.execute(sa.select(c.id, c.finding_id).where(c.finding_id.in_(asked)))
+        found = connection.execute(sa.select(c.id, c.finding_id).where(c.finding_id.in_(queries)))
         rows += [(number, id_) for number, id_ in found]
     return ActiveFindings(set(rows))
 

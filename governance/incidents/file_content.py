@@ -59,13 +59,13 @@ def _photo(data: bytes) -> Content:
         if width * height > most:
             raise Refused(say("attachment.pixels", width=width, height=height, most=most))
         if getattr(image, "n_frames", 1) > 1:
-            raise Refused(say("attachment.film"))
+            raise Refused(say("attachment.animation"))
         image.draft("RGB", (1, 1))  # a JPEG is read to its end, but kept at an eighth of its width
         image.load()
     except UnidentifiedImageError:
         raise Refused(say("attachment.no_photo")) from None
     except Image.DecompressionBombError:
-        raise Refused(say("attachment.bomb", most=MAX_PIXELS["JPEG"])) from None
+        raise Refused(say("attachment.decompression_bomb", most=MAX_PIXELS["JPEG"])) from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise Refused(say("attachment.broken", error=error)) from None
     return Content(_PHOTOS[str(image.format)], width, height)

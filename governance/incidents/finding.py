@@ -61,7 +61,7 @@ class Finding:
     None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers;
     ``headline`` is what it is about in figures, None where it only ends or withdraws something.
     ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
-    ``held``: the condition is flapping, so that it ends only after a longer calm. ``explained``: a known cause explains
+    ``flapping``: the condition ends only after a longer calm. ``explained``: a known cause explains
     it, such as polluted water arriving from upstream; it pages nobody again. ``turn``: how often the finding was
     withdrawn before this record (of a withdrawal: how often it was recorded), 0 the first time.
     """
@@ -81,7 +81,7 @@ class Finding:
     limit: float | None = None
     retrospective: bool = False
     message: str | None = None
-    held: bool = False
+    flapping: bool = False
     explained: bool = False
     turn: int = 0
     headline: Headline | None = None

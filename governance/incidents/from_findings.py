@@ -92,7 +92,7 @@ def apply_finding(
 ) -> tuple[Incident, Effects] | None:
     """Apply a finding to an incident that `affected_incidents` named; None when it changes nothing.
 
-    ``place`` is where a new incident lies. The store ensures that a finding is applied once: it knows every entry
+    ``place`` is where a new incident lies. The store ensures that a finding is applied once: it has every entry
     ever written.
     """
     if finding.change is ConditionChange.RESOLVED:

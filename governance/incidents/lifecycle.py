@@ -505,7 +505,7 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Transition:
 
 
 def _supervisor(case: Case) -> str | Text:
-    return say("entry.by_riverchief") if case.supervised_by == DEADLINE_ACTOR else case.supervised_by
+    return say("audit_entry.by_riverchief") if case.supervised_by == DEADLINE_ACTOR else case.supervised_by
 
 
 def _require_short_comment(action: Action, comment: str) -> None:
@@ -522,7 +522,7 @@ def _require_evidence(
     missing = next((kinds for kinds in needs if not kinds & order.shown), None)
     if missing is None:
         return
-    wanted = listed(say(f"shown.{kind}") for kind in Evidence if kind in missing)
+    wanted = listed(say(f"required_evidence.{kind}") for kind in Evidence if kind in missing)
     key = "incident.needs_comment" if missing == frozenset({Evidence.TEXT}) else "incident.needs_evidence"
     raise NotAllowedNow(say(key, id=incident.id, action=action_name(order.action), evidence=wanted), allowed_now)
 
@@ -622,7 +622,7 @@ def _is_dispatched(incident: Incident) -> bool:
 def refusals(incident: Incident, actor: Actor) -> dict[Action, Text]:
     """Why what would carry the incident on is closed to this person now.
 
-    Only what the state knows: nothing says here how a case that waits to be accepted could be closed.
+    By the state alone, without the steps that lead to the action later.
     """
     found: dict[Action, Text] = {}
     for action in ADVANCING_ACTIONS:
@@ -662,7 +662,7 @@ def _entry(
     details: Mapping[str, Any],
 ) -> Entry:
     """The history entry of what a person did, or this system by itself."""
-    name: str | Text = say("entry.by_riverchief") if actor.role is Role.SYSTEM else actor.name.strip()
+    name: str | Text = say("audit_entry.by_riverchief") if actor.role is Role.SYSTEM else actor.name.strip()
     return Entry(
         seq=after.version,
         at_ms=now_ms,
@@ -693,4 +693,4 @@ def _entry_text(before: Incident, after: Incident, what: EntryKind, by: str | Te
         region=after.place.region or nobody,
     )
     text = say(f"incident.{what}_to", by=by, to=to)
-    return text if case.due_ms is None else say("incident.assigned_due", said=text, due=beijing(case.due_ms))
+    return text if case.due_ms is None else say("incident.assigned_due", text=text, due=beijing(case.due_ms))

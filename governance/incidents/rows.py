@@ -1,4 +1,4 @@
-"""Between the tables of incidents and the model: the one place that knows which column is which field. Pure.
+"""Map the columns of the incident tables to the fields of the model and back. Pure.
 
 A row comes from the table or from the body of an entry of the audit trail, which keeps rows as they are written. An
 old entry of the trail lacks the columns that came later. Times stay milliseconds since the epoch, UTC.
@@ -52,7 +52,7 @@ def incident_from_row(row: Mapping[Any, Any], conditions: tuple[Condition, ...],
         colour=Colour(row["colour"]),
         kind=FindingKind(row["kind"]),
         title=Text(row["title_zh"], row["title_en"]),
-        limit=row["limit_value"],
+        limit=row["limit"],
         conditions=conditions,
         place=Place(row["region"], row["reach"], row["lon"], row["lat"]),
         case=_case_from_row(row, also),
@@ -72,7 +72,7 @@ def incident_to_row(incident: Incident) -> dict[str, Any]:
         "title_zh": incident.title.zh,
         "title_en": incident.title.en,
         "headline": incident.headline.as_json() if incident.headline else {},
-        "limit_value": incident.limit,
+        "limit": incident.limit,
         "region": place.region,
         "reach": place.reach,
         "lon": place.lon,
@@ -101,7 +101,7 @@ def entry_from_row(row: Mapping[Any, Any]) -> Entry:
         from_state=None if row["from_state"] is None else State(row["from_state"]),
         to_state=State(row["to_state"]),
         text=Text(row["text_zh"], row["text_en"]),
-        limit=row["limit_value"],
+        limit=row["limit"],
         attachments=tuple(row["attachments"]),
         measurement=row["measurement"],
         details=row["details"],
@@ -118,7 +118,7 @@ def entry_to_row(incident_id: int, entry: Entry) -> dict[str, Any]:
         "to_state": entry.to_state.value,
         "text_zh": entry.text.zh,
         "text_en": entry.text.en,
-        "limit_value": entry.limit,
+        "limit": entry.limit,
         "attachments": list(entry.attachments),
         "measurement": dict(entry.measurement),
         "details": dict(entry.details),

@@ -71,15 +71,15 @@ def nowhere(_station: str) -> Place:
 class Recorded:
     """What became of some findings: how many opened an incident, changed one, or changed nothing.
 
-    ``ids`` are the incidents touched, each once, in the order they were first touched; ``told`` are the events put into
-    the outbox.
+    ``ids`` are the incidents touched, each once, in the order they were first touched; ``enqueued`` are the events put
+    into the outbox.
     """
 
     opened: int = 0
     updated: int = 0
     unchanged: int = 0
     ids: tuple[int, ...] = ()
-    told: tuple[EnqueuedEvent, ...] = ()
+    enqueued: tuple[EnqueuedEvent, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -120,7 +120,7 @@ def record_findings(
             total.updated + part.updated,
             total.unchanged + part.unchanged,
             tuple(dict.fromkeys(total.ids + part.ids)),
-            total.told + part.told,
+            total.enqueued + part.enqueued,
         )
     audit_trail.append_many(connection, audit_entries)  # last: others wait for who appends, who waits for nothing more
     return total
@@ -300,7 +300,7 @@ def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
 def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Incident, list[Entry]]:
     """An incident and its history as they stood at an instant, made from the trail's entries alone.
 
-    Raises NotFound where the trail knows nothing of it at that time; what happened before there was a trail is missing.
+    Raises NotFound where the trail has no entry of it at that time; what happened before there was a trail is missing.
     """
     lines = audit_trail.entries_of(connection, "incident", incident_id, until_ms=at_ms)
     if not lines:

@@ -59,13 +59,13 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
             mine = f"{threading.get_ident()} "
             output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(mine))
     except Exception as error:  # plugins raise anything
-        return Outcome(False, both(say("notice.channel_failed", channel=channel.kind, said=type(error).__name__)))
+        return Outcome(False, both(say("notice.channel_failed", channel=channel.kind, error=type(error).__name__)))
     if ok:
         return Outcome(True)
     status = _STATUS.search(output)
     if status is None:
         return Outcome(False, both(say("notice.channel_silent", channel=channel.kind)))
-    return Outcome(False, both(say("notice.channel_refused", channel=channel.kind, said=f"HTTP {status[1]}")))
+    return Outcome(False, both(say("notice.channel_refused", channel=channel.kind, answer=f"HTTP {status[1]}")))
 
 
 def _service(channel: Channel) -> Any:

@@ -53,7 +53,9 @@ class Confirmed:
     at_ms: int
 
 
-def look(database: Database, directory: Directory, links: Links, token: str, now_ms: int) -> ConfirmationRequest:
+def confirmation_request(
+    database: Database, directory: Directory, links: Links, token: str, now_ms: int
+) -> ConfirmationRequest:
     """What a link is about. Raises NotFound for one that this site did not make, and LinkExpired."""
     number = number_of(token)
     if number is None:
@@ -74,7 +76,7 @@ def look(database: Database, directory: Directory, links: Links, token: str, now
 
 def confirm(
     database: Database,
-    asked: ConfirmationRequest,
+    request: ConfirmationRequest,
     actor: Actor,
     comment: str,
     now_ms: int,
@@ -87,7 +89,7 @@ def confirm(
     Who may accept incidents accepts a reported one; for others a comment is added. Either way the calls end.
     """
     remark = comment.replace("\x00", "").strip()[:COMMENT] or say("notice.confirmed_by_link").zh
-    numbers = sorted(item.incident_id for item in asked.items if item.incident_id != TEST)
+    numbers = sorted(item.incident_id for item in request.items if item.incident_id != TEST)
     done = 0
     for start in range(0, len(numbers), AT_ONCE):
         with database.write() as connection:
@@ -96,7 +98,7 @@ def confirm(
                     done += 1
                     _note(connection, number, actor, remark, now_ms, source, policy)
     with database.write() as connection:
-        first = (notices_.c.id == asked.notice.id, notices_.c.acknowledged_at_ms.is_(None))
+        first = (notices_.c.id == request.notice.id, notices_.c.acknowledged_at_ms.is_(None))
         connection.execute(sa.update(notices_).where(*first).values(acknowledged_at_ms=now_ms))
     return Confirmed(done, len(numbers) - done, now_ms)
 

@@ -46,7 +46,7 @@ PRESSING = CALLS | {
     NoticeKind.SUPERVISED,
     NoticeKind.EMERGENCY,
 }
-"""What the colour's times hold for; the rest is told as news."""
+"""Kinds that the times of a colour apply to; the others are informational."""
 AFTER = frozenset({NoticeKind.RECOVERED, NoticeKind.WITHDRAWN, NoticeKind.CLOSED})
 """What only those hear who were told of the incident before."""
 CONFIRMED = CALLS | {NoticeKind.ESCALATED, NoticeKind.EMERGENCY}
@@ -94,8 +94,8 @@ class NoticeRequest:
     due_at_ms: int
 
 
-def asks_confirmation(items: Iterable[Item]) -> bool:
-    """Whether a message asks somebody to confirm: then its link leads to the button, else to the incident."""
+def requires_confirmation(items: Iterable[Item]) -> bool:
+    """Whether a message has to be confirmed: its link leads to the button, else to the incident."""
     return any(item.kind in CONFIRMED for item in items)
 
 

@@ -33,7 +33,7 @@ from governance.notify import store as notice_store
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
-from governance.notify.message import AFTER, TEST, Item, NoticeKind, NoticeRequest, asks_confirmation
+from governance.notify.message import AFTER, TEST, Item, NoticeKind, NoticeRequest, requires_confirmation
 from governance.notify.planning import (
     Circumstances,
     OutboxEvent,
@@ -342,7 +342,7 @@ class Messenger(PeriodicWorker):
     def _link(self, notice: Notice, items: Sequence[Item]) -> str | None:
         if self._links is None or all(item.incident_id == TEST for item in items):
             return None
-        if not asks_confirmation(items):
+        if not requires_confirmation(items):
             return self._links.page(items)
         return self._links.make(notice.id, notice.contact, notice.expires_at_ms)
 
@@ -412,7 +412,7 @@ class Messenger(PeriodicWorker):
         self.counts["sent" if status == "sent" else "dead" if status == "dead" else "failed"] += 1
         fields = {"notice_id": notice.id, "contact": notice.contact, "attempts": attempts}
         if status == "sent":
-            log.info("told", channel=values["sent_by"], waited_ms=now_ms - notice.created_at_ms, **fields)
+            log.info("message sent", channel=values["sent_by"], waited_ms=now_ms - notice.created_at_ms, **fields)
         elif status == "dead":
             log.error("a message is given up", error=outcome.error, **fields)
         else:

@@ -421,7 +421,7 @@ class Deliverer(PeriodicWorker):
 
     def _ripe(self, row: sa.FromClause) -> sa.ColumnElement[bool]:
         """Whether a row is due: a repetition not tried yet waits while an event of its incident was just delivered."""
-        delivered = outbox.alias("told")
+        delivered = outbox.alias("delivered")
         last = (
             sa.select(delivered.c.delivered_at_ms)
             .where(delivered.c.incident_id == row.c.incident_id, delivered.c.status == Status.DELIVERED.value)

@@ -1,4 +1,4 @@
-"""Plan messages: what people are told of an event, who is told, when, and who has to confirm. Pure.
+"""Plan the messages of an event: content, recipients, times and who has to confirm. Pure.
 
 `plan_notices` turns events of the outbox into a plan, `plan_escalation` an incident that nobody confirmed in time. The
 messenger reads what they need and writes what they plan.
@@ -62,7 +62,7 @@ _SETTLING = frozenset(
         "paused",
     }
 )
-"""What somebody does who knows of the incident: nobody is called for it any more, until it calls anew."""
+"""Actions of a person who has seen the incident: it calls nobody until it is raised anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class NoticePlan:
     settled: set[int] = field(default_factory=set)
 
     def settle(self, incident_id: int) -> None:
-        """Somebody knows of the incident: no call for it."""
+        """A person has seen the incident: it calls nobody."""
         self.settled.add(incident_id)
         self.watched.pop(incident_id, None)
         self.requests = [
@@ -174,7 +174,7 @@ def plan_escalation(
 
 
 def kind_of(data: Mapping[str, Any], notify: str) -> NoticeKind | None:
-    """What people are told of an outward event (its ``data``); None: nothing."""
+    """The message of an outward event (its ``data``); None where it has none."""
     what = data.get("what")
     if what == "fired":
         if data.get("seq") == 1:
@@ -188,7 +188,7 @@ def kind_of(data: Mapping[str, Any], notify: str) -> NoticeKind | None:
 
 
 def _is_current(event: OutboxEvent, kind: NoticeKind, now: Circumstances) -> bool:
-    """Whether there is still something to tell: what is old is not, and a call is none once somebody knows."""
+    """Whether the message is still due: old ones are not, nor a call once the incident has been seen."""
     if now.now_ms - event.created_at_ms > STALE_MS:
         return False
     if kind not in CALLS:
@@ -221,7 +221,7 @@ def _item(event: OutboxEvent, kind: NoticeKind, place: Place, now: Circumstances
 
 
 def _colour(kind: NoticeKind, data: Mapping[str, Any]) -> Colour:
-    """As which colour something is told: late data as blue, an emergency as red."""
+    """The colour of a message: late data are blue, an emergency is red."""
     if kind is NoticeKind.EMERGENCY:
         return Colour.RED
     return Colour.BLUE if kind is NoticeKind.PAST else Colour(data["colour"])
@@ -247,7 +247,7 @@ def _reported_headline(kind: str, place: Text, title: Text) -> Headline:
 def _recipients(
     event: OutboxEvent, kind: NoticeKind, place: Place, colour: Colour, now: Circumstances
 ) -> tuple[str, ...]:
-    """The contacts that are told, each once.
+    """The recipients, each once.
 
     News of what was called goes to who was called. A case that has somebody is that person's: the others are not told
     of the task, but who stands above is told of what is late.
@@ -274,7 +274,7 @@ def _responsible(data: Mapping[str, Any], kind: NoticeKind, directory: Directory
 
 
 def _first_steps(kind: NoticeKind, steps: Sequence[tuple[str, ...]], data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Who is told first: what is overdue or supervised goes one step up as well, an emergency one with each call."""
+    """The first recipients: what is overdue or supervised goes one step up as well, an emergency one with each call."""
     if kind in {NoticeKind.OVERDUE, NoticeKind.SUPERVISED, NoticeKind.EMERGENCY}:
         calls = (data.get("details") or {}).get("calls", 0) if kind is NoticeKind.EMERGENCY else 0
         return tuple(key for step in steps[: 2 + calls] for key in step)

@@ -1,4 +1,4 @@
-"""When people are told: quiet hours, digests, and how long a confirmation is waited for. Pure.
+"""Times of messages: quiet hours, digests, and the time to confirm. Pure.
 
 The times are defaults for a site to confirm in its settings; they follow no published rule. Whom a message reaches is
 decided in `governance.notify.planning`, its words are in `governance.notify.wording`.
@@ -17,7 +17,7 @@ STALE_MS = 24 * 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class NoticePolicy:
-    """When people are told. Times of day are Beijing time; ``confirm`` in minutes, a colour without it asks nothing.
+    """Times of messages. Times of day are Beijing time; ``confirm`` in minutes, a colour without it asks nothing.
 
     ``quiet``: from when until when nobody but those on call is disturbed, and that for red and orange alone.
     ``morning``: when held messages are sent; ``digest``: when blue ones are. ``window_s``: what comes within it and

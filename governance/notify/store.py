@@ -128,9 +128,9 @@ def drop(connection: sa.Connection, incident_ids: Collection[int]) -> None:
 
 def confirm(connection: sa.Connection, incident_id: int) -> bool:
     """Confirm an incident; False when no confirmation was waited for any more."""
-    asked = connection.execute(sa.delete(watches_).where(watches_.c.incident_id == incident_id)).rowcount
+    deleted = connection.execute(sa.delete(watches_).where(watches_.c.incident_id == incident_id)).rowcount
     drop(connection, [incident_id])
-    return bool(asked)
+    return bool(deleted)
 
 
 def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_ms: int) -> None:

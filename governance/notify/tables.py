@@ -37,7 +37,7 @@ notice_item = sa.Table(
     "notice_item",
     metadata,
     sa.Column("notice_id", sa.Integer, sa.ForeignKey("notice.id"), primary_key=True),
-    sa.Column("incident_id", sa.Integer, primary_key=True, comment="0: a test, which tells of no incident"),
+    sa.Column("incident_id", sa.Integer, primary_key=True, comment="0: a test message"),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("colour", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
@@ -62,7 +62,7 @@ notice_watch = sa.Table(
         "step", sa.Integer, nullable=False, comment="0: told those first responsible; then one level up each time"
     ),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
-    sa.Column("due_at_ms", sa.BigInteger, comment="when the next step is told; NULL: nobody is left to tell"),
+    sa.Column("due_at_ms", sa.BigInteger, comment="when the next step is notified; NULL: no recipient is left"),
     sa.Index("ix_notice_watch_due", "due_at_ms"),
     comment="incidents that somebody has to confirm and nobody has",
 )

@@ -95,13 +95,13 @@ def _head(item: Item, language: str) -> str:
 
 def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) -> str:
     """What to do by when, and the link."""
-    asked = [one.minutes for one in items if one.kind in CALLS and one.minutes is not None]
+    minutes_to_confirm = [one.minutes for one in items if one.kind in CALLS and one.minutes is not None]
     text = ""
     if item.due_ms is not None and item.kind in HAS_DEADLINE:
         key = "notice.was_due" if item.kind is NoticeKind.OVERDUE else "notice.due"
         text = _say(key, language, at=_moment(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
-    if asked:
-        text += _say("notice.confirm_within", language, minutes=min(asked))
+    if minutes_to_confirm:
+        text += _say("notice.confirm_within", language, minutes=min(minutes_to_confirm))
     elif item.kind in CONFIRMED and not text:
         text += _say("notice.confirm", language)
     elif item.kind is NoticeKind.RECOVERED:

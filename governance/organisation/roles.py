@@ -62,7 +62,7 @@ class Right(StrEnum):
     SUPERVISE = "supervise"
     EVALUATE = "evaluate"
 
-    LOOK = "look"
+    VIEW = "view"
     """See the water: stations, readings, reaches, regions, live classes."""
     ACCOUNT = "account"
     """See the ledger, the quarantine and who changed the registry."""
@@ -83,7 +83,7 @@ class Right(StrEnum):
     AUDIT = "audit"
 
 
-_SEE = {Right.LOOK, Right.INCIDENTS}
+_SEE = {Right.VIEW, Right.INCIDENTS}
 _FIELD = _SEE | {Right.REPORT, Right.COMMENT, Right.HANDLE}
 _LEAD = {Right.STAFF, Right.ASSESS}
 _CENTRE = _SEE | {
@@ -113,10 +113,10 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     ),
     Role.AUDITOR: frozenset(_SEE | _LEAD | {Right.ACCOUNT, Right.AUDIT}),
     Role.ADMINISTRATOR: frozenset(Right),
-    Role.PUBLIC: frozenset({Right.LOOK}),
+    Role.PUBLIC: frozenset({Right.VIEW}),
     Role.MACHINE: frozenset(Right),
     Role.SYSTEM: frozenset({Right.INCIDENTS, Right.COMMENT}),
-    Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.LOOK, Right.ACCOUNT}),
+    Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.VIEW, Right.ACCOUNT}),
 }
 """The rights of each role. What is not in this table is forbidden.
 

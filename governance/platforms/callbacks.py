@@ -321,8 +321,8 @@ def _digest(content: bytes) -> str:
 def _logged(platform: Platform, event_id: str, answer: CallbackAnswer) -> CallbackAnswer:
     """Log an answer, a refusal as a warning, and return it."""
     fine = answer.final in {CallbackOutcome.APPLIED, CallbackOutcome.UNCHANGED}
-    tell = log.info if fine and answer.outcome is not CallbackOutcome.REPLAYED else log.warning
-    tell(
+    log_outcome = log.info if fine and answer.outcome is not CallbackOutcome.REPLAYED else log.warning
+    log_outcome(
         "a callback was taken" if fine else "a callback was refused",
         platform=platform.name,
         outcome=answer.outcome.value,

@@ -45,7 +45,7 @@ class PlatformAway(WaterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
+class LocalIncident:
     """An incident of ours; ``waiting``: an event of it is not delivered yet; ``dead``: one was refused."""
 
     id: int
@@ -56,7 +56,7 @@ class Ours:
 
 
 @dataclass(frozen=True, slots=True)
-class Theirs:
+class PlatformIncident:
     """An incident as they list it: their word for its state, and when it changed by their account (not used)."""
 
     id: int
@@ -110,9 +110,9 @@ class StoredReport:
     report: Mapping[str, Any]
 
 
-def read_items(words: ListWords, items: Iterable[Any]) -> tuple[list[Theirs], int]:
+def read_items(words: ListWords, items: Iterable[Any]) -> tuple[list[PlatformIncident], int]:
     """Their entries, and how many of them could not be read."""
-    found: list[Theirs] = []
+    found: list[PlatformIncident] = []
     unreadable = 0
     for item in items:
         number = incident_number(value_at(words.incident, item))
@@ -120,13 +120,13 @@ def read_items(words: ListWords, items: Iterable[Any]) -> tuple[list[Theirs], in
         if number is None or not isinstance(state, str | int) or str(state) not in words.states:
             unreadable += 1
             continue
-        found.append(Theirs(number, str(state), None if moment is None else str(moment)[:40]))
+        found.append(PlatformIncident(number, str(state), None if moment is None else str(moment)[:40]))
     return found, unreadable
 
 
 def compare(
-    ours: Iterable[Ours],
-    theirs: Iterable[Theirs],
+    ours: Iterable[LocalIncident],
+    theirs: Iterable[PlatformIncident],
     states: Mapping[str, frozenset[State]],
     now_ms: int,
     *,
@@ -152,7 +152,7 @@ def compare(
     return Report(len(here), len(there), same, tuple(lacking), strange, tuple(differing), tuple(moving), unreadable)
 
 
-def our_incidents(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[Ours]:
+def our_incidents(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[LocalIncident]:
     """The incidents that they should have: open ones, those closed lately, and whatever of ours they list."""
     c, o = incidents_.c, outbox.c
     recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_FOR_MS)
@@ -169,7 +169,10 @@ def our_incidents(connection: sa.Connection, listed: Iterable[int], now_ms: int)
     for number, status in connection.execute(marks):
         marked.setdefault(status, set()).add(number)
     waiting, dead = (marked.get(status.value, set()) for status in (Status.PENDING, Status.REFUSED))
-    return [Ours(n, State(row.state), row.at or row.opened_at_ms, n in waiting, n in dead) for n, row in found.items()]
+    return [
+        LocalIncident(n, State(row.state), row.at or row.opened_at_ms, n in waiting, n in dead)
+        for n, row in found.items()
+    ]
 
 
 def reconcile(
@@ -189,8 +192,8 @@ def reconcile(
     )
     row = {"platform": platform.name, "at_ms": now_ms, "by": by, "closed": report.closed, "report": _plain(report)}
     number = connection.execute(sa.insert(reports_).values(row).returning(reports_.c.id)).scalar_one()
-    tell = log.info if report.closed else log.warning
-    tell(
+    log_report = log.info if report.closed else log.warning
+    log_report(
         "both sides have the same incidents" if report.closed else "the platform and we differ",
         platform=platform.name,
         same=report.same,

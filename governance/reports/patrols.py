@@ -161,8 +161,8 @@ def without_duplicates(connection: sa.Connection, made: Patrol) -> Patrol:
 def add(connection: sa.Connection, made: Patrol) -> None:
     """Keep a patrol. Raises Refused when another one of this number is there."""
     row = {name: getattr(made, name) for name in _COLUMNS} | {
-        "why_zh": made.why.zh,
-        "why_en": made.why.en,
+        "reason_zh": made.why.zh,
+        "reason_en": made.why.en,
         "problems": list(made.problems),
         "track": [[p.at_ms, p.lon, p.lat] for p in made.track],
     }
@@ -291,7 +291,7 @@ _COLUMNS = (
 def _patrol(row: sa.RowMapping) -> Patrol:
     return Patrol(
         **{name: row[name] for name in _COLUMNS},
-        why=Text(row["why_zh"], row["why_en"]),
+        why=Text(row["reason_zh"], row["reason_en"]),
         problems=tuple(row["problems"]),
         track=tuple(Point(int(at), lon, lat) for at, lon, lat in row.get("track", ())),
     )

@@ -31,7 +31,7 @@ from ingest.rules.model import NoData, Rules
 from ingest.rules.no_data import cycle_of
 from ingest.rules.places import Places
 from ingest.state.series_history import stored_status
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore, Window
 from ingest.storage.sql import SqlReadings
@@ -86,7 +86,7 @@ class BacktestInput:
 
     registry: Registry
     readings: Mapping[str, Window]
-    upkeep: MaintenanceRecords = field(default_factory=MaintenanceRecords)
+    maintenance: MaintenanceRecords = field(default_factory=MaintenanceRecords)
     labels: tuple[Label, ...] = ()
     labelled: frozenset[str] = frozenset()
 
@@ -175,7 +175,7 @@ def load_input(
     since_ms: int,
     until_ms: int,
     *,
-    upkeep: MaintenanceRecords = MaintenanceRecords(),
+    maintenance: MaintenanceRecords = MaintenanceRecords(),
     stations: Sequence[str] = (),
 ) -> BacktestInput:
     """The stored readings of a range and of the warm-up before it; raises ConfigurationError for too many."""
@@ -194,7 +194,7 @@ def load_input(
             total += len(window)
         if total > MOST_READINGS:
             raise ConfigurationError(say("backtest.many", most=MOST_READINGS))
-    return BacktestInput(registry, found, upkeep)
+    return BacktestInput(registry, found, maintenance)
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def load_input(
 def compare_rule_sets(
     rules: Rules,
     other: Rules,
-    past: BacktestInput,
+    stored: BacktestInput,
     catalogue: Catalogue,
     since_ms: int,
     until_ms: int,
@@ -211,14 +211,14 @@ def compare_rule_sets(
     on_progress: Progress = lambda share: None,
 ) -> tuple[BacktestResult, BacktestResult]:
     """Run two sets of rules; equal sets are run once. Raises ConfigurationError."""
-    feeds = _feeds(past, catalogue)
+    feeds = _feeds(stored, catalogue)
     same = tuple(rules) == tuple(other)
 
     def attempted(one: Rules, done: float) -> BacktestResult:
         def report(share: float) -> None:
             on_progress(share if same else (done + share) / 2)
 
-        return run_rules(one, past, catalogue, since_ms, until_ms, on_progress=report, feeds=feeds)
+        return run_rules(one, stored, catalogue, since_ms, until_ms, on_progress=report, feeds=feeds)
 
     tried = attempted(rules, 0.0)
     return tried, tried if same else attempted(other, 1.0)
@@ -226,7 +226,7 @@ def compare_rule_sets(
 
 def run_rules(
     rules: Rules,
-    past: BacktestInput,
+    stored: BacktestInput,
     catalogue: Catalogue,
     since_ms: int,
     until_ms: int,
@@ -235,22 +235,22 @@ def run_rules(
     closed_after_ms: int | None = CLOSED_AFTER_MS,
     feeds: Sequence["_Feed"] | None = None,
 ) -> BacktestResult:
-    """Run rules over the readings from ``since_ms`` to ``until_ms``; ``feeds`` are those of ``past`` where made
+    """Run rules over the readings from ``since_ms`` to ``until_ms``; ``feeds`` are those of ``stored`` where made
     already.
 
     Raises ConfigurationError where there are no readings.
     """
-    readings = sum(len(window) for window in past.readings.values())
+    readings = sum(len(window) for window in stored.readings.values())
     if not readings:
         raise ConfigurationError(say("backtest.nothing", since=rfc3339(since_ms), until=rfc3339(until_ms)))
-    first_ms = min(int(window.at.min()) for window in past.readings.values() if len(window))
-    feeds = _feeds(past, catalogue) if feeds is None else feeds
+    first_ms = min(int(window.at.min()) for window in stored.readings.values() if len(window))
+    feeds = _feeds(stored, catalogue) if feeds is None else feeds
     with temporary_database() as database:
-        _prepare(database, past, catalogue)
+        _prepare(database, stored, catalogue)
         store = SqlReadings(database, catalogue)
         site = Site(database, store, rules, catalogue, late_s=SLICE_MS // 1000 + LATE_AFTER_S)
         findings: list[Finding] = []
-        cuts = _cuts(first_ms, until_ms, _silences(rules, past))
+        cuts = _cuts(first_ms, until_ms, _silences(rules, stored))
         for start_ms, end_ms in pairwise(cuts):
             messages = [m for feed in feeds for m in feed.messages(start_ms, end_ms)]
             if messages:
@@ -262,7 +262,7 @@ def run_rules(
         raised = _raised(database, since_ms)
     counted = tuple(one for one in findings if one.observed_at_ms >= since_ms)
     fired = Counter(one.rule for one in counted if one.change is ConditionChange.FIRED)
-    score = _score(counted, past, since_ms, until_ms) if past.labelled else None
+    score = _score(counted, stored, since_ms, until_ms) if stored.labelled else None
     return BacktestResult(since_ms, until_ms, readings, raised, counted, dict(fired), score)
 
 
@@ -300,13 +300,13 @@ class _Feed:
         starts = np.flatnonzero(np.diff(at, prepend=-1))
         ends = np.append(starts[1:], len(at)).tolist()
         self._at = at[starts].tolist()
-        said: list[dict[str, str]] = [{} for _ in ends]
+        status_by_sample: list[dict[str, str]] = [{} for _ in ends]
         status = stored_status(window)[rows]
         for row in np.flatnonzero(status != ord("N")).tolist():
-            said[int(np.searchsorted(starts, row, side="right")) - 1][keys[row]] = chr(status[row])
+            status_by_sample[int(np.searchsorted(starts, row, side="right")) - 1][keys[row]] = chr(status[row])
         self._samples = [
             Sample(when, dict(zip(keys[a:b], values[a:b], strict=True)), status)
-            for when, a, b, status in zip(self._at, starts.tolist(), ends, said, strict=True)
+            for when, a, b, status in zip(self._at, starts.tolist(), ends, status_by_sample, strict=True)
         ]
         self._sent: dict[tuple[int, int], bytes] = {}
 
@@ -321,8 +321,8 @@ class _Feed:
             yield Message(self._key, body, end_ms, source="backtest", topic=f"rivers/v1/{self._key}/telemetry")
 
 
-def _feeds(past: BacktestInput, catalogue: Catalogue) -> list[_Feed]:
-    return [_Feed(key, window, catalogue) for key, window in past.readings.items()]
+def _feeds(stored: BacktestInput, catalogue: Catalogue) -> list[_Feed]:
+    return [_Feed(key, window, catalogue) for key, window in stored.readings.items()]
 
 
 @contextmanager
@@ -342,9 +342,9 @@ def _without_sync(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=OFF")
 
 
-def _prepare(database: Database, past: BacktestInput, catalogue: Catalogue) -> None:
+def _prepare(database: Database, stored: BacktestInput, catalogue: Catalogue) -> None:
     """Save the registry without unit conversions, since stored readings are canonical."""
-    registry = past.registry
+    registry = stored.registry
     plain = tuple(
         replace(d, unit=catalogue[d.parameter].unit, gain=1.0, offset=0.0, device="") for d in registry.deployments
     )
@@ -353,16 +353,16 @@ def _prepare(database: Database, past: BacktestInput, catalogue: Catalogue) -> N
     )
     with database.write() as connection:
         registry_store.save(connection, bare)
-        upkeep_store.save(connection, past.upkeep)
+        maintenance_store.save(connection, stored.maintenance)
 
 
-def _silences(rules: Rules, past: BacktestInput) -> list[int]:
+def _silences(rules: Rules, stored: BacktestInput) -> list[int]:
     """The instants at which silence begins to count at a station, and at which it sends again."""
-    places, found = Places(past.registry), []
-    cycles_s = past.registry.cycles_s(max(int(w.at.max()) for w in past.readings.values() if len(w)))
-    names = [p.key for p in past.registry.catalogue.parameters]
-    for key, window in past.readings.items():
-        station = past.registry[key]
+    places, found = Places(stored.registry), []
+    cycles_s = stored.registry.cycles_s(max(int(w.at.max()) for w in stored.readings.values() if len(w)))
+    names = [p.key for p in stored.registry.catalogue.parameters]
+    for key, window in stored.readings.items():
+        station = stored.registry[key]
         for rule in rules.applicable(station, places):
             if isinstance(rule, NoData) and rule.sensors:
                 for code in np.unique(window.parameter).tolist():
@@ -448,13 +448,13 @@ def _raised(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
     )
 
 
-def _score(findings: Sequence[Finding], past: BacktestInput, since_ms: int, until_ms: int) -> Score:
+def _score(findings: Sequence[Finding], stored: BacktestInput, since_ms: int, until_ms: int) -> Score:
     """Compare the alarms of the labelled stations with the labels."""
-    labels = [one for one in past.labels if one.end_ms >= since_ms and one.start_ms < until_ms]
+    labels = [one for one in stored.labels if one.end_ms >= since_ms and one.start_ms < until_ms]
     alarms = [
         f
         for f in findings
-        if f.change is ConditionChange.FIRED and f.kind in WATER_KINDS and f.station in past.labelled
+        if f.change is ConditionChange.FIRED and f.kind in WATER_KINDS and f.station in stored.labelled
     ]
     delays, misses = [], []
     met: set[str] = set()

@@ -20,11 +20,11 @@ from infra.texts import Text, join_on_line, say
 from ingest.analysis import live_classes
 from ingest.pipeline import Outcome
 from ingest.storage import lineprotocol, schema
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
-from ingest.storage.tables import calibration, deployment, registry_change, spool_mark, visit
+from ingest.storage.tables import calibration, deployment, registry_change, spool_progress, visit
 from ingest.storage.tables import station as station_table
 from sensors.parameters import Catalogue
 from sensors.reading import Message
@@ -46,7 +46,7 @@ ANNOTATED = (_INCIDENTS, _MAINTENANCE)
 class AnnotationWriter(PeriodicWorker):
     """A thread that updates live classes and writes annotations; one for each database.
 
-    All stations are judged once a minute, since time alone changes a class; those passed to ``heard`` at once.
+    All stations are judged once a minute, since time alone changes a class; those passed to ``on_batch`` at once.
     """
 
     def __init__(
@@ -67,38 +67,38 @@ class AnnotationWriter(PeriodicWorker):
         self._spool = spool
         self._every_s = every_s
         self._next_at = 0.0
-        self._heard: dict[str, None] = {}
+        self._reported: dict[str, None] = {}
         self._lock = threading.Lock()
         self._registry: Registry | None = None
         self.last_round_ms: int | None = None
         self.last_error = ""
 
-    def heard(self, messages: Sequence[Message], _: Outcome) -> None:
+    def on_batch(self, messages: Sequence[Message], _: Outcome) -> None:
         """Note that readings of these stations were stored; thread-safe, never blocks."""
         with self._lock:
-            self._heard |= dict.fromkeys(message.station for message in messages)
+            self._reported |= dict.fromkeys(message.station for message in messages)
         self.wake()
 
     def round(self) -> None:
         """One round; raises StorageUnavailable."""
         now_ms = self._clock_ms()
         with self._lock:
-            self._heard.clear()
+            self._reported.clear()
         with self._database.read() as connection:
             self._registry = registry_store.load(connection, self._catalogue)
         update = partial(live_classes.update_classes, self._database, self._store, self._catalogue)
         update(now_ms, self._spool, registry=self._registry)
         if self._spool is not None:
             annotate(self._database, self._spool)
-            annotate_upkeep(self._database, self._spool, self._catalogue)
+            annotate_maintenance(self._database, self._spool, self._catalogue)
         self.last_round_ms, self.last_error = now_ms, ""
 
-    def judge_heard(self) -> None:
+    def judge_reported(self) -> None:
         """Judge the stations with new readings; raises StorageUnavailable."""
         with self._lock:
-            keys = list(self._heard)[:MAX_STATIONS]
+            keys = list(self._reported)[:MAX_STATIONS]
             for key in keys:
-                del self._heard[key]
+                del self._reported[key]
         if keys and self._registry is not None:
             update = partial(live_classes.update_classes, self._database, self._store, self._catalogue)
             update(self._clock_ms(), self._spool, registry=self._registry, only=keys)
@@ -110,14 +110,14 @@ class AnnotationWriter(PeriodicWorker):
                 self._next_at = time.monotonic() + self._every_s
                 self.round()
             elif not self._stopping.wait(GATHER_S):
-                self.judge_heard()
+                self.judge_reported()
         except StorageUnavailable as error:
             self.last_error = str(error)
             log.warning("live classes wait for the database", error=str(error))
         except Exception as error:
             self.last_error = f"{type(error).__name__}: {error}"
             log.exception("a round of live classes failed")
-        return GATHER_S if self._heard else max(0.0, self._next_at - time.monotonic())
+        return GATHER_S if self._reported else max(0.0, self._next_at - time.monotonic())
 
 
 def annotate(database: Database, spool: Spool) -> int:
@@ -130,7 +130,9 @@ def annotate(database: Database, spool: Spool) -> int:
         with database.write() as connection:
             # else an entry with a lower id could be committed after the mark moved
             in_order(connection, incident_entry)
-            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _INCIDENTS)).scalar()
+            mark = connection.execute(
+                sa.select(spool_progress.c.position).where(spool_progress.c.name == _INCIDENTS)
+            ).scalar()
             entries = connection.execute(
                 sa.select(incident_entry.c.id, incident_entry.c.incident_id)
                 .where(incident_entry.c.id > (mark or 0))
@@ -167,7 +169,7 @@ def _points(connection: sa.Connection, ids: list[int]) -> list[bytes]:
     ]
 
 
-def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> int:
+def annotate_maintenance(database: Database, spool: Spool, catalogue: Catalogue) -> int:
     """Queue a point for each visit, calibration and swap that changed since the last call; how many.
 
     The progress mark moves in the same transaction. Raises StorageUnavailable.
@@ -175,7 +177,9 @@ def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> i
     changed = 0
     while True:
         with database.write() as connection:
-            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _MAINTENANCE)).scalar()
+            mark = connection.execute(
+                sa.select(spool_progress.c.position).where(spool_progress.c.name == _MAINTENANCE)
+            ).scalar()
             rows = connection.execute(
                 sa.select(registry_change.c.id, registry_change.c.what, registry_change.c.key)
                 .where(registry_change.c.id > (mark or 0))
@@ -196,16 +200,16 @@ def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> i
 
 def _move_mark(connection: sa.Connection, name: str, mark: int | None, to: int) -> None:
     if mark is None:
-        connection.execute(sa.insert(spool_mark).values(name=name, mark=to))
+        connection.execute(sa.insert(spool_progress).values(name=name, position=to))
     else:
-        connection.execute(sa.update(spool_mark).where(spool_mark.c.name == name).values(mark=to))
+        connection.execute(sa.update(spool_progress).where(spool_progress.c.name == name).values(position=to))
 
 
 def _visit(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
     mine = (visit.c.station == station) & (visit.c.since_ms == at_ms)
     row = connection.execute(sa.select(visit).where(mine)).one()
-    sensors = _names(catalogue, row.parameters) if row.parameters else say("upkeep.whole_station")
-    text = say("upkeep.visit", by=row.by or "—", sensors=sensors)
+    sensors = _names(catalogue, row.parameters) if row.parameters else say("maintenance.whole_station")
+    text = say("maintenance.visit", by=row.by or "—", sensors=sensors)
     return _event(connection, "visit", station, row.id, text, at_ms, row.until_ms or 0)
 
 
@@ -214,11 +218,11 @@ def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, 
     numbers = [n for (n,) in connection.execute(sa.select(calibration.c.id).where(mine).order_by(calibration.c.id))]
     texts = [
         say(
-            f"upkeep.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
+            f"maintenance.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
             parameter=_names(catalogue, [check.parameter]),
-            kind=say(f"upkeep.kind_{check.kind}"),
+            kind=say(f"maintenance.kind_{check.kind}"),
         )
-        for number, check in upkeep_store.checks(connection, station)
+        for number, check in maintenance_store.checks(connection, station)
         if number in numbers
     ]
     return _event(connection, "calibration", station, numbers[0], _joined(texts), at_ms, at_ms)
@@ -233,7 +237,7 @@ def _swap(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: 
             before = [r for r in rows if r.parameter == row.parameter and r.since_ms < at_ms]
             texts.append(
                 say(
-                    "upkeep.swap" if before else "upkeep.hung",
+                    "maintenance.swap" if before else "maintenance.hung",
                     parameter=_names(catalogue, [row.parameter]),
                     old=before[-1].device or before[-1].unit if before else "",
                     new=row.device or row.unit,

@@ -97,7 +97,7 @@ class Downsampler(SendingWorker):
         refused_lines = {one.line for one in refused}
         accepted = [line for line in lines if line not in refused_lines]
         if accepted and (lost := self._server.verify(accepted[-1:], tier.policy)):
-            raise StorageUnavailable(say("series.lost", lost=len(lost)))
+            raise StorageUnavailable(say("time_series_server.lost", lost=len(lost)))
         self.state = SendingState(
             self.state.error, self.state.sent_rows + len(accepted), self.state.refused_lines + len(refused)
         )

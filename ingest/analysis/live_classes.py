@@ -89,9 +89,9 @@ def update_classes(
             chosen = tuple(s for s in registry.stations if s.key in only or (s.reach and s.reach in near))
         carried = _carried(connection, None if only is None else [s.key for s in chosen])
     newest: dict[str, dict[str, LatestReading]] = {}
-    heard: dict[str, int] = {}
+    newest_by_station: dict[str, int] = {}
     for row in store.latest(None if only is None else [s.key for s in chosen]):
-        heard[row.station] = max(heard.get(row.station, 0), row.newest_at_ms)
+        newest_by_station[row.station] = max(newest_by_station.get(row.station, 0), row.newest_at_ms)
         if row.at_ms is not None and row.value is not None:
             newest.setdefault(row.station, {})[row.parameter] = LatestReading(row.at_ms, row.value, row.packed & 15)
     targets = {reach.key: reach.target for reach in registry.reaches}
@@ -99,7 +99,9 @@ def update_classes(
     judged_stations = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in chosen]
     fresh = _fresh(chosen, store, catalogue, carried, newest, now_ms)
     states, judged = live_class.station_classes_over_readings(carried, judged_stations, fresh, newest, now_ms)
-    silent = {s.key for s in chosen if now_ms - heard.get(s.key, 0) > SILENT_INTERVALS * 1000 * s.interval_s}
+    silent = {
+        s.key for s in chosen if now_ms - newest_by_station.get(s.key, 0) > SILENT_INTERVALS * 1000 * s.interval_s
+    }
     on: dict[str, list[LiveClass]] = {}
     for station, one in zip(chosen, judged, strict=True):
         on.setdefault(station.reach, []).append(one)

@@ -27,7 +27,7 @@ from infra.times import DAY_MS, beijing
 from ingest.rules.engine import usable
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore, Window
-from ingest.storage.tables import trace as table
+from ingest.storage.tables import source_attribution as table
 from sensors import source_attribution
 from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
@@ -70,7 +70,7 @@ class StoredAttribution:
 
     station: str
     since_ms: int
-    made_ms: int
+    computed_at_ms: int
     seen: tuple[Detection, ...]
     quiet: tuple[NonDetection, ...]
     rises: tuple[str, ...]
@@ -88,7 +88,7 @@ def trace(
     or the event lies in the future, StorageUnavailable.
     """
     if since_ms > now_ms:
-        raise ConfigurationError(say("trace.ahead", at=beijing(since_ms)))
+        raise ConfigurationError(say("source_attribution.ahead", at=beijing(since_ms)))
     river = RiverTree(registry)
     river.spot(station)
     end_ms = min(now_ms, since_ms + source_attribution.LOOK_H * HOUR_MS)
@@ -128,11 +128,11 @@ def trace(
 def summary(found: list[Candidate]) -> Text:
     """The likeliest places and the release of the first, in one sentence."""
     if not found:
-        return say("trace.nothing")
+        return say("source_attribution.nothing")
     first = found[0]
-    names = [say("trace.place", name=c.name, share=f"{100 * c.probability:.0f}") for c in found[:3]]
+    names = [say("source_attribution.place", name=c.name, share=f"{100 * c.probability:.0f}") for c in found[:3]]
     return say(
-        "trace.likeliest",
+        "source_attribution.likeliest",
         places=Text("、".join(n.zh for n in names), ", ".join(n.en for n in names)),
         early=beijing(first.early_ms),
         late=beijing(first.late_ms),
@@ -157,7 +157,7 @@ def require_stored_trace(connection: sa.Connection, incident_id: int) -> StoredA
     incident = _with_source(connection, incident_id)
     found = stored_trace(connection, incident_id)
     if found is None:
-        raise NotFound(say("trace.not_yet", id=incident.id))
+        raise NotFound(say("source_attribution.not_yet", id=incident.id))
     return found
 
 
@@ -175,7 +175,7 @@ def trace_of_incident(
 def _with_source(connection: sa.Connection, incident_id: int) -> Incident:
     incident = incident_store.get(connection, incident_id)
     if incident.kind in _KINDS_WITHOUT_SOURCE:
-        raise NotFound(say("trace.no_source", id=incident_id, kind=incident.kind))
+        raise NotFound(say("source_attribution.no_source", id=incident_id, kind=incident.kind))
     return incident
 
 
@@ -227,7 +227,7 @@ class AttributionWorker(PeriodicWorker):
             except StorageUnavailable:
                 raise
             except WaterError as error:
-                text = say("trace.cannot", why=error.text)
+                text = say("source_attribution.impossible", why=error.text)
                 found = StoredAttribution(incident.station, _since(incident), now_ms, (), (), (), (), (), text)
             self._keep(incident, found)
         return len(due)
@@ -236,7 +236,7 @@ class AttributionWorker(PeriodicWorker):
         """Open live incidents of the water whose next trace is due, and a few others that have none."""
         i = incident_table.c
         water = (
-            sa.select(i.id, i.opened_at_ms, table.c.made_ms)
+            sa.select(i.id, i.opened_at_ms, table.c.computed_at_ms)
             .outerjoin(table, table.c.incident_id == i.id)
             .where(i.kind.not_in([kind.value for kind in _KINDS_WITHOUT_SOURCE]))
         )
@@ -244,9 +244,9 @@ class AttributionWorker(PeriodicWorker):
         due = []
         for row in connection.execute(water.where(live).order_by(i.id)):
             at = [row.opened_at_ms + hours * HOUR_MS for hours in AFTER_H]
-            if any(one <= now_ms and (row.made_ms is None or row.made_ms < one) for one in at):
+            if any(one <= now_ms and (row.computed_at_ms is None or row.computed_at_ms < one) for one in at):
                 due.append(row.id)
-        past = water.where(~live, table.c.made_ms.is_(None), i.opened_at_ms > now_ms - PAST_DAYS * DAY_MS)
+        past = water.where(~live, table.c.computed_at_ms.is_(None), i.opened_at_ms > now_ms - PAST_DAYS * DAY_MS)
         due += [row.id for row in connection.execute(past.order_by(i.id.desc()).limit(PAST_PER_ROUND))]
         return [incident_store.get(connection, number) for number in due]
 
@@ -267,7 +267,7 @@ class AttributionWorker(PeriodicWorker):
                         incident.id,
                         Order(Action.COMMENT, comment=both(found.text)),
                         Actor(AUTHOR, Role.SYSTEM),
-                        now_ms=found.made_ms,
+                        now_ms=found.computed_at_ms,
                         source=self._source,
                     )
             except WaterError as error:  # closed meanwhile
@@ -323,7 +323,7 @@ def _row(found: StoredAttribution) -> dict[str, Any]:
     return {
         "station": found.station,
         "since_ms": found.since_ms,
-        "made_ms": found.made_ms,
+        "computed_at_ms": found.computed_at_ms,
         "body": json.dumps(body, ensure_ascii=False),
         "text_zh": found.text.zh,
         "text_en": found.text.en,
@@ -339,7 +339,7 @@ def _read(row: sa.RowMapping) -> StoredAttribution:
     return StoredAttribution(
         row["station"],
         row["since_ms"],
-        row["made_ms"],
+        row["computed_at_ms"],
         tuple(Detection(**s) for s in body["seen"]),
         tuple(NonDetection(**q) for q in body["quiet"]),
         tuple(body["rises"]),

@@ -24,7 +24,7 @@ Key = tuple[str, str, int, float]
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A reading whose value ``was`` another one, canonical unit.
+    """A reading whose value was ``old_value``, canonical unit.
 
     ``by`` is the person who sent it, empty for a device; ``sent_at_ms`` is when the message was sent, 0 if unknown.
     """
@@ -32,15 +32,15 @@ class Correction:
     station: str
     parameter: str
     at_ms: int
-    was: float
-    now: float
+    old_value: float
+    new_value: float
     by: str
     sent_at_ms: int
 
     @property
     def key(self) -> Key:
         """What is replaced."""
-        return self.station, self.parameter, self.at_ms, self.was
+        return self.station, self.parameter, self.at_ms, self.old_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ def reason(corrected: Sequence[Correction], catalogue: Catalogue) -> Text | None
         "finding.corrected",
         parameter=Text(one.zh, one.en),
         at=beijing(first.at_ms, "%Y-%m-%d %H:%M"),
-        was=one.show(first.was),
-        now=one.show(first.now),
-        by=Text(first.by, first.by) if first.by else say("finding.sent_again"),
+        was=one.show(first.old_value),
+        now=one.show(first.new_value),
+        by=Text(first.by, first.by) if first.by else say("finding.resent"),
     )
     more = len(corrected) - 1
     return say("finding.corrected_more", first=text, count=more) if more else text
@@ -101,10 +101,10 @@ def reason(corrected: Sequence[Correction], catalogue: Catalogue) -> Text | None
 def replaced(connection: sa.Connection, stations: Iterable[str], first_ms: int, last_ms: int) -> dict[Key, int]:
     """The values replaced in a stretch of time, and when the message that last replaced each was sent; 0 if unknown."""
     c = table.c
-    query = sa.select(c.station, c.parameter, c.at_ms, c.was, c.sent_at_ms).where(
+    query = sa.select(c.station, c.parameter, c.at_ms, c.old_value, c.sent_at_ms).where(
         c.station.in_(sorted(stations)), c.at_ms >= first_ms, c.at_ms <= last_ms
     )
-    return {(row.station, row.parameter, row.at_ms, row.was): row.sent_at_ms for row in connection.execute(query)}
+    return {(row.station, row.parameter, row.at_ms, row.old_value): row.sent_at_ms for row in connection.execute(query)}
 
 
 def superseded(batch: Batch, rows: Places, senders: Senders, known: Mapping[Key, int], registry: Registry) -> Bools:
@@ -127,7 +127,12 @@ def keep(connection: sa.Connection, corrected: Sequence[Correction]) -> None:
     fresh = [one for key, one in newest.items() if known.get(key, -1) < one.sent_at_ms]
     c = table.c
     for one in fresh:
-        same = (c.station == one.station, c.parameter == one.parameter, c.at_ms == one.at_ms, c.was == one.was)
+        same = (
+            c.station == one.station,
+            c.parameter == one.parameter,
+            c.at_ms == one.at_ms,
+            c.old_value == one.old_value,
+        )
         connection.execute(sa.delete(table).where(*same))
     if fresh:
         rows = [{name: getattr(one, name) for name in Correction.__slots__} for one in fresh]

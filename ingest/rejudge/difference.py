@@ -27,12 +27,12 @@ Verdict = tuple[int, int, int, int]
 class SeriesChange:
     """A series with changed readings or verdicts.
 
-    ``look`` gives the readings before and after the change, from an instant (ms) on at least, None for those around it.
-    ``why`` tells who declared readings between two instants wrong; None where nobody did.
+    ``read_window`` gives the readings before and after the change, from an instant (ms) on at least, None for those
+    around it. ``why`` tells who declared readings between two instants wrong; None where nobody did.
     """
 
     series: int
-    look: ReadingsBeforeAfter
+    read_window: ReadingsBeforeAfter
     why: ChangeReason | None = None
 
 
@@ -99,9 +99,9 @@ def compare(
     difference = Difference()
     checks = stored.history.checks
     for change in series:
-        difference.add(checks.late(change.series, *change.look(None), now_ms))
+        difference.add(checks.late(change.series, *change.read_window(None), now_ms))
         if change.why is not None:
-            difference.add(checks.withdraw_disproved(change.series, change.look, change.why, now_ms))
+            difference.add(checks.withdraw_disproved(change.series, change.read_window, change.why, now_ms))
     if not checks.rules.events:
         return difference
     for station in past.downwards(stations):

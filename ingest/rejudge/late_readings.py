@@ -72,7 +72,7 @@ def rejudge_late(
         reflagged += _reflagged(one, affected)
         after = replace(one.merged, packed=_settled(one, affected))
         why = partial(_why, one.corrected, stored.history.registry.catalogue) if one.corrected else None
-        rule_changes.append(SeriesChange(one.series, partial(_look, one, after, stored), why))
+        rule_changes.append(SeriesChange(one.series, partial(_read_window, one, after, stored), why))
     difference = compare(rule_changes, _event_changes(changed, judged, stored), stored, past, now_ms)
     return LateVerdict(
         packed,
@@ -292,7 +292,9 @@ def _reflagged(one: _LateSeries, affected: Bools) -> list[Verdict]:
 # -- before and after ------------------------------------------------------------------------------------------------
 
 
-def _look(one: _LateSeries, after: Window, stored: StoredReadings, first_ms: int | None) -> tuple[RuleInput, RuleInput]:
+def _read_window(
+    one: _LateSeries, after: Window, stored: StoredReadings, first_ms: int | None
+) -> tuple[RuleInput, RuleInput]:
     """The stored readings and those with the late ones merged in, from an instant on at least."""
     before, start_ms = one.stored, int(after.at[0])
     if first_ms is not None and first_ms < start_ms:

@@ -79,7 +79,7 @@ def _series_change(
     reach_ms = history.lookback_ms[parameter]
     series = int(history.series(np.array([station]), np.array([parameter]), now_ms)[0])
 
-    def look(first_ms: int | None) -> tuple[RuleInput, RuleInput]:
+    def read_window(first_ms: int | None) -> tuple[RuleInput, RuleInput]:
         start_ms = min(verdicts) - reach_ms
         start_ms = start_ms if first_ms is None else min(start_ms, first_ms)
         around = stored.window(station, parameter, start_ms, max(verdicts) + reach_ms)
@@ -91,9 +91,9 @@ def _series_change(
     bad_now = np.array([verdicts.get(at, 0) >> 4 & _CALLED_BAD != 0 for at in there.at.tolist()], np.bool_)
     called_bad = there.at[bad_now & (there.packed >> 4 & _CALLED_BAD == 0)]
     if not len(called_bad):
-        return SeriesChange(series, look)
+        return SeriesChange(series, read_window)
     key, name = registry.stations[station].key, registry.catalogue.parameters[parameter].key
-    return SeriesChange(series, look, partial(_why, reviews, key, name, called_bad))
+    return SeriesChange(series, read_window, partial(_why, reviews, key, name, called_bad))
 
 
 def _event_changes(

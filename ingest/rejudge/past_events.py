@@ -101,7 +101,7 @@ class PastEvents:
         self._read_published = cache(read_published)
         self._live: dict[int, list[Span]] = {}
         if live is not None:
-            sure = live.take(np.flatnonzero(live.doubt == 0))
+            sure = live.take(np.flatnonzero(live.discount == 0))
             self._live = {s: _spans(sure.at[sure.station == s]) for s in np.unique(sure.station).tolist()}
         self._moves: dict[int, StationMoves] = {}
         self._found: dict[int, list[Span]] = defaultdict(list)
@@ -136,7 +136,7 @@ class PastEvents:
         alarms_before = cache(lambda: self._alarms(station, before(), within, self._upstream_before, stored))
         findings, lasting = self._withdraw(station, found, alarms_before, why) if why is not None else ([], [])
         new = self._new(station, found, alarms_before)
-        sure = found.take(np.flatnonzero(found.doubt == 0))
+        sure = found.take(np.flatnonzero(found.discount == 0))
         surer = self._surer(station, sure, new, alarms_before)
         for alarms, spans in ((found, new), (sure, surer)):
             if spans:
@@ -176,7 +176,7 @@ class PastEvents:
         surer = [span for span in _spans(sure.at) if not _meets(span, known)]
         if not surer:
             return []
-        sure_before = _spans(before().at[before().doubt == 0])
+        sure_before = _spans(before().at[before().discount == 0])
         return [span for span in surer if not _meets(span, sure_before)]
 
     def downstream_findings(self, judged: Collection[int]) -> Iterator[tuple[int, Ints, Text | None]]:
@@ -190,7 +190,7 @@ class PastEvents:
             station = self._flow.downwards(waiting)[0]
             done.add(station)
             self._history.ensure_loaded([station], self._now_ms)
-            last_seen_ms = int(self._history.heard[station])
+            last_seen_ms = int(self._history.last_seen[station])
             firsts, lasts, reason = [], [], None
             for way in self._flow.above[station]:
                 for first, last in (*self._found[way.above], *(one.span for one in self._withdrawn[way.above])):
@@ -227,15 +227,15 @@ class PastEvents:
     def _reported(self, station: int, found: Alarms) -> list[Span]:
         """The events among alarms that any rule reports: the others were never published."""
         sudden, one = self._history.checks.sudden, self._history.registry.stations[station]
-        return _spans(found.at[[row for row in range(len(found.at)) if sudden.speaks(one, found, row)]])
+        return _spans(found.at[[row for row in range(len(found.at)) if sudden.applies_to_event(one, found, row)]])
 
     def _shows(self, station: int, event: PublishedEvent, found: Alarms) -> bool:
         """Whether alarms show a published event, as sure as it was."""
         sudden, one = self._history.checks.sudden, self._history.registry.stations[station]
         near = (found.at >= event.since_ms - EVENT_OVER_AFTER_MS) & (found.at <= event.last_ms + EVENT_OVER_AFTER_MS)
         if event.rule not in self._doubtful_rules():
-            near &= found.doubt == 0
-        return any(sudden.speaks(one, found, row) for row in np.flatnonzero(near).tolist())
+            near &= found.discount == 0
+        return any(sudden.applies_to_event(one, found, row) for row in np.flatnonzero(near).tolist())
 
     # -- detection ---------------------------------------------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class PastEvents:
         withdrawn = {event.rule for event in self._withdrawn[station] if self._is_on(station, event)}
         going = {rule: alarm for rule, alarm in sudden.going(one.key).items() if rule not in withdrawn}
         last_ms = max([history.last_alarm(station), *(alarm.fired_at_ms for alarm in going.values())])
-        instants = np.unique(np.append(moves.at, max(int(history.heard[station]), int(changed_at[-1]))))
+        instants = np.unique(np.append(moves.at, max(int(history.last_seen[station]), int(changed_at[-1]))))
         measured = StationReadings(moves.parameter, moves.at, moves.value)
         findings: list[Finding] = []
         lasting: list[Finding] = []
@@ -348,7 +348,7 @@ class PastEvents:
             if on or after:
                 lasting += published
                 going, last_ms = on, last
-            sure = found.at[rows[found.doubt[rows] == 0]]
+            sure = found.at[rows[found.discount[rows] == 0]]
             if len(sure):
                 self._found[station].append((int(sure.min()), int(sure.max())))
         return findings, lasting
@@ -363,7 +363,7 @@ class PastEvents:
             station=one.key,
             observed_at_ms=event.fired_ms,
             since_ms=event.since_ms,
-            retrospective=alarm is None or alarm.past,
+            retrospective=alarm is None or alarm.retrospective,
             text=say(
                 "finding.event_disproved",
                 station=sentences.station_name(one),

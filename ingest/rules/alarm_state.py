@@ -8,14 +8,14 @@ from governance.incidents.finding import ConditionChange, Finding
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One active condition; ``past`` where it fired on late data, ``held`` where it flaps and must stay clear for
-    longer."""
+    """One active condition; ``retrospective`` where it fired on late data, ``flapping`` where it flaps and must stay
+    clear for longer."""
 
     cause: str
     fired_at_ms: int
     since_ms: int
-    past: bool
-    held: bool = False
+    retrospective: bool
+    flapping: bool = False
 
 
 AlarmKey = tuple[str, str, str]
@@ -28,7 +28,7 @@ def update_alarms(alarms: dict[AlarmKey, Alarm], findings: Sequence[Finding]) ->
     for f in findings:
         key = (f.rule, f.station, f.parameter or "")
         if f.change is ConditionChange.FIRED:
-            alarms[key] = Alarm(f.cause, f.observed_at_ms, f.since_ms, f.retrospective, f.held)
+            alarms[key] = Alarm(f.cause, f.observed_at_ms, f.since_ms, f.retrospective, f.flapping)
             changed.add(key)
         elif alarms.pop(key, None) is not None:
             changed.add(key)

@@ -33,7 +33,7 @@ class Condition:
 
     A value x exceeds the limit where ``sign * (x - limit) > 0`` and is clear where ``sign * (x - clear) <= 0``. With a
     ``centre``, x is the distance from it. Nothing begins outside ``active``. A condition that fires for the
-    ``flaps``-th time within ``flap_ms`` is held: it ends only after ``hold_ms`` of clear values.
+    ``flaps``-th time within ``flap_ms`` is flapping: it ends only after ``hold_ms`` of clear values.
     """
 
     sign: int
@@ -81,9 +81,10 @@ class Condition:
 class ConditionState:
     """The state of one condition.
 
-    ``count`` and ``calm_count`` are the consecutive exceeding and clear samples; ``past`` is true where it fired on
-    data too old to act on; ``firings`` are the recent instants at which it fired (ms); ``held`` is their number at the
-    last firing where that reached ``flaps``, else 0; ``recent`` are the newest samples with the state before each.
+    ``count`` and ``calm_count`` are the consecutive exceeding and clear samples; ``retrospective`` is true where it
+    fired on data too old to act on; ``firings`` are the recent instants at which it fired (ms); ``flap_count`` is their
+    number at the last firing where that reached ``flaps``, else 0; ``recent``: the newest samples with the state before
+    each.
     """
 
     phase: Phase = Phase.IDLE
@@ -93,9 +94,9 @@ class ConditionState:
     calm_since_ms: int = 0
     calm_count: int = 0
     fired_at_ms: int = 0
-    past: bool = False
+    retrospective: bool = False
     firings: tuple[int, ...] = ()
-    held: int = 0
+    flap_count: int = 0
     recent: "tuple[tuple[int, float, ConditionState], ...]" = ()
 
     def without_recent(self) -> "ConditionState":
@@ -107,21 +108,21 @@ class ConditionState:
             self.calm_since_ms,
             self.calm_count,
             self.fired_at_ms,
-            self.past,
+            self.retrospective,
             self.firings,
-            self.held,
+            self.flap_count,
         )
 
     def required_calm_ms(self, condition: Condition) -> int:
         """How long values must stay clear before the condition ends."""
-        return max(condition.keep_ms, condition.hold_ms) if self.held else condition.keep_ms
+        return max(condition.keep_ms, condition.hold_ms) if self.flap_count else condition.keep_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A condition that fired or ended at ``at_ms``.
 
-    ``since_ms`` is when the exceedance began (fired) or when the clear values began (ended); ``held`` as in
+    ``since_ms`` is when the exceedance began (fired) or when the clear values began (ended); ``flap_count`` as in
     :class:`ConditionState`.
     """
 
@@ -130,8 +131,8 @@ class Transition:
     since_ms: int
     value: float
     count: int
-    past: bool
-    held: int = 0
+    retrospective: bool
+    flap_count: int = 0
 
 
 def advance_condition(condition: Condition, state: ConditionState, samples: Samples, now_ms: int) -> list[Transition]:
@@ -180,13 +181,13 @@ def _towards_firing(
     state.count += 1
     if state.count < condition.samples or at_ms - state.since_ms < condition.pending_ms:
         return None
-    state.phase, state.fired_at_ms, state.past = Phase.FIRING, at_ms, now_ms - at_ms > condition.late_ms
+    state.phase, state.fired_at_ms, state.retrospective = Phase.FIRING, at_ms, now_ms - at_ms > condition.late_ms
     state.firings = (
         (*(one for one in state.firings if at_ms - one < condition.flap_ms), at_ms) if condition.flaps else ()
     )
     state.recent = ()
-    state.held = len(state.firings) if 0 < condition.flaps <= len(state.firings) else 0
-    return Transition(True, at_ms, state.since_ms, value, state.count, state.past, state.held)
+    state.flap_count = len(state.firings) if 0 < condition.flaps <= len(state.firings) else 0
+    return Transition(True, at_ms, state.since_ms, value, state.count, state.retrospective, state.flap_count)
 
 
 def _towards_end(
@@ -196,18 +197,18 @@ def _towards_end(
         if state.phase is Phase.RECOVERING:
             state.phase = Phase.FIRING
         timely = now_ms - at_ms <= condition.late_ms
-        if not (state.past and timely and condition.exceeds(value) and condition.may_begin(at_ms)):
+        if not (state.retrospective and timely and condition.exceeds(value) and condition.may_begin(at_ms)):
             return None
-        state.past, state.recent = False, ()
-        return Transition(True, at_ms, state.since_ms, value, state.count, False, state.held)
+        state.retrospective, state.recent = False, ()
+        return Transition(True, at_ms, state.since_ms, value, state.count, False, state.flap_count)
     if state.phase is Phase.FIRING or after_gap:
         state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at_ms, 0
     state.calm_count += 1
     if state.calm_count < condition.samples or at_ms - state.calm_since_ms < state.required_calm_ms(condition):
         return None
-    past = state.past and now_ms - at_ms > condition.late_ms
-    state.phase, state.past, state.held, state.recent = Phase.IDLE, False, 0, ()
-    return Transition(False, at_ms, state.calm_since_ms, value, state.calm_count, past)
+    retrospective = state.retrospective and now_ms - at_ms > condition.late_ms
+    state.phase, state.retrospective, state.flap_count, state.recent = Phase.IDLE, False, 0, ()
+    return Transition(False, at_ms, state.calm_since_ms, value, state.calm_count, retrospective)
 
 
 def remove_sample(condition: Condition, state: ConditionState, at_ms: int) -> bool:

@@ -50,7 +50,7 @@ class ClockError:
     behind), and the number of messages."""
 
     since_ms: int
-    heard_ms: int
+    last_seen_ms: int
     least_ms: int
     most_ms: int
     messages: int
@@ -64,7 +64,7 @@ class ClockError:
 
     @property
     def is_established(self) -> bool:
-        return self.messages >= MIN_MESSAGES and self.heard_ms - self.since_ms >= MIN_DURATION_MS
+        return self.messages >= MIN_MESSAGES and self.last_seen_ms - self.since_ms >= MIN_DURATION_MS
 
 
 class ClockMonitor:
@@ -76,7 +76,7 @@ class ClockMonitor:
 
     def __init__(self, off: Mapping[str, ClockError] | None = None) -> None:
         self._off: dict[str, ClockError] = dict(off or {})
-        self._heard: dict[str, int] = {}  # station → when it was heard last, ms
+        self._last_seen: dict[str, int] = {}  # station → when it was heard last, ms
         self._changed: set[str] = set()
 
     def changed(self, now_ms: int) -> dict[str, ClockError | None]:
@@ -98,14 +98,14 @@ class ClockMonitor:
     ) -> list[Finding]:
         """The findings of the messages of a batch; a clock that stays wrong makes none."""
         offsets = _offsets(decoded, messages, registry)
-        self._heard.update((messages[i].station, messages[i].received_at_ms) for i in offsets)
+        self._last_seen.update((messages[i].station, messages[i].received_at_ms) for i in offsets)
         stations = {messages[i].station for i in offsets}
         firing = {station: alarms[RULE, station, ""].since_ms for station in stations if (RULE, station, "") in alarms}
         found: list[Finding] = []
         for i, off_ms in offsets.items():
             station, at_ms = messages[i].station, messages[i].received_at_ms
             earlier = self._off.get(station)
-            if earlier is not None and at_ms <= earlier.heard_ms:
+            if earlier is not None and at_ms <= earlier.last_seen_ms:
                 continue  # delivered again
             if -FUTURE_MS <= off_ms <= BEHIND_MS:
                 if self._off.pop(station, None) is not None:
@@ -124,8 +124,8 @@ class ClockMonitor:
         """Whether most stations heard in the last hour differ."""
         if len(self._off) < MIN_STATIONS_FOR_OWN_CLOCK:
             return False
-        heard = sum(now_ms - at_ms <= MIN_DURATION_MS for at_ms in self._heard.values())
-        return 2 * len(self._off) > heard
+        reported = sum(now_ms - at_ms <= MIN_DURATION_MS for at_ms in self._last_seen.values())
+        return 2 * len(self._off) > reported
 
 
 def _updated(earlier: ClockError | None, off_ms: int, at_ms: int) -> ClockError:

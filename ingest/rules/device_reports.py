@@ -96,7 +96,7 @@ def findings(
         alarm = active.get(key)
         if one.what in ENDED_BY_EVENT:
             if alarm is not None:
-                found.append(_finding(one, what, ConditionChange.RESOLVED, alarm.since_ms, alarm.past))
+                found.append(_finding(one, what, ConditionChange.RESOLVED, alarm.since_ms, alarm.retrospective))
                 del active[key]
         elif alarm is None and not (what in ORDINARY_DURING_VISIT and excused(one)):
             fired = _finding(one, what, ConditionChange.FIRED, one.at_ms, one.at_ms < late_ms)
@@ -108,12 +108,12 @@ def findings(
     return found
 
 
-def _finding(one: DeviceReport, what: str, change: ConditionChange, since_ms: int, past: bool) -> Finding:
+def _finding(one: DeviceReport, what: str, change: ConditionChange, since_ms: int, retrospective: bool) -> Finding:
     if change is ConditionChange.RESOLVED:
         text = ended_text(one.station, what, one.at_ms)
     else:
         text = say(f"device.{what}", station=station_name(one.station), at=beijing(one.at_ms))
-    return device_finding(one.station, what, change, (since_ms, one.at_ms), COLOURS[what], text, VERSION, past)
+    return device_finding(one.station, what, change, (since_ms, one.at_ms), COLOURS[what], text, VERSION, retrospective)
 
 
 def ended_text(station: Station, what: str, at_ms: int) -> Text:
@@ -129,7 +129,7 @@ def device_finding(
     colour: Colour,
     text: Text,
     version: str,
-    past: bool = False,
+    retrospective: bool = False,
 ) -> Finding:
     """A finding about a device; ``span_ms`` is (since, observed at). All findings of a device have one cause."""
     headline = Headline(station_name(station), say(f"device.{what}_short")) if change is ConditionChange.FIRED else None
@@ -144,7 +144,7 @@ def device_finding(
         observed_at_ms=at_ms,
         since_ms=since_ms,
         colour=colour,
-        retrospective=past,
+        retrospective=retrospective,
         text=text,
         headline=headline,
     )

@@ -195,7 +195,7 @@ class RuleEngine:
         else:
             advance_condition(one.condition, state, samples, now_ms)
             if state.phase in (Phase.FIRING, Phase.RECOVERING):  # not published: the next exceeding reading fires it
-                state.phase, state.past, state.held = Phase.PENDING, False, 0
+                state.phase, state.retrospective, state.flap_count = Phase.PENDING, False, 0
         # the published firings count, whatever the readings show now
         state.firings = self._fired.get(one.key, ())
         state.recent = tuple((at, x, replace(before, firings=state.firings)) for at, x, before in state.recent)
@@ -204,8 +204,8 @@ class RuleEngine:
     @staticmethod
     def _restore_firing(one: BoundRule, state: ConditionState, alarm: Alarm, samples: Samples, now_ms: int) -> None:
         """Restore a condition that is firing; what the readings show besides is published with the next reading."""
-        state.held = int(alarm.held)
-        state.phase, state.past = Phase.FIRING, alarm.past
+        state.flap_count = int(alarm.flapping)
+        state.phase, state.retrospective = Phase.FIRING, alarm.retrospective
         state.since_ms, state.fired_at_ms, state.last_ms = alarm.since_ms, alarm.fired_at_ms, alarm.fired_at_ms
         state.count = one.condition.samples  # it took at least as many to fire
         samples = [sample for sample in samples if sample[0] > alarm.fired_at_ms]
@@ -215,7 +215,7 @@ class RuleEngine:
             state.calm_since_ms, state.calm_count = transitions[-1].since_ms, transitions[-1].count
         elif state.phase is Phase.IDLE or state.phase is Phase.PENDING:
             state.phase, state.recent = Phase.FIRING, ()
-        state.past = alarm.past
+        state.retrospective = alarm.retrospective
 
     def _keep(self, number: int, state: ConditionState) -> None:
         if state.firings:
@@ -324,8 +324,8 @@ class RuleEngine:
             exceedances_before, _ = self._exceedances(one, before, now_ms)
             exceedances_after, measured = self._exceedances(one, after, now_ms)
             alarm = self.alarms.get(one.key)
-            fired_at_ms, past = (alarm.fired_at_ms, alarm.past) if alarm else (None, False)
-            for change in compare_exceedances(exceedances_before, exceedances_after, fired_at_ms, past):
+            fired_at_ms, retrospective = (alarm.fired_at_ms, alarm.retrospective) if alarm else (None, False)
+            for change in compare_exceedances(exceedances_before, exceedances_after, fired_at_ms, retrospective):
                 found = [
                     self._finding(one, t, measured.get(t.at_ms, t.value), after.doubted_at())
                     for t in change.transitions
@@ -339,7 +339,7 @@ class RuleEngine:
         return findings, lasting
 
     def withdraw_disproved(
-        self, series: int, look: ReadingsBeforeAfter, why: ChangeReason, now_ms: int
+        self, series: int, read_window: ReadingsBeforeAfter, why: ChangeReason, now_ms: int
     ) -> tuple[list[Finding], list[Finding]]:
         """Withdraw the exceedances that rested on readings that somebody declared wrong or corrected.
 
@@ -350,14 +350,14 @@ class RuleEngine:
         ended: list[Finding] = []
         for number in [*self._thresholds.numbers(series), *self._derived_numbers(series)]:
             one = self._bound[number]
-            start_ms, before, after = self._before_and_after(one, look, None, now_ms)
+            start_ms, before, after = self._before_and_after(one, read_window, None, now_ms)
             lost = disappeared(before, after)
             for published in self._published(one.key) if lost else ():
                 if not published.among(lost):
                     continue
                 if published.first_ms < start_ms:  # it began before the readings at hand
                     from_ms = published.first_ms - LOOK_BACK_MS
-                    _, before, after = self._before_and_after(one, look, from_ms, now_ms)
+                    _, before, after = self._before_and_after(one, read_window, from_ms, now_ms)
                 shown = published.among(before)
                 first_ms = min((span.fired.since_ms for span in shown), default=0) - one.derived_from_ms
                 reason = why(first_ms, max((span.last_ms for span in shown), default=0))
@@ -372,10 +372,10 @@ class RuleEngine:
         return found, ended
 
     def _before_and_after(
-        self, one: BoundRule, look: ReadingsBeforeAfter, first_ms: int | None, now_ms: int
+        self, one: BoundRule, read_window: ReadingsBeforeAfter, first_ms: int | None, now_ms: int
     ) -> tuple[int, list[Exceedance], list[Exceedance]]:
         """When the examined readings begin (ms), and the exceedances that they showed before and show after."""
-        before, after = look(first_ms)
+        before, after = read_window(first_ms)
         start_ms = int(before.at[0]) if len(before.at) else 0
         return start_ms, self._exceedances(one, before, now_ms)[0], self._exceedances(one, after, now_ms)[0]
 
@@ -395,14 +395,14 @@ class RuleEngine:
     def tick(
         self,
         registry: Registry,
-        heard_ms: Ints,
+        last_seen_ms: Ints,
         excused_ms: Ints,
         connected_since_ms: int | None,
         now_ms: int,
         sensors: LastSeen | None = None,
     ) -> list[Finding]:
         """Which stations and sensors fell silent, and which sent again: :meth:`.no_data.SilenceMonitor.tick`."""
-        return self._silence.tick(registry, heard_ms, excused_ms, connected_since_ms, now_ms, sensors)
+        return self._silence.tick(registry, last_seen_ms, excused_ms, connected_since_ms, now_ms, sensors)
 
     # -- findings ----------------------------------------------------------------------------------------------------
 
@@ -422,7 +422,7 @@ class RuleEngine:
         is_doubtful = transition.at_ms in doubted_at
         text = sentences.series_text(one, transition, measured, self._places.target(one.station))
         if is_doubtful:
-            text = sentences.with_doubt(text, one.parameter, one.station, self._catalogue)
+            text = sentences.with_contradiction(text, one.parameter, one.station, self._catalogue)
         subject = "pattern" if isinstance(one.rule, DailyPattern) else "water"
         return one.rule.found(
             ConditionChange.FIRED if transition.fired else ConditionChange.RESOLVED,
@@ -433,9 +433,9 @@ class RuleEngine:
             since_ms=transition.since_ms,
             value=measured,
             limit=one.reported_limit(transition.value),
-            retrospective=transition.past,
+            retrospective=transition.retrospective,
             text=text,
-            held=bool(transition.fired and transition.held),
+            flapping=bool(transition.fired and transition.flap_count),
             headline=sentences.series_headline(one, transition, measured, doubtful=is_doubtful)
             if transition.fired
             else None,
@@ -448,7 +448,7 @@ class RuleEngine:
             change=ConditionChange.WITHDRAWN,
             cause=alarm.cause if alarm else finding.cause,
             observed_at_ms=fired_ms,
-            retrospective=alarm.past if alarm else span.fired.past,
+            retrospective=alarm.retrospective if alarm else span.fired.retrospective,
             text=sentences.disproved_text(one, span.fired, reason),
             headline=None,
         )
@@ -472,6 +472,6 @@ def _rule_withdrawn(key: AlarmKey, alarm: Alarm) -> Finding:
         observed_at_ms=alarm.fired_at_ms,
         since_ms=alarm.since_ms,
         colour=Colour.BLUE,
-        retrospective=alarm.past,
+        retrospective=alarm.retrospective,
         text=say("finding.withdrawn", rule=rule, station=station),
     )

@@ -74,7 +74,7 @@ class ExceedanceChanges:
 
 
 def compare_exceedances(
-    before: Sequence[Exceedance], after: Sequence[Exceedance], alarm_ms: int | None, alarm_past: bool
+    before: Sequence[Exceedance], after: Sequence[Exceedance], alarm_ms: int | None, alarm_retrospective: bool
 ) -> Iterator[ExceedanceChanges]:
     """Compare the exceedances without (``before``) and with (``after``) the late data.
 
@@ -84,7 +84,7 @@ def compare_exceedances(
     for i, one in enumerate(after):
         overlapping = [other for other in before if other.overlaps(one)]
         if alarm_ms is not None and one.covers(alarm_ms):
-            if one.ended is not None and alarm_past:
+            if one.ended is not None and alarm_retrospective:
                 yield ExceedanceChanges((one.ended,), lasting=True)
         elif not overlapping:
             transitions = (one.fired,) if one.ended is None else (one.fired, one.ended)

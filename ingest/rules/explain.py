@@ -67,7 +67,9 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:  # noqa: PLR0911  (a kin
         case Trend():
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
             season = Text("", "") if rule.season is Season.NONE else say(f"rule.season_{rule.season}")
-            surely = Text("", "") if rule.significance >= 1 else say("rule.surely", level=f"{rule.significance:g}")
+            surely = (
+                Text("", "") if rule.significance >= 1 else say("rule.significance", level=f"{rule.significance:g}")
+            )
             trend_values = {
                 "move": move,
                 "slope": f"{rule.per_hour:g} {shown.unit}",
@@ -240,11 +242,11 @@ def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[st
     places, found = Places(registry), dict[tuple[str, str], list[str]]()
     for station in registry.stations:
         regions = places.regions(station)
-        speaking = rules.applicable(station, places)
+        applicable = rules.applicable(station, places)
         for rule in rules:
-            if rule in speaking or not rule.where.matches(station, regions):
+            if rule in applicable or not rule.where.matches(station, regions):
                 continue
-            for other in speaking:
+            for other in applicable:
                 if other.subject == rule.subject or _shares_cause(other, rule):
                     found.setdefault((other.id, rule.id), []).append(station.key)
     return [(one, other, tuple(stations)) for (one, other), stations in found.items()]
@@ -377,10 +379,10 @@ def _shorter_than_interval(rules: Rules, registry: Registry) -> Iterator[RuleFau
             slow = max(mine, key=lambda s: s.interval_s)
             if 0 < rule.pending_s < slow.interval_s:
                 wait, step = duration_text(1000 * rule.pending_s), duration_text(1000 * slow.interval_s)
-                text = say("rule.hasty", rule=rule.id, pending=wait, station=slow.key, interval=step)
+                text = say("rule.pending_short", rule=rule.id, pending=wait, station=slow.key, interval=step)
                 yield RuleFault((rule.id,), False, text)
             if rule.samples == 1 and rule.pending_s < slow.interval_s:
-                yield RuleFault((rule.id,), False, say("rule.single", rule=rule.id))
+                yield RuleFault((rule.id,), False, say("rule.single_reading", rule=rule.id))
         if isinstance(rule, Trend) and mine and (wide := max(s.interval_s for s in mine)) * rule.bins > rule.window_s:
             step, width = duration_text(1000 * wide), duration_text(1000 * rule.window_s // rule.bins)
             yield RuleFault((rule.id,), False, say("rule.narrow", rule=rule.id, interval=step, width=width))

@@ -26,7 +26,7 @@ from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FO
 from sensors.standards import hj915
 from sensors.stations import Registry
 
-RULE: Final = "device-care"
+RULE: Final = "device-maintenance_due"
 VERSION: Final = "2"
 """Increased with every change of these criteria."""
 
@@ -41,7 +41,7 @@ def findings(
     registry: Registry,
     catalogue: Catalogue,
     alarms: Mapping[AlarmKey, Alarm],
-    upkeep: Callable[[], MaintenanceRecords],
+    maintenance: Callable[[], MaintenanceRecords],
 ) -> list[Finding]:
     """The findings that begin or end with a new day of a series.
 
@@ -52,46 +52,52 @@ def findings(
     turned, found = carried.turned, []
     days = carried.day[np.searchsorted(carried.series, turned.series)]
     done: MaintenanceRecords | None = None
-    for series, doubt, day in zip(turned.series.tolist(), turned.doubt.tolist(), days.tolist(), strict=True):
+    for series, daily_tests, day in zip(
+        turned.series.tolist(), turned.daily_tests.tolist(), days.tolist(), strict=True
+    ):
         station, parameter = registry.stations[memory.station[series]], catalogue.parameters[memory.parameter[series]]
         firing = alarms.get((RULE, station.key, parameter.key))
         at_ms, visited_ms = day * DAY_MS, None
-        if doubt & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
-            done = upkeep() if done is None else done
+        if daily_tests & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
+            done = maintenance() if done is None else done
             visited_ms = max(
                 last_maintained(done, registry.deployments, station.key, parameter.key, at_ms + DAY_MS), default=None
             )
-        if _is_due(doubt, at_ms, visited_ms, firing is not None) == (firing is not None):
+        if _is_due(daily_tests, at_ms, visited_ms, firing is not None) == (firing is not None):
             continue
         if firing is None:
             text = say(
-                "device.care_lens" if doubt & LENS_FOULED or parameter.optical else "device.care",
+                "device.maintenance_due_lens"
+                if daily_tests & LENS_FOULED or parameter.optical
+                else "device.maintenance_due",
                 station=station_name(station),
                 at=beijing(at_ms),
                 parameter=parameter_name(parameter),
                 seen=_visit_text(at_ms, visited_ms),
             )
         else:
-            text = device_reports.ended_text(station, "care", at_ms)
+            text = device_reports.ended_text(station, "maintenance_due", at_ms)
         change = ConditionChange.FIRED if firing is None else ConditionChange.RESOLVED
         since_ms = at_ms if firing is None else firing.since_ms
-        one = device_reports.device_finding(station, "care", change, (since_ms, at_ms), Colour.BLUE, text, VERSION)
-        about = Headline(station_name(station), say("headline.care", parameter=parameter_name(parameter)))
+        one = device_reports.device_finding(
+            station, "maintenance_due", change, (since_ms, at_ms), Colour.BLUE, text, VERSION
+        )
+        about = Headline(station_name(station), say("headline.maintenance_due", parameter=parameter_name(parameter)))
         found.append(replace(one, parameter=parameter.key, headline=about if firing is None else None))
     return found
 
 
-def _is_due(doubt: int, at_ms: int, visited_ms: int | None, firing: bool) -> bool:
+def _is_due(daily_tests: int, at_ms: int, visited_ms: int | None, firing: bool) -> bool:
     """Whether the sensor is due, by its evidence and its last recorded visit (None: none recorded)."""
-    if not doubt & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
+    if not daily_tests & (CHECK_DUE | CHECK_DUE_IF_UNVISITED):
         return False
     visits = None if visited_ms is None else (at_ms - visited_ms) / (hj915.visit_days() * DAY_MS)
     if visits is not None and visits < 1:
         return False
-    return bool(doubt & CHECK_DUE) or firing or (visits is not None and visits >= MISSED_VISITS)
+    return bool(daily_tests & CHECK_DUE) or firing or (visits is not None and visits >= MISSED_VISITS)
 
 
 def _visit_text(at_ms: int, visited_ms: int | None) -> Text:
     if visited_ms is None:
-        return say("device.care_never")
-    return say("device.care_seen", days=(at_ms - visited_ms) // DAY_MS)
+        return say("device.no_visit")
+    return say("device.last_visit", days=(at_ms - visited_ms) // DAY_MS)

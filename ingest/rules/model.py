@@ -144,7 +144,7 @@ class Rule:
         value: float | None = None,
         limit: float | None = None,
         retrospective: bool = False,
-        held: bool = False,
+        flapping: bool = False,
         headline: Headline | None = None,
     ) -> Finding:
         """A finding of this rule, with its id, version and colour."""
@@ -163,7 +163,7 @@ class Rule:
             colour=self.colour,
             retrospective=retrospective,
             text=text,
-            held=held,
+            flapping=flapping,
             headline=headline,
         )
 
@@ -174,8 +174,8 @@ class LimitRule(Rule):
 
     It fires once readings exceeded the limit for ``pending_s`` and ``samples`` readings in a row, and ends once they
     were clear for ``keep_firing_s`` and as many readings; in between nothing changes (hysteresis). One that fires for
-    the ``flaps``-th time within ``flap_window_s`` is held: it ends only after ``hold_s`` of clear readings. With 0
-    ``flaps`` nothing is held.
+    the ``flaps``-th time within ``flap_window_s`` is flapping: it ends only after ``hold_s`` of clear readings. With 0
+    ``flaps`` nothing counts as flapping.
     """
 
     pending_s: int = 0

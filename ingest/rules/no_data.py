@@ -75,7 +75,7 @@ class SilenceMonitor:
     def tick(
         self,
         registry: Registry,
-        heard_ms: Ints,
+        last_seen_ms: Ints,
         excused_ms: Ints,
         connected_since_ms: int | None,
         now_ms: int,
@@ -104,30 +104,30 @@ class SilenceMonitor:
             if rule.sensors:
                 if sensors is not None:
                     findings += self._sensor_findings(
-                        rule, registry, sensors, heard_ms, excused_ms, connected_since_ms, now_ms
+                        rule, registry, sensors, last_seen_ms, excused_ms, connected_since_ms, now_ms
                     )
                 continue
-            findings += self._station_findings(rule, registry, heard_ms, excused_ms, connected_since_ms, now_ms)
+            findings += self._station_findings(rule, registry, last_seen_ms, excused_ms, connected_since_ms, now_ms)
         return findings
 
     def _station_findings(
         self,
         rule: NoData,
         registry: Registry,
-        heard_ms: Ints,
+        last_seen_ms: Ints,
         excused_ms: Ints,
         connected_since_ms: int,
         now_ms: int,
     ) -> list[Finding]:
         stations = registry.stations
         patience_ms = np.array([max(rule.intervals * s.interval_s, rule.at_least_s) * 1000 for s in stations])
-        applies = self._applies[rule.id] & (heard_ms >= 0)
+        applies = self._applies[rule.id] & (last_seen_ms >= 0)
         waiting_since = np.array(
             [max(connected_since_ms, self._gateway_resumed_ms.get((rule.id, s.gateway or ""), 0)) for s in stations],
             np.int64,
         )
-        silent = applies & (now_ms - np.maximum(np.maximum(heard_ms, waiting_since), excused_ms) > patience_ms)
-        sending = applies & (now_ms - heard_ms <= patience_ms)
+        silent = applies & (now_ms - np.maximum(np.maximum(last_seen_ms, waiting_since), excused_ms) > patience_ms)
+        sending = applies & (now_ms - last_seen_ms <= patience_ms)
         gateways: dict[str, list[int]] = {}
         for i, s in enumerate(stations):
             if s.gateway and applies[i] and excused_ms[i] < now_ms:
@@ -137,7 +137,7 @@ class SilenceMonitor:
         for gateway, members in gateways.items():
             if len(members) > 1:
                 found, by_gateway = self._gateway_findings(
-                    rule, gateway, members, stations, heard_ms, silent, sending, now_ms
+                    rule, gateway, members, stations, last_seen_ms, silent, sending, now_ms
                 )
                 findings += found
                 explained |= by_gateway
@@ -145,10 +145,10 @@ class SilenceMonitor:
             s = stations[i]
             alarm = self._active(rule, s.key, f"silence:{s.key}")
             if sending[i] and alarm:
-                text = say("finding.speaking", station=station_name(s), at=beijing(int(heard_ms[i])))
-                findings.append(_silence_over(rule, s.key, alarm, int(heard_ms[i]), text))
+                text = say("finding.reporting", station=station_name(s), at=beijing(int(last_seen_ms[i])))
+                findings.append(_silence_over(rule, s.key, alarm, int(last_seen_ms[i]), text))
             elif silent[i] and not alarm and i not in explained and rule.when.covers(now_ms):
-                findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience_ms[i])))
+                findings.append(_station_silent(rule, s, int(last_seen_ms[i]), int(patience_ms[i])))
         return findings
 
     def _gateway_findings(
@@ -157,7 +157,7 @@ class SilenceMonitor:
         gateway: str,
         members: Sequence[int],
         stations: Sequence[Station],
-        heard_ms: Ints,
+        last_seen_ms: Ints,
         silent: Bools,
         sending: Bools,
         now_ms: int,
@@ -166,27 +166,27 @@ class SilenceMonitor:
         if alarm := self._active(rule, gateway, f"silence:gateway:{gateway}"):
             if not sending[list(members)].any():
                 return [], set(members)
-            newest = self._gateway_resumed_ms[rule.id, gateway] = int(heard_ms[list(members)].max())
-            text = say("finding.gateway_speaking", gateway=gateway, at=beijing(newest))
+            newest = self._gateway_resumed_ms[rule.id, gateway] = int(last_seen_ms[list(members)].max())
+            text = say("finding.gateway_reporting", gateway=gateway, at=beijing(newest))
             # its other stations have a full interval from here on
             return [_silence_over(rule, gateway, alarm, newest, text)], set(members)
         all_silent = bool(silent[list(members)].all())
         unreported = [i for i in members if self._active(rule, stations[i].key, f"silence:{stations[i].key}") is None]
         if all_silent and len(unreported) > 1 and rule.when.covers(now_ms):
-            found = _gateway_silent(rule, gateway, [stations[i] for i in unreported], heard_ms[unreported])
+            found = _gateway_silent(rule, gateway, [stations[i] for i in unreported], last_seen_ms[unreported])
             return [found], set(members)
         if all_silent or not silent[list(members)].any():
             return [], set()
-        last = heard_ms[list(members)].max()  # the others may not be due yet
+        last = last_seen_ms[list(members)].max()  # the others may not be due yet
         spread = 1000 * max(stations[i].interval_s for i in members)
-        return [], {i for i in members if silent[i] and last - heard_ms[i] < spread}
+        return [], {i for i in members if silent[i] and last - last_seen_ms[i] < spread}
 
     def _sensor_findings(
         self,
         rule: NoData,
         registry: Registry,
         sensors: LastSeen,
-        heard_ms: Ints,
+        last_seen_ms: Ints,
         excused_ms: Ints,
         connected_since_ms: int,
         now_ms: int,
@@ -198,7 +198,7 @@ class SilenceMonitor:
         stations, names = registry.stations, registry.catalogue.parameters
         where = sensors.station
         spacing = np.array([s.interval_s for s in stations], np.int64) * 1000
-        station_sends = (now_ms - heard_ms <= PAUSE_INTERVALS * spacing)[where] & (sensors.newest_ms >= 0)
+        station_sends = (now_ms - last_seen_ms <= PAUSE_INTERVALS * spacing)[where] & (sensors.newest_ms >= 0)
         since = np.maximum(np.maximum(sensors.resumed_ms, excused_ms)[where], connected_since_ms)
         waiting = now_ms - np.maximum(sensors.newest_ms, since) > expected.patience_ms
         findings = []
@@ -221,7 +221,7 @@ class SilenceMonitor:
                 station, parameter = stations[where[i]], names[sensors.parameter[i]]
                 if alarm := on.get((station.key, parameter.key)):
                     names_of_series = {"station": station_name(station), "parameter": Text(parameter.zh, parameter.en)}
-                    text = say("finding.sensor_speaking", at=beijing(int(sensors.newest_ms[i])), **names_of_series)
+                    text = say("finding.sensor_reporting", at=beijing(int(sensors.newest_ms[i])), **names_of_series)
                     at_ms = int(sensors.newest_ms[i])
                     findings.append(_silence_over(rule, station.key, alarm, at_ms, text, parameter.key))
         return findings
@@ -255,19 +255,19 @@ def cycle_of(station: Station, parameter: str, cycles_s: Mapping[str, int]) -> i
     return cycles_s.get(parameter, max(station.interval_s, ANALYSER_CYCLE_S) if analysed else station.interval_s)
 
 
-def _station_silent(rule: NoData, station: Station, heard_ms: int, patience_ms: int) -> Finding:
+def _station_silent(rule: NoData, station: Station, last_seen_ms: int, patience_ms: int) -> Finding:
     text = say(
         "finding.silent",
         station=station_name(station),
-        since=beijing(heard_ms),
+        since=beijing(last_seen_ms),
         interval=duration_text(station.interval_s * 1000),
     )
     about = Headline(station_name(station), say("headline.silent"))
-    return _silent(rule, station.key, f"silence:{station.key}", heard_ms, heard_ms + patience_ms, text, about)
+    return _silent(rule, station.key, f"silence:{station.key}", last_seen_ms, last_seen_ms + patience_ms, text, about)
 
 
-def _gateway_silent(rule: NoData, gateway: str, stations: Sequence[Station], heard_ms: Ints) -> Finding:
-    since = int(heard_ms.max())
+def _gateway_silent(rule: NoData, gateway: str, stations: Sequence[Station], last_seen_ms: Ints) -> Finding:
+    since = int(last_seen_ms.max())
     names = Text("、".join(s.zh for s in stations), ", ".join(s.en for s in stations))
     text = say("finding.gateway_silent", gateway=gateway, count=len(stations), since=beijing(since), stations=names)
     patience_ms = int(max(rule.intervals * max(s.interval_s for s in stations), rule.at_least_s) * 1000)

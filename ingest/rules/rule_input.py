@@ -8,7 +8,7 @@ from ingest.rules.condition import Condition
 from sensors.reading import Bools, Flag, Floats, Ints, QualityTest
 
 _EXTREME_VALUE = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
-_DOUBT = int(QualityTest.CROSS_CHECK | QualityTest.ATTENUATED | QualityTest.NEIGHBOURS | QualityTest.BURST)
+_AMBIGUOUS_TESTS = int(QualityTest.CROSS_CHECK | QualityTest.ATTENUATED | QualityTest.NEIGHBOURS | QualityTest.BURST)
 """Tests that do not say which of several readings is wrong, or whether the sensor or the water here is the cause."""
 
 
@@ -30,8 +30,8 @@ def doubtful(packed: Ints) -> Bools:
     Such a reading may begin and sustain a condition, and never ends one: it counts only where it exceeds the limit.
     """
     tests = packed >> 4
-    doubts = (tests & _DOUBT != 0) & (tests & ~(_EXTREME_VALUE | _DOUBT) == 0)
-    return np.asarray(((packed & 15) == Flag.SUSPECT) & doubts)
+    ambiguous = (tests & _AMBIGUOUS_TESTS != 0) & (tests & ~(_EXTREME_VALUE | _AMBIGUOUS_TESTS) == 0)
+    return np.asarray(((packed & 15) == Flag.SUSPECT) & ambiguous)
 
 
 @dataclass(frozen=True, slots=True)

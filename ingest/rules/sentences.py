@@ -63,7 +63,7 @@ def _rate_per_hour(per_hour: float, parameter: Parameter) -> str:
 def _instant(transition: Transition, at_ms: int, other_ms: int) -> str:
     """With the year for late data, and with seconds where ``other_ms`` lies in the same minute."""
     seconds = ":%S" if at_ms != other_ms and at_ms // 60_000 == other_ms // 60_000 else ""
-    return beijing(at_ms, ("%Y-%m-%d %H:%M" if transition.past else "%m-%d %H:%M") + seconds)
+    return beijing(at_ms, ("%Y-%m-%d %H:%M" if transition.retrospective else "%m-%d %H:%M") + seconds)
 
 
 # -- findings of rules about one series --------------------------------------------------------------------------------
@@ -84,10 +84,10 @@ def series_text(one: BoundRule, transition: Transition, measured: float, target:
         case Trend():
             return _trend_text(one.rule, transition, one.parameter, measured, values)
         case Rate():
-            return _with_held(transition, _rate_text(one.rule, transition, one.parameter, measured, values))
+            return _with_flapping(transition, _rate_text(one.rule, transition, one.parameter, measured, values))
         case DailyPattern():
             return _pattern_text(one.rule, transition, one.parameter, measured, values)
-    return _with_held(transition, _limit_text(one, transition, target, values))
+    return _with_flapping(transition, _limit_text(one, transition, target, values))
 
 
 def _limit_text(
@@ -115,11 +115,11 @@ def _limit_text(
     )
     match one.rule:
         case ClassExceeded():
-            return say("finding.class_exceeded", said=text, water_class=class_name(one.rule.worse_than))
+            return say("finding.class_exceeded", text=text, water_class=class_name(one.rule.worse_than))
         case TargetMissed() if target is not None:
-            return say("finding.target_missed", said=text, water_class=class_name(target))
+            return say("finding.target_missed", text=text, water_class=class_name(target))
         case BlackOdorous():
-            return say("finding.black_odorous", said=text, grade=Text(one.rule.grade.zh, one.rule.grade.en))
+            return say("finding.black_odorous", text=text, grade=Text(one.rule.grade.zh, one.rule.grade.en))
     return text
 
 
@@ -176,8 +176,12 @@ def _pattern_text(
     return say("finding.pattern_lost", limit=f"{100 * rule.share:.0f} %", count=transition.count, **values)
 
 
-def _with_held(transition: Transition, text: Text) -> Text:
-    return say("finding.held", said=text, count=transition.held) if transition.fired and transition.held else text
+def _with_flapping(transition: Transition, text: Text) -> Text:
+    return (
+        say("finding.flapping", text=text, count=transition.flap_count)
+        if transition.fired and transition.flap_count
+        else text
+    )
 
 
 def series_headline(one: BoundRule, transition: Transition, measured: float, *, doubtful: bool) -> Headline:
@@ -197,11 +201,11 @@ def series_headline(one: BoundRule, transition: Transition, measured: float, *, 
             if isinstance(one.rule, BlackOdorous):
                 matter = Text(one.rule.grade.zh, one.rule.grade.en)
     if doubtful:
-        matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubted")
+        matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubtful_reading")
     return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water)
 
 
-def with_doubt(text: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
+def with_contradiction(text: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
     """The sentence with what contradicts the deciding reading: other parameters of the station, or other days."""
     keys = [
         key for key in CONTRADICTING_PARAMETERS.get(one.key, ()) if not station.parameters or key in station.parameters
@@ -209,9 +213,9 @@ def with_doubt(text: Text, one: Parameter, station: Station, catalogue: Catalogu
     others = [catalogue[key] for key in keys if key in catalogue]
     names = Text("、".join(o.zh for o in others), " or ".join(o.en for o in others))
     if isfinite(one.swing) or isfinite(one.near):
-        key = "finding.doubted_either" if others else "finding.doubted_days"
-        return say(key, said=text, others=names)
-    return say("finding.doubted", said=text, others=names if others else say("finding.others"))
+        key = "finding.contradicted_or_departing" if others else "finding.departing"
+        return say(key, text=text, others=names)
+    return say("finding.contradicted", text=text, others=names if others else say("finding.other_parameters"))
 
 
 def disproved_text(one: BoundRule, transition: Transition, reason: Text) -> Text:

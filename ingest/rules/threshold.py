@@ -20,7 +20,7 @@ class ThresholdEvaluator:
 
     def __init__(self) -> None:
         self._phase = np.zeros(0, np.uint8)
-        self._past = np.zeros(0, np.bool_)
+        self._retrospective = np.zeros(0, np.bool_)
         self._sign, self._limit, self._clear = np.zeros(0), np.zeros(0), np.zeros(0)
         self._centre = np.zeros(0)  # NaN where values are compared as they are
         self._any_centre = False
@@ -29,7 +29,7 @@ class ThresholdEvaluator:
     def add(self, number: int, condition: Condition) -> None:
         """Add a condition; numbers are consecutive."""
         size = number + 1
-        self._phase, self._past = _grown(self._phase, size), _grown(self._past, size)
+        self._phase, self._retrospective = _grown(self._phase, size), _grown(self._retrospective, size)
         self._sign, self._limit = _grown(self._sign, size), _grown(self._limit, size)
         self._clear, self._centre = _grown(self._clear, size), _grown(self._centre, size)
         self._sign[number], self._limit[number] = condition.sign, condition.limit
@@ -42,7 +42,7 @@ class ThresholdEvaluator:
         self._first[series], self._count[series] = first, count
 
     def update(self, number: int, state: ConditionState) -> None:
-        self._phase[number], self._past[number] = state.phase, state.past
+        self._phase[number], self._retrospective[number] = state.phase, state.retrospective
 
     def numbers(self, series: int) -> range:
         """The conditions that the readings of a series are compared with."""
@@ -79,7 +79,7 @@ class ThresholdEvaluator:
         phase = self._phase[number]
         counting = (phase == Phase.PENDING) | (phase == Phase.RECOVERING)
         begins = exceeds & (phase == Phase.IDLE)
-        ends = (phase == Phase.FIRING) & (clear | (exceeds & self._past[number]))
+        ends = (phase == Phase.FIRING) & (clear | (exceeds & self._retrospective[number]))
         return np.asarray(counting | begins | ends)
 
 

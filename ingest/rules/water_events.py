@@ -86,7 +86,7 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
         rows = [replace(by_role[role], times_usual=round(size, 1)) for role, size in what.evidence if role in by_role]
     return Headline(
         station_name(station),
-        _matter(what.cause, bool(found.doubt[row])),
+        _matter(what.cause, bool(found.discount[row])),
         worst_first(rows, station.water),
         station.key,
         station.water,
@@ -190,14 +190,14 @@ class EventEvaluator:
             last_ms = max(last_ms, at_ms)
             meaning = found.meaning(a)
             rule = self._choose(station, found.kind(a), meaning.confidence, at_ms)
-            past = self._past(station, at_ms, now_ms)
-            if rule is None or any(self._covered(one, alarm, rule, past) for one, alarm in active.items()):
+            retrospective = self._is_retrospective(station, at_ms, now_ms)
+            if rule is None or any(self._covered(one, alarm, rule, retrospective) for one, alarm in active.items()):
                 continue
             slow = isinstance(found, CombinedAlarms) and found.slow(a)
             text = say(
                 "finding.event_slow" if slow else "finding.event",
                 station=station_name(station),
-                at=_when(at_ms, past),
+                at=_when(at_ms, retrospective),
                 what=sentence(found, a, figures=False),
             )
             fired = rule.found(
@@ -206,27 +206,27 @@ class EventEvaluator:
                 station=station.key,
                 observed_at_ms=at_ms,
                 since_ms=at_ms,
-                retrospective=past,
+                retrospective=retrospective,
                 text=text,
                 headline=headline(station, found, a, {} if slow else measured().by_role(at_ms, self._catalogue)),
             )
             findings.append(fired)
-            active[rule.id] = Alarm(fired.cause, at_ms, at_ms, past)
+            active[rule.id] = Alarm(fired.cause, at_ms, at_ms, retrospective)
         if active and len(instants) and int(instants[-1]) - last_ms > EVENT_OVER_AFTER_MS:
             findings += self._ended(station, active, last_ms, instants, now_ms, late)
             active = {}
         return findings, active
 
-    def speaks(self, station: Station, found: Alarms, row: int) -> bool:
+    def applies_to_event(self, station: Station, found: Alarms, row: int) -> bool:
         """Whether any rule applies to an alarm."""
         what = found.meaning(row)
         return self._choose(station, found.kind(row), what.confidence, int(found.at[row])) is not None
 
-    def _covered(self, active_rule: str, alarm: Alarm, rule: EventRule, past: bool) -> bool:
+    def _covered(self, active_rule: str, alarm: Alarm, rule: EventRule, retrospective: bool) -> bool:
         """Whether an active alarm already covers a finding of ``rule``: as urgent, and of the present where this is."""
-        return self._rules[active_rule].colour.rank <= rule.colour.rank and (past or not alarm.past)
+        return self._rules[active_rule].colour.rank <= rule.colour.rank and (retrospective or not alarm.retrospective)
 
-    def _past(self, station: Station, at_ms: int, now_ms: int) -> bool:
+    def _is_retrospective(self, station: Station, at_ms: int, now_ms: int) -> bool:
         """Whether an instant is too old to act on; an instant is judged only when the next one has come."""
         return at_ms < now_ms - self._late_ms - 2000 * station.interval_s
 
@@ -235,7 +235,7 @@ class EventEvaluator:
     ) -> Iterator[Finding]:
         """The end of the active event, at the first instant after six hours without an alarm."""
         calm = int(instants[np.searchsorted(instants, last_ms + EVENT_OVER_AFTER_MS, side="right")])
-        retrospective = late and all(alarm.past for alarm in active.values())
+        retrospective = late and all(alarm.retrospective for alarm in active.values())
         for rule, alarm in active.items():
             yield self._rules[rule].found(
                 ConditionChange.RESOLVED,
@@ -244,14 +244,19 @@ class EventEvaluator:
                 observed_at_ms=calm,
                 since_ms=alarm.since_ms,
                 retrospective=retrospective,
-                text=_over(station, last_ms, calm, self._past(station, calm, now_ms)),
+                text=_over(station, last_ms, calm, self._is_retrospective(station, calm, now_ms)),
             )
 
 
-def _over(station: Station, last_ms: int, calm_ms: int, past: bool) -> Text:
-    return say("finding.event_over", station=station_name(station), since=_when(last_ms, past), at=_when(calm_ms, past))
+def _over(station: Station, last_ms: int, calm_ms: int, retrospective: bool) -> Text:
+    return say(
+        "finding.event_over",
+        station=station_name(station),
+        since=_when(last_ms, retrospective),
+        at=_when(calm_ms, retrospective),
+    )
 
 
-def _when(at_ms: int, past: bool) -> str:
+def _when(at_ms: int, retrospective: bool) -> str:
     """With the year for retrospective findings."""
-    return beijing(at_ms, "%Y-%m-%d %H:%M" if past else "%m-%d %H:%M")
+    return beijing(at_ms, "%Y-%m-%d %H:%M" if retrospective else "%m-%d %H:%M")

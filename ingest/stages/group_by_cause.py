@@ -225,7 +225,7 @@ def _begins_here(one: Finding) -> bool:
 def _joined(one: Finding, explained: UpstreamCause) -> Finding:
     text = say(
         "finding.downstream",
-        said=one.text,
+        text=one.text,
         upper=station_name(explained.upper),
         since=beijing(explained.by.since_ms),
         travel=duration_text(round(explained.way.typical_ms, -5)),

@@ -19,7 +19,7 @@ def load(connection: sa.Connection) -> dict[AlarmKey, Alarm]:
     """All active alarms."""
     return {
         (row.rule, row.station, row.parameter): Alarm(
-            row.cause, row.fired_at_ms, row.since_ms, row.retrospective, row.held
+            row.cause, row.fired_at_ms, row.since_ms, row.retrospective, row.flapping
         )
         for row in connection.execute(sa.select(table))
     }
@@ -105,7 +105,7 @@ def save(connection: sa.Connection, alarms: dict[AlarmKey, Alarm], changed: set[
                     cause=alarm.cause,
                     fired_at_ms=alarm.fired_at_ms,
                     since_ms=alarm.since_ms,
-                    retrospective=alarm.past,
-                    held=alarm.held,
+                    retrospective=alarm.retrospective,
+                    flapping=alarm.flapping,
                 )
             )

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from infra.database import insert_many
 from ingest.rules.device_clock import ClockError
-from ingest.storage.tables import memory as table
+from ingest.storage.tables import detector_state as table
 
 STATION = ""
 """Stands for the parameter in the state of a whole station (sudden events)."""
@@ -22,27 +22,27 @@ RESUMED = "resumed"
 """Likewise, for when a station sent again after a pause."""
 _CLOCK = "clock"
 
-_INTO = "INSERT INTO memory (station, parameter, upto_ms, body)"
-_AGAIN = "ON CONFLICT (station, parameter) DO UPDATE SET upto_ms = excluded.upto_ms, body = excluded.body"
+_INTO = "INSERT INTO detector_state (station, parameter, last_at_ms, body)"
+_AGAIN = "ON CONFLICT (station, parameter) DO UPDATE SET last_at_ms = excluded.last_at_ms, body = excluded.body"
 
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """The state after the readings up to ``upto_ms``; an empty ``body``: the series begins after it."""
+    """The state after the readings up to ``last_at_ms``; an empty ``body``: the series begins after it."""
 
-    upto_ms: int
+    last_at_ms: int
     body: bytes
 
 
 def load(connection: sa.Connection, station: str) -> dict[str, SavedState]:
     """Parameter → saved state of a station."""
-    query = sa.select(table.c.parameter, table.c.upto_ms, table.c.body).where(table.c.station == station)
-    return {row.parameter: SavedState(row.upto_ms, bytes(row.body)) for row in connection.execute(query)}
+    query = sa.select(table.c.parameter, table.c.last_at_ms, table.c.body).where(table.c.station == station)
+    return {row.parameter: SavedState(row.last_at_ms, bytes(row.body)) for row in connection.execute(query)}
 
 
 def save(connection: sa.Connection, rows: Sequence[tuple[str, str, SavedState]]) -> None:
     """Save the states of these series (station, parameter, state); each series occurs once."""
-    written = [(station, parameter, one.upto_ms, one.body) for station, parameter, one in rows]
+    written = [(station, parameter, one.last_at_ms, one.body) for station, parameter, one in rows]
     insert_many(connection, _INTO, written, _AGAIN)
 
 
@@ -65,5 +65,5 @@ def save_clocks(connection: sa.Connection, changed: Mapping[str, ClockError | No
     wrong = {station: off for station, off in changed.items() if off is not None}
     save(
         connection,
-        [(s, _CLOCK, SavedState(off.heard_ms, msgspec.json.encode(astuple(off)))) for s, off in wrong.items()],
+        [(s, _CLOCK, SavedState(off.last_seen_ms, msgspec.json.encode(astuple(off)))) for s, off in wrong.items()],
     )

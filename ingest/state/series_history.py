@@ -61,7 +61,7 @@ class SeriesHistory:
         self.station = np.zeros(0, np.int32)
         self.parameter = np.zeros(0, np.int32)
         self.newest = np.full(0, NEVER, np.int64)
-        self.heard = np.full(len(registry.stations), NEVER, np.int64)
+        self.last_seen = np.full(len(registry.stations), NEVER, np.int64)
         self.resumed = np.zeros(len(registry.stations), np.int64)  # when each sent again after a pause (ms)
         self._pause_ms = _pause_ms(registry)
         rules = checks.rules
@@ -77,7 +77,7 @@ class SeriesHistory:
             raise ValueError("a station changed: history must be built anew")
         self._of = np.concatenate([self._of, np.full((more, len(self._catalogue)), NEVER, np.int64)])
         self._loaded = np.concatenate([self._loaded, np.zeros(more, np.bool_)])
-        self.heard = np.concatenate([self.heard, np.full(more, NEVER, np.int64)])
+        self.last_seen = np.concatenate([self.last_seen, np.full(more, NEVER, np.int64)])
         self.resumed = np.concatenate([self.resumed, np.zeros(more, np.int64)])
         self._pause_ms = _pause_ms(registry)
         self.watched.grow(len(registry.stations))
@@ -124,14 +124,14 @@ class SeriesHistory:
         if not newest:
             return
         last = max(newest.values())
-        self.heard[station] = last
+        self.last_seen[station] = last
         recent = self._store.window(key, last - int(1000 * MIN_LOOKBACK_S), last)
         pieces = {
             int(self._of[station, self._catalogue.index[name]]): self._needed_readings(key, name, newest[name], recent)
             for name in newest
         }
         learned = self._learned(key)
-        self.resumed[station] = learned[RESUMED].upto_ms if RESUMED in learned else 0
+        self.resumed[station] = learned[RESUMED].last_at_ms if RESUMED in learned else 0
         self._rebuild(key, pieces, learned, now_ms)
 
     def _needed_readings(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
@@ -185,11 +185,11 @@ class SeriesHistory:
         i = self.registry.index[station]
         one = SuddenEventState()
         one.grow(1)
-        upto_ms = -1
+        last_at_ms = -1
         if learned is not None and one.restore(0, learned.body):
-            upto_ms = learned.upto_ms
+            last_at_ms = learned.last_at_ms
         at = np.concatenate([w.at for w in windows])
-        rows = np.flatnonzero(at >= upto_ms)  # the last instant may have got more readings later
+        rows = np.flatnonzero(at >= last_at_ms)  # the last instant may have got more readings later
         visits = np.concatenate([w.packed for w in windows]) >> 4 & QualityTest.MAINTENANCE
         seen = detect_sudden_events(
             np.zeros(len(rows), np.int64),
@@ -212,7 +212,7 @@ class SeriesHistory:
         one.grow(1)
         since_ms = newest_ms - DAY_MS
         if learned is not None and one.past.restore(0, learned.body):
-            since_ms = learned.upto_ms + 1
+            since_ms = learned.last_at_ms + 1
         self.slow.put(i, one)
         window = self._store.window(station, since_ms, newest_ms)
         who, tests = np.full(len(window), i), window.packed >> 4
@@ -226,13 +226,15 @@ class SeriesHistory:
         seen = detect_sudden_events(
             station, parameter, at, live.move, live.course, tests, self.watched, catalogue, edges
         )
-        looked = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
-        return CombinedDetection(CombinedAlarms.of(seen.alarms, looked.alarms), seen.stations, seen.memory, looked)
+        slow_result = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
+        return CombinedDetection(
+            CombinedAlarms.of(seen.alarms, slow_result.alarms), seen.stations, seen.memory, slow_result
+        )
 
     def save_detection(self, seen: CombinedDetection) -> None:
         """Apply a detection whose batch was stored."""
         self.watched.apply(seen.stations, seen.memory)
-        self.slow.apply(seen.looked)
+        self.slow.apply(seen.slow_result)
 
     def last_alarm(self, station: int) -> int:
         """When a station last had an event alarm, doubtful ones included (ms); 0 for never."""
@@ -256,11 +258,11 @@ class SeriesHistory:
         """The readings that new ones are compared with, and those that the saved state does not contain yet."""
         if learned is None or (learned.body and not fresh.restore(row, learned.body)):
             return piece.take(np.empty(0, np.intp)), piece
-        after = piece.take(np.flatnonzero(piece.at > learned.upto_ms))
-        if not len(piece) or piece.at[0] > learned.upto_ms:
-            newest_ms = int(piece.at[-1]) if len(piece) else learned.upto_ms
-            after = self._store.window(station, learned.upto_ms + 1, newest_ms, [name])
-        return accepted_before(self._store, station, name, learned.upto_ms + 1), after
+        after = piece.take(np.flatnonzero(piece.at > learned.last_at_ms))
+        if not len(piece) or piece.at[0] > learned.last_at_ms:
+            newest_ms = int(piece.at[-1]) if len(piece) else learned.last_at_ms
+            after = self._store.window(station, learned.last_at_ms + 1, newest_ms, [name])
+        return accepted_before(self._store, station, name, learned.last_at_ms + 1), after
 
     def learned(
         self, series: Ints, at: Ints, carried: StateUpdate, seen: CombinedDetection
@@ -271,7 +273,7 @@ class SeriesHistory:
         new = first[self.newest[series[first]] == NEVER]
         rows = [(int(series[i]), int(at[i]) - 1, b"") for i in new.tolist()]
         frozen = carried.frozen()
-        latest = {one: SavedState(upto_ms, body) for one, upto_ms, body in rows + frozen}
+        latest = {one: SavedState(last_at_ms, body) for one, last_at_ms, body in rows + frozen}
         stations, parameters = self.registry.stations, self._catalogue.parameters
         turned = seen.memory.day > self.watched.day[seen.stations]
         # also where a series is saved or an alarm was raised: these readings and the upstream evidence are not replayed
@@ -280,11 +282,11 @@ class SeriesHistory:
             (stations[seen.stations[i]].key, STATION, SavedState(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
             for i in np.flatnonzero(turned).tolist()
         ]
-        looked = seen.looked
-        ended = np.flatnonzero(looked.past.day > self.slow.past.day[looked.over])
-        held = looked.open.hour[np.searchsorted(looked.stations, looked.over[ended])]
+        slow_result = seen.slow_result
+        ended = np.flatnonzero(slow_result.past.day > self.slow.past.day[slow_result.over])
+        held = slow_result.open.hour[np.searchsorted(slow_result.stations, slow_result.over[ended])]
         together += [
-            (stations[looked.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, looked.past.frozen(i)))
+            (stations[slow_result.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, slow_result.past.frozen(i)))
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
         ]
         return together + [
@@ -294,12 +296,12 @@ class SeriesHistory:
 
     def resuming_stations(self, station: Codes, at: Ints) -> dict[int, int]:
         """Station → when it sent again after a pause with these readings (ms); of several pauses the last."""
-        heard = self.heard[station]
-        if (at - heard <= self._pause_ms[station]).all():
+        last_seen = self.last_seen[station]
+        if (at - last_seen <= self._pause_ms[station]).all():
             return {}
-        news = distinct((station.astype(np.int64) << TIME_BITS | at)[at > heard])
+        news = distinct((station.astype(np.int64) << TIME_BITS | at)[at > last_seen])
         whose, instant = news >> TIME_BITS, news & (1 << TIME_BITS) - 1
-        before = np.where(np.diff(whose, prepend=-1) == 0, np.roll(instant, 1), self.heard[whose])
+        before = np.where(np.diff(whose, prepend=-1) == 0, np.roll(instant, 1), self.last_seen[whose])
         after = instant - before > self._pause_ms[whose]
         return dict(zip(whose[after].tolist(), instant[after].tolist(), strict=True))
 
@@ -316,7 +318,7 @@ class SeriesHistory:
     def mark_stored(self, series: Ints, at: Ints, resumed: Mapping[int, int]) -> None:
         """Note stored readings, by observed_at; ``resumed`` as from :meth:`resuming_stations`."""
         np.maximum.at(self.newest, series, at)
-        np.maximum.at(self.heard, self.station[series], at)
+        np.maximum.at(self.last_seen, self.station[series], at)
         self.resumed[list(resumed)] = list(resumed.values())
 
     def load_more(self, most: int, now_ms: int) -> bool:

@@ -16,11 +16,11 @@ from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from ingest.storage import lineprotocol, schema
 from ingest.storage.port import Window, thin
 from ingest.storage.tables import downsampling_due as table
-from ingest.storage.timeseries import Kind
+from ingest.storage.timeseries import ServerKind
 from sensors.parameters import Catalogue
 from sensors.reading import Codes, Ints
 
-SERVERS: Final = frozenset({Kind.INFLUXDB1, Kind.INFLUXDB2})
+SERVERS: Final = frozenset({ServerKind.INFLUXDB1, ServerKind.INFLUXDB2})
 """The servers with a retention of their own for hourly and daily values."""
 
 DELAY_MS: Final = 3_600_000

@@ -90,7 +90,7 @@ class InfluxReadings:
         if refused := self._server.send(lines):
             counts = {"refused": len(refused), "lines": len(lines)}
             values = {"server": self._server.name, "reason": refused[0].reason, **counts}
-            raise ServerError(say("series.points_refused", **values))
+            raise ServerError(say("time_series_server.points_refused", **values))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from infra.times import DAY_MS
 from ingest.storage.archive import ParquetArchive, are_equal, month_bounds_ms, month_of, select_matching
 from ingest.storage.port import LongTermStore, Window
 from ingest.storage.tables import station as station_table
-from ingest.storage.tables import storage_edge
+from ingest.storage.tables import storage_boundary
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Floats
 
@@ -112,12 +112,12 @@ class Moved:
     months: tuple[str, ...]
     readings: int
     refused: tuple[tuple[str, str], ...]
-    edge_ms: int | None
+    boundary_ms: int | None
 
 
-def read_edge_ms(connection: sa.Connection) -> int | None:
+def read_boundary_ms(connection: sa.Connection) -> int | None:
     """The edge: readings before this (ms UTC) are in the long-term store; None where nothing has left the database."""
-    found = connection.execute(sa.select(storage_edge.c.edge_ms)).scalar()
+    found = connection.execute(sa.select(storage_boundary.c.boundary_ms)).scalar()
     return None if found is None else int(found)
 
 
@@ -137,7 +137,7 @@ def move_out(
     database: Database,
     catalogue: Catalogue,
     keeper: Keeper,
-    edge_ms: int,
+    boundary_ms: int,
     *,
     stopped: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda _share: None,
@@ -154,21 +154,21 @@ def move_out(
     pause_share : float
         Pause after each deletion, as a multiple of its duration.
     """
-    if month_bounds_ms(month_of(edge_ms))[0] != edge_ms:
+    if month_bounds_ms(month_of(boundary_ms))[0] != boundary_ms:
         raise ValueError("the edge is the first instant of a month")
     round_ = _Round(database, catalogue, keeper, stopped, pause_share)
     with keeper.alone():
-        first = month = _oldest(database, 0, edge_ms)
+        first = month = _oldest(database, 0, boundary_ms)
         while first is not None and month is not None and not stopped():
             begun, (start, end) = month_bounds_ms(first)[0], month_bounds_ms(month)
-            progress((start - begun) / (edge_ms - begun))
+            progress((start - begun) / (boundary_ms - begun))
             if round_.keep(month):
-                _move_edge(database, end)
-                progress(((start + end) / 2 - begun) / (edge_ms - begun))
+                _move_boundary(database, end)
+                progress(((start + end) / 2 - begun) / (boundary_ms - begun))
                 round_.delete(month)
-            month = _oldest(database, end, edge_ms)
+            month = _oldest(database, end, boundary_ms)
     with database.read() as connection:
-        return Moved(tuple(round_.months), round_.readings, tuple(round_.refused), read_edge_ms(connection))
+        return Moved(tuple(round_.months), round_.readings, tuple(round_.refused), read_boundary_ms(connection))
 
 
 class _Round:
@@ -357,14 +357,14 @@ def _without(whole: Interval, holes: list[Interval]) -> Iterator[Interval]:
         yield start, whole[1]
 
 
-def _move_edge(database: Database, edge_ms: int) -> None:
+def _move_boundary(database: Database, boundary_ms: int) -> None:
     """Move the edge; it never moves back."""
     with database.write() as connection:
-        known = read_edge_ms(connection)
+        known = read_boundary_ms(connection)
         if known is None:
-            connection.execute(sa.insert(storage_edge).values(id=1, edge_ms=edge_ms))
-        elif known < edge_ms:
-            connection.execute(sa.update(storage_edge).values(edge_ms=edge_ms))
+            connection.execute(sa.insert(storage_boundary).values(id=1, boundary_ms=boundary_ms))
+        elif known < boundary_ms:
+            connection.execute(sa.update(storage_boundary).values(boundary_ms=boundary_ms))
 
 
 def _ask(connection: sa.Connection, sql: str, station: int, interval: Interval) -> sa.CursorResult[Any]:

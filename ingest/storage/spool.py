@@ -30,7 +30,7 @@ MIN_FREE_BYTES = 64 * 2**20
 """Free disk space that SQLite must keep: emptying the spool needs some for the write-ahead log."""
 
 
-class Kind(StrEnum):
+class SpoolKind(StrEnum):
     """What an entry holds."""
 
     READINGS = "readings"
@@ -44,7 +44,7 @@ class Entry:
     ``packed`` (n,) flags and tests), or ``lines`` of line protocol."""
 
     id: int
-    kind: Kind
+    kind: SpoolKind
     stations: tuple[str, ...]
     batch: Batch
     packed: Ints
@@ -83,7 +83,9 @@ class Spool:
 
     # -- adding, in the batch's transaction ----------------------------------------------------------------------------
 
-    def add(self, connection: sa.Connection, kind: Kind, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+    def add(
+        self, connection: sa.Connection, kind: SpoolKind, stations: Sequence[str], batch: Batch, packed: Ints
+    ) -> None:
         """Queue readings or verdicts; raises StorageUnavailable where the spool is full."""
         if len(batch):
             self._put(connection, kind, _encode(stations, batch, packed, self._catalogue), len(batch))
@@ -91,9 +93,11 @@ class Spool:
     def add_lines(self, connection: sa.Connection, lines: Sequence[bytes]) -> None:
         """Queue lines of line protocol; raises StorageUnavailable where the spool is full."""
         if lines:
-            self._put(connection, Kind.LINES, _packer.encode(lines), len(lines))  # text in a line may hold line breaks
+            self._put(
+                connection, SpoolKind.LINES, _packer.encode(lines), len(lines)
+            )  # text in a line may hold line breaks
 
-    def _put(self, connection: sa.Connection, kind: Kind, content: bytes, rows: int) -> None:
+    def _put(self, connection: sa.Connection, kind: SpoolKind, content: bytes, rows: int) -> None:
         body = zlib.compress(content, 1)
         self._reserve(connection, len(body))
         values = {"created_at_ms": self._clock_ms(), "kind": kind.value, "rows": rows, "bytes": len(body), "body": body}
@@ -139,10 +143,10 @@ class Spool:
                 rows += n
             wanted = sa.select(table.c.id, table.c.kind, table.c.body).where(table.c.id.in_(ids)).order_by(table.c.id)
             found = connection.execute(wanted).all()
-        return [self._entry(id_, Kind(kind), zlib.decompress(body)) for id_, kind, body in found]
+        return [self._entry(id_, SpoolKind(kind), zlib.decompress(body)) for id_, kind, body in found]
 
-    def _entry(self, id_: int, kind: Kind, content: bytes) -> Entry:
-        if kind is Kind.LINES:
+    def _entry(self, id_: int, kind: SpoolKind, content: bytes) -> Entry:
+        if kind is SpoolKind.LINES:
             none = Batch.empty()
             return Entry(id_, kind, (), none, none.at, tuple(_line_unpacker.decode(content)))
         stations, batch, packed = _decode(content, self._catalogue)

@@ -113,8 +113,8 @@ correction = sa.Table(
     sa.Column("station", sa.String(64), primary_key=True),
     sa.Column("parameter", sa.String(32), primary_key=True),
     sa.Column("at_ms", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("was", sa.Float, primary_key=True, autoincrement=False),
-    sa.Column("now", sa.Float, nullable=False, comment="what replaced it"),
+    sa.Column("old_value", sa.Float, primary_key=True, autoincrement=False),
+    sa.Column("new_value", sa.Float, nullable=False, comment="what replaced it"),
     sa.Column("by", sa.Text, nullable=False, comment="the person who sent it; empty: a device"),
     sa.Column("sent_at_ms", sa.BigInteger, nullable=False, comment="of its message; 0 where it does not say"),
 )
@@ -220,7 +220,7 @@ ledger = sa.Table(
     sa.Column("station", sa.String(64), primary_key=True),
     sa.Column("day", sa.String(10), primary_key=True),
     sa.Column("messages", sa.BigInteger, nullable=False),
-    sa.Column("messages_again", sa.BigInteger, nullable=False),
+    sa.Column("messages_duplicate", sa.BigInteger, nullable=False),
     sa.Column("messages_unnumbered", sa.BigInteger, nullable=False),
     sa.Column("messages_quarantined", sa.BigInteger, nullable=False),
     sa.Column("readings", sa.BigInteger, nullable=False),
@@ -228,7 +228,7 @@ ledger = sa.Table(
     sa.Column("duplicate", sa.BigInteger, nullable=False),
     sa.Column("quarantined", sa.BigInteger, nullable=False),
     sa.Column(
-        "messages_left_out",
+        "messages_dropped",
         sa.BigInteger,
         nullable=False,
         server_default="0",
@@ -236,8 +236,8 @@ ledger = sa.Table(
     ),
 )
 
-stream = sa.Table(
-    "stream",
+message_sequence = sa.Table(
+    "message_sequence",
     metadata,
     sa.Column("station", sa.String(64), primary_key=True),
     sa.Column("boot", sa.BigInteger, primary_key=True),
@@ -245,8 +245,8 @@ stream = sa.Table(
     sa.Column("total", sa.BigInteger),
 )
 
-gap = sa.Table(
-    "gap",
+sequence_gap = sa.Table(
+    "sequence_gap",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("station", sa.String(64), nullable=False, index=True),
@@ -268,7 +268,7 @@ alarm = sa.Table(
     sa.Column("fired_at_ms", sa.BigInteger, nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
     sa.Column("retrospective", sa.Boolean, nullable=False),
-    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false(), comment="flapping: calm for longer"),
+    sa.Column("flapping", sa.Boolean, nullable=False, server_default=sa.false(), comment="flapping: calm for longer"),
 )
 
 device_event = sa.Table(
@@ -309,11 +309,11 @@ spool = sa.Table(
     sqlite_autoincrement=True,  # an id is never used twice: deleting one entry cannot take a later one
 )
 
-spool_mark = sa.Table(
-    "spool_mark",
+spool_progress = sa.Table(
+    "spool_progress",
     metadata,
     sa.Column("name", sa.String(32), primary_key=True),
-    sa.Column("mark", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
 )
 
 downsampling_due = sa.Table(
@@ -325,11 +325,11 @@ downsampling_due = sa.Table(
     sa.Column("entry", sa.BigInteger, nullable=False, comment="the spool entry that touched it last; 0: none"),
 )
 
-storage_edge = sa.Table(
-    "storage_edge",
+storage_boundary = sa.Table(
+    "storage_boundary",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False, comment="always 1: one row"),
-    sa.Column("edge_ms", sa.BigInteger, nullable=False, comment="readings before this are in the long-term store"),
+    sa.Column("boundary_ms", sa.BigInteger, nullable=False, comment="readings before this are in the long-term store"),
 )
 
 live_class = sa.Table(
@@ -351,12 +351,12 @@ live_class = sa.Table(
     sa.Column("stations", sa.Integer, nullable=False, server_default="0", comment="stations there are"),
 )
 
-memory = sa.Table(
-    "memory",
+detector_state = sa.Table(
+    "detector_state",
     metadata,
     sa.Column("station", sa.String(64), primary_key=True),
     sa.Column("parameter", sa.String(32), primary_key=True),
-    sa.Column("upto_ms", sa.BigInteger, nullable=False, comment="the newest reading it knows"),
+    sa.Column("last_at_ms", sa.BigInteger, nullable=False, comment="the newest reading it knows"),
     sa.Column("body", sa.LargeBinary, nullable=False, comment="what the quality tests learned; empty: nothing yet"),
 )
 
@@ -381,13 +381,13 @@ forecast = sa.Table(
     sa.Column("text_en", sa.Text, nullable=False),
 )
 
-trace = sa.Table(
-    "trace",
+source_attribution = sa.Table(
+    "source_attribution",
     metadata,
     sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), primary_key=True, autoincrement=False),
     sa.Column("station", sa.String(64), nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
-    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("computed_at_ms", sa.BigInteger, nullable=False),
     sa.Column("body", sa.Text, nullable=False, comment="JSON: what was seen and where not, candidates, reasons"),
     sa.Column("text_zh", sa.Text, nullable=False),
     sa.Column("text_en", sa.Text, nullable=False),

@@ -15,7 +15,7 @@ from infra.errors import LongTermUnavailable, StorageUnavailable
 from infra.texts import say
 from infra.times import rfc3339
 from ingest.storage.port import Latest, LongTermStore, ReadingStore, Series, Window
-from ingest.storage.spool import Kind, Spool
+from ingest.storage.spool import Spool, SpoolKind
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints, pack, unpack
 
@@ -49,13 +49,13 @@ class TieredReadings:
         catalogue: Catalogue,
         *,
         older: LongTermStore | None = None,
-        edge_ms: Callable[[], int] = lambda: 0,
+        boundary_ms: Callable[[], int] = lambda: 0,
         spool: Spool | None = None,
     ) -> None:
         self._recent = recent
         self._catalogue = catalogue
         self._older = older
-        self._edge_ms = edge_ms
+        self._boundary_ms = boundary_ms
         self._spool = spool
 
     @property
@@ -70,18 +70,18 @@ class TieredReadings:
     def write(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
         self._recent.write(connection, stations, batch, packed)
         if self._spool is not None:
-            self._spool.add(connection, Kind.READINGS, stations, batch, packed)
+            self._spool.add(connection, SpoolKind.READINGS, stations, batch, packed)
 
     def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
         if not len(batch):
             return
-        older = np.flatnonzero(batch.at < self._edge_ms()) if self._older is not None else np.empty(0, np.intp)
+        older = np.flatnonzero(batch.at < self._boundary_ms()) if self._older is not None else np.empty(0, np.intp)
         if len(older):
             # a reading that has left the database is written again with its new flag, and moved out again
             self._recent.write(connection, stations, self._with_values(stations, batch.take(older)), packed[older])
         self._recent.reflag(connection, stations, batch, packed)
         if self._spool is not None:
-            self._spool.add(connection, Kind.VERDICTS, stations, batch, packed)
+            self._spool.add(connection, SpoolKind.VERDICTS, stations, batch, packed)
 
     def _with_values(self, stations: Sequence[str], batch: Batch) -> Batch:
         """The batch with its stored values; readings that are not stored are left out."""
@@ -112,7 +112,7 @@ class TieredReadings:
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         recent = self._recent.window(station, start_ms, end_ms, parameters)
-        edge = self._edge_ms()
+        edge = self._boundary_ms()
         if self._older is None or start_ms >= edge:
             return recent
         with _older_than(edge):
@@ -121,7 +121,7 @@ class TieredReadings:
 
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
         recent = self._recent.before(station, parameter, at_ms, limit)
-        edge = self._edge_ms()
+        edge = self._boundary_ms()
         if self._older is None or edge <= 0 or int((recent.at >= edge).sum()) >= limit:
             return recent
         with _older_than(edge):
@@ -131,7 +131,7 @@ class TieredReadings:
 
     def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
         recent = self._recent.raw(station, parameter, start_ms, end_ms, limit)
-        edge = self._edge_ms()
+        edge = self._boundary_ms()
         if self._older is None or start_ms >= edge:
             return recent
         with _older_than(edge):
@@ -142,12 +142,12 @@ class TieredReadings:
         return Series(at[:limit], value, value, value, np.ones(len(value), np.int64), packed, None)
 
     def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
-        edge = self._edge_ms()
+        edge = self._boundary_ms()
         if self._older is None or start_ms >= edge:
             found = self._recent.thinned(station, parameter, start_ms, end_ms, bucket_ms)
         else:
             found = self._thinned_across_edge(edge, self._older, station, parameter, start_ms, end_ms, bucket_ms)
-        if self._edge_ms() == edge:
+        if self._boundary_ms() == edge:
             return found
         return self.thinned(station, parameter, start_ms, end_ms, bucket_ms)  # readings left the database meanwhile
 
@@ -174,7 +174,7 @@ class TieredReadings:
 
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
         recent = self._recent.count(stations)
-        edge = self._edge_ms()
+        edge = self._boundary_ms()
         older = self._older
         if older is None or edge <= 0:
             return recent
@@ -196,11 +196,11 @@ class TieredReadings:
 
 
 @contextmanager
-def _older_than(edge_ms: int) -> Iterator[None]:
+def _older_than(boundary_ms: int) -> Iterator[None]:
     try:
         yield
     except StorageUnavailable as error:
-        raise LongTermUnavailable(say("store.long_term", edge=rfc3339(edge_ms), error=error.text)) from error
+        raise LongTermUnavailable(say("store.long_term", edge=rfc3339(boundary_ms), error=error.text)) from error
 
 
 def _newest_wins(older: Ints, recent: Ints) -> tuple[Ints, Ints]:

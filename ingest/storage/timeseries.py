@@ -52,7 +52,7 @@ _NOT_SET_UP: Final = re.compile("(database|retention policy) not found")
 Form = Mapping[str, str | list[str]]
 
 
-class Kind(StrEnum):
+class ServerKind(StrEnum):
     """The version of the server; values of the setting ``influx.kind``."""
 
     INFLUXDB1 = "influxdb1"
@@ -65,7 +65,7 @@ class ServerSettings:
     """Address and login; ``bucket`` is the database on 1.x and 3.x."""
 
     url: str
-    kind: Kind = Kind.INFLUXDB2
+    kind: ServerKind = ServerKind.INFLUXDB2
     org: str = ""
     bucket: str = "water"
     token: str | None = field(default=None, repr=False)
@@ -211,7 +211,7 @@ class TimeSeriesServer:
 
     def _post(self, lines: Sequence[bytes], policy: str) -> _Answer:
         settings = self.settings
-        if settings.kind is Kind.INFLUXDB1:
+        if settings.kind is ServerKind.INFLUXDB1:
             path, query = "/write", {"db": settings.bucket, "precision": "ms"} | ({"rp": policy} if policy else {})
         else:
             path, query = "/api/v2/write", {"org": settings.org, "bucket": self.bucket(policy), "precision": "ms"}
@@ -226,23 +226,30 @@ class TimeSeriesServer:
             return "larger than the server takes"
         if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and answer.reason:
             return self.redacted(answer.reason)
-        raise self._trouble(answer, say("series.right_write", bucket=self.bucket(policy)), self.bucket(policy))
+        raise self._trouble(
+            answer, say("time_series_server.right_write", bucket=self.bucket(policy)), self.bucket(policy)
+        )
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def influxql(self, *statements: str) -> list[list[Table]]:
         """The tables that answer each statement, times in ms. Raises ServerTrouble."""
         form = {"db": self.settings.bucket, "epoch": "ms", "chunked": "true", "q": "; ".join(statements)}
-        org = {"org": self.settings.org} if self.settings.kind is Kind.INFLUXDB2 else None
+        org = {"org": self.settings.org} if self.settings.kind is ServerKind.INFLUXDB2 else None
         try:
             answers = influxql.tables(self.ask("POST", "/query", params=org, form=form))
         except influxql.QueryRefused as error:
             message = self.redacted(str(error))
             if _NOT_SET_UP.search(message):
                 raise NotSetUp(
-                    say("series.no_database", server=self.name, reason=message, database=self.settings.bucket)
+                    say(
+                        "time_series_server.no_database",
+                        server=self.name,
+                        reason=message,
+                        database=self.settings.bucket,
+                    )
                 ) from None
-            raise ServerError(say("series.query_refused", server=self.name, reason=message)) from None
+            raise ServerError(say("time_series_server.query_refused", server=self.name, reason=message)) from None
         except ValueError as error:
             raise ServerError(at(self.name, same(error))) from error
         return answers + [[] for _ in range(len(statements) - len(answers))]
@@ -278,11 +285,15 @@ class TimeSeriesServer:
         rest = b""
         with self._stream(method, path, params=params, data=form, json=json) as response:
             if not response.is_success:
-                raise self._trouble(self._answer(response), say("series.right_read", bucket=self.settings.bucket))
+                raise self._trouble(
+                    self._answer(response), say("time_series_server.right_read", bucket=self.settings.bucket)
+                )
             for chunk in response.iter_bytes():
                 size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
-                    raise ServerError(say("series.answer_large", server=self.name, most=MAX_ANSWER_BYTES >> 20))
+                    raise ServerError(
+                        say("time_series_server.answer_large", server=self.name, most=MAX_ANSWER_BYTES >> 20)
+                    )
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from whole
         if rest:
@@ -292,7 +303,7 @@ class TimeSeriesServer:
         """The version of the server, "" where it does not state one. Raises ServerTrouble."""
         with self._stream("GET", "/ping") as response:
             if not response.is_success:
-                raise self._trouble(self._answer(response), say("series.right_any"))
+                raise self._trouble(self._answer(response), say("time_series_server.right_any"))
             return str(response.headers.get("X-Influxdb-Version", ""))
 
     @contextmanager
@@ -319,10 +330,12 @@ class TimeSeriesServer:
                 response.close()
         except httpx.TimeoutException:
             raise ServerError(
-                say("series.no_answer", server=self.name, seconds=f"{self.settings.timeout_s:g}")
+                say("time_series_server.no_answer", server=self.name, seconds=f"{self.settings.timeout_s:g}")
             ) from None
         except httpx.HTTPError as error:
-            raise ServerError(say("series.away", server=self.name, error=self.redacted(str(error)))) from error
+            raise ServerError(
+                say("time_series_server.away", server=self.name, error=self.redacted(str(error)))
+            ) from error
 
     def _answer(self, response: httpx.Response) -> _Answer:
         """Read an answer, bounded in size and time."""
@@ -333,7 +346,9 @@ class TimeSeriesServer:
             if len(body) > MAX_ERROR_BYTES:
                 break
             if time.monotonic() > until:
-                raise ServerError(say("series.answer_slow", server=self.name, seconds=f"{self.settings.timeout_s:g}"))
+                raise ServerError(
+                    say("time_series_server.answer_slow", server=self.name, seconds=f"{self.settings.timeout_s:g}")
+                )
         wait_s = retry_after(response.headers.get("Retry-After"), time.time_ns() // 1_000_000)
         return _Answer(response.status_code, wait_s, body)
 
@@ -342,20 +357,22 @@ class TimeSeriesServer:
         message = self.redacted(answer.reason) if answer.reason else "no reason given"
         settings = self.settings
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            return AccessDenied(say("series.unknown", server=self.name, status=answer.status, reason=message))
+            return AccessDenied(
+                say("time_series_server.unknown", server=self.name, status=answer.status, reason=message)
+            )
         if answer.status == HTTPStatus.FORBIDDEN:
             return AccessDenied(
-                say("series.denied", server=self.name, status=answer.status, reason=message, right=right)
+                say("time_series_server.denied", server=self.name, status=answer.status, reason=message, right=right)
             )
         if answer.status == HTTPStatus.NOT_FOUND or _NOT_SET_UP.search(message):
             name = bucket or settings.bucket
             where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                say("series.not_there", server=self.name, where=where, status=answer.status, reason=message)
+                say("time_series_server.not_there", server=self.name, where=where, status=answer.status, reason=message)
             )
         if 300 <= answer.status < 400:
-            return NotSetUp(say("series.redirected", server=self.name, status=answer.status))
-        text = say("series.answered", server=self.name, status=answer.status, reason=message)
+            return NotSetUp(say("time_series_server.redirected", server=self.name, status=answer.status))
+        text = say("time_series_server.answered", server=self.name, status=answer.status, reason=message)
         return ServerError(text, answer.retry_after_s)
 
     def redacted(self, text: str) -> str:
@@ -430,17 +447,17 @@ def _address(url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:
-        raise ConfigurationError(say("series.no_url")) from None
+        raise ConfigurationError(say("time_series_server.no_url")) from None
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError(say("series.scheme"))
+        raise ConfigurationError(say("time_series_server.scheme"))
     if address.userinfo:
-        raise ConfigurationError(say("series.password"))
+        raise ConfigurationError(say("time_series_server.password"))
     return address
 
 
 def _authorization(settings: ServerSettings) -> dict[str, str]:
     if settings.token is not None:
-        scheme = "Token" if settings.kind in {Kind.INFLUXDB1, Kind.INFLUXDB2} else "Bearer"
+        scheme = "Token" if settings.kind in {ServerKind.INFLUXDB1, ServerKind.INFLUXDB2} else "Bearer"
         return {"Authorization": f"{scheme} {settings.token}"}
     if settings.user is not None:
         pair = f"{settings.user}:{settings.password or ''}".encode()
@@ -454,4 +471,4 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(say("series.ca", ca_file=ca_file, error=error)) from error
+        raise ConfigurationError(say("time_series_server.ca", ca_file=ca_file, error=error)) from error

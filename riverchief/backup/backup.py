@@ -31,9 +31,8 @@ from infra.texts import both, say
 from infra.times import from_ms, rfc3339
 from ingest.storage.archive import ParquetArchive, fsync
 from ingest.storage.photos import Photos
-from riverchief import __version__, files
+from riverchief import __version__, audit_sealing, files
 from riverchief.backup import pg_dump
-from riverchief.services import sealing
 from riverchief.settings import InfluxSection, Settings
 from sensors.parameters import catalogue
 
@@ -221,8 +220,8 @@ def _fill(
         photos, damaged = pictures.copy(part / PHOTOS, stretch(progress, 0.7, 0.8))
         if damaged:
             left_out["damaged photos"] = both(say("backup.apart_damaged", files=", ".join(damaged)))
-    if sealing.public_file(settings).is_file():
-        shutil.copyfile(sealing.public_file(settings), part / PUBLIC_KEY)
+    if audit_sealing.public_file(settings).is_file():
+        shutil.copyfile(audit_sealing.public_file(settings), part / PUBLIC_KEY)
     _copy_settings(settings, part / "settings")
     found = sorted(path for path in part.rglob("*") if path.is_file())
     listed: dict[str, File] = {}

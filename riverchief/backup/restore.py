@@ -26,7 +26,7 @@ from infra.texts import say
 from infra.times import from_ms
 from ingest.storage.archive import fsync
 from ingest.storage.photos import Photos
-from riverchief import migrations
+from riverchief import audit_sealing, migrations
 from riverchief.backup import pg_dump
 from riverchief.backup.backup import (
     DATABASE,
@@ -41,11 +41,10 @@ from riverchief.backup.backup import (
     sqlite_rows,
     stretch,
 )
-from riverchief.services import sealing
 from riverchief.settings import Settings
 from riverchief.single_writer import exclusive_ingest
 
-UNTOLD = frozenset({"alembic_version", "storage_edge"})
+UNTOLD = frozenset({"alembic_version", "storage_boundary"})
 """Tables whose rows are no content of a site."""
 
 
@@ -84,7 +83,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
                 if one is not None and not one.empty() and not replace:
                     raise Refused(say("backup.not_empty", one=one))
             _give_photos(source, settings.photos)
-            _give_public_key(source, sealing.public_file(settings))
+            _give_public_key(source, audit_sealing.public_file(settings))
             for one in (archive, place):
                 if one is not None:
                     aside += one.fill(source, manifest, mark)

@@ -35,7 +35,7 @@ DEFAULTS = {"publishClientSend": False, "publishClientReceive": False, "subscrib
 
 SENT_BY_A_DEVICE = ("telemetry", "status", "event", "reply")
 
-Kind = Literal["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
+AclType = Literal["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
 
 
 class BrokerUnavailable(WaterError):
@@ -48,7 +48,7 @@ class BrokerUnavailable(WaterError):
 class Right:
     """A right of a role: to publish, receive or subscribe to a topic (or a pattern of topics)."""
 
-    kind: Kind
+    kind: AclType
     topic: str
 
 

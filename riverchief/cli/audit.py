@@ -19,9 +19,9 @@ from infra.database import Database
 from infra.errors import ConfigurationError
 from infra.texts import line, say
 from infra.times import beijing, beijing_day
+from riverchief import audit_sealing
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
-from riverchief.services import sealing
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, progress_bar, save, tabulate
 
@@ -46,8 +46,12 @@ def verify(
 ) -> None:
     """核验整条链，指出被改、删、换、截的条目 · Verify the whole trail; exit code 1 names what is wrong."""
     with _open(settings, data) as (loaded, database):
-        keys = [one for file in key for one in sealing.read_public(file)] if key else sealing.public_keys(loaded)
-        outside = sealing.read_roots(kept) if kept else sealing.outside_roots(loaded)
+        keys = (
+            [one for file in key for one in audit_sealing.read_public(file)]
+            if key
+            else audit_sealing.public_keys(loaded)
+        )
+        outside = audit_sealing.read_roots(kept) if kept else audit_sealing.outside_roots(loaded)
         with progress_bar(line("progress.verify")) as bar, database.read() as connection:
             found = roots.verify(connection, keys, outside, bar)
     if as_json:
@@ -102,7 +106,7 @@ def list_entries(
 def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """立即签一个默克尔根 · Sign a root now instead of within the hour."""
     with _open(settings, data) as (loaded, database):
-        job = sealing.sealing(loaded, database, clock.now_ms)
+        job = audit_sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()
         trouble = job.send()
     result = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
@@ -134,8 +138,8 @@ def proof(
 def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], key: Keys = None) -> None:
     """离线核对一个证明，不需数据库 · Check a proof with a public key alone."""
     if not key:
-        raise ConfigurationError(say("seal.which_key"))
-    keys = [one for name in key for one in sealing.read_public(name)]
+        raise ConfigurationError(say("audit_root.which_key"))
+    keys = [one for name in key for one in audit_sealing.read_public(name)]
     try:
         found = merkle.read_proof(file.read_bytes())
     except OSError as error:
@@ -159,9 +163,9 @@ def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], ke
 def key(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """显示公钥，供他人核对 · Show the public key, for those who check."""
     loaded = load(settings, data)
-    for one in sealing.public_keys(loaded) or [sealing.signing_key(loaded).public_key()]:
+    for one in audit_sealing.public_keys(loaded) or [audit_sealing.signing_key(loaded).public_key()]:
         out.print(f"# {merkle.key_id(one)}", highlight=False)
-        sys.stdout.write(sealing.public_pem(one).decode())
+        sys.stdout.write(audit_sealing.public_pem(one).decode())
 
 
 @contextmanager

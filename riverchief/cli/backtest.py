@@ -15,7 +15,7 @@ from infra.times import DAY_MS, beijing
 from ingest.analysis import backtest
 from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestResult, Label
 from ingest.rules.model import Rules
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Window
 from riverchief import backtest_report, files
@@ -67,7 +67,7 @@ def run(  # noqa: PLR0913, PLR0917  (an option of the command each)
         since_ms, until_ms = _range(past, since, until)
     else:
         if since is None:
-            raise ConfigurationError(say("tried.no_past"))
+            raise ConfigurationError(say("backtest_input.no_past"))
         since_ms = instant("--since", since)
         until_ms = clock.now_ms() if until is None else instant("--until", until)
         past = _stored(loaded, known, since_ms, until_ms, station or [])
@@ -103,7 +103,7 @@ def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> B
         registry = registry.with_stations(replace(s, gateway=None) for s in made)
         for name, key in key_of.items():
             if key in readings:
-                raise ConfigurationError(say("tried.twice", path=path, key=key))
+                raise ConfigurationError(say("backtest_input.twice", path=path, key=key))
             readings[key] = _window(table, name, known)
         for name, spans in recorded.read_events(path).items():
             labelled.add(key_of[name])
@@ -126,7 +126,9 @@ def _window(table: Table, name: str, known: Catalogue) -> Window:
 
 def _only(past: BacktestInput, stations: list[str]) -> BacktestInput:
     if unknown := sorted(set(stations) - set(past.readings)):
-        raise ConfigurationError(say("tried.not_in_tables", unknown=unknown[0], known=", ".join(past.readings)))
+        raise ConfigurationError(
+            say("backtest_input.not_in_tables", unknown=unknown[0], known=", ".join(past.readings))
+        )
     readings = {key: window for key, window in past.readings.items() if key in stations}
     labels = tuple(one for one in past.labels if one.station in stations)
     return replace(past, readings=readings, labels=labels, labelled=past.labelled & set(stations))
@@ -139,19 +141,21 @@ def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, st
         stores = open_stores(loaded, database, known)
         with database.read() as connection:
             registry = registry_store.load(connection, known)
-            upkeep = upkeep_store.load(connection)
-        return backtest.load_input(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=stations)
+            maintenance = maintenance_store.load(connection)
+        return backtest.load_input(
+            registry, stores.readings, since_ms, until_ms, maintenance=maintenance, stations=stations
+        )
 
 
 def _range(past: BacktestInput, since: str | None, until: str | None) -> tuple[int, int]:
     """The range given, or all of the tables."""
     at = [window.at for window in past.readings.values() if len(window)]
     if not at:
-        raise ConfigurationError(say("tried.empty"))
+        raise ConfigurationError(say("backtest_input.empty"))
     since_ms = min(int(one.min()) for one in at) if since is None else instant("--since", since)
     until_ms = max(int(one.max()) for one in at) + 1 if until is None else instant("--until", until)
     if until_ms <= since_ms:
-        raise ConfigurationError(say("tried.until_since", until=until, since=since))
+        raise ConfigurationError(say("backtest_input.until_since", until=until, since=since))
     return since_ms, until_ms
 
 
@@ -161,7 +165,7 @@ def _show(tried: BacktestResult, in_force: BacktestResult) -> None:
         figures.add_row(named(say(key)), *values)
     out.print(figures)
     days = (tried.until_ms - tried.since_ms) / DAY_MS
-    out.print(line("tried.length", days=days, readings=tried.readings), highlight=False)
+    out.print(line("backtest_input.length", days=days, readings=tried.readings), highlight=False)
     rules = columns("rule", "backtest.tried", "backtest.in_force")
     for rule in sorted({*tried.fired, *in_force.fired}):
         rules.add_row(escape(rule), str(tried.fired.get(rule, 0)), str(in_force.fired.get(rule, 0)))

@@ -24,7 +24,7 @@ def evidence(
 ) -> None:
     """事件证据包（PDF） · The evidence pack of an incident."""
     from api.evidence import pack
-    from riverchief.services import sealing
+    from riverchief import audit_sealing
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
@@ -40,8 +40,8 @@ def evidence(
             site=loaded.site.name,
             photos=loaded.photos,
             now_ms=clock.now_ms(),
-            keys=sealing.public_keys(loaded),
-            outside=sealing.outside_roots(loaded),
+            keys=audit_sealing.public_keys(loaded),
+            outside=audit_sealing.outside_roots(loaded),
             language="en" if english else "zh",
         )
     save(file, made)

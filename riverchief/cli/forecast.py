@@ -37,12 +37,12 @@ def forecast(
     with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, known)
         if station not in registry:
-            raise NotFound(say("order.no_station", station=station[:80]))
+            raise NotFound(say("command.no_station", station=station[:80]))
         if parameter not in known:
-            raise ConfigurationError(say("order.no_parameter", parameter=parameter[:80]))
+            raise ConfigurationError(say("command.no_parameter", parameter=parameter[:80]))
         found = forecasts.stored_forecasts(connection, station, parameter)
     if not found:
-        raise NotFound(say("order.no_forecast", parameter=parameter, station=station))
+        raise NotFound(say("command.no_forecast", parameter=parameter, station=station))
     one = found[0]
     if as_json:
         typer.echo(json.dumps(_plain(one), ensure_ascii=False))
@@ -57,7 +57,7 @@ def forecast(
             span = " – ".join(
                 "…" if crossing[k] is None else f"{crossing[k]:.0f} h" for k in ("earliest_h", "latest_h")
             )
-            rule = crossing["rule"] or named(say("order.target_class"))
+            rule = crossing["rule"] or named(say("command.target_class"))
             out.print(
                 f"{sign} {what.show(crossing['limit'])} · {crossing['expected_h']:.0f} h ({span}) · {rule}",
                 highlight=False,
@@ -66,7 +66,7 @@ def forecast(
         (beijing(at_ms), what.show(value), f"{low:.{what.decimals}f} – {high:.{what.decimals}f}")
         for at_ms, value, low, high in one.points
     )
-    tabulate(("at", "median", "band"), rows, "order.no_points")
+    tabulate(("at", "median", "band"), rows, "command.no_points")
 
 
 @app.command()
@@ -80,9 +80,9 @@ def trace(
 ) -> None:
     """溯源：排口和河段按传播时间和潮流排序 · Where it came from: outfalls and stretches, ranked."""
     if (incident is None) == (station is None):
-        raise ConfigurationError(say("order.trace_what"))
+        raise ConfigurationError(say("command.trace_what"))
     if (station is None) != (at is None):
-        raise ConfigurationError(say("order.station_at"))
+        raise ConfigurationError(say("command.station_at"))
     from ingest.analysis import source_attribution
     from riverchief.stores import open_stores
 

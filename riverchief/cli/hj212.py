@@ -39,8 +39,8 @@ class Tally:
         """One line for people."""
         faults = ", ".join(f"{fault.value} {n}" for fault, n in sorted(self.broken.items(), key=lambda f: f[0].value))
         named = f" ({faults})" if faults else ""
-        outside = say("frames.outside", bytes=self.garbage_bytes) if self.garbage_bytes else ""
-        return line("frames.found", good=self.good, bad=sum(self.broken.values()), faults=named, outside=outside)
+        outside = say("hj212_frames.outside", bytes=self.garbage_bytes) if self.garbage_bytes else ""
+        return line("hj212_frames.found", good=self.good, bad=sum(self.broken.values()), faults=named, outside=outside)
 
 
 def decode(source: BinaryIO, out: TextIO) -> Tally:
@@ -150,11 +150,11 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
         rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in known]
         out.print_json(data=rows)
         return
-    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, known), "frames.no_logger")
+    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, known), "hj212_frames.no_logger")
 
 
 def _row(one: "Logger") -> tuple[str, ...]:
-    checked = named(say("frames.any_password" if one.password is None else "frames.checked"))
+    checked = named(say("hj212_frames.any_password" if one.password is None else "hj212_frames.checked"))
     newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
     return one.mn, one.station, one.st, str(one.edition), checked, newest
 

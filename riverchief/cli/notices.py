@@ -74,7 +74,7 @@ def preview(
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:
-        raise ConfigurationError(say("order.no_station", station=station))
+        raise ConfigurationError(say("command.no_station", station=station))
     rows = list(_steps(known, place, colour, duty, at_ms, policy))
     if as_json:
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
@@ -112,7 +112,7 @@ def list_(
         out.print_json(data=rows)
         return
     if not found:
-        out.print(line("order.no_notices"))
+        out.print(line("command.no_notices"))
     for one in found:
         numbers = [str(item.incident_id) for item in items.get(one.id, [])][:5]
         at = beijing(one.sent_at_ms or one.due_at_ms)
@@ -188,12 +188,12 @@ def _at(text: str | None) -> int:
     try:
         at = datetime.strptime(text, "%H:%M").replace(tzinfo=BEIJING).timetz()
     except ValueError:
-        raise ConfigurationError(say("order.time_of_day", text=text)) from None
+        raise ConfigurationError(say("command.time_of_day", text=text)) from None
     return to_ms(datetime.combine(now.date(), at))
 
 
 def _directory(loaded: Settings, connection: sa.Connection, at_ms: int) -> Directory:
     found = messages.everybody(loaded, connection, at_ms)
     if not found.contacts:
-        raise ConfigurationError(say("order.no_contacts"))
+        raise ConfigurationError(say("command.no_contacts"))
     return found

@@ -109,7 +109,7 @@ def day_of(day: str | None) -> str:
     try:
         return date.fromisoformat(day).isoformat()
     except ValueError:
-        raise ConfigurationError(say("order.day", day=day)) from None
+        raise ConfigurationError(say("command.day", day=day)) from None
 
 
 def instant(name: str, text: str) -> int:

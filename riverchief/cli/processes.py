@@ -27,7 +27,7 @@ def check(file: Annotated[Path | None, typer.Argument(help="流程文件 · proc
     out.print(limits)
     hours = found.policy.emergencies
     grades = ", ".join(f"{grade} {within}" for grade, within in hours.within.items())
-    out.print(line("process.emergencies", told=grades))
+    out.print(line("process.emergencies", limits=grades))
     out.print(line("process.again", answer=hours.answer, again=hours.again))
     rows = (
         (

@@ -36,7 +36,7 @@ def listing(
         out.print_json(data=rows)
         return
     rows_ = ((str(h.id), beijing(h.received_at_ms), h.station, h.reason, h.detail) for h in held)
-    tabulate(("number", "received", "station", "cause", "detail"), rows_, "held.none")
+    tabulate(("number", "received", "station", "cause", "detail"), rows_, "quarantine.none")
 
 
 @app.command("replay")
@@ -89,7 +89,7 @@ def replay(
         out.print_json(data=results)
         return
     for r in results:
-        out.print(f"{line('held.replayed', **r)} · {r['status']} {r.get('reasons', '')}", markup=False)
+        out.print(f"{line('quarantine.replayed', **r)} · {r['status']} {r.get('reasons', '')}", markup=False)
 
 
 def _refused(receipt: "Receipt") -> dict[str, Any]:

@@ -43,9 +43,9 @@ def reconcile(
     known = files.read_platforms(loaded.platforms.file, usual)
     chosen = [known.named(platform)] if platform else [one for one in known.known if one.list is not None]
     if not chosen:
-        raise ConfigurationError(say("order.no_platform"))
+        raise ConfigurationError(say("command.no_platform"))
     if file is not None and len(chosen) > 1:
-        raise ConfigurationError(say("order.whose_list"))
+        raise ConfigurationError(say("command.whose_list"))
     found: list[tuple[StoredReport, int]] = []
     with opened(loaded) as database:
         for one in chosen:
@@ -67,10 +67,10 @@ def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigurationError(say("order.no_json", file=file, error=error)) from error
+        raise ConfigurationError(say("command.no_json", file=file, error=error)) from error
     items = content if isinstance(content, list) else reconciliation.entries(platform, content)
     if items is None:
-        raise ConfigurationError(say("order.no_list", file=file))
+        raise ConfigurationError(say("command.no_list", file=file))
     with database.write() as connection:
         return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
 

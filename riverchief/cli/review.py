@@ -88,7 +88,7 @@ def _print_list(found: list[tuple[int, Review]], *, as_json: bool) -> None:
 
 
 def _row(number: int, one: Review) -> tuple[str, ...]:
-    verdict = say(f"upkeep.verdict_{one.verdict}")
+    verdict = say(f"maintenance.verdict_{one.verdict}")
     fields = named(say("review.void", verdict=verdict) if one.void else verdict)
     span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
     return str(number), one.station, one.parameter or "—", *span, fields, one.reason, one.by

@@ -136,7 +136,7 @@ def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tu
 
 def _goes_before(one: str, other: str, stations: tuple[str, ...]) -> Text:
     shown = ", ".join(stations[:SHOWN]) + ("…" if len(stations) > SHOWN else "")
-    return say("rule.goes_before", rule=one, other=other, stations=shown)
+    return say("rule.precedence", rule=one, other=other, stations=shown)
 
 
 def _as_json(

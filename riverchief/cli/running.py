@@ -160,7 +160,7 @@ def bench(
     """基准测试 · Benchmarks: the machine, the versions, and a ratio measured in the same run."""
     benches = _benches()
     if name not in benches.BENCHES:
-        raise ConfigurationError(say("order.no_bench", name=name, known=", ".join(sorted(benches.BENCHES))))
+        raise ConfigurationError(say("command.no_bench", name=name, known=", ".join(sorted(benches.BENCHES))))
     logs.configure(settings_.LogSection(level="warning"))
     if stations is None:
         stations = 50_000 if name == "devices" else 500
@@ -177,4 +177,4 @@ def _benches() -> Any:
     except ModuleNotFoundError as error:
         if error.name not in {"tools", "tools.bench"}:
             raise
-        raise ConfigurationError(say("order.bench_checkout")) from error
+        raise ConfigurationError(say("command.bench_checkout")) from error

@@ -72,12 +72,12 @@ def broker(
     loaded = load(settings)
     password = settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)
     if loaded.mqtt.user is None or password is None:
-        raise ConfigurationError(say("order.mqtt_user"))
+        raise ConfigurationError(say("command.mqtt_user"))
     stations = files.read_stations(loaded.site.stations, catalogue()).stations if simulator else ()
     mapped = files.read_mappings(loaded.ingest.mappings, catalogue()).topics
     role = simulator_role([s.key for s in stations]) if simulator else ingest_role(mapped)
     setup_.broker(_broker_address(loaded), _admin_password(admin_password_file), loaded.mqtt.user, password, role)
-    out.print(f"[green]✓[/] {named(say('sheet.user'))} {loaded.mqtt.user}")
+    out.print(f"[green]✓[/] {named(say('credential_sheet.user'))} {loaded.mqtt.user}")
 
 
 @app.command("device")
@@ -96,21 +96,21 @@ def device(
     from riverchief import setup as setup_
 
     if not STATION.fullmatch(station):
-        raise ConfigurationError(say("order.no_key", station=station))
+        raise ConfigurationError(say("command.no_key", station=station))
     loaded = load(settings)
     if _is_reserved(station, loaded):
-        raise ConfigurationError(say("order.reserved_login", station=station))
+        raise ConfigurationError(say("command.reserved_login", station=station))
     address = _broker_address(loaded)
     if certificate is not None:
         if secrets is None:
-            raise ConfigurationError(say("order.certificate_secrets"))
+            raise ConfigurationError(say("command.certificate_secrets"))
         password = _admin_password(admin_password_file)
         for file in setup_.device_certificate(secrets, address, password, station, certificate, datetime.now(UTC)):
             out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
         return
     password = setup_.device(address, _admin_password(admin_password_file), station)
     out.print(
-        f"{named(say('sheet.user'))}: {station}\n{named(say('sheet.password'))}: {password}",
+        f"{named(say('credential_sheet.user'))}: {station}\n{named(say('credential_sheet.password'))}: {password}",
         highlight=False,
         markup=False,
     )
@@ -170,7 +170,7 @@ def influx(
     loaded = load(settings)
     server = stores.time_series_server(loaded)
     if server is None:
-        raise ConfigurationError(say("order.no_influx"))
+        raise ConfigurationError(say("command.no_influx"))
     if secrets is not None:
         signed_in = dataclasses.replace(server.settings, token=setup_.influx_admin_token(secrets))
         server = TimeSeriesServer(signed_in)
@@ -203,7 +203,7 @@ def _compute_again(loaded: Settings, since: str) -> int:
     from ingest.storage import downsampling, registry
 
     if loaded.influx.kind not in downsampling.SERVERS:
-        raise ConfigurationError(say("series.no_hours", kind=loaded.influx.kind))
+        raise ConfigurationError(say("time_series_server.no_hours", kind=loaded.influx.kind))
     first = to_ms(datetime.fromisoformat(f"{since}T00:00:00+08:00"))
     with opened(loaded) as database, database.write() as connection:
         stations = [station.key for station in registry.load(connection, catalogue()).stations]
@@ -220,7 +220,7 @@ def _refill(loaded: Settings) -> int:
     with opened(loaded) as database:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
-            raise ConfigurationError(say("order.no_influx_fill"))
+            raise ConfigurationError(say("command.no_influx_fill"))
         with progress_bar(line("progress.refill")) as on_progress:
             work = Refill(
                 database,

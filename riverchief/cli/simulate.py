@@ -46,12 +46,12 @@ def refuse_ignored_options(context: typer.Context, scenario: str | None) -> None
 
     if scenario is None:
         if (option := given(*OF_A_RUN, "stations")) is not None:
-            raise ConfigurationError(say("play.needs_scenario", option=option))
+            raise ConfigurationError(say("simulate.needs_scenario", option=option))
         return
     if (option := given(*OF_THE_SITE)) is not None:
-        raise ConfigurationError(say("play.own_only", option=option))
+        raise ConfigurationError(say("simulate.own_only", option=option))
     if given("table") and (option := given(*OF_A_RUN)) is not None:
-        raise ConfigurationError(say("play.lines_only", option=option, what="--out"))
+        raise ConfigurationError(say("simulate.lines_only", option=option, what="--out"))
 
 
 @app.command()
@@ -119,7 +119,7 @@ def simulate(  # noqa: PLR0913, PLR0917  (an option of the command each)
             played = simulate_.run(
                 loaded, history_days=history_days, every_s=every, seed=seed, stop=stop, on_progress=progress
             )
-        out.print(line("play.sent", messages=played.messages, readings=played.readings))
+        out.print(line("simulate.sent", messages=played.messages, readings=played.readings))
         _warn_unanswered(played)
         raise typer.Exit(0 if played.answered else 1)
     options = simulate_.RunOptions(
@@ -152,7 +152,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
 
     if hj212 is None:
         if entries:
-            raise ConfigurationError(say("play.logger_gateway"))
+            raise ConfigurationError(say("simulate.logger_gateway"))
         return {}
     if entries:
         return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
@@ -161,7 +161,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
     with opened(settings) as database, database.read() as connection:
         found = {known.station: known for known in logger_store.load(connection).values()}
     if not found:
-        raise ConfigurationError(say("play.no_logger"))
+        raise ConfigurationError(say("simulate.no_logger"))
     return found
 
 
@@ -173,7 +173,7 @@ def _write_stations(plan: "RunPlan", path: Path) -> None:
     save(path, registry_toml.write(Book(plan.registry, MaintenanceRecords())))
     count = len(plan.registry.stations)
     err.print(
-        f"[green]✓[/] {path}: {line('play.stations_written', stations=count, path=path)}",
+        f"[green]✓[/] {path}: {line('simulate.stations_written', stations=count, path=path)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -223,18 +223,18 @@ def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") 
     """The lines printed before a run begins."""
     from simulator.play import AS_FAST_AS_POSSIBLE
 
-    pace = say("play.fast") if options.speed == AS_FAST_AS_POSSIBLE else f"{options.speed:g} ×"
+    pace = say("simulate.fast") if options.speed == AS_FAST_AS_POSSIBLE else f"{options.speed:g} ×"
     ends = {"begin": plan.pace.start_ms, "end": plan.scenario.end_ms}
     span = {name: beijing(at_ms, "%Y-%m-%d %H:%M") for name, at_ms in ends.items()} | {"pace": pace}
     who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
     if plan.loggers and options.platform is not None:
         who.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
     lines = [
-        line("play.begins", scenario=Text(plan.scenario.zh, plan.scenario.en), seed=options.seed, **span),
-        line("play.stations", who=", ".join(who)),
+        line("simulate.begins", scenario=Text(plan.scenario.zh, plan.scenario.en), seed=options.seed, **span),
+        line("simulate.stations", who=", ".join(who)),
     ]
     if plan.refused_connections:
-        lines.append(f"[yellow]{line('play.shared', own=len(plan.own), others=plan.refused_connections)}[/]")
+        lines.append(f"[yellow]{line('simulate.shared', own=len(plan.own), others=plan.refused_connections)}[/]")
     return lines
 
 
@@ -254,29 +254,29 @@ class ProgressReporter:
     def _of(self, state: "LineState", moment: float) -> Iterator[str]:
         name = state.name
         if state.refusal and state.refusal != self._refusals.get(name):
-            yield f"[red]{line('play.refuses', name=name, refusal=state.refusal)}[/]"
+            yield f"[red]{line('simulate.refuses', name=name, refusal=state.refusal)}[/]"
         self._refusals[name] = state.refusal
         if state.wanted and not state.connected:
             since = self._away_since.setdefault(name, moment)
             if name not in self._reported_lines and moment - since >= SILENT_S and not state.refusal:
                 self._reported_lines.add(name)
-                yield f"[yellow]{line('play.silent', name=name)}[/]"
+                yield f"[yellow]{line('simulate.silent', name=name)}[/]"
             return
         since = self._away_since.pop(name, moment)
         if name in self._reported_lines:
             self._reported_lines.discard(name)
-            yield f"[green]{line('play.answers', name=name, seconds=moment - since)}[/]"
+            yield f"[green]{line('simulate.answers', name=name, seconds=moment - since)}[/]"
 
     def line(self, now: "Progress") -> str:
         """One line: time reached, messages sent, connections."""
         share = "" if now.share is None else f"{now.share:.0%} · "
         connected, wanted = sum(s.connected for s in now.lines), sum(s.wanted for s in now.lines)
-        sent = say("play.sent", messages=now.messages, readings=now.readings)
-        parts = [sent, say("play.connected", connected=connected, wanted=wanted)]
+        sent = say("simulate.sent", messages=now.messages, readings=now.readings)
+        parts = [sent, say("simulate.connected", connected=connected, wanted=wanted)]
         if under_way := sum(s.under_way for s in now.lines):
-            parts.append(say("play.under_way", messages=under_way))
+            parts.append(say("simulate.under_way", messages=under_way))
         if now.remembered:
-            parts.append(say("play.kept", samples=now.remembered))
+            parts.append(say("simulate.kept", samples=now.remembered))
         both = Text("，".join(text.zh for text in parts), ", ".join(text.en for text in parts))
         return f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {join_on_line(both)}"
 
@@ -290,17 +290,17 @@ class ProgressReporter:
 
 def _print_played(played: "RunResult", truth: Path | None) -> None:
     counts = {name: getattr(played, name) for name in ("messages", "readings", "events", "seconds")}
-    out.print(line("play.played", **counts))
+    out.print(line("simulate.played", **counts))
     fates = ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items()))
-    out.print(f"{named(say('play.samples'))}: {fates}")
+    out.print(f"{named(say('simulate.samples'))}: {fates}")
     if truth is not None:
-        out.print(f"{named(say('play.truth'))}: {truth}")
+        out.print(f"{named(say('simulate.truth'))}: {truth}")
     _warn_unanswered(played)
 
 
 def _warn_unanswered(played: "RunResult") -> None:
     if not played.answered:
-        err.print(f"[yellow]{line('play.unanswered')}[/]", soft_wrap=True)
+        err.print(f"[yellow]{line('simulate.unanswered')}[/]", soft_wrap=True)
 
 
 def _list_scenarios(as_json: bool) -> None:
@@ -318,7 +318,7 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
     from riverchief.simulate_table import write
 
     if scenario is None:
-        raise ConfigurationError(say("play.out_scenario"))
+        raise ConfigurationError(say("simulate.out_scenario"))
     with progress_bar(line("progress.simulate", scenario=scenario)) as on_progress:
         written = write(scenario, table, settings, seed=seed, on_progress=on_progress)
     if as_json:
@@ -337,4 +337,4 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
         out.print_json(data={"rows": written.rows, "stations": written.stations, "passages": passages})
         return
     counts = {"rows": written.rows, "stations": written.stations, "passages": len(written.passages)}
-    out.print(f"[green]✓[/] {table}: {line('play.written', **counts)}", highlight=False)
+    out.print(f"[green]✓[/] {table}: {line('simulate.written', **counts)}", highlight=False)

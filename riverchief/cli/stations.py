@@ -16,7 +16,7 @@ from infra.times import beijing, rfc3339
 from ingest.devices import claims as claims_
 from ingest.devices.credentials import Credentials
 from ingest.storage import changes as changes_
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief.cli.commands import Commands
@@ -46,10 +46,10 @@ def import_(
     loaded = load(settings, data)
     known = catalogue()
     with opened(loaded) as database, database.write() as connection:
-        there = Book(registry_store.load(connection, known), upkeep_store.load(connection))
+        there = Book(registry_store.load(connection, known), maintenance_store.load(connection))
         book = files.read_book(file, known, known=there, box=loaded.box, kind=kind)
         registry_store.save(connection, book.registry, author(by))
-        upkeep_store.save(connection, book.upkeep, author(by))
+        maintenance_store.save(connection, book.maintenance, author(by))
     counts = Counter(of for of, _ in registry_rows.rows_of(book))
     out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or line("stations.nothing"), soft_wrap=True)
 
@@ -66,9 +66,9 @@ def export(
     """导出站点及其部署、校准、作业 · Export the registry; importing it again changes nothing."""
     form = format_ or ("csv" if file is not None and file.suffix.lower() == ".csv" else "toml")
     if form not in ("toml", "csv"):
-        raise ConfigurationError(say("order.format", form=form))
+        raise ConfigurationError(say("command.format", form=form))
     with site_database(settings, data) as database, database.read() as connection:
-        book = Book(registry_store.load(connection, catalogue()), upkeep_store.load(connection))
+        book = Book(registry_store.load(connection, catalogue()), maintenance_store.load(connection))
     text = registry_csv.write(book) if form == "csv" else registry_toml.write(book)
     if file is None:
         sys.stdout.write(text)
@@ -102,7 +102,7 @@ def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     with opened(loaded) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         if key in registry:
-            raise Refused(say("order.registered", key=key))
+            raise Refused(say("command.registered", key=key))
         made = registry_rows.read_row("station", row, catalogue(), known=registry, box=loaded.box)
         registry_store.save_stations(connection, [made], author(by))
     out.print(
@@ -137,7 +137,7 @@ def hang(  # noqa: PLR0913, PLR0917  (an option of the command each)
         registry = registry_store.load(connection, catalogue())
         taken = {(d.station, d.parameter, rfc3339(d.since_ms)) for d in registry.deployments}
         if again := [p for p in parameters if (station, p, row["since"]) in taken]:
-            raise Refused(say("order.hangs", again=again[0], station=station, since=row["since"]))
+            raise Refused(say("command.hangs", again=again[0], station=station, since=row["since"]))
         made = registry_rows.read_rows(rows, catalogue(), known=Book(registry)).registry
         known = {d.serial for d in registry.devices}
         if not (model or manufacturer) and device in known:
@@ -203,7 +203,7 @@ def qr(
     with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, catalogue())
     if unknown := sorted(set(keys or ()) - set(registry.index)):
-        raise NotFound(say("order.no_station", station=unknown[0]))
+        raise NotFound(say("command.no_station", station=unknown[0]))
     chosen = [s for s in registry.stations if not keys or s.key in keys]
     pages = labels.write(to, chosen, url or loaded.grafana.console_url, loaded.site.name)
     out.print(
@@ -287,7 +287,7 @@ def _credentials(loaded: Settings, database: Any) -> Credentials:
 
     users = broker_users(loaded)
     if users is None:
-        raise ConfigurationError(say("order.no_admin"))
+        raise ConfigurationError(say("command.no_admin"))
     return Credentials(database, users, clock.now_ms)
 
 

@@ -85,7 +85,7 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
     tabulate(
         ("person", "role", "region", "department", "terms", "tokens"),
         (_row(one, now_ms) for one in rows),
-        "order.nobody",
+        "command.nobody",
     )
 
 
@@ -152,7 +152,7 @@ def appoint(  # noqa: PLR0913, PLR0917  (an option of the command each)
             regions=regions,
         )
     inherited = ", ".join(f"#{number}" for number in moved) or "—"
-    out.print(f"✓ {name} → {region} {reach} · {line('order.inherited', incidents=inherited)}", highlight=False)
+    out.print(f"✓ {name} → {region} {reach} · {line('command.inherited', incidents=inherited)}", highlight=False)
 
 
 @contextmanager

@@ -152,13 +152,13 @@ def notices(settings: Settings) -> Iterator[Finding]:
     yield ok("notices", "notices_ok", contacts=len(known.contacts), channels=ways)
     if not settings.notices.public_url:
         yield warning("notices", "notices_no_link")
-    asked: set[tuple[str, int]] = set()
+    checked: set[tuple[str, int]] = set()
     for contact in known.contacts:
         for channel in contact.channels:
             where = channels.host(channel)
-            if where is None or where in asked:
+            if where is None or where in checked:
                 continue
-            asked.add(where)
+            checked.add(where)
             try:
                 socket.create_connection(where, timeout=NETWORK_S).close()
             except OSError as error:

@@ -12,7 +12,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
 from ingest.analysis import backtest, backtest_requests
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief.settings import Settings
@@ -46,16 +46,18 @@ class Backtester(PeriodicWorker):
             with self._database.write() as connection:
                 if not self._begun:
                     backtest_requests.requeue_running(connection)
-                asked = backtest_requests.claim_next(connection)
+                request = backtest_requests.claim_next(connection)
             self._begun = True
         except StorageUnavailable:
             return EVERY_S
-        if asked is None:
+        if request is None:
             return EVERY_S
-        child = multiprocessing.get_context("spawn").Process(target=work, args=(self._settings, asked.id), daemon=True)
+        child = multiprocessing.get_context("spawn").Process(
+            target=work, args=(self._settings, request.id), daemon=True
+        )
         child.start()
         if self._watch(child) and child.exitcode:
-            self._failed(asked.id, f"the process that ran it ended with code {child.exitcode}")
+            self._failed(request.id, f"the process that ran it ended with code {child.exitcode}")
         return 0
 
     def _watch(self, child: BaseProcess) -> bool:
@@ -101,13 +103,13 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
     with database.read() as connection:
         request = backtest_requests.get(connection, number).request
         registry = registry_store.load(connection, known)
-        upkeep = upkeep_store.load(connection)
+        maintenance = maintenance_store.load(connection)
     tried_rules = files.parse_rules(request["rules"], known)
     in_force_rules = files.read_rules(settings.site.rules, known)
     since_ms, until_ms = request["since_ms"], request["until_ms"]
     stores = open_stores(settings, database, known)
     past = backtest.load_input(
-        registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=request["stations"]
+        registry, stores.readings, since_ms, until_ms, maintenance=maintenance, stations=request["stations"]
     )
     progress = _ProgressWriter(database, number)
     tried, in_force = backtest.compare_rule_sets(

@@ -16,9 +16,9 @@ from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from riverchief import metrics
+from riverchief.heartbeat import Heartbeat
 from riverchief.resources import Resources
-from riverchief.services.heartbeat import Heartbeat
-from riverchief.services.service import SILENT_S, Service
+from riverchief.service import SILENT_S, Service
 from riverchief.sources import gateway_settings
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class Ingest:
                 resources.mqtt,
                 clock_ms=clock.now_ms,
             )
-            self.intake.watch(self.republisher.heard)
+            self.intake.watch(self.republisher.on_batch)
 
     def services(self) -> Iterator[Service]:
         """In the order in which they start: the intake last, for it has to stop before its sources do."""
@@ -185,14 +185,14 @@ def _republishing_service(republisher: Republisher) -> Service:
     def health(now_ms: int) -> list[Part]:
         since_ms, error = republisher.connected_since_ms, republisher.last_error
         ok = republisher.alive and since_ms is not None and not error
-        return [Part("observed", ok, error or f"{republisher.published} published", False)]
+        return [Part("republish", ok, error or f"{republisher.published} published", False)]
 
     return Service(
         start=republisher.start,
         stop=republisher.stop,
         health=health,
         metrics=partial(metrics.republishing, republisher),
-        threads=lambda: {"observed": republisher},
+        threads=lambda: {"republish": republisher},
     )
 
 
@@ -201,13 +201,13 @@ def _pace(intake: Intake, now_ms: int) -> Part:
     behind = [lane for lane in intake.lanes if lane.behind_since_ms is not None]
     late = f"; {n} late messages wait to be judged" if (n := intake.site.late_waiting) else ""
     if not behind:
-        return Part("pace", True, f"keeps up{late}", False)
+        return Part("ingest_lag", True, f"keeps up{late}", False)
     detail = "; ".join(_lane_detail(lane, now_ms) for lane in behind)
     sent_ms = intake.counters.last_sent_ms
     if sent_ms is not None:
         detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
     long = any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind)
-    return Part("pace", not long, detail + late, False)
+    return Part("ingest_lag", not long, detail + late, False)
 
 
 def _lane_detail(lane: Lane, now_ms: int) -> str:

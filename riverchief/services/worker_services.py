@@ -25,15 +25,15 @@ from ingest.sending import SendingWorker
 from ingest.storage import downsampling, retention
 from ingest.storage.retention import Retention
 from riverchief import messages, metrics
+from riverchief.audit_sealing import sealing
 from riverchief.contact_key import ContactRetention
 from riverchief.resources import Resources
+from riverchief.service import SILENT_S, HasThread, Service, no_metrics, no_parts
 from riverchief.services import housekeeping
 from riverchief.services.backtester import Backtester
 from riverchief.services.housekeeping import Housekeeping
 from riverchief.services.reconciler import Reconciler
 from riverchief.services.reminders import Reminders
-from riverchief.services.sealing import sealing
-from riverchief.services.service import SILENT_S, HasThread, Service, no_metrics, no_parts
 
 DELIVERY_GRACE_S = 10
 
@@ -81,7 +81,7 @@ def build_worker(resources: Resources) -> Worker:
         *_case_jobs(resources, wake),
         Job(
             messenger,
-            _error_health("notices", messenger, "telling"),
+            _error_health("notices", messenger, "sending"),
             lambda now_ms: [metrics.many("notices", dict(messenger.counts))],
         ),
         *_closing_jobs(resources),
@@ -191,7 +191,7 @@ def _analysis_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[J
     forecasts = Forecasts(database, readings, known, resources.rules, clock_ms=now, source=source, on_findings=wake)
     yield Job(forecasts, _error_health("forecasts", forecasts, "forecasting"))
     attribution = AttributionWorker(database, readings, known, clock_ms=now, source=source, on_entry=wake)
-    yield Job(attribution, _error_health("traces", attribution, "tracing"))
+    yield Job(attribution, _error_health("source_attribution", attribution, "attributing"))
 
 
 def _retention_jobs(resources: Resources) -> Iterator[Job]:
@@ -202,7 +202,7 @@ def _retention_jobs(resources: Resources) -> Iterator[Job]:
             raise ConfigurationError(say("settings.keep_days"))
         retention.check_keep_days(keep_days, max(resources.rules.lookback_s(p.key) for p in known.parameters))
         removal = Retention(resources.database, known, keeper, keep_days=keep_days, clock_ms=clock.now_ms)
-        yield Job(removal, _error_health("retention", removal, "keeping"))
+        yield Job(removal, _error_health("contact_removal", removal, "removing"))
     if resources.devices:
         yield Job(ExpiryWorker(resources.devices.credentials))
 
@@ -229,7 +229,7 @@ def _closing_jobs(resources: Resources) -> Iterator[Job]:
     """The seal of the audit trail, backtests asked for in the console, and the removal of old contact data."""
     settings, database = resources.settings, resources.database
     seal = sealing(settings, database, clock.now_ms)
-    yield Job(seal, _error_health("trail", seal, "sealing"))
+    yield Job(seal, _error_health("audit_seal", seal, "sealing"))
     yield Job(Backtester(database, settings))
     yield Job(ContactRetention(database, resources.vault, days=settings.reports.contact_days, clock_ms=clock.now_ms))
 
@@ -254,4 +254,4 @@ def _sending_health(name: str, worker: SendingWorker, doing: str) -> Callable[[i
 def _annotation_health(annotations: AnnotationWriter, now_ms: int) -> list[Part]:
     seen_ms = annotations.last_round_ms
     recent = seen_ms is None or now_ms - seen_ms < 3 * ANNOTATION_PERIOD_S * 1000
-    return [Part("outlook", annotations.alive and recent, annotations.last_error or "judging", False)]
+    return [Part("chart_annotations", annotations.alive and recent, annotations.last_error or "judging", False)]

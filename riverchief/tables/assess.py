@@ -54,7 +54,7 @@ VALUES_AT_ONCE = 150_000
 NUMBERS = 0.5
 """A column of which fewer filled cells than this are numbers is no sensor."""
 
-TOLD = 5
+REPORTED = 5
 
 LEAP_DAYS = 1_000
 """A longer pause than nearly three years is told: loggers that lost their clock begin again in 1970, 1980 or 2000."""
@@ -228,7 +228,9 @@ def _due(table: SensorTable, due: Bools) -> list[str]:
         began = days[np.diff(days, prepend=-2) > 1]
         one = table.found.sensors[sensor]
         optical = table.found.catalogue.parameters[one.parameter].optical
-        text = maintenance_due_text(table.names[station], one.name, (began[:TOLD] * DAY_MS).tolist(), optical=optical)
+        text = maintenance_due_text(
+            table.names[station], one.name, (began[:REPORTED] * DAY_MS).tolist(), optical=optical
+        )
         notes.append(named(text))
     return notes
 
@@ -251,8 +253,8 @@ def _alarms(
     seen = detect_sudden_events(
         station, kind, at, moves[rows, column], courses[rows, column], tests, watched, known, tuple(edges)
     )
-    looked = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
-    return first_alarms(CombinedAlarms.of(seen.alarms, looked.alarms))
+    slow_result = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
+    return first_alarms(CombinedAlarms.of(seen.alarms, slow_result.alarms))
 
 
 def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[UpstreamPath]:
@@ -485,7 +487,7 @@ def _sorted(
         keep = np.append(~again[1:], True)
         who, at, values = who[keep], at[keep], values[keep]
     leaps = np.flatnonzero((np.diff(at) > LEAP_DAYS * DAY_MS) & (np.diff(who) == 0))
-    for row in leaps[:TOLD].tolist():
+    for row in leaps[:REPORTED].tolist():
         names = {"station": known[who[row]], "before": rfc3339(int(at[row])), "after": rfc3339(int(at[row + 1]))}
         summary.notes.append(line("table.note_leap", **names))
     summary.stations = len(np.unique(who))
@@ -509,7 +511,7 @@ def _frame(table: SensorTable, judged: Judged, summary: Summary) -> pl.DataFrame
     test_texts = np.array([named(test_names(int(one))) for one in sets] or [""], object)
     names = np.array([c.name for c in table.found.sensors], object)
     alarms = judged.alarms
-    doubtful = alarms.doubt > 0
+    doubtful = alarms.discount > 0
     summary.events, summary.doubtful = (_runs(alarms.take(np.flatnonzero(one))) for one in (~doubtful, doubtful))
     sentences = [named(event_sentence(alarms, i)) for i in range(len(alarms.at))]
     station = np.concatenate([alarms.station, table.station[row]])

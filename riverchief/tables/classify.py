@@ -28,7 +28,7 @@ CLASS, DECIDING = "class", "deciding"
 MISSING = ("", "-", "--", "—", "/", "*", "na", "n/a", "nan", "null", "none", "nd", "未检出", "缺测", "无数据")
 """Cells, small letters, that say there is no value. "Not detected" without a limit is one: it tells no class."""
 
-TOLD = 5
+REPORTED = 5
 """How many unreadable cells are named one by one."""
 
 _HIDDEN = r"^[<＜]?\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*[lL]?$"
@@ -173,8 +173,8 @@ def _used(
     mapped = table_columns.find_columns(names, catalogue)
     if not mapped.columns:
         raise ConfigurationError(say("table.no_parameter", source=source, found=", ".join(names[:8])))
-    asked = gb3838.evaluated(options.water) if options.items is None else options.items
-    needed = {key for key in asked if gb3838.limits(key, options.water) is not None}
+    wanted = gb3838.evaluated(options.water) if options.items is None else options.items
+    needed = {key for key in wanted if gb3838.limits(key, options.water) is not None}
     summary.judged_columns = {c.name: c.parameter for c in mapped.columns if c.parameter in needed}
     summary.not_judged_columns = {c.name: c.parameter for c in mapped.columns if c.parameter not in needed}
     summary.second_columns = {c.name: c.parameter for c in mapped.doubled if c.parameter in needed}
@@ -244,7 +244,7 @@ def _warn(
 ) -> None:
     """Name the first unreadable cells, count all; with ``strict`` the first one ends it."""
     summary.unreadable += len(rows)
-    for row in rows[: TOLD - len(summary.unreadable_first)]:
+    for row in rows[: REPORTED - len(summary.unreadable_first)]:
         cell = Unreadable(piece.line(int(row)), column.name, str(piece.frame[place][int(row)]))
         if options.strict:
             raise ConfigurationError(say("table.cell", source=source, **asdict(cell)))

@@ -49,7 +49,7 @@ PARTS_OF_FLOOR: Final = 256.0
 order, so that every cutting into batches gives the same result."""
 
 CHECK_DUE: Final = 1 << 31
-"""Bit of the doubts of a day, no flag: somebody should clean or check the sensor."""
+"""Bit of the daily tests, no flag: the sensor should be cleaned or checked."""
 LENS_FOULED: Final = 1 << 30
 """Beside it: because its lens seems to be overgrown, and not because it creeps away from its neighbours."""
 CHECK_DUE_IF_UNVISITED: Final = 1 << 29

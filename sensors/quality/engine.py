@@ -176,7 +176,7 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     carried = comparison.carried(_DeadRuns.of(series, at, runs, memory))
     all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
     all_moves[usable], all_courses[usable] = move, course
-    due[usable] = (comparison.doubts & np.uint32(CHECK_DUE)) > 0
+    due[usable] = (comparison.daily_tests & np.uint32(CHECK_DUE)) > 0
     return QualityResult(
         flag=flag,
         tests=tests,
@@ -204,7 +204,7 @@ class _Comparison:
     """Everything the usable readings of a batch are compared with; see the factory :meth:`of` for the order.
 
     ``mature`` (n,) where the series has learned enough; ``returned`` (n,) the peaks that would be spikes, were they
-    high enough; ``dry`` (n,) conductivities of air; ``doubts`` (n,) bits of the day; ``move`` (n,) in usual moves.
+    high enough; ``dry`` (n,) conductivities of air; ``daily_tests`` (n,) bits of the day; ``move`` (n,) in usual moves.
     """
 
     line: Timeline
@@ -219,7 +219,7 @@ class _Comparison:
     dry: Bools
     mature: Bools
     move: Floats
-    doubts: Bits
+    daily_tests: Bits
     daily: DailyResult
 
     @classmethod
@@ -237,7 +237,7 @@ class _Comparison:
         levels = RecentLevels.of(memory, line.touched, line.segment, at, departures.median)
         returned = spikes.returned_spikes(line, statistics, catalogue.spike[line.parameter])
         _learn(line, history, statistics, runs, np.where(in_water, departures.size, np.nan), returned)
-        doubts, daily = check_days(
+        daily_tests, daily = check_days(
             line.touched,
             parameter,
             at,
@@ -266,18 +266,18 @@ class _Comparison:
             dry,
             mature,
             move,
-            doubts,
+            daily_tests,
             daily,
         )
 
     def flag_alone(self, flag: Bytes, tests: Bits) -> None:
-        """Flag what needs no other sensor: the doubts of the day, air and stuck sensors; pack all flags into the line.
+        """Flag what needs no other sensor: the daily tests, air and stuck sensors; pack all flags into the line.
 
         ``flag`` and ``tests`` (n,) are those of the tests on single readings; they are changed.
         """
         line = self.line
         for test in DAILY_TESTS:
-            _raise_flag(flag, tests, (self.doubts & np.uint32(test)) > 0, Flag.SUSPECT, test)
+            _raise_flag(flag, tests, (self.daily_tests & np.uint32(test)) > 0, Flag.SUSPECT, test)
         _raise_flag(flag, tests, self.dry, Flag.SUSPECT, QualityTest.OUT_OF_WATER)
         is_stuck = stuck(line, self.runs, self.lowest, self.history, self.mature)
         _raise_flag(flag, tests, is_stuck, Flag.SUSPECT, QualityTest.FLAT_LINE)
@@ -380,7 +380,7 @@ class _Comparison:
             swing=daily.swing,
             median=daily.median,
             earlier=daily.earlier,
-            doubt=daily.doubt,
+            daily_tests=daily.daily_tests,
         )
 
 

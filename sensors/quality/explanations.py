@@ -31,7 +31,12 @@ def clock_shift_text(shift: ClockShift, stations: Sequence[str]) -> Text:
 def maintenance_due_text(station: str, column: str, since_ms: Sequence[int], *, optical: bool) -> Text:
     """That a sensor crept away from its neighbours, or its lens seems overgrown, from these days on."""
     days = ", ".join(f"{from_ms(one):%Y-%m-%d}" for one in since_ms)
-    return say("quality.lens" if optical else "quality.creeps", station=station, column=column, days=days)
+    return say(
+        "quality.maintenance_due_lens" if optical else "quality.maintenance_due_drift",
+        station=station,
+        column=column,
+        days=days,
+    )
 
 
 MAX_NAMED_SENSORS: Final = 4
@@ -45,30 +50,32 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
     """
     if isinstance(alarms, CombinedAlarms) and alarms.slow(row):
         return _slow(alarms, row, figures)
-    meaning, doubt = alarms.meaning(row), DiscountReason(int(alarms.doubt[row]))
+    meaning, discount = alarms.meaning(row), DiscountReason(int(alarms.discount[row]))
     moves = [_move(role, size, figures) for role, size in meaning.evidence[:MAX_NAMED_SENSORS]]
     evidence = _listed(moves, len(meaning.evidence))
     explanation = say(
-        "event.told_doubtful" if doubt else "event.told",
+        "event.summary_doubtful" if discount else "event.summary",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=evidence,
     )
     if figures and not alarms.alone[row]:
-        weighed = say("event.weighed", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
+        weighed = say("event.score", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
         explanation = _and(explanation, weighed)
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         explanation = _and(
-            explanation, say("event.quiet", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet)))
+            explanation,
+            say("event.unchanged", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))),
         )
-    if doubt:
+    if discount:
         explanation = _and(
-            explanation, say(f"event.doubt_{doubt.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}"))
+            explanation,
+            say(f"event.discount_{discount.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}")),
         )
     if alarms.supported[row]:
         explanation = _and(explanation, say("event.upstream"))
-    return _and(explanation, say("event.alone")) if alarms.alone[row] else explanation
+    return _and(explanation, say("event.single_sensor")) if alarms.alone[row] else explanation
 
 
 def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
@@ -86,7 +93,7 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
         name = Text(one.zh, one.en)
         shown.append(say("event.slow_high" if size > 0 else "event.slow_low", parameter=name, now=now, usual=usual))
     explanation = say(
-        "event.told_doubtful" if alarms.doubt[row] else "event.told",
+        "event.summary_doubtful" if alarms.discount[row] else "event.summary",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=_listed(shown, len(meaning.evidence)),
@@ -94,14 +101,15 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
-        explanation = _and(explanation, say("event.quiet", roles=unmoved))
-    if alarms.doubt[row]:
+        explanation = _and(explanation, say("event.unchanged", roles=unmoved))
+    if alarms.discount[row]:
         explanation = _and(
-            explanation, say("event.doubt_lone" if alarms.doubt[row] == DiscountReason.LONE else "event.doubt_muddy")
+            explanation,
+            say("event.discount_lone" if alarms.discount[row] == DiscountReason.LONE else "event.discount_muddy"),
         )
     if meaning.cause is EventCause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
-        explanation = _and(explanation, say("event.bloom_rots"))
-    return _and(explanation, say("event.beside")) if alarms.supported[row] else explanation
+        explanation = _and(explanation, say("event.after_bloom"))
+    return _and(explanation, say("event.neighbour_agrees")) if alarms.supported[row] else explanation
 
 
 def _move(role: str, size: float, figures: bool) -> Text:

@@ -33,7 +33,7 @@ class DailyResult:
     swing: Floats32
     median: Floats32
     earlier: Floats32
-    doubt: Bits
+    daily_tests: Bits
 
     @classmethod
     def nothing(cls, turning: int) -> "DailyResult":
@@ -173,7 +173,7 @@ class KnownDays:
         swing[:, REMEMBERED_DAYS:] = np.nan
         return swing, np.where(here, self.median[found], median)
 
-    def carried(self, last: Places, doubt: Bits) -> DailyResult:
+    def carried(self, last: Places, daily_tests: Bits) -> DailyResult:
         """What is to be remembered of turning series; ``last`` (t,) are their last blocks among the inner ones."""
         blocks = self.days.inner[last]
         series, day = self.days.touched[self.days.segment[blocks]], self.days.day[blocks]
@@ -193,7 +193,7 @@ class KnownDays:
             swing=swings.astype(np.float32),
             median=medians.astype(np.float32),
             earlier=earlier.astype(np.float32),
-            doubt=doubt,
+            daily_tests=daily_tests,
         )
 
 

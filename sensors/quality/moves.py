@@ -51,13 +51,13 @@ FAR_MOVE: Final = 6.0
 FAR_DURATION_MS: Final = 1_800_000
 FAR_READINGS: Final = (3, 4)
 MAX_STEP_SHARE: Final = 0.6
-"""A sensor is believed alone (``CLIMB``) when it is this many usual moves away for half an hour in one direction, in
+"""A single sensor suffices (``CLIMB``) when it is this many usual moves away for half an hour in one direction, in
 three readings or, where they come faster, in four, and made at most this share of the way in one step: plumes ramp,
 faults jump."""
 
 STEADY_CLIMB_READINGS: Final = 24
 """Where readings come so fast that a move is one of the last eight, the move of a steady climb stays small. There a
-sensor is believed alone when the moves of so many readings (three windows) all lie in one direction beyond 95 % of its
+single sensor suffices when the moves of so many readings (three windows) all lie in one direction beyond 95 % of its
 own: 0.025³, once in a year at a reading a minute for readings that are independent."""
 
 NO_WITNESS_TESTS: Final = int(
@@ -164,8 +164,8 @@ def _stays_far(line: Timeline, rows: Places) -> Bools:
     back = np.arange(1 - FAR_READINGS[1], 1)
     places = line.window(rows, 1 - FAR_READINGS[1])
     move, at = line.move[places], line.at[places]
-    asked = (at >= at[:, -1:] - FAR_DURATION_MS) | (back > -FAR_READINGS[0])
-    return np.asarray(((move >= FAR_MOVE) | ~asked).all(axis=1) | ((move <= -FAR_MOVE) | ~asked).all(axis=1))
+    recent = (at >= at[:, -1:] - FAR_DURATION_MS) | (back > -FAR_READINGS[0])
+    return np.asarray(((move >= FAR_MOVE) | ~recent).all(axis=1) | ((move <= -FAR_MOVE) | ~recent).all(axis=1))
 
 
 def _steady_climbs(line: Timeline, move: Floats) -> Places:

@@ -84,7 +84,7 @@ class SeriesState:
     hour_sum, hour_many : (s, HOURS_PER_DAY) sums and counts of the hours of the open day
     swing, median : (s, DAYS) of the last days, by day modulo DAYS
     earlier : (s, EARLIER) medians of the days before, by day modulo EARLIER
-    doubt : (s,) tests that hold for the day (:mod:`sensors.quality.detectors.daily_pattern`)
+    daily_tests : (s,) tests that hold for the day (:mod:`sensors.quality.detectors.daily_pattern`)
     stretch, low, high : (s, STRETCHES) number, lowest and highest level of the last stretches
     """
 
@@ -113,7 +113,7 @@ class SeriesState:
     swing: Floats32 = field(default_factory=lambda: np.full((0, REMEMBERED_DAYS), np.nan, np.float32))
     median: Floats32 = field(default_factory=lambda: np.full((0, REMEMBERED_DAYS), np.nan, np.float32))
     earlier: Floats32 = field(default_factory=lambda: np.full((0, EARLIER_DAYS), np.nan, np.float32))
-    doubt: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
+    daily_tests: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
     stretch: Codes = field(default_factory=lambda: np.zeros((0, STRETCHES), np.int32))
     low: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
     high: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
@@ -240,7 +240,7 @@ _BLANK: Final = {
     "swing": np.nan,
     "median": np.nan,
     "earlier": np.nan,
-    "doubt": 0,
+    "daily_tests": 0,
     "stretch": 0,
     "low": np.nan,
     "high": np.nan,
@@ -251,7 +251,7 @@ _RECENT: Final = (
     "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_LEVELS,
 )  # fmt: skip
 _SKETCHED: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
-_DAYS: Final = ("hour_sum", "hour_many", "swing", "median", "doubt")
+_DAYS: Final = ("hour_sum", "hour_many", "swing", "median", "daily_tests")
 _LEARNED: Final = (*_SKETCHED, *_DAYS, "earlier")
 
 FORM: Final = 3
@@ -280,7 +280,7 @@ class DayRollover:
     swing: Floats32
     median: Floats32
     earlier: Floats32
-    doubt: Bits
+    daily_tests: Bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ _SPIKE_TAIL: Final = float(np.log(np.log(SPIKE_READINGS) / np.log(20.0)) / np.lo
 """Heights of peaks thin out as exp(-height^c) (Weibull). Their 80 and 95 % quantiles, one in 5 and one in 20, give c,
 and the height of one in :data:`SPIKE_READINGS` is the 95 % quantile times their ratio to this power, 2.17."""
 MIN_UNREST: Final = 1.0 / 30.0
-"""Share of the spike floor that is told apart from a sensor that stands still."""
+"""Share of the spike floor that distinguishes a signal from a sensor that stands still."""
 
 # Multiples that make a limit of a drawn quantile (engineering choices).
 MIN_SPIKE_RESOLUTIONS: Final = 3.5

@@ -1,8 +1,9 @@
 """GB 3838-2002 地表水环境质量标准: the class of a sample, of a section over a period, of a river.
 
-The limits stand in ``gb3838.toml`` beside this module. The method is the standard's single factor (单因子评价, clause
-5.1): the worst class among the evaluated parameters is the class of the water, and what is not measured says nothing.
-All values are in the catalogue's canonical units. How published classes differ from the text is told where it matters:
+The limits stand in ``gb3838.toml`` beside this module. The method is the standard's single factor (单因子评价, clause 5.1):
+the worst class among the evaluated parameters is the class of the water, and what is not measured says nothing. All
+values are in the catalogue's canonical units. Differences between published classes and the text are noted where they
+matter:
 
 - the limit itself belongs to the better class; published real-time classes follow *unrounded* values, so values are
   judged as given, and rounding to the decimals of the standard is an option for reports;
@@ -38,7 +39,7 @@ _TABLE: Final[dict[str, Any]] = tomllib.loads(
 
 
 class Water(StrEnum):
-    """The two kinds of water body table 1 knows; a creek is judged as a river."""
+    """The two kinds of water body of table 1; a creek is judged as a river."""
 
     RIVER = "river"
     LAKE = "lake"
@@ -381,13 +382,13 @@ def classes(
     ValueError
         If an item has no row in table 1 or the columns differ in length.
     """
-    asked = tuple(items) if items is not None else evaluated(water)
-    if strange := [key for key in asked if key not in ROWS]:
+    wanted = tuple(items) if items is not None else evaluated(water)
+    if strange := [key for key in wanted if key not in ROWS]:
         raise ValueError(f"{strange[0]} has no class in GB 3838-2002")
     if len({len(column) for column in columns.values()}) > 1:
         raise ValueError("the columns differ in length")
     n = len(next(iter(columns.values()))) if columns else 0
-    there = tuple(key for key in PARAMETERS if key in asked and key in columns and limits(key, water) is not None)
+    there = tuple(key for key in PARAMETERS if key in wanted and key in columns and limits(key, water) is not None)
     values = np.full((len(there), n), np.nan)
     found = np.zeros((len(there), n), np.int8)
     bits = np.zeros((3, n), np.uint32)  # deciding, judged, undecided

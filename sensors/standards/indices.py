@@ -1,6 +1,6 @@
 """Water-quality indices: CWQI of city rankings, trophic level of lakes, comprehensive and Nemerow pollution index.
 
-Each is a number beside the class, never in its place. What a formula rests on is told with it.
+Each is a number beside the class, never in its place. The source of each formula stands beside it.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def single_cwqi(parameter: str, value: float, water: Water) -> float:
         return (7 - value) / (7 - low) if value <= 7 else (value - 7) / (high - 7)
     line = gb3838.limit(parameter, water, WaterClass.III)
     if line is None:
-        raise ConfigurationError(say("upkeep.no_class_three", parameter=parameter, water=water.value))
+        raise ConfigurationError(say("maintenance.no_class_three", parameter=parameter, water=water.value))
     if gb3838.direction(parameter) is Direction.AT_LEAST:
         return line / max(value, MIN_OXYGEN_MG_L)
     return value / line
@@ -150,7 +150,7 @@ def single_tli(parameter: str, value: float) -> float:
     Raises ConfigurationError for a parameter without a line, ValueError for a value that is not above 0.
     """
     if parameter not in _TLI_LINE:
-        raise ConfigurationError(say("upkeep.no_trophic", parameter=parameter, known=", ".join(_TLI_LINE)))
+        raise ConfigurationError(say("maintenance.no_trophic", parameter=parameter, known=", ".join(_TLI_LINE)))
     if not value > 0:
         raise ValueError(f"{parameter} {value} has no logarithm; a value above 0 is needed")
     a, b = _TLI_LINE[parameter]

@@ -46,8 +46,8 @@ class Path:
         try:
             self._compiled = jmespath.compile(text)
         except JMESPathError as error:
-            said = " ".join(str(error).split())
-            raise ConfigurationError(say("mapping.expression", text=text, said=said)) from None
+            reason = " ".join(str(error).split())
+            raise ConfigurationError(say("mapping.expression", text=text, error=reason)) from None
         self.text = text
 
     def of(self, body: Any) -> Any:
@@ -314,8 +314,8 @@ def _check_unique_topics(mapping: PayloadMapping, others: Iterable[PayloadMappin
         if other.name == mapping.name:
             raise ConfigurationError(say("mapping.twice"))
         if _overlap(levels, other.topic.split("/")):
-            said = say("mapping.overlap", topic=mapping.topic, topic_=other.topic, name=other.name)
-            raise ConfigurationError(said)
+            message = say("mapping.overlap", topic=mapping.topic, topic_=other.topic, name=other.name)
+            raise ConfigurationError(message)
 
 
 def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -396,7 +396,7 @@ def _read(message: Message, mapping: PayloadMapping | None, columns: _Columns) -
     if len(message.payload) > MAX_BYTES:
         columns.refuse(Reason.TOO_LARGE, f"{len(message.payload)} bytes, at most {MAX_BYTES} are allowed")
         return None
-    told = f"mapping {mapping.name}: "
+    prefix = f"mapping {mapping.name}: "
     try:
         body = _body(message)
     except ValueError as error:
@@ -405,22 +405,22 @@ def _read(message: Message, mapping: PayloadMapping | None, columns: _Columns) -
     try:
         mapping.station_of(message, body)
     except ValueError as error:
-        columns.refuse(Reason.UNKNOWN_STATION, f"{told}{error}")
+        columns.refuse(Reason.UNKNOWN_STATION, f"{prefix}{error}")
         return Header()
     try:
         samples = [body] if mapping.samples is None else mapping.samples.of(body)
     except ValueError as error:
-        columns.refuse(Reason.WRONG_SHAPE, f"{told}samples: {error}")
+        columns.refuse(Reason.WRONG_SHAPE, f"{prefix}samples: {error}")
         return Header()
     if not isinstance(samples, list):
-        columns.refuse(Reason.WRONG_SHAPE, f"{told}samples must be a list, this is {_kind(samples)}")
+        columns.refuse(Reason.WRONG_SHAPE, f"{prefix}samples must be a list, this is {_kind(samples)}")
     elif len(samples) > MAX_SAMPLES:
         columns.refuse(Reason.TOO_MANY_SAMPLES, f"{len(samples)} samples, at most {MAX_SAMPLES} are allowed")
     else:
         found = [_sample(message, mapping, sample, columns) for sample in samples]
         if not any(found):
             wanted = ", ".join(value.path.text for value in mapping.values)
-            columns.refuse(Reason.WRONG_SHAPE, f"{told}nothing stands at {wanted}")
+            columns.refuse(Reason.WRONG_SHAPE, f"{prefix}nothing stands at {wanted}")
     return Header()
 
 
@@ -430,8 +430,8 @@ def _sample(message: Message, mapping: PayloadMapping, sample: Any, columns: _Co
         written = message.received_at_ms if mapping.time is None else mapping.time.of(sample)
         at_ms = message.received_at_ms if mapping.time is None else mapping.clock.read(written)
     except ValueError as error:
-        told = "" if mapping.time is None else f"{mapping.time.text}: "
-        columns.refuse(Reason.BAD_TIME, f"mapping {mapping.name}: {told}{error}")
+        prefix = "" if mapping.time is None else f"{mapping.time.text}: "
+        columns.refuse(Reason.BAD_TIME, f"mapping {mapping.name}: {prefix}{error}")
         return True
     found = False
     for value in mapping.values:

@@ -288,8 +288,8 @@ def _salvage_sample(i: int, number: int, sample: Any, columns: _Columns) -> Iter
     values: dict[str, Any] = {_storable(key): value for key, value in sample["values"].items() if value is not None}
     at = _instant(sample.get("at"))
     if at is None:
-        told = _shorten(repr(sample["at"])) if isinstance(sample.get("at"), str | int) else _kind(sample.get("at"))
-        detail = f"readings[{number}].at is {told}, an RFC 3339 time with offset is needed"
+        shown = _shorten(repr(sample["at"])) if isinstance(sample.get("at"), str | int) else _kind(sample.get("at"))
+        detail = f"readings[{number}].at is {shown}, an RFC 3339 time with offset is needed"
         # no time to name the readings by: the sample's place in the message stands for it, below zero
         yield Rejected(i, Reason.BAD_TIME, detail, tuple((-1 - number, key) for key in values))
         return

@@ -111,7 +111,7 @@ class Logger:
                 self._waiting.extend(self._numbered(packet))
         self._ring()
 
-    def tell(self, cn: str, *cp: tuple[str, str]) -> None:
+    def send_packet(self, cn: str, *cp: tuple[str, str]) -> None:
         """Send anything else: a notice, a state, an event."""
         with self._changed:
             self._waiting.extend(self._numbered(replace(self._about, cn=cn, cp=cp)))

@@ -122,14 +122,14 @@ class Instruments:
         """The parameters that the station measures and the model simulates."""
         return tuple(p for p in station.parameters or ("water_temp", "ph", "do", "conductivity") if p in SENSORS)
 
-    def read(self, station: Station, at_ms: Ints, step_ms: int, *, told: bool = True) -> dict[str, Measured]:
+    def read(self, station: Station, at_ms: Ints, step_ms: int, *, device_time: bool = True) -> dict[str, Measured]:
         """Reported values at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units.
 
-        ``at_ms`` is what the logger's clock says; where not ``told``, the true time: then a clock that is wrong is a
-        trouble of the device (:attr:`Scenario.on_the_way`).
+        ``at_ms`` is what the logger's clock says; where not ``device_time``, the true time: then a clock that is wrong
+        is a trouble of the device (:attr:`Scenario.on_the_way`).
         """
         at_ms = np.asarray(at_ms, np.int64)
-        return {p: self._read(station, p, at_ms, step_ms, told) for p in self.parameters(station)}
+        return {p: self._read(station, p, at_ms, step_ms, device_time) for p in self.parameters(station)}
 
     def faults_during(self, station: Station, start_ms: int, end_ms: int, step_ms: int) -> tuple[Fault, ...]:
         """What befell the sensors of ``station`` from ``start_ms`` until ``end_ms``: the scenario's faults, and the
@@ -160,11 +160,13 @@ class Instruments:
         rank = np.maximum(uniform(at_ms, key_of(self.seed, station.key, "leaf size")), 1e-6)
         return hit, np.minimum(LEAST_TIMES * rank ** (-1 / LEAF_TAIL), MOST_TIMES)
 
-    def _read(self, station: Station, parameter: str, at_ms: Ints, step_ms: int, told: bool) -> Measured:
+    def _read(self, station: Station, parameter: str, at_ms: Ints, step_ms: int, device_time: bool) -> Measured:
         faults = [f for f in self.faults.get(station.key, ()) if f.parameter in ("", parameter)]
         seen_ms = at_ms
         for fault in faults:
-            if told and fault.kind is FaultKind.CLOCK:  # a row that says 12:00 was measured when it was another time
+            if (
+                device_time and fault.kind is FaultKind.CLOCK
+            ):  # a row that says 12:00 was measured when it was another time
                 seen_ms = np.where(_during(fault, at_ms), seen_ms - fault.ahead_ms, seen_ms)
         value = self._healthy(station, parameter, seen_ms)
         bad = np.zeros(len(at_ms), np.int64)

@@ -28,7 +28,7 @@ READINGS_A_MESSAGE: Final = 8_000
 """So that a burst stays below the 256 KiB of a message: a reading takes about 20 bytes, a sample 45 more."""
 
 BATTERY_EVENTS: Final = ((50, "battery"), (20, "battery_low"), (5, "battery_critical"))
-"""Per cent of a battery at which a device says so (engineering choice)."""
+"""Battery charge at which a device reports it, per cent (engineering choice)."""
 BATTERY_LASTS: Final = 0.9
 """Share of a battery trouble in which it still carries the device; then the device is off until it is replaced."""
 BATTERY_EMPTY: Final = 10.5 / 12.6
@@ -40,7 +40,7 @@ START_S: Final = 30
 # -- what comes out -------------------------------------------------------------------------------------------------
 
 
-class Kind(StrEnum):
+class TransmissionKind(StrEnum):
     """Kind of transmission. CUT is a connection lost without a disconnect, BACK its return."""
 
     TELEMETRY = "telemetry"
@@ -55,7 +55,7 @@ class Transmission:
 
     station: str
     at_ms: int
-    kind: Kind
+    kind: TransmissionKind
     payload: bytes = b""
     message: Telemetry | None = None
 
@@ -265,16 +265,16 @@ class Transport:
                 self.boot += 1
                 self.seq = self.readings = 0
         if not silent:
-            self._outgoing.append(Transmission(self.station, at_ms, Kind.CUT))
+            self._outgoing.append(Transmission(self.station, at_ms, TransmissionKind.CUT))
         elif not (self._off + self._outages):
-            self._outgoing.append(Transmission(self.station, at_ms, Kind.BACK))
+            self._outgoing.append(Transmission(self.station, at_ms, TransmissionKind.BACK))
             self._send(at_ms)
 
     def _send(self, now_ms: int, *, samples: bool = True) -> None:
         if self._off or self._outages or not self.reachable:
             return
         while self._events:
-            self._outgoing.append(Transmission(self.station, now_ms, Kind.EVENT, self._events.popleft()))
+            self._outgoing.append(Transmission(self.station, now_ms, TransmissionKind.EVENT, self._events.popleft()))
         while samples and self._memory:
             self._telemetry(now_ms)
 
@@ -290,7 +290,7 @@ class Transport:
             readings += more
         samples = tuple(s if reported == s.at_ms else Sample(reported, s.values, s.status) for s, reported in carried)
         message = Telemetry(samples, self.seq, self.boot, self.readings + readings, self.device_time(now_ms))
-        put = Transmission(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
+        put = Transmission(self.station, now_ms, TransmissionKind.TELEMETRY, encode(message), message)
         self.seq += 1
         self.readings += readings
         lost = self._drawn_trouble(TroubleKind.LOST, now_ms)

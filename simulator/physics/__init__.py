@@ -1,1 +1,1 @@
-"""Simulated water: weather, tide, flow and chemistry. Pure; knows neither devices nor runs."""
+"""Simulated water: weather, tide, flow and chemistry. Pure; independent of devices and runs."""

@@ -122,7 +122,7 @@ class Light:
 
     def _of(self, station: str) -> _Like:
         if station not in self._like:
-            raise NotFound(say("play.not_in_water", station=station))
+            raise NotFound(say("simulate.not_in_water", station=station))
         return self._like[station]
 
 

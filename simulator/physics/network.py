@@ -69,7 +69,7 @@ SEASON_FLOW = 0.45
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class WaterDefaults:
     """Assumed for one kind of water."""
 
     cell_m: float
@@ -85,10 +85,10 @@ class Kind:
     """For each km."""
 
 
-KINDS: Mapping[Water, Kind] = {
-    Water.RIVER: Kind(500.0, 240.0, 6.5, 70.0, 35.0, 0.0, 0.0),
-    Water.CREEK: Kind(320.0, 16.0, 1.7, 1.7, 10.0, 0.0098, 0.9),
-    Water.LAKE: Kind(200.0, 130.0, 1.8, 0.02, 0.8, 0.0, 0.35),
+WATER_DEFAULTS: Mapping[Water, WaterDefaults] = {
+    Water.RIVER: WaterDefaults(500.0, 240.0, 6.5, 70.0, 35.0, 0.0, 0.0),
+    Water.CREEK: WaterDefaults(320.0, 16.0, 1.7, 1.7, 10.0, 0.0098, 0.9),
+    Water.LAKE: WaterDefaults(200.0, 130.0, 1.8, 0.02, 0.8, 0.0, 0.35),
 }
 
 
@@ -141,7 +141,7 @@ class Network:
         """The two cells a station lies between, upper first, and its share of the way from one middle to the other."""
         reach = next((r for r in self.reaches if r.key == station.reach), None)
         if reach is None:
-            raise ConfigurationError(say("play.no_reach", key=station.key))
+            raise ConfigurationError(say("simulate.no_reach", key=station.key))
         cells = self.own[reach.key]
         middle = np.cumsum(self.length_m[cells]) - self.length_m[cells] / 2
         at = along_km(reach, station.lon, station.lat) * 1000
@@ -193,14 +193,14 @@ def build(registry: Registry) -> Network:
     """Cut the registry's reaches into cells; raises ConfigurationError where they run in a circle."""
     reaches = registry.reaches
     if not reaches:
-        raise ConfigurationError(say("play.no_place"))
+        raise ConfigurationError(say("simulate.no_place"))
     if circle := nodes_on_cycles((r.key, r.downstream) for r in reaches if r.downstream):
-        raise ConfigurationError(say("play.circle", known=", ".join(sorted(circle))))
+        raise ConfigurationError(say("simulate.circle", known=", ".join(sorted(circle))))
     cells = _cut(reaches)
     reach, role, length = cells.reach, cells.role, cells.length
     own: dict[str, Places] = {r.key: np.flatnonzero((reach == i) & (role == "own")) for i, r in enumerate(reaches)}
     _join(cells, reaches, own)
-    kinds = [KINDS[r.water] for r in reaches]
+    kinds = [WATER_DEFAULTS[r.water] for r in reaches]
 
     def by_kind(name: str) -> Floats:
         return np.array([getattr(k, name) for k in kinds], float)[reach]
@@ -262,7 +262,7 @@ def _cut(reaches: tuple[Reach, ...]) -> _Cells:
     """The cells of all reaches, each flowing into the next of its reach."""
     parts: list[tuple[int, Floats, str]] = []  # (reach, lengths, role) in the order of the cells
     for i, r in enumerate(reaches):
-        kind = KINDS[r.water]
+        kind = WATER_DEFAULTS[r.water]
         cells_m = cuts(length_km(r.line) * 1000, kind.cell_m)
         if _is_tidal(r):
             parts += [(i, np.full(1, 3000.0), "upper"), (i, cuts(UP_KM * 1000, 1400.0), "above"), (i, cells_m, "own")]
@@ -286,7 +286,7 @@ def _join(cells: _Cells, reaches: tuple[Reach, ...], own: Mapping[str, Places]) 
         if r.downstream is None:
             continue
         if r.downstream not in known:
-            raise ConfigurationError(say("play.downstream", key=r.key, downstream=r.downstream))
+            raise ConfigurationError(say("simulate.downstream", key=r.key, downstream=r.downstream))
         mouth_km = along_km(known[r.downstream], *r.line[-1])
         cells.below[own[r.key][-1]] = _cell_at(own[r.downstream], cells.length, mouth_km)
 
@@ -392,7 +392,7 @@ def _ordinary(
             content[:, cells] = np.array(CLEAN_BRANCH)[:, None]
         else:
             heads.append(int(cells[0]))
-            base[cells[0]] = KINDS[r.water].base_flow
+            base[cells[0]] = WATER_DEFAULTS[r.water].base_flow
             content[:, cells[0]] = LAKE_HEAD if r.water is Water.LAKE else CREEK_HEAD
     return np.array(heads, np.intp), base, content
 

@@ -159,7 +159,7 @@ class World:
         instant before the first or one already forgotten.
         """
         if station not in self._stations:
-            raise NotFound(say("play.not_in_water", station=station))
+            raise NotFound(say("simulate.not_in_water", station=station))
         at_ms = np.asarray(at_ms, np.int64)
         if not len(at_ms):
             return {key: np.zeros(0) for key in chemistry.measured(np.ones((0, M)))}
@@ -403,7 +403,7 @@ class World:
     def _from_above(self, chunk: _Chunk, i: int, step_s: float) -> float:
         """m³/s into tidal rivers at their upper end: fresh water, less what the tide stores further up."""
         season = 1 + network.SEASON_FLOW * float(chunk.warmth[i])
-        fresh = network.KINDS[Water.RIVER].base_flow * self.scenario.weather.flow * season
+        fresh = network.WATER_DEFAULTS[Water.RIVER].base_flow * self.scenario.weather.flow * season
         fresh *= 1 + 0.12 * self._stored_mm
         rise = float((chunk.height[i + 1, self.network.upper] - chunk.height[i, self.network.upper]).mean()) / step_s
         return fresh - network.STORE_M2 * rise

@@ -845,7 +845,7 @@ def test_a_value_that_a_person_sends_again_as_another_one_names_the_person(river
     river.send(at_ms=NOW - MINUTE, ph=7.4)
     with river.database.read() as connection:
         (row,) = connection.execute(sa.select(correction)).all()
-    assert (row.was, row.now, row.by) == (7.0, 7.4, access.ANYBODY)
+    assert (row.old_value, row.new_value, row.by) == (7.0, 7.4, access.ANYBODY)
 
 
 def test_without_an_ingest_readings_are_sent_elsewhere(river: River) -> None:

@@ -74,11 +74,11 @@ class Shelf:
         self.store = SqlReadings(self.database, CATALOGUE)
         self.archive = ParquetArchive(folder / "archive", CATALOGUE)
         self.keeper = ArchiveKeeper(self.archive)
-        self.both = TieredReadings(self.store, CATALOGUE, older=self.archive, edge_ms=self.edge)
+        self.both = TieredReadings(self.store, CATALOGUE, older=self.archive, boundary_ms=self.edge)
 
     def edge(self) -> int:
         with self.database.read() as connection:
-            return retention.read_edge_ms(connection) or 0
+            return retention.read_boundary_ms(connection) or 0
 
     def write(self, content: Content) -> None:
         batch = Batch.of(
@@ -90,8 +90,8 @@ class Shelf:
         with self.database.write() as connection:
             self.store.write(connection, STATIONS, batch, np.array([mark for _, mark in content.values()], np.int64))
 
-    def move_out(self, edge_ms: int, keeper: retention.Keeper | None = None) -> Moved:
-        return move_out(self.database, CATALOGUE, keeper or self.keeper, edge_ms, pause_share=0)
+    def move_out(self, boundary_ms: int, keeper: retention.Keeper | None = None) -> Moved:
+        return move_out(self.database, CATALOGUE, keeper or self.keeper, boundary_ms, pause_share=0)
 
 
 def told(store: ReadingStore | LongTermStore) -> dict[Key, tuple[float, int]]:
@@ -390,10 +390,10 @@ def test_fewer_days_than_the_checks_look_back_on_are_refused_with_the_reason() -
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((), says("order.before")),
+        ((), says("command.before")),
         (("--before", "2026-13"), says("archive.month", month="2026-13")),
         (("--before", "2999-01"), says("archive.too_few", keep_days=0, least=8)),
-        (("--before", "2020-01"), says("order.no_archive")),
+        (("--before", "2020-01"), says("command.no_archive")),
     ],
 )
 def test_the_command_moves_nothing_it_was_not_told_about(

@@ -22,10 +22,10 @@ from infra.database import Database
 from infra.errors import ConfigurationError
 from infra.times import DAY_MS
 from ingest.storage.sql import SqlReadings
+from riverchief import audit_sealing
 from riverchief import settings as settings_
+from riverchief.audit_sealing import Sealing
 from riverchief.cli.app import app
-from riverchief.services import sealing
-from riverchief.services.sealing import Sealing
 from riverchief.settings import Settings
 from sensors.parameters import catalogue
 from tests.databases import unguarded, with_tables
@@ -58,9 +58,9 @@ class Site:
     def sealing(self, url: str | None = None) -> Sealing:
         return Sealing(
             self.database,
-            sealing.signing_key(self.settings),
+            audit_sealing.signing_key(self.settings),
             origin="/river",
-            file=sealing.roots_file(self.settings),
+            file=audit_sealing.roots_file(self.settings),
             clock_ms=lambda: self.now_ms,
             url=url,
             password=SECRET,
@@ -69,8 +69,8 @@ class Site:
     def client(self) -> TestClient:
         known = catalogue()
         store = SqlReadings(self.database, known)
-        keys = sealing.public_keys(self.settings)
-        outside = partial(sealing.outside_roots, self.settings)
+        keys = audit_sealing.public_keys(self.settings)
+        outside = partial(audit_sealing.outside_roots, self.settings)
         given = {"audit_keys": keys, "outside_roots": outside, "open": True}
         context = Context(self.database, store, known, "/river", lambda: self.now_ms, **given)
         return TestClient(create_app(context))
@@ -111,7 +111,7 @@ def test_the_api_pages_through_the_trail_and_proves_an_entry(site: Site) -> None
     verified = client.get("/api/v1/audit/verify").json()
     assert (verified["ok"], verified["entries"], verified["roots"], verified["signatures"]) == (True, 5, 1, True)
     proof = merkle.read_proof(client.get("/api/v1/audit/3/proof").content)
-    merkle.check_proof(proof, sealing.public_keys(site.settings))
+    merkle.check_proof(proof, audit_sealing.public_keys(site.settings))
     (root,) = client.get("/api/v1/audit/roots").json()["items"]
     assert merkle.read_root(root) == proof.root
     site.sealing().send()
@@ -154,7 +154,7 @@ def test_a_trail_cut_off_with_its_roots_is_found_by_the_file_of_roots(site: Site
     code, text = site.run("audit", "verify", "--roots", elsewhere)
     assert (code, "entries 3 to 4 are cut off" in text) == (1, True)
     elsewhere.write_text("{}\n")
-    with pytest.raises(ConfigurationError, match=says("seal.no_root", number=1)):
+    with pytest.raises(ConfigurationError, match=says("audit_root.no_root", number=1)):
         site.run("audit", "verify", "--roots", elsewhere)
 
 
@@ -206,19 +206,19 @@ def test_a_root_is_made_once_an_hour_and_waits_until_every_place_outside_has_it(
     with site.database.read() as connection:
         made = roots.list_roots(connection)
         assert roots.list_roots(connection, unsent=True) == []
-    assert sealing.read_roots(sealing.roots_file(site.settings)) == made
+    assert audit_sealing.read_roots(audit_sealing.roots_file(site.settings)) == made
     assert [merkle.read_root(event["data"]) for event in events] == made
 
 
 def test_a_key_that_cannot_be_used_is_named(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     given = site.settings.model_copy(update={"audit": site.settings.audit.model_copy(update={"key_file": file})})
-    with pytest.raises(ConfigurationError, match=says("seal.key_unreadable", file=file)):
-        sealing.signing_key(given)
+    with pytest.raises(ConfigurationError, match=says("audit_root.key_unreadable", file=file)):
+        audit_sealing.signing_key(given)
     file.write_text("no key")
-    with pytest.raises(ConfigurationError, match=says("seal.key_no_pem", file=file)):
-        sealing.signing_key(given)
-    sealing.signing_key(site.settings)
+    with pytest.raises(ConfigurationError, match=says("audit_root.key_no_pem", file=file)):
+        audit_sealing.signing_key(given)
+    audit_sealing.signing_key(site.settings)
     assert (site.settings.data / "audit-key.pem").stat().st_mode & 0o777 == 0o600
 
 

@@ -18,7 +18,7 @@ from pypdf import PdfReader
 
 from api.app import create_app
 from api.context import Context
-from api.routes.incidents import NewReport, filed
+from api.routes.incidents import NewReport, file_report
 from api.routes.reports import ATTEMPTS, ReportForm, file
 from governance.assessment import GroupBy
 from governance.organisation.regions import Regions
@@ -259,7 +259,7 @@ def test_two_copies_of_a_report_at_once_are_one_where_several_write_at_a_time(tm
             told = ReportForm(words, reach="qichachong", photos=[(io.BytesIO(photo(i)), "a.jpg")])
             return file(context, regions, known, "192.0.2.1", told).ticket
         worker = Actor("示例网格员", Role.GRID_WORKER, frozenset({NORTH.code}))
-        return filed(context, regions, known, worker, NewReport(text=words, reach="qichachong")).id
+        return file_report(context, regions, known, worker, NewReport(text=words, reach="qichachong")).id
 
     with ThreadPoolExecutor(2) as pool:
         for i in range(20):

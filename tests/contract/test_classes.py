@@ -126,7 +126,7 @@ def test_a_reach_shows_its_worst_station_and_misses_its_target_for_it(water: Wat
         "silent": 0,
         "stations": 2,
     }
-    assert shows(reach["live"]["zh"], "live.reach", worst="下", shown="劣Ⅴ类"), "by its name, not by its key"
+    assert shows(reach["live"]["zh"], "live_class.reach", worst="下", shown="劣Ⅴ类"), "by its name, not by its key"
     assert "氨氮" in reach["live"]["zh"]
     pond = water.client.get("/api/v1/reaches/pond").json()
     assert (pond["live"]["water_class"], pond["live"]["met"], pond["live"]["judged"]) == (None, None, 0)
@@ -194,14 +194,16 @@ def test_a_reach_tells_how_many_of_its_stations_are_silent(water: Water3) -> Non
 def test_a_station_is_judged_as_its_readings_come_and_not_once_a_minute(water: Water3) -> None:
     water.measure("up", T0, GOOD)
     water.now_ms = T0
-    outlook = AnnotationWriter(water.database, water.store, CATALOGUE, clock_ms=lambda: water.now_ms, spool=water.spool)
-    outlook.next_round()
+    annotations = AnnotationWriter(
+        water.database, water.store, CATALOGUE, clock_ms=lambda: water.now_ms, spool=water.spool
+    )
+    annotations.next_round()
     for minutes in (5, 10, 15):
         water.measure("up", T0 + minutes * MINUTE, {"nh3n": 8.8})
     water.now_ms = T0 + 15 * MINUTE + 1000
     none = np.zeros(1, np.int64)
-    outlook.heard([Message("up", b"", water.now_ms)], Outcome(1, none, none, (), 0, (), 0))
-    outlook.next_round()
+    annotations.on_batch([Message("up", b"", water.now_ms)], Outcome(1, none, none, (), 0, (), 0))
+    annotations.next_round()
     with water.database.read() as connection:
         assert live_classes.current_classes(connection, live_classes.STATION)["up"].water_class is WaterClass.WORSE
         assert live_classes.current_classes(connection, live_classes.REACH)["creek"].water_class is WaterClass.WORSE
@@ -280,11 +282,13 @@ def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3)
 
 
 def test_one_round_does_both_and_a_database_that_is_away_is_told_and_waited_for(water: Water3) -> None:
-    outlook = AnnotationWriter(water.database, water.store, CATALOGUE, clock_ms=lambda: T0 + MINUTE, spool=water.spool)
+    annotations = AnnotationWriter(
+        water.database, water.store, CATALOGUE, clock_ms=lambda: T0 + MINUTE, spool=water.spool
+    )
     water.measure("up", T0, GOOD)
     with water.database.write() as connection:
         incident_store.record_findings(connection, [finding(T0)], T0, source="/test")
-    outlook.round()
+    annotations.round()
     assert len(water.points(schema.RIVER_CLASS)) == 5
     assert len(water.points(schema.EVENT)) == 1
-    assert outlook.last_round_ms == T0 + MINUTE
+    assert annotations.last_round_ms == T0 + MINUTE

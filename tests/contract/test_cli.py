@@ -15,7 +15,7 @@ from infra.database import Database
 from infra.errors import ConfigurationError
 from infra.texts import Text
 from ingest.storage.sql import SqlReadings
-from ingest.storage.tables import gap, ledger
+from ingest.storage.tables import ledger, sequence_gap
 from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from tests.cases import a_finding
@@ -45,7 +45,7 @@ def run(data: Path, *arguments: str) -> tuple[int, str]:
 
 
 def account(data: Path, **counts: int) -> None:
-    names = ["messages", "messages_again", "messages_unnumbered", "messages_quarantined"]
+    names = ["messages", "messages_duplicate", "messages_unnumbered", "messages_quarantined"]
     names += ["readings", "stored", "duplicate", "quarantined"]
     database = Database(f"sqlite:///{data / 'riverchief.db'}")
     with database.write() as connection:
@@ -53,7 +53,9 @@ def account(data: Path, **counts: int) -> None:
         connection.execute(ledger.insert().values(**row))
         if counts.get("hole"):
             totals = {name: counts.get(name) for name in ("total_before", "total_after")}
-            connection.execute(gap.insert().values(station="s1", boot=1, first_seq=4, last_seq=6, day=DAY, **totals))
+            connection.execute(
+                sequence_gap.insert().values(station="s1", boot=1, first_seq=4, last_seq=6, day=DAY, **totals)
+            )
     database.close()
 
 
@@ -90,7 +92,7 @@ def test_a_recount_finds_readings_that_are_booked_and_not_there(data: Path) -> N
 
 
 def test_a_day_that_is_none_is_refused_by_name(data: Path) -> None:
-    with pytest.raises(ConfigurationError, match=says("order.day", day="yesterday")):
+    with pytest.raises(ConfigurationError, match=says("command.day", day="yesterday")):
         run(data, "ledger", "--day", "yesterday")
 
 

@@ -80,7 +80,7 @@ def test_a_value_corrected_to_the_good_side_withdraws_the_crossing_and_the_histo
     (one,) = world.incidents()
     assert not one.active
     (entry,) = entries(world, EntryKind.WITHDRAWN)
-    assert shows(entry.text.en, "finding.corrected", was="2.400 mg/L", now="1.500 mg/L", by=say("finding.sent_again"))
+    assert shows(entry.text.en, "finding.corrected", was="2.400 mg/L", now="1.500 mg/L", by=say("finding.resent"))
     assert shows(entry.text.en, "finding.corrected_more", count=5)
     world.start()
     world.feed(river(T0 + (11 + 20 * over) * STEP, bad(2)))

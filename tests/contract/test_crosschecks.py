@@ -52,9 +52,9 @@ def test_a_total_nitrogen_analyser_stuck_low_keeps_no_ammonia_alarm_quiet(
     sound, doubted = found
     assert (doubted.id, doubted.colour, doubted.since_ms) == (sound.id, sound.colour, sound.since_ms)
     if not apart:  # apart it was told before the other one spoke
-        assert shows(doubted.text.en, "finding.doubted", others="total nitrogen")
-        assert shows(doubted.text.zh, "finding.doubted", others="总氮")
-    assert not shows(sound.text.en, "finding.doubted")
+        assert shows(doubted.text.en, "finding.contradicted", others="total nitrogen")
+        assert shows(doubted.text.zh, "finding.contradicted", others="总氮")
+    assert not shows(sound.text.en, "finding.contradicted")
 
 
 def test_a_doubted_reading_ends_no_alarm(world: World) -> None:

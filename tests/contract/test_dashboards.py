@@ -36,7 +36,7 @@ from ingest.pipeline import Site
 from ingest.storage import lineprotocol, schema
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from ingest.storage.timeseries import Kind as Server
+from ingest.storage.timeseries import ServerKind as Server
 from riverchief import files
 from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
@@ -146,7 +146,9 @@ heartbeat_s = 5
             looks = [look()]
             send(1)
             send(2)
-            eventually("silence was checked", lambda: "riverchief_last_tick_seconds 0.0" not in look()[1])
+            eventually(
+                "silence was checked", lambda: "riverchief_last_silence_check_timestamp_seconds 0.0" not in look()[1]
+            )
             eventually("a heartbeat was given", lambda: "riverchief_heartbeat_timestamp_seconds 0.0" not in look()[1])
             return [*looks, look()]
     finally:

@@ -9,7 +9,7 @@ from api import maintenance as maintenance_views
 from api.context import Context
 from governance.incidents.finding import ConditionChange
 from governance.organisation.roles import administrator
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from sensors.maintenance import Visit
@@ -104,7 +104,7 @@ def test_a_doubted_sensor_still_raises_an_alarm_and_never_ends_one(tmp_path: Pat
     assert ATTENUATED in {packed >> 4 & ATTENUATED for (_, at), (_, packed) in world.readings().items() if at >= begin}
     (fired,) = [f for f in told if f.rule == "do-low"]
     assert fired.change is ConditionChange.FIRED
-    assert shows(fired.text.en, "finding.doubted_either")
+    assert shows(fired.text.en, "finding.contradicted_or_departing")
     better = {at + 3 * HOUR: sample | {"do": 6.0 + 0.01 * i} for i, (at, sample) in enumerate(low.items())}
     told = [f for at, sample in better.items() for f in world.take(message("shiwan", {at: sample})).findings]
     assert not [f for f in told if f.rule == "do-low"]
@@ -120,7 +120,7 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
     with world.database.write() as connection:
         for since in (begin - 8 * DAY, begin):
             visit = Visit("shiwan", since, since + HOUR, ("do",), "示例", "")
-            upkeep_store.begin_visit(connection, visit, Author("示例", since))
+            maintenance_store.begin_visit(connection, visit, Author("示例", since))
 
     def tick(now: int) -> None:
         world.site.follow_registry()
@@ -140,9 +140,9 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
     last, before_it = maintenance_views.of_station(told, registry, administrator("test"), "shiwan").visits
     (jump,) = last.jumps
     assert jump.medians == pytest.approx((5.75, 8.45), abs=0.05)  # of 3 h: at 02:00 two too low, then right at 07:00
-    assert jump.doubt_ms is not None
-    assert begin - 5 * DAY <= jump.doubt_ms < begin
-    assert [one.doubt_ms for one in before_it.jumps] == [None]
+    assert jump.doubtful_since_ms is not None
+    assert begin - 5 * DAY <= jump.doubtful_since_ms < begin
+    assert [one.doubtful_since_ms for one in before_it.jumps] == [None]
     after = world.readings()
     left = {key: one for key, one in after.items() if not one[1] >> 4 & DRIFT}
     assert left == {key: before[key] for key in left}
@@ -165,7 +165,7 @@ def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_mor
             message(key, {START + int(i) * HOUR: {"ph": round(float(x), 2)} for i, x in zip(some, line, strict=True)})
             for key, line in zip(("above", "below"), lines, strict=True)
         ]
-        told += [f for f in world.take(*sent).findings if f.rule == "device-care"]
+        told += [f for f in world.take(*sent).findings if f.rule == "device-maintenance_due"]
         if day in (45, 47):
             world.start()
     fired, over = told
@@ -177,7 +177,7 @@ def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_mor
     )
     assert fired.cause == "device:below"
     assert 43 <= (fired.observed_at_ms - START) / DAY <= 49
-    assert shows(fired.text.en, "device.care")
+    assert shows(fired.text.en, "device.maintenance_due")
     assert doubted(world, int(QualityTest.NEIGHBOURS), "below") == {}
 
 
@@ -200,7 +200,7 @@ def test_an_overgrown_lens_is_due_sooner_the_longer_nobody_was_there(
     if seen is not None:
         with world.database.write() as connection:
             visit = Visit("shiwan", START + seen * DAY, START + seen * DAY + HOUR, ("turbidity",), "示例", "")
-            upkeep_store.begin_visit(connection, visit, Author("示例", visit.since_ms))
+            maintenance_store.begin_visit(connection, visit, Author("示例", visit.since_ms))
         world.start()
     told = []
     for day in range(58):
@@ -213,7 +213,7 @@ def test_an_overgrown_lens_is_due_sooner_the_longer_nobody_was_there(
             "conductivity": 400 + 3 * noise[3],
         }
         sample = {START + day * DAY + i * HOUR: {k: round(float(x[i]), 2) for k, x in lines.items()} for i in range(24)}
-        told += [f for f in world.take(message("shiwan", sample)).findings if f.rule == "device-care"]
+        told += [f for f in world.take(message("shiwan", sample)).findings if f.rule == "device-maintenance_due"]
     if not days:
         assert not told
         return

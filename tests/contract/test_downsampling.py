@@ -30,7 +30,7 @@ from ingest.storage.port import Window
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind, NotSetUp, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import NotSetUp, ServerKind, ServerSettings, TimeSeriesServer
 from riverchief import single_writer
 from riverchief.cli.app import app
 from riverchief.services import housekeeping
@@ -129,7 +129,7 @@ def summary(parameter: str, mean: float, low: float, high: float, number: int, w
 
 
 def client2(fake: Influx2, url: str | None = None) -> TimeSeriesServer:
-    settings = ServerSettings(url or fake.url, Kind.INFLUXDB2, org="riverchief", bucket="water", token=TOKEN)
+    settings = ServerSettings(url or fake.url, ServerKind.INFLUXDB2, org="riverchief", bucket="water", token=TOKEN)
     return TimeSeriesServer(settings)
 
 
@@ -142,7 +142,7 @@ def kept() -> Iterator[ExitStack]:
 @pytest.fixture(params=["2.7 stand-in", pytest.param("1.6", marks=pytest.mark.influx)])
 def server(request: pytest.FixtureRequest, kept: ExitStack) -> TimeSeriesServer:
     if request.param == "1.6":
-        return kept.enter_context(real_server(Kind.INFLUXDB1).fresh())
+        return kept.enter_context(real_server(ServerKind.INFLUXDB1).fresh())
     return kept.enter_context(client2(kept.enter_context(Influx2())))
 
 
@@ -282,7 +282,9 @@ def test_what_the_server_did_not_take_stays_due(tmp_path: Path, kept: ExitStack,
 def test_a_server_without_the_buckets_is_told_in_the_state_and_the_day_stays_due(small: Place) -> None:
     small.write([DAY_BEGIN], [7.0])
     small.now_ms += DELAY_MS
-    nowhere = TimeSeriesServer(ServerSettings(small.server.settings.url, Kind.INFLUXDB2, "riverchief", "none", TOKEN))
+    nowhere = TimeSeriesServer(
+        ServerSettings(small.server.settings.url, ServerKind.INFLUXDB2, "riverchief", "none", TOKEN)
+    )
     elsewhere = small.another(nowhere)
     assert elsewhere.next_round() > 0
     assert "none_hourly" in elsewhere.state.error
@@ -292,7 +294,7 @@ def test_a_server_without_the_buckets_is_told_in_the_state_and_the_day_stays_due
 
 @pytest.mark.influx
 def test_a_retention_policy_that_is_not_there_is_a_case_for_setup() -> None:
-    with real_server(Kind.INFLUXDB1).fresh() as bare:
+    with real_server(ServerKind.INFLUXDB1).fresh() as bare:
         for use in (bare.send, bare.verify):
             with pytest.raises(NotSetUp, match="retention policy not found: hourly"):
                 use([b"water_hourly,station=s0 ph=7 %d" % DAY_BEGIN], "hourly")

@@ -37,8 +37,7 @@ from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.photos import Photos
 from ingest.storage.sql import SqlReadings
-from riverchief import labels
-from riverchief.services import sealing
+from riverchief import audit_sealing, labels
 from sensors.maintenance import Photo
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -133,11 +132,11 @@ def words(pdf: bytes) -> str:
 
 def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_check_it(river: River) -> None:
     with river.database.write() as connection:
-        key = sealing.new_key()[0]
+        key = audit_sealing.new_key()[0]
         (river.folder / "key.pem").write_bytes(key)
-    settings = sealing.Settings(data=river.folder)
+    settings = audit_sealing.Settings(data=river.folder)
     with river.database.write() as connection:
-        sealed = roots.seal(connection, sealing.signing_key(settings), origin="/river/test", now_ms=T)
+        sealed = roots.seal(connection, audit_sealing.signing_key(settings), origin="/river/test", now_ms=T)
     assert sealed is not None
     text = words(river.pack())
     assert f"第{river.incident.id}号" in text

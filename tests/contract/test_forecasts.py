@@ -189,7 +189,7 @@ def test_what_was_forecast_ends_when_it_has_come(tidal):
     assert not ended.active
     with tidal.database.read() as connection:
         last = incident_store.history(connection, ended.id)[-1]
-    assert shows(last.text.zh, "forecast.came")
+    assert shows(last.text.zh, "forecast.came_true")
 
 
 def test_flagged_readings_and_late_ones_are_treated_as_the_rules_treat_them(tidal):

@@ -19,7 +19,7 @@ from ingest.storage.influx import InfluxReadings
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind, ServerError, TimeSeriesServer
+from ingest.storage.timeseries import ServerError, ServerKind, TimeSeriesServer
 from riverchief import files
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, QualityTest
@@ -107,7 +107,7 @@ def desk(tmp_path: Path) -> Iterator[Callable[[], Desk]]:
     made: list[Desk] = []
 
     def make() -> Desk:
-        real = real_server(Kind.INFLUXDB1)
+        real = real_server(ServerKind.INFLUXDB1)
         proxy = Proxy(real.url)
         proxy.start()
         made.append(Desk(tmp_path, real, proxy))
@@ -180,7 +180,7 @@ def test_what_one_forwarder_left_the_next_one_sends(
     here = desk()
     here.write(10)
     here.proxy.script = [HangUp()]  # the server has it, the word is lost: as after kill -9
-    with pytest.raises(ServerError, match=says("series.away")):
+    with pytest.raises(ServerError, match=says("time_series_server.away")):
         here.forwarder().round()
     assert here.spool.waiting().entries == 20
     running_forwarder(here.forwarder())

@@ -27,7 +27,7 @@ from ingest.storage import influx_setup
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.influx_setup import Plan, Step, StepResult, set_up
 from ingest.storage.lineprotocol import point
-from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerError, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerError, ServerKind, ServerSettings, TimeSeriesServer
 from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
@@ -47,7 +47,7 @@ BAD = int(Flag.BAD) | int(QualityTest.SENTINEL) << 4
 
 @pytest.fixture
 def influx() -> RealServer:
-    return real_server(Kind.INFLUXDB1)
+    return real_server(ServerKind.INFLUXDB1)
 
 
 def lines(n: int, start_ms: int = T0, station: str = "shiwan") -> list[bytes]:
@@ -79,7 +79,7 @@ def test_what_was_sent_is_there_when_send_returns(influx: RealServer):
 
 @pytest.mark.influx
 def test_what_was_sent_survives_the_server_being_killed():
-    server = RealServer(Kind.INFLUXDB1)
+    server = RealServer(ServerKind.INFLUXDB1)
     try:
         server.start()
         client = server.fresh()
@@ -188,15 +188,15 @@ def test_a_server_that_does_not_answer_in_time_is_not_waited_for(influx: RealSer
     with Proxy(influx.url) as proxy:
         server = influx.fresh(proxy.url, timeout_s=0.3)
         proxy.script = [Slow(release)]
-        with pytest.raises(ServerError, match=says("series.no_answer", server=server.name, seconds="0.3")):
+        with pytest.raises(ServerError, match=says("time_series_server.no_answer", server=server.name, seconds="0.3")):
             server.send(lines(1))
         release.set()
 
 
 def test_a_server_that_is_not_there_is_told_by_its_name():
-    server = TimeSeriesServer(ServerSettings("http://127.0.0.1:1", Kind.INFLUXDB1))
+    server = TimeSeriesServer(ServerSettings("http://127.0.0.1:1", ServerKind.INFLUXDB1))
     for use in (lambda: server.send(lines(1)), server.ping, lambda: server.verify(lines(1))):
-        with pytest.raises(ServerError, match=says("series.away", server="127.0.0.1:1")):
+        with pytest.raises(ServerError, match=says("time_series_server.away", server="127.0.0.1:1")):
             use()
 
 
@@ -208,7 +208,10 @@ def test_who_is_refused_is_told_to_look_at_the_token_and_never_shown_it(influx: 
         proxy.script = lambda seen: Status(status, b'{"error": "topsecret alsosecret is no good"}')
         for use in (lambda: server.send(lines(1)), server.ping, lambda: server.influxql("SHOW DATABASES")):
             with pytest.raises(
-                AccessDenied, match=says("series.unknown" if status == 401 else "series.denied", status=status)
+                AccessDenied,
+                match=says(
+                    "time_series_server.unknown" if status == 401 else "time_series_server.denied", status=status
+                ),
             ) as caught:
                 use()
             assert "secret" not in str(caught.value)
@@ -218,7 +221,7 @@ def test_who_is_refused_is_told_to_look_at_the_token_and_never_shown_it(influx: 
 
 @pytest.mark.influx
 def test_a_server_that_asks_for_a_password_gets_ours():
-    server = RealServer(Kind.INFLUXDB1, asks_for_password=True)
+    server = RealServer(ServerKind.INFLUXDB1, asks_for_password=True)
     try:
         server.start()
         server.query("CREATE USER admin WITH PASSWORD 'pw' WITH ALL PRIVILEGES")
@@ -241,9 +244,9 @@ def test_a_database_that_is_not_there_is_a_case_for_setup(influx: RealServer):
     for use in (lambda: server.send(lines(1)), lambda: server.verify(lines(1))):
         with pytest.raises(
             NotSetUp,
-            match=says("series.not_there", where="never_made")
+            match=says("time_series_server.not_there", where="never_made")
             + "|"
-            + says("series.no_database", database="never_made"),
+            + says("time_series_server.no_database", database="never_made"),
         ):
             use()
 
@@ -272,10 +275,10 @@ def test_an_answer_that_blames_no_line_costs_no_line(influx: RealServer, answer:
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        ({"url": "influx:8086"}, says("series.scheme")),
-        ({"url": "http://"}, says("series.scheme")),
-        ({"url": "http://user:hidden@server:8086"}, says("series.password")),
-        ({"url": "https://server", "ca_file": Path("/nowhere/ca.pem")}, says("series.ca")),
+        ({"url": "influx:8086"}, says("time_series_server.scheme")),
+        ({"url": "http://"}, says("time_series_server.scheme")),
+        ({"url": "http://user:hidden@server:8086"}, says("time_series_server.password")),
+        ({"url": "https://server", "ca_file": Path("/nowhere/ca.pem")}, says("time_series_server.ca")),
     ],
 )
 def test_an_address_that_cannot_be_used_is_said_at_once(settings: dict[str, Any], what: str):
@@ -290,12 +293,12 @@ def test_an_address_that_cannot_be_used_is_said_at_once(settings: dict[str, Any]
 @pytest.mark.parametrize(
     ("kind", "path", "asked", "scheme"),
     [
-        (Kind.INFLUXDB1, "/write", {"db": "water", "precision": "ms"}, "Token t"),
-        (Kind.INFLUXDB2, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Token t"),
-        (Kind.INFLUXDB3, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Bearer t"),
+        (ServerKind.INFLUXDB1, "/write", {"db": "water", "precision": "ms"}, "Token t"),
+        (ServerKind.INFLUXDB2, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Token t"),
+        (ServerKind.INFLUXDB3, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Bearer t"),
     ],
 )
-def test_each_server_is_written_to_in_its_own_way(kind: Kind, path: str, asked: dict[str, str], scheme: str):
+def test_each_server_is_written_to_in_its_own_way(kind: ServerKind, path: str, asked: dict[str, str], scheme: str):
     with Proxy("http://127.0.0.1:1") as proxy:
         proxy.script = [Silent()]
         server = TimeSeriesServer(ServerSettings(proxy.url, kind, org="o", bucket="water", token="t"))
@@ -312,7 +315,7 @@ def test_lines_that_a_partial_write_of_3_x_numbers_are_not_searched_for():
     answer = json.dumps({"error": "partial write of line protocol occurred", "data": listed}).encode()
     with Proxy("http://127.0.0.1:1") as proxy:
         proxy.script = [Status(400, answer), Silent()]
-        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB3))
+        server = TimeSeriesServer(ServerSettings(proxy.url, ServerKind.INFLUXDB3))
         sent = lines(6)
         assert [(one.line, one.reason) for one in server.send(sent)] == [(sent[1], "bad 2"), (sent[4], "bad 5")]
         assert gzip.decompress(proxy.seen[1].body).split(b"\n") == [sent[i] for i in (0, 2, 3, 5)]
@@ -328,7 +331,7 @@ def test_lines_that_2_x_refuses_are_found_by_halving():
 
     with Proxy("http://127.0.0.1:1") as proxy:
         proxy.script = answers
-        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB2, org="o"))
+        server = TimeSeriesServer(ServerSettings(proxy.url, ServerKind.INFLUXDB2, org="o"))
         refused = server.send(lines(64))
         assert {one.line for one in refused} == bad
         assert {one.reason for one in refused} == {"failure writing points to database"}
@@ -608,7 +611,7 @@ def test_setup_on_the_command_line_tells_each_step(influx: RealServer, tmp_path:
 
 def client2(fake: Influx2, **settings: Any) -> TimeSeriesServer:
     given = {"org": "riverchief", "bucket": "water", "token": TOKEN} | settings
-    return TimeSeriesServer(ServerSettings(fake.url, Kind.INFLUXDB2, **given))
+    return TimeSeriesServer(ServerSettings(fake.url, ServerKind.INFLUXDB2, **given))
 
 
 PLAN = Plan(730, 3650, 0)
@@ -702,19 +705,19 @@ def test_a_set_up_that_2_x_does_not_allow_says_so_without_the_token():
         with pytest.raises(AccessDenied) as caught:
             list(set_up(client2(fake, token="wrong-and-secret"), PLAN))
         assert "secret" not in str(caught.value)
-        with pytest.raises(NotSetUp, match=says("series.no_org", org="'elsewhere'")):
+        with pytest.raises(NotSetUp, match=says("time_series_server.no_org", org="'elsewhere'")):
             list(set_up(client2(fake, org="elsewhere"), PLAN))
-        with pytest.raises(ConfigurationError, match=says("series.token")):
+        with pytest.raises(ConfigurationError, match=says("time_series_server.token")):
             list(set_up(client2(fake, token=None), PLAN))
         assert fake.changes == []
-    with pytest.raises(ServerError, match=says("series.away")):
+    with pytest.raises(ServerError, match=says("time_series_server.away")):
         list(set_up(client2(fake), PLAN))
 
 
 @pytest.mark.influx
 def test_a_server_of_1_x_taken_for_2_x_is_told(influx: RealServer):
-    settings = ServerSettings(influx.url, Kind.INFLUXDB2, org="riverchief", token="t")
-    with pytest.raises(NotSetUp, match=says("series.no_org", org="'riverchief'")):
+    settings = ServerSettings(influx.url, ServerKind.INFLUXDB2, org="riverchief", token="t")
+    with pytest.raises(NotSetUp, match=says("time_series_server.no_org", org="'riverchief'")):
         list(set_up(TimeSeriesServer(settings), PLAN))
 
 
@@ -795,19 +798,19 @@ def test_a_token_without_a_right_is_told_which_right_it_lacks(tmp_path: Path):
         with pytest.raises(
             AccessDenied,
             match=says(
-                "series.denied",
+                "time_series_server.denied",
                 status=403,
                 reason="insufficient permissions for write",
-                right=say("series.right_write", bucket="water_hourly"),
+                right=say("time_series_server.right_write", bucket="water_hourly"),
             ),
         ):
             reader.send(lines(1), "hourly")
         list(set_up(client2(fake, bucket="lake"), PLAN))
         with pytest.raises(
-            NotSetUp, match=says("series.no_database", reason="database not found: lake", database="lake")
+            NotSetUp, match=says("time_series_server.no_database", reason="database not found: lake", database="lake")
         ):
             client2(fake, bucket="lake", token=tokens["reader"]).influxql('SELECT * FROM "water"')
-        with pytest.raises(NotSetUp, match=says("series.no_org", org="'riverchief'")):
+        with pytest.raises(NotSetUp, match=says("time_series_server.no_org", org="'riverchief'")):
             list(set_up(writer, PLAN))
         manages_nothing = next(
             one for one in fake.things["authorizations"].values() if one["token"] == tokens["writer"]
@@ -817,22 +820,22 @@ def test_a_token_without_a_right_is_told_which_right_it_lacks(tmp_path: Path):
         with pytest.raises(
             AccessDenied,
             match=says(
-                "series.denied",
+                "time_series_server.denied",
                 status=401,
                 reason="write:orgs/b88b7bb6b71c0001/buckets is unauthorized",
-                right=say("series.right_manage", org="riverchief"),
+                right=say("time_series_server.right_manage", org="riverchief"),
             ),
         ) as caught:
             list(set_up(writer, PLAN))
         assert tokens["writer"] not in str(caught.value)
-        with pytest.raises(AccessDenied, match=says("series.unknown", status=401, reason="Unauthorized")):
+        with pytest.raises(AccessDenied, match=says("time_series_server.unknown", status=401, reason="Unauthorized")):
             client2(fake, token="wrong").influxql("SHOW FIELD KEYS")
 
 
 def test_the_organisation_is_named_to_2_x_in_every_call():
     with Proxy("http://127.0.0.1:1") as proxy:
         proxy.script = lambda seen: Status(200, b'{"results": []}')
-        for kind, named in ((Kind.INFLUXDB2, ["o"]), (Kind.INFLUXDB1, []), (Kind.INFLUXDB3, [])):
+        for kind, named in ((ServerKind.INFLUXDB2, ["o"]), (ServerKind.INFLUXDB1, []), (ServerKind.INFLUXDB3, [])):
             proxy.seen.clear()
             TimeSeriesServer(ServerSettings(proxy.url, kind, org="o", token="t")).influxql("SHOW FIELD KEYS")
             assert parse_qs(urlsplit(proxy.seen[0].path).query).get("org", []) == named
@@ -841,7 +844,7 @@ def test_the_organisation_is_named_to_2_x_in_every_call():
 def test_the_database_of_3_x_is_made_once_with_its_retention():
     listed = json.dumps([{"iox::database": "_internal"}]).encode()
     with Proxy("http://127.0.0.1:1") as proxy:
-        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB3, bucket="water", token="t"))
+        server = TimeSeriesServer(ServerSettings(proxy.url, ServerKind.INFLUXDB3, bucket="water", token="t"))
         proxy.script = [Status(200, listed), Status(200, b"")]
         assert done(set_up(server, PLAN))["water"] is StepResult.MADE
         assert (proxy.seen[1].method, proxy.seen[1].path) == ("POST", "/api/v3/configure/database")

@@ -156,7 +156,7 @@ class TestNumbering:
         self.deliver(books, Device().series([2, 1, 3]), together)
         account = books.account()
         assert figures(account) == closed(6, 6)
-        assert (account.messages, account.messages_again, account.messages_unnumbered, account.closed) == (
+        assert (account.messages, account.messages_duplicate, account.messages_unnumbered, account.closed) == (
             3,
             0,
             0,
@@ -176,7 +176,7 @@ class TestNumbering:
         self.deliver(books, [m[0], m[4], *(m[i] for i in order)], together)
         account = books.account()
         assert figures(account) == closed(12, 12)
-        assert (account.messages_missing, account.messages_again) == (0, 0)
+        assert (account.messages_missing, account.messages_duplicate) == (0, 0)
 
     @pytest.mark.parametrize("came", [(1,), (2,), (3,), (1, 2), (2, 3), (1, 3), (3, 1)])
     def test_a_hole_filled_in_part_keeps_the_rest_missing(self, books: Books, together: bool, came: Sequence[int]):
@@ -193,7 +193,7 @@ class TestNumbering:
         self.deliver(books, [m[0], m[0], m[1], m[0], m[1]], together)
         account = books.account()
         assert figures(account) == closed(12, 5, duplicate=7)
-        assert (account.messages, account.messages_again, account.messages_missing) == (5, 3, 0)
+        assert (account.messages, account.messages_duplicate, account.messages_missing) == (5, 3, 0)
 
     def test_a_new_start_numbers_anew_and_what_went_before_its_first_message_is_missing(
         self, books: Books, together: bool
@@ -271,7 +271,7 @@ class TestNumbering:
         self.deliver(books, [message, message], together)
         account = books.account()
         assert figures(account) == closed(2, 1, duplicate=1)
-        assert (account.messages, account.messages_unnumbered, account.messages_again) == (2, 2, 0)
+        assert (account.messages, account.messages_unnumbered, account.messages_duplicate) == (2, 2, 0)
 
     def test_a_message_too_broken_to_be_opened_is_missing_until_it_is_sent_again(self, books: Books, together: bool):
         m = Device().series([2, 3, 2])

@@ -23,7 +23,7 @@ from ingest import ledger, pipeline, quarantine, ticks
 from ingest.pipeline import PIPELINE, Stage, Work
 from ingest.state import alarm_store
 from ingest.storage import device_events
-from ingest.storage import maintenance as upkeep_store
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
@@ -41,7 +41,7 @@ from tests.world import (
     SHIWAN,
     STEP,
     T0,
-    Told,
+    IncidentSummary,
     Values,
     World,
     bad,
@@ -190,7 +190,7 @@ def test_two_readings_with_one_key_in_two_messages_are_one_reading_the_last_coun
     assert {key: value for key, (value, _) in world.readings().items()} == {("ph", T0): 7.2}
     assert world.totals() | {"messages": 2} == {
         "messages": 2,
-        "messages_again": 0,
+        "messages_duplicate": 0,
         "readings": 2,
         "stored": 1,
         "duplicate": 1,
@@ -210,7 +210,7 @@ def test_the_same_message_twice_is_stored_once_and_counted_as_a_duplicate(world:
         again = world.take(one)
         assert (first.stored.tolist(), again.stored.tolist(), again.duplicate.tolist()) == ([3], [0], [3])
         assert world.readings() == before
-    totals = {"messages": 2, "messages_again": 1, "readings": 6, "stored": 3, "duplicate": 3, "quarantined": 0}
+    totals = {"messages": 2, "messages_duplicate": 1, "readings": 6, "stored": 3, "duplicate": 3, "quarantined": 0}
     assert world.totals() == totals
     assert all(account.closed for account in world.accounts())
 
@@ -258,7 +258,7 @@ def test_whatever_bytes_arrive_the_good_message_beside_them_is_stored(world: Wor
 def test_a_crossing_opens_one_incident_pages_once_and_is_resolved_when_the_water_is_back(world: World):
     world.feed(river(T0, calm(10) + bad(6) + calm(6)))
     (incident,) = world.told()
-    assert incident == Told(False, T0 + 10 * STEP, T0 + 18 * STEP, active=False, pages=1)
+    assert incident == IncidentSummary(False, T0 + 10 * STEP, T0 + 18 * STEP, active=False, pages=1)
 
 
 def test_one_batch_of_many_samples_leads_to_the_incident_that_single_messages_lead_to(tmp_path: Path):
@@ -380,7 +380,7 @@ def test_a_day_of_old_data_as_the_first_ever_is_one_retrospective_incident_that_
     day = river(T0, calm(100) + bad(20) + calm(168))
     world.take(message("shiwan", day, received=T0 + 3 * DAY))
     (incident,) = world.told()
-    assert incident == Told(True, T0 + 100 * STEP, T0 + 122 * STEP, active=False, pages=0)
+    assert incident == IncidentSummary(True, T0 + 100 * STEP, T0 + 122 * STEP, active=False, pages=0)
     assert world.latest()[0] == max(day)
 
 
@@ -640,7 +640,9 @@ def test_late_and_live_readings_of_one_series_in_one_message_get_the_flags_of_th
 
 
 @functools.cache
-def two_late_crossings(order: Callable[[list[int]], list[int]]) -> tuple[list[Told], dict[tuple[str, int], Any]]:
+def two_late_crossings(
+    order: Callable[[list[int]], list[int]],
+) -> tuple[list[IncidentSummary], dict[tuple[str, int], Any]]:
     """Two crossings, twenty samples apart, arriving one message at a time behind newer quiet water."""
     table = river(T0, calm(20) + bad(12) + calm(20) + bad(12) + calm(20))
     newer = river(T0 + 90 * STEP, calm(10))
@@ -1005,7 +1007,7 @@ def test_a_clock_hours_ahead_is_an_incident_of_the_device_and_its_readings_wait_
 def test_a_door_opened_while_somebody_works_there_is_no_incident(world: World):
     with world.database.write() as connection:
         visit = Visit("shiwan", T0 - HOUR, None, (), "示例", "")
-        upkeep_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
+        maintenance_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
     world.start()
     world.site.handle_device_messages([said("door_open", T0), said("leak", T0 + 1)], T0 + 1)
     (one,) = world.incidents()
@@ -1017,7 +1019,7 @@ def test_a_door_opened_while_somebody_works_there_is_no_incident(world: World):
 def test_a_door_opened_during_a_visit_that_is_told_of_long_after_it_is_no_incident(world: World):
     with world.database.write() as connection:
         visit = Visit("shiwan", T0 - 2 * HOUR, T0 - HOUR, (), "示例", "")
-        upkeep_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
+        maintenance_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
     world.start()
     world.site.handle_device_messages([said("door_open", T0, at=rfc3339(T0 - 90 * MINUTE))], T0)
     assert world.incidents() == []

@@ -32,7 +32,7 @@ from governance.platforms import callbacks, reconciliation
 from governance.platforms import model as platform_model
 from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platform
-from governance.platforms.reconciliation import Ours, PlatformAway, Theirs, compare
+from governance.platforms.reconciliation import LocalIncident, PlatformAway, PlatformIncident, compare
 from governance.tables import outbox
 from infra.database import Database
 from infra.errors import ConfigurationError, NotFound, Refused
@@ -394,13 +394,18 @@ STATES = {"new": frozenset({State.REPORTED}), "closed": frozenset({State.CLOSED}
 
 def test_what_each_side_lacks_and_what_differs_is_told_and_what_is_on_its_way_is_no_difference() -> None:
     ours = [
-        Ours(1, State.REPORTED, NOW - HOUR),
-        Ours(2, State.REPORTED, NOW - HOUR),
-        Ours(3, State.CLOSED, NOW - HOUR),
-        Ours(4, State.REPORTED, NOW - HOUR, waiting=True),
-        Ours(5, State.CLOSED, NOW - 1000),
+        LocalIncident(1, State.REPORTED, NOW - HOUR),
+        LocalIncident(2, State.REPORTED, NOW - HOUR),
+        LocalIncident(3, State.CLOSED, NOW - HOUR),
+        LocalIncident(4, State.REPORTED, NOW - HOUR, waiting=True),
+        LocalIncident(5, State.CLOSED, NOW - 1000),
     ]
-    theirs = [Theirs(1, "new"), Theirs(3, "new", "yesterday"), Theirs(5, "new"), Theirs(77, "new")]
+    theirs = [
+        PlatformIncident(1, "new"),
+        PlatformIncident(3, "new", "yesterday"),
+        PlatformIncident(5, "new"),
+        PlatformIncident(77, "new"),
+    ]
     found = compare(ours, theirs, STATES, NOW)
     assert (found.same, found.they_lack, found.we_lack, found.on_the_way) == (1, (2,), (77,), (4, 5))
     assert [(d.incident, d.ours, d.theirs, d.their_time) for d in found.differing] == [
@@ -410,7 +415,7 @@ def test_what_each_side_lacks_and_what_differs_is_told_and_what_is_on_its_way_is
 
 
 def test_a_list_that_fits_closes() -> None:
-    found = compare([Ours(1, State.REPORTED, NOW - HOUR)], [Theirs(1, "new")], STATES, NOW)
+    found = compare([LocalIncident(1, State.REPORTED, NOW - HOUR)], [PlatformIncident(1, "new")], STATES, NOW)
     assert found.closed
 
 

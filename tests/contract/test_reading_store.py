@@ -17,7 +17,7 @@ from ingest.storage import registry
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.port import Latest, ReadingStore, Series, Window, gaps, series
 from ingest.storage.sql import SqlReadings
-from ingest.storage.timeseries import Kind, TimeSeriesServer
+from ingest.storage.timeseries import ServerKind, TimeSeriesServer
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest, pack
 from sensors.stations import Registry, Station
@@ -33,7 +33,7 @@ STATIONS = ("shiwan", "qicha-1", "1-lake")
 
 
 @lru_cache(maxsize=4)
-def server_beside(database: Database, kind: Kind) -> TimeSeriesServer:
+def server_beside(database: Database, kind: ServerKind) -> TimeSeriesServer:
     """An empty database on the time-series server, the same one for as long as the shelf stands."""
     return real_server(kind).fresh()
 
@@ -41,7 +41,7 @@ def server_beside(database: Database, kind: Kind) -> TimeSeriesServer:
 ADAPTERS: dict[str, Callable[[Database], ReadingStore]] = {
     "sqlite": lambda d: SqlReadings(d, CATALOGUE),
     "postgresql": lambda d: SqlReadings(d, CATALOGUE),
-    "influxdb1": lambda d: InfluxReadings(server_beside(d, Kind.INFLUXDB1), CATALOGUE),
+    "influxdb1": lambda d: InfluxReadings(server_beside(d, ServerKind.INFLUXDB1), CATALOGUE),
 }
 SERVERS = {"postgresql": pytest.mark.postgres, "influxdb1": pytest.mark.influx}
 EVERY = [pytest.param(name, marks=SERVERS.get(name, ())) for name in ADAPTERS]

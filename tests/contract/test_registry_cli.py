@@ -97,11 +97,11 @@ def test_a_station_and_its_sensor_are_registered_by_two_commands_and_it_is_known
     exported = run(data, "export")
     assert 'serial = "EX-9"\nmodel = "S5"' in exported
     assert exported.count('station = "new-1"') == 3
-    with pytest.raises(Refused, match=says("order.registered", key="new-1")):
+    with pytest.raises(Refused, match=says("command.registered", key="new-1")):
         run(data, "add", "new-1", *place)
-    with pytest.raises(Refused, match=says("order.hangs", again="ph", station="new-1")):
+    with pytest.raises(Refused, match=says("command.hangs", again="ph", station="new-1")):
         run(data, "hang", "new-1", "ph", "--since", "2026-06-12T02:30:00Z")
-    with pytest.raises(ConfigurationError, match=says("upkeep.clashes", why=say("upkeep.hangs_elsewhere"))):
+    with pytest.raises(ConfigurationError, match=says("maintenance.clashes", why=say("maintenance.hangs_elsewhere"))):
         run(data, "hang", "fsc-1", "ph", "--since", "2026-07-12T02:30:00Z", "--device", "EX-10")
 
 
@@ -171,11 +171,11 @@ def test_a_name_too_long_for_a_label_is_cut_and_does_not_run_into_the_next_one(d
 
 def test_labels_of_single_stations_and_of_none(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "labels.pdf"
-    with pytest.raises(ConfigurationError, match=says("order.no_stations")):
+    with pytest.raises(ConfigurationError, match=says("command.no_stations")):
         run(data, "qr", "--out", str(file))
     run(data, "import", EXAMPLE)
     assert "2 张" in run(data, "qr", "fsc-1", "mdc-1", "--out", str(file))
-    with pytest.raises(NotFound, match=says("order.no_station", station="nowhere")):
+    with pytest.raises(NotFound, match=says("command.no_station", station="nowhere")):
         run(data, "qr", "nowhere", "--out", str(file))
     with pytest.raises(ConfigurationError, match=says("file.unwritable", file=tmp_path / "missing/labels.pdf")):
         run(data, "qr", "--out", str(tmp_path / "missing" / "labels.pdf"))

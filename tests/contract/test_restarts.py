@@ -211,12 +211,12 @@ def done(world: World, act: Callable[[Any, str, int], None], name: str, i: int) 
     return []
 
 
-Told = list[list[Finding]]
+Findings = list[list[Finding]]
 
 
 def played(
     before: Path, folder: Path, seed: int, restarts: float = 0.0, again: float = 0.0
-) -> tuple[Told, dict[str, list[Any]]]:
+) -> tuple[Findings, dict[str, list[Any]]]:
     """What is told step by step, and all that is in the database afterwards.
 
     Before a step the ingest restarts, and after one some messages of the last steps come once more, with these

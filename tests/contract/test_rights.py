@@ -18,7 +18,7 @@ from PIL import Image
 from api import access
 from api.app import create_app
 from api.assessment import XLSX
-from api.context import Context, Telling
+from api.context import Context, NotificationSettings
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, Finding
@@ -384,7 +384,9 @@ def test_a_street_office_sees_and_sends_again_what_tells_of_its_own_incidents(
             item = Item(number, NoticeKind.OPENED, Colour.RED, BEGAN, Text("", ""), Text("示例", "example"))
             notice_store.enqueue(connection, [NoticeRequest("duty", f"d{number}", item, BEGAN)], BEGAN, NoticePolicy())
         connection.execute(sa.update(notice).values(status="dead"))
-    everybody = TestClient(create_app(replace(context, telling=Telling(Directory, NoticePolicy(), None, ""))))
+    everybody = TestClient(
+        create_app(replace(context, notifications=NotificationSettings(Directory, NoticePolicy(), None, "")))
+    )
 
     def ask(name: str, method: str, path: str, **body: Any) -> httpx.Response:
         return everybody.request(method, f"/api/v1{path}", headers=district[name].headers, json=body or None)

@@ -250,11 +250,11 @@ def test_readings_called_good_are_believed_against_the_tests(world: World) -> No
 
 def test_two_reviews_of_the_same_readings_are_refused_until_one_is_void(world: World) -> None:
     number = review(world, T0, T0 + HOUR)
-    with pytest.raises(Refused, match=says("upkeep.reviewed_already", number=1, station="shiwan", verdict="bad")):
+    with pytest.raises(Refused, match=says("maintenance.reviewed_already", number=1, station="shiwan", verdict="bad")):
         review(world, T0 + 30 * MINUTE, T0 + 2 * HOUR, "good", now=T0 + DAY + 1, parameter="")
     void(world, number)
     review(world, T0 + 30 * MINUTE, T0 + 2 * HOUR, "good", now=T0 + DAY + 1)
-    with pytest.raises(NotFound, match=says("upkeep.no_review", station="shiwan", number=99)):
+    with pytest.raises(NotFound, match=says("maintenance.no_review", station="shiwan", number=99)):
         void(world, 99)
 
 

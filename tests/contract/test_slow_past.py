@@ -65,7 +65,7 @@ def fired(found: list[Finding]) -> list[tuple[str, EventCause | None]]:
 def test_mud_in_the_buffer_of_a_station_is_dredging_where_the_one_above_showed_it(before: Path, tmp_path: Path) -> None:
     found = told(before, tmp_path / "both", waters("upper", "lower"), "lower")
     assert fired(found) == [("lower", EventCause.SEDIMENT)]
-    assert shows(found[0].text.en, "event.beside")
+    assert shows(found[0].text.en, "event.neighbour_agrees")
     assert told(before, tmp_path / "one", waters("lower"), "lower") == []
 
 

@@ -30,8 +30,7 @@ from ingest.storage.retention import ArchiveKeeper
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind as ServerKind
-from ingest.storage.timeseries import RefusedLine, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import RefusedLine, ServerKind, ServerSettings, TimeSeriesServer
 from riverchief import files
 from riverchief.brokers.local import free_port
 from riverchief.cli.app import app
@@ -81,9 +80,9 @@ class Place:
         self.remote = InfluxReadings(self.server, CATALOGUE)
         self.spool = Spool(self.database, CATALOGUE, clock_ms=lambda: T0, most_bytes=2**30)
         self.recent = SqlReadings(self.database, CATALOGUE)
-        self.edge_ms = 0
+        self.boundary_ms = 0
         self.store = TieredReadings(
-            self.recent, CATALOGUE, older=self.remote, edge_ms=lambda: self.edge_ms, spool=self.spool
+            self.recent, CATALOGUE, older=self.remote, boundary_ms=lambda: self.boundary_ms, spool=self.spool
         )
         self.forwarder = Forwarder(self.database, self.spool, self.server, CATALOGUE, clock_ms=lambda: T0)
 
@@ -146,7 +145,7 @@ def test_a_station_silent_since_before_the_edge_keeps_no_start_waiting(away: Pla
     long_ago = T0 - 200 * DAY_MS
     away.write(0, [long_ago + i * 60_000 for i in range(300)], [7.0 + i % 7 / 10 for i in range(300)])
     away.write(0, [long_ago + 4_000_000], [99.0])  # one of them is bad, so that its past is looked for
-    away.edge_ms = T0 - 100 * DAY_MS
+    away.boundary_ms = T0 - 100 * DAY_MS
     site = away.site()
     assert site.process([message("s2", T0, ph=7.0)], T0).stored.sum() == 1
     site.tick(None, T0)
@@ -155,14 +154,14 @@ def test_a_station_silent_since_before_the_edge_keeps_no_start_waiting(away: Pla
 
 def test_readings_the_long_term_store_must_be_asked_for_are_missed_aloud(away: Place) -> None:
     away.write(0, [T0], [7.0])
-    away.edge_ms = T0 - DAY_MS
+    away.boundary_ms = T0 - DAY_MS
     for ask in (
         lambda: away.store.window("s1", 0, T0),
         lambda: away.store.raw("s1", "ph", 0, T0, 10),
         lambda: away.store.thinned("s1", "ph", 0, T0, 1000),
         away.store.count,
     ):
-        with pytest.raises(LongTermUnavailable, match=says("store.long_term", edge=rfc3339(away.edge_ms))):
+        with pytest.raises(LongTermUnavailable, match=says("store.long_term", edge=rfc3339(away.boundary_ms))):
             ask()
 
 
@@ -175,7 +174,7 @@ def test_a_reading_of_long_ago_makes_nobody_wait_for_a_server_that_is_away(tmp_p
         here.forward()
         with here.database.write() as connection:
             connection.exec_driver_sql(f"DELETE FROM reading WHERE at < {long_ago[10]}")
-        here.edge_ms = T0 - 100 * DAY_MS
+        here.boundary_ms = T0 - 100 * DAY_MS
         proxy.script = lambda _: HangUp()
         messages = [message("s2", T0 + i * 60_000, ph=7.0) for i in range(8)]
         messages.insert(3, message("s1", long_ago[5], ph=7.5))
@@ -391,11 +390,11 @@ def archived(place: Place, folder: Path) -> ParquetArchive:
         place.write(station, [old + i * 60_000 for i in range(2500)], [float(i % 90) for i in range(2500)])
         place.write(station, [T0 + i * 60_000 for i in range(1500)], [5.0 + station + i % 9 for i in range(1500)])
     archive = ParquetArchive(folder / "archive", CATALOGUE)
-    place.edge_ms = month_bounds_ms("2026-02")[0]
-    moved = retention.move_out(place.database, CATALOGUE, ArchiveKeeper(archive), place.edge_ms)
+    place.boundary_ms = month_bounds_ms("2026-02")[0]
+    moved = retention.move_out(place.database, CATALOGUE, ArchiveKeeper(archive), place.boundary_ms)
     assert moved.readings == 5000
     place.write(1, [old + 60_000], [44.0])
-    place.store = TieredReadings(place.recent, CATALOGUE, older=archive, edge_ms=lambda: place.edge_ms)
+    place.store = TieredReadings(place.recent, CATALOGUE, older=archive, boundary_ms=lambda: place.boundary_ms)
     return archive
 
 

@@ -15,7 +15,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from ingest.storage import registry, spool
 from ingest.storage.port import Series, Window, gaps, series
-from ingest.storage.spool import Kind, Spool
+from ingest.storage.spool import Spool, SpoolKind
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from sensors.parameters import catalogue
@@ -100,7 +100,7 @@ def test_where_the_edge_lies_makes_no_difference(
     """``old`` was moved where it lies before the edge; ``new`` came after that, some of it late."""
     with tempfile.TemporaryDirectory() as folder:
         whole, recent, older = Store(Path(folder) / "w"), Store(Path(folder) / "r"), Older(Path(folder) / "o")
-        tiered = TieredReadings(recent, CATALOGUE, older=older, edge_ms=lambda: edge)
+        tiered = TieredReadings(recent, CATALOGUE, older=older, boundary_ms=lambda: edge)
         whole.put(old)
         older.put({key: content for key, content in old.items() if key[1] < edge})
         recent.put({key: content for key, content in old.items() if key[1] >= edge})
@@ -131,7 +131,7 @@ def test_where_the_edge_lies_makes_no_difference(
 def test_a_verdict_on_a_reading_that_has_left_brings_it_back_with_its_value(tmp_path: Path) -> None:
     recent, older = Store(tmp_path / "r"), Older(tmp_path / "o")
     older.put({("do", 10): (5.5, PLAIN)})
-    tiered = TieredReadings(recent, CATALOGUE, older=older, edge_ms=lambda: 50)
+    tiered = TieredReadings(recent, CATALOGUE, older=older, boundary_ms=lambda: 50)
     batch, packed = _batch({("do", 10): (0.0, SUSPECT), ("do", 11): (0.0, SUSPECT)})
     with recent.database.write() as connection:
         tiered.reflag(connection, ["s"], batch, packed)
@@ -157,14 +157,14 @@ def test_what_is_written_stands_in_the_spool_with_it_or_not_at_all(tmp_path: Pat
         tiered.reflag(connection, ["s"], *_batch({("do", 10): (0.0, PLAIN)}))
         waiting.add_lines(connection, [b"event title=1 5", b"event title=2 6"])
     first, second, third = waiting.next(10**6)
-    assert first.kind is Kind.READINGS
+    assert first.kind is SpoolKind.READINGS
     assert first.stations == ("s",)
     stored = zip(first.batch.parameter, first.batch.at, first.batch.value, first.packed, strict=True)
     assert sorted((CATALOGUE.parameters[p].key, at, v, m) for p, at, v, m in stored) == [
         ("do", 10, 5.5, SUSPECT),
         ("ph", 11, 7.0, PLAIN),
     ]
-    assert (second.kind, second.batch.at.tolist(), second.packed.tolist()) == (Kind.VERDICTS, [10], [PLAIN])
+    assert (second.kind, second.batch.at.tolist(), second.packed.tolist()) == (SpoolKind.VERDICTS, [10], [PLAIN])
     assert third.lines == (b"event title=1 5", b"event title=2 6")
     counted = waiting.waiting()
     assert (counted.entries, counted.rows, counted.oldest_ms) == (3, 5, 77)

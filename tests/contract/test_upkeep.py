@@ -7,7 +7,7 @@ import pytest
 
 from infra.errors import NotFound, Refused, StorageUnavailable
 from infra.texts import same, say
-from ingest.analysis.chart_annotations import annotate_upkeep
+from ingest.analysis.chart_annotations import annotate_maintenance
 from ingest.rejudge import marks
 from ingest.storage import changes, schema
 from ingest.storage import maintenance as store
@@ -266,18 +266,18 @@ def test_one_visit_of_a_station_at_a_time(world: World):
     with pytest.raises(
         Refused,
         match=says(
-            "upkeep.a_visit_clashes",
+            "maintenance.a_visit_clashes",
             station="shiwan",
-            why=say("upkeep.during_visit_of", by="示例张工", at="2026-09-21 22:15"),
+            why=say("maintenance.during_visit_of", by="示例张工", at="2026-09-21 22:15"),
         ),
     ):
         visit(world, T0 + HOUR)
-    with pytest.raises(Refused, match=says("upkeep.visit_began", number=1, station="shiwan")):
+    with pytest.raises(Refused, match=says("maintenance.visit_began", number=1, station="shiwan")):
         end(world, number, T0)
     end(world, number, T0 + HOUR)
-    with pytest.raises(Refused, match=says("upkeep.visit_over", number=1, station="shiwan")):
+    with pytest.raises(Refused, match=says("maintenance.visit_over", number=1, station="shiwan")):
         end(world, number, T0 + 2 * HOUR)
-    with pytest.raises(NotFound, match=says("upkeep.no_visit", station="shiwan", number=99)):
+    with pytest.raises(NotFound, match=says("maintenance.no_visit", station="shiwan", number=99)):
         end(world, 99, T0 + 2 * HOUR)
     visit(world, T0 + HOUR)
 
@@ -285,10 +285,10 @@ def test_one_visit_of_a_station_at_a_time(world: World):
 def test_two_checks_of_a_kind_at_one_instant_are_refused_naming_the_first(world: World):
     record(world, check(T0, 2.0))
     with pytest.raises(
-        Refused, match=says("upkeep.checked_already", parameter="nh3n", station="shiwan", kind="span", number=1)
+        Refused, match=says("maintenance.checked_already", parameter="nh3n", station="shiwan", kind="span", number=1)
     ):
         record(world, check(T0, 2.1))
-    with pytest.raises(NotFound, match=says("upkeep.no_calibration", station="shiwan", number=9)):
+    with pytest.raises(NotFound, match=says("maintenance.no_calibration", station="shiwan", number=9)):
         correct(world, 9, reading=2.0)
 
 
@@ -364,18 +364,18 @@ def test_visits_calibrations_and_swaps_become_annotations_and_a_change_writes_th
     record(world, check(T0 + 1, 2.6), check(T0 + 1, 7.0, "ph", limit=500.0))
     hung = [Deployment("shiwan", p, T0 + 2, "mg/L" if p == "do" else "1", device="S1") for p in ("ph", "do")]
     world.register(SHIWAN, QICHA, deployments=[*hung, replace(hung[0], since_ms=T0 + 3, device="S2")])
-    assert annotate_upkeep(world.database, waiting, CATALOGUE) == 4
-    assert annotate_upkeep(world.database, waiting, CATALOGUE) == 0
+    assert annotate_maintenance(world.database, waiting, CATALOGUE) == 4
+    assert annotate_maintenance(world.database, waiting, CATALOGUE) == 0
     told = lines(waiting)
     assert [line.split(",kind=")[1].split(",")[0] for line in told] == ["calibration", "swap", "swap", "visit"]
     assert all(line.startswith(f"{schema.EVENT},") for line in told)
-    assert say("upkeep.failed", parameter="氨氮", kind=say("upkeep.kind_span")).zh in told[0]
+    assert say("maintenance.failed", parameter="氨氮", kind=say("maintenance.kind_span")).zh in told[0]
     assert "pH跨度核查合格" in told[0].replace("pH值", "pH")
     assert "S1 → S2" in told[2]
     assert told[3].endswith(str(T0))
     assert "until=0i" in told[3]
     end(world, number, T0 + MINUTE)
-    assert annotate_upkeep(world.database, waiting, CATALOGUE) == 1
+    assert annotate_maintenance(world.database, waiting, CATALOGUE) == 1
     (again,) = lines(waiting)[4:]
     assert f"until={T0 + MINUTE}i" in again
     assert again.split(" ")[0] == told[3].split(" ")[0]

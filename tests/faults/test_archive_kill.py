@@ -30,7 +30,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.faults.test_archive_kill"])
 
 
-def move_and_die(url: str, folder: Path, edge_ms: int, left: int) -> None:
+def move_and_die(url: str, folder: Path, boundary_ms: int, left: int) -> None:
     """Move out what is older than ``edge_ms``, but die after so many steps. In a process of its own."""
 
     def step(*_: object) -> None:
@@ -53,7 +53,7 @@ def move_and_die(url: str, folder: Path, edge_ms: int, left: int) -> None:
     event.listen(database.engine, "commit", step)
     known = catalogue()
     keeper = retention.ArchiveKeeper(archive.ParquetArchive(folder, known))
-    retention.move_out(database, known, keeper, edge_ms, pause_share=0)
+    retention.move_out(database, known, keeper, boundary_ms, pause_share=0)
 
 
 class Site:
@@ -65,11 +65,11 @@ class Site:
         with_tables(self.database)
         self.store = SqlReadings(self.database, self.known)
         self.archive = ParquetArchive(folder / "archive", self.known)
-        self.both = TieredReadings(self.store, self.known, older=self.archive, edge_ms=self.edge)
+        self.both = TieredReadings(self.store, self.known, older=self.archive, boundary_ms=self.edge)
 
     def edge(self) -> int:
         with self.database.read() as connection:
-            return retention.read_edge_ms(connection) or 0
+            return retention.read_boundary_ms(connection) or 0
 
     def fill(self) -> None:
         with self.database.write() as connection:
@@ -85,8 +85,8 @@ class Site:
         values = [value + t % 97 / 8 for t in times]
         stored(self.database, self.store, STATIONS, {(station, parameter): (times, values)})
 
-    def move_out(self, edge_ms: int) -> None:
-        retention.move_out(self.database, self.known, retention.ArchiveKeeper(self.archive), edge_ms, pause_share=0)
+    def move_out(self, boundary_ms: int) -> None:
+        retention.move_out(self.database, self.known, retention.ArchiveKeeper(self.archive), boundary_ms, pause_share=0)
 
     def everything(self) -> list[object]:
         """Every reading of every station, and how many there are said to be."""

@@ -25,13 +25,12 @@ from infra.errors import ConfigurationError, Refused, StorageUnavailable
 from infra.times import rfc3339
 from ingest.storage.archive import month_bounds_ms
 from ingest.storage.photos import Photos
-from riverchief import migrations
+from riverchief import audit_sealing, migrations
 from riverchief import settings as settings_
 from riverchief.backup import backup, pg_dump, restore
 from riverchief.backup.backup import MANIFEST, PARTIAL
 from riverchief.brokers.local import free_port
 from riverchief.cli.app import app as cli
-from riverchief.services import sealing
 from riverchief.settings import Settings
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample
@@ -451,7 +450,7 @@ def entries(small: Small, count: int) -> Root:
     with small.database.write() as connection:
         for n in range(count):
             audit_trail.append(connection, "test.done", kind="test", id=n, body={"n": n}, by="示例", at_ms=now_ms())
-    job = sealing.sealing(small.settings, small.database, now_ms)
+    job = audit_sealing.sealing(small.settings, small.database, now_ms)
     root = job.seal()
     assert root is not None
     assert job.send() == ""
@@ -465,7 +464,7 @@ def test_a_restored_trail_is_proved_by_its_roots_and_an_old_backup_is_told_by_ne
     root = entries(small, 5)
     outside = tmp_path / "outside.jsonl"
     taken = backup.take(small.settings, target)
-    shutil.copyfile(sealing.roots_file(small.settings), outside)
+    shutil.copyfile(audit_sealing.roots_file(small.settings), outside)
     again = small.empty("again")
     restore.restore(again, taken.folder)
     code, told = verified(again, "--roots", outside)
@@ -473,7 +472,7 @@ def test_a_restored_trail_is_proved_by_its_roots_and_an_old_backup_is_told_by_ne
     assert told["head"] == root.head
 
     entries(small, 3)
-    code, told = verified(again, "--roots", sealing.roots_file(small.settings))
+    code, told = verified(again, "--roots", audit_sealing.roots_file(small.settings))
     assert (code, [fault["wrong"] for fault in told["faults"]]) == (1, ["cut_off"])
     assert verified(again)[0] == 0, "without roots from outside nobody sees it"
 
@@ -483,7 +482,7 @@ def test_a_restored_trail_is_proved_by_its_roots_and_an_old_backup_is_told_by_ne
     shutil.copytree(again.data, elsewhere.folder)
     entries(elsewhere, 2)
     assert verified(elsewhere.settings, "--roots", outside)[0] == 0, "a new key goes beside those before it"
-    assert len(sealing.public_keys(elsewhere.settings)) == 2
+    assert len(audit_sealing.public_keys(elsewhere.settings)) == 2
     elsewhere.close()
 
 
@@ -502,7 +501,7 @@ def test_a_backup_whose_trail_was_cut_and_its_manifest_mended_is_told_by_the_roo
     again = small.empty("again")
     restore.restore(again, taken)
     assert verified(again)[0] == 0
-    code, told = verified(again, "--roots", sealing.roots_file(small.settings))
+    code, told = verified(again, "--roots", audit_sealing.roots_file(small.settings))
     assert (code, [fault["wrong"] for fault in told["faults"]]) == (1, ["cut_off"])
 
 

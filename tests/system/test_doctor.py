@@ -27,7 +27,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import Due
 from ingest.storage.influx_setup import Plan, set_up
 from ingest.storage.sql import SqlReadings
-from ingest.storage.timeseries import Kind
+from ingest.storage.timeseries import ServerKind
 from riverchief import settings
 from riverchief.brokers.local import Broker, find, free_port
 from riverchief.doctor import Finding, Level, broker, database, examine, place, servers
@@ -43,11 +43,11 @@ from tests.rig import eventually
 from tests.system.test_mqtt_tls import certificates
 
 SECRET = "not-for-anybodys-eyes"
-Told = Callable[..., list[Finding]]
+RunDoctor = Callable[..., list[Finding]]
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Told:
+def told(tmp_path: Path) -> RunDoctor:
     """What one check says under the settings given as TOML."""
 
     def ask(check: Check, toml: str = "") -> list[Finding]:
@@ -70,7 +70,7 @@ def one(found: Sequence[Finding], level: Level, *words: str) -> Finding:
 # -- the settings and the folder ---------------------------------------------------------------------------------------
 
 
-def test_files_the_settings_name_and_that_are_not_there_are_all_named(told: Told, tmp_path: Path) -> None:
+def test_files_the_settings_name_and_that_are_not_there_are_all_named(told: RunDoctor, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     toml = (
         f"[mqtt]\nuser = 'a'\npassword_file = '{tmp_path}/nowhere'\n[site]\nrules = '{tmp_path}/no-rules.toml'\n"
@@ -91,12 +91,14 @@ def test_settings_that_cannot_be_read_are_a_finding_and_exit_code_1(tmp_path: Pa
     assert "mqtt.hots is not a setting" in json.loads(done.stdout)["findings"][0]["text"]["en"]
 
 
-def test_a_folder_that_cannot_be_written_is_named(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_named(told: RunDoctor, monkeypatch: pytest.MonkeyPatch) -> None:
     found = told(lambda s: place.folder(s.model_copy(update={"data": Path("/proc/riverchief")})))
     one(found, Level.FAILURE, "/proc/riverchief", "cannot be written")
 
 
-def test_a_disk_that_is_full_or_filling_is_told_with_what_is_left(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_or_filling_is_told_with_what_is_left(
+    told: RunDoctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for free, level in ((50 * 2**20, Level.FAILURE), (2**30, Level.WARNING), (2**40, Level.OK)):
         left = shutil.disk_usage("/")._replace(free=free)
         monkeypatch.setattr(shutil, "disk_usage", lambda _path, left=left: left)
@@ -105,7 +107,7 @@ def test_a_disk_that_is_full_or_filling_is_told_with_what_is_left(told: Told, mo
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no memory file system here")
 def test_a_data_folder_in_memory_is_told_and_on_a_network_share_is_a_failure(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+    told: RunDoctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = Path("/dev/shm")
     found = told(lambda s: place.folder(s.model_copy(update={"data": shared})))
@@ -135,12 +137,12 @@ def ingested(db: Database, *payloads: bytes) -> None:
     ingest.process([Message("s1", payload, now_ms()) for payload in payloads], now_ms())
 
 
-def test_a_database_that_is_not_there_yet_is_not_made(told: Told, tmp_path: Path) -> None:
+def test_a_database_that_is_not_there_yet_is_not_made(told: RunDoctor, tmp_path: Path) -> None:
     one(told(database.database), Level.WARNING, "does not exist yet")
     assert not (tmp_path / "data").exists()
 
 
-def test_hours_and_days_that_are_late_are_told_with_how_many_wait(told: Told, site: Database) -> None:
+def test_hours_and_days_that_are_late_are_told_with_how_many_wait(told: RunDoctor, site: Database) -> None:
     def late(by_ms: int) -> list[Finding]:
         with site.write() as connection:
             downsampling.schedule_days(connection, [Due("s1", 0, 0), Due("s2", 0, 0)], now_ms() - by_ms)
@@ -150,7 +152,7 @@ def test_hours_and_days_that_are_late_are_told_with_how_many_wait(told: Told, si
     one(late(2 * 3_600_000), Level.WARNING, "2 station-days")
 
 
-def test_a_schema_of_another_time_is_told_and_left_alone(told: Told, site: Database) -> None:
+def test_a_schema_of_another_time_is_told_and_left_alone(told: RunDoctor, site: Database) -> None:
     with site.write() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     one(told(database.database), Level.FAILURE, "9999", "newer than this program")
@@ -158,7 +160,7 @@ def test_a_schema_of_another_time_is_told_and_left_alone(told: Told, site: Datab
         assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == "9999"
 
 
-def test_a_database_server_that_is_away_is_named_without_its_password(told: Told) -> None:
+def test_a_database_server_that_is_away_is_named_without_its_password(told: RunDoctor) -> None:
     port = free_port()
     url = f"postgresql://water:{SECRET}@127.0.0.1:{port}/water"
     found = told(database.database, f"[database]\nurl = '{url}'\n")
@@ -166,20 +168,20 @@ def test_a_database_server_that_is_away_is_named_without_its_password(told: Told
     assert SECRET not in finding.text.en + finding.text.zh
 
 
-def test_a_file_that_is_no_database_is_a_finding(told: Told, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_a_finding(told: RunDoctor, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "riverchief.db").write_bytes(b"not a database, " * 500)
     found = examine(settings.Settings(data=tmp_path / "data"), checks={"database": database.database}, patience_s=30)
     assert [f.level for f in found] == [Level.FAILURE]
 
 
-def test_whether_an_ingest_works_is_told(told: Told, site: Database) -> None:
+def test_whether_an_ingest_works_is_told(told: RunDoctor, site: Database) -> None:
     one(told(database.database), Level.WARNING, "no ingest works on this database")
     with exclusive_ingest(str(site.url)):
         one(told(database.database), Level.OK, "an ingest works")
 
 
-def test_quarantine_stations_never_heard_of_and_the_newest_reading_are_told(told: Told, site: Database) -> None:
+def test_quarantine_stations_never_heard_of_and_the_newest_reading_are_told(told: RunDoctor, site: Database) -> None:
     found = told(database.database)
     one(found, Level.OK, "nothing is held")
     one(found, Level.WARNING, "2 stations were never heard of", "s1, s2")
@@ -190,7 +192,9 @@ def test_quarantine_stations_never_heard_of_and_the_newest_reading_are_told(told
     one(found, Level.OK, "1 of 2 stations have readings")
 
 
-def test_rules_that_leave_the_events_of_stations_untold_are_told(told: Told, site: Database, tmp_path: Path) -> None:
+def test_rules_that_leave_the_events_of_stations_untold_are_told(
+    told: RunDoctor, site: Database, tmp_path: Path
+) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text('[[event]]\nid = "lakes"\ncolour = "blue"\nstations = ["s1"]\n', encoding="utf-8")
     found = told(database.database, f"[site]\nrules = '{mine}'\n")
@@ -199,14 +203,14 @@ def test_rules_that_leave_the_events_of_stations_untold_are_told(told: Told, sit
 
 
 def test_a_clock_behind_the_newest_reading_is_a_failure(
-    told: Told, site: Database, monkeypatch: pytest.MonkeyPatch
+    told: RunDoctor, site: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingested(site, encode(Telemetry((Sample(now_ms() - 1000, {"ph": 7.0}),))))
     monkeypatch.setattr(database.clock, "now_ms", lambda: 1_700_000_000_000)
     one(told(database.database), Level.FAILURE, "our clock is behind")
 
 
-def test_dead_letters_and_deliveries_that_wait_for_long_are_told(told: Told, site: Database) -> None:
+def test_dead_letters_and_deliveries_that_wait_for_long_are_told(told: RunDoctor, site: Database) -> None:
     old = now_ms() - 3_600_000
     with site.write() as connection:
         columns = {c.name: "x" for c in incident.columns if not c.nullable and isinstance(c.type, sa.Text)}
@@ -238,7 +242,7 @@ def login(made: Broker, password: str | None = None, more: str = "") -> str:
 
 
 @pytest.mark.broker
-def test_a_broker_as_it_should_be_is_well(told: Told, mosquitto: Broker) -> None:
+def test_a_broker_as_it_should_be_is_well(told: RunDoctor, mosquitto: Broker) -> None:
     found = told(broker.broker, login(mosquitto, more="republish = true\n"))
     assert {f.level for f in found} == {Level.OK}, [f.text.en for f in found]
     one(found, Level.OK, "sends 2000 messages before it waits")
@@ -246,7 +250,7 @@ def test_a_broker_as_it_should_be_is_well(told: Told, mosquitto: Broker) -> None
 
 
 @pytest.mark.broker
-def test_mosquitto_as_it_comes_limits_us_and_drops_what_queues(told: Told, tmp_path: Path) -> None:
+def test_mosquitto_as_it_comes_limits_us_and_drops_what_queues(told: RunDoctor, tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
@@ -269,13 +273,13 @@ def _listens(port: int) -> bool:
 
 
 @pytest.mark.broker
-def test_a_wrong_password_is_told_without_the_password(told: Told, mosquitto: Broker) -> None:
+def test_a_wrong_password_is_told_without_the_password(told: RunDoctor, mosquitto: Broker) -> None:
     finding = one(told(broker.broker, login(mosquitto, SECRET)), Level.FAILURE, "refuses the login of user ingest")
     assert SECRET not in finding.text.en
 
 
 @pytest.mark.broker
-def test_rights_that_are_lacking_are_named(told: Told, mosquitto: Broker, tmp_path: Path) -> None:
+def test_rights_that_are_lacking_are_named(told: RunDoctor, mosquitto: Broker, tmp_path: Path) -> None:
     rules = tmp_path / "broker" / "acl"
     rules.write_text(rules.read_text().replace("topic write rivers/v1/+/observed\n", ""))
     mosquitto.stop()
@@ -289,13 +293,13 @@ def test_rights_that_are_lacking_are_named(told: Told, mosquitto: Broker, tmp_pa
     one(told(broker.broker, login(mosquitto)), Level.FAILURE, "may not read rivers/v1/#")
 
 
-def test_a_broker_that_is_away_is_named(told: Told) -> None:
+def test_a_broker_that_is_away_is_named(told: RunDoctor) -> None:
     port = free_port()
     one(told(broker.broker, f"[mqtt]\nport = {port}\n"), Level.FAILURE, f"127.0.0.1:{port}", "Connection refused")
 
 
 def test_a_port_that_takes_connections_and_says_nothing_is_told_in_time(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+    told: RunDoctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker, "NETWORK_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -304,7 +308,7 @@ def test_a_port_that_takes_connections_and_says_nothing_is_told_in_time(
 
 
 @pytest.mark.broker
-def test_certificates_that_expire_soon_or_that_nobody_vouches_for_are_told(told: Told, tmp_path: Path) -> None:
+def test_certificates_that_expire_soon_or_that_nobody_vouches_for_are_told(told: RunDoctor, tmp_path: Path) -> None:
     ca, port = certificates(tmp_path), free_port()
     (tmp_path / "other").mkdir()
     other = certificates(tmp_path / "other")
@@ -360,8 +364,8 @@ def answering(
 
 
 @pytest.mark.influx
-def test_a_time_series_server_is_proved_by_a_point_and_a_missing_database_is_named(told: Told) -> None:
-    server = real_server(Kind.INFLUXDB1)
+def test_a_time_series_server_is_proved_by_a_point_and_a_missing_database_is_named(told: RunDoctor) -> None:
+    server = real_server(ServerKind.INFLUXDB1)
     toml = f"[influx]\nkind = 'influxdb1'\nurl = '{server.url}'\nbucket = "
     with server.fresh() as client:
         bucket = client.settings.bucket
@@ -376,7 +380,7 @@ def test_a_time_series_server_is_proved_by_a_point_and_a_missing_database_is_nam
     ("status", "words"),
     [(500, "does not answer"), (401, "does not answer"), (204, "said it took a point and does not")],
 )
-def test_a_time_series_server_that_answers_otherwise_is_told(told: Told, status: int, words: str) -> None:
+def test_a_time_series_server_that_answers_otherwise_is_told(told: RunDoctor, status: int, words: str) -> None:
     with answering(status) as (port, _):
         toml = f"[influx]\nurl = 'http://127.0.0.1:{port}'\ntoken = '{SECRET}'\n"
         found = told(servers.influx, toml)
@@ -387,7 +391,7 @@ def test_a_time_series_server_that_answers_otherwise_is_told(told: Told, status:
         assert [f for f in found if f.level is Level.FAILURE]
 
 
-def test_a_server_whose_clock_is_elsewhere_shows_that_ours_may_be_wrong(told: Told) -> None:
+def test_a_server_whose_clock_is_elsewhere_shows_that_ours_may_be_wrong(told: RunDoctor) -> None:
     with answering(500, headers={"Date": "Tue, 12 May 2020 10:00:00 GMT"}) as (port, _):
         found = told(servers.influx, f"[influx]\nurl = 'http://127.0.0.1:{port}'\n")
         assert not [f for f in found if f.check == "clock"], "it did not even answer as it should"
@@ -395,7 +399,7 @@ def test_a_server_whose_clock_is_elsewhere_shows_that_ours_may_be_wrong(told: To
     one(found, Level.FAILURE, "s apart")
 
 
-def test_grafana_that_is_none_that_is_away_and_that_refuses_us(told: Told) -> None:
+def test_grafana_that_is_none_that_is_away_and_that_refuses_us(told: RunDoctor) -> None:
     with answering(500) as (port, _):
         one(told(servers.grafana_, f"[grafana]\nurl = 'http://127.0.0.1:{port}'\n"), Level.FAILURE, "HTTP 500")
     port = free_port()
@@ -408,7 +412,7 @@ def test_grafana_that_is_none_that_is_away_and_that_refuses_us(told: Told) -> No
     assert SECRET not in str(found)
 
 
-def test_the_platform_is_reached_and_nothing_is_delivered(told: Told, tmp_path: Path) -> None:
+def test_the_platform_is_reached_and_nothing_is_delivered(told: RunDoctor, tmp_path: Path) -> None:
     with answering(204) as (port, asked):
         toml = f"[outbox]\nsecret = '{SECRET}'\nurl = 'http://127.0.0.1:{port}/events?key={SECRET}'\n"
         found = told(servers.outbox, toml)
@@ -425,7 +429,7 @@ def test_the_platform_is_reached_and_nothing_is_delivered(told: Told, tmp_path: 
         one(told(servers.outbox, toml), Level.FAILURE, "is not trusted", "self")
 
 
-def test_the_channels_to_people_are_reached_and_nothing_is_sent(told: Told, tmp_path: Path) -> None:
+def test_the_channels_to_people_are_reached_and_nothing_is_sent(told: RunDoctor, tmp_path: Path) -> None:
     one(told(servers.notices), Level.WARNING, "nobody gets a message")
     gone = free_port()
     with answering(200) as (port, asked):
@@ -443,7 +447,7 @@ channels = [{{ url = "json://u:{SECRET}@127.0.0.1:{port}/x" }}, {{ url = "json:/
     assert SECRET not in str(found)
 
 
-def test_the_parts_of_the_running_system_are_told(told: Told) -> None:
+def test_the_parts_of_the_running_system_are_told(told: RunDoctor) -> None:
     parts: list[dict[str, Any]] = [
         {"name": "ingest", "ok": True, "detail": ""},
         {"name": "mqtt", "ok": False, "detail": "no connection to 127.0.0.1:1883"},

@@ -226,7 +226,7 @@ def test_no_device_is_given_the_login_or_the_client_id_of_riverchief(tmp_path: P
         arguments = ["setup", "device", name, "--admin-password-file", str(file), "--settings", str(file)]
         result = CliRunner().invoke(app, arguments)
         assert isinstance(result.exception, ConfigurationError), name
-        assert result.exception.text == say("order.reserved_login", station=name)
+        assert result.exception.text == say("command.reserved_login", station=name)
 
 
 def test_the_ingest_reads_every_river_and_writes_commands_alone(

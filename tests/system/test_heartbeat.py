@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from infra.errors import ConfigurationError
 from riverchief import serve, settings
 from riverchief.brokers.local import free_port
+from riverchief.heartbeat import Heartbeat
 from riverchief.services import ingest_services
-from riverchief.services.heartbeat import Heartbeat
 from sensors.reading import Message
 from sensors.stations import Station
 from tests.rig import Running, eventually

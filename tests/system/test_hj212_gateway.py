@@ -282,7 +282,7 @@ def test_strangers_fill_the_quarantine_up_to_a_bound_and_the_ledger_counts_the_r
 
     def left_out() -> int:
         with site.database.read() as connection:
-            return sum(a.messages_left_out for a in ledger.accounts(connection, station=ledger.UNREGISTERED))
+            return sum(a.messages_dropped for a in ledger.accounts(connection, station=ledger.UNREGISTERED))
 
     eventually("the ledger has the rest", lambda: left_out() == 3)
     assert held(site, Reason.BAD_FRAME) == []

@@ -17,7 +17,7 @@ from ingest.storage.influx_setup import Plan, set_up
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind
+from ingest.storage.timeseries import ServerKind
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests import postgres
@@ -54,7 +54,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[[str, str], "subprocess.Popen[by
 def test_one_worker_forwards_and_another_takes_over_when_it_is_killed(
     dialect: str, tmp_path: Path, worker: Callable[[str, str], "subprocess.Popen[bytes]"]
 ) -> None:
-    direct = real_server(Kind.INFLUXDB1).fresh()
+    direct = real_server(ServerKind.INFLUXDB1).fresh()
     url = f"sqlite:///{tmp_path / 'river.db'}" if dialect == "sqlite" else postgres.server().database()
     database = Database(url)
     with_tables(database)

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from api.app import create_app
-from api.context import Context, Telling
+from api.context import Context, NotificationSettings
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
@@ -160,7 +160,7 @@ class Office:
             return [n.status for n in reversed(notice_store.list_notices(connection, limit=99_999))]
 
     def site(self) -> TestClient:
-        telling = Telling(lambda: self.directory, self.policy, self.links, "示例站点")
+        notifications = NotificationSettings(lambda: self.directory, self.policy, self.links, "示例站点")
         context = Context(
             database=self.database,
             store=SqlReadings(self.database, catalogue()),
@@ -168,7 +168,7 @@ class Office:
             source="/test",
             clock_ms=lambda: self.clock[0],
             token="operator",
-            telling=telling,
+            notifications=notifications,
         )
         return TestClient(create_app(context))
 

@@ -22,7 +22,7 @@ from ingest.pipeline import Site
 from ingest.rules.model import Rules
 from ingest.storage import device_events, registry
 from ingest.storage.sql import SqlReadings
-from ingest.storage.tables import gap, registry_change
+from ingest.storage.tables import registry_change, sequence_gap
 from riverchief.single_writer import INGEST_LOCK, exclusive_ingest
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.postgres
 CATALOGUE = catalogue()
 SHIWAN = Station("shiwan", "石湾", "Shiwan", 113.07, 23.0)
 T0 = 1_790_000_000_000
-GAP = "INSERT INTO gap (station, boot, first_seq, last_seq, day)"
+GAP = "INSERT INTO sequence_gap (station, boot, first_seq, last_seq, day)"
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def put(connection: sa.Connection, name: str) -> None:
 
 def there(database: Database) -> list[str]:
     with database.read() as connection:
-        return list(connection.execute(sa.select(gap.c.station).order_by(gap.c.id)).scalars())
+        return list(connection.execute(sa.select(sequence_gap.c.station).order_by(sequence_gap.c.id)).scalars())
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_a_session_has_a_name_and_limits_and_the_address_may_set_its_own(url: st
 
 
 def test_a_reader_sees_one_state_however_many_statements_it_asks_and_cannot_write(database: Database):
-    count = sa.select(sa.func.count()).select_from(gap)
+    count = sa.select(sa.func.count()).select_from(sequence_gap)
     with database.read() as reader:
         before = reader.execute(count).scalar_one()
         with database.write() as connection:
@@ -187,7 +187,7 @@ def test_a_session_that_is_cut_in_a_transaction_leaves_nothing_and_the_next_tran
         cut("before the first statement")
         put(connection, "lost 1")
         cut("between two")
-        connection.execute(sa.update(gap).values(station="lost 2"))
+        connection.execute(sa.update(sequence_gap).values(station="lost 2"))
         cut("before the commit")
     with database.write() as connection:
         put(connection, "after")
@@ -246,12 +246,12 @@ def test_a_statement_that_is_wrong_is_a_fault_of_ours_and_not_of_the_database(da
 
 def test_rows_with_gaps_of_every_kind_arrive_as_they_were_given(database: Database):
     rows = [("s1", 1, 4, 6, None, 9, "2026-05-12"), ("s2", 2, 5, 7, 8, None, "2026-05-13")] * 700
-    into = "INSERT INTO gap (station, boot, first_seq, last_seq, total_before, total_after, day)"
+    into = "INSERT INTO sequence_gap (station, boot, first_seq, last_seq, total_before, total_after, day)"
     with database.write() as connection:
         insert_many(connection, into, rows)
         insert_many(connection, into, [("s3", 1, 1, 1, None, None, "2026-05-14")])
     with database.read() as connection:
-        found = connection.execute(sa.select(*list(gap.c)[1:]).order_by(gap.c.id)).all()
+        found = connection.execute(sa.select(*list(sequence_gap.c)[1:]).order_by(sequence_gap.c.id)).all()
     assert [tuple(row) for row in found] == [*rows, ("s3", 1, 1, 1, None, None, "2026-05-14")]
 
 

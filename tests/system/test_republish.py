@@ -92,7 +92,7 @@ class Rig:
         one = Republisher(
             self.database, self.store, self.known, settings, clock_ms=clock_ms, states_s=0.3, classes_s=0.3
         )
-        self.intake.watch(one.heard)
+        self.intake.watch(one.on_batch)
         one.start()
         self.republishers.append(one)
         return one

@@ -50,7 +50,9 @@ def test_the_metrics_have_every_name_the_dashboard_asks_for(served: tuple[Runnin
     _, address = served
     body = {"station": "s1", "readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}
     assert httpx.post(f"{address}/api/v1/readings", json=body, timeout=60).status_code == 202
-    eventually("silence was checked", lambda: "riverchief_last_tick_seconds 0.0" not in _metrics(address))
+    eventually(
+        "silence was checked", lambda: "riverchief_last_silence_check_timestamp_seconds 0.0" not in _metrics(address)
+    )
     told = set(re.findall(r"^(riverchief_\w+)", _metrics(address), re.MULTILINE))
     asked = {
         name for chart in CHARTS for expression, _ in chart.lines for name in re.findall(r"riverchief_\w+", expression)
@@ -81,7 +83,7 @@ def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[R
         ("ingest", "ingest.intake:Intake._take"),
         ("mqtt", "ingest.sources.mqtt:MqttSource._on_connect"),
         ("housekeeping", "riverchief.services.housekeeping:Housekeeping.next_round"),
-        ("sealing", "riverchief.services.sealing:Sealing.next_round"),
+        ("sealing", "riverchief.audit_sealing:Sealing.next_round"),
     ],
 )
 def test_a_part_that_dies_ends_the_process_with_an_error(
@@ -195,7 +197,7 @@ def test_while_the_ingest_is_behind_no_station_is_called_silent(tmp_path: Path) 
         assert intake.connected_since() is not None
         intake.submit(Message("s1", b"{}", now_ms(), "http"))
         assert intake.connected_since() is None
-        (pace,) = [part for part in system.parts() if part.name == "pace"]
+        (pace,) = [part for part in system.parts() if part.name == "ingest_lag"]
         assert (pace.ok, pace.vital, "http" in pace.detail) == (True, False, True)
         intake.start()
         caught_up = eventually("it has caught up", intake.connected_since)

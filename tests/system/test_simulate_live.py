@@ -276,14 +276,14 @@ def test_without_any_broker_the_command_says_so_in_words_and_fails(broker, tmp_p
     process = command(stage, "--speed", "max")
     assert process.stderr is not None
     complained = ""
-    while not shows(complained, "play.silent"):
+    while not shows(complained, "simulate.silent"):
         line = process.stderr.readline()
         assert line, complained
         complained += line
     process.send_signal(signal.SIGINT)
     _, more = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
-    silent = say("play.silent", name=f"127.0.0.1:{broker.port}")
+    silent = say("simulate.silent", name=f"127.0.0.1:{broker.port}")
     assert silent.zh in complained
     assert silent.en in complained
     assert "Traceback" not in complained + more

@@ -21,7 +21,7 @@ from ingest.storage.influx import InfluxReadings
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind
+from ingest.storage.timeseries import ServerKind
 from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
@@ -39,7 +39,7 @@ STATIONS = ("s0", "s1", "s2")
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    with Proxy(real_server(Kind.INFLUXDB1).url) as made:
+    with Proxy(real_server(ServerKind.INFLUXDB1).url) as made:
         yield made
 
 
@@ -62,7 +62,7 @@ def opened(site: Running) -> list[str]:
 def test_while_the_server_is_away_devices_are_acknowledged_and_alarms_go_out_and_nothing_is_lost(
     running: Callable[[str], Running], proxy: Proxy
 ) -> None:
-    real: RealServer = real_server(Kind.INFLUXDB1)
+    real: RealServer = real_server(ServerKind.INFLUXDB1)
     direct = real.fresh()
     site = running("mosquitto")
     site.more = f'[influx]\nurl = "{proxy.url}"\nkind = "influxdb1"\nbucket = "{direct.settings.bucket}"\n'
@@ -153,7 +153,7 @@ def test_a_full_disk_stops_the_acknowledgements_in_time_to_be_emptied_again(
     small_disk: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "COUNT_MAX_AGE_S", 0.0)
-    real = real_server(Kind.INFLUXDB1)
+    real = real_server(ServerKind.INFLUXDB1)
     direct = real.fresh()
     database = Database(f"sqlite:///{small_disk / 'riverchief.db'}")
     with_tables(database)
@@ -191,7 +191,7 @@ def test_a_full_disk_stops_the_acknowledgements_in_time_to_be_emptied_again(
 def test_a_spool_that_is_full_keeps_the_next_batch_with_its_sender_until_there_is_room(
     tmp_path: Path, proxy: Proxy
 ) -> None:
-    direct = real_server(Kind.INFLUXDB1).fresh()
+    direct = real_server(ServerKind.INFLUXDB1).fresh()
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
     with_tables(database)
     with database.write() as connection:

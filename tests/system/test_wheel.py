@@ -84,4 +84,4 @@ main()
     command = [sys.executable, "-c", code, "bench", "assess"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert say("order.bench_checkout").en in done.stderr
+    assert say("command.bench_checkout").en in done.stderr

@@ -384,7 +384,7 @@ def test_a_replaced_station_keeps_its_place_and_a_new_one_comes_last() -> None:
         ({"key": "A"}, says("registry.bad_key", key="A")),
         (
             {"key": "a", "lon": 23.0, "lat": 113.0},
-            says("registry.no_earth", key="a", lon=23.0, lat=113.0, hint=say("registry.swapped")),
+            says("registry.not_on_earth", key="a", lon=23.0, lat=113.0, hint=say("registry.swapped")),
         ),
         (
             {"key": "a", "lon": 113.0, "lat": 23.0, "interval_s": 0},
@@ -459,7 +459,7 @@ def test_both_languages_use_the_same_values(key: str) -> None:
 
 
 def test_a_text_inside_a_sentence_speaks_its_own_language() -> None:
-    got = say("finding.speaking", station=Text("石湾", "Shiwan"), at="05-12 08:00")
+    got = say("finding.reporting", station=Text("石湾", "Shiwan"), at="05-12 08:00")
     assert "石湾" in got.zh
     assert "Shiwan" in got.en
     assert "Shiwan" not in got.zh

@@ -162,21 +162,23 @@ def test_a_pause_starts_recovering_again_and_leaves_firing_firing() -> None:
 
 def test_on_late_samples_it_fires_for_the_record_only() -> None:
     late = run(2.1, 2.1, 2.1, now=START + 10 * MINUTE + 15 * MINUTE + 1)
-    assert [t.past for t in late] == [True]
+    assert [t.retrospective for t in late] == [True]
     timely = run(2.1, 2.1, 2.1, now=START + 10 * MINUTE + 15 * MINUTE)
-    assert [t.past for t in timely] == [False]
+    assert [t.retrospective for t in timely] == [False]
 
 
 def test_what_fired_late_and_is_still_bad_fires_again_for_the_living_once() -> None:
     state, now = ConditionState(), START + 2 * HOUR
-    assert [t.past for t in advance_condition(CONDITION, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)] == [
-        True
-    ]
+    assert [
+        t.retrospective for t in advance_condition(CONDITION, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)
+    ] == [True]
     assert advance_condition(CONDITION, state, at_minutes((15, 2.1), (20, 1.9)), now) == []
     promoted = advance_condition(CONDITION, state, at_minutes((118, 2.1), (119, 2.1)), now)
-    assert [(t.fired, t.past, t.at_ms, t.since_ms) for t in promoted] == [(True, False, START + 118 * MINUTE, START)]
+    assert [(t.fired, t.retrospective, t.at_ms, t.since_ms) for t in promoted] == [
+        (True, False, START + 118 * MINUTE, START)
+    ]
     over = advance_condition(CONDITION, state, at_minutes(*[(120 + 5 * i, 1.0) for i in range(4)]), now + 20 * MINUTE)
-    assert [(t.fired, t.past) for t in over] == [(False, False)]
+    assert [(t.fired, t.retrospective) for t in over] == [(False, False)]
 
 
 def test_what_fired_late_and_is_merely_in_between_wakes_nobody() -> None:
@@ -187,7 +189,7 @@ def test_what_fired_late_and_is_merely_in_between_wakes_nobody() -> None:
 
 def test_what_fired_late_and_ended_late_stays_for_the_record() -> None:
     turns = run(2.1, 2.1, 2.1, *[1.7] * 4, now=START + DAY)
-    assert [(t.fired, t.past) for t in turns] == [(True, True), (False, True)]
+    assert [(t.fired, t.retrospective) for t in turns] == [(True, True), (False, True)]
 
 
 def test_the_number_of_readings_named_is_that_of_the_bad_ones() -> None:
@@ -239,10 +241,10 @@ class Desk:
     def late(self, before: Series, after: Series, now: int) -> tuple[list[Finding], list[Finding]]:
         return self.checks.late(0, good(*before), good(*after), now)
 
-    def restarted(self, past: Sequence[tuple[Sequence[int], Sequence[float]]], now: int) -> "Desk":
+    def restarted(self, retrospective: Sequence[tuple[Sequence[int], Sequence[float]]], now: int) -> "Desk":
         """A new process that knows the alarms table, what fired, and the stored readings of each series."""
         fresh = Desk(self.rules, self.series, dict(self.alarms), dict(self.fired))
-        for number, (at, value) in enumerate(past):
+        for number, (at, value) in enumerate(retrospective):
             fresh.checks.restore(number, good(np.array(at, np.int64), np.array(value, float)), now)
         return fresh
 
@@ -402,7 +404,7 @@ def test_a_condition_that_ended_in_the_store_but_was_never_announced_ends_with_t
 
 def test_a_held_alarm_stays_held_after_a_restart_that_no_longer_sees_why() -> None:
     rule = replace(NH3N, samples=1, keep_firing_s=0, hold_s=7200)
-    told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False, held=True)}
+    told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False, flapping=True)}
     desk = Desk(Rules((rule,)), [(SHIWAN, "nh3n")], told)
     stored = [START + 5 * HOUR + i * 5 * MINUTE for i in range(60)]  # bad all the time since it fired
     desk.checks.restore(0, good(np.array(stored), np.full(60, 3.0)), stored[-1])
@@ -485,9 +487,9 @@ def test_a_reach_pattern_chooses_by_reach() -> None:
 def test_how_late_is_late_depends_on_the_promised_interval() -> None:
     slow = replace(SHIWAN, interval_s=14_400)
     once = replace(NH3N, samples=1, pending_s=0)
-    for delay, past in ((28_800_000, False), (28_800_001, True)):
+    for delay, retrospective in ((28_800_000, False), (28_800_001, True)):
         desk = Desk(Rules((once,)), [(slow, "nh3n")])
-        assert [f.retrospective for f in desk.give([0], [START], [3.0], START + delay)] == [past]
+        assert [f.retrospective for f in desk.give([0], [START], [3.0], START + delay)] == [retrospective]
 
 
 def test_how_long_a_pause_is_depends_on_the_promised_interval() -> None:
@@ -1150,8 +1152,8 @@ def test_the_same_finding_has_the_same_number_whenever_it_is_found() -> None:
 def test_the_alarm_book_holds_what_fired_and_has_not_ended(history: list[tuple[ConditionChange, str, bool]]) -> None:
     base = fire(NH3N, SHIWAN, 3.0, 3.0, 3.0)[0]
     book: dict[AlarmKey, Alarm] = {}
-    for change, who, past in history:
-        alarm_book.update_alarms(book, [replace(base, change=change, station=who, retrospective=past)])
+    for change, who, retrospective in history:
+        alarm_book.update_alarms(book, [replace(base, change=change, station=who, retrospective=retrospective)])
     for who in ("a", "b"):
         last = next(((c, p) for c, w, p in reversed(history) if w == who), None)
         alarm = book.get(("nh3n-high", who, "nh3n"))

@@ -139,7 +139,7 @@ def test_any_cutting_a_restart_each_day_and_late_readings_change_nothing() -> No
             again = SeriesState.of(parts.memory.station[:3].copy(), parts.memory.parameter[:3].copy())
             for number, body in parts.bodies.items():
                 assert again.restore(number, body)
-            for name in ("earlier", "median", "doubt"):
+            for name in ("earlier", "median", "daily_tests"):
                 np.testing.assert_array_equal(getattr(again, name)[:3], getattr(parts.memory, name)[:3])
     assert whole.due.any()
     np.testing.assert_array_equal(parts.due, whole.due)

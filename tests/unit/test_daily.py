@@ -191,7 +191,7 @@ def test_cutting_the_time_anywhere_changes_no_verdict(cuts: list[int]) -> None:
     assert whole.days(ATTENUATED, 2)
     assert whole.days(NEIGHBOURS, 3)
     assert (parts.told == whole.told).all()
-    for name in ("hour_sum", "hour_many", "swing", "median", "earlier", "doubt"):
+    for name in ("hour_sum", "hour_many", "swing", "median", "earlier", "daily_tests"):
         np.testing.assert_array_equal(getattr(parts.memory, name), getattr(whole.memory, name))
 
 
@@ -218,8 +218,8 @@ def test_an_hour_at_a_time_is_the_same_too() -> None:
 def test_late_readings_are_not_doubted_for_the_days_of_others_and_teach_nothing() -> None:
     waters = Waters(*everything())
     waters.give(0, 25 * 24)
-    before = {name: getattr(waters.memory, name).copy() for name in ("hour_sum", "hour_many", "swing", "doubt")}
-    assert before["doubt"].any()
+    before = {name: getattr(waters.memory, name).copy() for name in ("hour_sum", "hour_many", "swing", "daily_tests")}
+    assert before["daily_tests"].any()
     waters.give(25 * 24, 26 * 24, learn=False)
     assert waters.days(ATTENUATED, 2) == [23, 24]
     for name, was in before.items():
@@ -247,13 +247,13 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
     for number, _, body in told.carried.frozen():
         again = SeriesState.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
         assert again.restore(0, body)
-        for name in ("counts", "hour_sum", "hour_many", "swing", "median", "earlier", "doubt"):
+        for name in ("counts", "hour_sum", "hour_many", "swing", "median", "earlier", "daily_tests"):
             np.testing.assert_array_equal(getattr(again, name)[0], getattr(waters.memory, name)[number])
         plain = zlib.decompress(body)
         where, days, before = STRETCHES * 12, HOURS_PER_DAY * 12 + REMEMBERED_DAYS * 8 + 4, EARLIER_DAYS * 4
         second_form = bytes([2]) + plain[1 : len(plain) - where - before] + plain[len(plain) - where :]
         assert again.restore(0, zlib.compress(second_form))
-        np.testing.assert_array_equal(again.doubt[0], waters.memory.doubt[number])
+        np.testing.assert_array_equal(again.daily_tests[0], waters.memory.daily_tests[number])
         np.testing.assert_array_equal(again.stretch[0], waters.memory.stretch[number])
         first_form = bytes([1]) + plain[1 : len(plain) - where - before - days]
         old = SeriesState.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])

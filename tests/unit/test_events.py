@@ -79,8 +79,8 @@ def alarms(
     return found.take(np.flatnonzero(found.station == 1)) if below else found
 
 
-def when(found: Alarms, doubt: DiscountReason = DiscountReason.NONE, step: int = 15) -> list[int]:
-    return ((found.at[found.doubt == doubt] - START) // (step * MINUTE)).tolist()
+def when(found: Alarms, discount: DiscountReason = DiscountReason.NONE, step: int = 15) -> list[int]:
+    return ((found.at[found.discount == discount] - START) // (step * MINUTE)).tolist()
 
 
 def test_sewage_is_told_within_two_readings_and_by_its_name() -> None:
@@ -318,19 +318,19 @@ def test_a_climb_alone_is_believed_at_a_reading_a_minute_when_it_goes_on(way: Fl
     assert bool(when(found, step=1)) is told
     if told:
         sentence = event_text(found, 0)
-        assert shows(sentence.zh, "event.alone")
+        assert shows(sentence.zh, "event.single_sensor")
         assert "evidence 0" not in sentence.en, "a sum it did not need explains nothing"
 
 
 def test_a_sensors_leap_is_doubted_at_a_reading_a_minute_and_a_dosed_disinfectant_is_not() -> None:
     kinds = find_sensors(["chlorine_mg_L"], CATALOGUE).catalogue
     key = kinds.parameters[-1].key
-    for sensor, doubt in (("ph", DiscountReason.LEAP), (key, DiscountReason.NONE)):
+    for sensor, discount in (("ph", DiscountReason.LEAP), (key, DiscountReason.NONE)):
         water = {**creek(4, 1), key: 0.4 + np.random.default_rng(1).normal(0, 0.004, 5760)}
         water[sensor][5000:] += {"ph": 0.8, key: -0.2}[sensor]
         water["turbidity"][5000:5003] += 1.6
         found = alarms(water, 1, kinds=kinds)
-        assert set(found.doubt.tolist()) == {doubt}, sensor
+        assert set(found.discount.tolist()) == {discount}, sensor
 
 
 def test_two_instruments_of_a_kind_that_agree_are_two_witnesses() -> None:

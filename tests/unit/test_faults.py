@@ -13,7 +13,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry
 from simulator import scenario, truth
 from simulator.devices.sensor_faults import SENSORS, Instruments, Measured
-from simulator.devices.transport import Kind, Transport
+from simulator.devices.transport import TransmissionKind, Transport
 from simulator.physics.world import World
 from simulator.scenario import KEPT_MS, Cycle, EventKind, Fault, FaultKind, Scenario, TroubleKind, Visit
 from simulator.source import samples
@@ -201,7 +201,7 @@ def test_what_the_logger_kept_comes_in_one_burst_when_the_power_is_back():
     (burst,) = [put for put in told if put.at_ms == power.end_ms and len(put.message.samples) > 1]
     kept = [s.at_ms for s in burst.message.samples]
     assert kept == [at for at in at_ms.tolist() if power.start_ms <= at < power.start_ms + KEPT_MS]
-    assert [p.kind for p in puts if p.message is None] == [Kind.CUT, Kind.BACK]
+    assert [p.kind for p in puts if p.message is None] == [TransmissionKind.CUT, TransmissionKind.BACK]
 
 
 def test_a_leaf_before_the_turbidity_sensor_is_rare_and_a_spike_in_the_truth():

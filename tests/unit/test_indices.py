@@ -123,7 +123,9 @@ def test_cwqi_of_a_lake_divides_phosphorus_by_the_limit_of_lakes():
 def test_cwqi_of_acid_water_and_of_water_without_oxygen():
     assert indices.single_cwqi("ph", 6.5, Water.RIVER) == pytest.approx(0.5)
     assert indices.single_cwqi("do", 0.0, Water.RIVER) == pytest.approx(50.0)
-    with pytest.raises(ConfigurationError, match=says("upkeep.no_class_three", parameter="turbidity", water="river")):
+    with pytest.raises(
+        ConfigurationError, match=says("maintenance.no_class_three", parameter="turbidity", water="river")
+    ):
         indices.single_cwqi("turbidity", 1.0, Water.RIVER)
 
 
@@ -185,7 +187,8 @@ def test_a_tli_of_some_parameters_says_that_it_is_not_complete():
     with pytest.raises(ValueError, match="logarithm"):
         indices.single_tli("tn", -1.0)
     with pytest.raises(
-        ConfigurationError, match=says("upkeep.no_trophic", parameter="do", known="chla, tp, tn, transparency, codmn")
+        ConfigurationError,
+        match=says("maintenance.no_trophic", parameter="do", known="chla, tp, tn, transparency, codmn"),
     ):
         indices.single_tli("do", 1.0)
 

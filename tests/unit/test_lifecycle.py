@@ -325,7 +325,7 @@ def test_a_result_without_a_photo_or_a_measurement_is_refused():
             "incident.needs_evidence",
             id=17,
             action=say("action.finish"),
-            evidence=listed([say("shown.photo"), say("shown.measurement")]),
+            evidence=listed([say("required_evidence.photo"), say("required_evidence.measurement")]),
         ),
     ):
         apply_action(walked(3), Order(Action.FINISH, comment="已处理"), WATER, NOW)

@@ -28,7 +28,7 @@ from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
 from riverchief import metrics
 from riverchief.metrics import FIGURES, LATENCY_S, EventCounters, Histogram, MetricsCollector, MetricSources
-from riverchief.services.service import Service
+from riverchief.service import Service
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry, Station
@@ -214,7 +214,7 @@ def test_what_the_gateway_counted_is_told(running: MetricSources) -> None:
     assert value(running, "riverchief_hj212_connections") == 3
     assert value(running, "riverchief_hj212_answers_total", outcome="accepted") == 30
     assert value(running, "riverchief_hj212_answers_total", outcome="refused") == 5
-    assert value(running, "riverchief_hj212_turned_away_total", reason="full") == 1
+    assert value(running, "riverchief_hj212_rejected_connections_total", reason="full") == 1
 
 
 def test_only_what_could_page_counts_from_the_observation_to_the_delivery() -> None:

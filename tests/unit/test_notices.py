@@ -15,7 +15,7 @@ from governance.incidents.headline import NO_TEXT, Headline, Row, title_parts
 from governance.notify import channels, contacts, oncall
 from governance.notify.contacts import Channel, Contact, ContactRole, Directory, Place
 from governance.notify.links import Links, number_of
-from governance.notify.message import CALLS, Item, NoticeKind, asks_confirmation, urgency_key
+from governance.notify.message import CALLS, Item, NoticeKind, requires_confirmation, urgency_key
 from governance.notify.oncall import Shift
 from governance.notify.planning import kind_of
 from governance.notify.policy import NoticePolicy
@@ -120,7 +120,7 @@ def test_every_message_has_place_matter_value_class_deadline_and_link_within_its
     about = MATTERS[matter]
     one = item(12, kind=kind, headline=about, due_ms=at("13 14:30"), step="handle")
     one = replace(one, at_ms=at("12 14:00"), since_ms=at("12 12:05"))
-    link = SHORT.make(1234, "duty", 1) if asks_confirmation([one]) else SHORT.page([one])
+    link = SHORT.make(1234, "duty", 1) if requires_confirmation([one]) else SHORT.page([one])
     parts = title_parts(about, language)
     short, whole = (compose([one], language, short=short, link=link) for short in (True, False))
     first = whole.splitlines()[0]
@@ -197,8 +197,8 @@ def test_news_asks_nobody_to_confirm_and_links_to_the_incident() -> None:
         NoticeKind.DISPATCHED,
         NoticeKind.OVERDUE,
     ):
-        assert not asks_confirmation([item(7, kind=kind)])
-    assert asks_confirmation([item(7, kind=NoticeKind.CLOSED), item(8)])
+        assert not requires_confirmation([item(7, kind=kind)])
+    assert requires_confirmation([item(7, kind=NoticeKind.CLOSED), item(8)])
     assert links.page([item(7)]) == "https://r.example.cn/incidents/7"
     assert links.page([item(7), item(8)]) == "https://r.example.cn/worklist"
 

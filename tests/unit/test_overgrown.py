@@ -33,7 +33,7 @@ def water(*, lens: float = 0.0, flood: float = 0.0, seed: int = 1) -> Water:
     }
 
 
-def doubts(
+def daily_tests(
     stations: list[Water], network: Neighbours = NO_NEIGHBOURS, *, hours: int = 24
 ) -> dict[tuple[int, str], list[int]]:
     """By station and parameter the doubts in force on each day; readings are handed in by so many hours."""
@@ -55,16 +55,16 @@ def doubts(
         memory.apply(verdict.carried)
         if (first + hours) % 24 == 0:
             for i, key in enumerate(keys):
-                told[key].append(int(memory.doubt[i]))
+                told[key].append(int(memory.daily_tests[i]))
     return told
 
 
 def days(told: list[int], bits: int = CHECK_DUE) -> list[int]:
-    return [day for day, doubt in enumerate(told) if doubt & bits]
+    return [day for day, daily_tests in enumerate(told) if daily_tests & bits]
 
 
 def test_a_lens_that_is_overgrown_makes_its_sensor_due_and_no_other() -> None:
-    told = doubts([water(lens=1.2)])
+    told = daily_tests([water(lens=1.2)])
     due = days(told[0, "turbidity"])
     assert due
     assert BEGINS + 5 <= due[0] <= BEGINS + 12
@@ -76,52 +76,52 @@ def test_a_lens_that_is_overgrown_makes_its_sensor_due_and_no_other() -> None:
 
 @pytest.mark.parametrize("flood", [0.5, 2.0, 10.0])
 def test_a_flood_is_dirtier_at_some_hours_and_moves_the_salts(flood: float) -> None:
-    assert not days(doubts([water(flood=flood)])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
+    assert not days(daily_tests([water(flood=flood)])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_water_that_clears_by_itself_was_no_growth() -> None:
     clear = water(lens=1.2)
     again = BEGINS + 13
     clear["turbidity"][again * 24 :] = water()["turbidity"][again * 24 :]
-    told = days(doubts([clear])[0, "turbidity"])
+    told = days(daily_tests([clear])[0, "turbidity"])
     assert told
     assert told[-1] <= again
 
 
 def test_what_the_next_station_sees_as_well_is_the_water() -> None:
     both = [water(lens=1.2, seed=1), water(lens=1.0, seed=2)]
-    assert days(doubts(both)[0, "turbidity"])
-    told = doubts(both, {0: [1], 1: [0]})
+    assert days(daily_tests(both)[0, "turbidity"])
+    told = daily_tests(both, {0: [1], 1: [0]})
     assert not days(told[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
     assert not days(told[1, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
-    alone = doubts([water(lens=1.2, seed=1), water(seed=2)], {0: [1], 1: [0]})
+    alone = daily_tests([water(lens=1.2, seed=1), water(seed=2)], {0: [1], 1: [0]})
     assert days(alone[0, "turbidity"])
     assert not days(alone[1, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_without_two_other_kinds_of_sensor_nobody_can_tell() -> None:
     one = {key: values for key, values in water(lens=1.2).items() if key in ("turbidity", "ph")}
-    assert not days(doubts([one])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
+    assert not days(daily_tests([one])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_a_lift_of_half_of_what_the_month_has_seen_is_evidence_only_where_nobody_was_there_for_long() -> None:
     dirty = water(lens=1.2)
     dirty["turbidity"][22 * 24 : 27 * 24] += 20.0
-    told = doubts([dirty])[0, "turbidity"]
+    told = daily_tests([dirty])[0, "turbidity"]
     assert days(told, CHECK_DUE_IF_UNVISITED)
     assert not days(told)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_weather_alone_grows_on_no_lens(seed: int) -> None:
-    assert not days(doubts([water(seed=seed)])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
+    assert not days(daily_tests([water(seed=seed)])[0, "turbidity"], CHECK_DUE | CHECK_DUE_IF_UNVISITED)
 
 
 def test_any_cutting_tells_the_same() -> None:
     stations = [water(lens=1.2, seed=1), water(seed=2)]
     line = {0: [1], 1: [0]}
-    whole = doubts(stations, line)
+    whole = daily_tests(stations, line)
     assert days(whole[0, "turbidity"])
-    assert doubts(stations, line, hours=6) == whole
-    by_weeks = doubts(stations, line, hours=24 * 7)
+    assert daily_tests(stations, line, hours=6) == whole
+    by_weeks = daily_tests(stations, line, hours=24 * 7)
     assert by_weeks[0, "turbidity"] == whole[0, "turbidity"][6::7]

@@ -137,7 +137,7 @@ def test_what_people_name_things_is_no_markup_in_a_drawing():
 
 def test_the_rights_of_a_page_are_those_of_the_people_in_charge():
     assert INCIDENT.right is Right.INCIDENTS
-    assert REACH.right is Right.LOOK
+    assert REACH.right is Right.VIEW
 
 
 def entry(
@@ -334,14 +334,18 @@ def test_whatever_the_trail_holds_is_said_in_words():
     assert [thing for thing in sorted(things) if audit_trail.object_name(thing).zh == thing] == []
     assert audit_trail.action_name("something.new") == Text("something.new", "something.new")
     assert set(audit_trail.action_codes()) >= codes
-    assert names.who("deadline", "") == say("entry.by_deadline")
+    assert names.who("deadline", "") == say("audit_entry.by_deadline")
     assert names.who("nh3n-high", "rule") == say("rule_kind.by_id", rule="nh3n-high")
     of = {"kind": "threshold", "parameter": "nh3n"}
     kind = say("rule_kind.threshold")
-    assert names.who("nh3n-high", "rule", of).zh == say("rule_kind.of", parameter="氨氮", kind=kind).zh, "no person"
+    assert names.who("nh3n-high", "rule", of).zh == say("rule_kind.with_parameter", parameter="氨氮", kind=kind).zh, (
+        "no person"
+    )
     for kind in FindingKind:
-        assert names.who("x", "rule", {"kind": kind}) == say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
-    assert names.who("root", "") == say("entry.by_root"), "nor is the account of a server"
+        assert names.who("x", "rule", {"kind": kind}) == say(
+            "rule_kind.without_parameter", kind=say(f"rule_kind.{kind}")
+        )
+    assert names.who("root", "") == say("audit_entry.by_root"), "nor is the account of a server"
     assert names.who("李某", "office").zh == "李某 · 河长办工作人员"
 
 

@@ -119,13 +119,13 @@ def test_an_outfall_on_no_reach_or_beyond_its_end_is_refused():
     event = '[[event]]\nkind = "sewage"\noutfall = "pk-x"\nat = "1h"\nfor = "1h"\n'
     lost = replace(SITE, outfalls=(Outfall("pk-x", "排口", "x", "nowhere", 0.5),))
     with pytest.raises(
-        ConfigurationError, match=r"my\.toml:6: event 1: " + says("scene.outfall_reach", key="pk-x", reach="nowhere")
+        ConfigurationError, match=r"my\.toml:6: event 1: " + says("scenario.outfall_reach", key="pk-x", reach="nowhere")
     ):
         parsed(event, lost)
     beyond = replace(SITE, outfalls=(Outfall("pk-x", "排口", "x", "fengshouchong", 50.0),))
     with pytest.raises(
         ConfigurationError,
-        match=r"my\.toml:6: event 1: " + says("scene.outfall_beyond", key="pk-x", km=50.0, length=4.423415139615981),
+        match=r"my\.toml:6: event 1: " + says("scenario.outfall_beyond", key="pk-x", km=50.0, length=4.423415139615981),
     ):
         parsed(event, beyond)
 

@@ -107,7 +107,7 @@ def _score(faults: tuple[Thing, ...] = (), events: tuple[Thing, ...] = ()) -> sc
 
 
 def test_scoring_on_a_scenario_made_for_load_is_refused_with_the_reason():
-    with pytest.raises(ConfigurationError, match=says("play.made_up", name="province")):
+    with pytest.raises(ConfigurationError, match=says("simulate.made_up", name="province")):
         score.score("province", settings.Settings(), seed=1)
 
 

@@ -101,7 +101,7 @@ def test_an_address_of_the_time_series_server_with_a_query_is_refused_and_not_sh
         match=says(
             "settings.wrong",
             where=say("settings.the_file", file=tmp_path / "settings.toml"),
-            faults=say("series.query"),
+            faults=say("time_series_server.query"),
         ),
     ) as caught:
         load(file)

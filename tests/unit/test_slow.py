@@ -101,7 +101,7 @@ def alarms(
 
 def sure(found: CombinedAlarms) -> list[tuple[EventCause, float]]:
     """Cause and hour of each alarm that is not doubtful."""
-    rows = np.flatnonzero(found.doubt == DiscountReason.NONE).tolist()
+    rows = np.flatnonzero(found.discount == DiscountReason.NONE).tolist()
     return [(found.meaning(i).cause, (int(found.at[i]) - START) / HOUR_MS) for i in rows]
 
 
@@ -138,7 +138,7 @@ def test_oxygen_that_sinks_alone_is_doubtful_and_says_why() -> None:
     sag(water, 10 * DAY + 52, with_ph=False)
     found = alarms(water)
     assert sure(found) == []
-    assert set(found.doubt.tolist()) == {DiscountReason.LONE}
+    assert set(found.discount.tolist()) == {DiscountReason.LONE}
     assert found.kind(0) is EventCause.DOUBTFUL
     assert found.meaning(0).confidence <= 0.3
     assert "oxygen alone is low" in event_text(found, 0).en
@@ -150,7 +150,7 @@ def test_a_neighbour_in_which_oxygen_is_missing_too_bears_witness() -> None:
         sag(water, 10 * DAY + 52, with_ph=False)
     found = alarms(stations)
     assert {cause for cause, _ in sure(found)} == {EventCause.OXYGEN_SAG}
-    assert "neighbouring station" in event_text(found.take(np.flatnonzero(found.doubt == 0)), 0).en
+    assert "neighbouring station" in event_text(found.take(np.flatnonzero(found.discount == 0)), 0).en
 
 
 def test_warm_water_holds_less_oxygen_and_that_is_no_sag() -> None:
@@ -201,8 +201,8 @@ def test_mud_that_one_station_sees_alone_for_six_dry_hours_is_doubtful_and_says_
     assert {found.meaning(i).cause for i in range(len(found.at))} == {EventCause.SEDIMENT}
     assert found.kind(0) is EventCause.DOUBTFUL
     assert 5.5 < (int(found.at[0]) - START) / HOUR_MS - (10 * 24 + 5) < 7
-    assert shows(event_text(found, 0).en, "event.doubt_muddy")
-    assert shows(event_text(found, 0).zh, "event.doubt_muddy")
+    assert shows(event_text(found, 0).en, "event.discount_muddy")
+    assert shows(event_text(found, 0).zh, "event.discount_muddy")
 
 
 @pytest.mark.parametrize("why", ["four hours", "rain", "road salt", "nothing tells of rain"])
@@ -277,11 +277,11 @@ def test_a_first_night_without_oxygen_days_after_a_bloom_says_that_there_was_one
     over(water, 15)
     sag(water, 18 * DAY + 52)
     found = first_alarms(alarms(water))
-    bright, dark = np.flatnonzero(found.doubt == 0).tolist()
+    bright, dark = np.flatnonzero(found.discount == 0).tolist()
     assert found.meaning(dark).cause is EventCause.BLOOM
-    assert shows(event_text(found, dark).en, "event.bloom_rots")
-    assert shows(event_text(found, dark).zh, "event.bloom_rots")
-    assert not shows(event_text(found, bright).en, "event.bloom_rots")
+    assert shows(event_text(found, dark).en, "event.after_bloom")
+    assert shows(event_text(found, dark).zh, "event.after_bloom")
+    assert not shows(event_text(found, bright).en, "event.after_bloom")
 
 
 def test_nights_without_oxygen_a_week_after_a_bloom_are_a_matter_of_their_own() -> None:
@@ -311,7 +311,7 @@ def test_an_alarm_is_as_sure_as_its_weaker_witness() -> None:
         water["do"] -= oxygen * shape
         water["ph"] -= ph * shape
         found = alarms(water)
-        return max([found.meaning(i).confidence for i in np.flatnonzero(found.doubt == 0)], default=0.0)
+        return max([found.meaning(i).confidence for i in np.flatnonzero(found.discount == 0)], default=0.0)
 
     assert 0.5 < surest(4.0, 0.08) < surest(4.0, 0.1) < surest(4.0, 0.3) == 0.9
     assert surest(5.5, 0.08) <= surest(4.0, 0.08)

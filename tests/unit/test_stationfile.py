@@ -70,9 +70,9 @@ def test_the_shipped_stations_are_of_different_kinds_and_every_reach_can_be_judg
 
 def test_people_and_devices_of_the_shipped_file_are_visibly_made_up():
     book = read_book(SHIPPED.read_text(encoding="utf-8"), catalogue())
-    assert book.upkeep.checks
-    assert book.upkeep.visits
-    assert all(one.by.startswith("示例") for one in (*book.upkeep.checks, *book.upkeep.visits))
+    assert book.maintenance.checks
+    assert book.maintenance.visits
+    assert all(one.by.startswith("示例") for one in (*book.maintenance.checks, *book.maintenance.visits))
     assert all("示例" in device.note and "示例" in device.manufacturer for device in book.registry.devices)
 
 
@@ -411,14 +411,14 @@ def test_rows_may_name_what_is_registered_already_and_must_fit_it():
     earlier = row("deployment", station="a", parameter="do", since=SINCE)
     assert len(read_book(earlier, catalogue(), known=there).registry.deployments) == 1
     with pytest.raises(
-        ConfigurationError, match=r"deployment 1 \(a\): " + says("upkeep.clashes", why=say("upkeep.overlaps"))
+        ConfigurationError, match=r"deployment 1 \(a\): " + says("maintenance.clashes", why=say("maintenance.overlaps"))
     ):
         read_book(earlier + "until = '2027-01-01T00:00:00Z'\n", catalogue(), known=there)
     busy = read_book(STATION + row("visit", station="a", since=SINCE), catalogue())
-    with pytest.raises(ConfigurationError, match=r"visit 1 \(a\): " + says("upkeep.during_visit")):
+    with pytest.raises(ConfigurationError, match=r"visit 1 \(a\): " + says("maintenance.during_visit")):
         read_book(row("visit", station="a", since=LATER), catalogue(), known=busy)
     ended = row("visit", station="a", since=SINCE, until=LATER)
-    assert len(read_book(ended, catalogue(), known=busy).upkeep.visits) == 1
+    assert len(read_book(ended, catalogue(), known=busy).maintenance.visits) == 1
 
 
 def test_the_deployment_in_force_says_how_often_an_analyser_reports():

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from sensors.wire.telemetry import MAX_BYTES, Sample, parse
-from simulator.devices.transport import BATTERY_LASTS, Fate, Kind, SampleOutcome, Transmission, Transport
+from simulator.devices.transport import BATTERY_LASTS, Fate, SampleOutcome, Transmission, TransmissionKind, Transport
 from simulator.scenario import Trouble, TroubleKind
 
 T0 = 1_780_000_000_000
@@ -34,11 +34,11 @@ class Run:
 
     @property
     def messages(self):
-        return [p.message for p in self.puts if p.kind is Kind.TELEMETRY]
+        return [p.message for p in self.puts if p.kind is TransmissionKind.TELEMETRY]
 
     @property
     def events(self) -> list[dict[str, object]]:
-        return [json.loads(p.payload) for p in self.puts if p.kind is Kind.EVENT]
+        return [json.loads(p.payload) for p in self.puts if p.kind is TransmissionKind.EVENT]
 
     @property
     def fates(self) -> Counter[Fate]:
@@ -58,7 +58,7 @@ def test_without_troubles_each_sample_is_one_message_numbered_and_counted():
 
 def test_an_outage_is_bridged_by_memory_and_ends_in_one_burst_oldest_first():
     run = Run(trouble(TroubleKind.OUTAGE, 10 * MINUTE, 30 * MINUTE - 1))
-    assert [p.kind for p in run.puts].count(Kind.CUT) == 1
+    assert [p.kind for p in run.puts].count(TransmissionKind.CUT) == 1
     assert [len(m.samples) for m in run.messages] == [1] * 10 + [20] + [1] * 30
     burst = run.messages[10]
     assert [s.at_ms for s in burst.samples] == [T0 + i * MINUTE for i in range(10, 30)]
@@ -72,9 +72,11 @@ def test_a_long_outage_comes_back_in_messages_that_keep_the_contract():
     many = {f"p{i}": 12345.678 for i in range(20)}
     device = Transport("a", [trouble(TroubleKind.OUTAGE, 0, 100 * HOUR)], seed=1, boot=1)
     for i in range(3000):
-        assert [p.kind for p in device.take(Sample(T0 + i * MINUTE, many))] == ([Kind.CUT] if i == 0 else [])
+        assert [p.kind for p in device.take(Sample(T0 + i * MINUTE, many))] == (
+            [TransmissionKind.CUT] if i == 0 else []
+        )
     puts = device.advance(T0 + 100 * HOUR)
-    assert puts[0].kind is Kind.BACK
+    assert puts[0].kind is TransmissionKind.BACK
     assert max(len(p.payload) for p in puts) <= MAX_BYTES
     few = Transport("a", [trouble(TroubleKind.OUTAGE, 0, 100 * HOUR)], seed=1, boot=1)
     for i in range(2500):
@@ -102,7 +104,10 @@ def test_a_reboot_begins_a_new_numbering_with_a_greater_boot():
     assert run.messages[20].total == 2
     assert run.fates == {Fate.SENT: 58, Fate.OFF: 2}
     assert [e["event"] for e in run.events] == ["restarted"]
-    assert [p.kind for p in run.puts if p.kind in (Kind.CUT, Kind.BACK)] == [Kind.CUT, Kind.BACK]
+    assert [p.kind for p in run.puts if p.kind in (TransmissionKind.CUT, TransmissionKind.BACK)] == [
+        TransmissionKind.CUT,
+        TransmissionKind.BACK,
+    ]
 
 
 def test_a_lost_message_is_counted_by_the_device_and_told_in_the_truth():
@@ -133,7 +138,7 @@ def test_a_reordered_message_is_overtaken_by_the_next_one_and_none_is_missing():
 
 def test_a_delayed_message_keeps_its_time_and_leaves_later():
     run = Run(trouble(TroubleKind.DELAYED, 0, HOUR, share=0.5, delay_s=300))
-    late = [p for p in run.puts if p.kind is Kind.TELEMETRY and p.at_ms < p.message.sent_at_ms]
+    late = [p for p in run.puts if p.kind is TransmissionKind.TELEMETRY and p.at_ms < p.message.sent_at_ms]
     assert not late
     assert sorted(m.seq for m in run.messages) == list(range(60))
     assert [m.seq for m in run.messages] != list(range(60))
@@ -173,7 +178,7 @@ def test_battery_and_door_speak_in_events_and_an_empty_battery_is_silent_until_i
 
 def test_an_event_during_an_outage_is_told_afterwards_with_its_own_time():
     run = Run(trouble(TroubleKind.OUTAGE, 0, 30 * MINUTE), trouble(TroubleKind.DOOR, 10 * MINUTE, 10 * MINUTE))
-    (put,) = [p for p in run.puts if p.kind is Kind.EVENT]
+    (put,) = [p for p in run.puts if p.kind is TransmissionKind.EVENT]
     assert put.at_ms == T0 + 30 * MINUTE
     assert json.loads(put.payload) == {"event": "door_open", "at": "2026-05-28T20:36:40Z"}
 

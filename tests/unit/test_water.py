@@ -430,7 +430,7 @@ def test_a_registry_without_qichachong_has_its_discharge_at_the_first_station():
 # -- the truth about it ----------------------------------------------------------------------------------------------
 
 
-class _Told:
+class _GivenTruth:
     """Water of which is known what it would be with a discharge and without: so much more ammonia at each reading."""
 
     def __init__(self, more: list[float]) -> None:
@@ -453,6 +453,6 @@ def test_what_shows_for_less_than_half_an_hour_is_no_passage_of_an_event(reading
     apparent = SENSORS["nh3n"].apparent
     more = [0.0] * 4 + [1.1 * apparent] * readings + [0.0] * 4
     at_ms = MAY + 60_000 * step_min * np.arange(len(more))
-    found = truth.happened(_Told(more), SITE["qcc-huanhu-1"], at_ms, ["nh3n"])
+    found = truth.happened(_GivenTruth(more), SITE["qcc-huanhu-1"], at_ms, ["nh3n"])
     assert len(found.passages) == passages
     assert found.event.sum() == readings * passages

@@ -26,7 +26,7 @@ from ingest.storage.port import series
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import ServerKind, ServerSettings, TimeSeriesServer
 from riverchief.brokers.local import free_port
 from riverchief.guard import child_process
 from sensors.parameters import catalogue
@@ -193,7 +193,7 @@ def _server(folder: Path) -> Iterator[TimeSeriesServer | None]:
     with (
         (folder / "server.log").open("wb") as log,
         child_process([program, "-config", str(config)], stdout=log, stderr=log),
-        TimeSeriesServer(ServerSettings(url, Kind.INFLUXDB1, bucket="bench", timeout_s=60)) as server,
+        TimeSeriesServer(ServerSettings(url, ServerKind.INFLUXDB1, bucket="bench", timeout_s=60)) as server,
     ):
         wait_for("influxdb1 did not start", lambda: _answers(url), 60)
         httpx.post(f"{url}/query", data={"q": "CREATE DATABASE bench"}, trust_env=False).raise_for_status()

@@ -38,7 +38,7 @@ class Thing:
 
     ``delay_ms`` from its beginning to the first alarm in event time, None where it was missed. ``fault`` and ``event``:
     what it was called, whichever is right. ``by``: what found an event, ``event`` the detector, ``rule`` a rule.
-    ``name``: of an event, which passes by several stations. ``told``: what the detector said it looks like.
+    ``name``: of an event, which passes by several stations. ``named_as``: what the detector said it looks like.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Thing:
     event: bool
     by: tuple[str, ...] = ()
     name: str = ""
-    told: str = ""
+    named_as: str = ""
 
     @property
     def found(self) -> bool:

@@ -68,7 +68,7 @@ def sentences(found: Score) -> Iterator[str]:
         yield line("score.label", right=right, called=called, share=right / called)
     right, named_events = found.name_right
     if named_events:
-        yield line("score.name", right=right, told=named_events, share=right / named_events)
+        yield line("score.name", right=right, named=named_events, share=right / named_events)
     live = Counter(one.kind for one in found.incidents if not one.retrospective)
     past = sum(one.retrospective for one in found.incidents)
     kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(live.items())) or "0"

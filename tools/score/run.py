@@ -45,7 +45,7 @@ from simulator import truth
 from simulator.devices.reported_values import Reporting
 from simulator.devices.sensor_faults import Instruments, Measured
 from simulator.devices.transport import Fate, Transmission, Transport
-from simulator.devices.transport import Kind as Sent
+from simulator.devices.transport import TransmissionKind as Sent
 from simulator.physics import water
 from simulator.run_record import RunRecord
 from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
@@ -187,8 +187,8 @@ class Score:
     @property
     def name_right(self) -> tuple[int, int]:
         """Of the detected events: how many with the right cause, and how many with any; "unclear" is none."""
-        named = [thing for thing in self.events if thing.told]
-        return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in named), len(named)
+        named = [thing for thing in self.events if thing.named_as]
+        return sum(NAMES.get(EventKind(thing.kind)) == thing.named_as for thing in named), len(named)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def score(
     site = files.read_stations(settings.site.stations, known)
     scenario = simulate_table.read(name, site)
     if scenario.generated is not None:
-        raise ConfigurationError(say("play.made_up", name=name))
+        raise ConfigurationError(say("simulate.made_up", name=name))
     rules = files.read_rules(settings.site.rules, known)
     with played(
         scenario, scenario.registry(site), rules, seed=seed, lead_days=lead_days, on_progress=on_progress
@@ -422,7 +422,7 @@ class Run:
         by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
         first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
         as_fault = any(_mostly(one.good & one.within(span), one.flagged) for one in samples)
-        told = "" if delay_ms is None else _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
+        named_as = "" if delay_ms is None else _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
         return Thing(
             str(passage.event.kind),
             station.key,
@@ -433,7 +433,7 @@ class Run:
             delay_ms is not None,
             by,
             passage.event.name,
-            told,
+            named_as,
         )
 
     def _account(self) -> Account:
@@ -659,7 +659,9 @@ def _tests(packed: Ints) -> str:
 
 def _of_fault(alarm: Span, fault: Span, tolerance_ms: int) -> bool:
     """Whether an alarm began within an hour of the beginning or the end of a fault."""
-    return any(-tolerance_ms <= alarm.start_ms - edge_ms <= HOUR_MS for edge_ms in (fault.start_ms, fault.end_ms))
+    return any(
+        -tolerance_ms <= alarm.start_ms - boundary_ms <= HOUR_MS for boundary_ms in (fault.start_ms, fault.end_ms)
+    )
 
 
 def _mostly(good: Bools, flagged: Bools) -> bool:
@@ -668,7 +670,7 @@ def _mostly(good: Bools, flagged: Bools) -> bool:
 
 
 def _silences(
-    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario
+    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], scenario: Scenario
 ) -> Iterator[Thing]:
     """The times without power of a station that was scored: found where it, or its gateway, was called silent."""
     names = {station.key, station.gateway}
@@ -678,7 +680,7 @@ def _silences(
         if f.kind is FindingKind.NO_DATA and f.change is ConditionChange.FIRED and f.station in names
     ]
     for fault in faults:
-        if fault.kind is not FaultKind.SUPPLY or not asked.start_ms <= fault.start_ms < asked.end_ms:
+        if fault.kind is not FaultKind.SUPPLY or not scenario.start_ms <= fault.start_ms < scenario.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
         alarm_ms = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
@@ -686,7 +688,9 @@ def _silences(
         yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 
 
-def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario) -> Iterator[Thing]:
+def _clocks(
+    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], scenario: Scenario
+) -> Iterator[Thing]:
     """Clock faults of a station, found where its device had a finding."""
     alarm_ms = [
         f.observed_at_ms
@@ -694,7 +698,7 @@ def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Faul
         if f.rule == device_clock.RULE and f.change is ConditionChange.FIRED and f.station == station.key
     ]
     for fault in faults:
-        if fault.kind is not FaultKind.CLOCK or not asked.start_ms <= fault.start_ms < asked.end_ms:
+        if fault.kind is not FaultKind.CLOCK or not scenario.start_ms <= fault.start_ms < scenario.end_ms:
             continue
         span = Span(fault.start_ms, fault.end_ms)
         found = [at_ms for at_ms in alarm_ms if span.start_ms <= at_ms <= span.end_ms]
@@ -782,7 +786,7 @@ def as_json(found: Score) -> dict[str, Any]:
                 "called_event": sum(t.event for t in of),
                 "separate": len({t.name for t in of if t.name}),
                 "separate_found": len({t.name for t in of if t.name and t.found}),
-                "told_as": dict(Counter(t.told for t in of if t.told)),
+                "told_as": dict(Counter(t.named_as for t in of if t.named_as)),
                 "by_rules_only": sum(t.by == ("rule",) for t in of),
                 "median_delay_min": matching.median_minutes(of),
             }

@@ -21,7 +21,7 @@ class PlaceInput(ui.element, component="place_input.js"):
         self._on_place = on_place
         self.add_resource(LEAFLET)
         self.props["words"] = {
-            f"place_{name}": getattr(say(f"told_here.place_{name}", m="{m}"), language) for name in _WORDS
+            f"place_{name}": getattr(say(f"report_page.place_{name}", m="{m}"), language) for name in _WORDS
         }
         self.props["language"], self.props["reaches"] = language, REACHES
         self.on("placed", self._placed)

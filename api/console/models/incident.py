@@ -185,16 +185,16 @@ def deadline(incident: Incident, now_ms: int) -> tuple[str, Text]:
     """
     case = incident.case
     if not incident.is_open:
-        return "none", say("case.ended")
+        return "none", say("incident_page.ended")
     if case.paused_at_ms is not None:
-        return "paused", say("case.paused", reason=say(f"reason.{case.pause_reason}"))
+        return "paused", say("incident_page.paused", reason=say(f"reason.{case.pause_reason}"))
     if case.due_ms is None:
-        return "none", say("case.no_deadline")
+        return "none", say("incident_page.no_deadline")
     left_ms = case.due_ms - now_ms
     if left_ms < 0:
-        return "over", say("case.overdue", time=duration(-left_ms))
+        return "over", say("incident_page.overdue", time=duration(-left_ms))
     soon = left_ms < 0.2 * (case.due_ms - case.step_since_ms)
-    return "soon" if soon else "left", say("case.left", time=duration(left_ms))
+    return "soon" if soon else "left", say("incident_page.left", time=duration(left_ms))
 
 
 def notice_rows(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.console.models.overview import Data, data_state
-from api.maintenance import Care
+from api.maintenance import MaintenanceSummary
 from infra.errors import ConfigurationError
 from infra.texts import Text, ended, say
 from sensors.maintenance import Check
@@ -21,7 +21,7 @@ DRIFTS: Final = (CheckKind.ZERO_DRIFT, CheckKind.SPAN_DRIFT)
 class Row:
     """A station of the list: who works there, what was found, which sensors are wrong or to be checked, its silence."""
 
-    care: Care
+    care: MaintenanceSummary
     state: Data
     wrong: tuple[str, ...]
     overdue: tuple[str, ...]
@@ -33,7 +33,7 @@ class Row:
         return bool(self.care.findings or self.wrong or self.overdue or self.visit_late) or self.state is Data.OFFLINE
 
 
-def row(care: Care, now_ms: int) -> Row:
+def row(care: MaintenanceSummary, now_ms: int) -> Row:
     """How a station stands at ``now_ms``."""
     overdue = [one for one in care.due if one.overdue(now_ms)]
     return Row(
@@ -45,7 +45,7 @@ def row(care: Care, now_ms: int) -> Row:
     )
 
 
-def rows(cares: Iterable[Care], now_ms: int) -> tuple[Row, ...]:
+def rows(cares: Iterable[MaintenanceSummary], now_ms: int) -> tuple[Row, ...]:
     """Where somebody works first, then by how much calls for somebody; the order of the registry among equals."""
     made = [row(care, now_ms) for care in cares]
 
@@ -94,8 +94,8 @@ def verdict(check: Check, catalogue: Catalogue) -> Text:
         for value in (judged.error, judged.error_left, judged.limit.most)
     )
     most = most.removeprefix("+")
-    passed = say("care.passed" if judged.passed else "care.failed")
+    passed = say("maintenance_page.passed" if judged.passed else "maintenance_page.failed")
     if check.after is None:
-        return say("care.verdict", error=found, most=most, passed=passed)
-    right = say("care.left_right" if judged.left_right else "care.left_wrong")
-    return say("care.verdict_after", error=found, most=most, passed=passed, left=left, right=right)
+        return say("maintenance_page.verdict", error=found, most=most, passed=passed)
+    right = say("maintenance_page.left_right" if judged.left_right else "maintenance_page.left_wrong")
+    return say("maintenance_page.verdict_after", error=found, most=most, passed=passed, left=left, right=right)

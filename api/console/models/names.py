@@ -29,7 +29,7 @@ def who(by: str, role: str, details: Mapping[str, Any] = NO_DETAILS) -> Text:
     """
     if role == "rule":
         return rule_name(by, str(details.get("kind", "")), str(details.get("parameter", "")))
-    name = say(f"entry.by_{by}") if by in OURS else Text(by, by)
+    name = say(f"audit_entry.by_{by}") if by in OURS else Text(by, by)
     as_what = say(f"person.{role}") if role in {*Role} else None
     if as_what is None or as_what == name:
         return name
@@ -42,6 +42,6 @@ def rule_name(rule: str, kind: str, parameter: str = "") -> Text:
         return say("rule_kind.by_id", rule=rule)
     known = catalogue()
     if parameter not in known:
-        return say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
+        return say("rule_kind.without_parameter", kind=say(f"rule_kind.{kind}"))
     name = known[parameter]
-    return say("rule_kind.of", kind=say(f"rule_kind.{kind}"), parameter=Text(name.zh, name.en))
+    return say("rule_kind.with_parameter", kind=say(f"rule_kind.{kind}"), parameter=Text(name.zh, name.en))

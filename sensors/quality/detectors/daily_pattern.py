@@ -2,8 +2,8 @@
 
 Of each day two numbers are remembered, the swing of its hours and their median, for a spring-neap cycle of days; of the
 month before that the medians alone. At the turn of a UTC day the last days are compared with those before them, with
-the other sensors of the station and with the neighbouring stations. The verdict ("doubt") holds for the day that
-begins. It is a function of the remembered days alone: what lasts longer than they reach becomes the usual.
+the other sensors of the station and with the neighbouring stations. The verdict (``daily_tests``) holds for the day
+that begins. It is a function of the remembered days alone: what lasts longer than they reach becomes the usual.
 
 ==========================  ========================================================================================
 ``ATTENUATED``              the daily or tidal swing sank far below the usual one, and that of other sensors did not
@@ -67,11 +67,11 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     network : Neighbours
         Who is whose neighbour; without, none is compared.
     learn : bool
-        Without, nothing is remembered and nothing doubted: doubts belong to the days on which they arose.
+        Without, no state is kept and no reading flagged: verdicts belong to the days of their evidence.
 
     Returns
     -------
-    (n,) bits of the doubts in force on each reading, and the days.
+    (n,) bits of the daily tests in force on each reading, and the days.
     """
     followed = np.isfinite(catalogue.swing[parameter]) | np.isfinite(catalogue.near[parameter])
     followed |= catalogue.optical[parameter]
@@ -87,7 +87,7 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     inner = days.inner_of_row[rows]
     steady = inner < 0
     place = touched[segment[steady]].astype(np.int64) * HOURS_PER_DAY + hour[steady]
-    in_force = memory.doubt[touched][days.segment]
+    in_force = memory.daily_tests[touched][days.segment]
     added = DailyResult.nothing(0)
     if days.turning.any():
         flat, size = inner[~steady] * HOURS_PER_DAY + hour[~steady], len(days.inner) * HOURS_PER_DAY

@@ -34,7 +34,7 @@ MIN_DIFFERENCE_DAYS: Final = 12
 a front to have passed, since the largest difference is the measure."""
 MIN_OWN_RATIO: Final = 2.0
 """In multiples of what the neighbour moved from its own past: so far the sensor must have moved from its own. Where
-both moved the water did, or nobody can tell."""
+both moved the water did, or the cause is undecided."""
 
 
 # A median creeps away over weeks (NEIGHBOURS, DUE, PERHAPS).

@@ -197,7 +197,7 @@ class ClosedHours(StateColumns):
     """
 
     day: Ints = field(default_factory=Column(-1, np.int64))
-    hours_heard: Codes = field(default_factory=Column(0, np.int32))
+    hours_observed: Codes = field(default_factory=Column(0, np.int32))
     hourly: Floats = field(default_factory=Column(np.nan, np.float64, _HOURS_BEFORE + HOURS_PER_DAY, _ROLES))
     day_number: Ints = field(default_factory=Column(-1, np.int64, REMEMBERED_DAYS))
     extremes: Floats32 = field(default_factory=Column(np.nan, np.float32, REMEMBERED_DAYS, 4, _ROLES))
@@ -278,11 +278,11 @@ class CombinedAlarms(Alarms):
         known = ~np.isnan(self.now[row])
         measured = {role for role, i in _PLACE.items() if known[i]}
         moves = sorted(zip(ROLES, self.moves[row].tolist(), strict=True), key=lambda one: -abs(one[1]))
-        speaking = tuple(one for one in moves if abs(one[1]) >= MIN_WITNESS)
+        supporting = tuple(one for one in moves if abs(one[1]) >= MIN_WITNESS)
         silent = tuple(one for one in moves if one[0] in measured and abs(one[1]) < MIN_WITNESS)
         odds = 2.0 ** ((float(self.total[row]) - MIN_EVIDENCE) / EVIDENCE_PER_DOUBLED_ODDS)
-        confidence = DOUBTFUL_CONFIDENCE if self.doubt[row] else min(MAX_CONFIDENCE, odds / (1.0 + odds))
-        return EventDiagnosis(tuple(EventCause)[self.cause[row]], round(confidence, 2), speaking, silent)
+        confidence = DOUBTFUL_CONFIDENCE if self.discount[row] else min(MAX_CONFIDENCE, odds / (1.0 + odds))
+        return EventDiagnosis(tuple(EventCause)[self.cause[row]], round(confidence, 2), supporting, silent)
 
 
 _NONE: Final = np.empty(0, np.int64)
@@ -294,7 +294,7 @@ NO_ALARMS: Final = CombinedAlarms(
     needed=_NONE.astype(np.float64),
     supported=_NONE > 0,
     alone=_NONE > 0,
-    doubt=_NONE.astype(np.uint8),
+    discount=_NONE.astype(np.uint8),
     cause=_NONE,
     now=np.empty((0, _ROLES)),
     usual=np.empty((0, _ROLES)),
@@ -311,7 +311,7 @@ def first_alarms(alarms: CombinedAlarms) -> CombinedAlarms:
     """Keep of each slow event its first alarm alone, and all alarms of sudden events."""
     keep = np.ones(len(alarms.at), np.bool_)
     slow = np.flatnonzero(alarms.cause >= 0)
-    doubtful = alarms.doubt[slow] > 0
+    doubtful = alarms.discount[slow] > 0
     order = np.lexsort((alarms.at[slow], doubtful, alarms.station[slow]))
     sorted_ = slow[order]
     same = (np.diff(alarms.station[sorted_]) == 0) & (np.diff(doubtful[order]) == 0)
@@ -550,7 +550,7 @@ class _Judge:
         at = np.searchsorted(rows, over.who[cells]), over.hour[cells] % HOURS_PER_DAY
         mean = over.mean[cells]
         temperature = self._temperature(over.who[cells], mean[:, _TEMPERATURE])
-        np.add.at(past.hours_heard, over.who[cells], np.int32(1))
+        np.add.at(past.hours_observed, over.who[cells], np.int32(1))
         past.hourly[over.who[cells], _HOURS_BEFORE + at[1]] = _comparable(mean, temperature)
         forgotten = (past.day_number[rows] < today - REMEMBERED_DAYS)[:, :, None, None]
         middle, far = usual_range(np.where(forgotten, np.nan, past.extremes[rows]).astype(np.float64))
@@ -570,7 +570,7 @@ class _Judge:
         turning = rows[past.day[rows] != today]
         was = past.day[turning]
         if self.learn:
-            full = turning[(was >= 0) & (past.hours_heard[turning] >= MIN_FILLED_HOURS)]
+            full = turning[(was >= 0) & (past.hours_observed[turning] >= MIN_FILLED_HOURS)]
             day, made = past.day[full], _extremes(past.hourly[full])
             for side, first in enumerate((_LOW, _HIGH)):
                 made[past.event_day[full, side] == day, first::2] = np.nan
@@ -578,7 +578,7 @@ class _Judge:
         course = np.full((len(turning), _HOURS_BEFORE + HOURS_PER_DAY, _ROLES), np.nan)
         follows = (was >= 0) & (was == today - 1)
         course[follows, :_HOURS_BEFORE] = past.hourly[turning[follows], HOURS_PER_DAY:]
-        past.hourly[turning], past.day[turning], past.hours_heard[turning] = course, today, 0
+        past.hourly[turning], past.day[turning], past.hours_observed[turning] = course, today, 0
         past.light_hour[turning, 1] = past.light_hour[turning, 0]
 
     def _temperature(self, who: Places, measured: Floats) -> Floats:
@@ -859,4 +859,4 @@ class _Causes:
 class CombinedDetection(SuddenEventResult):
     """Results of both detectors of events: the alarms of both, and the state of each."""
 
-    looked: SlowEventResult
+    slow_result: SlowEventResult

@@ -101,7 +101,7 @@ water takes longer than a step of up to an hour to pass, noise turns round. It m
 hour at least, so that at steps up to a quarter of an hour the instant before is asked, too. Above an hour an instant
 stands alone. The inlet of a works with a reading a minute is asked for its total at both: a dosing pump hunts up and
 down."""
-MIN_SHARE_TO_LOOK: Final = 0.5 * LASTING_SHARE
+MIN_CANDIDATE_SHARE: Final = 0.5 * LASTING_SHARE
 """Of the evidence needed: instants with less are not looked at further."""
 
 # Rain.
@@ -182,7 +182,7 @@ class SuddenEventState(StateColumns):
     ----------
     at : (s, 2) instants (ms), 0 where none
     moves : (s, 2, roles) signed, 0 where there was none
-    ramp : (s, 2) whether a sensor alone was believed
+    ramp : (s, 2) whether a single sensor sufficed
     visit : (s, 2) whether somebody was at the sensors
     first, day : (s,) first instant (ms), and UTC day of the last one
     counts, usual : (s, BINS) sketch of the totals, and (s,) the total that is rare for the station
@@ -240,7 +240,7 @@ class Alarms:
     total, needed : evidence, and what was needed
     supported : whether the alarm rests on what the station above saw
     alone : whether one sensor alone was believed
-    doubt : why it may not be the water, a :class:`DiscountReason`
+    discount : why it may not be the water, a :class:`DiscountReason`
     """
 
     station: Codes
@@ -250,7 +250,7 @@ class Alarms:
     needed: Floats
     supported: Bools
     alone: Bools
-    doubt: Bytes
+    discount: Bytes
 
     def take(self, rows: Places) -> Self:
         """The alarms of these rows."""
@@ -260,11 +260,11 @@ class Alarms:
         """Name the cause of an alarm, with its confidence and evidence."""
         total, needed = float(self.total[row]), float(self.needed[row])
         diagnosis = diagnose(self.moves[row], total, needed, supported=bool(self.supported[row]))
-        return diagnosis if not self.doubt[row] else replace(diagnosis, confidence=DOUBTFUL_CONFIDENCE)
+        return diagnosis if not self.discount[row] else replace(diagnosis, confidence=DOUBTFUL_CONFIDENCE)
 
     def kind(self, row: int) -> "EventCause":
         """The cause by which rules know an alarm."""
-        return EventCause.DOUBTFUL if self.doubt[row] else self.meaning(row).cause
+        return EventCause.DOUBTFUL if self.discount[row] else self.meaning(row).cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +319,7 @@ class _Instants:
     ----------
     who, at : station row, and instant (ms)
     moves, leap : (i, roles) strongest move of each role, and whether the sensor went there in one step
-    ramp, visit, old : whether a sensor alone is believed, somebody was there, the instant is a remembered one
+    ramp, visit, old : whether a single sensor suffices, somebody was there, the instant is a remembered one
     total, second, floating : evidence of the moves, see :func:`_evidence`
     usual : the total that is rare for the station on that day
     """
@@ -424,7 +424,7 @@ def sorted_unique(key: Ints) -> tuple[Ints, Places]:
 
 
 def _ramp_counts(role: Codes, move: Floats) -> Bools:
-    """(n,) whether a climb of this sensor in this direction is believed alone."""
+    """(n,) whether a climb of this sensor in this direction suffices alone."""
     both = np.isin(role, [_AT["ph"], _AT["oxygen"], _AT["redox"]])
     rising = np.isin(role, [_AT["salt"], _AT["ammonia"]])
     return np.asarray(both | (rising & (move > 0)))
@@ -531,31 +531,31 @@ def _judge(
     """Decide which instants are alarms; remember the last two instants and the last alarms in ``new``."""
     case = _Case.of(instants, new)
     needed, n = case.needed, len(instants.at)
-    rows = np.flatnonzero(instants.total + instants.floating >= MIN_SHARE_TO_LOOK * needed)
+    rows = np.flatnonzero(instants.total + instants.floating >= MIN_CANDIDATE_SHARE * needed)
     lasting = _lasting(instants.moves, rows, case.step, case.same_after)
     total, second, floating = np.zeros((3, n))
     total[rows], second[rows], floating[rows] = _evidence(lasting[rows])
 
     alone = instants.ramp & case.settled
     hit = case.enough(total, second) | alone
-    doubt = np.zeros(n, np.uint8)
-    doubt[case.enough(total + floating, second) & ~hit] = DiscountReason.PARTICLES
-    hit = _without_leaps(instants.leap, lasting, total, hit, alone, doubt)
+    discount = np.zeros(n, np.uint8)
+    discount[case.enough(total + floating, second) & ~hit] = DiscountReason.PARTICLES
+    hit = _without_leaps(instants.leap, lasting, total, hit, alone, discount)
     shown = _shown_downstream(instants, case.step, case.known & ~case.visited)
     shown[np.flatnonzero(hit) + 1, -1] = 1  # it is known at the next instant
     joint, supported = total, np.zeros(n, np.bool_)
-    rows = np.flatnonzero(total >= MIN_SHARE_TO_LOOK * needed) if upstream else np.empty(0, np.intp)
+    rows = np.flatnonzero(total >= MIN_CANDIDATE_SHARE * needed) if upstream else np.empty(0, np.intp)
     if len(rows):
         more, witness = _from_upstream(instants, lasting, rows, shown, stations, memory, upstream)
         joint, second = total.copy(), second.copy()
         joint[rows] += more
         second[rows] = np.maximum(second[rows], witness)
         supported = case.enough(joint, second) & (joint > total) & ~hit
-        supported = _without_leaps(instants.leap, lasting, joint, supported, alone, doubt)
-        doubt[supported] = DiscountReason.NONE
-    evidence = np.where(supported, joint, total) + np.where(doubt == DiscountReason.PARTICLES, floating, 0.0)
-    found = np.flatnonzero(hit | supported | (doubt > 0))
-    _remember(instants, new, np.flatnonzero(hit | supported), np.flatnonzero(doubt), case.decided)
+        supported = _without_leaps(instants.leap, lasting, joint, supported, alone, discount)
+        discount[supported] = DiscountReason.NONE
+    evidence = np.where(supported, joint, total) + np.where(discount == DiscountReason.PARTICLES, floating, 0.0)
+    found = np.flatnonzero(hit | supported | (discount > 0))
+    _remember(instants, new, np.flatnonzero(hit | supported), np.flatnonzero(discount), case.decided)
     fresh = np.flatnonzero(~instants.old)
     add_moves(new.slot, new.seen, instants.who[fresh], instants.at[fresh], shown[fresh])
     return Alarms(
@@ -566,7 +566,7 @@ def _judge(
         needed=needed[found],
         supported=supported[found],
         alone=(alone & (total < needed))[found],
-        doubt=doubt[found],
+        discount=discount[found],
     )
 
 
@@ -624,10 +624,10 @@ def _lasting(moves: Floats, rows: Places, step: Ints, same_after: Bools) -> Floa
     """(i, roles) the part of each move that lasts as long as water does; of ``rows`` alone, 0 elsewhere."""
     out = np.zeros_like(moves)
     out[rows] = moves[rows]
-    asked = rows[(step[rows] > FAST_STEP_MS) & (step[rows] <= LONGEST_STEP_MS)]
-    out[asked] = _common(out[asked], moves[np.minimum(asked + 1, len(out) - 1)] / LASTING_SHARE)
-    out[asked[~same_after[asked]]] = 0.0
-    fast = asked[step[asked] <= LONGEST_FAST_STEP_MS]
+    slow_rows = rows[(step[rows] > FAST_STEP_MS) & (step[rows] <= LONGEST_STEP_MS)]
+    out[slow_rows] = _common(out[slow_rows], moves[np.minimum(slow_rows + 1, len(out) - 1)] / LASTING_SHARE)
+    out[slow_rows[~same_after[slow_rows]]] = 0.0
+    fast = slow_rows[step[slow_rows] <= LONGEST_FAST_STEP_MS]
     out[fast] = _common(out[fast], moves[fast - 1] / LASTING_SHARE)
     return out
 
@@ -637,11 +637,11 @@ def _common(moves: Floats, others: Floats) -> Floats:
     return np.where(moves * others > 0, np.copysign(np.minimum(np.abs(moves), np.abs(others)), moves), 0.0)
 
 
-def _without_leaps(leap: Bools, lasting: Floats, total: Floats, hit: Bools, alone: Bools, doubt: Bytes) -> Bools:
-    """(i,) the alarms that are not one sensor's jump; the others are marked in ``doubt``, in place."""
+def _without_leaps(leap: Bools, lasting: Floats, total: Floats, hit: Bools, alone: Bools, discount: Bytes) -> Bools:
+    """(i,) the alarms that are not one sensor's jump; the others are marked in ``discount``, in place."""
     rows = np.flatnonzero(hit & ~alone)
     rows = rows[_is_leap(leap[rows], lasting[rows], total[rows])]
-    doubt[rows] = DiscountReason.LEAP
+    discount[rows] = DiscountReason.LEAP
     sure = hit.copy()
     sure[rows] = False
     return sure
@@ -796,6 +796,6 @@ def diagnose(moves: Floats, total: float, needed: float, *, supported: bool) -> 
         cause = EventCause.DISCHARGE
     odds = BASE_ODDS * 2.0 ** ((max(total / needed, 1.0) - 1.0) / EVIDENCE_PER_DOUBLED_ODDS + supported)
     ranked = sorted(((name, float(moves[i])) for name, i in _AT.items()), key=lambda one: -abs(one[1]))
-    speaking = tuple((name, size) for name, size in ranked if abs(size) > MIN_MOVE)
+    supporting = tuple((name, size) for name, size in ranked if abs(size) > MIN_MOVE)
     silent = tuple((name, size) for name, size in ranked if abs(size) <= MIN_MOVE and size != 0.0)
-    return EventDiagnosis(cause, round(min(MAX_CONFIDENCE, odds / (1.0 + odds)), 2), speaking, silent)
+    return EventDiagnosis(cause, round(min(MAX_CONFIDENCE, odds / (1.0 + odds)), 2), supporting, silent)

@@ -139,8 +139,8 @@ class FrameReader:
             return 1
         length = _length(buffer, start)
         if length is None:
-            told = buffer[start + 2 : start + _HEAD_BYTES].decode("ascii", "backslashreplace")
-            return self._give_up(start, found, final, Fault.LENGTH, f"length {told!r} is not four digits")
+            stated_length = buffer[start + 2 : start + _HEAD_BYTES].decode("ascii", "backslashreplace")
+            return self._give_up(start, found, final, Fault.LENGTH, f"length {stated_length!r} is not four digits")
         if length > MAX_SEGMENT:
             reason = f"length says {length} bytes, a data segment has at most {MAX_SEGMENT:,}"
             return self._give_up(start, found, final, Fault.LENGTH, reason)
@@ -239,14 +239,14 @@ def _explained(raw: bytes, length: int) -> Broken:
         reason = f"cut off: a data segment of {length} bytes and its CRC were announced, {came} bytes came"
         return Broken(Fault.CUT, reason, raw)
     if not _HEX.fullmatch(stated):
-        told = stated.decode("ascii", "backslashreplace")
-        return Broken(Fault.CRC, f"CRC {told!r} is not four hexadecimal digits", raw)
-    told, right = stated.decode("ascii"), crc16(segment)
+        stated_crc = stated.decode("ascii", "backslashreplace")
+        return Broken(Fault.CRC, f"CRC {stated_crc!r} is not four hexadecimal digits", raw)
+    stated_crc, right = stated.decode("ascii"), crc16(segment)
     other = modbus(segment)
     if int(stated, 16) in (other, (other & 0xFF) << 8 | other >> 8):
-        reason = f"CRC {told} is the Modbus CRC; HJ 212, Appendix A, gives {right:04X} for this data segment"
+        reason = f"CRC {stated_crc} is the Modbus CRC; HJ 212, Appendix A, gives {right:04X} for this data segment"
         return Broken(Fault.CRC, reason, raw)
-    return Broken(Fault.CRC, f"CRC is {told}, the data segment gives {right:04X}", raw)
+    return Broken(Fault.CRC, f"CRC is {stated_crc}, the data segment gives {right:04X}", raw)
 
 
 def _characters(data: bytes) -> int | None:

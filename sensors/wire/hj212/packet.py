@@ -68,7 +68,7 @@ class Packet:
 
     @property
     def edition(self) -> Edition | None:
-        """None where Flag is missing or names an edition nobody knows."""
+        """None where Flag is missing or names an unknown edition."""
         bits = None if self.flag is None else self.flag >> _VERSION_SHIFT << _VERSION_SHIFT
         return next((e for e in Edition if e.bits == bits), None)
 

@@ -38,7 +38,7 @@ _NO_TIME: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Logger:
-    """A registered logger: whose station it speaks for. Without a password any is accepted.
+    """A registered logger and its station. Without a password any is accepted.
 
     ``st`` and ``edition`` are used for requests as long as it has not spoken itself; ``last_at_ms`` is its newest
     reading.
@@ -68,7 +68,7 @@ def mn_of(message: Message) -> str:
 def addressed(messages: Sequence[Message], loggers: Mapping[str, Logger], catalogue: Catalogue) -> Sequence[Message]:
     """The messages with the station of each frame, as the registry has it now.
 
-    Of a frame nobody knows the MN stands for the station. What a replay is limited to is named as the codes are known
+    The MN of an unknown frame stands for the station. What a replay is limited to is named as the codes are known
     today: a code that has entered the catalogue since has a key now.
     """
     if all(m.source != SOURCE for m in messages):
@@ -187,16 +187,16 @@ def _same(given: str, expected: str) -> bool:
 def _data(packet: Packet, columns: _Columns) -> None:
     wanted, other = ("Rtd", "Avg") if packet.cn == Cn.REALTIME else ("Avg", "Rtd")
     values = {code: keys.get(wanted, keys.get(other)) for code, keys in packet.items.items()}
-    told = {code: text for code, text in values.items() if text is not None}
+    given = {code: text for code, text in values.items() if text is not None}
     try:
         at = _data_time(packet)
     except ValueError as error:
-        names = tuple((_NO_TIME, meaning(code, columns.catalogue)[0]) for code in told)
+        names = tuple((_NO_TIME, meaning(code, columns.catalogue)[0]) for code in given)
         columns.refuse(Reason.BAD_TIME, f"DataTime: {error}", names or None)
         return
     if packet.cn in PERIOD_MS:
         columns.periods[columns.message] = PERIOD_MS[packet.cn]
-    for code, text in told.items():
+    for code, text in given.items():
         key, linear = meaning(code, columns.catalogue)
         contradiction = next((n for k in (wanted, other) if (n := f"{code}-{k}") in packet.contradictions), None)
         value = number(text)

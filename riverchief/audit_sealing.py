@@ -92,11 +92,11 @@ def signing_key(settings: Settings) -> Ed25519PrivateKey:
     try:
         found = load_pem_private_key(file.read_bytes(), None)
     except OSError as error:
-        raise ConfigurationError(say("seal.key_unreadable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("audit_root.key_unreadable", file=file, error=error.strerror)) from error
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError(say("seal.key_no_pem", file=file)) from None
+        raise ConfigurationError(say("audit_root.key_no_pem", file=file)) from None
     if not isinstance(found, Ed25519PrivateKey):
-        raise ConfigurationError(say("seal.key_kind", file=file))
+        raise ConfigurationError(say("audit_root.key_kind", file=file))
     return found
 
 
@@ -113,7 +113,7 @@ def _make(file: Path) -> None:
     except FileExistsError:
         return  # another process of this site was first
     except OSError as error:
-        raise ConfigurationError(say("seal.key_unwritable", file=file, error=error.strerror)) from error
+        raise ConfigurationError(say("audit_root.key_unwritable", file=file, error=error.strerror)) from error
     log.info("a key for the trail was made; keep a copy of its public half elsewhere", file=str(file))
 
 
@@ -133,10 +133,10 @@ def read_public(file: Path) -> list[Ed25519PublicKey]:
     except OSError as error:
         raise ConfigurationError(say("file.unreadable", file=file, error=error.strerror)) from error
     except (ValueError, UnsupportedAlgorithm):
-        raise ConfigurationError(say("seal.no_public", file=file)) from None
+        raise ConfigurationError(say("audit_root.no_public", file=file)) from None
     ours = [key for key in keys if isinstance(key, Ed25519PublicKey)]
     if not ours:
-        raise ConfigurationError(say("seal.public_kind", file=file))
+        raise ConfigurationError(say("audit_root.public_kind", file=file))
     return ours
 
 
@@ -151,14 +151,16 @@ def read_roots(file: Path) -> list[Root]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(say("seal.roots_unreadable", file=file, error=error)) from error
+        raise ConfigurationError(say("audit_root.roots_unreadable", file=file, error=error)) from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
                 found.append(merkle.read_root(json.loads(line)))
         except (ValueError, ProofInvalid) as error:
-            raise ConfigurationError(say("seal.no_root", file=file, number=number, error=text_of(error))) from None
+            raise ConfigurationError(
+                say("audit_root.no_root", file=file, number=number, error=text_of(error))
+            ) from None
     return found
 
 

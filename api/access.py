@@ -33,7 +33,7 @@ from governance.organisation.roles import RIGHTS, Actor, Forbidden, Right, Role,
 from governance.people import sessions
 from governance.people import store as people_store
 from infra.errors import NotFound, WaterError
-from infra.texts import sentence
+from infra.texts import Text, say
 from ingest.storage.changes import Author
 from sensors.stations import Station
 
@@ -264,10 +264,10 @@ class Guard:
         if given:
             scheme, _, shown = given[0].partition(" ")
             if len(given) > 1 or scheme.lower() != _SCHEME:
-                return _unauthorized(sentence("request.token_once"), "")
+                return _unauthorized(say("request.token_once"), "")
             actor = await to_thread.run_sync(self._keeper.by_token, _text(shown.strip()))
             if actor is None:
-                return _unauthorized(sentence("request.token_invalid"), ', error="invalid_token"')
+                return _unauthorized(say("request.token_invalid"), ', error="invalid_token"')
         else:
             if method not in _SAFE and (refused := foreign(headers)) is not None:
                 return refused
@@ -275,7 +275,7 @@ class Guard:
             if actor is None and self._keeper.open:
                 actor = administrator(ANYBODY)
             if actor is None:
-                return _unauthorized(sentence("request.token_needed"), "")
+                return _unauthorized(say("request.token_needed"), "")
         scope["actor"] = actor
         right = right_of(method, path.removeprefix(self._prefix).removeprefix("v1"))
         try:
@@ -310,7 +310,7 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
     if actor.name in (MACHINE, ANYBODY):
         return replace(actor, name=by.strip())
     raise Forbidden(
-        sentence("person.not_yourself", name=actor.name, by=by[:80]),
+        say("person.not_yourself", name=actor.name, by=by[:80]),
         tuple(sorted(RIGHTS[actor.role])),
     )
 
@@ -332,14 +332,14 @@ def reaches(actor: Actor, station: Station) -> None:
     if not actor.covers(region, station.reach):
         reach = ", ".join(sorted(actor.regions or ())) or "no region"
         raise Forbidden(
-            sentence("registry.elsewhere", station=station.key, region=region or "(none)", name=actor.name, reach=reach)
+            say("registry.elsewhere", station=station.key, region=region or "(none)", name=actor.name, reach=reach)
         )
 
 
 def reaches_all(actor: Actor) -> None:
     """Raises Forbidden for somebody who is bound to regions, where something concerns the whole site."""
     if actor.regions is not None:
-        raise Forbidden(sentence("person.bound", name=actor.name), tuple(sorted(RIGHTS[actor.role])))
+        raise Forbidden(say("person.bound", name=actor.name), tuple(sorted(RIGHTS[actor.role])))
 
 
 def packed(text: str) -> str:
@@ -375,7 +375,7 @@ async def _sign_in(scope: Scope, path: str, headers: Headers, receive: Receive, 
         wanted = quote(f"{path}?{query}" if query else path, safe="")
         await RedirectResponse(f"/login?next={wanted}", 303)(scope, receive, send)
         return
-    await _unauthorized(sentence("request.sign_in"), "").response()(scope, receive, send)
+    await _unauthorized(say("request.sign_in"), "").response()(scope, receive, send)
 
 
 def _cookies(headers: Headers) -> dict[str, str]:
@@ -391,7 +391,7 @@ def _is_open(path: str, open_to_all: Collection[str]) -> bool:
     return any(path.startswith(one) if one.endswith("/") else path == one for one in open_to_all)
 
 
-def _unauthorized(detail: str, error: str) -> Problem:
+def _unauthorized(detail: Text, error: str) -> Problem:
     challenge = f'Bearer realm="riverchief"{error}'
     return Problem(problems.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
@@ -401,4 +401,4 @@ def foreign(headers: Headers) -> Problem | None:
     origin = headers.get("origin")
     if origin is None or urlsplit(origin).netloc == headers.get("host"):
         return None
-    return Problem(problems.FORBIDDEN, sentence("request.foreign", origin=origin[:120]))
+    return Problem(problems.FORBIDDEN, say("request.foreign", origin=origin[:120]))

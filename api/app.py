@@ -49,7 +49,7 @@ from api.routes import maintenance as maintenance_routes
 from api.routes.router import PREFIX
 from governance.incidents import file_content
 from infra.errors import ConfigurationError, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_app(context: Context) -> FastAPI:
     """The application. Raises ConfigurationError for a token nobody could show."""
     if context.token is not None and not context.token.strip():
-        raise ConfigurationError(sentence("settings.empty_token"))
+        raise ConfigurationError(say("settings.empty_token"))
     app = _Application(
         title="Riverchief",
         version="1",

@@ -48,7 +48,7 @@ from governance.organisation.terms import Appointment, offices, on_the_sign
 from governance.people import store as people_store
 from governance.reports.citizen_reports import RateLimited, normalized_ticket
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, say, split_languages
+from infra.texts import Text, ended, say
 from infra.times import beijing, to_ms
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry
@@ -213,10 +213,10 @@ def _sheet(
     if error is not None:
         problem = problems.of(error)
         status = problem.sort.status
-        words = _one(problem.detail, language)
+        words = _of(ended(problem.detail), language)
         again = _t("again_photos", language) if typed.photos else ""
         parts.append(
-            f'<section class="error" role="alert" data-testid="report-error"><p><b>{html.escape(words)}</b></p>'
+            f'<section class="error" role="alert" data-testid="report-error"><p><b>{words}</b></p>'
             f"<p>{again}</p></section>"
         )
     if reach is None:
@@ -354,7 +354,7 @@ def _ticket(view: ReportView, request: Request, error: WaterError | None = None)
             f'<section data-testid="report-thanks"><p class="big">{_t("thanks", language)}</p>{many}</section>'
         )
     if error is not None:
-        parts.append(f'<section class="error" role="alert"><p>{html.escape(_one(str(error), language))}</p></section>')
+        parts.append(f'<section class="error" role="alert"><p>{_of(ended(error.text), language)}</p></section>')
     at = _t("since", language, at=_moment(view.at))
     parts.append(
         f'<section><p class="quiet">{_t("ticket", language)}</p>'
@@ -448,10 +448,6 @@ def _t(key: str, language: str, **values: object) -> str:
 
 def _of(text: Text, language: str) -> str:
     return html.escape(str(getattr(text, language)))
-
-
-def _one(message: str, language: str) -> str:
-    return str(getattr(split_languages(message), language))
 
 
 def _now(here: bool) -> str:

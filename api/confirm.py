@@ -17,7 +17,7 @@ from governance.notify.confirmation import LinkExpired
 from governance.notify.message import TEST
 from governance.notify.wording import item_text
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, say, sentence, split_languages
+from infra.texts import Text, ended, say
 from infra.times import beijing
 
 router = APIRouter(include_in_schema=False)
@@ -86,7 +86,7 @@ def _found(context: Context, token: str) -> AskedFor | Response:
     try:
         notifications = context.notifications
         if notifications is None or notifications.links is None:
-            raise NotFound(sentence("notice.page_wrong"))
+            raise NotFound(say("notice.page_wrong"))
         return confirmation.confirmation_request(
             context.database, notifications.directory(), notifications.links, token, context.clock_ms()
         )
@@ -127,7 +127,7 @@ def _page(content: str, status: int = 200) -> Response:
 
 
 def _refusal(status: int, error: WaterError) -> Response:
-    return _page(f"<p>{_both(split_languages(str(error)))}</p>", status)
+    return _page(f"<p>{_both(ended(error.text))}</p>", status)
 
 
 def _both(text: Text) -> str:

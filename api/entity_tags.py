@@ -12,7 +12,7 @@ from fastapi import Header
 
 from governance.incidents.model import Conflict
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 IfMatch = Annotated[str | None, Header(description="the ETag the decision rests on")]
 
@@ -39,7 +39,7 @@ def tags(if_match: str | None) -> frozenset[str] | None:
     found = [_TAG.fullmatch(part) for part in if_match.split(",")]
     named = frozenset(match[1] for match in found if match)
     if len(named) == 0 or not all(found):
-        raise ConfigurationError(sentence("request.no_tags", text=if_match[:80]))
+        raise ConfigurationError(say("request.no_tags", text=if_match[:80]))
     return named
 
 
@@ -47,4 +47,4 @@ def unchanged(if_match: str | None, tag: object, name: str) -> None:
     """Raises Conflict where what is called ``name`` is no longer what the header names."""
     wanted = tags(if_match)
     if wanted is not None and str(tag) not in wanted:
-        raise Conflict(sentence("request.changed", name=name, tag=tag))
+        raise Conflict(say("request.changed", name=name, tag=tag))

@@ -12,7 +12,7 @@ from governance.organisation.regions import Regions
 from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Right, role_name
 from governance.people import store as people_store
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage.port import good_since
 
 
@@ -60,25 +60,19 @@ def known_matter(context: Context, matter: str) -> None:
     """Raises ConfigurationError, naming those there are, for what is no process."""
     if matter and context.processes.known and context.processes.named(matter) is None:
         known = ", ".join(p.key for p in context.processes.known)
-        raise ConfigurationError(sentence("request.no_matter", matter=matter, known=known))
+        raise ConfigurationError(say("request.no_matter", matter=matter, known=known))
 
 
 def _measurable(context: Context, order: Order) -> None:
     """Raises ConfigurationError for a measurement of nothing we know, or that no instrument could have shown."""
     for key, value in order.measurement.items():
         if key not in context.catalogue:
-            raise ConfigurationError(sentence("incident.not_measured", parameter=key[:64]))
+            raise ConfigurationError(say("incident.not_measured", parameter=key[:64]))
         parameter = context.catalogue[key]
         least, most = parameter.instrument
         if not least <= value <= most:
             raise ConfigurationError(
-                sentence(
-                    "incident.not_measurable",
-                    parameter=key,
-                    value=value,
-                    least=least,
-                    most=parameter.with_unit(f"{most:g}"),
-                )
+                say("incident.not_measurable", parameter=key, value=value, least=least, most=most, unit=parameter.unit)
             )
 
 
@@ -105,17 +99,17 @@ def _known(context: Context, order: Order, before: Incident, regions: Regions) -
     if to is None:
         return
     if to.region and to.region not in regions:
-        raise ConfigurationError(sentence("registry.no_region", region=to.region))
+        raise ConfigurationError(say("registry.no_region", region=to.region))
     if to.responsible:
         with context.database.read() as connection:
             try:
                 one = people_store.get(connection, to.responsible)
             except NotFound:
-                raise Refused(sentence("person.no_person", name=to.responsible[:80])) from None
+                raise Refused(say("person.no_person", name=to.responsible[:80])) from None
             person = people_store.actor_of(connection, one, regions, context.clock_ms())
         if not (person.may(Right.HANDLE) or person.role in ROLES_WITH_TERMS):
-            raise Refused(sentence("person.handles_nothing", name=person.name, role=role_name(person.role)))
+            raise Refused(say("person.handles_nothing", name=person.name, role=role_name(person.role)))
         region = to.region or before.place.region
         in_office = person.regions is None or bool(person.regions or person.waters)
         if not (person.covers(region, before.place.reach) if region else in_office):
-            raise Refused(sentence("person.not_there", name=person.name, region=region or "—"))
+            raise Refused(say("person.not_there", name=person.name, region=region or "—"))

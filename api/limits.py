@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.problems import Problem
-from infra.texts import sentence
+from infra.texts import say
 
 
 class BodyLimit:
@@ -82,7 +82,7 @@ class AllowedHosts:
             await send({"type": "websocket.close", "code": 1008, "reason": "not our host"})
         else:
             host = given[0][:120] if given else ""
-            await Problem(problems.MISDIRECTED, sentence("request.host", host=host)).response()(scope, receive, send)
+            await Problem(problems.MISDIRECTED, say("request.host", host=host)).response()(scope, receive, send)
 
     def _is_ours(self, given: str) -> bool:
         try:
@@ -140,6 +140,6 @@ _DATA = {
 def _too_large(limit: int) -> Problem:
     return Problem(
         problems.TOO_LARGE,
-        sentence("request.too_large", limit=limit, megabytes=f"{limit / 1024**2:g}"),
+        say("request.too_large", limit=limit, megabytes=f"{limit / 1024**2:g}"),
         headers={"Connection": "close"},
     )

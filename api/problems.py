@@ -24,7 +24,8 @@ from governance.incidents.model import Conflict
 from governance.organisation.roles import Forbidden
 from governance.reports.citizen_reports import RateLimited
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
-from infra.texts import Text, keys, sentence
+from infra.texts import Text, at, both, joined, keys, say
+from infra.toml_file import fault_text
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +100,7 @@ class Problem(Exception):
     """A problem as it is answered; raised by routes where no error of ours says the same."""
 
     sort: Sort
-    detail: str
+    detail: Text
     members: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int | None = None
@@ -110,7 +111,7 @@ class Problem(Exception):
             "type": f"urn:riverchief:problem:{self.sort.name}",
             "title": f"{self.sort.title.zh} / {self.sort.title.en}",
             "status": status,
-            "detail": self.detail,
+            "detail": both(self.detail),
             **self.members,
         }
         return Response(msgspec.json.encode(_clean(document)), status, dict(self.headers), MEDIA_TYPE)
@@ -126,17 +127,17 @@ def of(error: WaterError) -> Problem:
     members = {} if allowed is None else {"allowed": [str(action) for action in allowed]}
     wait_s = error.retry_s if isinstance(error, RateLimited) else RETRY_AFTER_S
     headers = {"Retry-After": str(wait_s)} if sort in (UNAVAILABLE, TOO_MANY) else {}
-    return Problem(sort, str(error), members, headers)
+    return Problem(sort, error.text, members, headers)
 
 
 def fault(error: BaseException) -> Problem:
     """An unforeseen error: logged in full under a number, answered with the number alone."""
     number = uuid.uuid4().urn
     log.error("a request failed", instance=number, exc_info=error)
-    return Problem(BROKEN, sentence("request.fault", number=number), {"instance": number})
+    return Problem(BROKEN, say("request.fault", number=number), {"instance": number})
 
 
-def unavailable(detail: str) -> Problem:
+def unavailable(detail: Text) -> Problem:
     """503: the same request may succeed later."""
     return Problem(UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
@@ -192,7 +193,7 @@ async def _water_error(_request: Request, error: Exception) -> Response:
 
 
 async def _no_connection(_request: Request, _error: Exception) -> Response:
-    return unavailable(sentence("store.no_connection")).response()
+    return unavailable(say("store.no_connection")).response()
 
 
 async def _validation(_request: Request, error: Exception) -> Response:
@@ -207,11 +208,11 @@ async def _http(request: Request, error: Exception) -> Response:
     sort = _SORTS.get(status, INVALID if status < 500 else BROKEN)
     path = shorten(request.url.path)
     if status == 404:
-        detail = sentence("request.nothing_there", path=path)
+        detail = say("request.nothing_there", path=path)
     elif status == 405:
-        detail = sentence("request.no_method", path=path, method=request.method)
+        detail = say("request.no_method", path=path, method=request.method)
     else:
-        detail = sentence("request.refused", why=error.detail)
+        detail = say("request.refused", why=error.detail)
     headers = {"Allow": _allowed(request)} if status == 405 else error.headers or {}
     return Problem(sort, detail, headers=headers, status=status).response()
 
@@ -227,32 +228,45 @@ def _allowed(request: Request) -> str:
 
 def _invalid(faults: Any) -> Problem:
     """FastAPI's list of faults, each with the field, what is wrong and the value."""
-    errors = [_one(one) for one in faults]
-    detail = "; ".join(
-        f"{one['field']}: {one['message']}" + (f" ({one['value']})" if "value" in one else "") for one in errors
+    found = [_fault(one) for one in faults]
+    detail = joined(
+        (at(one.field, one.text if one.value is None else _quoting(one.text, one.value)) for one in found), "; "
     )
-    return Problem(INVALID, shorten(detail, 1000), {"errors": errors[:50]})
+    errors = [
+        {"field": one.field, "message": both(one.text)} | ({} if one.value is None else {"value": one.value})
+        for one in found
+    ]
+    return Problem(INVALID, Text(shorten(detail.zh, 1000), shorten(detail.en, 1000)), {"errors": errors[:50]})
 
 
-def _one(one: Mapping[str, Any]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """A fault of a request; ``value`` is None where none was given or none counts."""
+
+    field: str
+    text: Text
+    value: str | None = None
+
+
+def _fault(one: Mapping[str, Any]) -> _Fault:
     where = tuple(one["loc"])
-    message, context = str(one["msg"]).removeprefix("Value error, "), one.get("ctx", {})
+    message, context = str(one["msg"]), one.get("ctx", {})
     if one["type"] == "json_invalid":
-        return {
-            "field": "body",
-            "message": sentence("field.json_invalid", why=context.get("error", message), at=where[-1]),
-        }
+        return _Fault("body", say("field.json_invalid", why=context.get("error", message), at=where[-1]))
     if where == ("body",):
-        return {"field": "body", "message": sentence("field.no_object")}
-    if one["type"] != "value_error":  # what our own validators say is a sentence already
+        return _Fault("body", say("field.no_object"))
+    text = fault_text(one)
+    if text is None:
         key = f"field.{one['type']}"
         if isinstance(expected := context.get("expected"), str):  # 'a', 'b' or 'c'
             context = context | {"expected": Text(expected.replace("', '", "'、'").replace("' or '", "'、'"), expected)}
-        message = sentence(key if key in keys() else "field.other", message=message, **context)
-    found = {"field": shorten(".".join(map(str, where))), "message": message}
-    if one["type"] not in {"missing", "extra_forbidden"}:
-        found["value"] = shorten(one.get("input"))
-    return found
+        text = say(key if key in keys() else "field.other", message=message, **context)
+    without_value = one["type"] in {"missing", "extra_forbidden"}
+    return _Fault(shorten(".".join(map(str, where))), text, None if without_value else shorten(one.get("input")))
+
+
+def _quoting(text: Text, value: str) -> Text:
+    return Text(f"{text.zh} ({value})", f"{text.en} ({value})")
 
 
 def _clean(value: Any) -> Any:

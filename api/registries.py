@@ -5,7 +5,7 @@ import time
 
 from api.context import Context
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import fingerprint
 from sensors.datum import Box
@@ -76,5 +76,5 @@ def site_box(box: Box | None, registry: Registry) -> Box | None:
 def find(registry: Registry, key: str) -> Station:
     """The station called ``key``; raises NotFound naming it."""
     if key not in registry:
-        raise NotFound(sentence("registry.no_station", key=key[:80]))
+        raise NotFound(say("registry.no_station", key=key[:80]))
     return registry[key]

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.context import Context
 from api.registries import Registries
-from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.errors import ConfigurationError, InvalidValue
+from infra.texts import say
 from infra.times import to_ms
 
 JSON, GEOJSON, CSV = "application/json", "application/geo+json", "text/csv"
@@ -47,7 +47,7 @@ async def _replaying(request: Request) -> set[int]:
 def _words(text: str) -> str:
     """Text that every database can keep."""
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError(sentence("request.letters"))
+        raise InvalidValue(say("request.letters"))
     return text
 
 
@@ -81,7 +81,7 @@ def instant(name: str, text: str) -> int:
     try:
         return to_ms(msgspec.convert(_PLUS_LOST.sub("+", text), _Instant))
     except (msgspec.ValidationError, OverflowError):
-        raise ConfigurationError(sentence("request.no_instant", name=name, text=text[:80])) from None
+        raise ConfigurationError(say("request.no_instant", name=name, text=text[:80])) from None
 
 
 def one_of(kinds: Iterable[Choice], name: str, text: str) -> Choice:
@@ -90,7 +90,7 @@ def one_of(kinds: Iterable[Choice], name: str, text: str) -> Choice:
     for one in known:
         if one == text:
             return one
-    raise ConfigurationError(sentence("request.one_of", name=name, text=text[:80], known=", ".join(known)))
+    raise ConfigurationError(say("request.one_of", name=name, text=text[:80], known=", ".join(known)))
 
 
 def day(text: str) -> str:
@@ -100,7 +100,7 @@ def day(text: str) -> str:
             return date.fromisoformat(text).isoformat()
     except ValueError:
         pass
-    raise ConfigurationError(sentence("request.no_day", text=text[:80]))
+    raise ConfigurationError(say("request.no_day", text=text[:80]))
 
 
 def mark(kind: str, place: Any) -> str:
@@ -139,7 +139,7 @@ def place_by_number(kind: str, text: str | None) -> int | None:
 
 
 def _stray(cursor: str) -> ConfigurationError:
-    return ConfigurationError(sentence("request.no_cursor", cursor=cursor[:80]))
+    return ConfigurationError(say("request.no_cursor", cursor=cursor[:80]))
 
 
 def preferred(accept: str, offered: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from governance.people import store as people_store
 from governance.reports import river_plans
 from governance.reports.river_plans import Goal, Plan
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from ingest.analysis.live_classes import REACH, STATION, ShownClass, current_classes
 from sensors.network import along_km, length_km
 from sensors.stations import Reach, Registry
@@ -193,7 +193,7 @@ def find(registry: Registry, key: str) -> Reach:
     """The reach called ``key``; raises NotFound naming it."""
     found = next((reach for reach in registry.reaches if reach.key == key), None)
     if found is None:
-        raise NotFound(sentence("registry.no_reach", reach=key[:80]))
+        raise NotFound(say("registry.no_reach", reach=key[:80]))
     return found
 
 

@@ -21,7 +21,7 @@ from governance.audit.merkle import AuditEntry
 from governance.organisation.roles import Role
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING, DAY_MS, to_ms
 
 CLASSES_ACTION = "water.classes"
@@ -171,10 +171,10 @@ def read(text: str) -> Formula:
     try:
         table = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(str(error)) from error
+        raise ConfigurationError(say("file.no_toml", error=error)) from error
     unknown = sorted(set(table) - {"example", "weights", "terms", "patrols_due"})
     if unknown:
-        raise ConfigurationError(sentence("assessment.unknown", unknown=unknown[0]))
+        raise ConfigurationError(say("assessment.unknown", unknown=unknown[0]))
     formula = Formula(_weights(table.get("weights", {})), example=table.get("example", True) is not False)
     if "patrols_due" in table:
         formula = replace(formula, patrols_due=_patrols_due(table["patrols_due"]))
@@ -182,7 +182,7 @@ def read(text: str) -> Formula:
     for name, value in terms.items():
         default = getattr(formula, name, None) if name in _TERMS else None
         if default is None or type(value) is not type(default) or (not isinstance(value, bool) and value < 0):
-            raise ConfigurationError(sentence("assessment.no_term", name=name, value=value, known=", ".join(_TERMS)))
+            raise ConfigurationError(say("assessment.no_term", name=name, value=value, known=", ".join(_TERMS)))
     return replace(formula, **terms)
 
 
@@ -190,12 +190,12 @@ def _weights(table: Mapping[str, Any]) -> dict[Indicator, float]:
     weights: dict[Indicator, float] = {}
     for name, weight in table.items():
         if name not in list(Indicator):
-            raise ConfigurationError(sentence("assessment.no_indicator", name=name, known=", ".join(Indicator)))
+            raise ConfigurationError(say("assessment.no_indicator", name=name, known=", ".join(Indicator)))
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e6:
-            raise ConfigurationError(sentence("assessment.no_weight", name=name, weight=weight))
+            raise ConfigurationError(say("assessment.no_weight", name=name, weight=weight))
         weights[Indicator(name)] = float(weight)
     if not any(weights.values()):
-        raise ConfigurationError(sentence("assessment.all_zero"))
+        raise ConfigurationError(say("assessment.all_zero"))
     return weights
 
 
@@ -207,9 +207,9 @@ def _patrols_due(table: Mapping[str, Any]) -> dict[Role, int]:
     """Patrols a month by role; a role that is not named owes none."""
     for name, number in table.items():
         if name not in list(Role):
-            raise ConfigurationError(sentence("assessment.no_role", name=name, known=", ".join(Role)))
+            raise ConfigurationError(say("assessment.no_role", name=name, known=", ".join(Role)))
         if type(number) is not int or not 0 <= number <= MAX_PATROLS:
-            raise ConfigurationError(sentence("assessment.no_patrols", name=name, number=number, most=MAX_PATROLS))
+            raise ConfigurationError(say("assessment.no_patrols", name=name, number=number, most=MAX_PATROLS))
     return {Role(name): number for name, number in table.items()}
 
 
@@ -221,9 +221,9 @@ def month_of(text: str) -> tuple[int, int]:
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=BEIJING)
     except ValueError:
-        raise ConfigurationError(sentence("assessment.no_month", text=text[:20])) from None
+        raise ConfigurationError(say("assessment.no_month", text=text[:20])) from None
     if len(text) != len("2026-10"):
-        raise ConfigurationError(sentence("assessment.no_month", text=text[:20]))
+        raise ConfigurationError(say("assessment.no_month", text=text[:20]))
     return to_ms(first), to_ms(_next(first))
 
 

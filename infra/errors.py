@@ -3,28 +3,32 @@
 Bad *data* is a value (:class:`sensors.reading.Rejected`); an error is a broken promise.
 """
 
-from infra.texts import Text, both, split_languages
+from infra.texts import Text, both, same
 
 
 class WaterError(Exception):
-    """An error whose message may be shown to a person: it names the thing and the value, never a secret.
+    """An error whose text may be shown to a person: it names the thing and the value, never a secret.
 
-    The first argument is the message, a `Text` or a string. ``retryable`` says whether the same call may succeed later
-    without anybody changing anything.
+    ``retryable`` says whether the same call may succeed later without anybody changing anything.
     """
 
     retryable = False
 
-    @property
-    def text(self) -> Text:
-        """The message in both languages."""
-        message = self.args[0] if self.args else ""
-        return message if isinstance(message, Text) else split_languages(str(message))
+    def __init__(self, text: Text) -> None:
+        super().__init__(text)
+        self.text = text
 
     def __str__(self) -> str:
-        if len(self.args) == 1 and isinstance(self.args[0], Text):
-            return both(self.args[0])
-        return super().__str__()
+        return both(self.text)
+
+
+class InvalidValue(WaterError, ValueError):
+    """What a validator of Pydantic refuses; Pydantic takes a ValueError only."""
+
+
+def text_of(error: Exception) -> Text:
+    """The text of an error; the words of the library for one that is not ours."""
+    return error.text if isinstance(error, WaterError) else same(error)
 
 
 class StorageUnavailable(WaterError):

@@ -6,7 +6,7 @@ languages use the same values.
 """
 
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -46,14 +46,51 @@ def keys() -> Collection[str]:
     return _sentences().keys()
 
 
-def sentence(key: str, /, **values: object) -> str:
-    """A sentence in both languages, as errors and refusals carry it: ``中文。 / English.``"""
-    return both(say(key, **values))
-
-
 def both(text: Text) -> str:
-    """A text in both languages, as errors carry it."""
-    return f"{text.zh}。 / {text.en}."
+    """A text in both languages, as terminals, logs and the API carry it: ``中文。 / English.``, line by line.
+
+    A place in a file before both languages (`at`) stands once; so do the words of others (`same`).
+    """
+    zh, en = text.zh.split("\n"), text.en.split("\n")
+    if len(zh) != len(en):
+        return _both(text.zh, text.en)
+    return "\n".join(map(_both, zh, en))
+
+
+def _both(zh: str, en: str) -> str:
+    if zh == en:
+        return zh
+    start = 0
+    while (end := zh.find(": ", start) + 2) > 1 and en.startswith(zh[:end]):
+        start = end
+    return f"{zh}。 / {en[start:]}."
+
+
+def ended(text: Text) -> Text:
+    """A text with its full stops, as a page shows a refusal."""
+    return text if text.zh == text.en else Text(f"{text.zh}。", f"{text.en}.")
+
+
+def from_both(message: str) -> Text:
+    """The languages of what `both` wrote into a store; what is in one language stands for both."""
+    zh, both_are_there, en = message.partition("。 / ")
+    return Text(zh, en.removesuffix(".")) if both_are_there else same(message)
+
+
+def same(words: object) -> Text:
+    """Words that are the same in both languages: those of a library, a server, a device."""
+    return Text(str(words), str(words))
+
+
+def at(place: object, text: Text) -> Text:
+    """A text with the place in a file before it that it is about."""
+    return Text(f"{place}: {text.zh}", f"{place}: {text.en}")
+
+
+def joined(texts: Iterable[Text], between: str = "\n") -> Text:
+    """Several texts as one, a line each."""
+    found = tuple(texts)
+    return Text(between.join(text.zh for text in found), between.join(text.en for text in found))
 
 
 def line(key: str, /, **values: object) -> str:
@@ -69,12 +106,6 @@ def join_on_line(text: Text) -> str:
 def named(text: Text) -> str:
     """A name in both languages, as tables and lists show it: ``中文 English``; once where both are the same."""
     return text.zh if text.zh == text.en else f"{text.zh} {text.en}"
-
-
-def split_languages(message: str) -> Text:
-    """The two languages of what `both` made; what is in one language stands for both."""
-    zh, _, en = message.partition(" / ")
-    return Text(zh, en or zh)
 
 
 def template(key: str) -> Text:

@@ -1,13 +1,14 @@
 """Strict reading of TOML files: the first fault is named by file, line and key, never by value."""
 
 import tomllib
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra import toml_text
-from infra.errors import ConfigurationError
-from infra.texts import say
+from infra.errors import ConfigurationError, text_of
+from infra.texts import Text, at, same, say
 
 
 class Table(BaseModel):
@@ -28,4 +29,10 @@ def parse(text: str, shape: type[T]) -> T:
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise ConfigurationError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigurationError(at(where, fault_text(fault) or same(fault["msg"]))) from None
+
+
+def fault_text(fault: Mapping[str, Any]) -> Text | None:
+    """What one of our validators says of a fault that Pydantic lists; None for a fault that Pydantic found itself."""
+    refused = fault.get("ctx", {}).get("error")
+    return text_of(refused) if isinstance(refused, ValueError) else None

@@ -6,7 +6,7 @@ import structlog
 
 from infra.database import Database
 from infra.errors import StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from ingest import quarantine
 from ingest.sending import BACKOFF_S, POLL_S, SendingState, SendingWorker
 from ingest.storage import downsampling, lineprotocol, schema, spool
@@ -77,7 +77,7 @@ class Forwarder(SendingWorker):
         if refused:  # a line is refused as a whole, often for one of its parameters
             refused = self._server.send(_by_parameter([r.line for r in refused]))
         if lost := self._server.verify([marker]):
-            raise StorageUnavailable(sentence("time_series_server.lost", lost=len(lost)))
+            raise StorageUnavailable(say("time_series_server.lost", lost=len(lost)))
         return refused
 
     def _lines(self, entry: Entry) -> Sequence[bytes]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from infra.errors import LongTermUnavailable, StorageUnavailable, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.pipeline import Outcome, Receipt, Site
 from sensors.reading import Message
 
@@ -235,7 +235,7 @@ class Intake:
     def submit(self, message: Message) -> "Future[Receipt]":
         """Add a message; the future is done once it is durable. Raises Busy if the lane is full."""
         if self._submitted.full:
-            raise IntakeFull(sentence("store.ingest_behind", count=self._submitted.messages))
+            raise IntakeFull(say("store.ingest_behind", count=self._submitted.messages))
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()  # the message is on its way: it can no longer be taken back
         self.put(PendingMessage(message, future.set_result))

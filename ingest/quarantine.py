@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from infra.errors import NotFound
 from infra.records import from_row
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import beijing_day
 from ingest.ledger import UNREGISTERED, account_of, day_of
 from ingest.storage.tables import quarantine as table
@@ -169,7 +169,7 @@ def get(connection: sa.Connection, entry: int) -> QuarantineEntry:
     """One entry; raises NotFound."""
     row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none()
     if row is None:
-        raise NotFound(sentence("quarantine.unknown", entry=entry))
+        raise NotFound(say("quarantine.unknown", entry=entry))
     return _held(row)
 
 

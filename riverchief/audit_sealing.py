@@ -35,7 +35,7 @@ from governance.incidents import cloudevents
 from governance.incidents.model import EntryKind
 from governance.verification import roots
 from infra.database import Database
-from infra.errors import ConfigurationError, StorageUnavailable
+from infra.errors import ConfigurationError, StorageUnavailable, text_of
 from infra.periodic import PeriodicWorker
 from infra.texts import say
 from infra.times import DAY_MS, beijing_day, rfc3339
@@ -158,7 +158,9 @@ def read_roots(file: Path) -> list[Root]:
             if line.strip():
                 found.append(merkle.read_root(json.loads(line)))
         except (ValueError, ProofInvalid) as error:
-            raise ConfigurationError(say("audit_root.no_root", file=file, number=number, error=error)) from None
+            raise ConfigurationError(
+                say("audit_root.no_root", file=file, number=number, error=text_of(error))
+            ) from None
     return found
 
 

@@ -37,8 +37,8 @@ from governance.organisation.roles import PERSON_ROLES, Department, Role, role_n
 from governance.people import store as people_store
 from infra import clock
 from infra.database import Database
-from infra.errors import WaterError
-from infra.texts import line, say, sentence
+from infra.errors import WaterError, text_of
+from infra.texts import joined, line, same, say
 from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing_day
 from ingest import ledger
 from ingest.analysis import live_classes
@@ -323,7 +323,7 @@ def _serve(settings: Path, folder: Path, address: str, console: Console, stop: t
             while not _answers(client, address) and not stop.is_set():
                 if process.poll() is not None or time.monotonic() > until:
                     tail = log.read_text("utf-8", "replace").splitlines()[-8:]
-                    raise DemoFailed(sentence("demo.not_started") + "\n" + "\n".join(tail))
+                    raise DemoFailed(joined([say("demo.not_started"), *map(same, tail)]))
                 time.sleep(0.1)
         yield
 
@@ -382,7 +382,7 @@ def _simulate(
         except TimeoutError:
             raise DemoFailed(say("simulate.not_stopped")) from None
         except Exception as error:
-            raise DemoFailed(say("simulate.failed", error=error)) from error
+            raise DemoFailed(say("simulate.failed", error=text_of(error))) from error
 
 
 def _phase(now: Progress, pace: Pace, until: float | None) -> str:

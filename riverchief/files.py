@@ -14,7 +14,7 @@ from governance.notify.contacts import Directory
 from governance.platforms import model as platform_model
 from governance.platforms.model import Platforms
 from infra.errors import ConfigurationError
-from infra.texts import Text, say
+from infra.texts import Text, at, say
 from ingest.rules import model as rule_model
 from ingest.rules.model import Rules
 from sensors import registry_csv, registry_rows, registry_toml
@@ -142,7 +142,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise ConfigurationError(at(path, error.text)) from error
 
 
 def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:

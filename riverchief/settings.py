@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra import toml_text
-from infra.errors import ConfigurationError
-from infra.texts import Text, both, say, sentence
+from infra.errors import ConfigurationError, InvalidValue
+from infra.texts import Text, say
+from infra.toml_file import fault_text
 from sensors.datum import Box
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -211,7 +212,7 @@ class ApiSection(_Section):
             try:
                 ip_network(one)
             except ValueError:
-                raise ValueError(sentence("settings.no_network", network=one)) from None
+                raise InvalidValue(say("settings.no_network", network=one)) from None
         return values
 
 
@@ -311,7 +312,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _no_contradiction(self) -> "Settings":
         if (found := next(self._contradictions(), None)) is not None:
-            raise ValueError(both(found))
+            raise InvalidValue(found)
         return self
 
     def _contradictions(self) -> Iterator[Text]:
@@ -370,7 +371,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
     try:
         return Settings(**_over(_over(values, environment), overrides))
     except ValidationError as error:
-        found = [_fault(e["loc"], e["msg"], e["type"]) for e in error.errors()]
+        found = [_fault(e) for e in error.errors()]
         faults = Text("；".join(fault.zh for fault in found), "; ".join(fault.en for fault in found))
         where = say("settings.the_file", file=file) if file else say("settings.the_settings")
         raise ConfigurationError(say("settings.wrong", where=where, faults=faults)) from None
@@ -385,14 +386,13 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _fault(where: tuple[int | str, ...], message: str, kind: str) -> Text:
-    name = ".".join(str(part) for part in where)
-    if kind == "extra_forbidden":
+def _fault(fault: Mapping[str, Any]) -> Text:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
         return say("settings.unknown", name=name)
-    zh, both, en = message.removeprefix("Value error, ").partition("。 / ")
-    if not both:  # words of the library's own
-        return say("settings.value", name=name, words=message)
-    text = Text(zh, en.removesuffix("."))
+    text = fault_text(fault)
+    if text is None:
+        return say("settings.value", name=name, words=fault["msg"])
     return say("settings.of", name=name, text=text) if name else text
 
 

@@ -22,7 +22,7 @@ import structlog
 from infra import file_lock
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.sole_writer import SoleWriter
-from infra.texts import say
+from infra.texts import Text, both, say
 from riverchief.signals import on_signal
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class LockMonitor:
         self._writer = writer
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
-        self.reason = ""
+        self.reason: Text | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -98,12 +98,13 @@ class LockMonitor:
                 if self._writer.confirm():
                     sure_at = time.monotonic()
                 else:
-                    self.reason = f"another session holds the ingest's lock on {self._writer}; this ingest ends"
+                    self.reason = say("ingest.lock_lost", writer=self._writer)
             except StorageUnavailable as error:
                 if time.monotonic() - sure_at > UNSURE_S:
-                    self.reason = f"{self._writer} has not answered for {UNSURE_S:g} s; this ingest ends: {error}"
+                    values = {"writer": self._writer, "seconds": f"{UNSURE_S:g}", "error": error.text}
+                    self.reason = say("ingest.lock_unsure", **values)
         if self.reason:
-            log.error(self.reason)
+            log.error(both(self.reason))
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import cos, isnan, pi, radians, sin, sqrt
 
 from infra.errors import ConfigurationError
-from infra.texts import say, sentence
+from infra.texts import say
 
 _SEMI_MAJOR_M = 6_378_245.0
 _ECCENTRICITY_2 = 0.006_693_421_622_965_943
@@ -33,7 +33,7 @@ class Datum(StrEnum):
         for one in cls:
             if plain == one.value.upper().replace("-", "").replace(" ", ""):
                 return one
-        raise ConfigurationError(sentence("registry.no_datum", text=text))
+        raise ConfigurationError(say("registry.no_datum", text=text))
 
 
 def wgs84(lon: float, lat: float, datum: Datum) -> tuple[float, float]:
@@ -52,7 +52,7 @@ def wgs84(lon: float, lat: float, datum: Datum) -> tuple[float, float]:
             return round(x, 9), round(y, 9)
         if isnan(x) or abs(y) > 90:
             break
-    raise ConfigurationError(sentence("registry.not_convertible", lon=lon, lat=lat))
+    raise ConfigurationError(say("registry.not_convertible", lon=lon, lat=lat))
 
 
 def to_gcj02(lon: float, lat: float) -> tuple[float, float]:
@@ -83,7 +83,7 @@ class Box:
         """From [west, south, east, north]; raises ConfigurationError for what encloses nothing."""
         numbers = [float(s) for s in sides if isinstance(s, int | float) and not isinstance(s, bool)]
         if len(numbers) != 4 or len(sides) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
-            raise ConfigurationError(sentence("registry.no_box", sides=list(sides)))
+            raise ConfigurationError(say("registry.no_box", sides=list(sides)))
         return cls(*numbers)
 
     def check(self, lon: float, lat: float) -> None:
@@ -92,7 +92,7 @@ class Box:
             return
         hint = say("registry.swapped") if self._holds(lat, lon) else ""
         sides = say("registry.sides", west=self.west, east=self.east, south=self.south, north=self.north)
-        raise ConfigurationError(sentence("registry.outside_box", lon=lon, lat=lat, sides=sides, hint=hint))
+        raise ConfigurationError(say("registry.outside_box", lon=lon, lat=lat, sides=sides, hint=hint))
 
     def _holds(self, lon: float, lat: float) -> bool:
         return self.west <= lon <= self.east and self.south <= lat <= self.north

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import DAY_MS, beijing, rfc3339
 from sensors.parameters import Catalogue
 from sensors.reading import Codes, Flag, Ints, QualityTest
@@ -134,13 +134,13 @@ def make_review(
     """
     since_ms, until_ms = span_ms
     if until_ms <= since_ms:
-        raise ConfigurationError(sentence("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+        raise ConfigurationError(say("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     if since_ms > now_ms:
-        raise ConfigurationError(sentence("maintenance.review_ahead", since=rfc3339(since_ms)))
+        raise ConfigurationError(say("maintenance.review_ahead", since=rfc3339(since_ms)))
     if parameter and parameter not in catalogue:
-        raise ConfigurationError(sentence("registry.no_parameter", parameter=parameter[:40]))
+        raise ConfigurationError(say("registry.no_parameter", parameter=parameter[:40]))
     if not reason.strip():
-        raise ConfigurationError(sentence("maintenance.review_why"))
+        raise ConfigurationError(say("maintenance.review_why"))
     return Review(station, parameter, since_ms, min(until_ms, now_ms), verdict, reason, by, now_ms)
 
 
@@ -170,11 +170,11 @@ def plan_mute(
     """
     since_ms, until_ms = span_ms
     if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
-        raise ConfigurationError(sentence("maintenance.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+        raise ConfigurationError(say("maintenance.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     if unknown := sorted(set(rules) - set(in_force)):
-        raise ConfigurationError(sentence("rule.not_in_force", rule=unknown[0][:80]))
+        raise ConfigurationError(say("rule.not_in_force", rule=unknown[0][:80]))
     if not reason.strip():
-        raise ConfigurationError(sentence("maintenance.mute_why"))
+        raise ConfigurationError(say("maintenance.mute_why"))
     return Mute(station, since_ms, until_ms, rules, by, reason)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.reading import Bools, Floats
 
 
@@ -146,7 +146,7 @@ class Catalogue:
 def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
     known = set(Parameter.__slots__) - {"key"}
     if unknown := set(row) - known:
-        raise ConfigurationError(sentence("file.parameters", key=key, unknown=sorted(unknown)[0]))
+        raise ConfigurationError(say("file.parameters", key=key, unknown=sorted(unknown)[0]))
     low, high = row["instrument"]
     relative = bool(row.get("relative", False))
     p_low, p_high = row.get("plausible", row["instrument"])

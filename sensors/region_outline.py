@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import at, say
 from sensors.network import KM_PER_DEGREE
 
 Point = tuple[float, float]
@@ -39,16 +39,16 @@ def read(value: object, place: Callable[[float, float], Point] = lambda lon, lat
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise ConfigurationError(sentence("registry.outline_no_json")) from None
+            raise ConfigurationError(say("registry.outline_no_json")) from None
     if isinstance(value, Mapping):
         if value.get("type") not in ("Polygon", "MultiPolygon"):
-            raise ConfigurationError(sentence("registry.outline_type", type=value.get("type")))
+            raise ConfigurationError(say("registry.outline_type", type=value.get("type")))
         polygons = value.get("coordinates")
         polygons = [polygons] if value["type"] == "Polygon" else polygons
     else:
         polygons = [value] if _depth(value) == 3 else value
     if _depth(polygons) != 4:
-        raise ConfigurationError(sentence("registry.outline_shape"))
+        raise ConfigurationError(say("registry.outline_shape"))
     assert isinstance(polygons, Sequence)
     found = tuple(
         tuple(_ring(ring, f"outline {p}.{r}", place) for r, ring in enumerate(rings, 1))
@@ -56,11 +56,11 @@ def read(value: object, place: Callable[[float, float], Point] = lambda lon, lat
     )
     count = sum(len(ring) for rings in found for ring in rings)
     if count > MOST_POINTS:
-        raise ConfigurationError(sentence("registry.outline_long", count=count, limit=MOST_POINTS))
+        raise ConfigurationError(say("registry.outline_long", count=count, limit=MOST_POINTS))
     for p, rings in enumerate(found, 1):
         if (crossing := _crossing(rings)) is not None:
             one, other = (f"outline {p}.{r}.{n}–{n + 1}" for r, n in crossing)
-            raise ConfigurationError(sentence("registry.outline_crosses", one=one, other=other))
+            raise ConfigurationError(say("registry.outline_crosses", one=one, other=other))
     return found
 
 
@@ -101,7 +101,7 @@ def _depth(value: object) -> int:
 
 def _ring(value: object, name: str, place: Callable[[float, float], Point]) -> Ring:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < 4:
-        raise ConfigurationError(sentence("registry.ring_short", name=name))
+        raise ConfigurationError(say("registry.ring_short", name=name))
     found = []
     for number, point in enumerate(value, 1):
         good = (
@@ -112,17 +112,17 @@ def _ring(value: object, name: str, place: Callable[[float, float], Point]) -> R
             and -90 <= point[1] <= 90
         )
         if not good:
-            raise ConfigurationError(sentence("registry.ring_point", name=name, number=number, point=str(point)[:80]))
+            raise ConfigurationError(say("registry.ring_point", name=name, number=number, point=str(point)[:80]))
         found.append((float(point[0]), float(point[1])))
     if found[0] != found[-1]:
         ends = {"first": list(found[0]), "last": list(found[-1])}
-        raise ConfigurationError(sentence("registry.ring_open", name=name, **ends))
+        raise ConfigurationError(say("registry.ring_open", name=name, **ends))
     placed = []
     for number, point in enumerate(found, 1):
         try:
             placed.append(place(*point))
         except ConfigurationError as error:
-            raise ConfigurationError(f"{name}.{number}: {error}") from None
+            raise ConfigurationError(at(f"{name}.{number}", error.text)) from None
     return tuple(placed)
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import Text, at, same, say
 from infra.times import rfc3339, to_ms
 from sensors.datum import Box
 from sensors.parameters import Catalogue
@@ -41,22 +41,22 @@ def read_book(
     reader = csv.reader(io.StringIO(text, newline=""))
     header = [name.strip().lower() for name in next(reader, [])]
     if kind is None and KIND not in header:
-        raise ConfigurationError(sentence("file.no_kind", known=", ".join(COLUMNS)))
+        raise ConfigurationError(say("file.no_kind", known=", ".join(COLUMNS)))
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise ConfigurationError(sentence("file.column_twice", twice=twice[0]))
+        raise ConfigurationError(say("file.column_twice", twice=twice[0]))
     rows: list[Row] = []
-    faults: list[str] = []
+    faults: list[Text] = []
     counts: dict[str, int] = {}
     for line, cells in _records(reader):
         given = {n: cell if n in _PROSE else cell.strip() for n, cell in zip(header, cells, strict=False) if n}
         values = {name: cell for name, cell in given.items() if cell}
         if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-            faults.append(f"line {line}: has more cells than the table has columns")
+            faults.append(at(f"line {line}", say("file.more_cells")))
         found = values.pop(KIND, kind) or ""
         if not values:
             continue
         if found not in COLUMNS:
-            faults.append(f"line {line}: kind {found!r} must be one of {', '.join(COLUMNS)}")
+            faults.append(at(f"line {line}", say("file.row_kind", kind=found, known=", ".join(COLUMNS))))
             continue
         counts[found] = counts.get(found, 0) + 1
         rows.append(Row(found, counts[found], line, {name: _entry(name, cell) for name, cell in values.items()}))
@@ -82,7 +82,7 @@ def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
             yield before + 1, cells
             before = reader.line_num
     except csv.Error as error:
-        raise ConfigurationError(f"line {reader.line_num}: {error}") from error
+        raise ConfigurationError(at(f"line {reader.line_num}", same(error))) from error
 
 
 def _entry(name: str, cell: str) -> Any:

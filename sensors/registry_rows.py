@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from infra.errors import ConfigurationError
-from infra.texts import both, sentence
+from infra.texts import Text, at, joined, say
 from infra.times import from_ms, rfc3339, to_ms
 from sensors import maintenance, network, region_outline
 from sensors.datum import Box, Datum, wgs84
@@ -81,7 +81,7 @@ def read_rows(
     *,
     known: Book | None = None,
     box: Box | None = None,
-    faults: Sequence[str] = (),
+    faults: Sequence[Text] = (),
 ) -> Book:
     """Read rows into a registry and maintenance records.
 
@@ -97,7 +97,7 @@ def read_rows(
                 reader.take(row)
     reader.whole()
     if reader.faults:
-        raise ConfigurationError("\n".join(reader.faults))
+        raise ConfigurationError(joined(reader.faults))
     return reader.book()
 
 
@@ -127,7 +127,7 @@ class _Reader:
     found: dict[str, dict[Any, Any]] = field(default_factory=lambda: {kind: {} for kind in COLUMNS})
     rows: dict[Any, Row] = field(default_factory=dict)
     named: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in COLUMNS})
-    faults: list[str] = field(default_factory=list)
+    faults: list[Text] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         there = self.known
@@ -142,25 +142,25 @@ class _Reader:
             thing = self.make(row)
             identity = _identity(thing)
             if identity in self.found[row.kind]:
-                self.fault(row, sentence(f"registry.taken_{row.kind}", parameter=getattr(thing, "parameter", "")))
+                self.fault(row, say(f"registry.taken_{row.kind}", parameter=getattr(thing, "parameter", "")))
             else:
                 self.found[row.kind][identity] = thing
                 self.rows[row.kind, identity] = row
         except ConfigurationError as exc:
             if isinstance(key, str) and row.kind == "station" and (row.kind, key) in self.rows:
-                self.fault(row, sentence("registry.taken_station"))  # what else is wrong with it does not matter
+                self.fault(row, say("registry.taken_station"))  # what else is wrong with it does not matter
             else:
-                self.fault(row, str(exc))
+                self.fault(row, exc.text)
         if isinstance(key, str):
             self.named[row.kind].add(key)
 
-    def fault(self, row: Row, text: str) -> None:
-        self.faults.append(f"{row.where}: {text}")
+    def fault(self, row: Row, text: Text) -> None:
+        self.faults.append(at(row.where, text))
 
     def make(self, row: Row) -> Any:
         values = row.values
         if row.kind != "station" and (unknown := sorted(set(values) - set(COLUMNS[row.kind]))):
-            raise ConfigurationError(sentence("registry.unknown_entry", unknown=unknown[0]))
+            raise ConfigurationError(say("registry.unknown_entry", unknown=unknown[0]))
         return getattr(self, f"_{row.kind}")(values)
 
     # -- a row of each kind ------------------------------------------------------------------------------------------
@@ -170,12 +170,10 @@ class _Reader:
         names = {level.key: level for level in Level}
         level = names.get(_text(row, "level"))
         if level is None:
-            raise ConfigurationError(
-                sentence("request.one_of", name="level", text=row.get("level"), known=", ".join(names))
-            )
+            raise ConfigurationError(say("request.one_of", name="level", text=row.get("level"), known=", ".join(names)))
         parent = _text(row, "parent") or None
         if (parent is None) is not (level is Level.DISTRICT):
-            raise ConfigurationError(sentence("registry.top" if parent else "registry.needs_parent", level=level.key))
+            raise ConfigurationError(say("registry.top" if parent else "registry.needs_parent", level=level.key))
         shape: region_outline.Outline = ()
         if row.get("outline") not in (None, ""):
             datum = Datum.of(row.get("datum") or Datum.WGS84)
@@ -203,7 +201,7 @@ class _Reader:
         upper, lower = self._of("reach", row, "upper"), self._of("reach", row, "lower")
         least, typical, most = (_whole(row, name, 1, 30 * 86_400) for name in ("least_s", "typical_s", "most_s"))
         if least is None or typical is None or most is None or not least <= typical <= most:
-            raise ConfigurationError(sentence("registry.travel_order"))
+            raise ConfigurationError(say("registry.travel_order"))
         return Travel(upper, lower, least, typical, most, _text(row, "note"))
 
     def _outfall(self, row: Mapping[str, Any]) -> Outfall:
@@ -212,7 +210,7 @@ class _Reader:
         line = next((r.line for r in (*self.found["reach"].values(), *self.known.reaches) if r.key == reach), None)
         if km is None or km < 0 or (line is not None and km > network.length_km(line)):
             most = "" if line is None else f"–{network.length_km(line):.2f}"
-            raise ConfigurationError(sentence("registry.no_km", value=row.get("km"), reach=reach, most=most))
+            raise ConfigurationError(say("registry.no_km", value=row.get("km"), reach=reach, most=most))
         kind = _choice(OutfallKind, row, "type", "other")
         return Outfall(key, _text(row, "zh") or key, _text(row, "en") or key, reach, km, kind, _text(row, "note"))
 
@@ -222,16 +220,16 @@ class _Reader:
     def _station(self, row: Mapping[str, Any]) -> Station:
         parameters = row.get("parameters", [])
         if not isinstance(parameters, list | tuple) or not all(isinstance(p, str) for p in parameters):
-            raise ConfigurationError(sentence("registry.no_list", parameters=parameters))
+            raise ConfigurationError(say("registry.no_list", parameters=parameters))
         if len(set(parameters)) < len(parameters):
-            raise ConfigurationError(sentence("registry.listed_twice"))
+            raise ConfigurationError(say("registry.listed_twice"))
         datum = Datum.of(row.get("datum", Datum.WGS84))
         found = read_station({name: value for name, value in row.items() if name != "datum"}, self.catalogue)
         lon, lat = self._place(found.lon, found.lat, datum)
         if found.reach and found.reach not in self.named["reach"]:
-            raise ConfigurationError(sentence("registry.no_reach", reach=found.reach))
+            raise ConfigurationError(say("registry.no_reach", reach=found.reach))
         if found.region and self.named["region"] and found.region not in self.named["region"]:
-            raise ConfigurationError(sentence("registry.no_region", region=found.region))
+            raise ConfigurationError(say("registry.no_region", region=found.region))
         return replace(found, lon=lon, lat=lat)
 
     def _deployment(self, row: Mapping[str, Any]) -> Deployment:
@@ -241,17 +239,17 @@ class _Reader:
             conversion(unit, self.catalogue[parameter].unit, parameter)
         gain, offset = _number(row, "gain", 1.0), _number(row, "offset", 0.0)
         if gain == 0:
-            raise ConfigurationError(sentence("maintenance.gain_zero"))
+            raise ConfigurationError(say("maintenance.gain_zero"))
         since = _instant(row, "since")
         until = _instant(row, "until") if row.get("until") is not None else None
         if until is not None and until <= since:
-            raise ConfigurationError(sentence("maintenance.until_since"))
+            raise ConfigurationError(say("maintenance.until_since"))
         device = _text(row, "device")
         if device and device not in self.named["device"]:
-            raise ConfigurationError(sentence("registry.no_device", device=device))
+            raise ConfigurationError(say("registry.no_device", device=device))
         method = _text(row, "method")
         if method not in _METHODS or (method and parameter != "turbidity"):
-            raise ConfigurationError(sentence("maintenance.no_method", method=method))
+            raise ConfigurationError(say("maintenance.no_method", method=method))
         return Deployment(
             station=key,
             parameter=parameter,
@@ -269,10 +267,10 @@ class _Reader:
     def _check(self, row: Mapping[str, Any]) -> Check:
         standard, reading = _number(row, "standard"), _number(row, "reading")
         if standard is None or reading is None:
-            raise ConfigurationError(sentence("maintenance.standard_needed"))
+            raise ConfigurationError(say("maintenance.standard_needed"))
         void = row.get("void", False)
         if not isinstance(void, bool):
-            raise ConfigurationError(sentence("maintenance.no_void", void=void))
+            raise ConfigurationError(say("maintenance.no_void", void=void))
         check = Check(
             station=self._of("station", row, "station"),
             parameter=self._parameter(row),
@@ -293,9 +291,9 @@ class _Reader:
     def _visit(self, row: Mapping[str, Any]) -> Visit:
         parameters = row.get("parameters", [])
         if not isinstance(parameters, list | tuple) or len(set(map(str, parameters))) < len(parameters):
-            raise ConfigurationError(sentence("maintenance.each_once", parameters=parameters))
+            raise ConfigurationError(say("maintenance.each_once", parameters=parameters))
         if unknown := [p for p in parameters if not isinstance(p, str) or p not in self.catalogue]:
-            raise ConfigurationError(sentence("registry.no_parameter", parameter=unknown[0]))
+            raise ConfigurationError(say("registry.no_parameter", parameter=unknown[0]))
         until = _instant(row, "until") if row.get("until") is not None else None
         return Visit(
             station=self._of("station", row, "station"),
@@ -315,13 +313,13 @@ class _Reader:
     def _of(self, kind: str, row: Mapping[str, Any], name: str) -> str:
         key = _text(row, name)
         if key not in self.named[kind]:
-            raise ConfigurationError(sentence("registry.not_registered", name=name, key=key))
+            raise ConfigurationError(say("registry.not_registered", name=name, key=key))
         return key
 
     def _parameter(self, row: Mapping[str, Any]) -> str:
         parameter = _text(row, "parameter")
         if parameter not in self.catalogue:
-            raise ConfigurationError(sentence("registry.no_parameter", parameter=parameter))
+            raise ConfigurationError(say("registry.no_parameter", parameter=parameter))
         return parameter
 
     # -- what only all rows together show ----------------------------------------------------------------------------
@@ -337,26 +335,26 @@ class _Reader:
             if _identity(second) in mine:
                 self.fault(
                     self.rows["deployment", _identity(second)],
-                    sentence("maintenance.clashes", later=second.named, why=why, earlier=first.named),
+                    say("maintenance.clashes", later=second.named, why=why, earlier=first.named),
                 )
         visits = {_identity(v): v for v in self.done.visits} | self.found["visit"]
         for visit, why in maintenance.conflicting_visits(visits.values()):
             row = self.rows.get(("visit", _identity(visit)))
             if row is not None:
-                self.fault(row, both(why))
+                self.fault(row, why)
             elif self.found["visit"]:
                 values = {"station": visit.station, "since": rfc3339(visit.since_ms), "why": why}
-                self.faults.append(sentence("maintenance.visit_clashes", **values))
+                self.faults.append(say("maintenance.visit_clashes", **values))
 
     def _tree(self) -> None:
         regions = {r.code: r for r in self.known.regions} | self.found["region"]
         for code, region in self.found["region"].items():
             parent = None if region.parent is None else regions.get(region.parent)
             if region.parent is not None and parent is None:
-                self.fault(self.rows["region", code], sentence("registry.no_parent", parent=region.parent))
+                self.fault(self.rows["region", code], say("registry.no_parent", parent=region.parent))
             elif parent is not None and parent.level >= region.level:
                 self.fault(
-                    self.rows["region", code], sentence("registry.not_above", code=parent.code, level=parent.level.key)
+                    self.rows["region", code], say("registry.not_above", code=parent.code, level=parent.level.key)
                 )
             for other in regions.values() if region.outline else ():
                 if other.code in self.found["region"] and other.code >= code:
@@ -366,7 +364,7 @@ class _Reader:
                 if place is not None:
                     lon, lat = place
                     named = {"code": other.code, "name": other.zh, "lon": f"{lon:.5f}", "lat": f"{lat:.5f}"}
-                    self.fault(self.rows["region", code], sentence("registry.outlines_overlap", **named))
+                    self.fault(self.rows["region", code], say("registry.outlines_overlap", **named))
 
     def _graph(self) -> None:
         """Check that reaches flow into known reaches, and that neither they nor travel times lead in a circle."""
@@ -374,16 +372,16 @@ class _Reader:
         flows = [(r.key, r.downstream) for r in reaches.values() if r.downstream]
         for key, reach in self.found["reach"].items():
             if reach.downstream and reach.downstream not in self.named["reach"]:
-                self.fault(self.rows["reach", key], sentence("registry.no_downstream", reach=reach.downstream))
+                self.fault(self.rows["reach", key], say("registry.no_downstream", reach=reach.downstream))
         round_ = network.nodes_on_cycles(flows)
         for key in self.found["reach"]:
             if key in round_:
-                self.fault(self.rows["reach", key], sentence("registry.downstream_cycle"))
+                self.fault(self.rows["reach", key], say("registry.downstream_cycle"))
         there = [(t.upper, t.lower) for t in self.known.travels]
         for (upper, lower), travel in self.found["travel"].items():
             edges = [*flows, *there, *((t.upper, t.lower) for t in self.found["travel"].values())]
             if upper in network.nodes_on_cycles(edges) and lower in network.nodes_on_cycles(edges) and not round_:
-                self.fault(self.rows["travel", _identity(travel)], sentence("registry.travel_cycle", reach=upper))
+                self.fault(self.rows["travel", _identity(travel)], say("registry.travel_cycle", reach=upper))
 
     def book(self) -> Book:
         found = {kind: tuple(things.values()) for kind, things in self.found.items()}
@@ -479,7 +477,7 @@ _KIND_OF: Final[Mapping[str, type]] = {
 def _key(row: Mapping[str, Any], name: str) -> str:
     key = _text(row, name)
     if not 1 <= len(key) <= LONGEST_KEY:
-        raise ConfigurationError(sentence("registry.no_key", name=name, most=LONGEST_KEY))
+        raise ConfigurationError(say("registry.no_key", name=name, most=LONGEST_KEY))
     return key
 
 
@@ -489,9 +487,7 @@ def _choice(kind: Any, row: Mapping[str, Any], name: str, default: str) -> Any:
     except ValueError:
         values = [str(one_) for one_ in kind]
         raise ConfigurationError(
-            sentence(
-                "registry.one_of_both", name=name, text=row.get(name), values=", ".join(values[:-1]), last=values[-1]
-            )
+            say("registry.one_of_both", name=name, text=row.get(name), values=", ".join(values[:-1]), last=values[-1])
         ) from None
 
 
@@ -499,14 +495,14 @@ def _target(row: Mapping[str, Any]) -> WaterClass | None:
     target = _text(row, "target")
     found = WaterClass.of(target) if target else None
     if found is WaterClass.WORSE:
-        raise ConfigurationError(sentence("registry.no_target", target=target))
+        raise ConfigurationError(say("registry.no_target", target=target))
     return found
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name, "")
     if not isinstance(value, str):
-        raise ConfigurationError(sentence("registry.no_text", name=name, value=value))
+        raise ConfigurationError(say("registry.no_text", name=name, value=value))
     return value
 
 
@@ -516,7 +512,7 @@ def _number(row: Mapping[str, Any], name: str, default: float | None = None, lea
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
         key = "registry.no_number" if math.isinf(least) else "registry.no_number_from"
-        raise ConfigurationError(sentence(key, name=name, value=value, least=least))
+        raise ConfigurationError(say(key, name=name, value=value, least=least))
     return float(value)
 
 
@@ -525,7 +521,7 @@ def _whole(row: Mapping[str, Any], name: str, least: int, most: int) -> int | No
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigurationError(sentence("registry.no_seconds", name=name, value=value, least=least, most=most))
+        raise ConfigurationError(say("registry.no_seconds", name=name, value=value, least=least, most=most))
     return value
 
 
@@ -536,13 +532,13 @@ def _instant(row: Mapping[str, Any], name: str) -> int:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise ConfigurationError(sentence("registry.not_rfc", name=name, value=value)) from None
+            raise ConfigurationError(say("registry.not_rfc", name=name, value=value)) from None
     if not isinstance(value, datetime):
-        raise ConfigurationError(sentence("registry.no_time", name=name, value=value))
+        raise ConfigurationError(say("registry.no_time", name=name, value=value))
     try:
         return to_ms(value)
     except ValueError:
-        raise ConfigurationError(sentence("registry.no_offset", name=name, moment=value.isoformat())) from None
+        raise ConfigurationError(say("registry.no_offset", name=name, moment=value.isoformat())) from None
 
 
 def _lists(value: Any) -> Any:
@@ -554,7 +550,7 @@ def _lists(value: Any) -> Any:
 
 def _line(value: Any) -> tuple[tuple[float, float], ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < 2:
-        raise ConfigurationError(sentence("registry.no_line"))
+        raise ConfigurationError(say("registry.no_line"))
     return tuple(_point(point, number) for number, point in enumerate(value, 1))
 
 
@@ -567,5 +563,5 @@ def _point(value: Any, number: int) -> tuple[float, float]:
         and -90 <= value[1] <= 90
     )
     if not good:
-        raise ConfigurationError(sentence("registry.no_point", number=number, value=value))
+        raise ConfigurationError(say("registry.no_point", number=number, value=value))
     return float(value[0]), float(value[1])

@@ -8,7 +8,7 @@ import tomllib
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import at, say
 from sensors.datum import Box
 from sensors.parameters import Catalogue
 from sensors.registry_rows import COLUMNS, Book, Row, read_rows, rows_of
@@ -31,20 +31,20 @@ def read_book(text: str, catalogue: Catalogue, *, known: Book | None = None, box
     try:
         document = toml_text.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigurationError(sentence("file.station_toml", exc=exc)) from exc
+        raise ConfigurationError(say("file.station_toml", exc=exc)) from exc
     sides = document.pop("box", None)
     if box is None and sides is not None:
         box = Box.of(sides if isinstance(sides, list) else [sides])
     kinds = [f"[[{kind}]]" for kind in COLUMNS]
     faults = [
-        f"{unknown}: unknown entry; known are {', '.join(kinds[:-1])} and {kinds[-1]}"
+        at(unknown, say("registry.unknown_table", known=", ".join(kinds)))
         for unknown in sorted(set(document) - set(COLUMNS))
     ]
     rows: list[Row] = []
     for kind in COLUMNS:
         found = document.get(kind, [])
         if not isinstance(found, list):
-            faults.append(f"{kind}: write [[{kind}]] with two brackets, once for each {kind}")
+            faults.append(at(kind, say("registry.two_brackets", kind=kind)))
             continue
         lines = _lines(text, kind)
         for number, values in enumerate(found, 1):
@@ -52,7 +52,7 @@ def read_book(text: str, catalogue: Catalogue, *, known: Book | None = None, box
             if isinstance(values, dict):
                 rows.append(Row(kind, number, line, values))
             else:
-                faults.append(f"{kind} {number}: must be a table, this is {values!r}")
+                faults.append(at(f"{kind} {number}", say("registry.no_table", values=values)))
     return read_rows(rows, catalogue, known=known, box=box, faults=faults)
 
 

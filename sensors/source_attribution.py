@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from infra.errors import ConfigurationError, NotFound
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import beijing
 from sensors.network import Outfall, OutfallKind, along_km, length_km, nodes_on_cycles
 from sensors.reading import Floats, Ints
@@ -195,7 +195,7 @@ class RiverTree:
         self.reaches: dict[str, Reach] = {r.key: r for r in registry.reaches if len(r.line) > 1}
         edges = [(r.key, r.downstream) for r in self.reaches.values() if r.downstream in self.reaches]
         if circle := nodes_on_cycles([(a, b) for a, b in edges if b]):
-            raise ConfigurationError(sentence("source_attribution.circle", circle=", ".join(sorted(circle))))
+            raise ConfigurationError(say("source_attribution.circle", circle=", ".join(sorted(circle))))
         self.length = {key: length_km(r.line) for key, r in self.reaches.items()}
         self.mouth: dict[str, NetworkPoint] = {}
         for r in self.reaches.values():
@@ -215,10 +215,10 @@ class RiverTree:
     def spot(self, station: str) -> NetworkPoint:
         """Where a station lies; raises NotFound for one that is unknown or on no reach with a line."""
         if station not in self.registry:
-            raise NotFound(sentence("registry.no_station", key=station[:80]))
+            raise NotFound(say("registry.no_station", key=station[:80]))
         s = self.registry[station]
         if s.reach not in self.reaches:
-            raise NotFound(sentence("source_attribution.no_reach", station=station))
+            raise NotFound(say("source_attribution.no_reach", station=station))
         return NetworkPoint(s.reach, along_km(self.reaches[s.reach].line, s.lon, s.lat))
 
     def down(self, spot: NetworkPoint) -> list[NetworkPoint]:

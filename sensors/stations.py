@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import rfc3339
 from sensors.network import Outfall, Region, Travel
 from sensors.parameters import Catalogue
@@ -123,19 +123,19 @@ def read_station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
     """Read a station from a row of the registry file or an API body; raises ConfigurationError naming the fault."""
     key = row.get("key")
     if not isinstance(key, str) or not STATION.fullmatch(key):
-        raise ConfigurationError(sentence("registry.bad_key", key=key))
+        raise ConfigurationError(say("registry.bad_key", key=key))
     if key in RESERVED:
-        raise ConfigurationError(sentence("registry.reserved", key=key))
+        raise ConfigurationError(say("registry.reserved", key=key))
     if unknown := sorted(set(row) - set(Station.__slots__)):
-        raise ConfigurationError(sentence("registry.station_entry", key=key, unknown=unknown[0]))
+        raise ConfigurationError(say("registry.station_entry", key=key, unknown=unknown[0]))
     lon, lat = _coordinates(key, row)
     interval_s = row.get("interval_s", 300)
     if isinstance(interval_s, bool) or not isinstance(interval_s, int) or not 1 <= interval_s <= MAX_INTERVAL_S:
-        raise ConfigurationError(sentence("registry.bad_interval", key=key, interval_s=interval_s))
+        raise ConfigurationError(say("registry.bad_interval", key=key, interval_s=interval_s))
     try:
         water = Water(row.get("water", "river"))
     except ValueError:
-        raise ConfigurationError(sentence("registry.bad_water", key=key, water=row["water"])) from None
+        raise ConfigurationError(say("registry.bad_water", key=key, water=row["water"])) from None
     parameters = _parameters(key, row, catalogue)
     texts = _texts(key, row)
     return Station(key=key, lon=lon, lat=lat, water=water, interval_s=interval_s, parameters=parameters, **texts)
@@ -146,19 +146,19 @@ def _coordinates(key: str, row: Mapping[str, Any]) -> tuple[float, float]:
     if not -180 <= lon <= 180 or not -90 <= lat <= 90:
         swapped = -90 <= lon <= 90 and -180 <= lat <= 180
         hint = say("registry.swapped") if swapped else ""
-        raise ConfigurationError(sentence("registry.not_on_earth", key=key, lon=lon, lat=lat, hint=hint))
+        raise ConfigurationError(say("registry.not_on_earth", key=key, lon=lon, lat=lat, hint=hint))
     return lon, lat
 
 
 def _parameters(key: str, row: Mapping[str, Any], catalogue: Catalogue) -> tuple[str, ...]:
     parameters = row.get("parameters", [])
     if not isinstance(parameters, list | tuple) or not all(isinstance(p, str) for p in parameters):
-        raise ConfigurationError(sentence("registry.bad_list", key=key, parameters=parameters))
+        raise ConfigurationError(say("registry.bad_list", key=key, parameters=parameters))
     for parameter in parameters:
         if parameter not in catalogue:
-            raise ConfigurationError(sentence("registry.bad_parameter", key=key, parameter=parameter))
+            raise ConfigurationError(say("registry.bad_parameter", key=key, parameter=parameter))
     if len(set(parameters)) < len(parameters):
-        raise ConfigurationError(sentence("registry.bad_twice", key=key, parameters=", ".join(parameters)))
+        raise ConfigurationError(say("registry.bad_twice", key=key, parameters=", ".join(parameters)))
     return tuple(parameters)
 
 
@@ -167,9 +167,9 @@ def _texts(key: str, row: Mapping[str, Any]) -> dict[str, Any]:
     texts |= {"region": row.get("region", ""), "gateway": row.get("gateway")}
     for name, text in texts.items():
         if not isinstance(text, str) and not (name == "gateway" and text is None):
-            raise ConfigurationError(sentence("registry.bad_text", key=key, name=name, text=text))
+            raise ConfigurationError(say("registry.bad_text", key=key, name=name, text=text))
     if len(texts["gateway"] or "") > LONGEST_GATEWAY:
-        raise ConfigurationError(sentence("registry.long_gateway", key=key, most=LONGEST_GATEWAY))
+        raise ConfigurationError(say("registry.long_gateway", key=key, most=LONGEST_GATEWAY))
     return texts
 
 
@@ -177,7 +177,7 @@ def _number(key: str, row: Mapping[str, Any], name: str) -> float:
     value = row.get(name)
     if not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= 360:  # false for NaN
         return float(value)
-    raise ConfigurationError(sentence("registry.bad_degrees", key=key, name=name, value=value))
+    raise ConfigurationError(say("registry.bad_degrees", key=key, name=name, value=value))
 
 
 Clash = tuple[Deployment, Deployment, Text]
@@ -246,7 +246,7 @@ class Registry:
         rows: dict[tuple[int, int], list[tuple[int, Linear]]] = {}
         for d in sorted(self.deployments, key=lambda d: d.since_ms):
             if d.station not in self.index:
-                raise ConfigurationError(sentence("registry.deployment_lost", station=d.station))
+                raise ConfigurationError(say("registry.deployment_lost", station=d.station))
             rule = deployment_conversion(d, self.catalogue)
             rows.setdefault((self.index[d.station], self.catalogue.index[d.parameter]), []).append((d.since_ms, rule))
         return {key: rules for key, rules in rows.items() if any(rule != IDENTITY for _, rule in rules)}

@@ -7,7 +7,7 @@ One conversion needs more than the value: oxygen in % of saturation needs the wa
 from dataclasses import dataclass
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def conversion(unit: str, canonical: str, parameter: str = "") -> Linear:
     except KeyError:
         values = {"unit": unit, "canonical": canonical, "parameter": parameter}
         raise ConfigurationError(
-            sentence("registry.no_conversion_of" if parameter else "registry.no_conversion", **values)
+            say("registry.no_conversion_of" if parameter else "registry.no_conversion", **values)
         ) from None
 
 

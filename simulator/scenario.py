@@ -20,7 +20,7 @@ import numpy as np
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import Text, both, say
+from infra.texts import Text, at, joined, say
 from infra.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 from sensors.network import KM_PER_DEGREE, length_km
 from sensors.reading import Floats
@@ -297,8 +297,8 @@ def _unknown(what: str, key: str, known: Iterable[str]) -> Text:
 
 
 def _at(where: str, reason: Text) -> ConfigurationError:
-    """A fault at a place of a file, in both languages."""
-    return ConfigurationError(f"{where}: {both(reason)}")
+    """A fault at a place of a file."""
+    return ConfigurationError(at(where, reason))
 
 
 def headline(text: str) -> tuple[str, str, str, str]:
@@ -451,7 +451,7 @@ class _Reader:
         start_ms: int | None,
     ) -> None:
         self.data, self.lines, self.key, self.source = data, lines, key, source
-        self.wrong: list[str] = []
+        self.wrong: list[Text] = []
         self.head = self._single("scenario")
         for name, value in data.items():
             if name not in _KEYS:
@@ -499,7 +499,7 @@ class _Reader:
         cycles = self._each("cycle", self._cycles)
         self.wrong.extend(self._contradictions(events))
         if self.wrong:
-            raise ConfigurationError("\n".join(self.wrong))
+            raise ConfigurationError(joined(self.wrong))
         return replace(
             self._shell(self.head.several("stations")),
             weather=weather,
@@ -519,7 +519,7 @@ class _Reader:
                 row.check()
                 rows.extend(read(row))
             except ConfigurationError as error:
-                self.wrong.append(str(error))
+                self.wrong.append(error.text)
         return rows
 
     def _weather(self) -> Weather:
@@ -682,14 +682,14 @@ class _Reader:
             raise row.wrong(_unknown("station", name, (s.key for s in self.registry.stations)), key)
         return self.registry[name]
 
-    def _contradictions(self, events: Iterable[Event]) -> Iterator[str]:
+    def _contradictions(self, events: Iterable[Event]) -> Iterator[Text]:
         gates = [e for e in events if e.kind is EventKind.GATE]
         for one, other in combinations(gates, 2):
             together = one.start_ms < other.end_ms and other.start_ms < one.end_ms
             if one.reach == other.reach and one.closed != other.closed and together:
                 was, now = (say("scenario.closed" if e.closed else "scenario.open") for e in (one, other))
                 text = say("scenario.contradiction", reach=one.reach, now=now, other=one.name, line=one.line, was=was)
-                yield f"{self.source}:{other.line}: {other.name}: {both(text)}"
+                yield at(f"{self.source}:{other.line}: {other.name}", text)
 
     def _faults(self, row: _Row) -> list[Fault]:
         kind = row.one_of("kind", FaultKind)

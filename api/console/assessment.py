@@ -138,6 +138,6 @@ class AssessmentOfMonth(Page[AssessmentPage]):
                 lambda: spreadsheet(self.context, self.allowed_to(self.entry.right), self.month, self.by)
             )
         except WaterError as error:
-            ui.notify(one_language(str(error), self.language), position="bottom", type="negative")
+            ui.notify(one_language(error.text, self.language), position="bottom", type="negative")
             return
         ui.download.content(data, f"assessment-{self.month}-{self.by}.xlsx", assessment.XLSX)

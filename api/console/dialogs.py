@@ -109,7 +109,7 @@ class Dialog:
             try:
                 await submit()
             except WaterError as error:
-                problem.set_text(one_language(str(error), self.page.language))
+                problem.set_text(one_language(error.text, self.page.language))
                 return
             finally:
                 confirm.props.pop("disabled", None)

@@ -16,7 +16,7 @@ from nicegui.style import Style
 
 from api.console import svg as marks
 from governance.incidents.finding import Colour
-from infra.texts import say, split_languages
+from infra.texts import Text, ended, from_both, say
 from sensors.standards.gb3838 import WaterClass
 
 for _part in (Classes, Style, Props):  # NiceGUI asks three times for each element how to call these: told once for all
@@ -79,9 +79,14 @@ def pressed(element: Element, is_pressed: bool) -> None:
     element.update()
 
 
-def one_language(message: str, language: str) -> str:
-    """Our refusals carry both languages (``中文。 / English.``); show the page's."""
-    return str(getattr(split_languages(message), language))
+def one_language(text: Text, language: str) -> str:
+    """What went wrong, as a sentence in the page's language."""
+    return str(getattr(ended(text), language))
+
+
+def stored(message: str, language: str) -> str:
+    """What stands in the database in both languages, in the page's."""
+    return one_language(from_both(message), language)
 
 
 @lru_cache(maxsize=1)

@@ -27,7 +27,7 @@ from api.titles import titles
 from governance.incidents.model import Incident
 from governance.organisation.roles import Actor, Forbidden, Right, role_name
 from infra.errors import Refused, WaterError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import beijing, beijing_day
 
 M = TypeVar("M")
@@ -134,7 +134,7 @@ class Framed:
             return self.actor
         actor = self.keeper.by_cookies(self.request.cookies)
         if actor is None:
-            raise SignedOut(sentence("page_frame.signed_out"))
+            raise SignedOut(say("page_frame.signed_out"))
         return actor
 
     def allowed_to(self, right: Right) -> Actor:
@@ -325,7 +325,7 @@ class Page(Framed, Generic[M]):
         self.trouble_bar.clear()
         with self.trouble_bar.classes(add="rc-on"):
             tag("strong", text=self.say("page_frame.stale", at=beijing(self.context.clock_ms(), "%H:%M")))
-            tag("span", text=one_language(str(error), self.language))
+            tag("span", text=one_language(error.text, self.language))
             button(self.say("console.retry"), self.again, "rc-button")
 
     async def do(self, work: Callable[[], object], done: str) -> None:

@@ -8,7 +8,7 @@ from nicegui.element import Element
 
 from api.access import right_of
 from api.console import chart, incident_actions, menu, svg
-from api.console.elements import button, link, one_language, pennant, picture, tag
+from api.console.elements import button, link, one_language, pennant, picture, stored, tag
 from api.console.frame import Framed, Page, cell
 from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow, Stop
@@ -29,7 +29,7 @@ from governance.reports import citizen_reports
 from governance.verification import comparison
 from governance.verification.comparison import Difference
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import rfc3339
 from ingest.analysis import forecasts, source_attribution
 from ingest.analysis.source_attribution import StoredAttribution
@@ -111,7 +111,7 @@ class IncidentPage(Page[CasePage]):
         """The incident of the address. Raises NotFound for what is no number."""
         text = str(self.request.path_params["number"])
         if not text.isdecimal() or len(text) > 9:
-            raise NotFound(sentence("incident.unknown", id=text[:20]))
+            raise NotFound(say("incident.unknown", id=text[:20]))
         return int(text)
 
     def _read_chart(self, incident: Incident, registry: Registry, now_ms: int) -> None:
@@ -429,7 +429,7 @@ class IncidentPage(Page[CasePage]):
                 tag("p", "rc-quiet", " → ".join(words))
             if line.comment:  # the system's own remarks are in both languages
                 own = line.role == RoleOf.SYSTEM
-                tag("blockquote", text=one_language(line.comment, self.language) if own else line.comment)
+                tag("blockquote", text=stored(line.comment, self.language) if own else line.comment)
             for key, value in line.measured:
                 if key in self.context.catalogue:
                     known = self.context.catalogue[key]
@@ -465,7 +465,7 @@ class IncidentPage(Page[CasePage]):
             words += " · " + self.say("messages_page.through", channel=row.channel)
         tag("p", "rc-quiet", words)
         if row.error and row.status != "sent":
-            tag("p", "rc-missed", one_language(row.error, self.language))
+            tag("p", "rc-missed", stored(row.error, self.language))
 
     def _origins(self, model: CasePage) -> None:
         if not model.reports and not model.similar:

@@ -22,7 +22,7 @@ from governance.organisation.regions import Regions
 from governance.organisation.roles import Department, Right
 from governance.people import store as people_store
 from infra.errors import Refused
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 
 _LISTED = 500
 
@@ -96,7 +96,7 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
         if name is not None:
             page.name = (name.value or "").strip()
         if photos is not None and photos.sending:
-            raise Refused(sentence("form.still_sending"))
+            raise Refused(say("form.still_sending"))
         order = _order(action, comment.value, given, wanted.conditions)
         if photos is not None:
             order = replace(order, attachments=photos.ids)

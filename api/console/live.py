@@ -11,6 +11,7 @@ from api.context import Context
 from api.registries import Registries
 from governance.incidents import store as incident_store
 from infra.errors import WaterError
+from infra.texts import Text, same
 from infra.times import beijing_day
 from ingest import ledger
 from ingest.analysis import source_attribution
@@ -32,7 +33,7 @@ class Trouble:
     """Why the picture cannot be read: since when (ms), what failed, and a number to quote."""
 
     since_ms: int
-    detail: str
+    detail: Text
     number: str
 
 
@@ -78,9 +79,9 @@ class Live:
             except Exception as error:  # whatever it is, the page must say so and go on trying
                 if self.trouble is None:
                     _log.exception("the console cannot read its stores")
-                    detail = str(error) if isinstance(error, WaterError) else type(error).__name__
+                    detail = error.text if isinstance(error, WaterError) else same(type(error).__name__)
                     now_ms = self._context.clock_ms()
-                    number = hashlib.sha256(f"{detail}{now_ms}".encode()).hexdigest()[:6].upper()
+                    number = hashlib.sha256(f"{detail.en}{now_ms}".encode()).hexdigest()[:6].upper()
                     self.trouble = Trouble(now_ms, detail, number)
                 return
             self.trouble = None

@@ -16,7 +16,7 @@ from api import maintenance as maintenance_views
 from api.access import author
 from api.console import menu
 from api.console.dialogs import Dialog
-from api.console.elements import button, link, pennant, tag
+from api.console.elements import button, link, one_language, pennant, tag
 from api.console.frame import SHOWN, Page
 from api.console.models import maintenance as models
 from api.console.models.maintenance import DRIFTS, Row
@@ -28,7 +28,7 @@ from api.responses import when
 from api.routes import maintenance as maintenance_routes
 from api.routes.maintenance import Correction, EndOfVisit, NewCheck, NewVisit
 from infra.errors import ConfigurationError, Refused, WaterError
-from infra.texts import Text, sentence, split_languages
+from infra.texts import Text, say
 from infra.times import beijing
 from ingest.storage.changes import Author
 from sensors.maintenance import Check, CheckDue, Visit
@@ -324,7 +324,7 @@ class CareOfStation(_CarePage):
             if field is not None:
                 self.name = (field.value or "").strip()
                 if not self.name:
-                    raise Refused(sentence("maintenance_page.whose"))
+                    raise Refused(say("maintenance_page.whose"))
             return author(actor, self.name, self.context.clock_ms(), self.model.care.station)
 
         return author_
@@ -352,7 +352,7 @@ class CareOfStation(_CarePage):
                 note="" if note is None else note(),
             )
             if over and (said.since is None or said.until is None):
-                raise ConfigurationError(sentence("maintenance_page.both_times"))
+                raise ConfigurationError(say("maintenance_page.both_times"))
             maintenance_routes.record_visit_start(self.context, station.key, whose(), said)
 
         async def submit() -> None:
@@ -432,7 +432,7 @@ class CareOfStation(_CarePage):
 
         def said() -> NewCheck:
             if parameter.value is None or kind.value is None or standard.value is None or reading.value is None:
-                raise ConfigurationError(sentence("maintenance_page.needs"))
+                raise ConfigurationError(say("maintenance_page.needs"))
             return NewCheck(
                 parameter=str(parameter.value),
                 type=str(kind.value),  # type: ignore[arg-type]
@@ -451,7 +451,7 @@ class CareOfStation(_CarePage):
             try:
                 made = maintenance_routes.as_check(self.context, registry, station.key, Author("", None), said())
             except WaterError as error:
-                return self.of(split_languages(str(error)))
+                return one_language(error.text, self.language)
             return self.of(models.verdict(made, self.context.catalogue))
 
         dialog.preview(preview, parameter, kind, standard, reading, after, before, span, limit)

@@ -6,7 +6,7 @@ from functools import partial
 from api.access import right_of
 from api.console import menu
 from api.console.dialogs import Dialog
-from api.console.elements import button, link, one_language, tag
+from api.console.elements import button, link, stored, tag
 from api.console.frame import Page, cell
 from api.console.incident import fate
 from api.console.models import incident as rows_of
@@ -130,7 +130,7 @@ class Messages(Page[MessagesPage]):
                 if row.channel:
                     tag("span", "rc-quiet", self.say("through", channel=row.channel))
                 if row.error and row.status != "sent":
-                    tag("span", "rc-missed", one_language(row.error, self.language))
+                    tag("span", "rc-missed", stored(row.error, self.language))
                 if row.status == "dead" and self.actor.may(_TELL):
                     ask = self.say("tell_again_ask", name=row.name)
                     again = partial(

@@ -18,7 +18,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from api import citizen, river_file
 from api.console import chart, incident_actions, menu
 from api.console.components.river_map import RiverMap
-from api.console.elements import HTML_LANGUAGE, badge, button, link, pennant, pressed, tag
+from api.console.elements import HTML_LANGUAGE, badge, button, link, one_language, pennant, pressed, tag
 from api.console.frame import Framed, Shared, SignedOut
 from api.console.live import Trouble
 from api.console.models.incident_actions import IN_A_ROW, ON
@@ -508,7 +508,9 @@ class StartPage(Framed):
             )
         except WaterError as error:
             self.charted = ()
-            self._instead_of_chart("start-chart-error", self.say("chart_failed"), str(error))
+            self._instead_of_chart(
+                "start-chart-error", self.say("chart_failed"), one_language(error.text, self.language)
+            )
             return
         view = chart.View(
             series=series,

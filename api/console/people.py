@@ -17,7 +17,7 @@ from governance.organisation.roles import PERSON_ROLES, ROLES_WITH_TERMS, Depart
 from governance.people import store as people_store
 from governance.people.store import Person
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS, beijing
 
 _CHANGE = right_of("POST", "/people") or Right.PEOPLE
@@ -146,7 +146,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
         def work() -> None:
             actor = self.allowed_to(_CHANGE)
             if not role.value:
-                raise ConfigurationError(sentence("people_page.no_role"))
+                raise ConfigurationError(say("people_page.no_role"))
             with self.context.database.write() as connection:
                 people_store.add(
                     connection,

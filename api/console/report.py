@@ -26,7 +26,7 @@ from governance.organisation.regions import Place
 from governance.organisation.roles import Right, Role
 from governance.reports import citizen_reports
 from infra.errors import Refused, WaterError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from sensors.network import distance_to_line_km
 
 BESIDE_KM = 0.5
@@ -128,7 +128,7 @@ class ReportForm(Page[Waters]):
         try:
             found = await asyncio.to_thread(self._near, lon, lat)
         except WaterError as error:
-            self.problem.set_text(one_language(str(error), self.language))
+            self.problem.set_text(one_language(error.text, self.language))
             return
         mine = [one for one in found if in_jurisdiction(one, self.actor)]
         self.near.clear()
@@ -158,7 +158,7 @@ class ReportForm(Page[Waters]):
         try:
             made = await asyncio.to_thread(self._filed)
         except WaterError as error:
-            self.problem.set_text(one_language(str(error), self.language))
+            self.problem.set_text(one_language(error.text, self.language))
             return
         finally:
             self.go_on.props.pop("disabled", None)
@@ -170,15 +170,15 @@ class ReportForm(Page[Waters]):
         if not self.named:
             self.name = (self.who.value or "").strip()
             if not self.name:
-                raise Refused(sentence("maintenance_page.whose"))
+                raise Refused(say("maintenance_page.whose"))
         typed = Typed(kind=str(self.kind.value or ""), text=self.text.value or "")
         words = citizen.worded(typed)
         if not words:
-            raise Refused(sentence("citizen.no_words"))
+            raise Refused(say("citizen.no_words"))
         if self.place.place is None and not self.reach.value:
-            raise Refused(sentence("report_page.no_place"))
+            raise Refused(say("report_page.no_place"))
         if self.photos.sending:
-            raise Refused(sentence("form.still_sending"))
+            raise Refused(say("form.still_sending"))
         lon, lat = self.place.place or (None, None)
         new = NewReport(
             text=words,

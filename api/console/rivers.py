@@ -23,7 +23,7 @@ from governance.incidents.model import Conflict
 from governance.organisation.roles import Right
 from governance.reports import river_plans
 from governance.reports.river_plans import Goal
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import beijing
 from sensors.standards.gb3838 import WaterClass
 
@@ -292,7 +292,7 @@ class ReachFile(Page[ReachPage]):
         with self.context.database.write() as connection:
             plan = river_plans.get(connection, self.model.key)
             if (plan.version if plan else 0) != version:
-                raise Conflict(sentence("river.plan_conflict"))
+                raise Conflict(say("river.plan_conflict"))
             problem, goals = change((plan.problem, list(plan.goals)) if plan else ("", []))
             now_ms = self.context.clock_ms()
             role = actor.role.value

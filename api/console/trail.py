@@ -16,7 +16,7 @@ from governance.audit.trail import Verified
 from governance.incidents import store as incident_store
 from governance.verification import roots
 from infra.errors import ConfigurationError, NotFound, WaterError
-from infra.texts import say, sentence
+from infra.texts import Text, say
 from infra.times import beijing, rfc3339
 
 SHOWN = 30
@@ -46,17 +46,18 @@ class Trail(Page[TrailPage]):
             entries, _ = audit_trail.head(connection)
             last = roots.newest(connection)
             signed = 0 if last is None else last.size
-            then, problem = None, ""
+            then: AsOf | None = None
+            problem: Text | None = None
             number, at = self.query.get("incident", "").strip(), self.query.get("at", "").strip()
             if number or at:
                 try:
                     if not number.isdecimal() or len(number) > 9:
-                        raise ConfigurationError(sentence("audit_page.give_incident"))
+                        raise ConfigurationError(say("audit_page.give_incident"))
                     at_ms = models.moment(at) if at else self.context.clock_ms()
                     incident, history = incident_store.as_of(connection, int(number), at_ms)
                     then = AsOf(at_ms, incident, tuple(history))
                 except (NotFound, ConfigurationError) as error:
-                    problem = str(error)
+                    problem = error.text
         return TrailPage(
             filter=wanted,
             rows=tuple(models.row(line, signed) for line in found[:SHOWN]),
@@ -162,7 +163,7 @@ class Trail(Page[TrailPage]):
         except WaterError as error:
             self.verdict.clear()
             with self.verdict:
-                tag("p", "rc-missed", one_language(str(error), self.language))
+                tag("p", "rc-missed", one_language(error.text, self.language))
             return
         finally:
             self.verify.props.pop("disabled", None)

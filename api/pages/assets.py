@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from starlette.responses import FileResponse, PlainTextResponse
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 PATH = "/assets"
 STATIC = Path(__file__).parent / "static"
@@ -26,7 +26,7 @@ def _manifest() -> dict[str, str]:
     try:
         names: dict[str, str] = json.loads((STATIC / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigurationError(sentence("page.assets_missing", folder=STATIC)) from None
+        raise ConfigurationError(say("page.assets_missing", folder=STATIC)) from None
     return names
 
 

@@ -18,7 +18,7 @@ from governance.incidents.attachments import Attachment
 from governance.incidents.file_content import MAX_BYTES, Content, examine
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage.photos import Photos
 
 router = subject_router("cases", "/attachments")
@@ -94,7 +94,7 @@ def keep(context: Context, data: bytes, content: Content, name: str, by: str) ->
 def photos(context: Context) -> Photos:
     """The folder; raises NotFound where this process has none."""
     if context.photos is None:
-        raise NotFound(sentence("store.no_photos"))
+        raise NotFound(say("store.no_photos"))
     return Photos(context.photos)
 
 

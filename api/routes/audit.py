@@ -20,7 +20,7 @@ from governance.audit.merkle import Root
 from governance.audit.trail import Verified
 from governance.verification import roots
 from infra.errors import Refused
-from infra.texts import sentence
+from infra.texts import say
 
 router = subject_router("audit", "/audit")
 
@@ -151,7 +151,7 @@ def verify(context: RequestContext) -> Response:
 def verify_trail(context: Context, outside: Sequence[Root]) -> Verified:
     """What walking the trail finds. Raises Refused while another walk is under way."""
     if not _verifying.acquire(blocking=False):
-        raise Refused(sentence("audit_page.verifying"))
+        raise Refused(say("audit_page.verifying"))
     try:
         with context.database.read() as connection:
             _take_the_time(connection)

@@ -13,7 +13,7 @@ from api.requests import By, Limit, RequestContext, RequestRegistries, Strict, W
 from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from ingest.analysis import backtest_requests
 from ingest.rules import model as rules_
@@ -65,7 +65,7 @@ def request_backtest(context: RequestContext, registries: RequestRegistries, who
     since_ms = instant("since", new.since)
     until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
     if not 0 < until_ms - since_ms <= LONGEST_MS:
-        raise ConfigurationError(sentence("backtest.span", since=new.since))
+        raise ConfigurationError(say("backtest.span", since=new.since))
     rules_.read(new.rules, context.catalogue)
     registry = registries.now()
     for key in new.stations:

@@ -19,7 +19,7 @@ from api.requests import RequestContext, RequestRegistries, Words, instant
 from api.responses import answer
 from api.routes.router import subject_router
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import sentence
+from infra.texts import say
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.codes import Cn
 from sensors.wire.hj212.exchange import Command
@@ -77,7 +77,7 @@ async def send_command(
     station = find(registries.now(), key)
     reaches(who, station)
     if context.command is None and context.mqtt_commands is None:
-        raise unavailable(sentence("device.no_way"))
+        raise unavailable(say("device.no_way"))
     if context.command is not None:
         try:
             result = await _within(context.command(station.key, command), WITHIN_S, station.key, new.command)
@@ -94,12 +94,12 @@ async def send_command(
 
 async def _send_over_mqtt(context: Context, station: str, new: NewCommand) -> Response:
     if new.command not in BY_MQTT:
-        raise Refused(sentence("device.mqtt_only", station=station, known=", ".join(BY_MQTT)))
+        raise Refused(say("device.mqtt_only", station=station, known=", ".join(BY_MQTT)))
     arguments: dict[str, object] = {}
     if new.factor is not None:
         parameter = context.catalogue.by_code.get(new.factor)
         if parameter is None:
-            raise ConfigurationError(sentence("device.no_factor", factor=new.factor))
+            raise ConfigurationError(say("device.no_factor", factor=new.factor))
         arguments["parameter"] = parameter.key
     if new.seconds is not None:
         arguments["seconds"] = new.seconds
@@ -116,7 +116,7 @@ async def _within(future: "Future[T]", seconds: float, station: str, command: st
     waiting = asyncio.wrap_future(future)
     done, _ = await asyncio.wait({waiting}, timeout=seconds)
     if not done:
-        raise unavailable(sentence("device.silent", station=station, command=command, seconds=seconds))
+        raise unavailable(say("device.silent", station=station, command=command, seconds=seconds))
     return waiting.result()
 
 
@@ -129,9 +129,9 @@ def _command(new: NewCommand) -> Command:
     allowed = {*needed, *(("factor",) if new.command in ("sample_now", "keep_sample") else ())}
     given = {name for name in ("factor", "seconds", "of", "start", "end") if getattr(new, name) is not None}
     if missing := sorted(set(needed) - given):
-        raise ConfigurationError(sentence("device.needs", command=new.command, missing=", ".join(missing)))
+        raise ConfigurationError(say("device.needs", command=new.command, missing=", ".join(missing)))
     if wrong := sorted(given - allowed):
-        raise ConfigurationError(sentence("device.takes_no", command=new.command, wrong=", ".join(wrong)))
+        raise ConfigurationError(say("device.takes_no", command=new.command, wrong=", ".join(wrong)))
     if new.command == "sample_now":
         return exchange.sample_now(new.factor)
     if new.command == "keep_sample":
@@ -148,5 +148,5 @@ def _command(new: NewCommand) -> Command:
     assert new.end is not None
     start_ms, end_ms = instant("start", new.start), instant("end", new.end)
     if start_ms >= end_ms:
-        raise ConfigurationError(sentence("request.start_end", start=new.start, end=new.end))
+        raise ConfigurationError(say("request.start_end", start=new.start, end=new.end))
     return exchange.fetch(_HISTORY[new.of], start_ms, end_ms)

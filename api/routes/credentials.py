@@ -15,7 +15,7 @@ from api.requests import By, RequestContext, RequestRegistries, Words
 from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from governance.organisation.roles import Actor
-from infra.texts import sentence
+from infra.texts import say
 from ingest.devices import credentials as credentials_store
 from ingest.devices.claims import MAX_SECRET_LENGTH, ClaimRefused, TooManyClaims
 from ingest.devices.credentials import Credential, Endpoint, IssuedLogin
@@ -160,9 +160,9 @@ def claim(context: RequestContext, request: Request, new: NewClaim) -> Response:
     try:
         return _shown_once(devices.claims.claim(new.station, new.secret, address), devices.endpoint)
     except ClaimRefused as error:
-        raise Problem(problems.FORBIDDEN, str(error)) from None
+        raise Problem(problems.FORBIDDEN, error.text) from None
     except TooManyClaims as error:
-        raise Problem(problems.TOO_MANY, str(error), headers={"Retry-After": f"{error.wait_s + 0.5:.0f}"}) from None
+        raise Problem(problems.TOO_MANY, error.text, headers={"Retry-After": f"{error.wait_s + 0.5:.0f}"}) from None
 
 
 # -- how it is done ----------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def _devices(context: Context) -> Devices:
     if context.devices is None:
         raise Problem(
             problems.UNAVAILABLE,
-            sentence("device.no_broker"),
+            say("device.no_broker"),
         )
     return context.devices
 

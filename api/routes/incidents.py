@@ -55,7 +55,7 @@ from governance.reports import citizen_reports
 from governance.verification import comparison
 from governance.verification.comparison import Difference
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from ingest.analysis import source_attribution
 from sensors.stations import Registry
 
@@ -411,7 +411,7 @@ def file_report(context: Context, regions: Regions, registry: Registry, actor: A
     Raises Forbidden, Refused, NotFound for an unknown water or photo, ConfigurationError for what is no place here.
     """
     if (new.lon is None) != (new.lat is None):
-        raise ConfigurationError(sentence("request.lon_lat"))
+        raise ConfigurationError(say("request.lon_lat"))
     place = Place(new.region, new.reach, new.lon, new.lat)
     if place.lon is not None and place.lat is not None:
         if (box := site_box(context.box, registry)) is not None:
@@ -419,9 +419,9 @@ def file_report(context: Context, regions: Regions, registry: Registry, actor: A
         place = replace(place, region=place.region or regions.at(place.lon, place.lat))
     place = replace(place, region=place.region or regions.along(place.reach))
     if new.region and new.region not in regions:
-        raise ConfigurationError(sentence("registry.no_region", region=new.region))
+        raise ConfigurationError(say("registry.no_region", region=new.region))
     if new.reach and new.reach not in {one.key for one in registry.reaches}:
-        raise NotFound(sentence("registry.no_reach", reach=new.reach))
+        raise NotFound(say("registry.no_reach", reach=new.reach))
     origin = one_of(SEEN_BY_PEOPLE, "source", new.source)
     known_matter(context, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
@@ -553,14 +553,14 @@ def apply_action(
     check_visible(before, actor)
     if wanted is not None and str(before.version) not in wanted:
         expected = ", ".join(sorted(wanted))[:80]
-        raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected))
+        raise Conflict(say("incident.changed", id=incident_id, version=before.version, expected=expected))
     try:
         order = _order(new, before, actor)
         after = perform(context, incident_id, order, actor, keeper.regions, None if wanted is None else before.version)
     except (Conflict, NotAllowedNow, Forbidden):
         raise
     except Refused as error:
-        raise Problem(problems.REFUSED, str(error), {"allowed": lifecycle.allowed(before, actor)}) from None
+        raise Problem(problems.REFUSED, error.text, {"allowed": lifecycle.allowed(before, actor)}) from None
     context.wake()
     with context.database.read() as connection:
         history = incident_store.history(connection, incident_id)
@@ -573,7 +573,7 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
         action = Action(new.action)
     except ValueError:
         allowed = action_names(lifecycle.allowed(incident, actor))
-        raise Refused(sentence("incident.unknown_action", action=new.action, allowed=allowed)) from None
+        raise Refused(say("incident.unknown_action", action=new.action, allowed=allowed)) from None
     to = None
     if new.to is not None:
         to = Assignment(

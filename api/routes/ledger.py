@@ -24,7 +24,7 @@ from api.routes.readings import (
 )
 from api.routes.router import subject_router
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import sentence
+from infra.texts import say
 from ingest import ledger, quarantine
 from ingest.ledger import Account
 from ingest.quarantine import QuarantineEntry
@@ -146,7 +146,7 @@ def list_quarantine(
     """What could not be used, newest first."""
     why = {r.key: r for r in Reason}
     if reason is not None and reason not in why:
-        raise ConfigurationError(sentence("request.one_of_known", reason=reason[:80], known=", ".join(why)))
+        raise ConfigurationError(say("request.one_of_known", reason=reason[:80], known=", ".join(why)))
     before = place_by_number("quarantine", cursor)
     with context.database.read() as connection:
         found = quarantine.listing(
@@ -165,7 +165,7 @@ def list_quarantine(
 async def replay_quarantined(context: RequestContext, replaying: Replaying, entry: int) -> Response:
     """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
     if entry in replaying:
-        raise Refused(sentence("quarantine.busy", entry=entry))
+        raise Refused(say("quarantine.busy", entry=entry))
     replaying.add(entry)
     try:
         held = await run_in_threadpool(_replayable, context, entry)
@@ -179,13 +179,13 @@ async def replay_quarantined(context: RequestContext, replaying: Replaying, entr
 
 def _replayable(context: Context, entry: int) -> QuarantineEntry:
     if not 0 < entry < 2**63:
-        raise NotFound(sentence("quarantine.unknown", entry=shorten(entry)))
+        raise NotFound(say("quarantine.unknown", entry=shorten(entry)))
     with context.database.read() as connection:
         held = quarantine.get(connection, entry)
     if held.status != quarantine.HELD:
-        raise Refused(sentence("quarantine.done", entry=entry, status=held.status))
+        raise Refused(say("quarantine.done", entry=entry, status=held.status))
     if held.payload_bytes > len(held.payload):
-        raise Refused(sentence("quarantine.cut", entry=entry, bytes=held.payload_bytes, kept=len(held.payload)))
+        raise Refused(say("quarantine.cut", entry=entry, bytes=held.payload_bytes, kept=len(held.payload)))
     return held
 
 

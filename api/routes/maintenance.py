@@ -18,7 +18,7 @@ from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from governance.incidents.photo_metadata import without_metadata
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import changes
 from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
@@ -273,9 +273,9 @@ def end_deployment(
             (d for d in registry.deployments if (d.station, d.parameter) == (key, parameter)), key=lambda d: d.since_ms
         )
         if not mine or mine[-1].until_ms is not None:
-            raise Refused(sentence("maintenance.no_sensor", parameter=parameter[:40], key=key))
+            raise Refused(say("maintenance.no_sensor", parameter=parameter[:40], key=key))
         if until_ms <= mine[-1].since_ms:
-            raise Refused(sentence("maintenance.ends_early", deployment=mine[-1].named))
+            raise Refused(say("maintenance.ends_early", deployment=mine[-1].named))
         ended = Deployment(**{n: getattr(mine[-1], n) for n in Deployment.__slots__} | {"until_ms": until_ms})
         registry_store.save_deployments(connection, [ended], by)
         after = registry_store.load(connection, context.catalogue)
@@ -355,7 +355,7 @@ def update_check(
     """Correct a check of a station. Raises NotFound, ConfigurationError, and Conflict for another one than was read."""
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
-        raise ConfigurationError(sentence("maintenance.not_null", number=number, name=absent[0]))
+        raise ConfigurationError(say("maintenance.not_null", number=number, name=absent[0]))
     with context.database.write() as connection:
         changes.lock_registry(connection)
         before = store.check_of(connection, key, number)
@@ -472,15 +472,15 @@ def get_photo(context: RequestContext, name: str) -> Response:
 def _fits(made: Deployment, there: Sequence[Deployment]) -> None:
     same = [d for d in there if (d.station, d.parameter, d.since_ms) == (made.station, made.parameter, made.since_ms)]
     if same:
-        raise Refused(sentence("maintenance.there_already", deployment=same[0].named))
+        raise Refused(say("maintenance.there_already", deployment=same[0].named))
     for earlier, later, why in deployment_conflicts([*there, made]):
         if made in (earlier, later):
-            raise Refused(sentence("maintenance.clashes", later=later.named, why=why, earlier=earlier.named))
+            raise Refused(say("maintenance.clashes", later=later.named, why=why, earlier=earlier.named))
 
 
 def _photos(context: Context) -> Photos:
     if context.photos is None:
-        raise NotFound(sentence("store.no_photos"))
+        raise NotFound(say("store.no_photos"))
     return Photos(context.photos)
 
 
@@ -490,7 +490,7 @@ def _instant(text: str | None, name: str, now_ms: int) -> int:
 
 def _check_not_future(name: str, at_ms: int, now_ms: int) -> None:
     if at_ms > now_ms + FUTURE_MS:
-        raise ConfigurationError(sentence("maintenance.not_yet", name=name, at=when(at_ms)))
+        raise ConfigurationError(say("maintenance.not_yet", name=name, at=when(at_ms)))
 
 
 def _page(

@@ -21,7 +21,7 @@ from governance.notify.oncall import Shift
 from governance.notify.store import Notice
 from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, Refused
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import DAY_MS
 
 router = subject_router("notices")
@@ -231,7 +231,7 @@ def add_shifts(context: RequestContext, who: Who, new: NewShifts) -> Response:
     for number, one in enumerate(new.shifts):
         begins, until = instant(f"shifts.{number}.begins", one.begins), instant(f"shifts.{number}.until", one.until)
         if begins >= until:
-            raise ConfigurationError(sentence("notice.shift_ends", number=number, until=one.until, begins=one.begins))
+            raise ConfigurationError(say("notice.shift_ends", number=number, until=one.until, begins=one.begins))
         shifts.append(Shift(one.person, begins, until, one.rank))
     plan_shifts(context, actor, shifts)
     return Response(get_oncall(context).body, 201, media_type="application/json")
@@ -260,7 +260,7 @@ def contact_names(context: Context) -> Callable[[str], str]:
 
 def _notification_settings(context: Context) -> NotificationSettings:
     if context.notifications is None:
-        raise Refused(sentence("notice.no_contacts"))
+        raise Refused(say("notice.no_contacts"))
     return context.notifications
 
 

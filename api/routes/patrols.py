@@ -34,7 +34,7 @@ from governance.organisation.roles import Actor
 from governance.reports import patrols as store
 from governance.reports.patrols import Patrol, Point
 from infra.errors import ConfigurationError, NotFound
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 
 PATROLS = "/patrols"
 MOST_BYTES = 2 * 1024 * 1024
@@ -125,7 +125,7 @@ def upload(
     track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
     store.check_upload(new.id, new.way, started_ms, ended_ms, track, now_ms)
     if new.reach and new.reach not in {one.key for one in registries.recent().reaches}:
-        raise NotFound(sentence("registry.no_reach", reach=new.reach[:80]))
+        raise NotFound(say("registry.no_reach", reach=new.reach[:80]))
     regions = keeper.regions()
     done = store.measure_track(track, context.patrols)
     valid, why = store.judge_patrol(new.way, done, context.patrols)
@@ -192,7 +192,7 @@ def get_patrol(context: RequestContext, who: Who, key: str) -> Response:
     with context.database.read() as connection:
         one = store.find(connection, key)
     if not store.may_see(who, one):
-        raise NotFound(sentence("patrol.unknown", key=key[:80]))
+        raise NotFound(say("patrol.unknown", key=key[:80]))
     return answer(_view(one))
 
 
@@ -209,7 +209,7 @@ def _file(
     at_ms = instant("problems.at", one.at)
     lon, lat = one.lon, one.lat
     if (lon is None) != (lat is None):
-        raise ConfigurationError(sentence("patrol.lon_lat"))
+        raise ConfigurationError(say("patrol.lon_lat"))
     if lon is None and track:
         nearest = min(track, key=lambda point: abs(point.at_ms - at_ms))
         lon, lat = nearest.lon, nearest.lat

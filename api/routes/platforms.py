@@ -20,6 +20,7 @@ from governance.incidents import store as incident_store
 from governance.platforms import callbacks, reconciliation
 from governance.platforms.callbacks import CallbackAnswer, CallbackOutcome
 from governance.platforms.reconciliation import StoredReport
+from infra.texts import from_both
 
 CALLBACKS = "/callbacks"
 
@@ -132,7 +133,7 @@ def _receive_callback(
         context.wake()
     sort = _SORTS.get(received.outcome) or _SORTS.get(received.final)
     if sort is not None:
-        raise Problem(sort, received.detail, _members(received))
+        raise Problem(sort, from_both(received.detail), _members(received))
     repeat = received.outcome is CallbackOutcome.REPEATED
     return answer(CallbackDone(received.final.value, received.incident_id, received.action, received.version, repeat))
 

@@ -22,7 +22,7 @@ from api.requests import (
 from api.responses import VARY, answer, feature, features, viewed
 from api.routes.router import subject_router
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry, Water
 
@@ -84,7 +84,7 @@ def get_reach(context: RequestContext, registries: RequestRegistries, key: str, 
     registry = registries.now()
     found = next((r for r in registry.reaches if r.key == key), None)
     if found is None:
-        raise NotFound(sentence("registry.no_reach", reach=key[:80]))
+        raise NotFound(say("registry.no_reach", reach=key[:80]))
     one = _view(found, registry, _live(context))
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return answer(_feature(one), headers=VARY, media_type=GEOJSON)

@@ -18,7 +18,7 @@ from api.requests import RequestContext, RequestRegistries
 from api.responses import answer, when
 from api.routes.router import subject_router
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.pipeline import Receipt
 from sensors.reading import Message, Reason, Rejected
 from sensors.wire.telemetry import whole
@@ -82,7 +82,7 @@ async def receive(context: RequestContext, registries: RequestRegistries, reques
 def hand_over(context: Context, message: Message) -> "asyncio.Future[Receipt]":
     """Hand a message to the ingest; raises a Problem (503) where none runs in this process."""
     if context.submit is None:
-        raise unavailable(sentence("store.no_ingest"))
+        raise unavailable(say("store.no_ingest"))
     return asyncio.wrap_future(context.submit(message))
 
 
@@ -90,7 +90,7 @@ async def durable(handed_over: "asyncio.Future[Receipt]", station: str) -> Recei
     """Wait until a message is durable; raises a Problem (503) where that takes too long."""
     done, _ = await asyncio.wait({handed_over}, timeout=DURABLE_WITHIN_S)  # never cancels: the ingest still owns it
     if not done:
-        raise unavailable(sentence("store.not_durable", station=shorten(station), seconds=DURABLE_WITHIN_S))
+        raise unavailable(say("store.not_durable", station=shorten(station), seconds=DURABLE_WITHIN_S))
     return handed_over.result()
 
 
@@ -130,9 +130,9 @@ def _station(body: bytes) -> str:
     except (ValueError, RecursionError):
         station = _leniently(body)
     if not isinstance(station, str):
-        raise ConfigurationError(sentence("request.no_key", station=shorten(station)))
+        raise ConfigurationError(say("request.no_key", station=shorten(station)))
     if writable(station) != station:
-        raise ConfigurationError(sentence("request.half_letter", station=ascii(station)[:80]))
+        raise ConfigurationError(say("request.half_letter", station=ascii(station)[:80]))
     return station
 
 
@@ -140,9 +140,9 @@ def _leniently(body: bytes) -> Any:
     try:
         content = json.loads(body, parse_int=whole)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(sentence("request.not_json", error=shorten(str(error)))) from None
+        raise ConfigurationError(say("request.not_json", error=shorten(str(error)))) from None
     if not isinstance(content, dict):
-        raise ConfigurationError(sentence("request.no_object", content=shorten(content)))
+        raise ConfigurationError(say("request.no_object", content=shorten(content)))
     if "station" not in content:
-        raise ConfigurationError(sentence("request.station_missing"))
+        raise ConfigurationError(say("request.station_missing"))
     return content["station"]

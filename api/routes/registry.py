@@ -23,7 +23,7 @@ from api.responses import VARY, answer, feature, features, viewed
 from api.routes.router import subject_router
 from governance.organisation.roles import Forbidden
 from governance.people import store as people_store
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from sensors.network import Outfall, Region, Travel, point_at_km
@@ -144,7 +144,7 @@ def remove_region(
 ) -> Response:
     """Take a region out of the tree. 409 with the list while incidents are open in it, or something hangs below it."""
     if not who.covers(code):
-        raise Forbidden(sentence("registry.region_elsewhere", region=code[:80], name=who.name))
+        raise Forbidden(say("registry.region_elsewhere", region=code[:80], name=who.name))
     with context.database.write() as connection:
         people_store.require_no_open_cases(connection, code, keeper.regions())
         registry_store.remove_region(connection, code, author(who, None, context.clock_ms()))

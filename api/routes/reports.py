@@ -29,7 +29,7 @@ from governance.organisation.roles import Actor, Right
 from governance.reports import citizen_reports as store
 from governance.reports.citizen_reports import CITIZEN, OriginalReport, Report
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from infra.throttle import Throttle, network_of
 from infra.times import rfc3339
 from sensors.datum import Datum, wgs84
@@ -230,16 +230,16 @@ def file(context: Context, regions: Regions, registry: Registry, host: str, new:
         store.check_rate_limit(connection, who, now_ms, an_hour=context.reports_an_hour)
     known_matter(context, new.matter)
     if not new.text.strip():
-        raise Refused(sentence("citizen.no_words"))
+        raise Refused(say("citizen.no_words"))
     place = _place(context, regions, registry, new.lon, new.lat, new.datum, new.station, new.reach)
     if len(new.photos) > MOST_PHOTOS:
-        raise Refused(sentence("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
+        raise Refused(say("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
     examined = []
     for photo, name in new.photos:
         data = photo.read()
         examined.append((data, content := examine(data), name))
         if not content.is_photo:
-            raise Refused(sentence("citizen.only_photos"))
+            raise Refused(say("citizen.only_photos"))
     shown = [keep(context, data, content, name[:200], CITIZEN.name).id for data, content, name in examined]
     order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
     with context.database.write() as connection:
@@ -302,7 +302,7 @@ def objected(context: Context, ticket: str, comment: str) -> ReportView:
         within_ms = context.processes.policy.reopen_within_ms
         progress = store.progress(connection, kept, case, context.clock_ms(), within_ms)
         if not progress.may_object:
-            raise Refused(sentence("report.no_objection", state=progress.text))
+            raise Refused(say("report.no_objection", state=progress.text))
         after = incident_store.apply_action(
             connection,
             case.id,
@@ -388,11 +388,11 @@ def _place(
 ) -> Place:
     """Where it is: as told, else where the scanned sign stands. Raises ConfigurationError for what is no place here."""
     if (lon is None) != (lat is None):
-        raise ConfigurationError(sentence("request.lon_lat"))
+        raise ConfigurationError(say("request.lon_lat"))
     if station and station not in registry:
-        raise NotFound(sentence("registry.no_station", key=station[:80]))
+        raise NotFound(say("registry.no_station", key=station[:80]))
     if reach and reach not in {one.key for one in registry.reaches}:
-        raise NotFound(sentence("registry.no_reach", reach=reach[:80]))
+        raise NotFound(say("registry.no_reach", reach=reach[:80]))
     region = ""
     if station:
         sign = registry[station]

@@ -14,7 +14,7 @@ from governance.organisation.roles import Actor, Forbidden
 from governance.reports import river_plans
 from governance.reports.river_plans import Goal
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 from sensors.stations import Registry
 
 router = subject_router("reaches", "/reaches")
@@ -50,7 +50,7 @@ def get_plan(context: RequestContext, registries: RequestRegistries, who: Who, k
     with context.database.read() as connection:
         plan = river_plans.get(connection, key)
     if plan is None:
-        raise NotFound(sentence("registry.no_plan", key=key))
+        raise NotFound(say("registry.no_plan", key=key))
     return answer(plan_view(plan, who), headers=entity_tags.headers(plan.version))
 
 
@@ -79,4 +79,4 @@ def _within_reach(registry: Registry, who: Actor, key: str) -> None:
     places = {station.region for station in registry.stations if station.reach == key}
     if who.regions is not None and not any(who.covers(place, key) for place in places):
         shown = ", ".join(sorted(places - {""})) or "—"
-        raise Forbidden(sentence("registry.reach_elsewhere", reach=key, regions=shown, name=who.name))
+        raise Forbidden(say("registry.reach_elsewhere", reach=key, regions=shown, name=who.name))

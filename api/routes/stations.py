@@ -37,7 +37,7 @@ from api.responses import VARY, answer, feature, features, viewed, when
 from api.routes.router import subject_router
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
 from infra.errors import ConfigurationError, Refused
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from infra.times import DAY_MS
 from ingest.analysis.forecasts import StoredForecast, stored_forecasts
 from ingest.analysis.live_classes import STATION, ShownClass, current_classes
@@ -248,10 +248,10 @@ def list_stations(
 def add_station(context: RequestContext, registries: RequestRegistries, who: Who, new: NewStation) -> Response:
     """Register a station; 409 when its key is taken."""
     if new.key in RESERVED:
-        raise ConfigurationError(sentence("registry.reserved", key=new.key))
+        raise ConfigurationError(say("registry.reserved", key=new.key))
     made = _checked(new.model_dump(exclude_unset=True, exclude={"by"}), context)
     by = author(who, new.by, context.clock_ms(), made)
-    taken = sentence("registry.station_taken", key=made.key)
+    taken = say("registry.station_taken", key=made.key)
     try:
         with context.database.write() as connection:
             if made.key in registry_store.load(connection, context.catalogue):
@@ -302,14 +302,14 @@ def change_station(
     """
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
-        raise ConfigurationError(sentence("registry.not_null", key=key, name=absent[0]))
+        raise ConfigurationError(say("registry.not_null", key=key, name=absent[0]))
     with context.database.write() as connection:
         changes.lock_registry(connection)
         before = find(registry_store.load(connection, context.catalogue), key)
         reaches(who, before)
         entity_tags.unchanged(if_match, entity_tags.tag_of(before), key)
         if "datum" in given and not {"lon", "lat"} <= given.keys():
-            raise ConfigurationError(sentence("registry.datum_alone", key=key))
+            raise ConfigurationError(say("registry.datum_alone", key=key))
         after = _checked(asdict(before) | given, context)
         by = author(who, change.by, context.clock_ms(), before, after)
         registry_store.save_stations(connection, [after], by)
@@ -355,11 +355,11 @@ def series_of_station(
     found = find(registries.recent(), key)
     if parameter not in context.catalogue:
         keys = ", ".join(context.catalogue.index)
-        raise ConfigurationError(sentence("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
+        raise ConfigurationError(say("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
     end_ms = context.clock_ms() if end is None else instant("end", end)
     start_ms = end_ms - DAY_MS if start is None else instant("start", start)
     if start_ms >= end_ms:
-        raise ConfigurationError(sentence("request.start_end", start=when(start_ms), end=when(end_ms)))
+        raise ConfigurationError(say("request.start_end", start=when(start_ms), end=when(end_ms)))
     what = context.catalogue[parameter]
     media_type = preferred(accept, (JSON, CSV, ARROW))
     if media_type != JSON:
@@ -401,7 +401,7 @@ def forecast_of_station(
     found = find(registries.recent(), key)
     if parameter is not None and parameter not in context.catalogue:
         keys = ", ".join(context.catalogue.index)
-        raise ConfigurationError(sentence("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
+        raise ConfigurationError(say("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
     with context.database.read() as connection:
         made = stored_forecasts(connection, found.key, parameter)
     return answer(Forecasts([_forecast(one, context.catalogue) for one in made if one.parameter in context.catalogue]))
@@ -414,7 +414,7 @@ def _checked(row: dict[str, Any], context: Context) -> Station:
     """The station a row describes, checked as a row of the registry file is, in WGS 84."""
     parameters = row.get("parameters", ())
     if len(set(parameters)) < len(parameters):
-        raise ConfigurationError(sentence("registry.parameter_twice", station=row.get("key")))
+        raise ConfigurationError(say("registry.parameter_twice", station=row.get("key")))
     datum = Datum.of(row.pop("datum", Datum.WGS84))
     made = read_station(row, context.catalogue)
     lon, lat = wgs84(made.lon, made.lat, datum)

@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from infra.errors import WaterError
+from infra.texts import say
 
 GENESIS = "0" * 64
 """The hash before the first entry."""
@@ -283,11 +284,11 @@ def read_root(found: Mapping[str, Any]) -> Root:
         names = ("size", "root", "head", "at_ms", "origin", "key", "signature")
         made = Root(**{name: found[name] for name in names})
     except (KeyError, TypeError) as error:
-        raise ProofInvalid(f"a root lacks {error}") from None
+        raise ProofInvalid(say("audit_root.proof_root_lacks", name=error)) from None
     if not isinstance(made.size, int) or not isinstance(made.at_ms, int):
-        raise ProofInvalid("a root's size and at_ms must be whole numbers")
+        raise ProofInvalid(say("audit_root.proof_root_numbers"))
     if not all(isinstance(text, str) for text in (made.root, made.head, made.origin, made.key, made.signature)):
-        raise ProofInvalid("a root's root, head, origin, key and signature must be text")
+        raise ProofInvalid(say("audit_root.proof_root_texts"))
     return made
 
 
@@ -296,19 +297,19 @@ def read_proof(text: str | bytes) -> Proof:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise ProofInvalid("the proof is not JSON") from None
+        raise ProofInvalid(say("audit_root.proof_no_json")) from None
     if not isinstance(found, dict) or found.get("format") != PROOF_FORMAT:
-        raise ProofInvalid(f"the document is no proof: its format is not {PROOF_FORMAT}")
+        raise ProofInvalid(say("audit_root.proof_format", format=PROOF_FORMAT))
     try:
         line = AuditEntry(**found["entry"])
         path, further = tuple(found["inclusion"]), tuple(found["consistency"] or ())
         earlier = None if found["earlier"] is None else read_root(found["earlier"])
         root = read_root(found["root"])
     except (KeyError, TypeError) as error:
-        raise ProofInvalid(f"the proof is not complete: {error}") from None
+        raise ProofInvalid(say("audit_root.proof_lacks", name=error)) from None
     texts = (line.by, line.role, line.what, line.kind, line.id, line.body, line.prev, line.hash, *path, *further)
     if not all(isinstance(one, str) for one in texts) or not all(isinstance(x, int) for x in (line.n, line.at_ms)):
-        raise ProofInvalid("the proof holds a value of the wrong type")
+        raise ProofInvalid(say("audit_root.proof_type"))
     return Proof(line, root, path, earlier, further)
 
 
@@ -319,19 +320,19 @@ def check_proof(proof: Proof, keys: Iterable[Ed25519PublicKey]) -> None:
         if root is None:
             continue
         if root.key not in known:
-            raise ProofInvalid(f"the root of {root.size} entries is signed with key {root.key}, which was not given")
+            raise ProofInvalid(say("audit_root.proof_key", size=root.size, key=root.key))
         if not root.signed_by(known[root.key]):
-            raise ProofInvalid(f"the signature of the root of {root.size} entries is not valid")
+            raise ProofInvalid(say("audit_root.proof_signature", size=root.size))
     entry = proof.entry
     if entry.expected_hash() != entry.hash:
-        raise ProofInvalid(f"entry {entry.n} is not what was recorded: its hash differs")
+        raise ProofInvalid(say("audit_root.proof_entry", n=entry.n))
     if not included(leaf(entry.hash), entry.n - 1, proof.root.size, proof.inclusion, proof.root.root):
-        raise ProofInvalid(f"entry {entry.n} is not under the root of {proof.root.size} entries")
+        raise ProofInvalid(say("audit_root.proof_not_under", n=entry.n, size=proof.root.size))
     earlier = proof.earlier
     if earlier is not None and not consistent(
         earlier.size, earlier.root, proof.root.size, proof.root.root, proof.consistency
     ):
-        raise ProofInvalid(f"the root of {proof.root.size} entries does not continue that of {earlier.size}")
+        raise ProofInvalid(say("audit_root.proof_not_continued", size=proof.root.size, earlier=earlier.size))
 
 
 def _quoted(text: str) -> str:

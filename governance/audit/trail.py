@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from governance.audit.merkle import GENESIS, AuditEntry
 from governance.tables import audit as table
 from infra.errors import NotFound
-from infra.texts import Text, keys, say, sentence
+from infra.texts import Text, keys, say
 from infra.times import rfc3339, to_ms
 
 LOCK = 0x7269_7665_7204
@@ -131,7 +131,7 @@ def get(connection: sa.Connection, n: int) -> AuditEntry:
     """The entry of this number; raises NotFound."""
     found = list(_lines(connection, sa.select(table).where(table.c.n == n))) if 0 < n < 2**63 else []
     if not found:
-        raise NotFound(sentence("audit_page.no_entry", n=n))
+        raise NotFound(say("audit_page.no_entry", n=n))
     return found[0]
 
 

@@ -15,7 +15,7 @@ from governance.tables import attachment_incident as uses
 from governance.tables import incident as incidents_
 from infra.database import insert_many
 from infra.errors import NotFound
-from infra.texts import sentence
+from infra.texts import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def get(connection: sa.Connection, ids: Sequence[str], actor: Actor) -> list[Att
         here |= _attached(connection, [one.id for one in found if one.id not in here], actor)
     for one in ids:
         if one not in here:
-            raise NotFound(sentence("attachment.unknown", id=one[:80]))
+            raise NotFound(say("attachment.unknown", id=one[:80]))
     return found
 
 

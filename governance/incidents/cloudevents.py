@@ -18,7 +18,7 @@ from typing import Any
 from governance.incidents.finding import Finding
 from governance.incidents.model import Effects, Incident
 from infra.errors import ConfigurationError, WaterError
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from infra.times import rfc3339
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -129,14 +129,14 @@ def parse(body: bytes) -> dict[str, Any]:
             event, ensure_ascii=False, allow_nan=False
         ).encode()  # no NaN, no lone surrogates: it can be passed on
     except (ValueError, RecursionError) as error:
-        raise MalformedEvent("the body is not JSON in UTF-8") from error
+        raise MalformedEvent(say("platform.event_no_json")) from error
     if not isinstance(event, dict):
-        raise MalformedEvent("the body is not a JSON object")
+        raise MalformedEvent(say("platform.event_no_object"))
     for name in REQUIRED:
         if not isinstance(event.get(name), str) or not event[name]:
-            raise MalformedEvent(f"the CloudEvents attribute {name} is missing or not text")
+            raise MalformedEvent(say("platform.event_attribute", name=name))
     if event["specversion"] != "1.0":
-        raise MalformedEvent("specversion is not 1.0")
+        raise MalformedEvent(say("platform.event_version"))
     return event
 
 
@@ -163,15 +163,15 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, now_s: int, tol
     try:
         event_id, stamp, signatures = (lower[f"webhook-{name}"] for name in ("id", "timestamp", "signature"))
     except KeyError as error:
-        raise SignatureInvalid(sentence("platform.header_missing", name=error.args[0])) from error
+        raise SignatureInvalid(say("platform.header_missing", name=error.args[0])) from error
     if not re.fullmatch(r"[0-9]{1,12}", stamp):
-        raise SignatureInvalid(sentence("platform.no_stamp"))
+        raise SignatureInvalid(say("platform.no_stamp"))
     if abs(now_s - int(stamp)) > tolerance_s:
-        raise SignatureInvalid(sentence("platform.stamp_off", seconds=tolerance_s))
+        raise SignatureInvalid(say("platform.stamp_off", seconds=tolerance_s))
     expected = _signature(_key(secret), event_id, stamp, body).encode()
     fits = [hmac.compare_digest(expected, candidate.encode()) for candidate in signatures.split()]
     if not any(fits):
-        raise SignatureInvalid(sentence("platform.no_signature"))
+        raise SignatureInvalid(say("platform.no_signature"))
 
 
 def _key(secret: str) -> bytes:
@@ -179,9 +179,9 @@ def _key(secret: str) -> bytes:
     try:
         key = base64.b64decode(encoded, validate=True) if secret.startswith(prefix) else secret.encode()
     except (binascii.Error, ValueError):
-        raise ConfigurationError(sentence("platform.secret_base64")) from None
+        raise ConfigurationError(say("platform.secret_base64")) from None
     if not key:
-        raise ConfigurationError(sentence("platform.secret_empty"))
+        raise ConfigurationError(say("platform.secret_empty"))
     return key
 
 

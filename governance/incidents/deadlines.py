@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from governance.incidents.finding import Colour
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING, DAY_MS, from_ms, to_ms
 
 HOUR_MS = 3_600_000
@@ -65,11 +65,11 @@ def parse_limit(text: str) -> Limit:
     """A limit from ``30m``, ``24h``, ``4wh`` or ``5wd``; raises ConfigurationError naming the text."""
     match = _LIMIT.fullmatch(text)
     if match is None:
-        raise ConfigurationError(sentence("process.limit", text=text))
+        raise ConfigurationError(say("process.limit", text=text))
     made = Limit(int(match[1]), match[2])
     days = made.amount / {"m": 1440, "h": 24, "wh": 4, "wd": 0.5}[made.unit]
     if days > LONGEST_DAYS:
-        raise ConfigurationError(sentence("process.limit_year", text=text))
+        raise ConfigurationError(say("process.limit_year", text=text))
     return made
 
 
@@ -205,7 +205,7 @@ class DeadlinePolicy:
             if left <= end - begin:
                 return begin + left
             left -= end - begin
-        raise ConfigurationError(sentence("process.no_office", days=LONGEST_DAYS, since_ms=since_ms))
+        raise ConfigurationError(say("process.no_office", days=LONGEST_DAYS, since_ms=since_ms))
 
     def between(self, start_ms: int, end_ms: int) -> int:
         """The office time from one instant to a later one, ms; 0 when it is not later."""
@@ -241,10 +241,10 @@ def parse_office_hours(pairs: list[list[str]]) -> tuple[tuple[time, time], ...]:
     try:
         made = tuple((time.fromisoformat(a), time.fromisoformat(b)) for a, b in pairs)
     except ValueError as error:
-        raise ConfigurationError(sentence("process.office_wrong", pairs=pairs, error=error)) from None
+        raise ConfigurationError(say("process.office_wrong", pairs=pairs, error=error)) from None
     flat = [moment for pair in made for moment in pair]
     if not flat or any(a >= b for a, b in pairwise(flat)):
-        raise ConfigurationError(sentence("process.office_pairs", pairs=pairs))
+        raise ConfigurationError(say("process.office_pairs", pairs=pairs))
     return made
 
 

@@ -23,8 +23,8 @@ from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Department
 from governance.organisation.terms import Appointment, responsible
 from infra import toml_text
-from infra.errors import ConfigurationError
-from infra.texts import Text, sentence
+from infra.errors import ConfigurationError, text_of
+from infra.texts import Text, at, joined, say
 from infra.times import DAY_MS
 from sensors.network import Level
 
@@ -126,40 +126,40 @@ def read(text: str) -> Processes:
     try:
         tables = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(sentence("file.no_toml", error=error)) from error
-    faults: list[str] = [f"{name} is not known" for name in tables if name not in ("deadlines", "process")]
+        raise ConfigurationError(say("file.no_toml", error=error)) from error
+    faults = [say("process.unknown", known=name) for name in tables if name not in ("deadlines", "process")]
     found: dict[str, Process] = {}
     for number, row in enumerate(tables.get("process", []), 1):
         try:
             one = _process(row)
             if one.key in found:
-                raise ConfigurationError(sentence("process.twice"))
+                raise ConfigurationError(say("process.twice"))
             found[one.key] = one
         except (ConfigurationError, ValueError, TypeError) as error:
-            faults.append(f"process {number} ({row.get('key', '?')}): {error}")
+            faults.append(at(f"process {number} ({row.get('key', '?')})", text_of(error)))
     policy = DEFAULT_POLICY
     try:
         policy = _policy(tables.get("deadlines", {}), found.values())
     except (ConfigurationError, ValueError, TypeError) as error:
-        faults.append(f"deadlines: {error}")
+        faults.append(at("deadlines", text_of(error)))
     if faults:
-        raise ConfigurationError("; ".join(faults))
+        raise ConfigurationError(joined(faults, "; "))
     return Processes(tuple(found.values()), policy)
 
 
 def _process(row: Mapping[str, Any]) -> Process:
     known = set(Process.__slots__)
     if unknown := sorted(set(row) - known):
-        raise ConfigurationError(sentence("process.unknown", known=", ".join(unknown)))
+        raise ConfigurationError(say("process.unknown", known=", ".join(unknown)))
     for name in ("key", "zh", "en"):
         if not isinstance(row.get(name), str) or not row[name]:
-            raise ConfigurationError(sentence("process.missing", name=name))
+            raise ConfigurationError(say("process.missing", name=name))
     level = row.get("level", "grid")
     if level not in _LEVELS:
-        raise ConfigurationError(sentence("process.level", level=level, known=", ".join(_LEVELS)))
+        raise ConfigurationError(say("process.level", level=level, known=", ".join(_LEVELS)))
     after = row.get("close_after")
     if after is not None and (not isinstance(after, int) or after < 1):
-        raise ConfigurationError(sentence("process.close_after", after=after))
+        raise ConfigurationError(say("process.close_after", after=after))
     evidence = tuple(Evidence(e) for e in row.get("evidence", ["photo", "measurement"]))
     return Process(
         key=row["key"],
@@ -197,10 +197,10 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePol
     processes = list(processes)
     remind_at = float(row.get("remind_at", DEFAULT_POLICY.remind_at))
     if not 0 < remind_at < 1:
-        raise ConfigurationError(sentence("process.remind_at", remind_at=remind_at))
+        raise ConfigurationError(say("process.remind_at", remind_at=remind_at))
     numbers = {name: int(row[name]) for name in ("again_h", "reopen_days", "close_after") if name in row}
     if any(number < 1 for number in numbers.values()):
-        raise ConfigurationError(sentence("process.whole", known=", ".join(numbers)))
+        raise ConfigurationError(say("process.whole", known=", ".join(numbers)))
     policy = DeadlinePolicy(
         limits=limits,
         emergencies=_emergencies(row.get("emergency", {})),
@@ -215,7 +215,7 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePol
     for phase in Phase:  # a more urgent colour never has more time
         for colour, less in zip(list(Colour), list(Colour)[1:], strict=False):
             if _rough(policy.limits[phase, colour]) > _rough(policy.limits[phase, less]):
-                raise ConfigurationError(sentence("process.order", phase=phase, colour=colour, less=less))
+                raise ConfigurationError(say("process.order", phase=phase, colour=colour, less=less))
     return policy
 
 
@@ -225,9 +225,9 @@ def _emergencies(row: Mapping[str, Any]) -> Emergencies:
     spans = {name: parse_limit(text) for name, text in row.items()}
     for name, span in spans.items():
         if name not in (*found.within, "answer", "again"):
-            raise ConfigurationError(sentence("process.emergency_unknown", name=name))
+            raise ConfigurationError(say("process.emergency_unknown", name=name))
         if span.unit not in ("m", "h"):
-            raise ConfigurationError(sentence("process.emergency_span", name=name, span=span))
+            raise ConfigurationError(say("process.emergency_span", name=name, span=span))
     within = {grade: spans.get(grade, span) for grade, span in found.within.items()}
     return Emergencies(within, spans.get("answer", found.answer), spans.get("again", found.again))
 

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 from infra.errors import Refused
-from infra.texts import sentence
+from infra.texts import say
 
 MAX_BYTES = 10 * 1024 * 1024
 """A phone's photo at full size; the field app sends at most 400 kB."""
@@ -37,12 +37,12 @@ class Content:
 def examine(data: bytes) -> Content:
     """Type and size of a photo or PDF. Raises Refused, saying what is wrong, for anything else."""
     if not data:
-        raise Refused(sentence("attachment.empty"))
+        raise Refused(say("attachment.empty"))
     if len(data) > MAX_BYTES:
-        raise Refused(sentence("attachment.too_large", size=len(data), most=MAX_BYTES))
+        raise Refused(say("attachment.too_large", size=len(data), most=MAX_BYTES))
     if data.startswith(_PDF):
         if b"%%EOF" not in data[-2048:]:
-            raise Refused(sentence("attachment.pdf_cut"))
+            raise Refused(say("attachment.pdf_cut"))
         return Content("application/pdf")
     return _photo(data)
 
@@ -57,15 +57,15 @@ def _photo(data: bytes) -> Content:
         width, height = image.size
         most = MAX_PIXELS[str(image.format)]
         if width * height > most:
-            raise Refused(sentence("attachment.pixels", width=width, height=height, most=most))
+            raise Refused(say("attachment.pixels", width=width, height=height, most=most))
         if getattr(image, "n_frames", 1) > 1:
-            raise Refused(sentence("attachment.animation"))
+            raise Refused(say("attachment.animation"))
         image.draft("RGB", (1, 1))  # a JPEG is read to its end, but kept at an eighth of its width
         image.load()
     except UnidentifiedImageError:
-        raise Refused(sentence("attachment.no_photo")) from None
+        raise Refused(say("attachment.no_photo")) from None
     except Image.DecompressionBombError:
-        raise Refused(sentence("attachment.decompression_bomb", most=MAX_PIXELS["JPEG"])) from None
+        raise Refused(say("attachment.decompression_bomb", most=MAX_PIXELS["JPEG"])) from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise Refused(sentence("attachment.broken", error=error)) from None
+        raise Refused(say("attachment.broken", error=error)) from None
     return Content(_PHOTOS[str(image.format)], width, height)

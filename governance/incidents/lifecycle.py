@@ -46,7 +46,7 @@ from governance.incidents.transition_guards import PersonGuard, waiting_departme
 from governance.organisation.regions import Place
 from governance.organisation.roles import PERSON_ROLES, Actor, Forbidden, Right, Role, role_name
 from infra.errors import Refused
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import beijing
 from sensors.parameters import catalogue
 
@@ -222,7 +222,7 @@ def open_reported(
     actor.must(Right.REPORT)
     words = (order.comment or "").strip()
     if not words:
-        raise Refused(sentence("incident.report_needs_text"))
+        raise Refused(say("incident.report_needs_text"))
     _require_short_comment(order.action, words)
     short = truncated(words, TITLE_MAX_CHARS)
     incident = Incident(
@@ -258,7 +258,7 @@ def merge(
     for one in (incident, into):
         _admitted(one, Action.MERGE, actor)
     if incident.id == into.id or (into.retrospective and not incident.retrospective):
-        raise NotAllowedNow(sentence("incident.cannot_merge", id=incident.id, into=into.id), allowed(incident, actor))
+        raise NotAllowedNow(say("incident.cannot_merge", id=incident.id, into=into.id), allowed(incident, actor))
     order = replace(order, into=into.id)
     known = {c.key: c for c in into.conditions}
     brought = tuple(c for c in incident.conditions if c.key not in known or (c.active and not known[c.key].active))
@@ -332,10 +332,10 @@ def split(
     wanted = set(order.conditions)
     taken = tuple(c for c in incident.conditions if c.key in wanted)
     if not wanted or len(taken) != len(wanted) or len(taken) == len(incident.conditions):
-        raise NotAllowedNow(sentence("incident.cannot_split", id=incident.id), allowed(incident, actor))
+        raise NotAllowedNow(say("incident.cannot_split", id=incident.id), allowed(incident, actor))
     if not (order.comment or "").strip():
         action = action_name(Action.SPLIT)
-        raise NotAllowedNow(sentence("incident.needs_comment", id=incident.id, action=action), allowed(incident, actor))
+        raise NotAllowedNow(say("incident.needs_comment", id=incident.id, action=action), allowed(incident, actor))
     left = tuple(c for c in incident.conditions if c.key not in wanted)
     rest = replace(incident, version=incident.version + 1, conditions=left, recovered_at_ms=recovery_time_ms(left))
     new = with_step_deadline(_split_off(incident, taken, now_ms, firings), now_ms, policy)
@@ -472,20 +472,20 @@ def in_jurisdiction(incident: Incident, actor: Actor) -> bool:
     return actor.covers(incident.place.region, incident.place.reach) or actor.answers_for(incident.case.responsible)
 
 
-def outside_jurisdiction_text(incident: Incident) -> str:
+def outside_jurisdiction_text(incident: Incident) -> Text:
     """The sentence for somebody within whose reach an incident is not."""
     region = incident.place.region
-    return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id)
+    return say("incident.elsewhere" if region else "incident.unplaced", id=incident.id)
 
 
 def _admitted(incident: Incident, action: Action, actor: Actor) -> Transition:
     """The row of the table that admits the action. Raises Refused, Forbidden or NotNow, in the order of the checks."""
     if not actor.name.strip():
-        raise Refused(sentence("incident.needs_name", id=incident.id, action=action_name(action)))
+        raise Refused(say("incident.needs_name", id=incident.id, action=action_name(action)))
     allowed_now = allowed(incident, actor)
     values: dict[str, Any] = {"id": incident.id, "action": action_name(action), "allowed": action_names(allowed_now)}
     if not actor.may(right_of(action)):
-        raise Forbidden(sentence("incident.role_forbids", role=role_name(actor.role), **values), allowed_now)
+        raise Forbidden(say("incident.role_forbids", role=role_name(actor.role), **values), allowed_now)
     if not in_jurisdiction(incident, actor):
         raise Forbidden(outside_jurisdiction_text(incident), allowed_now)
     step = TRANSITIONS.get((incident.state, action))
@@ -496,11 +496,11 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Transition:
             key = step.unmet
         departments = listed(say(f"department.{d}") for d in waiting_departments(incident))
         state = say(f"state.{incident.state}")
-        raise NotAllowedNow(sentence(key, state=state, departments=departments, **values), allowed_now)
+        raise NotAllowedNow(say(key, state=state, departments=departments, **values), allowed_now)
     if (key_why := step.person(incident, actor)) is not None:
         lead = incident.case.department
         department = say(f"department.{lead}") if lead else "—"
-        raise Forbidden(sentence(key_why, by=actor.name, department=department, **values), allowed_now)
+        raise Forbidden(say(key_why, by=actor.name, department=department, **values), allowed_now)
     return step
 
 
@@ -511,7 +511,7 @@ def _supervisor(case: Case) -> str | Text:
 def _require_short_comment(action: Action, comment: str) -> None:
     if len(comment) > COMMENT_LIMIT:
         length = len(comment)
-        text = sentence("incident.comment_too_long", action=action_name(action), length=length, limit=COMMENT_LIMIT)
+        text = say("incident.comment_too_long", action=action_name(action), length=length, limit=COMMENT_LIMIT)
         raise Refused(text)
 
 
@@ -524,7 +524,7 @@ def _require_evidence(
         return
     wanted = listed(say(f"required_evidence.{kind}") for kind in Evidence if kind in missing)
     key = "incident.needs_comment" if missing == frozenset({Evidence.TEXT}) else "incident.needs_evidence"
-    raise NotAllowedNow(sentence(key, id=incident.id, action=action_name(order.action), evidence=wanted), allowed_now)
+    raise NotAllowedNow(say(key, id=incident.id, action=action_name(order.action), evidence=wanted), allowed_now)
 
 
 def _require_quiet(
@@ -539,7 +539,7 @@ def _require_quiet(
     if incident.active:
         names = [_condition_name(c, incident) for c in incident.active]
         raise NotAllowedNow(
-            sentence(
+            say(
                 "incident.still_active",
                 count=len(names),
                 conditions=listed(names),
@@ -557,7 +557,7 @@ def _require_quiet(
             others = tuple(a for a in allowed_now if a is not action)
             name = _condition_name(condition, incident)
             raise NotAllowedNow(
-                sentence(
+                say(
                     "incident.not_proven",
                     condition=name,
                     seen=seen,
@@ -619,12 +619,12 @@ def _is_dispatched(incident: Incident) -> bool:
     return incident.state in (State.DISPATCHED, State.TRANSFERRED)
 
 
-def refusals(incident: Incident, actor: Actor) -> dict[Action, str]:
-    """Why what would carry the incident on is closed to this person now, in a sentence of both languages.
+def refusals(incident: Incident, actor: Actor) -> dict[Action, Text]:
+    """Why what would carry the incident on is closed to this person now.
 
     By the state alone, without the steps that lead to the action later.
     """
-    found: dict[Action, str] = {}
+    found: dict[Action, Text] = {}
     for action in ADVANCING_ACTIONS:
         known = (incident.state, action) in TRANSITIONS and (
             action is not Action.CONTRIBUTE or bool(incident.case.joint)
@@ -636,7 +636,7 @@ def refusals(incident: Incident, actor: Actor) -> dict[Action, str]:
             if _admitted(incident, action, actor).needs_quiet:
                 _require_quiet(incident, action, DEFAULT_POLICY, None, allowed(incident, actor))
         except Refused as error:
-            found[action] = str(error)
+            found[action] = error.text
     return found
 
 

@@ -185,8 +185,8 @@ class Conflict(Refused):
 class NotAllowedNow(Refused):
     """The state does not allow it; ``allowed`` is what it would allow this actor."""
 
-    def __init__(self, message: str, allowed: tuple[Action, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, text: Text, allowed: tuple[Action, ...] = ()) -> None:
+        super().__init__(text)
         self.allowed = allowed
 
 

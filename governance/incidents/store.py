@@ -49,7 +49,7 @@ from governance.tables import incident_cause as causes_
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 from infra.errors import NotFound, Refused, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS, beijing
 
 AT_ONCE = 500
@@ -150,10 +150,10 @@ def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywo
     if not lifecycle.in_jurisdiction(before, actor):  # before anything is said of its version
         raise Forbidden(lifecycle.outside_jurisdiction_text(before))
     if expected_version is not None and expected_version != before.version:
-        raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected_version))
+        raise Conflict(say("incident.changed", id=incident_id, version=before.version, expected=expected_version))
     if order.action is Action.MERGE:
         if order.into is None:
-            raise Refused(sentence("incident.needs_into", id=incident_id))
+            raise Refused(say("incident.needs_into", id=incident_id))
         merged = lifecycle.merge(before, found[order.into], order, actor, now_ms)
         changes = [IncidentChange(incident.id, incident, effects) for incident, effects in merged]
     elif order.action is Action.SPLIT:
@@ -299,11 +299,11 @@ def _require_reopenable(
     ended = before.closed_at_ms or 0
     if now_ms - ended > policy.reopen_within_ms:
         days = policy.reopen_within_ms // DAY_MS
-        raise NotAllowedNow(sentence("incident.too_late", id=before.id, days=days))
+        raise NotAllowedNow(say("incident.too_late", id=before.id, days=days))
     query = sa.select(incidents_.c.id).where(incidents_.c.open_cause == after.open_cause)
     other = connection.execute(query).scalar()
     if other is not None:
-        raise NotAllowedNow(sentence("incident.open_again", id=before.id, other=other))
+        raise NotAllowedNow(say("incident.open_again", id=before.id, other=other))
 
 
 def get(connection: sa.Connection, incident_id: int) -> Incident:
@@ -316,7 +316,7 @@ def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
     query = sa.select(entries_).where(entries_.c.incident_id == incident_id).order_by(entries_.c.seq)
     rows = connection.execute(query).mappings().all() if 0 < incident_id < 2**31 else []
     if not rows:
-        raise NotFound(sentence("incident.unknown", id=incident_id))
+        raise NotFound(say("incident.unknown", id=incident_id))
     return [entry_from_row(row) for row in rows]
 
 
@@ -327,7 +327,7 @@ def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Inci
     """
     lines = audit_trail.entries_of(connection, "incident", incident_id, until_ms=at_ms)
     if not lines:
-        raise NotFound(sentence("incident.unknown_then", id=incident_id, at=beijing(at_ms, "%Y-%m-%d %H:%M")))
+        raise NotFound(say("incident.unknown_then", id=incident_id, at=beijing(at_ms, "%Y-%m-%d %H:%M")))
     conditions: dict[tuple[str, str, str], Condition] = {}
     history = []
     for line in lines:
@@ -510,7 +510,7 @@ def _record(
         opened = sum(change.effects.entry.seq == 1 for change in changes)
         ids = tuple(dict.fromkeys(event.incident_id for event in events))
         return Recorded(opened, decided - opened, len(findings) - decided, ids, events)
-    raise StorageUnavailable(sentence("store.findings", count=len(findings), tries=MAX_ATTEMPTS))
+    raise StorageUnavailable(say("store.findings", count=len(findings), tries=MAX_ATTEMPTS))
 
 
 def _open_incidents(connection: sa.Connection, causes: Sequence[str]) -> dict[int, Incident]:
@@ -567,7 +567,7 @@ def _load_one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Inc
     query = sa.select(incidents_).where(incidents_.c.id == incident_id)
     found = _load(connection, query.with_for_update() if lock else query) if 0 < incident_id < 2**31 else []
     if not found:
-        raise NotFound(sentence("incident.unknown", id=incident_id))
+        raise NotFound(say("incident.unknown", id=incident_id))
     return found[0]
 
 

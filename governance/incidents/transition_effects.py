@@ -25,7 +25,7 @@ from governance.incidents.step_deadline import with_resumed_deadline
 from governance.incidents.transition_guards import waiting_departments
 from governance.organisation.roles import Actor, Department, Forbidden
 from infra.errors import Refused
-from infra.texts import say, sentence
+from infra.texts import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def assign(incident: Incident, request: Request) -> tuple[Incident, Details]:
     case, place = incident.case, incident.place
     if to.region not in ("", place.region) and not request.actor.covers(to.region, place.reach):
         action = action_name(request.order.action)
-        raise Forbidden(sentence("incident.beyond", id=before.id, action=action, region=to.region), request.allowed)
+        raise Forbidden(say("incident.beyond", id=before.id, action=action, region=to.region), request.allowed)
     place = replace(place, region=to.region or place.region)
     same_task = to.department in (None, case.department) and case.matter == before.case.matter
     case = replace(
@@ -95,7 +95,7 @@ def assign_anew(incident: Incident, request: Request) -> tuple[Incident, Details
     """`assign`, which the order has to name. Raises NotNow."""
     if not request.order.assignment:
         action = action_name(request.order.action)
-        raise NotAllowedNow(sentence("incident.needs_assignment", id=incident.id, action=action), request.allowed)
+        raise NotAllowedNow(say("incident.needs_assignment", id=incident.id, action=action), request.allowed)
     return assign(incident, request)
 
 
@@ -151,7 +151,7 @@ def declare_emergency(incident: Incident, request: Request) -> tuple[Incident, D
     grade, policy, now_ms = request.order.grade, request.policy, request.now_ms
     within = policy.emergencies.within.get(grade)
     if within is None:
-        raise Refused(sentence("incident.needs_grade", grade=grade, grades=", ".join(policy.emergencies.within)))
+        raise Refused(say("incident.needs_grade", grade=grade, grades=", ".join(policy.emergencies.within)))
     due_ms = policy.after(now_ms, within)
     after = _with_case(
         incident,
@@ -173,7 +173,7 @@ def evaluate(incident: Incident, request: Request) -> tuple[Incident, Details]:
     """Keep the score. Raises Refused for one that is not within 0 to 100."""
     score = request.order.score
     if score is None or not 0 <= score <= 100:
-        raise Refused(sentence("incident.needs_score", id=incident.id, score=score))
+        raise Refused(say("incident.needs_score", id=incident.id, score=score))
     return _with_case(incident, score=score), {"score": score}
 
 
@@ -212,9 +212,7 @@ def _contributing_department(request: Request) -> Department:
     done = done or (waiting[0] if len(waiting) == 1 else None)
     if done not in waiting:
         departments = listed(say(f"department.{one}") for one in waiting)
-        raise NotAllowedNow(
-            sentence("incident.needs_department", id=incident.id, departments=departments), request.allowed
-        )
+        raise NotAllowedNow(say("incident.needs_department", id=incident.id, departments=departments), request.allowed)
     return done
 
 
@@ -225,7 +223,7 @@ def _reason(codes: type[StrEnum], request: Request) -> str:
         return codes(order.reason).value
     except ValueError:
         raise Refused(
-            sentence(
+            say(
                 "incident.needs_reason",
                 id=request.incident.id,
                 action=action_name(order.action),

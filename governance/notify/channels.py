@@ -11,7 +11,7 @@ from typing import Any
 
 from governance.notify.contacts import Channel, Directory
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import both, say
 
 TIMEOUTS = {"cto": "5", "rto": "15"}
 """Seconds to connect and to wait for an answer, unless an address says otherwise."""
@@ -32,9 +32,7 @@ def check(directory: Directory) -> None:
     for contact in directory.contacts:
         for number, channel in enumerate(contact.channels, 1):
             if _service(channel) is None:
-                raise ConfigurationError(
-                    sentence("notices.no_address", key=contact.key, number=number, kind=channel.kind)
-                )
+                raise ConfigurationError(say("notices.no_address", key=contact.key, number=number, kind=channel.kind))
 
 
 def host(channel: Channel) -> tuple[str, int] | None:
@@ -53,7 +51,7 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
 
     service = _service(channel)
     if service is None:
-        return Outcome(False, sentence("notice.channel_unknown", channel=channel.kind))
+        return Outcome(False, both(say("notice.channel_unknown", channel=channel.kind)))
     try:
         capture: Any = apprise.LogCapture  # untyped
         with capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as captured:
@@ -61,13 +59,13 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
             mine = f"{threading.get_ident()} "
             output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(mine))
     except Exception as error:  # plugins raise anything
-        return Outcome(False, sentence("notice.channel_failed", channel=channel.kind, error=type(error).__name__))
+        return Outcome(False, both(say("notice.channel_failed", channel=channel.kind, error=type(error).__name__)))
     if ok:
         return Outcome(True)
     status = _STATUS.search(output)
     if status is None:
-        return Outcome(False, sentence("notice.channel_silent", channel=channel.kind))
-    return Outcome(False, sentence("notice.channel_refused", channel=channel.kind, answer=f"HTTP {status[1]}"))
+        return Outcome(False, both(say("notice.channel_silent", channel=channel.kind)))
+    return Outcome(False, both(say("notice.channel_refused", channel=channel.kind, answer=f"HTTP {status[1]}")))
 
 
 def _service(channel: Channel) -> Any:

@@ -21,7 +21,7 @@ from governance.notify.tables import notice as notices_
 from governance.organisation.roles import Actor, Right, Role
 from infra.database import Database
 from infra.errors import NotFound, Refused
-from infra.texts import say, sentence
+from infra.texts import say
 from infra.times import beijing
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -59,18 +59,18 @@ def confirmation_request(
     """What a link is about. Raises NotFound for one that this site did not make, and LinkExpired."""
     number = number_of(token)
     if number is None:
-        raise NotFound(sentence("notice.page_wrong"))
+        raise NotFound(say("notice.page_wrong"))
     with database.read() as connection:
         try:
             notice = notice_store.get(connection, number)
         except NotFound:
-            raise NotFound(sentence("notice.page_wrong")) from None
+            raise NotFound(say("notice.page_wrong")) from None
         items = notice_store.items(connection, [number]).get(number, [])
     contact = directory.get(notice.contact)
     if contact is None or not links.proves(token, notice.id, notice.contact, notice.expires_at_ms):
-        raise NotFound(sentence("notice.page_wrong"))
+        raise NotFound(say("notice.page_wrong"))
     if now_ms >= notice.expires_at_ms:
-        raise LinkExpired(sentence("notice.page_expired", at=beijing(notice.expires_at_ms)))
+        raise LinkExpired(say("notice.page_expired", at=beijing(notice.expires_at_ms)))
     return ConfirmationRequest(notice, contact, tuple(items))
 
 

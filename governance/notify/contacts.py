@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, model_validator
 
 from governance.incidents.finding import Colour
-from infra.errors import ConfigurationError, NotFound
-from infra.texts import Text, both, say, sentence
+from infra.errors import ConfigurationError, InvalidValue, NotFound
+from infra.texts import Text, say
 from infra.toml_file import Table, parse
 
 
@@ -87,7 +87,7 @@ class Directory:
         if found is None:
             known = ", ".join(one.key for one in self.contacts) or "-"
             text = say("notice.contact_unknown", key=key[:64], known=known)
-            raise NotFound(both(text))
+            raise NotFound(text)
         return found
 
     def called(self, name: str) -> Contact | None:
@@ -194,7 +194,7 @@ class _Channel(Table):
     @model_validator(mode="after")
     def _one_address(self) -> "_Channel":
         if (self.url is None) == (self.url_file is None):
-            raise ValueError("a channel has either url or url_file")
+            raise InvalidValue(say("notices.url_or_file"))
         return self
 
 
@@ -222,7 +222,7 @@ def read(text: str, secret_in: Callable[[Path], str]) -> Directory:
     found: dict[str, Contact] = {}
     for one in file.contact:
         if one.key in found:
-            raise ConfigurationError(sentence("notices.twice", key=one.key))
+            raise ConfigurationError(say("notices.twice", key=one.key))
         channels = tuple(_channel(one.key, channel, secret_in) for channel in one.channels)
         found[one.key] = Contact(
             one.key,
@@ -244,7 +244,7 @@ def _channel(key: str, channel: _Channel, secret_in: Callable[[Path], str]) -> C
         assert channel.url_file is not None
         url = secret_in(channel.url_file)
     if "://" not in url:
-        raise ConfigurationError(sentence("notices.no_scheme", key=key))
+        raise ConfigurationError(say("notices.no_scheme", key=key))
     return Channel(url, channel.short)
 
 

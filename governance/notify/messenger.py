@@ -53,7 +53,7 @@ from governance.tables import outbox
 from infra.database import Database, in_order
 from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
-from infra.texts import sentence
+from infra.texts import both, say
 
 AT_ONCE = 500
 WORKERS = 4
@@ -324,7 +324,7 @@ class Messenger(PeriodicWorker):
     def _give_up_old(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
         """Give up messages of days ago, as a restored backup has them."""
         old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
-        gone = {"status": "dead", "last_error": sentence("notice.too_old")}
+        gone = {"status": "dead", "last_error": both(say("notice.too_old"))}
         number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
         if number:
             self.counts["dead"] += number
@@ -352,7 +352,7 @@ class Messenger(PeriodicWorker):
         try:
             contact = self._directory().get(notice.contact)
             if contact is None:
-                self._record_outcome(notice, None, Outcome(False, sentence("notice.contact_gone")), final=True)
+                self._record_outcome(notice, None, Outcome(False, both(say("notice.contact_gone"))), final=True)
                 return
             channel = contact.channels[notice.attempts % len(contact.channels)]
             wait_s = self._bucket.wait_s(channel.url)

@@ -14,8 +14,8 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from governance.audit import trail as audit_trail
 from governance.notify.tables import oncall_shift
-from infra.errors import ConfigurationError
-from infra.texts import Text, say, sentence
+from infra.errors import ConfigurationError, InvalidValue
+from infra.texts import Text, say
 from infra.times import BEIJING, DAY_MS, to_ms
 from infra.toml_file import Table, parse
 
@@ -46,7 +46,7 @@ class _Rotation(Table):
     @model_validator(mode="after")
     def _forward(self) -> "_Rotation":
         if not self.begins < self.until <= self.begins + LONGEST_PLAN:
-            raise ValueError(f"until {self.until} must lie after begins {self.begins}, at most three years")
+            raise InvalidValue(say("notices.until_years", until=self.until, begins=self.begins))
         return self
 
 
@@ -59,7 +59,7 @@ class _Shift(Table):
     @model_validator(mode="after")
     def _forward(self) -> "_Shift":
         if not self.begins < self.until:
-            raise ValueError(f"until {self.until} must lie after begins {self.begins}")
+            raise InvalidValue(say("notices.until_after", until=self.until, begins=self.begins))
         return self
 
 
@@ -77,7 +77,7 @@ def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Tex
     named = [p for r in plan.rotation for p in (*r.people, *r.holidays)] + [s.person for s in plan.shift]
     unknown = [person for person in named if not known(person)]
     if unknown:
-        raise ConfigurationError(sentence("notices.no_contact", strange=unknown[0]))
+        raise ConfigurationError(say("notices.no_contact", strange=unknown[0]))
     found: list[Shift] = []
     notes: list[Text] = []
     for rotation in plan.rotation:
@@ -86,7 +86,7 @@ def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Tex
         notes += remarks
     found += [Shift(s.person, to_ms(s.begins), to_ms(s.until), s.rank, SINGLE) for s in plan.shift]
     if not found:
-        raise ConfigurationError(sentence("notices.no_plan"))
+        raise ConfigurationError(say("notices.no_plan"))
     return found, notes
 
 

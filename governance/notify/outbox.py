@@ -52,7 +52,7 @@ from governance.tables import outbox
 from infra.database import Database
 from infra.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
 from infra.periodic import PeriodicWorker
-from infra.texts import say, sentence
+from infra.texts import say
 from infra.times import to_ms
 
 BODY_LIMIT = 64 * 1024
@@ -226,7 +226,7 @@ def delivery(connection: sa.Connection, delivery_id: int) -> Delivery:
     if 0 < delivery_id < 2**31:
         row = connection.execute(sa.select(outbox).where(outbox.c.id == delivery_id)).first()
     if row is None:
-        raise NotFound(sentence("incident.delivery_unknown", id=delivery_id))
+        raise NotFound(say("incident.delivery_unknown", id=delivery_id))
     return _delivery(row)
 
 
@@ -241,14 +241,14 @@ def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
         "claimed_until_ms": None,
     }
     if not 0 < delivery_id < 2**31:
-        raise NotFound(sentence("incident.delivery_unknown", id=delivery_id))
+        raise NotFound(say("incident.delivery_unknown", id=delivery_id))
     dead = sa.and_(outbox.c.id == delivery_id, outbox.c.status == Status.REFUSED.value)
     if connection.execute(sa.update(outbox).where(dead).values(fresh)).rowcount:
         return
     status = connection.execute(sa.select(outbox.c.status).where(outbox.c.id == delivery_id)).scalar()
     if status is None:
-        raise NotFound(sentence("incident.delivery_unknown", id=delivery_id))
-    raise Refused(sentence("incident.delivery_not_refused", id=delivery_id, status=say(f"incident.delivery_{status}")))
+        raise NotFound(say("incident.delivery_unknown", id=delivery_id))
+    raise Refused(say("incident.delivery_not_refused", id=delivery_id, status=say(f"incident.delivery_{status}")))
 
 
 def pending_counts(connection: sa.Connection) -> PendingCounts:
@@ -312,9 +312,9 @@ class Deliverer(PeriodicWorker):
         try:
             address = httpx.URL(url)
         except httpx.InvalidURL:
-            raise ConfigurationError(sentence("platforms.no_url")) from None
+            raise ConfigurationError(say("platforms.no_url")) from None
         if address.scheme not in {"http", "https"} or not address.host:
-            raise ConfigurationError(sentence("platforms.scheme"))
+            raise ConfigurationError(say("platforms.scheme"))
         cloudevents.sign(secret, "check", 0, b"")  # fails now, not with the first incident
         super().__init__("deliverer")
         self._url = address

@@ -19,7 +19,7 @@ from governance.people import store as people_store
 from governance.tables import person as people_
 from governance.tables import person_contact as table
 from infra.errors import ConfigurationError, NotFound
-from infra.texts import sentence
+from infra.texts import say
 from infra.vault import Vault
 
 MAX_CHANNELS = 5
@@ -42,9 +42,9 @@ def put(connection: sa.Connection, name: str, reach: ContactDetails, vault: Vaul
     """
     one = people_store.get(connection, name)
     if not 0 < len(reach.channels) <= MAX_CHANNELS:
-        raise ConfigurationError(sentence("notices.channels", name=one.name, most=MAX_CHANNELS))
+        raise ConfigurationError(say("notices.channels", name=one.name, most=MAX_CHANNELS))
     if any("://" not in channel.url for channel in reach.channels):
-        raise ConfigurationError(sentence("notices.no_scheme", key=one.name))
+        raise ConfigurationError(say("notices.no_scheme", key=one.name))
     channels.check(Directory((Contact(one.name, one.name, channels=reach.channels),)))
     row = {
         "language": reach.language,
@@ -64,7 +64,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     """Delete how a person is reached. Raises NotFound, also where nothing is stored."""
     one = people_store.get(connection, name)
     if not _delete(connection, one.id):
-        raise NotFound(sentence("notices.no_contact_of", name=one.name))
+        raise NotFound(say("notices.no_contact_of", name=one.name))
     entry = audit_trail.NewEntry("person.contact_changed", "person", one.name, {"channels": []}, by, now_ms)
     audit_trail.append_many(connection, [entry])
 
@@ -74,7 +74,7 @@ def of(connection: sa.Connection, name: str, vault: Vault) -> ContactDetails:
     one = people_store.get(connection, name)
     found = read_all(connection, vault, (one.name,)).get(one.name)
     if found is None:
-        raise NotFound(sentence("notices.no_contact_of", name=one.name))
+        raise NotFound(say("notices.no_contact_of", name=one.name))
     return found
 
 

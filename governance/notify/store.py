@@ -17,7 +17,7 @@ from governance.notify.tables import notice as notices_
 from governance.notify.tables import notice_item as items_
 from governance.notify.tables import notice_watch as watches_
 from infra.errors import NotFound, Refused
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 
 AT_ONCE = 500
 EVERYWHERE = "*"
@@ -234,7 +234,7 @@ def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]]
             query = query.where(notices_.c.id.not_in(_beyond(within)))
         row = connection.execute(query).mappings().first()
     if row is None:
-        raise NotFound(sentence("notice.unknown", id=notice_id))
+        raise NotFound(say("notice.unknown", id=notice_id))
     return of(row)
 
 
@@ -262,7 +262,7 @@ def replay(connection: sa.Connection, notice_id: int, now_ms: int, policy: Notic
     dead = (notices_.c.id == notice_id, notices_.c.status == "dead")
     if not connection.execute(sa.update(notices_).where(*dead).values(fresh)).rowcount:
         status = say(f"notice.status_{get(connection, notice_id).status}")
-        raise Refused(sentence("notice.not_dead", id=notice_id, status=status))
+        raise Refused(say("notice.not_dead", id=notice_id, status=status))
     return before
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from infra.errors import Refused
-from infra.texts import Text, both, say
+from infra.texts import Text, say
 
 
 class Role(StrEnum):
@@ -142,8 +142,8 @@ def level(depth: int, *, leads: bool = False) -> int:
 class Forbidden(Refused):
     """The role or the region does not allow it; ``allowed`` is what would be."""
 
-    def __init__(self, message: str, allowed: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, text: Text, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
         self.allowed = allowed
 
 
@@ -189,7 +189,7 @@ class Actor:
             text = say(
                 "person.forbidden", role=role_name(self.role), right=say(f"right.{right}"), roles=roles_with(right)
             )
-            raise Forbidden(both(text), tuple(sorted(RIGHTS[self.role])))
+            raise Forbidden(text, tuple(sorted(RIGHTS[self.role])))
 
 
 def administrator(name: str) -> Actor:

@@ -34,7 +34,7 @@ from governance.tables import person_contact as contacts_
 from governance.tables import token as tokens_
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.records import from_row
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 
 PREFIX = "rc_"
@@ -75,7 +75,7 @@ def add(
     name = name.strip()
     _check(name, role, region, department, regions)
     if connection.execute(sa.select(people_.c.id).where(people_.c.name == name)).first():
-        raise Refused(sentence("person.person_exists", name=name))
+        raise Refused(say("person.person_exists", name=name))
     row = {
         "name": name,
         "role": role.value,
@@ -102,13 +102,13 @@ def add(
 def _check(name: str, role: Role, region: str, department: Department | None, regions: Regions | None) -> None:
     """Raises ConfigurationError for a name, role, region or department that cannot be."""
     if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
-        raise ConfigurationError(sentence("person.no_name", name=name[:NAME_LIMIT], most=NAME_LIMIT))
+        raise ConfigurationError(say("person.no_name", name=name[:NAME_LIMIT], most=NAME_LIMIT))
     if role not in PERSON_ROLES:
-        raise ConfigurationError(sentence("person.no_person_is", role=role_name(role)))
+        raise ConfigurationError(say("person.no_person_is", role=role_name(role)))
     if region and regions is not None and region not in regions:
-        raise ConfigurationError(sentence("registry.no_region", region=region))
+        raise ConfigurationError(say("registry.no_region", region=region))
     if (role is Role.HANDLER) != (department is not None):
-        raise ConfigurationError(sentence("person.handler_only", name=name))
+        raise ConfigurationError(say("person.handler_only", name=name))
 
 
 def get(connection: sa.Connection, name: str) -> Person:
@@ -116,7 +116,7 @@ def get(connection: sa.Connection, name: str) -> Person:
     query = sa.select(people_).where(people_.c.name == name.strip(), people_.c.removed_at_ms.is_(None))
     row = connection.execute(query).mappings().first()
     if row is None:
-        raise NotFound(sentence("person.no_person", name=name[:NAME_LIMIT]))
+        raise NotFound(say("person.no_person", name=name[:NAME_LIMIT]))
     return _person(row)
 
 
@@ -168,11 +168,11 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
             people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
         )
         if not connection.execute(others).scalar_one():
-            raise Refused(sentence("person.last_administrator", name=one.name))
+            raise Refused(say("person.last_administrator", name=one.name))
     cases = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
     ids = list(connection.execute(cases.order_by(incidents_.c.id)).scalars())
     if ids:
-        raise Refused(sentence("person.has_cases", name=one.name, count=len(ids), incidents=_numbers(ids)))
+        raise Refused(say("person.has_cases", name=one.name, count=len(ids), incidents=_numbers(ids)))
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
@@ -272,11 +272,11 @@ def appoint(  # noqa: PLR0913  (a field of the person each)
     """
     one = get(connection, name)
     if one.role not in ROLES_WITH_TERMS:
-        raise Refused(sentence("person.not_a_chief", name=one.name, role=role_name(one.role)))
+        raise Refused(say("person.not_a_chief", name=one.name, role=role_name(one.role)))
     if region not in regions:
-        raise ConfigurationError(sentence("registry.no_region", region=region))
+        raise ConfigurationError(say("registry.no_region", region=region))
     if until_ms is not None and until_ms <= since_ms:
-        raise ConfigurationError(sentence("person.term_backwards", name=one.name))
+        raise ConfigurationError(say("person.term_backwards", name=one.name))
     if deputy_of:
         get(connection, deputy_of)
     same = appointments_.c.deputy_of.in_(["", deputy_of])
@@ -387,7 +387,7 @@ def require_no_open_cases(connection: sa.Connection, region: str, regions: Regio
         query = query.where(incidents_.c.region.in_(sorted(below)))
     left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
     if left:
-        raise Refused(sentence("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
+        raise Refused(say("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
 
 
 def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:

@@ -28,7 +28,7 @@ from governance.platforms.model import CallbackWords, Platform, incident_number,
 from governance.platforms.tables import callback as callbacks_
 from infra.database import Database
 from infra.errors import NotFound, Refused
-from infra.texts import sentence
+from infra.texts import both, say
 from infra.times import DAY_MS
 
 CountGoodReadings = Callable[[Incident], Mapping[tuple[str, str, str], int]]
@@ -136,7 +136,7 @@ def receive(
     """
     words = platform.callback
     if words is None:
-        raise NotFound(sentence("platform.no_callback", name=platform.name))
+        raise NotFound(say("platform.no_callback", name=platform.name))
     lower = {name.lower(): value for name, value in headers.items()}
     try:
         cloudevents.verify(platform.secret, lower, body, now_ms // 1000)
@@ -252,7 +252,7 @@ def _read_request(words: CallbackWords, body: bytes, name: str) -> _Request:
         event = json.loads(body)
         json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        raise Refused(sentence("platform.body_unreadable")) from None
+        raise Refused(say("platform.body_unreadable")) from None
     number = incident_number(value_at(words.incident, event))
     if number is None:
         raise _unreadable("incident", value_at(words.incident, event))
@@ -271,8 +271,8 @@ def _read_request(words: CallbackWords, body: bytes, name: str) -> _Request:
 def _unreadable(what: str, value: Any, known: tuple[str, ...] = ()) -> Refused:
     shown = json.dumps(value, ensure_ascii=False)[:80]
     if not known:
-        return Refused(sentence("platform.field_unreadable", what=what, shown=shown))
-    return Refused(sentence("platform.field_unknown", what=what, shown=shown, known=", ".join(known)))
+        return Refused(say("platform.field_unreadable", what=what, shown=shown))
+    return Refused(say("platform.field_unknown", what=what, shown=shown, known=", ".join(known)))
 
 
 def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) -> CallbackAnswer | None:
@@ -285,11 +285,11 @@ def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) 
     first_body, _, first_attempt = row["proof"].partition(" ")
     if body != first_body:
         return CallbackAnswer(
-            CallbackOutcome.REPLAYED, sentence("platform.other_body", id=event_id), row["incident_id"]
+            CallbackOutcome.REPLAYED, both(say("platform.other_body", id=event_id)), row["incident_id"]
         )
     if attempt == first_attempt:
         return CallbackAnswer(
-            CallbackOutcome.REPLAYED, sentence("platform.same_request", id=event_id), row["incident_id"]
+            CallbackOutcome.REPLAYED, both(say("platform.same_request", id=event_id)), row["incident_id"]
         )
     first = CallbackOutcome(row["outcome"])
     return CallbackAnswer(

@@ -17,8 +17,8 @@ from governance.incidents import cloudevents
 from governance.incidents.lifecycle import right_of
 from governance.incidents.model import Action, State
 from governance.organisation.roles import RIGHTS, Role
-from infra.errors import ConfigurationError, NotFound
-from infra.texts import sentence
+from infra.errors import ConfigurationError, InvalidValue, NotFound
+from infra.texts import say
 from infra.toml_file import Table, parse
 
 NOT_BY_CALLBACK = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
@@ -32,7 +32,7 @@ def _place(text: str) -> str:
     try:
         jmespath.compile(text)
     except JMESPathError as error:
-        raise ValueError(f"{text!r} is no JMESPath: {error}") from None
+        raise InvalidValue(say("platforms.no_path", text=text, error=error)) from None
     return text
 
 
@@ -124,7 +124,7 @@ class Platforms:
             if one.name == name:
                 return one
         known = ", ".join(one.name for one in self.known) or "-"
-        raise NotFound(sentence("platform.unknown", name=name[:64], known=known))
+        raise NotFound(say("platform.unknown", name=name[:64], known=known))
 
 
 def read(text: str, secret_in: Callable[[Path], str], usual_secret: str | None) -> Platforms:
@@ -136,25 +136,25 @@ def read(text: str, secret_in: Callable[[Path], str], usual_secret: str | None) 
     found: dict[str, Platform] = {}
     for one in file.platform:
         if one.name in found:
-            raise ConfigurationError(sentence("platforms.twice", name=one.name))
+            raise ConfigurationError(say("platforms.twice", name=one.name))
         found[one.name] = _platform(one, secret_in, usual_secret)
     return Platforms(tuple(found.values()))
 
 
 def _platform(one: _Platform, secret_in: Callable[[Path], str], usual_secret: str | None) -> Platform:
     if one.secret is not None and one.secret_file is not None:
-        raise ConfigurationError(sentence("platforms.both", name=one.name))
+        raise ConfigurationError(say("platforms.both", name=one.name))
     secret = usual_secret
     if one.secret is not None:
         secret = one.secret.get_secret_value()
     elif one.secret_file is not None:
         secret = secret_in(one.secret_file)
     if not secret:
-        raise ConfigurationError(sentence("platforms.no_secret", name=one.name))
+        raise ConfigurationError(say("platforms.no_secret", name=one.name))
     try:
         cloudevents.sign(secret, "check", 0, b"")
     except ConfigurationError as error:
-        raise ConfigurationError(sentence("platforms.wrong", name=one.name, error=error)) from error
+        raise ConfigurationError(say("platforms.wrong", name=one.name, error=error.text)) from error
     callback = None if one.callback is None else _callback(one.name, one.callback)
     listing = None if one.list is None else _list(one.name, one.list)
     return Platform(one.name, one.zh or one.name, secret, callback, listing, one.region)
@@ -165,7 +165,7 @@ def _callback(name: str, table: _Callback) -> CallbackWords:
     for word, action in table.actions.items():
         if action != NOTHING and action not in list(Action):
             known = ", ".join(Action)
-            raise ConfigurationError(sentence("platforms.no_action", name=name, action=action, word=word, known=known))
+            raise ConfigurationError(say("platforms.no_action", name=name, action=action, word=word, known=known))
         actions[word] = None if action == NOTHING else _possible_action(name, word, Action(action))
     c = jmespath.compile
     seq = None if table.seq is None else c(table.seq)
@@ -177,7 +177,7 @@ def _possible_action(name: str, word: str, action: Action) -> Action:
     possible = tuple(a for a in Action if a not in NOT_BY_CALLBACK and right_of(a) in RIGHTS[Role.PLATFORM])
     if action not in possible:
         raise ConfigurationError(
-            sentence("platform.not_theirs", name=name, word=word, action=action, known=", ".join(possible))
+            say("platform.not_theirs", name=name, word=word, action=action, known=", ".join(possible))
         )
     return action
 
@@ -188,12 +188,10 @@ def _list(name: str, table: _Listing) -> ListWords:
         strange = [state for state in ours if state not in list(State)]
         if strange:
             known = ", ".join(State)
-            raise ConfigurationError(
-                sentence("platforms.no_state", name=name, strange=strange[0], word=word, known=known)
-            )
+            raise ConfigurationError(say("platforms.no_state", name=name, strange=strange[0], word=word, known=known))
         states[word] = frozenset(State(state) for state in ours)
     if table.url is not None and not table.url.startswith(("https://", "http://")):
-        raise ConfigurationError(sentence("platforms.list_url", name=name))
+        raise ConfigurationError(say("platforms.list_url", name=name))
     c = jmespath.compile
     following = None if table.next is None else c(table.next)
     at = None if table.at is None else c(table.at)

@@ -23,7 +23,7 @@ from governance.platforms.tables import reconciliation as reports_
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 
 CLOSED_FOR_MS = 7 * DAY_MS
@@ -181,7 +181,7 @@ def reconcile(
     """Compare their entries with ours and store the report; the caller commits. Raises Refused for too long a list."""
     words = _words(platform)
     if len(items) > MOST_ITEMS:
-        raise Refused(sentence("platform.list_too_long", count=len(items), limit=MOST_ITEMS))
+        raise Refused(say("platform.list_too_long", count=len(items), limit=MOST_ITEMS))
     theirs, unreadable = read_items(words, items)
     report = compare(
         our_incidents(connection, (one.id for one in theirs), now_ms),
@@ -224,7 +224,7 @@ def report(connection: sa.Connection, number: int) -> StoredReport:
     if 0 < number < 2**31:
         row = connection.execute(sa.select(reports_).where(reports_.c.id == number)).mappings().first()
     if row is None:
-        raise NotFound(sentence("platform.reconciliation_unknown", id=number))
+        raise NotFound(say("platform.reconciliation_unknown", id=number))
     return StoredReport(**row)
 
 
@@ -271,7 +271,7 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
     """
     words = _words(platform)
     if words.url is None:
-        raise ConfigurationError(sentence("platforms.no_list", name=platform.name))
+        raise ConfigurationError(say("platforms.no_list", name=platform.name))
     address = httpx.URL(words.url)
     origin, seen, items = (address.scheme, address.host, address.port), set[str](), list[Any]()
     until = time.monotonic() + for_s
@@ -280,33 +280,33 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
             page = _page(client, platform, address, clock() // 1000)
             found = entries(platform, page)
             if found is None:
-                raise PlatformAway(sentence("platforms.no_items", name=platform.name))
+                raise PlatformAway(say("platforms.no_items", name=platform.name))
             items += found
             if len(items) > MOST_ITEMS or time.monotonic() > until:
-                raise PlatformAway(sentence("platforms.endless", name=platform.name, items=len(items)))
+                raise PlatformAway(say("platforms.endless", name=platform.name, items=len(items)))
             following = value_at(words.next, page)
             if following in (None, ""):
                 return items
             address = _following(platform, address, following)
             if (address.scheme, address.host, address.port) != origin:
-                raise PlatformAway(sentence("platforms.elsewhere", name=platform.name, host=address.host))
+                raise PlatformAway(say("platforms.elsewhere", name=platform.name, host=address.host))
             if str(address) in seen:
-                raise PlatformAway(sentence("platforms.circle", name=platform.name))
+                raise PlatformAway(say("platforms.circle", name=platform.name))
             seen.add(str(address))
-    raise PlatformAway(sentence("platforms.pages", name=platform.name, most=MOST_PAGES))
+    raise PlatformAway(say("platforms.pages", name=platform.name, most=MOST_PAGES))
 
 
 def _following(platform: Platform, address: httpx.URL, following: Any) -> httpx.URL:
     """The next page: an address, absolute or relative to this one, or a bare cursor for the parameter ``cursor``."""
     if not isinstance(following, str | int) or isinstance(following, bool):
-        raise PlatformAway(sentence("platforms.next_kind", name=platform.name))
+        raise PlatformAway(say("platforms.next_kind", name=platform.name))
     text = str(following)
     try:
         if text.startswith(("http://", "https://", "/", "?")):
             return address.join(text)
         return address.copy_merge_params({"cursor": text})
     except httpx.InvalidURL:
-        raise PlatformAway(sentence("platforms.next_url", name=platform.name)) from None
+        raise PlatformAway(say("platforms.next_url", name=platform.name)) from None
 
 
 def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: int) -> Any:
@@ -316,23 +316,23 @@ def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: i
     try:
         with client.stream("GET", address, headers=headers) as response:
             if response.status_code != 200:
-                raise PlatformAway(sentence("platforms.status", where=where, status_code=response.status_code))
+                raise PlatformAway(say("platforms.status", where=where, status_code=response.status_code))
             body = b""
             for chunk in response.iter_raw(65_536):
                 body += chunk
                 if len(body) > PAGE_BYTES:
-                    raise PlatformAway(sentence("platforms.page_bytes", where=where, most=PAGE_BYTES))
+                    raise PlatformAway(say("platforms.page_bytes", where=where, most=PAGE_BYTES))
     except httpx.HTTPError as error:
-        raise PlatformAway(sentence("platforms.silent", where=where, error=type(error).__name__)) from error
+        raise PlatformAway(say("platforms.silent", where=where, error=type(error).__name__)) from error
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise PlatformAway(sentence("platforms.no_json", where=where)) from None
+        raise PlatformAway(say("platforms.no_json", where=where)) from None
 
 
 def _words(platform: Platform) -> ListWords:
     if platform.list is None:
-        raise NotFound(sentence("platform.no_list", name=platform.name))
+        raise NotFound(say("platform.no_list", name=platform.name))
     return platform.list
 
 

@@ -20,7 +20,7 @@ from governance.tables import incident as incident_table
 from governance.tables import incident_entry as entry_table
 from governance.tables import report as table
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import DAY_MS
 from infra.vault import Vault, is_locked
 from sensors.network import KM_PER_DEGREE, distance_km
@@ -57,7 +57,7 @@ class RateLimited(WaterError):
     """A sender exceeds the rate limit; ``retry_s`` is when to try again."""
 
     def __init__(self, retry_s: int) -> None:
-        super().__init__(sentence("report.too_many", seconds=retry_s))
+        super().__init__(say("report.too_many", seconds=retry_s))
         self.retry_s = retry_s
 
 
@@ -147,7 +147,7 @@ def get(connection: sa.Connection, given: str) -> Report:
         connection.execute(sa.select(table).where(table.c.ticket == normalized_ticket(given))).mappings().one_or_none()
     )
     if row is None:
-        raise NotFound(sentence("report.no_ticket", ticket=given[:40]))
+        raise NotFound(say("report.no_ticket", ticket=given[:40]))
     return _report(row)
 
 
@@ -222,7 +222,7 @@ def original_report(connection: sa.Connection, incident_id: int) -> OriginalRepo
     """The report with which an incident began. Raises NotFound where nobody reported it."""
     row = connection.execute(_SENT.where(entry_table.c.incident_id == incident_id)).mappings().one_or_none()
     if row is None:
-        raise NotFound(sentence("incident.unknown", id=incident_id))
+        raise NotFound(say("incident.unknown", id=incident_id))
     return _sent(row)
 
 

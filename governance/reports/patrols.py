@@ -20,7 +20,7 @@ from governance.people import store as people_store
 from governance.reports.citizen_reports import lock_sender
 from governance.tables import patrol as table
 from infra.errors import ConfigurationError, NotFound, Refused
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import DAY_MS
 from sensors.network import distance_km
 
@@ -118,24 +118,24 @@ def judge_patrol(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, T
 def check_upload(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
     """Raises ConfigurationError naming the first fault of an uploaded patrol."""
     if not _KEY.fullmatch(key):
-        raise ConfigurationError(sentence("patrol.no_key", key=key[:80]))
+        raise ConfigurationError(say("patrol.no_key", key=key[:80]))
     if way not in WAYS:
-        raise ConfigurationError(sentence("request.one_of", name="way", text=way, known=", ".join(WAYS)))
+        raise ConfigurationError(say("request.one_of", name="way", text=way, known=", ".join(WAYS)))
     if ended_ms < started_ms:
-        raise ConfigurationError(sentence("patrol.backwards"))
+        raise ConfigurationError(say("patrol.backwards"))
     if ended_ms - started_ms > LONGEST_MS:
-        raise ConfigurationError(sentence("patrol.too_long"))
+        raise ConfigurationError(say("patrol.too_long"))
     if ended_ms > now_ms + 5 * 60_000:
-        raise ConfigurationError(sentence("patrol.ahead"))
+        raise ConfigurationError(say("patrol.ahead"))
     if len(track) > MAX_POINTS:
-        raise ConfigurationError(sentence("patrol.many_points", count=len(track), most=MAX_POINTS))
+        raise ConfigurationError(say("patrol.many_points", count=len(track), most=MAX_POINTS))
     for i, point in enumerate(track):
         if not (-180 <= point.lon <= 180 and -90 <= point.lat <= 90):
-            raise ConfigurationError(sentence("patrol.no_place", i=i, lon=point.lon, lat=point.lat))
+            raise ConfigurationError(say("patrol.no_place", i=i, lon=point.lon, lat=point.lat))
         if i and point.at_ms <= track[i - 1].at_ms:
-            raise ConfigurationError(sentence("patrol.not_later", i=i))
+            raise ConfigurationError(say("patrol.not_later", i=i))
     if track and not (started_ms <= track[0].at_ms and track[-1].at_ms <= ended_ms):
-        raise ConfigurationError(sentence("patrol.beyond"))
+        raise ConfigurationError(say("patrol.beyond"))
 
 
 def without_duplicates(connection: sa.Connection, made: Patrol) -> Patrol:
@@ -169,7 +169,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
     try:
         connection.execute(sa.insert(table).values(row))
     except sa.exc.IntegrityError:
-        raise Refused(sentence("patrol.there", key=made.key)) from None
+        raise Refused(say("patrol.there", key=made.key)) from None
     body = {
         "reach": made.reach,
         "started_ms": made.started_ms,
@@ -196,7 +196,7 @@ def find(connection: sa.Connection, key: str, by: str | None = None) -> Patrol:
     """A patrol with its track, by its number; raises NotFound, also for one that is not ``by`` whom it should be."""
     row = connection.execute(sa.select(table).where(table.c.key == key)).mappings().one_or_none()
     if row is None or (by is not None and row["by"] != by):
-        raise NotFound(sentence("patrol.unknown", key=key[:80]))
+        raise NotFound(say("patrol.unknown", key=key[:80]))
     return _patrol(row)
 
 

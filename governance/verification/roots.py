@@ -17,7 +17,7 @@ from governance.audit.trail import Fault, FaultKind, Verified
 from governance.tables import audit_root as table
 from governance.verification import comparison
 from infra.errors import Refused
-from infra.texts import sentence
+from infra.texts import say
 
 _EXACT = (FaultKind.CHANGED, FaultKind.MISSING, FaultKind.OUT_OF_ORDER)
 """Faults of the chain itself, which name the entry more exactly than a root can."""
@@ -185,17 +185,17 @@ def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Pro
     line = audit_trail.get(connection, n)
     roots = list_roots(connection)
     if not roots or roots[-1].size < n:
-        raise Refused(sentence("audit_page.no_root_yet", n=n))
+        raise Refused(say("audit_page.no_root_yet", n=n))
     newest = roots[-1]
     earlier = next((root for root in roots if root.size == since), None)
     if since is not None and earlier is None:
         known = ", ".join(str(root.size) for root in roots[-10:])
-        raise Refused(sentence("audit_page.no_root", since=since, known=known))
+        raise Refused(say("audit_page.no_root", since=since, known=known))
     if earlier is None and len(roots) > 1:
         earlier = roots[-2]
     leaves = [merkle.leaf(one) for one in audit_trail.hashes(connection, newest.size)]
     if len(leaves) != newest.size:
-        raise Refused(sentence("audit_page.cut", count=len(leaves), size=newest.size))
+        raise Refused(say("audit_page.cut", count=len(leaves), size=newest.size))
     path = merkle.inclusion(leaves, n - 1)
     further = merkle.consistency(leaves, earlier.size) if earlier else ()
     return Proof(line, newest, tuple(path), earlier, tuple(further))

@@ -23,7 +23,7 @@ import ingest.storage.tables  # noqa: F401  (registers its tables)
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from infra.database import Database, metadata
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS, rfc3339
 from ingest.pipeline import Site
 from ingest.rules.engine import LATE_AFTER_S
@@ -180,9 +180,9 @@ def load_input(
 ) -> BacktestInput:
     """The stored readings of a range and of the warm-up before it; raises ConfigurationError for too many."""
     if unknown := sorted(set(stations) - set(registry.index)):
-        raise ConfigurationError(sentence("registry.station_unknown", station=unknown[0]))
+        raise ConfigurationError(say("registry.station_unknown", station=unknown[0]))
     if not until_ms - since_ms > 0:
-        raise ConfigurationError(sentence("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+        raise ConfigurationError(say("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     found: dict[str, Window] = {}
     total = 0
     for station in registry.stations:
@@ -193,7 +193,7 @@ def load_input(
             found[station.key] = window
             total += len(window)
         if total > MOST_READINGS:
-            raise ConfigurationError(sentence("backtest.many", most=MOST_READINGS))
+            raise ConfigurationError(say("backtest.many", most=MOST_READINGS))
     return BacktestInput(registry, found, maintenance)
 
 
@@ -242,7 +242,7 @@ def run_rules(
     """
     readings = sum(len(window) for window in stored.readings.values())
     if not readings:
-        raise ConfigurationError(sentence("backtest.nothing", since=rfc3339(since_ms), until=rfc3339(until_ms)))
+        raise ConfigurationError(say("backtest.nothing", since=rfc3339(since_ms), until=rfc3339(until_ms)))
     first_ms = min(int(window.at.min()) for window in stored.readings.values() if len(window))
     feeds = _feeds(stored, catalogue) if feeds is None else feeds
     with temporary_database() as database:

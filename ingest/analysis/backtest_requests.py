@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from infra.errors import NotFound
 from infra.records import from_row
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage.tables import backtest as table
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -44,7 +44,7 @@ def get(connection: sa.Connection, number: int) -> BacktestRequest:
     query = sa.select(table).where(table.c.id == number)
     row = connection.execute(query).one_or_none() if 0 < number < 2**31 else None
     if row is None:
-        raise NotFound(sentence("backtest.unknown", number=number))
+        raise NotFound(say("backtest.unknown", number=number))
     return from_row(BacktestRequest, row)
 
 

@@ -7,7 +7,7 @@ import structlog
 
 from infra.database import Database
 from infra.errors import StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from ingest.sending import BACKOFF_S, SendingState, SendingWorker, kept_since
 from ingest.storage import downsampling
@@ -97,7 +97,7 @@ class Downsampler(SendingWorker):
         refused_lines = {one.line for one in refused}
         accepted = [line for line in lines if line not in refused_lines]
         if accepted and (lost := self._server.verify(accepted[-1:], tier.policy)):
-            raise StorageUnavailable(sentence("time_series_server.lost", lost=len(lost)))
+            raise StorageUnavailable(say("time_series_server.lost", lost=len(lost)))
         self.state = SendingState(
             self.state.error, self.state.sent_rows + len(accepted), self.state.refused_lines + len(refused)
         )

@@ -22,7 +22,7 @@ from governance.tables import incident as incident_table
 from infra.database import Database
 from infra.errors import ConfigurationError, LongTermUnavailable, NotFound, StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
-from infra.texts import Text, both, say, sentence, split_languages
+from infra.texts import Text, both, say
 from infra.times import DAY_MS, beijing
 from ingest.rules.engine import usable
 from ingest.storage import registry as registry_store
@@ -88,7 +88,7 @@ def trace(
     or the event lies in the future, StorageUnavailable.
     """
     if since_ms > now_ms:
-        raise ConfigurationError(sentence("source_attribution.ahead", at=beijing(since_ms)))
+        raise ConfigurationError(say("source_attribution.ahead", at=beijing(since_ms)))
     river = RiverTree(registry)
     river.spot(station)
     end_ms = min(now_ms, since_ms + source_attribution.LOOK_H * HOUR_MS)
@@ -157,7 +157,7 @@ def require_stored_trace(connection: sa.Connection, incident_id: int) -> StoredA
     incident = _with_source(connection, incident_id)
     found = stored_trace(connection, incident_id)
     if found is None:
-        raise NotFound(sentence("source_attribution.not_yet", id=incident.id))
+        raise NotFound(say("source_attribution.not_yet", id=incident.id))
     return found
 
 
@@ -175,7 +175,7 @@ def trace_of_incident(
 def _with_source(connection: sa.Connection, incident_id: int) -> Incident:
     incident = incident_store.get(connection, incident_id)
     if incident.kind in _KINDS_WITHOUT_SOURCE:
-        raise NotFound(sentence("source_attribution.no_source", id=incident_id, kind=incident.kind))
+        raise NotFound(say("source_attribution.no_source", id=incident_id, kind=incident.kind))
     return incident
 
 
@@ -220,8 +220,7 @@ class AttributionWorker(PeriodicWorker):
             except StorageUnavailable:
                 raise
             except WaterError as error:
-                why = split_languages(str(error))
-                text = say("source_attribution.impossible", why=why)
+                text = say("source_attribution.impossible", why=error.text)
                 found = StoredAttribution(incident.station, _since(incident), now_ms, (), (), (), (), (), text)
             self._keep(incident, found)
         return len(due)

@@ -16,7 +16,7 @@ import structlog
 
 from infra.database import Database
 from infra.errors import NotFound, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from infra.throttle import Throttle, network_of
 from infra.times import DAY_MS
 from ingest.devices.credentials import Credentials, IssuedLogin
@@ -54,7 +54,7 @@ class TooManyClaims(WaterError):
     retryable = True
 
     def __init__(self, wait_s: float) -> None:
-        super().__init__(sentence("device.too_many", seconds=wait_s))
+        super().__init__(say("device.too_many", seconds=wait_s))
         self.wait_s = wait_s
 
 
@@ -70,7 +70,7 @@ class Label:
 def make_label(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = VALID_DAYS) -> Label:
     """Make a secret for a station; an earlier one is void. Raises NotFound."""
     if connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is None:
-        raise NotFound(sentence("registry.no_station", key=key[:80]))
+        raise NotFound(say("registry.no_station", key=key[:80]))
     plain = "".join(secrets.choice(SYMBOLS) for _ in range(LENGTH))
     salt = secrets.token_bytes(_SALT)
     expires_at_ms = now_ms + days * DAY_MS
@@ -115,7 +115,7 @@ class Claims:
             same = hmac.compare_digest(_derive(normalised_secret(secret), salt), wanted)
         if row is None or not same or not self._consume(key, wanted, now_ms):
             log.warning("a claim was refused", address=address)
-            raise ClaimRefused(sentence("device.claim_refused"))
+            raise ClaimRefused(say("device.claim_refused"))
         try:
             issued = self._credentials.issue(key, "claim")
         except BaseException:

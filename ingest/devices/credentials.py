@@ -18,7 +18,7 @@ from infra.database import Database
 from infra.errors import NotFound, Refused, StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
 from infra.records import from_row
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import changes
 from ingest.storage.tables import device_credential as table
 from ingest.storage.tables import station
@@ -104,9 +104,9 @@ class Credentials:
             # the station's row is locked, so that two requests at once do not both find a place free
             held = connection.execute(sa.select(station.c.id).where(station.c.key == key).with_for_update())
             if held.first() is None:
-                raise NotFound(sentence("registry.no_station", key=key[:80]))
+                raise NotFound(say("registry.no_station", key=key[:80]))
             if len(_in_force(connection, key)) >= MAX_LOGINS:
-                raise Refused(sentence("device.many_logins", key=key, most=MAX_LOGINS))
+                raise Refused(say("device.many_logins", key=key, most=MAX_LOGINS))
             values = {"station": key, "user": user, "created_at_ms": now_ms, "created_by": by}
             connection.execute(sa.insert(table).values(**values))
             _note(connection, key, user, by, now_ms, {"issued": True})
@@ -131,7 +131,7 @@ class Credentials:
         with self._database.read() as connection:
             known = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
             if known is None and (user != key or not _registered(connection, key)):
-                raise NotFound(sentence("device.no_login", key=key[:80], user=user[:80]))
+                raise NotFound(say("device.no_login", key=key[:80], user=user[:80]))
         self._users.delete_user(user)
         self._revoke_record(key, user, by, self._clock_ms())
 
@@ -164,7 +164,7 @@ class Credentials:
 def listing(connection: sa.Connection, key: str) -> list[Credential]:
     """All logins that a station ever had, newest first. Raises NotFound for an unknown station."""
     if not _registered(connection, key):
-        raise NotFound(sentence("registry.no_station", key=key[:80]))
+        raise NotFound(say("registry.no_station", key=key[:80]))
     newest_first = table.c.created_at_ms.desc(), table.c.user
     rows = connection.execute(sa.select(table).where(table.c.station == key).order_by(*newest_first))
     return [from_row(Credential, row) for row in rows]

@@ -21,8 +21,8 @@ import numpy as np
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline
 from infra import toml_text
-from infra.errors import ConfigurationError
-from infra.texts import Text, sentence
+from infra.errors import ConfigurationError, text_of
+from infra.texts import Text, at, joined, say
 from ingest.rules.places import Places
 from ingest.rules.schedule import ALWAYS, Schedule, schedule
 from sensors.parameters import Catalogue
@@ -524,29 +524,29 @@ def read(text: str, catalogue: Catalogue) -> Rules:
         tables = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(_not_toml(text, str(error))) from error
-    faults = [sentence("rule.unknown_kind", kind=kind) for kind in tables if kind not in KINDS]
+    faults = [say("rule.unknown_kind", kind=kind) for kind in tables if kind not in KINDS]
     rules: dict[str, list[Any]] = {attribute: [] for attribute, _ in KINDS.values()}
     seen: set[str] = set()
     for kind, (attribute, cls) in KINDS.items():
         rows = tables.get(kind, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            faults.append(sentence("rule.no_tables", kind=kind))
+            faults.append(say("rule.no_tables", kind=kind))
             continue
         for row in rows:
             try:
                 rule = made(cls, row, catalogue)
                 if rule.id in seen:
-                    raise ConfigurationError(sentence("rule.twice_id"))
+                    raise ConfigurationError(say("rule.twice_id"))
                 seen.add(rule.id)
                 rules[attribute].append(rule)
             except (ConfigurationError, ValueError, TypeError, OverflowError) as error:
-                faults.append(f"rule {row.get('id', '(without id)')}: {error}")
+                faults.append(at(f"rule {row.get('id', '(without id)')}", text_of(error)))
     if faults:
-        raise ConfigurationError("\n".join(faults))
+        raise ConfigurationError(joined(faults))
     return Rules(**{attribute: tuple(found) for attribute, found in rules.items()})
 
 
-def _not_toml(text: str, error: str) -> str:
+def _not_toml(text: str, error: str) -> Text:
     """The message for a text that is not TOML: the line, its rule, and a full-width character that may be the cause."""
     lines = text.splitlines() or [""]
     at = re.search(r"at line (\d+)", error)
@@ -556,7 +556,7 @@ def _not_toml(text: str, error: str) -> str:
     named = re.fullmatch(r"\s*id\s*=\s*[\"'](.+)[\"']\s*", above[-1]) if above else None
     values = {"line": number, "text": line[:80], "rule": named[1] if named else "?", "error": error}
     wide = next((sign for sign in re.sub(r"\"[^\"]*\"|#.*", "", line) if sign in _FULL_WIDTH), "")
-    return sentence("rule.not_toml_wide", sign=wide, **values) if wide else sentence("rule.not_toml", **values)
+    return say("rule.not_toml_wide", sign=wide, **values) if wide else say("rule.not_toml", **values)
 
 
 _FULL_WIDTH = frozenset("＝：，。；“”‘’＂＇［］【】｛｝（）＃－　")
@@ -568,12 +568,12 @@ def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
     names = {f.name for f in fields(cls)} - {"where", "when", "version"}
     given = {name: value for name, value in row.items() if name not in _SCOPE}
     if unknown := sorted(set(given) - names):
-        raise ConfigurationError(sentence("rule.unknown_entry", unknown=unknown[0]))
+        raise ConfigurationError(say("rule.unknown_entry", unknown=unknown[0]))
     known = {f.name for f in fields(cls) if f.default is not MISSING}
     if missing := sorted(names - set(given) - set(_DEFAULTS) - known):
-        raise ConfigurationError(sentence("rule.missing", missing=missing[0]))
+        raise ConfigurationError(say("rule.missing", missing=missing[0]))
     if not isinstance(given["id"], str) or not 1 <= len(given["id"]) <= MAX_ID_LENGTH:
-        raise ConfigurationError(sentence("rule.no_id", id=given["id"], most=MAX_ID_LENGTH))
+        raise ConfigurationError(say("rule.no_id", id=given["id"], most=MAX_ID_LENGTH))
     values: dict[str, Any] = {name: given.get(name, _DEFAULTS.get(name)) for name in names}
     values |= {f.name: f.default for f in fields(cls) if f.name in names - set(given) and f.name in known}
     for name, of, share in (("clear", "limit", 1.0), ("clear_per_hour", "per_hour", 0.5)):
@@ -606,7 +606,7 @@ def _digest(rule: Rule) -> str:
 def _choice(kind: type[StrEnum]) -> "_Check":
     def checked(name: str, value: Any, _: Catalogue) -> Any:
         if value not in set(kind):
-            raise ConfigurationError(sentence("request.one_of", name=name, text=value, known=", ".join(kind)))
+            raise ConfigurationError(say("request.one_of", name=name, text=value, known=", ".join(kind)))
         return kind(value)
 
     return checked
@@ -614,7 +614,7 @@ def _choice(kind: type[StrEnum]) -> "_Check":
 
 def _parameter(name: str, value: Any, catalogue: Catalogue) -> str:
     if not isinstance(value, str) or value not in catalogue:
-        raise ConfigurationError(sentence("rule.unknown_value", name=name, value=value))
+        raise ConfigurationError(say("rule.unknown_value", name=name, value=value))
     return value
 
 
@@ -622,13 +622,13 @@ def _parameters(name: str, value: Any, catalogue: Catalogue) -> tuple[str, ...]:
     for one in _names(name, value):
         _parameter("parameter", one, catalogue)
         if gb3838.direction(one) is None:
-            raise ConfigurationError(sentence("rule.no_class", name=name, one=one))
+            raise ConfigurationError(say("rule.no_class", name=name, one=one))
     return _names(name, value)
 
 
 def _names(name: str, value: Any, _: Catalogue | None = None) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ConfigurationError(sentence("rule.no_names", name=name))
+        raise ConfigurationError(say("rule.no_names", name=name))
     return tuple(value)
 
 
@@ -636,42 +636,42 @@ def _causes(name: str, value: Any, _: Catalogue) -> tuple[EventCause, ...]:
     known = {str(one) for one in EventCause}
     for one in _names(name, value):
         if one not in known:
-            raise ConfigurationError(sentence("request.one_of", name=name, text=one, known=", ".join(EventCause)))
+            raise ConfigurationError(say("request.one_of", name=name, text=one, known=", ".join(EventCause)))
     return tuple(EventCause(one) for one in dict.fromkeys(value))
 
 
 def _class(name: str, value: Any, _: Catalogue) -> WaterClass:
     found = WaterClass.of(value) if isinstance(value, str) else None
     if found is None or found is WaterClass.WORSE:
-        raise ConfigurationError(sentence("rule.no_water_class", name=name, value=value))
+        raise ConfigurationError(say("rule.no_water_class", name=name, value=value))
     return found
 
 
 def _grade(name: str, value: Any, _: Catalogue) -> Grade:
     if value not in ("mild", "severe"):
-        raise ConfigurationError(sentence("rule.no_grade", name=name, value=value))
+        raise ConfigurationError(say("rule.no_grade", name=name, value=value))
     return Grade[value.upper()]
 
 
 def _number(name: str, value: Any, _: Catalogue) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigurationError(sentence("rule.no_number", name=name, value=value))
+        raise ConfigurationError(say("rule.no_number", name=name, value=value))
     if name in _WHOLE_NUMBERS:
         least, most = _WHOLE_NUMBERS[name], _MAXIMUM.get(name, MAX_DURATION_S)
         if not isinstance(value, int) or value < least:
-            raise ConfigurationError(sentence("rule.no_whole", name=name, value=value, least=least))
+            raise ConfigurationError(say("rule.no_whole", name=name, value=value, least=least))
         if value > most:
-            raise ConfigurationError(sentence("rule.too_much", name=name, value=value, most=most))
+            raise ConfigurationError(say("rule.too_much", name=name, value=value, most=most))
         return value
     low, high = _RANGE.get(name, (-math.inf, math.inf))
     if not low <= value <= high:
-        raise ConfigurationError(sentence("rule.outside", name=name, value=value, low=low, high=high))
+        raise ConfigurationError(say("rule.outside", name=name, value=value, low=low, high=high))
     return float(value)  # 2 and 2.0 are the same rule and have the same version
 
 
 def _flag(name: str, value: Any, _: Catalogue) -> bool:
     if not isinstance(value, bool):
-        raise ConfigurationError(sentence("rule.no_flag", name=name, value=value))
+        raise ConfigurationError(say("rule.no_flag", name=name, value=value))
     return value
 
 
@@ -738,19 +738,19 @@ def _where(row: Mapping[str, Any]) -> Scope:
 
 def _check_consistency(rule: Rule) -> None:
     if isinstance(rule, Threshold) and rule.side.sign * (rule.clear - rule.limit) > 0:
-        raise ConfigurationError(sentence("rule.clear_wrong", clear=rule.clear, limit=rule.limit))
+        raise ConfigurationError(say("rule.clear_wrong", clear=rule.clear, limit=rule.limit))
     if isinstance(rule, Trend) and rule.min_bins > rule.bins:
-        raise ConfigurationError(sentence("rule.bins_wrong", min_bins=rule.min_bins, bins=rule.bins))
+        raise ConfigurationError(say("rule.bins_wrong", min_bins=rule.min_bins, bins=rule.bins))
     if isinstance(rule, Trend) and rule.season is not Season.NONE:
         period_s = DAY_S if rule.season is Season.DAY else TIDE_S
         if rule.window_s < 3 * period_s or 2 * rule.window_s > period_s * rule.bins:
             values = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
-            raise ConfigurationError(sentence("rule.season_needs", **values))
+            raise ConfigurationError(say("rule.season_needs", **values))
     if isinstance(rule, Trend | Rate) and not 0 < rule.clear_per_hour <= rule.per_hour:
-        raise ConfigurationError(sentence("rule.clear_slope", clear_per_hour=rule.clear_per_hour))
+        raise ConfigurationError(say("rule.clear_slope", clear_per_hour=rule.clear_per_hour))
     if isinstance(rule, LimitRule) and rule.flaps == 1:
-        raise ConfigurationError(sentence("rule.flaps_one"))
+        raise ConfigurationError(say("rule.flaps_one"))
     if isinstance(rule, DailyPattern) and rule.clear_share < rule.share:
-        raise ConfigurationError(sentence("rule.clear_share", clear_share=rule.clear_share, share=rule.share))
+        raise ConfigurationError(say("rule.clear_share", clear_share=rule.clear_share, share=rule.share))
     if isinstance(rule, NoData) and rule.intervals < 1.5:
-        raise ConfigurationError(sentence("rule.intervals_low", intervals=rule.intervals))
+        raise ConfigurationError(say("rule.intervals_low", intervals=rule.intervals))

@@ -13,7 +13,7 @@ from typing import Any
 
 from governance.incidents.deadlines import is_working_day
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from sensors.maintenance import Mute
 
@@ -97,7 +97,7 @@ def schedule(row: Mapping[str, Any]) -> Schedule:
     if hours is not None:
         found = _HOURS.fullmatch(hours) if isinstance(hours, str) else None
         if found is None:
-            raise ConfigurationError(sentence("rule.hours_form", hours=hours))
+            raise ConfigurationError(say("rule.hours_form", hours=hours))
         start, end = (60 * int(found[i]) + int(found[i + 1] or 0) for i in (1, 3))
         if (
             max(start, end) > 24 * 60
@@ -105,12 +105,12 @@ def schedule(row: Mapping[str, Any]) -> Schedule:
             or int(found[4] or 0) > 59
             or start % 1440 == end % 1440
         ):
-            raise ConfigurationError(sentence("rule.hours_empty", hours=hours))
+            raise ConfigurationError(say("rule.hours_empty", hours=hours))
         hours = (start % 1440, end)
     if days not in set(Days):
-        raise ConfigurationError(sentence("rule.days_one_of", days=days, known=", ".join(Days)))
+        raise ConfigurationError(say("rule.days_one_of", days=days, known=", ".join(Days)))
     if not isinstance(months, list) or any(isinstance(m, bool) or m not in range(1, 13) for m in months):
-        raise ConfigurationError(sentence("rule.months_list", months=months))
+        raise ConfigurationError(say("rule.months_list", months=months))
     return Schedule(hours, Days(days), tuple(sorted(set(months))))
 
 

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from infra.errors import StorageUnavailable
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from ingest.sources.mqtt import MqttSettings, sign_in
 from sensors.wire.telemetry import topic
 
@@ -86,7 +86,7 @@ class MqttCommands:
         with self._lock:
             if not self.listening or len(self._pending) >= MAX_PENDING:
                 why = say("device.commands_full" if self.listening else "device.broker_absent")
-                result.set_exception(NoReply(sentence("device.not_sent", command=command, station=station, why=why)))
+                result.set_exception(NoReply(say("device.not_sent", command=command, station=station, why=why)))
                 return result
             self._pending[station, number] = result
         body = {"id": number, "command": command, **arguments}
@@ -138,4 +138,4 @@ class MqttCommands:
         with self._lock:
             waiting, self._pending = self._pending, {}
         for (station, _), result in waiting.items():
-            result.set_exception(NoReply(sentence("device.unanswered", station=station, why=why)))
+            result.set_exception(NoReply(say("device.unanswered", station=station, why=why)))

@@ -25,7 +25,7 @@ from typing import Any, Final
 import structlog
 
 from infra.errors import ConfigurationError, NotFound, WaterError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import beijing_day
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
@@ -175,7 +175,7 @@ class Gateway:
                 )
             )
         except OSError as error:
-            message = sentence("settings.hj212_port", host=s.host, port=s.port, error=error.strerror)
+            message = say("settings.hj212_port", host=s.host, port=s.port, error=error.strerror)
             raise ConfigurationError(message) from error
         self.port = self._server.sockets[0].getsockname()[1]
         self.listening_since_ms = self.clock_ms()
@@ -360,7 +360,7 @@ class Gateway:
     def _request_from_station(self, station: str, command: Command, result: "Future[Answer]") -> None:
         mns = [mn for mn, one in self.loggers.items() if one.station == station and mn in self.by_mn]
         if not mns:
-            result.set_exception(NotFound(sentence("device.no_logger", station=station)))
+            result.set_exception(NotFound(say("device.no_logger", station=station)))
         else:
             self.by_mn[mns[0]].ask(_Request(mns[0], command, result))
 
@@ -476,7 +476,7 @@ class _Connection(asyncio.BufferedProtocol):
         if not self._ended:
             self._handle(self._reader.close())
         for waiting in self._requests:
-            waiting.result.set_exception(NoAnswer(sentence("device.logger_left", mn=waiting.mn)))
+            waiting.result.set_exception(NoAnswer(say("device.logger_left", mn=waiting.mn)))
         self._requests.clear()
         self._transport = None
 
@@ -531,9 +531,7 @@ class _Connection(asyncio.BufferedProtocol):
     def ask(self, wanted: _Request) -> None:
         """Queue a request; it is sent when those before it are done."""
         if len(self._requests) >= MAX_REQUESTS or self._transport is None:
-            wanted.result.set_exception(
-                NoAnswer(sentence("device.logger_busy", mn=wanted.mn, count=len(self._requests)))
-            )
+            wanted.result.set_exception(NoAnswer(say("device.logger_busy", mn=wanted.mn, count=len(self._requests))))
             return
         self._requests.append(wanted)
         self._send_request(self._gateway.now())
@@ -649,7 +647,7 @@ class _Connection(asyncio.BufferedProtocol):
         if wanted.qn_rtn is not None or wanted.tries > RESENDS:
             self._requests.popleft()
             key = "device.logger_no_result" if wanted.qn_rtn is not None else "device.logger_no_answer"
-            wanted.result.set_exception(NoAnswer(sentence(key, mn=wanted.mn, cn=wanted.command.cn)))
+            wanted.result.set_exception(NoAnswer(say(key, mn=wanted.mn, cn=wanted.command.cn)))
             self._send_request(now)
             return
         if not wanted.tries:
@@ -689,7 +687,7 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.cert_file, settings.key_file)
     except (OSError, ssl.SSLError) as error:
-        message = sentence("settings.hj212_certificate", cert_file=settings.cert_file, error=error)
+        message = say("settings.hj212_certificate", cert_file=settings.cert_file, error=error)
         raise ConfigurationError(message) from error
     return context
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from governance.audit import trail as audit_trail
 from infra.errors import NotFound
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from ingest.rules import explain
 from ingest.rules.model import Rules
 from ingest.storage.tables import rule_version as table
@@ -87,7 +87,7 @@ def versions(connection: sa.Connection, rule: str) -> list[Version]:
     query = sa.select(table).where(table.c.rule == rule)
     found = [_version(row) for row in connection.execute(query)]
     if not found:
-        raise NotFound(sentence("rule.never_in_force", rule=rule[:80]))
+        raise NotFound(say("rule.never_in_force", rule=rule[:80]))
     return sorted(found, key=lambda one: (one.until_ms is not None, -(one.until_ms or 0), one.version))
 
 
@@ -95,7 +95,7 @@ def version(connection: sa.Connection, rule: str, version: str) -> Version:
     """One version of a rule; raises NotFound."""
     found = {one.version: one for one in versions(connection, rule)}
     if version not in found:
-        raise NotFound(sentence("rule.no_version", rule=rule[:80], version=version[:16], known=", ".join(found)))
+        raise NotFound(say("rule.no_version", rule=rule[:80], version=version[:16], known=", ".join(found)))
     return found[version]
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from infra import file_lock
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING, from_ms, to_ms
 from ingest.storage.port import Series, Window
 from sensors.parameters import Catalogue
@@ -54,7 +54,7 @@ def month_of(at_ms: int) -> str:
 def month_bounds_ms(month: str) -> tuple[int, int]:
     """First instant of a month and of the one after it, ms UTC; raises ConfigurationError for what is no month."""
     if not _MONTH.fullmatch(month):
-        raise ConfigurationError(sentence("archive.month", month=month))
+        raise ConfigurationError(say("archive.month", month=month))
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=BEIJING)
     following = (first + timedelta(days=31)).replace(day=1)
     return to_ms(first), to_ms(following)
@@ -100,11 +100,11 @@ class ParquetArchive:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = (self._folder / _LOCK).open("a")
         except OSError as error:
-            message = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
+            message = say("archive.unwritable", folder=self._folder, error=error.strerror)
             raise StorageUnavailable(message) from error
         with handle:
             if not file_lock.lock(handle):
-                raise Refused(sentence("archive.another", folder=self._folder))
+                raise Refused(say("archive.another", folder=self._folder))
             for stale in self._folder.glob(f"*/*{_PART}"):
                 stale.unlink(missing_ok=True)
             yield
@@ -123,11 +123,11 @@ class ParquetArchive:
             part.write_bytes(_parquet(frame, about | {_CHECKSUM: str(checksum)}))
             fsync(part)
             if not are_equal(self._read(part, None, None), readings):
-                raise StorageUnavailable(sentence("archive.differs", part=part))
+                raise StorageUnavailable(say("archive.differs", part=part))
             part.replace(path)
             fsync(path.parent)
         except OSError as error:
-            message = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
+            message = say("archive.file_unwritable", path=path, error=error.strerror or error)
             raise StorageUnavailable(message) from error
         finally:
             with suppress(OSError):
@@ -163,7 +163,7 @@ class ParquetArchive:
         except FileNotFoundError:
             return []
         except OSError as error:
-            message = sentence("archive.folder_unreadable", folder=self._folder, error=error.strerror)
+            message = say("archive.folder_unreadable", folder=self._folder, error=error.strerror)
             raise StorageUnavailable(message) from error
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
@@ -265,7 +265,7 @@ class ParquetArchive:
             keys = [key for key in present if (parameters is None or key in parameters) and key in self._catalogue]
             if parameters is None and len(keys) < len(present):
                 unknown = sorted(set(present) - set(keys))[0]
-                raise StorageUnavailable(sentence("archive.parameter", path=path, unknown=unknown))
+                raise StorageUnavailable(say("archive.parameter", path=path, unknown=unknown))
             rows = file.select("time", *(n for key in keys for n in (key, f"{key}_q")))
             if start is not None:
                 rows = rows.filter(pl.col("time") >= pl.lit(start, pl.Datetime("ms", "UTC")))
@@ -330,7 +330,7 @@ def _opened(path: Path) -> "Iterator[pl.LazyFrame]":
             raise OSError("the checksum differs")
         yield pl.scan_parquet(io.BytesIO(content))
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise StorageUnavailable(sentence("archive.unreadable", path=path, error=str(error).splitlines()[0])) from error
+        raise StorageUnavailable(say("archive.unreadable", path=path, error=str(error).splitlines()[0])) from error
 
 
 def _parquet(frame: "pl.DataFrame", about: dict[str, str]) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from infra.texts import say
 from ingest.storage import lineprotocol, schema
 from ingest.storage.influxql import LATEST_MS, Table, between, identifier, text
 from ingest.storage.port import Latest, Series, Window, thin
@@ -87,7 +88,9 @@ class InfluxReadings:
 
     def _send(self, lines: Sequence[bytes]) -> None:
         if refused := self._server.send(lines):
-            raise ServerError(f"{self._server.name} refuses {len(refused)} of {len(lines)} points: {refused[0].reason}")
+            counts = {"refused": len(refused), "lines": len(lines)}
+            values = {"server": self._server.name, "reason": refused[0].reason, **counts}
+            raise ServerError(say("time_series_server.points_refused", **values))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

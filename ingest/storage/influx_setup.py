@@ -25,7 +25,7 @@ from influxdb_client.service.dbr_ps_service import DBRPsService
 from urllib3.exceptions import HTTPError
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, sentence
+from infra.texts import Text, say
 from ingest.storage import downsampling, schema
 from ingest.storage.downsampling import TIERS, Tier
 from ingest.storage.influxql import Table, identifier
@@ -182,7 +182,7 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
     """The management client of a 2.x server; its errors are translated, without secrets."""
     settings = server.settings
     if settings.token is None:
-        raise ConfigurationError(sentence("time_series_server.token"))
+        raise ConfigurationError(say("time_series_server.token"))
     client = InfluxDBClient(
         url=settings.url,
         token=settings.token,
@@ -196,17 +196,23 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
         message = server.redacted(_message(error))
         if error.status == 401 and message == _UNAUTHORIZED_MESSAGE:
             raise AccessDenied(
-                sentence("time_series_server.unknown", server=server.name, status=401, reason=message)
+                say("time_series_server.unknown", server=server.name, status=401, reason=message)
             ) from None
         if error.status in {401, 403}:
             right = say("time_series_server.right_manage", org=settings.org)
             denied = {"server": server.name, "status": error.status, "reason": message, "right": right}
-            raise AccessDenied(sentence("time_series_server.denied", **denied)) from None
-        raise ServerError(f"{server.name} refuses the set-up (HTTP {error.status}: {message})") from None
+            raise AccessDenied(say("time_series_server.denied", **denied)) from None
+        raise ServerError(
+            say("time_series_server.setup_refused", server=server.name, status=error.status, reason=message)
+        ) from None
     except ValueError as error:  # raised by the client for an incomplete answer
-        raise ServerError(f"{server.name} does not answer as a 2.x server: {server.redacted(str(error))}") from None
+        raise ServerError(
+            say("time_series_server.no_version_2", server=server.name, error=server.redacted(str(error)))
+        ) from None
     except HTTPError as error:
-        raise ServerError(f"{server.name} cannot be reached: {server.redacted(str(error))}") from None
+        raise ServerError(
+            say("time_series_server.away", server=server.name, error=server.redacted(str(error)))
+        ) from None
     finally:
         client.close()
 
@@ -228,7 +234,7 @@ def _organisation(client: InfluxDBClient, name: str) -> str:
     for one in found:
         if one.name == name:
             return str(one.id)
-    raise NotSetUp(sentence("time_series_server.no_org", org=repr(name)))
+    raise NotSetUp(say("time_series_server.no_org", org=repr(name)))
 
 
 def _bucket(client: InfluxDBClient, org: str, name: str) -> Bucket | None:
@@ -306,7 +312,7 @@ def ensure_token_v2(
         for name in (server.bucket(), *(server.bucket(tier.policy) for tier in TIERS)):
             bucket = _bucket(client, org, name)
             if bucket is None:
-                raise NotSetUp(sentence("time_series_server.no_bucket", bucket=repr(name)))
+                raise NotSetUp(say("time_series_server.no_bucket", bucket=repr(name)))
             wanted += [(action, "buckets", bucket.id) for action in (("read", "write") if may_write else ("read",))]
         authorizations = client.authorizations_api()
         there = authorizations.find_authorizations(org_id=org)
@@ -341,7 +347,7 @@ def _influxdb3(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     try:
         there = {one["iox::database"] for one in json.loads(listed)}
     except (ValueError, TypeError, KeyError):
-        raise ServerError(f"{server.name}: the list of databases cannot be read") from None
+        raise ServerError(say("time_series_server.no_databases", server=server.name)) from None
     if name in there:
         yield Step(name, StepResult.KEPT, say("influx.retention_stays"))
     else:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from infra.errors import ConfigurationError, NotFound
 from infra.records import from_row
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage import changes
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author
 from ingest.storage.tables import hj212_device as table
@@ -27,15 +27,15 @@ def save(connection: sa.Connection, logger: Logger, author: Author = UNKNOWN_AUT
     Raises ConfigurationError naming an invalid value, NotFound for an unregistered station.
     """
     if not MN.fullmatch(logger.mn):
-        raise ConfigurationError(sentence("registry.no_mn", mn=logger.mn[:80]))
+        raise ConfigurationError(say("registry.no_mn", mn=logger.mn[:80]))
     if not (logger.st.isascii() and logger.st.isdigit() and len(logger.st) == 2):
-        raise ConfigurationError(sentence("registry.no_st", mn=logger.mn, st=logger.st))
+        raise ConfigurationError(say("registry.no_st", mn=logger.mn, st=logger.st))
     if logger.edition not in list(Edition):
-        raise ConfigurationError(sentence("registry.no_edition", mn=logger.mn, edition=logger.edition))
+        raise ConfigurationError(say("registry.no_edition", mn=logger.mn, edition=logger.edition))
     if logger.password is not None and not (logger.password.isascii() and logger.password.isalnum()):
-        raise ConfigurationError(sentence("registry.no_password", mn=logger.mn))
+        raise ConfigurationError(say("registry.no_password", mn=logger.mn))
     if connection.execute(sa.select(station_table.c.id).where(station_table.c.key == logger.station)).first() is None:
-        raise NotFound(sentence("registry.station_unknown", station=logger.station))
+        raise NotFound(say("registry.station_unknown", station=logger.station))
     before = _record(connection, logger.mn)
     values = {"station": logger.station, "password": logger.password, "st": logger.st, "edition": logger.edition}
     changed = connection.execute(sa.update(table).where(table.c.mn == logger.mn).values(**values))
@@ -48,7 +48,7 @@ def remove(connection: sa.Connection, mn: str, author: Author = UNKNOWN_AUTHOR) 
     """Delete a logger; its readings stay. Raises NotFound."""
     before = _record(connection, mn)
     if not connection.execute(sa.delete(table).where(table.c.mn == mn)).rowcount:
-        raise NotFound(sentence("registry.no_logger", mn=mn[:80]))
+        raise NotFound(say("registry.no_logger", mn=mn[:80]))
     _note(connection, mn, before, {"removed": True}, author)
 
 

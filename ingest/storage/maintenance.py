@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.records import from_row, to_row
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import rfc3339
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author, upsert
 from ingest.storage.tables import calibration, mark, mute, photo, review, visit
@@ -75,7 +75,7 @@ def check_of(connection: sa.Connection, station: str, number: int) -> Check:
     """The check of a station that has this number; raises NotFound."""
     found = [c for n, c in checks(connection, station) if n == number]
     if not found:
-        raise NotFound(sentence("maintenance.no_calibration", station=station, number=number))
+        raise NotFound(say("maintenance.no_calibration", station=station, number=number))
     return found[0]
 
 
@@ -83,7 +83,7 @@ def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
     """Store a check; its number. Raises Refused where one of its kind exists at the same instant."""
     if (number := _number_of(connection, check)) is not None:
         raise Refused(
-            sentence(
+            say(
                 "maintenance.checked_already",
                 parameter=check.parameter,
                 station=check.station,
@@ -150,10 +150,10 @@ def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:
     """Store a visit; its number. Raises Refused during another visit of the station."""
     there = [v for _, v in visits(connection, new.station)]
     if new.since_ms in {v.since_ms for v in there}:
-        raise Refused(sentence("maintenance.visit_there", station=new.station, since=rfc3339(new.since_ms)))
+        raise Refused(say("maintenance.visit_there", station=new.station, since=rfc3339(new.since_ms)))
     if faults := conflicting_visits([*there, new]):
         since, why = rfc3339(faults[0][0].since_ms), faults[0][1]
-        raise Refused(sentence("maintenance.a_visit_clashes", station=new.station, since=since, why=why))
+        raise Refused(say("maintenance.a_visit_clashes", station=new.station, since=since, why=why))
     _put_visit(connection, new, author)
     mine = (visit.c.station == new.station) & (visit.c.since_ms == new.since_ms)
     return int(connection.execute(sa.select(visit.c.id).where(mine)).scalar_one())
@@ -165,14 +165,12 @@ def end_visit(
     """End a visit. Raises NotFound, and Refused when it is over already or would end before it began."""
     there = dict(visits(connection, station))
     if number not in there:
-        raise NotFound(sentence("maintenance.no_visit", station=station, number=number))
+        raise NotFound(say("maintenance.no_visit", station=station, number=number))
     going = there[number]
     if going.until_ms is not None:
-        raise Refused(sentence("maintenance.visit_over", number=number, station=station, until=rfc3339(going.until_ms)))
+        raise Refused(say("maintenance.visit_over", number=number, station=station, until=rfc3339(going.until_ms)))
     if until_ms <= going.since_ms:
-        raise Refused(
-            sentence("maintenance.visit_began", number=number, station=station, since=rfc3339(going.since_ms))
-        )
+        raise Refused(say("maintenance.visit_began", number=number, station=station, since=rfc3339(going.since_ms)))
     ended = replace(going, until_ms=until_ms, note=going.note if note is None else note)
     _put_visit(connection, ended, author)
     return ended
@@ -203,7 +201,7 @@ def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
     for number, one in reviews(connection, new.station):
         if not one.void and one.meets(new):
             raise Refused(
-                sentence(
+                say(
                     "maintenance.reviewed_already",
                     number=number,
                     station=new.station,
@@ -221,9 +219,9 @@ def void_review(connection: sa.Connection, station: str, number: int, author: Au
     """Void a review; it stays on record. Raises NotFound, and Refused where it is void already."""
     found = dict(reviews(connection, station))
     if number not in found:
-        raise NotFound(sentence("maintenance.no_review", station=station, number=number))
+        raise NotFound(say("maintenance.no_review", station=station, number=number))
     if found[number].void:
-        raise Refused(sentence("maintenance.void_already", number=number, station=station))
+        raise Refused(say("maintenance.void_already", number=number, station=station))
     after = replace(found[number], void=True)
     _put_review(connection, after, author)
     return after
@@ -252,9 +250,7 @@ def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
     """Store a mute; its number. Raises Refused where one of the station begins at the same instant."""
     mine = (mute.c.station == new.station) & (mute.c.since_ms == new.since_ms)
     if (number := connection.execute(sa.select(mute.c.id).where(mine)).scalar()) is not None:
-        raise Refused(
-            sentence("maintenance.mute_there", number=number, station=new.station, since=rfc3339(new.since_ms))
-        )
+        raise Refused(say("maintenance.mute_there", number=number, station=new.station, since=rfc3339(new.since_ms)))
     _put_mute(connection, new, author)
     return int(connection.execute(sa.select(mute.c.id).where(mine)).scalar_one())
 
@@ -265,13 +261,13 @@ def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int
     Raises NotFound, ConfigurationError for an end too far ahead, and Refused for one before it began.
     """
     if author.at_ms is not None and until_ms > author.at_ms + LONGEST_MUTE_MS:
-        raise ConfigurationError(sentence("maintenance.mute_ahead", until=rfc3339(until_ms)))
+        raise ConfigurationError(say("maintenance.mute_ahead", until=rfc3339(until_ms)))
     found = dict(mutes(connection, station))
     if number not in found:
-        raise NotFound(sentence("maintenance.no_mute", station=station, number=number))
+        raise NotFound(say("maintenance.no_mute", station=station, number=number))
     if until_ms <= found[number].since_ms:
         raise Refused(
-            sentence("maintenance.mute_began", number=number, station=station, since=rfc3339(found[number].since_ms))
+            say("maintenance.mute_began", number=number, station=station, since=rfc3339(found[number].since_ms))
         )
     after = replace(found[number], until_ms=until_ms)
     _put_mute(connection, after, author)
@@ -302,7 +298,7 @@ def photo_type(connection: sa.Connection, sha256: str) -> str:
     """The media type of a photo of a station; raises NotFound."""
     found = connection.execute(sa.select(photo.c.media_type).where(photo.c.sha256 == sha256).limit(1)).scalar()
     if found is None:
-        raise NotFound(sentence("attachment.no_such_photo", name=sha256[:80]))
+        raise NotFound(say("attachment.no_such_photo", name=sha256[:80]))
     return str(found)
 
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from infra.errors import ConfigurationError, NotFound, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 
 MAX_PHOTO_BYTES = 1024 * 1024
 """Limit of a photo; the field app sends at most 400 kB."""
@@ -18,13 +18,13 @@ _BEGINNINGS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/pn
 def media_type(data: bytes) -> str:
     """The media type of a photo by its first bytes; raises ConfigurationError for other content or a too large file."""
     if len(data) > MAX_PHOTO_BYTES:
-        raise ConfigurationError(sentence("attachment.photo_large", size=len(data), most=MAX_PHOTO_BYTES))
+        raise ConfigurationError(say("attachment.photo_large", size=len(data), most=MAX_PHOTO_BYTES))
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    raise ConfigurationError(sentence("attachment.body_no_photo"))
+    raise ConfigurationError(say("attachment.body_no_photo"))
 
 
 class Photos:
@@ -48,7 +48,7 @@ class Photos:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
-            raise StorageUnavailable(sentence("store.photo_not_kept", error=error.strerror)) from error
+            raise StorageUnavailable(say("store.photo_not_kept", error=error.strerror)) from error
         return name
 
     def holds(self, name: str) -> bool:
@@ -61,5 +61,5 @@ class Photos:
     def path(self, name: str) -> Path:
         """The file of a photo; raises NotFound."""
         if not self.holds(name):
-            raise NotFound(sentence("attachment.no_such_photo", name=name[:80]))
+            raise NotFound(say("attachment.no_such_photo", name=name[:80]))
         return self._folder / name[:2] / name

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from infra.database import Database
 from infra.errors import NotFound, Refused
 from infra.records import from_row, to_row
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author, fingerprint, record_change, upsert
 from ingest.storage.tables import deployment, device, outfall, reach, region, station, travel
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
@@ -85,11 +85,11 @@ def remove_region(connection: sa.Connection, code: str, author: Author = UNKNOWN
     """Delete a region. Raises NotFound, and Refused while it contains stations or regions."""
     row = connection.execute(sa.select(region).where(region.c.code == code)).mappings().one_or_none()
     if row is None:
-        raise NotFound(sentence("registry.no_region", region=code[:80]))
+        raise NotFound(say("registry.no_region", region=code[:80]))
     below = list(connection.execute(sa.select(region.c.code).where(region.c.parent == code)).scalars())
     here = list(connection.execute(sa.select(station.c.key).where(station.c.region == code)).scalars())
     if below or here:
-        raise Refused(sentence("registry.hangs", code=code, below=", ".join(sorted(below + here)[:20])))
+        raise Refused(say("registry.hangs", code=code, below=", ".join(sorted(below + here)[:20])))
     connection.execute(sa.delete(region).where(region.c.code == code))
     record_change(connection, "region", code, {}, before=dict(row), author=author)
 

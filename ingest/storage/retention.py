@@ -25,7 +25,7 @@ import structlog
 from infra.database import Database
 from infra.errors import ConfigurationError, WaterError
 from infra.periodic import PeriodicWorker
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import DAY_MS
 from ingest.storage.archive import ParquetArchive, are_equal, month_bounds_ms, month_of, select_matching
 from ingest.storage.port import LongTermStore, Window
@@ -130,7 +130,7 @@ def check_keep_days(keep_days: int, rules_lookback_s: float) -> None:
     """Check that the look-back of the rules is kept; raises ConfigurationError where it is not."""
     min_days = max(MIN_KEEP_DAYS, 1 + int(-(-rules_lookback_s // 86_400)))
     if keep_days < min_days:
-        raise ConfigurationError(sentence("archive.too_few", keep_days=keep_days, least=min_days))
+        raise ConfigurationError(say("archive.too_few", keep_days=keep_days, least=min_days))
 
 
 def move_out(
@@ -388,7 +388,7 @@ def _window(result: sa.CursorResult[Any], catalogue: Catalogue) -> Window:
         if not len(there):
             continue
         if key not in catalogue:
-            raise ConfigurationError(sentence("archive.database_parameter", key=key))
+            raise ConfigurationError(say("archive.database_parameter", key=key))
         mark = _floats(columns[f"{key}_q"])[order][there]
         packed = np.where(np.isnan(mark), PLAIN, mark).astype(np.int64)
         code = catalogue.index[key]

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from infra.database import Database
 from infra.errors import StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from ingest.storage.tables import spool as table
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints
@@ -110,7 +110,7 @@ class Spool:
             self._check_disk(connection)
         if self._bytes + more > self._most_bytes:
             raise StorageUnavailable(
-                sentence("store.spool_full", waiting=self._bytes / 2**20, most=self._most_bytes / 2**20)
+                say("store.spool_full", waiting=self._bytes / 2**20, most=self._most_bytes / 2**20)
             )
         self._bytes += more
 
@@ -126,9 +126,7 @@ class Spool:
         to_grow = max(0, pages * size - file.stat().st_size)  # pages that are only in the write-ahead log
         free = shutil.disk_usage(file.parent).free - to_grow + unused * size
         if free < self._headroom:
-            raise StorageUnavailable(
-                sentence("store.disk_full", free=max(0, free) / 2**20, needed=self._headroom / 2**20)
-            )
+            raise StorageUnavailable(say("store.disk_full", free=max(0, free) / 2**20, needed=self._headroom / 2**20))
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

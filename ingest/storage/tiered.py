@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from infra.errors import LongTermUnavailable, StorageUnavailable
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import rfc3339
 from ingest.storage.port import Latest, LongTermStore, ReadingStore, Series, Window
 from ingest.storage.spool import Spool, SpoolKind
@@ -200,7 +200,7 @@ def _older_than(boundary_ms: int) -> Iterator[None]:
     try:
         yield
     except StorageUnavailable as error:
-        raise LongTermUnavailable(sentence("store.long_term", edge=rfc3339(boundary_ms), error=error)) from error
+        raise LongTermUnavailable(say("store.long_term", edge=rfc3339(boundary_ms), error=error.text)) from error
 
 
 def _newest_wins(older: Ints, recent: Ints) -> tuple[Ints, Ints]:

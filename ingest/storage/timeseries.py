@@ -24,7 +24,7 @@ import httpx
 
 from governance.notify.outbox import retry_after
 from infra.errors import ConfigurationError, StorageUnavailable
-from infra.texts import Text, say, sentence
+from infra.texts import Text, at, same, say
 from ingest.storage import influxql, readback
 from ingest.storage.influxql import Table
 from ingest.storage.readback import Found, Span
@@ -79,8 +79,8 @@ class ServerError(StorageUnavailable):
     needs_intervention = False
     """Whether a retry is useless until somebody changes something."""
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, text: Text, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
         self.retry_after_s = retry_after_s
 
 
@@ -240,16 +240,16 @@ class TimeSeriesServer:
             message = self.redacted(str(error))
             if _NOT_SET_UP.search(message):
                 raise NotSetUp(
-                    sentence(
+                    say(
                         "time_series_server.no_database",
                         server=self.name,
                         reason=message,
                         database=self.settings.bucket,
                     )
                 ) from None
-            raise ServerError(f"{self.name} refuses a query: {message}") from None
+            raise ServerError(say("time_series_server.query_refused", server=self.name, reason=message)) from None
         except ValueError as error:
-            raise ServerError(f"{self.name}: {error}") from error
+            raise ServerError(at(self.name, same(error))) from error
         return answers + [[] for _ in range(len(statements) - len(answers))]
 
     def _find(self, spans: Sequence[Span], policy: str) -> list[Found]:
@@ -289,7 +289,9 @@ class TimeSeriesServer:
             for chunk in response.iter_bytes():
                 size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
-                    raise ServerError(f"{self.name}: an answer of more than {MAX_ANSWER_BYTES >> 20} MB; ask for less")
+                    raise ServerError(
+                        say("time_series_server.answer_large", server=self.name, most=MAX_ANSWER_BYTES >> 20)
+                    )
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from whole
         if rest:
@@ -325,9 +327,13 @@ class TimeSeriesServer:
             finally:
                 response.close()
         except httpx.TimeoutException:
-            raise ServerError(f"{self.name} did not answer within {self.settings.timeout_s:g} s") from None
+            raise ServerError(
+                say("time_series_server.no_answer", server=self.name, seconds=f"{self.settings.timeout_s:g}")
+            ) from None
         except httpx.HTTPError as error:
-            raise ServerError(f"{self.name} cannot be reached: {self.redacted(str(error))}") from error
+            raise ServerError(
+                say("time_series_server.away", server=self.name, error=self.redacted(str(error)))
+            ) from error
 
     def _answer(self, response: httpx.Response) -> _Answer:
         """Read an answer, bounded in size and time."""
@@ -338,7 +344,9 @@ class TimeSeriesServer:
             if len(body) > MAX_ERROR_BYTES:
                 break
             if time.monotonic() > until:
-                raise ServerError(f"{self.name} did not finish its answer within {self.settings.timeout_s:g} s")
+                raise ServerError(
+                    say("time_series_server.answer_slow", server=self.name, seconds=f"{self.settings.timeout_s:g}")
+                )
         wait_s = retry_after(response.headers.get("Retry-After"), time.time_ns() // 1_000_000)
         return _Answer(response.status_code, wait_s, body)
 
@@ -348,25 +356,22 @@ class TimeSeriesServer:
         settings = self.settings
         if answer.status == HTTPStatus.UNAUTHORIZED:
             return AccessDenied(
-                sentence("time_series_server.unknown", server=self.name, status=answer.status, reason=message)
+                say("time_series_server.unknown", server=self.name, status=answer.status, reason=message)
             )
         if answer.status == HTTPStatus.FORBIDDEN:
             return AccessDenied(
-                sentence(
-                    "time_series_server.denied", server=self.name, status=answer.status, reason=message, right=right
-                )
+                say("time_series_server.denied", server=self.name, status=answer.status, reason=message, right=right)
             )
         if answer.status == HTTPStatus.NOT_FOUND or _NOT_SET_UP.search(message):
             name = bucket or settings.bucket
             where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                sentence(
-                    "time_series_server.not_there", server=self.name, where=where, status=answer.status, reason=message
-                )
+                say("time_series_server.not_there", server=self.name, where=where, status=answer.status, reason=message)
             )
         if 300 <= answer.status < 400:
-            return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")
-        return ServerError(f"{self.name} answers HTTP {answer.status}: {message}", answer.retry_after_s)
+            return NotSetUp(say("time_series_server.redirected", server=self.name, status=answer.status))
+        text = say("time_series_server.answered", server=self.name, status=answer.status, reason=message)
+        return ServerError(text, answer.retry_after_s)
 
     def redacted(self, text: str) -> str:
         """A server message for a log: one line, shortened, without secrets."""
@@ -440,11 +445,11 @@ def _address(url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:
-        raise ConfigurationError(sentence("time_series_server.no_url")) from None
+        raise ConfigurationError(say("time_series_server.no_url")) from None
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError(sentence("time_series_server.scheme"))
+        raise ConfigurationError(say("time_series_server.scheme"))
     if address.userinfo:
-        raise ConfigurationError(sentence("time_series_server.password"))
+        raise ConfigurationError(say("time_series_server.password"))
     return address
 
 
@@ -464,4 +469,4 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(sentence("time_series_server.ca", ca_file=ca_file, error=error)) from error
+        raise ConfigurationError(say("time_series_server.ca", ca_file=ca_file, error=error)) from error

@@ -27,7 +27,7 @@ from pydantic import BaseModel, SecretStr
 from infra import clock, file_lock, toml_text
 from infra.database import Database
 from infra.errors import ConfigurationError, Refused, StorageUnavailable
-from infra.texts import say, sentence
+from infra.texts import both, say
 from infra.times import from_ms, rfc3339
 from ingest.storage.archive import ParquetArchive, fsync
 from ingest.storage.photos import Photos
@@ -219,7 +219,7 @@ def _fill(
     if pictures is not None:  # after the database: a photo is on the disk before anything names it
         photos, damaged = pictures.copy(part / PHOTOS, stretch(progress, 0.7, 0.8))
         if damaged:
-            left_out["damaged photos"] = sentence("backup.apart_damaged", files=", ".join(damaged))
+            left_out["damaged photos"] = both(say("backup.apart_damaged", files=", ".join(damaged)))
     if audit_sealing.public_file(settings).is_file():
         shutil.copyfile(audit_sealing.public_file(settings), part / PUBLIC_KEY)
     _copy_settings(settings, part / "settings")
@@ -451,17 +451,17 @@ def _left_out(settings: Settings, dialect: str, *, archived: bool, pictured: boo
     """What a restore needs beside the backup, in both languages."""
     found = {}
     if names := secrets(settings):
-        found["secrets"] = sentence("backup.apart_secrets", names=", ".join(names))
-    found["secret files"] = sentence("backup.apart_files")
+        found["secrets"] = both(say("backup.apart_secrets", names=", ".join(names)))
+    found["secret files"] = both(say("backup.apart_files"))
     if dialect == "postgresql":
-        found["rights"] = sentence("backup.apart_rights")
+        found["rights"] = both(say("backup.apart_rights"))
     if settings.readings.archive is not None and not archived:
-        found["archive"] = sentence("backup.apart_archive", folder=settings.readings.archive)
+        found["archive"] = both(say("backup.apart_archive", folder=settings.readings.archive))
     if settings.photos.is_dir() and not pictured:
-        found["photos"] = sentence("backup.apart_photos", folder=settings.photos)
+        found["photos"] = both(say("backup.apart_photos", folder=settings.photos))
     if settings.influx.url:
         found["time-series server"] = _of_influx(settings.influx)
-    found["broker"] = sentence("backup.apart_broker")
+    found["broker"] = both(say("backup.apart_broker"))
     return found
 
 
@@ -471,7 +471,7 @@ def _of_influx(influx: InfluxSection) -> str:
         "influxdb1": f"influxd backup -portable -database {influx.bucket} FOLDER",
         "influxdb3": say("backup.by_store"),
     }
-    return sentence("backup.apart_series", url=_without_login(influx.url or ""), how=how[influx.kind])
+    return both(say("backup.apart_series", url=_without_login(influx.url or ""), how=how[influx.kind]))
 
 
 # -- the place it goes to ----------------------------------------------------------------------------------------------

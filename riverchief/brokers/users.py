@@ -48,7 +48,7 @@ class MosquittoUsers:
             with DynamicSecurity(self._address, self._password, self._user) as security:
                 yield security
         except WaterError as error:
-            raise BrokerUnavailable(say("device.broker_away", error=error)) from error
+            raise BrokerUnavailable(say("device.broker_away", error=error.text)) from error
 
 
 class NatsUsers:

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from infra.errors import ConfigurationError, WaterError
+from infra.texts import Text, both
 from riverchief.cli.commands import Commands, Group, Misused, misuse
 from riverchief.terminal import err
 
@@ -83,10 +84,10 @@ def run_command_line(app: Commands) -> None:
     except typer.Abort:
         sys.exit(1)
     except WaterError as error:
-        _refuse(str(error))
+        _refuse(error.text)
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
     sys.exit(code or 0)
 
 
-def _refuse(message: str) -> None:
-    err.print(f"[red]✗[/] {escape(message)}", highlight=False, soft_wrap=True)
+def _refuse(text: Text) -> None:
+    err.print(f"[red]✗[/] {escape(both(text))}", highlight=False, soft_wrap=True)

@@ -17,7 +17,7 @@ from rich.text import Text as Shown
 from typer.core import TyperCommand, TyperGroup
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, line, say, sentence
+from infra.texts import Text, line, say
 
 WIDEST = 100
 """Columns of a page of help on a wide terminal."""
@@ -62,8 +62,8 @@ class Commands(typer.Typer):
         return super().command(name, cls=Command, **options)
 
 
-def misuse(error: Any) -> str:
-    """The fault of a command line, in both languages; empty where its help was shown instead."""
+def misuse(error: Any) -> Text | None:
+    """The fault of a command line; None where its help was shown instead."""
     words = error.format_message().strip().rstrip(".")
     param, name = getattr(error, "param", None), getattr(error, "option_name", None)
     if param is not None:
@@ -71,12 +71,12 @@ def misuse(error: Any) -> str:
     match type(error).__name__:
         case "NoSuchOption":
             meant = ", ".join(error.possibilities or ()) or "--help"
-            return sentence("usage.no_option", name=name, meant=meant)
+            return say("usage.no_option", name=name, meant=meant)
         case "MissingParameter" if name:
-            return sentence("usage.missing", name=name)
+            return say("usage.missing", name=name)
         case "BadParameter" if name:
-            return sentence("usage.bad_value", name=name, words=error.message.strip().rstrip("."))
-    return sentence("usage.other", words=words) if words else ""
+            return say("usage.bad_value", name=name, words=error.message.strip().rstrip("."))
+    return say("usage.other", words=words) if words else None
 
 
 def show_help(command: TyperCommand | TyperGroup, ctx: Any) -> None:

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from infra import clock
 from infra.errors import ConfigurationError
-from infra.texts import line, say, split_languages
+from infra.texts import from_both, line, say
 from infra.times import DAY_MS
 from riverchief import files
 from riverchief.cli.commands import Commands
@@ -48,7 +48,7 @@ def backup(
     summary = line("backup.made", rows=rows, mib=made.bytes / 2**20)
     out.print(f"[green]✓[/] {made.folder}: {summary}", soft_wrap=True)
     for advice in made.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.left_out', how=split_languages(advice)))}", highlight=False, soft_wrap=True)
+        out.print(f"  {escape(line('backup.left_out', how=from_both(advice)))}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -76,7 +76,7 @@ def restore(
     for place in done.aside:
         out.print(f"  {escape(line('backup.aside', place=place))}", highlight=False, soft_wrap=True)
     for advice in done.manifest.left_out.values():
-        out.print(f"  {escape(line('backup.apart', how=split_languages(advice)))}", highlight=False, soft_wrap=True)
+        out.print(f"  {escape(line('backup.apart', how=from_both(advice)))}", highlight=False, soft_wrap=True)
     out.print(line("backup.next", settings=source / "settings"), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -153,7 +153,7 @@ def administration(settings: Settings) -> Iterator[Finding]:
     try:
         denies = users.has_minimal_rights()
     except BrokerUnavailable as error:
-        yield failure("broker_admin", "broker_admin_refuses", user=settings.broker_admin.user, error=error)
+        yield failure("broker_admin", "broker_admin_refuses", user=settings.broker_admin.user, error=error.text)
         return
     if denies:
         yield ok("broker_admin", "broker_admin_ok", user=settings.broker_admin.user)

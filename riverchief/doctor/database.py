@@ -46,7 +46,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         try:
             current, wanted = _revisions(db)
         except StorageUnavailable as error:
-            yield failure("database", "database_away", where=db, error=error)
+            yield failure("database", "database_away", where=db, error=error.text)
             return
         if current != wanted:
             key = "database_new" if current not in _known() else "database_old"

@@ -56,7 +56,7 @@ def examine(
 
 def settings_unreadable(error: ConfigurationError) -> Finding:
     """The one finding where not even the settings can be read."""
-    return failure("settings", "settings_unreadable", fault=error)
+    return failure("settings", "settings_unreadable", fault=error.text)
 
 
 def _run_check(
@@ -66,7 +66,7 @@ def _run_check(
         for finding in check(settings):
             answers.put((name, finding))
     except WaterError as error:
-        answers.put((name, failure(name, "error", name=name, error=error)))
+        answers.put((name, failure(name, "error", name=name, error=error.text)))
     except Exception as error:  # its text may quote an address with a secret in it
         answers.put((name, failure(name, "error", name=name, error=type(error).__name__)))
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from infra.errors import ConfigurationError
+from infra.texts import at, say
 from riverchief import files
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import SECRETS, Settings, secret
@@ -29,13 +30,16 @@ def settings_(settings: Settings) -> Iterator[Finding]:
         file = getattr(part, f"{name}_file")
         try:
             if file is not None and not secret(None, file):
-                faults.append(f"{section}.{name}_file {file} is empty")
+                faults.append(at(f"{section}.{name}_file", say("file.empty", file=file)))
         except ConfigurationError as error:
-            faults.append(str(error))
+            faults.append(error.text)
     for name in ("ca_file", "cert_file", "key_file"):
         file = getattr(settings.mqtt, name)
-        if file is not None and not os.access(file, os.R_OK):
-            faults.append(f"mqtt.{name} {file} cannot be read")
+        try:
+            if file is not None:
+                file.open("rb").close()
+        except OSError as error:
+            faults.append(at(f"mqtt.{name}", say("file.unreadable", file=file, error=error.strerror)))
     known = catalogue()
     rules = 0
     try:
@@ -43,7 +47,7 @@ def settings_(settings: Settings) -> Iterator[Finding]:
         if settings.site.stations is not None:
             files.read_stations(settings.site.stations, known)
     except ConfigurationError as error:
-        faults.append(str(error))
+        faults.append(error.text)
     for fault in faults:
         yield failure("settings", "settings_fault", fault=fault)
     if not faults:

@@ -46,7 +46,7 @@ def influx(settings: Settings) -> Iterator[Finding]:
         try:
             version = server.ping()
         except ServerError as error:
-            yield failure("influx", "influx_away", **where, error=error)
+            yield failure("influx", "influx_away", **where, error=error.text)
             return
         line = b"%b,host=doctor ok=1i %d" % (PROBE.encode(), time.time_ns() // 1_000_000)
         tiers = downsampling.TIERS if server.settings.kind in downsampling.SERVERS else ()
@@ -56,11 +56,11 @@ def influx(settings: Settings) -> Iterator[Finding]:
                 refused += server.send([line], policy)
                 lost += [] if refused else server.verify([line], policy)
         except NotSetUp as error:
-            yield failure("influx", "influx_not_set_up", **where, error=error)
+            yield failure("influx", "influx_not_set_up", **where, error=error.text)
         except AccessDenied as error:
-            yield failure("influx", "influx_denied", **where, error=error)
+            yield failure("influx", "influx_denied", **where, error=error.text)
         except ServerError as error:
-            yield failure("influx", "influx_trouble", **where, error=error)
+            yield failure("influx", "influx_trouble", **where, error=error.text)
         else:
             if refused:
                 yield failure("influx", "influx_trouble", **where, error=refused[0].reason)

@@ -14,7 +14,7 @@ import governance.tables  # noqa: F401  (registers its tables)
 import ingest.storage.tables  # noqa: F401  (registers its tables)
 from infra.database import Database
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 VERSION = sa.table("alembic_version", sa.column("version_num"))
 
@@ -31,7 +31,7 @@ def upgrade(database: Database, to: str = "head") -> None:
     """
     current = _revision(database)
     if current is not None and current not in _revisions():
-        raise ConfigurationError(sentence("doctor.database_new", current=current, wanted=newest()))
+        raise ConfigurationError(say("doctor.database_new", current=current, wanted=newest()))
     if to != "head" or current != newest():
         _run(database, "upgrade", to)
 

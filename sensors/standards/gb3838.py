@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.parameters import catalogue
 from sensors.reading import Bits, Bools, Floats
 from sensors.standards import oxygen
@@ -98,7 +98,7 @@ class WaterClass(IntEnum):
                 return one
         if spelled.casefold() in {"劣v", "worse than v"}:
             return cls(cls.WORSE)
-        raise ConfigurationError(sentence("registry.no_class", text=text))
+        raise ConfigurationError(say("registry.no_class", text=text))
 
     @property
     def roman(self) -> str:

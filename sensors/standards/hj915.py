@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 
 NATIONAL: Final = "national"
 
@@ -58,13 +58,13 @@ def limit(check: CheckKind, parameter: str, *, own: float | None = None, table: 
     """
     rows = _tables().get(table)
     if rows is None:
-        raise ConfigurationError(sentence("maintenance.no_table", table=table, known=", ".join(_tables())))
+        raise ConfigurationError(say("maintenance.no_table", table=table, known=", ".join(_tables())))
     kind, most = rows.get((check, parameter), (_COUNTED[check], None))
     most = most if own is None else own
     if most is None:
-        raise ConfigurationError(sentence("maintenance.no_limit", check=check, parameter=parameter))
+        raise ConfigurationError(say("maintenance.no_limit", check=check, parameter=parameter))
     if not (math.isfinite(most) and most > 0):
-        raise ConfigurationError(sentence("maintenance.limit_above", limit=most))
+        raise ConfigurationError(say("maintenance.limit_above", limit=most))
     return Limit(kind, most)
 
 
@@ -80,10 +80,10 @@ def error(
         return reading - standard
     if kind is ErrorKind.RELATIVE:
         if standard == 0:
-            raise ConfigurationError(sentence("maintenance.standard_zero"))
+            raise ConfigurationError(say("maintenance.standard_zero"))
         return (reading - standard) / standard * 100
     if before is None or span is None or span <= 0:
-        raise ConfigurationError(sentence("maintenance.drift_needs"))
+        raise ConfigurationError(say("maintenance.drift_needs"))
     return (reading - before) / span * 100
 
 

@@ -19,7 +19,7 @@ from jmespath.exceptions import JMESPathError
 
 from infra import toml_text
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import at, joined, say
 from infra.times import to_ms
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Message, Reason, Rejected
@@ -42,12 +42,12 @@ class Path:
 
     def __init__(self, text: object) -> None:
         if not isinstance(text, str) or not text.strip():
-            raise ConfigurationError(sentence("mapping.no_expression", text=text))
+            raise ConfigurationError(say("mapping.no_expression", text=text))
         try:
             self._compiled = jmespath.compile(text)
         except JMESPathError as error:
             reason = " ".join(str(error).split())
-            raise ConfigurationError(sentence("mapping.expression", text=text, error=reason)) from None
+            raise ConfigurationError(say("mapping.expression", text=text, error=reason)) from None
         self.text = text
 
     def of(self, body: Any) -> Any:
@@ -162,11 +162,11 @@ def read(text: str, catalogue: Catalogue) -> Mappings:
     try:
         tables = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(str(error)) from error
-    faults = [f"unknown entry {name!r}; each mapping is headed [[mapping]]" for name in tables if name != "mapping"]
+        raise ConfigurationError(say("file.no_toml", error=error)) from error
+    faults = [say("mapping.unknown_table", name=name) for name in tables if name != "mapping"]
     rows = tables.get("mapping", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigurationError(sentence("mapping.list"))
+        raise ConfigurationError(say("mapping.list"))
     found: list[PayloadMapping] = []
     for number, row in enumerate(rows, 1):
         try:
@@ -174,9 +174,9 @@ def read(text: str, catalogue: Catalogue) -> Mappings:
             _check_unique_topics(made, found)
             found.append(made)
         except ConfigurationError as error:
-            faults.append(f"mapping {row.get('name', f'number {number}')}: {error}")
+            faults.append(at(f"mapping {row.get('name', f'number {number}')}", error.text))
     if faults:
-        raise ConfigurationError("\n".join(faults))
+        raise ConfigurationError(joined(faults))
     return Mappings(found)
 
 
@@ -184,15 +184,15 @@ def _mapping(row: Mapping[str, Any], catalogue: Catalogue) -> PayloadMapping:
     _only(row, "name", "topic", "station", "stations", "samples", "time", "values")
     name, pattern = row.get("name"), row.get("topic")
     if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError(sentence("mapping.no_name"))
+        raise ConfigurationError(say("mapping.no_name"))
     if not isinstance(pattern, str):
-        raise ConfigurationError(sentence("mapping.no_topic"))
+        raise ConfigurationError(say("mapping.no_topic"))
     _check_topic(pattern)
     station, level = _station(row.get("station"), pattern)
     time, clock = _time(row["time"]) if "time" in row else (None, Clock())
     values = row.get("values")
     if not isinstance(values, dict) or not values:
-        raise ConfigurationError(sentence("mapping.no_values"))
+        raise ConfigurationError(say("mapping.no_values"))
     return PayloadMapping(
         name=name,
         topic=pattern,
@@ -210,14 +210,14 @@ def _check_topic(pattern: str) -> None:
     levels = pattern.split("/")
     wild = [i for i, level in enumerate(levels) if "#" in level]
     if not pattern or "\x00" in pattern or pattern.startswith("$") or len(pattern.encode()) > 65_535:
-        raise ConfigurationError(sentence("mapping.no_pattern", pattern=pattern))
+        raise ConfigurationError(say("mapping.no_pattern", pattern=pattern))
     if any("+" in level and level != "+" for level in levels) or (wild and (len(wild) > 1 or levels[-1] != "#")):
-        raise ConfigurationError(sentence("mapping.wildcards", pattern=pattern))
+        raise ConfigurationError(say("mapping.wildcards", pattern=pattern))
 
 
 def _station(given: Any, pattern: str) -> tuple[Path | None, int | None]:
     if given is None:
-        raise ConfigurationError(sentence("mapping.no_station"))
+        raise ConfigurationError(say("mapping.no_station"))
     if not isinstance(given, dict):
         return _path("station", given), None
     _only(given, "level", within="station.")
@@ -228,16 +228,16 @@ def _station(given: Any, pattern: str) -> tuple[Path | None, int | None]:
         or not 1 <= level <= len(levels)
         or levels[level - 1] != "+"
     ):
-        raise ConfigurationError(sentence("mapping.level", level=level, pattern=pattern))
+        raise ConfigurationError(say("mapping.level", level=level, pattern=pattern))
     return None, level
 
 
 def _stations(given: Any) -> dict[str, str]:
     if not isinstance(given, dict):
-        raise ConfigurationError(sentence("mapping.stations"))
+        raise ConfigurationError(say("mapping.stations"))
     for name, key in given.items():
         if not isinstance(key, str) or not STATION.fullmatch(key):
-            raise ConfigurationError(sentence("mapping.no_key", name=name, key=key))
+            raise ConfigurationError(say("mapping.no_key", name=name, key=key))
     return dict(given)
 
 
@@ -247,13 +247,13 @@ def _time(given: Any) -> tuple[Path, Clock]:
     _only(given, "path", "format", "zone", within="time.")
     form, zone = given.get("format", "rfc3339"), given.get("zone")
     if not isinstance(form, str):
-        raise ConfigurationError(sentence("mapping.format", form=form))
+        raise ConfigurationError(say("mapping.format", form=form))
     path = _path("time.path", given.get("path"))
     if form in ("rfc3339", "s", "ms") or "%z" in form:
         if zone is not None:
-            raise ConfigurationError(sentence("mapping.zone_idle", zone=zone, form=form))
+            raise ConfigurationError(say("mapping.zone_idle", zone=zone, form=form))
     elif zone is None:
-        raise ConfigurationError(sentence("mapping.zone_missing", form=form))
+        raise ConfigurationError(say("mapping.zone_missing", form=form))
     if form not in ("rfc3339", "s", "ms"):
         _check_pattern(form)
     return path, Clock(form, None if zone is None else _zone(zone))
@@ -266,20 +266,20 @@ def _check_pattern(form: str) -> None:
     except (ValueError, re.error):
         again = None
     if again is None or again.replace(tzinfo=UTC) != _SAMPLE_TIME:
-        raise ConfigurationError(sentence("mapping.format_short", form=form))
+        raise ConfigurationError(say("mapping.format_short", form=form))
 
 
 def _zone(given: Any) -> timezone:
     match = _OFFSET.fullmatch(given) if isinstance(given, str) else None
     if match is None or int(match[2]) > 14 or int(match[3]) > 59:
-        raise ConfigurationError(sentence("mapping.zone", given=given))
+        raise ConfigurationError(say("mapping.zone", given=given))
     offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
     return timezone(offset if match[1] == "+" else -offset)
 
 
 def _value(key: str, given: Any, catalogue: Catalogue) -> Value:
     if key not in catalogue:
-        raise ConfigurationError(sentence("mapping.no_parameter", key=key))
+        raise ConfigurationError(say("mapping.no_parameter", key=key))
     if not isinstance(given, dict):
         return Value(key, _path(f"values.{key}", given))
     _only(given, "path", "unit", within=f"values.{key}.")
@@ -289,19 +289,19 @@ def _value(key: str, given: Any, catalogue: Catalogue) -> Value:
     try:
         return Value(key, path, conversion(str(given["unit"]), catalogue[key].unit, key))
     except ConfigurationError as error:
-        raise ConfigurationError(f"values.{key}.unit: {error}") from None
+        raise ConfigurationError(at(f"values.{key}.unit", error.text)) from None
 
 
 def _path(where: str, given: Any) -> Path:
     try:
         return Path(given)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from None
+        raise ConfigurationError(at(where, error.text)) from None
 
 
 def _only(row: Mapping[str, Any], *known: str, within: str = "") -> None:
     if unknown := sorted(set(row) - set(known)):
-        raise ConfigurationError(sentence("mapping.unknown", within=within + unknown[0], known=", ".join(known)))
+        raise ConfigurationError(say("mapping.unknown", within=within + unknown[0], known=", ".join(known)))
 
 
 def _check_unique_topics(mapping: PayloadMapping, others: Iterable[PayloadMapping]) -> None:
@@ -309,12 +309,12 @@ def _check_unique_topics(mapping: PayloadMapping, others: Iterable[PayloadMappin
     levels = mapping.topic.split("/")
     for kind in KINDS:
         if _overlap(levels, topic("+", kind).split("/")):
-            raise ConfigurationError(sentence("mapping.ours", topic=mapping.topic, ours=topic("+", kind)))
+            raise ConfigurationError(say("mapping.ours", topic=mapping.topic, ours=topic("+", kind)))
     for other in others:
         if other.name == mapping.name:
-            raise ConfigurationError(sentence("mapping.twice"))
+            raise ConfigurationError(say("mapping.twice"))
         if _overlap(levels, other.topic.split("/")):
-            message = sentence("mapping.overlap", topic=mapping.topic, topic_=other.topic, name=other.name)
+            message = say("mapping.overlap", topic=mapping.topic, topic_=other.topic, name=other.name)
             raise ConfigurationError(message)
 
 

@@ -31,7 +31,7 @@ from api.routes import readings as readings_route
 from governance.incidents import store as incident_store
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from infra.times import DAY_MS, rfc3339, to_ms
 from ingest.intake import Intake
 from ingest.pipeline import Receipt, Site
@@ -45,6 +45,7 @@ from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import MAX_BYTES
 from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
+from tests.says import says
 
 pytestmark = pytest.mark.both_databases
 
@@ -264,7 +265,7 @@ def test_an_unforeseen_error_is_answered_with_its_number_and_nothing_else(
 def test_a_store_that_cannot_answer_asks_to_come_back_later(river: River) -> None:
     class Away:
         def latest(self, stations: object = None) -> list[object]:
-            raise StorageUnavailable(sentence("store.database", error="database is locked"))
+            raise StorageUnavailable(say("store.database", error="database is locked"))
 
     response = river.asked(store=Away()).get("/api/v1/stations/latest")
     is_problem(response, 503, "database is locked")
@@ -330,7 +331,7 @@ def test_the_whole_token_counts_whatever_its_letters(river: River) -> None:
 
 
 def test_an_empty_token_is_a_contradiction_at_start(river: River) -> None:
-    with pytest.raises(ConfigurationError, match="token is empty"):
+    with pytest.raises(ConfigurationError, match=says("settings.empty_token")):
         create_app(replace(river.context, token=" "))
 
 

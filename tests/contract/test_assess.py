@@ -15,6 +15,7 @@ from riverchief.tables.assess import Summary, assess_file, judge, read
 from sensors.parameters import catalogue
 from sensors.reading import Flag
 from tests import rivers
+from tests.says import says
 
 CATALOGUE = catalogue()
 
@@ -92,16 +93,25 @@ def test_times_without_an_offset_are_utc_unless_told_and_that_is_said(tmp_path: 
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "remark": ["x"]}), "no column names a parameter"),
-        (pl.DataFrame({"when": ["2026-05-01T00:00:00Z"], "ph": [7.0]}), "no column called time"),
-        (pl.DataFrame({"time": ["yesterday", "today"], "ph": [7.0, 7.1]}), "'yesterday' is no time"),
+        (
+            pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "remark": ["x"]}),
+            says("table.no_parameter", found="time, remark"),
+        ),
+        (pl.DataFrame({"when": ["2026-05-01T00:00:00Z"], "ph": [7.0]}), says("table.no_time", found="when, ph")),
+        (
+            pl.DataFrame({"time": ["yesterday", "today"], "ph": [7.0, 7.1]}),
+            says("table.bad_time", name="time", first="yesterday"),
+        ),
         (
             pl.DataFrame({"time": ["2026-05-01T00:00:00Z"] * 2, "ph": ["good", "bad"]}),
-            "no column of ph 'good' holds numbers",
+            says("table.no_numbers", found="ph 'good'"),
         ),
-        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "ph": ["7,1"], "do": ["8,2"]}), "ph '7,1', do '8,2' holds"),
-        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "ph": [None]}), "no column of ph holds numbers"),
-        (pl.DataFrame({"time": [], "ph": []}, schema={"time": pl.String, "ph": pl.Float64}), "no rows"),
+        (
+            pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "ph": ["7,1"], "do": ["8,2"]}),
+            says("table.no_numbers", found="ph '7,1', do '8,2'"),
+        ),
+        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "ph": [None]}), says("table.no_numbers", found="ph")),
+        (pl.DataFrame({"time": [], "ph": []}, schema={"time": pl.String, "ph": pl.Float64}), says("table.no_rows")),
     ],
 )
 def test_what_cannot_be_assessed_is_refused_with_the_column_and_the_reason(
@@ -162,7 +172,10 @@ def test_a_network_names_stations_of_the_table_and_is_never_guessed(tmp_path: Pa
     frame = pl.concat([table().with_columns(station=pl.lit(s)) for s in ("upstream", "downstream")])
     told, _ = flags(frame, tmp_path, network=[("upstream", "downstream")])
     assert set(told["station"]) == {"upstream", "downstream"}
-    with pytest.raises(ConfigurationError, match=r"'above', but the stations of in\.csv are upstream"):
+    with pytest.raises(
+        ConfigurationError,
+        match=says("table.network_unknown", missing="above", name="in.csv", known="upstream, downstream"),
+    ):
         flags(frame, tmp_path, network=[("above", "downstream")])
     assert assess_.network(["a > b>c"]) == [("a", "b"), ("b", "c")]
 

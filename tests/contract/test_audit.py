@@ -28,6 +28,7 @@ from ingest.storage.changes import Author
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import unguarded, with_tables
+from tests.says import says
 
 pytestmark = pytest.mark.both_databases
 
@@ -81,7 +82,7 @@ def test_entries_are_numbered_and_chained_and_found_again(database: Database) ->
         assert [line.n for line in audit_trail.list_entries(connection, before_n=3, limit=1)] == [2]
         assert [line.n for line in audit_trail.entries_of(connection, "plan", 2)] == [3]
         assert audit_trail.entries_of(connection, "plan", 2, until_ms=T + 1) == []
-        with pytest.raises(NotFound, match="entry 5"):
+        with pytest.raises(NotFound, match=says("audit_page.no_entry", n=5)):
             audit_trail.get(connection, 5)
     assert json.loads(lines[3].body)["text"] == "氨氮"
     assert (verify(database).ok, verify(database).entries) == (True, 4)
@@ -342,9 +343,9 @@ def test_a_proof_of_every_entry_holds_and_continues_every_earlier_root(trail: Co
                 made = roots.proof(connection, n, since=since)
                 merkle.check_proof(merkle.read_proof(json.dumps(made.as_json())), [KEY.public_key()])
                 assert made.earlier == (trail.second if since == 10 else trail.first)
-        with pytest.raises(Refused, match="no root yet"):
+        with pytest.raises(Refused, match=says("audit_page.no_root_yet", n=11)):
             roots.proof(connection, 11)
-        with pytest.raises(Refused, match="no root of 7"):
+        with pytest.raises(Refused, match=says("audit_page.no_root", since=7, known="5, 10")):
             roots.proof(connection, 1, since=7)
         with pytest.raises(NotFound):
             roots.proof(connection, 99)

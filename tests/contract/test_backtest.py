@@ -25,6 +25,7 @@ from riverchief.services.backtester import Backtester
 from riverchief.settings import Settings
 from riverchief.stores import open_stores
 from sensors.stations import Registry
+from tests.says import says
 from tests.world import (
     CATALOGUE,
     DAY,
@@ -179,13 +180,13 @@ def test_labels_are_found_or_missed_and_what_meets_none_is_a_false_alarm(world: 
 
 
 def test_no_reading_and_too_many_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError, match="no reading"):
+    with pytest.raises(ConfigurationError, match=says("backtest.nothing")):
         attempt(RULES, past(world))
     world.feed(river(T0, calm(20)))
     monkeypatch.setattr(backtest, "MOST_READINGS", 10)
-    with pytest.raises(ConfigurationError, match="more than 10"):
+    with pytest.raises(ConfigurationError, match=says("backtest.many", most=10)):
         past(world)
-    with pytest.raises(ConfigurationError, match="nobody"):
+    with pytest.raises(ConfigurationError, match=says("registry.station_unknown", station="nobody")):
         backtest.load_input(Registry((SHIWAN, QICHA)), world.store, T0, END, stations=["nobody"])
 
 

@@ -8,9 +8,11 @@ import pytest
 from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Assignment, Incident, NotAllowedNow, Order, State
 from governance.organisation.roles import administrator
+from infra.texts import Text, say
 from ingest.storage import registry as registry_store
 from sensors.stations import Registry
 from tests.contract.test_rules_in_force import ABOVE, BELOW, DO_TOO, LOWER, TRAVEL, UPPER
+from tests.says import says
 from tests.world import CATALOGUE, HOUR, STEP, T0, World, bad, calm, message
 
 LATER = 24
@@ -69,7 +71,8 @@ def test_a_case_is_not_closed_while_its_water_still_stands_below(world: World, r
     (one,) = world.incidents()
     assert on(world) == [(one.id, "below")]
     handled(world, one.id)
-    with pytest.raises(NotAllowedNow, match="ammonia nitrogen at below"):
+    still = say("incident.condition", place="below", what=Text("氨氮", "ammonia nitrogen"))
+    with pytest.raises(NotAllowedNow, match=says("incident.still_active", id=one.id, conditions=still)):
         act(world, one.id, Order(Action.CLOSE, comment="示例：上站已恢复"), by="示例李主任")
     if restart:
         world.start()
@@ -127,7 +130,16 @@ def test_of_two_discharges_at_once_the_end_of_one_ends_nothing_of_the_other(worl
     after = flow(world, calm(30), bad(30), after)
     assert on(world) == [(below.id, "below")], "the first has passed, the second goes on"
     handled(world, below.id)
-    with pytest.raises(NotAllowedNow, match="ammonia nitrogen at Below"):
+    with pytest.raises(
+        NotAllowedNow,
+        match=says(
+            "incident.still_active",
+            count=1,
+            conditions=say("incident.condition", place=Text("下站", "Below"), what=Text("氨氮", "ammonia nitrogen")),
+            id=2,
+            action=say("action.close"),
+        ),
+    ):
         act(world, below.id, Order(Action.CLOSE, comment="示例"), by="示例李主任")
     flow(world, calm(8), calm(8, 1.2), after)
     assert on(world) == []

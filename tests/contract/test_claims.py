@@ -16,6 +16,7 @@ from api.app import create_app
 from api.context import Context, Devices
 from infra.database import Database
 from infra.errors import NotFound
+from infra.texts import same
 from infra.throttle import Throttle
 from infra.times import DAY_MS
 from ingest.devices import claims as claims_
@@ -29,6 +30,7 @@ from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
+from tests.says import says
 
 pytestmark = pytest.mark.both_databases
 
@@ -45,7 +47,7 @@ class Users:
 
     def create_user(self, user: str, password: str, station: str) -> None:
         if self.away:
-            raise BrokerUnavailable("the broker at 示例 cannot be reached")
+            raise BrokerUnavailable(same("the broker at 示例 cannot be reached"))
         self.passwords[user] = password
 
     def delete_user(self, user: str) -> None:
@@ -262,7 +264,7 @@ def test_no_secret_is_kept_and_none_is_logged(
 
 
 def test_a_label_for_a_station_nobody_registered_is_not_made(site: Site) -> None:
-    with site.database.write() as connection, pytest.raises(NotFound, match="'nowhere' is not registered"):
+    with site.database.write() as connection, pytest.raises(NotFound, match=says("registry.no_station", key="nowhere")):
         claims_.make_label(connection, "nowhere", "示例", NOW)
 
 

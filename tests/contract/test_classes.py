@@ -27,6 +27,7 @@ from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
+from tests.says import shows
 
 pytestmark = pytest.mark.both_databases
 
@@ -136,7 +137,7 @@ def test_a_reach_shows_its_worst_station_and_misses_its_target_for_it(water: Wat
         "silent": 0,
         "stations": 2,
     }
-    assert "按最差站点下评价为劣Ⅴ类" in reach["live"]["zh"], "by its name, not by its key"
+    assert shows(reach["live"]["zh"], "live_class.reach", worst="下", shown="劣Ⅴ类"), "by its name, not by its key"
     assert "氨氮" in reach["live"]["zh"]
     pond = water.client.get("/api/v1/reaches/pond").json()
     assert (pond["live"]["water_class"], pond["live"]["met"], pond["live"]["judged"]) == (None, None, 0)

@@ -20,6 +20,7 @@ from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from tests.cases import a_finding
 from tests.databases import with_tables
+from tests.says import says
 
 DAY = "2026-05-12"
 NOW = 1_778_581_800_000
@@ -91,7 +92,7 @@ def test_a_recount_finds_readings_that_are_booked_and_not_there(data: Path) -> N
 
 
 def test_a_day_that_is_none_is_refused_by_name(data: Path) -> None:
-    with pytest.raises(ConfigurationError, match="'yesterday'"):
+    with pytest.raises(ConfigurationError, match=says("command.day", day="yesterday")):
         run(data, "ledger", "--day", "yesterday")
 
 
@@ -107,7 +108,7 @@ def test_a_station_file_with_a_fault_changes_nothing(data: Path, tmp_path: Path)
     file = tmp_path / "stations.toml"
     good = '[[station]]\nkey = "a"\nlon = 113.1\nlat = 23.0\n'
     file.write_text(good + '[[station]]\nkey = "B"\nlon = 113.1\nlat = 23.0\n')
-    with pytest.raises(ConfigurationError, match="'B'"):
+    with pytest.raises(ConfigurationError, match=says("registry.bad_key", key="B")):
         run(data, "stations", "import", str(file))
     assert json.loads(run(data, "stations", "list", "--json")[1]) == []
 

@@ -15,6 +15,7 @@ from ingest.storage.changes import Author
 from sensors.maintenance import Visit
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Reach, Registry, Station, Water
+from tests.says import shows
 from tests.world import CATALOGUE, DAY, HOUR, T0, Values, World, judged_at_once, message
 
 ATTENUATED = int(QualityTest.ATTENUATED)
@@ -103,7 +104,7 @@ def test_a_doubted_sensor_still_raises_an_alarm_and_never_ends_one(tmp_path: Pat
     assert ATTENUATED in {packed >> 4 & ATTENUATED for (_, at), (_, packed) in world.readings().items() if at >= begin}
     (fired,) = [f for f in told if f.rule == "do-low"]
     assert fired.change is ConditionChange.FIRED
-    assert "departed from its past" in fired.text.en
+    assert shows(fired.text.en, "finding.contradicted_or_departing")
     better = {at + 3 * HOUR: sample | {"do": 6.0 + 0.01 * i} for i, (at, sample) in enumerate(low.items())}
     told = [f for at, sample in better.items() for f in world.take(message("shiwan", {at: sample})).findings]
     assert not [f for f in told if f.rule == "do-low"]
@@ -176,7 +177,7 @@ def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_mor
     )
     assert fired.cause == "device:below"
     assert 43 <= (fired.observed_at_ms - START) / DAY <= 49
-    assert "clean and check it" in fired.text.en
+    assert shows(fired.text.en, "device.maintenance_due")
     assert doubted(world, int(QualityTest.NEIGHBOURS), "below") == {}
 
 

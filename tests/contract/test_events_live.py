@@ -10,6 +10,7 @@ from infra.texts import say
 from ingest.rules import model as rule_model
 from sensors.maintenance import Mute
 from tests.creek import DAY, QUIET, RULES, STEP, acid, after, creek, discharge, feed, firing
+from tests.says import shows
 from tests.world import CATALOGUE, T0, World, message
 
 
@@ -172,7 +173,7 @@ def test_an_event_whose_rule_is_gone_is_over_and_says_why(world: World) -> None:
     world.start()
     (found,) = world.tick(T0 + (6 * DAY + 8) * STEP)
     assert (found.change, found.rule, found.kind) == (ConditionChange.RESOLVED, "event-sure", FindingKind.EVENT)
-    assert "no longer speaks" in found.text.en
+    assert shows(found.text.en, "finding.withdrawn", rule="event-sure")
     assert [bool(i.active) for i in world.incidents()] == [False]
 
 

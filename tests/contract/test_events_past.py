@@ -16,6 +16,7 @@ from ingest.storage.changes import Author
 from sensors.maintenance import Review, Verdict, Visit
 from sensors.stations import Reach, Registry, Station, Water
 from tests.creek import DAY, QUIET, RULES, STEP, creek, discharge
+from tests.says import shows
 from tests.world import CATALOGUE, T0, World, message
 
 MAIN = Reach("main", "东平河", "Main", Water.RIVER, ((113.0, 23.0), (113.2, 23.0)))
@@ -180,7 +181,7 @@ def test_an_event_that_rested_on_readings_called_bad_is_withdrawn_and_says_who_a
     (text,) = said(world, EntryKind.WITHDRAWN)
     assert "示例李工" in text
     assert "探头进气" in text
-    assert "突变撤回" in text
+    assert shows(text, "finding.event_disproved")
     world.start()
     assert follow(world, until + 1) == [], "told once"
     assert feed(world, water, until, until + 30, 1) == [], "and nothing of it stays on"
@@ -230,7 +231,7 @@ def test_readings_that_come_again_with_other_values_take_back_what_rested_on_the
     feed(world, water, QUIET, OFF + 50, 1)
     found = late(world, ("upper", right["upper"], range(OFF + 18, OFF + 44)), now=OFF + 50)
     assert seen(found) == [("upper", "withdrawn", 21)]
-    assert "更正为" in found[0].text.zh
+    assert shows(found[0].text.zh, "finding.corrected")
     assert not world.incidents()[0].active
 
 
@@ -244,7 +245,7 @@ def test_an_event_that_was_one_only_for_the_water_above_goes_with_that(world: Wo
         ("upper", ConditionChange.WITHDRAWN),
         ("lower", ConditionChange.WITHDRAWN),
     }
-    assert "上游上站" in next(f for f in found if f.station == "lower").text.zh
+    assert shows(next(f for f in found if f.station == "lower").text.zh, "finding.upstream_disproved", upper="上站")
 
 
 # -- restarts ----------------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
 from tests.cases import a_finding
 from tests.databases import with_tables
+from tests.says import shows
 
 pytestmark = pytest.mark.both_databases
 
@@ -142,9 +143,9 @@ def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_chec
     assert river.incident.title.zh.replace(" ", "") in text.replace(" ", "")
     assert "奇槎涌（示例） · 氨氮" in text
     assert "nh3n-high" in text
-    assert "高于2.000 mg/L" in text, "the rule as a sentence"
+    assert shows(text, "rule.above", limit="2.000 mg/L"), "the rule as a sentence"
     assert "side =" not in text, "not as a file has it"
-    assert "降雨合计 2.4 mm" in text
+    assert shows(text, "evidence.rain", mm="2.4")
     assert "陈主任（示例）" in text
     assert "排口 <b>外溢</b>" in text  # as it was typed, not as markup
     with river.database.read() as connection:
@@ -173,7 +174,7 @@ def test_who_has_no_chinese_font_sees_the_letters_all_the_same(river: River) -> 
     made = river.pack()
     assert any("Embedded" in name and embedded for name, embedded in fonts(made).items())
     assert not any("STSong" in name for name in fonts(made))
-    assert "未嵌入" not in words(made)
+    assert not shows(words(made), "evidence.no_font")
     assert len(made) < 200_000, "the letters it needs, not all there are"
     page = pypdfium2.PdfDocument(made)[0].render(scale=2).to_numpy()
     assert (page < 128).any(axis=2).mean() > 0.005, "something stands there"
@@ -195,7 +196,7 @@ def test_without_a_font_to_embed_the_reader_has_to_have_one_and_the_pack_says_so
     monkeypatch.setattr(font, "PLACES", ())
     made = river.pack()
     assert any("STSong" in name and not embedded for name, embedded in fonts(made).items())
-    assert "本文件未嵌入中文字体" in words(made)
+    assert say("evidence.no_font").zh[:10] in words(made)
     assert river.incident.title.zh.replace(" ", "") in words(made).replace(" ", "")
 
 
@@ -309,7 +310,7 @@ def test_the_pack_of_what_people_reported_has_their_place_and_no_rule(river: Riv
     assert "奇槎涌 桥下有垃圾" in text
     assert "()" not in text
     assert say("evidence.rule").zh not in text
-    assert "生态环境部门" in text, "to whom it was dispatched"
+    assert say("department.environment").zh in text, "to whom it was dispatched"
     assert "张河长（示例）" in text
     by_command = words(river.pack(number=made.id, role="", by="root"))
     assert "由服务器命令行（账号 root）导出 · 示例站点" in by_command

@@ -31,6 +31,7 @@ from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
 from tests.cases import a_finding
 from tests.databases import stored, with_tables
+from tests.says import shows
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -135,7 +136,7 @@ def test_a_tidal_series_is_shown_with_its_time_to_the_limit_and_a_wandering_one_
     (drift,) = http.get("/api/v1/stations/drift/forecast").json()["items"]
     assert not drift["shown"]
     assert drift["points"] == []
-    assert "不显示预报" in drift["text"]["zh"]
+    assert shows(drift["text"]["zh"], "forecast.no_skill") or shows(drift["text"]["zh"], "forecast.narrow")
 
 
 def test_a_forecast_informs_after_two_rounds_and_is_one_incident_with_what_it_foretold(tidal):
@@ -150,7 +151,7 @@ def test_a_forecast_informs_after_two_rounds_and_is_one_incident_with_what_it_fo
     (opened,) = tidal.incidents()
     assert opened.kind is FindingKind.FORECAST
     assert opened.colour in (Colour.YELLOW, Colour.BLUE)
-    assert "预计2小时后超限" in opened.title.zh
+    assert shows(opened.title.zh, "headline.forecast", hours=2)
     assert "限值2.0" in opened.title.zh
     assert tidal.notified() == ["inform"]
     assert tidal.woken
@@ -188,7 +189,7 @@ def test_what_was_forecast_ends_when_it_has_come(tidal):
     assert not ended.active
     with tidal.database.read() as connection:
         last = incident_store.history(connection, ended.id)[-1]
-    assert "已成事实" in last.text.zh
+    assert shows(last.text.zh, "forecast.came_true")
 
 
 def test_flagged_readings_and_late_ones_are_treated_as_the_rules_treat_them(tidal):

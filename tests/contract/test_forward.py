@@ -19,7 +19,7 @@ from ingest.storage.influx import InfluxReadings
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import ServerKind, TimeSeriesServer
+from ingest.storage.timeseries import ServerError, ServerKind, TimeSeriesServer
 from riverchief import files
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, QualityTest
@@ -28,6 +28,7 @@ from tests.databases import with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import Behaviour, CutAnswer, CutRequest, Forward, HangUp, Proxy, Silent, Slow, Status, TooLarge
 from tests.rig import eventually
+from tests.says import says
 
 pytestmark = pytest.mark.influx
 
@@ -179,7 +180,7 @@ def test_what_one_forwarder_left_the_next_one_sends(
     here = desk()
     here.write(10)
     here.proxy.script = [HangUp()]  # the server has it, the word is lost: as after kill -9
-    with pytest.raises(Exception, match="cannot be reached"):
+    with pytest.raises(ServerError, match=says("time_series_server.away")):
         here.forwarder().round()
     assert here.spool.waiting().entries == 20
     running_forwarder(here.forwarder())

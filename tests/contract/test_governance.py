@@ -18,7 +18,7 @@ from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import RIGHTS, Department, Right, Role
 from governance.people import store as people_store
 from infra.database import Database
-from infra.texts import Text
+from infra.texts import Text, say
 from infra.times import DAY_MS, rfc3339
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
@@ -33,6 +33,7 @@ from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.cases import OPERATOR
 from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
+from tests.says import shows
 
 pytestmark = pytest.mark.both_databases
 
@@ -175,11 +176,12 @@ def test_an_operator_runs_a_case_through_every_row_of_the_lifecycle(district: Di
     district.act("核查员", number, "verify", measurement={"nh3n": 0.8})
     district.act("总河长", number, "supervise", comment="尽快结案")
     still = district.act("调度员", number, "close", 409, comment="已恢复")
+    assert shows(still["detail"], "incident.still_active", id=number, count=1)
     assert "s1氨氮" in still["detail"]
     district.clock[0] += HOUR
     district.fire(change=ConditionChange.RESOLVED)
     silent = district.act("调度员", number, "close", 409, comment="已恢复")
-    assert "没有数据不能证明恢复" in silent["detail"]
+    assert shows(silent["detail"], "incident.not_proven", id=number, seen=0, action=say("action.close"))
     assert "close" not in silent["allowed"]
     samples = tuple(Sample(district.clock[0] + i * MINUTE, {"nh3n": 0.8 + i / 100}) for i in range(1, 8))
     district.clock[0] += HOUR
@@ -486,7 +488,7 @@ def test_an_emergency_nobody_reports_is_in_the_history_each_time_it_is_called_ou
         (3, "d"),
         (4, "d"),
     ]
-    assert "第1次催报" in told[0]["text"]["zh"]
+    assert shows(told[0]["text"]["zh"], "incident.emergency_unreported", calls=1)
     assert body["incident"]["emergency_calls"] == 4
 
 

@@ -24,6 +24,7 @@ from riverchief.brokers.local import free_port
 from riverchief.cli.app import app
 from riverchief.grafana import Done
 from tests.rig import eventually
+from tests.says import says
 
 TOKEN = "glsa_a-secret-nobody-may-read"
 BOARDS = [parts.plain(board) for board in catalogue.build()]
@@ -173,7 +174,7 @@ def test_what_somebody_edited_is_not_overwritten_and_nothing_else_is_written_eit
     publish(there)
     there.edit("rc-station", "我的标题")
     before = there.versions()
-    with pytest.raises(Refused, match=r"rc-station \(by zhang-example\): edited in Grafana.*--force"):
+    with pytest.raises(Refused, match=says("grafana.edited", known="rc-station (by zhang-example)")):
         publish(there, changed("rc-river"))
     assert there.versions() == before
     assert publish(there, changed("rc-river"), force=True)["rc-station"] == Done.UPDATED
@@ -185,7 +186,7 @@ def test_a_dashboard_with_our_uid_that_is_not_ours_is_not_taken_over(there: Fake
     there.dashboards["rc-fleet"] = [
         ({"uid": "rc-fleet", "title": "别人的", "panels": []}, "Initial save", "li-example")
     ]
-    with pytest.raises(Refused, match=r"rc-fleet \(by li-example\)"):
+    with pytest.raises(Refused, match=says("grafana.edited", known="rc-fleet (by li-example)")):
         publish(there)
     assert there.versions() == {"rc-fleet": 1}
 
@@ -193,7 +194,7 @@ def test_a_dashboard_with_our_uid_that_is_not_ours_is_not_taken_over(there: Fake
 def test_an_edit_in_the_very_moment_of_publishing_is_not_lost(there: FakeGrafana) -> None:
     publish(there)
     there.between = lambda: there.edit("rc-river", "刚刚改的")
-    with pytest.raises(Refused, match="rc-river: somebody saved it in Grafana at this moment"):
+    with pytest.raises(Refused, match=says("grafana.at_once", uid="rc-river")):
         publish(there, changed("rc-river"))
     assert there.dashboards["rc-river"][-1][0]["panels"][0]["title"] == "刚刚改的"
 
@@ -201,24 +202,26 @@ def test_an_edit_in_the_very_moment_of_publishing_is_not_lost(there: FakeGrafana
 def test_a_provisioned_dashboard_is_named_and_even_force_leaves_it(there: FakeGrafana) -> None:
     publish(there)
     there.provisioned = {"rc-overview", "rc-river"}
-    with pytest.raises(Refused, match="rc-overview, rc-river: provisioned from files"):
+    with pytest.raises(Refused, match=says("grafana.provisioned", known="rc-overview, rc-river")):
         publish(there, force=True)
 
 
 def test_another_dashboard_of_the_same_title_is_named(there: FakeGrafana) -> None:
     there.dashboards["other"] = [({"uid": "other", "title": BOARDS[0]["title"]}, "", "li-example")]
-    with pytest.raises(Refused, match="rc-overview: the folder has another dashboard of the same title"):
+    with pytest.raises(Refused, match=says("grafana.same_title", uid="rc-overview")):
         publish(there)
 
 
 def test_a_folder_that_goes_away_meanwhile_is_told_in_grafanas_words(there: FakeGrafana) -> None:
     there.between = there.folders.clear
-    with pytest.raises(ConfigurationError, match="rc-overview: Grafana answered 400: folder not found"):
+    with pytest.raises(
+        ConfigurationError, match=says("grafana.not_taken", uid="rc-overview", status=400, words="folder not found")
+    ):
         publish(there)
 
 
 def test_a_wrong_token_is_one_sentence_without_the_token(there: FakeGrafana) -> None:
-    with pytest.raises(ConfigurationError, match="does not know the token") as told:
+    with pytest.raises(ConfigurationError, match=says("grafana.unknown_token")) as told:
         grafana.publish(BOARDS, url=there.url, token="glsa_another-secret")
     assert "secret" not in str(told.value)
     assert told.value.__cause__ is None, "the request, which holds the token, is not carried along"
@@ -226,12 +229,12 @@ def test_a_wrong_token_is_one_sentence_without_the_token(there: FakeGrafana) -> 
 
 def test_a_token_that_may_not_write_says_which_role_is_needed(there: FakeGrafana) -> None:
     there.forbidden = True
-    with pytest.raises(ConfigurationError, match=r"403.*Editor"):
+    with pytest.raises(ConfigurationError, match=says("grafana.forbidden")):
         publish(there)
 
 
 def test_a_grafana_that_is_away_is_named_and_may_be_tried_again() -> None:
-    with pytest.raises(StorageUnavailable, match=r"Grafana at http://127\.0\.0\.1:1 cannot be reached") as told:
+    with pytest.raises(StorageUnavailable, match=says("grafana.away", url="http://127.0.0.1:1")) as told:
         grafana.publish(BOARDS, url="http://127.0.0.1:1", token=TOKEN)
     assert TOKEN not in str(told.value)
 
@@ -243,7 +246,7 @@ def test_something_else_at_the_address_is_not_taken_for_grafana() -> None:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     eventually("it is there", lambda: server.started)
-    with pytest.raises(ConfigurationError, match="does not speak as Grafana does"):
+    with pytest.raises(ConfigurationError, match=says("grafana.something_else")):
         grafana.publish(BOARDS, url=f"http://127.0.0.1:{port}", token=TOKEN)
     server.should_exit = True
     thread.join(10)

@@ -20,10 +20,11 @@ from governance.organisation.roles import Actor
 from governance.tables import incident, incident_condition, incident_entry, outbox
 from infra.database import Database
 from infra.errors import NotFound
-from infra.texts import Text
+from infra.texts import Text, say
 from tests.cases import OPERATOR, WAY, a_finding
 from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
+from tests.says import says
 
 pytestmark = pytest.mark.both_databases
 
@@ -222,12 +223,14 @@ def test_closing_is_refused_while_a_condition_is_active_and_changes_nothing(data
     record(database, fired())
     walk(database, 1, 5)
     before = everything(database)
-    with pytest.raises(NotAllowedNow, match="still active"):
+    with pytest.raises(NotAllowedNow, match=says("incident.still_active", count=1, id=1, action=say("action.close"))):
         close(database, 1)
     assert everything(database) == before
     record(database, resolved(T + HOUR))
     assert get(database, 1).recovered_at_ms == T + HOUR
-    with pytest.raises(NotAllowedNow, match="needs 3 good readings"):
+    with pytest.raises(
+        NotAllowedNow, match=says("incident.not_proven", seen=2, needed=3, id=1, action=say("action.close"))
+    ):
         close(database, 1, seen=2)
     assert close(database, 1).state is State.CLOSED
 
@@ -268,7 +271,7 @@ def test_who_looked_at_an_old_version_is_told_so_and_changes_nothing(database: D
     seen = record(database, fired()).ids[0]
     act(database, seen, Action.COMMENT, expected_version=1)
     before = everything(database)
-    with pytest.raises(Conflict, match=r"现为第2版，您看到的是第1版.* / .*now version 2, you saw 1"):
+    with pytest.raises(Conflict, match=says("incident.changed", id=seen, version=2, expected=1)):
         act(database, seen, Action.ACCEPT, None, expected_version=1)
     assert everything(database) == before
     assert act(database, seen, Action.ACCEPT, None, expected_version=2).version == 3
@@ -277,7 +280,7 @@ def test_who_looked_at_an_old_version_is_told_so_and_changes_nothing(database: D
 def test_what_does_not_exist_is_said_to_be_missing(database: Database):
     record(database, fired())
     for number in (0, 2, 10**30):
-        with pytest.raises(NotFound, match="没有编号为"):
+        with pytest.raises(NotFound, match=says("incident.unknown", id=number)):
             get(database, number)
         with pytest.raises(NotFound), database.read() as connection:
             incident_store.history(connection, number)

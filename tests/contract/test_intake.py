@@ -14,6 +14,7 @@ import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from infra.database import Database
 from infra.errors import StorageUnavailable
+from infra.texts import same
 from ingest import intake as intake_module
 from ingest import ledger, quarantine
 from ingest.intake import FIRST_BATCH, Bounds, Intake, IntakeFull, PendingMessage
@@ -192,7 +193,7 @@ def test_nothing_is_acknowledged_while_the_store_is_away_and_all_is_once_it_is_b
         if failures > 0:
             failures -= 1
             assert mill.done == [], "acknowledged before it was stored"
-            raise StorageUnavailable("the disk is away")
+            raise StorageUnavailable(same("the disk is away"))
         return original(*args, **named)
 
     monkeypatch.setattr(mill.store, step, away)
@@ -216,7 +217,7 @@ def test_a_commit_that_fails_acknowledges_nothing_and_is_tried_again(mill: Mill,
         original(self, *args, **named)
         if failures > 0:
             failures -= 1
-            raise StorageUnavailable("no room on the disk")
+            raise StorageUnavailable(same("no room on the disk"))
 
     monkeypatch.setattr(ledger.Ledger, "count", count_then_fail)
     mill.put(*(message(n) for n in range(5)))
@@ -231,7 +232,7 @@ def test_a_commit_that_fails_acknowledges_nothing_and_is_tried_again(mill: Mill,
 
 def test_a_store_that_stays_away_keeps_the_messages_unacknowledged_when_the_intake_stops(mill: Mill):
     def away(batch: Sequence[Message]) -> None:
-        raise StorageUnavailable("the disk is away")
+        raise StorageUnavailable(same("the disk is away"))
 
     mill.watch(away)
     mill.put(*(message(n) for n in range(3)))
@@ -293,7 +294,7 @@ def test_a_poison_message_waits_for_a_store_that_is_away(mill: Mill, monkeypatch
         nonlocal failures
         if failures > 0:
             failures -= 1
-            raise StorageUnavailable("the disk is away")
+            raise StorageUnavailable(same("the disk is away"))
         return original(*args)
 
     mill.watch(choke)
@@ -385,7 +386,7 @@ def test_an_acknowledgement_that_fails_stops_nobody(mill: Mill):
     assert mill.intake.submit(message(1)).result(PATIENCE_S) == Receipt(1, 0, ())
 
 
-@pytest.mark.parametrize("error", [StorageUnavailable("away"), ZeroDivisionError("a fault of ours")])
+@pytest.mark.parametrize("error", [StorageUnavailable(same("away")), ZeroDivisionError("a fault of ours")])
 @pytest.mark.parametrize("what", ["tick", "follow_registry"])
 def test_trouble_between_batches_never_stops_the_readings(
     mill: Mill, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
@@ -503,7 +504,7 @@ def test_a_crash_while_late_messages_are_judged_leaves_them_in_the_queue(mill: M
     batch = mill.site.late_batch()
 
     def fail(*args: Any, **named: Any) -> None:
-        raise StorageUnavailable("the disk is away")
+        raise StorageUnavailable(same("the disk is away"))
 
     with monkeypatch.context() as patch:
         patch.setattr(mill.store, "write", fail)

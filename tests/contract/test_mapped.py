@@ -7,6 +7,7 @@ import pytest
 
 from infra.database import Database
 from infra.errors import ConfigurationError
+from infra.texts import at, joined, say
 from ingest import ledger, quarantine
 from ingest.pipeline import Site
 from ingest.rules.model import Rules
@@ -124,5 +125,6 @@ def test_a_bad_file_stops_the_start_naming_file_entry_and_reason(tmp_path: Path)
     file.write_text(SHIPPED.replace("ph = ", "pH = "), encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
         files.read_mappings(file, KNOWN)
-    assert str(caught.value).startswith(f"{file}: mapping chirpstack: values.pH：目录中没有这个监测因子。")
-    assert "values.pH: not in the parameter catalogue" in str(caught.value)
+    wrong = say("mapping.no_parameter", key="pH")
+    faults = joined(at(f"mapping {name}", wrong) for name in ("chirpstack", "logger"))
+    assert caught.value.text == at(file, faults)

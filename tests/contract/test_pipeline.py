@@ -17,6 +17,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import EntryKind
 from infra.errors import StorageUnavailable
+from infra.texts import same, say
 from infra.times import rfc3339
 from ingest import ledger, pipeline, quarantine, ticks
 from ingest.pipeline import PIPELINE, Stage, Work
@@ -29,6 +30,7 @@ from ingest.storage.sql import SqlReadings
 from sensors.maintenance import Visit
 from sensors.reading import Flag, Message, QualityTest, Reason
 from sensors.stations import Deployment, Station, Water
+from tests.says import shows
 from tests.world import (
     BOTH,
     CATALOGUE,
@@ -546,7 +548,7 @@ def test_a_batch_is_stored_for_good_even_if_the_look_at_the_past_after_it_fails(
     load = world.site.history.load
 
     def away(*_args: Any) -> None:
-        raise StorageUnavailable("the disk is away")
+        raise StorageUnavailable(same("the disk is away"))
 
     monkeypatch.setattr(world.site.history, "load", away)
     outcome = world.take(late)
@@ -831,7 +833,7 @@ def test_a_failing_transaction_leaves_nothing_half_done_and_the_same_messages_su
                 return original(*args, **named)
             if when == "after":
                 original(*args, **named)
-            raise StorageUnavailable("the disk is full")
+            raise StorageUnavailable(same("the disk is full"))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, once)
@@ -993,9 +995,9 @@ def test_a_clock_hours_ahead_is_an_incident_of_the_device_and_its_readings_wait_
         assert {r.reason for r in outcome.rejected} == {Reason.TIME_IN_FUTURE}
     (one,) = world.incidents()
     assert (one.kind, one.cause, bool(one.active)) == (FindingKind.DEVICE, "device:shiwan", True)
-    assert one.title.zh == "石湾 时钟不准"
+    assert one.title.zh == f"石湾 {say('device.clock_short').zh}"
     (finding,) = found
-    assert "快2小时" in finding.text.zh, "how far it is off is told beside the title"
+    assert shows(finding.text.zh, "device.clock_ahead", off="2小时"), "how far it is off is told beside the title"
     world.start()
     later = T0 + 2 * HOUR
     world.take(message("shiwan", {later: {"ph": 7.1}}))
@@ -1009,7 +1011,9 @@ def test_a_door_opened_while_somebody_works_there_is_no_incident(world: World):
     world.start()
     world.site.handle_device_messages([said("door_open", T0), said("leak", T0 + 1)], T0 + 1)
     (one,) = world.incidents()
-    assert "漏水" in one.title.zh, "nothing was heard since the start, and the visit is known all the same"
+    assert say("device.leak_short").zh in one.title.zh, (
+        "nothing was heard since the start, and the visit is known all the same"
+    )
 
 
 def test_a_door_opened_during_a_visit_that_is_told_of_long_after_it_is_no_incident(world: World):

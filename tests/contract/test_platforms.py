@@ -36,6 +36,7 @@ from governance.platforms.reconciliation import LocalIncident, PlatformAway, Pla
 from governance.tables import outbox
 from infra.database import Database
 from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import both, say
 from infra.times import DAY_MS
 from ingest.storage.sql import SqlReadings
 from riverchief.cli.app import app as cli
@@ -44,6 +45,7 @@ from sensors.parameters import catalogue
 from tests.cases import OPERATOR, a_finding
 from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
+from tests.says import says
 
 pytestmark = pytest.mark.both_databases
 
@@ -180,7 +182,7 @@ def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
     assert one.call("cb-1", told(theirs, "accepted")).status_code == 200
     refused = one.call("cb-2", told(ours, "accepted"))
     assert (refused.status_code, refused.json()["allowed"]) == (409, [])
-    assert "不在您的辖区" in refused.json()["detail"]
+    assert refused.json()["detail"] == both(say("incident.elsewhere", id=ours))
     assert one.state(ours) == (State.REPORTED, 1)
 
 
@@ -266,7 +268,7 @@ def test_with_seq_a_callback_that_rests_on_an_older_state_is_stale(one: Site) ->
 
 
 def test_a_callback_that_cannot_be_used_says_what_is_wrong(one: Site) -> None:
-    for body, status, says in (
+    for body, status, said in (
         (b"{", 400, "JSON"),
         (b'{"data": {"incident": NaN}}', 400, "JSON"),
         ({"data": []}, 400, "incident"),
@@ -278,7 +280,7 @@ def test_a_callback_that_cannot_be_used_says_what_is_wrong(one: Site) -> None:
     ):
         answer = one.call(f"cb-{body!r}"[:99].encode("ascii", "replace").decode(), body)
         assert answer.status_code == status, body
-        assert says in answer.json()["detail"]
+        assert said in answer.json()["detail"]
 
 
 def test_a_word_that_means_nothing_here_is_taken_and_changes_nothing(one: Site) -> None:
@@ -349,27 +351,39 @@ def test_whatever_a_platform_sends_is_answered(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "said"),
     [
-        (('"accept"', '"explode"'), "explode"),
-        (('"accept"', '"evaluate"'), "evaluate"),  # for our office alone
-        (('"accept"', '"merge"'), "merge"),  # a callback cannot say into which
-        (('["reported", "reopened"]', '["ajar"]'), "ajar"),
+        (('"accept"', '"explode"'), says("platforms.no_action", name="district", action="explode", word="accepted")),
+        (
+            ('"accept"', '"evaluate"'),
+            says("platform.not_theirs", name="district", word="accepted", action="evaluate"),
+        ),  # for our office alone
+        (
+            ('"accept"', '"merge"'),
+            says("platform.not_theirs", name="district", word="accepted", action="merge"),
+        ),  # a callback cannot say into which
+        (
+            ('["reported", "reopened"]', '["ajar"]'),
+            says("platforms.no_state", name="district", strange="ajar", word="received"),
+        ),
         (('name = "district"', 'name = "District!"'), "platform.0.name"),
         (('incident = "data.incident"', 'incident = "data["'), "JMESPath"),
         (('items = "items"', 'itms = "items"'), "itms"),
-        (("# secret_file", "secret = 'whsec_!'\n#"), "base64"),
-        (("[[platform]]", "[[platform]"), "TOML"),
+        (
+            ("# secret_file", "secret = 'whsec_!'\n#"),
+            says("platforms.wrong", name="district", error=say("platform.secret_base64")),
+        ),
+        (("[[platform]]", "[[platform]"), says("file.no_toml")),
     ],
 )
-def test_a_mistake_in_the_file_is_named_and_no_secret_shown(change: tuple[str, str], says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says) as caught:
+def test_a_mistake_in_the_file_is_named_and_no_secret_shown(change: tuple[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
         read(SHIPPED.replace(*change))
     assert "whsec_!" not in str(caught.value)
 
 
 def test_a_platform_without_any_secret_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no secret"):
+    with pytest.raises(ConfigurationError, match=says("platforms.no_secret", name="district")):
         platform_model.read(SHIPPED, lambda file: "", None)
 
 
@@ -530,21 +544,24 @@ def test_their_list_is_fetched_page_by_page_and_every_request_is_signed(listing)
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("answer", "said"),
     [
-        ((500, b"{}"), "HTTP 500"),
-        ((302, b""), "HTTP 302"),
-        ((200, b"<html>"), "not JSON"),
-        ((200, b'{"things": []}'), "no list"),
-        (page(1, next="http://127.0.0.2:9/l"), "another host"),
-        (page(1, next="same"), "comes back"),
-        (page(1, next=["x"]), "next page"),
-        ((200, b'"' + b"x" * 5_000_000 + b'"'), "bytes"),
+        ((500, b"{}"), says("platforms.status", where="platform district (127.0.0.1)", status_code=500)),
+        ((302, b""), says("platforms.status", where="platform district (127.0.0.1)", status_code=302)),
+        ((200, b"<html>"), says("platforms.no_json", where="platform district (127.0.0.1)")),
+        ((200, b'{"things": []}'), says("platforms.no_items", name="district")),
+        (page(1, next="http://127.0.0.2:9/l"), says("platforms.elsewhere", name="district", host="127.0.0.2")),
+        (page(1, next="same"), says("platforms.circle", name="district")),
+        (page(1, next=["x"]), says("platforms.next_kind", name="district")),
+        (
+            (200, b'"' + b"x" * 5_000_000 + b'"'),
+            says("platforms.page_bytes", where="platform district (127.0.0.1)", most=4_194_304),
+        ),
     ],
 )
-def test_a_list_that_cannot_be_had_says_why_and_never_takes_our_signature_elsewhere(listing, answer, says: str) -> None:
+def test_a_list_that_cannot_be_had_says_why_and_never_takes_our_signature_elsewhere(listing, answer, said: str) -> None:
     _, platform = listing(lambda path: answer)
-    with pytest.raises(PlatformAway, match=says):
+    with pytest.raises(PlatformAway, match=said):
         reconciliation.fetch(platform, lambda: NOW)
 
 

@@ -12,7 +12,9 @@ from pypdf import PdfReader
 from typer.testing import CliRunner
 
 from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import say
 from riverchief.cli.app import app
+from tests.says import says
 
 EXAMPLE = "config/stations.toml"
 
@@ -79,7 +81,7 @@ def test_a_table_as_chinese_spreadsheets_save_it_is_read(data: Path, tmp_path: P
     file.write_bytes("key,zh,lon,lat\nnew-1,新站,113.1,23.0\n".encode("gb18030"))
     run(data, "import", str(file), "--kind", "station")
     assert 'zh = "新站"' in run(data, "export")
-    with pytest.raises(ConfigurationError, match="kind 'pump'"):
+    with pytest.raises(ConfigurationError, match=says("file.kind", kind="pump")):
         run(data, "import", str(file), "--kind", "pump")
 
 
@@ -95,11 +97,11 @@ def test_a_station_and_its_sensor_are_registered_by_two_commands_and_it_is_known
     exported = run(data, "export")
     assert 'serial = "EX-9"\nmodel = "S5"' in exported
     assert exported.count('station = "new-1"') == 3
-    with pytest.raises(Refused, match="new-1 is registered already"):
+    with pytest.raises(Refused, match=says("command.registered", key="new-1")):
         run(data, "add", "new-1", *place)
-    with pytest.raises(Refused, match="ph at new-1 has a deployment"):
+    with pytest.raises(Refused, match=says("command.hangs", again="ph", station="new-1")):
         run(data, "hang", "new-1", "ph", "--since", "2026-06-12T02:30:00Z")
-    with pytest.raises(ConfigurationError, match="hangs elsewhere"):
+    with pytest.raises(ConfigurationError, match=says("maintenance.clashes", why=say("maintenance.hangs_elsewhere"))):
         run(data, "hang", "fsc-1", "ph", "--since", "2026-07-12T02:30:00Z", "--device", "EX-10")
 
 
@@ -169,11 +171,11 @@ def test_a_name_too_long_for_a_label_is_cut_and_does_not_run_into_the_next_one(d
 
 def test_labels_of_single_stations_and_of_none(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "labels.pdf"
-    with pytest.raises(ConfigurationError, match="no station is registered"):
+    with pytest.raises(ConfigurationError, match=says("command.no_stations")):
         run(data, "qr", "--out", str(file))
     run(data, "import", EXAMPLE)
     assert "2 张" in run(data, "qr", "fsc-1", "mdc-1", "--out", str(file))
-    with pytest.raises(NotFound, match="'nowhere'"):
+    with pytest.raises(NotFound, match=says("command.no_station", station="nowhere")):
         run(data, "qr", "nowhere", "--out", str(file))
-    with pytest.raises(ConfigurationError, match="cannot be written"):
+    with pytest.raises(ConfigurationError, match=says("file.unwritable", file=tmp_path / "missing/labels.pdf")):
         run(data, "qr", "--out", str(tmp_path / "missing" / "labels.pdf"))

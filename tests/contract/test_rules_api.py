@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
+from infra.texts import say
 from infra.times import rfc3339
 from riverchief.cli.app import app
 from tests.cases import in_both_languages
+from tests.says import shows
 from tests.world import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
 
 pytestmark = pytest.mark.both_databases
@@ -127,7 +129,7 @@ def test_the_command_announces_lists_and_ends_planned_work_like_the_api(
     assert run("end", "shiwan", number, "--until", rfc3339(T0 + HOUR), "--by", "示例").exit_code == 0
     (listed,) = json.loads(run("list", "shiwan").output)
     assert (listed["number"], listed["until"]) == (kept["number"], rfc3339(T0 + HOUR))
-    assert "已结束" in run("list", plain=True).output
+    assert say("mute.over").zh in run("list", plain=True).output
     for wrong, why in (
         (["add", "nobody", *times, *words], "nobody"),
         (["add", "shiwan", *times, "--rule", "no-such-rule", *words], "no-such-rule"),
@@ -204,13 +206,13 @@ def check(tmp_path: Path) -> Callable[..., tuple[int, str]]:
 def test_rules_check_explains_in_both_languages_and_fails_on_contradictions(check: Callable[..., Any]) -> None:
     code, said = check(RULES)
     assert code == 0
-    assert "连续3次" in said
+    assert shows(said, "rule.threshold", samples=3)
     assert "3 readings in a row" in said
     looser = '[[threshold]]\nid = "red"\nparameter = "nh3n"\nside = "above"\nlimit = 1.0\ncolour = "red"\n'
     inverted = RULES + looser
     code, said = check(inverted)
     assert code == 1
-    assert "颜色颠倒" in said
+    assert shows(said, "rule.inverted", urgent="red", mild="nh3n-high")
     code, said = check(RULES.replace("limit = 2.0", "limit = nan", 1))
     assert code != 0
     for part in ("rules.toml", "nh3n-high", "nan"):

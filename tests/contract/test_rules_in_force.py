@@ -20,6 +20,7 @@ from sensors.network import Travel
 from sensors.reading import Flag
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
+from tests.says import says
 from tests.world import (
     BOTH,
     CATALOGUE,
@@ -249,11 +250,11 @@ def test_readings_called_good_are_believed_against_the_tests(world: World) -> No
 
 def test_two_reviews_of_the_same_readings_are_refused_until_one_is_void(world: World) -> None:
     number = review(world, T0, T0 + HOUR)
-    with pytest.raises(Refused, match=f"review {number}"):
+    with pytest.raises(Refused, match=says("maintenance.reviewed_already", number=1, station="shiwan", verdict="bad")):
         review(world, T0 + 30 * MINUTE, T0 + 2 * HOUR, "good", now=T0 + DAY + 1, parameter="")
     void(world, number)
     review(world, T0 + 30 * MINUTE, T0 + 2 * HOUR, "good", now=T0 + DAY + 1)
-    with pytest.raises(NotFound, match="99"):
+    with pytest.raises(NotFound, match=says("maintenance.no_review", station="shiwan", number=99)):
         void(world, 99)
 
 
@@ -430,6 +431,6 @@ def test_the_version_that_raised_an_incident_can_be_shown_when_the_rule_is_anoth
     world.tick(T0 + 2 * DAY)
     with world.database.read() as connection:
         assert rule_versions.versions(connection, one.rule)[0].version == one.rule_version
-        with pytest.raises(NotFound, match="nobody"):
+        with pytest.raises(NotFound, match=says("rule.never_in_force", rule="nobody")):
             rule_versions.version(connection, "nobody", "x")
         assert connection.execute(sa.text("SELECT count(*) FROM rule_version")).scalar_one() == len(old) + 3

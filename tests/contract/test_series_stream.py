@@ -18,6 +18,7 @@ from api.app import create_app
 from api.context import Context
 from infra.database import Database
 from infra.errors import StorageUnavailable
+from infra.texts import same
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Series
 from ingest.storage.sql import SqlReadings
@@ -80,7 +81,7 @@ class Counting:
     def raw(self, *arguments: Any) -> Series:
         self.asked += 1
         if self._broken_after is not None and self.asked > self._broken_after:
-            raise StorageUnavailable("the database answers: disk I/O error")
+            raise StorageUnavailable(same("the database answers: disk I/O error"))
         return self._store.raw(*arguments)
 
 

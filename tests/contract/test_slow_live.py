@@ -8,6 +8,7 @@ import pytest
 from governance.incidents.finding import ConditionChange, Finding
 from infra.texts import say
 from tests.creek import DAY, RULES, STEP, after, creek, feed, firing
+from tests.says import shows
 from tests.world import T0, World
 
 QUIET = 9 * DAY - 8
@@ -52,7 +53,7 @@ def test_a_night_without_oxygen_is_told_while_it_lasts_and_then_ends(before: Pat
     assert not first.retrospective
     hours = (first.observed_at_ms - T0) / STEP / 4 - FROM / 4
     assert 0 < hours <= 4
-    assert "has been changing for hours" in first.text.en
+    assert shows(first.text.en, "finding.event_slow")
     assert first.headline is not None
     assert first.headline.matter == say("event.oxygen_sag")
     oxygen = first.headline.rows[0]

@@ -13,6 +13,7 @@ from sensors.quality.detectors.sudden_events import EventCause
 from sensors.stations import Registry
 from tests.contract.test_events_past import LOWER, MAIN, UPPER, Series, feed, late
 from tests.creek import DAY, RULES, creek
+from tests.says import shows
 from tests.world import CATALOGUE, World
 
 OFF, ON = 9 * DAY, 9 * DAY + 60
@@ -64,7 +65,7 @@ def fired(found: list[Finding]) -> list[tuple[str, EventCause | None]]:
 def test_mud_in_the_buffer_of_a_station_is_dredging_where_the_one_above_showed_it(before: Path, tmp_path: Path) -> None:
     found = told(before, tmp_path / "both", waters("upper", "lower"), "lower")
     assert fired(found) == [("lower", EventCause.SEDIMENT)]
-    assert "a neighbouring station shows the same" in found[0].text.en
+    assert shows(found[0].text.en, "event.neighbour_agrees")
     assert told(before, tmp_path / "one", waters("lower"), "lower") == []
 
 

@@ -22,6 +22,7 @@ from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
+from tests.says import says
 
 CATALOGUE = catalogue()
 PARAMETERS = ("ph", "do")
@@ -183,7 +184,7 @@ def test_a_full_spool_takes_nothing_and_leaves_the_batch_with_its_sender(tmp_pat
             with recent.database.write() as connection:
                 tiered.write(connection, ["s"], *_batch(content))
 
-    with pytest.raises(StorageUnavailable, match=r"full.*influx\.spool_mb"):
+    with pytest.raises(StorageUnavailable, match=says("store.spool_full")):
         write(20)
     held = waiting.next(10**6)
     assert 1 <= len(held) < 20

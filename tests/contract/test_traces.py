@@ -16,7 +16,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
 from infra.database import Database
 from infra.errors import NotFound
-from infra.texts import Text, sentence
+from infra.texts import Text, both, say
 from infra.times import rfc3339
 from ingest.analysis import source_attribution
 from ingest.analysis.source_attribution import AttributionWorker
@@ -29,6 +29,7 @@ from sensors.parameters import catalogue
 from sensors.source_attribution import RiverTree
 from tests.cases import a_finding
 from tests.databases import stored, with_tables
+from tests.says import shows
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -117,7 +118,7 @@ def test_an_incident_is_traced_when_it_opens_and_its_history_names_the_source(cr
     assert "qcc-huanhu-1" in body["quiet"]
     assert "nh3n" in body["rises"]
     assert "do" in body["falls"]
-    assert any("无异常" in reason["zh"] for reason in body["candidates"][0]["reasons"])
+    assert any(shows(reason["zh"], "source_attribution.quiet_for") for reason in body["candidates"][0]["reasons"])
     with creek.database.read() as connection:
         last = incident_store.history(connection, number)[-1]
         told = source_attribution.likeliest_sources(connection, [number])
@@ -147,7 +148,7 @@ def test_what_was_found_in_the_past_is_traced_once_by_the_worker_and_never_by_wh
     for number in numbers:
         answer = here.get(f"/api/v1/incidents/{number}/trace")
         assert answer.status_code == 404
-        assert answer.json()["detail"] == sentence("source_attribution.not_yet", id=number)
+        assert answer.json()["detail"] == both(say("source_attribution.not_yet", id=number))
     assert [creek.job.round() for _ in range(3)] == [2, 1, 0]
     body = here.get(f"/api/v1/incidents/{numbers[1]}/trace").json()
     assert body["candidates"][0]["key"] == SOURCE

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from infra.errors import NotFound, Refused, StorageUnavailable
+from infra.texts import same, say
 from ingest.analysis.chart_annotations import annotate_maintenance
 from ingest.rejudge import marks
 from ingest.storage import changes, schema
@@ -17,6 +18,7 @@ from sensors.maintenance import Check, Photo, Visit
 from sensors.reading import Flag, QualityTest
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Deployment, Device, Registry
+from tests.says import says
 from tests.world import (
     CATALOGUE,
     DAY,
@@ -179,7 +181,7 @@ def test_marking_that_fails_half_way_has_not_happened_and_happens_at_the_next_ti
     saved = store.save_marks
 
     def broken(*_: Any) -> None:
-        raise StorageUnavailable("the disk is full")
+        raise StorageUnavailable(same("the disk is full"))
 
     monkeypatch.setattr(store, "save_marks", broken)
     with pytest.raises(StorageUnavailable):
@@ -261,23 +263,32 @@ def test_the_gateway_of_a_station_that_is_worked_on_is_still_one_incident(world:
 
 def test_one_visit_of_a_station_at_a_time(world: World):
     number = visit(world, T0)
-    with pytest.raises(Refused, match="during the visit of 示例张工"):
+    with pytest.raises(
+        Refused,
+        match=says(
+            "maintenance.a_visit_clashes",
+            station="shiwan",
+            why=say("maintenance.during_visit_of", by="示例张工", at="2026-09-21 22:15"),
+        ),
+    ):
         visit(world, T0 + HOUR)
-    with pytest.raises(Refused, match="cannot end before"):
+    with pytest.raises(Refused, match=says("maintenance.visit_began", number=1, station="shiwan")):
         end(world, number, T0)
     end(world, number, T0 + HOUR)
-    with pytest.raises(Refused, match="ended at"):
+    with pytest.raises(Refused, match=says("maintenance.visit_over", number=1, station="shiwan")):
         end(world, number, T0 + 2 * HOUR)
-    with pytest.raises(NotFound, match="no visit 99"):
+    with pytest.raises(NotFound, match=says("maintenance.no_visit", station="shiwan", number=99)):
         end(world, 99, T0 + 2 * HOUR)
     visit(world, T0 + HOUR)
 
 
 def test_two_checks_of_a_kind_at_one_instant_are_refused_naming_the_first(world: World):
     record(world, check(T0, 2.0))
-    with pytest.raises(Refused, match="number 1; correct that one"):
+    with pytest.raises(
+        Refused, match=says("maintenance.checked_already", parameter="nh3n", station="shiwan", kind="span", number=1)
+    ):
         record(world, check(T0, 2.1))
-    with pytest.raises(NotFound, match="no calibration 9"):
+    with pytest.raises(NotFound, match=says("maintenance.no_calibration", station="shiwan", number=9)):
         correct(world, 9, reading=2.0)
 
 
@@ -358,7 +369,7 @@ def test_visits_calibrations_and_swaps_become_annotations_and_a_change_writes_th
     told = lines(waiting)
     assert [line.split(",kind=")[1].split(",")[0] for line in told] == ["calibration", "swap", "swap", "visit"]
     assert all(line.startswith(f"{schema.EVENT},") for line in told)
-    assert "氨氮跨度核查不合格" in told[0]
+    assert say("maintenance.failed", parameter="氨氮", kind=say("maintenance.kind_span")).zh in told[0]
     assert "pH跨度核查合格" in told[0].replace("pH值", "pH")
     assert "S1 → S2" in told[2]
     assert told[3].endswith(str(T0))

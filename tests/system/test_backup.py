@@ -38,6 +38,7 @@ from simulator.devices.fleet import Connection, Fleet
 from tests import postgres
 from tests.databases import unguarded, with_tables
 from tests.rig import Running, eventually
+from tests.says import says
 
 STATIONS = 8
 SECRET = "a-secret-nobody-may-read"
@@ -269,9 +270,9 @@ def test_a_backup_killed_on_its_way_is_recognised_and_cleared_away_by_the_next(s
     (part,) = target.glob("riverchief-*")
     assert part.name.endswith(PARTIAL)
     assert backup.finished(target) == []
-    with pytest.raises(Refused, match="never finished"):
+    with pytest.raises(Refused, match=says("backup.unfinished")):
         restore.restore(small.empty("new"), part)
-    with pytest.raises(Refused, match="never finished"):
+    with pytest.raises(Refused, match=says("backup.no_manifest", manifest="manifest.json")):
         restore.restore(small.empty("new"), part.rename(part.with_suffix("")))
     part.with_suffix("").rename(part)
     made = backup.take(small.settings, target)
@@ -300,10 +301,10 @@ def test_a_database_that_has_something_in_it_is_never_overwritten(small: Small, 
     other = Small(tmp_path / "other")
     other.fill(readings=7)
     held = rows(other.database)
-    with pytest.raises(Refused, match=r"is in use: stop riverchief first"):
+    with pytest.raises(Refused, match=says("backup.in_use")):
         restore.restore(other.settings, made.folder, replace=True)
     other.close()
-    with pytest.raises(Refused, match=r"is not empty; say --replace"):
+    with pytest.raises(Refused, match=says("backup.not_empty")):
         restore.restore(other.settings, made.folder)
     assert rows(other.database) == held
     other.close()
@@ -333,7 +334,7 @@ def test_a_backup_of_a_newer_version_is_refused(small: Small, target: Path) -> N
     made = backup.take(small.settings, target)
     manifest = json.loads((made.folder / MANIFEST).read_text())
     (made.folder / MANIFEST).write_text(json.dumps({**manifest, "schema": "9999"}))
-    with pytest.raises(ConfigurationError, match=r"schema 9999 .* does not know"):
+    with pytest.raises(ConfigurationError, match=says("backup.newer", schema="9999")):
         restore.restore(small.empty("new"), made.folder)
 
 
@@ -344,7 +345,9 @@ def test_a_restored_database_with_other_rows_than_the_manifest_does_not_appear(s
     place = small.empty("new")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(restore, "read_manifest", lambda source: wrong)
-        with pytest.raises(StorageUnavailable, match=r"registry_change has 3 rows .* says 4"):
+        with pytest.raises(
+            StorageUnavailable, match=says("backup.rows_differ", table="registry_change", rows=3, expected=4)
+        ):
             restore.restore(place, made.folder)
     assert not list(place.data.glob("riverchief.db*"))
 
@@ -516,12 +519,12 @@ def test_only_the_newest_are_kept_and_nothing_else_there_is_touched(small: Small
 
 
 def test_there_must_be_something_to_back_up(tmp_path: Path, target: Path) -> None:
-    with pytest.raises(ConfigurationError, match="nothing to back up"):
+    with pytest.raises(ConfigurationError, match=says("backup.no_database", database=tmp_path / "none/riverchief.db")):
         backup.take(settings_.load(None, data=tmp_path / "none"), target)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "riverchief.db").touch()
-    with pytest.raises(ConfigurationError, match="no database of Riverchief"):
+    with pytest.raises(ConfigurationError, match=says("backup.not_ours", database=tmp_path / "foreign/riverchief.db")):
         backup.take(settings_.load(None, data=foreign), target)
     assert list(target.glob("riverchief-*")) == []
 
@@ -535,7 +538,7 @@ def test_a_damaged_database_makes_no_backup(small: Small, target: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-3000:-2000] = bytes(1000)
     file.write_bytes(content)
-    with pytest.raises(StorageUnavailable, match=r"damaged|malformed"):
+    with pytest.raises(StorageUnavailable, match=says("backup.damaged") + "|malformed"):
         backup.take(small.settings, target)
     assert list(target.glob("riverchief-*")) == []
 
@@ -618,10 +621,10 @@ def test_a_postgresql_database_is_put_aside_and_never_emptied(tmp_path: Path, ta
     made = backup.take(site.settings, target)
     other = Small(tmp_path / "other", postgres.server().database())
     other.fill(readings=7)
-    with other.database.read(), pytest.raises(Refused, match="is in use by"):
+    with other.database.read(), pytest.raises(Refused, match=says("backup.connections")):
         restore.restore(other.settings, made.folder, replace=True)
     other.close()
-    with pytest.raises(Refused, match=r"is not empty; say --replace"):
+    with pytest.raises(Refused, match=says("backup.not_empty")):
         restore.restore(other.settings, made.folder)
     done = restore.restore(other.settings, made.folder, replace=True)
     assert rows(other.database) == rows(site.database)
@@ -678,6 +681,6 @@ def test_a_backup_of_one_kind_of_database_is_not_restored_to_the_other(
 ) -> None:
     made = backup.take(small.settings, target)
     other = Small(tmp_path / "other", postgres.server().database())
-    with pytest.raises(ConfigurationError, match="riverchief migrate"):
+    with pytest.raises(ConfigurationError, match=says("backup.other_kind", theirs="sqlite", ours="postgresql")):
         restore.restore(other.settings, made.folder)
     other.close()

@@ -17,6 +17,7 @@ from api.app import create_app
 from api.context import Context
 from infra.database import Database
 from infra.errors import NotFound
+from infra.texts import same, say
 from ingest.sources.commands import MqttCommands, NoReply
 from ingest.sources.mqtt import MqttSettings
 from ingest.storage import registry as registry_store
@@ -26,6 +27,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
 from tests.rig import KINDS, eventually
+from tests.says import says
 
 pytestmark = pytest.mark.broker
 STATION = Station("shiwan", "石湾", "Shiwan", 113.07, 23.0)
@@ -118,7 +120,7 @@ def test_a_device_is_asked_and_its_answer_comes_back(broker: Broker, context: Co
 def test_where_a_logger_is_connected_it_is_asked_and_the_device_is_not(broker: Broker, context: Context) -> None:
     def nobody(station: str, _command: object) -> "Future[Any]":
         failed: Future[Any] = Future()
-        failed.set_exception(NotFound(f"no logger of {station} is connected"))
+        failed.set_exception(NotFound(same(f"no logger of {station} is connected")))
         return failed
 
     device = Device(broker)
@@ -150,7 +152,9 @@ def test_nobody_answers_and_what_is_no_answer_is_none(
 def test_without_a_broker_it_is_said_at_once(broker: Broker, commands: MqttCommands) -> None:
     waiting = commands.ask("shiwan", "sample_now", {})
     broker.stop()
-    with pytest.raises(NoReply, match="lost"):
+    with pytest.raises(NoReply, match=says("device.unanswered", station="shiwan", why=say("device.broker_lost"))):
         waiting.result(30)
-    with pytest.raises(NoReply, match="not connected"):
+    with pytest.raises(
+        NoReply, match=says("device.not_sent", command="sample_now", station="shiwan", why=say("device.broker_absent"))
+    ):
         commands.ask("shiwan", "sample_now", {}).result(30)

@@ -35,6 +35,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
 from tests.rig import Running, eventually
+from tests.says import says
 from tests.stack import ShippedBroker
 
 pytestmark = [
@@ -284,7 +285,7 @@ def test_an_administrator_with_a_wrong_password_is_a_broker_that_is_away(tmp_pat
         users = MosquittoUsers(Address(broker.host, broker.port), "admin", "wrong")
         with pytest.raises(BrokerUnavailable, match="refuses the user admin"):
             users.create_user("a.b", "示例", "a")
-        with pytest.raises(BrokerUnavailable, match="NATS server cannot be told"):
+        with pytest.raises(BrokerUnavailable, match=says("device.nats_away")):
             NatsUsers(tmp_path / "none", tmp_path / "none").delete_user("a")
     finally:
         broker.stop()

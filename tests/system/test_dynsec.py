@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from typer.testing import CliRunner
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from ingest.devices.credentials import BrokerUnavailable
 from riverchief import setup
 from riverchief.brokers.mosquitto_admin import (
@@ -39,6 +39,7 @@ from riverchief.doctor.broker import administration
 from riverchief.doctor.findings import Level
 from riverchief.settings import MqttSection, load
 from tests.rig import eventually
+from tests.says import says
 from tests.stack import Session, ShippedBroker, plugin
 
 pytestmark = [
@@ -145,7 +146,7 @@ def test_a_stranger_and_a_wrong_password_are_refused(broker: ShippedBroker, admi
     assert not accepts(broker.inside, INGEST, "wrong")
     assert not accepts(broker.inside, "nobody", "nothing")
     assert not accepts(broker.inside, ADMIN, "")
-    with pytest.raises(ConfigurationError, match="refuses the user admin"):
+    with pytest.raises(ConfigurationError, match=says("broker.refuses_user", user="admin", refusal="Not authorized")):
         DynamicSecurity(broker.inside, "wrong")
     anonymous = paho.Client(CallbackAPIVersion.VERSION2)
     answers: list[bool] = []
@@ -225,7 +226,7 @@ def test_no_device_is_given_the_login_or_the_client_id_of_riverchief(tmp_path: P
         arguments = ["setup", "device", name, "--admin-password-file", str(file), "--settings", str(file)]
         result = CliRunner().invoke(app, arguments)
         assert isinstance(result.exception, ConfigurationError), name
-        assert str(result.exception) == sentence("command.reserved_login", station=name)
+        assert result.exception.text == say("command.reserved_login", station=name)
 
 
 def test_the_ingest_reads_every_river_and_writes_commands_alone(
@@ -353,14 +354,17 @@ def test_a_plain_broker_without_the_plugin_is_named_as_the_cause(tmp_path: Path)
     plain.start()
     try:
         address = Address(plain.host, plain.port, timeout_s=2)
-        with pytest.raises((ConfigurationError, BrokerUnavailable), match="dynamic-security"):
+        with pytest.raises(
+            (ConfigurationError, BrokerUnavailable),
+            match=says("broker.no_plugin", topic="$CONTROL/dynamic-security/v1", seconds=2),
+        ):
             setup.broker(address, plain.ingest.password, "x", "y", ingest_role(), admin=plain.ingest.user)
     finally:
         plain.stop()
 
 
 def test_a_broker_that_is_not_there_is_named() -> None:
-    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1 cannot be reached"):
+    with pytest.raises(BrokerUnavailable, match=says("broker.unreachable", where="127.0.0.1:1")):
         accepts(Address("127.0.0.1", 1), "a", "b")
 
 

@@ -16,6 +16,7 @@ from riverchief.services import ingest_services
 from sensors.reading import Message
 from sensors.stations import Station
 from tests.rig import Running, eventually
+from tests.says import says
 
 SECRET = "f3a1-not-for-logs"
 
@@ -125,7 +126,7 @@ def test_a_listener_that_fails_is_tried_again_and_the_address_is_never_told(
     "url", ["", "watch.example/ping", "ftp://watch.example/ping", "http:///ping", "http://w:x/ping"]
 )
 def test_an_address_that_cannot_be_called_is_refused_without_being_quoted(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="heartbeat_url") as refused:
+    with pytest.raises(ConfigurationError, match=says("settings.heartbeat")) as refused:
         Heartbeat(url, list, every_s=60, clock_ms=lambda: 0)
     assert "ping" not in str(refused.value)
 

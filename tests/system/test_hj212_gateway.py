@@ -47,6 +47,7 @@ from tests.databases import with_tables
 from tests.hj212_frames import EXAMPLE, MN
 from tests.hj212_site import PASSWORD, Site212, Wire
 from tests.rig import eventually
+from tests.says import says
 
 LINE_ANSWER_S = 1.0
 MINUTE = 60_000
@@ -587,7 +588,7 @@ def test_commands_reach_the_logger_and_their_result_comes_back(make: Callable[..
         assert ask("shiwan", exchange.keep_sample()).result(30).exe_rtn == 1
         nothing = ask("shiwan", exchange.fetch(Cn.DAY, 0, 1)).result(30)
         assert (nothing.qn_rtn, nothing.exe_rtn, nothing.done) == (1, 100, False)
-    with pytest.raises(NotFound, match="nowhere"):
+    with pytest.raises(NotFound, match=says("device.no_logger", station="nowhere")):
         ask("nowhere", exchange.sample_now()).result(30)
 
 
@@ -600,7 +601,7 @@ def test_a_logger_that_does_not_answer_is_asked_again_and_given_up(
     wire.send(packet_of("w01009-Rtd=3", whole_minute()))
     assert wire.answer()[0] == "9014"
     asked = site.gateway.command("shiwan", exchange.sample_now())
-    with pytest.raises(NoAnswer, match="did not give an answer to 3012"):
+    with pytest.raises(NoAnswer, match=says("device.logger_no_answer", cn="3012")):
         asked.result(30)
     heard = [wire.handle_device_messages() for _ in range(1 + gateway_module.RESENDS)]
     assert {one.cn for one in heard} == {"3012"}

@@ -32,6 +32,7 @@ from sensors.stations import Deployment, Reach, Registry, Station, Water
 from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.postgres import server
+from tests.says import says
 
 pytestmark = pytest.mark.postgres
 
@@ -150,15 +151,15 @@ def test_a_database_with_rows_is_no_target(small_site: str):
     there = server().database()
     move(small_site, there, CATALOGUE, silent)
     before = everything(there)
-    with pytest.raises(ConfigurationError, match="is not empty"):
+    with pytest.raises(ConfigurationError, match=says("migrate.not_empty")):
         move(small_site, there, CATALOGUE, silent)
     assert everything(there) == before
-    with pytest.raises(ConfigurationError, match="both the source and the target"):
+    with pytest.raises(ConfigurationError, match=says("migrate.itself")):
         move(there, there, CATALOGUE, silent)
 
 
 def test_a_source_that_is_not_there_is_named_and_not_made(tmp_path: Path):
-    with pytest.raises(ConfigurationError, match=r"there is no database .*missing\.db"):
+    with pytest.raises(ConfigurationError, match=says("migrate.none", database=tmp_path / "missing.db")):
         move(f"sqlite:///{tmp_path / 'missing.db'}", server().database(), CATALOGUE, silent)
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +167,10 @@ def test_a_source_that_is_not_there_is_named_and_not_made(tmp_path: Path):
 def test_nothing_is_copied_while_an_ingest_works_on_either_side(small_site: str):
     there = server().database()
     for busy in (small_site, there):
-        with exclusive_ingest(busy), pytest.raises(ConfigurationError, match="another ingest already works on"):
+        with (
+            exclusive_ingest(busy),
+            pytest.raises(ConfigurationError, match=says("ingest.taken") + "|" + says("ingest.taken_stop")),
+        ):
             move(small_site, there, CATALOGUE, silent)
     assert server().ask("SELECT 1 FROM pg_tables WHERE schemaname = 'public'", name=there.rsplit("/", 1)[1]) == []
 
@@ -185,7 +189,7 @@ def test_a_copy_that_differs_is_found_and_nothing_of_it_kept(
     there = server().database()
     with monkeypatch.context() as patch:
         patch.setattr(migrate_database, "insert_many", faulty)
-        with pytest.raises(CopyMismatch, match="reading"):
+        with pytest.raises(CopyMismatch, match=says("migrate.differs", name="reading")):
             move(small_site, there, CATALOGUE, silent)
     assert all(rows == [] for rows in everything(there).values())
     move(small_site, there, CATALOGUE, silent)

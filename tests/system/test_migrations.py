@@ -15,6 +15,7 @@ from infra.database import Database, metadata
 from infra.errors import ConfigurationError
 from riverchief import migrations
 from tests.postgres import server
+from tests.says import says
 
 pytestmark = pytest.mark.both_databases
 
@@ -68,7 +69,7 @@ def test_a_database_of_a_later_version_is_refused_by_name_and_left_as_it_is(data
     migrations.upgrade(database)
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(ConfigurationError, match="9999"):
+    with pytest.raises(ConfigurationError, match=says("doctor.database_new", current="9999")):
         migrations.upgrade(database)
     assert differences(database) == []
 

@@ -40,7 +40,7 @@ from governance.organisation.roles import administrator
 from governance.people import store as people_store
 from governance.tables import audit as trail
 from infra.database import Database
-from infra.texts import Text
+from infra.texts import Text, both, say
 from infra.times import DAY_MS, to_ms
 from infra.vault import Vault, new_key
 from ingest.storage import registry as registry_store
@@ -52,6 +52,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
 from tests.rig import eventually
+from tests.says import shows
 
 pytestmark = pytest.mark.both_databases
 
@@ -303,7 +304,7 @@ def test_a_repetition_on_an_open_incident_tells_nobody_and_a_worse_colour_does(o
     assert len(office.phones.to("street")) == 1
     office.fire("a", colour=Colour.RED, rule="r3")
     office.go(61)
-    assert office.phones.to("street")[1].startswith("【红·续】")
+    assert office.phones.to("street")[1].startswith(say("notice.again", colour=say("incident.red")).zh)
     assert office.phones.to("duty")[-1].startswith("【红】"), "it is no repetition for who was never told of it"
 
 
@@ -325,7 +326,8 @@ def test_what_comes_together_in_one_region_is_one_message(office: Office) -> Non
     office.fire("d", colour=Colour.YELLOW, station="s2")
     office.go(30)
     (text,) = office.phones.to("street")
-    assert text.startswith("【黄】石湾镇街道4起，最急：")
+    head = say("notice.many", colour=say("incident.yellow"), place="石湾镇街道", count=4)
+    assert text.startswith(head.zh)
     assert len(text.splitlines()) == 5
 
 
@@ -440,7 +442,7 @@ def test_what_becomes_worse_after_it_was_accepted_calls_again_and_goes_up_unless
     office.go()
     office.fire("a", colour=Colour.RED, rule="r2")
     office.go(61)
-    assert office.phones.to("street")[-1].startswith("【红·续】")
+    assert office.phones.to("street")[-1].startswith(say("notice.again", colour=say("incident.red")).zh)
     office.go(10 * 60)
     assert len(office.phones.to("district")) == 1
 
@@ -654,7 +656,7 @@ def test_a_channel_that_fails_is_followed_by_the_next_one_at_once_and_tried_agai
     assert office.statuses() == ["sent"]
     assert "S3CRET" not in str(logs)
     (error,) = (e["error"] for e in logs if e["event"] == "a channel did not take a message")
-    assert error.startswith("渠道 json 没有接收，网关答复：“HTTP 503”。 / ")
+    assert error == both(say("notice.channel_refused", channel="json", said="HTTP 503"))
     office.phones.answers = lambda name: 500
     office.clock[0] += 60_000
     office.fire("b")
@@ -788,9 +790,7 @@ def test_a_channel_where_nobody_answers_says_so_without_its_address() -> None:
         port = door.getsockname()[1]
     outcome = channels.send(Channel(f"json://user:S3CRET@127.0.0.1:{port}/x"), "", "text")
     assert not outcome.ok
-    assert outcome.error is not None
-    assert "渠道 json 没有接收" in outcome.error
-    assert "gateway gave no reason" in outcome.error
+    assert outcome.error == both(say("notice.channel_silent", channel="json"))
     assert "S3CRET" not in outcome.error
 
 
@@ -837,7 +837,7 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
     office.go(11 * 60)
     assert office.phones.to("district") == []
     again = site.post(path)
-    assert "此前已有人确认或已结案：1起" in again.text
+    assert shows(again.text, "notice.page_before", count=1)
     with office.database.read() as connection:
         assert len(incident_store.history(connection, 1)) == len(history)
 
@@ -882,8 +882,8 @@ def test_a_message_of_many_confirms_all_of_them(office: Office, monkeypatch: pyt
     office.act(7, "accept")
     office.go()
     said = site.post(path).text
-    assert "24起" in said
-    assert "此前已有人确认或已结案：1起" in said
+    assert shows(said, "notice.page_done", count=24)
+    assert shows(said, "notice.page_before", count=1)
 
 
 # -- over the API and the command line ---------------------------------------------------------------------------------
@@ -979,7 +979,7 @@ channels = [{{ url = "json://user:S3CRET@127.0.0.1:{phones.port}/a" }}, {{ url_f
     code, said = run("notify", "test", "duty-1")
     assert code == 1
     assert "✓ 1 json" in said
-    assert "✗ 2 json 渠道 json 没有接收，网关答复：“HTTP 500”" in said
+    assert f"✗ 2 json {say('notice.channel_refused', channel='json', said='HTTP 500').zh}" in said
     assert "S3CRET" not in said
     code, said = run("oncall", "import", str(tmp_path / "plan.toml"))
     assert code == 0, said

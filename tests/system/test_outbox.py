@@ -42,11 +42,12 @@ from governance.platforms import reconciliation
 from governance.tables import outbox
 from infra.database import Database
 from infra.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
-from infra.texts import Text
+from infra.texts import Text, same, say
 from riverchief.brokers.local import free_port
 from riverchief.receiver import create_receiver
 from tests.cases import a_finding
 from tests.databases import with_tables
+from tests.says import says
 
 pytestmark = pytest.mark.both_databases
 
@@ -370,9 +371,14 @@ def test_a_dead_letter_can_be_sent_again_under_the_same_id(database: Database, r
 
 def test_only_a_dead_letter_can_be_sent_again(database: Database):
     record(database, fired("a", 1))
-    with pytest.raises(Refused, match=r"待发送.* / Delivery 1 is pending"), database.write() as connection:
+    with (
+        pytest.raises(
+            Refused, match=says("incident.delivery_not_refused", id=1, status=say("incident.delivery_pending"))
+        ),
+        database.write() as connection,
+    ):
         replay(connection, 1, T)
-    with pytest.raises(NotFound, match="没有编号为99的投递"), database.write() as connection:
+    with pytest.raises(NotFound, match=says("incident.delivery_unknown", id=99)), database.write() as connection:
         replay(connection, 99, T)
 
 
@@ -511,7 +517,7 @@ def test_a_database_that_is_away_is_waited_for(
     def attempt(name: str):
         if away.is_set():
             tried.append(name)
-            raise StorageUnavailable("the disk is full")
+            raise StorageUnavailable(same("the disk is full"))
         return real[name]()
 
     deliverer = deliver(poll_s=0.01)
@@ -606,7 +612,7 @@ def test_the_demo_platform_gets_every_incident_once_and_shows_the_newest_first_i
     page = httpx.get(platform, timeout=60)
     assert page.text.index("第2次 &lt;b&gt;") < page.text.index("number 1 &lt;b&gt;")
     assert "<b>" not in page.text
-    assert "待受理" in page.text
+    assert say("state.reported").zh in page.text
     assert 'http-equiv="refresh"' in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
 

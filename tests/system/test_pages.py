@@ -119,7 +119,7 @@ def test_who_may_not_see_a_page_is_told_politely_with_the_status_of_the_api(look
     expect(page.get_by_test_id("refused")).to_contain_text("不能“查看事件”")
     cookie = {"rc-as": base64.urlsafe_b64encode(PUBLIC.encode()).decode().rstrip("=")}
     lost = httpx.get(site + "/nowhere", headers={"Accept": "text/html"})
-    assert (lost.status_code, "没有这个页面" in lost.text, 'href="/"' in lost.text) == (404, True, True)
+    assert (lost.status_code, say("page_frame.no_page").zh in lost.text, 'href="/"' in lost.text) == (404, True, True)
     for path, status in (("/worklist", 403), ("/reaches/nowhere", 404), (f"/reaches/{RIVER}", 200)):
         assert httpx.get(site + path, cookies=cookie, timeout=60).status_code == status, path
 

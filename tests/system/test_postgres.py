@@ -32,6 +32,7 @@ from tests.databases import stored
 from tests.faults.test_kill import STATIONS, books_close, fleet_for, measured, subscribed
 from tests.postgres import fresh, server
 from tests.rig import Running, eventually
+from tests.says import says
 
 pytestmark = pytest.mark.postgres
 
@@ -96,7 +97,10 @@ def test_a_database_that_cannot_hold_every_text_is_refused_by_its_encoding():
     how = "ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     server().ask(f"CREATE DATABASE ascii {how}")
     database = Database(server().url("ascii"))
-    with pytest.raises(ConfigurationError, match="SQL_ASCII"), database.read():
+    with (
+        pytest.raises(ConfigurationError, match=says("database.encoding", name="ascii", encoding="SQL_ASCII")),
+        database.read(),
+    ):
         pass
     database.close()
 
@@ -389,7 +393,7 @@ def test_a_writer_that_lost_its_session_while_idle_has_it_again_and_says_so_befo
     assert writer.acquire()
     assert server().cut(HOLDERS) == 1
     eventually("it is the writer again", lambda: _confirmed(writer) and _holders() == 1)
-    with pytest.raises(StorageUnavailable, match="begun anew"), writer.write():
+    with pytest.raises(StorageUnavailable, match=says("store.session_lost")), writer.write():
         pass
     with writer.write() as connection:
         put(connection, "kept")
@@ -432,7 +436,7 @@ def test_a_command_that_needs_the_ingest_to_be_away_is_refused_while_it_works(
     url: str, writers: Callable[[], SoleWriter]
 ):
     assert writers().acquire()
-    with pytest.raises(ConfigurationError, match="another ingest already works on"), exclusive_ingest(url):
+    with pytest.raises(ConfigurationError, match=says("ingest.taken_stop")), exclusive_ingest(url):
         pass
 
 

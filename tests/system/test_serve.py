@@ -22,6 +22,7 @@ from riverchief.database import open_database
 from sensors.reading import Message
 from sensors.stations import Station
 from tests.rig import Running, eventually
+from tests.says import shows
 
 pytestmark = pytest.mark.broker
 
@@ -115,7 +116,7 @@ def test_a_second_ingest_on_the_same_data_is_refused_in_one_sentence(served: tup
     command = [sys.executable, "-m", "riverchief", "ingest", "--settings", str(site.settings)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "another ingest already works on" in done.stderr
+    assert shows(done.stderr, "ingest.taken")
     assert "Traceback" not in done.stderr
 
 

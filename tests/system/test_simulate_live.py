@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.texts import say
 from infra.times import rfc3339, to_ms
 from ingest import ledger
 from ingest.storage import registry as registry_store
@@ -34,6 +35,7 @@ from simulator.run_record import RunRecord
 from tests.hj212_site import PASSWORD, Site212
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
 from tests.rig import Running
+from tests.says import shows
 
 pytestmark = [pytest.mark.broker, pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")]
 
@@ -274,15 +276,16 @@ def test_without_any_broker_the_command_says_so_in_words_and_fails(broker, tmp_p
     process = command(stage, "--speed", "max")
     assert process.stderr is not None
     complained = ""
-    while "无应答" not in complained:
+    while not shows(complained, "simulate.silent"):
         line = process.stderr.readline()
         assert line, complained
         complained += line
     process.send_signal(signal.SIGINT)
     _, more = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
-    assert f"127.0.0.1:{broker.port} 无应答" in complained
-    assert "does not answer" in complained
+    silent = say("simulate.silent", name=f"127.0.0.1:{broker.port}")
+    assert silent.zh in complained
+    assert silent.en in complained
     assert "Traceback" not in complained + more
 
 

@@ -31,6 +31,7 @@ from tests.databases import stored, with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import Forward, HangUp, Proxy, Silent, Status
 from tests.rig import Running, eventually
+from tests.says import says
 
 CATALOGUE = catalogue()
 STATIONS = ("s0", "s1", "s2")
@@ -172,7 +173,7 @@ def test_a_full_disk_stops_the_acknowledgements_in_time_to_be_emptied_again(
             stored(database, store, ["s"], {(0, "ph"): (at, values)})
             written += 5000
 
-    with pytest.raises(StorageUnavailable, match="all but full"):
+    with pytest.raises(StorageUnavailable, match=says("store.disk_full", needed=8.0)):
         write(1000)
     forwarder = Forwarder(database, held, direct, CATALOGUE, clock_ms=now_ms, poll_s=0.01)
     forwarder.start()

@@ -24,6 +24,7 @@ from riverchief.otel import Tracing
 from sensors.reading import Message
 from sensors.stations import Station
 from tests.rig import Running, eventually
+from tests.says import says
 
 
 class Receiver:
@@ -109,13 +110,13 @@ def test_only_the_share_that_was_asked_for_is_sent(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("url", ["", "collector:4318", "grpc://collector:4317"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"watch\.otlp_url"):
+    with pytest.raises(ConfigurationError, match=says("settings.otlp")):
         Tracing(url, 1.0)
 
 
 def test_without_the_packages_the_setting_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'riverchief\[otel\]'"):
+    with pytest.raises(ConfigurationError, match=says("settings.otlp_packages")):
         Tracing("http://127.0.0.1:4318", 1.0)
 
 

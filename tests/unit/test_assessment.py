@@ -14,6 +14,7 @@ from governance.organisation.roles import Role
 from infra.errors import ConfigurationError
 from infra.times import BEIJING, DAY_MS, to_ms
 from riverchief import files
+from tests.says import says
 
 HOUR = 3_600_000
 FORMULA = Formula(dict.fromkeys(Indicator, 10.0))
@@ -248,7 +249,7 @@ def test_the_same_entries_give_the_same_numbers_and_later_ones_change_nothing() 
 def test_a_month_is_that_of_beijing() -> None:
     assert month_of("2026-12") == (at(1, 0, 12), to_ms(datetime(2027, 1, 1, tzinfo=BEIJING)))
     for text in ("2026-13", "2026", "26-10", "2026-1", "october", ""):
-        with pytest.raises(ConfigurationError, match="is not a month"):
+        with pytest.raises(ConfigurationError, match=says("assessment.no_month")):
             month_of(text)
 
 
@@ -259,15 +260,38 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
     assert shipped.patrols_due == {Role.CHIEF: 3, Role.GRID_WORKER: 4} == read("[weights]\npatrol = 1").patrols_due
     assert read("[weights]\npatrol = 1\n[patrols_due]\ndeputy = 2").patrols_due == {Role.DEPUTY: 2}
     for text, told in (
-        ("[weights]\nspeed = 1", "weights.speed"),
-        ("[weights]\npatrol = -1", "weights.patrol"),
-        ("[weights]\npatrol = true", "weights.patrol"),
-        ("[weights]\npatrol = 0", "all weights are 0"),
-        ("[weights]\npatrol = 1\n[terms]\nrecurrence_days = 1.5", "recurrence_days"),
-        ("[weights]\npatrol = 1\n[terms]\nmood = 1", "terms.mood"),
-        ("[score]\npatrol = 1", "score"),
-        ("[weights]\npatrol = 1\n[patrols_due]\nmayor = 1", "patrols_due.mayor"),
-        ("[weights]\npatrol = 1\n[patrols_due]\nchief = 1.5", "patrols_due.chief"),
+        (
+            "[weights]\nspeed = 1",
+            says(
+                "assessment.no_indicator",
+                name="speed",
+                known="patrol, acceptance, handling, closing, recurrence, water",
+            ),
+        ),
+        ("[weights]\npatrol = -1", says("assessment.no_weight", name="patrol", weight=-1)),
+        ("[weights]\npatrol = true", says("assessment.no_weight", name="patrol", weight=True)),
+        ("[weights]\npatrol = 0", says("assessment.all_zero")),
+        (
+            "[weights]\npatrol = 1\n[terms]\nrecurrence_days = 1.5",
+            says(
+                "assessment.no_term",
+                name="recurrence_days",
+                value=1.5,
+                known="closing_grace_days, recurrence_days, retrospective",
+            ),
+        ),
+        (
+            "[weights]\npatrol = 1\n[terms]\nmood = 1",
+            says(
+                "assessment.no_term", name="mood", value=1, known="closing_grace_days, recurrence_days, retrospective"
+            ),
+        ),
+        ("[score]\npatrol = 1", says("assessment.unknown", unknown="score")),
+        ("[weights]\npatrol = 1\n[patrols_due]\nmayor = 1", says("assessment.no_role", name="mayor")),
+        (
+            "[weights]\npatrol = 1\n[patrols_due]\nchief = 1.5",
+            says("assessment.no_patrols", name="chief", number=1.5, most=100),
+        ),
         ("[", "document"),
     ):
         with pytest.raises(ConfigurationError, match=told):

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import ConfigurationError
-from infra.texts import Text, keys, say, template
+from infra.texts import Text, at, both, from_both, joined, keys, same, say, template
 from infra.times import beijing, beijing_day, from_ms, rfc3339, to_ms
 from sensors.parameters import Catalogue, Parameter, catalogue
 from sensors.reading import Batch
 from sensors.stations import Deployment, Registry, Station, Water, read_station
 from sensors.units import IDENTITY, conversion
+from tests.says import says
 
 CATALOGUE = catalogue()
 ROOT = Path(__file__).parents[2]
@@ -201,7 +202,7 @@ def test_an_unknown_entry_in_the_catalogue_is_refused() -> None:
         "flat": True,
     }
     assert Catalogue({"x": row})["x"].plausible == (0.0, 1.0)
-    with pytest.raises(ConfigurationError, match="colour"):
+    with pytest.raises(ConfigurationError, match=says("file.parameters", key="x", unknown="colour")):
         Catalogue({"x": row | {"colour": "red"}})
 
 
@@ -288,13 +289,16 @@ def test_what_is_counted_as_another_species_holds_less_of_the_element(
 
 @pytest.mark.parametrize(("parameter", "unit"), [("tp", "mg/L NH4"), ("do", "mg/L N"), ("", "mg/L NH4")])
 def test_a_species_means_something_only_for_its_own_parameter(parameter: str, unit: str) -> None:
-    with pytest.raises(ConfigurationError, match=unit):
+    with pytest.raises(
+        ConfigurationError,
+        match=says("registry.no_conversion_of" if parameter else "registry.no_conversion", unit=unit),
+    ):
         conversion(unit, "mg/L", parameter)
 
 
 @pytest.mark.parametrize(("unit", "canonical"), [("mg/L", "NTU"), ("%", "mg/L"), ("", "mg/L"), ("psu", "µS/cm")])
 def test_a_conversion_nobody_knows_is_refused_by_name(unit: str, canonical: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(canonical)):
+    with pytest.raises(ConfigurationError, match=says("registry.no_conversion", unit=unit, canonical=canonical)):
         conversion(unit, canonical)
 
 
@@ -357,9 +361,11 @@ def test_the_deployment_of_one_station_leaves_the_other_alone() -> None:
 
 
 def test_a_deployment_of_an_unknown_station_or_unit_is_refused_by_name() -> None:
-    with pytest.raises(ConfigurationError, match="nowhere"):
+    with pytest.raises(ConfigurationError, match=says("registry.deployment_lost", station="nowhere")):
         canonical(registry(Deployment("nowhere", "do", START, "mg/L")), ("shiwan", "do", 0, 1.0))
-    with pytest.raises(ConfigurationError, match="furlong"):
+    with pytest.raises(
+        ConfigurationError, match=says("registry.no_conversion_of", unit="furlong", canonical="m", parameter="level")
+    ):
         canonical(registry(Deployment("shiwan", "level", START, "furlong")), ("shiwan", "level", 0, 1.0))
 
 
@@ -375,19 +381,37 @@ def test_a_replaced_station_keeps_its_place_and_a_new_one_comes_last() -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"key": "A"}, "'A'"),
-        ({"key": "a", "lon": 23.0, "lat": 113.0}, "swapped"),
-        ({"key": "a", "lon": 113.0, "lat": 23.0, "interval_s": 0}, "interval_s"),
-        ({"key": "a", "lon": 113.0, "lat": 23.0, "interval_s": True}, "interval_s"),
-        ({"key": "a", "lon": 113.0, "lat": 23.0, "water": "sea"}, "'sea'"),
-        ({"key": "a", "lon": 113.0, "lat": 23.0, "parameters": ["tp_lake"]}, "'tp_lake'"),
-        ({"key": "a", "lon": 113.0, "lat": 23.0, "parameters": ["do", "do"]}, "twice"),
-        ({"key": "a", "lon": math.nan, "lat": 23.0}, "lon"),
-        ({"key": "a", "lon": 113.0, "lat": 23.0, "colour": "red"}, "'colour'"),
+        ({"key": "A"}, says("registry.bad_key", key="A")),
+        (
+            {"key": "a", "lon": 23.0, "lat": 113.0},
+            says("registry.not_on_earth", key="a", lon=23.0, lat=113.0, hint=say("registry.swapped")),
+        ),
+        (
+            {"key": "a", "lon": 113.0, "lat": 23.0, "interval_s": 0},
+            says("registry.bad_interval", key="a", interval_s=0),
+        ),
+        (
+            {"key": "a", "lon": 113.0, "lat": 23.0, "interval_s": True},
+            says("registry.bad_interval", key="a", interval_s=True),
+        ),
+        ({"key": "a", "lon": 113.0, "lat": 23.0, "water": "sea"}, says("registry.bad_water", key="a", water="sea")),
+        (
+            {"key": "a", "lon": 113.0, "lat": 23.0, "parameters": ["tp_lake"]},
+            says("registry.bad_parameter", key="a", parameter="tp_lake"),
+        ),
+        (
+            {"key": "a", "lon": 113.0, "lat": 23.0, "parameters": ["do", "do"]},
+            says("registry.bad_twice", key="a", parameters="do, do"),
+        ),
+        ({"key": "a", "lon": math.nan, "lat": 23.0}, says("registry.bad_degrees", key="a", name="lon", value=math.nan)),
+        (
+            {"key": "a", "lon": 113.0, "lat": 23.0, "colour": "red"},
+            says("registry.station_entry", key="a", unknown="colour"),
+        ),
     ],
 )
 def test_a_station_that_makes_no_sense_is_refused_by_name(row: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(told)):
+    with pytest.raises(ConfigurationError, match=told):
         read_station(row, CATALOGUE)
 
 
@@ -439,9 +463,16 @@ def test_a_text_inside_a_sentence_speaks_its_own_language() -> None:
     assert "Shiwan" not in got.zh
 
 
+def test_several_faults_stand_a_line_each_with_their_place_once_and_are_read_back_from_a_store() -> None:
+    missing = say("mapping.no_topic")
+    told = joined([at("f.toml: line 3", missing), at("f.toml: line 4", same("boom"))])
+    assert both(told) == f"f.toml: line 3: {missing.zh}。 / {missing.en}.\nf.toml: line 4: boom"
+    assert from_both(both(missing)) == missing
+
+
 @functools.cache
 def spoken() -> list[tuple[str, str, set[str] | None]]:
-    """Every say("…"), sentence("…") and line("…") of the code, and the headings of tables: file and line, the key with
+    """Every say("…") and line("…") of the code, and the headings of tables: file and line, the key with
     * for a filled-in part, the values given, None when they are not told apart."""
     found = []
     for package in (
@@ -471,7 +502,7 @@ def spoken() -> list[tuple[str, str, set[str] | None]]:
                     heads = node.args if node.func.id == "columns" else getattr(node.args[0], "elts", ())
                     names = [one.value for one in heads if isinstance(one, ast.Constant) and one.value]
                     found += [(where, name if "." in name else f"column.{name}", set()) for name in names]
-                if node.func.id not in imported & {"say", "sentence", "line"}:
+                if node.func.id not in imported & {"say", "line"}:
                     continue
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):

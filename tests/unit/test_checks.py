@@ -20,6 +20,7 @@ from ingest.state.series_history import MIN_LOOKBACK_S, MIN_READINGS
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry, Station, Water
+from tests.says import shows
 
 CATALOGUE = catalogue()
 START = 1_778_544_000_000  # 2026-05-12T00:00:00Z, 08:00 in Beijing
@@ -1070,7 +1071,7 @@ def test_a_finding_explains_itself_with_its_numbers_in_both_languages() -> None:
     both(fired.text, "2.512 mg/L", "2.000 mg/L", "3", "05-12 08:00", "05-12 08:10")
     assert "石湾" in fired.text.zh
     assert "氨氮" in fired.text.zh
-    assert "高于" in fired.text.zh
+    assert shows(fired.text.zh, "finding.above", station="石湾", parameter="氨氮", value="2.512 mg/L", samples=3)
     assert "Shiwan: ammonia nitrogen" in fired.text.en
     assert "3 readings in a row above 2.000 mg/L (GB 3838 class V)" in fired.text.en
     assert "高于2.000 mg/L（GB 3838 Ⅴ类限值）" in fired.text.zh
@@ -1091,20 +1092,20 @@ def test_an_alarm_within_a_minute_says_the_seconds() -> None:
 def test_low_oxygen_is_said_to_be_below() -> None:
     fired = fire(DO, SHIWAN, 1.5, 1.4, 1.3)[0]
     both(fired.text, "1.30 mg/L", "2.00 mg/L")
-    assert "低于" in fired.text.zh
-    assert "below" in fired.text.en
+    for text in (fired.text.zh, fired.text.en):
+        assert shows(text, "finding.below", value="1.30 mg/L", samples=3)
 
 
 def test_a_trend_names_its_slope_its_window_and_the_value() -> None:
     found = told(trend_desk(), *hours(120, -0.06))[0]
     both(found.text, "0.060 mg/L", "0.050 mg/L", "72", "36", "05-14 16:00")
-    assert "下降" in found.text.zh
-    assert "fell by 0.060 mg/L an hour over 72 h" in found.text.en
+    assert shows(found.text.zh, "finding.falling", slope="0.060 mg/L")
+    assert shows(found.text.en, "finding.falling", slope="0.060 mg/L", window="72 h")
     assert found.value == pytest.approx(9.0 - 0.06 * 55, abs=0.1)  # the mean of the bin that decided
     up = replace(SINKING, side=Side.ABOVE)
     rose = told(trend_desk(up), *hours(120, 0.06))[0]
-    assert "上升" in rose.text.zh
-    assert "rose by 0.060 mg/L" in rose.text.en
+    for text in (rose.text.zh, rose.text.en):
+        assert shows(text, "finding.rising", slope="0.060 mg/L")
 
 
 def test_a_trend_that_is_over_names_its_slope() -> None:
@@ -1116,10 +1117,8 @@ def test_a_trend_that_is_over_names_its_slope() -> None:
 def test_a_silence_names_the_station_since_when_and_the_promise() -> None:
     found = watchman(station("a")).look(901)[0]
     both(found.text, "05-12 08:00", "5")
-    assert "a站" in found.text.zh
-    assert "5分钟" in found.text.zh
-    assert "station a" in found.text.en
-    assert "5 min" in found.text.en
+    assert shows(found.text.zh, "finding.silent", station="a站", interval="5分钟")
+    assert shows(found.text.en, "finding.silent", station="station a", interval="5 min")
     assert (found.kind, found.parameter, found.value, found.limit, found.version) == (
         FindingKind.NO_DATA,
         None,
@@ -1133,8 +1132,8 @@ def test_a_broken_gateway_names_all_its_stations() -> None:
     one = watchman(station("a", "gw"), station("b", "gw"))
     found = one.look(901)[0]
     both(found.text, "gw", "2", "05-12 08:00")
-    assert "a站、b站" in found.text.zh
-    assert "station a, station b" in found.text.en
+    assert shows(found.text.zh, "finding.gateway_silent", gateway="gw", count=2, stations="a站、b站")
+    assert shows(found.text.en, "finding.gateway_silent", gateway="gw", count=2, stations="station a, station b")
     one.heard |= {"a": 1000, "b": 1000}
     both(one.look(1001)[0].text, "gw", "05-12 08:16")
 

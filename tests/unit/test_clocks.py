@@ -14,6 +14,7 @@ from sensors.stations import Registry, Station
 from sensors.wire import mapping
 from sensors.wire.decode import decode
 from sensors.wire.telemetry import Sample, Telemetry, encode
+from tests.says import shows
 
 CATALOGUE = catalogue()
 T0 = 1_778_581_800_000
@@ -46,14 +47,16 @@ class Line:
         return told
 
 
-@pytest.mark.parametrize(("off", "word"), [(8 * HOUR, "behind"), (-2 * HOUR, "ahead"), (-8 * HOUR, "ahead")])
-def test_a_clock_that_is_hours_wrong_for_an_hour_is_told_once_until_it_is_set(off: int, word: str) -> None:
+@pytest.mark.parametrize(
+    ("off", "key"),
+    [(8 * HOUR, "device.clock_behind"), (-2 * HOUR, "device.clock_ahead"), (-8 * HOUR, "device.clock_ahead")],
+)
+def test_a_clock_that_is_hours_wrong_for_an_hour_is_told_once_until_it_is_set(off: int, key: str) -> None:
     line = Line()
     (told,) = line.every_five_minutes([off] * 40)
     assert (told.change, told.rule, told.cause) == (ConditionChange.FIRED, device_clock.RULE, "device:s0")
     assert told.observed_at_ms == T0 + HOUR
-    assert word in told.text.en
-    assert f"{abs(off) // HOUR} h" in told.text.en
+    assert shows(told.text.en, key, off=f"{abs(off) // HOUR} h")
     (over,) = line.handle_device_messages(T0 + 4 * HOUR, T0 + 4 * HOUR)
     assert (over.change, over.since_ms) == (ConditionChange.RESOLVED, told.since_ms)
     assert line.handle_device_messages(T0 + 5 * HOUR, T0 + 5 * HOUR) == []

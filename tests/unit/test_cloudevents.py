@@ -13,6 +13,7 @@ from governance.incidents.model import Action, Order
 from infra.errors import ConfigurationError
 from infra.texts import Text
 from tests.cases import OPERATOR, a_finding
+from tests.says import says
 
 AT = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -181,7 +182,7 @@ def test_what_was_not_signed_like_this_and_just_now_is_not_believed(change, body
 @pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp", "webhook-signature"])
 def test_a_missing_header_is_named(missing: str):
     headers = {k: v for k, v in sign("s", "e-1", 1000, b"{}").items() if k != missing}
-    with pytest.raises(SignatureInvalid, match=missing):
+    with pytest.raises(SignatureInvalid, match=says("platform.header_missing", name=missing)):
         verify("s", headers, b"{}", 1000)
 
 

@@ -18,7 +18,7 @@ from governance.incidents.model import Action, Condition, Incident, State
 from governance.incidents.store import Counts
 from governance.organisation.regions import Place
 from infra.database import Database
-from infra.texts import Text
+from infra.texts import Text, say
 from infra.times import DAY_MS
 from ingest.ledger import Account
 from ingest.storage.port import Latest, Series
@@ -27,6 +27,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Flag, pack
 from sensors.stations import Reach, Registry, Station, Water
 from tests.databases import with_tables
+from tests.says import shows
 
 NOW = 1_778_580_000_000
 MINUTE = 60_000
@@ -262,8 +263,9 @@ def test_a_gap_is_not_joined_and_a_doubtful_value_stands_on_the_axis_instead_of_
     assert [row["value"][1] for row in by_id["value"]["data"]] == [0.8, 0.81, None, 0.9, None, 0.85, None]
     assert [row[1] for row in by_id["suspect"]["data"] + by_id["bad"]["data"]] == [0, 0]
     assert options(found)["yAxis"][0]["max"] < 45
-    assert "2 处存疑或坏数据未计入" in sentence(found)
-    assert [row["flag"] for row in table(found)] == ["坏", "正常", "可疑", "正常", "正常", "正常"]
+    assert shows(sentence(found), "console.left_out", count=2)
+    flags = [say(f"console.flag_{flag}").zh for flag in ("bad", "good", "suspect", "good", "good", "good")]
+    assert [row["flag"] for row in table(found)] == flags
 
 
 def test_the_limit_is_a_line_inside_the_picture_and_a_part_of_the_sentence() -> None:
@@ -273,14 +275,15 @@ def test_the_limit_is_a_line_inside_the_picture_and_a_part_of_the_sentence() -> 
     assert line["data"] == [{"yAxis": 2.0}]
     assert drawn["yAxis"][0]["max"] > 2.0
     assert sentence(found).startswith("氨氮 0.900 mg/L")
-    assert "规则限值 2.000 mg/L" in sentence(found)
+    assert shows(sentence(found), "console.limit_line", limit="2.000 mg/L")
 
 
 @pytest.mark.parametrize(("newest_value", "steady"), [(0.81, True), (8.3, False)])
 def test_what_has_just_jumped_is_not_called_steady(newest_value: float, steady: bool) -> None:
     minutes = [*range(700, 400, -50), *range(300, 0, -50)]
     values = [0.8] * (len(minutes) - 1) + [newest_value]
-    assert ("平稳" in sentence(view(series(minutes, values, [Flag.GOOD] * len(minutes))))) is steady
+    told = sentence(view(series(minutes, values, [Flag.GOOD] * len(minutes))))
+    assert shows(told, "console.trend_steady") is steady
 
 
 def test_a_database_that_fails_leaves_the_last_picture_and_says_since_when(tmp_path: Path) -> None:

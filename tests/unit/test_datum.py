@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import ConfigurationError
+from infra.texts import say
 from sensors.datum import Box, Datum, to_gcj02, wgs84
+from tests.says import says
 
 DELTA = Box(112.0, 21.5, 114.8, 24.0)
 
@@ -39,7 +41,7 @@ def test_a_datum_is_understood_however_it_is_spelled(spelled):
 
 
 def test_another_datum_is_refused():
-    with pytest.raises(ConfigurationError, match="BD-09"):
+    with pytest.raises(ConfigurationError, match=says("registry.no_datum", text="BD-09")):
         Datum.of("BD-09")
 
 
@@ -52,12 +54,15 @@ def test_a_place_in_the_box_or_on_its_edge_is_accepted(lon, lat):
     ("lon", "lat", "swapped"), [(23.0, 113.1, True), (116.4, 39.9, False), (113.1, 24.001, False), (0.0, 0.0, False)]
 )
 def test_a_place_outside_the_box_is_refused_and_swapped_ones_are_told(lon, lat, swapped):
-    with pytest.raises(ConfigurationError, match="outside the site's box") as caught:
+    with pytest.raises(
+        ConfigurationError,
+        match=says("registry.outside_box", sides=say("registry.sides", west=112.0, east=114.8, south=21.5, north=24.0)),
+    ) as caught:
         DELTA.check(lon, lat)
     assert ("swapped" in str(caught.value)) is swapped
 
 
 @pytest.mark.parametrize("sides", [[1, 2, 3], [114, 21, 112, 24], [112, 24, 114, 21], [1, 2, 3, "4"], [True, 2, 3, 4]])
 def test_a_box_that_encloses_nothing_is_refused(sides):
-    with pytest.raises(ConfigurationError, match="west, south, east, north"):
+    with pytest.raises(ConfigurationError, match=says("registry.no_box")):
         Box.of(sides)

@@ -10,6 +10,7 @@ from governance.incidents.deadlines import DEFAULT_POLICY, Phase, UnknownYear, p
 from governance.incidents.finding import Colour
 from infra.errors import ConfigurationError
 from infra.times import BEIJING, from_ms, to_ms
+from tests.says import says
 
 SHIPPED = Path("config/processes.toml").read_text(encoding="utf-8")
 
@@ -41,7 +42,9 @@ def test_a_year_without_a_calendar_counts_monday_to_friday_and_says_so():
 
 @pytest.mark.parametrize("text", ["", "5", "5 wd", "0h", "-1h", "1y", "99999wd"])
 def test_a_limit_that_is_none_is_refused_by_name(text: str):
-    with pytest.raises(ConfigurationError, match="limit"):
+    with pytest.raises(
+        ConfigurationError, match=says("process.limit_year" if text == "99999wd" else "process.limit", text=text)
+    ):
         parse_limit(text)
 
 
@@ -51,11 +54,11 @@ def test_the_shipped_processes_are_valid_and_a_mistake_names_its_row():
     assert found.policy.proof == {"discharge": 6}
     for old, new, named in (
         ('department = "water"', 'department = "police"', "occupation"),
-        ('red = "10m"', 'red = "9wd"', "accept: red has more time than orange"),
-        ('handle = "24h"', 'handle = "soon"', "litter"),
-        ("remind_at = 0.8", "remind_at = 8", "remind_at"),
+        ('red = "10m"', 'red = "9wd"', says("process.order", phase="accept", colour="red", less="orange")),
+        ('handle = "24h"', 'handle = "soon"', "process 4 \\(litter\\): " + says("process.limit", text="soon")),
+        ("remind_at = 0.8", "remind_at = 8", says("process.remind_at", remind_at=8.0)),
         ("[deadlines.accept]", "[deadlines.ponder]", "ponder"),
-        ('key = "litter"', 'key = "device"', "twice"),
+        ('key = "litter"', 'key = "device"', says("process.twice")),
     ):
         with pytest.raises(ConfigurationError, match=named):
             dispatch.read(SHIPPED.replace(old, new, 1))

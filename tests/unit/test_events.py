@@ -23,6 +23,7 @@ from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.explanations import event_text
 from sensors.quality.table_sensors import find_sensors
 from sensors.reading import Flag, Floats, QualityTest
+from tests.says import shows
 from tests.waters import creek
 
 CATALOGUE = catalogue()
@@ -317,7 +318,7 @@ def test_a_climb_alone_is_believed_at_a_reading_a_minute_when_it_goes_on(way: Fl
     assert bool(when(found, step=1)) is told
     if told:
         sentence = event_text(found, 0)
-        assert "仅一个传感器" in sentence.zh
+        assert shows(sentence.zh, "event.single_sensor")
         assert "evidence 0" not in sentence.en, "a sum it did not need explains nothing"
 
 

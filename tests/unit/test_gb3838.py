@@ -20,6 +20,7 @@ from sensors.standards.gb3838 import (
     classes,
     judge,
 )
+from tests.says import says
 
 RIVER, LAKE = Water.RIVER, Water.LAKE
 I, II, III, IV, V, WORSE = WaterClass  # noqa: E741
@@ -329,7 +330,7 @@ def test_a_class_is_read_however_it_is_written():
         "劣V类": WORSE,
     }.items():
         assert WaterClass.of(text) is found
-    with pytest.raises(ConfigurationError, match="'VI'"):
+    with pytest.raises(ConfigurationError, match=says("registry.no_class", text="VI")):
         WaterClass.of("VI")
 
 

@@ -18,6 +18,7 @@ from api.context import Part
 from governance.notify.outbox import Attempt, Delivery, Status
 from infra.database import Database
 from infra.errors import StorageUnavailable
+from infra.texts import same
 from ingest.intake import Intake
 from ingest.pipeline import Outcome, Site
 from ingest.rules.model import Rules
@@ -239,7 +240,7 @@ def test_a_database_that_is_away_costs_its_own_figures_only(
     running: MetricSources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any) -> Any:
-        raise StorageUnavailable("the database answers: disk I/O error")
+        raise StorageUnavailable(same("the database answers: disk I/O error"))
 
     monkeypatch.setattr(running.database, "read", away)
     families = told(running)

@@ -23,6 +23,7 @@ from governance.notify.wording import HAS_DEADLINE, ROOM, compose, first_line
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
 from infra.times import BEIJING, from_ms, to_ms
+from tests.says import says
 
 SAMPLE = Path("config/contacts.sample.toml").read_text(encoding="utf-8")
 PLAN = Path("config/oncall.sample.toml").read_text(encoding="utf-8")
@@ -183,7 +184,7 @@ def test_many_incidents_are_one_message_the_most_urgent_first_and_a_count_of_the
     lines = text.splitlines()
     assert lines[0].startswith("【红】奇槎片区30起，最急：奇槎涌环湖段 氨氮99.4")
     assert "99.4" in lines[1]
-    assert lines[-1] == "另有20起，见平台"
+    assert lines[-1] == say("notice.more", count=20).zh
     assert text.count(LINK) == 1
 
 
@@ -322,32 +323,39 @@ def test_the_shipped_contacts_and_plan_can_be_read_and_name_regions_of_the_shipp
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "said"),
     [
-        (("wecombot://00000000-example-robot", "no-scheme-SECRET"), "duty-1.*scheme"),
-        (('key = "duty-2"', 'key = "duty-1"'), "twice"),
+        (("wecombot://00000000-example-robot", "no-scheme-SECRET"), says("notices.no_scheme", key="duty-1")),
+        (('key = "duty-2"', 'key = "duty-1"'), says("notices.twice", key="duty-1")),
         (('least = "yellow"', 'least = "pink"'), "least"),
         (('roles = ["engineer"]', 'roles = ["king"]'), "roles"),
         (("{ url =", '{ url_file = "x", url ='), "either url or url_file"),
-        (("[[contact]]", "[[contact]"), "TOML"),
+        (("[[contact]]", "[[contact]"), says("file.no_toml")),
     ],
 )
-def test_a_mistake_in_the_contacts_is_named_and_no_address_shown(change: tuple[str, str], says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says) as caught:
+def test_a_mistake_in_the_contacts_is_named_and_no_address_shown(change: tuple[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
         contacts.read(SAMPLE.replace(*change), lambda file: "")
     assert "SECRET" not in str(caught.value)
 
 
 def test_a_channel_nobody_knows_is_refused_without_its_address() -> None:
     odd = Directory((Contact("a", "a", channels=(Channel("carrier-pigeon://SECRET"),)),))
-    with pytest.raises(ConfigurationError, match="carrier-pigeon") as caught:
+    with pytest.raises(
+        ConfigurationError, match=says("notices.no_address", key="a", number=1, kind="carrier-pigeon")
+    ) as caught:
         channels.check(odd)
     assert "SECRET" not in str(caught.value)
     assert "SECRET" not in repr(odd)
 
 
 def test_an_unknown_contact_is_named_with_those_there_are() -> None:
-    with pytest.raises(NotFound, match="street"):
+    with pytest.raises(
+        NotFound,
+        match=says(
+            "notice.contact_unknown", key="nobody", known="o1, o2, grid, street, district, reach, elsewhere, eng"
+        ),
+    ):
         DIRECTORY.named("nobody")
 
 
@@ -406,18 +414,18 @@ def test_the_first_hour_nobody_is_on_call_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "said"),
     [
-        (WEEKS.replace('"b"', '"zoe"'), "zoe"),
+        (WEEKS.replace('"b"', '"zoe"'), says("notices.no_contact", strange="zoe")),
         (WEEKS.replace("2026-10-19", "2026-09-28"), "must lie after"),
         (WEEKS.replace("2026-10-19", "2046-09-28"), "three years"),
         (WEEKS + "colour = 1", "colour"),
-        ("", "neither"),
+        ("", says("notices.no_plan")),
         ('[[shift]]\nperson = "a"\nbegins = 2026-10-02T08:30:00\nuntil = 2026-10-03T08:30:00', "begins"),
     ],
 )
-def test_a_mistake_in_a_plan_is_named(text: str, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says):
+def test_a_mistake_in_a_plan_is_named(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
         plan(text)
 
 

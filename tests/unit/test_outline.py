@@ -6,12 +6,14 @@ import pytest
 
 from governance.organisation.regions import Regions
 from infra.errors import ConfigurationError
+from infra.texts import say
 from sensors import registry_csv, registry_toml
 from sensors.datum import Box, to_gcj02
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.region_outline import Outline, contains, geojson, overlap, read
 from sensors.stations import Station
+from tests.says import says
 
 M = 1e-5
 """About a metre, in degrees."""
@@ -35,27 +37,39 @@ def test_a_polygon_is_read_as_an_object_as_text_and_as_its_coordinates_alone():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("{", "not JSON"),
-        ({"type": "Point", "coordinates": [113, 23]}, "'Point'; a Polygon"),
-        ([113.0, 23.0], "must be rings"),
-        ([], "must be rings"),
-        ([[[113.0, 23.0], [113.1, 23.0], [113.0, 23.0]]], "outline 1.1 must have four points"),
-        ([box(113.0, 23.0, 113.1, 23.1)[:-1]], r"outline 1.1 is not closed: it begins at \[113.0, 23.0\]"),
-        ([box(113.0, 23.0, 113.1, 23.1), box(23.0, 113.0, 23.1, 113.1)], r"outline 1.2: point 1 is \[23.0, 113.0\]"),
-        ([[[113.0, 23.0], [113.1, "23"], [113.1, 23.1], [113.0, 23.0]]], "point 2 is"),
-        ([[[113.0, float("nan")], *box(113.0, 23.0, 113.1, 23.1)]], "point 1 is"),
-        ([box(113.0, 23.0, 113.1, 23.1) * 1001], "5005 points, at most 5000"),
+        ("{", says("registry.outline_no_json")),
+        ({"type": "Point", "coordinates": [113, 23]}, says("registry.outline_type", type="Point")),
+        ([113.0, 23.0], says("registry.outline_shape")),
+        ([], says("registry.outline_shape")),
+        ([[[113.0, 23.0], [113.1, 23.0], [113.0, 23.0]]], says("registry.ring_short", name="outline 1.1")),
+        (
+            [box(113.0, 23.0, 113.1, 23.1)[:-1]],
+            says("registry.ring_open", name="outline 1.1", first=[113.0, 23.0], last=[113.0, 23.1]),
+        ),
+        (
+            [box(113.0, 23.0, 113.1, 23.1), box(23.0, 113.0, 23.1, 113.1)],
+            says("registry.ring_point", name="outline 1.2", number=1, point="[23.0, 113.0]"),
+        ),
+        (
+            [[[113.0, 23.0], [113.1, "23"], [113.1, 23.1], [113.0, 23.0]]],
+            says("registry.ring_point", name="outline 1.1", number=2, point="[113.1, '23']"),
+        ),
+        (
+            [[[113.0, float("nan")], *box(113.0, 23.0, 113.1, 23.1)]],
+            says("registry.ring_point", name="outline 1.1", number=1, point="[113.0, nan]"),
+        ),
+        ([box(113.0, 23.0, 113.1, 23.1) * 1001], says("registry.outline_long", count=5005, limit=5000)),
         (  # a bow tie
             [[[113.0, 23.0], [113.1, 23.1], [113.1, 23.0], [113.0, 23.1], [113.0, 23.0]]],
-            "the edges outline 1.1.1–2 and outline 1.1.3–4 cross",
+            says("registry.outline_crosses", one="outline 1.1.1–2", other="outline 1.1.3–4"),
         ),
         (  # crossed at a corner: the edge from point 1 runs through point 4, which its ring passes from side to side
             [[[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [2.0, 0.0], [1.0, -2.0], [0.0, 0.0]]],
-            "the edges outline 1.1.1–2 and outline 1.1.3–4 cross",
+            says("registry.outline_crosses", one="outline 1.1.1–2", other="outline 1.1.3–4"),
         ),
         (  # a hole that sticks out of its polygon
             [box(113.0, 23.0, 113.1, 23.1), box(113.05, 23.05, 113.15, 23.06)],
-            "the edges outline 1.1.2–3 and outline 1.2.1–2 cross",
+            says("registry.outline_crosses", one="outline 1.1.2–3", other="outline 1.2.1–2"),
         ),
     ],
 )
@@ -77,7 +91,7 @@ def test_the_crossing_is_found_whatever_corner_the_ring_begins_with():
     bow = [(0.0, 0.0), (4.0, 0.0), (4.0, 2.0), (2.0, 0.0), (1.0, -2.0)]
     for k in range(len(bow)):
         for ring in (bow[k:] + bow[: k + 1], (bow[k:] + bow[: k + 1])[::-1]):
-            with pytest.raises(ConfigurationError, match="cross"):
+            with pytest.raises(ConfigurationError, match=says("registry.outline_crosses")):
                 read([[list(point) for point in ring]])
 
 
@@ -144,11 +158,12 @@ def test_overlapping_siblings_are_refused_by_name_and_a_child_may_lie_in_its_par
     book = registry_toml.read_book(FILE.replace("WEST", "113.1"), catalogue())
     assert [bool(r.outline) for r in book.registry.regions] == [True, True, True]
     with pytest.raises(
-        ConfigurationError, match=r"region 3 \(b\).*overlaps that of a \(甲街道（示例）\), for example at lon 113\.0"
+        ConfigurationError,
+        match=r"region 3 \(b\): " + says("registry.outlines_overlap", code="a", name="甲街道（示例）", lon="113.05000"),
     ):
         registry_toml.read_book(FILE.replace("WEST", "113.05"), catalogue())
     later = FILE.replace("WEST", "113.05").split("[[region]]")[3]
-    with pytest.raises(ConfigurationError, match="overlaps that of a"):
+    with pytest.raises(ConfigurationError, match=says("registry.outlines_overlap", code="a", name="甲街道（示例）")):
         registry_toml.read_book("[[region]]" + later, catalogue(), known=book)
 
 
@@ -163,7 +178,17 @@ def test_an_outline_in_gcj02_is_kept_in_wgs84_and_one_outside_the_site_is_refuse
     text = f'[[region]]\ncode = "d"\nlevel = "district"\ndatum = "GCJ-02"\noutline = [{shifted}]'
     (found,) = registry_toml.read(text, catalogue()).regions
     assert found.outline[0][0][0] == pytest.approx((113.0, 23.0), abs=1e-8)
-    with pytest.raises(ConfigurationError, match=r"outline 1.1.1: .*103"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"line 1: region 1 \(d\): outline 1\.1\.1: "
+        + says(
+            "registry.outside_box",
+            lon=103.0,
+            lat=23.0,
+            sides=say("registry.sides", west=112.0, east=114.8, south=21.5, north=24.0),
+            hint="",
+        ),
+    ):
         registry_toml.read_book(
             f'[[region]]\ncode = "d"\nlevel = "district"\noutline = [{box(103.0, 23.0, 103.1, 23.1)}]',
             catalogue(),

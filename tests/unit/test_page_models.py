@@ -29,11 +29,12 @@ from governance.people.store import Person
 from governance.platforms.callbacks import CallbackOutcome
 from governance.reports.river_plans import Goal
 from infra.errors import ConfigurationError, Refused
-from infra.texts import Text, say
+from infra.texts import Text, ended, say
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
+from tests.says import shows
 
 DAY = 86_400_000
 T = 1_790_000_000_000
@@ -198,7 +199,7 @@ def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_
     handled = replace(handled, case=replace(handled.case, handlers=("李某（示例）",)))
     own = refusals(handled, Actor("李某（示例）", Role.OPERATOR))
     assert set(own) == {Action.VERIFY}
-    assert "参与办理" in own[Action.VERIFY]
+    assert shows(own[Action.VERIFY].zh, "incident.own_work", by="李某（示例）")
     assert refusals(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
     worker = refusals(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
     assert set(worker) == {Action.ACCEPT}
@@ -289,7 +290,7 @@ def test_a_dialog_offers_what_can_be_merged_into_and_says_what_would_come_of_it(
     assert "#1 结案，由 #2 继续办理；#2 为黄色" in told.zh
     assert "共2项异常" in told.zh
     assert "#1 is closed and #2 goes on" in told.en
-    assert incident_actions.after_merge(mine, past, office, T).zh.startswith("事件1不能并入事件5")
+    assert incident_actions.after_merge(mine, past, office, T) == ended(say("incident.cannot_merge", id=1, into=5))
 
 
 def test_a_dialog_says_what_would_be_split_off_and_names_conditions_as_people_know_them():
@@ -297,14 +298,17 @@ def test_a_dialog_says_what_would_be_split_off_and_names_conditions_as_people_kn
     first, *rest = whole.conditions
     told = incident_actions.after_split(whole, rest, office, T)
     assert "#1 留下1项异常；新事件有2项异常（2项持续中）" in told.zh
-    assert incident_actions.after_split(whole, [], office, T).zh.startswith("事件1不能这样分案")
-    assert incident_actions.after_split(whole, whole.conditions, office, T).zh.startswith("事件1不能这样分案")
+    refused = ended(say("incident.cannot_split", id=1))
+    assert incident_actions.after_split(whole, [], office, T) == refused
+    assert incident_actions.after_split(whole, whole.conditions, office, T) == refused
     known = Registry((Station("north", "北桥", "North bridge", 113.05, 23.0),))
-    assert incident_actions.condition_name(first, known, catalogue()) == Text(
-        "北桥 · 氨氮（规则 high）", "North bridge · ammonia nitrogen (rule high)"
-    )
+    north, ammonia = Text("北桥", "North bridge"), Text("氨氮", "ammonia nitrogen")
+    named = incident_actions.condition_name(first, known, catalogue())
+    assert named == say("form.condition", station=north, parameter=ammonia, rule="high")
     gateway = Condition("silent", "gw-1", "", T, T)
-    assert incident_actions.condition_name(gateway, known, catalogue()).zh == "gw-1（规则 silent）"
+    assert incident_actions.condition_name(gateway, known, catalogue()) == say(
+        "form.condition_bare", station="gw-1", rule="silent"
+    )
 
 
 WRITTEN = (
@@ -330,10 +334,13 @@ def test_whatever_the_trail_holds_is_said_in_words():
     assert [thing for thing in sorted(things) if audit_trail.object_name(thing).zh == thing] == []
     assert audit_trail.action_name("something.new") == Text("something.new", "something.new")
     assert set(audit_trail.action_codes()) >= codes
-    assert names.who("deadline", "") == Text("时限", "the deadline")
+    assert names.who("deadline", "") == say("audit_entry.by_deadline")
     assert names.who("nh3n-high", "rule") == say("rule_kind.by_id", rule="nh3n-high")
     of = {"kind": "threshold", "parameter": "nh3n"}
-    assert names.who("nh3n-high", "rule", of).zh == "规则（氨氮限值）", "a rule is no person"
+    kind = say("rule_kind.threshold")
+    assert names.who("nh3n-high", "rule", of).zh == say("rule_kind.with_parameter", parameter="氨氮", kind=kind).zh, (
+        "no person"
+    )
     for kind in FindingKind:
         assert names.who("x", "rule", {"kind": kind}) == say(
             "rule_kind.without_parameter", kind=say(f"rule_kind.{kind}")
@@ -355,8 +362,8 @@ def test_the_months_to_choose_go_over_the_turn_of_the_year():
 
 
 def test_what_a_citizen_chose_stands_in_the_record_even_without_a_word():
-    assert citizen.worded(citizen.Typed(kind="litter")) == "垃圾漂浮"
-    assert citizen.worded(citizen.Typed(kind="litter", text=" 桥下 ")) == "垃圾漂浮：桥下"
+    assert citizen.worded(citizen.Typed(kind="litter")) == say("citizen.kind_litter").zh
+    assert citizen.worded(citizen.Typed(kind="litter", text=" 桥下 ")) == f"{say('citizen.kind_litter').zh}：桥下"
     assert citizen.worded(citizen.Typed(kind="other", text="桥下")) == "桥下"
     assert citizen.worded(citizen.Typed(kind="<script>")) == ""
     assert [citizen.stage(state) for state in (State.REPORTED, State.REWORK, State.HANDLED, State.CLOSED)] == [

@@ -5,6 +5,7 @@ import pytest
 from governance.reports.patrols import PatrolRule, Point, TrackResult, check_upload, judge_patrol, measure_track
 from infra.errors import ConfigurationError
 from sensors.network import distance_km
+from tests.says import says
 
 T0 = 1_790_000_000_000
 MINUTE = 60_000
@@ -55,14 +56,14 @@ def test_a_drone_or_a_meeting_need_not_prove_a_length() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"key": "a b"}, "made by the device"),
-        ({"way": "swim"}, "walk, drone"),
-        ({"ended_ms": T0 - 1}, "ends before"),
-        ({"ended_ms": T0 + 25 * 60 * MINUTE}, "longer than a day"),
-        ({"now_ms": T0}, "future"),
-        ({"track": [Point(T0, 113.0, 95.0)]}, "track\\[0\\]"),
-        ({"track": [Point(T0 + 1, 113.0, 23.0), Point(T0 + 1, 113.0, 23.0)]}, "track\\[1\\] is not later"),
-        ({"track": [Point(T0 - 1, 113.0, 23.0)]}, "beyond"),
+        ({"key": "a b"}, says("patrol.no_key", key="a b")),
+        ({"way": "swim"}, says("request.one_of", name="way", text="swim", known="walk, drone, meeting, on_site")),
+        ({"ended_ms": T0 - 1}, says("patrol.backwards")),
+        ({"ended_ms": T0 + 25 * 60 * MINUTE}, says("patrol.too_long")),
+        ({"now_ms": T0}, says("patrol.ahead")),
+        ({"track": [Point(T0, 113.0, 95.0)]}, says("patrol.no_place", i=0, lon=113.0, lat=95.0)),
+        ({"track": [Point(T0 + 1, 113.0, 23.0), Point(T0 + 1, 113.0, 23.0)]}, says("patrol.not_later", i=1)),
+        ({"track": [Point(T0 - 1, 113.0, 23.0)]}, says("patrol.beyond")),
     ],
 )
 def test_what_cannot_be_is_named(change: dict[str, object], why: str) -> None:

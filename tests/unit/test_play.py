@@ -15,6 +15,7 @@ from simulator.devices import mqtt_packets
 from simulator.devices.reported_values import Reporting
 from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress
 from simulator.source import BufferedSource
+from tests.says import says
 
 NOW = 1_780_000_000_000
 HOUR = 3_600_000
@@ -43,7 +44,7 @@ def test_a_speed_is_a_number(text, value):
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", ""])
 def test_a_speed_that_is_none_is_refused_by_name(text):
-    with pytest.raises(ConfigurationError, match="--speed"):
+    with pytest.raises(ConfigurationError, match=says("simulate.speed")):
         simulate.speed(text)
 
 
@@ -52,13 +53,18 @@ def test_where_loggers_go_and_who_they_are():
     assert simulate.address("gateway.example:9212") == ("gateway.example", 9212)
     assert simulate.address("[::1]:9212") == ("::1", 9212)
     for bad in ("gateway", "gateway:", ":9212", "gateway:70000", "gateway:x"):
-        with pytest.raises(ConfigurationError, match="HOST:PORT"):
+        with pytest.raises(ConfigurationError, match=says("simulate.gateway")):
             simulate.address(bad)
     found = simulate.loggers(["a=MN1", "b=MN2"], "123456")
     assert {key: known.mn for key, known in found.items()} == {"a": "MN1", "b": "MN2"}
     assert "123456" not in repr(found)
     for bad_entries in (["a"], ["=MN1"], ["a=MN 1"], ["a=MN1", "a=MN2"]):
-        with pytest.raises(ConfigurationError, match="--logger"):
+        with pytest.raises(
+            ConfigurationError,
+            match=says("simulate.logger_twice")
+            if len(bad_entries) > 1
+            else says("simulate.logger", entry=bad_entries[0]),
+        ):
             simulate.loggers(bad_entries, "")
 
 

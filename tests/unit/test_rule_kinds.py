@@ -28,6 +28,7 @@ from sensors.quality.detectors.sudden_events import MAX_CONFIDENCE, ROLES, Event
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
+from tests.says import says
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -180,7 +181,9 @@ def test_an_event_is_as_urgent_as_the_most_exact_scope_says_step_by_step() -> No
 
 
 def test_an_event_of_a_kind_that_is_none_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match=r"'sewerage' must be one of acid, .*sewage"):
+    with pytest.raises(
+        ConfigurationError, match=says("request.one_of", name="kinds", text="sewerage", known=", ".join(EventCause))
+    ):
         rules(rule("event", kinds=["sewerage"]))
 
 
@@ -231,13 +234,13 @@ def test_a_schedule_is_kept_in_beijing_time(row, inside, outside) -> None:
 @pytest.mark.parametrize(
     ("row", "named"),
     [
-        ({"hours": "25:00-06:00"}, "25:00"),
-        ({"hours": "6-6"}, "6-6"),
-        ({"hours": "night"}, "night"),
-        ({"hours": 6}, "6"),
-        ({"on_days": "sunday"}, "sunday"),
-        ({"months": [13]}, "13"),
-        ({"months": [True]}, "True"),
+        ({"hours": "25:00-06:00"}, says("rule.hours_empty", hours="25:00-06:00")),
+        ({"hours": "6-6"}, says("rule.hours_empty", hours="6-6")),
+        ({"hours": "night"}, says("rule.hours_form", hours="night")),
+        ({"hours": 6}, says("rule.hours_form", hours=6)),
+        ({"on_days": "sunday"}, says("rule.days_one_of", days="sunday", known="every, working, off")),
+        ({"months": [13]}, says("rule.months_list", months=[13])),
+        ({"months": [True]}, says("rule.months_list", months=[True])),
     ],
 )
 def test_a_schedule_that_is_none_is_refused_with_its_value(row, named) -> None:

@@ -11,6 +11,7 @@ from sensors.parameters import catalogue
 from sensors.registry_toml import read
 from simulator import scenario
 from simulator.scenario import EventKind, FaultKind, TroubleKind
+from tests.says import says
 
 SITE = read((Path(__file__).parents[2] / "config" / "stations.toml").read_text(encoding="utf-8"), catalogue())
 HEAD = '[scenario]\nstart = 2026-05-11\ndays = "7d"\n'
@@ -117,15 +118,20 @@ def test_gates_that_contradict_each_other_are_refused_and_both_lines_named():
 def test_an_outfall_on_no_reach_or_beyond_its_end_is_refused():
     event = '[[event]]\nkind = "sewage"\noutfall = "pk-x"\nat = "1h"\nfor = "1h"\n'
     lost = replace(SITE, outfalls=(Outfall("pk-x", "排口", "x", "nowhere", 0.5),))
-    with pytest.raises(ConfigurationError, match=r"my\.toml:6: event 1: .*outfall pk-x lies on no reach"):
+    with pytest.raises(
+        ConfigurationError, match=r"my\.toml:6: event 1: " + says("scenario.outfall_reach", key="pk-x", reach="nowhere")
+    ):
         parsed(event, lost)
     beyond = replace(SITE, outfalls=(Outfall("pk-x", "排口", "x", "fengshouchong", 50.0),))
-    with pytest.raises(ConfigurationError, match=r"my\.toml:6: .*beyond its reach"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"my\.toml:6: event 1: " + says("scenario.outfall_beyond", key="pk-x", km=50.0, length=4.423415139615981),
+    ):
         parsed(event, beyond)
 
 
 def test_broken_toml_is_refused_with_its_line():
-    with pytest.raises(ConfigurationError, match=r"my\.toml:5: "):
+    with pytest.raises(ConfigurationError, match=r"my\.toml:5: " + says("file.no_toml")):
         parsed('[weather]\ncloud = = "x"\n')
 
 

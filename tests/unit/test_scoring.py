@@ -8,6 +8,7 @@ from infra.errors import ConfigurationError
 from infra.texts import Text
 from riverchief import settings
 from tests.cases import a_finding
+from tests.says import says
 from tools.score import matching, report
 from tools.score import run as score
 from tools.score.matching import Span, Thing
@@ -106,7 +107,7 @@ def _score(faults: tuple[Thing, ...] = (), events: tuple[Thing, ...] = ()) -> sc
 
 
 def test_scoring_on_a_scenario_made_for_load_is_refused_with_the_reason():
-    with pytest.raises(ConfigurationError, match="province: its stations are made up for load"):
+    with pytest.raises(ConfigurationError, match=says("simulate.made_up", name="province")):
         score.score("province", settings.Settings(), seed=1)
 
 

@@ -11,6 +11,7 @@ from cryptography import x509
 from infra.errors import ConfigurationError
 from riverchief import setup
 from riverchief.brokers import certificates
+from tests.says import says
 
 NOW = datetime(2026, 5, 12, 2, 30, tzinfo=UTC)
 NAMES = ["broker.example", "192.0.2.10"]
@@ -83,7 +84,7 @@ def test_a_write_that_fails_leaves_no_half_a_file(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ConfigurationError, match="No space left on device"):
+    with pytest.raises(ConfigurationError, match=says("file.unwritable", error="No space left on device")):
         setup.prepare(tmp_path, NAMES, NOW)
     assert contents(tmp_path) == {}
 
@@ -144,14 +145,21 @@ def test_a_key_that_does_not_belong_to_the_certificate_is_refused(tmp_path: Path
     setup.prepare(site, NAMES, NOW)
     setup.prepare(own, NAMES, NOW)
     before = contents(site)
-    with pytest.raises(ConfigurationError, match="does not belong"):
+    with pytest.raises(ConfigurationError, match=says("certificate.other_key")):
         setup.install_certificate(site, own / "broker" / "server.pem", site / "broker" / "server.key", None)
-    with pytest.raises(ConfigurationError, match="not PEM"):
+    with pytest.raises(ConfigurationError, match=says("certificate.no_pem")):
         setup.install_certificate(site, own / "riverchief" / "api_token", own / "broker" / "server.key", None)
     assert contents(site) == before
 
 
-@pytest.mark.parametrize(("name", "said"), [("", "at least one"), ("a b", "'a b'"), ("河.example", "'河.example'")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", says("certificate.no_name")),
+        ("a b", says("certificate.no_host", name="a b")),
+        ("河.example", says("certificate.no_host", name="河.example")),
+    ],
+)
 def test_a_name_no_certificate_can_carry_is_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         setup.prepare(tmp_path, [name] if name else [], NOW)

@@ -9,6 +9,7 @@ from sensors.network import Outfall, OutfallKind, Travel, along_km
 from sensors.parameters import catalogue
 from sensors.source_attribution import HOUR_MS, Current, Detection, NonDetection, PlaceKind, RiverTree
 from sensors.stations import Reach, Registry, Station, Water
+from tests.says import says, shows
 
 KM = 1 / 111.195
 T = 20_700 * 24 * HOUR_MS
@@ -67,7 +68,7 @@ def test_a_station_on_the_way_that_saw_nothing_speaks_against_what_lies_above_it
     against = {c.key: c for c in found}
     assert against["high"].probability < 0.5 * without["high"] if "high" in against else True
     if "high" in against:
-        assert any("不利于此" in reason.zh for reason in against["high"].reasons)
+        assert any(shows(reason.zh, "source_attribution.quiet_against") for reason in against["high"].reasons)
     assert keys(found)[0] in ("works", "side")
 
 
@@ -84,7 +85,7 @@ def test_the_flood_carries_water_up_to_a_station_from_an_outfall_below_it():
     seen, quiet = [Detection("mid", T - HOUR_MS)], [NonDetection("up", T), NonDetection("creek-1", T)]
     with_tide = source_attribution.rank_sources(RIVER, seen, quiet, flood)
     tail = next(c for c in with_tide if c.key == "tail")
-    assert any("涨潮" in reason.zh for reason in tail.reasons)
+    assert any(shows(reason.zh, "source_attribution.up") for reason in tail.reasons)
     assert keys(with_tide)[0] == "tail"
     steady = source_attribution.rank_sources(RIVER, seen, quiet, STEADY)
     p = {c.key: c.probability for c in steady}
@@ -113,9 +114,9 @@ def test_another_river_has_no_candidates_here_and_probabilities_are_shares():
 
 
 def test_unknown_stations_and_those_on_no_reach_are_refused_by_name():
-    with pytest.raises(NotFound, match="nowhere"):
+    with pytest.raises(NotFound, match=says("registry.no_station", key="nowhere")):
         source_attribution.rank_sources(RIVER, [Detection("nowhere", T)])
-    with pytest.raises(NotFound, match="dry"):
+    with pytest.raises(NotFound, match=says("source_attribution.no_reach", station="dry")):
         source_attribution.rank_sources(RIVER, [Detection("dry", T)])
     with pytest.raises(ValueError, match="no station saw"):
         source_attribution.rank_sources(RIVER, [])
@@ -125,7 +126,7 @@ def test_reaches_that_flow_in_a_circle_are_refused():
     line = ((0.0, 0.0), (0.0, 1.0))
     a = Reach("a", "甲", "a", Water.CREEK, line, downstream="b")
     b = Reach("b", "乙", "b", Water.CREEK, line, downstream="a")
-    with pytest.raises(ConfigurationError, match="circle: a, b"):
+    with pytest.raises(ConfigurationError, match=says("source_attribution.circle", circle="a, b")):
         RiverTree(Registry((), (), (a, b), catalogue()))
 
 

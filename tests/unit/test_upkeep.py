@@ -23,6 +23,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest, pack
 from sensors.standards.hj915 import CheckKind, ErrorKind, limit
 from sensors.stations import Deployment, Registry, Station
+from tests.says import says
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -70,25 +71,25 @@ def test_a_site_that_knows_better_gives_its_own_limit():
 
 
 def test_a_parameter_without_a_limit_needs_one():
-    with pytest.raises(ConfigurationError, match="orp"):
+    with pytest.raises(ConfigurationError, match=says("maintenance.no_limit", check="five", parameter="orp")):
         check("five", "orp", 220.0, 230.0).judged()
     assert check("five", "orp", 220.0, 230.0, limit=15.0).judged().limit.kind is ErrorKind.ABSOLUTE
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
 def test_a_limit_that_nothing_could_keep_is_refused(bad):
-    with pytest.raises(ConfigurationError, match="limit"):
+    with pytest.raises(ConfigurationError, match=says("maintenance.limit_above")):
         check("five", "do", 8.0, 8.4, limit=bad).judged()
 
 
 def test_drift_without_the_day_before_or_the_span_is_refused():
     for other in ({}, {"before": 0.0}, {"span": 4.0}, {"before": 0.0, "span": 0.0}):
-        with pytest.raises(ConfigurationError, match="span"):
+        with pytest.raises(ConfigurationError, match=says("maintenance.drift_needs")):
             check("zero_drift", "nh3n", 0.0, 0.1, **other).judged()
 
 
 def test_a_relative_error_of_nothing_is_refused():
-    with pytest.raises(ConfigurationError, match="standard 0"):
+    with pytest.raises(ConfigurationError, match=says("maintenance.standard_zero")):
         check("span", "nh3n", 0.0, 0.1).judged()
 
 

@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 
 from infra import clock
-from infra.texts import line, say, sentence
+from infra.texts import line, say
 from riverchief.brokers.local import Broker, running
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
 from sensors.wire.telemetry import Sample
@@ -74,9 +74,7 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
         until = time.monotonic() + 120
         while (state := mqtt.state()).connected < state.wanted or state.under_way:
             if time.monotonic() > until:
-                reason = sentence(
-                    "bench.connections", connected=state.connected, wanted=state.wanted, refusal=state.refusal
-                )
+                reason = say("bench.connections", connected=state.connected, wanted=state.wanted, refusal=state.refusal)
                 raise BenchFailed(reason)
             time.sleep(0.1)
     me, other = psutil.Process(os.getpid()), psutil.Process(broker.pid)

@@ -114,7 +114,7 @@ class CasePage:
     stops: tuple[Stop, ...]
     lines: tuple[Line, ...]
     allowed: tuple[Action, ...]
-    hindered: tuple[tuple[Action, str], ...]
+    hindered: tuple[tuple[Action, Text], ...]
     files: tuple[Attachment, ...]
     notices: tuple[NoticeRow, ...] | None
     reports: tuple[Report, ...]

@@ -10,7 +10,7 @@ from governance.incidents.lifecycle import ADVANCING_ACTIONS, TRANSITIONS, Trans
 from governance.incidents.model import Action, Condition, Evidence, FalseAlarm, Incident, Order, PauseReason
 from governance.organisation.roles import Actor
 from infra.errors import WaterError
-from infra.texts import Text, say, split_languages
+from infra.texts import Text, ended, say
 from infra.times import beijing
 from sensors.parameters import Catalogue
 from sensors.stations import Registry
@@ -110,7 +110,7 @@ def after_merge(incident: Incident, into: Incident, actor: Actor, now_ms: int) -
     try:
         _, (kept, _) = lifecycle.merge(incident, into, Order(Action.MERGE, into=into.id), actor, now_ms)
     except WaterError as error:
-        return split_languages(str(error))
+        return ended(error.text)
     return say(
         "form.after_merge",
         id=incident.id,
@@ -127,7 +127,7 @@ def after_split(incident: Incident, taken: Iterable[Condition], actor: Actor, no
     try:
         (rest, _), (new, _) = lifecycle.split(incident, order, actor, now_ms)
     except WaterError as error:
-        return split_languages(str(error))
+        return ended(error.text)
     return say(
         "form.after_split",
         id=incident.id,

@@ -7,7 +7,7 @@ from typing import Final
 from api.console.models.overview import Data, data_state
 from api.maintenance import MaintenanceSummary
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, split_languages
+from infra.texts import Text, ended, say
 from sensors.maintenance import Check
 from sensors.parameters import Catalogue
 from sensors.standards import hj915
@@ -87,7 +87,7 @@ def verdict(check: Check, catalogue: Catalogue) -> Text:
     try:
         judged = check.judged()
     except ConfigurationError as error:
-        return split_languages(str(error))
+        return ended(error.text)
     kind = judged.limit.kind
     found, left, most = (
         error_words(kind, value, check.parameter, catalogue)

@@ -11,7 +11,7 @@ from governance.notify.oncall import SINGLE, Shift
 from governance.notify.outbox import Delivery
 from governance.notify.store import QueueCounts
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from infra.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
 
 WEEKS = 4
@@ -112,10 +112,10 @@ def duties(shifts: Sequence[Shift], day: date, name: Callable[[str], str]) -> tu
 def shift(person: str, begins: str, until: str, rank: float | None) -> Shift:
     """A shift from a form, whose times are Beijing time (``2026-10-01T08:30``). Raises ConfigurationError."""
     if not person:
-        raise ConfigurationError(sentence("notice.choose_person"))
+        raise ConfigurationError(say("notice.choose_person"))
     begin_ms, end_ms = _instant(begins), _instant(until)
     if begin_ms >= end_ms:
-        raise ConfigurationError(sentence("notice.ends_early"))
+        raise ConfigurationError(say("notice.ends_early"))
     return Shift(person, begin_ms, end_ms, int(rank or 1))
 
 
@@ -123,7 +123,7 @@ def _instant(text: str) -> int:
     try:
         return to_ms(datetime.fromisoformat(text).replace(tzinfo=BEIJING))
     except ValueError:
-        raise ConfigurationError(sentence("notice.give_times")) from None
+        raise ConfigurationError(say("notice.give_times")) from None
 
 
 def changes(lines: Iterable[tuple[int, str, str, Sequence[Mapping[str, Any]]]]) -> tuple[Change, ...]:

@@ -10,7 +10,7 @@ from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Role
 from governance.organisation.terms import Appointment, responsible
 from governance.people.store import Person
 from infra.errors import ConfigurationError
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from sensors.stations import Registry
 
 
@@ -162,4 +162,4 @@ def day(text: str, otherwise: int | None) -> int | None:
     try:
         return midnight(date.fromisoformat(text))
     except ValueError:
-        raise ConfigurationError(sentence("request.no_day", text=text[:20])) from None
+        raise ConfigurationError(say("request.no_day", text=text[:20])) from None

@@ -12,7 +12,7 @@ from api.console.svg import Day
 from api.river_file import OfficeView, RiverFile
 from governance.reports.river_plans import Goal
 from infra.errors import Refused
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from infra.times import beijing_day, to_ms
 from ingest.analysis.live_classes import ShownClass
 from sensors.standards.gb3838 import WaterClass
@@ -151,7 +151,7 @@ def with_goal(goals: Sequence[Goal], index: int | None, new: Goal | None) -> lis
             del changed[index]
         return changed
     if not new.goal.strip():
-        raise Refused(sentence("river.goal_needs_words"))
+        raise Refused(say("river.goal_needs_words"))
     if index is None:
         changed.append(new)
     else:

@@ -12,7 +12,7 @@ from governance.audit.merkle import AuditEntry
 from governance.audit.trail import Verified
 from governance.incidents.model import Entry, Incident
 from infra.errors import ConfigurationError
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from infra.times import BEIJING, DAY_MS, to_ms
 
 FIELDS = ("what", "kind", "id", "by", "since", "until")
@@ -70,7 +70,7 @@ class TrailPage:
     entries: int
     signed: int
     as_of: AsOf | None
-    as_of_problem: str
+    as_of_problem: Text | None
 
 
 def filter_of(query: Mapping[str, str]) -> Filter:
@@ -107,7 +107,7 @@ def moment(text: str) -> int:
     try:
         return to_ms(datetime.fromisoformat(text).replace(tzinfo=BEIJING))
     except ValueError:
-        raise ConfigurationError(sentence("request.no_moment", text=text[:30])) from None
+        raise ConfigurationError(say("request.no_moment", text=text[:30])) from None
 
 
 def verdict(found: Verified) -> str:
@@ -123,4 +123,4 @@ def _day(text: str) -> int | None:
     try:
         return midnight(date.fromisoformat(text.strip()))
     except ValueError:
-        raise ConfigurationError(sentence("request.no_day", text=text[:20])) from None
+        raise ConfigurationError(say("request.no_day", text=text[:20])) from None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import say
 from sensors.wire.hj212.codes import INTERACTION, Cn, ExeRtn, QnRtn
 from sensors.wire.hj212.packet import Edition, Packet, flag_of, write_time
 
@@ -78,7 +78,7 @@ def set_time() -> Command:
 def set_timeout(over_s: int, resends: int) -> Command:
     """1000: how long a logger waits for an answer, and how often it sends again."""
     if not 1 <= over_s <= 99999 or not 0 <= resends <= 99:
-        raise ConfigurationError(sentence("device.no_timeout", over_s=over_s, resends=resends))
+        raise ConfigurationError(say("device.no_timeout", over_s=over_s, resends=resends))
     return _fixed(Cn.TIMEOUT, ("OverTime", str(over_s)), ("ReCount", str(resends)))
 
 
@@ -91,7 +91,7 @@ def set_realtime_interval(seconds: int) -> Command:
     """1062; raises ConfigurationError outside of 30 to 3600 s."""
     low, high = REALTIME_S
     if not low <= seconds <= high:
-        raise ConfigurationError(sentence("device.no_interval", seconds=seconds, low=low, high=high))
+        raise ConfigurationError(say("device.no_interval", seconds=seconds, low=low, high=high))
     return _fixed(Cn.SET_REALTIME_INTERVAL, ("RtdInterval", str(seconds)))
 
 
@@ -103,14 +103,14 @@ def ask_minute_interval() -> Command:
 def set_minute_interval(minutes: int) -> Command:
     """1064; raises ConfigurationError for what does not divide an hour by the standard's list."""
     if minutes not in MINUTES:
-        raise ConfigurationError(sentence("device.no_minutes", minutes=minutes, known=", ".join(map(str, MINUTES))))
+        raise ConfigurationError(say("device.no_minutes", minutes=minutes, known=", ".join(map(str, MINUTES))))
     return _fixed(Cn.SET_MINUTE_INTERVAL, ("MinInterval", str(minutes)))
 
 
 def fetch(cn: str, begin_ms: int, end_ms: int) -> Command:
     """2051, 2061 or 2031 of a time range. Real-time data have no history: :func:`ask_now` asks for the newest."""
     if cn not in (Cn.MINUTE, Cn.HOUR, Cn.DAY):
-        raise ConfigurationError(sentence("device.no_history", cn=cn))
+        raise ConfigurationError(say("device.no_history", cn=cn))
     return _fixed(cn, ("BeginTime", write_time(begin_ms)), ("EndTime", write_time(end_ms)))
 
 
@@ -133,5 +133,5 @@ def _pollutant(factor: str | None) -> tuple[tuple[str, str], ...]:
     if factor is None:
         return ()
     if not factor.isascii() or not factor.isalnum() or len(factor) > _POLLUTANT_MOST:
-        raise ConfigurationError(sentence("device.no_code", factor=factor))
+        raise ConfigurationError(say("device.no_code", factor=factor))
     return (("PolId", factor),)

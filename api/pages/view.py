@@ -31,7 +31,7 @@ from api.pages.live import LivePicture
 from api.registries import Registries
 from governance.organisation.roles import Actor, Right
 from infra.errors import WaterError
-from infra.texts import Text, from_both, say
+from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
 
 LANGUAGES = ("zh", "en")
@@ -135,7 +135,8 @@ class View:
     @property
     def site(self) -> str:
         """What the site is called; "" where it has no name."""
-        return self.of(from_both(self.context.site))
+        zh, _, en = self.context.site.partition(" / ")
+        return self.of(Text(zh, en or zh))
 
     # -- addresses ---------------------------------------------------------------------------------------------------
 

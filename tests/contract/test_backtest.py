@@ -49,7 +49,7 @@ END = T0 + 2 * DAY
 
 def told(findings: list[Finding]) -> list[tuple[Any, ...]]:
     return sorted(
-        (f.observed_at_ms, f.station, f.parameter or "", f.rule, f.change.value, f.since_ms, f.value or 0, f.held)
+        (f.observed_at_ms, f.station, f.parameter or "", f.rule, f.change.value, f.since_ms, f.value or 0, f.flapping)
         for f in findings
     )
 
@@ -103,7 +103,7 @@ def test_the_same_readings_give_the_same_findings_as_live(
     values = episodes()
     happened = live(world, values)
     assert {f.rule for f in happened} == {"nh3n-high", "ph-acid", "temp-rising", "silent", "device-fault"}
-    assert any(f.held for f in happened)
+    assert any(f.flapping for f in happened)
     monkeypatch.setattr(backtest, "SLICE_MS", slice_ms)
     tried = attempt(RULES, past(world), until=max(values) + MINUTE, closed_after_ms=None)
     assert told(list(tried.findings)) == told(happened)

@@ -17,7 +17,7 @@ import pytest
 from governance.incidents import store as incident_store
 from infra.clock import now_ms
 from ingest.storage import spool
-from ingest.storage.spool import Kind, Spool
+from ingest.storage.spool import Spool, SpoolKind
 from riverchief import setup
 from riverchief.brokers.local import free_port
 from riverchief.brokers.mosquitto_admin import DynamicSecurity, device_role, ingest_role
@@ -113,7 +113,7 @@ def _spooled(site: Running) -> set[tuple[str, str, int]]:
     waiting = Spool(site.database, catalogue(), clock_ms=now_ms, most_bytes=2**30)
     found: set[tuple[str, str, int]] = set()
     while entries := waiting.next(10**6):
-        for entry in (one for one in entries if one.kind is Kind.READINGS):
+        for entry in (one for one in entries if one.kind is SpoolKind.READINGS):
             b = entry.batch
             rows = zip(b.station.tolist(), b.parameter.tolist(), b.at.tolist(), strict=True)
             found |= {(entry.stations[s], catalogue().parameters[p].key, at_ms) for s, p, at_ms in rows}

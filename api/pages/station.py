@@ -14,8 +14,9 @@ from api.console.models.overview import Data, Model, data_state
 from api.maintenance import StationMaintenance
 from api.pages.models import series_chart as chart
 from api.pages.models import station as models
-from api.pages.models.series_chart import Limits, Neighbour
+from api.pages.models.series_chart import Neighbour
 from api.pages.models.station import Span, Tile
+from api.pages.series_panel import Compared, limit_words, panel
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
 from api.requests import CSV
@@ -39,7 +40,7 @@ from ingest.quarantine import QuarantineEntry
 from ingest.storage.port import Latest, series
 from sensors.maintenance import Check
 from sensors.source_attribution import RiverTree
-from sensors.standards.gb3838 import Water, WaterClass
+from sensors.standards.gb3838 import Water
 from sensors.stations import Deployment, Reach, Registry, Station
 
 PATH = "/stations/{key}"
@@ -151,6 +152,7 @@ def _show(v: View, key: str, picture: Model | None, topics: Sequence[str]) -> Re
         may_river=v.actor.may(REACH.right),
         may_staff=v.actor.may(Right.STAFF),
         may_account=v.actor.may(Right.ACCOUNT),
+        short=models.short,
         limit_of=lambda tile: limit_words(tile.limit, tile.direction),
         names=lambda keys: v.of(Text("、", ", ")).join(v.of(v.parameter(one)) for one in keys),
         minute=lambda at_ms: beijing(at_ms, models.FORM),
@@ -277,31 +279,6 @@ def _care(v: View, registry: Registry, station: Station, silent: bool) -> Care:
 # -- the chart's data --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The series of the neighbour, its times already moved by the travel time of the water."""
-
-    name: str
-    shift_ms: int
-    columns: chart.Columns
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One parameter as the browser draws it. ``limit_text`` words the target's limit, "" where there is none."""
-
-    parameter: str
-    name: str
-    unit: str
-    decimals: int
-    limits: Limits | None
-    limit_text: str
-    columns: chart.Columns
-    thinned: bool
-    sentence: str
-    compared: Compared | None
-
-
 def _chart(v: View, key: str) -> dict[str, Any]:
     registry = v.registries.recent()
     station = find(registry, key)
@@ -315,34 +292,14 @@ def _chart(v: View, key: str) -> dict[str, Any]:
         )
     reach = next((one for one in registry.reaches if one.key == station.reach), None)
     neighbour = _neighbours(registry, key).get(v.query.get("compare", ""))
-    panels = [
-        _panel(v, registry, station, _series(v, station, one, rows, span), reach, neighbour)
-        for one in asked[: models.MOST_PANELS]
-    ]
+    target = None if reach is None else reach.target
+    panels = []
+    for one in asked[: models.MOST_PANELS]:
+        view = _series(v, station, one, rows, span)
+        limits = chart.limits(one, Water.of(station.water), target)
+        compared = None if neighbour is None else _compared(v, registry, view, neighbour)
+        panels.append(panel(v, view, limits, compared))
     return {"start": span.start_ms, "end": span.end_ms, "free": span.free, "panels": panels}
-
-
-def _panel(
-    v: View, registry: Registry, station: Station, view: chart.View, reach: Reach | None, neighbour: Neighbour | None
-) -> Panel:
-    parameter = view.parameter
-    limits = chart.limits(parameter.key, Water.of(station.water), None if reach is None else reach.target)
-    limit_text = ""
-    if limits is not None and limits.limit is not None and limits.target is not None:
-        sign = WaterClass(limits.target).sign
-        limit_text = v.say("station.limit_line", sign=sign, limit=limit_words((limits.limit,), limits.direction))
-    return Panel(
-        parameter=parameter.key,
-        name=v.of(v.parameter(parameter.key)),
-        unit="" if parameter.unit == "1" else parameter.unit,
-        decimals=parameter.decimals,
-        limits=limits,
-        limit_text=limit_text,
-        columns=chart.columns(view),
-        thinned=view.series.bucket_ms is not None,
-        sentence=chart.sentence(view),
-        compared=None if neighbour is None else _compared(v, registry, view, neighbour),
-    )
 
 
 def _compared(v: View, registry: Registry, view: chart.View, neighbour: Neighbour) -> Compared:
@@ -353,9 +310,3 @@ def _compared(v: View, registry: Registry, view: chart.View, neighbour: Neighbou
     theirs = _series(v, other, view.parameter.key, (), span)
     columns = chart.columns(theirs, shift_ms)
     return Compared(v.of(Text(other.zh, other.en)), shift_ms, columns)
-
-
-def limit_words(limit: Sequence[float], direction: str) -> str:
-    """A limit as people read it: 2.0, ≥2.0, 6–9."""
-    numbers = "–".join(f"{one:g}" if one >= 10 or one != int(one) or len(limit) > 1 else f"{one:.1f}" for one in limit)
-    return f"≥{numbers}" if direction == "at_least" else numbers

@@ -105,6 +105,8 @@ def sentence(view: View) -> str:
     s, parameter = view.series, view.parameter
     good = np.flatnonzero(view.usable)
     name = Text(parameter.zh, parameter.en)
+    if not len(s.at):
+        return str(getattr(say("station.no_data_of", parameter=name), view.language))
     if not len(good):
         return view.say("no_usable", parameter=name, count=len(s.at))
     parts = []
@@ -123,7 +125,8 @@ def sentence(view: View) -> str:
     if view.limit is not None:
         parts.append(view.say("last_limit", limit=parameter.show(view.limit)))
     low, high = float(np.nanmin(s.low[good])), float(np.nanmax(s.high[good]))
-    parts.append(view.say("last_range", low=f"{low:.{parameter.decimals}f}", high=parameter.show(high)))
+    range_ = view.say("last_range", low=f"{low:.{parameter.decimals}f}", high=parameter.show(high))
+    parts.append(range_ if parts else f"{getattr(name, view.language)} {range_}")
     if (moved := _trend(view, good)) is not None:
         span = duration((view.end_ms - view.start_ms) // 4)
         parts.append(view.say(_trend_key(view, moved), span=span, by=parameter.show(abs(moved))))
@@ -267,12 +270,14 @@ class Neighbour:
 
 
 def neighbours(tree: RiverTree, station: str) -> dict[str, Neighbour]:
-    """``up`` and ``down``: the nearest other station from which the water comes, and to which it goes."""
+    """``up`` and ``down``: the nearest other station from which the water comes, and to which it goes; one of the same
+    reach before one of a tributary.
+    """
     try:
         here = tree.spot(station)
     except WaterError:
         return {}
-    found: dict[str, tuple[float, Neighbour]] = {}
+    found: dict[str, tuple[tuple[bool, float], Neighbour]] = {}
     for other in tree.registry.stations:
         if other.key == station or other.reach not in tree.reaches:
             continue
@@ -282,6 +287,7 @@ def neighbours(tree: RiverTree, station: str) -> dict[str, Neighbour]:
             if route is None or route.upstream_km or route.km <= 0:
                 continue
             hours = sum(km / tree.speed_km_h[reach][1] for reach, km, _ in route.legs)
-            if side not in found or route.km < found[side][0]:
-                found[side] = route.km, Neighbour(other.key, round(hours * 3_600_000), side == "up")
+            rank = other.reach != here.reach, route.km
+            if side not in found or rank < found[side][0]:
+                found[side] = rank, Neighbour(other.key, round(hours * 3_600_000), side == "up")
     return {side: neighbour for side, (_, neighbour) in found.items()}

@@ -1,5 +1,6 @@
 """The page of a station: the span of time that its address names, its tiles, its devices. Pure."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,7 +107,7 @@ def tiles(
     now_ms: int,
     cycles_s: Mapping[str, int],
 ) -> tuple[Tile, ...]:
-    """The tiles of a station: what decides its class first, then by the catalogue."""
+    """The tiles of a station: what decides its class first, what never reported last, else by the catalogue."""
     rows = {row.parameter: row for row in latest}
     deciding = () if shown is None else shown.deciding
     water, against = Water.of(station.water), target or WaterClass.V
@@ -131,7 +132,15 @@ def tiles(
                 deciding=key in deciding,
             )
         )
-    return tuple(sorted(found, key=lambda one: not one.deciding))
+    return tuple(sorted(found, key=lambda one: (not one.deciding, one.newest_at_ms is None)))
+
+
+def short(tile: Tile) -> str:
+    """The value in three significant digits, or in the decimals of its parameter where these are fewer."""
+    if tile.value is None:
+        return "—"
+    places = 2 if tile.value == 0 else 2 - math.floor(math.log10(abs(tile.value)))
+    return f"{tile.value:.{min(tile.parameter.decimals, max(0, places))}f}"
 
 
 def _limit(parameter: str, water: Water, against: WaterClass) -> tuple[float, ...]:

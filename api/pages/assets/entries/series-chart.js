@@ -30,8 +30,9 @@ function svg(name, attributes, parent, text) {
 export function axisOf(panel, linear) {
   const { columns, compared, limits } = panel;
   const found = [columns, compared?.columns].filter(Boolean).flatMap((c) => [...c.value, ...c.low, ...c.high]).filter((x) => x !== null);
-  const low = found.length ? Math.min(...found) : 0;
-  const high = found.length ? Math.max(...found) : 1;
+  const none = limits?.direction === "within" ? limits.classes : [0, 1];
+  const low = Math.min(...(found.length ? found : none));
+  const high = Math.max(...(found.length ? found : none));
   const bands = limits ? bandsOf(limits) : [];
   if (!limits || limits.direction === "within" || linear) return { ...linearAxis(low, high, limits), bands };
   const ascending = [...new Set(limits.classes)].sort((a, b) => a - b);
@@ -149,11 +150,11 @@ class SeriesChart extends HTMLElement {
     const width = (this.width = Math.max(280, this.clientWidth));
     const narrow = width < 600;
     const box = { left: narrow ? 38 : 56, right: width - (narrow ? 30 : 36), start, end };
-    const tall = panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 190 : panels.length < 4 ? 190 : 150;
+    const tall = panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
     const gap = 16;
     let y = 8;
     const height = y + panels.length * (tall + gap) + 22;
-    const focused = this.contains(document.activeElement);
+    const focused = this.root?.matches(":focus-visible");
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "img", "aria-label": panels.map((p) => p.sentence).join(" ") });
     this.hatch(root);
     this.box = box;
@@ -212,7 +213,7 @@ class SeriesChart extends HTMLElement {
     };
     const group = svg("g", { "data-testid": `series-${panel.parameter}` }, root);
     const { left, right } = box;
-    svg("rect", { class: "plot", x: left, y: top, width: right - left, height: bottom - top }, group);
+    if (!panel.limits || panel.limits.direction === "within") svg("rect", { class: "plot", x: left, y: top, width: right - left, height: bottom - top }, group);
     const [low, high] = [knots[0][0], knots[knots.length - 1][0]];
     for (const [from, to, water] of axis.bands) {
       const [a, b] = [y(clamp(to, low, high)), y(clamp(from, low, high))];
@@ -249,7 +250,9 @@ class SeriesChart extends HTMLElement {
   limitLine(group, panel, y, left, right, top) {
     const at = y(panel.limits.limit);
     svg("path", { class: "limit", d: `M${left} ${at}H${right}`, "data-testid": "series-limit" }, group);
-    svg("text", { class: "limit-text halo", x: left + (right - left) * 0.58, y: at - 5 < top + 12 ? at + 15 : at - 5 }, group, panel.limit_text);
+    const narrow = right - left < 500;
+    const place = narrow ? { x: right - 6, "text-anchor": "end" } : { x: left + (right - left) * 0.58 };
+    svg("text", { class: "limit-text halo", ...place, y: at - 5 < top + 12 ? at + 15 : at - 5 }, group, panel.limit_text);
   }
 
   curve(group, columns, x, y) {
@@ -311,7 +314,7 @@ class SeriesChart extends HTMLElement {
     const own = this.words.this_station + (thinned ? (this.getAttribute("language") === "en" ? " (" + this.words.envelope + ")" : "（" + this.words.envelope + "）") : "");
     entry((p) => svg("path", { class: "line", d: "M0 7H26" }, p), own, "line");
     const other = panels.find((p) => p.compared)?.compared;
-    if (other) entry((p) => svg("path", { class: "other", d: "M0 7H26" }, p), other.name, "other");
+    if (other) entry((p) => svg("path", { class: "other", d: "M0 7H26" }, p), other.columns.at.length ? other.name : `${other.name} · ${this.words.no_data}`, "other");
     if (sum("suspect")) entry((p) => svg("circle", { class: "suspect", cx: 13, cy: 7, r: 4.5 }, p), this.words.suspect.replace("{count}", sum("suspect")), "suspect");
     if (sum("bad")) entry((p) => svg("path", { class: "bad", d: "M9 3l8 8m0-8l-8 8" }, p), this.words.bad.replace("{count}", sum("bad")), "bad");
     if (sum("missing_count")) {

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from api.console.models.overview import Data
 from api.pages.models import series_chart as chart
 from api.pages.models.station import Span
-from api.pages.series_panel import panel
-from api.pages.view import PageRoute, Viewing
+from api.pages.series_panel import Happening, panel
+from api.pages.view import PageRoute, View, Viewing
 from api.responses import answer
 from governance.incidents.finding import Colour
 from infra.times import DAY_MS
@@ -34,6 +34,7 @@ class Age:
 AGES = (Age(Data.NORMAL, 0, 120), Age(Data.LATE, 0, 840), Age(Data.OFFLINE, 0, 32_400), Age(Data.NEVER, None, 0))
 CHARTED = {"nh3n": (0.8, 0.5), "do": (5.0, 2.5), "ph": (7.4, 0.5), "conductivity": (480.0, 90.0)}
 """Parameters of the example of a chart, with the level and the swing of each."""
+HOUR_MS = DAY_MS // 24
 SPAN = Span(1_796_000_000_000 - DAY_MS, 1_796_000_000_000, "")
 DEVICES = ("offline", "maintenance", "suspect", "late")
 
@@ -73,4 +74,15 @@ def example(v: Viewing) -> Response:
             language=v.language,
         )
         panels.append(panel(v, view, chart.limits(key, Water.RIVER, WaterClass.IV)))
-    return answer({"start": SPAN.start_ms, "end": SPAN.end_ms, "free": True, "panels": panels})
+    return answer({"start": SPAN.start_ms, "end": SPAN.end_ms, "panels": panels, "happened": _happened(v)})
+
+
+def _happened(v: View) -> list[Happening]:
+    at = SPAN.start_ms
+    sign = v.sign("incident.orange")
+    return [
+        Happening("incident", at + 18 * HOUR_MS, at + 19 * HOUR_MS, v.say("kit.chart_incident"), "orange", sign),
+        Happening("visit", at + 9 * HOUR_MS, at + 10 * HOUR_MS, v.say("kit.chart_visit")),
+        Happening("check", at + 10 * HOUR_MS, None, v.say("kit.chart_check"), passed=True),
+        Happening("swap", at + 10 * HOUR_MS, None, "EX-NH-0003 → EX-NH-0007"),
+    ]

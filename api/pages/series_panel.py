@@ -34,6 +34,24 @@ class Panel:
     compared: Compared | None
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What happened at the station, in its row below the curves.
+
+    ``kind`` is incident, visit, check or swap; ``until_ms`` None goes on or took no time. An incident has a colour with
+    its ``sign`` and leads somewhere, a check says whether it ``passed``.
+    """
+
+    kind: str
+    since_ms: int
+    until_ms: int | None
+    text: str
+    colour: str = ""
+    sign: str = ""
+    passed: bool | None = None
+    href: str = ""
+
+
 def panel(v: View, view: chart.View, limits: Limits | None, compared: Compared | None = None) -> Panel:
     """The panel of a series."""
     parameter = view.parameter

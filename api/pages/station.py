@@ -1,6 +1,6 @@
 """The page of a station ``/stations/{key}``: what it measures, whether that can be believed, what happened there."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from api.pages.models import series_chart as chart
 from api.pages.models import station as models
 from api.pages.models.series_chart import Neighbour
 from api.pages.models.station import Span, Tile
-from api.pages.series_panel import Compared, limit_words, panel
+from api.pages.series_panel import Compared, Happening, limit_words, panel
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
 from api.requests import CSV
@@ -37,6 +37,7 @@ from ingest import ledger, quarantine
 from ingest.analysis.live_classes import STATION, ShownClass, current_classes
 from ingest.ledger import Account
 from ingest.quarantine import QuarantineEntry
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage.port import Latest, series
 from sensors.maintenance import Check
 from sensors.source_attribution import RiverTree
@@ -299,7 +300,40 @@ def _chart(v: View, key: str) -> dict[str, Any]:
         limits = chart.limits(one, Water.of(station.water), target)
         compared = None if neighbour is None else _compared(v, registry, view, neighbour)
         panels.append(panel(v, view, limits, compared))
-    return {"start": span.start_ms, "end": span.end_ms, "free": span.free, "panels": panels}
+    happened = [
+        one
+        for one in _happenings(v, registry, station)
+        if one.since_ms <= span.end_ms and (one.since_ms if one.until_ms is None else one.until_ms) >= span.start_ms
+    ]
+    return {"start": span.start_ms, "end": span.end_ms, "panels": panels, "happened": happened}
+
+
+def _happenings(v: View, registry: Registry, station: Station) -> Iterator[Happening]:
+    """Incidents that concern who looks, visits, checks and swaps of sensors."""
+    for incident, title in _incidents(v, registry, station.key) or ():
+        ended = v.now_ms if incident.closed_at_ms is None else incident.closed_at_ms
+        colour, href = incident.colour.value, v.to(f"/incidents/{incident.id}")
+        sign = v.sign(f"incident.{colour}")
+        yield Happening("incident", incident.since_ms, ended, v.of(title), colour, sign, href=href)
+    with v.context.database.read() as connection:
+        visits = maintenance_store.visits(connection, station.key)
+        checks = maintenance_store.checks(connection, station.key)
+    for _, visit in visits:
+        yield Happening("visit", visit.since_ms, visit.until_ms or v.now_ms, visit.note)
+    for _, check in checks:
+        if not check.void:
+            name = v.of(v.parameter(check.parameter))
+            numbers = {"standard": f"{check.standard:g}", "reading": f"{check.reading:g}"}
+            text = f"{name} {v.say('station.check_line', **numbers)}"
+            yield Happening("check", check.at_ms, None, text, passed=_passes(check))
+    hung: dict[str, Deployment] = {}
+    for one in sorted(registry.deployments, key=lambda d: d.since_ms):
+        if one.station == station.key and one.since_ms <= v.now_ms:
+            before = hung.get(one.parameter)
+            if before is not None:
+                text = f"{v.of(v.parameter(one.parameter))} {before.device} → {one.device}"
+                yield Happening("swap", one.since_ms, None, text)
+            hung[one.parameter] = one
 
 
 def _compared(v: View, registry: Registry, view: chart.View, neighbour: Neighbour) -> Compared:

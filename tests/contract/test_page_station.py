@@ -105,8 +105,23 @@ def test_the_public_sees_the_water_and_neither_incidents_nor_accounts(office: Te
         assert testid not in hidden
     assert say("page.forbidden").zh in _part(hidden, "station-incidents")
     assert "/incidents/" not in hidden
-    assert "罗助理（示例）" not in hidden
     assert "station-tile-nh3n" in hidden
+
+
+def test_deputies_are_shown_to_the_office_and_chiefs_to_everybody(office: TestClient, public: TestClient) -> None:
+    ours, theirs = (_part(one.get("/stations/qcc-huanhu-2").text, "station-people") for one in (office, public))
+    assert pages_site.CHIEF in ours
+    assert pages_site.CHIEF in theirs
+    assert "罗助理（示例）" in ours
+    assert "罗助理（示例）" not in theirs
+
+
+def test_what_happened_is_told_with_the_chart_and_incidents_to_who_may_see_them(
+    office: TestClient, public: TestClient
+) -> None:
+    ours, theirs = (one.get(f"/stations/{STATION}/chart?parameter=nh3n").json()["happened"] for one in (office, public))
+    assert [(one["kind"], one["colour"]) for one in ours] == [("incident", "red")]
+    assert theirs == []
 
 
 def test_nobody_without_a_token_is_shown_anything(app: FastAPI) -> None:

@@ -13,6 +13,8 @@ const DAY = 24 * HOUR;
 const BEIJING = 8 * HOUR;
 const STEPS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 30 * DAY, 90 * DAY, 365 * DAY];
 const DRAG_PX = 8;
+const ROWS = ["incident", "visit", "check", "swap"];
+const ROW_PX = 22;
 let count = 0;
 
 const beijing = (ms) => new Date(ms + BEIJING).toISOString();
@@ -153,7 +155,8 @@ class SeriesChart extends HTMLElement {
     const tall = panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
     const gap = 16;
     let y = 8;
-    const height = y + panels.length * (tall + gap) + 22;
+    const rows = ROWS.filter((kind) => this.answer.happened.some((one) => one.kind === kind));
+    const height = y + panels.length * (tall + gap) + 22 + rows.length * ROW_PX;
     const focused = this.root?.matches(":focus-visible");
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "img", "aria-label": panels.map((p) => p.sentence).join(" ") });
     this.hatch(root);
@@ -165,6 +168,7 @@ class SeriesChart extends HTMLElement {
     });
     this.bottom = y - gap;
     this.times(root, box, this.bottom);
+    rows.forEach((kind, i) => this.row(root, kind, box, this.bottom + 26 + i * ROW_PX));
     this.over = svg("g", { "pointer-events": "none" }, root);
     root.addEventListener("pointermove", (event) => this.move(event));
     root.addEventListener("pointerleave", () => !this.drag && this.over.replaceChildren());
@@ -283,6 +287,48 @@ class SeriesChart extends HTMLElement {
     });
   }
 
+  // A row of what happened: incidents as pennants, visits as bars, checks as ticks, swaps as lines through all panels.
+  row(root, kind, box, top) {
+    const middle = top + ROW_PX / 2 - 2;
+    const group = svg("g", { "data-testid": `series-row-${kind}` }, root);
+    svg("rect", { class: "ribbon", x: box.left, y: top, width: box.right - box.left, height: ROW_PX - 4 }, group);
+    if (box.left > 50) svg("text", { x: box.left - 6, y: middle + 4, "text-anchor": "end" }, group, this.words[`row_${kind}`]);
+    const found = this.answer.happened.filter((one) => one.kind === kind).sort((a, b) => a.since_ms - b.since_ms);
+    found.forEach((one, i) => {
+      const [a, b] = [one.since_ms, one.until_ms ?? one.since_ms].map((ms) => clamp(this.x(ms), box.left, box.right));
+      const mark = one.href ? svg("a", { href: one.href }, group) : svg("g", {}, group);
+      svg("title", {}, mark, `${beijing(one.since_ms).slice(5, 16).replace("T", " ")} ${one.text}`);
+      const wide = this.mark(mark, one, a, b, middle);
+      const next = found[i + 1] ? this.x(found[i + 1].since_ms) : box.right;
+      const left = a + wide + 4;
+      if (one.text && left + one.text.length * 11 < next) svg("text", { x: left, y: middle + 4 }, mark, one.text);
+      else if (one.text && i === found.length - 1 && a - one.text.length * 12 > box.left + (i && this.x(found[i - 1].since_ms))) {
+        svg("text", { x: a - 5, y: middle + 4, "text-anchor": "end" }, mark, one.text);
+      }
+    });
+  }
+
+  mark(parent, one, a, b, middle) {
+    if (one.kind === "incident") {
+      const x = Math.min(a, this.box.right - 24);
+      svg("rect", { class: "lasting", x: a, y: middle + 6, width: Math.max(2, b - a), height: 2 }, parent);
+      svg("path", { class: `flag ${one.colour}`, d: `M${x} ${middle - 8}h24l-5 7 5 7H${x}z` }, parent);
+      svg("text", { class: `flag-sign ${one.colour}`, x: x + 10, y: middle + 3.5 }, parent, one.sign);
+      return 24;
+    }
+    if (one.kind === "visit") {
+      svg("rect", { class: "visit", x: a, y: middle - 7, width: Math.max(6, b - a), height: 14, rx: 2 }, parent);
+      return Math.max(6, b - a);
+    }
+    if (one.kind === "check") {
+      const sure = one.passed === false ? `M${a - 5} ${middle - 5}l10 10m0-10l-10 10` : `M${a - 5} ${middle}l4 4 7-8`;
+      svg("path", { class: one.passed === false ? "bad" : "tick", d: sure }, parent);
+      return 8;
+    }
+    svg("path", { class: "swap", d: `M${a} 8V${middle + 8}`, "pointer-events": "none" }, parent);
+    return 2;
+  }
+
   times(root, box, bottom) {
     const room = (box.right - box.left) / (box.left < 50 ? 62 : 84);
     const step = STEPS.find((s) => (box.end - box.start) / s <= room) ?? STEPS[STEPS.length - 1];
@@ -390,7 +436,7 @@ class SeriesChart extends HTMLElement {
   // -- zoom ------------------------------------------------------------------------------------------------------------
 
   down(event) {
-    if (event.button || (event.pointerType === "touch" && !event.isPrimary)) return;
+    if (event.button || event.target.closest("a") || (event.pointerType === "touch" && !event.isPrimary)) return;
     this.drag = this.at(event);
     this.root.setPointerCapture(event.pointerId);
   }

@@ -323,8 +323,8 @@ def _happenings(v: View, registry: Registry, station: Station) -> Iterator[Happe
     for _, check in checks:
         if not check.void:
             name = v.of(v.parameter(check.parameter))
-            numbers = {"standard": f"{check.standard:g}", "reading": f"{check.reading:g}"}
-            text = f"{name} {v.say('station.check_line', **numbers)}"
+            words = v.say("station.check_line", standard=f"{check.standard:g}", reading=f"{check.reading:g}")
+            text = f"{name} {words}"
             yield Happening("check", check.at_ms, None, text, passed=_passes(check))
     hung: dict[str, Deployment] = {}
     for one in sorted(registry.deployments, key=lambda d: d.since_ms):

@@ -91,6 +91,8 @@ def test_a_silent_station_says_so_and_its_class_is_greyed(office: TestClient) ->
     assert 'data-state="never"' in html
     assert 'class="station-badge stale"' in html
     assert "<series-chart" not in html
+    heard = office.get(f"/stations/{STATION}", headers={"X-Fragments": "waiting"}).text
+    assert "station-arrived" in heard
 
 
 def test_what_was_refused_last_is_told_to_who_keeps_the_accounts(office: TestClient, public: TestClient) -> None:

@@ -155,7 +155,7 @@ def test_a_swap_leaves_the_old_device_under_before() -> None:
     planned = Deployment("creek-1", "tp", NOW + DAY_MS, "mg/L", device="EX-4")
     now, before = hung([old, new, gone, planned], "creek-1", NOW)
     assert [one.device for one in now] == ["EX-2"]
-    assert [one.device for one in before] == ["EX-1", "EX-3"]
+    assert {one.device: one.until_ms for one in before} == {"EX-1": NOW - DAY_MS, "EX-3": NOW - DAY_MS}
 
 
 def test_a_jump_is_not_called_steady() -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from api.console.models.overview import Data, data_state
@@ -169,11 +169,12 @@ def panels(asked: str, rows: Sequence[Tile]) -> tuple[str, ...]:
 
 
 def hung(deployments: Iterable[Deployment], station: str, now_ms: int) -> tuple[list[Deployment], list[Deployment]]:
-    """What hangs at a station now, and what hung there before, newest first."""
-    mine = sorted((d for d in deployments if d.station == station), key=lambda d: d.since_ms, reverse=True)
-    current: dict[str, Deployment] = {}
+    """What hangs at a station now, and what hung there before, each to where its next one began; newest first."""
+    mine = sorted((d for d in deployments if d.station == station and d.since_ms <= now_ms), key=lambda d: -d.since_ms)
+    now, before = [], []
+    later: dict[str, int] = {}
     for one in mine:
-        if one.since_ms <= now_ms:
-            current.setdefault(one.parameter, one)
-    now = [one for one in current.values() if one.until_ms is None or one.until_ms > now_ms]
-    return now, [one for one in mine if one.since_ms <= now_ms and one not in now]
+        until_ms = min((ms for ms in (one.until_ms, later.get(one.parameter)) if ms is not None), default=None)
+        later[one.parameter] = one.since_ms
+        (now if until_ms is None or until_ms > now_ms else before).append(replace(one, until_ms=until_ms))
+    return now, before

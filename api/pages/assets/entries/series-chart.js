@@ -98,7 +98,6 @@ class SeriesChart extends HTMLElement {
   connectedCallback() {
     this.id ||= `series-chart-${++count}`;
     this.words = JSON.parse(this.dataset.words);
-    this.failed = 0;
     this.addEventListener("keydown", (event) => this.key(event));
     this.resized = new ResizeObserver(() => this.answer && this.clientWidth !== this.width && this.draw());
     this.resized.observe(this);
@@ -131,16 +130,18 @@ class SeriesChart extends HTMLElement {
     } catch (error) {
       if (error.name === "AbortError") return;
       this.dataset.state = "failed";
-      if (!this.answer) this.say(this.words.chart_failed);
+      this.say(error.message && !(error instanceof TypeError) && !(error instanceof SyntaxError) ? error.message : this.words.chart_failed);
     }
   }
 
+  // Why there is no picture, or why it is still that of before.
   say(text) {
+    this.querySelector(".chart-failed")?.remove();
     const box = document.createElement("p");
-    box.className = "state failed";
+    box.className = "chart-failed";
     box.setAttribute("role", "alert");
     box.textContent = text;
-    this.replaceChildren(box);
+    this.prepend(box);
   }
 
   get linear() {
@@ -151,7 +152,7 @@ class SeriesChart extends HTMLElement {
     const { panels, start, end } = this.answer;
     const width = (this.width = Math.max(280, this.clientWidth));
     const narrow = width < 600;
-    const box = { left: narrow ? 38 : 56, right: width - (narrow ? 30 : 36), start, end };
+    const box = { left: narrow ? 38 : 64, right: width - (narrow ? 30 : 36), start, end };
     const tall = panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
     const gap = 16;
     let y = 8;
@@ -292,18 +293,20 @@ class SeriesChart extends HTMLElement {
     const middle = top + ROW_PX / 2 - 2;
     const group = svg("g", { "data-testid": `series-row-${kind}` }, root);
     svg("rect", { class: "ribbon", x: box.left, y: top, width: box.right - box.left, height: ROW_PX - 4 }, group);
-    if (box.left > 50) svg("text", { x: box.left - 6, y: middle + 4, "text-anchor": "end" }, group, this.words[`row_${kind}`]);
+    const label = box.left > 50 ? { x: box.left - 6, "text-anchor": "end" } : { x: box.left + 4 };
+    svg("text", { ...label, y: middle + 4 }, group, this.words[`row_${kind}`]);
     const found = this.answer.happened.filter((one) => one.kind === kind).sort((a, b) => a.since_ms - b.since_ms);
     found.forEach((one, i) => {
       const [a, b] = [one.since_ms, one.until_ms ?? one.since_ms].map((ms) => clamp(this.x(ms), box.left, box.right));
       const mark = one.href ? svg("a", { href: one.href }, group) : svg("g", {}, group);
       svg("title", {}, mark, `${beijing(one.since_ms).slice(5, 16).replace("T", " ")} ${one.text}`);
       const wide = this.mark(mark, one, a, b, middle);
+      const start = kind === "incident" ? Math.min(a, box.right - 24) : a;
       const next = found[i + 1] ? this.x(found[i + 1].since_ms) : box.right;
-      const left = a + wide + 4;
+      const left = start + wide + 4;
       if (one.text && left + one.text.length * 11 < next) svg("text", { x: left, y: middle + 4 }, mark, one.text);
       else if (one.text && i === found.length - 1 && a - one.text.length * 12 > box.left + (i && this.x(found[i - 1].since_ms))) {
-        svg("text", { x: a - 5, y: middle + 4, "text-anchor": "end" }, mark, one.text);
+        svg("text", { x: start - 5, y: middle + 4, "text-anchor": "end" }, mark, one.text);
       }
     });
   }

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from api.pages.models.series_chart import POINTS, RANGES, View, sentence, shown, table
+from api.console.models.series import POINTS, RANGES, View, sentence, shown, table
 from infra.texts import say
 from infra.times import BEIJING_OFFSET_MS
 from sensors.reading import Bools, Flag, Ints, unpack

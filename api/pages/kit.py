@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from fastapi import APIRouter, Response
 
+from api.console.models import series
 from api.console.models.overview import Data
 from api.pages.models import series_chart as chart
 from api.pages.models.station import Span
@@ -63,7 +64,7 @@ def example(v: Viewing) -> Response:
         value[200:212] += 2.5 * swing
         packed = np.full(len(at), int(Flag.GOOD), np.int64)
         packed[[60, 61]], packed[110] = Flag.SUSPECT, Flag.BAD
-        view = chart.View(
+        view = series.View(
             series=Series(at, value, value, value, np.ones(len(at), np.int64), packed, None),
             parameter=v.context.catalogue[key],
             latest=Latest("kit", key, None, None, 0, SPAN.end_ms),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from api.console.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models.series_chart import Limits
 from api.pages.view import View
@@ -52,7 +53,7 @@ class Happening:
     href: str = ""
 
 
-def panel(v: View, view: chart.View, limits: Limits | None, compared: Compared | None = None) -> Panel:
+def panel(v: View, view: series.View, limits: Limits | None, compared: Compared | None = None) -> Panel:
     """The panel of a series."""
     parameter = view.parameter
     limit_text = ""
@@ -68,7 +69,7 @@ def panel(v: View, view: chart.View, limits: Limits | None, compared: Compared |
         limit_text=limit_text,
         columns=chart.columns(view),
         thinned=view.series.bucket_ms is not None,
-        sentence=chart.sentence(view),
+        sentence=series.sentence(view),
         compared=compared,
     )
 

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from api import maintenance, problems
 from api.access import right_of
 from api.console.menu import CARE_OF, INCIDENT, REACH
+from api.console.models import series
 from api.console.models.overview import Data, Model, data_state
 from api.maintenance import StationMaintenance
 from api.pages.models import series_chart as chart
@@ -38,7 +39,8 @@ from ingest.analysis.live_classes import STATION, ShownClass, current_classes
 from ingest.ledger import Account
 from ingest.quarantine import QuarantineEntry
 from ingest.storage import maintenance as maintenance_store
-from ingest.storage.port import Latest, series
+from ingest.storage.port import Latest
+from ingest.storage.port import series as series_of
 from sensors.maintenance import Check
 from sensors.source_attribution import RiverTree
 from sensors.standards.gb3838 import Water
@@ -76,7 +78,7 @@ class StationPage:
     newest_at_ms: int | None
     shown: ShownClass | None
     tiles: tuple[Tile, ...]
-    views: tuple[chart.View, ...]
+    views: tuple[series.View, ...]
     span: Span
     neighbours: Mapping[str, Neighbour]
     incidents: tuple[tuple[Incident, Text], ...] | None
@@ -147,7 +149,7 @@ def _show(v: View, key: str, picture: Model | None, topics: Sequence[str]) -> Re
         as_table=v.query.get("view") == "table",
         axis="linear" if v.query.get("axis") == "linear" else "class",
         compared=v.query.get("compare", "") if v.query.get("compare", "") in page.neighbours else "",
-        rows=[(view, chart.table(view), chart.sentence(view)) for view in page.views],
+        rows=[(view, series.table(view), series.sentence(view)) for view in page.views],
         form={"from": v.query.get("from", ""), "to": v.query.get("to", "")},
         may_care=v.actor.may(CARE_OF.right) and v.actor.covers(page.station.region, page.station.reach),
         may_river=v.actor.may(REACH.right),
@@ -209,13 +211,13 @@ def _read(v: View, registry: Registry, key: str) -> StationPage:
     )
 
 
-def _series(v: View, station: Station, parameter: str, rows: Collection[Latest], span: Span) -> chart.View:
+def _series(v: View, station: Station, parameter: str, rows: Collection[Latest], span: Span) -> series.View:
     """One parameter over the span; its newest value belongs to a span that ends now."""
     newest = next((row for row in rows if row.parameter == parameter), None)
     if newest is None or span.free:
         newest = Latest(station.key, parameter, None, None, 0, span.end_ms)
-    return chart.View(
-        series=series(v.context.store, station.key, parameter, span.start_ms, span.end_ms + 1, chart.POINTS),
+    return series.View(
+        series=series_of(v.context.store, station.key, parameter, span.start_ms, span.end_ms + 1, series.POINTS),
         parameter=v.context.catalogue[parameter],
         latest=newest,
         interval_s=station.interval_s,
@@ -230,7 +232,7 @@ def _trends(v: View, station: Station, rows: Collection[Latest]) -> dict[str, st
     """Where each parameter is going, by the last day."""
     day = models.span({}, v.now_ms)
     known = [row for row in rows if row.newest_at_ms >= day.start_ms and row.parameter in v.context.catalogue]
-    return {row.parameter: chart.trend(_series(v, station, row.parameter, rows, day)) for row in known}
+    return {row.parameter: series.trend(_series(v, station, row.parameter, rows, day)) for row in known}
 
 
 def _neighbours(registry: Registry, key: str) -> dict[str, Neighbour]:
@@ -336,7 +338,7 @@ def _happenings(v: View, registry: Registry, station: Station) -> Iterator[Happe
             hung[one.parameter] = one
 
 
-def _compared(v: View, registry: Registry, view: chart.View, neighbour: Neighbour) -> Compared:
+def _compared(v: View, registry: Registry, view: series.View, neighbour: Neighbour) -> Compared:
     """The neighbour's series so that the same water stands at the same place."""
     other = registry[neighbour.station]
     shift_ms = neighbour.travel_ms if neighbour.upstream else -neighbour.travel_ms

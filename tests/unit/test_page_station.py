@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from api.console.models import series
 from api.console.models.overview import Data
-from api.pages.models import series_chart as chart
-from api.pages.models.series_chart import View, columns, limits, neighbours
+from api.console.models.series import View
+from api.pages.models.series_chart import columns, limits, neighbours
 from api.pages.models.station import Tile, hung, moment, panels, short, span, tiles
 from infra.times import DAY_MS
 from ingest.analysis.live_classes import STATION, ShownClass
@@ -25,9 +26,9 @@ CREEK = Station("creek-1", "涌一", "Creek 1", 113.1, 23.0, reach="creek", wate
 def _view(at: list[int], values: list[float], flags: list[Flag] | None = None, bucket_ms: int | None = None) -> View:
     value = np.array(values)
     packed = np.array([Flag.GOOD] * len(at) if flags is None else flags, np.int64)
-    series = Series(np.array(at, np.int64), value, value - 0.1, value + 0.1, np.ones(len(at)), packed, bucket_ms)
+    rows = Series(np.array(at, np.int64), value, value - 0.1, value + 0.1, np.ones(len(at)), packed, bucket_ms)
     newest = Latest("creek-1", "nh3n", None, None, 0, NOW)
-    return View(series, catalogue()["nh3n"], newest, 300, NOW - DAY_MS, NOW, None, "zh")
+    return View(rows, catalogue()["nh3n"], newest, 300, NOW - DAY_MS, NOW, None, "zh")
 
 
 def test_an_address_names_a_span_that_follows_the_clock_or_one_that_stays() -> None:
@@ -160,6 +161,6 @@ def test_a_swap_leaves_the_old_device_under_before() -> None:
 
 def test_a_jump_is_not_called_steady() -> None:
     at = [NOW - (288 - i) * 5 * MINUTE for i in range(289)]
-    assert chart.trend(_view(at, [0.5] * 289)) == "trend_steady"
-    assert chart.trend(_view(at, [0.5] * 216 + [3.0] * 73)) == "trend_up"
-    assert chart.trend(_view(at, [0.5] * 288 + [8.0])) == ""
+    assert series.trend(_view(at, [0.5] * 289)) == "trend_steady"
+    assert series.trend(_view(at, [0.5] * 216 + [3.0] * 73)) == "trend_up"
+    assert series.trend(_view(at, [0.5] * 288 + [8.0])) == ""

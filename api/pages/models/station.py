@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from api.console.models.overview import Data, data_state
-from api.pages.models.series_chart import RANGES
+from api.console.models.series import RANGES
 from api.requests import instant
 from infra.errors import ConfigurationError
 from infra.texts import Text, say, split_languages
@@ -171,7 +171,8 @@ def panels(asked: str, rows: Sequence[Tile]) -> tuple[str, ...]:
 def hung(deployments: Iterable[Deployment], station: str, now_ms: int) -> tuple[list[Deployment], list[Deployment]]:
     """What hangs at a station now, and what hung there before, each to where its next one began; newest first."""
     mine = sorted((d for d in deployments if d.station == station and d.since_ms <= now_ms), key=lambda d: -d.since_ms)
-    now, before = [], []
+    now: list[Deployment] = []
+    before: list[Deployment] = []
     later: dict[str, int] = {}
     for one in mine:
         until_ms = min((ms for ms in (one.until_ms, later.get(one.parameter)) if ms is not None), default=None)

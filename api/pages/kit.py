@@ -2,12 +2,21 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from fastapi import APIRouter, Response
 
+from api.console.models import series
 from api.console.models.overview import Data
-from api.pages.view import PageRoute, Viewing
+from api.pages.models import series_chart as chart
+from api.pages.models.station import Span
+from api.pages.series_panel import Happening, panel
+from api.pages.view import PageRoute, View, Viewing
+from api.responses import answer
 from governance.incidents.finding import Colour
-from sensors.standards.gb3838 import WaterClass
+from infra.times import DAY_MS
+from ingest.storage.port import Latest, Series
+from sensors.reading import Flag
+from sensors.standards.gb3838 import Water, WaterClass
 
 PATH = "/kit"
 
@@ -24,10 +33,57 @@ class Age:
 
 
 AGES = (Age(Data.NORMAL, 0, 120), Age(Data.LATE, 0, 840), Age(Data.OFFLINE, 0, 32_400), Age(Data.NEVER, None, 0))
+CHARTED = {"nh3n": (0.8, 0.5), "do": (5.0, 2.5), "ph": (7.4, 0.5), "conductivity": (480.0, 90.0)}
+"""Parameters of the example of a chart, with the level and the swing of each."""
+HOUR_MS = DAY_MS // 24
+SPAN = Span(1_796_000_000_000 - DAY_MS, 1_796_000_000_000, "")
 DEVICES = ("offline", "maintenance", "suspect", "late")
 
 
 @router.get(PATH)
 def show(v: Viewing) -> Response:
     """All components."""
-    return v.render("kit.html", classes=(*WaterClass, None), colours=tuple(Colour), ages=AGES, devices=DEVICES)
+    return v.render(
+        "kit.html",
+        classes=(*WaterClass, None),
+        colours=tuple(Colour),
+        ages=AGES,
+        devices=DEVICES,
+        span=SPAN,
+        charted=",".join(CHARTED),
+    )
+
+
+@router.get(PATH + "/chart")
+def example(v: Viewing) -> Response:
+    """A day of each parameter: a wave with a gap, a peak, a doubtful reading and a bad one."""
+    panels = []
+    for key, (level, swing) in CHARTED.items():
+        at = np.delete(np.arange(SPAN.start_ms, SPAN.end_ms, 300_000), slice(150, 170))
+        value = level + swing * np.sin(np.arange(len(at)) / 40)
+        value[200:212] += 2.5 * swing
+        packed = np.full(len(at), int(Flag.GOOD), np.int64)
+        packed[[60, 61]], packed[110] = Flag.SUSPECT, Flag.BAD
+        view = series.View(
+            series=Series(at, value, value, value, np.ones(len(at), np.int64), packed, None),
+            parameter=v.context.catalogue[key],
+            latest=Latest("kit", key, None, None, 0, SPAN.end_ms),
+            interval_s=300,
+            start_ms=SPAN.start_ms,
+            end_ms=SPAN.end_ms,
+            limit=None,
+            language=v.language,
+        )
+        panels.append(panel(v, view, chart.limits(key, Water.RIVER, WaterClass.IV)))
+    return answer({"start": SPAN.start_ms, "end": SPAN.end_ms, "panels": panels, "happened": _happened(v)})
+
+
+def _happened(v: View) -> list[Happening]:
+    at = SPAN.start_ms
+    sign = v.sign("incident.orange")
+    return [
+        Happening("incident", at + 18 * HOUR_MS, at + 19 * HOUR_MS, v.say("kit.chart_incident"), "orange", sign),
+        Happening("visit", at + 9 * HOUR_MS, at + 10 * HOUR_MS, v.say("kit.chart_visit")),
+        Happening("check", at + 10 * HOUR_MS, None, v.say("kit.chart_check"), passed=True),
+        Happening("swap", at + 10 * HOUR_MS, None, "EX-NH-0003 → EX-NH-0007"),
+    ]

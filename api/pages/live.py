@@ -22,6 +22,7 @@ from api.console.models.overview import Model
 
 PATH = "/live"
 MOST_TOPICS = 100
+OF_STATION = "station-"
 READ_EVERY_S = 1.0
 SHARE = 5
 """Reading takes at most one part in so many of the time: a large site is read less often instead of all the time."""
@@ -33,9 +34,18 @@ WAIT_MOST = 200
 
 @dataclass(frozen=True)
 class Marks:
-    """The marks of the topics of one picture: ``stations``, ``counts``, ``incidents`` and one for each incident."""
+    """The marks of the topics of one picture: ``stations``, ``counts``, ``incidents``, one for each incident
+    (``incident-7``), and for each station (``station-KEY``: its newest readings) when it is asked for.
+    """
 
     model: Model = field(repr=False)
+
+    def of(self, topic: str) -> str:
+        """The mark of a topic; "" for an unknown one."""
+        if topic.startswith(OF_STATION):
+            station = self.model.station(topic.removeprefix(OF_STATION))
+            return "" if station is None else digest((station.state, station.newest_at_ms, station.headline))
+        return self.by_topic.get(topic, "")
 
     @cached_property
     def by_topic(self) -> Mapping[str, str]:
@@ -78,7 +88,7 @@ class LivePicture:
         last = self._last
         if last is None or last.model is not model:
             self._last = last = Marks(model)
-        return {topic: last.by_topic.get(topic, "") for topic in topics}
+        return {topic: last.of(topic) for topic in topics}
 
     async def events(self, topics: Collection[str]) -> AsyncIterator[bytes]:
         """Server-sent events for one client: the marks of its topics at first, then those that changed, and beats."""

@@ -4,6 +4,7 @@ from api.pages import (
     assets,
     kit,
     live,
+    station,
     wall,
 )
 
@@ -13,6 +14,7 @@ ROUTERS = tuple(
         assets,
         live,
         kit,
+        station,
         wall,
     )
 )

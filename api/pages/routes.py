@@ -4,6 +4,7 @@ from api.pages import (
     assets,
     kit,
     live,
+    registry,
     wall,
 )
 
@@ -13,6 +14,7 @@ ROUTERS = tuple(
         assets,
         live,
         kit,
+        registry,
         wall,
     )
 )

@@ -19,7 +19,7 @@ from api.access import author, foreign, reaches, reaches_all, right_of
 from api.evidence import labels
 from api.pages.live import digest
 from api.pages.models import registry as models
-from api.pages.models.registry import Filter, Item, Plan, Read, StationForm
+from api.pages.models.registry import Filter, Item, Line, Plan, Read, StationForm
 from api.pages.view import HEADERS, PageRoute, View, Viewing
 from api.registries import find
 from api.routes import credentials as credential_routes
@@ -58,8 +58,8 @@ CHANGE = right_of("POST", "/stations") or Right.PEOPLE
 LOGIN = right_of("POST", "/stations/-/credentials") or Right.PEOPLE
 
 MOST_FILE_BYTES = 2 * 1024 * 1024
-MOST_BYTES = MOST_FILE_BYTES + 64 * 1024
-"""A request with a file to import, or with the text of one that is confirmed."""
+MOST_BYTES = 2 * MOST_FILE_BYTES + 64 * 1024
+"""A request with the text of a file that is confirmed: a browser writes each end of a line as two letters."""
 MOST_LABELS = 500
 MOST_CHANGES = 30
 MOST_LINES = 200
@@ -87,8 +87,8 @@ def show(v: Viewing) -> Response:
     if not entries:
         return v.render("registry_empty.html", may=v.actor.may(CHANGE))
     wanted = Filter.of(v.query)
-    page = int(v.query.get("page", "1")) if v.query.get("page", "1").isdecimal() else 1
-    shown = models.listing(entries, wanted, v.keeper.regions(), page)
+    page = v.query.get("page", "1")[:9]
+    shown = models.listing(entries, wanted, v.keeper.regions(), int(page) if page.isdecimal() else 1)
     return v.render(
         "registry.html",
         listing=shown,
@@ -164,7 +164,7 @@ def _done(v: View) -> dict[str, Any]:
 def blank(v: Viewing) -> Response:
     """The form of a new station."""
     v.require(CHANGE)
-    given = StationForm(**{name: v.query.get(name, "") for name in ("lon", "lat", "reach", "region")})
+    given = StationForm.typed({name: v.query.get(name, "")[:80] for name in ("lon", "lat", "reach", "region")}, ())
     return _new(v, given)
 
 
@@ -467,7 +467,7 @@ def choose_file(v: Viewing) -> Response:
 @router.post(IMPORT)
 async def import_file(v: Viewing) -> Response:
     """A file: what it would change; its confirmation: change it."""
-    return await _posted(v, CHANGE, _import, part_bytes=MOST_FILE_BYTES)
+    return await _posted(v, CHANGE, _import, part_bytes=2 * MOST_FILE_BYTES)
 
 
 def _import(v: View, given: FormData) -> Response:
@@ -479,6 +479,8 @@ def _import(v: View, given: FormData) -> Response:
             upload = Upload((one.filename or "")[:120], kind, _decoded(one.file.read(MOST_FILE_BYTES + 1)))
         else:
             upload = Upload(_text(given, "name")[:120], kind, str(given.get("text") or "").replace("\r\n", "\n"))
+        if "\x00" in upload.text:
+            raise ConfigurationError(say("registry_page.file_unreadable"))
         if not upload.text.strip():
             raise ConfigurationError(say("registry_page.file_empty"))
         known = _book(v)
@@ -579,12 +581,19 @@ def _import_page(
         plan=plan,
         mark=mark,
         counts=counts,
-        lines=[(_kind(v, one.kind), one, [(_word(v, n), a, b) for n, a, b in one.changes]) for one in lines],
+        lines=[
+            (_kind(v, one.kind), one, [(_word(v, n), a, b) for n, a, b in one.changes], _off_line(v, one))
+            for one in lines
+        ],
         faults=faults or [],
         moved=moved,
         kinds=[(kind, _kind(v, kind)) for kind in COLUMNS],
         columns=COLUMNS["station"],
     )
+
+
+def _off_line(v: View, line: Line) -> str:
+    return "" if line.off_km is None else v.say("registry_page.off_line", km=f"{line.off_km:.1f}")
 
 
 # -- how it is done ----------------------------------------------------------------------------------------------------
@@ -603,11 +612,11 @@ async def _posted(
 
 def _text(given: FormData, name: str) -> str:
     value = given.get(name)
-    return value.strip() if isinstance(value, str) else ""
+    return value.replace("\x00", "").strip() if isinstance(value, str) else ""
 
 
 def _form(given: FormData) -> StationForm:
-    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    texts = {name: _text(given, name) for name in StationForm.__slots__}
     return StationForm.typed(texts, [one for one in given.getlist("parameters") if isinstance(one, str)])
 
 

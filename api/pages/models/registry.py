@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from sensors import network, registry_rows
 from sensors.datum import Box, Datum, wgs84
 from sensors.parameters import Catalogue
 from sensors.registry_rows import Book
-from sensors.stations import LONGEST_GATEWAY, MAX_INTERVAL_S, Deployment, Registry, Station, Water
+from sensors.stations import LONGEST_GATEWAY, MAX_INTERVAL_S, Deployment, Reach, Registry, Station, Water
 from sensors.wire.telemetry import STATION
 
 SOON_DAYS = 7
@@ -247,9 +247,18 @@ def checklist(
     hung = {d.parameter for d in in_force(registry.deployments, now_ms) if d.station == station.key}
     bare = [registry.catalogue[p] for p in station.parameters if p not in hung]
     target = None if reach is None else reach.target
+    region = next((r for r in registry.regions if r.code == station.region), None)
     return [
-        Item("place", km is not None and km <= OFF_RIVER_KM, _place(km, reach and Text(reach.zh, reach.en))),
-        Item("region", bool(station.region), say("registry_page.check_region")),
+        Item(
+            "place",
+            km is not None and km <= OFF_RIVER_KM,
+            _place(km, None if reach is None else Text(reach.zh, reach.en)),
+        ),
+        Item(
+            "region",
+            region is not None,
+            say("registry_page.check_no_region") if region is None else Text(region.zh, region.en),
+        ),
         Item("parameters", bool(station.parameters), say("registry_page.check_count", count=len(station.parameters))),
         Item(
             "unit",
@@ -279,12 +288,12 @@ def checklist(
     ]
 
 
-def _place(km: float | None, reach: Text | None) -> Text:
+def _place(km: float | None, reach: Reach | None) -> Text:
     if km is None or reach is None:
         return say("registry_page.check_no_river")
     if km <= OFF_RIVER_KM:
-        return say("registry_page.check_place", reach=reach)
-    return say("registry_page.off", km=f"{km:.1f}", reach=reach)
+        return say("registry_page.check_place", reach=Text(reach.zh, reach.en))
+    return say("registry_page.off", km=f"{km:.1f}", reach=Text(reach.zh, reach.en))
 
 
 def _joined(texts: Iterable[Text]) -> Text:
@@ -371,10 +380,8 @@ def read_station(
 def same(form: StationForm, station: Station) -> bool:
     """Whether a form says what is registered already."""
     there = StationForm.of(station)
-    names = [name for name in StationForm.__slots__ if name not in ("keep_place", "parameters", "key")]
-    return all(getattr(form, name) == getattr(there, name) for name in names) and set(form.parameters) == set(
-        there.parameters
-    )
+    mine = replace(form, key=there.key, en=form.en or form.zh, parameters=there.parameters, keep_place="")
+    return mine == there and set(form.parameters) == set(there.parameters)
 
 
 def _texts(
@@ -506,13 +513,17 @@ def _since(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of a file: what it is, and what it would change: (entry, before, after); ``new`` where it adds."""
+    """A row of a file: what it is, and what it would change: (entry, before, after); ``new`` where it adds.
+
+    ``off_km``: a station that far from its river.
+    """
 
     kind: str
     key: str
     name: str
     new: bool
     changes: tuple[tuple[str, str, str], ...]
+    off_km: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,10 +569,20 @@ def plan(book: Book, known: Book) -> Plan:
             if (before or {}).get(name) != after.get(name)
         )
         key = str(getattr(thing, "station", "") or next(iter(after.values())))
-        lines.append(Line(kind, key, str(after.get("zh") or after.get("parameter") or ""), before is None, changed))
+        name = str(after.get("zh") or after.get("parameter") or "")
+        lines.append(Line(kind, key, name, before is None, changed, _off_km(thing, book, known)))
         if kind in {"station", "deployment", *RECORDS}:
             stations.add(key)
     return Plan(tuple(lines), same, frozenset(stations))
+
+
+def _off_km(thing: object, *books: Book) -> float | None:
+    """How far a station lies from its river, where that is far."""
+    if not isinstance(thing, Station):
+        return None
+    found = (off_river_km(book.registry, thing.reach, thing.lon, thing.lat) for book in books)
+    km = next((one for one in found if one is not None), None)
+    return km if km is not None and km > OFF_RIVER_KM else None
 
 
 def _things(book: Book) -> Iterable[tuple[str, Any, dict[str, Any]]]:

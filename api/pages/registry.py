@@ -86,13 +86,18 @@ def show(v: Viewing) -> Response:
     entries = _entries(v, registry)
     if not entries:
         return v.render("registry_empty.html", may=v.actor.may(CHANGE))
-    wanted = Filter.of(v.query)
+    wanted, regions = Filter.of(v.query), v.keeper.regions()
+    drawn = None
+    if v.query.get("view") == "map":
+        chosen = [one for one in entries if models.chooses(wanted, one, regions)]
+        drawn = models.sheet(chosen, registry.reaches, v.language == "en")
     page = v.query.get("page", "1")[:9]
-    shown = models.listing(entries, wanted, v.keeper.regions(), int(page) if page.isdecimal() else 1)
+    shown = models.listing(entries, wanted, regions, int(page) if page.isdecimal() else 1)
     return v.render(
         "registry.html",
         listing=shown,
         wanted=wanted,
+        drawn=drawn,
         choices=_choices(v, registry),
         model_choices=[(model, model) for model in sorted({model for one in entries for model in one.models})],
         may=v.actor.may(CHANGE),

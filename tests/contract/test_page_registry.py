@@ -134,6 +134,12 @@ def test_the_table_is_what_the_address_says(site: Site) -> None:
     assert 'data-testid="state-empty"' in browser.get("/registry?q=nowhere-at-all").text
 
 
+def test_the_map_has_the_stations_of_the_table(site: Site) -> None:
+    for query in ("", "&q=奇槎涌", "&due=overdue"):
+        drawn = re.findall(r'data-station="([^"]+)"><title>', site.as_().get(f"/registry?view=map{query}").text)
+        assert sorted(drawn) == sorted(rows(site.as_().get(f"/registry?{query}").text))
+
+
 def test_a_page_beyond_the_last_is_the_last_and_a_bad_number_is_the_first(site: Site) -> None:
     for page in ("99", "x", "-1", "9" * 30):
         assert rows(site.as_().get(f"/registry?page={page}").text)

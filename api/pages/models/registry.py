@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from api.console.models.overview import Data, data_state
 from api.maintenance import MaintenanceSummary
+from api.pages.models.drawing import Mark, Sheet, Sizes, draw
+from api.pages.models.drawing import Water as Drawn
 from governance.organisation.regions import Regions
 from infra.errors import ConfigurationError
 from infra.texts import Text, say
@@ -31,8 +33,9 @@ RESERVED = frozenset({"new", "latest"})
 """Words that stand in paths in place of a key."""
 PAGE = 50
 """Stations of a page of the table."""
+MAP = (1360.0, 620.0)
+MOST_MARKS = 2000
 DUE = ("overdue", "soon", "later", "none")
-LOGINS = ("with", "without")
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -162,6 +165,18 @@ def listing(rows: Sequence[Entry], wanted: Filter, regions: Regions, page: int) 
     )
 
 
+def sheet(rows: Iterable[Entry], reaches: Iterable[Reach], english: bool) -> Sheet:
+    """The stations drawn beside their rivers; at most ``MOST_MARKS``."""
+    waters = [
+        Drawn(r.key, r.en if english else r.zh, r.line, None, r.water is Water.LAKE) for r in reaches if len(r.line) > 1
+    ]
+    marks = []
+    for one in list(rows)[:MOST_MARKS]:
+        name = one.name.en if english else one.name.zh
+        marks.append(Mark(one.station.key, name, (one.station.lon, one.station.lat), one.state))
+    return draw(waters, marks, *MAP, Sizes(badge=0.0))
+
+
 def chooses(wanted: Filter, one: Entry, regions: Regions) -> bool:
     """Whether a filter lets a station through; a region stands for all below it."""
     station = one.station
@@ -252,7 +267,7 @@ def checklist(
         Item(
             "place",
             km is not None and km <= OFF_RIVER_KM,
-            _place(km, None if reach is None else Text(reach.zh, reach.en)),
+            _place(km, reach),
         ),
         Item(
             "region",

@@ -14,6 +14,7 @@ from api.access import Guard, Keeper
 from api.console.live import Live
 from api.context import Context, Part
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
+from api.pages import registry as registry_page
 from api.pages import routes as pages
 from api.pages.live import LivePicture
 from api.problems import Faults
@@ -72,6 +73,7 @@ LARGER = {
     f"{PREFIX}/attachments": file_content.MAX_BYTES,
     f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
     citizen.PATH: reports.MOST_BYTES,
+    registry_page.IMPORT: registry_page.MOST_BYTES,
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
 }
 """Where a body may be larger than elsewhere."""

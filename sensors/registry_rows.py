@@ -140,12 +140,12 @@ class _Reader:
         key = row.values.get({"region": "code", "device": "serial"}.get(row.kind, "key"))
         try:
             thing = self.make(row)
-            identity = _identity(thing)
-            if identity in self.found[row.kind]:
+            known_as = identity(thing)
+            if known_as in self.found[row.kind]:
                 self.fault(row, say(f"registry.taken_{row.kind}", parameter=getattr(thing, "parameter", "")))
             else:
-                self.found[row.kind][identity] = thing
-                self.rows[row.kind, identity] = row
+                self.found[row.kind][known_as] = thing
+                self.rows[row.kind, known_as] = row
         except ConfigurationError as exc:
             if isinstance(key, str) and row.kind == "station" and (row.kind, key) in self.rows:
                 self.fault(row, say("registry.taken_station"))  # what else is wrong with it does not matter
@@ -329,17 +329,17 @@ class _Reader:
         self._tree()
         self._graph()
         mine = self.found["deployment"]
-        there = [d for d in self.known.deployments if _identity(d) not in mine]
+        there = [d for d in self.known.deployments if identity(d) not in mine]
         for earlier, later, why in deployment_conflicts([*there, *mine.values()]):
-            second, first = (later, earlier) if _identity(later) in mine else (earlier, later)
-            if _identity(second) in mine:
+            second, first = (later, earlier) if identity(later) in mine else (earlier, later)
+            if identity(second) in mine:
                 self.fault(
-                    self.rows["deployment", _identity(second)],
+                    self.rows["deployment", identity(second)],
                     say("maintenance.clashes", later=second.named, why=why, earlier=first.named),
                 )
-        visits = {_identity(v): v for v in self.done.visits} | self.found["visit"]
+        visits = {identity(v): v for v in self.done.visits} | self.found["visit"]
         for visit, why in maintenance.conflicting_visits(visits.values()):
-            row = self.rows.get(("visit", _identity(visit)))
+            row = self.rows.get(("visit", identity(visit)))
             if row is not None:
                 self.fault(row, why)
             elif self.found["visit"]:
@@ -381,7 +381,7 @@ class _Reader:
         for (upper, lower), travel in self.found["travel"].items():
             edges = [*flows, *there, *((t.upper, t.lower) for t in self.found["travel"].values())]
             if upper in network.nodes_on_cycles(edges) and lower in network.nodes_on_cycles(edges) and not round_:
-                self.fault(self.rows["travel", _identity(travel)], say("registry.travel_cycle", reach=upper))
+                self.fault(self.rows["travel", identity(travel)], say("registry.travel_cycle", reach=upper))
 
     def book(self) -> Book:
         found = {kind: tuple(things.values()) for kind, things in self.found.items()}
@@ -400,7 +400,7 @@ class _Reader:
         )
 
 
-def _identity(thing: Any) -> Any:
+def identity(thing: Any) -> Any:
     """The key that is unique among rows of a kind."""
     match thing:
         case Region():

@@ -4,6 +4,7 @@ from api.pages import (
     assets,
     kit,
     live,
+    registry,
     station,
     wall,
 )
@@ -14,6 +15,7 @@ ROUTERS = tuple(
         assets,
         live,
         kit,
+        registry,
         station,
         wall,
     )

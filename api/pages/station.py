@@ -32,7 +32,7 @@ from governance.organisation.roles import Right
 from governance.organisation.terms import Appointment, offices, on_the_sign
 from governance.people import store as people_store
 from infra.errors import ConfigurationError, WaterError
-from infra.texts import Text, sentence
+from infra.texts import Text, say
 from infra.times import beijing, beijing_day
 from ingest import ledger, quarantine
 from ingest.analysis.live_classes import STATION, ShownClass, current_classes
@@ -290,9 +290,7 @@ def _chart(v: View, key: str) -> dict[str, Any]:
     known = models.measured(station, v.context.catalogue, {row.parameter for row in rows})
     asked = [one for one in dict.fromkeys(v.query.get("parameter", "").split(",")) if one]
     if unknown := [one for one in asked if one not in known]:
-        raise ConfigurationError(
-            sentence("registry.not_in_catalogue", parameter=unknown[0][:80], known=", ".join(known))
-        )
+        raise ConfigurationError(say("registry.not_in_catalogue", parameter=unknown[0][:80], known=", ".join(known)))
     reach = next((one for one in registry.reaches if one.key == station.reach), None)
     neighbour = _neighbours(registry, key).get(v.query.get("compare", ""))
     target = None if reach is None else reach.target

@@ -131,12 +131,18 @@ def issue_credentials(
     The station's other logins stay until they are revoked, or end after `others_end_in_s`, so that a device can be
     given the new one while the old one still works. 503 where no broker is administered, or it cannot be told.
     """
+    issued, endpoint = issue(context, registries, who, key, rotation or Rotation())
+    return _shown_once(issued, endpoint)
+
+
+def issue(
+    context: Context, registries: Registries, who: Actor, key: str, rotation: Rotation
+) -> tuple[IssuedLogin, Endpoint]:
+    """Make a login, and where the device reaches the broker; raises Problem where no broker is administered."""
     _within_reach(who, registries, key)
-    asked_for = rotation or Rotation()
-    by = on_behalf(who, asked_for.by).name
+    by = on_behalf(who, rotation.by).name
     devices = _devices(context)
-    issued = devices.credentials.issue(key, by, others_end_in_s=asked_for.others_end_in_s)
-    return _shown_once(issued, devices.endpoint)
+    return devices.credentials.issue(key, by, others_end_in_s=rotation.others_end_in_s), devices.endpoint
 
 
 @router.delete("/stations/{key}/credentials/{user}", status_code=204)
@@ -144,9 +150,14 @@ def revoke_credentials(
     context: RequestContext, who: Who, registries: RequestRegistries, key: Key, user: User
 ) -> Response:
     """Take a login away: a device that is connected by it is cut off. Again is no harm."""
+    revoke(context, registries, who, key, user)
+    return Response(status_code=204)
+
+
+def revoke(context: Context, registries: Registries, who: Actor, key: str, user: str) -> None:
+    """Take a login away; raises NotFound, and Problem where no broker is administered."""
     _within_reach(who, registries, key)
     _devices(context).credentials.revoke(key, user, who.name)
-    return Response(status_code=204)
 
 
 @router.post(CLAIMS, status_code=201, response_model=IssuedView)

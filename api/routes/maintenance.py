@@ -12,11 +12,12 @@ from api import entity_tags
 from api.access import Who, author
 from api.context import Context
 from api.entity_tags import IfMatch
-from api.registries import find
+from api.registries import Registries, find
 from api.requests import By, Cursor, Limit, RequestContext, RequestRegistries, Strict, Words, cut, instant, place
 from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from governance.incidents.photo_metadata import without_metadata
+from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
 from ingest.storage import changes
@@ -240,6 +241,16 @@ def add_deployment(
 
     Readings observed from `since` on that arrive from now on are converted by it; what is stored stays as it is.
     """
+    made, after = hang(context, registries, who, key, new)
+    return answer(_deployment(made, after, context.clock_ms()), 201)
+
+
+def hang(
+    context: Context, registries: Registries, who: Actor, key: str, new: NewDeployment
+) -> tuple[Deployment, Registry]:
+    """Hang a sensor: the deployment, and the registry that holds it. Raises Refused where it overlaps, NotFound,
+    ConfigurationError, Forbidden.
+    """
     now_ms = context.clock_ms()
     by = author(who, new.by, now_ms, find(registries.recent(), key))
     with context.database.write() as connection:
@@ -256,7 +267,7 @@ def add_deployment(
         registry_store.save_deployments(connection, [made], by)
         after = registry_store.load(connection, context.catalogue)
     registries.changed()
-    return answer(_deployment(made, after, now_ms), 201)
+    return made, after
 
 
 @router.post("/deployments/{parameter}/end", response_model=DeploymentView)
@@ -264,6 +275,14 @@ def end_deployment(
     context: RequestContext, registries: RequestRegistries, who: Who, key: str, parameter: str, end: EndOfDeployment
 ) -> Response:
     """The sensor of a parameter was taken away; 409 when none hangs there."""
+    ended, after = take_down(context, registries, who, key, parameter, end)
+    return answer(_deployment(ended, after, context.clock_ms()))
+
+
+def take_down(
+    context: Context, registries: Registries, who: Actor, key: str, parameter: str, end: EndOfDeployment
+) -> tuple[Deployment, Registry]:
+    """End the deployment of a parameter; raises Refused where none is in force, NotFound, Forbidden."""
     now_ms = context.clock_ms()
     by, until_ms = author(who, end.by, now_ms, find(registries.recent(), key)), _instant(end.until, "until", now_ms)
     with context.database.write() as connection:
@@ -280,7 +299,7 @@ def end_deployment(
         registry_store.save_deployments(connection, [ended], by)
         after = registry_store.load(connection, context.catalogue)
     registries.changed()
-    return answer(_deployment(ended, after, now_ms))
+    return ended, after
 
 
 # -- calibrations ------------------------------------------------------------------------------------------------------

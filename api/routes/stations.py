@@ -14,7 +14,7 @@ from api.access import Who, author, reaches
 from api.classes import LiveClassView, view
 from api.context import Context
 from api.entity_tags import IfMatch
-from api.registries import find
+from api.registries import Registries, find
 from api.requests import (
     ARROW,
     CSV,
@@ -36,6 +36,7 @@ from api.requests import (
 from api.responses import VARY, answer, feature, features, viewed, when
 from api.routes.router import subject_router
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
+from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, Refused
 from infra.texts import Text, say
 from infra.times import DAY_MS
@@ -247,6 +248,14 @@ def list_stations(
 @router.post("", status_code=201, response_model=Station)
 def add_station(context: RequestContext, registries: RequestRegistries, who: Who, new: NewStation) -> Response:
     """Register a station; 409 when its key is taken."""
+    made = register(context, registries, who, new)
+    return answer(
+        made, 201, {"Location": f"/api/v1/stations/{made.key}", **entity_tags.headers(entity_tags.tag_of(made))}
+    )
+
+
+def register(context: Context, registries: Registries, who: Actor, new: NewStation) -> Station:
+    """Register a station; raises ConfigurationError, Forbidden, and Refused where its key is taken."""
     if new.key in RESERVED:
         raise ConfigurationError(say("registry.reserved", key=new.key))
     made = _checked(new.model_dump(exclude_unset=True, exclude={"by"}), context)
@@ -260,9 +269,7 @@ def add_station(context: RequestContext, registries: RequestRegistries, who: Who
     except IntegrityError:  # another worker registered it at the same moment
         raise Refused(taken) from None
     registries.changed()
-    return answer(
-        made, 201, {"Location": f"/api/v1/stations/{made.key}", **entity_tags.headers(entity_tags.tag_of(made))}
-    )
+    return made
 
 
 @router.get("/latest", response_model=LatestOfAll)
@@ -300,6 +307,14 @@ def change_station(
 
     412 when the station is no longer the one that `If-Match` names; 403 where it stands, or would, out of reach.
     """
+    after = update(context, registries, who, key, change, if_match)
+    return answer(after, headers=entity_tags.headers(entity_tags.tag_of(after)))
+
+
+def update(
+    context: Context, registries: Registries, who: Actor, key: str, change: StationChange, if_match: str | None
+) -> Station:
+    """Change a station; raises NotFound, ConfigurationError, Forbidden, Conflict."""
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
         raise ConfigurationError(say("registry.not_null", key=key, name=absent[0]))
@@ -314,7 +329,7 @@ def change_station(
         by = author(who, change.by, context.clock_ms(), before, after)
         registry_store.save_stations(connection, [after], by)
     registries.changed()
-    return answer(after, headers=entity_tags.headers(entity_tags.tag_of(after)))
+    return after
 
 
 # -- what they measured ------------------------------------------------------------------------------------------------

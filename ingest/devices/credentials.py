@@ -170,6 +170,13 @@ def listing(connection: sa.Connection, key: str) -> list[Credential]:
     return [from_row(Credential, row) for row in rows]
 
 
+def active_counts(connection: sa.Connection, now_ms: int) -> dict[str, int]:
+    """Station → its logins in force; a station without one is left out."""
+    in_force = table.c.revoked_at_ms.is_(None) & (table.c.expires_at_ms.is_(None) | (table.c.expires_at_ms > now_ms))
+    rows = connection.execute(sa.select(table.c.station, sa.func.count()).where(in_force).group_by(table.c.station))
+    return {row[0]: row[1] for row in rows}
+
+
 class ExpiryWorker(PeriodicWorker):
     """A thread that deletes expired logins; one for each database."""
 

@@ -197,7 +197,7 @@ def qr(
     data: DataFolder = None,
 ) -> None:
     """站点标签（A4，二维码） · Labels to stick on: a printable A4 sheet with QR codes."""
-    from riverchief import labels
+    from api.evidence import labels
 
     loaded = load(settings, data)
     with opened(loaded) as database, database.read() as connection:

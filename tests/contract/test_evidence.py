@@ -17,7 +17,7 @@ import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
 from api import evidence
 from api.app import create_app
 from api.context import Context
-from api.evidence import font
+from api.evidence import font, labels
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
@@ -37,7 +37,7 @@ from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.photos import Photos
 from ingest.storage.sql import SqlReadings
-from riverchief import audit_sealing, labels
+from riverchief import audit_sealing
 from sensors.maintenance import Photo
 from sensors.parameters import catalogue
 from sensors.reading import Message

@@ -6,7 +6,7 @@ reader's own font.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import quote
 
 from reportlab.graphics import renderPDF
@@ -34,7 +34,7 @@ def address(console_url: str, station: str) -> str:
     return f"{console_url.rstrip('/')}/?station={quote(station)}"
 
 
-def write(to: Path, stations: Sequence[Station], console_url: str, site: str) -> int:
+def write(to: Path | BinaryIO, stations: Sequence[Station], console_url: str, site: str) -> int:
     """Write the sheet; returns the number of pages. Raises ConfigurationError when there is nothing, or no room."""
     if not stations:
         raise ConfigurationError(say("command.no_stations"))
@@ -44,8 +44,8 @@ def write(to: Path, stations: Sequence[Station], console_url: str, site: str) ->
     return -(-len(stations) // (COLUMNS * ROWS))
 
 
-def _draw(to: Path, stations: Sequence[Station], console_url: str, site: str, chinese: str) -> None:
-    canvas = Canvas(str(to), pagesize=A4)
+def _draw(to: Path | BinaryIO, stations: Sequence[Station], console_url: str, site: str, chinese: str) -> None:
+    canvas = Canvas(str(to) if isinstance(to, Path) else to, pagesize=A4)
     canvas.setTitle(f"{site} · labels")
     for number, station in enumerate(stations):
         place = number % (COLUMNS * ROWS)

@@ -2,6 +2,7 @@
 
 from api.pages import (
     assets,
+    board,
     kit,
     live,
     wall,
@@ -14,5 +15,6 @@ ROUTERS = tuple(
         live,
         kit,
         wall,
+        board,
     )
 )

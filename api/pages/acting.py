@@ -114,7 +114,7 @@ def bar(
 
 
 def working_channels(v: View, names: Sequence[str]) -> dict[str, str]:
-    """Whether messages reach people, by name: ``ok``, ``none``, ``failed``; nobody where no messages are sent at all."""
+    """Whether messages reach people, by name: ``ok``, ``none``, ``failed``; nobody where none are sent at all."""
     directory = known_contacts(v)
     if directory is None:
         return {}

@@ -29,7 +29,7 @@ from governance.notify import store as notice_store
 from governance.notify.planning import Circumstances
 from governance.organisation.roles import Forbidden, Right
 from infra.errors import NotFound, WaterError
-from infra.texts import Text
+from infra.texts import Text, split_languages
 from infra.times import DAY_MS
 from sensors.network import Level
 
@@ -61,6 +61,7 @@ class Sheet:
     ahead: tuple[Ahead, ...] = ()
     silent: bool = False
     newest: HistoryEntry | None = None
+    remark: Text | None = None
     refused: Text | None = None
 
 
@@ -115,7 +116,7 @@ def _page(v: View, picture: Model | None, given: Given, error: WaterError | None
 def _number(v: View) -> int:
     """The number of the selected incident; 0 for none."""
     text = v.query.get("incident", "")
-    return int(text) if text.isdecimal() and len(text) < 10 else 0
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 def _choice(v: View) -> Choice:
@@ -205,4 +206,5 @@ def _sheet(v: View, number: int, given: Given, error: WaterError | None) -> Shee
         ahead=ahead,
         silent=settings is None,
         newest=history[-1],
+        remark=split_languages(history[-1].comment or ""),
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from api.console.models.incident_actions import BUTTONS, Asks, Need, asks
 from governance.incidents import lifecycle
 from governance.incidents.deadlines import Phase
-from governance.incidents.lifecycle import ADVANCING_ACTIONS, TABLE
-from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident, State, listed
+from governance.incidents.lifecycle import ADVANCING_ACTIONS, TABLE, TRANSITIONS
+from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident, State
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Department, Role
 from governance.organisation.terms import Appointment
@@ -41,6 +41,16 @@ _ENDS_WITH: Mapping[Action, Phase] = {
     Action.CLOSE: Phase.CLOSE,
 }
 """The last phase in which an action may still come; after it nobody asks for it."""
+_AFTER: Mapping[Action, Action] = {
+    Action.DISPATCH: Action.ACCEPT,
+    Action.START: Action.DISPATCH,
+    Action.RETURN: Action.DISPATCH,
+    Action.TRANSFER: Action.DISPATCH,
+    Action.FINISH: Action.START,
+    Action.VERIFY: Action.FINISH,
+    Action.CLOSE: Action.VERIFY,
+}
+"""What comes before an action on the straight way."""
 BY_MACHINE = frozenset(
     {
         EntryKind.FIRED,
@@ -127,7 +137,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class To:
-    """To whom it may go: the candidates near the place, everybody else, regions to choose from, departments, processes."""
+    """To whom it may go: candidates near the place and everybody else, regions (with depth), processes, departments."""
 
     candidates: tuple[Candidate, ...] = ()
     others: tuple[str, ...] = ()
@@ -168,9 +178,10 @@ def offers(incident: Incident, actor: Actor) -> tuple[Offer, ...]:
     found = []
     for action in (one for one in BUTTONS if one in open_now):
         asked = asks(incident, action)
-        elsewhere = bool(
-            asked.into or asked.conditions or asked.score or asked.grades or asked.departments
-        ) or asked.proof is Need.REQUIRED
+        elsewhere = (
+            bool(asked.into or asked.conditions or asked.score or asked.grades or asked.departments)
+            or asked.proof is Need.REQUIRED
+        )
         leads = action in ADVANCING_ACTIONS and not (again and action is Action.DISPATCH)
         found.append(Offer(action, asked, leads and not any(one.main for one in found), elsewhere))
     return tuple(sorted(found, key=lambda one: not one.main))
@@ -195,16 +206,15 @@ def _why(incident: Incident, action: Action, actor: Actor, refused: Mapping[Acti
         return say("action_bar.no_right", right=say(f"right.{right}"))
     if not lifecycle.in_jurisdiction(incident, actor):
         return say("action_bar.elsewhere")
-    states = next(row.source for row in TABLE if row.action is action)
-    if incident.state not in states:
-        return say("action_bar.only_in", states=listed(say(f"state.{one}") for one in State if one in states))
+    if (incident.state, action) not in TRANSITIONS and action in _AFTER:
+        return say("action_bar.after", action=say(f"action.{_AFTER[action]}"))
     if action in refused:
         return split_languages(refused[action])
     return say("action_bar.not_you")
 
 
 def decisive(history: Iterable[Entry], given: Given) -> tuple[Entry, ...]:
-    """What people did to an incident since a form was drawn that this form cannot have known; a remark never hinders."""
+    """What people did to an incident since a form was drawn; a remark does not depend on it."""
     if given.action == Action.COMMENT:
         return ()
     return tuple(one for one in history if one.seq > given.version and one.what not in BY_MACHINE)

@@ -167,6 +167,11 @@ def level_of(incident: Incident, regions: Regions) -> Level | None:
     return regions[code].level if code in regions else None
 
 
+def place_name(code: str, regions: Regions) -> Text | None:
+    """The name of a region; None for one that is not registered."""
+    return Text(regions[code].zh, regions[code].en) if code in regions else None
+
+
 def reach_finder(registry: Registry) -> Callable[[Incident], str]:
     """Tells the reach of an incident: its own, else that of its station."""
     of_station = {station.key: station.reach for station in registry.stations}
@@ -205,9 +210,7 @@ def _accepting(incident: Incident) -> str:
     return (incident.accepted_by or "") if waits else ""
 
 
-def _fits(
-    incident: Incident, choice: Choice, actor: Actor, reach_of: Callable[[Incident], str], now_ms: int
-) -> bool:
+def _fits(incident: Incident, choice: Choice, actor: Actor, reach_of: Callable[[Incident], str], now_ms: int) -> bool:
     return (
         (not choice.river or reach_of(incident) == choice.river)
         and (not choice.overdue or time_left(incident, now_ms)[0] == "over")
@@ -219,14 +222,12 @@ def _in(text: Text, language: str) -> str:
     return text.en if language == "en" else text.zh
 
 
-def _card(
-    row: IncidentView, registry: Registry, regions: Regions, marks: Marks, now_ms: int, language: str
-) -> Card:
+def _card(row: IncidentView, registry: Registry, regions: Regions, marks: Marks, now_ms: int, language: str) -> Card:
     incident, case = row.incident, row.incident.case
     sort, words, share = time_left(incident, now_ms)
     named = incident.headline.place if incident.headline is not None else place_of(incident, registry)
     place, what = parts(_in(row.sentence, language), _in(named, language) if named is not None else "")
-    raised = regions[case.escalated_to] if case.escalated_to in regions else None
+    raised = place_name(case.escalated_to, regions)
     who = holder(incident)
     return Card(
         row=row,
@@ -239,7 +240,7 @@ def _card(
         who=who,
         department=str(case.department) if case.department else "",
         mark=marks.get((incident.id, who), ""),
-        raised_to=None if raised is None else Text(raised.zh, raised.en),
+        raised_to=raised,
     )
 
 

@@ -27,7 +27,7 @@ Duty = Callable[[int], Sequence[Sequence[str]]]
 class Ahead:
     """A message to come: when, why (``unconfirmed``, ``reminder``, ``overdue`` or ``emergency``), of which step.
 
-    ``names`` are those who get it, none where nobody can be reached; ``raised_to`` is the region it goes up to.
+    ``names`` are those who get it, none where nobody can be reached; ``raised_to`` is the region it then goes up to.
     """
 
     at_ms: int
@@ -99,12 +99,12 @@ def _deadlines(
         done = remind(incident, at_ms, up=up, policy=policy)
         if done is None:
             break
-        incident, effects = done
+        before, (incident, effects) = incident.case.escalated_to, done
         data = json.loads(cloudevents.build(incident, effects, source="").body)["data"]
         then = replace(now, now_ms=at_ms, duty=duty(at_ms))
         requests = plan_notices([OutboxEvent(incident.id, effects.notify, at_ms, data)], then).requests
         why = _WHY.get(effects.entry.what, "reminder")
-        raised = incident.case.escalated_to if why == "overdue" else ""
+        raised = incident.case.escalated_to if incident.case.escalated_to != before else ""
         told_ms = min((one.due_at_ms for one in requests), default=at_ms)
         found.append(Ahead(told_ms, why, PHASE_OF_STATE[incident.state], _names(requests, now), raised))
     return found

@@ -81,10 +81,13 @@ addEventListener(
 
 // An opened form takes the focus; a page that was drawn with one, too.
 function begin(details) {
-  details.querySelector("form :checked, form textarea, form select, form button")?.focus();
+  (details.querySelector("input:checked") ?? details.querySelector("textarea, select, form button"))?.focus();
 }
 for (const details of document.querySelectorAll("details.action")) {
   details.addEventListener("toggle", () => details.open && details.contains(document.activeElement) && begin(details));
+}
+for (const select of document.querySelectorAll('.candidate select[name="other"]')) {
+  select.addEventListener("change", () => (select.closest(".candidate").querySelector("input").checked = true));
 }
 const asked = new URLSearchParams(location.search);
 if (asked.has("act")) {
@@ -97,4 +100,13 @@ if (asked.has("done")) {
   history.replaceState(null, "", `${location.pathname}?${asked}`);
   setTimeout(() => document.querySelector(".toast")?.remove(), 10e3);
 }
-if (!asked.has("act")) document.querySelector(".case.on")?.focus({ preventScroll: true });
+
+// The first j or k goes on from the selected card.
+addEventListener(
+  "keydown",
+  (event) => {
+    if (!["j", "k"].includes(event.key) || document.activeElement?.closest("[data-step], input, textarea, select")) return;
+    document.querySelector(".case.on")?.focus({ preventScroll: true });
+  },
+  true,
+);

@@ -113,7 +113,7 @@ def test_a_case_stands_in_the_lane_of_its_region_and_the_column_of_its_next_step
     assert "1" in _cell(page, "board-overdue-community")
     assert "1" in _cell(page, "board-returned-community")
     assert "board-overdue-grid" not in page
-    assert 'class="over"' in _cell(page, f"board-case-{late.id}")
+    assert 'class="limit over"' in _cell(page, f"board-case-{late.id}")
 
 
 def test_the_address_narrows_the_board(browser: TestClient, database: Database) -> None:
@@ -150,6 +150,8 @@ def test_nobody_sees_a_case_out_of_their_region(app: FastAPI, database: Database
     answer = _send(worker, elsewhere, "comment", comment="x")
     assert answer.status_code == 403
     assert "只给祖庙看的内容" not in answer.text
+    stale = _send(worker, elsewhere, "accept", version=0)
+    assert stale.status_code == 403  # and not what others did since
     assert len(_now(database, elsewhere.id)[1]) == 1
 
 
@@ -168,12 +170,13 @@ def test_the_board_is_for_who_sees_incidents(app: FastAPI, database: Database) -
 
 def test_a_form_that_is_sent_twice_acts_once(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID)
+    assert f"board-case-{one.id}" in _cell(_page(browser, "/board"), "board-grid-accept")
     for _ in range(2):
         answer = _send(browser, one, "accept", query="&level=grid&lang=en")
         assert answer.status_code == 303
         assert answer.headers["location"] == f"/board?incident={one.id}&level=grid&lang=en&done=accept"
     assert [entry.what for entry in _now(database, one.id)[1]] == [EntryKind.REPORTED, EntryKind.ACCEPTED]
-    page = _page(browser, answer.headers["location"])
+    page = browser.get(answer.headers["location"]).text
     assert "board-toast" in page
     assert f"board-case-{one.id}" in _cell(page, "board-grid-dispatch")
     for _ in range(2):

@@ -175,7 +175,7 @@ def offers(incident: Incident, actor: Actor) -> tuple[Offer, ...]:
     """What is open to somebody, the next step first."""
     open_now = set(lifecycle.allowed(incident, actor))
     again = incident.state in (State.DISPATCHED, State.TRANSFERRED)
-    found = []
+    found: list[Offer] = []
     for action in (one for one in BUTTONS if one in open_now):
         asked = asks(incident, action)
         elsewhere = (

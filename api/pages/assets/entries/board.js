@@ -79,26 +79,12 @@ addEventListener(
   true,
 );
 
-// An opened form takes the focus; a page that was drawn with one, too.
-function begin(details) {
-  (details.querySelector("input:checked") ?? details.querySelector("textarea, select, form button"))?.focus();
-}
-for (const details of document.querySelectorAll("details.action")) {
-  details.addEventListener("toggle", () => details.open && details.contains(document.activeElement) && begin(details));
-}
-for (const select of document.querySelectorAll('.candidate select[name="other"]')) {
-  select.addEventListener("change", () => (select.closest(".candidate").querySelector("input").checked = true));
-}
 const asked = new URLSearchParams(location.search);
-if (asked.has("act")) {
-  const opened = document.querySelector("details.action[open]");
-  if (opened) begin(opened);
-  else document.querySelector(".action-bar button.main")?.focus();
-}
 if (asked.has("done")) {
   asked.delete("done");
   history.replaceState(null, "", `${location.pathname}?${asked}`);
   setTimeout(() => document.querySelector(".toast")?.remove(), 10e3);
+  document.querySelector(".case.on")?.focus({ preventScroll: true });
 }
 
 // The first j or k goes on from the selected card.

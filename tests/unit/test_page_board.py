@@ -115,6 +115,14 @@ def test_a_case_is_mine_when_i_answer_for_it_handle_it_or_my_department_does() -
     assert not board.is_mine(sent, Actor("乙（示例）", Role.OPERATOR))  # has passed it on
 
 
+def test_a_card_names_the_region_that_an_overdue_case_went_up_to() -> None:
+    case = _case("d/s")
+    for region, name in (("d", "区"), ("d/s", None), ("", None)):
+        raised = replace(case, case=replace(case.case, escalated_to=region))
+        (card,) = _board([raised]).cards
+        assert (card.raised_to.zh if card.raised_to else None) == name
+
+
 def test_nothing_out_of_reach_is_on_the_board() -> None:
     assert _board([_case()], actor=Actor("x", Role.OPERATOR, frozenset({"d/other"}))).cards == ()
 

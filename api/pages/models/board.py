@@ -227,7 +227,7 @@ def _card(row: IncidentView, registry: Registry, regions: Regions, marks: Marks,
     sort, words, share = time_left(incident, now_ms)
     named = incident.headline.place if incident.headline is not None else place_of(incident, registry)
     place, what = parts(_in(row.sentence, language), _in(named, language) if named is not None else "")
-    raised = place_name(case.escalated_to, regions)
+    raised = place_name(case.escalated_to, regions) if case.escalated_to != incident.place.region else None
     who = holder(incident)
     return Card(
         row=row,

@@ -7,12 +7,19 @@ from fastapi import APIRouter, Response
 
 from api.console.models import series
 from api.console.models.overview import Data
+from api.pages.models import action_bar as models
 from api.pages.models import series_chart as chart
+from api.pages.models.action_bar import ActionBar, Candidate, Given, To
 from api.pages.models.station import Span
 from api.pages.series_panel import Happening, panel
 from api.pages.view import PageRoute, View, Viewing
 from api.responses import answer
+from governance.incidents import lifecycle
 from governance.incidents.finding import Colour
+from governance.incidents.model import Action, Order, Source
+from governance.organisation.regions import Place
+from governance.organisation.roles import Actor, Role
+from infra.texts import Text
 from infra.times import DAY_MS
 from ingest.storage.port import Latest, Series
 from sensors.reading import Flag
@@ -51,6 +58,7 @@ def show(v: Viewing) -> Response:
         devices=DEVICES,
         span=SPAN,
         charted=",".join(CHARTED),
+        bar=_action_bar(v.now_ms),
     )
 
 
@@ -87,3 +95,25 @@ def _happened(v: View) -> list[Happening]:
         Happening("check", at + 10 * HOUR_MS, None, v.say("kit.chart_check"), passed=True),
         Happening("swap", at + 10 * HOUR_MS, None, "EX-NH-0003 → EX-NH-0007"),
     ]
+
+
+def _action_bar(now_ms: int) -> ActionBar:
+    """An example of the action bar: to be dispatched by an operator, to one of two chiefs."""
+    operator = Actor("示例", Role.OPERATOR)
+    report = Order(Action.ACCEPT, comment="示例")
+    place = Place("-", "")
+    incident, _ = lifecycle.open_reported(
+        report, operator, now_ms, cause="kit", colour=Colour.ORANGE, source=Source.HOTLINE, place=place
+    )
+    incident, _ = lifecycle.apply_action(incident, Order(Action.ACCEPT), operator, now_ms)
+    region = Text("示例街道", "Example Street")
+    to = To(
+        candidates=(
+            Candidate("甲河长（示例）", Role.CHIEF, region, 2, "ok", suggested=True),
+            Candidate("乙河长（示例）", Role.CHIEF, region, 0, "none", suggested=False),
+        ),
+        regions=(("-", region, 0),),
+    )
+    suggested = Given(region="-", responsible="甲河长（示例）", department="water")
+    offers, closed = models.offers(incident, operator), models.closed(incident, operator)
+    return ActionBar(incident, offers, closed, to, Given(), suggested, opened="dispatch")

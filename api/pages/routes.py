@@ -2,6 +2,7 @@
 
 from api.pages import (
     assets,
+    board,
     kit,
     live,
     registry,
@@ -18,5 +19,6 @@ ROUTERS = tuple(
         registry,
         station,
         wall,
+        board,
     )
 )

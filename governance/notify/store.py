@@ -57,6 +57,17 @@ class QueueCounts:
     unconfirmed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """An incident that nobody has confirmed: its call's colour, the last step told, since when, and when the next is
+    (ms UTC; None: nobody is left)."""
+
+    colour: Colour
+    step: int
+    since_ms: int
+    due_at_ms: int | None
+
+
 @dataclass(slots=True)
 class _OpenMessage:
     """A message to which items are added, as it is being changed; ``id`` 0 until stored."""
@@ -142,6 +153,38 @@ def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_
             for i in part
         ]
         connection.execute(sa.insert(watches_), rows)
+
+
+def watch_of(connection: sa.Connection, incident_id: int) -> Watch | None:
+    """What is waited for of an incident; None where nothing is."""
+    row = connection.execute(sa.select(watches_).where(watches_.c.incident_id == incident_id)).first()
+    return None if row is None else Watch(Colour(row.colour), row.step, row.since_ms, row.due_at_ms)
+
+
+def newest_of(connection: sa.Connection, incident_ids: Collection[int]) -> dict[tuple[int, str], Notice]:
+    """The newest message about each of these incidents to each contact, by number and key of the contact."""
+    found: dict[tuple[int, str], Notice] = {}
+    for part in _parts(sorted(incident_ids)):
+        query = (
+            sa.select(items_.c.incident_id, notices_)
+            .join(notices_, notices_.c.id == items_.c.notice_id)
+            .where(items_.c.incident_id.in_(part))
+            .order_by(notices_.c.id)
+        )
+        for row in connection.execute(query).mappings():
+            found[row["incident_id"], row["contact"]] = of(row)
+    return found
+
+
+def newest_to(connection: sa.Connection, contacts: Collection[str]) -> dict[str, Notice]:
+    """The newest message to each of some contacts that was sent or given up, by key."""
+    newest = (
+        sa.select(sa.func.max(notices_.c.id))
+        .where(notices_.c.contact.in_(sorted(contacts)), notices_.c.status.in_(("sent", "dead")))
+        .group_by(notices_.c.contact)
+    )
+    query = sa.select(notices_).where(notices_.c.id.in_(newest))
+    return {row["contact"]: of(row) for row in connection.execute(query).mappings()}
 
 
 def recipients_of(

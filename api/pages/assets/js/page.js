@@ -1,4 +1,5 @@
 // What all pages do: live fragments, keys, drafts of forms, remembered theme. Every page works without it.
+import { actions } from "./actions.js";
 import { start } from "./live.js";
 
 const KEYS = { m: "/", i: "/incidents" };
@@ -70,5 +71,6 @@ function theme() {
 addEventListener("keydown", key);
 document.querySelector(".top nav a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 drafts();
+actions();
 theme();
 start();

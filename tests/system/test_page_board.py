@@ -1,0 +1,88 @@
+"""The dispatch board in a browser: it holds still under the cursor, and goes by keys alone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from riverchief.brokers.local import free_port
+from tests import pages_site
+from tests.rig import answers
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("board")
+    pages_site.seed(folder).close()
+    port = free_port()
+    command = [sys.executable, "-m", "tests.pages_site", str(folder), str(port)]
+    server = subprocess.Popen(command, cwd=pages_site.ROOT)
+    try:
+        answers(f"http://127.0.0.1:{port}", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=15_000)  # of a busy machine
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser.new_page(viewport={"width": 1440, "height": 900})
+        browser.close()
+
+
+def test_a_new_case_waits_until_it_is_wanted_and_nothing_typed_is_lost(site: str, page: Page) -> None:
+    page.goto(f"{site}/board?incident=2&act=comment")
+    words = page.get_by_test_id("board-form-comment").locator("textarea")
+    expect(words).to_be_focused()
+    words.fill("船已到")
+    before = page.locator(".case").count()
+    report = {"text": "桥下浮油", "region": pages_site.GRID}
+    assert httpx.post(f"{site}/api/v1/incidents", json=report).status_code == 201
+    show = page.get_by_test_id("board-show-new")
+    expect(show).to_be_visible()
+    expect(page.locator(".case")).to_have_count(before)
+    show.click()
+    expect(page.locator(".case")).to_have_count(before + 1)
+    expect(show).to_have_count(0)
+    expect(words).to_have_value("船已到")
+
+
+def test_a_case_is_found_and_remarked_upon_by_keys_alone(site: str, page: Page) -> None:
+    page.goto(f"{site}/board?level=grid")
+    page.keyboard.press("j")
+    expect(page.locator(".case").first).to_be_focused()
+    page.keyboard.press("c")
+    expect(page.get_by_test_id("board-form-comment").locator("textarea")).to_be_focused()
+    page.keyboard.type("按键备注")
+    for key in ("Tab", "Tab", "Enter"):  # past the name, which an open site asks for
+        page.keyboard.press(key)
+    expect(page.get_by_test_id("board-toast")).to_be_visible()
+    expect(page.locator(".case.on")).to_be_focused()
+    expect(page.get_by_test_id("board-sheet")).to_contain_text("按键备注")
+
+
+def test_a_phone_shows_one_lane_without_scrolling_sideways(site: str, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{site}/board")
+    expect(page.locator("tr.lane:visible")).to_have_count(1)
+    assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    page.goto(f"{site}/board?level=grid&incident=2")
+    expect(page.get_by_test_id("board-actions")).to_be_visible()
+    assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")

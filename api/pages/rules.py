@@ -62,7 +62,7 @@ def show(v: Viewing) -> Response:
         kinds=[one for one in KINDS if any(version.kind == one for version in in_force)],
         kind=kind,
         total=len(in_force),
-        tests=[(one, _tried(v, one, in_force), _outcome(one)) for one in recent],
+        tests=[(one, [change.id for change in _changes(v, one, in_force)], _outcome(one)) for one in recent],
         days_of=models.days_of,
     )
 
@@ -81,11 +81,10 @@ async def request_test(v: Viewing) -> Response:
 def show_test(v: Viewing, number: int) -> Response:
     """How far a backtest is, and what came of it."""
     one, in_force = _test(v, number)
-    tried = rule_model.read(one.request["rules"], v.context.catalogue)
     return v.render(
         "rules_test.html",
         test=one,
-        changes=models.changes(tried, in_force),
+        changes=_changes(v, one, in_force),
         outcome=_outcome(one),
         days=models.days_of(one.request),
         sentence=lambda rule: v.of(explain.sentence(rule, v.context.catalogue)),
@@ -203,13 +202,13 @@ def _test(v: View, number: int) -> tuple[BacktestRequest, list[Version]]:
         return backtest_requests.get(connection, number), rule_versions.in_force(connection)
 
 
-def _tried(v: View, one: BacktestRequest, in_force: list[Version]) -> list[str]:
-    """The ids of the rules that a backtest changes."""
+def _changes(v: View, one: BacktestRequest, in_force: list[Version]) -> tuple[models.Change, ...]:
+    """How the rules of a backtest differ from those in force; none where they can no longer be read."""
     try:
         tried = rule_model.read(one.request["rules"], v.context.catalogue)
     except ConfigurationError:
-        return []
-    return [change.id for change in models.changes(tried, in_force)]
+        return ()
+    return models.changes(tried, in_force)
 
 
 def _outcome(one: BacktestRequest) -> models.Outcome | None:

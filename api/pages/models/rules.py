@@ -133,7 +133,7 @@ def _where(one: Version, catalogue: Catalogue) -> Text | None:
         rule = rule_of(one.body, catalogue)
     except ConfigurationError:
         return None
-    return rule and explain.scope(rule)
+    return None if rule is None else explain.scope(rule)
 
 
 # -- a changed rule ----------------------------------------------------------------------------------------------------
@@ -188,9 +188,10 @@ def whole(versions: Sequence[Version], changed: Rule) -> str:
 
 
 def faults(text: str, id_: str, catalogue: Catalogue, registry: Registry) -> tuple[RuleFault, ...]:
-    """What contradicts itself in the rules of a text because of one of them."""
+    """What contradicts itself in the rules of a text because of one of them; without stations, by the rules alone."""
     rules = rule_model.read(text, catalogue)
-    return tuple(one for one in explain.find_rule_faults(rules, catalogue, registry) if id_ in one.rules)
+    found = explain.find_rule_faults(rules, catalogue, registry if registry.stations else None)
+    return tuple(one for one in found if id_ in one.rules)
 
 
 def changes(tried: Rules, in_force: Sequence[Version]) -> tuple[Change, ...]:
@@ -210,13 +211,14 @@ def changes(tried: Rules, in_force: Sequence[Version]) -> tuple[Change, ...]:
 def outcome(result: Mapping[str, Any]) -> Outcome:
     """What came of a backtest, from its stored result."""
     difference = result["difference"]
-    sides = result["in_force"], result["tried"]
+    before, after = result["in_force"], result["tried"]
     return Outcome(
         result["readings"],
-        *(_side(one) for one in sides),
+        _side(before),
+        _side(after),
         difference["counts"],
         {name: tuple(_example(one) for one in difference[name][:EXAMPLES]) for name in DIFFERENCES},
-        any(len(one["incidents"]) < one["count"] for one in sides),
+        any(len(one["incidents"]) < one["count"] for one in (before, after)),
     )
 
 
@@ -248,7 +250,7 @@ def at_night(at_ms: int) -> bool:
 
 def days_of(request: Mapping[str, Any]) -> int:
     """How many days a backtest looks back."""
-    return round((request["until_ms"] - request["since_ms"]) / DAY_MS)
+    return round(float(request["until_ms"] - request["since_ms"]) / DAY_MS)
 
 
 def _ms(text: str) -> int:

@@ -6,6 +6,7 @@ from api.pages import (
     kit,
     live,
     registry,
+    rules,
     station,
     wall,
 )
@@ -17,6 +18,7 @@ ROUTERS = tuple(
         live,
         kit,
         registry,
+        rules,
         station,
         wall,
         board,

@@ -8,10 +8,12 @@ from fastapi import Response
 from pydantic import Field
 
 from api.access import Who, on_behalf
-from api.registries import find
+from api.context import Context
+from api.registries import Registries, find
 from api.requests import By, Limit, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, viewed, when
 from api.routes.router import subject_router
+from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError
 from infra.texts import say
 from infra.times import DAY_MS
@@ -22,6 +24,8 @@ router = subject_router("rules", "/backtests")
 
 LONGEST_MS = 366 * DAY_MS
 LONGEST_TEXT = 200_000
+RECENT = 20
+"""Backtests among which one of the same form is looked for."""
 
 
 class NewBacktest(Strict):
@@ -61,6 +65,17 @@ class BacktestList:
 @router.post("", status_code=202, response_model=BacktestView)
 def request_backtest(context: RequestContext, registries: RequestRegistries, who: Who, new: NewBacktest) -> Response:
     """Ask for a backtest; 202 with its number, to be asked for until it is done. Faults of the rules are all told."""
+    made = ask(context, registries, who, new)
+    return answer(_view(made), 202, headers={"Location": f"/api/v1/backtests/{made.id}"})
+
+
+def ask(
+    context: Context, registries: Registries, who: Actor, new: NewBacktest, form: str = ""
+) -> backtest_requests.BacktestRequest:
+    """Queue a backtest; a ``form`` that was sent before gives the backtest it asked for.
+
+    Raises ConfigurationError with the faults of the rules.
+    """
     now_ms, by = context.clock_ms(), on_behalf(who, new.by).name
     since_ms = instant("since", new.since)
     until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
@@ -71,10 +86,14 @@ def request_backtest(context: RequestContext, registries: RequestRegistries, who
     for key in new.stations:
         find(registry, key)
     request = {"rules": new.rules, "since_ms": since_ms, "until_ms": until_ms, "stations": new.stations}
+    if form:
+        request["form"] = form
     with context.database.write() as connection:
-        number = backtest_requests.add(connection, request, by, now_ms)
-        made = backtest_requests.get(connection, number)
-    return answer(_view(made), 202, headers={"Location": f"/api/v1/backtests/{number}"})
+        if form:
+            recent = backtest_requests.listing(connection, RECENT)
+            if sent := [one for one in recent if one.request.get("form") == form and one.by == by]:
+                return sent[0]
+        return backtest_requests.get(connection, backtest_requests.add(connection, request, by, now_ms))
 
 
 @router.get("", response_model=BacktestList)

@@ -582,11 +582,16 @@ def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
     if "clear_share" in names and "clear_share" not in given:
         values["clear_share"] = min(1.0, 1.5 * values["share"]) if isinstance(values["share"], float) else 0.5
     for name in values:
-        check: _Check = _CHECKED.get(name, _number)
-        values[name] = check(name, values[name], catalogue)
+        values[name] = check_entry(name, values[name], catalogue)
     rule = cls(**values, where=_where(row), when=schedule(row))
     _check_consistency(rule)
     return replace(rule, version=_digest(rule))
+
+
+def check_entry(name: str, value: Any, catalogue: Catalogue) -> Any:
+    """The value of one entry as the rule holds it; raises ConfigurationError naming what is wrong."""
+    check: _Check = _CHECKED.get(name, _number)
+    return check(name, value, catalogue)
 
 
 def _digest(rule: Rule) -> str:

@@ -399,6 +399,20 @@ def test_the_months_assessment_shows_its_formula_and_comes_as_a_spreadsheet(look
     assert Path(taken.value.path()).read_bytes().startswith(b"PK")
 
 
+def test_a_changed_rule_is_checked_while_it_is_typed_and_tried_when_it_is_right(look: Look) -> None:
+    page = look("/rules", ENGINEER, PHONE)
+    page.get_by_test_id("rules-row-nh3n-worse-than-class-five").get_by_role("link").click()
+    wrong = page.locator("[data-wrong-of=clear]")
+    page.locator("input[name=limit]").fill("1.5")
+    expect(wrong).not_to_be_empty()
+    page.locator("input[name=clear]").fill("1.3")
+    expect(wrong).to_be_empty()
+    expect(page.get_by_test_id("rules-preview")).to_contain_text("1.500 mg/L")
+    page.get_by_test_id("rules-numbers").get_by_test_id("rules-send").click()
+    expect(page.get_by_test_id("rules-changes")).to_contain_text("1.300 mg/L")
+    expect(page.get_by_test_id("rules-progress")).to_be_visible()
+
+
 def test_an_engineer_at_the_water_begins_a_visit_with_the_thumb_and_says_what_was_done(look: Look, site: str) -> None:
     page = look("/care", ENGINEER, PHONE)
     expect(page.get_by_test_id("care-qcc-huanhu-2")).to_contain_text("到期未核查：溶解氧、氨氮")

@@ -1,0 +1,215 @@
+"""The rules ``/rules``: those in force in plain words, one rule with its versions, a change of it tried on the past.
+
+The rules are a file of the site, read when it starts: no page changes them. A backtest runs what somebody changed
+through `api.routes.backtests`; its text can be fetched as a file once it is done.
+"""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.responses import RedirectResponse
+
+from api import problems
+from api.access import foreign, right_of
+from api.pages.models import rules as models
+from api.pages.models.rules import Edited
+from api.pages.view import HEADERS, PageRoute, View, Viewing, new_id
+from api.routes import backtests as backtest_routes
+from api.routes.backtests import LONGEST_TEXT, NewBacktest
+from governance.incidents import store as incident_store
+from governance.organisation.roles import Right
+from infra.errors import ConfigurationError, NotFound, Refused, WaterError
+from infra.texts import Text, say
+from infra.times import DAY_MS, rfc3339
+from ingest.analysis import backtest_requests
+from ingest.analysis.backtest_requests import BacktestRequest
+from ingest.rules import explain
+from ingest.rules import model as rule_model
+from ingest.rules.model import KINDS, Rule, Threshold
+from ingest.state import rule_versions
+from ingest.state.rule_versions import Version
+
+PATH = "/rules"
+TESTS = PATH + "/tests"
+RECENT = 8
+"""Backtests in the list."""
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+def needs(method: str, route: str) -> Right:
+    """The right that the API's route asks for."""
+    return right_of(method, route) or Right.PEOPLE
+
+
+@router.get(PATH)
+def show(v: Viewing) -> Response:
+    """The rules in force, and the newest backtests."""
+    v.require(needs("GET", "/rules"))
+    kind = v.query.get("kind", "")
+    with v.context.database.read() as connection:
+        in_force = rule_versions.in_force(connection)
+        counted = incident_store.counts_by_rule(
+            connection, within=incident_store.jurisdiction_filter(v.actor, theirs=False)
+        )
+        recent = backtest_requests.listing(connection, RECENT)
+    counts = {(rule, version): (n, false) for rule, version, n, false, _ in counted}
+    return v.render(
+        "rules.html",
+        lines=models.lines(in_force, counts, v.context.catalogue, kind),
+        kinds=[one for one in KINDS if any(version.kind == one for version in in_force)],
+        kind=kind,
+        total=len(in_force),
+        tests=[(one, [change.id for change in _changes(v, one, in_force)], _outcome(one)) for one in recent],
+        days_of=models.days_of,
+    )
+
+
+@router.post(TESTS)
+async def request_test(v: Viewing) -> Response:
+    """Try a changed rule on the past; the answer leads to the backtest."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(needs("POST", "/backtests"))
+    async with v.request.form(max_files=0, max_fields=20, max_part_size=LONGEST_TEXT) as given:
+        return await run_in_threadpool(_requested, v, given)
+
+
+@router.get(TESTS + "/{number}")
+def show_test(v: Viewing, number: int) -> Response:
+    """How far a backtest is, and what came of it."""
+    one, in_force = _test(v, number)
+    return v.render(
+        "rules_test.html",
+        test=one,
+        changes=_changes(v, one, in_force),
+        outcome=_outcome(one),
+        days=models.days_of(one.request),
+        sentence=lambda rule: v.of(explain.sentence(rule, v.context.catalogue)),
+        toml=explain.toml,
+        station_names={s.key: Text(s.zh, s.en) for s in v.registries.recent().stations},
+        may_publish=v.actor.may(needs("POST", "/rules")),
+        differences=models.DIFFERENCES,
+    )
+
+
+@router.get(TESTS + "/{number}/rules.toml")
+def tested_file(v: Viewing, number: int) -> Response:
+    """The rules of a backtest that is done, as the file that would put them in force."""
+    v.require(needs("POST", "/rules"))
+    one, _ = _test(v, number)
+    if one.state != backtest_requests.DONE:
+        raise Refused(say("rules_page.not_tried", number=number))
+    headers = HEADERS | {"Content-Disposition": f'attachment; filename="rules-{number}.toml"'}
+    return Response(one.request["rules"], media_type="application/toml", headers=headers)
+
+
+@router.get(PATH + "/{rule:path}")
+def show_rule(v: Viewing, rule: str) -> Response:
+    """One rule with its versions; the numbers in the address stand in the form and are checked."""
+    return _rule(v, rule, v.query)
+
+
+def _rule(
+    v: View, id_: str, typed: Mapping[str, str], error: Text | None = None, status: int = 200, form: str = ""
+) -> Response:
+    """The page of a rule, its form as it was typed."""
+    v.require(needs("GET", "/rules"))
+    catalogue = v.context.catalogue
+    with v.context.database.read() as connection:
+        versions = rule_versions.versions(connection, id_)
+        in_force = rule_versions.in_force(connection)
+        counted = incident_store.counts_by_rule(
+            connection, within=incident_store.jurisdiction_filter(v.actor, theirs=False)
+        )
+    current = next((one for one in versions if one.until_ms is None), None)
+    rule = models.rule_of(current.body, catalogue) if current else None
+    edited = _edited(v, rule, typed) if rule is not None else None
+    changed = edited.rule if edited else None
+    found: tuple[explain.RuleFault, ...] = ()
+    if changed is not None:
+        text = models.whole(in_force, changed)
+        found = models.faults(text, id_, catalogue, v.registries.recent())
+    return v.render(
+        "rules_rule.html",
+        status=status,
+        id=id_,
+        version=current or versions[0],
+        current=current,
+        versions=versions,
+        counts={version: (n, false) for one, version, n, false, _ in counted if one == id_},
+        scope=explain.scope(rule) if rule else None,
+        threshold=isinstance(rule, Threshold),
+        unit=catalogue[rule.parameter].unit if isinstance(rule, Threshold) else "",
+        edited=edited,
+        given=(models.numbers_of(rule) if isinstance(rule, Threshold) else {}) | dict(edited.typed if edited else {}),
+        numbers=models.FIELDS,
+        sentence=explain.sentence(changed, catalogue) if changed else None,
+        is_changed=bool(changed and rule and changed.version != rule.version),
+        faults=found,
+        error=error,
+        may_test=v.actor.may(needs("POST", "/backtests")),
+        days=models.DAYS,
+        chosen_days=typed.get("days", str(models.USUAL_DAYS)),
+        form=form or new_id(),
+        as_text="toml" in typed,
+    )
+
+
+def _edited(v: View, rule: Rule, typed: Mapping[str, str]) -> Edited:
+    catalogue = v.context.catalogue
+    if "toml" in typed:
+        return models.read_toml(rule.id, typed["toml"], catalogue)
+    if isinstance(rule, Threshold):
+        return models.read_numbers(rule, typed, catalogue)
+    return Edited({}, {}, rule)
+
+
+def _requested(v: View, given: FormData) -> Response:
+    typed = {name: value for name, value in given.items() if isinstance(value, str)}
+    id_, form, catalogue = typed.get("rule", ""), typed.get("form", "")[:40], v.context.catalogue
+    with v.context.database.read() as connection:
+        in_force = rule_versions.in_force(connection)
+    current = next((one for one in in_force if one.rule == id_), None)
+    if current is None:
+        raise NotFound(say("rule.never_in_force", rule=id_[:80]))
+    rule = models.rule_of(current.body, catalogue)
+    edited = _edited(v, rule, typed) if rule is not None else None
+
+    def again(error: Text | None = None, status: int = 422) -> Response:
+        return _rule(v, id_, typed, error, status, form)
+
+    if edited is None or edited.rule is None:
+        return again()
+    if edited.rule.version == current.version:
+        return again(say("rules_page.unchanged"))
+    days = typed.get("days", "")
+    if days not in {str(one) for one in models.DAYS}:
+        return again(say("rules_page.no_days"))
+    new = NewBacktest(rules=models.whole(in_force, edited.rule), since=rfc3339(v.now_ms - int(days) * DAY_MS))
+    try:
+        made = backtest_routes.ask(v.context, v.registries, v.actor, new, form)
+    except WaterError as error:
+        return again(error.text, problems.of(error).sort.status)
+    return RedirectResponse(v.to(f"{TESTS}/{made.id}"), 303)
+
+
+def _test(v: View, number: int) -> tuple[BacktestRequest, list[Version]]:
+    v.require(needs("GET", "/backtests"))
+    with v.context.database.read() as connection:
+        return backtest_requests.get(connection, number), rule_versions.in_force(connection)
+
+
+def _changes(v: View, one: BacktestRequest, in_force: list[Version]) -> tuple[models.Change, ...]:
+    """How the rules of a backtest differ from those in force; none where they can no longer be read."""
+    try:
+        tried = rule_model.read(one.request["rules"], v.context.catalogue)
+    except ConfigurationError:
+        return ()
+    return models.changes(tried, in_force)
+
+
+def _outcome(one: BacktestRequest) -> models.Outcome | None:
+    return models.outcome(one.result) if one.state == backtest_requests.DONE and one.result else None

@@ -1,0 +1,226 @@
+"""The pages of the rules: what is in force, a change that is refused at its field, a backtest and what it found."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from starlette.testclient import TestClient
+
+from api.access import AS_COOKIE, packed
+from api.app import create_app
+from infra.database import Database
+from infra.texts import say
+from ingest.analysis import backtest, backtest_requests
+from ingest.rules import model as rule_model
+from ingest.storage import registry as registry_store
+from ingest.storage import tables
+from ingest.storage.sql import SqlReadings
+from sensors.parameters import catalogue
+from tests import pages_site
+
+RULE = "nh3n-worse-than-class-five"
+STRICTER = {
+    "rule": RULE,
+    "limit": "0.63",
+    "clear": "0.6",
+    "samples": "2",
+    "pending_s": "0",
+    "keep_firing_s": "0",
+    "days": "7",
+}
+
+
+class Site:
+    """The application over the site with a past, and its database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database: Database = pages_site.seed(folder)
+        self.app = create_app(pages_site.context(self.database, folder, None))
+
+    def browser(self, name: str = "") -> TestClient:
+        cookies = {AS_COOKIE: packed(name)} if name else {}
+        return TestClient(self.app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+
+    def requests(self) -> int:
+        with self.database.read() as connection:
+            return len(backtest_requests.listing(connection, 100))
+
+    def run(self, number: int) -> None:
+        """Do what the backtester does."""
+        known = catalogue()
+        with self.database.read() as connection:
+            registry = registry_store.load(connection, known)
+            request = backtest_requests.get(connection, number).request
+        span = request["since_ms"], request["until_ms"]
+        past = backtest.load_input(registry, SqlReadings(self.database, known), *span)
+        in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+        tried = rule_model.read(request["rules"], known)
+        result = backtest.as_json(*backtest.compare_rule_sets(tried, in_force, past, known, *span), most=1000)
+        with self.database.write() as connection:
+            backtest_requests.finish(connection, number, result, pages_site.now_ms())
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("rules"))
+    yield site
+    site.database.close()
+
+
+@pytest.fixture
+def reviewer(site: Site) -> TestClient:
+    return site.browser(pages_site.ENGINEER)
+
+
+@pytest.fixture(scope="module")
+def tested(site: Site) -> str:
+    """The path of a backtest that is done."""
+    answer = site.browser(pages_site.ENGINEER).post("/rules/tests", data=STRICTER | {"form": "of the fixture"})
+    path = answer.headers["location"]
+    site.run(int(path.rsplit("/", 1)[1]))
+    return path
+
+
+def part(text: str, testid: str) -> str:
+    """What stands in the element of this id, with its tags; "" where there is none."""
+    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', text, re.DOTALL)
+    return found[0] if found else ""
+
+
+def test_each_rule_in_force_has_its_sentence_version_and_counts(site: Site, reviewer: TestClient) -> None:
+    known = catalogue()
+    in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    page = reviewer.get("/rules").text
+    for rule in in_force:
+        assert f"<code>{rule.version}</code>" in part(page, f"rules-row-{rule.id}"), rule.id
+    red = part(page, "rules-row-nh3n-double-class-five")
+    assert re.findall(r'class="figure"[^>]*>(\d+)<', red) == ["1", "0"]
+    assert len(re.findall('data-testid="rules-row-', reviewer.get("/rules?kind=trend").text)) == len(in_force.trends)
+
+
+def test_the_page_is_in_one_language(reviewer: TestClient) -> None:
+    zh, en = (reviewer.get(f"/rules/{RULE}?lang={language}").text for language in ("zh", "en"))
+    assert say("rules_page.change").zh in zh
+    assert say("rules_page.change").en not in zh
+    assert say("rules_page.change").en in en
+    assert say("rules_page.change").zh not in en
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "may_try"), [(pages_site.CHIEF, 200, False), (pages_site.ENGINEER, 200, True)]
+)
+def test_only_a_reviewer_gets_the_form(site: Site, name: str, page: int, may_try: bool) -> None:
+    before = site.requests()
+    browser = site.browser(name)
+    answer = browser.get(f"/rules/{RULE}")
+    assert answer.status_code == page
+    assert ('data-testid="rules-numbers"' in answer.text) == may_try
+    if not may_try:
+        assert browser.post("/rules/tests", data=STRICTER).status_code == 403
+        assert site.requests() == before
+
+
+@pytest.mark.parametrize("path", ["/rules", f"/rules/{RULE}", "/rules/tests/1"])
+def test_who_may_not_see_incidents_sees_no_rules(site: Site, path: str) -> None:
+    assert site.browser(pages_site.PUBLIC).get(path).status_code == 403
+
+
+def test_a_change_from_another_site_is_refused(site: Site, reviewer: TestClient) -> None:
+    before = site.requests()
+    answer = reviewer.post("/rules/tests", data=STRICTER, headers={"Origin": "https://elsewhere.example"})
+    assert answer.status_code == 403
+    assert site.requests() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"limit": "much"}, "limit"), ({"samples": "0"}, "samples"), ({"clear": "0.7"}, "clear")],
+)
+def test_what_is_refused_comes_back_with_the_reason_at_its_field(
+    site: Site, reviewer: TestClient, change: dict[str, str], field: str
+) -> None:
+    before = site.requests()
+    answer = reviewer.post("/rules/tests", data=STRICTER | change)
+    assert answer.status_code == 422
+    said = dict(re.findall(r'data-wrong-of="(\w+)">([^<]*)<', answer.text))
+    assert said[field]
+    assert not any(text for name, text in said.items() if name != field)
+    assert f'name="{field}" inputmode="decimal" autocomplete="off" value="{change[field]}"' in answer.text
+    assert site.requests() == before
+
+
+def test_what_is_no_change_or_no_rule_is_not_tried(site: Site, reviewer: TestClient) -> None:
+    before = site.requests()
+    body = re.search(r'<textarea name="toml"[^>]*>(.*?)</textarea>', reviewer.get(f"/rules/{RULE}").text, re.DOTALL)
+    assert body is not None
+    same = {"rule": RULE, "toml": body[1].replace("&#34;", '"'), "days": "7"}
+    assert 'data-testid="rules-error"' in reviewer.post("/rules/tests", data=same).text
+    assert reviewer.post("/rules/tests", data=STRICTER | {"days": "100000"}).status_code == 422
+    assert reviewer.post("/rules/tests", data=STRICTER | {"rule": "nope"}).status_code == 404
+    assert reviewer.get("/rules/nope").status_code == 404
+    assert site.requests() == before
+
+
+def test_a_change_is_checked_as_a_fragment_while_it_is_typed(reviewer: TestClient) -> None:
+    def checked(query: str) -> str:
+        return reviewer.get(f"/rules/{RULE}?{query}", headers={"X-Fragments": "check"}).text
+
+    inverted = checked("limit=9.0&clear=8.0")
+    assert inverted.startswith('<div data-fragment="check">')
+    assert "rules-fault serious" in inverted
+    assert "9.000" in part(inverted, "rules-preview")
+    assert 'data-wrong="limit"' in checked("limit=x")
+
+
+def test_a_form_sent_twice_asks_for_one_backtest(site: Site, reviewer: TestClient) -> None:
+    before = site.requests()
+    first, second = (reviewer.post("/rules/tests", data=STRICTER | {"form": "once"}) for _ in range(2))
+    assert first.status_code == 303
+    assert first.headers["location"] == second.headers["location"]
+    assert site.requests() == before + 1
+    path = first.headers["location"]
+    number = int(path.rsplit("/", 1)[1])
+
+    waiting = reviewer.get(path).text
+    assert 'data-testid="rules-progress"' in waiting
+    assert 'http-equiv="refresh"' in waiting
+    assert reviewer.get(f"{path}/rules.toml").status_code == 409, "nothing is given out before it was tried"
+
+    assert f"rules-test-{number}" in reviewer.get("/rules").text
+
+
+def test_a_backtest_that_is_done_compares_both_sets_of_rules(reviewer: TestClient, tested: str) -> None:
+    done = reviewer.get(tested).text
+    assert 'http-equiv="refresh"' not in done
+    rows = re.findall(r'<td class="figure">([\d.]+)</td><td class="figure">([\d.]+)</td>', part(done, "rules-compared"))
+    incidents, *by_colour = [(int(float(a)), int(float(b))) for a, b in rows[:5]]
+    assert incidents[1] > incidents[0]
+    assert tuple(sum(one) for one in zip(*by_colour, strict=True)) == incidents
+    assert RULE in part(done, "rules-changes")
+    example = re.search(r'href="(/stations/[^"]+from=[^"]+)"', part(done, "rules-new"))
+    assert example is not None
+
+    given = reviewer.get(f"{tested}/rules.toml")
+    assert given.headers["content-disposition"].startswith("attachment")
+    tried = rule_model.read(given.text, catalogue())
+    assert getattr(tried.get(RULE), "limit", None) == 0.63
+
+
+def test_the_file_is_given_to_who_may_change_the_registry_alone(site: Site, tested: str) -> None:
+    chief = site.browser(pages_site.CHIEF)
+    assert chief.get(tested).status_code == 200
+    assert 'data-testid="rules-file"' not in chief.get(tested).text
+    assert chief.get(f"{tested}/rules.toml").status_code == 403
+
+
+def test_a_backtest_that_failed_says_why(site: Site, reviewer: TestClient) -> None:
+    with site.database.write() as connection:
+        request = {"rules": "", "since_ms": 0, "until_ms": 86_400_000, "stations": []}
+        number = backtest_requests.add(connection, request, "test", pages_site.now_ms())
+        connection.execute(sa.update(tables.backtest).where(tables.backtest.c.id == number).values(state="running"))
+        backtest_requests.fail(connection, number, "no readings <here>", pages_site.now_ms())
+    page = reviewer.get(f"/rules/tests/{number}").text
+    assert "no readings &lt;here&gt;" in part(page, "rules-failed")
+    assert reviewer.get("/rules/tests/99999").status_code == 404

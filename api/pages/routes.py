@@ -4,6 +4,7 @@ from api.pages import (
     assets,
     kit,
     live,
+    quarantine,
     wall,
 )
 
@@ -14,5 +15,6 @@ ROUTERS = tuple(
         live,
         kit,
         wall,
+        quarantine,
     )
 )

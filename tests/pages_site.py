@@ -251,11 +251,11 @@ def _account(database: Database, now: int) -> None:
     future = times.rfc3339(now + 2 * DAY_MS)
     refused = (
         (GAPS, b'{"seq": 900, "readings": [{"at": "2026-01-01T08:00:00+08:00", "values": {"do": 6.1', 3 * HOUR),
-        (CLOSED, _one(times.rfc3339(now - HOUR), '{"do": 6.4, "nh3n": "overrange"}'), 2 * HOUR),
-        (CLOSED, _one(times.rfc3339(now - 2 * HOUR), '{"nh3n": "overrange"}'), 26 * HOUR),
-        (CLOSED, _one(future, '{"do": 6.2}'), HOUR),
-        (UNREGISTERED, _one(times.rfc3339(now - HOUR), '{"do": 6.2, "ph": 7.1}'), 90 * MINUTE),
-        (GAPS, _one(times.rfc3339(now - HOUR), '{"colour": 12}'), 40 * MINUTE),
+        (CLOSED, one_sample(times.rfc3339(now - HOUR), '{"do": 6.4, "nh3n": "overrange"}'), 2 * HOUR),
+        (CLOSED, one_sample(times.rfc3339(now - 2 * HOUR), '{"nh3n": "overrange"}'), 26 * HOUR),
+        (CLOSED, one_sample(future, '{"do": 6.2}'), HOUR),
+        (UNREGISTERED, one_sample(times.rfc3339(now - HOUR), '{"do": 6.2, "ph": 7.1}'), 90 * MINUTE),
+        (GAPS, one_sample(times.rfc3339(now - HOUR), '{"colour": 12}'), 40 * MINUTE),
         (GAPS, bytes.fromhex("7b22736571223a312c226e6f7465223a22b3c2d5dfffd8227d"), 30 * MINUTE),
     )
     site.process(
@@ -273,7 +273,8 @@ def _temperatures(station: str, at: int, seq: int, boot: int) -> Message:
     return Message(station, encode(Telemetry(samples, seq=number, boot=boot, total=total, sent_at_ms=at)), at)
 
 
-def _one(at: str, values: str) -> bytes:
+def one_sample(at: str, values: str) -> bytes:
+    """A message with one sample of these values, JSON as it stands."""
     return f'{{"readings": [{{"at": "{at}", "values": {values}}}]}}'.encode()
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingest.quarantine import QuarantineEntry
 from infra.times import to_ms
+from ingest.quarantine import QuarantineEntry
 from sensors.reading import Reason
 
 LINE = 16
@@ -149,8 +149,8 @@ def _text(payload: bytes, first: int, last: int, bad: Sequence[Place]) -> tuple[
 def _runs(start: int, end: int, bad: Sequence[Place]) -> Iterator[tuple[int, int, bool]]:
     """The stretch cut into good and bad parts, in order."""
     at = start
-    for first, last in bad:
-        first, last = max(first, at), min(last, end)
+    for place in bad:
+        first, last = max(place[0], at), min(place[1], end)
         if last <= first:
             continue
         if first > at:

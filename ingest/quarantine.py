@@ -208,10 +208,12 @@ def listing(
     status: str | None = HELD,
     station: str | None = None,
     reason: Reason | None = None,
+    account: str | None = None,
+    day: str | None = None,
     before_id: int | None = None,
     limit: int = 100,
 ) -> list[QuarantineEntry]:
-    """Entries, newest first."""
+    """Entries, newest first; ``account`` and ``day`` are those of the ledger."""
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if status is not None:
         query = query.where(table.c.status == status)
@@ -219,6 +221,10 @@ def listing(
         query = query.where(table.c.station == station)
     if reason is not None:
         query = query.where(table.c.reason == reason.key)
+    if account is not None:
+        query = query.where(table.c.account == account)
+    if day is not None:
+        query = query.where(table.c.day == day)
     if before_id is not None:
         query = query.where(table.c.id < before_id)
     return [_held(row) for row in connection.execute(query)]

@@ -3,6 +3,7 @@
 from api.pages import (
     assets,
     kit,
+    ledger,
     live,
     quarantine,
     wall,
@@ -16,5 +17,6 @@ ROUTERS = tuple(
         kit,
         wall,
         quarantine,
+        ledger,
     )
 )

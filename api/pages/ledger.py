@@ -11,7 +11,7 @@ from api.pages.view import PageRoute, Viewing
 from api.requests import day as read_day
 from infra.errors import NotFound, StorageUnavailable
 from infra.texts import sentence
-from infra.times import BEIJING, DAY_MS, beijing_day, to_ms
+from infra.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
 from ingest import ledger, quarantine
 from ingest.storage import maintenance
 
@@ -37,7 +37,7 @@ def show(v: Viewing) -> Response:
         accounts = ledger.accounts(connection, days=(f"{name}-01", f"{name}-31"), limit=1_000_000)
     month = models.month(name, accounts, v.registries.recent(), v.language, today)
     only_gaps = v.query.get("show") == "gaps"
-    rows = [row for row in month.rows if not (only_gaps and row.fine)]
+    rows = [row for row in month.rows if not row.silent and not (only_gaps and row.fine)]
     chosen = next((row for row in month.rows if row.station == v.query.get("station")), None)
     page = v.query.get("page", "1")
     number = min(max(int(page), 1), 1 + max(0, len(rows) - 1) // ROWS) if page.isdecimal() and len(page) < 6 else 1
@@ -49,7 +49,8 @@ def show(v: Viewing) -> Response:
         after=number + 1 if len(rows) > number * ROWS else None,
         only_gaps=only_gaps,
         chosen=chosen,
-        one=chosen or next((row for row in rows if any(c.state != models.State.NONE for c in row.cells)), None),
+        one=chosen or next(iter(rows), None),
+        silent=[row for row in month.rows if row.silent],
         today=today.isoformat(),
         states=models.State,
     )
@@ -103,6 +104,8 @@ def show_day(v: Viewing, station: str, day: str) -> Response:
         visits=visits,
         quality=quality,
         unreadable=unreadable,
+        clock=lambda at_ms: beijing(at_ms, "%H:%M"),
+        ends_ms=start_ms + DAY_MS,
         arrived=arrived,
         valid=models.valid_share(arrived, quality) if quality else None,
         day_before=(date.fromisoformat(day) - timedelta(days=1)).isoformat(),

@@ -66,7 +66,13 @@ class Row:
     rate: Rate
 
     @property
+    def silent(self) -> bool:
+        """Whether the station sent nothing in the month."""
+        return all(cell.state is State.NONE for cell in self.cells)
+
+    @property
     def fine(self) -> bool:
+        """Whether no day has a gap, an unknown number or refused data."""
         return all(cell.state in FINE for cell in self.cells)
 
 

@@ -2,6 +2,7 @@
 
 from api.pages import (
     assets,
+    health,
     kit,
     ledger,
     live,
@@ -18,5 +19,6 @@ ROUTERS = tuple(
         wall,
         quarantine,
         ledger,
+        health,
     )
 )

@@ -247,7 +247,8 @@ def refused_again(connection: sa.Connection, entry: QuarantineEntry) -> int | No
     """The first later entry of the same bytes; None where there is none."""
     c = table.c
     same = (c.station == entry.station, c.id > entry.id, c.payload == entry.payload)
-    return connection.scalar(sa.select(sa.func.min(c.id)).where(*same))
+    found = connection.scalar(sa.select(sa.func.min(c.id)).where(*same))
+    return None if found is None else int(found)
 
 
 def counts(connection: sa.Connection) -> dict[str, int]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.console.models.overview import Model
 from api.health import Health, Probe
 from api.pages.models import health as models
 from api.pages.view import PageRoute, View, Viewing
@@ -42,7 +43,7 @@ async def show(v: Viewing) -> Response:
     return await run_in_threadpool(_render, v, probe, picture)
 
 
-def _render(v: View, probe: Probe, picture: models.Model | None) -> Response:
+def _render(v: View, probe: Probe, picture: Model | None) -> Response:
     found = models.steps(probe)
     figures = _figures(v)
     verdict = models.verdict(probe, found, picture, _oldest_waiting_ms(v, figures))

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import sqlalchemy as sa
-import structlog
 from anyio import CapacityLimiter
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
 from api import access, citizen, confirm, problems
 from api.access import Guard, Keeper
 from api.console.live import Live
-from api.context import Context, Part
+from api.context import Context
+from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.pages import registry as registry_page
 from api.pages import routes as pages
@@ -49,11 +48,9 @@ from api.routes import (
 from api.routes import maintenance as maintenance_routes
 from api.routes.router import PREFIX
 from governance.incidents import file_content
-from infra.errors import ConfigurationError, StorageUnavailable
+from infra.errors import ConfigurationError
 from infra.texts import say
 from sensors.wire.telemetry import MAX_BYTES
-
-log = structlog.get_logger(__name__)
 
 OPEN = frozenset(
     {
@@ -99,6 +96,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.keeper = Keeper(context, app.state.registries)
     app.state.picture = Live(context, app.state.registries)
     app.state.live = LivePicture(app.state.picture, context.clock_ms)
+    app.state.health = Health(context)
     app.state.replaying = set()
     app.state.examining = CapacityLimiter(1)
     app.state.attempts = reports.attempts(context.reports_an_hour)
@@ -181,32 +179,14 @@ async def healthz() -> Response:
 
 
 @_root.api_route("/readyz", methods=["GET", "HEAD"])
-def readyz(context: RequestContext) -> Response:
+def readyz(request: Request) -> Response:
     """200 when the database answers and every vital part works, else 503; either way the parts and what they say."""
-    parts = [_database(context), *_parts(context)]
-    ready = all(part.ok or not part.vital for part in parts)
-    return answer({"ready": ready, "parts": parts}, 200 if ready else 503)
+    probe = request.app.state.health.probe()
+    parts = [{"name": p.name, "ok": p.ok, "detail": p.detail, "vital": p.vital} for p in probe.parts]
+    return answer({"ready": probe.ready, "parts": parts}, 200 if probe.ready else 503)
 
 
 @_root.get("/metrics")
 def metrics(context: RequestContext) -> Response:
     """Figures for Prometheus."""
     return Response(context.metrics(), headers={"Content-Type": METRICS_TYPE})
-
-
-def _database(context: Context) -> Part:
-    try:
-        with context.database.read() as connection:
-            stations_ = connection.execute(sa.text("SELECT count(*) FROM station")).scalar_one()
-    except (StorageUnavailable, sa.exc.SQLAlchemyError) as error:
-        log.warning("the database does not answer", error=str(error))
-        return Part("database", False, "the database does not answer; the log says why")
-    return Part("database", True, f"answers; {stations_} stations are registered")
-
-
-def _parts(context: Context) -> list[Part]:
-    try:
-        return context.parts()
-    except Exception as error:  # a part that cannot even be asked is not well
-        log.exception("the parts cannot be asked")
-        return [Part("parts", False, f"cannot be asked: {type(error).__name__}")]

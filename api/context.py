@@ -19,6 +19,7 @@ from governance.platforms.model import Platforms
 from governance.reports.citizen_reports import SimilarityLimits
 from governance.reports.patrols import PatrolRule
 from infra.database import Database
+from infra.texts import Text
 from infra.times import DAY_MS
 from infra.vault import Vault, new_key
 from ingest.devices.claims import Claims
@@ -35,15 +36,19 @@ from sensors.wire.hj212.exchange import Command
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The health of one part of the system: its name, whether it works, and a sentence with figures.
+    """The health of one part of the system: its name, whether it works, and a sentence with figures for machines.
 
-    Readings are taken and questions answered while a part that is not ``vital`` does not work.
+    Readings are taken and questions answered while a part that is not ``vital`` does not work. ``text`` says for people
+    what ``detail`` says, None where it works or not is all there is to say; ``since_ms`` is since when it does not
+    work, None where the part does not know.
     """
 
     name: str
     ok: bool
     detail: str
     vital: bool = True
+    text: Text | None = None
+    since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

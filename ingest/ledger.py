@@ -276,18 +276,56 @@ def _day(hour: int) -> str:
     return beijing_day(hour * _HOUR_MS).isoformat()
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers missing in the messages of a device since one of its starts; ``readings`` None: nobody counted them."""
+
+    boot: int
+    first_seq: int
+    last_seq: int
+    readings: int | None
+
+    @property
+    def messages(self) -> int:
+        return self.last_seq - self.first_seq + 1
+
+
+def gaps(connection: sa.Connection, station: str, day: str, limit: int = 200) -> list[Gap]:
+    """The gaps of one account, in order."""
+    g = gap_table.c
+    query = sa.select(gap_table).where(g.station == station, g.day == day).order_by(g.boot, g.first_seq).limit(limit)
+    return [
+        Gap(
+            row.boot,
+            row.first_seq,
+            row.last_seq,
+            None if row.total_before is None or row.total_after is None else row.total_after - row.total_before,
+        )
+        for row in connection.execute(query)
+    ]
+
+
 def accounts(
-    connection: sa.Connection, *, day: str | None = None, station: str | None = None, limit: int = 10_000
+    connection: sa.Connection,
+    *,
+    day: str | None = None,
+    days: tuple[str, str] | None = None,
+    station: str | None = None,
+    limit: int = 10_000,
 ) -> list[Account]:
-    """The accounts of a day or station, newest day first, then by station."""
+    """The accounts of a day, of the first to the last of ``days``, or of a station; newest day first, then by
+    station.
+    """
     query = sa.select(table).order_by(table.c.day.desc(), table.c.station).limit(limit)
-    gaps = sa.select(gap_table)
+    holes = sa.select(gap_table)
     if day is not None:
-        query, gaps = query.where(table.c.day == day), gaps.where(gap_table.c.day == day)
+        query, holes = query.where(table.c.day == day), holes.where(gap_table.c.day == day)
+    if days is not None:
+        query, holes = query.where(table.c.day.between(*days)), holes.where(gap_table.c.day.between(*days))
     if station is not None:
-        query, gaps = query.where(table.c.station == station), gaps.where(gap_table.c.station == station)
+        query, holes = query.where(table.c.station == station), holes.where(gap_table.c.station == station)
     missing: dict[tuple[str, str], tuple[int, int | None]] = {}
-    for row in connection.execute(gaps):
+    for row in connection.execute(holes):
         messages, readings = missing.get((row.station, row.day), (0, 0))
         known = readings is not None and row.total_before is not None and row.total_after is not None
         readings = readings + row.total_after - row.total_before if known else None

@@ -27,10 +27,32 @@ HELD, REPLAYED = "held", "replayed"
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayOutcome:
+    """What became of a replayed entry: readings stored, readings that were there already, and new entries."""
+
+    stored: int
+    duplicate: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Entries of one reason and station: how many, how often they arrived, and when first and last (ms UTC)."""
+
+    reason: str
+    station: str
+    entries: int
+    times: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantineEntry:
     """One quarantine entry. ``refused`` lists the readings (time in ms, parameter); None: the whole message.
 
-    ``times`` is how often the same bytes were refused for the same reason while it was held.
+    ``times`` is how often the same bytes were refused for the same reason while it was held; ``settled_at_ms`` when it
+    was replayed, and ``replayed_as`` what became of its readings then, where whoever replayed it learned that.
     """
 
     id: int
@@ -47,6 +69,8 @@ class QuarantineEntry:
     payload: bytes
     payload_bytes: int
     times: int = 1
+    settled_at_ms: int | None = None
+    replayed_as: "ReplayOutcome | None" = None
 
     def message(self) -> Message:
         """The message to replay: the same bytes, limited to what was refused."""
@@ -165,6 +189,12 @@ def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: i
         connection.execute(sa.update(table).where(table.c.id.in_(ids)).values(status=status, settled_at_ms=now_ms))
 
 
+def record_outcome(connection: sa.Connection, entry: int, outcome: ReplayOutcome) -> None:
+    """Keep what became of a replayed entry."""
+    note = json.dumps([outcome.stored, outcome.duplicate, outcome.refused])
+    connection.execute(sa.update(table).where(table.c.id == entry, table.c.status == REPLAYED).values(note=note))
+
+
 def get(connection: sa.Connection, entry: int) -> QuarantineEntry:
     """One entry; raises NotFound."""
     row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none()
@@ -179,10 +209,12 @@ def listing(
     status: str | None = HELD,
     station: str | None = None,
     reason: Reason | None = None,
+    account: str | None = None,
+    day: str | None = None,
     before_id: int | None = None,
     limit: int = 100,
 ) -> list[QuarantineEntry]:
-    """Entries, newest first."""
+    """Entries, newest first; ``account`` and ``day`` are those of the ledger."""
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if status is not None:
         query = query.where(table.c.status == status)
@@ -190,9 +222,34 @@ def listing(
         query = query.where(table.c.station == station)
     if reason is not None:
         query = query.where(table.c.reason == reason.key)
+    if account is not None:
+        query = query.where(table.c.account == account)
+    if day is not None:
+        query = query.where(table.c.day == day)
     if before_id is not None:
         query = query.where(table.c.id < before_id)
     return [_held(row) for row in connection.execute(query)]
+
+
+def groups(connection: sa.Connection, *, status: str | None = HELD, limit: int = 200) -> list[Group]:
+    """Entries by reason and station, the newest first."""
+    c = table.c
+    last = sa.func.max(c.received_at_ms)
+    query = sa.select(
+        c.reason, c.station, sa.func.count(), sa.func.sum(c.times), sa.func.min(c.received_at_ms), last
+    ).group_by(c.reason, c.station)
+    if status is not None:
+        query = query.where(c.status == status)
+    rows = connection.execute(query.order_by(last.desc(), c.reason, c.station).limit(limit))
+    return [Group(reason, station, int(n), int(times), int(a), int(z)) for reason, station, n, times, a, z in rows]
+
+
+def refused_again(connection: sa.Connection, entry: QuarantineEntry) -> int | None:
+    """The first later entry of the same bytes; None where there is none."""
+    c = table.c
+    same = (c.station == entry.station, c.id > entry.id, c.payload == entry.payload)
+    found = connection.scalar(sa.select(sa.func.min(c.id)).where(*same))
+    return None if found is None else int(found)
 
 
 def counts(connection: sa.Connection) -> dict[str, int]:
@@ -203,4 +260,5 @@ def counts(connection: sa.Connection) -> dict[str, int]:
 
 def _held(row: Any) -> QuarantineEntry:
     refused = None if row.refused is None else tuple((int(at), str(key)) for at, key in row.refused)
-    return from_row(QuarantineEntry, row, refused=refused, payload=bytes(row.payload))
+    replayed_as = ReplayOutcome(*json.loads(row.note)) if row.note else None
+    return from_row(QuarantineEntry, row, refused=refused, payload=bytes(row.payload), replayed_as=replayed_as)

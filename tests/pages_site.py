@@ -8,6 +8,8 @@ import struct
 import sys
 import time
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +48,7 @@ from infra.texts import Text
 from infra.times import DAY_MS
 from ingest.analysis import live_classes
 from ingest.analysis.source_attribution import AttributionWorker
-from ingest.pipeline import Site
+from ingest.pipeline import Receipt, Site
 from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
@@ -168,6 +170,7 @@ def seed(folder: Path) -> Database:
             now_ms=now,
         )
     _readings(database, now)
+    _account(database, now)
     _cases(database, now)
     AttributionWorker(database, SqlReadings(database, known), known, clock_ms=now_ms, source=SOURCE).round()
     with database.write() as connection:
@@ -201,8 +204,7 @@ def _readings(database: Database, now: int) -> None:
     """Six hours of readings, the last minutes of which are polluted."""
     catalogue_ = catalogue()
     store = SqlReadings(database, catalogue_)
-    in_force = rule_model.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue_)
-    site = Site(database, store, in_force, catalogue_)
+    site = Site(database, store, _rules(), catalogue_)
     times = range(now - 6 * HOUR, now - 6 * MINUTE, 5 * MINUTE)
     for n, station in enumerate(("qcc-huanhu-1", "qcc-huanhu-2", STATION, "dph-shiwan-1")):
         samples = [
@@ -221,6 +223,75 @@ def _readings(database: Database, now: int) -> None:
     payload = encode(Telemetry(tuple(samples), seq=1, boot=1, sent_at_ms=now))
     site.process([Message(STATION, payload, now)], now)
     live_classes.update_classes(database, store, catalogue_, now)
+
+
+def _rules() -> rule_model.Rules:
+    return rule_model.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
+
+
+ACCOUNT_DAYS = 25
+"""Days of the ledger of three stations: one without a gap, one with two, one that does not number its messages."""
+CLOSED, GAPS, UNNUMBERED = "pynd-1", "pynd-2", "pynd-3"
+UNREGISTERED = "pynd-9"
+
+
+def _account(database: Database, now: int) -> None:
+    """The ledger of some weeks, and messages that were refused."""
+    catalogue_ = catalogue()
+    site = Site(database, SqlReadings(database, catalogue_), _rules(), catalogue_)
+    noon = now - (now + times.BEIJING_OFFSET_MS) % DAY_MS + 12 * HOUR
+    sent = [
+        _temperatures(station, noon - back * DAY_MS, seq, boot)
+        for station in (CLOSED, GAPS, UNNUMBERED)
+        for seq, back in enumerate(range(ACCOUNT_DAYS, 0, -1))
+        if station != GAPS or back not in (4, 9)
+        for boot in (1 if station != GAPS or back > 6 else 2,)
+    ]
+    site.process(sent, now)
+    future = times.rfc3339(now + 2 * DAY_MS)
+    refused = (
+        (GAPS, b'{"seq": 900, "readings": [{"at": "2026-01-01T08:00:00+08:00", "values": {"do": 6.1', 3 * HOUR),
+        (CLOSED, one_sample(times.rfc3339(now - HOUR), '{"do": 6.4, "nh3n": "overrange"}'), 2 * HOUR),
+        (CLOSED, one_sample(times.rfc3339(now - 2 * HOUR), '{"nh3n": "overrange"}'), 26 * HOUR),
+        (CLOSED, one_sample(future, '{"do": 6.2}'), HOUR),
+        (UNREGISTERED, one_sample(times.rfc3339(now - HOUR), '{"do": 6.2, "ph": 7.1}'), 90 * MINUTE),
+        (GAPS, one_sample(times.rfc3339(now - HOUR), '{"colour": 12}'), 40 * MINUTE),
+        (GAPS, bytes.fromhex("7b22736571223a312c226e6f7465223a22b3c2d5dfffd8227d"), 30 * MINUTE),
+    )
+    site.process(
+        [Message(station, body, now - ago, topic=f"water/{station}/telemetry") for station, body, ago in refused], now
+    )
+
+
+def _temperatures(station: str, at: int, seq: int, boot: int) -> Message:
+    """A day's message; of the station with gaps the last one of them before a new start does not tell its readings."""
+    samples = tuple(Sample(at - i * HOUR, {"water_temp": 21.0 + i / 10}) for i in range(4))
+    if station == UNNUMBERED:
+        return Message(station, encode(Telemetry(samples, sent_at_ms=at)), at)
+    number = seq - 19 if boot == 2 else seq
+    total = None if boot == 2 else 4 * (seq + 1)
+    return Message(station, encode(Telemetry(samples, seq=number, boot=boot, total=total, sent_at_ms=at)), at)
+
+
+def one_sample(at: str, values: str) -> bytes:
+    """A message with one sample of these values, JSON as it stands."""
+    return f'{{"readings": [{{"at": "{at}", "values": {values}}}]}}'.encode()
+
+
+def ingest_of(database: Database) -> Callable[[Message], "Future[Receipt]"]:
+    """An ingest that processes each message at once."""
+    known = catalogue()
+    site = Site(database, SqlReadings(database, known), _rules(), known)
+
+    def submit(message: Message) -> "Future[Receipt]":
+        done: Future[Receipt] = Future()
+        try:
+            done.set_result(site.process([message], now_ms()).receipt(0))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    return submit
 
 
 def _cases(database: Database, now: int) -> None:
@@ -321,7 +392,7 @@ def context(database: Database, folder: Path, token: str | None) -> Context:
 
 def serve(folder: Path, port: int, token: str) -> None:
     database = Database(f"sqlite:///{folder / 'river.db'}")
-    given = context(database, folder, token or None)
+    given = replace(context(database, folder, token or None), submit=ingest_of(database))
     app = create_app(given)
     frame.register("/fails", _fails)
     frame.register("/never-ends", _never_ends, within_s=0.2)

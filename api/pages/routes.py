@@ -3,8 +3,11 @@
 from api.pages import (
     assets,
     board,
+    health,
     kit,
+    ledger,
     live,
+    quarantine,
     registry,
     rules,
     station,
@@ -22,5 +25,8 @@ ROUTERS = tuple(
         station,
         wall,
         board,
+        health,
+        ledger,
+        quarantine,
     )
 )

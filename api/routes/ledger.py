@@ -27,7 +27,8 @@ from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
 from ingest import ledger, quarantine
 from ingest.ledger import Account
-from ingest.quarantine import QuarantineEntry
+from ingest.pipeline import Receipt
+from ingest.quarantine import QuarantineEntry, ReplayOutcome
 from sensors.reading import Reason
 
 router = subject_router("ledger")
@@ -164,6 +165,11 @@ def list_quarantine(
 @router.post("/quarantine/{entry}/replay", response_model=Received)
 async def replay_quarantined(context: RequestContext, replaying: Replaying, entry: int) -> Response:
     """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
+    return answer(received(await replay(context, replaying, entry)))
+
+
+async def replay(context: Context, replaying: set[int], entry: int) -> Receipt:
+    """Replay an entry and wait until it is durable; raises Refused where it was replayed or is being replayed."""
     if entry in replaying:
         raise Refused(say("quarantine.busy", entry=entry))
     replaying.add(entry)
@@ -174,7 +180,15 @@ async def replay_quarantined(context: RequestContext, replaying: Replaying, entr
         replaying.discard(entry)
         raise
     handed_over.add_done_callback(lambda _: replaying.discard(entry))  # not before: a second one would count it twice
-    return answer(received(await durable(handed_over, held.station)))
+    receipt = await durable(handed_over, held.station)
+    await run_in_threadpool(_record, context, entry, receipt)
+    return receipt
+
+
+def _record(context: Context, entry: int, receipt: Receipt) -> None:
+    outcome = ReplayOutcome(receipt.stored, receipt.duplicate, len(receipt.rejected))
+    with context.database.write() as connection:
+        quarantine.record_outcome(connection, entry, outcome)
 
 
 def _replayable(context: Context, entry: int) -> QuarantineEntry:

@@ -6,8 +6,10 @@ from functools import partial
 import structlog
 
 from api.context import Part
+from api.duration import duration
 from infra import clock
 from infra.database import Database
+from infra.texts import say
 from ingest import batch_log
 from ingest.intake import Bounds, Intake, Lane
 from ingest.pipeline import Site
@@ -122,7 +124,9 @@ class Ingest:
         silent_s = (now_ms - max(c.last_tick_ms, self._started_ms)) / 1000  # one that never began is silent, too
         ok = self.intake.alive and silent_s < SILENT_S
         detail = f"{c.messages} messages, backlog {self.intake.backlog}, {c.last_error or 'fine'}"
-        return [Part("ingest", ok, detail), _pace(self.intake, now_ms)]
+        text = say("health.ingest", messages=f"{c.messages:,}", backlog=f"{self.intake.backlog:,}")
+        since_ms = None if ok else max(c.last_tick_ms, self._started_ms)
+        return [Part("ingest", ok, detail, text=text, since_ms=since_ms), _pace(self.intake, now_ms)]
 
 
 def _site(resources: Resources, writer: Database | None, on_findings: Callable[[], None]) -> Site:
@@ -170,7 +174,8 @@ def _mqtt_service(source: MqttSource) -> Service:
 def _gateway_service(gateway: Gateway) -> Service:
     def health(now_ms: int) -> list[Part]:
         detail = f"{gateway.connections} connections, {gateway.counters.frames} frames"
-        return [Part("hj212", gateway.alive, detail)]
+        text = say("health.hj212", connections=gateway.connections, frames=f"{gateway.counters.frames:,}")
+        return [Part("hj212", gateway.alive, detail, text=text)]
 
     return Service(
         start=gateway.start,
@@ -185,7 +190,8 @@ def _republishing_service(republisher: Republisher) -> Service:
     def health(now_ms: int) -> list[Part]:
         since_ms, error = republisher.connected_since_ms, republisher.last_error
         ok = republisher.alive and since_ms is not None and not error
-        return [Part("republish", ok, error or f"{republisher.published} published", False)]
+        text = say("health.republish", count=f"{republisher.published:,}") if ok else None
+        return [Part("republish", ok, error or f"{republisher.published} published", False, text)]
 
     return Service(
         start=republisher.start,
@@ -201,13 +207,15 @@ def _pace(intake: Intake, now_ms: int) -> Part:
     behind = [lane for lane in intake.lanes if lane.behind_since_ms is not None]
     late = f"; {n} late messages wait to be judged" if (n := intake.site.late_waiting) else ""
     if not behind:
-        return Part("ingest_lag", True, f"keeps up{late}", False)
+        return Part("ingest_lag", True, f"keeps up{late}", False, say("health.keeps_up", late=intake.site.late_waiting))
     detail = "; ".join(_lane_detail(lane, now_ms) for lane in behind)
     sent_ms = intake.counters.last_sent_ms
     if sent_ms is not None:
         detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
     long = any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind)
-    return Part("ingest_lag", not long, detail + late, False)
+    since_ms = min(lane.behind_since_ms or now_ms for lane in behind)
+    text = say("health.behind", span=duration(now_ms - since_ms), messages=f"{sum(lane.messages for lane in behind):,}")
+    return Part("ingest_lag", not long, detail + late, False, text, since_ms)
 
 
 def _lane_detail(lane: Lane, now_ms: int) -> str:

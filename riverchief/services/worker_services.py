@@ -122,7 +122,7 @@ def _delivery_service(deliverer: Deliverer) -> Service:
     def health(now_ms: int) -> list[Part]:
         seen_ms = deliverer.last_round_at_ms
         ok = seen_ms is not None and now_ms - seen_ms < SILENT_S * 1000
-        return [Part("outbox", ok, "delivering" if ok else "the deliverer shows no sign of life")]
+        return [Part("outbox", ok, "delivering" if ok else "the deliverer shows no sign of life", since_ms=seen_ms)]
 
     return Service(
         start=deliverer.start,

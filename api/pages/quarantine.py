@@ -1,0 +1,136 @@
+"""The quarantine: ``/quarantine`` lists what could not be used by reason and device, ``/quarantine/{id}`` shows one
+entry with its bytes, what to put right, and replays it.
+"""
+
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse
+
+from api import problems
+from api.access import foreign, right_of
+from api.console.menu import Entry
+from api.pages.models import quarantine as models
+from api.pages.view import PageRoute, View, Viewing
+from api.requests import Replaying
+from api.routes.ledger import replay
+from governance.organisation.roles import Right
+from infra.errors import NotFound, WaterError
+from infra.texts import Text, say, split_languages
+from ingest import quarantine
+from sensors.reading import Reason
+
+QUARANTINE = Entry("quarantine", "/quarantine", "/quarantine")
+MAY_REPLAY = right_of("POST", "/quarantine/1/replay") or Right.PEOPLE
+STATES = (quarantine.HELD, quarantine.REPLAYED)
+REASONS = tuple(reason.key for reason in Reason)
+ENTRIES = 50
+"""Entries of one page of a list."""
+GROUPS = 200
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get(QUARANTINE.path)
+def show(v: Viewing) -> Response:
+    """All groups; of a chosen reason or device its entries."""
+    v.require(QUARANTINE.right)
+    status = v.query.get("status", quarantine.HELD)
+    status = status if status in STATES else quarantine.HELD
+    reason, station = v.query.get("reason", ""), v.query.get("station")
+    why = next((one for one in Reason if one.key == reason), None)
+    before = v.query.get("before", "")
+    with v.context.database.read() as connection:
+        groups = quarantine.groups(connection, status=status, limit=GROUPS + 1)
+        entries = (
+            quarantine.listing(
+                connection,
+                status=status,
+                station=station,
+                reason=why,
+                before_id=int(before) if before.isdecimal() and len(before) < 19 else None,
+                limit=ENTRIES + 1,
+            )
+            if why or station is not None
+            else []
+        )
+    return v.render(
+        "quarantine.html",
+        groups=[(one, _address(v, status, one)) for one in groups[:GROUPS]],
+        more_groups=len(groups) > GROUPS,
+        entries=entries[:ENTRIES],
+        following=entries[ENTRIES - 1].id if len(entries) > ENTRIES else None,
+        chosen=bool(why) or station is not None,
+        state=status,
+        states=STATES,
+        reason=why.key if why else "",
+        station=station,
+        names=_names(v),
+        known=REASONS,
+    )
+
+
+@router.get(QUARANTINE.path + "/{number}")
+def show_entry(v: Viewing, number: str) -> Response:
+    """One entry."""
+    v.require(QUARANTINE.right)
+    return _entry(v, number)
+
+
+@router.post(QUARANTINE.path + "/{number}/replay")
+async def send_again(v: Viewing, replaying: Replaying, request: Request, number: str) -> Response:
+    """Replay an entry; the answer leads to it, where its outcome stands."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    v.require(MAY_REPLAY)
+    entry = _number(number)
+    try:
+        await replay(v.context, replaying, entry)
+    except NotFound:
+        raise
+    except (WaterError, problems.Problem) as error:
+        problem = problems.of(error) if isinstance(error, WaterError) else error
+        text = error.text if isinstance(error, WaterError) else split_languages(problem.detail)
+        status = problem.status or problem.sort.status
+        return await run_in_threadpool(_entry, v, number, status, text)
+    return RedirectResponse(v.to(f"{QUARANTINE.path}/{entry}") + "#outcome", 303)
+
+
+def _entry(v: View, number: str, status: int = 200, trouble: Text | None = None) -> Response:
+    with v.context.database.read() as connection:
+        entry = quarantine.get(connection, _number(number))
+        again = quarantine.refused_again(connection, entry) if entry.status == quarantine.REPLAYED else None
+    return v.render(
+        "quarantine_entry.html",
+        status=status,
+        entry=entry,
+        entry_detail=split_languages(entry.detail),
+        dump=models.dump(entry),
+        again=again,
+        trouble=trouble,
+        held=entry.status == quarantine.HELD,
+        cut=entry.payload_bytes > len(entry.payload),
+        may_replay=v.actor.may(MAY_REPLAY),
+        running=v.context.submit is not None,
+        names=_names(v),
+    )
+
+
+def _number(text: str) -> int:
+    """The number in an address. Raises NotFound."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    if not 0 < number < 2**63:
+        raise NotFound(say("quarantine.unknown", entry=problems.shorten(text)))
+    return number
+
+
+def _address(v: View, status: str, group: quarantine.Group) -> str:
+    """The list of a group's entries; a message that names no station has the station ""."""
+    query = {"reason": group.reason, "station": group.station, "lang": v.language, "status": status}
+    return f"{QUARANTINE.path}?{urlencode(query)}#entries"
+
+
+def _names(v: View) -> dict[str, str]:
+    """The names of the stations by key."""
+    return {one.key: v.of(Text(one.zh, one.en)) for one in v.registries.recent().stations}

@@ -1,0 +1,173 @@
+"""The page of the quarantine: groups, an entry with its bytes, and its replay."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from api.access import COOKIE
+from api.app import create_app
+from governance.organisation.roles import Role
+from governance.people import store as people_store
+from infra import times
+from infra.database import Database
+from infra.texts import keys, say
+from ingest import ledger, quarantine
+from sensors.reading import Message, Reason, Rejected
+from tests import pages_site
+from tests.databases import with_tables
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastAPI, Database]]:
+    folder = tmp_path_factory.mktemp("quarantine")
+    database = pages_site.seed(folder)
+    context = pages_site.context(database, folder, token=None)
+    yield create_app(replace(context, submit=pages_site.ingest_of(database))), database
+    database.close()
+
+
+@pytest.fixture
+def browser(site: tuple[FastAPI, Database]) -> TestClient:
+    return TestClient(site[0], headers={"Accept": "text/html"}, raise_server_exceptions=False, follow_redirects=False)
+
+
+def _entries(database: Database, **of: object) -> list[quarantine.QuarantineEntry]:
+    with database.read() as connection:
+        return quarantine.listing(connection, **of)  # type: ignore[arg-type]
+
+
+def _one(database: Database, reason: Reason) -> quarantine.QuarantineEntry:
+    return _entries(database, reason=reason)[0]
+
+
+def test_every_reason_has_a_name_and_says_what_to_put_right() -> None:
+    for reason in Reason:
+        assert {f"refusal.{reason.key}", f"refusal_fix.{reason.key}"} <= set(keys())
+
+
+def test_refused_data_stands_in_groups_by_reason_and_device(
+    browser: TestClient, site: tuple[FastAPI, Database]
+) -> None:
+    held = _entries(site[1])
+    page = browser.get("/quarantine").text
+    groups = page.split('data-testid="quarantine-groups"')[1].split("</table>")[0]
+    assert groups.count("<tr>") - 1 == len({(one.reason, one.station) for one in held})
+    assert say("refusal.not_a_number").zh in groups
+    assert pages_site.UNREGISTERED in groups
+
+
+def test_the_address_holds_which_group_is_open(browser: TestClient, site: tuple[FastAPI, Database]) -> None:
+    page = browser.get(f"/quarantine?reason=not_a_number&station={pages_site.CLOSED}&lang=en").text
+    entries = page.split('data-testid="quarantine-entries"')[1]
+    assert {int(n) for n in re.findall(r"/quarantine/(\d+)", entries)} == {
+        one.id for one in _entries(site[1], station=pages_site.CLOSED, reason=Reason.NOT_A_NUMBER)
+    }
+    assert say("refusal_fix.not_a_number").en in entries
+    assert browser.get("/quarantine?reason=no_such&before=x&station=%F0%9F%92%A7").status_code == 200
+
+
+def test_an_entry_shows_its_bytes_with_the_bad_place_marked(
+    browser: TestClient, site: tuple[FastAPI, Database]
+) -> None:
+    entry = _one(site[1], Reason.NOT_A_NUMBER)
+    page = browser.get(f"/quarantine/{entry.id}").text
+    assert "<mark>&#34;nh3n&#34;: &#34;overrange&#34;</mark>" in page
+    assert 'data-testid="quarantine-hex"' in page
+    assert say("refusal_fix.not_a_number").zh in page
+
+
+def test_a_replay_shows_what_became_of_it_and_a_second_one_stores_nothing(
+    browser: TestClient, site: tuple[FastAPI, Database]
+) -> None:
+    _, database = site
+    station = pages_site.UNREGISTERED
+    entry = _one(database, Reason.UNKNOWN_STATION)
+    first = browser.post(f"/quarantine/{entry.id}/replay")
+    assert first.status_code == 303
+    page = browser.get(first.headers["location"]).text
+    assert re.search(r'quarantine-refused">1<', page)  # the cause was not put right
+    again = int(re.search(r'href="/quarantine/(\d+)"[^>]*quarantine-again', page).group(1))  # type: ignore[union-attr]
+    assert [one.id for one in _entries(database, station=station)] == [again]
+    second = browser.post(f"/quarantine/{entry.id}/replay")
+    assert second.status_code == 409
+    assert 'data-testid="quarantine-trouble"' in second.text
+    assert [one.id for one in _entries(database, station=station)] == [again]
+
+
+def test_a_replay_after_the_cause_was_put_right_is_counted_once(
+    browser: TestClient, site: tuple[FastAPI, Database]
+) -> None:
+    app, database = site
+    with database.write() as connection:
+        body = pages_site.one_sample(times.rfc3339(pages_site.now_ms() - 7 * times.DAY_MS), '{"do": 6.0, "ph": 7.0}')
+        message = Message(pages_site.CLOSED, body, pages_site.now_ms())
+        refused = Rejected(0, Reason.OUR_FAULT, "x")
+        quarantine.add(connection, app.state.registries.recent(), [message], [None], [refused])
+    entry = _one(database, Reason.OUR_FAULT)
+
+    def stored() -> int:
+        with database.read() as connection:
+            return sum(one.stored for one in ledger.accounts(connection, station=pages_site.CLOSED))
+
+    before = stored()
+    browser.post(f"/quarantine/{entry.id}/replay")
+    assert stored() == before + 2
+    assert re.search(r'quarantine-stored">2<', browser.get(f"/quarantine/{entry.id}").text)
+    browser.post(f"/quarantine/{entry.id}/replay")
+    assert stored() == before + 2
+
+
+def test_a_page_of_another_origin_replays_nothing(browser: TestClient, site: tuple[FastAPI, Database]) -> None:
+    entry = _one(site[1], Reason.NOT_JSON)
+    answer = browser.post(f"/quarantine/{entry.id}/replay", headers={"Origin": "https://evil.example"})
+    assert answer.status_code == 403
+    assert _one(site[1], Reason.NOT_JSON).id == entry.id
+
+
+@pytest.mark.parametrize("number", ["0", "999999", "x", "-1", "9" * 30])
+def test_an_entry_that_is_not_there_is_not_found(browser: TestClient, number: str) -> None:
+    assert browser.get(f"/quarantine/{number}").status_code == 404
+    assert browser.post(f"/quarantine/{number}/replay").status_code == 404
+
+
+def test_without_refused_data_the_page_says_so_and_when_it_looked(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    with_tables(database)
+    page = TestClient(create_app(pages_site.context(database, tmp_path, token=None))).get("/quarantine").text
+    assert 'data-testid="quarantine-none"' in page
+    assert say("quarantine_page.none").zh in page
+    database.close()
+
+
+def test_who_may_not_see_or_replay_is_turned_away(site: tuple[FastAPI, Database], tmp_path: Path) -> None:
+    _, database = site
+    with database.write() as connection:
+        token = {
+            role: people_store.issue_token(connection, name, now_ms=pages_site.now_ms(), by="test")
+            for role, name in (
+                (Role.GRID_WORKER, pages_site.WORKER),
+                (Role.AUDITOR, pages_site.AUDITOR),
+                (Role.REVIEWER, pages_site.ENGINEER),
+            )
+        }
+    closed = create_app(pages_site.context(database, tmp_path, token="machine"))
+    entry = _one(database, Reason.NOT_JSON)
+
+    def signed_in(role: Role) -> TestClient:
+        client = TestClient(closed, headers={"Accept": "text/html"}, follow_redirects=False)
+        client.cookies.set(COOKIE, closed.state.keeper.sign_in(token[role]))
+        return client
+
+    assert signed_in(Role.GRID_WORKER).get("/quarantine").status_code == 403
+    auditor = signed_in(Role.AUDITOR)
+    page = auditor.get(f"/quarantine/{entry.id}")
+    assert page.status_code == 200
+    assert "disabled" in page.text.split('data-testid="quarantine-replay"')[1].split(">")[0]
+    assert auditor.post(f"/quarantine/{entry.id}/replay").status_code == 403
+    assert signed_in(Role.REVIEWER).post(f"/quarantine/{entry.id}/replay").status_code == 503  # no ingest here
+    assert _one(database, Reason.NOT_JSON).id == entry.id

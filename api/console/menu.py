@@ -38,8 +38,33 @@ ASSESSMENT = Entry("assessment", "/assessment", "/assessments")
 PEOPLE = Entry("people", "/people", "/people")
 TRAIL = Entry("trail", "/trail", "/audit")
 WALL = Entry("wall", "/wall", "/incidents")
+BOARD = Entry("board", "/board", "/incidents")
+REGISTRY = Entry("registry", "/registry", "/stations")
+RULES = Entry("rules", "/rules", "/rules")
+LEDGER = Entry("ledger", "/ledger", "/ledger")
+QUARANTINE = Entry("quarantine", "/quarantine", "/quarantine")
+HEALTH = Entry("health", "/health", "/stations")
 
-ENTRIES = (MAP, TASKS, INCIDENTS, CARE, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL, WALL)
+ENTRIES = (
+    MAP,
+    TASKS,
+    INCIDENTS,
+    BOARD,
+    REACHES,
+    REGISTRY,
+    CARE,
+    RULES,
+    MESSAGES,
+    ONCALL,
+    ASSESSMENT,
+    PEOPLE,
+    TRAIL,
+    LEDGER,
+    QUARANTINE,
+    HEALTH,
+    WALL,
+)
+"""In the order of the menu."""
 
 
 def menu(actor: Actor) -> tuple[Entry, ...]:

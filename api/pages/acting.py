@@ -35,7 +35,7 @@ OPEN_LIMIT = 1000
 class Meanwhile(Conflict):
     """Others did something to the incident since the form was drawn: ``entries``."""
 
-    def __init__(self, message: str, entries: Sequence[Entry]) -> None:
+    def __init__(self, message: Text, entries: Sequence[Entry]) -> None:
         super().__init__(message)
         self.entries = tuple(entries)
 

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, right_of
-from api.console.menu import Entry
+from api.console.menu import BOARD
 from api.console.models.overview import Model
 from api.pages import acting
 from api.pages.models import board as models
@@ -29,11 +29,10 @@ from governance.notify import store as notice_store
 from governance.notify.planning import Circumstances
 from governance.organisation.roles import Forbidden, Right
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, split_languages
+from infra.texts import Text, from_both
 from infra.times import DAY_MS
 from sensors.network import Level
 
-BOARD = Entry("board", "/board", "/incidents")
 TOPICS = ("incidents", "counts")
 DUTY_AHEAD_MS = 7 * DAY_MS
 """So far ahead it is asked who will be on call."""
@@ -206,5 +205,5 @@ def _sheet(v: View, number: int, given: Given, error: WaterError | None) -> Shee
         ahead=ahead,
         silent=settings is None,
         newest=history[-1],
-        remark=split_languages(history[-1].comment or ""),
+        remark=from_both(history[-1].comment or ""),
     )

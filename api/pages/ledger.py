@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 
 from fastapi import APIRouter, Response
 
-from api.console.menu import Entry
+from api.console.menu import LEDGER
 from api.pages.models import ledger as models
 from api.pages.view import PageRoute, Viewing
 from api.requests import day as read_day
@@ -15,7 +15,6 @@ from infra.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
 from ingest import ledger, quarantine
 from ingest.storage import maintenance
 
-LEDGER = Entry("ledger", "/ledger", "/ledger")
 ROWS = 100
 """Stations of one page of the calendar."""
 HELD = 20

@@ -10,18 +10,17 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, right_of
-from api.console.menu import Entry
+from api.console.menu import QUARANTINE
 from api.pages.models import quarantine as models
 from api.pages.view import PageRoute, View, Viewing
 from api.requests import Replaying
 from api.routes.ledger import replay
 from governance.organisation.roles import Right
 from infra.errors import NotFound, WaterError
-from infra.texts import Text, say, split_languages
+from infra.texts import Text, from_both, say
 from ingest import quarantine
 from sensors.reading import Reason
 
-QUARANTINE = Entry("quarantine", "/quarantine", "/quarantine")
 MAY_REPLAY = right_of("POST", "/quarantine/1/replay") or Right.PEOPLE
 STATES = (quarantine.HELD, quarantine.REPLAYED)
 REASONS = tuple(reason.key for reason in Reason)
@@ -91,7 +90,7 @@ async def send_again(v: Viewing, replaying: Replaying, request: Request, number:
         raise
     except (WaterError, problems.Problem) as error:
         problem = problems.of(error) if isinstance(error, WaterError) else error
-        text = error.text if isinstance(error, WaterError) else split_languages(problem.detail)
+        text = error.text if isinstance(error, WaterError) else problem.detail
         status = problem.status or problem.sort.status
         return await run_in_threadpool(_entry, v, number, status, text)
     return RedirectResponse(v.to(f"{QUARANTINE.path}/{entry}") + "#outcome", 303)
@@ -105,7 +104,7 @@ def _entry(v: View, number: str, status: int = 200, trouble: Text | None = None)
         "quarantine_entry.html",
         status=status,
         entry=entry,
-        entry_detail=split_languages(entry.detail),
+        entry_detail=from_both(entry.detail),
         dump=models.dump(entry),
         again=again,
         trouble=trouble,

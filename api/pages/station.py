@@ -132,7 +132,7 @@ def _span(v: View) -> Span:
     """The span of the address; raises ConfigurationError where it names none."""
     span = models.span(v.query, v.now_ms)
     if span.wrong is not None:
-        raise ConfigurationError(f"{span.wrong.zh} / {span.wrong.en}")
+        raise ConfigurationError(span.wrong)
     return span
 
 

@@ -40,6 +40,8 @@ HTML_LANGUAGE = {"zh": "zh-CN", "en": "en"}
 FRAGMENTS = "x-fragments"
 SIGNS = "parts/signs.html"
 """The signs that mean the same on every page, as macros; templates have them as ``signs``."""
+IN_BAR = 9
+"""Entries of the menu that a desk's bar has room for beside person and language, in English too."""
 KEPT_RENDERINGS = 256
 """Renderings of fragments that are kept for others who look at the same."""
 POLICY = (
@@ -170,6 +172,16 @@ class View:
     def menu(self) -> tuple[Entry, ...]:
         """The pages this person may open."""
         return menu(self.actor)
+
+    @property
+    def menu_first(self) -> tuple[Entry, ...]:
+        """The entries of the menu that stand in the bar; the others open below it."""
+        return self.menu[:IN_BAR]
+
+    @property
+    def menu_more(self) -> tuple[Entry, ...]:
+        """The entries that open below the bar."""
+        return self.menu[IN_BAR:]
 
     def require(self, right: Right) -> None:
         """Raises Forbidden where who looks lacks a right."""

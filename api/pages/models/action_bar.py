@@ -12,7 +12,7 @@ from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Department, Role
 from governance.organisation.terms import Appointment
 from governance.people.store import Person
-from infra.texts import Text, say, split_languages
+from infra.texts import Text, say
 
 KEYS: Mapping[Action, str] = {Action.ACCEPT: "a", Action.DISPATCH: "d", Action.COMMENT: "c"}
 """The keys that open or do them."""
@@ -199,7 +199,7 @@ def closed(incident: Incident, actor: Actor) -> tuple[Closed, ...]:
     return tuple(Closed(one, _why(incident, one, actor, refused)) for one in ahead if one not in open_now)
 
 
-def _why(incident: Incident, action: Action, actor: Actor, refused: Mapping[Action, str]) -> Text:
+def _why(incident: Incident, action: Action, actor: Actor, refused: Mapping[Action, Text]) -> Text:
     """Why an action is closed, in a few words."""
     right = lifecycle.right_of(action)
     if not actor.may(right):
@@ -209,7 +209,7 @@ def _why(incident: Incident, action: Action, actor: Actor, refused: Mapping[Acti
     if (incident.state, action) not in TRANSITIONS and action in _AFTER:
         return say("action_bar.after", action=say(f"action.{_AFTER[action]}"))
     if action in refused:
-        return split_languages(refused[action])
+        return refused[action]
     return say("action_bar.not_you")
 
 

@@ -9,7 +9,7 @@ from api.console.models.overview import Data, data_state
 from api.console.models.series import RANGES
 from api.requests import instant
 from infra.errors import ConfigurationError
-from infra.texts import Text, say, split_languages
+from infra.texts import Text, say
 from infra.times import BEIJING, DAY_MS, to_ms
 from ingest.analysis.live_classes import ShownClass
 from ingest.storage.port import Latest
@@ -61,7 +61,7 @@ def span(query: Mapping[str, str], now_ms: int) -> Span:
         end_ms = moment("to", until) if until else now_ms
         start_ms = moment("from", since) if since else end_ms - RANGES[USUAL]
     except ConfigurationError as error:
-        return Span(usual.start_ms, usual.end_ms, USUAL, split_languages(str(error)))
+        return Span(usual.start_ms, usual.end_ms, USUAL, error.text)
     if start_ms >= end_ms:
         return Span(usual.start_ms, usual.end_ms, USUAL, say("station.from_after_to"))
     if end_ms - start_ms > LONGEST_MS:

@@ -39,11 +39,11 @@ PEOPLE = Entry("people", "/people", "/people")
 TRAIL = Entry("trail", "/trail", "/audit")
 WALL = Entry("wall", "/wall", "/incidents")
 BOARD = Entry("board", "/board", "/incidents")
-REGISTRY = Entry("registry", "/registry", "/stations")
+REGISTRY = Entry("registry", "/registry", "/registry/-")
 RULES = Entry("rules", "/rules", "/rules")
 LEDGER = Entry("ledger", "/ledger", "/ledger")
 QUARANTINE = Entry("quarantine", "/quarantine", "/quarantine")
-HEALTH = Entry("health", "/health", "/stations")
+HEALTH = Entry("health", "/health", "/ledger")
 
 ENTRIES = (
     MAP,

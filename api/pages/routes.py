@@ -4,6 +4,7 @@ from api.pages import (
     assets,
     kit,
     live,
+    review,
     wall,
 )
 
@@ -13,6 +14,7 @@ ROUTERS = tuple(
         assets,
         live,
         kit,
+        review,
         wall,
     )
 )

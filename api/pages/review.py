@@ -179,6 +179,11 @@ class Panel:
     trend: tuple[str, float]
     limit: float | None
 
+    @property
+    def at_least(self) -> bool:
+        """Whether the limit is a lower one, as that of oxygen."""
+        return gb3838.direction(self.readings.parameter) is gb3838.Direction.AT_LEAST
+
 
 @dataclass(frozen=True)
 class Neighbour:
@@ -221,7 +226,7 @@ def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> 
     for one in readings:
         limit = None
         if target is not None and one.parameter in gb3838.PARAMETERS:
-            limit = gb3838.limit(one.parameter, station.water, target)
+            limit = gb3838.limit(one.parameter, gb3838.Water.of(station.water), target)
         drawn = models.picture(
             one,
             start_ms,

@@ -25,15 +25,16 @@ from sensors.standards.hj915 import CheckKind
 from tests import pages_site
 
 BAD, DOUBTFUL, CLEAN, SILENT = "qcc-huanhu-1", "dph-shiwan-1", "qcc-huanhu-2", "qcc-huanhu-3"
-"""Stations in order of what they show yesterday."""
-YESTERDAY = beijing_day(pages_site.now_ms()) - timedelta(days=1)
-START_MS, _ = day_span(YESTERDAY)
+"""What the stations show on the day; the last has no readings then."""
+DAY = beijing_day(pages_site.now_ms()) - timedelta(days=2)
+QUEUE = f"/review?day={DAY}"
+START_MS, _ = day_span(DAY)
 HOUR_MS = 3_600_000
 STEP_MS = 300_000
 
 
 def day_before(database: Database) -> None:
-    """Yesterday at three stations: two hours out of water, one spike, and nothing wrong; a visit and a check."""
+    """A day at three stations: two hours out of water, one spike, and nothing wrong; a visit and a check."""
     known = catalogue()
     readings = SqlReadings(database, known)
     with database.write() as connection:
@@ -81,7 +82,7 @@ def reviewer(app: FastAPI) -> TestClient:
 
 
 def _path(station: str) -> str:
-    return f"/review/{station}/{YESTERDAY}"
+    return f"/review/{station}/{DAY}"
 
 
 def _form(begin: int = 10, end: int = 12, **other: object) -> dict[str, object]:
@@ -107,20 +108,32 @@ def _api(app: FastAPI, station: str) -> list[dict[str, object]]:
 
 
 def test_the_queue_begins_with_the_most_suspicious_and_folds_what_passed(reviewer: TestClient) -> None:
-    page = reviewer.get("/review").text
+    page = reviewer.get(QUEUE).text
     rows = re.findall(r'data-testid="review-row" data-station="([\w-]+)"', page)
     assert rows == [BAD, DOUBTFUL]
-    assert str(YESTERDAY) in page
+    assert str(DAY) in page
     clean = page.split('data-testid="review-clean"')[1].split("</details>")[0]
-    assert f"{CLEAN}/{YESTERDAY}" in clean
+    assert f"{CLEAN}/{DAY}" in clean
     assert SILENT in page.split('data-testid="review-empty"')[1].split("</details>")[0]
 
 
+def test_the_queue_is_that_of_yesterday_where_no_day_is_named(reviewer: TestClient) -> None:
+    assert f'value="{DAY + timedelta(days=1)}"' in reviewer.get("/review").text
+
+
+def test_a_day_with_an_incident_waits_for_a_person(app: FastAPI, reviewer: TestClient) -> None:
+    page = reviewer.get(f"/review?day={DAY + timedelta(days=2)}").text
+    row = page.split(f'data-testid="review-row" data-station="{pages_site.STATION}"')[1].split("</tr>")[0]
+    assert 'class="pennant red"' in row
+    day = reviewer.get(f"/review/{pages_site.STATION}/{DAY + timedelta(days=2)}").text
+    assert 'data-testid="review-incidents"' in day
+
+
 def test_the_queue_holds_what_lies_within_reach_alone(app: FastAPI) -> None:
-    page = _as(app, pages_site.CHIEF).get("/review").text
+    page = _as(app, pages_site.CHIEF).get(QUEUE).text
     assert BAD in page
     assert DOUBTFUL not in page
-    assert 'data-testid="state-empty"' in _as(app, pages_site.WORKER).get("/review").text
+    assert 'data-testid="state-empty"' in _as(app, pages_site.WORKER).get(QUEUE).text
 
 
 @pytest.mark.parametrize(
@@ -128,10 +141,10 @@ def test_the_queue_holds_what_lies_within_reach_alone(app: FastAPI) -> None:
     [
         ("/review?day=2026-13-01", 400),
         ("/review?day=2999-01-01", 400),
-        (f"/review/nowhere/{YESTERDAY}", 404),
+        (f"/review/nowhere/{DAY}", 404),
         (f"/review/{BAD}/yesterday", 400),
-        (f"/review/{BAD}/{YESTERDAY}?since=x&until=%00&parameter=x&reason=x", 200),
-        (f"/review/{SILENT}/{YESTERDAY}", 200),
+        (f"/review/{BAD}/{DAY}?since=x&until=%00&parameter=x&reason=x", 200),
+        (f"/review/{SILENT}/{DAY}", 200),
         (f"/review/{BAD}/2001-01-01?lang=en", 200),
     ],
 )
@@ -148,7 +161,7 @@ def test_a_station_day_shows_its_reasons_visits_checks_and_neighbours(reviewer: 
     assert "清洗探头" in page
     assert say("maintenance.kind_five").zh in page
     near = page.split('data-testid="review-neighbours"')[1].split("</section>")[0]
-    assert f"{CLEAN}/{YESTERDAY}" in near
+    assert f"{CLEAN}/{DAY}" in near
     svg = page.split('data-parameter="nh3n"')[1].split("</svg>")[0]
     assert svg.count("<polyline") == 3  # the pause of an hour and what is out of water are not joined
 
@@ -160,10 +173,10 @@ def test_the_page_is_in_one_language(reviewer: TestClient) -> None:
 
 
 def test_next_leads_through_the_queue_and_past_the_one_shown(reviewer: TestClient) -> None:
-    first = reviewer.get(f"/review/next?day={YESTERDAY}")
+    first = reviewer.get(f"/review/next?day={DAY}")
     assert first.status_code == 303
     assert BAD in first.headers["location"]
-    assert DOUBTFUL in reviewer.get(f"/review/next?day={YESTERDAY}&after={BAD}").headers["location"]
+    assert DOUBTFUL in reviewer.get(f"/review/next?day={DAY}&after={BAD}").headers["location"]
     assert reviewer.get("/review/next?day=2001-01-01").headers["location"] == "/review?day=2001-01-01"
 
 
@@ -186,7 +199,7 @@ def test_a_review_is_kept_once_and_taken_back(app: FastAPI, reviewer: TestClient
     assert _standing(page) == "reviewed"
     assert 'data-testid="review-stretch"' not in page
     assert 'data-key="u"' in page
-    assert f'data-testid="review-row" data-station="{BAD}"' not in reviewer.get("/review").text
+    assert f'data-testid="review-row" data-station="{BAD}"' not in reviewer.get(QUEUE).text
     for _ in range(2):
         undone = reviewer.post(_path(BAD) + "/undo", data={"number": kept["number"]})
         assert undone.status_code == 303

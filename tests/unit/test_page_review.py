@@ -13,7 +13,7 @@ from sensors.maintenance import MarkSpan, Review, Verdict
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest
 from sensors.standards.gb3838 import WaterClass
-from sensors.stations import Registry, Station
+from sensors.stations import Registry, Station, Water
 
 START_MS, _ = review.day_span(date(2026, 5, 12))
 STEP_MS = 300_000
@@ -71,7 +71,7 @@ def test_what_was_reviewed_is_no_longer_open() -> None:
 
 
 def test_the_effect_of_a_review_on_mean_and_class() -> None:
-    station = Station("a", "a", "a", 113.0, 23.0)
+    station = Station("a", "a", "a", 113.0, 23.0, water=Water.CREEK)
     readings = _readings([1, 1, RANGE], [0.4, 3.0, 9.8])
     chosen = (START_MS + STEP_MS, START_MS + 3 * STEP_MS)
     none: set[MarkSpan] = set()

@@ -378,7 +378,7 @@ def class_of_mean(parameter: str, mean: float | None, station: Station) -> Water
     """The class by one parameter alone; None where the standard has none for it, or nothing can be judged."""
     if mean is None or parameter not in gb3838.PARAMETERS:
         return None
-    return gb3838.judge({parameter: mean}, station.water).water_class
+    return gb3838.judge({parameter: mean}, gb3838.Water.of(station.water)).water_class
 
 
 def neighbours(registry: Registry, station: Station, most: int = 4) -> list[Station]:

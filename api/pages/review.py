@@ -80,12 +80,13 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Choice:
-    """The station-days looked at: of a day, of a water or all."""
+    """The station-days looked at: of a day, of a water or all; ``limited``: the site has too many for all at once."""
 
     day: date
     reach: str
     stations: tuple[Station, ...]
     reaches: tuple[tuple[str, str], ...]
+    limited: bool
 
 
 @router.get(PATH)
@@ -96,7 +97,9 @@ def show(v: Viewing) -> Response:
     choice = _choice(v, registry)
     queue = _queue(v, choice)
     today = beijing_day(v.now_ms)
-    return v.render("review.html", choice=choice, queue=queue, today=today, one_day=timedelta(days=1))
+    return v.render(
+        "review.html", choice=choice, queue=queue, today=today, one_day=timedelta(days=1), most=MOST_STATIONS
+    )
 
 
 @router.get(PATH + "/next")
@@ -121,7 +124,7 @@ def _choice(v: View, registry: Registry) -> Choice:
     if reach not in named:
         reach = reaches[0][0] if len(mine) > MOST_STATIONS and reaches else ""
     stations = [one for one in mine if not reach or one.reach == reach][:MOST_STATIONS]
-    return Choice(day, reach, tuple(stations), tuple(reaches))
+    return Choice(day, reach, tuple(stations), tuple(reaches), len(mine) > MOST_STATIONS)
 
 
 def _day(v: View, text: str) -> date:

@@ -172,6 +172,14 @@ def test_the_page_is_in_one_language(reviewer: TestClient) -> None:
     assert say("review.reasons").zh not in page
 
 
+def test_a_large_site_is_looked_at_one_water_at_a_time(reviewer: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.pages.review.MOST_STATIONS", 3)
+    page = reviewer.get(QUEUE).text
+    assert say("review.some", most=3).zh in page
+    assert '<option value="">' not in page
+    assert BAD in reviewer.get(f"{QUEUE}&reach={pages_site.RIVER}").text
+
+
 def test_next_leads_through_the_queue_and_past_the_one_shown(reviewer: TestClient) -> None:
     first = reviewer.get(f"/review/next?day={DAY}")
     assert first.status_code == 303

@@ -43,6 +43,7 @@ REGISTRY = Entry("registry", "/registry", "/registry/-")
 RULES = Entry("rules", "/rules", "/rules")
 LEDGER = Entry("ledger", "/ledger", "/ledger")
 QUARANTINE = Entry("quarantine", "/quarantine", "/quarantine")
+REVIEW = Entry("review", "/review", "/stations/-/reviews")
 HEALTH = Entry("health", "/health", "/ledger")
 
 ENTRIES = (
@@ -53,6 +54,7 @@ ENTRIES = (
     REACHES,
     REGISTRY,
     CARE,
+    REVIEW,
     RULES,
     MESSAGES,
     ONCALL,

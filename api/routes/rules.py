@@ -1,5 +1,6 @@
 """The rules in force, every version that ever was, and what people do about them at a station: reviews and mutes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -7,12 +8,14 @@ from fastapi import Response
 from pydantic import Field
 
 from api.access import Who, author
+from api.context import Context
 from api.registries import find
 from api.requests import By, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, viewed
 from api.routes.router import subject_router
 from ingest.state import rule_versions as rulebook
 from ingest.storage import maintenance as store
+from ingest.storage.changes import Author
 from sensors.maintenance import Mute, Review, Verdict, make_review, plan_mute
 
 router = subject_router("rules", "/rules")
@@ -146,13 +149,29 @@ def add_review(context: RequestContext, registries: RequestRegistries, who: Who,
 
     409 where a review in force covers the same readings.
     """
-    now_ms = context.clock_ms()
-    by = author(who, new.by, now_ms, find(registries.recent(), key))
-    span = instant("since", new.since), instant("until", new.until)
-    made = make_review(key, new.parameter, span, Verdict(new.verdict), new.reason, by.by, now_ms, context.catalogue)
-    with context.database.write() as connection:
-        number = store.add_review(connection, made, by)
+    by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
+    ((number, made),) = record_reviews(context, key, by, [new])
     return answer(_review(number, made), 201)
+
+
+def record_reviews(context: Context, key: str, by: Author, new: Sequence[NewReview]) -> list[tuple[int, Review]]:
+    """Keep reviews of a station, all or none; their numbers and the reviews. Raises ConfigurationError and Refused."""
+    now_ms = context.clock_ms()
+    made = [
+        make_review(
+            key,
+            one.parameter,
+            (instant("since", one.since), instant("until", one.until)),
+            Verdict(one.verdict),
+            one.reason,
+            by.by,
+            now_ms,
+            context.catalogue,
+        )
+        for one in new
+    ]
+    with context.database.write() as connection:
+        return [(store.add_review(connection, one, by), one) for one in made]
 
 
 @at_stations.post("/reviews/{number}/void", response_model=ReviewView)
@@ -161,9 +180,13 @@ def void_review(
 ) -> Response:
     """Take a review back: the readings get their own verdicts again."""
     by = author(who, void.by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_review(number, withdraw_review(context, key, by, number)))
+
+
+def withdraw_review(context: Context, key: str, by: Author, number: int) -> Review:
+    """Void a review of a station. Raises NotFound, and Refused where it is void already."""
     with context.database.write() as connection:
-        after = store.void_review(connection, key, number, by)
-    return answer(_review(number, after))
+        return store.void_review(connection, key, number, by)
 
 
 @at_stations.get("/mutes", response_model=MuteList)

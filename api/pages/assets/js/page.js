@@ -6,7 +6,7 @@ const KEYS = { m: "/", i: "/incidents" };
 let waiting = "";
 
 function typing(target) {
-  return target.closest?.("input, textarea, select, [contenteditable], dialog");
+  return target.closest?.("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable], dialog");
 }
 
 function key(event) {

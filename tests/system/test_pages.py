@@ -485,7 +485,7 @@ def test_the_map_shows_what_was_reported_to_who_sees_cases_and_leads_there(look:
     assert told.status_code == 201, told.text
     page = look("/", OFFICE)
     expect(page.get_by_test_id("start-field")).to_contain_text(re.compile("上报 [1-9].*热线 1.*今日巡河 0"))
-    point = page.locator(".leaflet-marker-pane .rc-field-report[title*='岸边有油污']")
+    point = page.locator(".leaflet-marker-pane .rc-spot-report[title*='岸边有油污']")
     expect(point).to_have_attribute("title", re.compile("^上报 · "))
     point.focus()
     page.keyboard.press("Enter")

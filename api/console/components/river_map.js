@@ -198,7 +198,7 @@ export default {
       this.points?.remove();
       this.points = L.layerGroup().addTo(this.map);
       for (const { geometry, properties: p } of found.filter((one) => one.geometry)) {
-        const icon = L.divIcon({ className: `rc-field rc-field-${p.kind}`, html: this.words[`field_mark_${p.kind}`], iconSize: [22, 22] });
+        const icon = L.divIcon({ className: `rc-spot rc-spot-${p.kind}`, html: this.words[`field_mark_${p.kind}`], iconSize: [22, 22] });
         const at = new Date(Date.parse(p.at) + 8 * 3600e3).toISOString().slice(5, 16).replace("T", " ");
         const title = `${this.words[`field_${p.kind}`]} · ${at} · ${p.title[this.language]}`;
         const point = L.marker([...geometry.coordinates].reverse(), { icon, title, alt: title, keyboard: p.kind !== "patrol" });
@@ -208,11 +208,11 @@ export default {
       }
       this.legend ??= L.control({ position: "bottomleft" });
       this.legend.onAdd = () => {
-        const list = L.DomUtil.create("ul", "rc-field-legend");
+        const list = L.DomUtil.create("ul", "rc-spot-legend");
         list.dataset.testid = "start-field";
         for (const kind of FIELD) {
           const row = L.DomUtil.create("li", "", list);
-          L.DomUtil.create("i", `rc-field rc-field-${kind}`, row).textContent = this.words[`field_mark_${kind}`];
+          L.DomUtil.create("i", `rc-spot rc-spot-${kind}`, row).textContent = this.words[`field_mark_${kind}`];
           const many = found.filter((one) => one.properties.kind === kind).length;
           row.append(`${this.words[`field_${kind}`]} ${many}`);
         }

@@ -16,7 +16,6 @@ from starlette.responses import RedirectResponse
 
 from api import entity_tags, maintenance, problems
 from api.access import author, foreign, reaches, reaches_all, right_of
-from api.evidence import labels
 from api.pages.live import digest
 from api.pages.models import registry as models
 from api.pages.models.registry import Filter, Item, Line, Plan, Read, StationForm
@@ -108,6 +107,8 @@ def show(v: Viewing) -> Response:
 @router.get(LABELS)
 def label_sheet(v: Viewing) -> Response:
     """The labels of the stations that the address asks for, as a sheet to print."""
+    from api.evidence import labels  # loads the library of PDFs, which few requests need
+
     v.require(READ)
     registry = v.registries.recent()
     if key := v.query.get("station"):

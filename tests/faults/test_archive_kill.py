@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from sqlalchemy import event
 
@@ -43,7 +44,7 @@ def move_and_die(url: str, folder: Path, boundary_ms: int, left: int) -> None:
         return lambda *arguments, **named: (step(), call(*arguments, **named))[1]
 
     archive.fsync = after_a_step(archive.fsync)
-    archive.pl.DataFrame.write_parquet = after_a_step(archive.pl.DataFrame.write_parquet)
+    pl.DataFrame.write_parquet = after_a_step(pl.DataFrame.write_parquet)
     Path.replace = after_a_step(Path.replace)  # type: ignore[method-assign]
     Path.mkdir = after_a_step(Path.mkdir)  # type: ignore[method-assign]
     retention.ROWS_AT_ONCE = 100

@@ -656,7 +656,7 @@ def test_a_channel_that_fails_is_followed_by_the_next_one_at_once_and_tried_agai
     assert office.statuses() == ["sent"]
     assert "S3CRET" not in str(logs)
     (error,) = (e["error"] for e in logs if e["event"] == "a channel did not take a message")
-    assert error == both(say("notice.channel_refused", channel="json", said="HTTP 503"))
+    assert error == both(say("notice.channel_refused", channel="json", answer="HTTP 503"))
     office.phones.answers = lambda name: 500
     office.clock[0] += 60_000
     office.fire("b")
@@ -979,7 +979,7 @@ channels = [{{ url = "json://user:S3CRET@127.0.0.1:{phones.port}/a" }}, {{ url_f
     code, said = run("notify", "test", "duty-1")
     assert code == 1
     assert "✓ 1 json" in said
-    assert f"✗ 2 json {say('notice.channel_refused', channel='json', said='HTTP 500').zh}" in said
+    assert f"✗ 2 json {say('notice.channel_refused', channel='json', answer='HTTP 500').zh}" in said
     assert "S3CRET" not in said
     code, said = run("oncall", "import", str(tmp_path / "plan.toml"))
     assert code == 0, said

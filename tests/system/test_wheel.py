@@ -30,13 +30,13 @@ def test_every_file_of_the_packages_and_the_configuration_is_in_it(wheel: Path) 
         str(path)
         for package in PACKAGES
         for path in Path(package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+        if path.is_file() and not {"__pycache__", "assets"} & set(path.parts) and not path.name.startswith(".")
     }
     wanted |= {
         f"riverchief/_config/{path.relative_to('config')}" for path in Path("config").rglob("*") if path.is_file()
     }
     assert wanted <= inside, sorted(wanted - inside)
-    assert "riverchief/_config/rules.toml" in inside
+    assert {"riverchief/_config/rules.toml", "api/pages/static/manifest.json"} <= inside
     assert not [name for name in inside if name.startswith(("tests/", "docs/"))]
 
 

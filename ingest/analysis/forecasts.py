@@ -300,7 +300,7 @@ class _SeriesWarnings:
         elif state["since_ms"] is not None and not will:
             passed = self._one.skill.shown and crossing is None
             if beyond or passed or state["no"] >= MIN_ROUNDS:
-                key = "came" if beyond or passed else "passed" if self._one.skill.shown else "ended"
+                key = "came_true" if beyond or passed else "passed" if self._one.skill.shown else "ended"
                 found.append(
                     self._finding(
                         limit, ConditionChange.RESOLVED, self._text(key, limit), limit.colour, state["since_ms"]

@@ -134,7 +134,9 @@ def next_number(url: str) -> int:
 
 def test_a_site_moved_to_postgresql_and_back_has_every_row_and_goes_on_counting(small_site: str, tmp_path: Path):
     before = everything(small_site)
-    assert all(before[name] for name in ("incident", "outbox", "quarantine", "ledger", "sequence_gap", "device_event", "reach"))
+    assert all(
+        before[name] for name in ("incident", "outbox", "quarantine", "ledger", "sequence_gap", "device_event", "reach")
+    )
     there, back = server().database(), f"sqlite:///{tmp_path / 'back.db'}"
     moved = move(small_site, there, CATALOGUE, silent)
     assert everything(there) == before

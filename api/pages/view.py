@@ -194,8 +194,10 @@ class View:
     # -- rendering ---------------------------------------------------------------------------------------------------
 
     def render(self, template: str, key: object = None, status: int = 200, **values: object) -> Response:
-        """The page, or the fragments that the request names. ``key``: equal keys look the same to everybody with
-        these rights in this language, so one rendering serves them all; None: not kept.
+        """The page, or the fragments that the request names.
+
+        ``key``: equal keys look the same to everybody of a role that is bound to no region, and to one person who is
+        bound (whose cases and waters are their own), so one rendering serves them; None: not kept.
         """
         page = TEMPLATES.get_template(template)
         values = {"v": self, "signs": TEMPLATES.get_template(SIGNS).make_module({"v": self}), **values}
@@ -206,7 +208,8 @@ class View:
         return HTMLResponse("".join(self._fragment(page, name, key, values) for name in names), status, HEADERS)
 
     def _fragment(self, page: jinja2.Template, name: str, key: object, values: Mapping[str, object]) -> str:
-        mark = (page.name, name, self.language, self.theme, self.actor.regions, self.actor.role, self.query_key, key)
+        who = self.actor.role if self.actor.regions is None else self.actor
+        mark = (page.name, name, self.language, self.theme, who, self.query_key, key)
         kept = _renderings.get(mark) if key is not None else None
         if kept is None:
             inner = "".join(page.blocks[name](page.new_context(dict(values))))

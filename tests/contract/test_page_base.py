@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from jinja2 import nodes
 from starlette.testclient import TestClient
 
+from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.pages import assets, live
 from api.pages.models.drawing import Box, Mark, Sizes, Water, draw
@@ -21,6 +22,7 @@ from api.pages.view import TEMPLATES, PageRoute
 from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Order
 from governance.organisation.roles import Actor, Role
+from governance.people import store as people_store
 from infra.texts import keys, say, template
 from sensors.standards.gb3838 import WaterClass
 from tests import pages_site
@@ -218,3 +220,33 @@ def test_the_sources_of_the_pages_name_no_other_host() -> None:
         if path.suffix in (".html", ".js", ".css") and "node_modules" not in path.parts and "static" not in path.parts:
             assert "http://" not in path.read_text(encoding="utf-8").replace("http://www.w3.org", ""), path
             assert "https://" not in path.read_text(encoding="utf-8"), path
+
+
+def test_a_kept_rendering_shows_nobody_the_cases_of_another(app: FastAPI, browser: TestClient) -> None:
+    context = app.state.context
+    other, now_ms = "汾江河长（示例）", pages_site.now_ms()
+    regions = app.state.keeper.regions()
+    reach = next(one.key for one in app.state.registries.recent().reaches if one.key != pages_site.RIVER)
+    with context.database.write() as connection:
+        people_store.add(connection, other, Role.CHIEF, region="", by="test", now_ms=now_ms, regions=regions)
+        people_store.appoint(
+            connection,
+            other,
+            region="chancheng/shiwan",
+            reach=reach,
+            since_ms=now_ms - 1,
+            until_ms=None,
+            by=pages_site.ADMINISTRATOR,
+            now_ms=now_ms,
+            source=pages_site.SOURCE,
+            regions=regions,
+        )
+
+    def urgent(name: str) -> str:
+        headers = {"X-Fragments": "urgent", "Cookie": f"{AS_COOKIE}={packed(name)}"}
+        return browser.get("/wall", headers=headers).text
+
+    actors = [app.state.keeper.by_name(name) for name in (pages_site.CHIEF, other)]
+    assert actors[0].regions == actors[1].regions, "the two differ by their waters alone"
+    assert 'class="pennant' in urgent(pages_site.CHIEF)
+    assert 'class="pennant' not in urgent(other)

@@ -555,18 +555,8 @@ def _decoded(data: bytes) -> str:
 
 
 def _faults(v: View, error: WaterError) -> list[str]:
-    """The faults of a file, a line each, in the language of the page where they have two."""
-    lines = str(error).splitlines() if len(error.args) == 1 and isinstance(error.args[0], str) else [v.of(error.text)]
-    return [_one_language(v, line) for line in lines[:MOST_FAULTS]]
-
-
-def _one_language(v: View, line: str) -> str:
-    where, _, fault = line.partition(": ")
-    if "。 / " not in line:
-        return line
-    zh, _, en = fault.partition("。 / ") if "。 / " in fault else line.partition("。 / ")
-    told = en if v.language == "en" else f"{zh}。"
-    return f"{where}: {told}" if fault and "。 / " not in where else told
+    """The faults of a file, a line each."""
+    return v.of(error.text).splitlines()[:MOST_FAULTS]
 
 
 def _import_page(

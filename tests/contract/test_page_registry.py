@@ -393,6 +393,7 @@ def test_every_bad_row_of_a_file_is_named_and_none_is_written(site: Site) -> Non
     faults = answer.text.split('data-testid="registry-faults"')[1].split("</ol>")[0]
     assert "imp-3" in faults
     assert "imp-4" in faults
+    assert faults.count("<li") > 1, "a line each"
     assert "imp-2" not in site.registry()
     for nothing in ("", "  \n", b"\x00\xff\xfe\x80"):
         assert site.as_().post("/registry/import", data={}, files=_file(nothing)).status_code == 400

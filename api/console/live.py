@@ -18,6 +18,8 @@ from ingest.analysis import source_attribution
 from ingest.analysis.live_classes import REACH, current_classes
 
 EVERY_S = 1.0
+FRESH_S = 0.9 * EVERY_S
+"""A reading that began so short a time ago is not repeated by another loop; below ``EVERY_S`` by the wakers' jitter."""
 NOBODY_LOOKS_S = 5.0
 SHARE = 5
 """Reading takes at most one part in so many of the time: a large site is read less often instead of all the time."""
@@ -45,7 +47,7 @@ class Live:
         self.model: Model | None = None
         self.read_at_ms = 0
         self.trouble: Trouble | None = None
-        self._looked = float("-inf")
+        self._looked = self._tried = float("-inf")
         self._lock = asyncio.Lock()
         self._registries = registries
         self._accounts: tuple[ledger.Account, ...] = ()
@@ -58,11 +60,18 @@ class Live:
     async def follow(self) -> None:
         """Keep the picture fresh for as long as the process runs."""
         while True:
-            started = time.monotonic()
-            if started - self._looked < NOBODY_LOOKS_S:
-                await self.refresh()
-            took = time.monotonic() - started
-            await asyncio.sleep(max(EVERY_S - took, (SHARE - 1) * took))
+            await self.step()
+
+    async def step(self) -> None:
+        """Read again where somebody looks and the last reading began a second ago, then pause.
+
+        Several loops of steps read no more often than one.
+        """
+        started = time.monotonic()
+        if started - self._looked < NOBODY_LOOKS_S and started - self._tried >= FRESH_S:
+            await self.refresh()
+        took = time.monotonic() - started
+        await asyncio.sleep(max(EVERY_S - took, (SHARE - 1) * took))
 
     async def now(self) -> Model | None:
         """The picture for a page that is being built; None when it could never be read."""
@@ -74,6 +83,7 @@ class Live:
     async def refresh(self) -> None:
         """Read once; on failure the last picture stays and ``trouble`` says why."""
         async with self._lock:
+            self._tried = time.monotonic()
             try:
                 model = await asyncio.to_thread(self._read)
             except Exception as error:  # whatever it is, the page must say so and go on trying

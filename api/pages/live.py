@@ -23,9 +23,6 @@ from api.console.models.overview import Model
 PATH = "/live"
 MOST_TOPICS = 100
 OF_STATION = "station-"
-READ_EVERY_S = 1.0
-SHARE = 5
-"""Reading takes at most one part in so many of the time: a large site is read less often instead of all the time."""
 BEAT_S = 5.0
 """How often each client is sent the time of the picture, which proves that the channel lives."""
 WAIT_MOST = 200
@@ -128,15 +125,13 @@ class LivePicture:
 
     async def _read(self) -> None:
         """Keep the picture fresh for as long as anybody listens."""
+        shown = self._live.model
         while self._clients and not self._stopped:
-            started, before = time.monotonic(), self._live.model
             self._live.look()
-            if self._clock_ms() - self._live.read_at_ms > 900 * READ_EVERY_S:
-                await self._live.refresh()
-            if self._live.model is not before or self._live.trouble is not None:
+            await self._live.step()
+            if self._live.model is not shown or self._live.trouble is not None:
+                shown = self._live.model
                 await self._wake()
-            took = time.monotonic() - started
-            await asyncio.sleep(max(READ_EVERY_S - took, (SHARE - 1) * took))
 
     async def _wake(self) -> None:
         async with self._changed:

@@ -33,6 +33,9 @@ PATH = (
 )
 """The straight way of a case; the rest are branches off it."""
 
+SOON = 0.2
+"""The part of a limit that is left when its reminder goes out."""
+
 _STANDS_AT: Mapping[State, State] = {
     State.RETURNED: State.ACCEPTED,
     State.REOPENED: State.REPORTED,
@@ -178,23 +181,37 @@ def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
     return tuple(reversed(found))
 
 
-def deadline(incident: Incident, now_ms: int) -> tuple[str, Text]:
-    """The sort (``none``, ``paused``, ``left``, ``soon``, ``over``) and the words of the present step's limit.
+def time_left(incident: Incident, now_ms: int) -> tuple[str, int]:
+    """The sort of the present step's limit (``none``, ``paused``, ``left``, ``soon``, ``over``), and the ms that are
+    left of it: negative once it is over, 0 where no clock runs.
 
     Soon: less than a fifth of the limit is left, as the reminder has it.
     """
     case = incident.case
-    if not incident.is_open:
-        return "none", say("incident_page.ended")
-    if case.paused_at_ms is not None:
-        return "paused", say("incident_page.paused", reason=say(f"reason.{case.pause_reason}"))
-    if case.due_ms is None:
-        return "none", say("incident_page.no_deadline")
+    if incident.is_open and case.paused_at_ms is not None:
+        return "paused", 0
+    if not incident.is_open or case.due_ms is None:
+        return "none", 0
     left_ms = case.due_ms - now_ms
     if left_ms < 0:
-        return "over", say("incident_page.overdue", time=duration(-left_ms))
-    soon = left_ms < 0.2 * (case.due_ms - case.step_since_ms)
-    return "soon" if soon else "left", say("incident_page.left", time=duration(left_ms))
+        return "over", left_ms
+    return "soon" if left_ms < SOON * (case.due_ms - case.step_since_ms) else "left", left_ms
+
+
+def deadline(incident: Incident, now_ms: int) -> tuple[str, Text]:
+    """The sort and the words of the present step's limit."""
+    sort, left_ms = time_left(incident, now_ms)
+    if not incident.is_open:
+        return sort, say("incident_page.ended")
+    match sort:
+        case "paused":
+            return sort, say("incident_page.paused", reason=say(f"reason.{incident.case.pause_reason}"))
+        case "none":
+            return sort, say("incident_page.no_deadline")
+        case "over":
+            return sort, say("incident_page.overdue", time=duration(-left_ms))
+        case _:
+            return sort, say("incident_page.left", time=duration(left_ms))
 
 
 def notice_rows(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from api.console.models import incident as incident_models
 from api.console.models.overview import IncidentView, Model
 from api.duration import duration
 from api.titles import place as place_of
@@ -19,8 +20,6 @@ NO_REGION = "none"
 """The lane of what lies in no region yet."""
 LANES: tuple[Level | None, ...] = (*Level, None)
 SENT_BACK = frozenset({State.RETURNED, State.REWORK})
-SOON = 0.2
-"""The part of a limit that is left when its reminder goes out."""
 
 Marks = Mapping[tuple[int, str], str]
 """What became of the newest message about an incident to somebody: ``read``, ``sent``, ``waiting`` or ``failed``."""
@@ -193,15 +192,16 @@ def holder(incident: Incident) -> str:
 def time_left(incident: Incident, now_ms: int) -> tuple[str, Text, float | None]:
     """The sort (``none``, ``paused``, ``left``, ``soon``, ``over``), the words and the share left of the limit."""
     case = incident.case
-    if case.paused_at_ms is not None:
-        return "paused", say("board.paused"), None
+    sort, left_ms = incident_models.time_left(incident, now_ms)
+    if sort == "paused":
+        return sort, say("board.paused"), None
     if case.due_ms is None:
-        return "none", say("board.no_limit"), None
-    left_ms, whole_ms = case.due_ms - now_ms, case.due_ms - case.step_since_ms
-    if left_ms < 0:
-        return "over", say("board.over", time=duration(-left_ms)), 0.0
+        return sort, say("board.no_limit"), None
+    if sort == "over":
+        return sort, say("board.over", time=duration(-left_ms)), 0.0
+    whole_ms = case.due_ms - case.step_since_ms
     share = min(1.0, left_ms / whole_ms) if whole_ms > 0 else 0.0
-    return ("soon" if share < SOON else "left"), say("board.left", time=duration(left_ms)), share
+    return sort, say("board.left", time=duration(left_ms)), share
 
 
 def _accepting(incident: Incident) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from api.console.models.incident import deadline
 from api.console.models.overview import Data, IncidentView, Model, ReachView, StationView
 from api.pages.models.drawing import Mark, Sheet, Sizes, Water, draw
+from governance.incidents.lifecycle import in_jurisdiction
 from governance.organisation.roles import Actor
 from infra.texts import Text
 from ingest.analysis.live_classes import ShownClass
@@ -71,7 +72,8 @@ class Wall:
 
 def build(model: Model, registry: Registry, actor: Actor, language: str) -> Wall:
     """The large screen of what is within somebody's jurisdiction."""
-    rows = [row for row in model.incidents if row.incident.is_open and not row.retrospective and _concerns(actor, row)]
+    open_now = (row for row in model.incidents if row.incident.is_open and not row.retrospective)
+    rows = [row for row in open_now if in_jurisdiction(row.incident, actor)]
     urgent = sorted((_urgent(row, model.at_ms) for row in rows), key=lambda one: _rank(one, model.at_ms))
     shown = [one.shown for one in model.reaches if one.shown is not None]
     with_target = [one for one in shown if one.met is not None]
@@ -118,11 +120,6 @@ def lead(shown: ShownClass, reach: Reach, stations: Mapping[str, StationView], o
         limit = gb3838.limit(parameter, kind, target)
         found.append(Lead(parameter, value, limit, value / limit if rising and limit else None))
     return max(found, key=lambda one: one.times or 0.0, default=None)
-
-
-def _concerns(actor: Actor, row: IncidentView) -> bool:
-    incident = row.incident
-    return actor.covers(incident.place.region, incident.place.reach) or actor.answers_for(incident.case.responsible)
 
 
 def _urgent(row: IncidentView, now_ms: int) -> Urgent:

@@ -113,6 +113,11 @@ def right_of(method: str, path: str) -> Right | None:
     return next((right for known, pattern, right in _COMPILED if known == kind and pattern.fullmatch(path)), None)
 
 
+def needed_right(method: str, path: str) -> Right:
+    """The right that a route below the prefix needs; one the table does not know is the administrator's."""
+    return right_of(method, path) or Right.PEOPLE
+
+
 class Keeper:
     """Knows people by what they show. Asks the database; an answer stands for ``RECENT_S``."""
 
@@ -277,9 +282,8 @@ class Guard:
             if actor is None:
                 return _unauthorized(say("request.token_needed"), "")
         scope["actor"] = actor
-        right = right_of(method, path.removeprefix(self._prefix).removeprefix("v1"))
         try:
-            actor.must(Right.PEOPLE if right is None else right)
+            actor.must(needed_right(method, path.removeprefix(self._prefix).removeprefix("v1")))
         except Forbidden as error:
             return problems.of(error)
         return None

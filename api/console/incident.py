@@ -6,7 +6,7 @@ from functools import partial
 from nicegui import ui
 from nicegui.element import Element
 
-from api.access import right_of
+from api.access import needed_right
 from api.console import chart, incident_actions, menu, svg
 from api.console.elements import button, link, one_language, pennant, picture, stored, tag
 from api.console.frame import Framed, Page, cell
@@ -43,8 +43,8 @@ DIFFERENCES = 20
 """Differences shown; `audit verify` names all."""
 LINES = 25
 """Entries of the timeline; the older ones wait behind a button."""
-_NOTICES = right_of("GET", "/notices") or Right.PEOPLE
-_PROOF = right_of("GET", "/audit/-/proof") or Right.PEOPLE
+_NOTICES = needed_right("GET", "/notices")
+_PROOF = needed_right("GET", "/audit/-/proof")
 
 
 class IncidentPage(Page[CasePage]):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from api.access import right_of
+from api.access import needed_right
 from governance.organisation.roles import Actor, Right
 
 
@@ -19,7 +19,7 @@ class Entry:
     @property
     def right(self) -> Right:
         """What the route needs; a route that the table does not know is the administrator's."""
-        return right_of(self.method, self.route) or Right.PEOPLE
+        return needed_right(self.method, self.route)
 
 
 MAP = Entry("map", "/", "/stations")

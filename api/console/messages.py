@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from api.access import right_of
+from api.access import needed_right
 from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, link, stored, tag
@@ -18,13 +18,12 @@ from governance.incidents import store as incident_store
 from governance.notify import outbox
 from governance.notify import store as notice_store
 from governance.notify.outbox import Delivery, Status
-from governance.organisation.roles import Right
 
 SHOWN = 50
 SHOWS = ("all", "pending", "sent", "dead")
-_REPLAY = right_of("POST", "/deliveries/1/replay") or Right.PEOPLE
-_TELL = right_of("POST", "/notices/1/replay") or Right.PEOPLE
-_TEST = right_of("POST", "/notices/test") or Right.PEOPLE
+_REPLAY = needed_right("POST", "/deliveries/1/replay")
+_TELL = needed_right("POST", "/notices/1/replay")
+_TEST = needed_right("POST", "/notices/test")
 
 
 class Messages(Page[MessagesPage]):

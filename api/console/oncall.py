@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from api.access import right_of
+from api.access import needed_right
 from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, tag
@@ -13,12 +13,11 @@ from api.console.models.messages import CalendarDay, OnCallPage
 from api.routes.notices import contact_names, plan_shifts
 from governance.audit import trail as audit_trail
 from governance.notify import oncall
-from governance.organisation.roles import Right
 from infra.times import DAY_MS, beijing
 
 CHANGES = 8
-_PLAN = right_of("POST", "/oncall/shifts") or Right.PEOPLE
-_CALENDAR = right_of("GET", "/oncall") or Right.PEOPLE
+_PLAN = needed_right("POST", "/oncall/shifts")
+_CALENDAR = needed_right("GET", "/oncall")
 
 
 class OnCall(Page[OnCallPage]):

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from api.access import right_of
+from api.access import needed_right
 from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, link, tag
@@ -13,14 +13,14 @@ from governance.incidents.finding import Colour
 from governance.notify import person_contacts
 from governance.notify.contacts import Channel
 from governance.notify.person_contacts import ContactDetails
-from governance.organisation.roles import PERSON_ROLES, ROLES_WITH_TERMS, Department, Right, Role
+from governance.organisation.roles import PERSON_ROLES, ROLES_WITH_TERMS, Department, Role
 from governance.people import store as people_store
 from governance.people.store import Person
 from infra.errors import ConfigurationError
 from infra.texts import say
 from infra.times import DAY_MS, beijing
 
-_CHANGE = right_of("POST", "/people") or Right.PEOPLE
+_CHANGE = needed_right("POST", "/people")
 SOON_MS = 30 * DAY_MS
 """A term that ends within so long is pointed out."""
 

@@ -8,7 +8,7 @@ from functools import partial
 from nicegui import ui
 
 from api import citizen, river_file
-from api.access import right_of
+from api.access import needed_right
 from api.console import menu, svg
 from api.console.dialogs import Dialog
 from api.console.elements import badge, button, link, pennant, picture, tag
@@ -28,7 +28,7 @@ from infra.times import beijing
 from sensors.standards.gb3838 import WaterClass
 
 OPEN_LIMIT = 1000
-_PLAN = right_of("PUT", "/reaches/-/plan") or Right.PEOPLE
+_PLAN = needed_right("PUT", "/reaches/-/plan")
 
 
 @dataclass(frozen=True, slots=True)

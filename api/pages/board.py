@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, right_of
+from api.access import foreign, needed_right
 from api.console.menu import BOARD
 from api.console.models.overview import Model
 from api.pages import acting
@@ -27,7 +27,7 @@ from governance.incidents.model import Entry as HistoryEntry
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.planning import Circumstances
-from governance.organisation.roles import Forbidden, Right
+from governance.organisation.roles import Forbidden
 from infra.errors import NotFound, WaterError
 from infra.texts import Text, from_both
 from infra.times import DAY_MS
@@ -36,8 +36,8 @@ from sensors.network import Level
 TOPICS = ("incidents", "counts")
 DUTY_AHEAD_MS = 7 * DAY_MS
 """So far ahead it is asked who will be on call."""
-_NOTICES = right_of("GET", "/notices") or Right.PEOPLE
-_ACTING = right_of("POST", "/incidents/-/actions") or Right.PEOPLE
+_NOTICES = needed_right("GET", "/notices")
+_ACTING = needed_right("POST", "/incidents/-/actions")
 _LEVELS = (*(level.key for level in Level), models.NO_REGION)
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

@@ -9,19 +9,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, right_of
+from api.access import foreign, needed_right
 from api.console.menu import QUARANTINE
 from api.pages.models import quarantine as models
 from api.pages.view import PageRoute, View, Viewing
 from api.requests import Replaying
 from api.routes.ledger import replay
-from governance.organisation.roles import Right
 from infra.errors import NotFound, WaterError
 from infra.texts import Text, from_both, say
 from ingest import quarantine
 from sensors.reading import Reason
 
-MAY_REPLAY = right_of("POST", "/quarantine/1/replay") or Right.PEOPLE
+MAY_REPLAY = needed_right("POST", "/quarantine/1/replay")
 STATES = (quarantine.HELD, quarantine.REPLAYED)
 REASONS = tuple(reason.key for reason in Reason)
 ENTRIES = 50

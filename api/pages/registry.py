@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
 
 from api import entity_tags, maintenance, problems
-from api.access import author, foreign, reaches, reaches_all, right_of
+from api.access import author, foreign, needed_right, reaches, reaches_all
 from api.pages.live import digest
 from api.pages.models import registry as models
 from api.pages.models.registry import Filter, Item, Line, Plan, Read, StationForm
@@ -51,10 +51,10 @@ STATION = "/registry/stations/{key}"
 IMPORT = "/registry/import"
 EXPORT = "/registry/export.toml"
 LABELS = "/registry/labels.pdf"
-READ = right_of("GET", "/stations") or Right.PEOPLE
-HISTORY = right_of("GET", "/registry/changes") or Right.PEOPLE
-CHANGE = right_of("POST", "/stations") or Right.PEOPLE
-LOGIN = right_of("POST", "/stations/-/credentials") or Right.PEOPLE
+READ = needed_right("GET", "/stations")
+HISTORY = needed_right("GET", "/registry/changes")
+CHANGE = needed_right("POST", "/stations")
+LOGIN = needed_right("POST", "/stations/-/credentials")
 
 MOST_FILE_BYTES = 2 * 1024 * 1024
 MOST_BYTES = 2 * MOST_FILE_BYTES + 64 * 1024

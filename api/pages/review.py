@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems, requests
-from api.access import author, foreign, right_of
+from api.access import author, foreign, needed_right
 from api.console.menu import REVIEW
 from api.pages.models import review as models
 from api.pages.view import PageRoute, View, Viewing
@@ -26,7 +26,6 @@ from api.routes.rules import NewReview, record_reviews, withdraw_review
 from governance.incidents import store as incident_store
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident
-from governance.organisation.roles import Right
 from governance.tables import incident as incident_table
 from infra.errors import ConfigurationError, WaterError
 from infra.texts import Text, say
@@ -37,7 +36,7 @@ from sensors.standards import gb3838
 from sensors.stations import Registry, Station
 
 PATH = "/review"
-ACT = right_of("POST", "/stations/-/reviews") or Right.PEOPLE
+ACT = needed_right("POST", "/stations/-/reviews")
 MOST_STATIONS = 300
 """Station-days that are read at once; on a larger site one water is looked at at a time."""
 MOST_INCIDENTS = 1000

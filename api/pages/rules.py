@@ -12,14 +12,13 @@ from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, right_of
+from api.access import foreign, needed_right
 from api.pages.models import rules as models
 from api.pages.models.rules import Edited
 from api.pages.view import HEADERS, PageRoute, View, Viewing, new_id
 from api.routes import backtests as backtest_routes
 from api.routes.backtests import LONGEST_TEXT, NewBacktest
 from governance.incidents import store as incident_store
-from governance.organisation.roles import Right
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import Text, say
 from infra.times import DAY_MS, rfc3339
@@ -39,15 +38,10 @@ RECENT = 8
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
-def needs(method: str, route: str) -> Right:
-    """The right that the API's route asks for."""
-    return right_of(method, route) or Right.PEOPLE
-
-
 @router.get(PATH)
 def show(v: Viewing) -> Response:
     """The rules in force, and the newest backtests."""
-    v.require(needs("GET", "/rules"))
+    v.require(needed_right("GET", "/rules"))
     kind = v.query.get("kind", "")
     with v.context.database.read() as connection:
         in_force = rule_versions.in_force(connection)
@@ -72,7 +66,7 @@ async def request_test(v: Viewing) -> Response:
     """Try a changed rule on the past; the answer leads to the backtest."""
     if (refused := foreign(v.request.headers)) is not None:
         return refused.response()
-    v.require(needs("POST", "/backtests"))
+    v.require(needed_right("POST", "/backtests"))
     async with v.request.form(max_files=0, max_fields=20, max_part_size=LONGEST_TEXT) as given:
         return await run_in_threadpool(_requested, v, given)
 
@@ -90,7 +84,7 @@ def show_test(v: Viewing, number: int) -> Response:
         sentence=lambda rule: v.of(explain.sentence(rule, v.context.catalogue)),
         toml=explain.toml,
         station_names={s.key: Text(s.zh, s.en) for s in v.registries.recent().stations},
-        may_publish=v.actor.may(needs("POST", "/rules")),
+        may_publish=v.actor.may(needed_right("POST", "/rules")),
         differences=models.DIFFERENCES,
     )
 
@@ -98,7 +92,7 @@ def show_test(v: Viewing, number: int) -> Response:
 @router.get(TESTS + "/{number}/rules.toml")
 def tested_file(v: Viewing, number: int) -> Response:
     """The rules of a backtest that is done, as the file that would put them in force."""
-    v.require(needs("POST", "/rules"))
+    v.require(needed_right("POST", "/rules"))
     one, _ = _test(v, number)
     if one.state != backtest_requests.DONE:
         raise Refused(say("rules_page.not_tried", number=number))
@@ -116,7 +110,7 @@ def _rule(
     v: View, id_: str, typed: Mapping[str, str], error: Text | None = None, status: int = 200, form: str = ""
 ) -> Response:
     """The page of a rule, its form as it was typed."""
-    v.require(needs("GET", "/rules"))
+    v.require(needed_right("GET", "/rules"))
     catalogue = v.context.catalogue
     with v.context.database.read() as connection:
         versions = rule_versions.versions(connection, id_)
@@ -150,7 +144,7 @@ def _rule(
         is_changed=bool(changed and rule and changed.version != rule.version),
         faults=found,
         error=error,
-        may_test=v.actor.may(needs("POST", "/backtests")),
+        may_test=v.actor.may(needed_right("POST", "/backtests")),
         days=models.DAYS,
         chosen_days=typed.get("days", str(models.USUAL_DAYS)),
         form=form or new_id(),
@@ -197,7 +191,7 @@ def _requested(v: View, given: FormData) -> Response:
 
 
 def _test(v: View, number: int) -> tuple[BacktestRequest, list[Version]]:
-    v.require(needs("GET", "/backtests"))
+    v.require(needed_right("GET", "/backtests"))
     with v.context.database.read() as connection:
         return backtest_requests.get(connection, number), rule_versions.in_force(connection)
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import maintenance, problems
-from api.access import right_of
+from api.access import needed_right
 from api.console.menu import CARE_OF, INCIDENT, REACH
 from api.console.models import series
 from api.console.models.overview import Data, Model, data_state
@@ -125,7 +125,7 @@ def table(v: Viewing, key: str) -> Response:
 
 
 def _permit(v: View) -> None:
-    v.require(right_of("GET", "/stations/-/series") or Right.PEOPLE)
+    v.require(needed_right("GET", "/stations/-/series"))
 
 
 def _span(v: View) -> Span:

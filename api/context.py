@@ -83,9 +83,9 @@ class Context:
     from, of which one sender may make ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints``
     is the telephone number that stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol
     counts. ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the
-    outbox. ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is
-    not told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
-    public keys that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the
+    outbox. ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process
+    does not know it. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are
+    the public keys that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the
     database, ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back``
     counts what came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is
     called; ``outward``: incidents are delivered to an external platform.

@@ -74,10 +74,10 @@ class IncidentPage(Page[CasePage]):
                 self.past = incident.version, models.stops(incident, history), models.lines(history), tuple(shown)
                 self.differences = tuple(comparison.of_incident(connection, number))
             _, stops, lines, files = self.past
-            told = notice_store.list_notices(
+            notices = notice_store.list_notices(
                 connection, incident=number, limit=NOTICES, within=incident_store.visible_incident_ids(self.actor)
             )
-            items = notice_store.items(connection, [one.id for one in told])
+            items = notice_store.items(connection, [one.id for one in notices])
             behind = citizen_reports.of_incident(connection, number)
             near = citizen_reports.similar_incidents(connection, incident, now_ms, context.near)
             near = [one for one in near if lifecycle.in_jurisdiction(one, self.actor)]
@@ -86,7 +86,7 @@ class IncidentPage(Page[CasePage]):
         registry = self.shared.registries.recent()
         self._read_chart(incident, registry, now_ms)
         self.read_titles([incident, *near])
-        rows = models.notice_rows(told, items, contact_names(self.context), number)
+        rows = models.notice_rows(notices, items, contact_names(self.context), number)
         return CasePage(
             incident=incident,
             name=_name(incident, registry),

@@ -45,7 +45,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The selected incident: its facts, what may be done, whom it is told to next; ``refused``: why it is not shown."""
+    """The selected incident: its facts, what may be done, who is notified next; ``refused``: why it is not shown."""
 
     number: int
     incident: Incident | None = None

@@ -1,4 +1,4 @@
-"""Whom an open incident will be told to next if nobody acts: by the messages' own planning, ahead of time. Pure."""
+"""Who is notified of an open incident next if nobody acts, by the planning of the messages themselves. Pure."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -105,8 +105,8 @@ def _deadlines(
         requests = plan_notices([OutboxEvent(incident.id, effects.notify, at_ms, data)], then).requests
         why = _WHY.get(effects.entry.what, "reminder")
         raised = incident.case.escalated_to if incident.case.escalated_to != before else ""
-        told_ms = min((one.due_at_ms for one in requests), default=at_ms)
-        found.append(Ahead(told_ms, why, PHASE_OF_STATE[incident.state], _names(requests, now), raised))
+        notified_ms = min((one.due_at_ms for one in requests), default=at_ms)
+        found.append(Ahead(notified_ms, why, PHASE_OF_STATE[incident.state], _names(requests, now), raised))
     return found
 
 

@@ -35,7 +35,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PartView:
-    """A part: ``text`` None where its state says all; ``detail`` for whoever repairs it, "" while it works."""
+    """A part: ``text`` None where its state says all; ``detail`` for the operator, "" while it works."""
 
     name: str
     title: Text

@@ -205,7 +205,7 @@ def _sheet(
     reach_key = typed.reach
     if not reach_key and typed.station in registry:
         reach_key = registry[typed.station].reach
-    reach = next((one for one in registry.reaches if one.key == reach_key), None)
+    reach = registry.reach(reach_key)
     if typed.reach and reach is None:
         return _page(language, "not_found_title", f"<section><p>{_t('no_reach', language)}</p></section>", 404, request)
     parts = []

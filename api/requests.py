@@ -18,6 +18,8 @@ from infra.errors import ConfigurationError, InvalidValue
 from infra.texts import say
 from infra.times import to_ms
 
+MINUTE_FORM = "%Y-%m-%dT%H:%M"
+"""A minute of Beijing time, as a field for date and time has it."""
 JSON, GEOJSON, CSV = "application/json", "application/geo+json", "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 

@@ -191,7 +191,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
 
 def find(registry: Registry, key: str) -> Reach:
     """The reach called ``key``; raises NotFound naming it."""
-    found = next((reach for reach in registry.reaches if reach.key == key), None)
+    found = registry.reach(key)
     if found is None:
         raise NotFound(say("registry.no_reach", reach=key[:80]))
     return found

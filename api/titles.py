@@ -24,7 +24,7 @@ def titled(incident: Incident, values: Mapping[tuple[str, str], float], registry
 
 def place(incident: Incident, registry: Registry) -> Text | None:
     """The water an incident lies at, else its region; None where neither is known."""
-    reach = next((one for one in registry.reaches if one.key == incident.place.reach), None)
+    reach = registry.reach(incident.place.reach)
     region = next((one for one in registry.regions if one.code == incident.place.region), None)
     known = reach or region
     return None if known is None else Text(known.zh, known.en)

@@ -39,6 +39,12 @@ def beijing_day(at_ms: int) -> date:
     return from_ms(int(at_ms) + BEIJING_OFFSET_MS).date()
 
 
+def beijing_day_span(day: date) -> tuple[int, int]:
+    """The instants at which a Beijing day begins and ends."""
+    start_ms = to_ms(datetime(day.year, day.month, day.day, tzinfo=BEIJING))
+    return start_ms, start_ms + DAY_MS
+
+
 def beijing(at_ms: int, fmt: str = "%m-%d %H:%M") -> str:
     """An instant as people in Foshan read it."""
     return from_ms(at_ms).astimezone(BEIJING).strftime(fmt)

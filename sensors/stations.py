@@ -235,6 +235,14 @@ class Registry:
     def __contains__(self, key: object) -> bool:
         return key in self.index
 
+    def reach(self, key: str) -> Reach | None:
+        """The reach called ``key``; None for none."""
+        return self._reaches.get(key)
+
+    @cached_property
+    def _reaches(self) -> dict[str, Reach]:
+        return {reach.key: reach for reach in self.reaches}
+
     def with_stations(self, stations: Iterable[Station]) -> Self:
         """A registry in which these stations are new or replaced; the order of those already there stays."""
         merged = {s.key: s for s in self.stations} | {s.key: s for s in stations}

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.console.menu import HEALTH
 from api.console.models.overview import Model
 from api.health import Health, Probe
 from api.pages.models import health as models
@@ -18,7 +19,6 @@ from governance.verification import roots
 from infra.errors import StorageUnavailable
 from ingest import quarantine
 
-PATH = "/health"
 TOPICS = ("stations",)
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -34,9 +34,9 @@ class Figures:
     sealed_ms: int | None
 
 
-@router.get(PATH)
+@router.get(HEALTH.path)
 async def show(v: Viewing) -> Response:
-    """The page; whoever is signed in may see it."""
+    """The page, for everybody who is signed in."""
     health: Health = v.request.app.state.health
     probe = await run_in_threadpool(health.probe)
     picture = await v.live.now()

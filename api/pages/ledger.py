@@ -1,7 +1,7 @@
 """The loss ledger: ``/ledger`` shows a month of station-days, ``/ledger/{station}/{day}`` what is missing on one."""
 
 import re
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 from fastapi import APIRouter, Response
 
@@ -11,7 +11,7 @@ from api.pages.view import PageRoute, Viewing
 from api.requests import day as read_day
 from infra.errors import NotFound, StorageUnavailable
 from infra.texts import say
-from infra.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
+from infra.times import beijing, beijing_day, beijing_day_span
 from ingest import ledger, quarantine
 from ingest.storage import maintenance
 
@@ -62,7 +62,7 @@ def show_day(v: Viewing, station: str, day: str) -> Response:
     day = read_day(day)
     registered = {one.key: one for one in v.registries.recent().stations}
     today = beijing_day(v.now_ms).isoformat()
-    start_ms = to_ms(datetime.combine(date.fromisoformat(day), datetime.min.time(), BEIJING))
+    start_ms, ends_ms = beijing_day_span(date.fromisoformat(day))
     with v.context.database.read() as connection:
         found = ledger.accounts(connection, day=day, station=station)
         if not found and station not in registered:
@@ -74,14 +74,14 @@ def show_day(v: Viewing, station: str, day: str) -> Response:
         visits = [
             one
             for _, one in maintenance.visits(connection, station)
-            if one.since_ms < start_ms + DAY_MS and (one.until_ms is None or one.until_ms > start_ms)
+            if one.since_ms < ends_ms and (one.until_ms is None or one.until_ms > start_ms)
         ]
     account = found[0] if found else None
     one = registered.get(station)
     quality = None
     unreadable = False
     if one is not None and account is not None:
-        end_ms = min(start_ms + DAY_MS, v.now_ms)
+        end_ms = min(ends_ms, v.now_ms)
         try:
             window = v.context.store.window(station, start_ms, end_ms - 1)
             quality = models.quality(window, start_ms, end_ms, one.interval_s)
@@ -104,7 +104,7 @@ def show_day(v: Viewing, station: str, day: str) -> Response:
         quality=quality,
         unreadable=unreadable,
         clock=lambda at_ms: beijing(at_ms, "%H:%M"),
-        ends_ms=start_ms + DAY_MS,
+        ends_ms=ends_ms,
         arrived=arrived,
         valid=models.valid_share(arrived, quality) if quality else None,
         day_before=(date.fromisoformat(day) - timedelta(days=1)).isoformat(),

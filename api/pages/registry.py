@@ -16,11 +16,13 @@ from starlette.responses import RedirectResponse
 
 from api import entity_tags, maintenance, problems
 from api.access import author, foreign, needed_right, reaches, reaches_all
+from api.console.menu import REGISTRY
 from api.pages.live import digest
 from api.pages.models import registry as models
 from api.pages.models.registry import Filter, Item, Line, Plan, Read, StationForm
 from api.pages.view import HEADERS, PageRoute, View, Viewing
 from api.registries import find
+from api.requests import MINUTE_FORM
 from api.routes import credentials as credential_routes
 from api.routes import maintenance as maintenance_routes
 from api.routes import stations as station_routes
@@ -45,7 +47,7 @@ from sensors.registry_rows import COLUMNS, Book
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import topic
 
-PATH = "/registry"
+PATH = REGISTRY.path
 NEW = "/registry/stations/new"
 STATION = "/registry/stations/{key}"
 IMPORT = "/registry/import"
@@ -64,7 +66,6 @@ MOST_CHANGES = 30
 MOST_LINES = 200
 """Rows of a preview that are listed; all are counted."""
 MOST_FAULTS = 200
-FORM = "%Y-%m-%dT%H:%M"
 ENDS_IN_S = {"keep": None, "day": 86_400, "now": 0}
 """What becomes of a station's other logins when a new one is made."""
 SENSOR = ("parameter", "unit", "device", "model", "manufacturer", "since", "depth_m", "cycle_s")
@@ -362,7 +363,10 @@ def _station(v: View, key: str, shown: Shown) -> Response:
 
 
 def _blank_sensor(v: View, one: Station) -> Mapping[str, str]:
-    return dict.fromkeys(SENSOR, "") | {"since": beijing(v.now_ms, FORM), "parameter": next(iter(one.parameters), "")}
+    return dict.fromkeys(SENSOR, "") | {
+        "since": beijing(v.now_ms, MINUTE_FORM),
+        "parameter": next(iter(one.parameters), ""),
+    }
 
 
 def _name(v: View, one: Station) -> str:

@@ -22,6 +22,7 @@ from api.console.menu import REVIEW
 from api.pages.models import review as models
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
+from api.requests import MINUTE_FORM
 from api.routes.rules import NewReview, record_reviews, withdraw_review
 from governance.incidents import store as incident_store
 from governance.incidents.lifecycle import in_jurisdiction
@@ -29,19 +30,18 @@ from governance.incidents.model import Incident
 from governance.tables import incident as incident_table
 from infra.errors import ConfigurationError, WaterError
 from infra.texts import Text, say
-from infra.times import BEIJING, beijing, beijing_day, to_ms
+from infra.times import BEIJING, beijing, beijing_day, beijing_day_span, to_ms
 from ingest.storage import maintenance as store
 from sensors.maintenance import END_OF_TIME_MS, Check, MarkSpan, Review, Visit
 from sensors.standards import gb3838
 from sensors.stations import Registry, Station
 
-PATH = "/review"
+PATH = REVIEW.path
 ACT = needed_right("POST", "/stations/-/reviews")
 MOST_STATIONS = 300
 """Station-days that are read at once; on a larger site one water is looked at at a time."""
 MOST_INCIDENTS = 1000
 MOST_FIELDS, MOST_BYTES = 60, 20_000
-FORM = "%Y-%m-%dT%H:%M"
 LONGEST_NOTE = 500
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -134,7 +134,7 @@ def _day(v: View, text: str) -> date:
 
 
 def _queue(v: View, choice: Choice) -> models.Queue:
-    start_ms, end_ms = models.day_span(choice.day)
+    start_ms, end_ms = beijing_day_span(choice.day)
     with v.context.database.read() as connection:
         incidents = _incidents(v, connection, start_ms, end_ms)
         marks, reviews = store.marks(connection), [one for _, one in store.reviews(connection)]
@@ -213,7 +213,7 @@ def show_day(v: Viewing, station: str, day: str) -> Response:
 def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> Response:
     station, day = find(v.registries.recent(), key), _day(v, day_text)
     registry, catalogue = v.registries.recent(), v.context.catalogue
-    start_ms, end_ms = span = models.day_span(day)
+    start_ms, end_ms = span = beijing_day_span(day)
     with v.context.database.read() as connection:
         incidents = models.of_station(_incidents(v, connection, start_ms, end_ms), key, start_ms, end_ms)
         marks, history = store.marks(connection), store.reviews(connection, key)[::-1]
@@ -222,7 +222,8 @@ def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> 
     readings, spans = _readings(v, station, span, marks, [one for _, one in history])
     chosen = _span(typed)
     wanted = typed.parameters or tuple(one.parameter for one in readings)
-    target = next((one.target for one in registry.reaches if one.key == station.reach), None)
+    reach = registry.reach(station.reach)
+    target = None if reach is None else reach.target
     panels = []
     for one in readings:
         limit = None
@@ -267,7 +268,7 @@ def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> 
         reasons=models.REASONS,
         may=v.actor.may(ACT),
         within=v.actor.covers(station.region, station.reach),
-        fill=lambda at_ms: beijing(at_ms, FORM),
+        fill=lambda at_ms: beijing(at_ms, MINUTE_FORM),
         path=f"{PATH}/{quote(key)}/{day.isoformat()}",
     )
 
@@ -382,7 +383,7 @@ def _marked(v: View, key: str, day: str, typed: Typed, verdict: str) -> int:
 
 def _meant(v: View, station: Station, day: str, parameters: Sequence[str]) -> Sequence[str]:
     """The parameters of the reviews: one for the whole station where all that it measured that day are chosen."""
-    start_ms, end_ms = models.day_span(_day(v, day))
+    start_ms, end_ms = beijing_day_span(_day(v, day))
     window = v.context.store.window(station.key, start_ms, end_ms - 1)
     measured = {one.parameter for one in models.by_parameter(window, v.context.catalogue)}
     return ("",) if measured and set(parameters) >= measured else tuple(dict.fromkeys(parameters))
@@ -428,7 +429,8 @@ def _span(typed: Typed) -> tuple[int, int] | None:
     """The stretch that is typed, in ms; None where it is none."""
     try:
         since, until = (
-            to_ms(datetime.strptime(one[:16], FORM).replace(tzinfo=BEIJING)) for one in (typed.since, typed.until)
+            to_ms(datetime.strptime(one[:16], MINUTE_FORM).replace(tzinfo=BEIJING))
+            for one in (typed.since, typed.until)
         )
     except ValueError:
         return None

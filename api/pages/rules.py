@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, needed_right
+from api.console.menu import RULES
 from api.pages.models import rules as models
 from api.pages.models.rules import Edited
 from api.pages.view import HEADERS, PageRoute, View, Viewing, new_id
@@ -30,7 +31,7 @@ from ingest.rules.model import KINDS, Rule, Threshold
 from ingest.state import rule_versions
 from ingest.state.rule_versions import Version
 
-PATH = "/rules"
+PATH = RULES.path
 TESTS = PATH + "/tests"
 RECENT = 8
 """Backtests in the list."""

@@ -1,7 +1,8 @@
 """The page of a station ``/stations/{key}``: what it measures, whether that can be believed, what happened there."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -20,7 +21,7 @@ from api.pages.models.station import Span, Tile
 from api.pages.series_panel import Compared, Happening, limit_words, panel
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
-from api.requests import CSV
+from api.requests import CSV, MINUTE_FORM
 from api.responses import answer, when
 from api.routes.stations import series_of_station
 from api.titles import titles
@@ -158,7 +159,7 @@ def _show(v: View, key: str, picture: Model | None, topics: Sequence[str]) -> Re
         short=models.short,
         limit_of=lambda tile: limit_words(tile.limit, tile.direction),
         names=lambda keys: v.of(Text("、", ", ")).join(v.of(v.parameter(one)) for one in keys),
-        minute=lambda at_ms: beijing(at_ms, models.FORM),
+        minute=lambda at_ms: beijing(at_ms, MINUTE_FORM),
         day=lambda at_ms: beijing(at_ms, "%m-%d"),
         utc=when,
         passes=_passes,
@@ -179,21 +180,22 @@ def _read(v: View, registry: Registry, key: str) -> StationPage:
     """Everything the page shows. Raises NotFound, StorageUnavailable."""
     station = find(registry, key)
     rows = v.context.store.latest([key])
-    reach = next((one for one in registry.reaches if one.key == station.reach), None)
+    reach = registry.reach(station.reach)
     with v.context.database.read() as connection:
         shown = current_classes(connection, STATION).get(key)
     target = None if reach is None else reach.target
+    span = models.span(v.query, v.now_ms)
+    read = lru_cache(maxsize=None)(lambda parameter, of: _series(v, station, parameter, rows, of))
     tiles = models.tiles(
         station,
         v.context.catalogue,
         rows,
-        _trends(v, station, rows),
+        _trends(v, rows, read),
         shown,
         target,
         v.now_ms,
         registry.cycles_s(v.now_ms).get(key, {}),
     )
-    span = models.span(v.query, v.now_ms)
     newest = max((row.newest_at_ms for row in rows), default=None)
     return StationPage(
         station=station,
@@ -203,7 +205,7 @@ def _read(v: View, registry: Registry, key: str) -> StationPage:
         newest_at_ms=newest,
         shown=shown,
         tiles=tiles,
-        views=tuple(_series(v, station, one, rows, span) for one in models.panels(v.query.get("parameter", ""), tiles)),
+        views=tuple(read(one, span) for one in models.panels(v.query.get("parameter", ""), tiles)),
         span=span,
         neighbours=_neighbours(registry, key),
         incidents=_incidents(v, registry, key),
@@ -228,11 +230,11 @@ def _series(v: View, station: Station, parameter: str, rows: Collection[Latest],
     )
 
 
-def _trends(v: View, station: Station, rows: Collection[Latest]) -> dict[str, str]:
-    """Where each parameter is going, by the last day."""
+def _trends(v: View, rows: Collection[Latest], read: Callable[[str, Span], series.View]) -> dict[str, str]:
+    """Where each parameter is going, by the last day; ``read`` keeps it for the chart, whose usual span it is."""
     day = models.span({}, v.now_ms)
     known = [row for row in rows if row.newest_at_ms >= day.start_ms and row.parameter in v.context.catalogue]
-    return {row.parameter: series.trend(_series(v, station, row.parameter, rows, day)) for row in known}
+    return {row.parameter: series.trend(read(row.parameter, day)) for row in known}
 
 
 def _neighbours(registry: Registry, key: str) -> dict[str, Neighbour]:
@@ -291,7 +293,7 @@ def _chart(v: View, key: str) -> dict[str, Any]:
     asked = [one for one in dict.fromkeys(v.query.get("parameter", "").split(",")) if one]
     if unknown := [one for one in asked if one not in known]:
         raise ConfigurationError(say("registry.not_in_catalogue", parameter=unknown[0][:80], known=", ".join(known)))
-    reach = next((one for one in registry.reaches if one.key == station.reach), None)
+    reach = registry.reach(station.reach)
     neighbour = _neighbours(registry, key).get(v.query.get("compare", ""))
     target = None if reach is None else reach.target
     panels = []

@@ -82,7 +82,7 @@ def list_reaches(
 def get_reach(context: RequestContext, registries: RequestRegistries, key: str, accept: Accept = JSON) -> Response:
     """One reach; as a GeoJSON feature with `Accept: application/geo+json`."""
     registry = registries.now()
-    found = next((r for r in registry.reaches if r.key == key), None)
+    found = registry.reach(key)
     if found is None:
         raise NotFound(say("registry.no_reach", reach=key[:80]))
     one = _view(found, registry, _live(context))

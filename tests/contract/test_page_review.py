@@ -11,10 +11,9 @@ from starlette.testclient import TestClient
 
 from api.access import AS_COOKIE, packed
 from api.app import create_app
-from api.pages.models.review import day_span
 from infra.database import Database
 from infra.texts import say
-from infra.times import beijing, beijing_day
+from infra.times import beijing, beijing_day, beijing_day_span
 from ingest.storage import maintenance as store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
@@ -28,7 +27,7 @@ BAD, DOUBTFUL, CLEAN, SILENT = "qcc-huanhu-1", "dph-shiwan-1", "qcc-huanhu-2", "
 """What the stations show on the day; the last has no readings then."""
 DAY = beijing_day(pages_site.now_ms()) - timedelta(days=2)
 QUEUE = f"/review?day={DAY}"
-START_MS, _ = day_span(DAY)
+START_MS, _ = beijing_day_span(DAY)
 HOUR_MS = 3_600_000
 STEP_MS = 300_000
 

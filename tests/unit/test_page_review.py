@@ -8,14 +8,14 @@ import pytest
 
 from api.pages.models import review
 from api.pages.models.review import Readings, StationDay
-from infra.times import DAY_MS, rfc3339
+from infra.times import DAY_MS, beijing_day_span, rfc3339
 from sensors.maintenance import MarkSpan, Review, Verdict
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station, Water
 
-START_MS, _ = review.day_span(date(2026, 5, 12))
+START_MS, _ = beijing_day_span(date(2026, 5, 12))
 STEP_MS = 300_000
 SPIKE = int(Flag.SUSPECT) | int(QualityTest.SPIKE) << 4
 RANGE = int(Flag.BAD) | int(QualityTest.INSTRUMENT_RANGE) << 4
@@ -32,7 +32,7 @@ def _day(key: str, readings: int = 100, flagged: int = 0, reviewed: int = 0, tes
 
 
 def test_a_day_begins_and_ends_at_midnight_in_beijing() -> None:
-    start_ms, end_ms = review.day_span(date(2026, 5, 12))
+    start_ms, end_ms = beijing_day_span(date(2026, 5, 12))
     assert rfc3339(start_ms) == "2026-05-11T16:00:00Z"
     assert end_ms - start_ms == DAY_MS
 

@@ -91,7 +91,7 @@ class ReachPage:
 def page(file: RiverFile, registry: Registry, now_ms: int) -> ReachPage:
     """The page of a reach at an instant."""
     reach = next(one for one in registry.reaches if one.key == file.key)
-    below = next((one for one in registry.reaches if one.key == file.downstream), None)
+    below = registry.reach(file.downstream or "")
     today = beijing_day(now_ms)
     by_day = classes_by_day(file.classes)
     this_month = [row for day, row in by_day.items() if (day.year, day.month) == (today.year, today.month)]

@@ -249,15 +249,15 @@ class Item:
 
 def off_river_km(registry: Registry, reach: str, lon: float, lat: float) -> float | None:
     """How far a place lies from the line of its river; None without one."""
-    line = next((r.line for r in registry.reaches if r.key == reach), None)
-    return None if line is None else network.distance_to_line_km(line, lon, lat)
+    found = registry.reach(reach)
+    return None if found is None else network.distance_to_line_km(found.line, lon, lat)
 
 
 def checklist(
     registry: Registry, station: Station, chiefs: Sequence[str], photos: int, newest: str | None, now_ms: int
 ) -> list[Item]:
     """What a station needs before anybody can answer for it. ``newest`` is the time of its newest reading, in words."""
-    reach = next((r for r in registry.reaches if r.key == station.reach), None)
+    reach = registry.reach(station.reach)
     km = off_river_km(registry, station.reach, station.lon, station.lat)
     hung = {d.parameter for d in in_force(registry.deployments, now_ms) if d.station == station.key}
     bare = [registry.catalogue[p] for p in station.parameters if p not in hung]

@@ -5,14 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
 
 from governance.incidents.model import Incident
-from infra.times import BEIJING_OFFSET_MS, DAY_MS, to_ms
+from infra.times import DAY_MS
 from ingest.storage.port import Window
 from sensors.maintenance import MaintenanceRecords, Marks, MarkSpan, Review, mark_spans
 from sensors.parameters import Catalogue
@@ -80,12 +79,6 @@ def specific(reason: str) -> bool:
     for word in EMPTY_WORDS:
         rest = re.sub(rf"\b{word}\b", " ", rest) if word.isascii() else rest.replace(word, " ")
     return len(re.findall(r"[^\W_]", rest)) >= LEAST_LETTERS
-
-
-def day_span(day: date) -> tuple[int, int]:
-    """The instants at which a Beijing day begins and ends."""
-    start_ms = to_ms(datetime(day.year, day.month, day.day, tzinfo=UTC)) - BEIJING_OFFSET_MS
-    return start_ms, start_ms + DAY_MS
 
 
 # -- the readings of a day ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from api.console.models.overview import Data, data_state
 from api.console.models.series import RANGES
-from api.requests import instant
+from api.requests import MINUTE_FORM, instant
 from infra.errors import ConfigurationError
 from infra.texts import Text, say
 from infra.times import BEIJING, DAY_MS, to_ms
@@ -23,7 +23,6 @@ SHOWN_AT_FIRST = 3
 """Panels of a page whose address names none."""
 USUAL = "24h"
 LONGEST_MS = 3660 * DAY_MS
-FORM = "%Y-%m-%dT%H:%M"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def span(query: Mapping[str, str], now_ms: int) -> Span:
 def moment(name: str, text: str) -> int:
     """An instant as an address has it: RFC 3339, or a minute of Beijing time. Raises ConfigurationError."""
     try:
-        return to_ms(datetime.strptime(text.strip(), FORM).replace(tzinfo=BEIJING))
+        return to_ms(datetime.strptime(text.strip(), MINUTE_FORM).replace(tzinfo=BEIJING))
     except ValueError:
         return instant(name, text)
 

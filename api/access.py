@@ -97,7 +97,6 @@ PAGES_FOR_ALL = (
     "/healthz",
     "/readyz",
     "/metrics",
-    "/_nicegui/",
     "/assets/",
     "/favicon.ico",
     "/a/",

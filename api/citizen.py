@@ -21,7 +21,6 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from api import problems
 from api.access import Keeping, foreign
-from api.console.svg import badge
 from api.context import Context
 from api.duration import duration
 from api.requests import RequestContext, RequestRegistries
@@ -39,6 +38,7 @@ from api.routes.reports import (
     report_view,
     sender_of,
 )
+from api.svg import badge
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
 from governance.incidents.model import Incident, State

@@ -153,7 +153,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(WaterError, _water_error)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(NoConnectionFree, _no_connection)
 
 
@@ -201,7 +201,7 @@ async def _validation(_request: Request, error: Exception) -> Response:
     return _invalid(error.errors()).response()
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def http(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: no such path, wrong method, a body it cannot read."""
     assert isinstance(error, HTTPException)
     status = error.status_code

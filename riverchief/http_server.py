@@ -1,4 +1,4 @@
-"""The HTTP server of the API and the console: uvicorn, with our limits and our way of stopping."""
+"""The HTTP server of the API and the pages: uvicorn, with our limits and our way of stopping."""
 
 import asyncio
 import contextlib
@@ -39,12 +39,10 @@ def serve_http(
     stop_requested: threading.Event,
     tracing: Tracing | None,
 ) -> None:
-    """Serve until a signal comes, or came already: the console takes seconds to load."""
-    from api.app import create_app  # an ingest alone does not load the console
-    from api.console.mount import mount
+    """Serve until a signal comes, or came already: loading takes seconds."""
+    from api.app import create_app  # an ingest alone does not load the pages
 
     app = create_app(context)
-    mount(app, context)
     if tracing:
         app.add_middleware(tracing.requests)
     limits = ConnectionLimits(settings.connections_each, files_for_connections(), proxies=settings.trusted_proxies)
@@ -88,4 +86,4 @@ class _Server(uvicorn.Server):
         _, late = await asyncio.wait({shutdown}, timeout=SHUTDOWN_S)
         if late:
             left = sorted(task.get_name() for task in asyncio.all_tasks() if not task.done())
-            log.warning("the console did not end in time and is left behind", tasks=left)
+            log.warning("open pages did not end in time and are left behind", tasks=left)

@@ -18,7 +18,6 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.app import create_app
-from api.console.mount import mount
 from api.context import Context
 from governance.audit import trail as audit_trail
 from governance.audit.merkle import AuditEntry
@@ -348,7 +347,6 @@ def serve(folder: Path, port: int) -> None:
     app = create_app(context)
     app.add_api_route("/measured", watch.measured)
     app.router.routes.insert(0, app.router.routes.pop())
-    mount(app, context)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", loop="asyncio")
 
 

@@ -3,7 +3,6 @@
 ``python -m tests.pages_site FOLDER PORT [TOKEN]`` serves what `seed` laid down; without a token the site is open.
 """
 
-import asyncio
 import struct
 import sys
 import time
@@ -17,13 +16,12 @@ from pathlib import Path
 import sqlalchemy as sa
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import Request
+from fastapi import APIRouter
 
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
 from api.app import create_app
-from api.console import frame
-from api.console.mount import mount
 from api.context import Context, NotificationSettings
+from api.pages.view import PageRoute
 from governance import tables
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
@@ -364,12 +362,12 @@ def _cases(database: Database, now: int) -> None:
         )
 
 
-async def _fails(_: Request) -> None:
+_failing = APIRouter(route_class=PageRoute)
+
+
+@_failing.get("/fails")
+async def _fails() -> None:
     raise RuntimeError("words for programmers")
-
-
-async def _never_ends(_: Request) -> None:
-    await asyncio.Event().wait()
 
 
 def context(database: Database, folder: Path, token: str | None) -> Context:
@@ -394,9 +392,7 @@ def serve(folder: Path, port: int, token: str) -> None:
     database = Database(f"sqlite:///{folder / 'river.db'}")
     given = replace(context(database, folder, token or None), submit=ingest_of(database))
     app = create_app(given)
-    frame.register("/fails", _fails)
-    frame.register("/never-ends", _never_ends, within_s=0.2)
-    mount(app, given)
+    app.include_router(_failing)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from api import export_log
-from api.console.models.names import who
 from api.evidence import gather
+from api.names import who
 from governance.audit.merkle import Root
 from infra.database import Database
 from infra.texts import say

@@ -19,9 +19,9 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
-from api.console.models.names import by_whom, rule_name
 from api.evidence import font
 from api.evidence.gather import Chart, Evidence
+from api.names import by_whom, rule_name
 from api.titles import place, titled
 from governance.incidents.headline import COLUMNS, Headline, summary
 from governance.incidents.headline import table as evidence_table

@@ -43,3 +43,15 @@ def send(name: str) -> Response:
     if media_type is None or path.parent != STATIC or not path.is_file():
         return PlainTextResponse("not found\n", 404)
     return FileResponse(path, media_type=media_type, headers=_FOREVER)
+
+
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
+<rect width="32" height="32" rx="7" fill="#17302f"/>
+<path d="M4 21c4-4 8-4 12 0s8 4 12 0M4 27c4-4 8-4 12 0s8 4 12 0" fill="none" stroke="#a9c7c6" stroke-width="2.6"/>
+<path d="M13 16V4l11 4-11 4" fill="#f2f6f5" stroke="#f2f6f5" stroke-width="1.5" stroke-linejoin="round"/></svg>"""
+
+
+@router.get("/favicon.ico")
+def icon() -> Response:
+    """The sign of the product, for the browser's tab."""
+    return Response(ICON, media_type=TYPES[".svg"], headers={"Cache-Control": "public, max-age=86400"})

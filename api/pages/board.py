@@ -9,14 +9,14 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, needed_right
-from api.console.menu import BOARD
-from api.console.models.overview import Model
 from api.pages import acting
+from api.pages.menu import BOARD
 from api.pages.models import board as models
 from api.pages.models import escalation
 from api.pages.models.action_bar import KEYS, ActionBar, Given
 from api.pages.models.board import Board, Choice
 from api.pages.models.escalation import Ahead
+from api.pages.models.overview import Model
 from api.pages.view import PageRoute, View, Viewing
 from api.routes.incidents import check_visible
 from api.titles import titles

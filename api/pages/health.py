@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.console.menu import HEALTH
-from api.console.models.overview import Model
 from api.health import Health, Probe
+from api.pages.menu import HEALTH
 from api.pages.models import health as models
+from api.pages.models.overview import Model
 from api.pages.view import PageRoute, View, Viewing
 from governance.notify import outbox
 from governance.notify import store as notice_store

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from fastapi import APIRouter, Response
 
-from api.console.models import series
-from api.console.models.overview import Data
 from api.pages.models import action_bar as models
+from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models.action_bar import ActionBar, Candidate, Given, To
+from api.pages.models.overview import Data
 from api.pages.models.station import Span
 from api.pages.series_panel import Happening, panel
 from api.pages.view import PageRoute, View, Viewing

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from fastapi import APIRouter, Response
 
-from api.console.menu import LEDGER
+from api.pages.menu import LEDGER
 from api.pages.models import ledger as models
 from api.pages.view import PageRoute, Viewing
 from api.requests import day as read_day

@@ -17,8 +17,8 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from api.console.live import Live
-from api.console.models.overview import Model
+from api.pages.models.overview import Model
+from api.pages.picture import Live
 
 PATH = "/live"
 MOST_TOPICS = 100

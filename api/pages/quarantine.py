@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, needed_right
-from api.console.menu import QUARANTINE
+from api.pages.menu import QUARANTINE
 from api.pages.models import quarantine as models
 from api.pages.view import PageRoute, View, Viewing
 from api.requests import Replaying

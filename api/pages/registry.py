@@ -16,8 +16,8 @@ from starlette.responses import RedirectResponse
 
 from api import entity_tags, maintenance, problems
 from api.access import author, foreign, needed_right, reaches, reaches_all
-from api.console.menu import REGISTRY
 from api.pages.live import digest
+from api.pages.menu import REGISTRY
 from api.pages.models import registry as models
 from api.pages.models.registry import Filter, Item, Line, Plan, Read, StationForm
 from api.pages.view import HEADERS, PageRoute, View, Viewing

@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems, requests
 from api.access import author, foreign, needed_right
-from api.console.menu import REVIEW
+from api.pages.menu import REVIEW
 from api.pages.models import review as models
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find

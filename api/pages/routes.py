@@ -8,6 +8,7 @@ from api.pages import (
     ledger,
     live,
     quarantine,
+    redirects,
     registry,
     review,
     rules,
@@ -30,5 +31,6 @@ ROUTERS = tuple(
         health,
         ledger,
         quarantine,
+        redirects,
     )
 )

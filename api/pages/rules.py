@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, needed_right
-from api.console.menu import RULES
+from api.pages.menu import RULES
 from api.pages.models import rules as models
 from api.pages.models.rules import Edited
 from api.pages.view import HEADERS, PageRoute, View, Viewing, new_id

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api.console.models import series
+from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models.series_chart import Limits
 from api.pages.view import View

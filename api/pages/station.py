@@ -10,12 +10,12 @@ from starlette.concurrency import run_in_threadpool
 
 from api import maintenance, problems
 from api.access import needed_right
-from api.console.menu import CARE_OF, INCIDENT, REACH
-from api.console.models import series
-from api.console.models.overview import Data, Model, data_state
 from api.maintenance import StationMaintenance
+from api.pages.menu import INCIDENT, MAINTENANCE_OF, RIVER
+from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models import station as models
+from api.pages.models.overview import Data, Model, data_state
 from api.pages.models.series_chart import Neighbour
 from api.pages.models.station import Span, Tile
 from api.pages.series_panel import Compared, Happening, limit_words, panel
@@ -152,8 +152,8 @@ def _show(v: View, key: str, picture: Model | None, topics: Sequence[str]) -> Re
         compared=v.query.get("compare", "") if v.query.get("compare", "") in page.neighbours else "",
         rows=[(view, series.table(view), series.sentence(view)) for view in page.views],
         form={"from": v.query.get("from", ""), "to": v.query.get("to", "")},
-        may_care=v.actor.may(CARE_OF.right) and v.actor.covers(page.station.region, page.station.reach),
-        may_river=v.actor.may(REACH.right),
+        may_care=v.actor.may(MAINTENANCE_OF.right) and v.actor.covers(page.station.region, page.station.reach),
+        may_river=v.actor.may(RIVER.right),
         may_staff=v.actor.may(Right.STAFF),
         may_account=v.actor.may(Right.ACCOUNT),
         short=models.short,

@@ -15,6 +15,7 @@ import jinja2
 import msgspec
 import structlog
 from fastapi import Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
@@ -22,12 +23,12 @@ from starlette.responses import HTMLResponse
 
 from api import problems
 from api.access import ANYBODY, MACHINE, Keeper
-from api.console.menu import Entry, menu
-from api.console.models.overview import Model
 from api.context import Context
 from api.duration import duration
 from api.pages import assets
 from api.pages.live import LivePicture
+from api.pages.menu import Entry, menu
+from api.pages.models.overview import Model
 from api.registries import Registries
 from governance.organisation.roles import Actor, Right
 from infra.errors import WaterError
@@ -268,6 +269,8 @@ class PageRoute(APIRoute):
                 return failed(request, problem.sort.status, error.text, "")
             except HTTPException:
                 raise
+            except RequestValidationError:
+                return failed(request, 404, say("page_frame.no_page"), "")
             except Exception as error:
                 number = problems.fault(error).members["instance"]
                 return failed(request, 500, say("page_frame.broken"), str(number))
@@ -288,4 +291,4 @@ def new_id() -> str:
 
 def markup(svg: str) -> Markup:
     """A drawing of ours, in which every text is escaped already."""
-    return Markup(svg)  # noqa: S704  (drawn by api.console.svg, which escapes)
+    return Markup(svg)  # noqa: S704  (drawn by api.svg, which escapes)

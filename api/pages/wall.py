@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from api.console.menu import WALL
+from api.pages.menu import WALL
 from api.pages.models import wall as models
 from api.pages.view import PageRoute, View, Viewing
 

@@ -159,7 +159,7 @@ def test_a_command_does_not_wait_for_what_it_has_no_use_for(command: str, needle
     assert needless & set(done.stdout.split()) == set()
 
 
-SERVER = {"fastapi", "nicegui", "uvicorn", "ingest.pipeline"}
+SERVER = {"fastapi", "uvicorn", "ingest.pipeline"}
 
 
 @pytest.mark.parametrize(

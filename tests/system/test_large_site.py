@@ -42,10 +42,11 @@ QUERIES = {
     "/api/v1/incidents": {"limit": "1000"},
 }
 PAGES = (
-    *("/", "/worklist", "/incidents", "/incidents?state=closed", f"/incidents/{NUMBER}", "/incidents/99999"),
-    *("/reported/new", "/reported", "/care", f"/care/{STATION}", "/reaches", f"/reaches/{REACH}", "/messages"),
-    *("/oncall", "/assessment", "/people", "/trail", f"/trail?kind=incident&id={NUMBER}", "/report"),
-    *(f"/report?reach={REACH}", "/login", "/metrics", "/readyz"),
+    *("/", "/incidents", "/incidents?show=closed", f"/incidents/{NUMBER}", "/board", "/rivers", f"/rivers/{REACH}"),
+    *("/registry", "/maintenance", f"/maintenance/{STATION}", f"/stations/{STATION}", "/review", "/rules", "/messages"),
+    *("/oncall", "/assessment", "/people", "/trail", f"/trail?kind=incident&id={NUMBER}", "/ledger", "/quarantine"),
+    *("/health", "/wall", "/reported/new", "/reported", "/report", f"/report?reach={REACH}", "/login", "/metrics"),
+    "/readyz",
 )
 
 
@@ -101,9 +102,9 @@ def test_every_page_is_within_the_limits(site: httpx.Client) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_list_of_upkeep_shows_some_stations_of_thousands(site: httpx.Client) -> None:
-    page = site.get("/care", headers={"Accept": "text/html"}).text
-    assert len(set(re.findall(r"care-s\d{4}", page))) == 30
+def test_the_list_of_maintenance_shows_some_stations_of_thousands(site: httpx.Client) -> None:
+    page = site.get("/maintenance", headers={"Accept": "text/html"}).text
+    assert len(set(re.findall(r"maintenance-s\d{4}", page))) == 30
     assert "more-rows" in page
 
 

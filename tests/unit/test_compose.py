@@ -503,7 +503,7 @@ def test_what_the_image_is_built_from_is_all_that_is_sent_to_the_builder() -> No
         "sensors/parameters.toml",
         "simulator/records",
         "simulator/scenarios",
-        "api/console",
+        "api/pages",
     ]
     assert not [path for path in needed if left_out(path)]
     for path in (

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.models import overview
-from api.pages.models import action_bar, board, escalation
+from api.pages.models import action_bar, board, escalation, overview
 from api.pages.models.action_bar import Given
 from api.pages.models.board import Choice
 from governance.incidents.deadlines import DEFAULT_POLICY, Phase

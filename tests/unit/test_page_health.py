@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.models.overview import Book, Data, Model, StationView
 from api.context import Part
 from api.health import PARTS, Probe
 from api.pages.models import health as models
 from api.pages.models.health import DELAYED_MS, STEPS, State
+from api.pages.models.overview import Book, Data, Model, StationView
 from infra.texts import Text
 
 NOW = 1_800_000_000_000

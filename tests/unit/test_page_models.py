@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from api import citizen
+from api import citizen, names
+from api import svg as marks
 from api.access import right_of
-from api.console import svg as marks
-from api.console.menu import ENTRIES, INCIDENT, REACH, menu
-from api.console.models import assessment, incident_actions, messages, names, reach, trail
-from api.console.models import incident as cases
-from api.console.models import people as staff
-from api.console.models.incident_actions import Need
-from api.console.models.messages import Duty
-from api.console.svg import Day
+from api.pages.menu import ENTRIES, INCIDENT, RIVER, menu
+from api.pages.models import assessment, incident_actions, messages, reach, trail
+from api.pages.models import incident as cases
+from api.pages.models import people as staff
+from api.pages.models.incident_actions import Need
+from api.pages.models.messages import Duty
+from api.svg import Day
 from governance.audit import trail as audit_trail
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.lifecycle import TRANSITIONS, open_reported, refusals
@@ -54,12 +54,12 @@ def case(state: State) -> Incident:
 
 
 def test_every_page_asks_for_a_right_that_the_table_of_the_api_knows():
-    for entry in (*ENTRIES, REACH, INCIDENT):
+    for entry in (*ENTRIES, RIVER, INCIDENT):
         assert right_of(entry.method, entry.route) is entry.right
 
 
 def test_a_menu_holds_no_page_that_would_turn_its_reader_away():
-    assert {e.key for e in menu(Actor("x", Role.PUBLIC))} == {"map", "reaches"}
+    assert {e.key for e in menu(Actor("x", Role.PUBLIC))} == {"map", "rivers"}
     for role in Role:
         actor = Actor("x", role)
         assert all(actor.may(entry.right) for entry in menu(actor))
@@ -137,7 +137,7 @@ def test_what_people_name_things_is_no_markup_in_a_drawing():
 
 def test_the_rights_of_a_page_are_those_of_the_people_in_charge():
     assert INCIDENT.right is Right.INCIDENTS
-    assert REACH.right is Right.VIEW
+    assert RIVER.right is Right.VIEW
 
 
 def entry(

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.models.overview import Data
 from api.maintenance import MaintenanceSummary
 from api.pages.models import registry as models
+from api.pages.models.overview import Data
 from api.pages.models.registry import Filter, StationForm
 from governance.organisation.regions import Regions
 from infra.times import DAY_MS

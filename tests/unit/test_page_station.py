@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from api.console.models import series
-from api.console.models.overview import Data
-from api.console.models.series import View
+from api.pages.models import series
+from api.pages.models.overview import Data
+from api.pages.models.series import View
 from api.pages.models.series_chart import columns, limits, neighbours
 from api.pages.models.station import Tile, hung, moment, panels, short, span, tiles
 from infra.times import DAY_MS

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api.console.models.overview import Data, ReachView, StationView
+from api.pages.models.overview import Data, ReachView, StationView
 from api.pages.models.wall import lead, mix
 from infra.texts import Text
 from ingest.analysis.live_classes import REACH, ShownClass

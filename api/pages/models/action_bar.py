@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from api.console.models.incident_actions import BUTTONS, Asks, Need, asks
+from api.pages.models.incident_actions import BUTTONS, Asks, Need, asks
 from governance.incidents import lifecycle
 from governance.incidents.deadlines import Phase
 from governance.incidents.lifecycle import ADVANCING_ACTIONS, TABLE, TRANSITIONS

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from api.console.models import incident as incident_models
-from api.console.models.overview import IncidentView, Model
 from api.duration import duration
+from api.pages.models import incident as incident_models
+from api.pages.models.overview import IncidentView, Model
 from api.titles import place as place_of
 from governance.incidents import lifecycle
 from governance.incidents.deadlines import Phase

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from api.console.models.overview import Data, Model, StationView
 from api.context import Part
 from api.duration import duration
 from api.health import PARTS, Probe
+from api.pages.models.overview import Data, Model, StationView
 from infra.texts import Text, keys, say
 
 DELAYED_MS = 10 * 60_000

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from api.console.models.overview import Data, data_state
 from api.maintenance import MaintenanceSummary
 from api.pages.models.drawing import Mark, Sheet, Sizes, draw
 from api.pages.models.drawing import Water as Drawn
+from api.pages.models.overview import Data, data_state
 from governance.organisation.regions import Regions
 from infra.errors import ConfigurationError
 from infra.texts import Text, say

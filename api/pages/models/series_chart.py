@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from api.console.models.series import View
+from api.pages.models.series import View
 from infra.errors import WaterError
 from sensors.reading import Bools, Flag, Floats, unpack
 from sensors.source_attribution import RiverTree

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from api.console.models.overview import Data, data_state
-from api.console.models.series import RANGES
+from api.pages.models.overview import Data, data_state
+from api.pages.models.series import RANGES
 from api.requests import MINUTE_FORM, instant
 from infra.errors import ConfigurationError
 from infra.texts import Text, say

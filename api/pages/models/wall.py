@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from api.console.models.incident import deadline
-from api.console.models.overview import Data, IncidentView, Model, ReachView, StationView
 from api.pages.models.drawing import Mark, Sheet, Sizes, Water, draw
+from api.pages.models.incident import deadline
+from api.pages.models.overview import Data, IncidentView, Model, ReachView, StationView
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.organisation.roles import Actor
 from infra.texts import Text

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from api.console.models.incident import NoticeRow
+from api.pages.models.incident import NoticeRow
 from governance.notify import oncall
 from governance.notify.oncall import SINGLE, Shift
 from governance.notify.outbox import Delivery

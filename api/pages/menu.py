@@ -23,37 +23,35 @@ class Entry:
 
 
 MAP = Entry("map", "/", "/stations")
-TASKS = Entry("tasks", "/worklist", "/worklist")
-REACHES = Entry("reaches", "/reaches", "/reaches")
-REACH = Entry("reaches", "/reaches/{key}", "/reaches/-/file")
 INCIDENTS = Entry("incidents", "/incidents", "/incidents")
 INCIDENT = Entry("incidents", "/incidents/{number}", "/incidents/-")
-REPORTED = Entry("incidents", "/reported", "/me/reports")
-CARE = Entry("care", "/care", "/stations/-/visits", "POST")
-CARE_OF = Entry("care", "/care/{key}", "/stations/-/visits", "POST")
-REPORT = Entry("incidents", "/reported/new", "/incidents", "POST")
+BOARD = Entry("board", "/board", "/incidents")
+RIVERS = Entry("rivers", "/rivers", "/reaches")
+RIVER = Entry("rivers", "/rivers/{key}", "/reaches/-/file")
+REGISTRY = Entry("registry", "/registry", "/registry/-")
+MAINTENANCE = Entry("maintenance", "/maintenance", "/stations/-/visits", "POST")
+MAINTENANCE_OF = Entry("maintenance", "/maintenance/{key}", "/stations/-/visits", "POST")
+REVIEW = Entry("review", "/review", "/stations/-/reviews")
+RULES = Entry("rules", "/rules", "/rules")
 MESSAGES = Entry("messages", "/messages", "/notices")
 ONCALL = Entry("oncall", "/oncall", "/oncall/now")
 ASSESSMENT = Entry("assessment", "/assessment", "/assessments")
 PEOPLE = Entry("people", "/people", "/people")
 TRAIL = Entry("trail", "/trail", "/audit")
-WALL = Entry("wall", "/wall", "/incidents")
-BOARD = Entry("board", "/board", "/incidents")
-REGISTRY = Entry("registry", "/registry", "/registry/-")
-RULES = Entry("rules", "/rules", "/rules")
 LEDGER = Entry("ledger", "/ledger", "/ledger")
 QUARANTINE = Entry("quarantine", "/quarantine", "/quarantine")
-REVIEW = Entry("review", "/review", "/stations/-/reviews")
 HEALTH = Entry("health", "/health", "/ledger")
+WALL = Entry("wall", "/wall", "/incidents")
+REPORTED = Entry("reported", "/reported", "/me/reports")
+REPORT = Entry("reported", "/reported/new", "/incidents", "POST")
 
 ENTRIES = (
     MAP,
-    TASKS,
     INCIDENTS,
     BOARD,
-    REACHES,
+    RIVERS,
     REGISTRY,
-    CARE,
+    MAINTENANCE,
     REVIEW,
     RULES,
     MESSAGES,
@@ -65,6 +63,7 @@ ENTRIES = (
     QUARANTINE,
     HEALTH,
     WALL,
+    REPORTED,
 )
 """In the order of the menu."""
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from api.console.models.messages import midnight
-from api.console.models.names import who
+from api.names import who
+from api.pages.models.messages import midnight
 from governance.audit.merkle import AuditEntry
 from governance.audit.trail import Verified
 from governance.incidents.model import Entry, Incident

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from api.console.models.messages import midnight
+from api.pages.models.messages import midnight
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Role
 from governance.organisation.terms import Appointment, responsible

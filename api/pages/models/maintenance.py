@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.models.overview import Data, data_state
 from api.maintenance import MaintenanceSummary
+from api.pages.models.overview import Data, data_state
 from infra.errors import ConfigurationError
 from infra.texts import Text, ended, say
 from sensors.maintenance import Check

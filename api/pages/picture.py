@@ -6,8 +6,8 @@ import logging
 import time
 from dataclasses import dataclass
 
-from api.console.models.overview import Model, build
 from api.context import Context
+from api.pages.models.overview import Model, build
 from api.registries import Registries
 from governance.incidents import store as incident_store
 from infra.errors import WaterError
@@ -57,11 +57,6 @@ class Live:
         """Say that somebody looks; without this for a few seconds the stores are left alone."""
         self._looked = time.monotonic()
 
-    async def follow(self) -> None:
-        """Keep the picture fresh for as long as the process runs."""
-        while True:
-            await self.step()
-
     async def step(self) -> None:
         """Read again where somebody looks and the last reading began a second ago, then pause.
 
@@ -88,7 +83,7 @@ class Live:
                 model = await asyncio.to_thread(self._read)
             except Exception as error:  # whatever it is, the page must say so and go on trying
                 if self.trouble is None:
-                    _log.exception("the console cannot read its stores")
+                    _log.exception("the pages cannot read their stores")
                     detail = error.text if isinstance(error, WaterError) else same(type(error).__name__)
                     now_ms = self._context.clock_ms()
                     number = hashlib.sha256(f"{detail.en}{now_ms}".encode()).hexdigest()[:6].upper()

@@ -7,9 +7,9 @@ from itertools import groupby
 from typing import Any
 
 from api.classes import LiveClassView
-from api.console.models.overview import Data, data_state
-from api.console.svg import Day
+from api.pages.models.overview import Data, data_state
 from api.river_file import OfficeView, RiverFile
+from api.svg import Day
 from governance.reports.river_plans import Goal
 from infra.errors import Refused
 from infra.texts import Text, say

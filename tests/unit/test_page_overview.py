@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
-from api.console.chart import View, options, sentence, table
-from api.console.live import Live
-from api.console.models.overview import Data, Model, build, classes, code_of, data_state, delta
 from api.context import Context
 from api.duration import duration
+from api.pages.models.overview import Data, Model, build, classes, code_of, data_state, delta
+from api.pages.models.series import View, sentence, table
+from api.pages.picture import Live
 from api.registries import Registries
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.headline import Headline, Row, title
@@ -254,26 +254,18 @@ def view(found: Series, limit: float | None = None) -> View:
     )
 
 
-def test_a_gap_is_not_joined_and_a_doubtful_value_stands_on_the_axis_instead_of_the_line() -> None:
+def test_doubtful_values_are_counted_in_the_sentence_and_named_in_the_table() -> None:
     good, bad, doubt = Flag.GOOD, Flag.BAD, Flag.SUSPECT
     found = view(
         series([60, 55, 20, 15, 10, 5], [0.8, 0.81, 0.9, 45.0, 0.85, -5.0], [good, good, good, doubt, good, bad])
     )
-    by_id = {row["id"]: row for row in options(found)["series"]}
-    assert [row["value"][1] for row in by_id["value"]["data"]] == [0.8, 0.81, None, 0.9, None, 0.85, None]
-    assert [row[1] for row in by_id["suspect"]["data"] + by_id["bad"]["data"]] == [0, 0]
-    assert options(found)["yAxis"][0]["max"] < 45
     assert shows(sentence(found), "console.left_out", count=2)
     flags = [say(f"console.flag_{flag}").zh for flag in ("bad", "good", "suspect", "good", "good", "good")]
     assert [row["flag"] for row in table(found)] == flags
 
 
-def test_the_limit_is_a_line_inside_the_picture_and_a_part_of_the_sentence() -> None:
+def test_the_limit_is_a_part_of_the_sentence() -> None:
     found = view(series([10, 5], [0.8, 0.9], [Flag.GOOD, Flag.GOOD]), limit=2.0)
-    drawn = options(found)
-    line = next(row for row in drawn["series"] if row["id"] == "value")["markLine"]
-    assert line["data"] == [{"yAxis": 2.0}]
-    assert drawn["yAxis"][0]["max"] > 2.0
     assert sentence(found).startswith("氨氮 0.900 mg/L")
     assert shows(sentence(found), "console.limit_line", limit="2.000 mg/L")
 

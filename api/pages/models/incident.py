@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.console.models.names import by_whom
-from api.console.svg import Place as Spot
-from api.console.svg import Stretch
 from api.duration import duration
+from api.names import by_whom
+from api.svg import Place as Spot
+from api.svg import Stretch
 from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
 from governance.incidents.model import Action, Entry, EntryKind, Incident, State

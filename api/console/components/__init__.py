@@ -1,1 +1,0 @@
-"""The parts of console pages that NiceGUI does not bring: a Python class and its script, side by side."""

@@ -21,6 +21,15 @@ ON_CI = os.environ.get("CI") == "true"
 settings.register_profile("riverchief", deadline=None, derandomize=ON_CI, max_examples=50)
 settings.load_profile("riverchief")
 
+
+def _log_plainly() -> None:
+    """Tracebacks as the product writes them; those with the values of all names take seconds each."""
+    structlog.reset_defaults()
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
+
+
+_log_plainly()
 databases.compile_once()
 
 gc.disable()  # until all tests are collected: a fifth of the time that takes
@@ -127,7 +136,7 @@ def url(dialect: str, tmp_path: Path) -> str:
 def _own_logging() -> Iterator[None]:
     """Commands set up logging for their process; this one is everybody's."""
     yield
-    structlog.reset_defaults()
+    _log_plainly()
 
 
 @pytest.fixture

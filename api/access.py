@@ -102,6 +102,7 @@ PAGES_FOR_ALL = (
     "/a/",
     "/report",
     "/report/",
+    "/r/",
 )
 """Pages and files that nobody has to sign in for; what ends with a slash stands for all below it."""
 

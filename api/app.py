@@ -9,11 +9,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
-from api import access, citizen, confirm, problems
+from api import access, problems
 from api.access import Guard, Keeper
 from api.context import Context
 from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
+from api.pages import public
 from api.pages import registry as registry_page
 from api.pages import routes as pages
 from api.pages.live import LivePicture
@@ -72,7 +73,7 @@ LARGER = {
     f"{PREFIX}/readings": READINGS_MOST_BYTES,
     f"{PREFIX}/attachments": file_content.MAX_BYTES,
     f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
-    citizen.PATH: reports.MOST_BYTES,
+    public.PATH: reports.MOST_BYTES,
     registry_page.IMPORT: registry_page.MOST_BYTES,
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
 }
@@ -156,8 +157,6 @@ def _routes() -> list[BaseRoute]:
         notices.router,
         _root,
         login.router,
-        confirm.router,
-        citizen.router,
         *pages.ROUTERS,
     )
     return [route for router in routers for route in router.routes]

@@ -342,6 +342,8 @@ report = sa.Table(
     sa.Column("contact", sa.Text, nullable=False, comment="for the office alone"),
     sa.Column("sender", sa.String(32), nullable=False, comment="keyed hash of the network address"),
     sa.Column("unsolved", sa.Integer, nullable=False, comment="how often the citizen said it is not solved"),
+    sa.Column("follows", sa.Boolean, nullable=False, comment="follows what somebody else reported"),
+    sa.Column("solved_at_ms", sa.BigInteger, comment="when the citizen said that it is solved"),
     sa.Index("ix_report_sender", "sender", "at_ms"),
     sqlite_autoincrement=True,
 )

@@ -3,10 +3,12 @@
 from api.pages import (
     assets,
     board,
+    confirm,
     health,
     kit,
     ledger,
     live,
+    public,
     quarantine,
     redirects,
     registry,
@@ -28,8 +30,10 @@ ROUTERS = tuple(
         station,
         wall,
         board,
+        confirm,
         health,
         ledger,
+        public,
         quarantine,
         redirects,
     )

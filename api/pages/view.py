@@ -30,7 +30,7 @@ from api.pages.live import LivePicture
 from api.pages.menu import Entry, menu
 from api.pages.models.overview import Model
 from api.registries import Registries
-from governance.organisation.roles import Actor, Right
+from governance.organisation.roles import Actor, Right, Role
 from infra.errors import WaterError
 from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
@@ -55,6 +55,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+NOBODY = Actor("", Role.PUBLIC, frozenset())
+"""Who looks at a page that asks nobody to sign in."""
 
 log = structlog.get_logger(__name__)
 
@@ -239,7 +242,7 @@ def view_of(request: Request) -> View:
         keeper=state.keeper,
         registries=state.registries,
         live=state.live,
-        actor=request.scope["actor"],
+        actor=request.scope.get("actor", NOBODY),
         language=language if language in LANGUAGES else "zh",
         theme=theme if theme in THEMES else "light",
         now_ms=state.context.clock_ms(),

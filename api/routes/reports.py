@@ -22,7 +22,7 @@ from api.routes.router import subject_router
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store
 from governance.incidents.file_content import examine
-from governance.incidents.finding import Colour
+from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import COMMENT_LIMIT, Action, Incident, Order, Source
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Right
@@ -92,9 +92,10 @@ class SentView:
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """The public view of a report; ``text`` is its state in words, ``sent`` what was reported.
+    """The public view of a report; ``text`` is its state in words, ``sent`` what was reported, None of a ticket that
+    follows what another one reported.
 
-    ``reason`` is why it was not taken up, "" unless it was refused.
+    ``reason`` is why it was not taken up, "" unless it was refused; ``solved``: its sender said that it is solved.
     """
 
     ticket: str
@@ -104,7 +105,8 @@ class ReportView:
     at: str
     over: bool
     may_object: bool
-    sent: SentView
+    solved: bool
+    sent: SentView | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +320,46 @@ def objected(context: Context, ticket: str, comment: str) -> ReportView:
     return view
 
 
+@router.post("/{ticket}/confirmations", response_model=ReportView)
+def confirm_solved(context: RequestContext, ticket: str) -> Response:
+    """Say of a case that is over that it is solved. 409 when it is not over, or for too long."""
+    return answer(solved(context, ticket))
+
+
+def solved(context: Context, ticket: str) -> ReportView:
+    """Record that the sender of a report says that it is solved. Raises NotFound and Refused."""
+    now_ms = context.clock_ms()
+    with context.database.write() as connection:
+        kept = store.get(connection, ticket)
+        case = store.deciding_incident(connection, kept.incident_id)
+        now = store.progress(connection, kept, case, now_ms, context.processes.policy.reopen_within_ms)
+        if not now.may_object:
+            raise Refused(say("report.no_objection", state=now.text))
+        store.mark_solved(connection, ticket, now_ms)
+        return _view(context, connection, store.get(connection, ticket), case)
+
+
+def follow_too(context: Context, number: int, host: str) -> ReportView:
+    """A ticket of its own for somebody who saw what another one reported already.
+
+    Raises NotFound where no such report is open, and TooMany.
+    """
+    now_ms = context.clock_ms()
+    who = store.sender_hash(context.sender_key, network_of(host))
+    with context.database.write() as connection:
+        store.lock_sender(connection, who)
+        store.check_rate_limit(connection, who, now_ms, an_hour=context.reports_an_hour)
+        try:
+            case = incident_store.get(connection, number)
+        except NotFound:
+            case = None
+        if case is None or case.kind is not FindingKind.REPORT or not case.is_open:
+            raise NotFound(say("citizen.not_open"))
+        kept = Report(store.new_ticket(), number, now_ms, "", who, 0, follows=True)
+        store.add(connection, kept)
+        return _view(context, connection, kept, case)
+
+
 @me.get("/reports", response_model=OwnReports)
 def own_reports(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
     """What the caller reported, in whichever region, and where it stands: no names and no comments of others."""
@@ -410,5 +452,5 @@ def _place(
 def _view(context: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:
     progress = store.progress(connection, kept, case, context.clock_ms(), context.processes.policy.reopen_within_ms)
     sent = store.original_report(connection, kept.incident_id)
-    shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
-    return viewed(ReportView, progress, sent=shown)
+    own = None if kept.follows else SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
+    return viewed(ReportView, progress, sent=own)

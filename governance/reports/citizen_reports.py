@@ -66,6 +66,7 @@ class Report:
     """A report: ``contact`` is as stored, encrypted (`infra.vault`), or "" after its retention time.
 
     ``sender`` is a keyed hash of the network address, by which reports are counted but nobody is found.
+    ``follows``: it is somebody else's, who may not be quoted; ``solved_at_ms`` is when its sender said that it is solved.
     """
 
     ticket: str
@@ -74,6 +75,8 @@ class Report:
     contact: str
     sender: str
     unsolved: int
+    follows: bool = False
+    solved_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class OriginalReport:
 class Progress:
     """What the public sees of a ticket: the state in words, since when, and whether it is final.
 
-    ``reason`` is why it was rejected, "" unless it was.
+    ``reason`` is why it was rejected, "" unless it was. ``solved``: its sender said that it is solved.
     """
 
     ticket: str
@@ -100,6 +103,7 @@ class Progress:
     at_ms: int
     over: bool
     may_object: bool
+    solved: bool = False
 
 
 def new_ticket() -> str:
@@ -180,6 +184,24 @@ def count_objection(connection: sa.Connection, given: str) -> None:
     connection.execute(changed)
 
 
+def mark_solved(connection: sa.Connection, given: str, now_ms: int) -> None:
+    """The sender of a report says that it is solved."""
+    changed = sa.update(table).where(table.c.ticket == normalized_ticket(given)).values(solved_at_ms=now_ms)
+    connection.execute(changed)
+
+
+def on_reach(connection: sa.Connection, reach: str, *, over: bool, limit: int) -> list[Incident]:
+    """Problems that people reported at a reach, newest first: those that are open, or those that were handled and
+    closed."""
+    i = incident_table.c
+    query = sa.select(i.id).where(i.kind == FindingKind.REPORT.value, i.reach == reach)
+    query = query.where(i.state == State.CLOSED.value) if over else query.where(i.open_cause.is_not(None))
+    newest = (i.closed_at_ms if over else i.id).desc()
+    return [
+        incident_store.get(connection, one) for one in connection.execute(query.order_by(newest).limit(limit)).scalars()
+    ]
+
+
 def find_repetition(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
     """The report that ``new`` repeats, whose contact is in clear: the same words, photos, contact and place within
     ``AGAIN_MS``."""
@@ -253,7 +275,8 @@ def progress(
     own = incident.id == one.incident_id  # the reason of the case it was merged into was not written for the public
     reason = _reason(connection, incident) if own and incident.state in _REFUSED else ""
     text = say(f"report.{incident.state}", reason=reason or "—")
-    return Progress(one.ticket, incident.state, text, reason, at_ms, over, may_object)
+    solved = one.solved_at_ms is not None and one.solved_at_ms >= closed_ms > 0
+    return Progress(one.ticket, incident.state, text, reason, at_ms, over, may_object, solved)
 
 
 _REFUSED = (State.REJECTED, State.FALSE_ALARM)

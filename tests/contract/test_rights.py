@@ -60,6 +60,7 @@ WITHOUT_A_TOKEN = {
     "/reports",
     "/reports/{ticket}",
     "/reports/{ticket}/objections",
+    "/reports/{ticket}/confirmations",
     "/callbacks/{platform}",
 }
 """They check a secret, a ticket or a signature themselves, or are for everybody."""

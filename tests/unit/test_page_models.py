@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api import citizen, names
+from api import names
 from api import svg as marks
 from api.access import right_of
 from api.pages.menu import ENTRIES, INCIDENT, RIVER, menu
@@ -359,19 +359,6 @@ def test_the_trails_filter_takes_whole_days_of_beijing():
 
 def test_the_months_to_choose_go_over_the_turn_of_the_year():
     assert assessment.months(messages.midnight(date(2026, 2, 3)), 4) == ["2026-02", "2026-01", "2025-12", "2025-11"]
-
-
-def test_what_a_citizen_chose_stands_in_the_record_even_without_a_word():
-    assert citizen.worded(citizen.Typed(kind="litter")) == say("citizen.kind_litter").zh
-    assert citizen.worded(citizen.Typed(kind="litter", text=" 桥下 ")) == f"{say('citizen.kind_litter').zh}：桥下"
-    assert citizen.worded(citizen.Typed(kind="other", text="桥下")) == "桥下"
-    assert citizen.worded(citizen.Typed(kind="<script>")) == ""
-    assert [citizen.stage(state) for state in (State.REPORTED, State.REWORK, State.HANDLED, State.CLOSED)] == [
-        0,
-        1,
-        2,
-        3,
-    ]
 
 
 def test_a_plan_changes_goal_by_goal_and_a_goal_without_words_is_none():

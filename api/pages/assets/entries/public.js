@@ -1,9 +1,9 @@
-// What a phone can add to the citizen's form; without it the form works all the same.
-const form = document.querySelector("form[data-draft]");
+// What a phone can add to the public form; without it the form works all the same.
+const form = document.querySelector("#form");
 const DRAFT = "riverchief-report";
 
 // a ticket was given out: the draft has done its work
-if (document.body.dataset.ticket) forget();
+if ("ticket" in document.body.dataset) forget();
 
 if (form) {
   keepDraft();
@@ -12,14 +12,14 @@ if (form) {
   form.text.addEventListener("input", () => {
     document.getElementById("full").hidden = form.text.value.length < form.text.maxLength;
   });
-  const send = form.querySelector("button[type=submit]");
+  const send = document.querySelector("button[form=form]");
   form.addEventListener("submit", () =>
     setTimeout(() => {
-      send.disabled = true;
+      send.setAttribute("aria-disabled", "true");
       send.textContent = send.dataset.wait;
     }),
   );
-  addEventListener("pageshow", () => (send.disabled = false));
+  addEventListener("pageshow", () => (send.removeAttribute("aria-disabled")));
 }
 
 function forget() {
@@ -47,7 +47,7 @@ function keepDraft() {
 
 function offerPlace() {
   const where = document.getElementById("where");
-  const said = document.getElementById("said");
+  const said = document.getElementById("place");
   if (!navigator.geolocation || !window.isSecureContext) return;
   where.hidden = false;
   where.addEventListener("click", () => {

@@ -1,0 +1,361 @@
+"""The public pages, without an account: the water behind a sign, a report with photos, and where a ticket stands.
+
+``/r/{code}`` is a sign (a reach or a station), ``/report`` the form, ``/report/{ticket}`` the progress. They are read
+and sent without any script. The one script makes photos small, reads the position from the phone, and keeps a draft
+until there is a ticket. The style stands in the page, for one answer is all that a slow network has to bring; the
+policy names its digest.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import BinaryIO
+from urllib.parse import quote
+
+from fastapi import APIRouter, Response
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.responses import RedirectResponse
+
+from api import problems
+from api.access import foreign
+from api.pages import assets
+from api.pages.models import public as models
+from api.pages.models.public import Known, Step
+from api.pages.view import TEMPLATES, PageRoute, View, Viewing, markup
+from api.routes.attachments import one_at_a_time
+from api.routes.reports import (
+    MOST_FIELD_BYTES,
+    MOST_FIELDS,
+    MOST_FILES,
+    MOST_PHOTOS,
+    ReportForm,
+    ReportView,
+    admit,
+    file,
+    follow_too,
+    objected,
+    report_view,
+    sender_of,
+    solved,
+)
+from api.svg import code as qr_code
+from governance.incidents import store as incident_store
+from governance.incidents.finding import FindingKind
+from governance.incidents.model import State
+from governance.organisation.regions import Regions
+from governance.organisation.roles import role_name
+from governance.organisation.terms import offices, on_the_sign
+from governance.people import store as people_store
+from governance.reports import river_plans
+from governance.reports.citizen_reports import RateLimited, deciding_incident, normalized_ticket, on_reach
+from governance.reports.citizen_reports import get as report_of
+from governance.reports.river_plans import Goal
+from infra.errors import NotFound, WaterError
+from infra.texts import Text, say
+from infra.times import to_ms
+from ingest.analysis.live_classes import REACH, ShownClass, current_classes
+from sensors.stations import Reach, Registry
+
+SIGN = "/r/{code}"
+PATH = "/report"
+SHOWN_KNOWN = 3
+"""Open and handled problems of a water that are shown, the newest."""
+HEADERS = {"Referrer-Policy": "same-origin", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What stands in the form: as somebody typed it, for showing it again with what is wrong."""
+
+    kind: str = ""
+    text: str = ""
+    contact: str = ""
+    reach: str = ""
+    station: str = ""
+    lon: str = ""
+    lat: str = ""
+    photos: list[tuple[BinaryIO, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Water:
+    """A water as its sign shows it.
+
+    ``colour`` and ``since_ms`` are those of `models.alarm`, ``deciding`` names the parameters that decide the class,
+    ``at_work`` is what is done about the most urgent incident, ``chiefs`` are name and office.
+    """
+
+    reach: Reach
+    street: Text
+    live: ShownClass | None
+    deciding: Text
+    watched: bool
+    colour: str
+    since_ms: int | None
+    at_work: Sequence[Step]
+    chiefs: Sequence[tuple[str, Text]]
+    goals: Sequence[Goal]
+    open: Sequence[Known]
+    handled: Sequence[Known]
+
+    @property
+    def warns(self) -> bool:
+        """Whether the page begins with a warning."""
+        return models.is_warning(self.colour)
+
+    @property
+    def measured_ms(self) -> int | None:
+        """When the water was measured; None where it is not judged."""
+        if self.live is None or self.live.water_class is None:
+            return None
+        return self.live.at_ms if self.live.measured_ms is None else self.live.measured_ms
+
+
+@router.get(SIGN)
+def sign(v: Viewing, code: str) -> Response:
+    """The water behind a sign: whether it is all right, who is in charge, what is being done."""
+    registry = v.registries.recent()
+    reach = registry.reach(registry[code].reach if code in registry else code)
+    if reach is None:
+        return page(v, "missing.html", 404, text=say("citizen.no_reach"))
+    return page(v, "sign.html", water=_water(v, registry, reach))
+
+
+@router.get(PATH)
+def report_form(v: Viewing) -> Response:
+    """The form; with a ticket to look for, the way to it."""
+    if ticket := v.query.get("ticket", "").strip():
+        return RedirectResponse(v.to(f"{PATH}/{quote(normalized_ticket(ticket) or ticket, safe='')}"), 303)
+    return _form(v, Typed(reach=v.query.get("reach", ""), station=v.query.get("station", "")))
+
+
+@router.post(PATH)
+async def send(v: Viewing) -> Response:
+    """File what the form says; the answer leads to the ticket."""
+    request = v.request
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    try:
+        admit(request)
+    except RateLimited as error:
+        return await run_in_threadpool(_form, v, Typed(), error)
+    async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as given:
+        photos = [
+            (one.file, one.filename or "")
+            for one in given.getlist("photos")
+            if isinstance(one, UploadFile) and one.size
+        ]
+        texts = {name: value[:2000] for name, value in given.items() if isinstance(value, str)}
+        names = ("kind", "text", "contact", "reach", "station", "lon", "lat")
+        typed = Typed(**{name: texts.get(name, "") for name in names}, photos=photos)
+        return await one_at_a_time(request, lambda: _filed(v, typed))
+
+
+@router.post(PATH + "/follow/{number}")
+async def follow(v: Viewing, number: int) -> Response:
+    """Follow a problem that somebody reported already: a ticket of one's own, and nothing to fill in."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    admit(v.request)
+
+    def done() -> Response:
+        try:
+            view = follow_too(v.context, number, sender_of(v.request))
+        except WaterError as error:
+            return page(v, "missing.html", problems.of(error).sort.status, text=error.text)
+        return RedirectResponse(v.to(f"{PATH}/{view.ticket}", new=1), 303)
+
+    return await run_in_threadpool(done)
+
+
+@router.get(PATH + "/{ticket}")
+def progress(v: Viewing, ticket: str) -> Response:
+    """Where a report stands."""
+    return _ticket(v, ticket, lambda: report_view(v.context, ticket))
+
+
+@router.post(PATH + "/{ticket}")
+async def answer(v: Viewing, ticket: str) -> Response:
+    """Say that it is solved, or that it is not."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    async with v.request.form(max_files=0, max_fields=4) as given:
+        comment = str(given.get("comment") or "")[:2000].strip()
+        verdict = str(given.get("verdict") or "")
+
+    def done() -> ReportView:
+        if verdict == "solved":
+            return solved(v.context, ticket)
+        return objected(v.context, ticket, comment or say("citizen.unsolved_plain").zh)
+
+    return await run_in_threadpool(_ticket, v, ticket, done)
+
+
+def worded(typed: Typed) -> str:
+    """What goes into the record: what kind of thing it is, in words, and what was typed."""
+    kind = say(f"citizen.kind_{typed.kind}").zh if typed.kind in (*models.KINDS, "other") else ""
+    text = typed.text.strip()
+    return text if typed.kind == "other" else "：".join(part for part in (kind, text) if part)
+
+
+def _filed(v: View, typed: Typed) -> Response:
+    known = {process.key for process in v.context.processes.known}
+    matter = models.KINDS.get(typed.kind, "")
+    try:
+        form = ReportForm(
+            text=worded(typed),
+            matter=matter if matter in known else "",
+            contact=typed.contact[:100],
+            lon=_degrees(typed.lon),
+            lat=_degrees(typed.lat),
+            station=typed.station,
+            reach=typed.reach,
+            photos=typed.photos,
+        )
+        made = file(v.context, v.keeper.regions(), v.registries.recent(), sender_of(v.request), form)
+    except WaterError as error:
+        return _form(v, typed, error)
+    return RedirectResponse(v.to(f"{PATH}/{made.ticket}", new=1, near=made.nearby or None), 303)
+
+
+def _degrees(text: str) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _form(v: View, typed: Typed, error: WaterError | None = None) -> Response:
+    registry = v.registries.recent()
+    key = typed.reach or (registry[typed.station].reach if typed.station in registry else "")
+    reach = registry.reach(key)
+    if typed.reach and reach is None:
+        return page(v, "missing.html", 404, text=say("citizen.no_reach"))
+    return page(
+        v,
+        "report.html",
+        200 if error is None else problems.of(error).sort.status,
+        water=None if reach is None else _water(v, registry, reach),
+        reaches=sorted(registry.reaches, key=lambda one: one.key),
+        typed=typed,
+        kinds=(*models.KINDS, "other"),
+        refused=None if error is None else error.text,
+        most_photos=MOST_PHOTOS,
+    )
+
+
+def _ticket(v: View, ticket: str, read: Callable[[], ReportView]) -> Response:
+    refused: Text | None = None
+    try:
+        try:
+            view = read()
+        except NotFound:
+            raise
+        except WaterError as error:
+            refused, view = error.text, report_view(v.context, ticket)
+    except NotFound:
+        return page(v, "missing.html", 404, text=say("citizen.unknown", ticket=ticket[:40]))
+    near = v.query.get("near", "")
+    here = f"{str(v.request.base_url).rstrip('/')}{PATH}/{view.ticket}"
+    return page(
+        v,
+        "ticket.html",
+        200 if refused is None else 409,
+        view=view,
+        steps=_steps(v, ticket),
+        stage=models.stage(State(view.state)),
+        stages=models.STAGES,
+        near=int(near) if near.isdecimal() and len(near) < 4 else 0,
+        code=markup(qr_code(here, view.ticket)) if v.query.get("new") else None,
+        refused=refused,
+        sent_ms=None if view.sent is None else to_ms(datetime.fromisoformat(view.sent.at)),
+    )
+
+
+def _steps(v: View, ticket: str) -> list[Step]:
+    with v.context.database.read() as connection:
+        case = deciding_incident(connection, report_of(connection, ticket).incident_id)
+        return models.steps(incident_store.history(connection, case.id))
+
+
+def _water(v: View, registry: Registry, reach: Reach) -> Water:
+    with v.context.database.read() as connection:
+        live = current_classes(connection, REACH).get(reach.key)
+        here = [station.key for station in registry.stations if station.reach == reach.key]
+        going_on = incident_store.open_water_incidents(connection, reach.key, here)
+        terms = people_store.appointments(connection)
+        plan = river_plans.get(connection, reach.key)
+        open_ = on_reach(connection, reach.key, over=False, limit=SHOWN_KNOWN)
+        handled = on_reach(connection, reach.key, over=True, limit=SHOWN_KNOWN)
+        colour, since_ms = models.alarm(live, going_on)
+        found = [one for one in going_on if one.colour == colour]
+        sensed = [one for one in found if one.kind is not FindingKind.REPORT] or found
+        at_work = models.steps(incident_store.history(connection, sensed[0].id)) if sensed else []
+    regions = Regions(registry.regions)
+    places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
+    held = on_the_sign(offices(terms, places, reach.key, regions, v.now_ms), v.now_ms)
+    chiefs = {
+        (term.name, term.region): say(
+            "citizen.office",
+            region=Text(regions[term.region].zh, regions[term.region].en),
+            role=role_name(term.role),
+        )
+        for term in held
+    }
+    street = next((regions[one] for one in sorted(places)), None)
+    return Water(
+        reach=reach,
+        street=Text(street.zh, street.en) if street else Text("", ""),
+        live=live,
+        deciding=_names(v, live),
+        watched=bool(here),
+        colour=colour,
+        since_ms=since_ms,
+        at_work=at_work,
+        chiefs=[(name, office) for (name, _), office in chiefs.items()],
+        goals=plan.goals if plan is not None else (),
+        open=[models.known(one) for one in open_],
+        handled=[models.known(one) for one in handled],
+    )
+
+
+def _names(v: View, live: ShownClass | None) -> Text:
+    """The parameters that decide a class."""
+    names = [v.parameter(key) for key in live.deciding] if live is not None else []
+    return Text("、".join(one.zh for one in names), ", ".join(one.en for one in names))
+
+
+def page(v: View, template: str, status: int = 200, **values: object) -> Response:
+    """A page for who has no account: a template of ``public/`` with its style and policy."""
+    style, policy = _style()
+    matters = {process.key: Text(process.zh, process.en) for process in v.context.processes.known}
+    response = v.render(
+        f"public/{template}",
+        status=status,
+        style=Markup(style),  # noqa: S704  (a file of ours)
+        icons=TEMPLATES.get_template("public/icons.html").module,
+        hotline=v.context.complaints,
+        matters=matters,
+        **values,
+    )
+    response.headers.update(HEADERS | {"Content-Security-Policy": policy})
+    return response
+
+
+@lru_cache(maxsize=1)
+def _style() -> tuple[str, str]:
+    """The style that stands in the page, and the policy that names its digest."""
+    style = (assets.STATIC / assets.url("public.css").rsplit("/", 1)[1]).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; script-src 'self'; img-src 'self' data:; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+    return style, policy

@@ -66,7 +66,7 @@ class Report:
     """A report: ``contact`` is as stored, encrypted (`infra.vault`), or "" after its retention time.
 
     ``sender`` is a keyed hash of the network address, by which reports are counted but nobody is found.
-    ``follows``: it is somebody else's, who may not be quoted; ``solved_at_ms`` is when its sender said that it is solved.
+    ``follows``: it is somebody else's, who may not be quoted; ``solved_at_ms``: when its sender said that it is solved.
     """
 
     ticket: str

@@ -3,6 +3,7 @@
 from api.pages import (
     assets,
     board,
+    drafts,
     health,
     kit,
     ledger,
@@ -28,6 +29,7 @@ ROUTERS = tuple(
         station,
         wall,
         board,
+        drafts,
         health,
         ledger,
         quarantine,

@@ -25,7 +25,7 @@ from api import problems
 from api.access import ANYBODY, MACHINE, Keeper
 from api.context import Context
 from api.duration import duration
-from api.pages import assets
+from api.pages import assets, drafts
 from api.pages.live import LivePicture
 from api.pages.menu import Entry, menu
 from api.pages.models.overview import Model
@@ -263,7 +263,10 @@ class PageRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             try:
-                return await handle(request)
+                answer = await handle(request)
+                if answer.status_code == 303 and drafts.FORM in request.headers:
+                    return await drafts.accepted(request, answer)
+                return answer
             except WaterError as error:
                 problem = problems.of(error)
                 return failed(request, problem.sort.status, error.text, "")

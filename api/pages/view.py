@@ -169,6 +169,10 @@ class View:
         """Who is signed in; "" where nobody is by name."""
         return "" if self.actor.name in (ANYBODY, MACHINE) else self.actor.name
 
+    def present(self, number: int) -> tuple[str, ...]:
+        """Who else has an incident open now, for ``parts/presence.html``."""
+        return self.live.present(number, self.actor)
+
     @cached_property
     def menu(self) -> tuple[Entry, ...]:
         """The pages this person may open."""

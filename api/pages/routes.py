@@ -8,6 +8,7 @@ from api.pages import (
     kit,
     ledger,
     live,
+    look,
     quarantine,
     redirects,
     registry,
@@ -22,6 +23,7 @@ ROUTERS = tuple(
     for module in (
         assets,
         live,
+        look,
         kit,
         registry,
         review,

@@ -332,3 +332,28 @@ def test_a_new_incident_is_told_to_who_may_see_it(app: FastAPI) -> None:
     news, names = asyncio.run(listen())
     assert [one["colour"] for one in news] == ["red"]
     assert "event: news" not in names
+
+
+def test_language_and_theme_are_remembered_by_the_browser_without_a_script(app: FastAPI) -> None:
+    browser = TestClient(app, headers={"Accept": "text/html"}, follow_redirects=False)
+    assert 'lang="zh-CN" data-theme="auto"' in browser.get("/ledger").text
+    answer = browser.post("/look", data={"lang": "en", "to": "/ledger?gaps=1&lang=zh"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ledger?gaps=1")
+    assert browser.post("/look", data={"theme": "dark", "to": "/ledger"}).status_code == 303
+    page = browser.get("/ledger").text
+    assert 'lang="en" data-theme="dark"' in page
+    assert 'href="/quarantine"' in page, "what is remembered need not stand in an address"
+    assert 'href="/quarantine?lang=zh"' in browser.get("/ledger?lang=zh").text
+    browser.post("/look", data={"lang": "xx", "theme": "pink"})
+    assert 'lang="en" data-theme="dark"' in browser.get("/ledger").text
+
+
+@pytest.mark.parametrize("to", ["https://elsewhere.example/", "//elsewhere.example", "/\\elsewhere.example", "", "x"])
+def test_a_choice_of_language_leads_to_no_other_site(browser: TestClient, to: str) -> None:
+    answer = browser.post("/look", data={"lang": "zh", "to": to}, follow_redirects=False)
+    assert answer.headers["location"] == "/"
+
+
+def test_a_page_of_another_origin_chooses_nothing(browser: TestClient) -> None:
+    answer = browser.post("/look", data={"lang": "en"}, headers={"Origin": "http://elsewhere.example"})
+    assert answer.status_code == 403

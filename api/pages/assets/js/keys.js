@@ -1,5 +1,6 @@
 // Keys: "/" search, "g m" map, "g i" inbox, "j k" through rows, "x" selects, what bears data-key by its own, "?" help,
 // "Esc" closes or goes back. Single keys are off inside fields, and where the person switched them off.
+import { begin } from "./actions.js";
 import { button, say } from "./words.js";
 
 const GO = { m: "/", i: "/incidents" };
@@ -52,7 +53,9 @@ function press(event) {
   const target = own ?? (event.key === "x" ? boxOf(rowNow()) : null);
   if (!target) return;
   event.preventDefault();
+  if (target === own) target.focus();
   target.click();
+  if (target.matches("summary") && target.parentElement.open) begin(target.parentElement);
 }
 
 function search(event) {

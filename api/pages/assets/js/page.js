@@ -6,7 +6,20 @@ import { forms } from "./forms.js";
 import { keys } from "./keys.js";
 import { renew, start } from "./live.js";
 
-document.querySelector(".top nav a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+// "auto" follows the system; who asks for data-theme finds what it is now.
+const root = document.documentElement;
+if (root.dataset.theme === "auto") {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => (root.dataset.theme = dark.matches ? "dark" : "light");
+  dark.addEventListener("change", follow);
+  follow();
+}
+
+// A menu of the bar closes when one goes on elsewhere.
+const menus = [...document.querySelectorAll(".top details")];
+document.addEventListener("click", ({ target }) => menus.forEach((one) => one.contains(target) || (one.open = false)));
+document.addEventListener("focusin", ({ target }) => menus.forEach((one) => one.contains(target) || (one.open = false)));
+
 keys();
 drafts();
 forms(() => {

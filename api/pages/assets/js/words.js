@@ -2,7 +2,8 @@
 const words = document.getElementById("words")?.dataset ?? {};
 
 export function say(name, values = {}) {
-  return (words[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
+  const said = words[`say${name[0].toUpperCase()}${name.slice(1)}`] ?? name;
+  return said.replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
 }
 
 export function clock(ms, seconds = false) {

@@ -70,6 +70,7 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.globals["asset"] = assets.url
+    environment.globals["shared"] = assets.shared
     return environment
 
 

@@ -30,6 +30,7 @@ function arrive() {
 
 export function forms(renewed) {
   arrive();
+  renewing(renewed);
   document.addEventListener("submit", (event) => {
     const form = event.target;
     const by = event.submitter;
@@ -125,13 +126,33 @@ function failed(form, by, renewed, signedOut = false) {
   if (form.contains(document.activeElement) || document.activeElement === document.body) line.lastChild.focus();
 }
 
-// A page that answers a form: its parts take the place of ours; styles and scripts that it needs are added.
+// A page that is read again every so many seconds (main[data-renew]), with the focus and what is typed kept.
+function renewing(renewed) {
+  const main = document.getElementById("main");
+  const seconds = Number(main?.dataset.renew);
+  if (!seconds) return;
+  setTimeout(async () => {
+    try {
+      const answer = document.hidden ? null : await fetch(location.href, { cache: "no-store" });
+      if (answer?.ok && !answer.redirected) {
+        place(await answer.text());
+        renewed();
+      }
+    } catch {
+      // the next time
+    }
+    renewing(renewed);
+  }, seconds * 1000);
+}
+
+// A page that takes the place of this one: its parts become ours; styles and scripts that it needs are added.
 function place(html) {
   const parsed = new DOMParser().parseFromString(html, "text/html");
   const main = document.getElementById("main");
   const theirs = parsed.getElementById("main");
   if (!main || !theirs) return;
   document.title = parsed.title;
+  main.dataset.renew = theirs.dataset.renew ?? "";
   const known = new Set([...document.querySelectorAll("link[rel=stylesheet], script[src]")].map((one) => one.href || one.src));
   const scripts = [];
   for (const one of parsed.querySelectorAll("head link[rel=stylesheet], head script[src]")) {
@@ -145,6 +166,7 @@ function place(html) {
   document.body.dataset.marks = parsed.body.dataset.marks ?? "";
   Idiomorph.morph(main, theirs.innerHTML, {
     morphStyle: "innerHTML",
+    ignoreActiveValue: true,
     callbacks: { beforeNodeMorphed: (old, made) => !(old.localName?.includes("-") && old.isEqualNode(made)) },
   });
   document.head.append(...scripts);

@@ -188,6 +188,17 @@ login_session = sa.Table(
     sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
 )
 
+draft = sa.Table(
+    "draft",
+    metadata,
+    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("key", sa.String(200), primary_key=True, comment="path of the page and name of the form"),
+    sa.Column("body", sa.Text, comment="JSON; NULL once the form was accepted"),
+    sa.Column("typed_at_ms", sa.BigInteger, nullable=False, comment="clock of the browser"),
+    sa.Column("version", sa.Integer, nullable=False, comment="grows with each change"),
+    sa.Column("updated_at_ms", sa.BigInteger, nullable=False),
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,

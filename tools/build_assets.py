@@ -16,6 +16,7 @@ import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PAGES = Path(__file__).resolve().parent.parent / "api" / "pages"
 ASSETS, STATIC = PAGES / "assets", PAGES / "static"
@@ -27,12 +28,19 @@ Command = list[str]
 
 def main() -> None:
     """Build all files anew."""
+    with installed() as (node, work):
+        _bundle(node, work)
+        _replace(work / "static")
+
+
+@contextmanager
+def installed() -> Iterator[tuple[Command, Path]]:
+    """The command for node, and a copy of the assets with their packages, which the tests use some of, too."""
     with tempfile.TemporaryDirectory(prefix="riverchief-assets-") as folder, _node(Path(folder)) as (node, npm):
         work = Path(folder) / "assets"
         shutil.copytree(ASSETS, work, ignore=shutil.ignore_patterns("node_modules"))
         _run([*npm, "ci"], work)
-        _bundle(node, work)
-        _replace(work / "static")
+        yield node, work
 
 
 @contextmanager
@@ -73,9 +81,11 @@ def _bundle(node: Command, work: Path) -> None:
             "--bundle",
             "--minify",
             "--format=esm",
+            "--splitting",
             "--target=es2021,chrome94,safari15,firefox93",
             "--entry-names=[name]-[hash]",
             "--asset-names=[name]-[hash]",
+            "--chunk-names=shared-[hash]",
             "--loader:.svg=file",
             "--loader:.png=file",
             "--outdir=static",
@@ -86,11 +96,25 @@ def _bundle(node: Command, work: Path) -> None:
     )
     meta = work / "static" / "meta.json"
     outputs = json.loads(meta.read_text(encoding="utf-8"))["outputs"]
-    names = {
-        Path(output["entryPoint"]).name: Path(name).name for name, output in outputs.items() if "entryPoint" in output
-    }
+    made = {Path(output["entryPoint"]).name: name for name, output in outputs.items() if "entryPoint" in output}
+    names = {entry: Path(name).name for entry, name in made.items()}
+    shared = {entry: found for entry, name in made.items() if (found := _imported(name, outputs))}
     meta.unlink()
-    (work / "static" / MANIFEST).write_text(json.dumps(names, indent=1, sort_keys=True), encoding="utf-8")
+    text = json.dumps({"files": names, "shared": shared}, indent=1, sort_keys=True)
+    (work / "static" / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _imported(name: str, outputs: dict[str, Any]) -> list[str]:
+    """The files that a script begins by importing, also through others; not those it loads when it needs them."""
+    found: list[str] = []
+    waiting = [name]
+    while waiting:
+        for one in outputs[waiting.pop()]["imports"]:
+            path = one["path"]
+            if one["kind"] == "import-statement" and path in outputs and Path(path).name not in found:
+                found.append(Path(path).name)
+                waiting.append(path)
+    return found
 
 
 def _replace(built: Path) -> None:

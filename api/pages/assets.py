@@ -6,6 +6,7 @@
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Response
 from starlette.responses import FileResponse, PlainTextResponse
@@ -22,17 +23,22 @@ router = APIRouter(include_in_schema=False)
 
 
 @lru_cache(maxsize=1)
-def _manifest() -> dict[str, str]:
+def _manifest() -> dict[str, Any]:
     try:
-        names: dict[str, str] = json.loads((STATIC / "manifest.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((STATIC / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(say("page.assets_missing", folder=STATIC)) from None
-    return names
+    return found
 
 
 def url(entry: str) -> str:
     """The address of a built file by the name of its entry (``page.js``). Raises ConfigurationError when not built."""
-    return f"{PATH}/{_manifest()[entry]}"
+    return f"{PATH}/{_manifest()['files'][entry]}"
+
+
+def shared(entry: str) -> tuple[str, ...]:
+    """The addresses of the scripts that an entry imports, so that a browser loads them at once and not in turn."""
+    return tuple(f"{PATH}/{name}" for name in _manifest()["shared"].get(entry, ()))
 
 
 @router.get(PATH + "/{name}")

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse
 from api import problems
 from api.access import foreign, needed_right
 from api.pages import acting
+from api.pages.live import PRESENCE
 from api.pages.menu import BOARD
 from api.pages.models import board as models
 from api.pages.models import escalation
@@ -33,7 +34,7 @@ from infra.texts import Text, from_both
 from infra.times import DAY_MS
 from sensors.network import Level
 
-TOPICS = ("incidents", "counts")
+TOPICS = ("incidents", "counts", PRESENCE)
 DUTY_AHEAD_MS = 7 * DAY_MS
 """So far ahead it is asked who will be on call."""
 _NOTICES = needed_right("GET", "/notices")
@@ -98,7 +99,7 @@ def _page(v: View, picture: Model | None, given: Given, error: WaterError | None
     number = _number(v)
     board = _board(v, picture)
     sheet = _sheet(v, number, given, error) if number else None
-    topics = (*TOPICS, f"incident-{number}") if number else TOPICS
+    topics = (*TOPICS, f"incident-{number}", f"{PRESENCE}-incident-{number}") if number else TOPICS
     return v.render(
         "board.html",
         status=200 if error is None else problems.of(error).sort.status,

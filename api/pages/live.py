@@ -8,6 +8,7 @@ every process and after a restart, so that a client that was cut off learns what
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,12 +18,20 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from api.pages.models.overview import Model
+from api.access import ANYBODY, MACHINE
+from api.pages.models.overview import IncidentView, Model
 from api.pages.picture import Live
+from governance.incidents import lifecycle
+from governance.organisation.roles import Actor, Right
 
 PATH = "/live"
 MOST_TOPICS = 100
-OF_STATION = "station-"
+OF_STATION, OF_INCIDENT = "station-", "incident-"
+PRESENCE = "presence"
+"""The topic of who looks at any incident; ``presence-incident-7``: at one."""
+OF_PRESENCE = f"{PRESENCE}-{OF_INCIDENT}"
+MOST_NEWS = 20
+"""New incidents of which a client is told at once; of more it sees the list."""
 BEAT_S = 5.0
 """How often each client is sent the time of the picture, which proves that the channel lives."""
 WAIT_MOST = 200
@@ -36,6 +45,12 @@ class Marks:
     """
 
     model: Model = field(repr=False)
+    newer: tuple[IncidentView, ...] = ()
+    """The incidents that the picture before did not have open."""
+
+    @cached_property
+    def rows(self) -> Mapping[int, IncidentView]:
+        return {one.id: one for one in self.model.incidents}
 
     def of(self, topic: str) -> str:
         """The mark of a topic; "" for an unknown one."""
@@ -60,16 +75,18 @@ class Marks:
 
 
 class LivePicture:
-    """The picture and its marks, kept fresh while clients listen."""
+    """The picture and its marks, kept fresh while clients listen, and who of the clients looks at which incident."""
 
     def __init__(self, live: Live, clock_ms: Callable[[], int]) -> None:
         self._live = live
         self._clock_ms = clock_ms
         self._last: Marks | None = None
         self._clients = 0
+        self._present: dict[int, Counter[str]] = {}
         self._stopped = False
         self._changed = asyncio.Condition()
         self._reader: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def full(self) -> bool:
@@ -82,17 +99,61 @@ class LivePicture:
 
     def marks(self, model: Model, topics: Collection[str]) -> dict[str, str]:
         """The marks of the topics in a picture; "" for an unknown topic, such as an incident that is over."""
+        last = self._of(model)
+        return {topic: self._presence(topic) if topic.startswith(PRESENCE) else last.of(topic) for topic in topics}
+
+    def _of(self, model: Model) -> Marks:
         last = self._last
         if last is None or last.model is not model:
-            self._last = last = Marks(model)
-        return {topic: last.of(topic) for topic in topics}
+            open_ = last and {one.id for one in last.model.incidents if one.incident.is_open}
+            newer = [one for one in model.incidents if one.incident.is_open and one.id not in open_] if open_ else []
+            self._last = last = Marks(model, tuple(newer))
+        return last
 
-    async def events(self, topics: Collection[str]) -> AsyncIterator[bytes]:
-        """Server-sent events for one client: the marks of its topics at first, then those that changed, and beats."""
+    # -- who is there ------------------------------------------------------------------------------------------------
+
+    def present(self, number: int, actor: Actor) -> tuple[str, ...]:
+        """Who else looks at an open incident now, in the order of their names; nobody where it is out of reach."""
+        row = self._last.rows.get(number) if self._last else None
+        if row is None or not _sees(row, actor):
+            return ()
+        return tuple(sorted(name for name in self._present.get(number, ()) if name != actor.name))
+
+    def _presence(self, topic: str) -> str:
+        number = topic.removeprefix(OF_PRESENCE)
+        if number.isdecimal():
+            return digest(sorted(self._present.get(int(number), ())))
+        return digest(sorted((one, *sorted(names)) for one, names in self._present.items()))
+
+    async def _arrives(self, number: int, name: str) -> None:
+        self._present.setdefault(number, Counter())[name] += 1
+        await self._wake()
+
+    def _leaves(self, number: int, name: str) -> None:
+        there = self._present[number]
+        there[name] -= 1
+        if not there[name]:
+            del there[name]
+        if not there:
+            del self._present[number]
+
+    # -- the channel -------------------------------------------------------------------------------------------------
+
+    async def events(
+        self, topics: Collection[str], actor: Actor | None = None, language: str = "zh"
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events for one client: the marks of its topics at first, then those that changed, and beats.
+
+        An actor is told of new incidents within reach, and is present at the one incident whose page they have open.
+        """
         self._clients += 1
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
+        number = _looks_at(topics) if actor is not None and actor.name not in (ANYBODY, MACHINE) else None
+        if actor is not None and number is not None:
+            await self._arrives(number, actor.name)
         sent: dict[str, str] = {}
+        told: Marks | None = None
         beat = float("-inf")
         try:
             yield b"retry: 3000\n\n"
@@ -103,6 +164,10 @@ class LivePicture:
                     if new := {topic: mark for topic, mark in marks.items() if sent.get(topic) != mark}:
                         sent |= new
                         yield event("marks", new)
+                    last = self._of(model)
+                    if told is not None and last is not told and (news := _news(last, actor, language)):
+                        yield event("news", news)
+                    told = last
                 if time.monotonic() - beat >= BEAT_S:
                     beat = time.monotonic()
                     yield self._beat()
@@ -111,6 +176,11 @@ class LivePicture:
                         await self._changed.wait()
         finally:
             self._clients -= 1
+            if actor is not None and number is not None:
+                self._leaves(number, actor.name)
+                with suppress(RuntimeError):  # the loop is closing
+                    self._tasks.add(task := asyncio.get_running_loop().create_task(self._wake()))
+                    task.add_done_callback(self._tasks.discard)
 
     def _beat(self) -> bytes:
         trouble = self._live.trouble
@@ -143,6 +213,27 @@ class LivePicture:
         await self._wake()
 
 
+def _looks_at(topics: Collection[str]) -> int | None:
+    """The incident of a page that shows one; None for a page that shows several or none."""
+    numbers = [topic.removeprefix(OF_INCIDENT) for topic in topics if topic.startswith(OF_INCIDENT)]
+    return int(numbers[0]) if len(numbers) == 1 and numbers[0].isdecimal() and len(numbers[0]) < 10 else None
+
+
+def _sees(row: IncidentView, actor: Actor) -> bool:
+    return actor.may(Right.INCIDENTS) and lifecycle.in_jurisdiction(row.incident, actor)
+
+
+def _news(marks: Marks, actor: Actor | None, language: str) -> list[dict[str, object]]:
+    """The new incidents that somebody may see."""
+    if actor is None or not marks.newer:
+        return []
+    seen = [row for row in marks.newer if not row.retrospective and _sees(row, actor)]
+    return [
+        {"id": row.id, "colour": row.colour.value, "title": row.sentence.en if language == "en" else row.sentence.zh}
+        for row in seen[:MOST_NEWS]
+    ]
+
+
 def event(name: str, data: object) -> bytes:
     """A server-sent event with JSON data."""
     return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
@@ -157,11 +248,13 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(PATH)
-async def listen(request: Request, topics: str = "") -> Response:
+async def listen(request: Request, topics: str = "", lang: str = "zh") -> Response:
     """The channel of one page for its topics, separated by commas."""
     live: LivePicture = request.app.state.live
     wanted = [topic for topic in topics.split(",") if topic][:MOST_TOPICS]
     if live.full:
         return PlainTextResponse("too many clients\n", 503, {"Retry-After": "10"})
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(live.events(wanted), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        live.events(wanted, request.scope["actor"], lang), media_type="text/event-stream", headers=headers
+    )

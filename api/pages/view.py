@@ -25,7 +25,7 @@ from api import problems
 from api.access import ANYBODY, MACHINE, Keeper
 from api.context import Context
 from api.duration import duration
-from api.pages import assets
+from api.pages import assets, drafts
 from api.pages.live import LivePicture
 from api.pages.menu import Entry, menu
 from api.pages.models.overview import Model
@@ -36,12 +36,13 @@ from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
 
 LANGUAGES = ("zh", "en")
-THEMES = ("light", "dark")
+THEMES = ("light", "dark", "auto")
+LANGUAGE_COOKIE, THEME_COOKIE = "language", "theme"
 HTML_LANGUAGE = {"zh": "zh-CN", "en": "en"}
 FRAGMENTS = "x-fragments"
 SIGNS = "parts/signs.html"
 """The signs that mean the same on every page, as macros; templates have them as ``signs``."""
-IN_BAR = 9
+IN_BAR = 8
 """Entries of the menu that a desk's bar has room for beside person and language, in English too."""
 KEPT_RENDERINGS = 256
 """Renderings of fragments that are kept for others who look at the same."""
@@ -72,6 +73,7 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.globals["asset"] = assets.url
+    environment.globals["shared"] = assets.shared
     return environment
 
 
@@ -107,6 +109,12 @@ class View:
     def of(self, text: Text) -> str:
         """A text in the page's language."""
         return text.en if self.language == "en" else text.zh
+
+    @property
+    def remembered(self) -> str:
+        """The language that this browser chose once; an address names another one."""
+        chosen = self.request.cookies.get(LANGUAGE_COOKIE, "")
+        return chosen if chosen in LANGUAGES else LANGUAGES[0]
 
     @property
     def html_language(self) -> str:
@@ -153,15 +161,15 @@ class View:
     def to(self, path: str, **query: object) -> str:
         """A path of ours in the page's language."""
         given = {name: value for name, value in query.items() if value not in ("", None)}
-        if self.language != "zh":
+        if self.language != self.remembered:
             given.setdefault("lang", self.language)
         return f"{path}?{urlencode(given)}" if given else path
 
     def here(self, **changes: object) -> str:
         """This page with another choice; None and "" leave one out."""
         given: dict[str, object] = {**self.query, **changes}
-        if self.language == "zh" or "lang" in changes:
-            given = {name: value for name, value in given.items() if (name, value) != ("lang", "zh")}
+        if self.language == self.remembered or "lang" in changes:
+            given = {name: value for name, value in given.items() if (name, value) != ("lang", self.remembered)}
         given = {name: value for name, value in given.items() if value not in ("", None)}
         return f"{self.path}?{urlencode(given)}" if given else self.path
 
@@ -171,6 +179,10 @@ class View:
     def person(self) -> str:
         """Who is signed in; "" where nobody is by name."""
         return "" if self.actor.name in (ANYBODY, MACHINE) else self.actor.name
+
+    def present(self, number: int) -> tuple[str, ...]:
+        """Who else has an incident open now, for ``parts/presence.html``."""
+        return self.live.present(number, self.actor)
 
     @cached_property
     def menu(self) -> tuple[Entry, ...]:
@@ -234,8 +246,8 @@ def view_of(request: Request) -> View:
     """The view of a request that passed the guard."""
     state = request.app.state
     query = dict(request.query_params)
-    language = query.get("lang", "zh")
-    theme = query.get("theme") or request.cookies.get("theme", "light")
+    language = query.get("lang") or request.cookies.get(LANGUAGE_COOKIE, "")
+    theme = query.get("theme") or request.cookies.get(THEME_COOKIE, "")
     return View(
         request=request,
         context=state.context,
@@ -243,8 +255,8 @@ def view_of(request: Request) -> View:
         registries=state.registries,
         live=state.live,
         actor=request.scope.get("actor", NOBODY),
-        language=language if language in LANGUAGES else "zh",
-        theme=theme if theme in THEMES else "light",
+        language=language if language in LANGUAGES else LANGUAGES[0],
+        theme=theme if theme in THEMES else "auto",
         now_ms=state.context.clock_ms(),
         query=query,
     )
@@ -266,7 +278,10 @@ class PageRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             try:
-                return await handle(request)
+                answer = await handle(request)
+                if answer.status_code == 303 and drafts.FORM in request.headers:
+                    return await drafts.accepted(request, answer)
+                return answer
             except WaterError as error:
                 problem = problems.of(error)
                 return failed(request, problem.sort.status, error.text, "")

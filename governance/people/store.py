@@ -28,6 +28,7 @@ from governance.organisation.roles import (
 )
 from governance.organisation.terms import Appointment
 from governance.tables import appointment as appointments_
+from governance.tables import draft as drafts_
 from governance.tables import incident as incidents_
 from governance.tables import person as people_
 from governance.tables import person_contact as contacts_
@@ -177,6 +178,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
     connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
+    connection.execute(sa.delete(drafts_).where(drafts_.c.person == one.name))
     _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
 
 

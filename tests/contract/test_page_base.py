@@ -5,7 +5,7 @@ import asyncio
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from api.pages import assets, live
 from api.pages.models.drawing import Box, Mark, Sizes, Water, draw
 from api.pages.view import TEMPLATES, PageRoute
 from governance.incidents import store as incident_store
-from governance.incidents.model import Action, Order
+from governance.incidents.finding import Colour
+from governance.incidents.model import Action, Order, Source
+from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
 from infra.texts import keys, say, template
@@ -250,3 +252,108 @@ def test_a_kept_rendering_shows_nobody_the_cases_of_another(app: FastAPI, browse
     assert actors[0].regions == actors[1].regions, "the two differ by their waters alone"
     assert 'class="pennant' in urgent(pages_site.CHIEF)
     assert 'class="pennant' not in urgent(other)
+
+
+def test_who_looks_at_an_incident_is_seen_by_who_may_see_it(app: FastAPI) -> None:
+    picture: live.LivePicture = create_app(app.state.context).state.live  # of another loop
+    keeper = app.state.keeper
+    office, chief, worker = (keeper.by_name(name) for name in (pages_site.OFFICE, pages_site.CHIEF, pages_site.WORKER))
+    topics = ["incident-2", "presence-incident-2", "presence"]
+
+    async def look() -> None:
+        await picture.now()
+        events = picture.events(topics, office)
+        async with asyncio.timeout(30):
+            before = await _marks(events)
+            assert picture.present(2, office) == ()
+            assert picture.present(2, chief) == (pages_site.OFFICE,)
+            assert picture.present(2, Actor("公众（示例）", Role.PUBLIC)) == ()
+            assert picture.present(2, Actor("别处（示例）", Role.CHIEF, frozenset({"elsewhere"}))) == ()
+            others = [picture.events(topics, chief), picture.events(topics, worker)]
+            for one in others:
+                await _marks(one)
+            after = await _marks(events)
+            assert after.keys() == {"presence-incident-2", "presence"}
+            assert picture.present(2, office) == tuple(sorted((pages_site.CHIEF, pages_site.WORKER)))
+            for one in others:
+                await one.aclose()  # type: ignore[attr-defined]
+            while await _marks(events) != {topic: before[topic] for topic in topics[1:]}:
+                pass  # one after the other left
+        await events.aclose()  # type: ignore[attr-defined]
+        assert picture.present(2, chief) == ()
+
+    asyncio.run(look())
+
+
+async def _marks(events: AsyncIterator[bytes]) -> dict[str, str]:
+    """The next marks of a channel."""
+    async for event in events:
+        name, _, data = event.decode().partition("\ndata: ")
+        if name == "event: marks":
+            found: dict[str, str] = json.loads(data)
+            return found
+    raise AssertionError("the channel ended")
+
+
+def test_a_new_incident_is_told_to_who_may_see_it(app: FastAPI) -> None:
+    picture: live.LivePicture = create_app(app.state.context).state.live  # of another loop
+    office = app.state.keeper.by_name(pages_site.OFFICE)
+    public = app.state.keeper.by_name(pages_site.PUBLIC)
+
+    async def listen() -> tuple[list[dict[str, object]], set[str]]:
+        told, untold = picture.events(["incidents"], office, "en"), picture.events(["incidents"], public)
+        async with asyncio.timeout(30):
+            for one in (told, untold):
+                await _marks(one)
+            with app.state.context.database.write() as connection:
+                incident_store.file_report(
+                    connection,
+                    Order(Action.ACCEPT, comment="油污"),
+                    Actor(pages_site.OFFICE, Role.OFFICE),
+                    colour=Colour.RED,
+                    origin=Source.HOTLINE,
+                    place=Place(pages_site.GRID, pages_site.RIVER),
+                    now_ms=pages_site.now_ms(),
+                    source=pages_site.SOURCE,
+                )
+            async for event in told:
+                if event.startswith(b"event: news"):
+                    break
+            names = set()
+            async for other in untold:
+                names.add(other.split(b"\n")[0].decode())
+                if other.startswith(b"event: beat") and "event: marks" in names:
+                    break
+        for one in (told, untold):
+            await one.aclose()  # type: ignore[attr-defined]
+        found: list[dict[str, object]] = json.loads(event.partition(b"\ndata: ")[2])
+        return found, names
+
+    news, names = asyncio.run(listen())
+    assert [one["colour"] for one in news] == ["red"]
+    assert "event: news" not in names
+
+
+def test_language_and_theme_are_remembered_by_the_browser_without_a_script(app: FastAPI) -> None:
+    browser = TestClient(app, headers={"Accept": "text/html"}, follow_redirects=False)
+    assert 'lang="zh-CN" data-theme="auto"' in browser.get("/ledger").text
+    answer = browser.post("/look", data={"lang": "en", "to": "/ledger?gaps=1&lang=zh"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ledger?gaps=1")
+    assert browser.post("/look", data={"theme": "dark", "to": "/ledger"}).status_code == 303
+    page = browser.get("/ledger").text
+    assert 'lang="en" data-theme="dark"' in page
+    assert 'href="/quarantine"' in page, "what is remembered need not stand in an address"
+    assert 'href="/quarantine?lang=zh"' in browser.get("/ledger?lang=zh").text
+    browser.post("/look", data={"lang": "xx", "theme": "pink"})
+    assert 'lang="en" data-theme="dark"' in browser.get("/ledger").text
+
+
+@pytest.mark.parametrize("to", ["https://elsewhere.example/", "//elsewhere.example", "/\\elsewhere.example", "", "x"])
+def test_a_choice_of_language_leads_to_no_other_site(browser: TestClient, to: str) -> None:
+    answer = browser.post("/look", data={"lang": "zh", "to": to}, follow_redirects=False)
+    assert answer.headers["location"] == "/"
+
+
+def test_a_page_of_another_origin_chooses_nothing(browser: TestClient) -> None:
+    answer = browser.post("/look", data={"lang": "en"}, headers={"Origin": "http://elsewhere.example"})
+    assert answer.status_code == 403

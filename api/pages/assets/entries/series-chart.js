@@ -159,7 +159,7 @@ class SeriesChart extends HTMLElement {
     const rows = ROWS.filter((kind) => this.answer.happened.some((one) => one.kind === kind));
     const height = y + panels.length * (tall + gap) + 22 + rows.length * ROW_PX;
     const focused = this.root?.matches(":focus-visible");
-    const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "img", "aria-label": panels.map((p) => p.sentence).join(" ") });
+    const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "group", "aria-label": panels.map((p) => p.sentence).join(" ") });
     this.hatch(root);
     this.box = box;
     this.drawn = panels.map((panel) => {

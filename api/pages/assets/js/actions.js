@@ -1,12 +1,12 @@
 // The action bar: an opened form takes the focus, and so does one that the page was asked for (?act=); naming somebody
 // else chooses them.
-function begin(details) {
+export function begin(details) {
   (details.querySelector("input:checked") ?? details.querySelector("textarea, select, form button"))?.focus();
 }
 
 export function actions() {
   for (const details of document.querySelectorAll("details.action")) {
-    details.addEventListener("toggle", () => details.open && details.contains(document.activeElement) && begin(details));
+    details.addEventListener("toggle", () => details.open && document.activeElement?.closest("summary") && details.contains(document.activeElement) && begin(details));
   }
   for (const select of document.querySelectorAll('.candidate select[name="other"]')) {
     select.addEventListener("change", () => (select.closest(".candidate").querySelector("input").checked = true));

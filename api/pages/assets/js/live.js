@@ -1,9 +1,13 @@
 // The live channel: marks of what the page shows; what differs is fetched as fragments and put in place of the old.
 import { Idiomorph } from "idiomorph/dist/idiomorph.esm.js";
+import { clock } from "./words.js";
+
+export { clock };
 
 const SILENT_MS = 16000; // three beats: then the connection counts as cut
 const STALE_MS = 80000; // older than this a picture must not pass for the present
 const WAIT_MS = [1000, 2000, 5000, 10000];
+const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 let held = {};
 let source = null;
 let heard = Date.now();
@@ -11,28 +15,43 @@ let behind = 0; // ms by which the picture was behind at the last beat
 let tries = 0;
 let fetching = false;
 let again = new Set();
+let topics = [];
+let running = false;
 
 const blocks = () => [...document.querySelectorAll("[data-live]")];
 const topicsOf = (block) => block.dataset.live.split(" ");
 
 export function start() {
-  const topics = [...new Set(blocks().flatMap(topicsOf))];
+  topics = [...new Set(blocks().flatMap(topicsOf))];
   if (!topics.length) return;
   held = JSON.parse(document.body.dataset.marks || "{}");
-  open(topics);
+  open();
+  if (running) return;
+  running = true;
   setInterval(watch, 1000);
   addEventListener("pagehide", () => source?.close());
-  addEventListener("pageshow", (event) => event.persisted && open(topics));
+  addEventListener("pageshow", (event) => event.persisted && open());
 }
 
-function open(topics) {
+// The page was replaced by another: follow what it shows.
+export function renew() {
+  const before = topics.join();
+  held = { ...held, ...JSON.parse(document.body.dataset.marks || "{}") };
+  if ([...new Set(blocks().flatMap(topicsOf))].join() !== before) start();
+}
+
+function open() {
   source?.close();
-  source = new EventSource(`/live?topics=${encodeURIComponent(topics.join(","))}`);
+  const query = new URLSearchParams({ topics: topics.join(","), lang: document.documentElement.lang.slice(0, 2) });
+  source = new EventSource(`/live?${query}`);
   source.addEventListener("marks", (event) => changed(JSON.parse(event.data)));
   source.addEventListener("beat", (event) => beat(JSON.parse(event.data)));
+  source.addEventListener("news", (event) => {
+    document.dispatchEvent(new CustomEvent("rc-news", { detail: JSON.parse(event.data) }));
+  });
   source.onerror = () => {
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    setTimeout(() => open(topics), WAIT_MS[Math.min(tries++, WAIT_MS.length - 1)]);
+    setTimeout(open, WAIT_MS[Math.min(tries++, WAIT_MS.length - 1)]);
   };
 }
 
@@ -81,15 +100,25 @@ async function fetchBlocks() {
   if (again.size) setTimeout(fetchBlocks, 300);
 }
 
+// What has the focus keeps it; where that is gone, its block's heading takes it.
 export function place(html) {
   const parsed = new DOMParser().parseFromString(html, "text/html");
+  const active = document.activeElement;
   for (const fragment of parsed.querySelectorAll("[data-fragment]")) {
     const target = document.getElementById(fragment.dataset.fragment);
-    if (target) Idiomorph.morph(target, fragment.innerHTML, { morphStyle: "innerHTML", ignoreActiveValue: true });
+    if (!target) continue;
+    const within = target.contains(active);
+    const at = [...target.querySelectorAll(FOCUSABLE)].indexOf(active);
+    Idiomorph.morph(target, fragment.innerHTML, { morphStyle: "innerHTML", ignoreActiveValue: true });
+    if (within && document.activeElement !== active) refocus(target, active, at);
   }
   document.dispatchEvent(new CustomEvent("rc-placed"));
 }
 
-export function clock(ms, seconds = false) {
-  return new Date(ms + 8 * 3600e3).toISOString().slice(11, seconds ? 19 : 16);
+function refocus(target, gone, at) {
+  const same = gone.id ? document.getElementById(gone.id) : target.querySelectorAll(FOCUSABLE)[at];
+  const like = same?.localName === gone.localName ? same : null;
+  const heading = like ?? target.querySelector("h1, h2, h3") ?? target.closest("section, main")?.querySelector("h1, h2, h3") ?? target;
+  if (!like) heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
 }

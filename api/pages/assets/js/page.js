@@ -1,76 +1,32 @@
-// What all pages do: live fragments, keys, drafts of forms, remembered theme. Every page works without it.
+// What all pages do: live fragments, keys, drafts, forms that survive a cut, announcements. Every page works without it.
 import { actions } from "./actions.js";
-import { start } from "./live.js";
+import { announcements } from "./announce.js";
+import { drafts } from "./drafts.js";
+import { forms } from "./forms.js";
+import { keys } from "./keys.js";
+import { renew, start } from "./live.js";
 
-const KEYS = { m: "/", i: "/incidents" };
-let waiting = "";
-
-function typing(target) {
-  return target.closest?.("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable], dialog");
+// "auto" follows the system; who asks for data-theme finds what it is now.
+const root = document.documentElement;
+if (root.dataset.theme === "auto") {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => (root.dataset.theme = dark.matches ? "dark" : "light");
+  dark.addEventListener("change", follow);
+  follow();
 }
 
-function key(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-  if (waiting === "g" && KEYS[event.key]) {
-    const link = document.querySelector(`.top nav a[data-path="${KEYS[event.key]}"]`);
-    if (link) link.click();
-    waiting = "";
-    return;
-  }
-  waiting = event.key === "g" ? "g" : "";
-  if (event.key === "/") focus(event, "[data-key-search]");
-  else if (event.key === "j" || event.key === "k") step(event, event.key === "j" ? 1 : -1);
-  else document.querySelector(`[data-key="${CSS.escape(event.key)}"]`)?.click();
-}
+// A menu of the bar closes when one goes on elsewhere.
+const menus = [...document.querySelectorAll(".top details")];
+document.addEventListener("click", ({ target }) => menus.forEach((one) => one.contains(target) || (one.open = false)));
+document.addEventListener("focusin", ({ target }) => menus.forEach((one) => one.contains(target) || (one.open = false)));
 
-function focus(event, selector) {
-  const field = document.querySelector(selector);
-  if (!field) return;
-  event.preventDefault();
-  field.focus();
-}
-
-function step(event, by) {
-  const rows = [...document.querySelectorAll("[data-step]")].filter((row) => row.offsetParent);
-  if (!rows.length) return;
-  event.preventDefault();
-  const at = rows.indexOf(document.activeElement?.closest("[data-step]"));
-  const row = rows[Math.min(rows.length - 1, Math.max(0, at + by))];
-  (row.matches("a, button") ? row : row.querySelector("a, button") ?? row).focus();
-}
-
-// Drafts: what was typed stays in the browser until the server has it.
-function drafts() {
-  for (const form of document.querySelectorAll("form[data-draft]")) {
-    const name = `draft:${location.pathname}:${form.dataset.draft}`;
-    const fields = () => [...form.elements].filter((field) => field.name && !["hidden", "file", "submit"].includes(field.type));
-    try {
-      const kept = JSON.parse(localStorage.getItem(name) || "{}");
-      for (const field of fields()) {
-        if (!(field.name in kept) || field.value) continue;
-        field.value = kept[field.name];
-      }
-    } catch {
-      localStorage.removeItem(name);
-    }
-    form.addEventListener("input", () => {
-      localStorage.setItem(name, JSON.stringify(Object.fromEntries(fields().map((field) => [field.name, field.value]))));
-    });
-    form.addEventListener("submit", () => {
-      for (const button of form.querySelectorAll("button")) button.setAttribute("aria-disabled", "true");
-      if (navigator.onLine) localStorage.removeItem(name);
-    });
-  }
-}
-
-function theme() {
-  const chosen = new URLSearchParams(location.search).get("theme");
-  if (chosen) document.cookie = `theme=${chosen === "dark" ? "dark" : "light"};path=/;max-age=31536000;samesite=lax`;
-}
-
-addEventListener("keydown", key);
-document.querySelector(".top nav a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+keys();
 drafts();
+forms(() => {
+  drafts();
+  actions();
+  renew();
+});
 actions();
-theme();
+announcements();
 start();

@@ -1,0 +1,178 @@
+"""Every page, in both languages, on a desk and on a phone: axe-core finds nothing serious, nothing fails on the console,
+nothing is asked of another host, nothing scrolls sideways, no text is smaller than 12 px."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+
+from api.access import AS_COOKIE, packed
+from api.pages.menu import ENTRIES
+from riverchief.brokers.local import free_port
+from tests import pages_site
+from tests.rig import answers
+from tools import build_assets
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+SIZES = {"desk": (1440, 900), "phone": (390, 844)}
+LOOKS = [(language, size) for language in ("zh", "en") for size in SIZES]
+
+ONE_OF_EACH = (
+    f"/stations/{pages_site.STATION}",
+    f"/rivers/{pages_site.RIVER}",
+    "/incidents/1",
+    "/incidents/2",
+    "/board?incident=2&act=comment",
+    f"/registry/stations/{pages_site.STATION}",
+    "/registry/new",
+    f"/maintenance/{pages_site.STATION}",
+    f"/review/{pages_site.STATION}",
+    "/rules/test",
+    "/reported/new",
+    f"/ledger/{pages_site.GAPS}",
+    "/kit",
+    "/nothing-here",
+)
+ON_DESK_ONLY = frozenset({"/wall"})
+"""A screen that is read from four metres has no size for a phone."""
+PATHS = tuple(dict.fromkeys((*(entry.path for entry in ENTRIES), *ONE_OF_EACH)))
+
+MISSING = frozenset(
+    (
+        "/",
+        "/incidents",
+        "/incidents/1",
+        "/incidents/2",
+        "/rivers",
+        f"/rivers/{pages_site.RIVER}",
+        "/maintenance",
+        f"/maintenance/{pages_site.STATION}",
+        "/messages",
+        "/oncall",
+        "/assessment",
+        "/people",
+        "/trail",
+        "/reported",
+        "/reported/new",
+    )
+)
+"""Pages of the menu that do not exist yet: they answer 404."""
+
+SMALL = """() => {
+  const found = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode()); ) {
+    const element = node.parentElement;
+    if (!node.data.trim() || !element.getClientRects().length || element.closest(".badge, .heard, template")) continue;
+    const style = getComputedStyle(element);
+    if (style.visibility === "hidden") continue;
+    const scale = element.getScreenCTM ? Math.abs(element.getScreenCTM().d) : 1;
+    const size = parseFloat(style.fontSize) * scale;
+    if (size < 11.95) found.add(`${node.data.trim().slice(0, 30)}: ${size} px`);
+  }
+  return [...found];
+}"""
+WIDE = """() => {
+  const wide = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= wide) return [];
+  return [...document.body.querySelectorAll("*")]
+    .filter((one) => one.getBoundingClientRect().right > wide + 1)
+    .slice(0, 5)
+    .map((one) => one.outerHTML.slice(0, 120));
+}"""
+AXE = """async () => {
+  const found = await axe.run(document, { resultTypes: ["violations"] });
+  return found.violations
+    .filter((one) => ["serious", "critical"].includes(one.impact))
+    .flatMap(({ id, nodes }) => nodes.slice(0, 3).map((node) => `${id}: ${node.html.slice(0, 160)} ${node.any[0]?.message}`));
+}"""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    with build_assets.installed() as (_, work):
+        return (work / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("axe")
+    pages_site.seed(folder).close()
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "-m", "tests.pages_site", str(folder), str(port)], cwd=pages_site.ROOT)
+    try:
+        answers(f"http://127.0.0.1:{port}", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def context(site: str, axe: str) -> Iterator[BrowserContext]:
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=15_000)  # of a busy machine
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        found = browser.new_context()
+        found.add_cookies([{"name": AS_COOKIE, "value": packed(pages_site.ADMINISTRATOR), "url": site}])
+        found.add_init_script(axe)
+        yield found
+        browser.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    found = context.new_page()
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_is_fit_for_everybody(site: str, page: Page, path: str) -> None:
+    errors: list[str] = []
+    foreign: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: None if _ours(request.url, site) else foreign.append(request.url))
+    if path in MISSING:
+        answer = page.goto(site + path)
+        assert answer is not None
+        assert answer.status == 404, "the page exists now: take it out of MISSING"
+        return
+    found: dict[str, Any] = {}
+    for language, size in LOOKS:
+        if path in ON_DESK_ONLY and size == "phone":
+            continue
+        width, height = SIZES[size]
+        page.set_viewport_size({"width": width, "height": height})
+        answer = page.goto(f"{site}{path}{'&' if '?' in path else '?'}lang={language}")
+        assert answer is not None
+        wrong_status = [] if answer.status == (404 if path == "/nothing-here" else 200) else [answer.status]
+        if path == "/nothing-here":
+            errors.clear()  # that the page is not there
+        look = {
+            "status": wrong_status,
+            "errors": list(errors),
+            "axe": page.evaluate(AXE),
+            "small": page.evaluate(SMALL),
+            "wide": page.evaluate(WIDE),
+        }
+        errors.clear()
+        found |= {f"{language} {size} {what}": seen for what, seen in look.items() if seen}
+    assert not found, "\n".join(f"{where}: {one}" for where, seen in found.items() for one in seen)
+    assert not foreign
+
+
+def _ours(url: str, site: str) -> bool:
+    return url.startswith((f"{site}/", "data:", "blob:"))

@@ -7,6 +7,7 @@ from api.pages import (
     kit,
     ledger,
     live,
+    map,
     quarantine,
     redirects,
     registry,
@@ -21,6 +22,7 @@ ROUTERS = tuple(
     for module in (
         assets,
         live,
+        map,
         kit,
         registry,
         review,

@@ -43,7 +43,7 @@ class Seen:
     @cached_property
     def marked(self) -> tuple[Any, ...]:
         """What a map shows of it, for a mark: equal where two maps look the same."""
-        reaches = tuple((one.key, one.water_class) for one in self.model.reaches)
+        reaches = tuple(tuple(_reach(one).values()) for one in self.model.reaches)
         rows = tuple((one.id, one.version, one.colour, one.sentence.zh) for one in self.rows or ())
         return tuple(self.model.index), self.model.codes, reaches, rows, self.registry.outfalls, self.registry.regions
 
@@ -118,13 +118,13 @@ def whole(seen: Seen, english: bool) -> dict[str, Any]:
 def changes(before: Seen, after: Seen, english: bool) -> dict[str, Any] | None:
     """What changed between two pictures; None where they show other stations or reaches."""
     found: Delta = delta(before.model, after.model)
-    known = {one.key: one.water_class for one in before.model.reaches}
+    known = {one.key: _reach(one) for one in before.model.reaches}
     if found.others or known.keys() != {one.key for one in after.model.reaches}:
         return None
     changed: dict[str, Any] = {"delta": True}
     if found.indices:
         changed["stations"] = [_station(after.model.stations[i]) for i in found.indices]
-    if reaches := [_reach(one) for one in after.model.reaches if one.water_class != known[one.key]]:
+    if reaches := [row for one in after.model.reaches if (row := _reach(one)) != known[one.key]]:
         changed["reaches"] = reaches
     if before.marked[3] != after.marked[3]:
         changed["incidents"] = incidents(after, english)
@@ -184,7 +184,8 @@ def _station(one: StationView) -> dict[str, Any]:
 
 
 def _reach(one: ReachView) -> dict[str, Any]:
-    return {"key": one.key, "class": int(one.water_class or 0)}
+    silent = one.shown is not None and one.shown.silent >= one.shown.stations
+    return {"key": one.key, "class": int(one.water_class or 0), "silent": silent}
 
 
 def _region(one: Region, english: bool) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def choice(query: Mapping[str, str], registry: Registry) -> Choice:
     return Choice(
         station=station,
         reach=reach if not station and registry.reach(reach) is not None else "",
-        colour=_one_of(query.get("colour", ""), Colour),
+        colour=_one_of(query.get("colour", ""), tuple(Colour)),
         overdue=query.get("overdue") == "1",
         state=_one_of(query.get("state", ""), (*Data, "blind")),
         water_class=_number(query.get("class", ""), 0, len(WaterClass)),

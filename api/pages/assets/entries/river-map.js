@@ -35,7 +35,13 @@ const Mark = L.CircleMarker.extend({
     this._pxBounds = L.bounds(this._point.add([left, top]), this._point.add([right, bottom]));
   },
   _updatePath() {
-    if (this._renderer._drawing && !this._empty()) this.options.paint(this._renderer._ctx, this._point.x, this._point.y);
+    if (!this._renderer._drawing || this._empty()) return;
+    const ctx = this._renderer._ctx;
+    ctx.save();
+    ctx.setLineDash([]);
+    ctx.globalAlpha = 1;
+    this.options.paint(ctx, this._point.x, this._point.y);
+    ctx.restore();
   },
 });
 
@@ -300,7 +306,11 @@ class RiverMap extends HTMLElement {
       stroke(tokens["c-none"], wide - 1, [0.1, 1.9 * wide]);
     } else {
       stroke(tokens["class-glow"], wide + 4.5);
-      stroke(tokens["class-edge"], wide + (c === 6 ? 4 : 3));
+      stroke(one.silent ? tokens["c-none"] : tokens["class-edge"], wide + (c === 6 ? 4 : 3));
+      if (one.silent) {
+        stroke(tokens.surface, wide);
+        ctx.globalAlpha = 0.35; // what nobody measures any more is not shown at full strength
+      }
       stroke(classes[c], wide);
       if (c === 6) stroke(this.hatch(ctx), wide);
     }
@@ -448,11 +458,13 @@ class RiverMap extends HTMLElement {
     const box = this.map.getBounds().pad(0.15);
     const taken = [];
     const stations = [];
-    const place = (latlng, area, paint, sure, beside = stations) => {
+    const { x: wide, y: high } = this.map.getSize();
+    const place = (latlng, area, paint, sure, beside = stations, whole = false) => {
       const at = this.map.latLngToContainerPoint(latlng);
       const [left, top, right, bottom] = area;
       const mine = [at.x + left, at.y + top, at.x + right, at.y + bottom];
       const meets = (one) => one[0] < mine[2] && mine[0] < one[2] && one[1] < mine[3] && mine[1] < one[3];
+      if (whole && (mine[0] < 0 || mine[1] < 0 || mine[2] > wide || mine[3] > high)) return false;
       if (!sure && (taken.some(meets) || beside.some(meets))) return false;
       taken.push(mine);
       this.decor.push(new Mark(latlng, { paint, box: [left - 3, top - 3, right + 3, bottom + 3] }).addTo(this.map));
@@ -576,7 +588,7 @@ class RiverMap extends HTMLElement {
       const paint = (ctx, x, y) => {
         ctx.save();
         ctx.translate(Math.round(x), Math.round(y));
-        this.paintClass(ctx, one.class ?? 0, half, false, true);
+        this.paintClass(ctx, one.class ?? 0, half, Boolean(one.silent && one.class), true);
         ctx.restore();
       };
       const spots = [one.middle, ...one.others];
@@ -621,7 +633,7 @@ class RiverMap extends HTMLElement {
         ctx.fillStyle = this.tokens[colour];
         ctx.fillText(text, x + left, y + top + 8);
       };
-      if (place(latlng, [left, top, left + wide, top + 16], paint)) return true;
+      if (place(latlng, [left, top, left + wide, top + 16], paint, false, undefined, true)) return true;
     }
     return false;
   }
@@ -659,7 +671,9 @@ class RiverMap extends HTMLElement {
     for (const one of this.stations.values()) bounds.extend([one.lat, one.lon]);
     for (const one of this.reaches.values()) for (const line of one.lines) bounds.extend(line.getBounds());
     if (!bounds.isValid()) for (const one of this.base) if (one.bounds) bounds.extend(one.bounds);
-    if (bounds.isValid()) this.map.fitBounds(bounds, { padding: [28, 28], maxZoom: 15, animate: false });
+    const large = !this.hasAttribute("plain") && this.stage.clientWidth > NARROW;
+    const room = large ? { paddingTopLeft: [56, 48], paddingBottomRight: [40, 92] } : { padding: [24, 24] };
+    if (bounds.isValid()) this.map.fitBounds(bounds, { ...room, maxZoom: 15, animate: false });
   }
 
   // The next open incident, most urgent first, then stations without fresh data.

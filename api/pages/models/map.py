@@ -39,6 +39,8 @@ class Seen:
     model: Model
     registry: Registry
     rows: tuple[IncidentView, ...] | None
+    everywhere: bool = False
+    """Whether the rows are those of all regions: then the picture's own counts hold, also of more than it lists."""
 
     @cached_property
     def marked(self) -> tuple[Any, ...]:
@@ -50,6 +52,8 @@ class Seen:
     @property
     def open_by_colour(self) -> dict[Colour, int]:
         """The open incidents by colour, as the list shows them."""
+        if self.everywhere:
+            return {colour: self.model.open_by_colour.get(colour, 0) for colour in Colour}
         found = dict.fromkeys(Colour, 0)
         for one in self.rows or ():
             found[one.colour] += 1
@@ -62,7 +66,7 @@ def seen_by(model: Model, registry: Registry, actor: Actor, *, incidents: bool) 
         return Seen(model.water, registry, None)
     rows = tuple(one for one in model.incidents if one.incident.is_open)
     if actor.regions is None:
-        return Seen(model, registry, rows)
+        return Seen(model, registry, rows, everywhere=True)
     rows = tuple(one for one in rows if in_jurisdiction(one.incident, actor))
     worst = worst_colours(registry, (one.incident for one in rows))
     stations = tuple(replace(one, colour=worst.get(one.key)) for one in model.stations)
@@ -274,7 +278,8 @@ class Urgent:
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What stands beside the map. ``urgent`` are all open incidents of the choice, the most urgent first; None: the
-    role sees none. ``overdue`` of ``open`` are late. ``blind`` are stations that are not on time, the worst first.
+    role sees none. ``overdue`` of the ``listed`` ones are late; ``open`` counts those beyond the list, too. ``blind``
+    are stations that are not on time, the worst first.
     """
 
     mix: tuple[tuple[WaterClass | None, int], ...]
@@ -285,6 +290,7 @@ class Beside:
     urgent: tuple[Urgent, ...] | None
     by_colour: Mapping[Colour, int]
     open: int
+    listed: int
     overdue: int
     placeless: int
     blind: tuple[StationView, ...]
@@ -313,7 +319,8 @@ def beside(seen: Seen, chosen: Choice) -> Beside:
         reaches=_narrowed_reaches(model.reaches, chosen),
         urgent=None if seen.rows is None else tuple(one for one in every if _wanted(one, chosen)),
         by_colour=seen.open_by_colour,
-        open=len(every),
+        open=max(len(every), sum(seen.open_by_colour.values())),
+        listed=len(every),
         overdue=sum(one.sort == "over" for one in every),
         placeless=len(every) - len(places_of(seen.rows or (), seen.registry)),
         blind=tuple(blind),

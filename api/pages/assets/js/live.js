@@ -1,4 +1,5 @@
 // The live channel: marks of what the page shows; what differs is fetched as fragments and put in place of the old.
+// Islands name their topics in ``live`` and hear of changes by the event rc-marks (a Set of topics).
 import { Idiomorph } from "idiomorph/dist/idiomorph.esm.js";
 import { clock } from "./words.js";
 
@@ -20,14 +21,18 @@ let running = false;
 
 const blocks = () => [...document.querySelectorAll("[data-live]")];
 const topicsOf = (block) => block.dataset.live.split(" ");
+const islands = () => [...document.querySelectorAll("[live]")].flatMap((one) => one.getAttribute("live").split(" ").filter(Boolean));
+
+const wanted = () => [...new Set([...blocks().flatMap(topicsOf), ...islands()])];
 
 export function start() {
-  topics = [...new Set(blocks().flatMap(topicsOf))];
+  topics = wanted();
   if (!topics.length) return;
   held = JSON.parse(document.body.dataset.marks || "{}");
   open();
   if (running) return;
   running = true;
+  document.addEventListener("rc-topics", renew); // a block shows something else than before, and asks to follow it
   setInterval(watch, 1000);
   addEventListener("pagehide", () => source?.close());
   addEventListener("pageshow", (event) => event.persisted && open());
@@ -37,7 +42,7 @@ export function start() {
 export function renew() {
   const before = topics.join();
   held = { ...held, ...JSON.parse(document.body.dataset.marks || "{}") };
-  if ([...new Set(blocks().flatMap(topicsOf))].join() !== before) start();
+  if (wanted().join() !== before) start();
 }
 
 function open() {
@@ -77,7 +82,9 @@ function changed(marks) {
   for (const block of blocks()) {
     if (topicsOf(block).some((topic) => topic in marks && marks[topic] !== held[topic])) again.add(block.id);
   }
+  const differ = new Set(Object.keys(marks).filter((topic) => marks[topic] !== held[topic]));
   held = { ...held, ...marks };
+  if (differ.size) document.dispatchEvent(new CustomEvent("rc-marks", { detail: differ }));
   fetchBlocks();
 }
 

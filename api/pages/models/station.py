@@ -135,11 +135,14 @@ def tiles(
 
 
 def short(tile: Tile) -> str:
-    """The value in three significant digits, or in the decimals of its parameter where these are fewer."""
-    if tile.value is None:
-        return "—"
-    places = 2 if tile.value == 0 else 2 - math.floor(math.log10(abs(tile.value)))
-    return f"{tile.value:.{min(tile.parameter.decimals, max(0, places))}f}"
+    """The value of a tile as people read it; "—" for none."""
+    return "—" if tile.value is None else significant(tile.value, tile.parameter)
+
+
+def significant(value: float, parameter: Parameter) -> str:
+    """A value in three significant digits, or in the decimals of its parameter where these are fewer."""
+    places = 2 if value == 0 else 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{min(parameter.decimals, max(0, places))}f}"
 
 
 def _limit(parameter: str, water: Water, against: WaterClass) -> tuple[float, ...]:

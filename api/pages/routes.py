@@ -7,6 +7,7 @@ from api.pages import (
     kit,
     ledger,
     live,
+    maintenance,
     quarantine,
     redirects,
     registry,
@@ -32,6 +33,7 @@ ROUTERS = tuple(
         board,
         health,
         ledger,
+        maintenance,
         quarantine,
         redirects,
     )

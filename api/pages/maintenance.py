@@ -386,12 +386,12 @@ def _check(form: CheckForm, numbers: Mapping[str, float | None], at: str | None)
 
 def _judge(v: View, key: str, new: NewCheck) -> Judged:
     """What a check would say, or what it still lacks."""
-    made = maintenance_routes.as_check(v.context, v.registries.recent(), key, Author("", None), new)
-    text = models.verdict(made, v.context.catalogue)
     try:
+        made = maintenance_routes.as_check(v.context, v.registries.recent(), key, Author("", None), new)
         found = made.judged()
-    except ConfigurationError:
-        return Judged(text)
+    except ConfigurationError as error:
+        return Judged(error.text)
+    text = models.verdict(made, v.context.catalogue)
     return Judged(
         text, found.passed, found.left_right, models.next_check_ms(made.parameter, made.at_ms, found.left_right)
     )

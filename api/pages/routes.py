@@ -8,6 +8,7 @@ from api.pages import (
     ledger,
     live,
     maintenance,
+    map,
     quarantine,
     redirects,
     registry,
@@ -23,6 +24,7 @@ ROUTERS = tuple(
     for module in (
         assets,
         live,
+        map,
         kit,
         registry,
         review,

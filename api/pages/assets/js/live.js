@@ -1,4 +1,5 @@
 // The live channel: marks of what the page shows; what differs is fetched as fragments and put in place of the old.
+// Islands name their topics in ``live`` and hear of changes by the event rc-marks (a Set of topics).
 import { Idiomorph } from "idiomorph/dist/idiomorph.esm.js";
 
 const SILENT_MS = 16000; // three beats: then the connection counts as cut
@@ -14,12 +15,20 @@ let again = new Set();
 
 const blocks = () => [...document.querySelectorAll("[data-live]")];
 const topicsOf = (block) => block.dataset.live.split(" ");
+const islands = () => [...document.querySelectorAll("[live]")].flatMap((one) => one.getAttribute("live").split(" ").filter(Boolean));
+
+const wanted = () => [...new Set([...blocks().flatMap(topicsOf), ...islands()])];
 
 export function start() {
-  const topics = [...new Set(blocks().flatMap(topicsOf))];
+  let topics = wanted();
   if (!topics.length) return;
   held = JSON.parse(document.body.dataset.marks || "{}");
   open(topics);
+  document.addEventListener("rc-topics", () => {
+    // a block shows something else than before, and asks to follow it
+    const now = wanted();
+    if (now.join() !== topics.join()) open((topics = now));
+  });
   setInterval(watch, 1000);
   addEventListener("pagehide", () => source?.close());
   addEventListener("pageshow", (event) => event.persisted && open(topics));
@@ -58,7 +67,9 @@ function changed(marks) {
   for (const block of blocks()) {
     if (topicsOf(block).some((topic) => topic in marks && marks[topic] !== held[topic])) again.add(block.id);
   }
+  const differ = new Set(Object.keys(marks).filter((topic) => marks[topic] !== held[topic]));
   held = { ...held, ...marks };
+  if (differ.size) document.dispatchEvent(new CustomEvent("rc-marks", { detail: differ }));
   fetchBlocks();
 }
 

@@ -87,7 +87,7 @@ def page(**other: object) -> rivers.RiverPage:
 def test_the_worst_water_comes_first_and_what_nobody_can_judge_last() -> None:
     classes = {"river": shown("river", WaterClass.IV, False), "creek": shown("creek", WaterClass.WORSE, False)}
     latest = [Latest("s0", "do", NOW, 6.0, 1, NOW)]
-    picture = overview.build(REGISTRY, latest, [], Counts({}, {}, 0), [], NOW, classes=classes)
+    picture = overview.build(REGISTRY, latest, [], Counts({}, {}, 0), [], NOW, classes=overview.Classes(classes))
     found = rivers.rows(REGISTRY, picture, administrator("x"), Regions(REGIONS, STATIONS))
     assert [(row.key, row.stations, row.silent) for row in found] == [("creek", 3, 2), ("river", 0, 0), ("lake", 0, 0)]
     assert found[0].streets == {"d/s"}
@@ -110,6 +110,21 @@ def test_stations_are_called_without_the_name_of_their_river_and_the_water_takes
         round(5 / speed_km_h * 3_600_000),
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "river", "short"),
+    [
+        (["南涌上游", "南涌水闸"], "南涌（示例）", ["上游", "水闸"]),
+        (["Creek, Garden 1 (upper)", "Creek, Garden 2 (lower)"], "Creek, Garden section", ["1 (upper)", "2 (lower)"]),
+        (["南涌一", "南涌二"], "南涌", ["一", "二"]),
+        (["南涌站"], "北涌", ["南涌站"]),
+        (["南涌"], "南涌", ["南涌"]),
+        ([], "南涌", []),
+    ],
+)
+def test_stations_are_told_apart_by_what_differs_in_their_names(names: list[str], river: str, short: list[str]) -> None:
+    assert rivers.short_names(names, river) == short
 
 
 def test_the_strip_has_stations_above_outfalls_below_and_no_label_on_another() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from ipaddress import ip_address
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from api.classes import LiveClassView
 from api.pages.models.board import reach_finder
 from api.pages.models.overview import Data, Model, data_state
 from api.river_file import OfficeView, RiverFile
+from api.svg import elided
 from governance.incidents.finding import Colour
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.organisation.regions import Regions
@@ -275,6 +276,8 @@ def _stations(file: RiverFile, reach: Reach, tree: RiverTree | None, now_ms: int
     speed_km_h = tree.speed_km_h[reach.key][1] if tree and reach.key in tree.speed_km_h else None
     runs = speed_km_h if reach.water is not Water.LAKE else None
     below = [one.km for one in file.stations[1:]]
+    short_zh = short_names([one.zh for one in file.stations], reach.zh)
+    short_en = short_names([one.en for one in file.stations], reach.en)
     found = []
     for i, one in enumerate(file.stations):
         travel = (
@@ -285,7 +288,7 @@ def _stations(file: RiverFile, reach: Reach, tree: RiverTree | None, now_ms: int
             StationRow(
                 key=one.key,
                 name=Text(one.zh, one.en),
-                short=Text(_without(one.zh, reach.zh), _without(one.en, reach.en)),
+                short=Text(short_zh[i], short_en[i]),
                 km=one.km,
                 newest_at_ms=newest,
                 state=data_state(newest, one.interval_s, now_ms),
@@ -296,10 +299,16 @@ def _stations(file: RiverFile, reach: Reach, tree: RiverTree | None, now_ms: int
     return tuple(found)
 
 
-def _without(name: str, river: str) -> str:
-    """The name of a station without that of its river before it."""
-    rest = name.removeprefix(river).strip(" ,，-·")
-    return rest or name
+def short_names(names: Sequence[str], river: str) -> list[str]:
+    """The names of a river's stations without what all of them begin with, which is the river's name or nearly so."""
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    common = "".join(letters[0] for letters in alike) if len(names) > 1 else river
+    if common.isascii():  # words are left whole
+        common = common[: common.rfind(" ") + 1]
+    found = [name.removeprefix(common).strip(" ,，-·") for name in names]
+    if all(len(name) > 1 for name in found):
+        return found
+    return [name.removeprefix(river).strip(" ,，-·") or name for name in names]
 
 
 def levels(offices: Sequence[OfficeView], places: Iterable[str], regions: Regions, now_ms: int) -> tuple[LevelRow, ...]:
@@ -362,7 +371,7 @@ def nearest(reach: Reach, registry: Registry) -> tuple[tuple[str, Text, float], 
 # -- the strip ---------------------------------------------------------------------------------------------------------
 
 
-STRIP_WIDTH, STRIP_LEFT, STRIP_RIGHT = 1320.0, 70.0, 1190.0
+STRIP_WIDTH, STRIP_LEFT, STRIP_RIGHT = 1320.0, 112.0, 1140.0
 """Of the drawing, in units of the sheet: its width, and where the river begins and ends."""
 LETTER = 13.0
 ROW = 20.0
@@ -391,11 +400,13 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A river from upstream (left) to downstream: stations above it, outfalls and inflows below."""
+    """A river from upstream (left) to downstream: stations above it, outfalls and inflows below; ``into``: the water
+    it flows into, "" where that is not known."""
 
     above: tuple[Stop, ...]
     below: tuple[Stop, ...]
     legs: tuple[Leg, ...]
+    into: str
     rows_above: int
     rows_below: int
 
@@ -424,7 +435,8 @@ def strip(page: RiverPage, english: bool) -> Strip | None:
     for one, other in zip(page.stations, page.stations[1:], strict=False):
         if one.travel_ms is not None and xs[other.key] - xs[one.key] > 110:
             legs.append(Leg((xs[one.key] + xs[other.key]) / 2, one.travel_ms))
-    return Strip(above, below, tuple(legs), _rows(above), _rows(below))
+    into = "" if page.downstream is None else of(Text(page.downstream.zh, page.downstream.en))
+    return Strip(above, below, tuple(legs), elided(into, 17 if english else 9), _rows(above), _rows(below))
 
 
 def _rows(stops: Sequence[Stop]) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from api.pages.models.overview import Data, data_state
@@ -16,7 +16,7 @@ from ingest.storage.port import Latest
 from sensors.parameters import Catalogue, Parameter
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
-from sensors.stations import Deployment, Station
+from sensors.stations import Station
 
 MOST_PANELS = 8
 SHOWN_AT_FIRST = 3
@@ -168,16 +168,3 @@ def panels(asked: str, rows: Sequence[Tile]) -> tuple[str, ...]:
     sent = [one for one in rows if one.newest_at_ms is not None]
     best = sorted(sent, key=lambda one: (not one.deciding, one.water_class is None, -(one.water_class or 0)))
     return tuple(one.parameter.key for one in best[:SHOWN_AT_FIRST])
-
-
-def hung(deployments: Iterable[Deployment], station: str, now_ms: int) -> tuple[list[Deployment], list[Deployment]]:
-    """What hangs at a station now, and what hung there before, each to where its next one began; newest first."""
-    mine = sorted((d for d in deployments if d.station == station and d.since_ms <= now_ms), key=lambda d: -d.since_ms)
-    now: list[Deployment] = []
-    before: list[Deployment] = []
-    later: dict[str, int] = {}
-    for one in mine:
-        until_ms = min((ms for ms in (one.until_ms, later.get(one.parameter)) if ms is not None), default=None)
-        later[one.parameter] = one.since_ms
-        (now if until_ms is None or until_ms > now_ms else before).append(replace(one, until_ms=until_ms))
-    return now, before

@@ -14,10 +14,12 @@ from api.access import Guard, Keeper
 from api.context import Context
 from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
+from api.pages import maintenance as maintenance_page
 from api.pages import public
 from api.pages import registry as registry_page
 from api.pages import routes as pages
 from api.pages.live import LivePicture
+from api.pages.menu import MAINTENANCE
 from api.pages.picture import Live
 from api.pages.view import failed
 from api.problems import Faults
@@ -181,6 +183,8 @@ async def _page_or_problem(request: Request, error: Exception) -> Response:
 
 
 def _most_bytes(path: str) -> int:
+    if path.startswith(f"{MAINTENANCE.path}/"):
+        return maintenance_page.MOST_BYTES
     return LARGER.get(path, MOST_BYTES)
 
 

@@ -23,6 +23,8 @@ FINDINGS = (FindingKind.DEVICE, FindingKind.NO_DATA)
 """What sends somebody to a station: what its devices say or show of themselves, and silence."""
 AT_MOST = 1000
 """Open findings looked at."""
+DOUBTED_MS = 6 * 3_600_000
+"""A sensor whose readings were all suspect for so long is in doubt; an engineering choice."""
 LOOKED_INTO = 5
 """Number of newest visits of a station whose effect is computed."""
 
@@ -32,7 +34,8 @@ class MaintenanceSummary:
     """How a station stands: who works there now, what was found, when its sensors are to be checked.
 
     ``newest_at_ms`` is its newest reading, ``visited_ms`` the end of its last visit, None for none. ``visit_due_ms``
-    is when somebody has to be there again; None where nobody ever was, as far as anybody wrote it down.
+    is when somebody has to be there again; None where nobody ever was, as far as anybody wrote it down. ``doubted`` are
+    the sensors whose readings are suspect throughout.
     """
 
     station: Station
@@ -41,6 +44,7 @@ class MaintenanceSummary:
     due: tuple[CheckDue, ...]
     newest_at_ms: int | None
     visited_ms: int | None
+    doubted: tuple[str, ...] = ()
 
     @property
     def visit_due_ms(self) -> int | None:
@@ -121,8 +125,11 @@ def _summaries(
         checks = store.newest_checks(connection, only)
         found = incident_store.list_incidents(connection, open_only=True, station=only, kinds=FINDINGS, limit=AT_MOST)
     newest: dict[str, dict[str, int]] = defaultdict(dict)
+    doubted: dict[str, list[str]] = defaultdict(list)
     for row in context.store.latest([one.key for one in stations]) if stations else ():
         newest[row.station][row.parameter] = row.newest_at_ms
+        if row.at_ms is not None and row.newest_at_ms - row.at_ms > DOUBTED_MS:
+            doubted[row.station].append(row.parameter)
     wanted: dict[str, list[Incident]] = defaultdict(list)
     for incident in found:
         if in_jurisdiction(incident, who):
@@ -148,6 +155,7 @@ def _summaries(
                 due=tuple(checks_due(sensors, checked[key], hung, now_ms)),
                 newest_at_ms=max(newest[key].values(), default=None),
                 visited_ms=ended.get(key),
+                doubted=tuple(doubted[key]),
             )
         )
     return views

@@ -1,8 +1,11 @@
 """One river, one file (一河一档): everything known of a reach at one instant, for the route and for the page."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+
+import sqlalchemy as sa
 
 from api import assessment
 from api.classes import LiveClassView, view
@@ -14,6 +17,7 @@ from governance.audit import trail as audit_trail
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
+from governance.incidents.model import Incident
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Right
 from governance.organisation.terms import Appointment, offices, on_the_sign
@@ -28,8 +32,8 @@ from sensors.stations import Reach, Registry
 
 DAYS = 400
 """Days of class history told."""
-INCIDENTS = 200
-"""Newest incidents looked through for those of the reach."""
+INCIDENTS = 100
+"""Newest incidents of the reach that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         live = current_classes(connection, REACH).get(key)
         by_station = current_classes(connection, STATION)
         days = audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=DAYS)
-        found = incident_store.list_incidents(connection, limit=INCIDENTS) if who.may(Right.INCIDENTS) else []
+        found = _incidents(connection, who, key, keys)
         plan = river_plans.get(connection, key)
         going_on = incident_store.open_water_incidents(connection, key, keys)
     red = [i for i in going_on if i.colour is Colour.RED]
@@ -127,7 +131,6 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
     for row in context.store.latest([station.key for station in mine]) if mine else ():
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)
     regions = Regions(registry.regions)
-    found = [i for i in found if (i.place.reach == key or i.station in keys) and lifecycle.in_jurisdiction(i, who)]
     named = titles(context, found, registry)
     held = offices(terms, {s.region for s in mine if s.region in regions}, key, regions, now_ms)
     seen = {one.name for one in people_store.visible_people(who, everybody, terms, regions, now_ms)}
@@ -187,6 +190,19 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         plan=plan_view(plan, who),
         red_since=when(min(i.since_ms for i in red)) if red else None,
     )
+
+
+def _incidents(connection: sa.Connection, who: Actor, key: str, stations: Collection[str]) -> list[Incident]:
+    """The newest incidents of a reach that concern somebody."""
+    if not who.may(Right.INCIDENTS):
+        return []
+    here = incident_store.water_filter(key, stations)
+    within = sa.and_(here, incident_store.jurisdiction_filter(who))
+    return [
+        one
+        for one in incident_store.list_incidents(connection, within=within, limit=INCIDENTS)
+        if lifecycle.in_jurisdiction(one, who)
+    ]
 
 
 def find(registry: Registry, key: str) -> Reach:

@@ -1,4 +1,4 @@
-"""Drawings made here, as SVG: the badge of a water class, a reach's classes day by day, a sketch of the water. Pure.
+"""Drawings made here, as SVG: the badge of a water class, a sketch of the water, a QR code. Pure.
 
 They print, scale, and need neither tiles nor a script. Every text in them is escaped.
 """
@@ -13,10 +13,6 @@ from sensors.standards.gb3838 import WaterClass
 
 INK, QUIET, LINE, WATER, DARK = "#14262a", "#56676b", "#dbe3e2", "#b4cbcd", "#22363a"
 LETTERS = {1: "Ⅰ", 2: "Ⅱ", 3: "Ⅲ", 4: "Ⅳ", 5: "Ⅴ", 6: "劣Ⅴ"}
-SHORT = {**LETTERS, 6: "劣"}
-"""Where there is no room for two signs that could still be read."""
-LARGE = 40
-"""Pixels from which a badge has that room."""
 Point = tuple[float, float]
 
 
@@ -30,7 +26,7 @@ def badge(water_class: WaterClass | None, size: int = 28) -> str:
         letter, label = "—", "—"
     else:
         shape, label = _shape(water_class), water_class.sign
-        letter = LETTERS[int(water_class)] if size >= LARGE else SHORT[int(water_class)]
+        letter = LETTERS[int(water_class)]
     font = max(12.0, size * (0.36 if len(letter) > 1 else 0.4 if water_class is WaterClass.IV else 0.46))
     low = size * (0.78 if water_class is WaterClass.IV else 0.5) + (0 if water_class is WaterClass.IV else 0.36 * font)
     return (
@@ -58,55 +54,6 @@ def _shape(water_class: WaterClass) -> str:
                 for i in range(8)
             )
             return f'<polygon points="{corners}" {look.replace("1.6", "2.6")}/>'
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """The class a reach showed on a day (``05-12``); None where it could not be judged or nobody wrote it down."""
-
-    name: str
-    water_class: WaterClass | None
-
-
-def classes_by_day(days: Sequence[Day], target: WaterClass | None, label: str, target_word: str) -> str:
-    """One column a day, oldest first, in the row of its class, best on top; a dashed line below the target."""
-    row, left, top = 19.0, 34.0, 6.0
-    wide = max(18.0, min(26.0, 1120 / max(1, len(days))))
-    width, height = left + wide * len(days) + 8, top + 6 * row + 24
-    parts = [
-        f'<text x="{left - 6}" y="{top + row * (i - 1) + 14}" text-anchor="end" font-size="12" fill="{QUIET}">'
-        f"{LETTERS[i]}</text>"
-        f'<path d="M{left} {top + row * i}H{width - 8}" stroke="{LINE}" stroke-width="1"/>'
-        for i in range(1, 7)
-    ]
-    step = max(1, math.ceil(len(days) * 46 / (width - left)))
-    for i, day in enumerate(days):
-        x = left + wide * i
-        if (len(days) - 1 - i) % step == 0:
-            parts.append(
-                f'<text x="{x + wide / 2:.1f}" y="{height - 6}" text-anchor="middle" font-size="12" fill="{QUIET}">'
-                f"{escape(day.name)}</text>"
-            )
-        if day.water_class is None:
-            parts.append(f'<circle cx="{x + wide / 2:.1f}" cy="{top + 6 * row - 4}" r="1.6" fill="#8c9a99"/>')
-            continue
-        y = top + row * (int(day.water_class) - 1)
-        parts.append(
-            f'<rect x="{x + 0.8:.1f}" y="{y + 1.5}" width="{wide - 1.6:.1f}" height="{row - 3}" rx="2.5" '
-            f'fill="{day.water_class.colour}" stroke="{DARK}" stroke-width="0.9">'
-            f"<title>{escape(day.name)} {escape(day.water_class.sign)}</title></rect>"
-        )
-        parts.append(
-            f'<text x="{x + wide / 2:.1f}" y="{y + 14}" text-anchor="middle" font-size="12" fill="#000">'
-            f"{SHORT[int(day.water_class)]}</text>"
-        )
-    if target is not None:
-        y = top + row * int(target)
-        parts.append(
-            f'<path d="M{left} {y}H{width - 8}" stroke="{INK}" stroke-width="1.6" stroke-dasharray="5 3">'
-            f"<title>{escape(target_word)}</title></path>"
-        )
-    return _svg(width, height, label, parts)
 
 
 @dataclass(frozen=True, slots=True)

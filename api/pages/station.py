@@ -16,6 +16,7 @@ from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models import station as models
 from api.pages.models.overview import Data, Model, data_state
+from api.pages.models.registry import Hanging, hangings
 from api.pages.models.series_chart import Neighbour
 from api.pages.models.station import Span, Tile
 from api.pages.series_panel import Compared, Happening, limit_words, panel
@@ -62,7 +63,7 @@ class Care:
     """
 
     done: StationMaintenance
-    hung: tuple[list[Deployment], list[Deployment]]
+    hung: list[Hanging]
     account: Account | None
     refused: QuarantineEntry | None
     people: tuple[Appointment, ...]
@@ -267,7 +268,7 @@ def _care(v: View, registry: Registry, station: Station, silent: bool) -> Care:
             refused = held[0] if held else None
     return Care(
         done=maintenance.of_station(v.context, registry, v.actor, station.key),
-        hung=models.hung(registry.deployments, station.key, v.now_ms),
+        hung=hangings(registry, station.key, v.now_ms),
         account=account,
         refused=refused,
         people=in_office(v, registry, {station.region}, station.reach),

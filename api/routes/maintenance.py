@@ -466,14 +466,20 @@ def add_photo(
     taken: Annotated[str | None, Query(description="RFC 3339; now where not given")] = None,
 ) -> Response:
     """Keep a photo of the station; the body is the photo itself. The same photo twice is one."""
-    now_ms = context.clock_ms()
-    taker = author(who, by, now_ms, find(registries.recent(), key))
+    taker = author(who, by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_photo(record_photo(context, key, taker, data, note, taken)))
+
+
+def record_photo(
+    context: Context, key: str, by: Author, data: bytes, note: str = "", taken: str | None = None
+) -> Photo:
+    """Keep a photo of a station, without what the camera wrote into it. Raises ConfigurationError, NotFound."""
     kind, data = media_type(data), without_metadata(data)
-    taken_ms = _instant(taken, "taken", now_ms)
-    made = Photo(key, _photos(context).add(data), kind, len(data), taken_ms, taker.by, note)
+    taken_ms = _instant(taken, "taken", context.clock_ms())
+    made = Photo(key, _photos(context).add(data), kind, len(data), taken_ms, by.by, note)
     with context.database.write() as connection:
-        store.add_photo(connection, made, taker)
-    return answer(_photo(made), 201)
+        store.add_photo(connection, made, by)
+    return made
 
 
 @files.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})

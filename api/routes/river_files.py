@@ -5,14 +5,16 @@ from pydantic import Field
 
 from api import entity_tags
 from api.access import Who
+from api.context import Context
 from api.entity_tags import IfMatch
+from api.registries import Registries
 from api.requests import RequestContext, RequestRegistries, Strict, Words
 from api.responses import answer
 from api.river_file import PlanView, RiverFile, find, gather, plan_view
 from api.routes.router import subject_router
 from governance.organisation.roles import Actor, Forbidden
 from governance.reports import river_plans
-from governance.reports.river_plans import Goal
+from governance.reports.river_plans import Goal, Plan
 from infra.errors import NotFound
 from infra.texts import say
 from sensors.stations import Registry
@@ -62,20 +64,28 @@ def put_plan(
 
     403 for a reach of which no station lies in a region of the caller.
     """
+    made = put(context, registries, who, key, new, if_match)
+    return answer(plan_view(made, who), headers=entity_tags.headers(made.version))
+
+
+def put(
+    context: Context, registries: Registries, who: Actor, key: str, new: NewPlan, if_match: str | None = None
+) -> Plan:
+    """Replace the plan of a reach. Raises NotFound, Forbidden, and Conflict for another one than was read."""
     registry = registries.now()
     find(registry, key)
-    _within_reach(registry, who, key)
+    within_reach(registry, who, key)
     goals = [Goal(**goal.model_dump()) for goal in new.goals]
     with context.database.write() as connection:
         before = river_plans.get(connection, key, lock=True)
         entity_tags.unchanged(if_match, before.version if before else 0, key)
-        made = river_plans.put(
+        return river_plans.put(
             connection, key, new.problem, goals, by=who.name, role=who.role.value, now_ms=context.clock_ms()
         )
-    return answer(plan_view(made, who), headers=entity_tags.headers(made.version))
 
 
-def _within_reach(registry: Registry, who: Actor, key: str) -> None:
+def within_reach(registry: Registry, who: Actor, key: str) -> None:
+    """Raises Forbidden for a reach of which no station lies in a region of somebody."""
     places = {station.region for station in registry.stations if station.reach == key}
     if who.regions is not None and not any(who.covers(place, key) for place in places):
         shown = ", ".join(sorted(places - {""})) or "—"

@@ -200,15 +200,18 @@ def list_mutes(context: RequestContext, registries: RequestRegistries, key: str)
 @at_stations.post("/mutes", status_code=201, response_model=MuteView)
 def add_mute(context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewMute) -> Response:
     """Announce planned work: the rules begin nothing at the station until it ends; what is on may still end."""
-    now_ms = context.clock_ms()
-    by = author(who, new.by, now_ms, find(registries.recent(), key))
-    since_ms = now_ms if new.since is None else instant("since", new.since)
+    by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_mute(*record_mute(context, key, by, new)), 201)
+
+
+def record_mute(context: Context, key: str, by: Author, new: NewMute) -> tuple[int, Mute]:
+    """Keep planned work at a station; its number and the mute. Raises ConfigurationError and Refused."""
+    since_ms = context.clock_ms() if new.since is None else instant("since", new.since)
     span = since_ms, instant("until", new.until)
     with context.database.write() as connection:
         in_force = {one.rule for one in rulebook.in_force(connection)}
         made = plan_mute(key, span, tuple(new.rules), new.reason, by.by, in_force)
-        number = store.add_mute(connection, made, by)
-    return answer(_mute(number, made), 201)
+        return store.add_mute(connection, made, by), made
 
 
 @at_stations.post("/mutes/{number}/end", response_model=MuteView)
@@ -216,12 +219,15 @@ def end_mute(
     context: RequestContext, registries: RequestRegistries, who: Who, key: str, number: int, end: NewEnd
 ) -> Response:
     """End a mute earlier or later than planned."""
-    now_ms = context.clock_ms()
-    by = author(who, end.by, now_ms, find(registries.recent(), key))
-    until_ms = now_ms if end.until is None else instant("until", end.until)
+    by = author(who, end.by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_mute(number, record_mute_end(context, key, number, by, end)))
+
+
+def record_mute_end(context: Context, key: str, number: int, by: Author, end: NewEnd) -> Mute:
+    """End a mute of a station earlier or later than planned. Raises NotFound, ConfigurationError and Refused."""
+    until_ms = context.clock_ms() if end.until is None else instant("until", end.until)
     with context.database.write() as connection:
-        after = store.end_mute(connection, key, number, until_ms, by)
-    return answer(_mute(number, after))
+        return store.end_mute(connection, key, number, until_ms, by)
 
 
 def _rule(one: rulebook.Version) -> RuleView:

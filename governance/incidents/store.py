@@ -393,7 +393,6 @@ def open_water_incidents(connection: sa.Connection, reach: str, stations: Collec
     be litter, or no more than an accusation.
     """
     i = incidents_.c
-    here = (i.reach == reach) | i.station.in_(sorted(stations))
     device = [FindingKind.DEVICE.value, FindingKind.NO_DATA.value, FindingKind.FORECAST.value]
     query = sa.select(incidents_).where(
         i.open_cause.is_not(None),
@@ -401,9 +400,14 @@ def open_water_incidents(connection: sa.Connection, reach: str, stations: Collec
         (i.kind != FindingKind.REPORT.value) | (i.colour == Colour.RED.value),
         ~i.retrospective,
         i.recovered_at_ms.is_(None),
-        here,
+        water_filter(reach, stations),
     )
     return _load(connection, query.order_by(i.since_ms, i.id))
+
+
+def water_filter(reach: str, stations: Collection[str]) -> sa.ColumnElement[bool]:
+    """The incidents of the water of a reach, or that began at one of these stations."""
+    return (incidents_.c.reach == reach) | incidents_.c.station.in_(sorted(stations))
 
 
 def jurisdiction_filter(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:

@@ -11,12 +11,11 @@ from api import names
 from api import svg as marks
 from api.access import right_of
 from api.pages.menu import ENTRIES, INCIDENT, RIVER, menu
-from api.pages.models import assessment, incident_actions, messages, reach, trail
+from api.pages.models import assessment, incident_actions, messages, trail
 from api.pages.models import incident as cases
 from api.pages.models import people as staff
 from api.pages.models.incident_actions import Need
 from api.pages.models.messages import Duty
-from api.svg import Day
 from governance.audit import trail as audit_trail
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.lifecycle import TRANSITIONS, open_reported, refusals
@@ -27,8 +26,7 @@ from governance.organisation.roles import Actor, Department, Right, Role, admini
 from governance.organisation.terms import Appointment, offices
 from governance.people.store import Person
 from governance.platforms.callbacks import CallbackOutcome
-from governance.reports.river_plans import Goal
-from infra.errors import ConfigurationError, Refused
+from infra.errors import ConfigurationError
 from infra.texts import Text, ended, say
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
@@ -109,16 +107,6 @@ def test_nobody_is_shown_as_chief_after_the_term_ended_and_the_highest_level_com
         term(6, "别的河", "s", "other"),
     ]
     assert [a.name for a in offices(terms, {"s"}, "r", regions, T)] == ["区河长", "街河长", "助理"]
-
-
-def test_of_several_records_of_a_day_the_newest_counts_and_a_day_without_one_stays_empty():
-    told = [
-        {"at": "2026-05-12T10:00:00Z", "class": "IV", "met": True},
-        {"at": "2026-05-12T02:00:00Z", "class": "V", "met": False},
-        {"at": "2026-05-09T17:00:00Z", "class": None, "met": None},  # the 10th in Beijing
-    ]
-    days = reach.last_days(reach.classes_by_day(told), date(2026, 5, 13))
-    assert days == (Day("05-10", None), Day("05-11", None), Day("05-12", WaterClass.IV), Day("05-13", None))
 
 
 @pytest.mark.parametrize("water_class", [None, *WaterClass])
@@ -359,12 +347,3 @@ def test_the_trails_filter_takes_whole_days_of_beijing():
 
 def test_the_months_to_choose_go_over_the_turn_of_the_year():
     assert assessment.months(messages.midnight(date(2026, 2, 3)), 4) == ["2026-02", "2026-01", "2025-12", "2025-11"]
-
-
-def test_a_plan_changes_goal_by_goal_and_a_goal_without_words_is_none():
-    goals = [Goal("甲"), Goal("乙")]
-    assert reach.with_goal(goals, 0, Goal("丙")) == [Goal("丙"), Goal("乙")]
-    assert reach.with_goal(goals, None, Goal("丙")) == [*goals, Goal("丙")]
-    assert reach.with_goal(goals, 1, None) == [Goal("甲")]
-    with pytest.raises(Refused):
-        reach.with_goal(goals, None, Goal(" "))

@@ -5,9 +5,10 @@ import pytest
 
 from api.pages.models import series
 from api.pages.models.overview import Data
+from api.pages.models.registry import hangings
 from api.pages.models.series import View
 from api.pages.models.series_chart import columns, limits, neighbours
-from api.pages.models.station import Tile, hung, moment, panels, short, span, tiles
+from api.pages.models.station import Tile, moment, panels, short, span, tiles
 from infra.times import DAY_MS
 from ingest.analysis.live_classes import STATION, ShownClass
 from ingest.storage.port import Latest, Series
@@ -154,9 +155,11 @@ def test_a_swap_leaves_the_old_device_under_before() -> None:
     new = Deployment("creek-1", "nh3n", NOW - DAY_MS, "mg/L", device="EX-2")
     gone = Deployment("creek-1", "do", NOW - 9 * DAY_MS, "mg/L", until_ms=NOW - DAY_MS, device="EX-3")
     planned = Deployment("creek-1", "tp", NOW + DAY_MS, "mg/L", device="EX-4")
-    now, before = hung([old, new, gone, planned], "creek-1", NOW)
-    assert [one.device for one in now] == ["EX-2"]
-    assert {one.device: one.until_ms for one in before} == {"EX-1": NOW - DAY_MS, "EX-3": NOW - DAY_MS}
+    registry = Registry((CREEK,), (old, new, gone, planned), catalogue=catalogue())
+    found = hangings(registry, "creek-1", NOW)
+    assert [one.deployment.device for one in found if one.now] == ["EX-2"]
+    before = {one.deployment.device: one.until_ms for one in found if one.past}
+    assert before == {"EX-1": NOW - DAY_MS, "EX-3": NOW - DAY_MS}
 
 
 def test_a_jump_is_not_called_steady() -> None:

@@ -204,12 +204,16 @@ def _is_called(wanted: str, one: Entry) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Hanging:
-    """A deployment with the model of its device; ``until_ms`` is where it ended, by itself or by the next one."""
+    """A deployment with the model of its device; ``until_ms`` is where it ended, by itself or by the next one.
+
+    It hangs there ``now``, hung there in the ``past``, or is planned.
+    """
 
     deployment: Deployment
     model: str
     until_ms: int | None
     now: bool
+    past: bool
 
 
 def hangings(registry: Registry, key: str, now_ms: int) -> list[Hanging]:
@@ -221,7 +225,8 @@ def hangings(registry: Registry, key: str, now_ms: int) -> list[Hanging]:
         ends = [o.since_ms for o in mine if o.parameter == one.parameter and o.since_ms > one.since_ms]
         until_ms = min([*ends, *([] if one.until_ms is None else [one.until_ms])], default=None)
         now = one.since_ms <= now_ms and (until_ms is None or now_ms < until_ms)
-        found.append(Hanging(one, models.get(one.device, ""), until_ms, now))
+        past = until_ms is not None and until_ms <= now_ms
+        found.append(Hanging(one, models.get(one.device, ""), until_ms, now, past))
     order = registry.catalogue.index
     return sorted(found, key=lambda h: (not h.now, order[h.deployment.parameter], -h.deployment.since_ms))
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from api.pages.models.overview import Data, data_state
@@ -16,7 +16,7 @@ from ingest.storage.port import Latest
 from sensors.parameters import Catalogue, Parameter
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
-from sensors.stations import Deployment, Station
+from sensors.stations import Station
 
 MOST_PANELS = 8
 SHOWN_AT_FIRST = 3
@@ -135,11 +135,14 @@ def tiles(
 
 
 def short(tile: Tile) -> str:
-    """The value in three significant digits, or in the decimals of its parameter where these are fewer."""
-    if tile.value is None:
-        return "—"
-    places = 2 if tile.value == 0 else 2 - math.floor(math.log10(abs(tile.value)))
-    return f"{tile.value:.{min(tile.parameter.decimals, max(0, places))}f}"
+    """The value of a tile as people read it; "—" for none."""
+    return "—" if tile.value is None else significant(tile.value, tile.parameter)
+
+
+def significant(value: float, parameter: Parameter) -> str:
+    """A value in three significant digits, or in the decimals of its parameter where these are fewer."""
+    places = 2 if value == 0 else 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{min(parameter.decimals, max(0, places))}f}"
 
 
 def _limit(parameter: str, water: Water, against: WaterClass) -> tuple[float, ...]:
@@ -165,16 +168,3 @@ def panels(asked: str, rows: Sequence[Tile]) -> tuple[str, ...]:
     sent = [one for one in rows if one.newest_at_ms is not None]
     best = sorted(sent, key=lambda one: (not one.deciding, one.water_class is None, -(one.water_class or 0)))
     return tuple(one.parameter.key for one in best[:SHOWN_AT_FIRST])
-
-
-def hung(deployments: Iterable[Deployment], station: str, now_ms: int) -> tuple[list[Deployment], list[Deployment]]:
-    """What hangs at a station now, and what hung there before, each to where its next one began; newest first."""
-    mine = sorted((d for d in deployments if d.station == station and d.since_ms <= now_ms), key=lambda d: -d.since_ms)
-    now: list[Deployment] = []
-    before: list[Deployment] = []
-    later: dict[str, int] = {}
-    for one in mine:
-        until_ms = min((ms for ms in (one.until_ms, later.get(one.parameter)) if ms is not None), default=None)
-        later[one.parameter] = one.since_ms
-        (now if until_ms is None or until_ms > now_ms else before).append(replace(one, until_ms=until_ms))
-    return now, before

@@ -46,6 +46,7 @@ from api.routes import (
     reports,
     river_files,
     rules,
+    saved_views,
     stations,
 )
 from api.routes import maintenance as maintenance_routes
@@ -138,6 +139,7 @@ def _routes() -> list[BaseRoute]:
         people,
         reports,
         rules,
+        saved_views,
     )
     routers = (
         reports.filing,

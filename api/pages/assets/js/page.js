@@ -1,6 +1,8 @@
 // What all pages do: live fragments, keys, drafts of forms, remembered theme. Every page works without it.
 import { actions } from "./actions.js";
 import { start } from "./live.js";
+import { toast } from "./toast.js";
+import { holdStill } from "./waiting.js";
 
 const KEYS = { m: "/", i: "/incidents" };
 let waiting = "";
@@ -73,4 +75,6 @@ document.querySelector(".top nav a[aria-current]")?.scrollIntoView({ inline: "ce
 drafts();
 actions();
 theme();
+toast();
+holdStill();
 start();

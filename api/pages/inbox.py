@@ -76,10 +76,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The list: its rows, how many incidents there are in all, what stands before and after."""
+    """The list: its rows, how many incidents there are in all and in how many rows, what stands before and after."""
 
     rows: tuple[Shown, ...]
     total: int
+    groups: int
     arrangement: str
     earlier: str = ""
     later: str = ""
@@ -321,6 +322,7 @@ def _listing(
     def gateway_of(station: str) -> str:
         return (by_key[station].gateway or "") if station in by_key else station
 
+    found: tuple[Group, ...] = ()
     if chosen.view.by_time_left:
         found = models.groups(rows, gateway_of)
         pages = max(1, -(-len(found) // ROWS))
@@ -352,6 +354,7 @@ def _listing(
             if group.rows[0].id in lines
         ),
         total=total,
+        groups=total - len(rows) + len(found) if chosen.view.by_time_left else total,
         arrangement=models.arrangement(top),
         earlier=earlier,
         later=later,

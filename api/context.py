@@ -88,7 +88,8 @@ class Context:
     the public keys that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the
     database, ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back``
     counts what came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is
-    called; ``outward``: incidents are delivered to an external platform.
+    called; ``outward``: incidents are delivered to an external platform. ``map_tiles`` is the address of raster tiles
+    of the map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are.
     """
 
     database: Database
@@ -125,3 +126,5 @@ class Context:
     processes: Processes = EMPTY
     site: str = ""
     outward: bool = True
+    map_tiles: str = ""
+    map_attribution: str = ""

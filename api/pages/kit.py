@@ -86,6 +86,43 @@ def example(v: Viewing) -> Response:
     return answer({"start": SPAN.start_ms, "end": SPAN.end_ms, "panels": panels, "happened": _happened(v)})
 
 
+@router.get(PATH + "/map")
+def example_map(v: Viewing) -> Response:
+    """Reaches of every class, stations in every state, pennants near each other, points of each kind."""
+    reaches, stations = [], []
+    for i, water_class in enumerate((*WaterClass, None)):
+        line = [[113.1, 23.06 - 0.01 * i], [113.13, 23.063 - 0.01 * i], [113.16, 23.06 - 0.01 * i]]
+        named = {"name": v.say("kit.map_reach"), "class": int(water_class or 0)}
+        reaches.append({"key": f"kit-r{i}", "line": line, **named})
+        for n, state in enumerate(Data):
+            at = {"lon": 113.105 + 0.012 * n, "lat": 23.0615 - 0.01 * i, "at": v.now_ms - HOUR_MS * n}
+            key = f"kit-{4 * i + n}"
+            station = {
+                "key": key,
+                "state": state,
+                "class": int(water_class or 0),
+                "name": v.say("kit.map_station", n=key),
+            }
+            stations.append({**station, **at})
+    pennants = [
+        {
+            "id": i,
+            "colour": colour,
+            "title": colour,
+            "stations": [],
+            "lon": 113.15 + 0.004 * (i % 3),
+            "lat": 23.05 - 0.01 * i,
+        }
+        for i, colour in enumerate((*Colour, Colour.RED))
+    ]
+    pennants.append({**pennants[0], "id": 9})
+    points = [
+        {"kind": kind, "title": kind, "lon": 113.11 + 0.008 * i, "lat": 22.995}
+        for i, kind in enumerate(("outfall", "sign", "report", "hotline", "patrol", "rain"))
+    ]
+    return answer({"reaches": reaches, "stations": stations, "incidents": pennants, "points": points})
+
+
 def _happened(v: View) -> list[Happening]:
     at = SPAN.start_ms
     sign = v.sign("incident.orange")

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from api.context import Context
-from api.pages.models.overview import Model, build
+from api.pages.models.overview import Classes, Model, build
 from api.registries import Registries
 from governance.incidents import store as incident_store
 from infra.errors import WaterError
@@ -15,7 +15,7 @@ from infra.texts import Text, same
 from infra.times import beijing_day
 from ingest import ledger
 from ingest.analysis import source_attribution
-from ingest.analysis.live_classes import REACH, current_classes
+from ingest.analysis.live_classes import REACH, STATION, current_classes, shown_classes
 
 EVERY_S = 1.0
 FRESH_S = 0.9 * EVERY_S
@@ -102,7 +102,7 @@ class Live:
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
             counts = incident_store.counts(connection)
             sources = source_attribution.likeliest_sources(connection, [one.id for one in open_])
-            classes = current_classes(connection, REACH)
+            classes = Classes(current_classes(connection, REACH), shown_classes(connection, STATION))
             day = beijing_day(now_ms).isoformat()
             if (day, now_ms // 10_000) != self._accounts_mark:
                 self._accounts = tuple(ledger.accounts(connection, day=day))

@@ -8,6 +8,7 @@ from api.pages import (
     kit,
     ledger,
     live,
+    map,
     quarantine,
     redirects,
     registry,
@@ -22,6 +23,7 @@ ROUTERS = tuple(
     for module in (
         assets,
         live,
+        map,
         kit,
         registry,
         review,

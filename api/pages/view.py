@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import jinja2
 import msgspec
@@ -27,13 +27,14 @@ from api.context import Context
 from api.duration import duration
 from api.pages import assets
 from api.pages.live import LivePicture
-from api.pages.menu import Entry, menu
+from api.pages.menu import INCIDENTS, Entry, menu
 from api.pages.models.overview import Model
 from api.registries import Registries
 from governance.organisation.roles import Actor, Right
 from infra.errors import WaterError
 from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
+from sensors.standards.gb3838 import WaterClass
 
 LANGUAGES = ("zh", "en")
 THEMES = ("light", "dark")
@@ -69,6 +70,7 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.globals["asset"] = assets.url
+    environment.globals["water_classes"] = (*WaterClass, None)
     return environment
 
 
@@ -184,6 +186,11 @@ class View:
         """The entries that open below the bar."""
         return self.menu[IN_BAR:]
 
+    @property
+    def sees_incidents(self) -> bool:
+        """Whether the role sees incidents at all."""
+        return self.actor.may(INCIDENTS.right)
+
     def require(self, right: Right) -> None:
         """Raises Forbidden where who looks lacks a right."""
         self.actor.must(right)
@@ -205,8 +212,18 @@ class View:
         named = self.request.headers.get(FRAGMENTS, "").split(",")
         names = tuple(name for name in named if name in page.blocks)
         if not names:
-            return HTMLResponse(page.render(values), status, HEADERS)
-        return HTMLResponse("".join(self._fragment(page, name, key, values) for name in names), status, HEADERS)
+            return HTMLResponse(page.render(values), status, self._headers)
+        html = "".join(self._fragment(page, name, key, values) for name in names)
+        return HTMLResponse(html, status, self._headers)
+
+    @property
+    def _headers(self) -> Mapping[str, str]:
+        """The headers of a page; pictures may come from the host of the map's tiles, too."""
+        tiles = urlsplit(self.context.map_tiles)
+        if not tiles.netloc:
+            return HEADERS
+        host = f"{tiles.scheme}://{tiles.netloc.replace('{s}', '*')}"
+        return {**HEADERS, "Content-Security-Policy": POLICY.replace("blob:;", f"blob: {host};")}
 
     def _fragment(self, page: jinja2.Template, name: str, key: object, values: Mapping[str, object]) -> str:
         who = self.actor.role if self.actor.regions is None else self.actor

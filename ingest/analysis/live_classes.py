@@ -67,6 +67,12 @@ def current_classes(connection: sa.Connection, kind: str) -> dict[str, ShownClas
     return {row.key: _shown(row) for row in rows}
 
 
+def shown_classes(connection: sa.Connection, kind: str) -> dict[str, WaterClass | None]:
+    """Key → the class shown, without how it came about."""
+    rows = connection.execute(sa.select(table.c.key, table.c["class"]).where(table.c.kind == kind))
+    return {key: None if value is None else WaterClass(value) for key, value in rows}
+
+
 def update_classes(
     database: Database,
     store: ReadingStore,

@@ -8,7 +8,7 @@ import pytest
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
 from api.context import Context
 from api.duration import duration
-from api.pages.models.overview import Data, Model, build, classes, code_of, data_state, delta
+from api.pages.models.overview import Data, Model, build, code_of, data_state, delta
 from api.pages.models.series import View, sentence, table
 from api.pages.picture import Live
 from api.registries import Registries
@@ -25,6 +25,7 @@ from ingest.storage.port import Latest, Series
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Flag, pack
+from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
 from tests.databases import with_tables
 from tests.says import shows
@@ -116,8 +117,9 @@ def test_the_newest_reading_of_any_parameter_and_flag_says_how_fresh_a_station_i
     assert (found.state, found.newest_at_ms) == (Data.NORMAL, NOW - MINUTE)
 
 
-def test_every_code_stands_for_one_state_and_colour() -> None:
-    assert [code_of(*each) for each in classes()] == list(range(len(Data) * 5))
+def test_every_code_stands_for_one_state_colour_and_class() -> None:
+    every = [(state, colour, one) for state in Data for colour in (None, *Colour) for one in (None, *WaterClass)]
+    assert len({code_of(*each) for each in every}) == len(every)
 
 
 def test_the_worst_of_several_incidents_colours_a_station() -> None:
@@ -192,7 +194,6 @@ def test_a_delta_holds_what_changed_and_nothing_else() -> None:
     before, after = picture(latest=fresh), picture(incident(1, "shiwan", Colour.RED), latest=fresh)
     change = delta(before, after)
     assert [after.stations[i].key for i in change.indices] == ["shiwan"]
-    assert change.codes == (code_of(Data.NORMAL, Colour.RED),)
     assert not change.others
     assert not delta(after, after)
 

@@ -32,6 +32,7 @@ class Data(StrEnum):
 
 
 COLOURS: tuple[Colour | None, ...] = (None, *Colour)
+_STATES = tuple(Data)
 
 
 def data_state(newest_at_ms: int | None, interval_s: int, now_ms: int) -> Data:
@@ -44,14 +45,9 @@ def data_state(newest_at_ms: int | None, interval_s: int, now_ms: int) -> Data:
     return Data.LATE if age_ms <= 3 * interval_ms else Data.OFFLINE
 
 
-def code_of(state: Data, colour: Colour | None) -> int:
-    """Both as the one small number the map is sent; ``classes()[code]`` is the way back."""
-    return COLOURS.index(colour) * len(Data) + list(Data).index(state)
-
-
-def classes() -> list[tuple[Data, Colour | None]]:
-    """What each code means, in the order of the codes."""
-    return [(state, colour) for colour in COLOURS for state in Data]
+def code_of(state: Data, colour: Colour | None, water_class: WaterClass | None = None) -> int:
+    """What a station's mark shows as one number, so that pictures are quickly compared."""
+    return (int(water_class or 0) * len(COLOURS) + COLOURS.index(colour)) * len(Data) + _STATES.index(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +65,12 @@ class StationView:
     newest_at_ms: int | None
     headline: tuple[Latest, ...]
     reach: str = ""
+    water_class: WaterClass | None = None
+    """The class it shows; None where none can be judged."""
 
     @property
     def code(self) -> int:
-        return code_of(self.state, self.colour)
+        return code_of(self.state, self.colour, self.water_class)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +128,14 @@ class ReachView:
         return None if self.shown is None else self.shown.water_class
 
 
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes that are shown, by key."""
+
+    reaches: Mapping[str, ShownClass] = field(default_factory=dict)
+    stations: Mapping[str, WaterClass | None] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Model:
     """One picture of everything, stations in the order of their keys. Two pictures are equal if they look the same."""
@@ -165,13 +171,12 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a map that shows one model must repaint to show the next: codes of the stations at these positions.
+    """What a map that shows one model must repaint to show the next: the stations at these positions.
 
     ``others`` tells that the stations themselves are not the same any more: positions have to be fetched again.
     """
 
     indices: tuple[int, ...]
-    codes: tuple[int, ...]
     others: bool = False
 
     def __bool__(self) -> bool:
@@ -181,9 +186,8 @@ class Delta:
 def delta(before: Model, after: Model) -> Delta:
     """The stations whose mark changed, and only those."""
     if before.index.keys() != after.index.keys():
-        return Delta((), (), others=True)
-    changed = [i for i, (old, new) in enumerate(zip(before.codes, after.codes, strict=True)) if old != new]
-    return Delta(tuple(changed), tuple(after.codes[i] for i in changed))
+        return Delta((), others=True)
+    return Delta(tuple(i for i, (old, new) in enumerate(zip(before.codes, after.codes, strict=True)) if old != new))
 
 
 def build(
@@ -194,17 +198,18 @@ def build(
     accounts: Iterable[Account],
     now_ms: int,
     sources: Mapping[int, Text] | None = None,
-    classes: Mapping[str, ShownClass] | None = None,
+    classes: Classes | None = None,
 ) -> Model:
     """The picture of this moment; ``incidents`` holds the open ones and those closed ones that shall be listed.
 
-    ``sources`` names where an incident may have come from, ``classes`` the class that each reach shows.
+    ``sources`` names where an incident may have come from, ``classes`` the class that each reach and station shows.
     """
+    classes = classes or Classes()
     rows: dict[str, list[Latest]] = {}
     newest_rows = list(latest)
     for row in newest_rows:
         rows.setdefault(row.station, []).append(row)
-    worst = _worst(registry, incidents)
+    worst = worst_colours(registry, incidents)
     stations = []
     for s in sorted(registry.stations, key=lambda s: s.key):
         mine = rows.get(s.key, ())
@@ -219,6 +224,7 @@ def build(
                 newest_at_ms=newest,
                 headline=tuple(mine),
                 reach=s.reach,
+                water_class=classes.stations.get(s.key),
             )
         )
     by_state = dict.fromkeys(Data, 0)
@@ -235,7 +241,7 @@ def build(
         open_retrospective=counts.open_retrospective,
         book=_book(accounts),
         reaches=tuple(
-            ReachView(reach.key, Text(reach.zh, reach.en), (classes or {}).get(reach.key))
+            ReachView(reach.key, Text(reach.zh, reach.en), classes.reaches.get(reach.key))
             for reach in sorted(registry.reaches, key=lambda reach: reach.key)
         ),
     )
@@ -256,7 +262,7 @@ def _place(incident: Incident) -> tuple[int, int, int, int]:
     return int(incident.retrospective), incident.colour.rank, -incident.opened_at_ms, -incident.id
 
 
-def _worst(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colour]:
+def worst_colours(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colour]:
     """The most urgent open live incident of each station; a gateway's stands for all its stations."""
     behind: dict[str, list[str]] = {}
     for s in registry.stations:

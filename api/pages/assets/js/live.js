@@ -1,4 +1,5 @@
 // The live channel: marks of what the page shows; what differs is fetched as fragments and put in place of the old.
+// Islands name their topics in ``live`` and hear of changes by the event rc-marks (a Set of topics).
 import { Idiomorph } from "idiomorph/dist/idiomorph.esm.js";
 
 const SILENT_MS = 16000; // three beats: then the connection counts as cut
@@ -14,9 +15,10 @@ let again = new Set();
 
 const blocks = () => [...document.querySelectorAll("[data-live]")];
 const topicsOf = (block) => block.dataset.live.split(" ");
+const islands = () => [...document.querySelectorAll("[live]")].flatMap((one) => one.getAttribute("live").split(" ").filter(Boolean));
 
 export function start() {
-  const topics = [...new Set(blocks().flatMap(topicsOf))];
+  const topics = [...new Set([...blocks().flatMap(topicsOf), ...islands()])];
   if (!topics.length) return;
   held = JSON.parse(document.body.dataset.marks || "{}");
   open(topics);
@@ -58,7 +60,9 @@ function changed(marks) {
   for (const block of blocks()) {
     if (topicsOf(block).some((topic) => topic in marks && marks[topic] !== held[topic])) again.add(block.id);
   }
+  const differ = new Set(Object.keys(marks).filter((topic) => marks[topic] !== held[topic]));
   held = { ...held, ...marks };
+  if (differ.size) document.dispatchEvent(new CustomEvent("rc-marks", { detail: differ }));
   fetchBlocks();
 }
 

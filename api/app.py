@@ -17,6 +17,7 @@ from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.pages import registry as registry_page
 from api.pages import routes as pages
 from api.pages.live import LivePicture
+from api.pages.menu import REPORT
 from api.pages.picture import Live
 from api.pages.view import failed
 from api.problems import Faults
@@ -74,6 +75,7 @@ LARGER = {
     f"{PREFIX}/attachments": file_content.MAX_BYTES,
     f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
     citizen.PATH: reports.MOST_BYTES,
+    REPORT.path: reports.MOST_BYTES,
     registry_page.IMPORT: registry_page.MOST_BYTES,
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
 }

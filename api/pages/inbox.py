@@ -238,9 +238,7 @@ def _change_views(v: View, wanted: str, name: str) -> None:
 # -- showing -----------------------------------------------------------------------------------------------------------
 
 
-def _page(
-    v: View, picture: Model | None, outcomes: Sequence[Outcome] = (), unsaved: Unsaved | None = None
-) -> Response:
+def _page(v: View, picture: Model | None, outcomes: Sequence[Outcome] = (), unsaved: Unsaved | None = None) -> Response:
     registry, regions = v.registries.recent(), v.keeper.regions()
     chosen = models.choice(v.query, registry)
     contradiction = chosen.contradiction
@@ -416,4 +414,3 @@ def _done(v: View) -> tuple[str, tuple[int, ...]] | None:
         return None
     parts = v.query.get("ids", "").split(",")[:MOST_AT_ONCE]
     return done, tuple(int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) < 10)
-

@@ -6,6 +6,7 @@ What a page shows is chosen and ordered in the database: a site may have 100,000
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -136,8 +137,8 @@ def find(
     return [_row(row) for row in connection.execute(chosen)]
 
 
-def _row(row: sa.Row[tuple[object, ...]]) -> InboxRow:
-    found = dict(row._mapping)  # noqa: SLF001  (the documented way to a row's columns)
+def _row(row: sa.Row[Any]) -> InboxRow:
+    found = dict(row._mapping)
     typed = {"state": State(row.state), "colour": Colour(row.colour), "kind": FindingKind(row.kind)}
     return InboxRow(**{**found, **typed, "parameter": row.parameter or ""})
 
@@ -209,19 +210,12 @@ def _unreported() -> sa.ColumnElement[bool]:
 def _shown(actor: Actor, query: InboxQuery, now_ms: int) -> sa.ColumnElement[bool]:
     c = incidents_.c
     found = [jurisdiction_filter(actor)]
-    match query.view:
-        case InboxView.CLOSED:
-            found.append(c.state.in_(sorted(FINAL_STATES)))
-        case InboxView.UNACCEPTED:
-            found.append(c.state.in_(UNACCEPTED))
-        case InboxView.OVERDUE:
-            found += [_is_open(), _overdue(now_ms)]
-        case InboxView.MINE:
-            found += [_is_open(), _needs(actor, now_ms)]
-        case InboxView.OPEN:
-            found.append(_is_open())
-        case InboxView.ALL:
-            pass
+    if query.view is not InboxView.ALL:
+        found.append(c.state.in_(sorted(query.view.states)))  # by the index on the state
+    if query.view is InboxView.OVERDUE:
+        found.append(_overdue(now_ms))
+    if query.view is InboxView.MINE:
+        found.append(_needs(actor, now_ms))
     for column, value in ((c.colour, query.colour), (c.state, query.state), (c.kind, query.kind)):
         if value is not None:
             found.append(column == value.value)
@@ -283,4 +277,3 @@ def _theirs(actor: Actor) -> sa.ColumnElement[bool]:
         joint = sa.cast(c.joint, sa.Text).contains(f'"{actor.department.value}"', autoescape=True)
         found.append(sa.and_(c.state.in_(_WITH_HANDLER), sa.or_(c.department == actor.department.value, joint)))
     return sa.or_(*found)
-

@@ -321,7 +321,7 @@ class Outcome:
 
 
 def refs(values: Iterable[str], most: int) -> tuple[tuple[int, int], ...]:
-    """Numbers and versions of the ticked rows, each incident once, at most so many; a storm's are separated by commas."""
+    """Numbers and versions of the ticked rows, each incident once, at most so many; commas separate a storm's."""
     found: dict[int, int] = {}
     for value in values:
         for part in value.split(","):

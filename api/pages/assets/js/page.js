@@ -42,6 +42,8 @@ function step(event, by) {
 }
 
 // Drafts: what was typed stays in the browser until the server has it.
+const ticked = (field) => field.type === "radio" || field.type === "checkbox";
+
 function drafts() {
   for (const form of document.querySelectorAll("form[data-draft]")) {
     const name = `draft:${location.pathname}:${form.dataset.draft}`;
@@ -49,14 +51,20 @@ function drafts() {
     try {
       const kept = JSON.parse(localStorage.getItem(name) || "{}");
       for (const field of fields()) {
-        if (!(field.name in kept) || field.value) continue;
-        field.value = kept[field.name];
+        if (!(field.name in kept)) continue;
+        if (ticked(field)) field.checked ||= kept[field.name].includes(field.value);
+        else if (!field.value) field.value = kept[field.name];
       }
     } catch {
       localStorage.removeItem(name);
     }
     form.addEventListener("input", () => {
-      localStorage.setItem(name, JSON.stringify(Object.fromEntries(fields().map((field) => [field.name, field.value]))));
+      const typed = {};
+      for (const field of fields()) {
+        if (!ticked(field)) typed[field.name] = field.value;
+        else if (field.checked) typed[field.name] = [...(typed[field.name] ?? []), field.value];
+      }
+      localStorage.setItem(name, JSON.stringify(typed));
     });
     form.addEventListener("submit", () => {
       for (const button of form.querySelectorAll("button")) button.setAttribute("aria-disabled", "true");

@@ -53,6 +53,8 @@ _SCHEME = "bearer"
 NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/(openapi\.json|me)", Right.VIEW),
     ("GET", r"/me/reports", Right.REPORT),
+    ("GET", r"/me/views", Right.INCIDENTS),
+    ("*", r"/me/views/[^/]+", Right.INCIDENTS),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/stations/[^/]+/(mutes|reviews)", Right.INCIDENTS),
     ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.VIEW),

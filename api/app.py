@@ -19,7 +19,7 @@ from api.pages import public
 from api.pages import registry as registry_page
 from api.pages import routes as pages
 from api.pages.live import LivePicture
-from api.pages.menu import MAINTENANCE
+from api.pages.menu import MAINTENANCE, REPORT
 from api.pages.picture import Live
 from api.pages.view import failed
 from api.problems import Faults
@@ -49,6 +49,7 @@ from api.routes import (
     reports,
     river_files,
     rules,
+    saved_views,
     stations,
 )
 from api.routes import maintenance as maintenance_routes
@@ -76,6 +77,7 @@ LARGER = {
     f"{PREFIX}/attachments": file_content.MAX_BYTES,
     f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
     public.PATH: reports.MOST_BYTES,
+    REPORT.path: reports.MOST_BYTES,
     registry_page.IMPORT: registry_page.MOST_BYTES,
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
 }
@@ -141,6 +143,7 @@ def _routes() -> list[BaseRoute]:
         people,
         reports,
         rules,
+        saved_views,
     )
     routers = (
         reports.filing,

@@ -199,6 +199,15 @@ draft = sa.Table(
     sa.Column("updated_at_ms", sa.BigInteger, nullable=False),
 )
 
+saved_view = sa.Table(
+    "saved_view",
+    metadata,
+    sa.Column("person", sa.String(80), primary_key=True, comment="whose; by name, as in the record"),
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("query", sa.Text, nullable=False, comment="what the address of the inbox says"),
+    sa.Column("saved_at_ms", sa.BigInteger, nullable=False),
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,

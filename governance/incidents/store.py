@@ -311,6 +311,12 @@ def get(connection: sa.Connection, incident_id: int) -> Incident:
     return _load_one(connection, incident_id, lock=False)
 
 
+def get_many(connection: sa.Connection, ids: Collection[int]) -> dict[int, Incident]:
+    """The incidents of these numbers, by number; those that there are."""
+    found = _load(connection, sa.select(incidents_).where(incidents_.c.id.in_(sorted(ids)))) if ids else []
+    return {incident.id: incident for incident in found}
+
+
 def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
     """Everything that happened to an incident, oldest first; raises NotFound."""
     query = sa.select(entries_).where(entries_.c.incident_id == incident_id).order_by(entries_.c.seq)

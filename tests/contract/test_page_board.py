@@ -292,7 +292,7 @@ def test_the_board_is_in_one_language_and_can_be_fetched_in_parts(browser: TestC
     assert say("board.phase_verify").zh not in en
     part = browser.get("/board?incident=2", headers={"X-Fragments": "news,lanes,meanwhile"}).text
     assert part.count("data-fragment=") == 3
-    cards = re.findall(r'data-cards="([^"]*)"', part)
+    cards = re.findall(r'data-rows="([^"]*)"', part)
     assert cards[0] == cards[1]
     assert "2:grid:handle" in cards[0].split()
 

@@ -55,7 +55,7 @@ def test_a_new_case_waits_until_it_is_wanted_and_nothing_typed_is_lost(site: str
     before = page.locator(".case").count()
     report = {"text": "桥下浮油", "region": pages_site.GRID}
     assert httpx.post(f"{site}/api/v1/incidents", json=report).status_code == 201
-    show = page.get_by_test_id("board-show-new")
+    show = page.get_by_test_id("wait-show")
     expect(show).to_be_visible()
     expect(page.locator(".case")).to_have_count(before)
     show.click()

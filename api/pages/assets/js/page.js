@@ -5,6 +5,8 @@ import { drafts } from "./drafts.js";
 import { forms } from "./forms.js";
 import { keys } from "./keys.js";
 import { renew, start } from "./live.js";
+import { toast } from "./toast.js";
+import { holdStill } from "./waiting.js";
 
 // "auto" follows the system; who asks for data-theme finds what it is now.
 const root = document.documentElement;
@@ -25,8 +27,11 @@ drafts();
 forms(() => {
   drafts();
   actions();
+  toast();
   renew();
 });
 actions();
 announcements();
+toast();
+holdStill();
 start();

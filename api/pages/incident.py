@@ -40,7 +40,7 @@ from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
 from governance.incidents.headline import COLUMNS, Row, class_of, table
 from governance.incidents.lifecycle import in_jurisdiction
-from governance.incidents.model import PHASE_OF_STATE, Action, Entry, Incident
+from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident
 from governance.notify import store as notice_store
 from governance.organisation.roles import Forbidden, Right
 from governance.reports import citizen_reports
@@ -251,7 +251,7 @@ def _page(v: View, number: int, picture: Model | None, given: Given, error: Wate
         reading_rows=_table(v, page),
         condition=lambda one: condition_name(one, registry, catalogue, fired.get(one.key)),
         basis=_basis(incident),
-        findings=sum(line.times for line in models.lines(history) if line.role == "rule"),
+        findings=sum(entry.what is EntryKind.FIRED for entry in history),
         sentence=history[0].text if incident.rule else None,
         station_name=lambda key: v.of(names.get(key, Text(key, key))),
         contact=v.context.vault.open if v.actor.may(Right.ACCEPT) else None,

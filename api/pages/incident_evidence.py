@@ -8,7 +8,7 @@ import numpy as np
 from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models.station import MOST_PANELS
-from api.pages.models.verdict import Checked, Measured, Observed, steps_to
+from api.pages.models.verdict import Checked, Measured, Observed, has_moved, steps_to
 from api.pages.view import View
 from governance.incidents.finding import FindingKind
 from governance.incidents.headline import Row, class_of
@@ -196,6 +196,7 @@ def observed(
     quiet = [name(q.station) for q in (trace.quiet if trace else ())]
     visiting, checked = (False, None) if station is None else _instrument(v, station, rows, incident)
     steps, flagged, readings = _shape(view, incident)
+    moved, unmoved = ((), ()) if station is None else _others(v, station, incident, rows)
     return Observed(
         rows=rows,
         seen=tuple(seen),
@@ -208,6 +209,8 @@ def observed(
         rain_mm=None if station is None else _rain(v, station, registry, incident.observed_at_ms),
         tide=None if station is None else _tide(v, station, registry, incident.observed_at_ms),
         by_hand=_by_hand(history, rows),
+        moved=moved,
+        unmoved=unmoved,
         faults=tuple(one.titled() for one in others if one.is_open and one.kind in _OF_DEVICES),
     )
 
@@ -256,6 +259,28 @@ def _shape(view: series.View | None, incident: Incident) -> tuple[int, int, int]
     until = view.usable & (at <= incident.observed_at_ms)
     steps = steps_to(view.series.value[until].tolist()) if view.series.bucket_ms is None else 0
     return steps, int((flag[around] >= Flag.SUSPECT).sum()), int(around.sum())
+
+
+def _others(
+    v: View, station: Station, incident: Incident, rows: Sequence[Row]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The other parameters of the station that moved since it began, and those that did not."""
+    if incident.kind in (FindingKind.NO_DATA, FindingKind.REPORT, FindingKind.DEVICE, FindingKind.FORECAST):
+        return (), ()
+    catalogue, since_ms = v.context.catalogue, incident.since_ms
+    end_ms = max(since_ms, incident.observed_at_ms) + HOUR_MS
+    window = v.context.store.window(station.key, since_ms - AROUND_MS, end_ms)
+    good = window.take(np.flatnonzero(usable(window.packed)))
+    found: dict[bool, list[str]] = {True: [], False: []}
+    decided = {row.parameter for row in rows} | {incident.parameter}
+    for code in np.unique(good.parameter).tolist():
+        one = catalogue.parameters[code]
+        mine = good.parameter == code
+        before, since = good.value[mine & (good.at < since_ms)], good.value[mine & (good.at >= since_ms)]
+        moved = has_moved(before.tolist(), since.tolist(), 10.0**-one.decimals)
+        if moved is not None and one.event and one.key not in decided:
+            found[moved].append(one.key)
+    return tuple(found[True]), tuple(found[False])
 
 
 def _rain(v: View, station: Station, registry: Registry, at_ms: int) -> float | None:

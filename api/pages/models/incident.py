@@ -102,7 +102,7 @@ class Line:
     @property
     def by_person(self) -> bool:
         """Whether somebody did or wrote it."""
-        return self.role not in ("", "rule", Role.SYSTEM) or bool(self.comment)
+        return self.role not in ("", "rule", Role.SYSTEM)
 
     @property
     def remark(self) -> Text:

@@ -75,7 +75,8 @@ class Observed:
     ``rows`` are the values that decided, by parameter. ``seen`` are other stations that saw it, with the instant, and
     ``quiet`` those that worked and did not. ``steps`` counts the readings from the usual level to the deciding value,
     0 where that is not known. ``flagged`` counts doubtful and bad readings around it, of ``readings``. ``rain_mm`` fell
-    in the six hours before; ``tide`` is rising, falling or steady; both None where nothing measures them.
+    in the six hours before; ``tide`` is rising, falling or steady; both None where nothing measures them. ``moved`` and
+    ``unmoved`` are other parameters of the station, by whether they left their usual range since it began.
     """
 
     rows: tuple[Row, ...] = ()
@@ -89,6 +90,8 @@ class Observed:
     rain_mm: float | None = None
     tide: str | None = None
     by_hand: tuple[Measured, ...] = ()
+    moved: tuple[str, ...] = ()
+    unmoved: tuple[str, ...] = ()
     faults: tuple[Text, ...] = ()
 
 
@@ -144,7 +147,7 @@ def judge(incident: Incident, observed: Observed, catalogue: Catalogue, doubtful
 
 def _facts(incident: Incident, observed: Observed, catalogue: Catalogue, doubtful: bool) -> Iterator[Fact]:
     yield from _of_the_finding(incident, doubtful)
-    yield from _of_values(observed.rows, catalogue)
+    yield from _of_values(observed, catalogue)
     yield from _of_others(observed)
     yield from _of_people(observed, catalogue)
     yield from _of_instruments(observed)
@@ -167,16 +170,25 @@ def _of_the_finding(incident: Incident, doubtful: bool) -> Iterator[Fact]:
         yield Fact(say("verdict.report"), words)
 
 
-def _of_values(rows: Sequence[Row], catalogue: Catalogue) -> Iterator[Fact]:
+def _of_values(observed: Observed, catalogue: Catalogue) -> Iterator[Fact]:
     """The values that decided: several that moved together are water, one alone tells neither."""
-    known = [row for row in rows if row.value is not None and row.parameter in catalogue]
-    moved = [row for row in known if row.before is not None or row.times_usual is not None]
-    if len(moved) > 1:
-        names = _listed(_name(row, catalogue) for row in moved[:4])
-        more = say("verdict.and_more", count=len(moved)) if len(moved) > 4 else Text("", "")
+    known = [row for row in observed.rows if row.value is not None and row.parameter in catalogue]
+    together = [row.parameter for row in known] + list(observed.moved)
+    several = len(together) > 1
+    if several:
+        names = _names(together[:4], catalogue)
+        more = say("verdict.and_more", count=len(together)) if len(together) > 4 else Text("", "")
         yield Fact(say("verdict.together"), Text(names.zh + more.zh, names.en + more.en), Points.POLLUTION)
+    elif len(observed.unmoved) > 1:
+        said = say("verdict.quiet_parameters", names=_names(observed.unmoved[:4], catalogue))
+        yield Fact(say("verdict.alone"), said, Points.FAULT)
     for row in known[:3]:
-        yield Fact(_name(row, catalogue), _move(row, catalogue), Points.POLLUTION if _beyond(row) else Points.NEITHER)
+        points = Points.POLLUTION if several and row.before is not None else Points.NEITHER
+        yield Fact(_name(row, catalogue), _move(row, catalogue), points)
+
+
+def _names(keys: Iterable[str], catalogue: Catalogue) -> Text:
+    return _listed(Text(catalogue[key].zh, catalogue[key].en) for key in keys)
 
 
 def _of_others(observed: Observed) -> Iterator[Fact]:
@@ -226,11 +238,6 @@ def _of_weather(observed: Observed) -> Iterator[Fact]:
         yield Fact(say("verdict.weather"), Text("；".join(p.zh for p in parts), "; ".join(p.en for p in parts)))
 
 
-def _beyond(row: Row) -> bool:
-    """Whether a value is beyond its limit or moved as it usually does not."""
-    return row.limit is not None or row.times_usual is not None or row.before is not None
-
-
 def _name(row: Row, catalogue: Catalogue) -> Text:
     one = catalogue[row.parameter]
     return Text(one.zh, one.en)
@@ -255,6 +262,16 @@ def _move(row: Row, catalogue: Catalogue) -> Text:
 def _listed(texts: Iterable[Text]) -> Text:
     found = list(texts)
     return Text("、".join(one.zh for one in found), ", ".join(one.en for one in found))
+
+
+def has_moved(before: Sequence[float], since: Sequence[float], resolution: float) -> bool | None:
+    """Whether a parameter left the range it had before; None where too little is known."""
+    if len(before) < 6 or len(since) < 2:
+        return None
+    low, high = min(before), max(before)
+    room = max(high - low, 4 * resolution)
+    middle = sorted(since)[len(since) // 2]
+    return not low - room / 2 <= middle <= high + room / 2
 
 
 def steps_to(values: Sequence[float], usable: Callable[[float], bool] = lambda _: True) -> int:

@@ -82,6 +82,8 @@ LARGER = {
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
 }
 """Where a body may be larger than elsewhere."""
+PHOTO_FORM_BYTES = 64 * 1024 * 1024
+"""A form of an incident with its photos: more than one may hold, so that too large a photo is refused in the form."""
 
 PACKED = 4
 """How hard answers are compressed: a twentieth larger than the hardest (9), at less than half the time."""
@@ -188,6 +190,8 @@ async def _page_or_problem(request: Request, error: Exception) -> Response:
 def _most_bytes(path: str) -> int:
     if path.startswith(f"{MAINTENANCE.path}/"):
         return maintenance_page.MOST_BYTES
+    if path.startswith("/incidents/"):
+        return PHOTO_FORM_BYTES
     return LARGER.get(path, MOST_BYTES)
 
 

@@ -5,31 +5,61 @@ and keeps what was typed; what sensors found since is none. A form that is sent 
 and acts once, in whichever process and after a restart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 
-from api.access import on_behalf
+from api.access import needed_right, on_behalf
 from api.incident_actions import perform, suggestion
 from api.pages.models import action_bar as models
-from api.pages.models.action_bar import ActionBar, Candidate, Given, To
+from api.pages.models.action_bar import ActionBar, Candidate, Choices, Given, Offer, To
+from api.pages.models.incident_actions import Evidences, after_merge, after_split, can_take, condition_name
 from api.pages.view import View
 from api.requests import one_of
+from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import check_visible
+from api.titles import titles
+from governance.incidents import attachments
 from governance.incidents import store as incident_store
-from governance.incidents.model import Action, Assignment, Conflict, Entry, Incident, Order
+from governance.incidents.attachments import Attachment
+from governance.incidents.file_content import MAX_BYTES, examine
+from governance.incidents.model import (
+    Action,
+    Assignment,
+    Condition,
+    Conflict,
+    Entry,
+    EntryKind,
+    Incident,
+    Order,
+)
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Department, Right
 from governance.people import store as people_store
-from infra.errors import Refused, WaterError
+from infra.errors import NotFound, Refused, WaterError
 from infra.texts import Text, say
 
-FIELDS = 40
+FIELDS = 60
 """The most fields of a form."""
+MOST_PHOTOS = 10
+MERGE_LIMIT, MERGE_SHOWN = 500, 8
+"""Open incidents that are looked through for a merge, and those that are offered; others by their number."""
+_KEEPING = needed_right("POST", "/attachments")
 MOST_TRIES = 3
 OPEN_LIMIT = 1000
+
+
+class Incomplete(Refused):
+    """The form lacks something: ``fields``."""
+
+    def __init__(self, fields: Mapping[str, tuple[Text, ...]]) -> None:
+        super().__init__(say("action_bar.incomplete"))
+        self.fields = dict(fields)
 
 
 class Meanwhile(Conflict):
@@ -60,7 +90,44 @@ def given(form: FormData) -> Given:
         comment=text("comment", 5000),
         reason=text("reason"),
         name=text("name"),
+        attachments=tuple(one[:128] for one in form.getlist("attachment") if isinstance(one, str))[:MOST_PHOTOS],
+        parameter=text("parameter"),
+        value=text("value", 24),
+        grade=text("grade"),
+        score=text("score", 24),
+        into=text("into_other", 9) or text("into", 9),
+        conditions=tuple(one[:9] for one in form.getlist("condition") if isinstance(one, str))[:FIELDS],
+        previewed=text("previewed", 1000),
     )
+
+
+async def with_photos(v: View, form: FormData, sent: Given) -> tuple[Given, tuple[Text, ...]]:
+    """The form with its photos kept, each examined as the API does, and what is wrong with those that are refused."""
+    files = [one for one in form.getlist("photo") if isinstance(one, UploadFile) and one.filename]
+    if not files:
+        return sent, ()
+    v.require(_KEEPING)
+    by = on_behalf(v.actor, sent.name or None).name
+    kept, wrong = list(sent.attachments), []
+    for file in files:
+        name = Path(file.filename or "").name[:120]
+        try:
+            if len(kept) >= MOST_PHOTOS:
+                raise Refused(say("action_bar.too_many_photos", most=MOST_PHOTOS))
+            data = await file.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise Refused(say("attachment.too_large", size=file.size or len(data), most=MAX_BYTES))
+            made = await one_at_a_time(v.request, partial(_kept, v, data, name, by))
+        except (Refused, NotFound) as error:
+            wrong.append(say("action_bar.photo_refused", name=name, why=error.text))
+            continue
+        if made.id not in kept:
+            kept.append(made.id)
+    return replace(sent, attachments=tuple(kept)), tuple(wrong)
+
+
+def _kept(v: View, data: bytes, name: str, by: str) -> Attachment:
+    return keep(v.context, data, examine(data), name, by)
 
 
 def act(v: View, number: int, form: Given) -> Incident:
@@ -70,7 +137,6 @@ def act(v: View, number: int, form: Given) -> Incident:
     """
     v.require(Right.INCIDENTS)
     actor = on_behalf(v.actor, form.name or None)
-    order = _order(form)
     for left in reversed(range(MOST_TRIES)):
         with v.context.database.read() as connection:
             incident = incident_store.get(connection, number)
@@ -80,6 +146,12 @@ def act(v: View, number: int, form: Given) -> Incident:
             return incident
         if entries := models.decisive(history, form):
             raise Meanwhile(say("action_bar.meanwhile"), entries)
+        order = _order(form, incident)
+        offer = next(
+            (one for one in models.offers(incident, actor, _needs(v, incident)) if one.action == form.action), None
+        )
+        if offer is not None and (lacking := models.missing(offer, form)):
+            raise Incomplete(lacking)
         try:
             after = perform(v.context, number, order, actor, v.keeper.regions, incident.version)
         except Conflict:
@@ -92,25 +164,113 @@ def act(v: View, number: int, form: Given) -> Incident:
 
 
 def bar(
-    v: View, incident: Incident, opened: str = "", form: Given | None = None, error: WaterError | None = None
+    v: View,
+    incident: Incident,
+    opened: str = "",
+    form: Given | None = None,
+    error: WaterError | None = None,
+    history: Sequence[Entry] | None = None,
 ) -> ActionBar:
-    """What the component shows of an incident to who looks; ``form`` and ``error``: what was refused, and why."""
-    offers = models.offers(incident, v.actor)
+    """What the component shows of an incident to who looks; ``form`` and ``error``: what was refused, and why.
+
+    With the ``history`` the bar is whole, as the incident's own page has it: photos, merging, splitting.
+    """
+    offers = models.offers(incident, v.actor, _needs(v, incident))
     first = next((one.action.value for one in offers if one.main), "")
     sends = next((one for one in offers if one.asks.to), None)
     to, suggested = _to(v, incident) if sends is not None else (None, Given())
+    registry, catalogue = v.registries.recent(), v.context.catalogue
+    done = v.query.get("done", "")
+    undo = models.UNDONE_BY.get(Action(done)) if done in set(Action) else None
     return ActionBar(
         incident=incident,
         offers=offers,
-        closed=models.closed(incident, v.actor),
+        closed=models.closed(incident, v.actor, lambda one: condition_name(one, registry, catalogue)),
         to=to,
         given=form or Given(),
         suggested=suggested,
-        opened=(form.action if form else "") or opened or first,
+        opened=(form.action if form else "") or opened or (first if history is None else ""),
         refused=_words(error),
         meanwhile=error.entries if isinstance(error, Meanwhile) else (),
         by_name=not v.person,
+        choices=None if history is None else _choices(v, incident, offers, form or Given(), history),
+        wrong=error.fields if isinstance(error, Incomplete) else {},
+        undo=undo if any(one.action is undo for one in offers) else None,
     )
+
+
+def _needs(v: View, incident: Incident) -> Evidences | None:
+    """The evidence that the incident's process asks of finishing."""
+    process = v.context.processes.of(incident)
+    return process.needs if process is not None else None
+
+
+def _choices(v: View, incident: Incident, offers: Sequence[Offer], form: Given, history: Sequence[Entry]) -> Choices:
+    registry, catalogue = v.registries.recent(), v.context.catalogue
+    asked = {one.action for one in offers}
+    found = _targets(v, incident) if Action.MERGE in asked else {}
+    preview = None
+    if form.action == Action.MERGE and form.into.isdecimal():
+        preview = _after_merge(v, incident, int(form.into), found)
+    elif form.action == Action.SPLIT and form.conditions:
+        preview = after_split(incident, _chosen(incident, form), v.actor, v.now_ms)
+    with v.context.database.read() as connection:
+        photos = attachments.known(connection, form.attachments) if form.attachments else []
+    fired = firings(history)
+    named = titles(v.context, found.values(), registry)
+    return Choices(
+        targets=tuple((number, named[number]) for number in found),
+        conditions=tuple(
+            say(
+                "form.condition_time",
+                name=condition_name(one, registry, catalogue, fired.get(one.key)),
+                since=v.moment(one.since_ms),
+                until=say("incident_page.lasts") if one.active else v.moment(one.resolved_at_ms),
+            )
+            for one in incident.conditions
+        ),
+        measurable=tuple(
+            (one.key, Text(*(f"{name} {'' if one.unit == '1' else one.unit}".strip() for name in (one.zh, one.en))))
+            for one in catalogue.parameters
+        ),
+        photos=tuple(photos),
+        preview=preview,
+    )
+
+
+def firings(history: Sequence[Entry]) -> dict[tuple[str, str, str], Entry]:
+    """The entry of the newest finding of each condition."""
+    return {
+        (one.by, str(one.details.get("station", "")), str(one.details.get("parameter") or "")): one
+        for one in history
+        if one.what is EntryKind.FIRED
+    }
+
+
+def _targets(v: View, incident: Incident) -> dict[int, Incident]:
+    """The likeliest of the open incidents that it can be merged into."""
+    with v.context.database.read() as connection:
+        within = incident_store.jurisdiction_filter(v.actor)
+        open_now = incident_store.list_incidents(connection, open_only=True, within=within, limit=MERGE_LIMIT)
+    others = [one for one in open_now if one.id != incident.id]
+    found = can_take(incident, others, v.actor, v.now_ms)
+    return {one.id: one for one in found[:MERGE_SHOWN]}
+
+
+def _after_merge(v: View, incident: Incident, into: int, found: Mapping[int, Incident]) -> Text:
+    other = found.get(into)
+    try:
+        if other is None:
+            with v.context.database.read() as connection:
+                other = incident_store.get(connection, into)
+            check_visible(other, v.actor)
+    except WaterError as error:
+        return error.text
+    return after_merge(incident, other, v.actor, v.now_ms)
+
+
+def _chosen(incident: Incident, form: Given) -> list[Condition]:
+    return [one for i, one in enumerate(incident.conditions) if str(i) in form.conditions]
 
 
 def working_channels(v: View, names: Sequence[str]) -> dict[str, str]:
@@ -134,7 +294,7 @@ def known_contacts(v: View) -> Directory | None:
     return v.context.notifications.directory() if v.context.notifications else None
 
 
-def _order(form: Given) -> Order:
+def _order(form: Given, incident: Incident) -> Order:
     """What a form wants done; raises Refused and ConfigurationError for what is unknown."""
     try:
         action = Action(form.action)
@@ -148,6 +308,12 @@ def _order(form: Given) -> Order:
         assignment=Assignment(form.region, form.person, department, joint),
         matter=form.matter,
         reason=form.reason,
+        attachments=form.attachments,
+        measurement={form.parameter: value} if (value := models.number(form.value)) is not None else {},
+        grade=form.grade,
+        score=models.number(form.score),
+        into=int(form.into) if form.into.isascii() and form.into.isdecimal() else None,
+        conditions=tuple(one.key for one in _chosen(incident, form)),
     )
 
 

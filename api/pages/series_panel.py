@@ -21,7 +21,8 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One parameter as the browser draws it. ``limit_text`` words the target's limit, "" where there is none."""
+    """One parameter as the browser draws it. ``limit_text`` words the target's limit, "" where there is none;
+    ``ringed`` are samples (ms, value) that a ring marks."""
 
     parameter: str
     name: str
@@ -33,6 +34,7 @@ class Panel:
     thinned: bool
     sentence: str
     compared: Compared | None
+    ringed: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

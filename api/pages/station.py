@@ -311,13 +311,13 @@ def _chart(v: View, key: str) -> dict[str, Any]:
         panels.append(panel(v, view, limits, compared))
     happened = [
         one
-        for one in _happenings(v, registry, station)
+        for one in happenings(v, registry, station)
         if one.since_ms <= span.end_ms and (one.since_ms if one.until_ms is None else one.until_ms) >= span.start_ms
     ]
     return {"start": span.start_ms, "end": span.end_ms, "panels": panels, "happened": happened}
 
 
-def _happenings(v: View, registry: Registry, station: Station) -> Iterator[Happening]:
+def happenings(v: View, registry: Registry, station: Station) -> Iterator[Happening]:
     """Incidents that concern who looks, visits, checks and swaps of sensors."""
     for incident, title in _incidents(v, registry, station.key) or ():
         ended = v.now_ms if incident.closed_at_ms is None else incident.closed_at_ms

@@ -1,13 +1,15 @@
 """What somebody may do with an incident, legal actions first, and why the other steps are closed. Pure."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
-from api.pages.models.incident_actions import BUTTONS, Asks, Need, asks
+from api.pages.models.incident_actions import BUTTONS, Asks, Evidences, Need, asks
 from governance.incidents import lifecycle
+from governance.incidents.attachments import Attachment
 from governance.incidents.deadlines import Phase
 from governance.incidents.lifecycle import ADVANCING_ACTIONS, TABLE, TRANSITIONS
-from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident, State
+from governance.incidents.model import PHASE_OF_STATE, Action, Condition, Entry, EntryKind, Incident, State
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Department, Role
 from governance.organisation.terms import Appointment
@@ -51,6 +53,15 @@ _AFTER: Mapping[Action, Action] = {
     Action.CLOSE: Action.VERIFY,
 }
 """What comes before an action on the straight way."""
+UNDONE_BY: Mapping[Action, Action] = {
+    Action.FALSE_ALARM: Action.REOPEN,
+    Action.REJECT: Action.REOPEN,
+    Action.CLOSE: Action.REOPEN,
+    Action.VERIFY: Action.REWORK,
+    Action.SUPERVISE: Action.RELEASE,
+    Action.PAUSE: Action.RESUME,
+}
+"""What takes an action back; both stay in the history."""
 BY_MACHINE = frozenset(
     {
         EntryKind.FIRED,
@@ -113,6 +124,19 @@ class Given:
     comment: str = ""
     reason: str = ""
     name: str = ""
+    attachments: tuple[str, ...] = ()
+    parameter: str = ""
+    value: str = ""
+    grade: str = ""
+    score: str = ""
+    into: str = ""
+    conditions: tuple[str, ...] = ()
+    previewed: str = ""
+
+    @property
+    def chosen(self) -> str:
+        """What a merge or a split is about; its result has to be shown for just this before it is done."""
+        return self.into if self.action == Action.MERGE else ",".join(self.conditions)
 
     @property
     def person(self) -> str:
@@ -147,10 +171,24 @@ class To:
 
 
 @dataclass(frozen=True, slots=True)
+class Choices:
+    """What the forms of the incident's own page offer: incidents to merge into, conditions to split off (by their
+    place), parameters that can be measured; ``photos`` are kept already, ``preview`` says what would come of it.
+    """
+
+    targets: tuple[tuple[int, Text], ...] = ()
+    conditions: tuple[Text, ...] = ()
+    measurable: tuple[tuple[str, Text], ...] = ()
+    photos: tuple[Attachment, ...] = ()
+    preview: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ActionBar:
     """All that the component shows. ``given`` is what was typed, by the action whose form is open.
 
-    ``refused`` says why it was not done, ``meanwhile`` what others did since the form was drawn.
+    ``refused`` says why it was not done, ``wrong`` what is wrong with a field, ``meanwhile`` what others did since the
+    form was drawn. Without ``choices`` what needs photos or a choice leads to the incident's own page.
     """
 
     incident: Incident
@@ -163,6 +201,9 @@ class ActionBar:
     refused: Text | None = None
     meanwhile: Sequence[Entry] = field(default=())
     by_name: bool = False
+    choices: Choices | None = None
+    wrong: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
+    undo: Action | None = None
 
     def filled(self, action: Action) -> Given:
         """What the form of an action begins with."""
@@ -171,13 +212,13 @@ class ActionBar:
         return self.suggested if action is Action.DISPATCH else Given()
 
 
-def offers(incident: Incident, actor: Actor) -> tuple[Offer, ...]:
-    """What is open to somebody, the next step first."""
+def offers(incident: Incident, actor: Actor, needs: Evidences | None = None) -> tuple[Offer, ...]:
+    """What is open to somebody, the next step first; ``needs`` is the evidence that the process asks of finishing."""
     open_now = set(lifecycle.allowed(incident, actor))
     again = incident.state in (State.DISPATCHED, State.TRANSFERRED)
     found: list[Offer] = []
     for action in (one for one in BUTTONS if one in open_now):
-        asked = asks(incident, action)
+        asked = asks(incident, action, needs)
         elsewhere = (
             bool(asked.into or asked.conditions or asked.score or asked.grades or asked.departments)
             or asked.proof is Need.REQUIRED
@@ -187,8 +228,8 @@ def offers(incident: Incident, actor: Actor) -> tuple[Offer, ...]:
     return tuple(sorted(found, key=lambda one: not one.main))
 
 
-def closed(incident: Incident, actor: Actor) -> tuple[Closed, ...]:
-    """The steps that are closed to somebody now and may still come, each with its reason."""
+def closed(incident: Incident, actor: Actor, name: Callable[[Condition], Text] | None = None) -> tuple[Closed, ...]:
+    """The steps that are closed to somebody now and may still come, and why; ``name`` words a condition."""
     open_now = set(lifecycle.allowed(incident, actor))
     phase = PHASE_OF_STATE.get(incident.state)
     if phase is None:
@@ -196,6 +237,10 @@ def closed(incident: Incident, actor: Actor) -> tuple[Closed, ...]:
     order = tuple(Phase)
     ahead = (one for one in STEPS if order.index(_ENDS_WITH[one]) >= order.index(phase))
     refused = lifecycle.refusals(incident, actor)
+    if name is not None and Action.CLOSE in refused and incident.active:
+        names = tuple(dict.fromkeys(name(one) for one in incident.active))
+        listed_ = Text("、".join(one.zh for one in names[:2]), ", ".join(one.en for one in names[:2]))
+        refused[Action.CLOSE] = say("action_bar.still_active", count=len(incident.active), conditions=listed_)
     return tuple(Closed(one, _why(incident, one, actor, refused)) for one in ahead if one not in open_now)
 
 
@@ -218,6 +263,37 @@ def decisive(history: Iterable[Entry], given: Given) -> tuple[Entry, ...]:
     if given.action == Action.COMMENT:
         return ()
     return tuple(one for one in history if one.seq > given.version and one.what not in BY_MACHINE)
+
+
+def missing(offer: Offer, given: Given) -> dict[str, tuple[Text, ...]]:
+    """What a form lacks, by field."""
+    found = {}
+    asked = offer.asks
+    if asked.comment is Need.REQUIRED and not given.comment:
+        found["comment"] = (say("action_bar.needs_comment"),)
+    if asked.reasons and not given.reason:
+        found["reason"] = (say("action_bar.needs_reason"),)
+    if asked.proof is Need.REQUIRED and not given.attachments and not given.value:
+        found["photo"] = (say("action_bar.needs_proof"),)
+    if asked.departments and not given.department:
+        found["department"] = (say("action_bar.needs_choice"),)
+    for name, value in (("value", given.value), ("score", given.score)):
+        if value and number(value) is None:
+            found[name] = (say("action_bar.needs_number", value=value[:20]),)
+    if asked.score and not given.score:
+        found["score"] = (say("action_bar.needs_choice"),)
+    if given.value and not given.parameter:
+        found["value"] = (say("action_bar.needs_parameter"),)
+    return found
+
+
+def number(text: str) -> float | None:
+    """A number as people type it; None for what is none."""
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
 
 
 def done_already(history: Iterable[Entry], given: Given, by: str) -> bool:

@@ -1,22 +1,19 @@
 """The page of an incident: where it stands, what happened, what may be done, whom it was told. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from api.duration import duration
 from api.names import by_whom
 from api.svg import Place as Spot
 from api.svg import Stretch
-from governance.incidents.attachments import Attachment
-from governance.incidents.dispatch import Process
-from governance.incidents.model import Action, Entry, EntryKind, Incident, State
+from governance.incidents.model import Entry, EntryKind, Incident, State
 from governance.notify.message import Item
 from governance.notify.store import Notice
 from governance.notify.wording import item_text
-from governance.reports.citizen_reports import Report
-from governance.verification.comparison import Difference
-from infra.texts import Text, say
+from governance.organisation.roles import PERSON_ROLES, Role
+from infra.texts import Text, from_both, say
 from ingest.analysis.source_attribution import StoredAttribution
 from sensors.network import distance_km, point_at_km
 from sensors.source_attribution import PlaceKind
@@ -33,9 +30,13 @@ PATH = (
 )
 """The straight way of a case; the rest are branches off it."""
 
+UNFOLDED = 2
+"""Entries of the system in a row that are all shown."""
 SOON = 0.2
 """The part of a limit that is left when its reminder goes out."""
 
+_ENDS = frozenset({State.REJECTED, State.FALSE_ALARM})
+"""Where the way ends beside it."""
 _STANDS_AT: Mapping[State, State] = {
     State.RETURNED: State.ACCEPTED,
     State.REOPENED: State.REPORTED,
@@ -47,16 +48,43 @@ _STANDS_AT: Mapping[State, State] = {
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A state on the way: ``done``, ``now`` or ``ahead``; ``at_ms`` when it was last reached."""
+    """A state on the way: ``done``, ``now``, ``ahead`` or ``left out``; who brought it there when, and by when it is
+    due where it comes next."""
 
     state: State
     sort: str
-    at_ms: int | None
+    at_ms: int | None = None
+    who: str = ""
+    due_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A state beside the straight way: how often the case was there, when last, and whether it is now."""
+
+    state: State
+    count: int = 0
+    at_ms: int | None = None
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of a message to somebody: read, sent, pending, dead or dropped."""
+
+    name: str
+    status: str
+    channel: str = ""
+    at_ms: int | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An entry of the timeline; ``times`` so many findings in a row that said the same, the newest of them shown."""
+    """An entry of the timeline; ``times`` so many findings in a row that said the same, the newest of them shown.
+
+    ``folded`` are entries of the system that stand behind this one; ``told`` whom a message went to.
+    """
 
     seq: int
     at_ms: int
@@ -68,6 +96,18 @@ class Line:
     photos: tuple[str, ...]
     measured: tuple[tuple[str, float], ...]
     times: int
+    folded: tuple["Line", ...] = ()
+    told: tuple[Told, ...] = ()
+
+    @property
+    def by_person(self) -> bool:
+        """Whether somebody did or wrote it."""
+        return self.role not in ("", "rule", Role.SYSTEM)
+
+    @property
+    def remark(self) -> Text:
+        """The comment; the system's own are stored in both languages."""
+        return from_both(self.comment) if self.role == Role.SYSTEM else Text(self.comment, self.comment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,51 +142,42 @@ class Source:
     reasons: tuple[Text, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CasePage:
-    """What the page shows. ``notices`` None: not for who looks; ``trace`` None: there is no source to be traced.
-
-    ``audited``: the trail has entries of it, and who looks may read them. ``differences``: where the database is not
-    what the trail says.
-    """
-
-    incident: Incident
-    name: Text | None
-    region: Text | None
-    reach: tuple[str, Text] | None
-    stops: tuple[Stop, ...]
-    lines: tuple[Line, ...]
-    allowed: tuple[Action, ...]
-    hindered: tuple[tuple[Action, Text], ...]
-    files: tuple[Attachment, ...]
-    notices: tuple[NoticeRow, ...] | None
-    reports: tuple[Report, ...]
-    similar: tuple[Incident, ...]
-    process: Process | None
-    trace: StoredAttribution | None
-    sources: tuple[Source, ...]
-    audited: bool
-    differences: tuple[Difference, ...]
+BRANCHES = (State.RETURNED, State.TRANSFERRED, State.REWORK, State.REOPENED, State.FALSE_ALARM, State.REJECTED)
+"""The states beside the straight way, in the order in which they are drawn."""
 
 
 def stops(incident: Incident, history: Sequence[Entry]) -> tuple[Stop, ...]:
-    """The way of the case: the straight one, with the branch it is on in its place."""
-    reached = {entry.to_state: entry.at_ms for entry in history if entry.from_state is not entry.to_state}
-    state = incident.state
-    if state in PATH:
-        here = PATH.index(state)
+    """The straight way of the case; one on a branch stands where the branch leaves it."""
+    reached = {entry.to_state: entry for entry in history if entry.from_state is not entry.to_state}
+    over = not incident.is_open
+    here = PATH.index(_STANDS_AT.get(incident.state, incident.state)) if incident.state not in _ENDS else -1
+    found = []
+    for i, state in enumerate(PATH):
+        entry = reached.get(state)
+        if over and entry is None:
+            found.append(Stop(state, "left out"))
+        elif i > here and not over:
+            due_ms = incident.case.due_ms if i == here + 1 and incident.case.paused_at_ms is None else None
+            found.append(Stop(state, "ahead", due_ms=due_ms))
+        else:
+            sort = "done" if over or i < here else "now"
+            at_ms, who_ = (None, "") if entry is None else (entry.at_ms, _name_of(entry))
+            found.append(Stop(state, sort, at_ms, who_))
+    return tuple(found)
 
-        def sort(i: int) -> str:
-            return "done" if i < here or not incident.is_open else "now" if i == here else "ahead"
 
-        return tuple(Stop(one, sort(i), reached.get(one) if i <= here else None) for i, one in enumerate(PATH))
-    if not incident.is_open:  # rejected, false alarm: the way ends here
-        been = [one for one in PATH if one in reached]
-        return (*(Stop(one, "done", reached[one]) for one in been), Stop(state, "done", reached.get(state)))
-    here = PATH.index(_STANDS_AT[state])
-    before = tuple(Stop(one, "done", reached.get(one)) for one in PATH[: here + 1])
-    after = tuple(Stop(one, "ahead", None) for one in PATH[here + 1 :])
-    return (*before, Stop(state, "now", reached.get(state)), *after)
+def branches(incident: Incident, history: Sequence[Entry]) -> tuple[Branch, ...]:
+    """Where the case left the straight way, and where it still could."""
+    entries = [entry for entry in history if entry.from_state is not entry.to_state]
+    found = []
+    for state in BRANCHES:
+        been = [entry.at_ms for entry in entries if entry.to_state is state]
+        found.append(Branch(state, len(been), been[-1] if been else None, incident.state is state))
+    return tuple(found)
+
+
+def _name_of(entry: Entry) -> str:
+    return entry.by if entry.role in PERSON_ROLES else ""
 
 
 def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
@@ -179,6 +210,54 @@ def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
         )
         before = entry
     return tuple(reversed(found))
+
+
+def timeline(history: Iterable[Entry], notices: Iterable[NoticeRow], name: Callable[[str], Text]) -> tuple[Line, ...]:
+    """Entries and messages, newest first: messages of one minute and sort are one line, and what the system found in
+    between folds behind the newest of it. What people did or wrote is never folded. ``name`` words a sort of message.
+    """
+    merged = sorted((*lines(history), *_messages(notices, name)), key=lambda one: (-one.at_ms, -one.seq))
+    found: list[Line] = []
+    run: list[Line] = []
+    for line in merged:
+        if line.by_person or line.told or line.moved:
+            found += _folded(run)
+            run = []
+            found.append(line)
+        else:
+            run.append(line)
+    return tuple(found + _folded(run))
+
+
+def shown_lines(found: Sequence[Line], most: int) -> tuple[Line, ...]:
+    """The newest lines, and of the older ones those of people and the first."""
+    older = [line for line in found[most:-1] if line.by_person]
+    return (*found[:most], *older, *found[most:][-1:])
+
+
+def _folded(run: Sequence[Line]) -> list[Line]:
+    if len(run) <= UNFOLDED:
+        return list(run)
+    return [replace(run[0], folded=tuple(run[1:-1])), run[-1]]
+
+
+def _messages(notices: Iterable[NoticeRow], name: Callable[[str], Text]) -> Iterator[Line]:
+    groups: dict[tuple[int, str], list[NoticeRow]] = {}
+    for row in notices:
+        groups.setdefault((row.created_at_ms // 60_000, row.kind), []).append(row)
+    for (_, kind), rows in groups.items():
+        told = tuple(
+            Told(
+                row.name,
+                "read" if row.confirmed_at_ms is not None else row.status,
+                row.channel,
+                row.confirmed_at_ms or row.sent_at_ms,
+                row.attempts,
+            )
+            for row in rows
+        )
+        at_ms = min(row.created_at_ms for row in rows)
+        yield Line(0, at_ms, say("audit_entry.by_riverchief"), "", name(kind), "", None, (), (), 1, told=told)
 
 
 def time_left(incident: Incident, now_ms: int) -> tuple[str, int]:

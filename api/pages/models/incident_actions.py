@@ -6,14 +6,28 @@ from enum import StrEnum
 
 from governance.incidents import lifecycle
 from governance.incidents.deadlines import EMERGENCY_LIMITS
+from governance.incidents.finding import FindingKind
+from governance.incidents.headline import format_limit
 from governance.incidents.lifecycle import ADVANCING_ACTIONS, TRANSITIONS, Transition
-from governance.incidents.model import Action, Condition, Evidence, FalseAlarm, Incident, Order, PauseReason
+from governance.incidents.model import (
+    Action,
+    Condition,
+    Entry,
+    Evidence,
+    FalseAlarm,
+    Incident,
+    Order,
+    PauseReason,
+)
 from governance.organisation.roles import Actor
 from infra.errors import WaterError
 from infra.texts import Text, ended, say
 from infra.times import beijing
 from sensors.parameters import Catalogue
 from sensors.stations import Registry
+
+Evidences = tuple[frozenset[Evidence], ...]
+"""Alternatives of evidence: of each set at least one sort must be shown."""
 
 
 class Need(StrEnum):
@@ -74,12 +88,16 @@ IN_A_ROW = (*ADVANCING_ACTIONS, *_ALSO)
 """What a row of a list offers; the incident's page offers everything."""
 
 
-def asks(incident: Incident, action: Action) -> Asks:
-    """What to ask before ``action``; raises KeyError for one that the state does not know."""
+def asks(incident: Incident, action: Action, needs: Evidences | None = None) -> Asks:
+    """What to ask before ``action``; raises KeyError for one that the state does not know.
+
+    ``needs`` is the evidence that the process asks of finishing, instead of what the table does.
+    """
     step: Transition = TRANSITIONS[incident.state, action]
-    text = any(kinds == {Evidence.TEXT} for kinds in step.evidence)
+    evidence = needs if needs is not None and action is Action.FINISH else step.evidence
+    text = any(kinds == {Evidence.TEXT} for kinds in evidence)
     waiting = tuple(str(d) for d in incident.case.joint if d not in incident.case.contributed)
-    shown = any(Evidence.TEXT not in kinds for kinds in step.evidence)
+    shown = any(Evidence.TEXT not in kinds for kinds in evidence)
     return Asks(
         comment=Need.REQUIRED if text else Need.OPTIONAL,
         proof=Need.REQUIRED if shown else Need.OPTIONAL if action in _SHOWS_MORE else Need.NO,
@@ -93,16 +111,20 @@ def asks(incident: Incident, action: Action) -> Asks:
     )
 
 
-def condition_name(one: Condition, registry: Registry, catalogue: Catalogue) -> Text:
-    """A condition as people know it: where, what, by which rule."""
+def condition_name(one: Condition, registry: Registry, catalogue: Catalogue, firing: Entry | None = None) -> Text:
+    """A condition as people know it: where, what, beyond which limit; ``firing`` is the entry of its newest finding."""
     where = Text(one.station, one.station)
     if one.station in registry:
         station = registry[one.station]
         where = Text(station.zh, station.en)
+    kind = str(firing.details.get("kind", "")) if firing is not None else ""
+    what = say(f"rule_kind.{kind}") if kind in {*FindingKind} else say("form.condition_other")
     if one.parameter not in catalogue:
-        return say("form.condition_bare", station=where, rule=one.rule)
-    known = catalogue[one.parameter]
-    return say("form.condition", station=where, parameter=Text(known.zh, known.en), rule=one.rule)
+        return say("form.condition_bare", station=where, what=what)
+    parameter = catalogue[one.parameter]
+    limit = firing.limit if firing is not None else None
+    shown = what if limit is None else say("headline.limit", limit=format_limit(limit))
+    return say("form.condition", station=where, parameter=Text(parameter.zh, parameter.en), what=shown)
 
 
 def after_merge(incident: Incident, into: Incident, actor: Actor, now_ms: int) -> Text:

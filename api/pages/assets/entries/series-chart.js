@@ -153,7 +153,7 @@ class SeriesChart extends HTMLElement {
     const width = (this.width = Math.max(280, this.clientWidth));
     const narrow = width < 600;
     const box = { left: narrow ? 38 : 64, right: width - (narrow ? 30 : 36), start, end };
-    const tall = panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
+    const tall = this.hasAttribute("compact") ? 150 : panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
     const gap = 16;
     let y = 8;
     const rows = ROWS.filter((kind) => this.answer.happened.some((one) => one.kind === kind));
@@ -180,9 +180,17 @@ class SeriesChart extends HTMLElement {
     this.root = root;
     this.voice = document.createElement("output");
     this.voice.className = "heard";
-    this.replaceChildren(root, this.legend(), this.voice);
+    if (this.answer.since) this.since(root, this.answer.since);
+    this.replaceChildren(root, ...(this.hasAttribute("compact") ? [] : [this.legend()]), this.voice);
     if (history.state?.zoomed && this.hasAttribute("follow")) this.append(this.backButton());
     if (focused) root.focus();
+  }
+
+  // Since when what the page is about goes on.
+  since(root, ms) {
+    const x = this.x(ms);
+    if (x < this.box.left || x > this.box.right) return;
+    svg("path", { class: "since", d: `M${x} 8V${this.bottom}`, "data-testid": "series-since" }, root);
   }
 
   backButton() {
@@ -234,6 +242,7 @@ class SeriesChart extends HTMLElement {
     this.curve(group, panel.columns, x, y);
     svg("path", { class: "axis", d: `M${left} ${bottom}H${right}` }, group);
     this.marks(group, panel.columns, x, bottom, left, right);
+    for (const [at, value] of panel.ringed ?? []) svg("circle", { class: "ring", cx: x(at), cy: y(value), r: 6.5, "data-testid": "series-ring" }, group);
     const title = svg("text", { class: "title halo", x: left + 8, y: top + 17 }, group, panel.name);
     const note = [panel.unit, !panel.limits ? this.words.no_bands : panel.limits.direction === "at_least" ? this.words.lower_worse : ""].filter(Boolean).join(" · ");
     svg("tspan", { class: "note", dx: 6 }, title, note);
@@ -364,6 +373,7 @@ class SeriesChart extends HTMLElement {
     entry((p) => svg("path", { class: "line", d: "M0 7H26" }, p), own, "line");
     const other = panels.find((p) => p.compared)?.compared;
     if (other) entry((p) => svg("path", { class: "other", d: "M0 7H26" }, p), other.columns.at.length ? other.name : `${other.name} · ${this.words.no_data}`, "other");
+    if (panels.some((p) => p.ringed?.length)) entry((p) => svg("circle", { class: "ring", cx: 13, cy: 7, r: 5.5 }, p), this.words.ringed, "ring");
     if (sum("suspect")) entry((p) => svg("circle", { class: "suspect", cx: 13, cy: 7, r: 4.5 }, p), this.words.suspect.replace("{count}", sum("suspect")), "suspect");
     if (sum("bad")) entry((p) => svg("path", { class: "bad", d: "M9 3l8 8m0-8l-8 8" }, p), this.words.bad.replace("{count}", sum("bad")), "bad");
     if (sum("missing_count")) {

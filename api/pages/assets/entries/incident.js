@@ -1,0 +1,88 @@
+// The page of an incident: what others did while a form is open is said beside it and never takes the form away; a bar
+// nobody has touched is renewed. Chosen photos are shown before they are sent; the confirmation is read aloud.
+import { place } from "../js/live.js";
+
+const bar = document.getElementById("actions");
+const shown = () => Number(bar.dataset.version);
+let touched = false;
+
+bar.addEventListener("input", () => (touched = true));
+bar.addEventListener("change", (event) => event.target.type === "file" && preview(event.target));
+
+const busy = () => touched || bar.querySelector("details.action[open]") || bar.querySelector(".action-refused");
+
+async function renew() {
+  try {
+    const answer = await fetch(location.href, { headers: { "X-Fragments": "actions" }, cache: "no-store" });
+    if (!answer.ok || answer.redirected || busy()) return;
+    place(await answer.text());
+    bar.dataset.version = bar.querySelector(".stale-note").dataset.version;
+  } catch {
+    // the frame says that the connection is cut; the next mark tries again
+  }
+}
+
+document.addEventListener("rc-placed", () => {
+  const note = bar.querySelector(".stale-note");
+  if (!note || Number(note.dataset.version) === shown()) return;
+  if (busy()) note.hidden = false;
+  else renew();
+});
+
+function preview(input) {
+  const box = input.closest("fieldset").querySelector("[data-chosen]");
+  for (const image of box.querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  const parts = [...input.files].map((file) => {
+    const part = document.createElement("figure");
+    if (file.type.startsWith("image/")) {
+      const image = document.createElement("img");
+      image.src = URL.createObjectURL(file);
+      image.alt = file.name;
+      part.append(image);
+    }
+    const name = document.createElement("figcaption");
+    name.textContent = `${file.name} · ${(file.size / 1048576).toFixed(1)} MB`;
+    part.append(name);
+    return part;
+  });
+  box.replaceChildren(...parts);
+  box.hidden = !parts.length;
+}
+
+// A link to a form of the bar opens it where it stands.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-open]");
+  const details = link && document.getElementById(`action-${link.dataset.open}`);
+  if (!details) return;
+  event.preventDefault();
+  open(details);
+  const reason = details.querySelector('select[name="reason"]');
+  if (reason && link.dataset.reason && !reason.value) reason.value = link.dataset.reason;
+});
+
+function open(details) {
+  const around = details.parentElement.closest("details");
+  if (around) around.open = true;
+  details.open = true;
+  (details.querySelector("select, textarea, input:not([type=hidden])") ?? details).focus();
+}
+
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const opened = [...bar.querySelectorAll("details[open]")].pop();
+  if (!opened) return;
+  opened.open = false;
+  opened.querySelector("summary").focus();
+});
+
+const said = document.querySelector("[data-announce]");
+if (said) {
+  const text = said.textContent;
+  said.textContent = "";
+  setTimeout(() => (said.textContent = text), 100);
+  bar.focus({ preventScroll: true });
+  const address = new URL(location.href);
+  address.searchParams.delete("done");
+  history.replaceState(history.state, "", address);
+  setTimeout(() => document.querySelector(".toast")?.remove(), 10000);
+}

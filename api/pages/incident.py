@@ -1,0 +1,413 @@
+"""The page of an incident ``/incidents/{number}``: what, how sure, who, until when, and what to do now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request, Response
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse
+
+from api import problems, svg
+from api.access import foreign, needed_right
+from api.pages import acting
+from api.pages import incident_evidence as evidence
+from api.pages.incident_evidence import Charted
+from api.pages.menu import INCIDENT, INCIDENTS, REPORTED, RIVER, TRAIL
+from api.pages.models import action_bar, series, verdict
+from api.pages.models import incident as models
+from api.pages.models import series_chart as chart
+from api.pages.models.action_bar import ActionBar, Given
+from api.pages.models.incident import Line, NoticeRow, Source
+from api.pages.models.incident_actions import condition_name
+from api.pages.models.overview import Model
+from api.pages.models.station import MOST_PANELS
+from api.pages.models.verdict import Observed, Verdict
+from api.pages.series_panel import panel
+from api.pages.station import happenings
+from api.pages.view import PageRoute, View, Viewing, markup
+from api.registries import find
+from api.responses import answer
+from api.routes.incidents import check_visible
+from api.routes.notices import contact_names
+from api.titles import titles
+from governance.audit import trail as audit_trail
+from governance.incidents import attachments
+from governance.incidents import store as incident_store
+from governance.incidents.attachments import Attachment
+from governance.incidents.dispatch import Process
+from governance.incidents.headline import COLUMNS, Row, class_of, table
+from governance.incidents.lifecycle import in_jurisdiction
+from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident
+from governance.notify import store as notice_store
+from governance.organisation.roles import Forbidden, Right
+from governance.reports import citizen_reports
+from governance.reports.citizen_reports import Report
+from governance.verification import comparison
+from governance.verification.comparison import Difference
+from infra.errors import ConfigurationError, NotFound, WaterError
+from infra.texts import Text, say
+from ingest.analysis import forecasts, source_attribution
+from ingest.analysis.source_attribution import StoredAttribution
+from sensors.standards.gb3838 import Water, WaterClass
+from sensors.stations import Registry, Station
+
+NUMBER = INCIDENT.path.replace("{number}", "{number:int}")
+NOTICES = 60
+DIFFERENCES = 20
+"""Differences shown; `audit verify` names all."""
+LINES = 30
+"""Entries of the timeline that are shown at first."""
+PAST, PAST_LISTED = 20, 3
+"""Incidents of the station that are read, and those that are shown."""
+MOST_FIELD_BYTES = 16 * 1024
+_NOTICES = needed_right("GET", "/notices")
+_PROOF = needed_right("GET", "/audit/-/proof")
+_SERIES = needed_right("GET", "/stations/-/series")
+_ACTING = needed_right("POST", "/incidents/-/actions")
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the database has of an incident. ``notices`` None: not for who looks."""
+
+    incident: Incident
+    history: tuple[Entry, ...]
+    files: tuple[Attachment, ...]
+    notices: tuple[NoticeRow, ...] | None
+    reports: tuple[Report, ...]
+    near: tuple[Incident, ...]
+    past: tuple[Incident, ...]
+    trace: StoredAttribution | None
+    audited: bool
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An incident of before at the same station: what came of it, in the words of who ended it."""
+
+    incident: Incident
+    title: Text
+    said: str
+
+
+@dataclass(frozen=True)
+class CasePage:
+    """What the page shows. ``unread`` says why there is no chart although there are readings."""
+
+    stored: Stored
+    title: Text
+    water_class: WaterClass | None
+    station: Station | None
+    reach: tuple[str, Text] | None
+    region: Text | None
+    sort: str
+    left: Text
+    share: float | None
+    verdict: Verdict
+    rows: tuple[Row, ...]
+    charted: Charted | None
+    unread: Text | None
+    lines: tuple[Line, ...]
+    sources: tuple[Source, ...]
+    sketch: Markup | None
+    earlier: tuple[Earlier, ...]
+    near: tuple[tuple[Incident, Text], ...]
+    forecast: Text | None
+    process: Process | None
+    bar: ActionBar
+
+    @property
+    def incident(self) -> Incident:
+        return self.stored.incident
+
+
+@router.get(NUMBER)
+async def show(v: Viewing, number: int) -> Response:
+    """The page, or the blocks of it that changed."""
+    v.require(INCIDENT.right)
+    picture = await v.live.now()
+    return await run_in_threadpool(_page, v, number, picture, Given(), None)
+
+
+@router.post(NUMBER)
+async def act(v: Viewing, request: Request, number: int) -> Response:
+    """Do what the form says, or show what would come of it; then the page again."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    v.require(_ACTING)
+    await run_in_threadpool(_visible, v, number)
+    error: WaterError | None = None
+    limits = {"max_files": acting.MOST_PHOTOS + 1, "max_fields": acting.FIELDS, "max_part_size": MOST_FIELD_BYTES}
+    async with request.form(**limits) as form:
+        given, wrong = await acting.with_photos(v, form, acting.given(form))
+    if wrong:
+        error = acting.Incomplete({"photo": wrong})
+    elif not (given.action in (Action.MERGE, Action.SPLIT) and given.chosen and given.previewed != given.chosen):
+        try:
+            await run_in_threadpool(acting.act, v, number, given)
+        except WaterError as caught:
+            error = caught
+        if error is None:
+            await request.app.state.picture.refresh()  # the page that follows shows what was done
+            return RedirectResponse(v.here(done=given.action, act=None) + "#actions", 303)
+    picture = await v.live.now()
+    return await run_in_threadpool(_page, v, number, picture, given, error)
+
+
+@router.get(NUMBER + "/chart")
+def own_chart(v: Viewing, number: int) -> Response:
+    """What the chart draws of the incident's own station: series, deciding samples, what happened there."""
+    return _data(v, number, "")
+
+
+@router.get(NUMBER + "/chart/{station}")
+def neighbours_chart(v: Viewing, number: int, station: str) -> Response:
+    """The same span at another station."""
+    return _data(v, number, station)
+
+
+def _data(v: View, number: int, station: str) -> Response:
+    try:
+        v.require(INCIDENT.right)
+        v.require(_SERIES)
+        return answer(_chart(v, number, station), headers={"Cache-Control": "no-store"})
+    except WaterError as error:
+        status = problems.of(error).sort.status
+        return answer({"error": v.of(error.text), "status": status}, status)
+
+
+def _chart(v: View, number: int, other: str) -> dict[str, Any]:
+    incident, history = _visible(v, number)
+    registry = v.registries.recent()
+    own = evidence.station_of(incident, registry)
+    station = find(registry, other) if other else own
+    if station is None:
+        raise NotFound(say("case.no_reading"))
+    rows = evidence.rows_of(incident, history, station.key)
+    asked = [one for one in dict.fromkeys(v.query.get("parameter", "").split(",")) if one in v.context.catalogue]
+    if not asked:
+        raise ConfigurationError(say("station.no_data"))
+    span = evidence.span_of(incident, v.now_ms)
+    reach = registry.reach(station.reach)
+    panels = []
+    for one in asked[:MOST_PANELS]:
+        limits = chart.limits(one, Water.of(station.water), None if reach is None else reach.target)
+        drawn = panel(v, evidence.series_view(v, station, one, span), limits)
+        marks = [] if other else evidence.ringed(v, incident, station.key, one, rows)
+        panels.append(replace(drawn, ringed=tuple(marks)))
+    happened = [
+        one
+        for one in ([] if other else happenings(v, registry, station))
+        if one.since_ms <= span[1] and (one.until_ms or one.since_ms) >= span[0]
+    ]
+    return {"start": span[0], "end": span[1], "panels": panels, "happened": happened, "since": incident.since_ms}
+
+
+def _visible(v: View, number: int) -> tuple[Incident, list[Entry]]:
+    """The incident with its history. Raises NotFound, and Forbidden where it does not concern who looks."""
+    if number >= 2**31:
+        raise NotFound(say("incident.unknown", id=str(number)[:20]))
+    with v.context.database.read() as connection:
+        incident = incident_store.get(connection, number)
+        check_visible(incident, v.actor)
+        return incident, incident_store.history(connection, number)
+
+
+def _page(v: View, number: int, picture: Model | None, given: Given, error: WaterError | None) -> Response:
+    try:
+        incident, history = _visible(v, number)
+    except Forbidden as refused:
+        return v.render(
+            "incident_refused.html", status=403, refused=refused.text, may_report=v.actor.may(REPORTED.right)
+        )
+    page = _read(v, incident, history, given, error)
+    registry, catalogue = v.registries.recent(), v.context.catalogue
+    fired = acting.firings(history)
+    names = {one.key: Text(one.zh, one.en) for one in registry.stations}
+    shows_all = v.query.get("all") == "1"
+    return v.render(
+        "incident.html",
+        status=200 if error is None else problems.of(error).sort.status,
+        picture=picture,
+        topics=(f"incident-{number}",),
+        page=page,
+        i=incident,
+        case=incident.case,
+        topic=f"incident-{number}",
+        stops=models.stops(incident, history),
+        branches=models.branches(incident, history),
+        phase=PHASE_OF_STATE.get(incident.state),
+        lines=page.lines if shows_all else models.shown_lines(page.lines, LINES),
+        images={one.id: one for one in page.stored.files},
+        measured=lambda line: [
+            f"{v.of(v.parameter(key))} {v.number(value, key)}" for key, value in line.measured if key in catalogue
+        ],
+        reading_rows=_table(v, page),
+        condition=lambda one: condition_name(one, registry, catalogue, fired.get(one.key)),
+        basis=_basis(incident),
+        findings=sum(entry.what is EntryKind.FIRED for entry in history),
+        sentence=history[0].text if incident.rule else None,
+        station_name=lambda key: v.of(names.get(key, Text(key, key))),
+        contact=v.context.vault.open if v.actor.may(Right.ACCEPT) else None,
+        may_river=v.actor.may(RIVER.right),
+        may_trail=page.stored.audited and v.actor.may(TRAIL.right),
+        inbox=INCIDENTS.path,
+        done=v.query.get("done", "") if v.query.get("done") in set(Action) else "",
+        keys=action_bar.KEYS,
+    )
+
+
+def _basis(incident: Incident) -> tuple[list[Text], list[tuple[Text, ...]]] | None:
+    """The columns and rows of the deciding values."""
+    about = incident.headline
+    if about is None or not about.rows:
+        return None
+    return [say(f"headline.column_{name}") for name in COLUMNS], [tuple(row) for row in table(about)]
+
+
+def _table(v: View, page: CasePage) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The readings of the chart as rows, where the address asks for them."""
+    if page.charted is None or v.query.get("view") != "table":
+        return []
+    span = page.charted.start_ms, page.charted.end_ms
+    views = [evidence.series_view(v, page.charted.station, one, span) for one in page.charted.chosen]
+    return [(one.parameter.key, series.table(one)) for one in views]
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _read(v: View, incident: Incident, history: Sequence[Entry], given: Given, error: WaterError | None) -> CasePage:
+    registry = v.registries.recent()
+    station = evidence.station_of(incident, registry)
+    with v.context.database.read() as connection:
+        stored = _stored(v, connection, incident, history)
+        ahead = _forecast(v, connection, incident)
+        earlier = _earlier(connection, stored.past)
+    rows = evidence.rows_of(incident, history, station.key) if station is not None else ()
+    charted, view, unread = None, None, None
+    if station is not None and v.actor.may(_SERIES):
+        try:
+            charted = evidence.charted(v, incident, station, rows, registry)
+            if charted is not None:
+                lead = charted.measures[0].parameter
+                view = evidence.series_view(v, station, lead, (charted.start_ms, charted.end_ms))
+        except WaterError as failed:
+            unread = failed.text
+    try:
+        seen = evidence.observed(v, incident, history, rows, stored.trace, view, registry, stored.past)
+    except WaterError as failed:
+        seen, unread = Observed(rows=rows), unread or failed.text
+    doubtful = incident.headline is not None and incident.headline.matter.zh.endswith(
+        say("headline.doubtful", matter=Text("", "")).zh
+    )
+    sort, left_ms = models.time_left(incident, v.now_ms)
+    _, left = models.deadline(incident, v.now_ms)
+    case = incident.case
+    whole = 0 if case.due_ms is None else case.due_ms - case.step_since_ms
+    named = titles(v.context, [incident, *stored.near, *(one.incident for one in earlier)], registry)
+    value = (
+        next((one.value for one in charted.measures if rows and one.parameter == rows[0].parameter), None)
+        if charted
+        else None
+    )
+    lead_row = rows[0] if rows else None
+    return CasePage(
+        stored=stored,
+        title=named[incident.id],
+        water_class=None
+        if lead_row is None or station is None
+        else class_of(replace(lead_row, value=lead_row.value if value is None else value), station.water),
+        station=station,
+        reach=_reach(incident, station, registry),
+        region=next((Text(r.zh, r.en) for r in registry.regions if r.code == incident.place.region), None),
+        sort=sort,
+        left=left,
+        share=max(0.0, min(1.0, left_ms / whole)) if whole > 0 and sort in ("left", "soon") else None,
+        verdict=verdict.judge(incident, seen, v.context.catalogue, doubtful),
+        rows=rows,
+        charted=charted,
+        unread=unread,
+        lines=models.timeline(history, stored.notices or (), _notice_words),
+        sources=models.sources(stored.trace),
+        sketch=_sketch(v, incident, stored.trace, registry),
+        earlier=tuple(replace(one, title=named[one.incident.id]) for one in earlier),
+        near=tuple((one, named[one.id]) for one in stored.near),
+        forecast=ahead,
+        process=v.context.processes.of(incident),
+        bar=acting.bar(v, incident, v.query.get("act", ""), given if given.action else None, error, history),
+    )
+
+
+def _stored(v: View, connection: sa.Connection, incident: Incident, history: Sequence[Entry]) -> Stored:
+    context, number = v.context, incident.id
+    ids = [one for entry in history for one in entry.attachments]
+    files = attachments.known(connection, ids, {entry.by for entry in history})
+    notices = None
+    if v.actor.may(_NOTICES):
+        within = incident_store.visible_incident_ids(v.actor)
+        found = notice_store.list_notices(connection, incident=number, limit=NOTICES, within=within)
+        items = notice_store.items(connection, [one.id for one in found])
+        notices = models.notice_rows(found, items, contact_names(context), number)
+    near = citizen_reports.similar_incidents(connection, incident, v.now_ms, context.near)
+    past: list[Incident] = []
+    if incident.station:
+        past = incident_store.list_incidents(connection, station=incident.station, limit=PAST)
+    listed = {one.id for one in near}
+    return Stored(
+        incident=incident,
+        history=tuple(history),
+        files=tuple(files),
+        notices=notices,
+        reports=tuple(citizen_reports.of_incident(connection, number)),
+        near=tuple(one for one in near if in_jurisdiction(one, v.actor)),
+        past=tuple(one for one in past if one.id not in listed | {number} and in_jurisdiction(one, v.actor)),
+        trace=source_attribution.stored_trace(connection, number),
+        audited=bool(audit_trail.list_entries(connection, kind="incident", id=str(number), limit=1))
+        and v.actor.may(_PROOF),
+        differences=tuple(comparison.of_incident(connection, number))[:DIFFERENCES],
+    )
+
+
+def _earlier(connection: sa.Connection, past: Sequence[Incident]) -> tuple[Earlier, ...]:
+    """The newest of the station's past incidents, with what was written when they ended."""
+    found = []
+    for one in past[:PAST_LISTED]:
+        said = "" if one.is_open else (incident_store.history(connection, one.id)[-1].comment or "")
+        found.append(Earlier(one, one.title, said))
+    return tuple(found)
+
+
+def _forecast(v: View, connection: sa.Connection, incident: Incident) -> Text | None:
+    """What is forecast of the incident's parameter, while it is fresh."""
+    if not incident.is_open or not incident.parameter or not incident.station:
+        return None
+    found = forecasts.stored_forecasts(connection, incident.station, incident.parameter)
+    fresh = [one for one in found if v.now_ms - one.issued_ms <= series.FRESH_MS]
+    return fresh[0].text if fresh else None
+
+
+def _reach(incident: Incident, station: Station | None, registry: Registry) -> tuple[str, Text] | None:
+    reach = registry.reach(incident.place.reach or ("" if station is None else station.reach))
+    return None if reach is None else (reach.key, Text(reach.zh, reach.en))
+
+
+def _sketch(v: View, incident: Incident, trace: StoredAttribution | None, registry: Registry) -> Markup | None:
+    """Where it is, with the candidates by their ranks; None where nobody knows."""
+    if trace is not None and trace.candidates:
+        return markup(svg.sketch(**models.on_the_map(trace, registry, v.of), label=v.say("incident_page.sources_map")))
+    here = models.where(incident, registry, v.of)
+    if here is None:
+        return None
+    lines = [reach.line for reach in registry.reaches if len(reach.line) > 1]
+    return markup(svg.sketch(lines, here, label=v.say("case.place")))
+
+
+def _notice_words(kind: str) -> Text:
+    return say("timeline.notified", kind=say(f"messages_page.kind_{kind}"))

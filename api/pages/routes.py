@@ -7,6 +7,9 @@ from api.pages import (
     kit,
     ledger,
     live,
+    messages,
+    oncall,
+    people,
     quarantine,
     redirects,
     registry,
@@ -31,6 +34,9 @@ ROUTERS = tuple(
         health,
         ledger,
         quarantine,
+        messages,
+        oncall,
+        people,
         redirects,
     )
 )

@@ -98,7 +98,7 @@ def show(v: Viewing) -> Response:
         roles=_roles(v),
         regions=_regions(v),
         terms=models.TERMS,
-        reachable=models.REACHABLE,
+        reachable=(*models.REACHABLE, models.UNREACHED),
         contact_roles=lambda one: _listed(v, [say(f"notice.role_{role}") for role in one.roles]),
         channels_of=lambda one: _listed(v, [Text(*(channel_name(v, c.kind),) * 2) for c in one.channels]),
         **_words(v),

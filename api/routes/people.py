@@ -125,6 +125,7 @@ class NewContact(Strict):
     language: Literal["zh", "en"] = "zh"
     least: Words = Field("blue", max_length=32, examples=list(Colour))
     channels: list[NewChannel] = Field(min_length=1, max_length=person_contacts.MAX_CHANNELS)
+    phone: Words | None = Field(None, max_length=31, description="the number that others call; as it was when left out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ class ContactView:
     language: str
     least: str
     channels: list[ChannelView]
+    phone: str
 
 
 @router.get("/me", response_model=Me)
@@ -235,7 +237,8 @@ def put_contact(context: RequestContext, who: Who, name: str, new: NewContact) -
     least = one_of(Colour, "least", new.least)
     with context.database.write() as connection:
         kept = person_contacts.read_all(connection, context.vault, (name,)).get(name, ContactDetails())
-        reach = replace(kept, language=new.language, least=least, channels=ways)
+        phone = kept.phone if new.phone is None else new.phone
+        reach = replace(kept, language=new.language, least=least, channels=ways, phone=phone)
         person_contacts.put(connection, name, reach, context.vault, by=who.name, now_ms=context.clock_ms())
     _contacts_changed(context)
     return answer(_contact(name, reach))
@@ -275,7 +278,7 @@ def _contacts_changed(context: Context) -> None:
 
 def _contact(name: str, reach: ContactDetails) -> ContactView:
     ways = [ChannelView(one.kind, one.short) for one in reach.channels]
-    return ContactView(name, reach.language, reach.least.value, ways)
+    return ContactView(name, reach.language, reach.least.value, ways, reach.phone)
 
 
 def _view(

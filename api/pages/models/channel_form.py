@@ -21,6 +21,7 @@ class Field:
     needed: bool = True
     secret: bool = False
     shared: bool = False
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,11 @@ KINDS = (
     Kind("wecom", (Field("robot", secret=True),)),
     Kind(
         "sms",
-        (Field("number"), Field("gateway", shared=True), Field("parameter", needed=False, shared=True)),
+        (
+            Field("number"),
+            Field("gateway", shared=True, hint="https://"),
+            Field("parameter", needed=False, shared=True, hint="to"),
+        ),
         ":to",
         ("json", "jsons", "form", "forms"),
     ),
@@ -45,16 +50,16 @@ KINDS = (
         "mail",
         (
             Field("to"),
-            Field("host", shared=True),
+            Field("host", shared=True, hint="smtp.example.cn"),
             Field("user", shared=True),
             Field("password", secret=True, shared=True),
         ),
         "to",
         ("mailto", "mailtos"),
     ),
-    Kind("dingtalk", (Field("robot", secret=True), Field("sign", needed=False, secret=True))),
+    Kind("dingtalk", (Field("robot", secret=True), Field("sign", needed=False, secret=True, hint="SEC…"))),
     Kind("feishu", (Field("robot", secret=True),)),
-    Kind("gateway", (Field("address"),)),
+    Kind("gateway", (Field("address", hint="https://"),)),
     Kind("other", (Field("url", secret=True),)),
 )
 """In the order in which they are offered; the first is chosen."""

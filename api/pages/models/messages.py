@@ -83,11 +83,10 @@ def since_ms(span: str, now_ms: int) -> int:
 
 def wanted(chosen: Choice, now_ms: int) -> NoticeFilter:
     """The choice as the store has it."""
-    confirmed = {"delivered": False, "confirmed": True}.get(chosen.state)
     status = {"waiting": "pending", "delivered": "sent", "confirmed": "sent", "failed": "dead"}
     return NoticeFilter(
         status=status.get(chosen.state, chosen.state) or None,
-        confirmed=confirmed,
+        confirmed=True if chosen.state == "confirmed" else None,
         contact=chosen.person or None,
         incident=chosen.incident or None,
         channel=chosen.channel or None,

@@ -154,7 +154,7 @@ def shift(person: str, begins: str, until: str, rank: str) -> Shift:
     begin_ms, end_ms = _instant(begins), _instant(until)
     if begin_ms >= end_ms:
         raise ConfigurationError(say("notice.ends_early"))
-    return Shift(person, begin_ms, end_ms, _whole(rank or "1", 1, 9, "rank"))
+    return Shift(person, begin_ms, end_ms, _whole(rank or "1", 1, 9, "rank_field"))
 
 
 def mark(one: Shift) -> str:
@@ -167,7 +167,7 @@ def rotation(given: Given) -> tuple[list[Shift], int, int]:
 
     Raises ConfigurationError.
     """
-    rank = _whole(given.rank or "1", 1, 9, "rank")
+    rank = _whole(given.rank or "1", 1, 9, "rank_field")
     weeks = _whole(given.weeks, 1, MOST_WEEKS, "weeks")
     try:
         first, handover = date.fromisoformat(given.first), time.fromisoformat(given.handover)

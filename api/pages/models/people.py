@@ -22,6 +22,8 @@ SOON_MS = 30 * DAY_MS
 """A term that ends within so long is pointed out."""
 REACHABLE = ("ok", "none", "failed")
 """Whether messages reach somebody: a working channel, none at all, or the newest message failed."""
+UNREACHED = "unreached"
+"""A choice of those of whom there is none or it failed, of roles that get messages."""
 UNTOLD = (Role.AUDITOR, Role.ADMINISTRATOR, Role.PUBLIC)
 """Roles that get no messages by what they are."""
 TERMS = ("soon", "over", "none")
@@ -120,7 +122,7 @@ def choice(query: Mapping[str, str]) -> Choice:
         query.get("q", "").strip()[:80],
         among("role", {role.value for role in PERSON_ROLES}),
         query.get("region", "")[:64],
-        among("channel", REACHABLE),
+        among("channel", (*REACHABLE, UNREACHED)),
         among("term", TERMS),
         max(ROWS, min(int(rows), MOST_ROWS)) if rows.isascii() and rows.isdecimal() and len(rows) < 6 else ROWS,
     )
@@ -153,7 +155,7 @@ def listing(
             (not chosen.q or any(chosen.q.lower() in word.lower() for word in words))
             and chosen.role in ("", row.person.role)
             and (below is None or code in below)
-            and chosen.channel in ("", row.reach)
+            and (chosen.channel in ("", row.reach) or (chosen.channel == UNREACHED and _unreached(row)))
             and chosen.term in ("", row.term)
         )
 
@@ -179,7 +181,7 @@ def listing(
     tallies = Tallies(
         sum(not one.chiefs for one in rivers),
         sum(row.term == "soon" for row in first),
-        sum(row.reach in ("none", "failed") and row.person.role not in UNTOLD for row in first),
+        sum(map(_unreached, first)),
     )
     shown, more = cut(branches, chosen.rows)
     return PeopleList(tuple(shown), rivers, tallies, len(everybody), len(found), more)
@@ -196,6 +198,10 @@ def _rows(one: Person, held: Sequence[Appointment], now_ms: int, reach: str) -> 
     if not places:
         return [("", PersonRow(one, (), reach, "over" if held else "none"))]
     return [(code, PersonRow(one, tuple(some), reach, _soon(some, now_ms))) for code, some in places.items()]
+
+
+def _unreached(row: PersonRow) -> bool:
+    return row.reach in ("none", "failed") and row.person.role not in UNTOLD
 
 
 def _soon(terms: Sequence[Appointment], now_ms: int) -> str:

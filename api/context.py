@@ -62,12 +62,16 @@ class Devices:
 
 @dataclass(frozen=True, slots=True)
 class NotificationSettings:
-    """Recipients of messages, their times and confirmation links; ``title`` is the site's name in messages."""
+    """Recipients of messages, their times and confirmation links; ``title`` is the site's name in messages.
+
+    ``changed`` tells the directory that somebody's contact is another one.
+    """
 
     directory: Callable[[], Directory]
     policy: NoticePolicy
     links: Links | None
     title: str
+    changed: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,9 @@ person_contact = sa.Table(
     sa.Column("language", sa.String(2), nullable=False),
     sa.Column("least", sa.String(16), nullable=False, comment="nothing less urgent is sent"),
     sa.Column("channels", sa.Text, nullable=False, comment="encrypted; the addresses are secrets"),
+    sa.Column("phone", sa.Text, nullable=False, server_default="", comment="encrypted; the number to call"),
+    sa.Column("roles", sa.Text, comment="why messages come, joined by commas; NULL: what the role of the person says"),
+    sa.Column("quiet", sa.String(11), comment="22:00-07:00; NULL: the quiet hours of the site"),
     sa.Column("changed_at_ms", sa.BigInteger, nullable=False),
 )
 

@@ -8,17 +8,20 @@ import base64
 import json
 import os
 import secrets
+import struct
 import sys
 import tempfile
 import threading
 import time
 import webbrowser
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -39,7 +42,7 @@ from infra import clock
 from infra.database import Database
 from infra.errors import WaterError, text_of
 from infra.texts import joined, line, same, say
-from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing_day
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing_day, rfc3339
 from ingest import ledger
 from ingest.analysis import live_classes
 from ingest.storage import late_queue
@@ -54,6 +57,7 @@ from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
 from riverchief.terminal import aligned, save
+from sensors.network import length_km, point_at_km
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from simulator import showcase
@@ -118,9 +122,10 @@ def run(  # noqa: PLR0913  (an option of the command each)
         database, registry = _prepare(folder, tables)
         stack.callback(database.close)
         address = f"http://127.0.0.1:{port or free_port()}/"
-        contacts = _contacts(folder, receiving)
-        settings = _settings(folder, broker, address, f"{receiving}events", secret, contacts)
+        settings = _settings(folder, broker, address, f"{receiving}events", secret)
         stack.enter_context(_serve(settings, folder, address, console, stop))
+        if not stop.is_set():
+            _begin(address, receiving, registry)
         days = threading.Thread(
             target=_record_daily_classes, args=(database, registry, clock.now_ms(), stop), daemon=True
         )
@@ -174,7 +179,7 @@ def _add_people(connection: sa.Connection, regions: Regions, now_ms: int) -> Non
     for role in PERSON_ROLES:
         people_store.add(
             connection,
-            f"{role_name(role).zh}（示例）",
+            _person(role),
             role,
             region="chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng",
             department=Department.ENVIRONMENT if role is Role.HANDLER else None,
@@ -190,33 +195,85 @@ def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
         return
     begins = now_ms - DAY_MS
     turns = [
-        oncall.Shift(PERSONS_ON_CALL[i % 2], begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
+        oncall.Shift(_person(ON_CALL[i % 2]), begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
         for i in range(WEEKS_PLANNED)
     ]
     oncall.add(connection, turns, by="demo", now_ms=now_ms)
 
 
-PERSONS_ON_CALL = ("duty-1", "duty-2")
+ON_CALL = (Role.OFFICE, Role.OPERATOR)
 WEEKS_PLANNED = 4
 """Two people take turns on call, a week each."""
-CONTACTS = (
-    ("duty-1", "示例值班员甲", 'roles = ["office"]'),
-    ("duty-2", "示例值班员乙", 'roles = ["office"]'),
-    ("chief-shiwan", "示例石湾镇街河长", 'roles = ["chief"]\nregions = ["chancheng/shiwan"]'),
-    ("engineer-1", "示例运维工程师", 'roles = ["engineer"]'),
-)
-"""Key, name and what they answer for; all invented."""
+REACHED = (*ON_CALL, Role.CHIEF, Role.GENERAL_CHIEF, Role.GRID_WORKER, Role.REVIEWER)
+"""Roles whose people get messages; who they are is invented."""
+PHONE = "0757-0000 000{number}"
+PATROL_REACH, PATROL_MINUTES, WALK_M_S = "qichachong-huanhu", 30, 1.2
+REPORTED = "示例：环湖花园桥下有成片漂浮垃圾"
 
 
-def _contacts(folder: Path, receiving: str) -> Path:
-    """The contacts of the demo; their messages go to the receiving platform, as to an SMS gateway."""
+def _person(role: Role) -> str:
+    """The name of the person of a role."""
+    return f"{role_name(role).zh}（示例）"
+
+
+def _begin(address: str, receiving: str, registry: Registry) -> None:
+    """What people do before the water does anything: they leave their numbers, walk a patrol, report something.
+
+    Their messages go to the receiving platform, as to an SMS gateway.
+    """
+    now_ms = clock.now_ms()
     host = receiving.removeprefix("http://").rstrip("/")
-    rows = [
-        f'[[contact]]\nkey = "{key}"\nname = "{name}"\n{of}\n'
-        f'channels = [{{ url = "json://{host}/messages/{key}", short = true }}]\n'
-        for key, name, of in CONTACTS
-    ]
-    return _secret_file(folder / "contacts.toml", "\n".join(rows))
+    with httpx.Client(base_url=f"{address}api/v1/", timeout=30) as client:
+        answers = [
+            client.put(
+                f"people/{quote(_person(role), safe='')}/contact",
+                json={
+                    "channels": [{"url": f"json://{host}/messages/{role}", "short": True}],
+                    "phone": PHONE.format(number=number),
+                },
+            )
+            for number, role in enumerate(REACHED, 1)
+        ]
+        answers.append(client.post("patrols", json=_patrol(registry, now_ms)))
+        place = point_at_km(_line(registry), 0.3)
+        report = {"text": REPORTED, "lon": str(place[0]), "lat": str(place[1]), "reach": PATROL_REACH}
+        answers.append(client.post("reports", data=report, files={"photos": ("示例.png", _photo(), "image/png")}))
+    for answer in answers:
+        if answer.is_error:
+            raise DemoFailed(joined([say("demo.not_started"), same(answer.text[:300])]))
+
+
+def _line(registry: Registry) -> Sequence[tuple[float, float]]:
+    return next(reach.line for reach in registry.reaches if reach.key == PATROL_REACH)
+
+
+def _patrol(registry: Registry, now_ms: int) -> dict[str, Any]:
+    """A walk along the creek and back, as a phone uploads it, that ended an hour ago."""
+    line = _line(registry)
+    along_km, start_ms = length_km(line), now_ms - 3_600_000 - PATROL_MINUTES * 60_000
+    track = []
+    for second in range(0, PATROL_MINUTES * 60 + 1, 30):
+        walked_km = WALK_M_S * second / 1000 % (2 * along_km)
+        lon, lat = point_at_km(line, min(walked_km, 2 * along_km - walked_km))
+        track.append([rfc3339(start_ms + 1000 * second), round(lon, 6), round(lat, 6)])
+    ends = {"started_at": track[0][0], "ended_at": track[-1][0]}
+    note = "示例：沿岸巡查，未见异常排水"
+    return {"id": f"demo-{start_ms}", "reach": PATROL_REACH, "track": track, "note": note, **ends} | {
+        "by": _person(Role.GRID_WORKER)
+    }
+
+
+def _photo() -> bytes:
+    """A picture of nothing real: a PNG with bands of sky, bank and water."""
+    width, height = 320, 240
+    bands = ((205, 222, 232), (108, 128, 92), (86, 120, 118))
+    rows = b"".join(b"\0" + bytes(bands[min(2, 3 * y // height)]) * width for y in range(height))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def _secret_file(path: Path, text: str) -> Path:
@@ -261,7 +318,7 @@ def midnight(at_ms: int) -> int:
     return (at_ms + BEIJING_OFFSET_MS) // DAY_MS * DAY_MS - BEIJING_OFFSET_MS
 
 
-def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str, contacts: Path) -> Path:
+def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str) -> Path:
     """The settings file that ``riverchief serve`` is started with; readable by us alone, it holds passwords."""
     port = address.rstrip("/").rsplit(":", 1)[1]
     admin = "\n".join(f"{name} = {json.dumps(value)}" for name, value in (broker.admin or {}).items())
@@ -281,7 +338,6 @@ password = "{broker.ingest.password}"
 url = "{events}"
 secret = "{secret}"
 [notices]
-contacts = {json.dumps(str(contacts))}
 public_url = "{address.rstrip("/")}"
 secret = "{secrets.token_hex(24)}"
 [api]

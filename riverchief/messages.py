@@ -14,6 +14,7 @@ from governance.notify import contacts, person_contacts
 from governance.notify.contacts import Contact, Directory, Place
 from governance.notify.links import Links
 from governance.notify.messenger import Messenger
+from governance.notify.person_contacts import ContactDetails
 from governance.notify.planning import REGION
 from governance.notify.policy import NoticePolicy
 from governance.organisation import roles
@@ -97,6 +98,11 @@ class ContactList:
                 self._at_ms = now_ms
             return self._found
 
+    def forget(self) -> None:
+        """Ask the database at the next call: contacts were changed."""
+        with self._lock:
+            self._at_ms = None
+
 
 _CONTACT_ROLES: Mapping[roles.Role, contacts.ContactRole] = {
     roles.Role.GENERAL_CHIEF: contacts.ContactRole.CHIEF,
@@ -124,21 +130,32 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
         if one.region and one.role not in roles.ROLES_WITH_TERMS:
             regions.append(one.region)
         reaches = tuple(term.reach for term in held if term.reach)
-        contact_role = _CONTACT_ROLES.get(one.role)
-        if contact_role is contacts.ContactRole.CHIEF and not regions and not reaches:
-            contact_role = None  # whose term is over answers for nothing, and not for everything
-        contact = Contact(one.name, one.name, "zh", (contact_role,) if contact_role else (), tuple(regions), reaches)
-        if (way := ways.get(one.name)) is not None:
-            contact = replace(contact, language=way.language, least=way.least, channels=way.channels)
+        way = ways.get(one.name, ContactDetails())
+        of_role = _CONTACT_ROLES.get(one.role)
+        reasons = way.roles if way.roles is not None else (of_role,) if of_role else ()
+        if not regions and not reaches:  # whose term is over answers for nothing, and not for everything
+            reasons = tuple(reason for reason in reasons if reason is not contacts.ContactRole.CHIEF)
+        contact = Contact(one.name, one.name, "zh", reasons, tuple(regions), reaches)
+        if one.name in ways:
+            contact = replace(
+                contact,
+                language=way.language,
+                least=way.least,
+                channels=way.channels,
+                phone=way.phone,
+                quiet=way.quiet,
+            )
         found.append(contact)
     return found
 
 
-def notification_settings(settings: Settings, known: Callable[[], Directory]) -> "NotificationSettings":
+def notification_settings(settings: Settings, known: ContactList) -> "NotificationSettings":
     """Notification settings for the API."""
     from api.context import NotificationSettings  # with all that the API holds
 
-    return NotificationSettings(known, policy(settings.notices), links(settings.notices), settings.site.name)
+    return NotificationSettings(
+        known, policy(settings.notices), links(settings.notices), settings.site.name, known.forget
+    )
 
 
 def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:

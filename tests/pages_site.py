@@ -44,13 +44,14 @@ from infra import times
 from infra.database import Database
 from infra.texts import Text
 from infra.times import DAY_MS
+from infra.vault import Vault, new_key
 from ingest.analysis import live_classes
 from ingest.analysis.source_attribution import AttributionWorker
 from ingest.pipeline import Receipt, Site
 from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import files
+from riverchief import files, messages
 from sensors import registry_toml
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -103,12 +104,13 @@ def beijing_minute(utc: str) -> str:
 
 
 def directory() -> Directory:
+    """The contacts of the file of the site."""
     channel = (Channel("json://127.0.0.1:9/x"),)
     return Directory(
         (
-            Contact("duty-1", "值班甲（示例）", roles=(ContactRole.OFFICE,), channels=channel),
-            Contact("duty-2", "值班乙（示例）", roles=(ContactRole.OFFICE,), channels=channel),
-            Contact("chief-qicha", CHIEF, roles=(ContactRole.CHIEF,), reaches=(RIVER,), channels=channel),
+            Contact("duty-1", "值班甲（示例）", roles=(ContactRole.OFFICE,), channels=channel, in_file=True),
+            Contact("duty-2", "值班乙（示例）", roles=(ContactRole.OFFICE,), channels=channel, in_file=True),
+            Contact("chief-qicha", CHIEF, roles=(ContactRole.CHIEF,), reaches=(RIVER,), channels=channel, in_file=True),
         )
     )
 
@@ -372,6 +374,8 @@ async def _fails() -> None:
 
 def context(database: Database, folder: Path, token: str | None) -> Context:
     """What the application is given over the seeded database; without a token the site is open."""
+    vault = Vault(new_key())
+    known = messages.ContactList(directory(), database, vault, now_ms)
     return Context(
         database=database,
         store=SqlReadings(database, catalogue()),
@@ -383,7 +387,8 @@ def context(database: Database, folder: Path, token: str | None) -> Context:
         photos=folder / "photos",
         processes=files.read_processes(None),
         audit_keys=(KEY.public_key(),),
-        notifications=NotificationSettings(directory, NoticePolicy(), None, "测试站 test site"),
+        notifications=NotificationSettings(known, NoticePolicy(), None, "测试站 test site", known.forget),
+        vault=vault,
         complaints="12345",
     )
 

@@ -14,6 +14,9 @@ from api.pages import (
     look,
     maintenance,
     map,
+    messages,
+    oncall,
+    people,
     public,
     quarantine,
     redirects,
@@ -51,6 +54,9 @@ ROUTERS = tuple(
         public,
         maintenance,
         quarantine,
+        messages,
+        oncall,
+        people,
         redirects,
     )
 )

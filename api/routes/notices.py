@@ -16,6 +16,7 @@ from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.notify import oncall
 from governance.notify import store as notice_store
+from governance.notify.contacts import Directory
 from governance.notify.message import Item
 from governance.notify.oncall import Shift
 from governance.notify.store import Notice
@@ -244,11 +245,16 @@ def plan_shifts(context: Context, actor: Actor, shifts: Sequence[Shift]) -> None
     nobody is told.
     """
     reaches_all(actor)
-    known = _notification_settings(context).directory()
+    known = known_people(context)
     for one in shifts:
         known.named(one.person)
     with context.database.write() as connection:
         oncall.add(connection, shifts, by=actor.name, now_ms=context.clock_ms())
+
+
+def known_people(context: Context) -> Directory:
+    """Who can get messages. Raises Refused where nobody is told."""
+    return _notification_settings(context).directory()
 
 
 def contact_names(context: Context) -> Callable[[str], str]:

@@ -1,13 +1,14 @@
 """People, their roles and terms, and their tokens; and who one is oneself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from fastapi import Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who
+from api.context import Context
 from api.requests import RequestContext, Strict, Words, instant, one_of
 from api.responses import answer, when
 from api.routes.router import subject_router
@@ -124,6 +125,7 @@ class NewContact(Strict):
     language: Literal["zh", "en"] = "zh"
     least: Words = Field("blue", max_length=32, examples=list(Colour))
     channels: list[NewChannel] = Field(min_length=1, max_length=person_contacts.MAX_CHANNELS)
+    phone: Words | None = Field(None, max_length=31, description="the number that others call; as it was when left out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class ContactView:
     language: str
     least: str
     channels: list[ChannelView]
+    phone: str
 
 
 @router.get("/me", response_model=Me)
@@ -231,9 +234,13 @@ def get_contact(context: RequestContext, name: str) -> Response:
 def put_contact(context: RequestContext, who: Who, name: str, new: NewContact) -> Response:
     """Keep how somebody is reached instead of what was kept; a contact of the same name in the file gives way to it."""
     ways = tuple(Channel(one.url.strip(), one.short) for one in new.channels)
-    reach = ContactDetails(new.language, one_of(Colour, "least", new.least), ways)
+    least = one_of(Colour, "least", new.least)
     with context.database.write() as connection:
+        kept = person_contacts.read_all(connection, context.vault, (name,)).get(name, ContactDetails())
+        phone = kept.phone if new.phone is None else new.phone
+        reach = replace(kept, language=new.language, least=least, channels=ways, phone=phone)
         person_contacts.put(connection, name, reach, context.vault, by=who.name, now_ms=context.clock_ms())
+    _contacts_changed(context)
     return answer(_contact(name, reach))
 
 
@@ -242,6 +249,7 @@ def remove_contact(context: RequestContext, who: Who, name: str) -> Response:
     """Forget how somebody is reached; 404 where nothing is kept."""
     with context.database.write() as connection:
         person_contacts.remove(connection, name, by=who.name, now_ms=context.clock_ms())
+    _contacts_changed(context)
     return Response(status_code=204)
 
 
@@ -263,9 +271,14 @@ def revoke_tokens(context: RequestContext, who: Who, keeper: Keeping, name: str)
     return Response(status_code=204)
 
 
+def _contacts_changed(context: Context) -> None:
+    if context.notifications is not None:
+        context.notifications.changed()
+
+
 def _contact(name: str, reach: ContactDetails) -> ContactView:
     ways = [ChannelView(one.kind, one.short) for one in reach.channels]
-    return ContactView(name, reach.language, reach.least.value, ways)
+    return ContactView(name, reach.language, reach.least.value, ways, reach.phone)
 
 
 def _view(

@@ -261,6 +261,12 @@ def correct_clock(
     return [change.key for change in changes]
 
 
+def in_hand(connection: sa.Connection, name: str, within: Callable[[Incident], bool]) -> list[int]:
+    """The open cases of a person that `hand_over` would hand to another."""
+    query = sa.select(incidents_).where(incidents_.c.responsible == name, incidents_.c.open_cause.is_not(None))
+    return [incident.id for incident in _load(connection, query.order_by(incidents_.c.id)) if within(incident)]
+
+
 def hand_over(
     connection: sa.Connection,
     old: str,

@@ -1,11 +1,12 @@
 """Contacts: whom messages reach by which channels, and the steps of escalation. Pure.
 
-Contacts come from a file (``config/contacts.sample.toml``) and from the people. The address of a channel is a secret:
-it is in no ``repr``, log or answer, where a channel is named by its kind.
+Contacts come from the people, and at some sites from a file as well (``config/contacts.sample.toml``). The address of a
+channel is a secret: it is in no ``repr``, log or answer, where a channel is named by its kind and its last letters.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +17,9 @@ from governance.incidents.finding import Colour
 from infra.errors import ConfigurationError, InvalidValue, NotFound
 from infra.texts import Text, say
 from infra.toml_file import Table, parse
+
+LONG_ADDRESS = 12
+"""Letters of an address of which the last four may be shown."""
 
 
 class ContactRole(StrEnum):
@@ -41,10 +45,19 @@ class Channel:
         """The scheme of its address, which may be shown."""
         return self.url.partition("://")[0].lower()
 
+    @property
+    def ending(self) -> str:
+        """The last letters of a long address, by which two of a kind are told apart; "" of a short one."""
+        rest = self.url.partition("://")[2].rstrip("/")
+        return rest[-4:] if len(rest) >= LONG_ADDRESS else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A recipient of messages; ``regions`` and ``reaches`` empty: everywhere. ``least``: nothing less urgent."""
+    """A recipient of messages; ``regions`` and ``reaches`` empty: everywhere. ``least``: nothing less urgent.
+
+    ``quiet``: the contact's own quiet hours, None for those of the site. ``in_file``: the file of contacts has it.
+    """
 
     key: str
     name: str
@@ -54,6 +67,9 @@ class Contact:
     reaches: tuple[str, ...] = ()
     least: Colour = Colour.BLUE
     channels: tuple[Channel, ...] = ()
+    phone: str = field(default="", repr=False)
+    quiet: tuple[time, time] | None = None
+    in_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,11 @@ class Directory:
             text = say("notice.contact_unknown", key=key[:64], known=known)
             raise NotFound(text)
         return found
+
+    def quiet_of(self, key: str) -> tuple[time, time] | None:
+        """The contact's own quiet hours; None for those of the site."""
+        found = self.get(key)
+        return None if found is None else found.quiet
 
     def called(self, name: str) -> Contact | None:
         """The contact of a person by name or key; None for somebody who cannot be reached."""
@@ -169,6 +190,8 @@ class Directory:
                     language=way.language,
                     least=way.least,
                     channels=way.channels,
+                    phone=found.phone,
+                    quiet=found.quiet,
                     name=found.name or one.name,
                     roles=roles,
                     regions=tuple(dict.fromkeys((*one.regions, *found.regions))),
@@ -233,6 +256,7 @@ def read(text: str, secret_in: Callable[[Path], str]) -> Directory:
             tuple(one.reaches),
             one.least,
             channels,
+            in_file=True,
         )
     return Directory(tuple(found.values()))
 

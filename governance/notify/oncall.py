@@ -1,10 +1,11 @@
-"""On-call shifts of the office: read a plan (rotation, holidays, single shifts), store it, list who is on call.
+"""On-call shifts of the office: plan them (rotation, holidays, single shifts), store them, list who is on call.
 
-A plan is a TOML file (``config/oncall.sample.toml``). Where shifts of one rank overlap, the one of the higher priority
-holds: a single shift over a holiday's, a holiday's over the rotation.
+A plan comes from a form or from a TOML file (``config/oncall.sample.toml``). Where shifts of one rank overlap, the one
+of the higher priority holds: a single shift over a holiday's, a holiday's over the rotation.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Annotated
@@ -14,13 +15,16 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from governance.audit import trail as audit_trail
 from governance.notify.tables import oncall_shift
-from infra.errors import ConfigurationError, InvalidValue
+from infra.errors import ConfigurationError, InvalidValue, NotFound
 from infra.texts import Text, say
 from infra.times import BEIJING, DAY_MS, to_ms
 from infra.toml_file import Table, parse
 
 LONGEST_PLAN = timedelta(days=1100)
 ROTATION, HOLIDAY, SINGLE = 0, 1, 2
+
+
+_COLUMNS = [oncall_shift.c[name] for name in ("person", "starts_at_ms", "ends_at_ms", "rank", "priority")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,56 @@ def add(
     audit_trail.append(connection, what, kind="oncall", id="office", body={"shifts": rows}, by=by, at_ms=now_ms)
 
 
+def replan(
+    connection: sa.Connection, turns: Sequence[Shift], *, rank: int, begin_ms: int, end_ms: int, by: str, now_ms: int
+) -> None:
+    """Put a rotation of a rank in the place of the one in [begin, end); shifts of their own stay. The caller commits.
+
+    A turn that reaches into the span is cut at its edges.
+    """
+    c = oncall_shift.c
+    here = (c.priority < SINGLE, c.rank == rank, c.starts_at_ms < end_ms, c.ends_at_ms > begin_ms)
+    found = [Shift(*row) for row in connection.execute(sa.select(*_COLUMNS).where(*here))]
+    connection.execute(sa.delete(oncall_shift).where(*here))
+    rests = [
+        dataclasses.replace(one, starts_at_ms=start, ends_at_ms=end)
+        for one in found
+        for start, end in ((one.starts_at_ms, begin_ms), (end_ms, one.ends_at_ms))
+        if start < end
+    ]
+    add(connection, [*rests, *turns], by=by, now_ms=now_ms, what="oncall.replanned")
+
+
+def planned(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[int, Shift]:
+    """The shifts that touch [start, end) by their numbers, in order of time."""
+    c = oncall_shift.c
+    query = sa.select(c.id, *_COLUMNS).where(c.starts_at_ms < end_ms, c.ends_at_ms > start_ms)
+    return {row[0]: Shift(*row[1:]) for row in connection.execute(query.order_by(c.starts_at_ms, c.rank, c.id))}
+
+
+def get(connection: sa.Connection, number: int) -> Shift:
+    """The shift of this number; raises NotFound."""
+    row = None
+    if 0 < number < 2**31:
+        row = connection.execute(sa.select(*_COLUMNS).where(oncall_shift.c.id == number)).first()
+    if row is None:
+        raise NotFound(say("notice.no_such_shift"))
+    return Shift(*row)
+
+
+def change(connection: sa.Connection, after: Mapping[int, Shift | None], *, by: str, now_ms: int, what: str) -> None:
+    """Change shifts by their numbers, None removes one, and tell the audit trail; the caller commits."""
+    for number, shift in after.items():
+        this = oncall_shift.c.id == number
+        if shift is None:
+            connection.execute(sa.delete(oncall_shift).where(this))
+        else:
+            row = asdict(shift) | {"by": by, "at_ms": now_ms}
+            connection.execute(sa.update(oncall_shift).where(this).values(row))
+    rows = [{"id": number} | (asdict(shift) if shift else {}) for number, shift in after.items()]
+    audit_trail.append(connection, what, kind="oncall", id="office", body={"shifts": rows}, by=by, at_ms=now_ms)
+
+
 def on_call(connection: sa.Connection, at_ms: int) -> list[list[str]]:
     """The keys on call at an instant, by rank, those called first in front; empty where nobody is."""
     return ranks(shifts(connection, at_ms, at_ms + 1), at_ms)
@@ -121,17 +175,17 @@ def shifts(connection: sa.Connection, start_ms: int, end_ms: int) -> list[Shift]
     """The shifts that touch [start, end), in order of time."""
     c = oncall_shift.c
     query = (
-        sa.select(c.person, c.starts_at_ms, c.ends_at_ms, c.rank, c.priority)
+        sa.select(*_COLUMNS)
         .where(c.starts_at_ms < end_ms, c.ends_at_ms > start_ms)
         .order_by(c.starts_at_ms, c.rank, c.id)
     )
     return [Shift(*row) for row in connection.execute(query)]
 
 
-def ranks(planned: Iterable[Shift], at_ms: int) -> list[list[str]]:
+def ranks(known: Iterable[Shift], at_ms: int) -> list[list[str]]:
     """Who of some shifts is on call at an instant, by rank."""
     found: dict[int, tuple[int, list[str]]] = {}
-    for shift in planned:
+    for shift in known:
         if not shift.starts_at_ms <= at_ms < shift.ends_at_ms:
             continue
         priority, people = found.get(shift.rank, (-1, []))
@@ -142,15 +196,33 @@ def ranks(planned: Iterable[Shift], at_ms: int) -> list[list[str]]:
     return [people for _, (_, people) in sorted(found.items())]
 
 
-def uncovered(planned: Sequence[Shift], start_ms: int, end_ms: int) -> int | None:
+def gaps(known: Sequence[Shift], start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """The spans of [start, end) in which nobody is on call."""
+    found = []
+    at_ms: int | None = start_ms
+    while at_ms is not None and (begin_ms := uncovered(known, at_ms, end_ms)) is not None:
+        at_ms = min((s.starts_at_ms for s in known if begin_ms < s.starts_at_ms < end_ms), default=None)
+        found.append((begin_ms, end_ms if at_ms is None else at_ms))
+    return found
+
+
+def uncovered(known: Sequence[Shift], start_ms: int, end_ms: int) -> int | None:
     """The first instant in [start, end) at which nobody is on call; None when somebody always is."""
     at_ms = start_ms
     while at_ms < end_ms:
-        ends = [s.ends_at_ms for s in planned if s.starts_at_ms <= at_ms < s.ends_at_ms]
+        ends = [s.ends_at_ms for s in known if s.starts_at_ms <= at_ms < s.ends_at_ms]
         if not ends:
             return at_ms
         at_ms = max(ends)
     return None
+
+
+def turns(
+    people: Sequence[str], begins: date, until: date, *, days: int, handover: time, rank: int
+) -> tuple[list[Shift], int, int]:
+    """The shifts of people who take turns, ``days`` each, and the span [begin, end) they fill."""
+    rotation = _Rotation(people=list(people), begins=begins, until=until, days=days, handover=handover, rank=rank)
+    return _turns(rotation)[0], _at(begins, rotation), _at(until, rotation)
 
 
 def _turns(rotation: _Rotation) -> tuple[list[Shift], list[Text]]:

@@ -136,10 +136,9 @@ def plan_notices(events: Sequence[OutboxEvent], now: Circumstances) -> NoticePla
         item, confirm_by_ms = _item(event, kind, place, now)
         if confirm_by_ms is not None:
             plan.watched[number] = (item.colour, confirm_by_ms)
-        plan.requests += [
-            NoticeRequest(key, place.bucket, item, now.policy.due(item.colour, now.now_ms, on_duty=key in on_duty))
-            for key in _recipients(event, kind, place, item.colour, now)
-        ]
+        for key in _recipients(event, kind, place, item.colour, now):
+            due_ms = now.policy.due(item.colour, now.now_ms, on_duty=key in on_duty, own=now.directory.quiet_of(key))
+            plan.requests.append(NoticeRequest(key, place.bucket, item, due_ms))
     return plan
 
 

@@ -37,16 +37,18 @@ class NoticePolicy:
     link_hours: float = 24.0
     give_up_hours: float = 24.0
 
-    def is_quiet(self, at_ms: int) -> bool:
-        """Whether an instant lies in the quiet hours."""
-        now, (begin, end) = _local(at_ms).time(), self.quiet
+    def is_quiet(self, at_ms: int, own: tuple[time, time] | None = None) -> bool:
+        """Whether an instant lies in the quiet hours; ``own`` are those of a contact that has others."""
+        now, (begin, end) = _local(at_ms).time(), own or self.quiet
         return begin <= now < end if begin <= end else now >= begin or now < end
 
-    def next_active_time(self, at_ms: int) -> int:
-        """This instant, or the morning after the quiet hours it lies in."""
-        return _next(at_ms, self.morning) if self.is_quiet(at_ms) else at_ms
+    def next_active_time(self, at_ms: int, own: tuple[time, time] | None = None) -> int:
+        """This instant, or the morning after the quiet hours it lies in; a contact's own hours end when they say."""
+        if not self.is_quiet(at_ms, own):
+            return at_ms
+        return _next(at_ms, self.morning if own is None else own[1])
 
-    def due(self, colour: Colour, at_ms: int, *, on_duty: bool) -> int:
+    def due(self, colour: Colour, at_ms: int, *, on_duty: bool, own: tuple[time, time] | None = None) -> int:
         """When something that happened at ``at_ms`` may be told to somebody who is (not) on call now."""
         if colour is Colour.RED:
             return at_ms
@@ -54,7 +56,7 @@ class NoticePolicy:
             return _next(at_ms, self.digest)
         if colour is Colour.ORANGE and on_duty:
             return at_ms
-        return self.next_active_time(at_ms)
+        return self.next_active_time(at_ms, own)
 
     def gather_ms(self, colour: Colour) -> int:
         """For how long what belongs together is waited for after a message."""

@@ -58,6 +58,46 @@ class QueueCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeFilter:
+    """What a list of messages is narrowed to; None and 0 leave nothing out. ``channel`` is the kind that took it."""
+
+    status: str | None = None
+    confirmed: bool | None = None
+    contact: str | None = None
+    incident: int | None = None
+    channel: str | None = None
+    since_ms: int = 0
+
+    def clauses(self) -> list[sa.ColumnElement[bool]]:
+        """As conditions of a query."""
+        c = notices_.c
+        found: list[sa.ColumnElement[bool]] = []
+        for column, value in ((c.status, self.status), (c.contact, self.contact), (c.sent_by, self.channel)):
+            if value is not None:
+                found.append(column == value)
+        if self.confirmed is not None:
+            found.append(c.acknowledged_at_ms.is_not(None) if self.confirmed else c.acknowledged_at_ms.is_(None))
+        if self.incident is not None:
+            found.append(c.id.in_(sa.select(items_.c.notice_id).where(items_.c.incident_id == self.incident)))
+        if self.since_ms:
+            found.append(c.created_at_ms >= self.since_ms)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class StateCounts:
+    """Messages by what became of them, ``sent`` with the ``confirmed`` ones; since when one is due (ms; None: none is),
+    and how many incidents nobody confirmed although everybody was called."""
+
+    waiting: int
+    sent: int
+    confirmed: int
+    failed: int
+    oldest_due_at_ms: int | None
+    unconfirmed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """An incident that nobody has confirmed: its call's colour, the last step told, since when, and when the next is
     (ms UTC; None: nobody is left)."""
@@ -187,6 +227,19 @@ def newest_to(connection: sa.Connection, contacts: Collection[str]) -> dict[str,
     return {row["contact"]: of(row) for row in connection.execute(query).mappings()}
 
 
+def newest_test(connection: sa.Connection, contact: str) -> Notice | None:
+    """The newest test message to a contact; None where there was none."""
+    query = (
+        sa.select(notices_)
+        .join(items_, items_.c.notice_id == notices_.c.id)
+        .where(notices_.c.contact == contact, items_.c.kind == NoticeKind.TEST.value)
+        .order_by(notices_.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else of(row)
+
+
 def recipients_of(
     connection: sa.Connection, incident_ids: Collection[int], *, called: bool = True
 ) -> dict[int, list[str]]:
@@ -240,21 +293,17 @@ def list_notices(
     status: str | None = None,
     contact: str | None = None,
     incident: int | None = None,
+    wanted: NoticeFilter | None = None,
     limit: int,
     before: int | None = None,
     within: sa.Select[tuple[int]] | None = None,
 ) -> list[Notice]:
-    """Messages, newest first; the next page begins with ``before`` = the last one's number.
+    """Messages, newest first; the next page begins with ``before`` = the last one's number. ``wanted`` asks for more.
 
     ``within`` finds the numbers of incidents: what tells of any other is left out; None leaves out nothing.
     """
-    query = sa.select(notices_).order_by(notices_.c.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(notices_.c.status == status)
-    if contact is not None:
-        query = query.where(notices_.c.contact == contact)
-    if incident is not None:
-        query = query.where(notices_.c.id.in_(sa.select(items_.c.notice_id).where(items_.c.incident_id == incident)))
+    found = wanted or NoticeFilter(status, contact=contact, incident=incident)
+    query = sa.select(notices_).where(*found.clauses()).order_by(notices_.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(notices_.c.id < before)
     if within is not None:
@@ -321,6 +370,33 @@ def queue_counts(connection: sa.Connection) -> QueueCounts:
     pending, oldest = found.get("pending", (0, None))
     lost = sa.select(sa.func.count()).where(watches_.c.due_at_ms.is_(None))
     return QueueCounts(pending, found.get("dead", (0, None))[0], oldest, connection.execute(lost).scalar_one())
+
+
+def state_counts(
+    connection: sa.Connection, *, since_ms: int, within: sa.Select[tuple[int]] | None = None
+) -> StateCounts:
+    """Count messages created since then by what became of them; ``within`` as in `list_notices`."""
+    c = notices_.c
+    query = (
+        sa.select(c.status, sa.func.count(), sa.func.count(c.acknowledged_at_ms), sa.func.min(c.due_at_ms))
+        .where(c.created_at_ms >= since_ms)
+        .group_by(c.status)
+    )
+    lost = sa.select(sa.func.count()).where(watches_.c.due_at_ms.is_(None))
+    if within is not None:
+        query, lost = query.where(c.id.not_in(_beyond(within))), lost.where(watches_.c.incident_id.in_(within))
+    found = {status: (number, confirmed, due) for status, number, confirmed, due in connection.execute(query)}
+    waiting, _, oldest = found.get("pending", (0, 0, None))
+    sent, confirmed, _ = found.get("sent", (0, 0, None))
+    unconfirmed = connection.execute(lost).scalar_one()
+    return StateCounts(waiting, sent, confirmed, found.get("dead", (0, 0, None))[0], oldest, unconfirmed)
+
+
+def channels_used(connection: sa.Connection, since_ms: int) -> list[str]:
+    """The kinds of channels that took a message created since then."""
+    c = notices_.c
+    query = sa.select(c.sent_by).where(c.created_at_ms >= since_ms, c.sent_by.is_not(None)).distinct()
+    return sorted(connection.execute(query).scalars())
 
 
 def of(row: Any) -> Notice:

@@ -6,7 +6,7 @@ never given twice, not even after a removal. Tokens are random; only their SHA-2
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,22 +164,70 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     Raises NotFound, and Refused for the last administrator and for who is responsible for open incidents.
     """
     one = get(connection, name)
-    if one.role is Role.ADMINISTRATOR:
-        others = sa.select(sa.func.count()).where(
-            people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
-        )
-        if not connection.execute(others).scalar_one():
-            raise Refused(say("person.last_administrator", name=one.name))
-    cases = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
-    ids = list(connection.execute(cases.order_by(incidents_.c.id)).scalars())
-    if ids:
-        raise Refused(say("person.has_cases", name=one.name, count=len(ids), incidents=_numbers(ids)))
+    _require_other_administrator(connection, one)
+    _require_no_cases(connection, one)
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
     connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
     connection.execute(sa.delete(drafts_).where(drafts_.c.person == one.name))
     _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
+
+
+def change(
+    connection: sa.Connection,
+    name: str,
+    role: Role,
+    *,
+    region: str,
+    department: Department | None,
+    by: str,
+    now_ms: int,
+    regions: Regions,
+) -> Person:
+    """Give somebody another role, region or department. A new role ends the terms of office that the old one held.
+
+    Raises NotFound, ConfigurationError for what cannot be, and Refused for the last administrator and, where the role
+    changes, for who is responsible for open incidents.
+    """
+    one = get(connection, name)
+    if role in ROLES_WITH_TERMS:
+        region = one.region  # where they count stands in their terms
+    _check(one.name, role, region, department, regions)
+    if (role, region, department) == (one.role, one.region, one.department):
+        return one
+    if role is not one.role:
+        _require_other_administrator(connection, one)
+        _require_no_cases(connection, one)
+        _end(connection, appointments_.c.person_id == one.id, now_ms)
+    row = {"role": role.value, "region": region, "department": department.value if department else None}
+    connection.execute(sa.update(people_).where(people_.c.id == one.id).values(row))
+    before = {"role": one.role.value, "region": one.region, "department": one.department}
+    _tell(connection, "person.changed", one.name, row | {"before": before}, by, now_ms)
+    return get(connection, name)
+
+
+def _require_other_administrator(connection: sa.Connection, one: Person) -> None:
+    """Raises Refused for the last administrator."""
+    if one.role is not Role.ADMINISTRATOR:
+        return
+    others = sa.select(sa.func.count()).where(
+        people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
+    )
+    if not connection.execute(others).scalar_one():
+        raise Refused(say("person.last_administrator", name=one.name))
+
+
+def open_cases(connection: sa.Connection, name: str) -> list[int]:
+    """The open incidents that somebody is responsible for, oldest first."""
+    cases = sa.select(incidents_.c.id).where(incidents_.c.responsible == name, incidents_.c.open_cause.is_not(None))
+    return list(connection.execute(cases.order_by(incidents_.c.id)).scalars())
+
+
+def _require_no_cases(connection: sa.Connection, one: Person) -> None:
+    """Raises Refused for who is responsible for open incidents."""
+    if ids := open_cases(connection, one.name):
+        raise Refused(say("person.has_cases", name=one.name, count=len(ids), incidents=_numbers(ids)))
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
@@ -299,6 +347,43 @@ def appoint(  # noqa: PLR0913  (a field of the person each)
     return moved
 
 
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What an appointment would change: whose terms end, and the open incidents that go over."""
+
+    predecessors: tuple[str, ...]
+    incidents: tuple[int, ...]
+
+
+def succession(
+    connection: sa.Connection, name: str, *, region: str, reach: str, since_ms: int, regions: Regions
+) -> Succession:
+    """What `appoint` would change; nothing is written. Raises NotFound."""
+    one = get(connection, name)
+    before = [] if one.role is Role.DEPUTY else _terms_of_office(connection, one, region, reach, since_ms)
+    moved = {
+        number for held in before for number in incident_store.in_hand(connection, held.name, _within(held, regions))
+    }
+    return Succession(tuple(dict.fromkeys(held.name for held in before)), tuple(sorted(moved)))
+
+
+def end_term(connection: sa.Connection, name: str, term_id: int, until_ms: int, *, by: str, now_ms: int) -> None:
+    """End a term of office; open cases go over when somebody holds the office (`hand_over_ended_terms`).
+
+    Raises NotFound for a term that is over, ConfigurationError for an end before its beginning.
+    """
+    one = get(connection, name)
+    held = next((a for a in appointments(connection, one.name) if a.id == term_id), None)
+    if held is None or (held.until_ms is not None and held.until_ms <= now_ms):
+        raise NotFound(say("person.no_such_term"))
+    if until_ms <= held.since_ms:
+        raise ConfigurationError(say("person.term_backwards", name=one.name))
+    this = sa.update(appointments_).where(appointments_.c.id == term_id)
+    connection.execute(this.values(until_ms=until_ms))
+    body = {"region": held.region, "reach": held.reach, "since_ms": held.since_ms, "until_ms": until_ms}
+    _tell(connection, "person.term_ended", one.name, body, by, now_ms)
+
+
 def _terms_of_office(
     connection: sa.Connection, one: Person, region: str, reach: str, since_ms: int
 ) -> list[Appointment]:
@@ -333,13 +418,20 @@ def hand_over_ended_terms(connection: sa.Connection, *, now_ms: int, source: str
 def _hand_over(
     connection: sa.Connection, held: Appointment, new: str, by: str, now_ms: int, source: str, regions: Regions
 ) -> list[int]:
+    return incident_store.hand_over(
+        connection, held.name, new, by=by, now_ms=now_ms, source=source, within=_within(held, regions)
+    )
+
+
+def _within(held: Appointment, regions: Regions) -> Callable[[Incident], bool]:
+    """Whether an incident lies on the water of a term."""
     below = regions.within(held.region)
 
     def within(incident: Incident) -> bool:
         here = below is None or incident.place.region in below
         return here and held.reach in ("", incident.place.reach)
 
-    return incident_store.hand_over(connection, held.name, new, by=by, now_ms=now_ms, source=source, within=within)
+    return within
 
 
 def appointments(connection: sa.Connection, name: str | None = None) -> list[Appointment]:

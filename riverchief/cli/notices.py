@@ -1,7 +1,6 @@
 """``riverchief notify`` and ``riverchief oncall``: recipients, deliveries, and the on-call roster."""
 
 import dataclasses
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,9 @@ import typer
 from governance.incidents.finding import Colour
 from governance.notify import channels, oncall
 from governance.notify import store as notice_store
-from governance.notify.contacts import Contact, Directory, Place
+from governance.notify.contacts import Directory
 from governance.notify.message import TEST, Item, NoticeKind
-from governance.notify.policy import NoticePolicy
+from governance.notify.preview import preview as preview_messages
 from governance.notify.wording import compose
 from infra import clock
 from infra.errors import ConfigurationError
@@ -75,7 +74,8 @@ def preview(
         duty = oncall.on_call(connection, at_ms)
     if place is None:
         raise ConfigurationError(say("command.no_station", station=station))
-    rows = list(_steps(known, place, colour, duty, at_ms, policy))
+    found = preview_messages(known, place, colour, at_ms, duty=lambda _: duty, policy=policy)
+    rows = [(one.step, one.contact, one.at_ms) for one in found]
     if as_json:
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
         return
@@ -160,20 +160,6 @@ def import_(
     for note in notes:
         out.print(join_on_line(note), highlight=False, markup=False, soft_wrap=True)
     out.print(line("notice.imported", count=len(found), dropped=dropped), highlight=False, markup=False)
-
-
-def _steps(
-    known: Directory, place: Place, colour: Colour, duty: list[list[str]], at_ms: int, policy: NoticePolicy
-) -> Iterator[tuple[int, Contact, int]]:
-    on_duty = {key for keys in known.office(duty)[:1] for key in keys}
-    told_ms: int | None = at_ms
-    for number, step in enumerate(known.steps(place, colour, duty)):
-        if told_ms is None:
-            return
-        for key in step:
-            due_ms = policy.due(colour, told_ms, on_duty=key in on_duty) if number == 0 else told_ms
-            yield number + 1, known.named(key), due_ms
-        told_ms = policy.unconfirmed_at(colour, told_ms)
 
 
 def _without_link(body: str | None) -> str | None:

@@ -13,25 +13,21 @@ from api.access import right_of
 from api.pages.menu import ENTRIES, INCIDENT, RIVER, menu
 from api.pages.models import assessment, incident_actions, messages, trail
 from api.pages.models import incident as cases
-from api.pages.models import people as staff
 from api.pages.models.incident_actions import Need
-from api.pages.models.messages import Duty
 from governance.audit import trail as audit_trail
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.lifecycle import TRANSITIONS, open_reported, refusals
 from governance.incidents.model import Action, Condition, Entry, EntryKind, FalseAlarm, Incident, Order, Source, State
-from governance.notify.oncall import ROTATION, SINGLE, Shift
 from governance.organisation.regions import Place, Regions
-from governance.organisation.roles import Actor, Department, Right, Role, administrator
+from governance.organisation.roles import Actor, Department, Right, Role
 from governance.organisation.terms import Appointment, offices
-from governance.people.store import Person
 from governance.platforms.callbacks import CallbackOutcome
 from infra.errors import ConfigurationError
 from infra.texts import Text, ended, say
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.standards.gb3838 import WaterClass
-from sensors.stations import Reach, Registry, Station, Water
+from sensors.stations import Registry, Station
 from tests.says import shows
 
 DAY = 86_400_000
@@ -191,63 +187,6 @@ def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_
     assert refusals(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
     worker = refusals(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
     assert set(worker) == {Action.ACCEPT}
-
-
-def test_the_calendar_shows_who_takes_over_when_and_marks_a_change_and_a_gap():
-    day = date(2026, 10, 1)
-    start = messages.midnight(day)
-    hour = 3_600_000
-    shifts = [
-        Shift("a", start - DAY, start + 8 * hour, 1, ROTATION),
-        Shift("b", start + 8 * hour, start + 20 * hour, 1, ROTATION),
-        Shift("c", start + 10 * hour, start + 12 * hour, 1, SINGLE),
-    ]
-    assert messages.duties(shifts, day, str.upper) == (
-        Duty("", (("A",),), False),
-        Duty("08:00", (("B",),), False),
-        Duty("10:00", (("C",),), True),
-        Duty("12:00", (("B",),), False),
-        Duty("20:00", (), False),
-    )
-    weeks = messages.calendar(shifts, start, str)
-    assert [len(week) for week in weeks] == [7] * 4
-    assert (weeks[0][0].day, weeks[0][3].sort, weeks[0][2].sort) == (date(2026, 9, 28), "today", "past")
-
-
-def test_a_shift_of_a_form_is_in_beijing_time_and_must_end_after_it_begins():
-    morning, evening, later = "2026-10-01T08:30", "2026-10-01T20:30", "2026-10-02T08:30"
-    begins = messages.midnight(date(2026, 10, 1)) + 17 * 1_800_000
-    assert messages.shift("a", morning, evening, None) == Shift("a", begins, begins + DAY // 2)
-    for wrong in (("", morning, later), ("a", "", ""), ("a", later, morning)):
-        with pytest.raises(ConfigurationError):
-            messages.shift(*wrong, 1)
-
-
-def test_people_stand_in_the_region_of_their_term_and_a_reach_without_a_chief_comes_first():
-    registry = Registry(
-        (
-            Station("a", "甲", "A", 113.0, 23.0, reach="r", region="s"),
-            Station("b", "乙", "B", 113.0, 23.0, reach="q", region="t"),
-        ),
-        reaches=(Reach("q", "无主涌", "Q", Water.CREEK, ()), Reach("r", "河", "R", Water.CREEK, ())),
-        regions=(
-            Region("d", "区", "D", Level.DISTRICT),
-            Region("t", "乙街", "T", Level.STREET, "d"),
-            Region("s", "甲街", "S", Level.STREET, "d"),
-        ),
-    )
-    chief = Person(1, "河长（示例）", Role.CHIEF, "", None, T, None)
-    grid = Person(2, "网格员（示例）", Role.GRID_WORKER, "s", None, T, None)
-    terms = [Appointment(1, chief.name, Role.CHIEF, "s", "r", "", T - DAY, T + DAY)]
-    page = staff.page([chief, grid], terms, registry, T, administrator("管理员（示例）"))
-    assert [(b.code, b.depth, [p.person.name for p in b.people]) for b in page.branches] == [
-        ("d", 0, []),
-        ("s", 1, [chief.name, grid.name]),
-        ("t", 1, []),
-    ]
-    assert [(a.key, a.chiefs, a.until_ms) for a in page.reaches] == [("q", (), None), ("r", (chief.name,), T + DAY)]
-    bounded = staff.page([chief], terms, registry, T, Actor("示例", Role.CHIEF, frozenset({"s"})))
-    assert ([b.code for b in bounded.branches], [a.key for a in bounded.reaches]) == (["s"], ["r"])
 
 
 def test_long_names_on_a_sketch_keep_what_tells_them_apart():

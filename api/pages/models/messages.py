@@ -1,80 +1,55 @@
-"""Who was told what, and who is on call: rows and a calendar. Pure."""
+"""Messages to people and deliveries to the platform: what the list is narrowed to, and the sentence above it. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import date, datetime
 
-from api.pages.models.incident import NoticeRow
-from governance.notify import oncall
-from governance.notify.oncall import SINGLE, Shift
-from governance.notify.outbox import Delivery
-from governance.notify.store import QueueCounts
-from infra.errors import ConfigurationError
-from infra.texts import say
-from infra.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
+from api.duration import duration
+from governance.notify.message import Item
+from governance.notify.store import Notice, NoticeFilter, StateCounts
+from governance.notify.wording import item_text
+from infra.texts import Text, from_both, say
+from infra.times import BEIJING, DAY_MS, beijing_day, to_ms
 
-WEEKS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesPage:
-    """Messages to people, and what the external platform would not take; ``counts`` are of all there are."""
-
-    counts: QueueCounts
-    rows: tuple[NoticeRow, ...]
-    more: int | None
-    refused: tuple[Delivery, ...]
-    pending: int
-    contacts: tuple[tuple[str, str], ...]
+STATES = ("waiting", "delivered", "confirmed", "failed", "cancelled")
+SPANS = {"day": 1, "week": 7, "month": 30, "all": 0}
+"""Days that the list goes back, the first of them today; 0: without an end."""
+USUAL_SPAN = "month"
+ROWS = 30
+MOST_ROWS = 600
+LATE_MS = 5 * 60_000
+"""A message that is due for so long is stuck."""
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
-    """Who is on call from a time of a day on (``08:30``; "" from its beginning), by rank; nobody: a gap.
+class Choice:
+    """What the address narrows the list to; ``rows`` are shown."""
 
-    ``changed``: a shift of its own holds here over the rotation.
-    """
+    person: str = ""
+    incident: int = 0
+    state: str = ""
+    channel: str = ""
+    span: str = USUAL_SPAN
+    rows: int = ROWS
 
-    from_time: str
-    people: tuple[tuple[str, ...], ...]
-    changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CalendarDay:
-    """A day in Beijing; ``sort`` is ``past``, ``today`` or ``ahead``."""
-
-    day: date
-    sort: str
-    duties: tuple[Duty, ...]
+    @property
+    def asked(self) -> bool:
+        """Whether anything is left out by choice."""
+        return bool(self.person or self.incident or self.state or self.channel or self.span != USUAL_SPAN)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A change of the plan: when, by whom, and the shifts that came."""
+class Row:
+    """A message: to whom, what it says first, what became of it (one of STATES)."""
 
-    at_ms: int
-    by: str
-    what: str
-    shifts: tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class OnCallPage:
-    """Who is on call, and the calendar; ``gap_ms``: when first nobody is."""
-
-    now: tuple[tuple[str, ...], ...]
-    weeks: tuple[tuple[CalendarDay, ...], ...]
-    gap_ms: int | None
-    changes: tuple[Change, ...]
-    contacts: tuple[tuple[str, str], ...]
-
-
-def first_day(now_ms: int) -> date:
-    """The Monday of this week."""
-    today = beijing_day(now_ms)
-    return today - timedelta(days=today.weekday())
+    notice: Notice
+    name: str
+    kind: str
+    colour: str
+    text: Text
+    state: str
+    error: Text
+    incidents: tuple[int, ...]
 
 
 def midnight(day: date) -> int:
@@ -82,54 +57,85 @@ def midnight(day: date) -> int:
     return to_ms(datetime(day.year, day.month, day.day, tzinfo=BEIJING))
 
 
-def calendar(
-    shifts: Sequence[Shift], now_ms: int, name: Callable[[str], str], weeks: int = WEEKS
-) -> tuple[tuple[CalendarDay, ...], ...]:
-    """The weeks from this one on, Monday first."""
-    start, today = first_day(now_ms), beijing_day(now_ms)
-    days = []
-    for i in range(7 * weeks):
-        day = start + timedelta(days=i)
-        sort = "past" if day < today else "today" if day == today else "ahead"
-        days.append(CalendarDay(day, sort, duties(shifts, day, name)))
-    return tuple(tuple(days[i : i + 7]) for i in range(0, len(days), 7))
+def choice(query: Mapping[str, str]) -> Choice:
+    """What an address asks for; unknown values narrow nothing."""
+
+    def number(name: str, most: int) -> int:
+        text = query.get(name, "")
+        return min(int(text), most) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+
+    state, span = query.get("state", ""), query.get("span", "")
+    return Choice(
+        query.get("person", "")[:80],
+        number("incident", 2**31 - 1),
+        state if state in STATES else "",
+        query.get("channel", "")[:32],
+        span if span in SPANS else USUAL_SPAN,
+        max(ROWS, number("rows", MOST_ROWS)),
+    )
 
 
-def duties(shifts: Sequence[Shift], day: date, name: Callable[[str], str]) -> tuple[Duty, ...]:
-    """Who is on call on a day, in order; what stays the same over a boundary is told once."""
-    start_ms = midnight(day)
-    here = [s for s in shifts if s.starts_at_ms < start_ms + DAY_MS and s.ends_at_ms > start_ms]
-    edges = {start_ms, *(e for s in here for e in (s.starts_at_ms, s.ends_at_ms) if start_ms < e < start_ms + DAY_MS)}
-    found: list[Duty] = []
-    for at_ms in sorted(edges):
-        people = tuple(tuple(map(name, keys)) for keys in oncall.ranks(here, at_ms))
-        changed = any(s.priority == SINGLE and s.starts_at_ms <= at_ms < s.ends_at_ms for s in here)
-        if not found or (found[-1].people, found[-1].changed) != (people, changed):
-            found.append(Duty("" if at_ms == start_ms else beijing(at_ms, "%H:%M"), people, changed))
-    return tuple(found)
+def since_ms(span: str, now_ms: int) -> int:
+    """When a span begins."""
+    days = SPANS[span]
+    return midnight(beijing_day(now_ms)) - (days - 1) * DAY_MS if days else 0
 
 
-def shift(person: str, begins: str, until: str, rank: float | None) -> Shift:
-    """A shift from a form, whose times are Beijing time (``2026-10-01T08:30``). Raises ConfigurationError."""
-    if not person:
-        raise ConfigurationError(say("notice.choose_person"))
-    begin_ms, end_ms = _instant(begins), _instant(until)
-    if begin_ms >= end_ms:
-        raise ConfigurationError(say("notice.ends_early"))
-    return Shift(person, begin_ms, end_ms, int(rank or 1))
+def wanted(chosen: Choice, now_ms: int) -> NoticeFilter:
+    """The choice as the store has it."""
+    status = {"waiting": "pending", "delivered": "sent", "confirmed": "sent", "failed": "dead"}
+    return NoticeFilter(
+        status=status.get(chosen.state, chosen.state) or None,
+        confirmed=True if chosen.state == "confirmed" else None,
+        contact=chosen.person or None,
+        incident=chosen.incident or None,
+        channel=chosen.channel or None,
+        since_ms=since_ms(chosen.span, now_ms),
+    )
 
 
-def _instant(text: str) -> int:
-    try:
-        return to_ms(datetime.fromisoformat(text).replace(tzinfo=BEIJING))
-    except ValueError:
-        raise ConfigurationError(say("notice.give_times")) from None
+def state_of(one: Notice) -> str:
+    """One of STATES."""
+    if one.status == "sent":
+        return "delivered" if one.acknowledged_at_ms is None else "confirmed"
+    return {"pending": "waiting", "dead": "failed"}.get(one.status, "cancelled")
 
 
-def changes(lines: Iterable[tuple[int, str, str, Sequence[Mapping[str, Any]]]]) -> tuple[Change, ...]:
-    """Entries of the trail about the plan: (at_ms, by, what, shifts)."""
+def rows(notices: Iterable[Notice], found: Mapping[int, Sequence[Item]], name: Callable[[str], str]) -> list[Row]:
+    """Messages as people read them, with what is most urgent in each."""
+    made = []
+    for one in notices:
+        items = sorted(found.get(one.id, ()), key=lambda item: item.colour.rank)
+        if not items:
+            continue
+        made.append(
+            Row(
+                notice=one,
+                name=name(one.contact),
+                kind=items[0].kind.value,
+                colour=items[0].colour.value if items[0].incident_id else "",
+                text=item_text(items[0]),
+                state=state_of(one),
+                error=from_both(one.last_error or ""),
+                incidents=tuple(sorted({item.incident_id for item in items if item.incident_id})),
+            )
+        )
+    return made
 
-    def one(row: Mapping[str, Any]) -> tuple[str, int, int]:
-        return str(row["person"]), int(row["starts_at_ms"]), int(row["ends_at_ms"])
 
-    return tuple(Change(at_ms, by, what, tuple(map(one, rows))) for at_ms, by, what, rows in lines)
+def sentence(counts: StateCounts, refused: int, reachable: bool, now_ms: int) -> tuple[str, Text]:
+    """How it stands (``good`` or ``bad``), and in words: what is stuck first."""
+    late_ms = 0 if counts.oldest_due_at_ms is None else now_ms - counts.oldest_due_at_ms
+    if not reachable:
+        return "bad", say("messages_page.verdict_nobody")
+    if counts.failed:
+        return "bad", say("messages_page.verdict_failed", count=counts.failed)
+    if late_ms > LATE_MS:
+        return "bad", say("messages_page.verdict_late", count=counts.waiting, time=duration(late_ms))
+    if counts.unconfirmed:
+        return "bad", say("messages_page.verdict_unconfirmed", count=counts.unconfirmed)
+    if refused:
+        return "bad", say("messages_page.verdict_refused", count=refused)
+    if counts.waiting:
+        return "good", say("messages_page.verdict_waiting", count=counts.waiting)
+    return "good", say("messages_page.verdict_good" if counts.sent else "messages_page.verdict_none")

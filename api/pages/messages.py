@@ -1,0 +1,161 @@
+"""Messages ``/messages``: who was told what when, what is stuck, and sending it again."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse
+
+from api import problems
+from api.access import foreign, needed_right
+from api.pages.acting import known_contacts
+from api.pages.menu import MESSAGES
+from api.pages.models import messages as models
+from api.pages.view import PageRoute, View, Viewing
+from api.routes.deliveries import resend_delivery
+from api.routes.notices import contact_names, resend_notice
+from governance.incidents import store as incident_store
+from governance.notify import outbox
+from governance.notify import store as notice_store
+from governance.notify.outbox import Delivery, Status
+from governance.organisation.roles import Right
+from infra.errors import ConfigurationError, WaterError
+from infra.texts import Text, say
+
+PATH = MESSAGES.path
+AGAIN = needed_right("POST", "/notices/-/replay")
+PLATFORM_STATES = (Status.REFUSED, Status.PENDING, Status.DELIVERED)
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Deliveries of one status to the external platform, and how many wait or were refused; ``more`` there are."""
+
+    status: Status
+    deliveries: tuple[Delivery, ...]
+    counts: outbox.PendingCounts
+    more: bool
+
+
+@router.get(PATH)
+def show(v: Viewing) -> Response:
+    """The messages that the address asks for."""
+    v.require(MESSAGES.right)
+    return _page(v, None)
+
+
+@router.post(PATH)
+async def act(v: Viewing) -> Response:
+    """Send a message or a delivery again; then the same list."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(AGAIN)
+    async with v.request.form(max_files=0, max_fields=8) as form:
+        given = {name: value for name, value in form.items() if isinstance(value, str)}
+    return await run_in_threadpool(_act, v, given)
+
+
+def _act(v: View, given: dict[str, str]) -> Response:
+    ways: dict[str, Callable[[int], object]] = {
+        "notice": lambda number: resend_notice(v.context, v.actor, number),
+        "delivery": lambda number: resend_delivery(v.context, v.actor, number),
+    }
+    kind = next((name for name in ways if name in given), "")
+    number = given.get(kind, "")
+    try:
+        if not (number.isascii() and number.isdecimal() and len(number) < 10):
+            raise ConfigurationError(say("messages_page.no_message"))
+        if not _on_its_way(v, kind, int(number)):
+            ways[kind](int(number))
+    except WaterError as error:
+        return _page(v, error)
+    return RedirectResponse(v.here(done=kind), 303)
+
+
+def _on_its_way(v: View, kind: str, number: int) -> bool:
+    """Whether it was put into the row already, as by a form that is sent twice."""
+    with v.context.database.read() as connection:
+        if kind == "notice":
+            within = incident_store.visible_incident_ids(v.actor)
+            return notice_store.get(connection, number, within).status == "pending"
+        return outbox.delivery(connection, number).status is Status.PENDING
+
+
+def _page(v: View, error: WaterError | None) -> Response:
+    chosen = models.choice(v.query)
+    directory = known_contacts(v)
+    within = incident_store.visible_incident_ids(v.actor)
+    since_ms = models.since_ms(chosen.span, v.now_ms)
+    with v.context.database.read() as connection:
+        counts = notice_store.state_counts(connection, since_ms=since_ms, within=within)
+        wanted = models.wanted(chosen, v.now_ms)
+        found = notice_store.list_notices(connection, wanted=wanted, limit=chosen.rows + 1, within=within)
+        items = notice_store.items(connection, [one.id for one in found])
+        channels = notice_store.channels_used(connection, since_ms)
+    platform = _platform(v, chosen.rows)
+    name = contact_names(v.context)
+    refused = platform.counts.refused if platform and v.actor.regions is None else 0
+    sort, verdict = models.sentence(counts, refused, bool(directory and directory.contacts), v.now_ms)
+    known = directory.contacts if directory else ()
+    return v.render(
+        "messages.html",
+        status=problems.of(error).sort.status if error else 200,
+        error=error and error.text,
+        done=v.query.get("done", "") if v.query.get("done") in {"notice", "delivery"} else "",
+        sort=sort,
+        verdict=verdict,
+        counts=counts,
+        chosen=chosen,
+        rows=models.rows(found[: chosen.rows], items, name),
+        more=len(found) > chosen.rows,
+        people=sorted(((one.key, one.name) for one in known), key=lambda pair: pair[1]),
+        states=models.STATES,
+        spans=models.SPANS,
+        step=models.ROWS,
+        channels=channels,
+        channel_name=lambda kind: channel_name(v, kind),
+        platform=platform,
+        event_of=lambda one: json.loads(one.body),
+        may_again=v.actor.may(AGAIN),
+        may_people=v.actor.may(Right.PEOPLE),
+        may_staff=v.actor.may(Right.STAFF),
+    )
+
+
+def _platform(v: View, rows: int) -> Platform | None:
+    """None where no platform is set up and none ever refused anything."""
+    within = incident_store.visible_incident_ids(v.actor)
+    asked = v.query.get("platform", "")
+    status = Status(asked) if asked in set(PLATFORM_STATES) else Status.REFUSED
+    if not v.context.outward:
+        return None
+    with v.context.database.read() as connection:
+        counts = outbox.pending_counts(connection)
+        found = outbox.list_deliveries(connection, status, limit=rows + 1, within=within)
+    return Platform(status, tuple(found[:rows]), counts, len(found) > rows)
+
+
+def channel_name(v: View, kind: str) -> str:
+    """What a kind of channel is called; its own name where we have none."""
+    return v.of(CHANNELS.get(kind, Text(kind, kind)))
+
+
+CHANNELS = {
+    kind: say(f"people_page.kind_{name}")
+    for kind, name in (
+        ("wecombot", "wecom"),
+        ("dingtalk", "dingtalk"),
+        ("feishu", "feishu"),
+        ("mailto", "mail"),
+        ("mailtos", "mail"),
+        ("json", "gateway"),
+        ("jsons", "gateway"),
+        ("form", "gateway"),
+        ("forms", "gateway"),
+    )
+}
+"""Kinds of channels by the scheme of their addresses."""

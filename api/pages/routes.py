@@ -1,6 +1,7 @@
 """The routers of all pages, each with its file; the application includes them."""
 
 from api.pages import (
+    assessment,
     assets,
     board,
     health,
@@ -13,6 +14,7 @@ from api.pages import (
     review,
     rules,
     station,
+    trail,
     wall,
 )
 
@@ -21,6 +23,8 @@ ROUTERS = tuple(
     for module in (
         assets,
         live,
+        assessment,
+        trail,
         kit,
         registry,
         review,

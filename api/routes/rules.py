@@ -13,7 +13,11 @@ from api.registries import find
 from api.requests import By, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, viewed
 from api.routes.router import subject_router
+from governance.organisation.roles import Actor
+from ingest.analysis import backtest_requests
+from ingest.state import rule_publications
 from ingest.state import rule_versions as rulebook
+from ingest.state.rule_publications import Publication, Publisher, Tried
 from ingest.storage import maintenance as store
 from ingest.storage.changes import Author
 from sensors.maintenance import Mute, Review, Verdict, make_review, plan_mute
@@ -54,6 +58,25 @@ class NewEnd(Strict):
 
     until: Annotated[str | None, Field(description="RFC 3339; now where not given")] = None
     by: By = None
+
+
+class NewPublication(Strict):
+    """The rules of a backtest that is done, asked for by somebody else."""
+
+    backtest: int
+    reason: Words = Field(min_length=1, max_length=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationView:
+    """Rules that were put in force by `by`, as `proposed_by` had tried them in `backtest`."""
+
+    id: int
+    at: str | None
+    by: str
+    proposed_by: str
+    backtest: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +147,26 @@ def list_rules(context: RequestContext) -> Response:
     """The rules in force."""
     with context.database.read() as connection:
         return answer(RuleList([_rule(one) for one in rulebook.in_force(connection)]))
+
+
+@router.post("/publications", status_code=201, response_model=PublicationView)
+def publish_rules(context: RequestContext, who: Who, new: NewPublication) -> Response:
+    """Put the rules of a backtest in force: the ingest takes them within seconds, without a restart.
+
+    409 for whoever asked for the backtest (four eyes), without one that is done, and where the rules changed since.
+    """
+    made = publish(context, who, new.backtest, new.reason)
+    return answer(viewed(PublicationView, made), 201)
+
+
+def publish(context: Context, who: Actor, number: int, reason: str) -> Publication:
+    """Publish the rules of a backtest. Raises NotFound and Refused."""
+    by = Publisher(who.name, who.role, reason)
+    with context.database.write() as connection:
+        one = backtest_requests.get(connection, number)
+        is_done = one.state == backtest_requests.DONE
+        tried = Tried(one.id, one.by, one.created_at_ms, is_done, one.request["rules"])
+        return rule_publications.publish(connection, tried, by, context.catalogue, context.clock_ms())
 
 
 @router.get("/{rule}", response_model=RuleList)

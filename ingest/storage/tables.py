@@ -471,6 +471,19 @@ rule_version = sa.Table(
     sa.Column("until_ms", sa.BigInteger, comment="when it was replaced or taken out; NULL while in force"),
 )
 
+rule_publication = sa.Table(
+    "rule_publication",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("proposed_by", sa.Text, nullable=False, comment="who asked for the backtest"),
+    sa.Column("backtest", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("rules", sa.Text, nullable=False, comment="all rules as TOML"),
+    sa.Column("file", sa.String(16), nullable=False, comment="of the rules file it goes before; '' until it was taken"),
+)
+
 backtest = sa.Table(
     "backtest",
     metadata,

@@ -43,6 +43,12 @@ class Void(Strict):
     by: By = None
 
 
+class Agreement(Strict):
+    """Another person looked at the readings and agrees."""
+
+    by: By = None
+
+
 class NewMute(Strict):
     """Planned work: until it ends the rules begin nothing at the station."""
 
@@ -103,7 +109,7 @@ class RuleList:
 
 @dataclass(frozen=True, slots=True)
 class ReviewView:
-    """A review; `void` ones are kept and count for nothing."""
+    """A review; `void` ones are kept and count for nothing, nor do `pending` ones, until a `second` person agrees."""
 
     number: int
     parameter: str
@@ -114,6 +120,8 @@ class ReviewView:
     by: str
     at: str | None
     void: bool
+    pending: bool
+    second: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +198,8 @@ def list_reviews(context: RequestContext, registries: RequestRegistries, key: st
 def add_review(context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewReview) -> Response:
     """Review readings as good or bad: findings based on bad ones are withdrawn, those of good ones are raised.
 
-    409 where a review in force covers the same readings.
+    One that takes readings out of an exceedance is `pending` until another person confirms it. 409 where a review that
+    is not void covers the same readings.
     """
     by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
     ((number, made),) = record_reviews(context, key, by, [new])
@@ -214,7 +223,23 @@ def record_reviews(context: Context, key: str, by: Author, new: Sequence[NewRevi
         for one in new
     ]
     with context.database.write() as connection:
+        made = [store.with_second_person(connection, one) for one in made]
         return [(store.add_review(connection, one, by), one) for one in made]
+
+
+@at_stations.post("/reviews/{number}/confirm", response_model=ReviewView)
+def confirm_review(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, number: int, agreed: Agreement
+) -> Response:
+    """Agree with a pending review, as another person than who gave it: it is in force from now on."""
+    by = author(who, agreed.by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_review(number, agree_with_review(context, key, by, number)))
+
+
+def agree_with_review(context: Context, key: str, by: Author, number: int) -> Review:
+    """Confirm a pending review of a station. Raises NotFound, and Refused for the person who gave it."""
+    with context.database.write() as connection:
+        return store.confirm_review(connection, key, number, by)
 
 
 @at_stations.post("/reviews/{number}/void", response_model=ReviewView)

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from governance.tables import incident_condition
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.records import from_row, to_row
 from infra.texts import say
@@ -213,6 +214,37 @@ def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
     _put_review(connection, new, author)
     mine = sa.and_(*(review.c[name] == getattr(new, name) for name in _REVIEW_KEY))
     return int(connection.execute(sa.select(review.c.id).where(mine)).scalar_one())
+
+
+def with_second_person(connection: sa.Connection, new: Review) -> Review:
+    """The review, pending where it takes readings out of an exceedance: nobody invalidates one alone."""
+    if new.verdict is Verdict.GOOD:
+        return new
+    c = incident_condition.c
+    same = c.station == new.station
+    if new.parameter:
+        same &= c.parameter.in_((new.parameter, ""))
+    during = (c.since_ms < new.until_ms) & (c.resolved_at_ms.is_(None) | (c.resolved_at_ms > new.since_ms))
+    found = connection.execute(sa.select(c.incident_id).where(same, during).limit(1)).first()
+    return new if found is None else replace(new, pending=True)
+
+
+def confirm_review(connection: sa.Connection, station: str, number: int, author: Author) -> Review:
+    """Agree with a pending review, which is in force from now on.
+
+    Raises NotFound, and Refused for one that waits for nobody, or for the person who gave it.
+    """
+    found = dict(reviews(connection, station))
+    if number not in found:
+        raise NotFound(say("maintenance.no_review", station=station, number=number))
+    one = found[number]
+    if one.void or not one.pending:
+        raise Refused(say("maintenance.not_pending", number=number, station=station))
+    if one.by == author.by:
+        raise Refused(say("maintenance.second_person", number=number, by=one.by))
+    after = replace(one, pending=False, second=author.by)
+    _put_review(connection, after, author)
+    return after
 
 
 def void_review(connection: sa.Connection, station: str, number: int, author: Author) -> Review:

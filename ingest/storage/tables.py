@@ -441,6 +441,8 @@ review = sa.Table(
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False, comment="when it was given"),
     sa.Column("void", sa.Boolean, nullable=False),
+    sa.Column("pending", sa.Boolean, nullable=False, server_default=sa.false(), comment="waits for a second person"),
+    sa.Column("second", sa.Text, nullable=False, server_default="", comment="who agreed"),
     sa.UniqueConstraint("station", "parameter", "since_ms", "at_ms"),
 )
 

@@ -91,6 +91,7 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("DELETE", "/stations/{key}/credentials/{user}"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("POST", "/stations/{key}/commands"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("POST", "/readings"): {Role.REVIEWER, Role.ADMINISTRATOR},
+    ("POST", "/stations/{key}/reviews/{number}/confirm"): {},
     ("POST", "/stations/{key}/reviews"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("DELETE", "/regions/{code}"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("GET", "/audit"): {Role.AUDITOR, Role.ADMINISTRATOR},

@@ -165,6 +165,8 @@ class Mute:
     reason: str = ""
 
 
+RETIRED_UNTIL_MS: Final = 253_402_214_400_000
+"""The end of a mute that has none, of a station out of service: 9999-12-31, which every zone can write."""
 LONGEST_MUTE_MS: Final = 90 * DAY_MS
 """Planned work that goes on longer is entered again: a mute that nobody remembers hides a river."""
 

@@ -92,6 +92,8 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("POST", "/stations/{key}/commands"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("POST", "/readings"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("POST", "/stations/{key}/reviews/{number}/confirm"): {},
+    ("POST", "/stations/{key}/retire"): {"reason": "示例"},
+    ("POST", "/stations/{key}/reinstate"): {},
     ("POST", "/stations/{key}/reviews"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("DELETE", "/regions/{code}"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("GET", "/audit"): {Role.AUDITOR, Role.ADMINISTRATOR},

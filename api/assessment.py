@@ -42,20 +42,40 @@ def make(
     Somebody bound to regions sees the rows that lie in them: chiefs with a term there in the month (and themselves),
     streets, reaches with a station there. Raises ConfigurationError for what is no month, and StorageUnavailable.
     """
-    since_ms = assessment.reads_from(month, formula)
-    wanted = (trail.c.kind == "incident") | (trail.c.what == assessment.CLASSES_ACTION)
-    with database.read() as connection:
-        registry = registry_store.load(connection, catalogue)
-        terms = people_store.appointments(connection)
-        lines = audit_trail.select_entries(connection, wanted & (trail.c.at_ms >= since_ms))
-        belongs = groups(registry, terms)
-        walked = PatrolShares(connection, belongs.street, formula.patrols_due)
-        seen = None if who is None or who.regions is None else partial(_seen, who, by, month, registry, terms)
-        made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen)
+    (made,), registry = make_each(database, catalogue, month, (by,), formula, now_ms=now_ms, who=who)
     return made, registry
 
 
-def _seen(who: Actor, by: GroupBy, month: str, registry: Registry, terms: Sequence[Appointment], key: str) -> bool:
+def make_each(
+    database: Database,
+    catalogue: Catalogue,
+    month: str,
+    bys: Sequence[GroupBy],
+    formula: Formula,
+    *,
+    now_ms: int,
+    who: Actor | None = None,
+) -> tuple[list[Assessment], Registry]:
+    """As `make`, for several kinds of rows from one reading of the trail."""
+    c = trail.c
+    since_ms = assessment.reads_from(month, formula)
+    past_ms, past_end_ms = assessment.year_before(month)
+    recent = ((c.kind == "incident") | (c.what == assessment.CLASSES_ACTION)) & (c.at_ms >= since_ms)
+    year_ago = (c.what == assessment.CLASSES_ACTION) & c.at_ms.between(past_ms, past_end_ms - 1)
+    with database.read() as connection:
+        registry = registry_store.load(connection, catalogue)
+        terms = people_store.appointments(connection)
+        lines = audit_trail.select_entries(connection, recent | year_ago)
+        belongs = groups(registry, terms)
+        walked = PatrolShares(connection, belongs.street, formula.patrols_due)
+        seen = None if who is None or who.regions is None else partial(_seen, who, month, registry, terms)
+        made = assessment.assess_each(
+            lines, month, bys, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen
+        )
+    return made, registry
+
+
+def _seen(who: Actor, month: str, registry: Registry, terms: Sequence[Appointment], by: GroupBy, key: str) -> bool:
     """Whether somebody bound to regions may see the row called so."""
     if by is GroupBy.STREET:
         return who.covers(key)

@@ -22,7 +22,7 @@ from governance.organisation.roles import Role
 from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import say
-from infra.times import BEIJING, DAY_MS, to_ms
+from infra.times import BEIJING, DAY_MS, beijing, to_ms
 
 CLASSES_ACTION = "water.classes"
 """The action of the daily entry with the class of every reach."""
@@ -109,6 +109,26 @@ class Case:
     closed_at_ms: int | None
     dropped: bool
     recurred: bool
+    reopened: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfWater:
+    """What a reach showed on a day (ms UTC): its class as written in the trail, None where it could not be judged, and
+    whether that met the target, None where that is unknown."""
+
+    at_ms: int
+    water_class: str | None
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaterOfReach:
+    """The days of a reach in the month, the month before, and the same month a year before; oldest first."""
+
+    days: Sequence[DayOfWater] = ()
+    before: Sequence[DayOfWater] = ()
+    year_before: Sequence[DayOfWater] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +164,7 @@ class Assessment:
     cases: Sequence[Case]
     last_n: int
     head: str
+    water: Mapping[str, WaterOfReach] = field(default_factory=dict)
 
 
 class Patrols(Protocol):
@@ -247,22 +268,54 @@ def assess(
     Before the term is over it is judged as of ``now_ms``. ``seen`` tells which rows the caller may see: the others,
     their incidents and their part of the total are left out. Raises ConfigurationError for what is no month.
     """
+    may_see = None if seen is None else lambda _by, key: seen(key)
+    (made,) = assess_each(lines, month, (by,), formula, now_ms=now_ms, groups=groups, patrols=patrols, seen=may_see)
+    return made
+
+
+def assess_each(
+    lines: Iterable[AuditEntry],
+    month: str,
+    bys: Sequence[GroupBy],
+    formula: Formula,
+    *,
+    now_ms: int,
+    groups: Groups | None = None,
+    patrols: Patrols | None = None,
+    seen: Callable[[GroupBy, str], bool] | None = None,
+) -> list[Assessment]:
+    """As :func:`assess`, for several kinds of rows from one reading of the entries."""
     groups = groups or Groups()
     start_ms, end_ms = month_of(month)
-    closing_ms = end_ms + formula.closing_grace_days * DAY_MS
-    until_ms = min(now_ms, closing_ms)
-    trial = until_ms < closing_ms
+    until_ms = min(now_ms, end_ms + formula.closing_grace_days * DAY_MS)
     history = _History(formula, groups, start_ms, end_ms, until_ms)
     history.read(lines)
     cases = history.cases()
+    return [_assessed(history, cases, month, by, patrols, seen) for by in bys]
+
+
+def _assessed(
+    history: "_History",
+    cases: Sequence[Case],
+    month: str,
+    by: GroupBy,
+    patrols: Patrols | None,
+    seen: Callable[[GroupBy, str], bool] | None,
+) -> Assessment:
+    """The rows of one kind, and the total of those that the caller may see."""
+    formula, groups = history.formula, history.groups
+    start_ms, end_ms, until_ms = history.start_ms, history.end_ms, history.until_ms
+    trial = until_ms < end_ms + formula.closing_grace_days * DAY_MS
     water = history.water(by)
     handled = _handled(cases) if by is GroupBy.CHIEF else {}
     patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms, until_ms)
     keys = sorted({_key(case, by, groups) for case in cases} | handled.keys() | water.keys() | (patrolled or {}).keys())
+    days_of = history.days_of_water()
     if seen is not None:
-        keys = [key for key in keys if seen(key)]
-        cases = [case for case in cases if seen(_key(case, by, groups))]
-        patrolled = None if patrolled is None else {key: share for key, share in patrolled.items() if seen(key)}
+        keys = [key for key in keys if seen(by, key)]
+        cases = [case for case in cases if seen(by, _key(case, by, groups))]
+        patrolled = None if patrolled is None else {key: share for key, share in patrolled.items() if seen(by, key)}
+        days_of = {reach: days for reach, days in days_of.items() if any(reach in water.get(key, {}) for key in keys)}
     by_key: dict[str, list[Case]] = {}
     for case in cases:
         by_key.setdefault(_key(case, by, groups), []).append(case)
@@ -277,7 +330,19 @@ def assess(
     days = history.days_on_target(history.all_water() if seen is None else _joined(water, keys))
     total = _row("", cases, steps, days, walked, formula, trial)
     return Assessment(
-        month, by, formula, start_ms, end_ms, until_ms, trial, rows, total, cases, history.last_n, history.head
+        month,
+        by,
+        formula,
+        start_ms,
+        end_ms,
+        until_ms,
+        trial,
+        rows,
+        total,
+        cases,
+        history.last_n,
+        history.head,
+        days_of,
     )
 
 
@@ -294,6 +359,13 @@ def reads_from(month: str, formula: Formula) -> int:
     """The instant from which on the trail has to be read for a month, ms UTC."""
     start_ms, _ = month_of(month)
     return min(start_ms - formula.recurrence_days * DAY_MS, month_of(_earlier(start_ms))[0])
+
+
+def year_before(month: str) -> tuple[int, int]:
+    """Start and end of the same month a year before: of it the classes are compared. Raises ConfigurationError."""
+    start_ms, _ = month_of(month)
+    day = datetime.fromtimestamp(start_ms / 1000, BEIJING)
+    return month_of(f"{day.year - 1:04d}-{day.month:02d}")
 
 
 MIN_TRIAL_WEIGHT = 0.5
@@ -393,6 +465,7 @@ class _Course:
     held: list[tuple[int, str]] = field(default_factory=list)
     """(Since when, who was responsible), oldest first."""
     closed_at_ms: int | None = None
+    reopened: bool = False
 
     def holder(self, at_ms: int) -> str:
         """Who was responsible at an instant; who became it first after that, where nobody was yet."""
@@ -404,28 +477,35 @@ class _History:
     """What the trail says of the incidents and the water of a month and of the month before."""
 
     def __init__(self, formula: Formula, groups: Groups, start_ms: int, end_ms: int, until_ms: int) -> None:
-        self._formula = formula
-        self._groups = groups
-        self._start_ms = start_ms
-        self._end_ms = end_ms
-        self._until_ms = until_ms
+        self.formula = formula
+        self.groups = groups
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self.until_ms = until_ms
+        self._periods = (
+            ("days", (start_ms, end_ms)),
+            ("before", month_of(_earlier(start_ms))),
+            ("year_before", year_before(beijing(start_ms, "%Y-%m"))),
+        )
         self._courses: dict[int, _Course] = {}
         self._days: dict[str, dict[int, Share]] = {}
         self._days_before: dict[str, dict[int, Share]] = {}
+        self._judged = {name: dict[str, list[DayOfWater]]() for name, _ in self._periods}
         self.last_n = 0
         self.head = ""
 
     def read(self, lines: Iterable[AuditEntry]) -> None:
         """Read the entries up to the instant as of which the month is judged."""
-        before_ms = month_of(_earlier(self._start_ms))[0]
         for line in lines:
-            if line.at_ms > self._until_ms:
+            if line.at_ms > self.until_ms:
                 continue
             self.last_n, self.head = line.n, line.hash
             if line.kind == "incident" and line.what.startswith("incident."):
                 self._read_incident(line)
-            elif line.what == CLASSES_ACTION and before_ms <= line.at_ms < self._end_ms:
-                self._read_classes(line, self._days_before if line.at_ms < self._start_ms else self._days)
+            elif line.what == CLASSES_ACTION:
+                for name, (since_ms, to_ms_) in self._periods:
+                    if since_ms <= line.at_ms < to_ms_:
+                        self._read_classes(line, name)
 
     def _read_incident(self, line: AuditEntry) -> None:
         row = _ENTRY.decode(line.body)["incident"]
@@ -445,14 +525,26 @@ class _History:
         if chief != course.held[-1][1]:
             course.held.append((line.at_ms, chief))
         course.closed_at_ms = line.at_ms if after == "closed" else None
+        course.reopened |= line.what == "incident.reopened"
         course.row = row
 
-    def _read_classes(self, line: AuditEntry, found: dict[str, dict[int, Share]]) -> None:
-        """Add the day of an entry to the judged days of each reach."""
+    def _read_classes(self, line: AuditEntry, period: str) -> None:
+        """Add the day of an entry to the days of each reach."""
+        found = {"days": self._days, "before": self._days_before}.get(period)
         for reach, shown in json.loads(line.body)["reaches"].items():
-            if shown.get("met") is not None:
+            met = shown.get("met")
+            self._judged[period].setdefault(reach, []).append(DayOfWater(line.at_ms, shown.get("class"), met))
+            if met is not None and found is not None:
                 days = found.setdefault(reach, {})
-                days[line.at_ms] = days.get(line.at_ms, Share()) + Share(int(shown["met"]), 1)
+                days[line.at_ms] = days.get(line.at_ms, Share()) + Share(int(met), 1)
+
+    def days_of_water(self) -> dict[str, WaterOfReach]:
+        """What each reach showed in the month and in those it is compared with."""
+        reaches = {reach for days in self._judged.values() for reach in days}
+        return {
+            reach: WaterOfReach(**{name: tuple(days.get(reach, ())) for name, days in self._judged.items()})
+            for reach in sorted(reaches)
+        }
 
     def water(self, by: GroupBy) -> dict[str, dict[str, set[int]]]:
         """The judged days (ms) of each reach that count for each key: for a chief those of the own term."""
@@ -468,7 +560,7 @@ class _History:
         """(Reach, day, key) for each key that a judged day of a reach counts for."""
         for reach, instants in days.items():
             for at_ms in instants:
-                for key in self._groups.water(by, reach, at_ms):
+                for key in self.groups.water(by, reach, at_ms):
                     yield reach, at_ms, key
 
     def all_water(self) -> dict[str, set[int]]:
@@ -485,7 +577,7 @@ class _History:
     def _step(self, course: _Course, step: Share, at_ms: int, due_ms: int | None) -> tuple[str, Share]:
         """A step and the chief it counts for: in time for who did it, late for who let its limit pass."""
         when = at_ms if step.good or due_ms is None else due_ms
-        return self._groups.chief(course.holder(when), when), step
+        return self.groups.chief(course.holder(when), when), step
 
     def cases(self) -> list[Case]:
         """The incidents opened in the month, by number; retrospective ones only where the formula counts them."""
@@ -497,12 +589,12 @@ class _History:
         return [
             case
             for case in found
-            if self._start_ms <= case.opened_at_ms < self._end_ms
-            and (self._formula.retrospective or not case.retrospective)
+            if self.start_ms <= case.opened_at_ms < self.end_ms
+            and (self.formula.retrospective or not case.retrospective)
         ]
 
     def _case(self, number: int, course: _Course, closed: Mapping[str, Sequence[int]]) -> Case:
-        row, until_ms = course.row, self._until_ms
+        row, until_ms = course.row, self.until_ms
         state = row["state"]
         due_ms = row.get("due_ms")
         late = due_ms is not None and due_ms < until_ms and not row.get("paused_at_ms")
@@ -513,8 +605,8 @@ class _History:
         by_chief: dict[str, Share] = {}
         for name, share in handled:
             by_chief[name] = by_chief.get(name, Share()) + share
-        end_ms = min(self._end_ms, until_ms)
-        within_ms = self._formula.recurrence_days * DAY_MS
+        end_ms = min(self.end_ms, until_ms)
+        within_ms = self.formula.recurrence_days * DAY_MS
         ends = closed.get(row["cause"], ())
         return Case(
             id=number,
@@ -522,9 +614,9 @@ class _History:
             state=state,
             colour=row["colour"],
             cause=row["cause"],
-            region=row.get("region") or self._groups.region(row["station"]),
-            reach=row.get("reach") or self._groups.reach(row["station"]),
-            responsible=self._groups.chief(course.holder(end_ms), end_ms),
+            region=row.get("region") or self.groups.region(row["station"]),
+            reach=row.get("reach") or self.groups.reach(row["station"]),
+            responsible=self.groups.chief(course.holder(end_ms), end_ms),
             retrospective=bool(row["retrospective"]),
             acceptance=accepted,
             handling=sum(by_chief.values(), Share()),
@@ -532,4 +624,5 @@ class _History:
             closed_at_ms=course.closed_at_ms,
             dropped=state in _DROPPED or row.get("merged_into") is not None,
             recurred=any(0 <= course.opened_at_ms - end <= within_ms for end in ends),
+            reopened=course.reopened,
         )

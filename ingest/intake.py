@@ -403,9 +403,10 @@ class Intake:
             c.seconds[name] = c.seconds.get(name, 0.0) + seconds
 
     def _tick(self) -> None:
-        """Follow the registry and look for silent stations; a failure here never stops the readings."""
+        """Follow registry and published rules, look for silent stations; a failure here never stops the readings."""
         try:
             self.site.follow_registry()
+            self.site.follow_rules()
             self.site.tick(self.connected_since(), self._clock_ms())
             self.counters.last_tick_ms = self._clock_ms()
         except StorageUnavailable as error:

@@ -1,4 +1,7 @@
-"""The quarantine: rejected messages with reason and bytes, until the cause is fixed and they are replayed."""
+"""The quarantine: rejected messages with reason and bytes, until the cause is fixed and they are replayed.
+
+What nobody can use is ignored with a reason and can be restored; nothing is ever deleted by hand.
+"""
 
 import hashlib
 import json
@@ -8,11 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from infra.errors import NotFound
+from governance.audit import trail as audit_trail
+from infra.errors import NotFound, Refused
 from infra.records import from_row
 from infra.texts import say
 from infra.times import beijing_day
 from ingest.ledger import UNREGISTERED, account_of, day_of
+from ingest.storage.changes import Author
 from ingest.storage.tables import quarantine as table
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry
@@ -23,7 +28,7 @@ KEEP_BYTES = 256 * 1024
 
 KEYS_PER_QUERY = 500
 """Keys in one statement; older versions of SQLite take 999 values."""
-HELD, REPLAYED = "held", "replayed"
+HELD, REPLAYED, IGNORED = "held", "replayed", "ignored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,14 @@ class ReplayOutcome:
     stored: int
     duplicate: int
     refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Who ignored an entry, and why."""
+
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,8 @@ class QuarantineEntry:
     """One quarantine entry. ``refused`` lists the readings (time in ms, parameter); None: the whole message.
 
     ``times`` is how often the same bytes were refused for the same reason while it was held; ``settled_at_ms`` when it
-    was replayed, and ``replayed_as`` what became of its readings then, where whoever replayed it learned that.
+    was replayed or ignored, ``replayed_as`` what became of its readings then, where whoever replayed it learned that,
+    and ``ignored`` who ignored it.
     """
 
     id: int
@@ -71,6 +85,7 @@ class QuarantineEntry:
     times: int = 1
     settled_at_ms: int | None = None
     replayed_as: "ReplayOutcome | None" = None
+    ignored: "Ignored | None" = None
 
     def message(self) -> Message:
         """The message to replay: the same bytes, limited to what was refused."""
@@ -195,6 +210,41 @@ def record_outcome(connection: sa.Connection, entry: int, outcome: ReplayOutcome
     connection.execute(sa.update(table).where(table.c.id == entry, table.c.status == REPLAYED).values(note=note))
 
 
+def ignore(connection: sa.Connection, entry: int, reason: str, author: Author) -> QuarantineEntry:
+    """Ignore a held entry; an entry of the trail. Raises NotFound, and Refused without a reason or for one not held."""
+    held = get(connection, entry)
+    if held.status != HELD:
+        raise Refused(say("quarantine.done", entry=entry, status=held.status))
+    if not reason.strip():
+        raise Refused(say("quarantine_page.no_reason"))
+    note = json.dumps([author.by, reason.strip()], ensure_ascii=False)
+    values = {"status": IGNORED, "settled_at_ms": author.at_ms, "note": note}
+    connection.execute(sa.update(table).where(table.c.id == entry, table.c.status == HELD).values(values))
+    _record(connection, "quarantine.ignored", held, {"reason": reason.strip()}, author)
+    return get(connection, entry)
+
+
+def restore(connection: sa.Connection, entry: int, author: Author) -> QuarantineEntry:
+    """Hold an ignored entry again. Raises NotFound, and Refused where it is not ignored or the same is held anew."""
+    ignored = get(connection, entry)
+    if ignored.status != IGNORED:
+        raise Refused(say("quarantine_page.not_ignored", entry=entry))
+    mine = table.c.id == entry
+    key = connection.scalar(sa.select(table.c.key).where(mine))
+    newer = sa.select(table.c.id).where(table.c.status == HELD, table.c.key == key)
+    if key is not None and (held := connection.scalar(newer)) is not None:
+        raise Refused(say("quarantine_page.held_anew", entry=entry, other=held))
+    connection.execute(sa.update(table).where(mine).values(status=HELD, settled_at_ms=None, note=""))
+    _record(connection, "quarantine.restored", ignored, {}, author)
+    return get(connection, entry)
+
+
+def _record(connection: sa.Connection, what: str, one: QuarantineEntry, said: dict[str, str], author: Author) -> None:
+    body = {"station": one.station, "why_held": one.reason, **said}
+    entry = audit_trail.NewEntry(what, "quarantine", one.id, body, author.by, author.at_ms or 0, author.role)
+    audit_trail.append_many(connection, [entry])
+
+
 def get(connection: sa.Connection, entry: int) -> QuarantineEntry:
     """One entry; raises NotFound."""
     row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none()
@@ -260,5 +310,8 @@ def counts(connection: sa.Connection) -> dict[str, int]:
 
 def _held(row: Any) -> QuarantineEntry:
     refused = None if row.refused is None else tuple((int(at), str(key)) for at, key in row.refused)
-    replayed_as = ReplayOutcome(*json.loads(row.note)) if row.note else None
-    return from_row(QuarantineEntry, row, refused=refused, payload=bytes(row.payload), replayed_as=replayed_as)
+    said = json.loads(row.note) if row.note else None
+    replayed_as = ReplayOutcome(*said) if said and row.status == REPLAYED else None
+    ignored = Ignored(*said) if said and row.status == IGNORED else None
+    payload = bytes(row.payload)
+    return from_row(QuarantineEntry, row, refused=refused, payload=payload, replayed_as=replayed_as, ignored=ignored)

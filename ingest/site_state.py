@@ -23,7 +23,7 @@ from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
 from ingest.rules.model import Rules
 from ingest.rules.upstream import River
-from ingest.state import alarm_store, detector_state, rule_versions
+from ingest.state import alarm_store, detector_state, rule_publications, rule_versions
 from ingest.state.series_history import SeriesHistory
 from ingest.storage import changes, late_queue, loggers
 from ingest.storage import maintenance as maintenance_store
@@ -72,7 +72,7 @@ class SiteState:
         """``queue_late``: messages of the broker that hold only late readings are queued and judged later."""
         self.database = database
         self.store = store
-        self.rules = rules
+        self.file_rules = rules
         self.catalogue = catalogue
         self.source = source
         self.late_s = late_s
@@ -89,6 +89,9 @@ class SiteState:
         """Whether checks, visits, reviews or mutes may differ from what is applied."""
         self._fresh = False
         self.rules_saved = False
+        self._published = 0
+        self.rules = rules
+        self._take_published()
         self.refresh()
 
     # -- restart and reload ------------------------------------------------------------------------------------------
@@ -168,6 +171,29 @@ class SiteState:
         except ValueError:
             self.refresh()
         return True
+
+    def follow_rules(self) -> bool:
+        """Adopt rules that were published meanwhile; true if there were any."""
+        if not self._take_published():
+            return False
+        self.rules_saved = False
+        self.refresh()
+        return True
+
+    def _take_published(self) -> bool:
+        """Take the newest publication, unless it is the one known; true if the rules differ."""
+        with self.database.read() as connection:
+            published = rule_publications.latest(connection)
+        if published is None or published.id == self._published:
+            return False
+        found = rule_publications.rules_in_force(published, self.file_rules, self.catalogue)
+        if not published.file:
+            with self.database.write() as connection:
+                rule_publications.taken_over(connection, published, self.file_rules)
+        self._published = published.id
+        known = rule_publications.fingerprint(self.rules)
+        self.rules = found
+        return rule_publications.fingerprint(found) != known
 
     def _set_network(self, registry: Registry) -> None:
         """Derive which stations lie above and below which."""

@@ -98,7 +98,9 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Review:
     """A person looked at the readings of ``parameter`` ("" for all) with since <= observed_at < until and says what
-    they are worth. That goes before all tests and marks; ``void`` takes it back."""
+    they are worth. That goes before all tests and marks; ``void`` takes it back.
+
+    ``pending``: it concerns an exceedance and counts for nothing until another person, ``second``, agrees."""
 
     station: str
     parameter: str
@@ -109,6 +111,13 @@ class Review:
     by: str
     at_ms: int
     void: bool = False
+    pending: bool = False
+    second: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is in force."""
+        return not self.void and not self.pending
 
     def meets(self, other: "Review") -> bool:
         """Whether both reviews cover a common reading."""
@@ -156,6 +165,8 @@ class Mute:
     reason: str = ""
 
 
+RETIRED_UNTIL_MS: Final = 253_402_214_400_000
+"""The end of a mute that has none, of a station out of service: 9999-12-31, which every zone can write."""
 LONGEST_MUTE_MS: Final = 90 * DAY_MS
 """Planned work that goes on longer is entered again: a mute that nobody remembers hides a river."""
 
@@ -256,7 +267,7 @@ def mark_spans(registry: Registry, maintenance: MaintenanceRecords) -> set[MarkS
     found |= {
         MarkSpan(r.station, r.parameter, _REVIEW_TEST[r.verdict], r.since_ms, r.until_ms)
         for r in maintenance.reviews
-        if not r.void
+        if r.counts
     }
     by_kind: dict[tuple[str, str, CheckKind], list[Check]] = defaultdict(list)
     for check in maintenance.checks:

@@ -2,6 +2,7 @@
 entry with its bytes, what to put right, and replays it.
 """
 
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -14,14 +15,14 @@ from api.pages.menu import QUARANTINE
 from api.pages.models import quarantine as models
 from api.pages.view import PageRoute, View, Viewing
 from api.requests import Replaying
-from api.routes.ledger import replay
-from infra.errors import NotFound, WaterError
+from api.routes.ledger import ignore, replay, restore
+from infra.errors import NotFound, Refused, WaterError
 from infra.texts import Text, from_both, say
 from ingest import quarantine
 from sensors.reading import Reason
 
 MAY_REPLAY = needed_right("POST", "/quarantine/1/replay")
-STATES = (quarantine.HELD, quarantine.REPLAYED)
+STATES = (quarantine.HELD, quarantine.REPLAYED, quarantine.IGNORED)
 REASONS = tuple(reason.key for reason in Reason)
 ENTRIES = 50
 """Entries of one page of a list."""
@@ -95,7 +96,43 @@ async def send_again(v: Viewing, replaying: Replaying, request: Request, number:
     return RedirectResponse(v.to(f"{QUARANTINE.path}/{entry}") + "#outcome", 303)
 
 
-def _entry(v: View, number: str, status: int = 200, trouble: Text | None = None) -> Response:
+@router.post(QUARANTINE.path + "/{number}/ignore")
+async def set_aside(v: Viewing, number: str) -> Response:
+    """Ignore an entry; what was refused comes back with the reason typed."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(MAY_REPLAY)
+    async with v.request.form(max_files=0, max_fields=2) as given:
+        reason = str(given.get("reason") or "")[:1000]
+    return await run_in_threadpool(_done, v, number, lambda entry: ignore(v.context, v.actor, entry, reason), reason)
+
+
+@router.post(QUARANTINE.path + "/{number}/restore")
+def hold_again(v: Viewing, number: str) -> Response:
+    """Hold an ignored entry again."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(MAY_REPLAY)
+    return _done(v, number, lambda entry: restore(v.context, v.actor, entry))
+
+
+def _done(v: View, number: str, act: Callable[[int], object], reason: str = "") -> Response:
+    entry = _number(number)
+    try:
+        act(entry)
+    except Refused as error:
+        return _entry(v, number, 409, ignoring=error.text, reason=reason)
+    return RedirectResponse(v.to(f"{QUARANTINE.path}/{entry}"), 303)
+
+
+def _entry(
+    v: View,
+    number: str,
+    status: int = 200,
+    trouble: Text | None = None,
+    ignoring: Text | None = None,
+    reason: str = "",
+) -> Response:
     with v.context.database.read() as connection:
         entry = quarantine.get(connection, _number(number))
         again = quarantine.refused_again(connection, entry) if entry.status == quarantine.REPLAYED else None
@@ -107,6 +144,8 @@ def _entry(v: View, number: str, status: int = 200, trouble: Text | None = None)
         dump=models.dump(entry),
         again=again,
         trouble=trouble,
+        ignoring=ignoring,
+        reason=reason,
         held=entry.status == quarantine.HELD,
         cut=entry.payload_bytes > len(entry.payload),
         may_replay=v.actor.may(MAY_REPLAY),

@@ -27,7 +27,7 @@ from api.routes import credentials as credential_routes
 from api.routes import maintenance as maintenance_routes
 from api.routes import stations as station_routes
 from api.routes.maintenance import EndOfDeployment, NewDeployment
-from api.routes.stations import NewStation, StationChange
+from api.routes.stations import NewStation, StationChange, StationRetirement
 from governance.incidents.model import Conflict
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Right
@@ -70,7 +70,7 @@ ENDS_IN_S = {"keep": None, "day": 86_400, "now": 0}
 """What becomes of a station's other logins when a new one is made."""
 SENSOR = ("parameter", "unit", "device", "model", "manufacturer", "since", "depth_m", "cycle_s")
 """Fields of the form of a sensor."""
-DONE = frozenset({"added", "saved", "hung", "ended", "revoked", "imported"})
+DONE = frozenset({"added", "saved", "hung", "ended", "revoked", "imported", "retired", "reinstated"})
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -139,7 +139,9 @@ def _entries(v: View, registry: Registry) -> list[models.Entry]:
     if v.actor.may(LOGIN):
         with v.context.database.read() as connection:
             logins = credentials_store.active_counts(connection, v.now_ms)
-    return models.entries(registry, maintenance.of_all(v.context, registry, v.actor), logins, v.now_ms)
+    with v.context.database.read() as connection:
+        retired = maintenance_store.retirements(connection)
+    return models.entries(registry, maintenance.of_all(v.context, registry, v.actor), logins, v.now_ms, retired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ class Shown:
     wrong: Mapping[str, Text] = field(default_factory=dict)
     error: Text | None = None
     status: int = 200
+    retiring: Mapping[str, str] = field(default_factory=dict)
 
 
 @router.get(STATION)
@@ -242,6 +245,8 @@ async def change(v: Viewing, key: str) -> Response:
         "end": (CHANGE, _end),
         "issue": (LOGIN, _issue),
         "revoke": (LOGIN, _revoke),
+        "retire": (CHANGE, _retire),
+        "reinstate": (CHANGE, _reinstate),
     }
 
     def done(v: View, given: FormData) -> Response:
@@ -322,6 +327,25 @@ def _revoke(v: View, key: str, given: FormData) -> Response:
     return _see(v, key, "revoked")
 
 
+def _retire(v: View, key: str, given: FormData) -> Response:
+    """Take the station out of service from the day of the form; sent twice, it is done once."""
+    reason, day = _text(given, "reason"), _text(given, "day")
+    with v.context.database.read() as connection:
+        if key in maintenance_store.retirements(connection):
+            return _see(v, key, "retired")
+    try:
+        station_routes.retire(v.context, v.registries, v.actor, key, StationRetirement(reason=reason, day=day))
+    except WaterError as error:
+        typed = {"reason": reason, "day": day}
+        return _station(v, key, Shown(retiring=typed, error=error.text, status=_status(error)))
+    return _see(v, key, "retired")
+
+
+def _reinstate(v: View, key: str, given: FormData) -> Response:
+    station_routes.reinstate(v.context, v.registries, v.actor, key)
+    return _see(v, key, "reinstated")
+
+
 def _station(v: View, key: str, shown: Shown) -> Response:
     registry = v.registries.now()
     one = find(registry, key)
@@ -335,6 +359,8 @@ def _station(v: View, key: str, shown: Shown) -> Response:
     form = shown.form or StationForm.of(one)
     hanging = models.hangings(registry, key, v.now_ms)
     logins = _logins(v, key) if may["login"] else []
+    with v.context.database.read() as connection:
+        retired = maintenance_store.retirements(connection).get(key)
     return v.render(
         "registry_station.html",
         status=shown.status,
@@ -348,6 +374,9 @@ def _station(v: View, key: str, shown: Shown) -> Response:
         sensor=shown.sensor or _blank_sensor(v, one),
         wrong=shown.wrong,
         hanging=hanging,
+        retired=retired,
+        retiring=shown.retiring,
+        today=beijing(v.now_ms, "%Y-%m-%d"),
         units=_units(v),
         checks=_checklist(v, registry, one),
         logins=logins,

@@ -23,12 +23,12 @@ from api.pages.models import review as models
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
 from api.requests import MINUTE_FORM
-from api.routes.rules import NewReview, record_reviews, withdraw_review
+from api.routes.rules import NewReview, agree_with_review, record_reviews, withdraw_review
 from governance.incidents import store as incident_store
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident
 from governance.tables import incident as incident_table
-from infra.errors import ConfigurationError, WaterError
+from infra.errors import ConfigurationError, Refused, WaterError
 from infra.texts import Text, say
 from infra.times import BEIJING, beijing, beijing_day, beijing_day_span, to_ms
 from ingest.storage import maintenance as store
@@ -43,6 +43,8 @@ MOST_STATIONS = 300
 MOST_INCIDENTS = 1000
 MOST_FIELDS, MOST_BYTES = 60, 20_000
 LONGEST_NOTE = 500
+WAITING = 30
+"""Reviews that wait for a second person and are listed."""
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -95,8 +97,21 @@ def show(v: Viewing) -> Response:
     choice = _choice(v, registry)
     queue = _queue(v, choice)
     today = beijing_day(v.now_ms)
+    keys = {one.key for one in registry.stations if v.actor.covers(one.region, one.reach)}
+    with v.context.database.read() as connection:
+        waiting = [(n, one) for n, one in store.reviews(connection) if one.pending and not one.void]
+    waiting = [(n, one) for n, one in waiting if one.station in keys]
     return v.render(
-        "review.html", choice=choice, queue=queue, today=today, one_day=timedelta(days=1), most=MOST_STATIONS
+        "review.html",
+        waiting=waiting[:WAITING],
+        waiting_count=len(waiting),
+        day_of=lambda at_ms: beijing_day(at_ms).isoformat(),
+        station_names={one.key: Text(one.zh, one.en) for one in registry.stations},
+        choice=choice,
+        queue=queue,
+        today=today,
+        one_day=timedelta(days=1),
+        most=MOST_STATIONS,
     )
 
 
@@ -411,6 +426,29 @@ async def undo(v: Viewing, form: Form, station: str, day: str) -> Response:
     if (refused := foreign(v.request.headers)) is not None:
         return refused.response()
     return await run_in_threadpool(_undo, v, station, day, str(form.get("number", "")))
+
+
+@router.post(PATH + "/{station}/{day}/confirm")
+async def confirm(v: Viewing, form: Form, station: str, day: str) -> Response:
+    """Agree with a review that waits for a second person. Sent twice, it is done once."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    return await run_in_threadpool(_confirm, v, station, day, str(form.get("number", "")))
+
+
+def _confirm(v: View, key: str, day: str, number: str) -> Response:
+    v.require(ACT)
+    by = author(v.actor, None, v.now_ms, find(v.registries.recent(), key))
+    if not number.isascii() or not number.isdecimal() or len(number) > 9:
+        raise ConfigurationError(say("review.no_number"))
+    with v.context.database.read() as connection:
+        before = dict(store.reviews(connection, key)).get(int(number))
+    if before is None or not before.second:
+        try:
+            agree_with_review(v.context, key, by, int(number))
+        except Refused as error:
+            return _page(v, key, day, Typed(wrong={"confirm": error.text}), 409)
+    return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", agreed=number, reach=v.query.get("reach")), 303)
 
 
 def _undo(v: View, key: str, day: str, number: str) -> Response:

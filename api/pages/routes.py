@@ -1,6 +1,7 @@
 """The routers of all pages, each with its file; the application includes them."""
 
 from api.pages import (
+    assessment,
     assets,
     board,
     confirm,
@@ -26,6 +27,7 @@ from api.pages import (
     rivers,
     rules,
     station,
+    trail,
     wall,
 )
 
@@ -36,6 +38,8 @@ ROUTERS = tuple(
         live,
         look,
         map,
+        assessment,
+        trail,
         kit,
         registry,
         reported,

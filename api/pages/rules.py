@@ -1,7 +1,7 @@
 """The rules ``/rules``: those in force in plain words, one rule with its versions, a change of it tried on the past.
 
-The rules are a file of the site, read when it starts: no page changes them. A backtest runs what somebody changed
-through `api.routes.backtests`; its text can be fetched as a file once it is done.
+The rules begin as a file of the site. A backtest runs what somebody changed through `api.routes.backtests`; once it is
+done, somebody else can publish it (`api.routes.rules`) or fetch its text as a file.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from api.pages.models import rules as models
 from api.pages.models.rules import Edited
 from api.pages.view import HEADERS, PageRoute, View, Viewing, new_id
 from api.routes import backtests as backtest_routes
+from api.routes import rules as rule_routes
 from api.routes.backtests import LONGEST_TEXT, NewBacktest
 from governance.incidents import store as incident_store
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
@@ -28,7 +29,7 @@ from ingest.analysis.backtest_requests import BacktestRequest
 from ingest.rules import explain
 from ingest.rules import model as rule_model
 from ingest.rules.model import KINDS, Rule, Threshold
-from ingest.state import rule_versions
+from ingest.state import rule_publications, rule_versions
 from ingest.state.rule_versions import Version
 
 PATH = RULES.path
@@ -72,13 +73,43 @@ async def request_test(v: Viewing) -> Response:
         return await run_in_threadpool(_requested, v, given)
 
 
+@router.post(TESTS + "/{number}/publish")
+async def publish_test(v: Viewing, number: int) -> Response:
+    """Put the rules of a backtest in force; what was refused comes back with the reason typed."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(needed_right("POST", "/rules"))
+    async with v.request.form(max_files=0, max_fields=4) as given:
+        reason = str(given.get("reason") or "")[:1000]
+
+    def publish() -> Response:
+        try:
+            rule_routes.publish(v.context, v.actor, number, reason)
+        except Refused as error:
+            return _shown_test(v, number, reason, error.text, 409)
+        return RedirectResponse(v.to(f"{TESTS}/{number}") + "#publish", 303)
+
+    return await run_in_threadpool(publish)
+
+
 @router.get(TESTS + "/{number}")
 def show_test(v: Viewing, number: int) -> Response:
     """How far a backtest is, and what came of it."""
+    return _shown_test(v, number)
+
+
+def _shown_test(v: View, number: int, reason: str = "", error: Text | None = None, status: int = 200) -> Response:
     one, in_force = _test(v, number)
+    with v.context.database.read() as connection:
+        published = rule_publications.latest(connection)
     return v.render(
         "rules_test.html",
+        status=status,
         test=one,
+        published=published if published and published.backtest == one.id else None,
+        own=one.by == v.actor.name,
+        reason=reason,
+        error=error,
         changes=_changes(v, one, in_force),
         outcome=_outcome(one),
         days=models.days_of(one.request),

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -148,14 +148,16 @@ def verify(context: RequestContext) -> Response:
     )
 
 
-def verify_trail(context: Context, outside: Sequence[Root]) -> Verified:
-    """What walking the trail finds. Raises Refused while another walk is under way."""
+def verify_trail(
+    context: Context, outside: Sequence[Root], progress: Callable[[float], None] = lambda share: None
+) -> Verified:
+    """What walking the trail finds; ``progress`` is told the share done. Raises Refused while another walk runs."""
     if not _verifying.acquire(blocking=False):
         raise Refused(say("audit_page.verifying"))
     try:
         with context.database.read() as connection:
             _take_the_time(connection)
-            return roots.verify(connection, context.audit_keys, outside)
+            return roots.verify(connection, context.audit_keys, outside, progress)
     finally:
         _verifying.release()
 

@@ -7,11 +7,13 @@ from enum import StrEnum
 from typing import Annotated
 
 from fastapi import Query, Response
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from api.access import Who
 from api.context import Context
 from api.problems import shorten
-from api.requests import Cursor, Limit, Replaying, RequestContext, cut, day, place, place_by_number
+from api.requests import Cursor, Limit, Replaying, RequestContext, Strict, Words, cut, day, place, place_by_number
 from api.responses import answer, viewed
 from api.routes.readings import (
     Received,
@@ -23,12 +25,14 @@ from api.routes.readings import (
     writable,
 )
 from api.routes.router import subject_router
+from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
 from ingest import ledger, quarantine
 from ingest.ledger import Account
 from ingest.pipeline import Receipt
 from ingest.quarantine import QuarantineEntry, ReplayOutcome
+from ingest.storage.changes import Author
 from sensors.reading import Reason
 
 router = subject_router("ledger")
@@ -108,6 +112,7 @@ class Status(StrEnum):
 
     HELD = quarantine.HELD
     REPLAYED = quarantine.REPLAYED
+    IGNORED = quarantine.IGNORED
     ALL = "all"
 
 
@@ -166,6 +171,36 @@ def list_quarantine(
 async def replay_quarantined(context: RequestContext, replaying: Replaying, entry: int) -> Response:
     """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
     return answer(received(await replay(context, replaying, entry)))
+
+
+class NewIgnore(Strict):
+    """Why nobody can use it."""
+
+    reason: Words = Field(min_length=1, max_length=1000)
+
+
+@router.post("/quarantine/{entry}/ignore", response_model=HeldView)
+def ignore_quarantined(context: RequestContext, who: Who, entry: int, new: NewIgnore) -> Response:
+    """Set an entry aside with a reason: it is kept, and can be restored. 409 where it is not held."""
+    return answer(_held(ignore(context, who, entry, new.reason)))
+
+
+@router.post("/quarantine/{entry}/restore", response_model=HeldView)
+def restore_quarantined(context: RequestContext, who: Who, entry: int) -> Response:
+    """Hold an ignored entry again. 409 where it is not ignored, or the same arrived since and is held."""
+    return answer(_held(restore(context, who, entry)))
+
+
+def ignore(context: Context, who: Actor, entry: int, reason: str) -> QuarantineEntry:
+    """Ignore an entry. Raises NotFound and Refused."""
+    with context.database.write() as connection:
+        return quarantine.ignore(connection, entry, reason, Author(who.name, context.clock_ms(), who.role))
+
+
+def restore(context: Context, who: Actor, entry: int) -> QuarantineEntry:
+    """Hold an ignored entry again. Raises NotFound and Refused."""
+    with context.database.write() as connection:
+        return quarantine.restore(connection, entry, Author(who.name, context.clock_ms(), who.role))
 
 
 async def replay(context: Context, replaying: set[int], entry: int) -> Receipt:

@@ -13,7 +13,11 @@ from api.registries import find
 from api.requests import By, RequestContext, RequestRegistries, Strict, Words, instant
 from api.responses import answer, viewed
 from api.routes.router import subject_router
+from governance.organisation.roles import Actor
+from ingest.analysis import backtest_requests
+from ingest.state import rule_publications
 from ingest.state import rule_versions as rulebook
+from ingest.state.rule_publications import Publication, Publisher, Tried
 from ingest.storage import maintenance as store
 from ingest.storage.changes import Author
 from sensors.maintenance import Mute, Review, Verdict, make_review, plan_mute
@@ -39,6 +43,12 @@ class Void(Strict):
     by: By = None
 
 
+class Agreement(Strict):
+    """Another person looked at the readings and agrees."""
+
+    by: By = None
+
+
 class NewMute(Strict):
     """Planned work: until it ends the rules begin nothing at the station."""
 
@@ -54,6 +64,25 @@ class NewEnd(Strict):
 
     until: Annotated[str | None, Field(description="RFC 3339; now where not given")] = None
     by: By = None
+
+
+class NewPublication(Strict):
+    """The rules of a backtest that is done, asked for by somebody else."""
+
+    backtest: int
+    reason: Words = Field(min_length=1, max_length=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationView:
+    """Rules that were put in force by `by`, as `proposed_by` had tried them in `backtest`."""
+
+    id: int
+    at: str | None
+    by: str
+    proposed_by: str
+    backtest: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +109,7 @@ class RuleList:
 
 @dataclass(frozen=True, slots=True)
 class ReviewView:
-    """A review; `void` ones are kept and count for nothing."""
+    """A review; `void` ones are kept and count for nothing, nor do `pending` ones, until a `second` person agrees."""
 
     number: int
     parameter: str
@@ -91,6 +120,8 @@ class ReviewView:
     by: str
     at: str | None
     void: bool
+    pending: bool
+    second: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +157,26 @@ def list_rules(context: RequestContext) -> Response:
         return answer(RuleList([_rule(one) for one in rulebook.in_force(connection)]))
 
 
+@router.post("/publications", status_code=201, response_model=PublicationView)
+def publish_rules(context: RequestContext, who: Who, new: NewPublication) -> Response:
+    """Put the rules of a backtest in force: the ingest takes them within seconds, without a restart.
+
+    409 for whoever asked for the backtest (four eyes), without one that is done, and where the rules changed since.
+    """
+    made = publish(context, who, new.backtest, new.reason)
+    return answer(viewed(PublicationView, made), 201)
+
+
+def publish(context: Context, who: Actor, number: int, reason: str) -> Publication:
+    """Publish the rules of a backtest. Raises NotFound and Refused."""
+    by = Publisher(who.name, who.role, reason)
+    with context.database.write() as connection:
+        one = backtest_requests.get(connection, number)
+        is_done = one.state == backtest_requests.DONE
+        tried = Tried(one.id, one.by, one.created_at_ms, is_done, one.request["rules"])
+        return rule_publications.publish(connection, tried, by, context.catalogue, context.clock_ms())
+
+
 @router.get("/{rule}", response_model=RuleList)
 def rule_versions(context: RequestContext, rule: str) -> Response:
     """All versions of a rule, the one in force first; `rule@version` names one. 404 where none ever was in force."""
@@ -147,7 +198,8 @@ def list_reviews(context: RequestContext, registries: RequestRegistries, key: st
 def add_review(context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: NewReview) -> Response:
     """Review readings as good or bad: findings based on bad ones are withdrawn, those of good ones are raised.
 
-    409 where a review in force covers the same readings.
+    One that takes readings out of an exceedance is `pending` until another person confirms it. 409 where a review that
+    is not void covers the same readings.
     """
     by = author(who, new.by, context.clock_ms(), find(registries.recent(), key))
     ((number, made),) = record_reviews(context, key, by, [new])
@@ -171,7 +223,23 @@ def record_reviews(context: Context, key: str, by: Author, new: Sequence[NewRevi
         for one in new
     ]
     with context.database.write() as connection:
+        made = [store.with_second_person(connection, one) for one in made]
         return [(store.add_review(connection, one, by), one) for one in made]
+
+
+@at_stations.post("/reviews/{number}/confirm", response_model=ReviewView)
+def confirm_review(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, number: int, agreed: Agreement
+) -> Response:
+    """Agree with a pending review, as another person than who gave it: it is in force from now on."""
+    by = author(who, agreed.by, context.clock_ms(), find(registries.recent(), key))
+    return answer(_review(number, agree_with_review(context, key, by, number)))
+
+
+def agree_with_review(context: Context, key: str, by: Author, number: int) -> Review:
+    """Confirm a pending review of a station. Raises NotFound, and Refused for the person who gave it."""
+    with context.database.write() as connection:
+        return store.confirm_review(connection, key, number, by)
 
 
 @at_stations.post("/reviews/{number}/void", response_model=ReviewView)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
@@ -29,6 +30,7 @@ from api.requests import (
     Strict,
     Words,
     cut,
+    day,
     instant,
     place,
     preferred,
@@ -39,15 +41,17 @@ from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, point
 from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, Refused
 from infra.texts import Text, say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, beijing_day_span
 from ingest.analysis.forecasts import StoredForecast, stored_forecasts
 from ingest.analysis.live_classes import STATION, ShownClass, current_classes
 from ingest.storage import changes
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
 from sensors.datum import Datum, wgs84
 from sensors.forecast import HOUR_MS, Verdict
+from sensors.maintenance import RETIRED_UNTIL_MS, Mute
 from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting
 from sensors.stations import Station, read_station
@@ -80,6 +84,31 @@ class StationChange(Strict):
     parameters: list[Words] | None = None
     note: Words | None = None
     by: By = None
+
+
+class StationRetirement(Strict):
+    """Why a station is taken out of service, and from which Beijing day on."""
+
+    reason: Words = Field(max_length=500)
+    day: Annotated[str, Field(description="YYYY-MM-DD; today, from now on, where not given")] = ""
+    by: By = None
+
+
+class Reinstatement(Strict):
+    """The station measures again."""
+
+    by: By = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetirementView:
+    """A station out of service: since when, until when (null: still), by whom and why."""
+
+    station: str
+    since: str | None
+    until: str | None
+    by: str
+    reason: str
 
 
 class NewStation(Strict):
@@ -294,6 +323,27 @@ def get_station(registries: RequestRegistries, key: str, accept: Accept = JSON) 
     return answer(found, headers=VARY | entity_tags.headers(entity_tags.tag_of(found)))
 
 
+@router.post("/{key}/retire", response_model=RetirementView)
+def retire_station(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: StationRetirement
+) -> Response:
+    """Take a station out of service: no rule begins anything there, silence is expected; its readings stay."""
+    return answer(_retirement(retire(context, registries, who, key, new)))
+
+
+@router.post("/{key}/reinstate", response_model=RetirementView)
+def reinstate_station(
+    context: RequestContext, registries: RequestRegistries, who: Who, key: str, new: Reinstatement
+) -> Response:
+    """Put a retired station into service again. 409 where it is not retired."""
+    return answer(_retirement(reinstate(context, registries, who, key, new.by)))
+
+
+def _retirement(one: Mute) -> RetirementView:
+    until = None if one.until_ms == RETIRED_UNTIL_MS else when(one.until_ms)
+    return RetirementView(one.station, when(one.since_ms), until, one.by, one.reason)
+
+
 @router.patch("/{key}", response_model=Station)
 def change_station(
     context: RequestContext,
@@ -309,6 +359,22 @@ def change_station(
     """
     after = update(context, registries, who, key, change, if_match)
     return answer(after, headers=entity_tags.headers(entity_tags.tag_of(after)))
+
+
+def retire(context: Context, registries: Registries, who: Actor, key: str, new: StationRetirement) -> Mute:
+    """Take a station out of service; raises NotFound, ConfigurationError, Forbidden, Refused."""
+    now_ms = context.clock_ms()
+    by = author(who, new.by, now_ms, find(registries.recent(), key))
+    since_ms = now_ms if not new.day else beijing_day_span(date.fromisoformat(day(new.day)))[0]
+    with context.database.write() as connection:
+        return maintenance_store.retire(connection, key, since_ms, new.reason, by)
+
+
+def reinstate(context: Context, registries: Registries, who: Actor, key: str, by: str | None = None) -> Mute:
+    """Put a retired station into service again; raises NotFound, Forbidden, Refused."""
+    whose = author(who, by, context.clock_ms(), find(registries.recent(), key))
+    with context.database.write() as connection:
+        return maintenance_store.reinstate(connection, key, whose)
 
 
 def update(

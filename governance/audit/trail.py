@@ -31,6 +31,9 @@ LOCK = 0x7269_7665_7204
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest whole number that every JSON reader keeps exactly (RFC 8785); larger ones are written as text."""
 
+BY_RULE = "rule"
+"""The role of what a rule found by itself."""
+
 AT_ONCE = 5_000
 """Entries held in memory while the trail is read."""
 
@@ -151,10 +154,11 @@ def list_entries(  # noqa: PLR0913  (a field of the entry each)
     since_ms: int | None = None,
     until_ms: int | None = None,
     before_n: int | None = None,
+    by_rules: bool = True,
     limit: int = 100,
 ) -> list[AuditEntry]:
     """At most ``limit`` entries, newest first; ``what`` also finds what begins with it and a dot, ``until_ms`` is
-    exclusive, the next page begins with ``before_n``."""
+    exclusive, the next page begins with ``before_n``. Without ``by_rules`` what rules found is left out."""
     query = sa.select(table).order_by(table.c.n.desc()).limit(limit)
     if what is not None:
         query = query.where((table.c.what == what) | table.c.what.startswith(f"{what}.", autoescape=True))
@@ -170,7 +174,20 @@ def list_entries(  # noqa: PLR0913  (a field of the entry each)
         query = query.where(table.c.at_ms < until_ms)
     if before_n is not None:
         query = query.where(table.c.n < before_n)
+    if not by_rules:
+        query = query.where(table.c.role != BY_RULE)
     return list(_lines(connection, query))
+
+
+def entry_before(connection: sa.Connection, line: AuditEntry) -> AuditEntry | None:
+    """The entry about the same thing before this one; None where it is the first."""
+    same = (table.c.kind == line.kind) & (table.c.subject == line.id) & (table.c.n < line.n)
+    return next(_lines(connection, sa.select(table).where(same).order_by(table.c.n.desc()).limit(1)), None)
+
+
+def kinds() -> list[str]:
+    """The kinds of objects that the catalogue names."""
+    return sorted(key.removeprefix("audit_entry.of_") for key in keys() if key.startswith("audit_entry.of_"))
 
 
 def entries_of(connection: sa.Connection, kind: str, id: str | int, *, until_ms: int | None = None) -> list[AuditEntry]:

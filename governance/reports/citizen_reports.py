@@ -202,6 +202,14 @@ def on_reach(connection: sa.Connection, reach: str, *, over: bool, limit: int) -
     ]
 
 
+def objections(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[int, tuple[int, int]]:
+    """By incident the reports filed in this time, and how many of them citizens called not solved."""
+    c = table.c
+    unsolved = sa.func.sum(sa.case((c.unsolved > 0, 1), else_=0))
+    query = sa.select(c.incident_id, sa.func.count(), unsolved).where(c.at_ms >= start_ms, c.at_ms < end_ms)
+    return {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query.group_by(c.incident_id))}
+
+
 def find_repetition(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
     """The report that ``new`` repeats, whose contact is in clear: the same words, photos, contact and place within
     ``AGAIN_MS``."""

@@ -225,6 +225,15 @@ def listing(
     return [(row["id"], _patrol(row)) for row in connection.execute(query).mappings()]
 
 
+def walked(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[str, int] | None:
+    """Valid patrols begun in this time by reach; None where no patrol was ever recorded."""
+    c = table.c
+    if connection.execute(sa.select(c.id).limit(1)).first() is None:
+        return None
+    query = sa.select(c.reach, sa.func.count()).where(c.valid, c.started_ms >= start_ms, c.started_ms < end_ms)
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(c.reach))}
+
+
 def may_see(actor: Actor, one: Patrol) -> bool:
     """One's own, and those of the regions one answers for."""
     return one.by == actor.name or actor.covers(one.region, one.reach)

@@ -140,7 +140,7 @@ def _why(
     found = [
         r
         for r in reviews
-        if not r.void
+        if r.counts
         and r.verdict is ReviewVerdict.BAD
         and r.station == station
         and (parameter is None or r.parameter in ("", parameter))

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from governance.tables import incident_condition
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.records import from_row, to_row
 from infra.texts import say
@@ -14,6 +15,7 @@ from ingest.storage.changes import UNKNOWN_AUTHOR, Author, upsert
 from ingest.storage.tables import calibration, mark, mute, photo, review, visit
 from sensors.maintenance import (
     LONGEST_MUTE_MS,
+    RETIRED_UNTIL_MS,
     Check,
     MaintenanceRecords,
     MarkSpan,
@@ -215,6 +217,37 @@ def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
     return int(connection.execute(sa.select(review.c.id).where(mine)).scalar_one())
 
 
+def with_second_person(connection: sa.Connection, new: Review) -> Review:
+    """The review, pending where it takes readings out of an exceedance: nobody invalidates one alone."""
+    if new.verdict is Verdict.GOOD:
+        return new
+    c = incident_condition.c
+    same = c.station == new.station
+    if new.parameter:
+        same &= c.parameter.in_((new.parameter, ""))
+    during = (c.since_ms < new.until_ms) & (c.resolved_at_ms.is_(None) | (c.resolved_at_ms > new.since_ms))
+    found = connection.execute(sa.select(c.incident_id).where(same, during).limit(1)).first()
+    return new if found is None else replace(new, pending=True)
+
+
+def confirm_review(connection: sa.Connection, station: str, number: int, author: Author) -> Review:
+    """Agree with a pending review, which is in force from now on.
+
+    Raises NotFound, and Refused for one that waits for nobody, or for the person who gave it.
+    """
+    found = dict(reviews(connection, station))
+    if number not in found:
+        raise NotFound(say("maintenance.no_review", station=station, number=number))
+    one = found[number]
+    if one.void or not one.pending:
+        raise Refused(say("maintenance.not_pending", number=number, station=station))
+    if one.by == author.by:
+        raise Refused(say("maintenance.second_person", number=number, by=one.by))
+    after = replace(one, pending=False, second=author.by)
+    _put_review(connection, after, author)
+    return after
+
+
 def void_review(connection: sa.Connection, station: str, number: int, author: Author) -> Review:
     """Void a review; it stays on record. Raises NotFound, and Refused where it is void already."""
     found = dict(reviews(connection, station))
@@ -270,6 +303,43 @@ def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int
             say("maintenance.mute_began", number=number, station=station, since=rfc3339(found[number].since_ms))
         )
     after = replace(found[number], until_ms=until_ms)
+    _put_mute(connection, after, author)
+    return after
+
+
+def retirements(connection: sa.Connection) -> dict[str, Mute]:
+    """The stations that are out of service, each with since when, by whom and why.
+
+    Retired is planned work without an end: no rule begins anything there and silence is expected.
+    """
+    return {one.station: one for _, one in mutes(connection) if one.until_ms == RETIRED_UNTIL_MS and not one.rules}
+
+
+def retire(connection: sa.Connection, station: str, since_ms: int, reason: str, author: Author) -> Mute:
+    """Take a station out of service. Its readings stay.
+
+    Raises ConfigurationError without a reason and for a day to come, Refused where it is retired already.
+    """
+    if station in retirements(connection):
+        raise Refused(say("maintenance.retired_already", station=station))
+    if not reason.strip():
+        raise ConfigurationError(say("maintenance.retire_why"))
+    if author.at_ms is not None and since_ms > author.at_ms:
+        raise ConfigurationError(say("maintenance.retire_ahead"))
+    taken = {one.since_ms for _, one in mutes(connection, station)}
+    while since_ms in taken:  # planned work that began at the same instant stays what it was
+        since_ms += 1
+    made = Mute(station, since_ms, RETIRED_UNTIL_MS, (), author.by, reason.strip())
+    _put_mute(connection, made, author)
+    return made
+
+
+def reinstate(connection: sa.Connection, station: str, author: Author) -> Mute:
+    """Put a retired station into service again, from now on. Raises Refused where it is not retired."""
+    found = retirements(connection).get(station)
+    if found is None or author.at_ms is None:
+        raise Refused(say("maintenance.not_retired", station=station))
+    after = replace(found, until_ms=max(author.at_ms, found.since_ms + 1))
     _put_mute(connection, after, author)
     return after
 

@@ -441,6 +441,8 @@ review = sa.Table(
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False, comment="when it was given"),
     sa.Column("void", sa.Boolean, nullable=False),
+    sa.Column("pending", sa.Boolean, nullable=False, server_default=sa.false(), comment="waits for a second person"),
+    sa.Column("second", sa.Text, nullable=False, server_default="", comment="who agreed"),
     sa.UniqueConstraint("station", "parameter", "since_ms", "at_ms"),
 )
 
@@ -469,6 +471,19 @@ rule_version = sa.Table(
     sa.Column("text_en", sa.Text, nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False, comment="when it came into force, the last time"),
     sa.Column("until_ms", sa.BigInteger, comment="when it was replaced or taken out; NULL while in force"),
+)
+
+rule_publication = sa.Table(
+    "rule_publication",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("proposed_by", sa.Text, nullable=False, comment="who asked for the backtest"),
+    sa.Column("backtest", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("rules", sa.Text, nullable=False, comment="all rules as TOML"),
+    sa.Column("file", sa.String(16), nullable=False, comment="of the rules file it goes before; '' until it was taken"),
 )
 
 backtest = sa.Table(

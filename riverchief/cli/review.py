@@ -49,6 +49,7 @@ def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
         whose = author(by)
         registered(connection, station)
         made = make_review(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
+        made = store.with_second_person(connection, made)
         number = store.add_review(connection, made, whose)
     _print_list([(number, made)], as_json=as_json)
 
@@ -62,6 +63,21 @@ def listing(
 ) -> None:
     """列出复核，新的在前 · Reviews, newest first; void ones are kept and count for nothing."""
     _print_list(newest_of(settings, data, station, store.reviews), as_json=as_json)
+
+
+@app.command("confirm")
+def confirm(
+    station: Station,
+    number: Annotated[int, typer.Argument(help="编号 · its number")],
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """复审通过待复审的判定，须由另一人 · Agree with a pending review, as another person than who gave it."""
+    with site_database(settings, data) as database, database.write() as connection:
+        after = store.confirm_review(connection, station, number, author(by))
+    _print_list([(number, after)], as_json=as_json)
 
 
 @app.command("void")
@@ -89,12 +105,15 @@ def _print_list(found: list[tuple[int, Review]], *, as_json: bool) -> None:
 
 def _row(number: int, one: Review) -> tuple[str, ...]:
     verdict = say(f"maintenance.verdict_{one.verdict}")
-    fields = named(say("review.void", verdict=verdict) if one.void else verdict)
+    key = "review.void" if one.void else "review.pending" if one.pending else ""
+    fields = named(say(key, verdict=verdict) if key else verdict)
     span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
     return str(number), one.station, one.parameter or "—", *span, fields, one.reason, one.by
 
 
 def _plain(number: int, one: Review) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms), "at": rfc3339(one.at_ms)}
-    fields = {name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void")}
+    fields = {
+        name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void", "pending", "second")
+    }
     return {"number": number, **fields, "verdict": one.verdict.value, **times}

@@ -12,6 +12,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
 from ingest.analysis import backtest, backtest_requests
+from ingest.state import rule_publications
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from riverchief import files
@@ -105,7 +106,7 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
         registry = registry_store.load(connection, known)
         maintenance = maintenance_store.load(connection)
     tried_rules = files.parse_rules(request["rules"], known)
-    in_force_rules = files.read_rules(settings.site.rules, known)
+    in_force_rules = rule_publications.load(database, files.read_rules(settings.site.rules, known), known)
     since_ms, until_ms = request["since_ms"], request["until_ms"]
     stores = open_stores(settings, database, known)
     past = backtest.load_input(

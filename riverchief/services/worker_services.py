@@ -22,6 +22,7 @@ from ingest.analysis.source_attribution import AttributionWorker
 from ingest.devices.credentials import ExpiryWorker
 from ingest.forward import Forwarder
 from ingest.sending import SendingWorker
+from ingest.state import rule_publications
 from ingest.storage import downsampling, retention
 from ingest.storage.retention import Retention
 from riverchief import messages, metrics
@@ -188,7 +189,8 @@ def _downsampler(resources: Resources) -> Downsampler | None:
 def _analysis_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[Job]:
     database, readings, known = resources.database, resources.stores.readings, resources.catalogue
     source, now = resources.settings.site.source, clock.now_ms
-    forecasts = Forecasts(database, readings, known, resources.rules, clock_ms=now, source=source, on_findings=wake)
+    rules = rule_publications.load(database, resources.rules, known)
+    forecasts = Forecasts(database, readings, known, rules, clock_ms=now, source=source, on_findings=wake)
     yield Job(forecasts, _error_health("forecasts", forecasts, "forecasting"))
     attribution = AttributionWorker(database, readings, known, clock_ms=now, source=source, on_entry=wake)
     yield Job(attribution, _error_health("source_attribution", attribution, "attributing"))

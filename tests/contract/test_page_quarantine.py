@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from api.access import COOKIE
 from api.app import create_app
+from governance.audit import trail as audit_trail
 from governance.organisation.roles import Role
 from governance.people import store as people_store
 from infra import times
@@ -171,3 +172,49 @@ def test_who_may_not_see_or_replay_is_turned_away(site: tuple[FastAPI, Database]
     assert auditor.post(f"/quarantine/{entry.id}/replay").status_code == 403
     assert signed_in(Role.REVIEWER).post(f"/quarantine/{entry.id}/replay").status_code == 503  # no ingest here
     assert _one(database, Reason.NOT_JSON).id == entry.id
+
+
+def test_an_entry_is_ignored_with_a_reason_and_can_be_restored(
+    browser: TestClient, site: tuple[FastAPI, Database]
+) -> None:
+    number = _one(site[1], Reason.UNKNOWN_STATION).id
+    assert browser.post(f"/quarantine/{number}/ignore", data={"reason": " "}).status_code == 409
+    assert _entry_of(site[1], number).status == quarantine.HELD
+    assert browser.post(f"/quarantine/{number}/ignore", data={"reason": "试验设备"}).status_code == 303
+    assert _entry_of(site[1], number).status == quarantine.IGNORED
+    page = browser.get(f"/quarantine/{number}").text
+    assert "试验设备" in page.split('data-testid="quarantine-ignored"')[1]
+    assert 'data-testid="quarantine-replay"' not in page
+    assert str(number) in re.findall(
+        r'href="/quarantine/(\d+)"', browser.get(f"/quarantine?status=ignored&station={pages_site.UNREGISTERED}").text
+    )
+    assert browser.post(f"/quarantine/{number}/ignore", data={"reason": "again"}).status_code == 409
+    assert browser.post(f"/quarantine/{number}/restore").status_code == 303
+    assert browser.post(f"/quarantine/{number}/restore").status_code == 409
+    assert _entry_of(site[1], number).status == quarantine.HELD
+    with site[1].read() as connection:
+        entries = audit_trail.list_entries(connection, what="quarantine")
+    assert [(one.what, one.id) for one in entries] == [
+        ("quarantine.restored", str(number)),
+        ("quarantine.ignored", str(number)),
+    ]
+
+
+def test_what_arrived_again_while_it_was_ignored_is_not_held_twice(
+    browser: TestClient, site: tuple[FastAPI, Database]
+) -> None:
+    old = _one(site[1], Reason.NOT_JSON)
+    assert (
+        browser.post(f"/api/v1/quarantine/{old.id}/ignore", json={"reason": "试验设备"}).json()["status"] == "ignored"
+    )
+    message = Message(old.station, old.payload, pages_site.now_ms(), topic=old.topic)
+    pages_site.ingest_of(site[1])(message).result()
+    (new,) = _entries(site[1], reason=Reason.NOT_JSON, station=old.station, limit=1)
+    assert new.id != old.id
+    assert browser.post(f"/quarantine/{old.id}/restore").status_code == 409
+    assert browser.post(f"/api/v1/quarantine/{old.id}/restore").status_code == 409
+
+
+def _entry_of(database: Database, number: int) -> quarantine.QuarantineEntry:
+    with database.read() as connection:
+        return quarantine.get(connection, number)

@@ -15,11 +15,13 @@ from api.context import Context, Devices
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Role
 from governance.people import store as people_store
+from infra import times
 from infra.database import Database
 from ingest.devices import credentials as credentials_store
 from ingest.devices.claims import Claims
 from ingest.devices.credentials import Credentials, Endpoint
 from ingest.storage import changes
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
@@ -420,3 +422,30 @@ def test_the_exported_registry_is_what_is_there(site: Site) -> None:
     answer = site.as_().post("/registry/import", files=_file(text, "stations.toml")).text
     assert 'data-testid="registry-preview"' in answer
     assert 'data-testid="registry-confirm"' not in answer
+
+
+def test_a_retired_station_is_kept_out_of_the_list_and_can_serve_again(site: Site) -> None:
+    station, path = "pynd-3", "/registry/stations/pynd-3"
+    browser = site.as_(pages_site.ENGINEER)
+    ahead = times.beijing(pages_site.now_ms() + 2 * times.DAY_MS, "%Y-%m-%d")
+    yesterday = times.beijing(pages_site.now_ms() - times.DAY_MS, "%Y-%m-%d")
+    refused = browser.post(path, data={"do": "retire", "day": ahead, "reason": "河道改线"})
+    assert refused.status_code == 400
+    assert 'value="河道改线"' in refused.text, "what was typed stays"
+    assert browser.post(path, data={"do": "retire", "day": yesterday, "reason": ""}).status_code == 400
+    assert station in rows(browser.get("/registry?q=pynd").text)
+    for _ in range(2):
+        answer = browser.post(path, data={"do": "retire", "day": yesterday, "reason": "河道改线"})
+        assert answer.status_code == 303
+    with site.database.read() as connection:
+        mute = maintenance_store.retirements(connection)[station]
+    assert (mute.by, times.beijing(mute.since_ms, "%Y-%m-%d %H:%M")) == (pages_site.ENGINEER, f"{yesterday} 00:00")
+    assert station not in rows(browser.get("/registry?q=pynd").text)
+    assert rows(browser.get("/registry?state=retired").text) == [station]
+    assert "河道改线" in browser.get(path).text.split('data-testid="registry-retired"')[1]
+    assert any(one.key == station for one in site.registry().stations), "never deleted"
+    assert browser.post(f"/api/v1/stations/{station}/retire", json={"reason": "again"}).status_code == 409
+    assert site.as_(pages_site.CHIEF).post(path, data={"do": "reinstate"}).status_code == 403
+    assert browser.post(path, data={"do": "reinstate"}).status_code == 303
+    assert station in rows(browser.get("/registry?q=pynd").text)
+    assert browser.post(f"/api/v1/stations/{station}/reinstate", json={}).status_code == 409

@@ -284,3 +284,33 @@ def test_a_form_of_another_origin_is_refused(app: FastAPI, reviewer: TestClient)
 def test_an_unknown_review_is_not_undone(reviewer: TestClient) -> None:
     assert reviewer.post(_path(BAD) + "/undo", data={"number": "999"}).status_code == 404
     assert reviewer.post(_path(BAD) + "/undo", data={"number": "one"}).status_code == 400
+
+
+def test_an_exceedance_is_invalidated_only_when_another_person_agrees(app: FastAPI, reviewer: TestClient) -> None:
+    today = beijing_day(pages_site.now_ms())
+    path = f"/review/{pages_site.STATION}/{today}"
+    start_ms, _ = beijing_day_span(today)
+    now = pages_site.now_ms()
+    stretch = {
+        "since": beijing(max(start_ms, now - HOUR_MS), pages_site.FORM),
+        "until": beijing(now + 60_000, pages_site.FORM),
+    }
+    assert reviewer.post(path, data=_form() | stretch).status_code == 303
+    (one,) = _api(app, pages_site.STATION)
+    assert one["pending"], "there is an incident of ammonia"
+    page = reviewer.get(path).text
+    assert 'data-testid="review-pending"' in page
+    assert 'data-testid="review-confirm"' not in page
+    assert str(one["number"]) in reviewer.get("/review").text.split('data-testid="review-waiting"')[1]
+    own = reviewer.post(f"{path}/confirm", data={"number": str(one["number"])})
+    assert (own.status_code, 'data-testid="review-wrong-confirm"' in own.text) == (409, True)
+    cookies = {AS_COOKIE: packed(pages_site.ADMINISTRATOR)}
+    second = TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+    assert 'data-testid="review-confirm"' in second.get(path).text
+    for _ in range(2):
+        assert second.post(f"{path}/confirm", data={"number": str(one["number"])}).status_code == 303
+    (after,) = _api(app, pages_site.STATION)
+    assert (after["pending"], after["second"]) == (False, pages_site.ADMINISTRATOR)
+    cookies = {AS_COOKIE: packed(pages_site.CHIEF)}
+    chief = TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+    assert chief.post(f"{path}/confirm", data={"number": "1"}).status_code == 403

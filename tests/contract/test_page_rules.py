@@ -1,5 +1,6 @@
 """The pages of the rules: what is in force, a change that is refused at its field, a backtest and what it found."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,19 @@ from starlette.testclient import TestClient
 
 from api.access import AS_COOKIE, packed
 from api.app import create_app
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import AuditEntry
 from infra.database import Database
 from infra.texts import say
 from ingest.analysis import backtest, backtest_requests
 from ingest.rules import model as rule_model
+from ingest.state import rule_publications
 from ingest.storage import registry as registry_store
 from ingest.storage import tables
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from tests import pages_site
+from tests.says import shows
 
 RULE = "nh3n-worse-than-class-five"
 STRICTER = {
@@ -224,3 +229,67 @@ def test_a_backtest_that_failed_says_why(site: Site, reviewer: TestClient) -> No
     page = reviewer.get(f"/rules/tests/{number}").text
     assert "no readings &lt;here&gt;" in part(page, "rules-failed")
     assert reviewer.get("/rules/tests/99999").status_code == 404
+
+
+def test_rules_are_published_by_another_person_than_who_tried_them_and_once(site: Site, reviewer: TestClient) -> None:
+    answer = reviewer.post("/rules/tests", data=STRICTER | {"form": "to be published", "limit": "0.71", "clear": "0.7"})
+    path = answer.headers["location"].split("?")[0]
+    number = int(path.rpartition("/")[2])
+    administrator = site.browser(pages_site.ADMINISTRATOR)
+    refused = administrator.post(f"{path}/publish", data={"reason": "试一试"})
+    assert refused.status_code == 409, "without a finished backtest nothing is published"
+    site.run(number)
+    page = administrator.get(path).text
+    assert 'data-testid="rules-publish-go"' in page
+    assert 'data-testid="rules-own"' in reviewer.get(path).text
+    own = reviewer.post(f"{path}/publish", data={"reason": "我自己来"})
+    assert own.status_code == 409
+    without = administrator.post(f"{path}/publish", data={"reason": " "})
+    assert (without.status_code, 'data-testid="rules-refused"' in without.text) == (409, True)
+    assert _published(site) == []
+    for _ in range(2):
+        assert administrator.post(f"{path}/publish", data={"reason": "雨季加严"}).status_code == 303
+    (entry,) = _published(site)
+    body = json.loads(entry.body)
+    assert (entry.by, entry.id, body["proposed_by"], body["backtest"]) == (
+        pages_site.ADMINISTRATOR,
+        RULE,
+        pages_site.ENGINEER,
+        number,
+    )
+    assert 'data-testid="rules-published"' in administrator.get(path).text
+    known = catalogue()
+    of_file = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    with site.database.read() as connection:
+        published = rule_publications.latest(connection)
+    found = rule_publications.rules_in_force(published, of_file, known).get(RULE)
+    assert isinstance(found, rule_model.Threshold)
+    assert found.limit == 0.71
+
+
+def test_a_backtest_from_before_a_change_is_not_published(site: Site, reviewer: TestClient) -> None:
+    paths = []
+    for limit in ("0.75", "0.77"):
+        asked = STRICTER | {"form": f"one of two, {limit}", "limit": limit, "clear": "0.7"}
+        paths.append(reviewer.post("/rules/tests", data=asked).headers["location"].split("?")[0])
+        site.run(int(paths[-1].rpartition("/")[2]))
+    administrator = site.browser(pages_site.ADMINISTRATOR)
+    assert administrator.post(f"{paths[1]}/publish", data={"reason": "雨季加严"}).status_code == 303
+    answer = administrator.post(f"{paths[0]}/publish", data={"reason": "迟了"})
+    number = int(paths[0].rpartition("/")[2])
+    assert answer.status_code == 409
+    assert shows(answer.text, "rules_page.changed_since", number=number)
+    api = administrator.post("/api/v1/rules/publications", json={"backtest": number, "reason": "迟了"})
+    assert api.status_code == 409
+
+
+def test_who_may_not_publish_is_refused(site: Site, tested: str) -> None:
+    assert site.browser(pages_site.CHIEF).post(f"{tested}/publish", data={"reason": "x"}).status_code == 403
+    foreign = {"Origin": "https://elsewhere.example"}
+    administrator = site.browser(pages_site.ADMINISTRATOR)
+    assert administrator.post(f"{tested}/publish", data={"reason": "x"}, headers=foreign).status_code == 403
+
+
+def _published(site: Site) -> list[AuditEntry]:
+    with site.database.read() as connection:
+        return audit_trail.list_entries(connection, what="rule.published")

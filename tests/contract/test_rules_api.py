@@ -60,6 +60,15 @@ def test_a_review_withdraws_an_incident_and_can_be_taken_back(client: TestClient
     body = span(T0 + 5 * STEP, T0 + 11 * STEP) | SAID | {"parameter": "nh3n", "verdict": "bad"}
     made = client.post("/stations/shiwan/reviews", json=body)
     assert made.status_code == 201, made.text
+    assert made.json()["pending"], "it takes readings out of an exceedance"
+    world.site.follow_registry()
+    world.tick(T0 + 11 * STEP)
+    assert world.incidents()[0].active, "nobody invalidates an exceedance alone"
+    confirm = f"/stations/shiwan/reviews/{made.json()['number']}/confirm"
+    assert client.post(confirm, json={"by": made.json()["by"]}).status_code == 409
+    agreed = client.post(confirm, json={"by": "示例复审人"}).json()
+    assert (agreed["pending"], agreed["second"]) == (False, "示例复审人")
+    assert client.post(confirm, json={"by": "示例复审人"}).status_code == 409
     world.site.follow_registry()
     world.tick(T0 + 11 * STEP)
     assert not world.incidents()[0].active

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from governance.incidents.model import EntryKind
 from governance.incidents.store import history
 from infra.errors import NotFound, Refused
-from ingest.state import rule_versions
+from ingest.rules import model as rule_model
+from ingest.state import rule_publications, rule_versions
 from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
@@ -434,3 +435,36 @@ def test_the_version_that_raised_an_incident_can_be_shown_when_the_rule_is_anoth
         with pytest.raises(NotFound, match=says("rule.never_in_force", rule="nobody")):
             rule_versions.version(connection, "nobody", "x")
         assert connection.execute(sa.text("SELECT count(*) FROM rule_version")).scalar_one() == len(old) + 3
+
+
+# -- published from the browser ----------------------------------------------------------------------------------------
+
+
+def _publish(world: World, text: str, at_ms: int, by: str = "示例赵工") -> None:
+    with world.database.write() as connection:
+        tried = rule_publications.Tried(1, "示例钱工", at_ms, True, text)
+        publisher = rule_publications.Publisher(by, "administrator", "示例：雨季")
+        rule_publications.publish(connection, tried, publisher, CATALOGUE, at_ms)
+
+
+def test_published_rules_hold_without_a_restart_and_after_one_until_the_file_is_changed(made: Any) -> None:
+    text = '[[threshold]]\nid = "high"\nparameter = "nh3n"\nside = "above"\nlimit = {}\nclear = {}\ncolour = "orange"\n'
+    world = made(text.format(5.0, 4.5))
+    world.tick(T0)
+    _publish(world, text.format(2.0, 1.8), T0 + HOUR)
+    assert world.site.follow_rules()
+    assert not world.site.follow_rules(), "taken once"
+    world.feed(river(T0 + HOUR, [1.0 + 0.01 * i for i in range(4)] + [3.0 + 0.01 * i for i in range(6)]))
+    (one,) = world.incidents()
+    assert one.limit == 2.0
+    with world.database.read() as connection:
+        published = rule_publications.latest(connection)
+    of_file = rule_model.read(text.format(5.0, 4.5), CATALOGUE)
+    changed = rule_model.read(text.format(6.0, 5.5), CATALOGUE)
+
+    def limit(rules: rule_model.Rules) -> float:
+        (rule,) = rule_publications.rules_in_force(published, rules, CATALOGUE)
+        assert isinstance(rule, rule_model.Threshold)
+        return rule.limit
+
+    assert (limit(of_file), limit(changed)) == (2.0, 6.0), "whichever was done last"

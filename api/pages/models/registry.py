@@ -63,6 +63,7 @@ class Entry:
     newest_at_ms: int | None
     due: Due
     logins: int | None
+    retired: bool = False
 
     @property
     def name(self) -> Text:
@@ -104,10 +105,19 @@ class Listing:
     overdue: int
     soon: int
     without_login: int
+    retired: int
+
+
+RETIRED = "retired"
+"""The state in an address of stations that are out of service; without it they are left out."""
 
 
 def entries(
-    registry: Registry, cares: Iterable[MaintenanceSummary], logins: Mapping[str, int] | None, now_ms: int
+    registry: Registry,
+    cares: Iterable[MaintenanceSummary],
+    logins: Mapping[str, int] | None,
+    now_ms: int,
+    retired: Collection[str] = (),
 ) -> list[Entry]:
     """All stations, by key. ``logins`` None: who looks may not know who has one."""
     reaches = {r.key: Text(r.zh, r.en) for r in registry.reaches}
@@ -132,6 +142,7 @@ def entries(
                 newest_at_ms=care.newest_at_ms,
                 due=due(care, now_ms),
                 logins=None if logins is None else logins.get(station.key, 0),
+                retired=station.key in retired,
             )
         )
     return sorted(found, key=lambda one: one.station.key)
@@ -152,16 +163,18 @@ def listing(rows: Sequence[Entry], wanted: Filter, regions: Regions, page: int) 
     chosen = [one for one in rows if chooses(wanted, one, regions)]
     pages = max(1, -(-len(chosen) // PAGE))
     page = min(max(page, 1), pages)
+    active = [one for one in rows if not one.retired]
     return Listing(
         entries=tuple(chosen[(page - 1) * PAGE : page * PAGE]),
         chosen=len(chosen),
-        all=len(rows),
+        all=len(active),
         page=page,
         pages=pages,
-        offline=sum(one.state is Data.OFFLINE for one in rows),
-        overdue=sum(one.due.state == "overdue" for one in rows),
-        soon=sum(one.due.state == "soon" for one in rows),
-        without_login=sum(one.logins == 0 for one in rows),
+        offline=sum(one.state is Data.OFFLINE for one in active),
+        overdue=sum(one.due.state == "overdue" for one in active),
+        soon=sum(one.due.state == "soon" for one in active),
+        without_login=sum(one.logins == 0 for one in active),
+        retired=len(rows) - len(active),
     )
 
 
@@ -183,7 +196,8 @@ def chooses(wanted: Filter, one: Entry, regions: Regions) -> bool:
     return (
         (not wanted.river or station.reach == wanted.river)
         and (not wanted.region or wanted.region in regions.up(station.region))
-        and (not wanted.state or one.state == wanted.state)
+        and one.retired == (wanted.state == RETIRED)
+        and (wanted.state in ("", RETIRED) or one.state == wanted.state)
         and (not wanted.model or wanted.model in one.models)
         and (not wanted.due or one.due.state == wanted.due)
         and (not wanted.login or one.logins is None or (one.logins > 0) == (wanted.login == "with"))

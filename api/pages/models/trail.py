@@ -13,9 +13,13 @@ from governance.audit.trail import Verified
 from governance.incidents.model import Entry, Incident
 from infra.errors import ConfigurationError
 from infra.texts import Text, say
-from infra.times import BEIJING, DAY_MS, to_ms
+from infra.times import BEIJING, DAY_MS, beijing, to_ms
 
-FIELDS = ("what", "kind", "id", "by", "since", "until")
+FIELDS = ("by", "kind", "id", "what", "since", "until")
+RULES = "rules"
+"""The field of an address that says that what rules found is shown, too."""
+MOST_CHANGES = 100
+"""Changed fields that are shown of an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Filter:
     since_ms: int | None
     until_ms: int | None
     before_n: int | None
+    by_rules: bool = False
 
     @property
     def used(self) -> bool:
@@ -61,16 +66,12 @@ class AsOf:
 
 
 @dataclass(frozen=True, slots=True)
-class TrailPage:
-    """The page; ``entries`` counts all there are, ``signed`` how many are under a root."""
+class FieldChange:
+    """A field before and after, as JSON, an instant in Beijing time; None where there was none."""
 
-    filter: Filter
-    rows: tuple[EntryRow, ...]
-    more: int | None
-    entries: int
-    signed: int
-    as_of: AsOf | None
-    as_of_problem: Text | None
+    name: str
+    before: str | None
+    after: str | None
 
 
 def filter_of(query: Mapping[str, str]) -> Filter:
@@ -85,6 +86,7 @@ def filter_of(query: Mapping[str, str]) -> Filter:
         since_ms=_day(query.get("since", "")),
         until_ms=None if until_ms is None else until_ms + DAY_MS,
         before_n=int(before) if before.isdecimal() and len(before) < 18 else None,
+        by_rules=query.get(RULES) == "1",
     )
 
 
@@ -100,6 +102,43 @@ def row(line: AuditEntry, signed: int) -> EntryRow:
     details = entry.get("details") if isinstance(entry, dict) else None
     name = who(line.by, line.role, details if isinstance(details, dict) else {})
     return EntryRow(line.n, line.at_ms, name, line.what, line.kind, line.id, body, line.hash, line.n <= signed)
+
+
+def changes(line: AuditEntry, earlier: AuditEntry | None) -> tuple[FieldChange, ...]:
+    """The fields that an entry changed: those it names itself, else those in which its state differs from the one of
+    the entry before it about the same thing."""
+    now = _object(line.body)
+    if isinstance(now.get("before"), dict | None) and isinstance(now.get("after"), dict):
+        before, after = now.get("before") or {}, now["after"]
+    else:
+        state = "incident" if line.kind == "incident" else ""
+        before = _object(earlier.body) if earlier else {}
+        before, after = (before.get(state) or {}, now.get(state) or {}) if state else (before, now)
+    names = sorted(before.keys() | after.keys())
+    found = (FieldChange(name, _shown(before, name), _shown(after, name)) for name in names)
+    return tuple(one for one in found if one.before != one.after)[:MOST_CHANGES]
+
+
+def _object(body: str) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str | None:
+    value = values.get(name)
+    if value is None or value == "":
+        return None
+    if name.endswith("_ms") and isinstance(value, int):
+        return beijing(value, "%Y-%m-%d %H:%M:%S")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def cell(text: str) -> str:
+    """Text in a table for a spreadsheet: what it would read as a formula is written as text."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def moment(text: str) -> int:

@@ -1,0 +1,160 @@
+"""The assessment's page: the water before the work, unknown as unknown, rows behind numbers, and the spreadsheet."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from api.access import AS_COOKIE, packed
+from api.app import create_app
+from api.assessment import XLSX
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour
+from governance.incidents.model import Action, Order, Source
+from governance.organisation.regions import Place
+from governance.organisation.roles import Actor, Role
+from governance.reports import patrols
+from governance.reports.patrols import Patrol
+from infra import times
+from infra.database import Database
+from infra.texts import Text
+from tests import pages_site
+from tests.says import shows
+
+OTHER = "dongpinghe-shiwan"
+"""A reach with a station of which the trail says nothing."""
+MONTH = times.beijing(pages_site.now_ms(), "%Y-%m")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    found = pages_site.seed(tmp_path_factory.mktemp("assessment"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
+
+
+def _as(app: FastAPI, name: str) -> TestClient:
+    cookies = {AS_COOKIE: packed(name)}
+    return TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> TestClient:
+    return _as(app, pages_site.OFFICE)
+
+
+def _row(page: str, testid: str) -> str:
+    return page.split(f'data-testid="{testid}"')[1].split("</tr>", maxsplit=1)[0]
+
+
+def _cell(page: str, testid: str, column: str) -> str:
+    return _row(page, testid).split(f'data-column="{column}"')[1].split("</td>")[0]
+
+
+def test_the_month_shows_its_formula_and_that_it_is_a_trial(browser: TestClient) -> None:
+    page = browser.get("/assessment").text
+    assert "石湾镇街道" in page.split('data-testid="assessment-table-street"')[1]
+    assert 'data-testid="assessment-trial"' in page
+    assert shows(page.split('data-testid="assessment-formula"')[1], "assessment.patrol")
+    assert page.index('data-testid="assessment-sentence"') < page.index('data-testid="assessment-table-reach"')
+
+
+def test_the_water_stands_before_the_work_and_persons_in_no_table(browser: TestClient) -> None:
+    page = browser.get("/assessment").text
+    columns = re.findall(r'data-column="(\w+)"', _row(page, f"assessment-reach-{pages_site.RIVER}"))
+    assert columns.index("water") < columns.index("citizens") < columns.index("closing") < columns.index("data")
+    assert pages_site.CHIEF not in page.split("<tbody>", 1)[1]
+    assert browser.get("/assessment?by=chief&of=x&rows=closing").status_code == 404
+
+
+def test_what_nobody_knows_is_unknown_and_not_nothing(browser: TestClient) -> None:
+    page = browser.get("/assessment").text
+    testid = f"assessment-reach-{OTHER}"
+    for column in ("water", "month", "year", "handling", "citizens"):
+        assert not re.search(r"\d", re.sub(r"<[^>]*>", "", _cell(page, testid, column).split(">", 1)[1])), column
+    assert shows(_cell(page, testid, "patrols"), "assessment_page.unknown"), "nobody ever recorded a patrol"
+    assert shows(_cell(page, testid, "closing"), "assessment_page.later"), "not due before the days of grace are over"
+
+
+def test_each_number_opens_its_rows(browser: TestClient, database: Database) -> None:
+    page = browser.get("/assessment").text
+    address = re.search(
+        r'href="(/assessment[^"]*rows=water[^"]*)#rows"', _row(page, f"assessment-reach-{pages_site.RIVER}")
+    )
+    assert address
+    rows = browser.get(address[1].replace("&amp;", "&")).text.split('data-testid="assessment-rows"')[1]
+    assert rows.split("</table>")[0].count("<tr>") - 1 == _days(database)
+    cases = browser.get(f"/assessment?month={MONTH}&by=street&of=*&rows=acceptance").text
+    assert 'data-testid="assessment-case-2"' in cases
+    assert browser.get("/assessment?by=reach&of=nowhere&rows=water").status_code == 404
+    assert browser.get("/assessment?by=reach&of=*&rows=mood").status_code == 404
+
+
+def _days(database: Database) -> int:
+    with database.read() as connection:
+        lines = audit_trail.list_entries(connection, what="water.classes")
+    return sum(
+        times.beijing(line.at_ms, "%Y-%m") == MONTH and pages_site.RIVER in json.loads(line.body)["reaches"]
+        for line in lines
+    )
+
+
+def test_a_patrol_and_a_reopened_case_are_counted_where_they_happened(app: FastAPI, database: Database) -> None:
+    now = pages_site.now_ms()
+    office, source = Actor(pages_site.OFFICE, Role.OFFICE), pages_site.SOURCE
+    with database.write() as connection:
+        patrols.add(
+            connection,
+            Patrol(
+                key="patrol-of-test", by=pages_site.WORKER, role="grid_worker", reach=pages_site.RIVER,
+                region=pages_site.GRID, started_ms=now - 60_000, ended_ms=now, uploaded_ms=now, metres=1500.0,
+                minutes=20.0, jumps=0, valid=True, why=Text("计入", "counts"), way="walk", note="", problems=(),
+            ),
+        )  # fmt: skip
+        made = incident_store.file_report(
+            connection, Order(Action.ACCEPT, comment="岸边杂物"), office, colour=Colour.YELLOW, origin=Source.HOTLINE,
+            place=Place(pages_site.GRID, OTHER), now_ms=now - 60_000, source=source,
+        )  # fmt: skip
+        for order in (Order(Action.REJECT, comment="不属实"), Order(Action.REOPEN, comment="再查")):
+            incident_store.apply_action(connection, made.id, order, office, now_ms=now, source=source)
+    page = _as(app, pages_site.OFFICE).get("/assessment").text
+    assert shows(_cell(page, f"assessment-reach-{pages_site.RIVER}", "patrols"), "assessment_page.times", count=1)
+    assert shows(_cell(page, f"assessment-reach-{OTHER}", "patrols"), "assessment_page.times", count=0)
+    assert shows(_cell(page, f"assessment-reach-{OTHER}", "reopened"), "assessment_page.cases_of", count=1, of=1)
+    rows = _as(app, pages_site.OFFICE).get(f"/assessment?by=reach&of={pages_site.RIVER}&rows=patrols").text
+    assert "1500 m" in rows
+    assert pages_site.WORKER not in rows
+
+
+def test_it_comes_as_a_spreadsheet_and_that_is_an_entry(browser: TestClient, database: Database) -> None:
+    found = browser.post(f"/assessment/sheet?month={MONTH}&by=reach")
+    assert (found.headers["content-type"], found.content[:2]) == (XLSX, b"PK")
+    with database.read() as connection:
+        (entry,) = audit_trail.list_entries(connection, what="export.assessment")
+    assert (entry.by, json.loads(entry.body)["by"]) == (pages_site.OFFICE, "reach")
+    assert browser.post("/assessment/sheet", headers={"Origin": "https://elsewhere.example"}).status_code == 403
+
+
+def test_who_may_not_assess_is_turned_away_and_a_chief_sees_the_own_water(app: FastAPI) -> None:
+    assert _as(app, pages_site.WORKER).get("/assessment").status_code == 403
+    assert _as(app, pages_site.WORKER).post("/assessment/sheet").status_code == 403
+    page = _as(app, pages_site.CHIEF).get("/assessment").text
+    assert f'data-testid="assessment-reach-{pages_site.RIVER}"' in page
+    assert f'data-testid="assessment-reach-{OTHER}"' not in page
+    assert 'data-testid="assessment-street-chancheng/zumiao"' not in page
+
+
+def test_a_month_that_is_none_is_said_and_an_empty_one_says_so(browser: TestClient) -> None:
+    assert browser.get("/assessment?month=October").status_code == 400
+    page = browser.get("/assessment?month=2020-01&lang=en").text
+    assert 'lang="en"' in page
+    assert shows(page, "assessment_page.water_unknown")

@@ -1,12 +1,15 @@
 """The routers of all pages, each with its file; the application includes them."""
 
 from api.pages import (
+    account,
     assets,
     board,
     health,
     kit,
     ledger,
     live,
+    login,
+    person_access,
     quarantine,
     redirects,
     registry,
@@ -20,6 +23,9 @@ ROUTERS = tuple(
     module.router
     for module in (
         assets,
+        login,
+        account,
+        person_access,
         live,
         kit,
         registry,

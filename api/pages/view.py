@@ -30,7 +30,7 @@ from api.pages.live import LivePicture
 from api.pages.menu import Entry, menu
 from api.pages.models.overview import Model
 from api.registries import Registries
-from governance.organisation.roles import Actor, Right
+from governance.organisation.roles import Actor, Right, Role
 from infra.errors import WaterError
 from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
@@ -55,6 +55,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+NOBODY = Actor("", Role.PUBLIC, frozenset())
+"""Who looks at a page before signing in."""
 
 log = structlog.get_logger(__name__)
 
@@ -165,6 +168,11 @@ class View:
     # -- people ------------------------------------------------------------------------------------------------------
 
     @property
+    def signed_in(self) -> bool:
+        """Whether somebody is signed in, or need not be."""
+        return self.actor is not NOBODY
+
+    @property
     def person(self) -> str:
         """Who is signed in; "" where nobody is by name."""
         return "" if self.actor.name in (ANYBODY, MACHINE) else self.actor.name
@@ -172,7 +180,7 @@ class View:
     @cached_property
     def menu(self) -> tuple[Entry, ...]:
         """The pages this person may open."""
-        return menu(self.actor)
+        return menu(self.actor) if self.signed_in else ()
 
     @property
     def menu_first(self) -> tuple[Entry, ...]:
@@ -239,7 +247,7 @@ def view_of(request: Request) -> View:
         keeper=state.keeper,
         registries=state.registries,
         live=state.live,
-        actor=request.scope["actor"],
+        actor=request.scope.get("actor") or NOBODY,
         language=language if language in LANGUAGES else "zh",
         theme=theme if theme in THEMES else "light",
         now_ms=state.context.clock_ms(),

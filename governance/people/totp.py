@@ -38,6 +38,5 @@ def step_of(secret: str, given: str, now_ms: int, *, after: int = 0) -> int | No
 
 def address(secret: str, name: str, issuer: str) -> str:
     """What the QR code says to an authenticator app."""
-    label = quote(f"{issuer}:{name}", safe="")
     told = urlencode({"secret": secret, "issuer": issuer, "digits": DIGITS, "period": STEP_MS // 1000}, quote_via=quote)
-    return f"otpauth://totp/{label}?{told}"
+    return f"otpauth://totp/{quote(name, safe='')}?{told}"

@@ -1,9 +1,13 @@
 """Time-based one-time passwords against the vectors of RFC 6238, and what is taken as a password."""
 
 import base64
+import re
 
 import pytest
+import zxingcpp
+from PIL import Image
 
+from api import qr_code
 from governance.people import passwords, totp
 from infra.errors import InvalidValue
 
@@ -38,8 +42,20 @@ def test_a_code_is_good_one_step_off_and_not_before_the_last_one_used() -> None:
 
 def test_the_address_for_the_app_names_site_and_person() -> None:
     address = totp.address(SECRET, "王某（示例）", "示例站点")
-    assert address.startswith("otpauth://totp/%E7%A4%BA")
+    assert address.startswith("otpauth://totp/%E7%8E%8B")
     assert f"secret={SECRET}" in address
+    assert "issuer=%E7%A4%BA" in address
+
+
+def test_the_qr_code_reads_as_what_it_was_made_of() -> None:
+    address = totp.address(SECRET, "王某（示例）", "示例站点")
+    drawn = qr_code.svg(address)
+    side = int(re.search(r'viewBox="0 0 (\d+)', drawn)[1])  # type: ignore[index]
+    picture = Image.new("L", (side, side), 255)
+    for x, y in re.findall(r"M(\d+) (\d+)h1", drawn):
+        picture.putpixel((int(x), int(y)), 0)
+    (found,) = zxingcpp.read_barcodes(picture.resize((side * 4, side * 4), Image.Resampling.NEAREST))
+    assert found.text == address
 
 
 @pytest.mark.parametrize(

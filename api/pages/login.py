@@ -59,9 +59,14 @@ def device_of(request: Request) -> Device:
 def set_cookie(response: Response, request: Request, name: str, value: str, age_s: int, *, lax: bool = False) -> None:
     """A cookie that no script can read; over https with the prefix that ties it to this host."""
     secure = is_secure(request.scope)
-    site = "lax" if lax else "strict"
     response.set_cookie(
-        cookie_name(name, secure), value, max_age=age_s, path="/", httponly=True, samesite=site, secure=secure
+        cookie_name(name, secure),
+        value,
+        max_age=age_s,
+        path="/",
+        httponly=True,
+        samesite="lax" if lax else "strict",
+        secure=secure,
     )
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.testclient import TestClient
 from starlette.routing import Route
 
+from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.context import Context
+from api.pages import person_access
+from api.pages.view import PageRoute, Viewing
 from governance.audit import trail as audit_trail
 from governance.organisation.roles import RIGHTS, Right, Role
 from governance.people import accounts, attempts, one_time_codes, totp
@@ -636,3 +639,27 @@ def test_what_is_kept_of_a_session_opens_none(site: Site) -> None:
     with site.database.read() as connection:
         kept = str(connection.execute(sa.select(login_session)).all())
     assert client.cookies["__Host-rc-session"] not in kept
+
+
+def test_the_access_of_a_person_is_for_administrators_and_shows_no_secret(site: Site) -> None:
+    site.add(WORKER)
+    signed_in(site)
+    with site.database.write() as connection:
+        wish = TokenWish("抄表程序", frozenset({Right.VIEW}))
+        token = people_store.issue_token(connection, WORKER, by="test", now_ms=site.now_ms, wish=wish)
+    router = APIRouter(route_class=PageRoute)
+
+    @router.get("/access/{name}")
+    def shown(v: Viewing, name: str) -> Response:
+        access = person_access.of(v, name)
+        return v.render("parts/person_access.html", person_access=access)
+
+    app = create_app(replace(site.context, open=True))
+    app.include_router(router)
+    boss, worker = TestClient(app), TestClient(app, cookies={AS_COOKIE: packed(WORKER)})
+    page = boss.get(f"/access/{WORKER}").text
+    for testid in ("person-access-link", "person-access-sessions", "account-session", "account-token-row"):
+        assert page.count(f'data-testid="{testid}"') == 1
+    assert ("抄表程序" in page, token in page, "person-access-factor" in page) == (True, False, False)
+    assert worker.get(f"/access/{WORKER}").text.strip() == ""
+    assert boss.get("/access/没有的人").status_code == 404

@@ -18,6 +18,7 @@ from api.access import (
     cookie_name,
     is_secure,
     packed,
+    unpacked,
 )
 from api.pages.view import PageRoute, View, Viewing
 from api.sign_in import Next, NotSignedIn, Progress, StepOver
@@ -147,7 +148,12 @@ def _language(v: View) -> str:
 
 def _login(v: View, after: str, *, name: str = "", error: Text | None = None, by_token: bool = False) -> Response:
     if v.keeper.open:
-        return v.render("login_open.html", after=after, parts=_parts(v), playing=v.request.cookies.get(AS_COOKIE))
+        return v.render(
+            "login_open.html",
+            after=after,
+            parts=_parts(v),
+            playing=unpacked(v.request.cookies.get(AS_COOKIE, "")) or ANYBODY,
+        )
     status = 200 if error is None else 401
     provider = v.context.oidc.button() if v.context.oidc else None
     return v.render(

@@ -14,7 +14,7 @@ from governance.people import store as people_store
 from infra.database import Database
 from riverchief.brokers.local import free_port
 from tests import pages_site
-from tests.rig import answers
+from tests.rig import answers, eventually
 from tests.sign_in import PASSWORD, code_of
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -88,8 +88,7 @@ def test_a_session_that_ends_while_a_page_is_open_leads_to_the_sign_in_page_and_
         one = people_store.get(connection, pages_site.WORKER)
         accounts.set_password(connection, one, PASSWORD, by="test", now_ms=pages_site.now_ms())
     database.close()
-    page.context.set_offline(True)
-    page.context.set_offline(False)
+    eventually("the server knows", lambda: page.request.get(f"{site}/api/v1/me").status == 401)
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")  # opens the channel anew
     expect(page).to_have_url(f"{site}/login?next=%2Fboard%3Flang%3Dzh")
     sign_in(page, pages_site.WORKER)

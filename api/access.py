@@ -11,12 +11,13 @@ import hmac
 import re
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 import sqlalchemy as sa
+import structlog
 from anyio import to_thread
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
@@ -29,16 +30,21 @@ from api.context import Context
 from api.problems import Problem
 from api.registries import Registries
 from governance.organisation.regions import Regions
-from governance.organisation.roles import RIGHTS, Actor, Forbidden, Right, Role, administrator
-from governance.people import sessions
+from governance.organisation.roles import Actor, Forbidden, Right, Role, administrator
+from governance.people import accounts, sessions
 from governance.people import store as people_store
-from infra.errors import NotFound, WaterError
+from governance.people.sessions import NO_DEVICE, Device
+from infra.errors import NotFound, Refused, StorageUnavailable, WaterError
 from infra.texts import Text, say
 from ingest.storage.changes import Author
 from sensors.stations import Station
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
 COOKIE = "rc-session"
-"""A browser's login: the id of its session, for our pages only and out of reach of scripts."""
+"""A browser's login: the id of its session, for our pages only and out of reach of scripts; see `cookie_name`."""
+STEP_COOKIE = "rc-step"
+"""A browser on its way to sign in: the code of the step that is next."""
 AS_COOKIE = "rc-as"
 """On an open site: whose part the browser plays."""
 RECENT_S = 2.0
@@ -55,6 +61,9 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/me/reports", Right.REPORT),
     ("GET", r"/me/views", Right.INCIDENTS),
     ("*", r"/me/views/[^/]+", Right.INCIDENTS),
+    ("GET", r"/me/(sessions|tokens)", Right.VIEW),
+    ("*", r"/me/(sessions|tokens)(/[^/]+)?", Right.VIEW),
+    ("GET", r"/people/[^/]+/(sessions|tokens)", Right.PEOPLE),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/stations/[^/]+/(mutes|reviews)", Right.INCIDENTS),
     ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.VIEW),
@@ -95,7 +104,10 @@ _COMPILED = tuple((method, re.compile(path), right) for method, path, right in N
 
 PAGES_FOR_ALL = (
     "/login",
+    "/login/",
     "/logout",
+    "/welcome/",
+    "/password/",
     "/healthz",
     "/readyz",
     "/metrics",
@@ -107,6 +119,12 @@ PAGES_FOR_ALL = (
     "/r/",
 )
 """Pages and files that nobody has to sign in for; what ends with a slash stands for all below it."""
+
+
+RESUME = "/login/resume"
+"""The page that answers a form which was sent without a session: it keeps what was typed."""
+WANTED = "riverchief.wanted"
+"""In the scope of a request for `RESUME`: where the form was sent to."""
 
 
 def right_of(method: str, path: str) -> Right | None:
@@ -145,8 +163,12 @@ class Keeper:
         if known is None and token.startswith(people_store.PREFIX):
             now_ms = self._context.clock_ms()
             with self._context.database.read() as connection:
-                known = self._holder(connection, people_store.token_hash(token), now_ms)
-            if known is not None:
+                kept = people_store.token_of(connection, key, now_ms)
+                known = None if kept is None else self._holder(connection, key, now_ms)
+            if kept is not None and known is not None:
+                known = replace(known, scopes=kept.scopes)
+                if now_ms - (kept.used_at_ms or 0) >= sessions.USED_EVERY_MS:
+                    self._note(lambda connection: people_store.token_used(connection, kept.id, now_ms))
                 self._keep(key, known)
         return known
 
@@ -154,19 +176,48 @@ class Keeper:
         one = people_store.find_by_token(connection, token_hash, now_ms)
         return None if one is None else people_store.actor_of(connection, one, self.regions(), now_ms)
 
-    def sign_in(self, token: str) -> str | None:
-        """Begin a session with a token; the id for the browser's cookie, None for a token that is not valid."""
-        if self.by_token(token) is None:
+    def _note(self, write: Callable[[sa.Connection], None]) -> None:
+        """Write when something was used; where the database cannot, nobody is kept out for it."""
+        try:
+            with self._context.database.write() as connection:
+                write(connection)
+        except StorageUnavailable as error:
+            log.warning("a use could not be noted", error=str(error))
+
+    def sign_in(self, token: str, device: Device = NO_DEVICE) -> str | None:
+        """Begin a session with a token; the id for the browser's cookie, None for a token that is not valid.
+
+        Raises Refused for one that is limited: the pages show all that its owner may.
+        """
+        actor = self.by_token(token)
+        if actor is None:
             return None
+        if actor.scopes is not None:
+            raise Refused(say("account.token_for_programs"))
         now_ms = self._context.clock_ms()
         with self._context.database.write() as connection:
-            return sessions.begin(connection, token, now_ms=now_ms, expires_at_ms=now_ms + self._context.session_ms)
+            kept = people_store.token_of(connection, people_store.token_hash(token), now_ms)
+            made = sessions.begin(
+                connection,
+                person_id=None if kept is None else kept.person_id,
+                method="token",
+                now_ms=now_ms,
+                expires_at_ms=now_ms + self._context.session_ms,
+                token=token,
+                device=device,
+            )
+            told = {"method": "token", "device": device.agent, "network": device.network}
+            accounts.tell(connection, "login.begun", actor.name, told, actor.name, now_ms)
+        return made
 
-    def sign_out(self, cookies: dict[str, str]) -> None:
+    def sign_out(self, cookies: dict[str, str], secure: bool = False) -> None:
         """End the session of a browser, in whichever process it is asked after."""
-        if session := cookies.get(COOKIE):
+        if session := cookies.get(cookie_name(COOKIE, secure)):
+            actor, now_ms = self.by_session(session), self._context.clock_ms()
             with self._context.database.write() as connection:
                 sessions.end(connection, session)
+                if actor is not None:
+                    accounts.tell(connection, "login.ended", actor.name, {"count": 1}, actor.name, now_ms)
             self.forget()
 
     def by_session(self, session: str) -> Actor | None:
@@ -177,14 +228,21 @@ class Keeper:
             return known
         now_ms = self._context.clock_ms()
         with self._context.database.read() as connection:
-            token_hash = sessions.token_hash(connection, session, now_ms)
-            if token_hash is None:
+            found = sessions.find(connection, session, now_ms, self._context.idle_ms)
+            if found is None:
                 return None
-            if self._token is not None and token_hash == hashlib.sha256(self._token).hexdigest():
+            if found.token_hash is None:
+                name = accounts.by_id(connection, found.person_id)
+                if name is not None:
+                    one = people_store.get(connection, name)
+                    known = people_store.actor_of(connection, one, self.regions(), now_ms)
+            elif self._token is not None and found.token_hash == hashlib.sha256(self._token).hexdigest():
                 known = Actor(MACHINE, Role.MACHINE)
             else:
-                known = self._holder(connection, token_hash, now_ms)
+                known = self._holder(connection, found.token_hash, now_ms)
         if known is not None:
+            if now_ms - found.used_at_ms >= sessions.USED_EVERY_MS:
+                self._note(lambda connection: sessions.used(connection, found, now_ms))
             self._keep(key, known)
         return known
 
@@ -203,11 +261,11 @@ class Keeper:
         with self._lock:
             self._recent.clear()
 
-    def by_cookies(self, cookies: dict[str, str]) -> Actor | None:
-        """Who signed in with this browser."""
+    def by_cookies(self, cookies: dict[str, str], secure: bool = False) -> Actor | None:
+        """Who signed in with this browser, over https if ``secure``."""
         if self.open and (part := cookies.get(AS_COOKIE)):
             return self.by_name(unpacked(part))
-        session = cookies.get(COOKIE)
+        session = cookies.get(cookie_name(COOKIE, secure))
         return self.by_session(session) if session else None
 
     def _fresh(self, key: str) -> Actor | None:
@@ -249,18 +307,24 @@ class Guard:
             if problem is not None:
                 await problem.response()(scope, receive, send)
                 return
+        elif scope["type"] == "http" and scope["method"] not in _SAFE and (refused := foreign(headers)) is not None:
+            await refused.response()(scope, receive, send)
+            return
         elif not _is_open(path, PAGES_FOR_ALL):
             try:
-                actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers))
+                actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers), is_secure(scope))
             except WaterError as error:
                 await problems.of(error).response()(scope, receive, send)
                 return
             if actor is None and self._keeper.open:
                 actor = administrator(ANYBODY)
-            if actor is None:
+            if actor is None and _is_form(scope, headers):
+                scope = {**scope, "path": RESUME, "raw_path": RESUME.encode(), WANTED: path}
+            elif actor is None:
                 await _sign_in(scope, path, headers, receive, send)
                 return
-            scope["actor"] = actor
+            else:
+                scope["actor"] = actor
         await self._app(scope, receive, send)
 
     async def _api(self, scope: Scope, path: str, headers: Headers) -> Problem | None:
@@ -278,7 +342,7 @@ class Guard:
         else:
             if method not in _SAFE and (refused := foreign(headers)) is not None:
                 return refused
-            actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers))
+            actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers), is_secure(scope))
             if actor is None and self._keeper.open:
                 actor = administrator(ANYBODY)
             if actor is None:
@@ -317,7 +381,7 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
         return replace(actor, name=by.strip())
     raise Forbidden(
         say("person.not_yourself", name=actor.name, by=by[:80]),
-        tuple(sorted(RIGHTS[actor.role])),
+        tuple(sorted(actor.rights)),
     )
 
 
@@ -345,7 +409,7 @@ def reaches(actor: Actor, station: Station) -> None:
 def reaches_all(actor: Actor) -> None:
     """Raises Forbidden for somebody who is bound to regions, where something concerns the whole site."""
     if actor.regions is not None:
-        raise Forbidden(say("person.bound", name=actor.name), tuple(sorted(RIGHTS[actor.role])))
+        raise Forbidden(say("person.bound", name=actor.name), tuple(sorted(actor.rights)))
 
 
 def packed(text: str) -> str:
@@ -384,6 +448,23 @@ async def _sign_in(scope: Scope, path: str, headers: Headers, receive: Receive, 
     await _unauthorized(say("request.sign_in"), "").response()(scope, receive, send)
 
 
+def _is_form(scope: Scope, headers: Headers) -> bool:
+    """Whether a person sent a form that can be kept for after signing in: text, no files."""
+    kind = headers.get("content-type", "").partition(";")[0].strip()
+    form = kind == "application/x-www-form-urlencoded" and "text/html" in headers.get("accept", "")
+    return scope["type"] == "http" and scope["method"] == "POST" and form
+
+
+def is_secure(scope: Scope) -> bool:
+    """Whether a request came over TLS, as this server or a trusted proxy says."""
+    return scope.get("scheme") in ("https", "wss")
+
+
+def cookie_name(name: str, secure: bool) -> str:
+    """The name of a cookie: over https with the prefix that keeps other hosts from setting it."""
+    return f"__Host-{name}" if secure else name
+
+
 def _cookies(headers: Headers) -> dict[str, str]:
     return cookie_parser(headers.get("cookie", ""))
 
@@ -405,6 +486,7 @@ def _unauthorized(detail: Text, error: str) -> Problem:
 def foreign(headers: Headers) -> Problem | None:
     """Why a change that a web page of another origin asks for is refused; None for our own pages and for programs."""
     origin = headers.get("origin")
-    if origin is None or urlsplit(origin).netloc == headers.get("host"):
-        return None
-    return Problem(problems.FORBIDDEN, say("request.foreign", origin=origin[:120]))
+    site = headers.get("sec-fetch-site", "none")
+    if site in ("cross-site", "same-site") or (origin is not None and urlsplit(origin).netloc != headers.get("host")):
+        return Problem(problems.FORBIDDEN, say("request.foreign", origin=(origin or site)[:120]))
+    return None

@@ -38,7 +38,7 @@ from api.routes import (
     field_points,
     incidents,
     ledger,
-    login,
+    me,
     notices,
     patrols,
     people,
@@ -143,6 +143,7 @@ def _routes() -> list[BaseRoute]:
         ledger,
         patrols,
         people,
+        me,
         reports,
         rules,
         saved_views,
@@ -163,7 +164,6 @@ def _routes() -> list[BaseRoute]:
         platforms.router,
         notices.router,
         _root,
-        login.router,
         *pages.ROUTERS,
     )
     return [route for router in routers for route in router.routes]

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from api.oidc import Oidc
 from governance.assessment import Formula, Indicator
 from governance.audit.merkle import Root
 from governance.incidents.dispatch import EMPTY, Processes
 from governance.notify.contacts import Directory
 from governance.notify.links import Links
 from governance.notify.policy import NoticePolicy
+from governance.people.sessions import IDLE_MS
 from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platforms
 from governance.reports.citizen_reports import SimilarityLimits
@@ -81,19 +83,20 @@ class Context:
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this process.
     ``command`` asks something of a station's HJ 212 logger; None where no gateway runs; ``mqtt_commands`` asks devices
     over the broker. ``token`` is one that may do everything, for machines. ``open``: nobody is asked who they are,
-    which the wiring allows on loopback only. ``hosts`` are the names under which requests may come, beside loopback and
-    addresses; None for any. A browser stays signed in for ``session_ms``, a new token is good for ``token_ms``.
-    ``processes`` say how each kind of incident is dealt with, and by when. ``sender_key`` hides where reports come
-    from, of which one sender may make ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints``
-    is the telephone number that stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol
-    counts. ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the
-    outbox. ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process
-    does not know it. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are
-    the public keys that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the
-    database, ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back``
-    counts what came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is
-    called; ``outward``: incidents are delivered to an external platform. ``map_tiles`` is the address of raster tiles
-    of the map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are.
+    which the wiring allows on loopback only. ``oidc`` is the provider that people may sign in with. ``hosts`` are the
+    names under which requests may come, beside loopback and addresses; None for any. A browser stays signed in for
+    ``session_ms`` and ``idle_ms`` without use, a new token is good for ``token_ms``. ``processes`` say how each kind of
+    incident is dealt with, and by when. ``sender_key`` hides where reports come from, of which one sender may make
+    ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints`` is the telephone number that
+    stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol counts. ``parts`` tells the
+    health of the running parts. ``wake`` tells the deliverer that there is something in the outbox. ``box`` is where
+    all places of the site lie, ``photos`` the folder of the photos; None where this process does not know it.
+    ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the public keys
+    that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the database,
+    ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back`` counts what
+    came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is called;
+    ``outward``: incidents are delivered to an external platform. ``map_tiles`` is the address of raster tiles of the
+    map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are.
     """
 
     database: Database
@@ -126,6 +129,8 @@ class Context:
     open: bool = False
     hosts: frozenset[str] | None = None
     session_ms: int = 7 * DAY_MS
+    idle_ms: int = IDLE_MS
+    oidc: Oidc | None = None
     token_ms: int = 365 * DAY_MS
     processes: Processes = EMPTY
     site: str = ""

@@ -163,9 +163,12 @@ token = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), nullable=False, index=True),
     sa.Column("hash", sa.String(64), nullable=False, unique=True, comment="SHA-256 of a random secret"),
+    sa.Column("label", sa.Text, nullable=False, server_default="", comment="what its owner calls it"),
+    sa.Column("scopes", sa.JSON(none_as_null=True), comment="rights it is limited to; NULL: all of its owner's"),
     sa.Column("created_at_ms", sa.BigInteger, nullable=False),
     sa.Column("expires_at_ms", sa.BigInteger),
     sa.Column("revoked_at_ms", sa.BigInteger),
+    sa.Column("used_at_ms", sa.BigInteger, comment="to the minute"),
     sqlite_autoincrement=True,
 )
 
@@ -185,10 +188,55 @@ person_contact = sa.Table(
 login_session = sa.Table(
     "login_session",
     metadata,
-    sa.Column("hash", sa.String(64), primary_key=True, comment="SHA-256 of the id in the cookie"),
-    sa.Column("token_hash", sa.String(64), nullable=False, comment="of the token it was opened with"),
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True, comment="SHA-256 of the id in the cookie"),
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), index=True, comment="NULL: the token of the site"),
+    sa.Column("token_hash", sa.String(64), comment="of the token it was opened with, if with one"),
+    sa.Column("method", sa.String(16), nullable=False, comment="password, token, oidc, link"),
+    sa.Column("agent", sa.Text, nullable=False, server_default="", comment="browser and system in words"),
+    sa.Column("network", sa.Text, nullable=False, server_default="", comment="address, of IPv6 the /64"),
     sa.Column("begun_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("used_at_ms", sa.BigInteger, nullable=False, comment="to the minute"),
     sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+person_account = sa.Table(
+    "person_account",
+    metadata,
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), primary_key=True, autoincrement=False),
+    sa.Column("login_name", sa.String(80), unique=True, comment="short name to sign in with, folded"),
+    sa.Column("password_hash", sa.Text, comment="Argon2id"),
+    sa.Column("password_at_ms", sa.BigInteger),
+    sa.Column("factor_secret", sa.Text, comment="of TOTP, encrypted; NULL: no second factor"),
+    sa.Column("factor_at_ms", sa.BigInteger),
+    sa.Column("factor_step", sa.BigInteger, nullable=False, server_default="0", comment="of the newest code accepted"),
+)
+
+recovery_code = sa.Table(
+    "recovery_code",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True, comment="SHA-256 of person and code; deleted once used"),
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), nullable=False, index=True),
+)
+
+one_time_code = sa.Table(
+    "one_time_code",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True, comment="SHA-256 of a random secret; deleted once used"),
+    sa.Column("purpose", sa.String(16), nullable=False),
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), index=True, comment="NULL: nobody yet"),
+    sa.Column("data", sa.Text, nullable=False, server_default="", comment="encrypted where it is a secret"),
+    sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
+)
+
+login_attempt = sa.Table(
+    "login_attempt",
+    metadata,
+    sa.Column("subject", sa.String(160), primary_key=True, comment="hash of an account or a network"),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("newest_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("closed_until_ms", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 draft = sa.Table(

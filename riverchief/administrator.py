@@ -1,32 +1,42 @@
-"""Create the first administrator of a new site."""
+"""The link for the first administrator of a new site."""
 
+import os
+import sys
 from pathlib import Path
 
 import structlog
 
-from governance.organisation.roles import Role
+from governance.people import one_time_codes
 from governance.people import store as people_store
+from governance.people.one_time_codes import Purpose
 from infra import clock
 from infra.database import Database
 
 log = structlog.get_logger(__name__)
 
-FIRST = "系统管理员 administrator"
-TOKEN_FILE = "administrator.token"  # noqa: S105 - the name of a file
+LINK_FILE = "administrator.link"
 
 
-def first(database: Database, folder: Path, good_ms: int) -> None:
-    """Give a site without anybody its first administrator; the token, good for so long, is written to a file for its
-    owner alone, whose place the log says."""
+def first(database: Database, folder: Path, address: str) -> None:
+    """Make the link with which the first administrator of a site without anybody signs in, once and within a day.
+
+    It is written to a file for its owner alone, whose place the log says, and printed where somebody watches.
+    """
+    path = folder / LINK_FILE
     with database.write() as connection:
         if people_store.list_people(connection, removed=True):
+            path.unlink(missing_ok=True)
             return
-        now_ms = clock.now_ms()
-        people_store.add(connection, FIRST, Role.ADMINISTRATOR, by="serve", now_ms=now_ms)
-        token = people_store.issue_token(connection, FIRST, by="serve", now_ms=now_ms, good_ms=good_ms)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / TOKEN_FILE
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(token + "\n", encoding="utf-8")
-    log.warning("the site has its first administrator; sign in with the token in this file", file=str(path.resolve()))
+        code = one_time_codes.make(
+            connection, Purpose.WELCOME, person_id=None, now_ms=clock.now_ms(), good_ms=one_time_codes.LINK_MS
+        )
+    link = f"{address}/welcome/{code}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(link + "\n")
+    log.warning(
+        "the site has nobody yet; the link in this file makes its first administrator", file=str(path.resolve())
+    )
+    if sys.stdout.isatty():  # elsewhere it would stand in a log
+        sys.stdout.write(f"→ {link}\n")

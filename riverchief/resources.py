@@ -9,7 +9,6 @@ from governance.notify.contacts import Directory
 from governance.platforms.model import Platforms
 from infra import clock
 from infra.database import Database
-from infra.times import DAY_MS
 from infra.vault import Vault
 from ingest.devices.claims import Claims
 from ingest.devices.credentials import Credentials
@@ -78,7 +77,7 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool) -> Resourc
     _record_start(settings, roles, database)
     _register_stations(settings, database, known)
     if with_api and not settings.access.open:
-        administrator.first(database, settings.data, settings.access.token_days * DAY_MS)
+        administrator.first(database, settings.data, settings.address)
     return Resources(
         settings=settings,
         catalogue=known,

@@ -7,6 +7,7 @@ from enum import Flag, auto
 from functools import partial
 
 from api.context import Context, Part
+from api.oidc import Oidc, OidcSettings
 from governance.reports.citizen_reports import SimilarityLimits
 from governance.reports.patrols import PatrolRule
 from infra import clock
@@ -22,7 +23,7 @@ from riverchief.resources import Resources, open_resources
 from riverchief.service import HasThread, Service, health
 from riverchief.services.ingest_services import Ingest, heartbeat_service
 from riverchief.services.worker_services import Worker, build_worker
-from riverchief.settings import Settings
+from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
 from riverchief.single_writer import exclusive_ingest
 from riverchief.watchdog import Watchdog
@@ -151,6 +152,8 @@ def _context(
         open=access.open,
         hosts=settings.hosts,
         session_ms=access.session_hours * HOUR_MS,
+        idle_ms=access.idle_hours * HOUR_MS,
+        oidc=_oidc(settings),
         token_ms=access.token_days * DAY_MS,
         site=settings.site.name,
         outward=bool(settings.outbox.url),
@@ -163,6 +166,24 @@ def _context(
         platforms=resources.platforms,
         notifications=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
+    )
+
+
+def _oidc(settings: Settings) -> Oidc | None:
+    """The identity provider of the settings. Raises ConfigurationError for a secret that cannot be read."""
+    given = settings.oidc
+    if given.issuer is None:
+        return None
+    return Oidc(
+        OidcSettings(
+            issuer=given.issuer,
+            client_id=given.client_id,
+            client_secret=secret(given.client_secret, given.client_secret_file) or "",
+            claim=given.claim,
+            button=given.button,
+            scope=given.scope,
+            checks_factor=given.checks_factor,
+        )
     )
 
 

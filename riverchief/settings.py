@@ -32,6 +32,7 @@ SECRETS = (
     ("influx", "password"),
     ("grafana", "token"),
     ("watch", "heartbeat_url"),
+    ("oidc", "client_secret"),
 )
 """Section and name of each secret; ``{name}_file`` is the file it may stand in instead."""
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
@@ -225,6 +226,20 @@ class AccessSection(_Section):
     contacts_key_file: Path | None = None
     token_days: Annotated[int, Field(ge=1, le=3650)] = 365
     session_hours: Annotated[int, Field(ge=1, le=8760)] = 168
+    idle_hours: Annotated[int, Field(ge=1, le=8760)] = 72
+
+
+class OidcSection(_Section):
+    """Signing in with an identity provider (OpenID Connect)."""
+
+    issuer: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
+    client_id: str = "riverchief"
+    client_secret: SecretStr | None = None
+    client_secret_file: Path | None = None
+    claim: Annotated[str, Field(min_length=1, max_length=100)] = "preferred_username"
+    scope: str = "openid profile"
+    button: Annotated[str, Field(max_length=80)] = ""
+    checks_factor: bool = False
 
 
 class ReportsSection(_Section):
@@ -285,6 +300,7 @@ class Settings(BaseSettings):
     notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
     access: AccessSection = AccessSection()
+    oidc: OidcSection = OidcSection()
     reports: ReportsSection = ReportsSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
@@ -305,6 +321,13 @@ class Settings(BaseSettings):
         links = (self.notices.public_url, self.grafana.console_url)
         found = (*self.api.hosts, self.api.host, gethostname(), *(urlsplit(link or "").hostname for link in links))
         return frozenset(name.lower() for name in found if name)
+
+    @property
+    def address(self) -> str:
+        """The address of the console in links that are handed out."""
+        host = "127.0.0.1" if self.api.host in ("0.0.0.0", "::") else self.api.host
+        here = f"http://{f'[{host}]' if ':' in host else host}:{self.api.port}"
+        return (self.notices.public_url or here).rstrip("/")
 
     @property
     def photos(self) -> Path:
@@ -342,6 +365,7 @@ class Settings(BaseSettings):
             "settings.open_to_all": access.open and api.host not in LOOPBACK,
             "settings.open_token": access.open and (api.token or api.token_file),
             "settings.links": self.notices.public_url and not links_signed,
+            "settings.oidc_secret": self.oidc.issuer and not (self.oidc.client_secret or self.oidc.client_secret_file),
             "settings.roots": self.audit.roots_url and not signed,
         }
         values = {"settings.open_to_all": {"host": api.host}}

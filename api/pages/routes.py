@@ -1,6 +1,7 @@
 """The routers of all pages, each with its file; the application includes them."""
 
 from api.pages import (
+    account,
     assessment,
     assets,
     board,
@@ -12,12 +13,14 @@ from api.pages import (
     kit,
     ledger,
     live,
+    login,
     look,
     maintenance,
     map,
     messages,
     oncall,
     people,
+    person_access,
     public,
     quarantine,
     redirects,
@@ -35,6 +38,9 @@ ROUTERS = tuple(
     module.router
     for module in (
         assets,
+        login,
+        account,
+        person_access,
         live,
         look,
         map,

@@ -59,7 +59,7 @@ HEADERS = {
 }
 
 NOBODY = Actor("", Role.PUBLIC, frozenset())
-"""Who looks at a page that asks nobody to sign in."""
+"""Who looks at a page before signing in."""
 
 log = structlog.get_logger(__name__)
 
@@ -178,6 +178,11 @@ class View:
     # -- people ------------------------------------------------------------------------------------------------------
 
     @property
+    def signed_in(self) -> bool:
+        """Whether somebody is signed in, or need not be."""
+        return self.actor is not NOBODY
+
+    @property
     def person(self) -> str:
         """Who is signed in; "" where nobody is by name."""
         return "" if self.actor.name in (ANYBODY, MACHINE) else self.actor.name
@@ -189,7 +194,7 @@ class View:
     @cached_property
     def menu(self) -> tuple[Entry, ...]:
         """The pages this person may open."""
-        return menu(self.actor)
+        return menu(self.actor) if self.signed_in else ()
 
     @property
     def menu_first(self) -> tuple[Entry, ...]:

@@ -16,7 +16,7 @@ from governance.incidents.finding import Colour
 from governance.notify import person_contacts
 from governance.notify.contacts import Channel
 from governance.notify.person_contacts import ContactDetails
-from governance.organisation.roles import PERSON_ROLES, RIGHTS, Department, Right, Role
+from governance.organisation.roles import PERSON_ROLES, Department, Right, Role
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store
 from infra.times import DAY_MS
@@ -152,7 +152,7 @@ def me(who: Who) -> Response:
     """Who one is, and what one may."""
     regions = None if who.regions is None else sorted(who.regions)
     reaches = sorted({reach for reach, _ in who.waters})
-    return answer(Me(who.name, who.role, who.department, sorted(RIGHTS[who.role]), regions, reaches))
+    return answer(Me(who.name, who.role, who.department, sorted(who.rights), regions, reaches))
 
 
 @router.get("/people", response_model=People)
@@ -255,7 +255,8 @@ def remove_contact(context: RequestContext, who: Who, name: str) -> Response:
 
 @router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
 def issue_token(context: RequestContext, who: Who, name: str, days: Days = None) -> Response:
-    """A new token of somebody; shown this once."""
+    """A new token of somebody; shown this once. A limited token makes none."""
+    who.must_be_whole()
     now_ms, good_ms = context.clock_ms(), context.token_ms if days is None else days * DAY_MS
     with context.database.write() as connection:
         token = people_store.issue_token(connection, name, by=who.name, now_ms=now_ms, good_ms=good_ms)

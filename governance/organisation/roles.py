@@ -154,7 +154,7 @@ class Actor:
     ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region. ``waters``
     are single reaches (reach, region), as of a term for one reach; region "" is anywhere. ``depth`` counts the regions
     above the highest one of the actor, 0 at the top. ``helps`` are the names of the chiefs whose deputy (河长助理)
-    somebody is.
+    somebody is. ``scopes`` are the rights to which a token limits its owner; None: to none.
     """
 
     name: str
@@ -164,14 +164,25 @@ class Actor:
     helps: frozenset[str] = frozenset()
     waters: frozenset[tuple[str, str]] = frozenset()
     depth: int = 0
+    scopes: frozenset[Right] | None = None
 
     @property
     def level(self) -> int:
         """The place in the hierarchy, 0 the highest; in one region the general chief and the office stand above."""
         return level(self.depth, leads=self.role in _LEADS)
 
+    @property
+    def rights(self) -> frozenset[Right]:
+        """What the role may, as far as a token does not limit it."""
+        return RIGHTS[self.role] if self.scopes is None else RIGHTS[self.role] & self.scopes
+
     def may(self, right: Right) -> bool:
-        return right in RIGHTS[self.role]
+        return right in self.rights
+
+    def must_be_whole(self) -> None:
+        """Raises Forbidden for a token that is limited: it makes nothing that could do more than itself."""
+        if self.scopes is not None:
+            raise Forbidden(say("account.token_limited"), tuple(sorted(self.rights)))
 
     def covers(self, region: str, reach: str = "") -> bool:
         """Whether the region with this code ("" : unknown), or the water of ``reach`` in it, is within reach."""
@@ -185,6 +196,9 @@ class Actor:
 
     def must(self, right: Right) -> None:
         """Raises Forbidden, naming the roles that may, unless the role has the right."""
+        if right in RIGHTS[self.role] and not self.may(right):
+            text = say("account.scope_missing", right=say(f"right.{right}"))
+            raise Forbidden(text, tuple(sorted(self.rights)))
         if not self.may(right):
             text = say(
                 "person.forbidden", role=role_name(self.role), right=say(f"right.{right}"), roles=roles_with(right)

@@ -30,8 +30,12 @@ from governance.organisation.terms import Appointment
 from governance.tables import appointment as appointments_
 from governance.tables import draft as drafts_
 from governance.tables import incident as incidents_
+from governance.tables import login_session as sessions_
+from governance.tables import one_time_code as one_time_codes_
 from governance.tables import person as people_
+from governance.tables import person_account as accounts_
 from governance.tables import person_contact as contacts_
+from governance.tables import recovery_code as recovery_codes_
 from governance.tables import token as tokens_
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.records import from_row
@@ -169,6 +173,8 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
+    for table in (sessions_, accounts_, recovery_codes_, one_time_codes_):
+        connection.execute(sa.delete(table).where(table.c.person_id == one.id))
     connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
     connection.execute(sa.delete(drafts_).where(drafts_.c.person == one.name))
     _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
@@ -241,14 +247,55 @@ class TokenTerm:
     expires_at_ms: int | None
 
 
-def issue_token(connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms: int = TOKEN_MS) -> str:
-    """Issue a token, valid for ``good_ms``, and return it; it cannot be shown again. Raises NotFound."""
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A valid token without its secret; ``scopes`` None: all rights of its owner."""
+
+    id: int
+    person_id: int
+    label: str
+    scopes: frozenset[Right] | None
+    created_at_ms: int
+    expires_at_ms: int | None
+    used_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWish:
+    """What a new token is called, and the rights it is limited to (None: all of its owner's)."""
+
+    label: str = ""
+    scopes: frozenset[Right] | None = None
+
+
+NO_WISH = TokenWish()
+
+
+def issue_token(
+    connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms: int = TOKEN_MS, wish: TokenWish = NO_WISH
+) -> str:
+    """Issue a token, valid for ``good_ms``, and return it; it cannot be shown again.
+
+    Raises NotFound, Refused for a scope that its owner does not have or none at all.
+    """
     one = get(connection, name)
+    beyond = set() if wish.scopes is None else wish.scopes - RIGHTS[one.role]
+    if beyond or wish.scopes == frozenset():
+        raise Refused(say("account.scope_beyond"))
     made = PREFIX + secrets.token_urlsafe(32)
     expires_at_ms = now_ms + good_ms
-    row = {"person_id": one.id, "hash": token_hash(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
+    scopes = None if wish.scopes is None else sorted(wish.scopes)
+    row = {
+        "person_id": one.id,
+        "hash": token_hash(made),
+        "label": wish.label.strip()[:NAME_LIMIT],
+        "scopes": scopes,
+        "created_at_ms": now_ms,
+        "expires_at_ms": expires_at_ms,
+    }
     connection.execute(sa.insert(tokens_).values(row))
-    _tell(connection, "token.issued", one.name, {"expires_at_ms": expires_at_ms}, by, now_ms)
+    body = {"expires_at_ms": expires_at_ms, "label": row["label"], "scopes": scopes}
+    _tell(connection, "token.issued", one.name, body, by, now_ms)
     return made
 
 
@@ -257,6 +304,15 @@ def revoke_tokens(connection: sa.Connection, name: str, *, by: str, now_ms: int)
     ended = _revoke(connection, get(connection, name).id, now_ms)
     _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
     return ended
+
+
+def revoke_token(connection: sa.Connection, name: str, number: int, *, by: str, now_ms: int) -> None:
+    """Revoke one token of a person. Raises NotFound."""
+    mine = (tokens_.c.person_id == get(connection, name).id) & (tokens_.c.id == number)
+    valid = tokens_.c.revoked_at_ms.is_(None)
+    if connection.execute(sa.update(tokens_).where(mine, valid).values(revoked_at_ms=now_ms)).rowcount != 1:
+        raise NotFound(say("account.no_token"))
+    _tell(connection, "token.revoked", name, {"count": 1, "token": number}, by, now_ms)
 
 
 def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
@@ -269,6 +325,38 @@ def find_by_token(connection: sa.Connection, token_hash: str, now_ms: int) -> Pe
     query = sa.select(people_).join(tokens_, tokens_.c.person_id == people_.c.id)
     row = connection.execute(query.where(tokens_.c.hash == token_hash, _is_valid(now_ms))).mappings().first()
     return None if row is None else _person(row)
+
+
+def token_of(connection: sa.Connection, token_hash: str, now_ms: int) -> Token | None:
+    """The valid token that has this hash."""
+    query = sa.select(tokens_).join(people_, tokens_.c.person_id == people_.c.id)
+    row = connection.execute(query.where(tokens_.c.hash == token_hash, _is_valid(now_ms))).mappings().first()
+    return None if row is None else _token(row)
+
+
+def tokens_of(connection: sa.Connection, name: str, now_ms: int) -> list[Token]:
+    """The valid tokens of a person, the newest at the front."""
+    query = sa.select(tokens_).join(people_, tokens_.c.person_id == people_.c.id)
+    query = query.where(people_.c.name == name, _is_valid(now_ms)).order_by(tokens_.c.id.desc())
+    return [_token(row) for row in connection.execute(query).mappings()]
+
+
+def token_used(connection: sa.Connection, number: int, now_ms: int) -> None:
+    """Note that a token was used."""
+    connection.execute(sa.update(tokens_).where(tokens_.c.id == number).values(used_at_ms=now_ms))
+
+
+def _token(row: sa.RowMapping) -> Token:
+    scopes = row["scopes"]
+    return Token(
+        id=row["id"],
+        person_id=row["person_id"],
+        label=row["label"],
+        scopes=None if scopes is None else frozenset(Right(one) for one in scopes if one in set(Right)),
+        created_at_ms=row["created_at_ms"],
+        expires_at_ms=row["expires_at_ms"],
+        used_at_ms=row["used_at_ms"],
+    )
 
 
 def valid_tokens(connection: sa.Connection, now_ms: int) -> dict[str, list[TokenTerm]]:

@@ -106,6 +106,16 @@ def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataF
     out.print(f"✓ {name}", highlight=False)
 
 
+@app.command("invite")
+def invite(name: Name, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """生成一次性链接，本人用来设置密码 · A link to set one's password, good once, for a day."""
+    from governance.people import accounts
+
+    with _writing(settings, data) as (connection, _, now_ms, _):
+        code = accounts.make_link(connection, people_store.get(connection, name), by=_author(by), now_ms=now_ms)
+    typer.echo(f"{load(settings, data).address}/password/{code}")  # alone, so that a script can take it
+
+
 @app.command("token")
 def token(
     name: Name,

@@ -87,6 +87,13 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("POST", "/people/{name}/appointments"): {Role.ADMINISTRATOR},
     ("POST", "/people/{name}/tokens"): {Role.ADMINISTRATOR},
     ("DELETE", "/people/{name}/tokens"): {Role.ADMINISTRATOR},
+    ("GET", "/people/{name}/tokens"): {Role.ADMINISTRATOR},
+    ("GET", "/people/{name}/sessions"): {Role.ADMINISTRATOR},
+    ("DELETE", "/people/{name}/sessions"): {Role.ADMINISTRATOR},
+    ("POST", "/people/{name}/link"): {Role.ADMINISTRATOR},
+    ("DELETE", "/people/{name}/factor"): {Role.ADMINISTRATOR},
+    ("GET", "/me/sessions"): LOOKERS,
+    ("POST", "/me/tokens"): LOOKERS,
     ("GET", "/stations/{key}/credentials"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("POST", "/stations/{key}/credentials"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("DELETE", "/stations/{key}/credentials/{user}"): {Role.REVIEWER, Role.ADMINISTRATOR},
@@ -594,7 +601,7 @@ def test_each_route_lets_in_whom_it_should_and_nobody_else(context: Context) -> 
         headers = {"Content-Type": "application/json"}
         if role is not None:
             headers["Authorization"] = f"Bearer {tokens[role]}"
-        address = "/api/v1" + re.sub(r"\{\w+\}", "1", path)
+        address = "/api/v1" + re.sub(r"\{\w+\}", "999", path)  # of nothing that there is
         return client.request(method, address, headers=headers, content=None if method == "GET" else b"{").status_code
 
     document = client.get("/api/v1/openapi.json", headers={"Authorization": f"Bearer {tokens[Role.PUBLIC]}"}).json()
@@ -655,7 +662,7 @@ def test_a_browsers_cookie_is_no_token_and_signing_out_ends_it_everywhere(contex
     assert token not in session
     stolen = browser(context, one.app)
     assert stolen.get("/api/v1/me", headers={"Authorization": f"Bearer {session}"}).status_code == 401
-    stolen.cookies.set("rc-session", session)
+    stolen.cookies.set("__Host-rc-session", session)
     other = signed_in(context, token, one.app)
     assert me(one) == me(stolen) == me(other) == 200
     with context.database.read() as connection:

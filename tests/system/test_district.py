@@ -21,6 +21,7 @@ from riverchief.brokers.local import free_port
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
 from tests.rig import Running, eventually
 from tests.says import shows
+from tests.sign_in import first_administrator
 
 pytestmark = pytest.mark.broker
 
@@ -51,8 +52,7 @@ class District:
         self.address = f"http://127.0.0.1:{port}"
         self.public = httpx.Client(base_url=self.address, timeout=30)
         self.start()
-        key = (site.folder / "administrator.token").read_text("utf-8").strip()
-        self.administrator = self.login(key)
+        self.administrator = self.login(first_administrator(site.folder, self.address))
         self.people: dict[str, httpx.Client] = {}
         for one in PEOPLE:
             made = self.administrator.post("/api/v1/people", json=one)

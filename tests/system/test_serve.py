@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ from sensors.reading import Message
 from sensors.stations import Station
 from tests.rig import Running, eventually
 from tests.says import shows
+from tests.sign_in import first_administrator
 
 pytestmark = pytest.mark.broker
 
@@ -130,7 +132,10 @@ def test_a_site_with_a_token_has_a_first_administrator_and_answers_under_its_own
     site.start("serve")
     address = f"http://127.0.0.1:{port}"
     eventually("it is ready", lambda: _status(f"{address}/readyz") == 200)
-    token = (site.folder / "administrator.token").read_text("utf-8").strip()
+    link = site.folder / "administrator.link"
+    assert link.stat().st_mode & 0o77 == 0, "for its owner alone"
+    token = first_administrator(site.folder, address)
+    assert httpx.get(f"{address}{urlsplit(link.read_text('utf-8').strip()).path}", timeout=60).status_code == 410
     shown = {"Authorization": f"Bearer {token}"}
     assert httpx.get(f"{address}/api/v1/me", headers=shown, timeout=60).json()["role"] == "administrator"
     for host, status in (("river.example", 200), ("rebound.example", 421)):

@@ -56,8 +56,19 @@ function open() {
   });
   source.onerror = () => {
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    showSignIn();
     setTimeout(open, WAIT_MS[Math.min(tries++, WAIT_MS.length - 1)]);
   };
+}
+
+// Signed out: the way to sign in and back here. What was typed stays in the browser as a draft.
+export async function showSignIn() {
+  try {
+    const answer = await fetch(location.href, { method: "HEAD", cache: "no-store", headers: { Accept: "*/*" } });
+    if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+  } catch {
+    // cut off, not signed out
+  }
 }
 
 function beat(said) {
@@ -95,7 +106,7 @@ async function fetchBlocks() {
   again = new Set();
   try {
     const answer = await fetch(location.href, { headers: { "X-Fragments": names.join(",") }, cache: "no-store" });
-    if (answer.redirected || answer.status === 401) return void location.reload(); // signed out: the server shows the way
+    if (answer.redirected || answer.status === 401) return void showSignIn();
     if (!answer.ok) throw new Error(String(answer.status));
     place(await answer.text());
   } catch {

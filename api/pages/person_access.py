@@ -1,0 +1,95 @@
+"""What administrators see and do of somebody's access: a link to sign in, second factor, sessions, tokens.
+
+The page of a person shows it (`parts/person_access.html`); its forms lead here, and back.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fastapi import APIRouter, Response
+from starlette.responses import RedirectResponse
+
+from api.access import needed_right
+from api.pages.view import PageRoute, View, Viewing
+from api.routes import me
+from governance.organisation.roles import Right
+from governance.people import accounts, sessions
+from governance.people import store as people_store
+from governance.people.accounts import Account
+from governance.people.sessions import Session
+from governance.people.store import Token
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonAccess:
+    """How somebody signs in, and where they are signed in."""
+
+    name: str
+    path: str
+    account: Account
+    needs_factor: bool
+    sessions: tuple[Session, ...]
+    tokens: tuple[Token, ...]
+    done: str = ""
+
+
+def of(v: View, name: str) -> PersonAccess | None:
+    """What the page of a person shows of the access; None for who may not see it. Raises NotFound."""
+    if not v.actor.may(Right.PEOPLE):
+        return None
+    with v.context.database.read() as connection:
+        one = people_store.get(connection, name)
+        return PersonAccess(
+            one.name,
+            _path(one.name),
+            accounts.of(connection, one),
+            accounts.needs_factor(one),
+            tuple(sessions.list_sessions(connection, one.id, v.now_ms, v.context.idle_ms)),
+            tuple(people_store.tokens_of(connection, one.name, v.now_ms)),
+            v.query.get("done", ""),
+        )
+
+
+@router.post("/people/{name}/access/link")
+def make_link(v: Viewing, name: str) -> Response:
+    """Make a link with which somebody sets the password; shown this once."""
+    v.require(needed_right("POST", "/people/-/link"))
+    path, until_ms = me.make_link(v.context, name, by=v.actor.name)
+    address = f"{v.request.url.scheme}://{v.request.headers.get('host', '')}{path}"
+    return v.render("person_link.html", name=name, address=address, until_ms=until_ms, back=_path(name))
+
+
+@router.post("/people/{name}/access/factor")
+def remove_factor(v: Viewing, name: str) -> Response:
+    """Take the second factor away, as after a lost telephone; all sessions end."""
+    v.require(needed_right("DELETE", "/people/-/factor"))
+    me.remove_factor(v.context, name, by=v.actor.name)
+    return _back(v, name, "factor")
+
+
+@router.post("/people/{name}/access/sessions")
+def end_sessions(v: Viewing, name: str) -> Response:
+    """Sign somebody out everywhere."""
+    v.require(needed_right("DELETE", "/people/-/sessions"))
+    me.end_sessions(v.context, name, by=v.actor.name)
+    return _back(v, name, "sessions")
+
+
+@router.post("/people/{name}/access/tokens/{number}")
+def revoke_token(v: Viewing, name: str, number: me.Number) -> Response:
+    """End one of somebody's tokens."""
+    v.require(needed_right("DELETE", "/people/-/tokens"))
+    with v.context.database.write() as connection:
+        people_store.revoke_token(connection, name, number, by=v.actor.name, now_ms=v.now_ms)
+    return _back(v, name, "tokens")
+
+
+def _back(v: View, name: str, done: str) -> Response:
+    v.keeper.forget()
+    return RedirectResponse(f"{v.to(_path(name), done=done)}#access", 303)
+
+
+def _path(name: str) -> str:
+    return f"/people/{quote(name, safe='')}"

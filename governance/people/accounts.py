@@ -1,0 +1,208 @@
+"""How people sign in: login name, password, second factor and recovery codes. Never commits.
+
+Passwords are kept as Argon2id hashes, secrets of second factors encrypted, recovery codes as hashes. What changes is
+told in the audit trail without any of them.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from governance.audit import trail as audit_trail
+from governance.organisation.roles import Role
+from governance.people import attempts, one_time_codes, passwords, sessions, totp
+from governance.people.one_time_codes import Purpose
+from governance.people.store import Person
+from governance.people.store import token_hash as hashed
+from governance.tables import person as people_
+from governance.tables import person_account as table
+from governance.tables import recovery_code as recovery_
+from infra.errors import InvalidValue, Refused
+from infra.texts import say
+from infra.vault import Vault
+
+NEED_FACTOR = frozenset({Role.ADMINISTRATOR, Role.OPERATOR, Role.GENERAL_CHIEF})
+"""Roles that sign in with a second factor: they change people, or send others out."""
+RECOVERY_CODES = 10
+LOGIN_NAME_LIMIT = 40
+_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+"""Of recovery codes: none that is taken for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How somebody signs in; ``recovery_codes`` are those left."""
+
+    person_id: int
+    login_name: str | None
+    has_password: bool
+    password_at_ms: int | None
+    has_factor: bool
+    factor_at_ms: int | None
+    recovery_codes: int
+
+
+def needs_factor(one: Person) -> bool:
+    """Whether somebody's role signs in with a second factor only."""
+    return one.role in NEED_FACTOR
+
+
+def of(connection: sa.Connection, one: Person) -> Account:
+    """How somebody signs in."""
+    row = connection.execute(sa.select(table).where(table.c.person_id == one.id)).first()
+    count = sa.select(sa.func.count()).where(recovery_.c.person_id == one.id)
+    left = connection.execute(count).scalar_one()
+    if row is None:
+        return Account(one.id, None, False, None, False, None, left)
+    return Account(
+        one.id,
+        row.login_name,
+        row.password_hash is not None,
+        row.password_at_ms,
+        row.factor_secret is not None,
+        row.factor_at_ms,
+        left,
+    )
+
+
+def find(connection: sa.Connection, name: str) -> tuple[str, str] | None:
+    """The full name of who signs in under this name or login name, and the hash of the password ("": none)."""
+    query = sa.select(people_.c.name, table.c.password_hash).outerjoin(table, table.c.person_id == people_.c.id)
+    query = query.where(people_.c.removed_at_ms.is_(None))
+    row = connection.execute(query.where(people_.c.name == name.strip())).first()
+    if row is None:
+        row = connection.execute(query.where(table.c.login_name == passwords.folded(name))).first()
+    return None if row is None else (row.name, row.password_hash or "")
+
+
+def by_id(connection: sa.Connection, person_id: int | None) -> str | None:
+    """The name of a person who was not removed."""
+    query = sa.select(people_.c.name).where(people_.c.id == person_id, people_.c.removed_at_ms.is_(None))
+    return connection.execute(query).scalar_one_or_none()
+
+
+# -- login name and password -------------------------------------------------------------------------------------------
+
+
+def set_login_name(connection: sa.Connection, one: Person, name: str, *, by: str, now_ms: int) -> None:
+    """Give somebody a short name to sign in with; "" takes it away. Raises InvalidValue, Refused for a taken one."""
+    chosen = passwords.folded(name)
+    if len(chosen) > LOGIN_NAME_LIMIT or any(not letter.isprintable() or letter.isspace() for letter in chosen):
+        raise InvalidValue(say("account.login_name_letters", most=LOGIN_NAME_LIMIT))
+    if chosen:
+        other = sa.select(table.c.person_id).where(table.c.login_name == chosen, table.c.person_id != one.id)
+        namesake = sa.select(people_.c.id).where(people_.c.name == name.strip(), people_.c.id != one.id)
+        if connection.execute(other).first() or connection.execute(namesake).first():
+            raise Refused(say("account.login_name_taken"))
+    _put(connection, one, login_name=chosen or None)
+    tell(connection, "account.login_name_changed", one.name, {"login_name": chosen}, by, now_ms)
+
+
+def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> str:
+    """The code of a link with which somebody sets the password, once and within a day; an older one ends."""
+    code = one_time_codes.make(
+        connection, Purpose.PASSWORD, person_id=one.id, now_ms=now_ms, good_ms=one_time_codes.LINK_MS, alone=True
+    )
+    attempts.forget(connection, one.name)
+    tell(connection, "account.link_made", one.name, {"expires_at_ms": now_ms + one_time_codes.LINK_MS}, by, now_ms)
+    return code
+
+
+def set_password(
+    connection: sa.Connection, one: Person, password: str, *, by: str, now_ms: int, keep_session: str | None = None
+) -> None:
+    """Set somebody's password; all other sessions, links and steps of signing in end. Raises InvalidValue."""
+    passwords.check(password, names_of(connection, one))
+    _put(connection, one, password_hash=passwords.hashed(password), password_at_ms=now_ms)
+    ended = sessions.end_all(connection, one.id, but=keep_session)
+    one_time_codes.withdraw(connection, one.id)
+    attempts.forget(connection, one.name)
+    tell(connection, "account.password_set", one.name, {"sessions_ended": ended}, by, now_ms)
+
+
+def check_password(connection: sa.Connection, one: Person, password: str) -> bool:
+    """Whether it is somebody's password."""
+    query = sa.select(table.c.password_hash).where(table.c.person_id == one.id)
+    return passwords.fits(password, connection.execute(query).scalar_one_or_none())
+
+
+def names_of(connection: sa.Connection, one: Person) -> tuple[str, ...]:
+    """What must not be in somebody's password."""
+    plain = one.name.partition("（")[0].strip()
+    return tuple(name for name in (one.name, plain, of(connection, one).login_name) if name)
+
+
+# -- second factor -----------------------------------------------------------------------------------------------------
+
+
+def enrol(
+    connection: sa.Connection, one: Person, secret: str, code: str, vault: Vault, *, by: str, now_ms: int
+) -> tuple[str, ...]:
+    """Take an app's secret as second factor, proved by its code; returns the recovery codes. Raises InvalidValue."""
+    step = totp.step_of(secret, code, now_ms)
+    if step is None:
+        raise InvalidValue(say("account.code_wrong"))
+    _put(connection, one, factor_secret=vault.lock(secret), factor_at_ms=now_ms, factor_step=step)
+    made = _new_recovery_codes(connection, one)
+    tell(connection, "account.factor_added", one.name, {}, by, now_ms)
+    return made
+
+
+def new_recovery_codes(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> tuple[str, ...]:
+    """New recovery codes; the old ones end."""
+    made = _new_recovery_codes(connection, one)
+    tell(connection, "account.recovery_codes_made", one.name, {"count": len(made)}, by, now_ms)
+    return made
+
+
+def remove_factor(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> None:
+    """Take the second factor and its recovery codes away."""
+    _put(connection, one, factor_secret=None, factor_at_ms=None)
+    connection.execute(sa.delete(recovery_).where(recovery_.c.person_id == one.id))
+    tell(connection, "account.factor_removed", one.name, {}, by, now_ms)
+
+
+def check_factor(connection: sa.Connection, one: Person, given: str, vault: Vault, now_ms: int) -> str | None:
+    """``code`` or ``recovery`` for a code that is right and was not used before, which uses it up; else None."""
+    row = connection.execute(sa.select(table).where(table.c.person_id == one.id)).first()
+    if row is None or row.factor_secret is None:
+        return None
+    secret = vault.open(row.factor_secret)
+    step = totp.step_of(secret, given, now_ms, after=row.factor_step) if secret else None
+    if step is not None:
+        newer = (table.c.person_id == one.id) & (table.c.factor_step < step)
+        used = connection.execute(sa.update(table).where(newer).values(factor_step=step)).rowcount
+        return "code" if used == 1 else None
+    kept = (recovery_.c.person_id == one.id) & (recovery_.c.hash == _recovery_hash(one, given))
+    if connection.execute(sa.delete(recovery_).where(kept)).rowcount == 1:
+        tell(connection, "account.recovery_code_used", one.name, {}, one.name, now_ms)
+        return "recovery"
+    return None
+
+
+def _new_recovery_codes(connection: sa.Connection, one: Person) -> tuple[str, ...]:
+    connection.execute(sa.delete(recovery_).where(recovery_.c.person_id == one.id))
+    made = tuple("".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(RECOVERY_CODES))
+    rows = [{"person_id": one.id, "hash": _recovery_hash(one, code)} for code in made]
+    connection.execute(sa.insert(recovery_), rows)
+    return tuple(f"{code[:5]}-{code[5:]}" for code in made)
+
+
+def _recovery_hash(one: Person, code: str) -> str:
+    plain = "".join(letter for letter in passwords.folded(code) if letter.isalnum())
+    return hashed(f"{one.id}:{plain}")
+
+
+def _put(connection: sa.Connection, one: Person, **values: object) -> None:
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    new = kind.insert(table).values(person_id=one.id, **values)
+    connection.execute(new.on_conflict_do_update(index_elements=[table.c.person_id], set_=values))
+
+
+def tell(connection: sa.Connection, what: str, name: str, body: Mapping[str, Any], by: str, now_ms: int) -> None:
+    """Append to the audit trail what happened to somebody's account; never a secret."""
+    audit_trail.append(connection, what, kind="person", id=name, body=body, by=by, at_ms=now_ms)

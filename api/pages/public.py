@@ -198,20 +198,12 @@ async def answer(v: Viewing, ticket: str) -> Response:
     return await run_in_threadpool(_ticket, v, ticket, done)
 
 
-def worded(typed: Typed) -> str:
-    """What goes into the record: what kind of thing it is, in words, and what was typed."""
-    kind = say(f"citizen.kind_{typed.kind}").zh if typed.kind in (*models.KINDS, "other") else ""
-    text = typed.text.strip()
-    return text if typed.kind == "other" else "：".join(part for part in (kind, text) if part)
-
-
 def _filed(v: View, typed: Typed) -> Response:
-    known = {process.key for process in v.context.processes.known}
-    matter = models.KINDS.get(typed.kind, "")
+    known = (process.key for process in v.context.processes.known)
     try:
         form = ReportForm(
-            text=worded(typed),
-            matter=matter if matter in known else "",
+            text=models.worded(typed.kind, typed.text),
+            matter=models.matter_of(typed.kind, known),
             contact=typed.contact[:100],
             lon=_degrees(typed.lon),
             lat=_degrees(typed.lat),

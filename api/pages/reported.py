@@ -11,11 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
 
-from api import citizen, problems
+from api import problems
 from api.access import foreign, on_behalf
 from api.pages.acting import FIELDS
 from api.pages.map import DATA
 from api.pages.menu import REPORT, REPORTED
+from api.pages.models import public
 from api.pages.models import reported as models
 from api.pages.models.reported import Near, Spot, Typed
 from api.pages.view import PageRoute, View, Viewing
@@ -145,7 +146,7 @@ def _filed(v: View, given: Typed) -> Incident | None:
         text=given.words,
         colour=given.colour,
         source=given.source,
-        matter=citizen.matter_of(v.context, given.kind),
+        matter=public.matter_of(given.kind, (one.key for one in v.context.processes.known)),
         reach=spot.reach,
         lon=lon,
         lat=lat,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
-from api import citizen, problems, river_file, svg
+from api import problems, river_file, svg
 from api.access import foreign, needed_right
 from api.pages.menu import INCIDENT, RIVER, RIVERS
 from api.pages.models import rivers as models
@@ -224,7 +224,7 @@ def _address(v: View, key: str) -> tuple[str, bool]:
     notifications = v.context.notifications
     links = notifications.links if notifications else None  # knows our address as phones reach it
     base = (links.base if links else str(v.request.base_url)).rstrip("/")
-    return f"{base}{citizen.PATH}?reach={key}", models.is_public(base)
+    return f"{base}/r/{key}", models.is_public(base)
 
 
 def _may_plan(v: View, registry: Registry, key: str) -> bool:

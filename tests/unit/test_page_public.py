@@ -1,6 +1,5 @@
 """What the public is told of a water and a report."""
 
-from api.pages import public
 from api.pages.models import public as models
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Entry, EntryKind, Incident, State
@@ -37,10 +36,10 @@ def live(water_class: WaterClass | None, silent: int = 0) -> ShownClass:
 
 
 def test_what_a_citizen_chose_stands_in_the_record_even_without_a_word() -> None:
-    assert public.worded(public.Typed(kind="litter")) == say("citizen.kind_litter").zh
-    assert public.worded(public.Typed(kind="litter", text=" 桥下 ")) == f"{say('citizen.kind_litter').zh}：桥下"
-    assert public.worded(public.Typed(kind="other", text="桥下")) == "桥下"
-    assert public.worded(public.Typed(kind="<script>")) == ""
+    assert models.worded("litter", "") == say("citizen.kind_litter").zh
+    assert models.worded("litter", " 桥下 ") == f"{say('citizen.kind_litter').zh}：桥下"
+    assert models.worded("other", "桥下") == "桥下"
+    assert models.worded("<script>", "") == ""
 
 
 def test_the_public_follows_a_case_in_three_stages() -> None:

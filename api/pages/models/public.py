@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from governance.incidents.finding import Colour
 from governance.incidents.model import Entry, EntryKind, Incident, State
+from infra.texts import say
 from ingest.analysis.live_classes import ShownClass
 
 KINDS: Mapping[str, str] = {"smell": "discharge", "litter": "litter", "outfall": "discharge", "shore": "occupation"}
@@ -47,6 +48,19 @@ class Known:
     at_ms: int
     done_ms: int | None
     working: bool
+
+
+def worded(kind: str, text: str) -> str:
+    """What goes into the record: what kind of thing it is, in words, and what was typed."""
+    named = say(f"citizen.kind_{kind}").zh if kind in (*KINDS, "other") else ""
+    text = text.strip()
+    return text if kind == "other" else "：".join(part for part in (named, text) if part)
+
+
+def matter_of(kind: str, known: Iterable[str]) -> str:
+    """The key of the process that fits what was seen; "" where the site has none."""
+    matter = KINDS.get(kind, "")
+    return matter if matter in set(known) else ""
 
 
 def stage(state: State) -> int:

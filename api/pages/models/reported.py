@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from api import citizen
+from api.pages.models import public
 from governance.incidents.finding import Colour
 from governance.incidents.model import Incident, Source
 from governance.organisation.roles import Actor, Right, Role
@@ -20,7 +20,7 @@ MOST_STATIONS = 300
 """Stations that the choice of the place names one by one; a larger site's are found on the map."""
 ON_PATROL = (Role.CHIEF, Role.DEPUTY, Role.GENERAL_CHIEF, Role.GRID_WORKER)
 """Who mostly reports what they saw on a patrol."""
-KINDS = (*citizen.KINDS, "other")
+KINDS = (*public.KINDS, "other")
 FIELDS = ("kind", "text", "where", "lon", "lat", "source", "colour", "name", "seen")
 
 
@@ -44,7 +44,7 @@ class Typed:
     @property
     def words(self) -> str:
         """What goes into the record."""
-        return citizen.worded(citizen.Typed(kind=self.kind, text=self.text))
+        return public.worded(self.kind, self.text)
 
     @property
     def point(self) -> tuple[float, float] | None:

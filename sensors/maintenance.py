@@ -92,6 +92,7 @@ class Verdict(StrEnum):
     """Verdict of a reviewer on readings."""
 
     GOOD = "good"
+    SUSPECT = "suspect"
     BAD = "bad"
 
 
@@ -358,8 +359,18 @@ def _deployment_span(deployed: Sequence[Deployment], at_ms: int) -> tuple[int | 
     return since, END_OF_TIME_MS
 
 
-_REVIEW_TEST: Final = {Verdict.GOOD: QualityTest.REVIEWED_GOOD, Verdict.BAD: QualityTest.REVIEWED_BAD}
-_REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_BAD)
+_REVIEW_TEST: Final = {
+    Verdict.GOOD: QualityTest.REVIEWED_GOOD,
+    Verdict.SUSPECT: QualityTest.REVIEWED_SUSPECT,
+    Verdict.BAD: QualityTest.REVIEWED_BAD,
+}
+REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_SUSPECT | QualityTest.REVIEWED_BAD)
+"""The tests that a review raises."""
+_REVIEWED_FLAG: Final = {
+    int(QualityTest.REVIEWED_GOOD): Flag.GOOD,
+    int(QualityTest.REVIEWED_SUSPECT): Flag.SUSPECT,
+    int(QualityTest.REVIEWED_BAD): Flag.BAD,
+}
 _FLAG_BEFORE_BIT: Final = 23
 """Bits 23 and 24 of a reviewed reading hold the flag it had before (1 to 4), less one."""
 
@@ -369,7 +380,7 @@ class Marks:
 
     def __init__(self, found: Iterable[MarkSpan], stations: Mapping[str, int], catalogue: Catalogue) -> None:
         self.spans = frozenset(found)
-        known = sorted((s for s in self.spans if s.station in stations), key=lambda s: (int(s.test) & _REVIEWED > 0, s))
+        known = sorted((s for s in self.spans if s.station in stations), key=lambda s: (int(s.test) & REVIEWED > 0, s))
         self._station = [stations[s.station] for s in known]
         self._parameter = [catalogue.index[s.parameter] if s.parameter else -1 for s in known]
         self._test = [int(s.test) for s in known]
@@ -385,7 +396,7 @@ class Marks:
             mine = (station == self._station[i]) & (at >= self._start[i]) & (at < self._end[i])
             if self._parameter[i] >= 0:
                 mine &= parameter == self._parameter[i]
-            if self._test[i] & _REVIEWED:
+            if self._test[i] & REVIEWED:
                 marked[mine] = _reviewed(marked[mine], self._test[i])
             else:
                 tests = marked[mine] >> 4 | self._test[i]
@@ -400,16 +411,16 @@ MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE | QualityT
 def _reviewed(packed: Ints, test: int) -> Ints:
     """(n,) the verdict of a review, with the flag before kept beside it; missing readings stay missing."""
     flag, tests = packed & 15, packed >> 4
-    reviewed_flag = int(Flag.GOOD if test == QualityTest.REVIEWED_GOOD else Flag.BAD)
+    reviewed_flag = int(_REVIEWED_FLAG[test])
     kept = reviewed_flag | (tests | test | (flag - 1 & 3) << _FLAG_BEFORE_BIT) << 4
-    return np.asarray(np.where((flag <= Flag.BAD) & (tests & _REVIEWED == 0), kept, packed), np.int64)
+    return np.asarray(np.where((flag <= Flag.BAD) & (tests & REVIEWED == 0), kept, packed), np.int64)
 
 
 def _without_marks(packed: Ints) -> Ints:
     """(n,) the verdicts without marks: readings with no other test are good again."""
-    reviewed = packed >> 4 & _REVIEWED != 0
+    reviewed = packed >> 4 & REVIEWED != 0
     if reviewed.any():
-        before = (packed >> 4 >> _FLAG_BEFORE_BIT & 3) + 1 | (packed >> 4 & ~(_REVIEWED | 3 << _FLAG_BEFORE_BIT)) << 4
+        before = (packed >> 4 >> _FLAG_BEFORE_BIT & 3) + 1 | (packed >> 4 & ~(REVIEWED | 3 << _FLAG_BEFORE_BIT)) << 4
         packed = np.where(reviewed, before, packed)
     tests = packed >> 4 & ~MARKED
     lifted = (packed >> 4 & MARKED != 0) & (packed & 15 == Flag.SUSPECT) & (tests == 0)

@@ -53,6 +53,7 @@ class QualityTest(IntFlag):
     BURST = 1 << 17
     UNIT_MISTAKE = 1 << 18
     JUMPED_ALONE = 1 << 19
+    REVIEWED_SUSPECT = 1 << 22
     REVIEWED_GOOD = 1 << 25
     REVIEWED_BAD = 1 << 26
 

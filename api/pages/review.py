@@ -373,7 +373,7 @@ def _marked(v: View, key: str, day: str, typed: Typed, verdict: str) -> int:
         wrong["parameters"] = say("review.wrong_parameters")
     if not models.specific(typed.words):
         wrong["reason"] = say("review.wrong_reason")
-    kinds: Mapping[str, Literal["good", "bad"]] = {"good": "good", "bad": "bad"}
+    kinds: Mapping[str, Literal["good", "suspect", "bad"]] = {"good": "good", "suspect": "suspect", "bad": "bad"}
     if verdict not in kinds:
         wrong[""] = say("review.wrong_verdict")
     if wrong or span is None:

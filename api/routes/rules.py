@@ -32,7 +32,7 @@ class NewReview(Strict):
     parameter: Words = Field("", description="left out: all of the station")
     since: str = Field(description="RFC 3339; the first reading meant")
     until: str = Field(description="RFC 3339; readings before it are meant")
-    verdict: Literal["good", "bad"]
+    verdict: Literal["good", "suspect", "bad"]
     reason: Words = Field(min_length=1, max_length=1000)
     by: By = None
 

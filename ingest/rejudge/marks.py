@@ -23,7 +23,7 @@ from sensors.reading import Ints, QualityTest
 WINDOW_MS = 7 * DAY_MS
 """Readings are read in pieces of a week: a failed check may cast doubt on months."""
 
-_CALLED_BAD: Final = int(QualityTest.REVIEWED_BAD)
+_CALLED_BAD: Final = int(QualityTest.REVIEWED_BAD | QualityTest.REVIEWED_SUSPECT)
 _OF_EVENTS: Final = _CALLED_BAD | int(QualityTest.MAINTENANCE)
 """Marks that change what the event detector finds: it compares a sensor with its own last hours, and a level that is
 in doubt moves all the same."""
@@ -141,10 +141,10 @@ def _why(
         r
         for r in reviews
         if r.counts
-        and r.verdict is ReviewVerdict.BAD
+        and r.verdict is not ReviewVerdict.GOOD
         and r.station == station
         and (parameter is None or r.parameter in ("", parameter))
         and any(r.since_ms <= at < r.until_ms for at in within)
     ]
     newest = max(found, key=lambda r: r.at_ms, default=None)
-    return None if newest is None else say("finding.reviewed_bad", by=newest.by, reason=newest.reason)
+    return None if newest is None else say(f"finding.reviewed_{newest.verdict}", by=newest.by, reason=newest.reason)

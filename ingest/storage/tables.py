@@ -436,7 +436,7 @@ review = sa.Table(
     sa.Column("parameter", sa.String(32), nullable=False, comment="empty: all of the station"),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
     sa.Column("until_ms", sa.BigInteger, nullable=False),
-    sa.Column("verdict", sa.String(8), nullable=False, comment="good or bad"),
+    sa.Column("verdict", sa.String(8), nullable=False, comment="good, suspect or bad"),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False, comment="when it was given"),

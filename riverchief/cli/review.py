@@ -32,7 +32,7 @@ Station = Annotated[str, typer.Argument(help="站点 · station key")]
 @app.command("add")
 def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     station: Station,
-    verdict: Annotated[Verdict, typer.Argument(help="good 为有效，bad 为无效 · what they are worth")],
+    verdict: Annotated[Verdict, typer.Argument(help="good 为有效，suspect 为存疑，bad 为无效 · what they are worth")],
     since: Annotated[str, typer.Option(help="起，含，RFC 3339 或日期 · the first reading meant: a time or a day")],
     until: Annotated[str, typer.Option(help="止，不含 · readings before it are meant")],
     reason: Annotated[str, typer.Option(help="理由 · why")],

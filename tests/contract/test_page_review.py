@@ -314,3 +314,14 @@ def test_an_exceedance_is_invalidated_only_when_another_person_agrees(app: FastA
     cookies = {AS_COOKIE: packed(pages_site.CHIEF)}
     chief = TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
     assert chief.post(f"{path}/confirm", data={"number": "1"}).status_code == 403
+
+
+def test_a_stretch_is_called_doubtful_by_the_form_as_by_the_api(app: FastAPI, reviewer: TestClient) -> None:
+    path = f"/review/{DOUBTFUL}/{DAY}"
+    assert 'data-testid="review-suspect"' in reviewer.get(path).text
+    answer = reviewer.post(path, data=_form(20, 21, verdict="suspect", parameter=["tp"]))
+    assert answer.status_code == 303
+    said = [one for one in _api(app, DOUBTFUL) if one["verdict"] == "suspect"]
+    assert [(one["parameter"], one["pending"]) for one in said] == [("tp", False)]
+    undone = reviewer.post(f"{path}/undo", data={"number": str(said[0]["number"])})
+    assert undone.status_code == 303

@@ -1,6 +1,7 @@
 """The model of the review: which reasons name a cause, stretches, what a review changes, the order of the queue."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -121,3 +122,17 @@ def test_any_day_can_be_drawn(values: list[float]) -> None:
 
 def test_neighbours_are_of_the_same_water_and_the_next() -> None:
     assert review.neighbours(Registry(), Station("a", "a", "a", 113.0, 23.0)) == []
+
+
+def test_a_verdict_of_doubt_flags_readings_and_is_taken_back_without_a_trace() -> None:
+    at = np.array([0, 1, 2], np.int64)
+    before = np.array([int(Flag.GOOD), int(Flag.GOOD), int(Flag.BAD) | int(QualityTest.SPIKE) << 4], np.int64)
+    readings = review.Readings("nh3n", at, np.ones(3), before)
+    said = Review("one", "nh3n", 1, 3, Verdict.SUSPECT, "水样浑浊", "示例", 5)
+    doubted = review.marked(readings, "one", review.review_spans([said]), catalogue())
+    assert doubted.flag.tolist() == [Flag.GOOD, Flag.SUSPECT, Flag.SUSPECT]
+    assert doubted.reviewed.tolist() == [False, True, True]
+    again = review.marked(doubted, "one", review.review_spans([replace(said, void=True)]), catalogue())
+    assert again.packed.tolist() == before.tolist()
+    waiting = review.marked(readings, "one", review.review_spans([replace(said, pending=True)]), catalogue())
+    assert waiting.packed.tolist() == before.tolist(), "nothing changes until a second person agrees"

@@ -13,7 +13,7 @@ import numpy as np
 from governance.incidents.model import Incident
 from infra.times import DAY_MS
 from ingest.storage.port import Window
-from sensors.maintenance import MaintenanceRecords, Marks, MarkSpan, Review, mark_spans
+from sensors.maintenance import REVIEWED, MaintenanceRecords, Marks, MarkSpan, Review, mark_spans
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Flag, Floats, Ints, QualityTest
 from sensors.standards import gb3838
@@ -21,7 +21,6 @@ from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station
 
 MINUTE_MS = 60_000
-REVIEWED = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_BAD)
 MISSED = 3
 """A pause longer than so many intervals is a gap: lines end there, and stretches too."""
 REASONS = (

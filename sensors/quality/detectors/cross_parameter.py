@@ -45,7 +45,7 @@ CONTRADICTING_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
 """Which parameters each may contradict."""
 
 _CROSS_CHECK: Final = int(QualityTest.CROSS_CHECK)
-_REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_BAD)
+_REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_SUSPECT | QualityTest.REVIEWED_BAD)
 
 
 def salinity(conductivity: Floats) -> Floats:

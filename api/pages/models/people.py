@@ -214,7 +214,7 @@ def _ordered(rows: Iterable[PersonRow]) -> tuple[PersonRow, ...]:
 
 def cut(branches: Sequence[Branch], rows: int) -> tuple[list[Branch], bool]:
     """The first branches with so many people together, the last one cut short, and whether some are left."""
-    found = []
+    found: list[Branch] = []
     for branch in branches:
         if rows <= 0:
             return found, True
@@ -253,12 +253,12 @@ def answers(
 def reachability(everybody: Iterable[Person], directory: Directory, failed: Collection[str]) -> dict[str, str]:
     """One of REACHABLE by name; ``failed`` are the keys of contacts whose newest message was given up."""
     by_name: dict[str, Contact] = {}
-    for contact in directory.contacts:
-        by_name.setdefault(contact.name, contact)
-        by_name.setdefault(contact.key, contact)
+    for known in directory.contacts:
+        by_name.setdefault(known.name, known)
+        by_name.setdefault(known.key, known)
     found = {}
     for one in everybody:
-        contact = by_name.get(one.name)
+        contact: Contact | None = by_name.get(one.name)
         found[one.name] = reach_of(
             contact is not None and bool(contact.channels), failed, contact.key if contact else ""
         )

@@ -211,6 +211,7 @@ REACHED = (*ON_CALL, Role.CHIEF, Role.GENERAL_CHIEF, Role.REVIEWER)
 """Roles whose people get messages; who they are is invented."""
 PHONE = "0757-0000 000{number}"
 PATROL_REACH, PATROL_MINUTES, WALK_M_S = "qichachong-huanhu", 30, 1.2
+PATROL_NOTE = "示例：沿岸巡查，未见异常排水"
 REPORTED = "示例：环湖花园桥下有成片漂浮垃圾"
 
 
@@ -241,7 +242,7 @@ def _begin(address: str, receiving: str, registry: Registry) -> None:
         answers.append(client.post("patrols", json=_patrol(registry, now_ms), headers=as_worker))
         place = point_at_km(_line(registry), 0.3)
         report = {"text": REPORTED, "lon": str(place[0]), "lat": str(place[1]), "reach": PATROL_REACH}
-        answers.append(client.post("reports", data=report, files={"photos": ("示例.png", _photo(), "image/png")}))
+        answers.append(client.post("reports", data=report, files={"photos": ("example.png", _photo(), "image/png")}))
     for answer in answers:
         if answer.is_error:
             raise DemoFailed(joined([say("demo.not_started"), same(answer.text[:300])]))
@@ -261,8 +262,7 @@ def _patrol(registry: Registry, now_ms: int) -> dict[str, Any]:
         lon, lat = point_at_km(line, min(walked_km, 2 * along_km - walked_km))
         track.append([rfc3339(start_ms + 1000 * second), round(lon, 6), round(lat, 6)])
     ends = {"started_at": track[0][0], "ended_at": track[-1][0]}
-    note = "示例：沿岸巡查，未见异常排水"
-    return {"id": f"demo-{start_ms}", "reach": PATROL_REACH, "track": track, "note": note, **ends}
+    return {"id": f"demo-{start_ms}", "reach": PATROL_REACH, "track": track, "note": PATROL_NOTE, **ends}
 
 
 def _photo() -> bytes:

@@ -29,6 +29,7 @@ import sqlalchemy as sa
 import uvicorn
 from rich.console import Console
 
+from api.access import AS_COOKIE, packed
 from governance.assessment import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
@@ -193,7 +194,7 @@ def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
     """On-call shifts of the next weeks, unless there are some."""
     if oncall.shifts(connection, now_ms, now_ms + DAY_MS):
         return
-    begins = now_ms - DAY_MS
+    begins = midnight(now_ms) - DAY_MS + HANDOVER_MS
     turns = [
         oncall.Shift(_person(ON_CALL[i % 2]), begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
         for i in range(WEEKS_PLANNED)
@@ -201,13 +202,16 @@ def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
     oncall.add(connection, turns, by="demo", now_ms=now_ms)
 
 
+HANDOVER_MS = round(8.5 * 3_600_000)
+"""After midnight in Beijing."""
 ON_CALL = (Role.OFFICE, Role.OPERATOR)
 WEEKS_PLANNED = 4
 """Two people take turns on call, a week each."""
-REACHED = (*ON_CALL, Role.CHIEF, Role.GENERAL_CHIEF, Role.GRID_WORKER, Role.REVIEWER)
+REACHED = (*ON_CALL, Role.CHIEF, Role.GENERAL_CHIEF, Role.REVIEWER)
 """Roles whose people get messages; who they are is invented."""
 PHONE = "0757-0000 000{number}"
 PATROL_REACH, PATROL_MINUTES, WALK_M_S = "qichachong-huanhu", 30, 1.2
+PATROL_NOTE = "示例：沿岸巡查，未见异常排水"
 REPORTED = "示例：环湖花园桥下有成片漂浮垃圾"
 
 
@@ -234,10 +238,11 @@ def _begin(address: str, receiving: str, registry: Registry) -> None:
             )
             for number, role in enumerate(REACHED, 1)
         ]
-        answers.append(client.post("patrols", json=_patrol(registry, now_ms)))
+        as_worker = {"Cookie": f"{AS_COOKIE}={packed(_person(Role.GRID_WORKER))}"}
+        answers.append(client.post("patrols", json=_patrol(registry, now_ms), headers=as_worker))
         place = point_at_km(_line(registry), 0.3)
         report = {"text": REPORTED, "lon": str(place[0]), "lat": str(place[1]), "reach": PATROL_REACH}
-        answers.append(client.post("reports", data=report, files={"photos": ("示例.png", _photo(), "image/png")}))
+        answers.append(client.post("reports", data=report, files={"photos": ("example.png", _photo(), "image/png")}))
     for answer in answers:
         if answer.is_error:
             raise DemoFailed(joined([say("demo.not_started"), same(answer.text[:300])]))
@@ -257,10 +262,7 @@ def _patrol(registry: Registry, now_ms: int) -> dict[str, Any]:
         lon, lat = point_at_km(line, min(walked_km, 2 * along_km - walked_km))
         track.append([rfc3339(start_ms + 1000 * second), round(lon, 6), round(lat, 6)])
     ends = {"started_at": track[0][0], "ended_at": track[-1][0]}
-    note = "示例：沿岸巡查，未见异常排水"
-    return {"id": f"demo-{start_ms}", "reach": PATROL_REACH, "track": track, "note": note, **ends} | {
-        "by": _person(Role.GRID_WORKER)
-    }
+    return {"id": f"demo-{start_ms}", "reach": PATROL_REACH, "track": track, "note": PATROL_NOTE, **ends}
 
 
 def _photo() -> bytes:

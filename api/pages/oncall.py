@@ -144,7 +144,7 @@ def _add(v: View, given: Given) -> str:
 
 
 def _plan(v: View, given: Given) -> str:
-    made, begin_ms, end_ms = models.rotation(given)
+    made, begin_ms, end_ms = models.rotation(given, beijing_day(v.now_ms))
     known = known_people(v.context)
     for person in {one.person for one in made}:
         known.named(person)
@@ -315,7 +315,9 @@ def _blank(v: View, selected: Selected | None) -> Given:
         one = selected.shift
         begins, until = beijing(one.starts_at_ms, MINUTE_FORM), beijing(one.ends_at_ms, MINUTE_FORM)
         return Given(person=one.person, begins=begins, until=until, rank=str(one.rank))
-    first = models.monday(beijing_day(v.now_ms))
+    today = beijing_day(v.now_ms)
+    first = models.monday(today)
+    first = today if first == today else first + timedelta(weeks=1)
     return Given(first=first.isoformat(), turns=("",) * models.MOST_TURNS, weekdays=("",) * 7)
 
 

@@ -200,7 +200,9 @@ def test_a_pattern_of_weekdays_joins_days_of_one_person_and_leaves_the_others_fr
     given = Given(
         kind="week", first="2026-10-05", weeks="2", handover="09:00", weekdays=("a", "a", "", "b", "", "", "a")
     )
-    made, begin_ms, end_ms = oncall.rotation(given)
+    made, begin_ms, end_ms = oncall.rotation(given, date(2026, 10, 5))
+    with pytest.raises(ConfigurationError):
+        oncall.rotation(given, date(2026, 10, 6))
     monday = messages.midnight(date(2026, 10, 5)) + 9 * HOUR
     assert (begin_ms, end_ms) == (monday, monday + 14 * DAY)
     assert [(s.person, (s.starts_at_ms - monday) / DAY, (s.ends_at_ms - monday) / DAY) for s in made] == [

@@ -162,10 +162,10 @@ def mark(one: Shift) -> str:
     return f"{one.person}|{one.starts_at_ms}|{one.ends_at_ms}|{one.rank}"
 
 
-def rotation(given: Given) -> tuple[list[Shift], int, int]:
+def rotation(given: Given, today: date) -> tuple[list[Shift], int, int]:
     """The shifts of a pattern, and the span [begin, end) that it fills: people in turn, or a person for each weekday.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError, also for one that begins before today: who was on call stays as it was.
     """
     rank = _whole(given.rank or "1", 1, 9, "rank_field")
     weeks = _whole(given.weeks, 1, MOST_WEEKS, "weeks")
@@ -173,6 +173,8 @@ def rotation(given: Given) -> tuple[list[Shift], int, int]:
         first, handover = date.fromisoformat(given.first), time.fromisoformat(given.handover)
     except ValueError:
         raise ConfigurationError(say("oncall_page.no_first")) from None
+    if first < today:
+        raise ConfigurationError(say("oncall_page.past"))
     until = first + timedelta(days=7 * weeks)
     if given.kind == "turns":
         people = [one for one in given.turns if one]

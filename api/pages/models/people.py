@@ -81,13 +81,12 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Who answers for a river now, until when the first of these terms lasts, and where a chief is wanted."""
+    """Who answers for a river now, and until when the first of these terms lasts."""
 
     key: str
     name: Text
     chiefs: tuple[str, ...]
     until_ms: int | None
-    region: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +213,7 @@ def _ordered(rows: Iterable[PersonRow]) -> tuple[PersonRow, ...]:
 
 def cut(branches: Sequence[Branch], rows: int) -> tuple[list[Branch], bool]:
     """The first branches with so many people together, the last one cut short, and whether some are left."""
-    found = []
+    found: list[Branch] = []
     for branch in branches:
         if rows <= 0:
             return found, True
@@ -233,32 +232,36 @@ def answers(
     places: dict[str, dict[str, None]] = {}
     for station in registry.stations:
         places.setdefault(station.reach, {})[station.region] = None
+    in_force: dict[str, list[Appointment]] = {}
+    for term in terms:
+        if term.in_force(now_ms):
+            in_force.setdefault(term.region, []).append(term)
     found = []
     for reach in registry.reaches:
         here = places.get(reach.key, {})
         if actor.regions is not None and not any(actor.covers(code, reach.key) for code in here):
             continue
-        names = {responsible(terms, Place(code, reach.key), regions, now_ms) for code in here} - {""}
-        ends = [
-            t.until_ms
-            for t in terms
-            if t.name in names and t.in_force(now_ms) and t.reach in ("", reach.key) and t.until_ms is not None
-        ]
-        name = Text(reach.zh, reach.en)
-        region = next(iter(here), "")
-        found.append(Answers(reach.key, name, tuple(sorted(names)), min(ends, default=None), region))
+        names, ends = set(), []
+        for code in here:
+            above = [term for up in regions.up(code) for term in in_force.get(up, ())]
+            name = responsible(above, Place(code, reach.key), regions, now_ms)
+            if name:
+                names.add(name)
+                ends += [t.until_ms for t in above if t.name == name and t.reach in ("", reach.key)]
+        until_ms = min((at_ms for at_ms in ends if at_ms is not None), default=None)
+        found.append(Answers(reach.key, Text(reach.zh, reach.en), tuple(sorted(names)), until_ms))
     return tuple(sorted(found, key=lambda one: (bool(one.chiefs), one.key)))
 
 
 def reachability(everybody: Iterable[Person], directory: Directory, failed: Collection[str]) -> dict[str, str]:
     """One of REACHABLE by name; ``failed`` are the keys of contacts whose newest message was given up."""
     by_name: dict[str, Contact] = {}
-    for contact in directory.contacts:
-        by_name.setdefault(contact.name, contact)
-        by_name.setdefault(contact.key, contact)
+    for known in directory.contacts:
+        by_name.setdefault(known.name, known)
+        by_name.setdefault(known.key, known)
     found = {}
     for one in everybody:
-        contact = by_name.get(one.name)
+        contact: Contact | None = by_name.get(one.name)
         found[one.name] = reach_of(
             contact is not None and bool(contact.channels), failed, contact.key if contact else ""
         )

@@ -30,7 +30,7 @@ document.addEventListener("rc-placed", () => {
 });
 
 function preview(input) {
-  const box = input.closest("fieldset").querySelector("[data-chosen]");
+  const box = input.closest(".proof").querySelector("[data-chosen]");
   for (const image of box.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   const parts = [...input.files].map((file) => {
     const part = document.createElement("figure");
@@ -69,7 +69,7 @@ function open(details) {
 
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  const opened = [...bar.querySelectorAll("details[open]")].pop();
+  const opened = [...bar.querySelectorAll("details[open]:not(.proof, .joint)")].pop();
   if (!opened) return;
   opened.open = false;
   opened.querySelector("summary").focus();

@@ -72,7 +72,7 @@ bar.addEventListener(
   ({ target: details }) => {
     const form = details.matches("details.action") && details.querySelector("form");
     if (!form || !details.open || form.contains(document.activeElement)) return;
-    (form.querySelector("input:checked") ?? form.querySelector("textarea, select, button")).focus();
+    (form.querySelector("input:checked") ?? form.querySelector("input:not([type=hidden], [type=file]), textarea, select, button")).focus();
   },
   true,
 );

@@ -47,7 +47,7 @@ from infra.texts import Text, say
 FIELDS = 60
 """The most fields of a form."""
 MOST_PHOTOS = 10
-MERGE_LIMIT, MERGE_SHOWN = 500, 8
+MERGE_LIMIT, MERGE_SHOWN = 200, 8
 """Open incidents that are looked through for a merge, and those that are offered; others by their number."""
 _KEEPING = needed_right("POST", "/attachments")
 MOST_TRIES = 3

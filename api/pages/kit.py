@@ -1,6 +1,6 @@
 """The kit ``/kit``: every shared component in each of its states, in the page's language and theme."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from fastapi import APIRouter, Response
@@ -9,6 +9,7 @@ from api.pages.models import action_bar as models
 from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models.action_bar import ActionBar, Candidate, Given, To
+from api.pages.models.incident import Line, Told
 from api.pages.models.overview import Data
 from api.pages.models.station import Span
 from api.pages.series_panel import Happening, panel
@@ -16,10 +17,10 @@ from api.pages.view import PageRoute, View, Viewing
 from api.responses import answer
 from governance.incidents import lifecycle
 from governance.incidents.finding import Colour
-from governance.incidents.model import Action, Order, Source
+from governance.incidents.model import Action, Order, Source, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
-from infra.texts import Text
+from infra.texts import Text, say
 from infra.times import DAY_MS
 from ingest.storage.port import Latest, Series
 from sensors.reading import Flag
@@ -44,6 +45,7 @@ CHARTED = {"nh3n": (0.8, 0.5), "do": (5.0, 2.5), "ph": (7.4, 0.5), "conductivity
 """Parameters of the example of a chart, with the level and the swing of each."""
 HOUR_MS = DAY_MS // 24
 SPAN = Span(1_796_000_000_000 - DAY_MS, 1_796_000_000_000, "")
+FATES = ("read", "sent", "pending", "dead")
 DEVICES = ("offline", "maintenance", "suspect", "late")
 
 
@@ -59,6 +61,8 @@ def show(v: Viewing) -> Response:
         span=SPAN,
         charted=",".join(CHARTED),
         bar=_action_bar(v.now_ms),
+        lines=_timeline(v.now_ms),
+        none_measured=lambda _: (),
     )
 
 
@@ -132,6 +136,19 @@ def _happened(v: View) -> list[Happening]:
         Happening("check", at + 10 * HOUR_MS, None, v.say("kit.chart_check"), passed=True),
         Happening("swap", at + 10 * HOUR_MS, None, "EX-NH-0003 → EX-NH-0007"),
     ]
+
+
+def _timeline(now_ms: int) -> tuple[Line, ...]:
+    """An example of a timeline: somebody wrote, a message in each state, findings that repeat and fold."""
+    rule, name = say("rule_kind.threshold"), Text("甲河长（示例）", "Chief A (example)")
+    words = Text("氨氮 8.27 mg/L（示例）", "ammonia 8.27 mg/L (example)")
+    found = Line(1, now_ms - HOUR_MS, rule, "rule", words, times=3)
+    moved, accepted = (State.REPORTED, State.ACCEPTED), say("incident.accepted", by=name, id=1)
+    wrote = Line(3, now_ms - HOUR_MS // 4, name, Role.CHIEF, accepted, "已到现场（示例）", moved)
+    told = tuple(Told(f"{one}（示例）", fate, "sms", now_ms, 7) for one, fate in zip("甲乙丙丁", FATES, strict=True))
+    system, opened = say("audit_entry.by_riverchief"), say("messages_page.kind_opened")
+    sent = Line(0, now_ms - HOUR_MS // 2, system, "", opened, told=told)
+    return wrote, sent, replace(found, folded=(found, found))
 
 
 def _action_bar(now_ms: int) -> ActionBar:

@@ -143,14 +143,13 @@ def test_a_case_on_a_branch_stands_where_it_left_the_straight_way():
         entry(4, State.RETURNED, before=State.DISPATCHED),
     ]
     way = [(stop.state, stop.sort) for stop in cases.stops(case(State.RETURNED), history)]
-    assert way[:4] == [
-        (State.REPORTED, "done"),
-        (State.ACCEPTED, "done"),
-        (State.RETURNED, "now"),
-        (State.DISPATCHED, "ahead"),
-    ]
-    rejected = cases.stops(case(State.REJECTED), [entry(1, State.REPORTED), entry(2, State.REJECTED)])
-    assert [stop.state for stop in rejected] == [State.REPORTED, State.REJECTED]
+    assert way[:3] == [(State.REPORTED, "done"), (State.ACCEPTED, "now"), (State.DISPATCHED, "ahead")]
+    branch = next(one for one in cases.branches(case(State.RETURNED), history) if one.state is State.RETURNED)
+    assert (branch.count, branch.at_ms, branch.now) == (1, T + 4, True)
+    ended = [entry(1, State.REPORTED), entry(2, State.REJECTED, before=State.REPORTED)]
+    sorts = [stop.sort for stop in cases.stops(case(State.REJECTED), ended)]
+    assert sorts == ["done"] + ["left out"] * 6
+    assert [one.state for one in cases.branches(case(State.REJECTED), ended) if one.now] == [State.REJECTED]
 
 
 def test_a_step_is_of_when_it_was_reached_and_not_of_what_was_found_later():
@@ -164,6 +163,22 @@ def test_findings_that_repeat_themselves_are_one_line_and_what_people_wrote_is_n
     history = [entry(1, state), *(entry(n, state, before=state) for n in (2, 3, 4))]
     history += [entry(5, state, before=state, what=EntryKind.COMMENTED, comment="看过"), entry(6, state, before=state)]
     assert [(line.seq, line.times) for line in cases.lines(history)] == [(6, 1), (5, 1), (4, 4)]
+
+
+def test_the_timeline_folds_what_the_system_found_and_never_what_people_did():
+    state = State.REPORTED
+    found = [EntryKind.FIRED, EntryKind.RESOLVED]
+    history = [entry(n, state, before=state, what=found[n % 2]) for n in range(1, 9)]
+    history.insert(
+        4, replace(entry(9, state, before=state, what=EntryKind.COMMENTED, comment="看过"), role="office", at_ms=T + 4)
+    )
+    lines = cases.timeline(history, [], lambda kind: Text(kind, kind))
+    assert [(line.by_person, len(line.folded)) for line in lines] == [
+        (False, 2), (False, 0), (True, 0), (False, 2), (False, 0),
+    ]  # fmt: skip
+    many = [replace(lines[0], seq=n) for n in range(40)] + [lines[2], lines[0]]
+    shown = cases.shown_lines(many, 30)
+    assert (len(shown), shown[30].comment) == (32, "看过")
 
 
 def test_the_deadline_says_how_much_is_left_and_that_a_paused_clock_stands():
@@ -231,10 +246,15 @@ def test_a_dialog_says_what_would_be_split_off_and_names_conditions_as_people_kn
     known = Registry((Station("north", "北桥", "North bridge", 113.05, 23.0),))
     north, ammonia = Text("北桥", "North bridge"), Text("氨氮", "ammonia nitrogen")
     named = incident_actions.condition_name(first, known, catalogue())
-    assert named == say("form.condition", station=north, parameter=ammonia, rule="high")
+    assert named == say("form.condition", station=north, parameter=ammonia, what=say("form.condition_other"))
+    fired = replace(entry(1, State.REPORTED), limit=2.0, details={"kind": "threshold"})
+    beyond = say("headline.limit", limit="2.0")
+    assert incident_actions.condition_name(first, known, catalogue(), fired) == say(
+        "form.condition", station=north, parameter=ammonia, what=beyond
+    )
     gateway = Condition("silent", "gw-1", "", T, T)
     assert incident_actions.condition_name(gateway, known, catalogue()) == say(
-        "form.condition_bare", station="gw-1", rule="silent"
+        "form.condition_bare", station="gw-1", what=say("form.condition_other")
     )
 
 

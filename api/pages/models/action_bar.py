@@ -267,7 +267,7 @@ def decisive(history: Iterable[Entry], given: Given) -> tuple[Entry, ...]:
 
 def missing(offer: Offer, given: Given) -> dict[str, tuple[Text, ...]]:
     """What a form lacks, by field."""
-    found = {}
+    found: dict[str, tuple[Text, ...]] = {}
     asked = offer.asks
     if asked.comment is Need.REQUIRED and not given.comment:
         found["comment"] = (say("action_bar.needs_comment"),)

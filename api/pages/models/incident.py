@@ -91,11 +91,11 @@ class Line:
     who: Text
     role: str
     text: Text
-    comment: str
-    moved: tuple[State, State] | None
-    photos: tuple[str, ...]
-    measured: tuple[tuple[str, float], ...]
-    times: int
+    comment: str = ""
+    moved: tuple[State, State] | None = None
+    photos: tuple[str, ...] = ()
+    measured: tuple[tuple[str, float], ...] = ()
+    times: int = 1
     folded: tuple["Line", ...] = ()
     told: tuple[Told, ...] = ()
 
@@ -257,7 +257,7 @@ def _messages(notices: Iterable[NoticeRow], name: Callable[[str], Text]) -> Iter
             for row in rows
         )
         at_ms = min(row.created_at_ms for row in rows)
-        yield Line(0, at_ms, say("audit_entry.by_riverchief"), "", name(kind), "", None, (), (), 1, told=told)
+        yield Line(0, at_ms, say("audit_entry.by_riverchief"), "", name(kind), told=told)
 
 
 def time_left(incident: Incident, now_ms: int) -> tuple[str, int]:

@@ -114,7 +114,7 @@ class Verdict:
         for_, against = self.count(Points.POLLUTION), self.count(Points.FAULT)
         if self.percent is not None and self.sort is Sort.POLLUTION:
             return 0.5 + self.percent / 200
-        return 0.5 if not for_ + against else for_ / (for_ + against)
+        return 0.5 + (for_ - against) / (2 * max(CLEAR_LEAD, for_ + against))
 
 
 def judge(incident: Incident, observed: Observed, catalogue: Catalogue, doubtful: bool = False) -> Verdict:

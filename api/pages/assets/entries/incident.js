@@ -30,7 +30,7 @@ document.addEventListener("rc-placed", () => {
 });
 
 function preview(input) {
-  const box = input.closest("fieldset").querySelector("[data-chosen]");
+  const box = input.closest(".proof").querySelector("[data-chosen]");
   for (const image of box.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   const parts = [...input.files].map((file) => {
     const part = document.createElement("figure");
@@ -64,12 +64,27 @@ function open(details) {
   const around = details.parentElement.closest("details");
   if (around) around.open = true;
   details.open = true;
-  (details.querySelector("select, textarea, input:not([type=hidden])") ?? details).focus();
 }
+
+// However a form was opened, by click, key or link, one types on in it.
+bar.addEventListener(
+  "toggle",
+  ({ target: details }) => {
+    const form = details.matches("details.action") && details.querySelector("form");
+    if (!form || !details.open || form.contains(document.activeElement)) return;
+    (form.querySelector("input:checked") ?? form.querySelector("input:not([type=hidden], [type=file]), textarea, select, button")).focus();
+  },
+  true,
+);
+
+document.addEventListener("click", (event) => {
+  if (bar.contains(event.target) || event.target.closest("a[data-open]")) return;
+  for (const details of bar.querySelectorAll("details[open]:not(.proof, .joint)")) details.open = false;
+});
 
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  const opened = [...bar.querySelectorAll("details[open]")].pop();
+  const opened = [...bar.querySelectorAll("details[open]:not(.proof, .joint)")].pop();
   if (!opened) return;
   opened.open = false;
   opened.querySelector("summary").focus();

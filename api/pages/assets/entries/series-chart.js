@@ -31,7 +31,8 @@ function svg(name, attributes, parent, text) {
 // The axis: knots [value, place] between which places are linear, ticks, and bands [from, to, class] by value.
 export function axisOf(panel, linear) {
   const { columns, compared, limits } = panel;
-  const found = [columns, compared?.columns].filter(Boolean).flatMap((c) => [...c.value, ...c.low, ...c.high]).filter((x) => x !== null);
+  const drawn = [columns, compared?.columns].filter(Boolean).flatMap((c) => [...c.value, ...c.low, ...c.high]);
+  const found = [...drawn, ...(panel.ringed ?? []).map(([, value]) => value)].filter((x) => x !== null);
   const none = limits?.direction === "within" ? limits.classes : [0, 1];
   const low = Math.min(...(found.length ? found : none));
   const high = Math.max(...(found.length ? found : none));

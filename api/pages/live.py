@@ -17,6 +17,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse, StreamingResponse
 
+from api.access import while_signed_in
 from api.pages.models.overview import Model
 from api.pages.picture import Live
 
@@ -164,4 +165,5 @@ async def listen(request: Request, topics: str = "") -> Response:
     if live.full:
         return PlainTextResponse("too many clients\n", 503, {"Retry-After": "10"})
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(live.events(wanted), media_type="text/event-stream", headers=headers)
+    events = while_signed_in(request, live.events(wanted))
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)

@@ -1,18 +1,20 @@
 """Signing in: passwords, second factors, links, sessions and tokens, and what an attacker meets there."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import sqlalchemy as sa
-from fastapi import APIRouter, FastAPI, Response
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.testclient import TestClient
 from starlette.routing import Route
 
-from api.access import AS_COOKIE, packed
+from api.access import AS_COOKIE, packed, while_signed_in
 from api.app import create_app
 from api.context import Context, NotificationSettings
 from api.pages import person_access
@@ -694,3 +696,28 @@ def test_a_link_is_sent_to_the_person_alone_and_shown_where_it_cannot_be(
     assert (refused.status_code, "person-link" in refused.text) == (200, True)
     assert shows(refused.text, "account.link_unsent")
     assert client.get(path).status_code == 410, "the newer link took its place"
+
+
+def test_an_open_channel_ends_with_its_session(site: Site) -> None:
+    site.add(WORKER)
+    client = signed_in(site)
+    cookie = f"__Host-rc-session={client.cookies['__Host-rc-session']}"
+    scope = {"type": "http", "scheme": "https", "app": site.app, "headers": [(b"cookie", cookie.encode())]}
+    closed = []
+
+    async def beats() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"beat"
+        finally:
+            closed.append(True)
+
+    async def listen() -> int:
+        heard = 0
+        async for _ in while_signed_in(Request(scope), beats()):
+            heard += 1
+            if heard == 3:
+                await to_thread.run_sync(client.post, "/logout")
+        return heard
+
+    assert (anyio.run(listen), closed) == (3, [True])

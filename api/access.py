@@ -11,9 +11,10 @@ import hmac
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from urllib.parse import quote, urlsplit
 
 import sqlalchemy as sa
@@ -353,6 +354,17 @@ class Guard:
         except Forbidden as error:
             return problems.of(error)
         return None
+
+
+async def while_signed_in(request: Request, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What a channel sends, until the session that it was opened with ends."""
+    keeper: Keeper = request.app.state.keeper
+    secure = is_secure(request.scope)
+    async with aclosing(cast("AsyncGenerator[bytes, None]", events)):
+        async for event in events:
+            if not keeper.open and await to_thread.run_sync(keeper.by_cookies, request.cookies, secure) is None:
+                return
+            yield event
 
 
 async def _asking(request: Request) -> Actor:

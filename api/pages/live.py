@@ -18,7 +18,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from api.access import ANYBODY, MACHINE
+from api.access import ANYBODY, MACHINE, while_signed_in
 from api.pages.models.overview import IncidentView, Model
 from api.pages.picture import Live
 from governance.incidents import lifecycle
@@ -258,6 +258,5 @@ async def listen(request: Request, topics: str = "", lang: str = "zh") -> Respon
     if live.full:
         return PlainTextResponse("too many clients\n", 503, {"Retry-After": "10"})
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(
-        live.events(wanted, request.scope["actor"], lang), media_type="text/event-stream", headers=headers
-    )
+    events = while_signed_in(request, live.events(wanted, request.scope["actor"], lang))
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)

@@ -12,19 +12,24 @@ from starlette.responses import RedirectResponse
 from api.access import needed_right
 from api.pages.view import PageRoute, View, Viewing
 from api.routes import me
+from governance.notify import channels
+from governance.notify.contacts import Channel
 from governance.organisation.roles import Right
 from governance.people import accounts, sessions
 from governance.people import store as people_store
 from governance.people.accounts import Account
 from governance.people.sessions import Session
 from governance.people.store import Token
+from infra.texts import say
+
+MAIL = frozenset({"mailto", "mailtos"})
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
 @dataclass(frozen=True, slots=True)
 class PersonAccess:
-    """How somebody signs in, and where they are signed in."""
+    """How somebody signs in, and where they are signed in; ``sends``: a link reaches them by message."""
 
     name: str
     path: str
@@ -32,6 +37,7 @@ class PersonAccess:
     needs_factor: bool
     sessions: tuple[Session, ...]
     tokens: tuple[Token, ...]
+    sends: bool
     done: str = ""
 
 
@@ -48,6 +54,7 @@ def of(v: View, name: str) -> PersonAccess | None:
             accounts.needs_factor(one),
             tuple(sessions.list_sessions(connection, one.id, v.now_ms, v.context.idle_ms)),
             tuple(people_store.tokens_of(connection, one.name, v.now_ms)),
+            bool(_private(v, one.name)),
             v.query.get("done", ""),
         )
 
@@ -59,6 +66,29 @@ def make_link(v: Viewing, name: str) -> Response:
     path, until_ms = me.make_link(v.context, name, by=v.actor.name)
     address = f"{v.request.url.scheme}://{v.request.headers.get('host', '')}{path}"
     return v.render("person_link.html", name=name, address=address, until_ms=until_ms, back=_path(name))
+
+
+@router.post("/people/{name}/access/send")
+def send_link(v: Viewing, name: str) -> Response:
+    """Send such a link by message; where no channel takes it, it is shown instead."""
+    v.require(needed_right("POST", "/people/-/link"))
+    ways = _private(v, name)
+    path, until_ms = me.make_link(v.context, name, by=v.actor.name)
+    address = f"{v.request.url.scheme}://{v.request.headers.get('host', '')}{path}"
+    body = v.say("account.link_message", address=address, at=v.moment(until_ms))
+    for way in ways:
+        if channels.send(way, v.say("login.set_title"), body).ok:
+            with v.context.database.write() as connection:
+                accounts.tell(connection, "account.link_sent", name, {"channel": way.kind}, v.actor.name, v.now_ms)
+            return _back(v, name, "sent")
+    return v.render(
+        "person_link.html",
+        name=name,
+        address=address,
+        until_ms=until_ms,
+        back=_path(name),
+        error=say("account.link_unsent"),
+    )
 
 
 @router.post("/people/{name}/access/factor")
@@ -84,6 +114,14 @@ def revoke_token(v: Viewing, name: str, number: me.Number) -> Response:
     with v.context.database.write() as connection:
         people_store.revoke_token(connection, name, number, by=v.actor.name, now_ms=v.now_ms)
     return _back(v, name, "tokens")
+
+
+def _private(v: View, name: str) -> list[Channel]:
+    """The channels that reach one person alone: mail and SMS. A robot of a group would show the link to all of it."""
+    if v.context.notifications is None:
+        return []
+    contact = v.context.notifications.directory().called(name)
+    return [one for one in contact.channels if one.short or one.kind in MAIL] if contact else []
 
 
 def _back(v: View, name: str, done: str) -> Response:

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 from governance import tables
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
+from governance.people import one_time_codes
+from governance.people.one_time_codes import Purpose
+from infra import clock
 from infra.database import Database
-from infra.errors import ConfigurationError
+from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import ledger, sequence_gap
@@ -184,3 +187,18 @@ def test_a_command_loads_no_part_of_the_system_that_it_does_not_need(
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "riverchief.cli.app" in loaded, done.stderr
     assert loaded & not_needed == set()
+
+
+def test_an_invitation_is_a_link_alone_that_sets_the_password_of_somebody_registered(data: Path) -> None:
+    run(data, "users", "add", "示例受理员", "--role", "operator")
+    code, output = run(data, "users", "invite", "示例受理员")
+    link = output.strip()
+    assert (code, link.startswith("http://127.0.0.1:8080/password/"), " " in link) == (0, True, False)
+    database = Database(f"sqlite:///{data / 'riverchief.db'}")
+    with database.read() as connection:
+        now_ms = clock.now_ms()
+        found = one_time_codes.find(connection, Purpose.PASSWORD, link.rpartition("/")[2], now_ms)
+    database.close()
+    assert found is not None
+    with pytest.raises(NotFound):
+        run(data, "users", "invite", "没有的人")

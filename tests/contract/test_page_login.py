@@ -1,23 +1,29 @@
 """Signing in: passwords, second factors, links, sessions and tokens, and what an attacker meets there."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import sqlalchemy as sa
-from fastapi import APIRouter, FastAPI, Response
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.testclient import TestClient
 from starlette.routing import Route
 
-from api.access import AS_COOKIE, packed
+from api.access import AS_COOKIE, packed, while_signed_in
 from api.app import create_app
-from api.context import Context
+from api.context import Context, NotificationSettings
 from api.pages import person_access
 from api.pages.view import PageRoute, Viewing
 from governance.audit import trail as audit_trail
+from governance.notify import channels
+from governance.notify.channels import Outcome
+from governance.notify.contacts import Channel, Contact, ContactRole, Directory
+from governance.notify.policy import NoticePolicy
 from governance.organisation.roles import RIGHTS, Right, Role
 from governance.people import accounts, attempts, one_time_codes, totp
 from governance.people import store as people_store
@@ -663,3 +669,55 @@ def test_the_access_of_a_person_is_for_administrators_and_shows_no_secret(site: 
     assert ("抄表程序" in page, token in page, "person-access-factor" in page) == (True, False, False)
     assert worker.get(f"/access/{WORKER}").text.strip() == ""
     assert boss.get("/access/没有的人").status_code == 404
+
+
+def test_a_link_is_sent_to_the_person_alone_and_shown_where_it_cannot_be(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = (Channel("wecombot://group"), Channel("mailto://user:x@mail.example"))
+    contact = Contact("w", WORKER, roles=(ContactRole.CHIEF,), channels=ways)
+    known = NotificationSettings(lambda: Directory((contact,)), NoticePolicy(), None, "示例")
+    site.context = replace(site.context, notifications=known, open=True)
+    client = site.browser(app=site.another_process())
+    site.add(WORKER, password=None)
+    site.add("无联系方式（示例）", password=None)
+    sent: list[tuple[str, str]] = []
+
+    def send(channel: Channel, _title: str, body: str) -> Outcome:
+        sent.append((channel.kind, body))
+        return Outcome(len(sent) == 1)
+
+    monkeypatch.setattr(channels, "send", send)
+    assert client.post(f"/people/{WORKER}/access/send").status_code == 303
+    ((kind, body),) = sent
+    path = re.search(r"https://river\.example(/password/\S+)", body)[1]  # type: ignore[index]
+    assert (kind, client.get(path).status_code, site.events()[-1]) == ("mailto", 200, "account.link_sent")
+    refused = client.post(f"/people/{WORKER}/access/send")
+    assert (refused.status_code, "person-link" in refused.text) == (200, True)
+    assert shows(refused.text, "account.link_unsent")
+    assert client.get(path).status_code == 410, "the newer link took its place"
+
+
+def test_an_open_channel_ends_with_its_session(site: Site) -> None:
+    site.add(WORKER)
+    client = signed_in(site)
+    cookie = f"__Host-rc-session={client.cookies['__Host-rc-session']}"
+    scope = {"type": "http", "scheme": "https", "app": site.app, "headers": [(b"cookie", cookie.encode())]}
+    closed = []
+
+    async def beats() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"beat"
+        finally:
+            closed.append(True)
+
+    async def listen() -> int:
+        heard = 0
+        async for _ in while_signed_in(Request(scope), beats()):
+            heard += 1
+            if heard == 3:
+                await to_thread.run_sync(client.post, "/logout")
+        return heard
+
+    assert (anyio.run(listen), closed) == (3, [True])

@@ -114,6 +114,7 @@ PAGES_FOR_ALL = (
     "/metrics",
     "/assets/",
     "/favicon.ico",
+    "/look",
     "/a/",
     "/report",
     "/report/",

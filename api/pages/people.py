@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, needed_right
+from api.pages import person_access
 from api.pages.acting import known_contacts
 from api.pages.live import digest
 from api.pages.menu import PEOPLE
@@ -206,7 +207,6 @@ async def change(v: Viewing, name: str) -> Response:
         "channel": _channel,
         "drop": _drop,
         "test": _test,
-        "token": _token,
         "remove": _remove,
     }
 
@@ -287,19 +287,6 @@ def _remove(v: View, name: str, given: dict[str, str]) -> Response:
         people_store.remove(connection, name, by=v.actor.name, now_ms=v.now_ms)
     _changed(v)
     return RedirectResponse(v.to(PATH, done="removed"), 303)
-
-
-def _token(v: View, name: str, given: dict[str, str]) -> Response:
-    """The answer shows the token, this once; the form counts those there are, so that sent again it does nothing."""
-    with v.context.database.write() as connection:
-        if given.get("count") != str(len(people_store.valid_tokens(connection, v.now_ms).get(name, ()))):
-            raise Refused(say("people_page.tokens_changed"))
-        good_ms = v.context.token_ms
-        token = people_store.issue_token(connection, name, by=v.actor.name, now_ms=v.now_ms, good_ms=good_ms)
-    return v.render("people_token.html", name=name, token=token, until_ms=v.now_ms + good_ms)
-
-
-# -- how somebody is reached -------------------------------------------------------------------------------------------
 
 
 def _settings(v: View, name: str, given: dict[str, str]) -> Response:
@@ -410,7 +397,6 @@ def _person(v: View, name: str, typed: Typed) -> Response:
         if one not in people_store.visible_people(v.actor, [one], terms, regions, v.now_ms):
             raise Forbidden(say("people_page.not_yours"))
         cases = people_store.open_cases(connection, one.name)
-        tokens = len(people_store.valid_tokens(connection, v.now_ms).get(one.name, ())) if v.actor.may(CHANGE) else 0
     may = v.actor.may(CHANGE)
     held = [t for t in terms if t.name == one.name]
     asked = typed.given if typed.do == "appoint" else {name: v.query.get(name, "") for name in TERM}
@@ -445,7 +431,7 @@ def _person(v: View, name: str, typed: Typed) -> Response:
         contact_roles=tuple(ContactRole),
         colours=tuple(Colour),
         day_of=models.day_of,
-        token_count=tokens,
+        person_access=person_access.of(v, one.name),
         digest=digest,
         done=_done(v),
         moved=v.query.get("moved", "") if v.query.get("moved", "").isdecimal() else "",

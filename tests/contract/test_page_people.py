@@ -152,9 +152,9 @@ def test_who_leads_a_street_sees_its_people_and_may_change_nobody(app: FastAPI, 
     own = chief.get(_path(pages_site.CHIEF)).text
     assert "person-contact" in own
     assert "person-channel-form" not in own
-    assert "person-token" not in own
+    assert "person-access" not in own
     assert "person-contact" not in chief.get(_path("罗助理（示例）")).text
-    for do in ("change", "appoint", "end", "settings", "channel", "drop", "test", "token", "remove"):
+    for do in ("change", "appoint", "end", "settings", "channel", "drop", "test", "remove"):
         assert _do(chief, pages_site.CHIEF, do).status_code == 403
     assert _as(app, pages_site.WORKER).get("/people").status_code == 403
     with database.read() as connection:
@@ -366,18 +366,6 @@ def test_a_channel_is_removed(browser: TestClient, app: FastAPI) -> None:
     assert [one.ending for one in left] == ["2222"]
     assert _do(browser, name, "drop", channel=marks[1]).status_code == 303
     assert "person-no-channel" in browser.get(_path(name)).text
-
-
-def test_a_token_is_shown_once(browser: TestClient) -> None:
-    count = re.search(r'name="count" value="(\d+)"', browser.get(_path(pages_site.OFFICE)).text)
-    assert count is not None
-    made = _do(browser, pages_site.OFFICE, "token", count=count[1])
-    token = re.search(r'data-testid="people-token">(rc_[^<]+)<', made.text)
-    assert token is not None
-    assert made.headers["cache-control"] == "no-store"
-    again = _do(browser, pages_site.OFFICE, "token", count=count[1])
-    assert again.status_code == 409
-    assert "rc_" not in again.text + browser.get(_path(pages_site.OFFICE)).text
 
 
 def test_nobody_of_this_name_is_not_found_and_pages_are_in_one_language(browser: TestClient) -> None:

@@ -1,6 +1,7 @@
 // The map page: choosing on the map or in a list changes the address and fetches the drawer; the map stays where it is.
 import { place } from "../js/live.js";
 
+const BLOCKS = "drawer,bar,mix,open,blind,list"; // their links hold the choice
 const map = document.querySelector("river-map");
 const drawer = document.getElementById("drawer");
 
@@ -28,14 +29,14 @@ async function show() {
   drawer.dataset.live = ["stations", "classes", "incidents", ...(station ? [`station-${station}`] : [])].join(" ");
   document.dispatchEvent(new CustomEvent("rc-topics"));
   try {
-    const answer = await fetch(location.href, { headers: { "X-Fragments": "drawer" }, cache: "no-store" });
+    const answer = await fetch(location.href, { headers: { "X-Fragments": BLOCKS }, cache: "no-store" });
     if (!answer.ok || answer.redirected) return location.reload();
     place(await answer.text());
   } catch {
     location.reload();
   }
-  // The list beside the map links to this page with the present choice.
   if (key) drawer.querySelector("h2")?.scrollIntoView({ block: "nearest" });
+  map?.reveal?.(key);
 }
 
 document.addEventListener("river-map-select", (event) => {

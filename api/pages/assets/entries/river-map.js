@@ -224,7 +224,8 @@ class RiverMap extends HTMLElement {
     this.spots ??= [];
     for (const layer of this.drawn ?? []) layer.remove();
     this.drawn = [];
-    this.building = true; // drawn once, at the end
+    this.building = true; // decorated once, at the end
+    this.rezoom();
     this.classList.toggle("without-outline", !this.base.some((one) => one.level === 1 && one.outline.length));
     for (const one of this.base) this.drawRegion(one);
     for (const one of this.reaches.values()) this.drawReach(one);
@@ -643,7 +644,6 @@ class RiverMap extends HTMLElement {
   }
 
   rezoom() {
-    if (this.building) return;
     const zoom = this.map.getZoom();
     const many = (this.stations?.size ?? 0) > 400;
     this.size = zoom >= LETTERS_FROM ? 10 : zoom >= 11 && !many ? 6.5 : zoom >= 12 ? 6 : 4.5;
@@ -652,6 +652,7 @@ class RiverMap extends HTMLElement {
   }
 
   redraw() {
+    if (this.building) return;
     this.chosen = this.getAttribute("selected");
     for (const layer of this.drawn ?? []) layer.redraw();
     this.decorate();

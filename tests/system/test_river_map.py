@@ -71,6 +71,7 @@ def test_a_new_incident_rises_on_the_map_without_a_reload(site: str, page: Page)
     assert httpx.post(f"{site}/api/v1/incidents", json=report).status_code == 201
     page.wait_for_function("n => document.querySelector('river-map').incidents.length > n", arg=before)
     expect(page.get_by_test_id("map-open-count")).to_have_attribute("data-count", str(before + 1))
+    expect(page.get_by_test_id("map-aloud")).to_contain_text("桥下浮油")
     assert page.evaluate("window.stays")
 
 

@@ -69,3 +69,20 @@ if (slider) {
     location.assign(to);
   });
 }
+
+// A new incident is read aloud, a red one at once, but never more than one a minute.
+const EACH_MS = 60e3;
+const aloud = document.getElementById("map-aloud");
+const listed = () => [...document.querySelectorAll("#open .map-case a")];
+let known = new Set(listed().map((one) => one.dataset.testid));
+let spoke = 0;
+
+document.addEventListener("rc-placed", () => {
+  const now = listed();
+  const fresh = now.find((one) => !known.has(one.dataset.testid));
+  known = new Set([...known, ...now.map((one) => one.dataset.testid)]);
+  if (!aloud || !fresh || Date.now() - spoke < EACH_MS) return;
+  spoke = Date.now();
+  aloud.setAttribute("aria-live", fresh.querySelector(".pennant.red") ? "assertive" : "polite");
+  aloud.textContent = `${aloud.dataset.words} ${fresh.querySelector("b").textContent}`;
+});

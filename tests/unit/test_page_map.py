@@ -35,9 +35,9 @@ def at(region: str, id_: int, station: str, colour: Colour = Colour.RED, **other
     return incident(id_, station, colour, place=Place(region, ""), **other)
 
 
-def shown(water_class: WaterClass | None, silent: int = 0) -> ShownClass:
+def shown(water_class: WaterClass | None) -> ShownClass:
     met = None if water_class is None else water_class <= WaterClass.IV
-    return ShownClass(REACH, "creek", NOW, water_class, ("nh3n",), 1, 1, WaterClass.IV, met, "", "", NOW, silent, 2)
+    return ShownClass(REACH, "creek", NOW, water_class, ("nh3n",), 1, 1, WaterClass.IV, met, "", "")
 
 
 def picture(
@@ -100,9 +100,9 @@ def test_a_map_with_other_stations_is_sent_everything() -> None:
 
 
 def test_a_reach_whose_stations_are_all_silent_is_marked() -> None:
-    silent = models.whole(seen(picture(reach=shown(WaterClass.III, silent=2))), english=False)["reaches"][0]
-    heard = models.whole(seen(picture(reach=shown(WaterClass.III, silent=1))), english=False)["reaches"][0]
-    assert (silent["class"], silent["silent"], heard["silent"]) == (3, True, False)
+    silent = models.whole(seen(picture(reach=shown(WaterClass.III))), english=False)["reaches"][0]
+    late = models.whole(seen(picture(reach=shown(WaterClass.III), latest=(newest("b", 9),))), english=False)
+    assert (silent["class"], silent["silent"], late["reaches"][0]["silent"]) == (3, True, False)
 
 
 def test_an_incident_lies_at_its_place_its_station_its_gateways_station_or_its_reach() -> None:

@@ -43,9 +43,22 @@ class Seen:
     """Whether the rows are those of all regions: then the picture's own counts hold, also of more than it lists."""
 
     @cached_property
+    def heard(self) -> frozenset[str]:
+        """The reaches on which some station still reports."""
+        return frozenset(one.reach for one in self.model.stations if one.state in (Data.NORMAL, Data.LATE))
+
+    @cached_property
+    def reaches(self) -> dict[str, dict[str, Any]]:
+        """What a map shows of each reach; ``silent``: its class is of a time when somebody still measured."""
+        return {
+            one.key: {"key": one.key, "class": int(one.water_class or 0), "silent": one.key not in self.heard}
+            for one in self.model.reaches
+        }
+
+    @cached_property
     def marked(self) -> tuple[Any, ...]:
         """What a map shows of it, for a mark: equal where two maps look the same."""
-        reaches = tuple(tuple(_reach(one).values()) for one in self.model.reaches)
+        reaches = tuple(tuple(one.values()) for one in self.reaches.values())
         rows = tuple((one.id, one.version, one.colour, one.sentence.zh) for one in self.rows or ())
         return tuple(self.model.index), self.model.codes, reaches, rows, self.registry.outfalls, self.registry.regions
 
@@ -90,17 +103,17 @@ def whole(seen: Seen, english: bool) -> dict[str, Any]:
     """Everything that a map draws."""
     registry = seen.registry
     places = {one.key: (one.lon, one.lat) for one in registry.stations}
-    classes = {one.key: one for one in seen.model.reaches}
     return {
         "base": [_region(one, english) for one in registry.regions],
         "reaches": [
             {
-                **_reach(classes.get(one.key) or ReachView(one.key, Text(one.zh, one.en), None)),
+                **seen.reaches[one.key],
                 **_named(one.zh, one.en, english),
                 "line": one.line,
                 "href": f"/rivers/{one.key}",
             }
             for one in registry.reaches
+            if one.key in seen.reaches
         ],
         "stations": [
             {
@@ -122,13 +135,12 @@ def whole(seen: Seen, english: bool) -> dict[str, Any]:
 def changes(before: Seen, after: Seen, english: bool) -> dict[str, Any] | None:
     """What changed between two pictures; None where they show other stations or reaches."""
     found: Delta = delta(before.model, after.model)
-    known = {one.key: _reach(one) for one in before.model.reaches}
-    if found.others or known.keys() != {one.key for one in after.model.reaches}:
+    if found.others or before.reaches.keys() != after.reaches.keys():
         return None
     changed: dict[str, Any] = {"delta": True}
     if found.indices:
         changed["stations"] = [_station(after.model.stations[i]) for i in found.indices]
-    if reaches := [row for one in after.model.reaches if (row := _reach(one)) != known[one.key]]:
+    if reaches := [one for key, one in after.reaches.items() if one != before.reaches[key]]:
         changed["reaches"] = reaches
     if before.marked[3] != after.marked[3]:
         changed["incidents"] = incidents(after, english)
@@ -185,11 +197,6 @@ def places_of(rows: Iterable[IncidentView], registry: Registry) -> dict[int, Poi
 
 def _station(one: StationView) -> dict[str, Any]:
     return {"key": one.key, "state": one.state, "class": int(one.water_class or 0), "at": one.newest_at_ms}
-
-
-def _reach(one: ReachView) -> dict[str, Any]:
-    silent = one.shown is not None and one.shown.silent >= one.shown.stations
-    return {"key": one.key, "class": int(one.water_class or 0), "silent": silent}
 
 
 def _region(one: Region, english: bool) -> dict[str, Any]:

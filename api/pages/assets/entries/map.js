@@ -1,6 +1,7 @@
 // The map page: choosing on the map or in a list changes the address and fetches the drawer; the map stays where it is.
 import { place } from "../js/live.js";
 
+const BLOCKS = "drawer,bar,mix,open,blind,list"; // their links hold the choice
 const map = document.querySelector("river-map");
 const drawer = document.getElementById("drawer");
 
@@ -28,14 +29,14 @@ async function show() {
   drawer.dataset.live = ["stations", "classes", "incidents", ...(station ? [`station-${station}`] : [])].join(" ");
   document.dispatchEvent(new CustomEvent("rc-topics"));
   try {
-    const answer = await fetch(location.href, { headers: { "X-Fragments": "drawer" }, cache: "no-store" });
+    const answer = await fetch(location.href, { headers: { "X-Fragments": BLOCKS }, cache: "no-store" });
     if (!answer.ok || answer.redirected) return location.reload();
     place(await answer.text());
   } catch {
     location.reload();
   }
-  // The list beside the map links to this page with the present choice.
   if (key) drawer.querySelector("h2")?.scrollIntoView({ block: "nearest" });
+  map?.reveal?.(key);
 }
 
 document.addEventListener("river-map-select", (event) => {
@@ -68,3 +69,20 @@ if (slider) {
     location.assign(to);
   });
 }
+
+// A new incident is read aloud, a red one at once, but never more than one a minute.
+const EACH_MS = 60e3;
+const aloud = document.getElementById("map-aloud");
+const listed = () => [...document.querySelectorAll("#open .map-case a")];
+let known = new Set(listed().map((one) => one.dataset.testid));
+let spoke = 0;
+
+document.addEventListener("rc-placed", () => {
+  const now = listed();
+  const fresh = now.find((one) => !known.has(one.dataset.testid));
+  known = new Set([...known, ...now.map((one) => one.dataset.testid)]);
+  if (!aloud || !fresh || Date.now() - spoke < EACH_MS) return;
+  spoke = Date.now();
+  aloud.setAttribute("aria-live", fresh.querySelector(".pennant.red") ? "assertive" : "polite");
+  aloud.textContent = `${aloud.dataset.words} ${fresh.querySelector("b").textContent}`;
+});

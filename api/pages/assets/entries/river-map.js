@@ -37,6 +37,7 @@ const Mark = L.CircleMarker.extend({
   _updatePath() {
     if (!this._renderer._drawing || this._empty()) return;
     const ctx = this._renderer._ctx;
+    if (this.options.copied) return void this.options.paint(ctx, this._point.x, this._point.y);
     ctx.save();
     ctx.setLineDash([]);
     ctx.globalAlpha = 1;
@@ -223,11 +224,14 @@ class RiverMap extends HTMLElement {
     this.spots ??= [];
     for (const layer of this.drawn ?? []) layer.remove();
     this.drawn = [];
+    this.building = true; // decorated once, at the end
+    this.rezoom();
     this.classList.toggle("without-outline", !this.base.some((one) => one.level === 1 && one.outline.length));
     for (const one of this.base) this.drawRegion(one);
     for (const one of this.reaches.values()) this.drawReach(one);
     for (const one of this.stations.values()) this.drawStation(one);
     if (first) this.view();
+    this.building = false;
     this.rezoom();
     this.dataset.state = "shown";
     if (this.layerNames().length) this.fetchPoints();
@@ -296,7 +300,7 @@ class RiverMap extends HTMLElement {
     ctx.save();
     ctx.lineJoin = ctx.lineCap = "round";
     trace(ctx, parts);
-    if (this.getAttribute("selected") === one.key) {
+    if (this.chosen === one.key) {
       ctx.globalAlpha = 0.35;
       stroke(tokens.accent, wide + 14);
       ctx.globalAlpha = 1;
@@ -336,12 +340,13 @@ class RiverMap extends HTMLElement {
 
   drawStation(one) {
     const paint = (ctx, x, y) => this.paintStation(ctx, x, y, one);
-    one.mark = this.add(new Mark([one.lat, one.lon], { paint, box: [-20, -20, 20, 20] }));
+    one.mark = this.add(new Mark([one.lat, one.lon], { paint, box: [-20, -20, 20, 20], copied: true }));
   }
 
   paintStation(ctx, x, y, one) {
     const sprite = this.sprite(one.state, one.class ?? 0, this.size);
-    if (this.getAttribute("selected") === one.key) {
+    if (this.chosen === one.key) {
+      ctx.setLineDash([]);
       ctx.beginPath();
       ctx.arc(x, y, this.size + 6, 0, 2 * Math.PI);
       ctx.fillStyle = this.tokens.surface;
@@ -451,7 +456,7 @@ class RiverMap extends HTMLElement {
   // -- badges, pennants, points and names: chosen anew for what is in view ---------------------------------------------
 
   decorate() {
-    if (!this.stations) return;
+    if (!this.stations || this.building) return;
     for (const layer of this.decor ?? []) layer.remove();
     this.decor = [];
     this.pennants = [];
@@ -571,7 +576,7 @@ class RiverMap extends HTMLElement {
 
   placeNames(box, place, stations) {
     const zoom = this.map.getZoom();
-    const chosen = this.getAttribute("selected");
+    const chosen = this.chosen;
     const size = this.size;
     const inside = [...this.stations.values()].filter((one) => box.contains([one.lat, one.lon]));
     const few = inside.length <= 400;
@@ -647,6 +652,8 @@ class RiverMap extends HTMLElement {
   }
 
   redraw() {
+    if (this.building) return;
+    this.chosen = this.getAttribute("selected");
     for (const layer of this.drawn ?? []) layer.redraw();
     this.decorate();
   }
@@ -905,6 +912,13 @@ class RiverMap extends HTMLElement {
     else if (one.lat !== undefined) this.map.setView([one.lat, one.lon], Math.max(this.map.getZoom(), 14));
     if (kind !== "point") this.dispatchEvent(new CustomEvent("river-map-select", { bubbles: true, cancelable: true, detail: { kind, key, href: one.href ?? "", found: true } }));
     this.stage.focus({ preventScroll: true });
+  }
+
+  // Bring a station that something has come to cover into view; one that is in view stays where it is.
+  reveal(key) {
+    const one = this.stations?.get(key);
+    this.map?.invalidateSize({ pan: false });
+    if (one) this.map.panInside([one.lat, one.lon], { padding: [40, 40], animate: false });
   }
 
   // Where a station's mark stands in the map, in px.

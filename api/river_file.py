@@ -1,7 +1,7 @@
 """One river, one file (一河一档): everything known of a reach at one instant, for the route and for the page."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from governance.reports.river_plans import Goal, Plan
 from infra.errors import NotFound
 from infra.texts import say
 from ingest.analysis.live_classes import REACH, STATION, ShownClass, current_classes
+from ingest.storage.port import Latest
 from sensors.network import along_km, length_km
 from sensors.stations import Reach, Registry
 
@@ -111,8 +112,13 @@ class RiverFile:
     red_since: str | None = None
 
 
-def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverFile:
-    """Everything about a reach; of its incidents those that concern the caller. Raises NotFound, StorageUnavailable."""
+def gather(
+    context: Context, registry: Registry, who: Actor, key: str, latest: Sequence[Latest] | None = None
+) -> RiverFile:
+    """Everything about a reach; of its incidents those that concern the caller. Raises NotFound, StorageUnavailable.
+
+    ``latest`` are the newest readings of its stations, where they were read already.
+    """
     reach = find(registry, key)
     now_ms = context.clock_ms()
     mine = [station for station in registry.stations if station.reach == key]
@@ -120,15 +126,17 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
     with context.database.read() as connection:
         terms = people_store.appointments(connection)
         everybody = people_store.list_people(connection) if who.may(Right.STAFF) else []
-        live = current_classes(connection, REACH).get(key)
-        by_station = current_classes(connection, STATION)
+        live = current_classes(connection, REACH, [key]).get(key)
+        by_station = current_classes(connection, STATION, keys)
         days = audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=DAYS)
         found = _incidents(connection, who, key, keys)
         plan = river_plans.get(connection, key)
         going_on = incident_store.open_water_incidents(connection, key, keys)
     red = [i for i in going_on if i.colour is Colour.RED]
     newest: dict[str, int] = {}
-    for row in context.store.latest([station.key for station in mine]) if mine else ():
+    if latest is None:
+        latest = context.store.latest(sorted(keys)) if mine else ()
+    for row in latest:
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)
     regions = Regions(registry.regions)
     named = titles(context, found, registry)

@@ -131,10 +131,10 @@ async def change(v: Viewing, request: Request, key: str) -> Response:
 
 def _river(v: View, key: str, picture: Model | None, refused: Refused | None) -> Response:
     registry, regions = v.registries.recent(), v.keeper.regions()
-    file = river_file.gather(v.context, registry, v.actor, key)
-    page = models.page(file, registry, regions, _tree(registry), v.now_ms)
     mine = [station for station in registry.stations if station.reach == key]
     latest = v.context.store.latest([one.key for one in mine]) if mine else []
+    file = river_file.gather(v.context, registry, v.actor, key, latest)
+    page = models.page(file, registry, regions, _tree(registry), v.now_ms)
     recorded = models.recorded_days(file.classes, beijing_day(v.now_ms))
     heat = [(row, _days(v, registry[row.key], _sent(latest, row.key))) for row in page.stations[:MOST_STATIONS]]
     order = models.rows(registry, picture, v.actor, regions) if picture is not None else ()

@@ -61,10 +61,12 @@ class ShownClass:
     stations: int = 1
 
 
-def current_classes(connection: sa.Connection, kind: str) -> dict[str, ShownClass]:
-    """Key → shown class of the stations (or reaches); those never judged are absent."""
-    rows = connection.execute(sa.select(table).where(table.c.kind == kind))
-    return {row.key: _shown(row) for row in rows}
+def current_classes(connection: sa.Connection, kind: str, only: Collection[str] | None = None) -> dict[str, ShownClass]:
+    """Key → shown class of the stations (or reaches), of ``only`` these where given; those never judged are absent."""
+    query = sa.select(table).where(table.c.kind == kind)
+    if only is not None:
+        query = query.where(table.c.key.in_(sorted(only)))
+    return {row.key: _shown(row) for row in connection.execute(query)}
 
 
 def shown_classes(connection: sa.Connection, kind: str) -> dict[str, WaterClass | None]:

@@ -425,10 +425,10 @@ def strip(page: RiverPage, english: bool) -> Strip | None:
 
     above = _placed([("station", one.key, of(one.short), x(one.km)) for one in page.stations])
     marks = [("outfall", o["key"], o["en"] if english else o["zh"], x(o["km"])) for o in page.file.outfalls]
-    for one in page.upstream:
-        if len(one.line) > 1:
-            km = along_km(page.reach.line, *one.line[-1])
-            marks.append(("inflow", one.key, one.en if english else one.zh, x(km)))
+    for inflow in page.upstream:
+        if len(inflow.line) > 1:
+            km = along_km(page.reach.line, *inflow.line[-1])
+            marks.append(("inflow", inflow.key, inflow.en if english else inflow.zh, x(km)))
     below = _placed(sorted(marks, key=lambda one: one[3]))
     xs = {stop.key: stop.x for stop in above}
     legs = []

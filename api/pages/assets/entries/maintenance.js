@@ -1,5 +1,6 @@
 // A station's upkeep: the verdict of a check while it is typed, and photos made small. Both forms work without.
 const WAIT_MS = 250;
+const DECIDE = ["parameter", "kind", "standard", "reading", "after", "before", "span", "limit"];
 const LONGEST = 1600; // pixels of a photo's longer side
 const MOST_BYTES = 400 * 1024;
 
@@ -15,10 +16,8 @@ function follow(form) {
 
   async function ask() {
     const number = ++asked;
-    const query = new URLSearchParams(new FormData(form));
-    for (const name of ["do", "drawn", "seen", "name"]) query.delete(name);
     const address = new URL(form.dataset.verdict, location.href);
-    for (const [name, value] of query) address.searchParams.set(name, value);
+    for (const name of DECIDE) address.searchParams.set(name, form.elements[name].value);
     const answer = await fetch(address).then((got) => (got.ok ? got.json() : null)).catch(() => null);
     if (number === asked && answer) show(answer);
   }
@@ -34,6 +33,7 @@ function follow(form) {
   }
 
   form.addEventListener("input", (event) => {
+    if (!DECIDE.includes(event.target.name)) return;
     if (event.target.name === "parameter") form.elements.kind.value = event.target.selectedOptions[0].dataset.kind;
     if (drift.dataset.drift.split(" ").includes(form.elements.kind.value)) drift.open = true;
     asked++;

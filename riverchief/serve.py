@@ -154,6 +154,8 @@ def _context(
         token_ms=access.token_days * DAY_MS,
         site=settings.site.name,
         outward=bool(settings.outbox.url),
+        map_tiles=settings.api.map_tiles,
+        map_attribution=settings.api.map_attribution,
         processes=resources.processes,
         audit_keys=public_keys(settings),
         outside_roots=partial(outside_roots, settings),

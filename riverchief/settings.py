@@ -202,6 +202,8 @@ class ApiSection(_Section):
     hosts: list[Annotated[str, Field(pattern=r"^[^\s/:@]+$")]] = []
     trusted_proxies: list[str] = ["127.0.0.1", "::1"]
     connections_each: Annotated[int, Field(ge=8, le=100_000)] = 256
+    map_tiles: Annotated[str, Field(pattern=r"^(https?://[^\s;,'\"<>]+)?$")] = ""
+    map_attribution: str = ""
     token: SecretStr | None = None
     token_file: Path | None = None
 

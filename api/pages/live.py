@@ -53,7 +53,10 @@ class Marks:
             "counts": digest((dict(model.by_state), dict(model.open_by_colour), model.book)),
             "incidents": digest(tuple(sorted(rows.items()))),
             "classes": digest(
-                [(r.key, r.shown and (r.water_class, r.shown.met, r.shown.deciding)) for r in model.reaches]
+                [
+                    (r.key, r.shown and (r.water_class, r.shown.met, r.shown.deciding, r.shown.silent))
+                    for r in model.reaches
+                ]
             ),
             **{name: digest(row) for name, row in rows.items()},
         }

@@ -259,26 +259,32 @@ def _care(v: View, registry: Registry, station: Station, silent: bool) -> Care:
     may_account = v.actor.may(Right.ACCOUNT)
     account, refused = None, None
     with v.context.database.read() as connection:
-        terms = people_store.appointments(connection)
-        everybody = people_store.list_people(connection) if v.actor.may(Right.STAFF) else []
         if may_account:
             today = beijing_day(v.now_ms).isoformat()
             account = next(iter(ledger.accounts(connection, day=today, station=station.key, limit=1)), None)
         if may_account and silent:
             held = quarantine.listing(connection, status=None, station=station.key, limit=1)
             refused = held[0] if held else None
-    regions = Regions(registry.regions)
-    places = {station.region} if station.region in regions else set()
-    terms_here = [one for one in offices(terms, places, station.reach, regions, v.now_ms) if one.in_force(v.now_ms)]
-    seen = {one.name for one in people_store.visible_people(v.actor, everybody, terms, regions, v.now_ms)}
-    sign = {one.id for one in on_the_sign(terms_here, v.now_ms)}
     return Care(
         done=maintenance.of_station(v.context, registry, v.actor, station.key),
         hung=models.hung(registry.deployments, station.key, v.now_ms),
         account=account,
         refused=refused,
-        people=tuple(one for one in terms_here if one.name in seen or one.id in sign),
+        people=in_office(v, registry, {station.region}, station.reach),
     )
+
+
+def in_office(v: View, registry: Registry, places: Collection[str], reach: str) -> tuple[Appointment, ...]:
+    """Who holds office now at some regions and a reach: those on the sign, and whom the person may see besides."""
+    regions = Regions(registry.regions)
+    with v.context.database.read() as connection:
+        terms = people_store.appointments(connection)
+        everybody = people_store.list_people(connection) if v.actor.may(Right.STAFF) else []
+    known = {one for one in places if one in regions}
+    here = [one for one in offices(terms, known, reach, regions, v.now_ms) if one.in_force(v.now_ms)]
+    seen = {one.name for one in people_store.visible_people(v.actor, everybody, terms, regions, v.now_ms)}
+    sign = {one.id for one in on_the_sign(here, v.now_ms)}
+    return tuple(one for one in here if one.name in seen or one.id in sign)
 
 
 # -- the chart's data --------------------------------------------------------------------------------------------------

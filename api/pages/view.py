@@ -222,8 +222,8 @@ class View:
         tiles = urlsplit(self.context.map_tiles)
         if not tiles.netloc:
             return HEADERS
-        host = f"{tiles.scheme}://{tiles.netloc.replace('{s}', '*')}"
-        return {**HEADERS, "Content-Security-Policy": POLICY.replace("blob:;", f"blob: {host};")}
+        host = "*." + tiles.netloc.partition(".")[2] if "{s}" in tiles.netloc else tiles.netloc
+        return {**HEADERS, "Content-Security-Policy": POLICY.replace("blob:;", f"blob: {tiles.scheme}://{host};")}
 
     def _fragment(self, page: jinja2.Template, name: str, key: object, values: Mapping[str, object]) -> str:
         who = self.actor.role if self.actor.regions is None else self.actor

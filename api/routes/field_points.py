@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from fastapi import Response
 
 from api.access import Who
+from api.context import Context
 from api.requests import GEOJSON, RequestContext, RequestRegistries
 from api.responses import feature, features, when
 from api.routes.router import subject_router
@@ -34,7 +35,11 @@ def field_points(context: RequestContext, who: Who, registries: RequestRegistrie
     Properties: `kind` (`report`, `hotline`, `patrol`), `at`, `title`, `colour` (null of a patrol), `link`. A place that
     is only known as a reach is the middle of it, `exact` false; without any the geometry is null.
     """
-    registry = registries.recent()
+    return features(located(context, who, registries.recent()))
+
+
+def located(context: Context, who: Actor, registry: Registry) -> list[dict[str, Any]]:
+    """The features of the route."""
     now_ms = context.clock_ms()
     with context.database.read() as connection:
         cases = incident_store.list_incidents(
@@ -46,12 +51,10 @@ def field_points(context: RequestContext, who: Who, registries: RequestRegistrie
         )
         patrols = list(_patrols_of_today(connection, who, now_ms))
     names = titles(context, cases, registry)
-    return features(
-        [
-            *(_case(one, names[one.id], registry) for one in cases),
-            *(_patrol(one, registry) for one in patrols),
-        ]
-    )
+    return [
+        *(_case(one, names[one.id], registry) for one in cases),
+        *(_patrol(one, registry) for one in patrols),
+    ]
 
 
 def _patrols_of_today(connection: sa.Connection, who: Actor, now_ms: int) -> Iterator[Patrol]:

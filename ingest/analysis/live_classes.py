@@ -73,6 +73,12 @@ def shown_classes(connection: sa.Connection, kind: str) -> dict[str, WaterClass 
     return {key: None if value is None else WaterClass(value) for key, value in rows}
 
 
+def current_class(connection: sa.Connection, kind: str, key: str) -> ShownClass | None:
+    """The shown class of one station or reach; None for one never judged."""
+    row = connection.execute(sa.select(table).where(table.c.kind == kind, table.c.key == key)).one_or_none()
+    return None if row is None else _shown(row)
+
+
 def update_classes(
     database: Database,
     store: ReadingStore,
@@ -146,6 +152,13 @@ def classes_at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at
     for station, found in zip(registry.stations, judged, strict=True):
         on.setdefault(station.reach, []).append(found)
     return {reach.key: live_class.reach_class(on.get(reach.key, []), reach.target) for reach in registry.reaches}
+
+
+def shown_at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at_ms: int) -> list[ShownClass]:
+    """The classes of every reach and of the stations on them at a past instant."""
+    found = classes_at(registry, store, catalogue, at_ms)
+    shown = [_of_reach(key, one, at_ms) for key, one in found.items()]
+    return shown + [_of_station(station) for one in found.values() for station in one.stations]
 
 
 def audit_entry(one: ShownClass | LiveReach) -> dict[str, object]:

@@ -35,7 +35,14 @@ const Mark = L.CircleMarker.extend({
     this._pxBounds = L.bounds(this._point.add([left, top]), this._point.add([right, bottom]));
   },
   _updatePath() {
-    if (this._renderer._drawing && !this._empty()) this.options.paint(this._renderer._ctx, this._point.x, this._point.y);
+    if (!this._renderer._drawing || this._empty()) return;
+    const ctx = this._renderer._ctx;
+    if (this.options.copied) return void this.options.paint(ctx, this._point.x, this._point.y);
+    ctx.save();
+    ctx.setLineDash([]);
+    ctx.globalAlpha = 1;
+    this.options.paint(ctx, this._point.x, this._point.y);
+    ctx.restore();
   },
 });
 
@@ -217,11 +224,14 @@ class RiverMap extends HTMLElement {
     this.spots ??= [];
     for (const layer of this.drawn ?? []) layer.remove();
     this.drawn = [];
+    this.building = true; // decorated once, at the end
+    this.rezoom();
     this.classList.toggle("without-outline", !this.base.some((one) => one.level === 1 && one.outline.length));
     for (const one of this.base) this.drawRegion(one);
     for (const one of this.reaches.values()) this.drawReach(one);
     for (const one of this.stations.values()) this.drawStation(one);
     if (first) this.view();
+    this.building = false;
     this.rezoom();
     this.dataset.state = "shown";
     if (this.layerNames().length) this.fetchPoints();
@@ -290,7 +300,7 @@ class RiverMap extends HTMLElement {
     ctx.save();
     ctx.lineJoin = ctx.lineCap = "round";
     trace(ctx, parts);
-    if (this.getAttribute("selected") === one.key) {
+    if (this.chosen === one.key) {
       ctx.globalAlpha = 0.35;
       stroke(tokens.accent, wide + 14);
       ctx.globalAlpha = 1;
@@ -300,7 +310,11 @@ class RiverMap extends HTMLElement {
       stroke(tokens["c-none"], wide - 1, [0.1, 1.9 * wide]);
     } else {
       stroke(tokens["class-glow"], wide + 4.5);
-      stroke(tokens["class-edge"], wide + (c === 6 ? 4 : 3));
+      stroke(one.silent ? tokens["c-none"] : tokens["class-edge"], wide + (c === 6 ? 4 : 3));
+      if (one.silent) {
+        stroke(tokens.surface, wide);
+        ctx.globalAlpha = 0.35; // what nobody measures any more is not shown at full strength
+      }
       stroke(classes[c], wide);
       if (c === 6) stroke(this.hatch(ctx), wide);
     }
@@ -326,12 +340,13 @@ class RiverMap extends HTMLElement {
 
   drawStation(one) {
     const paint = (ctx, x, y) => this.paintStation(ctx, x, y, one);
-    one.mark = this.add(new Mark([one.lat, one.lon], { paint, box: [-20, -20, 20, 20] }));
+    one.mark = this.add(new Mark([one.lat, one.lon], { paint, box: [-20, -20, 20, 20], copied: true }));
   }
 
   paintStation(ctx, x, y, one) {
     const sprite = this.sprite(one.state, one.class ?? 0, this.size);
-    if (this.getAttribute("selected") === one.key) {
+    if (this.chosen === one.key) {
+      ctx.setLineDash([]);
       ctx.beginPath();
       ctx.arc(x, y, this.size + 6, 0, 2 * Math.PI);
       ctx.fillStyle = this.tokens.surface;
@@ -441,18 +456,20 @@ class RiverMap extends HTMLElement {
   // -- badges, pennants, points and names: chosen anew for what is in view ---------------------------------------------
 
   decorate() {
-    if (!this.stations) return;
+    if (!this.stations || this.building) return;
     for (const layer of this.decor ?? []) layer.remove();
     this.decor = [];
     this.pennants = [];
     const box = this.map.getBounds().pad(0.15);
     const taken = [];
     const stations = [];
-    const place = (latlng, area, paint, sure, beside = stations) => {
+    const { x: wide, y: high } = this.map.getSize();
+    const place = (latlng, area, paint, sure, beside = stations, whole = false) => {
       const at = this.map.latLngToContainerPoint(latlng);
       const [left, top, right, bottom] = area;
       const mine = [at.x + left, at.y + top, at.x + right, at.y + bottom];
       const meets = (one) => one[0] < mine[2] && mine[0] < one[2] && one[1] < mine[3] && mine[1] < one[3];
+      if (whole && (mine[0] < 0 || mine[1] < 0 || mine[2] > wide || mine[3] > high)) return false;
       if (!sure && (taken.some(meets) || beside.some(meets))) return false;
       taken.push(mine);
       this.decor.push(new Mark(latlng, { paint, box: [left - 3, top - 3, right + 3, bottom + 3] }).addTo(this.map));
@@ -559,7 +576,7 @@ class RiverMap extends HTMLElement {
 
   placeNames(box, place, stations) {
     const zoom = this.map.getZoom();
-    const chosen = this.getAttribute("selected");
+    const chosen = this.chosen;
     const size = this.size;
     const inside = [...this.stations.values()].filter((one) => box.contains([one.lat, one.lon]));
     const few = inside.length <= 400;
@@ -576,7 +593,7 @@ class RiverMap extends HTMLElement {
       const paint = (ctx, x, y) => {
         ctx.save();
         ctx.translate(Math.round(x), Math.round(y));
-        this.paintClass(ctx, one.class ?? 0, half, false, true);
+        this.paintClass(ctx, one.class ?? 0, half, Boolean(one.silent && one.class), true);
         ctx.restore();
       };
       const spots = [one.middle, ...one.others];
@@ -621,7 +638,7 @@ class RiverMap extends HTMLElement {
         ctx.fillStyle = this.tokens[colour];
         ctx.fillText(text, x + left, y + top + 8);
       };
-      if (place(latlng, [left, top, left + wide, top + 16], paint)) return true;
+      if (place(latlng, [left, top, left + wide, top + 16], paint, false, undefined, true)) return true;
     }
     return false;
   }
@@ -635,6 +652,8 @@ class RiverMap extends HTMLElement {
   }
 
   redraw() {
+    if (this.building) return;
+    this.chosen = this.getAttribute("selected");
     for (const layer of this.drawn ?? []) layer.redraw();
     this.decorate();
   }
@@ -659,7 +678,9 @@ class RiverMap extends HTMLElement {
     for (const one of this.stations.values()) bounds.extend([one.lat, one.lon]);
     for (const one of this.reaches.values()) for (const line of one.lines) bounds.extend(line.getBounds());
     if (!bounds.isValid()) for (const one of this.base) if (one.bounds) bounds.extend(one.bounds);
-    if (bounds.isValid()) this.map.fitBounds(bounds, { padding: [28, 28], maxZoom: 15, animate: false });
+    const large = !this.hasAttribute("plain") && this.stage.clientWidth > NARROW;
+    const room = large ? { paddingTopLeft: [56, 48], paddingBottomRight: [40, 92] } : { padding: [24, 24] };
+    if (bounds.isValid()) this.map.fitBounds(bounds, { ...room, maxZoom: 15, animate: false });
   }
 
   // The next open incident, most urgent first, then stations without fresh data.
@@ -891,6 +912,13 @@ class RiverMap extends HTMLElement {
     else if (one.lat !== undefined) this.map.setView([one.lat, one.lon], Math.max(this.map.getZoom(), 14));
     if (kind !== "point") this.dispatchEvent(new CustomEvent("river-map-select", { bubbles: true, cancelable: true, detail: { kind, key, href: one.href ?? "", found: true } }));
     this.stage.focus({ preventScroll: true });
+  }
+
+  // Bring a station that something has come to cover into view; one that is in view stays where it is.
+  reveal(key) {
+    const one = this.stations?.get(key);
+    this.map?.invalidateSize({ pan: false });
+    if (one) this.map.panInside([one.lat, one.lon], { padding: [40, 40], animate: false });
   }
 
   // Where a station's mark stands in the map, in px.

@@ -17,11 +17,18 @@ const blocks = () => [...document.querySelectorAll("[data-live]")];
 const topicsOf = (block) => block.dataset.live.split(" ");
 const islands = () => [...document.querySelectorAll("[live]")].flatMap((one) => one.getAttribute("live").split(" ").filter(Boolean));
 
+const wanted = () => [...new Set([...blocks().flatMap(topicsOf), ...islands()])];
+
 export function start() {
-  const topics = [...new Set([...blocks().flatMap(topicsOf), ...islands()])];
+  let topics = wanted();
   if (!topics.length) return;
   held = JSON.parse(document.body.dataset.marks || "{}");
   open(topics);
+  document.addEventListener("rc-topics", () => {
+    // a block shows something else than before, and asks to follow it
+    const now = wanted();
+    if (now.join() !== topics.join()) open((topics = now));
+  });
   setInterval(watch, 1000);
   addEventListener("pagehide", () => source?.close());
   addEventListener("pageshow", (event) => event.persisted && open(topics));

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
@@ -41,6 +42,8 @@ ROWS = 30
 """Rows of a page; a storm is one of them."""
 WINDOW = 2000
 """So many of the most urgent incidents are arranged; beyond, the filter must narrow."""
+COUNTED = 10_000
+"""Beyond, incidents are not counted one by one."""
 ANNOUNCED = 200
 """Rows from the top whose changes are announced."""
 MOST_AT_ONCE = 200
@@ -251,10 +254,10 @@ def _page(v: View, picture: Model | None, outcomes: Sequence[Outcome] = (), unsa
         if contradiction is None:
             limit = WINDOW if chosen.view.by_time_left else ROWS + 1
             rows = inbox.find(connection, v.actor, query, v.now_ms, limit=limit, before_id=chosen.before)
-            total = len(rows) if len(rows) < limit else inbox.count(connection, v.actor, query, v.now_ms)
+            total = len(rows) if len(rows) < limit else inbox.count(connection, v.actor, query, v.now_ms, most=COUNTED)
         side = Side(
             counts=inbox.counts(connection, v.actor, v.now_ms),
-            streets=models.by_street(inbox.counts_by_region(connection, v.actor, chosen.view, v.now_ms), regions),
+            streets=models.by_street(_counts_by_region(v, connection, chosen.view), regions),
             saved=tuple(view_store.of(connection, v.actor.name)),
             on_call=_on_call(v, oncall.on_call(connection, v.now_ms)),
         )
@@ -277,7 +280,7 @@ def _page(v: View, picture: Model | None, outcomes: Sequence[Outcome] = (), unsa
             regions=_region_choices(v),
             holders=tuple(dict.fromkeys([*holders, *([chosen.handler] if chosen.handler else [])])),
         ),
-        views=tuple(InboxView),
+        counted=COUNTED,
         last_closed_ms=last_closed_ms,
         outcomes=_titled(v, outcomes),
         unsaved=unsaved,
@@ -286,6 +289,14 @@ def _page(v: View, picture: Model | None, outcomes: Sequence[Outcome] = (), unsa
         may_accept=v.actor.may(lifecycle.right_of(Action.ACCEPT)),
         may_report=v.actor.may(REPORT.right),
     )
+
+
+def _counts_by_region(v: View, connection: sa.Connection, view: InboxView) -> dict[str, int]:
+    """The numbers beside the streets; of what is over, of which there may be very much, the regions alone."""
+    if view.by_time_left:
+        return inbox.counts_by_region(connection, v.actor, view, v.now_ms)
+    mine = v.actor.regions
+    return {one.code: 0 for one in v.registries.recent().regions if mine is None or one.code in mine}
 
 
 def _status(outcomes: Sequence[Outcome]) -> int:

@@ -137,16 +137,16 @@ def find(
     return [_row(row) for row in connection.execute(chosen)]
 
 
-def _row(row: sa.Row[Any]) -> InboxRow:
+def _row(row: Any) -> InboxRow:
     found = dict(row._mapping)
     typed = {"state": State(row.state), "colour": Colour(row.colour), "kind": FindingKind(row.kind)}
     return InboxRow(**{**found, **typed, "parameter": row.parameter or ""})
 
 
-def count(connection: sa.Connection, actor: Actor, query: InboxQuery, now_ms: int) -> int:
-    """How many incidents there are in all."""
-    chosen = sa.select(sa.func.count()).select_from(incidents_).where(_shown(actor, query, now_ms))
-    return connection.execute(chosen).scalar_one()
+def count(connection: sa.Connection, actor: Actor, query: InboxQuery, now_ms: int, *, most: int) -> int:
+    """How many incidents there are in all; ``most`` where there are as many or more."""
+    some = sa.select(incidents_.c.id).where(_shown(actor, query, now_ms)).limit(most).subquery()
+    return connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
 
 
 def counts(connection: sa.Connection, actor: Actor, now_ms: int) -> InboxCounts:

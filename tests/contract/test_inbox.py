@@ -159,7 +159,8 @@ def test_counts_and_holders_are_those_within_reach(database: Database) -> None:
         assert inbox.counts_by_region(connection, CHIEF, InboxView.OPEN, NOW) == {"a": 1}
         assert inbox.counts(connection, CHIEF, NOW).open == 1
         assert inbox.last_closed_ms(connection, CHIEF) is None
-        assert inbox.count(connection, CHIEF, InboxQuery(InboxView.ALL), NOW) == 1
+        assert inbox.count(connection, CHIEF, InboxQuery(InboxView.ALL), NOW, most=10) == 1
+        assert inbox.count(connection, OFFICE, InboxQuery(InboxView.ALL), NOW, most=1) == 1
 
 
 def test_a_saved_view_is_its_owners_alone_and_replaced_under_its_name(database: Database) -> None:

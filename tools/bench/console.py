@@ -65,10 +65,12 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
         progress.print(join_on_line(say("bench.watching", clients=CLIENTS, pages=" ".join(paths))))
         time.sleep(3)
         alone = _measured(server, plan.seconds)
-        clients = stack.enter_context(_process("watch", url, str(plan.seconds + 15), *paths))
-        time.sleep(10)  # all have come and fetched once
+        clients = stack.enter_context(_process("watch", url, str(plan.seconds + 5), *paths))
+        assert clients.stdout is not None
+        if clients.stdout.readline() != b"ready\n":
+            raise BenchFailed(say("bench.load", process=clients.wait()))
         watched = _measured(server, plan.seconds)
-        output, _ = clients.communicate(timeout=60)
+        output, _ = clients.communicate(timeout=300)
     if not output:
         raise BenchFailed(say("bench.load", process=clients.returncode))
     return {
@@ -119,8 +121,9 @@ def _fill(db: Database, stations: int) -> None:
         [time.time_ns() // 1_000_000] * count,
         np.random.default_rng(1).uniform(1.0, 8.0, count).round(3).tolist(),
     )
+    store = SqlReadings(db, known)
     with db.write() as connection:
-        SqlReadings(db, known).write(connection, names, batch, np.full(count, PLAIN, np.int64))
+        store.write(connection, names, batch, np.full(count, PLAIN, np.int64))
 
 
 class _Changing(SqlReadings):
@@ -159,8 +162,12 @@ async def _clients(url: str, seconds: float, paths: Sequence[str]) -> dict[str, 
     took: list[float] = []
     sizes: list[int] = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as http:
-        tasks = [asyncio.create_task(_client(http, paths[i % len(paths)], took, sizes)) for i in range(CLIENTS)]
+    there = asyncio.Barrier(CLIENTS + 1)
+    async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as http:
+        watched = [paths[i % len(paths)] for i in range(CLIENTS)]
+        tasks = [asyncio.create_task(_client(http, path, there, took, sizes)) for path in watched]
+        await there.wait()
+        print("ready", flush=True)
         _, pending = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
         failed = [task.exception() for task in tasks if task.done()]
         for task in pending:
@@ -175,10 +182,13 @@ async def _clients(url: str, seconds: float, paths: Sequence[str]) -> dict[str, 
     }
 
 
-async def _client(http: httpx.AsyncClient, path: str, took: list[float], sizes: list[int]) -> None:
+async def _client(
+    http: httpx.AsyncClient, path: str, there: asyncio.Barrier, took: list[float], sizes: list[int]
+) -> None:
     """One browser: the page, its channel, and each block when its marks change."""
     await asyncio.sleep(random.uniform(0, 5))
     page = (await http.get(path)).text
+    await there.wait()
     blocks = {block: topics.split() for block, topics in _BLOCK.findall(page)}
     held: dict[str, str] = json.loads(html.unescape(_MARKS.findall(page)[0]) or "{}")
     topics = sorted({topic for of in blocks.values() for topic in of})

@@ -107,7 +107,10 @@ def _answers(url: str) -> bool:
 def main() -> None:
     """One of the processes."""
     what, *arguments = sys.argv[1:]
-    {"serve": _serve, "watch": _watch}[what](*arguments)
+    if what == "serve":
+        _serve(*arguments)
+    else:
+        _watch(*arguments)
 
 
 def _fill(db: Database, stations: int) -> None:

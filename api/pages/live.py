@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -24,6 +25,7 @@ from api.pages.picture import Live
 from governance.incidents import lifecycle
 from governance.organisation.roles import Actor, Right
 
+T = TypeVar("T")
 PATH = "/live"
 MOST_TOPICS = 100
 OF_STATION, OF_INCIDENT = "station-", "incident-"
@@ -47,6 +49,8 @@ class Marks:
     model: Model = field(repr=False)
     newer: tuple[IncidentView, ...] = ()
     """The incidents that the picture before did not have open."""
+    made: dict[object, Any] = field(default_factory=dict, repr=False)
+    """What was computed from the picture, for all who look at it."""
 
     @cached_property
     def rows(self) -> Mapping[int, IncidentView]:
@@ -56,7 +60,12 @@ class Marks:
         """The mark of a topic; "" for an unknown one."""
         if topic.startswith(OF_STATION):
             station = self.model.station(topic.removeprefix(OF_STATION))
-            return "" if station is None else digest((station.state, station.newest_at_ms, station.headline))
+            if station is None:
+                return ""
+            if topic not in self.made:
+                self.made[topic] = digest((station.state, station.newest_at_ms, station.headline))
+            mark: str = self.made[topic]
+            return mark
         return self.by_topic.get(topic, "")
 
     @cached_property
@@ -109,6 +118,14 @@ class LivePicture:
             newer = [one for one in model.incidents if one.incident.is_open and one.id not in open_] if open_ else []
             self._last = last = Marks(model, tuple(newer))
         return last
+
+    def once(self, model: Model, key: object, make: Callable[[], T]) -> T:
+        """What is made from a picture, made once for all who ask under the same key."""
+        made = self._of(model).made
+        if key not in made:
+            made[key] = make()
+        found: T = made[key]
+        return found
 
     # -- who is there ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ A page is rendered whole, or, where the request names blocks of its template in 
 the browser fetches what the live channel announced and puts it in place of the old.
 """
 
+import gzip
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ IN_BAR = 8
 """Entries of the menu that a desk's bar has room for beside person and language, in English too."""
 KEPT_RENDERINGS = 256
 """Renderings of fragments that are kept for others who look at the same."""
+PACKED, PACKED_FROM = 4, 500
+"""How hard they are compressed, and from how many bytes on."""
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
@@ -80,7 +83,25 @@ def _environment() -> jinja2.Environment:
 
 
 TEMPLATES = _environment()
-_renderings: dict[tuple[object, ...], str] = {}
+
+
+class _Body:
+    """Fragments as they are sent, compressed once for all who get them."""
+
+    def __init__(self, text: str) -> None:
+        self._plain = text.encode()
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return gzip.compress(self._plain, PACKED, mtime=0)
+
+    def answer(self, status: int, packed: bool) -> Response:
+        if not packed or len(self._plain) < PACKED_FROM:
+            return HTMLResponse(self._plain, status, HEADERS)
+        return HTMLResponse(self._packed, status, {**HEADERS, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+
+
+_renderings: dict[tuple[object, ...], _Body] = {}
 
 
 @dataclass(frozen=True)
@@ -228,13 +249,19 @@ class View:
         bound (whose cases and waters are their own), so one rendering serves them; None: not kept.
         """
         page = TEMPLATES.get_template(template)
-        values = {"v": self, "signs": TEMPLATES.get_template(SIGNS).make_module({"v": self}), **values}
         named = self.request.headers.get(FRAGMENTS, "").split(",")
         names = tuple(name for name in named if name in page.blocks)
         if not names:
-            return HTMLResponse(page.render(values), status, self._headers)
-        html = "".join(self._fragment(page, name, key, values) for name in names)
-        return HTMLResponse(html, status, self._headers)
+            return HTMLResponse(page.render(self._values(values)), status, self._headers)
+        mark = (template, names, self.language, self.theme, self.alike, self.query_key, key)
+        body = _renderings.get(mark) if key is not None else None
+        if body is None:
+            body = _Body("".join(self._fragment(page, name, self._values(values)) for name in names))
+            if key is not None:
+                if len(_renderings) >= KEPT_RENDERINGS:
+                    _renderings.pop(next(iter(_renderings)))
+                _renderings[mark] = body
+        return body.answer(status, "gzip" in self.request.headers.get("accept-encoding", ""))
 
     @property
     def _headers(self) -> Mapping[str, str]:
@@ -245,18 +272,17 @@ class View:
         host = "*." + tiles.netloc.partition(".")[2] if "{s}" in tiles.netloc else tiles.netloc
         return {**HEADERS, "Content-Security-Policy": POLICY.replace("blob:;", f"blob: {tiles.scheme}://{host};")}
 
-    def _fragment(self, page: jinja2.Template, name: str, key: object, values: Mapping[str, object]) -> str:
-        who = self.actor.role if self.actor.regions is None else self.actor
-        mark = (page.name, name, self.language, self.theme, who, self.query_key, key)
-        kept = _renderings.get(mark) if key is not None else None
-        if kept is None:
-            inner = "".join(page.blocks[name](page.new_context(dict(values))))
-            kept = f'<div data-fragment="{name}">{inner}</div>'
-            if key is not None:
-                if len(_renderings) >= KEPT_RENDERINGS:
-                    _renderings.pop(next(iter(_renderings)))
-                _renderings[mark] = kept
-        return kept
+    @property
+    def alike(self) -> object:
+        """Equal for those who see the same: a role that is bound to no region, or one person who is bound."""
+        return self.actor.role if self.actor.regions is None else self.actor
+
+    def _values(self, values: Mapping[str, object]) -> dict[str, object]:
+        return {"v": self, "signs": TEMPLATES.get_template(SIGNS).make_module({"v": self}), **values}
+
+    def _fragment(self, page: jinja2.Template, name: str, values: dict[str, object]) -> str:
+        inner = "".join(page.blocks[name](page.new_context(values)))
+        return f'<div data-fragment="{name}">{inner}</div>'
 
     @property
     def query_key(self) -> tuple[tuple[str, str], ...]:

@@ -18,7 +18,12 @@ async def show(v: Viewing) -> Response:
     picture = await v.live.now()
     if picture is None:
         return v.render("wall_waiting.html")
-    wall = models.build(picture, v.registries.recent(), v.actor, v.language)
+    registry = v.registries.recent()
+    wall = v.live.once(
+        picture,
+        ("wall", id(registry), v.alike, v.language),
+        lambda: models.build(picture, registry, v.actor, v.language),
+    )
     return v.render("wall.html", key=picture.at_ms, picture=picture, topics=TOPICS, wall=wall, title=_title(v))
 
 

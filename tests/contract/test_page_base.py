@@ -6,8 +6,10 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from fastapi import FastAPI
@@ -17,7 +19,9 @@ from starlette.testclient import TestClient
 from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.pages import assets, live
+from api.pages.models import wall as wall_models
 from api.pages.models.drawing import Box, Mark, Sizes, Water, draw
+from api.pages.models.overview import Model
 from api.pages.view import TEMPLATES, PageRoute
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
@@ -27,6 +31,7 @@ from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
 from infra.texts import keys, say, template
 from sensors.standards.gb3838 import WaterClass
+from sensors.stations import Registry
 from tests import pages_site
 
 
@@ -357,3 +362,28 @@ def test_a_choice_of_language_leads_to_no_other_site(browser: TestClient, to: st
 def test_a_page_of_another_origin_chooses_nothing(browser: TestClient) -> None:
     answer = browser.post("/look", data={"lang": "en"}, headers={"Origin": "http://elsewhere.example"})
     assert answer.status_code == 403
+
+
+def test_a_wall_is_computed_and_its_fragments_drawn_once_for_all_who_look(
+    app: FastAPI, browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+    build = wall_models.build
+
+    def counted(model: Model, registry: Registry, actor: Actor, language: str) -> wall_models.Wall:
+        built.append(language)
+        return build(model, registry, actor, language)
+
+    monkeypatch.setattr(wall_models, "build", counted)
+    picture = app.state.picture.model
+    monkeypatch.setattr(app.state.live, "now", AsyncMock(return_value=replace(picture, at_ms=picture.at_ms + 1)))
+    headers = {"X-Fragments": "map"}
+    answers = [browser.get("/wall", headers=headers) for _ in range(3)]
+    assert built == ["zh"]
+    assert {answer.headers["content-encoding"] for answer in answers} == {"gzip"}
+    assert len({answer.text for answer in answers}) == 1
+    plain = browser.get("/wall", headers={**headers, "Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.text == answers[0].text
+    browser.get("/wall?lang=en", headers=headers)
+    assert built == ["zh", "en"]

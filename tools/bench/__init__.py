@@ -5,12 +5,13 @@ from typing import Any
 
 from rich.console import Console
 
-from tools.bench import assess, devices, ingest, latency, store
+from tools.bench import assess, console, devices, ingest, latency, store
 from tools.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "devices": devices.run,
     "assess": assess.run,
+    "console": console.run,
     "ingest": ingest.run,
     "latency": latency.run,
     "store": store.run,

@@ -15,6 +15,7 @@ addEventListener(
   "keydown",
   (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !ACTIONS[event.key]) return;
+    if (document.body.classList.contains("keys-off")) return;
     const card = document.activeElement?.closest(".case:not(.on)");
     if (!card) return;
     event.stopImmediatePropagation();

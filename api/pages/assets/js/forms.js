@@ -86,6 +86,11 @@ async function send(form, by, renewed) {
   }
 }
 
+// A custom element that is asked for as before keeps what it drew.
+function drawn(old, made) {
+  return old.localName?.includes("-") && old.cloneNode(false).isEqualNode(made.cloneNode(false));
+}
+
 function leave(form, to) {
   wasAccepted(form);
   try {
@@ -167,7 +172,7 @@ function place(html) {
   Idiomorph.morph(main, theirs.innerHTML, {
     morphStyle: "innerHTML",
     ignoreActiveValue: true,
-    callbacks: { beforeNodeMorphed: (old, made) => !(old.localName?.includes("-") && old.isEqualNode(made)) },
+    callbacks: { beforeNodeMorphed: (old, made) => !drawn(old, made) },
   });
   document.head.append(...scripts);
   const wrong = main.querySelector('[role="alert"], [aria-invalid="true"], .wrong');

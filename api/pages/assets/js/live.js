@@ -7,6 +7,11 @@ export { clock };
 
 const SILENT_MS = 16000; // three beats: then the connection counts as cut
 const STALE_MS = 80000; // older than this a picture must not pass for the present
+const SPREAD_MS = 1000; // all who watch learn of a change at once and must not ask at once
+const QUICK_MS = 300; // the shortest pause between two fetches of a block, of cases and of water
+const SLOW_MS = 5000;
+const SLOW = new Set(["stations", "classes", "counts"]);
+const AGAIN_MS = 3000;
 const WAIT_MS = [1000, 2000, 5000, 10000];
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 let held = {};
@@ -15,7 +20,9 @@ let heard = Date.now();
 let behind = 0; // ms by which the picture was behind at the last beat
 let tries = 0;
 let fetching = false;
-let again = new Set();
+const due = new Map(); // block → when it is fetched
+const fetched = new Map(); // block → when it was fetched last
+let timer = 0;
 let topics = [];
 let running = false;
 
@@ -90,32 +97,45 @@ function watch() {
 }
 
 function changed(marks) {
+  const now = Date.now();
+  const spread = Math.random() * SPREAD_MS;
   for (const block of blocks()) {
-    if (topicsOf(block).some((topic) => topic in marks && marks[topic] !== held[topic])) again.add(block.id);
+    const news = topicsOf(block).filter((topic) => topic in marks && marks[topic] !== held[topic]);
+    if (!news.length) continue;
+    const pause = news.every((topic) => SLOW.has(topic)) ? SLOW_MS : QUICK_MS;
+    const at = Math.max(now + spread, (fetched.get(block.id) ?? 0) + pause);
+    due.set(block.id, Math.min(at, due.get(block.id) ?? Infinity));
   }
   const differ = new Set(Object.keys(marks).filter((topic) => marks[topic] !== held[topic]));
   held = { ...held, ...marks };
   if (differ.size) document.dispatchEvent(new CustomEvent("rc-marks", { detail: differ }));
-  fetchBlocks();
+  plan();
+}
+
+function plan() {
+  clearTimeout(timer);
+  if (due.size && !fetching) timer = setTimeout(fetchBlocks, Math.max(0, Math.min(...due.values()) - Date.now()));
 }
 
 async function fetchBlocks() {
-  if (fetching || !again.size) return;
   fetching = true;
-  const names = [...again];
-  again = new Set();
+  const until = Date.now() + QUICK_MS;
+  const names = [...due.keys()].filter((name) => due.get(name) <= until).sort();
+  for (const name of names) {
+    due.delete(name);
+    fetched.set(name, Date.now());
+  }
   try {
     const answer = await fetch(location.href, { headers: { "X-Fragments": names.join(",") }, cache: "no-store" });
     if (answer.redirected || answer.status === 401) return void showSignIn();
     if (!answer.ok) throw new Error(String(answer.status));
     place(await answer.text());
   } catch {
-    names.forEach((name) => again.add(name));
-    setTimeout(fetchBlocks, 3000);
+    names.forEach((name) => due.set(name, Date.now() + AGAIN_MS));
   } finally {
     fetching = false;
+    plan();
   }
-  if (again.size) setTimeout(fetchBlocks, 300);
 }
 
 // What has the focus keeps it; where that is gone, its block's heading takes it.

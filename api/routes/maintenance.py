@@ -467,7 +467,7 @@ def add_photo(
 ) -> Response:
     """Keep a photo of the station; the body is the photo itself. The same photo twice is one."""
     taker = author(who, by, context.clock_ms(), find(registries.recent(), key))
-    return answer(_photo(record_photo(context, key, taker, data, note, taken)))
+    return answer(_photo(record_photo(context, key, taker, data, note, taken)), 201)
 
 
 def record_photo(

@@ -281,7 +281,9 @@ class View:
         return {"v": self, "signs": TEMPLATES.get_template(SIGNS).make_module({"v": self}), **values}
 
     def _fragment(self, page: jinja2.Template, name: str, values: dict[str, object]) -> str:
-        inner = "".join(page.blocks[name](page.new_context(values)))
+        context = page.new_context(values)
+        next(page.root_render_func(context), None)  # macros and imports of the page stand before its first output
+        inner = "".join(page.blocks[name](context))
         return f'<div data-fragment="{name}">{inner}</div>'
 
     @property

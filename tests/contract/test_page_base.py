@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.pages import assets, live
+from api.pages.menu import ENTRIES
 from api.pages.models import wall as wall_models
 from api.pages.models.drawing import Box, Mark, Sizes, Water, draw
 from api.pages.models.overview import Model
@@ -33,6 +34,7 @@ from infra.texts import keys, say, template
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
 from tests import pages_site
+from tests.pages_site import OFFICE, RIVER, STATION
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,15 @@ class _Page(HTMLParser):
             self.ids.append(str(given["id"]))
 
 
-@pytest.mark.parametrize("path", ["/wall", "/kit", "/kit?theme=wall", "/wall?lang=en"])
+PAGES = (
+    *(entry.path for entry in ENTRIES),
+    *("/kit", "/kit?theme=wall", "/incidents/1", "/incidents?view=all", f"/board?incident={1}", f"/rivers/{RIVER}"),
+    *(f"/stations/{STATION}", f"/?station={STATION}", f"/?reach={RIVER}", "/?view=list", f"/maintenance/{STATION}"),
+    *(f"/registry/stations/{STATION}", f"/people/{OFFICE}", "/reported/new", "/account", "/login"),
+)
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/wall?lang=en", "/?lang=en", "/incidents?lang=en"])
 def test_a_page_runs_no_script_and_no_style_that_stands_in_it(browser: TestClient, path: str) -> None:
     answer = browser.get(path)
     assert answer.status_code == 200
@@ -88,6 +98,17 @@ def test_a_block_that_changed_is_answered_alone_and_is_what_the_page_shows(brows
     for block in ("figures", "worst"):
         inner = part.split(f'data-fragment="{block}">', 1)[1].split("</div><div data-fragment", 1)[0]
         assert inner.removesuffix("</div>").strip() in whole
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_each_live_block_of_a_page_is_answered_alone(browser: TestClient, path: str) -> None:
+    names = re.findall(r'id="([^"]+)"[^>]*data-live="', browser.get(path).text)
+    names += re.findall(r'data-live="[^"]*"[^>]*?\bid="([^"]+)"', browser.get(path).text)
+    if not names:
+        return
+    part = browser.get(path, headers={"X-Fragments": ",".join(names)})
+    assert part.status_code == 200
+    assert part.text.count("data-fragment=") == len(set(names))
 
 
 def test_each_block_that_is_live_is_a_block_of_its_template(browser: TestClient) -> None:

@@ -1,4 +1,4 @@
-// The inbox: ticks (x, a storm at once, all), what the bulk buttons name, keys on the row in focus, filters at once.
+// The inbox: ticks (a storm at once, all), what the bulk buttons name, keys on the row in focus, filters at once.
 document.body.classList.add("has-script");
 const list = document.getElementById("list");
 const boxes = () => [...list.querySelectorAll('input[name="row"]')];
@@ -39,11 +39,6 @@ function clicked(selector) {
 }
 
 const KEYS = {
-  x() {
-    const box = row()?.querySelector(".in-tick input");
-    if (box) box.click();
-    return Boolean(box);
-  },
   a() {
     if (!boxes().some((box) => box.checked)) return clicked("[data-accept]");
     document.querySelector('.inbox-bulk [value="accept"]').click();

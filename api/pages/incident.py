@@ -235,7 +235,7 @@ def _page(v: View, number: int, picture: Model | None, given: Given, error: Wate
         "incident.html",
         status=200 if error is None else problems.of(error).sort.status,
         picture=picture,
-        topics=(f"incident-{number}",),
+        topics=(f"incident-{number}", f"presence-incident-{number}"),
         page=page,
         i=incident,
         case=incident.case,

@@ -1,5 +1,5 @@
 // Sentences of the catalogue that scripts show; the server puts them on the page in its language.
-const words = document.getElementById("words")?.dataset ?? {};
+const words = document.getElementById("page-words")?.dataset ?? {};
 
 export function say(name, values = {}) {
   const said = words[`say${name[0].toUpperCase()}${name.slice(1)}`] ?? name;

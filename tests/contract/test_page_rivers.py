@@ -261,7 +261,7 @@ def test_the_code_leads_to_the_public_address_and_a_loopback_address_makes_none(
     told = NotificationSettings(pages_site.directory, NoticePolicy(), links, "测试站 test site")
     page = page_of(as_(create_app(replace(context, notifications=told))), HERE)
     sign = part(page, "river-sign")
-    assert f"https://river.example.gov/report?reach={RIVER}" in sign
+    assert f"https://river.example.gov/r/{RIVER}" in sign
     assert "<svg" in sign
 
 

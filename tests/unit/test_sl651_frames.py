@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.times import BEIJING, to_ms
+from sensors.wire.sl651 import answers
 from sensors.wire.sl651 import body as bodies
 from sensors.wire.sl651.body import Element, Malformed
 from sensors.wire.sl651.crc import crc16
@@ -194,3 +195,30 @@ def test_digits_are_a_value_a_negative_one_or_a_missing_one(digits: str, decimal
 def test_letters_are_no_number(digits: str) -> None:
     with pytest.raises(ValueError, match="no number"):
         bodies.number(digits, 0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "raw"),
+    [(expected, raw) for expected, raw in RECORDED if "reply" in expected],
+    ids=[name for name, (expected, _) in zip(NAMES, RECORDED, strict=True) if "reply" in expected],
+)
+def test_a_message_is_confirmed_as_the_standard_says(expected: dict[str, Any], raw: bytes) -> None:
+    (frame,) = frames_of(raw)
+    now_ms = ms(expected["reply"]["sent"])
+    assert now_ms is not None
+    serial = expected["serial"].to_bytes(2, "big")
+    made = {
+        "EOT": answers.confirmation(frame, serial, now_ms),
+        "ESC": answers.confirmation(frame, serial, now_ms, stay=True),
+        "NAK_packet_2": answers.repeat(frame, serial, now_ms, 2),
+    }
+    assert answers.wants_answer(frame)
+    for name, reply in made.items():
+        if name in expected["reply"]:
+            assert build(reply).hex().upper() == expected["reply"][name]
+
+
+def test_keeping_the_link_is_never_answered() -> None:
+    kept = [frame for frame in WHOLE if frame.function == bodies.LINK_KEPT]
+    assert len(kept) == 3
+    assert not any(answers.wants_answer(frame) for frame in kept)

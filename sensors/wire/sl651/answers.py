@@ -53,11 +53,12 @@ def _downlink(frame: Frame, body: bytes, end: End, *, packet: int) -> Frame:
         frame.centre,
         frame.password,
         frame.function,
-        body,
+        body.hex().upper().encode("ascii") if frame.ascii else body,
         end,
         downlink=True,
         packets=frame.packets,
         packet=packet,
+        ascii=frame.ascii,
     )
 
 

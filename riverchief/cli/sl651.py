@@ -26,7 +26,7 @@ app = Commands("SL 651 报文和遥测站 · SL 651 frames and stations.")
 devices = Commands("遥测站登记 · Stations that may connect.")
 app.add_typer(devices, name="devices")
 
-_PASSWORD = "03"
+_WITHHELD = "03"
 """The parameter of Annex D that is the password."""
 _HEX_LINE = re.compile(rb"[0-9A-Fa-f\s]+")
 
@@ -95,7 +95,7 @@ def described(frame: Frame) -> dict[str, Any]:
 
 
 def _parameter(one: Parameter) -> dict[str, Any]:
-    if one.id == _PASSWORD:
+    if one.id == _WITHHELD:
         return {"id": one.id}
     return {"id": one.id, "raw": one.raw.hex().upper(), "decimals": one.decimals}
 

@@ -4,6 +4,7 @@ A frame whose check value is wrong is not answered: the station sends it again. 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from infra.times import beijing
@@ -37,6 +38,12 @@ def repeat(frame: Frame, serial: bytes, now_ms: int, packet: int) -> Frame:
 def query(station: str, centre: int, password: str, function: int, now_ms: int, rest: bytes = b"") -> Frame:
     """A query or command of ours; its serial number is 0, for the centre begins."""
     return Frame(station, centre, password, function, b"\0\0" + _now(now_ms) + rest, End.ENQ, downlink=True)
+
+
+def query_like(frame: Frame, function: int, now_ms: int, rest: bytes = b"") -> Frame:
+    """A query to the station that sent a frame, in its mode."""
+    asked = query(frame.station, frame.centre, frame.password, function, now_ms, rest)
+    return replace(asked, body=asked.body.hex().upper().encode("ascii"), ascii=True) if frame.ascii else asked
 
 
 def past_values(begin_ms: int, end_ms: int, step_min: int, identifiers: Sequence[str]) -> bytes:

@@ -139,9 +139,9 @@ class FrameReader:
             match = _START.search(buffer, position)
             if match is None:
                 # a single 7E at the end may be the first half of a start
-                end = len(buffer) - (buffer.endswith(b"\x7e") and not final)
-                self._drop(buffer[position:end], found)
-                position = end
+                rest = len(buffer) - (buffer.endswith(b"\x7e") and not final)
+                self._drop(buffer[position:rest], found)
+                position = rest
                 break
             self._drop(buffer[position : match.start()], found)
             position = match.start()

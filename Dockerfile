@@ -46,7 +46,7 @@ ENV PATH=/opt/riverchief/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 8080 9212
+EXPOSE 8080 9212 9651
 # Of `serve` and `api`; where only `ingest` or `worker` runs, switch it off.
 HEALTHCHECK --interval=15s --timeout=8s --start-period=60s --retries=4 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]

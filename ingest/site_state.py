@@ -25,7 +25,7 @@ from ingest.rules.model import Rules
 from ingest.rules.upstream import River
 from ingest.state import alarm_store, detector_state, rule_publications, rule_versions
 from ingest.state.series_history import SeriesHistory
-from ingest.storage import changes, late_queue, loggers
+from ingest.storage import changes, late_queue, loggers, sl651_stations
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
@@ -38,6 +38,7 @@ from sensors.stations import Registry
 from sensors.wire import mapping
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.mapping import Mappings
+from sensors.wire.sl651.readings import Gauge
 
 
 class SiteState:
@@ -47,6 +48,8 @@ class SiteState:
     marks: Marks
     """Marks of checks, visits and reviews that the stored verdicts carry."""
     loggers: Mapping[str, Logger]
+    gauges: Mapping[str, Gauge]
+    """The SL 651 stations by address."""
     visits: tuple[Visit, ...]
     """Visits, and planned work that mutes all rules of a station."""
     late_waiting: int
@@ -102,6 +105,7 @@ class SiteState:
             registry = registry_store.load(connection, self.catalogue)
             self._fingerprint = changes.fingerprint(connection)
             self.loggers = loggers.load(connection)
+            self.gauges = sl651_stations.load(connection)
             alarms = alarm_store.load(connection)
             clock_errors = detector_state.load_clocks(connection)
             gateway_recoveries = alarm_store.gateway_recoveries(connection)
@@ -158,6 +162,7 @@ class SiteState:
                 return False
             registry = registry_store.load(connection, self.catalogue)
             self.loggers = loggers.load(connection)
+            self.gauges = sl651_stations.load(connection)
         self.maintenance_changed = True
         known = self.history.registry
         try:

@@ -42,6 +42,7 @@ from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.pipeline import Outcome
 from ingest.republish import Republisher
+from ingest.sources import sl651
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from ingest.storage import downsampling
@@ -349,6 +350,17 @@ def gateway(source: Gateway, now_ms: int) -> Iterator[Metric]:
     yield one("hj212_requests", c.asked)
     yield many("hj212_rejected_connections", {"full": c.turned_away, "dropped": c.dropped})
     yield many("hj212_dropped_frames", {"locked": c.locked, "daily_bound": c.left_out})
+
+
+def sl651_gateway(source: sl651.Gateway, now_ms: int) -> Iterator[Metric]:
+    c = source.counters
+    yield one("sl651_connections", source.connections)
+    yield one("sl651_frames", c.frames)
+    yield one("sl651_invalid_frames", c.broken)
+    yield many("sl651_answers", {"confirmed": c.confirmed, "unanswered": c.unanswered})
+    yield many("sl651_requests", {"query": c.asked, "packet": c.asked_again})
+    yield many("sl651_rejected_connections", {"full": c.turned_away, "dropped": c.dropped})
+    yield many("sl651_dropped_frames", {"locked": c.locked, "daily_bound": c.left_out})
 
 
 def republishing(republisher: Republisher, now_ms: int) -> Iterator[Metric]:

@@ -140,6 +140,18 @@ class Hj212Section(_Section):
     idle_s: Annotated[int, Field(ge=60, le=604_800)] = 3900
 
 
+class Sl651Section(_Section):
+    """The gateway for hydrological stations that speak SL 651."""
+
+    enabled: bool = False
+    host: str = "0.0.0.0"
+    port: Port = 9651
+    udp: bool = True
+    set_clock: bool = True
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    idle_s: Annotated[int, Field(ge=60, le=604_800)] = 3900
+
+
 class IngestSection(_Section):
     """Batching of messages, and the limit for late data."""
 
@@ -293,6 +305,7 @@ class Settings(BaseSettings):
     mqtt: MqttSection = MqttSection()
     broker_admin: BrokerAdminSection = BrokerAdminSection()
     hj212: Hj212Section = Hj212Section()
+    sl651: Sl651Section = Sl651Section()
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
     audit: AuditSection = AuditSection()

@@ -1,5 +1,6 @@
-"""Settings of the sources of readings: MQTT and HJ 212."""
+"""Settings of the sources of readings: MQTT, HJ 212 and SL 651."""
 
+from ingest.sources import sl651
 from ingest.sources.hj212 import GatewaySettings
 from ingest.sources.mqtt import MqttSettings
 from riverchief.settings import Settings, secret
@@ -35,3 +36,8 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         max_connections=h.max_connections,
         idle_s=h.idle_s,
     )
+
+
+def sl651_settings(settings: Settings) -> sl651.GatewaySettings:
+    """Settings of the SL 651 gateway, whose names are those of the section."""
+    return sl651.GatewaySettings(**settings.sl651.model_dump(exclude={"enabled"}))

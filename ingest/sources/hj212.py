@@ -29,6 +29,7 @@ from infra.texts import say
 from infra.times import beijing_day
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
+from ingest.sources.line_server import allow_open_files
 from ingest.sources.sender_limits import SenderLimits, peer_of
 from sensors.reading import Message, Reason
 from sensors.wire.hj212 import exchange
@@ -165,7 +166,7 @@ class Gateway:
 
     def start(self) -> None:
         """Listen; raises ConfigurationError where the address cannot be used."""
-        _allow_open_files(self.settings.max_connections + 200)
+        allow_open_files(self.settings.max_connections + 200, "hj212.max_connections")
         self._last_at = {mn: at for mn, one in self.loggers.items() if (at := one.last_at_ms) is not None}
         s = self.settings
         try:
@@ -690,18 +691,3 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
         message = say("settings.hj212_certificate", cert_file=settings.cert_file, error=error)
         raise ConfigurationError(message) from error
     return context
-
-
-def _allow_open_files(wanted: int) -> None:
-    """Raise the limit of open files for the connections, as far as the system allows."""
-    try:
-        import resource
-    except ImportError:  # not on Windows, which has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        if allowed > soft:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        if allowed < wanted:
-            log.warning("too few open files are allowed for hj212.max_connections", allowed=allowed, wanted=wanted)

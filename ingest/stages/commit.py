@@ -10,10 +10,11 @@ from ingest.rules.alarm_state import update_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.stages.deduplicate import without_messages
 from ingest.state import detector_state
-from ingest.storage import device_events, late_queue, loggers
+from ingest.storage import device_events, late_queue, loggers, sl651_stations
 from ingest.work import Work
 from sensors.reading import Batch
-from sensors.wire.hj212.readings import SOURCE, mn_of
+from sensors.wire.hj212 import readings as hj212
+from sensors.wire.sl651 import readings as sl651
 
 
 class Commit:
@@ -36,7 +37,8 @@ class Commit:
             settle_replays(connection, site, work.replayed, work.now_ms)
             held = quarantine.add(connection, site.history.registry, work.messages, work.decoded.headers, work.rejected)
             _add_device_findings(connection, work)
-            loggers.update_newest(connection, _newest_by_logger(work))
+            loggers.update_newest(connection, _newest_by_device(work, hj212.SOURCE))
+            sl651_stations.update_newest(connection, _newest_by_device(work, sl651.SOURCE))
             site.ledger.count(
                 connection,
                 site.history.registry,
@@ -92,9 +94,13 @@ def _add_device_findings(connection: sa.Connection, work: Work) -> None:
 
 
 def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
-    """Keep reports in frames of loggers as events of their stations; those that are new and matter."""
+    """Keep reports in frames of devices as events of their stations; those that are new and matter."""
     new: list[DeviceReport] = []
-    for i, body in work.decoded.notices.items():
+    told = list(work.decoded.notices.items())
+    for i, word in sorted(work.decoded.status.items(), key=lambda of: of[1].at_ms):
+        changed = sl651_stations.status_changes(connection, sl651.address_of(work.messages[i]), word)
+        told += [(i, body) for body in changed]
+    for i, body in told:
         message = work.messages[i]
         first = message.only is None or message.replay_of is None
         if first and device_events.add_once(connection, message.station, message.received_at_ms, body):
@@ -102,10 +108,12 @@ def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
     return new
 
 
-def _newest_by_logger(work: Work) -> dict[str, int]:
-    """The newest reading of each HJ 212 logger in the batch, by MN."""
+def _newest_by_device(work: Work, source: str) -> dict[str, int]:
+    """The newest reading of each device in the batch that sends frames, by the name in its topic."""
     newest: dict[str, int] = {}
-    framed = {i: mn for i, m in enumerate(work.messages) if m.source == SOURCE and (mn := mn_of(m))}
+    framed = {
+        i: name for i, m in enumerate(work.messages) if m.source == source and (name := m.topic.partition("/")[2])
+    }
     if framed:
         for i, at_ms in zip(work.accepted.message.tolist(), work.accepted.at.tolist(), strict=True):
             if i in framed:

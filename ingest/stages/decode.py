@@ -8,7 +8,8 @@ from ingest.work import Work
 from sensors.reading import Message
 from sensors.wire import mapping
 from sensors.wire.decode import decode
-from sensors.wire.hj212.readings import addressed
+from sensors.wire.hj212 import readings as hj212
+from sensors.wire.sl651 import readings as sl651
 
 
 class Decode:
@@ -20,14 +21,19 @@ class Decode:
         site = work.site
         messages, work.replayed = take_replays(site, work.messages)
         work.messages = _addressed(site, messages)
-        work.decoded = decode(work.messages, site.catalogue, site.loggers, site.mappings)
+        work.decoded = decode(work.messages, site.catalogue, site.loggers, site.mappings, site.gauges)
 
 
 def _addressed(site: SiteState, messages: Sequence[Message]) -> Sequence[Message]:
     """The messages with the stations they are of; a station registered a moment ago is adopted."""
     messages = mapping.addressed(messages, site.mappings)
-    found = addressed(messages, site.loggers, site.catalogue)
+    found = _by_device(site, messages)
     index = site.history.registry.index
     if not all(m.station in index for m in found) and site.follow_registry():
-        found = addressed(messages, site.loggers, site.catalogue)
+        found = _by_device(site, messages)
     return found
+
+
+def _by_device(site: SiteState, messages: Sequence[Message]) -> Sequence[Message]:
+    """Frames know only their device: the stations of the registered ones."""
+    return sl651.addressed(hj212.addressed(messages, site.loggers, site.catalogue), site.gauges)

@@ -9,6 +9,7 @@ from infra.records import from_row
 from infra.texts import say
 from ingest.storage import changes
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author
+from ingest.storage.newest import advance
 from ingest.storage.tables import hj212_device as table
 from ingest.storage.tables import station as station_table
 from sensors.wire.hj212.packet import Edition
@@ -54,12 +55,7 @@ def remove(connection: sa.Connection, mn: str, author: Author = UNKNOWN_AUTHOR) 
 
 def update_newest(connection: sa.Connection, newest: Mapping[str, int]) -> None:
     """Store the time of each logger's newest reading (MN → ms); an older time is ignored."""
-    if newest:
-        later = table.c.last_at_ms.is_(None) | (table.c.last_at_ms < sa.bindparam("at"))
-        update = (
-            sa.update(table).where((table.c.mn == sa.bindparam("of")) & later).values(last_at_ms=sa.bindparam("at"))
-        )
-        connection.execute(update, [{"of": mn, "at": at} for mn, at in sorted(newest.items())])
+    advance(connection, table.c.mn, newest)
 
 
 def _record(connection: sa.Connection, mn: str) -> dict[str, object] | None:

@@ -404,6 +404,19 @@ hj212_device = sa.Table(
     sa.Column("last_at_ms", sa.BigInteger),
 )
 
+sl651_station = sa.Table(
+    "sl651_station",
+    metadata,
+    sa.Column("address", sa.String(10), primary_key=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("password", sa.Text),
+    sa.Column("base_m", sa.Float),
+    sa.Column("array_order", sa.String(5), nullable=False),
+    sa.Column("last_at_ms", sa.BigInteger),
+    sa.Column("status_bits", sa.BigInteger, comment="the newest status word (element 45)"),
+    sa.Column("status_at_ms", sa.BigInteger),
+)
+
 device_credential = sa.Table(
     "device_credential",
     metadata,

@@ -22,6 +22,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "users": ("users",),
     "stations": ("stations",),
     "hj212": ("hj212",),
+    "sl651": ("sl651",),
     "rules": ("rules",),
     "processes": ("processes",),
     "notices": ("notify", "oncall"),

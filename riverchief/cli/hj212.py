@@ -5,7 +5,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Generic, TextIO, TypeVar
 
 import typer
 
@@ -27,12 +28,15 @@ app.add_typer(devices, name="devices")
 READ_BYTES = 65_536
 
 
+F = TypeVar("F", bound=Enum)
+
+
 @dataclass(slots=True)
-class Tally:
+class Tally(Generic[F]):
     """Counts of decoding: whole frames, faulty frames by fault, bytes outside frames."""
 
     good: int = 0
-    broken: dict[Fault, int] = field(default_factory=dict)
+    broken: dict[F, int] = field(default_factory=dict)
     garbage_bytes: int = 0
 
     def sentence(self) -> str:
@@ -43,9 +47,9 @@ class Tally:
         return line("hj212_frames.found", good=self.good, bad=sum(self.broken.values()), faults=named, outside=outside)
 
 
-def decode(source: BinaryIO, out: TextIO) -> Tally:
+def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     """Read frames to the end of ``source``; one JSON object a line for each, as soon as it is whole."""
-    reader, tally = FrameReader(), Tally()
+    reader, tally = FrameReader(), Tally[Fault]()
     for found in _found(source, reader):
         if isinstance(found, Frame):
             tally.good += 1

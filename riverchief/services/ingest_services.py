@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import structlog
+from prometheus_client import Metric
 
 from api.context import Part
 from api.duration import duration
@@ -14,6 +15,7 @@ from ingest import batch_log
 from ingest.intake import Bounds, Intake, Lane
 from ingest.pipeline import Site
 from ingest.republish import Republisher
+from ingest.sources import sl651
 from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
@@ -21,7 +23,7 @@ from riverchief import metrics
 from riverchief.heartbeat import Heartbeat
 from riverchief.resources import Resources
 from riverchief.service import SILENT_S, Service
-from riverchief.sources import gateway_settings
+from riverchief.sources import gateway_settings, sl651_settings
 
 log = structlog.get_logger(__name__)
 
@@ -58,12 +60,15 @@ class Ingest:
         self.mqtt: MqttSource | None = None
         self.commands: MqttCommands | None = None
         self.gateway: Gateway | None = None
+        self.sl651: sl651.Gateway | None = None
         self.republisher: Republisher | None = None
         if settings.mqtt.enabled:
             self.mqtt = MqttSource(resources.mqtt, self.intake, clock.now_ms, resources.mappings.topics)
             self.commands = MqttCommands(resources.mqtt)
         if settings.hj212.enabled:
             self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
+        if settings.sl651.enabled:
+            self.sl651 = sl651.Gateway(sl651_settings(settings), self.intake, clock.now_ms)
         if settings.mqtt.enabled and settings.mqtt.republish:
             self.republisher = Republisher(
                 resources.database,
@@ -81,7 +86,9 @@ class Ingest:
         if self.commands:
             yield Service(start=self.commands.start, stop=self.commands.stop)
         if self.gateway:
-            yield _gateway_service(self.gateway)
+            yield _gateway_service("hj212", self.gateway, partial(metrics.gateway, self.gateway))
+        if self.sl651:
+            yield _gateway_service("sl651", self.sl651, partial(metrics.sl651_gateway, self.sl651))
         if self.mqtt:
             yield _mqtt_service(self.mqtt)
         yield Service(
@@ -96,13 +103,14 @@ class Ingest:
         """Since when devices can reach us and we are not behind; None while that is not so.
 
         What waits with us or with the broker is not the silence of a station. Without a broker a site is connected
-        while it listens to loggers; with HTTP alone, since its start.
+        while it listens to loggers and gauges; with HTTP alone, since its start.
         """
         since: int | None = self._started_ms
         if self.mqtt:
             since = self.mqtt.connected_since_ms
-        elif self.gateway:
-            since = self.gateway.listening_since_ms
+        elif gateways := [one for one in (self.gateway, self.sl651) if one]:
+            listening = [at_ms for one in gateways if (at_ms := one.listening_since_ms) is not None]
+            since = max(listening) if len(listening) == len(gateways) else None
         if since is None or any(lane.behind_since_ms is not None for lane in self.intake.lanes):
             return None
         return max(since, *(lane.caught_up_ms for lane in self.intake.lanes))
@@ -113,7 +121,7 @@ class Ingest:
 
     def _stop_intake(self) -> None:
         """Take nothing new, finish the batch and acknowledge it; what is not finished is delivered again."""
-        for source in (self.mqtt, self.gateway):
+        for source in (self.mqtt, self.gateway, self.sl651):
             if source:
                 source.quiesce()
         if not self.intake.stop():
@@ -171,18 +179,16 @@ def _mqtt_service(source: MqttSource) -> Service:
     )
 
 
-def _gateway_service(gateway: Gateway) -> Service:
+def _gateway_service(
+    name: str, gateway: Gateway | sl651.Gateway, numbers: Callable[[int], Iterator[Metric]]
+) -> Service:
     def health(now_ms: int) -> list[Part]:
         detail = f"{gateway.connections} connections, {gateway.counters.frames} frames"
-        text = say("health.hj212", connections=gateway.connections, frames=f"{gateway.counters.frames:,}")
-        return [Part("hj212", gateway.alive, detail, text=text)]
+        text = say(f"health.{name}", connections=gateway.connections, frames=f"{gateway.counters.frames:,}")
+        return [Part(name, gateway.alive, detail, text=text)]
 
     return Service(
-        start=gateway.start,
-        stop=gateway.stop,
-        health=health,
-        metrics=partial(metrics.gateway, gateway),
-        threads=lambda: {"hj212": gateway},
+        start=gateway.start, stop=gateway.stop, health=health, metrics=numbers, threads=lambda: {name: gateway}
     )
 
 

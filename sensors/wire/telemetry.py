@@ -134,13 +134,22 @@ def message_id(message: Message, header: Header | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusWord:
+    """The status bits of a device at an instant; only what changed since the last ones is an event."""
+
+    at_ms: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """All messages of a micro-batch, read.
 
     ``batch.station`` is -1 throughout (the registry is not known here); ``batch.parameter`` is -1 where the key is
     not in the catalogue, ``unknown`` then maps the row to the key. ``headers`` has one entry a message; None for a
     message that could not be opened at all. ``periods`` names the messages whose readings are means, and over how many
-    ms from ``at`` on; ``notices`` those that are an event of the device, and its JSON body.
+    ms from ``at`` on; ``notices`` those that are an event of the device, and its JSON body;
+    ``status`` those that tell its status bits.
     """
 
     batch: Batch
@@ -149,6 +158,7 @@ class Decoded:
     rejected: tuple[Rejected, ...]
     periods: Mapping[int, int] = field(default_factory=dict)
     notices: Mapping[int, str] = field(default_factory=dict)
+    status: Mapping[int, StatusWord] = field(default_factory=dict)
 
 
 _STATION_FLAGS: Final = {

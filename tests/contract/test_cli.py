@@ -148,6 +148,7 @@ def test_a_dead_letter_is_listed_and_sent_again(data: Path) -> None:
     [
         ("classify", {"polars", "sqlalchemy", "uvicorn"}),
         ("hj212", {"polars", "sqlalchemy", "uvicorn"}),
+        ("sl651", {"polars", "sqlalchemy", "uvicorn"}),
         ("ledger", {"polars", "uvicorn"}),
         ("users", {"polars", "uvicorn"}),
         ("rules", {"polars", "uvicorn"}),

@@ -43,7 +43,7 @@ IN_IMAGE = {
 
 LISTENS = {
     # the port each program listens on inside: our settings, the shipped configuration, or the image's default
-    "riverchief": {8080, 9212},
+    "riverchief": {8080, 9212, 9651},
     "mosquitto": {8883, 1883},
     "grafana": {3000},
     "influxdb": {8086},
@@ -318,14 +318,14 @@ def test_only_the_encrypted_broker_is_reachable_from_outside() -> None:
 def test_every_published_port_is_one_the_program_listens_on() -> None:
     for name, service in SERVICES.items():
         for port in service.get("ports", []):
-            assert int(port.rsplit(":", 1)[1]) in LISTENS[name], name
+            assert int(port.rsplit(":", 1)[1].removesuffix("/udp")) in LISTENS[name], name
             assert "edge" in service["networks"], f"{name} cannot publish from an internal network alone"
 
 
 def test_the_ports_written_down_here_are_those_of_the_shipped_configuration() -> None:
     conf = Path("config/mosquitto/mosquitto.conf").read_text()
     assert {int(port) for port in re.findall(r"^listener (\d+)$", conf, re.MULTILINE)} == LISTENS["mosquitto"]
-    assert {Settings().api.port, Settings().hj212.port} == LISTENS["riverchief"]
+    assert {Settings().api.port, Settings().hj212.port, Settings().sl651.port} == LISTENS["riverchief"]
     (exposed,) = re.findall(r"^EXPOSE (.+)$", Path("Dockerfile").read_text(), re.M)
     assert {int(port) for port in exposed.split()} == LISTENS["riverchief"]
 

@@ -23,6 +23,7 @@ from ingest.intake import Intake
 from ingest.pipeline import Outcome, Site
 from ingest.rules.model import Rules
 from ingest.sources.hj212 import Counters as GatewayCounters
+from ingest.sources.sl651 import Counters as Sl651Counters
 from ingest.storage import registry as registry_store
 from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
@@ -68,6 +69,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricSources]
         partial(metrics.ingest, Intake(site, clock_ms=lambda: NOW), watch),
         partial(metrics.broker, source),
         partial(metrics.gateway, made(connections=3, counters=counters)),
+        partial(metrics.sl651_gateway, made(connections=2, counters=Sl651Counters(confirmed=7, asked_again=1))),
         partial(metrics.republishing, made(published=1, waiting=0, connected_since_ms=1, last_error="")),
         partial(metrics.forwarding, made(state=made(error="", sent_rows=5, refused_lines=0))),
         partial(metrics.downsampling_points, made(state=made(error="", sent_rows=6, refused_lines=0))),
@@ -215,6 +217,8 @@ def test_what_the_gateway_counted_is_told(running: MetricSources) -> None:
     assert value(running, "riverchief_hj212_answers_total", outcome="accepted") == 30
     assert value(running, "riverchief_hj212_answers_total", outcome="refused") == 5
     assert value(running, "riverchief_hj212_rejected_connections_total", reason="full") == 1
+    assert value(running, "riverchief_sl651_answers_total", outcome="confirmed") == 7
+    assert value(running, "riverchief_sl651_requests_total", kind="packet") == 1
 
 
 def test_only_what_could_page_counts_from_the_observation_to_the_delivery() -> None:

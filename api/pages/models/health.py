@@ -15,7 +15,7 @@ DELAYED_MS = 10 * 60_000
 WORST = 10
 """Stations that are named."""
 STEPS: Mapping[str, tuple[str, ...]] = {
-    "receive": ("mqtt", "hj212"),
+    "receive": ("mqtt", "hj212", "sl651"),
     "ingest": ("ingest", "ingest_lag"),
     "store": ("database", "influx", "downsampling", "contact_removal", "audit_seal"),
     "check": ("forecasts", "source_attribution", "chart_annotations", "reminders"),

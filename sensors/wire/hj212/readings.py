@@ -20,7 +20,8 @@ import numpy as np
 from infra.times import rfc3339
 from sensors.parameters import Catalogue
 from sensors.quality.detectors.point_tests import FAULT_CODES
-from sensors.reading import Batch, Message, Reason, Rejected
+from sensors.reading import Message, Reason
+from sensors.wire.columns import Columns
 from sensors.wire.hj212 import assembly
 from sensors.wire.hj212.codes import DATA, EVENTS, NOTICES, PERIOD_MS, Cn, meaning
 from sensors.wire.hj212.frame import Broken, FrameReader
@@ -88,7 +89,7 @@ def addressed(messages: Sequence[Message], loggers: Mapping[str, Logger], catalo
 
 def decode(messages: Sequence[Message], catalogue: Catalogue, loggers: Mapping[str, Logger]) -> Decoded:
     """Read frames; never raises for what is in them. What cannot be used comes back as Rejected."""
-    columns = _Columns(catalogue)
+    columns = Columns(catalogue)
     headers: list[Header | None] = []
     for i, message in enumerate(messages):
         columns.message = i
@@ -96,34 +97,7 @@ def decode(messages: Sequence[Message], catalogue: Catalogue, loggers: Mapping[s
     return columns.decoded(headers)
 
 
-class _Columns:
-    """Columns of the result, while they grow."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
-        self.message = 0
-        self.rows: list[tuple[int, int, float, int, int]] = []
-        self.unknown: dict[int, str] = {}
-        self.rejected: list[Rejected] = []
-        self.periods: dict[int, int] = {}
-        self.notices: dict[int, str] = {}
-
-    def refuse(self, reason: Reason, detail: str, readings: tuple[tuple[int, str], ...] | None = None) -> None:
-        self.rejected.append(Rejected(self.message, reason, detail[:500], readings))
-
-    def add(self, key: str, at_ms: int, value: float, status: int) -> None:
-        parameter = self.catalogue.index.get(key, -1)
-        if parameter < 0:
-            self.unknown[len(self.rows)] = key
-        self.rows.append((parameter, at_ms, value, status, self.message))
-
-    def decoded(self, headers: list[Header | None]) -> Decoded:
-        parameter, at, value, status, message = zip(*self.rows, strict=True) if self.rows else ((),) * 5
-        batch = Batch.of([-1] * len(self.rows), parameter, at, value, status, message)
-        return Decoded(batch, tuple(headers), self.unknown, tuple(self.rejected), self.periods, self.notices)
-
-
-def _read(message: Message, columns: _Columns, loggers: Mapping[str, Logger]) -> Header | None:
+def _read(message: Message, columns: Columns, loggers: Mapping[str, Logger]) -> Header | None:
     reader = FrameReader()
     found = reader.feed(message.payload) + reader.close()
     broken = next((one for one in found if isinstance(one, Broken)), None)
@@ -184,7 +158,7 @@ def _same(given: str, expected: str) -> bool:
     return compare_digest(given.encode(), expected.encode())
 
 
-def _data(packet: Packet, columns: _Columns) -> None:
+def _data(packet: Packet, columns: Columns) -> None:
     wanted, other = ("Rtd", "Avg") if packet.cn == Cn.REALTIME else ("Avg", "Rtd")
     values = {code: keys.get(wanted, keys.get(other)) for code, keys in packet.items.items()}
     given = {code: text for code, text in values.items() if text is not None}

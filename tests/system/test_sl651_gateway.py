@@ -1,0 +1,262 @@
+"""The SL 651 gateway over real sockets: confirmed by the standard after storing, whatever stations and networks do."""
+
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.clock import now_ms
+from ingest import quarantine
+from ingest.storage import device_events, sl651_stations
+from riverchief.brokers.local import free_port
+from sensors.reading import Reason
+from sensors.wire.sl651 import assembly
+from sensors.wire.sl651.frame import End
+from sensors.wire.sl651.readings import Gauge
+from tests.rig import eventually
+from tests.sl651_site import ADDRESS, Site651, Wire, body, frame, packets
+
+MINUTE = 60_000
+OTHER = "003A00BEEF"
+QUIET_S = 0.4
+"""Nobody answers within this time who will not answer at all."""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Site651]]:
+    made: list[Site651] = []
+
+    def start(*gauges: Gauge, **settings: Any) -> Site651:
+        site = Site651(tmp_path / f"site-{len(made)}", **settings)
+        site.register(*(gauges or (Gauge(ADDRESS, "shiwan"),)))
+        site.start()
+        made.append(site)
+        return site
+
+    yield start
+    for one in made:
+        one.stop()
+
+
+def whole_minute(ago: int = 0) -> int:
+    return (now_ms() // MINUTE - ago) * MINUTE
+
+
+def quiet(wire: Wire) -> bool:
+    return not select.select([wire.socket], [], [], QUIET_S)[0]
+
+
+def reasons(site: Site651) -> list[str]:
+    with site.database.read() as connection:
+        return [one.reason for one in quarantine.groups(connection)]
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_a_message_is_confirmed_once_it_is_stored(make: Callable[..., Site651], udp: bool) -> None:
+    site = make()
+    wire = Wire(site.gateway.port, udp=udp)
+    at = whole_minute()
+    wire.send(frame(body(7, at)))
+    got = wire.answer()
+    assert (got.station, got.function, got.end, got.body[:2]) == (ADDRESS, 0x34, End.EOT, b"\0\7")
+    assert site.stored("shiwan", "level") == {at: 28.96}
+    wire.close()
+
+
+def test_link_keeping_is_never_answered_and_a_test_is_confirmed_without_readings(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    at = whole_minute()
+    wire.send(frame(body(1, at)[:8], 0x2F) + frame(body(2, at), 0x30))
+    assert wire.answer().function == 0x30
+    assert quiet(wire)
+    assert site.stored("shiwan", "level") == {}
+
+
+def test_a_message_that_comes_again_is_stored_once(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    at = whole_minute()
+    for function in (0x34, 0x34, 0x32, 0x33):
+        wire.send(frame(body(7, at), function))
+        assert wire.answer().end is End.EOT
+    assert site.stored("shiwan", "level") == {at: 28.96}
+
+
+def test_garbage_a_lying_length_and_a_start_inside_a_body_cost_nobody_else(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    at = whole_minute()
+    good = frame(body(1, at))
+    lying = bytearray(frame(body(2, at - MINUTE)))
+    lying[12] += 40
+    inside = frame(body(3, at, "391B7E7E02"))
+    wire.send(b"AT+CSQ\r\n" + good + b"\x7e" + bytes(lying) + good + inside)
+    assert [wire.answer().body[:2] for _ in range(3)] == [b"\0\1", b"\0\1", b"\0\3"]
+    eventually("the bad frame is kept", lambda: "bad_frame" in reasons(site))
+    assert set(site.stored("shiwan", "level")) == {at}
+
+
+def test_a_wrong_check_value_is_not_answered(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    raw = bytearray(frame(body(1, whole_minute())))
+    raw[-1] ^= 1
+    wire.send(bytes(raw))
+    assert quiet(wire)
+    wire.send(frame(body(2, whole_minute())))
+    assert wire.answer().body[:2] == b"\0\2"
+
+
+def test_a_stranger_is_quarantined_and_not_answered_until_it_is_registered(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    at = whole_minute()
+    raw = frame(body(1, at, address=OTHER), address=OTHER)
+    wire.send(raw)
+    assert quiet(wire)
+    eventually("it is in quarantine", lambda: reasons(site) == [Reason.UNKNOWN_STATION.key])
+    with site.database.write() as connection:
+        sl651_stations.save(connection, Gauge(OTHER, "shiwan"))
+    wire.send(raw)
+    assert wire.answer().station == OTHER
+    assert site.stored("shiwan", "level") == {at: 28.96}
+
+
+def test_a_wrong_password_is_not_answered(make: Callable[..., Site651]) -> None:
+    site = make(Gauge(ADDRESS, "shiwan", "4321"))
+    wire = Wire(site.gateway.port)
+    wire.send(frame(body(1, whole_minute())))
+    assert quiet(wire)
+    eventually("it is in quarantine", lambda: reasons(site) == [Reason.WRONG_PASSWORD.key])
+    wire.send(frame(body(1, whole_minute()), password="4321"))
+    assert wire.answer().end is End.EOT
+
+
+def test_two_addresses_on_one_line_and_in_one_frame(make: Callable[..., Site651]) -> None:
+    site = make(Gauge(ADDRESS, "shiwan"), Gauge(OTHER, "lanshi"))
+    wire = Wire(site.gateway.port)
+    at = whole_minute()
+    wire.send(frame(body(1, at - MINUTE)) + frame(body(1, at - MINUTE, address=OTHER), address=OTHER))
+    assert {wire.answer().station, wire.answer().station} == {ADDRESS, OTHER}
+    wire.send(frame(body(2, at) + body(2, at, "392300001000", OTHER)[8:]))
+    assert wire.answer().body[:2] == b"\0\2"
+    assert site.stored("shiwan", "level") == {at - MINUTE: 28.96, at: 28.96}
+    assert site.stored("lanshi", "level") == {at - MINUTE: 28.96, at: 1.0}
+
+
+def test_a_clock_of_2000_is_set_by_two_commands(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    wrong = 946_656_000_000  # 2000-01-01 in Beijing
+    wire.send(frame(body(1, wrong, sent_ms=wrong)))
+    assert wire.answer().end is End.ESC
+    for _ in range(2):
+        asked = wire.answer()
+        assert (asked.function, asked.end) == (0x4A, End.ENQ)
+        wire.send(frame(body(0, now_ms())[:8] + bytes.fromhex(f"F1F1{ADDRESS}"), 0x4A))
+        done = wire.answer()
+        assert done.function == 0x4A
+    assert done.end is End.EOT
+
+
+def test_missing_hours_are_asked_for_and_stored(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    at = whole_minute()
+    wire.send(frame(body(1, at - 180 * MINUTE)))
+    assert wire.answer().end is End.EOT
+    wire.send(frame(body(2, at)))
+    assert wire.answer().end is End.ESC
+    asked = wire.answer()
+    assert (asked.function, asked.end, asked.body[-4:-1]) == (0x38, End.ENQ, bytes.fromhex("000005"))
+    begin = at - 120 * MINUTE
+    wire.send(frame(body(0, begin, "041800000539230000100000002000"), 0x38))
+    assert wire.answer().end is End.EOT
+    got = site.stored("shiwan", "level")
+    assert (got[begin], got[begin + 5 * MINUTE]) == (1.0, 2.0)
+
+
+def test_a_missing_packet_is_asked_for_by_its_number(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    at = whole_minute()
+    sent = packets(body(9, at), 4)
+    wire.send(sent[0] + sent[2] + sent[3])
+    asked = wire.answer()
+    assert (asked.end, asked.packet, asked.packets, asked.body[:2]) == (End.NAK, 2, 4, b"\0\x09")
+    wire.send(sent[1])
+    done = wire.answer()
+    assert (done.end, done.packet) == (End.EOT, 4)
+    assert site.stored("shiwan", "level") == {at: 28.96}
+
+
+def test_a_message_that_stays_incomplete_is_quarantined(
+    make: Callable[..., Site651], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "ANSWER_S", 0.2)
+    site = make()
+    wire = Wire(site.gateway.port)
+    sent = packets(body(9, whole_minute()), 3)
+    wire.send(sent[0] + sent[2])
+    assert [wire.answer().end for _ in range(2)] == [End.NAK, End.NAK]
+    eventually("it is in quarantine", lambda: reasons(site) == [Reason.INCOMPLETE.key])
+    assert quiet(wire)
+
+
+def test_only_a_change_of_the_status_is_an_event(make: Callable[..., Site651]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    at = whole_minute(5)
+    for minute, bits in enumerate(("00000000", "00000000", "00000081")):
+        wire.send(frame(body(minute + 1, at + minute * MINUTE, "4520" + bits)))
+        wire.answer()
+    with site.database.read() as connection:
+        events = [one["body"] for one in device_events.listing(connection, "shiwan")]
+    assert sorted(one.split('"event": "')[1].split('"')[0] for one in events) == ["door_closed", "power_lost"]
+
+
+def test_two_hundred_idle_lines_and_one_that_speaks(make: Callable[..., Site651]) -> None:
+    site = make(max_connections=201)
+    idle = [Wire(site.gateway.port) for _ in range(200)]
+    wire = Wire(site.gateway.port)
+    wire.send(frame(body(1, whole_minute())))
+    assert wire.answer().end is End.EOT
+    eventually("all are connected", lambda: site.gateway.connections == 201)
+    for one in idle:
+        one.close()
+
+
+def test_killed_before_the_commit_the_message_comes_again_and_is_stored_once(tmp_path: Path) -> None:
+    folder, port = tmp_path / "site", free_port()
+    site = Site651(folder)
+    site.register(Gauge(ADDRESS, "shiwan"))
+    raw, at = frame(body(1, whole := whole_minute())), whole
+
+    def serve(*more: str) -> "subprocess.Popen[bytes]":
+        (folder / "ready").unlink(missing_ok=True)
+        process = subprocess.Popen([sys.executable, "-m", "tests.sl651_site", str(folder), str(port), *more])
+        eventually("it is ready", (folder / "ready").exists)
+        return process
+
+    first = serve("hold")
+    wire = Wire(port)
+    wire.send(raw)
+    eventually("it holds the transaction", (folder / "held").exists)
+    assert quiet(wire)
+    first.kill()
+    first.wait()
+    second = serve()
+    try:
+        again = Wire(port)
+        again.send(raw)
+        assert again.answer().end is End.EOT
+        assert site.stored("shiwan", "level") == {at: 28.96}
+    finally:
+        second.terminate()
+        second.wait()
+        site.database.close()

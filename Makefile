@@ -45,7 +45,7 @@ types: $(READY)
 
 screenshot: $(READY) $(PAGES)
 	$(BIN)/python -m pytest -q tests/system/test_screenshot.py
-	mkdir -p docs/images && cp build/console.png docs/images/console.png
+	mkdir -p docs/images && cp build/map.png docs/images/map.png
 
 bench: $(READY) $(PAGES)
 	$(BIN)/riverchief bench ingest

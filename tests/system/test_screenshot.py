@@ -1,6 +1,6 @@
 """The newcomer's minute: ``riverchief demo``, a browser on its page, and a creek that turns red.
 
-Leaves the picture in ``build/console.png``; ``make screenshot`` puts it into the README.
+Leaves the picture in ``build/map.png``; ``make screenshot`` puts it into the README.
 """
 
 import re
@@ -51,7 +51,7 @@ def test_the_newcomer_sees_a_creek_turn_red(tmp_path: Path) -> None:
             expect(red.first).to_be_attached(timeout=20_000)
             page.wait_for_timeout(6_000)  # a reading more for the picture
             Path("build").mkdir(exist_ok=True)
-            page.screenshot(path="build/console.png")
+            page.screenshot(path="build/map.png")
             assert [url for url in foreign if not url.startswith("data:")] == []
             browser.close()
         process.send_signal(signal.SIGINT)  # the rest of its time shows nothing new

@@ -85,14 +85,18 @@ def elided(name: str, most: int) -> str:
 
 
 def sketch(
-    lines: Sequence[Sequence[Point]], places: Sequence[Place], stretches: Sequence[Stretch] = (), label: str = ""
+    lines: Sequence[Sequence[Point]],
+    places: Sequence[Place],
+    stretches: Sequence[Stretch] = (),
+    label: str = "",
+    width: float = 460.0,
 ) -> str:
     """The water as it lies, north on top, around what is shown on it; numbers stand for the ranks beside it."""
     shown = [place.at for place in places] + [p for s in stretches for p in _part(s)]
     shown = shown or [p for line in lines for p in line]
     if not shown:
         return _svg(320, 40, label, [])
-    width, height, margin = 460.0, 260.0, 40.0
+    height, margin = 260.0, 40.0
     lon0, lat0 = (min(p[0] for p in shown), min(p[1] for p in shown))
     lon1, lat1 = (max(p[0] for p in shown), max(p[1] for p in shown))
     squeeze = math.cos(math.radians((lat0 + lat1) / 2))

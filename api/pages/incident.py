@@ -69,6 +69,8 @@ _SERIES = needed_right("GET", "/stations/-/series")
 _ACTING = needed_right("POST", "/incidents/-/actions")
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
+SKETCH_WIDTH = 320.0
+"""Of the narrowest place for it, where its letters must still be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,12 +403,16 @@ def _reach(incident: Incident, station: Station | None, registry: Registry) -> t
 def _sketch(v: View, incident: Incident, trace: StoredAttribution | None, registry: Registry) -> Markup | None:
     """Where it is, with the candidates by their ranks; None where nobody knows."""
     if trace is not None and trace.candidates:
-        return markup(svg.sketch(**models.on_the_map(trace, registry, v.of), label=v.say("incident_page.sources_map")))
+        return markup(
+            svg.sketch(
+                **models.on_the_map(trace, registry, v.of), label=v.say("incident_page.sources_map"), width=SKETCH_WIDTH
+            )
+        )
     here = models.where(incident, registry, v.of)
     if here is None:
         return None
     lines = [reach.line for reach in registry.reaches if len(reach.line) > 1]
-    return markup(svg.sketch(lines, here, label=v.say("case.place")))
+    return markup(svg.sketch(lines, here, label=v.say("case.place"), width=SKETCH_WIDTH))
 
 
 def _notice_words(kind: str) -> Text:

@@ -28,7 +28,7 @@ from api.context import Context
 from api.duration import duration
 from api.pages import assets, drafts
 from api.pages.live import LivePicture
-from api.pages.menu import INCIDENTS, Entry, menu
+from api.pages.menu import ENTRIES, INCIDENTS, MAP, Entry, menu
 from api.pages.models.overview import Model
 from api.registries import Registries
 from governance.organisation.roles import Actor, Right, Role
@@ -216,6 +216,12 @@ class View:
     def menu(self) -> tuple[Entry, ...]:
         """The pages this person may open."""
         return menu(self.actor) if self.signed_in else ()
+
+    @property
+    def current(self) -> str:
+        """The path of the menu's entry that the page belongs to; a station's page belongs to the map."""
+        under = [entry.path for entry in ENTRIES if f"{self.path}/".startswith(f"{entry.path}/")]
+        return max(under, key=len) if under else MAP.path if self.path.startswith("/stations/") else ""
 
     @property
     def menu_first(self) -> tuple[Entry, ...]:

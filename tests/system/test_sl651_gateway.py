@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from infra.clock import now_ms
-from infra.database import Database
 from ingest import quarantine
 from ingest.storage import device_events, sl651_stations
 from ingest.storage.sql import SqlReadings
@@ -288,14 +287,10 @@ class Serve:
             f"data = '{folder}'\n[log]\nlevel = 'warning'\n[access]\nopen = true\n[mqtt]\nenabled = false\n"
             f"[api]\nport = {self.api}\n[sl651]\nenabled = true\nhost = '127.0.0.1'\nport = {self.port}\n"
         )
-        self.run("stations", "add", "shiwan", "--lon", "113.1", "--lat", "23.0", "--by", "示例")
-        self.run("sl651", "devices", "add", ADDRESS, "shiwan", "--password", "1234", "--by", "示例")
-        self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+        site = Site651(folder)
+        site.register(Gauge(ADDRESS, "shiwan", "1234"))
+        self.database = site.database
         self.process: subprocess.Popen[bytes] | None = None
-
-    def run(self, *arguments: str) -> None:
-        where = ["--settings", str(self._settings)]
-        subprocess.run([sys.executable, "-m", "riverchief", *arguments, *where], check=True, capture_output=True)
 
     def start(self) -> None:
         self.process = subprocess.Popen(

@@ -24,8 +24,10 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry
 from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
+from sensors.wire.sl651.readings import Gauge
 from simulator import truth
 from simulator.continuous_run import ContinuousSource
+from simulator.devices import sl651_station
 from simulator.devices.fleet import Connection, Fleet
 from simulator.devices.gateways import Trunks
 from simulator.devices.hj212_logger import Line as Platform
@@ -37,7 +39,7 @@ from simulator.physics import water
 from simulator.physics.water import Water
 from simulator.play import (
     AS_FAST_AS_POSSIBLE,
-    Hj212Line,
+    FramedLine,
     Line,
     MqttLine,
     Pace,
@@ -123,7 +125,8 @@ class RunOptions:
     """Options of a run.
 
     ``speed`` is event time over wall time, infinite for as fast as possible. ``platform`` and ``loggers`` (station →
-    logger) are for stations that speak HJ 212; all others speak MQTT. ``own`` of these have a connection of their own.
+    logger) are for stations that speak HJ 212, ``centre`` and ``gauges`` for those that speak SL 651; all others speak
+    MQTT. ``own`` of these have a connection of their own.
     """
 
     scenario: str
@@ -133,6 +136,8 @@ class RunOptions:
     per_message: int = 1
     platform: tuple[str, int] | None = None
     loggers: Mapping[str, Known] = field(default_factory=dict)
+    centre: tuple[str, int] | None = None
+    gauges: Mapping[str, Gauge] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +165,15 @@ def plan_run(settings: Settings, options: RunOptions, now_ms: int) -> RunPlan:
         if key not in registry:
             mn = options.loggers[key].mn
             raise ConfigurationError(say("simulate.no_part", mn=mn, key=key, scenario=options.scenario))
-    over_mqtt = [s.key for s in registry.stations if s.key not in options.loggers]
+    for key, gauge in options.gauges.items():
+        if key not in registry:
+            raise ConfigurationError(
+                say("simulate.no_gauge_part", address=gauge.address, key=key, scenario=options.scenario)
+            )
+    framed = options.loggers.keys() | options.gauges.keys()
+    over_mqtt = [s.key for s in registry.stations if s.key not in framed]
     wanted = min(options.own, len(over_mqtt))
-    allowed = min(wanted, allow_connections(wanted + len(options.loggers)) - len(options.loggers))
+    allowed = min(wanted, allow_connections(wanted + len(framed)) - len(framed))
     own, shared = tuple(over_mqtt[:allowed]), tuple(over_mqtt[allowed:])
     return RunPlan(happening, registry, pace, tuple(options.loggers), own, shared, wanted - allowed)
 
@@ -259,7 +270,14 @@ def _lines(settings: Settings, options: RunOptions, plan: RunPlan, boot: int) ->
             key: Logger(to, known.mn, known.password or "", clock.now_ms, st=known.st)
             for key, known in options.loggers.items()
         }
-        lines |= dict.fromkeys(plan.loggers, Hj212Line(made, name=f"HJ 212 {to.host}:{to.port}"))
+        lines |= dict.fromkeys(plan.loggers, FramedLine(made, name=f"HJ 212 {to.host}:{to.port}"))
+    if options.centre is not None:
+        centre = sl651_station.Line(*options.centre)
+        gauges = {
+            key: sl651_station.Station(centre, known.address, clock.now_ms, password=known.password or "0000")
+            for key, known in options.gauges.items()
+        }
+        lines |= dict.fromkeys(gauges, FramedLine(gauges, name=f"SL 651 {centre.host}:{centre.port}"))
     return lines
 
 

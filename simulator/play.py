@@ -16,7 +16,6 @@ from typing import Final, Protocol
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Fleet
 from simulator.devices.gateways import Trunks
-from simulator.devices.hj212_logger import Logger
 from simulator.devices.transport import MEMORY, Fate, SampleOutcome, Transmission, TransmissionKind, Transport
 from simulator.scenario import Trouble
 
@@ -120,14 +119,32 @@ class MqttLine:
         return (self._trunks is None or self._trunks.close(timeout_s)) and done
 
 
-class Hj212Line:
-    """Stations whose logger speaks HJ 212: one connection a logger, each packet answered before the next.
+class Reporter(Protocol):
+    """A device with a connection of its own that repeats what is not answered: an HJ 212 logger, an SL 651 station."""
 
-    A message of several samples is several packets, because a packet of real-time data has one DataTime. Events of the
-    cabinet are left out: HJ 212 has no packet for a door or a battery.
+    @property
+    def connected(self) -> bool: ...
+
+    @property
+    def unanswered(self) -> int: ...
+
+    def report(self, sample: Sample) -> None: ...
+
+    def away(self, away: bool) -> None: ...
+
+    def flush(self, timeout_s: float) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class FramedLine:
+    """Stations whose device speaks HJ 212 or SL 651: one connection a device, each frame answered before the next.
+
+    A message of several samples is several frames, because a frame of current data has one time. Events of the cabinet
+    are left out: HJ 212 has no packet for a door or a battery.
     """
 
-    def __init__(self, loggers: Mapping[str, Logger], *, name: str = "HJ 212") -> None:
+    def __init__(self, loggers: Mapping[str, Reporter], *, name: str = "HJ 212") -> None:
         self._name = name
         self._loggers = loggers
         self._put = 0

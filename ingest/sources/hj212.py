@@ -12,10 +12,8 @@ answers, and is not read while it is over that or the intake is full. A connecti
 without one of a registered logger for :data:`HELLO_S`, or with :data:`MAX_BROKEN` broken frames in a row is dropped.
 """
 
-import asyncio
 import itertools
 import ssl
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
@@ -26,11 +24,9 @@ import structlog
 
 from infra.errors import ConfigurationError, NotFound, WaterError
 from infra.texts import say
-from infra.times import beijing_day
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
-from ingest.sources.line_server import allow_open_files
-from ingest.sources.sender_limits import SenderLimits, peer_of
+from ingest.sources.line_server import Limits, LineServer, TcpLine
 from sensors.reading import Message, Reason
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
@@ -42,15 +38,10 @@ from sensors.wire.hj212.readings import MN, SOURCE, Logger, topic, unproven
 
 log = structlog.get_logger(__name__)
 
-READ_BYTES: Final = 4096
-IN_FLIGHT: Final = 16
-"""Frames of one connection with the intake at most; it is read again once half of them are answered."""
-MAX_UNSENT_BYTES: Final = 16_384
 MAX_BROKEN: Final = 20
 """Broken frames in a row after which a connection is dropped."""
-HELLO_S: Final = 60
+HELLO_S: Final = 60.0
 """Time within which a connection must send data of a registered logger."""
-SWEEP_S: Final = 0.5
 
 ANSWER_S: Final = 10
 RESENDS: Final = 3
@@ -134,71 +125,32 @@ class _Request:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-class Gateway:
+_Answered = tuple[Bundle["_Connection"], Receipt, Fault | None]
+"""A bundle that is durable: its receipt, and why it was no frame."""
+
+
+class Gateway(LineServer[_Answered]):
     """The server; ``start``, ``stop``, ``quiesce`` and ``command`` may be called from any thread."""
 
     def __init__(self, settings: GatewaySettings, intake: Intake, clock_ms: Callable[[], int]) -> None:
+        limits = Limits(settings.host, settings.port, settings.max_connections, settings.idle_s)
+        super().__init__("hj212", limits, intake, clock_ms)
         self.settings = settings
         self.counters = Counters()
-        self.listening_since_ms: int | None = None
-        self.port = settings.port
-        self.clock_ms = clock_ms
-        self.intake = intake
-        self.lane = intake.lane("hj212")
         self.assembler: Assembler[_Connection] = Assembler()
-        self.buffer = memoryview(bytearray(READ_BYTES))  # shared: each read is handled before the next
         self.by_mn: dict[str, _Connection] = {}
-        self.sender_limits = SenderLimits()
-        self._connections: set[_Connection] = set()
         self._last_at: dict[str, int] = {}
         self._gaps: dict[str, deque[tuple[int, int]]] = {}
-        self._receipts: list[tuple[Bundle[_Connection], Receipt, Fault | None]] = []
         self._numbers = itertools.count()
         self._last_qn_ms = 0
-        self._stopping = False
         self._tls = _tls(settings)
-        self._loop = asyncio.SelectorEventLoop()
-        self._server: asyncio.Server | None = None
-        self._thread = threading.Thread(target=self._run, name="hj212", daemon=True)
-        intake.after_batch(self._pass_receipts)
 
     # -- for the other threads ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Listen; raises ConfigurationError where the address cannot be used."""
-        allow_open_files(self.settings.max_connections + 200, "hj212.max_connections")
         self._last_at = {mn: at for mn, one in self.loggers.items() if (at := one.last_at_ms) is not None}
-        s = self.settings
-        try:
-            self._server = self._loop.run_until_complete(
-                self._loop.create_server(
-                    lambda: _Connection(self), s.host, s.port, backlog=2048, ssl=self._tls, **self._tls_timeouts()
-                )
-            )
-        except OSError as error:
-            message = say("settings.hj212_port", host=s.host, port=s.port, error=error.strerror)
-            raise ConfigurationError(message) from error
-        self.port = self._server.sockets[0].getsockname()[1]
-        self.listening_since_ms = self.clock_ms()
-        self._thread.start()
-
-    def quiesce(self) -> None:
-        """Take no new frames; those with the intake are still answered."""
-        self._call(self._stop_accepting)
-
-    def stop(self) -> None:
-        """Send the waiting answers, then stop."""
-        if self._thread.is_alive():
-            self._call(self._close)
-            self._thread.join(10)
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    @property
-    def connections(self) -> int:
-        return len(self._connections)
+        super().start()
 
     @property
     def loggers(self) -> Mapping[str, Logger]:
@@ -213,63 +165,46 @@ class Gateway:
         """
         result: Future[Answer] = Future()
         result.set_running_or_notify_cancel()
-        self._call(lambda: self._request_from_station(station, command, result))
+        self.call(lambda: self._request_from_station(station, command, result))
         return result
 
-    def _call(self, what: Callable[[], None]) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(what)
+    # -- the server --------------------------------------------------------------------------------------------------
 
-    def _pass_receipts(self) -> None:
-        """Pass the receipts of a batch to the loop; called on the intake's thread."""
-        if self._receipts:
-            receipts, self._receipts = self._receipts, []
-            self._call(lambda: self._answer_all(receipts))
+    def new_line(self) -> TcpLine:
+        return _Connection(self)
 
-    # -- the loop ----------------------------------------------------------------------------------------------------
+    def encryption(self) -> dict[str, Any]:
+        timeouts = {"ssl_handshake_timeout": 20, "ssl_shutdown_timeout": 5}
+        return {"ssl": self._tls} | timeouts if self._tls else {}
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            sweep = self._loop.create_task(self._sweep())
-            self._loop.run_forever()
-            sweep.cancel()
-            self._loop.run_until_complete(asyncio.wait([sweep]))
-        finally:
-            self.listening_since_ms = None
-            self._loop.close()
+    def admit(self, admitted: bool) -> None:
+        if admitted:
+            self.counters.connected += 1
+        else:
+            self.counters.turned_away += 1
 
-    def now(self) -> float:
-        return self._loop.time()
+    def sweep(self, now: float) -> None:
+        for bundle in self.assembler.expire(self.clock_ms()):
+            first = bundle.parts[0]
+            self.hand_over(bundle, first.packet.mn or first.owner.mn)
+
+    def answer_all(self, receipts: list[_Answered]) -> None:
+        for bundle, receipt, fault in receipts:
+            for part in bundle.waiting:
+                part.owner.durable(part, receipt, fault)
+
+    def forget_line(self, connection: "_Connection") -> None:
+        """A connection is gone: nothing can be asked over it."""
+        for mn in connection.devices:
+            if self.by_mn.get(mn) is connection:
+                del self.by_mn[mn]
+
+    # -- frames ------------------------------------------------------------------------------------------------------
 
     def next_qn(self) -> str:
         """A request number that is not used yet."""
         self._last_qn_ms = max(self.clock_ms(), self._last_qn_ms + 1)
         return write_qn(self._last_qn_ms)
-
-    def add_connection(self, connection: "_Connection") -> bool:
-        """Register a connection; false where there are too many."""
-        if self._stopping or len(self._connections) >= self.settings.max_connections:
-            self.counters.turned_away += 1
-            return False
-        self._connections.add(connection)
-        self.counters.connected += 1
-        return True
-
-    def remove_connection(self, connection: "_Connection") -> None:
-        self._connections.discard(connection)
-        for mn in connection.mns:
-            if self.by_mn.get(mn) is connection:
-                del self.by_mn[mn]
-
-    @property
-    def encrypted(self) -> bool:
-        return self._tls is not None
-
-    @property
-    def is_overloaded(self) -> bool:
-        """Whether the intake is full."""
-        return self.lane.full
 
     def hand_over(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None = None) -> None:
         """Hand a message to the intake; its waiting parts are answered once it is durable.
@@ -289,7 +224,7 @@ class Gateway:
             part.owner.in_flight += 1
 
         def durable(receipt: Receipt) -> None:
-            self._receipts.append((bundle, receipt, fault))
+            self.receipts.append((bundle, receipt, fault))
 
         self.lane.put(PendingMessage(message, durable))
 
@@ -298,12 +233,8 @@ class Gateway:
         if fault is None:
             authenticated = all(unproven(part.packet, mn, self.loggers) is None for part in bundle.parts)
         else:
-            authenticated = bool(owner.mns)
+            authenticated = bool(owner.devices)
         return authenticated or self.sender_limits.may_keep(owner.peer, len(bundle.raw), self.now())
-
-    def count_left_out(self) -> None:
-        """Count a message that is not kept in the ledger of the day."""
-        self.intake.site.ledger.count_left_out_message(beijing_day(self.clock_ms()).isoformat())
 
     def identified(self, connection: "_Connection", mn: str) -> None:
         """Note that a registered logger uses this connection; its earlier connection is dropped."""
@@ -311,50 +242,14 @@ class Gateway:
         if before is connection:
             return
         self.by_mn[mn] = connection
-        connection.mns.add(mn)
+        connection.devices.add(mn)
         self.sender_limits.proved(connection.peer, mn)
         if before is not None:
-            before.mns.discard(mn)
-            if not before.mns:
+            before.devices.discard(mn)
+            if not before.devices:
                 before.drop("the logger has connected anew")
         for gap in list(self._gaps.get(mn, ())):
             self._request_gap(mn, *gap, first=Cn.MINUTE)
-
-    def _answer_all(self, receipts: list[tuple["Bundle[_Connection]", Receipt, Fault | None]]) -> None:
-        for bundle, receipt, fault in receipts:
-            for part in bundle.waiting:
-                part.owner.durable(part, receipt, fault)
-
-    async def _sweep(self) -> None:
-        """Handle timeouts: idle connections, unanswered requests, incomplete bundles."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            try:
-                now = self.now()
-                overloaded = self.is_overloaded
-                for connection in list(self._connections):
-                    connection.check_timeouts(now, overloaded)
-                for bundle in self.assembler.expire(self.clock_ms()):
-                    first = bundle.parts[0]
-                    self.hand_over(bundle, first.packet.mn or first.owner.mn)
-            except Exception:  # the other connections must still be served
-                log.exception("hj212 sweep failed")
-
-    def _stop_accepting(self) -> None:
-        self._stopping = True
-        if self._server is not None:
-            self._server.close()
-        for connection in self._connections:
-            connection.pause()
-
-    def _close(self) -> None:
-        self._stop_accepting()
-        for connection in list(self._connections):
-            connection.finish()
-        self._loop.call_later(0.2, self._loop.stop)
-
-    def _tls_timeouts(self) -> dict[str, Any]:
-        return {"ssl_handshake_timeout": 20, "ssl_shutdown_timeout": 5} if self._tls else {}
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -415,123 +310,62 @@ class Gateway:
         self._request(mn, exchange.fetch(first, begin_ms, end_ms), then)
 
 
-class _Connection(asyncio.BufferedProtocol):
+class _Connection(TcpLine):
     """One TCP connection; usually one logger, but several may share a line."""
 
+    hello_s = HELLO_S
+
     def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway)
         self._gateway = gateway
         self._reader = FrameReader()
-        self._transport: asyncio.Transport | None = None
-        self._connected_at = self._last_frame_at = gateway.now()
         self._broken_in_row = 0
-        self._reading_paused = False
-        self._writing_paused = False
-        self._ended = False
         self._requests: deque[_Request] = deque()
         self._last_packet: Packet | None = None
-        self.in_flight = 0
-        self.mns: set[str] = set()
         self.mn = ""
-        self.peer = ""
         self.clock_set: dict[str, float] = {}
 
-    # -- asyncio calls -----------------------------------------------------------------------------------------------
+    # -- the server calls --------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self.peer = peer_of(transport.get_extra_info("peername"))
-        if not self._gateway.add_connection(self):
-            transport.abort()
-            return
-        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+    def received(self, data: bytes) -> None:
+        self._handle(self._reader.feed(data))
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._gateway.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        try:
-            self._handle(self._reader.feed(bytes(self._gateway.buffer[:nbytes])))
-        except Exception:  # must not end the loop for all connections
-            log.exception("hj212 connection failed", mn=self.mn)
-            self.drop("a fault of ours")
-            return
-        self._update_reading()
-
-    def eof_received(self) -> bool:
-        """The logger closed its side; it still gets its answers."""
-        self._ended = True
+    def closed(self) -> None:
         self._handle(self._reader.close())
-        return self.in_flight > 0 and not self._gateway.encrypted  # TLS has no half-closed connection
 
-    def pause_writing(self) -> None:
-        self._writing_paused = True
-        self._update_reading()
-
-    def resume_writing(self) -> None:
-        self._writing_paused = False
-        self._update_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._gateway.remove_connection(self)
-        if not self._ended:
-            self._handle(self._reader.close())
+    def lost(self) -> None:
+        self._gateway.forget_line(self)
         for waiting in self._requests:
             waiting.result.set_exception(NoAnswer(say("device.logger_left", mn=waiting.mn)))
         self._requests.clear()
-        self._transport = None
-
-    # -- the gateway calls -------------------------------------------------------------------------------------------
 
     def check_timeouts(self, now: float, overloaded: bool) -> None:
-        """Drop the connection where it is idle; resume reading; repeat requests. Called every :data:`SWEEP_S`."""
-        known = bool(self.mns)
-        if not known and now - self._connected_at > HELLO_S:
-            self.drop("nothing of a known logger came")
-        elif now - self._last_frame_at > self._gateway.settings.idle_s:
-            self.drop("it was silent too long")
-        elif self._reading_paused and not overloaded:
-            self._update_reading()
+        super().check_timeouts(now, overloaded)
         self._send_request(now)
 
-    def pause(self) -> None:
-        if self._transport is not None and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def finish(self) -> None:
-        """Close once all answers are written."""
-        if self._transport is not None:
-            self._transport.close()
-
     def drop(self, why: str) -> None:
-        """Close at once."""
-        if self._transport is not None:
+        if self.connected:
             self._gateway.counters.dropped += 1
-            log.info("hj212 connection dropped", mn=self.mn or None, why=why)
-            self._transport.abort()
+        super().drop(why)
 
     def durable(self, part: Part["_Connection"], receipt: Receipt, fault: Fault | None) -> None:
         """Answer a part that is stored or quarantined."""
-        self.in_flight -= 1
         packet = part.packet
         reasons = {r.reason for r in receipt.rejected if r.readings is None}
         if packet.wants_answer and packet.qn:
             self._send(self._answer(packet, fault, reasons))
         if not reasons & _UNAUTHENTICATED and fault is None and packet.mn:
-            if self._transport is not None:
+            if self.connected:
                 self._last_packet = packet
                 self._gateway.identified(self, packet.mn)
                 self._gateway.check_clock(self, packet)
             if packet.cn in DATA and (at := _newest(packet)) is not None:
                 self._gateway.request_missing(packet.mn, packet.cn or "", at)
-        if self._ended and self.in_flight == 0:
-            self.finish()
-        self._update_reading()
+        self.answered()
 
     def ask(self, wanted: _Request) -> None:
         """Queue a request; it is sent when those before it are done."""
-        if len(self._requests) >= MAX_REQUESTS or self._transport is None:
+        if len(self._requests) >= MAX_REQUESTS or not self.connected:
             wanted.result.set_exception(NoAnswer(say("device.logger_busy", mn=wanted.mn, count=len(self._requests))))
             return
         self._requests.append(wanted)
@@ -544,7 +378,7 @@ class _Connection(asyncio.BufferedProtocol):
             if isinstance(one, Broken):
                 self._handle_broken(one)
             else:
-                self._last_frame_at = self._gateway.now()
+                self.last_frame_at = self._gateway.now()
                 self._broken_in_row = 0
                 self._gateway.counters.frames += 1
                 self._handle_packet(parse(one.segment), one.raw)
@@ -567,11 +401,11 @@ class _Connection(asyncio.BufferedProtocol):
         if self._is_answer(packet):
             return
         gateway, mn = self._gateway, (packet.mn or self.mn)[:64]
-        if mn not in self.mns and gateway.sender_limits.locked(self.peer, mn, gateway.now()):
+        if mn not in self.devices and gateway.sender_limits.locked(self.peer, mn, gateway.now()):
             gateway.counters.locked += 1
             gateway.count_left_out()
             self.refuse(packet)
-            if not self.mns:
+            if not self.devices:
                 self.finish()
             return
         if unproven(packet, mn, gateway.loggers) is not None:
@@ -599,20 +433,7 @@ class _Connection(asyncio.BufferedProtocol):
         return exchange.request_answer(packet, result)
 
     def _send(self, packet: Packet) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(build(packet))
-
-    def _update_reading(self) -> None:
-        """Pause or resume reading, by the frames in flight, the unsent answers and the intake."""
-        if self._transport is None or self._transport.is_closing() or self._ended:
-            return
-        limit = IN_FLIGHT // 2 if self._reading_paused else IN_FLIGHT
-        full = self.in_flight >= limit or self._writing_paused or self._gateway.is_overloaded
-        if full:
-            self.pause()
-        elif self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self.write(build(packet))
 
     # -- requests of ours --------------------------------------------------------------------------------------------
 
@@ -640,7 +461,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _send_request(self, now: float) -> None:
         """Send or repeat the first request; give it up after :data:`RESENDS` repetitions."""
-        if not self._requests or self._transport is None:
+        if not self._requests or not self.connected:
             return
         wanted = self._requests[0]
         if wanted.tries and now < wanted.until:

@@ -78,8 +78,12 @@ class LineServer(ABC, Generic[R]):
     async def listen(self) -> None:
         """Open the sockets."""
         s = self.limits
-        self._server = await self.loop.create_server(self.new_line, s.host, s.port, backlog=2048)
+        self._server = await self.loop.create_server(self.new_line, s.host, s.port, backlog=2048, **self.encryption())
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def encryption(self) -> dict[str, Any]:
+        """What ``create_server`` is told of TLS."""
+        return {}
 
     def quiesce(self) -> None:
         """Take nothing new; what is with the intake is still answered."""
@@ -236,7 +240,7 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
         """The device closed its side; it still gets its answers."""
         self._ended = True
         self.closed()
-        return self.in_flight > 0
+        return self.in_flight > 0 and not self._server.encryption()  # TLS has no half-closed connection
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -262,6 +266,10 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
             self.drop("it was silent too long")
         elif self._reading_paused and not overloaded:
             self.update_reading()
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

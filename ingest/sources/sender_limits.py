@@ -1,7 +1,7 @@
-"""Limits for unauthenticated HJ 212 senders: password guesses, and how much of their data is quarantined.
+"""Limits for unauthenticated HJ 212 and SL 651 senders: password guesses, and how much of their data is quarantined.
 
-An unknown MN and a wrong password are treated alike, so that an answer never reveals which MN exist. Pure: the time is
-an argument, in seconds of a monotonic clock. Every table is bounded and drops its oldest entry.
+An unknown MN (SL 651: address) and a wrong password are treated alike, so that an answer never reveals which exist.
+Pure: the time is an argument, in seconds of a monotonic clock. Every table is bounded and drops its oldest entry.
 """
 
 import hashlib

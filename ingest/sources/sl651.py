@@ -401,7 +401,8 @@ class _Connection(TcpLine):
         self._gateway.forget_line(self)
 
     def drop(self, why: str) -> None:
-        self._gateway.counters.dropped += 1
+        if self.connected:
+            self._gateway.counters.dropped += 1
         super().drop(why)
 
     def _handle(self, found: Sequence[Received | Broken]) -> None:

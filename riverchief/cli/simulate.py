@@ -30,7 +30,7 @@ PROGRESS_PERIOD_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
 
 
-OF_A_RUN = ("speed", "truth", "hj212", "logger", "logger_password_file", "connections", "batch")
+OF_A_RUN = ("speed", "truth", "hj212", "logger", "logger_password_file", "sl651", "connections", "batch")
 """Options of a scenario that is played."""
 OF_THE_SITE = ("history_days", "every")
 """Options of the site's own stations, which are played without a scenario."""
@@ -89,6 +89,10 @@ def simulate(  # noqa: PLR0913, PLR0917  (an option of the command each)
     logger_password_file: Annotated[
         Path | None, typer.Option(help="--logger 的 PW 所在文件 · file with the PW of --logger")
     ] = None,
+    sl651: Annotated[
+        str | None,
+        typer.Option(help="SL 651 网关 HOST:PORT，已登记的遥测站由此上报 · gateway; registered SL 651 stations use it"),
+    ] = None,
     connections: Annotated[
         int | None, typer.Option(min=0, max=50_000, help="独立连接的站点数 · stations with a connection of their own")
     ] = None,
@@ -130,6 +134,8 @@ def simulate(  # noqa: PLR0913, PLR0917  (an option of the command each)
         batch,
         None if hj212 is None else simulate_.address(hj212),
         _loggers(loaded, hj212, logger or [], logger_password_file),
+        None if sl651 is None else simulate_.address(sl651),
+        {} if sl651 is None else _gauges(loaded),
     )
     plan = simulate_.plan_run(loaded, options, clock.now_ms())
     if stations is not None:
@@ -143,6 +149,17 @@ def simulate(  # noqa: PLR0913, PLR0917  (an option of the command each)
     else:
         _print_played(played, truth)
     raise typer.Exit(0 if played.answered else 1)
+
+
+def _gauges(settings: "Settings") -> dict[str, Any]:
+    """The SL 651 stations that are registered at the site, by station."""
+    from ingest.storage import sl651_stations
+
+    with opened(settings) as database, database.read() as connection:
+        found = {known.station: known for known in sl651_stations.load(connection).values()}
+    if not found:
+        raise ConfigurationError(say("simulate.no_gauge"))
+    return found
 
 
 def _loggers(settings: "Settings", hj212: str | None, entries: list[str], password_file: Path | None) -> dict[str, Any]:
@@ -229,6 +246,8 @@ def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") 
     who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
     if plan.loggers and options.platform is not None:
         who.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
+    if options.centre is not None:
+        who.append(f"SL 651 {options.centre[0]}:{options.centre[1]}: {len(options.gauges):,}")
     lines = [
         line("simulate.begins", scenario=Text(plan.scenario.zh, plan.scenario.en), seed=options.seed, **span),
         line("simulate.stations", who=", ".join(who)),

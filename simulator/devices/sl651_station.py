@@ -23,7 +23,16 @@ from sensors.wire.sl651.body import elements
 from sensors.wire.sl651.frame import End, Frame, FrameReader, Received, build
 from sensors.wire.telemetry import Sample
 
-FORMATS: Final = {"39": (4, 3), "27": (5, 3), "03": (2, 1), "46": (2, 2), "47": (2, 1), "48": (3, 0), "4C": (3, 2)}
+FORMATS: Final = {
+    "39": (4, 3),
+    "27": (5, 3),
+    "03": (2, 1),
+    "46": (2, 2),
+    "47": (2, 1),
+    "48": (3, 0),
+    "4C": (3, 2),
+    "57": (4, 5),
+}
 """Element → bytes and decimals as this station sends it (Table C.1); others have four bytes and three decimals."""
 KEPT: Final = 10_000
 """Samples remembered for queries of the past."""
@@ -154,7 +163,11 @@ class Station(Closing):
         return bytes.fromhex(f"F1F1{self.address}48F0F0" + beijing(at_ms, "%y%m%d%H%M"))
 
     def _body(self, serial: int, sample: Sample) -> bytes:
-        written = b"".join(_element(self._ids[key], value) for key, value in sample.values.items() if key in self._ids)
+        written = b"".join(
+            _element(self._ids[key], value / elements()[self._ids[key]].factor)
+            for key, value in sample.values.items()
+            if key in self._ids
+        )
         return self._head(serial) + self._block(sample.at_ms + self.clock_off_ms) + written
 
     def _frames(self, message: _Message) -> list[bytes]:
@@ -260,12 +273,12 @@ class Station(Closing):
         begin, end = _instant(asked[:4] + b"\0\0"), _instant(asked[4:8] + b"\0\0")
         days, hours, minutes = (int(asked[i : i + 1].hex()) for i in (10, 11, 12))
         step, name = ((days * 24 + hours) * 60 + minutes) * 60_000, asked[13:].hex().upper()
-        key = elements()[name].key
+        key, factor = elements()[name].key, elements()[name].factor
         size, decimals = FORMATS.get(name, (4, 3))
         values = b""
         for at_ms in range(begin, end + 1, step):
             value = self._memory[at_ms].values.get(key) if at_ms in self._memory else None
-            values += b"\xff" * size if value is None else _digits(value, size, decimals)
+            values += b"\xff" * size if value is None else _digits(value / factor, size, decimals)
         head = asked[8:13] + bytes.fromhex(name) + bytes([size << 3 | decimals])
         return self._block(begin) + head + values[: 4000 - 4000 % size]
 

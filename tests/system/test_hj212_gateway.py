@@ -25,7 +25,7 @@ from infra.times import from_ms
 from ingest import ledger, quarantine
 from ingest.intake import PendingMessage
 from ingest.sources import hj212 as gateway_module
-from ingest.sources import sender_limits
+from ingest.sources import line_server, sender_limits
 from ingest.sources.hj212 import Answer, NoAnswer
 from ingest.storage import device_events
 from ingest.storage import loggers as logger_store
@@ -413,8 +413,8 @@ def test_a_logger_is_not_read_any_further_while_the_intake_is_behind(
             except BlockingIOError:
                 if not select.select([], [wire.socket], [], 1.0)[1]:
                     break  # nobody reads any more
-        eventually("frames are waiting", lambda: len(waiting) >= gateway_module.IN_FLIGHT)
-        most = gateway_module.IN_FLIGHT + gateway_module.READ_BYTES // 100
+        eventually("frames are waiting", lambda: len(waiting) >= line_server.IN_FLIGHT)
+        most = line_server.IN_FLIGHT + line_server.READ_BYTES // 100
         assert len(waiting) <= most
         assert sent < len(stream)
     for one in waiting:

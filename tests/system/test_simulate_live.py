@@ -28,6 +28,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.wire import telemetry
 from sensors.wire.hj212.readings import Logger
+from sensors.wire.sl651.readings import Gauge
 from simulator.devices.fleet import Connection
 from simulator.devices.gateways import Trunks
 from simulator.devices.transport import Fate
@@ -36,6 +37,7 @@ from tests.hj212_site import PASSWORD, Site212
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
 from tests.rig import Running
 from tests.says import shows
+from tests.sl651_site import ADDRESS, Site651
 
 pytestmark = [pytest.mark.broker, pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")]
 
@@ -356,6 +358,30 @@ def test_one_run_speaks_mqtt_and_hj212_and_both_arrive(broker, tmp_path):
         assert decoded(watcher.received) == over_mqtt
     finally:
         watcher.close()
+        site.stop()
+
+
+def test_a_registered_sl651_station_plays_its_part_over_sl651(broker, tmp_path):
+    site = Site651(tmp_path / "site")
+    site.register(Gauge(ADDRESS, "shiwan-lake-1"))
+    site.start()
+    stage = Stage(tmp_path, broker.port, SCENARIO.replace("3h", "30min").replace("1min", "2min"))
+    try:
+        played = stage.play(
+            speed=simulate.speed("max"),
+            seed=5,
+            centre=("127.0.0.1", site.gateway.port),
+            gauges={"shiwan-lake-1": Gauge(ADDRESS, "shiwan-lake-1")},
+        )
+        assert played.answered
+        wanted = {
+            _ms(at): value
+            for (station, at, parameter), value in readings_of(stage.truth()).items()
+            if (station, parameter) == ("shiwan-lake-1", "do")
+        }
+        assert len(wanted) == 15
+        assert site.stored("shiwan-lake-1", "do") == pytest.approx(wanted, abs=0.06)
+    finally:
         site.stop()
 
 

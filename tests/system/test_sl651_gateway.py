@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from infra.clock import now_ms
 from ingest import quarantine
 from ingest.storage import device_events, sl651_stations
+from ingest.storage.sql import SqlReadings
 from riverchief.brokers.local import free_port
+from sensors.parameters import catalogue
 from sensors.reading import Reason
 from sensors.wire.sl651 import assembly
 from sensors.wire.sl651.frame import End
 from sensors.wire.sl651.readings import Gauge
+from sensors.wire.telemetry import Sample
+from simulator.devices.sl651_station import Line, Quirks, Station
+from tests import rig
 from tests.rig import eventually
 from tests.sl651_site import ADDRESS, Site651, Wire, body, frame, packets
 
@@ -260,3 +266,130 @@ def test_killed_before_the_commit_the_message_comes_again_and_is_stored_once(tmp
         second.terminate()
         second.wait()
         site.database.close()
+
+
+# -- the whole program and a simulated station -------------------------------------------------------------------------
+
+
+def samples(count: int) -> list[Sample]:
+    now = whole_minute()
+    return [Sample(now - n * 5 * MINUTE, {"level": 1.5 + n / 1000, "flow": 12.25}) for n in reversed(range(count))]
+
+
+class Serve:
+    """``riverchief serve`` with nothing but the gateway and its own database."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.port, self.api = free_port(), free_port()
+        self._settings = folder / "settings.toml"
+        self._settings.write_text(
+            f"data = '{folder}'\n[log]\nlevel = 'warning'\n[access]\nopen = true\n[mqtt]\nenabled = false\n"
+            f"[api]\nport = {self.api}\n[sl651]\nenabled = true\nhost = '127.0.0.1'\nport = {self.port}\n"
+        )
+        site = Site651(folder)
+        site.register(Gauge(ADDRESS, "shiwan", "1234"))
+        self.database = site.database
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "riverchief", "serve", "--settings", str(self._settings)]
+        )
+        rig.answers(f"http://127.0.0.1:{self.api}", self.process)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stored(self, parameter: str) -> dict[int, float]:
+        found = SqlReadings(self.database, catalogue()).window("shiwan", 0, 2**52, [parameter])
+        assert len(set(found.at.tolist())) == len(found.at)
+        return dict(zip(found.at.tolist(), found.value.tolist(), strict=True))
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    made = Serve(tmp_path / "serve")
+    made.start()
+    yield made
+    made.kill()
+    made.database.close()
+
+
+def test_stations_over_tcp_and_udp_lose_nothing_when_the_program_is_killed(serve: Serve) -> None:
+    told = samples(40)
+    with (
+        Station(Line("127.0.0.1", serve.port, answer_s=1), ADDRESS, now_ms, password="1234") as tcp,
+        Station(
+            Line("127.0.0.1", serve.port, udp=True, answer_s=1),
+            ADDRESS,
+            now_ms,
+            password="1234",
+            quirks=Quirks(trailing=True),
+        ) as udp,
+    ):
+        for sample in told[:10]:
+            tcp.report(sample)
+        assert tcp.flush(30)
+        for sample in told[10:25]:
+            tcp.report(sample)
+        for sample in told[25:]:
+            udp.report(sample)
+        serve.kill()
+        serve.start()
+        assert tcp.flush(60)
+        assert udp.flush(60)
+    assert serve.stored("level") == {one.at_ms: one.values["level"] for one in told}
+    assert set(serve.stored("flow").values()) == {12.25}
+    ready = httpx.get(f"http://127.0.0.1:{serve.api}/readyz", timeout=30).text
+    assert "sl651" in ready
+    metrics = httpx.get(f"http://127.0.0.1:{serve.api}/metrics", timeout=30).text
+    assert "riverchief_sl651_frames_total" in metrics
+
+
+def test_packets_lost_on_the_way_are_sent_again(make: Callable[..., Site651]) -> None:
+    site = make()
+    quirks = Quirks(packets=3, lost_once=frozenset({1, 2}), trailing=True)
+    line = Line("127.0.0.1", site.gateway.port, answer_s=5)
+    (sample,) = samples(1)
+    with Station(line, ADDRESS, now_ms, password="0000", quirks=quirks) as station:
+        station.report(sample, 0x34)
+        assert station.flush(20)
+        assert station.resent == 0
+    assert site.stored("shiwan", "level") == {sample.at_ms: 1.5}
+
+
+def test_a_station_with_a_wrong_clock_is_set_right_and_a_serial_that_starts_anew_harms_nothing(
+    make: Callable[..., Site651],
+) -> None:
+    site = make()
+    told = samples(3)
+    with Station(Line("127.0.0.1", site.gateway.port), ADDRESS, now_ms, password="0000") as station:
+        station.clock_off_ms = -90_000
+        station.report(told[0])
+        assert station.flush(20)
+        eventually("its clock is right", lambda: abs(station.clock_off_ms) < 2_000)
+        assert 0x4A in station.asked
+        station.restart()
+        station.clock_off_ms = 0
+        station.report(told[1])
+        station.report(told[2])
+        assert station.flush(20)
+    assert {told[1].at_ms, told[2].at_ms} <= set(site.stored("shiwan", "level"))
+
+
+def test_a_gap_is_filled_from_the_memory_of_the_station(make: Callable[..., Site651]) -> None:
+    site = make()
+    hour = now_ms() // 3_600_000 * 3_600_000
+    old = [Sample(hour - (12 - n) * 5 * MINUTE, {"level": 1.0 + n / 1000}) for n in range(12)]
+    with Station(Line("127.0.0.1", site.gateway.port), ADDRESS, now_ms, password="0000") as station:
+        station.report(old[0])
+        assert station.flush(20)
+        for sample in old[1:]:
+            station.report(sample, send=False)
+        station.report(Sample(hour, {"level": 2.0}))
+        assert station.flush(20)
+        wanted = {one.at_ms: one.values["level"] for one in old} | {hour: 2.0}
+        eventually("the gap is filled", lambda: wanted.items() <= site.stored("shiwan", "level").items())

@@ -227,8 +227,8 @@ def _rest(database: Database, now: int) -> None:
         )
         many(
             5_000,
-            "report (ticket, incident_id, at_ms, contact, sender, unsolved): "
-            f"'T' || n.i, n.i + 3, {now} - n.i * 60000, '', 'x', 0",
+            "report (ticket, incident_id, at_ms, contact, sender, unsolved, follows): "
+            f"'T' || n.i, n.i + 3, {now} - n.i * 60000, '', 'x', 0, 0",
         )
         many(
             20_000,

@@ -96,7 +96,7 @@ def test_the_keys_of_a_page_are_listed_and_can_be_switched_off(site: str, page: 
 def test_the_focus_is_kept_when_a_block_is_replaced_and_after_an_action(site: str, page: Page) -> None:
     page.goto(f"{site}/board?incident=2")
     _report(site, "桥下浮油", "yellow")
-    show = page.get_by_test_id("board-show-new")
+    show = page.get_by_test_id("wait-show")
     expect(show).to_be_visible()
     show.focus()
     page.keyboard.press("Enter")
@@ -114,7 +114,7 @@ def test_the_focus_is_kept_when_a_block_is_replaced_and_after_an_action(site: st
 def test_new_incidents_are_announced_red_ones_at_once_and_once_a_minute_at_most(site: str, page: Page) -> None:
     page.clock.install()
     page.goto(f"{site}/board")
-    marks = page.locator("[data-testid=board-show-new]")
+    marks = page.locator("[data-testid=wait-show]")
     _report(site, "河面油膜", "red")
     assertive, polite = page.get_by_test_id("heard-assertive"), page.get_by_test_id("heard-polite")
     expect(marks).to_be_visible()

@@ -108,7 +108,7 @@ def test_the_focus_is_kept_when_a_block_is_replaced_and_after_an_action(site: st
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("board-toast")).to_be_visible()
     page.wait_for_function(FOCUSED)
-    expect(page.get_by_test_id("heard-polite")).not_to_be_empty()
+    expect(page.get_by_test_id("board-toast").get_by_role("status")).not_to_be_empty()
 
 
 def test_new_incidents_are_announced_red_ones_at_once_and_once_a_minute_at_most(site: str, page: Page) -> None:

@@ -38,6 +38,4 @@ export function announcements() {
     waiting.push(...detail);
     if (!timer) timer = setTimeout(speak, Math.max(0, spoke + EVERY_MS - performance.now()));
   });
-  const toast = document.querySelector('.toast[role="status"]');
-  if (toast) setTimeout(() => (region("polite").textContent = toast.textContent.trim()), 500);
 }

@@ -30,6 +30,7 @@ from governance.incidents.model import Action, Assignment, Order, Source
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Channel, Contact, ContactRole, Directory
+from governance.notify.links import Links
 from governance.notify.message import Item, NoticeKind, NoticeRequest
 from governance.notify.oncall import Shift
 from governance.notify.policy import NoticePolicy
@@ -84,6 +85,7 @@ OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）
 ADMINISTRATOR, WORKER, ENGINEER = "管理员（示例）", "黄网格员（示例）", "何工程师（示例）"
 SOURCE = "/riverchief/test"
 KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
+LINKS = Links("http://127.0.0.1", b"a key of links made up for test.")
 PHOTO = _picture()
 FORM = "%Y-%m-%dT%H:%M"
 DUTY = ("duty-1", "duty-2")
@@ -387,7 +389,7 @@ def context(database: Database, folder: Path, token: str | None) -> Context:
         photos=folder / "photos",
         processes=files.read_processes(None),
         audit_keys=(KEY.public_key(),),
-        notifications=NotificationSettings(known, NoticePolicy(), None, "测试站 test site", known.forget),
+        notifications=NotificationSettings(known, NoticePolicy(), LINKS, "测试站 test site", known.forget),
         vault=vault,
         complaints="12345",
     )

@@ -84,5 +84,6 @@ def _refusal(v: View, status: int, error: WaterError) -> Response:
 
 def _page(v: View, status: int = 200, **values: object) -> Response:
     response = page(v, "confirm.html", status, **{"found": None, "sentences": (), **values})
-    response.headers.update({"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex"})
+    # no stricter policy of referrers: with "no-referrer" browsers send the form from the origin "null"
+    response.headers["X-Robots-Tag"] = "noindex"
     return response

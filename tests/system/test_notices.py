@@ -824,7 +824,7 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
         assert site.head(path).status_code == 200
     assert "环湖 （a） · 氨氮8.40" in page.text
     assert "script" not in page.text
-    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["referrer-policy"] == "same-origin"
     assert page.headers["cache-control"] == "no-store"
     with office.database.read() as connection:
         assert incident_store.get(connection, 1).state is State.REPORTED

@@ -1,25 +1,75 @@
 """What office and chiefs have to manage, each task in the browser within its steps: taps, clicks, keys, fields."""
 
+import itertools
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+import sqlalchemy as sa
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from api.access import AS_COOKIE, packed
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, FindingKind
+from governance.incidents.model import Action, Assignment, Order, Source
+from governance.notify import store as notice_store
+from governance.notify.messenger import Messenger
+from governance.notify.policy import NoticePolicy
+from governance.notify.tables import notice, notice_item
+from governance.organisation.regions import Place
+from governance.organisation.roles import Actor, Role
+from infra.database import Database
 from infra.texts import say
+from infra.times import DAY_MS
+from ingest.pipeline import Site as Ingest
+from ingest.rules import model as rule_model
+from ingest.storage import registry as registry_store
+from ingest.storage import tables as ingest_tables
+from ingest.storage.sql import SqlReadings
 from riverchief.brokers.local import free_port
+from riverchief.messages import places
+from sensors.parameters import catalogue
+from sensors.reading import Batch, Flag, QualityTest
+from sensors.stations import Deployment
 from tests import pages_site
-from tests.pages_site import CHIEF, GRID, OFFICE, RIVER
+from tests.contract.test_page_incident import finding, kinds, record
+from tests.contract.test_page_review import day_before
+from tests.pages_site import (
+    ADMINISTRATOR,
+    CHIEF,
+    GRID,
+    HOUR,
+    LINKS,
+    MINUTE,
+    OFFICE,
+    RIVER,
+    now_ms,
+)
 from tests.rig import answers
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+DESK, PHONE, SCREEN = (1440, 900), (390, 844), (1920, 1080)
+SIZES = pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+KNOWN = catalogue()
+STREET, OTHER_STREET = "chancheng/shiwan", pages_site.NEXT_STREET
+WEEK, SILENT, CLEAR = "shiwan-lake-1", "fjh-1", "qcc-huanhu-1"
+"""A week with a gap, a spike and a swapped probe; a station silent for nine hours; one with good water."""
+SIX = {
+    "qichachong-huanhu": 6,
+    "dongpinghe-shiwan": 2,
+    "poyang-nandouchong": 3,
+    "qicha-sponge": 4,
+    "fenjiang-chancheng": 5,
+    "fengshouchong": 1,
+}
+"""A reach of each class."""
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,13 +78,17 @@ pytestmark = [
 
 
 class Site:
-    """A served site with a past, which can be stopped."""
+    """A served site with a past; its process can be stopped and started, its database written to beside it."""
 
     def __init__(self, folder: Path) -> None:
-        pages_site.seed(folder).close()
-        self.port = free_port()
+        self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "tests.pages_site", str(folder), str(self.port)]
+        self.database = Database(f"sqlite:///{folder / 'river.db'}")
+        self.readings = SqlReadings(self.database, KNOWN)
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tests.pages_site", str(self.folder), str(self.port)]
         self.process = subprocess.Popen(command, cwd=pages_site.ROOT)
         answers(self.url, self.process)
 
@@ -43,26 +97,98 @@ class Site:
         self.process.kill()
         self.process.wait(timeout=20)
 
-    def report(self, text: str) -> int:
-        answer = httpx.post(f"{self.url}/api/v1/incidents", json={"text": text, "region": GRID, "reach": RIVER})
-        assert answer.status_code == 201, answer.text
-        return int(answer.json()["incident"]["id"])
+    def close(self) -> None:
+        self.stop()
+        self.database.close()
 
-    def act(self, number: int, action: str, **more: object) -> None:
-        path = f"{self.url}/api/v1/incidents/{number}/actions"
-        answer = httpx.post(path, json={"action": action, "by": OFFICE, **more})
-        assert answer.status_code == 200, answer.text
+    def report(self, text: str, colour: Colour = Colour.YELLOW, region: str = GRID, ago: int = MINUTE) -> int:
+        with self.database.write() as connection:
+            made = incident_store.file_report(
+                connection,
+                Order(Action.ACCEPT, comment=text),
+                Actor(OFFICE, Role.OFFICE),
+                colour=colour,
+                origin=Source.PATROL,
+                place=Place(region, RIVER, 113.1478, 23.0205),
+                now_ms=now_ms() - ago,
+                source=pages_site.SOURCE,
+            )
+        return made.id
 
-    def incident(self, number: int) -> dict[str, object]:
-        found: dict[str, object] = httpx.get(f"{self.url}/api/v1/incidents/{number}").json()
-        return found
+    def act(self, number: int, order: Order, actor: Actor | None = None) -> None:
+        who = Actor(OFFICE, Role.OFFICE) if actor is None else actor
+        with self.database.write() as connection:
+            incident_store.apply_action(connection, number, order, who, now_ms=now_ms(), source=pages_site.SOURCE)
+
+    def state(self, number: int) -> str:
+        with self.database.read() as connection:
+            return incident_store.get(connection, number).state.value
+
+    def said(self, number: int) -> list[tuple[str, str, str]]:
+        """Who did what with an incident, and in which words."""
+        with self.database.read() as connection:
+            return [(one.by, one.what.value, one.comment) for one in incident_store.history(connection, number)]
+
+    def ingest(self, rules: str = "") -> Ingest:
+        text = rules or (pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8")
+        return Ingest(self.database, self.readings, rule_model.read(text, KNOWN), KNOWN)
+
+    def messenger(self) -> Messenger:
+        """Makes messages as the running system does, of what happens from now on; none is sent."""
+        made = Messenger(
+            self.database, pages_site.directory, places=places, clock=now_ms, policy=NoticePolicy(), links=LINKS
+        )
+        made.make()
+        return made
+
+    def mentions(self, number: int) -> dict[str, int]:
+        """Contact → the message that calls them for an incident."""
+        of = sa.select(notice.c.contact, notice.c.id).join(notice_item, notice_item.c.notice_id == notice.c.id)
+        with self.database.read() as connection:
+            rows = connection.execute(of.where(notice_item.c.incident_id == number)).all()
+        return {row.contact: row.id for row in rows}
+
+
+def _past(site: Site) -> None:
+    """What the tasks need beside the site's past: a week at a station, a silent one, a class for six reaches."""
+    now = now_ms()
+    day_before(site.database)
+    at = np.arange(now - 7 * DAY_MS, now, 10 * MINUTE)
+    at = at[(at < now - 4 * DAY_MS) | (at >= now - 3 * DAY_MS)]
+    value = 0.4 + 0.02 * np.sin(at / HOUR)
+    verdict = np.full(len(at), int(Flag.GOOD), np.int64)
+    spike = len(at) // 4
+    value[spike] = 9.0
+    verdict[spike] = int(Flag.BAD) | int(QualityTest.SPIKE) << 4
+    quiet = np.arange(now - 12 * HOUR, now - 9 * HOUR, 5 * MINUTE)
+    with site.database.write() as connection:
+        for station, when, what, judged in (
+            (WEEK, at, value, verdict),
+            (SILENT, quiet, np.full(len(quiet), 0.7), np.full(len(quiet), int(Flag.GOOD), np.int64)),
+        ):
+            n = len(when)
+            batch = Batch.of([0] * n, [KNOWN.index["nh3n"]] * n, when.tolist(), what.tolist())
+            site.readings.write(connection, [station], batch, judged)
+        probes = [
+            Deployment(WEEK, "nh3n", now - 60 * DAY_MS, "mg/L", device="示例旧探头"),
+            Deployment(WEEK, "nh3n", now - 2 * DAY_MS, "mg/L", device="示例新探头"),
+        ]
+        registry_store.save_deployments(connection, probes)
+        t = ingest_tables.live_class
+        connection.execute(sa.delete(t).where(t.c.kind == "reach", t.c.key.in_(list(SIX))))
+        told = {"kind": "reach", "at_ms": now, "deciding": "nh3n", "judged": 1, "expected": 1, "target": 5}
+        words = {"text_zh": "示例", "text_en": "example", "measured_ms": now - MINUTE, "stations": 1}
+        connection.execute(sa.insert(t), [{**told, **words, "key": key, "class": c} for key, c in SIX.items()])
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("tasks"))
+    folder = tmp_path_factory.mktemp("tasks")
+    pages_site.seed(folder).close()
+    made = Site(folder)
+    _past(made)
     yield made
-    made.stop()
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,127 +200,308 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-def as_(browser: Browser, site: Site, name: str, size: dict[str, int]) -> tuple[BrowserContext, Page]:
-    """A browser of somebody; an error on its console or a request to another host fails the test."""
-    context = browser.new_context(viewport=size)  # type: ignore[arg-type]
-    context.add_cookies([{"name": AS_COOKIE, "value": packed(name), "url": site.url}])
-    page = context.new_page()
-    page.on("pageerror", lambda error: pytest.fail(f"{page.url}: {error}"))
-    page.on("request", lambda r: None if site.url in r.url or r.url[:5] in ("data:", "blob:") else pytest.fail(r.url))
-    return context, page
+class Hands:
+    """A page in somebody's hands: counts what they do, and what the page may not do."""
+
+    def __init__(self, page: Page, site: Site) -> None:
+        self.page, self.site = page, site
+        self.steps = 0
+        self.wrong: list[str] = []
+        page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", lambda asked: None if _ours(asked.url, site.url) else self.wrong.append(asked.url))
+
+    def open(self, path: str) -> int:
+        answer = self.page.goto(self.site.url + path)
+        assert answer is not None
+        return answer.status
+
+    def see(self, testid: str) -> Locator:
+        return self.page.get_by_test_id(testid)
+
+    def tap(self, what: Locator | str) -> None:
+        self.steps += 1
+        (self.see(what) if isinstance(what, str) else what).click()
+
+    def fill(self, what: Locator | str, text: str) -> None:
+        self.steps += 1
+        (self.see(what) if isinstance(what, str) else what).fill(text)
+
+    def choose(self, what: Locator | str, value: str) -> None:
+        self.steps += 1
+        (self.see(what) if isinstance(what, str) else what).select_option(value)
+
+    def press(self, key: str) -> None:
+        self.steps += 1
+        self.page.keyboard.press(key)
+
+    def within(self, most: int) -> None:
+        """The task is done: within its steps, without an error, and nothing lies beside the screen."""
+        assert self.steps <= most, f"{self.steps} steps, at most {most}"
+        assert not self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        refusals = re.compile("status of (403|409)")
+        assert [one for one in self.wrong if not refusals.search(one)] == []
 
 
-def no_sideways_scroll(page: Page) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+def _ours(url: str, site: str) -> bool:
+    return url.startswith((f"{site}/", "data:", "blob:"))
 
 
-def test_the_wall_names_the_worst_river_and_who_has_it_without_a_click_and_says_when_it_is_old(
-    browser: Browser, tmp_path: Path
+Who = Callable[..., Hands]
+
+
+@pytest.fixture
+def hands(browser: Browser, site: Site) -> Iterator[Who]:
+    """Gives a new browser to somebody."""
+    opened: list[Page] = []
+
+    def give(name: str, size: tuple[int, int] = DESK, of: Site = site) -> Hands:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, locale="zh-CN")
+        if name:
+            context.add_cookies([{"name": AS_COOKIE, "value": packed(name), "url": of.url}])
+        opened.append(context.new_page())
+        return Hands(opened[-1], of)
+
+    yield give
+    for page in opened:
+        page.context.close()
+
+
+# -- seeing ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_wall_names_the_worst_river_and_its_owner_without_a_click(site: Site, hands: Who, language: str) -> None:
+    if site.state(1) == "reported":
+        site.act(1, Order(Action.ACCEPT))
+        site.act(1, Order(Action.DISPATCH, assignment=Assignment(OTHER_STREET, CHIEF)))
+    chief = hands(CHIEF, SCREEN)
+    chief.open(f"/wall?lang={language}")
+    worst = chief.see("wall-worst")
+    expect(worst).to_contain_text({"zh": "奇槎涌环湖花园段", "en": "Qicha Creek"}[language])
+    expect(worst).to_contain_text("劣Ⅴ")
+    expect(worst).to_contain_text(CHIEF)
+    assert worst.evaluate("one => one.getBoundingClientRect().bottom <= innerHeight")
+    chief.within(0)
+
+
+def test_the_wall_says_within_ninety_seconds_that_its_picture_has_stopped(site: Site, hands: Who) -> None:
+    chief = hands(CHIEF, SCREEN)
+    chief.page.clock.install()
+    chief.open("/wall")
+    stale = chief.see("wall-stale")
+    expect(stale).to_be_hidden()
+    site.stop()
+    try:
+        chief.page.clock.run_for(90_000)
+        expect(stale).to_be_visible()
+        expect(chief.see("wall-worst")).to_contain_text("奇槎涌环湖花园段")
+    finally:
+        site.start()
+
+
+def test_a_chief_confirms_on_the_phone_with_a_sentence_and_the_others_are_not_called_any_more(
+    site: Site, hands: Who
 ) -> None:
-    own = Site(tmp_path)
-    context, page = as_(browser, own, CHIEF, {"width": 1920, "height": 1080})
-    page.clock.install()
-    page.goto(f"{own.url}/wall")
-    expect(page.locator("body")).to_contain_text("奇槎涌环湖花园段")
-    expect(page.locator("body")).to_contain_text("劣Ⅴ")
-    assert "is-stale" not in (page.locator("body").get_attribute("class") or "")
-    own.stop()
-    for _ in range(20):
-        page.clock.run_for(5_000)
-    assert "is-stale" in (page.locator("body").get_attribute("class") or "")
-    context.close()
+    messenger = site.messenger()
+    found = finding(FindingKind.THRESHOLD, now_ms() - MINUTE, cause="chief", colour=Colour.RED, station=CLEAR)
+    number = record(site.database, found)[FindingKind.THRESHOLD]
+    messenger.make()
+    called = site.mentions(number)
+    assert {"chief-qicha", pages_site.DUTY[0]} <= set(called)
+    with site.database.read() as connection:
+        mine = notice_store.get(connection, called["chief-qicha"])
+    before = site.said(number)
+    chief = hands("", PHONE)
+    chief.open(f"/a/{LINKS.token(mine.id, mine.contact, mine.expires_at_ms)}")
+    expect(chief.see("confirm-item")).to_have_count(1)
+    assert (site.said(number), site.mentions(number)) == (before, called), "a preview opens links, too"
+    chief.fill(chief.page.locator("[name=comment]"), "请街道一小时内到现场")
+    chief.tap("confirm-go")
+    expect(chief.page.get_by_role("status")).to_be_visible()
+    chief.within(3)
+    assert [one for one in site.said(number) if one not in before] == [(CHIEF, "commented", "请街道一小时内到现场")]
+    assert site.mentions(number) == {}
+    office = hands(OFFICE, PHONE)
+    office.open(f"/incidents/{number}")
+    expect(office.see("case-timeline")).to_contain_text("请街道一小时内到现场")
+    expect(office.see("case-timeline")).to_contain_text(CHIEF)
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_what_is_open_in_one_street_is_three_steps_away_and_the_address_shows_it_again(
-    browser: Browser, site: Site, size: dict[str, int]
+@SIZES
+def test_all_overdue_in_one_street_are_three_steps_away_and_the_address_shows_them_again(
+    site: Site, hands: Who, size: tuple[int, int]
 ) -> None:
-    number = site.report("示例：排口出流")
-    context, page = as_(browser, site, OFFICE, size)
-    page.goto(f"{site.url}/incidents")
-    page.locator("[data-testid=inbox-view-open]:visible").first.click()
-    page.get_by_test_id("inbox-region").select_option("chancheng/shiwan")
-    expect(page.locator(f"a[href^='/incidents/{number}']").first).to_be_visible()
-    address = page.url
-    assert "region=" in address
-    assert "view=open" in address
-    page.goto(f"{site.url}/")
-    page.goto(address)
-    expect(page.locator(f"a[href^='/incidents/{number}']").first).to_be_visible()
-    no_sideways_scroll(page)
-    context.close()
+    mine = site.report(f"示例：逾期{size[0]}", ago=5 * DAY_MS)
+    other = site.report(f"示例：他街逾期{size[0]}", region=OTHER_STREET, ago=5 * DAY_MS)
+    fresh = site.report(f"示例：刚报{size[0]}")
+    office = hands(OFFICE, size)
+    office.open("/incidents")
+    office.tap(office.page.locator("[data-testid=inbox-view-overdue]:visible").first)
+    office.choose("inbox-region", STREET)
+    expect(office.see(f"inbox-row-{mine}")).to_be_visible()
+    office.page.wait_for_url(re.compile("region="))
+    for number in (other, fresh):
+        expect(office.see(f"inbox-row-{number}")).to_have_count(0)
+    office.within(3)
+    rows = office.page.locator("tr[data-step]").evaluate_all("all => all.map(one => one.dataset.testid)")
+    again = hands(OFFICE, size)
+    again.page.goto(office.page.url)
+    assert again.page.locator("tr[data-step]").evaluate_all("all => all.map(one => one.dataset.testid)") == rows
 
 
-def test_a_case_is_accepted_dispatched_and_remarked_upon_by_twelve_keys(browser: Browser, site: Site) -> None:
+@SIZES
+@pytest.mark.parametrize(("kind", "verdict"), [(FindingKind.EVENT, "pollution"), (FindingKind.DEVICE, "fault")])
+def test_a_page_alone_tells_pollution_from_a_fault(
+    site: Site, hands: Who, size: tuple[int, int], kind: FindingKind, verdict: str
+) -> None:
+    one = replace(kinds(now_ms() - 2 * HOUR)[kind], cause=f"{kind}{size}")
+    number = record(site.database, one)[kind]
+    office = hands(OFFICE, size)
+    office.open(f"/incidents/{number}{'?lang=en' if size == PHONE else ''}")
+    expect(office.see("case-verdict")).to_have_attribute("data-verdict", verdict)
+    expect(office.see("case-verdict")).to_contain_text(
+        getattr(say(f"verdict.{verdict}"), "en" if size == PHONE else "zh")
+    )
+    points = office.page.locator("[data-testid=case-facts] [data-points]")
+    counted = points.evaluate_all("all => all.map(one => one.dataset.points)")
+    assert counted.count(verdict) > counted.count({"pollution": "fault", "fault": "pollution"}[verdict])
+    office.within(0)
+
+
+# -- acting ------------------------------------------------------------------------------------------------------------
+
+FOCUS = """() => {
+  const one = document.activeElement;
+  const style = getComputedStyle(one);
+  const { width, height, top, bottom } = one.getBoundingClientRect();
+  const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 || style.boxShadow !== "none";
+  return one !== document.body && seen && width * height > 0 && bottom > 0 && top < innerHeight;
+}"""
+
+
+def test_a_case_is_accepted_dispatched_and_remarked_upon_by_keys_alone(site: Site, hands: Who) -> None:
     number = site.report("示例：键盘办理")
-    context, page = as_(browser, site, OFFICE, DESK)
-    page.goto(f"{site.url}/incidents/{number}")
-    keys = 0
+    office = hands(OFFICE)
+    page = office.page
+    state = office.see("case-stops").locator('[aria-current="step"]')
+    office.open(f"/incidents/{number}")
 
-    def press(*those: str) -> None:
-        nonlocal keys
-        for key in those:
-            page.keyboard.press(key)
-            keys += 1
+    def done() -> None:
+        expect(office.page.get_by_role("status").filter(has_text=re.compile(r"\S")).first).to_be_attached()
 
-    def state() -> object:
-        found = site.incident(number)
-        return found.get("state") or found["incident"]["state"]  # type: ignore[index]
+    def tab_to(selector: str) -> None:
+        while not page.evaluate("s => document.activeElement.matches(s)", selector):
+            office.press("Tab")
+            assert page.evaluate(FOCUS), page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
 
-    press("a")
-    page.wait_for_function("document.activeElement !== document.body")
-    press("Enter")
-    expect(page.get_by_test_id("case-stops").locator('[aria-current="step"]')).to_have_attribute(
-        "data-state", "accepted"
-    )
-    assert state() == "accepted"
-    press("d")
+    office.press("a")
+    expect(state).to_have_attribute("data-state", "accepted")
+    done()
+    office.press("d")
     page.wait_for_function("document.activeElement.closest('details.action[open]') !== null")
-    page.locator("details.action[open] button.main").last.focus()
-    press("Enter")
-    expect(page.get_by_test_id("case-stops").locator('[aria-current="step"]')).to_have_attribute(
-        "data-state", "dispatched"
-    )
-    press("c")
+    assert page.evaluate(FOCUS)
+    office.press("Enter")
+    expect(state).to_have_attribute("data-state", "dispatched")
+    done()
+    office.press("c")
     page.wait_for_function("document.activeElement.tagName === 'TEXTAREA'")
+    assert page.evaluate(FOCUS)
     page.keyboard.type("已电话告知")
-    press("Tab")
-    while not page.evaluate("document.activeElement.matches('details.action[open] button')"):
-        press("Tab")
-    press("Enter")
-    expect(page.get_by_text("已电话告知").first).to_be_visible()
-    assert keys <= 12
-    assert page.evaluate("document.activeElement !== document.body"), "the focus is never lost"
-    context.close()
+    office.steps += 1
+    tab_to("[data-testid=case-send-comment]")
+    office.press("Enter")
+    expect(office.see("case-timeline")).to_contain_text("已电话告知")
+    done()
+    office.within(12)
+    assert [what for by, what, _ in site.said(number) if by == OFFICE][-3:] == ["accepted", "dispatched", "commented"]
 
 
-def test_a_page_alone_tells_pollution_from_a_report_and_names_its_evidence(browser: Browser, site: Site) -> None:
-    context, page = as_(browser, site, OFFICE, DESK)
-    page.goto(f"{site.url}/incidents/1")
-    expect(page.get_by_test_id("case-verdict")).to_have_attribute("data-verdict", "pollution")
-    expect(page.get_by_test_id("case-facts").locator("tbody tr").first).to_be_visible()
-    expect(page.get_by_test_id("case-chart")).to_be_visible()
-    context.close()
-
-
-def test_who_handled_a_case_does_not_close_it_and_is_told_the_way_on(browser: Browser, site: Site) -> None:
+@SIZES
+def test_a_case_without_a_photo_is_not_finished_and_its_handler_does_not_verify_it(
+    site: Site, hands: Who, size: tuple[int, int]
+) -> None:
     number = site.report("示例：自办自结")
-    site.act(number, "accept")
-    context, page = as_(browser, site, OFFICE, PHONE)
-    page.goto(f"{site.url}/incidents/{number}")
-    no_sideways_scroll(page)
-    closed = page.get_by_test_id("closed-close")
-    if closed.count():
-        expect(closed.first).not_to_have_text("")
-    expect(page.get_by_text(say("action.close").zh).first).to_be_attached()
-    context.close()
+    administrator = Actor(ADMINISTRATOR, Role.ADMINISTRATOR)
+    for order in (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=Assignment(GRID))):
+        site.act(number, order)
+    site.act(number, Order(Action.START), administrator)
+    handler = hands(ADMINISTRATOR, size)
+    handler.open(f"/incidents/{number}")
+    handler.tap(handler.see("case-action-finish").locator("summary").first)
+    form = handler.see("case-form-finish")
+    handler.fill(form.locator("[name=comment]"), "已清理")
+    handler.tap("case-send-finish")
+    expect(handler.see("action-refused")).to_be_visible()
+    expect(form.locator("[name=comment]")).to_have_value("已清理")
+    photo = form.get_by_test_id("photo-input")
+    expect(photo).to_be_visible()
+    assert site.state(number) == "handling"
+    handler.steps += 1
+    photo.set_input_files({"name": "清理后.png", "mimeType": "image/png", "buffer": pages_site.PHOTO})
+    handler.tap("case-send-finish")
+    expect(handler.see("case-stops").locator('[aria-current="step"]')).to_have_attribute("data-state", "handled")
+    verify = handler.see("case-closed-verify")
+    expect(verify.locator(".reason")).to_contain_text(say("incident.same_person").zh if False else re.compile(r"\S{4}"))
+    handler.within(5)
 
 
-def test_who_may_not_see_a_page_is_told_politely(browser: Browser, site: Site) -> None:
-    context, page = as_(browser, site, pages_site.PUBLIC, PHONE)
-    answer = page.goto(f"{site.url}/trail")
-    assert answer is not None
-    assert answer.status == 403
-    expect(page.get_by_test_id("failed")).to_be_visible()
-    no_sideways_scroll(page)
-    context.close()
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_who_may_not_see_a_page_is_told_politely(hands: Who, language: str) -> None:
+    public = hands(pages_site.PUBLIC, PHONE)
+    assert public.open(f"/trail?lang={language}") == 403
+    expect(public.see("failed")).to_be_visible()
+    expect(public.page.locator("main a, header a").first).to_be_visible()
+    public.within(0)
+
+
+# -- water -------------------------------------------------------------------------------------------------------------
+
+
+@SIZES
+def test_a_week_shows_its_gap_spike_and_swap_and_its_table_says_the_same(
+    site: Site, hands: Who, size: tuple[int, int]
+) -> None:
+    anyone = hands(CHIEF if size == PHONE else OFFICE, size)
+    anyone.open(f"/stations/{WEEK}?parameter=nh3n&range=7d")
+    chart = anyone.see("station-chart")
+    expect(chart).to_have_attribute("data-state", "ready")
+    line = anyone.see("series-line").get_attribute("d") or ""
+    pieces = [[float(point.split()[0]) for point in piece.split("L")] for piece in line.split("M")[1:]]
+    widest = max(after[0] - before[-1] for before, after in itertools.pairwise(pieces))
+    assert widest > (pieces[-1][-1] - pieces[0][0]) / 9, "the day without readings is not joined"
+    expect(anyone.see("series-legend-bad")).to_be_visible()
+    query = {"parameter": "nh3n", "range": "7d"}
+    body = anyone.page.request.get(f"{site.url}/stations/{WEEK}/chart", params=query).json()
+    (panel,) = body["panels"]
+    assert [one["kind"] for one in body["happened"]].count("swap") == 1
+    assert panel["columns"]["bad"] == 1
+    assert max(one for one in panel["columns"]["value"] if one is not None) < 1
+    anyone.tap("station-view")
+    rows = anyone.see("station-table-nh3n").locator("tbody tr")
+    assert rows.count() == len(panel["columns"]["at"])
+    anyone.within(1)
+
+
+@SIZES
+def test_a_station_that_is_silent_for_nine_hours_is_grey_and_resolves_nothing(
+    site: Site, hands: Who, size: tuple[int, int]
+) -> None:
+    cause = f"silent{size}"
+    number = record(site.database, finding(FindingKind.THRESHOLD, now_ms() - 9 * HOUR, cause=cause, station=SILENT))[
+        FindingKind.THRESHOLD
+    ]
+    site.ingest('[[no_data]]\nid = "silent"\ncolour = "blue"\nstations = ["' + SILENT + '"]').tick(1, now_ms())
+    anyone = hands(OFFICE, size)
+    anyone.open(f"/stations/{SILENT}")
+    expect(anyone.see("station-state")).to_have_attribute("data-state", "offline")
+    expect(anyone.see("station-state")).to_contain_text(say("console.offline").zh)
+    expect(anyone.see("station-head")).to_contain_text("9小时")
+    expect(anyone.page.locator(".station-badge")).to_have_class(re.compile("stale"))
+    expect(anyone.see("station-incidents").locator(f"a[href='/incidents/{number}']")).to_be_visible()
+    with site.database.read() as connection:
+        assert incident_store.get(connection, number).is_open
+    anyone.within(0)
+
+
+# -- data --------------------------------------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ class _Changing(SqlReadings):
         at_ms = time.time_ns() // 1_000_000
         shown = (at_ms, at_ms - LATE_MS)
         found = super().latest(stations)
-        return [replace(one, at_ms=shown[(i + self.looks) % 2]) for i, one in enumerate(found)]
+        newest = {one.station: shown[(i // len(PARAMETERS) + self.looks) % 2] for i, one in enumerate(found)}
+        return [replace(one, at_ms=newest[one.station], newest_at_ms=newest[one.station]) for one in found]
 
 
 def _serve(folder: str, port: str) -> None:
@@ -175,6 +176,8 @@ async def _clients(url: str, seconds: float, paths: Sequence[str]) -> dict[str, 
         failed = [task.exception() for task in tasks if task.done()]
         for task in pending:
             task.cancel()
+    if not took:
+        sys.exit("no block was fetched: the marks of the pages did not change")
     p50, p99 = (round(float(value), 1) for value in np.percentile(np.array(took) * 1000, (50, 99)))
     return {
         "fragments": len(took),

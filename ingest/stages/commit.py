@@ -13,6 +13,7 @@ from ingest.state import detector_state
 from ingest.storage import device_events, late_queue, loggers, sl651_stations
 from ingest.work import Work
 from sensors.reading import Batch
+from sensors.wire.framed import sender_of
 from sensors.wire.hj212 import readings as hj212
 from sensors.wire.sl651 import readings as sl651
 
@@ -98,7 +99,7 @@ def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
     new: list[DeviceReport] = []
     told = list(work.decoded.notices.items())
     for i, word in sorted(work.decoded.status.items(), key=lambda of: of[1].at_ms):
-        changed = sl651_stations.status_changes(connection, sl651.address_of(work.messages[i]), word)
+        changed = sl651_stations.status_changes(connection, sender_of(work.messages[i]), word)
         told += [(i, body) for body in changed]
     for i, body in told:
         message = work.messages[i]

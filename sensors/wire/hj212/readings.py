@@ -11,7 +11,7 @@ the standard calls DataTime the time of real-time data and says nothing of analy
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any, Final
 
@@ -21,7 +21,8 @@ from infra.times import rfc3339
 from sensors.parameters import Catalogue
 from sensors.quality.detectors.point_tests import FAULT_CODES
 from sensors.reading import Message, Reason
-from sensors.wire.columns import Columns
+from sensors.wire import framed
+from sensors.wire.framed import Columns, sender_of
 from sensors.wire.hj212 import assembly
 from sensors.wire.hj212.codes import DATA, EVENTS, NOTICES, PERIOD_MS, Cn, meaning
 from sensors.wire.hj212.frame import Broken, FrameReader
@@ -61,40 +62,14 @@ def topic(mn: str) -> str:
     return f"{SOURCE}/{mn}"
 
 
-def mn_of(message: Message) -> str:
-    """The MN by which a frame's station is found; empty where none was ever read."""
-    return message.topic.partition("/")[2]
-
-
 def addressed(messages: Sequence[Message], loggers: Mapping[str, Logger], catalogue: Catalogue) -> Sequence[Message]:
-    """The messages with the station of each frame, as the registry has it now.
-
-    The MN of an unknown frame stands for the station. What a replay is limited to is named as the codes are known
-    today: a code that has entered the catalogue since has a key now.
-    """
-    if all(m.source != SOURCE for m in messages):
-        return messages
-    found = []
-    for message in messages:
-        if message.source == SOURCE:
-            logger = loggers.get(mn_of(message))
-            only = message.only
-            if only is not None:
-                only = frozenset((at, meaning(name, catalogue)[0]) for at, name in only)
-            station = logger.station if logger else mn_of(message)
-            message = replace(message, station=station, only=only)  # noqa: PLW2901
-        found.append(message)
-    return found
+    """The messages with the station of each frame; the MN of an unknown logger stands for the station."""
+    return framed.addressed(messages, SOURCE, loggers, lambda name: meaning(name, catalogue)[0])
 
 
 def decode(messages: Sequence[Message], catalogue: Catalogue, loggers: Mapping[str, Logger]) -> Decoded:
     """Read frames; never raises for what is in them. What cannot be used comes back as Rejected."""
-    columns = Columns(catalogue)
-    headers: list[Header | None] = []
-    for i, message in enumerate(messages):
-        columns.message = i
-        headers.append(_read(message, columns, loggers))
-    return columns.decoded(headers)
+    return framed.decode(messages, catalogue, lambda message, columns: _read(message, columns, loggers))
 
 
 def _read(message: Message, columns: Columns, loggers: Mapping[str, Logger]) -> Header | None:
@@ -107,7 +82,7 @@ def _read(message: Message, columns: Columns, loggers: Mapping[str, Logger]) -> 
     packets = [parse(one.segment) for one in found if not isinstance(one, Broken)]
     header = Header(sent_at_ms=qn_time(packets[0].qn))
     for packet in packets:
-        refusal = _refusal(packet, mn_of(message), loggers)
+        refusal = _refusal(packet, sender_of(message), loggers)
         if refusal is not None:
             columns.refuse(*refusal)
             return header

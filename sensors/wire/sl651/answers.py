@@ -13,7 +13,7 @@ from sensors.wire.sl651.frame import End, Frame
 
 CONFIRMED: Final = frozenset(range(0x30, 0x37))
 """Messages a station sends by itself and may want confirmed."""
-QUERY_NOW, QUERY_PAST, SET_CLOCK, QUERY_CLOCK = 0x37, 0x38, 0x4A, 0x51
+QUERY_NOW, QUERY_PAST, SET_CLOCK = 0x37, 0x38, 0x4A
 _TIME: Final = "%y%m%d%H%M%S"
 
 

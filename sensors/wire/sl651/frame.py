@@ -19,7 +19,6 @@ SYN: Final = 0x16
 
 _HEX_HEAD: Final = 14
 _ASCII_HEAD: Final = 24
-_MOST: Final = _ASCII_HEAD + MAX_BODY + 5
 _MOST_BROKEN: Final = 4096
 """Bytes that belong to no frame are handed over in pieces of at most so many."""
 _SLICE: Final = 65_536

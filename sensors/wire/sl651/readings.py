@@ -11,7 +11,7 @@ needs the message before. Of several level arrays (F5 to FC) the lowest is the l
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from hmac import compare_digest
 from typing import Any, Final
@@ -19,7 +19,8 @@ from typing import Any, Final
 from infra.times import rfc3339
 from sensors.parameters import Catalogue
 from sensors.reading import Message, Reason
-from sensors.wire.columns import Columns
+from sensors.wire import framed
+from sensors.wire.framed import Columns, sender_of
 from sensors.wire.sl651 import body as bodies
 from sensors.wire.sl651.body import Block, Body, Element, Malformed
 from sensors.wire.sl651.frame import Broken, Frame, FrameReader
@@ -68,39 +69,14 @@ def topic(address: str) -> str:
     return f"{SOURCE}/{address}"
 
 
-def address_of(message: Message) -> str:
-    """The address of the station that a message is of; empty where none was ever read."""
-    return message.topic.partition("/")[2]
-
-
 def addressed(messages: Sequence[Message], gauges: Mapping[str, Gauge]) -> Sequence[Message]:
-    """The messages with the station of each, as the registry has it now; of an unknown one its address.
-
-    What a replay is limited to is named as elements are known today.
-    """
-    if all(m.source != SOURCE for m in messages):
-        return messages
-    found = []
-    for message in messages:
-        if message.source == SOURCE:
-            gauge = gauges.get(address_of(message))
-            only = message.only
-            if only is not None:
-                only = frozenset((at, _key_of(name)) for at, name in only)
-            station = gauge.station if gauge else address_of(message)
-            message = replace(message, station=station, only=only)  # noqa: PLW2901
-        found.append(message)
-    return found
+    """The messages with the station of each; the address of an unknown one stands for the station."""
+    return framed.addressed(messages, SOURCE, gauges, _key_of)
 
 
 def decode(messages: Sequence[Message], catalogue: Catalogue, gauges: Mapping[str, Gauge]) -> Decoded:
     """Read messages; never raises for what is in them. What cannot be used comes back as Rejected."""
-    columns = Columns(catalogue)
-    headers: list[Header | None] = []
-    for i, message in enumerate(messages):
-        columns.message = i
-        headers.append(_read(message, columns, gauges))
-    return columns.decoded(headers)
+    return framed.decode(messages, catalogue, lambda message, columns: _read(message, columns, gauges))
 
 
 def unproven(frame: Frame, address: str, gauges: Mapping[str, Gauge]) -> Reason | None:
@@ -132,7 +108,7 @@ def _read(message: Message, columns: Columns, gauges: Mapping[str, Gauge]) -> He
         columns.refuse(Reason.BAD_FRAME, broken.reason if broken else "no frame")
         return None
     frames = [one.frame for one in found if not isinstance(one, Broken)]
-    address = address_of(message)
+    address = sender_of(message)
     refusal = _refusal(frames[0], address, gauges)
     try:
         first, whole = join(frames)

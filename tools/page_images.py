@@ -3,20 +3,17 @@
 ``python -m tools.page_images`` writes all of them; it needs Chromium and the ``dev`` extra.
 """
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize
 
-from riverchief.brokers.local import free_port
 from tests import pages_site
-from tests.rig import answers
+from tests.browser import DESK, PHONE, chromium, seeded
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-DESK, PHONE, WALL = (1440, 900), (390, 844), (1920, 1080)
-PICTURES: tuple[tuple[str, str, tuple[int, int]], ...] = (
+WALL = ViewportSize(width=1920, height=1080)
+PICTURES: tuple[tuple[str, str, ViewportSize], ...] = (
     ("map", "/", DESK),
     ("inbox", "/incidents?view=open", DESK),
     ("incident", "/incidents/1", DESK),
@@ -31,29 +28,14 @@ PICTURES: tuple[tuple[str, str, tuple[int, int]], ...] = (
 
 def main() -> None:
     """Take all pictures."""
-    with tempfile.TemporaryDirectory() as folder:
-        pages_site.seed(Path(folder)).close()
-        port = free_port()
-        server = subprocess.Popen([sys.executable, "-m", "tests.pages_site", folder, str(port)], cwd=pages_site.ROOT)
-        try:
-            answers(f"http://127.0.0.1:{port}", server)
-            _take(f"http://127.0.0.1:{port}")
-        finally:
-            server.terminate()
-            server.wait(timeout=20)
-
-
-def _take(site: str) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        for name, path, (width, height) in PICTURES:
-            page = browser.new_page(viewport={"width": width, "height": height})
+    with tempfile.TemporaryDirectory() as folder, seeded(Path(folder)) as site, chromium() as browser:
+        for name, path, size in PICTURES:
+            page = browser.new_page(viewport=size)
             page.goto(site + path)
             page.wait_for_timeout(2500)
             page.screenshot(path=IMAGES / f"{name}.png")
             page.close()
             print(name)
-        browser.close()
 
 
 if __name__ == "__main__":

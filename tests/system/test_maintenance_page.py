@@ -1,53 +1,29 @@
 """A station's upkeep in a browser: the buttons lie at the thumb, a check says while it is typed whether it passes."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from riverchief.brokers.local import free_port
-from tests import pages_site
-from tests.rig import answers
+from tests.browser import PHONE, seeded, silent_page
 from tests.says import shows
-from tests.system.test_screenshot import ARGUMENTS
 
 pytestmark = pytest.mark.browser
 
-PHONE = {"width": 390, "height": 844}
 HERE = "/maintenance/qcc-huanhu-3"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("maintenance")
-    pages_site.seed(folder).close()
-    port = free_port()
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.pages_site", str(folder), str(port)], stdout=log, stderr=log
-        )
-    try:
-        answers(f"http://127.0.0.1:{port}", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
+    with seeded(tmp_path_factory.mktemp("maintenance")) as url:
+        yield url
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A phone's page that may say nothing on its console."""
-    said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        made = browser.new_page(viewport=PHONE)  # type: ignore[arg-type]
-        made.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        made.on("pageerror", lambda error: said.append(str(error)))
+    with silent_page(PHONE) as made:
         yield made
-        browser.close()
-    assert said == []
 
 
 def test_the_buttons_lie_at_the_thumb_and_nothing_lies_beside_the_screen(site: str, page: Page) -> None:

@@ -1,50 +1,27 @@
 """The dispatch board in a browser: it holds still under the cursor, and goes by keys alone."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from riverchief.brokers.local import free_port
 from tests import pages_site
-from tests.rig import answers
+from tests.browser import new_page, seeded
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("board")
-    pages_site.seed(folder).close()
-    port = free_port()
-    command = [sys.executable, "-m", "tests.pages_site", str(folder), str(port)]
-    server = subprocess.Popen(command, cwd=pages_site.ROOT)
-    try:
-        answers(f"http://127.0.0.1:{port}", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with seeded(tmp_path_factory.mktemp("board")) as url:
+        yield url
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=15_000)  # of a busy machine
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1440, "height": 900})
-        browser.close()
+    with new_page() as found:
+        yield found
 
 
 def test_a_new_case_waits_until_it_is_wanted_and_nothing_typed_is_lost(site: str, page: Page) -> None:

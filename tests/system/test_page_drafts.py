@@ -1,46 +1,23 @@
 """What a person types is not lost: by a cut connection, a server killed and started again, or a closed tab."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from api.access import AS_COOKIE, packed
-from riverchief.brokers.local import free_port
 from tests import pages_site
-from tests.rig import answers, eventually
+from tests.browser import DESK, Served, chromium, signed_in
+from tests.rig import eventually
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 FORM = "/board?incident=2&act=comment"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.browser
 
 
-class Server:
-    """The seeded site in a process that can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tests.pages_site", str(self.folder), str(self.port)]
-        self.process = subprocess.Popen(command, cwd=pages_site.ROOT)
-        answers(self.url, self.process)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(timeout=20)
+class Server(Served):
+    """The seeded site, and what it keeps of drafts and remarks."""
 
     def drafts(self, name: str = pages_site.OFFICE) -> dict[str, dict[str, object]]:
         cookies = {AS_COOKIE: packed(name)}
@@ -65,11 +42,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=15_000)  # of a busy machine
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
@@ -81,9 +55,7 @@ def context(server: Server, browser: Browser) -> Iterator[BrowserContext]:
 
 def _device(server: Server, browser: Browser, name: str = pages_site.OFFICE) -> BrowserContext:
     """A browser of somebody that has nothing stored."""
-    found = browser.new_context(viewport={"width": 1440, "height": 900})
-    found.add_cookies([{"name": AS_COOKIE, "value": packed(name), "url": server.url}])
-    return found
+    return signed_in(browser.new_context(viewport=DESK), name, server.url)
 
 
 def _open(server: Server, context: BrowserContext) -> Page:

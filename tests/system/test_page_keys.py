@@ -1,54 +1,29 @@
 """Every page by keys alone, and by ear: the keys of the frame, where the focus is, what is announced."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
-from api.access import AS_COOKIE, packed
-from riverchief.brokers.local import free_port
 from tests import pages_site
-from tests.rig import answers
+from tests.browser import DESK, chromium, seeded, signed_in
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 FOCUSED = "document.activeElement !== document.body && document.activeElement.isConnected"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("keys")
-    pages_site.seed(folder).close()
-    port = free_port()
-    command = [sys.executable, "-m", "tests.pages_site", str(folder), str(port)]
-    server = subprocess.Popen(command, cwd=pages_site.ROOT)
-    try:
-        answers(f"http://127.0.0.1:{port}", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with seeded(tmp_path_factory.mktemp("keys")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def context(site: str) -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=15_000)  # of a busy machine
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        found = browser.new_context(viewport={"width": 1440, "height": 900})
-        found.add_cookies([{"name": AS_COOKIE, "value": packed(pages_site.OFFICE), "url": site}])
-        yield found
-        browser.close()
+    with chromium() as browser:
+        yield signed_in(browser.new_context(viewport=DESK), pages_site.OFFICE, site)
 
 
 @pytest.fixture

@@ -1,27 +1,19 @@
 """Every page, in both languages, on a desk and on a phone: axe-core finds nothing serious, the console shows no error,
 nothing is asked of another host, nothing scrolls sideways, no text is smaller than 12 px."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
-from api.access import AS_COOKIE, packed
 from api.pages.menu import ENTRIES
 from infra.times import beijing_day
-from riverchief.brokers.local import free_port
 from tests import pages_site
-from tests.rig import answers
+from tests.browser import DESK, PHONE, chromium, seeded, signed_in
 from tools import build_assets
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-SIZES = {"desk": (1440, 900), "phone": (390, 844)}
+SIZES = {"desk": DESK, "phone": PHONE}
 LOOKS = ((("zh", "desk"), ("en", "phone")), (("zh", "phone"), ("en", "desk")))
 """Each page in both languages and on both sizes: one pair for every other page."""
 
@@ -75,10 +67,7 @@ AXE = """async () => {
     .flatMap(({ id, nodes }) => nodes.slice(0, 3).map((n) => `${id}: ${n.html.slice(0, 160)} ${n.any[0]?.message}`));
 }"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
@@ -89,28 +78,16 @@ def axe() -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("axe")
-    pages_site.seed(folder).close()
-    port = free_port()
-    server = subprocess.Popen([sys.executable, "-m", "tests.pages_site", str(folder), str(port)], cwd=pages_site.ROOT)
-    try:
-        answers(f"http://127.0.0.1:{port}", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with seeded(tmp_path_factory.mktemp("axe")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def context(site: str, axe: str) -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=15_000)  # of a busy machine
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        found = browser.new_context()
-        found.add_cookies([{"name": AS_COOKIE, "value": packed(pages_site.ADMINISTRATOR), "url": site}])
+    with chromium() as browser:
+        found = signed_in(browser.new_context(), pages_site.ADMINISTRATOR, site)
         found.add_init_script(axe)
         yield found
-        browser.close()
 
 
 @pytest.fixture
@@ -131,8 +108,7 @@ def test_a_page_is_fit_for_everybody(site: str, page: Page, path: str) -> None:
     for language, size in LOOKS[PATHS.index(path) % 2]:
         if path in ON_DESK_ONLY and size == "phone":
             continue
-        width, height = SIZES[size]
-        page.set_viewport_size({"width": width, "height": height})
+        page.set_viewport_size(SIZES[size])
         answer = page.goto(f"{site}{path}{'&' if '?' in path else '?'}lang={language}")
         assert answer is not None
         wrong_status = [] if answer.status == (404 if path == "/nothing-here" else 200) else [answer.status]

@@ -1,55 +1,31 @@
 """The island of the map in a browser: it follows what happens, is chosen from by mouse and keys, and fills a form."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from riverchief.brokers.local import free_port
 from tests import pages_site
-from tests.rig import answers
+from tests.browser import new_page, seeded
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("map")
-    pages_site.seed(folder).close()
-    port = free_port()
-    command = [sys.executable, "-m", "tests.pages_site", str(folder), str(port)]
-    server = subprocess.Popen(command, cwd=pages_site.ROOT)
-    try:
-        answers(f"http://127.0.0.1:{port}", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with seeded(tmp_path_factory.mktemp("map")) as url:
+        yield url
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=15_000)  # of a busy machine
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        found = browser.new_page(viewport={"width": 1440, "height": 900})
-        failures: list[str] = []
+    failures: list[str] = []
+    with new_page() as found:
         found.on("pageerror", lambda error: failures.append(str(error)))
         yield found
-        browser.close()
-        assert not failures
+    assert not failures
 
 
 def _shown(page: Page, address: str, testid: str = "map-map") -> None:

@@ -10,21 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from riverchief.brokers.local import free_port
+from tests.browser import chromium
 from tests.rig import eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.browser]
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.mark.timeout(400)
@@ -35,8 +27,7 @@ def test_the_newcomer_sees_a_creek_turn_red(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         eventually("the demo is up", lambda: b"http://127.0.0.1" in (tmp_path / "log").read_bytes())
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        with chromium() as browser:
             page = browser.new_page(viewport={"width": 1440, "height": 900}, device_scale_factor=1)
             foreign: list[str] = []
             page.on("request", lambda r: foreign.append(r.url) if f"127.0.0.1:{port}" not in r.url else None)
@@ -47,7 +38,6 @@ def test_the_newcomer_sees_a_creek_turn_red(tmp_path: Path) -> None:
             Path("build").mkdir(exist_ok=True)
             page.screenshot(path="build/map.png")
             assert [url for url in foreign if not url.startswith("data:")] == []
-            browser.close()
         process.send_signal(signal.SIGINT)  # the rest of its time shows nothing new
         assert process.wait(120) == 0, (tmp_path / "log").read_text()
     finally:

@@ -1,37 +1,24 @@
 """The chart of a station in a browser: it is drawn, a gap stays a gap, and dragging zooms and stands in the address."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from ingest.pipeline import Site
 from ingest.rules import model as rule_model
 from ingest.storage.sql import SqlReadings
-from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests import pages_site
+from tests.browser import served, silent_page
 from tests.pages_site import HOUR, MINUTE, now_ms
-from tests.rig import eventually
-from tests.system.test_screenshot import ARGUMENTS
 
 pytestmark = pytest.mark.browser
 
 GAPPED = "fjh-1"
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -46,31 +33,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     payload = encode(Telemetry(samples, seq=0, boot=1, sent_at_ms=now))
     Site(database, SqlReadings(database, known), rules, known).process([Message(GAPPED, payload, now)], now)
     database.close()
-    port = free_port()
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.pages_site", str(folder), str(port)], stdout=log, stderr=log
-        )
-    try:
-        eventually("the site is up", lambda: _answers(f"http://127.0.0.1:{port}/healthz"))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
+    with served(folder) as url:
+        yield url
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page that may say nothing on its console."""
-    said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        made = browser.new_page(viewport={"width": 1440, "height": 900})
-        made.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        made.on("pageerror", lambda error: said.append(str(error)))
+    with silent_page() as made:
         yield made
-        browser.close()
-    assert said == []
 
 
 def test_a_gap_is_not_joined_and_dragging_zooms_into_an_address_that_can_be_kept(site: str, page: Page) -> None:

@@ -1,10 +1,7 @@
 """What office and chiefs have to manage, each task in the browser within its steps: taps, clicks, keys, fields."""
 
 import itertools
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from api.access import AS_COOKIE, packed
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Action, Assignment, Order, Source
@@ -32,12 +28,12 @@ from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage import tables as ingest_tables
 from ingest.storage.sql import SqlReadings
-from riverchief.brokers.local import free_port
 from riverchief.messages import places
 from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, QualityTest
 from sensors.stations import Deployment
 from tests import pages_site
+from tests.browser import Served, chromium, signed_in
 from tests.contract.test_page_incident import finding, kinds, record
 from tests.contract.test_page_review import day_before
 from tests.pages_site import (
@@ -51,10 +47,7 @@ from tests.pages_site import (
     RIVER,
     now_ms,
 )
-from tests.rig import answers
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 DESK, PHONE, SCREEN = (1440, 900), (390, 844), (1920, 1080)
 SIZES = pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 KNOWN = catalogue()
@@ -71,34 +64,19 @@ SIX = {
 }
 """A reach of each class."""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.browser
 
 
-class Site:
-    """A served site with a past; its process can be stopped and started, its database written to beside it."""
+class Site(Served):
+    """A served site with a past, whose database is written to beside it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self.database = Database(f"sqlite:///{folder / 'river.db'}")
         self.readings = SqlReadings(self.database, KNOWN)
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tests.pages_site", str(self.folder), str(self.port)]
-        self.process = subprocess.Popen(command, cwd=pages_site.ROOT)
-        answers(self.url, self.process)
-
-    def stop(self) -> None:
-        """As with the power: open pages are not waited for."""
-        self.process.kill()
-        self.process.wait(timeout=20)
+        super().__init__(folder)
 
     def close(self) -> None:
-        self.stop()
+        self.kill()
         self.database.close()
 
     def report(self, text: str, colour: Colour = Colour.YELLOW, region: str = GRID, ago: int = MINUTE) -> int:
@@ -193,11 +171,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=15_000)  # of a busy machine
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 class Hands:
@@ -258,7 +233,7 @@ def hands(browser: Browser, site: Site) -> Iterator[Who]:
     def give(name: str, size: tuple[int, int] = DESK, of: Site = site) -> Hands:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, locale="zh-CN")
         if name:
-            context.add_cookies([{"name": AS_COOKIE, "value": packed(name), "url": of.url}])
+            signed_in(context, name, of.url)
         opened.append(context.new_page())
         return Hands(opened[-1], of)
 
@@ -291,7 +266,7 @@ def test_the_wall_says_within_ninety_seconds_that_its_picture_has_stopped(site: 
     chief.open("/wall")
     stale = chief.see("wall-stale")
     expect(stale).to_be_hidden()
-    site.stop()
+    site.kill()
     try:
         chief.page.clock.run_for(90_000)
         expect(stale).to_be_visible()

@@ -208,8 +208,7 @@ class Keeper:
                 token=token,
                 device=device,
             )
-            told = {"method": "token", "device": device.agent, "network": device.network}
-            accounts.tell(connection, "login.begun", actor.name, told, actor.name, now_ms)
+            accounts.record_event(connection, "login.begun", actor.name, device.details("token"), actor.name, now_ms)
         return made
 
     def sign_out(self, cookies: dict[str, str], secure: bool = False) -> None:
@@ -219,7 +218,7 @@ class Keeper:
             with self._context.database.write() as connection:
                 sessions.end(connection, session)
                 if actor is not None:
-                    accounts.tell(connection, "login.ended", actor.name, {"count": 1}, actor.name, now_ms)
+                    accounts.record_event(connection, "login.ended", actor.name, {"count": 1}, actor.name, now_ms)
             self.forget()
 
     def by_session(self, session: str) -> Actor | None:

@@ -187,16 +187,16 @@ class Oidc:
         try:
             with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client:
                 answer = client.request(method, url, data=form, auth=login, headers={"Accept": "application/json"})
-            told = answer.json() if len(answer.content) <= MOST_BYTES else None
+            body = answer.json() if len(answer.content) <= MOST_BYTES else None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             log.warning("the identity provider does not answer", error=type(error).__name__)
             raise ProviderUnavailable(say("login.oidc_unavailable")) from None
-        if answer.status_code >= 400 or not isinstance(told, dict):
+        if answer.status_code >= 400 or not isinstance(body, dict):
             log.warning("the identity provider refused", status=answer.status_code)
             if form is not None and answer.status_code < 500:
                 raise Refused(say("login.oidc_refused"))
             raise ProviderUnavailable(say("login.oidc_unavailable"))
-        return told
+        return body
 
     def _refused(self, why: str) -> Refused:
         log.warning("a token of the identity provider does not hold", why=why)

@@ -46,6 +46,11 @@ async def _replaying(request: Request) -> set[int]:
     return replaying
 
 
+def whole_number(text: str, digits: int = 9) -> int | None:
+    """The number in an address or a form: 1 to so many ASCII digits; None for anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else None
+
+
 def _words(text: str) -> str:
     """Text that every database can keep."""
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):

@@ -26,7 +26,7 @@ from governance.reports import river_plans
 from governance.reports.river_plans import Goal, Plan
 from infra.errors import NotFound
 from infra.texts import say
-from ingest.analysis.live_classes import REACH, STATION, ShownClass, current_classes
+from ingest.analysis.live_classes import REACH, STATION, current_classes
 from ingest.storage.port import Latest
 from sensors.network import along_km, length_km
 from sensors.stations import Reach, Registry
@@ -227,12 +227,6 @@ def plan_view(plan: Plan | None, who: Actor) -> PlanView | None:
         return None
     by = plan.changed_by if who.may(Right.STAFF) else ""
     return PlanView(plan.problem, list(plan.goals), plan.version, when(plan.changed_at_ms), by)
-
-
-def classes_of(context: Context) -> dict[str, ShownClass]:
-    """The class that every reach shows, by key."""
-    with context.database.read() as connection:
-        return current_classes(connection, REACH)
 
 
 def _office(term: Appointment, regions: Regions, *, whole: bool) -> OfficeView:

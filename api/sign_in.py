@@ -1,6 +1,6 @@
 """Signing in by password, second factor or identity provider: the steps, the same for every page and process.
 
-A step answers with what comes next. Wrong attempts are counted and told in the audit trail; an answer does not show
+A step answers with what comes next. Wrong attempts are counted and stand in the audit trail; an answer does not show
 whether a name exists, nor does its time.
 """
 
@@ -105,13 +105,13 @@ def enrolment(context: Context, code: str) -> tuple[Person, str]:
 def by_enrolment(context: Context, code: str, given: str, device: Device) -> tuple[Progress, tuple[str, ...]]:
     """Set the second factor up and sign in; also the recovery codes. Raises StepOver, InvalidValue for a wrong code."""
     step, one = _step(context, Purpose.ENROL, code)
-    told = json.loads(context.vault.open(step.data))
+    begun = json.loads(context.vault.open(step.data))
     now_ms = context.clock_ms()
     with context.database.write() as connection:
-        codes = accounts.enrol(connection, one, told["secret"], given, context.vault, by=one.name, now_ms=now_ms)
+        codes = accounts.enrol(connection, one, begun["secret"], given, context.vault, by=one.name, now_ms=now_ms)
         if not one_time_codes.use(connection, Purpose.ENROL, code, now_ms):
             raise StepOver
-        return _begin(context, connection, one, told["method"], device), codes
+        return _begin(context, connection, one, begun["method"], device), codes
 
 
 def by_provider(context: Context, name: str, device: Device) -> Progress:
@@ -153,8 +153,7 @@ def _begin(context: Context, connection: sa.Connection, one: Person, method: str
         device=device,
     )
     attempts.forget(connection, one.name)
-    told = {"method": method, "device": device.agent, "network": device.network}
-    accounts.tell(connection, "login.begun", one.name, told, one.name, now_ms)
+    accounts.record_event(connection, "login.begun", one.name, device.details(method), one.name, now_ms)
     return Progress(Next.DONE, made, method, one.name)
 
 
@@ -261,10 +260,10 @@ def _wrong(text: Text, wait_ms: int) -> NotSignedIn:
 
 
 def _tell_failure(connection: sa.Connection, name: str, method: str, device: Device, wait_ms: int, now_ms: int) -> None:
-    """A name that nobody has is not told: it may be a password in the wrong field."""
+    """A name that nobody has is not recorded: it may be a password in the wrong field."""
     what = "login.closed" if wait_ms else "login.failed"
-    told = {"method": method, "device": device.agent, "network": device.network, "closed_for_s": wait_ms // 1000}
-    accounts.tell(connection, what, name or "?", told, name, now_ms)
+    details = device.details(method) | {"closed_for_s": wait_ms // 1000}
+    accounts.record_event(connection, what, name or "?", details, name, now_ms)
 
 
 def check_new(password: str, again: str) -> None:

@@ -18,7 +18,7 @@ from api.pages.models import action_bar as models
 from api.pages.models.action_bar import ActionBar, Candidate, Choices, Given, Offer, To
 from api.pages.models.incident_actions import Evidences, after_merge, after_split, can_take, condition_name
 from api.pages.view import View
-from api.requests import one_of
+from api.requests import one_of, whole_number
 from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import check_visible
 from api.titles import titles
@@ -77,10 +77,9 @@ def given(form: FormData) -> Given:
         value = form.get(name)
         return value.strip()[:most] if isinstance(value, str) else ""
 
-    version = text("version", 9)
     return Given(
         action=text("action"),
-        version=int(version) if version.isdecimal() else 0,
+        version=whole_number(text("version", 9)) or 0,
         region=text("region"),
         responsible=text("responsible"),
         other=text("other"),
@@ -210,8 +209,8 @@ def _choices(v: View, incident: Incident, offers: Sequence[Offer], form: Given, 
     asked = {one.action for one in offers}
     found = _targets(v, incident) if Action.MERGE in asked else {}
     preview = None
-    if form.action == Action.MERGE and form.into.isdecimal():
-        preview = _after_merge(v, incident, int(form.into), found)
+    if form.action == Action.MERGE and (into := whole_number(form.into)) is not None:
+        preview = _after_merge(v, incident, into, found)
     elif form.action == Action.SPLIT and form.conditions:
         preview = after_split(incident, _chosen(incident, form), v.actor, v.now_ms)
     with v.context.database.read() as connection:
@@ -312,7 +311,7 @@ def _order(form: Given, incident: Incident) -> Order:
         measurement={form.parameter: value} if (value := models.number(form.value)) is not None else {},
         grade=form.grade,
         score=models.number(form.score),
-        into=int(form.into) if form.into.isascii() and form.into.isdecimal() else None,
+        into=whole_number(form.into),
         conditions=tuple(one.key for one in _chosen(incident, form)),
     )
 

@@ -19,6 +19,7 @@ from api.pages.models.board import Board, Choice
 from api.pages.models.escalation import Ahead
 from api.pages.models.overview import Model
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import whole_number
 from api.routes.incidents import check_visible
 from api.titles import titles
 from governance.incidents import store as incident_store
@@ -115,8 +116,7 @@ def _page(v: View, picture: Model | None, given: Given, error: WaterError | None
 
 def _number(v: View) -> int:
     """The number of the selected incident; 0 for none."""
-    text = v.query.get("incident", "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    return whole_number(v.query.get("incident", "")) or 0
 
 
 def _choice(v: View) -> Choice:

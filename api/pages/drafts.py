@@ -72,7 +72,7 @@ def _shown(draft: Draft) -> dict[str, object]:
 
 
 async def accepted(request: Request, response: Response) -> Response:
-    """What the script is told of a form that was accepted: where to go on; its draft is deleted first."""
+    """The answer to the script when a form was accepted: where to go on. Its draft is deleted first."""
     key, typed = request.headers[FORM], request.headers.get(TYPED, "")
     context: Context = request.app.state.context
     if key and len(key) <= drafts.KEY_LENGTH and typed.isdecimal():

@@ -20,6 +20,7 @@ from api.pages.models.action_bar import Given
 from api.pages.models.inbox import Choice, Group, Line, Outcome, Places
 from api.pages.models.overview import Model
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import whole_number
 from api.routes import saved_views
 from api.routes.incidents import check_visible
 from api.titles import titles
@@ -177,8 +178,7 @@ def _all_done(v: View, form: FormData) -> tuple[Outcome, ...]:
     if action == Action.ACCEPT:
         given = (Given(action=action, version=version) for _, version in found)
         return tuple(_outcome(v, number, form_) for (number, _), form_ in zip(found, given, strict=True))
-    into = _text(form, "into").removeprefix("#")
-    target = int(into) if into.isascii() and into.isdecimal() and len(into) < 10 else 0
+    target = whole_number(_text(form, "into").removeprefix("#")) or 0
     return _merged(v, found, target)
 
 
@@ -424,4 +424,4 @@ def _done(v: View) -> tuple[str, tuple[int, ...]] | None:
     if done not in BULK:
         return None
     parts = v.query.get("ids", "").split(",")[:MOST_AT_ONCE]
-    return done, tuple(int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) < 10)
+    return done, tuple(number for part in parts if (number := whole_number(part)) is not None)

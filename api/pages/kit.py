@@ -9,7 +9,7 @@ from api.pages.models import action_bar as models
 from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models.action_bar import ActionBar, Candidate, Given, To
-from api.pages.models.incident import Line, Told
+from api.pages.models.incident import Line, MessageStatus
 from api.pages.models.overview import Data
 from api.pages.models.station import Span
 from api.pages.series_panel import Happening, panel
@@ -145,9 +145,10 @@ def _timeline(now_ms: int) -> tuple[Line, ...]:
     found = Line(1, now_ms - HOUR_MS, rule, "rule", words, times=3)
     moved, accepted = (State.REPORTED, State.ACCEPTED), say("incident.accepted", by=name, id=1)
     wrote = Line(3, now_ms - HOUR_MS // 4, name, Role.CHIEF, accepted, "已到现场（示例）", moved)
-    told = tuple(Told(f"{one}（示例）", fate, "sms", now_ms, 7) for one, fate in zip("甲乙丙丁", FATES, strict=True))
+    people = zip("甲乙丙丁", FATES, strict=True)
+    statuses = tuple(MessageStatus(f"{one}（示例）", fate, "sms", now_ms, 7) for one, fate in people)
     system, opened = say("audit_entry.by_riverchief"), say("messages_page.kind_opened")
-    sent = Line(0, now_ms - HOUR_MS // 2, system, "", opened, told=told)
+    sent = Line(0, now_ms - HOUR_MS // 2, system, "", opened, sent_to=statuses)
     return wrote, sent, replace(found, folded=(found, found))
 
 

@@ -9,6 +9,7 @@ from api.pages.menu import LEDGER
 from api.pages.models import ledger as models
 from api.pages.view import PageRoute, Viewing
 from api.requests import day as read_day
+from api.requests import whole_number
 from infra.errors import NotFound, StorageUnavailable
 from infra.texts import say
 from infra.times import beijing, beijing_day, beijing_day_span
@@ -38,8 +39,7 @@ def show(v: Viewing) -> Response:
     only_gaps = v.query.get("show") == "gaps"
     rows = [row for row in month.rows if not row.silent and not (only_gaps and row.fine)]
     chosen = next((row for row in month.rows if row.station == v.query.get("station")), None)
-    page = v.query.get("page", "1")
-    number = min(max(int(page), 1), 1 + max(0, len(rows) - 1) // ROWS) if page.isdecimal() and len(page) < 6 else 1
+    number = min(whole_number(v.query.get("page", ""), 5) or 1, 1 + max(0, len(rows) - 1) // ROWS)
     return v.render(
         "ledger.html",
         month=month,

@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from api.access import ANYBODY, MACHINE, while_signed_in
 from api.pages.models.overview import IncidentView, Model
 from api.pages.picture import Live
+from api.requests import whole_number
 from governance.incidents import lifecycle
 from governance.organisation.roles import Actor, Right
 
@@ -137,9 +138,9 @@ class LivePicture:
         return tuple(sorted(name for name in self._present.get(number, ()) if name != actor.name))
 
     def _presence(self, topic: str) -> str:
-        number = topic.removeprefix(OF_PRESENCE)
-        if number.isdecimal():
-            return digest(sorted(self._present.get(int(number), ())))
+        number = whole_number(topic.removeprefix(OF_PRESENCE))
+        if number is not None:
+            return digest(sorted(self._present.get(number, ())))
         return digest(sorted((one, *sorted(names)) for one, names in self._present.items()))
 
     async def _arrives(self, number: int, name: str) -> None:
@@ -233,7 +234,7 @@ class LivePicture:
 def _looks_at(topics: Collection[str]) -> int | None:
     """The incident of a page that shows one; None for a page that shows several or none."""
     numbers = [topic.removeprefix(OF_INCIDENT) for topic in topics if topic.startswith(OF_INCIDENT)]
-    return int(numbers[0]) if len(numbers) == 1 and numbers[0].isdecimal() and len(numbers[0]) < 10 else None
+    return whole_number(numbers[0]) if len(numbers) == 1 else None
 
 
 def _sees(row: IncidentView, actor: Actor) -> bool:

@@ -22,7 +22,7 @@ from api.pages.models.maintenance import CheckForm, Choice
 from api.pages.models.station import moment, significant
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
-from api.requests import MINUTE_FORM
+from api.requests import MINUTE_FORM, whole_number
 from api.responses import answer, when
 from api.routes import maintenance as maintenance_routes
 from api.routes import rules as mute_routes
@@ -61,8 +61,7 @@ def show(v: Viewing) -> Response:
     every = models.rows(cares, v.now_ms)
     choice = Choice.of(v.query)
     found = models.chosen(every, choice)
-    asked = v.query.get("rows", "")[:6]
-    limit = max(models.PAGE, int(asked) if asked.isascii() and asked.isdecimal() else 0)
+    limit = max(models.PAGE, whole_number(v.query.get("rows", "")[:6]) or 0)
     rivers = {one.key: Text(one.zh, one.en) for one in registry.reaches}
     used = {one.care.station.reach for one in every}
     calling = [one for one in every if one.calls]
@@ -318,9 +317,8 @@ def _author(v: View, key: str, given: Given) -> Author:
 
 def _drawn(v: View, given: Given) -> str | None:
     """The instant at which a form was drawn, by which what it makes is known again."""
-    text = given["drawn"]
-    at_ms = int(text) if text.isascii() and text.isdecimal() and len(text) < 15 else v.now_ms
-    return when(min(at_ms, v.now_ms))
+    drawn_ms = whole_number(given["drawn"], 14)
+    return when(v.now_ms if drawn_ms is None else min(drawn_ms, v.now_ms))
 
 
 def _instant(name: str, text: str) -> str | None:
@@ -367,7 +365,7 @@ def _kept_once(v: View, key: str, given: Given, new: NewVisit, done: str) -> str
 
 
 def _end(v: View, key: str, given: Given) -> str:
-    number = int(given["number"]) if given["number"].isdecimal() and len(given["number"]) < 10 else 0
+    number = whole_number(given["number"]) or 0
     until, note = _instant("until", given["until"]), _work(v, given)
     visit = dict(_visits(v, key)).get(number)
     if visit is not None and visit.until_ms is not None and visit.note == note:  # sent twice
@@ -421,7 +419,7 @@ def _add_check(v: View, key: str, given: Given) -> Shown | str:
 
 def _void(v: View, key: str, given: Given) -> str:
     """A check was entered in error: it stays on record and counts for nothing."""
-    number = int(given["number"]) if given["number"].isdecimal() and len(given["number"]) < 10 else 0
+    number = whole_number(given["number"]) or 0
     maintenance_routes.update_check(v.context, key, number, _author(v, key, given), Correction(void=True))
     return "voided"
 
@@ -442,7 +440,7 @@ def _mute(v: View, key: str, given: Given) -> Shown | str:
 
 
 def _unmute(v: View, key: str, given: Given) -> str:
-    number = int(given["number"]) if given["number"].isdecimal() and len(given["number"]) < 10 else 0
+    number = whole_number(given["number"]) or 0
     by = _author(v, key, given)
     with v.context.database.read() as connection:
         one = dict(store.mutes(connection, key)).get(number)

@@ -14,6 +14,7 @@ from api.pages.acting import known_contacts
 from api.pages.menu import MESSAGES
 from api.pages.models import messages as models
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import whole_number
 from api.routes.deliveries import resend_delivery
 from api.routes.notices import contact_names, resend_notice
 from governance.incidents import store as incident_store
@@ -65,12 +66,12 @@ def _act(v: View, given: dict[str, str]) -> Response:
         "delivery": lambda number: resend_delivery(v.context, v.actor, number),
     }
     kind = next((name for name in ways if name in given), "")
-    number = given.get(kind, "")
+    number = whole_number(given.get(kind, ""))
     try:
-        if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        if number is None:
             raise ConfigurationError(say("messages_page.no_message"))
-        if not _on_its_way(v, kind, int(number)):
-            ways[kind](int(number))
+        if not _on_its_way(v, kind, number):
+            ways[kind](number)
     except WaterError as error:
         return _page(v, error)
     return RedirectResponse(v.here(done=kind), 303)

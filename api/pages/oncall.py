@@ -20,7 +20,7 @@ from api.pages.models import oncall as models
 from api.pages.models.messages import midnight
 from api.pages.models.oncall import CalendarDay, Change, Given, Previewed
 from api.pages.view import PageRoute, View, Viewing
-from api.requests import MINUTE_FORM
+from api.requests import MINUTE_FORM, whole_number
 from api.routes.notices import contact_names, known_people, plan_shifts
 from governance.audit import trail as audit_trail
 from governance.incidents.model import Conflict
@@ -115,7 +115,7 @@ def _given(form: FormData) -> Given:
 
 
 def _act(v: View, given: Given) -> Response:
-    number = _number(v.query.get("shift", ""))
+    number = whole_number(v.query.get("shift", "")) or 0
     ways: dict[str, Callable[[], str]] = {
         "add": lambda: _add(v, given),
         "plan": lambda: _plan(v, given),
@@ -181,13 +181,13 @@ def _swap(v: View, number: int, given: Given) -> str:
     """Each takes the other's shift; ``was`` names both as they were drawn."""
     other, _, theirs = given.other.partition(":")
     with v.context.database.write() as connection:
-        one, two = oncall.get(connection, number), oncall.get(connection, _number(other))
+        one, two = oncall.get(connection, number), oncall.get(connection, (whole_number(other) or 0))
         if (two.person, one.person) == (given.was.partition("|")[0], theirs):  # sent twice
             return "swapped"
         _unchanged(one, given.was)
         if two.person != theirs:
             raise Conflict(say("oncall_page.meanwhile"))
-        after = {number: replace(one, person=two.person), _number(other): replace(two, person=one.person)}
+        after = {number: replace(one, person=two.person), (whole_number(other) or 0): replace(two, person=one.person)}
         _write(v, connection, after, "oncall.swapped")
     return "swapped"
 
@@ -200,10 +200,6 @@ def _unchanged(one: Shift, was: str) -> None:
     """Raises Conflict where a shift is not what the form was drawn with."""
     if models.mark(one) != was:
         raise Conflict(say("oncall_page.meanwhile"))
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------
@@ -293,7 +289,7 @@ def _calendar(v: View, name: Callable[[str], str]) -> Plan:
 
 
 def _selected(v: View, around: Mapping[int, Shift], name: Callable[[str], str]) -> Selected | None:
-    number = _number(v.query.get("shift", ""))
+    number = whole_number(v.query.get("shift", "")) or 0
     if not number:
         return None
     try:

@@ -79,7 +79,9 @@ def send_link(v: Viewing, name: str) -> Response:
     for way in ways:
         if channels.send(way, v.say("login.set_title"), body).ok:
             with v.context.database.write() as connection:
-                accounts.tell(connection, "account.link_sent", name, {"channel": way.kind}, v.actor.name, v.now_ms)
+                accounts.record_event(
+                    connection, "account.link_sent", name, {"channel": way.kind}, v.actor.name, v.now_ms
+                )
             return _back(v, name, "sent")
     return v.render(
         "person_link.html",

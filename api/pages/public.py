@@ -27,6 +27,7 @@ from api.pages import assets
 from api.pages.models import public as models
 from api.pages.models.public import Known, Step
 from api.pages.view import TEMPLATES, PageRoute, View, Viewing, markup
+from api.requests import whole_number
 from api.routes.attachments import one_at_a_time
 from api.routes.reports import (
     MOST_FIELD_BYTES,
@@ -254,7 +255,6 @@ def _ticket(v: View, ticket: str, read: Callable[[], ReportView]) -> Response:
             refused, view = error.text, report_view(v.context, ticket)
     except NotFound:
         return page(v, "missing.html", 404, text=say("citizen.unknown", ticket=ticket[:40]))
-    near = v.query.get("near", "")
     here = f"{str(v.request.base_url).rstrip('/')}{PATH}/{view.ticket}"
     return page(
         v,
@@ -264,7 +264,7 @@ def _ticket(v: View, ticket: str, read: Callable[[], ReportView]) -> Response:
         steps=_steps(v, ticket),
         stage=models.stage(State(view.state)),
         stages=models.STAGES,
-        near=int(near) if near.isdecimal() and len(near) < 4 else 0,
+        near=whole_number(v.query.get("near", ""), 3) or 0,
         code=markup(qr_code(here, view.ticket)) if v.query.get("new") else None,
         refused=refused,
         sent_ms=None if view.sent is None else to_ms(datetime.fromisoformat(view.sent.at)),

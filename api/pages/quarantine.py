@@ -14,7 +14,7 @@ from api.access import foreign, needed_right
 from api.pages.menu import QUARANTINE
 from api.pages.models import quarantine as models
 from api.pages.view import PageRoute, View, Viewing
-from api.requests import Replaying
+from api.requests import Replaying, whole_number
 from api.routes.ledger import ignore, replay, restore
 from infra.errors import NotFound, Refused, WaterError
 from infra.texts import Text, from_both, say
@@ -48,7 +48,7 @@ def show(v: Viewing) -> Response:
                 status=status,
                 station=station,
                 reason=why,
-                before_id=int(before) if before.isdecimal() and len(before) < 19 else None,
+                before_id=whole_number(before, 18),
                 limit=ENTRIES + 1,
             )
             if why or station is not None
@@ -156,7 +156,7 @@ def _entry(
 
 def _number(text: str) -> int:
     """The number in an address. Raises NotFound."""
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    number = whole_number(text, 19) or 0
     if not 0 < number < 2**63:
         raise NotFound(say("quarantine.unknown", entry=problems.shorten(text)))
     return number

@@ -22,7 +22,7 @@ from api.pages.models import registry as models
 from api.pages.models.registry import Filter, Item, Line, Plan, Read, StationForm
 from api.pages.view import HEADERS, PageRoute, View, Viewing
 from api.registries import find
-from api.requests import MINUTE_FORM
+from api.requests import MINUTE_FORM, whole_number
 from api.routes import credentials as credential_routes
 from api.routes import maintenance as maintenance_routes
 from api.routes import stations as station_routes
@@ -91,8 +91,8 @@ def show(v: Viewing) -> Response:
     if v.query.get("view") == "map":
         chosen = [one for one in entries if models.chooses(wanted, one, regions)]
         drawn = models.sheet(chosen, registry.reaches, v.language == "en")
-    page = v.query.get("page", "1")[:9]
-    shown = models.listing(entries, wanted, regions, int(page) if page.isdecimal() else 1)
+    page = whole_number(v.query.get("page", "1")[:9])
+    shown = models.listing(entries, wanted, regions, 1 if page is None else page)
     return v.render(
         "registry.html",
         listing=shown,

@@ -20,6 +20,7 @@ from api.pages.models import public
 from api.pages.models import reported as models
 from api.pages.models.reported import Near, Spot, Typed
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import whole_number
 from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import SEEN_BY_PEOPLE, NewReport, file_report
 from api.routes.reports import reported_by
@@ -54,8 +55,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 def own(v: Viewing) -> Response:
     """Own reports, newest first."""
     v.require(REPORTED.right)
-    text = v.query.get("show", "")
-    shown = min(MOST, max(SHOWN, int(text))) if text.isascii() and text.isdecimal() and len(text) < 5 else SHOWN
+    shown = min(MOST, max(SHOWN, whole_number(v.query.get("show", ""), 4) or 0))
     found = reported_by(v.context, v.actor, shown + 1)
     with v.context.database.read() as connection:
         cases = incident_store.get_many(connection, [one.incident for one in found])

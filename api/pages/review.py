@@ -22,7 +22,7 @@ from api.pages.menu import REVIEW
 from api.pages.models import review as models
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
-from api.requests import MINUTE_FORM
+from api.requests import MINUTE_FORM, whole_number
 from api.routes.rules import NewReview, agree_with_review, record_reviews, withdraw_review
 from governance.incidents import store as incident_store
 from governance.incidents.lifecycle import in_jurisdiction
@@ -32,6 +32,7 @@ from infra.errors import ConfigurationError, Refused, WaterError
 from infra.texts import Text, say
 from infra.times import BEIJING, beijing, beijing_day, beijing_day_span, to_ms
 from ingest.storage import maintenance as store
+from ingest.storage.changes import Author
 from sensors.maintenance import END_OF_TIME_MS, Check, MarkSpan, Review, Visit
 from sensors.standards import gb3838
 from sensors.stations import Registry, Station
@@ -436,30 +437,31 @@ async def confirm(v: Viewing, form: Form, station: str, day: str) -> Response:
     return await run_in_threadpool(_confirm, v, station, day, str(form.get("number", "")))
 
 
-def _confirm(v: View, key: str, day: str, number: str) -> Response:
+def _given(v: View, key: str, text: str) -> tuple[Author, int, Review | None]:
+    """Who acts on which review of a station, and the review as it is; None where there is none."""
     v.require(ACT)
     by = author(v.actor, None, v.now_ms, find(v.registries.recent(), key))
-    if not number.isascii() or not number.isdecimal() or len(number) > 9:
+    number = whole_number(text)
+    if number is None:
         raise ConfigurationError(say("review.no_number"))
     with v.context.database.read() as connection:
-        before = dict(store.reviews(connection, key)).get(int(number))
+        return by, number, dict(store.reviews(connection, key)).get(number)
+
+
+def _confirm(v: View, key: str, day: str, number: str) -> Response:
+    by, given, before = _given(v, key, number)
     if before is None or not before.second:
         try:
-            agree_with_review(v.context, key, by, int(number))
+            agree_with_review(v.context, key, by, given)
         except Refused as error:
             return _page(v, key, day, Typed(wrong={"confirm": error.text}), 409)
     return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", agreed=number, reach=v.query.get("reach")), 303)
 
 
 def _undo(v: View, key: str, day: str, number: str) -> Response:
-    v.require(ACT)
-    by = author(v.actor, None, v.now_ms, find(v.registries.recent(), key))
-    if not number.isascii() or not number.isdecimal() or len(number) > 9:
-        raise ConfigurationError(say("review.no_number"))
-    with v.context.database.read() as connection:
-        before = dict(store.reviews(connection, key)).get(int(number))
+    by, given, before = _given(v, key, number)
     if before is None or not before.void:
-        withdraw_review(v.context, key, by, int(number))
+        withdraw_review(v.context, key, by, given)
     return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", undone=number, reach=v.query.get("reach")), 303)
 
 

@@ -17,6 +17,7 @@ from api.pages.models.overview import Model
 from api.pages.models.rivers import Choice, DayClass, GoalForm
 from api.pages.models.station import significant
 from api.pages.view import PageRoute, View, Viewing, markup
+from api.requests import whole_number
 from api.routes.river_files import NewGoal, NewPlan, put, within_reach
 from governance.incidents.model import Conflict
 from governance.organisation.roles import Forbidden, Right
@@ -64,8 +65,7 @@ def _list(v: View, picture: Model | None) -> Response:
     every = models.rows(registry, picture, v.actor, regions)
     choice = Choice.of(v.query)
     found = models.chosen(every, choice)
-    asked = v.query.get("rows", "")[:6]
-    limit = max(models.PAGE, int(asked) if asked.isascii() and asked.isdecimal() else 0)
+    limit = max(models.PAGE, whole_number(v.query.get("rows", "")[:6]) or 0)
     used = {code for row in every for code in row.streets}
     streets = [(one.code, Text(one.zh, one.en)) for one in registry.regions if one.level is Level.STREET]
     return v.render(
@@ -239,8 +239,7 @@ def _may_plan(v: View, registry: Registry, key: str) -> bool:
 
 def _change(v: View, key: str, given: Mapping[str, str]) -> Refused | None:
     """Change the plan; None once it is as the form says, else what was typed and why it was refused."""
-    index = given.get("index", "")
-    at = int(index) if index.isascii() and index.isdecimal() and len(index) < 4 else None
+    at = whole_number(given.get("index", ""), 3)
     form = GoalForm(**{name: given.get(name, "") for name in GoalForm.__slots__})
     problem = given.get("problem", "")
     of_problem = given.get("do") == "problem"

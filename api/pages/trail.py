@@ -20,6 +20,7 @@ from api.pages.menu import TRAIL
 from api.pages.models import trail as models
 from api.pages.models.trail import AsOf
 from api.pages.view import HEADERS, PageRoute, View, Viewing
+from api.requests import whole_number
 from api.routes.audit import verify_trail
 from governance.audit import trail as audit_trail
 from governance.audit.merkle import AuditEntry
@@ -176,10 +177,10 @@ def _then(v: View, connection: sa.Connection) -> tuple[AsOf | None, Text | None]
     if not number and not at:
         return None, None
     try:
-        if not number.isdecimal() or len(number) > 9:
+        if (incident_id := whole_number(number)) is None:
             raise ConfigurationError(say("audit_page.give_incident"))
         at_ms = models.moment(at) if at else v.now_ms
-        incident, history = incident_store.as_of(connection, int(number), at_ms)
+        incident, history = incident_store.as_of(connection, incident_id, at_ms)
     except (NotFound, ConfigurationError) as error:
         return None, error.text
     return AsOf(at_ms, incident, tuple(history)), None

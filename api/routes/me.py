@@ -192,7 +192,7 @@ def end_sessions(context: Context, name: str, *, by: str, but: str | None = None
     with context.database.write() as connection:
         one = people_store.get(connection, name)
         ended = sessions.end_all(connection, one.id, but)
-        accounts.tell(connection, "login.ended", one.name, {"count": ended}, by, context.clock_ms())
+        accounts.record_event(connection, "login.ended", one.name, {"count": ended}, by, context.clock_ms())
     return ended
 
 
@@ -202,7 +202,7 @@ def end_session(context: Context, name: str, number: int) -> None:
         one = people_store.get(connection, name)
         if not sessions.end_one(connection, one.id, number):
             raise NotFound(say("account.no_session"))
-        accounts.tell(connection, "login.ended", one.name, {"count": 1}, one.name, context.clock_ms())
+        accounts.record_event(connection, "login.ended", one.name, {"count": 1}, one.name, context.clock_ms())
 
 
 def remove_factor(context: Context, name: str, *, by: str) -> None:

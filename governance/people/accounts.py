@@ -99,7 +99,7 @@ def set_login_name(connection: sa.Connection, one: Person, name: str, *, by: str
         if connection.execute(other).first() or connection.execute(namesake).first():
             raise Refused(say("account.login_name_taken"))
     _put(connection, one, login_name=chosen or None)
-    tell(connection, "account.login_name_changed", one.name, {"login_name": chosen}, by, now_ms)
+    record_event(connection, "account.login_name_changed", one.name, {"login_name": chosen}, by, now_ms)
 
 
 def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> str:
@@ -108,7 +108,9 @@ def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -
         connection, Purpose.PASSWORD, person_id=one.id, now_ms=now_ms, good_ms=one_time_codes.LINK_MS, alone=True
     )
     attempts.forget(connection, one.name)
-    tell(connection, "account.link_made", one.name, {"expires_at_ms": now_ms + one_time_codes.LINK_MS}, by, now_ms)
+    record_event(
+        connection, "account.link_made", one.name, {"expires_at_ms": now_ms + one_time_codes.LINK_MS}, by, now_ms
+    )
     return code
 
 
@@ -121,13 +123,7 @@ def set_password(
     ended = sessions.end_all(connection, one.id, but=keep_session)
     one_time_codes.withdraw(connection, one.id)
     attempts.forget(connection, one.name)
-    tell(connection, "account.password_set", one.name, {"sessions_ended": ended}, by, now_ms)
-
-
-def check_password(connection: sa.Connection, one: Person, password: str) -> bool:
-    """Whether it is somebody's password."""
-    query = sa.select(table.c.password_hash).where(table.c.person_id == one.id)
-    return passwords.fits(password, connection.execute(query).scalar_one_or_none())
+    record_event(connection, "account.password_set", one.name, {"sessions_ended": ended}, by, now_ms)
 
 
 def names_of(connection: sa.Connection, one: Person) -> tuple[str, ...]:
@@ -148,14 +144,14 @@ def enrol(
         raise InvalidValue(say("account.code_wrong"))
     _put(connection, one, factor_secret=vault.lock(secret), factor_at_ms=now_ms, factor_step=step)
     made = _new_recovery_codes(connection, one)
-    tell(connection, "account.factor_added", one.name, {}, by, now_ms)
+    record_event(connection, "account.factor_added", one.name, {}, by, now_ms)
     return made
 
 
 def new_recovery_codes(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> tuple[str, ...]:
     """New recovery codes; the old ones end."""
     made = _new_recovery_codes(connection, one)
-    tell(connection, "account.recovery_codes_made", one.name, {"count": len(made)}, by, now_ms)
+    record_event(connection, "account.recovery_codes_made", one.name, {"count": len(made)}, by, now_ms)
     return made
 
 
@@ -163,7 +159,7 @@ def remove_factor(connection: sa.Connection, one: Person, *, by: str, now_ms: in
     """Take the second factor and its recovery codes away."""
     _put(connection, one, factor_secret=None, factor_at_ms=None)
     connection.execute(sa.delete(recovery_).where(recovery_.c.person_id == one.id))
-    tell(connection, "account.factor_removed", one.name, {}, by, now_ms)
+    record_event(connection, "account.factor_removed", one.name, {}, by, now_ms)
 
 
 def check_factor(connection: sa.Connection, one: Person, given: str, vault: Vault, now_ms: int) -> str | None:
@@ -179,7 +175,7 @@ def check_factor(connection: sa.Connection, one: Person, given: str, vault: Vaul
         return "code" if used == 1 else None
     kept = (recovery_.c.person_id == one.id) & (recovery_.c.hash == _recovery_hash(one, given))
     if connection.execute(sa.delete(recovery_).where(kept)).rowcount == 1:
-        tell(connection, "account.recovery_code_used", one.name, {}, one.name, now_ms)
+        record_event(connection, "account.recovery_code_used", one.name, {}, one.name, now_ms)
         return "recovery"
     return None
 
@@ -203,6 +199,8 @@ def _put(connection: sa.Connection, one: Person, **values: object) -> None:
     connection.execute(new.on_conflict_do_update(index_elements=[table.c.person_id], set_=values))
 
 
-def tell(connection: sa.Connection, what: str, name: str, body: Mapping[str, Any], by: str, now_ms: int) -> None:
+def record_event(
+    connection: sa.Connection, what: str, name: str, body: Mapping[str, Any], by: str, now_ms: int
+) -> None:
     """Append to the audit trail what happened to somebody's account; never a secret."""
     audit_trail.append(connection, what, kind="person", id=name, body=body, by=by, at_ms=now_ms)

@@ -39,6 +39,10 @@ class Device:
     agent: str = ""
     network: str = ""
 
+    def details(self, method: str) -> dict[str, object]:
+        """What the audit trail keeps of signing in by a method."""
+        return {"method": method, "device": self.agent, "network": self.network}
+
 
 NO_DEVICE = Device()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from api.requests import whole_number
 from governance.assessment import (
     Assessment,
     Case,
@@ -248,7 +249,7 @@ def days_of(water: Mapping[str, WaterOfReach], reaches: Iterable[str]) -> list[t
 
 def piece(total: int, page: str, size: int) -> tuple[int, int, bool]:
     """First, end and whether there are more of a list that shows ``page`` times ``size`` from its beginning."""
-    number = min(int(page), 1000) if page.isdecimal() and len(page) < 6 and int(page) else 1
+    number = min(whole_number(page, 5) or 1, 1000)
     return 0, number * size, total > number * size
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from api.pages.models import board
+from api.requests import whole_number
 from api.titles import place as place_of
 from api.titles import titled
 from governance.incidents import lifecycle
@@ -105,8 +106,8 @@ def choice(given: Mapping[str, str], registry: Registry) -> Choice:
         kind=one("kind", FindingKind),
         words=_clean(given.get("q", "")),
         opened=given.get("group", "")[:20],
-        page=max(1, _number(given.get("page", "")) or 1),
-        before=_number(given.get("before", "")),
+        page=max(1, whole_number(given.get("page", "")) or 1),
+        before=whole_number(given.get("before", "")),
     )
 
 
@@ -115,10 +116,6 @@ def _clean(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable() and not "\ud800" <= letter <= "\udfff").strip()[
         :WORDS_LIMIT
     ]
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def query(choice: Choice, registry: Registry, regions: Regions) -> InboxQuery:
@@ -133,7 +130,7 @@ def query(choice: Choice, registry: Registry, regions: Regions) -> InboxQuery:
         state=State(choice.state) if choice.state else None,
         kind=FindingKind(choice.kind) if choice.kind else None,
         words=choice.words,
-        number=_number(choice.words.removeprefix("#")),
+        number=whole_number(choice.words.removeprefix("#")),
     )
     if not words:
         return found
@@ -326,7 +323,7 @@ def refs(values: Iterable[str], most: int) -> tuple[tuple[int, int], ...]:
     for value in values:
         for part in value.split(","):
             number, _, version = part.strip().partition(":")
-            if (one := _number(number)) and (seen := _number(version)):
+            if (one := whole_number(number)) and (seen := whole_number(version)):
                 found.setdefault(one, seen)
     return tuple(found.items())[:most]
 

@@ -69,7 +69,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MessageStatus:
     """What became of a message to somebody: read, sent, pending, dead or dropped."""
 
     name: str
@@ -83,7 +83,7 @@ class Told:
 class Line:
     """An entry of the timeline; ``times`` so many findings in a row that said the same, the newest of them shown.
 
-    ``folded`` are entries of the system that stand behind this one; ``told`` whom a message went to.
+    ``folded`` are entries of the system that stand behind this one; ``sent_to`` whom a message went to.
     """
 
     seq: int
@@ -97,7 +97,7 @@ class Line:
     measured: tuple[tuple[str, float], ...] = ()
     times: int = 1
     folded: tuple["Line", ...] = ()
-    told: tuple[Told, ...] = ()
+    sent_to: tuple[MessageStatus, ...] = ()
 
     @property
     def by_person(self) -> bool:
@@ -220,7 +220,7 @@ def timeline(history: Iterable[Entry], notices: Iterable[NoticeRow], name: Calla
     found: list[Line] = []
     run: list[Line] = []
     for line in merged:
-        if line.by_person or line.told or line.moved:
+        if line.by_person or line.sent_to or line.moved:
             found += _folded(run)
             run = []
             found.append(line)
@@ -246,8 +246,8 @@ def _messages(notices: Iterable[NoticeRow], name: Callable[[str], Text]) -> Iter
     for row in notices:
         groups.setdefault((row.created_at_ms // 60_000, row.kind), []).append(row)
     for (_, kind), rows in groups.items():
-        told = tuple(
-            Told(
+        statuses = tuple(
+            MessageStatus(
                 row.name,
                 "read" if row.confirmed_at_ms is not None else row.status,
                 row.channel,
@@ -257,7 +257,7 @@ def _messages(notices: Iterable[NoticeRow], name: Callable[[str], Text]) -> Iter
             for row in rows
         )
         at_ms = min(row.created_at_ms for row in rows)
-        yield Line(0, at_ms, say("audit_entry.by_riverchief"), "", name(kind), told=told)
+        yield Line(0, at_ms, say("audit_entry.by_riverchief"), "", name(kind), sent_to=statuses)
 
 
 def time_left(incident: Incident, now_ms: int) -> tuple[str, int]:

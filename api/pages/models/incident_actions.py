@@ -83,9 +83,6 @@ BUTTONS = (
 
 ON = frozenset((*ADVANCING_ACTIONS, Action.REOPEN))
 """What carries a case on; the rest is quieter."""
-_ALSO = (Action.REWORK, Action.RETURN, Action.REJECT, Action.FALSE_ALARM)
-IN_A_ROW = (*ADVANCING_ACTIONS, *_ALSO)
-"""What a row of a list offers; the incident's page offers everything."""
 
 
 def asks(incident: Incident, action: Action, needs: Evidences | None = None) -> Asks:

@@ -8,6 +8,7 @@ from typing import Any
 from api.pages.models.incident import deadline
 from api.pages.models.overview import Data, Delta, IncidentView, Model, ReachView, StationView, delta, worst_colours
 from api.pages.models.wall import mix
+from api.requests import whole_number
 from governance.incidents.finding import Colour
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.organisation.roles import Actor
@@ -269,8 +270,8 @@ def _one_of(text: str, known: Collection[str]) -> str:
 
 def _number(text: str, least: int, most: int) -> int | None:
     """A number within bounds; None for anything else."""
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else -1
-    return number if least <= number <= most else None
+    number = whole_number(text, 5)
+    return number if number is not None and least <= number <= most else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from api.duration import duration
+from api.requests import whole_number
 from governance.notify.message import Item
 from governance.notify.store import Notice, NoticeFilter, StateCounts
 from governance.notify.wording import item_text
@@ -61,8 +62,7 @@ def choice(query: Mapping[str, str]) -> Choice:
     """What an address asks for; unknown values narrow nothing."""
 
     def number(name: str, most: int) -> int:
-        text = query.get(name, "")
-        return min(int(text), most) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+        return min(whole_number(query.get(name, "")) or 0, most)
 
     state, span = query.get("state", ""), query.get("span", "")
     return Choice(

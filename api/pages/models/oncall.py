@@ -6,6 +6,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from api.pages.models.messages import midnight
+from api.requests import whole_number
 from governance.incidents.finding import Colour
 from governance.notify import oncall
 from governance.notify.contacts import Directory, Place
@@ -206,9 +207,10 @@ def _instant(text: str) -> int:
 
 
 def _whole(text: str, least: int, most: int, name: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 4 and least <= int(text) <= most):
+    number = whole_number(text, 3)
+    if number is None or not least <= number <= most:
         raise ConfigurationError(say("oncall_page.no_number", name=say(f"oncall_page.{name}"), least=least, most=most))
-    return int(text)
+    return number
 
 
 def changes(lines: Iterable[tuple[int, str, str, Sequence[Mapping[str, Any]]]]) -> tuple[Change, ...]:

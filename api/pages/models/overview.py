@@ -13,7 +13,6 @@ from governance.incidents import lifecycle
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Action, Incident, State
 from governance.incidents.store import Counts
-from governance.organisation.roles import Actor
 from infra.texts import Text, say
 from ingest.analysis.live_classes import ShownClass
 from ingest.ledger import Account
@@ -99,10 +98,6 @@ class IncidentView:
     incident: Incident = field(repr=False)
     source: Text | None = None
     """The sentence that names where it may have come from."""
-
-    def open_to(self, actor: Actor) -> tuple[Action, ...]:
-        """What the incident accepts now from this person."""
-        return lifecycle.allowed(self.incident, actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from datetime import date, time
 
 from api.pages.models.action_bar import reach_of
 from api.pages.models.messages import midnight
+from api.requests import whole_number
 from governance.notify.contacts import Contact, Directory
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import PERSON_ROLES, ROLES_WITH_TERMS, Actor, Role
@@ -123,7 +124,7 @@ def choice(query: Mapping[str, str]) -> Choice:
         query.get("region", "")[:64],
         among("channel", (*REACHABLE, UNREACHED)),
         among("term", TERMS),
-        max(ROWS, min(int(rows), MOST_ROWS)) if rows.isascii() and rows.isdecimal() and len(rows) < 6 else ROWS,
+        max(ROWS, min(whole_number(rows, 5) or 0, MOST_ROWS)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from api.names import who
 from api.pages.models.messages import midnight
+from api.requests import whole_number
 from governance.audit.merkle import AuditEntry
 from governance.audit.trail import Verified
 from governance.incidents.model import Entry, Incident
@@ -85,7 +86,7 @@ def filter_of(query: Mapping[str, str]) -> Filter:
         by=query.get("by", "").strip() or None,
         since_ms=_day(query.get("since", "")),
         until_ms=None if until_ms is None else until_ms + DAY_MS,
-        before_n=int(before) if before.isdecimal() and len(before) < 18 else None,
+        before_n=whole_number(before, 17),
         by_rules=query.get(RULES) == "1",
     )
 

@@ -19,8 +19,6 @@ SURE, LIKELY = 0.8, 0.5
 """Confidence of the detector from which it is called high, and medium."""
 CLEAR_LEAD = 3
 """Facts more for one side than for the other from which a verdict without a detector is called sure."""
-WET_MM = 1.0
-"""Rain of six hours from which a gauge counts as wet, as in the source attribution."""
 
 
 class Points(StrEnum):

@@ -86,6 +86,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("*", r"/attachments", Right.COMMENT),
     ("*", r"/(incidents|patrols)", Right.REPORT),
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
+    ("*", r"/incidents/[^/]+/public-photos", Right.ACCEPT),
     ("*", r"/people(/.*)?", Right.PEOPLE),
     ("*", r"/readings", Right.SEND),
     ("*", r"/reaches/[^/]+/plan", Right.DISPATCH),
@@ -119,6 +120,9 @@ PAGES_FOR_ALL = (
     "/report",
     "/report/",
     "/r/",
+    "/public",
+    "/public/",
+    "/subscription/",
 )
 """Pages and files that nobody has to sign in for; what ends with a slash stands for all below it."""
 

@@ -43,6 +43,7 @@ from api.routes import (
     patrols,
     people,
     platforms,
+    public_photos,
     reaches,
     readings,
     registry,
@@ -57,6 +58,7 @@ from api.routes.router import PREFIX
 from governance.incidents import file_content
 from infra.errors import ConfigurationError
 from infra.texts import say
+from infra.throttle import Throttle
 from sensors.wire.telemetry import MAX_BYTES
 
 OPEN = frozenset(
@@ -85,6 +87,8 @@ LARGER = {
 PHOTO_FORM_BYTES = 64 * 1024 * 1024
 """A form of an incident with its photos: more than one may hold, so that too large a photo is refused in the form."""
 
+SUBSCRIBING = 6
+"""Mails about a river that one network may ask for in an hour."""
 PACKED = 4
 """How hard answers are compressed: a twentieth larger than the hardest (9), at less than half the time."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -112,6 +116,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.replaying = set()
     app.state.examining = CapacityLimiter(1)
     app.state.attempts = reports.attempts(context.reports_an_hour)
+    app.state.subscribing = Throttle(SUBSCRIBING, 3600 / SUBSCRIBING)
     app.router.routes.extend(_routes())
     problems.install(app)
     app.add_exception_handler(HTTPException, _page_or_problem)
@@ -144,6 +149,7 @@ def _routes() -> list[BaseRoute]:
         patrols,
         people,
         me,
+        public_photos,
         reports,
         rules,
         saved_views,

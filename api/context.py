@@ -96,7 +96,8 @@ class Context:
     ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back`` counts what
     came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is called;
     ``outward``: incidents are delivered to an external platform. ``map_tiles`` is the address of raster tiles of the
-    map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are.
+    map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are. ``subscribes``: there is a
+    mail server, so that the public can subscribe to a river.
     """
 
     database: Database
@@ -137,3 +138,4 @@ class Context:
     outward: bool = True
     map_tiles: str = ""
     map_attribution: str = ""
+    subscribes: bool = False

@@ -326,6 +326,41 @@ audit_root = sa.Table(
     comment="append-only but for sent_at_ms",
 )
 
+public_photo = sa.Table(
+    "public_photo",
+    metadata,
+    sa.Column("name", sa.String(22), primary_key=True, comment="random: its address tells nothing"),
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), nullable=False, index=True),
+    sa.Column("attachment_id", sa.String(64), nullable=False, comment="what it was made from"),
+    sa.Column("side", sa.String(6), nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, comment="when the office released it"),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("picture", sa.LargeBinary, nullable=False, comment="a small JPEG without metadata"),
+    sa.CheckConstraint("side IN ('before', 'after')", name="side"),
+    comment="photos of handled problems that the office released; a row is deleted when it takes one back",
+)
+
+subscription = sa.Table(
+    "subscription",
+    metadata,
+    sa.Column("token", sa.String(32), primary_key=True, comment="random; the links of its mails open nothing else"),
+    sa.Column("reach", sa.String(64), nullable=False),
+    sa.Column("address", sa.Text, nullable=False, comment="encrypted"),
+    sa.Column("address_mark", sa.String(64), nullable=False, comment="keyed hash: one address is found again by it"),
+    sa.Column("language", sa.String(2), nullable=False),
+    sa.Column("asked_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("confirmed_at_ms", sa.BigInteger, comment="NULL: nothing but the link to confirm is sent"),
+    sa.Column("link_sent", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("warned", sa.Boolean, nullable=False, server_default=sa.false(), comment="what it was told last"),
+    sa.Column("photos_at_ms", sa.BigInteger, nullable=False, comment="releases up to here were told"),
+    sa.Column("due_at_ms", sa.BigInteger, nullable=False, comment="nothing is sent before"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0", comment="in a row"),
+    sa.UniqueConstraint("address_mark", "reach"),
+    sa.Index("ix_subscription_due", "due_at_ms"),
+    sa.Index("ix_subscription_reach", "reach"),
+    comment="public subscriptions to a river by mail; a row is deleted when somebody unsubscribes",
+)
+
 plan = sa.Table(
     "plan",
     metadata,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from governance.incidents.finding import Colour
-from governance.notify import contacts, person_contacts
+from governance.notify import channels, contacts, person_contacts
 from governance.notify.contacts import Contact, Directory, Place
 from governance.notify.links import Links
 from governance.notify.messenger import Messenger
@@ -22,8 +22,8 @@ from governance.organisation.terms import Appointment
 from governance.people import store as people_store
 from infra import clock
 from infra.database import Database
-from infra.errors import StorageUnavailable
-from infra.texts import Text
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.texts import Text, say
 from infra.vault import Vault
 from ingest.analysis.present_values import present_values
 from ingest.storage.port import ReadingStore
@@ -60,6 +60,16 @@ def links(n: NoticesSection) -> Links | None:
     """The signer of confirmation links; None where messages have none."""
     key = secret(n.secret, n.secret_file)
     return Links(n.public_url, key.encode()) if n.public_url and key else None
+
+
+def public_mail(n: NoticesSection) -> str | None:
+    """The mail server for subscriptions of the public; None where nobody can subscribe. Raises ConfigurationError."""
+    server = secret(n.mail, n.mail_file)
+    if not server or not n.public_url:
+        return None
+    if not channels.is_mail_server(server):
+        raise ConfigurationError(say("settings.no_mail_server"))
+    return server
 
 
 def directory(settings: Settings) -> Directory | None:

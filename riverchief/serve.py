@@ -166,6 +166,7 @@ def _context(
         platforms=resources.platforms,
         notifications=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
+        subscribes=messages.public_mail(settings.notices) is not None,
     )
 
 

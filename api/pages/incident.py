@@ -1,6 +1,6 @@
 """The page of an incident ``/incidents/{number}``: what, how sure, who, until when, and what to do now."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,8 +30,10 @@ from api.pages.station import happenings
 from api.pages.view import PageRoute, View, Viewing, markup
 from api.registries import find
 from api.responses import answer
+from api.routes.attachments import one_at_a_time
 from api.routes.incidents import check_visible
 from api.routes.notices import contact_names
+from api.routes.public_photos import release
 from api.titles import titles
 from governance.audit import trail as audit_trail
 from governance.incidents import attachments
@@ -43,8 +45,9 @@ from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident
 from governance.notify import store as notice_store
 from governance.organisation.roles import Forbidden, Right
-from governance.reports import citizen_reports
+from governance.reports import citizen_reports, public_photos
 from governance.reports.citizen_reports import Report
+from governance.reports.public_photos import PublicPhoto, Side, may_release
 from governance.verification import comparison
 from governance.verification.comparison import Difference
 from infra.errors import ConfigurationError, NotFound, WaterError
@@ -67,6 +70,9 @@ _NOTICES = needed_right("GET", "/notices")
 _PROOF = needed_right("GET", "/audit/-/proof")
 _SERIES = needed_right("GET", "/stations/-/series")
 _ACTING = needed_right("POST", "/incidents/-/actions")
+_RELEASING = needed_right("PUT", "/incidents/-/public-photos")
+PHOTO_ID = 64
+"""Letters of the id of an attachment."""
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 SKETCH_WIDTH = 320.0
@@ -87,6 +93,7 @@ class Stored:
     trace: StoredAttribution | None
     audited: bool
     differences: tuple[Difference, ...]
+    public: tuple[PublicPhoto, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +169,24 @@ async def act(v: Viewing, request: Request, number: int) -> Response:
     return await run_in_threadpool(_page, v, number, picture, given, error)
 
 
+@router.post(NUMBER + "/public-photos")
+async def release_photos(v: Viewing, request: Request, number: int) -> Response:
+    """Say which photos of a handled case the public sees."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    v.require(_RELEASING)
+    async with request.form(max_files=0, max_fields=acting.FIELDS) as form:
+        wanted = {name: str(side) for name, side in form.items() if len(name) == PHOTO_ID}
+        looked = form.get("looked") == "1"
+    sides = {name: Side(side) for name, side in wanted.items() if side in set(Side)}
+    try:
+        await one_at_a_time(request, lambda: release(v.context, v.actor, number, sides, looked=looked))
+    except WaterError as error:
+        picture = await v.live.now()
+        return await run_in_threadpool(_page, v, number, picture, Given(), error, wanted)
+    return RedirectResponse(v.to(f"/incidents/{number}", photos=1) + "#release", 303)
+
+
 @router.get(NUMBER + "/chart")
 def own_chart(v: Viewing, number: int) -> Response:
     """What the chart draws of the incident's own station: series, deciding samples, what happened there."""
@@ -221,14 +246,22 @@ def _visible(v: View, number: int) -> tuple[Incident, list[Entry]]:
         return incident, incident_store.history(connection, number)
 
 
-def _page(v: View, number: int, picture: Model | None, given: Given, error: WaterError | None) -> Response:
+def _page(
+    v: View,
+    number: int,
+    picture: Model | None,
+    given: Given,
+    error: WaterError | None,
+    wanted: Mapping[str, str] | None = None,
+) -> Response:
+    """``wanted``: the sides of photos as a form had them that was refused."""
     try:
         incident, history = _visible(v, number)
     except Forbidden as refused:
         return v.render(
             "incident_refused.html", status=403, refused=refused.text, may_report=v.actor.may(REPORTED.right)
         )
-    page = _read(v, incident, history, given, error)
+    page = _read(v, incident, history, given, error if wanted is None else None)
     registry, catalogue = v.registries.recent(), v.context.catalogue
     fired = acting.firings(history)
     names = {one.key: Text(one.zh, one.en) for one in registry.stations}
@@ -257,11 +290,36 @@ def _page(v: View, number: int, picture: Model | None, given: Given, error: Wate
         sentence=history[0].text if incident.rule else None,
         station_name=lambda key: v.of(names.get(key, Text(key, key))),
         contact=v.context.vault.open if v.actor.may(Right.ACCEPT) else None,
+        release=_release(v, page.stored, wanted, error),
         may_river=v.actor.may(RIVER.right),
         may_trail=page.stored.audited and v.actor.may(TRAIL.right),
         inbox=INCIDENTS.path,
         done=v.query.get("done", "") if v.query.get("done") in set(Action) else "",
         keys=action_bar.KEYS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The form by which photos are made public: the photos, the side each is shown as, and why it was refused."""
+
+    photos: tuple[Attachment, ...]
+    sides: Mapping[str, str]
+    public: Sequence[PublicPhoto]
+    refused: Text | None
+
+
+def _release(v: View, stored: Stored, wanted: Mapping[str, str] | None, error: WaterError | None) -> Release | None:
+    """None where there is nothing to release, or for who may not."""
+    pictures = tuple(one for one in stored.files if one.media_type.startswith("image/"))
+    if not pictures or not v.actor.may(_RELEASING) or not may_release(stored.incident):
+        return None
+    sides = {one.attachment_id: str(one.side) for one in stored.public}
+    return Release(
+        pictures,
+        sides if wanted is None else wanted,
+        stored.public,
+        None if wanted is None or not error else error.text,
     )
 
 
@@ -374,6 +432,7 @@ def _stored(v: View, connection: sa.Connection, incident: Incident, history: Seq
         audited=bool(audit_trail.list_entries(connection, kind="incident", id=str(number), limit=1))
         and v.actor.may(_PROOF),
         differences=tuple(comparison.of_incident(connection, number))[:DIFFERENCES],
+        public=tuple(public_photos.released(connection, [number]).get(number, ())),
     )
 
 

@@ -1,14 +1,16 @@
 """The public pages, without an account: the water behind a sign, a report with photos, and where a ticket stands.
 
-``/r/{code}`` is a sign (a reach or a station), ``/report`` the form, ``/report/{ticket}`` the progress. They are read
-and sent without any script. The one script makes photos small, reads the position from the phone, and keeps a draft
-until there is a ticket. The style stands in the page, for one answer is all that a slow network has to bring; the
-policy names its digest.
+``/r/{code}`` is a sign (a reach or a station), ``/r/photo/{name}`` a photo that the office released, ``/report`` the
+form, ``/report/{ticket}`` the progress, ``/subscription/{token}`` where somebody confirms or ends mails about a river.
+They are read and sent without any script. The one script makes photos small, reads the position from the phone, and
+keeps a draft until there is a ticket. The style stands in the page, for one answer is all that a slow network has to
+bring; the policy names its digest.
 """
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -52,12 +54,15 @@ from governance.organisation.regions import Regions
 from governance.organisation.roles import role_name
 from governance.organisation.terms import offices, on_the_sign
 from governance.people import store as people_store
-from governance.reports import river_plans
+from governance.reports import public_photos, public_warnings, river_plans, subscriptions
 from governance.reports.citizen_reports import RateLimited, deciding_incident, normalized_ticket, on_reach
 from governance.reports.citizen_reports import get as report_of
+from governance.reports.public_photos import PublicPhoto
 from governance.reports.river_plans import Goal
+from governance.reports.subscriptions import Told
 from infra.errors import NotFound, WaterError
 from infra.texts import Text, say
+from infra.throttle import network_of
 from infra.times import to_ms
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry
@@ -67,6 +72,9 @@ PATH = "/report"
 SHOWN_KNOWN = 3
 """Open and handled problems of a water that are shown, the newest."""
 HEADERS = {"Referrer-Policy": "same-origin", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+PHOTO_HEADERS = {"Cache-Control": "public, max-age=600", "Content-Security-Policy": "default-src 'none'"}
+"""What was taken back is gone from caches ten minutes later."""
+ISLAND = " 'self'; connect-src 'self'"
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -105,6 +113,7 @@ class Water:
     goals: Sequence[Goal]
     open: Sequence[Known]
     handled: Sequence[Known]
+    photos: Mapping[int, Sequence[PublicPhoto]]
 
     @property
     def warns(self) -> bool:
@@ -114,9 +123,7 @@ class Water:
     @property
     def measured_ms(self) -> int | None:
         """When the water was measured; None where it is not judged."""
-        if self.live is None or self.live.water_class is None:
-            return None
-        return self.live.at_ms if self.live.measured_ms is None else self.live.measured_ms
+        return models.measured_ms(self.live)
 
 
 @router.get(SIGN)
@@ -126,7 +133,114 @@ def sign(v: Viewing, code: str) -> Response:
     reach = registry.reach(registry[code].reach if code in registry else code)
     if reach is None:
         return page(v, "missing.html", 404, text=say("citizen.no_reach"))
-    return page(v, "sign.html", water=_water(v, registry, reach))
+    return _sign(v, registry, reach)
+
+
+def _sign(v: View, registry: Registry, reach: Reach, address: str = "", error: WaterError | None = None) -> Response:
+    """``address`` and ``error``: a wish for mails as it was typed, and why it was refused."""
+    return page(
+        v,
+        "sign.html",
+        200 if error is None else problems.of(error).sort.status,
+        water=_water(v, registry, reach),
+        address=address,
+        refused=None if error is None else error.text,
+    )
+
+
+@router.get("/r/photo/{name}")
+def photo(v: Viewing, name: str) -> Response:
+    """A photo of a handled problem, as long as it is public."""
+    try:
+        with v.context.database.read() as connection:
+            found = public_photos.picture(connection, name[:40])
+    except NotFound as error:
+        return page(v, "missing.html", 404, text=error.text)
+    return Response(found, media_type="image/jpeg", headers=PHOTO_HEADERS)
+
+
+# -- mails about a river -----------------------------------------------------------------------------------------------
+
+
+@router.post(SIGN + "/subscription")
+async def subscribe(v: Viewing, code: str) -> Response:
+    """Ask for mails about a river: a link is sent to the address, and nothing else before somebody opens it and says
+    yes."""
+    request = v.request
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    async with request.form(max_files=0, max_fields=4) as given:
+        address = str(given.get("address") or "")[:300]
+
+    def done() -> Response:
+        registry = v.registries.recent()
+        reach = registry.reach(code)
+        if reach is None or not v.context.subscribes:
+            return page(v, "missing.html", 404, text=say("citizen.no_reach"))
+        try:
+            wait_s = request.app.state.subscribing.take(network_of(sender_of(request)))
+            if wait_s > 0:
+                raise RateLimited(math.ceil(wait_s))
+            with v.context.database.write() as connection:
+                subscriptions.ask(connection, v.context.vault, reach.key, address, v.language, v.now_ms)
+        except WaterError as error:
+            return _sign(v, registry, reach, address, error)
+        return RedirectResponse(v.to(f"/r/{reach.key}", asked=1) + "#subscribe", 303)
+
+    return await run_in_threadpool(done)
+
+
+@router.get("/subscription/{token}")
+def subscription(v: Viewing, token: str) -> Response:
+    """Where a link of a mail leads: a button confirms, another one ends it. To open it changes nothing."""
+    return _subscription(v, token)
+
+
+@router.post("/subscription/{token}")
+async def change_subscription(v: Viewing, token: str) -> Response:
+    """Confirm or end it. A mail program ends it by itself, with ``List-Unsubscribe=One-Click`` (RFC 8058)."""
+    async with v.request.form(max_files=0, max_fields=4) as given:
+        verdict, one_click = given.get("verdict"), given.get("List-Unsubscribe") == "One-Click"
+    if not one_click and (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+
+    def done() -> Response:
+        if verdict == "confirm":
+            try:
+                return _confirmed(v, token)
+            except NotFound:
+                return _subscription(v, token)
+        if one_click or verdict == "end":
+            with v.context.database.write() as connection:
+                subscriptions.end(connection, token)
+            return page(v, "subscription.html", found=None, river=None, ended=True)
+        return _subscription(v, token)
+
+    return await run_in_threadpool(done)
+
+
+def _confirmed(v: View, token: str) -> Response:
+    with v.context.database.write() as connection:
+        key = subscriptions.get(connection, token).reach
+        here = [station.key for station in v.registries.recent().stations if station.reach == key]
+        warning = public_warnings.warning(incident_store.open_water_incidents(connection, key, here))
+        now = Told(warning is not None, public_photos.newest_release(connection, key))
+        subscriptions.confirm(connection, token, now, v.now_ms)
+    return _subscription(v, token)
+
+
+def _subscription(v: View, token: str) -> Response:
+    try:
+        with v.context.database.read() as connection:
+            found = subscriptions.get(connection, token)
+    except NotFound as error:
+        return page(v, "missing.html", 404, text=error.text)
+    reach = v.registries.recent().reach(found.reach)
+    river = Text(found.reach, found.reach) if reach is None else Text(reach.zh, reach.en)
+    return page(v, "subscription.html", found=found, river=river, ended=False)
+
+
+# -- a report ----------------------------------------------------------------------------------------------------------
 
 
 @router.get(PATH)
@@ -194,7 +308,7 @@ async def answer(v: Viewing, ticket: str) -> Response:
     def done() -> ReportView:
         if verdict == "solved":
             return solved(v.context, ticket)
-        return objected(v.context, ticket, comment or say("citizen.unsolved_plain").zh)
+        return objected(v.context, ticket, comment)
 
     return await run_in_threadpool(_ticket, v, ticket, done)
 
@@ -256,12 +370,14 @@ def _ticket(v: View, ticket: str, read: Callable[[], ReportView]) -> Response:
     except NotFound:
         return page(v, "missing.html", 404, text=say("citizen.unknown", ticket=ticket[:40]))
     here = f"{str(v.request.base_url).rstrip('/')}{PATH}/{view.ticket}"
+    steps, photos = _course(v, ticket)
     return page(
         v,
         "ticket.html",
         200 if refused is None else 409,
         view=view,
-        steps=_steps(v, ticket),
+        steps=steps,
+        photos=photos,
         stage=models.stage(State(view.state)),
         stages=models.STAGES,
         near=whole_number(v.query.get("near", ""), 3) or 0,
@@ -271,10 +387,12 @@ def _ticket(v: View, ticket: str, read: Callable[[], ReportView]) -> Response:
     )
 
 
-def _steps(v: View, ticket: str) -> list[Step]:
+def _course(v: View, ticket: str) -> tuple[list[Step], Sequence[PublicPhoto]]:
+    """What was done about a report, and the photos of it that are public."""
     with v.context.database.read() as connection:
         case = deciding_incident(connection, report_of(connection, ticket).incident_id)
-        return models.steps(incident_store.history(connection, case.id))
+        photos = public_photos.released(connection, [case.id]).get(case.id, [])
+        return models.steps(incident_store.history(connection, case.id)), photos
 
 
 def _water(v: View, registry: Registry, reach: Reach) -> Water:
@@ -289,6 +407,7 @@ def _water(v: View, registry: Registry, reach: Reach) -> Water:
         colour, since_ms = models.alarm(live, going_on)
         found = [one for one in going_on if one.colour == colour]
         sensed = [one for one in found if one.kind is not FindingKind.REPORT] or found
+        photos = public_photos.released(connection, [one.id for one in handled])
         at_work = models.steps(incident_store.history(connection, sensed[0].id)) if sensed else []
     regions = Regions(registry.regions)
     places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
@@ -315,6 +434,7 @@ def _water(v: View, registry: Registry, reach: Reach) -> Water:
         goals=plan.goals if plan is not None else (),
         open=[models.known(one) for one in open_],
         handled=[models.known(one) for one in handled],
+        photos=photos,
     )
 
 
@@ -324,9 +444,9 @@ def _names(v: View, live: ShownClass | None) -> Text:
     return Text("、".join(one.zh for one in names), ", ".join(one.en for one in names))
 
 
-def page(v: View, template: str, status: int = 200, **values: object) -> Response:
-    """A page for who has no account: a template of ``public/`` with its style and policy."""
-    style, policy = _style()
+def page(v: View, template: str, status: int = 200, *, island: bool = False, **values: object) -> Response:
+    """A page for who has no account: a template of ``public/`` with its style and policy; ``island``: it has a map."""
+    style, digest = _style()
     matters = {process.key: Text(process.zh, process.en) for process in v.context.processes.known}
     response = v.render(
         f"public/{template}",
@@ -337,17 +457,17 @@ def page(v: View, template: str, status: int = 200, **values: object) -> Respons
         matters=matters,
         **values,
     )
+    pictures = f"'self' data: {v.tiles_host}" if island else "'self' data:"
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'{ISLAND if island else ''}; script-src 'self'; "
+        f"img-src {pictures}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
     response.headers.update(HEADERS | {"Content-Security-Policy": policy})
     return response
 
 
 @lru_cache(maxsize=1)
 def _style() -> tuple[str, str]:
-    """The style that stands in the page, and the policy that names its digest."""
+    """The style that stands in the page, and its digest for the policy."""
     style = (assets.STATIC / assets.url("public.css").rsplit("/", 1)[1]).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; script-src 'self'; img-src 'self' data:; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    )
-    return style, policy
+    return style, base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -272,11 +272,16 @@ class View:
     @property
     def _headers(self) -> Mapping[str, str]:
         """The headers of a page; pictures may come from the host of the map's tiles, too."""
-        tiles = urlsplit(self.context.map_tiles)
-        if not tiles.netloc:
+        if not self.tiles_host:
             return HEADERS
+        return {**HEADERS, "Content-Security-Policy": POLICY.replace("blob:;", f"blob: {self.tiles_host};")}
+
+    @property
+    def tiles_host(self) -> str:
+        """Where the tiles of the map come from, for a policy; "" where there are none."""
+        tiles = urlsplit(self.context.map_tiles)
         host = "*." + tiles.netloc.partition(".")[2] if "{s}" in tiles.netloc else tiles.netloc
-        return {**HEADERS, "Content-Security-Policy": POLICY.replace("blob:;", f"blob: {tiles.scheme}://{host};")}
+        return f"{tiles.scheme}://{host}" if tiles.netloc else ""
 
     @property
     def alike(self) -> object:

@@ -297,7 +297,10 @@ def object_to(context: RequestContext, ticket: str, objection: Objection) -> Res
 
 
 def objected(context: Context, ticket: str, comment: str) -> ReportView:
-    """Open a case that is over again, since a citizen says that it is not solved. Raises NotFound and Refused."""
+    """Open a case that is over again, since a citizen says that it is not solved; against a refusal with a reason.
+
+    Raises NotFound and Refused.
+    """
     with context.database.write() as connection:
         kept = store.get(connection, ticket)
         case = store.deciding_incident(connection, kept.incident_id)
@@ -305,10 +308,12 @@ def objected(context: Context, ticket: str, comment: str) -> ReportView:
         progress = store.progress(connection, kept, case, context.clock_ms(), within_ms)
         if not progress.may_object:
             raise Refused(say("report.no_objection", state=progress.text))
+        if progress.reason and not comment.strip():
+            raise Refused(say("citizen.unsolved_why"))
         after = incident_store.apply_action(
             connection,
             case.id,
-            Order(Action.REOPEN, comment=comment),
+            Order(Action.REOPEN, comment=comment.strip() or say("citizen.unsolved_plain").zh),
             CITIZEN,
             now_ms=context.clock_ms(),
             source=context.source,

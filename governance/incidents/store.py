@@ -404,6 +404,15 @@ def open_water_incidents(connection: sa.Connection, reach: str, stations: Collec
     Neither what late data show nor what concerns a device alone. Of what people report only what is red: the rest may
     be litter, or no more than an accusation.
     """
+    return _going_on_in_water(connection, water_filter(reach, stations))
+
+
+def all_open_water_incidents(connection: sa.Connection) -> list[Incident]:
+    """The incidents of all waters that go on now, as `open_water_incidents` has those of one; oldest first."""
+    return _going_on_in_water(connection, sa.true())
+
+
+def _going_on_in_water(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Incident]:
     i = incidents_.c
     device = [FindingKind.DEVICE.value, FindingKind.NO_DATA.value, FindingKind.FORECAST.value]
     query = sa.select(incidents_).where(
@@ -412,7 +421,7 @@ def open_water_incidents(connection: sa.Connection, reach: str, stations: Collec
         (i.kind != FindingKind.REPORT.value) | (i.colour == Colour.RED.value),
         ~i.retrospective,
         i.recovered_at_ms.is_(None),
-        water_filter(reach, stations),
+        where,
     )
     return _load(connection, query.order_by(i.since_ms, i.id))
 

@@ -6,8 +6,10 @@ Of an answer only the status is kept: a service or the library may quote the add
 import logging
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from governance.notify.contacts import Channel, Directory
 from infra.errors import ConfigurationError
@@ -43,6 +45,18 @@ def host(channel: Channel) -> tuple[str, int] | None:
     name = getattr(service, "smtp_host", None) or service.host
     port = service.port or (443 if channel.kind.endswith("s") else 80)
     return str(name), int(port)
+
+
+def mail(server: str, address: str, headers: Mapping[str, str]) -> Channel:
+    """The channel to an address through a mail server (``mailtos://user:password@host?from=…``), as plain text."""
+    given = {"to": address, "format": "text", **{f"+{name}": value for name, value in headers.items()}}
+    return Channel(f"{server}{'&' if '?' in server else '?'}{urlencode(given, quote_via=quote)}")
+
+
+def is_mail_server(server: str) -> bool:
+    """Whether an address is one of a mail server that can be used; sends nothing."""
+    channel = mail(server, "somebody@example.org", {})
+    return channel.kind in {"mailto", "mailtos"} and _service(channel) is not None
 
 
 def send(channel: Channel, title: str, body: str) -> Outcome:

@@ -192,10 +192,13 @@ def mark_solved(connection: sa.Connection, given: str, now_ms: int) -> None:
 
 def on_reach(connection: sa.Connection, reach: str, *, over: bool, limit: int) -> list[Incident]:
     """Problems that people reported at a reach, newest first: those that are open, or those that were handled and
-    closed."""
+    closed. What was merged into another case is over when that one is."""
     i = incident_table.c
     query = sa.select(i.id).where(i.kind == FindingKind.REPORT.value, i.reach == reach)
-    query = query.where(i.state == State.CLOSED.value) if over else query.where(i.open_cause.is_not(None))
+    if over:
+        query = query.where(i.state == State.CLOSED.value, i.merged_into.is_(None))
+    else:
+        query = query.where(i.open_cause.is_not(None))
     newest = (i.closed_at_ms if over else i.id).desc()
     return [
         incident_store.get(connection, one) for one in connection.execute(query.order_by(newest).limit(limit)).scalars()

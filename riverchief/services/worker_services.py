@@ -35,6 +35,7 @@ from riverchief.services.backtester import Backtester
 from riverchief.services.housekeeping import Housekeeping
 from riverchief.services.reconciler import Reconciler
 from riverchief.services.reminders import Reminders
+from riverchief.services.subscription_mails import SubscriptionMails
 
 DELIVERY_GRACE_S = 10
 
@@ -228,11 +229,15 @@ def _case_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[Job]:
 
 
 def _closing_jobs(resources: Resources) -> Iterator[Job]:
-    """The seal of the audit trail, backtests asked for in the console, and the removal of old contact data."""
+    """The seal of the audit trail, backtests asked for in the console, mails to the public, old contact data."""
     settings, database = resources.settings, resources.database
     seal = sealing(settings, database, clock.now_ms)
     yield Job(seal, _error_health("audit_seal", seal, "sealing"))
     yield Job(Backtester(database, settings))
+    server, base = messages.public_mail(settings.notices), settings.notices.public_url
+    if server and base:
+        mails = SubscriptionMails(database, resources.vault, server, base, clock_ms=clock.now_ms)
+        yield Job(mails, _error_health("subscriptions", mails, "sending"))
     yield Job(ContactRetention(database, resources.vault, days=settings.reports.contact_days, clock_ms=clock.now_ms))
 
 

@@ -105,7 +105,7 @@ def whole(seen: Seen, english: bool) -> dict[str, Any]:
     registry = seen.registry
     places = {one.key: (one.lon, one.lat) for one in registry.stations}
     return {
-        "base": [_region(one, english) for one in registry.regions],
+        "base": [region_on_map(one, english) for one in registry.regions],
         "reaches": [
             {
                 **seen.reaches[one.key],
@@ -200,7 +200,8 @@ def _station(one: StationView) -> dict[str, Any]:
     return {"key": one.key, "state": one.state, "class": int(one.water_class or 0), "at": one.newest_at_ms}
 
 
-def _region(one: Region, english: bool) -> dict[str, Any]:
+def region_on_map(one: Region, english: bool) -> dict[str, Any]:
+    """A region with its outline."""
     outline = [list(rings) for rings in one.outline]
     return {"code": one.code, "level": int(one.level), "outline": outline, **_named(one.zh, one.en, english)}
 

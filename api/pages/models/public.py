@@ -1,12 +1,17 @@
 """What the public is told of a water and of a report: no names but the chiefs', no words of others. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from governance.incidents.finding import Colour
+from api.pages.models.map import region_on_map
 from governance.incidents.model import Entry, EntryKind, Incident, State
-from infra.texts import say
+from governance.reports import public_warnings
+from infra.texts import Text, say
 from ingest.analysis.live_classes import ShownClass
+from sensors.network import length_km, point_at_km
+from sensors.standards.gb3838 import WaterClass
+from sensors.stations import Reach, Registry
 
 KINDS: Mapping[str, str] = {"smell": "discharge", "litter": "litter", "outfall": "discharge", "shore": "occupation"}
 """What people see, and the process that fits; anything else the office sorts."""
@@ -37,6 +42,32 @@ class Step:
 
     key: str
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaterRow:
+    """A water in the list of all: its names and place, its class, and the colour of `alarm` with its begin."""
+
+    reach: Reach
+    name: Text
+    place: Text
+    live: ShownClass | None
+    colour: str
+    since_ms: int | None
+
+    @property
+    def warns(self) -> bool:
+        """Whether the public is warned of it."""
+        return is_warning(self.colour)
+
+    @property
+    def water_class(self) -> WaterClass | None:
+        return None if self.live is None else self.live.water_class
+
+    @property
+    def measured_ms(self) -> int | None:
+        """When it was measured; None where it is not judged."""
+        return measured_ms(self.live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +120,84 @@ def known(case: Incident) -> Known:
 def alarm(live: ShownClass | None, going_on: Sequence[Incident]) -> tuple[str, int | None]:
     """The most urgent colour that goes on at a water and since when; ``calm`` where none does; "" where that is not
     known: no data is no good news."""
-    if going_on:
-        worst = min((one.colour for one in going_on), key=lambda one: one.rank)
-        return worst.value, min(one.since_ms for one in going_on if one.colour is worst)
+    if (found := public_warnings.worst(going_on)) is not None:
+        return found[0].value, found[1]
     if live is not None and live.water_class is not None and live.silent < live.stations:
         return "calm", None
     return "", None
 
 
+def measured_ms(live: ShownClass | None) -> int | None:
+    """When a water was measured; None where it is not judged."""
+    if live is None or live.water_class is None:
+        return None
+    return live.at_ms if live.measured_ms is None else live.measured_ms
+
+
+def by_reach(going_on: Iterable[Incident], registry: Registry) -> dict[str, list[Incident]]:
+    """Incidents by the reach whose sign warns of them: that of their place, and that of their station."""
+    found: dict[str, list[Incident]] = {}
+    for one in going_on:
+        at = {registry[one.station].reach} if one.station in registry else set()
+        for key in at | {one.place.reach}:
+            found.setdefault(key, []).append(one)
+    return found
+
+
+def rows(registry: Registry, classes: Mapping[str, ShownClass], going_on: Iterable[Incident]) -> list[WaterRow]:
+    """All waters, those with a warning first, of these and of the others the worst first, what is not judged last."""
+    of = by_reach(going_on, registry)
+    named = {one.code: Text(one.zh, one.en) for one in registry.regions}
+    places: dict[str, set[str]] = {}
+    for station in registry.stations:
+        if station.region in named:
+            places.setdefault(station.reach, set()).add(station.region)
+    found = []
+    for one in registry.reaches:
+        live = classes.get(one.key)
+        colour, since_ms = alarm(live, of.get(one.key, ()))
+        place = named[min(places[one.key])] if one.key in places else Text("", "")
+        found.append(WaterRow(one, Text(one.zh, one.en), place, live, colour, since_ms))
+    ranks = {colour.value: colour.rank for colour in public_warnings.WARNED_OF}
+    found.sort(key=lambda one: (ranks.get(one.colour, 9), -int(one.water_class or 0), one.reach.key))
+    return found
+
+
+def named_like(found: Sequence[WaterRow], words: str) -> list[WaterRow]:
+    """Those whose name or place has all of these words."""
+    parts = words.lower().split()
+    texts = ((one, f"{one.name.zh} {one.name.en} {one.place.zh} {one.place.en}".lower()) for one in found)
+    return [one for one, text in texts if all(part in text for part in parts)]
+
+
+def on_the_map(
+    found: Sequence[WaterRow], registry: Registry, title: Callable[[WaterRow], str], english: bool
+) -> dict[str, Any]:
+    """What the island draws of it: reaches with their class, regions, and a pennant in the middle of what is warned of.
+    Neither stations nor incidents are in it."""
+    pennants = []
+    for number, one in enumerate(found, 1):
+        if one.warns and len(one.reach.line) > 1:
+            lon, lat = point_at_km(one.reach.line, length_km(one.reach.line) / 2)
+            row = {"id": number, "colour": one.colour, "title": title(one), "lon": lon, "lat": lat, "stations": []}
+            pennants.append({**row, "href": f"/r/{one.reach.key}"})
+    reaches = [
+        {
+            "key": one.reach.key,
+            "class": int(one.water_class or 0),
+            "silent": one.live is None or one.live.silent >= one.live.stations,
+            "line": one.reach.line,
+            "name": one.name.en if english else one.name.zh,
+            "zh": one.name.zh,
+            "en": one.name.en,
+            "href": f"/r/{one.reach.key}",
+        }
+        for one in found
+    ]
+    base = [region_on_map(one, english) for one in registry.regions]
+    return {"mark": "", "base": base, "reaches": reaches, "stations": [], "incidents": pennants, "points": []}
+
+
 def is_warning(colour: str) -> bool:
     """Whether the page begins with a warning: the water is not as usual, and contact may harm."""
-    return colour in (Colour.RED, Colour.ORANGE, Colour.YELLOW)
+    return colour in public_warnings.WARNED_OF

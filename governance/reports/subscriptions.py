@@ -1,0 +1,163 @@
+"""Subscriptions of the public to a river by mail: asked for, confirmed by a link, and what they were told.
+
+Nothing but the link is sent to an address that nobody confirmed. Addresses are encrypted; a subscription that is ended
+is deleted. What is told is the difference between what a subscription was told last and how the water is now, so that
+neither a restart nor a mail server that was away leaves anybody with an old warning.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from governance.reports.citizen_reports import HOUR_MS, RateLimited
+from governance.tables import subscription as table
+from infra.errors import NotFound, Refused
+from infra.texts import say
+from infra.times import DAY_MS
+from infra.vault import Vault
+
+PENDING_MS = 2 * DAY_MS
+"""How long a link to confirm is good."""
+AGAIN_MS = DAY_MS
+"""A link is sent to one address for one river no more often."""
+MOST_PENDING, MOST_ASKED_AN_HOUR = 3, 120
+"""Links that one address is sent a day, and all addresses an hour: mail that nobody asked for stays little."""
+APART_MS = HOUR_MS // 2
+"""Least time between two mails to one subscription: a warning that comes and goes is told as it stands then."""
+RETRY_MS, RETRY_MOST_MS = 60_000, HOUR_MS
+LONGEST = 254
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+'-]{1,64}@([A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription: ``address`` is as stored, encrypted; ``warned``: it was told last that there is a warning.
+
+    ``confirmed_at_ms`` None: nobody confirmed it yet. Released photos up to ``photos_at_ms`` were told.
+    """
+
+    token: str
+    reach: str
+    address: str
+    language: str
+    asked_at_ms: int
+    confirmed_at_ms: int | None
+    warned: bool
+    photos_at_ms: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a water is: whether there is a warning, and when photos of a handled problem were released last."""
+
+    warned: bool
+    photos_at_ms: int
+
+
+def ask(connection: sa.Connection, vault: Vault, reach: str, address: str, language: str, now_ms: int) -> None:
+    """Keep the wish for a subscription, so that its link is sent. Whether the address is known already is not told.
+
+    Raises Refused for what is no address, and TooMany.
+    """
+    address = address.strip()
+    if len(address) > LONGEST or not _ADDRESS.fullmatch(address):
+        raise Refused(say("subscription.no_address"))
+    mark = vault.mark(address.lower())
+    c = table.c
+    asked = sa.select(sa.func.count()).where(c.confirmed_at_ms.is_(None))
+    known = connection.execute(
+        sa.select(c.token, c.confirmed_at_ms, c.asked_at_ms).where(c.address_mark == mark, c.reach == reach)
+    ).one_or_none()
+    if known is not None and (known.confirmed_at_ms is not None or known.asked_at_ms > now_ms - AGAIN_MS):
+        return
+    of_address = asked.where(c.address_mark == mark, c.asked_at_ms > now_ms - DAY_MS)
+    if connection.execute(of_address).scalar_one() >= MOST_PENDING:
+        raise RateLimited(DAY_MS // 1000)
+    if connection.execute(asked.where(c.asked_at_ms > now_ms - HOUR_MS)).scalar_one() >= MOST_ASKED_AN_HOUR:
+        raise RateLimited(HOUR_MS // 1000)
+    values = {"asked_at_ms": now_ms, "due_at_ms": now_ms, "link_sent": False, "failures": 0, "language": language}
+    if known is not None:
+        connection.execute(sa.update(table).where(c.token == known.token).values(values))
+        return
+    first = {"token": secrets.token_urlsafe(24), "reach": reach, "address": vault.lock(address), "address_mark": mark}
+    connection.execute(sa.insert(table).values(photos_at_ms=now_ms, **first, **values))
+
+
+def get(connection: sa.Connection, token: str) -> Subscription:
+    """The subscription of a link; raises NotFound."""
+    row = connection.execute(sa.select(table).where(table.c.token == token)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(say("subscription.gone"))
+    return _subscription(row)
+
+
+def confirm(connection: sa.Connection, token: str, now: Told, now_ms: int) -> Subscription:
+    """Begin to tell; what is so ``now`` is known to who confirms. Again changes nothing. Raises NotFound."""
+    found = get(connection, token)
+    if found.confirmed_at_ms is None:
+        begun = {"confirmed_at_ms": now_ms, "warned": now.warned, "photos_at_ms": now_ms, "due_at_ms": now_ms}
+        connection.execute(sa.update(table).where(table.c.token == token).values(failures=0, **begun))
+    return get(connection, token)
+
+
+def end(connection: sa.Connection, token: str) -> None:
+    """Delete a subscription with its address. Again is no harm."""
+    connection.execute(sa.delete(table).where(table.c.token == token))
+
+
+def expire(connection: sa.Connection, now_ms: int) -> int:
+    """Delete what nobody confirmed in time; how many."""
+    old = (table.c.confirmed_at_ms.is_(None), table.c.asked_at_ms < now_ms - PENDING_MS)
+    return connection.execute(sa.delete(table).where(*old)).rowcount
+
+
+def reaches(connection: sa.Connection) -> list[str]:
+    """The rivers that somebody subscribed to."""
+    query = sa.select(table.c.reach).where(table.c.confirmed_at_ms.is_not(None)).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def links_due(connection: sa.Connection, now_ms: int, limit: int) -> list[Subscription]:
+    """Those that are to be sent their link now, oldest first."""
+    c = table.c
+    return _due(connection, (c.confirmed_at_ms.is_(None), ~c.link_sent), now_ms, limit)
+
+
+def news_due(connection: sa.Connection, reach: str, now: Told, now_ms: int, limit: int) -> list[Subscription]:
+    """Those of a river that were told otherwise than it is, and may be sent a mail now."""
+    c = table.c
+    other = c.warned.is_not(sa.true() if now.warned else sa.false()) | (c.photos_at_ms < now.photos_at_ms)
+    return _due(connection, (c.reach == reach, c.confirmed_at_ms.is_not(None), other), now_ms, limit)
+
+
+def link_sent(connection: sa.Connection, token: str) -> None:
+    """The link to confirm was sent."""
+    connection.execute(sa.update(table).where(table.c.token == token).values(link_sent=True, failures=0))
+
+
+def told(connection: sa.Connection, token: str, now: Told, now_ms: int) -> None:
+    """A subscription was told how the water is."""
+    values = {"warned": now.warned, "photos_at_ms": max(now.photos_at_ms, 0), "due_at_ms": now_ms + APART_MS}
+    mine = sa.update(table).where(table.c.token == token)
+    connection.execute(mine.values(failures=0, **values))
+
+
+def failed(connection: sa.Connection, one: Subscription, now_ms: int) -> None:
+    """The mail server did not take a mail: it is tried again, less and less often."""
+    wait_ms = min(RETRY_MOST_MS, RETRY_MS * 2 ** min(one.failures, 10))
+    values = {"failures": one.failures + 1, "due_at_ms": now_ms + wait_ms}
+    connection.execute(sa.update(table).where(table.c.token == one.token).values(values))
+
+
+def _due(
+    connection: sa.Connection, which: tuple[sa.ColumnElement[bool], ...], now_ms: int, limit: int
+) -> list[Subscription]:
+    query = sa.select(table).where(*which, table.c.due_at_ms <= now_ms).order_by(table.c.due_at_ms, table.c.token)
+    return [_subscription(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+
+def _subscription(row: sa.RowMapping) -> Subscription:
+    return Subscription(**{name: row[name] for name in Subscription.__slots__})

@@ -440,6 +440,7 @@ patrol = sa.Table(
     sa.Column("way", sa.String(16), nullable=False),
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("problems", sa.JSON, nullable=False, comment="numbers of incidents"),
+    sa.Column("covered", sa.JSON, nullable=False, comment="{reach: [[from km, to km], …]}"),
     sa.Column("track", sa.JSON, nullable=False, comment="[[ms, lon, lat], …]"),
     sqlite_autoincrement=True,
 )

@@ -148,7 +148,9 @@ def _context(
         reports_an_hour=reports.an_hour,
         complaints=settings.site.complaints,
         near=SimilarityLimits(reports.near_metres, reports.near_days),
-        patrols=PatrolRule(reports.patrol_minutes, reports.patrol_metres, reports.patrol_fastest_m_s),
+        patrols=PatrolRule(
+            reports.patrol_minutes, reports.patrol_metres, reports.patrol_fastest_m_s, reports.patrol_near_m
+        ),
         open=access.open,
         hosts=settings.hosts,
         session_ms=access.session_hours * HOUR_MS,

@@ -264,6 +264,7 @@ class ReportsSection(_Section):
     near_days: Annotated[float, Field(ge=0, le=60)] = 2.0
     patrol_metres: Annotated[float, Field(ge=0, le=100_000)] = 1000.0
     patrol_fastest_m_s: Annotated[float, Field(gt=0, le=100)] = 15.0
+    patrol_near_m: Annotated[float, Field(gt=0, le=2000)] = 100.0
 
 
 class GrafanaSection(_Section):

@@ -19,6 +19,7 @@ from api.pages import (
     map,
     messages,
     oncall,
+    patrols,
     people,
     person_access,
     public,
@@ -66,6 +67,7 @@ ROUTERS = tuple(
         quarantine,
         messages,
         oncall,
+        patrols,
         people,
         redirects,
     )

@@ -79,7 +79,8 @@ class NewPatrol(Strict):
 class PatrolView:
     """A patrol: ``valid`` says whether it counts by the site's rule and ``why`` tells the numbers.
 
-    ``problems`` are numbers of incidents; ``track`` is GeoJSON, null in lists. Metres and minutes are what the track
+    ``problems`` are numbers of incidents; ``covered`` the stretches of reaches that the track passed, from and to in km
+    down the reach; ``track`` is GeoJSON, null in lists. Metres and minutes are what the track
     proves: jumps of the receiver are left out and counted.
     """
 
@@ -99,6 +100,7 @@ class PatrolView:
     way: str
     note: str
     problems: tuple[int, ...]
+    covered: dict[str, tuple[tuple[float, float], ...]]
     track: dict[str, object] | None
 
 
@@ -124,7 +126,8 @@ def upload(
     started_ms, ended_ms = instant("started_at", new.started_at), instant("ended_at", new.ended_at)
     track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
     store.check_upload(new.id, new.way, started_ms, ended_ms, track, now_ms)
-    if new.reach and new.reach not in {one.key for one in registries.recent().reaches}:
+    waters = {one.key: one.line for one in registries.recent().reaches}
+    if new.reach and new.reach not in waters:
         raise NotFound(say("registry.no_reach", reach=new.reach[:80]))
     regions = keeper.regions()
     done = store.measure_track(track, context.patrols)
@@ -149,6 +152,7 @@ def upload(
             way=new.way,
             note=new.note,
             problems=tuple(numbers),
+            covered=store.walked_water(track, waters, context.patrols),
             track=tuple(track),
         )
         made = store.without_duplicates(connection, made)

@@ -13,14 +13,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
 
 from api import maintenance as maintenance_views
-from api import problems
+from api import problems, svg
 from api.access import author, foreign, reaches
 from api.maintenance import Jump, MaintenanceSummary
-from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF
+from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF, ROUTE
 from api.pages.models import maintenance as models
 from api.pages.models.maintenance import CheckForm, Choice
 from api.pages.models.station import moment, significant
-from api.pages.view import PageRoute, View, Viewing
+from api.pages.view import PageRoute, View, Viewing, markup
 from api.registries import find
 from api.requests import MINUTE_FORM, whole_number
 from api.responses import answer, when
@@ -90,6 +90,32 @@ def _within(v: View, one: MaintenanceSummary) -> bool:
 def _names(v: View, keys: Iterable[str]) -> str:
     """Parameters one after the other."""
     return v.of(Text("、", ", ")).join(v.of(v.parameter(one)) for one in keys)
+
+
+@router.get(ROUTE.path)
+def route(v: Viewing) -> Response:
+    """The stations that the address names, else those that need somebody, in the order of a short way."""
+    v.require(ROUTE.right)
+    registry = v.registries.recent()
+    cares = [one for one in maintenance_views.of_all(v.context, registry, v.actor) if _within(v, one)]
+    wanted = v.request.query_params.getlist("at")
+    every = [one for one in models.rows(cares, v.now_ms) if one.calls or one.key in wanted]
+    stops = models.stops(every, wanted, v.query.get("first", ""))
+    marks = [
+        svg.Place((one.care.station.lon, one.care.station.lat), v.of(one.name), "stop", number)
+        for number, (one, _) in enumerate(stops, 1)
+    ]
+    lines = [reach.line for reach in registry.reaches]
+    return v.render(
+        "route.html",
+        stops=stops,
+        every=every,
+        chosen={one.key for one, _ in stops},
+        most=models.MOST_STOPS,
+        km=sum(km for _, km in stops),
+        drawing=markup(svg.sketch(lines, marks, label=v.say("route_page.map"), width=640.0)) if marks else "",
+        names=lambda keys: _names(v, keys),
+    )
 
 
 # -- a station ---------------------------------------------------------------------------------------------------------

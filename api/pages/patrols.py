@@ -40,6 +40,7 @@ def show(v: Viewing) -> Response:
         passed = store.passed_water(connection, since_ms, v.now_ms + 1)
     waters = models.rows(mine, passed or {}, patrols)
     chosen = v.query.get("reach", "")
+    of_it = [one for one in patrols if not chosen or chosen == one.reach or chosen in one.covered]
     return v.render(
         "patrols.html",
         days=days,
@@ -48,7 +49,7 @@ def show(v: Viewing) -> Response:
         waters=waters,
         totals=models.totals(waters),
         reach=next((row.reach for row in waters if row.reach.key == chosen), None),
-        patrols=[one for one in patrols if not chosen or chosen == one.reach or chosen in one.covered],
+        patrols=sorted(of_it, key=lambda one: -one.started_ms),
         names={one.key: one for one in registry.reaches},
     )
 

@@ -162,6 +162,12 @@ def test_labels_are_printed_of_the_stations_that_are_shown(site: Site) -> None:
     assert len(site.as_().get("/registry/labels.pdf").content) > len(sheet.content)
 
 
+def test_the_signs_of_all_rivers_or_of_one_are_a_sheet_to_print(site: Site) -> None:
+    one = site.as_().get("/registry/signs.pdf", params={"reach": pages_site.RIVER})
+    assert one.content.startswith(b"%PDF")
+    assert len(site.as_().get("/registry/signs.pdf").content) > len(one.content)
+
+
 def test_a_site_without_stations_shows_three_ways_in(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
     with_tables(database)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Final
 
 from api.maintenance import MaintenanceSummary
@@ -11,7 +12,9 @@ from governance.incidents.finding import FindingKind
 from infra.errors import ConfigurationError
 from infra.texts import Text, ended, say
 from infra.times import DAY_MS
+from sensors import route
 from sensors.maintenance import Check
+from sensors.network import distance_km
 from sensors.parameters import Catalogue
 from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind, ErrorKind
@@ -21,6 +24,8 @@ DRIFTS: Final = (CheckKind.ZERO_DRIFT, CheckKind.SPAN_DRIFT)
 REASONS: Final = ("device", "drift", "offline", "battery", "due", "visit")
 """Why somebody should go to a station, the most pressing first."""
 BATTERY: Final = "device-battery_low"
+MOST_STOPS: Final = 25
+"""Stations of one day's route: more than anybody does."""
 PAGE: Final = 30
 """Rows of the list that are shown at first, and that are added at a time."""
 
@@ -99,6 +104,19 @@ def rows(cares: Iterable[MaintenanceSummary], now_ms: int) -> tuple[Row, ...]:
         return (one.care.working is None, *(name not in reasons for name in REASONS), -one.late_ms // DAY_MS)
 
     return tuple(sorted(made, key=rank))
+
+
+def stops(every: Sequence[Row], keys: Collection[str], first: str) -> tuple[tuple[Row, float], ...]:
+    """The stations of a day in the order of a short way, each with its distance (km) from the one before.
+
+    Those of ``keys``, else the most pressing; it begins at ``first``, else at the most pressing one.
+    """
+    wanted = [one for one in every if not keys or one.key in keys][:MOST_STOPS]
+    places = [(one.care.station.lon, one.care.station.lat) for one in wanted]
+    begin = next((i for i, one in enumerate(wanted) if one.key == first), 0)
+    way = route.order(places, begin)
+    steps = [0.0, *(distance_km(places[a], places[b]) for a, b in pairwise(way))]
+    return tuple((wanted[number], km) for number, km in zip(way, steps, strict=bool(way)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from governance.incidents.dispatch import EMPTY, Processes
 from governance.notify.contacts import Directory
 from governance.notify.links import Links
 from governance.notify.policy import NoticePolicy
+from governance.notify.web_push import WebPush
 from governance.people.sessions import IDLE_MS
 from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platforms
@@ -66,7 +67,8 @@ class Devices:
 class NotificationSettings:
     """Recipients of messages, their times and confirmation links; ``title`` is the site's name in messages.
 
-    ``changed`` tells the directory that somebody's contact is another one.
+    ``changed`` tells the directory that somebody's contact is another one. ``push`` sends to browsers; None: switched
+    off.
     """
 
     directory: Callable[[], Directory]
@@ -74,6 +76,7 @@ class NotificationSettings:
     links: Links | None
     title: str
     changed: Callable[[], None] = lambda: None
+    push: WebPush | None = None
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,8 @@ class NoticesSection(_Section):
     most: Annotated[int, Field(ge=1, le=100)] = 5
     per_minute: Annotated[int, Field(ge=1, le=600)] = 15
     link_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    web_push: bool = False
+    push_hosts: list[Annotated[str, Field(pattern=r"^[^\s/]+$")]] = []
 
 
 class ApiSection(_Section):

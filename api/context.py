@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from api.oidc import Oidc
 from governance.assessment import Formula, Indicator
 from governance.audit.merkle import Root
+from governance.incidents.cap import CapSettings
 from governance.incidents.dispatch import EMPTY, Processes
 from governance.notify.contacts import Directory
 from governance.notify.links import Links
@@ -99,7 +100,8 @@ class Context:
     ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back`` counts what
     came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is called;
     ``outward``: incidents are delivered to an external platform. ``map_tiles`` is the address of raster tiles of the
-    map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are.
+    map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are. ``cap``: who sends
+    warnings; None for nobody.
     """
 
     database: Database
@@ -123,6 +125,7 @@ class Context:
     platforms: Platforms = field(default_factory=Platforms)
     notifications: NotificationSettings | None = None
     called_back: Callable[[CallbackOutcome], None] = lambda result: None
+    cap: CapSettings | None = None
     sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     vault: Vault = field(default_factory=lambda: Vault(new_key()), repr=False)
     reports_an_hour: int = 6

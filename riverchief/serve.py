@@ -8,6 +8,7 @@ from functools import partial
 
 from api.context import Context, Part
 from api.oidc import Oidc, OidcSettings
+from governance.incidents.cap import CapSettings
 from governance.reports.citizen_reports import SimilarityLimits
 from governance.reports.patrols import PatrolRule
 from infra import clock
@@ -168,6 +169,18 @@ def _context(
         platforms=resources.platforms,
         notifications=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
+        cap=_cap(settings),
+    )
+
+
+def _cap(settings: Settings) -> CapSettings | None:
+    """Who sends warnings, and to whom; None where none are sent."""
+    given, web = settings.cap, settings.notices.public_url or ""
+    if not given.sender:
+        return None
+    restriction = "" if given.public else given.restriction
+    return CapSettings(
+        given.sender, given.sender_name or settings.site.name, given.status, restriction, web.rstrip("/")
     )
 
 

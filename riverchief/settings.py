@@ -209,6 +209,16 @@ class NoticesSection(_Section):
     push_hosts: list[Annotated[str, Field(pattern=r"^[^\s/]+$")]] = []
 
 
+class CapSection(_Section):
+    """Warnings in the Common Alerting Protocol; without a sender there are none."""
+
+    sender: Annotated[str, Field(pattern=r"^[^\s,<&]*$", max_length=200)] = ""
+    sender_name: Annotated[str, Field(max_length=200)] = ""
+    status: Literal["Actual", "Exercise"] = "Actual"
+    public: bool = False
+    restriction: Annotated[str, Field(max_length=200)] = "河长制办公室及治理平台"
+
+
 class ApiSection(_Section):
     """The address of the API and the console."""
 
@@ -314,6 +324,7 @@ class Settings(BaseSettings):
     audit: AuditSection = AuditSection()
     platforms: PlatformsSection = PlatformsSection()
     notices: NoticesSection = NoticesSection()
+    cap: CapSection = CapSection()
     api: ApiSection = ApiSection()
     access: AccessSection = AccessSection()
     oidc: OidcSection = OidcSection()

@@ -229,6 +229,12 @@ def of_rule(connection: sa.Connection, rule: str) -> list[Trial]:
     return [from_row(Trial, row) for row in connection.execute(query)]
 
 
+def of_backtest(connection: sa.Connection, number: int) -> Trial | None:
+    """The newest trial that a backtest led to."""
+    row = connection.execute(sa.select(table).where(table.c.backtest == number).order_by(table.c.id.desc())).first()
+    return None if row is None else from_row(Trial, row)
+
+
 def listing(connection: sa.Connection, limit: int) -> list[Trial]:
     """The newest trials."""
     rows = connection.execute(sa.select(table).order_by(table.c.id.desc()).limit(limit))
@@ -335,7 +341,7 @@ def _record(connection: sa.Connection, trial: int, one: Finding, candidate: bool
 def _copy_active_alarms(connection: sa.Connection, trial: Trial) -> None:
     """What the version in force shows already when a trial begins: the candidate may find the same."""
     a = alarm_table.c
-    version = rule_versions.version(connection, trial.rule, trial.base)
+    colour, before = rule_versions.version(connection, trial.rule, trial.base).colour, say("rules_page.trial_before")
     rows = [
         {
             "trial": trial.id,
@@ -351,9 +357,9 @@ def _copy_active_alarms(connection: sa.Connection, trial: Trial) -> None:
             "active": True,
             "withdrawn": False,
             "cause": row.cause,
-            "colour": version.colour,
-            "text_zh": version.text.zh,
-            "text_en": version.text.en,
+            "colour": colour,
+            "text_zh": before.zh,
+            "text_en": before.en,
         }
         for row in connection.execute(sa.select(alarm_table).where(a.rule == trial.rule))
     ]

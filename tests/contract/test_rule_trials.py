@@ -206,6 +206,26 @@ def test_a_trial_that_is_over_can_still_be_adopted_and_one_withdrawn_cannot(worl
     ]
 
 
+def test_what_was_published_and_not_taken_yet_is_not_undone_by_an_adoption(world: World) -> None:
+    trial = begin(world)
+    other = RULES.replace("per_hour = 1.0", "per_hour = 0.5")
+    with world.database.write() as connection:
+        rule_publications.publish(connection, Tried(7, AUTHOR, T0, True, other), by(OTHER), CATALOGUE, T0)
+        with pytest.raises(Refused, match=says("rules_page.not_taken")):
+            rule_trials.adopt(connection, trial.id, by(OTHER), CATALOGUE, T0)
+    assert world.site.follow_rules()
+    world.tick(T0 + 1)
+    assert state(world, T0 + 1) == "running", "another rule changed"
+    with world.database.write() as connection:
+        rule_trials.adopt(connection, trial.id, by(OTHER), CATALOGUE, T0 + 2)
+        published = rule_publications.latest(connection)
+    assert published is not None
+    both = STRICTER.replace("per_hour = 1.0", "per_hour = 0.5")
+    assert rule_publications.fingerprint(rule_model.read(published.rules, CATALOGUE)) == rule_publications.fingerprint(
+        rule_model.read(both, CATALOGUE)
+    )
+
+
 def test_a_trial_ends_when_its_rule_changes(world: World) -> None:
     begin(world)
     world._rules = rule_model.read(LOOSER, CATALOGUE)
@@ -231,6 +251,14 @@ def test_what_cannot_be_on_trial_is_refused(world: World, change: dict[str, Any]
     with pytest.raises(Refused, match=says(key)):
         begin(world, **change)
     assert noted(world) == []
+
+
+def test_a_rule_about_events_is_refused(world: World) -> None:
+    event = RULES + '\n[[event]]\nid = "any"\ncolour = "red"\n'
+    world._rules = rule_model.read(event, CATALOGUE)
+    world.start()
+    with pytest.raises(Refused, match=says("rules_page.trial_no_events")):
+        begin(world, event + "confidence = 0.9\n")
 
 
 def test_a_second_trial_of_a_rule_waits_for_the_first_and_the_days_are_bounded(world: World) -> None:

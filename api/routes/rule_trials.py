@@ -180,9 +180,13 @@ def _view(context: Context, one: Trial, compared: Comparison | None = None) -> T
 
 def _compared(one: Comparison) -> ComparisonView:
     counts = {name: len(getattr(one, name)) for name in ("both", "only_candidate", "only_in_force")}
-    sides = (viewed(VersionFindingsView, side) for side in (one.in_force, one.candidate))
-    lists = ([_finding(f) for f in found[:EXAMPLES]] for found in (one.only_candidate, one.only_in_force))
-    return ComparisonView(*sides, counts, *lists)
+    return ComparisonView(
+        viewed(VersionFindingsView, one.in_force),
+        viewed(VersionFindingsView, one.candidate),
+        counts,
+        [_finding(f) for f in one.only_candidate[:EXAMPLES]],
+        [_finding(f) for f in one.only_in_force[:EXAMPLES]],
+    )
 
 
 def _finding(one: TrialFinding) -> TrialFindingView:

@@ -361,7 +361,9 @@ def _copy_active_alarms(connection: sa.Connection, trial: Trial) -> None:
             "text_zh": before.zh,
             "text_en": before.en,
         }
-        for row in connection.execute(sa.select(alarm_table).where(a.rule == trial.rule))
+        for row in connection.execute(
+            sa.select(alarm_table).where(a.rule == trial.rule, a.fired_at_ms <= trial.begun_at_ms)
+        )
     ]
     if rows:
         connection.execute(sa.insert(findings_table), rows)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
+import structlog
 
 from governance.incidents import store as incident_store
 from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
 from infra.database import Database
+from infra.errors import ConfigurationError
 from ingest.ledger import Ledger
 from ingest.rejudge.difference import Difference
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
@@ -23,7 +25,7 @@ from ingest.rules.alarm_state import AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
-from ingest.rules.model import Rules
+from ingest.rules.model import Rule, Rules
 from ingest.rules.upstream import River
 from ingest.state import alarm_store, detector_state, rule_publications, rule_trials, rule_versions
 from ingest.state.rule_publications import Publication
@@ -43,6 +45,8 @@ from sensors.wire import mapping
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.mapping import Mappings
 from sensors.wire.sl651.readings import Gauge
+
+log = structlog.get_logger(__name__)
 
 
 class SiteState:
@@ -218,12 +222,12 @@ class SiteState:
 
     def _trial_engine(self, connection: sa.Connection, registry: Registry) -> RuleEngine | None:
         """The engine that evaluates the rules on trial, among those in force; None without any."""
-        candidates = {
-            rule.id: rule
-            for one in self.trials.values()
-            for rule in rule_model.read(one.body, self.catalogue)
-            if self.rules.get(one.rule) is not None
-        }
+        candidates: dict[str, Rule] = {}
+        for one in self.trials.values():
+            try:
+                candidates |= {rule.id: rule for rule in rule_model.read(one.body, self.catalogue)}
+            except ConfigurationError as error:  # the catalogue changed: what is only tried stops no reading
+                log.warning("a rule on trial cannot be read", rule=one.rule, trial=one.id, error=str(error))
         if not candidates:
             return None
         rules = Rules().with_others(candidates)

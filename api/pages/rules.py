@@ -259,7 +259,11 @@ def _trial(v: View, rule: str, wanted: str, typed: Mapping[str, object]) -> dict
             return None
         one = next((each for each in trials if str(each.id) == wanted), trials[0])
         found = rule_trials.found(connection, one)
-    tried, state = models.rule_of(one.body, v.context.catalogue), one.state_at(v.now_ms)
+    try:
+        tried = models.rule_of(one.body, v.context.catalogue)
+    except ConfigurationError:  # the catalogue changed since
+        tried = None
+    state = one.state_at(v.now_ms)
     ends = f"/rules/trials/{one.id}"
     return {
         "trial": one,

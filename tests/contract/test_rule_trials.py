@@ -8,14 +8,16 @@ import sqlalchemy as sa
 
 from governance.audit import trail as audit_trail
 from governance.incidents.finding import ConditionChange, Finding
+from infra.database import Database
 from infra.errors import ConfigurationError, Refused
 from infra.times import DAY_MS
 from ingest.analysis import backtest
+from ingest.rules import explain
 from ingest.rules import model as rule_model
 from ingest.state import rule_publications, rule_trials, rule_versions
 from ingest.state.rule_publications import Publisher, Tried
 from ingest.state.rule_trials import Trial, TrialFinding
-from ingest.storage.tables import rule_trial_finding
+from ingest.storage.tables import rule_trial, rule_trial_finding
 from tests.contract.test_backtest import episodes, live, past
 from tests.says import says
 from tests.world import BOTH, CATALOGUE, HOUR, MINUTE, RULES, STEP, T0, World, bad, calm, message, river
@@ -31,11 +33,15 @@ def by(name: str, reason: str = "示例：雨季") -> Publisher:
 
 
 def begin(world: World, text: str = STRICTER, now: int = T0 - HOUR, days: int = 7, **tried: Any) -> Trial:
-    """A backtest is done, and its author begins the trial; the ingest takes it."""
+    """A backtest is done, and its author begins the trial in another process; the ingest takes it."""
     world.tick(now)
     done = replace(Tried(1, AUTHOR, now, True, text), **tried)
-    with world.database.write() as connection:
-        trial = rule_trials.begin(connection, done, by(AUTHOR), CATALOGUE, now, days)
+    api = Database(world._url)
+    try:
+        with api.write() as connection:
+            trial = rule_trials.begin(connection, done, by(AUTHOR), CATALOGUE, now, days)
+    finally:
+        api.close()
     world.site.follow_rules()
     return trial
 
@@ -309,6 +315,22 @@ def test_late_readings_are_recorded_on_trial_and_corrected_ones_taken_back(world
     assert found(world) == []
     with world.database.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(rule_trial_finding)).scalar_one() == 1
+
+
+def test_a_candidate_that_cannot_be_read_any_more_stops_no_reading(world: World) -> None:
+    begin(world)
+    with world.database.write() as connection:
+        connection.execute(sa.update(rule_trial).values(body=trial_body().replace("nh3n", "gone")))
+    world.start()
+    world.feed(river(T0, bad(5)))
+    assert world.pages() == 1
+    assert world.site.history.trial is None
+
+
+def trial_body() -> str:
+    rule = rule_model.read(STRICTER, CATALOGUE).get(RULE)
+    assert rule is not None
+    return explain.toml(rule)
 
 
 def test_without_a_trial_nothing_is_evaluated_twice(world: World) -> None:

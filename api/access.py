@@ -91,6 +91,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("*", r"/reaches/[^/]+/plan", Right.DISPATCH),
     ("*", r"/backtests", Right.REVIEW),
     ("*", r"/(deliveries|notices|oncall|reconciliations)(/.*)?", Right.ACCEPT),
+    ("*", r"/rules/trials(/[^/]+/withdraw)?", Right.REVIEW),
     ("*", r"/rules(/.*)?", Right.REGISTRY),
     ("*", r"/quarantine/.*", Right.REVIEW),
     ("*", r"/stations/[^/]+/credentials(/.*)?", Right.DEVICES),

@@ -48,6 +48,7 @@ from api.routes import (
     registry,
     reports,
     river_files,
+    rule_trials,
     rules,
     saved_views,
     stations,
@@ -145,6 +146,7 @@ def _routes() -> list[BaseRoute]:
         people,
         me,
         reports,
+        rule_trials,
         rules,
         saved_views,
     )

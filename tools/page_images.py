@@ -8,6 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import ViewportSize
 
+from infra.database import Database
 from tests import pages_site
 from tests.browser import DESK, PHONE, chromium, seeded
 
@@ -23,6 +24,7 @@ PICTURES: tuple[tuple[str, str, ViewportSize], ...] = (
     ("oncall", "/oncall", DESK),
     ("wall", "/wall", WALL),
     ("citizen", f"/r/{pages_site.RIVER}", PHONE),
+    ("rules", f"/rules/{pages_site.ON_TRIAL}#trial", DESK),
 )
 
 
@@ -30,6 +32,10 @@ def main() -> None:
     """Take all pictures."""
     with tempfile.TemporaryDirectory() as folder, seeded(Path(folder)) as site, chromium() as browser:
         for name, path, size in PICTURES:
+            if name == "rules":  # last: its readings open an incident
+                database = Database(f"sqlite:///{Path(folder) / 'river.db'}")
+                pages_site.put_on_trial(database)
+                database.close()
             page = browser.new_page(viewport=size)
             page.goto(site + path)
             page.wait_for_timeout(2500)

@@ -270,14 +270,18 @@ def test_a_kept_rendering_shows_nobody_the_cases_of_another(app: FastAPI, browse
             regions=regions,
         )
 
-    def urgent(name: str) -> str:
-        headers = {"X-Fragments": "urgent", "Cookie": f"{AS_COOKIE}={packed(name)}"}
+    def fragment(block: str, name: str) -> str:
+        headers = {"X-Fragments": block, "Cookie": f"{AS_COOKIE}={packed(name)}"}
         return browser.get("/wall", headers=headers).text
 
     actors = [app.state.keeper.by_name(name) for name in (pages_site.CHIEF, other)]
     assert actors[0].regions == actors[1].regions, "the two differ by their waters alone"
-    assert 'class="pennant' in urgent(pages_site.CHIEF)
-    assert 'class="pennant' not in urgent(other)
+    for block, sign, name in (
+        ("urgent", 'class="pennant', pages_site.CHIEF),
+        ("map", 'class="pole"', pages_site.OFFICE),
+    ):
+        assert sign in fragment(block, name)
+        assert sign not in fragment(block, other)
 
 
 def test_who_looks_at_an_incident_is_seen_by_who_may_see_it(app: FastAPI) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from jinja2 import nodes
 from starlette.testclient import TestClient
@@ -30,6 +31,7 @@ from governance.incidents.model import Action, Order, Source
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
+from governance.tables import presence
 from infra.texts import keys, say, template
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
@@ -311,6 +313,36 @@ def test_who_looks_at_an_incident_is_seen_by_who_may_see_it(app: FastAPI) -> Non
                 pass  # one after the other left
         await events.aclose()  # type: ignore[attr-defined]
         assert picture.present(2, chief) == ()
+
+    asyncio.run(look())
+
+
+def test_who_looks_at_an_incident_by_another_process_is_seen_and_gone_again(app: FastAPI) -> None:
+    one, other = (create_app(app.state.context).state.live for _ in range(2))
+    office, chief = (app.state.keeper.by_name(name) for name in (pages_site.OFFICE, pages_site.CHIEF))
+    topics = ["incident-2", "presence-incident-2"]
+
+    async def until(picture: live.LivePicture, actor: Actor, names: tuple[str, ...]) -> None:
+        while picture.present(2, actor) != names:
+            await asyncio.sleep(0.05)
+
+    with app.state.context.database.write() as connection:
+        connection.execute(sa.delete(presence))  # of processes that other tests ended
+
+    async def look() -> None:
+        await one.now()
+        await other.now()
+        here, there = one.events(topics, office), other.events(topics, chief)
+        async with asyncio.timeout(30):
+            await _marks(here)
+            await _marks(there)
+            await until(one, office, (pages_site.CHIEF,))
+            await until(other, chief, (pages_site.OFFICE,))
+            assert (await _marks(here)).keys() == {"presence-incident-2"}
+            await there.aclose()
+            await until(one, office, ())
+        await here.aclose()
+        await asyncio.gather(*(picture._reader for picture in (one, other)))
 
     asyncio.run(look())
 

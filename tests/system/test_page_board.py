@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests import pages_site
 from tests.browser import new_page, seeded
+from tests.rig import eventually
 
 STREET = "chancheng/shiwan"
 
@@ -62,6 +63,7 @@ def test_a_card_dropped_on_a_level_opens_its_dispatch_form_and_sends_nothing(sit
     report = {"text": "岸边油桶", "region": pages_site.GRID}
     number = httpx.post(f"{site}/api/v1/incidents", json=report).json()["incident"]["id"]
     incident = f"{site}/api/v1/incidents/{number}"
+    eventually("the picture has it", lambda: f"board-case-{number}" in httpx.get(f"{site}/board").text)
     page.goto(f"{site}/board")
     card = page.get_by_test_id(f"board-case-{number}")
     note, street = page.get_by_test_id("board-drag-note"), page.get_by_test_id("board-lane-street")

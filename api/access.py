@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import sqlalchemy as sa
 import structlog
@@ -456,7 +456,9 @@ async def _sign_in(scope: Scope, path: str, headers: Headers, receive: Receive, 
     if scope["method"] in _SAFE and "text/html" in headers.get("accept", ""):
         query = scope.get("query_string", b"").decode("latin-1")
         wanted = quote(f"{path}?{query}" if query else path, safe="")
-        await RedirectResponse(f"/login?next={wanted}", 303)(scope, receive, send)
+        language = dict(parse_qsl(query)).get("lang", "")
+        spoken = f"&lang={quote(language, safe='')}" if language else ""
+        await RedirectResponse(f"/login?next={wanted}{spoken}", 303)(scope, receive, send)
         return
     await _unauthorized(say("request.sign_in"), "").response()(scope, receive, send)
 

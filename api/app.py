@@ -108,7 +108,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.keeper = Keeper(context, app.state.registries)
     app.state.picture = Live(context, app.state.registries)
-    app.state.live = LivePicture(app.state.picture, context.clock_ms)
+    app.state.live = LivePicture(app.state.picture, context.clock_ms, context.database)
     app.state.health = Health(context)
     app.state.replaying = set()
     app.state.examining = CapacityLimiter(1)

@@ -259,6 +259,15 @@ saved_view = sa.Table(
     sa.Column("saved_at_ms", sa.BigInteger, nullable=False),
 )
 
+presence = sa.Table(
+    "presence",
+    metadata,
+    sa.Column("process", sa.String(32), primary_key=True, comment="one of the API"),
+    sa.Column("incident_id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(80), primary_key=True, comment="who has the incident open"),
+    sa.Column("until_ms", sa.BigInteger, nullable=False, comment="it counts for nothing from then on"),
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,

@@ -55,18 +55,22 @@ class Site:
             return len(backtest_requests.listing(connection, 100))
 
     def run(self, number: int) -> None:
-        """Do what the backtester does."""
-        known = catalogue()
-        with self.database.read() as connection:
-            registry = registry_store.load(connection, known)
-            request = backtest_requests.get(connection, number).request
-        span = request["since_ms"], request["until_ms"]
-        past = backtest.load_input(registry, SqlReadings(self.database, known), *span)
-        in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
-        tried = rule_model.read(request["rules"], known)
-        result = backtest.as_json(*backtest.compare_rule_sets(tried, in_force, past, known, *span), most=1000)
-        with self.database.write() as connection:
-            backtest_requests.finish(connection, number, result, pages_site.now_ms())
+        run_backtest(self.database, number)
+
+
+def run_backtest(database: Database, number: int) -> None:
+    """Do what the backtester does."""
+    known = catalogue()
+    with database.read() as connection:
+        registry = registry_store.load(connection, known)
+        request = backtest_requests.get(connection, number).request
+    span = request["since_ms"], request["until_ms"]
+    past = backtest.load_input(registry, SqlReadings(database, known), *span)
+    in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    tried = rule_model.read(request["rules"], known)
+    result = backtest.as_json(*backtest.compare_rule_sets(tried, in_force, past, known, *span), most=1000)
+    with database.write() as connection:
+        backtest_requests.finish(connection, number, result, pages_site.now_ms())
 
 
 @pytest.fixture(scope="module")

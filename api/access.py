@@ -257,6 +257,11 @@ class Keeper:
                 return None
             return people_store.actor_of(connection, one, self.regions(), now_ms)
 
+    def require_authority(self, actor: Actor, name: str) -> None:
+        """Raises Forbidden where somebody's role or place is more than the actor may give, NotFound for nobody."""
+        with self._context.database.read() as connection:
+            people_store.require_authority(connection, actor, name, self._context.clock_ms())
+
     def forget(self) -> None:
         """People were changed through this API."""
         with self._lock:
@@ -380,6 +385,14 @@ async def _keeping(request: Request) -> Keeper:
 Who = Annotated[Actor, Depends(_asking)]
 """Who is asking, for a route."""
 Keeping = Annotated[Keeper, Depends(_keeping)]
+
+
+def _over(actor: Who, keeper: Keeping, name: str) -> None:
+    keeper.require_authority(actor, name)
+
+
+OVER = Depends(_over)
+"""The caller may change the person whom the path names."""
 
 
 def on_behalf(actor: Actor, by: str | None) -> Actor:

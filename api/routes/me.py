@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Path, Response
 from pydantic import Field
 
-from api.access import Keeping, Who
+from api.access import OVER, Keeping, Who
 from api.context import Context
 from api.requests import RequestContext, Strict, Words, one_of
 from api.responses import answer, when
@@ -145,7 +145,7 @@ def sessions_of(context: RequestContext, name: str) -> Response:
     return answer(_sessions(context, name))
 
 
-@router.delete("/people/{name}/sessions", status_code=204)
+@router.delete("/people/{name}/sessions", status_code=204, dependencies=[OVER])
 def end_sessions_of(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """Sign somebody out in every browser."""
     end_sessions(context, name, by=who.name)
@@ -159,7 +159,7 @@ def tokens_of(context: RequestContext, name: str) -> Response:
     return answer(_tokens(context, name))
 
 
-@router.post("/people/{name}/link", status_code=201, response_model=LinkView)
+@router.post("/people/{name}/link", status_code=201, response_model=LinkView, dependencies=[OVER])
 def new_link(context: RequestContext, who: Who, name: str) -> Response:
     """A link with which somebody sets the password, once and within a day."""
     who.must_be_whole()
@@ -167,7 +167,7 @@ def new_link(context: RequestContext, who: Who, name: str) -> Response:
     return answer(LinkView(path, rfc3339(until_ms)), 201, {"Cache-Control": "no-store"})
 
 
-@router.delete("/people/{name}/factor", status_code=204)
+@router.delete("/people/{name}/factor", status_code=204, dependencies=[OVER])
 def remove_factor_of(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """Take somebody's second factor away, as after a lost telephone; all their sessions end."""
     who.must_be_whole()

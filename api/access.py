@@ -83,6 +83,8 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/oncall", Right.STAFF),
     ("GET", r"/schemas/.*", Right.VIEW),
     ("GET", r"/(deliveries|callbacks|notices|reconciliations)(/.*)?", Right.ACCOUNT),
+    ("*", r"/assessments/appeals", Right.ASSESS),
+    ("*", r"/assessments/(appeals/[^/]+/decision|periods(/[^/]+)?)", Right.EVALUATE),
     ("*", r"/attachments", Right.COMMENT),
     ("*", r"/(incidents|patrols)", Right.REPORT),
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse
 
 from api.access import needed_right
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import Number
 from api.routes import me
 from governance.notify import channels
 from governance.notify.contacts import Channel
@@ -110,7 +111,7 @@ def end_sessions(v: Viewing, name: str) -> Response:
 
 
 @router.post("/people/{name}/access/tokens/{number}")
-def revoke_token(v: Viewing, name: str, number: me.Number) -> Response:
+def revoke_token(v: Viewing, name: str, number: Number) -> Response:
     """End one of somebody's tokens."""
     _require(v, name, needed_right("DELETE", "/people/-/tokens"))
     with v.context.database.write() as connection:

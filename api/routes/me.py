@@ -1,14 +1,13 @@
 """One's own sessions and tokens, and for administrators those of others, with the link that sets a password."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import Path, Response
+from fastapi import Response
 from pydantic import Field
 
 from api.access import OVER, Keeping, Who
 from api.context import Context
-from api.requests import RequestContext, Strict, Words, one_of
+from api.requests import Number, RequestContext, Strict, Words, one_of
 from api.responses import answer, when
 from api.routes.router import subject_router
 from governance.organisation.roles import Right
@@ -21,8 +20,6 @@ from infra.texts import say
 from infra.times import DAY_MS, rfc3339
 
 router = subject_router("people")
-
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class NewToken(Strict):

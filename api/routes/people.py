@@ -10,9 +10,8 @@ from pydantic import Field
 
 from api.access import OVER, Keeping, Who
 from api.context import Context
-from api.requests import RequestContext, Strict, Words, instant, one_of
+from api.requests import Number, RequestContext, Strict, Words, instant, one_of
 from api.responses import answer, when
-from api.routes.me import Number
 from api.routes.router import subject_router
 from governance.incidents.finding import Colour
 from governance.notify import person_contacts

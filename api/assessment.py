@@ -266,8 +266,9 @@ def _summary(book: Any, made: Assessment, registry: Registry, formats: dict[str,
     heads = [say(f"assessment.{made.by.value}"), say("assessment.cases")]
     for indicator in Indicator:
         heads += [say(f"assessment.{indicator.value}"), say("assessment.good"), say("assessment.of")]
-    heads += [say("assessment.improvement"), say("assessment.score"), say("assessment.affected")]
-    heads += [say("assessment.water_without"), say("assessment.score_without")]
+    heads += [say("assessment.improvement"), say("assessment.score")]
+    if made.total.without is not None:
+        heads += [say(f"assessment.{name}") for name in ("affected", "water_without", "score_without")]
     for column, head in enumerate(heads):
         page.write(2, column, named(head), formats["head"])
     for number, row in enumerate([*made.rows, made.total]):

@@ -176,14 +176,15 @@ def evidence(v: Viewing, number: Number) -> Response:
 
 def _appeal(v: View, given: Mapping[str, str]) -> None:
     """An appeal; sent twice, it is the one that waits already."""
-    names = ("by", "key", "figure", "reason", "link", "attachment")
+    names = ("group_by", "key", "figure", "reason", "link", "attachment")
     new = routes.NewAppeal.model_construct(
         month=v.query.get("month", ""), **{name: given.get(name, "") for name in names}
     )
     with v.context.database.read() as connection:
         mine = [one for one in assessment_appeals.of_month(connection, new.month) if one.by == v.actor.name]
     if not any(
-        (one.group_by, one.key, one.figure, one.reason) == (new.by, new.key, new.figure, new.reason) for one in mine
+        (one.group_by, one.key, one.figure, one.reason) == (new.group_by, new.key, new.figure, new.reason)
+        for one in mine
     ):
         routes.appeal(v.context, v.actor, new)
 

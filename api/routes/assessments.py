@@ -164,7 +164,7 @@ class NewAppeal(Strict):
     """An appeal against a figure of a final month, with a reason and evidence: a link, an attachment, or both."""
 
     month: Words = Field(max_length=7, examples=["2026-10"])
-    by: Words = Field(max_length=16, examples=list(GroupBy))
+    group_by: Words = Field(max_length=16, examples=list(GroupBy))
     key: Words = Field(max_length=128)
     figure: Words = Field(max_length=16, examples=[*Indicator, SCORE])
     reason: Words = Field(max_length=1000)
@@ -181,11 +181,11 @@ class Decision(Strict):
 
 @dataclass(frozen=True, slots=True)
 class AppealView:
-    """An appeal. `good`, `of`, `value` are the figure as frozen, which stays; `version` is above 1 once corrected."""
+    """An appeal of `appellant`. `good`, `of`, `value` are the figure as frozen, which stays; `version` is above 1 once corrected."""
 
     id: int
     month: str
-    by: str
+    group_by: GroupBy
     key: str
     figure: str
     good: int
@@ -241,7 +241,7 @@ def decide_appeal(
 
 def appeal(context: Context, who: Actor, new: NewAppeal) -> Appeal:
     """File an appeal; raises ConfigurationError, Forbidden, NotFound, Refused."""
-    by, now_ms = one_of(GroupBy, "by", new.by), context.clock_ms()
+    by, now_ms = one_of(GroupBy, "group_by", new.group_by), context.clock_ms()
     made, registry = assessment.make(
         context.database, context.catalogue, new.month, by, context.formula, now_ms=now_ms, who=who
     )
@@ -294,7 +294,6 @@ def _appeal(one: Appeal) -> AppealView:
     return viewed(
         AppealView,
         one,
-        by=one.group_by,
         last_entry=one.last_n,
         appellant=one.by,
         at=rfc3339(one.at_ms),

@@ -83,6 +83,8 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/oncall", Right.STAFF),
     ("GET", r"/schemas/.*", Right.VIEW),
     ("GET", r"/(deliveries|callbacks|notices|reconciliations)(/.*)?", Right.ACCOUNT),
+    ("*", r"/assessments/appeals", Right.ASSESS),
+    ("*", r"/assessments/(appeals/[^/]+/decision|periods(/[^/]+)?)", Right.EVALUATE),
     ("*", r"/attachments", Right.COMMENT),
     ("*", r"/(incidents|patrols)", Right.REPORT),
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
@@ -258,6 +260,11 @@ class Keeper:
                 return None
             return people_store.actor_of(connection, one, self.regions(), now_ms)
 
+    def require_authority(self, actor: Actor, name: str) -> None:
+        """Raises Forbidden where somebody's role or place is more than the actor may give, NotFound for nobody."""
+        with self._context.database.read() as connection:
+            people_store.require_authority(connection, actor, name, self._context.clock_ms())
+
     def forget(self) -> None:
         """People were changed through this API."""
         with self._lock:
@@ -381,6 +388,14 @@ async def _keeping(request: Request) -> Keeper:
 Who = Annotated[Actor, Depends(_asking)]
 """Who is asking, for a route."""
 Keeping = Annotated[Keeper, Depends(_keeping)]
+
+
+def _over(actor: Who, keeper: Keeping, name: str) -> None:
+    keeper.require_authority(actor, name)
+
+
+OVER = Depends(_over)
+"""The caller may change the person whom the path names."""
 
 
 def on_behalf(actor: Actor, by: str | None) -> Actor:

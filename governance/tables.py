@@ -453,3 +453,50 @@ patrol = sa.Table(
     sa.Column("track", sa.JSON, nullable=False, comment="[[ms, lon, lat], …]"),
     sqlite_autoincrement=True,
 )
+
+assessment_appeal = sa.Table(
+    "assessment_appeal",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("month", sa.String(7), nullable=False, index=True),
+    sa.Column("group_by", sa.String(16), nullable=False),
+    sa.Column("key", sa.Text, nullable=False, comment="the row: a chief, a street's code or a reach"),
+    sa.Column("figure", sa.String(16), nullable=False, comment="an indicator, or score"),
+    sa.Column("good", sa.Integer, nullable=False, comment="the figure as it was frozen"),
+    sa.Column("of", sa.Integer, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("last_n", sa.BigInteger, nullable=False, comment="entry of the trail up to which the figure was read"),
+    sa.Column("head", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("link", sa.Text, nullable=False),
+    sa.Column("attachment", sa.String(64), nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False, comment="place in the hierarchy of who appeals"),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("pending", sa.Text, unique=True, comment="NULL once decided: one appeal waits for a figure at a time"),
+    sa.Column("decided_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("decided_at_ms", sa.BigInteger),
+    sa.Column("remark", sa.Text, nullable=False, server_default="", comment="the correction, or why not"),
+    sa.Column(
+        "version", sa.Integer, nullable=False, comment="of the figure: 1 as frozen, one more for each correction"
+    ),
+    sqlite_autoincrement=True,
+)
+
+assessment_period = sa.Table(
+    "assessment_period",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("first", sa.String(10), nullable=False, comment="day in Beijing"),
+    sa.Column("last", sa.String(10), nullable=False, index=True, comment="included"),
+    sa.Column("region", sa.Text, nullable=False, comment='code; "" everywhere'),
+    sa.Column("reach", sa.Text, nullable=False, comment='"" every water of the region'),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("withdrawn_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("withdrawn_at_ms", sa.BigInteger),
+    sqlite_autoincrement=True,
+)

@@ -57,7 +57,11 @@ def show(v: Viewing) -> Response:
     """The stations that the address asks for."""
     v.require(MAINTENANCE.right)
     registry = v.registries.recent()
-    cares = [one for one in maintenance_views.of_all(v.context, registry, v.actor) if _within(v, one)]
+    cares = [
+        one
+        for one in maintenance_views.of_all(v.context, registry, v.actor)
+        if _within(v, one) and one.station.key not in registry.retired
+    ]
     every = models.rows(cares, v.now_ms)
     choice = Choice.of(v.query)
     found = models.chosen(every, choice)
@@ -228,7 +232,7 @@ def _act(v: View, key: str, given: Given) -> Response:
 def _station(v: View, key: str, shown: Shown) -> Response:
     registry = v.registries.recent()
     model = maintenance_views.of_station(v.context, registry, v.actor, key)
-    one = models.row(model.care, v.now_ms)
+    one = models.row(model.care, v.now_ms, retired=key in registry.retired)
     reach = registry.reach(model.care.station.reach)
     elsewhere = None
     try:

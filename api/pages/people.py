@@ -130,6 +130,7 @@ def _add_person(v: View, given: dict[str, str]) -> Response:
     name, region = given.get("name", ""), given.get("region", "")
     try:
         role, department = _role(given), _department(given)
+        people_store.require_giving(v.actor, role, [(region, "")])
         with v.context.database.write() as connection:
             there = {one.name: one for one in people_store.list_people(connection)}.get(name)
             if not _sent_twice(there, role, region, department, v.now_ms):
@@ -166,6 +167,7 @@ def _import(v: View, given: dict[str, str]) -> Response:
     with v.context.database.write() as connection:
         if name not in {one.name for one in people_store.list_people(connection)}:
             region = next((code for code in contact.regions if code in regions), "")
+            people_store.require_giving(v.actor, role, [(region, "")])
             people_store.add(
                 connection, name, role, region=region, department=department, by=v.actor.name, now_ms=v.now_ms,
                 regions=regions,
@@ -220,6 +222,7 @@ async def change(v: Viewing, name: str) -> Response:
         if do not in OWN or v.person != name:
             v.require(CHANGE)
         try:
+            v.keeper.require_authority(v.actor, name)
             return ways[do](v, name, given)
         except WaterError as error:
             return _person(v, name, _refused(do, given, error))
@@ -228,12 +231,14 @@ async def change(v: Viewing, name: str) -> Response:
 
 
 def _change(v: View, name: str, given: dict[str, str]) -> Response:
+    role, region = _role(given), given.get("region", "")
+    people_store.require_giving(v.actor, role, [] if role in ROLES_WITH_TERMS else [(region, "")])
     with v.context.database.write() as connection:
         people_store.change(
             connection,
             name,
-            _role(given),
-            region=given.get("region", ""),
+            role,
+            region=region,
             department=_department(given),
             by=v.actor.name,
             now_ms=v.now_ms,
@@ -246,6 +251,7 @@ def _change(v: View, name: str, given: dict[str, str]) -> Response:
 def _appoint(v: View, name: str, given: dict[str, str]) -> Response:
     """The form carries what the preview said, so that nobody is surprised by what goes over."""
     term = _term(v, given)
+    people_store.require_giving(v.actor, Role.PUBLIC, [(term.region, term.reach)])
     with v.context.database.write() as connection:
         if _held(people_store.appointments(connection, name), term):  # sent twice
             return _see(v, name, "appointed")
@@ -274,7 +280,9 @@ def _appoint(v: View, name: str, given: dict[str, str]) -> Response:
 
 
 def _end(v: View, name: str, given: dict[str, str]) -> Response:
-    number = given.get("term", "")
+    """End a term; a successor, where one is chosen, takes over the open incidents of its water."""
+    number, successor = given.get("term", ""), given.get("successor", "")
+    moved: list[int] = []
     with v.context.database.write() as connection:
         terms = {str(one.id): one for one in people_store.appointments(connection, name)}
         one = terms.get(number)
@@ -282,9 +290,17 @@ def _end(v: View, name: str, given: dict[str, str]) -> Response:
             raise NotFound(say("person.no_such_term"))
         until_ms = models.day(given.get("until", ""), v.now_ms) or v.now_ms
         if one.until_ms is None or (one.until_ms > v.now_ms and one.until_ms != until_ms):
-            people_store.end_term(connection, name, one.id, until_ms, by=v.actor.name, now_ms=v.now_ms)
+            if successor:
+                people_store.require_authority(connection, v.actor, successor, v.now_ms)
+                moved = people_store.succeed(
+                    connection, name, one.id, successor, until_ms,
+                    by=v.actor.name, now_ms=v.now_ms, source=v.context.source, regions=v.keeper.regions(),
+                )  # fmt: skip
+            else:
+                people_store.end_term(connection, name, one.id, until_ms, by=v.actor.name, now_ms=v.now_ms)
     _changed(v)
-    return _see(v, name, "ended")
+    v.context.wake()
+    return RedirectResponse(_address(v, name, done="ended", moved=len(moved) or None), 303)
 
 
 def _remove(v: View, name: str, given: dict[str, str]) -> Response:
@@ -460,6 +476,7 @@ def _person(v: View, name: str, typed: Typed) -> Response:
         plan=plan,
         asked=asked,
         chiefs=[p.name for p in everybody if p.role in (Role.CHIEF, Role.GENERAL_CHIEF) and p.name != one.name],
+        heirs=[p.name for p in everybody if p.role is one.role and p.name != one.name] if may else [],
         roles=_roles(v),
         role_of=Role,
         regions=_regions(v),

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse
 
 from api.access import needed_right
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import Number
 from api.routes import me
 from governance.notify import channels
 from governance.notify.contacts import Channel
@@ -62,7 +63,7 @@ def of(v: View, name: str) -> PersonAccess | None:
 @router.post("/people/{name}/access/link")
 def make_link(v: Viewing, name: str) -> Response:
     """Make a link with which somebody sets the password; shown this once."""
-    v.require(needed_right("POST", "/people/-/link"))
+    _require(v, name, needed_right("POST", "/people/-/link"))
     path, until_ms = me.make_link(v.context, name, by=v.actor.name)
     address = f"{v.request.url.scheme}://{v.request.headers.get('host', '')}{path}"
     return v.render("person_link.html", name=name, address=address, until_ms=until_ms, back=_path(name))
@@ -71,7 +72,7 @@ def make_link(v: Viewing, name: str) -> Response:
 @router.post("/people/{name}/access/send")
 def send_link(v: Viewing, name: str) -> Response:
     """Send such a link by message; where no channel takes it, it is shown instead."""
-    v.require(needed_right("POST", "/people/-/link"))
+    _require(v, name, needed_right("POST", "/people/-/link"))
     ways = _private(v, name)
     path, until_ms = me.make_link(v.context, name, by=v.actor.name)
     address = f"{v.request.url.scheme}://{v.request.headers.get('host', '')}{path}"
@@ -96,7 +97,7 @@ def send_link(v: Viewing, name: str) -> Response:
 @router.post("/people/{name}/access/factor")
 def remove_factor(v: Viewing, name: str) -> Response:
     """Take the second factor away, as after a lost telephone; all sessions end."""
-    v.require(needed_right("DELETE", "/people/-/factor"))
+    _require(v, name, needed_right("DELETE", "/people/-/factor"))
     me.remove_factor(v.context, name, by=v.actor.name)
     return _back(v, name, "factor")
 
@@ -104,18 +105,23 @@ def remove_factor(v: Viewing, name: str) -> Response:
 @router.post("/people/{name}/access/sessions")
 def end_sessions(v: Viewing, name: str) -> Response:
     """Sign somebody out everywhere."""
-    v.require(needed_right("DELETE", "/people/-/sessions"))
+    _require(v, name, needed_right("DELETE", "/people/-/sessions"))
     me.end_sessions(v.context, name, by=v.actor.name)
     return _back(v, name, "sessions")
 
 
 @router.post("/people/{name}/access/tokens/{number}")
-def revoke_token(v: Viewing, name: str, number: me.Number) -> Response:
+def revoke_token(v: Viewing, name: str, number: Number) -> Response:
     """End one of somebody's tokens."""
-    v.require(needed_right("DELETE", "/people/-/tokens"))
+    _require(v, name, needed_right("DELETE", "/people/-/tokens"))
     with v.context.database.write() as connection:
         people_store.revoke_token(connection, name, number, by=v.actor.name, now_ms=v.now_ms)
     return _back(v, name, "tokens")
+
+
+def _require(v: View, name: str, right: Right) -> None:
+    v.require(right)
+    v.keeper.require_authority(v.actor, name)
 
 
 def _private(v: View, name: str) -> list[Channel]:

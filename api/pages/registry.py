@@ -151,9 +151,7 @@ def _entries(v: View, registry: Registry) -> list[models.Entry]:
     if v.actor.may(LOGIN):
         with v.context.database.read() as connection:
             logins = credentials_store.active_counts(connection, v.now_ms)
-    with v.context.database.read() as connection:
-        retired = maintenance_store.retirements(connection)
-    return models.entries(registry, maintenance.of_all(v.context, registry, v.actor), logins, v.now_ms, retired)
+    return models.entries(registry, maintenance.of_all(v.context, registry, v.actor), logins, v.now_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,12 +82,12 @@ class Row:
         return bool(self.reasons)
 
 
-def row(care: MaintenanceSummary, now_ms: int) -> Row:
+def row(care: MaintenanceSummary, now_ms: int, *, retired: bool = False) -> Row:
     """How a station stands at ``now_ms``."""
     overdue = [one for one in care.due if one.overdue(now_ms)]
     return Row(
         care=care,
-        state=data_state(care.newest_at_ms, care.station.interval_s, now_ms),
+        state=data_state(care.newest_at_ms, care.station.interval_s, now_ms, retired=retired),
         wrong=tuple(one.parameter for one in overdue if one.wrong),
         overdue=tuple(one.parameter for one in overdue if not one.wrong),
         visit_late=care.visit_due_ms is not None and care.visit_due_ms <= now_ms,

@@ -181,7 +181,8 @@ class Decision(Strict):
 
 @dataclass(frozen=True, slots=True)
 class AppealView:
-    """An appeal of `appellant`. `good`, `of`, `value` are the figure as frozen, which stays; `version` is above 1 once corrected."""
+    """An appeal of `appellant`. `good`, `of`, `value` are the figure as frozen, which stays; `version` is above 1 once
+    corrected."""
 
     id: int
     month: str

@@ -227,7 +227,7 @@ def _own(v: View, made: Sequence[Assessment], registry: Registry) -> set[tuple[s
         (one.by.value, row.key)
         for one in made
         for row in one.rows
-        if assessment.answers(v.actor, one.by, row.key, one, registry, terms)
+        if assessment.answers(v.actor, one.by, row.key, one, registry, terms, v.now_ms)
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
@@ -178,9 +179,8 @@ def evidence(v: Viewing, number: Number) -> Response:
 def _appeal(v: View, given: Mapping[str, str]) -> None:
     """An appeal; sent twice, it is the one that waits already."""
     names = ("group_by", "key", "figure", "reason", "link", "attachment")
-    new = routes.NewAppeal.model_construct(
-        month=v.query.get("month", ""), **{name: given.get(name, "") for name in names}
-    )
+    values: dict[str, Any] = {name: given.get(name, "") for name in names}
+    new = routes.NewAppeal.model_construct(month=v.query.get("month", ""), **values)
     with v.context.database.read() as connection:
         mine = [one for one in assessment_appeals.of_month(connection, new.month) if one.by == v.actor.name]
     if not any(
@@ -201,7 +201,8 @@ def _mark(v: View, given: Mapping[str, str]) -> None:
     """A marked period; sent twice, it is there once."""
     v.require(EVALUATE)
     names = ("kind", "first", "last", "region", "reach", "reason")
-    new = routes.NewMarkedPeriod.model_construct(**{name: given.get(name, "") for name in names})
+    values: dict[str, Any] = {name: given.get(name, "") for name in names}
+    new = routes.NewMarkedPeriod.model_construct(**values)
     with v.context.database.read() as connection:
         there = assessment_periods.of_month(connection, new.first[:7])
     if not any(all(getattr(one, name) == getattr(new, name) for name in names) for one in there):

@@ -125,13 +125,13 @@ def sees(who: Actor | None, month: str, registry: Registry, terms: Sequence[Appo
 
 
 def answers(
-    who: Actor, by: GroupBy, key: str, made: Assessment, registry: Registry, terms: Sequence[Appointment]
+    who: Actor, by: GroupBy, key: str, made: Assessment, registry: Registry, terms: Sequence[Appointment], now_ms: int
 ) -> bool:
-    """Whether a chief, or the deputy who helps them, answered for a row at some time of its month."""
+    """Whether a chief, or the deputy who helps them, answers for a row now or answered at some time of its month."""
     if by is GroupBy.CHIEF:
         return who.answers_for(key)
     turns = {at for term in terms for at in (term.since_ms, term.until_ms) if at is not None}
-    instants = {made.start_ms, *(at for at in turns if made.start_ms < at < made.end_ms)}
+    instants = {now_ms, made.start_ms, *(at for at in turns if made.start_ms < at < made.end_ms)}
     if by is GroupBy.REACH:
         return any(who.answers_for(name) for at_ms in instants for name in chiefs(terms, registry, key, at_ms))
     known = Regions(registry.regions)

@@ -9,6 +9,7 @@ from api import sign_in
 from api.access import COOKIE, STEP_COOKIE
 from api.pages.login import Field, cookie, device_of, drop_cookie, enrolment_values, set_cookie
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import Number
 from api.routes import me
 from api.sign_in import NotSignedIn, StepOver
 from governance.organisation.roles import RIGHTS, Right, role_name
@@ -152,7 +153,7 @@ def end_sessions(v: Viewing) -> Response:
 
 
 @router.post("/account/sessions/{number}/end")
-def end_session(v: Viewing, number: me.Number) -> Response:
+def end_session(v: Viewing, number: Number) -> Response:
     """Sign out in one browser."""
     me.end_session(v.context, _me(v).name, number)
     v.keeper.forget()
@@ -187,7 +188,7 @@ def new_token(
 
 
 @router.post("/account/tokens/{number}/revoke")
-def revoke_token(v: Viewing, number: me.Number) -> Response:
+def revoke_token(v: Viewing, number: Number) -> Response:
     """End one token."""
     one = _me(v)
     with v.context.database.write() as connection:

@@ -1,8 +1,9 @@
 """The assessment ``/assessment``: a month by river and by unit, the rows behind each number, and the Excel file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
@@ -89,6 +90,7 @@ def _show(v: View, typed: Typed) -> Response:
     behind = _behind(v, made, tables, registry, more)
     weights = context.formula.weights
     said = assessment.noted(context.database, registry, month, v.actor)
+    own = _own(v, made, registry)
     return v.render(
         "assessment.html",
         status=typed.status,
@@ -96,8 +98,8 @@ def _show(v: View, typed: Typed) -> Response:
         said=said,
         appeals={(one.group_by, one.key, one.figure): one for one in said.appeals},
         decides=lambda one: v.actor.may(EVALUATE) and assessment_appeals.may_decide(one, v.actor),
-        form=_appeal_form(v, made, tables, registry),
-        own=_own(v, made, registry) if _open(made[0], v.now_ms) else set(),
+        form=_appeal_form(v, made, registry, own),
+        own=own,
         may_mark=v.actor.may(EVALUATE),
         kinds=tuple(PeriodKind),
         frozen=assessment.frozen,
@@ -177,9 +179,8 @@ def evidence(v: Viewing, number: Number) -> Response:
 def _appeal(v: View, given: Mapping[str, str]) -> None:
     """An appeal; sent twice, it is the one that waits already."""
     names = ("group_by", "key", "figure", "reason", "link", "attachment")
-    new = routes.NewAppeal.model_construct(
-        month=v.query.get("month", ""), **{name: given.get(name, "") for name in names}
-    )
+    values: dict[str, Any] = {name: given.get(name, "") for name in names}
+    new = routes.NewAppeal.model_construct(month=v.query.get("month", ""), **values)
     with v.context.database.read() as connection:
         mine = [one for one in assessment_appeals.of_month(connection, new.month) if one.by == v.actor.name]
     if not any(
@@ -200,7 +201,8 @@ def _mark(v: View, given: Mapping[str, str]) -> None:
     """A marked period; sent twice, it is there once."""
     v.require(EVALUATE)
     names = ("kind", "first", "last", "region", "reach", "reason")
-    new = routes.NewMarkedPeriod.model_construct(**{name: given.get(name, "") for name in names})
+    values: dict[str, Any] = {name: given.get(name, "") for name in names}
+    new = routes.NewMarkedPeriod.model_construct(**values)
     with v.context.database.read() as connection:
         there = assessment_periods.of_month(connection, new.first[:7])
     if not any(all(getattr(one, name) == getattr(new, name) for name in names) for one in there):
@@ -217,26 +219,27 @@ def _open(made: Assessment, now_ms: int) -> bool:
     return not made.trial and now_ms <= made.appeals_until_ms
 
 
-def _own(v: View, made: Sequence[Assessment], registry: Registry) -> set[tuple[str, str]]:
-    """The rows (kind, key) that who looks answers for."""
-    if v.actor.role not in ROLES_WITH_TERMS:
-        return set()
+def _own(v: View, made: Sequence[Assessment], registry: Registry) -> Callable[[str, str], bool]:
+    """Whether who looks may appeal now against figures of a row (kind, key); asked of the rows that are shown."""
+    if not _open(made[0], v.now_ms) or v.actor.role not in ROLES_WITH_TERMS:
+        return lambda by, key: False
     with v.context.database.read() as connection:
         terms = people_store.appointments(connection)
-    return {
-        (one.by.value, row.key)
-        for one in made
-        for row in one.rows
-        if assessment.answers(v.actor, one.by, row.key, one, registry, terms)
-    }
+    keys = {one.by.value: {row.key for row in one.rows} for one in made}
+
+    def own(by: str, key: str) -> bool:
+        known = key in keys.get(by, ())
+        return known and assessment.answers(v.actor, GroupBy(by), key, made[0], registry, terms, v.now_ms)
+
+    return own
 
 
 def _appeal_form(
-    v: View, made: Sequence[Assessment], tables: Sequence[Table], registry: Registry
+    v: View, made: Sequence[Assessment], registry: Registry, own: Callable[[str, str], bool]
 ) -> dict[str, object] | None:
     """The form against the figures of the row that the address names; None for no row of one's own."""
     by, key = v.query.get("appeal", ""), v.query.get("of", "")
-    if not by or (by, key) not in _own(v, made, registry) or not _open(made[0], v.now_ms):
+    if not own(by, key):
         return None
     one = made[models.TABLES.index(GroupBy(by))]
     row = next(row for row in one.rows if row.key == key)

@@ -181,8 +181,7 @@ class Decision(Strict):
 
 @dataclass(frozen=True, slots=True)
 class AppealView:
-    """An appeal of `appellant`. `good`, `of`, `value` are the figure as frozen, which stays; `version` is above 1 once
-    corrected."""
+    """An appeal; `good`, `of`, `value` are the figure as frozen, which stays. `version` is above 1 once corrected."""
 
     id: int
     month: str
@@ -255,7 +254,8 @@ def appeal(context: Context, who: Actor, new: NewAppeal) -> Appeal:
     value = row.score if new.figure == SCORE else share.value
     figure = Figure(new.month, by, new.key, new.figure, share.good, share.of, value, made.last_n, made.head)
     with context.database.write() as connection:
-        if not assessment.answers(who, by, new.key, made, registry, people_store.appointments(connection)):
+        terms = people_store.appointments(connection)
+        if not assessment.answers(who, by, new.key, made, registry, terms, now_ms):
             raise Forbidden(say("assessment.not_own", by=say(f"assessment.{by}")), tuple(sorted(who.rights)))
         if new.attachment:
             attachments.get(connection, [new.attachment], who)

@@ -226,7 +226,7 @@ def build(
                 water_class=classes.stations.get(s.key),
             )
         )
-    by_state = {state: 0 for state in Data if state is not Data.RETIRED}
+    by_state: dict[Data, int] = {state: 0 for state in Data if state is not Data.RETIRED}
     for view in stations:
         by_state[view.state] += 1
     order = sorted(incidents, key=_place)

@@ -7,6 +7,5 @@ import "../js/field/work.js";
 import { start } from "../js/field/send.js";
 import { keepApp } from "../js/field/install.js";
 
-await begin();
-start();
 keepApp();
+begin().then(start);

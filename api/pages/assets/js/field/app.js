@@ -185,7 +185,7 @@ export async function drawBar() {
 }
 
 export async function begin() {
-  on((what) => ["records", "synced"].includes(what) && drawBar());
+  on((what) => ["records", "receipts", "synced"].includes(what) && drawBar());
   on((what) => what === "full" && tell(say("field.full_text_saved"), true));
   addEventListener("hashchange", draw);
   await Promise.all([drawBar(), bundle()]);

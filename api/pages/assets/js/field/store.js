@@ -26,7 +26,7 @@ const listeners = new Set();
 const others = new BroadcastChannel(NAME);
 others.addEventListener("message", ({ data }) => listeners.forEach((one) => one(data, true)));
 
-// `change(what, elsewhere)`: what = "records" or the name of something kept. Gives the function that ends it.
+// `change(what, elsewhere)`: what = "records" (by the person), "receipts" (by the sender) or the name of something kept. Gives the function that ends it.
 export function on(change) {
   listeners.add(change);
   return () => listeners.delete(change);
@@ -171,7 +171,7 @@ export async function photoStored(id, entry) {
   const now = await records.get(id);
   Object.assign(now.photos.find((one) => one.id === entry.id), { stored: Date.now(), error: null });
   await settled([records.put(now), writing.objectStore("photos").delete(entry.id)], writing);
-  changed("records");
+  changed("receipts");
 }
 
 // What the server has had for fourteen days leaves the list.

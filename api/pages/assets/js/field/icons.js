@@ -26,14 +26,14 @@ const PATHS = {
   up: "M12 20V5M6 11l6-6 6 6",
   walk: "M14.8 4.5a1.8 1.8 0 1 1-3.6 0 1.8 1.8 0 0 1 3.6 0M13 8l-3 6 4 2 1 5M10 14l-3 7M13 8l3 3 3 1M13 8l-4 1-2 4",
   warn: "M12 4l9 16H3zM12 10v4M12 17v.01",
-  wrench: "M14.5 6.5a4.5 4.5 0 0 1 5.8-1.3l-3 3 1.5 1.5 3-3a4.500 4.500 0 0 1-5.800 5.800L8 20.500a2.100 2.100 0 0 1-3-3l8-8a4.500 4.500 0 0 1 1.500-3",
+  wrench: "M14.5 6.5a4.5 4.5 0 0 1 5.8-1.3l-3 3 1.5 1.5 3-3a4.5 4.5 0 0 1-5.8 5.8L8 20.5a2.1 2.1 0 0 1-3-3l8-8a4.5 4.5 0 0 1 1.5-3",
 };
 
 export function icon(name, size = 24) {
   const svg = document.createElementNS(SVG, "svg");
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("d", PATHS[name] ?? PATHS.help);
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: size, height: size, "aria-hidden": "true", class: "f-icon" })) svg.setAttribute(key, value);
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: size, height: size, "aria-hidden": "true", class: `f-icon f-icon-${name}` })) svg.setAttribute(key, value);
   svg.append(path);
   return svg;
 }

@@ -3,7 +3,7 @@ import { ago, go, h, icon, isOnline, knows, moment, of, say, foot, screen, tell,
 import { exported } from "./export.js";
 import { following, refusedCard } from "./home.js";
 import { photosAgain, send } from "./send.js";
-import { isUnsent, kept, list, on, record as recordOf, stateOf, update, tell as changed } from "./store.js";
+import { isUnsent, kept, list, record as recordOf, stateOf, update, tell as changed } from "./store.js";
 
 const KINDS = { hang: "probe", calibrate: "wrench", visit: "wrench", report: "camera", patrol: "walk", done: "done", place: "pin" };
 const SIGNS = { waiting: "", photos: "", sent: "f-ok", conflict: "f-dev", office: "f-dev", refused: "f-no" };

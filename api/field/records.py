@@ -176,7 +176,7 @@ def receive(
             raise Forbidden(say("field_server.others_record"))
         made = _received(server, connection, sender, before, number, body)
         missing = store.missing(connection, [number]).get(number, [])
-    _after(server, made)
+    _after(server)
     return made, missing, before is None
 
 

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from api import access, problems
 from api.access import Guard, Keeper
 from api.context import Context
-from api.field import phones, records
+from api.field import bundle, phones, records
 from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.pages import maintenance as maintenance_page
@@ -164,6 +164,7 @@ def _routes() -> list[BaseRoute]:
         deliveries.schemas,
         platforms.router,
         notices.router,
+        bundle.router,
         phones.router,
         records.router,
         _root,

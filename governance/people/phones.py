@@ -54,7 +54,7 @@ class Phone:
 
 
 def register(connection: sa.Connection, one: Person, name: str, key: Mapping[str, Any], now_ms: int) -> Phone:
-    """Keep a phone with its public key (JWK). Raises ConfigurationError for another kind of key, Refused for too many."""
+    """Keep a phone with its public key (JWK). Raises ConfigurationError for another key, Refused for too many."""
     x, y = key.get("x"), key.get("y")
     if (key.get("kty"), key.get("crv")) != ("EC", "P-256") or not isinstance(x, str) or not isinstance(y, str):
         raise ConfigurationError(say("field_server.no_key"))

@@ -131,7 +131,7 @@ def test_an_exported_file_is_received_once_with_its_photos(app: FastAPI) -> None
         page = browser.post("/field/import", files={"file": file.encode()})
         assert page.status_code == 200, page.text
         assert re.findall(r'data-result="(\w+)"', page.text) == ["applied", "refused", "failed", "failed"]
-        assert ("1 / 1" in page.text, shows("field_server.known_already", page.text)) == (True, known)
+        assert ("1 / 1" in page.text, shows(page.text, "field_server.known_already")) == (True, known)
         assert "<b>污水" not in page.text
     for bad in (b"", b"no", b"[]", b'{"records": 3}'):
         assert browser.post("/field/import", files={"file": bad}).status_code == 400

@@ -5,9 +5,11 @@ known by its instant or its content, and the form carries the instant at which i
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Form, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
@@ -15,6 +17,9 @@ from starlette.responses import RedirectResponse
 from api import maintenance as maintenance_views
 from api import problems, svg
 from api.access import author, foreign, reaches
+from api.field import kinds as record_kinds
+from api.field import records as field_records
+from api.field.records import NewDecision, Server
 from api.maintenance import Jump, MaintenanceSummary
 from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF, ROUTE
 from api.pages.models import maintenance as models
@@ -22,19 +27,22 @@ from api.pages.models.maintenance import CheckForm, Choice
 from api.pages.models.station import moment, significant
 from api.pages.view import PageRoute, View, Viewing, markup
 from api.registries import find
-from api.requests import MINUTE_FORM, whole_number
+from api.requests import MINUTE_FORM, instant, whole_number
 from api.responses import answer, when
 from api.routes import maintenance as maintenance_routes
 from api.routes import rules as mute_routes
 from api.routes.maintenance import Correction, EndOfVisit, NewCheck, NewVisit
 from api.routes.rules import NewEnd, NewMute
+from governance.reports import field_records as record_store
+from governance.reports.field_records import FieldRecord, Outcome
 from infra.errors import ConfigurationError, Refused, WaterError
 from infra.texts import Text, say
-from infra.times import beijing
+from infra.times import DAY_MS, beijing
 from ingest.storage import maintenance as store
 from ingest.storage.changes import Author
 from ingest.storage.photos import MAX_PHOTO_BYTES
 from sensors.maintenance import Check, Mute, Visit
+from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind
 
 WORK = ("cleaned", "calibrated", "reagent", "swapped", "repaired", "looked")
@@ -43,8 +51,19 @@ FORMS = ("begin", "end", "check", "record", "mute", "photo")
 DONE = frozenset({"begun", "ended", "recorded", "checked", "voided", "muted", "unmuted", "photo"})
 MOST_BYTES = 8 * 1024 * 1024
 """A request with a photo as a phone takes it: it is refused in words, unless the page's script made it small."""
+SAID_TIMES = ("since", "at", "began_at", "ended_at")
+SAID = (
+    *("parameter", "serial", "model", "unit", "depth_m", *SAID_TIMES, "standard", "before", "after", "lot", "reading"),
+    *("text", "comment", "note"),
+)
+"""Of a record from the field, what is shown for a decision."""
+REFUSED_DAYS = 30
+"""For how long a record from the field that was refused is shown."""
 SHOWN = 10
 """Visits, checks and mutes that are listed at first."""
+
+FormField = Annotated[str, Form()]
+StationField = Annotated[str, Form(alias="station")]
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -71,6 +90,10 @@ def show(v: Viewing) -> Response:
     calling = [one for one in every if one.calls]
     return v.render(
         "maintenance.html",
+        records=_unsettled(v),
+        kinds=tuple(record_kinds.KINDS),
+        said=lambda what: _said(v, what),
+        station_name=lambda key: v.of(Text(registry[key].zh, registry[key].en)) if key in registry else key,
         every=every,
         calling=len(calling),
         working=sum(one.care.working is not None for one in every),
@@ -85,6 +108,45 @@ def show(v: Viewing) -> Response:
         may_incidents=v.actor.may(INCIDENT.right),
         names=lambda keys: _names(v, keys),
     )
+
+
+def _unsettled(v: View) -> list[FieldRecord]:
+    """What phones sent that conflicts or waits, then what was refused lately; nothing that somebody decided on."""
+    reach = field_records.within_reach(v.actor)
+    with v.context.database.read() as connection:
+        found = record_store.listing(connection, reach, (Outcome.CONFLICT, Outcome.WAITING), limit=models.PAGE)
+        refused = record_store.listing(connection, reach, (Outcome.REFUSED,), limit=SHOWN)
+    since_ms = v.now_ms - REFUSED_DAYS * DAY_MS
+    return [*found, *(one for one in refused if not one.decision and one.received_at_ms > since_ms)]
+
+
+def _said(v: View, what: object) -> list[tuple[str, str]]:
+    """What a version of a record says, by the names that people know; positions and tracks are left out."""
+    given = what if isinstance(what, Mapping) else {}
+    found = []
+    for name in SAID:
+        value = given.get(name)
+        if name == "parameter" and isinstance(value, str):
+            value = v.of(v.parameter(value))
+        elif name in SAID_TIMES and isinstance(value, str):
+            with suppress(ConfigurationError):
+                value = v.moment(instant(name, value))
+        if isinstance(value, str | int | float) and value != "":
+            found.append((v.say(f"field_server.name_{name}"), str(value)))
+    return found
+
+
+@router.post(MAINTENANCE.path + "/field/{record_id}")
+def decide(v: Viewing, record_id: str, keep: FormField = "", station_key: StationField = "") -> Response:
+    """Decide on a record from the field."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(MAINTENANCE.right)
+    if keep not in ("mine", "theirs"):
+        raise ConfigurationError(say("care_page.no_action"))
+    new = NewDecision(keep="mine" if keep == "mine" else "theirs", station=station_key.strip()[:64] or None)
+    field_records.decide(Server(v.context, v.registries, v.keeper.regions), v.actor, record_id, new)
+    return RedirectResponse(v.to(MAINTENANCE.path) + "#field", 303)
 
 
 def _within(v: View, one: MaintenanceSummary) -> bool:
@@ -262,7 +324,7 @@ def _station(v: View, key: str, shown: Shown) -> Response:
         check=check,
         kinds=[str(kind) for kind in CheckKind],
         usual={key: _first_kind(key) for key in model.sensors},
-        drifts=[str(kind) for kind in models.DRIFTS],
+        drifts=[str(kind) for kind in hj915.DRIFTS],
         work=WORK,
         drawn=v.now_ms,
         by_name=not v.person,
@@ -292,7 +354,7 @@ def _station(v: View, key: str, shown: Shown) -> Response:
 
 
 def _first_kind(parameter: str) -> str:
-    return str(models.kinds(parameter)[0]) if parameter else ""
+    return str(hj915.kinds(parameter)[0]) if parameter else ""
 
 
 def _passes(check: Check) -> bool | None:

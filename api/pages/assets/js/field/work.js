@@ -1,0 +1,1 @@
+// The screens of work at the water.

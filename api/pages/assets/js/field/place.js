@@ -1,0 +1,73 @@
+// Where the phone is: one watch of its receiver for all screens. Nothing waits for it.
+const OPTIONS = { enableHighAccuracy: true, maximumAge: 5_000, timeout: 30_000 };
+
+const listeners = new Set();
+let watching = null;
+let fix = null; // {lon, lat, accuracy_m, at (ms, the phone's clock)}
+let state = "off"; // off | waiting | ok | denied | unavailable
+
+// Tell `listener` of each change until the function that is returned is called. Asks the person for leave, once.
+export function follow(listener) {
+  listeners.add(listener);
+  start();
+  listener(where());
+  return () => listeners.delete(listener);
+}
+
+// {state, fix, age_ms}: what is known now, without asking anybody.
+export function where() {
+  return { state, fix, age_ms: fix ? Date.now() - fix.at : null };
+}
+
+// The place to write into a record, null where none is known that is fresh enough.
+export function placeNow(oldest_ms = 120_000) {
+  if (!fix || Date.now() - fix.at > oldest_ms) return null;
+  return { lon: fix.lon, lat: fix.lat, accuracy_m: fix.accuracy_m };
+}
+
+// For the top bar: begins only where leave was given before, so that opening the app asks nothing.
+export async function followIfGranted(listener) {
+  listeners.add(listener);
+  listener(where());
+  try {
+    const leave = await navigator.permissions.query({ name: "geolocation" });
+    if (leave.state === "granted") start();
+    leave.addEventListener("change", () => (leave.state === "granted" ? restart() : undefined));
+  } catch {
+    // a browser that cannot say: the first screen that needs a place asks
+  }
+  return () => listeners.delete(listener);
+}
+
+function start() {
+  if (watching !== null) return;
+  if (!navigator.geolocation) return change("unavailable");
+  change("waiting");
+  watching = navigator.geolocation.watchPosition(found, missed, OPTIONS);
+}
+
+function restart() {
+  if (watching !== null) navigator.geolocation.clearWatch(watching);
+  watching = null;
+  start();
+}
+
+function found({ coords, timestamp }) {
+  const round = (degrees) => Math.round(degrees * 1e6) / 1e6;
+  const at = Math.min(timestamp || Date.now(), Date.now());
+  fix = { lon: round(coords.longitude), lat: round(coords.latitude), accuracy_m: Math.round(coords.accuracy), at };
+  change("ok");
+}
+
+function missed(error) {
+  if (error.code === error.PERMISSION_DENIED) {
+    watching = null; // asked again when a screen needs a place again
+    return change("denied");
+  }
+  if (!fix) change(error.code === error.POSITION_UNAVAILABLE ? "unavailable" : "waiting");
+}
+
+function change(now) {
+  state = now;
+  for (const listener of [...listeners]) listener(where());
+}

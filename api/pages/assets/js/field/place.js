@@ -3,7 +3,7 @@ const OPTIONS = { enableHighAccuracy: true, maximumAge: 5_000, timeout: 30_000 }
 
 const listeners = new Set();
 let watching = null;
-let fix = null; // {lon, lat, accuracy_m, at (ms, the phone's clock)}
+let fix = null; // {lon, lat, accuracy_m, at (ms, when it came)}
 let state = "off"; // off | waiting | ok | denied | unavailable
 
 // Tell `listener` of each change until the function that is returned is called. Asks the person for leave, once.
@@ -23,6 +23,15 @@ export function where() {
 export function placeNow(oldest_ms = 120_000) {
   if (!fix || Date.now() - fix.at > oldest_ms) return null;
   return { lon: fix.lon, lat: fix.lat, accuracy_m: fix.accuracy_m };
+}
+
+// A new fix, or null after some seconds: a receiver that stands still need not report by itself.
+export function freshFix(timeout = 10_000) {
+  if (!navigator.geolocation) return Promise.resolve(null);
+  return new Promise((done) => {
+    const options = { ...OPTIONS, timeout };
+    navigator.geolocation.getCurrentPosition((one) => (found(one), done(fix)), (error) => (missed(error), done(null)), options);
+  });
 }
 
 // For the top bar: begins only where leave was given before, so that opening the app asks nothing.
@@ -52,10 +61,9 @@ function restart() {
   start();
 }
 
-function found({ coords, timestamp }) {
+function found({ coords }) {
   const round = (degrees) => Math.round(degrees * 1e6) / 1e6;
-  const at = Math.min(timestamp || Date.now(), Date.now());
-  fix = { lon: round(coords.longitude), lat: round(coords.latitude), accuracy_m: Math.round(coords.accuracy), at };
+  fix = { lon: round(coords.longitude), lat: round(coords.latitude), accuracy_m: Math.round(coords.accuracy), at: Date.now() };
   change("ok");
 }
 

@@ -39,8 +39,8 @@ export function projection(places, width, height, margin = 24) {
   const lats = places.map(([, lat]) => lat);
   const middle = { lon: (Math.min(...lons) + Math.max(...lons)) / 2, lat: (Math.min(...lats) + Math.max(...lats)) / 2 };
   const narrow = Math.cos(middle.lat * DEGREE);
-  const wide = Math.max((Math.max(...lons) - Math.min(...lons)) * narrow, 0.0005);
-  const high = Math.max(Math.max(...lats) - Math.min(...lats), 0.0005);
+  const wide = Math.max((Math.max(...lons) - Math.min(...lons)) * narrow, 0.003);
+  const high = Math.max(Math.max(...lats) - Math.min(...lats), 0.003);
   const scale = Math.min((width - 2 * margin) / wide, (height - 2 * margin) / high);
   return ([lon, lat]) => [
     Math.round((width / 2 + (lon - middle.lon) * narrow * scale) * 10) / 10,

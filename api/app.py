@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from api import access, problems
 from api.access import Guard, Keeper
 from api.context import Context
+from api.field import phones, records
 from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.pages import maintenance as maintenance_page
@@ -163,6 +164,8 @@ def _routes() -> list[BaseRoute]:
         deliveries.schemas,
         platforms.router,
         notices.router,
+        phones.router,
+        records.router,
         _root,
         *pages.ROUTERS,
     )
@@ -188,6 +191,8 @@ async def _page_or_problem(request: Request, error: Exception) -> Response:
 
 
 def _most_bytes(path: str) -> int:
+    if path.startswith(f"{PREFIX}/field/records/"):
+        return records.MOST_PHOTO_BYTES if "/photos/" in path else records.MOST_BYTES
     if path.startswith(f"{MAINTENANCE.path}/"):
         return maintenance_page.MOST_BYTES
     if path.startswith("/incidents/"):

@@ -35,6 +35,7 @@ from ingest.storage import maintenance as store
 from ingest.storage.changes import Author
 from ingest.storage.photos import MAX_PHOTO_BYTES
 from sensors.maintenance import Check, Mute, Visit
+from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind
 
 WORK = ("cleaned", "calibrated", "reagent", "swapped", "repaired", "looked")
@@ -232,7 +233,7 @@ def _station(v: View, key: str, shown: Shown) -> Response:
         check=check,
         kinds=[str(kind) for kind in CheckKind],
         usual={key: _first_kind(key) for key in model.sensors},
-        drifts=[str(kind) for kind in models.DRIFTS],
+        drifts=[str(kind) for kind in hj915.DRIFTS],
         work=WORK,
         drawn=v.now_ms,
         by_name=not v.person,
@@ -262,7 +263,7 @@ def _station(v: View, key: str, shown: Shown) -> Response:
 
 
 def _first_kind(parameter: str) -> str:
-    return str(models.kinds(parameter)[0]) if parameter else ""
+    return str(hj915.kinds(parameter)[0]) if parameter else ""
 
 
 def _passes(check: Check) -> bool | None:

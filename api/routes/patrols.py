@@ -35,6 +35,7 @@ from governance.reports import patrols as store
 from governance.reports.patrols import Patrol, Point
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
+from sensors.stations import Registry
 
 PATROLS = "/patrols"
 MOST_BYTES = 2 * 1024 * 1024
@@ -115,18 +116,28 @@ def upload(
     context: RequestContext, who: Who, keeper: Keeping, registries: RequestRegistries, new: NewPatrol
 ) -> Response:
     """Keep a patrol and file the problems found on it, all or nothing. The same patrol twice is one."""
-    actor, now_ms = on_behalf(who, new.by), context.clock_ms()
+    made, fresh = keep_patrol(context, keeper.regions(), registries.recent(), on_behalf(who, new.by), new)
+    return answer(_view(made), 201 if fresh else 200)
+
+
+def keep_patrol(
+    context: Context, regions: Regions, registry: Registry, actor: Actor, new: NewPatrol
+) -> tuple[Patrol, bool]:
+    """Keep a patrol and file its problems; the patrol, and whether it is new here.
+
+    Raises ConfigurationError, NotFound for an unknown reach or photo, Forbidden, Refused.
+    """
+    now_ms = context.clock_ms()
     with context.database.read() as connection:
         try:
-            return answer(_view(store.find(connection, new.id, actor.name)))
+            return store.find(connection, new.id, actor.name), False
         except NotFound:
             pass
     started_ms, ended_ms = instant("started_at", new.started_at), instant("ended_at", new.ended_at)
     track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
     store.check_upload(new.id, new.way, started_ms, ended_ms, track, now_ms)
-    if new.reach and new.reach not in {one.key for one in registries.recent().reaches}:
+    if new.reach and new.reach not in {one.key for one in registry.reaches}:
         raise NotFound(say("registry.no_reach", reach=new.reach[:80]))
-    regions = keeper.regions()
     done = store.measure_track(track, context.patrols)
     valid, why = store.judge_patrol(new.way, done, context.patrols)
     middle = track[len(track) // 2] if track else None
@@ -155,7 +166,7 @@ def upload(
         store.add(connection, made)
     if numbers:
         context.wake()
-    return answer(_view(made), 201)
+    return made, True
 
 
 @router.get("", response_model=PatrolPage)

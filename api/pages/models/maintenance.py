@@ -16,7 +16,6 @@ from sensors.parameters import Catalogue
 from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind, ErrorKind
 
-DRIFTS: Final = (CheckKind.ZERO_DRIFT, CheckKind.SPAN_DRIFT)
 """Checks that compare with the day before."""
 REASONS: Final = ("device", "drift", "offline", "battery", "due", "visit")
 """Why somebody should go to a station, the most pressing first."""
@@ -141,18 +140,6 @@ def is_called(one: Row, wanted: str) -> bool:
     """Whether a station's name or key has these letters in it; without any, all have."""
     station = one.care.station
     return any(wanted.casefold() in text.casefold() for text in (station.zh, station.en, station.key))
-
-
-def kinds(parameter: str) -> tuple[CheckKind, ...]:
-    """The checks that are made of a parameter's sensor, the usual one first."""
-    found = []
-    for kind in (CheckKind.FIVE, CheckKind.STANDARD, CheckKind.SPAN, CheckKind.ZERO, *DRIFTS):
-        try:
-            hj915.limit(kind, parameter)
-        except ConfigurationError:
-            continue
-        found.append(kind)
-    return tuple(found) or (CheckKind.STANDARD,)
 
 
 def error_words(kind: ErrorKind, value: float, parameter: str, catalogue: Catalogue) -> str:

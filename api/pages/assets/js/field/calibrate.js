@@ -5,6 +5,7 @@ import { button, card, choices, deploymentOf, isoOf, openDraft, photoField, say,
 import { codeInto } from "./scan.js";
 import { dayOf } from "./station.js";
 import * as store from "./store.js";
+import { endVisit, openVisits, startVisit } from "./visit.js";
 
 const DAY_MS = 24 * 3600e3;
 const STANDARDS = { ph: ["4.00", "6.86", "9.18"], do: ["8.25", "0.00"] }; // buffers at 25 °C; saturated water at 25 °C, zero
@@ -22,9 +23,12 @@ screen("/s/:station/calibrate/:parameter", async (place, { station: key, paramet
   const limitOf = () => limitFor(bundle, parameter);
   title(heading, of(station?.name) || key, back);
 
-  const set = (changes) => {
-    if (!value.began_at) changes.began_at = isoOf(Date.now());
-    return draft.set(changes);
+  // The first input begins the work: a visit of this sensor, unless the station is being visited already.
+  const set = async (changes) => {
+    const begins = !value.began_at;
+    if (begins) Object.assign(changes, { began_at: isoOf(Date.now()), visit: crypto.randomUUID() });
+    await draft.set(changes);
+    if (begins && !(await startVisit(key, [parameter], value.visit))) await draft.set({ visit: null });
   };
   const before = verdictField("calibrate-before", say("before_reading"), limitOf, () => value.standard, value.before, (text) => set({ before: text }), (found) => {
     if (!found || found.passed) return null;
@@ -43,6 +47,7 @@ screen("/s/:station/calibrate/:parameter", async (place, { station: key, paramet
   const input = numberField("calibrate-standard", say("standard", { unit: hangs?.unit ?? "" }), value.standard, (text) => standardIs(text), { hint: limitOf() ? null : say("no_limit") });
   function standardIs(text) {
     set({ standard: text });
+    for (const radio of place.querySelectorAll("[type=radio]")) radio.checked = radio.value === text;
     before.update();
     after.update();
   }
@@ -68,9 +73,11 @@ screen("/s/:station/calibrate/:parameter", async (place, { station: key, paramet
       return false;
     }
     const at = isoOf(Date.now());
+    const visit = value.visit && (await openVisits()).find((one) => one.id === value.visit);
+    if (visit) await endVisit(visit, visit.new.note, at);
     const record = {
       object: { station: key, name: of(station?.name) || key, parameter }, base: hangs?.etag ?? null, old: hangs ? { serial: hangs.serial, last_calibration_at: hangs.last_calibration_at } : null,
-      new: { at, began_at: value.began_at ?? at, parameter, standard, before: found, after: left, lot: value.lot, note: value.note },
+      new: { at, began_at: null, parameter, standard, before: found, after: left, lot: value.lot, note: value.note },
     };
     await draft.finish("calibrate", record, value.photos.map(({ blob }) => ({ blob, kind: "calibrate" })));
     await store.setDraft(`last-calibration:${parameter}`, { standard: value.standard, lot: value.lot });

@@ -86,9 +86,10 @@ async function hang(place, key, fixed) {
       input.value = now.toFixed(2);
       draft.set({ depth: input.value });
     };
-    input.replaceWith(h("span", { class: "fw-stepper" },
-      h("button", { type: "button", onclick: by(-0.05), "aria-label": say("less") }, "−"), input,
-      h("button", { type: "button", onclick: by(0.05), "aria-label": say("more") }, "+")));
+    const stepper = h("span", { class: "fw-stepper" });
+    input.replaceWith(stepper);
+    stepper.append(h("button", { type: "button", onclick: by(-0.05), "aria-label": say("less") }, "−"), input,
+      h("button", { type: "button", onclick: by(0.05), "aria-label": say("more") }, "+"));
     const serial = textField("hang-serial", say("serial"), value.serial, (text) => draft.set({ serial: text.trim() }), {
       maxlength: 64, autocapitalize: "characters", spellcheck: "false",
       hint: old?.serial ? say("serial_before", { serial: old.serial, model: old.model ?? "" }) : null,

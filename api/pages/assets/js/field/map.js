@@ -26,13 +26,13 @@ export function waterMap({ lines = [], track = [], here = null, points = [] }, l
     map.append(svg("path", { class: two[1].at - two[0].at > GAP_MS ? "fw-track fw-gap" : "fw-track", d }));
   }
   if (track.length) map.append(dot(at, track[0], "fw-start", 6));
+  if (here) map.append(dot(at, here, "fw-around", 20), dot(at, here, "fw-here", 8));
   for (const point of points) {
     const [x, y] = at([point.lon, point.lat]);
     map.append(dot(at, point, point.round ? "fw-number" : "fw-point", point.round ? 12 : 8));
     const words = point.round ? { x, y: y + 5, "text-anchor": "middle", class: "fw-number-text" } : { x: x + 13, y: y + 5, class: "fw-name" };
     map.append(svg("text", words, point.text));
   }
-  if (here) map.append(dot(at, here, "fw-around", 20), dot(at, here, "fw-here", 8));
   return map;
 }
 

@@ -89,6 +89,7 @@ export function button(testid, text, act, { mark = null, main = false } = {}) {
     try {
       await act();
     } catch (error) {
+      console.error(error);
       tell(say("not_kept", { error: error.name }), true);
     } finally {
       made.removeAttribute("aria-busy");

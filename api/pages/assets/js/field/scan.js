@@ -160,7 +160,7 @@ screen("/scan", async (place) => {
     const code = found.station ?? found.sign ?? found.serial;
     answer.replaceChildren(card({ class: "fw-dev", "data-testid": "scan-unknown" },
       h("h2", {}, say("unknown_code", { code })), h("p", {}, say(bundle ? "unknown_why" : "no_bundle")),
-      h("div", { class: "f-row" },
+      h("div", { class: "fw-choices" },
         link("scan-new", `/new/${encodeURIComponent(code)}`, say("hang_new"), "probe"),
         link("scan-report", "/report", say("report"), "camera"),
         button("scan-again", say("scan_again"), () => (answer.replaceChildren(), end(), begin())))));

@@ -1,5 +1,5 @@
 // A station: what hangs there, what is due, and what can be done.
-import { ago, h, icon, language, moment, of, screen, title } from "./app.js";
+import { ago, h, icon, language, moment, of, screen, tell, title } from "./app.js";
 import { button, card, chip, link, say, stationOf, unsentAbout, valueText } from "./parts.js";
 import { endVisit, openVisits, overrun, startVisit } from "./visit.js";
 import * as store from "./store.js";
@@ -38,14 +38,14 @@ function visitCard(visit, path) {
   const what = visit.new.parameters.length ? say("visit_sensor") : say("visit_station");
   return card({ class: "fw-dev fw-between", "data-testid": "station-visiting" },
     h("div", {}, h("h2", {}, say("visiting", { at: moment(visit.new.began_at) })), h("p", {}, what, late ? ` ${say("visit_late", { time: ago(late) })}` : "")),
-    h("div", { class: "f-row" }, button("station-end", say("visit_end"), () => endVisit(visit)), link("station-visit-photo", `${path}/visit`, say("photo"), "camera")));
+    h("div", { class: "f-row" }, button("station-end", say("visit_end"), async () => (await endVisit(visit), tell(say("visit_ended")))), link("station-visit-photo", `${path}/visit`, say("photo"), "camera")));
 }
 
 function deployment(one, path) {
   const now = Date.now();
   const due = one.due_at ? Date.parse(one.due_at) : null;
   const late = due !== null && due < now;
-  const said = [one.model, one.serial && say("serial_n", { serial: one.serial }), one.depth_m !== null && one.depth_m !== undefined && say("deep", { n: one.depth_m }), one.since && say("since", { at: moment(one.since) })];
+  const said = [one.model, one.serial && say("serial_n", { serial: one.serial }), one.depth_m !== null && one.depth_m !== undefined && say("deep", { n: one.depth_m }), one.since && say("since", { at: dayOf(Date.parse(one.since)) })];
   const to = encodeURIComponent(one.parameter);
   return card({ "data-testid": `station-sensor-${one.parameter}` },
     h("div", { class: "fw-between" }, h("h2", {}, of(one.name)),

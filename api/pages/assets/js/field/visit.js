@@ -14,17 +14,16 @@ export async function openVisits() {
 // How long a visit is over the time that most take; 0 while it is not.
 export const overrun = (visit) => Math.max(0, Date.now() - Date.parse(visit.new.began_at) - OVERRUN_MS);
 
-export async function startVisit(station, parameters) {
-  const open = (await openVisits()).find((one) => one.object.station === station);
-  if (open) return open.id;
+// Begins a visit, unless one goes on there; the id of the new one, or null.
+export async function startVisit(station, parameters, id) {
+  if ((await openVisits()).some((one) => one.object.station === station)) return null;
   const name = of((await stationOf(station))?.name);
-  return store.save("visit", { object: { station, name }, new: { began_at: isoOf(Date.now()), ended_at: null, note: "", parameters } });
+  return store.save("visit", { id, object: { station, name }, new: { began_at: isoOf(Date.now()), ended_at: null, note: "", parameters } });
 }
 
-export async function endVisit(visit, note = visit.new.note) {
-  await store.amend(visit.id, { new: { ...visit.new, ended_at: isoOf(Date.now()), note } });
+export async function endVisit(visit, note = visit.new.note, ended_at = isoOf(Date.now())) {
+  await store.amend(visit.id, { new: { ...visit.new, ended_at, note } });
   await store.dropDraft(`visit:${visit.id}`);
-  tell(say("visit_ended"));
 }
 
 screen("/s/:station/visit", async (place, { station: key }) => {
@@ -54,6 +53,7 @@ screen("/s/:station/visit", async (place, { station: key }) => {
       await set({ photos: value.photos.slice(1) });
     }
     await endVisit(visit, value.note);
+    tell(say("visit_ended"));
     go(back);
   }, { main: true, mark: "done" }));
 }, { form: true });

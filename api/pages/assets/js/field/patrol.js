@@ -44,7 +44,7 @@ async function before(place) {
 function ruleCard(rule) {
   const row = (name, text) => h("div", {}, h("dt", {}, name), h("dd", {}, text));
   return card({ "data-testid": "patrol-rule" }, h("h2", {}, say("rule")),
-    rule ? h("dl", { class: "f-rows" }, row(say("duration"), say("at_least_minutes", { n: rule.minutes })), row(say("distance"), say("at_least", { far: distanceText(rule.metres) })), row(say("track"), say("each_15_s"))) : h("p", {}, say("no_bundle")),
+    rule ? h("dl", { class: "fw-rows" }, row(say("duration"), say("at_least_minutes", { n: rule.minutes })), row(say("distance"), say("at_least", { far: distanceText(rule.metres) })), row(say("track"), say("each_15_s"))) : h("p", {}, say("no_bundle")),
     h("p", { class: "f-small" }, say("short_is_kept")));
 }
 
@@ -148,7 +148,7 @@ screen("/patrol/end", async (place) => {
   place.append(
     card({ "data-testid": "patrol-result", "data-valid": rule ? String(enough) : "unknown" },
       h("h2", {}, say(!rule ? "rule_unknown" : enough ? "rule_met" : "patrol_short")), enough ? null : h("p", {}, say("patrol_short_note")),
-      h("dl", { class: "f-rows" }, row(say("when"), `${moment(patrol.started_ms)}–${moment(patrol.ended_ms)}`), row(say("duration"), say("minutes", { n: Math.floor(done.minutes) })), row(say("distance"), distanceText(done.metres)),
+      h("dl", { class: "fw-rows" }, row(say("when"), `${moment(patrol.started_ms)}–${moment(patrol.ended_ms)}`), row(say("duration"), say("minutes", { n: Math.floor(done.minutes) })), row(say("distance"), distanceText(done.metres)),
         row(say("problems"), String(seen.length)), done.jumps ? row(say("jumps"), String(done.jumps)) : null)),
     waterMap({ lines: reach ? [reach.line] : [], track: patrol.track }, say("track_of", { far: distanceText(done.metres), n: seen.length }), 220),
     textField("patrol-note", say(enough ? "note" : "short_why"), patrol.note, recorder.note, { rows: 2, maxlength: 1000 }));

@@ -25,12 +25,13 @@ export function placeNow(oldest_ms = 120_000) {
   return { lon: fix.lon, lat: fix.lat, accuracy_m: fix.accuracy_m };
 }
 
-// A new fix, or null after some seconds: a receiver that stands still need not report by itself.
-export function freshFix(timeout = 10_000) {
+// A fix of now, or null after some seconds: a receiver that stands still need not report by itself.
+export function freshFix(timeout = 5_000) {
+  if (fix && Date.now() - fix.at < OPTIONS.maximumAge) return Promise.resolve(fix);
   if (!navigator.geolocation) return Promise.resolve(null);
   return new Promise((done) => {
     const options = { ...OPTIONS, timeout };
-    navigator.geolocation.getCurrentPosition((one) => (found(one), done(fix)), (error) => (missed(error), done(null)), options);
+    navigator.geolocation.getCurrentPosition((one) => (found(one), done(fix)), () => done(null), options);
   });
 }
 

@@ -1,10 +1,11 @@
 // A patrol while it goes on: a point each 15 s, on the disk at once, so that a crash takes nothing but the time it lasts.
-import { freshFix } from "./place.js";
+import { follow, freshFix } from "./place.js";
 import * as store from "./store.js";
 import { takes } from "./track.js";
 
 export const EACH_MS = 15_000;
 const LEFT_MS = 60 * 60_000; // after so long without a point nobody is walking any more
+const SOON_MS = 2_000; // what an end waits for its last point
 const LONGEST_MS = 24 * 3600e3; // the server takes no longer one
 const KEY = "patrol";
 const PROBLEMS = "patrol-problems";
@@ -12,6 +13,7 @@ const PROBLEMS = "patrol-problems";
 const listeners = new Set();
 let timer = null;
 let lock = null;
+let unfollow = null;
 let last = Promise.resolve();
 
 // {id, reach, started_ms, ended_ms, paused, note, track: [{at, lon, lat}]}; null where none goes on.
@@ -59,7 +61,7 @@ export const note = (text) => change({ note: text });
 export async function addProblem(problem) {
   const found = (await problems()).filter((one) => one.id !== problem.id);
   await store.setDraft(PROBLEMS, [...found, problem]);
-  await point();
+  point();
 }
 
 // The record; the patrol is forgotten once it is safe.
@@ -95,15 +97,15 @@ async function change(changes) {
 }
 
 // One point after the other; the draft is read anew each time, because another window may write it, too.
-export function point(timeout) {
-  last = last.then(() => takePoint(timeout)).catch(() => undefined);
+export function point() {
+  last = last.then(takePoint).catch(() => undefined);
   return last;
 }
 
-async function takePoint(timeout) {
+async function takePoint() {
   const before = await current();
   if (!before || before.paused || before.ended_ms) return stop();
-  const fix = await freshFix(timeout);
+  const fix = await freshFix();
   const patrol = await current();
   if (!patrol || patrol.paused || patrol.ended_ms) return;
   if (takes(patrol.track, fix)) {
@@ -115,13 +117,14 @@ async function takePoint(timeout) {
 
 // A last point, where one comes soon; then the change.
 async function withPoint(act) {
-  await point(2_000);
+  await Promise.race([point(), new Promise((done) => setTimeout(done, SOON_MS))]);
   return act();
 }
 
 function run() {
   if (timer) return;
-  timer = setInterval(() => point(), EACH_MS);
+  timer = setInterval(point, EACH_MS);
+  unfollow = follow(() => undefined);
   point();
   keepAwake();
   document.addEventListener("visibilitychange", seenAgain);
@@ -130,6 +133,7 @@ function run() {
 function stop() {
   clearInterval(timer);
   timer = null;
+  unfollow?.();
   lock?.release().catch(() => undefined);
   lock = null;
   document.removeEventListener("visibilitychange", seenAgain);

@@ -1,7 +1,7 @@
 // Calibrate a sensor: the verdict while typing, and the visit that mutes this sensor only while it lasts.
 import { foot, go, h, icon, moment, of, screen, tell, title } from "./app.js";
 import { judge, numberOf } from "./judge.js";
-import { button, card, choices, deploymentOf, isoOf, openDraft, photoField, say, stationOf, textField, numberField, verdictField } from "./parts.js";
+import { button, card, choices, deploymentOf, isoOf, openDraft, photoField, say, stationOf, textField, numberField, unitText, verdictField } from "./parts.js";
 import { codeInto } from "./scan.js";
 import { dayOf } from "./station.js";
 import * as store from "./store.js";
@@ -44,7 +44,7 @@ screen("/s/:station/calibrate/:parameter", async (place, { station: key, paramet
   }
   next();
 
-  const input = numberField("calibrate-standard", say("standard", { unit: hangs?.unit ?? "" }), value.standard, (text) => standardIs(text), { hint: limitOf() ? null : say("no_limit") });
+  const input = numberField("calibrate-standard", say("standard", { unit: unitText(hangs?.unit) }), value.standard, (text) => standardIs(text), { hint: limitOf() ? null : say("no_limit") });
   function standardIs(text) {
     set({ standard: text });
     for (const radio of place.querySelectorAll("[type=radio]")) radio.checked = radio.value === text;

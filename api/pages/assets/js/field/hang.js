@@ -3,7 +3,7 @@
 import { foot, h, icon, of, screen, title } from "./app.js";
 import { numberOf, plausibility } from "./judge.js";
 import { waterMap } from "./map.js";
-import { button, card, chip, choices, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, steps, textField, valueText } from "./parts.js";
+import { button, card, chip, choices, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, steps, textField, unitText, valueText } from "./parts.js";
 import { placeNow, where } from "./place.js";
 import { codeInto } from "./scan.js";
 import * as store from "./store.js";
@@ -113,7 +113,7 @@ async function hang(place, key, fixed) {
     const range = rangeOf();
     const light = h("div", { "aria-live": "polite" });
     const show = () => light.replaceChildren(lightCard(numberOf(value.reading), range, unitOf()));
-    const reading = numberField("hang-reading", say("first_reading", { name: of(known.get(value.parameter)?.name) || value.parameter, unit: unitOf() }), value.reading,
+    const reading = numberField("hang-reading", say("first_reading", { name: of(known.get(value.parameter)?.name) || value.parameter, unit: unitText(unitOf()) }), value.reading,
       (text) => (draft.set({ reading: text }), show()), { hint: range ? say("usual", { low: range[0], high: range[1] }) : null });
     show();
     foot(before_step(), button("hang-finish", say("finish"), finish, { main: true, mark: "done" }));

@@ -221,8 +221,11 @@ export function distanceText(metres) {
   return metres < 1000 ? say("metres", { n: Math.round(metres) }) : say("kilometres", { n: (metres / 1000).toFixed(2) });
 }
 
+// "1" is the unit of what has none.
+export const unitText = (unit) => (unit && unit !== "1" ? unit : "");
+
 export function valueText(value, unit) {
-  return value === null || value === undefined ? "—" : `${value} ${unit ?? ""}`.trim();
+  return value === null || value === undefined ? "—" : `${value} ${unitText(unit)}`.trim();
 }
 
 export const isoOf = (ms) => new Date(ms).toISOString();

@@ -108,8 +108,9 @@ async function takePoint() {
   const fix = await freshFix();
   const patrol = await current();
   if (!patrol || patrol.paused || patrol.ended_ms) return;
-  if (takes(patrol.track, fix)) {
-    patrol.track.push({ at: fix.at, lon: fix.lon, lat: fix.lat });
+  const one = fix && { ...fix, at: Math.max(fix.at, patrol.started_ms) }; // one of a moment before the start is the start's
+  if (takes(patrol.track, one)) {
+    patrol.track.push({ at: one.at, lon: one.lon, lat: one.lat });
     await store.setDraft(KEY, patrol);
   }
   for (const listener of [...listeners]) listener();

@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, Error, Locator, Page, Playwright, expect, sync_playwright
+from reportlab.graphics.barcode.qr import QrCodeWidget
 
 from api.pages import assets
 from governance.reports.patrols import PatrolRule, Point, judge_patrol, measure_track
@@ -27,7 +29,6 @@ pytestmark = pytest.mark.browser
 STATION, SENSOR = "dph-shiwan-1", "ph"
 RECEIPTS = "/field/records"
 AT_STATION = {"longitude": 113.0858, "latitude": 23.0101, "accuracy": 6.0}
-LANGUAGE = "zh-CN"
 SCRIPTS = assets.STATIC.parent / "assets/js/field"
 SMALL_TARGETS = """() => [...document.querySelectorAll("#field-main :is(button, a, input, select), #field-foot *")]
   .filter((one) => one.getClientRects().length && one.matches("button, a, input, select"))
@@ -45,10 +46,10 @@ class Phone:
         self.errors: list[str] = []
         self._granted: dict[str, float] | None = None
 
-    def open(self, *, online: bool = True, language: str = LANGUAGE) -> "Phone":
-        """Start the browser; online the first time, to register."""
+    def open(self, *more: str, online: bool = True) -> "Phone":
+        """Start the browser, with more arguments; online the first time, to register."""
         self.context: BrowserContext = self._playwright.chromium.launch_persistent_context(
-            str(self._folder), executable_path=CHROMIUM, args=ARGUMENTS, viewport=PHONE, locale=language
+            str(self._folder), executable_path=CHROMIUM, args=[*ARGUMENTS, *more], viewport=PHONE, locale="zh-CN"
         )
         signed_in(self.context, self._person, self.url)
         if self._granted:
@@ -273,16 +274,20 @@ def test_a_patrol_goes_on_after_a_crash_and_is_one_track(phone_of: Callable[[str
     phone.tap("field-go-patrol")
     expect(phone.seen("patrol-rule")).to_be_visible()
     phone.seen("patrol-reach").select_option(pages_site.RIVER)
+    phone.page.clock.install(time=(pages_site.now_ms() - pages_site.MINUTE) / 1000)
     phone.steps = 0
     phone.tap("patrol-start")
     assert phone.steps == 1
+    phone.is_at({**AT_STATION, "latitude": AT_STATION["latitude"] - 0.0001})
     expect(phone.seen("patrol-points")).to_have_attribute("data-points", "1")
+    phone.page.clock.fast_forward(15_000)
+    expect(phone.seen("patrol-points")).to_have_attribute("data-points", "2")
     phone.kill()
 
     phone.open(online=False)
     phone.is_at({**AT_STATION, "latitude": AT_STATION["latitude"] + 0.0001})
     phone.tap("field-patrol-on")
-    expect(phone.seen("patrol-points")).to_have_attribute("data-points", "2")
+    expect(phone.seen("patrol-points")).to_have_attribute("data-points", "3")
     phone.tap("patrol-problem").photo("problem-photo").pick("problem-kind-outfall").tap("problem-save")
     phone.is_at({**AT_STATION, "latitude": AT_STATION["latitude"] + 0.0002})
     phone.tap("patrol-pause")
@@ -301,7 +306,7 @@ def test_a_patrol_goes_on_after_a_crash_and_is_one_track(phone_of: Callable[[str
     made = phone.ask(f"/patrols/{receipt['made']['patrol']}")
     assert (made["valid"], made["note"], made["reach"]) == (False, "雷雨", pages_site.RIVER)
     assert len(made["problems"]) == 1
-    assert len(made["track"]["coordinates"]) >= 2
+    assert len(made["track"]["coordinates"]) >= 3
     assert len([one for one in phone.ask("/patrols")["items"] if one["by"] == pages_site.CHIEF]) == 1
 
 
@@ -319,6 +324,31 @@ def test_a_task_is_done_with_a_photo_in_three_steps(phone_of: Callable[[str], Ph
     expect(phone.seen("task-reported")).to_be_visible()
     phone.send_all()
     assert phone.ask(f"/incidents/{number}")["incident"]["state"] == "handled"
+
+
+def test_a_label_before_the_camera_opens_its_station_offline(phone_of: Callable[[str], Phone], tmp_path: Path) -> None:
+    seen = tmp_path / "label.y4m"
+    seen.write_bytes(_film(f"https://river.example/field/#/s/{STATION}"))
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    phone = phone_of(pages_site.ENGINEER).open(*camera, f"--use-file-for-fake-video-capture={seen}").register()
+    phone.context.set_offline(True)
+    phone.tap("field-go-scan")
+    expect(phone.seen(f"station-sensor-{SENSOR}")).to_be_visible()
+    phone.go("/scan").enter("scan-code", "无此站").tap("scan-open")
+    expect(phone.seen("scan-new")).to_be_visible()
+
+
+def _film(text: str) -> bytes:
+    """A film of two pictures of a QR code, for the camera of Chromium."""
+    width, height, module = 640, 480, 8
+    code = QrCodeWidget(text, barLevel="M").qr
+    code.make()
+    grey = np.full((height, width), 235, np.uint8)
+    dark = np.kron(np.array(code.modules, dtype=bool), np.ones((module, module), dtype=bool))
+    top, left = (height - dark.shape[0]) // 2, (width - dark.shape[1]) // 2
+    grey[top : top + dark.shape[0], left : left + dark.shape[1]][dark] = 16
+    frame = b"FRAME\n" + grey.tobytes() + b"\x80" * (width * height // 2)
+    return f"YUV4MPEG2 W{width} H{height} F10:1 Ip A1:1 C420\n".encode() + frame * 2
 
 
 SCREENS = (

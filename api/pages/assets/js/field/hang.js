@@ -3,7 +3,7 @@
 import { foot, h, icon, of, screen, title } from "./app.js";
 import { numberOf, plausibility } from "./judge.js";
 import { waterMap } from "./map.js";
-import { button, card, chip, choices, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, steps, textField, unitText, valueText } from "./parts.js";
+import { button, card, chip, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, steps, textField, unitText, valueText } from "./parts.js";
 import { placeNow, where } from "./place.js";
 import { codeInto } from "./scan.js";
 import * as store from "./store.js";
@@ -97,12 +97,12 @@ async function hang(place, key, fixed) {
     const model = textField("hang-model", say("model"), value.model || old?.model || "", (text) => draft.set({ model: text.trim() }), { maxlength: 80 });
     const chosen = fixed
       ? card({}, h("h2", {}, of(old?.name ?? known.get(fixed)?.name) || fixed))
-      : choices("hang-parameter", say("which_parameter"), [...known].map(([key_, one]) => ({ value: key_, text: of(one.name) })), value.parameter,
-          async (parameter) => (await draft.set({ parameter }), draw()));
+      : h("label", { class: "f-field" }, h("span", {}, say("which_parameter")), h("select", { "data-testid": "hang-parameter", onchange: async (event) => (await draft.set({ parameter: event.target.value || null }), draw()) },
+          h("option", { value: "" }, say("choose")), [...known].map(([key_, one]) => h("option", { value: key_, selected: key_ === value.parameter }, of(one.name)))));
     foot(before_step(), button("hang-sensor-next", say("next_reading"), async () => {
       const since = value.since ?? isoOf(Date.now());
       const kept = { depth: input.value, model: model.querySelector("input").value.trim() };
-      if (!value.parameter) return place.querySelector("fieldset input")?.focus();
+      if (!value.parameter) return place.querySelector("select").focus();
       await draft.set({ ...kept, since, at: 4 });
       draw();
     }, { main: true }));

@@ -64,12 +64,14 @@ export async function openForms() {
 export const stationOf = async (key) => (await store.bundle())?.stations?.find((one) => one.key === key) ?? null;
 export const deploymentOf = (station, parameter) => station?.deployments.find((one) => one.parameter === parameter) ?? null;
 
-// Parameters that the phone knows, by key: {name, unit}; from what hangs anywhere in reach.
+// Parameters that the phone knows, by key: {name, unit}; those that hang somewhere in reach come first.
 export async function parameters() {
+  const bundle = await store.bundle();
   const found = new Map();
-  for (const station of (await store.bundle())?.stations ?? []) {
-    for (const { parameter, name, unit } of station.deployments) if (!found.has(parameter)) found.set(parameter, { name, unit });
-  }
+  const add = ({ parameter, name, unit }) => found.has(parameter) || found.set(parameter, { name, unit });
+  for (const station of bundle?.stations ?? []) station.deployments.forEach(add);
+  bundle?.parameters?.forEach(add);
+  for (const parameter of Object.keys(bundle?.rules?.plausible ?? {})) add({ parameter, name: parameter, unit: null });
   return found;
 }
 

@@ -132,7 +132,7 @@ async function hang(place, key, fixed) {
         place: value.place ?? placeNow(), reading, station_new: station ? null : { name: value.name || key },
       },
     };
-    await draft.finish("hang", record, value.photos.map(({ blob }) => ({ blob, kind: "hang" })));
+    const id = await draft.finish("hang", record, value.photos.map(({ blob }) => ({ blob, kind: "hang" })));
     title(heading, of(station?.name) || key, back);
     const parameter = encodeURIComponent(value.parameter);
     place.replaceChildren(steps(5, names),
@@ -140,7 +140,9 @@ async function hang(place, key, fixed) {
       card({}, h("dl", { class: "f-facts" },
         ...fact(say("serial"), value.serial || "—", old?.serial), ...fact(say("depth"), valueText(numberOf(value.depth), "m"), old && valueText(old.depth_m, "m")),
         ...fact(say("reading"), valueText(reading, unitOf())), ...fact(say("place"), record.new.place ? say("accuracy", { n: record.new.place.accuracy_m }) : say("no_place")))));
-    foot(link("hang-back", back, say(station ? "to_station" : "home")), station && link("hang-calibrate", `${back}/calibrate/${parameter}`, say("calibrate"), "probe"));
+    foot(link("hang-back", station ? back : "/", say(station ? "to_station" : "home")), 
+      station && link("hang-calibrate", `${back}/calibrate/${parameter}`, say("calibrate"), "probe"),
+      !station && !record.new.place && link("hang-add-place", `/place/${id}`, say("add_place"), "pin"));
     end = () => {};
   }
 

@@ -48,32 +48,40 @@ async function reportScreen(place, reachKey) {
   return () => shown.end();
 }
 
-// The place of a report that was saved without one: part of the report while it is still on the phone, else a record of
-// its own.
+// Records that still want a place: reports without a place or a water, new stations without a place.
+export async function withoutPlace() {
+  const records = await store.list();
+  const added = new Set(records.filter(({ kind }) => kind === "place").map(({ object }) => object.record));
+  return records.filter((one) => {
+    if (one.new.place || added.has(one.id) || store.stateOf(one) === "refused") return false;
+    if (one.kind === "hang") return one.new.station_new && one.receipt?.outcome !== "applied";
+    return one.kind === "report" && !one.new.reach;
+  });
+}
+
+// Part of the record itself while the server has not acted on it, else a record of its own.
+async function addPlace(id, place, reach) {
+  const record = await store.record(id);
+  const open = record.kind === "hang" || (!record.tries && !record.received);
+  if (open) return store.amend(id, { new: { ...record.new, place, ...(record.kind === "report" && { reach: reach || null }) } });
+  return store.save("place", { object: { record: id }, new: { place } });
+}
+
 screen("/place/:record", async (place, { record: id }) => {
   const [record, bundle] = await Promise.all([store.record(id), store.bundle()]);
   title(say("add_place"), "", `/queue/${id}`);
   if (!record) return void place.append(card({}, h("p", {}, say("no_record"))));
-  let reach = record.new.reach ?? "";
   const shown = placeCard("place-here", () => say("place_kept"));
-  place.append(card({}, h("h2", {}, record.new.text ?? ""), h("p", { class: "f-small" }, say("place_which"))), shown.element);
-  const reaches = bundle?.reaches ?? [];
-  if (record.kind === "report" && reaches.length) {
-    const select = h("select", { "data-testid": "place-reach", onchange: () => (reach = select.value) },
-      h("option", { value: "" }, say("no_reach")), reaches.map((one) => h("option", { value: one.key, selected: one.key === reach }, of(one.name))));
-    place.append(h("label", { class: "f-field" }, h("span", {}, say("or_reach")), select));
-  }
-  const put = button("place-save", say("put_place"), async () => {
+  place.append(card({}, h("h2", {}, record.new.text ?? record.new.station_new?.name ?? ""), h("p", { class: "f-small" }, say("place_which"))), shown.element);
+  const reaches = record.kind === "report" && !record.received ? (bundle?.reaches ?? []) : [];
+  const select = h("select", { "data-testid": "place-reach" }, h("option", { value: "" }, say("no_reach")), reaches.map((one) => h("option", { value: one.key }, of(one.name))));
+  if (reaches.length) place.append(h("label", { class: "f-field" }, h("span", {}, say("or_reach")), select));
+  foot(button("place-save", say("put_place"), async () => {
     const found = placeNow();
-    if (!found && !reach) return tell(say("place_not_yet"), false);
-    const now = await store.record(id);
-    if (!now.tries && !now.received) await store.amend(id, { new: { ...now.new, place: found ?? now.new.place, reach: reach || now.new.reach } });
-    else if (found) await store.save("place", { object: { record: id }, new: { place: found } });
-    else return tell(say("place_not_yet"), false);
+    if (!found && !select.value) return tell(say("place_not_yet"));
+    await addPlace(id, found, select.value);
     tell(say("place_put"));
     go(`/queue/${id}`);
-  }, { main: true, mark: "pin" });
-  foot(put);
+  }, { main: true, mark: "pin" }));
   return () => shown.end();
 }, { form: true });
-

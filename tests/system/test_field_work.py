@@ -284,9 +284,9 @@ def test_a_patrol_goes_on_after_a_crash_and_is_one_track(phone_of: Callable[[str
     phone.steps = 0
     phone.tap("patrol-start")
     assert phone.steps == 1
-    phone.is_at({**AT_STATION, "latitude": AT_STATION["latitude"] - 0.0001})
     expect(phone.seen("patrol-points")).to_have_attribute("data-points", "1")
     phone.page.clock.fast_forward(15_000)
+    phone.is_at({**AT_STATION, "latitude": AT_STATION["latitude"] - 0.0001})
     expect(phone.seen("patrol-points")).to_have_attribute("data-points", "2")
     phone.kill()
 

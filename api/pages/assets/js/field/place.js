@@ -21,13 +21,19 @@ export function where() {
 
 // The place to write into a record, null where none is known that is fresh enough.
 export function placeNow(oldest_ms = 120_000) {
-  if (!fix || Date.now() - fix.at > oldest_ms) return null;
+  if (!isFresh(oldest_ms)) return null;
   return { lon: fix.lon, lat: fix.lat, accuracy_m: fix.accuracy_m };
+}
+
+// A fix of the future is from before the phone's clock was put back: its age is not known.
+function isFresh(oldest_ms) {
+  const age_ms = fix ? Date.now() - fix.at : -1;
+  return age_ms >= 0 && age_ms <= oldest_ms;
 }
 
 // A fix of now, or null after some seconds: a receiver that stands still need not report by itself.
 export function freshFix(timeout = 5_000) {
-  if (fix && Date.now() - fix.at < OPTIONS.maximumAge) return Promise.resolve(fix);
+  if (isFresh(OPTIONS.maximumAge)) return Promise.resolve(fix);
   if (!navigator.geolocation) return Promise.resolve(null);
   return new Promise((done) => {
     const options = { ...OPTIONS, timeout };

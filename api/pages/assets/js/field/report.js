@@ -34,7 +34,7 @@ async function reportScreen(place, reachKey) {
     const known = placeNow() ?? value.place;
     const record = {
       object: {},
-      new: { text: wordsOf(value.kind, value.text), matter: matterOf(value.kind, bundle), colour: null, place: known, reach: reach?.key ?? null },
+      new: { text: wordsOf(value.kind, value.text), matter: matterOf(value.kind, bundle), place: known, reach: reach?.key ?? null },
     };
     const id = await draft.finish("report", record, value.photos.map(({ blob }) => ({ blob, kind: "report" })));
     shown.end();

@@ -100,7 +100,9 @@ def _bundle(node: Command, work: Path) -> None:
     names = {entry: Path(name).name for entry, name in made.items()}
     shared = {entry: found for entry, name in made.items() if (found := _imported(name, outputs))}
     every = {entry: _imported(name, outputs, ("import-statement", "dynamic-import")) for entry, name in made.items()}
-    lazy = {entry: rest for entry, all_ in every.items() if (rest := [n for n in all_ if n not in shared.get(entry, ())])}
+    lazy = {
+        entry: rest for entry, all_ in every.items() if (rest := [n for n in all_ if n not in shared.get(entry, ())])
+    }
     meta.unlink()
     text = json.dumps({"files": names, "lazy": lazy, "shared": shared}, indent=1, sort_keys=True)
     (work / "static" / MANIFEST).write_text(text, encoding="utf-8")

@@ -134,5 +134,3 @@ def own_region(actor: Actor, regions: Regions) -> str:
     """The highest region of somebody, for what has no place of its own; "" for whoever reaches everything."""
     codes = {*(actor.regions or ()), *(region for _, region in actor.waters if region)}
     return min(codes, key=lambda code: (regions.depth(code), code), default="")
-
-

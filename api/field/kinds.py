@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from api.access import author
 from api.context import Context
@@ -167,7 +168,7 @@ def calibrate(job: Job) -> Result:
     if began_ms < at_ms:
         visit = NewVisit(since=when(began_ms), until=when(at_ms), parameters=[new.parameter])
         try:
-            made["visit"], _ = maintenance_routes.record_visit(job.context, key, by, visit)
+            made["visit"], _ = maintenance_routes.record_visit_start(job.context, key, by, visit)
         except Refused:
             texts = (say("field_server.visit_there"),)
     judged = check.judged()
@@ -189,7 +190,7 @@ class VisitSaid(Said):
     began_at: str | None = None
     ended_at: str | None = None
     note: Words = ""
-    parameters: list[Words] = []
+    parameters: list[Words] = Field(default_factory=list)
 
 
 def visit(job: Job) -> Result:
@@ -199,7 +200,7 @@ def visit(job: Job) -> Result:
     job.in_service(station, since_ms)
     until = None if new.ended_at is None else when(job.time("ended_at", new.ended_at, job.at_ms))
     asked = NewVisit(since=when(since_ms), until=until, parameters=new.parameters, note=new.note)
-    number, _ = maintenance_routes.record_visit(job.context, key, by, asked)
+    number, _ = maintenance_routes.record_visit_start(job.context, key, by, asked)
     return Result(Outcome.APPLIED, (), {"visit": number, "station": key})
 
 
@@ -323,13 +324,17 @@ def done(job: Job) -> Result:
     process = job.context.processes.of(before)
     needs = process.needs if process else (frozenset({Evidence.PHOTO}),)
     if any(Evidence.PHOTO in kinds for kinds in needs) and any(not photo.stored for photo in job.photos):
-        return Result(Outcome.WAITING, (say("field_server.waits_for_photos"),), {"incident": number}, place=before.place)
+        return Result(
+            Outcome.WAITING, (say("field_server.waits_for_photos"),), {"incident": number}, place=before.place
+        )
     comment = job.said(DoneSaid).comment or say("field_server.done").zh
     order = Order(Action.FINISH, comment=comment[:COMMENT_LIMIT], attachments=stored)
     for action in _way(before, job.actor):
-        after = perform(job.context, number, replace(order, action=action), job.actor, job.regions)
+        perform(job.context, number, replace(order, action=action), job.actor, job.regions)
     _mark_used(job.connection, job.id, job.photos)
-    return Result(Outcome.APPLIED, (say("field_server.handed_back", number=number),), {"incident": number}, place=after.place)
+    return Result(
+        Outcome.APPLIED, (say("field_server.handed_back", number=number),), {"incident": number}, place=before.place
+    )
 
 
 def _way(incident: Incident, actor: Actor) -> tuple[Action, ...]:
@@ -402,7 +407,14 @@ def use_photo(context: Context, connection: sa.Connection, actor: Actor, one: Fi
         _comment(context, connection, actor, number, say("field_server.photo").zh, (kept.id,))
     elif one.station:
         now_ms = context.clock_ms()
-        made = Photo(one.station, kept.id, kept.media_type, kept.bytes, photo.taken_at_ms or one.recorded_at_ms or now_ms, one.person, "")
+        made = Photo(
+            one.station,
+            kept.id,
+            kept.media_type,
+            kept.bytes,
+            photo.taken_at_ms or one.recorded_at_ms or now_ms,
+            one.person,
+        )
         maintenance_store.add_photo(connection, made, Author(actor.name, now_ms, actor.role.value))
 
 

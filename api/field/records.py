@@ -176,7 +176,7 @@ def receive(
             raise Forbidden(say("field_server.others_record"))
         made = _received(server, connection, sender, before, number, body)
         missing = store.missing(connection, [number]).get(number, [])
-    _after(server, made)
+    _after(server)
     return made, missing, before is None
 
 
@@ -328,7 +328,8 @@ def _settled(
 ) -> FieldRecord:
     """Keep what came of a record, and its photos with what it made."""
     new = store.find(connection, one.id) is None
-    station = _plain((one.body.get("object") or {}).get("station"), 64) if isinstance(one.body.get("object"), Mapping) else ""
+    about = one.body.get("object")
+    station = _plain(about.get("station"), 64) if isinstance(about, Mapping) else ""
     known = server.registries.recent()
     place = result.place
     if station in known:
@@ -427,7 +428,7 @@ def receive_photo(server: Server, who: Actor, record_id: str, sha256: str, data:
         one = store.get(connection, number)
         photo = {photo.sha256: photo for photo in store.photos(connection, number)}.get(sha256, FieldPhoto(sha256))
         store.put_photo(connection, number, replace(photo, stored=kept.id))
-        if one.outcome is Outcome.WAITING:
+        if one.outcome is Outcome.WAITING and one.person == who.name:
             _tried(server, connection, one, who)
         elif one.outcome is Outcome.APPLIED:
             _use_photos(server, connection, one, who)
@@ -498,7 +499,9 @@ def list_records(
     context: RequestContext,
     who: Who,
     state: Annotated[Outcome | None, Query(description="only those with this outcome")] = None,
-    everybody: Annotated[bool, Query(alias="all", description="all within reach; asks for the right to review")] = False,
+    everybody: Annotated[
+        bool, Query(alias="all", description="all within reach; asks for the right to review")
+    ] = False,
     limit: Limit = 100,
 ) -> Response:
     """One's own records with their receipts; for the office all within reach."""
@@ -554,9 +557,7 @@ def _may_decide(who: Actor, one: FieldRecord) -> None:
             raise Forbidden(say("field_server.others_record"))
 
 
-def _decided(
-    server: Server, connection: sa.Connection, who: Actor, one: FieldRecord, new: NewDecision
-) -> FieldRecord:
+def _decided(server: Server, connection: sa.Connection, who: Actor, one: FieldRecord, new: NewDecision) -> FieldRecord:
     if one.outcome not in (Outcome.CONFLICT, Outcome.WAITING):
         raise Refused(say("field_server.settled"))
     decided = replace(one, decision=new.keep, decided_by=who.name, decided_at_ms=server.context.clock_ms())

@@ -263,8 +263,11 @@ def test_a_report_without_a_place_is_filed_and_gets_its_place_later(phone_of: Ca
     expect(phone.unsent()).to_have_text("1条")
 
     phone.page.evaluate(DRAFT, ["report:", draft])  # as if the browser had died between saving and forgetting the form
-    phone.go("/").go("/report").tap("report-send")
-    expect(phone.seen("report-no-place")).to_be_visible()
+    phone.go("/")
+    expect(phone.seen("field-place-wanted")).to_be_visible()
+    expect(phone.seen("field-form-open")).to_have_count(0)
+    phone.go("/report")
+    expect(phone.seen("report-kind-litter")).not_to_be_checked()
     expect(phone.unsent()).to_have_text("1条")
     phone.send_all()
 

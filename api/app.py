@@ -10,13 +10,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
 from api import access, problems
-from api.access import Guard, Keeper
+from api.access import FIELD_IMPORT, Guard, Keeper
 from api.context import Context
-from api.field import phones, records
+from api.field import bundle, phones, records
 from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
+from api.pages import field_import, public
 from api.pages import maintenance as maintenance_page
-from api.pages import public
 from api.pages import registry as registry_page
 from api.pages import routes as pages
 from api.pages.live import LivePicture
@@ -164,6 +164,7 @@ def _routes() -> list[BaseRoute]:
         deliveries.schemas,
         platforms.router,
         notices.router,
+        bundle.router,
         phones.router,
         records.router,
         _root,
@@ -193,6 +194,8 @@ async def _page_or_problem(request: Request, error: Exception) -> Response:
 def _most_bytes(path: str) -> int:
     if path.startswith(f"{PREFIX}/field/records/"):
         return records.MOST_PHOTO_BYTES if "/photos/" in path else records.MOST_BYTES
+    if path == FIELD_IMPORT:
+        return field_import.MOST_BYTES
     if path.startswith(f"{MAINTENANCE.path}/"):
         return maintenance_page.MOST_BYTES
     if path.startswith("/incidents/"):

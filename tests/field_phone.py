@@ -42,9 +42,9 @@ class FieldPhone:
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> httpx.Response:
         """A signed request; a header may be given in place of the right one."""
-        sent = {"X-Phone": self.id, "X-Signature": self.signature(method, path, body)} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
+        signature = self.signature(method, path.partition("?")[0], body)
+        sent = {"X-Phone": self.id, "X-Signature": signature, "Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         return self._client.request(method, path, content=body, headers=sent)
 
     def send(self, record: dict[str, Any], **headers: str) -> httpx.Response:

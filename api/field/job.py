@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from api.access import needed_right
 from api.context import Context
@@ -29,6 +29,12 @@ class Said(BaseModel):
     """What a record says. An app of another month may say more: that is ignored."""
 
     model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, given: Any) -> Any:
+        """An app says null of what nobody filled in."""
+        return {k: v for k, v in given.items() if v is not None} if isinstance(given, Mapping) else given
 
 
 class Fix(Said):

@@ -1,7 +1,7 @@
 """What each kind of record does, through the functions that the routes of the API use."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -71,9 +71,9 @@ def mark(one: Deployment) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def current(registry: Registry, station: str, parameter: str, at_ms: int) -> Deployment | None:
+def current(known: Iterable[Deployment], station: str, parameter: str, at_ms: int) -> Deployment | None:
     """The deployment in force at an instant."""
-    mine = [d for d in registry.deployments if (d.station, d.parameter) == (station, parameter) and d.since_ms <= at_ms]
+    mine = [d for d in known if (d.station, d.parameter) == (station, parameter) and d.since_ms <= at_ms]
     last = max(mine, key=lambda d: d.since_ms, default=None)
     return None if last is None or (last.until_ms is not None and last.until_ms <= at_ms) else last
 
@@ -91,7 +91,7 @@ def hang(job: Job) -> Result:
     author(job.actor, None, job.at_ms, station)
     since_ms = job.time("since", new.since, job.at_ms)
     job.in_service(station, since_ms)
-    there = current(registry, key, new.parameter, max(since_ms, job.context.clock_ms()))
+    there = current(registry.deployments, key, new.parameter, max(since_ms, job.context.clock_ms()))
     if not job.insists and not _as_known(job, there):
         return Result(Outcome.CONFLICT, (say("field_server.other_sensor"),), theirs=_shown(there, registry))
     asked = NewDeployment(
@@ -155,7 +155,7 @@ def calibrate(job: Job) -> Result:
     at_ms = job.time("at", new.at, job.at_ms)
     job.in_service(station, at_ms)
     registry = job.registry()
-    there = current(registry, key, new.parameter, at_ms)
+    there = current(registry.deployments, key, new.parameter, at_ms)
     if job.base is not None and not job.insists and not _as_known(job, there):
         return Result(Outcome.CONFLICT, (say("field_server.other_sensor"),), theirs=_shown(there, registry))
     kind = new.type or str(hj915.kinds(new.parameter)[0])
@@ -321,9 +321,7 @@ def done(job: Job) -> Result:
     before = incident_store.get(job.connection, number)
     incident_routes.check_visible(before, job.actor)
     stored = tuple(photo.stored for photo in job.photos if photo.stored)
-    process = job.context.processes.of(before)
-    needs = process.needs if process else (frozenset({Evidence.PHOTO}),)
-    if any(Evidence.PHOTO in kinds for kinds in needs) and any(not photo.stored for photo in job.photos):
+    if wants_photo(job.context, before) and any(not photo.stored for photo in job.photos):
         return Result(
             Outcome.WAITING, (say("field_server.waits_for_photos"),), {"incident": number}, place=before.place
         )
@@ -335,6 +333,12 @@ def done(job: Job) -> Result:
     return Result(
         Outcome.APPLIED, (say("field_server.handed_back", number=number),), {"incident": number}, place=before.place
     )
+
+
+def wants_photo(context: Context, incident: Incident) -> bool:
+    """Whether handing it back takes a photo: a phone has nothing else to show."""
+    process = context.processes.of(incident)
+    return process is None or any(Evidence.PHOTO in kinds for kinds in process.needs)
 
 
 def _way(incident: Incident, actor: Actor) -> tuple[Action, ...]:
@@ -358,6 +362,7 @@ def _mark_used(connection: sa.Connection, record_id: str, photos: tuple[FieldPho
 
 def patrol(job: Job) -> Result:
     """Keep a patrol and file its problems; their photos follow."""
+    job.must("POST", "/patrols")
     given = job.body.get("new")
     if not isinstance(given, Mapping):
         raise ConfigurationError(say("field_server.bad_value", name="new"))

@@ -6,8 +6,9 @@ known by its instant or its content, and the form carries the instant at which i
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Form, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
@@ -15,6 +16,9 @@ from starlette.responses import RedirectResponse
 from api import maintenance as maintenance_views
 from api import problems
 from api.access import author, foreign, reaches
+from api.field import kinds as record_kinds
+from api.field import records as field_records
+from api.field.records import NewDecision, Server
 from api.maintenance import Jump, MaintenanceSummary
 from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF
 from api.pages.models import maintenance as models
@@ -28,9 +32,11 @@ from api.routes import maintenance as maintenance_routes
 from api.routes import rules as mute_routes
 from api.routes.maintenance import Correction, EndOfVisit, NewCheck, NewVisit
 from api.routes.rules import NewEnd, NewMute
+from governance.reports import field_records as record_store
+from governance.reports.field_records import FieldRecord, Outcome
 from infra.errors import ConfigurationError, Refused, WaterError
 from infra.texts import Text, say
-from infra.times import beijing
+from infra.times import DAY_MS, beijing
 from ingest.storage import maintenance as store
 from ingest.storage.changes import Author
 from ingest.storage.photos import MAX_PHOTO_BYTES
@@ -44,8 +50,13 @@ FORMS = ("begin", "end", "check", "record", "mute", "photo")
 DONE = frozenset({"begun", "ended", "recorded", "checked", "voided", "muted", "unmuted", "photo"})
 MOST_BYTES = 8 * 1024 * 1024
 """A request with a photo as a phone takes it: it is refused in words, unless the page's script made it small."""
+REFUSED_DAYS = 30
+"""For how long a record from the field that was refused is shown."""
 SHOWN = 10
 """Visits, checks and mutes that are listed at first."""
+
+FormField = Annotated[str, Form()]
+StationField = Annotated[str, Form(alias="station")]
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -68,6 +79,8 @@ def show(v: Viewing) -> Response:
     calling = [one for one in every if one.calls]
     return v.render(
         "maintenance.html",
+        records=_unsettled(v),
+        kinds=tuple(record_kinds.KINDS),
         every=every,
         calling=len(calling),
         working=sum(one.care.working is not None for one in every),
@@ -82,6 +95,29 @@ def show(v: Viewing) -> Response:
         may_incidents=v.actor.may(INCIDENT.right),
         names=lambda keys: _names(v, keys),
     )
+
+
+def _unsettled(v: View) -> list[FieldRecord]:
+    """What phones sent that conflicts or waits, then what was refused lately; nothing that somebody decided on."""
+    reach = field_records.within_reach(v.actor)
+    with v.context.database.read() as connection:
+        found = record_store.listing(connection, reach, (Outcome.CONFLICT, Outcome.WAITING), limit=models.PAGE)
+        refused = record_store.listing(connection, reach, (Outcome.REFUSED,), limit=SHOWN)
+    since_ms = v.now_ms - REFUSED_DAYS * DAY_MS
+    return [*found, *(one for one in refused if not one.decision and one.received_at_ms > since_ms)]
+
+
+@router.post(MAINTENANCE.path + "/field/{record_id}")
+def decide(v: Viewing, record_id: str, keep: FormField = "", station_key: StationField = "") -> Response:
+    """Decide on a record from the field."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(MAINTENANCE.right)
+    if keep not in ("mine", "theirs"):
+        raise ConfigurationError(say("care_page.no_action"))
+    new = NewDecision(keep="mine" if keep == "mine" else "theirs", station=station_key.strip()[:64] or None)
+    field_records.decide(Server(v.context, v.registries, v.keeper.regions), v.actor, record_id, new)
+    return RedirectResponse(v.to(MAINTENANCE.path) + "#field", 303)
 
 
 def _within(v: View, one: MaintenanceSummary) -> bool:

@@ -10,14 +10,17 @@ from fastapi import APIRouter, Response
 from starlette.responses import RedirectResponse
 
 from api.access import needed_right
+from api.field import phones as field_phones
 from api.pages.view import PageRoute, View, Viewing
 from api.routes import me
 from governance.notify import channels
 from governance.notify.contacts import Channel
 from governance.organisation.roles import Right
 from governance.people import accounts, sessions
+from governance.people import phones as phone_store
 from governance.people import store as people_store
 from governance.people.accounts import Account
+from governance.people.phones import Phone
 from governance.people.sessions import Session
 from governance.people.store import Token
 from infra.texts import say
@@ -37,6 +40,7 @@ class PersonAccess:
     needs_factor: bool
     sessions: tuple[Session, ...]
     tokens: tuple[Token, ...]
+    phones: tuple[Phone, ...]
     sends: bool
     done: str = ""
 
@@ -54,6 +58,7 @@ def of(v: View, name: str) -> PersonAccess | None:
             accounts.needs_factor(one),
             tuple(sessions.list_sessions(connection, one.id, v.now_ms, v.context.idle_ms)),
             tuple(people_store.tokens_of(connection, one.name, v.now_ms)),
+            tuple(phone_store.of_person(connection, one)),
             bool(_private(v, one.name)),
             v.query.get("done", ""),
         )
@@ -116,6 +121,14 @@ def revoke_token(v: Viewing, name: str, number: me.Number) -> Response:
     with v.context.database.write() as connection:
         people_store.revoke_token(connection, name, number, by=v.actor.name, now_ms=v.now_ms)
     return _back(v, name, "tokens")
+
+
+@router.post("/people/{name}/access/phones/{number}")
+def revoke_phone(v: Viewing, name: str, number: str) -> Response:
+    """A phone of somebody's was lost."""
+    v.require(Right.PEOPLE)
+    field_phones.revoke(v.context, v.actor, number, name)
+    return _back(v, name, "phones")
 
 
 def _private(v: View, name: str) -> list[Channel]:

@@ -16,7 +16,7 @@ from governance.people import accounts
 from governance.people.store import Person
 from governance.tables import field_phone as table
 from governance.tables import person as people_
-from infra.errors import InvalidValue, NotFound, Refused
+from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
 
 USED_EVERY_MS = 60_000
@@ -54,14 +54,14 @@ class Phone:
 
 
 def register(connection: sa.Connection, one: Person, name: str, key: Mapping[str, Any], now_ms: int) -> Phone:
-    """Keep a phone with its public key (JWK). Raises InvalidValue for another kind of key, Refused for too many."""
+    """Keep a phone with its public key (JWK). Raises ConfigurationError for another key, Refused for too many."""
     x, y = key.get("x"), key.get("y")
     if (key.get("kty"), key.get("crv")) != ("EC", "P-256") or not isinstance(x, str) or not isinstance(y, str):
-        raise InvalidValue(say("field_server.no_key"))
+        raise ConfigurationError(say("field_server.no_key"))
     try:
         _key(x, y)
     except ValueError:
-        raise InvalidValue(say("field_server.no_key")) from None
+        raise ConfigurationError(say("field_server.no_key")) from None
     if len([phone for phone in of_person(connection, one) if phone.revoked_at_ms is None]) >= MOST:
         raise Refused(say("field_server.many_phones", most=MOST))
     made = Phone(secrets.token_hex(12), one.name, name.strip()[:NAME_LIMIT] or "—", x, y, now_ms, None, None)

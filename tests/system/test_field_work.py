@@ -34,6 +34,16 @@ GO = """hash => new Promise((done) => {
   addEventListener("field-drawn", done, { once: true });
   location.hash = hash;
 })"""
+DRAFT = """async ([key, value]) => {
+  const asked = indexedDB.open("riverchief-field");
+  const db = await new Promise((done) => (asked.onsuccess = () => done(asked.result)));
+  const drafts = db.transaction("drafts", "readwrite").objectStore("drafts");
+  const request = value ? drafts.put({ ...value, photos: [] }, key) : drafts.get(key);
+  const found = await new Promise((done) => (request.onsuccess = () => done(request.result)));
+  db.close();
+  return value ? null : found ?? null;
+}"""
+"""What the phone keeps of a form; puts a value there where one is given."""
 SMALL_TARGETS = """() => [...document.querySelectorAll("#field-main :is(button, a, input, select), #field-foot *")]
   .filter((one) => one.getClientRects().length && one.matches("button, a, input, select") && !one.matches(".f-heard"))
   .map((one) => [one.closest("label") ?? one, one])
@@ -185,15 +195,8 @@ def test_a_sensor_is_hung_and_calibrated_offline_in_a_browser_that_is_killed(pho
     expect(phone.seen("hang-place")).to_have_attribute("data-state", "ok")
     phone.tap("hang-place-ok").photo("hang-photo").tap("hang-photos-next")
     phone.enter("hang-depth", "0.8").enter("hang-serial", "EX-S5-0009")
-    kept = """async () => {
-      const open = indexedDB.open("riverchief-field");
-      const db = await new Promise((done) => (open.onsuccess = () => done(open.result)));
-      const asked = db.transaction("drafts").objectStore("drafts").getAll();
-      const all = await new Promise((done) => (asked.onsuccess = () => done(asked.result)));
-      db.close();
-      return all.some((one) => one.serial === "EX-S5-0009");
-    }"""
-    phone.page.wait_for_function(kept)
+    draft = f"hang:{STATION}:{SENSOR}"
+    phone.page.wait_for_function(f"async () => (await ({DRAFT})(['{draft}', null]))?.serial === 'EX-S5-0009'")
     phone.kill()
 
     phone.open(online=False)
@@ -252,8 +255,15 @@ def test_a_report_without_a_place_is_filed_and_gets_its_place_later(phone_of: Ca
     phone.steps = 0
     phone.tap("field-go-report").photo("report-photo").pick("report-kind-litter")
     expect(phone.seen("report-place")).to_have_attribute("data-state", "denied")
+    draft = phone.page.evaluate(DRAFT, ["report:", None])
     phone.tap("report-send")
     assert phone.steps <= 4
+    expect(phone.seen("report-no-place")).to_be_visible()
+    assert phone.page.evaluate(DRAFT, ["report:", None]) is None
+    expect(phone.unsent()).to_have_text("1条")
+
+    phone.page.evaluate(DRAFT, ["report:", draft])  # as if the browser had died between saving and forgetting the form
+    phone.go("/").go("/report").tap("report-send")
     expect(phone.seen("report-no-place")).to_be_visible()
     expect(phone.unsent()).to_have_text("1条")
     phone.send_all()
@@ -325,6 +335,7 @@ def test_a_task_is_done_with_a_photo_in_three_steps(phone_of: Callable[[str], Ph
     phone.steps = 0
     phone.tap(f"field-task-{number}").photo("task-photo").tap("task-done")
     assert phone.steps == 3
+    phone.page.wait_for_url("**#/tasks")
     expect(phone.unsent()).to_have_text("1条")
     phone.go(f"/tasks/{number}")
     expect(phone.seen("task-reported")).to_be_visible()
@@ -367,6 +378,7 @@ SCREENS = (
     "/patrol",
     "/tasks/1",
 )
+LOOKS = (("axe", AXE), ("small", SMALL), ("wide", WIDE), ("targets", SMALL_TARGETS))
 
 
 def test_every_screen_is_fit_for_everybody(phone_of: Callable[[str], Phone]) -> None:
@@ -376,7 +388,12 @@ def test_every_screen_is_fit_for_everybody(phone_of: Callable[[str], Phone]) -> 
     phone = phone_of(pages_site.ENGINEER).open()
     phone.is_at(AT_STATION)
     phone.register()
-    looks: tuple[tuple[str, Literal["light", "dark"]], ...] = (("zh", "light"), ("en", "dark"))
+    phone.context.set_offline(True)
+
+    def look(name: str) -> None:
+        found.update({f"{name} {what}": seen for what, code in LOOKS if (seen := phone.page.evaluate(code))})
+
+    looks: tuple[tuple[str, Literal["light", "dark"]], ...] = (("en", "dark"), ("zh", "light"))
     for language, scheme in looks:
         phone.page.emulate_media(color_scheme=scheme)
         phone.page.goto(f"{phone.url}/field/?lang={language}")
@@ -384,10 +401,50 @@ def test_every_screen_is_fit_for_everybody(phone_of: Callable[[str], Phone]) -> 
         phone.page.evaluate(axe)
         for screen in SCREENS:
             phone.go(screen)
-            for what, look in (("axe", AXE), ("small", SMALL), ("wide", WIDE), ("targets", SMALL_TARGETS)):
-                if seen := phone.page.evaluate(look):
-                    found[f"{language} {screen} {what}"] = seen
+            look(f"{language} {screen}")
+    _look_within_forms(phone, look)
     assert not found, json.dumps(found, ensure_ascii=False, indent=1)
+    _forget_a_visit(phone)
+
+
+def _look_within_forms(phone: Phone, look: Callable[[str], None]) -> None:
+    """The later steps of what takes several, with something entered."""
+    phone.go(f"/s/{STATION}/hang/{SENSOR}").tap("hang-place-ok").photo("hang-photo")
+    look("hang photos")
+    phone.tap("hang-photos-next").enter("hang-serial", "EX-S5-0008")
+    look("hang sensor")
+    phone.tap("hang-sensor-next").enter("hang-reading", "99")
+    expect(phone.seen("hang-light")).to_have_attribute("data-light", "high")
+    look("hang reading")
+    phone.tap("hang-finish")
+    expect(phone.seen("hang-saved")).to_be_visible()
+    look("hang saved")
+    phone.tap("hang-calibrate").enter("calibrate-standard", "6.86").enter("calibrate-before", "7.9")
+    expect(phone.seen("calibrate-suspect")).to_be_visible()
+    look("calibrate failed")
+    phone.go("/scan").enter("scan-code", "无此站").tap("scan-open")
+    look("scan unknown")
+    phone.go("/patrol").tap("patrol-start").tap("patrol-problem").pick("problem-kind-shore")
+    look("patrol problem")
+    phone.tap("problem-save")
+    expect(phone.seen("patrol-points")).to_be_visible()
+    look("patrol")
+    phone.tap("patrol-end")
+    expect(phone.seen("patrol-result")).to_be_visible()
+    look("patrol end")
+    phone.go("/")
+    expect(phone.seen("field-patrol-on")).to_be_visible()
+    look("home with what is not finished")
+
+
+def _forget_a_visit(phone: Phone) -> None:
+    """The calibration began a visit; three hours later the first screen asks whether it was forgotten."""
+    phone.page.clock.install(time=(pages_site.now_ms() + 3 * pages_site.HOUR) / 1000)
+    phone.go("/scan").go("/")
+    phone.tap("field-visit-late")
+    expect(phone.seen("visit-overrun")).to_be_visible()
+    phone.photo("visit-photo").tap("visit-end")
+    expect(phone.seen("station-start")).to_be_visible()
 
 
 @contextmanager

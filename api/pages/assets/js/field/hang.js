@@ -128,7 +128,7 @@ async function hang(place, key, fixed) {
       base: old?.etag ?? null,
       old: old ? { serial: old.serial, model: old.model, unit: old.unit, depth_m: old.depth_m } : null,
       new: {
-        parameter: value.parameter, serial: value.serial, model: value.model, unit: unitOf(), depth_m: numberOf(value.depth), since: value.since,
+        parameter: value.parameter, serial: value.serial, model: value.model, unit: unitOf() || null, depth_m: numberOf(value.depth), since: value.since,
         place: value.place ?? placeNow(), reading, station_new: station ? null : { name: value.name || key },
       },
     };

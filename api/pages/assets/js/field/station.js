@@ -11,7 +11,7 @@ screen("/s/:station", async (place, { station: key }) => {
   const end = store.on((what, elsewhere) => what === "records" || elsewhere ? draw() : null);
   async function draw() {
     const visit = (await openVisits()).find((one) => one.object.station === key);
-    const unsent = await unsentAbout((one) => one.object.station === key && one !== visit);
+    const unsent = await unsentAbout((one) => one.object.station === key && one.id !== visit?.id);
     const path = `/s/${encodeURIComponent(key)}`;
     place.replaceChildren(...[
       station.retired && card({ class: "fw-dev", "data-testid": "station-retired" }, h("p", {}, say("retired"))),

@@ -45,7 +45,7 @@ DRAFT = """async ([key, value]) => {
 }"""
 """What the phone keeps of a form; puts a value there where one is given."""
 SMALL_TARGETS = """() => [...document.querySelectorAll("#field-main :is(button, a, input, select), #field-foot *")]
-  .filter((one) => one.getClientRects().length && one.matches("button, a, input, select"))
+  .filter((one) => one.getClientRects().length && one.matches("button, a, input, select") && !one.matches(".f-heard"))
   .map((one) => [one.closest("label") ?? one, one])
   .filter(([area]) => area.getBoundingClientRect().height < 44)
   .map(([, one]) => one.outerHTML.slice(0, 100))"""

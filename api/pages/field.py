@@ -15,7 +15,7 @@ from api.pages.view import HEADERS, POLICY, TEMPLATES, PageRoute, Viewing
 from infra.texts import sections
 
 PATH = "/field/"
-ENTRIES = ("page.css", "dark.css", "field.css", "field.js")
+ENTRIES = ("dark.css", "field.css", "field.js")
 WORDS = ("field", "field_queue", "field_work")
 """Sections of the catalogue that the app speaks with; both languages, as it changes them without a network."""
 ICONS = {f"icon-{size}.png": size for size in icon.SIZES}

@@ -4,7 +4,7 @@ import { bring, read } from "./export.js";
 import { canInstall, install, isInstalled, isPersisted, persist } from "./install.js";
 import { phone } from "./phone.js";
 import { fetchBundle } from "./send.js";
-import { BUILD, kept, list, room } from "./store.js";
+import { BUILD, kept, list } from "./store.js";
 import { following } from "./home.js";
 
 screen("/settings", async (place) => {
@@ -13,7 +13,7 @@ screen("/settings", async (place) => {
 }, { nav: true });
 
 async function settings() {
-  const [me, persisted, { free }, records, had, clock] = await Promise.all([phone(), isPersisted(), room(), list(), kept("bundle"), kept("clock")]);
+  const [me, persisted, records, had, clock] = await Promise.all([phone(), isPersisted(), list(), kept("bundle"), kept("clock")]);
   const off = Math.round((clock?.offset_ms ?? 0) / 60e3);
   const fact = (key, value, testid) => [h("dt", {}, say(key)), h("dd", { "data-testid": testid }, value)];
   return [
@@ -23,7 +23,6 @@ async function settings() {
       me && fact("field.registered_at", moment(me.registered_at)),
       fact("field.installed", say(isInstalled() ? "field.yes" : "field.no_browser")),
       fact("field.storage", say(persisted ? "field.persisted" : "field.not_persisted"), "field-persisted"),
-      fact("field.free", Number.isFinite(free) ? say("field.megabytes", { n: Math.floor(free / 1e6) }) : "—"),
       fact("field.kept", say("field.records", { n: records.length })),
       fact("field.bundle", had ? `${moment(had.at)} · ${say("field.stations", { n: had.content.stations.length })}` : say("field.no_bundle")),
       Math.abs(off) >= 2 && fact("field.clock", say("field.clock_off", { n: Math.abs(off) })),
@@ -55,7 +54,12 @@ async function renew() {
 screen("/import", (place) => {
   title(say("field.import"), "", "/settings");
   const said = h("div", { role: "status", class: "f-stack", "data-testid": "field-import-said" });
-  const input = h("input", { type: "file", accept: "application/json,.json", class: "f-heard", id: "field-file", onchange: () => input.files[0] && take(input.files[0]), "data-testid": "field-import-file" });
+  const input = h("input", { type: "file", accept: "application/json,.json", class: "f-heard", id: "field-file", onchange: chosen, "data-testid": "field-import-file" });
+  function chosen() {
+    const [file] = input.files;
+    input.value = ""; // the same file may be chosen again
+    if (file) take(file);
+  }
   async function take(file) {
     said.replaceChildren();
     try {

@@ -36,6 +36,14 @@ SAVE = """async ([text, photo]) => {
   const place = { lon: 113.1478, lat: 23.0205, accuracy_m: 6 };
   return field.save("report", { new: { text, matter: "litter", colour: null, place, reach: null } }, photo ? [new Blob([bytes], { type: "image/png" })] : []);
 }"""
+FULL = """() => {
+  const { put } = IDBObjectStore.prototype;
+  IDBObjectStore.prototype.put = function (value, ...key) {
+    if (value instanceof Blob) throw new DOMException("full", "QuotaExceededError");
+    return put.call(this, value, ...key);
+  };
+}"""
+"""As browsers say it: Chromium no longer lets a test set the quota of a browser with a profile."""
 STATES = "async () => Object.fromEntries((await field.list()).map((one) => [one.id, field.stateOf(one)]))"
 
 
@@ -106,6 +114,11 @@ def at_server(phone: Phone, wanted: set[str]) -> list[int]:
     return [one["made"]["incident"] for one in receipts.values()]
 
 
+def photos_of(phone: Phone, incident: int) -> int:
+    """How many photos the history of an incident shows."""
+    return sum(len(entry["attachments"]) for entry in phone.ask(f"/incidents/{incident}")["history"])
+
+
 def picture(number: int) -> bytes:
     """A photo that no other is like, by a word in it."""
     return pages_site.PHOTO[:-12] + _text_chunk(str(number)) + pages_site.PHOTO[-12:]
@@ -139,13 +152,14 @@ def test_what_was_saved_is_there_once_after_cuts_and_kills(phone: Phone, line: L
     line.script = []
     made = at_server(phone, ids)
     assert len(set(made)) == len(ids)
-    for number in made[::3]:
-        assert len(phone.ask(f"/incidents/{number}/attachments")["items"]) <= 1
+    assert sum(photos_of(phone, number) for number in made) == len(range(0, CYCLES, 3))
 
 
 def test_a_bad_line_needs_no_help(phone: Phone, line: Line) -> None:
     chance = random.Random(SEED)
-    line.script = lambda seen: chance.choice(FAULTS)() if seen.path.startswith(RECORDS) and chance.random() < 0.2 else Forward()
+    line.script = lambda seen: (
+        chance.choice(FAULTS)() if seen.path.startswith(RECORDS) and chance.random() < 0.2 else Forward()
+    )
     phone.context.set_offline(True)
     ids = {save(phone.page, f"示例{one}", picture(1000 + one) if one % 2 else b"") for one in range(CYCLES)}
     expect(phone.unsent()).to_have_text(f"{CYCLES}条")
@@ -178,13 +192,14 @@ def test_it_opens_offline_and_a_new_version_waits_for_the_form(phone: Phone, lin
 
 def test_a_full_phone_keeps_the_text(phone: Phone) -> None:
     phone.context.set_offline(True)
-    session = phone.context.new_cdp_session(phone.page)
-    session.send("Storage.overrideQuotaForOrigin", {"origin": phone.url, "quotaSize": 2_000_000})
-    number = save(phone.page, "存储已满", picture(1) + bytes(4_000_000))
+    phone.page.evaluate(FULL)
+    number = save(phone.page, "存储已满", picture(1))
     expect(phone.seen("field-said")).to_be_visible()
     phone.go("/queue")
     expect(phone.seen(f"field-record-{number}")).to_have_attribute("data-state", "waiting")
-    lost = phone.page.evaluate("field.list().then((all) => all.map((one) => [one.new.text, one.photos.length, one.photos_lost]))")
+    lost = phone.page.evaluate(
+        "field.list().then((all) => all.map((one) => [one.new.text, one.photos.length, one.photos_lost]))"
+    )
     assert lost == [["存储已满", 0, 1]]
 
 
@@ -232,10 +247,21 @@ def test_the_file_of_what_was_not_sent_counts_once(phone: Phone, playwright: Pla
 
     phone.send_all()
     assert at_server(phone, {number}) == [incident]
-    assert len(phone.ask(f"/incidents/{incident}/attachments")["items"]) == 1
+    assert photos_of(phone, incident) == 1
 
 
-SCREENS = ("/", "/tasks", "/queue", "/export", "/import", "/settings", "/help", "/start", "/conflict/{id}", "/queue/{id}")
+SCREENS = (
+    "/",
+    "/tasks",
+    "/queue",
+    "/export",
+    "/import",
+    "/settings",
+    "/help",
+    "/start",
+    "/conflict/{id}",
+    "/queue/{id}",
+)
 
 
 def test_each_screen_is_fit_for_everybody(phone: Phone) -> None:

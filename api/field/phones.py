@@ -32,6 +32,7 @@ class NewPhoneView:
 
     id: str
     name: str
+    person: str | None
     registered_at: str | None
 
 
@@ -60,7 +61,7 @@ def register_phone(context: RequestContext, who: Who, new: NewPhone) -> Response
     now_ms = context.clock_ms()
     with context.database.write() as connection:
         made = store.register(connection, people_store.get(connection, who.name), new.name, new.key, now_ms)
-    return answer(NewPhoneView(made.id, made.name, when(made.registered_at_ms)), 201)
+    return answer(NewPhoneView(made.id, made.name, made.person, when(made.registered_at_ms)), 201)
 
 
 @router.get("", response_model=PhoneList)

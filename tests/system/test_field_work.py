@@ -263,8 +263,11 @@ def test_a_report_without_a_place_is_filed_and_gets_its_place_later(phone_of: Ca
     expect(phone.unsent()).to_have_text("1条")
 
     phone.page.evaluate(DRAFT, ["report:", draft])  # as if the browser had died between saving and forgetting the form
-    phone.go("/").go("/report").tap("report-send")
-    expect(phone.seen("report-no-place")).to_be_visible()
+    phone.go("/")
+    expect(phone.seen("field-place-wanted")).to_be_visible()
+    expect(phone.seen("field-form-open")).to_have_count(0)
+    phone.go("/report")
+    expect(phone.seen("report-kind-litter")).not_to_be_checked()
     expect(phone.unsent()).to_have_text("1条")
     phone.send_all()
 
@@ -321,7 +324,8 @@ def test_a_patrol_goes_on_after_a_crash_and_is_one_track(phone_of: Callable[[str
     assert receipt["outcome"] == "applied", receipt["message"]
     made = phone.ask(f"/patrols/{receipt['made']['patrol']}")
     assert (made["valid"], made["note"], made["reach"]) == (False, "雷雨", pages_site.RIVER)
-    assert len(made["problems"]) == 1
+    (number,) = made["problems"]
+    assert any(entry["attachments"] for entry in phone.ask(f"/incidents/{number}")["history"])
     assert len(made["track"]["coordinates"]) >= 3
     assert len([one for one in phone.ask("/patrols")["items"] if one["by"] == pages_site.CHIEF]) == 1
 

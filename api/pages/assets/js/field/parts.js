@@ -11,17 +11,19 @@ export const say = (key, values) => word(`field_work.${key}`, values);
 // -- drafts -----------------------------------------------------------------------------------------------------------
 
 // What a person has entered so far in one form. Every change is on the disk at once, so that a killed browser loses
-// nothing. `id` is that of the record it becomes: finished twice, it is one record. `seen` = {hash, title} lists the form
+// nothing. `id` is that of the record it becomes: it is saved once. `seen` = {hash, title} lists the form
 // on the first screen until it is finished.
 export async function openDraft(key, begun, seen) {
-  const before = await store.draft(key);
+  const before = await unsaved(key);
   const value = { id: crypto.randomUUID(), ...begun, ...before };
   let last = Promise.resolve();
   let listed = Boolean(before);
+  let over = false;
   const write = (act) => (last = last.then(act).catch((error) => tell(say("not_kept", { error: error.name }), true)));
   return {
     value,
     set(changes) {
+      if (over) return last; // a photo that became small after the form was finished
       Object.assign(value, changes);
       if (!listed && seen) write(() => list(key, seen));
       listed = true;
@@ -29,20 +31,29 @@ export async function openDraft(key, begun, seen) {
     },
     async finish(kind, record, photos) {
       await last;
-      try {
-        await store.save(kind, { ...record, id: value.id }, photos);
-      } catch (error) {
-        if (error.name !== "ConstraintError") throw error; // it was saved before the app was closed
-      }
+      await store.save(kind, { ...record, id: value.id }, photos);
       await this.drop();
       return value.id;
     },
     async drop() {
+      over = true;
       await last;
-      await store.dropDraft(key);
-      await list(key, null);
+      await forget(key);
     },
   };
+}
+
+async function forget(key) {
+  await store.dropDraft(key);
+  await list(key, null);
+}
+
+// The draft of a form; one whose record was saved before the app was closed is forgotten.
+async function unsaved(key) {
+  const draft = await store.draft(key);
+  if (!draft || !(await store.record(draft.id))) return draft;
+  await forget(key);
+  return undefined;
 }
 
 const OPEN = "open-forms";
@@ -56,7 +67,9 @@ async function list(key, seen) {
 
 // Forms that were begun and not finished: [{hash, title, at}], the last one first.
 export async function openForms() {
-  return Object.values((await store.draft(OPEN)) ?? {}).sort((a, b) => b.at - a.at);
+  const open = [];
+  for (const [key, seen] of Object.entries((await store.draft(OPEN)) ?? {})) if (await unsaved(key)) open.push(seen);
+  return open.sort((a, b) => b.at - a.at);
 }
 
 // -- what the phone has with it ---------------------------------------------------------------------------------------
@@ -168,6 +181,16 @@ function errorText(error, limit) {
 
 // -- photos -----------------------------------------------------------------------------------------------------------
 
+// Make a photo of a draft small, and name it by its content.
+async function prepare(entry) {
+  if (entry.sha256) return entry;
+  entry.blob = await smaller(entry.blob);
+  entry.sha256 = await sha256(await entry.blob.arrayBuffer());
+  return entry;
+}
+
+export const prepared = (photos) => Promise.all(photos.map((one) => prepare({ ...one })));
+
 // Photos of a draft: kept as taken at once, then made small. `value` is [{blob, at, sha256}]; `keep(photos)` stores it.
 export function photoField(testid, label, value, keep, most = 4) {
   const photos = [...(value ?? [])];
@@ -182,10 +205,8 @@ export function photoField(testid, label, value, keep, most = 4) {
     input.value = "";
     await keep([...photos]);
     draw();
-    entry.blob = await smaller(file);
-    entry.sha256 = await sha256(await entry.blob.arrayBuffer());
+    await prepare(entry);
     if (photos.includes(entry)) await keep([...photos]);
-    shown.dataset.ready = photos.filter((one) => one.sha256).length;
   }
   function picture(entry, i) {
     const src = URL.createObjectURL(entry.blob);

@@ -3,7 +3,7 @@
 import { foot, go, h, moment, of, screen, tell, title } from "./app.js";
 import { kinds, matterOf, wordsOf } from "./kinds.js";
 import { waterMap } from "./map.js";
-import { button, card, chip, choices, distanceText, link, openDraft, photoField, placeCard, say, textField } from "./parts.js";
+import { button, card, chip, choices, distanceText, link, openDraft, photoField, placeCard, prepared, say, textField } from "./parts.js";
 import { follow, placeNow, where } from "./place.js";
 import * as recorder from "./recorder.js";
 import * as store from "./store.js";
@@ -125,7 +125,7 @@ screen("/patrol/problem", async (place) => {
   foot(button("problem-save", say("save_go_on"), async () => {
     if (!value.kind && !value.text.trim() && !value.photos.length) return tell(say("report_needs"));
     const known = value.place ?? placeNow();
-    await recorder.addProblem({ id: value.id, text: wordsOf(value.kind, value.text), matter: matterOf(value.kind, bundle), at: value.at, lon: known?.lon ?? null, lat: known?.lat ?? null, photos: value.photos });
+    await recorder.addProblem({ id: value.id, text: wordsOf(value.kind, value.text), matter: matterOf(value.kind, bundle), at: value.at, lon: known?.lon ?? null, lat: known?.lat ?? null, photos: await prepared(value.photos) });
     await draft.drop();
     go("/patrol");
   }, { main: true, mark: "done" }));

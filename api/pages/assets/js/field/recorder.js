@@ -35,6 +35,7 @@ export async function start(reach) {
 // When the app opens: go on where it stopped. After an hour without a point it waits for the person.
 export async function takeUp() {
   const patrol = await current();
+  if (patrol && (await store.record(patrol.id))) return forget(); // it was saved before the app was closed
   if (!patrol || patrol.paused || patrol.ended_ms) return;
   if (Date.now() - lastMoment(patrol) > LEFT_MS) await change({ paused: true });
   else run();
@@ -75,15 +76,15 @@ export async function finish(photosOf) {
     track: track.map(({ at, lon, lat }) => [iso(at), lon, lat]),
     problems: seen.map(({ text, at, lon, lat, matter, photos }) => ({ text, at: iso(at), lon, lat, matter, attachments: photos.map(({ sha256 }) => sha256) })),
   };
-  try {
-    await store.save("patrol", { id: patrol.id, object: patrol.reach ? { reach: patrol.reach } : {}, new: body }, photosOf(seen));
-  } catch (error) {
-    if (error.name !== "ConstraintError") throw error; // it was saved before the app was closed
-  }
+  await store.save("patrol", { id: patrol.id, object: patrol.reach ? { reach: patrol.reach } : {}, new: body }, photosOf(seen));
   stop();
+  await forget();
+  return patrol.id;
+}
+
+async function forget() {
   await store.dropDraft(PROBLEMS);
   await store.dropDraft(KEY);
-  return patrol.id;
 }
 
 const lastMoment = (patrol) => patrol.track.at(-1)?.at ?? patrol.started_ms;

@@ -34,7 +34,8 @@ FAULTS: tuple[Callable[[], Behaviour], ...] = (HangUp, CutAnswer, CutRequest, la
 SAVE = """async ([text, photo]) => {
   const bytes = photo && Uint8Array.from(atob(photo), (one) => one.charCodeAt(0));
   const place = { lon: 113.1478, lat: 23.0205, accuracy_m: 6 };
-  return field.save("report", { new: { text, matter: "litter", colour: null, place, reach: null } }, photo ? [new Blob([bytes], { type: "image/png" })] : []);
+  const photos = photo ? [new Blob([bytes], { type: "image/png" })] : [];
+  return field.save("report", { new: { text, matter: "litter", colour: null, place, reach: null } }, photos);
 }"""
 FULL = """() => {
   const { put } = IDBObjectStore.prototype;
@@ -290,7 +291,10 @@ CONFLICT = """async (id) => {
   const store = db.transaction("records", "readwrite").objectStore("records");
   const asked = store.get(id);
   const record = await new Promise((done) => (asked.onsuccess = () => done(asked.result)));
-  const receipt = { id, outcome: "conflict", received_at: new Date().toISOString(), message: { zh: "他人也改过", en: "changed by somebody" }, mine: record.new, theirs: { ...record.new, text: "B" } };
+  const receipt = {
+    id, outcome: "conflict", received_at: new Date().toISOString(), mine: record.new,
+    theirs: { ...record.new, text: "B" }, message: { zh: "他人也改过", en: "changed by somebody" },
+  };
   const put = store.put({ ...record, received: record.version, receipt });
   await new Promise((done) => (put.onsuccess = done));
   db.close();

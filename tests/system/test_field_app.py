@@ -251,6 +251,36 @@ def test_the_file_of_what_was_not_sent_counts_once(phone: Phone, playwright: Pla
     assert photos_of(phone, incident) == 1
 
 
+HANG = """([station, parameter]) => field.save("hang", {
+  object: { station, parameter },
+  base: "another",
+  new: {
+    parameter, serial: "EX-9", model: "", unit: "", depth_m: 0.8, since: new Date(Date.now() - 1000).toISOString(),
+    place: null, reading: null, station_new: null,
+  },
+})"""
+
+
+def test_a_conflict_is_decided_side_by_side_without_a_network(
+    playwright: Playwright, site: str, tmp_path: Path
+) -> None:
+    phone = Phone(playwright, tmp_path / "phone", site, pages_site.ENGINEER).open().register()
+    number = phone.page.evaluate(HANG, ["dph-shiwan-1", "ph"])
+    phone.go("/queue")
+    record = phone.seen(f"field-record-{number}")
+    expect(record).to_have_attribute("data-state", "conflict")
+    phone.context.set_offline(True)
+    phone.tap("field-compare")
+    expect(phone.seen("field-conflict")).to_contain_text("EX-9")
+    phone.tap("field-keep-mine")
+    expect(phone.unsent()).to_have_text("1条")
+    phone.send_all()
+    expect(record).to_have_attribute("data-state", "sent")
+    (receipt,) = phone.ask("/field/records")["items"]
+    assert (receipt["outcome"], receipt["decision"]) == ("applied", "mine")
+    phone.close()
+
+
 SCREENS = (
     "/",
     "/tasks",

@@ -226,22 +226,19 @@ def test_the_file_of_what_was_not_sent_counts_once(phone: Phone, playwright: Pla
         phone.tap("field-export-save")
     file = tmp_path / "export.json"
     download.value.save_as(file)
-    text, image = json.loads(file.read_text(encoding="utf-8"))["requests"]
-    assert json.loads(base64.b64decode(text["body"]))["new"]["text"] == "没有信号的河段"
-    assert base64.b64decode(image["body"]) == photo
-    assert image["path"] == f"{RECORDS}/{number}/photos/{hashlib.sha256(photo).hexdigest()}"
-    assert text["X-Signature"]
+    content = json.loads(file.read_text(encoding="utf-8"))
+    (text,), (image,) = content["records"], content["photos"]
+    assert text["new"]["text"] == "没有信号的河段"
+    assert base64.b64decode(image["base64"]) == photo
+    assert (image["record"], image["sha256"]) == (number, hashlib.sha256(photo).hexdigest())
 
     office = Phone(playwright, tmp_path / "office", phone.url, pages_site.OFFICE).open().register()
     office.go("/import")
     office.seen("field-import-file").set_input_files(file)
     expect(office.seen("field-import-done")).to_contain_text("2")
     (incident,) = at_server(phone, {number})
-    changed = json.loads(file.read_text(encoding="utf-8"))
-    body = json.loads(base64.b64decode(text["body"]))
-    body["new"]["text"] = "改动"
-    changed["requests"][0]["body"] = base64.b64encode(json.dumps(body).encode()).decode()
-    file.write_text(json.dumps(changed), encoding="utf-8")
+    text["new"]["text"] = "改动"
+    file.write_text(json.dumps(content), encoding="utf-8")
     office.seen("field-import-file").set_input_files(file)
     expect(office.page.locator(".f-wrong")).to_have_count(1)
     office.close()

@@ -5,6 +5,7 @@ known by its instant or its content, and the form carries the instant at which i
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from api.pages.models.maintenance import CheckForm, Choice
 from api.pages.models.station import moment, significant
 from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
-from api.requests import MINUTE_FORM, whole_number
+from api.requests import MINUTE_FORM, instant, whole_number
 from api.responses import answer, when
 from api.routes import maintenance as maintenance_routes
 from api.routes import rules as mute_routes
@@ -50,6 +51,12 @@ FORMS = ("begin", "end", "check", "record", "mute", "photo")
 DONE = frozenset({"begun", "ended", "recorded", "checked", "voided", "muted", "unmuted", "photo"})
 MOST_BYTES = 8 * 1024 * 1024
 """A request with a photo as a phone takes it: it is refused in words, unless the page's script made it small."""
+SAID_TIMES = ("since", "at", "began_at", "ended_at")
+SAID = (
+    *("parameter", "serial", "model", "unit", "depth_m", *SAID_TIMES, "standard", "before", "after", "lot", "reading"),
+    *("text", "comment", "note"),
+)
+"""Of a record from the field, what is shown for a decision."""
 REFUSED_DAYS = 30
 """For how long a record from the field that was refused is shown."""
 SHOWN = 10
@@ -81,6 +88,8 @@ def show(v: Viewing) -> Response:
         "maintenance.html",
         records=_unsettled(v),
         kinds=tuple(record_kinds.KINDS),
+        said=lambda what: _said(v, what),
+        station_name=lambda key: v.of(Text(registry[key].zh, registry[key].en)) if key in registry else key,
         every=every,
         calling=len(calling),
         working=sum(one.care.working is not None for one in every),
@@ -105,6 +114,22 @@ def _unsettled(v: View) -> list[FieldRecord]:
         refused = record_store.listing(connection, reach, (Outcome.REFUSED,), limit=SHOWN)
     since_ms = v.now_ms - REFUSED_DAYS * DAY_MS
     return [*found, *(one for one in refused if not one.decision and one.received_at_ms > since_ms)]
+
+
+def _said(v: View, what: object) -> list[tuple[str, str]]:
+    """What a version of a record says, by the names that people know; positions and tracks are left out."""
+    given = what if isinstance(what, Mapping) else {}
+    found = []
+    for name in SAID:
+        value = given.get(name)
+        if name == "parameter" and isinstance(value, str):
+            value = v.of(v.parameter(value))
+        elif name in SAID_TIMES and isinstance(value, str):
+            with suppress(ConfigurationError):
+                value = v.moment(instant(name, value))
+        if isinstance(value, str | int | float) and value != "":
+            found.append((v.say(f"field_server.name_{name}"), str(value)))
+    return found
 
 
 @router.post(MAINTENANCE.path + "/field/{record_id}")

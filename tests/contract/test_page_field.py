@@ -12,7 +12,6 @@ from starlette.testclient import TestClient
 
 from api.access import AS_COOKIE, packed
 from api.app import create_app
-from api.field import kinds
 from governance.people import phones as phone_store
 from infra.database import Database
 from infra.texts import say
@@ -111,7 +110,7 @@ def test_the_office_sees_both_versions_of_a_conflict_and_decides(app: FastAPI, d
     assert phone.send(one).json()["outcome"] == "conflict"
     browser = as_(app)
     page = browser.get("/maintenance").text
-    assert ("SN-9" in page, kinds.mark(there) in page, 'data-outcome="conflict"' in page) == (True, True, True)
+    assert ("SN-9" in page, there.device in page, 'data-outcome="conflict"' in page) == (True, True, True)
     path = f"/maintenance/field/{one['id']}"
     assert as_(app, WORKER).post(path, data={"keep": "mine"}).status_code == 403
     assert browser.post(path, data={"keep": "?"}).status_code == 400

@@ -60,7 +60,7 @@ screen("/queue", async (place) => {
     const unsent = records.filter(isUnsent);
     const texts = unsent.filter((one) => stateOf(one) === "waiting").length;
     const photos = records.flatMap((one) => one.photos).filter((one) => !one.stored && !one.given_up).length;
-    const head = !unsent.length ? "all_sent" : !texts ? "texts_sent" : "texts_wait";
+    const head = !unsent.length ? "all_sent" : !texts ? "texts_sent" : photos ? "texts_wait" : "only_texts_wait";
     foot(
       h("a", { class: "f-btn f-plain", href: "#/export", "data-testid": "field-export" }, icon("download"), say("field_queue.export")),
       h("button", { class: "f-btn f-main", type: "button", disabled: !unsent.length, onclick: now, "data-testid": "field-send" }, icon("retry"), say("field_queue.now")),

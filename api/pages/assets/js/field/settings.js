@@ -65,7 +65,7 @@ screen("/import", (place) => {
     try {
       const content = await read(file);
       const bar = h("progress", { class: "f-progress", max: content.requests.length, value: 0, "aria-label": say("field.import") });
-      said.replaceChildren(h("p", {}, say("field.import_from", { person: content.person, phone: content.phone, at: moment(content.made_at) })), bar);
+      said.replaceChildren(h("p", {}, say("field.import_from", { person: content.person, phone: content.name, at: moment(content.exported_at) })), bar);
       const refusals = await bring(content, (done) => (bar.value = done));
       said.append(h("p", { "data-testid": "field-import-done" }, say("field.import_done", { n: content.requests.length - refusals.length, of: content.requests.length })),
         ...refusals.slice(0, 10).map(({ path, text }) => h("p", { class: "f-wrong" }, `${path.split("/")[5]}: ${text ? of(text) : say("field.no_answer")}`)));

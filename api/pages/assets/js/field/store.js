@@ -65,9 +65,8 @@ export async function save(kind, { id, object = {}, base = null, old = null, new
 
 async function write(record, taken) {
   const writing = (await opened).transaction(["records", "photos"], "readwrite", STRICT);
-  const asked = [writing.objectStore("records").add(record)];
-  for (const { entry, blob } of taken) asked.push(writing.objectStore("photos").put(blob, entry.id));
-  await settled(asked, writing);
+  const asked = taken.map(({ entry, blob }) => writing.objectStore("photos").put(blob, entry.id));
+  await settled([...asked, writing.objectStore("records").add(record)], writing);
 }
 
 // Waits for the transaction; a request that failed is the reason where there is one.

@@ -27,12 +27,17 @@ from infra.errors import ConfigurationError
 from infra.texts import Text
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage.port import Latest
+from sensors import route
 from sensors.standards import hj915
 from sensors.stations import Deployment, Registry
 
 router = subject_router("field", "/field/bundle", SignedRoute)
 
 MOST_TASKS = 100
+MOST_STOPS = 25
+"""Stations of one day's route."""
+FEW_REACHES = 200
+"""So many reaches are taken along whole: 100 kB."""
 _BY_A_HANDLER = {Action.START, Action.FINISH, Action.CONTRIBUTE}
 
 
@@ -133,6 +138,15 @@ class Matter:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleParameter:
+    """A parameter that a new sensor may measure, in its canonical unit."""
+
+    parameter: str
+    name: Text
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """A station where checks are due, by parameter."""
 
@@ -152,6 +166,7 @@ class Bundle:
     reaches: list[BundleReach]
     tasks: list[BundleTask]
     matters: list[Matter]
+    parameters: list[BundleParameter]
     route: list[Stop]
 
 
@@ -177,6 +192,7 @@ def get_bundle(
         stations=stations,
         reaches=_reaches(registry, regions, who, stations),
         tasks=_tasks(context, who),
+        parameters=[BundleParameter(p.key, Text(p.zh, p.en), p.unit) for p in context.catalogue.parameters],
         matters=[Matter(one.key, Text(one.zh, one.en)) for one in context.processes.known],
         route=_route(cares, context.clock_ms()),
     )
@@ -247,7 +263,9 @@ def _reading(newest: Latest | None) -> Reading | None:
 
 
 def _reaches(registry: Registry, regions: Regions, who: Actor, stations: Iterable[BundleStation]) -> list[BundleReach]:
-    shown = {one.reach for one in stations}
+    """The waters within reach; where there are few, all of them, for a patrol may leave its region."""
+    shown = {one.key for one in registry.reaches} if len(registry.reaches) <= FEW_REACHES else set()
+    shown |= {one.reach for one in stations}
     return [
         BundleReach(one.key, Text(one.zh, one.en), one.line)
         for one in registry.reaches
@@ -270,7 +288,10 @@ def _tasks(context: Context, who: Actor) -> list[BundleTask]:
 
 
 def _route(cares: Iterable[MaintenanceSummary], now_ms: int) -> list[Stop]:
-    """Where checks are overdue, one water after the other."""
-    late = [(one, [due for due in one.due if due.overdue(now_ms)]) for one in cares]
-    late.sort(key=lambda pair: (pair[0].station.reach, min((due.due_ms or 0 for due in pair[1]), default=0)))
-    return [Stop(one.station.key, [due.parameter for due in found]) for one, found in late if found]
+    """Where checks are overdue, the longest first and then along a short way."""
+    late = [(one.station, [due for due in one.due if due.overdue(now_ms)]) for one in cares]
+    late = [(station, found) for station, found in late if found]
+    late.sort(key=lambda pair: min(due.due_ms or 0 for due in pair[1]))
+    stops = late[:MOST_STOPS]
+    way = route.order([(station.lon, station.lat) for station, _ in stops])
+    return [Stop(stops[i][0].key, [due.parameter for due in stops[i][1]]) for i in way]

@@ -33,9 +33,11 @@ CATALOGUE = catalogue()
 REGIONS = (
     Region("d", "示例区", "District", Level.DISTRICT),
     Region("s1", "示例镇街一", "Street one", Level.STREET, "d"),
+    Region("g", "示例网格", "Cell", Level.GRID, "s1"),
     Region("s2", "示例镇街二", "Street two", Level.STREET, "d"),
 )
 CHIEF, OTHER, OFFICE, STREET_OFFICE = "街道河长（示例）", "别处河长（示例）", "河长办（示例）", "街道办（示例）"
+BELOW = "网格办（示例）"
 TRIAL, OPEN, LATE = at(10, month=11), at(20, month=11), at(27, month=11)
 """October is final from 16 November on, and appeals are taken until the 26th."""
 WATER = {"month": "2026-10", "group_by": "reach", "key": "dongping", "figure": "water", "reason": "设备停电三天"}
@@ -58,6 +60,7 @@ class District:
                 (OTHER, Role.CHIEF, "s2"),
                 (OFFICE, Role.OFFICE, ""),
                 (STREET_OFFICE, Role.OFFICE, "s2"),
+                (BELOW, Role.OFFICE, "g"),
             ):
                 people_store.add(connection, name, role, region=region, by="x", now_ms=at(1, 0, month=9))
                 self.tokens[name] = people_store.issue_token(connection, name, by="x", now_ms=at(1, month=9))
@@ -86,7 +89,7 @@ def district(url: str, tmp_path: Path) -> Iterator[District]:
     for day in (3, 4, 5):
         trail.classes(day, dongping=day != 4)
     with database.write() as connection:
-        stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="s1"),)
+        stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="g"),)
         reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.1, 23.0))),)
         registry.save(connection, Registry(stations, (), reaches, CATALOGUE, regions=REGIONS), Author("x", at(1)))
         for line in trail.lines:
@@ -114,6 +117,7 @@ def test_who_answers_appeals_in_time_and_somebody_above_corrects_beside_the_froz
     path, verdict = f"/assessments/appeals/{made.json()['id']}/decision", {"accepted": True, "remark": "应为3/3天"}
     assert mine.post(path, json=verdict).status_code == 403
     assert district.as_(STREET_OFFICE).post(path, json=verdict).status_code == 404, "not within their regions"
+    assert district.as_(BELOW).post(path, json=verdict).status_code == 403, "not above who appeals"
     assert district.as_(OFFICE).post(path, json={"accepted": True, "remark": " "}).status_code == 400
     decided = district.as_(OFFICE).post(path, json=verdict)
     assert decided.status_code == 200, decided.text

@@ -262,6 +262,22 @@ def test_role_and_region_change_and_a_new_role_ends_the_terms(browser: TestClien
     cases_are_in_the_trail(database)
 
 
+def test_a_term_is_ended_with_a_successor_who_holds_the_office_then(browser: TestClient, database: Database) -> None:
+    old, new, region = "离任河长（示例）", "接任河长（示例）", "chancheng/nanzhuang"
+    for name in (old, new):
+        _new(browser, name)
+    _appoint(browser, old, {"region": region})
+    with database.read() as connection:
+        (term,) = people_store.appointments(connection, old)
+    assert new in _part(browser.get(_path(old)).text, "person-successor")
+    for _ in range(2):  # sent twice
+        assert _do(browser, old, "end", term=str(term.id), successor=new).status_code == 303
+    with database.read() as connection:
+        (held,) = people_store.appointments(connection, new)
+        (over,) = people_store.appointments(connection, old)
+    assert (held.region, held.since_ms, held.until_ms) == (region, over.until_ms, None)
+
+
 def test_how_somebody_is_reached_is_added_and_the_address_is_never_shown_again(
     app: FastAPI, browser: TestClient, database: Database
 ) -> None:

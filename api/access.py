@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import sqlalchemy as sa
 import structlog
@@ -32,8 +32,9 @@ from api.problems import Problem
 from api.registries import Registries
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Forbidden, Right, Role, administrator
-from governance.people import accounts, sessions
+from governance.people import accounts, phones, sessions
 from governance.people import store as people_store
+from governance.people.phones import Phone
 from governance.people.sessions import NO_DEVICE, Device
 from infra.errors import NotFound, Refused, StorageUnavailable, WaterError
 from infra.texts import Text, say
@@ -73,6 +74,10 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/patrols(/.*)?", Right.INCIDENTS),
     ("GET", r"/registry/.*", Right.ACCOUNT),
     ("GET", r"/(ledger|quarantine)(/.*)?", Right.ACCOUNT),
+    ("GET", r"/field/phones", Right.VIEW),
+    ("GET", r"/field/(records|bundle)", Right.INCIDENTS),
+    ("*", r"/field/phones(/[^/]+)?", Right.COMMENT),
+    ("*", r"/field/records/.+", Right.COMMENT),
     ("GET", r"/(incidents|field-points|worklist|processes|rules)(/.*)?", Right.INCIDENTS),
     ("GET", r"/people/[^/]+/contact", Right.PEOPLE),
     ("GET", r"/people(/.*)?", Right.STAFF),
@@ -83,6 +88,8 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/oncall", Right.STAFF),
     ("GET", r"/schemas/.*", Right.VIEW),
     ("GET", r"/(deliveries|callbacks|notices|reconciliations)(/.*)?", Right.ACCOUNT),
+    ("*", r"/assessments/appeals", Right.ASSESS),
+    ("*", r"/assessments/(appeals/[^/]+/decision|periods(/[^/]+)?)", Right.EVALUATE),
     ("*", r"/attachments", Right.COMMENT),
     ("*", r"/(incidents|patrols)", Right.REPORT),
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
@@ -92,6 +99,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("*", r"/reaches/[^/]+/plan", Right.DISPATCH),
     ("*", r"/backtests", Right.REVIEW),
     ("*", r"/(deliveries|notices|oncall|reconciliations)(/.*)?", Right.ACCEPT),
+    ("*", r"/rules/trials(/[^/]+/withdraw)?", Right.REVIEW),
     ("*", r"/rules(/.*)?", Right.REGISTRY),
     ("*", r"/quarantine/.*", Right.REVIEW),
     ("*", r"/stations/[^/]+/credentials(/.*)?", Right.DEVICES),
@@ -123,9 +131,18 @@ PAGES_FOR_ALL = (
     "/public",
     "/public/",
     "/subscription/",
+    "/field",
+    "/field/",
 )
 """Pages and files that nobody has to sign in for; what ends with a slash stands for all below it."""
 
+
+FIELD_IMPORT = "/field/import"
+"""Below the field app, which is open as it shows nobody's data: the page that takes records from a file."""
+SIGNED = "v1/field/"
+"""Below the prefix: where a phone may sign a request instead of a session."""
+PHONE, SIGNER = "x-phone", "riverchief.signer"
+"""The header that names the phone, and whoever it belongs to in the scope: to be checked against the signature."""
 
 RESUME = "/login/resume"
 """The page that answers a form which was sent without a session: it keeps what was typed."""
@@ -142,6 +159,14 @@ def right_of(method: str, path: str) -> Right | None:
 def needed_right(method: str, path: str) -> Right:
     """The right that a route below the prefix needs; one the table does not know is the administrator's."""
     return right_of(method, path) or Right.PEOPLE
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A phone that a request names, and who acts where its signature fits."""
+
+    actor: Actor
+    phone: Phone
 
 
 class Keeper:
@@ -261,6 +286,31 @@ class Keeper:
                 return None
             return people_store.actor_of(connection, one, self.regions(), now_ms)
 
+    def require_authority(self, actor: Actor, name: str) -> None:
+        """Raises Forbidden where somebody's role or place is more than the actor may give, NotFound for nobody."""
+        with self._context.database.read() as connection:
+            people_store.require_authority(connection, actor, name, self._context.clock_ms())
+
+    def by_phone(self, number: str) -> "Signer | None":
+        """Whose phone it is, as they may act now; None for one that is not registered.
+
+        Raises Forbidden for a phone that was revoked or whose person was removed.
+        """
+        now_ms = self._context.clock_ms()
+        with self._context.database.read() as connection:
+            phone = phones.find(connection, number)
+            if phone is None:
+                return None
+            if phone.revoked_at_ms is not None:
+                raise Forbidden(say("field_server.revoked"))
+            if phone.person is None:
+                raise Forbidden(say("field_server.person_ended"))
+            one = people_store.get(connection, phone.person)
+            actor = people_store.actor_of(connection, one, self.regions(), now_ms)
+        if now_ms - (phone.used_at_ms or 0) >= phones.USED_EVERY_MS:
+            self._note(lambda connection: phones.used(connection, number, now_ms))
+        return Signer(actor, phone)
+
     def forget(self) -> None:
         """People were changed through this API."""
         with self._lock:
@@ -315,7 +365,7 @@ class Guard:
         elif scope["type"] == "http" and scope["method"] not in _SAFE and (refused := foreign(headers)) is not None:
             await refused.response()(scope, receive, send)
             return
-        elif not _is_open(path, PAGES_FOR_ALL):
+        elif path == FIELD_IMPORT or not _is_open(path, PAGES_FOR_ALL):
             try:
                 actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers), is_secure(scope))
             except WaterError as error:
@@ -336,6 +386,8 @@ class Guard:
         method = scope["method"]
         if _is_open(path, self._open):
             return foreign(headers) if method not in _SAFE else None
+        if PHONE in headers and path.startswith(self._prefix + SIGNED):
+            return await self._signed(scope, path, headers[PHONE])
         given = headers.getlist("authorization")
         if given:
             scheme, _, shown = given[0].partition(" ")
@@ -353,8 +405,19 @@ class Guard:
             if actor is None:
                 return _unauthorized(say("request.token_needed"), "")
         scope["actor"] = actor
+        return self._refused(scope, path, actor)
+
+    async def _signed(self, scope: Scope, path: str, phone: str) -> Problem | None:
+        """Who a phone's request would act for. The route reads the body and, where the signature fits, lets them."""
+        signer = await to_thread.run_sync(self._keeper.by_phone, phone)
+        if signer is None:
+            return _unauthorized(say("field_server.unknown_phone"), "")
+        scope[SIGNER] = signer
+        return self._refused(scope, path, signer.actor)
+
+    def _refused(self, scope: Scope, path: str, actor: Actor) -> Problem | None:
         try:
-            actor.must(needed_right(method, path.removeprefix(self._prefix).removeprefix("v1")))
+            actor.must(needed_right(scope["method"], path.removeprefix(self._prefix).removeprefix("v1")))
         except Forbidden as error:
             return problems.of(error)
         return None
@@ -384,6 +447,14 @@ async def _keeping(request: Request) -> Keeper:
 Who = Annotated[Actor, Depends(_asking)]
 """Who is asking, for a route."""
 Keeping = Annotated[Keeper, Depends(_keeping)]
+
+
+def _over(actor: Who, keeper: Keeping, name: str) -> None:
+    keeper.require_authority(actor, name)
+
+
+OVER = Depends(_over)
+"""The caller may change the person whom the path names."""
 
 
 def on_behalf(actor: Actor, by: str | None) -> Actor:
@@ -459,7 +530,9 @@ async def _sign_in(scope: Scope, path: str, headers: Headers, receive: Receive, 
     if scope["method"] in _SAFE and "text/html" in headers.get("accept", ""):
         query = scope.get("query_string", b"").decode("latin-1")
         wanted = quote(f"{path}?{query}" if query else path, safe="")
-        await RedirectResponse(f"/login?next={wanted}", 303)(scope, receive, send)
+        language = dict(parse_qsl(query)).get("lang", "")
+        spoken = f"&lang={quote(language, safe='')}" if language else ""
+        await RedirectResponse(f"/login?next={wanted}{spoken}", 303)(scope, receive, send)
         return
     await _unauthorized(say("request.sign_in"), "").response()(scope, receive, send)
 
@@ -492,6 +565,11 @@ def _text(header: str) -> str:
 
 def _is_open(path: str, open_to_all: Collection[str]) -> bool:
     return any(path.startswith(one) if one.endswith("/") else path == one for one in open_to_all)
+
+
+def unauthorized(detail: Text) -> Problem:
+    """401: who asks is not who they say."""
+    return _unauthorized(detail, "")
 
 
 def _unauthorized(detail: Text, error: str) -> Problem:

@@ -10,12 +10,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
 from api import access, problems
-from api.access import Guard, Keeper
+from api.access import FIELD_IMPORT, Guard, Keeper
 from api.context import Context
+from api.field import bundle, phones, records
 from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
+from api.pages import field_import, public
 from api.pages import maintenance as maintenance_page
-from api.pages import public
 from api.pages import registry as registry_page
 from api.pages import routes as pages
 from api.pages.live import LivePicture
@@ -49,6 +50,7 @@ from api.routes import (
     registry,
     reports,
     river_files,
+    rule_trials,
     rules,
     saved_views,
     stations,
@@ -111,7 +113,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.keeper = Keeper(context, app.state.registries)
     app.state.picture = Live(context, app.state.registries)
-    app.state.live = LivePicture(app.state.picture, context.clock_ms)
+    app.state.live = LivePicture(app.state.picture, context.clock_ms, context.database)
     app.state.health = Health(context)
     app.state.replaying = set()
     app.state.examining = CapacityLimiter(1)
@@ -151,6 +153,7 @@ def _routes() -> list[BaseRoute]:
         me,
         public_photos,
         reports,
+        rule_trials,
         rules,
         saved_views,
     )
@@ -169,6 +172,9 @@ def _routes() -> list[BaseRoute]:
         deliveries.schemas,
         platforms.router,
         notices.router,
+        bundle.router,
+        phones.router,
+        records.router,
         _root,
         *pages.ROUTERS,
     )
@@ -194,6 +200,10 @@ async def _page_or_problem(request: Request, error: Exception) -> Response:
 
 
 def _most_bytes(path: str) -> int:
+    if path.startswith(f"{PREFIX}/field/records/"):
+        return records.MOST_PHOTO_BYTES if "/photos/" in path else records.MOST_BYTES
+    if path == FIELD_IMPORT:
+        return field_import.MOST_BYTES
     if path.startswith(f"{MAINTENANCE.path}/"):
         return maintenance_page.MOST_BYTES
     if path.startswith("/incidents/"):

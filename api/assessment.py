@@ -2,12 +2,16 @@
 
 import io
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
 from functools import cache, partial
 from typing import Any
 
-from governance import assessment
+from governance import assessment, assessment_appeals, assessment_periods
 from governance.assessment import Assessment, Formula, GroupBy, Groups, Indicator, Row
+from governance.assessment_appeals import Appeal
+from governance.assessment_periods import Period
 from governance.audit import trail as audit_trail
 from governance.organisation import terms as terms_
 from governance.organisation.regions import Place, Regions
@@ -18,7 +22,7 @@ from governance.reports.patrols import PatrolShares
 from governance.tables import audit as trail
 from infra.database import Database
 from infra.texts import Text, named, say
-from infra.times import beijing
+from infra.times import beijing, beijing_day_span
 from ingest.storage import registry as registry_store
 from sensors.network import Level
 from sensors.parameters import Catalogue
@@ -66,7 +70,7 @@ def make_each(
         registry = registry_store.load(connection, catalogue)
         terms = people_store.appointments(connection)
         lines = audit_trail.select_entries(connection, recent | year_ago)
-        belongs = groups(registry, terms)
+        belongs = groups(registry, terms, assessment_periods.of_month(connection, month))
         walked = PatrolShares(connection, belongs.street, formula.patrols_due)
         seen = None if who is None or who.regions is None else partial(_seen, who, month, registry, terms)
         made = assessment.assess_each(
@@ -98,7 +102,72 @@ def chiefs(terms: Sequence[Appointment], registry: Registry, reach: str, at_ms: 
     return sorted({terms_.responsible(terms, Place(code, reach), known, at_ms) for code in places} - {""})
 
 
-def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What people said of a month: appeals against its figures, and periods that mark its days."""
+
+    appeals: Sequence[Appeal] = ()
+    periods: Sequence[Period] = ()
+
+
+def noted(database: Database, registry: Registry, month: str, who: Actor | None = None) -> Noted:
+    """The appeals of the rows that ``who`` may see, and all marked periods of the month."""
+    with database.read() as connection:
+        appeals = assessment_appeals.of_month(connection, month)
+        periods = assessment_periods.of_month(connection, month)
+        terms = people_store.appointments(connection) if appeals else []
+    return Noted([one for one in appeals if sees(who, one.month, registry, terms, one.group_by, one.key)], periods)
+
+
+def sees(who: Actor | None, month: str, registry: Registry, terms: Sequence[Appointment], by: str, key: str) -> bool:
+    """Whether somebody may see a row of a month."""
+    return who is None or who.regions is None or _seen(who, month, registry, terms, GroupBy(by), key)
+
+
+def answers(
+    who: Actor, by: GroupBy, key: str, made: Assessment, registry: Registry, terms: Sequence[Appointment], now_ms: int
+) -> bool:
+    """Whether a chief, or the deputy who helps them, answers for a row now or answered at some time of its month."""
+    if by is GroupBy.CHIEF:
+        return who.answers_for(key)
+    turns = {at for term in terms for at in (term.since_ms, term.until_ms) if at is not None}
+    instants = {now_ms, made.start_ms, *(at for at in turns if made.start_ms < at < made.end_ms)}
+    if by is GroupBy.REACH:
+        return any(who.answers_for(name) for at_ms in instants for name in chiefs(terms, registry, key, at_ms))
+    known = Regions(registry.regions)
+    return any(who.answers_for(terms_.responsible(terms, Place(key, ""), known, at_ms)) for at_ms in instants)
+
+
+def _affected(registry: Registry, periods: Sequence[Period]) -> Callable[[int, str, str], Collection[str]] | None:
+    """Names the kinds of marked periods of an instant, reach and region."""
+    if not periods:
+        return None
+    known = Regions(registry.regions)
+    lying: dict[str, set[str]] = {}
+    for station in registry.stations:
+        lying.setdefault(station.reach, set()).add(station.region)
+    spans = [
+        (
+            beijing_day_span(date.fromisoformat(one.first))[0],
+            beijing_day_span(date.fromisoformat(one.last))[1],
+            one,
+            known.within(one.region),
+        )
+        for one in periods
+    ]
+
+    def affected(at_ms: int, reach: str, region: str) -> Collection[str]:
+        places = {region} if region else lying.get(reach, set())
+        return {
+            one.kind.value
+            for begin_ms, end_ms, one, codes in spans
+            if begin_ms <= at_ms < end_ms and one.reach in ("", reach) and (codes is None or places & codes)
+        }
+
+    return affected
+
+
+def groups(registry: Registry, terms: Sequence[Appointment], periods: Sequence[Period] = ()) -> Groups:
     """Where stations, reaches and regions belong by the registry, and the chiefs by their terms.
 
     A reach belongs to the streets of its stations, and to the chiefs of that day.
@@ -138,7 +207,14 @@ def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
     def chief(name: str, at_ms: int) -> str:
         return terms_.chief_of(terms, name, known, at_ms)
 
-    return Groups(street, lambda key: reaches.get(key, ""), lambda key: places.get(key, ""), water, chief)
+    return Groups(
+        street,
+        lambda key: reaches.get(key, ""),
+        lambda key: places.get(key, ""),
+        water,
+        chief,
+        _affected(registry, periods),
+    )
 
 
 def name_of(by: GroupBy, key: str, registry: Registry) -> Text:
@@ -157,8 +233,8 @@ def name_of(by: GroupBy, key: str, registry: Registry) -> Text:
 # -- the sheet ---------------------------------------------------------------------------------------------------------
 
 
-def sheet(made: Assessment, registry: Registry) -> bytes:
-    """The assessment as an Excel file: the rows, every incident behind them, and the formula with its source.
+def sheet(made: Assessment, registry: Registry, said: Noted = Noted()) -> bytes:
+    """The assessment as an Excel file: the rows, every incident behind them, what people said, the formula, its source.
 
     Text is written as text, whatever it begins with: a name is no formula.
     """
@@ -174,6 +250,7 @@ def sheet(made: Assessment, registry: Registry) -> bytes:
     }
     _summary(book, made, registry, formats)
     _cases(book, made, registry, formats)
+    _said(book, made, registry, said, formats)
     _basis(book, made, formats)
     book.close()
     return out.getvalue()
@@ -190,6 +267,8 @@ def _summary(book: Any, made: Assessment, registry: Registry, formats: dict[str,
     for indicator in Indicator:
         heads += [say(f"assessment.{indicator.value}"), say("assessment.good"), say("assessment.of")]
     heads += [say("assessment.improvement"), say("assessment.score")]
+    if made.total.without is not None:
+        heads += [say(f"assessment.{name}") for name in ("affected", "water_without", "score_without")]
     for column, head in enumerate(heads):
         page.write(2, column, named(head), formats["head"])
     for number, row in enumerate([*made.rows, made.total]):
@@ -219,6 +298,74 @@ def _row(page: Any, at: int, row: Row, name: str, formats: dict[str, Any]) -> No
         page.write_number(at, column, row.improvement, formats["share"])
     if row.score is not None:
         page.write_number(at, column + 1, row.score, formats["score"])
+    if row.without is None:
+        return
+    page.write_string(at, column + 2, named(affected_days(row)))
+    days = row.without.shares[Indicator.WATER].value
+    if days is not None:
+        page.write_number(at, column + 3, days, formats["share"])
+    if row.without.score is not None:
+        page.write_number(at, column + 4, row.without.score, formats["score"])
+
+
+def affected_days(row: Row) -> Text:
+    """How many days of which marked periods touch a row."""
+    parts = [
+        say("assessment.affected_by", days=n, kind=say(f"assessment.period_{kind}")) for kind, n in row.affected.items()
+    ]
+    return Text("、".join(one.zh for one in parts), ", ".join(one.en for one in parts))
+
+
+def _said(book: Any, made: Assessment, registry: Registry, said: Noted, formats: dict[str, Any]) -> None:
+    """The appeals against figures of this kind of rows, and the marked periods."""
+    page = book.add_worksheet("申诉与时段 appeals")
+    heads = ("row", "figure", "frozen", "reason", "link", "appealed", "appeal_state", "decided", "remark", "version")
+    for column, name in enumerate(heads):
+        page.write(0, column, named(say(f"assessment.said_{name}")), formats["head"])
+    line = 1
+    for one in said.appeals:
+        if one.group_by != made.by:
+            continue
+        decided = f"{one.decided_by} {beijing(one.decided_at_ms, _TIME)}" if one.decided_at_ms else ""
+        texts = (
+            named(name_of(made.by, one.key, registry)),
+            named(say(f"assessment.{one.figure}")),
+            frozen(one),
+            one.reason,
+            one.link or one.attachment[:12],
+            f"{one.by} {beijing(one.at_ms, _TIME)}",
+            named(say(f"assessment.appeal_state_{one.state}")),
+            decided,
+            one.remark,
+            str(one.version),
+        )
+        for column, text in enumerate(texts):
+            page.write_string(line, column, text)
+        line += 1
+    line += 1
+    for column, name in enumerate(("period", "first", "last", "place", "reason", "by")):
+        page.write(line, column, named(say(f"assessment.said_{name}")), formats["head"])
+    for number, period in enumerate(said.periods, line + 1):
+        place = place_of(period, registry)
+        kind = named(say(f"assessment.period_{period.kind}"))
+        texts_ = (kind, period.first, period.last, named(place), period.reason, period.by)
+        for column, text in enumerate(texts_):
+            page.write_string(number, column, text)
+    page.set_column(0, len(heads), 18)
+
+
+def frozen(one: Appeal) -> str:
+    """A figure as it was frozen."""
+    if one.figure == assessment_appeals.SCORE:
+        return "—" if one.value is None else f"{one.value:.2f}"
+    return f"{one.good}/{one.of}"
+
+
+def place_of(period: Period, registry: Registry) -> Text:
+    """Where a marked period counts."""
+    if period.reach:
+        return name_of(GroupBy.REACH, period.reach, registry)
+    return name_of(GroupBy.STREET, period.region, registry) if period.region else say("assessment.everywhere")
 
 
 def _cases(book: Any, made: Assessment, registry: Registry, formats: dict[str, Any]) -> None:
@@ -261,6 +408,7 @@ def _basis(book: Any, made: Assessment, formats: dict[str, Any]) -> None:
     ]
     rows += [
         (named(say("assessment.grace")), float(formula.closing_grace_days)),
+        (named(say("assessment.appeal_days")), float(formula.appeal_days)),
         (named(say("assessment.again_within")), float(formula.recurrence_days)),
         *((named(say("assessment.due", role=role_name(role))), float(n)) for role, n in formula.patrols_due.items()),
         (named(say("assessment.until")), beijing(made.until_ms, _TIME)),

@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from api.oidc import Oidc
 from governance.assessment import Formula, Indicator
 from governance.audit.merkle import Root
+from governance.incidents.cap import CapSettings
 from governance.incidents.dispatch import EMPTY, Processes
 from governance.notify.contacts import Directory
 from governance.notify.links import Links
 from governance.notify.policy import NoticePolicy
+from governance.notify.web_push import WebPush
 from governance.people.sessions import IDLE_MS
 from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platforms
@@ -66,7 +68,8 @@ class Devices:
 class NotificationSettings:
     """Recipients of messages, their times and confirmation links; ``title`` is the site's name in messages.
 
-    ``changed`` tells the directory that somebody's contact is another one.
+    ``changed`` tells the directory that somebody's contact is another one. ``push`` sends to browsers; None: switched
+    off.
     """
 
     directory: Callable[[], Directory]
@@ -74,6 +77,7 @@ class NotificationSettings:
     links: Links | None
     title: str
     changed: Callable[[], None] = lambda: None
+    push: WebPush | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ class Context:
     ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back`` counts what
     came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is called;
     ``outward``: incidents are delivered to an external platform. ``map_tiles`` is the address of raster tiles of the
-    map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are. ``subscribes``: there is a
-    mail server, so that the public can subscribe to a river.
+    map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are. ``cap``: who sends
+    warnings; None for nobody. ``subscribes``: there is a mail server, so that the public can subscribe to a river.
     """
 
     database: Database
@@ -121,6 +125,7 @@ class Context:
     platforms: Platforms = field(default_factory=Platforms)
     notifications: NotificationSettings | None = None
     called_back: Callable[[CallbackOutcome], None] = lambda result: None
+    cap: CapSettings | None = None
     sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     vault: Vault = field(default_factory=lambda: Vault(new_key()), repr=False)
     reports_an_hour: int = 6

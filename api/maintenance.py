@@ -83,9 +83,11 @@ class StationMaintenance:
     checks: tuple[tuple[int, Check], ...]
 
 
-def of_all(context: Context, registry: Registry, who: Actor) -> list[MaintenanceSummary]:
-    """How every station stands. Raises StorageUnavailable."""
-    return _summaries(context, registry, who, list(registry.stations))
+def of_all(
+    context: Context, registry: Registry, who: Actor, only: Collection[str] | None = None
+) -> list[MaintenanceSummary]:
+    """How every station stands, or those with these keys. Raises StorageUnavailable."""
+    return _summaries(context, registry, who, [one for one in registry.stations if only is None or one.key in only])
 
 
 def of_station(context: Context, registry: Registry, who: Actor, key: str) -> StationMaintenance:

@@ -6,6 +6,7 @@ Nothing is taken from it but who somebody is.
 
 import base64
 import hashlib
+import json
 import secrets
 import threading
 import time
@@ -31,6 +32,7 @@ LEEWAY_S = 60
 ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 """Signatures with the provider's own keys; never one with a shared secret, never none."""
 MOST_BYTES = 1024 * 1024
+HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -185,9 +187,11 @@ class Oidc:
     ) -> dict[str, Any]:
         """An answer of the provider; the log says what failed, without codes and secrets."""
         try:
-            with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client:
-                answer = client.request(method, url, data=form, auth=login, headers={"Accept": "application/json"})
-            body = answer.json() if len(answer.content) <= MOST_BYTES else None
+            with (
+                httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client,
+                client.stream(method, url, data=form, auth=login, headers=HEADERS) as answer,
+            ):
+                body = _parsed(answer)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             log.warning("the identity provider does not answer", error=type(error).__name__)
             raise ProviderUnavailable(say("login.oidc_unavailable")) from None
@@ -201,3 +205,13 @@ class Oidc:
     def _refused(self, why: str) -> Refused:
         log.warning("a token of the identity provider does not hold", why=why)
         return Refused(say("login.oidc_refused"))
+
+
+def _parsed(answer: httpx.Response) -> object:
+    """The JSON of an answer; None where it is longer than ``MOST_BYTES``, of which no more is read."""
+    body = b""
+    for part in answer.iter_raw():
+        body += part
+        if len(body) > MOST_BYTES:
+            return None
+    return json.loads(body)

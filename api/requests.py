@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.context import Context
@@ -80,6 +80,8 @@ By = Annotated[
 """Who a body names; `api.access.on_behalf` binds it to who signed in."""
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries of a page")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+"""The number of a row in a path."""
 MapLimit = Annotated[int, Query(ge=1, le=20_000, description="entries of a page; a map wants them all at once")]
 
 

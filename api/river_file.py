@@ -80,6 +80,7 @@ class StationView:
     newest_at: str | None
     interval_s: int
     live: LiveClassView | None
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def gather(
                     when(newest.get(s.key)),
                     s.interval_s,
                     view(by_station.get(s.key)),
+                    s.key in registry.retired,
                 )
                 for s in mine
             ),

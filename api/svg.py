@@ -58,7 +58,7 @@ def _shape(water_class: WaterClass) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Something on a sketch: where (lon, lat), what it is called, and its sort (station, here, outfall, likely)."""
+    """Something on a sketch: where (lon, lat), its name, and its sort (station, here, outfall, likely, stop)."""
 
     at: Point
     name: str
@@ -189,6 +189,8 @@ def _mark(place: Place, x: float, y: float) -> str:
             f'<g>{title}<circle cx="{x:.1f}" cy="{y:.1f}" r="8.5" fill="#fff" stroke="#0b5a5e" stroke-width="2.5"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{DARK}"/></g>'
         )
+    if place.sort == "stop":
+        return f"<g>{title}</g>" + _number(x, y, place.rank)
     if place.sort in ("outfall", "likely"):
         look = ("#6a4c93", "#fff") if place.sort == "likely" else ("#fff", DARK)
         drawn = (

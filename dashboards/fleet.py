@@ -11,9 +11,9 @@ _SEEN: Final = f"""WITH seen AS (
   SELECT s.key, s.zh, s.interval_s, s.gateway, s.online, {parts.REGION_OF} AS region, newest.at AS ms,
     (EXTRACT(EPOCH FROM now()) * 1000 - newest.at) / (1000.0 * s.interval_s) AS intervals
   FROM station s LEFT JOIN LATERAL (SELECT max(r.at) AS at FROM reading r WHERE r.station = s.id) AS newest ON true
-  WHERE {parts.IN_REGION}
+  WHERE {parts.IN_REGION} AND {parts.IN_SERVICE}
 )"""
-"""Each station with its newest reading (ms) and how many of its own intervals ago that was."""
+"""Each station in service with its newest reading (ms) and how many of its own intervals ago that was."""
 
 _STATE: Final = """CASE WHEN ms IS NULL THEN 'never' WHEN intervals <= 1.5 THEN 'fine' WHEN intervals <= 3 THEN 'late'
   ELSE 'silent' END"""

@@ -13,9 +13,10 @@ _CLASSES: Final = f"""SELECT last("{schema.CLASS}") AS "class", last("{schema.JU
 FROM "{schema.RIVER_CLASS}" WHERE {parts.WHOLE_REACH} AND $timeFilter GROUP BY time($__interval), "{schema.REACH}\""""
 """The class of each reach at the end of each interval."""
 
-_SILENT: Final = """FROM incident_condition c JOIN incident i ON i.id = c.incident_id
+_SILENT: Final = f"""FROM incident_condition c JOIN incident i ON i.id = c.incident_id
 LEFT JOIN station s ON s.key = c.station
-WHERE i.kind = 'no_data' AND i.closed_at_ms IS NULL AND c.resolved_at_ms IS NULL AND NOT i.retrospective"""
+WHERE i.kind = 'no_data' AND i.closed_at_ms IS NULL AND c.resolved_at_ms IS NULL AND NOT i.retrospective
+AND (s.key IS NULL OR {parts.IN_SERVICE})"""
 """Stations and gateways that owe readings; a gateway is no station and stands for those behind it."""
 
 

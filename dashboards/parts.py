@@ -31,6 +31,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from infra import toml_text
 from ingest.storage import schema
+from sensors.maintenance import RETIRED_UNTIL_MS
 from sensors.parameters import Parameter, catalogue
 from sensors.reading import Flag
 from sensors.standards import gb3838
@@ -580,6 +581,8 @@ LEFT JOIN LATERAL (
 
 REGION_OF: Final = "COALESCE(NULLIF(s.region, ''), '—')"
 REACH_OF: Final = "COALESCE(NULLIF(s.reach, ''), '—')"
+IN_SERVICE: Final = f"NOT EXISTS (SELECT 1 FROM mute m WHERE m.station = s.key AND m.until_ms = {RETIRED_UNTIL_MS})"
+"""A station that is not retired: of the others nothing is expected."""
 IN_REGION: Final = f"{REGION_OF} = ANY(ARRAY[${{region:sqlstring}}]::text[])"
 
 

@@ -79,7 +79,8 @@ def _tests() -> parts.Panel:
 
 def _account() -> parts.Panel:
     query = Sql(f"""{parts.ACCOUNTS}, days AS (
-  SELECT s.key, s.zh, to_char(d, 'YYYY-MM-DD') AS day FROM station s, generate_series(
+  SELECT s.key, s.zh, to_char(d, 'YYYY-MM-DD') AS day, {parts.IN_SERVICE} AS expected
+  FROM station s, generate_series(
     date_trunc('day', to_timestamp(GREATEST($__from, $__to - 31 * 86400000.0) / 1000.0) AT TIME ZONE '{parts.ZONE}'),
     to_timestamp($__to / 1000.0) AT TIME ZONE '{parts.ZONE}', interval '1 day') AS d WHERE {_STATIONS}
 )
@@ -87,6 +88,7 @@ SELECT d.zh AS "name", d.key AS "station", d.day AS "day", COALESCE(a.stored, 0)
   COALESCE(a.duplicate, 0) AS "duplicate", COALESCE(a.quarantined, 0) AS "quarantined", a.missing AS "missing",
   COALESCE(a.messages_missing, 0) AS "messages", a.valid AS "valid", COALESCE(a.arrived, 0) AS "arrived"
 FROM days d LEFT JOIN account a ON a.station = d.key AND a.day = d.day
+WHERE a.station IS NOT NULL OR d.expected
 ORDER BY COALESCE(a.arrived, 0), a.missing DESC NULLS LAST, d.day DESC, d.key LIMIT 500""")
     panel = parts.account_columns(parts.table(head("quality.account"), Size(24, 9), query))
     return panel.override_by_name(

@@ -22,7 +22,7 @@ from governance.organisation.roles import Role
 from infra import toml_text
 from infra.errors import ConfigurationError
 from infra.texts import say
-from infra.times import BEIJING, DAY_MS, beijing, to_ms
+from infra.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, beijing, to_ms
 
 CLASSES_ACTION = "water.classes"
 """The action of the daily entry with the class of every reach."""
@@ -79,6 +79,7 @@ class Formula:
     weights: Mapping[Indicator, float]
     closing_grace_days: int = 15
     recurrence_days: int = 30
+    appeal_days: int = 10
     retrospective: bool = False
     example: bool = True
     patrols_due: Mapping[Role, int] = field(default_factory=lambda: {Role.CHIEF: 3, Role.GRID_WORKER: 4})
@@ -136,6 +137,8 @@ class Row:
     """A chief, street or reach ('' for what belongs to none): its indicators and its score, 0 to 100.
 
     ``improvement`` is the share of days on target less that of the month before; None where either is unknown.
+    ``affected`` counts the days under marked periods by their kind; ``without`` is the row without these days and the
+    incidents opened on them, None where there are none. Patrols are due by month and the same in both.
     """
 
     key: str
@@ -143,6 +146,8 @@ class Row:
     score: float | None
     improvement: float | None
     cases: int
+    affected: Mapping[str, int] = field(default_factory=dict)
+    without: "Row | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,16 @@ class Assessment:
     head: str
     water: Mapping[str, WaterOfReach] = field(default_factory=dict)
 
+    @property
+    def frozen_ms(self) -> int:
+        """When the figures become final: the days of grace are over."""
+        return self.end_ms + self.formula.closing_grace_days * DAY_MS
+
+    @property
+    def appeals_until_ms(self) -> int:
+        """Until when somebody may appeal against a figure."""
+        return self.frozen_ms + self.formula.appeal_days * DAY_MS
+
 
 class Patrols(Protocol):
     """Gives the valid patrols of a month, of those that were due until an instant, by chief, street or reach."""
@@ -176,7 +191,9 @@ class Patrols(Protocol):
 @dataclass(frozen=True, slots=True)
 class Groups:
     """What belongs to what: ``street`` of a region's code, ``reach`` and ``region`` of a station, ``water`` the keys
-    (chiefs, streets) of a reach at an instant, ``chief`` to whom somebody's work at an instant is attributed."""
+    (chiefs, streets) of a reach at an instant, ``chief`` to whom somebody's work at an instant is attributed.
+    ``affected`` names the kinds of marked periods that an instant lies in, for a reach, a region or both ("": unknown);
+    None where there are none."""
 
     street: Callable[[str], str] = lambda region: region
     reach: Callable[[str], str] = lambda station: ""
@@ -185,6 +202,7 @@ class Groups:
         (reach,) if by is GroupBy.REACH else ()
     )
     chief: Callable[[str, int], str] = lambda name, at_ms: name
+    affected: Callable[[int, str, str], Collection[str]] | None = None
 
 
 def read(text: str) -> Formula:
@@ -234,7 +252,7 @@ def _patrols_due(table: Mapping[str, Any]) -> dict[Role, int]:
     return {Role(name): number for name, number in table.items()}
 
 
-_TERMS = ("closing_grace_days", "recurrence_days", "retrospective")
+_TERMS = ("closing_grace_days", "recurrence_days", "appeal_days", "retrospective")
 
 
 def month_of(text: str) -> tuple[int, int]:
@@ -319,16 +337,32 @@ def _assessed(
     by_key: dict[str, list[Case]] = {}
     for case in cases:
         by_key.setdefault(_key(case, by, groups), []).append(case)
-    rows = []
+    marks = _Marks(history, by)
+    handled_apart = _handled(marks.apart(cases)) if by is GroupBy.CHIEF else {}
+    rows, of_total = [], dict[str, set[int]]()
     for key in keys:
-        mine = by_key.get(key, [])
+        mine, of_key = by_key.get(key, []), water.get(key, {})
         steps = handled.get(key, Share()) if by is GroupBy.CHIEF else _steps(mine)
-        days = history.days_on_target(water.get(key, {}))
-        rows.append(_row(key, mine, steps, days, _patrol(patrolled, key), formula, trial))
+        patrol = _patrol(patrolled, key)
+        row = _row(key, mine, steps, history.days_on_target(of_key), patrol, formula, trial)
+        if affected := marks.days(key, of_key, mine):
+            left = marks.apart(mine)
+            steps = handled_apart.get(key, Share()) if by is GroupBy.CHIEF else _steps(left)
+            days = history.days_on_target(marks.water_apart(of_key))
+            without = _row(key, left, steps, days, patrol, formula, trial)
+            row = replace(row, affected={kind: len(found) for kind, found in affected.items()}, without=without)
+            for kind, found in affected.items():
+                of_total.setdefault(kind, set()).update(found)
+        rows.append(row)
     walked = Share(available=False) if patrolled is None else sum(patrolled.values(), Share())
     steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is GroupBy.CHIEF else _steps(cases)
-    days = history.days_on_target(history.all_water() if seen is None else _joined(water, keys))
-    total = _row("", cases, steps, days, walked, formula, trial)
+    of_all = history.all_water() if seen is None else _joined(water, keys)
+    total = _row("", cases, steps, history.days_on_target(of_all), walked, formula, trial)
+    if of_total:
+        left = marks.apart(cases)
+        steps = sum((handled_apart.get(row.key, Share()) for row in rows), Share()) if handled_apart else _steps(left)
+        without = _row("", left, steps, history.days_on_target(marks.water_apart(of_all)), walked, formula, trial)
+        total = replace(total, affected={kind: len(found) for kind, found in of_total.items()}, without=without)
     return Assessment(
         month,
         by,
@@ -344,6 +378,48 @@ def _assessed(
         history.head,
         days_of,
     )
+
+
+class _Marks:
+    """What of a month lies under marked periods."""
+
+    def __init__(self, history: "_History", by: GroupBy) -> None:
+        self._by, self._groups = by, history.groups
+        self._noons = range(history.start_ms + DAY_MS // 2, history.end_ms, DAY_MS)
+
+    def _kinds(self, at_ms: int, reach: str, region: str = "") -> Collection[str]:
+        return self._groups.affected(at_ms, reach, region) if self._groups.affected else ()
+
+    def apart(self, cases: Iterable[Case]) -> list[Case]:
+        """The incidents that were not opened under a marked period."""
+        return [case for case in cases if not self._kinds(case.opened_at_ms, case.reach, case.region)]
+
+    def water_apart(self, water: Mapping[str, Collection[int]]) -> dict[str, set[int]]:
+        """The judged days of each reach that no marked period covers."""
+        return {reach: {at_ms for at_ms in days if not self._kinds(at_ms, reach)} for reach, days in water.items()}
+
+    def days(self, key: str, reaches: Collection[str], cases: Sequence[Case]) -> dict[str, set[int]]:
+        """The days of the month on which each kind of period covers something of a row."""
+        if self._groups.affected is None:
+            return {}
+        found: dict[str, set[int]] = {}
+        for noon in self._noons:
+            mine = [reach for reach in {*reaches, key} if self._belongs(key, reach, noon)]
+            kinds = {kind for reach in mine for kind in self._kinds(noon, reach)}
+            if self._by is GroupBy.STREET:
+                kinds.update(self._kinds(noon, "", key))
+            for kind in kinds:
+                found.setdefault(kind, set()).add(noon // DAY_MS)
+        for case in cases:
+            for kind in self._kinds(case.opened_at_ms, case.reach, case.region):
+                found.setdefault(kind, set()).add((case.opened_at_ms + BEIJING_OFFSET_MS) // DAY_MS)
+        return dict(sorted(found.items()))
+
+    def _belongs(self, key: str, reach: str, at_ms: int) -> bool:
+        """Whether a reach belongs to a row that day: a chief answers for it in the own term only."""
+        if self._by is GroupBy.REACH:
+            return reach == key
+        return reach != key and (self._by is not GroupBy.CHIEF or key in self._groups.water(self._by, reach, at_ms))
 
 
 def _joined(water: Mapping[str, Mapping[str, set[int]]], keys: Iterable[str]) -> dict[str, set[int]]:

@@ -259,6 +259,15 @@ saved_view = sa.Table(
     sa.Column("saved_at_ms", sa.BigInteger, nullable=False),
 )
 
+presence = sa.Table(
+    "presence",
+    metadata,
+    sa.Column("process", sa.String(32), primary_key=True, comment="one of the API"),
+    sa.Column("incident_id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(80), primary_key=True, comment="who has the incident open"),
+    sa.Column("until_ms", sa.BigInteger, nullable=False, comment="it counts for nothing from then on"),
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -475,6 +484,105 @@ patrol = sa.Table(
     sa.Column("way", sa.String(16), nullable=False),
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("problems", sa.JSON, nullable=False, comment="numbers of incidents"),
+    sa.Column("covered", sa.JSON, nullable=False, comment="{reach: [[from km, to km], …]}"),
     sa.Column("track", sa.JSON, nullable=False, comment="[[ms, lon, lat], …]"),
     sqlite_autoincrement=True,
+)
+
+assessment_appeal = sa.Table(
+    "assessment_appeal",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("month", sa.String(7), nullable=False, index=True),
+    sa.Column("group_by", sa.String(16), nullable=False),
+    sa.Column("key", sa.Text, nullable=False, comment="the row: a chief, a street's code or a reach"),
+    sa.Column("figure", sa.String(16), nullable=False, comment="an indicator, or score"),
+    sa.Column("good", sa.Integer, nullable=False, comment="the figure as it was frozen"),
+    sa.Column("of", sa.Integer, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("last_n", sa.BigInteger, nullable=False, comment="entry of the trail up to which the figure was read"),
+    sa.Column("head", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("link", sa.Text, nullable=False),
+    sa.Column("attachment", sa.String(64), nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False, comment="place in the hierarchy of who appeals"),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("pending", sa.Text, unique=True, comment="NULL once decided: one appeal waits for a figure at a time"),
+    sa.Column("decided_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("decided_at_ms", sa.BigInteger),
+    sa.Column("remark", sa.Text, nullable=False, server_default="", comment="the correction, or why not"),
+    sa.Column(
+        "version", sa.Integer, nullable=False, comment="of the figure: 1 as frozen, one more for each correction"
+    ),
+    sqlite_autoincrement=True,
+)
+
+assessment_period = sa.Table(
+    "assessment_period",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("first", sa.String(10), nullable=False, comment="day in Beijing"),
+    sa.Column("last", sa.String(10), nullable=False, index=True, comment="included"),
+    sa.Column("region", sa.Text, nullable=False, comment='code; "" everywhere'),
+    sa.Column("reach", sa.Text, nullable=False, comment='"" every water of the region'),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("withdrawn_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("withdrawn_at_ms", sa.BigInteger),
+    sqlite_autoincrement=True,
+)
+
+field_phone = sa.Table(
+    "field_phone",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False, comment="browser and system in words"),
+    sa.Column("x", sa.String(43), nullable=False, comment="of the public key, P-256, base64url"),
+    sa.Column("y", sa.String(43), nullable=False),
+    sa.Column("registered_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("used_at_ms", sa.BigInteger),
+    sa.Column("revoked_at_ms", sa.BigInteger),
+    sa.Column("revoked_by", sa.Text),
+)
+
+field_record = sa.Table(
+    "field_record",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True, comment="made by the phone"),
+    sa.Column("person", sa.Text, nullable=False, index=True),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("phone", sa.String(32), comment="NULL: sent with a session"),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False, comment="of the content of the newest version"),
+    sa.Column("body", sa.JSON, nullable=False, comment="the newest version as it was sent"),
+    sa.Column("applied", sa.JSON(none_as_null=True), comment="the version that is in effect, where it is another one"),
+    sa.Column("station", sa.String(64), nullable=False, index=True),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("reach", sa.Text, nullable=False),
+    sa.Column("recorded_at_ms", sa.BigInteger, comment="corrected by what the phone's clock is off; NULL: unreadable"),
+    sa.Column("received_at_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("outcome", sa.String(16), nullable=False, index=True),
+    sa.Column("message_zh", sa.Text, nullable=False),
+    sa.Column("message_en", sa.Text, nullable=False),
+    sa.Column("made", sa.JSON, nullable=False),
+    sa.Column("theirs", sa.JSON(none_as_null=True), comment="what stands in the way of a conflict"),
+    sa.Column("decision", sa.String(8), nullable=False, server_default="", comment="mine or theirs"),
+    sa.Column("decided_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("decided_at_ms", sa.BigInteger),
+)
+
+field_photo = sa.Table(
+    "field_photo",
+    metadata,
+    sa.Column("record", sa.String(36), sa.ForeignKey("field_record.id"), primary_key=True),
+    sa.Column("sha256", sa.String(64), primary_key=True, comment="as the phone has it"),
+    sa.Column("stored", sa.String(64), comment="as it is kept, without metadata; NULL: not here yet"),
+    sa.Column("taken_at_ms", sa.BigInteger),
+    sa.Column("used", sa.Boolean, nullable=False, server_default=sa.false(), comment="belongs to what the record made"),
 )

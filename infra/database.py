@@ -109,6 +109,23 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
 
+class Joined(Database):
+    """A database whose transactions are parts of one that is open: what raises is undone alone, the rest stands."""
+
+    def __init__(self, whole: Database, connection: sa.Connection) -> None:
+        self.url, self.is_sqlite, self.engine = whole.url, whole.is_sqlite, whole.engine
+        self._connection = connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        with self._connection.begin_nested():
+            yield self._connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        yield self._connection
+
+
 def in_order(connection: sa.Connection, table: sa.Table) -> None:
     """Lock a table against inserts of others until the end of the transaction.
 

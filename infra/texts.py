@@ -41,6 +41,11 @@ def say(key: str, /, **values: object) -> Text:
     )
 
 
+def sections(*names: str) -> dict[str, Text]:
+    """The sentences of whole sections by key, their values not filled in, for programs that do that elsewhere."""
+    return {key: text for key, text in _sentences().items() if key.partition(".")[0] in names}
+
+
 def keys() -> Collection[str]:
     """All keys."""
     return _sentences().keys()

@@ -259,7 +259,8 @@ class Republisher:
         }
 
     def _state(self, station: Station, now_ms: int) -> Reporting:
-        return reporting(self._newest.get(station.key), station.interval_s, now_ms)
+        retired = station.key in self._registry.retired
+        return reporting(self._newest.get(station.key), station.interval_s, now_ms, retired=retired)
 
     def _class(self, station: Station, now_ms: int) -> dict[str, Any]:
         """The live class (GB 3838) and its deciding parameters; null and empty where it cannot be judged."""

@@ -7,23 +7,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
+import structlog
 
 from governance.incidents import store as incident_store
 from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
 from infra.database import Database
+from infra.errors import ConfigurationError
 from ingest.ledger import Ledger
+from ingest.rejudge.difference import Difference
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, water_events
+from ingest.rules import model as rule_model
 from ingest.rules.alarm_state import AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
-from ingest.rules.model import Rules
+from ingest.rules.model import Rule, Rules
 from ingest.rules.upstream import River
-from ingest.state import alarm_store, detector_state, rule_publications, rule_versions
+from ingest.state import alarm_store, detector_state, rule_publications, rule_trials, rule_versions
+from ingest.state.rule_publications import Publication
+from ingest.state.rule_trials import Trial
 from ingest.state.series_history import SeriesHistory
 from ingest.storage import changes, late_queue, loggers, sl651_stations
 from ingest.storage import maintenance as maintenance_store
@@ -39,6 +45,8 @@ from sensors.wire import mapping
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.mapping import Mappings
 from sensors.wire.sl651.readings import Gauge
+
+log = structlog.get_logger(__name__)
 
 
 class SiteState:
@@ -92,9 +100,12 @@ class SiteState:
         """Whether checks, visits, reviews or mutes may differ from what is applied."""
         self._fresh = False
         self.rules_saved = False
-        self._published = 0
+        self._published: Publication | None = None
         self.rules = rules
+        self.trials: dict[str, Trial] = {}
+        """The running trials by rule."""
         self._take_published()
+        self._take_trials()
         self.refresh()
 
     # -- restart and reload ------------------------------------------------------------------------------------------
@@ -114,6 +125,7 @@ class SiteState:
             mutes = [one for _, one in maintenance_store.mutes(connection)]
             self.set_visits((one for _, one in maintenance_store.visits(connection)), mutes)
             self.marks = Marks(maintenance_store.marks(connection), registry.index, self.catalogue)
+            trial = self._trial_engine(connection, registry)
         self.late_stations, self.late_waiting = dict.fromkeys(waiting), sum(waiting.values())
         self.store.forget()
         self.ledger.forget()
@@ -127,12 +139,13 @@ class SiteState:
             firings,
             self._published_exceedances,
         )
-        checks.mute(mutes)
         self._set_network(registry)
         self.clocks = ClockMonitor(clock_errors)
         self.history = SeriesHistory(
-            registry, self.store.recent_store, checks, self.catalogue, self._saved_detector_state
+            registry, self.store.recent_store, checks, self.catalogue, self._saved_detector_state, trial
         )
+        for engine in self.history.engines:
+            engine.mute(mutes)
         self.history.network = self.network
         self._fresh = True
 
@@ -169,7 +182,8 @@ class SiteState:
             if (registry.reaches, registry.regions) != (known.reaches, known.regions):
                 raise ValueError("targets or regions changed: the scopes of rules select other stations now")
             self.history.use_registry(registry)
-            self.history.checks.follow(registry)
+            for engine in self.history.engines:
+                engine.follow(registry)
             self._set_network(registry)
             self.history.network = self.network
             self._fingerprint = fingerprint
@@ -178,27 +192,66 @@ class SiteState:
         return True
 
     def follow_rules(self) -> bool:
-        """Adopt rules that were published meanwhile; true if there were any."""
-        if not self._take_published():
-            return False
-        self.rules_saved = False
-        self.refresh()
-        return True
+        """Adopt rules that were published, and trials that began or ended meanwhile; true if there were any."""
+        published, tried = self._take_published(), self._take_trials()
+        if published:
+            self.rules_saved = False
+        if published or tried:
+            self.refresh()
+        return published or tried
 
     def _take_published(self) -> bool:
         """Take the newest publication, unless it is the one known; true if the rules differ."""
         with self.database.read() as connection:
             published = rule_publications.latest(connection)
-        if published is None or published.id == self._published:
+        if published is None or (self._published is not None and published.id == self._published.id):
             return False
         found = rule_publications.rules_in_force(published, self.file_rules, self.catalogue)
-        if not published.file:
-            with self.database.write() as connection:
-                rule_publications.taken_over(connection, published, self.file_rules)
-        self._published = published.id
+        self._published, self.rules_saved = published, False
         known = rule_publications.fingerprint(self.rules)
         self.rules = found
         return rule_publications.fingerprint(found) != known
+
+    def _take_trials(self) -> bool:
+        """Take the running trials; true if they are others than those known."""
+        with self.database.read() as connection:
+            found = {one.rule: one for one in rule_trials.running(connection)}
+        changed = found != self.trials
+        self.trials = found
+        return changed
+
+    def _trial_engine(self, connection: sa.Connection, registry: Registry) -> RuleEngine | None:
+        """The engine that evaluates the rules on trial, among those in force; None without any."""
+        candidates: dict[str, Rule] = {}
+        for one in self.trials.values():
+            try:
+                candidates |= {rule.id: rule for rule in rule_model.read(one.body, self.catalogue)}
+            except ConfigurationError as error:  # the catalogue changed: what is only tried stops no reading
+                log.warning("a rule on trial cannot be read", rule=one.rule, trial=one.id, error=str(error))
+        if not candidates:
+            return None
+        rules = Rules().with_others(candidates)
+        state = rule_trials.candidate_state(connection, list(self.trials.values()), rules.flapping_ms())
+        engine = RuleEngine(
+            rules,
+            self.catalogue,
+            state.alarms,
+            self.late_s,
+            registry,
+            state.gateways_back,
+            state.fired,
+            self._exceedances_on_trial,
+        )
+        engine.among = self.rules.with_others(candidates)
+        return engine
+
+    def end_trials(self, now_ms: int) -> None:
+        """End the trials whose time is over."""
+        if any(one.until_ms <= now_ms for one in self.trials.values()):
+            with self.database.write() as connection:
+                rule_trials.end_over(connection, now_ms)
+            self._take_trials()
+            self.refresh()
 
     def _set_network(self, registry: Registry) -> None:
         """Derive which stations lie above and below which."""
@@ -217,6 +270,10 @@ class SiteState:
     def _published_exceedances(self, key: AlarmKey) -> Sequence[PublishedExceedance]:
         with self.database.read() as connection:
             return alarm_store.published_exceedances(connection, key)
+
+    def _exceedances_on_trial(self, key: AlarmKey) -> Sequence[PublishedExceedance]:
+        with self.database.read() as connection:
+            return rule_trials.exceedances(connection, self.trials, key)
 
     def _saved_detector_state(self, station: str) -> Mapping[str, detector_state.SavedState]:
         with self.database.read() as connection:
@@ -262,9 +319,28 @@ class SiteState:
         """
         alarms = self.history.checks.alarms
         alarm_store.save(connection, alarms, update_alarms(alarms, findings) if changed is None else changed)
+        if self.trials:
+            rule_trials.record(connection, self._trials_at(now_ms), findings, candidate=False)
         return incident_store.record_findings(
             connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy
         )
+
+    def record_trial(
+        self, connection: sa.Connection, live: Sequence[Finding], late: Difference | None, now_ms: int
+    ) -> None:
+        """Record what the rules on trial found, which informs nobody."""
+        trial = self.history.trial
+        if trial is None or not (live or late):
+            return
+        passing = [] if late is None else [one for one in late.findings if one not in late.lasting]
+        found = sorted(live, key=lambda one: one.observed_at_ms)
+        found += sorted(late.findings if late else (), key=lambda one: one.observed_at_ms)
+        update_alarms(trial.alarms, [one for one in found if one not in passing])
+        rule_trials.record(connection, self._trials_at(now_ms), found, candidate=True, passing=passing)
+
+    def _trials_at(self, now_ms: int) -> dict[str, Trial]:
+        """The trials that run at an instant."""
+        return {rule: one for rule, one in self.trials.items() if now_ms < one.until_ms}
 
     def _place(self, subject: str) -> Place:
         """Locate a station, or a gateway in the region and on the reach that its stations have in common."""
@@ -285,3 +361,6 @@ class SiteState:
         """
         if not self.rules_saved:
             rule_versions.record_versions(connection, self.rules, self.catalogue, now_ms)
+            rule_trials.end_superseded(connection, now_ms)
+            if self._published is not None:
+                rule_publications.taken_over(connection, self._published, self.file_rules)

@@ -6,6 +6,7 @@ from governance.incidents.finding import Finding
 from ingest.rejudge.marks import rejudge_marks
 from ingest.rejudge.station_moves import StoredReadings
 from ingest.rules.alarm_state import update_alarms
+from ingest.rules.engine import RuleEngine
 from ingest.rules.no_data import LastSeen
 from ingest.site_state import SiteState
 from ingest.stages.group_by_cause import event_order
@@ -22,6 +23,7 @@ def tick(site: SiteState, connected_since_ms: int | None, now_ms: int) -> list[F
     ``connected_since_ms`` tells since when the live source is connected, None while it is not. Raises
     StorageUnavailable.
     """
+    site.end_trials(now_ms)
     _save_rules(site, now_ms)
     _save_left_out(site)
     with site.invalidated_on_error():
@@ -55,14 +57,21 @@ def _save_left_out(site: SiteState) -> None:
 
 def _check_silence(site: SiteState, connected_since_ms: int | None, now_ms: int) -> list[Finding]:
     """Findings of stations that fell silent or report again, recorded."""
-    history, checks = site.history, site.history.checks
+    history = site.history
     excused = muted_until(site.visits, history.registry.index, now_ms)
     sensors = LastSeen(history.station, history.parameter, history.newest, history.resumed)
-    findings = checks.withdrawn(history.registry)
-    findings += checks.silence.tick(history.registry, history.last_seen, excused, connected_since_ms, now_ms, sensors)
-    if findings:
+
+    def found(engine: RuleEngine) -> list[Finding]:
+        now = history.last_seen, excused, connected_since_ms, now_ms, sensors
+        return engine.withdrawn(history.registry) + engine.silence.tick(history.registry, *now)
+
+    findings = found(history.checks)
+    of_trial = [] if history.trial is None else found(history.trial)
+    if findings or of_trial:
         with site.database.write() as connection:
+            site.record_trial(connection, of_trial, None, now_ms)
             site.record_findings(connection, findings, now_ms)
+    if findings:
         site.on_findings()
     return findings
 
@@ -79,7 +88,8 @@ def _apply_maintenance_records(site: SiteState, now_ms: int) -> list[Finding]:
         records = maintenance_store.load(connection)
         mutes = [one for _, one in maintenance_store.mutes(connection)]
     history, before = site.history, site.marks
-    history.checks.mute(mutes)
+    for engine in history.engines:
+        engine.mute(mutes)
     drifted, site.visits_due_ms = site.visit_drift.spans(
         history.registry, records, before.spans, site.store, site.catalogue, now_ms
     )
@@ -94,6 +104,7 @@ def _apply_maintenance_records(site: SiteState, now_ms: int) -> list[Finding]:
             keys = [s.key for s in history.registry.stations]
             site.store.reflag(connection, keys, moved.reflagged, moved.packed)
             maintenance_store.save_marks(connection, before.spans, wanted.spans)
+            site.record_trial(connection, (), moved.tried, now_ms)
             site.record_findings(connection, findings, now_ms, changed)
         site.marks = wanted
         for station in moved.stations:

@@ -69,6 +69,7 @@ class Work:
     cross_notes: CrossCheckNotes = field(init=False)  # CrossCheck
     packed: Ints = field(init=False)  # CrossCheck: verdicts of all rows
     live_findings: list[Finding] = field(init=False)  # EvaluateRules
+    trial_findings: list[Finding] = field(init=False)  # EvaluateRules: of the rules on trial
     findings: list[Finding] = field(init=False)  # GroupByCause, Commit
     changed_alarms: set[AlarmKey] = field(init=False)  # GroupByCause, Commit
     device_findings: list[Finding] = field(init=False)  # CheckDevices

@@ -11,12 +11,14 @@ import sqlalchemy as sa
 
 from governance.incidents.finding import Colour
 from governance.notify import channels, contacts, person_contacts
-from governance.notify.contacts import Contact, Directory, Place
+from governance.notify.channels import Outcome
+from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
-from governance.notify.messenger import Messenger
+from governance.notify.messenger import Messenger, Send
 from governance.notify.person_contacts import ContactDetails
 from governance.notify.planning import REGION
 from governance.notify.policy import NoticePolicy
+from governance.notify.web_push import SCHEME, WebPush
 from governance.organisation import roles
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store
@@ -70,6 +72,24 @@ def public_mail(n: NoticesSection) -> str | None:
     if not channels.is_mail_server(server):
         raise ConfigurationError(say("settings.no_mail_server"))
     return server
+
+
+def web_push(n: NoticesSection) -> WebPush | None:
+    """What sends to browsers; None where it is switched off, or our address or secret is not known."""
+    key = secret(n.secret, n.secret_file)
+    return WebPush(key.encode(), n.public_url, tuple(n.push_hosts)) if n.web_push and n.public_url and key else None
+
+
+def sender(n: NoticesSection) -> Send:
+    """Sends through a channel: to browsers by ourselves, through all others by apprise."""
+    push = web_push(n)
+
+    def send(channel: Channel, title: str, body: str) -> Outcome:
+        if push is not None and channel.kind == SCHEME:
+            return push.send(channel, title, body)
+        return channels.send(channel, title, body)
+
+    return send
 
 
 def directory(settings: Settings) -> Directory | None:
@@ -164,7 +184,12 @@ def notification_settings(settings: Settings, known: ContactList) -> "Notificati
     from api.context import NotificationSettings  # with all that the API holds
 
     return NotificationSettings(
-        known, policy(settings.notices), links(settings.notices), settings.site.name, known.forget
+        known,
+        policy(settings.notices),
+        links(settings.notices),
+        settings.site.name,
+        known.forget,
+        web_push(settings.notices),
     )
 
 
@@ -178,6 +203,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
         policy=policy(settings.notices),
         links=links(settings.notices),
         title=settings.site.name,
+        send=sender(settings.notices),
         present=lambda wanted: present_values(store.recent_store, wanted),
     )
 

@@ -330,7 +330,9 @@ def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     if len(stations) != len(last_seen):  # a station is being taken up at this moment
         return
     interval_s = np.fromiter((s.interval_s for s in stations), np.int64, len(stations))
-    yield many("stations", {state.value: n for state, n in reporting.count(last_seen, interval_s, now_ms).items()})
+    retired = np.fromiter((s.key in history.registry.retired for s in stations), np.bool_, len(stations))
+    counted = reporting.count(last_seen, interval_s, retired, now_ms)
+    yield many("stations", {state.value: n for state, n in counted.items()})
 
 
 def broker(source: MqttSource, now_ms: int) -> Iterator[Metric]:

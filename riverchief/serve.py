@@ -8,6 +8,7 @@ from functools import partial
 
 from api.context import Context, Part
 from api.oidc import Oidc, OidcSettings
+from governance.incidents.cap import CapSettings
 from governance.reports.citizen_reports import SimilarityLimits
 from governance.reports.patrols import PatrolRule
 from infra import clock
@@ -148,7 +149,9 @@ def _context(
         reports_an_hour=reports.an_hour,
         complaints=settings.site.complaints,
         near=SimilarityLimits(reports.near_metres, reports.near_days),
-        patrols=PatrolRule(reports.patrol_minutes, reports.patrol_metres, reports.patrol_fastest_m_s),
+        patrols=PatrolRule(
+            reports.patrol_minutes, reports.patrol_metres, reports.patrol_fastest_m_s, reports.patrol_near_m
+        ),
         open=access.open,
         hosts=settings.hosts,
         session_ms=access.session_hours * HOUR_MS,
@@ -167,6 +170,18 @@ def _context(
         notifications=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
         subscribes=messages.public_mail(settings.notices) is not None,
+        cap=_cap(settings),
+    )
+
+
+def _cap(settings: Settings) -> CapSettings | None:
+    """Who sends warnings, and to whom; None where none are sent."""
+    given, web = settings.cap, settings.notices.public_url or ""
+    if not given.sender:
+        return None
+    restriction = "" if given.public else given.restriction
+    return CapSettings(
+        given.sender, given.sender_name or settings.site.name, given.status, restriction, web.rstrip("/")
     )
 
 

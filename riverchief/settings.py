@@ -208,6 +208,18 @@ class NoticesSection(_Section):
     link_hours: Annotated[int, Field(ge=1, le=168)] = 24
     mail: SecretStr | None = None
     mail_file: Path | None = None
+    web_push: bool = False
+    push_hosts: list[Annotated[str, Field(pattern=r"^[^\s/]+$")]] = []
+
+
+class CapSection(_Section):
+    """Warnings in the Common Alerting Protocol; without a sender there are none."""
+
+    sender: Annotated[str, Field(pattern=r"^[^\s,<&]*$", max_length=200)] = ""
+    sender_name: Annotated[str, Field(max_length=200)] = ""
+    status: Literal["Actual", "Exercise"] = "Actual"
+    public: bool = False
+    restriction: Annotated[str, Field(max_length=200)] = "河长制办公室及治理平台"
 
 
 class ApiSection(_Section):
@@ -267,6 +279,7 @@ class ReportsSection(_Section):
     near_days: Annotated[float, Field(ge=0, le=60)] = 2.0
     patrol_metres: Annotated[float, Field(ge=0, le=100_000)] = 1000.0
     patrol_fastest_m_s: Annotated[float, Field(gt=0, le=100)] = 15.0
+    patrol_near_m: Annotated[float, Field(gt=0, le=2000)] = 100.0
 
 
 class GrafanaSection(_Section):
@@ -314,6 +327,7 @@ class Settings(BaseSettings):
     audit: AuditSection = AuditSection()
     platforms: PlatformsSection = PlatformsSection()
     notices: NoticesSection = NoticesSection()
+    cap: CapSection = CapSection()
     api: ApiSection = ApiSection()
     access: AccessSection = AccessSection()
     oidc: OidcSection = OidcSection()

@@ -88,6 +88,7 @@ DASHBOARDS_READ = (
     "incident_entry",
     "alarm",
     "ledger",
+    "mute",
     "sequence_gap",
     "message_sequence",
     "reading",

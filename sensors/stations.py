@@ -224,6 +224,13 @@ class Registry:
     outfalls: tuple[Outfall, ...] = ()
     travels: tuple[Travel, ...] = ()
     regions: tuple[Region, ...] = ()
+    retired: frozenset[str] = frozenset()
+    """Stations that are out of service: known with their readings, but nothing is expected of them."""
+
+    @cached_property
+    def in_service(self) -> tuple[Station, ...]:
+        """The stations of which readings are expected: only these are counted as on time, late or silent."""
+        return tuple(s for s in self.stations if s.key not in self.retired)
 
     @cached_property
     def index(self) -> dict[str, int]:

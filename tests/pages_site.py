@@ -46,10 +46,12 @@ from infra.database import Database
 from infra.texts import Text
 from infra.times import DAY_MS
 from infra.vault import Vault, new_key
-from ingest.analysis import live_classes
+from ingest.analysis import backtest_requests, live_classes
 from ingest.analysis.source_attribution import AttributionWorker
 from ingest.pipeline import Receipt, Site
+from ingest.rules import explain
 from ingest.rules import model as rule_model
+from ingest.state import rule_publications, rule_trials
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import files, messages
@@ -225,6 +227,39 @@ def _readings(database: Database, now: int) -> None:
     payload = encode(Telemetry(tuple(samples), seq=1, boot=1, sent_at_ms=now))
     site.process([Message(STATION, payload, now)], now)
     live_classes.update_classes(database, store, catalogue_, now)
+
+
+ON_TRIAL = "nh3n-worse-than-class-five"
+
+
+def put_on_trial(database: Database) -> int:
+    """A rule with a stricter limit, on trial for three days of readings of three stations; the number of the trial."""
+    known, now = catalogue(), now_ms()
+    site = Site(database, SqlReadings(database, known), _rules(), known)
+    begun = now - 3 * DAY_MS
+    site.tick(None, begun)
+    rule = _rules().get(ON_TRIAL)
+    assert isinstance(rule, rule_model.Threshold)
+    stricter = rule_model.made(rule_model.Threshold, explain.row(rule) | {"limit": 1.5, "clear": 1.4}, known)
+    text = "\n".join(explain.toml(one) for one in _rules().with_others({rule.id: stricter}))
+    request = {"rules": text, "since_ms": begun - 90 * DAY_MS, "until_ms": begun, "stations": []}
+    with database.write() as connection:
+        number = backtest_requests.add(connection, request, ENGINEER, begun)
+        tried = rule_publications.Tried(number, ENGINEER, begun, True, text)
+        by = rule_publications.Publisher(ENGINEER, Role.REVIEWER, "雨季前收紧氨氮限值，先看会多报多少（示例）")
+        trial = rule_trials.begin(connection, tried, by, known, begun)
+    site.follow_rules()
+    for n, station in enumerate(("fsc-1", "dph-shiwan-2", "qcc-huanhu-1")):
+        samples = []
+        for i in range(3 * 72 - 20):
+            peak = (2.5, 1.4, 1.0)[n] if i % (61 + 9 * n) < 9 else 0.4
+            value = round(peak - 0.7 * (n == 0 and i > 120) + 0.01 * (i % 7) + 0.15, 3)
+            samples.append(Sample(begun + HOUR + 20 * MINUTE * i, {"nh3n": value}))
+        for i in range(0, len(samples), 3):
+            part = tuple(samples[i : i + 3])
+            at = part[-1].at_ms
+            site.process([Message(station, encode(Telemetry(part, seq=i, boot=7, sent_at_ms=at)), at)], at + 1000)
+    return trial.id
 
 
 def _rules() -> rule_model.Rules:

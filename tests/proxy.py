@@ -240,5 +240,5 @@ class Proxy:
 
 def _passed_on(headers: dict[str, str]) -> dict[str, str]:
     """Headers but for those of the single connection."""
-    single = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
+    single = {"connection", "keep-alive", "transfer-encoding", "content-length"}
     return {name: value for name, value in headers.items() if name.lower() not in single}

@@ -84,7 +84,11 @@ def _bundle(node: Command, work: Path) -> None:
     made = {Path(output["entryPoint"]).name: name for name, output in outputs.items() if "entryPoint" in output}
     names = {entry: Path(name).name for entry, name in made.items()}
     shared = {entry: found for entry, name in made.items() if (found := _imported(name, outputs))}
-    text = json.dumps({"files": names, "shared": shared}, indent=1, sort_keys=True)
+    every = {entry: _imported(name, outputs, ("import-statement", "dynamic-import")) for entry, name in made.items()}
+    lazy = {
+        entry: rest for entry, all_ in every.items() if (rest := [n for n in all_ if n not in shared.get(entry, ())])
+    }
+    text = json.dumps({"files": names, "lazy": lazy, "shared": shared}, indent=1, sort_keys=True)
     (work / "static" / MANIFEST).write_text(text, encoding="utf-8")
 
 
@@ -115,14 +119,16 @@ def _esbuild(node: Command, work: Path, entries: list[Path], *options: str) -> d
     return outputs
 
 
-def _imported(name: str, outputs: dict[str, Any]) -> list[str]:
-    """The files that a script begins by importing, also through others; not those it loads when it needs them."""
+def _imported(name: str, outputs: dict[str, Any], kinds: tuple[str, ...] = ("import-statement",)) -> list[str]:
+    """The files that a script begins by importing, also through others; not those it loads when it needs them, unless
+    these are among the kinds.
+    """
     found: list[str] = []
     waiting = [name]
     while waiting:
         for one in outputs[waiting.pop()]["imports"]:
             path = one["path"]
-            if one["kind"] == "import-statement" and path in outputs and Path(path).name not in found:
+            if one["kind"] in kinds and path in outputs and Path(path).name not in found:
                 found.append(Path(path).name)
                 waiting.append(path)
     return found

@@ -1,4 +1,4 @@
-"""Station labels: an A4 sheet (PDF) with QR code, Chinese and English name.
+"""Labels of stations and signs of rivers: an A4 sheet (PDF) with QR code, Chinese and English name.
 
 The Chinese letters are embedded where the machine has a font for them (`api.evidence.font`), else they are those of the
 reader's own font.
@@ -20,7 +20,7 @@ from reportlab.pdfgen.canvas import Canvas
 from api.evidence import font
 from infra.errors import ConfigurationError
 from infra.texts import say
-from sensors.stations import Station
+from sensors.stations import Reach, Station
 
 LATIN = "Helvetica"
 COLUMNS, ROWS = 2, 5
@@ -29,22 +29,23 @@ _WIDTH, _HEIGHT = (A4[0] - 2 * _MARGIN) / COLUMNS, (A4[1] - 2 * _MARGIN) / ROWS
 _SMALLEST_PT: Final = 6.0
 
 
-def address(console_url: str, station: str) -> str:
-    """The address in a station's QR code: its page in the console."""
-    return f"{console_url.rstrip('/')}/?station={quote(station)}"
+def address(base: str, one: Station | Reach) -> str:
+    """The address in a QR code: of a station its screen of the field app, of a river its public page."""
+    way = f"field/#/s/{quote(one.key)}" if isinstance(one, Station) else f"r/{quote(one.key)}"
+    return f"{base.rstrip('/')}/{way}"
 
 
-def write(to: Path | BinaryIO, stations: Sequence[Station], console_url: str, site: str) -> int:
+def write(to: Path | BinaryIO, stations: Sequence[Station | Reach], base: str, site: str) -> int:
     """Write the sheet; returns the number of pages. Raises ConfigurationError when there is nothing, or no room."""
     if not stations:
         raise ConfigurationError(say("command.no_stations"))
     letters = {letter for one in stations for letter in one.zh + one.en} | set(site)
     with font.chinese(letters) as chinese:
-        _draw(to, stations, console_url, site, chinese)
+        _draw(to, stations, base, site, chinese)
     return -(-len(stations) // (COLUMNS * ROWS))
 
 
-def _draw(to: Path | BinaryIO, stations: Sequence[Station], console_url: str, site: str, chinese: str) -> None:
+def _draw(to: Path | BinaryIO, stations: Sequence[Station | Reach], base: str, site: str, chinese: str) -> None:
     canvas = Canvas(str(to) if isinstance(to, Path) else to, pagesize=A4)
     canvas.setTitle(f"{site} · labels")
     for number, station in enumerate(stations):
@@ -53,14 +54,14 @@ def _draw(to: Path | BinaryIO, stations: Sequence[Station], console_url: str, si
             canvas.showPage()
         x = _MARGIN + place % COLUMNS * _WIDTH
         y = A4[1] - _MARGIN - (place // COLUMNS + 1) * _HEIGHT
-        _label(canvas, x, y, station, address(console_url, station.key), site, chinese)
+        _label(canvas, x, y, station, address(base, station), site, chinese)
     try:
         canvas.save()
     except OSError as error:
         raise ConfigurationError(say("file.unwritable", file=to, error=error.strerror)) from error
 
 
-def _label(canvas: Any, x: float, y: float, station: Station, url: str, site: str, chinese: str) -> None:
+def _label(canvas: Any, x: float, y: float, station: Station | Reach, url: str, site: str, chinese: str) -> None:
     canvas.setDash(1, 2)
     canvas.rect(x, y, _WIDTH, _HEIGHT)
     canvas.setDash()

@@ -7,12 +7,15 @@ from starlette.responses import RedirectResponse
 
 from api import sign_in
 from api.access import COOKIE, STEP_COOKIE
+from api.field import phones as field_phones
 from api.pages.login import Field, cookie, device_of, drop_cookie, enrolment_values, set_cookie
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import Number
 from api.routes import me
 from api.sign_in import NotSignedIn, StepOver
 from governance.organisation.roles import RIGHTS, Right, role_name
 from governance.people import accounts, one_time_codes, passwords, sessions
+from governance.people import phones as phone_store
 from governance.people import store as people_store
 from governance.people.store import Person, TokenWish
 from infra.errors import InvalidValue, Refused
@@ -152,11 +155,19 @@ def end_sessions(v: Viewing) -> Response:
 
 
 @router.post("/account/sessions/{number}/end")
-def end_session(v: Viewing, number: me.Number) -> Response:
+def end_session(v: Viewing, number: Number) -> Response:
     """Sign out in one browser."""
     me.end_session(v.context, _me(v).name, number)
     v.keeper.forget()
     return _done(v, "sessions")
+
+
+@router.post("/account/phones/{number}/revoke")
+def revoke_phone(v: Viewing, number: str) -> Response:
+    """A phone of the field app was lost."""
+    one = _me(v)
+    field_phones.revoke(v.context, v.actor, number, one.name)
+    return _done(v, "phones")
 
 
 @router.post("/account/tokens")
@@ -187,7 +198,7 @@ def new_token(
 
 
 @router.post("/account/tokens/{number}/revoke")
-def revoke_token(v: Viewing, number: me.Number) -> Response:
+def revoke_token(v: Viewing, number: Number) -> Response:
     """End one token."""
     one = _me(v)
     with v.context.database.write() as connection:
@@ -221,6 +232,7 @@ def _page(
         found = sessions.list_sessions(connection, one.id, v.now_ms, idle_ms)
         here = sessions.find(connection, cookie(v.request, COOKIE), v.now_ms, idle_ms)
         tokens = people_store.tokens_of(connection, one.name, v.now_ms)
+        phones = phone_store.of_person(connection, one)
     return v.render(
         "account.html",
         status=status,
@@ -231,6 +243,7 @@ def _page(
         sessions=found,
         here=here.id if here else None,
         tokens=tokens,
+        phones=phones,
         rights=[right for right in Right if right in RIGHTS[one.role]],
         days=DAYS,
         least=passwords.SHORTEST,

@@ -342,6 +342,7 @@ def _to(v: View, incident: Incident) -> tuple[To, Given]:
                 held.count(name),
                 reach.get(name, ""),
                 name == found.assignment.responsible,
+                code,
             )
             for name, role, code in near
         ),

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from starlette.responses import FileResponse, PlainTextResponse
 
+from api.pages.icon import SVG
 from infra.errors import ConfigurationError
 from infra.texts import say
 
@@ -36,6 +37,17 @@ def url(entry: str) -> str:
     return f"{PATH}/{_manifest()['files'][entry]}"
 
 
+def lazy(entry: str) -> tuple[str, ...]:
+    """The addresses of the scripts that an entry loads when it needs them: a page that is kept keeps them, too."""
+    return tuple(f"{PATH}/{name}" for name in _manifest().get("lazy", {}).get(entry, ()))
+
+
+def built(entry: str) -> bytes | None:
+    """The content of a built file; None for one that was not built."""
+    name = _manifest()["files"].get(entry)
+    return None if name is None else (STATIC / name).read_bytes()
+
+
 def shared(entry: str) -> tuple[str, ...]:
     """The addresses of the scripts that an entry imports, so that a browser loads them at once and not in turn."""
     return tuple(f"{PATH}/{name}" for name in _manifest()["shared"].get(entry, ()))
@@ -51,13 +63,7 @@ def send(name: str) -> Response:
     return FileResponse(path, media_type=media_type, headers=_FOREVER)
 
 
-ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
-<rect width="32" height="32" rx="7" fill="#17302f"/>
-<path d="M4 21c4-4 8-4 12 0s8 4 12 0M4 27c4-4 8-4 12 0s8 4 12 0" fill="none" stroke="#a9c7c6" stroke-width="2.6"/>
-<path d="M13 16V4l11 4-11 4" fill="#f2f6f5" stroke="#f2f6f5" stroke-width="1.5" stroke-linejoin="round"/></svg>"""
-
-
 @router.get("/favicon.ico")
 def icon() -> Response:
     """The sign of the product, for the browser's tab."""
-    return Response(ICON, media_type=TYPES[".svg"], headers={"Cache-Control": "public, max-age=86400"})
+    return Response(SVG, media_type=TYPES[".svg"], headers={"Cache-Control": "public, max-age=86400"})

@@ -61,6 +61,7 @@ class Sheet:
     bar: ActionBar | None = None
     ahead: tuple[Ahead, ...] = ()
     silent: bool = False
+    ask_region: str = ""
     newest: HistoryEntry | None = None
     remark: Text | None = None
     refused: Text | None = None
@@ -89,7 +90,7 @@ async def act(v: Viewing, request: Request) -> Response:
         error = caught
     await request.app.state.picture.refresh()  # the board that follows shows what was done
     if error is None:
-        return RedirectResponse(v.here(done=given.action, act=None), 303)
+        return RedirectResponse(v.here(done=given.action, act=None, lane=None, to=None), 303)
     picture = await v.live.now()
     return await run_in_threadpool(_page, v, picture, given, error)
 
@@ -192,6 +193,9 @@ def _sheet(v: View, number: int, given: Given, error: WaterError | None) -> Shee
     sort, words, _ = models.time_left(incident, v.now_ms)
     chief = incident.case.responsible
     (title,) = titles(v.context, [incident], registry).values()
+    bar = acting.bar(v, incident, v.query.get("act", ""), given if error else None, error)
+    lane = v.query.get("lane", "")
+    aimed = models.aimed(bar, lane, v.query.get("to", ""), regions, v.actor)
     return Sheet(
         number=number,
         incident=incident,
@@ -202,9 +206,10 @@ def _sheet(v: View, number: int, given: Given, error: WaterError | None) -> Shee
         words=words,
         phase=PHASE_OF_STATE.get(incident.state),
         reach_of_chief=acting.working_channels(v, [chief]).get(chief, "") if chief else "",
-        bar=acting.bar(v, incident, v.query.get("act", ""), given if error else None, error),
+        bar=aimed,
         ahead=ahead,
         silent=settings is None,
+        ask_region=lane if lane in _LEVELS and aimed.to and not aimed.suggested.region else "",
         newest=history[-1],
         remark=from_both(history[-1].comment or ""),
     )

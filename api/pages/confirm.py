@@ -1,6 +1,7 @@
 """The page behind a link in a message: what it is about, and one button. Opening it confirms nothing; no scripts."""
 
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Response
@@ -83,7 +84,8 @@ def _refusal(v: View, status: int, error: WaterError) -> Response:
 
 
 def _page(v: View, status: int = 200, **values: object) -> Response:
-    response = page(v, "confirm.html", status, **{"found": None, "sentences": (), **values})
+    shown: dict[str, Any] = {"found": None, "sentences": (), **values}
+    response = page(v, "confirm.html", status, **shown)
     # no stricter policy of referrers: with "no-referrer" browsers send the form from the origin "null"
     response.headers["X-Robots-Tag"] = "noindex"
     return response

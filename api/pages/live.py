@@ -7,6 +7,7 @@ every process and after a restart, so that a client that was cut off learns what
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -16,6 +17,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
+import sqlalchemy as sa
+import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse, StreamingResponse
 
@@ -25,9 +28,13 @@ from api.pages.picture import Live
 from api.requests import whole_number
 from governance.incidents import lifecycle
 from governance.organisation.roles import Actor, Right
+from governance.people import presence
+from infra.database import Database
+from infra.errors import WaterError
 
 T = TypeVar("T")
 PATH = "/live"
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 MOST_TOPICS = 100
 OF_STATION, OF_INCIDENT = "station-", "incident-"
 PRESENCE = "presence"
@@ -85,11 +92,18 @@ class Marks:
 
 
 class LivePicture:
-    """The picture and its marks, kept fresh while clients listen, and who of the clients looks at which incident."""
+    """The picture and its marks, kept fresh while clients listen, and who of the clients looks at which incident.
 
-    def __init__(self, live: Live, clock_ms: Callable[[], int]) -> None:
+    The processes tell each other by the database who is there, in the pace of the picture.
+    """
+
+    def __init__(self, live: Live, clock_ms: Callable[[], int], database: Database) -> None:
         self._live = live
         self._clock_ms = clock_ms
+        self._database = database
+        self._process = secrets.token_hex(8)
+        self._said: tuple[frozenset[tuple[int, str]], int] = (frozenset(), 0)
+        self._elsewhere: Mapping[int, frozenset[str]] = {}
         self._last: Marks | None = None
         self._clients = 0
         self._present: dict[int, Counter[str]] = {}
@@ -135,13 +149,17 @@ class LivePicture:
         row = self._last.rows.get(number) if self._last else None
         if row is None or not _sees(row, actor):
             return ()
-        return tuple(sorted(name for name in self._present.get(number, ()) if name != actor.name))
+        return tuple(name for name in self._there(number) if name != actor.name)
+
+    def _there(self, number: int) -> list[str]:
+        """Who looks at an incident, by any process."""
+        return sorted({*self._present.get(number, ()), *self._elsewhere.get(number, ())})
 
     def _presence(self, topic: str) -> str:
         number = whole_number(topic.removeprefix(OF_PRESENCE))
         if number is not None:
-            return digest(sorted(self._present.get(number, ())))
-        return digest(sorted((one, *sorted(names)) for one, names in self._present.items()))
+            return digest(self._there(number))
+        return digest([(one, *self._there(one)) for one in sorted({*self._present, *self._elsewhere})])
 
     async def _arrives(self, number: int, name: str) -> None:
         self._present.setdefault(number, Counter())[name] += 1
@@ -154,6 +172,26 @@ class LivePicture:
             del there[name]
         if not there:
             del self._present[number]
+
+    async def _exchange(self) -> bool:
+        """Tell the other processes who is here, and learn who is there; whether that changed."""
+        here = frozenset((number, name) for number, names in self._present.items() for name in names)
+        before = self._elsewhere
+        try:
+            self._elsewhere = await asyncio.to_thread(self._exchanged, here)
+        except (sa.exc.SQLAlchemyError, WaterError) as error:  # the next second tries again
+            log.warning("the processes cannot tell each other who is there", error=type(error).__name__)
+        return self._elsewhere != before
+
+    def _exchanged(self, here: frozenset[tuple[int, str]]) -> Mapping[int, frozenset[str]]:
+        now_ms = self._clock_ms()
+        said, at_ms = self._said
+        if here != said or (here and now_ms - at_ms >= presence.AGAIN_MS):
+            with self._database.write() as connection:
+                presence.say(connection, self._process, here, now_ms)
+            self._said = here, now_ms
+        with self._database.read() as connection:
+            return presence.elsewhere(connection, self._process, now_ms)
 
     # -- the channel -------------------------------------------------------------------------------------------------
 
@@ -217,9 +255,12 @@ class LivePicture:
         while self._clients and not self._stopped:
             self._live.look()
             await self._live.step()
-            if self._live.model is not shown or self._live.trouble is not None:
+            changed = await self._exchange()
+            if changed or self._live.model is not shown or self._live.trouble is not None:
                 shown = self._live.model
                 await self._wake()
+        await self._exchange()
+        self._elsewhere = {}
 
     async def _wake(self) -> None:
         async with self._changed:

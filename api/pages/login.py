@@ -2,7 +2,7 @@
 
 import re
 from typing import Annotated
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 from starlette.responses import RedirectResponse
@@ -51,6 +51,19 @@ def inside(path: str) -> str:
     return path if plain and path.startswith("/") and not path.startswith("//") and not urlsplit(path).netloc else "/"
 
 
+def _after(v: View, path: str) -> str:
+    """Where to go after signing in: a page of ours, in the language of the page one signs in on."""
+    kept = inside(path)
+    parts = urlsplit(kept)
+    asked = parse_qsl(parts.query, keep_blank_values=True)
+    if dict(asked).get("lang", v.remembered) == v.language:
+        return kept
+    query = [(name, value) for name, value in asked if name != "lang"]
+    if v.language != v.remembered:
+        query.append(("lang", v.language))
+    return parts._replace(query=urlencode(query)).geturl()
+
+
 def device_of(request: Request) -> Device:
     """With what, and from where, somebody asks."""
     agent = user_agents.words(request.headers.get("user-agent", ""))
@@ -88,7 +101,7 @@ def drop_cookie(response: Response, request: Request, name: str) -> None:
 @router.get("/login")
 def show(v: Viewing, next: str = "/") -> Response:
     """The page to sign in; on an open site the list of people whose part one may play."""
-    return _login(v, inside(next))
+    return _login(v, _after(v, next))
 
 
 @router.post("/login")
@@ -101,7 +114,7 @@ def post(
     part: Annotated[str, Form(alias="as")] = "",
 ) -> Response:
     """Sign in with name and password, or with a token; on an open site as a person of the list."""
-    after = inside(next)
+    after = _after(v, next)
     if v.keeper.open and part:
         response = RedirectResponse(after, 303)
         secure = is_secure(v.request.scope)
@@ -130,7 +143,7 @@ def advance(v: View, found: Progress, after: str) -> Response:
         begin(v, response, found)
         return response
     path = "/login/code" if found.next is Next.FACTOR else "/login/enrol"
-    response = RedirectResponse(f"{path}?next={quote(after, safe='')}{_language(v)}", 303)
+    response = RedirectResponse(v.to(path, next=after), 303)
     set_cookie(response, v.request, STEP_COOKIE, found.cookie, one_time_codes.STEP_MS // 1000)
     return response
 
@@ -140,10 +153,6 @@ def begin(v: View, response: Response, found: Progress) -> None:
     v.keeper.sign_out(v.request.cookies, is_secure(v.request.scope))
     set_cookie(response, v.request, COOKIE, found.cookie, v.context.session_ms // 1000)
     drop_cookie(response, v.request, STEP_COOKIE)
-
-
-def _language(v: View) -> str:
-    return "" if v.language == "zh" else f"&lang={v.language}"
 
 
 def _login(v: View, after: str, *, name: str = "", error: Text | None = None, by_token: bool = False) -> Response:
@@ -208,13 +217,13 @@ def ask_code(v: Viewing, next: str = "/") -> Response:
     """The page that asks for the second factor."""
     if not cookie(v.request, STEP_COOKIE):
         return RedirectResponse(v.to("/login"), 303)
-    return v.render("login_code.html", after=inside(next), error=None)
+    return v.render("login_code.html", after=_after(v, next), error=None)
 
 
 @router.post("/login/code")
 def check_code(v: Viewing, code: Field = "", next: Field = "/") -> Response:
     """Sign in with the second factor."""
-    after = inside(next)
+    after = _after(v, next)
     try:
         found = sign_in.by_factor(v.context, cookie(v.request, STEP_COOKIE), code[:LONGEST], device_of(v.request))
     except NotSignedIn as error:
@@ -227,13 +236,13 @@ def check_code(v: Viewing, code: Field = "", next: Field = "/") -> Response:
 @router.get("/login/enrol")
 def ask_enrolment(v: Viewing, next: str = "/") -> Response:
     """The page to set a second factor up, which the role needs."""
-    return _enrolment(v, inside(next))
+    return _enrolment(v, _after(v, next))
 
 
 @router.post("/login/enrol")
 def enrol(v: Viewing, code: Field = "", next: Field = "/") -> Response:
     """Set the second factor up, sign in, and show the recovery codes this once."""
-    after, step = inside(next), cookie(v.request, STEP_COOKIE)
+    after, step = _after(v, next), cookie(v.request, STEP_COOKIE)
     try:
         found, codes = sign_in.by_enrolment(v.context, step, code[:LONGEST], device_of(v.request))
     except InvalidValue as error:
@@ -286,7 +295,7 @@ def set_password(v: Viewing, code: str, password: Field = "", again: Field = "")
     except StepOver as error:
         return _over(v, error)
     v.keeper.forget()
-    return advance(v, found, "/")
+    return advance(v, found, _after(v, "/"))
 
 
 def _password(v: View, code: str, error: Text | None = None) -> Response:
@@ -315,7 +324,7 @@ def welcome(v: Viewing, code: str, name: Field = "", password: Field = "", again
     except StepOver as error:
         return _over(v, error)
     v.keeper.forget()
-    return advance(v, found, "/")
+    return advance(v, found, _after(v, "/"))
 
 
 def _welcome(v: View, code: str, *, name: str = "", error: Text | None = None) -> Response:
@@ -338,9 +347,9 @@ def _over(v: View, error: WaterError) -> Response:
 def to_provider(v: Viewing, next: str = "/") -> Response:
     """Send the browser to the identity provider."""
     try:
-        address, code = sign_in.to_provider(v.context, _back(v.request), inside(next))
+        address, code = sign_in.to_provider(v.context, _back(v.request), _after(v, next))
     except WaterError as error:
-        return _login(v, inside(next), error=error.text)
+        return _login(v, _after(v, next), error=error.text)
     response = RedirectResponse(address, 303)
     set_cookie(response, v.request, STEP_COOKIE, code, one_time_codes.STEP_MS // 1000, lax=True)
     return response

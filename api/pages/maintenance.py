@@ -5,36 +5,44 @@ known by its instant or its content, and the form carries the instant at which i
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Form, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
 
 from api import maintenance as maintenance_views
-from api import problems
+from api import problems, svg
 from api.access import author, foreign, reaches
+from api.field import kinds as record_kinds
+from api.field import records as field_records
+from api.field.records import NewDecision, Server
 from api.maintenance import Jump, MaintenanceSummary
-from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF
+from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF, ROUTE
 from api.pages.models import maintenance as models
 from api.pages.models.maintenance import CheckForm, Choice
 from api.pages.models.station import moment, significant
-from api.pages.view import PageRoute, View, Viewing
+from api.pages.view import PageRoute, View, Viewing, markup
 from api.registries import find
-from api.requests import MINUTE_FORM, whole_number
+from api.requests import MINUTE_FORM, instant, whole_number
 from api.responses import answer, when
 from api.routes import maintenance as maintenance_routes
 from api.routes import rules as mute_routes
 from api.routes.maintenance import Correction, EndOfVisit, NewCheck, NewVisit
 from api.routes.rules import NewEnd, NewMute
+from governance.reports import field_records as record_store
+from governance.reports.field_records import FieldRecord, Outcome
 from infra.errors import ConfigurationError, Refused, WaterError
 from infra.texts import Text, say
-from infra.times import beijing
+from infra.times import DAY_MS, beijing
 from ingest.storage import maintenance as store
 from ingest.storage.changes import Author
 from ingest.storage.photos import MAX_PHOTO_BYTES
 from sensors.maintenance import Check, Mute, Visit
+from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind
 
 WORK = ("cleaned", "calibrated", "reagent", "swapped", "repaired", "looked")
@@ -43,8 +51,19 @@ FORMS = ("begin", "end", "check", "record", "mute", "photo")
 DONE = frozenset({"begun", "ended", "recorded", "checked", "voided", "muted", "unmuted", "photo"})
 MOST_BYTES = 8 * 1024 * 1024
 """A request with a photo as a phone takes it: it is refused in words, unless the page's script made it small."""
+SAID_TIMES = ("since", "at", "began_at", "ended_at")
+SAID = (
+    *("parameter", "serial", "model", "unit", "depth_m", *SAID_TIMES, "standard", "before", "after", "lot", "reading"),
+    *("text", "comment", "note"),
+)
+"""Of a record from the field, what is shown for a decision."""
+REFUSED_DAYS = 30
+"""For how long a record from the field that was refused is shown."""
 SHOWN = 10
 """Visits, checks and mutes that are listed at first."""
+
+FormField = Annotated[str, Form()]
+StationField = Annotated[str, Form(alias="station")]
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -57,7 +76,11 @@ def show(v: Viewing) -> Response:
     """The stations that the address asks for."""
     v.require(MAINTENANCE.right)
     registry = v.registries.recent()
-    cares = [one for one in maintenance_views.of_all(v.context, registry, v.actor) if _within(v, one)]
+    cares = [
+        one
+        for one in maintenance_views.of_all(v.context, registry, v.actor)
+        if _within(v, one) and one.station.key not in registry.retired
+    ]
     every = models.rows(cares, v.now_ms)
     choice = Choice.of(v.query)
     found = models.chosen(every, choice)
@@ -67,6 +90,10 @@ def show(v: Viewing) -> Response:
     calling = [one for one in every if one.calls]
     return v.render(
         "maintenance.html",
+        records=_unsettled(v),
+        kinds=tuple(record_kinds.KINDS),
+        said=lambda what: _said(v, what),
+        station_name=lambda key: v.of(Text(registry[key].zh, registry[key].en)) if key in registry else key,
         every=every,
         calling=len(calling),
         working=sum(one.care.working is not None for one in every),
@@ -83,6 +110,45 @@ def show(v: Viewing) -> Response:
     )
 
 
+def _unsettled(v: View) -> list[FieldRecord]:
+    """What phones sent that conflicts or waits, then what was refused lately; nothing that somebody decided on."""
+    reach = field_records.within_reach(v.actor)
+    with v.context.database.read() as connection:
+        found = record_store.listing(connection, reach, (Outcome.CONFLICT, Outcome.WAITING), limit=models.PAGE)
+        refused = record_store.listing(connection, reach, (Outcome.REFUSED,), limit=SHOWN)
+    since_ms = v.now_ms - REFUSED_DAYS * DAY_MS
+    return [*found, *(one for one in refused if not one.decision and one.received_at_ms > since_ms)]
+
+
+def _said(v: View, what: object) -> list[tuple[str, str]]:
+    """What a version of a record says, by the names that people know; positions and tracks are left out."""
+    given = what if isinstance(what, Mapping) else {}
+    found = []
+    for name in SAID:
+        value = given.get(name)
+        if name == "parameter" and isinstance(value, str):
+            value = v.of(v.parameter(value))
+        elif name in SAID_TIMES and isinstance(value, str):
+            with suppress(ConfigurationError):
+                value = v.moment(instant(name, value))
+        if isinstance(value, str | int | float) and value != "":
+            found.append((v.say(f"field_server.name_{name}"), str(value)))
+    return found
+
+
+@router.post(MAINTENANCE.path + "/field/{record_id}")
+def decide(v: Viewing, record_id: str, keep: FormField = "", station_key: StationField = "") -> Response:
+    """Decide on a record from the field."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(MAINTENANCE.right)
+    if keep not in ("mine", "theirs"):
+        raise ConfigurationError(say("care_page.no_action"))
+    new = NewDecision(keep="mine" if keep == "mine" else "theirs", station=station_key.strip()[:64] or None)
+    field_records.decide(Server(v.context, v.registries, v.keeper.regions), v.actor, record_id, new)
+    return RedirectResponse(v.to(MAINTENANCE.path) + "#field", 303)
+
+
 def _within(v: View, one: MaintenanceSummary) -> bool:
     return v.actor.covers(one.station.region, one.station.reach)
 
@@ -90,6 +156,32 @@ def _within(v: View, one: MaintenanceSummary) -> bool:
 def _names(v: View, keys: Iterable[str]) -> str:
     """Parameters one after the other."""
     return v.of(Text("、", ", ")).join(v.of(v.parameter(one)) for one in keys)
+
+
+@router.get(ROUTE.path)
+def route(v: Viewing) -> Response:
+    """The stations that the address names, else those that need somebody, in the order of a short way."""
+    v.require(ROUTE.right)
+    registry = v.registries.recent()
+    cares = [one for one in maintenance_views.of_all(v.context, registry, v.actor) if _within(v, one)]
+    wanted = v.request.query_params.getlist("at")
+    every = [one for one in models.rows(cares, v.now_ms) if one.calls or one.key in wanted]
+    stops = models.stops(every, wanted, v.query.get("first", ""))
+    marks = [
+        svg.Place((one.care.station.lon, one.care.station.lat), v.of(one.name), "stop", number)
+        for number, (one, _) in enumerate(stops, 1)
+    ]
+    lines = [reach.line for reach in registry.reaches]
+    return v.render(
+        "route.html",
+        stops=stops,
+        every=every,
+        chosen={one.key for one, _ in stops},
+        most=models.MOST_STOPS,
+        km=sum(km for _, km in stops),
+        drawing=markup(svg.sketch(lines, marks, label=v.say("route_page.map"), width=640.0)) if marks else "",
+        names=lambda keys: _names(v, keys),
+    )
 
 
 # -- a station ---------------------------------------------------------------------------------------------------------
@@ -202,7 +294,7 @@ def _act(v: View, key: str, given: Given) -> Response:
 def _station(v: View, key: str, shown: Shown) -> Response:
     registry = v.registries.recent()
     model = maintenance_views.of_station(v.context, registry, v.actor, key)
-    one = models.row(model.care, v.now_ms)
+    one = models.row(model.care, v.now_ms, retired=key in registry.retired)
     reach = registry.reach(model.care.station.reach)
     elsewhere = None
     try:
@@ -232,7 +324,7 @@ def _station(v: View, key: str, shown: Shown) -> Response:
         check=check,
         kinds=[str(kind) for kind in CheckKind],
         usual={key: _first_kind(key) for key in model.sensors},
-        drifts=[str(kind) for kind in models.DRIFTS],
+        drifts=[str(kind) for kind in hj915.DRIFTS],
         work=WORK,
         drawn=v.now_ms,
         by_name=not v.person,
@@ -262,7 +354,7 @@ def _station(v: View, key: str, shown: Shown) -> Response:
 
 
 def _first_kind(parameter: str) -> str:
-    return str(models.kinds(parameter)[0]) if parameter else ""
+    return str(hj915.kinds(parameter)[0]) if parameter else ""
 
 
 def _passes(check: Check) -> bool | None:

@@ -140,8 +140,9 @@ def _points(v: View, picture: Model | None) -> Response:
                 continue
             lon, lat = place["coordinates"]
             title = f"{v.of(told['title'])}"
-            href = told["link"] if told["kind"] != "patrol" else ""
-            found.append({"kind": told["kind"], "title": title, "lon": lon, "lat": lat, "href": href})
+            href = told["link"].removeprefix("/api/v1")
+            point = {"kind": told["kind"], "title": title, "lon": lon, "lat": lat, "href": v.to(href)}
+            found.append(point | ({"track": told["track"]} if "track" in told else {}))
     return answer({"points": found}, headers=NO_STORE)
 
 

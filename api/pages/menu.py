@@ -28,8 +28,11 @@ INCIDENT = Entry("incidents", "/incidents/{number}", "/incidents/-")
 BOARD = Entry("board", "/board", "/incidents")
 RIVERS = Entry("rivers", "/rivers", "/reaches")
 RIVER = Entry("rivers", "/rivers/{key}", "/reaches/-/file")
+PATROLS = Entry("patrols", "/patrols", "/patrols")
+PATROL = Entry("patrols", "/patrols/{key}", "/patrols/-")
 REGISTRY = Entry("registry", "/registry", "/registry/-")
 MAINTENANCE = Entry("maintenance", "/maintenance", "/stations/-/visits", "POST")
+ROUTE = Entry("maintenance", "/route", "/stations/-/visits", "POST")
 MAINTENANCE_OF = Entry("maintenance", "/maintenance/{key}", "/stations/-/visits", "POST")
 REVIEW = Entry("review", "/review", "/stations/-/reviews")
 RULES = Entry("rules", "/rules", "/rules")
@@ -50,6 +53,7 @@ ENTRIES = (
     INCIDENTS,
     BOARD,
     RIVERS,
+    PATROLS,
     REGISTRY,
     MAINTENANCE,
     REVIEW,

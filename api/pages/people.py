@@ -39,7 +39,7 @@ from governance.people import store as people_store
 from governance.people.store import Person, Succession
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import Text, from_both, say
-from infra.times import beijing_day
+from infra.times import DAY_MS, beijing_day
 
 PATH = PEOPLE.path
 ONE = "/people/{name}"
@@ -114,6 +114,7 @@ def _reach(connection: sa.Connection, directory: Directory, people: list[Person]
 @router.post(PATH)
 async def add(v: Viewing) -> Response:
     """Add somebody, or take a contact of the file over."""
+    v.require(CHANGE)
     return await _posted(v, _add)
 
 
@@ -129,6 +130,7 @@ def _add_person(v: View, given: dict[str, str]) -> Response:
     name, region = given.get("name", ""), given.get("region", "")
     try:
         role, department = _role(given), _department(given)
+        people_store.require_giving(v.actor, role, [(region, "")])
         with v.context.database.write() as connection:
             there = {one.name: one for one in people_store.list_people(connection)}.get(name)
             if not _sent_twice(there, role, region, department, v.now_ms):
@@ -165,6 +167,7 @@ def _import(v: View, given: dict[str, str]) -> Response:
     with v.context.database.write() as connection:
         if name not in {one.name for one in people_store.list_people(connection)}:
             region = next((code for code in contact.regions if code in regions), "")
+            people_store.require_giving(v.actor, role, [(region, "")])
             people_store.add(
                 connection, name, role, region=region, department=department, by=v.actor.name, now_ms=v.now_ms,
                 regions=regions,
@@ -192,7 +195,8 @@ def _new(v: View, typed: Typed) -> Response:
 @router.get(ONE)
 def person(v: Viewing, name: str) -> Response:
     """Somebody: their terms, how they are reached, what they have in hand, and the forms that change it."""
-    v.require(PEOPLE.right)
+    if v.person != name:
+        v.require(PEOPLE.right)
     return _person(v, name, Typed())
 
 
@@ -206,6 +210,7 @@ async def change(v: Viewing, name: str) -> Response:
         "settings": _settings,
         "channel": _channel,
         "drop": _drop,
+        "push": _push,
         "test": _test,
         "remove": _remove,
     }
@@ -214,7 +219,10 @@ async def change(v: Viewing, name: str) -> Response:
         do = given.get("do", "")
         if do not in ways:
             raise Refused(say("people_page.no_action"))
+        if do not in OWN or v.person != name:
+            v.require(CHANGE)
         try:
+            v.keeper.require_authority(v.actor, name)
             return ways[do](v, name, given)
         except WaterError as error:
             return _person(v, name, _refused(do, given, error))
@@ -223,12 +231,14 @@ async def change(v: Viewing, name: str) -> Response:
 
 
 def _change(v: View, name: str, given: dict[str, str]) -> Response:
+    role, region = _role(given), given.get("region", "")
+    people_store.require_giving(v.actor, role, [] if role in ROLES_WITH_TERMS else [(region, "")])
     with v.context.database.write() as connection:
         people_store.change(
             connection,
             name,
-            _role(given),
-            region=given.get("region", ""),
+            role,
+            region=region,
             department=_department(given),
             by=v.actor.name,
             now_ms=v.now_ms,
@@ -241,6 +251,7 @@ def _change(v: View, name: str, given: dict[str, str]) -> Response:
 def _appoint(v: View, name: str, given: dict[str, str]) -> Response:
     """The form carries what the preview said, so that nobody is surprised by what goes over."""
     term = _term(v, given)
+    people_store.require_giving(v.actor, Role.PUBLIC, [(term.region, term.reach)])
     with v.context.database.write() as connection:
         if _held(people_store.appointments(connection, name), term):  # sent twice
             return _see(v, name, "appointed")
@@ -269,7 +280,9 @@ def _appoint(v: View, name: str, given: dict[str, str]) -> Response:
 
 
 def _end(v: View, name: str, given: dict[str, str]) -> Response:
-    number = given.get("term", "")
+    """End a term; a successor, where one is chosen, takes over the open incidents of its water."""
+    number, successor = given.get("term", ""), given.get("successor", "")
+    moved: list[int] = []
     with v.context.database.write() as connection:
         terms = {str(one.id): one for one in people_store.appointments(connection, name)}
         one = terms.get(number)
@@ -277,9 +290,17 @@ def _end(v: View, name: str, given: dict[str, str]) -> Response:
             raise NotFound(say("person.no_such_term"))
         until_ms = models.day(given.get("until", ""), v.now_ms) or v.now_ms
         if one.until_ms is None or (one.until_ms > v.now_ms and one.until_ms != until_ms):
-            people_store.end_term(connection, name, one.id, until_ms, by=v.actor.name, now_ms=v.now_ms)
+            if successor:
+                people_store.require_authority(connection, v.actor, successor, v.now_ms)
+                moved = people_store.succeed(
+                    connection, name, one.id, successor, until_ms,
+                    by=v.actor.name, now_ms=v.now_ms, source=v.context.source, regions=v.keeper.regions(),
+                )  # fmt: skip
+            else:
+                people_store.end_term(connection, name, one.id, until_ms, by=v.actor.name, now_ms=v.now_ms)
     _changed(v)
-    return _see(v, name, "ended")
+    v.context.wake()
+    return RedirectResponse(_address(v, name, done="ended", moved=len(moved) or None), 303)
 
 
 def _remove(v: View, name: str, given: dict[str, str]) -> Response:
@@ -289,8 +310,21 @@ def _remove(v: View, name: str, given: dict[str, str]) -> Response:
     return RedirectResponse(v.to(PATH, done="removed"), 303)
 
 
+def _may_contact(v: View, name: str) -> bool:
+    """Whether who looks may say how somebody is reached: the office, and everybody for themselves."""
+    return v.actor.may(CONTACT) or v.person == name
+
+
+def _own_choice(v: View, name: str, choice: ContactDetails) -> None:
+    """Raises ConfigurationError for what a person may not choose away, and Forbidden for others than both."""
+    if not v.actor.may(CONTACT):
+        if v.person != name:
+            v.require(CONTACT)
+        contact = (known_contacts(v) or Directory()).called(name)
+        person_contacts.check_own_choice(contact.roles if contact else (), choice)
+
+
 def _settings(v: View, name: str, given: dict[str, str]) -> Response:
-    v.require(CONTACT)
     roles = tuple(role for role in ContactRole if given.get(f"role_{role}"))
     try:
         quiet = models.quiet(given.get("quiet_from", ""), given.get("quiet_until", ""))
@@ -301,33 +335,53 @@ def _settings(v: View, name: str, given: dict[str, str]) -> Response:
     own = roles if given.get("reasons") == "own" else None
     with v.context.database.write() as connection:
         kept = _kept(v, connection, name)
+        own = own if v.actor.may(CONTACT) else kept.roles
         after = replace(kept, language=language, least=least, phone=given.get("phone", ""), roles=own, quiet=quiet)
+        _own_choice(v, name, after)
         _put(v, connection, name, kept, after)
     return _see(v, name, "contact")
 
 
 def _channel(v: View, name: str, given: dict[str, str]) -> Response:
-    v.require(CONTACT)
-    made = channel_form.channel(given.get("kind", ""), given, _others(v))
+    if not v.actor.may(CONTACT):
+        channel_form.check_own(given.get("kind", ""), given)
+    return _add_channel(v, name, channel_form.channel(given.get("kind", ""), given, _others(v)))
+
+
+def _push(v: View, name: str, given: dict[str, str]) -> Response:
+    """The browser of who looks, which asked for messages: it comes first, being the quickest."""
+    push = v.context.notifications.push if v.context.notifications else None
+    if push is None or v.person != name:
+        raise Refused(say("people_page.no_push"))
+    return _add_channel(
+        v, name, push.channel(given.get("endpoint", ""), given.get("p256dh", ""), given.get("auth", "")), 0
+    )
+
+
+def _add_channel(v: View, name: str, made: Channel, at: int | None = None) -> Response:
     with v.context.database.write() as connection:
         kept = _kept(v, connection, name)
+        after = [*kept.channels]
+        after.insert(len(after) if at is None else at, made)
+        _own_choice(v, name, replace(kept, channels=tuple(after)))
         if made not in kept.channels:  # else sent twice
-            _put(v, connection, name, kept, replace(kept, channels=(*kept.channels, made)))
+            _put(v, connection, name, kept, replace(kept, channels=tuple(after)))
     return _see(v, name, "channel")
 
 
 def _drop(v: View, name: str, given: dict[str, str]) -> Response:
-    v.require(CONTACT)
     with v.context.database.write() as connection:
         kept = _kept(v, connection, name)
-        left = tuple(one for one in kept.channels if digest(one.url) != given.get("channel"))
-        _put(v, connection, name, kept, replace(kept, channels=left))
+        left = replace(kept, channels=tuple(one for one in kept.channels if digest(one.url) != given.get("channel")))
+        _own_choice(v, name, left)
+        _put(v, connection, name, kept, left)
     return _see(v, name, "dropped")
 
 
 def _test(v: View, name: str, given: dict[str, str]) -> Response:
     """Send a test message through the worker, as any other; the page that follows says what came of it."""
-    v.require(TEST)
+    if v.person != name:
+        v.require(TEST)
     contact = (known_contacts(v) or Directory()).called(name)
     if contact is None or not contact.channels:
         raise Refused(say("people_page.no_channel"))
@@ -394,7 +448,7 @@ def _person(v: View, name: str, typed: Typed) -> Response:
         one = people_store.get(connection, name)
         terms = people_store.appointments(connection)
         everybody = people_store.list_people(connection)
-        if one not in people_store.visible_people(v.actor, [one], terms, regions, v.now_ms):
+        if v.person != one.name and one not in people_store.visible_people(v.actor, [one], terms, regions, v.now_ms):
             raise Forbidden(say("people_page.not_yours"))
         cases = people_store.open_cases(connection, one.name)
     may = v.actor.may(CHANGE)
@@ -414,17 +468,21 @@ def _person(v: View, name: str, typed: Typed) -> Response:
         may=may,
         with_terms=one.role in ROLES_WITH_TERMS,
         reached=_reached(v, one) if v.actor.may(CONTACT) or v.person == one.name else None,
-        may_contact=v.actor.may(CONTACT),
-        may_test=v.actor.may(TEST) and v.actor.may(CONTACT),
+        may_contact=_may_contact(v, one.name),
+        may_reasons=v.actor.may(CONTACT),
+        may_test=(v.actor.may(TEST) and v.actor.may(CONTACT)) or v.person == one.name,
+        push_key=_push_key(v) if v.person == one.name else "",
+        arrivals=_arrivals(v, one.name),
         plan=plan,
         asked=asked,
         chiefs=[p.name for p in everybody if p.role in (Role.CHIEF, Role.GENERAL_CHIEF) and p.name != one.name],
+        heirs=[p.name for p in everybody if p.role is one.role and p.name != one.name] if may else [],
         roles=_roles(v),
         role_of=Role,
         regions=_regions(v),
         departments=_departments(v),
         rivers=[(r.key, v.of(Text(r.zh, r.en))) for r in registry.reaches],
-        kinds=channel_form.KINDS,
+        kinds=channel_form.KINDS if v.actor.may(CONTACT) else channel_form.OWN_KINDS,
         kind=channel_form.BY_KEY.get(
             typed.given.get("kind", "") if typed.do == "channel" else v.query.get("kind", ""), channel_form.KINDS[0]
         ),
@@ -439,6 +497,10 @@ def _person(v: View, name: str, typed: Typed) -> Response:
     )
 
 
+OWN = frozenset({"settings", "channel", "drop", "push", "test"})
+"""What people do on their own page."""
+ARRIVAL_HOURS = (14, 2)
+"""Hours of the day for which the page says when messages come: an afternoon and a night."""
 TERM = ("region", "reach", "deputy_of", "since", "until")
 """Fields of the form of a term."""
 
@@ -517,6 +579,32 @@ def _held(terms: list[Appointment], term: _Term) -> bool:
 def _sort(term: Appointment, now_ms: int) -> str:
     """``now``, ``ahead`` or ``over``."""
     return "now" if term.in_force(now_ms) else "ahead" if term.since_ms > now_ms else "over"
+
+
+def _push_key(v: View) -> str:
+    push = v.context.notifications.push if v.context.notifications else None
+    return push.public_key if push else ""
+
+
+def _arrivals(v: View, name: str) -> list[tuple[Colour, list[int | None]]]:
+    """When a message of each colour would come: of something at 14:00 and at 02:00 next, None for never."""
+    contact = (known_contacts(v) or Directory()).called(name)
+    if contact is None or v.context.notifications is None:
+        return []
+    day = midnight(beijing_day(v.now_ms)) + DAY_MS
+    policy = v.context.notifications.policy
+    return [
+        (
+            colour,
+            [
+                policy.due(colour, day + hour * 3_600_000, on_duty=False, own=contact.quiet) - day
+                if colour.rank <= contact.least.rank
+                else None
+                for hour in ARRIVAL_HOURS
+            ],
+        )
+        for colour in Colour
+    ]
 
 
 def _reached(v: View, one: Person) -> Reached:
@@ -638,7 +726,6 @@ async def _posted(v: View, act: Callable[[View, dict[str, str]], Response]) -> R
     """Read a form of ours and do what it asks for, in a thread."""
     if (refused := foreign(v.request.headers)) is not None:
         return refused.response()
-    v.require(CHANGE)
     async with v.request.form(max_files=0, max_fields=60) as form:
         given = {
             name: value.replace("\x00", "").strip()[:2000] for name, value in form.items() if isinstance(value, str)

@@ -10,14 +10,18 @@ from fastapi import APIRouter, Response
 from starlette.responses import RedirectResponse
 
 from api.access import needed_right
+from api.field import phones as field_phones
 from api.pages.view import PageRoute, View, Viewing
+from api.requests import Number
 from api.routes import me
 from governance.notify import channels
 from governance.notify.contacts import Channel
 from governance.organisation.roles import Right
 from governance.people import accounts, sessions
+from governance.people import phones as phone_store
 from governance.people import store as people_store
 from governance.people.accounts import Account
+from governance.people.phones import Phone
 from governance.people.sessions import Session
 from governance.people.store import Token
 from infra.texts import say
@@ -37,6 +41,7 @@ class PersonAccess:
     needs_factor: bool
     sessions: tuple[Session, ...]
     tokens: tuple[Token, ...]
+    phones: tuple[Phone, ...]
     sends: bool
     done: str = ""
 
@@ -54,6 +59,7 @@ def of(v: View, name: str) -> PersonAccess | None:
             accounts.needs_factor(one),
             tuple(sessions.list_sessions(connection, one.id, v.now_ms, v.context.idle_ms)),
             tuple(people_store.tokens_of(connection, one.name, v.now_ms)),
+            tuple(phone_store.of_person(connection, one)),
             bool(_private(v, one.name)),
             v.query.get("done", ""),
         )
@@ -62,7 +68,7 @@ def of(v: View, name: str) -> PersonAccess | None:
 @router.post("/people/{name}/access/link")
 def make_link(v: Viewing, name: str) -> Response:
     """Make a link with which somebody sets the password; shown this once."""
-    v.require(needed_right("POST", "/people/-/link"))
+    _require(v, name, needed_right("POST", "/people/-/link"))
     path, until_ms = me.make_link(v.context, name, by=v.actor.name)
     address = f"{v.request.url.scheme}://{v.request.headers.get('host', '')}{path}"
     return v.render("person_link.html", name=name, address=address, until_ms=until_ms, back=_path(name))
@@ -71,7 +77,7 @@ def make_link(v: Viewing, name: str) -> Response:
 @router.post("/people/{name}/access/send")
 def send_link(v: Viewing, name: str) -> Response:
     """Send such a link by message; where no channel takes it, it is shown instead."""
-    v.require(needed_right("POST", "/people/-/link"))
+    _require(v, name, needed_right("POST", "/people/-/link"))
     ways = _private(v, name)
     path, until_ms = me.make_link(v.context, name, by=v.actor.name)
     address = f"{v.request.url.scheme}://{v.request.headers.get('host', '')}{path}"
@@ -96,7 +102,7 @@ def send_link(v: Viewing, name: str) -> Response:
 @router.post("/people/{name}/access/factor")
 def remove_factor(v: Viewing, name: str) -> Response:
     """Take the second factor away, as after a lost telephone; all sessions end."""
-    v.require(needed_right("DELETE", "/people/-/factor"))
+    _require(v, name, needed_right("DELETE", "/people/-/factor"))
     me.remove_factor(v.context, name, by=v.actor.name)
     return _back(v, name, "factor")
 
@@ -104,18 +110,31 @@ def remove_factor(v: Viewing, name: str) -> Response:
 @router.post("/people/{name}/access/sessions")
 def end_sessions(v: Viewing, name: str) -> Response:
     """Sign somebody out everywhere."""
-    v.require(needed_right("DELETE", "/people/-/sessions"))
+    _require(v, name, needed_right("DELETE", "/people/-/sessions"))
     me.end_sessions(v.context, name, by=v.actor.name)
     return _back(v, name, "sessions")
 
 
 @router.post("/people/{name}/access/tokens/{number}")
-def revoke_token(v: Viewing, name: str, number: me.Number) -> Response:
+def revoke_token(v: Viewing, name: str, number: Number) -> Response:
     """End one of somebody's tokens."""
-    v.require(needed_right("DELETE", "/people/-/tokens"))
+    _require(v, name, needed_right("DELETE", "/people/-/tokens"))
     with v.context.database.write() as connection:
         people_store.revoke_token(connection, name, number, by=v.actor.name, now_ms=v.now_ms)
     return _back(v, name, "tokens")
+
+
+def _require(v: View, name: str, right: Right) -> None:
+    v.require(right)
+    v.keeper.require_authority(v.actor, name)
+
+
+@router.post("/people/{name}/access/phones/{number}")
+def revoke_phone(v: Viewing, name: str, number: str) -> Response:
+    """A phone of somebody's was lost."""
+    v.require(Right.PEOPLE)
+    field_phones.revoke(v.context, v.actor, number, name)
+    return _back(v, name, "phones")
 
 
 def _private(v: View, name: str) -> list[Channel]:

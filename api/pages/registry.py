@@ -5,7 +5,7 @@ deleted: readings refer to it.
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.changes import Change
 from sensors import registry_csv, registry_toml
 from sensors.registry_rows import COLUMNS, Book
-from sensors.stations import Registry, Station
+from sensors.stations import Reach, Registry, Station
 from sensors.wire.telemetry import topic
 
 PATH = REGISTRY.path
@@ -52,7 +52,7 @@ NEW = "/registry/stations/new"
 STATION = "/registry/stations/{key}"
 IMPORT = "/registry/import"
 EXPORT = "/registry/export.toml"
-LABELS = "/registry/labels.pdf"
+LABELS, SIGNS = "/registry/labels.pdf", "/registry/signs.pdf"
 READ = needed_right("GET", "/stations")
 HISTORY = needed_right("GET", "/registry/changes")
 CHANGE = needed_right("POST", "/stations")
@@ -108,8 +108,6 @@ def show(v: Viewing) -> Response:
 @router.get(LABELS)
 def label_sheet(v: Viewing) -> Response:
     """The labels of the stations that the address asks for, as a sheet to print."""
-    from api.evidence import labels  # loads the library of PDFs, which few requests need
-
     v.require(READ)
     registry = v.registries.recent()
     if key := v.query.get("station"):
@@ -117,11 +115,25 @@ def label_sheet(v: Viewing) -> Response:
     else:
         wanted, regions = Filter.of(v.query), v.keeper.regions()
         chosen = [one.station for one in _entries(v, registry) if models.chooses(wanted, one, regions)]
+    return _sheet(v, chosen, "labels.pdf")
+
+
+@router.get(SIGNS)
+def sign_sheet(v: Viewing) -> Response:
+    """The codes of the rivers' signs, of all or of the one that the address names, as a sheet to print."""
+    v.require(READ)
+    wanted = v.query.get("reach", "")
+    return _sheet(v, [one for one in v.registries.recent().reaches if wanted in ("", one.key)], "signs.pdf")
+
+
+def _sheet(v: View, chosen: Sequence[Station | Reach], name: str) -> Response:
+    from api.evidence import labels  # loads the library of PDFs, which few requests need
+
     sheet = io.BytesIO()
     notifications = v.context.notifications
     links = notifications.links if notifications else None  # knows our address as phones reach it
     labels.write(sheet, chosen[:MOST_LABELS], links.base if links else str(v.request.base_url), v.context.site)
-    named = {"Content-Disposition": 'inline; filename="labels.pdf"'}
+    named = {"Content-Disposition": f'inline; filename="{name}"'}
     return Response(sheet.getvalue(), headers=HEADERS | named, media_type="application/pdf")
 
 
@@ -139,9 +151,7 @@ def _entries(v: View, registry: Registry) -> list[models.Entry]:
     if v.actor.may(LOGIN):
         with v.context.database.read() as connection:
             logins = credentials_store.active_counts(connection, v.now_ms)
-    with v.context.database.read() as connection:
-        retired = maintenance_store.retirements(connection)
-    return models.entries(registry, maintenance.of_all(v.context, registry, v.actor), logins, v.now_ms, retired)
+    return models.entries(registry, maintenance.of_all(v.context, registry, v.actor), logins, v.now_ms)
 
 
 @dataclass(frozen=True, slots=True)

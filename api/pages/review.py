@@ -1,7 +1,6 @@
 """The review of readings ``/review``: the station-days that need a person, and one station-day with its actions.
 
-What the record cannot hold is not offered: a verdict is good or bad, given by one person; there is neither a doubtful
-or corrected value nor a second review and a publication.
+What the record cannot hold is not offered: there is neither a corrected value nor a publication.
 """
 
 from collections.abc import Mapping, Sequence
@@ -260,7 +259,7 @@ def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> 
             Panel(one, models.figures(one), int(one.open.sum()), found, table, drawn, models.trend(one), limit)
         )
     panels.sort(key=lambda one: -one.flagged)
-    mine = [n for n, one in history if not one.void and one.by == v.actor.name and _covers(one, span)]
+    mine = [(n, one) for n, one in history if one.by == v.actor.name and _covers(one, span)]
     return v.render(
         "review_day.html",
         status=status,
@@ -278,7 +277,8 @@ def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> 
         visits=visits,
         checks=[_worded(n, one) for n, one in checks],
         history=history,
-        latest=max(mine, default=None, key=lambda n: dict(history)[n].at_ms),
+        latest=max((n for n, one in mine if not one.void), default=None),
+        again=models.to_redo(mine),
         neighbours=[_neighbour(v, one, span, marks) for one in models.neighbours(registry, station)],
         typed=typed,
         reasons=models.REASONS,
@@ -429,6 +429,14 @@ async def undo(v: Viewing, form: Form, station: str, day: str) -> Response:
     return await run_in_threadpool(_undo, v, station, day, str(form.get("number", "")))
 
 
+@router.post(PATH + "/{station}/{day}/redo")
+async def redo(v: Viewing, form: Form, station: str, day: str) -> Response:
+    """Give a review that was taken back again, as a new one. Sent twice, it is kept once."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    return await run_in_threadpool(_redo, v, station, day, str(form.get("number", "")))
+
+
 @router.post(PATH + "/{station}/{day}/confirm")
 async def confirm(v: Viewing, form: Form, station: str, day: str) -> Response:
     """Agree with a review that waits for a second person. Sent twice, it is done once."""
@@ -463,6 +471,27 @@ def _undo(v: View, key: str, day: str, number: str) -> Response:
     if before is None or not before.void:
         withdraw_review(v.context, key, by, given)
     return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", undone=number, reach=v.query.get("reach")), 303)
+
+
+def _redo(v: View, key: str, day: str, number: str) -> Response:
+    by, given, before = _given(v, key, number)
+    if before is None or not before.void:
+        raise Refused(say("review.not_undone", number=given))
+    since, until = (
+        datetime.fromtimestamp(one / 1000, BEIJING).isoformat() for one in (before.since_ms, before.until_ms)
+    )
+    new = NewReview(
+        parameter=before.parameter,
+        since=since,
+        until=until,
+        verdict=before.verdict.value,
+        reason=before.reason,
+        by=None,
+    )
+    made = _kept_already(v, key, [new], (before.since_ms, before.until_ms), by.by)
+    if made is None:
+        ((made, _),) = record_reviews(v.context, key, by, [new])
+    return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", done=made, reach=v.query.get("reach")), 303)
 
 
 def _span(typed: Typed) -> tuple[int, int] | None:

@@ -14,6 +14,8 @@ from api.access import foreign, needed_right
 from api.pages.menu import INCIDENT, RIVER, RIVERS
 from api.pages.models import rivers as models
 from api.pages.models.overview import Model
+from api.pages.models.patrols import WaterRow
+from api.pages.models.patrols import rows as patrolled_water
 from api.pages.models.rivers import Choice, DayClass, GoalForm
 from api.pages.models.station import significant
 from api.pages.view import PageRoute, View, Viewing, markup
@@ -32,13 +34,14 @@ from sensors import live_class
 from sensors.network import Level
 from sensors.source_attribution import RiverTree
 from sensors.standards import gb3838
-from sensors.stations import Registry, Station, Water
+from sensors.stations import Reach, Registry, Station, Water
 
 PAGE_TOPICS = ("classes", "incidents")
 LIST_TOPICS = ("classes", "incidents", "stations")
 PLAN = needed_right("PUT", "/reaches/-/plan")
 PATROLS = needed_right("GET", "/patrols")
 MOST_INCIDENTS, MOST_PATROLS = 10, 8
+PATROL_DAYS = 30
 MOST_STATIONS = 40
 """Stations of a river whose days are shown."""
 FIELDS = 12
@@ -140,6 +143,7 @@ def _river(v: View, key: str, picture: Model | None, refused: Refused | None) ->
     order = models.rows(registry, picture, v.actor, regions) if picture is not None else ()
     before, after = models.beside(order, key)
     address, public = _address(v, key)
+    patrols = _patrols(v, key)
     return v.render(
         "river.html",
         status=200 if refused is None else refused.status,
@@ -158,7 +162,9 @@ def _river(v: View, key: str, picture: Model | None, refused: Refused | None) ->
         nearest=() if mine else models.nearest(page.reach, registry),
         before=before,
         after=after,
-        patrols=_patrols(v, key),
+        patrols=patrols,
+        passed=None if patrols is None else _passed(v, page.reach, patrols),
+        patrol_days=PATROL_DAYS,
         incidents=file.incidents[:MOST_INCIDENTS],
         refused=refused,
         version=file.plan.version if file.plan else 0,
@@ -217,6 +223,13 @@ def _patrols(v: View, key: str) -> tuple[Patrol, ...] | None:
     with v.context.database.read() as connection:
         found = patrol_store.listing(connection, reach=key, limit=5 * MOST_PATROLS)
     return tuple(one for _, one in found if patrol_store.may_see(v.actor, one))[:MOST_PATROLS]
+
+
+def _passed(v: View, reach: Reach, patrols: Sequence[Patrol]) -> WaterRow | None:
+    """How much of a river was patrolled lately; None where no patrol was ever recorded."""
+    with v.context.database.read() as connection:
+        passed = patrol_store.passed_water(connection, v.now_ms - PATROL_DAYS * DAY_MS, v.now_ms + 1)
+    return None if passed is None else patrolled_water((reach,), passed, patrols)[0]
 
 
 def _address(v: View, key: str) -> tuple[str, bool]:

@@ -1,10 +1,13 @@
 """The rules ``/rules``: those in force in plain words, one rule with its versions, a change of it tried on the past.
 
 The rules begin as a file of the site. A backtest runs what somebody changed through `api.routes.backtests`; once it is
-done, somebody else can publish it (`api.routes.rules`) or fetch its text as a file.
+done, the change can be put on trial (`api.routes.rule_trials`), and somebody else can publish it (`api.routes.rules`)
+or fetch its text as a file.
 """
 
 from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
@@ -17,25 +20,30 @@ from api.pages.menu import RULES
 from api.pages.models import rules as models
 from api.pages.models.rules import Edited
 from api.pages.view import HEADERS, PageRoute, View, Viewing, new_id
+from api.requests import whole_number
 from api.routes import backtests as backtest_routes
+from api.routes import rule_trials as trial_routes
 from api.routes import rules as rule_routes
 from api.routes.backtests import LONGEST_TEXT, NewBacktest
 from governance.incidents import store as incident_store
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import Text, say
 from infra.times import DAY_MS, rfc3339
-from ingest.analysis import backtest_requests
+from ingest.analysis import backtest_requests, trial_comparison
 from ingest.analysis.backtest_requests import BacktestRequest
 from ingest.rules import explain
 from ingest.rules import model as rule_model
 from ingest.rules.model import KINDS, Rule, Threshold
-from ingest.state import rule_publications, rule_versions
+from ingest.state import rule_publications, rule_trials, rule_versions
 from ingest.state.rule_versions import Version
 
 PATH = RULES.path
 TESTS = PATH + "/tests"
+TRIALS = PATH + "/trials"
 RECENT = 8
-"""Backtests in the list."""
+"""Backtests in the list, and trials of a rule."""
+MOST_STATIONS = 20
+"""Stations of a trial that are listed."""
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -51,6 +59,7 @@ def show(v: Viewing) -> Response:
             connection, within=incident_store.jurisdiction_filter(v.actor, theirs=False)
         )
         recent = backtest_requests.listing(connection, RECENT)
+        on_trial = {one.rule: one.until_ms for one in rule_trials.running(connection) if v.now_ms < one.until_ms}
     counts = {(rule, version): (n, false) for rule, version, n, false, _ in counted}
     return v.render(
         "rules.html",
@@ -58,6 +67,7 @@ def show(v: Viewing) -> Response:
         kinds=[one for one in KINDS if any(version.kind == one for version in in_force)],
         kind=kind,
         total=len(in_force),
+        on_trial=on_trial,
         tests=[(one, [change.id for change in _changes(v, one, in_force)], _outcome(one)) for one in recent],
         days_of=models.days_of,
     )
@@ -86,7 +96,7 @@ async def publish_test(v: Viewing, number: int) -> Response:
         try:
             rule_routes.publish(v.context, v.actor, number, reason)
         except Refused as error:
-            return _shown_test(v, number, reason, error.text, 409)
+            return _shown_test(v, number, 409, reason=reason, error=error.text)
         return RedirectResponse(v.to(f"{TESTS}/{number}") + "#publish", 303)
 
     return await run_in_threadpool(publish)
@@ -98,18 +108,60 @@ def show_test(v: Viewing, number: int) -> Response:
     return _shown_test(v, number)
 
 
-def _shown_test(v: View, number: int, reason: str = "", error: Text | None = None, status: int = 200) -> Response:
+@router.post(TESTS + "/{number}/trial")
+async def try_test(v: Viewing, number: int) -> Response:
+    """Put the changed rule on trial; the answer leads to the page of the rule."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(needed_right("POST", "/rules/trials"))
+    async with v.request.form(max_files=0, max_fields=4) as given:
+        reason, days = str(given.get("reason") or "")[:1000], str(given.get("days") or "").strip()[:20]
+
+    def begin() -> Response:
+        try:
+            trial = trial_routes.begin(v.context, v.actor, number, reason, whole_number(days, 3) or 0)
+        except (Refused, ConfigurationError) as error:
+            status = problems.of(error).sort.status
+            return _shown_test(v, number, status, trial_reason=reason, trial_error=error.text, days_typed=days)
+        return RedirectResponse(v.to(f"{PATH}/{quote(trial.rule)}", trial=trial.id) + "#trial", 303)
+
+    return await run_in_threadpool(begin)
+
+
+@router.post(TRIALS + "/{number}/{how}")
+async def end_trial(v: Viewing, number: int, how: Literal["withdraw", "adopt"]) -> Response:
+    """Withdraw a trial, or put its rule in force; what was refused comes back with the reason typed."""
+    if (refused := foreign(v.request.headers)) is not None:
+        return refused.response()
+    v.require(needed_right("POST", f"/rules/trials/{number}/{how}"))
+    async with v.request.form(max_files=0, max_fields=4) as given:
+        reason = str(given.get("reason") or "")[:1000]
+
+    def end() -> Response:
+        act = trial_routes.adopt if how == "adopt" else trial_routes.withdraw
+        try:
+            trial = act(v.context, v.actor, number, reason)
+        except Refused as error:
+            with v.context.database.read() as connection:
+                rule = rule_trials.get(connection, number).rule
+            return _rule(v, rule, {"trial": str(number)}, status=409, trial_error=error.text, trial_reason=reason)
+        return RedirectResponse(v.to(f"{PATH}/{quote(trial.rule)}", trial=number) + "#trial", 303)
+
+    return await run_in_threadpool(end)
+
+
+def _shown_test(v: View, number: int, status: int = 200, **typed: object) -> Response:
+    """The page of a backtest, its forms as they were ``typed``, with the error of either."""
     one, in_force = _test(v, number)
     with v.context.database.read() as connection:
         published = rule_publications.latest(connection)
+        trial = rule_trials.of_backtest(connection, one.id)
     return v.render(
         "rules_test.html",
         status=status,
         test=one,
         published=published if published and published.backtest == one.id else None,
         own=one.by == v.actor.name,
-        reason=reason,
-        error=error,
         changes=_changes(v, one, in_force),
         outcome=_outcome(one),
         days=models.days_of(one.request),
@@ -117,7 +169,12 @@ def _shown_test(v: View, number: int, reason: str = "", error: Text | None = Non
         toml=explain.toml,
         station_names={s.key: Text(s.zh, s.en) for s in v.registries.recent().stations},
         may_publish=v.actor.may(needed_right("POST", "/rules")),
+        may_try=v.actor.may(needed_right("POST", "/rules/trials")),
+        trial_days=rule_trials.DAYS,
         differences=models.DIFFERENCES,
+        trial=trial,
+        **{"reason": "", "error": None, "trial_reason": "", "trial_error": None, "days_typed": rule_trials.USUAL_DAYS}
+        | typed,
     )
 
 
@@ -139,9 +196,15 @@ def show_rule(v: Viewing, rule: str) -> Response:
 
 
 def _rule(
-    v: View, id_: str, typed: Mapping[str, str], error: Text | None = None, status: int = 200, form: str = ""
+    v: View,
+    id_: str,
+    typed: Mapping[str, str],
+    error: Text | None = None,
+    status: int = 200,
+    form: str = "",
+    **of_trial: object,
 ) -> Response:
-    """The page of a rule, its form as it was typed."""
+    """The page of a rule, its form as it was typed; ``of_trial`` is what was typed to end a trial, and its error."""
     v.require(needed_right("GET", "/rules"))
     catalogue = v.context.catalogue
     with v.context.database.read() as connection:
@@ -181,7 +244,40 @@ def _rule(
         chosen_days=typed.get("days", str(models.USUAL_DAYS)),
         form=form or new_id(),
         as_text="toml" in typed,
+        trial=_trial(v, id_, typed.get("trial", ""), of_trial),
+        station_names={s.key: Text(s.zh, s.en) for s in v.registries.recent().stations},
+        most_examples=models.EXAMPLES,
+        most_stations=MOST_STATIONS,
     )
+
+
+def _trial(v: View, rule: str, wanted: str, typed: Mapping[str, object]) -> dict[str, object] | None:
+    """The trial of a rule that is asked for, else the newest, with what both versions found; None without any."""
+    with v.context.database.read() as connection:
+        trials = rule_trials.of_rule(connection, rule)[:RECENT]
+        if not trials:
+            return None
+        one = next((each for each in trials if str(each.id) == wanted), trials[0])
+        found = rule_trials.found(connection, one)
+    try:
+        tried = models.rule_of(one.body, v.context.catalogue)
+    except ConfigurationError:  # the catalogue changed since
+        tried = None
+    state = one.state_at(v.now_ms)
+    ends = f"/rules/trials/{one.id}"
+    return {
+        "trial": one,
+        "others": trials,
+        "state": state,
+        "sentence": explain.sentence(tried, v.context.catalogue) if tried else None,
+        "found": trial_comparison.compare(one, found, v.now_ms),
+        "own": one.proposed_by == v.actor.name,
+        "may_withdraw": state == rule_trials.RUNNING and v.actor.may(needed_right("POST", f"{ends}/withdraw")),
+        "may_adopt": state in (rule_trials.RUNNING, rule_trials.OVER)
+        and v.actor.may(needed_right("POST", f"{ends}/adopt")),
+        "error": typed.get("trial_error"),
+        "reason": typed.get("trial_reason", ""),
+    }
 
 
 def _edited(v: View, rule: Rule, typed: Mapping[str, str]) -> Edited:

@@ -1,7 +1,7 @@
 """The page of a station ``/stations/{key}``: what it measures, whether that can be believed, what happened there."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -198,11 +198,14 @@ def _read(v: View, registry: Registry, key: str) -> StationPage:
         registry.cycles_s(v.now_ms).get(key, {}),
     )
     newest = max((row.newest_at_ms for row in rows), default=None)
+    state = data_state(newest, station.interval_s, v.now_ms, retired=key in registry.retired)
+    if state is Data.RETIRED:
+        tiles = tuple(replace(one, state=state) for one in tiles)
     return StationPage(
         station=station,
         name=Text(station.zh, station.en),
         reach=reach,
-        state=data_state(newest, station.interval_s, v.now_ms),
+        state=state,
         newest_at_ms=newest,
         shown=shown,
         tiles=tiles,

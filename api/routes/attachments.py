@@ -62,10 +62,15 @@ def get_attachment(context: RequestContext, who: Who, name: str) -> Response:
     """The bytes of an attachment, for whoever uploaded it or may see an incident that it is attached to."""
     with context.database.read() as connection:
         (found,) = store.get(connection, [name], who)
+    return file_of(context, found)
+
+
+def file_of(context: Context, found: Attachment) -> Response:
+    """The bytes of an attachment."""
     headers = {"Cache-Control": "private, no-store"}
     if found.media_type == "application/pdf":  # never inside a page of ours
-        headers["Content-Disposition"] = f'attachment; filename="{name[:12]}.pdf"'
-    return FileResponse(photos(context).path(name), media_type=found.media_type, headers=headers)
+        headers["Content-Disposition"] = f'attachment; filename="{found.id[:12]}.pdf"'
+    return FileResponse(photos(context).path(found.id), media_type=found.media_type, headers=headers)
 
 
 async def one_at_a_time(request: Request, work: Callable[[], T]) -> T:

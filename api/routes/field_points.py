@@ -25,6 +25,8 @@ from sensors.stations import Registry
 
 AT_MOST = 500
 """Cases, and patrols, on one map: the newest."""
+TRACK_POINTS = 200
+"""Points of a track on a map; a day has tens of thousands."""
 router = subject_router("cases", "/field-points")
 
 
@@ -32,8 +34,9 @@ router = subject_router("cases", "/field-points")
 def field_points(context: RequestContext, who: Who, registries: RequestRegistries) -> Response:
     """GeoJSON of the open reports and hotline cases within reach of who asks, and of today's patrols they may see.
 
-    Properties: `kind` (`report`, `hotline`, `patrol`), `at`, `title`, `colour` (null of a patrol), `link`. A place that
-    is only known as a reach is the middle of it, `exact` false; without any the geometry is null.
+    Properties: `kind` (`report`, `hotline`, `patrol`), `at`, `title`, `colour` (null of a patrol), `link`, `track`
+    (of a patrol: [lon, lat] of some of its points). A place that is only known as a reach is the middle of it, `exact`
+    false; without any the geometry is null.
     """
     return features(located(context, who, registries.recent()))
 
@@ -79,8 +82,14 @@ def _patrol(one: Patrol, registry: Registry) -> dict[str, Any]:
     place = None if middle is None else (middle.lon, middle.lat)
     title = say("patrol.on_map", way=say(f"patrol.way_{one.way}"))
     link = f"/api/v1/patrols/{one.key}"
-    told = {"kind": "patrol", "at": when(one.started_ms), "title": title, "colour": None}
+    told = {"kind": "patrol", "at": when(one.started_ms), "title": title, "colour": None, "track": thinned(one)}
     return _point(link, place, one.reach, registry, {**told, "link": link})
+
+
+def thinned(one: Patrol) -> list[tuple[float, float]]:
+    """The line (lon, lat) of a patrol's track with at most so many points as a map shows, the last among them."""
+    step = len(one.track) // TRACK_POINTS + 1
+    return [(point.lon, point.lat) for point in (*one.track[:-1:step], *one.track[-1:])]
 
 
 def _point(

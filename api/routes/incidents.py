@@ -405,8 +405,10 @@ def report_incident(
     return _in_full(made, history, who, context, 201)
 
 
-def file_report(context: Context, regions: Regions, registry: Registry, actor: Actor, new: NewReport) -> Incident:
-    """File what somebody has seen; what is sent twice is one incident.
+def file_report(
+    context: Context, regions: Regions, registry: Registry, actor: Actor, new: NewReport, *, unique: bool = False
+) -> Incident:
+    """File what somebody has seen; what is sent twice is one incident, unless it is known to be ``unique``.
 
     Raises Forbidden, Refused, NotFound for an unknown water or photo, ConfigurationError for what is no place here.
     """
@@ -429,9 +431,10 @@ def file_report(context: Context, regions: Regions, registry: Registry, actor: A
         citizen_reports.lock_sender(connection, actor.name)
         attachments.get(connection, new.attachments, actor)
         now_ms = context.clock_ms()
-        if (
-            before := citizen_reports.find_repetition_of_person(connection, actor.name, order, place, now_ms)
-        ) is not None:
+        before = None
+        if not unique:
+            before = citizen_reports.find_repetition_of_person(connection, actor.name, order, place, now_ms)
+        if before is not None:
             return incident_store.get(connection, before)
         made = incident_store.file_report(
             connection,

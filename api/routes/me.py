@@ -1,14 +1,13 @@
 """One's own sessions and tokens, and for administrators those of others, with the link that sets a password."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import Path, Response
+from fastapi import Response
 from pydantic import Field
 
-from api.access import Keeping, Who
+from api.access import OVER, Keeping, Who
 from api.context import Context
-from api.requests import RequestContext, Strict, Words, one_of
+from api.requests import Number, RequestContext, Strict, Words, one_of
 from api.responses import answer, when
 from api.routes.router import subject_router
 from governance.organisation.roles import Right
@@ -21,8 +20,6 @@ from infra.texts import say
 from infra.times import DAY_MS, rfc3339
 
 router = subject_router("people")
-
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class NewToken(Strict):
@@ -145,7 +142,7 @@ def sessions_of(context: RequestContext, name: str) -> Response:
     return answer(_sessions(context, name))
 
 
-@router.delete("/people/{name}/sessions", status_code=204)
+@router.delete("/people/{name}/sessions", status_code=204, dependencies=[OVER])
 def end_sessions_of(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """Sign somebody out in every browser."""
     end_sessions(context, name, by=who.name)
@@ -159,7 +156,7 @@ def tokens_of(context: RequestContext, name: str) -> Response:
     return answer(_tokens(context, name))
 
 
-@router.post("/people/{name}/link", status_code=201, response_model=LinkView)
+@router.post("/people/{name}/link", status_code=201, response_model=LinkView, dependencies=[OVER])
 def new_link(context: RequestContext, who: Who, name: str) -> Response:
     """A link with which somebody sets the password, once and within a day."""
     who.must_be_whole()
@@ -167,7 +164,7 @@ def new_link(context: RequestContext, who: Who, name: str) -> Response:
     return answer(LinkView(path, rfc3339(until_ms)), 201, {"Cache-Control": "no-store"})
 
 
-@router.delete("/people/{name}/factor", status_code=204)
+@router.delete("/people/{name}/factor", status_code=204, dependencies=[OVER])
 def remove_factor_of(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """Take somebody's second factor away, as after a lost telephone; all their sessions end."""
     who.must_be_whole()

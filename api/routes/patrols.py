@@ -35,6 +35,7 @@ from governance.reports import patrols as store
 from governance.reports.patrols import Patrol, Point
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
+from sensors.stations import Registry
 
 PATROLS = "/patrols"
 MOST_BYTES = 2 * 1024 * 1024
@@ -79,7 +80,8 @@ class NewPatrol(Strict):
 class PatrolView:
     """A patrol: ``valid`` says whether it counts by the site's rule and ``why`` tells the numbers.
 
-    ``problems`` are numbers of incidents; ``track`` is GeoJSON, null in lists. Metres and minutes are what the track
+    ``problems`` are numbers of incidents; ``covered`` the stretches of reaches that the track passed, from and to in km
+    down the reach; ``track`` is GeoJSON, null in lists. Metres and minutes are what the track
     proves: jumps of the receiver are left out and counted.
     """
 
@@ -99,6 +101,7 @@ class PatrolView:
     way: str
     note: str
     problems: tuple[int, ...]
+    covered: dict[str, tuple[tuple[float, float], ...]]
     track: dict[str, object] | None
 
 
@@ -115,18 +118,29 @@ def upload(
     context: RequestContext, who: Who, keeper: Keeping, registries: RequestRegistries, new: NewPatrol
 ) -> Response:
     """Keep a patrol and file the problems found on it, all or nothing. The same patrol twice is one."""
-    actor, now_ms = on_behalf(who, new.by), context.clock_ms()
+    made, fresh = keep_patrol(context, keeper.regions(), registries.recent(), on_behalf(who, new.by), new)
+    return answer(_view(made), 201 if fresh else 200)
+
+
+def keep_patrol(
+    context: Context, regions: Regions, registry: Registry, actor: Actor, new: NewPatrol
+) -> tuple[Patrol, bool]:
+    """Keep a patrol and file its problems; the patrol, and whether it is new here.
+
+    Raises ConfigurationError, NotFound for an unknown reach or photo, Forbidden, Refused.
+    """
+    now_ms = context.clock_ms()
     with context.database.read() as connection:
         try:
-            return answer(_view(store.find(connection, new.id, actor.name)))
+            return store.find(connection, new.id, actor.name), False
         except NotFound:
             pass
     started_ms, ended_ms = instant("started_at", new.started_at), instant("ended_at", new.ended_at)
     track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
     store.check_upload(new.id, new.way, started_ms, ended_ms, track, now_ms)
-    if new.reach and new.reach not in {one.key for one in registries.recent().reaches}:
+    waters = {one.key: one.line for one in registry.reaches}
+    if new.reach and new.reach not in waters:
         raise NotFound(say("registry.no_reach", reach=new.reach[:80]))
-    regions = keeper.regions()
     done = store.measure_track(track, context.patrols)
     valid, why = store.judge_patrol(new.way, done, context.patrols)
     middle = track[len(track) // 2] if track else None
@@ -149,13 +163,14 @@ def upload(
             way=new.way,
             note=new.note,
             problems=tuple(numbers),
+            covered=store.walked_water(track, waters, context.patrols),
             track=tuple(track),
         )
         made = store.without_duplicates(connection, made)
         store.add(connection, made)
     if numbers:
         context.wake()
-    return answer(_view(made), 201)
+    return made, True
 
 
 @router.get("", response_model=PatrolPage)

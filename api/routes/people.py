@@ -4,19 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import sqlalchemy as sa
 from fastapi import Query, Response
 from pydantic import Field
 
-from api.access import Keeping, Who
+from api.access import OVER, Keeping, Who
 from api.context import Context
-from api.requests import RequestContext, Strict, Words, instant, one_of
+from api.requests import Number, RequestContext, Strict, Words, instant, one_of
 from api.responses import answer, when
 from api.routes.router import subject_router
 from governance.incidents.finding import Colour
 from governance.notify import person_contacts
 from governance.notify.contacts import Channel
 from governance.notify.person_contacts import ContactDetails
-from governance.organisation.roles import PERSON_ROLES, Department, Right, Role
+from governance.organisation.roles import PERSON_ROLES, ROLES_WITH_TERMS, Department, Right, Role
 from governance.organisation.terms import Appointment
 from governance.people import store as people_store
 from infra.times import DAY_MS
@@ -45,10 +46,26 @@ class NewTerm(Strict):
     until: str | None = None
 
 
+class PersonChange(Strict):
+    """What changes of somebody; what is left out stays. Roles with terms have the regions of their terms."""
+
+    role: Words | None = Field(None, max_length=32, examples=list(PERSON_ROLES))
+    region: Words | None = Field(None, max_length=64)
+    department: Words | None = Field(None, max_length=32, examples=list(Department))
+
+
+class TermEnd(Strict):
+    """The end of a term, and who follows in the same office and takes over the open incidents."""
+
+    until: str | None = Field(None, description="RFC 3339; now when left out")
+    successor: Words = Field("", max_length=people_store.NAME_LIMIT)
+
+
 @dataclass(frozen=True, slots=True)
 class TermView:
     """A term; `until` is null while its end is open."""
 
+    id: int
     region: str
     reach: str
     deputy_of: str
@@ -174,6 +191,7 @@ def add_person(context: RequestContext, who: Who, keeper: Keeping, new: NewPerso
         one_of(PERSON_ROLES, "role", new.role),
         None if new.department is None else one_of(Department, "department", new.department),
     )
+    people_store.require_giving(who, role, [(new.region, "")])
     with context.database.write() as connection:
         made = people_store.add(
             connection,
@@ -189,7 +207,29 @@ def add_person(context: RequestContext, who: Who, keeper: Keeping, new: NewPerso
     return answer(view, 201)
 
 
-@router.delete("/people/{name}", status_code=204)
+@router.patch("/people/{name}", response_model=PersonView, dependencies=[OVER])
+def change_person(context: RequestContext, who: Who, keeper: Keeping, name: str, new: PersonChange) -> Response:
+    """Give somebody another role, region or department. 409 for the last administrator and, where the role changes,
+    while open incidents are theirs; a new role ends their terms, their sessions and the tokens that do not fit it."""
+    now_ms = context.clock_ms()
+    with context.database.write() as connection:
+        one = people_store.get(connection, name)
+        role = one.role if new.role is None else one_of(PERSON_ROLES, "role", new.role)
+        region = one.region if new.region is None else new.region
+        department = one.department if role is one.role else None
+        if new.department is not None:
+            department = one_of(Department, "department", new.department)
+        people_store.require_giving(who, role, [] if role in ROLES_WITH_TERMS else [(region, "")])
+        people_store.change(
+            connection, one.name, role, region=region, department=department, by=who.name, now_ms=now_ms,
+            regions=keeper.regions(),
+        )  # fmt: skip
+        view = _seen(connection, one.name, now_ms)
+    keeper.forget()
+    return answer(view)
+
+
+@router.delete("/people/{name}", status_code=204, dependencies=[OVER])
 def remove_person(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """Take away role, terms and tokens; the name stays in the record. 409 while open incidents are theirs."""
     with context.database.write() as connection:
@@ -198,10 +238,11 @@ def remove_person(context: RequestContext, who: Who, keeper: Keeping, name: str)
     return Response(status_code=204)
 
 
-@router.post("/people/{name}/appointments", status_code=201, response_model=Appointed)
+@router.post("/people/{name}/appointments", status_code=201, response_model=Appointed, dependencies=[OVER])
 def appoint(context: RequestContext, who: Who, keeper: Keeping, name: str, new: NewTerm) -> Response:
     """Begin a term: the predecessor's ends, and the open incidents go over."""
     now_ms = context.clock_ms()
+    people_store.require_giving(who, Role.PUBLIC, [(new.region, new.reach)])
     with context.database.write() as connection:
         moved = people_store.appoint(
             connection,
@@ -216,11 +257,33 @@ def appoint(context: RequestContext, who: Who, keeper: Keeping, name: str, new: 
             source=context.source,
             regions=keeper.regions(),
         )
-        tokens = people_store.valid_tokens(connection, now_ms)
-        view = _view(people_store.get(connection, name), people_store.appointments(connection, name), tokens)
+        view = _seen(connection, name, now_ms)
     keeper.forget()
     context.wake()
     return answer(Appointed(view, moved), 201)
+
+
+@router.post("/people/{name}/appointments/{number}/end", response_model=Appointed, dependencies=[OVER])
+def end_appointment(
+    context: RequestContext, who: Who, keeper: Keeping, name: str, number: Number, new: TermEnd
+) -> Response:
+    """End a term now or on a day, with or without a successor. 404 for a term that is over; `inherited` went over."""
+    now_ms = context.clock_ms()
+    until_ms = now_ms if new.until is None else instant("until", new.until)
+    with context.database.write() as connection:
+        moved: list[int] = []
+        if new.successor:
+            people_store.require_authority(connection, who, new.successor, now_ms)
+            moved = people_store.succeed(
+                connection, name, number, new.successor, until_ms,
+                by=who.name, now_ms=now_ms, source=context.source, regions=keeper.regions(),
+            )  # fmt: skip
+        else:
+            people_store.end_term(connection, name, number, until_ms, by=who.name, now_ms=now_ms)
+        view = _seen(connection, name, now_ms)
+    keeper.forget()
+    context.wake()
+    return answer(Appointed(view, moved))
 
 
 @router.get("/people/{name}/contact", response_model=ContactView)
@@ -230,7 +293,7 @@ def get_contact(context: RequestContext, name: str) -> Response:
         return answer(_contact(name, person_contacts.of(connection, name, context.vault)))
 
 
-@router.put("/people/{name}/contact", response_model=ContactView)
+@router.put("/people/{name}/contact", response_model=ContactView, dependencies=[OVER])
 def put_contact(context: RequestContext, who: Who, name: str, new: NewContact) -> Response:
     """Keep how somebody is reached instead of what was kept; a contact of the same name in the file gives way to it."""
     ways = tuple(Channel(one.url.strip(), one.short) for one in new.channels)
@@ -244,7 +307,7 @@ def put_contact(context: RequestContext, who: Who, name: str, new: NewContact) -
     return answer(_contact(name, reach))
 
 
-@router.delete("/people/{name}/contact", status_code=204)
+@router.delete("/people/{name}/contact", status_code=204, dependencies=[OVER])
 def remove_contact(context: RequestContext, who: Who, name: str) -> Response:
     """Forget how somebody is reached; 404 where nothing is kept."""
     with context.database.write() as connection:
@@ -253,7 +316,7 @@ def remove_contact(context: RequestContext, who: Who, name: str) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
+@router.post("/people/{name}/tokens", status_code=201, response_model=TokenView, dependencies=[OVER])
 def issue_token(context: RequestContext, who: Who, name: str, days: Days = None) -> Response:
     """A new token of somebody; shown this once. A limited token makes none."""
     who.must_be_whole()
@@ -263,7 +326,7 @@ def issue_token(context: RequestContext, who: Who, name: str, days: Days = None)
     return answer(TokenView(name, token, when(now_ms + good_ms)), 201, {"Cache-Control": "no-store"})
 
 
-@router.delete("/people/{name}/tokens", status_code=204)
+@router.delete("/people/{name}/tokens", status_code=204, dependencies=[OVER])
 def revoke_tokens(context: RequestContext, who: Who, keeper: Keeping, name: str) -> Response:
     """End all tokens of somebody."""
     with context.database.write() as connection:
@@ -282,11 +345,17 @@ def _contact(name: str, reach: ContactDetails) -> ContactView:
     return ContactView(name, reach.language, reach.least.value, ways, reach.phone)
 
 
+def _seen(connection: sa.Connection, name: str, now_ms: int) -> PersonView:
+    """Somebody as they are now, with when their tokens expire."""
+    tokens = people_store.valid_tokens(connection, now_ms)
+    return _view(people_store.get(connection, name), people_store.appointments(connection, name), tokens)
+
+
 def _view(
     one: people_store.Person, terms: list[Appointment], tokens: Mapping[str, list[people_store.TokenTerm]] | None
 ) -> PersonView:
     mine = [
-        TermView(t.region, t.reach, t.deputy_of, when(t.since_ms), when(t.until_ms))
+        TermView(t.id, t.region, t.reach, t.deputy_of, when(t.since_ms), when(t.until_ms))
         for t in terms
         if t.name == one.name
     ]

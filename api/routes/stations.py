@@ -310,7 +310,10 @@ def latest_of_all(context: RequestContext, registries: RequestRegistries) -> Res
         by_station.setdefault(row.station, []).append(row)
     now_ms = context.clock_ms()
     live = _live(context)
-    items = [_latest(s, by_station.get(s.key, ()), live, context.catalogue, now_ms) for s in registry.stations]
+    items = [
+        _latest(s, by_station.get(s.key, ()), live, context.catalogue, now_ms, retired=s.key in registry.retired)
+        for s in registry.stations
+    ]
     return answer(LatestOfAll(when(now_ms), items))
 
 
@@ -367,14 +370,18 @@ def retire(context: Context, registries: Registries, who: Actor, key: str, new: 
     by = author(who, new.by, now_ms, find(registries.recent(), key))
     since_ms = now_ms if not new.day else beijing_day_span(date.fromisoformat(day(new.day)))[0]
     with context.database.write() as connection:
-        return maintenance_store.retire(connection, key, since_ms, new.reason, by)
+        made = maintenance_store.retire(connection, key, since_ms, new.reason, by)
+    registries.changed()
+    return made
 
 
 def reinstate(context: Context, registries: Registries, who: Actor, key: str, by: str | None = None) -> Mute:
     """Put a retired station into service again; raises NotFound, Forbidden, Refused."""
     whose = author(who, by, context.clock_ms(), find(registries.recent(), key))
     with context.database.write() as connection:
-        return maintenance_store.reinstate(connection, key, whose)
+        after = maintenance_store.reinstate(connection, key, whose)
+    registries.changed()
+    return after
 
 
 def update(
@@ -404,9 +411,9 @@ def update(
 @router.get("/{key}/latest", response_model=LatestOfStation)
 def latest_of_station(context: RequestContext, registries: RequestRegistries, key: str) -> Response:
     """The newest usable value of each parameter of a station, and whether it reports as promised."""
-    found = find(registries.recent(), key)
-    rows = context.store.latest([key])
-    return answer(_latest(found, rows, _live(context), context.catalogue, context.clock_ms()))
+    registry = registries.recent()
+    found, rows, retired = find(registry, key), context.store.latest([key]), key in registry.retired
+    return answer(_latest(found, rows, _live(context), context.catalogue, context.clock_ms(), retired=retired))
 
 
 @router.get("/{key}/series", response_model=SeriesOfStation, responses={200: {"content": {CSV: {}, ARROW: {}}}})
@@ -532,7 +539,13 @@ def _live(context: Context) -> dict[str, ShownClass]:
 
 
 def _latest(
-    s: Station, rows: Iterable[Latest], live: Mapping[str, ShownClass], catalogue: Catalogue, now_ms: int
+    s: Station,
+    rows: Iterable[Latest],
+    live: Mapping[str, ShownClass],
+    catalogue: Catalogue,
+    now_ms: int,
+    *,
+    retired: bool,
 ) -> LatestOfStation:
     found = {row.parameter: row for row in rows}
     keys = {*found, *s.parameters} & catalogue.index.keys()
@@ -541,7 +554,7 @@ def _latest(
         station=s.key,
         zh=s.zh,
         en=s.en,
-        state=reporting(newest_ms, s.interval_s, now_ms),
+        state=reporting(newest_ms, s.interval_s, now_ms, retired=retired),
         newest_at=when(newest_ms),
         age_s=_age_s(newest_ms, now_ms),
         interval_s=s.interval_s,

@@ -7,7 +7,7 @@ column is which field, in `governance.incidents.rows`.
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -337,21 +337,34 @@ def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Inci
 
     Raises NotFound where the trail has no entry of it at that time; what happened before there was a trail is missing.
     """
-    lines = audit_trail.entries_of(connection, "incident", incident_id, until_ms=at_ms)
-    if not lines:
+    found = list(versions(connection, incident_id, until_ms=at_ms))
+    if not found:
         raise NotFound(say("incident.unknown_then", id=incident_id, at=beijing(at_ms, "%Y-%m-%d %H:%M")))
+    return found[-1][0], [entry for _, entry in found]
+
+
+def newest_changed(connection: sa.Connection, since_ms: int, limit: int) -> list[int]:
+    """The numbers of the incidents that changed last, since an instant, newest first."""
+    query = sa.select(entries_.c.incident_id, sa.func.max(entries_.c.at_ms).label("at"))
+    query = query.where(entries_.c.at_ms >= since_ms).group_by(entries_.c.incident_id)
+    return [row[0] for row in connection.execute(query.order_by(sa.desc("at")).limit(limit))]
+
+
+def versions(
+    connection: sa.Connection, incident_id: int, *, until_ms: int | None = None
+) -> Iterator[tuple[Incident, Entry]]:
+    """An incident after each entry of its history, oldest first, made from the trail's entries alone."""
     conditions: dict[tuple[str, str, str], Condition] = {}
-    history = []
-    for line in lines:
+    for line in audit_trail.entries_of(connection, "incident", incident_id, until_ms=until_ms):
         body = json.loads(line.body)
-        history.append(entry_from_row(body["entry"]))
         for rule, station, parameter in body["gone"]:
             conditions.pop((rule, station, parameter), None)
         for row in body["conditions"]:
             condition = condition_from_row(row)
             conditions[condition.key] = condition
-    found = tuple(conditions[key] for key in sorted(conditions))
-    return incident_from_row({**body["incident"], "id": incident_id}, found, tuple(body["also"])), history
+        found = tuple(conditions[key] for key in sorted(conditions))
+        incident = incident_from_row({**body["incident"], "id": incident_id}, found, tuple(body["also"]))
+        yield incident, entry_from_row(body["entry"])
 
 
 def list_incidents(  # noqa: PLR0913  (what a caller may leave out stands in keywords)

@@ -33,7 +33,7 @@ def check(directory: Directory) -> None:
     """Raises ConfigurationError naming the contact whose channel cannot be used; sends nothing."""
     for contact in directory.contacts:
         for number, channel in enumerate(contact.channels, 1):
-            if _service(channel) is None:
+            if channel.kind != "webpush" and _service(channel) is None:
                 raise ConfigurationError(say("notices.no_address", key=contact.key, number=number, kind=channel.kind))
 
 

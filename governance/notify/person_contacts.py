@@ -26,6 +26,9 @@ from infra.vault import Vault
 
 MAX_CHANNELS = 5
 """The most channels of one person, which are tried in turn. Our choice."""
+DUTY_LEAST = {ContactRole.OFFICE: Colour.ORANGE, ContactRole.CHIEF: Colour.ORANGE, ContactRole.ENGINEER: Colour.BLUE}
+"""What a person may not choose away: messages of this colour and more urgent ones reach who has the role. Orange and
+red ask for an answer within the hour; an engineer's work is announced in blue. Our choice."""
 _PHONE = re.compile(r"\+?[0-9][0-9 ()-]{2,30}")
 
 
@@ -43,6 +46,16 @@ class ContactDetails:
     phone: str = field(default="", repr=False)
     roles: tuple[ContactRole, ...] | None = None
     quiet: tuple[time, time] | None = None
+
+
+def check_own_choice(roles: Sequence[ContactRole], choice: ContactDetails) -> None:
+    """Raises ConfigurationError where somebody chose away what the duty of their roles asks them to receive."""
+    floors = [DUTY_LEAST[role] for role in roles]
+    if floors and not choice.channels:
+        raise ConfigurationError(say("notice.duty_channel"))
+    asked = max(floors, key=lambda colour: colour.rank, default=choice.least)
+    if choice.least.rank < asked.rank:
+        raise ConfigurationError(say("notice.duty_least", least=say(f"incident.{asked}")))
 
 
 def put(connection: sa.Connection, name: str, reach: ContactDetails, vault: Vault, *, by: str, now_ms: int) -> None:

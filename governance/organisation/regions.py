@@ -77,6 +77,14 @@ class Regions:
                 ahead += self._below.get(one, ())
         return frozenset(found)
 
+    def below(self, code: str, level: Level) -> tuple[str, ...]:
+        """The regions of a level within a region, in order; of all there are for "" and the highest."""
+        within = self.within(code)
+        found = (
+            one for one, region in self._known.items() if region.level is level and (within is None or one in within)
+        )
+        return tuple(sorted(found))
+
     def common(self, codes: Iterable[str]) -> str:
         """The lowest region in which all of these lie; "" where there is none."""
         ways = [self.up(code) for code in codes if code]

@@ -22,6 +22,7 @@ from governance.organisation.roles import (
     ROLES_WITH_TERMS,
     Actor,
     Department,
+    Forbidden,
     Right,
     Role,
     role_name,
@@ -191,7 +192,10 @@ def change(
     now_ms: int,
     regions: Regions,
 ) -> Person:
-    """Give somebody another role, region or department. A new role ends the terms of office that the old one held.
+    """Give somebody another role, region or department.
+
+    A new role ends the terms of office that the old one held, all sessions (the new role may have to sign in with a
+    second factor), and the tokens of all rights, or of a right that the new role has not.
 
     Raises NotFound, ConfigurationError for what cannot be, and Refused for the last administrator and, where the role
     changes, for who is responsible for open incidents.
@@ -202,26 +206,54 @@ def change(
     _check(one.name, role, region, department, regions)
     if (role, region, department) == (one.role, one.region, one.department):
         return one
-    if role is not one.role:
+    body: dict[str, Any] = {"before": {"role": one.role.value, "region": one.region, "department": one.department}}
+    if (role, region) != (one.role, one.region):
         _require_other_administrator(connection, one)
+    if role is not one.role:
         _require_no_cases(connection, one)
         _end(connection, appointments_.c.person_id == one.id, now_ms)
+        ended = connection.execute(sa.delete(sessions_).where(sessions_.c.person_id == one.id)).rowcount
+        body |= {"sessions_ended": ended, "tokens_revoked": _revoke_beyond(connection, one, role, now_ms)}
     row = {"role": role.value, "region": region, "department": department.value if department else None}
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(row))
-    before = {"role": one.role.value, "region": one.region, "department": one.department}
-    _tell(connection, "person.changed", one.name, row | {"before": before}, by, now_ms)
+    _tell(connection, "person.changed", one.name, row | body, by, now_ms)
     return get(connection, name)
 
 
 def _require_other_administrator(connection: sa.Connection, one: Person) -> None:
-    """Raises Refused for the last administrator."""
+    """Raises Refused for the last administrator, and for the last one of all regions.
+
+    The administrators are locked, so that two cannot take the role from each other at once.
+    """
     if one.role is not Role.ADMINISTRATOR:
         return
-    others = sa.select(sa.func.count()).where(
-        people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
+    query = sa.select(people_.c.id, people_.c.region).where(
+        people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None)
     )
-    if not connection.execute(others).scalar_one():
+    others = [row for row in connection.execute(query.order_by(people_.c.id).with_for_update()) if row.id != one.id]
+    if not any(one.region or not row.region for row in others):
         raise Refused(say("person.last_administrator", name=one.name))
+
+
+def require_giving(actor: Actor, role: Role, places: Iterable[tuple[str, str]]) -> None:
+    """Raises Forbidden unless an actor may give this role, or take it away, at these places (region, reach).
+
+    Nobody gives a right that they do not have themselves, nor beyond their regions; region "" is everywhere.
+    """
+    if beyond := RIGHTS[role] - actor.rights:
+        raise Forbidden(say("person.gives_no_more", right=say(f"right.{min(beyond)}")), tuple(sorted(actor.rights)))
+    if actor.regions is not None and not all(actor.covers(*place) for place in places):
+        raise Forbidden(say("person.beyond_reach", name=actor.name), tuple(sorted(actor.rights)))
+
+
+def require_authority(connection: sa.Connection, actor: Actor, name: str, now_ms: int) -> None:
+    """Raises Forbidden unless an actor may give and take what somebody is now (`require_giving`), NotFound."""
+    one = get(connection, name)
+    places = [(one.region, "")]
+    if one.role in ROLES_WITH_TERMS:
+        held = appointments(connection, one.name)
+        places = [(term.region, term.reach) for term in held if term.until_ms is None or term.until_ms > now_ms]
+    require_giving(actor, one.role, places)
 
 
 def open_cases(connection: sa.Connection, name: str) -> list[int]:
@@ -318,6 +350,17 @@ def revoke_token(connection: sa.Connection, name: str, number: int, *, by: str, 
 def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
     mine = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
     return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
+
+
+def _revoke_beyond(connection: sa.Connection, one: Person, role: Role, now_ms: int) -> int:
+    """Revoke the tokens that a new role ends: those of all rights of the old one, and those limited to others."""
+    beyond = [
+        token.id
+        for token in tokens_of(connection, one.name, now_ms)
+        if token.scopes is None or token.scopes - RIGHTS[role]
+    ]
+    connection.execute(sa.update(tokens_).where(tokens_.c.id.in_(beyond)).values(revoked_at_ms=now_ms))
+    return len(beyond)
 
 
 def find_by_token(connection: sa.Connection, token_hash: str, now_ms: int) -> Person | None:
@@ -455,7 +498,7 @@ def succession(
     return Succession(tuple(dict.fromkeys(held.name for held in before)), tuple(sorted(moved)))
 
 
-def end_term(connection: sa.Connection, name: str, term_id: int, until_ms: int, *, by: str, now_ms: int) -> None:
+def end_term(connection: sa.Connection, name: str, term_id: int, until_ms: int, *, by: str, now_ms: int) -> Appointment:
     """End a term of office; open cases go over when somebody holds the office (`hand_over_ended_terms`).
 
     Raises NotFound for a term that is over, ConfigurationError for an end before its beginning.
@@ -470,6 +513,36 @@ def end_term(connection: sa.Connection, name: str, term_id: int, until_ms: int, 
     connection.execute(this.values(until_ms=until_ms))
     body = {"region": held.region, "reach": held.reach, "since_ms": held.since_ms, "until_ms": until_ms}
     _tell(connection, "person.term_ended", one.name, body, by, now_ms)
+    return held
+
+
+def succeed(  # noqa: PLR0913  (a field of the term each)
+    connection: sa.Connection,
+    name: str,
+    term_id: int,
+    successor: str,
+    since_ms: int,
+    *,
+    by: str,
+    now_ms: int,
+    source: str,
+    regions: Regions,
+) -> list[int]:
+    """End a term and appoint who follows in the same office; the open cases go over, at once or when the day has come.
+
+    Returns the incidents that went over. Raises as `end_term` and `appoint` do, and Refused for one of another role.
+    """
+    one, heir = get(connection, name), get(connection, successor)
+    if heir.role is not one.role or heir.name == one.name:
+        raise Refused(say("person.no_successor", name=heir.name, role=role_name(one.role)))
+    held = end_term(connection, one.name, term_id, since_ms, by=by, now_ms=now_ms)
+    moved = appoint(
+        connection, heir.name, region=held.region, reach=held.reach, deputy_of=held.deputy_of, since_ms=since_ms,
+        by=by, now_ms=now_ms, source=source, regions=regions,
+    )  # fmt: skip
+    if since_ms <= now_ms and one.role is not Role.DEPUTY:
+        moved += _hand_over(connection, held, heir.name, by, now_ms, source, regions)
+    return moved
 
 
 def _terms_of_office(

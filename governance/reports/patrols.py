@@ -7,7 +7,7 @@ Sixian 5 min and 300 m, Akqi 30 min and 2 km).
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ from governance.tables import patrol as table
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import Text, say
 from infra.times import DAY_MS
+from sensors.coverage import Stretch, stretches, union
 from sensors.network import distance_km
 
 MAX_POINTS = 20_000
@@ -35,12 +36,14 @@ class PatrolRule:
     """When a patrol counts: at least so many minutes and metres.
 
     Between two points no faster than ``fastest_m_s`` (54 km/h, a boat or a motorcycle; our choice): beyond it the
-    receiver has jumped.
+    receiver has jumped. Water within ``near_m`` of the track was looked at: a path on the bank, half of a river of
+    150 m and 20 m of the phone's error; our choice.
     """
 
     minutes: float = 10.0
     metres: float = 1000.0
     fastest_m_s: float = 15.0
+    near_m: float = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class TrackResult:
 
 @dataclass(frozen=True, slots=True)
 class Patrol:
-    """One patrol as kept; ``problems`` are the numbers of the incidents reported on it."""
+    """One patrol as kept; ``problems`` are the numbers of the incidents reported on it, ``covered`` the stretches of
+    waters it passed, by reach (`walked_water`)."""
 
     key: str
     by: str
@@ -81,6 +85,7 @@ class Patrol:
     way: str
     note: str
     problems: tuple[int, ...]
+    covered: Mapping[str, tuple[Stretch, ...]] = field(default_factory=dict)
     track: tuple[Point, ...] = ()
 
 
@@ -92,13 +97,30 @@ def measure_track(track: Sequence[Point], rule: PatrolRule) -> TrackResult:
     """Measure a track. A stretch faster than the rule allows is a jump of the receiver and adds no length."""
     metres, jumps = 0.0, 0
     for before, after in pairwise(track):
-        step = 1000 * distance_km((before.lon, before.lat), (after.lon, after.lat))
-        if step > rule.fastest_m_s * (after.at_ms - before.at_ms) / 1000.0:
+        if _is_jump(before, after, rule):
             jumps += 1
         else:
-            metres += step
+            metres += 1000 * distance_km((before.lon, before.lat), (after.lon, after.lat))
     minutes = (track[-1].at_ms - track[0].at_ms) / 60_000 if track else 0.0
     return TrackResult(metres, minutes, jumps)
+
+
+def walked_water(
+    track: Sequence[Point], waters: Mapping[str, Sequence[tuple[float, float]]], rule: PatrolRule
+) -> dict[str, tuple[Stretch, ...]]:
+    """The stretches of each water (its line by key) that a track passed, in km down it; jumps pass nothing."""
+    ways: list[list[tuple[float, float]]] = []
+    for i, point in enumerate(track):
+        if i == 0 or _is_jump(track[i - 1], point, rule):
+            ways.append([])
+        ways[-1].append((point.lon, point.lat))
+    found = {key: stretches(line, ways, rule.near_m / 1000) for key, line in waters.items()}
+    return {key: passed for key, passed in found.items() if passed}
+
+
+def _is_jump(before: Point, after: Point, rule: PatrolRule) -> bool:
+    step_m = 1000 * distance_km((before.lon, before.lat), (after.lon, after.lat))
+    return step_m > rule.fastest_m_s * (after.at_ms - before.at_ms) / 1000.0
 
 
 def judge_patrol(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, Text]:
@@ -164,6 +186,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
         "reason_zh": made.why.zh,
         "reason_en": made.why.en,
         "problems": list(made.problems),
+        "covered": made.covered,
         "track": [[p.at_ms, p.lon, p.lat] for p in made.track],
     }
     try:
@@ -234,6 +257,22 @@ def walked(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[str, i
     return {row[0]: int(row[1]) for row in connection.execute(query.group_by(c.reach))}
 
 
+def passed_water(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[str, tuple[Stretch, ...]] | None:
+    """The stretches of each reach passed by patrols that began in this time. None where no patrol was ever recorded.
+
+    A patrol too short to count passed its water all the same.
+    """
+    c = table.c
+    if connection.execute(sa.select(c.id).limit(1)).first() is None:
+        return None
+    query = sa.select(c.covered).where(c.started_ms >= start_ms, c.started_ms < end_ms)
+    found: dict[str, list[Stretch]] = {}
+    for row in connection.execute(query):
+        for reach, passed in row.covered.items():
+            found.setdefault(reach, []).extend((begin, end) for begin, end in passed)
+    return {reach: union(spans) for reach, spans in found.items()}
+
+
 def may_see(actor: Actor, one: Patrol) -> bool:
     """One's own, and those of the regions one answers for."""
     return one.by == actor.name or actor.covers(one.region, one.reach)
@@ -302,5 +341,6 @@ def _patrol(row: sa.RowMapping) -> Patrol:
         **{name: row[name] for name in _COLUMNS},
         why=Text(row["reason_zh"], row["reason_en"]),
         problems=tuple(row["problems"]),
+        covered={reach: tuple((a, b) for a, b in passed) for reach, passed in row["covered"].items()},
         track=tuple(Point(int(at), lon, lat) for at, lon, lat in row.get("track", ())),
     )

@@ -115,11 +115,15 @@ def update_classes(
     fresh = _fresh(chosen, store, catalogue, carried, newest, now_ms)
     states, judged = live_class.station_classes_over_readings(carried, judged_stations, fresh, newest, now_ms)
     silent = {
-        s.key for s in chosen if now_ms - newest_by_station.get(s.key, 0) > SILENT_INTERVALS * 1000 * s.interval_s
+        s.key
+        for s in chosen
+        if s.key not in registry.retired
+        and now_ms - newest_by_station.get(s.key, 0) > SILENT_INTERVALS * 1000 * s.interval_s
     }
     on: dict[str, list[LiveClass]] = {}
     for station, one in zip(chosen, judged, strict=True):
-        on.setdefault(station.reach, []).append(one)
+        if station.key not in registry.retired:
+            on.setdefault(station.reach, []).append(one)
     names = {station.key: Text(station.zh, station.en) for station in chosen}
     reaches = {
         reach.key: live_class.reach_class(on.get(reach.key, []), reach.target, names)

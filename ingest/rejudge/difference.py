@@ -16,7 +16,7 @@ from governance.incidents.finding import Finding
 from infra.texts import Text
 from ingest.rejudge.past_events import PastEvents
 from ingest.rejudge.station_moves import StationMoves, StoredReadings
-from ingest.rules.engine import ChangeReason, ReadingsBeforeAfter
+from ingest.rules.engine import ChangeReason, ReadingsBeforeAfter, RuleEngine
 from sensors.reading import Batch, Ints
 
 Verdict = tuple[int, int, int, int]
@@ -52,6 +52,8 @@ class Difference:
 
     findings: list[Finding] = field(default_factory=list)
     lasting: list[Finding] = field(default_factory=list)
+    tried: "Difference | None" = None
+    """What follows by the rules on trial; None where there are none."""
 
     def add(self, found: tuple[Sequence[Finding], Sequence[Finding]]) -> None:
         """Add findings, and those of them that last."""
@@ -73,6 +75,7 @@ class Rejudgement:
     stations: tuple[int, ...]
     findings: tuple[Finding, ...] = ()
     lasting: tuple[Finding, ...] = ()
+    tried: Difference | None = None
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict], stations: Iterable[int], difference: Difference) -> "Rejudgement":
@@ -82,11 +85,11 @@ class Rejudgement:
         )
         packed = np.array([v[3] for v in verdicts], np.int64)
         findings, lasting = tuple(difference.findings), tuple(difference.lasting)
-        return cls(reflagged, packed, tuple(sorted(set(stations))), findings, lasting)
+        return cls(reflagged, packed, tuple(sorted(set(stations))), findings, lasting, difference.tried)
 
 
 def compare(
-    series: Iterable[SeriesChange],
+    series: Sequence[SeriesChange],
     stations: Mapping[int, Callable[[], Iterable[EventChange]]],
     stored: StoredReadings,
     past: PastEvents,
@@ -96,19 +99,27 @@ def compare(
 
     Stations are judged down the river; those below an event that appeared or disappeared are judged, too.
     """
-    difference = Difference()
-    checks = stored.history.checks
-    for change in series:
-        difference.add(checks.late(change.series, *change.read_window(None), now_ms))
-        if change.why is not None:
-            difference.add(checks.withdraw_disproved(change.series, change.read_window, change.why, now_ms))
-    if not checks.rules.events:
+    history = stored.history
+    difference = _judge_series(series, history.checks, now_ms)
+    if history.trial is not None:
+        difference.tried = _judge_series(series, history.trial, now_ms)
+    if not history.checks.rules.events:
         return difference
     for station in past.downwards(stations):
         for one in stations[station]():
             difference.add(past.judge(station, one.at, one.after, one.before, stored.moves, one.why))
     for station, at_ms, reason in past.downstream_findings(stations):
         difference.add(_judge_unchanged(station, at_ms, reason, stored, past))
+    return difference
+
+
+def _judge_series(series: Iterable[SeriesChange], engine: RuleEngine, now_ms: int) -> Difference:
+    """What follows from changed series by the rules of one engine."""
+    difference = Difference()
+    for change in series:
+        difference.add(engine.late(change.series, *change.read_window(None), now_ms))
+        if change.why is not None:
+            difference.add(engine.withdraw_disproved(change.series, change.read_window, change.why, now_ms))
     return difference
 
 

@@ -107,6 +107,8 @@ class RuleEngine:
         published: Callable[[AlarmKey], Sequence[PublishedExceedance]] = lambda _: (),
     ) -> None:
         self.rules = rules
+        self.among = rules
+        """The rules of which the most specific ones apply; others than ``rules`` where only some are evaluated."""
         self.alarms = alarms
         self.mutes = Mutes()
         self._published = published
@@ -136,7 +138,11 @@ class RuleEngine:
         """The rules that apply to a station."""
         found = self._rules_by_station.get(station.key)
         if found is None:
-            found = self._rules_by_station[station.key] = self.rules.applicable(station, self._places)
+            applicable = self.among.applicable(station, self._places)
+            if self.among is not self.rules:
+                mine = {rule.id for rule in self.rules}
+                applicable = tuple(rule for rule in applicable if rule.id in mine)
+            found = self._rules_by_station[station.key] = applicable
         return found
 
     def _most_urgent(self, station: Station, cause: EventCause, confidence: float, at_ms: int) -> EventRule | None:

@@ -437,6 +437,13 @@ class Rules:
         """The rule of this id."""
         return next((rule for rule in self if rule.id == id_), None)
 
+    def with_others(self, others: Mapping[str, Rule]) -> "Rules":
+        """The rules, those of these ids replaced or added."""
+        kept = {f.name: [rule for rule in getattr(self, f.name) if rule.id not in others] for f in fields(self)}
+        for rule in others.values():
+            kept[KINDS[rule.kind][0]].append(rule)
+        return Rules(**{name: tuple(rules) for name, rules in kept.items()})
+
     def applicable(self, station: Station, places: Places) -> tuple[Rule, ...]:
         """The rules that apply to a station, in the file's order: of those with one subject only the most specific."""
         regions = places.regions(station)

@@ -51,6 +51,7 @@ class Commit:
                 repeated=held,
                 later=work.queued,
             )
+            site.record_trial(connection, work.trial_findings, work.late.rejudgement.tried, work.now_ms)
             work.recorded = site.record_findings(connection, work.findings, work.now_ms, work.changed_alarms)
         site.late_waiting += len(work.queued) - judged
         site.late_stations |= dict.fromkeys(work.messages[i].station for i in work.queued)

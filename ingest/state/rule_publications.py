@@ -68,15 +68,40 @@ def publish(connection: sa.Connection, tried: Tried, by: Publisher, catalogue: C
         return newest
     if not tried.is_done:
         raise Refused(say("rules_page.not_tried", number=tried.id))
-    if tried.by == by.name:
-        raise Refused(say("rules_page.same_person", name=by.name))
-    if not by.reason.strip():
-        raise Refused(say("rules_page.no_reason"))
+    _check_publisher(tried, by)
     v = rule_version.c
     changed = (v.since_ms > tried.created_at_ms) | (v.until_ms > tried.created_at_ms)
     moved = connection.execute(sa.select(v.rule).where(changed).limit(1)).first() is not None
     if moved or (newest is not None and newest.at_ms > tried.created_at_ms):
         raise Refused(say("rules_page.changed_since", number=tried.id))
+    return _put_in_force(connection, tried, by, catalogue, now_ms)
+
+
+def publish_tried(
+    connection: sa.Connection, tried: Tried, by: Publisher, catalogue: Catalogue, now_ms: int
+) -> Publication:
+    """Publish rules that were on trial, over the rules in force now.
+
+    Raises Refused for the person who proposed them, without a reason, and while the ingest has yet to take what was
+    published before.
+    """
+    _check_publisher(tried, by)
+    newest = latest(connection)
+    if newest is not None and not newest.file:
+        raise Refused(say("rules_page.not_taken"))
+    return _put_in_force(connection, tried, by, catalogue, now_ms)
+
+
+def _check_publisher(tried: Tried, by: Publisher) -> None:
+    if tried.by == by.name:
+        raise Refused(say("rules_page.same_person", name=by.name))
+    if not by.reason.strip():
+        raise Refused(say("rules_page.no_reason"))
+
+
+def _put_in_force(
+    connection: sa.Connection, tried: Tried, by: Publisher, catalogue: Catalogue, now_ms: int
+) -> Publication:
     before = {one.rule: one for one in rule_versions.in_force(connection)}
     after = {rule.id: rule for rule in model.read(tried.rules, catalogue)}
     ids = [

@@ -42,8 +42,9 @@ class SeriesHistory:
         checks: RuleEngine,
         catalogue: Catalogue,
         learned: Callable[[str], Mapping[str, SavedState]],
+        trial: RuleEngine | None = None,
     ) -> None:
-        """``learned`` gives the saved state of a station, by parameter."""
+        """``learned`` gives the saved state of a station, by parameter; ``trial`` evaluates the rules on trial."""
         self.registry = registry
         self.memory = SeriesState()
         self.watched = SuddenEventState()
@@ -53,6 +54,8 @@ class SeriesHistory:
         self.network: Neighbours = NO_NEIGHBOURS
         """The neighbours of each station."""
         self.checks = checks
+        self.trial = trial
+        self.engines = (checks,) if trial is None else (checks, trial)
         self._store = store
         self._learned = learned
         self._catalogue = catalogue
@@ -64,8 +67,10 @@ class SeriesHistory:
         self.last_seen = np.full(len(registry.stations), NEVER, np.int64)
         self.resumed = np.zeros(len(registry.stations), np.int64)  # when each sent again after a pause (ms)
         self._pause_ms = _pause_ms(registry)
-        rules = checks.rules
-        self.lookback_ms = [int(1000 * max(MIN_LOOKBACK_S, rules.lookback_s(p.key))) for p in catalogue.parameters]
+        self.lookback_ms = [
+            int(1000 * max(MIN_LOOKBACK_S, *(engine.rules.lookback_s(p.key) for engine in self.engines)))
+            for p in catalogue.parameters
+        ]
 
     def use_registry(self, registry: Registry) -> None:
         """Use a newer registry with appended stations. Raises ValueError where a station changed."""
@@ -177,7 +182,8 @@ class SeriesHistory:
         self.memory.put(series, fresh)
         self._restore_slow_events(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
         for number, window in pieces.items():
-            self.checks.restore(number, RuleInput.of(window.at, window.value, window.packed), now_ms)
+            for engine in self.engines:
+                engine.restore(number, RuleInput.of(window.at, window.value, window.packed), now_ms)
 
     def _restore_sudden_events(
         self, station: str, windows: Sequence[Window], verdict: QualityResult, learned: SavedState | None
@@ -313,7 +319,8 @@ class SeriesHistory:
         self.parameter = np.append(self.parameter, np.int32(parameter))
         self.newest = np.append(self.newest, np.int64(NEVER))
         self.memory.bind(number, station, parameter)
-        self.checks.bind(number, self.registry.stations[station], self._catalogue.parameters[parameter].key)
+        for engine in self.engines:
+            engine.bind(number, self.registry.stations[station], self._catalogue.parameters[parameter].key)
         return number
 
     def mark_stored(self, series: Ints, at: Ints, resumed: Mapping[int, int]) -> None:

@@ -312,7 +312,8 @@ def retirements(connection: sa.Connection) -> dict[str, Mute]:
 
     Retired is planned work without an end: no rule begins anything there and silence is expected.
     """
-    return {one.station: one for _, one in mutes(connection) if one.until_ms == RETIRED_UNTIL_MS and not one.rules}
+    query = sa.select(mute).where(mute.c.until_ms == RETIRED_UNTIL_MS)
+    return {row.station: from_row(Mute, row, rules=tuple(row.rules)) for row in connection.execute(query)}
 
 
 def retire(connection: sa.Connection, station: str, since_ms: int, reason: str, author: Author) -> Mute:

@@ -10,7 +10,8 @@ from infra.errors import NotFound, Refused
 from infra.records import from_row, to_row
 from infra.texts import say
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author, fingerprint, record_change, upsert
-from ingest.storage.tables import deployment, device, outfall, reach, region, station, travel
+from ingest.storage.tables import deployment, device, mute, outfall, reach, region, station, travel
+from sensors.maintenance import RETIRED_UNTIL_MS
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
@@ -48,7 +49,10 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
         from_row(Region, row, level=Level(row.level), outline=_tuples(row.outline))
         for row in connection.execute(sa.select(region).order_by(region.c.level, region.c.code))
     )
-    return Registry(stations, deployments, reaches, catalogue, devices, outfalls, travels, regions)
+    retired = frozenset(
+        connection.execute(sa.select(mute.c.station).where(mute.c.until_ms == RETIRED_UNTIL_MS)).scalars()
+    )
+    return Registry(stations, deployments, reaches, catalogue, devices, outfalls, travels, regions, retired)
 
 
 def save(connection: sa.Connection, registry: Registry, author: Author = UNKNOWN_AUTHOR) -> None:

@@ -499,6 +499,49 @@ rule_publication = sa.Table(
     sa.Column("file", sa.String(16), nullable=False, comment="of the rules file it goes before; '' until it was taken"),
 )
 
+rule_trial = sa.Table(
+    "rule_trial",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("rule", sa.Text, nullable=False, index=True),
+    sa.Column("version", sa.String(16), nullable=False, comment="on trial"),
+    sa.Column("base", sa.String(16), nullable=False, comment="the version in force beside it"),
+    sa.Column("body", sa.Text, nullable=False, comment="the version on trial as TOML"),
+    sa.Column("backtest", sa.Integer, nullable=False),
+    sa.Column("proposed_by", sa.Text, nullable=False, comment="who asked for the backtest"),
+    sa.Column("begun_by", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("begun_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("until_ms", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, comment="running, over, withdrawn, adopted or superseded"),
+    sa.Column("ended_at_ms", sa.BigInteger),
+    sa.Column("ended_by", sa.Text, nullable=False, comment="who withdrew or adopted it"),
+    sa.Column("end_reason", sa.Text, nullable=False),
+)
+
+rule_trial_finding = sa.Table(
+    "rule_trial_finding",
+    metadata,
+    sa.Column("trial", sa.Integer, primary_key=True),
+    sa.Column("candidate", sa.Boolean, primary_key=True, comment="of the version on trial, not of the one in force"),
+    sa.Column("station", sa.Text, primary_key=True, comment="a gateway for its silence"),
+    sa.Column("parameter", sa.Text, primary_key=True, comment="empty for a whole station"),
+    sa.Column("first_ms", sa.BigInteger, primary_key=True, comment="observed_at at which it fired first"),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("fired_ms", sa.BigInteger, nullable=False, comment="observed_at at which it fired last"),
+    sa.Column("ended_ms", sa.BigInteger, comment="NULL while it lasts"),
+    sa.Column("retrospective", sa.Boolean, nullable=False),
+    sa.Column("flapping", sa.Boolean, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False, comment="firing now"),
+    sa.Column("withdrawn", sa.Boolean, nullable=False, comment="its readings turned out to be wrong"),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("colour", sa.String(16), nullable=False),
+    sa.Column("value", sa.Float),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+)
+
 backtest = sa.Table(
     "backtest",
     metadata,

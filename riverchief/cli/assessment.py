@@ -39,7 +39,7 @@ def assessment(
     with opened(loaded) as database:
         made, registry = assessing.make(database, catalogue(), month, by, formula, now_ms=now_ms)
         if file is not None:
-            sheet = assessing.sheet(made, registry)
+            sheet = assessing.sheet(made, registry, assessing.noted(database, registry, month))
             save(file, sheet)
             body = {"month": month, "by": by, "format": "xlsx"}
             export_log.note(database, "assessment", f"assessment/{month}", sheet, body, by=who(), role="", at_ms=now_ms)

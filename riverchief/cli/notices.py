@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import typer
 
 from governance.incidents.finding import Colour
-from governance.notify import channels, oncall
+from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
 from governance.notify.message import TEST, Item, NoticeKind
@@ -46,10 +46,10 @@ def notify_test(
         contact = _directory(loaded, connection, clock.now_ms()).named(person)
     text = say("notice.test_text", name=contact.name, site=loaded.site.name)
     item = Item(TEST, NoticeKind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
-    failed = False
+    send, failed = messages.sender(loaded.notices), False
     for number, channel in enumerate(contact.channels, 1):
         body = compose([item], contact.language, short=channel.short, link=None)
-        outcome = channels.send(channel, loaded.site.name, body)
+        outcome = send(channel, loaded.site.name, body)
         failed |= not outcome.ok
         mark = "✓" if outcome.ok else "✗"
         out.print(f"{mark} {number} {channel.kind} {outcome.error or ''}".rstrip(), highlight=False, markup=False)

@@ -167,7 +167,7 @@ def _stations(db: Database) -> Iterator[Finding]:
     known = catalogue()
     with db.read() as connection:
         registry = registry_store.load(connection, known)
-    keys = [s.key for s in registry.stations]
+    keys = [s.key for s in registry.in_service]
     if not keys:
         yield warning("stations", "stations_none")
         return

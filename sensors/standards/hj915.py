@@ -35,6 +35,9 @@ class CheckKind(StrEnum):
     """五参数核查: temperature, pH, oxygen, conductivity or turbidity against a standard or a second instrument."""
 
 
+DRIFTS: Final = (CheckKind.ZERO_DRIFT, CheckKind.SPAN_DRIFT)
+
+
 class ErrorKind(StrEnum):
     """How an error is counted."""
 
@@ -66,6 +69,18 @@ def limit(check: CheckKind, parameter: str, *, own: float | None = None, table: 
     if not (math.isfinite(most) and most > 0):
         raise ConfigurationError(say("maintenance.limit_above", limit=most))
     return Limit(kind, most)
+
+
+def kinds(parameter: str) -> tuple[CheckKind, ...]:
+    """The checks that are made of a parameter's sensor, the usual one first."""
+    found = []
+    for kind in (CheckKind.FIVE, CheckKind.STANDARD, CheckKind.SPAN, CheckKind.ZERO, *DRIFTS):
+        try:
+            limit(kind, parameter)
+        except ConfigurationError:
+            continue
+        found.append(kind)
+    return tuple(found) or (CheckKind.STANDARD,)
 
 
 def error(

@@ -35,7 +35,9 @@ from infra.times import BEIJING_OFFSET_MS
 from ingest import ledger
 from ingest.pipeline import Site
 from ingest.storage import lineprotocol, schema
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
+from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import ServerKind as Server
 from riverchief import files
@@ -678,6 +680,18 @@ def test_who_is_silent_is_named_everywhere(day: Day) -> None:
     assert states[SILENT] == "silent"
     assert {state for station, state in states.items() if station != SILENT} == {"fine"}
     assert dict(zip(table.column("station"), table.column("online"), strict=True))[SILENT] == "offline"
+
+
+def test_a_retired_station_is_not_called_silent(day: Day) -> None:
+    with day.database.write() as connection:
+        now_ms = int(time.time() * 1000)
+        maintenance_store.retire(connection, SILENT, now_ms - 1, "河道改线", Author("示例", now_ms))
+    try:
+        assert day.sole("rc-overview", "失联 · Blind").values == [0]
+        assert SILENT not in day.sole("rc-fleet", "站点一览").column("station")
+    finally:
+        with day.database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM mute")
 
 
 def test_counts_of_incidents_agree_with_the_governance_store(day: Day) -> None:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -176,6 +177,21 @@ def test_a_provider_that_is_down_is_said_so_and_the_password_still_works(
     provider.down = True
     assert shows(browse().get("/login/oidc").text, "login.oidc_unavailable")
     assert 'data-testid="login-password"' in page.text
+
+
+def test_an_answer_without_an_end_is_read_no_further_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        while len(taken) < 100:
+            taken.append(1)
+            yield b" " * (oidc.MOST_BYTES // 4)
+
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, content=endless()))
+    monkeypatch.setattr(oidc.httpx, "Client", partial(httpx.Client, transport=answers))
+    with pytest.raises(oidc.ProviderUnavailable):
+        Oidc(OidcSettings("https://provider.example", CLIENT, SECRET)).begin("https://river.example/back")
+    assert len(taken) == 5
 
 
 def test_the_second_factor_of_this_site_is_asked_for_unless_the_provider_checks_one(

@@ -3,6 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -11,6 +14,7 @@ from starlette.testclient import TestClient
 from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.assessment import XLSX
+from governance.assessment import month_of
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
@@ -158,3 +162,60 @@ def test_a_month_that_is_none_is_said_and_an_empty_one_says_so(browser: TestClie
     page = browser.get("/assessment?month=2020-01&lang=en").text
     assert 'lang="en"' in page
     assert shows(page, "assessment_page.water_unknown")
+
+
+LAST_MONTH = (times.beijing_day(pages_site.now_ms()).replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
+
+
+def test_a_chief_appeals_and_the_office_corrects_beside_the_figure(database: Database, tmp_path: Path) -> None:
+    _, end_ms = month_of(LAST_MONTH)
+    context = pages_site.context(database, tmp_path, token=None)
+    app = create_app(replace(context, clock_ms=lambda: end_ms + 16 * times.DAY_MS))
+    chief, office = _as(app, pages_site.CHIEF), _as(app, pages_site.OFFICE)
+    row, path = f"assessment-reach-{pages_site.RIVER}", f"/assessment?month={LAST_MONTH}"
+    form = {"do": "appeal", "group_by": "reach", "key": pages_site.RIVER, "figure": "water"}
+    given = form | {"reason": "停电三天<b>", "link": ""}
+    own = f"{path}&appeal=reach&of={pages_site.RIVER}"
+    assert f'data-testid="assessment-appeal-reach-{pages_site.RIVER}"' in chief.get(path).text
+    assert "assessment-appeal-form" in chief.get(own).text
+    assert "assessment-appeal-form" not in office.get(own).text
+    refused = chief.post(own, data=given)
+    assert refused.status_code == 400
+    assert "停电三天&lt;b&gt;</textarea>" in refused.text, "what was typed stays"
+    assert shows(refused.text.split('data-testid="assessment-wrong"')[1], "assessment.needs_evidence")
+    assert office.post(path, data=given | {"link": "https://example.org/1"}).status_code == 403
+    for _ in range(2):
+        assert chief.post(own, data=given | {"link": "https://example.org/1"}).status_code == 303
+    page = office.get(path).text
+    assert page.count('data-testid="assessment-appeal" data-state="pending"') == 1
+    number = re.findall(r'data-testid="assessment-decide-(\d+)"', page)[0]
+    assert shows(_cell(page, row, "water"), "assessment_page.appeal_pending")
+    before = re.sub("<a class=.chip.*?</a>", "", _cell(page, row, "water"))
+    assert "assessment-decide" not in chief.get(path).text
+    verdict = {"do": "decide", "number": number, "accepted": "1", "remark": "应为全月达标"}
+    assert chief.post(path, data=verdict).status_code == 403
+    assert office.post(path, data=verdict).status_code == 303
+    page = office.get(path).text
+    assert "应为全月达标" in page
+    assert shows(_cell(page, row, "water"), "assessment_page.appeal_accepted", version=2)
+    assert re.sub("<a class=.chip.*?</a>", "", _cell(page, row, "water")) == before, "the figure stays"
+    assert office.post(path, data=verdict).status_code == 409
+    assert office.post(path, data=verdict, headers={"Origin": "https://elsewhere.example"}).status_code == 403
+
+
+def test_days_that_the_office_marks_are_named_in_the_row_with_both_figures(app: FastAPI) -> None:
+    office, today = _as(app, pages_site.OFFICE), times.beijing(pages_site.now_ms(), "%Y-%m-%d")
+    row = f"assessment-reach-{pages_site.RIVER}"
+    given = {"do": "mark", "kind": "rain", "first": today, "last": today, "region": "", "reach": pages_site.RIVER}
+    assert _as(app, pages_site.CHIEF).post("/assessment", data=given | {"reason": "x"}).status_code == 403
+    assert office.post("/assessment", data=given | {"reason": ""}).status_code == 400
+    for _ in range(2):
+        assert office.post("/assessment", data=given | {"reason": "暴雨橙色预警"}).status_code == 303
+    page = office.get("/assessment").text
+    assert 'data-testid="assessment-affected-rain"' in _row(page, row)
+    assert "as-without" in _cell(page, row, "water")
+    assert "assessment-affected-rain" not in _row(page, f"assessment-reach-{OTHER}")
+    assert "assessment-mark" not in _as(app, pages_site.CHIEF).get("/assessment").text
+    (number,) = re.findall(r'data-testid="assessment-period-(\d+)"', page)
+    assert office.post("/assessment", data={"do": "withdraw", "number": number}).status_code == 303
+    assert "assessment-affected-rain" not in office.get("/assessment").text

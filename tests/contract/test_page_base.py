@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from jinja2 import nodes
 from starlette.testclient import TestClient
@@ -30,6 +31,7 @@ from governance.incidents.model import Action, Order, Source
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
+from governance.tables import presence
 from infra.texts import keys, say, template
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
@@ -270,14 +272,18 @@ def test_a_kept_rendering_shows_nobody_the_cases_of_another(app: FastAPI, browse
             regions=regions,
         )
 
-    def urgent(name: str) -> str:
-        headers = {"X-Fragments": "urgent", "Cookie": f"{AS_COOKIE}={packed(name)}"}
+    def fragment(block: str, name: str) -> str:
+        headers = {"X-Fragments": block, "Cookie": f"{AS_COOKIE}={packed(name)}"}
         return browser.get("/wall", headers=headers).text
 
     actors = [app.state.keeper.by_name(name) for name in (pages_site.CHIEF, other)]
     assert actors[0].regions == actors[1].regions, "the two differ by their waters alone"
-    assert 'class="pennant' in urgent(pages_site.CHIEF)
-    assert 'class="pennant' not in urgent(other)
+    for block, sign, name in (
+        ("urgent", 'class="pennant', pages_site.CHIEF),
+        ("map", 'class="pole"', pages_site.OFFICE),
+    ):
+        assert sign in fragment(block, name)
+        assert sign not in fragment(block, other)
 
 
 def test_who_looks_at_an_incident_is_seen_by_who_may_see_it(app: FastAPI) -> None:
@@ -307,6 +313,36 @@ def test_who_looks_at_an_incident_is_seen_by_who_may_see_it(app: FastAPI) -> Non
                 pass  # one after the other left
         await events.aclose()  # type: ignore[attr-defined]
         assert picture.present(2, chief) == ()
+
+    asyncio.run(look())
+
+
+def test_who_looks_at_an_incident_by_another_process_is_seen_and_gone_again(app: FastAPI) -> None:
+    one, other = (create_app(app.state.context).state.live for _ in range(2))
+    office, chief = (app.state.keeper.by_name(name) for name in (pages_site.OFFICE, pages_site.CHIEF))
+    topics = ["incident-2", "presence-incident-2"]
+
+    async def until(picture: live.LivePicture, actor: Actor, names: tuple[str, ...]) -> None:
+        while picture.present(2, actor) != names:
+            await asyncio.sleep(0.05)
+
+    with app.state.context.database.write() as connection:
+        connection.execute(sa.delete(presence))  # of processes that other tests ended
+
+    async def look() -> None:
+        await one.now()
+        await other.now()
+        here, there = one.events(topics, office), other.events(topics, chief)
+        async with asyncio.timeout(30):
+            await _marks(here)
+            await _marks(there)
+            await until(one, office, (pages_site.CHIEF,))
+            await until(other, chief, (pages_site.OFFICE,))
+            assert (await _marks(here)).keys() == {"presence-incident-2"}
+            await there.aclose()
+            await until(one, office, ())
+        await here.aclose()
+        await asyncio.gather(*(picture._reader for picture in (one, other)))
 
     asyncio.run(look())
 

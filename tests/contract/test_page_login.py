@@ -1,5 +1,6 @@
 """Signing in: passwords, second factors, links, sessions and tokens, and what an attacker meets there."""
 
+import html
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -31,6 +32,7 @@ from governance.people.one_time_codes import Purpose
 from governance.people.store import Person, TokenWish
 from governance.tables import login_attempt, login_session, one_time_code, person_account, recovery_code
 from infra.database import Database
+from infra.texts import say
 from ingest.storage.sql import SqlReadings
 from riverchief import administrator
 from sensors.parameters import catalogue
@@ -128,6 +130,25 @@ def test_a_person_signs_in_with_name_and_password_and_finds_the_page_they_wanted
     assert (cookie.name, cookie.secure, cookie.path) == ("__Host-rc-session", True, "/")
     assert (cookie.has_nonstandard_attr("HttpOnly"), cookie.get_nonstandard_attr("SameSite")) == (True, "strict")
     assert site.events()[-1] == "login.begun"
+
+
+def test_the_language_of_the_sign_in_is_that_of_the_page_after_it(site: Site) -> None:
+    site.add(WORKER)
+    client = site.browser()
+    way = client.get("/account?lang=en").headers["location"]
+    page = client.get(way).text
+    assert say("login.title").en in page
+    (action,) = set(re.findall(r'action="(/login[^"]*)"', page))
+    (after,) = set(re.findall(r'name="next" value="([^"]*)"', page))
+    wrong = client.post(html.unescape(action), data={"name": WORKER, "password": "x", "next": html.unescape(after)})
+    assert say("login.title").en in wrong.text
+    assert 'value="/login?next=%2Faccount%3Flang%3Den&amp;lang=en"' in wrong.text  # of the choice of another language
+    answer = client.post(html.unescape(action), data={"name": WORKER, "password": PASSWORD, "next": "/account?x=1"})
+    assert answer.headers["location"] == "/account?x=1&lang=en"
+    client.cookies.clear()
+    client.post("/look", data={"lang": "en", "to": "/login"}, headers={"Origin": "https://river.example"})
+    assert sign_in(client, next="/account?lang=zh").headers["location"] == "/account"
+    assert say("account.title").en in client.get("/account").text
 
 
 def test_a_login_name_stands_for_the_name_and_is_nobody_elses(site: Site) -> None:

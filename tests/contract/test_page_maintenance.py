@@ -135,10 +135,23 @@ def test_who_is_bound_to_a_street_sees_its_stations_alone(app: FastAPI) -> None:
     assert refused.status_code == 403
 
 
+def test_the_route_of_the_day_leads_past_each_station_that_needs_somebody(browser: TestClient, app: FastAPI) -> None:
+    page = page_of(browser, "/route")
+    stops = re.findall(r'data-testid="stop-([^"]+)"', page)
+    assert set(stops) == set(listed(page_of(browser, "/maintenance")))
+    assert len(stops) == len(set(stops))
+    chosen = page_of(browser, f"/route?at={UP}&at={DOWN}&at={MIDDLE}&first={DOWN}")
+    assert re.findall(r'data-testid="stop-([^"]+)"', chosen) == [DOWN, MIDDLE, UP]
+    assert "route-stops" not in page_of(browser, "/route?at=nowhere")
+    bound = re.findall(r'data-testid="stop-([^"]+)"', page_of(as_(app, BOUND), "/route"))
+    assert DOWN in bound
+    assert UP not in bound
+
+
 @pytest.mark.parametrize("name", [pages_site.CHIEF, pages_site.PUBLIC, pages_site.WORKER])
 def test_who_may_not_record_a_visit_has_no_page_for_it(app: FastAPI, name: str) -> None:
     browser = as_(app, name)
-    for path in ("/maintenance", f"/maintenance/{DOWN}", f"/maintenance/{DOWN}/verdict"):
+    for path in ("/maintenance", "/route", f"/maintenance/{DOWN}", f"/maintenance/{DOWN}/verdict"):
         assert browser.get(path).status_code == 403, path
     assert browser.post(f"/maintenance/{DOWN}", data={"do": "begin"}).status_code == 403
     assert 'data-path="/maintenance"' not in browser.get("/rivers").text

@@ -131,6 +131,9 @@ def test_a_dead_letter_is_seen_by_who_keeps_account_and_sent_again_by_the_office
         event = outbox.delivery(connection, 1)
     assert event.event_id in page  # by which the platform knows it again
     assert "webhook-id" in page
+    name = re.search(r"<summary>([^<]+)</summary>", _part(page, "delivery-1"))
+    assert name
+    assert name[1] == say("messages_page.event_opened").zh
     for _ in range(2):  # sent twice
         answer = browser.post("/messages?state=failed", data={"delivery": "1"})
         assert answer.status_code == 303

@@ -1,11 +1,15 @@
 """People: who is shown to whom, terms and succession, and how somebody is reached, by plain forms."""
 
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import quote, unquote
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -18,6 +22,7 @@ from governance.incidents.model import Action, Assignment, Order, Source
 from governance.notify import store as notice_store
 from governance.notify.contacts import ContactRole
 from governance.notify.tables import notice
+from governance.notify.web_push import WebPush
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
@@ -151,11 +156,13 @@ def test_who_leads_a_street_sees_its_people_and_may_change_nobody(app: FastAPI, 
     assert chief.get(_path(pages_site.OFFICE)).status_code == 403
     own = chief.get(_path(pages_site.CHIEF)).text
     assert "person-contact" in own
-    assert "person-channel-form" not in own
+    assert 'name="role_office"' not in own
     assert "person-access" not in own
     assert "person-contact" not in chief.get(_path("罗助理（示例）")).text
-    for do in ("change", "appoint", "end", "settings", "channel", "drop", "test", "remove"):
+    for do in ("change", "appoint", "end", "remove"):
         assert _do(chief, pages_site.CHIEF, do).status_code == 403
+    for do in ("change", "appoint", "end", "settings", "channel", "drop", "test", "remove"):
+        assert _do(chief, "罗助理（示例）", do, kind="feishu", robot=SECRET, least="blue").status_code == 403, do
     assert _as(app, pages_site.WORKER).get("/people").status_code == 403
     with database.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(person_contact)).scalar_one() == 0
@@ -253,6 +260,22 @@ def test_role_and_region_change_and_a_new_role_ends_the_terms(browser: TestClien
     assert only.status_code == 409
     assert "person-error" in only.text
     cases_are_in_the_trail(database)
+
+
+def test_a_term_is_ended_with_a_successor_who_holds_the_office_then(browser: TestClient, database: Database) -> None:
+    old, new, region = "离任河长（示例）", "接任河长（示例）", "chancheng/nanzhuang"
+    for name in (old, new):
+        _new(browser, name)
+    _appoint(browser, old, {"region": region})
+    with database.read() as connection:
+        (term,) = people_store.appointments(connection, old)
+    assert new in _part(browser.get(_path(old)).text, "person-successor")
+    for _ in range(2):  # sent twice
+        assert _do(browser, old, "end", term=str(term.id), successor=new).status_code == 303
+    with database.read() as connection:
+        (held,) = people_store.appointments(connection, new)
+        (over,) = people_store.appointments(connection, old)
+    assert (held.region, held.since_ms, held.until_ms) == (region, over.until_ms, None)
 
 
 def test_how_somebody_is_reached_is_added_and_the_address_is_never_shown_again(
@@ -378,3 +401,75 @@ def test_nobody_of_this_name_is_not_found_and_pages_are_in_one_language(browser:
         assert say("people_page.role").zh in zh
         assert say("people_page.role").en in en
         assert say("people_page.region").zh not in en
+
+
+# -- one's own messages ------------------------------------------------------------------------------------------------
+
+
+def test_people_choose_how_they_are_reached_within_what_their_duty_asks(app: FastAPI, browser: TestClient) -> None:
+    name = "周村级河长（示例）"
+    _new(browser, name)
+    assert _do(browser, name, "settings", least="blue", reasons="own", role_office="1").status_code == 303
+    own = _as(app, name)
+    assert _do(own, name, "channel", kind="feishu", robot=SECRET).status_code == 303
+    page = own.get(_path(name)).text
+    assert "person-arrivals" in page
+    assert "person-settings" in page
+    refused = _do(own, name, "settings", least="red", language="zh")
+    assert refused.status_code == 400
+    assert say("notice.duty_least", least=say("incident.orange")).zh in refused.text
+    quiet = {"quiet_from": "21:00", "quiet_until": "07:00"}
+    assert _do(own, name, "settings", least="orange", language="en", **quiet).status_code == 303
+    contact = app.state.context.notifications.directory().called(name)
+    assert (contact.least, contact.language, contact.roles) == (Colour.ORANGE, "en", (ContactRole.OFFICE,))
+    only = re.search(r'name="channel" value="([^"]+)"', own.get(_path(name)).text)
+    assert only is not None
+    assert _do(own, name, "drop", channel=only[1]).status_code == 400
+    assert _do(own, name, "channel", kind="other", url="json://10.0.0.1/x").status_code == 400
+    assert _do(own, name, "channel", kind="mail", to="a@example.cn", host="10.0.0.1", user="u").status_code == 400
+    assert (
+        _do(own, name, "settings", least="orange", language="zh", reasons="own", role_engineer="1").status_code == 303
+    )
+    assert app.state.context.notifications.directory().called(name).roles == (ContactRole.OFFICE,), (
+        "not theirs to choose"
+    )
+    stranger = _as(app, pages_site.WORKER)
+    for do in ("settings", "channel", "drop", "push", "test"):
+        assert _do(stranger, name, do, least="blue", kind="feishu", robot=SECRET).status_code in (403, 409), do
+
+
+def test_a_browser_becomes_a_channel_of_its_owner_alone(app: FastAPI) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    given = {
+        "endpoint": "https://web.push.apple.com/abc",
+        "p256dh": urlsafe_b64encode(point).decode().rstrip("="),
+        "auth": urlsafe_b64encode(bytes(16)).decode().rstrip("="),
+    }
+    name = pages_site.WORKER
+    own = _as(app, name)
+    assert _do(own, name, "push", **given).status_code == 409
+    assert "data-push" not in own.get(_path(name)).text
+    settings = app.state.context.notifications
+    push = WebPush(b"secret", "https://river.example")
+    app.state.context = replace(app.state.context, notifications=replace(settings, push=push))
+    try:
+        assert f'data-push="{push.public_key}"' in own.get(_path(name)).text
+        assert _do(own, name, "push", **given).status_code == 303
+        assert _do(own, name, "push", **given).status_code == 303
+        channels = app.state.context.notifications.directory().called(name).channels
+        assert [one.kind for one in channels].count("webpush") == 1
+        assert _do(own, name, "push", **{**given, "endpoint": "https://10.0.0.1/x"}).status_code == 400
+        assert _do(_as(app, pages_site.ADMINISTRATOR), name, "push", **given).status_code == 409
+        page = own.get(_path(name)).text
+        assert given["auth"] not in page
+        assert given["endpoint"] not in page
+    finally:
+        app.state.context = replace(app.state.context, notifications=settings)
+
+
+def test_the_worker_for_messages_has_an_address_that_stays(app: FastAPI) -> None:
+    answer = TestClient(app).get("/push/worker.js")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "showNotification" in answer.text

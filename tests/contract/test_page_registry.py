@@ -17,6 +17,7 @@ from governance.organisation.roles import Role
 from governance.people import store as people_store
 from infra import times
 from infra.database import Database
+from ingest.analysis import live_classes
 from ingest.devices import credentials as credentials_store
 from ingest.devices.claims import Claims
 from ingest.devices.credentials import Credentials, Endpoint
@@ -160,6 +161,12 @@ def test_labels_are_printed_of_the_stations_that_are_shown(site: Site) -> None:
     assert sheet.status_code == 200
     assert sheet.content.startswith(b"%PDF")
     assert len(site.as_().get("/registry/labels.pdf").content) > len(sheet.content)
+
+
+def test_the_signs_of_all_rivers_or_of_one_are_a_sheet_to_print(site: Site) -> None:
+    one = site.as_().get("/registry/signs.pdf", params={"reach": pages_site.RIVER})
+    assert one.content.startswith(b"%PDF")
+    assert len(site.as_().get("/registry/signs.pdf").content) > len(one.content)
 
 
 def test_a_site_without_stations_shows_three_ways_in(tmp_path: Path) -> None:
@@ -449,3 +456,50 @@ def test_a_retired_station_is_kept_out_of_the_list_and_can_serve_again(site: Sit
     assert browser.post(path, data={"do": "reinstate"}).status_code == 303
     assert station in rows(browser.get("/registry?q=pynd").text)
     assert browser.post(f"/api/v1/stations/{station}/reinstate", json={}).status_code == 409
+
+
+def test_a_retired_station_counts_nowhere_as_silent(site: Site) -> None:
+    station = _a_silent_station(site)
+    before, reach = _silence(site), site.registry()[station].reach
+    assert site.as_().post(f"/api/v1/stations/{station}/retire", json={"reason": "河道改线"}).status_code == 200
+    after = _silence(site)
+    store = SqlReadings(site.database, catalogue())
+    live_classes.update_classes(site.database, store, catalogue(), pages_site.now_ms())
+    with site.database.read() as connection:
+        (shown,) = live_classes.current_classes(connection, live_classes.REACH, [reach]).values()
+    on = [one for one in site.registry().in_service if one.reach == reach]
+    assert shown.stations == len(on)
+    assert after == {name: count - 1 for name, count in before.items()}
+    page = site.as_().get(f"/stations/{station}").text
+    assert 'data-testid="station-state" data-state="retired"' in page
+    assert f"/stations/{station}" not in site.as_().get("/health").text
+    assert f"/maintenance/{station}" not in site.as_().get("/maintenance?all=1").text
+    told = site.as_().get(f"/api/v1/stations/{station}/latest", headers={"Accept": "application/json"}).json()
+    assert told["state"] == "retired"
+    assert site.as_().post(f"/api/v1/stations/{station}/reinstate", json={}).status_code == 200
+    assert _silence(site) == before
+
+
+def _a_silent_station(site: Site) -> str:
+    page = _fresh(site, "/?view=list&state=never")
+    return re.findall(r'data-testid="list-station-([^"]*)"', page)[0]
+
+
+def _fresh(site: Site, path: str) -> str:
+    site.app.state.picture.read_at_ms = 0
+    return site.as_().get(path).text
+
+
+def _silence(site: Site) -> dict[str, int]:
+    """How many stations the pages count that are not on time, and how many there are."""
+    page = _fresh(site, "/?view=list")
+    states = dict(re.findall(r'data-testid="list-state-(\w+)">[^<]*<b>(\d+)</b>', page))
+    found = {
+        "map": sum(int(count) for state, count in states.items() if state != "normal"),
+        "all": sum(map(int, states.values())),
+        "wall": int(re.findall(r'data-testid="wall-abnormal"><b>(\d+)', _fresh(site, "/wall"))[0]),
+        "rivers": 0,
+    }
+    for chip in re.findall(r'rivers-stations">.*?chip device">.*?</svg>([^<]*)<', _fresh(site, "/rivers")):
+        found["rivers"] += int(re.findall(r"\d+", chip)[0])
+    return found

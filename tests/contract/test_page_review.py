@@ -214,6 +214,19 @@ def test_a_review_is_kept_once_and_taken_back(app: FastAPI, reviewer: TestClient
     page = reviewer.get(undone.headers["location"]).text
     assert _standing(page) == "open"
     assert 'data-void="true"' in page
+    assert 'data-key="U"' in page
+    again = [reviewer.post(_path(BAD) + "/redo", data={"number": kept["number"]}) for _ in range(2)]
+    assert {one.status_code for one in again} == {303}
+    (redone,) = _api(app, BAD)
+    assert redone["number"] > kept["number"]
+    assert [redone[name] for name in ("parameter", "since", "until", "verdict", "reason")] == [
+        kept[name] for name in ("parameter", "since", "until", "verdict", "reason")
+    ]
+    page = reviewer.get(again[0].headers["location"]).text
+    assert _standing(page) == "reviewed"
+    assert 'data-key="U"' not in page
+    assert reviewer.post(_path(BAD) + "/redo", data={"number": redone["number"]}).status_code == 409
+    reviewer.post(_path(BAD) + "/undo", data={"number": redone["number"]})
 
 
 def test_reviewing_all_parameters_of_a_day_is_one_review_of_the_station(app: FastAPI, reviewer: TestClient) -> None:

@@ -11,13 +11,15 @@ from starlette.testclient import TestClient
 
 from api.access import AS_COOKIE, packed
 from api.app import create_app
+from api.pages.models import rules as models
 from governance.audit import trail as audit_trail
 from governance.audit.merkle import AuditEntry
 from infra.database import Database
 from infra.texts import say
 from ingest.analysis import backtest, backtest_requests
+from ingest.rules import explain
 from ingest.rules import model as rule_model
-from ingest.state import rule_publications
+from ingest.state import rule_publications, rule_trials, rule_versions
 from ingest.storage import registry as registry_store
 from ingest.storage import tables
 from ingest.storage.sql import SqlReadings
@@ -53,18 +55,22 @@ class Site:
             return len(backtest_requests.listing(connection, 100))
 
     def run(self, number: int) -> None:
-        """Do what the backtester does."""
-        known = catalogue()
-        with self.database.read() as connection:
-            registry = registry_store.load(connection, known)
-            request = backtest_requests.get(connection, number).request
-        span = request["since_ms"], request["until_ms"]
-        past = backtest.load_input(registry, SqlReadings(self.database, known), *span)
-        in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
-        tried = rule_model.read(request["rules"], known)
-        result = backtest.as_json(*backtest.compare_rule_sets(tried, in_force, past, known, *span), most=1000)
-        with self.database.write() as connection:
-            backtest_requests.finish(connection, number, result, pages_site.now_ms())
+        run_backtest(self.database, number)
+
+
+def run_backtest(database: Database, number: int) -> None:
+    """Do what the backtester does."""
+    known = catalogue()
+    with database.read() as connection:
+        registry = registry_store.load(connection, known)
+        request = backtest_requests.get(connection, number).request
+    span = request["since_ms"], request["until_ms"]
+    past = backtest.load_input(registry, SqlReadings(database, known), *span)
+    in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    tried = rule_model.read(request["rules"], known)
+    result = backtest.as_json(*backtest.compare_rule_sets(tried, in_force, past, known, *span), most=1000)
+    with database.write() as connection:
+        backtest_requests.finish(connection, number, result, pages_site.now_ms())
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +294,137 @@ def test_who_may_not_publish_is_refused(site: Site, tested: str) -> None:
     foreign = {"Origin": "https://elsewhere.example"}
     administrator = site.browser(pages_site.ADMINISTRATOR)
     assert administrator.post(f"{tested}/publish", data={"reason": "x"}, headers=foreign).status_code == 403
+
+
+# -- on trial ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with a rule on trial since three days."""
+    site = Site(tmp_path_factory.mktemp("trial"))
+    assert pages_site.put_on_trial(site.database) == 1
+    yield site
+    site.database.close()
+
+
+def test_a_rule_on_trial_is_marked_in_the_list_and_shows_both_versions_side_by_side(on_trial: Site) -> None:
+    browser = on_trial.browser(pages_site.CHIEF)
+    assert f"rules-on-trial-{RULE}" in browser.get("/rules").text
+    page = browser.get(f"/rules/{RULE}").text
+    rows = re.findall(
+        r'<td class="figure">([\d.]+)</td><td class="figure">([\d.]+)</td>', part(page, "rules-trial-compared")
+    )
+    before, after = rows[0]
+    assert int(before) < int(after)
+    with on_trial.database.read() as connection:
+        found = rule_trials.found(connection, rule_trials.get(connection, 1))
+    assert (int(before), int(after)) == tuple(sum(f.candidate == one for f in found) for one in (False, True))
+    assert re.search(r'href="/stations/dph-shiwan-2\?[^"]*from=', part(page, "rules-trial-only-candidate"))
+    assert "fsc-1" in part(page, "rules-trial-both")
+    assert "rules-trial-withdraw" not in page, "a chief has not the right"
+    told = browser.get("/api/v1/rules/trials/1").json()
+    assert (told["found"]["in_force"]["findings"], told["found"]["candidate"]["findings"]) == (int(before), int(after))
+    assert told["found"]["counts"]["both"] + told["found"]["counts"]["only_candidate"] == int(after)
+    assert [one["id"] for one in browser.get("/api/v1/rules/trials").json()["items"]] == [1]
+    assert browser.get("/api/v1/rules/trials/99").status_code == 404
+
+
+def test_a_backtest_leads_to_a_trial_that_its_author_begins_and_another_person_adopts(site: Site) -> None:
+    reviewer, administrator = site.browser(pages_site.ENGINEER), site.browser(pages_site.ADMINISTRATOR)
+    with site.database.write() as connection:
+        rule = next(one for one in rule_versions.in_force(connection) if one.rule == "do-worse-than-class-five")
+        text = models.whole(rule_versions.in_force(connection), _stricter(rule.body))
+        request = {"rules": text, "since_ms": 0, "until_ms": 86_400_000, "stations": []}
+        number = backtest_requests.add(connection, request, pages_site.ENGINEER, pages_site.now_ms())
+    path, change = f"/rules/tests/{number}", {"reason": "试一周", "days": "7"}
+    assert reviewer.post(f"{path}/trial", data=change).status_code == 409, "not tried yet"
+    with site.database.write() as connection:
+        backtest_requests.finish(connection, number, OUTCOME, pages_site.now_ms())
+    assert 'data-testid="rules-trial-go"' in reviewer.get(path).text
+    for days in ("31", "0", "x", ""):
+        wrong = reviewer.post(f"{path}/trial", data={"reason": "试一周吧", "days": days})
+        assert (wrong.status_code, "试一周吧" in wrong.text) == (400, True), days
+    assert site.browser(pages_site.CHIEF).post(f"{path}/trial", data=change).status_code == 403
+    assert reviewer.post(f"{path}/trial", data=change, headers=FOREIGN).status_code == 403
+    first, second = (reviewer.post(f"{path}/trial", data=change).headers["location"] for _ in range(2))
+    assert first == second
+    trial = re.search(r"trial=(\d+)", first)
+    assert trial is not None
+    ends = f"/rules/trials/{trial[1]}"
+    assert 'data-testid="rules-tried"' in reviewer.get(path).text
+    page = reviewer.get(f"/rules/{rule.rule}").text
+    assert "rules-trial-withdraw" in page
+    assert "rules-trial-adopt" not in page
+    assert "rules-trial-own" in page
+    own = reviewer.post(f"{ends}/adopt", data={"reason": "自己来"})
+    assert (own.status_code, shows(own.text, "rules_page.same_person", name=pages_site.ENGINEER)) == (409, True)
+    assert site.browser(pages_site.CHIEF).post(f"{ends}/adopt", data={"reason": "x"}).status_code == 403
+    assert administrator.post(f"{ends}/adopt", data={"reason": " "}).status_code == 409
+    assert administrator.post(f"{ends}/adopt", data={"reason": "x"}, headers=FOREIGN).status_code == 403
+    _take_published(site)
+    assert administrator.post(f"{ends}/adopt", data={"reason": "一周够了"}).status_code == 303
+    page = administrator.get(f"/rules/{rule.rule}").text
+    assert "一周够了" in part(page, "rules-trial-end")
+    assert "rules-trial-adopt" not in page
+    with site.database.read() as connection:
+        whats = [one.what for one in audit_trail.list_entries(connection) if one.what.startswith("rule.trial")][::-1]
+    assert whats == ["rule.trial_begun", "rule.trial_adopted"]
+
+
+def test_a_trial_is_begun_and_withdrawn_over_the_api(site: Site) -> None:
+    with site.database.write() as connection:
+        versions = rule_versions.in_force(connection)
+        rule = next(one for one in versions if one.rule == "ph-outside-6-9-acid")
+        text = models.whole(versions, _stricter(rule.body))
+        request = {"rules": text, "since_ms": 0, "until_ms": 86_400_000, "stations": []}
+        number = backtest_requests.add(connection, request, pages_site.ENGINEER, pages_site.now_ms())
+        backtest_requests.finish(connection, number, OUTCOME, pages_site.now_ms())
+    chief, reviewer = site.browser(pages_site.CHIEF), site.browser(pages_site.ENGINEER)
+    new = {"backtest": number, "reason": "示例", "days": 3}
+    assert chief.post("/api/v1/rules/trials", json=new).status_code == 403
+    assert reviewer.post("/api/v1/rules/trials", json=new | {"days": 40}).status_code == 400
+    begun = reviewer.post("/api/v1/rules/trials", json=new)
+    assert (begun.status_code, begun.json()["state"], begun.json()["found"]) == (201, "running", None)
+    ends = f"/api/v1/rules/trials/{begun.json()['id']}"
+    assert chief.post(f"{ends}/withdraw", json={"reason": "x"}).status_code == 403
+    assert reviewer.post(f"{ends}/adopt", json={"reason": "x"}).status_code == 409, "proposed by the same person"
+    assert chief.post(f"{ends}/adopt", json={"reason": "x"}).status_code == 403
+    gone = reviewer.post(f"{ends}/withdraw", json={"reason": "太多"}).json()
+    assert (gone["state"], gone["ended_by"], gone["end_reason"]) == ("withdrawn", pages_site.ENGINEER, "太多")
+    assert gone["ended"] is not None
+    late = site.browser(pages_site.ADMINISTRATOR).post(f"{ends}/adopt", json={"reason": "x"})
+    assert late.status_code == 409
+
+
+def test_the_text_of_a_rule_stands_on_its_page_once(site: Site, reviewer: TestClient) -> None:
+    for browser, shown in ((reviewer, False), (site.browser(pages_site.CHIEF), True)):
+        page = browser.get("/rules/nh3n-double-class-five").text
+        assert page.count("[[threshold]]") == 1
+        assert bool(part(page, "rules-toml")) == shown
+
+
+FOREIGN = {"Origin": "https://elsewhere.example"}
+_NOTHING: dict[str, object] = {"incidents": [], "count": 0, "pages": 0, "pages_a_week": 0.0, "by_colour": {}}
+OUTCOME = {
+    "readings": 1,
+    "tried": _NOTHING,
+    "in_force": _NOTHING,
+    "difference": {"new": [], "gone": [], "changed": [], "both": 0, "counts": {"new": 0, "gone": 0, "changed": 0}},
+}
+
+
+def _stricter(body: str) -> rule_model.Rule:
+    rule = models.rule_of(body, catalogue())
+    assert isinstance(rule, rule_model.Threshold)
+    return rule_model.made(rule_model.Threshold, explain.row(rule) | {"samples": 4}, catalogue())
+
+
+def _take_published(site: Site) -> None:
+    """What the ingest does with what earlier tests published."""
+    with site.database.write() as connection:
+        if newest := rule_publications.latest(connection):
+            rule_publications.taken_over(connection, newest, rule_model.Rules())
 
 
 def _published(site: Site) -> list[AuditEntry]:

@@ -151,7 +151,7 @@ def test_the_labels_name_every_station_in_both_languages_and_their_codes_lead_to
     for page in pypdfium2.PdfDocument(file):
         codes += [code.text for code in zxingcpp.read_barcodes(page.render(scale=3).to_pil())]
     assert len(reader.pages) == 3
-    assert sorted(codes) == sorted(f"https://river.example/?station={s['key']}" for s in stations)
+    assert sorted(codes) == sorted(f"https://river.example/field/#/s/{s['key']}" for s in stations)
     for station in stations:
         assert station["zh"] in text
         assert station["key"] in text

@@ -82,7 +82,16 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("GET", "/field-points"): STAFF,
     ("GET", "/people"): {Role.CHIEF, Role.OPERATOR, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
     ("GET", "/assessments"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
+    ("GET", "/assessments/appeals"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
+    ("POST", "/assessments/appeals"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
+    ("GET", "/assessments/appeals/{number}/evidence"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
+    ("POST", "/assessments/appeals/{number}/decision"): {Role.OFFICE, Role.ADMINISTRATOR},
+    ("GET", "/assessments/periods"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
+    ("POST", "/assessments/periods"): {Role.OFFICE, Role.ADMINISTRATOR},
+    ("DELETE", "/assessments/periods/{number}"): {Role.OFFICE, Role.ADMINISTRATOR},
     ("POST", "/people"): {Role.ADMINISTRATOR},
+    ("PATCH", "/people/{name}"): {Role.ADMINISTRATOR},
+    ("POST", "/people/{name}/appointments/{number}/end"): {Role.ADMINISTRATOR},
     ("DELETE", "/people/{name}"): {Role.ADMINISTRATOR},
     ("POST", "/people/{name}/appointments"): {Role.ADMINISTRATOR},
     ("POST", "/people/{name}/tokens"): {Role.ADMINISTRATOR},
@@ -101,6 +110,10 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("POST", "/readings"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("POST", "/stations/{key}/reviews"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("DELETE", "/regions/{code}"): {Role.REVIEWER, Role.ADMINISTRATOR},
+    ("GET", "/rules/trials/{number}"): STAFF,
+    ("POST", "/rules/trials"): {Role.REVIEWER, Role.ADMINISTRATOR},
+    ("POST", "/rules/trials/{number}/withdraw"): {Role.REVIEWER, Role.ADMINISTRATOR},
+    ("POST", "/rules/trials/{number}/adopt"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("GET", "/audit"): {Role.AUDITOR, Role.ADMINISTRATOR},
     ("GET", "/audit/verify"): {Role.AUDITOR, Role.ADMINISTRATOR},
     ("GET", "/audit/{n}"): {Role.AUDITOR, Role.ADMINISTRATOR},
@@ -217,6 +230,71 @@ def district(context: Context) -> dict[str, TestClient]:
                 incident_store.apply_action(connection, found.ids[0], order, OPERATOR, now_ms=BEGAN, source="/test")
     app = create_app(context)
     return {name: TestClient(app, headers={"Authorization": f"Bearer {token}"}) for name, token in tokens.items()}
+
+
+def test_a_new_role_ends_terms_sessions_and_the_tokens_that_do_not_fit_it(district: dict[str, TestClient]) -> None:
+    boss, other = district["管理"], "/api/v1/people/北格"
+    limited = {"scopes": ["view"]}
+    small = district["北格"].post("/api/v1/me/tokens", json=limited | {"label": "表"}).json()["token"]
+    changed = boss.patch(other, json={"role": "operator", "region": "d/n"})
+    assert (changed.status_code, changed.json()["role"], changed.json()["region"]) == (200, "operator", "d/n")
+    assert district["北格"].get("/api/v1/me").status_code == 401, "a token of all rights of the old role"
+    told = district["管理"].get("/api/v1/me", headers={"Authorization": f"Bearer {small}"}).json()
+    assert (told["role"], told["rights"]) == ("operator", ["view"])
+    assert boss.patch(other, json={"role": "emperor"}).status_code == 400
+    assert boss.patch(other, json={"role": "handler"}).status_code == 400, "without a department"
+    assert district["办"].patch(other, json={"role": "office"}).status_code == 403
+    with_cases = boss.patch("/api/v1/people/北长", json={"role": "verifier"})
+    assert with_cases.status_code == 409, "open incidents are theirs"
+    for change in ({"role": "auditor"}, {"region": "d/n"}):
+        assert boss.patch("/api/v1/people/管理", json=change).status_code == 409, "the last administrator"
+
+
+def test_nobody_gives_more_than_they_have(district: dict[str, TestClient]) -> None:
+    boss = district["管理"]
+    assert (
+        boss.post("/api/v1/people", json={"name": "北管", "role": "administrator", "region": "d/n"}).status_code == 201
+    )
+    token = boss.post("/api/v1/people/北管/tokens").json()["token"]
+    north = TestClient(boss.app, headers={"Authorization": f"Bearer {token}"})
+    assert north.post("/api/v1/people", json={"name": "一", "role": "administrator"}).status_code == 403, "everywhere"
+    assert north.post("/api/v1/people", json={"name": "一", "role": "verifier", "region": "d/s"}).status_code == 403
+    assert north.post("/api/v1/people", json={"name": "一", "role": "verifier", "region": "d/n/1"}).status_code == 201
+    for path in ("管理/tokens", "管理/link", "南长/tokens"):
+        assert north.post(f"/api/v1/people/{path}").status_code == 403, path
+    assert north.delete("/api/v1/people/管理").status_code == 403
+    assert north.patch("/api/v1/people/北管", json={"region": ""}).status_code == 403
+    assert north.patch("/api/v1/people/南长", json={"role": "verifier", "region": "d/n"}).status_code == 403
+    assert boss.patch("/api/v1/people/管理", json={"region": "d/n"}).status_code == 409, "the last one of all regions"
+    limited = boss.post("/api/v1/me/tokens", json={"scopes": ["people"], "label": "x"}).json()["token"]
+    few = TestClient(boss.app, headers={"Authorization": f"Bearer {limited}"})
+    assert few.patch("/api/v1/people/一", json={"role": "administrator"}).status_code == 403
+
+
+def test_a_term_ends_with_or_without_a_successor_who_takes_over(
+    district: dict[str, TestClient], context: Context
+) -> None:
+    boss, path = district["管理"], "/api/v1/people/北长"
+    boss.post("/api/v1/people", json={"name": "新长", "role": "chief"})
+    (term,) = next(one for one in boss.get("/api/v1/people").json()["items"] if one["name"] == "北长")["terms"]
+    end = f"{path}/appointments/{term['id']}/end"
+    assert district["办"].post(end, json={}).status_code == 403
+    assert boss.post(end, json={"successor": "北助"}).status_code == 409, "a deputy follows no chief"
+    assert boss.post(end, json={"successor": "没有"}).status_code == 404
+    assert boss.post(end, json={"until": "2001-01-01T00:00:00Z"}).status_code == 400
+    with context.database.read() as connection:
+        cases = people_store.open_cases(connection, "北长")
+    assert cases
+    ended = boss.post(end, json={"successor": "新长"})
+    assert (ended.status_code, ended.json()["inherited"]) == (200, cases)
+    assert ended.json()["person"]["terms"][0]["until"] is not None
+    with context.database.read() as connection:
+        assert people_store.open_cases(connection, "新长") == cases
+        (held,) = people_store.appointments(connection, "新长")
+        told = [one.what for one in audit_trail.list_entries(connection, limit=20)]
+    assert (held.region, held.until_ms) == ("d/n", None)
+    assert {"person.term_ended", "person.appointed"} <= set(told)
+    assert boss.post(end, json={}).status_code == 404, "it is over"
 
 
 def test_each_sees_the_people_whom_role_and_region_show(district: dict[str, TestClient]) -> None:

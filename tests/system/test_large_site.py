@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Page, ViewportSize, expect
 
 from infra import database
 from infra.times import beijing, rfc3339
 from riverchief.brokers.local import free_port
 from tests import large_site
+from tests.browser import DESK, PHONE, new_page
 from tests.rig import answers
 
 MOST_CPU_MS = 2000
@@ -141,3 +143,38 @@ def test_what_is_sent_is_taken_within_the_limits(site: httpx.Client) -> None:
     wrong += too_long(site, "/api/v1/reports", report, {201})
     wrong += too_long(site, "/api/v1/stations/{key}", lambda i: site.patch(here, json={"note": str(i)}), {200})
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("size", "language"), [(DESK, "zh"), (PHONE, "en")], ids=["desk", "phone"])
+def test_the_map_of_thousands_and_its_list_show_the_same(site: httpx.Client, size: ViewportSize, language: str) -> None:
+    with new_page(size) as page:
+        page.goto(f"{site.base_url}/?lang={language}")
+        expect(page.get_by_test_id("map-map")).to_have_attribute("data-state", "shown")
+        drawn = page.evaluate(
+            """() => {
+              const { stations, reaches } = document.querySelector("river-map");
+              const states = Object.groupBy(stations.values(), (one) => one.state);
+              const count = Object.entries(states).map(([state, all]) => [state, all.length]);
+              return { stations: stations.size, reaches: reaches.size, states: Object.fromEntries(count) };
+            }"""
+        )
+        page.get_by_test_id("map-list").click()
+        page.wait_for_url(re.compile("view=list"))
+        listed = {
+            "stations": _count(page, "list-stations"),
+            "reaches": _count(page, "list-reaches"),
+            "states": {state: _number(page, f"list-state-{state}") for state in drawn["states"]},
+        }
+    assert drawn == listed
+    assert drawn["stations"] >= large_site.STATIONS
+    assert drawn["reaches"] == large_site.REACHES
+
+
+def _count(page: Page, testid: str) -> int:
+    return int(page.get_by_test_id(testid).get_attribute("data-count") or -1)
+
+
+def _number(page: Page, testid: str) -> int:
+    """The number in a link to the stations of a state."""
+    return int(page.get_by_test_id(testid).locator("b").inner_text())

@@ -1,5 +1,6 @@
 """The dispatch board in a browser: it holds still under the cursor, and goes by keys alone."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -8,6 +9,9 @@ from playwright.sync_api import Page, expect
 
 from tests import pages_site
 from tests.browser import new_page, seeded
+from tests.rig import eventually
+
+STREET = "chancheng/shiwan"
 
 pytestmark = pytest.mark.browser
 
@@ -53,6 +57,48 @@ def test_a_case_is_found_and_remarked_upon_by_keys_alone(site: str, page: Page) 
     expect(page.get_by_test_id("board-toast")).to_be_visible()
     expect(page.locator(".case.on")).to_be_focused()
     expect(page.get_by_test_id("board-sheet")).to_contain_text("按键备注")
+
+
+def test_a_card_dropped_on_a_level_opens_its_dispatch_form_and_sends_nothing(site: str, page: Page) -> None:
+    report = {"text": "岸边油桶", "region": pages_site.GRID}
+    number = httpx.post(f"{site}/api/v1/incidents", json=report).json()["incident"]["id"]
+    incident = f"{site}/api/v1/incidents/{number}"
+    eventually("the picture has it", lambda: f"board-case-{number}" in httpx.get(f"{site}/board").text)
+    page.goto(f"{site}/board")
+    card = page.get_by_test_id(f"board-case-{number}")
+    note, street = page.get_by_test_id("board-drag-note"), page.get_by_test_id("board-lane-street")
+
+    def hold_over_the_street() -> None:
+        card.scroll_into_view_if_needed()
+        card.hover()
+        page.mouse.down()
+        street.locator("th").hover()
+        street.locator("th").hover()
+
+    hold_over_the_street()
+    expect(note).to_contain_text("受理")
+    expect(street).to_have_class(re.compile("refuses-it"))
+    page.mouse.up()
+    expect(page).to_have_url(f"{site}/board")
+
+    assert httpx.post(f"{incident}/actions", json={"action": "accept"}).status_code == 200
+    page.get_by_test_id("wait-show").click()
+    expect(page.get_by_test_id("board-grid-dispatch").get_by_test_id(f"board-case-{number}")).to_be_visible()
+    hold_over_the_street()
+    expect(street).to_have_class(re.compile("takes"))
+    page.mouse.up()
+    form = page.get_by_test_id("board-form-dispatch")
+    expect(form.locator('select[name="region"]')).to_have_value(STREET)
+    assert httpx.get(incident).json()["incident"]["state"] == "accepted"
+
+    somebody = form.locator(".candidate:has(input:not([value=''], [value='*'])) b").first
+    name = somebody.inner_text()
+    card.drag_to(somebody)
+    expect(form.locator("input:checked")).to_have_value(name)
+    assert httpx.get(incident).json()["incident"]["state"] == "accepted"
+    form.get_by_test_id("board-send-dispatch").click()
+    expect(page.get_by_test_id("board-toast")).to_be_visible()
+    assert httpx.get(incident).json()["incident"]["state"] == "dispatched"
 
 
 def test_a_phone_shows_one_lane_without_scrolling_sideways(site: str, page: Page) -> None:

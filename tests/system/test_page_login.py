@@ -71,6 +71,6 @@ def test_a_session_that_ends_while_a_page_is_open_leads_to_the_sign_in_page_and_
     database.close()
     eventually("the server knows", lambda: page.request.get(f"{site}/api/v1/me").status == 401)
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")  # opens the channel anew
-    expect(page).to_have_url(f"{site}/login?next=%2Fboard%3Flang%3Dzh")
+    expect(page).to_have_url(f"{site}/login?next=%2Fboard%3Flang%3Dzh&lang=zh")
     sign_in(page, pages_site.WORKER)
     expect(page).to_have_url(f"{site}/board?lang=zh")

@@ -1,16 +1,24 @@
 """What office and chiefs have to manage, each task in the browser within its steps: taps, clicks, keys, fields."""
 
 import itertools
+import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from click.testing import Result
 from playwright.sync_api import Browser, Locator, Page, expect
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from governance.audit import trail as audit_trail
+from governance.incidents import cloudevents
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Action, Assignment, Order, Source
@@ -20,25 +28,37 @@ from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice, notice_item
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
+from governance.tables import incident, outbox
 from infra.database import Database
 from infra.texts import say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, beijing, beijing_day, beijing_day_span
+from ingest import ledger
 from ingest.pipeline import Site as Ingest
 from ingest.rules import model as rule_model
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage import tables as ingest_tables
 from ingest.storage.sql import SqlReadings
+from riverchief import audit_sealing
+from riverchief.cli.app import app
 from riverchief.messages import places
+from riverchief.receiver import create_receiver
+from sensors.maintenance import Review
 from sensors.parameters import catalogue
-from sensors.reading import Batch, Flag, QualityTest
-from sensors.stations import Deployment
+from sensors.reading import Batch, Flag, Message, QualityTest
+from sensors.stations import Deployment, Station
+from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests import pages_site
 from tests.browser import Served, chromium, signed_in
 from tests.contract.test_page_incident import finding, kinds, record
-from tests.contract.test_page_review import day_before
+from tests.contract.test_page_review import BAD, DAY, day_before
+from tests.contract.test_page_rules import run_backtest
+from tests.databases import unguarded
 from tests.pages_site import (
     ADMINISTRATOR,
+    AUDITOR,
     CHIEF,
+    ENGINEER,
     GRID,
     HOUR,
     LINKS,
@@ -63,6 +83,12 @@ SIX = {
     "fengshouchong": 1,
 }
 """A reach of each class."""
+SIGNS = ("Ⅰ", "Ⅱ", "Ⅲ", "Ⅳ", "Ⅴ", "劣Ⅴ")
+LOSSY, LOST_HOUR = "mdc-1", 10
+"""A station whose message of an hour of `DAY` was lost."""
+RULE = "nh3n-worse-than-class-five"
+STORM = tuple(f"storm-{i}" for i in range(40))
+"""Stations behind one gateway."""
 
 pytestmark = pytest.mark.browser
 
@@ -106,6 +132,23 @@ class Site(Served):
         """Who did what with an incident, and in which words."""
         with self.database.read() as connection:
             return [(one.by, one.what.value, one.comment) for one in incident_store.history(connection, number)]
+
+    def counted(self) -> tuple[int, int]:
+        """How many incidents there are, and messages."""
+        with self.database.read() as connection:
+            cases, messages = (
+                connection.scalar(sa.select(sa.func.count()).select_from(one)) or 0 for one in (incident, notice)
+            )
+        return cases, messages
+
+    def accounts(self, station: str) -> list[ledger.Account]:
+        with self.database.read() as connection:
+            return ledger.accounts(connection, station=station)
+
+    def reviews(self, station: str) -> list[tuple[int, Review]]:
+        """The reviews in force."""
+        with self.database.read() as connection:
+            return [(n, one) for n, one in maintenance_store.reviews(connection, station) if not one.void]
 
     def ingest(self, rules: str = "") -> Ingest:
         text = rules or (pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8")
@@ -157,6 +200,19 @@ def _past(site: Site) -> None:
         told = {"kind": "reach", "at_ms": now, "deciding": "nh3n", "judged": 1, "expected": 1, "target": 5}
         words = {"text_zh": "示例", "text_en": "example", "measured_ms": now - MINUTE, "stations": 1}
         connection.execute(sa.insert(t), [{**told, **words, "key": key, "class": c} for key, c in SIX.items()])
+    start_ms, _ = beijing_day_span(DAY)
+    hours = [
+        Telemetry(
+            tuple(Sample(start_ms + h * HOUR + i * 10 * MINUTE, {"water_temp": 21.0 + i / 10}) for i in range(6)),
+            seq=h,
+            boot=1,
+            total=6 * (h + 1),
+            sent_at_ms=start_ms + (h + 1) * HOUR,
+        )
+        for h in range(24)
+    ]
+    came = [Message(LOSSY, encode(one), start_ms + (one.seq + 1) * HOUR) for one in hours if one.seq != LOST_HOUR]
+    site.ingest().process(came, now)
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +266,11 @@ class Hands:
         self.steps += 1
         self.page.keyboard.press(key)
 
-    def within(self, most: int) -> None:
+    def within(self, most: int, refused: str = "403|409") -> None:
         """The task is done: within its steps, without an error, and nothing lies beside the screen."""
         assert self.steps <= most, f"{self.steps} steps, at most {most}"
         assert not self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-        refusals = re.compile("status of (403|409)")
+        refusals = re.compile(f"status of ({refused})")
         assert [one for one in self.wrong if not refusals.search(one)] == []
 
 
@@ -479,4 +535,319 @@ def test_a_station_that_is_silent_for_nine_hours_is_grey_and_resolves_nothing(
     anyone.within(0)
 
 
+OUTLINE = """all => all.map(badge => {
+  const shape = badge.querySelector(".shape");
+  return [badge.querySelector("text").textContent, shape.localName, shape.getAttribute("d") ?? ""];
+})"""
+
+
+@SIZES
+@pytest.mark.parametrize(("kind", "language"), [("deuteranopia", "zh"), ("achromatopsia", "en")])
+def test_six_reaches_are_sorted_by_class_without_telling_colours_apart(
+    hands: Who, size: tuple[int, int], kind: str, language: str
+) -> None:
+    chief = hands(CHIEF, size)
+    page = chief.page
+    page.context.new_cdp_session(page).send("Emulation.setEmulatedVisionDeficiency", {"type": kind})
+    chief.open(f"/rivers?lang={language}")
+    badges = {key: chief.see(f"river-{key}").locator("svg.badge") for key in SIX}
+    for badge in badges.values():
+        badge.evaluate("one => (one.querySelector('.shape').style.fill = '#777')")
+    read = {key: badge.evaluate_all(OUTLINE)[0] for key, badge in badges.items()}
+    letters = {key: letter for key, (letter, *_) in read.items()}
+    assert {key: SIGNS.index(letter) + 1 for key, letter in letters.items()} == SIX
+    outlines = {SIX[key]: tuple(outline) for key, (_, *outline) in read.items()}
+    assert outlines[1] == outlines[2], "both are good water"
+    assert len(set(outlines.values())) == 5
+    pictures = [badge.screenshot() for badge in badges.values()]
+    assert len(set(pictures)) == 6
+    chief.within(0)
+
+
 # -- data --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "language"), [(DESK, "zh"), (PHONE, "en")], ids=["desk", "phone"])
+def test_a_missing_hour_is_explained(site: Site, hands: Who, size: tuple[int, int], language: str) -> None:
+    steward = hands(ADMINISTRATOR, size)
+    steward.open(f"/ledger?lang={language}")
+    if beijing_day(now_ms()).month != DAY.month:
+        steward.tap(steward.see("ledger-months").locator("[rel=prev]"))
+    if size == PHONE:
+        steward.choose(steward.see("ledger-one").locator("select"), LOSSY)
+        steward.tap(steward.see("ledger-one").locator("button"))
+    steward.tap(steward.page.locator(f'a.day.missing[href*="/ledger/{LOSSY}/{DAY}"]:visible'))
+    assert steward.see("ledger-missing").text_content() == "6"
+    gap = steward.see("ledger-gaps").locator("tbody tr")
+    expect(gap).to_have_count(1)
+    expect(gap.locator("b")).to_have_text(str(LOST_HOUR))
+    expect(gap.locator("[data-cause]")).to_have_attribute("data-cause", "link")
+    expect(gap.locator("[data-cause]")).to_have_text(getattr(say("ledger_page.cause_link"), language))
+    expect(steward.see("ledger-known")).to_contain_text(f"{LOST_HOUR - 1}:50")
+    steward.within(4)
+
+
+def test_a_mended_message_is_replayed_twice_and_stored_once(site: Site, hands: Who) -> None:
+    key = pages_site.UNREGISTERED
+    steward, also = hands(ADMINISTRATOR), hands(ADMINISTRATOR)
+    new = {"key": key, "zh": "示例新站", "lon": 113.09, "lat": 23.01, "parameters": ["do", "ph"]}
+    assert steward.page.request.post(f"{site.url}/api/v1/stations", data=new).status == 201
+    held = site.accounts(ledger.UNREGISTERED)
+    steward.open("/quarantine")
+    steward.tap(steward.see("quarantine-groups").locator(f'a[href*="station={key}"]'))
+    steward.tap(steward.see("quarantine-entries").locator("tbody a").first)
+    steward.page.wait_for_url(re.compile(r"/quarantine/\d+"))
+    also.page.goto(steward.page.url)
+    steward.tap("quarantine-replay")
+    for one in (steward, also):
+        expect(one.see("quarantine-stored")).to_have_text("2")
+        expect(one.see("quarantine-refused")).to_have_text("0")
+        if one is steward:
+            also.tap("quarantine-replay")
+            expect(also.see("quarantine-trouble")).to_be_visible()
+    steward.within(3)
+    also.within(1)
+    (account,) = site.accounts(key)
+    assert (account.stored, account.duplicate, account.quarantined, account.closed) == (2, 0, 0, True)
+    assert sum(one.quarantined for one in held) - sum(one.quarantined for one in site.accounts("?")) == 2
+    at = now_ms()
+    assert len(site.readings.window(key, at - DAY_MS, at).at) == 2
+
+
+def test_a_reviewer_invalidates_takes_back_and_says_again_and_readings_stay(site: Site, hands: Who) -> None:
+    def raw() -> list[list[float]]:
+        return [site.readings.window(BAD, *beijing_day_span(DAY)).value.tolist()]
+
+    before = raw()
+    reviewer = hands(ENGINEER)
+    page = reviewer.page
+    reviewer.open(f"/review?day={DAY}")
+    expect(reviewer.see("review-clean")).to_contain_text("奇槎涌")  # a clean day asks nothing of anybody
+
+    def column(n: int) -> list[str]:
+        """What a preview says of usable readings, mean and class: now, when invalid, when valid."""
+        rows = reviewer.see("review-effect-of").locator(f"tbody tr td:nth-of-type({n})")
+        return [one.strip() for one in rows.all_text_contents()]
+
+    def choose() -> list[str]:
+        reviewer.tap(reviewer.see("review-stretch").first.locator("a"))
+        expect(reviewer.see("review-effect")).to_be_visible()
+        return column(2)
+
+    def say_out_of_water() -> None:
+        reviewer.tap(page.locator('[name=reason][value="out_of_water"]'))
+        reviewer.tap("review-bad")
+        expect(reviewer.see("review-done")).to_be_visible()
+        expect(reviewer.see("review-stretch")).to_have_count(stretches - 1)
+
+    reviewer.tap(page.locator(f'[data-testid="review-row"][data-station="{BAD}"] td:first-child a'))
+    expect(reviewer.see("review-stretch").first).to_be_visible()
+    stretches = reviewer.see("review-stretch").count()
+    promised = choose()
+    shown = page.url
+    reviewer.fill(page.locator("[name=note]"), "异常")
+    reviewer.tap("review-bad")
+    expect(reviewer.see("review-wrong-reason")).to_be_visible()
+    expect(page.locator("[name=note]")).to_have_value("异常")
+    assert site.reviews(BAD) == []
+    reviewer.fill(page.locator("[name=note]"), "")
+    say_out_of_water()
+    ((number, kept),) = site.reviews(BAD)
+    assert (kept.parameter, kept.verdict, kept.by, kept.pending) == ("nh3n", "bad", ENGINEER, False)
+    page.goto(shown)
+    assert column(1) == promised
+    reviewer.tap("review-undo")
+    expect(reviewer.see("review-stretch")).to_have_count(stretches)
+    expect(reviewer.see("review-standing")).to_have_attribute("data-standing", "open")
+    assert site.reviews(BAD) == []
+    assert choose() == promised
+    say_out_of_water()
+    ((again, _),) = site.reviews(BAD)
+    assert again != number
+    reviewer.within(11, refused="400")
+    assert raw() == before
+
+
+@pytest.mark.parametrize(("size", "language"), [(DESK, "zh"), (PHONE, "en")], ids=["desk", "phone"])
+def test_an_exceedance_is_invalid_only_when_a_second_person_agrees(
+    site: Site, hands: Who, size: tuple[int, int], language: str
+) -> None:
+    station = pages_site.STATION
+    today = beijing_day(now_ms())
+    first, second = hands(ENGINEER, size), hands(ADMINISTRATOR, size)
+    page = first.page
+    first.open(f"/review/{station}/{today}?lang={language}")
+    since = max(beijing_day_span(today)[0], now_ms() - HOUR)
+    first.fill(page.locator("[name=since]"), beijing(since, pages_site.FORM))
+    first.fill(page.locator("[name=until]"), pages_site.from_now(MINUTE))
+    first.tap(page.locator("[name=parameter][value=nh3n]"))
+    first.tap(page.locator("[name=reason][value=reagent]"))
+    first.tap("review-bad")
+    expect(first.see("review-pending")).to_have_text(getattr(say("review.pending_now"), language))
+    expect(first.see("review-confirm")).to_have_count(0)
+    first.within(5)
+    ((number, kept),) = site.reviews(station)
+    assert (kept.pending, kept.second) == (True, "")
+    second.open(f"/review?lang={language}")
+    second.tap(second.see("review-waiting").locator(f'a[href*="/{station}/"]'))
+    second.tap("review-confirm")
+    expect(second.see("review-agreed")).to_be_visible()
+    second.within(2)
+    ((_, kept),) = site.reviews(station)
+    assert (kept.pending, kept.second) == (False, ADMINISTRATOR)
+    second.tap(second.page.locator(f"form:has([name=number][value='{number}'])").last.locator("button"))
+    expect(second.see("review-done")).to_be_visible()
+    assert site.reviews(station) == []
+
+
+def test_a_stricter_rule_is_tried_on_ninety_days_and_nobody_is_called(site: Site, hands: Who) -> None:
+    messenger = site.messenger()
+    before = site.counted()
+    author = hands(ENGINEER)
+    page = author.page
+    author.open(f"/rules/{RULE}")
+    form = author.see("rules-numbers")
+    author.fill(form.locator("[name=limit]"), "0.63")
+    author.fill(form.locator("[name=clear]"), "0.6")
+    author.fill(form.locator("[name=pending_s]"), "0")
+    expect(author.see("rules-preview")).to_contain_text("0.63")
+    expect(form.locator("[name=days]")).to_have_value("90")
+    author.tap(form.get_by_test_id("rules-send"))
+    expect(author.see("rules-progress")).to_be_visible()
+    run_backtest(site.database, int(page.url.split("?")[0].rpartition("/")[2]))
+    expect(author.see("rules-verdict")).to_be_visible()
+    author.within(4)
+    rows = author.see("rules-compared").locator("tbody tr").all()
+    told = [[float(one) for one in row.locator("td.figure").all_text_contents()] for row in rows]
+    incidents, pages, a_week, at_night = told[0], *told[-3:]
+    assert incidents[1] > incidents[0]
+    for i in (0, 1):
+        assert a_week[i] == pytest.approx(pages[i] * 7 / 90, abs=0.06)
+        assert at_night[i] <= pages[i]
+    expect(author.see("rules-new").locator("a").first).to_have_attribute("href", re.compile("/stations/.*from="))
+    messenger.make()
+    assert site.counted() == before
+
+
+def test_an_auditor_proves_a_case_and_finds_the_row_that_was_changed_in_a_copy(
+    site: Site, hands: Who, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site.database.read() as connection:
+        (dispatched,) = audit_trail.list_entries(connection, what="incident.dispatched", kind="incident", id="2")
+    auditor = hands(AUDITOR)
+    auditor.open("/trail")
+    auditor.tap("trail-verify")
+    found = auditor.see("trail-found")
+    expect(found).to_have_attribute("data-verdict", re.compile("^whole"))
+    auditor.tap(auditor.page.locator(".tr-filter summary"))
+    auditor.choose("trail-kind", "incident")
+    auditor.fill("trail-id", "2")
+    auditor.tap("trail-go")
+    with auditor.page.expect_download() as taken:
+        auditor.tap(f"trail-{dispatched.n}-proof")
+    auditor.within(6)
+    key, proof = tmp_path / "key.pem", tmp_path / "proof.json"
+    key.write_bytes(audit_sealing.public_pem(pages_site.KEY.public_key()))
+    taken.value.save_as(proof)
+    assert _command("audit", "check", proof, "--key", key).exit_code == 0
+
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    with closing(sqlite3.connect(site.folder / "river.db", isolation_level=None)) as connection:
+        connection.execute("VACUUM INTO ?", (str(folder / "river.db"),))
+    copy = Database(f"sqlite:///{folder / 'river.db'}")
+    unguarded(copy, f"UPDATE audit SET body = replace(body, 'dispatched', 'accepted') WHERE n = {dispatched.n}")
+    copy.close()
+
+    monkeypatch.setenv("RIVERCHIEF_DATABASE__URL", f"sqlite:///{folder / 'river.db'}")
+    verified = _command("audit", "verify", "--data", folder, "--key", key, "--json")
+    assert verified.exit_code == 1
+    faults = json.loads(verified.output[verified.output.index("{") :])["faults"]
+    assert {one["n"] for one in faults} == {dispatched.n}
+
+    served = Site(folder)
+    try:
+        beside = hands(AUDITOR, PHONE, served)
+        beside.open("/trail?lang=en")
+        beside.tap("trail-verify")
+        expect(beside.see("trail-found")).to_have_attribute("data-verdict", "broken")
+        expect(beside.see("trail-first-break").locator("a")).to_have_text(str(dispatched.n))
+        beside.within(1)
+    finally:
+        served.close()
+
+
+def test_a_webhook_that_comes_again_with_the_same_id_changes_nothing(site: Site) -> None:
+    with site.database.read() as connection:
+        sent = connection.execute(sa.select(outbox.c.event_id, outbox.c.body).order_by(outbox.c.id).limit(1)).one()
+    secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", sent.body.encode()
+    platform = TestClient(create_receiver(secret, now_ms))
+
+    def deliver() -> int:
+        headers = cloudevents.sign(secret, sent.event_id, now_ms() // 1000, body)
+        return platform.post("/events", content=body, headers=headers).status_code
+
+    assert deliver() == 202
+    held = platform.get("/events").json()
+    assert deliver() == 200
+    (again,) = platform.get("/events").json()
+    assert again == held[0] | {"repeats": 1}
+
+
+def _command(*words: object) -> Result:
+    """What a command answers."""
+    result = CliRunner().invoke(app, [str(one) for one in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+# -- storm -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gateway_that_dies_with_forty_stations_is_one_incident_and_the_inbox_holds_still(
+    site: Site, hands: Who
+) -> None:
+    stations = [
+        Station(key, f"示例{key}", key, 113.1478, 23.0205, reach=RIVER, region=GRID, interval_s=60, gateway="storm")
+        for key in STORM
+    ]
+    at = now_ms() - HOUR
+    n = len(STORM)
+    with site.database.write() as connection:
+        registry_store.save_stations(connection, stations)
+        batch = Batch.of(list(range(n)), [KNOWN.index["do"]] * n, [at] * n, [6.0] * n)
+        site.readings.write(connection, list(STORM), batch, np.full(n, int(Flag.GOOD), np.int64))
+    here = site.report("示例：光标所在")
+    messenger = site.messenger()
+    cases, messages = site.counted()
+    office = hands(OFFICE)
+    office.open("/incidents?view=open")
+    row = office.see(f"inbox-row-{here}")
+    row.hover()
+    place, rows = row.bounding_box(), _rows(office.page)
+
+    rules = (pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8")
+    silent = f'[[no_data]]\nid = "silent"\nstations = {json.dumps(STORM)}\ncolour = "orange"\n'
+    storm = site.ingest(re.sub(r"(?m)^\[\[no_data\]\](\n.+)+\n", silent, rules))
+    for _ in range(2):
+        storm.tick(1, now_ms())
+        messenger.make()
+    assert site.counted()[0] == cases + 1
+    assert site.counted()[1] <= messages + 2
+    with site.database.read() as connection:
+        number = connection.scalar(sa.select(sa.func.max(incident.c.id))) or 0
+
+    expect(office.see("wait-show")).to_contain_text(say("inbox.new", count=1).zh)
+    assert (row.bounding_box(), _rows(office.page)) == (place, rows)
+    office.tap("wait-show")
+    expect(office.see(f"inbox-row-{number}")).to_be_visible()
+    called = site.mentions(number)
+    assert 1 <= len(set(called.values())) <= 2, "one message to each, and it may tell of other things as well"
+    office.tap(office.see(f"inbox-row-{number}").locator("a").first)
+    expect(office.page.locator("h1")).to_contain_text("40")
+    office.within(2)
+
+
+def _rows(page: Page) -> list[str]:
+    found: list[str] = page.locator("tr[data-step]").evaluate_all("all => all.map(one => one.dataset.testid)")
+    return found

@@ -243,3 +243,56 @@ def test_what_is_over_or_paused_tells_nobody() -> None:
     assert _ahead(over, Watch(Colour.RED, 0, T, T)) == ()
     pause = Order(Action.PAUSE, comment="等", reason=PauseReason.OTHER_DEPARTMENT)
     assert _ahead(_after(_case(), Order(Action.ACCEPT), DISPATCH, pause)) == ()
+
+
+# -- dragging ----------------------------------------------------------------------------------------------------------
+
+OTHER_CELL = Region("d/s/h", "格二", "cell 2", Level.GRID, "d/s")
+STREET = Actor("丁（示例）", Role.OFFICE, frozenset({"d/s", "d/s/g"}))
+
+
+def _card(incident: Incident, actor: Actor = OFFICE) -> board.Card:
+    (card,) = _board([incident], actor=actor).cards
+    return card
+
+
+def test_a_card_goes_to_the_lanes_that_have_a_region_for_it_within_reach() -> None:
+    accepted = _after(_case(), Order(Action.ACCEPT))
+    assert _card(accepted).to == ("district", "street", "grid")
+    assert _card(accepted, STREET).to == ("street", "grid")
+
+
+def test_a_card_that_cannot_be_dispatched_says_why() -> None:
+    new = _card(_case())
+    assert new.to == ()
+    assert "受理" in str(new.fixed)
+    begun = _after(_case(), Order(Action.ACCEPT), DISPATCH, Order(Action.START))
+    assert begun.state is State.HANDLING
+    assert "处置中" in str(_card(begun).fixed)
+    assert _card(_after(_case(), Order(Action.ACCEPT), DISPATCH)).fixed is None
+
+
+def _aimed(lane: str = "", to: str = "", region: str = "d/s/g", regions: Regions = TREE) -> Given:
+    chief = action_bar.Candidate("街长", Role.CHIEF, Text("街", "street"), 0, "ok", False, "d/s")
+    incident = _after(_case(region), Order(Action.ACCEPT))
+    begun = Given(region=region, responsible="格长", department="water")
+    shown = action_bar.ActionBar(incident, (), (), action_bar.To((chief,), ("远人",)), Given(), begun)
+    return board.aimed(shown, lane, to, regions, OFFICE).suggested
+
+
+def test_the_form_begins_with_the_lane_and_who_answers_there() -> None:
+    street = _aimed("street")
+    assert (street.region, street.responsible, street.department) == ("d/s", "街长", "water")
+    down = _aimed("grid", region="d/s")
+    assert (down.region, down.responsible) == ("d/s/g", "")
+
+
+def test_a_level_with_several_regions_is_left_to_choose() -> None:
+    assert _aimed("grid", region="d/s", regions=Regions((*REGIONS, OTHER_CELL))).region == ""
+
+
+def test_the_form_begins_with_the_person() -> None:
+    assert (_aimed(to="街长").region, _aimed(to="街长").responsible) == ("d/s", "街长")
+    assert (_aimed(to="远人").responsible, _aimed(to="远人").other) == ("*", "远人")
+    assert _aimed(to="无此人").responsible == "格长"
+    assert _aimed("nowhere").region == "d/s/g"

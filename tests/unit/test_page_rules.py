@@ -6,14 +6,18 @@ import pytest
 
 from api.pages.models import rules as models
 from infra.texts import Text
+from infra.times import DAY_MS
+from ingest.analysis.trial_comparison import compare
 from ingest.rules import explain
 from ingest.rules import model as rule_model
 from ingest.rules.model import Threshold
+from ingest.state.rule_trials import Trial, TrialFinding
 from ingest.state.rule_versions import Version
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 
 KNOWN = catalogue()
+HOUR_MS = 3_600_000
 BODY = """[[threshold]]
 id = "nh3n-high"
 colour = "orange"
@@ -103,6 +107,31 @@ def incident(fired: str, pages: int = 1, **other: Any) -> dict[str, Any]:
 def side(*incidents: dict[str, Any], count: int | None = None) -> dict[str, Any]:
     found = {"incidents": list(incidents), "count": len(incidents) if count is None else count, "pages_a_week": 1.0}
     return found | {"pages": sum(one["pages"] for one in incidents), "by_colour": {"red": len(incidents)}}
+
+
+def test_findings_of_both_versions_are_the_same_where_they_overlap_at_one_series() -> None:
+    def finding(candidate: bool, since: int, ended: int | None, station: str = "shiwan") -> TrialFinding:
+        where = ("nh3n-high", candidate, station, "nh3n", "water:shiwan", "orange")
+        return TrialFinding(*where, since, since, since, ended, False, False, 2.5, "甲", "a")
+
+    night = DAY_MS + 15 * HOUR_MS  # 23:00 in Beijing
+    trial = Trial(1, "nh3n-high", "b", "a", "", 1, "x", "x", "", 0, 14 * DAY_MS, "running", None, "", "")
+    found = [
+        finding(False, 10, 20),
+        finding(False, 40, 50),
+        finding(False, 40, 50, "qicha"),
+        finding(False, night, None),
+        finding(True, 5, 12),
+        finding(True, 51, 60),
+        finding(True, night + 9, night + 10),
+    ]
+    one = compare(trial, found, 3 * DAY_MS + DAY_MS // 2)
+    assert [f.since_ms for f in one.both] == [night + 9, 5]
+    assert [f.since_ms for f in one.only_candidate] == [51]
+    assert [(f.station, f.since_ms) for f in one.only_in_force] == [("qicha", 40), ("shiwan", 40)]
+    assert (one.candidate.findings, one.candidate.a_week, one.candidate.at_night) == (3, 6.0, 1)
+    assert one.stations == ("shiwan", "qicha")
+    assert compare(trial, found, HOUR_MS).candidate.a_week == 21.0, "an hour is not extrapolated to a week"
 
 
 def test_pages_at_night_are_counted_by_the_hour_in_beijing() -> None:

@@ -146,7 +146,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Somebody who can be made responsible: ``place`` of their office, how many open cases are theirs.
+    """Somebody who can be made responsible: ``place`` and code of the ``region`` of their office, their open cases.
 
     ``reach``: ``ok``, ``none`` (no channel), ``failed`` (the newest message did not arrive) or "" (unknown).
     """
@@ -157,6 +157,7 @@ class Candidate:
     open: int
     reach: str
     suggested: bool
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,13 @@ def closed(incident: Incident, actor: Actor, name: Callable[[Condition], Text] |
         listed_ = Text("、".join(one.zh for one in names[:2]), ", ".join(one.en for one in names[:2]))
         refused[Action.CLOSE] = say("action_bar.still_active", count=len(incident.active), conditions=listed_)
     return tuple(Closed(one, _why(incident, one, actor, refused)) for one in ahead if one not in open_now)
+
+
+def why_closed(incident: Incident, action: Action, actor: Actor) -> Text | None:
+    """Why one action is not open to somebody; None where it is."""
+    if action in lifecycle.allowed(incident, actor):
+        return None
+    return _why(incident, action, actor, lifecycle.refusals(incident, actor))
 
 
 def _why(incident: Incident, action: Action, actor: Actor, refused: Mapping[Action, Text]) -> Text:

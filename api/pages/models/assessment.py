@@ -5,7 +5,7 @@ A figure that nobody knows is ``None`` and shown as "—": never 0. Rows stand b
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from api.requests import whole_number
@@ -121,6 +121,18 @@ class Line:
     score: float | None
     works: bool
     reaches: tuple[str, ...]
+    affected: Mapping[str, int] = field(default_factory=dict)
+    without: Mapping[Column, Share] = field(default_factory=dict)
+    """The shares that change without the days under marked periods and the incidents opened on them."""
+    score_without: float | None = None
+
+    def known(self, column: Column) -> bool:
+        """Whether there is anything to tell in a column; a phone names those of which there is nothing in one line."""
+        if column in self.changes:
+            return self.changes[column].known
+        if column is Column.CITIZENS:
+            return bool(self.citizens.reports)
+        return self.shares[column].value is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +201,18 @@ def _line(made: Assessment, row: Row, name: Text, reaches: Sequence[str], cases:
         score=row.score,
         works=any(reach in more.works for reach in reaches),
         reaches=tuple(reaches),
+        affected=row.affected,
+        without=_without(row),
+        score_without=None if row.without is None else row.without.score,
     )
+
+
+def _without(row: Row) -> dict[Column, Share]:
+    if row.without is None:
+        return {}
+    names = {**OF_CASES, Column.WATER: Indicator.WATER}
+    found = {column: row.without.shares[name] for column, name in names.items()}
+    return {column: share for column, share in found.items() if share != row.shares[names[column]]}
 
 
 def _coverage(reaches: Sequence[str], patrols: Mapping[str, int] | None, alone: bool) -> Share:

@@ -1,16 +1,18 @@
 """The dispatch board: open incidents in lanes of the five levels and columns of what each waits for. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.duration import duration
+from api.pages.models import action_bar
 from api.pages.models import incident as incident_models
+from api.pages.models.action_bar import ActionBar
 from api.pages.models.overview import IncidentView, Model
 from api.titles import place as place_of
 from governance.incidents import lifecycle
 from governance.incidents.deadlines import Phase
-from governance.incidents.model import PHASE_OF_STATE, Incident, State
-from governance.organisation.regions import Regions
+from governance.incidents.model import PHASE_OF_STATE, Action, Incident, State
+from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor
 from infra.texts import Text, say
 from sensors.network import Level
@@ -44,6 +46,7 @@ class Card:
     """An incident on the board. ``share`` of its limit is left (None: no clock runs), ``sort`` as for deadlines.
 
     ``who`` has it, ``mark`` what became of the newest message to them; ``raised_to`` is the region that it went up to.
+    ``to`` are the lanes that it can be dispatched to; ``fixed`` says why it can be dispatched to none.
     """
 
     row: IncidentView
@@ -57,6 +60,8 @@ class Card:
     department: str
     mark: str
     raised_to: Text | None
+    to: tuple[str, ...]
+    fixed: Text | None
 
     @property
     def incident(self) -> Incident:
@@ -138,9 +143,14 @@ def build(
     fitting = [row for row in seen if _fits(row.incident, choice, actor, reach_of, model.at_ms)]
     fitting.sort(key=lambda row: lifecycle.worklist_order(row.incident, model.at_ms))
     cards: dict[Level | None, list[Card]] = {level: [] for level in LANES}
+    lanes_of: dict[Place, tuple[str, ...]] = {}
     for row in fitting:
         card = _card(row, registry, regions, marks, model.at_ms, language)
-        cards[level_of(row.incident, regions)].append(card)
+        fixed = why_not_sent(row.incident, actor)
+        if fixed is None and row.incident.place not in lanes_of:
+            lanes_of[row.incident.place] = lanes_for(row.incident, regions, actor)
+        to = () if fixed else lanes_of[row.incident.place]
+        cards[level_of(row.incident, regions)].append(replace(card, to=to, fixed=fixed))
     counted = {level: sum(region.level is level for region in registry.regions) for level in Level}
     lanes = tuple(
         Lane(
@@ -164,6 +174,44 @@ def level_of(incident: Incident, regions: Regions) -> Level | None:
     """The level of the region that has the case now; None where it lies in no registered region."""
     code = incident.place.region
     return regions[code].level if code in regions else None
+
+
+def regions_at(level: Level, incident: Incident, regions: Regions, actor: Actor) -> tuple[str, ...]:
+    """The regions of a level that somebody can send a case to: the one around its own, else those within it."""
+    own = incident.place.region
+    around = tuple(code for code in regions.up(own) if code in regions and regions[code].level is level)
+    return tuple(code for code in around or regions.below(own, level) if actor.covers(code, incident.place.reach))
+
+
+def why_not_sent(incident: Incident, actor: Actor) -> Text | None:
+    """Why somebody cannot dispatch a case; None where they can."""
+    order = tuple(Phase)
+    if order.index(PHASE_OF_STATE[incident.state]) > order.index(Phase.START):
+        return say("board.drag_begun", state=say(f"state.{incident.state}"))
+    why = action_bar.why_closed(incident, Action.DISPATCH, actor)
+    return say("board.drag_cannot", why=why) if why else None
+
+
+def lanes_for(incident: Incident, regions: Regions, actor: Actor) -> tuple[str, ...]:
+    """The lanes that have a region for a case."""
+    return tuple(level.key for level in Level if regions_at(level, incident, regions, actor))
+
+
+def aimed(bar: ActionBar, lane: str, to: str, regions: Regions, actor: Actor) -> ActionBar:
+    """The bar with a dispatch form that begins with the lane or the person that a card was dropped on."""
+    if bar.to is None:
+        return bar
+    given = bar.suggested
+    level = next((one for one in Level if one.key == lane), None)
+    if level is not None and (found := regions_at(level, bar.incident, regions, actor)):
+        region = given.region if given.region in found else found[0] if len(found) == 1 else ""
+        near = [one.name for one in bar.to.candidates if one.region == region]
+        given = replace(given, region=region, responsible=near[0] if near else "")
+    if (one := next((one for one in bar.to.candidates if one.name == to), None)) is not None:
+        given = replace(given, region=one.region, responsible=to)
+    elif to in bar.to.others:
+        given = replace(given, responsible="*", other=to)
+    return replace(bar, suggested=given)
 
 
 def place_name(code: str, regions: Regions) -> Text | None:
@@ -241,6 +289,8 @@ def _card(row: IncidentView, registry: Registry, regions: Regions, marks: Marks,
         department=str(case.department) if case.department else "",
         mark=marks.get((incident.id, who), ""),
         raised_to=raised,
+        to=(),
+        fixed=None,
     )
 
 

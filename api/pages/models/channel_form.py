@@ -63,6 +63,8 @@ KINDS = (
     Kind("other", (Field("url", secret=True),)),
 )
 """In the order in which they are offered; the first is chosen."""
+OWN_KINDS = tuple(kind for kind in KINDS if kind.key not in ("gateway", "other"))
+"""What people may add for themselves: channels of which they do not choose the server that we connect to."""
 BY_KEY = {kind.key: kind for kind in KINDS}
 
 
@@ -72,6 +74,16 @@ class FieldWrong(ConfigurationError):
     def __init__(self, name: str, text: Text) -> None:
         super().__init__(text)
         self.name = name
+
+
+def check_own(key: str, given: Mapping[str, str]) -> None:
+    """Raises FieldWrong where somebody adds for themselves what the office has to: a server, or its gateway."""
+    kind = BY_KEY.get(key)
+    if kind is not None and kind not in OWN_KINDS:
+        raise FieldWrong("kind", say("people_page.office_adds"))
+    for one in kind.fields if kind is not None else ():
+        if one.shared and given.get(one.name, "").strip():
+            raise FieldWrong(one.name, say("people_page.office_adds"))
 
 
 def channel(key: str, given: Mapping[str, str], known: Iterable[Channel] = ()) -> Channel:

@@ -163,14 +163,18 @@ def rate(accounts: Iterable[Account], today: str) -> Rate:
 
 
 def month(name: str, accounts: Sequence[Account], registry: Registry, language: str, today: date) -> Month:
-    """A month (YYYY-MM) of all registered stations and of others with an account, those of nobody last."""
+    """A month (YYYY-MM) of all stations in service and of others with an account, those of nobody last."""
     first = date.fromisoformat(f"{name}-01")
     following = (first + timedelta(days=31)).replace(day=1)
     days = tuple(first + timedelta(days=i) for i in range((following - first).days))
     of: dict[str, dict[str, Account]] = {}
     for account in accounts:
         of.setdefault(account.station, {})[account.day] = account
-    names = {s.key: s.en if language == "en" else s.zh for s in registry.stations}
+    names = {
+        s.key: s.en if language == "en" else s.zh
+        for s in registry.stations
+        if s.key in of or s.key not in registry.retired
+    }
     keys = [*names, *sorted(of.keys() - names.keys(), key=lambda key: (key == UNREGISTERED, key))]
     rows = tuple(_row(key, names.get(key, key), days, of.get(key, {}), today.isoformat()) for key in keys)
     return Month(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Final
 
 from api.maintenance import MaintenanceSummary
@@ -11,16 +12,19 @@ from governance.incidents.finding import FindingKind
 from infra.errors import ConfigurationError
 from infra.texts import Text, ended, say
 from infra.times import DAY_MS
+from sensors import route
 from sensors.maintenance import Check
+from sensors.network import distance_km
 from sensors.parameters import Catalogue
 from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind, ErrorKind
 
-DRIFTS: Final = (CheckKind.ZERO_DRIFT, CheckKind.SPAN_DRIFT)
 """Checks that compare with the day before."""
 REASONS: Final = ("device", "drift", "offline", "battery", "due", "visit")
 """Why somebody should go to a station, the most pressing first."""
 BATTERY: Final = "device-battery_low"
+MOST_STOPS: Final = 25
+"""Stations of one day's route: more than anybody does."""
 PAGE: Final = 30
 """Rows of the list that are shown at first, and that are added at a time."""
 
@@ -77,12 +81,12 @@ class Row:
         return bool(self.reasons)
 
 
-def row(care: MaintenanceSummary, now_ms: int) -> Row:
+def row(care: MaintenanceSummary, now_ms: int, *, retired: bool = False) -> Row:
     """How a station stands at ``now_ms``."""
     overdue = [one for one in care.due if one.overdue(now_ms)]
     return Row(
         care=care,
-        state=data_state(care.newest_at_ms, care.station.interval_s, now_ms),
+        state=data_state(care.newest_at_ms, care.station.interval_s, now_ms, retired=retired),
         wrong=tuple(one.parameter for one in overdue if one.wrong),
         overdue=tuple(one.parameter for one in overdue if not one.wrong),
         visit_late=care.visit_due_ms is not None and care.visit_due_ms <= now_ms,
@@ -99,6 +103,19 @@ def rows(cares: Iterable[MaintenanceSummary], now_ms: int) -> tuple[Row, ...]:
         return (one.care.working is None, *(name not in reasons for name in REASONS), -one.late_ms // DAY_MS)
 
     return tuple(sorted(made, key=rank))
+
+
+def stops(every: Sequence[Row], keys: Collection[str], first: str) -> tuple[tuple[Row, float], ...]:
+    """The stations of a day in the order of a short way, each with its distance (km) from the one before.
+
+    Those of ``keys``, else the most pressing; it begins at ``first``, else at the most pressing one.
+    """
+    wanted = [one for one in every if not keys or one.key in keys][:MOST_STOPS]
+    places = [(one.care.station.lon, one.care.station.lat) for one in wanted]
+    begin = next((i for i, one in enumerate(wanted) if one.key == first), 0)
+    way = route.order(places, begin)
+    steps = [0.0, *(distance_km(places[a], places[b]) for a, b in pairwise(way))]
+    return tuple((wanted[number], km) for number, km in zip(way, steps, strict=bool(way)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +158,6 @@ def is_called(one: Row, wanted: str) -> bool:
     """Whether a station's name or key has these letters in it; without any, all have."""
     station = one.care.station
     return any(wanted.casefold() in text.casefold() for text in (station.zh, station.en, station.key))
-
-
-def kinds(parameter: str) -> tuple[CheckKind, ...]:
-    """The checks that are made of a parameter's sensor, the usual one first."""
-    found = []
-    for kind in (CheckKind.FIVE, CheckKind.STANDARD, CheckKind.SPAN, CheckKind.ZERO, *DRIFTS):
-        try:
-            hj915.limit(kind, parameter)
-        except ConfigurationError:
-            continue
-        found.append(kind)
-    return tuple(found) or (CheckKind.STANDARD,)
 
 
 def error_words(kind: ErrorKind, value: float, parameter: str, catalogue: Catalogue) -> str:

@@ -28,14 +28,18 @@ class Data(StrEnum):
     LATE = "late"
     OFFLINE = "offline"
     NEVER = "never"
+    RETIRED = "retired"
+    """Out of service: shown on its own pages, and in no picture or count of the site."""
 
 
 COLOURS: tuple[Colour | None, ...] = (None, *Colour)
 _STATES = tuple(Data)
 
 
-def data_state(newest_at_ms: int | None, interval_s: int, now_ms: int) -> Data:
+def data_state(newest_at_ms: int | None, interval_s: int, now_ms: int, *, retired: bool = False) -> Data:
     """正常 up to 1.5 promised intervals, 滞后 up to 3, 离线 beyond; both limits still belong to the better state."""
+    if retired:
+        return Data.RETIRED
     if newest_at_ms is None:
         return Data.NEVER
     age_ms, interval_ms = now_ms - newest_at_ms, interval_s * 1000
@@ -133,7 +137,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Model:
-    """One picture of everything, stations in the order of their keys. Two pictures are equal if they look the same."""
+    """One picture of everything in service, stations by key. Two pictures are equal if they look the same."""
 
     at_ms: int = field(compare=False)
     stations: tuple[StationView, ...]
@@ -206,7 +210,7 @@ def build(
         rows.setdefault(row.station, []).append(row)
     worst = worst_colours(registry, incidents)
     stations = []
-    for s in sorted(registry.stations, key=lambda s: s.key):
+    for s in sorted(registry.in_service, key=lambda s: s.key):
         mine = rows.get(s.key, ())
         newest = max((row.newest_at_ms for row in mine), default=None)
         stations.append(
@@ -222,7 +226,7 @@ def build(
                 water_class=classes.stations.get(s.key),
             )
         )
-    by_state = dict.fromkeys(Data, 0)
+    by_state: dict[Data, int] = {state: 0 for state in Data if state is not Data.RETIRED}
     for view in stations:
         by_state[view.state] += 1
     order = sorted(incidents, key=_place)

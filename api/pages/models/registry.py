@@ -63,7 +63,10 @@ class Entry:
     newest_at_ms: int | None
     due: Due
     logins: int | None
-    retired: bool = False
+
+    @property
+    def retired(self) -> bool:
+        return self.state is Data.RETIRED
 
     @property
     def name(self) -> Text:
@@ -108,16 +111,11 @@ class Listing:
     retired: int
 
 
-RETIRED = "retired"
-"""The state in an address of stations that are out of service; without it they are left out."""
-
-
 def entries(
     registry: Registry,
     cares: Iterable[MaintenanceSummary],
     logins: Mapping[str, int] | None,
     now_ms: int,
-    retired: Collection[str] = (),
 ) -> list[Entry]:
     """All stations, by key. ``logins`` None: who looks may not know who has one."""
     reaches = {r.key: Text(r.zh, r.en) for r in registry.reaches}
@@ -138,11 +136,12 @@ def entries(
                 region=regions.get(station.region),
                 serials=mine,
                 models=tuple(dict.fromkeys(filter(None, (models.get(one, "") for one in mine)))),
-                state=data_state(care.newest_at_ms, station.interval_s, now_ms),
+                state=data_state(
+                    care.newest_at_ms, station.interval_s, now_ms, retired=station.key in registry.retired
+                ),
                 newest_at_ms=care.newest_at_ms,
                 due=due(care, now_ms),
                 logins=None if logins is None else logins.get(station.key, 0),
-                retired=station.key in retired,
             )
         )
     return sorted(found, key=lambda one: one.station.key)
@@ -191,13 +190,13 @@ def sheet(rows: Iterable[Entry], reaches: Iterable[Reach], english: bool) -> She
 
 
 def chooses(wanted: Filter, one: Entry, regions: Regions) -> bool:
-    """Whether a filter lets a station through; a region stands for all below it."""
+    """Whether a filter lets a station through; a region stands for all below it, and retired ones are asked for."""
     station = one.station
     return (
         (not wanted.river or station.reach == wanted.river)
         and (not wanted.region or wanted.region in regions.up(station.region))
-        and one.retired == (wanted.state == RETIRED)
-        and (wanted.state in ("", RETIRED) or one.state == wanted.state)
+        and one.state == (wanted.state or one.state)
+        and (wanted.state == Data.RETIRED or not one.retired)
         and (not wanted.model or wanted.model in one.models)
         and (not wanted.due or one.due.state == wanted.due)
         and (not wanted.login or one.logins is None or (one.logins > 0) == (wanted.login == "with"))

@@ -504,7 +504,17 @@ def _scale(values: Floats, limit: float | None) -> tuple[float, float, float]:
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * f for f in (1, 2, 2.5, 5, 10) if unit * f >= rough)
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
-    return low, high if high > low else low + step, step
+    return (low, high, step) if high > low else (low - step, low + step, step)
+
+
+def to_redo(mine: Sequence[tuple[int, Review]]) -> int | None:
+    """Of somebody's reviews the newest that was taken back and not given again since; None where there is none."""
+    now = [_statement(one) for _, one in mine if not one.void]
+    return max((number for number, one in mine if one.void and _statement(one) not in now), default=None)
+
+
+def _statement(one: Review) -> tuple[object, ...]:
+    return one.parameter, one.since_ms, one.until_ms, one.verdict, one.reason
 
 
 def trend(readings: Readings) -> tuple[str, float]:

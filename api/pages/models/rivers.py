@@ -291,7 +291,7 @@ def _stations(file: RiverFile, reach: Reach, tree: RiverTree | None, now_ms: int
                 short=Text(short_zh[i], short_en[i]),
                 km=one.km,
                 newest_at_ms=newest,
-                state=data_state(newest, one.interval_s, now_ms),
+                state=data_state(newest, one.interval_s, now_ms, retired=one.retired),
                 live=one.live,
                 travel_ms=travel,
             )

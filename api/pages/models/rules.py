@@ -8,7 +8,8 @@ from typing import Any
 
 from infra.errors import ConfigurationError
 from infra.texts import Text, say
-from infra.times import DAY_MS, beijing, to_ms
+from infra.times import DAY_MS, to_ms
+from ingest.analysis.trial_comparison import at_night
 from ingest.rules import explain
 from ingest.rules import model as rule_model
 from ingest.rules.explain import RuleFault
@@ -21,8 +22,6 @@ FIELDS = ("limit", "clear", "samples", "pending_s", "keep_firing_s")
 """The numbers of a threshold rule that its form changes."""
 DAYS = (7, 30, 90, 365)
 USUAL_DAYS = 90
-NIGHT = (22, 7)
-"""The hours of the night, Beijing time: pages then wake people."""
 EXAMPLES = 8
 """Incidents of each list that are shown."""
 COLOURS = ("red", "orange", "yellow", "blue")
@@ -241,11 +240,6 @@ def _example(one: Mapping[str, Any]) -> Example:
         _ms(one["since"]),
         _ms(one["last"]),
     )
-
-
-def at_night(at_ms: int) -> bool:
-    hour = int(beijing(at_ms, "%H"))
-    return hour >= NIGHT[0] or hour < NIGHT[1]
 
 
 def days_of(request: Mapping[str, Any]) -> int:

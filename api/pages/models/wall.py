@@ -1,11 +1,11 @@
 """The large screen: the worst water, the most urgent incidents, five figures and the mix of classes. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.pages.models.drawing import Mark, Sheet, Sizes, Water, draw
 from api.pages.models.incident import deadline
-from api.pages.models.overview import Data, IncidentView, Model, ReachView, StationView
+from api.pages.models.overview import Data, IncidentView, Model, ReachView, StationView, worst_colours
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.organisation.roles import Actor
 from infra.texts import Text
@@ -74,6 +74,8 @@ def build(model: Model, registry: Registry, actor: Actor, language: str) -> Wall
     """The large screen of what is within somebody's jurisdiction."""
     open_now = (row for row in model.incidents if row.incident.is_open and not row.retrospective)
     rows = [row for row in open_now if in_jurisdiction(row.incident, actor)]
+    worst = worst_colours(registry, (row.incident for row in rows))
+    model = replace(model, stations=tuple(replace(one, colour=worst.get(one.key)) for one in model.stations))
     urgent = sorted((_urgent(row, model.at_ms) for row in rows), key=lambda one: _rank(one, model.at_ms))
     shown = [one.shown for one in model.reaches if one.shown is not None]
     with_target = [one for one in shown if one.met is not None]

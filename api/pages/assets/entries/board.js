@@ -38,3 +38,59 @@ addEventListener(
   },
   true,
 );
+
+// A card that is dragged to a lane, or to a person of an open dispatch form, opens its dispatch form with them; the form
+// is what dispatches. A lane that cannot take it says why while the card is over it.
+const note = document.querySelector(".drag-note");
+const page = document.querySelector(".board-page");
+let dragged = null;
+
+// What lies under the pointer: what to ask of the dispatch form, or why it cannot be asked.
+function target(at) {
+  const lane = at.closest("tr.lane");
+  const person = at.closest("#action-dispatch .candidate")?.querySelector("input[value]:not([value=''], [value='*'])");
+  if (!lane && !person) return null;
+  if (dragged.dataset.fixed) return { at: lane ?? person, why: dragged.dataset.fixed };
+  if (person) return { at: person.closest(".candidate"), words: note.dataset.person.replace("{name}", person.value), ask: { to: person.value } };
+  const { none, take } = lane.closest("table").dataset;
+  const level = lane.querySelector("th b").textContent;
+  if (!dragged.dataset.to.split(" ").includes(lane.dataset.lane)) return { at: lane, why: none.replace("{level}", level) };
+  return { at: lane, words: take.replace("{level}", level), ask: { lane: lane.dataset.lane } };
+}
+
+function mark(found, x = 0, y = 0) {
+  const words = found ? (found.why ?? found.words) : "";
+  if (note.textContent !== words) note.textContent = words;
+  note.classList.toggle("refuses", Boolean(found?.why));
+  note.style.transform = `translate(${Math.min(x + 16, innerWidth - note.offsetWidth - 8)}px, ${Math.min(y + 20, innerHeight - note.offsetHeight - 8)}px)`;
+  for (const one of document.querySelectorAll(".takes, .refuses-it")) if (one !== found?.at) one.classList.remove("takes", "refuses-it");
+  found?.at.classList.add(found.why ? "refuses-it" : "takes");
+}
+
+document.addEventListener("dragstart", (event) => {
+  dragged = event.target.closest?.("a.case");
+  if (!dragged) return;
+  const box = dragged.getBoundingClientRect();
+  event.dataTransfer.setDragImage(dragged, event.clientX - box.left, event.clientY - box.top);
+  event.dataTransfer.effectAllowed = "move";
+  page.classList.add("dragging");
+});
+document.addEventListener("dragover", (event) => {
+  if (!dragged) return;
+  const found = target(event.target);
+  if (found?.ask) event.preventDefault();
+  mark(found, event.clientX, event.clientY);
+});
+document.addEventListener("drop", (event) => {
+  const found = dragged && target(event.target);
+  if (!found?.ask) return;
+  event.preventDefault();
+  const to = new URL(dragged.href);
+  for (const [name, value] of Object.entries({ act: "dispatch", ...found.ask })) to.searchParams.set(name, value);
+  location.assign(to);
+});
+document.addEventListener("dragend", () => {
+  dragged = null;
+  page.classList.remove("dragging");
+  mark(null);
+});

@@ -2,6 +2,15 @@
 // nobody has touched is renewed. Chosen photos are shown before they are sent; the confirmation is read aloud.
 import { place } from "../js/live.js";
 
+// Folded on a phone, each part under its line; open on a desk.
+const desk = matchMedia("(min-width: 721px)");
+function unfold() {
+  if (desk.matches) for (const one of document.querySelectorAll(".fold")) one.open = true;
+  document.body.classList.add("folds");
+}
+desk.addEventListener("change", unfold);
+unfold();
+
 const bar = document.getElementById("actions");
 const shown = () => Number(bar.dataset.version);
 let touched = false;

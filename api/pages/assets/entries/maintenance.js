@@ -1,8 +1,8 @@
 // A station's upkeep: the verdict of a check while it is typed, and photos made small. Both forms work without.
+import { smaller } from "../js/shrink.js";
+
 const WAIT_MS = 250;
 const DECIDE = ["parameter", "kind", "standard", "reading", "after", "before", "span", "limit"];
-const LONGEST = 1600; // pixels of a photo's longer side
-const MOST_BYTES = 400 * 1024;
 
 for (const form of document.querySelectorAll("form[data-verdict]")) follow(form);
 for (const input of document.querySelectorAll("input[data-shrink]")) input.addEventListener("change", () => shrink(input));
@@ -45,18 +45,10 @@ function follow(form) {
 
 async function shrink(input) {
   const file = input.files[0];
-  if (!file || file.size <= MOST_BYTES) return;
-  try {
-    const picture = await createImageBitmap(file);
-    const scale = Math.min(1, LONGEST / Math.max(picture.width, picture.height));
-    const canvas = Object.assign(document.createElement("canvas"), { width: Math.round(picture.width * scale), height: Math.round(picture.height * scale) });
-    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
-    const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.8));
-    if (!blob || blob.size >= file.size || !input.files.length) return;
-    const files = new DataTransfer();
-    files.items.add(new File([blob], "photo.jpg", { type: "image/jpeg" }));
-    input.files = files.files;
-  } catch {
-    // what the browser cannot read is sent as it is
-  }
+  if (!file) return;
+  const blob = await smaller(file);
+  if (blob === file || !input.files.length) return;
+  const files = new DataTransfer();
+  files.items.add(new File([blob], "photo.jpg", { type: blob.type }));
+  input.files = files.files;
 }

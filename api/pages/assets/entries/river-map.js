@@ -260,6 +260,9 @@ class RiverMap extends HTMLElement {
     const names = this.layerNames();
     const address = this.getAttribute("points");
     this.spots = names.length && address ? (await this.ask(address, { layers: names.join(",") }).catch(() => ({ points: this.spots }))).points : [];
+    for (const track of this.tracks ?? []) track.remove();
+    const walked = this.spots.filter((one) => one.track?.length > 1);
+    this.tracks = walked.map((one) => new Line(one.track.map(latLng), { paint: (ctx, parts) => this.paintTrack(ctx, parts) }).addTo(this.map));
     this.decorate();
   }
 
@@ -318,6 +321,21 @@ class RiverMap extends HTMLElement {
       stroke(classes[c], wide);
       if (c === 6) stroke(this.hatch(ctx), wide);
     }
+    ctx.restore();
+  }
+
+  // The way that a patrol took: dashes beside the solid lines of water.
+  paintTrack(ctx, parts) {
+    ctx.save();
+    ctx.lineJoin = ctx.lineCap = "round";
+    trace(ctx, parts);
+    ctx.strokeStyle = this.tokens["m-halo"];
+    ctx.lineWidth = 5;
+    ctx.stroke();
+    ctx.strokeStyle = this.tokens.accent;
+    ctx.lineWidth = 2.5;
+    ctx.setLineDash([7, 5]);
+    ctx.stroke();
     ctx.restore();
   }
 

@@ -72,7 +72,10 @@ function open() {
 export async function showSignIn() {
   try {
     const answer = await fetch(location.href, { method: "HEAD", cache: "no-store", headers: { Accept: "*/*" } });
-    if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+    const asked = new URLSearchParams({ next: location.pathname + location.search });
+    const language = new URLSearchParams(location.search).get("lang");
+    if (language) asked.set("lang", language);
+    if (answer.status === 401) location.assign(`/login?${asked}`);
   } catch {
     // cut off, not signed out
   }

@@ -1,0 +1,106 @@
+"""Which water was patrolled ``/patrols``, and one patrol with its track ``/patrols/{key}``."""
+
+from fastapi import APIRouter, Response
+
+from api.pages.menu import PATROL, PATROLS
+from api.pages.models import patrols as models
+from api.pages.view import HEADERS, PageRoute, View, Viewing
+from api.responses import answer
+from api.routes.field_points import thinned
+from governance.incidents import store as incident_store
+from governance.incidents.lifecycle import in_jurisdiction
+from governance.incidents.model import Incident
+from governance.reports import patrols as store
+from governance.reports.patrols import Patrol
+from infra.errors import NotFound
+from infra.texts import say
+from infra.times import DAY_MS
+from sensors.network import length_km, point_at_km
+
+MOST = 500
+"""Patrols that are looked at and listed."""
+NO_STORE = {"Cache-Control": HEADERS["Cache-Control"]}
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get(PATROLS.path)
+def show(v: Viewing) -> Response:
+    """How much of each water was patrolled in the days that the address asks for, and the patrols."""
+    v.require(PATROLS.right)
+    days = models.days_back(v.query.get("days", ""))
+    since_ms = v.now_ms - days * DAY_MS
+    registry = v.registries.recent()
+    near = {station.reach for station in registry.stations if v.actor.covers(station.region, station.reach)}
+    everywhere = v.actor.regions is None
+    mine = [one for one in registry.reaches if everywhere or one.key in near or v.actor.covers("", one.key)]
+    with v.context.database.read() as connection:
+        listed = store.listing(connection, start_ms=since_ms, limit=MOST)
+        patrols = [one for _, one in listed if store.may_see(v.actor, one)]
+        passed = store.passed_water(connection, since_ms, v.now_ms + 1)
+    waters = models.rows(mine, passed or {}, patrols)
+    chosen = v.query.get("reach", "")
+    of_it = [one for one in patrols if not chosen or chosen == one.reach or chosen in one.covered]
+    return v.render(
+        "patrols.html",
+        days=days,
+        choices=models.DAYS,
+        recorded=passed is not None,
+        waters=waters,
+        totals=models.totals(waters),
+        reach=next((row.reach for row in waters if row.reach.key == chosen), None),
+        patrols=sorted(of_it, key=lambda one: -one.started_ms),
+        names={one.key: one for one in registry.reaches},
+    )
+
+
+@router.get(PATROL.path)
+def patrol(v: Viewing, key: str) -> Response:
+    """A patrol: its track on the map, what it proves, and what was found on the way."""
+    one = _find(v, key)
+    names = {reach.key: reach for reach in v.registries.recent().reaches}
+    passed = [
+        (names[reach], sum(b - a for a, b in spans), length_km(names[reach].line))
+        for reach, spans in one.covered.items()
+        if reach in names
+    ]
+    return v.render("patrol.html", patrol=one, passed=passed, problems=_problems(v, one), names=names)
+
+
+@router.get(PATROL.path + "/points")
+def points(v: Viewing, key: str) -> Response:
+    """The track of a patrol and the problems found on it, for the map."""
+    one = _find(v, key)
+    found: list[dict[str, object]] = []
+    if one.track:
+        middle = one.track[len(one.track) // 2]
+        title = v.say("patrols_page.track")
+        found.append(
+            {"kind": "patrol", "title": title, "lon": middle.lon, "lat": middle.lat, "href": "", "track": thinned(one)}
+        )
+    lines = {reach.key: reach.line for reach in v.registries.recent().reaches}
+    for case in _problems(v, one):
+        lon, lat = case.place.lon, case.place.lat
+        line = lines.get(case.place.reach, ())
+        if (lon is None or lat is None) and len(line) > 1:
+            lon, lat = point_at_km(line, length_km(line) / 2)
+        if lon is not None and lat is not None:
+            href = v.to(f"/incidents/{case.id}")
+            found.append({"kind": "report", "title": f"#{case.id}", "lon": lon, "lat": lat, "href": href})
+    return answer({"points": found}, headers=NO_STORE)
+
+
+def _find(v: View, key: str) -> Patrol:
+    v.require(PATROL.right)
+    with v.context.database.read() as connection:
+        one = store.find(connection, key)
+    if not store.may_see(v.actor, one):
+        raise NotFound(say("patrol.unknown", key=key[:80]))
+    return one
+
+
+def _problems(v: View, one: Patrol) -> list[Incident]:
+    """The cases filed on a patrol, of those who looks may see."""
+    with v.context.database.read() as connection:
+        found = [incident_store.get(connection, number) for number in one.problems]
+    return [case for case in found if in_jurisdiction(case, v.actor)]

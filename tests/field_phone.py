@@ -1,0 +1,78 @@
+"""A phone in the field, for tests: a key of its own, records, and requests that it signs as a browser does."""
+
+import base64
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from starlette.testclient import TestClient
+
+from infra.times import rfc3339
+
+FIELD = "/api/v1/field"
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+class FieldPhone:
+    """Registered with a client that is signed in; afterwards it sends without that."""
+
+    def __init__(self, signed_in: TestClient, name: str = "Chrome · Android") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        numbers = self._key.public_key().public_numbers()
+        x, y = (base64url(part.to_bytes(32, "big")) for part in (numbers.x, numbers.y))
+        jwk = {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+        made = signed_in.post(f"{FIELD}/phones", json={"name": name, "key": jwk})
+        assert made.status_code == 201, made.text
+        self.id: str = made.json()["id"]
+        self._client = TestClient(signed_in.app)
+
+    def signature(self, method: str, path: str, body: bytes) -> str:
+        message = f"{method}\n{path}\n{hashlib.sha256(body).hexdigest()}".encode()
+        r, s = decode_dss_signature(self._key.sign(message, ec.ECDSA(SHA256())))
+        return base64url(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> httpx.Response:
+        """A signed request; a header may be given in place of the right one."""
+        signature = self.signature(method, path.partition("?")[0], body)
+        sent = {"X-Phone": self.id, "X-Signature": signature, "Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._client.request(method, path, content=body, headers=sent)
+
+    def send(self, record: dict[str, Any], **headers: str) -> httpx.Response:
+        return self.ask("PUT", f"{FIELD}/records/{record['id']}", json.dumps(record).encode(), **headers)
+
+    def photo(self, record: dict[str, Any], data: bytes, name: str = "") -> httpx.Response:
+        path = f"{FIELD}/records/{record['id']}/photos/{name or hashlib.sha256(data).hexdigest()}"
+        return self.ask("PUT", path, data)
+
+
+def record(kind: str, new: dict[str, Any], at_ms: int, photos: Sequence[bytes] = (), **more: Any) -> dict[str, Any]:
+    """A record as the app makes it, recorded and sent at one instant of the phone's clock."""
+    shown = [
+        {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "media_type": "image/jpeg", "kind": ""}
+        for data in photos
+    ]
+    made = {
+        "id": str(uuid.uuid4()),
+        "kind": kind,
+        "version": 1,
+        "base": None,
+        "object": {},
+        "old": None,
+        "new": new,
+        "recorded_at": rfc3339(at_ms),
+        "offset_ms": 0,
+        "photos": shown,
+        "app": "test",
+        "sent_at": rfc3339(at_ms),
+    }
+    return made | more

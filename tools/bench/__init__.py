@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tools.bench import assess, console, devices, ingest, latency, store
+from tools.bench import assess, console, devices, ingest, latency, map, store
 from tools.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
@@ -14,6 +14,7 @@ BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "console": console.run,
     "ingest": ingest.run,
     "latency": latency.run,
+    "map": map.run,
     "store": store.run,
 }
 

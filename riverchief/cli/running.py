@@ -142,11 +142,11 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="assess、console、devices、ingest、latency 或 store · which one")],
+    name: Annotated[str, typer.Argument(help="assess、console、devices、ingest、latency、map 或 store · which one")],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
     stations: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, devices: 50,000")
+        int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, map 5,000, devices 50,000")
     ] = None,
     broker: Annotated[str | None, typer.Option(help="代理程序 mosquitto 或 nats · broker: mosquitto or nats")] = None,
     rate: Annotated[
@@ -162,7 +162,7 @@ def bench(
         raise ConfigurationError(say("command.no_bench", name=name, known=", ".join(sorted(benches.BENCHES))))
     logs.configure(settings_.LogSection(level="warning"))
     if stations is None:
-        stations = 50_000 if name == "devices" else 500
+        stations = {"devices": 50_000, "map": 5_000}.get(name, 500)
     result = benches.BENCHES[name](benches.Plan(seconds, stations, broker, rate, readings), err)
     out.print_json(data=result)
     if json_ is not None:

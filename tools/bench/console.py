@@ -55,17 +55,17 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         db = database(folder, plan.stations)
-        _fill(db, plan.stations)
+        fill(db, plan.stations)
         db.close()
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        server = psutil.Process(stack.enter_context(_process("serve", name, str(port))).pid)
-        wait_for("the server", lambda: _answers(url), 60)
+        server = psutil.Process(stack.enter_context(process("serve", name, str(port))).pid)
+        wait_for("the server", lambda: answers(url), 60)
         paths = [path for path in PAGES if httpx.get(url + path).status_code == 200]
         progress.print(join_on_line(say("bench.watching", clients=CLIENTS, pages=" ".join(paths))))
         time.sleep(3)
         alone = _measured(server, plan.seconds)
-        clients = stack.enter_context(_process("watch", url, str(plan.seconds + 5), *paths))
+        clients = stack.enter_context(process("watch", url, str(plan.seconds + 5), *paths))
         assert clients.stdout is not None
         if clients.stdout.readline() != b"ready\n":
             raise BenchFailed(say("bench.load", process=clients.wait()))
@@ -85,7 +85,7 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
     }
 
 
-def _process(*arguments: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def process(*arguments: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     code = "from tools.bench.console import main; main()"
     return child_process([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
 
@@ -97,7 +97,7 @@ def _measured(server: psutil.Process, seconds: float) -> tuple[float, float]:
     return (cpu_s(server) - used) / (time.monotonic() - began), server.memory_info().rss / 1e6
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         return httpx.get(f"{url}/healthz").status_code == 200
     except httpx.TransportError:
@@ -113,7 +113,7 @@ def main() -> None:
         _watch(*arguments)
 
 
-def _fill(db: Database, stations: int) -> None:
+def fill(db: Database, stations: int) -> None:
     """A reading of every station and parameter."""
     known = catalogue()
     names = [f"bench-{i}" for i in range(stations)]

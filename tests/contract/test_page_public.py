@@ -200,7 +200,7 @@ class History:
         self.tickets: list[str] = []
         self.fired: list[dict[str, Any]] = []
 
-    def step(self) -> str:
+    def step(self) -> None:
         site, random = self.site, self.random
         site.now_ms += random.choice((1, 4, 7, 25, 180)) * MINUTE
         usual = (self.measure, self.measure, self.measure, self.fire, self.fire, self.resolve)
@@ -209,7 +209,6 @@ class History:
         with suppress(WaterError):  # what may not be done now is not done
             done()
         site.judge()
-        return done.__name__
 
     def measure(self) -> None:
         for station in self.random.sample(STATIONS, self.random.randint(1, 3)):
@@ -352,12 +351,12 @@ def check_handled(site: Site, reach: str) -> None:
     assert listed == min(3, len(done))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_sign_map_and_ticket_never_contradict_what_is_open_and_what_was_measured(site: Site, seed: int) -> None:
     history = History(site, seed)
-    happened = set()
-    for _ in range(45):
-        happened.add(history.step())
+    seen: set[tuple[bool, bool]] = set()
+    for _ in range(40):
+        history.step()
         page = site.public.get("/public").text
         rows = {
             key: (letter, colour)
@@ -374,4 +373,5 @@ def test_sign_map_and_ticket_never_contradict_what_is_open_and_what_was_measured
             check_handled(site, reach.key)
         for ticket in history.tickets[-4:]:
             check_ticket(site, ticket)
-    assert len(happened) == 7, "everything that can happen did"
+        seen |= {(letter != "0", bool(colour)) for letter, colour in rows.values()}
+    assert len(seen) == 4, "waters with and without a class, warned of and not"

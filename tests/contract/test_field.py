@@ -628,4 +628,7 @@ def test_a_phone_takes_along_what_lies_within_reach_and_is_told_when_nothing_cha
     assert engineer.ask("GET", f"{FIELD}/bundle", If_None_Match=answer.headers["ETag"]).status_code == 200
     away = login(app, context, "示例审核员", Role.REVIEWER, SOUTH.code)
     seen_there = away.get(f"{FIELD}/bundle").json()
-    assert ([one["key"] for one in seen_there["stations"]], seen_there["reaches"]) == (["far"], [])
+    assert ([one["key"] for one in seen_there["stations"]], [one["key"] for one in seen_there["reaches"]]) == (
+        ["far"],
+        ["qichachong"],
+    )

@@ -65,6 +65,7 @@ from infra.texts import Text, say
 from infra.throttle import network_of
 from infra.times import to_ms
 from ingest.analysis.live_classes import REACH, ShownClass, current_classes
+from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry
 
 SIGN = "/r/{code}"
@@ -119,6 +120,16 @@ class Water:
     def warns(self) -> bool:
         """Whether the page begins with a warning."""
         return models.is_warning(self.colour)
+
+    @property
+    def water_class(self) -> WaterClass | None:
+        """The class, where some station still measures."""
+        return models.shown_class(self.live)
+
+    @property
+    def head(self) -> str:
+        """The name of the sentence that says how the water is."""
+        return models.head(self.live, self.colour)
 
     @property
     def measured_ms(self) -> int | None:

@@ -62,7 +62,13 @@ class WaterRow:
 
     @property
     def water_class(self) -> WaterClass | None:
-        return None if self.live is None else self.live.water_class
+        """Its class, as `shown_class` has it."""
+        return shown_class(self.live)
+
+    @property
+    def head(self) -> str:
+        """The name of the sentence that says how the water is."""
+        return head(self.live, self.colour)
 
     @property
     def measured_ms(self) -> int | None:
@@ -122,9 +128,24 @@ def alarm(live: ShownClass | None, going_on: Sequence[Incident]) -> tuple[str, i
     known: no data is no good news."""
     if (found := public_warnings.worst(going_on)) is not None:
         return found[0].value, found[1]
-    if live is not None and live.water_class is not None and live.silent < live.stations:
+    if shown_class(live) is not None:
         return "calm", None
     return "", None
+
+
+def shown_class(live: ShownClass | None) -> WaterClass | None:
+    """The class of a water; None where it is not judged, or where no station measures any more: then it is the past."""
+    return None if live is None or live.silent >= live.stations else live.water_class
+
+
+def head(live: ShownClass | None, colour: str) -> str:
+    """The name of the sentence that says how a water is; under a warning no class invites anybody to the water."""
+    if is_warning(colour):
+        return "warned"
+    water_class = shown_class(live)
+    if water_class is None and live is not None and live.water_class is not None:
+        return "old"
+    return str(int(water_class or 0))
 
 
 def measured_ms(live: ShownClass | None) -> int | None:
@@ -185,7 +206,7 @@ def on_the_map(
         {
             "key": one.reach.key,
             "class": int(one.water_class or 0),
-            "silent": one.live is None or one.live.silent >= one.live.stations,
+            "silent": one.water_class is None,
             "line": one.reach.line,
             "name": one.name.en if english else one.name.zh,
             "zh": one.name.zh,

@@ -1,6 +1,8 @@
 """The page behind a link in a message: what it is about, and one button. Opening it confirms nothing; no scripts."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Response
@@ -13,7 +15,7 @@ from governance.notify.confirmation import ConfirmationRequest, LinkExpired
 from governance.notify.message import TEST
 from governance.notify.wording import item_text
 from infra.errors import NotFound, WaterError
-from infra.texts import say
+from infra.texts import Text, say
 from infra.times import beijing
 
 PATH = "/a/{token}"
@@ -82,8 +84,8 @@ def _refusal(v: View, status: int, error: WaterError) -> Response:
     return _page(v, status, sentences=[error.text])
 
 
-def _page(v: View, status: int = 200, **values: object) -> Response:
-    response = page(v, "confirm.html", status, **{"found": None, "sentences": (), **values})
+def _page(v: View, status: int = 200, *, sentences: Sequence[Text] = (), **found: Any) -> Response:
+    response = page(v, "confirm.html", status, sentences=sentences, **{"found": None, **found})
     # no stricter policy of referrers: with "no-referrer" browsers send the form from the origin "null"
     response.headers["X-Robots-Tag"] = "noindex"
     return response

@@ -10,7 +10,8 @@ import structlog
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
 from governance.notify import channels
-from governance.notify.channels import Channel, Outcome
+from governance.notify.channels import Outcome
+from governance.notify.contacts import Channel
 from governance.reports import public_photos, public_warnings, subscriptions
 from governance.reports.subscriptions import Subscription, Told
 from infra.database import Database

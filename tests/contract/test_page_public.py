@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.app import create_app
 from api.context import Context
@@ -200,12 +201,13 @@ class History:
         self.tickets: list[str] = []
         self.fired: list[dict[str, Any]] = []
 
-    def step(self) -> None:
+    def step(self, name: str = "") -> None:
+        """What ``name`` says, or anything."""
         site, random = self.site, self.random
         site.now_ms += random.choice((1, 4, 7, 25, 180)) * MINUTE
         usual = (self.measure, self.measure, self.measure, self.fire, self.fire, self.resolve)
         people = (self.say, self.work, self.work, self.work, self.close, self.merge)
-        done = random.choice((*usual, *people) if site.rows(incident) else usual)
+        done = getattr(self, name) if name else random.choice((*usual, *people) if site.rows(incident) else usual)
         with suppress(WaterError):  # what may not be done now is not done
             done()
         site.judge()
@@ -351,12 +353,12 @@ def check_handled(site: Site, reach: str) -> None:
     assert listed == min(3, len(done))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(6))
 def test_sign_map_and_ticket_never_contradict_what_is_open_and_what_was_measured(site: Site, seed: int) -> None:
     history = History(site, seed)
-    seen: set[tuple[bool, bool]] = set()
-    for _ in range(40):
-        history.step()
+    each = ("measure", "fire", "resolve", "say", "fire", "work", "close", "merge")
+    for name in (*each, *[""] * 24):
+        history.step(name)
         page = site.public.get("/public").text
         rows = {
             key: (letter, colour)
@@ -373,5 +375,39 @@ def test_sign_map_and_ticket_never_contradict_what_is_open_and_what_was_measured
             check_handled(site, reach.key)
         for ticket in history.tickets[-4:]:
             check_ticket(site, ticket)
-        seen |= {(letter != "0", bool(colour)) for letter, colour in rows.values()}
-    assert len(seen) >= 3, "of waters with and without a class, warned of and not, a past shows most"
+
+
+# -- what people send --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_ten_times_is_one_report_and_a_script_in_it_is_text_everywhere(site: Site) -> None:
+    form = {"text": "<script>alert(1)</script>", "reach": "creek", "kind": "litter"}
+    tickets = {site.public.post("/report", data=form).url.path for _ in range(10)}
+    assert (len(tickets), len(site.rows(report)), len(site.rows(incident))) == (1, 1, 1)
+    for path in (*tickets, "/r/creek", "/public", "/public/data"):
+        assert "<script>alert" not in site.public.get(path).text
+
+
+def test_a_rejection_is_objected_to_with_words_and_only_so(site: Site) -> None:
+    ticket = site.say("creek")
+    site.act(1, Order(Action.REJECT, comment="现场未发现"))
+    page = site.public.get(ticket).text
+    assert ("report-object" in page, "report-solved" in page, "现场未发现" in page) == (True, False, True)
+    assert site.public.post(ticket, data={"verdict": "unsolved", "comment": " "}).status_code == 409
+    assert site.rows(incident)[0]["state"] == "rejected"
+    assert site.public.post(ticket, data={"verdict": "unsolved", "comment": "还在"}).status_code == 200
+    assert site.rows(incident)[0]["state"] == "reopened"
+
+
+def test_behind_a_proxy_the_sender_is_whom_a_trusted_proxy_names_and_nobody_names_themselves(site: Site) -> None:
+    app = create_app(replace(site.context, reports_an_hour=1))
+
+    def send(proxy: str, sender: str, text: str) -> int:
+        client = TestClient(ProxyHeadersMiddleware(app, trusted_hosts="192.0.2.1"), client=(proxy, 1))
+        form = {"text": text, "reach": "creek"}
+        sent = client.post("/report", data=form, headers={"X-Forwarded-For": sender}, follow_redirects=False)
+        return int(sent.status_code)
+
+    assert [send("192.0.2.1", f"198.51.100.{n}", f"第{n}处") for n in (1, 2)] == [303, 303]
+    assert send("192.0.2.1", "198.51.100.1", "又一处") == 429
+    assert [send("203.0.113.9", f"198.51.100.{n}", f"第{n}处") for n in (3, 4)] == [303, 429]

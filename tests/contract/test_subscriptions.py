@@ -19,7 +19,8 @@ from api.context import Context
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange
 from governance.notify import channels
-from governance.notify.channels import Channel, Outcome
+from governance.notify.channels import Outcome
+from governance.notify.contacts import Channel
 from governance.reports import subscriptions
 from governance.tables import subscription
 from infra.errors import ConfigurationError

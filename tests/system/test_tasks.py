@@ -28,6 +28,7 @@ from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice, notice_item
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
+from governance.reports.citizen_reports import get as report_of
 from governance.tables import incident, outbox
 from infra.database import Database
 from infra.texts import say
@@ -50,6 +51,7 @@ from sensors.stations import Deployment, Station
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests import pages_site
 from tests.browser import Served, chromium, signed_in
+from tests.cases import WAY
 from tests.contract.test_page_incident import finding, kinds, record
 from tests.contract.test_page_review import BAD, DAY, day_before
 from tests.contract.test_page_rules import run_backtest
@@ -851,3 +853,56 @@ def test_a_gateway_that_dies_with_forty_stations_is_one_incident_and_the_inbox_h
 def _rows(page: Page) -> list[str]:
     found: list[str] = page.locator("tr[data-step]").evaluate_all("all => all.map(one => one.dataset.testid)")
     return found
+
+
+# -- the public --------------------------------------------------------------------------------------------------------
+
+
+NO_STORAGE = """for (const name of ["localStorage", "sessionStorage"])
+  Object.defineProperty(window, name, {get() { throw new DOMException("", "SecurityError"); }});"""
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["storage blocked", "no script"])
+def test_a_citizen_reads_the_sign_reports_follows_and_says_it_is_not_solved(
+    browser: Browser, site: Site, scripts: bool
+) -> None:
+    context = browser.new_context(
+        viewport={"width": PHONE[0], "height": PHONE[1]}, locale="zh-CN", java_script_enabled=scripts
+    )
+    context.add_init_script(NO_STORAGE)
+    citizen = Hands(context.new_page(), site)
+    sizes: list[int] = []
+    citizen.page.on("response", lambda answer: sizes.append(len(answer.body())) if answer.status == 200 else None)
+    assert citizen.open(f"/r/{RIVER}") == 200
+    expect(citizen.see("report-head")).to_be_in_viewport()
+    expect(citizen.see("sign-report")).to_be_in_viewport()
+    citizen.page.wait_for_load_state("networkidle")
+    assert 0 < sum(sizes) < 60_000, "the answer is read at the bank, over a slow line"
+    citizen.tap("sign-report")
+    citizen.steps += 1
+    photo = {"name": "河.png", "mimeType": "image/png", "buffer": pages_site.PHOTO}
+    citizen.see("report-photos").set_input_files(photo)
+    citizen.tap(citizen.see("report-kind-litter").locator(".."))
+    citizen.fill("report-text", f"示例：桥下 {scripts}")
+    citizen.tap("report-go")
+    expect(citizen.see("report-thanks")).to_be_visible()
+    ticket = citizen.see("report-ticket").inner_text()
+    citizen.within(5)
+    with site.database.read() as connection:
+        number = report_of(connection, ticket).incident_id
+    for who, order in WAY:
+        site.act(number, order, who)
+    assert site.state(number) == "closed"
+    citizen.open(f"/r/{RIVER}")
+    citizen.tap(citizen.page.locator('.foot a[href*="#follow"]'))
+    citizen.fill("report-find", ticket.lower())
+    citizen.tap(citizen.page.locator("#follow button"))
+    expect(citizen.see("report-solved")).to_be_visible()
+    citizen.fill("report-objection", "还在漂")
+    citizen.tap("report-object")
+    expect(citizen.see("report-object")).to_have_count(0)
+    assert site.state(number) == "reopened"
+    assert site.said(number)[-1][2] == "还在漂"
+    citizen.within(10)
+    assert context.cookies() == []
+    context.close()

@@ -288,8 +288,12 @@ class Keeper:
 
     def require_authority(self, actor: Actor, name: str) -> None:
         """Raises Forbidden where somebody's role or place is more than the actor may give, NotFound for nobody."""
-        with self._context.database.read() as connection:
-            people_store.require_authority(connection, actor, name, self._context.clock_ms())
+        try:
+            with self._context.database.read() as connection:
+                people_store.require_authority(connection, actor, name, self._context.clock_ms())
+        except Forbidden:
+            actor.must_be_whole()  # what a limited token lacks is said of the token, not of its owner
+            raise
 
     def by_phone(self, number: str) -> "Signer | None":
         """Whose phone it is, as they may act now; None for one that is not registered.

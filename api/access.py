@@ -67,6 +67,8 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/people/[^/]+/(sessions|tokens)", Right.PEOPLE),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/stations/[^/]+/(mutes|reviews)", Right.INCIDENTS),
+    ("GET", r"/sta/.*", Right.VIEW),
+    ("*", r"/sta/.*", Right.SEND),
     ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.VIEW),
     ("GET", r"/photos/.*", Right.VIEW),
     ("GET", r"/attachments/.*", Right.INCIDENTS),
@@ -281,18 +283,20 @@ class Keeper:
 
 
 class Guard:
-    """ASGI: authenticates and authorises requests below ``prefix``; elsewhere sends browsers to sign in.
+    """ASGI: authenticates and authorises requests below ``prefixes``; elsewhere sends browsers to sign in.
 
     Nobody is asked at the paths ``open_to_all`` (one that ends with a slash stands for all below it), which check for
     themselves, and on an open site (loopback only). A web page of another origin is turned away where the browser, not
     a token, says who it is: it would use the reach of its reader's browser, not its own.
     """
 
-    def __init__(self, app: ASGIApp, keeper: Keeper, prefix: str, open_to_all: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, keeper: Keeper, prefixes: tuple[str, ...], open_to_all: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._open = tuple(open_to_all)
         self._keeper = keeper
-        self._prefix = prefix
+        self._prefixes = prefixes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -300,7 +304,7 @@ class Guard:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         headers = Headers(scope=scope)
-        if scope["type"] == "http" and path.startswith(self._prefix):
+        if scope["type"] == "http" and path.startswith(self._prefixes):
             try:
                 problem = await self._api(scope, path, headers)
             except WaterError as error:
@@ -350,7 +354,7 @@ class Guard:
                 return _unauthorized(say("request.token_needed"), "")
         scope["actor"] = actor
         try:
-            actor.must(needed_right(method, path.removeprefix(self._prefix).removeprefix("v1")))
+            actor.must(needed_right(method, path.removeprefix("/api/v1")))
         except Forbidden as error:
             return problems.of(error)
         return None

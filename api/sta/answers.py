@@ -125,7 +125,7 @@ class Answers:
         value = [self.entity(one, options) for one in page.entities]
         if options.data_array:
             value = self._arrays(page.entities, value, options)
-        body = {self.words.of("count"): page.count} if page.count is not None else {}
+        body: dict[str, Any] = {self.words.of("count"): page.count} if page.count is not None else {}
         if page.following is not None:
             body[self.words.of("nextLink")] = self._next(path, kind, options, page.following)
         return body | {"value": value}

@@ -39,7 +39,7 @@ ODATA_FUNCTIONS |= {
     "st_distance": 2,
 }
 _QUOTED_OR_FIXED = re.compile(r"('(?:[^']|'')*')|(@iot\.id)\b|(\bnot)(?=\()|(?<=:\d\d) (?=\d\d:\d\d)", re.I)
-"""Text, the old name of an id, ``not`` without the space that the parser wants, and a ``+`` that the URL made a space."""
+"""Text, the old name of an id, ``not`` without the space that the parser wants, a ``+`` that became a space."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class Observations:
         by_time = by_time and len(spans) > 1
         count = self._count(spans, test) if options.count else None
         found: list[Entity] = []
-        after = place("observations", options.token, Mark)
+        after = place("observations", options.token, tuple[str, int])
         begun = _after(spans, after, by_time, descending)
         self._left = MOST_EXAMINED + options.skip
         skip, last = options.skip, after

@@ -68,6 +68,8 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/people/[^/]+/(sessions|tokens)", Right.PEOPLE),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/stations/[^/]+/(mutes|reviews)", Right.INCIDENTS),
+    ("GET", r"/sta/.*", Right.VIEW),
+    ("*", r"/sta/.*", Right.SEND),
     ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.VIEW),
     ("GET", r"/photos/.*", Right.VIEW),
     ("GET", r"/attachments/.*", Right.INCIDENTS),
@@ -139,8 +141,8 @@ PAGES_FOR_ALL = (
 
 FIELD_IMPORT = "/field/import"
 """Below the field app, which is open as it shows nobody's data: the page that takes records from a file."""
-SIGNED = "v1/field/"
-"""Below the prefix: where a phone may sign a request instead of a session."""
+SIGNED = "/api/v1/field/"
+"""Where a phone may sign a request instead of a session."""
 PHONE, SIGNER = "x-phone", "riverchief.signer"
 """The header that names the phone, and whoever it belongs to in the scope: to be checked against the signature."""
 
@@ -339,18 +341,20 @@ class Keeper:
 
 
 class Guard:
-    """ASGI: authenticates and authorises requests below ``prefix``; elsewhere sends browsers to sign in.
+    """ASGI: authenticates and authorises requests below ``prefixes``; elsewhere sends browsers to sign in.
 
     Nobody is asked at the paths ``open_to_all`` (one that ends with a slash stands for all below it), which check for
     themselves, and on an open site (loopback only). A web page of another origin is turned away where the browser, not
     a token, says who it is: it would use the reach of its reader's browser, not its own.
     """
 
-    def __init__(self, app: ASGIApp, keeper: Keeper, prefix: str, open_to_all: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, keeper: Keeper, prefixes: tuple[str, ...], open_to_all: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._open = tuple(open_to_all)
         self._keeper = keeper
-        self._prefix = prefix
+        self._prefixes = prefixes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -358,7 +362,7 @@ class Guard:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         headers = Headers(scope=scope)
-        if scope["type"] == "http" and path.startswith(self._prefix):
+        if scope["type"] == "http" and path.startswith(self._prefixes):
             try:
                 problem = await self._api(scope, path, headers)
             except WaterError as error:
@@ -390,7 +394,7 @@ class Guard:
         method = scope["method"]
         if _is_open(path, self._open):
             return foreign(headers) if method not in _SAFE else None
-        if PHONE in headers and path.startswith(self._prefix + SIGNED):
+        if PHONE in headers and path.startswith(SIGNED):
             return await self._signed(scope, path, headers[PHONE])
         given = headers.getlist("authorization")
         if given:
@@ -421,7 +425,7 @@ class Guard:
 
     def _refused(self, scope: Scope, path: str, actor: Actor) -> Problem | None:
         try:
-            actor.must(needed_right(scope["method"], path.removeprefix(self._prefix).removeprefix("v1")))
+            actor.must(needed_right(scope["method"], path.removeprefix("/api/v1")))
         except Forbidden as error:
             return problems.of(error)
         return None

@@ -57,6 +57,7 @@ from api.routes import (
 )
 from api.routes import maintenance as maintenance_routes
 from api.routes.router import PREFIX
+from api.sta import routes as sta
 from governance.incidents import file_content
 from infra.errors import ConfigurationError
 from infra.texts import say
@@ -115,6 +116,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.picture = Live(context, app.state.registries)
     app.state.live = LivePicture(app.state.picture, context.clock_ms, context.database)
     app.state.health = Health(context)
+    app.state.sta = sta.Sites()
     app.state.replaying = set()
     app.state.examining = CapacityLimiter(1)
     app.state.attempts = reports.attempts(context.reports_an_hour)
@@ -125,10 +127,10 @@ def create_app(context: Context) -> FastAPI:
     # the last one added is the first one passed
     app.add_middleware(GZipMiddleware, compresslevel=PACKED)
     app.add_middleware(BodyLimit, limit=_most_bytes)
-    app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
+    app.add_middleware(Guard, keeper=app.state.keeper, prefixes=("/api/", f"{sta.PREFIX}/"), open_to_all=OPEN)
     app.add_middleware(Faults)
     app.add_middleware(AllowedHosts, hosts=context.hosts)
-    app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
+    app.add_middleware(SecurityHeaders, strict=("/api/", f"{sta.PREFIX}/", "/healthz", "/readyz", "/metrics"))
     return app
 
 
@@ -175,6 +177,7 @@ def _routes() -> list[BaseRoute]:
         bundle.router,
         phones.router,
         records.router,
+        sta.router,
         _root,
         *pages.ROUTERS,
     )
@@ -194,7 +197,7 @@ async def _page_or_problem(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: people get a page, programs a problem document."""
     assert isinstance(error, HTTPException)
     browser = "text/html" in request.headers.get("accept", "") and "actor" in request.scope
-    if error.status_code == 404 and browser and not request.url.path.startswith("/api/"):
+    if error.status_code == 404 and browser and not request.url.path.startswith(("/api/", f"{sta.PREFIX}/")):
         return failed(request, 404, say("page_frame.no_page"), "")
     return await problems.http(request, error)
 

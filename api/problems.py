@@ -53,6 +53,7 @@ MISDIRECTED = Sort(421, "misdirected", Text("网址不是本站的", "Not an add
 TOO_LARGE = Sort(413, "too-large", Text("内容过大", "Too large"))
 BROKEN = Sort(500, "broken", Text("系统内部故障", "A fault of ours"))
 TOO_MANY = Sort(429, "too-many", Text("尝试过于频繁", "Too many attempts"))
+NOT_IMPLEMENTED = Sort(501, "not-implemented", Text("不支持此功能", "Not implemented"))
 UNAVAILABLE = Sort(503, "unavailable", Text("暂时不可用", "Not available now"))
 
 _SORTS = {
@@ -69,6 +70,7 @@ _SORTS = {
         MISDIRECTED,
         TOO_MANY,
         BROKEN,
+        NOT_IMPLEMENTED,
         UNAVAILABLE,
     )
 }

@@ -1,0 +1,455 @@
+"""SensorThings: clients read the registry and the readings; what is asked too much or wrongly is refused."""
+
+import re
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import frost_sta_client as fsc
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.sta import observations
+from api.sta.answers import Answers
+from api.sta.model import Site
+from api.sta.options import read
+from infra.errors import ConfigurationError
+from ingest.storage.port import Series
+from sensors.parameters import catalogue
+from sensors.reading import Flag, QualityTest, pack
+from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
+from tests.browser import seeded, served
+
+NH3N = "Datastreams('qcc-huanhu-1.nh3n')"
+VERSIONS = ("v1.1", "v2.0")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with seeded(tmp_path_factory.mktemp("sta")) as url:
+        yield f"{url}/sta"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=60) as made:
+        yield made
+
+
+def ask(client: httpx.Client, url: str, **options: Any) -> Any:
+    answer = client.get(url, params={f"${name}": value for name, value in options.items()} or None)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def everything(client: httpx.Client, url: str, **options: Any) -> list[dict[str, Any]]:
+    """All entities, page by page."""
+    found, body = [], ask(client, url, **options)
+    while True:
+        found += body["value"]
+        following = body.get("@iot.nextLink") or body.get("@nextLink")
+        if following is None:
+            return found
+        body = ask(client, following)
+
+
+# -- clients -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_frost_client_lists_and_filters_what_there_is(site: str) -> None:
+    service = fsc.SensorThingsService(f"{site}/v1.1")
+    things = {one.id: one for one in service.things().query().top(5).expand("Locations,Datastreams").list()}
+    assert len(things) == service.things().query().count().list().count > 20
+    thing = things["qcc-huanhu-1"]
+    assert next(iter(thing.locations)).location["type"] == "Point"
+    streams = {one.id: one for one in thing.get_datastreams().query().list()}
+    stream = streams["qcc-huanhu-1.nh3n"]
+    assert stream.unit_of_measurement.symbol == "mg/L"
+    assert stream.observed_property is None
+    assert service.observed_properties().find("nh3n").name == "氨氮"
+
+    all_of_it = list(stream.get_observations().query().top(10).list())
+    assert len(all_of_it) == 71
+    assert [one.phenomenon_time for one in all_of_it] == sorted(one.phenomenon_time for one in all_of_it)
+    high = list(stream.get_observations().query().filter("result gt 0.62").orderby("phenomenonTime", "desc").list())
+    assert [one.id for one in high] == [one.id for one in reversed(all_of_it) if one.result > 0.62] != []
+    newest = service.datastreams().query().expand("Observations($orderby=phenomenonTime desc;$top=1)").list()
+    inner = next(one for one in newest if one.id == stream.id).observations
+    assert [one.id for one in inner] == [one.id for one in reversed(all_of_it)]  # the client follows the pages inside
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_qgis_finds_the_stations_of_its_view_with_what_hangs_on_them(
+    site: str, client: httpx.Client, version: str
+) -> None:
+    old = version == "v1.1"
+    names = {one["name"] for one in ask(client, f"{site}/{version}")["value"]}
+    assert {"Things", "Locations", "Datastreams", "Observations"} < names
+    locations = f"{site}/{version}/Locations"
+    points = "location/type eq 'Point' or location/geometry/type eq 'Point'"
+    counted = ask(client, locations, top=0, count="true", filter=points)
+    whole = ask(client, locations, top=200, count="false", filter=points)["value"]
+    assert counted == {"@iot.count" if old else "@count": len(whole), "value": []}
+    lon, lat = whole[0]["location"]["coordinates"]
+    box = [(lon - 1e-4, lat - 1e-4), (lon + 1e-4, lat - 1e-4), (lon + 1e-4, lat + 1e-4), (lon - 1e-4, lat + 1e-4)]
+    ring = ", ".join(f"{x} {y}" for x, y in (*box, box[0]))
+    area = f"geo.intersects(location, geography'Polygon (({ring}))')"
+    inner = (
+        "Things($orderby=id;$top=100;$expand=Datastreams($top=100;$expand=Observations($top=2;$filter=result gt 0)))"
+    )
+    here = ask(client, locations, top=200, count="false", filter=f"({points}) and ({area})", expand=inner)["value"]
+    assert [one["name"] for one in here] == [whole[0]["name"]]
+    streams = here[0]["Things"][0]["Datastreams"]
+    assert streams
+    assert all(len(one["Observations"]) <= 2 for one in streams)
+    assert ask(client, locations, filter=f"not({area})", count="true", top=0)["@iot.count" if old else "@count"] == (
+        len(whole) - 1
+    )
+    near = f"geo.distance(location, geography'POINT ({lon} {lat})') lt 0.00001"
+    assert [one["name"] for one in ask(client, locations, filter=near)["value"]] == [whole[0]["name"]]
+    assert ask(client, locations, filter=area.replace("geo.intersects", "st_within"))["value"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_address_in_an_answer_leads_somewhere(site: str, client: httpx.Client, version: str) -> None:
+    ahead, seen, shapes = [f"{site}/{version}"], set(), {}
+    while ahead:
+        url = ahead.pop()
+        body = ask(client, url)
+        for found in re.findall(r'"(http://127[^"]+)"', httpx.Response(200, json=body).text):
+            shape = re.sub(r"'[^']*'", "''", found.split("?")[0])
+            shapes[shape] = shapes.get(shape, 0) + 1
+            if found not in seen and shapes[shape] <= 4 and shape.count("(") <= 2:
+                seen.add(found)
+                ahead.append(found)
+    assert len(shapes) > 20
+
+
+def test_flag_tests_and_reason_travel_with_each_observation() -> None:
+    for version, name in (("1.1", "resultQuality"), ("2.0", "properties")):
+        answers = made(version, packed=int(pack(np.array([Flag.SUSPECT]), np.array([QualityTest.SPIKE]))[0]))
+        kind = answers.kinds["Observations"]
+        quality = "resultQuality" if version == "1.1" else "properties/quality"
+        wanted = read([("$top", "1"), ("$filter", f"{quality}/flag eq 'suspect'")], kind, answers.kinds)
+        found = answers.collection(kind, None, "", wanted)["value"][0][name]
+        one = found[0] if version == "1.1" else found["quality"]
+        assert (one["flag"], one["tests"]) == ("suspect", ["spike"])
+        assert "spike" in one["reason"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_data_arrays_hold_the_same_observations(site: str, client: httpx.Client, version: str) -> None:
+    url = f"{site}/{version}/{NH3N}/Observations"
+    whole = ask(client, url)["value"]
+    (arrays,) = ask(client, url, resultFormat="dataArray", select="id,result")["value"]
+    assert arrays["components"] == ["@iot.id" if version == "v1.1" else "id", "result"]
+    assert [row[1] for row in arrays["dataArray"]] == [one["result"] for one in whole]
+
+
+def test_addresses_of_single_properties(site: str, client: httpx.Client) -> None:
+    thing = f"{site}/v1.1/Things('qcc-huanhu-1')"
+    name = ask(client, f"{thing}/name")["name"]
+    assert client.get(f"{thing}/name/$value").text == name
+    stream = f"{thing}/Datastreams('qcc-huanhu-1.nh3n')"
+    assert ask(client, f"{stream}/Thing")["name"] == name
+    assert {"@iot.selfLink": f"{site}/v1.1/{NH3N}"} in ask(client, f"{thing}/Datastreams/$ref")["value"]
+    assert client.get(f"{thing}/Datastreams('qcc-huanhu-2.nh3n')").status_code == 404
+
+
+def test_only_who_may_view_the_stations_sees_anything(tmp_path_factory: pytest.TempPathFactory, site: str) -> None:
+    folder = tmp_path_factory.getbasetemp() / next(
+        one.name for one in tmp_path_factory.getbasetemp().iterdir() if one.name.startswith("sta")
+    )
+    with served(folder, "a token") as url, httpx.Client(base_url=url) as client:
+        assert client.get("/sta/v1.1/Things").status_code == 401
+        token = {"Authorization": "Bearer a token"}
+        assert client.get("/sta/v1.1/Things", headers=token).status_code == 200
+        for method in ("POST", "PATCH", "DELETE"):
+            refused = client.request(method, "/sta/v1.1/Observations", headers=token)
+            assert refused.status_code == 501
+            assert "read" in refused.json()["detail"]
+        assert client.post("/sta/v1.1/Observations").status_code == 401
+
+
+# -- filters -----------------------------------------------------------------------------------------------------------
+
+Filter = tuple[str, Callable[[Mapping[str, Any]], bool]]
+
+
+def _text(name: str) -> st.SearchStrategy[Filter]:
+    words = st.sampled_from(["河", "涌", "a", "qcc", "Shiwan", "dph-shiwan-1", "", "it's"])
+    get = (lambda e: e["@iot.id"]) if name == "id" else (lambda e: e[name])
+
+    def made(word: str, form: str) -> Filter:
+        quoted = "'" + word.replace("'", "''") + "'"
+        tests: dict[str, Callable[[str], bool]] = {
+            f"contains({name},{quoted})": lambda v: word in v,
+            f"substringof({quoted},{name})": lambda v: word in v,
+            f"startswith({name},{quoted})": lambda v: v.startswith(word),
+            f"endswith(tolower({name}),tolower({quoted}))": lambda v: v.lower().endswith(word.lower()),
+            f"{name} eq {quoted}": lambda v: v == word,
+            f"{name} ne {quoted}": lambda v: v != word,
+            f"{name} lt {quoted}": lambda v: v < word,
+            f"length({name}) ge {len(word)} add 3": lambda v: len(v) >= len(word) + 3,
+            f"{name} in ({quoted},'qcc-huanhu-1')": lambda v: v in (word, "qcc-huanhu-1"),
+        }
+        text = list(tests)[int(form) % len(tests)]
+        return text, lambda e: tests[text](get(e))
+
+    return st.builds(made, words, st.integers(0, 8).map(str))
+
+
+def _number() -> st.SearchStrategy[Filter]:
+    def made(word: str, limit: int, factor: int) -> Filter:
+        text = f"properties/interval_s mul {factor} {word} {limit}"
+        tests = {"gt": int.__gt__, "ge": int.__ge__, "lt": int.__lt__, "le": int.__le__, "eq": int.__eq__}
+        return text, lambda e: bool(tests[word](e["properties"]["interval_s"] * factor, limit))
+
+    return st.builds(
+        made, st.sampled_from(["gt", "ge", "lt", "le", "eq"]), st.sampled_from([-1, 0, 300, 600]), st.integers(-2, 2)
+    )
+
+
+def _both(one: Filter, other: Filter, word: str) -> Filter:
+    if word == "and":
+        return f"({one[0]}) and ({other[0]})", lambda e: one[1](e) and other[1](e)
+    return f"({one[0]}) or {other[0]}", lambda e: one[1](e) or other[1](e)
+
+
+FILTERS = st.recursive(
+    st.one_of(_text("name"), _text("id"), _text("description"), _number()),
+    lambda inner: st.one_of(
+        st.builds(_both, inner, inner, st.sampled_from(["and", "or"])).map(lambda f: (f"({f[0]})", f[1])),
+        inner.map(lambda f: (f"not ({f[0]})", lambda e: not f[1](e))),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(FILTERS)
+def test_a_filter_finds_what_the_same_words_in_python_find(site: str, client: httpx.Client, wanted: Filter) -> None:
+    url = f"{site}/v1.1/Things"
+    found = {one["@iot.id"] for one in everything(client, url, filter=wanted[0], top=7)}
+    assert found == {one["@iot.id"] for one in everything(client, url) if wanted[1](one)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 70),
+    st.integers(0, 70),
+    st.sampled_from(["ge", "gt", "le", "lt", "eq"]),
+    st.floats(0.6, 0.7),
+    st.sampled_from(["asc", "desc"]),
+    st.integers(1, 30),
+)
+def test_observations_are_those_of_the_filter_in_every_order_and_page_size(
+    site: str, client: httpx.Client, first: int, last: int, word: str, limit: float, order: str, top: int
+) -> None:
+    url = f"{site}/v1.1/{NH3N}/Observations"
+    whole = everything(client, url, top=1000)
+    start, end = whole[first]["phenomenonTime"], whole[last]["phenomenonTime"]
+    span = f"phenomenonTime ge {start} and phenomenonTime lt {end}"
+    text = f"{span} and (result {word} {limit:.4f} or hour(resultTime) eq 3)"
+    found = everything(client, url, filter=text, orderby=f"phenomenonTime {order}", top=top)
+    compare = {"ge": float.__ge__, "gt": float.__gt__, "le": float.__le__, "lt": float.__lt__, "eq": float.__eq__}[word]
+    kept = [
+        one
+        for one in whole[first:last]
+        if compare(one["result"], float(f"{limit:.4f}")) or one["resultTime"][11:13] == "03"
+    ]
+    assert found == (kept if order == "asc" else kept[::-1])
+
+
+@pytest.mark.parametrize("order", ["phenomenonTime asc", "phenomenonTime desc", ""])
+def test_observations_of_many_series_come_once_each(site: str, client: httpx.Client, order: str) -> None:
+    url = f"{site}/v1.1/Observations"
+    options = {"orderby": order} if order else {}
+    found = everything(client, url, top=97, filter="result ge 0", **options)
+    assert len({one["@iot.id"] for one in found}) == len(found) == ask(client, url, top=0, count="true")["@iot.count"]
+    times = [one["phenomenonTime"] for one in found]
+    assert not order or times == sorted(times, reverse=order.endswith("desc"))
+    assert ask(client, url, top=5, skip=100, **options)["value"] == found[100:105]
+
+
+EXPAND = "Datastreams($expand=Observations($expand=Datastream($expand=Thing($expand=Locations))))"
+BAD = [
+    ("Things?$filter=" + "(" * 1000 + "1 eq 1" + ")" * 1000, 400),
+    ("Things?$filter=" + "not " * 1000 + "true", 400),
+    ("Things?$filter=" + "1 add " * 1000 + "1 eq 1", 400),
+    ("Things?$filter=" + " or ".join(["name eq 'a'"] * 500), 200),
+    ("Things?$filter=", 400),
+    ("Things?$filter=name", 400),
+    ("Things?$filter=name eq", 400),
+    ("Things?$filter=nothing eq 1", 400),
+    ("Things?$filter=name eq 3", 400),
+    ("Things?$filter=contains(name,3)", 400),
+    ("Things?$filter=contains(name)", 400),
+    ("Things?$filter=nothing(name)", 400),
+    ("Things?$filter=geo.length(name) eq 1", 501),
+    ("Things?$filter=Datastreams/any(d:d/id eq 'x')", 501),
+    ("Things?$filter=properties/nothing/there eq 3", 200),
+    ("Things?$filter=properties/interval_s div 0 eq 1", 200),
+    ("Things?$filter=1e400 mod 2 eq 1 or round(1e400) eq 1", 200),
+    ("Things?$filter=" + "9" * 5000 + " eq 1", 200),
+    ("Observations?$filter=result eq 'text'", 400),
+    ("Observations?$filter=phenomenonTime gt 'text'", 400),
+    ("Observations?$filter=phenomenonTime gt 2026-02-31T00:00:00Z", 400),
+    ("Observations?$filter=phenomenonTime gt 2026-01-01T00:00:00%2B08:00&$top=1", 200),
+    ("Observations?$filter=phenomenonTime gt now() sub duration'PT6H'&$top=1", 200),
+    ("Observations?$filter=phenomenonTime gt now() sub duration'P999999999999D'&$top=1", 400),
+    ("Observations?$orderby=result", 501),
+    ("Observations?$skiptoken=abc", 400),
+    ("Locations?$filter=geo.intersects(location, geography'POLYGON ((1 2')", 400),
+    ("Locations?$filter=geo.intersects(location, geography'POINT (x y)')", 400),
+    ("Locations?$filter=geo.intersects(name, geography'POINT (1 2)')", 400),
+    ("Things?$expand=*", 400),
+    ("Things?$expand=Nothing", 400),
+    ("Things?$expand=" + EXPAND, 400),
+    ("Things?$top=1000&$expand=Datastreams($top=1000;$expand=Observations($top=1000;$expand=Datastream))", 200),
+    ("Things?$expand=" + "Datastreams($expand=" * 1000, 400),
+    ("Things?$select=nothing", 400),
+    ("Things?$orderby=nothing", 400),
+    ("Things?$orderby=", 400),
+    ("Things?$top=-1", 400),
+    ("Things?$top=ten", 400),
+    ("Things?$top=99999999999999999999", 400),
+    ("Things?$top=5000", 200),
+    ("Things?$skip=1.5", 400),
+    ("Things?$count=maybe", 400),
+    ("Things?$nothing=1", 400),
+    ("Things?$top=1&$top=2", 400),
+    ("Things?$format=xml", 501),
+    ("Things?$resultFormat=dataArray", 501),
+    ("Things?" + "a=1&" * 1000, 400),
+    ("Things(1)", 404),
+    ("Things('x", 404),
+    ("Things('it''s')", 404),
+    ("Nothing", 404),
+    ("Things('qcc-huanhu-1')/nothing", 404),
+    ("Observations('qcc-huanhu-1.nh3n.yesterday')", 404),
+    ("Observations('qcc-huanhu-1.nh3n.0001-01-01T00:00:00Z')", 404),
+    ("Things" + "/Things" * 1000, 400),
+    ("$metadata", 501),
+]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("path", "status"), BAD, ids=[path[:60] for path, _ in BAD])
+def test_bad_requests_have_an_answer_each(
+    site: str, client: httpx.Client, version: str, path: str, status: int
+) -> None:
+    answer = client.get(f"{site}/{version}/{path}")
+    assert answer.status_code == status, answer.text[:300]
+    assert status == 200 or answer.json()["detail"]
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+T0 = 1_746_057_600_000
+ROWS = 100_000
+
+
+class Minutes:
+    """A store with a reading each minute in every series."""
+
+    def __init__(self, packed: int = 1, rows: int = ROWS, only: tuple[str, ...] = ()) -> None:
+        self.packed, self.rows, self.only = packed, rows, only
+
+    def latest(self) -> list[Any]:
+        return []
+
+    def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
+        first = max(0, -(-(start_ms - T0) // 60_000))
+        rows = 0 if self.only and station not in self.only else self.rows
+        last = min(rows, first + limit, -(-(end_ms - T0) // 60_000))
+        at = T0 + np.arange(first, max(first, last), dtype=np.int64) * 60_000
+        value = at % 1000 / 1.0
+        return Series(at, value, value, value, np.ones_like(at), np.full_like(at, self.packed), None)
+
+
+def made(
+    version: str, packed: int = 1, rows: int = ROWS, registry: Registry | None = None, only: tuple[str, ...] = ()
+) -> Answers:
+    station = Station("s1", "站一", "station one", 113.1, 23.0, parameters=("do",))
+    store: Any = Minutes(packed, rows, only)
+    return Answers(Site(registry or Registry((station,), catalogue=catalogue()), []), store, version, "http://x", T0)
+
+
+def test_reading_page_by_page_needs_no_more_memory_at_the_end_than_at_the_beginning() -> None:
+    answers = made("1.1")
+    kind = answers.kinds["Observations"]
+    token, seen, peaks = None, 0, []
+    tracemalloc.start()
+    try:
+        while token or not seen:
+            answers = made("1.1")
+            pairs = [("$top", "1000"), *([("$skiptoken", token)] if token else [])]
+            tracemalloc.reset_peak()
+            body = answers.collection(kind, None, "", read(pairs, kind, answers.kinds))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            seen += len(body["value"])
+            token = body["@iot.nextLink"].split("$skiptoken=")[1] if "@iot.nextLink" in body else None
+    finally:
+        tracemalloc.stop()
+    assert seen == ROWS
+    assert max(peaks[-10:]) < 1.2 * max(peaks[:10])
+
+
+def test_an_answer_holds_no_more_entities_than_allowed() -> None:
+    stations = tuple(Station(f"s{n}", "站", "station", 113.1, 23.0, parameters=("do",)) for n in range(60))
+    answers = made("1.1", registry=Registry(stations, catalogue=catalogue()))
+    kind = answers.kinds["Datastreams"]
+    with pytest.raises(ConfigurationError, match="50000"):
+        answers.collection(kind, None, "", read([("$expand", "Observations($top=1000)")], kind, answers.kinds))
+
+
+def test_a_filter_that_finds_nothing_ends_its_page_and_names_the_next() -> None:
+    answers = made("1.1", rows=1_000_000)
+    kind = answers.kinds["Observations"]
+    body = answers.collection(kind, None, "", read([("$filter", "result lt 0")], kind, answers.kinds))
+    assert body["value"] == []
+    assert "$skiptoken=" in body["@iot.nextLink"]
+
+
+def test_behind_thousands_of_silent_series_the_next_page_still_finds_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "MOST_EXAMINED", 100)
+    stations = tuple(Station(f"s{n}", "站", "station", 113.1, 23.0, parameters=("do",)) for n in range(9))
+    registry = Registry(stations, catalogue=catalogue())
+    found, token = [], None
+    for _ in range(9):
+        answers = made("1.1", rows=5, registry=registry, only=("s8",))
+        kind = answers.kinds["Observations"]
+        pairs = [("$skiptoken", token)] if token else []
+        body = answers.collection(kind, None, "", read(pairs, kind, answers.kinds))
+        found += body["value"]
+        if "@iot.nextLink" not in body:
+            break
+        token = body["@iot.nextLink"].split("$skiptoken=")[1]
+    assert len(found) == 5
+
+
+def test_a_swapped_instrument_begins_a_datastream_of_its_own() -> None:
+    swap = T0 + 60_000 * 500
+    station = Station("s1", "站一", "station one", 113.1, 23.0, reach="r1", parameters=("do",))
+    registry = Registry(
+        (station,),
+        (
+            Deployment("s1", "do", T0 + 60_000, "mg/L", device="A/1"),
+            Deployment("s1", "do", swap, "mg/L", device="it's"),
+        ),
+        (Reach("r1", "河段", "reach", Water.RIVER, ((113.0, 23.0), (113.2, 23.0))),),
+        catalogue(),
+        (Device("A/1", "M"), Device("it's", "M")),
+    )
+    answers = made("1.1", rows=1000, registry=registry)
+    kind = answers.kinds["Datastreams"]
+    wanted = read([("$expand", "Sensor,Observations($count=true;$top=1)")], kind, answers.kinds)
+    one, other = answers.collection(kind, None, "", wanted)["value"]
+    assert (one["@iot.id"], other["@iot.id"]) == ("s1.do", "s1.do.2025-05-01T08:20:00Z")
+    assert (one["Sensor"]["@iot.id"], other["Sensor"]["@iot.id"]) == ("device-A/1", "device-it's")
+    assert [d["Observations@iot.count"] for d in (one, other)] == [500, 500]
+    assert other["Sensor"]["@iot.selfLink"] == "http://x/Sensors('device-it''s')"

@@ -179,7 +179,7 @@ def _cap(settings: Settings) -> CapSettings | None:
     given, web = settings.cap, settings.notices.public_url or ""
     if not given.sender:
         return None
-    restriction = "" if given.public else given.restriction
+    restriction = "" if given.public else given.restriction or say("cap.for_whom").zh
     return CapSettings(
         given.sender, given.sender_name or settings.site.name, given.status, restriction, web.rstrip("/")
     )

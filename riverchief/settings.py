@@ -219,7 +219,7 @@ class CapSection(_Section):
     sender_name: Annotated[str, Field(max_length=200)] = ""
     status: Literal["Actual", "Exercise"] = "Actual"
     public: bool = False
-    restriction: Annotated[str, Field(max_length=200)] = "河长制办公室及治理平台"
+    restriction: Annotated[str, Field(max_length=200)] = ""
 
 
 class ApiSection(_Section):

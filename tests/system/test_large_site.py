@@ -40,6 +40,8 @@ NAMES = {
 }
 QUERIES = {
     "/api/v1/assessments": {"month": beijing(large_site.now_ms(), "%Y-%m")},
+    "/api/v1/assessments/appeals": {"month": beijing(large_site.now_ms(), "%Y-%m")},
+    "/api/v1/assessments/periods": {"month": beijing(large_site.now_ms(), "%Y-%m")},
     "/api/v1/stations/{key}/series": {"parameter": "nh3n"},
     "/api/v1/incidents": {"limit": "1000"},
 }

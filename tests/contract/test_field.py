@@ -167,7 +167,7 @@ def test_texts_and_photos_in_any_order_with_lost_answers_lose_and_double_nothing
     context: Context, worker: FieldPhone
 ) -> None:
     chance = random.Random(20)
-    cycles = 200
+    cycles = 100
     reports = [seen(f"示例{i}", photos=[picture(i % 250)]) for i in range(cycles)]
     steps = [(i, what) for i in range(cycles) for what in ("text", "photo") for _ in range(chance.randint(1, 3))]
     chance.shuffle(steps)

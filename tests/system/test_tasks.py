@@ -740,7 +740,7 @@ def test_an_auditor_proves_a_case_and_finds_the_row_that_was_changed_in_a_copy(
     auditor.open("/trail")
     auditor.tap("trail-verify")
     found = auditor.see("trail-found")
-    expect(found).to_have_attribute("data-verdict", re.compile("^whole"))
+    expect(found).to_have_attribute("data-verdict", re.compile("^whole"), timeout=30_000)
     auditor.tap(auditor.page.locator(".tr-filter summary"))
     auditor.choose("trail-kind", "incident")
     auditor.fill("trail-id", "2")
@@ -772,7 +772,7 @@ def test_an_auditor_proves_a_case_and_finds_the_row_that_was_changed_in_a_copy(
         beside = hands(AUDITOR, PHONE, served)
         beside.open("/trail?lang=en")
         beside.tap("trail-verify")
-        expect(beside.see("trail-found")).to_have_attribute("data-verdict", "broken")
+        expect(beside.see("trail-found")).to_have_attribute("data-verdict", "broken", timeout=30_000)
         expect(beside.see("trail-first-break").locator("a")).to_have_text(str(dispatched.n))
         beside.within(1)
     finally:

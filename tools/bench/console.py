@@ -43,7 +43,7 @@ PAGES = ("/", "/incidents", "/board", "/wall")
 PARAMETERS = ("nh3n", "do")
 LATE_MS = 120_000
 """A reading so old is late for stations that report each minute."""
-SPREAD_S, QUICK_S, SLOW_S = 1.0, 0.3, 5.0
+SPREAD_S, QUICK_S, SLOW_S = 1.0, 0.3, 8.0
 """As the browser's script: the spread of first fetches, and the pauses between fetches of cases and of water."""
 SLOW = frozenset({"stations", "classes", "counts"})
 _BLOCK = re.compile(r'id="([^"]+)"[^>]*data-live="([^"]+)"')

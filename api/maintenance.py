@@ -25,6 +25,8 @@ AT_MOST = 1000
 """Open findings looked at."""
 DOUBTED_MS = 6 * 3_600_000
 """A sensor whose readings were all suspect for so long is in doubt; an engineering choice."""
+MOST_STOPS = 25
+"""Stations of one day's route: more than anybody does."""
 LOOKED_INTO = 5
 """Number of newest visits of a station whose effect is computed."""
 

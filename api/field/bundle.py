@@ -14,7 +14,7 @@ from api.access import Keeping, Who
 from api.context import Context
 from api.field.kinds import current, mark, wants_photo
 from api.field.signed import SentBy, SignedRoute
-from api.maintenance import MaintenanceSummary
+from api.maintenance import MOST_STOPS, MaintenanceSummary
 from api.requests import RequestContext, RequestRegistries
 from api.responses import answer, when
 from api.routes.router import subject_router
@@ -25,7 +25,6 @@ from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Role
 from infra.errors import ConfigurationError
 from infra.texts import Text
-from ingest.storage import maintenance as maintenance_store
 from ingest.storage.port import Latest
 from sensors import route
 from sensors.standards import hj915
@@ -34,8 +33,6 @@ from sensors.stations import Deployment, Registry
 router = subject_router("field", "/field/bundle", SignedRoute)
 
 MOST_TASKS = 100
-MOST_STOPS = 25
-"""Stations of one day's route."""
 FEW_REACHES = 200
 """So many reaches are taken along whole: 100 kB."""
 _BY_A_HANDLER = {Action.START, Action.FINISH, Action.CONTRIBUTE}
@@ -221,8 +218,6 @@ def _rules(context: Context) -> Rules:
 
 def _stations(context: Context, registry: Registry, cares: Sequence[MaintenanceSummary]) -> list[BundleStation]:
     now_ms = context.clock_ms()
-    with context.database.read() as connection:
-        retired = maintenance_store.retirements(connection)
     keys = [one.station.key for one in cares]
     newest = {(one.station, one.parameter): one for one in context.store.latest(keys)} if keys else {}
     models = {one.serial: one.model for one in registry.devices}
@@ -253,7 +248,7 @@ def _stations(context: Context, registry: Registry, cares: Sequence[MaintenanceS
                         plausible=known.plausible,
                     )
                 )
-        called, gone = Text(station.zh, station.en), station.key in retired
+        called, gone = Text(station.zh, station.en), station.key in registry.retired
         found.append(BundleStation(station.key, called, station.lon, station.lat, station.reach, gone, deployments))
     return found
 

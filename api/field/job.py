@@ -21,23 +21,23 @@ from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from sensors.stations import Registry, Station
 
-M = TypeVar("M", bound="Said")
+M = TypeVar("M", bound="Content")
 B = TypeVar("B", bound=BaseModel)
 
 
-class Said(BaseModel):
-    """What a record says. An app of another month may say more: that is ignored."""
+class Content(BaseModel):
+    """The content of a record, its `new`. Fields that are not known, from an app of another version, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     @model_validator(mode="before")
     @classmethod
     def _without_nothing(cls, given: Any) -> Any:
-        """An app says null of what nobody filled in."""
+        """A field that nobody filled in is null; its default holds."""
         return {k: v for k, v in given.items() if v is not None} if isinstance(given, Mapping) else given
 
 
-class Fix(Said):
+class Position(Content):
     """A position as a phone measured it."""
 
     lon: float = Field(ge=-180, le=180, allow_inf_nan=False)
@@ -77,8 +77,8 @@ class Job:
     insists: bool = False
     made: Mapping[str, Any] = field(default_factory=dict)
 
-    def said(self, shape: type[M]) -> M:
-        """What the record says, in this shape. Raises ConfigurationError naming what has no valid value."""
+    def content(self, shape: type[M]) -> M:
+        """The content of the record. Raises ConfigurationError naming the field without a valid value."""
         return _valid(shape, self.body.get("new"))
 
     def api(self, shape: type[B], row: Mapping[str, Any]) -> B:
@@ -137,6 +137,6 @@ def _valid(shape: type[B], given: Any) -> B:
 
 
 def own_region(actor: Actor, regions: Regions) -> str:
-    """The highest region of somebody, for what has no place of its own; "" for whoever reaches everything."""
+    """The highest region of a person, for a record without a place; "" for a person of all regions."""
     codes = {*(actor.regions or ()), *(region for _, region in actor.waters if region)}
     return min(codes, key=lambda code: (regions.depth(code), code), default="")

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from api.access import author
 from api.context import Context
-from api.field.job import Fix, Job, Result, Said, own_region
+from api.field.job import Content, Job, Position, Result, own_region
 from api.incident_actions import perform
 from api.registries import find, site_box
 from api.requests import Words
@@ -45,13 +45,13 @@ FAR_KM = 1.0
 # -- sensors -----------------------------------------------------------------------------------------------------------
 
 
-class NewStation(Said):
+class NewStation(Content):
     """A station that is not registered yet."""
 
     name: Words = ""
 
 
-class Hang(Said):
+class Hang(Content):
     """A sensor was hung."""
 
     parameter: Words
@@ -60,7 +60,7 @@ class Hang(Said):
     unit: Words | None = None
     depth_m: float | None = None
     since: str | None = None
-    place: Fix | None = None
+    place: Position | None = None
     reading: float | None = None
     station_new: NewStation | None = None
 
@@ -80,7 +80,7 @@ def current(known: Iterable[Deployment], station: str, parameter: str, at_ms: in
 
 def hang(job: Job) -> Result:
     """Hang a sensor. A station that is not known waits for the office; another sensor than the phone knew conflicts."""
-    new = job.said(Hang)
+    new = job.content(Hang)
     registry = job.registry()
     key = job.about("station")
     if not isinstance(key, str) or key not in registry:
@@ -130,12 +130,12 @@ def _shown(there: Deployment | None, registry: Registry) -> dict[str, Any] | Non
     }
 
 
-def _away(place: Fix | None, station: Station) -> tuple[Text, ...]:
+def _away(place: Position | None, station: Station) -> tuple[Text, ...]:
     km = 0.0 if place is None else distance_km((place.lon, place.lat), (station.lon, station.lat))
     return (say("field_server.far", km=f"{km:.1f}", station=Text(station.zh, station.en)),) if km > FAR_KM else ()
 
 
-class Calibrate(Said):
+class Calibrate(Content):
     """A sensor was checked, and adjusted or left."""
 
     parameter: Words
@@ -151,7 +151,7 @@ class Calibrate(Said):
 
 def calibrate(job: Job) -> Result:
     """Keep a check, and the visit during which it was made: of this sensor only."""
-    new, key, by, station = job.said(Calibrate), *_at_station(job, "calibrations")
+    new, key, by, station = job.content(Calibrate), *_at_station(job, "calibrations")
     at_ms = job.time("at", new.at, job.at_ms)
     job.in_service(station, at_ms)
     registry = job.registry()
@@ -178,13 +178,13 @@ def calibrate(job: Job) -> Result:
 
 def correct_calibration(job: Job) -> Result:
     """A later version of a check corrects it; sensor and instant stay."""
-    new, key, by, _ = job.said(Calibrate), *_at_station(job, "calibrations")
+    new, key, by, _ = job.content(Calibrate), *_at_station(job, "calibrations")
     change = Correction(standard=new.standard, reading=new.before, after=new.after, lot=new.lot, note=new.note)
     maintenance_routes.update_check(job.context, key, job.made["calibration"], by, change)
     return Result(Outcome.APPLIED, (say("field_server.corrected"),), job.made)
 
 
-class VisitSaid(Said):
+class VisitContent(Content):
     """Somebody worked at a station, or does."""
 
     began_at: str | None = None
@@ -195,7 +195,7 @@ class VisitSaid(Said):
 
 def visit(job: Job) -> Result:
     """Keep a visit; one without an end goes on until a later version ends it."""
-    new, key, by, station = job.said(VisitSaid), *_at_station(job, "visits")
+    new, key, by, station = job.content(VisitContent), *_at_station(job, "visits")
     since_ms = job.time("began_at", new.began_at, job.at_ms)
     job.in_service(station, since_ms)
     until = None if new.ended_at is None else when(job.time("ended_at", new.ended_at, job.at_ms))
@@ -206,7 +206,7 @@ def visit(job: Job) -> Result:
 
 def end_visit(job: Job) -> Result:
     """A later version ends the visit that an earlier one began. Raises Refused where it says anything else."""
-    new, key, by, _ = job.said(VisitSaid), *_at_station(job, "visits")
+    new, key, by, _ = job.content(VisitContent), *_at_station(job, "visits")
     if new.ended_at is None:
         raise Refused(say("field_server.no_correction"))
     until = when(job.time("ended_at", new.ended_at, job.at_ms))
@@ -226,19 +226,19 @@ def _at_station(job: Job, what: str) -> tuple[str, Author, Station]:
 # -- incidents ---------------------------------------------------------------------------------------------------------
 
 
-class Report(Said):
+class Report(Content):
     """Something was seen."""
 
     text: Words
     matter: Words = ""
     colour: Words = "yellow"
-    place: Fix | None = None
+    place: Position | None = None
     reach: Words | None = None
 
 
 def report(job: Job) -> Result:
     """File what was seen. It is filed without what cannot be used of it: nobody is at the water any more to ask."""
-    new, registry, regions = job.said(Report), job.registries.recent(), job.regions()
+    new, registry, regions = job.content(Report), job.registries.recent(), job.regions()
     texts: list[Text] = []
     place, reach = new.place, new.reach or ""
     if place is not None and not _inside(job, place):
@@ -265,7 +265,7 @@ def report(job: Job) -> Result:
     return Result(Outcome.APPLIED, tuple(texts), {"incident": made.id}, place=made.place)
 
 
-def _inside(job: Job, place: Fix) -> bool:
+def _inside(job: Job, place: Position) -> bool:
     box = site_box(job.context.box, job.registries.recent())
     try:
         if box is not None:
@@ -277,20 +277,20 @@ def _inside(job: Job, place: Fix) -> bool:
 
 def correct_report(job: Job) -> Result:
     """A later version of a report is a comment of its incident: what was filed stays."""
-    comment = say("field_server.corrected_report", text=job.said(Report).text[: COMMENT_LIMIT - 100])
+    comment = say("field_server.corrected_report", text=job.content(Report).text[: COMMENT_LIMIT - 100])
     _comment(job.context, job.connection, job.actor, job.made["incident"], comment.zh)
     return Result(Outcome.APPLIED, (say("field_server.corrected"),), job.made)
 
 
-class PlaceSaid(Said):
+class PlaceContent(Content):
     """Where a report was made."""
 
-    place: Fix
+    place: Position
 
 
 def place(job: Job) -> Result:
     """Say of an earlier report where it was; it waits until that one is here."""
-    fix = job.said(PlaceSaid).place
+    fix = job.content(PlaceContent).place
     number = job.about("record")
     earlier = store.find(job.connection, number) if isinstance(number, str) else None
     if earlier is None or not isinstance(earlier.made.get("incident"), int):
@@ -307,7 +307,7 @@ def place(job: Job) -> Result:
     return Result(Outcome.APPLIED, (where,), {"incident": incident_id}, place=at)
 
 
-class DoneSaid(Said):
+class DoneContent(Content):
     """A task was done."""
 
     comment: Words = ""
@@ -325,7 +325,7 @@ def done(job: Job) -> Result:
         return Result(
             Outcome.WAITING, (say("field_server.waits_for_photos"),), {"incident": number}, place=before.place
         )
-    comment = job.said(DoneSaid).comment or say("field_server.done").zh
+    comment = job.content(DoneContent).comment or say("field_server.done").zh
     order = Order(Action.FINISH, comment=comment[:COMMENT_LIMIT], attachments=stored)
     for action in _way(before, job.actor):
         perform(job.context, number, replace(order, action=action), job.actor, job.regions)

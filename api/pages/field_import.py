@@ -92,9 +92,11 @@ def _line(v: View, body: Mapping[str, Any], photos: Mapping[str, bytes]) -> Line
     number, kind = str(body.get("id") or "")[:36], str(body.get("kind") or "")[:16]
     try:
         one, missing, fresh = receive(server, Sender(v.actor, from_file=True), number, body)
-        for sha256 in [sha256 for sha256 in missing if sha256 in photos]:
+        there = [sha256 for sha256 in missing if sha256 in photos]
+        for sha256 in there:
             receive_photo(server, v.actor, number, sha256, photos[sha256])
-        one, left, _ = receive(server, Sender(v.actor, from_file=True), number, body)
+        if there:  # the record may have waited for them
+            one, missing, _ = receive(server, Sender(v.actor, from_file=True), number, body)
     except WaterError as error:
         if error.retryable:
             raise
@@ -103,4 +105,4 @@ def _line(v: View, body: Mapping[str, Any], photos: Mapping[str, bytes]) -> Line
         return Line(number, kind, "failed", problem.detail)
     named = body.get("photos")
     count = len(named) if isinstance(named, list) else 0
-    return Line(number, kind, one.outcome.value, one.message, not fresh, max(0, count - len(left)), len(left))
+    return Line(number, kind, one.outcome.value, one.message, not fresh, max(0, count - len(missing)), len(missing))

@@ -20,7 +20,7 @@ from api.access import author, foreign, reaches
 from api.field import kinds as record_kinds
 from api.field import records as field_records
 from api.field.records import NewDecision, Server
-from api.maintenance import Jump, MaintenanceSummary
+from api.maintenance import MOST_STOPS, Jump, MaintenanceSummary
 from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF, ROUTE
 from api.pages.models import maintenance as models
 from api.pages.models.maintenance import CheckForm, Choice
@@ -177,7 +177,7 @@ def route(v: Viewing) -> Response:
         stops=stops,
         every=every,
         chosen={one.key for one, _ in stops},
-        most=models.MOST_STOPS,
+        most=MOST_STOPS,
         km=sum(km for _, km in stops),
         drawing=markup(svg.sketch(lines, marks, label=v.say("route_page.map"), width=640.0)) if marks else "",
         names=lambda keys: _names(v, keys),

@@ -6,7 +6,7 @@ from api.pages.menu import PATROL, PATROLS
 from api.pages.models import patrols as models
 from api.pages.view import HEADERS, PageRoute, View, Viewing
 from api.responses import answer
-from api.routes.field_points import thinned
+from api.routes.field_points import middle_of, thinned
 from governance.incidents import store as incident_store
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident
@@ -15,7 +15,7 @@ from governance.reports.patrols import Patrol
 from infra.errors import NotFound
 from infra.texts import say
 from infra.times import DAY_MS
-from sensors.network import length_km, point_at_km
+from sensors.network import length_km
 
 MOST = 500
 """Patrols that are looked at and listed."""
@@ -78,15 +78,13 @@ def points(v: Viewing, key: str) -> Response:
         found.append(
             {"kind": "patrol", "title": title, "lon": middle.lon, "lat": middle.lat, "href": "", "track": thinned(one)}
         )
-    lines = {reach.key: reach.line for reach in v.registries.recent().reaches}
+    registry = v.registries.recent()
     for case in _problems(v, one):
         lon, lat = case.place.lon, case.place.lat
-        line = lines.get(case.place.reach, ())
-        if (lon is None or lat is None) and len(line) > 1:
-            lon, lat = point_at_km(line, length_km(line) / 2)
-        if lon is not None and lat is not None:
+        place = middle_of(case.place.reach, registry) if lon is None or lat is None else (lon, lat)
+        if place is not None:
             href = v.to(f"/incidents/{case.id}")
-            found.append({"kind": "report", "title": f"#{case.id}", "lon": lon, "lat": lat, "href": href})
+            found.append({"kind": "report", "title": f"#{case.id}", "lon": place[0], "lat": place[1], "href": href})
     return answer({"points": found}, headers=NO_STORE)
 
 

@@ -92,12 +92,16 @@ def thinned(one: Patrol) -> list[tuple[float, float]]:
     return [(point.lon, point.lat) for point in (*one.track[:-1:step], *one.track[-1:])]
 
 
+def middle_of(reach: str, registry: Registry) -> tuple[float, float] | None:
+    """The middle of a reach (lon, lat), for what is only known to be there; None where its line is not known."""
+    line = next((one.line for one in registry.reaches if one.key == reach), ())
+    return point_at_km(line, length_km(line) / 2) if len(line) > 1 else None
+
+
 def _point(
     key: str, place: tuple[float, float] | None, reach: str, registry: Registry, told: Mapping[str, Any]
 ) -> dict[str, Any]:
     exact = place is not None
-    line = next((one.line for one in registry.reaches if one.key == reach), ())
-    if place is None and len(line) > 1:
-        place = point_at_km(line, length_km(line) / 2)
+    place = place or middle_of(reach, registry)
     geometry = None if place is None else {"type": "Point", "coordinates": place}
     return feature(key, geometry, {**told, "reach": reach, "exact": exact})

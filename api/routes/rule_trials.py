@@ -13,7 +13,7 @@ from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from governance.organisation.roles import Actor
 from ingest.analysis import backtest_requests, trial_comparison
-from ingest.analysis.trial_comparison import Comparison
+from ingest.analysis.trial_comparison import Comparison, VersionFindings
 from ingest.state import rule_trials
 from ingest.state.rule_publications import Publisher, Tried
 from ingest.state.rule_trials import Trial, TrialFinding
@@ -53,21 +53,11 @@ class TrialFindingView:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionFindingsView:
-    """What one version found during the trial."""
-
-    findings: int
-    a_week: float
-    at_night: int
-    by_station: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class ComparisonView:
     """Both versions; `counts` of what both found and of what only one did, with the newest of the latter."""
 
-    in_force: VersionFindingsView
-    candidate: VersionFindingsView
+    in_force: VersionFindings
+    candidate: VersionFindings
     counts: Mapping[str, int]
     only_candidate: list[TrialFindingView]
     only_in_force: list[TrialFindingView]
@@ -181,8 +171,8 @@ def _view(context: Context, one: Trial, compared: Comparison | None = None) -> T
 def _compared(one: Comparison) -> ComparisonView:
     counts = {name: len(getattr(one, name)) for name in ("both", "only_candidate", "only_in_force")}
     return ComparisonView(
-        viewed(VersionFindingsView, one.in_force),
-        viewed(VersionFindingsView, one.candidate),
+        one.in_force,
+        one.candidate,
         counts,
         [_finding(f) for f in one.only_candidate[:EXAMPLES]],
         [_finding(f) for f in one.only_in_force[:EXAMPLES]],

@@ -55,17 +55,17 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         db = database(folder, plan.stations)
-        fill(db, plan.stations)
+        _fill(db, plan.stations)
         db.close()
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        server = psutil.Process(stack.enter_context(process("serve", name, str(port))).pid)
+        server = psutil.Process(stack.enter_context(_process("serve", name, str(port))).pid)
         wait_for("the server", lambda: answers(url), 60)
         paths = [path for path in PAGES if httpx.get(url + path).status_code == 200]
         progress.print(join_on_line(say("bench.watching", clients=CLIENTS, pages=" ".join(paths))))
         time.sleep(3)
         alone = _measured(server, plan.seconds)
-        clients = stack.enter_context(process("watch", url, str(plan.seconds + 5), *paths))
+        clients = stack.enter_context(_process("watch", url, str(plan.seconds + 5), *paths))
         assert clients.stdout is not None
         if clients.stdout.readline() != b"ready\n":
             raise BenchFailed(say("bench.load", process=clients.wait()))
@@ -85,7 +85,7 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
     }
 
 
-def process(*arguments: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def _process(*arguments: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     code = "from tools.bench.console import main; main()"
     return child_process([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
 
@@ -113,7 +113,7 @@ def main() -> None:
         _watch(*arguments)
 
 
-def fill(db: Database, stations: int) -> None:
+def _fill(db: Database, stations: int) -> None:
     """A reading of every station and parameter."""
     known = catalogue()
     names = [f"bench-{i}" for i in range(stations)]

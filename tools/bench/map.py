@@ -18,6 +18,7 @@ from rich.console import Console
 from infra.texts import join_on_line, say
 from riverchief.brokers.local import free_port
 from riverchief.guard import child_process
+from tools.bench.console import answers
 from tools.bench.rig import Plan, machine, wait_for
 
 CHANGING = 500
@@ -66,7 +67,7 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
         url = f"http://127.0.0.1:{port}"
         words = [sys.executable, "-m", "tests.large_site", name, str(port)]
         stack.enter_context(child_process(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        wait_for("the server", lambda: _answers(url), 120)
+        wait_for("the server", lambda: answers(url), 120)
         play = stack.enter_context(sync_playwright())
         chromium = play.chromium.launch(executable_path=browser.CHROMIUM, args=browser.ARGUMENTS)
         stack.callback(chromium.close)
@@ -87,13 +88,6 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
             found[what] = _dragged(desk, plan.seconds)
         listed = httpx.get(url + "/", params={"view": "list"}).text
     return {"machine": machine(), "stations": len(keys), "list_bytes": len(listed.encode()), **found}
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", timeout=30).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _opened(page: Any, url: str) -> dict[str, Any]:

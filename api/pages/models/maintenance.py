@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Final
 
-from api.maintenance import MaintenanceSummary
+from api.maintenance import MOST_STOPS, MaintenanceSummary
 from api.pages.models.overview import Data, data_state
 from governance.incidents.finding import FindingKind
 from infra.errors import ConfigurationError
@@ -23,8 +23,6 @@ from sensors.standards.hj915 import CheckKind, ErrorKind
 REASONS: Final = ("device", "drift", "offline", "battery", "due", "visit")
 """Why somebody should go to a station, the most pressing first."""
 BATTERY: Final = "device-battery_low"
-MOST_STOPS: Final = 25
-"""Stations of one day's route: more than anybody does."""
 PAGE: Final = 30
 """Rows of the list that are shown at first, and that are added at a time."""
 

@@ -96,7 +96,8 @@ async function fetchKept() {
   for (const [form, state] of forms) if (state.draft && state.draft.version === 0) later(form, state, 0);
 }
 
-// What the server has meets what this browser has: the newer fills the form, the other one stays at hand.
+// What the server has meets what this browser has: the newer fills the form, unless somebody typed in it here; the other
+// one stays at hand.
 function meet(form, state, kept) {
   const local = state.draft;
   if (local && local.version === kept.version) return;
@@ -108,23 +109,23 @@ function meet(form, state, kept) {
   }
   const theirs = { fields: kept.fields, at: kept.at };
   if (!local || same(local.fields, kept.fields)) {
-    write(state.key, { ...theirs, tab, version: kept.version });
-    return restore(form, state, { ...theirs, tab, version: kept.version });
+    const draft = { ...theirs, tab, version: kept.version, ...(local?.other && { other: local.other }) };
+    write(state.key, draft);
+    return restore(form, state, draft);
   }
   const mine = { fields: local.fields, at: local.at };
-  const [first, other] = kept.at > local.at && !typing(form) ? [theirs, mine] : [mine, theirs];
+  const [first, other] = kept.at > local.at && !state.typed ? [theirs, mine] : [mine, theirs];
   state.draft = { ...first, tab, version: kept.version, other };
   if (first === theirs) fill(form, theirs.fields);
   save(form, state);
   note(form, state);
 }
 
-const typing = (form) => form.contains(document.activeElement) && forms.get(form)?.dirty;
-
 function typed(form, state) {
   const fields = fieldsOf(form);
   const before = read(state.key);
   if (same(fields, state.draft?.fields ?? state.begun)) return;
+  state.typed = true;
   let other = state.draft?.other ?? null;
   if (before && before.tab !== tab && before.at > (state.draft?.at ?? 0) && !same(before.fields, fields)) {
     other = { fields: before.fields, at: before.at };
@@ -248,7 +249,6 @@ addEventListener("storage", (event) => {
   for (const [form, state] of forms) {
     if (event.key !== prefix + state.key) continue;
     const kept = read(state.key);
-    if (!kept) continue;
     if (!kept || kept.tab === tab || same(kept.fields, fieldsOf(form))) continue;
     if (!state.draft) restore(form, state, kept);
     else {

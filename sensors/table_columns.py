@@ -2,6 +2,7 @@
 
 Pure. Headers as in public sensor tables and as people write them: ``do_mg_L``, ``DO (mg/L)``, ``溶解氧``, ``w01009``,
 ``总磷（以P计）(mg/L)``, ``溶解氧(DO)``.
+``Dissolved oxygen, water, unfiltered, milligrams per liter``, ``69928_00300``.
 A header that is not certainly one of our parameters is none: ``do_percent`` is not ``do``.
 """
 
@@ -9,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,7 +25,22 @@ _TABLE: Mapping[str, Mapping[str, str]] = toml_text.shipped("sensors", "table_co
 _BRACKETED = re.compile(r"^(.+?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
 _REMARK = re.compile(r"^(?:以([a-z0-9]+)[_−+]*计|as_([a-z0-9]+))$")
 """As N, P or F-, which is what the catalogue means; as NH4 or PO4 is another number and is converted."""
-_RESPELLED = str.maketrans({"µ": "u", "μ": "u", "/": "_", "·": "_", "-": "_", " ": "_"})
+_RESPELLED = str.maketrans({"µ": "u", "μ": "u", "/": "_", "·": "_", "-": "_", "−": "_", " ": "_"})
+_AT_25 = re.compile(r"_*(?:@|at)?_*25_*(?:deg_?c|c|degrees_celsius)$")
+_PER = re.compile(r"(?<=[a-z])[_^]*_1(?=_|$)")
+"""The exponent of ``mg L-1``."""
+_SPECIES = re.compile(r"^(.*?)_+(?:as_+)?\(?(nitrogen|phosphorus|n|p|c|nh3|nh4|no3|po4|o2|cl)[_+]*\)?$")
+_UCUM = re.compile(r"^([mun]?g)\{(\w+)\}")
+_USGS = re.compile(r"^(?:x_|\d+_)?(\d{5})(?:_\d{5})?$")
+"""``00300``, and with the number of the series before it or of the statistic behind it."""
+_OTHER_MEDIUM = frozenset(
+    "air atmospheric barometric battery board box case dew ground groundwater indoor internal logger panel pump sediment "
+    "soil wind".split()
+)
+"""Words of a header that say the quantity is not the water's."""
+
+ANY_UNIT = "*"
+"""The unit of a kind that is judged by its own past alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +71,61 @@ def find_column(name: str, catalogue: Catalogue) -> Column | None:
     """The parameter of a column; None for labels, station, time and everything that is not in the catalogue."""
     names = _names(catalogue)
     plain = normalise_header(name)
-    if (parameter := names.get(plain)) is not None:
+    if (parameter := names.get(plain) or names.get(_AT_25.sub("", plain))) is not None:
         return Column(name, parameter.key, IDENTITY)
+    if (code := _USGS.match(plain)) and code[1] in _TABLE["usgs"]:
+        return of_agency(name, "usgs", code[1], catalogue)
+    if is_of_other_medium(plain):
+        return None
     if bracketed := _BRACKETED.match(unicodedata.normalize("NFKC", name.strip())):
         return _with_bracket(name, bracketed[1], normalise_header(bracketed[2]), catalogue)
-    for i in (i for i, letter in enumerate(plain) if letter == "_"):
-        found = _made(name, names.get(plain[:i]), plain[i + 1 :])
+    if "," in plain:  # Dissolved oxygen, water, unfiltered, milligrams per liter
+        parts = [part.strip("_") for part in plain.split(",")]
+        return _made(name, names.get(parts[0]), parts[-1], catalogue)
+    for i in (i for i, letter in enumerate(plain) if letter == "_" and plain[i:] != "_in"):  # inflow, not inches
+        found = _made(name, names.get(plain[:i]), plain[i + 1 :], catalogue)
         if found is not None:
             return found
     return None
+
+
+def of_agency(name: str, agency: str, code: str, catalogue: Catalogue) -> Column | None:
+    """The column that an agency calls so (a section of the table), which fixes the unit, too."""
+    key, _, unit = _TABLE[agency].get(code, "").partition(" ")
+    if key not in catalogue:
+        return None
+    return Column(name, key, _conversion(unit, catalogue[key]))
+
+
+def is_of_other_medium(plain: str) -> bool:
+    """Whether a normalised header speaks of the air, the logger, …"""
+    return not _OTHER_MEDIUM.isdisjoint(re.split(r"[_,(\[]+", plain))
+
+
+def unit_of(text: str) -> str | None:
+    """The unit a header's suffix or bracket names, with the species it counts, as :mod:`sensors.units` spells both."""
+    plain = _AT_25.sub("", normalise_header(text))
+    if ucum := _UCUM.match(plain):
+        plain = f"{ucum[1]}{plain[ucum.end() :]}_{ucum[2]}"
+    units = _TABLE["units"]
+    if (unit := units.get(_squeezed(plain))) is not None:
+        return unit
+    counted = _SPECIES.match(plain)
+    if counted is None or (unit := units.get(_squeezed(counted[1]))) is None:
+        return None
+    species = {"nitrogen": "N", "phosphorus": "P"}.get(counted[2], counted[2].upper())
+    return f"{unit} {species}"
+
+
+def _squeezed(plain: str) -> str:
+    return re.sub(r"[_.^()\s]", "", _PER.sub("", plain))
 
 
 def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> Column | None:
     """A header that ends in a bracket: a unit, a remark (以P计), or the same parameter once more (溶解氧(DO))."""
     found = find_column(before, catalogue)
     if found is None:
-        return None
+        return _made(name, _names(catalogue).get(normalise_header(before.split(",")[0])), inside, catalogue)
     again = find_column(inside, catalogue)
     if again is not None and again.parameter == found.parameter:
         return Column(name, found.parameter, found.convert)
@@ -78,9 +134,9 @@ def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> 
         return _counted_as(name, found, parameter, remark)
     nested = _BRACKETED.match(before)
     if nested and (remark := _REMARK.match(normalise_header(nested[2]))):
-        bare = _made(name, parameter, inside)
+        bare = _made(name, parameter, inside, catalogue)
         return None if bare is None else _counted_as(name, bare, parameter, remark)
-    return _made(name, parameter, inside) if found.convert == IDENTITY else None
+    return _made(name, parameter, inside, catalogue) if found.convert == IDENTITY else None
 
 
 def _counted_as(name: str, found: Column, parameter: Parameter, remark: re.Match[str]) -> Column | None:
@@ -114,6 +170,7 @@ def normalise_header(text: str) -> str:
     return unicodedata.normalize("NFKC", text.strip()).replace("°", "deg").casefold().translate(_RESPELLED)
 
 
+@lru_cache(maxsize=8)
 def _names(catalogue: Catalogue) -> dict[str, Parameter]:
     names = {normalise_header(other): catalogue[key] for other, key in _TABLE["names"].items() if key in catalogue}
     names |= {normalise_header(code): p for code, p in catalogue.by_code.items()}
@@ -122,11 +179,18 @@ def _names(catalogue: Catalogue) -> dict[str, Parameter]:
     return names | {p.key: p for p in catalogue.parameters}
 
 
-def _made(name: str, parameter: Parameter | None, suffix: str) -> Column | None:
-    unit = _TABLE["units"].get(suffix)
+def _made(name: str, parameter: Parameter | None, suffix: str, catalogue: Catalogue) -> Column | None:
+    unit = unit_of(suffix)
     if parameter is None or unit is None:
         return None
+    other = _TABLE["by_unit"].get(f"{parameter.key} {unit}")
+    if other in catalogue:
+        return Column(name, other, IDENTITY)
     try:
-        return Column(name, parameter.key, conversion(unit, parameter.unit, parameter.key))
+        return Column(name, parameter.key, _conversion(unit, parameter))
     except ConfigurationError:  # a unit this parameter is not measured in: some other quantity of the same name
         return None
+
+
+def _conversion(unit: str, parameter: Parameter) -> Linear:
+    return IDENTITY if parameter.unit == ANY_UNIT else conversion(unit, parameter.unit, parameter.key)

@@ -7,7 +7,7 @@ an event is decided in :mod:`sensors.quality`. Everything it had to assume is sa
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -402,7 +402,7 @@ def _sensors(
     if summary.left_alone:
         summary.notes.append(line("table.note_left", names=", ".join(summary.left_alone)))
     kept: tuple[TableSensor, ...] = tuple(found.sensors[i] for i in keep)
-    return TableSensors(kept, found.catalogue, found.left), [columns[i] for i in keep]
+    return replace(found, sensors=kept), [columns[i] for i in keep]
 
 
 def _times(

@@ -2,7 +2,8 @@
 
 A column of the catalogue is that parameter. Tables hold more: a second sensor of a parameter (``flow_2_m3_h``,
 ``plant_pH``), probes that the catalogue does not have (chlorine, nitrate, oxygen saturation), or anything with a unit.
-Each is judged as the kind it is most like; what has neither a known name nor a unit is left out.
+Each is judged as the kind it is most like; what has neither a known name nor a unit is left out, and so are columns
+with remarks on the readings.
 """
 
 import re
@@ -15,6 +16,7 @@ import numpy as np
 from sensors import table_columns
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Floats
+from sensors.table_columns import ANY_UNIT
 from sensors.units import IDENTITY, Linear
 
 _WIDE: Final = (-1e12, 1e12)
@@ -28,35 +30,32 @@ def _like(name: str, **differs: object) -> Parameter:
     return replace(plain, **differs)  # type: ignore[arg-type]
 
 
-_PROBES: Final = {
-    # name in the header: its kind. Spike floors: three times the usual accuracy of such probes (engineering choice)
-    "chlorine": _like("chlorine", instrument=(-1.0, 100.0), step=0.05, spike=0.1, event="disinfectant"),
-    "chlorine_dioxide": _like("chlorine_dioxide", instrument=(-1.0, 100.0), step=0.05, spike=0.1, event="disinfectant"),
-    "nitrate": _like("nitrate", instrument=(-1.0, 2000.0), step=0.3, spike=0.25, event="nitrogen"),
-    "nitrate_n": _like("nitrate_n", instrument=(-1.0, 500.0), step=0.3, spike=0.25, event="nitrogen"),
-    "ammonium": _like("ammonium", instrument=(-0.2, 1000.0), step=0.3, spike=0.25, event="ammonia"),
-    "ammonium_n": _like("ammonium_n", instrument=(-0.2, 1000.0), step=0.3, spike=0.25, event="ammonia"),
-    "chloride": _like("chloride", instrument=(-1.0, 40000.0), step=2.0, spike=0.1, event="salt"),
-    "toc": _like("toc", instrument=(-1.0, 100000.0), step=0.2, spike=0.2, event="organic"),
-    "doc": _like("doc", instrument=(-1.0, 100000.0), step=0.2, spike=0.2, event="organic"),
-    "uv254": _like("uv254", step=0.01, spike=0.2, event="organic"),
-    "phycocyanin": _like("phycocyanin", step=0.2, spike=0.3, optical=True, event="bloom"),
-    "do_percent": _like(
-        "do_percent", instrument=(-5.0, 500.0), step=5.0, spike=5.0, shift=10.0, relative=False, flat=True,
+_MG: Final = {"unit": "mg/L"}
+_PROBES: Final = (
+    # spike floors: three times the usual accuracy of such probes (engineering choice)
+    _like("chlorine", **_MG, instrument=(-1.0, 100.0), step=0.05, spike=0.1, event="disinfectant"),
+    _like("chlorine_dioxide", **_MG, instrument=(-1.0, 100.0), step=0.05, spike=0.1, event="disinfectant"),
+    _like("nitrate", **_MG, instrument=(-1.0, 2000.0), step=0.3, spike=0.25, event="nitrogen"),
+    _like("nitrate_n", **_MG, instrument=(-1.0, 500.0), step=0.3, spike=0.25, event="nitrogen"),
+    _like("ammonium", **_MG, instrument=(-0.2, 1000.0), step=0.3, spike=0.25, event="ammonia"),
+    _like("ammonium_n", **_MG, instrument=(-0.2, 1000.0), step=0.3, spike=0.25, event="ammonia"),
+    _like("chloride", **_MG, instrument=(-1.0, 40000.0), step=2.0, spike=0.1, event="salt"),
+    _like("toc", unit="µg/L", instrument=(-1.0, 100000.0), step=0.2, spike=0.2, event="organic"),
+    _like("doc", unit="µg/L", instrument=(-1.0, 100000.0), step=0.2, spike=0.2, event="organic"),
+    _like("phosphate", **_MG),
+    _like("nitrite", **_MG),
+    _like("uv254", unit=ANY_UNIT, step=0.01, spike=0.2, event="organic"),
+    _like("phycocyanin", unit=ANY_UNIT, step=0.2, spike=0.3, optical=True, event="bloom"),
+    _like("chla_rfu", unit=ANY_UNIT, step=0.2, spike=0.3, optical=True, event="bloom"),
+    _like("fdom_rfu", unit=ANY_UNIT, step=0.2, spike=0.2, optical=True, event="organic"),
+    _like(
+        "do_percent", unit="%", instrument=(-5.0, 500.0), step=5.0, spike=5.0, shift=10.0, relative=False, flat=True,
         zero_is_dead=True, event="oxygen", swing=10.0,
     ),
-}  # fmt: skip
-_SAME: Final = {"do_saturation": "do_percent", "do_sat": "do_percent", "odo_percent": "do_percent", "no3": "nitrate",
-                "no3_n": "nitrate_n", "nh4": "ammonium", "nh4_n": "ammonium_n", "cl": "chloride",
-                "clo2": "chlorine_dioxide",
-                "free_chlorine": "chlorine", "pc": "phycocyanin"}  # fmt: skip
-_UNIT: Final = re.compile(
-    r"_(mg_l|ug_l|ppb|ppm|psi|bar|kpa|hpa|m3_h|m3_s|l_s|ms_cm|us_cm|ntu|fnu|mv|v|m|cm|mm|m_s|percent|degc|degf|psu"
-    r"|qsu|rfu|1)$"
-)
+)  # fmt: skip
 _LABEL: Final = re.compile(
-    r"^(anomaly|type|event|natural_event|label|flag|qc|quality|comment|note)(_|$)"
-    r"|_(flag|qc|qual|code)s?$"
+    r"^(anomaly|type|event|natural_event|label|flag|qc|quality|comment|note|remarks?|isswmp|historical|provisionalplus|f_record|标记|质控|备注|审核)(_|$)"
+    r"|_(flag|qc|qual|code|cd|quality|remark|status|grade)s?$|(标记|标识|状态|备注)$"
 )
 """Columns with remarks on the readings."""
 _NUMBER: Final = re.compile(r"_\d+(?=_|$)")
@@ -78,45 +77,53 @@ class TableSensor:
 
 @dataclass(frozen=True, slots=True)
 class TableSensors:
-    """The sensors of a table, the catalogue their indices refer to, and the columns that are none."""
+    """The sensors of a table, the catalogue their indices refer to, and the columns that are none: ``left`` may be
+    sensors nobody knows, ``remarks`` are remarks on the readings."""
 
     sensors: tuple[TableSensor, ...]
     catalogue: Catalogue
     left: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def find_sensors(names: Sequence[str], catalogue: Catalogue) -> TableSensors:
     """Find the sensors among columns; ``names`` without station and time."""
     parameters = list(catalogue.parameters)
-    found, left, used = [], [], set()
+    known = Catalogue.of([*parameters, *(probe for probe in _PROBES if probe.key not in catalogue)])
+    found: list[TableSensor] = []
+    left, remarks = [], []
+    used = set()
+    plain = {table_columns.normalise_header(name) for name in names}
+    nerrs = any(f"f_{one}" in plain for one in plain)
     for name in names:
-        if _LABEL.match(table_columns.normalise_header(name)):
-            left.append(name)
+        spelled = table_columns.normalise_header(name)
+        if _LABEL.search(spelled) or (spelled.startswith("f_") and spelled[2:] in plain):
+            remarks.append(name)
             continue
-        column = table_columns.find_column(name, catalogue)
-        if column is not None and column.parameter not in used:
+        column = table_columns.of_agency(name, "nerrs", spelled, known) if nerrs else None
+        column = column or table_columns.find_column(name, known)
+        if column is not None and column.parameter in catalogue and column.parameter not in used:
             used.add(column.parameter)
             found.append(TableSensor(name, catalogue.index[column.parameter], column.convert, column.parameter))
             continue
-        kind, convert = (catalogue[column.parameter], column.convert) if column else _kind(name, catalogue)
+        kind, convert = (known[column.parameter], column.convert) if column else _kind(name, known)
         if kind is None:
             left.append(name)
             continue
         found.append(TableSensor(name, len(parameters), convert, kind.key))
         parameters.append(replace(kind, key=f"{kind.key}@{name}", code=None, code_2005=None))
-    return TableSensors(tuple(found), Catalogue.of(parameters), tuple(left))
+    return TableSensors(tuple(found), Catalogue.of(parameters), tuple(left), tuple(remarks))
 
 
-def _kind(name: str, catalogue: Catalogue) -> tuple[Parameter | None, Linear]:
-    """The kind a header is most like: a number in it, words before it and the unit may be dropped."""
+def _kind(name: str, known: Catalogue) -> tuple[Parameter | None, Linear]:
+    """The kind a header is most like: a number in it and words before it may be dropped; else its unit makes it one."""
     spelled = table_columns.normalise_header(name)
-    words = _NUMBER.sub("", spelled).split("_")
-    for first in range(len(words)):
-        rest = "_".join(words[first:])
-        if (column := table_columns.find_column(rest, catalogue)) is not None:
-            return catalogue[column.parameter], column.convert
-        stem = _UNIT.sub("", rest)
-        for probe in (rest, stem, _SAME.get(rest, ""), _SAME.get(stem, "")):
-            if probe in _PROBES:
-                return _PROBES[probe], IDENTITY
-    return (_like("generic"), IDENTITY) if _UNIT.search(spelled) else (None, IDENTITY)
+    words = [word for word in re.split(r"[_()\[\]]+", _NUMBER.sub("", spelled)) if word]
+    tails = ["_".join(words[first:]) for first in range(len(words))]
+    if not table_columns.is_of_other_medium(spelled):
+        for tail in tails:
+            if (column := table_columns.find_column(tail, known)) is not None:
+                return known[column.parameter], column.convert
+    if any(table_columns.unit_of(tail) for tail in tails[1:] if len(tail) > 1 or tail in "vm"):
+        return _like("generic", unit=ANY_UNIT), IDENTITY
+    return None, IDENTITY

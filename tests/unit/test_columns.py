@@ -3,6 +3,7 @@
 import pytest
 
 from sensors.parameters import catalogue
+from sensors.quality.table_sensors import find_sensors
 from sensors.table_columns import find_column, find_columns
 from sensors.units import IDENTITY, Linear
 
@@ -118,11 +119,75 @@ def test_a_header_that_is_not_certainly_ours_is_not_ours(header):
         "溶解氧饱和度(%)",
         "总铬",
         "溶解性总磷",
-        "粪大肠菌群(MPN/100mL)",
     ],
 )
 def test_a_chinese_header_of_another_quantity_is_left_alone(header):
     assert find_column(header, catalogue()) is None
+
+
+AGENCIES = {
+    # header of an agency's table: kind, factor and offset to its unit
+    "69928_00010": ("water_temp", 1.0, 0.0),
+    "X_00011_00000": ("water_temp", 5 / 9, -160 / 9),
+    "02_00065": ("level", 0.3048, 0.0),
+    "00060": ("flow", 0.028316846592, 0.0),
+    "07_63681": ("turbidity", 1.0, 0.0),
+    "32295": ("fdom", 1.0, 0.0),
+    "32320": ("chla_rfu", 1.0, 0.0),
+    "00301": ("do_percent", 1.0, 0.0),
+    "Dissolved oxygen, water, unfiltered, milligrams per liter": ("do", 1.0, 0.0),
+    "Gage height, feet": ("level", 0.3048, 0.0),
+    "Specific conductance, water, unfiltered, microsiemens per centimeter at 25 degrees Celsius": (
+        "conductivity", 1.0, 0.0,
+    ),
+    "Turbidity, water, unfiltered, formazin nephelometric units (FNU)": ("turbidity", 1.0, 0.0),
+    "Electrical Conductivity @ 25C (mS/cm)": ("conductivity", 1000.0, 0.0),
+    "cond_umho_cm": ("conductivity", 1.0, 0.0),
+    "Turbidity (FNRU)": ("turbidity", 1.0, 0.0),
+    "turbidity TU": ("turbidity", 1.0, 0.0),
+    "fDOM (ppb QSE)": ("fdom", 1.0, 0.0),
+    "Chlorophyll RFU": ("chla_rfu", 1.0, 0.0),
+    "Dissolved Oxygen (%)": ("do_percent", 1.0, 0.0),
+    "ODO % sat": ("do_percent", 1.0, 0.0),
+    "do (µmol/L)": ("do", 0.031998, 0.0),
+    "do (ml/L)": ("do", 1.429, 0.0),
+    "nh3n (mg/L as NH4)": ("nh3n", 14.007 / 18.039, 0.0),
+    "nh3n (mg{NH4}/L)": ("nh3n", 14.007 / 18.039, 0.0),
+    "Ammonia mg/L": ("nh3n", 1.0, 0.0),
+    "Nitrate_N (mg/L NO3)": ("nitrate_n", 14.007 / 62.004, 0.0),
+    "Nitrate mg L⁻¹": ("nitrate", 1.0, 0.0),
+    "tp (mg/L as PO4)": ("tp", 30.974 / 94.97, 0.0),
+    "tn (µmol/L)": ("tn", 0.014007, 0.0),
+    "salinity ppt": ("salinity", 1.0, 0.0),
+    "Water Course Discharge (ML/d)": ("flow", 1000 / 86_400, 0.0),
+    "flow (MGD)": ("flow", 0.0438126364, 0.0),
+    "Rainfall (in)": ("rain", 25.4, 0.0),
+    "粪大肠菌群(MPN/100mL)": ("fcoli", 10.0, 0.0),
+    "浊度(度)": ("turbidity", 1.0, 0.0),
+    "电导率（毫西门子/厘米）": ("conductivity", 1000.0, 0.0),
+    "流量（立方米/秒）": ("flow", 1.0, 0.0),
+    "溶解氧饱和度(%)": ("do_percent", 1.0, 0.0),
+}  # fmt: skip
+NERRS = (
+    "Temp F_Temp SpCond F_SpCond Sal F_Sal DO_Pct F_DO_Pct DO_mgl F_DO_mgl Depth F_Depth pH F_pH Turb F_Turb F_Record"
+)
+
+
+def test_headers_of_agencies_are_assessed_as_their_parameter_in_its_unit():
+    for header, wanted in AGENCIES.items():
+        (found,) = find_sensors([header], catalogue()).sensors
+        assert (found.kind_key, found.convert.offset) == (wanted[0], wanted[2]), header
+        assert found.convert.gain == pytest.approx(wanted[1], rel=1e-9), header
+
+
+def test_a_name_without_a_unit_has_the_one_of_its_agency_and_remarks_are_told_apart_from_sensors():
+    found = find_sensors([*NERRS.split(), "Air Temp (°C)", "tape"], catalogue())
+    assert [(c.kind_key, c.convert.gain) for c in found.sensors] == [
+        ("water_temp", 1.0), ("conductivity", 1000.0), ("salinity", 1.0), ("do_percent", 1.0), ("do", 1.0),
+        ("depth", 1.0), ("ph", 1.0), ("turbidity", 1.0), ("generic", 1.0),
+    ]  # fmt: skip
+    assert found.left == ("tape",)
+    assert len(found.remarks) == 9
 
 
 def test_of_two_columns_with_one_parameter_the_first_counts_and_the_second_is_told():

@@ -33,9 +33,9 @@ _SPECIES = re.compile(r"^(.*?)_+(?:as_+)?\(?(nitrogen|phosphorus|n|p|c|nh3|nh4|n
 _UCUM = re.compile(r"^([mun]?g)\{(\w+)\}")
 _USGS = re.compile(r"^(?:x_|\d+_)?(\d{5})(?:_\d{5})?$")
 """``00300``, and with the number of the series before it or of the statistic behind it."""
-_OTHER_MEDIUM = frozenset(
-    "air atmospheric barometric battery board box case dew ground groundwater indoor internal logger panel pump sediment "
-    "soil wind".split()
+_OTHER_MEDIUM = re.compile(
+    r"(?:^|[_,(\[])(air|atmospheric|barometric|battery|board|box|case|dew|ground|groundwater|indoor|internal|logger|panel"
+    r"|pump|sediment|soil|wind)(?:$|[_,)\]])"
 )
 """Words of a header that say the quantity is not the water's."""
 
@@ -99,7 +99,7 @@ def of_agency(name: str, agency: str, code: str, catalogue: Catalogue) -> Column
 
 def is_of_other_medium(plain: str) -> bool:
     """Whether a normalised header speaks of the air, the logger, …"""
-    return not _OTHER_MEDIUM.isdisjoint(re.split(r"[_,(\[]+", plain))
+    return _OTHER_MEDIUM.search(plain) is not None
 
 
 def unit_of(text: str) -> str | None:
@@ -125,7 +125,7 @@ def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> 
     """A header that ends in a bracket: a unit, a remark (以P计), or the same parameter once more (溶解氧(DO))."""
     found = find_column(before, catalogue)
     if found is None:
-        return _made(name, _names(catalogue).get(normalise_header(before.split(",")[0])), inside, catalogue)
+        return _made(name, _names(catalogue).get(normalise_header(before.partition(",")[0])), inside, catalogue)
     again = find_column(inside, catalogue)
     if again is not None and again.parameter == found.parameter:
         return Column(name, found.parameter, found.convert)

@@ -38,6 +38,8 @@ STATION = ("station", "station_id", "station_name", "site", "site_id", "断面",
 
 _ZONED = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z")
 _NAIVE = (
+    "%Y-%m-%dT%H:%M:%S",  # three times as fast as with a fraction
+    "%Y-%m-%d %H:%M:%S",
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%dT%H:%M",
@@ -46,6 +48,10 @@ _NAIVE = (
     "%Y/%m/%d %H:%M",
     "%Y年%m月%d日 %H:%M",
     "%Y%m%d%H%M%S",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
 )
 
 VALUES_AT_ONCE = 150_000
@@ -82,7 +88,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class SensorTable:
-    """A table in memory: rows sorted by (station, time), each key once. ``values`` (rows, sensors), NaN missing."""
+    """A table in memory: rows sorted by (station, time), each key once. ``values`` (rows, sensors), NaN missing;
+    column by column in memory, as it is read and assessed."""
 
     names: list[str]
     station: Places
@@ -134,8 +141,9 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
     columns, kinds = table.found.sensors, table.found.catalogue
     n, k = table.values.shape
     parameter = np.array([c.parameter for c in columns], np.int64)
-    packed = np.zeros((n, k), np.int64)
-    moves, courses, due = np.full((n, k), np.nan), np.zeros((n, k), np.uint8), np.zeros((n, k), np.bool_)
+    values = _flat(table.values)
+    packed, moves = np.zeros(n * k, np.int64), np.full(n * k, np.nan)
+    courses, due = np.zeros(n * k, np.uint8), np.zeros(n * k, np.bool_)
     done, network = 0, neighbour_stations(edges)
     for members in connected_groups(len(table.names), edges):
         memory = SeriesState.of(
@@ -145,23 +153,30 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
         for piece in _pieces(table.at, spans, max(1, VALUES_AT_ONCE // max(1, k))):
             series, row = _by_series(table.values, piece)
             column = series % k
+            cell = column * n + row
             at, letters = table.at[row], np.full(len(row), ord("N"), np.uint8)
             verdict = check_quality(
-                series, parameter[column], at, table.values[row, column], letters, memory, kinds, network=network
+                series, parameter[column], at, values[cell], letters, memory, kinds, network=network
             )
-            packed[row, column] = pack(verdict.flag, verdict.tests)
-            moves[row, column] = verdict.move
-            courses[row, column] = verdict.course
-            due[row, column] = verdict.due
+            packed[cell] = pack(verdict.flag, verdict.tests)
+            moves[cell] = verdict.move
+            courses[cell] = verdict.course
+            due[cell] = verdict.due
             for i in np.unique(verdict.reflag_series // k).tolist():
                 again = verdict.reflag_series // k == i
                 earlier = spans[i][0] + np.searchsorted(table.at[slice(*spans[i])], verdict.reflag_at[again])
-                packed[earlier, verdict.reflag_series[again] % k] = verdict.reflag_packed[again]
+                packed[verdict.reflag_series[again] % k * n + earlier] = verdict.reflag_packed[again]
             memory.apply(verdict.carried)
             done += sum(last - first for first, last in piece)
             progress(0.9 * done / max(n, 1))
-    _cross(table, packed)
-    return Judged(packed, _alarms(table, packed, moves, courses, parameter, edges), due)
+    verdicts = packed.reshape(k, n).T
+    _cross(table, verdicts)
+    return Judged(verdicts, _alarms(table, packed, moves, courses, parameter, edges), due.reshape(k, n).T)
+
+
+def _flat(cells: Floats) -> Floats:
+    """(columns * rows,) a table column by column."""
+    return np.asfortranarray(cells).T.reshape(-1)
 
 
 def _pieces(at: Ints, spans: Sequence[tuple[int, int]], rows: int) -> Iterator[list[tuple[int, int]]]:
@@ -243,16 +258,16 @@ def _alarms(
     table: SensorTable, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
 ) -> Alarms:
     """Events of the water; a slow event once, at the hour of its alarm."""
-    rows, column = np.nonzero(packed)
+    cells = np.flatnonzero(packed)
+    column, rows = np.divmod(cells, len(table.at))
+    packed, moves, courses, value = packed[cells], moves[cells], courses[cells], _flat(table.values)[cells]
     watched = SuddenEventState()
     watched.grow(len(table.names))
     slow = SlowEventState()
     slow.grow(len(table.names))
-    station, kind, at, tests = table.station[rows], parameter[column], table.at[rows], packed[rows, column] >> 4
-    known, value = table.found.catalogue, table.values[rows, column]
-    seen = detect_sudden_events(
-        station, kind, at, moves[rows, column], courses[rows, column], tests, watched, known, tuple(edges)
-    )
+    station, kind, at, tests = table.station[rows], parameter[column], table.at[rows], packed >> 4
+    known = table.found.catalogue
+    seen = detect_sudden_events(station, kind, at, moves, courses, tests, watched, known, tuple(edges))
     slow_result = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
     return first_alarms(CombinedAlarms.of(seen.alarms, slow_result.alarms))
 
@@ -332,7 +347,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         tried = [f"{c.name} {odd.first!r}" for c, odd in zip(found.sensors, unread, strict=True) if odd.cells]
         empty = ", ".join(tried or [c.name for c in found.sensors])
         raise ConfigurationError(say("table.no_numbers", source=source, found=empty))
-    values = np.stack([c.canonical(v) for c, v in zip(kept.sensors, columns, strict=True)], axis=1)
+    values = np.stack([c.canonical(v) for c, v in zip(kept.sensors, columns, strict=True)]).T
     values[~np.isfinite(values)] = np.nan
     if station_at is None:
         label = source.name.split(".")[0]

@@ -151,7 +151,8 @@ def _best_shift(before: Waves, after: Waves) -> tuple[Floats, Floats, Floats]:
     """(days,) hours by which ``after`` is later than ``before``, their correlation then, and the smaller amplitude."""
     tried = np.arange(-HOURS_PER_DAY / 2, HOURS_PER_DAY / 2, 1.0 / TRIED_PER_HOUR)
     turn = np.exp(2j * np.pi * np.outer(np.arange(1, HARMONICS + 1), tried) / HOURS_PER_DAY)
-    match = np.real((np.conj(before) * after) @ turn)
+    together = np.conj(before) * after
+    match = np.einsum("dh,ht->dt", together.real, turn.real) - np.einsum("dh,ht->dt", together.imag, turn.imag)
     with np.errstate(invalid="ignore", divide="ignore"):
         best = np.where(np.isnan(match[:, 0]), 0, np.nan_to_num(match).argmax(axis=1))
         top = match[np.arange(len(match)), best]

@@ -153,6 +153,23 @@ def _unit(unit: str, parameter: str) -> tuple[str, float, float] | None:
     return _UNITS.get(unit)
 
 
+def alternatives(canonical: str, parameter: str) -> dict[tuple[str, str], Linear]:
+    """How readings change with the unit, by (old, new): from and to each other unit of what ``canonical`` measures.
+
+    Left out are units less than twice as large or small: water changes by as much.
+    """
+    found: dict[tuple[str, str], Linear] = {}
+    for unit in (*_UNITS, *_MOLES):
+        try:
+            rule = conversion(unit, canonical, parameter)
+        except ConfigurationError:
+            continue
+        if rule.offset or max(rule.gain, 1 / rule.gain) > 2.0:
+            found[unit, canonical] = rule
+            found[canonical, unit] = Linear(1 / rule.gain, -rule.offset / rule.gain)
+    return found
+
+
 def needs_temperature(unit: str, parameter: str) -> bool:
     """Whether the conversion of ``unit`` needs the temperature of the water: oxygen in % of saturation."""
     return unit == SATURATION and parameter == "do"

@@ -30,6 +30,7 @@ from sensors.quality.explanations import event_text as event_sentence
 from sensors.quality.neighbours import connected_groups, neighbour_stations
 from sensors.quality.table_sensors import TableSensor, TableSensors, find_sensors
 from sensors.reading import Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.unit_change import find_unit_changes
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
 
@@ -62,6 +63,9 @@ NUMBERS = 0.5
 
 REPORTED = 5
 
+CONSTANT = 10
+"""Readings of a column from which on it is told that all are the same number."""
+
 LEAP_DAYS = 1_000
 """A longer pause than nearly three years is told: loggers that lost their clock begin again in 1970, 1980 or 2000."""
 
@@ -80,9 +84,11 @@ class Summary:
     bad: int = 0
     events: int = 0
     doubtful: int = 0
+    unassessed: int = 0
     by_test: dict[str, int] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     left_alone: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -116,7 +122,7 @@ def assess_file(
     table = read(source, catalogue, summary, offset)
     edges = _edges(source, table.names, network)
     judged = judge(table, edges, progress)
-    summary.notes += [*_clocks(table, judged.packed), *_due(table, judged.due)]
+    summary.notes += [*_units(table), *_clocks(table, judged.packed), *_due(table, judged.due)]
     frame = _frame(table, judged, summary)
     with formats.writing(out, COLUMNS) as sink:
         sink.write(frame)
@@ -234,6 +240,24 @@ def _clocks(table: SensorTable, packed: Ints) -> list[str]:
     return [named(clock_shift_text(found, names)) for found, names in together]
 
 
+def _units(table: SensorTable) -> list[str]:
+    """One sentence for each sensor that goes on in another unit."""
+    notes = []
+    for column, sensor in zip(table.values.T, table.found.sensors, strict=True):
+        rows = np.flatnonzero(~np.isnan(column))
+        parameter = table.found.catalogue.parameters[sensor.parameter]
+        kind = replace(parameter, key=sensor.kind_key)
+        for change in find_unit_changes(column[rows], table.station[rows], kind)[:REPORTED]:
+            row = rows[change.row]
+            names = {
+                "station": table.names[table.station[row]],
+                "name": sensor.name,
+                "since": rfc3339(int(table.at[row])),
+            }
+            notes.append(line("table.note_unit", **names, old=change.old, new=change.new))
+    return notes
+
+
 def _due(table: SensorTable, due: Bools) -> list[str]:
     """One sentence for each sensor that was due for a check, with the days on which that began."""
     notes = []
@@ -329,11 +353,13 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         stations: list[pl.Series] = []
         cells: list[list[Floats]] = []
         unread = [_Unread() for _ in found.sensors]
+        summary.remarks = list(found.remarks)
         for piece in table.pieces():
             frame = piece.frame
             stamps.append(frame[str(time_at)])
             if station_at is not None:
                 stations.append(frame[str(station_at)].cast(pl.String))
+            summary.unassessed += sum(_filled(frame[str(place[name])]) for name in found.left)
             cells.append(
                 [_numbers(frame[str(place[c.name])], odd) for c, odd in zip(found.sensors, unread, strict=True)]
             )
@@ -393,6 +419,11 @@ def _numbers(cells: pl.Series, unread: _Unread) -> Floats:
     return np.array(numbers.fill_null(float("nan")).to_numpy(), np.float64)
 
 
+def _filled(cells: pl.Series) -> int:
+    """How many cells are numbers."""
+    return int(np.isfinite(_numbers(cells, _Unread())).sum())
+
+
 def _sensors(
     found: TableSensors, columns: list[Floats], unread: Sequence[_Unread], summary: Summary
 ) -> tuple[TableSensors, list[Floats]]:
@@ -406,7 +437,10 @@ def _sensors(
         elif numbers < NUMBERS * (numbers + odd.cells):
             summary.notes.append(line("table.note_text", name=column.name, first=odd.first))
             summary.left_alone.append(column.name)
+            summary.unassessed += numbers
         else:
+            if numbers >= CONSTANT and np.nanmin(values) == np.nanmax(values):
+                summary.notes.append(line("table.note_constant", name=column.name, value=f"{np.nanmax(values):g}"))
             if odd.cells:
                 summary.notes.append(line("table.note_cells", name=column.name, cells=odd.cells, first=odd.first))
             summary.columns[column.name] = column.kind_key
@@ -414,8 +448,6 @@ def _sensors(
     guessed = [c.name for c in (found.sensors[i] for i in keep) if c.kind_key == "generic"]
     if guessed:
         summary.notes.append(line("table.note_plain", names=", ".join(guessed)))
-    if summary.left_alone:
-        summary.notes.append(line("table.note_left", names=", ".join(summary.left_alone)))
     kept: tuple[TableSensor, ...] = tuple(found.sensors[i] for i in keep)
     return replace(found, sensors=kept), [columns[i] for i in keep]
 
@@ -486,6 +518,7 @@ def _sorted(
     known: list[str], who: Places, at: Ints, values: Floats, found: TableSensors, summary: Summary
 ) -> SensorTable:
     """Rows by station and time; of rows with one key each column's last number counts."""
+    summary.notes += _hours_twice(known, who, at)
     back = int(((np.diff(at) < 0) & (np.diff(who) == 0)).sum())
     order = np.lexsort((np.arange(len(at)), at, who))
     if back:
@@ -508,6 +541,18 @@ def _sorted(
     summary.stations = len(np.unique(who))
     summary.values = int((~np.isnan(values)).sum())
     return SensorTable(known, who, at, values, found)
+
+
+def _hours_twice(known: Sequence[str], who: Places, at: Ints) -> list[str]:
+    """One sentence for each clock that was set back by an hour: local times say an hour twice when summer time ends."""
+    apart, same = np.diff(at), np.diff(who) == 0
+    if not (apart < 0).any() or not (apart > 0).any():
+        return []
+    back = np.flatnonzero(same & (apart == np.median(apart[same & (apart > 0)]) - DAY_MS // 24))
+    if len(back) > 3 * len(known) + len(at) // 5000:  # in no order
+        return []
+    names = [{"station": known[who[row]], "when": rfc3339(int(at[row + 1]))} for row in back[:REPORTED].tolist()]
+    return [line("table.note_hour_twice", **one) for one in names]
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -569,5 +614,8 @@ def summary_lines(summary: Summary) -> Iterator[str]:
     yield from summary.notes
     tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"
     counts = {name: getattr(summary, name) for name in COUNTED}
-    text = say("table.assessed", tests=tests, **counts)
+    left = say("table.assessed_all")
+    if summary.left_alone:
+        left = say("table.left", names=", ".join(summary.left_alone), cells=summary.unassessed)
+    text = say("table.assessed", tests=tests, left=left, **counts)
     yield from (text.zh, text.en)

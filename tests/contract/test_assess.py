@@ -2,10 +2,13 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from infra.errors import ConfigurationError
@@ -55,7 +58,7 @@ def test_the_doubtful_readings_of_a_table_are_written_with_their_own_column_and_
     assert "spike" in spike["reason"][0]
     assert len(told) < 5
     assert summary.columns == {"DO (mg/L)": "do", "conductivity_mS_cm": "conductivity", "plant_pH": "ph"}
-    assert summary.left_alone == ["remark"]
+    assert (summary.left_alone, summary.remarks) == ([], ["remark"])
     assert any("no station column" in note for note in summary.notes)
 
 
@@ -145,6 +148,76 @@ def test_a_short_table_a_constant_column_and_one_without_values_are_assessed(row
     assert told.is_empty()
     assert summary.rows == rows
     assert any("turbidity: " in note for note in summary.notes)
+
+
+def test_what_is_left_unassessed_is_said_with_its_number_of_values(tmp_path: Path) -> None:
+    frame = table()[:192].with_columns(tape=pl.lit(3.5), note_2=pl.lit("x"), ph=pl.lit("seven"), f_ph=pl.lit(1))
+    _, summary = flags(frame, tmp_path)
+    assert (summary.left_alone, summary.unassessed) == (["tape", "ph"], len(frame))
+    assert "left unassessed: 192 values (tape, ph)" in list(assess_.summary_lines(summary))[-1]
+
+
+def test_a_unit_that_changes_in_the_middle_is_said_once_with_its_instant(tmp_path: Path) -> None:
+    frame = table().with_columns(pl.lit(np.linspace(18, 22, 12 * 96)).alias("Temp"))
+    later = pl.int_range(pl.len()) >= 500
+    changed = frame.with_columns(
+        pl.when(later).then(pl.col("Temp") * 1.8 + 32).otherwise(pl.col("Temp")).alias("Temp"),
+        pl.when(later).then(pl.col("conductivity_mS_cm") * 1000).otherwise(pl.col("conductivity_mS_cm")).alias("EC"),
+    )
+    quiet, changes = (
+        [note for note in flags(one, tmp_path)[1].notes if "the unit had changed" in note] for one in (frame, changed)
+    )
+    assert quiet == []
+    assert [note.split("：")[0] for note in changes] == ["in Temp", "in EC"]
+    assert all(frame["time"][500] in note for note in changes)
+
+
+def test_local_times_at_the_end_of_summer_time_are_said(tmp_path: Path) -> None:
+    at = pl.datetime_range(
+        pl.datetime(2025, 10, 25, 22), pl.datetime(2025, 10, 26, 4), "15m", time_zone="UTC", eager=True
+    )
+    local = at.dt.convert_time_zone("Europe/London").dt.strftime("%d/%m/%Y %H:%M")
+    _, summary = flags(pl.DataFrame({"time": local, "ph": np.linspace(7, 7.2, len(local))}), tmp_path)
+    notes = " ".join(summary.notes)
+    assert "the hour from 2025-10-26T01:00:00Z occurs twice" in notes
+    assert "4 rows have the time of another" in notes
+
+
+@st.composite
+def bad_tables(draw: st.DrawFn) -> pl.DataFrame:
+    """A table with anything a logger, a spreadsheet or a person may put into it."""
+    rows = draw(st.integers(1, 60))
+
+    def column(one: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+        return st.lists(one, min_size=rows, max_size=rows)
+
+    steps = draw(column(st.sampled_from([0, 60, 900, 900, 900, -3600, 86_400, 3 * 365 * 86_400])))
+    at = np.clip(1_700_000_000 + np.cumsum(steps), 0, 4_000_000_000)
+    frame = {"time": pl.Series(at * 1000).cast(pl.Datetime("ms")).dt.strftime("%Y-%m-%d %H:%M:%S")}
+    number = st.one_of(
+        st.floats(allow_infinity=True, allow_nan=True, width=32),
+        st.sampled_from([0.0, 7.0, 7.1, -9999.0, 1e30, 7000.0]),
+    )
+    headers = st.sampled_from(["ph", "DO %", "temp_F", "level_ft", "turb", "x", "EC", "RFU"])
+    for name in draw(st.lists(headers, min_size=1, max_size=4, unique=True)):
+        numbers = column(number).map(lambda cells: [repr(one) for one in cells])
+        constant = number.map(lambda one: [repr(one)] * rows)
+        cells = draw(st.one_of(numbers, constant, column(st.sampled_from(["7.2", "", "<0.5", "故障", "NaN", "1,5"]))))
+        frame[name] = pl.Series(cells, dtype=pl.String)
+    return pl.DataFrame(frame)
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(frame=bad_tables())
+def test_any_table_is_assessed_or_refused_in_words_and_nothing_warns(frame: pl.DataFrame, tmp_path: Path) -> None:
+    try:
+        told, summary = flags(frame, tmp_path)
+    except ConfigurationError:
+        return
+    assert summary.rows == len(frame)
+    assert len(told) <= summary.values + summary.rows
+    assert all(list(assess_.summary_lines(summary)))
 
 
 def test_steps_that_change_and_pauses_are_assessed(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def _made(name: str, parameter: Parameter | None, suffix: str, catalogue: Catalo
     unit = unit_of(suffix)
     if parameter is None or unit is None:
         return None
-    other = _TABLE["by_unit"].get(f"{parameter.key} {unit}")
+    other = _TABLE["by_unit"].get(f"{parameter.key} {unit}", "")
     if other in catalogue:
         return Column(name, other, IDENTITY)
     try:

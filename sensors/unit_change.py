@@ -47,7 +47,7 @@ def find_unit_changes(value: Floats, series: Ints, parameter: Parameter) -> list
 
 
 def _agree(old: float, new: float, rule: Linear) -> bool:
-    return abs(old * rule.gain + rule.offset - new) <= AGREEMENT * abs(new)
+    return abs(old * rule.gain + rule.offset - new) < AGREEMENT * abs(new)
 
 
 def _are_apart(old: Floats, new: Floats) -> bool:

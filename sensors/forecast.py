@@ -1,8 +1,8 @@
 """Forecast series for hours to days: tide, day, trend and a short memory, with an empirical interval.
 
 Pure and causal. A series is averaged on a grid of whole hours; the tide and the day are harmonics, fitted with
-exponential forgetting; for each lead the change from now is a small ridge regression on what the harmonics say, on the
-distance from them, on the day and the tidal day before, on the mean of a day and on the last movement. Ridge pulls to
+exponential forgetting; for each lead the change from now is a small ridge regression on what the harmonics and the
+Theta method say, on the day and the tidal day before, on the mean of a day and on the last movement. Ridge pulls to
 no change: where nothing can be known, the forecast is persistence. Everything is fitted day by day on what was known
 then, so that the same pass gives the forecast, the errors it would have made, its interval and its skill.
 
@@ -11,7 +11,7 @@ engineering choices.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -42,12 +42,16 @@ MAX_ERROR_RATIO = 0.95
 MIN_COVERAGE = 0.6
 """The share of the truths of the last two weeks that the interval must have held: below it an interval meant for four
 of five misleads."""
-WORSE_THAN_YESTERDAY = 1.1
-"""Mean absolute error to that of the value a day before, above which yesterday's curve is better."""
 MIN_STANDARD_ERRORS = 1.645
 """Standard errors by which the gain over persistence must be above zero: one-sided 5 %."""
 FILL_H = 3
 """Hours for which the last good value may replace a missing one (or one step of the grid)."""
+
+_CALM_SIZE = 0.25
+"""The share of the usual error that stays in the width of the interval after a day without any. The interval then held
+0.80, 0.79 and 0.80 after calm, usual and restless days, one of a fixed width 0.82, 0.81 and 0.66 (docs/forecast.md)."""
+_THETA_ALPHAS = (0.1, 0.5, 0.9)
+"""Weights of the newest value that simple exponential smoothing chooses from."""
 
 _TIDE_HALF_LIFE_D, _LEAD_HALF_LIFE_D = 12.0, 25.0
 """Days after which a day counts half, in the harmonics and in the regressions."""
@@ -82,8 +86,9 @@ class Verdict(StrEnum):
 class Skill:
     """Skill of the forecasts of the past, leads up to a day.
 
-    ``ratio`` and ``ratio_daily`` are the mean absolute error divided by that of persistence and of the value a day
-    earlier; NaN where there is nothing to compare. ``coverage`` is the share of the past errors that the interval in
+    ``ratio``, ``ratio_daily`` and ``ratio_theta`` are the mean absolute error divided by that of persistence, of the
+    value a day earlier (seasonal naive) and of the Theta method; NaN where there is nothing to compare. ``coverage`` is
+    the share of the past errors that the interval in
     force at their time held; NaN where none was in force. ``days`` of forecasts rest behind it.
     """
 
@@ -92,6 +97,7 @@ class Skill:
     coverage: float
     days: int
     verdict: Verdict
+    ratio_theta: float = float("nan")
 
     @property
     def shown(self) -> bool:
@@ -136,8 +142,9 @@ class Crossing:
 class Hindcasts:
     """Forecasts of the past of a batch of series (hindcasts); axes: series, origin, lead.
 
-    ``value``, ``truth``, ``persistence`` and ``daily`` are (s, t, l), NaN where there is none; the origin ``t`` is the
-    step it was issued after. ``change`` (s, l) is the change from ``now`` (s,) that is expected after the last step.
+    ``value``, ``truth``, ``persistence``, ``daily`` and ``theta`` are (s, t, l), NaN where there is none; the origin
+    ``t`` is the step it was issued after. ``size`` (s, t) is how large the errors were of late beside the usual ones.
+    ``change`` (s, l) is the change from ``now`` (s,) that is expected after the last step.
     """
 
     leads: Ints
@@ -146,12 +153,15 @@ class Hindcasts:
     truth: Floats
     persistence: Floats
     daily: Floats
+    theta: Floats
+    size: Floats
     change: Floats
     now: Floats
 
     @property
-    def error(self) -> Floats:
-        return self.truth - self.value
+    def scaled(self) -> Floats:
+        """The errors in multiples of ``size``."""
+        return np.asarray((self.truth - self.value) / self.size[:, :, None])
 
 
 def spacing_h(at_ms: Ints) -> int | None:
@@ -209,7 +219,9 @@ def hindcast(values: Floats, end_ms: int, step_h: int) -> Hindcasts:
     here = tide[:, :days, :per_day].reshape(series, n)
     filled = here + _filled(values - here, fill)  # what is missing goes on with the tide
     whole = np.where(np.isfinite(filled), filled, here)  # what lies back and is missing longer was as tide and day say
-    features = _features(filled, whole, tide, leads, per_day, step_h)  # (s, n + 1, l, f); the last origin is now
+    still = _filled(values, fill)
+    theta = _theta(still, leads, per_day)
+    features = _features(filled, whole, tide, theta, leads, step_h)  # (s, n + 1, l, f); the last origin is now
     truth = np.full((series, n, len(leads)), np.nan)
     for i, lead in enumerate(leads):
         truth[:, : n - lead, i] = values[:, lead:]
@@ -221,7 +233,6 @@ def hindcast(values: Floats, end_ms: int, step_h: int) -> Hindcasts:
     before = np.concatenate([np.zeros((series, 1), np.int64), lived[:, :-1]], axis=1)  # days with readings until then
     change[np.repeat(before < WARM_DAYS, per_day, axis=1)] = np.nan
     wait = -(-leads // per_day) * per_day - leads  # steps back from the origin to the same hour of an earlier day
-    still = _filled(values, fill)
     daily = np.full_like(truth, np.nan)
     for i, back in enumerate(wait):
         daily[:, back:, i] = still[:, : n - back]
@@ -233,20 +244,22 @@ def hindcast(values: Floats, end_ms: int, step_h: int) -> Hindcasts:
         truth=truth,
         persistence=np.broadcast_to(still[:, :, None], truth.shape),
         daily=daily,
+        theta=theta,
+        size=_size(truth - start - change, leads, per_day),
         change=last,
         now=filled[:, -1],
     )
 
 
 def intervals(found: Hindcasts, day: int, keep_days: int = 30) -> tuple[Floats, Floats]:
-    """(s, l) what the interval in force on ``day`` adds to the forecast, below and above.
+    """(s, l) what the interval in force on ``day`` adds to the forecast, below and above, in multiples of ``size``.
 
-    Empirical quantiles of the errors of the last ``keep_days`` whose truth was known when that day began (split
-    conformal on the series' own past); NaN where fewer than a week of them are.
+    Empirical quantiles of the scaled errors of the last ``keep_days`` whose truth was known when that day began (split
+    conformal on the series' own past, locally weighted: Lei et al., 2018); NaN where fewer than a week of them are.
     """
     end = day * found.per_day
     first = max(0, end - keep_days * found.per_day)
-    error = found.error[:, first:end].copy()
+    error = found.scaled[:, first:end]
     step_h = 24 // found.per_day
     origin = np.arange(first, end)
     unknown = origin[:, None] + found.leads[None, :] // step_h >= end
@@ -273,21 +286,18 @@ def _quantiles(error: Floats, least: int) -> tuple[Floats, Floats]:
 def skill(found: Hindcasts, row: int, coverage: float = float("nan")) -> Skill:
     """What the forecasts of one series of the batch were worth; what is missing now is for the caller to say."""
     short = found.leads <= DAY_LEADS_H
-    error = np.abs(found.error[row][:, short])
-    still = np.abs(found.truth[row] - found.persistence[row])[:, short]
-    before = np.abs(found.truth[row] - found.daily[row])[:, short]
+    error, still, daily, theta = (
+        np.abs(found.truth[row] - one[row])[:, short]
+        for one in (found.value, found.persistence, found.daily, found.theta)
+    )
     both = np.isfinite(error) & np.isfinite(still)
     held = both.reshape(-1, found.per_day, both.shape[1]).sum(axis=(1, 2))
     days = int((held > 0).sum())
     if days == 0:
         return Skill(float("nan"), float("nan"), coverage, 0, Verdict.SHORT)
-    total = float(still[both].sum())
-    if total <= 0:
+    if not still[both].any():
         return Skill(float("nan"), float("nan"), coverage, days, Verdict.CONSTANT)
-    ratio = float(error[both].sum()) / total
-    same = both & np.isfinite(before)
-    day_total = float(before[same].sum())
-    ratio_daily = float(error[same].sum()) / day_total if day_total > 0 else float("nan")
+    ratio, ratio_daily, ratio_theta = (_ratio(error, other) for other in (still, daily, theta))
     gain = np.where(both, still - error, 0.0).reshape(-1, found.per_day, both.shape[1]).sum(axis=(1, 2))[held > 0]
     # two neighbouring days share their truths: they count as one
     pairs = gain[: len(gain) // 2 * 2].reshape(-1, 2).sum(axis=1)
@@ -295,13 +305,20 @@ def skill(found: Hindcasts, row: int, coverage: float = float("nan")) -> Skill:
     sure = len(pairs) > 2 and pairs.mean() > MIN_STANDARD_ERRORS * few * pairs.std(ddof=1) / np.sqrt(len(pairs))
     if days < MIN_COMPARED_DAYS:
         verdict = Verdict.SHORT
-    elif ratio > MAX_ERROR_RATIO or not sure or ratio_daily > WORSE_THAN_YESTERDAY:
+    elif not sure or ratio > MAX_ERROR_RATIO or ratio_daily >= 1.0 or ratio_theta >= 1.0:
         verdict = Verdict.NO_SKILL
     elif coverage < MIN_COVERAGE:
         verdict = Verdict.NARROW
     else:
         verdict = Verdict.SHOWN
-    return Skill(ratio, ratio_daily, coverage, days, verdict)
+    return Skill(ratio, ratio_daily, coverage, days, verdict, ratio_theta)
+
+
+def _ratio(error: Floats, other: Floats) -> float:
+    """The sum of one to that of the other where both are known."""
+    both = np.isfinite(error) & np.isfinite(other)
+    total = float(other[both].sum())
+    return float(error[both].sum()) / total if total > 0 else float("nan")
 
 
 def forecasts(values: Floats, end_ms: int, step_h: int, lowest: Sequence[float] = ()) -> list[Forecast]:
@@ -324,18 +341,16 @@ def forecasts(values: Floats, end_ms: int, step_h: int, lowest: Sequence[float] 
         last_ms = end_ms - centre_ms - (values.shape[1] - 1 - last) * step_h * HOUR_MS
         now = float(found.now[row])
         if not good.any() or good.mean() < 0.1:
-            worth = _with(worth, Verdict.SPARSE)
+            worth = replace(worth, verdict=Verdict.SPARSE)
         elif not np.isfinite(now):
-            worth = _with(worth, Verdict.STALE)
+            worth = replace(worth, verdict=Verdict.STALE)
         usable = worth.verdict in (Verdict.SHOWN, Verdict.NO_SKILL)
         ready = usable & np.isfinite(found.change[row]) & np.isfinite(low[row]) & np.isfinite(high[row])
         if worth.shown and not (ready & (at <= end_ms + 24 * HOUR_MS)).any():
-            worth, ready = (
-                _with(worth, Verdict.SHORT),
-                np.zeros_like(ready),
-            )  # skilful, but without a known width
+            worth, ready = replace(worth, verdict=Verdict.SHORT), ready & False  # skilful, but of no known width
         middle = now + found.change[row]
-        ends = middle + np.minimum(low[row], 0), middle + np.maximum(high[row], 0)
+        size = found.size[row, -1]
+        ends = middle + size * np.minimum(low[row], 0), middle + size * np.maximum(high[row], 0)
         lines = [line[ready] for line in (middle, *ends)]
         if len(lowest):
             lines = [np.maximum(line, lowest[row]) for line in lines]
@@ -368,10 +383,6 @@ def _reaches(hours: Floats, over: Floats) -> float | None:
     return max(0.0, float(hours[i - 1] + share * (hours[i] - hours[i - 1])))
 
 
-def _with(worth: Skill, verdict: Verdict) -> Skill:
-    return Skill(worth.ratio, worth.ratio_daily, worth.coverage, worth.days, verdict)
-
-
 def _covered(found: Hindcasts, days: int, last_days: int = 14) -> Floats:
     """(s,) the share of the truths of the last days that the interval in force held, leads up to a day."""
     short = found.leads <= DAY_LEADS_H
@@ -379,7 +390,7 @@ def _covered(found: Hindcasts, days: int, last_days: int = 14) -> Floats:
     for day in range(max(WARM_DAYS + 7, days - last_days), days, 3):
         low, high = intervals(found, day)
         rows = slice(day * found.per_day, (day + 1) * found.per_day)
-        error = found.error[:, rows][:, :, short]
+        error = found.scaled[:, rows][:, :, short]
         inside = (error >= np.minimum(low, 0)[:, None, short]) & (error <= np.maximum(high, 0)[:, None, short])
         there = np.isfinite(error) & np.isfinite(low)[:, None, short]
         held += (inside & there).sum(axis=(1, 2))
@@ -438,12 +449,13 @@ def _tide(values: Floats, waves: Floats, days: int, per_day: int, far: int) -> F
     return found
 
 
-def _features(filled: Floats, whole: Floats, tide: Floats, leads: Ints, per_day: int, step_h: int) -> Floats:
+def _features(filled: Floats, whole: Floats, tide: Floats, theta: Floats, leads: Ints, step_h: int) -> Floats:
     """(s, n + 1, l, f) what each change is regressed on; 0 where unknown.
 
     The extra origin is the newest step again, with the harmonics as they are known now.
     """
     series, n = filled.shape
+    per_day = 24 // step_h
     days = n // per_day
     origins = np.append(np.arange(n), n - 1)
     day = np.append(np.repeat(np.arange(days), per_day), days)
@@ -463,10 +475,56 @@ def _features(filled: Floats, whole: Floats, tide: Floats, leads: Ints, per_day:
         share = before - place
         first, second = whole[:, np.maximum(place, 0)], whole[:, np.clip(place + 1, 0, n - 1)]
         back[:, :, i, 5] = np.where(place + 1 <= origins, (1 - share) * first + share * second, np.nan) - now
-    back[:, :, :, 1] = (here - now)[:, :, None]
+    back[:, :, :, 1] = theta[:, origins] - now[:, :, None]
     back[:, :, :, 3] = (mean - now)[:, :, None]
     back[:, :, :, 4] = moved[:, :, None]
     return np.nan_to_num(back, copy=False, nan=0.0)
+
+
+def _size(error: Floats, leads: Ints, per_day: int) -> Floats:
+    """(s, n) the errors known of the last day beside those of a month, mean over the leads of a day."""
+    series, n, _ = error.shape
+    leads = leads[leads <= per_day]
+    known = np.full((series, len(leads), n), np.nan)
+    for i, lead in enumerate(leads):
+        known[:, i, lead:] = np.abs(error[:, : n - lead, i])
+    of_late, usual = (_running_mean(known.reshape(-1, n), days * per_day).reshape(known.shape) for days in (1, 30))
+    seen = np.isfinite(of_late) & (usual > 0)
+    total = np.divide(of_late, usual, out=np.zeros_like(usual), where=seen).sum(axis=1)
+    count = seen.sum(axis=1)
+    return np.asarray(np.where(count, total / np.maximum(count, 1), 1.0) + _CALM_SIZE)
+
+
+def _theta(values: Floats, leads: Ints, per_day: int) -> Floats:
+    """(s, n, l) the Theta method: a daily profile, exponential smoothing, and half the slope of the past.
+
+    Assimakopoulos and Nikolopoulos (2000) in the form of Hyndman and Billah (2003), the weight chosen by its own past.
+    """
+    series, n = values.shape
+    days = values.reshape(series, -1, per_day)
+    there = np.isfinite(days)
+    apart = np.where(there, days - _running_mean(values, per_day).reshape(days.shape)[:, :, -1:], 0.0)
+    profile = np.zeros_like(days)  # of the days before
+    profile[:, 1:] = (np.cumsum(apart, axis=1) / np.maximum(np.cumsum(there, axis=1), 1))[:, :-1]
+    profile -= profile.mean(axis=2, keepdims=True)
+    plain = values - profile.reshape(series, n)
+    alphas = np.array(_THETA_ALPHAS)
+    level = np.full((series, n, len(alphas)), np.nan)
+    miss, now = np.zeros((series, n, len(alphas))), np.full((series, len(alphas)), np.nan)
+    for i in range(n):
+        off = plain[:, i, None] - now
+        miss[:, i] = np.nan_to_num(off)
+        now = np.where(np.isnan(now), plain[:, i, None], now + alphas * miss[:, i])
+        level[:, i] = now
+    best = np.cumsum(np.abs(miss), axis=1).argmin(axis=2)[:, :, None]
+    smooth = np.take_along_axis(level, best, axis=2)[:, :, 0]
+    x, seen = np.arange(n), np.isfinite(plain)
+    sums = [np.cumsum(np.where(seen, one, 0.0), axis=1) for one in (np.ones(n), x, plain, x * x, x * plain)]
+    slope = (sums[0] * sums[4] - sums[1] * sums[2]) / np.maximum(sums[0] * sums[3] - sums[1] ** 2, 1.0)
+    day, hour = x // per_day, (x[:, None] + leads) % per_day
+    drift = slope[:, :, None] / 2 * (leads - 1 + 1 / alphas[best])
+    found = np.where(seen, smooth, np.nan)[:, :, None] + profile[:, day[:, None], hour] + drift
+    return np.asarray(found)
 
 
 def _running_mean(filled: Floats, steps: int) -> Floats:

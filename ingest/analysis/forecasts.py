@@ -381,7 +381,9 @@ def verdict_text(one: Forecast, parameter: Parameter) -> Text:
     """Whether and why the forecast is shown, with its figures."""
     checked = np.isfinite(one.skill.coverage)
     percent = f"{100 * one.skill.coverage:.0f}" if checked else ""
-    values: dict[str, object] = {"days": one.skill.days, "ratio": f"{one.skill.ratio:.2f}", "percent": percent}
+    values: dict[str, object] = {"days": one.skill.days, "percent": percent}
+    ratios = {"ratio": one.skill.ratio, "daily": one.skill.ratio_daily, "theta": one.skill.ratio_theta}
+    values |= {name: f"{ratio:.2f}" if np.isfinite(ratio) else "–" for name, ratio in ratios.items()}
     values["held"] = say("forecast.held", percent=percent) if checked else say("forecast.held_unknown")
     if one.skill.shown:
         day = one.at <= one.issued_ms + 24 * HOUR_MS
@@ -394,7 +396,7 @@ def _shown_crossing(one: Forecast, limit: Limit) -> Crossing | None:
 
 
 def _sparse(one: Forecast) -> Forecast:
-    worth = fc.Skill(one.skill.ratio, one.skill.ratio_daily, one.skill.coverage, one.skill.days, Verdict.SPARSE)
+    worth = replace(one.skill, verdict=Verdict.SPARSE)
     none = np.zeros(0)
     return Forecast(one.issued_ms, one.step_h, one.last_ms, one.last, np.zeros(0, np.int64), none, none, none, worth)
 

@@ -122,14 +122,41 @@ def test_a_series_that_cannot_be_forecast_says_why(series, verdict):
 
 
 def test_an_analyser_of_six_results_a_day_is_forecast_on_its_own_steps():
-    rng = np.random.default_rng(7)
     t = np.arange(0, DAYS * 24 + 24, 4)
-    series = 1 + 0.4 * np.sin(2 * np.pi * t / 24) + 0.05 * rng.normal(size=len(t))
+    series = tidal(7, N + 24, noise=0.05)[::4]
     assert fc.spacing_h(t * fc.HOUR_MS) == 4
     one = fc.forecasts(series[None, :-6], END_MS, 4)[0]
     assert one.skill.shown
     assert np.diff(one.at).min() == 4 * fc.HOUR_MS
-    assert np.abs(one.value[:6] - series[-6:]).mean() < 0.1
+    assert np.abs(one.value[:6] - series[-6:]).mean() < 0.2
+
+
+def test_the_interval_widens_after_a_restless_day_and_holds_as_often_as_after_a_calm_one():
+    rng = np.random.default_rng(4)
+    n, restless = N + 60 * 24, np.repeat(rng.random(45 + 60) < 0.3, 24)
+    restless = np.maximum(restless, np.roll(restless, 24))  # for two days at a time, or more
+    memory = np.zeros(n)
+    for i in range(1, n):
+        memory[i] = 0.85 * memory[i - 1] + (0.5 if restless[i] else 0.1) * rng.normal()
+    series = tidal(4, n, noise=0.01) + memory
+    found = fc.hindcast(series[None], END_MS, 1)
+    held: dict[bool, list[float]] = {True: [], False: []}
+    for day in range(45, len(series) // 24 - 1):
+        low, high = fc.intervals(found, day)
+        error = found.scaled[0, day * 24, : fc.DAY_LEADS_H]
+        inside = (error >= low[0, : len(error)]) & (error <= high[0, : len(error)])
+        held[bool(restless[day * 24 - 1])].append(inside.mean())
+    assert abs(np.mean(held[True]) - np.mean(held[False])) < 0.2
+    assert np.mean(held[True]) > 0.7
+
+
+def test_where_the_theta_method_is_as_good_nothing_is_shown():
+    t = np.arange(0, DAYS * 24, 4)  # nothing to know but the mean day
+    series = 1 + 0.4 * np.sin(2 * np.pi * t / 24) + 0.05 * np.random.default_rng(7).normal(size=len(t))
+    one = fc.forecasts(series[None], END_MS, 4)[0]
+    assert one.skill.ratio < 0.5
+    assert one.skill.ratio_theta > 1.0
+    assert one.skill.verdict is Verdict.NO_SKILL
 
 
 def test_a_grid_holds_the_mean_of_each_hour_and_nothing_of_later():

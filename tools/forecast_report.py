@@ -1,18 +1,17 @@
-"""Make the tables of docs/forecast.md: ``python tools/forecast_report.py DATA_DIR [--every 7] [--statsmodels 6]``.
+"""Make the tables of docs/forecast.md: ``python tools/forecast_report.py DATA_DIR [--every 7] [--auto-theta 6]``.
 
 Every table below DATA_DIR (``station,time`` and one column a parameter, ``anomaly_<parameter>`` = 1 where its keeper
 rejected the sample) is forecast with the one configuration of :mod:`sensors.forecast`, every few hours, as the running
 system would: from the 45 days before, and from nothing later. Samples the keeper rejected are left out, as flagged
-readings are.
+readings are. The opponents forecast from the same hour: persistence, the value a day before (seasonal naive), the Theta
+method, and for some hours AutoTheta of the package statsforecast, where it is installed.
 """
 
 import argparse
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -23,30 +22,18 @@ import numpy as np  # noqa: E402
 import polars as pl  # noqa: E402
 
 from sensors import forecast as fc  # noqa: E402
+from sensors.reading import Floats, Ints  # noqa: E402
 
 NOT_PARAMETERS = ("anomaly", "event", "natural", "type", "corrected", "rain", "time", "station")
-SHORT_H, DAY_H = 6, 24
-KINDS = ("us", "us6", "still", "still6", "daily", "pin", "pin_still", "hid", "hid_still")
 OLD = 999.0
+RESTLESS = 0.9
+"""A day is restless whose mean change from hour to hour is above this quantile of the window's days; calm below the
+opposite one."""
+UNREST = ("calm", "usual", "restless")
+Row = dict[str, float | str | bool | None]
 
 
-@dataclass
-class Score:
-    """Sums over the forecasts of one series."""
-
-    issues: int = 0
-    shown: int = 0
-    error: dict[str, list[float]] = field(default_factory=dict)
-    inside: list[float] = field(default_factory=list)
-    hits: list[tuple[float, float, bool]] = field(default_factory=list)
-    warned: int = 0
-    came: int = 0
-    daily_warned: int = 0
-    daily_hits: int = 0
-    rival: list[tuple[float, float, float]] = field(default_factory=list)
-
-
-def series_of(path: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+def series_of(path: Path) -> Iterator[tuple[str, str, Ints, Floats]]:
     """(station, parameter, ms, value) of the good samples of each column of a table."""
     table = pl.read_csv(path, infer_schema_length=None, null_values=["", "NA"])
     for (station,), rows in table.group_by("station", maintain_order=True):
@@ -63,203 +50,158 @@ def series_of(path: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
                 yield str(station), name, at[good][order], value[good][order]
 
 
-def judged(at: np.ndarray, value: np.ndarray, every_h: int, rivals: int) -> Score | None:
-    """Forecast one series on its way and compare with what came; None where it is too sparse or short."""
+def scored(at: Ints, value: Floats, every_h: int, auto: int) -> Iterator[Row]:
+    """Forecast one series on its way and compare with what came; nothing where it is too sparse or short."""
     step = fc.spacing_h(at)
     if step is None:
-        return None
-    hour = fc.HOUR_MS
-    first = int(at[0] // (step * hour)) * step * hour
-    days = int((at[-1] - first) // (24 * hour)) + 1
-    whole = fc.grid(at, value, first + days * 24 * hour, step, days)
-    size = fc.DAYS * 24 // step
-    padded = np.concatenate([np.full(size, np.nan), whole])
-    score = Score(error={name: [] for name in KINDS})
-    begin = (fc.WARM_DAYS + fc.MIN_COMPARED_DAYS) * 24 // step
-    origins = np.arange(begin, len(whole) - 1, max(1, every_h // step))
-    asked = set(origins[:: max(1, len(origins) // rivals)].tolist()) if rivals else set()
-    for chunk in np.array_split(origins, max(1, len(origins) // 16)):
-        ends = {int(o): first + (int(o) + 1) * step * hour for o in chunk}
-        for origin, end_ms in ends.items():
-            window = padded[None, origin + 1 : origin + 1 + size]
-            one = fc.forecasts(window, end_ms, step)[0]
-            if one.skill.verdict in (fc.Verdict.SPARSE, fc.Verdict.STALE, fc.Verdict.SHORT, fc.Verdict.CONSTANT):
-                continue
-            _compare(score, one, whole, origin, step, window[0])
-            if origin in asked and one.skill.shown:
-                _rival(score, one, whole, origin, step, window[0], end_ms)
-    return score
+        return
+    day = 24 // step
+    first = int(at[0] // (24 * fc.HOUR_MS)) * 24 * fc.HOUR_MS
+    days = int((at[-1] - first) // (24 * fc.HOUR_MS)) + 1
+    size = fc.DAYS * day
+    whole = np.concatenate([np.full(size, np.nan), fc.grid(at, value, first + days * 24 * fc.HOUR_MS, step, days)])
+    begin = size + (fc.WARM_DAYS + fc.MIN_COMPARED_DAYS) * day
+    origins = np.arange(begin, len(whole) - day, max(1, every_h // step))
+    asked = origins[:: max(1, len(origins) // auto)] if auto else origins[:0]
+    unfit = (fc.Verdict.SPARSE, fc.Verdict.STALE, fc.Verdict.SHORT, fc.Verdict.CONSTANT)
+    for origin in origins:
+        window = whole[origin + 1 - size : origin + 1]
+        (one,) = fc.forecasts(window[None], first + int(origin + 1 - size) * step * fc.HOUR_MS, step)
+        if one.skill.verdict not in unfit and len(one.at):
+            row = _compared(one, window, whole[origin + 1 : origin + 1 + day], step)
+            if row and one.skill.shown and origin in asked:
+                row["auto_theta"] = _auto_theta(window, whole[origin + 1 : origin + 1 + day], one, step)
+            if row:
+                yield row
 
 
-def _compare(score: Score, one: fc.Forecast, whole: np.ndarray, origin: int, step: int, window: np.ndarray) -> None:
+def _compared(one: fc.Forecast, window: Floats, came: Floats, step: int) -> Row:
+    """The errors of a forecast and its opponents in the day after it; empty where nothing came."""
     lead = np.round((one.at - one.issued_ms) / fc.HOUR_MS / step + 0.5).astype(int)
-    there = (origin + lead < len(whole)) & (lead * step <= DAY_H)
+    lead = lead[lead <= len(came)]
+    y = came[lead - 1]
+    there = np.isfinite(y)
     if not there.any():
-        return
-    truth = np.full(len(lead), np.nan)
-    truth[there] = whole[origin + lead[there]]
-    there &= np.isfinite(truth)
-    score.issues += 1
-    if not there.any():
-        return
-    y, hours = truth[there], lead[there] * step
-    still = np.full(len(y), one.last)
-    if not one.skill.shown:
-        score.error["hid"].append(np.abs(y - one.value[there]).mean())
-        score.error["hid_still"].append(np.abs(y - still).mean())
-        return
-    score.shown += 1
-    score.error["us"].append(np.abs(y - one.value[there]).mean())
-    score.error["still"].append(np.abs(y - still).mean())
-    short = hours <= SHORT_H
-    if short.any():
-        score.error["us6"].append(np.abs(y - one.value[there])[short].mean())
-        score.error["still6"].append(np.abs(y - still)[short].mean())
-    back = whole[origin + lead[there] - 24 // step]
-    score.error["daily"].append(float(np.nanmean(np.abs(y - np.where(np.isfinite(back), back, one.last)))))
-    low, high = one.low[there], one.high[there]
-    score.inside.append(float(((y >= low) & (y <= high)).mean()))
-    score.error["pin"].append(_pinball(y, low, 0.1) + _pinball(y, high, 0.9))
-    spread = np.nanquantile(np.diff(window), [0.1, 0.9])
-    wide = np.sqrt(lead[there])[:, None] * spread  # what a random walk would give
-    score.error["pin_still"].append(_pinball(y, still + wide[:, 0], 0.1) + _pinball(y, still + wide[:, 1], 0.9))
-    _crossings(score, one, y, hours, back, window)
+        return {}
+    day = len(came)
+    back = window[-day:][lead - 1]
+    filled = np.where(np.isfinite(window), window, one.last)[None]
+    lines = {
+        "us": one.value[: len(lead)],
+        "still": np.full(len(lead), one.last),
+        "daily": np.where(np.isfinite(back), back, one.last),
+        "theta": fc.theta_method(filled, lead, day)[0, -1],
+    }
+    row: Row = {"shown": one.skill.shown, "label": one.skill.coverage, "days": _unrest(window, day)}
+    row |= {name: float(np.abs(y - line)[there].mean()) for name, line in lines.items()}
+    low, high = one.low[: len(lead)], one.high[: len(lead)]
+    row["inside"] = float(((y >= low) & (y <= high))[there].mean())
+    spread = np.sqrt(lead)[:, None] * np.nanquantile(np.diff(window), [0.1, 0.9])  # what a random walk would give
+    row["pin"] = _pinball((y - low)[there], (y - high)[there])
+    row["pin_walk"] = _pinball((y - one.last - spread[:, 0])[there], (y - one.last - spread[:, 1])[there])
+    return row | _crossings(one, y, lead * step, lines["daily"], window)
 
 
-def _pinball(y: np.ndarray, at: np.ndarray, share: float) -> float:
-    return float(np.maximum(share * (y - at), (share - 1) * (y - at)).mean())
+def _pinball(over_low: Floats, over_high: Floats) -> float:
+    losses = (np.maximum(p * off, (p - 1) * off).mean() for p, off in ((0.1, over_low), (0.9, over_high)))
+    return float(sum(losses))
 
 
-def _crossings(
-    score: Score, one: fc.Forecast, y: np.ndarray, hours: np.ndarray, back: np.ndarray, window: np.ndarray
-) -> None:
-    """The limit is the value that a tenth of the window is beyond, on either side in turn."""
+def _unrest(window: Floats, day: int) -> str:
+    moved = np.abs(np.diff(window, prepend=np.nan)).reshape(-1, day)
+    known = np.isfinite(moved)
+    each = np.where(known, moved, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    low, high = np.quantile(each[known.any(axis=1)], [1 - RESTLESS, RESTLESS])
+    return "restless" if each[-1] > high else "calm" if each[-1] < low else "usual"
+
+
+def _crossings(one: fc.Forecast, y: Floats, hours: Ints, daily: Floats, window: Floats) -> Row:
+    """How often the value that a tenth of the window is beyond, on either side, was passed and was warned of."""
+    row: dict[str, float] = dict.fromkeys(("came", "warned", "hit", "daily_warned", "daily_hit", "late"), 0.0)
     for share, above in ((0.9, True), (0.1, False)):
-        limit = float(np.nanquantile(window, share))
-        will = fc.crossing(one, limit, above=above)
+        limit, sign = float(np.nanquantile(window, share)), 1 if above else -1
+        will = fc.crossing(one, limit, above=above) if one.skill.shown else None
         if will is None:
             continue
-        sign = 1 if above else -1
         beyond = np.flatnonzero(sign * (y - limit) > 0)
-        warned = will.expected_h is not None and will.expected_h <= DAY_H
-        yesterday = bool((sign * (back - limit) > 0).any())
-        score.warned += warned
-        score.came += len(beyond) > 0
-        score.daily_warned += yesterday
-        score.daily_hits += yesterday and len(beyond) > 0
+        warned = will.expected_h is not None and will.expected_h <= fc.DAY_LEADS_H
+        yesterday = bool((sign * (daily - limit) > 0).any())
+        row["came"] += len(beyond) > 0
+        row["warned"] += warned
+        row["hit"] += warned and len(beyond) > 0
+        row["daily_warned"] += yesterday
+        row["daily_hit"] += yesterday and len(beyond) > 0
         if warned and len(beyond):
-            came_h = float(hours[beyond[0]])
-            inside = will.earliest_h is not None and will.earliest_h - 1 <= came_h <= (will.latest_h or 1e9) + 1
-            score.hits.append((came_h, abs(came_h - float(will.expected_h or 0)), inside))
+            row["late"] += abs(float(hours[beyond[0]]) - float(will.expected_h or 0))
+    return {**row}
 
 
-def _rival(
-    score: Score, one: fc.Forecast, whole: np.ndarray, origin: int, step: int, window: np.ndarray, end_ms: int
-) -> None:
-    """The same forecast by statsmodels: regression on the same harmonics with AR(1) errors, in state space."""
-    from statsmodels.tsa.statespace.sarimax import SARIMAX
+def _auto_theta(window: Floats, came: Floats, one: fc.Forecast, step: int) -> float | None:
+    """The error of AutoTheta with a season of a day; None without the package."""
+    try:
+        from statsforecast.models import AutoTheta
+    except ImportError:
+        return None
+    known = np.flatnonzero(np.isfinite(window))
+    line = np.interp(np.arange(known[0], len(window)), known, window[known])
+    ahead = AutoTheta(season_length=24 // step).forecast(line, h=len(came))["mean"]
+    return float(np.nanmean(np.abs(came - ahead)))
 
-    lead = np.round((one.at - one.issued_ms) / fc.HOUR_MS / step + 0.5).astype(int)
-    keep = (lead * step <= DAY_H) & (origin + lead < len(whole))
-    if not keep.any():
-        return
-    known = window[-30 * 24 // step :]
-    hours = end_ms / fc.HOUR_MS + (np.arange(len(known) + lead[keep].max()) - len(known) + 0.5) * step
-    waves = fc._waves(hours, step)[:, 1:]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = SARIMAX(known, exog=waves[: len(known)], order=(1, 0, 0), trend="c")
-        fitted = model.fit(disp=False, maxiter=30)
-        ahead = np.asarray(fitted.forecast(int(lead[keep].max()), exog=waves[len(known) :]))
-    truth = whole[origin + lead[keep]]
-    us = float(np.nanmean(np.abs(truth - one.value[keep])))
-    it = float(np.nanmean(np.abs(truth - ahead[lead[keep] - 1])))
-    score.rival.append((us, it, float(np.nanmean(np.abs(truth - one.last)))))
+
+def _summary(frame: pl.DataFrame, by: pl.Expr) -> pl.DataFrame:
+    shown, col = pl.col("shown"), pl.col
+
+    def ratio(over: str, under: str) -> pl.Expr:
+        both = shown & col(over).is_not_null() & col(under).is_not_null()
+        return col(over).filter(both).sum() / col(under).filter(both).sum()
+
+    of_series = frame.group_by("set", "series", maintain_order=True).agg(
+        pl.len().alias("forecasts"),
+        shown.sum().alias("shown"),
+        *(ratio("us", name).alias(f"/{name}") for name in ("still", "daily", "theta", "auto_theta")),
+        ratio("pin", "pin_walk").alias("/walk"),
+        *(col("inside").filter(shown & (col("days") == one)).sum().alias(f"in_{one}") for one in UNREST),
+        *((shown & (col("days") == one)).sum().alias(f"n_{one}") for one in UNREST),
+        (col("label") - col("inside")).fill_nan(0).filter(shown).sum().alias("label_off"),
+        *(col(name).sum() for name in ("came", "warned", "hit", "daily_warned", "daily_hit", "late")),
+    )
+    held = {one: col(f"in_{one}").sum() / col(f"n_{one}").sum() for one in UNREST}
+    every = pl.sum_horizontal(col(f"in_{one}").sum() for one in UNREST)
+    return of_series.group_by(by, maintain_order=True).agg(
+        (col("shown").sum() / col("forecasts").sum()).alias("shown share"),
+        *(col(f"/{name}").drop_nans().median() for name in ("still", "daily", "theta", "auto_theta", "walk")),
+        (every / col("shown").sum()).alias("coverage"),
+        *(share.alias(one) for one, share in held.items()),
+        (col("label_off").sum() / col("shown").sum()).alias("label off"),
+        (col("hit").sum() / col("came").sum()).alias("crossings warned of"),
+        (col("hit").sum() / col("warned").sum()).alias("warnings true"),
+        (col("daily_hit").sum() / col("came").sum()).alias("day before: of"),
+        (col("daily_hit").sum() / col("daily_warned").sum()).alias("true"),
+        (col("late").sum() / col("hit").sum()).alias("error h"),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--every", type=int, default=7, help="hours between two forecasts")
-    parser.add_argument("--statsmodels", type=int, default=0, help="forecasts of each series to compare with SARIMAX")
+    parser.add_argument("--auto-theta", type=int, default=0, help="forecasts of each series to compare with AutoTheta")
     parser.add_argument("--only", default="", help="part of a file's name")
     options = parser.parse_args()
-    print(
-        "| data set | series | forecasts | shown | MAE/persistence | the same to 6 h | MAE/day before "
-        "| pinball/random walk | coverage of 80 % | hidden: MAE/persistence |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    rows: list[tuple[str, str, Score]] = []
-    started = time.perf_counter()
+    started, rows = time.perf_counter(), []
     for path in sorted(options.data.glob("*.csv*")):
-        if options.only not in path.name:
-            continue
-        for station, parameter, at, value in series_of(path):
-            score = judged(at, value, options.every, options.statsmodels)
-            if score is not None and score.issues:
-                rows.append((path.name.split(".")[0], f"{station} {parameter}", score))
-                print(_row(*rows[-1]), flush=True)
-    _summary(rows)
-    total = sum(score.issues for _, _, score in rows)
-    each_ms = (time.perf_counter() - started) / max(total, 1) * 1000
-    print(f"\n{total} forecasts, {each_ms:.1f} ms each, the scoring included")
-
-
-def _ratio(score: Score, over: str, under: str) -> float:
-    return float(np.sum(score.error[over]) / np.sum(score.error[under])) if score.error[under] else float("nan")
-
-
-def _row(name: str, what: str, score: Score) -> str:
-    figures = [
-        _ratio(score, "us", "still"),
-        _ratio(score, "us6", "still6"),
-        _ratio(score, "us", "daily"),
-        _ratio(score, "pin", "pin_still"),
-        float(np.mean(score.inside)) if score.inside else float("nan"),
-        _ratio(score, "hid", "hid_still"),
-    ]
-    cells = " | ".join("–" if np.isnan(f) else f"{f:.2f}" for f in figures)
-    return f"| {name} | {what} | {score.issues} | {score.shown / max(score.issues, 1):.0%} | {cells} |"
-
-
-def _summary(rows: list[tuple[str, str, Score]]) -> None:
-    print(
-        "\n| data set | shown | MAE/persistence, median of series shown | coverage | crossings that came: warned of "
-        "| warnings that came true | day before: warned of | true | median lead h | median error h "
-        "| inside the interval |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    names = list(dict.fromkeys(name for name, _, _ in rows))
-    for name in [*names, "all"]:
-        mine = [score for n, _, score in rows if name in (n, "all")]
-        shown = [s for s in mine if s.shown]
-        hits = [hit for s in shown for hit in s.hits]
-        came, warned = sum(s.came for s in shown), sum(s.warned for s in shown)
-        day_hits, day_warned = sum(s.daily_hits for s in shown), sum(s.daily_warned for s in shown)
-        inside = np.concatenate([s.inside for s in shown]) if shown else np.zeros(0)
-        figures = [
-            float(np.median([_ratio(s, "us", "still") for s in shown])) if shown else float("nan"),
-            float(inside.mean()) if len(inside) else float("nan"),
-            len(hits) / came if came else float("nan"),
-            len(hits) / warned if warned else float("nan"),
-            day_hits / came if came else float("nan"),
-            day_hits / day_warned if day_warned else float("nan"),
-            float(np.median([h[0] for h in hits])) if hits else float("nan"),
-            float(np.median([h[1] for h in hits])) if hits else float("nan"),
-            float(np.mean([h[2] for h in hits])) if hits else float("nan"),
-        ]
-        share = sum(s.shown for s in mine) / max(sum(s.issues for s in mine), 1)
-        cells = " | ".join("–" if np.isnan(f) else f"{f:.2f}" for f in figures)
-        print(f"| {name} | {share:.0%} | {cells} |")
-    rival = np.array([row for _, _, s in rows for row in s.rival])
-    if len(rival):
-        ours = np.median(rival[:, 0] / rival[:, 2])
-        theirs = np.median(rival[:, 1] / rival[:, 2])
-        wins = (rival[:, 0] < rival[:, 1]).mean()
-        print(
-            f"\nstatsmodels SARIMAX(1,0,0) with the same harmonics, {len(rival)} forecasts: median MAE/persistence "
-            f"ours {ours:.2f}, theirs {theirs:.2f}; ours better in {wins:.0%}"
-        )
+        if options.only in path.name:
+            for station, parameter, at, value in series_of(path):
+                about = {"set": path.name.split(".")[0], "series": f"{station} {parameter}", "auto_theta": None}
+                rows += [about | row for row in scored(at, value, options.every, options.auto_theta)]
+    frame = pl.DataFrame(rows, schema_overrides={"auto_theta": pl.Float64}, infer_schema_length=None)
+    each_ms = (time.perf_counter() - started) / max(len(frame), 1) * 1000
+    with pl.Config(
+        tbl_formatting="ASCII_MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=-1,
+        tbl_cols=-1, float_precision=2, tbl_width_chars=400, fmt_str_lengths=60,
+    ):  # fmt: skip
+        print(pl.concat([_summary(frame, pl.col("set")), _summary(frame, pl.lit("all").alias("set"))]))
+    print(f"\n{len(frame)} forecasts, {each_ms:.1f} ms each, the scoring included")
 
 
 if __name__ == "__main__":

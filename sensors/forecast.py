@@ -6,8 +6,7 @@ Theta method say, on the day and the tidal day before, on the mean of a day and 
 no change: where nothing can be known, the forecast is persistence. Everything is fitted day by day on what was known
 then, so that the same pass gives the forecast, the errors it would have made, its interval and its skill.
 
-Scores: docs/forecast.md; reasons: docs/decisions/0031-a-forecast-earns-its-place.md. Constants without a source are
-engineering choices.
+Scores: docs/forecast.md. Constants without a source are engineering choices.
 """
 
 from collections.abc import Sequence

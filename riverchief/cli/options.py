@@ -1,6 +1,6 @@
 """Options that commands share, and opening the site that they name.
 
-What a database needs is loaded with the first one that is opened: a command about a file has none.
+What settings and a database need is loaded with the first of them: a command about a file has neither.
 """
 
 import getpass
@@ -16,9 +16,6 @@ from infra import clock
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import say
 from infra.times import beijing_day, to_ms
-from riverchief import logs
-from riverchief import settings as settings_
-from riverchief.settings import Settings
 from sensors.parameters import catalogue
 
 if TYPE_CHECKING:
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
 
     from infra.database import Database
     from ingest.storage.changes import Author
+    from riverchief.settings import Settings
 
 T = TypeVar("T")
 
@@ -38,8 +36,11 @@ By = Annotated[str | None, typer.Option("--by", help="何人更改，默认登�
 AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
 
 
-def load(settings: Path | None, data: Path | None = None, **overrides: Any) -> Settings:
+def load(settings: Path | None, data: Path | None = None, **overrides: Any) -> "Settings":
     """The settings of the site, with logging as they say. Raises ConfigurationError."""
+    from riverchief import logs
+    from riverchief import settings as settings_
+
     if data is not None:
         overrides["data"] = data
     loaded = settings_.load(settings, **overrides)
@@ -61,7 +62,7 @@ def newest_of(
 
 
 @contextmanager
-def opened(loaded: Settings) -> Iterator["Database"]:
+def opened(loaded: "Settings") -> Iterator["Database"]:
     """The site's database, closed afterwards. Raises StorageUnavailable."""
     from riverchief.database import open_database
 

@@ -34,8 +34,16 @@ from sensors.unit_change import find_unit_changes
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
 
-TIME = ("time", "timestamp", "datetime", "date_time", "date", "observed_at", "时间", "监测时间", "采样时间", "日期时间")
-STATION = ("station", "station_id", "station_name", "site", "site_id", "断面", "断面名称", "站点", "站点名称", "监测点")
+TIME = (
+    "time", "timestamp", "datetime", "date_time", "date/time", "datetimestamp", "date", "observed_at", "sample_time",
+    "时间", "监测时间", "采样时间", "日期时间",
+)  # fmt: skip
+DAY = ("date", "day", "日期")
+"""A column beside the time of day."""
+STATION = (
+    "station", "station_id", "station_name", "stationcode", "site", "site_id", "site_no", "site_name", "断面",
+    "断面名称", "站点", "站点名称", "监测点",
+)  # fmt: skip
 
 _ZONED = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z")
 _NAIVE = (
@@ -342,9 +350,11 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
     """The table as numbers; the summary notes what was assumed, left out or sorted."""
     with formats.reading(source) as table:
         names = list(table.names)
-        time_at = _named(source, names, TIME, needed=True)
-        station_at = _named(source, names, STATION, needed=False)
-        others = [i for i in range(len(names)) if i not in (time_at, station_at)]
+        day_at, time_at = _named(names, DAY), _named(names, TIME)
+        if time_at is None:
+            raise ConfigurationError(say("table.no_time", source=source, found=", ".join(names[:8])))
+        station_at = _named(names, STATION)
+        others = [i for i in range(len(names)) if i not in (day_at, time_at, station_at)]
         found = find_sensors([names[i] for i in others], catalogue)
         place = {names[i]: i for i in reversed(others)}
         if not found.sensors:
@@ -356,7 +366,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         summary.remarks = list(found.remarks)
         for piece in table.pieces():
             frame = piece.frame
-            stamps.append(frame[str(time_at)])
+            stamps.append(_stamps(frame, day_at, time_at))
             if station_at is not None:
                 stations.append(frame[str(station_at)].cast(pl.String))
             summary.unassessed += sum(_filled(frame[str(place[name])]) for name in found.left)
@@ -365,7 +375,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
             )
     if not stamps or not sum(len(s) for s in stamps):
         raise ConfigurationError(say("table.no_rows", source=source))
-    at, ok = _times(source, names[time_at or 0], pl.concat(stamps), offset, summary)
+    at, ok = _times(source, names[time_at], pl.concat(stamps), offset, summary)
     columns = [np.concatenate([piece[i] for piece in cells]) for i in range(len(found.sensors))]
     summary.rows = len(at)
     kept, columns = _sensors(found, columns, unread, summary)
@@ -378,21 +388,25 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
     if station_at is None:
         label = source.name.split(".")[0]
         summary.notes.append(line("table.one_station", label=label))
-        known, who = [label], np.zeros(len(at), np.intp)
+        known, who = [label], np.zeros(int(ok.sum()), np.intp)
     else:
-        known, who = _stations(pl.concat(stations), summary)
+        known, who = _stations(pl.concat(stations).filter(pl.Series(ok)), summary)
     rows = np.flatnonzero(ok)
-    return _sorted(known, who[rows], at[rows], values[rows], kept, summary)
+    return _sorted(known, who, at[rows], values.T[:, rows].T, kept, summary)
 
 
-def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed: bool) -> int | None:
-    spelled = [name.strip().lower().replace(" ", "_") for name in names]
-    for one in wanted:
-        if one in spelled:
-            return spelled.index(one)
-    if needed:
-        raise ConfigurationError(say("table.no_time", source=source, found=", ".join(names[:8])))
-    return None
+def _named(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """The place of the first of the wanted headers; what stands in a bracket behind it is left out."""
+    spelled = [re.sub(r"[(（].*", "", name).strip().lower().replace(" ", "_") for name in names]
+    return next((spelled.index(one) for one in wanted if one in spelled), None)
+
+
+def _stamps(frame: pl.DataFrame, day_at: int | None, time_at: int) -> pl.Series:
+    """The times, put together from the day and the time of day where these stand in two columns."""
+    stamps = frame[str(time_at)]
+    if day_at in (None, time_at) or not stamps.cast(pl.String).str.contains(r"^\s*\d{1,2}:\d\d").any():
+        return stamps
+    return frame[str(day_at)].cast(pl.String).str.strip_chars() + " " + stamps.cast(pl.String).str.strip_chars()
 
 
 @dataclass
@@ -523,9 +537,9 @@ def _sorted(
     order = np.lexsort((np.arange(len(at)), at, who))
     if back:
         summary.notes.append(line("table.note_back", times=back))
-        who, at, values = who[order], at[order], values[order]
+        who, at, values = who[order], at[order], values.T[:, order].T
     elif (np.diff(who) < 0).any():
-        who, at, values = who[order], at[order], values[order]
+        who, at, values = who[order], at[order], values.T[:, order].T
     again = np.append(False, (np.diff(at) == 0) & (np.diff(who) == 0))
     if again.any():
         twice = int(again.sum())
@@ -533,7 +547,7 @@ def _sorted(
         for row in np.flatnonzero(again).tolist():
             values[row] = np.where(np.isnan(values[row]), values[row - 1], values[row])
         keep = np.append(~again[1:], True)
-        who, at, values = who[keep], at[keep], values[keep]
+        who, at, values = who[keep], at[keep], values.T[:, keep].T
     leaps = np.flatnonzero((np.diff(at) > LEAP_DAYS * DAY_MS) & (np.diff(who) == 0))
     for row in leaps[:REPORTED].tolist():
         names = {"station": known[who[row]], "before": rfc3339(int(at[row])), "after": rfc3339(int(at[row + 1]))}

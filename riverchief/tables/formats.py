@@ -7,6 +7,7 @@ a table with two equal headers goes through unharmed. CSV cells stay the text th
 import csv
 import gzip
 import io
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -139,13 +140,15 @@ class _Csv:
             raise ConfigurationError(say("table.utf16", path=path))
         text = self._utf8(first.removeprefix(_BOM), 1)
         self.bom = text != first
+        comments = re.match(rb"(#( .*)?\r?\n)*", text)
+        text = text[comments.end() :] if comments else text  # tables of the USGS begin with lines of them
         header, self._rest = _split_header(text)
         if not header.strip():
             raise ConfigurationError(say("table.empty", path=path))
         self._separator = max(_SEPARATORS, key=header.decode("utf-8").count)
         lines = csv.reader(io.StringIO(header.decode("utf-8"), newline=""), delimiter=self._separator)
         self.names = next(lines)
-        self._line = 1 + header.count(b"\n")
+        self._line = 1 + header.count(b"\n") + (comments[0].count(b"\n") if comments else 0)
 
     def pieces(self) -> Iterator[TableChunk]:
         schema = {str(i): pl.String() for i in range(len(self.names))}

@@ -54,7 +54,7 @@ _PROBES: Final = (
     ),
 )  # fmt: skip
 _LABEL: Final = re.compile(
-    r"^(anomaly|type|event|natural_event|label|flag|qc|quality|comment|note|remarks?|isswmp|historical|provisionalplus|f_record|标记|质控|备注|审核)(_|$)"
+    r"^(anomaly|type|event|natural_event|label|flag|qc|quality|comments?|notes?|remarks?|isswmp|historical|provisionalplus|f_record|标记|质控|备注|审核)(_|$)"
     r"|_(flag|qc|qual|code|cd|quality|remark|status|grade)s?$|(标记|标识|状态|备注)$"
 )
 """Columns with remarks on the readings."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from infra.errors import ConfigurationError
+from infra.times import rfc3339
 from riverchief.cli.app import app
 from riverchief.tables import assess as assess_
 from riverchief.tables.assess import Summary, assess_file, judge, read
@@ -181,6 +182,25 @@ def test_local_times_at_the_end_of_summer_time_are_said(tmp_path: Path) -> None:
     notes = " ".join(summary.notes)
     assert "the hour from 2025-10-26T01:00:00Z occurs twice" in notes
     assert "4 rows have the time of another" in notes
+
+
+def test_tables_as_agencies_give_them_out_are_read(tmp_path: Path) -> None:
+    usgs = "# a comment, with commas\n#\n# more\nagency_cd\tsite_no\tdatetime\ttz_cd\t02_00065\t02_00065_cd\n"
+    usgs += "5s\t15s\t20d\t6s\t14n\t10s\nUSGS\t034\t2013-06-06 00:00\tEDT\t1.0\tP\n"
+    nerrs = "StationCode,isSWMP,DateTimeStamp,F_Record,SpCond,F_SpCond,Notes\n"
+    nerrs += '"apacpwq   ","P",01/01/2012 0:00,"",45.97,<0> ,\n"apacpwq   ","P",01/13/2012 0:15,"",46.0,<0> ,\n'
+    sonde = "Date (MM/DD/YYYY),Time (HH:mm:ss),ODO mg/L\n6/30/2021,12:00:00,7.1\n6/30/2021,12:15:00,7.2\n"
+    found = []
+    for name, text in (("usgs.txt", usgs), ("nerrs.csv", nerrs), ("sonde.csv", sonde)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        table = read(tmp_path / name, CATALOGUE, summary := Summary(name))
+        found.append((table.names, rfc3339(int(table.at[-1])), round(float(table.values[-1, 0]), 3)))
+        assert summary.left_alone == []
+    assert found == [
+        (["034"], "2013-06-06T00:00:00Z", 0.305),
+        (["apacpwq"], "2012-01-13T00:15:00Z", 46000.0),
+        (["sonde"], "2021-06-30T12:15:00Z", 7.2),
+    ]
 
 
 @st.composite

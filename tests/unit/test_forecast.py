@@ -146,8 +146,8 @@ def test_the_interval_widens_after_a_restless_day_and_holds_as_often_as_after_a_
         error = found.scaled[0, day * 24, : fc.DAY_LEADS_H]
         inside = (error >= low[0, : len(error)]) & (error <= high[0, : len(error)])
         held[bool(restless[day * 24 - 1])].append(inside.mean())
-    assert abs(np.mean(held[True]) - np.mean(held[False])) < 0.2
-    assert np.mean(held[True]) > 0.7
+    assert abs(np.mean(held[True]) - np.mean(held[False])) < 0.1
+    assert np.mean(held[True]) > 0.72
 
 
 def test_where_the_theta_method_is_as_good_nothing_is_shown():

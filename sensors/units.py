@@ -84,7 +84,7 @@ _MOLES: dict[str, float] = {"µmol/L": 0.001, "mmol/L": 1.0, "nmol/L": 1e-6, "mm
 """Unit: millimoles a litre."""
 
 _OXYGEN_ML = 1.429
-"""Milligrams of oxygen in a millilitre of the gas at 0 °C and 1 atm (UNESCO, 1986: 1.42903)."""
+"""Milligrams of oxygen in a millilitre of the gas at 0 °C and 1 atm: 31.998 g/mol in 22.392 L/mol."""
 
 _SPECIES: dict[str, dict[str, float]] = {
     "nh3n": {"N": 1.0, "NH4": _N / (_N + 4 * _H), "NH3": _N / (_N + 3 * _H)},

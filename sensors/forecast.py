@@ -85,8 +85,8 @@ class Skill:
 
     ``ratio``, ``ratio_daily`` and ``ratio_theta`` are the mean absolute error divided by that of persistence, of the
     value a day earlier (seasonal naive) and of the Theta method; NaN where there is nothing to compare. ``coverage`` is
-    the share of the past errors that the interval in
-    force at their time held; NaN where none was in force. ``days`` of forecasts rest behind it.
+    the share of the past errors that the interval in force at their time held; NaN where none was in force. ``days``
+    of forecasts rest behind it.
     """
 
     ratio: float

@@ -1,8 +1,7 @@
 """Read table headers: the parameter of a column, and the conversion to its canonical unit.
 
 Pure. Headers as in public sensor tables and as people write them: ``do_mg_L``, ``DO (mg/L)``, ``溶解氧``, ``w01009``,
-``总磷（以P计）(mg/L)``, ``溶解氧(DO)``.
-``Dissolved oxygen, water, unfiltered, milligrams per liter``, ``69928_00300``.
+``总磷（以P计）(mg/L)``, ``溶解氧(DO)``, ``Dissolved oxygen, water, unfiltered, milligrams per liter``, ``69928_00300``.
 A header that is not certainly one of our parameters is none: ``do_percent`` is not ``do``.
 """
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from sensors.parameters import Parameter
-from sensors.reading import Floats, Ints
+from sensors.reading import Bools, Floats, Ints
 from sensors.units import Linear, alternatives
 
 AGREEMENT: Final = 0.05
@@ -33,21 +33,23 @@ def find_unit_changes(value: Floats, series: Ints, parameter: Parameter) -> list
         return []
     before, after = value[:-1], value[1:]
     leap = np.abs(after - before) > 0.5 * np.maximum(np.abs(before), np.abs(after))
+    rows = np.flatnonzero(leap & (series[1:] == series[:-1]))
+    fits = np.any([_agree(before[rows], after[rows], rule) for rule in pairs.values()], axis=0)
     found = []
-    for row in np.flatnonzero(leap & (series[1:] == series[:-1])).tolist():
+    for row in rows[fits].tolist():
         first, last = np.searchsorted(series, [series[row], series[row] + 1]).tolist()
         old, new = value[max(first, row + 1 - COMPARED) : row + 1], value[row + 1 : min(last, row + 1 + COMPARED)]
         if min(len(old), len(new)) >= MIN_COMPARED and _are_apart(old, new):
             found += [
                 UnitChange(row + 1, *names)
                 for names, rule in pairs.items()
-                if _agree(old[-1], new[0], rule) and _agree(float(np.median(old)), float(np.median(new)), rule)
+                if _agree(old[-1], new[0], rule) and _agree(np.median(old), np.median(new), rule)
             ][:1]
     return found
 
 
-def _agree(old: float, new: float, rule: Linear) -> bool:
-    return abs(old * rule.gain + rule.offset - new) < AGREEMENT * abs(new)
+def _agree(old: Floats | np.float64, new: Floats | np.float64, rule: Linear) -> Bools | np.bool_:
+    return np.abs(old * rule.gain + rule.offset - new) < AGREEMENT * np.abs(new)
 
 
 def _are_apart(old: Floats, new: Floats) -> bool:

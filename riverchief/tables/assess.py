@@ -72,7 +72,7 @@ NUMBERS = 0.5
 REPORTED = 5
 
 CONSTANT = 10
-"""Readings of a column from which on it is told that all are the same number."""
+"""Fewest readings of a column for a note that all of them are the same number."""
 
 LEAP_DAYS = 1_000
 """A longer pause than nearly three years is told: loggers that lost their clock begin again in 1970, 1980 or 2000."""

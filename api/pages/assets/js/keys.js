@@ -114,7 +114,6 @@ function list() {
 
 function help() {
   document.querySelector("dialog.keys")?.remove();
-  const before = document.activeElement;
   const dialog = document.createElement("dialog");
   dialog.className = "keys";
   dialog.dataset.testid = "keys-help";
@@ -149,8 +148,8 @@ function help() {
   dialog.append(title, table, label, button(say("close"), () => dialog.close(), "btn main"));
   dialog.addEventListener("close", () => {
     dialog.remove();
-    if (before?.isConnected && before !== document.body) before.focus();
-    else document.getElementById("main")?.focus({ preventScroll: true });
+    // the browser has given the focus back by now, and a key pressed since may have moved it on
+    if (document.activeElement === document.body) document.getElementById("main")?.focus({ preventScroll: true });
   });
   document.body.append(dialog);
   dialog.showModal();

@@ -123,13 +123,6 @@ export const chip = (state, text, testid = null) =>
   h("span", { class: `f-chip f-${state}`, "data-testid": testid, "data-state": state },
     icon({ ok: "done", no: "cross", dev: "help" }[state] ?? "clock", 16), text);
 
-// The bar of a form of several steps; `names` are all steps.
-export function steps(at, names) {
-  const bar = names.map((_, i) => h("i", { class: i < at ? "fw-done" : i === at ? "fw-now" : null }));
-  return h("div", { class: "fw-steps", "data-testid": "field-steps", "data-step": at + 1 },
-    h("div", { "aria-hidden": "true" }, bar), h("p", {}, say("step", { n: at + 1, of: names.length }), h("b", {}, names[at])));
-}
-
 // -- fields -----------------------------------------------------------------------------------------------------------
 
 // A field of text whose every input goes to `typed`.

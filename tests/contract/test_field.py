@@ -4,6 +4,7 @@ import io
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Assignment, Order
 from governance.organisation.roles import Role, administrator
 from governance.people import store as people_store
+from governance.reports import patrols as patrol_store
 from governance.tables import attachment_incident, field_photo, field_record, incident, incident_entry
 from infra.database import Database
 from infra.texts import say
@@ -498,17 +500,49 @@ def test_a_report_without_a_place_is_filed_where_its_reporter_works(context: Con
         assert incident_store.get(connection, number).place.region == NORTH.code
 
 
-def test_a_place_that_follows_waits_for_its_report_and_is_told_there(context: Context, worker: FieldPhone) -> None:
+def correction(of: dict[str, Any], new: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, Any]:
+    return record("correct", new, NOW, object={"record": of["id"]}, old=old)
+
+
+def test_a_place_that_follows_moves_the_incident_until_it_is_over(context: Context, worker: FieldPhone) -> None:
     one = seen()
-    where = {"place": {"lon": 113.12, "lat": 23.01, "accuracy_m": 12}}
-    follows = record("place", where, NOW, object={"record": one["id"]})
+    fix, right = ({"lon": lon, "lat": 23.01, "accuracy_m": 12} for lon in (113.12, 113.13))
+    follows = record("place", {"place": fix, "reach": "qichachong"}, NOW, object={"record": one["id"]})
     assert receipt(worker.send(follows))["outcome"] == "waiting"
     number = receipt(worker.send(one))["made"]["incident"]
     told = receipt(worker.send(follows))
-    assert (told["outcome"], told["made"]) == ("applied", {"incident": number})
-    with context.database.read() as connection:
-        comments = [entry.comment for entry in incident_store.history(connection, number)]
-    assert sum("113.12000" in (comment or "") for comment in comments) == 1
+    assert (told["outcome"], told["made"]["incident"]) == ("applied", number)
+
+    def there() -> tuple[Any, ...]:
+        with context.database.read() as connection:
+            place = incident_store.get(connection, number).place
+            moves = [one for one in incident_store.history(connection, number) if one.what == "moved"]
+            past, _ = incident_store.as_of(connection, number, NOW)
+        assert past.place == place, "the trail tells the same"
+        return (
+            place.lon,
+            place.lat,
+            place.reach,
+            place.region,
+            len(moves),
+            moves[-1].details["from"]["lon"],
+            moves[-1].by,
+        )
+
+    assert there() == (113.12, 23.01, "qichachong", NORTH.code, 1, None, WORKER)
+    stale = receipt(worker.send(correction(follows, {"place": right}, {"place": right})))
+    assert (stale["outcome"], stale["theirs"]["new"]) == ("conflict", {"place": fix})
+    corrected = correction(follows, {"place": right}, {"place": fix})
+    for _ in range(2):
+        assert receipt(worker.send(corrected))["outcome"] == "applied"
+    assert there() == (113.13, 23.01, "qichachong", NORTH.code, 2, 113.12, WORKER)
+    assert receipt(worker.send(correction(follows, {"undone": True})))["outcome"] == "applied"
+    assert there()[:4] == (None, None, "", NORTH.code), "as before it was placed"
+    with context.database.write() as connection:
+        order = Order(Action.REJECT, comment="示例")
+        incident_store.apply_action(connection, number, order, administrator("示例管理员"), now_ms=NOW, source="/test")
+    late = receipt(worker.send(record("place", {"place": fix}, NOW, object={"record": one["id"]})))
+    assert (late["outcome"], str(number) in late["message"]["zh"]) == ("refused", True)
 
 
 def test_a_script_in_a_report_is_text(context: Context, app: Any, worker: FieldPhone) -> None:
@@ -546,8 +580,50 @@ def test_a_task_is_handed_back_once_its_photo_is_here(context: Context, app: Any
     assert (str(case.state), case.case.handler, len(shown[-1])) == ("handled", WORKER, 1)
     assert worker.ask("GET", f"{FIELD}/bundle").json()["tasks"] == []
 
+    def state() -> tuple[str, str | None]:
+        with context.database.read() as connection:
+            return incident_store.get(connection, number).state, incident_store.history(connection, number)[-1].comment
 
-def test_a_patrol_with_a_problem_and_its_photo_is_one(context: Context, worker: FieldPhone) -> None:
+    assert (
+        receipt(worker.send(correction(one, {"comment": "清理了一半"}, {"comment": "已清理"})))["outcome"] == "applied"
+    )
+    assert state() == ("handled", "清理了一半")
+    assert receipt(worker.send(correction(one, {"undone": True, "comment": "还没有完"})))["outcome"] == "applied"
+    assert state() == ("handling", "还没有完")
+    again = receipt(worker.send(correction(one, {"comment": "再改"})))
+    assert (again["outcome"], again["message"]["en"].startswith("this record was taken back")) == ("refused", True)
+    other = record("done", {"comment": "完成"}, NOW, [after], object={"incident": number})
+    assert receipt(worker.send(other))["outcome"] == "waiting"
+    assert worker.photo(other, after).status_code == 200
+    assert receipt(worker.send(other))["outcome"] == "applied"
+    with context.database.write() as connection:
+        order = Order(Action.VERIFY, comment="示例")
+        incident_store.apply_action(connection, number, order, boss, now_ms=NOW, source="/test")
+    assert receipt(worker.send(correction(other, {"comment": "晚了"})))["outcome"] == "refused"
+
+
+def test_who_began_a_case_has_it_as_a_task_until_it_is_given_on(context: Context, app: Any, worker: FieldPhone) -> None:
+    number = receipt(worker.send(seen()))["made"]["incident"]
+    boss, me = administrator("示例管理员"), login(app, context, "示例网格员丙", Role.GRID_WORKER, NORTH.code)
+    tasks = []
+    for action, actor, to in (
+        (Action.ACCEPT, boss, None),
+        (Action.DISPATCH, boss, Assignment(NORTH.code, "示例河长")),
+        (Action.START, replace(boss, name="示例网格员丙"), None),
+        (Action.TRANSFER, boss, Assignment(NORTH.code, "示例河长乙")),
+    ):
+        with context.database.write() as connection:
+            incident_store.apply_action(
+                connection, number, Order(action, assignment=to, comment="示例"), actor, now_ms=NOW, source="/test"
+            )
+        tasks.append(len(me.get(f"{FIELD}/bundle").json()["tasks"]))
+    assert worker.ask("GET", f"{FIELD}/bundle").json()["tasks"] == [], "somebody else's"
+    assert tasks == [0, 0, 1, 0]
+
+
+def test_a_patrol_with_a_problem_and_its_photo_is_one_and_can_be_corrected(
+    context: Context, worker: FieldPhone, clock: list[int]
+) -> None:
     start = NOW - 2 * HOUR
     track = [[rfc3339(start + i * MINUTE), 113.12, 23.01 + 0.0006 * i] for i in range(21)]
     dirty = picture(9)
@@ -562,6 +638,38 @@ def test_a_patrol_with_a_problem_and_its_photo_is_one(context: Context, worker: 
     again = receipt(worker.send(one))
     assert (again["made"], again["missing_photos"]) == (first["made"], [])
     assert (rows(context, incident), rows(context, attachment_incident)) == (1, 1)
+    said = {"reach": "qichachong"}
+    told = receipt(worker.send(correction(one, {"note": "示例：乘船", "way": "drone", "reach": ""}, said)))
+    assert (told["outcome"], told["made"]["corrects"]) == ("applied", one["id"])
+    assert patrol_of(context, one) == ("drone", "", "示例：乘船", True, True)
+    assert receipt(worker.send(correction(one, {"note": "别的"}, said)))["outcome"] == "conflict"
+    assert receipt(worker.send(correction(one, {"way": "飞"})))["outcome"] == "refused"
+    assert patrol_of(context, one) == ("drone", "", "示例：乘船", True, True), (
+        "the correction that fails changes nothing"
+    )
+    clock[0] += 6 * DAY
+    assert receipt(worker.send(correction(one, {"undone": True})))["outcome"] == "applied"
+    assert patrol_of(context, one) == ("drone", "", "示例：乘船", False, False)
+    with context.database.read() as connection:
+        changes = audit_trail.list_entries(connection, what="patrol.corrected", limit=9)
+    assert [json.loads(one.body)["old"]["way"] for one in changes] == ["drone", "walk"]
+
+
+def test_a_patrol_of_last_week_is_corrected_no_more(context: Context, worker: FieldPhone, clock: list[int]) -> None:
+    start = NOW - HOUR
+    new = {"started_at": rfc3339(start), "ended_at": rfc3339(start + MINUTE), "way": "meeting", "track": []}
+    one = record("patrol", new, NOW)
+    assert receipt(worker.send(one))["outcome"] == "applied"
+    clock[0] += 8 * DAY
+    late = receipt(worker.send(correction(one, {"note": "晚了"})))
+    assert (late["outcome"], "7" in late["message"]["zh"]) == ("refused", True)
+    assert patrol_of(context, one)[2] == ""
+
+
+def patrol_of(context: Context, one: dict[str, Any]) -> tuple[str, str, str, bool, bool]:
+    with context.database.read() as connection:
+        made = patrol_store.find(connection, one["id"])
+    return made.way, made.reach, made.note, made.valid, bool(made.covered)
 
 
 # -- photos ------------------------------------------------------------------------------------------------------------

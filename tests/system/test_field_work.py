@@ -412,7 +412,9 @@ def test_every_screen_is_fit_for_everybody(phone_of: Callable[[str], Phone]) -> 
 
 def _look_within_forms(phone: Phone, look: Callable[[str], None]) -> None:
     """The later steps of what takes several, with something entered."""
-    phone.go(f"/s/{STATION}/hang/{SENSOR}").photo("hang-photo").enter("hang-serial", "EX-S5-0008").enter("hang-reading", "99")
+    phone.go(f"/s/{STATION}/hang/{SENSOR}").photo("hang-photo").enter("hang-serial", "EX-S5-0008").enter(
+        "hang-reading", "99"
+    )
     expect(phone.seen("hang-light")).to_have_attribute("data-light", "high")
     look("hang")
     phone.tap("hang-finish")

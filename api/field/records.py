@@ -46,6 +46,8 @@ router = subject_router("field", "/field/records", SignedRoute)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+RECORDS = "/api/v1/field/records"
+"""Where they are sent: a signature holds for this path."""
 MOST_BYTES = 2 * 1024 * 1024
 CLOCK_MS = 5 * 60_000
 """What a phone's clock may be off without being corrected."""

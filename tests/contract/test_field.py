@@ -22,7 +22,7 @@ from governance.incidents.model import Action, Assignment, Order
 from governance.organisation.roles import Role, administrator
 from governance.people import store as people_store
 from governance.reports import patrols as patrol_store
-from governance.tables import attachment_incident, field_photo, field_record, incident, incident_entry
+from governance.tables import attachment_incident, field_nonce, field_photo, field_record, incident, incident_entry
 from infra.database import Database
 from infra.texts import say
 from infra.times import DAY_MS, rfc3339
@@ -267,6 +267,26 @@ def test_only_the_phones_own_signature_of_this_content_on_this_path_counts(
     assert [answer.status_code for answer in wrong] == [401] * len(wrong)
     assert rows(context, field_record) == 0
     receipt(worker.ask("PUT", path, body, X_Signature=fits), 201)
+
+
+def test_what_was_signed_to_be_read_is_answered_once_and_for_minutes(
+    context: Context, app: Any, worker: FieldPhone, clock: list[int]
+) -> None:
+    path, thief = f"{FIELD}/bundle", TestClient(app)
+    assert worker.ask("GET", path).status_code == 200, "by the time that the server told"
+    assert thief.get(path, headers=worker.sent).status_code == 401
+    assert thief.get(path, headers=worker.sent | {"X-Nonce": "another"}).status_code == 401
+    late = worker.ask("GET", path, X_Time=str(NOW - DAY))
+    assert (late.status_code, "X-Time" in late.headers) == (401, False), "it is no time that the phone signed"
+    heard = worker.sent
+    clock[0] += 6 * MINUTE
+    told = thief.get(path, headers=heard)
+    assert (told.status_code, told.headers.get("X-Time")) == (401, None)
+    assert worker.ask("GET", path).status_code == 200
+    old, clock[0] = worker.sent, clock[0] + 6 * MINUTE
+    assert thief.get(path, headers=old).headers["X-Time"] == str(clock[0])
+    assert worker.ask("GET", path).status_code == 200
+    assert rows(context, field_nonce) == 1, "kept for the length of the window"
 
 
 def test_a_lost_phone_is_revoked_alone_and_what_it_sent_stays(context: Context, app: Any) -> None:

@@ -593,4 +593,5 @@ field_photo = sa.Table(
     sa.Column("stored", sa.String(64), comment="as it is kept, without metadata; NULL: not here yet"),
     sa.Column("taken_at_ms", sa.BigInteger),
     sa.Column("used", sa.Boolean, nullable=False, server_default=sa.false(), comment="belongs to what the record made"),
+    sa.Column("original", sa.String(64), comment="as the camera wrote it, with its metadata; NULL: not sent"),
 )

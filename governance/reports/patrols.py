@@ -139,12 +139,18 @@ def judge_patrol(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, T
     return enough, say("patrol.counts" if enough else "patrol.too_short", **values)
 
 
+def known_way(way: str) -> str:
+    """The way to patrol; raises ConfigurationError for one that is none."""
+    if way not in WAYS:
+        raise ConfigurationError(say("request.one_of", name="way", text=way[:80], known=", ".join(WAYS)))
+    return way
+
+
 def check_upload(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
     """Raises ConfigurationError naming the first fault of an uploaded patrol."""
     if not _KEY.fullmatch(key):
         raise ConfigurationError(say("patrol.no_key", key=key[:80]))
-    if way not in WAYS:
-        raise ConfigurationError(say("request.one_of", name="way", text=way, known=", ".join(WAYS)))
+    known_way(way)
     if ended_ms < started_ms:
         raise ConfigurationError(say("patrol.backwards"))
     if ended_ms - started_ms > LONGEST_MS:

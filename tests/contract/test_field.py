@@ -1,5 +1,6 @@
 """The field: what phones sign and send, days late, again and again, in any order; each record takes effect once."""
 
+import hashlib
 import io
 import json
 import random
@@ -710,6 +711,32 @@ def test_a_rotated_photo_keeps_its_turn_and_loses_what_the_camera_wrote(
     client = login(app, context, OFFICE, Role.OFFICE)
     shown = Image.open(io.BytesIO(client.get(f"/api/v1/photos/{kept.sha256}").content))
     assert (shown.getexif().get(0x0112), shown.getexif().get(0x010F)) == (6, None)
+
+
+def test_the_original_of_a_photo_is_for_the_office_alone(context: Context, app: Any, worker: FieldPhone) -> None:
+    small, taken = picture(5), picture(5, turned=6)
+    one = seen(photos=[small])
+    receipt(worker.send(one))
+    path = f"{FIELD}/records/{one['id']}/photos/{one['photos'][0]['sha256']}/original"
+    assert worker.ask("PUT", path, taken).status_code == 404, "before the small one"
+    assert worker.photo(one, small).status_code == 200
+    assert worker.ask("PUT", path, b"no photo").status_code == 422
+    assert worker.ask("PUT", path, taken + b" " * 10 * 1024 * 1024).status_code == 422
+    other = FieldPhone(login(app, context, OTHER, Role.GRID_WORKER, NORTH.code))
+    assert other.ask("PUT", path, taken).status_code == 403
+    for _ in range(2):
+        assert worker.ask("PUT", path, taken).status_code == 200
+    office = login(app, context, OFFICE, Role.OFFICE)
+    got = office.get(path)
+    assert (got.status_code, got.content) == (200, taken)
+    assert worker.ask("GET", path).status_code == 403
+    south = login(app, context, "示例南街办", Role.OFFICE, SOUTH.code)
+    assert south.get(path).status_code == 404
+    number = receipt(worker.send(one))["made"]["incident"]
+    history = office.get(f"/api/v1/incidents/{number}").json()["history"]
+    (shown,) = [photo for entry in history for photo in entry["attachments"]]
+    assert b"a phone that tells" not in office.get(f"/api/v1/attachments/{shown}").content
+    assert office.get(f"/api/v1/attachments/{hashlib.sha256(taken).hexdigest()}").status_code == 404
 
 
 def test_a_photo_that_is_none_or_too_large_is_refused_and_the_text_stays(context: Context, worker: FieldPhone) -> None:

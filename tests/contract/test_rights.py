@@ -87,6 +87,8 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("GET", "/field/records"): STAFF,
     ("PUT", "/field/records/{record_id}"): STAFF - {Role.AUDITOR},
     ("PUT", "/field/records/{record_id}/photos/{sha256}"): STAFF - {Role.AUDITOR},
+    ("PUT", "/field/records/{record_id}/photos/{sha256}/original"): STAFF - {Role.AUDITOR},
+    ("GET", "/field/records/{record_id}/photos/{sha256}/original"): ACCOUNTS,
     ("POST", "/field/records/{record_id}/decision"): STAFF - {Role.AUDITOR},
     ("GET", "/people"): {Role.CHIEF, Role.OPERATOR, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
     ("GET", "/assessments"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},

@@ -3,7 +3,7 @@
 import { foot, h, icon, of, screen, title } from "./app.js";
 import { numberOf, plausibility } from "./judge.js";
 import { waterMap } from "./map.js";
-import { button, card, chip, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, textField, unitText, valueText } from "./parts.js";
+import { asPhotos, button, card, chip, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, textField, unitText, valueText } from "./parts.js";
 import { placeNow } from "./place.js";
 import { codeInto } from "./scan.js";
 import * as store from "./store.js";
@@ -110,7 +110,7 @@ async function hang(place, key, fixed) {
         place: placeNow() ?? value.place, reading, station_new: station ? null : { name: value.name || key },
       },
     };
-    const id = await draft.finish("hang", record, value.photos.map(({ blob }) => ({ blob, kind: "hang" })));
+    const id = await draft.finish("hang", record, asPhotos(value.photos, "hang"));
     title(heading, of(station?.name) || key, back);
     const parameter = encodeURIComponent(value.parameter);
     end();

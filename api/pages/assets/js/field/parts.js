@@ -3,7 +3,6 @@ import { h, icon, moment, say as word, tell } from "./app.js";
 import { sha256 } from "./bytes.js";
 import { judge, numberOf } from "./judge.js";
 import { follow } from "./place.js";
-import { smaller } from "../shrink.js";
 import * as store from "./store.js";
 
 export const say = (key, values) => word(`field_work.${key}`, values);
@@ -177,11 +176,12 @@ function errorText(error, limit) {
 // Make a photo of a draft small, and name it by its content.
 async function prepare(entry) {
   if (entry.sha256) return entry;
-  entry.blob = await smaller(entry.blob);
+  Object.assign(entry, await store.shrunk(entry.blob));
   entry.sha256 = await sha256(await entry.blob.arrayBuffer());
   return entry;
 }
 
+export const asPhotos = (photos, kind) => photos.map(({ blob, original }) => ({ blob, original, kind }));
 export const prepared = (photos) => Promise.all(photos.map((one) => prepare({ ...one })));
 
 // Photos of a draft: kept as taken at once, then made small. `value` is [{blob, at, sha256}]; `keep(photos)` stores it.

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.browser
 
 LONG = os.environ.get("RIVERCHIEF_LONG") == "1"
 CYCLES = 200 if LONG else 12
-SENT = 200 if LONG else 30
+SENT = 200 if LONG else 16
 SEED = 20
 KILLED_EACH = 4
 """Of so many cycles one kills the browser."""

@@ -3,7 +3,7 @@
 import { report } from "./app.js";
 import { utf8 } from "./bytes.js";
 import { patient, phone, refusal, signed } from "./phone.js";
-import { isUnsent, keep, kept, list, on, originalOf, originalsOf, originalStored, photoOf, photoStored, prepare, stateOf, tell, tidy, update } from "./store.js";
+import { isUnsent, keep, kept, list, on, originalOf, originalsOf, originalStored, photoOf, photoStored, prepare, record as recordOf, stateOf, tell, tidy, update } from "./store.js";
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 60e3;
@@ -79,9 +79,9 @@ async function pass(eager) {
 // What comes after a record's text: its photos, and what was decided in a conflict.
 async function rest(line, record, due) {
   if (record.received < record.version) return;
-  for (const entry of record.photos) {
-    if (entry.sha256 && !entry.stored && !entry.given_up && due(entry)) await attempt(line, record.id, () => photo(record, entry), entry.id);
-  }
+  const waiting = record.photos.filter((entry) => entry.sha256 && !entry.stored && !entry.given_up && due(entry));
+  for (const entry of waiting) await attempt(line, record.id, () => photo(record, entry), entry.id);
+  if (waiting.length && stateOf(await recordOf(record.id)) === "office") await attempt(line, record.id, () => text(record.id)); // it may have waited for them
   if (record.decision && !record.decision.done && due(record)) await attempt(line, record.id, () => decided(record));
 }
 

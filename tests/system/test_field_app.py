@@ -189,7 +189,7 @@ def test_it_opens_offline_and_a_new_version_waits_for_the_form(phone: Phone, lin
     expect(phone.seen("field-update")).to_be_visible()
     assert phone.page.evaluate("globalThis.untouched")
     phone.page.evaluate("location.hash = '/'")
-    phone.page.wait_for_function(f"document.documentElement.dataset.build === 'new{before}'")
+    expect(phone.page.locator("html")).to_have_attribute("data-build", f"new{before}")
     expect(phone.seen("field-go-scan")).to_be_visible()
 
 

@@ -78,6 +78,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/(ledger|quarantine)(/.*)?", Right.ACCOUNT),
     ("GET", r"/field/phones", Right.VIEW),
     ("GET", r"/field/(records|bundle)", Right.INCIDENTS),
+    ("GET", r"/field/records/[^/]+/photos/[^/]+/original", Right.ACCOUNT),
     ("*", r"/field/phones(/[^/]+)?", Right.COMMENT),
     ("*", r"/field/records/.+", Right.COMMENT),
     ("GET", r"/(incidents|field-points|worklist|processes|rules)(/.*)?", Right.INCIDENTS),

@@ -550,6 +550,14 @@ field_phone = sa.Table(
     sa.Column("revoked_by", sa.Text),
 )
 
+field_nonce = sa.Table(
+    "field_nonce",
+    metadata,
+    sa.Column("phone", sa.String(32), sa.ForeignKey("field_phone.id"), primary_key=True),
+    sa.Column("nonce", sa.String(64), primary_key=True, comment="of a signed request; forgotten once it is too old"),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, index=True),
+)
+
 field_record = sa.Table(
     "field_record",
     metadata,
@@ -585,4 +593,5 @@ field_photo = sa.Table(
     sa.Column("stored", sa.String(64), comment="as it is kept, without metadata; NULL: not here yet"),
     sa.Column("taken_at_ms", sa.BigInteger),
     sa.Column("used", sa.Boolean, nullable=False, server_default=sa.false(), comment="belongs to what the record made"),
+    sa.Column("original", sa.String(64), comment="as the camera wrote it, with its metadata; NULL: not sent"),
 )

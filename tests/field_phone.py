@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import secrets
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -34,18 +35,26 @@ class FieldPhone:
         assert made.status_code == 201, made.text
         self.id: str = made.json()["id"]
         self._client = TestClient(signed_in.app)
+        self._time = "0"
 
-    def signature(self, method: str, path: str, body: bytes) -> str:
-        message = f"{method}\n{path}\n{hashlib.sha256(body).hexdigest()}".encode()
+    def signature(self, method: str, path: str, body: bytes, *more: str) -> str:
+        message = "\n".join((method, path, hashlib.sha256(body).hexdigest(), *more)).encode()
         r, s = decode_dss_signature(self._key.sign(message, ec.ECDSA(SHA256())))
         return base64url(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> httpx.Response:
-        """A signed request; a header may be given in place of the right one."""
-        signature = self.signature(method, path.partition("?")[0], body)
+        """A signed request; a header may be given in place of the right one. The time is the server's once it says."""
+        more = () if method == "PUT" else (self._time, secrets.token_hex(8))
+        signature = self.signature(method, path.partition("?")[0], body, *more)
         sent = {"X-Phone": self.id, "X-Signature": signature, "Content-Type": "application/json"}
+        sent |= dict(zip(("X-Time", "X-Nonce"), more, strict=False))
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._client.request(method, path, content=body, headers=sent)
+        self.sent = sent
+        answer = self._client.request(method, path, content=body, headers=sent)
+        if (now := answer.headers.get("X-Time")) and "X_Time" not in headers:
+            self._time = now
+            return self.ask(method, path, body, **headers)
+        return answer
 
     def send(self, record: dict[str, Any], **headers: str) -> httpx.Response:
         return self.ask("PUT", f"{FIELD}/records/{record['id']}", json.dumps(record).encode(), **headers)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -283,28 +283,53 @@ def correct_report(job: Job) -> Result:
 
 
 class PlaceContent(Content):
-    """Where a report was made."""
+    """Where a report was made: a point, a water, or both."""
 
-    place: Position
+    place: Position | None = None
+    reach: Words = ""
 
 
 def place(job: Job) -> Result:
-    """Say of an earlier report where it was; it waits until that one is here."""
-    fix = job.content(PlaceContent).place
-    number = job.about("record")
-    earlier = store.find(job.connection, number) if isinstance(number, str) else None
+    """Move the incident of an earlier report to where it was; it waits until that report is here."""
+    earlier = _earlier(job)
     if earlier is None or not isinstance(earlier.made.get("incident"), int):
         return Result(Outcome.WAITING, (say("field_server.waits_for_report"),))
-    if earlier.person != job.actor.name:
+    return _moved(job, earlier.made["incident"])
+
+
+def _earlier(job: Job) -> FieldRecord | None:
+    """The record that this one is about; None before it is here. Raises NotFound for somebody else's."""
+    number = job.about("record")
+    if not isinstance(number, str):
+        raise ConfigurationError(say("field_server.bad_value", name="record"))
+    store.lock(job.connection, number)
+    earlier = store.find(job.connection, number)
+    if earlier is not None and earlier.person != job.actor.name:
         raise NotFound(say("field_server.no_record"))
-    if not _inside(job, fix):
+    return earlier
+
+
+def _moved(job: Job, incident_id: int) -> Result:
+    """The incident is where this record says. Raises ConfigurationError for no place here, Refused once it is over."""
+    new, before = job.content(PlaceContent), incident_store.get(job.connection, incident_id).place
+    fix, reach = new.place, new.reach
+    if reach not in {one.key for one in job.registries.recent().reaches}:
+        reach = ""
+    if fix is None and not reach:
+        raise ConfigurationError(say("field_server.bad_value", name="place"))
+    if fix is not None and not _inside(job, fix):
         raise ConfigurationError(say("field_server.place_outside"))
-    incident_id = earlier.made["incident"]
-    accuracy = "" if fix.accuracy_m is None else f" ±{fix.accuracy_m:.0f} m"
-    where = say("field_server.is_at", lon=f"{fix.lon:.5f}", lat=f"{fix.lat:.5f}", accuracy=accuracy)
-    _comment(job.context, job.connection, job.actor, incident_id, where.zh)
-    at = Place(job.regions().at(fix.lon, fix.lat))
-    return Result(Outcome.APPLIED, (where,), {"incident": incident_id}, place=at)
+    regions = job.regions()
+    point = (None, None) if fix is None else (fix.lon, fix.lat)
+    region = ("" if fix is None else regions.at(fix.lon, fix.lat)) or regions.along(reach) or before.region
+    return _at(job, incident_id, Place(region, reach or before.reach, *point), before)
+
+
+def _at(job: Job, incident_id: int, to: Place, before: Place) -> Result:
+    source, now_ms = job.context.source, job.context.clock_ms()
+    incident_store.move(job.connection, incident_id, to, job.actor, now_ms=now_ms, source=source)
+    told = say("field_server.moved", number=incident_id)
+    return Result(Outcome.APPLIED, (told,), {"incident": incident_id, "before": asdict(before)}, place=to)
 
 
 class DoneContent(Content):
@@ -395,6 +420,92 @@ def _problem(job: Job, given: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+# -- corrections -------------------------------------------------------------------------------------------------------
+
+
+class CorrectionContent(PlaceContent):
+    """What is right of an earlier record; what is not said stays. ``undone``: it should not have been sent at all."""
+
+    undone: bool = False
+    comment: Words = ""
+    way: Words | None = None
+    note: Words | None = Field(None, max_length=4000)
+
+
+def correct(job: Job) -> Result:
+    """Undo what an earlier record did, and do what is right; `old` is what the person saw in effect.
+
+    The earlier record stays as it was sent, and names this one. Raises Refused where it is too late.
+    """
+    earlier = _earlier(job)
+    if earlier is None or earlier.outcome in (Outcome.WAITING, Outcome.CONFLICT):
+        return Result(Outcome.WAITING, (say("field_server.waits_for_record"),))
+    work = _CORRECTED.get(earlier.kind)
+    if earlier.outcome is not Outcome.APPLIED or work is None:
+        raise Refused(say("field_server.no_correction"))
+    said = _in_effect(job.connection, earlier)
+    if said.get("undone"):
+        raise Refused(say("field_server.undone_already"))
+    old = job.body.get("old")
+    if not job.insists and isinstance(old, Mapping) and any(said.get(name) != value for name, value in old.items()):
+        theirs = {"new": {name: said.get(name) for name in old}, "by": earlier.person}
+        return Result(Outcome.CONFLICT, (say("field_server.corrected_before"),), theirs=theirs)
+    result = work(job, earlier)
+    after = replace(earlier, made={**earlier.made, "corrected_by": job.id})
+    store.put(job.connection, after, "corrected", by=job.actor.name, at_ms=job.context.clock_ms())
+    return replace(result, made={**result.made, "corrects": earlier.id})
+
+
+def _in_effect(connection: sa.Connection, earlier: FieldRecord) -> Mapping[str, Any]:
+    """What an earlier record says by now, with its last correction."""
+    last = store.find(connection, str(earlier.made.get("corrected_by", "")))
+    given = (earlier.body.get("new"), {} if last is None else last.body.get("new"))
+    first, then = (one if isinstance(one, Mapping) else {} for one in given)
+    return {**first, **then}
+
+
+def _correct_place(job: Job, earlier: FieldRecord) -> Result:
+    incident_id = earlier.made["incident"]
+    if not job.content(CorrectionContent).undone:
+        return _moved(job, incident_id)
+    before = incident_store.get(job.connection, incident_id).place
+    return _at(job, incident_id, Place(**earlier.made["before"]), before)
+
+
+def _correct_done(job: Job, earlier: FieldRecord) -> Result:
+    new, number = job.content(CorrectionContent), earlier.made["incident"]
+    made = incident_store.correct_handling(
+        job.connection,
+        number,
+        new.comment[:COMMENT_LIMIT],
+        tuple(photo.stored for photo in job.photos if photo.stored),
+        job.actor,
+        undone=new.undone,
+        now_ms=job.context.clock_ms(),
+        source=job.context.source,
+        policy=job.context.processes.policy,
+    )
+    _mark_used(job.connection, job.id, job.photos)
+    return Result(Outcome.APPLIED, (say("field_server.corrected"),), {"incident": number}, place=made.place)
+
+
+def _correct_patrol(job: Job, earlier: FieldRecord) -> Result:
+    new, given = job.content(CorrectionContent), job.body.get("new")
+    reach = new.reach if isinstance(given, Mapping) and "reach" in given else None
+    asked = patrol_routes.Corrected(new.way, reach, new.note, new.undone)
+    key, registry = earlier.made["patrol"], job.registries.recent()
+    made = patrol_routes.correct_patrol(job.context, registry, job.actor, key, asked)
+    became = {"patrol": made.key, "valid": made.valid}
+    return Result(Outcome.APPLIED, (made.why,), became, place=Place(made.region, made.reach))
+
+
+_CORRECTED: Mapping[str, Callable[[Job, FieldRecord], Result]] = {
+    "place": _correct_place,
+    "done": _correct_done,
+    "patrol": _correct_patrol,
+}
+
+
 # -- photos ------------------------------------------------------------------------------------------------------------
 
 
@@ -451,6 +562,7 @@ KINDS: Mapping[str, Callable[[Job], Result]] = {
     "patrol": patrol,
     "done": done,
     "place": place,
+    "correct": correct,
 }
 LATER: Mapping[str, Callable[[Job], Result]] = {"visit": end_visit}
 """What a later version of a record in effect may do by itself; everything else is a conflict."""

@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from fastapi import Query, Request, Response
+from fastapi.responses import FileResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
@@ -32,13 +33,13 @@ from api.responses import answer, when
 from api.routes import attachments
 from api.routes.attachments import one_at_a_time
 from api.routes.router import subject_router
-from governance.incidents.file_content import examine
+from governance.incidents.file_content import Content, examine
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Forbidden
 from governance.reports import field_records as store
 from governance.reports.field_records import FieldPhoto, FieldRecord, Outcome
 from infra.database import Joined
-from infra.errors import ConfigurationError, Refused, WaterError
+from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import Text, joined, say
 from infra.times import DAY_MS
 
@@ -46,6 +47,8 @@ router = subject_router("field", "/field/records", SignedRoute)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+RECORDS = "/api/v1/field/records"
+"""Where they are sent: a signature holds for this path."""
 MOST_BYTES = 2 * 1024 * 1024
 CLOCK_MS = 5 * 60_000
 """What a phone's clock may be off without being corrected."""
@@ -416,12 +419,7 @@ def receive_photo(server: Server, who: Actor, record_id: str, sha256: str, data:
         raise Problem(problems.INVALID, say("field_server.many_photos", most=MOST_PHOTOS), status=422)
     if sha256 in named and named[sha256].stored:
         return
-    try:
-        content = examine(data)
-        if not content.is_photo:
-            raise Refused(say("attachment.body_no_photo"))
-    except Refused as error:
-        raise Problem(problems.INVALID, error.text, status=422) from None
+    content = _examined(data)
     kept = attachments.keep(server.context, data, content, "", who.name)
     with server.context.database.write() as connection:
         store.lock(connection, number)
@@ -433,6 +431,61 @@ def receive_photo(server: Server, who: Actor, record_id: str, sha256: str, data:
         elif one.outcome is Outcome.APPLIED:
             _use_photos(server, connection, one, who)
     _after(server)
+
+
+@router.put("/{record_id}/photos/{sha256}/original", response_model=StoredPhoto)
+async def put_original(context: RequestContext, who: Who, request: Request, record_id: str, sha256: str) -> Response:
+    """Keep what the camera wrote, of a photo whose small version is here: evidence for the office, shown nowhere."""
+    data = await request.body()
+    await one_at_a_time(request, lambda: _keep_original(context, who, record_id, sha256, data))
+    return answer(StoredPhoto(sha256, True))
+
+
+def _keep_original(context: Context, who: Actor, record_id: str, sha256: str, data: bytes) -> None:
+    """Raises NotFound before the small one is here, Forbidden for somebody else's, Problem (422) for what is none."""
+    with context.database.read() as connection:
+        one, photo = _photo_here(connection, record_id, sha256)
+    if one.person != who.name:
+        raise Forbidden(say("field_server.others_record"))
+    if photo.original is not None:
+        return
+    _examined(data)
+    kept = attachments.photos(context).add(data)
+    with context.database.write() as connection:
+        store.lock(connection, one.id)
+        _, photo = _photo_here(connection, record_id, sha256)
+        store.put_photo(connection, one.id, replace(photo, original=photo.original or kept))
+
+
+@router.get("/{record_id}/photos/{sha256}/original", responses={200: {"content": {"image/jpeg": {}}}})
+def get_original(context: RequestContext, who: Who, record_id: str, sha256: str) -> Response:
+    """What the camera wrote, with place and device; for the office within whose reach the record is."""
+    with context.database.read() as connection:
+        one, photo = _photo_here(connection, record_id, sha256)
+    if photo.original is None or not who.covers(one.region, one.reach):
+        raise NotFound(say("field_server.no_original"))
+    headers = {"Cache-Control": "private, no-store", "Content-Disposition": f'attachment; filename="{sha256[:12]}"'}
+    path = attachments.photos(context).path(photo.original)
+    return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+
+def _photo_here(connection: sa.Connection, record_id: str, sha256: str) -> tuple[FieldRecord, FieldPhoto]:
+    one = store.get(connection, _uuid(record_id))
+    found = next((photo for photo in store.photos(connection, one.id) if photo.sha256 == sha256 and photo.stored), None)
+    if found is None:
+        raise NotFound(say("field_server.no_original"))
+    return one, found
+
+
+def _examined(data: bytes) -> Content:
+    """What a photo is; raises Problem (422) for what is none."""
+    try:
+        content = examine(data)
+        if not content.is_photo:
+            raise Refused(say("attachment.body_no_photo"))
+    except Refused as error:
+        raise Problem(problems.INVALID, error.text, status=422) from None
+    return content
 
 
 def _name_photos(connection: sa.Connection, number: str, body: Mapping[str, Any]) -> None:

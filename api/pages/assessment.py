@@ -34,6 +34,7 @@ from infra.texts import Text, say
 from infra.times import beijing_day
 from ingest import ledger
 from ingest.storage import maintenance
+from sensors.coverage import total_km
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
 
@@ -273,7 +274,9 @@ def _sources(connection: sa.Connection, made: Assessment, registry: Registry, v:
         number: models.Verdict(*counts)
         for number, counts in citizen_reports.objections(connection, start_ms, end_ms).items()
     }
-    return Sources(verdicts, patrols.walked(connection, start_ms, end_ms), arrived, works - {""})
+    passed = patrols.passed_water(connection, start_ms, end_ms) or {}
+    km = {reach: total_km(spans) for reach, spans in passed.items()}
+    return Sources(verdicts, patrols.walked(connection, start_ms, end_ms), arrived, works - {""}, km)
 
 
 def _behind(

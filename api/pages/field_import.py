@@ -3,20 +3,24 @@
 import base64
 import binascii
 import hashlib
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from api.access import FIELD_IMPORT, foreign, needed_right
+from api.access import FIELD_IMPORT, Signer, foreign, needed_right
 from api.field import kinds
-from api.field.records import Sender, Server, decoded, receive, receive_photo
+from api.field.records import RECORDS, Sender, Server, decoded, receive, receive_photo
+from api.field.signed import fits
 from api.pages.view import PageRoute, View, Viewing
 from api.problems import Problem
 from api.routes.attachments import one_at_a_time
+from governance.organisation.roles import Forbidden
 from infra.errors import ConfigurationError, WaterError
 from infra.texts import Text, say
 
@@ -26,7 +30,10 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A record of the file and what came of it; ``known``: it was here before; photos that are here and that lack."""
+    """A record of the file and what came of it; ``known``: it was here before; photos that are here and that lack.
+
+    ``by`` is in whose name it stands, ``signed`` whether a phone's signature says so.
+    """
 
     id: str
     kind: str
@@ -35,6 +42,17 @@ class Line:
     known: bool = False
     photos: int = 0
     missing: int = 0
+    by: str = ""
+    signed: bool = False
+
+
+class _File(msgspec.Struct):
+    """What the app exports. Records stay as they were written: their signatures are over these bytes."""
+
+    records: list[msgspec.Raw]
+    photos: Any = ()
+    signatures: Any = None
+    phone: Any = ""
 
 
 @router.get(FIELD_IMPORT)
@@ -46,7 +64,7 @@ def show(v: Viewing) -> Response:
 
 @router.post(FIELD_IMPORT)
 async def take(v: Viewing) -> Response:
-    """Receive what the file holds, in the name of who is signed in."""
+    """Receive what the file holds: what a phone signed for its person, the rest in the name of who is signed in."""
     if (refused := foreign(v.request.headers)) is not None:
         return refused.response()
     v.require(needed_right("PUT", "/field/records/-"))
@@ -68,15 +86,24 @@ def _page(v: View, lines: list[Line] | None = None, error: Text | None = None) -
 def _received(v: View, data: bytes) -> list[Line]:
     """One line for each record of the file. Raises ConfigurationError for what is no such file."""
     try:
-        given = decoded(data)
-    except ConfigurationError:
+        file = msgspec.json.decode(data, type=_File)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
         raise ConfigurationError(say("field_server.import_no_file")) from None
-    records = given.get("records")
-    if not isinstance(records, list):
-        raise ConfigurationError(say("field_server.import_no_file"))
-    shown = given.get("photos")
-    photos = dict(filter(None, map(_photo, shown if isinstance(shown, list) else ())))
-    return [_line(v, one if isinstance(one, dict) else {}, photos) for one in records]
+    photos = dict(filter(None, map(_photo, file.photos if isinstance(file.photos, list) else ())))
+    signer = _signer(v, file.phone)
+    signatures = file.signatures if isinstance(file.signatures, dict) else {}
+    return [_line(v, bytes(one), signer, signatures, photos) for one in file.records]
+
+
+def _signer(v: View, phone: object) -> Signer | None:
+    """Whose phone wrote the file; None for one that is unknown, revoked, or whose person may send nothing."""
+    try:
+        signer = v.keeper.by_phone(phone) if isinstance(phone, str) and phone else None
+        if signer is not None:
+            signer.actor.must(needed_right("PUT", "/field/records/-"))
+    except Forbidden:
+        return None
+    return signer
 
 
 def _photo(given: Any) -> tuple[str, bytes] | None:
@@ -87,16 +114,31 @@ def _photo(given: Any) -> tuple[str, bytes] | None:
     return hashlib.sha256(data).hexdigest(), data
 
 
-def _line(v: View, body: Mapping[str, Any], photos: Mapping[str, bytes]) -> Line:
+def _line(
+    v: View, raw: bytes, signer: Signer | None, signatures: Mapping[str, Any], photos: Mapping[str, bytes]
+) -> Line:
     server = Server(v.context, v.registries, v.keeper.regions)
-    number, kind = str(body.get("id") or "")[:36], str(body.get("kind") or "")[:16]
     try:
-        one, missing, fresh = receive(server, Sender(v.actor, from_file=True), number, body)
+        body: Mapping[str, Any] = decoded(raw)
+    except ConfigurationError:
+        body = {}
+    number, kind = str(body.get("id") or "")[:36], str(body.get("kind") or "")[:16]
+    path = f"{RECORDS}/{number}"
+    signature = str(signatures.get(path) or "")
+    signed = signer is not None and fits(signer, path, raw, signature)
+    sender = Sender(v.actor, from_file=True)
+    if signer is not None and signed:
+        sender = Sender(signer.actor, signer.phone.id, from_file=True)
+    elif signer is not None and signature and number:  # changed on the way: the phone still sends its own
+        number = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{number} {v.actor.name} {hashlib.sha256(raw).hexdigest()}"))
+        body = {**body, "id": number}
+    try:
+        one, missing, fresh = receive(server, sender, number, body)
         there = [sha256 for sha256 in missing if sha256 in photos]
         for sha256 in there:
-            receive_photo(server, v.actor, number, sha256, photos[sha256])
+            receive_photo(server, sender.actor, number, sha256, photos[sha256])
         if there:  # the record may have waited for them
-            one, missing, _ = receive(server, Sender(v.actor, from_file=True), number, body)
+            one, missing, _ = receive(server, sender, number, body)
     except WaterError as error:
         if error.retryable:
             raise
@@ -105,4 +147,5 @@ def _line(v: View, body: Mapping[str, Any], photos: Mapping[str, bytes]) -> Line
         return Line(number, kind, "failed", problem.detail)
     named = body.get("photos")
     count = len(named) if isinstance(named, list) else 0
-    return Line(number, kind, one.outcome.value, one.message, not fresh, max(0, count - len(missing)), len(missing))
+    photos_here = max(0, count - len(missing))
+    return Line(number, kind, one.outcome.value, one.message, not fresh, photos_here, len(missing), one.person, signed)

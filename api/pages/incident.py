@@ -45,7 +45,7 @@ from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident
 from governance.notify import store as notice_store
 from governance.organisation.roles import Forbidden, Right
-from governance.reports import citizen_reports, public_photos
+from governance.reports import citizen_reports, field_records, public_photos
 from governance.reports.citizen_reports import Report
 from governance.reports.public_photos import PublicPhoto, Side, may_release
 from governance.verification import comparison
@@ -67,6 +67,7 @@ PAST, PAST_LISTED = 20, 3
 """Incidents of the station that are read, and those that are shown."""
 MOST_FIELD_BYTES = 16 * 1024
 _NOTICES = needed_right("GET", "/notices")
+_ORIGINALS = needed_right("GET", "/field/records/-/photos/-/original")
 _PROOF = needed_right("GET", "/audit/-/proof")
 _SERIES = needed_right("GET", "/stations/-/series")
 _ACTING = needed_right("POST", "/incidents/-/actions")
@@ -86,6 +87,7 @@ class Stored:
     incident: Incident
     history: tuple[Entry, ...]
     files: tuple[Attachment, ...]
+    originals: Mapping[str, tuple[str, str]]
     notices: tuple[NoticeRow, ...] | None
     reports: tuple[Report, ...]
     near: tuple[Incident, ...]
@@ -424,6 +426,7 @@ def _stored(v: View, connection: sa.Connection, incident: Incident, history: Seq
         incident=incident,
         history=tuple(history),
         files=tuple(files),
+        originals=field_records.originals(connection, ids) if v.actor.may(_ORIGINALS) else {},
         notices=notices,
         reports=tuple(citizen_reports.of_incident(connection, number)),
         near=tuple(one for one in near if in_jurisdiction(one, v.actor)),

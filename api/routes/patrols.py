@@ -1,6 +1,6 @@
 """Patrols: uploaded whole, once, from a field that was without a signal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -171,6 +171,42 @@ def keep_patrol(
     if numbers:
         context.wake()
     return made, True
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """What somebody corrects of a patrol; None leaves it. ``undone``: it was none, and counts nowhere."""
+
+    way: str | None = None
+    reach: str | None = None
+    note: str | None = None
+    undone: bool = False
+
+
+def correct_patrol(context: Context, registry: Registry, actor: Actor, key: str, new: Corrected) -> Patrol:
+    """One's own patrol as corrected, judged anew by the track that it has.
+
+    Raises NotFound, also for a reach, ConfigurationError for a way that is none, Refused where it is too late.
+    """
+    if new.reach and new.reach not in {one.key for one in registry.reaches}:
+        raise NotFound(say("registry.no_reach", reach=new.reach[:80]))
+    with context.database.write() as connection:
+        before = store.find(connection, key, actor.name)
+        way = store.known_way(before.way if new.way is None else new.way)
+        done = store.TrackResult(before.metres, before.minutes, before.jumps)
+        valid, why = (False, say("patrol.taken_back")) if new.undone else store.judge_patrol(way, done, context.patrols)
+        after = replace(
+            before,
+            way=way,
+            reach=before.reach if new.reach is None else new.reach,
+            note=before.note if new.note is None else new.note,
+            valid=valid,
+            why=why,
+            covered={} if new.undone else before.covered,
+        )
+        after = store.without_duplicates(connection, after)
+        store.correct(connection, before, after, context.clock_ms())
+    return after
 
 
 @router.get("", response_model=PatrolPage)

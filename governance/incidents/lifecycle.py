@@ -602,13 +602,14 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
     """The actions by which this person would carry the incident on; none where it waits for somebody else.
 
     Dispatching waits for the office and its operators alone, though chiefs may do it. A chief, a deputy and a grid
-    worker are waited for where they are responsible, or nobody is.
+    worker are waited for where they are responsible, or nobody is, and while they are at it.
     """
     case = incident.case
     possible = [a for a in allowed(incident, actor) if a in ADVANCING_ACTIONS]
     if not actor.may(Right.ACCEPT) or _is_dispatched(incident):
         possible = [a for a in possible if a is not Action.DISPATCH]
     theirs = actor.answers_for(case.responsible) or not (case.responsible or case.department)
+    theirs = theirs or (case.handler == actor.name and not _is_dispatched(incident))
     if actor.role in (Role.HANDLER, Role.ADMINISTRATOR, Role.MACHINE) or theirs:
         return tuple(possible)
     return tuple(a for a in possible if right_of(a) is not Right.HANDLE)

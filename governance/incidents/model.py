@@ -127,6 +127,8 @@ class EntryKind(StrEnum):
     EMERGENCY_UNREPORTED = "emergency_unreported"
     CLOCK_CORRECTED = "clock_corrected"
     EVALUATED = "evaluated"
+    MOVED = "moved"
+    CORRECTED = "corrected"
 
 
 class Source(StrEnum):

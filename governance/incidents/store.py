@@ -19,6 +19,7 @@ from governance.audit import trail as audit_trail
 from governance.incidents import (
     active_findings,
     clock_correction,
+    corrections,
     from_findings,
     lifecycle,
     reminders,
@@ -259,6 +260,38 @@ def correct_clock(
     if changes:
         write(connection, before, changes, now_ms, source)
     return [change.key for change in changes]
+
+
+def move(
+    connection: sa.Connection, incident_id: int, place: Place, actor: Actor, *, now_ms: int, source: str
+) -> Incident:
+    """Correct where an open incident is. Whoever reported it may, wherever it lies by now: the caller knows that.
+
+    Raises NotFound, Forbidden, Refused.
+    """
+    before = _load_one(connection, incident_id, lock=True)
+    step = corrections.move(before, place, actor, now_ms)
+    write(connection, {incident_id: before}, [IncidentChange(incident_id, *step)], now_ms, source)
+    return step[0]
+
+
+def correct_handling(  # noqa: PLR0913  (what a caller may leave out stands in keywords)
+    connection: sa.Connection,
+    incident_id: int,
+    words: str,
+    shown: tuple[str, ...],
+    actor: Actor,
+    *,
+    undone: bool,
+    now_ms: int,
+    source: str,
+    policy: DeadlinePolicy = DEFAULT_POLICY,
+) -> Incident:
+    """Say anew how a case was handled, or take it back. Raises NotFound, Forbidden, and Refused once it is too late."""
+    before = _load_one(connection, incident_id, lock=True)
+    step = corrections.correct_handling(before, words, shown, actor, undone=undone, now_ms=now_ms, policy=policy)
+    write(connection, {incident_id: before}, [IncidentChange(incident_id, *step)], now_ms, source)
+    return step[0]
 
 
 def in_hand(connection: sa.Connection, name: str, within: Callable[[Incident], bool]) -> list[int]:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from governance.people import accounts
 from governance.people.store import Person
+from governance.tables import field_nonce as nonces
 from governance.tables import field_phone as table
 from governance.tables import person as people_
 from infra.errors import ConfigurationError, NotFound, Refused
@@ -23,6 +24,7 @@ USED_EVERY_MS = 60_000
 NAME_LIMIT = 80
 MOST = 20
 """Phones of one person that count at a time."""
+NONCE_LENGTH = 64
 _BYTES = 32
 """Of a coordinate of P-256, and of each half of a signature."""
 
@@ -90,6 +92,17 @@ def of_person(connection: sa.Connection, one: Person) -> list[Phone]:
 def used(connection: sa.Connection, number: str, now_ms: int) -> None:
     """Note that a phone sent something."""
     connection.execute(sa.update(table).where(table.c.id == number).values(used_at_ms=now_ms))
+
+
+def first_time(connection: sa.Connection, number: str, nonce: str, at_ms: int, oldest_ms: int) -> bool:
+    """Whether a phone has not sent this nonce before; those older than ``oldest_ms`` are forgotten."""
+    connection.execute(sa.delete(nonces).where(nonces.c.at_ms < oldest_ms))
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.insert(nonces).values(phone=number, nonce=nonce, at_ms=at_ms))
+    except sa.exc.IntegrityError:
+        return False
+    return True
 
 
 def revoke(connection: sa.Connection, phone: Phone, *, by: str, now_ms: int) -> None:

@@ -60,12 +60,16 @@ class FieldRecord:
 
 @dataclass(frozen=True, slots=True)
 class FieldPhoto:
-    """A photo that a record names: ``sha256`` as the phone has it, ``stored`` as it is kept (None: not here yet)."""
+    """A photo that a record names: ``sha256`` as the phone has it, ``stored`` as it is kept (None: not here yet).
+
+    ``original`` is what the camera wrote, of which the phone sent a small one before.
+    """
 
     sha256: str
     stored: str | None = None
     taken_at_ms: int | None = None
     used: bool = False
+    original: str | None = None
 
 
 def lock(connection: sa.Connection, record_id: str) -> None:
@@ -151,7 +155,15 @@ def made_by(connection: sa.Connection, person: str, station: str, kind: str) -> 
 def photos(connection: sa.Connection, record_id: str) -> list[FieldPhoto]:
     """The photos that belong to a record, named or here."""
     query = sa.select(photos_).where(photos_.c.record == record_id).order_by(photos_.c.taken_at_ms, photos_.c.sha256)
-    return [FieldPhoto(row.sha256, row.stored, row.taken_at_ms, row.used) for row in connection.execute(query)]
+    return [
+        FieldPhoto(**{name: getattr(row, name) for name in FieldPhoto.__slots__}) for row in connection.execute(query)
+    ]
+
+
+def originals(connection: sa.Connection, stored: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Of photos as they are kept, those whose original is here: the record and the hash that the phone knows."""
+    query = sa.select(photos_).where(photos_.c.stored.in_(stored), photos_.c.original.is_not(None))
+    return {row.stored: (row.record, row.sha256) for row in connection.execute(query)}
 
 
 def missing(connection: sa.Connection, ids: Collection[str]) -> dict[str, list[str]]:

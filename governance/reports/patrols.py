@@ -89,6 +89,8 @@ class Patrol:
     track: tuple[Point, ...] = ()
 
 
+CORRECTED_FOR_MS = 7 * DAY_MS
+"""So long after its receipt a patrol may be corrected: later, others have counted on it."""
 WAYS = ("walk", "drone", "meeting", "on_site")
 """Ways to patrol (多样化巡河); only a walk has to prove its length."""
 
@@ -137,12 +139,18 @@ def judge_patrol(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, T
     return enough, say("patrol.counts" if enough else "patrol.too_short", **values)
 
 
+def known_way(way: str) -> str:
+    """The way to patrol; raises ConfigurationError for one that is none."""
+    if way not in WAYS:
+        raise ConfigurationError(say("request.one_of", name="way", text=way[:80], known=", ".join(WAYS)))
+    return way
+
+
 def check_upload(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
     """Raises ConfigurationError naming the first fault of an uploaded patrol."""
     if not _KEY.fullmatch(key):
         raise ConfigurationError(say("patrol.no_key", key=key[:80]))
-    if way not in WAYS:
-        raise ConfigurationError(say("request.one_of", name="way", text=way, known=", ".join(WAYS)))
+    known_way(way)
     if ended_ms < started_ms:
         raise ConfigurationError(say("patrol.backwards"))
     if ended_ms - started_ms > LONGEST_MS:
@@ -173,7 +181,7 @@ def without_duplicates(connection: sa.Connection, made: Patrol) -> Patrol:
     own = (c.by == made.by) & (c.started_ms < made.ended_ms) & (c.ended_ms > made.started_ms)
     same = (c.started_ms == made.started_ms) & (c.ended_ms == made.ended_ms)
     points = [[p.at_ms, p.lon, p.lat] for p in made.track]
-    query = sa.select(c.by, c.track).where(c.valid, own | same).order_by(c.id)
+    query = sa.select(c.by, c.track).where(c.valid, c.key != made.key, own | same).order_by(c.id)
     for row in connection.execute(query):
         if row.by == made.by or (points and [list(point) for point in row.track] == points):
             return replace(made, valid=False, why=say("patrol.counted_already"))
@@ -212,6 +220,26 @@ def add(connection: sa.Connection, made: Patrol) -> None:
         by=made.by,
         role=made.role,
         at_ms=made.uploaded_ms,
+    )
+
+
+def correct(connection: sa.Connection, before: Patrol, after: Patrol, now_ms: int) -> None:
+    """Keep a patrol as its person corrects it; the trail keeps both. Raises Refused where that is too late."""
+    if now_ms > before.uploaded_ms + CORRECTED_FOR_MS:
+        raise Refused(say("patrol.too_late", days=CORRECTED_FOR_MS // DAY_MS))
+    row = {name: getattr(after, name) for name in (*_CORRECTED, "covered")}
+    row |= {"reason_zh": after.why.zh, "reason_en": after.why.en}
+    connection.execute(sa.update(table).where(table.c.key == before.key).values(row))
+    old, new = ({name: getattr(one, name) for name in _CORRECTED} for one in (before, after))
+    audit_trail.append(
+        connection,
+        "patrol.corrected",
+        kind="patrol",
+        id=before.key,
+        body={"old": old, "new": new},
+        by=before.by,
+        role=before.role,
+        at_ms=now_ms,
     )
 
 
@@ -330,6 +358,8 @@ def _covered(spans: Sequence[tuple[int, int, str]]) -> int:
     return total
 
 
+_CORRECTED = ("way", "reach", "note", "valid")
+"""What a correction may change, and what follows from it: where somebody was is the receiver's word."""
 _COLUMNS = (
     *("key", "by", "role", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
     *("metres", "minutes", "jumps", "valid", "way", "note"),

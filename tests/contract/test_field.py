@@ -1,9 +1,12 @@
 """The field: what phones sign and send, days late, again and again, in any order; each record takes effect once."""
 
+import hashlib
 import io
 import json
+import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Assignment, Order
 from governance.organisation.roles import Role, administrator
 from governance.people import store as people_store
-from governance.tables import attachment_incident, field_photo, field_record, incident, incident_entry
+from governance.reports import patrols as patrol_store
+from governance.tables import attachment_incident, field_nonce, field_photo, field_record, incident, incident_entry
 from infra.database import Database
 from infra.texts import say
 from infra.times import DAY_MS, rfc3339
@@ -167,7 +171,7 @@ def test_texts_and_photos_in_any_order_with_lost_answers_lose_and_double_nothing
     context: Context, worker: FieldPhone
 ) -> None:
     chance = random.Random(20)
-    cycles = 100
+    cycles = 100 if os.environ.get("RIVERCHIEF_LONG") == "1" else 30
     reports = [seen(f"示例{i}", photos=[picture(i % 250)]) for i in range(cycles)]
     steps = [(i, what) for i in range(cycles) for what in ("text", "photo") for _ in range(chance.randint(1, 3))]
     chance.shuffle(steps)
@@ -265,6 +269,26 @@ def test_only_the_phones_own_signature_of_this_content_on_this_path_counts(
     assert [answer.status_code for answer in wrong] == [401] * len(wrong)
     assert rows(context, field_record) == 0
     receipt(worker.ask("PUT", path, body, X_Signature=fits), 201)
+
+
+def test_what_was_signed_to_be_read_is_answered_once_and_for_minutes(
+    context: Context, app: Any, worker: FieldPhone, clock: list[int]
+) -> None:
+    path, thief = f"{FIELD}/bundle", TestClient(app)
+    assert worker.ask("GET", path).status_code == 200, "by the time that the server told"
+    assert thief.get(path, headers=worker.sent).status_code == 401
+    assert thief.get(path, headers=worker.sent | {"X-Nonce": "another"}).status_code == 401
+    late = worker.ask("GET", path, X_Time=str(NOW - DAY))
+    assert (late.status_code, "X-Time" in late.headers) == (401, False), "it is no time that the phone signed"
+    heard = worker.sent
+    clock[0] += 6 * MINUTE
+    told = thief.get(path, headers=heard)
+    assert (told.status_code, told.headers.get("X-Time")) == (401, None)
+    assert worker.ask("GET", path).status_code == 200
+    old, clock[0] = worker.sent, clock[0] + 6 * MINUTE
+    assert thief.get(path, headers=old).headers["X-Time"] == str(clock[0])
+    assert worker.ask("GET", path).status_code == 200
+    assert rows(context, field_nonce) == 1, "kept for the length of the window"
 
 
 def test_a_lost_phone_is_revoked_alone_and_what_it_sent_stays(context: Context, app: Any) -> None:
@@ -498,17 +522,49 @@ def test_a_report_without_a_place_is_filed_where_its_reporter_works(context: Con
         assert incident_store.get(connection, number).place.region == NORTH.code
 
 
-def test_a_place_that_follows_waits_for_its_report_and_is_told_there(context: Context, worker: FieldPhone) -> None:
+def correction(of: dict[str, Any], new: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, Any]:
+    return record("correct", new, NOW, object={"record": of["id"]}, old=old)
+
+
+def test_a_place_that_follows_moves_the_incident_until_it_is_over(context: Context, worker: FieldPhone) -> None:
     one = seen()
-    where = {"place": {"lon": 113.12, "lat": 23.01, "accuracy_m": 12}}
-    follows = record("place", where, NOW, object={"record": one["id"]})
+    fix, right = ({"lon": lon, "lat": 23.01, "accuracy_m": 12} for lon in (113.12, 113.13))
+    follows = record("place", {"place": fix, "reach": "qichachong"}, NOW, object={"record": one["id"]})
     assert receipt(worker.send(follows))["outcome"] == "waiting"
     number = receipt(worker.send(one))["made"]["incident"]
     told = receipt(worker.send(follows))
-    assert (told["outcome"], told["made"]) == ("applied", {"incident": number})
-    with context.database.read() as connection:
-        comments = [entry.comment for entry in incident_store.history(connection, number)]
-    assert sum("113.12000" in (comment or "") for comment in comments) == 1
+    assert (told["outcome"], told["made"]["incident"]) == ("applied", number)
+
+    def there() -> tuple[Any, ...]:
+        with context.database.read() as connection:
+            place = incident_store.get(connection, number).place
+            moves = [one for one in incident_store.history(connection, number) if one.what == "moved"]
+            past, _ = incident_store.as_of(connection, number, NOW)
+        assert past.place == place, "the trail tells the same"
+        return (
+            place.lon,
+            place.lat,
+            place.reach,
+            place.region,
+            len(moves),
+            moves[-1].details["from"]["lon"],
+            moves[-1].by,
+        )
+
+    assert there() == (113.12, 23.01, "qichachong", NORTH.code, 1, None, WORKER)
+    stale = receipt(worker.send(correction(follows, {"place": right}, {"place": right})))
+    assert (stale["outcome"], stale["theirs"]["new"]) == ("conflict", {"place": fix})
+    corrected = correction(follows, {"place": right}, {"place": fix})
+    for _ in range(2):
+        assert receipt(worker.send(corrected))["outcome"] == "applied"
+    assert there() == (113.13, 23.01, "qichachong", NORTH.code, 2, 113.12, WORKER)
+    assert receipt(worker.send(correction(follows, {"undone": True})))["outcome"] == "applied"
+    assert there()[:4] == (None, None, "", NORTH.code), "as before it was placed"
+    with context.database.write() as connection:
+        order = Order(Action.REJECT, comment="示例")
+        incident_store.apply_action(connection, number, order, administrator("示例管理员"), now_ms=NOW, source="/test")
+    late = receipt(worker.send(record("place", {"place": fix}, NOW, object={"record": one["id"]})))
+    assert (late["outcome"], str(number) in late["message"]["zh"]) == ("refused", True)
 
 
 def test_a_script_in_a_report_is_text(context: Context, app: Any, worker: FieldPhone) -> None:
@@ -546,8 +602,50 @@ def test_a_task_is_handed_back_once_its_photo_is_here(context: Context, app: Any
     assert (str(case.state), case.case.handler, len(shown[-1])) == ("handled", WORKER, 1)
     assert worker.ask("GET", f"{FIELD}/bundle").json()["tasks"] == []
 
+    def state() -> tuple[str, str | None]:
+        with context.database.read() as connection:
+            return incident_store.get(connection, number).state, incident_store.history(connection, number)[-1].comment
 
-def test_a_patrol_with_a_problem_and_its_photo_is_one(context: Context, worker: FieldPhone) -> None:
+    assert (
+        receipt(worker.send(correction(one, {"comment": "清理了一半"}, {"comment": "已清理"})))["outcome"] == "applied"
+    )
+    assert state() == ("handled", "清理了一半")
+    assert receipt(worker.send(correction(one, {"undone": True, "comment": "还没有完"})))["outcome"] == "applied"
+    assert state() == ("handling", "还没有完")
+    again = receipt(worker.send(correction(one, {"comment": "再改"})))
+    assert (again["outcome"], again["message"]["en"].startswith("this record was taken back")) == ("refused", True)
+    other = record("done", {"comment": "完成"}, NOW, [after], object={"incident": number})
+    assert receipt(worker.send(other))["outcome"] == "waiting"
+    assert worker.photo(other, after).status_code == 200
+    assert receipt(worker.send(other))["outcome"] == "applied"
+    with context.database.write() as connection:
+        order = Order(Action.VERIFY, comment="示例")
+        incident_store.apply_action(connection, number, order, boss, now_ms=NOW, source="/test")
+    assert receipt(worker.send(correction(other, {"comment": "晚了"})))["outcome"] == "refused"
+
+
+def test_who_began_a_case_has_it_as_a_task_until_it_is_given_on(context: Context, app: Any, worker: FieldPhone) -> None:
+    number = receipt(worker.send(seen()))["made"]["incident"]
+    boss, me = administrator("示例管理员"), login(app, context, "示例网格员丙", Role.GRID_WORKER, NORTH.code)
+    tasks = []
+    for action, actor, to in (
+        (Action.ACCEPT, boss, None),
+        (Action.DISPATCH, boss, Assignment(NORTH.code, "示例河长")),
+        (Action.START, replace(boss, name="示例网格员丙"), None),
+        (Action.TRANSFER, boss, Assignment(NORTH.code, "示例河长乙")),
+    ):
+        with context.database.write() as connection:
+            incident_store.apply_action(
+                connection, number, Order(action, assignment=to, comment="示例"), actor, now_ms=NOW, source="/test"
+            )
+        tasks.append(len(me.get(f"{FIELD}/bundle").json()["tasks"]))
+    assert worker.ask("GET", f"{FIELD}/bundle").json()["tasks"] == [], "somebody else's"
+    assert tasks == [0, 0, 1, 0]
+
+
+def test_a_patrol_with_a_problem_and_its_photo_is_one_and_can_be_corrected(
+    context: Context, worker: FieldPhone, clock: list[int]
+) -> None:
     start = NOW - 2 * HOUR
     track = [[rfc3339(start + i * MINUTE), 113.12, 23.01 + 0.0006 * i] for i in range(21)]
     dirty = picture(9)
@@ -562,6 +660,38 @@ def test_a_patrol_with_a_problem_and_its_photo_is_one(context: Context, worker: 
     again = receipt(worker.send(one))
     assert (again["made"], again["missing_photos"]) == (first["made"], [])
     assert (rows(context, incident), rows(context, attachment_incident)) == (1, 1)
+    said = {"reach": "qichachong"}
+    told = receipt(worker.send(correction(one, {"note": "示例：乘船", "way": "drone", "reach": ""}, said)))
+    assert (told["outcome"], told["made"]["corrects"]) == ("applied", one["id"])
+    assert patrol_of(context, one) == ("drone", "", "示例：乘船", True, True)
+    assert receipt(worker.send(correction(one, {"note": "别的"}, said)))["outcome"] == "conflict"
+    assert receipt(worker.send(correction(one, {"way": "飞"})))["outcome"] == "refused"
+    assert patrol_of(context, one) == ("drone", "", "示例：乘船", True, True), (
+        "the correction that fails changes nothing"
+    )
+    clock[0] += 6 * DAY
+    assert receipt(worker.send(correction(one, {"undone": True})))["outcome"] == "applied"
+    assert patrol_of(context, one) == ("drone", "", "示例：乘船", False, False)
+    with context.database.read() as connection:
+        changes = audit_trail.list_entries(connection, what="patrol.corrected", limit=9)
+    assert [json.loads(one.body)["old"]["way"] for one in changes] == ["drone", "walk"]
+
+
+def test_a_patrol_of_last_week_is_corrected_no_more(context: Context, worker: FieldPhone, clock: list[int]) -> None:
+    start = NOW - HOUR
+    new = {"started_at": rfc3339(start), "ended_at": rfc3339(start + MINUTE), "way": "meeting", "track": []}
+    one = record("patrol", new, NOW)
+    assert receipt(worker.send(one))["outcome"] == "applied"
+    clock[0] += 8 * DAY
+    late = receipt(worker.send(correction(one, {"note": "晚了"})))
+    assert (late["outcome"], "7" in late["message"]["zh"]) == ("refused", True)
+    assert patrol_of(context, one)[2] == ""
+
+
+def patrol_of(context: Context, one: dict[str, Any]) -> tuple[str, str, str, bool, bool]:
+    with context.database.read() as connection:
+        made = patrol_store.find(connection, one["id"])
+    return made.way, made.reach, made.note, made.valid, bool(made.covered)
 
 
 # -- photos ------------------------------------------------------------------------------------------------------------
@@ -582,6 +712,32 @@ def test_a_rotated_photo_keeps_its_turn_and_loses_what_the_camera_wrote(
     client = login(app, context, OFFICE, Role.OFFICE)
     shown = Image.open(io.BytesIO(client.get(f"/api/v1/photos/{kept.sha256}").content))
     assert (shown.getexif().get(0x0112), shown.getexif().get(0x010F)) == (6, None)
+
+
+def test_the_original_of_a_photo_is_for_the_office_alone(context: Context, app: Any, worker: FieldPhone) -> None:
+    small, taken = picture(5), picture(5, turned=6)
+    one = seen(photos=[small])
+    receipt(worker.send(one))
+    path = f"{FIELD}/records/{one['id']}/photos/{one['photos'][0]['sha256']}/original"
+    assert worker.ask("PUT", path, taken).status_code == 404, "before the small one"
+    assert worker.photo(one, small).status_code == 200
+    assert worker.ask("PUT", path, b"no photo").status_code == 422
+    assert worker.ask("PUT", path, taken + b" " * 10 * 1024 * 1024).status_code == 422
+    other = FieldPhone(login(app, context, OTHER, Role.GRID_WORKER, NORTH.code))
+    assert other.ask("PUT", path, taken).status_code == 403
+    for _ in range(2):
+        assert worker.ask("PUT", path, taken).status_code == 200
+    office = login(app, context, OFFICE, Role.OFFICE)
+    got = office.get(path)
+    assert (got.status_code, got.content) == (200, taken)
+    assert worker.ask("GET", path).status_code == 403
+    south = login(app, context, "示例南街办", Role.OFFICE, SOUTH.code)
+    assert south.get(path).status_code == 404
+    number = receipt(worker.send(one))["made"]["incident"]
+    history = office.get(f"/api/v1/incidents/{number}").json()["history"]
+    (shown,) = [photo for entry in history for photo in entry["attachments"]]
+    assert b"a phone that tells" not in office.get(f"/api/v1/attachments/{shown}").content
+    assert office.get(f"/api/v1/attachments/{hashlib.sha256(taken).hexdigest()}").status_code == 404
 
 
 def test_a_photo_that_is_none_or_too_large_is_refused_and_the_text_stays(context: Context, worker: FieldPhone) -> None:

@@ -122,6 +122,7 @@ def test_a_patrol_and_a_reopened_case_are_counted_where_they_happened(app: FastA
                 key="patrol-of-test", by=pages_site.WORKER, role="grid_worker", reach=pages_site.RIVER,
                 region=pages_site.GRID, started_ms=now - 60_000, ended_ms=now, uploaded_ms=now, metres=1500.0,
                 minutes=20.0, jumps=0, valid=True, why=Text("计入", "counts"), way="walk", note="", problems=(),
+                covered={pages_site.RIVER: ((0.0, 1.5), (2.0, 2.5))},
             ),
         )  # fmt: skip
         made = incident_store.file_report(
@@ -132,6 +133,7 @@ def test_a_patrol_and_a_reopened_case_are_counted_where_they_happened(app: FastA
             incident_store.apply_action(connection, made.id, order, office, now_ms=now, source=source)
     page = _as(app, pages_site.OFFICE).get("/assessment").text
     assert shows(_cell(page, f"assessment-reach-{pages_site.RIVER}", "patrols"), "assessment_page.times", count=1)
+    assert shows(_cell(page, f"assessment-reach-{pages_site.RIVER}", "patrols"), "assessment_page.passed", km="2.0")
     assert shows(_cell(page, f"assessment-reach-{OTHER}", "patrols"), "assessment_page.times", count=0)
     assert shows(_cell(page, f"assessment-reach-{OTHER}", "reopened"), "assessment_page.cases_of", count=1, of=1)
     rows = _as(app, pages_site.OFFICE).get(f"/assessment?by=reach&of={pages_site.RIVER}&rows=patrols").text

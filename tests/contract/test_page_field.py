@@ -136,3 +136,30 @@ def test_an_exported_file_is_received_once_with_its_photos(app: FastAPI) -> None
         assert browser.post("/field/import", files={"file": bad}).status_code == 400
     assert say("field_server.import_title").zh in browser.get("/field/import").text
     assert as_(app, pages_site.AUDITOR).get("/field/import").status_code == 403
+
+
+def test_a_file_is_filed_for_whoever_signed_and_what_was_changed_for_the_importer(app: FastAPI) -> None:
+    phone = FieldPhone(as_(app, WORKER))
+    whole, changed, bare = seen(), seen(), seen()
+    paths = {one["id"]: f"{FIELD}/records/{one['id']}" for one in (whole, changed)}
+    signed = {
+        paths[one["id"]]: phone.signature("PUT", paths[one["id"]], json.dumps(one).encode()) for one in (whole, changed)
+    }
+    records = [whole, changed | {"new": changed["new"] | {"text": "改过"}}, bare]
+    file = {"phone": phone.id, "signatures": signed, "records": records, "photos": []}
+
+    def told(given: dict[str, Any]) -> list[tuple[str, str]]:
+        page = as_(app, pages_site.OFFICE).post(
+            "/field/import", files={"file": json.dumps(given, ensure_ascii=True).encode()}
+        )
+        return re.findall(r'data-by="(.*?)" data-signed="(\w+)"', page.text)
+
+    mine = (pages_site.OFFICE, "false")
+    assert told(file) == [(WORKER, "true"), mine, mine]
+    assert phone.send(changed).json()["person"] == WORKER, "the one who changed it does not stand in its way"
+    assert phone.send(whole).status_code == 200, "it is here"
+    as_(app, WORKER).delete(f"{FIELD}/phones/{phone.id}")
+    other = seen()
+    path = f"{FIELD}/records/{other['id']}"
+    file |= {"records": [other], "signatures": {path: phone.signature("PUT", path, json.dumps(other).encode())}}
+    assert told(file) == [mine], "a phone that was lost speaks for nobody"

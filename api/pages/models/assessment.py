@@ -72,12 +72,14 @@ class Verdict:
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What the assessment shows beside the trail: ``verdicts`` by incident, valid ``patrols`` by reach (None: nobody
-    records patrols), readings stored of those sent by reach, and reaches with planned work in the month."""
+    records patrols), readings stored of those sent by reach, reaches with planned work in the month, and the km of
+    water by reach that patrols passed."""
 
     verdicts: Mapping[int, Verdict]
     patrols: Mapping[str, int] | None
     arrived: Mapping[str, Share]
     works: Collection[str]
+    passed_km: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Line:
     works: bool
     reaches: tuple[str, ...]
     affected: Mapping[str, int] = field(default_factory=dict)
+    passed_km: float = 0.0
     without: Mapping[Column, Share] = field(default_factory=dict)
     """The shares that change without the days under marked periods and the incidents opened on them."""
     score_without: float | None = None
@@ -202,6 +205,7 @@ def _line(made: Assessment, row: Row, name: Text, reaches: Sequence[str], cases:
         works=any(reach in more.works for reach in reaches),
         reaches=tuple(reaches),
         affected=row.affected,
+        passed_km=sum(more.passed_km.get(reach, 0.0) for reach in reaches),
         without=_without(row),
         score_without=None if row.without is None else row.without.score,
     )

@@ -1,7 +1,7 @@
 // Calibrate a sensor: the verdict while typing, and the visit that mutes this sensor only while it lasts.
 import { foot, go, h, icon, moment, of, screen, tell, title } from "./app.js";
 import { judge, numberOf } from "./judge.js";
-import { button, card, choices, deploymentOf, isoOf, openDraft, photoField, say, stationOf, textField, numberField, unitText, verdictField } from "./parts.js";
+import { asPhotos, button, card, choices, deploymentOf, isoOf, openDraft, photoField, say, stationOf, textField, numberField, unitText, verdictField } from "./parts.js";
 import { codeInto } from "./scan.js";
 import { dayOf } from "./station.js";
 import * as store from "./store.js";
@@ -79,7 +79,7 @@ screen("/s/:station/calibrate/:parameter", async (place, { station: key, paramet
       object: { station: key, name: of(station?.name) || key, parameter }, base: hangs?.etag ?? null, old: hangs ? { serial: hangs.serial, last_calibration_at: hangs.last_calibration_at } : null,
       new: { at, began_at: null, parameter, standard, before: found, after: left, lot: value.lot, note: value.note },
     };
-    await draft.finish("calibrate", record, value.photos.map(({ blob }) => ({ blob, kind: "calibrate" })));
+    await draft.finish("calibrate", record, asPhotos(value.photos, "calibrate"));
     await store.setDraft(`last-calibration:${parameter}`, { standard: value.standard, lot: value.lot });
     const verdict = judge(limitOf(), left ?? found, standard);
     tell(say(verdict && !verdict.passed ? "saved_failed" : "saved_calibration", { name }));

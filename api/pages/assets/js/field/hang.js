@@ -1,15 +1,14 @@
-// Hang a sensor or swap one, in six steps: code, place, photos, sensor, first reading, saved. Nothing blocks: what is not
-// there yet can follow later.
+// Hang a sensor or swap one, on one screen: place, photos, sensor, first reading. Nothing blocks: what is not there yet can
+// follow later.
 import { foot, h, icon, of, screen, title } from "./app.js";
 import { numberOf, plausibility } from "./judge.js";
 import { waterMap } from "./map.js";
-import { button, card, chip, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, steps, textField, unitText, valueText } from "./parts.js";
-import { placeNow, where } from "./place.js";
+import { asPhotos, button, card, chip, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, textField, unitText, valueText } from "./parts.js";
+import { placeNow } from "./place.js";
 import { codeInto } from "./scan.js";
 import * as store from "./store.js";
 import { metresBetween, metresFromLine } from "./track.js";
 
-const NAMES = ["step_code", "step_place", "step_photos", "step_sensor", "step_reading", "step_saved"];
 const FAR_M = 200;
 const ON_WATER_M = 50;
 
@@ -22,10 +21,9 @@ async function hang(place, key, fixed) {
   const hash = location.hash.slice(1);
   const back = station ? `/s/${encodeURIComponent(key)}` : "/scan";
   const heading = say(fixed ? "swap_sensor" : station ? "hang_sensor" : "new_station");
-  const begun = { at: 1, parameter: fixed, name: "", place: null, photos: [], depth: null, serial: "", model: "", reading: "", since: null };
+  const begun = { parameter: fixed, name: "", place: null, photos: [], depth: null, serial: "", model: "", reading: "", since: null };
   const draft = await openDraft(`hang:${key}:${fixed ?? ""}`, begun, { hash, title: `${heading} ${of(station?.name) || key}` });
   const { value } = draft;
-  const names = NAMES.map((one) => say(one));
   let end = () => {};
   const before = () => deploymentOf(station, value.parameter);
   const rangeOf = () => before()?.plausible ?? bundle?.rules?.plausible?.[value.parameter] ?? null;
@@ -33,21 +31,14 @@ async function hang(place, key, fixed) {
 
   function draw() {
     end();
-    end = () => {};
     title(heading, of(station?.name) || key, back);
-    place.replaceChildren(steps(value.at, names), ...[null, placeStep, photoStep, sensorStep, readingStep][value.at]());
-    scrollTo(0, 0);
+    place.replaceChildren(...whereParts(), photoField("hang-photo", say("photos_hang"), value.photos, (photos) => draft.set({ photos })), ...sensorParts(), ...readingParts());
+    foot(button("hang-finish", say("finish"), finish, { main: true, mark: "done" }));
   }
-  const to = (at) => async () => {
-    await draft.set({ at });
-    draw();
-  };
-  const before_step = () => value.at > 1 && button("hang-before", say("before"), to(value.at - 1));
 
-  function placeStep() {
+  function whereParts() {
     const map = h("div", {});
     const line = bundle?.reaches?.find((one) => one.key === station?.reach)?.line ?? [];
-    const show = (fix) => map.replaceChildren(waterMap({ lines: [line], here: fix, points: station ? [{ ...station, text: say("registered") }] : [] }, say("map_of", { name: of(station?.name) || key })));
     const words = (fix) => {
       if (!station) return say("place_of_new");
       const metres = metresBetween(fix, station);
@@ -56,27 +47,20 @@ async function hang(place, key, fixed) {
       if (metres > FAR_M) parts.push(say("is_it_here"));
       return parts.join(" · ");
     };
-    const card_ = placeCard("hang-place", words, show);
-    end = card_.end;
-    if (!where().fix) show(null);
-    const go_on = (known_place) => async () => {
-      await draft.set({ at: 2, place: known_place ? placeNow() : null });
-      draw();
-    };
-    foot(button("hang-place-later", say("place_then"), go_on(false)), button("hang-place-ok", say("place_right"), go_on(true), { main: true, mark: "done" }));
+    const shown = placeCard("hang-place", words, (fix) => {
+      if (!value.place || fix.accuracy_m <= value.place.accuracy_m) value.place = placeNow(); // the best one; stored with the next input
+      const doubtful = !station || metresBetween(fix, station) > FAR_M;
+      map.replaceChildren(...(doubtful ? [waterMap({ lines: [line], here: fix, points: station ? [{ ...station, text: say("registered") }] : [] }, say("map_of", { name: of(station?.name) || key }))] : []));
+    });
+    end = shown.end;
     return [
-      card({ class: "fw-between" }, h("div", {}, h("h2", {}, of(station?.name) || key), h("p", { class: "f-small" }, station ? say("code_n", { code: key }) : say("unknown_why"))), station ? chip("ok", say("recognised")) : chip("dev", say("is_new"))),
+      station ? null : card({ class: "fw-between" }, h("div", {}, h("h2", {}, key), h("p", { class: "f-small" }, say("unknown_why"))), chip("dev", say("is_new"))),
       station ? null : textField("hang-name", say("station_name"), value.name, (name) => draft.set({ name }), { hint: say("may_be_empty"), maxlength: 80 }),
-      station ? map : null, card_.element, h("p", { class: "f-small" }, say("place_hint")),
+      shown.element, map,
     ].filter(Boolean);
   }
 
-  function photoStep() {
-    foot(before_step(), button("hang-photos-next", say("next_sensor"), to(3), { main: true }));
-    return [photoField("hang-photo", say("photos_hang"), value.photos, (photos) => draft.set({ photos })), h("p", { class: "f-small" }, say("photos_hint"))];
-  }
-
-  function sensorStep() {
+  function sensorParts() {
     const old = before();
     const depth = numberField("hang-depth", say("depth"), value.depth ?? old?.depth_m ?? "", (text) => draft.set({ depth: text }), {
       hint: old?.depth_m ? say("depth_before", { n: old.depth_m }) : say("may_be_empty") });
@@ -96,54 +80,50 @@ async function hang(place, key, fixed) {
       after: button("hang-serial-scan", say("scan"), () => codeInto(serial.querySelector("input")), { mark: "scan" }) });
     const model = textField("hang-model", say("model"), value.model || old?.model || "", (text) => draft.set({ model: text.trim() }), { maxlength: 80 });
     const chosen = fixed
-      ? card({}, h("h2", {}, of(old?.name ?? known.get(fixed)?.name) || fixed))
+      ? null
       : h("label", { class: "f-field" }, h("span", {}, say("which_parameter")), h("select", { "data-testid": "hang-parameter", onchange: async (event) => (await draft.set({ parameter: event.target.value || null }), draw()) },
           h("option", { value: "" }, say("choose")), [...known].map(([key_, one]) => h("option", { value: key_, selected: key_ === value.parameter }, of(one.name)))));
-    foot(before_step(), button("hang-sensor-next", say("next_reading"), async () => {
-      const since = value.since ?? isoOf(Date.now());
-      const kept = { depth: input.value, model: model.querySelector("input").value.trim() };
-      if (!value.parameter) return place.querySelector("select").focus();
-      await draft.set({ ...kept, since, at: 4 });
-      draw();
-    }, { main: true }));
-    return [chosen, depth, serial, model];
+    return [chosen, serial, depth, model].filter(Boolean);
   }
 
-  function readingStep() {
+  function readingParts() {
     const range = rangeOf();
     const light = h("div", { "aria-live": "polite" });
     const show = () => light.replaceChildren(lightCard(numberOf(value.reading), range, unitOf()));
-    const reading = numberField("hang-reading", say("first_reading", { name: of(known.get(value.parameter)?.name) || value.parameter, unit: unitText(unitOf()) }), value.reading,
-      (text) => (draft.set({ reading: text }), show()), { hint: range ? say("usual", { low: range[0], high: range[1] }) : null });
+    const reading = numberField("hang-reading", say("first_reading", { name: of(known.get(value.parameter)?.name) || value.parameter || "", unit: unitText(unitOf()) }), value.reading,
+      (text) => (draft.set({ reading: text, since: value.since ?? isoOf(Date.now()) }), show()), { hint: range ? say("usual", { low: range[0], high: range[1] }) : null });
     show();
-    foot(before_step(), button("hang-finish", say("finish"), finish, { main: true, mark: "done" }));
     return [reading, light];
   }
 
   async function finish() {
+    if (!value.parameter) return place.querySelector("select").focus();
     const old = before();
     const reading = numberOf(value.reading);
+    const depth_m = numberOf(value.depth ?? String(old?.depth_m ?? ""));
     const record = {
       object: { station: key, name: of(station?.name) || value.name || key, parameter: value.parameter },
       base: old?.etag ?? null,
       old: old ? { serial: old.serial, model: old.model, unit: old.unit, depth_m: old.depth_m } : null,
       new: {
-        parameter: value.parameter, serial: value.serial, model: value.model, unit: unitOf() || null, depth_m: numberOf(value.depth), since: value.since,
-        place: value.place ?? placeNow(), reading, station_new: station ? null : { name: value.name || key },
+        parameter: value.parameter, serial: value.serial, model: value.model || old?.model || "", unit: unitOf() || null, depth_m, since: value.since ?? isoOf(Date.now()),
+        place: placeNow() ?? value.place, reading, station_new: station ? null : { name: value.name || key },
       },
     };
-    const id = await draft.finish("hang", record, value.photos.map(({ blob }) => ({ blob, kind: "hang" })));
+    const id = await draft.finish("hang", record, asPhotos(value.photos, "hang"));
     title(heading, of(station?.name) || key, back);
     const parameter = encodeURIComponent(value.parameter);
-    place.replaceChildren(steps(5, names),
+    end();
+    end = () => {};
+    place.replaceChildren(
       card({ class: "fw-saved", "data-testid": "hang-saved" }, icon("done", 44), h("h2", {}, say("saved")), h("p", {}, say(station ? "saved_sends" : "saved_new"))),
       card({}, h("dl", { class: "f-facts" },
-        ...fact(say("serial"), value.serial || "—", old?.serial), ...fact(say("depth"), valueText(numberOf(value.depth), "m"), old && valueText(old.depth_m, "m")),
+        ...fact(say("serial"), value.serial || "—", old?.serial), ...fact(say("depth"), valueText(depth_m, "m"), old && valueText(old.depth_m, "m")),
         ...fact(say("reading"), valueText(reading, unitOf())), ...fact(say("place"), record.new.place ? say("accuracy", { n: record.new.place.accuracy_m }) : say("no_place")))));
     foot(link("hang-back", station ? back : "/", say(station ? "to_station" : "home")), 
       station && link("hang-calibrate", `${back}/calibrate/${parameter}`, say("calibrate"), "probe"),
       !station && !record.new.place && link("hang-add-place", `/place/${id}`, say("add_place"), "pin"));
-    end = () => {};
+    scrollTo(0, 0);
   }
 
   draw();

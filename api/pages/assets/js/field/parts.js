@@ -3,7 +3,6 @@ import { h, icon, moment, say as word, tell } from "./app.js";
 import { sha256 } from "./bytes.js";
 import { judge, numberOf } from "./judge.js";
 import { follow } from "./place.js";
-import { smaller } from "../shrink.js";
 import * as store from "./store.js";
 
 export const say = (key, values) => word(`field_work.${key}`, values);
@@ -123,13 +122,6 @@ export const chip = (state, text, testid = null) =>
   h("span", { class: `f-chip f-${state}`, "data-testid": testid, "data-state": state },
     icon({ ok: "done", no: "cross", dev: "help" }[state] ?? "clock", 16), text);
 
-// The bar of a form of several steps; `names` are all steps.
-export function steps(at, names) {
-  const bar = names.map((_, i) => h("i", { class: i < at ? "fw-done" : i === at ? "fw-now" : null }));
-  return h("div", { class: "fw-steps", "data-testid": "field-steps", "data-step": at + 1 },
-    h("div", { "aria-hidden": "true" }, bar), h("p", {}, say("step", { n: at + 1, of: names.length }), h("b", {}, names[at])));
-}
-
 // -- fields -----------------------------------------------------------------------------------------------------------
 
 // A field of text whose every input goes to `typed`.
@@ -184,11 +176,12 @@ function errorText(error, limit) {
 // Make a photo of a draft small, and name it by its content.
 async function prepare(entry) {
   if (entry.sha256) return entry;
-  entry.blob = await smaller(entry.blob);
+  Object.assign(entry, await store.shrunk(entry.blob));
   entry.sha256 = await sha256(await entry.blob.arrayBuffer());
   return entry;
 }
 
+export const asPhotos = (photos, kind) => photos.map(({ blob, original }) => ({ blob, original, kind }));
 export const prepared = (photos) => Promise.all(photos.map((one) => prepare({ ...one })));
 
 // Photos of a draft: kept as taken at once, then made small. `value` is [{blob, at, sha256}]; `keep(photos)` stores it.

@@ -3,7 +3,7 @@
 import { foot, go, h, moment, of, screen, tell, title } from "./app.js";
 import { kinds, matterOf, wordsOf } from "./kinds.js";
 import { waterMap } from "./map.js";
-import { button, card, chip, choices, distanceText, link, openDraft, photoField, placeCard, prepared, say, textField } from "./parts.js";
+import { asPhotos, button, card, chip, choices, distanceText, link, openDraft, photoField, placeCard, prepared, say, textField } from "./parts.js";
 import { follow, placeNow, where } from "./place.js";
 import * as recorder from "./recorder.js";
 import * as store from "./store.js";
@@ -154,7 +154,7 @@ screen("/patrol/end", async (place) => {
     textField("patrol-note", say(enough ? "note" : "short_why"), patrol.note, recorder.note, { rows: 2, maxlength: 1000 }));
   foot(button("patrol-go-on", say("resume"), async () => (await recorder.resume(), go("/patrol"))),
     button("patrol-save", say("patrol_save"), async () => {
-      const id = await recorder.finish((all) => all.flatMap(({ photos }) => photos.map(({ blob }) => ({ blob, kind: "problem" }))));
+      const id = await recorder.finish((all) => all.flatMap(({ photos }) => asPhotos(photos, "problem")));
       tell(say("saved_patrol"));
       go(`/queue/${id}`);
     }, { main: true, mark: "done" }));

@@ -24,10 +24,10 @@ export async function register(name, person) {
   return phone();
 }
 
-// The headers that say which phone sends these bytes.
-export async function signature(method, path, body) {
+// The headers that say which phone sends these bytes; `more` is signed with them.
+export async function signature(method, path, body, more = []) {
   const { id, keys } = await phone();
-  const made = await crypto.subtle.sign(SIGNED, keys.privateKey, utf8(`${method}\n${path}\n${await sha256(body)}`));
+  const made = await crypto.subtle.sign(SIGNED, keys.privateKey, utf8([method, path, await sha256(body), ...more].join("\n")));
   return { "X-Phone": id, "X-Signature": base64url(new Uint8Array(made)) };
 }
 
@@ -35,8 +35,22 @@ const PATIENCE_MS = 60e3;
 
 // A signed request. `body`: Uint8Array. Rejects where there is no answer within a minute.
 export async function signed(method, path, body = new Uint8Array(), headers = {}) {
-  const sent = { ...headers, ...(await signature(method, path, body)) };
-  return patient(path, { method, headers: sent, body: method === "GET" ? undefined : body, credentials: "omit" });
+  const ask = async () => {
+    const sent = { ...headers, ...(await (method === "PUT" ? signature(method, path, body) : once(method, path, body))) };
+    return patient(path, { method, headers: sent, body: method === "GET" ? undefined : body, credentials: "omit" });
+  };
+  const answer = await ask();
+  const now = Number(answer.headers.get("X-Time"));
+  if (answer.status !== 401 || !now) return answer;
+  await keep("clock", { offset_ms: now - Date.now(), at: Date.now() }); // this clock is off by more than the server takes
+  return ask();
+}
+
+// What a record may be sent for again and again must else count once: signed with the server's time and a word of its own.
+async function once(method, path, body) {
+  const time = String(Math.round(Date.now() + ((await kept("clock"))?.offset_ms ?? 0)));
+  const nonce = crypto.randomUUID();
+  return { ...(await signature(method, path, body, [time, nonce])), "X-Time": time, "X-Nonce": nonce };
 }
 
 // A request that ends: a window put to sleep with one open would hold the others up.

@@ -5,7 +5,7 @@ import { following, refusedCard } from "./home.js";
 import { photosAgain, send } from "./send.js";
 import { isUnsent, kept, list, record as recordOf, stateOf, update, tell as changed } from "./store.js";
 
-const KINDS = { hang: "probe", calibrate: "wrench", visit: "wrench", report: "camera", patrol: "walk", done: "done", place: "pin" };
+const KINDS = { hang: "probe", calibrate: "wrench", visit: "wrench", report: "camera", patrol: "walk", done: "done", place: "pin", correct: "retry" };
 const SIGNS = { waiting: "", photos: "", sent: "f-ok", conflict: "f-dev", office: "f-dev", refused: "f-no" };
 
 // What a record is, in a line: its kind and what it is about.

@@ -1,7 +1,7 @@
 // Report something seen: photo, kind, a sentence, send. The place comes by itself, or later.
 import { foot, go, h, icon, of, screen, tell, title } from "./app.js";
 import { kinds, matterOf, wordsOf } from "./kinds.js";
-import { button, card, choices, distanceText, link, openDraft, photoField, placeCard, say, textField } from "./parts.js";
+import { asPhotos, button, card, choices, distanceText, link, openDraft, photoField, placeCard, say, textField } from "./parts.js";
 import { placeNow } from "./place.js";
 import * as store from "./store.js";
 import { nearest } from "./track.js";
@@ -36,7 +36,7 @@ async function reportScreen(place, reachKey) {
       object: {},
       new: { text: wordsOf(value.kind, value.text), matter: matterOf(value.kind, bundle), place: known, reach: reach?.key ?? null },
     };
-    const id = await draft.finish("report", record, value.photos.map(({ blob }) => ({ blob, kind: "report" })));
+    const id = await draft.finish("report", record, asPhotos(value.photos, "report"));
     shown.end();
     title(say("report"), of(reach?.name));
     place.replaceChildren(

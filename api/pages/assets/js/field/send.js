@@ -3,7 +3,7 @@
 import { report } from "./app.js";
 import { utf8 } from "./bytes.js";
 import { patient, phone, refusal, signed } from "./phone.js";
-import { isUnsent, keep, kept, list, on, photoOf, photoStored, prepare, stateOf, tell, tidy, update } from "./store.js";
+import { isUnsent, keep, kept, list, on, originalOf, originalsOf, originalStored, photoOf, photoStored, prepare, record as recordOf, stateOf, tell, tidy, update } from "./store.js";
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 60e3;
@@ -66,6 +66,7 @@ async function pass(eager) {
     for (const one of (await list()).reverse()) if (stateOf(one) === "waiting" && due(one)) await attempt(line, one.id, () => text(one.id));
     for (const one of (await list()).reverse()) await rest(line, one, due);
     await renew();
+    await originals().catch(() => null);
     stops = 0;
     await keep("synced", Date.now());
     await tidy();
@@ -78,9 +79,9 @@ async function pass(eager) {
 // What comes after a record's text: its photos, and what was decided in a conflict.
 async function rest(line, record, due) {
   if (record.received < record.version) return;
-  for (const entry of record.photos) {
-    if (entry.sha256 && !entry.stored && !entry.given_up && due(entry)) await attempt(line, record.id, () => photo(record, entry), entry.id);
-  }
+  const waiting = record.photos.filter((entry) => entry.sha256 && !entry.stored && !entry.given_up && due(entry));
+  for (const entry of waiting) await attempt(line, record.id, () => photo(record, entry), entry.id);
+  if (waiting.length && stateOf(await recordOf(record.id)) === "office") await attempt(line, record.id, () => text(record.id)); // it may have waited for them
   if (record.decision && !record.decision.done && due(record)) await attempt(line, record.id, () => decided(record));
 }
 
@@ -151,6 +152,20 @@ async function photo(record, entry) {
   if (!answer.ok) throw await refusal(answer);
   if (!(await answer.json()).stored) throw new Error("not stored");
   await photoStored(record.id, entry);
+}
+
+// What the cameras wrote goes last, and not over a line that is paid by its bytes.
+async function originals() {
+  const { saveData = false, type = "" } = navigator.connection ?? {};
+  if (saveData || type === "cellular") return;
+  for (const record of await list()) {
+    for (const entry of originalsOf(record)) {
+      const blob = await originalOf(entry);
+      const answer = blob && (await signed("PUT", `${photoPath(record.id, entry.sha256)}/original`, new Uint8Array(await blob.arrayBuffer()), { "Content-Type": "application/octet-stream" }));
+      if (!answer || answer.ok || isFinal(answer.status)) await originalStored(record.id, entry);
+      else return;
+    }
+  }
 }
 
 async function decided(record) {

@@ -5,6 +5,8 @@ import { sha256 } from "./bytes.js";
 import { smaller } from "../shrink.js";
 
 const NAME = "riverchief-field";
+const ORIGINALS_BYTES = 200 * 1024 * 1024; // kept free of originals: text and small photos come first
+const MOST_ORIGINAL_BYTES = 10 * 1024 * 1024;
 const STRICT = { durability: "strict" };
 export const KEPT_SENT_MS = 14 * 24 * 3600e3; // how long what the server has stays in the list
 export const RESERVE_BYTES = 8 * 1024 * 1024; // kept free of photos, so that text can always be saved
@@ -65,8 +67,15 @@ export async function save(kind, { id, object = {}, base = null, old = null, new
 
 async function write(record, taken) {
   const writing = (await opened).transaction(["records", "photos"], "readwrite", STRICT);
-  const asked = taken.map(({ entry, blob }) => writing.objectStore("photos").put(blob, entry.id));
+  const asked = taken.flatMap((one) => putPhoto(writing, one));
   await settled([...asked, writing.objectStore("records").add(record)], writing);
+}
+
+// The photo itself, and what the camera wrote where a small one was made of it.
+const originalKey = (entry) => `${entry.id}/original`;
+function putPhoto(writing, { entry, blob, original }) {
+  const photos = writing.objectStore("photos");
+  return [photos.put(blob, entry.id), ...(entry.original ? [photos.put(original, originalKey(entry))] : [])];
 }
 
 // Waits for the transaction; a request that failed is the reason where there is one.
@@ -88,14 +97,15 @@ export async function amend(id, changes) {
 
 // Throws QuotaExceededError where there is no room for photos.
 export async function addPhoto(id, given) {
-  const { entry, blob } = photo(given, Date.now());
+  const taken = photo(given, Date.now());
+  const { entry } = taken;
   if (!(await room()).photos) throw new DOMException("", "QuotaExceededError");
   const writing = (await opened).transaction(["records", "photos"], "readwrite", STRICT);
   const records = writing.objectStore("records");
   const record = await records.get(id);
   record.photos.push(entry);
   renewed(record);
-  await settled([records.put(record), writing.objectStore("photos").put(blob, entry.id)], writing);
+  await settled([records.put(record), ...putPhoto(writing, taken)], writing);
   changed("records");
   return entry.id;
 }
@@ -105,10 +115,10 @@ function renewed(record) {
 }
 
 function photo(given, now) {
-  const { blob, kind = null } = given instanceof Blob ? { blob: given } : given;
+  const { blob, kind = null, original = null } = given instanceof Blob ? { blob: given } : given;
   const id = crypto.randomUUID();
   const taken_at = blob.lastModified && Math.abs(now - blob.lastModified) < KEPT_SENT_MS ? blob.lastModified : now;
-  return { blob, entry: { id, sha256: null, bytes: blob.size, media_type: blob.type, taken_at, kind, stored: 0, error: null, tries: 0, next_at: 0 } };
+  return { blob, original, entry: { id, sha256: null, bytes: blob.size, media_type: blob.type, taken_at, kind, stored: 0, error: null, tries: 0, next_at: 0, original: original ? { stored: 0 } : null } };
 }
 
 // Change one record in one transaction, so that a window never overwrites what another wrote meanwhile.
@@ -130,6 +140,18 @@ export async function list() {
 
 export const record = async (id) => (await opened).get("records", id);
 export const photoOf = async (entry) => (await opened).get("photos", entry.id);
+export const originalOf = async (entry) => (await opened).get("photos", originalKey(entry));
+const hasOriginal = (entry) => entry.original && !entry.original.stored;
+
+// Of what is small at the server, the originals that are not there.
+export const originalsOf = (record) => record.photos.filter((entry) => entry.stored && hasOriginal(entry));
+
+// What the camera wrote and the small one made of it: {blob, original}; null where they are the same or there is no room.
+export async function shrunk(taken) {
+  const blob = await smaller(taken);
+  const keeps = blob !== taken && taken.size <= MOST_ORIGINAL_BYTES && (await room()).free > ORIGINALS_BYTES;
+  return { blob, original: keeps ? taken : null };
+}
 
 // How far a record is: "waiting" (text not there), "photos" (photos are missing), "sent", "conflict", "office" (the
 // server keeps it until somebody or something it needs comes), "refused".
@@ -151,15 +173,17 @@ export const waiting = async () => (await list()).filter(isUnsent).length;
 export async function prepare(id) {
   const before = await record(id);
   for (const entry of before.photos.filter((one) => !one.sha256)) {
-    const original = await photoOf(entry);
-    if (!original) continue;
-    const small = await smaller(original);
+    const taken = await photoOf(entry);
+    if (!taken) continue;
+    const { blob: small, original } = await shrunk(taken);
     const hash = await sha256(await small.arrayBuffer());
     const writing = (await opened).transaction(["records", "photos"], "readwrite", STRICT);
     const records = writing.objectStore("records");
     const now = await records.get(id);
-    Object.assign(now.photos.find((one) => one.id === entry.id), { sha256: hash, bytes: small.size, media_type: small.type });
-    await settled([records.put(now), writing.objectStore("photos").put(small, entry.id)], writing);
+    const known = now.photos.find((one) => one.id === entry.id);
+    Object.assign(known, { sha256: hash, bytes: small.size, media_type: small.type }, original && { original: { stored: 0 } });
+    const asked = original ? putPhoto(writing, { entry: known, blob: small, original }) : [writing.objectStore("photos").put(small, entry.id)];
+    await settled([records.put(now), ...asked], writing);
   }
   return record(id);
 }
@@ -173,12 +197,21 @@ export async function photoStored(id, entry) {
   changed("receipts");
 }
 
+// `stored`: when the server got it, or said that it will not have it.
+export async function originalStored(id, entry) {
+  const writing = (await opened).transaction(["records", "photos"], "readwrite", STRICT);
+  const records = writing.objectStore("records");
+  const now = await records.get(id);
+  now.photos.find((one) => one.id === entry.id).original.stored = Date.now();
+  await settled([records.put(now), writing.objectStore("photos").delete(originalKey(entry))], writing);
+}
+
 // What the server has had for fourteen days leaves the list.
 export async function tidy(now = Date.now()) {
   for (const one of await list()) {
-    if (["sent", "refused"].includes(stateOf(one)) && !isUnsent(one) && one.received_at < now - KEPT_SENT_MS) {
+    if (["sent", "refused"].includes(stateOf(one)) && !isUnsent(one) && !originalsOf(one).length && one.received_at < now - KEPT_SENT_MS) {
       const writing = (await opened).transaction(["records", "photos"], "readwrite");
-      const asked = one.photos.map((entry) => writing.objectStore("photos").delete(entry.id));
+      const asked = one.photos.flatMap((entry) => [entry.id, originalKey(entry)].map((key) => writing.objectStore("photos").delete(key)));
       await settled([...asked, writing.objectStore("records").delete(one.id)], writing);
     }
   }

@@ -1,6 +1,6 @@
 // My task: see it, take the photo afterwards, done. Three steps.
 import { ago, foot, go, h, icon, moment, of, say as word, screen, tell, title } from "./app.js";
-import { button, card, openDraft, photoField, say, textField } from "./parts.js";
+import { asPhotos, button, card, openDraft, photoField, say, textField } from "./parts.js";
 import * as store from "./store.js";
 
 screen("/tasks/:number", async (place, { number: text }) => {
@@ -22,7 +22,7 @@ screen("/tasks/:number", async (place, { number: text }) => {
       tell(say("task_needs_photo"));
       return place.querySelector("[data-testid=task-photo]").focus();
     }
-    await draft.finish("done", { object: { incident: number }, new: { comment: value.comment.trim() || say("done_text") } }, value.photos.map(({ blob }) => ({ blob, kind: "after" })));
+    await draft.finish("done", { object: { incident: number }, new: { comment: value.comment.trim() || say("done_text") } }, asPhotos(value.photos, "after"));
     tell(say("saved_task"));
     go("/tasks");
   }

@@ -1,6 +1,6 @@
 // A visit: while it goes on, the sensors worked on raise no alarm. It is one record, sent when it begins and when it ends.
 import { ago, h, moment, of, screen, tell, title, foot, go } from "./app.js";
-import { button, card, isoOf, photoField, say, stationOf, textField } from "./parts.js";
+import { asPhotos, button, card, isoOf, photoField, say, stationOf, textField } from "./parts.js";
 import * as store from "./store.js";
 
 const OVERRUN_MS = 2 * 3600e3;
@@ -49,7 +49,7 @@ screen("/s/:station/visit", async (place, { station: key }) => {
     textField("visit-note", say("note"), value.note, (note) => set({ note }), { rows: 3, maxlength: 1000 }));
   foot(button("visit-end", say("visit_end"), async () => {
     while (value.photos.length) {
-      await store.addPhoto(visit.id, { blob: value.photos[0].blob, kind: "visit" });
+      await store.addPhoto(visit.id, asPhotos(value.photos, "visit")[0]);
       await set({ photos: value.photos.slice(1) });
     }
     await endVisit(visit, value.note);

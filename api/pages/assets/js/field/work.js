@@ -1,6 +1,7 @@
 // The screens of work at the water, and what of it is not finished on the first screen.
 import { ago, h, here, icon, report } from "./app.js";
 import "./calibrate.js";
+import { inEffect } from "./correct.js";
 import "./hang.js";
 import { link, openForms, say } from "./parts.js";
 import "./patrol.js";
@@ -9,6 +10,7 @@ import * as recorder from "./recorder.js";
 import { withoutPlace } from "./report.js";
 import "./scan.js";
 import "./station.js";
+import { record } from "./store.js";
 import "./task.js";
 import { openVisits, overrun } from "./visit.js";
 
@@ -38,7 +40,9 @@ async function unfinished() {
 async function extra(path) {
   if (path === "/") return unfinished();
   const [, id] = path.match(/^\/queue\/([0-9a-f-]+)$/) ?? [];
-  if (!id || !(await withoutPlace()).some((one) => one.id === id)) return [];
+  if (!id) return [];
+  if (await inEffect(await record(id))) return [link("queue-correct", `/correct/${id}`, say("correct"), "retry")];
+  if (!(await withoutPlace()).some((one) => one.id === id)) return [];
   return [link("queue-add-place", `/place/${id}`, say("add_place"), "pin")];
 }
 

@@ -22,11 +22,11 @@ from typing import Any, Final
 
 import structlog
 
-from infra.errors import ConfigurationError, NotFound, WaterError
+from infra.errors import ConfigurationError, NotFound
 from infra.texts import say
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
-from ingest.sources.line_server import Limits, LineServer, TcpLine
+from ingest.sources.line_server import Limits, LineServer, NoAnswer, TcpLine
 from sensors.reading import Message, Reason
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
@@ -61,12 +61,6 @@ MAX_GAPS: Final = 8
 _UNAUTHENTICATED: Final = frozenset({Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD})
 _REFUSED: Final = _UNAUTHENTICATED | {Reason.ENCRYPTED}
 """Answered by QnRtn 2 (refused); the standard's 3 (PW) and 4 (MN) would reveal which MN exist."""
-
-
-class NoAnswer(WaterError):
-    """The logger did not answer, or disconnected before it did."""
-
-    retryable = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,10 @@ def four_devices(address: str, site: Path, since_ms: int) -> bool:
     """Whether each of four protocols has brought a reading of now: in SensorThings, the ledger and on the map."""
     with httpx.Client(base_url=address, timeout=30, trust_env=False) as client:
         frames = client.get("/metrics").text
-        if not all(re.search(rf"^riverchief_{wire}_frames_total [1-9]", frames, re.M) for wire in ("hj212", "sl651")):
+        parts = {part["name"]: part["ok"] for part in client.get("/readyz").json()["parts"]}
+        if not parts["hj212"] or not all(
+            re.search(rf"^riverchief_{wire}_frames_total [1-9]", frames, re.M) for wire in ("hj212", "sl651")
+        ):
             return False
         newest = []
         for station in FOUR:

@@ -12,14 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
 from infra.clock import now_ms
-from infra.database import Database
 from infra.errors import NotFound
 from infra.times import from_ms
 from ingest import ledger, quarantine
@@ -29,13 +27,10 @@ from ingest.sources import line_server, sender_limits
 from ingest.sources.hj212 import Answer, NoAnswer
 from ingest.storage import device_events, maintenance
 from ingest.storage import loggers as logger_store
-from ingest.storage import registry as registry_store
-from ingest.storage.sql import SqlReadings
 from riverchief.brokers import certificates
 from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
 from sensors.reading import Message, QualityTest, Reason
-from sensors.stations import Registry, Station
 from sensors.wire import telemetry
 from sensors.wire.hj212 import exchange, frame
 from sensors.wire.hj212.codes import Cn, QnRtn
@@ -43,7 +38,6 @@ from sensors.wire.hj212.packet import Edition, write_qn, write_time
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator.devices import hj212_logger as simulated
-from tests.databases import with_tables
 from tests.hj212_frames import EXAMPLE, MN
 from tests.hj212_site import PASSWORD, Site212, Wire
 from tests.rig import eventually
@@ -784,41 +778,3 @@ def test_the_api_asks_a_logger_and_tells_how_it_went(make: Callable[..., Site212
     alone = TestClient(create_app(replace(context, command=None)))
     answer = alone.post("/api/v1/stations/shiwan/commands", json={"command": "sample_now"})
     assert (answer.status_code, "gateway" in answer.text) == (503, True)
-
-
-@pytest.mark.timeout(120)
-def test_serve_listens_to_loggers_where_the_settings_say_so(tmp_path: Path) -> None:
-    port, door = free_port(), free_port()
-    settings = tmp_path / "settings.toml"
-    settings.write_text(
-        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[access]\nopen = true\n[api]\nport = {door}\n"
-        f"[hj212]\nenabled = true\nhost = '127.0.0.1'\nport = {port}\n"
-    )
-    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    with_tables(database)
-    with database.write() as connection:
-        stations = (Station("shiwan", "石湾", "Shiwan", 113.1, 23.0, interval_s=60),)
-        registry_store.save(connection, Registry(stations, catalogue=catalogue()))
-        logger_store.save(connection, Logger(MN, "shiwan", PASSWORD))
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)], stdout=log, stderr=log
-        )
-    try:
-        eventually("it listens", lambda: _listens(port) and _listens(door))
-        wire = Wire(port)
-        wire.send(packet_of("w01009-Rtd=3.6", whole_minute()))
-        assert wire.answer()[0] == "9014"
-        parts = httpx.get(f"http://127.0.0.1:{door}/readyz", trust_env=False, timeout=60).json()["parts"]
-        assert {part["name"]: part["ok"] for part in parts}["hj212"] is True
-        wire.close()
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0, (tmp_path / "log").read_text()
-    assert dict(SqlReadings(database, catalogue()).count()) == {"shiwan": 1}
-    database.close()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -22,8 +22,8 @@ from simulator.devices import sl651_station
 from simulator.devices.fleet import Connection
 from simulator.devices.hj212_logger import Line as Platform
 from simulator.devices.hj212_logger import Logger
-from simulator.devices.network_server import NetworkServer
 from simulator.devices.transport import Transmission
+from simulator.network_server import NetworkServer
 from simulator.play import FramedLine, Line, LineState
 
 SL651_STATION, HJ212_STATION, LORAWAN_STATION = "dph-shiwan-1", "dph-shiwan-2", "dph-shiwan-3"

@@ -13,10 +13,10 @@ from ingest.state import detector_state
 from ingest.storage import device_events, late_queue, loggers, maintenance, sl651_stations
 from ingest.storage.changes import Author
 from ingest.work import Work
+from sensors.device_checks import checks_of
 from sensors.reading import Batch, Message
 from sensors.wire.framed import sender_of
 from sensors.wire.hj212 import readings as hj212
-from sensors.wire.hj212.checks import checks_of
 from sensors.wire.sl651 import readings as sl651
 
 

@@ -1,7 +1,7 @@
 """What the API and the console need to be given; made by the wiring, asked for nothing else."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ from sensors.datum import Box
 from sensors.parameters import Catalogue
 from sensors.reading import Message
 from sensors.wire.hj212.exchange import Command
+from sensors.wire.sl651.queries import Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,9 @@ class Context:
     """Stores to read, and the doors into the running system.
 
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this process.
-    ``command`` asks something of a station's HJ 212 logger; None where no gateway runs; ``mqtt_commands`` asks devices
-    over the broker. ``token`` is one that may do everything, for machines. ``open``: nobody is asked who they are,
+    ``command`` asks something of a station's HJ 212 logger, ``sl651_query`` of an SL 651 station; None where no gateway
+    runs. ``mqtt_commands`` asks devices over the broker. ``token`` is one that may do everything, for machines.
+    ``open``: nobody is asked who they are,
     which the wiring allows on loopback only. ``oidc`` is the provider that people may sign in with. ``hosts`` are the
     names under which requests may come, beside loopback and addresses; None for any. A browser stays signed in for
     ``session_ms`` and ``idle_ms`` without use, a new token is good for ``token_ms``. ``processes`` say how each kind of
@@ -111,6 +113,7 @@ class Context:
     clock_ms: Callable[[], int]
     submit: Callable[[Message], "Future[Receipt]"] | None = None
     command: Callable[[str, Command], "Future[Answer]"] | None = None
+    sl651_query: Callable[[str, Query], "Future[Mapping[str, str]]"] | None = None
     mqtt_commands: MqttCommands | None = None
     token: str | None = None
     parts: Callable[[], list[Part]] = list

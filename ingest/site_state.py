@@ -79,8 +79,12 @@ class SiteState:
         mappings: Mappings = mapping.NONE,
         policy: DeadlinePolicy = DEFAULT_POLICY,
         queue_late: bool = False,
+        hj212_unverified: bool = False,
     ) -> None:
-        """``queue_late``: messages of the broker that hold only late readings are queued and judged later."""
+        """``queue_late``: messages of the broker that hold only late readings are queued and judged later.
+
+        ``hj212_unverified``: what a single source says of HJ 212 and HJ 1404 is used as well.
+        """
         self.database = database
         self.store = store
         self.file_rules = rules
@@ -92,6 +96,7 @@ class SiteState:
         self.mappings = mappings
         self.policy = policy
         self.queue_late = queue_late
+        self.hj212_unverified = hj212_unverified
         self.ledger = Ledger()
         self.visit_drift = VisitDrift()
         self.visits_due_ms = END_OF_TIME_MS

@@ -51,8 +51,9 @@ from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
-from riverchief import files, migrations, recorded
+from riverchief import demo_devices, files, migrations, recorded
 from riverchief.brokers.local import Broker, free_port, running
+from riverchief.demo_devices import EVERY_S, AfterHistory, DemoDevices
 from riverchief.guard import child_process
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
@@ -64,7 +65,7 @@ from sensors.stations import Registry
 from simulator import showcase
 from simulator.continuous_run import ContinuousSource
 from simulator.devices.fleet import Connection
-from simulator.play import Pace, Progress, RunResult
+from simulator.play import Line, Pace, Progress, RunResult
 from simulator.replay import Table, replay_stations
 
 HISTORY_DAYS = 14.0
@@ -117,13 +118,16 @@ def run(  # noqa: PLR0913  (an option of the command each)
     with ExitStack() as stack:
         stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
-        broker = stack.enter_context(running(folder / "broker", kind=broker_kind, administered=True))
+        broker = stack.enter_context(
+            running(folder / "broker", kind=broker_kind, administered=True, uplinks=demo_devices.UPLINKS)
+        )
+        devices = DemoDevices()
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
         inbox, receiving = stack.enter_context(platform(secret))
-        database, registry = _prepare(folder, tables)
+        database, registry = _prepare(folder, tables, devices)
         stack.callback(database.close)
         address = f"http://127.0.0.1:{port or free_port()}/"
-        settings = _settings(folder, broker, address, f"{receiving}events", secret)
+        settings = _settings(folder, broker, address, f"{receiving}events", secret, devices)
         stack.enter_context(_serve(settings, folder, address, console, stop))
         if not stop.is_set():
             _begin(address, receiving, registry)
@@ -139,7 +143,7 @@ def run(  # noqa: PLR0913  (an option of the command each)
         if browser and _has_screen():
             webbrowser.open(address)
         began = time.monotonic()
-        played, live_from_ms = _simulate(registry, broker, tables, seconds, seed, console, stop)
+        played, live_from_ms = _simulate(registry, broker, tables, devices, seconds, seed, console, stop)
         result = _settle(database, played, live_from_ms, inbox, broker.kind, time.monotonic() - began)
     _print_report(result, console)
     if report is not None:
@@ -149,7 +153,7 @@ def run(  # noqa: PLR0913  (an option of the command each)
     return result
 
 
-def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]:
+def _prepare(folder: Path, tables: Sequence[Table], devices: DemoDevices) -> tuple[Database, Registry]:
     """A database with the stations of Chancheng and of the recorded tables, promising the demo's interval."""
     book = files.read_book(files.shipped("stations.toml"), catalogue())
     registry = _registry(book.registry, tables)
@@ -160,13 +164,16 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
         author = Author("demo", now_ms)
         registry_store.save(connection, registry, author)
         maintenance_store.save(connection, book.maintenance, author)
+        devices.register(connection, author)
         _add_people(connection, Regions(registry.regions), now_ms)
         _add_shifts(connection, now_ms)
     return database, registry
 
 
 def _registry(registry: Registry, tables: Sequence[Table]) -> Registry:
-    registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in registry.stations])
+    registry = registry.with_stations(
+        [replace(s, interval_s=EVERY_S.get(s.key, INTERVAL_S)) for s in registry.stations]
+    )
     placed = 0
     for table in tables:
         played = replay_stations(table, first=placed)
@@ -320,7 +327,7 @@ def midnight(at_ms: int) -> int:
     return (at_ms + BEIJING_OFFSET_MS) // DAY_MS * DAY_MS - BEIJING_OFFSET_MS
 
 
-def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str) -> Path:
+def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str, devices: DemoDevices) -> Path:
     """The settings file that ``riverchief serve`` is started with; readable by us alone, it holds passwords."""
     port = address.rstrip("/").rsplit(":", 1)[1]
     admin = "\n".join(f"{name} = {json.dumps(value)}" for name, value in (broker.admin or {}).items())
@@ -348,7 +355,10 @@ port = {port}
 open = true
 [log]
 level = "warning"
-"""
+[cap]
+sender = "demo.riverchief.example"
+status = "Exercise"
+{devices.settings()}"""
     return _secret_file(folder / "settings.toml", text)
 
 
@@ -397,6 +407,7 @@ def _simulate(
     registry: Registry,
     broker: Broker,
     tables: Sequence[Table],
+    devices: DemoDevices,
     seconds: float | None,
     seed: int,
     console: Console,
@@ -416,12 +427,18 @@ def _simulate(
             interval_s=INTERVAL_S,
             seed=seed,
             replay=tables,
+            every_s=EVERY_S,
         ) as source,
-        ThreadPoolExecutor(1, thread_name_prefix="devices") as devices,
+        ThreadPoolExecutor(1, thread_name_prefix="devices") as player,
         console.status(line("demo.history", days=HISTORY_DAYS)) as status,
     ):
         until = None if seconds is None else time.monotonic() + seconds
-        playing = devices.submit(
+        live_ms = source.pace.hurry_until_ms or 0
+
+        def others(line: Line) -> dict[str, Line]:
+            return {key: AfterHistory(own, line, live_ms) for key, own in devices.lines(about).items()}
+
+        playing = player.submit(
             play_present,
             source,
             registry,
@@ -429,6 +446,7 @@ def _simulate(
             seed=seed,
             stop=stop,
             clock_ms=clock.now_ms,
+            others=others,
             on_progress=lambda now: status.update(_phase(now, source.pace, until)),
         )
         while not stop.wait(0.5) and not playing.done() and (until is None or time.monotonic() < until):

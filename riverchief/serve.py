@@ -137,6 +137,7 @@ def _context(
         clock_ms=clock.now_ms,
         submit=ingest.intake.submit if ingest else None,
         command=ingest.gateway.command if ingest and ingest.gateway else None,
+        sl651_query=ingest.sl651.query if ingest and ingest.sl651 else None,
         mqtt_commands=ingest.commands if ingest else None,
         token=resources.api_token,
         parts=lambda: health(running.services, clock.now_ms()),

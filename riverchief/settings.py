@@ -137,6 +137,7 @@ class Hj212Section(_Section):
     cert_file: Path | None = None
     key_file: Path | None = None
     set_clock: bool = True
+    unverified: bool = False
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 5000
     idle_s: Annotated[int, Field(ge=60, le=604_800)] = 3900
 

@@ -97,15 +97,19 @@ def play_present(
     seed: int,
     stop: threading.Event,
     clock_ms: Callable[[], int],
+    others: Callable[[Line], Mapping[str, Line]] = lambda line: {},
     on_progress: Callable[[Progress], object] = lambda progress: None,
 ) -> RunResult:
-    """Play the present of a site over MQTT, a connection a station, until ``stop`` is set."""
+    """Play the present of a site over MQTT, a connection a station, until ``stop`` is set.
+
+    ``others``: given the line of all stations, the lines of those that leave by another.
+    """
     boot = clock_ms() // 1000
     line = MqttLine(Fleet(source.stations, about, boot=boot), name=f"MQTT {about.host}:{about.port}")
     return play(
         source,
         source.stations,
-        dict.fromkeys(source.stations, line),
+        {**dict.fromkeys(source.stations, line), **others(line)},
         source.pace,
         end_ms=None,
         stop=stop,

@@ -33,6 +33,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         cert_file=str(h.cert_file) if h.cert_file else None,
         key_file=str(h.key_file) if h.key_file else None,
         set_clock=h.set_clock,
+        unverified=h.unverified,
         max_connections=h.max_connections,
         idle_s=h.idle_s,
     )

@@ -1,6 +1,6 @@
 """A run without an end: days of history up to the present, then live readings."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -42,6 +42,8 @@ class ContinuousSource(Closing):
         restart are the same readings. A record keeps its own spacing.
     interval_s : float
         Seconds between two readings of a station in the present; the stations are spread evenly over it.
+    every_s : mapping
+        Stations that are read less often: at most once in each of so many seconds.
     happening : callable
         None: what the demo shows.
 
@@ -49,7 +51,7 @@ class ContinuousSource(Closing):
     turns missed in a standstill are skipped. When a record ends, it begins again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a part of the run each)
         self,
         registry: Registry,
         *,
@@ -59,6 +61,7 @@ class ContinuousSource(Closing):
         interval_s: float,
         seed: int,
         replay: Sequence[Table] = (),
+        every_s: Mapping[str, float] = {},
         happening: Happening | None = None,
     ) -> None:
         recorded = [
@@ -84,6 +87,8 @@ class ContinuousSource(Closing):
         self._turns += [_LiveStation(track.key, _live_of_record(table, track)) for table, track in recorded]
         self._every_ms = 1000 * interval_s / max(len(self._turns), 1)
         self._next = 0
+        self._every = {key: round(1000 * seconds) for key, seconds in every_s.items()}
+        self._read_in: dict[str, int] = {}
         self.live_from_ms: int | None = None
         """Where the present began; None until it does."""
 
@@ -109,6 +114,10 @@ class ContinuousSource(Closing):
         self._next = max(self._next, due)
         for number in range(first, due):
             turn = self._turns[number % len(self._turns)]
+            if (every_ms := self._every.get(turn.station)) is not None:
+                if self._read_in.get(turn.station) == to_ms // every_ms:
+                    continue
+                self._read_in[turn.station] = to_ms // every_ms
             sample = turn.read(to_ms)
             if sample is not None:
                 yield turn.station, sample

@@ -22,11 +22,11 @@ from typing import Any, Final
 
 import structlog
 
-from infra.errors import ConfigurationError, NotFound, WaterError
+from infra.errors import ConfigurationError, NotFound
 from infra.texts import say
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
-from ingest.sources.line_server import Limits, LineServer, TcpLine
+from ingest.sources.line_server import Limits, LineServer, NoAnswer, TcpLine
 from sensors.reading import Message, Reason
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
@@ -63,12 +63,6 @@ _REFUSED: Final = _UNAUTHENTICATED | {Reason.ENCRYPTED}
 """Answered by QnRtn 2 (refused); the standard's 3 (PW) and 4 (MN) would reveal which MN exist."""
 
 
-class NoAnswer(WaterError):
-    """The logger did not answer, or disconnected before it did."""
-
-    retryable = True
-
-
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Address, certificate and limits of the server; ``port`` 0 takes a free one."""
@@ -78,6 +72,7 @@ class GatewaySettings:
     cert_file: str | None = None
     key_file: str | None = field(default=None, repr=False)
     set_clock: bool = True
+    unverified: bool = False
     max_connections: int = 5000
     idle_s: int = 3900
 
@@ -119,6 +114,7 @@ class _Request:
     command: Command
     result: "Future[Answer]"
     qn: str = ""
+    cn: str | None = None
     tries: int = 0
     until: float = 0.0
     qn_rtn: int | None = None
@@ -421,11 +417,13 @@ class _Connection(TcpLine):
     def _answer(self, packet: Packet, fault: Fault | None, reasons: Set[Reason]) -> Packet:
         result = QnRtn.REFUSED if reasons & _REFUSED else None
         if fault is not None:
-            result = QnRtn.CRC if fault is Fault.CRC else QnRtn.UNKNOWN
+            result = QnRtn.UNKNOWN
+            if fault is Fault.CRC:
+                result = QnRtn.CRC_HJ1404 if self._gateway.settings.unverified and packet.hj1404 else QnRtn.CRC
         elif result is None and packet.cn not in DATA and packet.cn not in EVENTS:
             if packet.cn in NOTICES:
                 return exchange.notice_answer(packet)
-            result = QnRtn.REFUSED if packet.cn == Cn.KEY_EXCHANGE else QnRtn.CN
+            result = QnRtn.REFUSED if packet.cn == Cn.KEY_EXCHANGE and not packet.hj1404 else QnRtn.CN
         if result is None:
             self._gateway.counters.answered += 1
             return exchange.data_answer(packet)
@@ -453,7 +451,7 @@ class _Connection(TcpLine):
         else:
             wanted.fields |= packet.fields
             wanted.until = self._gateway.now() + RESULT_S
-        return packet.cn in ANSWERS or (packet.cn == wanted.command.cn and packet.cn not in DATA)
+        return packet.cn in ANSWERS or (packet.cn == wanted.cn and packet.cn not in DATA)
 
     def _finish_request(self, answer: Answer) -> None:
         self._requests.popleft().result.set_result(answer)
@@ -477,7 +475,9 @@ class _Connection(TcpLine):
         wanted.tries += 1
         wanted.until = now + ANSWER_S
         self._gateway.counters.asked += 1
-        self._send(wanted.command.packet(self._addressee(wanted.mn), wanted.qn, self._gateway.clock_ms()))
+        asked = wanted.command.packet(self._addressee(wanted.mn), wanted.qn, self._gateway.clock_ms())
+        wanted.cn = asked.cn
+        self._send(asked)
 
     def _addressee(self, mn: str) -> Packet:
         """The addressing fields of a request: from the logger's last packet, else as it is registered."""

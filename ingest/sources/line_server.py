@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
-from infra.errors import ConfigurationError
+from infra.errors import ConfigurationError, WaterError
 from infra.texts import say
 from infra.times import beijing_day
 from ingest.intake import Intake
@@ -26,6 +26,12 @@ IN_FLIGHT: Final = 16
 """Messages of one connection with the intake at most; it is read again once half of them are answered."""
 MAX_UNSENT_BYTES: Final = 16_384
 SWEEP_S: Final = 0.5
+
+
+class NoAnswer(WaterError):
+    """The device did not answer, or disconnected before it did."""
+
+    retryable = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,21 +11,25 @@ line, and a query follows.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, cast
 
 import structlog
 
+from infra.errors import NotFound, Refused
+from infra.texts import say
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
-from ingest.sources.line_server import IN_FLIGHT, Limits, LineServer, TcpLine
+from ingest.sources.line_server import IN_FLIGHT, Limits, LineServer, NoAnswer, TcpLine
 from ingest.sources.sender_limits import peer_of
 from sensors.reading import Message, Reason
-from sensors.wire.sl651 import answers, assembly
+from sensors.wire.sl651 import answers, assembly, queries
 from sensors.wire.sl651 import body as bodies
 from sensors.wire.sl651.body import Body, Malformed
-from sensors.wire.sl651.frame import Broken, Frame, FrameReader, Received, build
+from sensors.wire.sl651.frame import Broken, End, Frame, FrameReader, Received, build
+from sensors.wire.sl651.queries import Query
 from sensors.wire.sl651.readings import SOURCE, Gauge, join, topic, unproven
 
 log = structlog.get_logger(__name__)
@@ -52,7 +56,6 @@ HOUR_MS: Final = 3_600_000
 _UNANSWERED: Final = frozenset(
     {Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD, Reason.BAD_FRAME, Reason.INCOMPLETE, Reason.BAD_TOPIC}
 )
-_QUERIES: Final = frozenset({answers.QUERY_NOW, answers.QUERY_PAST, answers.SET_CLOCK})
 _SERIES: Final = frozenset({0x31, 0x32, 0x33, 0x34})
 """Messages by which a gap is noticed."""
 
@@ -88,13 +91,19 @@ class Counters:
 
 @dataclass(slots=True)
 class _Request:
-    """A query to a station, and what to do once it was answered."""
+    """A query to a station, and what to do once it was answered; ``fields`` are what its answer said so far."""
 
     function: int
     rest: bytes = b""
     then: Callable[[], None] = lambda: None
+    result: "Future[Mapping[str, str]] | None" = None
     tries: int = 0
     until: float = 0.0
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def give_up(self, key: str, address: str) -> None:
+        if self.result is not None:
+            self.result.set_exception(NoAnswer(say(key, address=address, function=f"{self.function:02X}")))
 
 
 @dataclass(slots=True)
@@ -103,9 +112,14 @@ class _Device:
 
     line: "Line"
     frame: Frame
+    formats: queries.Formats
     requests: deque[_Request] = field(default_factory=deque)
     clock_set_at: float | None = None
-    elements: dict[str, None] = field(default_factory=dict)
+
+    def asked(self, frame: Frame) -> _Request | None:
+        """The query that a frame answers."""
+        first = self.requests[0] if self.requests else None
+        return first if first is not None and first.tries and first.function == frame.function else None
 
 
 @dataclass(slots=True)
@@ -130,6 +144,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         self.counters = Counters()
         self._assembler: assembly.Assembler[Line] = assembly.Assembler()
         self._devices: dict[str, _Device] = {}
+        self._formats: dict[str, queries.Formats] = {}
         self._last_at: dict[str, int] = {}
         self._gaps: dict[str, deque[tuple[int, int]]] = {}
         self._datagrams: _Datagrams | None = None
@@ -184,6 +199,41 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
             device = self._devices.get(address)
             if device is not None and device.line is line:
                 del self._devices[address]
+                for request in device.requests:
+                    request.give_up("device.gauge_left", address)
+
+    # -- for the other threads ---------------------------------------------------------------------------------------
+
+    def query(self, station: str, asked: Query) -> "Future[Mapping[str, str]]":
+        """Ask something of a station; what is data in its answer is stored before the future has a result.
+
+        It fails with NotFound where no SL 651 station of that key is on the line, with Refused for an element that it
+        has not sent yet, and with NoAnswer.
+        """
+        result: Future[Mapping[str, str]] = Future()
+        result.set_running_or_notify_cancel()
+        self.call(partial(self._query, station, asked, result))
+        return result
+
+    def _query(self, station: str, asked: Query, result: "Future[Mapping[str, str]]") -> None:
+        of = (one for address, one in self._devices.items() if (g := self.gauges.get(address)) and g.station == station)
+        device = next(of, None)
+        if device is None:
+            result.set_exception(NotFound(say("device.no_gauge", station=station)))
+            return
+        address = device.frame.station
+        if device.frame.ascii and asked.rest is not None:
+            result.set_exception(Refused(say("device.gauge_ascii", address=address)))
+            return
+        try:
+            request = _Request(asked.function, asked.bytes_for(device.formats), result=result)
+        except KeyError as error:
+            result.set_exception(Refused(say("device.gauge_never_sent", address=address, element=error.args[0])))
+            return
+        if not self._ask(device, request):
+            result.set_exception(NoAnswer(say("device.gauge_busy", address=address, count=len(device.requests))))
+            return
+        self._send_request(device, self.now())
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -196,10 +246,14 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         if unproven(frame, frame.station, self.gauges) is not None:
             self._receive_unproven(line, received)
             return
-        self._identified(line, frame)
+        device = self._identified(line, frame)
         if frame.function == bodies.LINK_KEPT:
             return
         if frame.split:
+            request = device.asked(frame)
+            if request is not None and frame.end is End.ETB:
+                request.until = self.now() + ANSWER_S
+                line.write(build(answers.go_on(frame, b"\0\0", self.clock_ms())))
             self._take(self._assembler.add(received, line, self.now()))
         else:
             self._hand_over(line, [received])
@@ -277,14 +331,16 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
 
     def _confirm(self, pending: _Pending, device: _Device) -> None:
         frame = pending.frame
-        answered = bool(device.requests) and device.requests[0].tries > 0
-        is_answer = answered and device.requests[0].function == frame.function
-        if is_answer:
-            device.requests.popleft().then()
+        request = device.asked(frame)
+        more = request is not None and frame.end is End.ETB and not frame.split
+        if request is not None:
+            self._answered(device, request, frame, pending.body, more=more)
         if pending.body is not None:
             self._check_clock(device, pending.body)
             self._look_for_gap(device, frame, pending.body)
-        if answers.wants_answer(frame) or frame.function in _QUERIES:
+        if more:
+            pending.line.write(build(answers.go_on(frame, pending.serial, self.clock_ms())))
+        elif answers.wants_answer(frame) or frame.function in queries.FUNCTIONS:
             self.counters.confirmed += 1
             stay = bool(device.requests)
             answer = answers.confirmation(frame, pending.serial, self.clock_ms(), stay=stay)
@@ -295,7 +351,8 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         """The registered station that sent a frame; its earlier connection is dropped."""
         device = self._devices.get(frame.station)
         if device is None:
-            device = self._devices[frame.station] = _Device(line, frame)
+            formats = self._formats.setdefault(frame.station, {})
+            device = self._devices[frame.station] = _Device(line, frame, formats)
             for gap in list(self._gaps.get(frame.station, ())):
                 self._request_gap(device, *gap)
         elif device.line is not line:
@@ -311,9 +368,24 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, device: _Device, request: _Request) -> None:
-        if len(device.requests) < MAX_REQUESTS:
+    def _ask(self, device: _Device, request: _Request) -> bool:
+        """Queue a query; false where too many wait."""
+        free = len(device.requests) < MAX_REQUESTS
+        if free:
             device.requests.append(request)
+        return free
+
+    def _answered(self, device: _Device, request: _Request, frame: Frame, body: Body | None, *, more: bool) -> None:
+        """Take the answer of a query, or a part of it."""
+        if body is not None:
+            request.fields |= queries.told(frame.function, body)
+        if more:
+            request.until = self.now() + ANSWER_S
+            return
+        device.requests.popleft()
+        request.then()
+        if request.result is not None:
+            request.result.set_result(request.fields)
 
     def _send_request(self, device: _Device, now: float) -> None:
         """Send or repeat the first query; give it up after :data:`RESENDS` repetitions."""
@@ -328,7 +400,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
                 asked = answers.query_like(device.frame, request.function, self.clock_ms(), request.rest)
                 device.line.write(build(asked))
                 return
-            device.requests.popleft()
+            device.requests.popleft().give_up("device.gauge_no_answer", device.frame.station)
 
     def _check_clock(self, device: _Device, body: Body) -> None:
         """Set the clock of a station whose time of sending differs from our time."""
@@ -338,7 +410,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         if self.settings.set_clock and off_ms > CLOCK_TOLERANCE_MS and not recent:
             device.clock_set_at = now
             for _ in range(2 if off_ms > CLOCK_TWICE_MS else 1):
-                self._ask(device, _Request(answers.SET_CLOCK))
+                self._ask(device, _Request(queries.SET_CLOCK))
 
     def _look_for_gap(self, device: _Device, frame: Frame, body: Body) -> None:
         """Ask for the past between the last reading of this station and this one, where there is a gap."""
@@ -350,7 +422,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         at_ms = max((e.at_ms for e in values if e.at_ms is not None), default=None)
         if at_ms is None or at_ms > self.clock_ms() + GAP_MS:
             return  # nothing was measured, or its clock is wrong
-        device.elements |= dict.fromkeys(e.id for e in values)
+        device.formats |= {e.id: queries.format_byte(e) for e in values if len(e.values) == 1}
         last = self._last_at.get(address)
         self._last_at[address] = at_ms if last is None else max(last, at_ms)
         if last is None or at_ms - last <= max(GAP_MS, 2 * gauge.interval_s * 1000):
@@ -364,7 +436,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
     def _request_gap(self, device: _Device, begin_ms: int, end_ms: int) -> None:
         """Ask for each element of a gap; it is asked for again when the station comes back before all are there."""
         gauge = self.gauges.get(device.frame.station)
-        names = list(device.elements)[:MAX_ELEMENTS]
+        names = list(device.formats)[:MAX_ELEMENTS]
         if gauge is None or not names:
             return
         begin, end = begin_ms // HOUR_MS * HOUR_MS, -(-end_ms // HOUR_MS) * HOUR_MS
@@ -378,8 +450,8 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
                 self._gaps[gauge.address].remove((begin_ms, end_ms))
 
         for name in names:
-            rest = answers.past_values(begin, end, step, [name])
-            self._ask(device, _Request(answers.QUERY_PAST, rest, partial(then, name)))
+            rest = queries.past_of(name, begin, end, step, device.formats)
+            self._ask(device, _Request(queries.PAST, rest, partial(then, name)))
 
 
 class _Connection(TcpLine):

@@ -10,9 +10,11 @@ from ingest.rules.alarm_state import update_alarms
 from ingest.rules.device_reports import DeviceReport
 from ingest.stages.deduplicate import without_messages
 from ingest.state import detector_state
-from ingest.storage import device_events, late_queue, loggers, sl651_stations
+from ingest.storage import device_events, late_queue, loggers, maintenance, sl651_stations
+from ingest.storage.changes import Author
 from ingest.work import Work
-from sensors.reading import Batch
+from sensors.device_checks import checks_of
+from sensors.reading import Batch, Message
 from sensors.wire.framed import sender_of
 from sensors.wire.hj212 import readings as hj212
 from sensors.wire.sl651 import readings as sl651
@@ -106,8 +108,18 @@ def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
         message = work.messages[i]
         first = message.only is None or message.replay_of is None
         if first and device_events.add_once(connection, message.station, message.received_at_ms, body):
+            if message.source == hj212.SOURCE:
+                _keep_checks(connection, work, message, body)
             new += work.site.device_report(message.station, body.encode(), message.received_at_ms)
     return new
+
+
+def _keep_checks(connection: sa.Connection, work: Work, message: Message, body: str) -> None:
+    """Keep the checks that a station made of its analysers as calibration records; marks follow with the next tick."""
+    site, at_ms = work.site, message.received_at_ms
+    for check in checks_of(message.station, body, at_ms, site.catalogue, spikes=site.hj212_unverified):
+        if maintenance.keep_check(connection, check, Author(check.by, at_ms)):
+            site.maintenance_changed = True
 
 
 def _newest_by_device(work: Work, source: str) -> dict[str, int]:

@@ -98,6 +98,14 @@ def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
     return _number_of(connection, check) or 0
 
 
+def keep_check(connection: sa.Connection, check: Check, author: Author) -> bool:
+    """Store a check unless one of its kind exists at the same instant, which somebody may have corrected."""
+    new = _number_of(connection, check) is None
+    if new:
+        _put_check(connection, check, author)
+    return new
+
+
 def correct_check(connection: sa.Connection, station: str, number: int, author: Author, **other: Any) -> Check:
     """Correct a check, except its station, parameter, kind and instant. Raises NotFound, ConfigurationError."""
     corrected = replace(check_of(connection, station, number), **other)

@@ -82,11 +82,18 @@ class Broker:
     """One broker process on loopback, its files below ``folder``; may be killed and started again.
 
     ``administered``: its users can be changed while it runs, by the settings ``admin`` of the section broker_admin;
-    None where Mosquitto came without the plugin for it. Else two users are all it has.
+    None where Mosquitto came without the plugin for it. Else two users are all it has. ``uplinks`` is a topic on which
+    devices publish in another format.
     """
 
     def __init__(
-        self, folder: Path, *, kind: str | None = None, port: int | None = None, administered: bool = False
+        self,
+        folder: Path,
+        *,
+        kind: str | None = None,
+        port: int | None = None,
+        administered: bool = False,
+        uplinks: str | None = None,
     ) -> None:
         self.kind, self._path = find(kind)
         self.host, self.port = "127.0.0.1", port or free_port()
@@ -97,13 +104,14 @@ class Broker:
         folder.mkdir(parents=True, exist_ok=True)
         logins = [self.ingest, self.device]
         self.admin: Mapping[str, str | bool] | None = None
+        more = [] if uplinks is None else [uplinks]
         if self.kind == "nats":
-            self._arguments, self.admin = _write_nats(folder, self.port, logins)
+            self._arguments, self.admin = _write_nats(folder, self.port, logins, more)
         elif administered and (library := plugin()):
-            rights, self.admin = _dynamic_security(folder, library, logins)
+            rights, self.admin = _dynamic_security(folder, library, logins, more)
             self._arguments = _write_mosquitto(folder, self.port, rights)
         else:
-            self._arguments = _write_mosquitto(folder, self.port, _access_list(folder, logins))
+            self._arguments = _write_mosquitto(folder, self.port, _access_list(folder, logins, more))
 
     @property
     def pid(self) -> int | None:
@@ -156,9 +164,11 @@ class Broker:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, kind: str | None = None, administered: bool = False) -> Iterator[Broker]:
+def running(
+    folder: Path, *, kind: str | None = None, administered: bool = False, uplinks: str | None = None
+) -> Iterator[Broker]:
     """A broker while this lasts: ended in good order afterwards, and when we are killed."""
-    broker = Broker(folder, kind=kind, administered=administered)
+    broker = Broker(folder, kind=kind, administered=administered, uplinks=uplinks)
     with guard() as watch:
         broker.start()
         try:
@@ -172,14 +182,16 @@ def _environment() -> Mapping[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/")}
 
 
-def _dynamic_security(folder: Path, library: Path, logins: list[Login]) -> tuple[list[str], dict[str, str | bool]]:
+def _dynamic_security(
+    folder: Path, library: Path, logins: list[Login], uplinks: list[str]
+) -> tuple[list[str], dict[str, str | bool]]:
     """Users in the plugin's own file: the configuration's lines, and how the administrator signs in."""
     ingest, device = logins
     admin = secrets.token_urlsafe(18)
     every = [topic("+", kind) for kind in mosquitto_admin.SENT_BY_A_DEVICE]
-    rights = mosquitto_admin.writing(*every) | mosquitto_admin.reading(topic("+", "command"))
+    rights = mosquitto_admin.writing(*every, *uplinks) | mosquitto_admin.reading(topic("+", "command"))
     others = [
-        (ingest.user, ingest.password, mosquitto_admin.ingest_role()),
+        (ingest.user, ingest.password, mosquitto_admin.ingest_role(uplinks)),
         (device.user, device.password, mosquitto_admin.Role("devices", rights)),
     ]
     file = folder / "dynamic-security.json"
@@ -195,16 +207,18 @@ def _dynamic_security(folder: Path, library: Path, logins: list[Login]) -> tuple
     return lines, {"enabled": True, "user": mosquitto_admin.ADMIN, "password": admin}
 
 
-def _access_list(folder: Path, logins: list[Login]) -> list[str]:
+def _access_list(folder: Path, logins: list[Login], uplinks: list[str]) -> list[str]:
     """Users in a password file and an access list: the configuration's lines."""
     passwords, rules = folder / "passwords", folder / "acl"
     passwords.touch(mode=0o600)
     maker = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
     for login in logins:
         subprocess.run([maker, "-b", str(passwords), login.user, login.password], check=True, capture_output=True)
+    read, write = ("".join(f"topic {may} {one}\n" for one in uplinks) for may in ("read", "write"))
     rules.write_text(
-        f"user {INGEST}\ntopic read rivers/v1/#\ntopic write rivers/v1/+/command\ntopic write rivers/v1/+/observed\n\n"
-        f"user {DEVICE}\ntopic write rivers/v1/+/telemetry\ntopic write rivers/v1/+/status\n"
+        f"user {INGEST}\n{read}topic read rivers/v1/#\ntopic write rivers/v1/+/command\n"
+        "topic write rivers/v1/+/observed\n\n"
+        f"user {DEVICE}\n{write}topic write rivers/v1/+/telemetry\ntopic write rivers/v1/+/status\n"
         "topic write rivers/v1/+/event\ntopic write rivers/v1/+/reply\ntopic read rivers/v1/+/command\n"
     )
     rules.chmod(0o600)
@@ -234,11 +248,14 @@ def _write_mosquitto(folder: Path, port: int, rights: list[str]) -> list[str]:
     return ["-c", str(config)]
 
 
-def _write_nats(folder: Path, port: int, logins: list[Login]) -> tuple[list[str], dict[str, str | bool]]:
+def _write_nats(
+    folder: Path, port: int, logins: list[Login], uplinks: list[str]
+) -> tuple[list[str], dict[str, str | bool]]:
     ingest, device = logins
     config, users, pid = folder / "nats.conf", folder / "users.conf", folder / "nats.pid"
     rights = {
-        "publish": [f"rivers.v1.*.{kind}" for kind in mosquitto_admin.SENT_BY_A_DEVICE],
+        "publish": [f"rivers.v1.*.{kind}" for kind in mosquitto_admin.SENT_BY_A_DEVICE]
+        + [one.replace("/", ".").replace("+", "*") for one in uplinks],
         "subscribe": ["rivers.v1.*.command"],
     }
     ours: list[dict[str, Any]] = [

@@ -151,6 +151,7 @@ def _site(resources: Resources, writer: Database | None, on_findings: Callable[[
         mappings=resources.mappings,
         policy=resources.processes.policy,
         queue_late=True,
+        hj212_unverified=settings.hj212.unverified,
     )
 
 

@@ -31,6 +31,8 @@ class CheckKind(StrEnum):
     """跨度漂移: span solution against the day before."""
     STANDARD = "standard"
     """标准溶液核查: a standard solution of known value."""
+    SPIKE = "spike"
+    """加标回收: what was found of what was added to the sample."""
     FIVE = "five"
     """五参数核查: temperature, pH, oxygen, conductivity or turbidity against a standard or a second instrument."""
 
@@ -125,6 +127,7 @@ _COUNTED: Final = {
     CheckKind.ZERO_DRIFT: ErrorKind.OF_SPAN,
     CheckKind.SPAN_DRIFT: ErrorKind.OF_SPAN,
     CheckKind.STANDARD: ErrorKind.RELATIVE,
+    CheckKind.SPIKE: ErrorKind.RELATIVE,
     CheckKind.FIVE: ErrorKind.ABSOLUTE,
 }
 

@@ -250,13 +250,13 @@ class Logger(Closing):
     def _do(self, sock: socket.socket, request: Packet, cn: str) -> ExeRtn:
         """Handle a request of the platform."""
         fields = request.fields
-        if cn == Cn.SET_TIME:
+        if cn in (Cn.SET_TIME, Cn.SET_LOGGER_TIME):
             self.clock_off_ms = read_time(fields["SystemTime"]) - self._clock_ms()
         elif cn == Cn.SET_REALTIME_INTERVAL:
             self.realtime_s = int(fields["RtdInterval"])
         elif cn == Cn.SET_MINUTE_INTERVAL:
             self.minutes = int(fields["MinInterval"])
-        elif cn == Cn.TIME:
+        elif cn in (Cn.TIME, Cn.LOGGER_TIME):
             self._reply(sock, request, ("SystemTime", write_time(self.now_ms())))
         elif cn == Cn.REALTIME_INTERVAL:
             self._reply(sock, request, ("RtdInterval", str(self.realtime_s)))

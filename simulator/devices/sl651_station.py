@@ -18,8 +18,8 @@ import structlog
 
 from infra.closing import Closing
 from infra.times import BEIJING_OFFSET_MS, beijing
-from sensors.wire.sl651 import answers
-from sensors.wire.sl651.body import elements
+from sensors.wire.sl651 import queries
+from sensors.wire.sl651.body import TEXT, elements
 from sensors.wire.sl651.frame import End, Frame, FrameReader, Received, build
 from sensors.wire.telemetry import Sample
 
@@ -36,6 +36,14 @@ FORMATS: Final = {
 """Element → bytes and decimals as this station sends it (Table C.1); others have four bytes and three decimals."""
 KEPT: Final = 10_000
 """Samples remembered for queries of the past."""
+ANSWERS: Final = {
+    queries.VERSION: b"\x0dV1.0.20220420",
+    queries.STATUS: bytes.fromhex("452000000080"),
+    queries.COUNTERS: b"".join(n.to_bytes(2, "big") for n in range(32)),
+    queries.BASIC: bytes.fromhex("0310123402280012345678"),
+    queries.RUNNING: bytes.fromhex("200801"),
+}
+"""What it says of itself, behind its address."""
 _RETRY_S: Final = 0.2
 
 log = structlog.get_logger(__name__)
@@ -71,6 +79,9 @@ class _Message:
     lost: set[int] = field(default_factory=set)
 
 
+_NOTHING: Final = _Message(0, 0, b"")
+
+
 class Station(Closing):
     """One station; a context manager that ends its thread.
 
@@ -99,6 +110,7 @@ class Station(Closing):
         self._serial = 0
         self._memory: OrderedDict[int, Sample] = OrderedDict()
         self._waiting: deque[_Message] = deque()
+        self._answering = _NOTHING
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._away = threading.Event()
@@ -248,31 +260,45 @@ class Station(Closing):
                 self._waiting.popleft()
                 self._changed.notify_all()
                 return
-        if frame.end is End.NAK and first is not None:
-            size = -(-len(first.body) // frame.packets)
-            sock.sendall(self._frame(first, frame.packet, frame.packets, size, alone=True))
+        message = first if first is not None and first.function == frame.function else self._answering
+        if frame.end is End.NAK:
+            self._send_packet(sock, message, frame.packet, alone=True)
+        elif frame.end is End.ACK:
+            self._send_packet(sock, self._answering, frame.packet + 1)
         elif frame.end is End.ENQ:
             self.asked.append(frame.function)
             self._answer(sock, frame)
 
+    def _send_packet(self, sock: socket.socket, message: _Message, number: int, *, alone: bool = False) -> None:
+        count = self._quirks.packets
+        sock.sendall(self._frame(message, number, count, -(-len(message.body) // count), alone=alone))
+
     def _answer(self, sock: socket.socket, frame: Frame) -> None:
-        """Answer a query of the centre."""
-        body = self._head(0)
-        if frame.function == answers.SET_CLOCK:
+        """Answer a query of the centre; of several packets the first, each further one when it is asked for (M4)."""
+        me = bytes.fromhex(f"F1F1{self.address}")
+        if frame.function == queries.SET_CLOCK:
             self.clock_off_ms = _instant(frame.body[2:8]) - self._clock_ms()
-            body = self._head(0) + bytes.fromhex(f"F1F1{self.address}")
-        elif frame.function == answers.QUERY_PAST:
+        body, newest = self._head(0), max(self._memory, default=None)
+        if frame.function == queries.PAST:
             body += self._past(frame.body[8:])
-        elif frame.function == answers.QUERY_NOW and self._memory:
-            body = self._body(0, self._memory[max(self._memory)])
-        message = _Message(0, frame.function, body)
-        sock.sendall(self._frame(message, 1, 1, len(body)))
+        elif frame.function == queries.TEXT:
+            body += TEXT + "水位正常".encode("gb18030")
+        elif frame.function in (queries.NOW, queries.NAMED) and newest is not None:
+            sample = self._memory[newest]
+            if frame.function == queries.NAMED:
+                key = elements()[frame.body[8:9].hex().upper()].key
+                sample = Sample(newest, {key: sample.values[key]})
+            body = self._body(0, sample)
+        else:
+            body += me + ANSWERS.get(frame.function, b"")
+        self._answering = _Message(0, frame.function, body)
+        self._send_packet(sock, self._answering, 1)
 
     def _past(self, asked: bytes) -> bytes:
         """The series of one element between two hours; what was not measured is missing."""
         begin, end = _instant(asked[:4] + b"\0\0"), _instant(asked[4:8] + b"\0\0")
         days, hours, minutes = (int(asked[i : i + 1].hex()) for i in (10, 11, 12))
-        step, name = ((days * 24 + hours) * 60 + minutes) * 60_000, asked[13:].hex().upper()
+        step, name = ((days * 24 + hours) * 60 + minutes) * 60_000, asked[13:-1].hex().upper()
         key, factor = elements()[name].key, elements()[name].factor
         size, decimals = FORMATS.get(name, (4, 3))
         values = b""

@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -20,10 +25,10 @@ from governance.tables import outbox
 from infra.clock import now_ms
 from infra.database import Database
 from infra.errors import StorageUnavailable
-from infra.times import beijing_day
+from infra.times import beijing_day, to_ms
 from ingest import ledger
 from riverchief import settings
-from riverchief.brokers.local import Broker
+from riverchief.brokers.local import Broker, free_port
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -75,6 +80,45 @@ def told(site: Path) -> bool:
         database.close()
 
 
+FOUR = {"dph-shiwan-1": "sl651", "dph-shiwan-2": "hj212", "dph-shiwan-3": "lorawan", "dph-shiwan-4": "mqtt"}
+
+
+def four_devices(address: str, site: Path, since_ms: int) -> bool:
+    """Whether each of four protocols has brought a reading of now: in SensorThings, the ledger and on the map."""
+    with httpx.Client(base_url=address, timeout=30, trust_env=False) as client:
+        frames = client.get("/metrics").text
+        parts = {part["name"]: part["ok"] for part in client.get("/readyz").json()["parts"]}
+        if not parts["hj212"] or not all(
+            re.search(rf"^riverchief_{wire}_frames_total [1-9]", frames, re.M) for wire in ("hj212", "sl651")
+        ):
+            return False
+        newest = []
+        for station in FOUR:
+            name = f"Datastreams('{station}.ph')/Observations"
+            found = client.get(f"/sta/v2.0/{name}?$top=1&$orderby=phenomenonTime desc").json()["value"]
+            newest += [to_ms(datetime.fromisoformat(one["phenomenonTime"]["start"])) for one in found]
+        if len(newest) < len(FOUR) or min(newest) < since_ms - 60_000:  # SL 651 tells the minute
+            return False
+        shown = {one["key"] for one in client.get("/api/v1/stations").json()["items"]}
+    database = Database(settings.load(None, data=site).database_url)
+    with database.read() as connection:
+        accounts = {one.station for one in ledger.accounts(connection, limit=1000)}
+    database.close()
+    return accounts & shown >= FOUR.keys()
+
+
+def warned_of_red(address: str) -> bool:
+    """Whether a warning for a red incident stands in the feed, as XML with the elements of CAP 1.2."""
+    with httpx.Client(timeout=30, trust_env=False) as client:
+        feed = client.get(f"{address}/cap/feed").text
+        for name in re.findall(r"/cap/([^\"/<]+\.xml)", feed):
+            alert = ElementTree.fromstring(client.get(f"{address}/cap/{name}").content)
+            of = {"cap": "urn:oasis:names:tc:emergency:cap:1.2"}
+            if alert.findtext("cap:info/cap:severity", "", of) == "Extreme":
+                return alert.findtext("cap:status", "", of) == "Exercise"
+    return False
+
+
 def test_a_demo_ends_by_itself_after_the_time_it_was_given_with_its_books_closed(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     done = demo("--for", "3", "--report", str(file))
@@ -93,10 +137,17 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
     table.write_text("station,time,pH,do_mg_L\n" + "\n".join(rows) + "\n")
     file, site = tmp_path / "report.json", tmp_path / "site"
     kept = ("--report", str(file), "--replay", str(table), "--data", str(site))
-    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", *kept, "--broker", kind]
+    port = free_port()
+    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", *kept, "--broker", kind, "--port", str(port)]
+    began_ms = now_ms()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             eventually("a limit that is passed now has called somebody", lambda: called(site), 180, every_s=0.5)
+            address = f"http://127.0.0.1:{port}"
+            four = partial(four_devices, address, site, began_ms)
+            eventually("four devices of four protocols are there", four, 60, every_s=0.5)
+            warned = partial(warned_of_red, address)
+            eventually("the red incident is a warning", warned, 60, every_s=0.5)
             eventually("people have messages, and the days their classes", lambda: told(site), 60, every_s=0.5)
         finally:
             process.send_signal(signal.SIGINT)

@@ -12,14 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
 from infra.clock import now_ms
-from infra.database import Database
 from infra.errors import NotFound
 from infra.times import from_ms
 from ingest import ledger, quarantine
@@ -27,15 +25,12 @@ from ingest.intake import PendingMessage
 from ingest.sources import hj212 as gateway_module
 from ingest.sources import line_server, sender_limits
 from ingest.sources.hj212 import Answer, NoAnswer
-from ingest.storage import device_events
+from ingest.storage import device_events, maintenance
 from ingest.storage import loggers as logger_store
-from ingest.storage import registry as registry_store
-from ingest.storage.sql import SqlReadings
 from riverchief.brokers import certificates
 from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
-from sensors.reading import Message, Reason
-from sensors.stations import Registry, Station
+from sensors.reading import Message, QualityTest, Reason
 from sensors.wire import telemetry
 from sensors.wire.hj212 import exchange, frame
 from sensors.wire.hj212.codes import Cn, QnRtn
@@ -43,7 +38,6 @@ from sensors.wire.hj212.packet import Edition, write_qn, write_time
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator.devices import hj212_logger as simulated
-from tests.databases import with_tables
 from tests.hj212_frames import EXAMPLE, MN
 from tests.hj212_site import PASSWORD, Site212, Wire
 from tests.rig import eventually
@@ -156,6 +150,7 @@ def test_what_is_refused_is_told_by_the_standard_kept_with_its_reason_and_the_ne
     site = make()
     at = whole_minute()
     good = packet_of("w01009-Rtd=3.6", at)
+    sealed = good[6:-6].split(b"CP=")[0].replace(b"Flag=5", b"Flag=9").replace(b"ST=21", b"ST=32")
     bad: list[tuple[bytes, Reason, QnRtn]] = [
         (packet_of("w01009-Rtd=1", at, PW="654321"), Reason.WRONG_PASSWORD, QnRtn.REFUSED),
         (packet_of("w01009-Rtd=1", at, MN=OTHER), Reason.UNKNOWN_STATION, QnRtn.REFUSED),
@@ -164,8 +159,7 @@ def test_what_is_refused_is_told_by_the_standard_kept_with_its_reason_and_the_ne
         (b"##0x01" + good[6:], Reason.BAD_FRAME, QnRtn.UNKNOWN),
         (b"##0100" + good[6:], Reason.BAD_FRAME, QnRtn.UNKNOWN),
         (packet_of("w01009-Rtd=1", at, CN="3011"), Reason.WRONG_SHAPE, QnRtn.CN),
-        (frame.build(good[6:-6].split(b"CP=")[0].replace(b"Flag=5", b"Flag=9") + b"CP=&&9F3A&&"), Reason.ENCRYPTED,
-         QnRtn.REFUSED),
+        (frame.build(sealed + b"CP=&&9F3A&&"), Reason.ENCRYPTED, QnRtn.REFUSED),
     ]  # fmt: skip
     for raw, reason, told in bad:
         before = len(held(site, reason))
@@ -234,6 +228,57 @@ def test_notices_and_states_are_answered_and_kept_once(make: Callable[..., Site2
     with site.database.read() as connection:
         (event,) = device_events.listing(connection, "shiwan")
     assert '"logger_started"' in event["body"]
+    wire.close()
+
+
+def test_a_check_that_failed_is_a_calibration_record_and_marks_the_readings_since_the_last_one(
+    make: Callable[..., Site212],
+) -> None:
+    site = make()
+    site.site.hj212_unverified = True
+    wire = Wire(site.gateway.port)
+    passed, between, failed = (whole_minute(ago) for ago in (180, 120, 60))
+    spike = "w21003-Check=1.5,w21003-Water=0.5,w21003-Chroma=100,w21003-Volume=1,w21003-DVolume=100"
+    for cn, at, cp in (
+        ("2062", passed, "w21003-Check=1.02,w21003-StandardValue=1"),
+        ("2061", between, "w21003-Avg=0.9,w21003-Flag=N"),
+        ("2062", failed, "w21003-Check=1.5,w21003-StandardValue=1;w01001-Check=7,w01001-StandardValue=7"),
+        ("2062", failed, "w21003-Check=1.1,w21003-StandardValue=1"),
+        ("2065", failed, "w21003-Check=0.01,w21003-StandardValue=0,w21003-SpanValue=2"),
+        ("2066", failed, "w21003-Check=1.9,w21003-StandardValue=2,w21003-Flag=D"),
+        ("2063", failed, spike),
+    ):
+        wire.send(packet_of(cp, at, cn, Flag="9"))
+        assert wire.answer()[0] == "9014"
+    wire.close()
+    with site.database.read() as connection:
+        checks = [(one.kind, one.at_ms, one.reading, one.by) for _, one in maintenance.checks(connection, "shiwan")]
+    by = f"HJ 212 {MN}"
+    assert checks == [
+        ("standard", passed, 1.02, by),
+        ("standard", failed, 1.5, by),  # what is told again, or of the same instant, replaces no record
+        ("zero", failed, 0.01, by),
+        ("spike", failed, 1.0, by),
+    ]
+    eventually(
+        "the reading between the checks is marked",
+        lambda: (site.store.window("shiwan", 0, 2**52, ["nh3n"]).packed >> 4).tolist() == [QualityTest.CALIBRATION],
+    )
+    assert site.stored("shiwan", "nh3n") == {between: 0.9}
+
+
+def test_a_logger_of_hj_1404_has_the_clock_of_its_own_commands(make: Callable[..., Site212]) -> None:
+    site = make(unverified=True)
+    with logger(site, edition=Edition.E2025) as sender:
+        sender.report(Sample(whole_minute(), {"do": 5.0}))
+        assert sender.flush(30)
+        assert site.gateway.command("shiwan", exchange.ask_time()).result(30).fields["SystemTime"]
+        assert site.gateway.command("shiwan", exchange.set_time()).result(30).done
+        assert sender.done[-2:] == [Cn.LOGGER_TIME, Cn.SET_LOGGER_TIME]
+    wire = Wire(site.gateway.port)
+    wrong = packet_of("w01009-Rtd=1", whole_minute(), Flag="9")[:-6] + b"0000\r\n"
+    wire.send(wrong)
+    assert wire.answer() == ("9011", qn_of(wrong), str(int(QnRtn.CRC_HJ1404)))
     wire.close()
 
 
@@ -733,41 +778,3 @@ def test_the_api_asks_a_logger_and_tells_how_it_went(make: Callable[..., Site212
     alone = TestClient(create_app(replace(context, command=None)))
     answer = alone.post("/api/v1/stations/shiwan/commands", json={"command": "sample_now"})
     assert (answer.status_code, "gateway" in answer.text) == (503, True)
-
-
-@pytest.mark.timeout(120)
-def test_serve_listens_to_loggers_where_the_settings_say_so(tmp_path: Path) -> None:
-    port, door = free_port(), free_port()
-    settings = tmp_path / "settings.toml"
-    settings.write_text(
-        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[access]\nopen = true\n[api]\nport = {door}\n"
-        f"[hj212]\nenabled = true\nhost = '127.0.0.1'\nport = {port}\n"
-    )
-    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    with_tables(database)
-    with database.write() as connection:
-        stations = (Station("shiwan", "石湾", "Shiwan", 113.1, 23.0, interval_s=60),)
-        registry_store.save(connection, Registry(stations, catalogue=catalogue()))
-        logger_store.save(connection, Logger(MN, "shiwan", PASSWORD))
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)], stdout=log, stderr=log
-        )
-    try:
-        eventually("it listens", lambda: _listens(port) and _listens(door))
-        wire = Wire(port)
-        wire.send(packet_of("w01009-Rtd=3.6", whole_minute()))
-        assert wire.answer()[0] == "9014"
-        parts = httpx.get(f"http://127.0.0.1:{door}/readyz", trust_env=False, timeout=60).json()["parts"]
-        assert {part["name"]: part["ok"] for part in parts}["hj212"] is True
-        wire.close()
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0, (tmp_path / "log").read_text()
-    assert dict(SqlReadings(database, catalogue()).count()) == {"shiwan": 1}
-    database.close()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

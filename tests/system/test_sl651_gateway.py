@@ -9,8 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from api.app import create_app
+from api.context import Context
 from infra.clock import now_ms
+from infra.times import rfc3339
 from ingest import quarantine
 from ingest.storage import device_events, sl651_stations
 from ingest.storage.sql import SqlReadings
@@ -179,7 +183,7 @@ def test_missing_hours_are_asked_for_and_stored(make: Callable[..., Site651]) ->
     wire.send(frame(body(2, at)))
     assert wire.answer().end is End.ESC
     asked = wire.answer()
-    assert (asked.function, asked.end, asked.body[-4:-1]) == (0x38, End.ENQ, bytes.fromhex("000005"))
+    assert (asked.function, asked.end, asked.body[-5:]) == (0x38, End.ENQ, bytes.fromhex("0000053923"))
     begin = at - 120 * MINUTE
     wire.send(frame(body(0, begin, "041800000539230000100000002000"), 0x38))
     assert wire.answer().end is End.EOT
@@ -393,3 +397,48 @@ def test_a_gap_is_filled_from_the_memory_of_the_station(make: Callable[..., Site
         assert station.flush(20)
         wanted = {one.at_ms: one.values["level"] for one in old} | {hour: 2.0}
         eventually("the gap is filled", lambda: wanted.items() <= site.stored("shiwan", "level").items())
+
+
+def test_the_api_asks_a_station_and_its_answer_in_packets_is_stored(make: Callable[..., Site651]) -> None:
+    site = make()
+    context = Context(
+        site.database, site.store, catalogue(), "/test", now_ms, sl651_query=site.gateway.query, open=True
+    )
+    api = TestClient(create_app(context))
+
+    def ask(**body: object) -> Any:
+        return api.post("/api/v1/stations/shiwan/commands", json=body)
+
+    assert ask(command="get_time").status_code == 404
+    hour = now_ms() // 3_600_000 * 3_600_000
+    line = Line("127.0.0.1", site.gateway.port)
+    quirks = Quirks(packets=3)
+    with Station(line, ADDRESS, now_ms, password="0000", quirks=quirks) as station:
+        station.report(Sample(hour - 60 * MINUTE, {"level": 1.5, "ph": 7.2}))
+        assert station.flush(20)
+        for n in range(1, 4):
+            station.report(Sample(hour - 60 * MINUTE + 5 * n * MINUTE, {"level": 2.0 + n, "ph": 7.0}), send=False)
+        start, end = rfc3339(hour - 60 * MINUTE), rfc3339(hour)
+        past = ask(command="send_history", of="minute", start=start, end=end, factor="w01001")
+        assert past.json()["fields"]["pH"].startswith("7.20,7.00,")
+        assert ask(command="send_now").json() | {"fields": {}} == {
+            "station": "shiwan", "command": "send_now", "by": "sl651", "done": True,
+            "qn_rtn": None, "exe_rtn": None, "fields": {},
+        }  # fmt: skip
+        assert site.stored("shiwan", "level")[hour - 45 * MINUTE] == 5.0
+        for body, name, value in (
+            ({"command": "send_now", "factor": "w01001"}, "pH", "7.00"),
+            ({"command": "get_version"}, "software", "V1.0.20220420"),
+            ({"command": "get_status"}, "status_bits", "7"),
+            ({"command": "get_counters"}, "ERC13", "12"),
+            ({"command": "send_text"}, "text", "水位正常"),
+            ({"command": "get_settings", "of": "running", "settings": ["2008"]}, "20", "01"),
+        ):
+            assert ask(**body).json()["fields"][name] == value
+        assert "03" not in ask(command="get_settings", of="basic", settings=["0228"]).json()["fields"]
+        assert ask(command="set_time").json()["done"] is True
+        assert ask(command="get_time").json()["fields"].keys() == {"sent_at"}
+        for wrong in ({"command": "sample_now"}, {"command": "send_now", "factor": "w01019"}):
+            assert ask(**wrong).status_code == 409
+        assert ask(command="get_settings", of="basic", settings=["0310"]).status_code == 400
+        assert set(station.asked) >= {0x37, 0x38, 0x39, 0x3A, 0x41, 0x43, 0x45, 0x46, 0x4A, 0x50, 0x51}

@@ -3,18 +3,16 @@
 import json
 from datetime import datetime
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.times import BEIJING, to_ms
-from ingest.rules.engine import usable
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
-from sensors.reading import Flag, Message, QualityTest, Reason, pack
+from sensors.reading import Message, Reason
 from sensors.wire.decode import decode
 from sensors.wire.hj212 import frame
+from sensors.wire.hj212.codes import CHECK_FLAGS
 from sensors.wire.hj212.readings import Logger, addressed, topic
 from sensors.wire.telemetry import Decoded, Sample, Telemetry, encode
 from tests.hj212_frames import EXAMPLE, FAULT, HOUR_1, HOUR_2, MN, REALTIME
@@ -70,22 +68,34 @@ def test_data_flags_are_kept() -> None:
 
 @pytest.mark.parametrize("flag", ["sc", "cz", "cs", "ra", "pt"])
 @pytest.mark.parametrize("cn", ["2051", "2061"])
-def test_a_check_of_the_analyser_inside_period_data_is_calibration_and_not_river_water(flag: str, cn: str) -> None:
-    got = read(frame_of(f"DataTime=20260512080000;w21003-Avg=8,w21003-Flag={flag}", cn))
-    ((key, _, value, status),) = rows(got)
-    assert (key, value, status) == ("nh3n", 8.0, "C")
-    b = got.batch
-    verdict = check_quality(
-        np.zeros(1, np.int32),
-        b.parameter,
-        b.at,
-        b.value,
-        b.status,
-        SeriesState.of(np.zeros(1, np.int32), b.parameter),
-        CATALOGUE,
-    )
-    assert (verdict.flag.tolist(), verdict.tests.tolist()) == ([Flag.BAD], [QualityTest.DEVICE_STATUS])
-    assert not usable(pack(verdict.flag, verdict.tests)).any()
+def test_a_check_of_the_analyser_inside_period_data_is_an_event_and_not_river_water(flag: str, cn: str) -> None:
+    got = read(frame_of(f"DataTime=20260512080000;w21003-Avg=8,w21003-Flag={flag};w21011-Avg=0.2,w21011-Flag=N", cn))
+    assert [(key, value) for key, _, value, _ in rows(got)] == [("tp", 0.2)]
+    body = json.loads(got.notices[0])
+    assert (body["event"], body["items"]) == (CHECK_FLAGS[flag], {"w21003": {"Avg": 8.0, "Flag": flag}})
+
+
+@pytest.mark.parametrize(
+    ("cn", "cp", "event"),
+    [
+        ("3020", "PolId=w00000,i21001-Info=//泵已启动;压力1,2//", "device_log"),
+        ("3020", "PolId=w21003,i12001-Info=2", "device_state"),
+        ("3040", "RunMode=1;SystemAlarm=00", "station_state"),
+        ("3041", "Temp=25.1;Volt=12.4", "station_surroundings"),
+    ],
+)
+def test_a_station_tells_its_state_and_log(cn: str, cp: str, event: str) -> None:
+    got = read(frame_of(f"DataTime=20260512103000;{cp}", cn, Flag="9"))
+    body = json.loads(got.notices[0])
+    assert (body["event"], got.rejected) == (event, ())
+    if event == "device_log":
+        assert (body["fields"]["PolId"], body["items"]["i21001"]["Info"]) == ("w00000", "泵已启动;压力1,2")
+
+
+def test_flag_9_of_surface_water_is_no_encryption_and_of_others_it_is() -> None:
+    assert refused(read(frame_of("9F3A", Flag="9"))) == [(Reason.BAD_TIME, None)]
+    assert refused(read(frame_of("9F3A", Flag="9", ST="32"))) == [(Reason.ENCRYPTED, None)]
+    assert rows(read(frame_of("DataTime=20260512103000;w01009-Rtd=3", Flag="9"))) == [("do", AT, 3.0, "N")]
 
 
 def test_hour_data_are_means_from_the_start_of_the_hour_in_either_packet() -> None:
@@ -146,7 +156,7 @@ def test_a_replay_knows_the_reading_by_the_name_its_code_has_now() -> None:
         (frame_of("w01001-Rtd=7", PW="654321"), Reason.WRONG_PASSWORD),
         (frame_of("w01001-Rtd=7", PW=""), Reason.WRONG_PASSWORD),
         (frame_of("w01001-Rtd=7", MN="A" * 24), Reason.UNKNOWN_STATION),
-        (frame_of("9F3A5C7E", Flag="9"), Reason.ENCRYPTED),
+        (frame_of("9F3A5C7E", Flag="9", ST="32"), Reason.ENCRYPTED),
         (frame_of("w01001-Rtd=7", CN=""), Reason.WRONG_SHAPE),
         (frame_of("w01001-Rtd=7", PNUM="3", PNO="2", Flag="7"), Reason.INCOMPLETE),
     ],

@@ -22,7 +22,8 @@ class Cn:
     TIME = "1011"
     SET_TIME = "1012"
     TIME_NOTICE = "1013"
-    KEY_EXCHANGE = "1014"
+    KEY_EXCHANGE = LOGGER_TIME = "1014"
+    SET_LOGGER_TIME = "1015"
     REALTIME_INTERVAL = "1061"
     SET_REALTIME_INTERVAL = "1062"
     MINUTE_INTERVAL = "1063"
@@ -68,13 +69,30 @@ EVENTS: Final = {
     "2066": "span_check",
     "2071": "alarm",
     "2072": "alarm_event",
+    "3040": "station_state",
+    "3041": "station_surroundings",
 }
 """Uploads that say something of the device instead of the water; each is kept as an event of its station.
 
-2062 to 2066 are the quality-control results of national surface-water stations (which of 2062, 2063 and 2064 is
-which is unverified), 2071 and 2072 the alarms of the 2005 edition (unverified; 2017 dropped them).
-2025 uses 2062 for its automatic standard check.
+2062 to 2066 are the quality-control results of surface-water stations, 3020, 3040 and 3041 what such a station says of
+itself (HJ 1404, by two makers' programs; the standard's own text was not seen), 2071 and 2072 the alarms of the 2005
+edition (unverified; 2017 dropped them). HJ 212-2025 uses 2062 for its automatic standard check.
 """
+
+CHECK_FLAGS: Final = {
+    "sc": "standard_check",
+    "cz": "zero_check",
+    "cs": "span_check",
+    "ra": "spike_recovery",
+    "pt": "parallel_sample",
+}
+"""Data flags by which stations mark the result of a check among their data: no river water."""
+
+INFORMATION: Final = {"i11001": "device_log", "i21001": "device_log", "i12": "device_state", "i22": "device_state"}
+"""Beginnings of the codes in 3020 of surface-water stations, and what they are: of an instrument (1) or the station."""
+
+HJ1404_CLOCK: Final = {Cn.TIME: Cn.LOGGER_TIME, Cn.SET_TIME: Cn.SET_LOGGER_TIME}
+"""The clock of the logger by HJ 1404, whose 1011 and 1012 mean that of an instrument."""
 
 NOTICES: Final = frozenset({Cn.TIME_NOTICE, Cn.STOP_REALTIME, Cn.STOP_STATE, Cn.HEARTBEAT})
 """Commands that are answered by 9013 and hold nothing to store (the heartbeat of 2025 is unverified)."""
@@ -97,6 +115,8 @@ class QnRtn(IntEnum):
     QN = 7
     CN = 8
     CRC = 9
+    CRC_HJ1404 = 99
+    """Unverified: one maker's program, in which 9 means busy."""
     UNKNOWN = 100
 
 

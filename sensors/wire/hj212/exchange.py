@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from infra.errors import ConfigurationError
 from infra.texts import say
-from sensors.wire.hj212.codes import INTERACTION, Cn, ExeRtn, QnRtn
+from sensors.wire.hj212.codes import HJ1404_CLOCK, INTERACTION, Cn, ExeRtn, QnRtn
 from sensors.wire.hj212.packet import Edition, Packet, flag_of, write_time
 
 REALTIME_S = (30, 3600)
@@ -58,7 +58,8 @@ class Command:
     def packet(self, about: Packet, qn: str, now_ms: int) -> Packet:
         """The request; ``about`` tells whom it is for and in which edition: MN, PW, ST, Flag."""
         flag = flag_of(about.edition or Edition.E2017, answer=True)
-        return replace(Packet(self.cn), qn=qn, st=about.st, pw=about.pw, mn=about.mn, flag=flag, cp=self.cp(now_ms))
+        cn = HJ1404_CLOCK.get(self.cn, self.cn) if about.hj1404 else self.cn
+        return replace(Packet(cn), qn=qn, st=about.st, pw=about.pw, mn=about.mn, flag=flag, cp=self.cp(now_ms))
 
 
 def _fixed(cn: str, *cp: tuple[str, str]) -> Command:

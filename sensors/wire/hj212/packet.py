@@ -18,11 +18,15 @@ from sensors.wire.hj212.codes import ENCRYPTED_2025
 
 HEADER: Final = ("QN", "ST", "CN", "PW", "MN", "Flag")
 """The fields every packet has by the standard, in its order, before CP."""
+SURFACE_WATER: Final = "21"
+"""ST of surface-water stations."""
 MOST_PACKETS: Final = 9999
 """PNUM has four digits."""
 
 _ANSWER, _SPLIT, _VERSION_SHIFT = 1, 2, 2
 _SEPARATOR: Final = re.compile(r"[;,]")
+_ENTRY: Final = re.compile(r"(?:[^;,/]|//.*?//|/)+", re.DOTALL)
+"""An entry of CP; between two ``//``, as stations write their logs, separators are text."""
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WORDS: Final = frozenset({"Flag", "EFlag", "SampleTime", "Info", "SN"})
 """Value keys that hold words and times; all others hold numbers."""
@@ -73,6 +77,11 @@ class Packet:
         return next((e for e in Edition if e.bits == bits), None)
 
     @property
+    def hj1404(self) -> bool:
+        """Version bits 000010 of a surface-water station mean HJ 1404 and not HJ 212-2025."""
+        return self.st == SURFACE_WATER and self.edition is Edition.E2025
+
+    @property
     def is_part(self) -> bool:
         """One of several packets that belong together; loggers without Flag send PNUM and PNO all the same."""
         return self.pnum is not None and self.pnum > 1 and self.pno is not None
@@ -118,7 +127,7 @@ def parse(segment: bytes) -> Packet:
     body = _body(rest, problems) if cp_found else ""
     missing = tuple(name for name in HEADER if not header.get(name)) + (() if cp_found else ("CP",))
     flag = _small(header, "Flag", 255, problems)
-    encrypted = _is_encrypted(header.get("CN", ""), flag, body)
+    encrypted = header.get("ST") != SURFACE_WATER and _is_encrypted(header.get("CN", ""), flag, body)
     qn = header.get("QN") or None
     if qn is not None and not (len(qn) == 17 and _digits(qn)):
         problems.append(f"QN {_short(qn)} is not 17 digits")
@@ -244,7 +253,7 @@ def _body(rest: str, problems: list[str]) -> str:
 
 def _entries(body: str, problems: list[str]) -> list[tuple[str, str]]:
     found = []
-    for item in _SEPARATOR.split(body):
+    for item in _ENTRY.findall(body):
         name, equals, value = item.strip().partition("=")
         if equals and name:
             found.append((name.strip(), value.strip()))

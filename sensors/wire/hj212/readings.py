@@ -24,7 +24,7 @@ from sensors.reading import Message, Reason
 from sensors.wire import framed
 from sensors.wire.framed import Columns, sender_of
 from sensors.wire.hj212 import assembly
-from sensors.wire.hj212.codes import DATA, EVENTS, NOTICES, PERIOD_MS, Cn, meaning
+from sensors.wire.hj212.codes import CHECK_FLAGS, DATA, EVENTS, INFORMATION, NOTICES, PERIOD_MS, Cn, meaning
 from sensors.wire.hj212.frame import Broken, FrameReader
 from sensors.wire.hj212.packet import Packet, number, parse, plain, qn_time, read_time
 from sensors.wire.telemetry import Decoded, Header, status_code
@@ -95,7 +95,7 @@ def _read(message: Message, columns: Columns, loggers: Mapping[str, Logger]) -> 
         if packet.cn in DATA:
             _data(packet, columns)
         elif packet.cn in EVENTS:
-            columns.notices[columns.message] = _event(packet)
+            columns.notices[columns.message] = _event(packet, _event_name(packet), packet.items)
         elif packet.cn not in NOTICES:
             columns.refuse(Reason.WRONG_SHAPE, f"command {packet.cn} is not one a logger sends by itself", ())
     return header
@@ -134,8 +134,12 @@ def _same(given: str, expected: str) -> bool:
 
 
 def _data(packet: Packet, columns: Columns) -> None:
+    checks = {code: keys for code, keys in packet.items.items() if keys.get("Flag") in CHECK_FLAGS}
+    if checks:
+        kinds = {CHECK_FLAGS[keys["Flag"]] for keys in checks.values()}
+        columns.notices[columns.message] = _event(packet, kinds.pop() if len(kinds) == 1 else "quality_check", checks)
     wanted, other = ("Rtd", "Avg") if packet.cn == Cn.REALTIME else ("Avg", "Rtd")
-    values = {code: keys.get(wanted, keys.get(other)) for code, keys in packet.items.items()}
+    values = {code: keys.get(wanted, keys.get(other)) for code, keys in packet.items.items() if code not in checks}
     given = {code: text for code, text in values.items() if text is not None}
     try:
         at = _data_time(packet)
@@ -169,14 +173,28 @@ def _data_time(packet: Packet) -> int:
     return read_time(text)
 
 
-def _event(packet: Packet) -> str:
+def _event_name(packet: Packet) -> str:
+    """What an upload about the device is; of 3020 by what it tells."""
+    if packet.cn == Cn.DEVICE_INFO:
+        told = (what for begin, what in INFORMATION.items() if any(code.startswith(begin) for code in packet.items))
+        return next(told, EVENTS[Cn.DEVICE_INFO])
+    return EVENTS[packet.cn or ""]
+
+
+def _event(packet: Packet, event: str, items: Mapping[str, Mapping[str, str]]) -> str:
     """An event as the other devices send theirs: a JSON object. QN is in it, so a resend is the same event."""
-    body: dict[str, Any] = {"event": EVENTS[packet.cn or ""], "source": SOURCE, "mn": packet.mn, "cn": packet.cn}
+    body: dict[str, Any] = {"event": event, "source": SOURCE, "mn": packet.mn, "cn": packet.cn}
     body["qn"] = packet.qn
     try:
         body["at"] = rfc3339(_data_time(packet))
     except ValueError:
         body["at"] = None
     body["fields"] = dict(packet.fields)
-    body["items"] = {code: {k: plain(k, v) for k, v in keys.items()} for code, keys in packet.items.items()}
+    body["items"] = {code: {k: plain(k, _unquoted(v)) for k, v in keys.items()} for code, keys in items.items()}
     return json.dumps(body, ensure_ascii=False)
+
+
+def _unquoted(text: str) -> str:
+    """A value without the ``//`` around a text of a log."""
+    quoted = len(text) >= 4 and text.startswith("//") and text.endswith("//")
+    return text[2:-2] if quoted else text

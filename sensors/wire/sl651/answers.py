@@ -3,7 +3,6 @@
 A frame whose check value is wrong is not answered: the station sends it again. Link keeping (2F) never is.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +12,6 @@ from sensors.wire.sl651.frame import End, Frame
 
 CONFIRMED: Final = frozenset(range(0x30, 0x37))
 """Messages a station sends by itself and may want confirmed."""
-QUERY_NOW, QUERY_PAST, SET_CLOCK = 0x37, 0x38, 0x4A
 _TIME: Final = "%y%m%d%H%M%S"
 
 
@@ -30,6 +28,11 @@ def confirmation(frame: Frame, serial: bytes, now_ms: int, *, stay: bool = False
     return _downlink(frame, serial + _now(now_ms), End.ESC if stay else End.EOT, packet=frame.packets)
 
 
+def go_on(frame: Frame, serial: bytes, now_ms: int) -> Frame:
+    """Ask for the next packet of an answer to a query (M4)."""
+    return _downlink(frame, serial + _now(now_ms), End.ACK, packet=frame.packet)
+
+
 def repeat(frame: Frame, serial: bytes, now_ms: int, packet: int) -> Frame:
     """Ask for a packet again that is missing or was damaged."""
     return _downlink(frame, serial + _now(now_ms), End.NAK, packet=packet)
@@ -44,14 +47,6 @@ def query_like(frame: Frame, function: int, now_ms: int, rest: bytes = b"") -> F
     """A query to the station that sent a frame, in its mode."""
     asked = query(frame.station, frame.centre, frame.password, function, now_ms, rest)
     return replace(asked, body=asked.body.hex().upper().encode("ascii"), ascii=True) if frame.ascii else asked
-
-
-def past_values(begin_ms: int, end_ms: int, step_min: int, identifiers: Sequence[str]) -> bytes:
-    """What a query of the past (38) asks for: from and to (hours), step, elements by guide byte."""
-    hours = bytes.fromhex(beijing(begin_ms, "%y%m%d%H") + beijing(end_ms, "%y%m%d%H"))
-    minutes = step_min % 60
-    step = bytes.fromhex(f"{step_min // 1440:02d}{step_min // 60 % 24:02d}{minutes:02d}")
-    return hours + b"\x04\x18" + step + b"".join(bytes.fromhex(one) for one in identifiers)
 
 
 def _downlink(frame: Frame, body: bytes, end: End, *, packet: int) -> Frame:

@@ -23,7 +23,7 @@ PICTURE: Final = b"\xf3\xf3"
 ARTIFICIAL: Final = b"\xfd\xf6"
 STEP: Final = b"\x04\x18"
 
-LINK_KEPT, TEST, MANUAL, SOFTWARE, EVENTS = 0x2F, 0x30, 0x35, 0x45, 0x50
+LINK_KEPT, TEST, MANUAL, MANUAL_ASKED, SOFTWARE, EVENTS = 0x2F, 0x30, 0x35, 0x39, 0x45, 0x50
 PARAMETERS: Final = frozenset({0x40, 0x41, 0x42, 0x43, 0x49})
 """Answers whose identifiers are those of Annex D: parameters of the station, no measurements."""
 WITHOUT_DATA: Final = frozenset({0x47, 0x48, 0x4A, 0x51})
@@ -157,7 +157,7 @@ class _Hex:
         serial, sent = int.from_bytes(self._take(2), "big"), self._time(6)
         if function == LINK_KEPT:
             return Body(serial, sent)
-        if function == MANUAL and self._next(TEXT):
+        if function in (MANUAL, MANUAL_ASKED) and self._next(TEXT):
             return Body(serial, sent, text=self._rest())
         if function in PARAMETERS:
             station = self._station()

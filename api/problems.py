@@ -200,7 +200,7 @@ async def _no_connection(_request: Request, _error: Exception) -> Response:
 
 async def _validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _invalid(error.errors()).response()
+    return invalid(error.errors()).response()
 
 
 async def http(request: Request, error: Exception) -> Response:
@@ -228,7 +228,7 @@ def _allowed(request: Request) -> str:
     )
 
 
-def _invalid(faults: Any) -> Problem:
+def invalid(faults: Any) -> Problem:
     """FastAPI's list of faults, each with the field, what is wrong and the value."""
     found = [_fault(one) for one in faults]
     detail = joined(

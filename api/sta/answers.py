@@ -57,7 +57,10 @@ class Answers:
         subject = self._site.subject(kind, key)
         if subject is None:
             return None
-        return Entity(self.kinds[kind], key, {"id": key} | ROWS[kind](subject, self._version), subject)
+        row = {"id": key} | ROWS[kind](subject, self._version)
+        if kind == "Things":
+            row["properties"]["retired"] = key in self._site.registry.retired
+        return Entity(self.kinds[kind], key, row, subject)
 
     def _observation(self, key: str) -> Entity | None:
         station, _, rest = key.partition(".")
@@ -120,7 +123,7 @@ class Answers:
 
     def collection(self, kind: Kind, owner: Entity | None, link: str, options: Options) -> dict[str, Any]:
         """A page as an answer of its own."""
-        path = kind.name if owner is None else f"{address(owner)}/{link}"
+        path = kind.name if owner is None else f"{address(owner.kind.name, owner.id)}/{link}"
         page = self.page(kind, owner, link, options)
         value = [self.entity(one, options) for one in page.entities]
         if options.data_array:
@@ -135,7 +138,7 @@ class Answers:
         self._left -= 1
         if self._left < 0:
             raise limit("$expand (entities)", MOST_ENTITIES)
-        words, own = self.words, f"{self.base}/{address(one)}"
+        words, own = self.words, f"{self.base}/{address(one.kind.name, one.id)}"
         chosen = options.select
         body: dict[str, Any] = {}
         if chosen is None or "id" in chosen:
@@ -163,7 +166,7 @@ class Answers:
         if page.count is not None:
             body[self.words.of("count", link)] = page.count
         if page.following is not None:
-            path = f"{address(owner)}/{link}"
+            path = f"{address(owner.kind.name, owner.id)}/{link}"
             body[self.words.of("nextLink", link)] = self._next(path, kind, options, page.following)
         return body
 
@@ -180,7 +183,7 @@ class Answers:
         found: list[dict[str, Any]] = []
         link = self.words.of("navigationLink", "Datastream")
         for entity, row in zip(entities, rows, strict=True):
-            address_ = f"{self.base}/Datastreams({_literal(entity.subject.id)})"
+            address_ = f"{self.base}/{address('Datastreams', entity.subject.id)}"
             if not found or found[-1][link] != address_:
                 components = [self.words.id if name == "id" else name for name in names]
                 found.append({link: address_, "components": components, "dataArray": []})
@@ -196,9 +199,9 @@ class Answers:
         return f"{self.base}/{path}?{query}"
 
 
-def address(entity: Entity) -> str:
+def address(kind: str, key: str) -> str:
     """The path of an entity below the root."""
-    return f"{entity.kind.name}({_literal(entity.id)})"
+    return f"{kind}({_literal(key)})"
 
 
 def _literal(key: str) -> str:

@@ -15,6 +15,7 @@ FOREVER_MS = 2**TIME_BITS
 GEOJSON = {"1.1": "application/geo+json", "2.0": "application/geo+json"}
 UNSPECIFIED = "unspecified"
 """The sensor of readings whose instrument nobody registered."""
+MEASUREMENT = "http://www.opengis.net/def/observationType/OGC-OM/2.0/OM_Measurement"
 UCUM = {
     "°C": "Cel",
     "µS/cm": "uS/cm",
@@ -234,13 +235,34 @@ def _streams(station: Station, parameter: Parameter, deployed: list[Deployment])
 # -- what an entity has ------------------------------------------------------------------------------------------------
 
 
+def stream_id(made: Deployment, registry: Registry) -> str:
+    """The id of the stream that begins with a deployment."""
+    same = [d for d in registry.deployments if (d.station, d.parameter) == (made.station, made.parameter)]
+    ordered = sorted(same, key=lambda d: d.since_ms)
+    streams = _streams(registry[made.station], registry.catalogue[made.parameter], ordered)
+    return next(stream.id for stream in streams if stream.deployment == made)
+
+
+def ucum(p: Parameter) -> str:
+    """The unit of a parameter as UCUM spells it."""
+    return UCUM.get(p.unit, "[pH]" if p.key == "ph" else p.unit)
+
+
+def sensor_texts(d: Device) -> tuple[str, str, str]:
+    """Description, type of the metadata and metadata of a sensor: two lines of the device's note."""
+    name = f"{d.model} {d.serial}".strip() or "未登记仪器 instrument not registered"
+    description, _, rest = d.note.partition("\n")
+    encoding, _, metadata = rest.partition(" ")
+    return description or d.manufacturer or name, encoding or "text/plain", metadata or name
+
+
 def _described(one: Any) -> dict[str, Any]:
     return {"name": one.zh, "description": f"{one.en}; {one.note}" if getattr(one, "note", "") else one.en}
 
 
 def _thing(s: Station, version: str) -> dict[str, Any]:
-    named = ("water", "reach", "region", "interval_s", "gateway", "parameters")
-    return _described(s) | {"properties": {name: getattr(s, name) for name in named}}
+    named = ("water", "reach", "region", "interval_s", "gateway", "parameters", "note")
+    return {"name": s.zh, "description": s.en, "properties": {name: getattr(s, name) for name in named}}
 
 
 def _geo(s: Station) -> dict[str, Any]:
@@ -248,12 +270,13 @@ def _geo(s: Station) -> dict[str, Any]:
 
 
 def _location(s: Station, version: str) -> dict[str, Any]:
-    return _described(s) | {"encodingType": GEOJSON[version], "location": _geo(s), "properties": {}}
+    place = {"encodingType": GEOJSON[version], "location": _geo(s), "properties": {}}
+    return {"name": s.zh, "description": s.en} | place
 
 
 def _datastream(s: Stream, version: str) -> dict[str, Any]:
     p, d = s.parameter, s.deployment
-    code = UCUM.get(p.unit, "[pH]" if p.key == "ph" else p.unit)
+    code = ucum(p)
     row: dict[str, Any] = {
         "name": f"{s.station.zh} {p.zh}",
         "description": f"{s.station.en}: {p.en}",
@@ -262,9 +285,10 @@ def _datastream(s: Stream, version: str) -> dict[str, Any]:
     if d is not None:
         until = None if d.until_ms is None else rfc3339(d.until_ms)
         row["properties"] |= {"since": rfc3339(d.since_ms), "until": until, "reported_unit": d.unit}
-        row["properties"] |= {"depth_m": d.depth_m, "method": d.method}
+        row["properties"] |= {"gain": d.gain, "offset": d.offset, "depth_m": d.depth_m, "method": d.method}
+        row["properties"] |= {"cycle_s": d.cycle_s}
     if version == "1.1":
-        row["observationType"] = "http://www.opengis.net/def/observationType/OGC-OM/2.0/OM_Measurement"
+        row["observationType"] = MEASUREMENT
         row["unitOfMeasurement"] = {"name": p.unit, "symbol": p.unit, "definition": f"ucum:{code}"}
     else:
         definition = f"ObservedProperties('{p.key}')"
@@ -274,9 +298,9 @@ def _datastream(s: Stream, version: str) -> dict[str, Any]:
 
 def _sensor(d: Device, version: str) -> dict[str, Any]:
     name = f"{d.model} {d.serial}".strip() or "未登记仪器 instrument not registered"
+    texts = dict(zip(("description", "encodingType", "metadata"), sensor_texts(d), strict=True))
     made = {"serial": d.serial, "model": d.model, "manufacturer": d.manufacturer}
-    note = d.note or d.manufacturer or name
-    return {"name": name, "description": note, "encodingType": "text/plain", "metadata": name, "properties": made}
+    return {"name": name} | texts | {"properties": made}
 
 
 def _observed_property(p: Parameter, version: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What cannot be answered: 400 for a request that is not valid, 501 for what this service does not do."""
 
-from api.problems import NOT_IMPLEMENTED, Problem
+from api.problems import METHOD_NOT_ALLOWED, NOT_IMPLEMENTED, Problem, shorten
 from infra.errors import ConfigurationError
 from infra.texts import say
 
@@ -23,6 +23,27 @@ def mismatch(left: str, right: str) -> ConfigurationError:
 def limit(what: str, most: int) -> ConfigurationError:
     """A request that is larger than allowed."""
     return ConfigurationError(say("sta.limit", what=what, most=most))
+
+
+def needed(kind: str, name: str) -> ConfigurationError:
+    """A part that an entity cannot be made without."""
+    return ConfigurationError(say("sta.needed", kind=kind, name=name))
+
+
+def wrong(kind: str, name: str, value: object, expected: str) -> ConfigurationError:
+    """A part that cannot be what it is."""
+    return ConfigurationError(say("sta.wrong", kind=kind, name=name[:80], text=shorten(value), expected=expected))
+
+
+def not_kept(kind: str, name: str) -> ConfigurationError:
+    """A property of the standard for which the registry has no place."""
+    return ConfigurationError(say("sta.not_kept", kind=kind, name=name[:80]))
+
+
+def never(kind: str, method: str, instead: str) -> Problem:
+    """A change that no request makes; ``instead`` is the key of what to do."""
+    detail = say("sta.never", kind=kind, method=method, instead=say(f"sta.{instead}"))
+    return Problem(METHOD_NOT_ALLOWED, detail, headers={"Allow": "GET, HEAD"})
 
 
 def unsupported(what: str) -> Problem:

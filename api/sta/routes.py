@@ -1,33 +1,30 @@
-"""The two addresses of the SensorThings API: their roots, and paths from entity to entity."""
+"""The two addresses of the SensorThings API."""
 
-import re
 import threading
 import time
-from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import PlainTextResponse
 
-from api.problems import NOT_FOUND, NOT_IMPLEMENTED, Problem
-from api.requests import RequestContext, RequestRegistries
+from api.access import Who
+from api.context import Context
+from api.registries import Registries
+from api.requests import JSON, RequestContext, RequestRegistries
 from api.responses import answer
-from api.sta import filters, options
-from api.sta.answers import Answers
-from api.sta.model import Entity, Kind, Site, kinds
-from api.sta.options import Options
-from api.sta.refusals import limit, unsupported
-from infra.texts import say
+from api.sta import filters, paths
+from api.sta.bodies import parsed
+from api.sta.model import Site, kinds
+from api.sta.refusals import invalid, limit, unsupported
+from api.sta.writing import BATCH, Batch, Service
+from governance.organisation.roles import Actor
 from ingest.storage.port import ReadingStore
 from sensors.stations import Registry
 
 PREFIX = "/sta"
 RECENT_S = 30.0
 """A series whose first reading came just now shows that much later."""
-MOST_SEGMENTS = 10
-MOST_FIELDS = 100
-_SEGMENT = re.compile(r"/?(\$?\w+)(?:\(('(?:[^']|'')*'|[\w.:-]+)\))?(?=/|$)")
 _CONFORMANCE = {
     "1.1": [
         "http://www.opengis.net/spec/iot_sensing/1.1/req/datamodel",
@@ -64,30 +61,47 @@ class Sites:
 @router.api_route("/{version}", methods=["GET", "HEAD"])
 @router.api_route("/{version}/{path:path}", methods=["GET", "HEAD"])
 def read(
-    request: Request, context: RequestContext, registries: RequestRegistries, version: str, path: str = ""
+    request: Request, context: RequestContext, registries: RequestRegistries, who: Who, version: str, path: str = ""
 ) -> Response:
     """An entity, a property of it, or entities of a set."""
-    number = version.removeprefix("v")
-    if version not in ("v1.1", "v2.0"):
-        raise _none(version)
-    sites: Sites = request.app.state.sta
-    base = f"{str(request.base_url).rstrip('/')}{PREFIX}/{version}"
+    service = _service(request, context, registries, who, version)
     path = path.rstrip("/")
     if not path:
-        return answer(_root(number, base))
+        return answer(_root(service.version, service.base))
     if path == "$metadata":
         raise unsupported(path)
-    answers = Answers(sites.of(registries.recent(), context.store), context.store, number, base, context.clock_ms())
-    if request.url.query.count("&") > MOST_FIELDS:
-        raise limit("query", MOST_FIELDS)
-    pairs = parse_qsl(request.url.query, keep_blank_values=True)
-    return _answer(answers, path, pairs)
+    if request.url.query.count("&") > paths.MOST_FIELDS:
+        raise limit("query", paths.MOST_FIELDS)
+    return paths.read(service.answers(), path, parse_qsl(request.url.query, keep_blank_values=True))
 
 
 @router.api_route("/{version}/{path:path}", methods=["POST", "PUT", "PATCH", "DELETE"])
-def write(version: str, path: str) -> Response:
-    """Refused: this service only reads."""
-    raise Problem(NOT_IMPLEMENTED, say("sta.read_only"), headers={"Allow": "GET, HEAD"})
+async def write(
+    request: Request, context: RequestContext, registries: RequestRegistries, who: Who, version: str, path: str
+) -> Response:
+    """Make, change or remove an entity; ``$batch`` holds many requests, ``CreateObservations`` many readings."""
+    service = _service(request, context, registries, who, version)
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise invalid("Content-Type", kind)
+    body = await request.body()
+    content = parsed(body) if body else None
+    if path == BATCH:
+        return await Batch(service).answer(content)
+    return await service.write(request.method, path.rstrip("/"), content)
+
+
+def _service(request: Request, context: Context, registries: Registries, who: Actor, version: str) -> Service:
+    if version not in ("v1.1", "v2.0"):
+        raise paths.none(version)
+    sites: Sites = request.app.state.sta
+    prefix = f"{PREFIX}/{version}"
+    base = f"{str(request.base_url).rstrip('/')}{prefix}"
+    return Service(context, registries, partial(_site, sites, context.store), who, version[1:], base, prefix)
+
+
+def _site(sites: Sites, store: ReadingStore, registries: Registries) -> Site:
+    return sites.of(registries.recent(), store)
 
 
 def _root(version: str, base: str) -> dict[str, Any]:
@@ -96,92 +110,3 @@ def _root(version: str, base: str) -> dict[str, Any]:
     if version == "2.0":
         settings["functions"] = list(filters.FUNCTIONS)
     return {"value": sets, "serverSettings": settings}
-
-
-def _answer(answers: Answers, path: str, pairs: list[options.Pair]) -> Response:
-    segments = _segments(path)
-    name, key = segments.pop(0)
-    if name not in answers.kinds:
-        raise _none(path)
-    kind: Kind = answers.kinds[name]
-    owner: Entity | None = None
-    link = ""
-    one = None if key is None else _found(answers.get(name, key), path)
-    while segments and one is not None and segments[0][0] in one.kind.links:
-        link, key = segments.pop(0)
-        owner, to = one, one.kind.links[link]
-        kind = answers.kinds[to.to]
-        if not to.many:
-            one = _found(answers.follow(owner, link) if key is None else None, path)
-        elif key is not None:
-            one = _found(answers.get(kind.name, key), path)
-            if not answers.belongs(owner, link, one):
-                raise _none(path)
-        else:
-            one = None
-    if one is not None and segments and segments[0][0] not in ("$ref",):
-        return _property(answers, one, segments, path)
-    return _whole(answers, kind, (one, owner, link), segments, options.read(pairs, kind, answers.kinds))
-
-
-def _whole(
-    answers: Answers,
-    kind: Kind,
-    place: tuple[Entity | None, Entity | None, str],
-    segments: list[tuple[str, str | None]],
-    wanted: Options,
-) -> Response:
-    """An entity or a page of a set; with ``$ref`` only addresses."""
-    one, owner, link = place
-    own = answers.words.own
-    rest = [name for name, _ in segments]
-    if rest not in ([], ["$ref"]):
-        raise _none("/".join(rest))
-    if rest:
-        wanted = replace(wanted, select=None, expand=(), data_array=False)
-    if one is not None:
-        body = answers.entity(one, wanted)
-        return answer({own: body[own]} if rest else body)
-    body = answers.collection(kind, owner, link, wanted)
-    if rest:
-        body["value"] = [{own: entity[own]} for entity in body["value"]]
-    return answer(body)
-
-
-def _property(answers: Answers, one: Entity, segments: list[tuple[str, str | None]], path: str) -> Response:
-    name, *rest = [segment for segment, _ in segments]
-    known = "id" if name in ("id", "@iot.id") else name
-    if known not in one.kind.properties or known not in one.row or rest not in ([], ["$value"]):
-        raise _none(path)
-    value = answers.written(one.kind, known, one.row[known])
-    if rest:
-        return PlainTextResponse(value) if isinstance(value, str) else answer(value)
-    return answer({name: value})
-
-
-def _segments(path: str) -> list[tuple[str, str | None]]:
-    """Names with the ids in brackets behind them."""
-    found: list[tuple[str, str | None]] = []
-    at = 0
-    while at < len(path):
-        match = _SEGMENT.match(path, at)
-        if match is None:
-            raise _none(path)
-        name, key = match.groups()
-        if key is not None and key.startswith("'"):
-            key = key[1:-1].replace("''", "'")
-        found.append((name, key))
-        at = match.end()
-        if len(found) > MOST_SEGMENTS:
-            raise limit("path", MOST_SEGMENTS)
-    return found
-
-
-def _found(one: Entity | None, path: str) -> Entity:
-    if one is None:
-        raise _none(path)
-    return one
-
-
-def _none(path: str) -> Problem:
-    return Problem(NOT_FOUND, say("sta.no_entity", path=path[:120]))

@@ -554,6 +554,25 @@ def test_a_reviewer_changes_stations_of_the_own_region_and_moves_none_in_or_out(
         assert client.post(f"/api/v1/stations/north/{name}", json=body).status_code != 403, name
     assert client.post("/api/v1/readings", json={"station": "south", "samples": []}).status_code == 403
     assert client.delete("/api/v1/regions/d/s").status_code == 403
+    sensor = {"name": "示例", "properties": {"region": "d/s"}}
+    place = {"location": {"type": "Point", "coordinates": [113.05, 23.0]}}
+    hung = {"ObservedProperty": {"@iot.id": "ph"}, "Sensor": {"@iot.id": "unspecified"}}
+    hung |= {"unitOfMeasurement": {"symbol": "[pH]"}}
+    parts: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "1": ("post", "Things", sensor | {"Locations": [place]}),
+        "2": ("patch", "Things('south')", {"name": "x"}),
+        "3": ("post", "Things('south')/Datastreams", hung),
+        "4": ("post", "Datastreams('south.ph')/Observations", {"result": 7.0}),
+        "5": ("post", "Things('north')/Datastreams", hung),
+        "6": ("delete", "Things('north')", {}),
+    }
+    requests = [{"id": n, "method": m, "url": url, "body": body} for n, (m, url, body) in parts.items()]
+    batch = {"requests": requests}
+    answers = client.post("/sta/v1.1/$batch", json=batch).json()["responses"]
+    assert [one["status"] for one in answers] == [403, 403, 403, 404, 201, 200]
+    answers = district["北格"].post("/sta/v1.1/$batch", json=batch).json()["responses"]
+    assert [one["status"] for one in answers] == [403] * 6, "a batch gives no right"
+    assert district["北格"].post("/sta/v1.1/Things", json={}).status_code == 403
 
 
 def picture(colour: str = "red") -> bytes:

@@ -58,6 +58,7 @@ from riverchief import files, messages
 from sensors import registry_toml
 from sensors.parameters import catalogue
 from sensors.reading import Message
+from sensors.stations import Registry
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.databases import with_tables
 
@@ -227,6 +228,34 @@ def _readings(database: Database, now: int) -> None:
     payload = encode(Telemetry(tuple(samples), seq=1, boot=1, sent_at_ms=now))
     site.process([Message(STATION, payload, now)], now)
     live_classes.update_classes(database, store, catalogue_, now)
+
+
+GAUGE = "qcc-gauge"
+
+
+def gauge(database: Database, hours: int = 30) -> None:
+    """A gauge of rain, level and flow on the river, with a storm three hours ago and a gate that opened since."""
+    now, known = now_ms(), catalogue()
+    with database.read() as connection:
+        beside = registry_store.load(connection, known)[STATION]
+    station = replace(beside, key=GAUGE, zh="七滘水文站（示例）", en="Gauge", parameters=("rain", "level", "flow"))
+    with database.write() as connection:
+        registry_store.save(connection, Registry((station,), catalogue=known))
+    site = Site(database, SqlReadings(database, known), _rules(), known)
+    ages = range(hours * HOUR, 0, -10 * MINUTE)
+    samples = [
+        Sample(
+            now - age,
+            {
+                "rain": 1.5 if 2 * HOUR < age < 4 * HOUR else 0.2 if 20 * HOUR < age < 22 * HOUR else 0.0,
+                "level": 2.1 if age > HOUR else 1.7,
+                "flow": 3.0 if age > HOUR else 8.25,
+            },
+        )
+        for age in ages
+    ]
+    payload = encode(Telemetry(tuple(samples), seq=0, boot=1, sent_at_ms=now))
+    site.process([Message(GAUGE, payload, now)], now)
 
 
 ON_TRIAL = "nh3n-worse-than-class-five"

@@ -17,7 +17,7 @@ from sensors.reading import Floats, Ints
 from sensors.stations import Registry, Station
 
 HOUR_MS, MINUTE_MS = 3_600_000, 60_000
-RAIN_KM = 15.0
+RAIN_KM = 10.0
 """A rain gauge outside the catchment that is farther away tells nothing of the rain here."""
 MOST_BARS = 60
 _BARS = tuple(m * MINUTE_MS for m in (5, 10, 30, 60, 180, 360, 720, 1440, 7200, 14400, 43200, 129600))
@@ -72,7 +72,6 @@ class Rain:
 
     station: str
     name: str
-    km: float
     bar_ms: int
     at: list[int]
     mm: list[float]
@@ -97,6 +96,8 @@ def rain(found: Series, station: Station, km: float, language: str) -> Rain | No
         return None
     mm = [round(float(found.value[i] * found.count[i]), 2) for i in known]
     width, name = duration(found.bucket_ms), Text(station.zh, station.en)
+    if km >= 1:
+        name = say("station.rain_from", station=name, km=f"{km:.1f}")
     values = {"station": name, "total": f"{sum(mm):.1f}", "most": f"{max(mm):.1f}", "width": width}
     if sum(mm) < 0.05:
         sentence = say("station.rain_none", **values)
@@ -105,7 +106,6 @@ def rain(found: Series, station: Station, km: float, language: str) -> Rain | No
     return Rain(
         station=station.key,
         name=getattr(name, language),
-        km=round(km, 1),
         bar_ms=found.bucket_ms,
         at=[int(found.at[i]) for i in known],
         mm=mm,

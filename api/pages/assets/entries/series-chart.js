@@ -269,7 +269,9 @@ class SeriesChart extends HTMLElement {
     svg("path", { class: "axis", d: `M${box.left} ${top}H${box.right}` }, group);
     svg("text", { x: box.left - 6, y: top + 10, "text-anchor": "end" }, group, "0");
     svg("text", { x: box.left - 6, y: top + tall, "text-anchor": "end" }, group, String(most));
-    const title = rain.title.length * 9 > box.right - box.left ? rain.title.slice(0, Math.floor((box.right - box.left) / 9)) + "…" : rain.title;
+    let room = box.right - box.left - 24;
+    const fits = [...rain.title].filter((letter) => (room -= letter > "\u2e7f" ? 12 : 6.6) > 0);
+    const title = fits.length < [...rain.title].length ? fits.join("") + "…" : rain.title;
     svg("text", { class: "halo", x: box.left + 8, y: top + tall - 6 }, group, title);
   }
 

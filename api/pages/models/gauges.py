@@ -259,7 +259,8 @@ def of_water(found: Hydrology) -> Iterator[Text]:
 
 def _moved(rows: Iterable[Row]) -> tuple[list[str], list[str]]:
     """The parameters that went up, and those that went down, from before or beyond their limit."""
-    up, down = [], []
+    up: list[str] = []
+    down: list[str] = []
     for row in rows:
         start = row.limit if row.before is None else row.before
         if row.value is not None and start is not None:

@@ -116,7 +116,13 @@ def read_mappings(path: Path | None, catalogue: Catalogue) -> Mappings:
         return mapping.NONE
     text = read_text(path)
     with _named(path):
-        return mapping.read(text, catalogue)
+        return mapping.read(text, catalogue, presets())
+
+
+def presets() -> dict[str, str]:
+    """The shipped mappings that a site may include, by their names."""
+    folder = shipped("mappings.toml").parent / "mappings"
+    return {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.toml"))}
 
 
 def read_text(path: Path, encoding: str = "utf-8-sig") -> str:

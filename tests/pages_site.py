@@ -38,7 +38,7 @@ from governance.notify.tables import notice
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Department, Role
 from governance.people import store as people_store
-from governance.reports import river_plans
+from governance.reports import citizen_reports, public_photos, river_plans, subscriptions
 from governance.reports.river_plans import Goal
 from governance.verification import roots
 from infra import times
@@ -58,6 +58,7 @@ from riverchief import files, messages
 from sensors import registry_toml
 from sensors.parameters import catalogue
 from sensors.reading import Message
+from sensors.stations import Registry
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.databases import with_tables
 
@@ -227,6 +228,34 @@ def _readings(database: Database, now: int) -> None:
     payload = encode(Telemetry(tuple(samples), seq=1, boot=1, sent_at_ms=now))
     site.process([Message(STATION, payload, now)], now)
     live_classes.update_classes(database, store, catalogue_, now)
+
+
+GAUGE = "qcc-gauge"
+
+
+def gauge(database: Database, hours: int = 30) -> None:
+    """A gauge of rain, level and flow on the river, with a storm three hours ago and a gate that opened since."""
+    now, known = now_ms(), catalogue()
+    with database.read() as connection:
+        beside = registry_store.load(connection, known)[STATION]
+    station = replace(beside, key=GAUGE, zh="七滘水文站（示例）", en="Gauge", parameters=("rain", "level", "flow"))
+    with database.write() as connection:
+        registry_store.save(connection, Registry((station,), catalogue=known))
+    site = Site(database, SqlReadings(database, known), _rules(), known)
+    ages = range(hours * HOUR, 0, -10 * MINUTE)
+    samples = [
+        Sample(
+            now - age,
+            {
+                "rain": 1.5 if 2 * HOUR < age < 4 * HOUR else 0.2 if 20 * HOUR < age < 22 * HOUR else 0.0,
+                "level": 2.1 if age > HOUR else 1.7,
+                "flow": 3.0 if age > HOUR else 8.25,
+            },
+        )
+        for age in ages
+    ]
+    payload = encode(Telemetry(tuple(samples), seq=0, boot=1, sent_at_ms=now))
+    site.process([Message(GAUGE, payload, now)], now)
 
 
 ON_TRIAL = "nh3n-worse-than-class-five"
@@ -401,6 +430,52 @@ def _cases(database: Database, now: int) -> None:
         )
 
 
+TICKET, SUBSCRIPTION = "2345-6789-2345", "a-link-that-nobody-can-guess"
+PUBLIC_PAGES = (
+    "/public",
+    f"/r/{RIVER}",
+    f"/report?reach={RIVER}",
+    f"/report/{TICKET}",
+    f"/subscription/{SUBSCRIPTION}",
+)
+
+
+def public_past(database: Database) -> None:
+    """Litter that somebody reported, handled, with a photo before and after; and a wish for mails about the river."""
+    now = now_ms()
+    operator, worker = Actor(OFFICE, Role.OFFICE), Actor(WORKER, Role.GRID_WORKER, frozenset({GRID}))
+    with database.write() as connection:
+        place = Place(GRID, RIVER, 113.1478, 23.0205)
+        order = Order(Action.ACCEPT, comment="桥下有垃圾（示例）", matter="litter")
+        made = incident_store.file_report(
+            connection,
+            order,
+            citizen_reports.CITIZEN,
+            colour=Colour.YELLOW,
+            origin=Source.CITIZEN,
+            place=place,
+            now_ms=now - 2 * DAY_MS,
+            source=SOURCE,
+        )
+        citizen_reports.add(connection, citizen_reports.Report(TICKET, made.id, now - 2 * DAY_MS, "", "x", 0))
+        assigned = Assignment(GRID, WORKER, Department.URBAN_MANAGEMENT)
+        for hours, order, who in (
+            (40, Order(Action.ACCEPT), operator),
+            (39, Order(Action.DISPATCH, assignment=assigned), operator),
+            (30, Order(Action.START), worker),
+            (28, Order(Action.FINISH, comment="已清理（示例）", attachments=("b" * 64,)), worker),
+            (20, Order(Action.VERIFY, comment="现场已看（示例）"), operator),
+            (19, Order(Action.CLOSE, comment="已办结（示例）"), operator),
+        ):
+            incident_store.apply_action(connection, made.id, order, who, now_ms=now - hours * HOUR, source=SOURCE)
+        sides = {"a" * 64: public_photos.Side.BEFORE, "b" * 64: public_photos.Side.AFTER}
+        closed = incident_store.get(connection, made.id)
+        copy = public_photos.public_copy(PHOTO)
+        public_photos.put(connection, closed, sides, dict.fromkeys(sides, copy), operator, now - HOUR)
+        subscriptions.ask(connection, Vault(new_key()), RIVER, "somebody@example.org", "zh", now)
+        connection.execute(sa.update(subscriptions.table).values(token=SUBSCRIPTION))
+
+
 _failing = APIRouter(route_class=PageRoute)
 
 
@@ -427,6 +502,7 @@ def context(database: Database, folder: Path, token: str | None) -> Context:
         notifications=NotificationSettings(known, NoticePolicy(), LINKS, "测试站 test site", known.forget),
         vault=vault,
         complaints="12345",
+        subscribes=True,
     )
 
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems, svg
 from api.access import foreign, needed_right
-from api.pages import acting
+from api.pages import acting, gauges
 from api.pages import incident_evidence as evidence
 from api.pages.incident_evidence import Charted
 from api.pages.menu import INCIDENT, INCIDENTS, REPORTED, RIVER, TRAIL
@@ -235,7 +235,8 @@ def _chart(v: View, number: int, other: str) -> dict[str, Any]:
         for one in ([] if other else happenings(v, registry, station))
         if one.since_ms <= span[1] and (one.until_ms or one.since_ms) >= span[0]
     ]
-    return {"start": span[0], "end": span[1], "panels": panels, "happened": happened, "since": incident.since_ms}
+    answered: dict[str, Any] = {"start": span[0], "end": span[1], "panels": panels, "happened": happened}
+    return answered | {"since": incident.since_ms, "rain": None if other else gauges.rain(v, registry, station, span)}
 
 
 def _visible(v: View, number: int) -> tuple[Incident, list[Entry]]:

@@ -5,22 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from api.pages import gauges
 from api.pages.models import series
 from api.pages.models import series_chart as chart
+from api.pages.models.gauges import NOTHING
 from api.pages.models.station import MOST_PANELS
 from api.pages.models.verdict import Checked, Measured, Observed, has_moved, steps_to
 from api.pages.view import View
 from governance.incidents.finding import FindingKind
 from governance.incidents.headline import Row, class_of
 from governance.incidents.model import Entry, EntryKind, Incident
-from infra.errors import ConfigurationError, WaterError
+from infra.errors import ConfigurationError
 from infra.texts import Text
 from ingest.analysis.source_attribution import StoredAttribution
 from ingest.rules.engine import usable
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
-from sensors.network import distance_km
 from sensors.reading import Flag, unpack
 from sensors.source_attribution import RiverTree
 from sensors.standards.gb3838 import WaterClass
@@ -31,10 +32,6 @@ AROUND_MS = 6 * HOUR_MS
 """What is shown before and after."""
 MOST_RINGED = 12
 """Deciding samples that are ringed."""
-GAUGE_KM = 30.0
-"""A rain gauge farther away tells nothing of the rain here."""
-TIDE_M = 0.05
-"""A level that moved less within three hours counts as steady."""
 
 _OF_DEVICES = (FindingKind.DEVICE, FindingKind.NO_DATA)
 
@@ -206,8 +203,7 @@ def observed(
         steps=steps,
         flagged=flagged,
         readings=readings,
-        rain_mm=None if station is None else _rain(v, station, registry, incident.observed_at_ms),
-        tide=None if station is None else _tide(v, station, registry, incident.observed_at_ms),
+        hydrology=NOTHING if station is None else gauges.hydrology(v, registry, station, incident.observed_at_ms),
         by_hand=_by_hand(history, rows),
         moved=moved,
         unmoved=unmoved,
@@ -281,39 +277,3 @@ def _others(
         if moved is not None and one.event and one.key not in decided:
             found[moved].append(one.key)
     return tuple(found[True]), tuple(found[False])
-
-
-def _rain(v: View, station: Station, registry: Registry, at_ms: int) -> float | None:
-    """The rain of the six hours before, at the nearest gauge."""
-    here = (station.lon, station.lat)
-    gauges = [one for one in registry.stations if "rain" in one.parameters]
-    near = sorted((distance_km(here, (one.lon, one.lat)), one.key) for one in gauges)
-    for km, key in near[:2]:
-        if km <= GAUGE_KM and (total := _total(v, key, "rain", at_ms - AROUND_MS, at_ms)) is not None:
-            return total
-    return None
-
-
-def _tide(v: View, station: Station, registry: Registry, at_ms: int) -> str | None:
-    """Where the level went in the three hours before, here or at a station of the same reach."""
-    same = [one for one in registry.stations if one.reach == station.reach and "level" in one.parameters]
-    for one in sorted(same, key=lambda other: other.key != station.key)[:2]:
-        values = _values(v, one.key, "level", at_ms - 3 * HOUR_MS, at_ms)
-        if len(values) >= 3:
-            moved = values[-1] - values[0]
-            return "steady" if abs(moved) < TIDE_M else "rising" if moved > 0 else "falling"
-    return None
-
-
-def _values(v: View, station: str, parameter: str, start_ms: int, end_ms: int) -> list[float]:
-    try:
-        window = v.context.store.window(station, start_ms, end_ms, [parameter])
-    except WaterError:
-        return []
-    good = window.take(np.flatnonzero(usable(window.packed)))
-    return [float(one) for one in good.value]
-
-
-def _total(v: View, station: str, parameter: str, start_ms: int, end_ms: int) -> float | None:
-    values = _values(v, station, parameter, start_ms, end_ms)
-    return sum(values) if values else None

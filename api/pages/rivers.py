@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import date, datetime, time
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -11,7 +11,9 @@ from starlette.responses import RedirectResponse
 
 from api import problems, river_file, svg
 from api.access import foreign, needed_right
+from api.pages import gauges
 from api.pages.menu import INCIDENT, RIVER, RIVERS
+from api.pages.models import gauges as gauge_models
 from api.pages.models import rivers as models
 from api.pages.models.overview import Model
 from api.pages.models.patrols import WaterRow
@@ -155,6 +157,9 @@ def _river(v: View, key: str, picture: Model | None, refused: Refused | None) ->
         strip=models.strip(page, v.language == "en"),
         strip_size=(models.STRIP_WIDTH, models.STRIP_LEFT, models.STRIP_RIGHT, models.ROW),
         exceeded=models.exceeded(page, latest, {one.key: one.water for one in mine}),
+        carried=gauge_models.loads({one.key: one.km for one in page.stations}, latest, v.context.catalogue, v.now_ms),
+        kilograms=gauge_models.kilograms,
+        rain=_rain(v, registry, page.reach),
         level=next((row for row in latest if row.parameter == "level" and row.value is not None), None),
         recorded=recorded,
         heat=heat,
@@ -183,6 +188,13 @@ def _river(v: View, key: str, picture: Model | None, refused: Refused | None) ->
         form_of=GoalForm.of,
         blank=GoalForm(),
     )
+
+
+def _rain(v: View, registry: Registry, reach: Reach) -> dict[date, float] | None:
+    """The rain of each of the days that are shown, in mm; None where nothing measures it."""
+    days = models.last_days(beijing_day(v.now_ms))
+    found = gauges.rain_days(v, registry, reach, to_ms(datetime.combine(days[0], time(), BEIJING)))
+    return None if found is None else {beijing_day(at): mm for at, mm in zip(found.at, found.mm, strict=True)}
 
 
 def _sent(latest: Sequence[Latest], station: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from api import maintenance, problems
 from api.access import needed_right
 from api.maintenance import StationMaintenance
+from api.pages import gauges
 from api.pages.menu import INCIDENT, MAINTENANCE_OF, RIVER
 from api.pages.models import series
 from api.pages.models import series_chart as chart
@@ -152,6 +153,7 @@ def _show(v: View, key: str, picture: Model | None, topics: Sequence[str]) -> Re
         axis="linear" if v.query.get("axis") == "linear" else "class",
         compared=v.query.get("compare", "") if v.query.get("compare", "") in page.neighbours else "",
         rows=[(view, series.table(view), series.sentence(view)) for view in page.views],
+        rain=gauges.rain(v, registry, page.station, (page.span.start_ms, page.span.end_ms)),
         form={"from": v.query.get("from", ""), "to": v.query.get("to", "")},
         may_care=v.actor.may(MAINTENANCE_OF.right) and v.actor.covers(page.station.region, page.station.reach),
         may_river=v.actor.may(RIVER.right),
@@ -317,7 +319,8 @@ def _chart(v: View, key: str) -> dict[str, Any]:
         for one in happenings(v, registry, station)
         if one.since_ms <= span.end_ms and (one.since_ms if one.until_ms is None else one.until_ms) >= span.start_ms
     ]
-    return {"start": span.start_ms, "end": span.end_ms, "panels": panels, "happened": happened}
+    fallen = gauges.rain(v, registry, station, (span.start_ms, span.end_ms))
+    return {"start": span.start_ms, "end": span.end_ms, "panels": panels, "happened": happened, "rain": fallen}
 
 
 def happenings(v: View, registry: Registry, station: Station) -> Iterator[Happening]:

@@ -1,7 +1,8 @@
 """Decode payloads of other formats (a LoRaWAN server, a logger of its own kind) by mappings of the site.
 
 A mapping says for the topics of one kind of sender where in its JSON stand the station, the time and the values. It is
-data (``config/mappings.toml``), its places are written in JMESPath. Nothing here raises for what a payload holds.
+data (``config/mappings.toml``), its places are written in JMESPath; ``config/mappings/`` holds mappings of usual
+senders to include. Nothing here raises for what a payload holds.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import jmespath
 import msgspec
+from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
 from infra import toml_text
@@ -29,10 +31,22 @@ from sensors.wire.telemetry import KINDS, MAX_BYTES, MAX_SAMPLES, STATION, Decod
 SOURCE: Final = "mapped"
 """``Message.source`` of messages on a mapped topic; their payload is unchanged."""
 
+_ENTRIES = ("name", "topic", "station", "stations", "samples", "columns", "time", "missing", "values", "include")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
 _SAMPLE_TIME = datetime(2026, 5, 12, 10, 30, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_000  # the end of the year 9999, beyond which no calendar of ours goes
+
+
+class _Functions(functions.Functions):  # type: ignore[misc]
+    """JMESPath's functions and ``json``, which reads JSON that a payload holds as text."""
+
+    @functions.signature({"types": ["string", "null"]})  # type: ignore[untyped-decorator]
+    def _func_json(self, text: str | None) -> Any:
+        return json.loads(text, parse_int=whole) if text else None
+
+
+_OPTIONS: Final = jmespath.Options(custom_functions=_Functions())
 
 
 class Path:
@@ -54,7 +68,7 @@ class Path:
         """The value at the place, None where there is none; raises ValueError where the expression cannot be
         applied."""
         try:
-            return self._compiled.search(body)
+            return self._compiled.search(body, _OPTIONS)
         except (JMESPathError, ArithmeticError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(" ".join(str(error).split())) from None
 
@@ -98,12 +112,48 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """How a sample becomes an object in which the values are found by their names.
+
+    Either ``names`` (in the whole payload) lists what the values of ``row`` (in the sample) are called, or a sample
+    holds a single value: ``name`` and ``value`` say where it stands.
+    """
+
+    names: Path | None = None
+    row: Path | None = None
+    name: Path | None = None
+    value: Path | None = None
+
+    def names_of(self, body: Any) -> Sequence[Any]:
+        """The names of the columns; raises ValueError where there is no list."""
+        if self.names is None:
+            return ()
+        found = self.names.of(body)
+        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+            raise ValueError(f"{self.names.text} must be a list of names")
+        return found
+
+    def row_of(self, sample: Any, names: Sequence[Any]) -> dict[Any, Any]:
+        """The values of a sample by their names; raises ValueError where they do not fit together."""
+        if self.name is not None and self.value is not None:
+            name = self.name.of(sample)
+            return {_text(name): self.value.of(sample)} if _plain(name) else {}
+        assert self.row is not None, "columns have either"
+        row = self.row.of(sample)
+        if not isinstance(row, list) or len(row) != len(names):
+            found = f"{len(row)} values" if isinstance(row, list) else _kind(row)
+            raise ValueError(f"{self.row.text} is {found}, a list of {len(names)} is needed: one for each name")
+        return dict(zip(names, row, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class PayloadMapping:
     """How to read what is published on ``topic`` (with ``+`` and ``#`` as in a subscription).
 
     The station's name comes from the payload (``station``) or from a level of the topic (``level``, from 1);
     ``stations`` translates it where the sender knows other names. Without ``samples`` the payload is one sample;
-    without ``time`` a sample was taken when it arrived.
+    several are steps, each from what the one before found. Without ``time`` a sample was taken when it arrived.
+    ``missing`` are the words, in lower case, and the numbers that the sender writes where it has no value.
     """
 
     name: str
@@ -112,9 +162,38 @@ class PayloadMapping:
     station: Path | None = None
     level: int | None = None
     stations: Mapping[str, str] = field(default_factory=dict)
-    samples: Path | None = None
+    samples: tuple[Path, ...] = ()
+    columns: Columns | None = None
     time: Path | None = None
     clock: Clock = Clock()
+    missing: frozenset[str | float] = frozenset()
+
+    def samples_of(self, body: Any) -> list[tuple[Any, Any]]:
+        """Each sample after what holds it, if that is not the payload; of an object, each entry as ``key``, ``value``.
+
+        Raises ValueError where neither a list nor an object is found.
+        """
+        found: list[tuple[Any, Any]] = [(None, body)]
+        for step in self.samples:
+            deeper: list[tuple[Any, Any]] = []
+            for _, outer in found:
+                inner = step.of(outer)
+                if isinstance(inner, dict):
+                    inner = [{"key": key, "value": value} for key, value in inner.items()]
+                if not isinstance(inner, list):
+                    raise ValueError(f"{step.text} must be a list or an object, this is {_kind(inner)}")
+                deeper += [(None if outer is body else outer, one) for one in inner]
+            found = deeper
+        return found
+
+    def is_missing(self, given: Any) -> bool:
+        """Whether the sender says with a value that it has none."""
+        if not self.missing:
+            return False
+        number = _number(given)
+        if number is not None:
+            return number in self.missing
+        return isinstance(given, str | float) and str(given).strip().lower() in self.missing
 
     def station_of(self, message: Message, body: Any) -> str:
         """The key of the station that measured; raises ValueError where the message does not say."""
@@ -124,7 +203,7 @@ class PayloadMapping:
         else:
             assert self.station is not None, "a mapping has either"
             name, where = self.station.of(body), self.station.text
-        if isinstance(name, int) and not isinstance(name, bool):
+        if _plain(name):
             name = _text(name)
         if not isinstance(name, str):
             raise ValueError(f"{where} is {_kind(name)}, the name of the station is needed")
@@ -154,11 +233,17 @@ class Mappings:
 NONE: Final = Mappings()
 
 
+_NO_PRESETS: Final[Mapping[str, str]] = {}
+
+
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
-def read(text: str, catalogue: Catalogue) -> Mappings:
-    """Read mappings from TOML; raises ConfigurationError listing every fault with its entry, one a line."""
+def read(text: str, catalogue: Catalogue, presets: Mapping[str, str] = _NO_PRESETS) -> Mappings:
+    """Read mappings from TOML; raises ConfigurationError listing every fault with its entry, one a line.
+
+    ``presets`` are texts of the same kind by the names under which a mapping may include them.
+    """
     try:
         tables = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -170,18 +255,35 @@ def read(text: str, catalogue: Catalogue) -> Mappings:
     found: list[PayloadMapping] = []
     for number, row in enumerate(rows, 1):
         try:
-            made = _mapping(row, catalogue)
+            made = _mapping(_completed(row, presets), catalogue)
             _check_unique_topics(made, found)
             found.append(made)
         except ConfigurationError as error:
-            faults.append(at(f"mapping {row.get('name', f'number {number}')}", error.text))
+            name = row.get("name") or row.get("include") or f"number {number}"
+            faults.append(at(f"mapping {name}", error.text))
     if faults:
         raise ConfigurationError(joined(faults))
     return Mappings(found)
 
 
+def _completed(row: Mapping[str, Any], presets: Mapping[str, str]) -> Mapping[str, Any]:
+    """An entry with what it includes: its own entries come first, those of stations and values one by one."""
+    if "include" not in row:
+        return row
+    if (text := presets.get(str(row["include"]))) is None:
+        raise ConfigurationError(say("mapping.no_preset", name=row["include"], known=", ".join(sorted(presets))))
+    (preset,) = toml_text.loads(text)["mapping"]
+    completed = {**preset, **row}
+    del completed["include"]
+    for table in ("stations", "values"):
+        own = row.get(table, {})
+        if isinstance(own, dict) and table in preset:
+            completed[table] = preset[table] | own
+    return completed
+
+
 def _mapping(row: Mapping[str, Any], catalogue: Catalogue) -> PayloadMapping:
-    _only(row, "name", "topic", "station", "stations", "samples", "time", "values")
+    _only(row, *_ENTRIES)
     name, pattern = row.get("name"), row.get("topic")
     if not isinstance(name, str) or not name.strip():
         raise ConfigurationError(say("mapping.no_name"))
@@ -200,10 +302,29 @@ def _mapping(row: Mapping[str, Any], catalogue: Catalogue) -> PayloadMapping:
         station=station,
         level=level,
         stations=_stations(row.get("stations", {})),
-        samples=_path("samples", row["samples"]) if "samples" in row else None,
+        samples=_samples(row.get("samples", [])),
+        columns=_columns(row["columns"]) if "columns" in row else None,
         time=time,
         clock=clock,
+        missing=_missing(row.get("missing", [])),
     )
+
+
+def _samples(given: Any) -> tuple[Path, ...]:
+    return tuple(_path("samples", one) for one in (given if isinstance(given, list) else [given]))
+
+
+def _columns(given: Any) -> Columns:
+    for pair in ({"names", "row"}, {"name", "value"}):
+        if isinstance(given, dict) and set(given) == pair:
+            return Columns(**{key: _path(f"columns.{key}", text) for key, text in given.items()})
+    raise ConfigurationError(say("mapping.columns"))
+
+
+def _missing(given: Any) -> frozenset[str | float]:
+    if not isinstance(given, list) or not all(_plain(one) or isinstance(one, float) for one in given):
+        raise ConfigurationError(say("mapping.missing"))
+    return frozenset(one.strip().lower() if isinstance(one, str) else float(one) for one in given)
 
 
 def _check_topic(pattern: str) -> None:
@@ -408,24 +529,33 @@ def _read(message: Message, mapping: PayloadMapping | None, columns: _Columns) -
         columns.refuse(Reason.UNKNOWN_STATION, f"{prefix}{error}")
         return Header()
     try:
-        samples = [body] if mapping.samples is None else mapping.samples.of(body)
+        samples = mapping.samples_of(body)
+        names = () if mapping.columns is None else mapping.columns.names_of(body)
     except ValueError as error:
         columns.refuse(Reason.WRONG_SHAPE, f"{prefix}samples: {error}")
         return Header()
-    if not isinstance(samples, list):
-        columns.refuse(Reason.WRONG_SHAPE, f"{prefix}samples must be a list, this is {_kind(samples)}")
-    elif len(samples) > MAX_SAMPLES:
+    if len(samples) > MAX_SAMPLES:
         columns.refuse(Reason.TOO_MANY_SAMPLES, f"{len(samples)} samples, at most {MAX_SAMPLES} are allowed")
     else:
-        found = [_sample(message, mapping, sample, columns) for sample in samples]
+        found = [_sample(message, mapping, _whole(outer, one), names, columns) for outer, one in samples]
         if not any(found):
             wanted = ", ".join(value.path.text for value in mapping.values)
             columns.refuse(Reason.WRONG_SHAPE, f"{prefix}nothing stands at {wanted}")
     return Header()
 
 
-def _sample(message: Message, mapping: PayloadMapping, sample: Any, columns: _Columns) -> bool:
+def _whole(outer: Any, sample: Any) -> Any:
+    """A sample with the entries of what holds it."""
+    return outer | sample if isinstance(outer, dict) and isinstance(sample, dict) else sample
+
+
+def _sample(message: Message, mapping: PayloadMapping, sample: Any, names: Sequence[Any], columns: _Columns) -> bool:
     """Read a sample; returns whether it had any value, usable or not."""
+    try:
+        row = sample if mapping.columns is None else mapping.columns.row_of(sample, names)
+    except ValueError as error:
+        columns.refuse(Reason.WRONG_SHAPE, f"mapping {mapping.name}: {error}")
+        return True
     try:
         written = message.received_at_ms if mapping.time is None else mapping.time.of(sample)
         at_ms = message.received_at_ms if mapping.time is None else mapping.clock.read(written)
@@ -436,7 +566,7 @@ def _sample(message: Message, mapping: PayloadMapping, sample: Any, columns: _Co
     found = False
     for value in mapping.values:
         try:
-            given = value.path.of(sample)
+            given = value.path.of(row)
         except ValueError as error:
             columns.refuse(Reason.NOT_A_NUMBER, f"{value.parameter}: {error}", (at_ms, value.parameter))
             found = True
@@ -444,6 +574,8 @@ def _sample(message: Message, mapping: PayloadMapping, sample: Any, columns: _Co
         if given is None:
             continue  # nothing there, or null: no reading
         found = True
+        if mapping.is_missing(given):
+            continue
         number = _number(given)
         if number is None:
             detail = f"{value.parameter} is {_shorten(given)}, a finite number is needed"
@@ -473,11 +605,16 @@ def _number(given: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _text(number: int) -> str:
+def _text(name: str | int) -> str:
     try:
-        return str(number)
+        return str(name)
     except ValueError:  # more digits than Python writes out
         return ""
+
+
+def _plain(given: Any) -> bool:
+    """Whether something is text or a whole number."""
+    return isinstance(given, str | int) and not isinstance(given, bool)
 
 
 def _kind(value: Any) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from infra.database import Database
 from infra.errors import ConfigurationError
-from infra.texts import at, joined, say
+from infra.texts import at, say
 from ingest import ledger, quarantine
 from ingest.pipeline import Site
 from ingest.rules.model import Rules
@@ -25,6 +25,7 @@ from tests.databases import with_tables
 KNOWN = catalogue()
 NOW = 1_778_581_900_000
 SHIWAN = Station("dph-shiwan-1", "石湾", "Shiwan", 113.05, 23.0)
+PRESETS = files.presets()
 SHIPPED = Path("config/mappings.toml").read_text(encoding="utf-8")
 FLAT = {"DateTime": "2026-05-12 18:20:00", "PH": 7.31, "DO": "n/a", "NH3N": 0.42}
 
@@ -68,7 +69,7 @@ def sent(topic: str = "loggers/RTU-0417/data", **changes: object) -> Message:
 
 def test_what_can_be_used_is_stored_and_one_bad_value_is_kept_with_the_bytes_of_the_sender(river: River) -> None:
     one = sent()
-    river.site(mapping.read(SHIPPED, KNOWN)).process([one], NOW)
+    river.site(mapping.read(SHIPPED, KNOWN, PRESETS)).process([one], NOW)
     assert (river.values("ph"), river.values("nh3n"), river.values("do")) == ([7.31], [0.42], [])
     (held,) = river.held()
     assert (held.reason, held.station, held.payload) == ("not_a_number", SHIWAN.key, one.payload)
@@ -77,27 +78,27 @@ def test_what_can_be_used_is_stored_and_one_bad_value_is_kept_with_the_bytes_of_
 
 def test_a_mended_mapping_and_a_replay_store_what_an_unreadable_time_kept_back(river: River) -> None:
     one = sent(DateTime="12/05/2026 18:20", DO=6)
-    river.site(mapping.read(SHIPPED, KNOWN)).process([one], NOW)
+    river.site(mapping.read(SHIPPED, KNOWN, PRESETS)).process([one], NOW)
     (held,) = river.held()
     assert held.reason == "bad_time"
     mended = SHIPPED.replace("%Y-%m-%d %H:%M:%S", "%d/%m/%Y %H:%M")
-    receipt = river.site(mapping.read(mended, KNOWN)).process([held.message()], NOW).receipt(0)
+    receipt = river.site(mapping.read(mended, KNOWN, PRESETS)).process([held.message()], NOW).receipt(0)
     assert (receipt.stored, receipt.rejected) == (3, ())
     assert river.held() == []
     assert river.closed()
 
 
 def test_a_logger_that_is_named_later_is_replayed_into_its_station(river: River) -> None:
-    site = river.site(mapping.read(SHIPPED, KNOWN))
+    site = river.site(mapping.read(SHIPPED, KNOWN, PRESETS))
     site.process([sent("loggers/RTU-9/data", DO=6)], NOW)
     (held,) = river.held()
     assert (held.reason, held.account) == ("unknown_station", ledger.UNREGISTERED)
     named = SHIPPED.replace("RTU-0417 =", f'RTU-9 = "{SHIWAN.key}"\nRTU-0417 =')
-    assert river.site(mapping.read(named, KNOWN)).process([held.message()], NOW).receipt(0).stored == 3
+    assert river.site(mapping.read(named, KNOWN, PRESETS)).process([held.message()], NOW).receipt(0).stored == 3
 
 
 def test_a_station_that_is_registered_later_is_found_by_the_replay(river: River) -> None:
-    site = river.site(mapping.read(SHIPPED.replace(SHIWAN.key, "later"), KNOWN))
+    site = river.site(mapping.read(SHIPPED.replace(SHIWAN.key, "later"), KNOWN, PRESETS))
     site.process([sent(DO=6)], NOW)
     (held,) = river.held()
     assert held.reason == "unknown_station"
@@ -125,6 +126,4 @@ def test_a_bad_file_stops_the_start_naming_file_entry_and_reason(tmp_path: Path)
     file.write_text(SHIPPED.replace("ph = ", "pH = "), encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
         files.read_mappings(file, KNOWN)
-    wrong = say("mapping.no_parameter", key="pH")
-    faults = joined(at(f"mapping {name}", wrong) for name in ("chirpstack", "logger"))
-    assert caught.value.text == at(file, faults)
+    assert caught.value.text == at(file, at("mapping logger", say("mapping.no_parameter", key="pH")))

@@ -343,3 +343,37 @@ def test_who_reaches_another_street_only_may_not_change_the_plan(app: FastAPI) -
     assert worker.status_code == 403
     foreign = as_(app).post(HERE, data={"do": "problem"}, headers={"Origin": "https://elsewhere.example"})
     assert foreign.status_code == 403
+
+
+# -- gauges ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gauge_on_the_river_gives_loads_rain_beside_the_days_and_every_chart_and_a_witness(
+    database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pages_site.gauge(database)
+    browser = as_(create_app(pages_site.context(database, tmp_path_factory.mktemp("more"), token=None)))
+    page = page_of(browser, HERE)
+    load = part(page, f"river-load-{pages_site.STATION}")
+    assert re.findall(r'data-parameter="(\w+)"[^>]*><span><b>([^<]*)</b>', load) == [
+        ("codmn", "2,850"),
+        ("nh3n", "5,990"),
+        ("tp", "71.3"),
+    ], "4, 8.4 and 0.1 mg/L times 8.25 m³/s times 86.4"
+    assert pages_site.GAUGE not in re.findall(r"river-load-([\w-]+)", page), "it measures nothing that is carried"
+    fallen = [float(one) for one in re.findall(r"</svg><span>([\d.]+)</span>", part(page, "river-rain"))]
+    assert sum(fallen) == pytest.approx(16.5 + 2.2, abs=1.0)
+
+    chart = f"/stations/{pages_site.STATION}/chart?parameter=nh3n&range=24h"
+    rain = browser.get(chart).json()["rain"]
+    assert (rain["station"], round(sum(rain["mm"]), 1)) == (pages_site.GAUGE, 18.7)
+    assert max(rain["mm"]) == 4.5, "three readings of 1.5 mm in half an hour"
+    assert "18.7" in part(page_of(browser, f"/stations/{pages_site.STATION}"), "station-rain")
+    elsewhere = browser.get("/stations/pynd-1/chart?parameter=water_temp&range=24h").json()["rain"]
+    assert shows(elsewhere["title"], "station.rain_from", km="5.8"), "of another creek, and says so"
+
+    assert browser.get("/incidents/1/chart?parameter=nh3n").json()["rain"]["station"] == pages_site.GAUGE
+    facts = part(page_of(browser, "/incidents/1"), "case-facts")
+    assert shows(facts, "verdict.rain_explains", names="氨氮")
+    assert shows(facts, "verdict.level_gate")
+    assert shows(facts, "verdict.flow_more")

@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page
 from api.pages.menu import ENTRIES
 from infra.times import beijing_day
 from tests import pages_site
-from tests.browser import DESK, PHONE, chromium, seeded, signed_in
+from tests.browser import DESK, PHONE, chromium, served, signed_in
 from tools import build_assets
 
 SIZES = {"desk": DESK, "phone": PHONE}
@@ -33,6 +33,7 @@ ONE_OF_EACH = (
     f"/ledger/{pages_site.GAPS}/{TODAY}",
     "/kit",
     "/nothing-here",
+    *pages_site.PUBLIC_PAGES,
 )
 ON_DESK_ONLY = frozenset({"/wall"})
 """A screen that is read from four metres has no size for a phone."""
@@ -78,7 +79,12 @@ def axe() -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with seeded(tmp_path_factory.mktemp("axe")) as url:
+    folder = tmp_path_factory.mktemp("axe")
+    database = pages_site.seed(folder)
+    pages_site.public_past(database)
+    pages_site.gauge(database)
+    database.close()
+    with served(folder) as url:
         yield url
 
 

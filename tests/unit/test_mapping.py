@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from infra.errors import ConfigurationError
 from infra.times import rfc3339
+from riverchief import files
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason
 from sensors.wire import mapping
@@ -18,33 +19,16 @@ from sensors.wire.mapping import SOURCE, Mappings
 from tests.says import says
 
 KNOWN = catalogue()
-SHIPPED = mapping.read(Path("config/mappings.toml").read_text(encoding="utf-8"), KNOWN)
+PRESETS = files.presets()
+SHIPPED = mapping.read(Path("config/mappings.toml").read_text(encoding="utf-8"), KNOWN, PRESETS)
 ARRIVED = 1_778_581_800_000  # 2026-05-12T10:30:00Z
 UP = "application/0d0a5f1e/device/24e124136b502217/event/up"
 
-UPLINK: dict[str, Any] = {
-    "deduplicationId": "3ac7e3c4-4401-4b8d-9386-a5c902f9202d",
-    "time": "2026-05-12T10:29:58.775023242+00:00",
-    "deviceInfo": {
-        "tenantName": "示例",
-        "applicationId": "0d0a5f1e",
-        "applicationName": "river",
-        "deviceProfileName": "multi-parameter sonde",
-        "deviceName": "sonde-7",
-        "devEui": "24e124136b502217",
-        "tags": {"station": "dph-shiwan-1"},
-    },
-    "devAddr": "00189440",
-    "adr": True,
-    "dr": 3,
-    "fCnt": 4,
-    "fPort": 2,
-    "confirmed": False,
-    "data": "AWcBEAUCBGgAqg==",
-    "object": {"temperature": 21.4, "ph": 7.18, "dissolvedOxygen": 6.2, "conductivity": 0.412, "battery": 3.6},
-    "rxInfo": [{"gatewayId": "0016c001f153a14c", "rssi": -36, "snr": 10.5}],
-    "txInfo": {"frequency": 486300000, "modulation": {"lora": {"bandwidth": 125000, "spreadingFactor": 9}}},
+RECORDED = {
+    file.stem: json.loads(file.read_text(encoding="utf-8")) for file in Path("tests/data/loggers").glob("*.json")
 }
+"""A message of each preset, and what is in it."""
+UPLINK: dict[str, Any] = RECORDED["chirpstack-4"]["payload"]
 FLAT = {
     "SN": "RTU-0417",
     "DateTime": "2026-05-12 18:20:00",
@@ -78,16 +62,35 @@ def refused(topic: str, body: Any, mappings: Mappings = SHIPPED) -> tuple[Reason
 
 
 def of(text: str) -> Mappings:
-    return mapping.read(text, KNOWN)
+    return mapping.read(text, KNOWN, PRESETS)
 
 
-def test_an_uplink_of_chirpstack_becomes_the_readings_of_the_station_in_its_tag() -> None:
-    (addressed,) = mapping.addressed([message(UP, UPLINK)], SHIPPED)
-    assert addressed.station == "dph-shiwan-1"
-    found = values(UP, UPLINK)
-    assert found["ph"] == ("2026-05-12T10:29:58.775Z", 7.18)
-    assert found["conductivity"][1] == pytest.approx(412.0), "mS/cm became µS/cm"
-    assert set(found) == {"water_temp", "ph", "do", "conductivity"}, "a place where nothing stands is no reading"
+@pytest.mark.parametrize("preset", sorted(RECORDED.keys() | PRESETS.keys()))
+def test_a_recorded_message_of_each_preset_becomes_readings(preset: str) -> None:
+    recorded = RECORDED[preset]
+    stations = json.dumps(recorded.get("stations", {}))[1:-1].replace(": ", " = ")
+    preset_alone = of(f'[[mapping]]\ninclude = "{preset}"\nstations = {{ {stations} }}')
+    one = message(recorded["topic"], recorded["payload"])
+    assert [each.station for each in mapping.addressed([one], preset_alone)] == [recorded["station"]]
+    read = mapping.decode([one], KNOWN, preset_alone)
+    assert read.rejected == ()
+    keys = [KNOWN.parameters[i].key for i in read.batch.parameter]
+    instants = [rfc3339(at) for at in read.batch.at.tolist()]
+    assert [
+        [key, pytest.approx(value), KNOWN[key].unit, at]
+        for key, value, at in zip(keys, read.batch.value.tolist(), instants, strict=True)
+    ] == recorded["readings"], "a place where nothing stands, or NAN, is no reading"
+
+
+def test_what_a_site_writes_comes_before_its_preset() -> None:
+    text = 'include = "campbell-geojson"\ntopic = "cs/v2/data/+/Hourly"\nvalues = { ph = "PH_1" }\n'
+    body: dict[str, Any] = {"properties": {"loggerID": "st-1", "observationNames": ["pH", "PH_1", "DO"]}}
+    body["properties"]["observations"] = {"2026-05-12T10:30:00Z": [6.0, 7.0, 5.5]}
+    found = values("cs/v2/data/st-1/Hourly", body, of("[[mapping]]\n" + text))
+    assert {key: value for key, (_, value) in found.items()} == {"ph": 7.0, "do": 5.5}
+    body["properties"]["observations"] = {"2026-05-12T10:30:00Z": [6.0, 7.0]}
+    reason, detail, _ = refused("cs/v2/data/st-1/Hourly", body, of("[[mapping]]\n" + text))
+    assert (reason, "a list of 3 is needed" in detail) == (Reason.WRONG_SHAPE, True), "no value moves to another name"
 
 
 def test_a_flat_object_with_local_time_is_read_in_utc_and_its_logger_by_its_station() -> None:
@@ -283,6 +286,9 @@ GOOD = '[[mapping]]\nname = "a"\ntopic = "a/+"\nstation = { level = 2 }\ntime = 
         ('{ ph = "ph" }', '{ ph = "ph" }\nstations = { X = "Y Z" }', says("mapping.no_key", name="X", key="Y Z")),
         ('name = "a"', "", "mapping number 1: " + says("mapping.no_name")),
         ('"t"', "t", says("file.no_toml")),
+        ('name = "a"', 'include = "cambell"', says("mapping.no_preset", name="cambell", known=", ".join(PRESETS))),
+        ('name = "a"', 'name = "a"\ncolumns = { names = "n" }', says("mapping.columns")),
+        ('name = "a"', 'name = "a"\nmissing = "NAN"', says("mapping.missing")),
     ],
 )
 def test_a_bad_mapping_is_refused_with_its_entry_and_the_reason(old: str, new: str, fault: str) -> None:

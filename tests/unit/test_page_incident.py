@@ -6,6 +6,7 @@ import pytest
 
 from api.pages.models import action_bar
 from api.pages.models.action_bar import Given
+from api.pages.models.gauges import Hydrology, Level
 from api.pages.models.verdict import Checked, Measured, Observed, Points, Sort, has_moved, judge, steps_to
 from governance.incidents import lifecycle
 from governance.incidents.finding import Colour, FindingKind
@@ -92,7 +93,7 @@ def test_what_people_measured_decides_a_report() -> None:
     assert judge(_incident(FindingKind.REPORT), Observed(by_hand=by_hand), SENSORS).sort is Sort.POLLUTION
 
 
-def test_at_most_nine_facts_are_shown_those_that_point_first() -> None:
+def test_at_most_ten_facts_are_shown_those_that_point_first() -> None:
     rows = tuple(Row(key, 3.0, 1.0, 5.0) for key in ("nh3n", "codmn", "tp", "do"))
     seen = Observed(
         rows=rows,
@@ -101,11 +102,12 @@ def test_at_most_nine_facts_are_shown_those_that_point_first() -> None:
         steps=4,
         flagged=1,
         readings=20,
-        rain_mm=2.0,
-        tide="rising",
+        checked=Checked(T, True),
+        faults=(Text("断线", "offline"),),
+        hydrology=Hydrology(Text("雨", "Rain"), 2.0, Level(Text("闸", "Gate"), 0.4, 0.4)),
     )
     facts = judge(_event(), seen, SENSORS).facts
-    assert len(facts) == 9
+    assert len(facts) == 10
     assert [fact.points for fact in facts][-1] is Points.NEITHER
 
 

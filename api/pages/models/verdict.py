@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from api.pages.models import gauges
+from api.pages.models.gauges import Hydrology
 from governance.incidents.finding import FindingKind
 from governance.incidents.headline import Row, format_limit, format_value
 from governance.incidents.model import Incident, Source, State
@@ -14,7 +16,7 @@ from infra.texts import Text, say
 from infra.times import beijing
 from sensors.parameters import Catalogue
 
-MOST_FACTS = 9
+MOST_FACTS = 10
 SURE, LIKELY = 0.8, 0.5
 """Confidence of the detector from which it is called high, and medium."""
 CLEAR_LEAD = 3
@@ -72,9 +74,8 @@ class Observed:
 
     ``rows`` are the values that decided, by parameter. ``seen`` are other stations that saw it, with the instant, and
     ``quiet`` those that worked and did not. ``steps`` counts the readings from the usual level to the deciding value,
-    0 where that is not known. ``flagged`` counts doubtful and bad readings around it, of ``readings``. ``rain_mm`` fell
-    in the six hours before; ``tide`` is rising, falling or steady; both None where nothing measures them. ``moved`` and
-    ``unmoved`` are other parameters of the station, by whether they left their usual range since it began.
+    0 where that is not known. ``flagged`` counts doubtful and bad readings around it, of ``readings``. ``moved``
+    and ``unmoved`` are other parameters of the station, by whether they left their usual range since it began.
     """
 
     rows: tuple[Row, ...] = ()
@@ -85,8 +86,7 @@ class Observed:
     steps: int = 0
     flagged: int = 0
     readings: int = 0
-    rain_mm: float | None = None
-    tide: str | None = None
+    hydrology: Hydrology = gauges.NOTHING
     by_hand: tuple[Measured, ...] = ()
     moved: tuple[str, ...] = ()
     unmoved: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ def _facts(incident: Incident, observed: Observed, catalogue: Catalogue, doubtfu
     yield from _of_others(observed)
     yield from _of_people(observed, catalogue)
     yield from _of_instruments(observed)
-    yield from _of_weather(observed)
+    yield from _of_gauges(observed, catalogue)
 
 
 def _of_the_finding(incident: Incident, doubtful: bool) -> Iterator[Fact]:
@@ -226,14 +226,12 @@ def _of_instruments(observed: Observed) -> Iterator[Fact]:
         yield Fact(say("verdict.quality"), said, Points.FAULT if many else Points.NEITHER)
 
 
-def _of_weather(observed: Observed) -> Iterator[Fact]:
-    parts = []
-    if observed.rain_mm is not None:
-        parts.append(say("verdict.rain_mm", mm=f"{observed.rain_mm:.1f}"))
-    if observed.tide is not None:
-        parts.append(say(f"verdict.tide_{observed.tide}"))
-    if parts:
-        yield Fact(say("verdict.weather"), Text("；".join(p.zh for p in parts), "; ".join(p.en for p in parts)))
+def _of_gauges(observed: Observed, catalogue: Catalogue) -> Iterator[Fact]:
+    """Rain, tide and gates: what may explain a move without anybody polluting, and what cannot."""
+    if (said := gauges.of_rain(observed.hydrology, observed.rows, catalogue)) is not None:
+        yield Fact(say("verdict.rain"), said)
+    if moved := tuple(gauges.of_water(observed.hydrology)):
+        yield Fact(say("verdict.water"), Text("；".join(one.zh for one in moved), "; ".join(one.en for one in moved)))
 
 
 def _name(row: Row, catalogue: Catalogue) -> Text:

@@ -135,7 +135,7 @@ class RiverMap extends HTMLElement {
   }
 
   controls() {
-    const bar = make("div", "map-controls", this);
+    const bar = (this.bar = make("div", "map-controls", this));
     const button = (name, sign, act, key) => {
       const one = make("button", "", bar);
       one.type = "button";
@@ -479,7 +479,8 @@ class RiverMap extends HTMLElement {
     this.decor = [];
     this.pennants = [];
     const box = this.map.getBounds().pad(0.15);
-    const taken = [];
+    const { offsetLeft: left, offsetTop: top, offsetWidth, offsetHeight } = this.bar;
+    const taken = [[left, top, left + offsetWidth, top + offsetHeight]];
     const stations = [];
     const { x: wide, y: high } = this.map.getSize();
     const place = (latlng, area, paint, sure, beside = stations, whole = false) => {
@@ -697,7 +698,7 @@ class RiverMap extends HTMLElement {
     for (const one of this.reaches.values()) for (const line of one.lines) bounds.extend(line.getBounds());
     if (!bounds.isValid()) for (const one of this.base) if (one.bounds) bounds.extend(one.bounds);
     const large = !this.hasAttribute("plain") && this.stage.clientWidth > NARROW;
-    const room = large ? { paddingTopLeft: [56, 48], paddingBottomRight: [40, 92] } : { padding: [24, 24] };
+    const room = large ? { paddingTopLeft: [56, 48], paddingBottomRight: [40, 92] } : { paddingTopLeft: [24, this.bar.offsetWidth > this.bar.offsetHeight ? 64 : 24], paddingBottomRight: [24, 24] };
     if (bounds.isValid()) this.map.fitBounds(bounds, { ...room, maxZoom: 15, animate: false });
   }
 

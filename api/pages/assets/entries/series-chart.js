@@ -15,6 +15,7 @@ const STEPS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 *
 const DRAG_PX = 8;
 const ROWS = ["incident", "visit", "check", "swap"];
 const ROW_PX = 22;
+const RAIN_PX = 64;
 let count = 0;
 
 const beijing = (ms) => new Date(ms + BEIJING).toISOString();
@@ -156,13 +157,15 @@ class SeriesChart extends HTMLElement {
     const box = { left: narrow ? 38 : 64, right: width - (narrow ? 30 : 36), start, end };
     const tall = this.hasAttribute("compact") ? 150 : panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
     const gap = 16;
-    let y = 8;
+    const { rain } = this.answer;
+    let y = 8 + (rain ? RAIN_PX : 0);
     const rows = ROWS.filter((kind) => this.answer.happened.some((one) => one.kind === kind));
     const height = y + panels.length * (tall + gap) + 22 + rows.length * ROW_PX;
     const focused = this.root?.matches(":focus-visible");
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "group", "aria-label": panels.map((p) => p.sentence).join(" ") });
     this.hatch(root);
     this.box = box;
+    if (rain) this.rain(root, rain, box, 8, RAIN_PX - 8);
     this.drawn = panels.map((panel) => {
       const one = this.panel(root, panel, box, y, y + tall);
       y += tall + gap;
@@ -249,6 +252,27 @@ class SeriesChart extends HTMLElement {
     svg("tspan", { class: "note", dx: 6 }, title, note);
     if (!panel.columns.at.length) svg("text", { class: "halo", x: (left + right) / 2, y: (top + bottom) / 2, "text-anchor": "middle" }, group, this.words.no_data);
     return { panel, y, top, bottom };
+  }
+
+  // Rain hangs from the top, as hydrologists draw it; the axis grows downward.
+  rain(root, rain, box, top, tall) {
+    const group = svg("g", { "data-testid": "series-rain" }, root);
+    const wettest = Math.max(1, ...rain.mm);
+    const size = 10 ** Math.floor(Math.log10(wettest));
+    const most = [1, 2, 5, 10].map((m) => m * size).find((m) => m >= wettest);
+    svg("rect", { class: "plot", x: box.left, y: top, width: box.right - box.left, height: tall }, group);
+    rain.at.forEach((at, i) => {
+      const [a, b] = [at, at + rain.bar_ms].map((ms) => clamp(this.x(ms), box.left, box.right));
+      if (!rain.mm[i] || b <= a) return;
+      svg("rect", { class: "rain", x: a, y: top, width: Math.max(1, b - a - (b - a > 3 ? 1 : 0)), height: (rain.mm[i] / most) * tall }, group);
+    });
+    svg("path", { class: "axis", d: `M${box.left} ${top}H${box.right}` }, group);
+    svg("text", { x: box.left - 6, y: top + 10, "text-anchor": "end" }, group, "0");
+    svg("text", { x: box.left - 6, y: top + tall, "text-anchor": "end" }, group, String(most));
+    let room = box.right - box.left - 24;
+    const fits = [...rain.title].filter((letter) => (room -= letter > "\u2e7f" ? 12 : 6.6) > 0);
+    const title = fits.length < [...rain.title].length ? fits.join("") + "…" : rain.title;
+    svg("text", { class: "halo", x: box.left + 8, y: top + tall - 6 }, group, title);
   }
 
   ticks(group, panel, axis, y, left, top, right) {
@@ -430,6 +454,13 @@ class SeriesChart extends HTMLElement {
       const right = x > this.width - 130;
       svg("text", { class: "cursor-value halo", x: right ? x - 10 : x + 10, y: top + 36, "text-anchor": right ? "end" : "start", "data-testid": "series-reading" }, this.over, words);
       spoken.push(`${panel.name} ${words} ${panel.unit}`);
+    }
+    const { rain } = this.answer;
+    const bar = rain ? rain.at.findIndex((from) => from <= at && at < from + rain.bar_ms) : -1;
+    if (bar >= 0) {
+      const right = x > this.width - 130;
+      svg("text", { class: "cursor-value halo", x: right ? x - 10 : x + 10, y: 8 + 24, "text-anchor": right ? "end" : "start" }, this.over, `${rain.mm[bar].toFixed(1)} mm`);
+      spoken.push(`${rain.name} ${rain.mm[bar].toFixed(1)} mm`);
     }
     const text = beijing(at);
     const middle = clamp(x, 52, this.width - 52);

@@ -30,6 +30,7 @@ from ingest.storage.sql import SqlReadings
 from sensors.maintenance import Visit
 from sensors.reading import Flag, Message, QualityTest, Reason
 from sensors.stations import Deployment, Station, Water
+from tests.long import LONG
 from tests.says import shows
 from tests.world import (
     BOTH,
@@ -584,7 +585,7 @@ def unlike_the_whole(
 
 
 @pytest.mark.parametrize("step", [STEP, 4 * HOUR], ids=["every 5 minutes", "every 4 hours"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12 if LONG else 6, deadline=None)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(("ph", "nh3n", "do")), restarts=st.booleans())
 def test_live_data_in_any_batches_get_the_flags_of_the_whole_table_judged_at_once(
     step: int, seed: int, kind: str, restarts: bool
@@ -605,7 +606,7 @@ def test_live_data_in_any_batches_get_the_flags_of_the_whole_table_judged_at_onc
 
 
 @pytest.mark.parametrize("step", [STEP, HOUR, 4 * HOUR], ids=["every 5 minutes", "every hour", "every 4 hours"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12 if LONG else 5, deadline=None)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(("ph", "nh3n", "do")), timely_is_bad=st.booleans())
 @example(seed=7200, kind="nh3n", timely_is_bad=False)  # every hour: the window of a late reading ends with a fault code
 @example(seed=6, kind="ph", timely_is_bad=True)  # every hour: the late ones would teach that standing still is usual
@@ -659,7 +660,7 @@ def shuffled(seed: int) -> Callable[[list[int]], list[int]]:
     return lambda ats: random.Random(seed).sample(ats, len(ats))
 
 
-@pytest.mark.parametrize("seed", [*range(6), 130])
+@pytest.mark.parametrize("seed", [*range(6), 130] if LONG else [1, 5, 130])
 def test_late_messages_in_any_order_are_one_retrospective_incident_over_all_their_crossings(seed: int):
     told, readings = two_late_crossings(shuffled(seed))
     _, in_order = two_late_crossings(list)
@@ -765,7 +766,9 @@ def undisturbed(seed: int) -> dict[str, Any]:
     [
         *((seed, how) for seed in range(2) for how in ("every", "some", "refresh")),
         *((seed, "every") for seed in (44, 47, 62)),
-    ],
+    ]
+    if LONG
+    else [(1, "every"), (0, "some"), (1, "refresh"), (62, "every")],
 )
 def test_a_restart_at_any_batch_boundary_changes_nothing(seed: int, restarts: str):
     batches = scenario(seed)
@@ -782,7 +785,7 @@ def test_a_restart_at_any_batch_boundary_changes_nothing(seed: int, restarts: st
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(3 if LONG else 1))
 def test_after_the_same_messages_and_some_restarts_both_databases_hold_the_same(seed: int):
     batches = scenario(seed)
     rng = random.Random(seed)
@@ -809,7 +812,11 @@ FAILURES: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(
     ("where", "when", "dialect", "seed"),
     [
-        *((where, when, "sqlite", seed) for seed, where in enumerate(FAILURES) for when in ("before", "after")),
+        *(
+            (where, when, "sqlite", seed)
+            for seed, where in enumerate(FAILURES)
+            for when in (("before", "after") if LONG else ("before",))
+        ),
         *(pytest.param(where, "after", "postgresql", 0, marks=pytest.mark.postgres) for where in FAILURES),
     ],
 )

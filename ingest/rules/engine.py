@@ -293,12 +293,16 @@ class RuleEngine:
                     self._keep(number, state)
 
     def withdrawn(self, registry: Registry) -> list[Finding]:
-        """End the alarms whose rule is gone or no longer applies to their station."""
+        """End the alarms of stations out of service, and those whose rule is gone or no longer applies to theirs."""
         gateways = {s.gateway for s in registry.stations}
         ids: dict[str, set[str]] = {}
         ended = []
         for key, alarm in self.alarms.items():
             rule, station = key[0], key[1]
+            if station in registry.retired:
+                name = sentences.station_name(registry[station])
+                ended.append(_ended(key, alarm, say("finding.retired", station=name)))
+                continue
             if alarm.cause == f"silence:gateway:{station}":
                 applies = station in gateways and self.rules.get(rule) is not None
             elif self.rules.get(rule) is None and alarm.cause.startswith(DEVICE_CAUSES):
@@ -310,7 +314,7 @@ class RuleEngine:
                     ids[station] = {one.id for one in self.rules_for(registry[station])}
                 applies = rule in ids[station]
             if not applies:
-                ended.append(_rule_withdrawn(key, alarm))
+                ended.append(_ended(key, alarm, say("finding.withdrawn", rule=rule, station=station)))
         return ended
 
     # -- late and corrected readings ---------------------------------------------------------------------------------
@@ -446,8 +450,8 @@ class RuleEngine:
         )
 
 
-def _rule_withdrawn(key: AlarmKey, alarm: Alarm) -> Finding:
-    """The end of an alarm whose rule no longer applies."""
+def _ended(key: AlarmKey, alarm: Alarm, text: Text) -> Finding:
+    """The end of an alarm by other means than readings."""
     rule, station, parameter = key
     return Finding(
         rule=rule,
@@ -465,5 +469,5 @@ def _rule_withdrawn(key: AlarmKey, alarm: Alarm) -> Finding:
         since_ms=alarm.since_ms,
         colour=Colour.BLUE,
         retrospective=alarm.retrospective,
-        text=say("finding.withdrawn", rule=rule, station=station),
+        text=text,
     )

@@ -350,6 +350,19 @@ def test_a_silent_station_opens_one_incident_and_speaking_again_resolves_it_also
     assert incident.active == ()
 
 
+def test_the_open_alarms_of_a_station_end_when_it_is_taken_out_of_service(world: World):
+    world.feed(river(T0, calm(3)))
+    silent_at = T0 + 2 * STEP + 26 * MINUTE
+    world.tick(silent_at)
+    with world.database.write() as connection:
+        maintenance_store.retire(connection, "shiwan", silent_at, "示例", Author("test", silent_at + 1))
+    world.site.refresh()
+    for minutes in (1, 60):
+        world.tick(silent_at + minutes * MINUTE)
+    (incident,) = world.incidents()
+    assert incident.active == ()
+
+
 # -- late data -------------------------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,7 @@ def make_each(
         terms = people_store.appointments(connection)
         lines = audit_trail.select_entries(connection, recent | year_ago)
         belongs = groups(registry, terms, assessment_periods.of_month(connection, month))
-        walked = PatrolShares(connection, belongs.street, formula.patrols_due)
+        walked = PatrolShares(connection, belongs.street, formula.patrols_due, formula.deputies_patrol)
         seen = None if who is None or who.regions is None else partial(_seen, who, month, registry, terms)
         made = assessment.assess_each(
             lines, month, bys, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen

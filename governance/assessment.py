@@ -74,6 +74,7 @@ class Formula:
 
     ``patrols_due`` is how many a month each person of a role owes; a role that is not named owes none. Published rules
     differ by place: one day in ten for village chiefs (Guangzhou 2021), once a week for grid workers (Akqi).
+    ``deputies_patrol``: a patrol that a deputy walked counts for the chief they help.
     """
 
     weights: Mapping[Indicator, float]
@@ -81,6 +82,7 @@ class Formula:
     recurrence_days: int = 30
     appeal_days: int = 10
     retrospective: bool = False
+    deputies_patrol: bool = False
     example: bool = True
     patrols_due: Mapping[Role, int] = field(default_factory=lambda: {Role.CHIEF: 3, Role.GRID_WORKER: 4})
 
@@ -252,7 +254,7 @@ def _patrols_due(table: Mapping[str, Any]) -> dict[Role, int]:
     return {Role(name): number for name, number in table.items()}
 
 
-_TERMS = ("closing_grace_days", "recurrence_days", "appeal_days", "retrospective")
+_TERMS = ("closing_grace_days", "recurrence_days", "appeal_days", "retrospective", "deputies_patrol")
 
 
 def month_of(text: str) -> tuple[int, int]:

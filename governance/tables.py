@@ -470,6 +470,7 @@ patrol = sa.Table(
     sa.Column("key", sa.String(64), nullable=False, unique=True, comment="made by the device"),
     sa.Column("by", sa.Text, nullable=False, index=True),
     sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("chief", sa.Text, nullable=False, comment="in whose place a deputy walked; else empty"),
     sa.Column("reach", sa.Text, nullable=False),
     sa.Column("region", sa.Text, nullable=False),
     sa.Column("started_ms", sa.BigInteger, nullable=False, index=True),

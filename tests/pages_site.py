@@ -86,6 +86,7 @@ NEXT_STREET = "chancheng/zumiao"
 """The grid is not drawn here: the station in it lies in the street that it names, which is another one."""
 OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）", "周审计（示例）", "公众（示例）"
 ADMINISTRATOR, WORKER, ENGINEER = "管理员（示例）", "黄网格员（示例）", "何工程师（示例）"
+DEPUTY = "罗助理（示例）"
 SOURCE = "/riverchief/test"
 KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
 LINKS = Links("http://127.0.0.1", b"a key of links made up for test.")
@@ -138,7 +139,7 @@ def seed(folder: Path) -> Database:
             (OFFICE, Role.OFFICE, "chancheng"),
             (CHIEF, Role.CHIEF, ""),
             ("何总河长（示例）", Role.GENERAL_CHIEF, ""),
-            ("罗助理（示例）", Role.DEPUTY, ""),
+            (DEPUTY, Role.DEPUTY, ""),
             ("梁村级河长（示例）", Role.CHIEF, ""),
             (WORKER, Role.GRID_WORKER, GRID),
             (ENGINEER, Role.REVIEWER, ""),
@@ -150,7 +151,7 @@ def seed(folder: Path) -> Database:
         for name, region, reach, helps in (
             ("何总河长（示例）", "chancheng", "", ""),
             (CHIEF, "chancheng/shiwan", RIVER, ""),
-            ("罗助理（示例）", "chancheng/shiwan", RIVER, CHIEF),
+            (DEPUTY, "chancheng/shiwan", RIVER, CHIEF),
             ("梁村级河长（示例）", "chancheng/shiwan/qicha/1", "", ""),
         ):
             people_store.appoint(

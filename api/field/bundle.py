@@ -40,10 +40,11 @@ _BY_A_HANDLER = {Action.START, Action.FINISH, Action.CONTRIBUTE}
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who the bundle is for."""
+    """Who the bundle is for; ``helps`` are the chiefs whose deputy they are."""
 
     name: str
     role: Role
+    helps: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def get_bundle(
     stations = _stations(context, registry, cares)
     bundle = Bundle(
         as_of=None,
-        person=Person(who.name, who.role),
+        person=Person(who.name, who.role, sorted(who.helps)),
         phone=phone,
         rules=_rules(context),
         stations=stations,

@@ -31,6 +31,8 @@ from governance.incidents.finding import Colour
 from governance.incidents.model import Action, Order, Source
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor
+from governance.organisation.terms import chief_of
+from governance.people import store as people_store
 from governance.reports import patrols as store
 from governance.reports.patrols import Patrol, Point
 from infra.errors import ConfigurationError, NotFound
@@ -80,6 +82,7 @@ class NewPatrol(Strict):
 class PatrolView:
     """A patrol: ``valid`` says whether it counts by the site's rule and ``why`` tells the numbers.
 
+    ``chief`` is the chief in whose place a deputy walked, else "".
     ``problems`` are numbers of incidents; ``covered`` the stretches of reaches that the track passed, from and to in km
     down the reach; ``track`` is GeoJSON, null in lists. Metres and minutes are what the track
     proves: jumps of the receiver are left out and counted.
@@ -88,6 +91,7 @@ class PatrolView:
     id: str
     by: str
     role: str
+    chief: str
     reach: str
     region: str
     started_at: str
@@ -144,6 +148,7 @@ def keep_patrol(
     done = store.measure_track(track, context.patrols)
     valid, why = store.judge_patrol(new.way, done, context.patrols)
     middle = track[len(track) // 2] if track else None
+    region = "" if middle is None else regions.at(middle.lon, middle.lat)
     with context.database.write() as connection:
         numbers = [_file(connection, context, actor, regions, new, one, track) for one in new.problems]
         made = Patrol(
@@ -151,7 +156,7 @@ def keep_patrol(
             by=actor.name,
             role=actor.role,
             reach=new.reach,
-            region="" if middle is None else regions.at(middle.lon, middle.lat),
+            region=region,
             started_ms=started_ms,
             ended_ms=ended_ms,
             uploaded_ms=now_ms,
@@ -165,12 +170,19 @@ def keep_patrol(
             problems=tuple(numbers),
             covered=store.walked_water(track, waters, context.patrols),
             track=tuple(track),
+            chief=_chief(connection, actor, regions, Place(region, new.reach), started_ms),
         )
         made = store.without_duplicates(connection, made)
         store.add(connection, made)
     if numbers:
         context.wake()
     return made, True
+
+
+def _chief(connection: sa.Connection, actor: Actor, regions: Regions, place: Place, at_ms: int) -> str:
+    """The chief in whose place a deputy was on patrol; "" for who walks for himself."""
+    found = chief_of(people_store.appointments(connection), actor.name, regions, at_ms, place)
+    return "" if found == actor.name else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +225,7 @@ def correct_patrol(context: Context, registry: Registry, actor: Actor, key: str,
 def list_patrols(
     context: RequestContext,
     who: Who,
-    by: Annotated[Words | None, Query(description="only this person's")] = None,
+    by: Annotated[Words | None, Query(description="only those of this person, or of their deputies")] = None,
     reach: Annotated[Words | None, Query()] = None,
     start: Annotated[str | None, Query(description="began at or after, RFC 3339")] = None,
     end: Annotated[str | None, Query(description="began before, RFC 3339")] = None,

@@ -27,14 +27,17 @@ class Appointment:
         return self.since_ms <= at_ms and (self.until_ms is None or at_ms < self.until_ms)
 
 
-def chief_of(terms: Iterable[Appointment], name: str, regions: Regions, at_ms: int) -> str:
+def chief_of(terms: Iterable[Appointment], name: str, regions: Regions, at_ms: int, place: Place | None = None) -> str:
     """The chief to whom somebody's work at an instant is attributed.
 
-    A deputy's work is that of the chief they help, or of the chief of the same water where no chief is named. Anybody
-    else's work is their own.
+    A deputy's work is that of the chief they help, or of the chief of the same water where no chief is named. Of
+    several terms the one over ``place`` counts. Anybody else's work is their own.
     """
     held = list(terms)
     mine = [a for a in held if a.name == name and a.role is Role.DEPUTY and a.in_force(at_ms)]
+    if place is not None:
+        up = regions.up(place.region)
+        mine.sort(key=lambda one: (one.reach not in ("", place.reach), one.region not in up))
     for term in mine:
         found = term.deputy_of or responsible(held, Place(term.region, term.reach), regions, at_ms)
         if found:

@@ -67,7 +67,7 @@ class TrackResult:
 @dataclass(frozen=True, slots=True)
 class Patrol:
     """One patrol as kept; ``problems`` are the numbers of the incidents reported on it, ``covered`` the stretches of
-    waters it passed, by reach (`walked_water`)."""
+    waters it passed, by reach (`walked_water`), ``chief`` the chief in whose place a deputy walked, else ""."""
 
     key: str
     by: str
@@ -87,6 +87,7 @@ class Patrol:
     problems: tuple[int, ...]
     covered: Mapping[str, tuple[Stretch, ...]] = field(default_factory=dict)
     track: tuple[Point, ...] = ()
+    chief: str = ""
 
 
 CORRECTED_FOR_MS = 7 * DAY_MS
@@ -202,6 +203,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
     except sa.exc.IntegrityError:
         raise Refused(say("patrol.there", key=made.key)) from None
     body = {
+        "chief": made.chief,
         "reach": made.reach,
         "started_ms": made.started_ms,
         "ended_ms": made.ended_ms,
@@ -265,7 +267,7 @@ def listing(
     columns = [c for c in table.c if c.name != "track"]
     query = sa.select(*columns).order_by(table.c.id.desc()).limit(limit)
     for condition in (
-        None if by is None else table.c.by == by,
+        None if by is None else (table.c.by == by) | (table.c.chief == by),
         None if reach is None else table.c.reach == reach,
         None if start_ms is None else table.c.started_ms >= start_ms,
         None if end_ms is None else table.c.started_ms < end_ms,
@@ -302,21 +304,25 @@ def passed_water(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[
 
 
 def may_see(actor: Actor, one: Patrol) -> bool:
-    """One's own, and those of the regions one answers for."""
-    return one.by == actor.name or actor.covers(one.region, one.reach)
+    """One's own, those walked in one's place, and those of the regions one answers for."""
+    return actor.name in (one.by, one.chief) or actor.covers(one.region, one.reach)
 
 
 class PatrolShares:
     """Shares of patrols for the assessment: valid patrols, at most those due, of those due.
 
     ``due`` is how many a month each person of a role owes (`governance.assessment.Formula`).
-    Who was in office for a part of the month, or left since, owes that part, rounded to whole patrols.
+    Who was in office for a part of the month, or left since, owes that part, rounded to whole patrols. ``deputies``:
+    what a deputy walked counts for the chief.
     """
 
-    def __init__(self, connection: sa.Connection, street: Callable[[str], str], due: Mapping[Role, int]) -> None:
+    def __init__(
+        self, connection: sa.Connection, street: Callable[[str], str], due: Mapping[Role, int], deputies: bool = False
+    ) -> None:
         self._connection = connection
         self._street = street
         self._due = due
+        self._deputies = deputies
 
     def done(self, by: GroupBy, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
         """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region.
@@ -325,8 +331,9 @@ class PatrolShares:
         """
         to_ms = min(end_ms, until_ms)
         t = table.c
-        query = sa.select(t.by, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
-        walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(t.by))}
+        whose = sa.case((t.chief != "", t.chief), else_=t.by) if self._deputies else t.by
+        query = sa.select(whose, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
+        walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(whose))}
         terms: dict[str, list[Appointment]] = {}
         for term in people_store.appointments(self._connection):
             terms.setdefault(term.name, []).append(term)
@@ -361,7 +368,7 @@ def _covered(spans: Sequence[tuple[int, int, str]]) -> int:
 _CORRECTED = ("way", "reach", "note", "valid")
 """What a correction may change, and what follows from it: where somebody was is the receiver's word."""
 _COLUMNS = (
-    *("key", "by", "role", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
+    *("key", "by", "role", "chief", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
     *("metres", "minutes", "jumps", "valid", "way", "note"),
 )
 

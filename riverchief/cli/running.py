@@ -142,7 +142,9 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="assess、console、devices、ingest、latency、map 或 store · which one")],
+    name: Annotated[
+        str, typer.Argument(help="assess、console、devices、field、ingest、latency、map 或 store · which one")
+    ],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
     stations: Annotated[

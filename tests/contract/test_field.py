@@ -18,9 +18,11 @@ from PIL import Image
 from api.app import create_app
 from api.context import Context
 from api.field import kinds
+from governance.assessment import GroupBy
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Assignment, Order
+from governance.organisation.regions import Regions
 from governance.organisation.roles import Role, administrator
 from governance.people import store as people_store
 from governance.reports import patrols as patrol_store
@@ -686,6 +688,35 @@ def test_a_patrol_of_last_week_is_corrected_no_more(context: Context, worker: Fi
     late = receipt(worker.send(correction(one, {"note": "晚了"})))
     assert (late["outcome"], "7" in late["message"]["zh"]) == ("refused", True)
     assert patrol_of(context, one)[2] == ""
+
+
+def test_a_deputy_walks_in_the_chiefs_place_and_both_are_named(context: Context, app: Any) -> None:
+    chief, deputy, term = (
+        "甲河长（示例）",
+        "乙助理（示例）",
+        {"since_ms": NOW - 9 * DAY, "now_ms": NOW, "source": "/test"},
+    )
+    client = login(app, context, deputy, Role.DEPUTY)
+    with context.database.write() as connection:
+        regions = Regions((NORTH, SOUTH))
+        people_store.add(connection, chief, Role.CHIEF, by="test", now_ms=NOW - 9 * DAY)
+        people_store.appoint(connection, chief, region=NORTH.code, by="test", regions=regions, **term)
+        people_store.appoint(
+            connection, deputy, region=NORTH.code, deputy_of=chief, by="test", regions=regions, until_ms=NOW, **term
+        )
+    start = NOW - HOUR
+    new = {"started_at": rfc3339(start), "ended_at": rfc3339(start + MINUTE), "way": "on_site", "track": []}
+    phone = FieldPhone(client)
+    one = record("patrol", new, NOW)
+    assert receipt(phone.send(one))["outcome"] == "applied", "the term ended meanwhile"
+    with context.database.read() as connection:
+        made = patrol_store.find(connection, one["id"])
+        span = (NOW - DAY, NOW + DAY, NOW + DAY)
+        good = [
+            patrol_store.PatrolShares(connection, str, {Role.CHIEF: 4}, counts).done(GroupBy.CHIEF, *span)[chief].good
+            for counts in (False, True)
+        ]
+    assert (made.by, made.chief, good) == (deputy, chief, [0, 1])
 
 
 def patrol_of(context: Context, one: dict[str, Any]) -> tuple[str, str, str, bool, bool]:

@@ -18,8 +18,8 @@ from playwright.sync_api import Page, Playwright, expect, sync_playwright
 
 from tests import pages_site
 from tests.browser import seeded
+from tests.field_browser import SMALL_TARGETS, Phone
 from tests.proxy import Behaviour, CutAnswer, CutRequest, Forward, HangUp, Proxy, Seen, Status
-from tests.system.test_field_work import SMALL_TARGETS, Phone
 from tests.system.test_pages_axe import AXE, SMALL, WIDE
 from tools import build_assets
 

@@ -5,24 +5,23 @@ What a person entered is asked once, arrives once, and stands on the server as i
 
 import io
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import BrowserContext, Error, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Page, Playwright, expect, sync_playwright
 from reportlab.graphics.barcode.qr import QrCodeWidget
 
 from api.pages import assets
 from governance.reports.patrols import PatrolRule, Point, judge_patrol, measure_track
 from sensors.standards import hj915
 from tests import pages_site
-from tests.browser import ARGUMENTS, CHROMIUM, PHONE, seeded, signed_in
+from tests.browser import ARGUMENTS, CHROMIUM, seeded
+from tests.field_browser import SMALL_TARGETS, Phone
 from tests.system.test_pages_axe import AXE, SMALL, WIDE
 from tools import build_assets
 
@@ -32,10 +31,6 @@ STATION, SENSOR = "dph-shiwan-1", "ph"
 RECEIPTS = "/field/records"
 AT_STATION = {"longitude": 113.0858, "latitude": 23.0101, "accuracy": 6.0}
 SCRIPTS = assets.STATIC.parent / "assets/js/field"
-GO = """hash => new Promise((done) => {
-  addEventListener("field-drawn", done, { once: true });
-  location.hash = hash;
-})"""
 DRAFT = """async ([key, value]) => {
   const asked = indexedDB.open("riverchief-field");
   const db = await new Promise((done) => (asked.onsuccess = () => done(asked.result)));
@@ -46,114 +41,6 @@ DRAFT = """async ([key, value]) => {
   return value ? null : found ?? null;
 }"""
 """What the phone keeps of a form; puts a value there where one is given."""
-SMALL_TARGETS = """() => [...document.querySelectorAll("#field-main :is(button, a, input, select), #field-foot *")]
-  .filter((one) => one.getClientRects().length && one.matches("button, a, input, select") && !one.matches(".f-heard"))
-  .map((one) => [one.closest("label") ?? one, one])
-  .filter(([area]) => area.getBoundingClientRect().height < 44)
-  .map(([, one]) => one.outerHTML.slice(0, 100))"""
-
-
-class Phone:
-    """A phone of somebody, with its own storage; it counts what the person does."""
-
-    def __init__(self, playwright: Playwright, folder: Path, url: str, person: str) -> None:
-        self._playwright, self._folder, self.url, self._person = playwright, folder, url, person
-        self.steps = 0
-        self.errors: list[str] = []
-        self._granted: dict[str, float] | None = None
-
-    def open(self, *more: str, online: bool = True) -> "Phone":
-        """Start the browser, with more arguments; online the first time, to register."""
-        self.context: BrowserContext = self._playwright.chromium.launch_persistent_context(
-            str(self._folder), executable_path=CHROMIUM, args=[*ARGUMENTS, *more], viewport=PHONE, locale="zh-CN"
-        )
-        signed_in(self.context, self._person, self.url)
-        if self._granted:
-            self.is_at(self._granted)
-        self.context.set_offline(not online)
-        self.page: Page = self.context.pages[0] if self.context.pages else self.context.new_page()
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{self.url}/field/")
-        return self
-
-    def register(self) -> "Phone":
-        """What is done once, in the office; from then on the app opens by itself."""
-        self.page.get_by_test_id("field-register").click()
-        expect(self.seen("field-go-scan")).to_be_visible()
-        self.page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-        return self
-
-    def kill(self) -> None:
-        """As when the battery falls out."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid() and self._is_ours(entry):
-                with suppress(ProcessLookupError):
-                    os.kill(int(entry.name), signal.SIGKILL)
-        with suppress(Error):
-            self.context.close()
-
-    def _is_ours(self, entry: Path) -> bool:
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            return False
-        return f"--user-data-dir={self._folder}".encode() in words
-
-    def close(self) -> None:
-        """The end of the test; nothing went wrong unseen."""
-        with suppress(Error):
-            self.context.close()
-        assert self.errors == []
-
-    def is_at(self, place: dict[str, float]) -> None:
-        """The receiver is allowed and has a fix."""
-        self._granted = place
-        self.context.grant_permissions(["geolocation"], origin=self.url)
-        self.context.set_geolocation(place)  # type: ignore[arg-type]
-
-    def seen(self, name: str) -> Locator:
-        return self.page.get_by_test_id(name)
-
-    def tap(self, name: str) -> "Phone":
-        self.steps += 1
-        self.seen(name).click()
-        return self
-
-    def pick(self, name: str) -> "Phone":
-        self.steps += 1
-        self.seen(name).check(force=True)
-        return self
-
-    def enter(self, name: str, text: str) -> "Phone":
-        self.steps += 1
-        self.seen(name).fill(text)
-        return self
-
-    def photo(self, name: str, data: bytes = pages_site.PHOTO) -> "Phone":
-        self.steps += 1
-        self.seen(name).set_input_files({"name": "p.png", "mimeType": "image/png", "buffer": data})
-        expect(self.page.locator(".fw-photos img")).to_have_count(1)
-        return self
-
-    def go(self, hash_: str) -> "Phone":
-        """To a screen, as by a link or a code; no step."""
-        self.page.evaluate(GO, hash_)
-        return self
-
-    def unsent(self) -> Locator:
-        """How many records wait, in the bar that is always there."""
-        return self.seen("field-waiting").locator("b")
-
-    def send_all(self) -> None:
-        """The network is back: the queue empties by itself."""
-        self.context.set_offline(False)
-        expect(self.unsent()).to_have_text("0条", timeout=30_000)
-
-    def ask(self, path: str) -> Any:
-        """What the server has."""
-        answer = self.context.request.get(f"{self.url}/api/v1{path}")
-        assert answer.ok, answer.text()
-        return answer.json()
 
 
 @pytest.fixture(scope="module")
@@ -287,14 +174,16 @@ def test_a_report_without_a_place_is_filed_and_gets_its_place_later(phone_of: Ca
 
 
 def test_a_patrol_goes_on_after_a_crash_and_is_one_track(phone_of: Callable[[str], Phone]) -> None:
-    phone = phone_of(pages_site.CHIEF).open()
+    phone = phone_of(pages_site.DEPUTY).open()
     phone.is_at(AT_STATION)
     phone.register()
     phone.context.set_offline(True)
     phone.tap("field-go-patrol")
     expect(phone.seen("patrol-rule")).to_be_visible()
+    expect(phone.seen("patrol-for")).to_contain_text(pages_site.CHIEF)
     phone.seen("patrol-reach").select_option(pages_site.RIVER)
     phone.page.clock.install(time=(pages_site.now_ms() - pages_site.MINUTE) / 1000)
+    phone.is_at({**AT_STATION, "latitude": AT_STATION["latitude"] - 0.0002})
     phone.steps = 0
     phone.tap("patrol-start")
     assert phone.steps == 1
@@ -325,10 +214,11 @@ def test_a_patrol_goes_on_after_a_crash_and_is_one_track(phone_of: Callable[[str
     assert receipt["outcome"] == "applied", receipt["message"]
     made = phone.ask(f"/patrols/{receipt['made']['patrol']}")
     assert (made["valid"], made["note"], made["reach"]) == (False, "雷雨", pages_site.RIVER)
+    assert (made["by"], made["chief"]) == (pages_site.DEPUTY, pages_site.CHIEF)
     (number,) = made["problems"]
     assert any(entry["attachments"] for entry in phone.ask(f"/incidents/{number}")["history"])
     assert len(made["track"]["coordinates"]) >= 3
-    assert len([one for one in phone.ask("/patrols")["items"] if one["by"] == pages_site.CHIEF]) == 1
+    assert len([one for one in phone.ask("/patrols")["items"] if one["by"] == pages_site.DEPUTY]) == 1
 
 
 def large_photo() -> bytes:

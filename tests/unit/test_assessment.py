@@ -277,7 +277,7 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
                 "assessment.no_term",
                 name="recurrence_days",
                 value=1.5,
-                known="closing_grace_days, recurrence_days, appeal_days, retrospective",
+                known="closing_grace_days, recurrence_days, appeal_days, retrospective, deputies_patrol",
             ),
         ),
         (
@@ -286,7 +286,7 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
                 "assessment.no_term",
                 name="mood",
                 value=1,
-                known="closing_grace_days, recurrence_days, appeal_days, retrospective",
+                known="closing_grace_days, recurrence_days, appeal_days, retrospective, deputies_patrol",
             ),
         ),
         ("[score]\npatrol = 1", says("assessment.unknown", unknown="score")),

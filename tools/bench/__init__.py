@@ -5,13 +5,14 @@ from typing import Any
 
 from rich.console import Console
 
-from tools.bench import assess, console, devices, ingest, latency, map, store
+from tools.bench import assess, console, devices, field, ingest, latency, map, store
 from tools.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "devices": devices.run,
     "assess": assess.run,
     "console": console.run,
+    "field": field.run,
     "ingest": ingest.run,
     "latency": latency.run,
     "map": map.run,

@@ -30,6 +30,8 @@ async function before(place) {
     const near = chosen ? null : nearest(fix, (bundle?.stations ?? []).filter((one) => one.reach));
     if (near && near.metres < 3000) select.value = reach = near.thing.reach;
   });
+  const helps = bundle?.person.helps ?? [];
+  if (helps.length) place.append(card({ "data-testid": "patrol-for" }, h("h2", {}, say("patrol_for", { names: helps.join(say("comma")) })), h("p", { class: "f-small" }, say("patrol_for_note"))));
   place.append(
     card({}, h("label", { class: "f-field" }, h("span", {}, say("patrol_reach")), select)),
     ruleCard(bundle?.rules?.patrol), shown.element);

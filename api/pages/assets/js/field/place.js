@@ -1,5 +1,6 @@
 // Where the phone is: one watch of its receiver for all screens. Nothing waits for it.
 const OPTIONS = { enableHighAccuracy: true, maximumAge: 5_000, timeout: 30_000 };
+const OLDEST_MS = 120_000;
 
 const listeners = new Set();
 let watching = null;
@@ -20,7 +21,7 @@ export function where() {
 }
 
 // The place to write into a record, null where none is known that is fresh enough.
-export function placeNow(oldest_ms = 120_000) {
+export function placeNow(oldest_ms = OLDEST_MS) {
   if (!isFresh(oldest_ms)) return null;
   return { lon: fix.lon, lat: fix.lat, accuracy_m: fix.accuracy_m };
 }
@@ -31,13 +32,13 @@ function isFresh(oldest_ms) {
   return age_ms >= 0 && age_ms <= oldest_ms;
 }
 
-// A fix of now, or null after some seconds: a receiver that stands still need not report by itself.
+// A fix of now, after some seconds the last one or null: a receiver that stands still need not report by itself.
 export function freshFix(timeout = 5_000) {
   if (isFresh(OPTIONS.maximumAge)) return Promise.resolve(fix);
   if (!navigator.geolocation) return Promise.resolve(null);
   return new Promise((done) => {
     const options = { ...OPTIONS, timeout };
-    navigator.geolocation.getCurrentPosition((one) => (found(one), done(fix)), () => done(null), options);
+    navigator.geolocation.getCurrentPosition((one) => (found(one), done(fix)), () => done(isFresh(OLDEST_MS) ? fix : null), options);
   });
 }
 

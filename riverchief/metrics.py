@@ -132,6 +132,8 @@ class EventCounters:
     deliveries: dict[str, int] = field(default_factory=lambda: {"delivered": 0, "refused": 0, "retry": 0})
     callbacks: dict[str, int] = field(default_factory=lambda: {result.value: 0 for result in CallbackOutcome})
 
+    sensorthings: dict[str, int] = field(default_factory=lambda: {"answered": 0, "refused": 0})
+
     def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
         """A batch was stored and acknowledged just now."""
         now_ms = self.clock_ms()
@@ -151,6 +153,10 @@ class EventCounters:
     def called_back(self, result: CallbackOutcome) -> None:
         """A platform called back."""
         self.callbacks[result.value] += 1
+
+    def sensorthings_request(self, outcome: str) -> None:
+        """A request of a SensorThings client was answered or refused."""
+        self.sensorthings[outcome] += 1
 
     def delivery(self, attempt: Attempt) -> None:
         """An attempt at a delivery has been settled."""
@@ -394,6 +400,7 @@ def heartbeat(signal: Heartbeat, now_ms: int) -> Iterator[Metric]:
 def _deliveries(watch: EventCounters) -> Iterator[Metric]:
     yield many("deliveries", dict(watch.deliveries))
     yield many("callbacks", dict(watch.callbacks))
+    yield many("sensorthings_requests", dict(watch.sensorthings))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 

@@ -210,3 +210,12 @@ def test_the_message_of_a_row_arrives_and_the_wrong_one_is_refused_for_its_reaso
     assert site.booked() == stored
     for one in site.api.get("/api/v1/ledger").json()["items"]:
         assert one["readings"] == one["stored"] + one["duplicate"] + one["quarantined"]
+
+
+def test_refused_requests_of_sensorthings_clients_are_counted(site: Site) -> None:
+    counted = re.compile(r'^riverchief_sensorthings_requests_total\{outcome="refused"\} (\d+)', re.M)
+    (before,) = counted.findall(site.api.get("/metrics").text)
+    nested = "(" * 1000 + "1 eq 1" + ")" * 1000
+    assert site.api.get("/sta/v1.1/Things", params={"$filter": nested}).status_code == 400
+    assert counted.findall(site.api.get("/metrics").text) == [str(int(before) + 1)]
+    assert site.api.get("/sta/v1.1/Things").status_code == 200

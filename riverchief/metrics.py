@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import sqlalchemy as sa
@@ -52,6 +52,9 @@ from riverchief.heartbeat import Heartbeat
 from riverchief.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
+
+if TYPE_CHECKING:
+    from api.sta.notifications import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -376,6 +379,11 @@ def republishing(republisher: Republisher, now_ms: int) -> Iterator[Metric]:
     yield one("republish_waiting", republisher.waiting)
     works = republisher.connected_since_ms is not None and not republisher.last_error
     yield one("republish_connected", float(works))
+
+
+def notifying(notifier: "Notifier", now_ms: int) -> Iterator[Metric]:
+    """Publishing observations for SensorThings clients."""
+    yield many("sensorthings_observations", {"published": notifier.published, "left_out": notifier.left_out})
 
 
 def forwarding(forwarder: Forwarder, now_ms: int) -> Iterator[Metric]:

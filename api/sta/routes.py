@@ -18,7 +18,7 @@ from api.responses import answer
 from api.sta import filters, paths
 from api.sta.bodies import parsed
 from api.sta.model import Site, kinds
-from api.sta.refusals import invalid, limit, unsupported
+from api.sta.refusals import limit, unsupported, wrong
 from api.sta.writing import BATCH, Batch, Service
 from governance.organisation.roles import Actor
 from infra.errors import WaterError
@@ -106,7 +106,7 @@ async def write(
     service = _service(request, context, registries, who, version)
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON:
-        raise invalid("Content-Type", kind)
+        raise wrong("body", "Content-Type", kind, JSON)
     body = await request.body()
     content = parsed(body) if body else None
     if path == BATCH:

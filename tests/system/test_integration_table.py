@@ -29,6 +29,10 @@ PORTS = {"8000": free_port(), "9212": free_port(), "9651": free_port()}
 """The port of the document, and that of the test."""
 
 
+LATER = {"station": STATION.key, "readings": [{"at": "2026-05-12T10:50:00Z", "values": {"ph": 7.3}}]}
+"""What comes while somebody listens."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table: settings, mapping or command; the message; what becomes of it; what is refused."""
@@ -138,6 +142,7 @@ class Site(Running):
         listener.username_pw_set(self.broker.ingest.user, self.broker.ingest.password)
         listener.on_message = lambda _c, _u, message: heard.append(message.payload.decode())
         listener.connect(self.broker.host, self.broker.port)
+        listener.on_subscribe = lambda *_: self.api.post("/api/v1/readings", json=LATER)
         listener.subscribe(topic, 1)
         listener.loop_start()
         try:
@@ -200,6 +205,7 @@ def test_the_message_of_a_row_arrives_and_the_wrong_one_is_refused_for_its_reaso
         eventually("it is there", lambda: word in site.api.get(path).text, 20)
     else:
         assert row.becomes[0] in (answered if isinstance(answered, str) else answered.text)
+        stored = site.booked()
     if row.refused:
         answered, reason = site.send(row.wrong), row.refused[-1]
         if reason.isdecimal():

@@ -100,7 +100,8 @@ class Context:
     ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the public keys
     that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the database,
     ``formula`` is that of the assessment. ``platforms`` may call back and be compared with; ``called_back`` counts what
-    came of a callback. ``notifications``: who gets messages; None for nobody. ``site`` is what the site is called;
+    came of a callback, ``sensorthings`` requests of SensorThings clients. ``notifications``: who gets messages; None
+    for nobody. ``site`` is what the site is called;
     ``outward``: incidents are delivered to an external platform. ``map_tiles`` is the address of raster tiles of the
     map ({z}, {x}, {y} stand for the tile; "" for none), ``map_attribution`` whose they are. ``cap``: who sends
     warnings; None for nobody. ``subscribes``: there is a mail server, so that the public can subscribe to a river.
@@ -128,6 +129,7 @@ class Context:
     platforms: Platforms = field(default_factory=Platforms)
     notifications: NotificationSettings | None = None
     called_back: Callable[[CallbackOutcome], None] = lambda result: None
+    sensorthings: Callable[[str], None] = lambda outcome: None
     cap: CapSettings | None = None
     sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     vault: Vault = field(default_factory=lambda: Vault(new_key()), repr=False)

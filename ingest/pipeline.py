@@ -76,6 +76,7 @@ def process(work: Work, stages: Sequence[Stage] = PIPELINE) -> Outcome:
         seconds=work.seconds,
         headers=work.decoded.headers,
         enqueued=work.recorded.enqueued,
+        new=work.new,
     )
 
 

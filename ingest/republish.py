@@ -1,6 +1,6 @@
 """Publish good, converted values and live states for others: ``rivers/v1/{station}/observed``, retained, QoS 1.
 
-A message holds the newest usable reading of each parameter in the store (docs/operations/integration.md), as does
+A message holds the newest usable reading of each parameter in the store (docs/integration.md), as does
 ``GET /stations/{id}/latest``: bad readings never appear, late ones overwrite nothing, and a reading that is flagged
 later is replaced.
 
@@ -239,7 +239,7 @@ class Republisher:
         return True
 
     def _observed(self, station: Station, rows: Iterable[Latest], now_ms: int) -> dict[str, Any]:
-        """The message (docs/operations/integration.md), without the time of its publication."""
+        """The message (docs/integration.md), without the time of its publication."""
         index = self._catalogue.index
         usable = sorted((r for r in rows if r.at_ms is not None), key=lambda r: index[r.parameter])
         at_ms = max((r.at_ms for r in usable if r.at_ms is not None), default=None)

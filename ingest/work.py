@@ -15,6 +15,7 @@ from ingest.site_state import SiteState
 from sensors.quality import QualityResult
 from sensors.quality.detectors.slow_events import CombinedDetection
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Rejected
+from sensors.stations import Registry
 from sensors.wire.telemetry import Decoded, Header
 
 
@@ -42,6 +43,15 @@ class CrossCheckNotes:
 
     series: Ints
     at: Ints
+    packed: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class NewReadings:
+    """Readings that were not there before, with their verdicts; the registry says what ``batch.station`` counts."""
+
+    registry: Registry
+    batch: Batch
     packed: Ints
 
 
@@ -73,6 +83,7 @@ class Work:
     findings: list[Finding] = field(init=False)  # GroupByCause, Commit
     changed_alarms: set[AlarmKey] = field(init=False)  # GroupByCause, Commit
     device_findings: list[Finding] = field(init=False)  # CheckDevices
+    new: NewReadings = field(init=False)  # Commit
     stored: Ints = field(init=False)  # Commit: new readings by message
     duplicate: Ints = field(init=False)  # Commit: readings that were there already, by message
     resumed: dict[int, int] = field(init=False)  # Commit: stations that report again after a pause, and when
@@ -92,6 +103,7 @@ class Outcome:
 
     ``stored`` and ``duplicate`` (messages,) count readings by message. ``headers`` (messages,) are those of the
     messages, empty where none was decoded. ``enqueued`` was put into the outbox. ``seconds`` are those of each stage.
+    ``new`` are the readings that are stored for the first time.
     """
 
     messages: int
@@ -104,6 +116,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     headers: Sequence[Header | None] = ()
     enqueued: tuple[EnqueuedEvent, ...] = ()
+    new: NewReadings | None = None
 
     def receipt(self, message: int) -> "Receipt":
         """What became of one message of the batch."""

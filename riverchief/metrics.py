@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import sqlalchemy as sa
@@ -52,6 +52,9 @@ from riverchief.heartbeat import Heartbeat
 from riverchief.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
+
+if TYPE_CHECKING:
+    from api.sta.notifications import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -132,6 +135,8 @@ class EventCounters:
     deliveries: dict[str, int] = field(default_factory=lambda: {"delivered": 0, "refused": 0, "retry": 0})
     callbacks: dict[str, int] = field(default_factory=lambda: {result.value: 0 for result in CallbackOutcome})
 
+    sensorthings: dict[str, int] = field(default_factory=lambda: {"answered": 0, "refused": 0})
+
     def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
         """A batch was stored and acknowledged just now."""
         now_ms = self.clock_ms()
@@ -151,6 +156,10 @@ class EventCounters:
     def called_back(self, result: CallbackOutcome) -> None:
         """A platform called back."""
         self.callbacks[result.value] += 1
+
+    def sensorthings_request(self, outcome: str) -> None:
+        """A request of a SensorThings client was answered or refused."""
+        self.sensorthings[outcome] += 1
 
     def delivery(self, attempt: Attempt) -> None:
         """An attempt at a delivery has been settled."""
@@ -372,6 +381,11 @@ def republishing(republisher: Republisher, now_ms: int) -> Iterator[Metric]:
     yield one("republish_connected", float(works))
 
 
+def notifying(notifier: "Notifier", now_ms: int) -> Iterator[Metric]:
+    """Publishing observations for SensorThings clients."""
+    yield many("sensorthings_observations", {"published": notifier.published, "left_out": notifier.left_out})
+
+
 def forwarding(forwarder: Forwarder, now_ms: int) -> Iterator[Metric]:
     state = forwarder.state
     yield one("forward_ok", float(not state.error))
@@ -394,6 +408,7 @@ def heartbeat(signal: Heartbeat, now_ms: int) -> Iterator[Metric]:
 def _deliveries(watch: EventCounters) -> Iterator[Metric]:
     yield many("deliveries", dict(watch.deliveries))
     yield many("callbacks", dict(watch.callbacks))
+    yield many("sensorthings_requests", dict(watch.sensorthings))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 

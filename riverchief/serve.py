@@ -170,6 +170,7 @@ def _context(
         platforms=resources.platforms,
         notifications=messages.notification_settings(settings, resources.directory),
         called_back=resources.counters.called_back,
+        sensorthings=resources.counters.sensorthings_request,
         subscribes=messages.public_mail(settings.notices) is not None,
         cap=_cap(settings),
     )

@@ -108,6 +108,7 @@ class MqttSection(_Section):
     key_file: Path | None = None
     keepalive_s: Annotated[int, Field(ge=5, le=600)] = 30
     republish: bool = False
+    sensorthings: bool = False
 
 
 class BrokerAdminSection(_Section):

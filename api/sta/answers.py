@@ -9,7 +9,7 @@ from api.requests import instant
 from api.sta import filters
 from api.sta.filters import Scope
 from api.sta.model import ROWS, TIME, Entity, Kind, Site, Stream, kinds
-from api.sta.observations import Observations, Page
+from api.sta.observations import Observations, Page, Reading
 from api.sta.options import Options, Pair
 from api.sta.refusals import limit
 from infra.errors import ConfigurationError
@@ -73,6 +73,10 @@ class Answers:
         if stream is None or time != rfc3339(at_ms):
             return None
         return self._observations().one(stream, at_ms)
+
+    def observation(self, reading: Reading) -> dict[str, Any]:
+        """A reading as an entity with its links."""
+        return self.entity(self._observations().entity(reading), Options())
 
     def _observations(self) -> Observations:
         return Observations(self._store, self.kinds["Observations"], self._version)

@@ -81,7 +81,7 @@ class Observations:
         found = self._store.raw(stream.station.key, stream.parameter.key, at_ms, at_ms + 1, 1)
         if not len(found.at):
             return None
-        return self._entity(Reading(stream, at_ms, float(found.value[0]), int(found.packed[0])))
+        return self.entity(Reading(stream, at_ms, float(found.value[0]), int(found.packed[0])))
 
     def page(self, streams: Sequence[Stream], options: Options, scope: Scope) -> Page:
         """A page of the observations of streams: by stream and time, or by time where ``$orderby`` says so."""
@@ -101,7 +101,7 @@ class Observations:
             size = max(10, min(size, 20 * CHUNK // len(spans)))
         try:
             for reading in self._readings(begun, by_time, descending, size):
-                entity = self._entity(reading)
+                entity = self.entity(reading)
                 if test is None or test(entity):
                     if skip:
                         skip -= 1
@@ -123,12 +123,12 @@ class Observations:
     def _count(self, spans: list[Span], test: Callable[[Entity], bool] | None) -> int:
         most = MOST_EXAMINED if test is not None else MOST_COUNTED
         count = 0
-        self._left = most
+        self._left = most + 1  # so that a chunk that is full is not yet too much
         try:
             if test is None:
                 return sum(len(at) for span in spans for at, _, _ in self._chunks(span, False, 10_000))
             for reading in self._readings(spans, False, False, CHUNK):
-                count += test(self._entity(reading))
+                count += test(self.entity(reading))
         except Examined:
             raise limit("$count", most) from None
         return count
@@ -174,7 +174,7 @@ class Observations:
                 start_ms = int(columns[0][-1]) + 1
             size = min(2 * size, CHUNK) if size < CHUNK else size
 
-    def _entity(self, reading: Reading) -> Entity:
+    def entity(self, reading: Reading) -> Entity:
         stream, at_ms = reading.stream, reading.at_ms
         quality = self._verdicts.get(reading.packed)
         if quality is None:

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 
 from api.access import Who
 from api.context import Context
@@ -16,9 +18,10 @@ from api.responses import answer
 from api.sta import filters, paths
 from api.sta.bodies import parsed
 from api.sta.model import Site, kinds
-from api.sta.refusals import invalid, limit, unsupported
+from api.sta.refusals import limit, unsupported, wrong
 from api.sta.writing import BATCH, Batch, Service
 from governance.organisation.roles import Actor
+from infra.errors import WaterError
 from ingest.storage.port import ReadingStore
 from sensors.stations import Registry
 
@@ -39,7 +42,27 @@ _CONFORMANCE = {
     ],
 }
 
-router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+class CountedRoute(APIRoute):
+    """A route that counts what was answered and what was refused."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def counted(request: Request) -> Response:
+            context: Context = request.app.state.context
+            try:
+                found = await handle(request)
+            except WaterError:
+                context.sensorthings("refused")
+                raise
+            context.sensorthings("answered")
+            return found
+
+        return counted
+
+
+router = APIRouter(prefix=PREFIX, include_in_schema=False, route_class=CountedRoute)
 
 
 class Sites:
@@ -83,7 +106,7 @@ async def write(
     service = _service(request, context, registries, who, version)
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON:
-        raise invalid("Content-Type", kind)
+        raise wrong("body", "Content-Type", kind, JSON)
     body = await request.body()
     content = parsed(body) if body else None
     if path == BATCH:

@@ -61,7 +61,7 @@ class LineServer(ABC, Generic[R]):
         self.buffer = memoryview(bytearray(READ_BYTES))  # shared: each read is handled before the next
         self.sender_limits = SenderLimits()
         self.receipts: list[R] = []
-        self.lines: set[TcpLine] = set()
+        self.lines: dict[TcpLine, None] = {}  # the oldest first
         self.stopping = False
         self.loop = asyncio.SelectorEventLoop()
         self._server: asyncio.Server | None = None
@@ -143,11 +143,19 @@ class LineServer(ABC, Generic[R]):
         """Handle timeouts, every :data:`SWEEP_S`; on the loop."""
 
     def add_line(self, line: "TcpLine") -> bool:
-        """Register a connection; false where there are too many."""
-        admitted = not self.stopping and len(self.lines) < self.limits.max_connections
+        """Register a connection; false where there are too many.
+
+        One over which no registered device has spoken yet makes room for a new one, the oldest first.
+        """
+        full = len(self.lines) >= self.limits.max_connections
+        silent = next((one for one in self.lines if not one.devices), None) if full else None
+        if silent is not None:
+            del self.lines[silent]
+            silent.drop("a new connection needs its place")
+        admitted = not self.stopping and (silent is not None or not full)
         self.admit(admitted)
         if admitted:
-            self.lines.add(line)
+            self.lines[line] = None
         return admitted
 
     def stop_accepting(self) -> None:
@@ -257,7 +265,7 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
         self.update_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.lines.discard(self)
+        self._server.lines.pop(self, None)
         if not self._ended:
             self._ended = True
             self.closed()

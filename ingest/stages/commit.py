@@ -12,7 +12,7 @@ from ingest.stages.deduplicate import without_messages
 from ingest.state import detector_state
 from ingest.storage import device_events, late_queue, loggers, maintenance, sl651_stations
 from ingest.storage.changes import Author
-from ingest.work import Work
+from ingest.work import NewReadings, Work
 from sensors.device_checks import checks_of
 from sensors.reading import Batch, Message
 from sensors.wire.framed import sender_of
@@ -21,8 +21,8 @@ from sensors.wire.sl651 import readings as sl651
 
 
 class Commit:
-    """Reads all of ``Work``; writes ``stored``, ``duplicate``, ``resumed`` and ``recorded``, and adds to ``findings``
-    and ``changed_alarms`` those of devices.
+    """Reads all of ``Work``; writes ``new``, ``stored``, ``duplicate``, ``resumed`` and ``recorded``, and adds to
+    ``findings`` and ``changed_alarms`` those of devices.
 
     The messages may be acknowledged once it has run. Raises StorageUnavailable.
     """
@@ -63,8 +63,9 @@ def _count_readings(work: Work) -> None:
     """Count by message the readings that are new, and those that were there already."""
     sorted_, messages = work.sorted, len(work.messages)
     arrived = np.bincount(without_messages(work.accepted, work.queued).message, minlength=messages)
-    new = np.concatenate([sorted_.batch.message[sorted_.live], sorted_.batch.message[sorted_.late[work.late.new]]])
-    work.stored = np.bincount(new, minlength=messages)
+    rows = np.concatenate([sorted_.live, sorted_.late[work.late.new]])
+    work.new = NewReadings(work.site.history.registry, sorted_.batch.take(rows), work.packed[rows])
+    work.stored = np.bincount(work.new.batch.message, minlength=messages)
     work.duplicate = arrived - work.stored
 
 

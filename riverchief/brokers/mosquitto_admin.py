@@ -36,6 +36,8 @@ DEFAULTS = {"publishClientSend": False, "publishClientReceive": False, "subscrib
 
 SENT_BY_A_DEVICE = ("telemetry", "status", "event", "reply")
 
+SENSORTHINGS = ("v1.1/+/Observations", "v1.1/Observations", "v2.0/+/Observations", "v2.0/Observations")
+
 AclType = Literal["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
 
 
@@ -79,9 +81,9 @@ def writing(*patterns: str) -> frozenset[Right]:
 
 
 def ingest_role(mapped: Iterable[str] = ()) -> Role:
-    """Reads what every station sends, and ``mapped`` topics; writes commands, and good values for others."""
+    """Reads what every station sends, and ``mapped`` topics; writes commands, and what is published for others."""
     read = frozenset(right for pattern in ("rivers/v1/#", *mapped) for right in reading(pattern))
-    return Role("ingest", read | writing(topic("+", "command"), topic("+", "observed")))
+    return Role("ingest", read | writing(topic("+", "command"), topic("+", "observed"), *SENSORTHINGS))
 
 
 def device_role(station: str) -> Role:

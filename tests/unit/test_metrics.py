@@ -70,6 +70,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricSources]
         partial(metrics.broker, source),
         partial(metrics.gateway, made(connections=3, counters=counters)),
         partial(metrics.sl651_gateway, made(connections=2, counters=Sl651Counters(confirmed=7, asked_again=1))),
+        partial(metrics.notifying, made(published=4, left_out=0)),
         partial(metrics.republishing, made(published=1, waiting=0, connected_since_ms=1, last_error="")),
         partial(metrics.forwarding, made(state=made(error="", sent_rows=5, refused_lines=0))),
         partial(metrics.downsampling_points, made(state=made(error="", sent_rows=6, refused_lines=0))),

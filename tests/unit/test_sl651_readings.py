@@ -138,8 +138,8 @@ def test_a_test_and_link_keeping_are_no_readings() -> None:
 
 
 def test_text_pictures_and_status_are_no_readings() -> None:
-    text = read(_text("河水上涨"), gauge())
-    assert json.loads(text.notices[0])["text"] == "河水上涨"
+    for raw in (_text("河水上涨"), _text("河水上涨", ascii_mode=True)):
+        assert json.loads(read(raw, gauge()).notices[0])["text"] == "河水上涨"
     picture = read(message("F3F3" + "FFD8FFD9", function=0x36), gauge())
     assert json.loads(picture.notices[0]) == {
         "event": "picture",
@@ -153,9 +153,9 @@ def test_text_pictures_and_status_are_no_readings() -> None:
     assert (status.status[0].bits, status.status[0].at_ms) == (0x81, at("2026-05-12T10:30"))
 
 
-def _text(text: str) -> bytes:
-    body = bytes.fromhex("0001260512103000F2F2") + text.encode("gb18030")
-    return build(Frame(A, 1, "1234", 0x35, body, End.ETX))
+def _text(text: str, *, ascii_mode: bool = False) -> bytes:
+    head = b"0001260512103000" if ascii_mode else bytes.fromhex("0001260512103000F2F2")
+    return build(Frame(A, 1, "1234", 0x35, head + text.encode("gb18030"), End.ETX, ascii=ascii_mode))
 
 
 def test_a_stranger_and_a_wrong_password_are_refused_whole() -> None:

@@ -19,7 +19,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest", "ingest_lag"),
     "store": ("database", "influx", "downsampling", "contact_removal", "audit_seal"),
     "check": ("forecasts", "source_attribution", "chart_annotations", "reminders"),
-    "deliver": ("outbox", "notices", "republish", "reconciliation", "heartbeat"),
+    "deliver": ("outbox", "notices", "republish", "sensorthings", "reconciliation", "heartbeat"),
 }
 """The steps that the data takes, and the parts of each; a part of no step stands with the last one."""
 

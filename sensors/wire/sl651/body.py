@@ -270,25 +270,29 @@ class _Hex:
 
 
 class _Ascii:
-    """Reads a body in ASCII mode: words between blanks, after serial number and time."""
+    """Reads a body in ASCII mode: words between blanks, after serial number and time. Text written by hand is raw."""
 
     def __init__(self, body: bytes) -> None:
-        try:
-            self._text = body.decode("ascii")
-        except UnicodeDecodeError as error:
-            raise Malformed(f"byte {error.start} is no ASCII character") from error
+        self._body = body
 
     def read(self, function: int) -> Body:
+        head = self._words(slice(16))
         try:
-            serial = int(self._text[:4], 16)
+            serial = int(head[:4], 16)
         except ValueError:
-            raise Malformed(f"serial number {self._text[:4]!r} is not four hexadecimal digits") from None
-        sent = _instant(self._text[4:16], 4)
+            raise Malformed(f"serial number {head[:4]!r} is not four hexadecimal digits") from None
+        sent = _instant(head[4:], 4)
         if function == LINK_KEPT:
             return Body(serial, sent)
         if function == MANUAL:
-            return Body(serial, sent, text=self._text[16:].encode())
-        return Body(serial, sent, tuple(self._blocks(self._text[16:].split())))
+            return Body(serial, sent, text=self._body[16:])
+        return Body(serial, sent, tuple(self._blocks(self._words(slice(16, None)).split())))
+
+    def _words(self, part: slice) -> str:
+        try:
+            return self._body[part].decode("ascii")
+        except UnicodeDecodeError as error:
+            raise Malformed(f"byte {(part.start or 0) + error.start} is no ASCII character") from error
 
     @staticmethod
     def _blocks(words: list[str]) -> list[Block]:

@@ -1,4 +1,4 @@
-"""The gate of outgoing connections: whatever library connects, a private address is reached only where it is allowed."""
+"""The gate of outgoing connections: a private address is reached only where it is allowed, whatever connects."""
 
 import smtplib
 import socket

@@ -21,6 +21,7 @@ from joserfc import jwk, jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
+from infra import outgoing
 from infra.errors import Refused, WaterError
 from infra.texts import Text, say
 
@@ -188,6 +189,7 @@ class Oidc:
         """An answer of the provider; the log says what failed, without codes and secrets."""
         try:
             with (
+                outgoing.guarded(),
                 httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client,
                 client.stream(method, url, data=form, auth=login, headers=HEADERS) as answer,
             ):

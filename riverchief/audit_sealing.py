@@ -34,6 +34,7 @@ from governance.audit.merkle import ProofInvalid, Root
 from governance.incidents import cloudevents
 from governance.incidents.model import EntryKind
 from governance.verification import roots
+from infra import outgoing
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable, text_of
 from infra.periodic import PeriodicWorker
@@ -305,7 +306,8 @@ def post(url: str, password: str, root: Root) -> None:
     body = made.body.encode()
     headers = cloudevents.sign(password, made.id, int(time.time()), body)
     headers["content-type"] = cloudevents.CONTENT_TYPE
-    answer = httpx.post(url, content=body, headers=headers, timeout=TIMEOUT_S)
+    with outgoing.guarded():
+        answer = httpx.post(url, content=body, headers=headers, timeout=TIMEOUT_S)
     if answer.status_code != httpx.codes.CONFLICT:
         answer.raise_for_status()
 

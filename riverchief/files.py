@@ -13,6 +13,7 @@ from governance.notify import channels, contacts
 from governance.notify.contacts import Directory
 from governance.platforms import model as platform_model
 from governance.platforms.model import Platforms
+from infra import outgoing
 from infra.errors import ConfigurationError
 from infra.texts import Text, at, say
 from ingest.rules import model as rule_model
@@ -157,7 +158,10 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
         return Platforms()
     text = read_text(path)
     with _named(path):
-        return platform_model.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
+        found = platform_model.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
+    lists = (one.list.url for one in found.known if one.list is not None)
+    outgoing.allow(named=(outgoing.place(url) for url in lists if url))
+    return found
 
 
 def read_contacts(path: Path) -> Directory:
@@ -166,6 +170,8 @@ def read_contacts(path: Path) -> Directory:
     with _named(path):
         found = contacts.read(text, lambda file: _secret_in(path.parent / file))
         channels.check(found)
+    urls = (channels.host(channel) for contact in found.contacts for channel in contact.channels)
+    outgoing.allow(named=(url for url in urls if url))
     return found
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import httpx
 import structlog
 
+from infra import outgoing
 from infra.errors import ConfigurationError
 from infra.periodic import PeriodicWorker
 from infra.texts import say
@@ -99,7 +100,7 @@ class Heartbeat(PeriodicWorker):
     def _call(self) -> str:
         """The names of errors only: their texts quote the address."""
         try:
-            with self._client.stream("GET", self._url) as answer:
+            with outgoing.guarded(), self._client.stream("GET", self._url) as answer:
                 return "" if answer.is_success else f"{self._url.host} answers HTTP {answer.status_code}"
         except httpx.HTTPError as error:
             return f"{self._url.host} cannot be reached: {type(error).__name__}"

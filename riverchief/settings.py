@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from infra import toml_text
+from infra import outgoing, toml_text
 from infra.errors import ConfigurationError, InvalidValue
 from infra.texts import Text, say
 from infra.toml_file import fault_text
@@ -303,6 +303,12 @@ class WatchSection(_Section):
     trace_share: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
+class OutgoingSection(_Section):
+    """Connections to others: receivers, platforms, channels, the identity provider."""
+
+    private: list[str] = []
+
+
 class LogSection(_Section):
     """Logging on standard error."""
 
@@ -336,6 +342,7 @@ class Settings(BaseSettings):
     reports: ReportsSection = ReportsSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
+    outgoing: OutgoingSection = OutgoingSection()
     log: LogSection = LogSection()
 
     @property
@@ -360,6 +367,15 @@ class Settings(BaseSettings):
         host = "127.0.0.1" if self.api.host in ("0.0.0.0", "::") else self.api.host
         here = f"http://{f'[{host}]' if ':' in host else host}:{self.api.port}"
         return (self.notices.public_url or here).rstrip("/")
+
+    @property
+    def receivers(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of everybody outside whom the settings themselves name."""
+        n, watch = self.notices, self.watch
+        urls = (self.outbox.url, self.audit.roots_url, self.oidc.issuer)
+        secrets = (secret(n.mail, n.mail_file), secret(watch.heartbeat_url, watch.heartbeat_url_file))
+        pushes = (f"{scheme}://{host}" for host in n.push_hosts for scheme in ("http", "https"))
+        return tuple(outgoing.place(url) for url in (*urls, *secrets, *pushes) if url)
 
     @property
     def photos(self) -> Path:
@@ -401,6 +417,9 @@ class Settings(BaseSettings):
             "settings.oidc_secret": self.oidc.issuer and not (self.oidc.client_secret or self.oidc.client_secret_file),
             "settings.roots": self.audit.roots_url and not signed,
         }
+        for network in self.outgoing.private:
+            if not outgoing.is_network(network):
+                yield say("outgoing.network", network=network)
         values = {"settings.open_to_all": {"host": api.host}}
         yield from (say(key, **values.get(key, {})) for key, is_wrong in wrong.items() if is_wrong)
 

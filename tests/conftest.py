@@ -10,7 +10,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from infra import database
+from infra import database, outgoing
 from tests import databases, disk, influx, postgres
 from tests.rig import Running
 
@@ -37,6 +37,9 @@ os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 """No public authorities, here and in the processes that tests start: all servers are on loopback, and each request of
 httpx without a client of its own would read their list first, which takes a hundred times as long as the request."""
+
+outgoing.allow(("127.0.0.0/8", "::1"))
+"""All others are on loopback; what the gate refuses is tested in `tests/unit/test_outgoing.py`."""
 
 database.SYNCHRONOUS = "OFF"
 """In the process of the tests; what a power cut does is not tested, a kill -9 does not care."""

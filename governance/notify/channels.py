@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from governance.notify.contacts import Channel, Directory
+from infra import outgoing
 from infra.errors import ConfigurationError
 from infra.texts import both, say
 
@@ -68,7 +69,10 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
         return Outcome(False, both(say("notice.channel_unknown", channel=channel.kind)))
     try:
         capture: Any = apprise.LogCapture  # untyped
-        with capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as captured:
+        with (
+            outgoing.guarded() as passage,
+            capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as captured,
+        ):
             ok = service.notify(body=body, title=title if channel.kind.startswith("mailto") else "")
             mine = f"{threading.get_ident()} "
             output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(mine))
@@ -76,6 +80,8 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
         return Outcome(False, both(say("notice.channel_failed", channel=channel.kind, error=type(error).__name__)))
     if ok:
         return Outcome(True)
+    if passage.refused:
+        return Outcome(False, both(say("outgoing.refused", address=passage.refused)))
     status = _STATUS.search(output)
     if status is None:
         return Outcome(False, both(say("notice.channel_silent", channel=channel.kind)))

@@ -49,6 +49,7 @@ from governance.incidents import cloudevents
 from governance.incidents.clock_correction import SKEW_MS
 from governance.notify import clock_correction
 from governance.tables import outbox
+from infra import outgoing
 from infra.database import Database
 from infra.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
 from infra.periodic import PeriodicWorker
@@ -484,7 +485,8 @@ class Deliverer(PeriodicWorker):
         """Send one row; runs in a sender thread and always adds an answer."""
         began_ms = self._clock()
         try:
-            answer = self._send(client, delivery)
+            with outgoing.guarded():
+                answer = self._send(client, delivery)
         except Exception as error:
             text = f"{type(error).__name__}: {error}".replace(str(self._url), self._host)
             answer = _Answer(delivery, self._clock(), None, text[:ERROR_MAX_CHARS])

@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey
 
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel
+from infra import outgoing
 from infra.errors import ConfigurationError
 from infra.texts import both, say
 
@@ -79,7 +80,8 @@ class WebPush:
             sealed = http_ece.encrypt(
                 words.encode(), private_key=private, dh=browser, auth_secret=auth, version="aes128gcm"
             )
-            answer = httpx.post(endpoint, content=sealed, headers=self._headers(endpoint), timeout=_TIMEOUT_S)
+            with outgoing.guarded():
+                answer = httpx.post(endpoint, content=sealed, headers=self._headers(endpoint), timeout=_TIMEOUT_S)
         except ConfigurationError as error:
             return Outcome(False, both(error.text))
         except httpx.HTTPError as error:

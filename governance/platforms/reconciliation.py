@@ -22,6 +22,7 @@ from governance.platforms.model import ListWords, Platform, incident_number, val
 from governance.platforms.tables import reconciliation as reports_
 from governance.tables import incident as incidents_
 from governance.tables import outbox
+from infra import outgoing
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import say
 from infra.times import DAY_MS
@@ -275,7 +276,7 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
     address = httpx.URL(words.url)
     origin, seen, items = (address.scheme, address.host, address.port), set[str](), list[Any]()
     until = time.monotonic() + for_s
-    with httpx.Client(timeout=timeout_s, follow_redirects=False) as client:
+    with outgoing.guarded(), httpx.Client(timeout=timeout_s, follow_redirects=False) as client:
         for _ in range(MOST_PAGES):
             page = _page(client, platform, address, clock() // 1000)
             found = entries(platform, page)

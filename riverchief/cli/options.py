@@ -38,6 +38,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-re
 
 def load(settings: Path | None, data: Path | None = None, **overrides: Any) -> "Settings":
     """The settings of the site, with logging as they say. Raises ConfigurationError."""
+    from infra import outgoing
     from riverchief import logs
     from riverchief import settings as settings_
 
@@ -45,6 +46,7 @@ def load(settings: Path | None, data: Path | None = None, **overrides: Any) -> "
         overrides["data"] = data
     loaded = settings_.load(settings, **overrides)
     logs.configure(loaded.log)
+    outgoing.allow(loaded.outgoing.private, loaded.receivers)
     return loaded
 
 

@@ -18,7 +18,7 @@ from dashboards import catalogue as boards
 from dashboards import parts
 from governance.notify import channels
 from governance.notify.contacts import Directory
-from infra import clock
+from infra import clock, outgoing
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from ingest.storage import downsampling
@@ -127,9 +127,11 @@ def outbox(settings: Settings) -> Iterator[Finding]:
     port = url.port or (443 if url.scheme == "https" else 80)
     where = f"{url.host}:{port}"
     try:
-        socket.create_connection((url.host, port), timeout=NETWORK_S).close()
+        with outgoing.guarded():
+            socket.create_connection((url.host, port), timeout=NETWORK_S).close()
     except OSError as error:
-        yield failure("outbox", "outbox_away", where=where, error=error.strerror or _name(error))
+        reason = str(error) if isinstance(error, outgoing.AddressRefused) else error.strerror or _name(error)
+        yield failure("outbox", "outbox_away", where=where, error=reason)
         return
     yield ok("outbox", "outbox_ok", where=where)
     if url.scheme == "https":

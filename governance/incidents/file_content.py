@@ -1,24 +1,21 @@
-"""Examine the content of an attachment, whatever its name or header claims. Pure.
+"""Examine the content of an attachment, whatever its name or header claims.
 
-A photo is decoded whole: a truncated photo, a text called ``.jpg`` or a decompression bomb is refused. That takes up to
-300 MB, so that callers examine one at a time.
+Photos are decoded in a child process (`governance.incidents.photo_decoder`). A PDF is never decoded, only kept.
 """
 
-import io
-import warnings
 from dataclasses import dataclass
 
 from infra.errors import Refused
+from infra.limited_process import LimitedProcess
 from infra.texts import say
 
 MAX_BYTES = 10 * 1024 * 1024
 """A phone's photo at full size; the field app sends at most 400 kB."""
-MAX_PIXELS = {"JPEG": 50_000_000, "PNG": 25_000_000, "WEBP": 16_000_000}
-"""Pixels by format, read from the header before anything is decoded. Cameras of phones in use make JPEG of 12 to 48
-million; the other formats hold screenshots, and each pixel of them takes 4 bytes or more while it is decoded."""
+PRINTED = 1600
+"""Longer side, in pixels, of a photo in a document: 300 dots per inch on 13 cm."""
 
-_PHOTOS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _PDF = b"%PDF-"
+_decoder = LimitedProcess("governance.incidents.photo_decoder", error=Refused, memory_mib=768, seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +41,12 @@ def examine(data: bytes) -> Content:
         if b"%%EOF" not in data[-2048:]:
             raise Refused(say("attachment.pdf_cut"))
         return Content("application/pdf")
-    return _photo(data)
+    return Content(*_decoder.call("examine", data))
 
 
-def _photo(data: bytes) -> Content:
-    from PIL import Image, UnidentifiedImageError
+def small_copy(data: bytes, longest: int, most_bytes: int = MAX_BYTES) -> bytes:
+    """A JPEG of a photo of at most this many pixels on its longer side, turned as it is seen, without any metadata.
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of what is refused below
-            image = Image.open(io.BytesIO(data), formats=tuple(_PHOTOS))
-        width, height = image.size
-        most = MAX_PIXELS[str(image.format)]
-        if width * height > most:
-            raise Refused(say("attachment.pixels", width=width, height=height, most=most))
-        if getattr(image, "n_frames", 1) > 1:
-            raise Refused(say("attachment.animation"))
-        image.draft("RGB", (1, 1))  # a JPEG is read to its end, but kept at an eighth of its width
-        image.load()
-    except UnidentifiedImageError:
-        raise Refused(say("attachment.no_photo")) from None
-    except Image.DecompressionBombError:
-        raise Refused(say("attachment.decompression_bomb", most=MAX_PIXELS["JPEG"])) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise Refused(say("attachment.broken", error=error)) from None
-    return Content(_PHOTOS[str(image.format)], width, height)
+    Raises Refused for what is no photo. The quality is the best of some that fits into ``most_bytes``.
+    """
+    return bytes(_decoder.call("small_copy", data, longest=longest, most_bytes=most_bytes))

@@ -4,7 +4,6 @@ What is shown is a small copy without metadata, under a random name. A release h
 it is opened again, its photos are hidden, and after the next closing they are looked at anew.
 """
 
-import io
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from governance.audit import trail as audit_trail
+from governance.incidents.file_content import small_copy
 from governance.incidents.finding import FindingKind
 from governance.incidents.model import Incident, State
 from governance.organisation.roles import Actor
@@ -23,7 +23,6 @@ from infra.texts import say
 
 WIDEST, MOST_BYTES = 480, 18 * 1024
 """Longer side and size of a public copy: enough to recognise the place, and two of them fit into a page of 60 kB."""
-QUALITIES = (76, 66, 56, 46, 36, 26, 16)
 
 
 class Side(StrEnum):
@@ -52,20 +51,7 @@ def may_release(incident: Incident) -> bool:
 
 def public_copy(data: bytes) -> bytes:
     """A small JPEG of a photo, turned as it is seen, without any metadata."""
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(data)) as original:
-        original.draft("RGB", (2 * WIDEST, 2 * WIDEST))
-        seen = ImageOps.exif_transpose(original).convert("RGB")
-    seen.thumbnail((WIDEST, WIDEST))
-    bare = Image.new("RGB", seen.size)
-    bare.paste(seen)
-    for quality in QUALITIES:
-        into = io.BytesIO()
-        bare.save(into, "JPEG", quality=quality, optimize=True)
-        if into.tell() <= MOST_BYTES:
-            break
-    return into.getvalue()
+    return small_copy(data, WIDEST, MOST_BYTES)
 
 
 def released(connection: sa.Connection, numbers: Collection[int]) -> dict[int, list[PublicPhoto]]:

@@ -93,7 +93,8 @@ def _apply_maintenance_records(site: SiteState, now_ms: int) -> list[Finding]:
     drifted, site.visits_due_ms = site.visit_drift.spans(
         history.registry, records, before.spans, site.store, site.catalogue, now_ms
     )
-    wanted = Marks(mark_spans(history.registry, records) | drifted, history.registry.index, site.catalogue)
+    spans = site.own(mark_spans(history.registry, records) | drifted, history.registry)
+    wanted = Marks(spans, history.registry.index, site.catalogue)
     findings: Sequence[Finding] = ()
     if wanted.spans != before.spans:
         stored = StoredReadings(history, site.store, wanted)

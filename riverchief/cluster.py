@@ -14,7 +14,7 @@ def open_transport(settings: Settings) -> Transport:
     c = settings.cluster
     return connect(
         EngineSettings(
-            servers=c.servers,
+            servers=c.servers or (),
             kind=c.engine,
             user=c.user,
             password=secret(c.password, c.password_file),

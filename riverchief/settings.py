@@ -169,7 +169,7 @@ class IngestSection(_Section):
 class ClusterSection(_Section):
     """Ingest on several machines: the streams between bridge and workers."""
 
-    servers: tuple[str, ...] = ()
+    servers: tuple[str, ...] | None = None
     engine: Literal["nats"] = "nats"
     user: str | None = None
     password: SecretStr | None = None

@@ -18,6 +18,7 @@ class NatsCluster:
 
     def __init__(self, folder: Path, nodes: int = 3) -> None:
         self.folder = folder
+        self.stores = [folder / f"node{node}" for node in range(nodes)]
         self.ports = [free_port() for _ in range(nodes)]
         self._routes = [free_port() for _ in range(nodes)]
         self._monitors = [free_port() for _ in range(nodes)]
@@ -39,7 +40,7 @@ class NatsCluster:
         config.write_text(
             f'server_name: node{node}\nlisten: "127.0.0.1:{self.ports[node]}"\n'
             f'http: "127.0.0.1:{self._monitors[node]}"\n'
-            f'jetstream {{ store_dir: "{self.folder / f"node{node}"}", sync_interval: always }}\n'
+            f'jetstream {{ store_dir: "{self.stores[node]}", sync_interval: always }}\n'
             f'cluster {{ name: rc, listen: "127.0.0.1:{self._routes[node]}", routes: [{routes}] }}\n'
         )
         with (self.folder / f"node{node}.log").open("ab") as log:

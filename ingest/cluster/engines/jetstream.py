@@ -36,8 +36,8 @@ PUBLISH_S = 10.0
 RETRY_S = 0.2
 DEDUPLICATE_S = 120
 FORGET_READER_S = 30
-_IN_USE = 10058
-"""The server's code for a stream that is there with another configuration."""
+_IN_USE, _FULL = 10058, 10077
+"""The server's codes for a stream that is there with another configuration, and for one that holds all it may."""
 
 T = TypeVar("T")
 
@@ -149,8 +149,8 @@ class JetStream:
                 try:
                     await context.publish(_subject(name), body, timeout=ANSWER_S, stream=name, headers=headers)
                     break
-                except (NatsError, TimeoutError):
-                    if self._loop.time() > until:
+                except (NatsError, TimeoutError) as error:
+                    if self._loop.time() > until or getattr(error, "err_code", None) == _FULL:
                         raise
                     await asyncio.sleep(RETRY_S)
 

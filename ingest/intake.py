@@ -7,7 +7,7 @@ stops reading while that is full, so that memory is bounded and the sender keeps
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,8 +17,12 @@ import structlog
 from governance.incidents.finding import Finding
 from infra.errors import LongTermUnavailable, StorageUnavailable, WaterError
 from infra.texts import say
+from ingest.ledger import Ledger
 from ingest.pipeline import Outcome, Receipt
 from sensors.reading import Message
+from sensors.stations import Registry
+from sensors.wire.hj212.readings import Logger
+from sensors.wire.sl651.readings import Gauge
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +47,16 @@ class Destination(Protocol):
     """What an intake hands its messages to: a :class:`~ingest.pipeline.Site`, or the bridge of a cluster."""
 
     late_waiting: int
+    ledger: Ledger
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def loggers(self) -> Mapping[str, Logger]: ...
+
+    @property
+    def gauges(self) -> Mapping[str, Gauge]: ...
 
     def process(self, messages: Sequence[Message], now_ms: int) -> Outcome: ...
 

@@ -129,6 +129,11 @@ class SiteState:
         self._take_trials()
         self.refresh()
 
+    @property
+    def registry(self) -> Registry:
+        """The stations of this worker."""
+        return self.history.registry
+
     # -- restart and reload ------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:

@@ -5,7 +5,7 @@ is acknowledged once the stream has stored its message on a majority of its repl
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,20 @@ from infra.database import Database
 from ingest.cluster import leases
 from ingest.cluster.partitions import partition_of
 from ingest.cluster.transport import Routed, Transport, pack
+from ingest.ledger import Ledger
 from ingest.storage import loggers, sl651_stations
+from ingest.storage import registry as registry_store
+from ingest.ticks import save_left_out
 from ingest.work import Outcome
 from sensors.parameters import Catalogue
 from sensors.reading import Message
+from sensors.stations import Registry
 from sensors.wire import mapping
 from sensors.wire.hj212 import readings as hj212
+from sensors.wire.hj212.readings import Logger
 from sensors.wire.mapping import Mappings
 from sensors.wire.sl651 import readings as sl651
+from sensors.wire.sl651.readings import Gauge
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,11 @@ class Bridge:
         self._catalogue = catalogue
         self._mappings = mappings
         self._who = who
+        self.ledger = Ledger()
+        self.registry = Registry()
+        self.loggers: Mapping[str, Logger] = {}
+        self.gauges: Mapping[str, Gauge] = {}
+        self._routes: Mapping[str, int] = {}
         self._version = -1
         self._partitions = 1
 
@@ -91,14 +102,16 @@ class Bridge:
                 return False
             self._routes = leases.routes(connection)
             self._partitions = leases.partition_count(connection)
-            self._loggers = loggers.load(connection)
-            self._gauges = sl651_stations.load(connection)
+            self.registry = registry_store.load(connection, self._catalogue)
+            self.loggers = loggers.load(connection)
+            self.gauges = sl651_stations.load(connection)
         self._version = version
         return True
 
     def tick(self, connected_since_ms: int | None, _now_ms: int) -> list[Finding]:
         """Say that devices reach us. Raises StorageUnavailable."""
         leases.bridge_seen(self._database, self._who.name, self._who.version, connected_since_ms)
+        save_left_out(self._database, self.ledger)
         return []
 
     def stop(self) -> None:
@@ -108,5 +121,5 @@ class Bridge:
     def _routed(self, messages: Sequence[Message]) -> list[Routed]:
         """Messages as they arrived, each with the station or, unknown, the topic that decides where it goes."""
         found = mapping.addressed(messages, self._mappings)
-        found = sl651.addressed(hj212.addressed(found, self._loggers, self._catalogue), self._gauges)
+        found = sl651.addressed(hj212.addressed(found, self.loggers, self._catalogue), self.gauges)
         return [Routed(to.station or m.topic, m) for to, m in zip(found, messages, strict=True)]

@@ -268,7 +268,7 @@ def part(connection: sa.Connection, registry: Registry, number: int) -> Registry
 def members(connection: sa.Connection) -> list[Member]:
     """All processes of the cluster, by name."""
     columns = (member.c.name, member.c.role, member.c.version, member.c.rules)
-    age = sa.literal_column(_NOW.text) - member.c.seen_at_ms
+    age: sa.ColumnElement[int] = sa.literal_column(_NOW.text) - member.c.seen_at_ms
     query = sa.select(*columns, age.label("age_ms"), member.c.connected_since_ms).order_by(member.c.name)
     return [Member(*row) for row in connection.execute(query)]
 

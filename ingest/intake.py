@@ -7,16 +7,22 @@ stops reading while that is full, so that memory is bounded and the sender keeps
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
+from governance.incidents.finding import Finding
 from infra.errors import LongTermUnavailable, StorageUnavailable, WaterError
 from infra.texts import say
-from ingest.pipeline import Outcome, Receipt, Site
+from ingest.ledger import Ledger
+from ingest.pipeline import Outcome, Receipt
 from sensors.reading import Message
+from sensors.stations import Registry
+from sensors.wire.hj212.readings import Logger
+from sensors.wire.sl651.readings import Gauge
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +41,36 @@ RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 Process = Callable[[list[Message], int], Outcome]
 """Processes messages at a time (ms): ``Site.process`` or ``Site.handle_device_messages``."""
+
+
+class Destination(Protocol):
+    """What an intake hands its messages to: a :class:`~ingest.pipeline.Site`, or the bridge of a cluster."""
+
+    late_waiting: int
+    ledger: Ledger
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def loggers(self) -> Mapping[str, Logger]: ...
+
+    @property
+    def gauges(self) -> Mapping[str, Gauge]: ...
+
+    def process(self, messages: Sequence[Message], now_ms: int) -> Outcome: ...
+
+    def handle_device_messages(self, messages: Sequence[Message], now_ms: int) -> Outcome: ...
+
+    def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome: ...
+
+    def late_batch(self) -> list[Message]: ...
+
+    def follow_registry(self) -> bool: ...
+
+    def follow_rules(self) -> bool: ...
+
+    def tick(self, connected_since_ms: int | None, now_ms: int) -> list[Finding]: ...
 
 
 class IntakeFull(WaterError):
@@ -170,7 +206,7 @@ class Intake:
 
     def __init__(
         self,
-        site: Site,
+        site: Destination,
         *,
         clock_ms: Callable[[], int],
         connected_since: Callable[[], int | None] = lambda: None,

@@ -5,6 +5,7 @@ Everything remembered is rebuilt from the stores by :meth:`SiteState.refresh`, s
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 import structlog
@@ -13,7 +14,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
-from infra.database import Database
+from infra.database import Database, in_order
 from infra.errors import ConfigurationError
 from ingest.ledger import Ledger
 from ingest.rejudge.difference import Difference
@@ -21,7 +22,7 @@ from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, pu
 from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, water_events
 from ingest.rules import model as rule_model
-from ingest.rules.alarm_state import AlarmKey, update_alarms
+from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
@@ -36,7 +37,8 @@ from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
-from sensors.maintenance import END_OF_TIME_MS, Marks, Mute, Visit, is_visited
+from ingest.storage.tables import rule_version
+from sensors.maintenance import END_OF_TIME_MS, Marks, MarkSpan, Mute, Visit, is_visited
 from sensors.parameters import Catalogue
 from sensors.quality.detectors.slow_events import CombinedDetection
 from sensors.quality.neighbours import neighbour_stations
@@ -47,6 +49,17 @@ from sensors.wire.mapping import Mappings
 from sensors.wire.sl651.readings import Gauge
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which stations a worker processes: ``select`` from the registry, ``version`` of that choice."""
+
+    select: Callable[[sa.Connection, Registry], Registry]
+    version: Callable[[sa.Connection], int]
+
+
+WHOLE = Part(lambda _connection, registry: registry, lambda _connection: 0)
 
 
 class SiteState:
@@ -80,10 +93,12 @@ class SiteState:
         policy: DeadlinePolicy = DEFAULT_POLICY,
         queue_late: bool = False,
         hj212_unverified: bool = False,
+        part: Part = WHOLE,
     ) -> None:
         """``queue_late``: messages of the broker that hold only late readings are queued and judged later.
 
-        ``hj212_unverified``: what a single source says of HJ 212 and HJ 1404 is used as well.
+        ``hj212_unverified``: what a single source says of HJ 212 and HJ 1404 is used as well. ``part``: which stations
+        are this worker's.
         """
         self.database = database
         self.store = store
@@ -97,6 +112,7 @@ class SiteState:
         self.policy = policy
         self.queue_late = queue_late
         self.hj212_unverified = hj212_unverified
+        self._part = part
         self.ledger = Ledger()
         self.visit_drift = VisitDrift()
         self.visits_due_ms = END_OF_TIME_MS
@@ -113,23 +129,29 @@ class SiteState:
         self._take_trials()
         self.refresh()
 
+    @property
+    def registry(self) -> Registry:
+        """The stations of this worker."""
+        return self.history.registry
+
     # -- restart and reload ------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Rebuild what is remembered from the stores: after a start, a failed batch or a changed registry."""
         with self.database.read() as connection:
-            registry = registry_store.load(connection, self.catalogue)
-            self._fingerprint = changes.fingerprint(connection)
+            whole = registry_store.load(connection, self.catalogue)
+            registry = self._part.select(connection, whole)
+            self._fingerprint = self._registry_version(connection)
             self.loggers = loggers.load(connection)
             self.gauges = sl651_stations.load(connection)
-            alarms = alarm_store.load(connection)
+            alarms = self._own_alarms(alarm_store.load(connection), registry)
             clock_errors = detector_state.load_clocks(connection)
             gateway_recoveries = alarm_store.gateway_recoveries(connection)
             firings = alarm_store.past_firings(connection, self.rules.flapping_ms())
-            waiting = late_queue.waiting(connection)
+            waiting = {key: n for key, n in late_queue.waiting(connection).items() if key in registry}
             mutes = [one for _, one in maintenance_store.mutes(connection)]
             self.set_visits((one for _, one in maintenance_store.visits(connection)), mutes)
-            self.marks = Marks(maintenance_store.marks(connection), registry.index, self.catalogue)
+            self.marks = Marks(self.own(maintenance_store.marks(connection), registry), registry.index, self.catalogue)
             trial = self._trial_engine(connection, registry)
         self.late_stations, self.late_waiting = dict.fromkeys(waiting), sum(waiting.values())
         self.store.forget()
@@ -144,7 +166,7 @@ class SiteState:
             firings,
             self._published_exceedances,
         )
-        self._set_network(registry)
+        self._set_network(registry, whole)
         self.clocks = ClockMonitor(clock_errors)
         self.history = SeriesHistory(
             registry, self.store.recent_store, checks, self.catalogue, self._saved_detector_state, trial
@@ -175,10 +197,11 @@ class SiteState:
     def follow_registry(self) -> bool:
         """Adopt a registry that changed meanwhile; true if it had changed."""
         with self.database.read() as connection:
-            fingerprint = changes.fingerprint(connection)
+            fingerprint = self._registry_version(connection)
             if fingerprint == self._fingerprint:
                 return False
-            registry = registry_store.load(connection, self.catalogue)
+            whole = registry_store.load(connection, self.catalogue)
+            registry = self._part.select(connection, whole)
             self.loggers = loggers.load(connection)
             self.gauges = sl651_stations.load(connection)
         self.maintenance_changed = True
@@ -189,7 +212,7 @@ class SiteState:
             self.history.use_registry(registry)
             for engine in self.history.engines:
                 engine.follow(registry)
-            self._set_network(registry)
+            self._set_network(registry, whole)
             self.history.network = self.network
             self._fingerprint = fingerprint
         except ValueError:
@@ -240,7 +263,7 @@ class SiteState:
         engine = RuleEngine(
             rules,
             self.catalogue,
-            state.alarms,
+            self._own_alarms(state.alarms, registry),
             self.late_s,
             registry,
             state.gateways_back,
@@ -258,10 +281,26 @@ class SiteState:
             self._take_trials()
             self.refresh()
 
-    def _set_network(self, registry: Registry) -> None:
-        """Derive which stations lie above and below which."""
-        self.river = River(registry)
-        self.edges = water_events.upstream_paths(registry, self.river)
+    def _registry_version(self, connection: sa.Connection) -> tuple[int, int]:
+        return changes.fingerprint(connection), self._part.version(connection)
+
+    def _own_alarms(self, alarms: dict[AlarmKey, Alarm], registry: Registry) -> dict[AlarmKey, Alarm]:
+        """The alarms of stations and gateways of this worker; those of others are not its to end."""
+        if self._part is WHOLE:
+            return alarms
+        mine = registry.index.keys() | {s.gateway for s in registry.stations}
+        return {key: alarm for key, alarm in alarms.items() if key[1] in mine}
+
+    @staticmethod
+    def own(spans: set[MarkSpan], registry: Registry) -> set[MarkSpan]:
+        """The marks of stations of this worker: those of others are not its to change."""
+        return {one for one in spans if one.station in registry}
+
+    def _set_network(self, registry: Registry, whole: Registry) -> None:
+        """Derive which stations lie above and below which; an incident may begin above a boundary."""
+        self.river = River(whole)
+        own = self.river if self._part is WHOLE else River(registry)
+        self.edges = water_events.upstream_paths(registry, own)
         self.flow = FlowGraph.of(self.edges)
         self.network = neighbour_stations(self.edges)
 
@@ -365,6 +404,7 @@ class SiteState:
         The caller sets ``rules_saved`` once this is committed.
         """
         if not self.rules_saved:
+            in_order(connection, rule_version)  # workers begin together
             rule_versions.record_versions(connection, self.rules, self.catalogue, now_ms)
             rule_trials.end_superseded(connection, now_ms)
             if self._published is not None:

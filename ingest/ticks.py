@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from governance.incidents.finding import Finding
+from infra.database import Database
+from ingest.ledger import Ledger
 from ingest.rejudge.marks import rejudge_marks
 from ingest.rejudge.station_moves import StoredReadings
 from ingest.rules.alarm_state import update_alarms
@@ -25,7 +27,7 @@ def tick(site: SiteState, connected_since_ms: int | None, now_ms: int) -> list[F
     """
     site.end_trials(now_ms)
     _save_rules(site, now_ms)
-    _save_left_out(site)
+    save_left_out(site.database, site.ledger)
     with site.invalidated_on_error():
         findings = _apply_maintenance_records(site, now_ms)
         if site.history.load_more(LOADED_PER_TICK, now_ms):
@@ -41,17 +43,17 @@ def _save_rules(site: SiteState, now_ms: int) -> None:
         site.rules_saved = True
 
 
-def _save_left_out(site: SiteState) -> None:
+def save_left_out(database: Database, ledger: Ledger) -> None:
     """Save the counts that the ledger could not take with their batch."""
-    left_out = site.ledger.take_left_out_counts()
+    left_out = ledger.take_left_out_counts()
     if not left_out:
         return
     try:
-        with site.database.write() as connection:
-            site.ledger.count_left_out(connection, left_out)
+        with database.write() as connection:
+            ledger.count_left_out(connection, left_out)
     except BaseException:
         for day, count in left_out.items():
-            site.ledger.count_left_out_message(day, count)
+            ledger.count_left_out_message(day, count)
         raise
 
 
@@ -93,7 +95,8 @@ def _apply_maintenance_records(site: SiteState, now_ms: int) -> list[Finding]:
     drifted, site.visits_due_ms = site.visit_drift.spans(
         history.registry, records, before.spans, site.store, site.catalogue, now_ms
     )
-    wanted = Marks(mark_spans(history.registry, records) | drifted, history.registry.index, site.catalogue)
+    spans = site.own(mark_spans(history.registry, records) | drifted, history.registry)
+    wanted = Marks(spans, history.registry.index, site.catalogue)
     findings: Sequence[Finding] = ()
     if wanted.spans != before.spans:
         stored = StoredReadings(history, site.store, wanted)

@@ -42,6 +42,7 @@ from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.pipeline import Outcome
 from ingest.republish import Republisher
+from ingest.site_state import SiteState
 from ingest.sources import sl651
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
@@ -334,6 +335,8 @@ def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric
 
 
 def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
+    if not isinstance(intake.site, SiteState):  # a bridge knows no readings
+        return
     history = intake.site.history
     stations, last_seen = history.registry.stations, history.last_seen
     if len(stations) != len(last_seen):  # a station is being taken up at this moment

@@ -13,7 +13,7 @@ from governance.reports.citizen_reports import SimilarityLimits
 from governance.reports.patrols import PatrolRule
 from infra import clock
 from infra.database import Database
-from infra.errors import WaterError
+from infra.errors import ConfigurationError, WaterError
 from infra.texts import say
 from infra.times import DAY_MS
 from riverchief import files, messages, metrics
@@ -22,11 +22,13 @@ from riverchief.heartbeat import Heartbeat
 from riverchief.http_server import listen, serve_http
 from riverchief.resources import Resources, open_resources
 from riverchief.service import HasThread, Service, health
-from riverchief.services.ingest_services import Ingest, heartbeat_service
+from riverchief.services.bridge_services import BridgeService
+from riverchief.services.ingest_services import Ingest, heartbeat_service, make_site
+from riverchief.services.partition_services import PartitionWorkers
 from riverchief.services.worker_services import Worker, build_worker
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
-from riverchief.single_writer import exclusive_ingest
+from riverchief.single_writer import exclusive_ingest, shared_ingest
 from riverchief.watchdog import Watchdog
 
 HOUR_MS = 3_600_000
@@ -43,6 +45,8 @@ class Role(Flag):
     INGEST = auto()
     API = auto()
     WORKER = auto()
+    BRIDGE = auto()
+    """In a cluster the process that takes messages from devices; ``INGEST`` is then a worker of some partitions."""
 
 
 ALL = Role.INGEST | Role.API | Role.WORKER
@@ -58,10 +62,19 @@ class System:
         wake = worker.wake if worker else _nothing
         self.ingest: Ingest | None = None
         self.heartbeat: Heartbeat | None = None
-        if Role.INGEST in roles:
-            self.ingest = Ingest(self.resources, writer=writer, on_findings=wake)
+        self.partitions: PartitionWorkers | None = None
+        self.bridge: BridgeService | None = None
+        if Role.BRIDGE in roles:
+            self.bridge = BridgeService(self.resources)
+            self.ingest = self.bridge.ingest
+        elif Role.INGEST in roles and settings.cluster.servers:
+            self.partitions = PartitionWorkers(self.resources, wake)
+        elif Role.INGEST in roles:
+            site = make_site(self.resources, writer or self.database, self.resources.stores, wake)
+            self.ingest = Ingest(self.resources, site)
             if worker:
                 self.ingest.intake.watch(worker.annotations.on_batch)
+        if Role.BRIDGE in roles or Role.INGEST in roles:
             self.heartbeat = self._make_heartbeat()
         self.watchdog = Watchdog(self._threads)
         self.services = self._table(worker)
@@ -98,6 +111,8 @@ class System:
             *([Service(stop=server.close)] if server else ()),
             *([Service(stop=tracing.stop)] if tracing else ()),
             *(worker.services if worker else ()),
+            *([self.bridge.service()] if self.bridge else ()),
+            *([self.partitions.service()] if self.partitions else ()),
             *(self.ingest.services() if self.ingest else ()),
             *([heartbeat_service(self.heartbeat)] if self.heartbeat else ()),
             Service(start=self.watchdog.start, stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S)),
@@ -205,10 +220,24 @@ def _oidc(settings: Settings) -> Oidc | None:
     )
 
 
+def _ingest_lock(settings: Settings, roles: Role) -> contextlib.AbstractContextManager[Database | None]:
+    if Role.INGEST not in roles:
+        return contextlib.nullcontext()
+    if settings.cluster.servers:
+        return shared_ingest(settings.database_url)
+    return exclusive_ingest(settings.database_url, wait=True)
+
+
 def run(settings: Settings, roles: Role = ALL) -> None:
-    """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started."""
-    ingest = exclusive_ingest(settings.database_url, wait=True) if Role.INGEST in roles else contextlib.nullcontext()
-    with ingest as writer:
+    """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started.
+
+    With ``[cluster]`` all parts in one process are a bridge instead of an ingest, whose workers run elsewhere.
+    """
+    if settings.cluster.servers and roles == ALL:
+        roles = Role.BRIDGE | Role.API | Role.WORKER
+    if Role.BRIDGE in roles and not settings.cluster.servers:
+        raise ConfigurationError(say("cluster.no_servers"))
+    with _ingest_lock(settings, roles) as writer:
         # the socket first: an address in use is a mistake in the settings
         listener = listen(settings.api.host, settings.api.port) if Role.API in roles else None
         system = System(settings, roles, writer)

@@ -25,6 +25,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 SECRETS = (
     ("mqtt", "password"),
     ("broker_admin", "password"),
+    ("cluster", "password"),
     ("outbox", "secret"),
     ("notices", "secret"),
     ("notices", "mail"),
@@ -164,6 +165,22 @@ class IngestSection(_Section):
     hold_mb: Annotated[int, Field(ge=1, le=4096)] = 64
     late_after_s: Annotated[int, Field(ge=60, le=604_800)] = 900
     mappings: Path | None = None
+
+
+class ClusterSection(_Section):
+    """Ingest on several machines: the streams between bridge and workers."""
+
+    servers: tuple[str, ...] | None = None
+    engine: Literal["nats"] = "nats"
+    user: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    partitions: Annotated[int, Field(ge=1, le=1024)] = 8
+    replicas: Annotated[int, Field(ge=1, le=5)] = 3
+    stream_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "riverchief"
+    share: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = "riverchief"
 
 
 class OutboxSection(_Section):
@@ -331,6 +348,7 @@ class Settings(BaseSettings):
     hj212: Hj212Section = Hj212Section()
     sl651: Sl651Section = Sl651Section()
     ingest: IngestSection = IngestSection()
+    cluster: ClusterSection = ClusterSection()
     outbox: OutboxSection = OutboxSection()
     audit: AuditSection = AuditSection()
     platforms: PlatformsSection = PlatformsSection()
@@ -415,6 +433,8 @@ class Settings(BaseSettings):
             "settings.links": self.notices.public_url and not links_signed,
             "settings.mail_url": (self.notices.mail or self.notices.mail_file) and not self.notices.public_url,
             "settings.oidc_secret": self.oidc.issuer and not (self.oidc.client_secret or self.oidc.client_secret_file),
+            "settings.cluster_sqlite": self.cluster.servers and self.database_url.startswith("sqlite"),
+            "settings.cluster_republish": self.cluster.servers and mqtt.republish,
             "settings.roots": self.audit.roots_url and not signed,
         }
         for network in self.outgoing.private:

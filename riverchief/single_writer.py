@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import structlog
 
 from infra import file_lock
+from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.sole_writer import SoleWriter
 from infra.texts import Text, both, say
@@ -73,6 +74,23 @@ def exclusive_ingest(url: str, *, wait: bool = False) -> Iterator[SoleWriter | N
             raise StorageUnavailable(monitor.reason)
     finally:
         writer.close()
+
+
+@contextmanager
+def shared_ingest(url: str) -> Iterator[None]:
+    """Keep an ingest away that takes the whole database for itself; the workers of a cluster share it.
+
+    Raises ConfigurationError while there is one.
+    """
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock_shared({INGEST_LOCK})").scalar_one():
+                raise ConfigurationError(say("ingest.taken_stop", writer=database))
+            connection.commit()  # the lock belongs to the session and stays as long as this connection is not returned
+            yield
+    finally:
+        database.close()
 
 
 class LockMonitor:

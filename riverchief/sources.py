@@ -21,6 +21,7 @@ def mqtt_settings(settings: Settings) -> MqttSettings:
         cert_file=str(m.cert_file) if m.cert_file else None,
         key_file=str(m.key_file) if m.key_file else None,
         keepalive_s=m.keepalive_s,
+        share=settings.cluster.share if settings.cluster.servers else "",
     )
 
 

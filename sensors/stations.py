@@ -3,7 +3,7 @@
 A registry is an immutable snapshot: a change makes a new one, and readings already judged keep theirs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -254,6 +254,11 @@ class Registry:
         """A registry in which these stations are new or replaced; the order of those already there stays."""
         merged = {s.key: s for s in self.stations} | {s.key: s for s in stations}
         return replace(self, stations=tuple(merged.values()))
+
+    def only(self, keys: Container[str]) -> Self:
+        """The registry with these stations alone; the network stays whole."""
+        stations = tuple(s for s in self.stations if s.key in keys)
+        return replace(self, stations=stations, deployments=tuple(d for d in self.deployments if d.station in keys))
 
     @cached_property
     def _in_force(self) -> dict[tuple[int, int], list[tuple[int, Linear]]]:

@@ -281,7 +281,7 @@ class Gateway(LineServer[_Answered]):
         self._last_at[mn] = at_ms if last is None else max(last, at_ms)
         if last is None or cn == Cn.DAY:
             return
-        registry = self.intake.site.history.registry
+        registry = self.intake.site.registry
         logger = self.loggers.get(mn)
         interval_ms = registry[logger.station].interval_s * 1000 if logger and logger.station in registry else 0
         if at_ms - last <= max(GAP_MS, 2 * interval_ms, 2 * 3_600_000 if cn == Cn.HOUR else 0):

@@ -55,6 +55,8 @@ class MqttSettings:
     key_file: str | None = field(default=None, repr=False)
     keepalive_s: int = 30
     receive_max: int = 2000
+    share: str = ""
+    """Name of the group whose members each receive a part of the messages (``$share/NAME/…``); empty for none."""
 
 
 class MqttSource:
@@ -63,7 +65,8 @@ class MqttSource:
     def __init__(
         self, settings: MqttSettings, intake: Intake, clock_ms: Callable[[], int], mapped: Sequence[str] = ()
     ) -> None:
-        self._topics = subscriptions(mapped)
+        shared = f"$share/{settings.share}/" if settings.share else ""
+        self._topics = [shared + one for one in subscriptions(mapped)]
         self._settings = settings
         self._intake = intake
         self._clock_ms = clock_ms

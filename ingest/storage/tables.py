@@ -555,3 +555,38 @@ backtest = sa.Table(
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("finished_at_ms", sa.BigInteger),
 )
+
+cluster_member = sa.Table(
+    "cluster_member",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False, comment="worker or bridge"),
+    sa.Column("version", sa.Text, nullable=False, comment="of the program"),
+    sa.Column("rules", sa.Text, nullable=False, comment="fingerprint of the rules of its file"),
+    sa.Column("seen_at_ms", sa.BigInteger, nullable=False, comment="by the clock of the database"),
+    sa.Column("connected_since_ms", sa.BigInteger, comment="of a bridge: NULL while devices cannot reach it"),
+)
+
+cluster_partition = sa.Table(
+    "cluster_partition",
+    metadata,
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False, comment="grows with every owner; an older one cannot commit"),
+    sa.Column("worker", sa.String(128), comment="who owns it; NULL for nobody"),
+    sa.Column("position", sa.BigInteger, nullable=False, comment="of the last entry of the stream that is stored"),
+)
+
+cluster_station = sa.Table(
+    "cluster_station",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("partition", sa.Integer, nullable=False, index=True),
+)
+
+cluster_plan = sa.Table(
+    "cluster_plan",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("registry", sa.BigInteger, nullable=False, comment="the registry change it was made for"),
+    sa.Column("partitions", sa.Integer, nullable=False),
+)

@@ -18,6 +18,7 @@ from riverchief.terminal import err
 
 HOMES: Mapping[str, tuple[str, ...]] = {
     "running": ("demo", "serve", "ingest", "api", "worker", "check", "doctor", "bench"),
+    "cluster": ("bridge", "partitions"),
     "setup": ("setup",),
     "users": ("users",),
     "stations": ("stations",),

@@ -13,9 +13,11 @@ from infra import clock
 from infra.database import Database
 from infra.texts import say
 from ingest import batch_log
-from ingest.intake import Bounds, Intake, Lane
+from ingest.intake import Bounds, Destination, Intake, Lane
 from ingest.pipeline import Site
 from ingest.republish import Republisher
+from ingest.site_state import WHOLE
+from ingest.site_state import Part as SitePart
 from ingest.sources import sl651
 from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway
@@ -25,6 +27,7 @@ from riverchief.heartbeat import Heartbeat
 from riverchief.resources import Resources
 from riverchief.service import SILENT_S, Service
 from riverchief.sources import gateway_settings, sl651_settings
+from riverchief.stores import Stores
 
 if TYPE_CHECKING:
     from api.sta.notifications import Notifier
@@ -41,16 +44,15 @@ class Ingest:
 
     Parameters
     ----------
-    writer : the database that the ingest must write through (`riverchief.single_writer`); None for the common one.
-    on_findings : called when a batch has raised findings; must not block.
+    destination : the site whose pipeline takes the messages, or the bridge of a cluster.
     """
 
-    def __init__(self, resources: Resources, *, writer: Database | None, on_findings: Callable[[], None]) -> None:
+    def __init__(self, resources: Resources, destination: Destination) -> None:
         settings = resources.settings
         self._counters = resources.counters
         self._started_ms = clock.now_ms()
         self.intake = Intake(
-            _site(resources, writer, on_findings),
+            destination,
             clock_ms=clock.now_ms,
             connected_since=self.connected_since_ms,
             most=settings.ingest.batch_messages,
@@ -154,21 +156,32 @@ def _notifier(resources: Resources) -> "Notifier":
     return Notifier(resources.stores.readings, resources.mqtt, base)
 
 
-def _site(resources: Resources, writer: Database | None, on_findings: Callable[[], None]) -> Site:
+def make_site(
+    resources: Resources, database: Database, stores: Stores, on_findings: Callable[[], None], part: SitePart = WHOLE
+) -> Site:
+    """The pipeline with its state.
+
+    Parameters
+    ----------
+    database : what it writes through, which refuses whoever is not the only writer any more
+    on_findings : called when a batch has raised findings; must not block
+    part : the stations it processes
+    """
     settings = resources.settings
     return Site(
-        writer or resources.database,
-        resources.stores.readings,
+        database,
+        stores.readings,
         resources.rules,
         resources.catalogue,
         source=settings.site.source,
         late_s=settings.ingest.late_after_s,
         on_findings=on_findings,
-        spool=resources.stores.spool,
+        spool=stores.spool,
         mappings=resources.mappings,
         policy=resources.processes.policy,
         queue_late=True,
         hj212_unverified=settings.hj212.unverified,
+        part=part,
     )
 
 

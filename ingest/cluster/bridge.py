@@ -1,0 +1,125 @@
+"""The bridge: what an intake receives goes into the stream of the partition of its station.
+
+It stands where a single process has its :class:`~ingest.pipeline.Site`, so that every source works as ever: the sender
+is acknowledged once the stream has stored its message on a majority of its replicas, and the database may be away.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from governance.incidents.finding import Finding
+from infra.database import Database
+from ingest.cluster import leases
+from ingest.cluster.partitions import partition_of
+from ingest.cluster.transport import Routed, Transport, pack
+from ingest.ledger import Ledger
+from ingest.storage import loggers, sl651_stations
+from ingest.storage import registry as registry_store
+from ingest.ticks import save_left_out
+from ingest.work import Outcome
+from sensors.parameters import Catalogue
+from sensors.reading import Message
+from sensors.stations import Registry
+from sensors.wire import mapping
+from sensors.wire.hj212 import readings as hj212
+from sensors.wire.hj212.readings import Logger
+from sensors.wire.mapping import Mappings
+from sensors.wire.sl651 import readings as sl651
+from sensors.wire.sl651.readings import Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeName:
+    """How a bridge is called in the cluster, and the version of its program."""
+
+    name: str
+    version: str
+
+
+class Bridge:
+    """Publishes messages; an :class:`~ingest.intake.Intake` calls it. For one thread."""
+
+    late_waiting = 0
+
+    def __init__(
+        self, database: Database, transport: Transport, catalogue: Catalogue, mappings: Mappings, who: BridgeName
+    ) -> None:
+        self._database = database
+        self._transport = transport
+        self._catalogue = catalogue
+        self._mappings = mappings
+        self._who = who
+        self.ledger = Ledger()
+        self.registry = Registry()
+        self.loggers: Mapping[str, Logger] = {}
+        self.gauges: Mapping[str, Gauge] = {}
+        self._routes: Mapping[str, int] = {}
+        self._version = -1
+        self._partitions = 1
+
+    def start(self, partitions: int) -> None:
+        """Create what is missing: partitions, plan, streams. Raises StorageUnavailable."""
+        with self._database.write() as connection:
+            leases.ensure_partitions(connection, partitions, self._catalogue)
+        self.follow_registry()
+        self._transport.ensure(self._partitions)
+
+    def process(self, messages: Sequence[Message], _now_ms: int) -> Outcome:
+        """Publish messages, those of a station in their order; returns once all are durable.
+
+        Raises StorageUnavailable; the same ones may be handed in again.
+        """
+        by_partition: dict[int, list[Routed]] = defaultdict(list)
+        for one in self._routed(messages):
+            by_partition[partition_of(self._routes, one.route, self._partitions)].append(one)
+        self._transport.publish([(to, body) for to, mine in by_partition.items() for body in pack(mine)])
+        none = np.zeros(len(messages), np.int64)
+        return Outcome(len(messages), none, none, (), 0, (), 0)
+
+    handle_device_messages = process
+
+    def set_aside(self, message: Message, _error: Exception, _now_ms: int) -> Outcome:
+        """Publish a message whose station cannot be found; the worker quarantines what it cannot read."""
+        to = partition_of({}, message.topic, self._partitions)
+        self._transport.publish([(to, body) for body in pack([Routed("", message)])])
+        none = np.zeros(1, np.int64)
+        return Outcome(1, none, none, (), 0, (), 0)
+
+    def late_batch(self) -> list[Message]:
+        return []
+
+    def follow_rules(self) -> bool:
+        return False
+
+    def follow_registry(self) -> bool:
+        """Read the plan where it changed. Raises StorageUnavailable."""
+        with self._database.read() as connection:
+            version = leases.plan_version(connection)
+            if version == self._version:
+                return False
+            self._routes = leases.routes(connection)
+            self._partitions = leases.partition_count(connection)
+            self.registry = registry_store.load(connection, self._catalogue)
+            self.loggers = loggers.load(connection)
+            self.gauges = sl651_stations.load(connection)
+        self._version = version
+        return True
+
+    def tick(self, connected_since_ms: int | None, _now_ms: int) -> list[Finding]:
+        """Say that devices reach us. Raises StorageUnavailable."""
+        leases.bridge_seen(self._database, self._who.name, self._who.version, connected_since_ms)
+        save_left_out(self._database, self.ledger)
+        return []
+
+    def stop(self) -> None:
+        """Leave the cluster. Raises StorageUnavailable."""
+        leases.forget_member(self._database, self._who.name)
+
+    def _routed(self, messages: Sequence[Message]) -> list[Routed]:
+        """Messages as they arrived, each with the station or, unknown, the topic that decides where it goes."""
+        found = mapping.addressed(messages, self._mappings)
+        found = sl651.addressed(hj212.addressed(found, self.loggers, self._catalogue), self.gauges)
+        return [Routed(to.station or m.topic, m) for to, m in zip(found, messages, strict=True)]

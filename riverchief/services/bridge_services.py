@@ -1,0 +1,35 @@
+"""The bridge of a cluster: the sources of an ingest, whose messages go into the streams."""
+
+from contextlib import suppress
+
+from infra.errors import StorageUnavailable
+from ingest.cluster.bridge import Bridge, BridgeName
+from riverchief import __version__
+from riverchief.cluster import open_transport, process_name
+from riverchief.resources import Resources
+from riverchief.service import Service
+from riverchief.services.ingest_services import Ingest
+
+
+class BridgeService:
+    """The streams are there before the first source starts, and are left after the last one has ended."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._partitions = resources.settings.cluster.partitions
+        self._transport = open_transport(resources.settings)
+        self._bridge = Bridge(
+            resources.database,
+            self._transport,
+            resources.catalogue,
+            resources.mappings,
+            BridgeName(process_name(), __version__),
+        )
+        self.ingest = Ingest(resources, self._bridge)
+
+    def service(self) -> Service:
+        return Service(start=lambda: self._bridge.start(self._partitions), stop=self._stop)
+
+    def _stop(self) -> None:
+        with suppress(StorageUnavailable):  # it is forgotten after an hour
+            self._bridge.stop()
+        self._transport.close()

@@ -1,0 +1,184 @@
+"""Whatever fails in a cluster: what a device was acknowledged is stored once, no incident is opened twice, nobody is
+paged twice, and the ledger closes. Real servers, real kill -9.
+
+``make cluster-faults`` runs every fault and writes the table of docs/scale.md; other runs take the first ones.
+"""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from simulator.devices.fleet import Fleet
+from tests.cluster_site import ClusterSite
+from tests.disk import Disk, impossible, not_installed
+from tests.rig import eventually
+
+pytest.importorskip("nats", reason="no nats-py here (the extra cluster installs it)")
+
+pytestmark = [pytest.mark.broker, pytest.mark.fault, pytest.mark.postgres]
+
+LONG = os.environ.get("RIVERCHIEF_LONG") == "1"
+TABLE = Path("docs/scale.md")
+BEGIN, END = "<!-- faults: written by make cluster-faults -->", "<!-- end of faults -->"
+FROZEN_S = 9.0
+"""Longer than a lease lasts."""
+
+
+def worker_killed(site: ClusterSite) -> None:
+    """kill -9 of a worker in a batch, then another joins"""
+    site.kill("w1")
+    eventually("the other takes over", lambda: site.shared_by("w2"), 60)
+    site.start("w1")
+    eventually("both work", lambda: site.shared_by("w1", "w2"), 120)
+
+
+def leader_killed(site: ClusterSite) -> None:
+    """kill -9 of the leader of a stream, back after 3 s"""
+    node = site.nats.leader("riverchief-0")
+    site.nats.kill(node)
+    time.sleep(3)
+    site.nats.begin(node)
+    site.nats.healthy(node)
+
+
+def two_nodes_killed(site: ClusterSite) -> None:
+    """kill -9 of two of three nodes, back after 5 s"""
+    for node in (0, 2):
+        site.nats.kill(node)
+    time.sleep(5)
+    for node in (0, 2):
+        site.nats.begin(node)
+    for node in (0, 2):
+        site.nats.healthy(node)
+
+
+def bridge_killed(site: ClusterSite) -> None:
+    """kill -9 of the bridge, started again"""
+    site.kill("bridge")
+    site.start("bridge")
+
+
+def worker_frozen(site: ClusterSite) -> None:
+    """A worker frozen for 9 s, its partitions taken over, then woken"""
+    site.kill("w1", signal.SIGSTOP)
+    time.sleep(FROZEN_S)
+    eventually("the other takes over", lambda: site.shared_by("w2"), 60)
+    site.kill("w1", signal.SIGCONT)
+    eventually("both work", lambda: site.shared_by("w1", "w2"), 60)
+
+
+def database_cut_off(site: ClusterSite) -> None:
+    """A worker cut off from the database for 9 s, its partitions taken over, then reached again"""
+    site.database_proxy.cut.set()
+    time.sleep(FROZEN_S)
+    eventually("the other takes over", lambda: site.shared_by("w1"), 60)
+    site.database_proxy.cut.clear()
+    eventually("both work", lambda: site.shared_by("w1", "w2"), 60)
+
+
+def node_replaced(site: ClusterSite) -> None:
+    """A node removed with its disk, an empty one joins under its name"""
+    site.nats.kill(1)
+    time.sleep(2)
+    shutil.rmtree(site.nats.stores[1])
+    site.nats.begin(1)
+    site.nats.healthy(1)
+
+
+def pages_dropped(site: ClusterSite) -> None:
+    """Power loss of a node: what it had not synced is gone"""
+    site.volume.lose_power(lambda: site.nats.kill(0))
+    site.nats.begin(0)
+    site.nats.healthy(0)
+
+
+FAULTS: list[Callable[[ClusterSite], None]] = [worker_killed, leader_killed]
+MORE = [two_nodes_killed, bridge_killed, worker_frozen, database_cut_off, node_replaced]
+
+
+class Traffic:
+    """Devices that publish all the time, and the longest time in which nothing was stored."""
+
+    def __init__(self, site: ClusterSite, fleet: Fleet) -> None:
+        self._site, self._fleet = site, fleet
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._publish, self._watch)]
+        self.longest_s = 0.0
+
+    def __enter__(self) -> "Traffic":
+        for one in self._threads:
+            one.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for one in self._threads:
+            one.join(30)
+
+    def _publish(self) -> None:
+        while not self._ended.is_set():
+            self._site.publish(self._fleet, 1, 0.05)
+
+    def _watch(self) -> None:
+        seen, since = 0, time.monotonic()
+        while not self._ended.wait(0.1):
+            if (booked := self._site.site.booked()) != seen:
+                seen, since = booked, time.monotonic()
+            self.longest_s = max(self.longest_s, time.monotonic() - since)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[ClusterSite]:
+    volume = Disk() if LONG and not (impossible() or not_installed()) else None
+    made = ClusterSite(tmp_path, volume)
+    yield made
+    made.close()
+    if volume is not None:
+        volume.close()
+
+
+@pytest.mark.timeout(1500 if LONG else 280)
+def test_whatever_fails_everything_acknowledged_is_stored_once_and_nobody_is_paged_twice(site: ClusterSite) -> None:
+    site.start("bridge")
+    site.start("w1")
+    site.start("w2", url=site.proxied_url)
+    eventually("both work", lambda: site.shared_by("w1", "w2"), 120)
+    eventually("the bridge subscribes", lambda: "mqtt connected" in site.log("bridge"))
+    rows = []
+    with site.fleet() as fleet:
+        site.publish(fleet, 40)
+        site.stored(fleet)
+        before = site.ledger_closes(fleet)
+        faults = FAULTS + (MORE + [pages_dropped] * (site.volume is not None) if LONG else [])
+        for fault in faults:
+            with Traffic(site, fleet) as traffic:
+                site.wait_for_growth()
+                fault(site)
+                site.wait_for_growth()
+            site.stored(fleet)
+            after = site.ledger_closes(fleet)
+            sent, stored, again = (after[key] - before[key] for key in ("sent", "stored", "again"))
+            new = after["incidents"] - before["incidents"], after["pages"] - before["pages"]
+            rows.append((fault.__doc__, sent, stored, again, *new, f"{traffic.longest_s:.1f}"))
+            before = after
+    assert all(row[4] == 0 and row[5] == 0 for row in rows), "a fault opened an incident or paged somebody"
+    for name in ("bridge", "w1", "w2"):
+        site.kill(name, signal.SIGTERM)
+        assert site.processes[name].returncode == 0, site.log(name)[-5000:]
+    if LONG:
+        write(rows)
+
+
+def write(rows: list[tuple[object, ...]]) -> None:
+    """The table, between its marks."""
+    head = "| fault | readings sent | stored | duplicates | new incidents | new pages | longest pause, s |"
+    lines = [head, "|---|---|---|---|---|---|---|", *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+    text = TABLE.read_text("utf-8")
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    TABLE.write_text(text[:start] + "\n" + "\n".join(lines) + "\n" + text[end:], "utf-8")

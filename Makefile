@@ -44,7 +44,7 @@ types: $(READY)
 	$(BIN)/lint-imports
 
 screenshot: $(READY) $(PAGES)
-	$(BIN)/python -m pytest -q tests/system/test_screenshot.py
+	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/system/test_screenshot.py
 	mkdir -p docs/images && cp build/map.png docs/images/map.png
 
 bench: $(READY) $(PAGES)

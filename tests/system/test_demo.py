@@ -15,6 +15,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from lxml import etree
+from playwright.sync_api import expect
 
 from governance.assessment import CLASSES_ACTION
 from governance.audit import trail as audit_trail
@@ -29,7 +30,9 @@ from infra.times import beijing_day, to_ms
 from ingest import ledger
 from riverchief import settings
 from riverchief.brokers.local import Broker, free_port
+from tests.browser import DESK, chromium
 from tests.cases import cap_schema
+from tests.long import LONG
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -137,15 +140,28 @@ def warned_of_red(address: str) -> bool:
     return False
 
 
+def creek_is_red(address: str) -> None:
+    """The newcomer's page shows the creek that turned red, and asks nobody else for anything."""
+    with chromium() as browser:
+        page = browser.new_page(viewport=DESK)
+        foreign: list[str] = []
+        page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((address, "data:")) else None)
+        page.goto(address)
+        red = page.get_by_test_id("map-incidents").locator("li:has(.pennant.red)")
+        expect(red.filter(has_text=re.compile("氨氮.*劣Ⅴ类.*限值2.0")).first).to_be_visible(timeout=60_000)
+        assert foreign == []
+
+
 def test_a_demo_ends_by_itself_after_the_time_it_was_given_with_its_books_closed(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    done = demo("--for", "3", "--report", str(file))
+    done = demo("--for", "3", "--broker", "nats", "--report", str(file))
     assert done.returncode == 0, done.stderr
     assert json.loads(file.read_text(encoding="utf-8"))["ledger_closed"] is True
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.timeout(290)
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", KINDS if LONG else KINDS[:1])
+@pytest.mark.timeout(350)
 def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(tmp_path: Path, kind: str) -> None:
     table = tmp_path / "my_creek.csv"
     rows = [
@@ -166,6 +182,7 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
             eventually("four devices of four protocols are there", four, 60, every_s=0.5)
             warned = partial(warned_of_red, address)
             eventually("the red incident is a warning", warned, 60, every_s=0.5)
+            creek_is_red(address)
             eventually("people have messages, and the days their classes", lambda: told(site), 60, every_s=0.5)
         finally:
             process.send_signal(signal.SIGINT)

@@ -7,6 +7,7 @@ leaves by each device's own protocol.
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,7 +15,6 @@ import sqlalchemy as sa
 from infra import clock
 from ingest.storage import loggers, sl651_stations
 from ingest.storage.changes import Author
-from riverchief import files
 from riverchief.brokers.local import free_port
 from sensors.wire.hj212.readings import Logger as KnownLogger
 from sensors.wire.sl651.readings import Gauge
@@ -30,6 +30,7 @@ SL651_STATION, HJ212_STATION, LORAWAN_STATION = "dph-shiwan-1", "dph-shiwan-2", 
 ADDRESS: Final = "0044060001"
 MN: Final = "440604000000000000000001"
 DEVICE: Final = "lanshi-3"
+MAPPING: Final = Path(__file__).with_name("demo_lorawan.toml")
 UPLINKS: Final = "v3/+/devices/+/up"
 """Topic of the network server, as the mapping has it."""
 EVERY_S: Final[Mapping[str, int]] = {SL651_STATION: 60, HJ212_STATION: 30, LORAWAN_STATION: 30}
@@ -61,7 +62,7 @@ enabled = true
 host = "127.0.0.1"
 port = {self.sl651_port}
 [ingest]
-mappings = '{files.shipped("mappings/demo-lorawan.toml")}'
+mappings = '{MAPPING}'
 """
 
     def lines(self, about: Connection) -> dict[str, Line]:

@@ -115,7 +115,18 @@ async def send_command(
         else:
             if result is not None:
                 return answer(result)
-    raise absent or Refused(say("device.not_asked", station=station.key, command=new.command))
+    known = ", ".join(_askable(context))
+    raise absent or Refused(say("device.not_asked", station=station.key, command=new.command, known=known))
+
+
+def _askable(context: Context) -> list[str]:
+    """The commands that there is a way for here."""
+    ways = (
+        (context.command, BY_HJ212),
+        (context.sl651_query, ("send_now", "send_history", "get_settings", *_FUNCTIONS)),
+        (context.mqtt_commands, BY_MQTT),
+    )
+    return sorted({command for way, commands in ways if way is not None for command in commands})
 
 
 async def _over_hj212(context: Context, station: str, new: NewCommand) -> CommandAnswer | None:

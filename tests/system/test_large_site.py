@@ -28,6 +28,8 @@ TRIES = 3
 HOUR_MS = 3_600_000
 NUMBER, STATION, REACH = 100, "s0001", "r1"
 NAMES = {
+    "record_id": "00000000-0000-4000-8000-000000000001",
+    "sha256": "0" * 64,
     "incident_id": str(NUMBER),
     "n": "50",
     "number": "1",

@@ -512,7 +512,7 @@ def test_a_week_shows_its_gap_spike_and_swap_and_its_table_says_the_same(
     assert max(one for one in panel["columns"]["value"] if one is not None) < 1
     anyone.tap("station-view")
     rows = anyone.see("station-table-nh3n").locator("tbody tr")
-    assert rows.count() == len(panel["columns"]["at"])
+    expect(rows).to_have_count(len(panel["columns"]["at"]))
     anyone.within(1)
 
 

@@ -4,8 +4,6 @@ One table says which right each route needs, so that a new route cannot forget i
 is the administrator's alone. Where a right counts, in which region, is for the routes: they are given the `Actor`.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -36,6 +34,7 @@ from governance.people import accounts, phones, sessions
 from governance.people import store as people_store
 from governance.people.phones import Phone
 from governance.people.sessions import NO_DEVICE, Device
+from infra import base64url
 from infra.errors import NotFound, Refused, StorageUnavailable, WaterError
 from infra.texts import Text, say
 from ingest.storage.changes import Author
@@ -512,14 +511,14 @@ def reaches_all(actor: Actor) -> None:
 
 def packed(text: str) -> str:
     """Text as a cookie can hold it."""
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return base64url.encode(text.encode())
 
 
 def unpacked(text: str) -> str:
     """What `packed` made it from; "" for what it did not make."""
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
+        return base64url.decode(text).decode()
+    except ValueError:
         return ""
 
 

@@ -4,7 +4,6 @@ What the provider publishes about itself is asked once an hour, its keys again w
 Nothing is taken from it but who somebody is.
 """
 
-import base64
 import hashlib
 import json
 import secrets
@@ -21,7 +20,7 @@ from joserfc import jwk, jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
-from infra import outgoing
+from infra import base64url, outgoing
 from infra.errors import Refused, WaterError
 from infra.texts import Text, say
 
@@ -85,7 +84,7 @@ class Oidc:
     def begin(self, back: str) -> Begun:
         """Begin; the provider sends the browser to ``back``. Raises ProviderUnavailable."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+        challenge = base64url.encode(hashlib.sha256(verifier.encode()).digest())
         query = {
             "response_type": "code",
             "client_id": self.settings.client_id,

@@ -1,7 +1,5 @@
 """How a request is read: what the routes share of parsing. Every refusal names the field and the value."""
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
@@ -14,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.context import Context
 from api.registries import Registries
+from infra import base64url
 from infra.errors import ConfigurationError, InvalidValue
 from infra.texts import say
 from infra.times import to_ms
@@ -114,7 +113,7 @@ def day(text: str) -> str:
 
 def mark(kind: str, place: Any) -> str:
     """The opaque mark of a place in the list called ``kind``."""
-    return base64.urlsafe_b64encode(msgspec.json.encode([kind, place])).decode().rstrip("=")
+    return base64url.encode(msgspec.json.encode([kind, place]))
 
 
 def cut(kind: str, found: Sequence[T], limit: int, at: Callable[[T], Any]) -> tuple[list[T], str | None]:
@@ -130,9 +129,8 @@ def place(kind: str, text: str | None, shape: type[T]) -> T | None:
     if text is None:
         return None
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        found, where = msgspec.json.decode(data, type=tuple[str, shape])  # type: ignore[valid-type]
-    except (binascii.Error, ValueError, RecursionError):  # msgspec's errors and UnicodeError are ValueErrors
+        found, where = msgspec.json.decode(base64url.decode(text), type=tuple[str, shape])  # type: ignore[valid-type]
+    except (ValueError, RecursionError):  # msgspec's errors and UnicodeError are ValueErrors
         found, where = "", None
     if found != kind or where is None:
         raise _stray(text)

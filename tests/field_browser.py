@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,13 @@ class Phone:
     def unsent(self) -> Locator:
         """How many records wait, in the bar that is always there."""
         return self.seen("field-waiting").locator("b")
+
+    def until(self, code: str, timeout_s: float = 60) -> None:
+        """Until the code gives something true; `wait_for_function` takes a promise for it."""
+        until = time.monotonic() + timeout_s
+        while not self.page.evaluate(code):
+            assert time.monotonic() < until, code
+            self.page.wait_for_timeout(100)
 
     def send_all(self) -> None:
         """The network is back: the queue empties by itself."""

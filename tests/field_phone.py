@@ -1,6 +1,5 @@
 """A phone in the field, for tests: a key of its own, records, and requests that it signs as a browser does."""
 
-import base64
 import hashlib
 import json
 import secrets
@@ -14,13 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from starlette.testclient import TestClient
 
+from infra import base64url
 from infra.times import rfc3339
 
 FIELD = "/api/v1/field"
-
-
-def base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 class FieldPhone:
@@ -29,7 +25,7 @@ class FieldPhone:
     def __init__(self, signed_in: TestClient, name: str = "Chrome · Android") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         numbers = self._key.public_key().public_numbers()
-        x, y = (base64url(part.to_bytes(32, "big")) for part in (numbers.x, numbers.y))
+        x, y = (base64url.encode(part.to_bytes(32, "big")) for part in (numbers.x, numbers.y))
         jwk = {"kty": "EC", "crv": "P-256", "x": x, "y": y}
         made = signed_in.post(f"{FIELD}/phones", json={"name": name, "key": jwk})
         assert made.status_code == 201, made.text
@@ -40,7 +36,7 @@ class FieldPhone:
     def signature(self, method: str, path: str, body: bytes, *more: str) -> str:
         message = "\n".join((method, path, hashlib.sha256(body).hexdigest(), *more)).encode()
         r, s = decode_dss_signature(self._key.sign(message, ec.ECDSA(SHA256())))
-        return base64url(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+        return base64url.encode(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> httpx.Response:
         """A signed request; a header may be given in place of the right one. The time is the server's once it says."""

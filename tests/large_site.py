@@ -244,9 +244,9 @@ def _rest(database: Database, now: int) -> None:
         many(
             2_000,
             'patrol (key, "by", role, reach, region, started_ms, ended_ms, uploaded_ms, metres, minutes, jumps, valid, '
-            "reason_zh, reason_en, way, note, problems, covered, track): "
+            "reason_zh, reason_en, way, note, chief, problems, covered, track): "
             f"'p' || n.i, '示例0', 'grid_worker', 'r0', 'd/0', {now} - n.i * {HOUR_MS}, "
-            f"{now} - n.i * {HOUR_MS} + 1200000, {now}, 1200, 20, 0, 1, '', '', 'walk', '', "
+            f"{now} - n.i * {HOUR_MS} + 1200000, {now}, 1200, 20, 0, 1, '', '', 'walk', '', '', "
             "'[]', '{}', '[]'",
         )
     _trail(database, now)

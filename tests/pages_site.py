@@ -35,6 +35,7 @@ from governance.notify.message import Item, NoticeKind, NoticeRequest
 from governance.notify.oncall import Shift
 from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice
+from governance.notify.web_push import WebPush
 from governance.organisation.regions import Place, Regions
 from governance.organisation.roles import Actor, Department, Role
 from governance.people import store as people_store
@@ -90,6 +91,7 @@ DEPUTY = "罗助理（示例）"
 SOURCE = "/riverchief/test"
 KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
 LINKS = Links("http://127.0.0.1", b"a key of links made up for test.")
+PUSH = WebPush(b"a key of push made up for a test", "http://127.0.0.1")
 PHOTO = _picture()
 FORM = "%Y-%m-%dT%H:%M"
 DUTY = ("duty-1", "duty-2")
@@ -500,7 +502,7 @@ def context(database: Database, folder: Path, token: str | None) -> Context:
         photos=folder / "photos",
         processes=files.read_processes(None),
         audit_keys=(KEY.public_key(),),
-        notifications=NotificationSettings(known, NoticePolicy(), LINKS, "测试站 test site", known.forget),
+        notifications=NotificationSettings(known, NoticePolicy(), LINKS, "测试站 test site", known.forget, PUSH),
         vault=vault,
         complaints="12345",
         subscribes=True,

@@ -149,6 +149,7 @@ CHANNELS = {
     kind: say(f"people_page.kind_{name}")
     for kind, name in (
         ("wecombot", "wecom"),
+        ("webpush", "browser"),
         ("dingtalk", "dingtalk"),
         ("feishu", "feishu"),
         ("mailto", "mail"),

@@ -5,8 +5,6 @@ The content is encrypted for the browser: the push service sees when a message g
 
 import json
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as NoBase64
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -22,7 +20,7 @@ from joserfc.jwk import ECKey
 
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel
-from infra import outgoing
+from infra import base64url, outgoing
 from infra.errors import ConfigurationError
 from infra.texts import both, say
 
@@ -57,7 +55,7 @@ class WebPush:
     def public_key(self) -> str:
         """What a browser is given when it subscribes."""
         point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        return _text(point)
+        return base64url.encode(point)
 
     def channel(self, endpoint: str, p256dh: str, auth: str) -> Channel:
         """The channel to a browser by what it says of its subscription. Raises ConfigurationError."""
@@ -103,9 +101,9 @@ class WebPush:
         parts = urlsplit(channel.url)
         given = {name: values[0] for name, values in parse_qs(parts.query).items()}
         try:
-            browser, auth = _bytes(given.get("p256dh", "")), _bytes(given.get("auth", ""))
+            browser, auth = (base64url.decode(given.get(name, "")) for name in ("p256dh", "auth"))
             ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, browser)
-        except (ValueError, NoBase64):
+        except ValueError:
             raise ConfigurationError(say("notice.no_subscription")) from None
         if len(auth) != 16:
             raise ConfigurationError(say("notice.no_subscription"))
@@ -132,13 +130,5 @@ def _jwk(key: ec.EllipticCurvePrivateKey) -> ECKey:
     numbers = key.private_numbers()
     members: dict[str, Any] = {"kty": "EC", "crv": "P-256"}
     for name, value in (("x", numbers.public_numbers.x), ("y", numbers.public_numbers.y), ("d", numbers.private_value)):
-        members[name] = _text(value.to_bytes(32, "big"))
+        members[name] = base64url.encode(value.to_bytes(32, "big"))
     return ECKey.import_key(members)
-
-
-def _text(content: bytes) -> str:
-    return urlsafe_b64encode(content).decode().rstrip("=")
-
-
-def _bytes(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))

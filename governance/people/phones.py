@@ -1,6 +1,5 @@
 """Phones that sign what they send from the field: public keys of people, each revoked alone. Never commits."""
 
-import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from governance.people.store import Person
 from governance.tables import field_nonce as nonces
 from governance.tables import field_phone as table
 from governance.tables import person as people_
+from infra import base64url
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
 
@@ -44,7 +44,10 @@ class Phone:
 
     def signed(self, message: bytes, signature: str) -> bool:
         """Whether this phone signed the message, as WebCrypto signs: r and s one after the other, base64url."""
-        raw = _decoded(signature)
+        try:
+            raw = base64url.decode(signature)
+        except ValueError:
+            return False
         if len(raw) != 2 * _BYTES:
             return False
         r, s = int.from_bytes(raw[:_BYTES], "big"), int.from_bytes(raw[_BYTES:], "big")
@@ -132,15 +135,8 @@ def _phone(row: sa.Row[Any]) -> Phone:
 
 def _key(x: str, y: str) -> ec.EllipticCurvePublicKey:
     """The key of these coordinates; raises ValueError for what is no point of the curve."""
-    across, up = _decoded(x), _decoded(y)
+    across, up = base64url.decode(x), base64url.decode(y)
     if len(across) != _BYTES or len(up) != _BYTES:
         raise ValueError
     numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(across, "big"), int.from_bytes(up, "big"), ec.SECP256R1())
     return numbers.public_key()
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        return b""

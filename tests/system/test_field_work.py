@@ -84,7 +84,7 @@ def test_a_sensor_is_hung_and_calibrated_offline_in_a_browser_that_is_killed(pho
     expect(phone.seen("hang-place")).to_have_attribute("data-state", "ok")
     phone.photo("hang-photo").enter("hang-serial", "EX-S5-0009").enter("hang-depth", "0.8")
     draft = f"hang:{STATION}:{SENSOR}"
-    phone.page.wait_for_function(f"async () => (await ({DRAFT})(['{draft}', null]))?.depth === '0.8'")
+    phone.until(f"async () => (await ({DRAFT})(['{draft}', null]))?.depth === '0.8'")
     phone.kill()
 
     phone.open(online=False)
@@ -244,7 +244,7 @@ def test_a_task_is_done_with_a_photo_in_three_steps_and_corrected(phone_of: Call
     phone.send_all()
     assert phone.ask(f"/incidents/{number}")["incident"]["state"] == "handled"
     (sent,) = [one for one in phone.ask(RECEIPTS)["items"] if one["kind"] == "done"]
-    phone.page.wait_for_function("async () => (await field.list())[0].photos[0].original.stored > 0")
+    phone.until("async () => (await field.list())[0].photos[0].original.stored > 0")
 
     phone.go(f"/queue/{sent['id']}").tap("queue-correct").enter("correct-text", "只清理了上游").tap("correct-save")
     expect(phone.page.locator(".f-record")).to_have_attribute("data-state", "sent")

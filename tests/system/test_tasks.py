@@ -361,6 +361,31 @@ def test_a_chief_confirms_on_the_phone_with_a_sentence_and_the_others_are_not_ca
     expect(office.see("case-timeline")).to_contain_text(CHIEF)
 
 
+SUBSCRIBED = """PushManager.prototype.subscribe = async ({ applicationServerKey }) => {
+  const pair = await crypto.subtle.generateKey({ name: "ECDH", namedCurve: "P-256" }, true, ["deriveBits"]);
+  const text = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replaceAll("+", "-").replaceAll("/", "_");
+  const keys = { p256dh: text(await crypto.subtle.exportKey("raw", pair.publicKey)), auth: text(new Uint8Array(16)) };
+  if (applicationServerKey.length !== 65) throw new TypeError("no key of the server");
+  return { toJSON: () => ({ endpoint: "https://updates.push.services.mozilla.com/wpush/example", keys }) };
+};"""
+"""The push service of a browser's maker, which cannot be reached here."""
+
+
+def test_a_browser_becomes_a_channel_of_its_person_by_one_tap(site: Site, hands: Who) -> None:
+    worker = hands(pages_site.WORKER, PHONE)
+    worker.page.context.grant_permissions(["notifications"], origin=site.url)
+    worker.page.add_init_script(SUBSCRIBED)
+    worker.open("/account")
+    worker.tap("account-messages")
+    worker.tap("person-push")
+    channel = worker.page.locator("[data-testid=person-channel][data-kind=webpush]")
+    expect(channel).to_contain_text(say("people_page.kind_browser").zh)
+    assert worker.page.evaluate("navigator.serviceWorker.getRegistrations().then((all) => all[0].scope)").endswith(
+        "/push/"
+    )
+    worker.within(2)
+
+
 @SIZES
 def test_all_overdue_in_one_street_are_three_steps_away_and_the_address_shows_them_again(
     site: Site, hands: Who, size: tuple[int, int]

@@ -69,7 +69,7 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
         opened = sorted(_opened(phone) for _ in range(OPENED))
         saved = sorted(phone.page.evaluate(_SAVE, [SAVED, 0]))
         phone.context.set_offline(False)
-        phone.page.wait_for_function(_SENT, timeout=GIVEN_UP_S * 1000, polling=500)
+        phone.until(_SENT, GIVEN_UP_S)
         progress.print(join_on_line(say("bench.sending", count=RECORDS, photos=PHOTOS)))
         sent = _sent(phone, line)
     return {
@@ -141,7 +141,7 @@ def _sent(phone: Any, line: Any) -> dict[str, Any]:
     line.script = lambda seen: chance.choice(faults)() if chance.random() < LOSS else Forward()
     began = time.monotonic()
     phone.context.set_offline(False)
-    phone.page.wait_for_function(_SENT, timeout=GIVEN_UP_S * 1000, polling=500)
+    phone.until(_SENT, GIVEN_UP_S)
     seconds = time.monotonic() - began
     line.script, line.wait_s = [], 0.0
     received = [one for one in phone.ask("/field/records?limit=500")["items"] if one["id"] not in before]

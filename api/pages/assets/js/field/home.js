@@ -1,5 +1,5 @@
 // The first screen: four big buttons, what is going on, and the tasks. Before the phone is registered: how to begin.
-import { ago, go, h, icon, isOnline, moment, of, say, screen, tell, title } from "./app.js";
+import { ago, go, h, icon, moment, of, say, screen, tell, title } from "./app.js";
 import { canInstall, install, inWeChat, isApple, isInstalled, persist } from "./install.js";
 import { phone, register } from "./phone.js";
 import { fetchBundle, send } from "./send.js";
@@ -195,6 +195,5 @@ screen("/help", async (place) => {
     inWeChat() && h("section", { class: "f-card f-warn" }, h("h2", {}, say("field.wechat")), h("p", {}, say("field.wechat_text"))) || "",
     ...steps.map((name) => h("section", { class: "f-card" }, h("h2", {}, say(`field.help_${name}`)),
       h("p", { class: "f-quiet" }, say(name === "install" && isApple() ? "field.help_install_apple" : `field.help_${name}_text`)))),
-    desk ? h("a", { class: "f-btn f-main f-wide", href: `tel:${desk}` }, icon("phone"), say("field.call_desk", { phone: desk })) : "",
-    h("p", { class: "f-small" }, say(isOnline() ? "field.online" : "field.offline")));
+    desk ? h("a", { class: "f-btn f-main f-wide", href: `tel:${desk}` }, icon("phone"), say("field.call_desk", { phone: desk })) : "");
 });

@@ -1,6 +1,5 @@
 """What the API and the console need to be given; made by the wiring, asked for nothing else."""
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -92,8 +91,8 @@ class Context:
     which the wiring allows on loopback only. ``oidc`` is the provider that people may sign in with. ``hosts`` are the
     names under which requests may come, beside loopback and addresses; None for any. A browser stays signed in for
     ``session_ms`` and ``idle_ms`` without use, a new token is good for ``token_ms``. ``processes`` say how each kind of
-    incident is dealt with, and by when. ``sender_key`` hides where reports come from, of which one sender may make
-    ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints`` is the telephone number that
+    incident is dealt with, and by when. One sender may make ``reports_an_hour``; ``vault`` encrypts how people can be
+    reached, and hides where reports come from. ``complaints`` is the telephone number that
     stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol counts. ``parts`` tells the
     health of the running parts. ``wake`` tells the deliverer that there is something in the outbox. ``box`` is where
     all places of the site lie, ``photos`` the folder of the photos; None where this process does not know it.
@@ -131,7 +130,6 @@ class Context:
     called_back: Callable[[CallbackOutcome], None] = lambda result: None
     sensorthings: Callable[[str], None] = lambda outcome: None
     cap: CapSettings | None = None
-    sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     vault: Vault = field(default_factory=lambda: Vault(new_key()), repr=False)
     reports_an_hour: int = 6
     complaints: str = ""

@@ -14,6 +14,7 @@ from governance.organisation.roles import Actor
 from infra.times import DAY_MS
 from ingest.rejudge.visits import medians_around_visit
 from ingest.storage import maintenance as store
+from ingest.storage.port import Latest
 from sensors.maintenance import Check, CheckDue, Visit, checks_due
 from sensors.reading import QualityTest
 from sensors.standards import hj915
@@ -37,7 +38,7 @@ class MaintenanceSummary:
 
     ``newest_at_ms`` is its newest reading, ``visited_ms`` the end of its last visit, None for none. ``visit_due_ms``
     is when somebody has to be there again; None where nobody ever was, as far as anybody wrote it down. ``doubted`` are
-    the sensors whose readings are suspect throughout.
+    the sensors whose readings are suspect throughout, ``latest`` the newest usable values.
     """
 
     station: Station
@@ -47,6 +48,7 @@ class MaintenanceSummary:
     newest_at_ms: int | None
     visited_ms: int | None
     doubted: tuple[str, ...] = ()
+    latest: tuple[Latest, ...] = ()
 
     @property
     def visit_due_ms(self) -> int | None:
@@ -130,7 +132,9 @@ def _summaries(
         found = incident_store.list_incidents(connection, open_only=True, station=only, kinds=FINDINGS, limit=AT_MOST)
     newest: dict[str, dict[str, int]] = defaultdict(dict)
     doubted: dict[str, list[str]] = defaultdict(list)
+    latest: dict[str, list[Latest]] = defaultdict(list)
     for row in context.store.latest([one.key for one in stations]) if stations else ():
+        latest[row.station].append(row)
         newest[row.station][row.parameter] = row.newest_at_ms
         if row.at_ms is not None and row.newest_at_ms - row.at_ms > DOUBTED_MS:
             doubted[row.station].append(row.parameter)
@@ -160,6 +164,7 @@ def _summaries(
                 newest_at_ms=max(newest[key].values(), default=None),
                 visited_ms=ended.get(key),
                 doubted=tuple(doubted[key]),
+                latest=tuple(latest[key]),
             )
         )
     return views

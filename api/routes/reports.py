@@ -227,7 +227,7 @@ def file(context: Context, regions: Regions, registry: Registry, host: str, new:
     no place here.
     """
     now_ms = context.clock_ms()
-    who = store.sender_hash(context.sender_key, network_of(host))
+    who = store.sender_hash(context.vault, network_of(host))
     with context.database.read() as connection:
         store.check_rate_limit(connection, who, now_ms, an_hour=context.reports_an_hour)
     known_matter(context, new.matter)
@@ -350,7 +350,7 @@ def follow_too(context: Context, number: int, host: str) -> ReportView:
     Raises NotFound where no such report is open, and TooMany.
     """
     now_ms = context.clock_ms()
-    who = store.sender_hash(context.sender_key, network_of(host))
+    who = store.sender_hash(context.vault, network_of(host))
     with context.database.write() as connection:
         store.lock_sender(connection, who)
         store.check_rate_limit(connection, who, now_ms, an_hour=context.reports_an_hour)

@@ -18,7 +18,8 @@ from governance.incidents.model import Action, Order
 from governance.organisation.roles import Actor, Role
 from infra.database import Database
 from tests import pages_site
-from tests.cases import a_finding, cap_schema
+from tests.cap import cap_schema
+from tests.cases import a_finding
 
 SETTINGS = CapSettings("hzb.example.cn", "河长办（示例）", "Exercise", "河长办及平台", "https://r.example.cn")
 OFFICE = Actor(pages_site.OFFICE, Role.OFFICE)

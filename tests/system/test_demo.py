@@ -31,7 +31,7 @@ from ingest import ledger
 from riverchief import settings
 from riverchief.brokers.local import Broker, free_port
 from tests.browser import DESK, chromium
-from tests.cases import cap_schema
+from tests.cap import cap_schema
 from tests.long import LONG
 from tests.rig import KINDS, eventually
 
@@ -123,7 +123,8 @@ def as_qgis_draws(client: httpx.Client) -> dict[str, str]:
         assert place["location"]["type"] == "Point"
         for thing in place["Things"]:
             times = [one["phenomenonTime"]["start"] for d in thing["Datastreams"] for one in d["Observations"]]
-            found |= dict.fromkeys([thing["id"]] * len(times), times[0] if times else "")
+            if times:
+                found[thing["id"]] = times[0]
     return found
 
 

@@ -181,6 +181,7 @@ class AuditSection(_Section):
     key_file: Path | None = None
     roots_file: Path | None = None
     roots_url: str | None = None
+    roots_mail: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
 
 
 class PlatformsSection(_Section):
@@ -415,6 +416,7 @@ class Settings(BaseSettings):
             "settings.mail_url": (self.notices.mail or self.notices.mail_file) and not self.notices.public_url,
             "settings.oidc_secret": self.oidc.issuer and not (self.oidc.client_secret or self.oidc.client_secret_file),
             "settings.roots": self.audit.roots_url and not signed,
+            "settings.roots_mail": self.audit.roots_mail and not (self.notices.mail or self.notices.mail_file),
         }
         for network in self.outgoing.private:
             if not outgoing.is_network(network):

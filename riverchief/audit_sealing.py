@@ -33,6 +33,8 @@ from governance.audit import trail as audit_trail
 from governance.audit.merkle import ProofInvalid, Root
 from governance.incidents import cloudevents
 from governance.incidents.model import EntryKind
+from governance.notify import channels
+from governance.notify.contacts import Channel
 from governance.verification import roots
 from infra import outgoing
 from infra.database import Database
@@ -168,7 +170,8 @@ def read_roots(file: Path) -> list[Root]:
 class Sealing(PeriodicWorker):
     """Makes the roots, and gives them to the places outside until each has them.
 
-    ``origin`` is the CloudEvents source of the site; ``url`` gets every root as an event signed with ``password``.
+    ``origin`` is the CloudEvents source of the site; ``url`` gets every root as an event signed with ``password``,
+    ``mail`` as a line.
     """
 
     def __init__(
@@ -181,6 +184,7 @@ class Sealing(PeriodicWorker):
         clock_ms: Callable[[], int],
         url: str | None = None,
         password: str | None = None,
+        mail: Channel | None = None,
     ) -> None:
         super().__init__("sealing")
         self._database = database
@@ -190,6 +194,7 @@ class Sealing(PeriodicWorker):
         self._clock_ms = clock_ms
         self._url = url
         self._password = password
+        self._mail = mail
         self._broken = ""
         self.last_error = ""
 
@@ -255,6 +260,8 @@ class Sealing(PeriodicWorker):
                 append_line(self._file, root)
                 if self._url and self._password:
                     post(self._url, self._password, root)
+                if self._mail:
+                    send_mail(self._mail, root)
             except (OSError, httpx.HTTPError) as error:
                 reason = _reason(error)
                 log.warning("a root of the trail waits", entries=root.size, error=reason)
@@ -271,9 +278,21 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def as_line(root: Root) -> str:
+    """A root as files and mails hold it."""
+    return json.dumps(asdict(root), ensure_ascii=False, separators=(",", ":"))
+
+
+def send_mail(mail: Channel, root: Root) -> None:
+    """Send a root to a mailbox; raises OSError where the mail server does not take it."""
+    outcome = channels.send(mail, f"{EVENT} {root.size} {root.root[:16]}", as_line(root))
+    if not outcome.ok:
+        raise OSError(outcome.error)
+
+
 def append_line(file: Path, root: Root) -> None:
     """Put a root at the end of the file, unless it stands there already."""
-    line = json.dumps(asdict(root), ensure_ascii=False, separators=(",", ":"))
+    line = as_line(root)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", encoding="utf-8") as stream:
         stream.seek(0)
@@ -314,6 +333,7 @@ def post(url: str, password: str, root: Root) -> None:
 
 def sealing(settings: Settings, database: Database, clock_ms: Callable[[], int]) -> Sealing:
     """The job of a site by its settings; raises ConfigurationError for a key that cannot be used."""
+    server, address = secret(settings.notices.mail, settings.notices.mail_file), settings.audit.roots_mail
     return Sealing(
         database,
         signing_key(settings),
@@ -322,4 +342,5 @@ def sealing(settings: Settings, database: Database, clock_ms: Callable[[], int])
         clock_ms=clock_ms,
         url=settings.audit.roots_url,
         password=secret(settings.outbox.secret, settings.outbox.secret_file),
+        mail=channels.mail(server, address, {}) if server and address else None,
     )

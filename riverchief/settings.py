@@ -199,6 +199,7 @@ class AuditSection(_Section):
     key_file: Path | None = None
     roots_file: Path | None = None
     roots_url: str | None = None
+    roots_mail: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
 
 
 class PlatformsSection(_Section):
@@ -436,6 +437,7 @@ class Settings(BaseSettings):
             "settings.cluster_sqlite": self.cluster.servers and self.database_url.startswith("sqlite"),
             "settings.cluster_republish": self.cluster.servers and mqtt.republish,
             "settings.roots": self.audit.roots_url and not signed,
+            "settings.roots_mail": self.audit.roots_mail and not (self.notices.mail or self.notices.mail_file),
         }
         for network in self.outgoing.private:
             if not outgoing.is_network(network):

@@ -1,4 +1,4 @@
-"""Compare the tables of cases and people with the audit trail, field by field.
+"""Compare the tables of cases, people, registry and rules with the audit trail, field by field.
 
 The trail holds the state after every change: the entry of the history, the incident, the conditions touched, a person
 with their terms. A change of those tables with SQL leaves the chain intact and shows here. What is older than the trail
@@ -22,6 +22,7 @@ from governance.tables import incident as incidents_
 from governance.tables import incident_cause as causes_
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
+from governance.verification import registered
 
 AT_ONCE = 200
 """Incidents whose rows are read with one set of statements."""
@@ -76,9 +77,9 @@ def of_incident(connection: sa.Connection, incident_id: int) -> list[Difference]
 
 
 def compare(connection: sa.Connection, found: Verified) -> None:
-    """Compare all cases and people with the trail; differences become faults of ``found``, until it has no room."""
+    """Compare cases, people, registry and rules with the trail; ``found`` gets the differences while it has room."""
     room = max(0, audit_trail.FAULTS_AT_MOST - len(found.faults))
-    for difference in islice(chain(_cases(connection), _people(connection)), room):
+    for difference in islice(chain(_cases(connection), _people(connection), _registered(connection)), room):
         audit_trail.add_fault(found, difference.fault())
     found.faults.sort(key=lambda fault: (fault.n, fault.until))
 
@@ -198,6 +199,14 @@ def _people(connection: sa.Connection) -> Iterator[Difference]:
         yield from _fields(n, "person", name, "person", state, there.get(name))
     for name in there.keys() - recorded.keys():
         yield Difference(0, "person", name, "person", found="a row")
+
+
+def _registered(connection: sa.Connection) -> Iterator[Difference]:
+    for n, kind, id, recorded, row in registered.rows(connection):
+        if n and not recorded:  # the trail says that it is gone
+            yield Difference(n, kind, id, "row", "", None, "a row")
+        else:
+            yield from _fields(n, kind, id, "row", recorded, row)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

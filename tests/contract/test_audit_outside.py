@@ -17,6 +17,8 @@ from api.context import Context
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
 from governance.incidents import cloudevents
+from governance.notify import channels
+from governance.notify.contacts import Channel
 from governance.verification import roots
 from infra.database import Database
 from infra.errors import ConfigurationError
@@ -28,6 +30,7 @@ from riverchief.audit_sealing import Sealing
 from riverchief.cli.app import app
 from riverchief.settings import Settings
 from sensors.parameters import catalogue
+from tests.contract.test_subscriptions import smtp
 from tests.databases import unguarded, with_tables
 from tests.says import says
 
@@ -55,7 +58,7 @@ class Site:
                     connection, "plan.changed", kind="plan", id=f"p{i}", body=body, by="王工", at_ms=T + i
                 )
 
-    def sealing(self, url: str | None = None) -> Sealing:
+    def sealing(self, url: str | None = None, mail: Channel | None = None) -> Sealing:
         return Sealing(
             self.database,
             audit_sealing.signing_key(self.settings),
@@ -64,6 +67,7 @@ class Site:
             clock_ms=lambda: self.now_ms,
             url=url,
             password=SECRET,
+            mail=mail,
         )
 
     def client(self) -> TestClient:
@@ -208,6 +212,30 @@ def test_a_root_is_made_once_an_hour_and_waits_until_every_place_outside_has_it(
         assert roots.list_roots(connection, unsent=True) == []
     assert audit_sealing.read_roots(audit_sealing.roots_file(site.settings)) == made
     assert [merkle.read_root(event["data"]) for event in events] == made
+
+
+def test_what_the_auditor_got_by_mail_finds_a_trail_that_was_cut_off_with_all_that_is_here(
+    site: Site, tmp_path: Path
+) -> None:
+    site.add(4)
+    job = site.sealing(mail=channels.mail("mailto://127.0.0.1:9?from=river@example.org", "auditor@example.org", {}))
+    job.next_round()
+    assert "has not reached" in job.last_error
+    with smtp() as (server, taken):
+        job = site.sealing(mail=channels.mail(server, "auditor@example.org", {}))
+        job.next_round()
+    assert job.last_error == ""
+    (mail,) = taken
+    body = mail.get_body(("plain",))
+    assert body is not None
+    kept = tmp_path / "mails.jsonl"
+    kept.write_text(body.get_content())
+    assert site.run("audit", "verify", "--roots", kept)[0] == 0
+    site.tamper("DELETE FROM audit WHERE n > 2")
+    site.tamper("DELETE FROM audit_root")
+    audit_sealing.roots_file(site.settings).unlink()
+    code, text = site.run("audit", "verify", "--roots", kept)
+    assert (code, "entries 3 to 4 are cut off" in text) == (1, True)
 
 
 def test_a_key_that_cannot_be_used_is_named(site: Site, tmp_path: Path) -> None:

@@ -26,8 +26,14 @@ from governance.verification.comparison import Difference
 from infra.database import Database
 from infra.texts import say
 from infra.times import DAY_MS
+from ingest.rules import model as rule_model
+from ingest.state import rule_versions
+from ingest.storage import maintenance, registry
+from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
+from sensors.maintenance import Visit
 from sensors.parameters import catalogue
+from sensors.stations import Deployment, Registry, Station
 from tests.cases import OPERATOR, WAY, a_finding
 from tests.contract.test_audit import KEY
 from tests.databases import unguarded, with_tables
@@ -226,6 +232,33 @@ def test_a_person_changed_by_sql_is_named(cases: Cases, statement: str, what: st
     faults = cases.faults()
     assert {fault.wrong for fault in faults} == {FaultKind.DIFFERS}
     assert {fault.n for fault in faults} <= {0, cases.entry(what)}
+
+
+@pytest.mark.parametrize(
+    ("statement", "entry", "where"),
+    [
+        ("UPDATE station SET region = 'elsewhere'", "registry.station", "station shiwan, row region"),
+        ("DELETE FROM deployment", "registry.deployment", "deployment shiwan/do/0, row"),
+        ("UPDATE visit SET note = '伪'", "registry.visit", f"visit shiwan/{T}, row note"),
+        ("UPDATE rule_version SET body = 'limit = 9'", "rule.in_force", "row body"),
+    ],
+)
+def test_the_registry_and_the_rules_changed_by_sql_are_named(
+    cases: Cases, statement: str, entry: str, where: str
+) -> None:
+    station = Station("shiwan", "石湾", "Shiwan", 113.1, 23.0)
+    text = '[[threshold]]\nid = "x"\nparameter = "do"\nside = "below"\nlimit = 2\nsamples = 3\ncolour = "red"\n'
+    with cases.database.write() as connection:
+        for one in (station, replace(station, zh="石湾大桥")):
+            sensors = (Deployment("shiwan", "do", 0, "mg/L"),)
+            registry.save(connection, Registry((one,), sensors, catalogue=catalogue()))
+        maintenance.begin_visit(connection, Visit("shiwan", T), Author("周工（示例）", T))
+        rule_versions.record_versions(connection, rule_model.read(text, catalogue()), catalogue(), T)
+    assert cases.faults() == []
+    unguarded(cases.database, statement)
+    (fault,) = cases.faults()
+    assert (fault.n, fault.wrong) == (cases.entry(entry), FaultKind.DIFFERS)
+    assert where in fault.detail
 
 
 def test_rows_that_no_entry_knows_are_named(cases: Cases) -> None:

@@ -81,13 +81,14 @@ def test_a_pdf_is_kept_and_never_unfolded(limited: Callable[..., None]) -> None:
     assert file_content._decoder._child is None
 
 
-@pytest.mark.parametrize(("name", "mib"), [("bomb.parquet", 1200), ("bomb.csv.gz", 1000), ("bomb.xlsx", 2500)])
+@pytest.mark.parametrize(("name", "mib"), [("bomb.parquet", 1000), ("bomb.csv.gz", 1000), ("bomb.xlsx", 2500)])
 def test_a_table_that_unfolds_ends_its_decoder_and_the_next_table_is_read(
     limited: Callable[..., None], name: str, mib: int, tmp_path: Path
 ) -> None:
     limited(table_files, mib)
     bomb = table(tmp_path, name)
-    with pytest.raises(ConfigurationError, match=says("attachment.limits", memory=mib)):
+    ended_or_refused_memory = "|".join((says("attachment.limits", memory=mib), says("file.no_table", path=bomb)))
+    with pytest.raises(ConfigurationError, match=ended_or_refused_memory):
         recorded.read_table(bomb, catalogue())
     if bomb.suffix == ".parquet":  # piece by piece the same file is read whatever it unfolds to
         with formats.reading(bomb) as source:

@@ -205,7 +205,7 @@ def _retention_jobs(resources: Resources) -> Iterator[Job]:
             raise ConfigurationError(say("settings.keep_days"))
         retention.check_keep_days(keep_days, max(resources.rules.lookback_s(p.key) for p in known.parameters))
         removal = Retention(resources.database, known, keeper, keep_days=keep_days, clock_ms=clock.now_ms)
-        yield Job(removal, _error_health("contact_removal", removal, "removing"))
+        yield Job(removal, _error_health("retention", removal, "removing"))
     if resources.devices:
         yield Job(ExpiryWorker(resources.devices.credentials))
 
@@ -238,7 +238,8 @@ def _closing_jobs(resources: Resources) -> Iterator[Job]:
     if server and base:
         mails = SubscriptionMails(database, resources.vault, server, base, clock_ms=clock.now_ms)
         yield Job(mails, _error_health("subscriptions", mails, "sending"))
-    yield Job(ContactRetention(database, resources.vault, days=settings.reports.contact_days, clock_ms=clock.now_ms))
+    contacts = ContactRetention(database, resources.vault, days=settings.reports.contact_days, clock_ms=clock.now_ms)
+    yield Job(contacts, _error_health("contact_removal", contacts, "removing"))
 
 
 # -- their health ------------------------------------------------------------------------------------------------------

@@ -54,9 +54,9 @@ bench: $(READY) $(PAGES)
 # Bad input at scale; writes its figures into docs/bad-input.md. RIVERCHIEF_FUZZ_SEED=n repeats a run.
 fuzz: $(READY) $(PAGES)
 	test -x .venv-fuzz/bin/schemathesis || ($(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/pip install --quiet schemathesis)
-	RIVERCHIEF_FUZZ=1000000 RIVERCHIEF_FUZZ_SECONDS=300 RIVERCHIEF_FUZZ_WRITE=1 \
+	RIVERCHIEF_FUZZ=1000000 RIVERCHIEF_FUZZ_SECONDS=900 RIVERCHIEF_FUZZ_WRITE=1 \
 		RIVERCHIEF_SCHEMATHESIS=$(CURDIR)/.venv-fuzz/bin/schemathesis \
-		$(BIN)/python -m pytest -s --timeout 1800 tests/fuzz $(ARGS)
+		$(BIN)/python -m pytest -s --timeout 2400 tests/fuzz $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

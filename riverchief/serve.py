@@ -25,8 +25,9 @@ from riverchief.service import HasThread, Service, health
 from riverchief.services.ingest_services import Ingest, heartbeat_service
 from riverchief.services.worker_services import Worker, build_worker
 from riverchief.settings import Settings, secret
-from riverchief.signals import on_signal
+from riverchief.signals import on_hangup, on_signal
 from riverchief.single_writer import exclusive_ingest
+from riverchief.site_files import Reloader, SiteFiles
 from riverchief.watchdog import Watchdog
 
 HOUR_MS = 3_600_000
@@ -64,6 +65,7 @@ class System:
                 self.ingest.intake.watch(worker.annotations.on_batch)
             self.heartbeat = self._make_heartbeat()
         self.watchdog = Watchdog(self._threads)
+        self.reloader = Reloader(self.resources.files, self._take_files)
         self.services = self._table(worker)
         spool = self.resources.stores.spool
         figures = metrics.MetricSources(
@@ -100,8 +102,14 @@ class System:
             *(worker.services if worker else ()),
             *(self.ingest.services() if self.ingest else ()),
             *([heartbeat_service(self.heartbeat)] if self.heartbeat else ()),
+            _reload_service(self.reloader),
             Service(start=self.watchdog.start, stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S)),
         )
+
+    def _take_files(self, read: SiteFiles) -> None:
+        if self.ingest:
+            self.ingest.take_files(read)
+        self.resources.directory.forget()
 
     def _threads(self) -> dict[str, HasThread]:
         """The threads that must be alive in this process, by name."""
@@ -121,6 +129,18 @@ class System:
 
 def _nothing() -> None:
     pass
+
+
+def _reload_service(reloader: Reloader) -> Service:
+    def health(now_ms: int) -> list[Part]:
+        return [Part("files", not reloader.last_error, reloader.last_error or "read", False)]
+
+    return Service(
+        start=reloader.start,
+        stop=partial(reloader.stop, WATCHDOG_GRACE_S),
+        health=health,
+        threads=lambda: {"reload": reloader},
+    )
 
 
 def _context(
@@ -212,7 +232,7 @@ def run(settings: Settings, roles: Role = ALL) -> None:
         listener = listen(settings.api.host, settings.api.port) if Role.API in roles else None
         system = System(settings, roles, writer)
         stop_requested = threading.Event()
-        with on_signal(lambda *_: stop_requested.set()):
+        with on_signal(lambda *_: stop_requested.set()), on_hangup(lambda *_: system.reloader.request()):
             system.start()
             try:
                 if listener is not None:

@@ -55,12 +55,12 @@ def answers(url: str, server: "subprocess.Popen[bytes]") -> None:
 class Running:
     """A site as it runs in production: a broker, a database, and ``riverchief`` as a process of its own.
 
-    The database is a file in the folder unless ``url`` names another.
+    The database is a file in the folder unless ``url`` names another. Devices may publish on ``uplinks``, too.
     """
 
-    def __init__(self, folder: Path, kind: str, url: str = "") -> None:
+    def __init__(self, folder: Path, kind: str, url: str = "", uplinks: str | None = None) -> None:
         self.folder = folder
-        self.broker = Broker(folder / "broker", kind=kind)
+        self.broker = Broker(folder / "broker", kind=kind, uplinks=uplinks)
         self.broker.start()
         self.url = url
         self.database = Database(url or f"sqlite:///{folder / 'riverchief.db'}")

@@ -18,6 +18,7 @@ from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import quarantine
 from riverchief.files import read_mappings, shipped
 from sensors.parameters import catalogue
+from sensors.reading import Reason
 from sensors.wire.hj212.frame import build as build_212
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.sl651.readings import Gauge
@@ -86,6 +87,7 @@ def test_whatever_payload_and_topic_arrive_each_message_is_in_the_books(trial: T
         trial.last = [(next(topics) if trial.rng.random() < 0.3 else TOPICS[0], next(payloads)) for _ in range(many)]
         receipts = river.take(trial.last)
         trial.refused += sum(bool(receipt.rejected) for receipt in receipts)
+        assert not any(one.reason is Reason.OUR_FAULT for receipt in receipts for one in receipt.rejected)
     river.close()
 
 

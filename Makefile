@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench clean
+.PHONY: setup demo test lint types screenshot bench fuzz clean
 
 setup: $(READY) $(PAGES)
 
@@ -51,5 +51,12 @@ bench: $(READY) $(PAGES)
 	$(BIN)/riverchief bench ingest
 	$(BIN)/riverchief bench latency
 
+# Bad input at scale; writes its figures into docs/bad-input.md. RIVERCHIEF_FUZZ_SEED=n repeats a run.
+fuzz: $(READY) $(PAGES)
+	test -x .venv-fuzz/bin/schemathesis || ($(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/pip install --quiet schemathesis)
+	RIVERCHIEF_FUZZ=1000000 RIVERCHIEF_FUZZ_SECONDS=900 RIVERCHIEF_FUZZ_WRITE=1 \
+		RIVERCHIEF_SCHEMATHESIS=$(CURDIR)/.venv-fuzz/bin/schemathesis \
+		$(BIN)/python -m pytest -s --timeout 2400 tests/fuzz $(ARGS)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static
+	rm -rf $(VENV) .venv-fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

@@ -19,9 +19,11 @@ from infra.errors import LongTermUnavailable, StorageUnavailable, WaterError
 from infra.texts import say
 from ingest.ledger import Ledger
 from ingest.pipeline import Outcome, Receipt
+from ingest.rules.model import Rules
 from sensors.reading import Message
 from sensors.stations import Registry
 from sensors.wire.hj212.readings import Logger
+from sensors.wire.mapping import Mappings
 from sensors.wire.sl651.readings import Gauge
 
 log = structlog.get_logger(__name__)
@@ -69,6 +71,8 @@ class Destination(Protocol):
     def follow_registry(self) -> bool: ...
 
     def follow_rules(self) -> bool: ...
+
+    def offer_files(self, rules: Rules, mappings: Mappings) -> None: ...
 
     def tick(self, connected_since_ms: int | None, now_ms: int) -> list[Finding]: ...
 

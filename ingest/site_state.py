@@ -125,6 +125,7 @@ class SiteState:
         self.rules = rules
         self.trials: dict[str, Trial] = {}
         """The running trials by rule."""
+        self._offered: tuple[Rules, Mappings] | None = None
         self._take_published()
         self._take_trials()
         self.refresh()
@@ -221,12 +222,29 @@ class SiteState:
 
     def follow_rules(self) -> bool:
         """Adopt rules that were published, and trials that began or ended meanwhile; true if there were any."""
+        changed = self._take_files()
         published, tried = self._take_published(), self._take_trials()
-        if published:
+        if published or changed:
             self.rules_saved = False
-        if published or tried:
+        if published or tried or changed:
             self.refresh()
-        return published or tried
+        return published or tried or changed
+
+    def offer_files(self, rules: Rules, mappings: Mappings) -> None:
+        """Let the rules and mappings of the files be these from the next tick on; called from any thread."""
+        self._offered = (rules, mappings)
+
+    def _take_files(self) -> bool:
+        """Take what was offered; true if the rules of the file changed, which go before those published so far."""
+        offered, self._offered = self._offered, None
+        if offered is None:
+            return False
+        rules, self.mappings = offered
+        if rule_publications.fingerprint(rules) == rule_publications.fingerprint(self.file_rules):
+            return False
+        self.file_rules = self.rules = rules
+        self._published = None
+        return True
 
     def _take_published(self) -> bool:
         """Take the newest publication, unless it is the one known; true if the rules differ."""

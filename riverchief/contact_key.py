@@ -80,4 +80,5 @@ class ContactRetention(PeriodicWorker):
                 removed, encrypted = citizen_reports.protect_contacts(connection, self._vault, before_ms)
             if removed or encrypted:
                 log.info("contacts of citizens", removed=removed, encrypted=encrypted)
+            self.last_error = ""
         return EVERY_S

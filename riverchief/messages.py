@@ -110,13 +110,15 @@ class ContactList:
     Asks the database again after ``RECENT_MS``; while it does not answer, the last answer stands.
     """
 
-    def __init__(self, file: Directory, database: Database, vault: Vault, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, file: Callable[[], Directory], database: Database, vault: Vault, clock_ms: Callable[[], int]
+    ) -> None:
         self._file = file
         self._database = database
         self._vault = vault
         self._clock_ms = clock_ms
         self._at_ms: int | None = None
-        self._found = file
+        self._found = file()
         self._lock = threading.Lock()
 
     def __call__(self) -> Directory:
@@ -124,7 +126,7 @@ class ContactList:
         with self._lock:
             if self._at_ms is None or not 0 <= now_ms - self._at_ms < RECENT_MS:
                 with suppress(StorageUnavailable), self._database.read() as connection:
-                    self._found = self._file.with_people(reachable(connection, self._vault, now_ms))
+                    self._found = self._file().with_people(reachable(connection, self._vault, now_ms))
                 self._at_ms = now_ms
             return self._found
 

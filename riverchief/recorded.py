@@ -1,6 +1,5 @@
 """Read recorded tables, for replay and for backtests."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import polars as pl
 
 from infra.errors import ConfigurationError
 from infra.texts import say
+from riverchief import table_files
 from sensors import table_columns
 from sensors.parameters import Catalogue
 from simulator.replay import Table
@@ -68,17 +68,14 @@ def read_events(path: Path) -> dict[str, list[tuple[int, int]]]:
 def _frame(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
-            return pl.read_parquet(path)
+            return table_files.read_parquet(path)
         if path.suffix in (".xlsx", ".xls"):
-            return pl.read_excel(path)
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        return pl.read_csv(data, infer_schema_length=None, try_parse_dates=False)
+            return table_files.read_excel(path)
+        return table_files.read_csv(path)
     except FileNotFoundError:
         raise ConfigurationError(say("file.missing", path=path)) from None
-    except (OSError, EOFError, pl.exceptions.PolarsError, ModuleNotFoundError) as error:
-        raise ConfigurationError(say("file.no_table", path=path, error=str(error).splitlines()[0])) from error
+    except OSError as error:
+        raise ConfigurationError(say("file.no_table", path=path, error=error.strerror)) from error
 
 
 def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

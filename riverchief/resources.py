@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from api.context import Devices
 from governance.audit import trail as audit_trail
 from governance.incidents.dispatch import Processes
-from governance.notify.contacts import Directory
 from governance.platforms.model import Platforms
 from infra import clock
 from infra.database import Database
 from infra.vault import Vault
 from ingest.devices.claims import Claims
 from ingest.devices.credentials import Credentials
-from ingest.rules.model import Rules
 from ingest.sources.mqtt import MqttSettings
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
@@ -24,10 +22,10 @@ from riverchief.database import open_database
 from riverchief.metrics import EventCounters
 from riverchief.otel import Tracing
 from riverchief.settings import Settings, secret
+from riverchief.site_files import SiteFiles
 from riverchief.sources import mqtt_settings
 from riverchief.stores import Stores, open_stores
 from sensors.parameters import Catalogue, catalogue
-from sensors.wire.mapping import Mappings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +34,8 @@ class Resources:
 
     settings: Settings
     catalogue: Catalogue
-    rules: Rules
+    files: SiteFiles
     processes: Processes
-    mappings: Mappings
     platforms: Platforms
     database: Database
     vault: Vault
@@ -60,20 +57,18 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool) -> Resourc
     first administrator.
     """
     known = catalogue()
-    rules = files.read_rules(settings.site.rules, known)
+    read = SiteFiles(settings, known)
     processes = files.read_processes(settings.site.processes)
-    mappings = files.read_mappings(settings.ingest.mappings, known)
     api_token = secret(settings.api.token, settings.api.token_file)
     mqtt = mqtt_settings(settings)
     outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
-    contacts = messages.directory(settings)
     platforms = files.read_platforms(settings.platforms.file, outbox_secret)
     watch = settings.watch
     heartbeat_url = secret(watch.heartbeat_url, watch.heartbeat_url_file)
     tracing = Tracing(watch.otlp_url, watch.trace_share) if watch.otlp_url else None
     database = open_database(settings)
     vault = contact_key.vault(settings)
-    directory = messages.ContactList(contacts or Directory(), database, vault, clock.now_ms)
+    directory = messages.ContactList(lambda: read.contacts, database, vault, clock.now_ms)
     _record_start(settings, roles, database)
     _register_stations(settings, database, known)
     if with_api and not settings.access.open:
@@ -81,9 +76,8 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool) -> Resourc
     return Resources(
         settings=settings,
         catalogue=known,
-        rules=rules,
+        files=read,
         processes=processes,
-        mappings=mappings,
         platforms=platforms,
         database=database,
         vault=vault,

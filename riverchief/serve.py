@@ -27,8 +27,9 @@ from riverchief.services.ingest_services import Ingest, heartbeat_service, make_
 from riverchief.services.partition_services import PartitionWorkers
 from riverchief.services.worker_services import Worker, build_worker
 from riverchief.settings import Settings, secret
-from riverchief.signals import on_signal
+from riverchief.signals import on_hangup, on_signal
 from riverchief.single_writer import exclusive_ingest, shared_ingest
+from riverchief.site_files import Reloader, SiteFiles
 from riverchief.watchdog import Watchdog
 
 HOUR_MS = 3_600_000
@@ -77,6 +78,7 @@ class System:
         if Role.BRIDGE in roles or Role.INGEST in roles:
             self.heartbeat = self._make_heartbeat()
         self.watchdog = Watchdog(self._threads)
+        self.reloader = Reloader(self.resources.files, self._take_files)
         self.services = self._table(worker)
         spool = self.resources.stores.spool
         figures = metrics.MetricSources(
@@ -115,8 +117,16 @@ class System:
             *([self.partitions.service()] if self.partitions else ()),
             *(self.ingest.services() if self.ingest else ()),
             *([heartbeat_service(self.heartbeat)] if self.heartbeat else ()),
+            _reload_service(self.reloader),
             Service(start=self.watchdog.start, stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S)),
         )
+
+    def _take_files(self, read: SiteFiles) -> None:
+        if self.ingest:
+            self.ingest.take_files(read)
+        if self.partitions:
+            self.partitions.take_files(read)
+        self.resources.directory.forget()
 
     def _threads(self) -> dict[str, HasThread]:
         """The threads that must be alive in this process, by name."""
@@ -136,6 +146,18 @@ class System:
 
 def _nothing() -> None:
     pass
+
+
+def _reload_service(reloader: Reloader) -> Service:
+    def health(now_ms: int) -> list[Part]:
+        return [Part("files", not reloader.last_error, reloader.last_error or "read", False)]
+
+    return Service(
+        start=reloader.start,
+        stop=partial(reloader.stop, WATCHDOG_GRACE_S),
+        health=health,
+        threads=lambda: {"reload": reloader},
+    )
 
 
 def _context(
@@ -242,7 +264,7 @@ def run(settings: Settings, roles: Role = ALL) -> None:
         listener = listen(settings.api.host, settings.api.port) if Role.API in roles else None
         system = System(settings, roles, writer)
         stop_requested = threading.Event()
-        with on_signal(lambda *_: stop_requested.set()):
+        with on_signal(lambda *_: stop_requested.set()), on_hangup(lambda *_: system.reloader.request()):
             system.start()
             try:
                 if listener is not None:

@@ -44,7 +44,7 @@ outgoing.allow(("127.0.0.0/8", "::1"))
 database.SYNCHRONOUS = "OFF"
 """In the process of the tests; what a power cut does is not tested, a kill -9 does not care."""
 
-SLOWEST_FIRST = ("faults", "system", "contract", "unit")
+SLOWEST_FIRST = ("faults", "system", "fuzz", "contract", "unit")
 """Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
 LONGEST = (
     "test_pipeline.py",

@@ -490,7 +490,7 @@ async def _fails() -> None:
 def context(database: Database, folder: Path, token: str | None) -> Context:
     """What the application is given over the seeded database; without a token the site is open."""
     vault = Vault(new_key())
-    known = messages.ContactList(directory(), database, vault, now_ms)
+    known = messages.ContactList(directory, database, vault, now_ms)
     return Context(
         database=database,
         store=SqlReadings(database, catalogue()),

@@ -62,7 +62,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def labelled(run: Runner) -> Iterator[str]:
     yield "**Labelled faults**\n"
-    head = ("record", "method", "precision", "recall", "F1", "false alarms a station-month", "delay min", "storm flagged")
+    head = (
+        "record",
+        "method",
+        "precision",
+        "recall",
+        "F1",
+        "false alarms a station-month",
+        "delay min",
+        "storm flagged",
+    )
     rows = []
     for name in LABELLED:
         record = run.record(name)

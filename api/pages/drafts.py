@@ -49,7 +49,7 @@ async def keep(request: Request, key: str) -> Response:
         return answer({"kept": False, "large": True})
     try:
         given = msgspec.json.decode(body, type=Given)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # DecodeError and UnicodeDecodeError are ValueErrors
         return answer({"kept": False}, 400)
     context: Context = request.app.state.context
     person = request.scope["actor"].name

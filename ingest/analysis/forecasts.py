@@ -131,7 +131,7 @@ class Forecasts(PeriodicWorker):
         database: Database,
         store: ReadingStore,
         catalogue: Catalogue,
-        rules: Rules,
+        rules: Callable[[], Rules],
         *,
         clock_ms: Callable[[], int],
         source: str,
@@ -242,12 +242,13 @@ class Forecasts(PeriodicWorker):
                 for row in connection.execute(sa.select(alarms).where(alarms.c.station.in_(keys)))
             }
             places, rules_of = Places(registry), dict[str, tuple[Rule, ...]]()
+            in_force = self._rules()
             rows: list[list[object]] = []
             findings: list[Finding] = []
             for station, name, one in made:
                 parameter = self._catalogue[name]
                 if station.key not in rules_of:
-                    rules_of[station.key] = self._rules.applicable(station, places)
+                    rules_of[station.key] = in_force.applicable(station, places)
                 near = limits(rules_of[station.key], places.target(station), station, name)
                 crossed = [(limit, _shown_crossing(one, limit)) for limit in near]
                 stored = before.get((station.key, name))

@@ -16,6 +16,7 @@ from ingest.cluster import leases
 from ingest.cluster.partitions import partition_of
 from ingest.cluster.transport import Routed, Transport, pack
 from ingest.ledger import Ledger
+from ingest.rules.model import Rules
 from ingest.storage import loggers, sl651_stations
 from ingest.storage import registry as registry_store
 from ingest.ticks import save_left_out
@@ -93,6 +94,10 @@ class Bridge:
 
     def follow_rules(self) -> bool:
         return False
+
+    def offer_files(self, _rules: Rules, mappings: Mappings) -> None:
+        """Route by these mappings from now on; called from any thread."""
+        self._mappings = mappings
 
     def follow_registry(self) -> bool:
         """Read the plan where it changed. Raises StorageUnavailable."""

@@ -131,26 +131,26 @@ class Leases:
         self._catalogue = catalogue
         self.name = name
         self._version = version
-        self._rules = rules
+        self.rules = rules
 
     def join(self, partitions: int) -> None:
         """Become a worker. Raises ConfigurationError while workers with other code or other rules are at work."""
         with self._database.write() as connection:
             _plan_alone(connection)
             for one in members(connection):
-                if one.role == WORKER and one.alive and (one.version, one.rules) != (self._version, self._rules):
-                    mine = {"version": self._version, "rules": self._rules}
+                if one.role == WORKER and one.alive and (one.version, one.rules) != (self._version, self.rules):
+                    mine = {"version": self._version, "rules": self.rules}
                     raise ConfigurationError(
                         say("cluster.other_worker", other=one.name, theirs=one.version, their_rules=one.rules, **mine)
                     )
             _add_partitions(connection, partitions)
             follow_registry(connection, self._catalogue)
-            _seen(connection, self.name, WORKER, self._version, self._rules)
+            _seen(connection, self.name, WORKER, self._version, self.rules)
 
     def renew(self) -> Round:
         """Show that we live, distribute what is to be distributed, and say what is ours. Raises StorageUnavailable."""
         with self._database.write() as connection:
-            _seen(connection, self.name, WORKER, self._version, self._rules)
+            _seen(connection, self.name, WORKER, self._version, self.rules)
         with self._database.write() as connection:
             connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(PLANNING))).scalar_one():

@@ -67,7 +67,7 @@ def parse_report(station: Station, body: bytes, received_at_ms: int) -> DeviceRe
     """
     try:
         report = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # DecodeError and UnicodeDecodeError are ValueErrors
         return None
     if report.event not in COLOURS and report.event not in ENDED_BY_EVENT:
         return None

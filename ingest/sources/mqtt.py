@@ -65,9 +65,8 @@ class MqttSource:
     def __init__(
         self, settings: MqttSettings, intake: Intake, clock_ms: Callable[[], int], mapped: Sequence[str] = ()
     ) -> None:
-        shared = f"$share/{settings.share}/" if settings.share else ""
-        self._topics = [shared + one for one in subscriptions(mapped)]
         self._settings = settings
+        self._topics = self._topics_wanted = self._shared(mapped)
         self._intake = intake
         self._clock_ms = clock_ms
         self.lane = intake.lane("mqtt", self._wake)
@@ -120,6 +119,16 @@ class MqttSource:
         """The most unacknowledged messages to hold; a broker may allow fewer."""
         return self._settings.receive_max
 
+    def follow(self, mapped: Sequence[str]) -> None:
+        """Subscribe to the topics of other mappings; called from any thread."""
+        self._topics_wanted = self._shared(mapped)
+        self._wake()
+
+    def _shared(self, mapped: Sequence[str]) -> list[str]:
+        """What to subscribe to, with the other processes of a cluster where there are any."""
+        share = f"$share/{self._settings.share}/" if self._settings.share else ""
+        return [share + one for one in subscriptions(mapped)]
+
     def quiesce(self) -> None:
         """Take no new messages: what still arrives stays unacknowledged and is delivered again later."""
         self._stopping.set()
@@ -169,6 +178,7 @@ class MqttSource:
                 if self._awake in ready:
                     self._drain_waker()
                 self._send_acknowledgements()
+                self._change_topics()
                 if waiting or (reading and ready.get(sock, 0) & selectors.EVENT_READ):
                     client.loop_read()
                 if client.want_write():
@@ -201,6 +211,15 @@ class MqttSource:
             mids += [mid for generation, mid in self._to_acknowledge.popleft() if generation == self._generation]
         self._acknowledged += len(mids)
         self._client.acknowledge(mids)
+
+    def _change_topics(self) -> None:
+        wanted = self._topics_wanted
+        if wanted == self._topics or not self.connected:
+            return
+        if gone := [name for name in self._topics if name not in wanted]:
+            self._client.unsubscribe(gone)
+        self._topics = wanted
+        self._client.subscribe([(name, 1) for name in wanted])
 
     def _disconnect(self) -> None:
         self._send_acknowledgements()
@@ -235,7 +254,7 @@ class MqttSource:
             self.last_error = f"the broker refuses the subscription: {', '.join(refused)}"
             log.error("mqtt subscription refused", reasons=refused)
             return
-        self.connected_since_ms = self._clock_ms()
+        self.connected_since_ms = self.connected_since_ms or self._clock_ms()
 
     def _on_disconnect(
         self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _p: Properties | None

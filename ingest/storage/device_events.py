@@ -22,7 +22,7 @@ def online(payload: bytes) -> bool | None:
     """The connection state a status message reports; None when it is not one."""
     try:
         return msgspec.json.decode(payload, type=_Status).online
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # DecodeError and UnicodeDecodeError are ValueErrors
         return None
 
 
@@ -70,7 +70,7 @@ def _digest(body: str) -> str:
 def _says_when(payload: bytes) -> bool:
     try:
         return msgspec.json.decode(payload, type=_Event).at is not None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return False
 
 

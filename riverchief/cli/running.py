@@ -129,7 +129,8 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
             found = examine(loaded)
     failed = any(one.level is Level.FAILURE for one in found)
     if as_json:
-        out.print_json(data={"ok": not failed, "findings": [dataclasses.asdict(one) for one in found]})
+        findings = [dataclasses.asdict(one) | {"runbook": one.runbook} for one in found]
+        out.print_json(data={"ok": not failed, "findings": findings})
     else:
         for one in found:
             out.print(f"{marks[one.level]} {escape(one.text.zh)}", highlight=False, soft_wrap=True)
@@ -137,6 +138,7 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
             if one.advice is not None:
                 out.print(f"  → {escape(one.advice.zh)}", highlight=False, soft_wrap=True)
                 out.print(f"  [dim]→ {escape(one.advice.en)}[/]", highlight=False, soft_wrap=True)
+                out.print(f"  [dim]→ {one.runbook}[/]", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
 
 

@@ -25,6 +25,11 @@ class Finding:
     text: Text
     advice: Text | None = None
 
+    @property
+    def runbook(self) -> str:
+        """Where the documentation says what this means and what to do first."""
+        return f"docs/operations/runbooks.md#{self.check}"
+
 
 Check = Callable[[Settings], Iterator[Finding]]
 """Asks one neighbour. May hang or raise: ``examine`` holds it to a deadline and turns an error into a finding."""

@@ -21,7 +21,7 @@ class BridgeService:
             resources.database,
             self._transport,
             resources.catalogue,
-            resources.mappings,
+            resources.files.mappings,
             BridgeName(process_name(), __version__),
         )
         self.ingest = Ingest(resources, self._bridge)

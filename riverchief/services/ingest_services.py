@@ -26,6 +26,7 @@ from riverchief import metrics
 from riverchief.heartbeat import Heartbeat
 from riverchief.resources import Resources
 from riverchief.service import SILENT_S, Service
+from riverchief.site_files import SiteFiles
 from riverchief.sources import gateway_settings, sl651_settings
 from riverchief.stores import Stores
 
@@ -70,7 +71,7 @@ class Ingest:
         self.republisher: Republisher | None = None
         self.notifier: Notifier | None = None
         if settings.mqtt.enabled:
-            self.mqtt = MqttSource(resources.mqtt, self.intake, clock.now_ms, resources.mappings.topics)
+            self.mqtt = MqttSource(resources.mqtt, self.intake, clock.now_ms, resources.files.mappings.topics)
             self.commands = MqttCommands(resources.mqtt)
         if settings.hj212.enabled:
             self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
@@ -110,6 +111,12 @@ class Ingest:
             metrics=partial(metrics.ingest, self.intake, self._counters),
             threads=lambda: {"ingest": self.intake},
         )
+
+    def take_files(self, read: SiteFiles) -> None:
+        """Adopt rules and mappings that were read again."""
+        self.intake.site.offer_files(read.rules, read.mappings)
+        if self.mqtt:
+            self.mqtt.follow(read.mappings.topics)
 
     def connected_since_ms(self) -> int | None:
         """Since when devices can reach us and we are not behind; None while that is not so.
@@ -171,13 +178,13 @@ def make_site(
     return Site(
         database,
         stores.readings,
-        resources.rules,
+        resources.files.rules,
         resources.catalogue,
         source=settings.site.source,
         late_s=settings.ingest.late_after_s,
         on_findings=on_findings,
         spool=stores.spool,
-        mappings=resources.mappings,
+        mappings=resources.files.mappings,
         policy=resources.processes.policy,
         queue_late=True,
         hj212_unverified=settings.hj212.unverified,

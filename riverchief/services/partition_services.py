@@ -23,6 +23,7 @@ from riverchief.cluster import open_transport, process_name
 from riverchief.resources import Resources
 from riverchief.service import Service
 from riverchief.services.ingest_services import make_site
+from riverchief.site_files import SiteFiles
 from riverchief.stores import open_stores
 
 log = structlog.get_logger(__name__)
@@ -124,7 +125,7 @@ class PartitionWorkers:
         self.resources = resources
         self.on_findings = on_findings
         self.transport: Transport = open_transport(resources.settings)
-        rules = rule_publications.fingerprint(resources.rules)
+        rules = rule_publications.fingerprint(resources.files.rules)
         self.leases = Leases(resources.database, resources.catalogue, process_name(), __version__, rules)
         self.running: dict[int, PartitionWorker] = {}
         self.devices_since_ms: int | None = None
@@ -148,6 +149,13 @@ class PartitionWorkers:
     def home(self, station: str) -> int | None:
         """The partition of a station by the newest plan; None for one that is not registered."""
         return self._homes.get(station)
+
+    def take_files(self, read: SiteFiles) -> None:
+        """Adopt rules and mappings that were read again; called from any thread."""
+        self.leases.rules = rule_publications.fingerprint(read.rules)
+        for one in tuple(self.running.values()):
+            if one.intake:
+                one.intake.site.offer_files(read.rules, read.mappings)
 
     def release(self, lease: Lease) -> None:
         """Give a lease back once its partition has ended. Raises StorageUnavailable."""

@@ -21,6 +21,7 @@ from ingest.analysis.forecasts import Forecasts
 from ingest.analysis.source_attribution import AttributionWorker
 from ingest.devices.credentials import ExpiryWorker
 from ingest.forward import Forwarder
+from ingest.rules.model import Rules
 from ingest.sending import SendingWorker
 from ingest.state import rule_publications
 from ingest.storage import downsampling, retention
@@ -190,7 +191,10 @@ def _downsampler(resources: Resources) -> Downsampler | None:
 def _analysis_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[Job]:
     database, readings, known = resources.database, resources.stores.readings, resources.catalogue
     source, now = resources.settings.site.source, clock.now_ms
-    rules = rule_publications.load(database, resources.rules, known)
+
+    def rules() -> Rules:
+        return rule_publications.load(database, resources.files.rules, known)
+
     forecasts = Forecasts(database, readings, known, rules, clock_ms=now, source=source, on_findings=wake)
     yield Job(forecasts, _error_health("forecasts", forecasts, "forecasting"))
     attribution = AttributionWorker(database, readings, known, clock_ms=now, source=source, on_entry=wake)
@@ -203,9 +207,9 @@ def _retention_jobs(resources: Resources) -> Iterator[Job]:
     if keep_days:
         if keeper is None:
             raise ConfigurationError(say("settings.keep_days"))
-        retention.check_keep_days(keep_days, max(resources.rules.lookback_s(p.key) for p in known.parameters))
+        retention.check_keep_days(keep_days, max(resources.files.rules.lookback_s(p.key) for p in known.parameters))
         removal = Retention(resources.database, known, keeper, keep_days=keep_days, clock_ms=clock.now_ms)
-        yield Job(removal, _error_health("contact_removal", removal, "removing"))
+        yield Job(removal, _error_health("retention", removal, "removing"))
     if resources.devices:
         yield Job(ExpiryWorker(resources.devices.credentials))
 
@@ -238,7 +242,8 @@ def _closing_jobs(resources: Resources) -> Iterator[Job]:
     if server and base:
         mails = SubscriptionMails(database, resources.vault, server, base, clock_ms=clock.now_ms)
         yield Job(mails, _error_health("subscriptions", mails, "sending"))
-    yield Job(ContactRetention(database, resources.vault, days=settings.reports.contact_days, clock_ms=clock.now_ms))
+    contacts = ContactRetention(database, resources.vault, days=settings.reports.contact_days, clock_ms=clock.now_ms)
+    yield Job(contacts, _error_health("contact_removal", contacts, "removing"))
 
 
 # -- their health ------------------------------------------------------------------------------------------------------

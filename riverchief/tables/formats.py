@@ -10,18 +10,19 @@ import io
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol, cast
 
-import fastexcel
 import numpy as np
 import polars as pl
 
 from infra.errors import ConfigurationError
 from infra.texts import say
+from riverchief import table_files
 from riverchief.tables import workbook
 
 PIECE_BYTES = 16 << 20
@@ -33,14 +34,7 @@ EXCEL_ROWS = 1_048_575
 
 _BOM = b"\xef\xbb\xbf"
 _SEPARATORS = (",", ";", "\t")
-_BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-    fastexcel.FastExcelError,
-)
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 @dataclass(frozen=True)
@@ -243,33 +237,34 @@ def _split_header(text: bytes) -> tuple[bytes, bytes]:
 
 class _Parquet:
     def __init__(self, path: Path) -> None:
-        table = pl.scan_parquet(path, glob=False)
         self.path = path
-        self.names = table.collect_schema().names()
+        self.names, self._rows = table_files.parquet_head(path)
         self.bom = False
-        self._table = table.rename({name: str(i) for i, name in enumerate(self.names)})
 
     def pieces(self) -> Iterator[TableChunk]:
         with _errors_named(self.path):
-            rows = self._table.select(pl.len()).collect().item()
-            for first in range(0, rows, PIECE_ROWS):
-                frame = self._table.slice(first, PIECE_ROWS).collect()
-                yield TableChunk(frame, first, (first + len(frame)) / rows)
+            for first in range(0, self._rows, PIECE_ROWS):
+                frame = _by_position(table_files.read_parquet(self.path, first, PIECE_ROWS))
+                yield TableChunk(frame, first, (first + len(frame)) / self._rows)
 
 
 class _Excel:
     """The first sheet of a workbook. A sheet is read whole: it cannot have more than a million rows."""
 
     def __init__(self, path: Path) -> None:
-        frame = pl.read_excel(path, infer_schema_length=None, drop_empty_rows=False, drop_empty_cols=False)
+        frame = table_files.read_excel(path, keep_empty=True)
         self.names = frame.columns
         self.bom = False
-        self._frame = frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
+        self._frame = _by_position(frame)
 
     def pieces(self) -> Iterator[TableChunk]:
         for first in range(0, len(self._frame), PIECE_ROWS):
             frame = self._frame.slice(first, PIECE_ROWS)
             yield TableChunk(frame, first, (first + len(frame)) / len(self._frame))
+
+
+def _by_position(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

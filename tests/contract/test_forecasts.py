@@ -69,7 +69,7 @@ class Tidal:
             self.database,
             self.store,
             CATALOGUE,
-            Rules(thresholds=(RULE,)),
+            lambda: Rules(thresholds=(RULE,)),
             clock_ms=lambda: self.clock[0],
             source="/test",
             on_findings=lambda: self.woken.append(1),

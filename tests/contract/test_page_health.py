@@ -60,6 +60,7 @@ def test_a_part_that_does_not_work_is_the_first_sentence(asked: Callable[..., Te
     assert say("health.step_deliver").en.lower() in verdict
     assert say("health.behind", span="1", messages=3).en in page
     assert "no sign of life" in page
+    assert [step in page for step in say("runbook.outbox").en.splitlines()] == [True] * 4
 
 
 def test_a_part_is_remembered_as_failing_since_it_was_first_seen_so(asked: Callable[..., TestClient]) -> None:

@@ -645,16 +645,16 @@ def test_a_contact_added_by_the_administrator_reaches_the_messages_and_its_addre
         lines = audit_trail.list_entries(connection, what="person.contact_changed", limit=9)
         trail = "".join(line.body for line in lines)
     assert "geheim" not in shown.text + str(dict(kept)) + trail
-    roster = messages.ContactList(Directory(), context.database, context.vault, lambda: NOW)
+    roster = messages.ContactList(Directory, context.database, context.vault, lambda: NOW)
     contact = roster().named("北长")
     assert (contact.regions, contact.least, [one.url for one in contact.channels]) == (
         ("d/n",),
         Colour.ORANGE,
         [secret],
     )
-    assert messages.ContactList(Directory(), context.database, Vault(new_key()), lambda: NOW)().get("北长") is None
+    assert messages.ContactList(Directory, context.database, Vault(new_key()), lambda: NOW)().get("北长") is None
     assert district["管理"].delete(path).status_code == 204
-    assert messages.ContactList(Directory(), context.database, context.vault, lambda: NOW)().get("北长") is None
+    assert messages.ContactList(Directory, context.database, context.vault, lambda: NOW)().get("北长") is None
 
 
 def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:

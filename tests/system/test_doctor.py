@@ -514,6 +514,7 @@ def test_the_command_says_it_in_both_languages_with_its_exit_code_and_no_secret(
     assert "✓ 已登录代理" in done.stdout
     assert "! 没有接入进程" in done.stdout
     assert "→ start riverchief serve or riverchief ingest" in done.stdout
+    assert "→ docs/operations/runbooks.md#ingest" in done.stdout
     file.write_text(file.read_text().replace(mosquitto.ingest.password, SECRET))
     failed = doctor(file, "--json")
     assert failed.returncode == 1

@@ -489,7 +489,7 @@ def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_every
     file = Directory(
         (replace(who(office.phones, "li"), name="李某（示例）"), who(office.phones, "duty", ContactRole.OFFICE))
     )
-    roster = messages.ContactList(file, office.database, Vault(new_key()), lambda: office.clock[0])
+    roster = messages.ContactList(lambda: file, office.database, Vault(new_key()), lambda: office.clock[0])
     with office.database.write() as connection:
         people_store.add(connection, "李某（示例）", roles.Role.CHIEF, by="x", now_ms=NOON)
         people_store.appoint(

@@ -1,7 +1,9 @@
 """``riverchief serve`` as a site runs it: health, metrics, the dashboards' names, and starts that must not happen."""
 
 import contextlib
+import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,12 +12,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from dashboards.platform import CHARTS
 from governance.incidents import store as incident_store
 from infra.clock import now_ms
-from infra.times import rfc3339
+from infra.times import DAY_MS, rfc3339
 from ingest.storage import registry
 from riverchief import serve, settings
 from riverchief.brokers.local import free_port
@@ -31,10 +35,15 @@ pytestmark = pytest.mark.broker
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
-    site = Running(tmp_path_factory.mktemp("served") / "site", "mosquitto")
+    site = Running(tmp_path_factory.mktemp("served") / "site", "mosquitto", uplinks="foreign/+")
     try:
         port = free_port()
-        site.more = f"[api]\nport = {port}\n"
+        rules, mappings, contacts = (site.folder / f"{name}.toml" for name in ("rules", "mappings", "contacts"))
+        site.more = (
+            f"[api]\nport = {port}\n[site]\nrules = '{rules}'\n[ingest]\nmappings = '{mappings}'\n"
+            f"[notices]\ncontacts = '{contacts}'\n"
+        )
+        _write_files(site, limit=9.5, topic="elsewhere/+", contact="li")
         site.register(Station("s1", "站一", "station one", 113.1, 23.0))
         site.start("serve")
         address = f"http://127.0.0.1:{port}"
@@ -42,6 +51,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, 
         yield site, address
     finally:
         site.close()
+
+
+def _write_files(site: Running, *, limit: float, topic: str, contact: str) -> None:
+    (site.folder / "rules.toml").write_text(
+        f'[[threshold]]\nid = "alkaline"\nparameter = "ph"\nside = "above"\nlimit = {limit}\nclear = 9.0\n'
+        'colour = "orange"\n'
+    )
+    (site.folder / "mappings.toml").write_text(
+        f'[[mapping]]\nname = "a"\ntopic = "{topic}"\nstation = {{ level = 2 }}\ntime = "t"\nvalues = {{ ph = "ph" }}\n'
+    )
+    (site.folder / "contacts.toml").write_text(
+        f'[[contact]]\nkey = "{contact}"\nname = "示例"\nroles = ["office"]\n'
+        f'channels = [{{ url = "json://127.0.0.1:{free_port()}" }}]\n'
+    )
 
 
 def _status(address: str) -> int:
@@ -80,6 +103,50 @@ def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[R
     assert httpx.get(f"{address}/healthz", timeout=60).status_code == 200, "alive all the same"
     site.broker.start()
     eventually("it is ready again", lambda: _status(f"{address}/readyz") == 200)
+
+
+def test_rules_mappings_and_contacts_are_read_again_without_a_restart_and_a_faulty_file_changes_nothing(
+    served: tuple[Running, str],
+) -> None:
+    site, address = served
+    assert site.process is not None
+    asked = httpx.Client(base_url=f"{address}/api/v1", timeout=60)
+    device = paho.Client(CallbackAPIVersion.VERSION2, client_id="foreign")
+    device.username_pw_set(site.broker.device.user, site.broker.device.password)
+    device.connect(site.broker.host, site.broker.port)
+    device.loop_start()
+    shift = {"begins": rfc3339(now_ms()), "until": rfc3339(now_ms() + DAY_MS)}
+
+    def limits() -> list[float]:
+        bodies = [one["body"] for one in asked.get("/rules").json()["items"]]
+        return [float(number) for body in bodies for number in re.findall(r"\blimit\W+([\d.]+)", body)]
+
+    def arrived() -> bool:
+        body = json.dumps({"t": rfc3339(now_ms()), "ph": 7.2})
+        device.publish("foreign/s1", body, qos=1).wait_for_publish(10)
+        return site.booked() > before
+
+    def files() -> dict[str, object]:
+        answer = httpx.get(f"{address}/readyz", timeout=60)
+        assert answer.status_code == 200
+        return next(part for part in answer.json()["parts"] if part["name"] == "files")
+
+    eventually("the rules of the start are in force", lambda: limits() == [9.5])
+    before = site.booked()
+    assert asked.post("/oncall/shifts", json={"shifts": [shift | {"person": "zhang"}]}).status_code >= 400
+    _write_files(site, limit=9.2, topic="foreign/+", contact="zhang")
+    site.process.send_signal(signal.SIGHUP)
+    eventually("the new rules are in force", lambda: limits() == [9.2])
+    eventually("the new mapping reads what arrives", arrived)
+    device.loop_stop()
+    assert asked.post("/oncall/shifts", json={"shifts": [shift | {"person": "zhang"}]}).status_code == 201
+    _write_files(site, limit=8.5, topic="foreign/+", contact="zhang")  # it would clear above its limit
+    site.process.send_signal(signal.SIGHUP)
+    assert "rules.toml" in eventually("the fault is told", lambda: not (part := files())["ok"] and str(part["detail"]))
+    assert limits() == [9.2]
+    _write_files(site, limit=9.1, topic="foreign/+", contact="zhang")
+    site.process.send_signal(signal.SIGHUP)
+    eventually("all is well again", lambda: files()["ok"] and limits() == [9.1])
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,7 @@ def test_every_decision_is_listed_and_names_its_cost_and_the_tests_that_hold_it(
         text = page.read_text(encoding="utf-8")
         assert page.name in listed
         assert all(f"**{part}" in text for part in ("Context", "Decision", "Cost", "Tests")), page
-        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
-        assert tests, page
-        for file, name in tests:
-            assert f"def {name}(" in Path(file).read_text(encoding="utf-8"), (page, file, name)
+        assert re.findall(r"`tests/[\w/]+\.py::\w+`", text), page  # test_promises.py tells whether they exist
 
 
 def test_no_table_is_declared_twice() -> None:

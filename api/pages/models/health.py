@@ -16,10 +16,10 @@ WORST = 10
 """Stations that are named."""
 STEPS: Mapping[str, tuple[str, ...]] = {
     "receive": ("mqtt", "hj212", "sl651"),
-    "ingest": ("ingest", "ingest_lag"),
-    "store": ("database", "influx", "downsampling", "contact_removal", "audit_seal"),
+    "ingest": ("ingest", "ingest_lag", "files"),
+    "store": ("database", "influx", "downsampling", "retention", "contact_removal", "audit_seal"),
     "check": ("forecasts", "source_attribution", "chart_annotations", "reminders"),
-    "deliver": ("outbox", "notices", "republish", "sensorthings", "reconciliation", "heartbeat"),
+    "deliver": ("outbox", "notices", "subscriptions", "republish", "sensorthings", "reconciliation", "heartbeat"),
 }
 """The steps that the data takes, and the parts of each; a part of no step stands with the last one."""
 
@@ -35,7 +35,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PartView:
-    """A part: ``text`` None where its state says all; ``detail`` for the operator, "" while it works."""
+    """A part: ``text`` None where its state says all; ``detail`` for the operator, "" while it works.
+
+    ``runbook`` is what its failure means and what to do, line by line; None while it works.
+    """
 
     name: str
     title: Text
@@ -43,6 +46,7 @@ class PartView:
     text: Text | None
     detail: str
     since_ms: int | None
+    runbook: Text | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,15 @@ def part_view(part: Part, since_ms: Mapping[str, int]) -> PartView:
     state = State.WORKS if part.ok else State.FAILS if part.vital else State.LIMITED
     key = f"health_part.{part.name}"
     title = say(key) if key in keys() else Text(part.name, part.name)
-    return PartView(
-        part.name, title, state, part.text, "" if part.ok else part.detail, None if part.ok else since_ms.get(part.name)
-    )
+    if part.ok:
+        return PartView(part.name, title, state, part.text, "", None, None)
+    return PartView(part.name, title, state, part.text, part.detail, since_ms.get(part.name), runbook(part.name))
+
+
+def runbook(name: str) -> Text | None:
+    """What an alarm of this name means, and the first three steps, a line each; None where nothing is written."""
+    key = f"runbook.{name}"
+    return say(key) if key in keys() else None
 
 
 def steps(probe: Probe) -> tuple[Step, ...]:

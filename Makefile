@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench clean
+.PHONY: setup demo test lint types screenshot bench cluster-faults scale clean
 
 setup: $(READY) $(PAGES)
 
@@ -50,6 +50,14 @@ screenshot: $(READY) $(PAGES)
 bench: $(READY) $(PAGES)
 	$(BIN)/riverchief bench ingest
 	$(BIN)/riverchief bench latency
+
+# Every fault of a cluster, about ten minutes; writes the table of docs/scale.md.
+cluster-faults: $(READY)
+	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/faults/test_cluster_faults.py
+
+# The model and the simulated storm of docs/scale.md.
+scale: $(READY)
+	$(BIN)/python tools/scale.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

@@ -10,7 +10,7 @@ from ingest.cluster.transport import PACK_BYTES, Entry, Reader, Routed, Transpor
 from sensors.reading import Message
 from tests.rig import eventually
 
-pytest.importorskip("nats", reason="no nats-py here (the extra cluster installs it)")
+pytest.importorskip("nats", reason="no nats-py here")
 
 from ingest.cluster.engines import EngineSettings, connect
 from tests.nats_cluster import NatsCluster

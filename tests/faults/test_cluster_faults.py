@@ -19,7 +19,7 @@ from tests.cluster_site import ClusterSite
 from tests.disk import Disk, impossible, not_installed
 from tests.rig import eventually
 
-pytest.importorskip("nats", reason="no nats-py here (the extra cluster installs it)")
+pytest.importorskip("nats", reason="no nats-py here")
 
 pytestmark = [pytest.mark.broker, pytest.mark.fault, pytest.mark.postgres]
 

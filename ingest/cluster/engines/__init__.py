@@ -28,4 +28,4 @@ def connect(settings: EngineSettings) -> Transport:
 
         return JetStream(settings)
     except ModuleNotFoundError as error:
-        raise ConfigurationError(say("cluster.no_library", kind=settings.kind, library=error.name)) from error
+        raise ConfigurationError(say("cluster.no_library", kind=settings.kind, library="nats-py")) from error

@@ -69,7 +69,7 @@ class TcpProxy:
 class ClusterSite:
     """The processes of a cluster by name: ``bridge``, ``w1`` …; ends whatever it started."""
 
-    def __init__(self, folder: Path, volume: Disk | None = None) -> None:
+    def __init__(self, folder: Path, volume: Disk | None = None, stations: int = STATIONS) -> None:
         """``volume``: where the first node keeps its streams."""
         self.folder = folder
         self.volume = volume
@@ -81,7 +81,7 @@ class ClusterSite:
         self.site = Running(folder / "site", "mosquitto", self.url)
         self.database: Database = self.site.database
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.site.register(*(Station(f"s{i}", f"s{i}", f"s{i}", 113.1, 23.0, interval_s=60) for i in range(STATIONS)))
+        self.site.register(*(Station(f"s{i}", f"s{i}", f"s{i}", 113.1, 23.0, interval_s=60) for i in range(stations)))
         self.nats.start()
         self.published = 0
 
@@ -97,7 +97,7 @@ class ClusterSite:
             f"data = '{self.folder}'\n[database]\nurl = '{url or self.url}'\n[log]\nlevel = 'info'\n"
             f"[access]\nopen = true\n[api]\nport = 1\n[mqtt]\nport = {broker.port}\nclient_id = 'bridge'\n"
             f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n"
-            f"[cluster]\nservers = {list(self.nats.urls)}\npartitions = {PARTITIONS}\n{more}"
+            f"[cluster]\nservers = {list(self.nats.urls)}\npartitions = {PARTITIONS}\nstream_mb = 16\n{more}"
         )
         return path
 

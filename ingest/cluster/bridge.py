@@ -95,7 +95,7 @@ class Bridge:
     def follow_registry(self) -> bool:
         """Read the plan where it changed, and create what is missing of it. Raises StorageUnavailable."""
         if self._version < 0:
-            with self._database.write() as connection:
+            with leases.brief_write(self._database) as connection:
                 leases.ensure_partitions(connection, self._who.partitions, self._catalogue)
         with self._database.read() as connection:
             version = leases.plan_version(connection)

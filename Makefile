@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench fuzz clean
+.PHONY: setup demo test lint types screenshot bench fuzz cluster-faults kafka scale clean
 
 setup: $(READY) $(PAGES)
 
@@ -57,6 +57,20 @@ fuzz: $(READY) $(PAGES)
 	RIVERCHIEF_FUZZ=1000000 RIVERCHIEF_FUZZ_SECONDS=900 RIVERCHIEF_FUZZ_WRITE=1 \
 		RIVERCHIEF_SCHEMATHESIS=$(CURDIR)/.venv-fuzz/bin/schemathesis \
 		$(BIN)/python -m pytest -s --timeout 2400 tests/fuzz $(ARGS)
+
+# Every fault of a cluster, about ten minutes; writes the table of docs/scale.md.
+cluster-faults: $(READY)
+	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/faults/test_cluster_faults.py
+
+# The contract of the streams on Apache Kafka as well: three brokers on plain Java, jars through Maven.
+kafka: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,kafka]'
+	mvn --quiet --file tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka
+	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/contract/test_transport.py
+
+# The model and the simulated storm of docs/scale.md.
+scale: $(READY)
+	$(BIN)/python tools/scale.py
 
 clean:
 	rm -rf $(VENV) .venv-fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

@@ -37,6 +37,12 @@ class StorageUnavailable(WaterError):
     retryable = True
 
 
+class NotTheWriter(StorageUnavailable):
+    """Another process writes here now; for good."""
+
+    retryable = False
+
+
 class LongTermUnavailable(StorageUnavailable):
     """Readings that have left the database cannot be read now."""
 

@@ -375,7 +375,7 @@ class Intake:
                 break
             except StorageUnavailable as error:
                 self._note_unavailable(error, len(batch))
-                if self._stopping.is_set() and attempt >= len(RETRY_S):
+                if self._stopping.is_set() and (attempt >= len(RETRY_S) or not error.retryable):
                     return  # never acknowledged: the broker delivers them again
                 time.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1

@@ -171,14 +171,14 @@ class ClusterSection(_Section):
     """Ingest on several machines: the streams between bridge and workers."""
 
     servers: tuple[str, ...] | None = None
-    engine: Literal["nats"] = "nats"
+    engine: Literal["nats", "kafka"] = "nats"
     user: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
     ca_file: Path | None = None
     partitions: Annotated[int, Field(ge=1, le=1024)] = 8
     replicas: Annotated[int, Field(ge=1, le=5)] = 3
-    stream_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    stream_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "riverchief"
     share: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = "riverchief"
 

@@ -11,12 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import paho.mqtt.client as paho
+import sqlalchemy as sa
+
 from governance.incidents import store as incident_store
 from infra.clock import now_ms
 from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest import ledger
 from ingest.cluster import leases
+from ingest.cluster.engines import EngineSettings, connect
+from ingest.cluster.transport import Transport
 from ingest.storage.sql import SqlReadings
+from ingest.storage.tables import ledger as ledger_table
+from ingest.storage.tables import quarantine
 from sensors.parameters import catalogue
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample
@@ -66,10 +74,18 @@ class TcpProxy:
                 one.close()
 
 
+def _published(transport: Transport, body: bytes) -> bool:
+    try:
+        transport.publish([(0, body)])
+    except StorageUnavailable:
+        return False
+    return True
+
+
 class ClusterSite:
     """The processes of a cluster by name: ``bridge``, ``w1`` …; ends whatever it started."""
 
-    def __init__(self, folder: Path, volume: Disk | None = None) -> None:
+    def __init__(self, folder: Path, volume: Disk | None = None, stations: int = STATIONS) -> None:
         """``volume``: where the first node keeps its streams."""
         self.folder = folder
         self.volume = volume
@@ -81,9 +97,10 @@ class ClusterSite:
         self.site = Running(folder / "site", "mosquitto", self.url)
         self.database: Database = self.site.database
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.site.register(*(Station(f"s{i}", f"s{i}", f"s{i}", 113.1, 23.0, interval_s=60) for i in range(STATIONS)))
+        self.site.register(*(Station(f"s{i}", f"s{i}", f"s{i}", 113.1, 23.0, interval_s=60) for i in range(stations)))
         self.nats.start()
         self.published = 0
+        self.poisons = 0
 
     @property
     def proxied_url(self) -> str:
@@ -97,7 +114,7 @@ class ClusterSite:
             f"data = '{self.folder}'\n[database]\nurl = '{url or self.url}'\n[log]\nlevel = 'info'\n"
             f"[access]\nopen = true\n[api]\nport = 1\n[mqtt]\nport = {broker.port}\nclient_id = 'bridge'\n"
             f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n"
-            f"[cluster]\nservers = {list(self.nats.urls)}\npartitions = {PARTITIONS}\n{more}"
+            f"[cluster]\nservers = {list(self.nats.urls)}\npartitions = {PARTITIONS}\nstream_mb = 16\n{more}"
         )
         return path
 
@@ -150,6 +167,32 @@ class ClusterSite:
             for i in range(STATIONS):
                 fleet[f"s{i}"].publish([Sample(now_ms() + number % 2, noisy)], now_ms())
             time.sleep(every_s)
+
+    def poison(self) -> None:
+        """A message nobody can read, over MQTT and in a stream."""
+        device = self.site.broker.device
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        client.username_pw_set(device.user, device.password)
+        client.connect(self.site.broker.host, self.site.broker.port)
+        client.loop_start()
+        self.poisons += 1
+        client.publish("rivers/v1/s0/telemetry", b"\xff\x00 mqtt %d" % self.poisons, qos=1).wait_for_publish(30)
+        client.disconnect()
+        client.loop_stop()
+        transport = connect(EngineSettings(self.nats.urls))
+        eventually("it is in the stream", lambda: _published(transport, b"\xff\x00 stream %d" % self.poisons))
+        transport.close()
+
+    def stored_by_station(self) -> dict[str, int]:
+        with self.database.read() as connection:
+            sums = sa.select(ledger_table.c.station, sa.func.sum(ledger_table.c.stored)).group_by(
+                ledger_table.c.station
+            )
+            return {station: int(count) for station, count in connection.execute(sums) if count}
+
+    def quarantined(self) -> int:
+        with self.database.read() as connection:
+            return len({bytes(one) for one in connection.execute(sa.select(quarantine.c.payload)).scalars()})
 
     def wait_for_growth(self) -> None:
         """Wait until readings of now are stored."""

@@ -34,10 +34,11 @@ from sensors.wire.sl651.readings import Gauge
 
 @dataclass(frozen=True, slots=True)
 class BridgeName:
-    """How a bridge is called in the cluster, and the version of its program."""
+    """How a bridge is called in the cluster, the version of its program, and how many partitions it wants at least."""
 
     name: str
     version: str
+    partitions: int
 
 
 class Bridge:
@@ -61,18 +62,13 @@ class Bridge:
         self._version = -1
         self._partitions = 1
 
-    def start(self, partitions: int) -> None:
-        """Create what is missing: partitions, plan, streams. Raises StorageUnavailable."""
-        with self._database.write() as connection:
-            leases.ensure_partitions(connection, partitions, self._catalogue)
-        self.follow_registry()
-        self._transport.ensure(self._partitions)
-
     def process(self, messages: Sequence[Message], _now_ms: int) -> Outcome:
         """Publish messages, those of a station in their order; returns once all are durable.
 
         Raises StorageUnavailable; the same ones may be handed in again.
         """
+        if self._version < 0:
+            self.follow_registry()
         by_partition: dict[int, list[Routed]] = defaultdict(list)
         for one in self._routed(messages):
             by_partition[partition_of(self._routes, one.route, self._partitions)].append(one)
@@ -84,6 +80,8 @@ class Bridge:
 
     def set_aside(self, message: Message, _error: Exception, _now_ms: int) -> Outcome:
         """Publish a message whose station cannot be found; the worker quarantines what it cannot read."""
+        if self._version < 0:
+            self.follow_registry()
         to = partition_of({}, message.topic, self._partitions)
         self._transport.publish([(to, body) for body in pack([Routed("", message)])])
         none = np.zeros(1, np.int64)
@@ -100,17 +98,21 @@ class Bridge:
         self._mappings = mappings
 
     def follow_registry(self) -> bool:
-        """Read the plan where it changed. Raises StorageUnavailable."""
+        """Read the plan where it changed, and create what is missing of it. Raises StorageUnavailable."""
+        if self._version < 0:
+            with leases.brief_write(self._database) as connection:
+                leases.ensure_partitions(connection, self._who.partitions, self._catalogue)
         with self._database.read() as connection:
             version = leases.plan_version(connection)
             if version == self._version:
                 return False
             self._routes = leases.routes(connection)
-            self._partitions = leases.partition_count(connection)
+            partitions = leases.partition_count(connection)
             self.registry = registry_store.load(connection, self._catalogue)
             self.loggers = loggers.load(connection)
             self.gauges = sl651_stations.load(connection)
-        self._version = version
+        self._transport.ensure(partitions)
+        self._partitions, self._version = partitions, version
         return True
 
     def tick(self, connected_since_ms: int | None, _now_ms: int) -> list[Finding]:

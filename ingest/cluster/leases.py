@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from infra.database import Database
-from infra.errors import ConfigurationError, StorageUnavailable
+from infra.errors import ConfigurationError, NotTheWriter
 from infra.texts import say
 from ingest.cluster.partitions import plan
 from ingest.storage import changes
@@ -103,7 +103,7 @@ class FencedDatabase(Database):
         with self._whole.write() as connection:
             if connection.execute(self._check).first() is None:
                 self.lost = True
-                raise StorageUnavailable(say("cluster.lease_lost"))
+                raise NotTheWriter(say("cluster.lease_lost"))
             yield connection
 
     @contextmanager
@@ -113,12 +113,21 @@ class FencedDatabase(Database):
 
     def save_position(self, position: int) -> None:
         """Note up to where the stream is stored. Not synced: what a crash forgets is read again."""
-        with self._whole.write() as connection:
+        with brief_write(self._whole) as connection:
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             connection.execute(sa.update(partition).where(self._mine).values(position=position))
 
     def close(self) -> None:
         """The connections are those of the whole database."""
+
+
+@contextmanager
+def brief_write(database: Database) -> Iterator[sa.Connection]:
+    """A transaction of the leases: one whose owner freezes in it must not hold up the others."""
+    with database.write() as connection:
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {FROZEN_MS}")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+        yield connection
 
 
 class Leases:
@@ -135,7 +144,7 @@ class Leases:
 
     def join(self, partitions: int) -> None:
         """Become a worker. Raises ConfigurationError while workers with other code or other rules are at work."""
-        with self._database.write() as connection:
+        with brief_write(self._database) as connection:
             _plan_alone(connection)
             for one in members(connection):
                 if one.role == WORKER and one.alive and (one.version, one.rules) != (self._version, self.rules):
@@ -149,10 +158,9 @@ class Leases:
 
     def renew(self) -> Round:
         """Show that we live, distribute what is to be distributed, and say what is ours. Raises StorageUnavailable."""
-        with self._database.write() as connection:
+        with brief_write(self._database) as connection:
             _seen(connection, self.name, WORKER, self._version, self.rules)
-        with self._database.write() as connection:
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+        with brief_write(self._database) as connection:
             if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(PLANNING))).scalar_one():
                 follow_registry(connection, self._catalogue)
                 self._take(connection)
@@ -165,12 +173,12 @@ class Leases:
     def release(self, lease: Lease) -> None:
         """Give a lease back. Raises StorageUnavailable."""
         mine = (partition.c.partition == lease.partition) & (partition.c.epoch == lease.epoch)
-        with self._database.write() as connection:
+        with brief_write(self._database) as connection:
             connection.execute(sa.update(partition).where(mine, partition.c.worker == self.name).values(worker=None))
 
     def leave(self) -> None:
         """Give everything back. Raises StorageUnavailable."""
-        with self._database.write() as connection:
+        with brief_write(self._database) as connection:
             connection.execute(sa.update(partition).where(partition.c.worker == self.name).values(worker=None))
             connection.execute(sa.delete(member).where(member.c.name == self.name))
 
@@ -275,13 +283,13 @@ def members(connection: sa.Connection) -> list[Member]:
 
 def bridge_seen(database: Database, name: str, version: str, connected_since_ms: int | None) -> None:
     """Note that a bridge lives, and since when devices reach it. Raises StorageUnavailable."""
-    with database.write() as connection:
+    with brief_write(database) as connection:
         _seen(connection, name, BRIDGE, version, "", connected_since_ms)
 
 
 def forget_member(database: Database, name: str) -> None:
     """A member has left in order. Raises StorageUnavailable."""
-    with database.write() as connection:
+    with brief_write(database) as connection:
         connection.execute(sa.delete(member).where(member.c.name == name))
 
 

@@ -12,22 +12,21 @@ from riverchief.services.ingest_services import Ingest
 
 
 class BridgeService:
-    """The streams are there before the first source starts, and are left after the last one has ended."""
+    """The streams are left after the last source has ended."""
 
     def __init__(self, resources: Resources) -> None:
-        self._partitions = resources.settings.cluster.partitions
         self._transport = open_transport(resources.settings)
         self._bridge = Bridge(
             resources.database,
             self._transport,
             resources.catalogue,
             resources.files.mappings,
-            BridgeName(process_name(), __version__),
+            BridgeName(process_name(), __version__, resources.settings.cluster.partitions),
         )
         self.ingest = Ingest(resources, self._bridge)
 
     def service(self) -> Service:
-        return Service(start=lambda: self._bridge.start(self._partitions), stop=self._stop)
+        return Service(stop=self._stop)
 
     def _stop(self) -> None:
         with suppress(StorageUnavailable):  # it is forgotten after an hour

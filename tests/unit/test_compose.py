@@ -50,6 +50,7 @@ LISTENS = {
     "postgres": {5432},
     "prometheus": {9090},
     "nats": {8883, 8222},
+    **{f"nats-{i}": {4222, 6222, 8222} for i in (1, 2, 3)},
     "emqx": {8883, 1883},
 }
 
@@ -121,7 +122,7 @@ def test_each_image_is_of_an_exact_version_and_can_be_pinned_to_a_digest(name: s
     numbers = r"\d+\.\d+" if name == "postgres" else r"v?\d+\.\d+\.\d+"
     assert re.search(rf":{numbers}(-alpine)?$", image(name)), image(name)
     pinned = f"{image(name)}@sha256:{'0' * 64}"
-    assert interpolated(service["image"], {f"{name.upper()}_IMAGE": pinned}) == pinned
+    assert interpolated(service["image"], {f"{name.rstrip('-123').upper()}_IMAGE": pinned}) == pinned
 
 
 def image(service: str) -> str:
@@ -298,6 +299,34 @@ def test_every_variable_is_a_setting_and_the_settings_hold_together(
         assert loaded.readings.archive.is_relative_to(loaded.data)
 
 
+def test_bridge_and_workers_of_a_cluster_find_the_same_synced_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = environment("riverchief", env_of_sample())
+    servers = json.loads(given["RIVERCHIEF_CLUSTER__SERVERS"])
+    for name in ("ingest-1", "ingest-2"):
+        assert json.loads(environment(name)["RIVERCHIEF_CLUSTER__SERVERS"]) == servers
+    for url in servers:
+        host, port = url.removeprefix("nats://").split(":")
+        assert int(port) in LISTENS[host]
+        assert f"nats://{host}:6222" in Path(behind(host, "/etc/nats/cluster.conf")).read_text()
+        for who in ("riverchief", "ingest-1", "ingest-2"):
+            assert set(SERVICES[who]["networks"]) & set(SERVICES[host]["networks"])
+    assert "sync_interval: always" in Path("config/nats/cluster.conf").read_text()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    loaded = load(None)
+    assert loaded.cluster.servers
+    assert not loaded.mqtt.republish
+    for shared in ("RIVERCHIEF_SITE__RULES", "RIVERCHIEF_DATABASE__URL", "RIVERCHIEF_READINGS__KEEP_DAYS"):
+        assert {environment(name)[shared] for name in ("ingest-1", "ingest-2")} == {given[shared]}
+
+
+def env_of_sample() -> dict[str, str]:
+    """The variables that config/stack.sample.env shows for a cluster."""
+    lines = Path("config/stack.sample.env").read_text().splitlines()
+    shown = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"# [A-Z_]+=", line))
+    return {name: shown[name] for name in ("CLUSTER_SERVERS", "REPUBLISH")}
+
+
 def test_a_spelling_mistake_in_a_variable_would_be_found() -> None:
     assert is_setting("RIVERCHIEF_MQTT__HOST")
     assert not is_setting("RIVERCHIEF_MQTT__HOTS")
@@ -371,7 +400,7 @@ def test_every_condition_can_come_true() -> None:
 
 
 def test_every_server_has_a_health_check_its_image_can_run() -> None:
-    for name in SERVERS - {"simulator"}:  # it serves nobody
+    for name in SERVERS - {"simulator", "ingest-1", "ingest-2"}:  # they serve nobody
         how, program, *_ = SERVICES[name]["healthcheck"]["test"]
         assert how == "CMD"
         assert program in IN_IMAGE[image(name).split(":")[0]], name
@@ -423,7 +452,7 @@ def test_a_service_may_do_what_it_needs_and_no_more(name: str) -> None:
         assert user == "0"
         assert service["cap_add"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
     else:
-        assert user != "0" or name == "nats"
+        assert user != "0" or name.startswith("nats")
         assert "cap_add" not in service
     assert service["restart"] == ("no" if name in ONCE else "unless-stopped")
 

@@ -20,6 +20,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "running": ("demo", "serve", "ingest", "api", "worker", "check", "doctor", "bench"),
     "setup": ("setup",),
     "users": ("users",),
+    "privacy": ("privacy",),
     "stations": ("stations",),
     "hj212": ("hj212",),
     "sl651": ("sl651",),

@@ -97,7 +97,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("*", r"/attachments", Right.COMMENT),
     ("*", r"/(incidents|patrols)", Right.REPORT),
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
-    ("*", r"/incidents/[^/]+/public-photos", Right.ACCEPT),
+    ("*", r"/incidents/[^/]+/(public-photos|contacts)", Right.ACCEPT),
     ("*", r"/people(/.*)?", Right.PEOPLE),
     ("*", r"/readings", Right.SEND),
     ("*", r"/reaches/[^/]+/plan", Right.DISPATCH),

@@ -11,6 +11,7 @@ from api.field import phones as field_phones
 from api.pages.login import Field, cookie, device_of, drop_cookie, enrolment_values, set_cookie
 from api.pages.view import PageRoute, View, Viewing
 from api.requests import Number
+from api.responses import answer
 from api.routes import me
 from api.sign_in import NotSignedIn, StepOver
 from governance.organisation.roles import RIGHTS, Right, role_name
@@ -18,6 +19,7 @@ from governance.people import accounts, one_time_codes, passwords, sessions
 from governance.people import phones as phone_store
 from governance.people import store as people_store
 from governance.people.store import Person, TokenWish
+from governance.reports import personal_data
 from infra.errors import InvalidValue, Refused
 from infra.texts import Text, say
 from infra.times import DAY_MS
@@ -205,6 +207,17 @@ def revoke_token(v: Viewing, number: Number) -> Response:
         people_store.revoke_token(connection, one.name, number, by=one.name, now_ms=v.now_ms)
     v.keeper.forget()
     return _done(v, "tokens")
+
+
+@router.post("/account/data")
+def own_data(v: Viewing) -> Response:
+    """What is kept of who is signed in, as a file."""
+    one = _me(v)
+    with v.context.database.write() as connection:
+        found = personal_data.of_staff(connection, v.context.vault, one.name, v.now_ms)
+        personal_data.record_export(connection, "person", one.name, one.name, v.now_ms)
+    headers = {"Content-Disposition": 'attachment; filename="personal-data.json"', "Cache-Control": "no-store"}
+    return answer(found, headers=headers)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------

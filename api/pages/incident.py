@@ -34,6 +34,7 @@ from api.routes.attachments import one_at_a_time
 from api.routes.incidents import check_visible
 from api.routes.notices import contact_names
 from api.routes.public_photos import release
+from api.routes.reports import contacts_of
 from api.titles import titles
 from governance.audit import trail as audit_trail
 from governance.incidents import attachments
@@ -44,7 +45,7 @@ from governance.incidents.headline import COLUMNS, Row, class_of, table
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident
 from governance.notify import store as notice_store
-from governance.organisation.roles import Forbidden, Right
+from governance.organisation.roles import Forbidden
 from governance.reports import citizen_reports, field_records, public_photos
 from governance.reports.citizen_reports import Report
 from governance.reports.public_photos import PublicPhoto, Side, may_release
@@ -72,6 +73,7 @@ _PROOF = needed_right("GET", "/audit/-/proof")
 _SERIES = needed_right("GET", "/stations/-/series")
 _ACTING = needed_right("POST", "/incidents/-/actions")
 _RELEASING = needed_right("PUT", "/incidents/-/public-photos")
+_CONTACTS = needed_right("POST", "/incidents/-/contacts")
 PHOTO_ID = 64
 """Letters of the id of an attachment."""
 
@@ -189,6 +191,24 @@ async def release_photos(v: Viewing, request: Request, number: int) -> Response:
     return RedirectResponse(v.to(f"/incidents/{number}", photos=1) + "#release", 303)
 
 
+@router.post(NUMBER + "/contacts")
+async def show_contacts(v: Viewing, request: Request, number: int) -> Response:
+    """The page with the contacts that citizens left, for a reason that goes into the trail."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    v.require(_CONTACTS)
+    async with request.form(max_files=0, max_fields=2) as form:
+        reason = str(form.get("reason") or "")[:500]
+    shown: dict[str, str] | None = None
+    error: WaterError | None = None
+    try:
+        shown = await run_in_threadpool(contacts_of, v.context, v.actor, number, reason)
+    except WaterError as caught:
+        error = caught
+    picture = await v.live.now()
+    return await run_in_threadpool(_page, v, number, picture, Given(), error, shown=shown)
+
+
 @router.get(NUMBER + "/chart")
 def own_chart(v: Viewing, number: int) -> Response:
     """What the chart draws of the incident's own station: series, deciding samples, what happened there."""
@@ -256,8 +276,10 @@ def _page(
     given: Given,
     error: WaterError | None,
     wanted: Mapping[str, str] | None = None,
+    *,
+    shown: Mapping[str, str] | None = None,
 ) -> Response:
-    """``wanted``: the sides of photos as a form had them that was refused."""
+    """``wanted``: the sides of photos as a form had them that was refused; ``shown``: contacts by ticket."""
     try:
         incident, history = _visible(v, number)
     except Forbidden as refused:
@@ -292,7 +314,8 @@ def _page(
         findings=sum(entry.what is EntryKind.FIRED for entry in history),
         sentence=history[0].text if incident.rule else None,
         station_name=lambda key: v.of(names.get(key, Text(key, key))),
-        contact=v.context.vault.open if v.actor.may(Right.ACCEPT) else None,
+        contacts=shown,
+        may_contact=v.actor.may(_CONTACTS),
         release=_release(v, page.stored, wanted, error),
         may_river=v.actor.may(RIVER.right),
         may_trail=page.stored.audited and v.actor.may(TRAIL.right),

@@ -41,6 +41,7 @@ from api.routes.reports import (
     admit,
     file,
     follow_too,
+    forgotten,
     objected,
     report_view,
     sender_of,
@@ -309,7 +310,7 @@ def progress(v: Viewing, ticket: str) -> Response:
 
 @router.post(PATH + "/{ticket}")
 async def answer(v: Viewing, ticket: str) -> Response:
-    """Say that it is solved, or that it is not."""
+    """Say that it is solved, or that it is not; have one's contact erased."""
     if (refused := foreign(v.request.headers)) is not None:
         return refused.response()
     async with v.request.form(max_files=0, max_fields=4) as given:
@@ -319,6 +320,8 @@ async def answer(v: Viewing, ticket: str) -> Response:
     def done() -> ReportView:
         if verdict == "solved":
             return solved(v.context, ticket)
+        if verdict == "forget":
+            return forgotten(v.context, ticket)
         return objected(v.context, ticket, comment)
 
     return await run_in_threadpool(_ticket, v, ticket, done)

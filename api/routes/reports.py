@@ -25,8 +25,9 @@ from governance.incidents.file_content import examine
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import COMMENT_LIMIT, Action, Incident, Order, Source
 from governance.organisation.regions import Place, Regions
-from governance.organisation.roles import Actor, Right
+from governance.organisation.roles import Actor
 from governance.reports import citizen_reports as store
+from governance.reports import personal_data
 from governance.reports.citizen_reports import CITIZEN, OriginalReport, Report
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import Text, say
@@ -107,6 +108,7 @@ class ReportView:
     may_object: bool
     solved: bool
     sent: SentView | None
+    has_contact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,12 @@ class OwnReports:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A report behind an incident; ``contact`` is "" for all but the office and its operators."""
+    """A report behind an incident; ``has_contact``: its sender can be reached (see `show_contacts`)."""
 
     ticket: str
     incident: int
     at: str
-    contact: str
+    has_contact: bool
     unsolved: int
 
 
@@ -325,6 +327,21 @@ def objected(context: Context, ticket: str, comment: str) -> ReportView:
     return view
 
 
+@router.delete("/{ticket}/contact", response_model=ReportView)
+def erase_contact(context: RequestContext, ticket: str) -> Response:
+    """Erase what leads from a report to its sender, who has the ticket. Words and photos stay with the case."""
+    return answer(forgotten(context, ticket))
+
+
+def forgotten(context: Context, ticket: str) -> ReportView:
+    """Erase the contact of a report, as its sender asks. Raises NotFound."""
+    with context.database.write() as connection:
+        kept = store.get(connection, ticket)
+        reason = say("privacy.own_wish").zh
+        personal_data.erase_citizen(connection, context.vault, kept.ticket, reason, CITIZEN.name, context.clock_ms())
+    return report_view(context, ticket)
+
+
 @router.post("/{ticket}/confirmations", response_model=ReportView)
 def confirm_solved(context: RequestContext, ticket: str) -> Response:
     """Say of a case that is over that it is solved. 409 when it is not over, or for too long."""
@@ -405,7 +422,6 @@ def origins(context: RequestContext, who: Who, incident_id: int) -> Response:
         behind = store.of_incident(connection, incident_id)
         near = store.similar_incidents(connection, found, context.clock_ms(), context.near)
     near = [one for one in near if lifecycle.in_jurisdiction(one, who)]
-    office = who.may(Right.ACCEPT)
     return answer(
         Origins(
             [
@@ -413,7 +429,7 @@ def origins(context: RequestContext, who: Who, incident_id: int) -> Response:
                     r.ticket,
                     r.incident_id,
                     rfc3339(r.at_ms),
-                    context.vault.open(r.contact) if office else "",
+                    bool(r.contact),
                     r.unsolved,
                 )
                 for r in behind
@@ -421,6 +437,42 @@ def origins(context: RequestContext, who: Who, incident_id: int) -> Response:
             [Near(i.id, i.state, i.title, rfc3339(i.opened_at_ms), i.case.source) for i in near],
         )
     )
+
+
+class WhyShown(Strict):
+    """What for somebody has to know how a citizen can be reached."""
+
+    reason: Words = Field(max_length=500)
+
+
+@dataclass(frozen=True, slots=True)
+class ContactView:
+    """How the sender of a report can be reached."""
+
+    ticket: str
+    contact: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContactList:
+    """Those of the reports behind an incident."""
+
+    items: list[ContactView]
+
+
+@cases.post("/{incident_id}/contacts", response_model=ContactList)
+def show_contacts(context: RequestContext, who: Who, incident_id: int, why: WhyShown) -> Response:
+    """The contacts that citizens left about an incident. Who saw them and what for goes into the audit trail."""
+    shown = contacts_of(context, who, incident_id, why.reason)
+    return answer(ContactList([ContactView(ticket, contact) for ticket, contact in shown.items()]))
+
+
+def contacts_of(context: Context, who: Actor, incident_id: int, reason: str) -> dict[str, str]:
+    """The contacts behind an incident, by ticket. Raises NotFound, Forbidden, Refused without a reason."""
+    with context.database.write() as connection:
+        found = incident_store.get(connection, incident_id)
+        check_visible(found, who)
+        return personal_data.show_contacts(connection, context.vault, found, reason, who, context.clock_ms())
 
 
 def _place(
@@ -458,4 +510,4 @@ def _view(context: Context, connection: sa.Connection, kept: Report, case: Incid
     progress = store.progress(connection, kept, case, context.clock_ms(), context.processes.policy.reopen_within_ms)
     sent = store.original_report(connection, kept.incident_id)
     own = None if kept.follows else SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
-    return viewed(ReportView, progress, sent=own)
+    return viewed(ReportView, progress, sent=own, has_contact=bool(kept.contact))

@@ -21,6 +21,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "cluster": ("bridge", "partitions"),
     "setup": ("setup",),
     "users": ("users",),
+    "privacy": ("privacy",),
     "stations": ("stations",),
     "hj212": ("hj212",),
     "sl651": ("sl651",),

@@ -194,6 +194,7 @@ WITHOUT_A_TOKEN = {
     "/api/v1/reports/{ticket}",
     "/api/v1/reports/{ticket}/objections",
     "/api/v1/reports/{ticket}/confirmations",
+    "/api/v1/reports/{ticket}/contact",
     "/api/v1/callbacks/{platform}",
 }
 """What is open to all: the secret of a label, a ticket or a signature says who it is, and citizens report freely."""

@@ -1,6 +1,7 @@
 """The ways in beside the sensors: citizens' reports, patrols, attachments; through the API, as their users do."""
 
 import io
+import json
 import subprocess
 import sys
 import threading
@@ -16,17 +17,22 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pypdf import PdfReader
 
+from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.context import Context
 from api.routes.incidents import NewReport, file_report
 from api.routes.reports import ATTEMPTS, ReportForm, file
 from governance.assessment import GroupBy
+from governance.audit import trail as audit_trail
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
+from governance.reports import personal_data, subscriptions
+from governance.reports.citizen_reports import CITIZEN
 from governance.reports.patrols import PatrolShares
 from governance.tables import attachment, incident, outbox, patrol, report
 from infra.database import Database
+from infra.errors import NotFound
 from infra.texts import say
 from infra.throttle import network_of
 from infra.times import rfc3339
@@ -157,7 +163,7 @@ def test_a_citizen_reports_follows_and_says_it_is_not_solved(
     assert (late.status_code, public.get(f"/api/v1/reports/{ticket}").json()["may_object"]) == (409, False)
 
     behind = office.get(f"/api/v1/incidents/{case['id']}/origins").json()["reports"]
-    assert [(one["ticket"], one["contact"]) for one in behind] == [(ticket, "示例 000-0000")]
+    assert [(one["ticket"], one["has_contact"]) for one in behind] == [(ticket, True)]
     assert public.get("/api/v1/reports/AAAA-BBBB-CCCC").status_code == 404
 
 
@@ -180,11 +186,57 @@ def test_a_citizens_contact_is_kept_encrypted_until_its_time_is_over(
     job.next_round()
     assert [text.startswith("enc:") for text in kept()] == [True, True]
     assert not any("000" in text for text in kept())
-    behind = [office.get(f"/api/v1/incidents/{number}/origins").json()["reports"] for number in (first, second)]
-    assert [one[0]["contact"] for one in behind] == ["示例 000-0000", "示例 000-0001"]
+    assert contacts(office, first) == ["示例 000-0000"]
+    assert contacts(office, second) == ["示例 000-0001"]
     clock[0] += 2 * DAY
     job.next_round()
     assert (kept()[0], kept()[1] != "") == ("", True), "the second case is open"
+
+
+def contacts(office: TestClient, number: int, reason: str = "核实位置") -> list[str]:
+    shown = office.post(f"/api/v1/incidents/{number}/contacts", json={"reason": reason})
+    return [one["contact"] for one in shown.json()["items"]] if shown.is_success else [str(shown.status_code)]
+
+
+def test_a_contact_is_shown_for_a_reason_and_erased_as_its_sender_wishes(context: Context, public: TestClient) -> None:
+    """Who looked and why stands in the trail, which holds no contact."""
+    contact, mail = "示例 000-0000", "somebody@example.org"
+    ticket = tell(public, "示例一", contact=contact).json()["ticket"]
+    other = tell(public, "示例二", contact=contact).json()["ticket"]
+    with context.database.write() as connection:
+        subscriptions.ask(connection, context.vault, "qichachong", mail, "zh", NOW)
+    office = login(context, "示例办公室", Role.OFFICE)
+    number = min(one["id"] for one in office.get("/api/v1/incidents").json()["items"])
+    assert contacts(office, number, " ") == ["409"]
+    assert contacts(login(context, "示例网格员", Role.GRID_WORKER), number) == ["403"]
+    browser = TestClient(create_app(replace(context, open=True, token=None)))
+    browser.cookies.set(AS_COOKIE, packed("示例办公室"))
+    asked = browser.get(f"/incidents/{number}").text
+    assert ("case-contact" in asked, contact in asked) == (True, False)
+    assert contact in browser.post(f"/incidents/{number}/contacts", data={"reason": "回访"}).text
+    with context.database.write() as connection:
+        known = personal_data.of_citizen(connection, context.vault, contact)
+        assert [(one["ticket"], one["words"]) for one in known["reports"]] == [(ticket, "示例一"), (other, "示例二")]
+        assert personal_data.of_citizen(connection, context.vault, mail.upper())["subscriptions"][0]["address"] == mail
+        personal_data.erase_citizen(connection, context.vault, mail, "来电要求", "示例办公室", NOW)
+    assert "report-forget" in public.get(f"/report/{ticket}").text
+    assert "report-forget" not in public.post(f"/report/{ticket}", data={"verdict": "forget"}).text
+    with context.database.read() as connection:
+        left = connection.execute(sa.select(report.c.contact, report.c.sender).order_by(report.c.id)).all()
+        told = audit_trail.list_entries(connection, limit=50)
+        with pytest.raises(NotFound):
+            personal_data.of_citizen(connection, context.vault, mail)
+        mine = personal_data.of_staff(connection, context.vault, "示例办公室", NOW)
+    assert [(row.contact == "", row.sender == "") for row in left] == [(True, True), (False, False)]
+    assert mine["person"]["name"] == "示例办公室"
+    kinds = ("contact.shown", "personal.erased")
+    seen = [(one.what, one.by, json.loads(one.body)["reason"]) for one in told if one.what in kinds]
+    assert sorted(seen) == [
+        ("contact.shown", "示例办公室", "回访"),
+        ("personal.erased", CITIZEN.name, say("privacy.own_wish").zh),
+        ("personal.erased", "示例办公室", "来电要求"),
+    ]
+    assert not any(contact in one.body or mail in one.body for one in told)
 
 
 def test_photos_are_kept_without_place_and_device_and_stay_turned(context: Context, public: TestClient) -> None:

@@ -61,6 +61,7 @@ WITHOUT_A_TOKEN = {
     "/reports/{ticket}",
     "/reports/{ticket}/objections",
     "/reports/{ticket}/confirmations",
+    "/reports/{ticket}/contact",
     "/callbacks/{platform}",
 }
 """They check a secret, a ticket or a signature themselves, or are for everybody."""

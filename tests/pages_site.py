@@ -237,7 +237,7 @@ GAUGE = "qcc-gauge"
 
 
 def gauge(database: Database, hours: int = 30) -> None:
-    """A gauge of rain, level and flow on the river, with a storm three hours ago and a gate that opened since."""
+    """A gauge of rain, level, flow and (once) phosphorus on the river: a storm three hours ago, a gate open since."""
     now, known = now_ms(), catalogue()
     with database.read() as connection:
         beside = registry_store.load(connection, known)[STATION]
@@ -253,7 +253,8 @@ def gauge(database: Database, hours: int = 30) -> None:
                 "rain": 1.5 if 2 * HOUR < age < 4 * HOUR else 0.2 if 20 * HOUR < age < 22 * HOUR else 0.0,
                 "level": 2.1 if age > HOUR else 1.7,
                 "flow": 3.0 if age > HOUR else 8.25,
-            },
+            }
+            | ({"tp": 0.2} if age == ages[-1] else {}),
         )
         for age in ages
     ]

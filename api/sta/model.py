@@ -76,7 +76,7 @@ def kinds(version: str) -> dict[str, Kind]:
         ),
         Kind(
             "Datastreams",
-            _NAMED | measured | _MORE,
+            _NAMED | measured | {"observedArea": JSON} | _MORE,
             single | (observed if old else {"ObservedProperties": Link("ObservedProperties")} | of_stream) | readings,
         ),
         Kind("Sensors", _NAMED | {"encodingType": TEXT, "metadata": TEXT} | _MORE, streams),
@@ -280,6 +280,7 @@ def _datastream(s: Stream, version: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": f"{s.station.zh} {p.zh}",
         "description": f"{s.station.en}: {p.en}",
+        "observedArea": _geo(s.station),
         "properties": {"station": s.station.key, "parameter": p.key},
     }
     if d is not None:

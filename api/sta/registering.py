@@ -208,7 +208,7 @@ class Commands:
         station = self._linked("Datastreams", "Thing", self._body("Things", body.take("Thing", dict)))
         parameter = self._parameter(body)
         self._measured(body, parameter)
-        body.drop("name", "description")  # made from the names of station and parameter
+        body.drop("name", "description", "observedArea")  # made from the names of station and parameter
         row = self._inside(body, "properties", (*_DEPLOYMENT, "station", "parameter", "reported_unit"))
         fixed = {"station": station, "parameter": parameter.key, "reported_unit": parameter.unit}
         self._unchanged("Datastreams", {name: row.pop(name) for name in fixed if name in row}, fixed)

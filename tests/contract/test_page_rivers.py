@@ -360,7 +360,8 @@ def test_a_gauge_on_the_river_gives_loads_rain_beside_the_days_and_every_chart_a
         ("nh3n", "5,990"),
         ("tp", "71.3"),
     ], "4, 8.4 and 0.1 mg/L times 8.25 m³/s times 86.4"
-    assert pages_site.GAUGE not in re.findall(r"river-load-([\w-]+)", page), "it measures nothing that is carried"
+    of_gauge = part(page, f"river-load-{pages_site.GAUGE}")
+    assert re.findall(r'data-parameter="(\w+)"[^>]*><span><b>([^<]*)</b>', of_gauge) == [("tp", "143")]
     fallen = [float(one) for one in re.findall(r"</svg><span>([\d.]+)</span>", part(page, "river-rain"))]
     assert sum(fallen) == pytest.approx(16.5 + 2.2, abs=1.0)
 

@@ -138,6 +138,11 @@ class LoadRow:
     fresh: bool
     loads: tuple[Load, ...]
 
+    @property
+    def by(self) -> Mapping[str, Load]:
+        """By parameter."""
+        return {one.parameter: one for one in self.loads}
+
 
 def loads(
     places_km: Mapping[str, float], latest: Iterable[Latest], catalogue: Catalogue, now_ms: int

@@ -1,6 +1,7 @@
 """A thread that repeats one round of work until it is stopped."""
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,12 +18,15 @@ class PeriodicWorker(ABC):
 
     last_error = ""
     """Why the last round failed; empty where it did not."""
+    longest_round_s = 900.0
+    """A round that takes longer hangs."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
+        self._round_since: float | None = None
 
     def start(self) -> None:
         """Begin, also after a stop; does nothing when it already runs."""
@@ -48,6 +52,12 @@ class PeriodicWorker(ABC):
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def hangs(self) -> bool:
+        """Whether the present round has taken too long."""
+        since = self._round_since
+        return since is not None and time.monotonic() - since > self.longest_round_s
+
     @abstractmethod
     def next_round(self) -> float:
         """One round; seconds until the next, 0 for at once. Must outlive whatever goes wrong in it."""
@@ -72,7 +82,9 @@ class PeriodicWorker(ABC):
         with self.open():
             while not self._stopping.is_set():
                 self._woken.clear()
+                self._round_since = time.monotonic()
                 wait_s = self.next_round()
+                self._round_since = None
                 if wait_s and not self._stopping.is_set():
                     self._woken.wait(wait_s)
 

@@ -118,7 +118,11 @@ class System:
             *(self.ingest.services() if self.ingest else ()),
             *([heartbeat_service(self.heartbeat)] if self.heartbeat else ()),
             _reload_service(self.reloader),
-            Service(start=self.watchdog.start, stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S)),
+            Service(
+                start=self.watchdog.start,
+                stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S),
+                health=self._hanging,
+            ),
         )
 
     def _take_files(self, read: SiteFiles) -> None:
@@ -127,6 +131,11 @@ class System:
         if self.partitions:
             self.partitions.take_files(read)
         self.resources.directory.forget()
+
+    def _hanging(self, now_ms: int) -> list[Part]:
+        names = self.watchdog.hanging()
+        detail = f"hang: {', '.join(names)}" if names else "all parts go on"
+        return [Part("watchdog", not names, detail, False)]
 
     def _threads(self) -> dict[str, HasThread]:
         """The threads that must be alive in this process, by name."""

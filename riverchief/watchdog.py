@@ -29,6 +29,10 @@ class Watchdog(PeriodicWorker):
         self.dead = ""
         """The part that died; empty while all are alive."""
 
+    def hanging(self) -> list[str]:
+        """The parts that have been at one round for too long."""
+        return [name for name, part in self._parts().items() if isinstance(part, PeriodicWorker) and part.hangs]
+
     def next_round(self) -> float:
         if not self.dead:
             self.dead = next((name for name, part in self._parts().items() if not part.alive), "")

@@ -129,18 +129,22 @@ def read(text: str) -> Processes:
         raise ConfigurationError(say("file.no_toml", error=error)) from error
     faults = [say("process.unknown", known=name) for name in tables if name not in ("deadlines", "process")]
     found: dict[str, Process] = {}
-    for number, row in enumerate(tables.get("process", []), 1):
+    rows = tables.get("process", [])
+    if not isinstance(rows, list):
+        raise ConfigurationError(say("process.unknown", known="process"))
+    for number, row in enumerate(rows, 1):
         try:
             one = _process(row)
             if one.key in found:
                 raise ConfigurationError(say("process.twice"))
             found[one.key] = one
-        except (ConfigurationError, ValueError, TypeError) as error:
-            faults.append(at(f"process {number} ({row.get('key', '?')})", text_of(error)))
+        except (ConfigurationError, ValueError, TypeError, AttributeError) as error:
+            key = row.get("key", "?") if isinstance(row, Mapping) else "?"
+            faults.append(at(f"process {number} ({key})", text_of(error)))
     policy = DEFAULT_POLICY
     try:
         policy = _policy(tables.get("deadlines", {}), found.values())
-    except (ConfigurationError, ValueError, TypeError) as error:
+    except (ConfigurationError, ValueError, TypeError, AttributeError) as error:
         faults.append(at("deadlines", text_of(error)))
     if faults:
         raise ConfigurationError(joined(faults, "; "))
@@ -180,7 +184,12 @@ def _process(row: Mapping[str, Any]) -> Process:
 
 def _text(one: str | Mapping[str, str]) -> Text:
     """A step or check: ``{ zh = …, en = … }``, or one text for both languages."""
-    return Text(one, one) if isinstance(one, str) else Text(one["zh"], one["en"])
+    if isinstance(one, str):
+        return Text(one, one)
+    for name in ("zh", "en"):
+        if not isinstance(one, Mapping) or not isinstance(one.get(name), str):
+            raise ConfigurationError(say("process.missing", name=name))
+    return Text(one["zh"], one["en"])
 
 
 _PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}

@@ -431,7 +431,10 @@ class _Connection(TcpLine):
         return exchange.request_answer(packet, result)
 
     def _send(self, packet: Packet) -> None:
-        self.write(build(packet))
+        try:
+            self.write(build(packet))
+        except ValueError:  # it repeats the sender's names, which may be longer than a frame
+            log.warning("hj212 answer is too long for a frame", mn=(packet.mn or "")[:40])
 
     # -- requests of ours --------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from infra.database import Database
 from infra.errors import ConfigurationError
 from infra.texts import say
 
+FOLDER = files("riverchief").joinpath("migrations")
 VERSION = sa.table("alembic_version", sa.column("version_num"))
 
 
@@ -42,7 +43,7 @@ def downgrade(database: Database, to: str) -> None:
 
 
 def _revisions() -> set[str]:
-    steps = files("riverchief").joinpath("migrations", "versions").iterdir()
+    steps = FOLDER.joinpath("versions").iterdir()
     return {step.name[:4] for step in steps if step.name[:4].isdecimal()}
 
 
@@ -59,7 +60,7 @@ def _run(database: Database, step: Literal["upgrade", "downgrade"], to: str) -> 
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(files("riverchief").joinpath("migrations")))
+    config.set_main_option("script_location", str(FOLDER))
     with database.alter() as connection:
         config.attributes["connection"] = connection
         getattr(command, step)(config, to)

@@ -1,5 +1,6 @@
 """Run requested backtests in the background: one at a time, each in a process of its own."""
 
+import math
 import multiprocessing
 import os
 import time
@@ -30,7 +31,9 @@ SHORTER = 1000
 
 
 class Backtester(PeriodicWorker):
-    """Looks for backtests that wait and has them done."""
+    """Looks for backtests that wait and has them done; one of years takes as long as it takes."""
+
+    longest_round_s = math.inf
 
     def __init__(self, database: Database, settings: Settings) -> None:
         super().__init__("backtests")

@@ -39,7 +39,7 @@ def check(path: Path) -> None:
                             raise _too_large(path)
                         if not part.filename.lower().endswith(_OTHER_THAN_XML):
                             reader.read(piece)
-    except (zipfile.BadZipFile, expat.ExpatError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, expat.ExpatError, NotImplementedError, RuntimeError, LookupError) as error:
         raise ConfigurationError(say("file.no_table", path=path, error=error)) from error
 
 

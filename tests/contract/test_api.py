@@ -19,8 +19,6 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401 - names its tables in the metadata
 import ingest.storage.tables  # noqa: F401 - the same
@@ -879,58 +877,6 @@ def test_a_message_that_takes_too_long_is_not_answered_as_durable_and_never_with
     response = river.asked(submit=submit).post("/api/v1/readings", json=message("shiwan", (NOW, {"ph": 7.0})))
     is_problem(response, 503, "shiwan")
     handed_over[0].set_result(Receipt(1, 0, ()))  # raises if the API had cancelled what the ingest owns
-
-
-_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["ph", "nh3n", "N", "M"]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["at", "values", "status", "ph", "do", "x", ""]) | st.text(), inner, max_size=4
-        )
-    ),
-    max_leaves=12,
-)
-_times = st.sampled_from(["2026-05-12T09:59:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026"])
-_samples = st.lists(
-    st.fixed_dictionaries(
-        {
-            "at": _times | _values,
-            "values": st.dictionaries(st.sampled_from(["ph", "do", "nh3n"]) | st.text(), _values, max_size=4) | _values,
-        },
-        optional={"status": st.dictionaries(st.sampled_from(["ph", "do"]), st.text()) | _values},
-    ),
-    max_size=4,
-)
-_messages = st.fixed_dictionaries(
-    {"station": st.sampled_from(["shiwan", "qicha", "nobody"]) | st.text() | _values},
-    optional={
-        "readings": _samples | _values,
-        "seq": st.integers(0, 20) | _values,
-        "boot": st.integers(0, 3) | _values,
-        "total": st.integers(0, 100) | _values,
-        "sent_at": _times | _values,
-    },
-).map(lambda body: json.dumps(body).encode())
-_bodies = st.binary(max_size=200) | _values.map(lambda value: json.dumps(value).encode()) | _messages
-
-
-def test_no_body_whatever_makes_the_api_fail_or_a_reading_disappear(river: River) -> None:
-
-    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(_bodies)
-    def try_(body: bytes) -> None:
-        response = river.client.post("/api/v1/readings", content=body)
-        assert response.status_code in (202, 400), response.text
-        assert river.intake.alive
-        if response.status_code == 202:
-            assert river.client.get("/api/v1/quarantine").status_code == 200
-
-    try_()
-    for account in river.client.get("/api/v1/ledger").json()["items"]:
-        assert account["readings"] == account["stored"] + account["duplicate"] + account["quarantined"]
-    stored = sum(account["stored"] for account in river.client.get("/api/v1/ledger").json()["items"])
-    assert stored == sum(river.store.count().values())
 
 
 # -- incidents ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from governance.incidents import store as incident_store
@@ -214,42 +214,6 @@ def test_the_same_message_twice_is_stored_once_and_counted_as_a_duplicate(world:
     totals = {"messages": 2, "messages_duplicate": 1, "readings": 6, "stored": 3, "duplicate": 3, "quarantined": 0}
     assert world.totals() == totals
     assert all(account.closed for account in world.accounts())
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(AT),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(("readings", "at", "values", "status", "ph", "do", "seq", "boot", "total")), inner
-        )
-    ),
-    max_leaves=12,
-)
-SHAPED = st.fixed_dictionaries(
-    {
-        "readings": st.lists(
-            st.fixed_dictionaries(
-                {"at": st.just(AT) | JSON, "values": st.dictionaries(st.text(max_size=3) | st.just("ph"), JSON)},
-                optional={"status": JSON},
-            )
-            | JSON,
-            max_size=3,
-        )
-    },
-    optional={"seq": JSON, "boot": JSON, "total": JSON, "sent_at": JSON},
-)
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(payload=st.binary(max_size=40) | (JSON | SHAPED).map(lambda value: json.dumps(value).encode()))
-def test_whatever_bytes_arrive_the_good_message_beside_them_is_stored(world: World, payload: bytes):
-    before = sum(world.store.count().values())
-    good = message("qicha", {T0: {"ph": 7.1}})
-    outcome = world.take(raw(payload), good, now=T0 + 1000)
-    assert int(outcome.stored[1] + outcome.duplicate[1]) == 1
-    assert sum(world.store.count().values()) == before + int(outcome.stored.sum())
-    assert all(a.readings == a.stored + a.duplicate + a.quarantined for a in world.accounts())
 
 
 # -- live ------------------------------------------------------------------------------------------------------------

@@ -65,6 +65,9 @@ class Requests:
     def __init__(self, document: Mapping[str, Any], trial: Trial) -> None:
         self._schemas = document["components"]["schemas"]
         self._rng = trial.rng
+        reading = {"at": rfc3339(now_ms()), "values": {"ph": 7.1, "do": 5}, "status": {"do": "M"}}
+        message = {"station": "shiwan", "seq": 1, "boot": 1, "total": 2, "readings": [reading]}
+        self._readings = Mutator(trial.rng, [json.dumps(message).encode()])
         self._operations = [
             (method, path, operation)
             for path, methods in document["paths"].items()
@@ -74,6 +77,8 @@ class Requests:
     def next(self) -> tuple[str, str, bytes | None, dict[str, str]]:
         """Method, address, body and headers."""
         rng = self._rng
+        if rng.random() < 0.15:
+            return "post", "/api/v1/readings", next(self._readings), {"Content-Type": "application/json"}
         method, path, operation = rng.choice(self._operations)
         query = []
         for parameter in operation.get("parameters", ()):

@@ -1,5 +1,6 @@
 """The migrations make exactly the tables that the code declares, up and down, on both databases."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,21 @@ def test_a_database_of_a_later_version_is_refused_by_name_and_left_as_it_is(data
 def test_a_step_that_was_released_does_not_change_with_the_code() -> None:
     steps = sorted(Path(migrations.__file__).parent.joinpath("versions").glob("0*.py"))
     assert len(steps) == 1 or not any("create_all" in step.read_text(encoding="utf-8") for step in steps)
+
+
+def takes_away(step: str) -> list[str]:
+    """What a step does, going up, that the version before cannot live with beside it."""
+    upward = step.partition("def downgrade")[0].partition("def upgrade")[2]
+    changes = re.findall(r"op\.(?:drop_\w+|alter_column|rename_table|execute)\([^\n]*", upward)
+    needed = [one for one in re.findall(r"op\.add_column\([^\n]*", upward) if "server_default" not in one]
+    return changes + [one for one in needed if "nullable=True" not in one]
+
+
+def test_a_step_only_adds_so_that_the_version_before_goes_on_beside_the_next() -> None:
+    for step in sorted(Path(migrations.__file__).parent.joinpath("versions").glob("0*.py"))[1:]:
+        assert takes_away(step.read_text(encoding="utf-8")) == [], step
+    assert takes_away('def upgrade():\n    op.drop_column("station", "note")\n    op.add_column("a", sa.Column("b"))\n')
+    assert not takes_away('def upgrade():\n    op.add_column("a", sa.Column("b", nullable=True))\n')
 
 
 NUMBERS = {c.name: "0" if isinstance(c.type, sa.String) else 0 for c in tables.patrol.c if c.name != "id"}

@@ -127,18 +127,6 @@ def test_encrypted_parts_of_2025_are_told_from_clear_ones() -> None:
     assert not parse(cipher.replace(b"Flag=9", b"Flag=5")).encrypted
 
 
-@given(st.binary(max_size=300))
-def test_reading_never_raises(data: bytes) -> None:
-    got = parse(data)
-    assert isinstance(got.items, dict)
-    assert isinstance(got.contradictions, dict)
-
-
-@given(st.text(alphabet="QNSTCPWMFlag=;,&&-#0123456789 \n", max_size=200))
-def test_reading_never_raises_on_what_looks_right(text: str) -> None:
-    parse(text.encode())
-
-
 words = st.text(alphabet="abcdefgw0123456789", min_size=1, max_size=8)
 values = st.text(alphabet="0123456789.NT换试剂", max_size=8)
 codes = st.dictionaries(words, st.dictionaries(st.sampled_from(["Rtd", "Avg", "Flag"]), values, min_size=1), max_size=5)

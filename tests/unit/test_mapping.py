@@ -247,12 +247,6 @@ def test_no_payload_whatever_raises(body: Any) -> None:
             refusal.detail.encode()  # a store can keep it
 
 
-@given(st.binary(max_size=60))
-@settings(max_examples=100, deadline=None)
-def test_no_bytes_whatever_raise(payload: bytes) -> None:
-    assert mapping.decode([message(UP, payload)], KNOWN, SHIPPED).rejected
-
-
 # -- bad files ---------------------------------------------------------------------------------------------------------
 
 GOOD = '[[mapping]]\nname = "a"\ntopic = "a/+"\nstation = { level = 2 }\ntime = "t"\nvalues = { ph = "ph" }\n'

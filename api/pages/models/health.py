@@ -19,7 +19,16 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest", "ingest_lag", "files"),
     "store": ("database", "influx", "downsampling", "retention", "contact_removal", "audit_seal"),
     "check": ("forecasts", "source_attribution", "chart_annotations", "reminders"),
-    "deliver": ("outbox", "notices", "subscriptions", "republish", "sensorthings", "reconciliation", "heartbeat"),
+    "deliver": (
+        "outbox",
+        "notices",
+        "subscriptions",
+        "republish",
+        "sensorthings",
+        "reconciliation",
+        "heartbeat",
+        "watchdog",
+    ),
 }
 """The steps that the data takes, and the parts of each; a part of no step stands with the last one."""
 

@@ -109,6 +109,10 @@ class Storm:
         above = np.flatnonzero(queue > limit)
         return int(above[-1]) + 1 if len(above) else 0
 
+    def judged_s(self, live_s: float) -> int:
+        """When all that was held back is judged: what waits is a second of live messages at most."""
+        return self.over_s(self.broker + self.streams + self.late, max(1.0, live_s))
+
 
 def storm(size: Sized, a: Assumed, hours: int = 24) -> Storm:
     """Every station comes back at its own moment, sends what it stored, oldest first, and goes on living.
@@ -157,11 +161,18 @@ def storm(size: Sized, a: Assumed, hours: int = 24) -> Storm:
     return found
 
 
-def bottleneck(size: Sized, a: Assumed) -> tuple[str, float]:
-    """The part that cannot be spread, and the stations at which it is full: Mosquitto (one core) or PostgreSQL."""
+def broker_gb(held: float, stations: int, a: Assumed) -> float:
+    """Memory of the broker for what it holds and who is connected."""
+    return (held * a.measured["broker_held_bytes"] + stations * a.stations["connection_kb"] * 1024) / 1e9
+
+
+def bottleneck(size: Sized, a: Assumed, held: float) -> tuple[str, float]:
+    """What is full first of the parts that are one server each, and at how many stations in proportion."""
+    k, spare = a.machine, a.site["spare"]
     limits = {
-        "PostgreSQL, one server": a.machine["postgres_cores"] / size.cores["database"],
-        "Mosquitto, one core": 1 / size.cores["broker"],
+        "the memory of one Mosquitto": k["memory_gb"] * spare / broker_gb(held, size.stations, a),
+        "the one core that Mosquitto uses": spare / (size.cores["broker"] * spare),
+        "one PostgreSQL server": k["postgres_cores"] * spare / (size.cores["database"] * spare),
     }
     name = min(limits, key=lambda one: limits[one])
     return name, size.stations * limits[name]
@@ -170,7 +181,7 @@ def bottleneck(size: Sized, a: Assumed) -> tuple[str, float]:
 def draw(storms: dict[int, Storm]) -> None:
     """The queues of each storm, one below the other."""
     plt = import_module("matplotlib.pyplot")
-    figure, axes = plt.subplots(len(storms), 1, figsize=(8, 2.6 * len(storms)), sharex=True)
+    figure, axes = plt.subplots(len(storms), 1, figsize=(8, 2 * len(storms)), sharex=True)
     for axis, (stations, one) in zip(axes, storms.items(), strict=True):
         hours = np.arange(len(one.broker)) / 3600
         for queue, label, colour in (
@@ -185,7 +196,7 @@ def draw(storms: dict[int, Storm]) -> None:
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     axes[-1].set_xlabel("hours after the stations come back", fontsize=8)
-    axes[-1].set_xlim(0, 12)
+    axes[-1].set_xlim(0, 6)
     figure.tight_layout()
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT, dpi=90)
@@ -213,7 +224,7 @@ def page(sizes: list[Sized], storms: dict[int, Storm], a: Assumed) -> str:
         f"|---|{'---|' * len(sizes)}",
         row("messages a second, live", lambda one: f"{one.live_s:,.0f}"),
         row("messages a second, to recover in time", lambda one: f"{one.storm_s:,.0f}"),
-        *(row(f"cores for it: {part}", lambda one, part=part: f"{one.cores[part]:,.1f}") for part in parts),
+        *(row(f"cores for it: {part}", lambda one, part=part: f"{one.cores[part]:,.2f}") for part in parts),
         row("bridges, workers, partitions", lambda one: f"{one.bridges}, {one.workers}, {one.partitions}"),
         row("memory of workers and bridges, GB", lambda one: f"{one.memory_gb:,.0f}"),
         row("streams, a day's backlog, GB", lambda one: f"{one.stream_gb:,.0f}"),
@@ -233,6 +244,10 @@ def page(sizes: list[Sized], storms: dict[int, Storm], a: Assumed) -> str:
         f"| stations | {head} |",
         f"|---|{'---|' * len(sizes)}",
         row("most messages held by the broker, million", lambda one: f"{storms[one.stations].broker.max() / 1e6:,.2f}"),
+        row(
+            "memory of the broker for them, GB",
+            lambda one: f"{broker_gb(float(storms[one.stations].broker.max()), one.stations, a):,.1f}",
+        ),
         row("most messages in the streams, million", lambda one: f"{storms[one.stations].streams.max() / 1e6:,.2f}"),
         row("longest wait of a live message, min", lambda one: f"{storms[one.stations].wait_s.max() / 60:,.0f}"),
         row(
@@ -241,23 +256,24 @@ def page(sizes: list[Sized], storms: dict[int, Storm], a: Assumed) -> str:
         ),
         row(
             "everything judged after, h",
-            lambda one: f"{storms[one.stations].over_s(storms[one.stations].late, 1) / 3600:,.1f}",
+            lambda one: f"{storms[one.stations].judged_s(one.live_s) / 3600:,.1f}",
         ),
         "",
-        first_bottleneck(sizes, a),
+        first_bottleneck(sizes[-1], storms[sizes[-1].stations], a),
     ]
     return "\n".join(lines)
 
 
-def first_bottleneck(sizes: list[Sized], a: Assumed) -> str:
-    """What is full first, in a sentence."""
-    name, stations = bottleneck(sizes[-1], a)
-    live = sizes[-1].live_s / sizes[-1].storm_s
+def first_bottleneck(size: Sized, one: Storm, a: Assumed) -> str:
+    """What is full first, in a few sentences."""
+    name, stations = bottleneck(size, a, float(one.broker.max()))
+    full = round(size.stations * a.machine["postgres_cores"] / size.cores["database"], -5)
     return (
-        f"**First bottleneck: {name}**, at about {round(stations, -3):,.0f} stations in this storm. Bridges, workers"
-        "\nand streams spread over machines. Put a clustered broker (EMQX) in Mosquitto's place where that is full, and"
-        f"\ngive each province its own database where PostgreSQL is. Live traffic alone is {live:.0%} of the rate: with"
-        "\na longer recovery the same machines carry more."
+        f"**First bottleneck: {name}**, at about {round(stations, -3):,.0f} stations: devices send faster than the"
+        "\nbridges take, and Mosquitto holds the rest. More bridges move it to the streams, which are on disks; brokers"
+        "\nin a cluster (EMQX), or one for each city, share it. A logger that puts its backlog into few messages (up to"
+        "\n1,000 samples each) takes it away. Bridges, workers and streams spread over machines; PostgreSQL does not,"
+        f"\nand is full at about {full:,.0f} stations on {a.machine['postgres_cores']} cores."
     )
 
 

@@ -2,11 +2,13 @@
 
     python tools/scale_measure.py [MESSAGES]
 
-CPU seconds and bytes, not rates: a busy machine changes them little.
+All parts at full load: the messages wait in the broker first. CPU seconds and bytes, not rates: a busy machine changes
+them little.
 """
 
 import json
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +18,8 @@ from pathlib import Path
 import psutil
 
 from infra.clock import now_ms
+from ingest.cluster.transport import Routed, pack
+from sensors.reading import Message
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Connection, Fleet
 from tests import postgres
@@ -53,12 +57,20 @@ def measure(messages: int) -> dict[str, float]:
             send(fleet, names, 5)
             site.stored(fleet, 180)
             before, sizes = costs(site), disk(site)
+            site.kill("bridge", signal.SIGSTOP)  # the messages pile up in the broker, as after an outage
+            broker_process = psutil.Process(site.site.broker.pid or 0)
+            empty = broker_process.memory_info().rss
             send(fleet, names, messages // STATIONS)
+            assert fleet.flush(120)
+            held = broker_process.memory_info().rss - empty
+            site.kill("bridge", signal.SIGCONT)
             site.stored(fleet, 600)
             after, grown = costs(site), disk(site)
         sent = messages // STATIONS * STATIONS
         found = {f"{name}_cpu_us": 1e6 * (after[name] - before[name]) / sent for name in before}
         found |= {f"{name}_bytes": (grown[name] - sizes[name]) / sent for name in sizes}
+        found["broker_held_bytes"] = held / sent
+        found["stream_bytes"] = stream_bytes()
         found["worker_rss_mb"] = psutil.Process(site.processes["w1"].pid).memory_info().rss / 2**20
         return {key: round(value, 1) for key, value in found.items()}
     finally:
@@ -86,10 +98,15 @@ def costs(site: ClusterSite) -> dict[str, float]:
 
 
 def disk(site: ClusterSite) -> dict[str, float]:
-    stream = sum(path.stat().st_size for store in site.nats.stores for path in store.rglob("*") if path.is_file())
     name = str(site.database.url.database)
     (size,) = postgres.server().ask(f"SELECT pg_database_size('{name}')")[0]
-    return {"stream": float(stream), "database": float(str(size))}
+    return {"database": float(str(size))}
+
+
+def stream_bytes(count: int = 500, payload: int = 205, replicas: int = 3) -> float:
+    """Bytes of a message in the streams, packed as under load; what is stored already is discarded while we look."""
+    messages = [Message(f"s{i}", b"x" * payload, now_ms(), topic=f"rivers/v1/s{i}/telemetry") for i in range(count)]
+    return replicas * sum(map(len, pack(Routed(one.station, one) for one in messages))) / count
 
 
 def main() -> None:

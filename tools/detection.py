@@ -5,6 +5,7 @@ product and for other methods in the same run. Seeds are drawn anew each time an
 """
 
 import argparse
+import re
 import secrets
 import sys
 import time
@@ -18,9 +19,8 @@ import numpy as np
 from tools.benchmark import inject
 from tools.benchmark.inject import Injected
 from tools.benchmark.methods import Method, available
-from tools.benchmark.records import SOURCES, Record, load
-from tools.benchmark.scorer import MERGE_STEPS, Flags, Tally, match, runs, score_events, score_faults, step_of
-from tools.benchmark.records import MONTH_MS
+from tools.benchmark.records import MONTH_MS, Record, load
+from tools.benchmark.scorer import Flags, Tally, match, score_events, score_faults, step_of
 from tools.score.matching import Span
 
 LABELLED: Final = ("Logan", "Sandy Creek", "Herbert", "Cat Point", "simulated")
@@ -62,16 +62,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def labelled(run: Runner) -> Iterator[str]:
     yield "**Labelled faults**\n"
-    head = (
-        "record",
-        "method",
-        "precision",
-        "recall",
-        "F1",
-        "false alarms a station-month",
-        "delay min",
-        "storm flagged",
-    )
+    head = ("record", "method", "precision", "recall", "F1", "false a station-month", "delay min", "storm flagged")
     rows = []
     for name in LABELLED:
         record = run.record(name)
@@ -115,7 +106,7 @@ def faults_found(record: Record, made: Sequence[Injected], flags: Flags) -> tupl
                 found[i] = delay is not None
             months = max(months, len(good) * step_of(record.table.at[good]) / MONTH_MS)
             hits = [delay for delay in delays if delay is not None]
-            total.add(Tally(len(mine), len(hits), false, 0.0, hits))
+            total.add(Tally(len(mine), len(hits), len(false), 0.0, hits))
         total.months += months
     return found, total
 
@@ -160,7 +151,7 @@ def share(hits: Sequence[bool]) -> str:
 
 def plume_record(run: Runner, place: str) -> Record:
     """A record by the name of a place: at 15 minutes where it says so, with its network where that is known."""
-    name = place.split(" 15 min")[0].split(" (")[0]
+    name = re.split(r" 15 min| \(", place, maxsplit=1)[0]
     record = run.record(name, network="upstream" in place).clean()
     return record.thinned(15) if "15 min" in place else record
 
@@ -193,7 +184,7 @@ def plumes_found(record: Record, made: Sequence[Injected], flags: Flags) -> tupl
         for i, delay in zip(mine, delays, strict=True):
             found[i] = delay is not None
         hits = [delay for delay in delays if delay is not None]
-        total.add(Tally(len(mine), len(hits), false, 0.0, hits))
+        total.add(Tally(len(mine), len(hits), len(false), 0.0, hits))
         total.months += len(good) * step_of(at) / MONTH_MS
     return found, total
 

@@ -1,16 +1,18 @@
-"""Make the table of docs/source-attribution.md: ``python tools/tracing_report.py [--events 24] [--seed 1]``.
+"""Make the tables of docs/source-attribution.md: ``python tools/tracing_report.py [--events 24] [--where two]``.
 
 Discharges are let into the simulated water of ``config/stations.toml`` at outfalls and at places no outfall is, one
-every 60 hours, at all hours of the tide. A station's readings every ten minutes (2 % noise) are what is known; where
-ammonia (or pH, or conductivity) first leaves the range of the day before, the event is traced an hour and six hours
-later, by the functions the running system uses. The true source is right when it is the outfall named, or the stretch
-that holds it.
+every 60 hours, at all hours of the tide; beside a decoy (another substance into another reach at the same hours), or
+two of one substance at once. A station's readings every ten minutes (2 % noise) are what is known; where ammonia (or
+pH, or conductivity) first leaves the range of the day before, the event is traced an hour and six hours later, by the
+functions the running system uses. The true source is right when it is the outfall named, or the stretch that holds it;
+of two, either is. The opponent names the outfalls upstream of the station by their distance.
 """
 
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -20,7 +22,7 @@ import numpy as np
 from riverchief import files
 from sensors import source_attribution
 from sensors.parameters import catalogue
-from sensors.source_attribution import HOUR_MS, PlaceKind, RiverTree
+from sensors.source_attribution import HOUR_MS, NetworkPoint, PlaceKind, RiverTree
 from simulator.physics.world import World
 from simulator.scenario import Event, EventKind, Scenario
 
@@ -37,17 +39,29 @@ class Case:
 
     event: Event
     outfall: str
+    beside: "Case | None" = None
+    is_decoy: bool = False
+
+    @property
+    def sources(self) -> Iterator["Case"]:
+        """What a tracing may name."""
+        yield self
+        if self.beside is not None and not self.is_decoy:
+            yield self.beside
 
 
-def cases(river: RiverTree, events: int, seed: int) -> list[Case]:
-    """Two of three at outfalls, one anywhere along a creek or river with stations."""
+WHERE = ("both", "outfalls", "elsewhere", "decoy", "two")
+
+
+def cases(river: RiverTree, events: int, seed: int, where: str = "both") -> list[Case]:
+    """Two of three at outfalls, one anywhere along a creek or river with stations; or as ``where`` says."""
     rng = np.random.default_rng(seed)
     outfalls = list(river.registry.outfalls)
     reaches = sorted({s.reach for s in river.registry.stations} & river.reaches.keys())
     found = []
     for i in range(events):
         start = START_MS + 30 * HOUR_MS + i * APART_H * HOUR_MS + int(rng.integers(0, 25)) * HOUR_MS // 2
-        if i % 3 < 2:
+        if where == "outfalls" or (where != "elsewhere" and i % 3 < 2):
             o = outfalls[(i // 3 * 2 + i % 3) % len(outfalls)]
             place, reach, km = o.key, o.reach, min(o.km, river.length[o.reach])
             kind = rng.choice(KINDS.get(str(o.kind), KINDS["other"]))
@@ -57,25 +71,61 @@ def cases(river: RiverTree, events: int, seed: int) -> list[Case]:
         size = float(rng.uniform(1.0, 2.5))
         event = Event(f"d{i}", EventKind(kind), start, start + LASTS_H * HOUR_MS, size, reach, km, place)
         found.append(Case(event, place))
+    if where in ("decoy", "two"):
+        found = [_with_another(one, found[(i + 1) % len(found)], where == "decoy", rng) for i, one in enumerate(found)]
     return found
+
+
+def _with_another(one: Case, other: Case, is_decoy: bool, rng: np.random.Generator) -> Case:
+    """A discharge with a second one within two hours where ``other`` is: of another substance, or of the same."""
+    start = one.event.start_ms + int(rng.integers(-2, 3)) * HOUR_MS
+    kind = one.event.kind
+    if is_decoy:
+        kind = EventKind.SEWAGE if kind is not EventKind.SEWAGE else EventKind.BRINE
+    second = replace(
+        other.event, name=f"{one.event.name}b", kind=kind, start_ms=start, end_ms=start + LASTS_H * HOUR_MS
+    )
+    return replace(one, beside=Case(second, other.outfall), is_decoy=is_decoy)
+
+
+def nearest(river: RiverTree, station: str) -> list[str]:
+    """The outfalls whose water comes to a station, the nearest first."""
+    here, found = river.spot(station), []
+    for one in river.registry.outfalls:
+        if one.reach in river.reaches:
+            way = river.path(NetworkPoint(one.reach, min(max(one.km, 0.0), river.length[one.reach])), here)
+            if way is not None and not way.upstream_km:
+                found.append((way.km, one.key))
+    return [key for _, key in sorted(found)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--where", choices=WHERE, default="both")
     parser.add_argument("--show", action="store_true", help="print every ranking")
     options = parser.parse_args()
     registry = files.read_book(Path(__file__).parents[1] / "config" / "stations.toml", catalogue()).registry
     river = RiverTree(registry)
-    made = cases(river, options.events, options.seed)
+    made = cases(river, options.events, options.seed, options.where)
     days = (made[-1].event.end_ms - START_MS) / 86_400_000 + 3
-    scenario = Scenario("tracing", "", "", "", "", START_MS, days, events=tuple(c.event for c in made))
+    scenario = Scenario(
+        "tracing",
+        "",
+        "",
+        "",
+        "",
+        START_MS,
+        days,
+        events=tuple(e for c in made for e in (c.event, *([c.beside.event] if c.beside else []))),
+    )
     world = World(registry, scenario, seed=options.seed)
     rng = np.random.default_rng(options.seed + 1)
     print("| discharge | true source | found at | after h | rank +1 h | rank +6 h | release within window | error h |")
     print("|---|---|---|---|---|---|---|---|")
     ranks: dict[int, list[int]] = {1: [], 6: []}
+    plain: list[int] = []
     spent: list[float] = []
     held, errors, unseen = [], [], 0
     for case in made:
@@ -99,12 +149,14 @@ def main() -> None:
             continue
         place, since_ms = found
         row = []
+        places = [one.outfall for one in case.sources]
+        plain.append(next((i for i, key in enumerate(nearest(river, place), 1) if key in places), 99))
         for after, got in ranks.items():
             now_ms = since_ms + after * HOUR_MS
             began = time.perf_counter()
             listed = traced(river, series, at, place, since_ms, now_ms)
             spent.append(time.perf_counter() - began)
-            right = [i for i, c in enumerate(listed, 1) if _right(c, case)]
+            right = [i for i, c in enumerate(listed, 1) if any(_right(c, one) for one in case.sources)]
             got.append(right[0] if right else 99)
             row.append(str(right[0]) if right else "–")
             if options.show:
@@ -120,10 +172,13 @@ def main() -> None:
         source = case.outfall or f"{e.reach} km {e.km:.1f}"
         late = (since_ms - e.start_ms) / HOUR_MS
         print(f"| {e.kind} | {source} | {place} | {late:.1f} | {' | '.join(row)} | {inside} | {error} |", flush=True)
-    for after, every in ranks.items():
+    for title, every in (
+        *((f"{after} h after the finding", got) for after, got in ranks.items()),
+        ("nearest outfall", plain),
+    ):
         got_ = np.array(every)
         shares = ", ".join(f"{(got_ <= n).mean():.0%} among the first {n}" for n in (1, 3, 5))
-        print(f"\n{after} h after the finding, {len(every)} events: {shares}")
+        print(f"\n{title}, {len(every)} events: {shares}")
     print(
         f"release inside its window: {np.mean(held):.0%}; median error {np.median(errors):.1f} h; "
         f"nobody saw: {unseen}; {np.mean(spent) * 1000:.0f} ms a trace"

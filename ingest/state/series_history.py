@@ -282,7 +282,7 @@ class SeriesHistory:
         frozen = carried.frozen()
         latest = {one: SavedState(last_at_ms, body) for one, last_at_ms, body in rows + frozen}
         stations, parameters = self.registry.stations, self._catalogue.parameters
-        turned = seen.memory.day > self.watched.day[seen.stations]
+        turned = seen.memory.at[:, 1] // DAY_MS > self.watched.at[seen.stations, 1] // DAY_MS
         # also where a series is saved or an alarm was raised: these readings and the upstream evidence are not replayed
         turned |= np.isin(seen.stations, [*self.station[[one for one, _, _ in frozen]], *seen.alarms.station])
         together = [

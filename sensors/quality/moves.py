@@ -17,7 +17,7 @@ from sensors.quality.detectors.recent_levels import RecentLevels, is_returning
 from sensors.quality.state import PHASES, T_LEVEL, T_MOVE
 from sensors.quality.thresholds import DailyRhythm, ThresholdHistory
 from sensors.quality.timeline import Timeline
-from sensors.reading import Bools, Bytes, Floats, Places, QualityTest
+from sensors.reading import Bools, Bytes, Floats, Ints, Places, QualityTest
 
 # -- constants -------------------------------------------------------------------------------------------------------
 
@@ -116,15 +116,20 @@ def departures(line: Timeline, history: ThresholdHistory, learns: Bools) -> Depa
 
 def _recent_median(line: Timeline) -> Floats:
     """(n,) the median of about two hours before each new reading, of eight readings at least."""
-    pace = (line.at[line.new] - line.at[line.new - SHORT_WINDOW]) / SHORT_WINDOW
     median = line.median_before(line.new, SHORT_WINDOW)
-    above = FAST_STEP_MS
-    for longest_step, window in WINDOWS:
-        rows = np.flatnonzero((pace > above) & (pace <= longest_step))
+    windows = _window(line, line.new)
+    for _, window in WINDOWS:
+        rows = np.flatnonzero(windows == window)
         if len(rows):
             median[rows] = line.median_before(line.new[rows], window)
-        above = longest_step
     return median
+
+
+def _window(line: Timeline, here: Places) -> Ints:
+    """(r,) the number of readings whose median is the last two hours of each of these places."""
+    pace = (line.at[here] - line.at[here - SHORT_WINDOW]) / SHORT_WINDOW
+    slowest = [FAST_STEP_MS, *(longest for longest, _ in WINDOWS)]
+    return np.array([SHORT_WINDOW, *(window for _, window in WINDOWS), SHORT_WINDOW])[np.searchsorted(slowest, pace)]
 
 
 def _without_event(catalogue: Catalogue) -> Bools:
@@ -200,11 +205,13 @@ def _after_pause(line: Timeline, rows: Places) -> Bools:
     """(r,) moves across a pause: what changed while nobody looked is not sudden."""
     out = np.zeros(len(rows), np.bool_)
     here = line.new[rows]
-    long = np.flatnonzero(line.at[here] - line.at[here - SHORT_WINDOW] > MOVE_WINDOW_MS)
-    if len(long):
-        steps = np.diff(line.at[line.window(rows[long], -SHORT_WINDOW)], axis=1)
-        max_step = np.maximum(MOVE_WINDOW_MS, MAX_PAUSE_STEPS * np.asarray(bn.median(steps, axis=1)))
-        out[long] = steps.max(axis=1) > max_step
+    window = _window(line, here)
+    for size in np.unique(window).tolist():
+        long = np.flatnonzero((window == size) & (line.at[here] - line.at[here - size] > MOVE_WINDOW_MS))
+        if len(long):
+            steps = np.diff(line.at[line.window(rows[long], -size)], axis=1)
+            max_step = np.maximum(MOVE_WINDOW_MS, MAX_PAUSE_STEPS * np.asarray(bn.median(steps, axis=1)))
+            out[long] = steps.max(axis=1) > max_step
     return out
 
 

@@ -195,11 +195,10 @@ class SeriesState:
             plain = zlib.decompress(body)
         except zlib.error:
             return False
-        names = _FORMS.get(plain[0], ()) if plain else ()
-        if not names or len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in names):
+        if plain[:1] != bytes([FORM]) or len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in _WRITTEN):
             return False
         place = 1
-        for name in names:
+        for name in _WRITTEN:
             column = getattr(self, name)
             size = column[0].nbytes
             column[series] = np.frombuffer(plain[place : place + size], column.dtype).reshape(column.shape[1:])
@@ -256,12 +255,7 @@ _LEARNED: Final = (*_SKETCHED, *_DAYS, "earlier")
 
 FORM: Final = 3
 """Version of the written form; one that is not known is not read, and the series learns anew."""
-_FORMS: Final = {
-    1: ("lowest", "first", "day", *_SKETCHED),
-    2: ("lowest", "first", "day", *_SKETCHED, *_DAYS, *_LEVELS),
-    FORM: ("lowest", "first", "day", *_LEARNED, *_LEVELS),
-}
-"""Columns of each version, in order: the first had no days and no recent levels, the second no earlier medians."""
+_WRITTEN: Final = ("lowest", "first", "day", *_LEARNED, *_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ PLUMES: Final = {
     "brine": ({"conductivity": (600.0, 0.0), "do": (0.0, -0.05)}, (0.5, 3.0)),
     "oxygen demand": ({"do": (0.0, -0.6), "ph": (-0.25, 0.0), "conductivity": (60.0, 0.0)}, (0.75, 4.0)),
     "sediment": ({"turbidity": (30.0, 6.0), "do": (0.0, -0.08)}, (0.5, 3.0)),
-    # 15 to 30 mg/L of ultimate BOD, of which Streeter and Phelps (1.5 and 5 a day) leave 0.18 missing at the worst place
+    # 15 to 30 mg/L of ultimate BOD, of which Streeter and Phelps (1.5 and 5 a day) leave 0.18 missing at the worst
     "oxygen sag": ({"do": (-5.4, 0.0), "ph": (-0.4, 0.0)}, (3.0, 7.0)),
     # chlorophyll to 100 µg/L in days; oxygen and pH swing with the sun
     "bloom": ({"chla": (100.0, 0.0), "fdom": (0.0, 0.1)}, (16.0, 40.0)),

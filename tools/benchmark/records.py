@@ -1,5 +1,6 @@
-"""Public records of water, with the labels of their keepers; they are given by folder and no part of this repository."""
+"""Public records of water with the labels of their keepers; they are given by folder, no part of this repository."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def load(data: Path, name: str, *, network: bool = False) -> Record:
 
     bad = np.stack([label(f"anomaly_{one}", UNJUDGED if labelled else 0) for one in sensors], axis=1)
     chain = [table.names.index(one) for one in source.chain] if network else []
-    paths = tuple(UpstreamPath(above, below) for above, below in zip(chain, chain[1:], strict=False))
+    paths = tuple(UpstreamPath(above, below) for above, below in itertools.pairwise(chain))
     return Record(name, table, bad, label("event", 0), label("natural_event", 0) == 1, paths)
 
 

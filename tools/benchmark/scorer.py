@@ -71,8 +71,8 @@ class Tally:
         return [*numbers, f"{self.delay_min:.0f}"]
 
 
-def match(at: Ints, flagged: Bools, spans: Sequence[Span]) -> tuple[list[int | None], int]:
-    """The delay (ms) of each thing, None where it was missed, and the number of false alarms, of (n,) judged instants."""
+def match(at: Ints, flagged: Bools, spans: Sequence[Span]) -> tuple[list[int | None], list[int]]:
+    """The delay (ms) of each thing, None where missed, and the times of false alarms, of (n,) judged instants."""
     step = step_of(at)
     tolerance, gap = TOLERANCE_STEPS * step, MERGE_STEPS * step
     alarms = at[flagged]
@@ -84,10 +84,11 @@ def match(at: Ints, flagged: Bools, spans: Sequence[Span]) -> tuple[list[int | N
         if high > low:
             lasts.append(int(alarms[high - 1]))
         delays.append(max(0, int(alarms[low]) - span.start_ms) if high > low else None)
-    ends, false = np.sort(np.array(lasts)), 0
+    ends, false = np.sort(np.array(lasts)), list[int]()
     for run in runs(alarms[outside], gap):
         before = ends[np.searchsorted(ends, run.start_ms) - 1]
-        false += int(run.start_ms - before > gap) + (run.end_ms - run.start_ms) // (LONGEST_STEPS * step)
+        many = int(run.start_ms - before > gap) + (run.end_ms - run.start_ms) // (LONGEST_STEPS * step)
+        false += [run.start_ms] * int(many)
     return delays, false
 
 
@@ -100,7 +101,7 @@ def tally(at: Ints, flagged: Bools, label: Ints) -> Tally:
     spans = list(runs(at[label == 1], MERGE_STEPS * step_of(at)))
     delays, false = match(at, flagged, spans)
     found = [one for one in delays if one is not None]
-    return Tally(len(spans), len(found), false, len(at) * step_of(at) / MONTH_MS, found)
+    return Tally(len(spans), len(found), len(false), len(at) * step_of(at) / MONTH_MS, found)
 
 
 def score_faults(record: Record, flags: Flags, without: Iterable[str] = ()) -> Tally:

@@ -1,8 +1,7 @@
 """Detect sudden events (minutes to hours): changes of the water that several sensors of a station show together.
 
 A broken sensor moves alone or jumps; a plume moves several kinds of sensor and lasts. The moves are those of
-:func:`sensors.quality.check_quality`. Witnesses must be independent, the next instant must confirm the first, and a
-station is compared with its own last month.
+:func:`sensors.quality.check_quality`. Witnesses must be independent, and the next instant must confirm the first.
 
 :func:`detect_sudden_events` reads a :class:`SuddenEventState` and hands back what is to be remembered; a table in one
 piece and the same table cut anywhere between two instants give the same alarms. The verdict on an instant uses the next
@@ -13,14 +12,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infra.times import DAY_MS, TIME_BITS
 from sensors.parameters import Catalogue
-from sensors.quality.constants import HOUR_MS, MIN_LEARNED_READINGS, MOVE_WINDOW_MS, VISIT_TESTS
+from sensors.quality.constants import HOUR_MS, MOVE_WINDOW_MS, VISIT_TESTS
 from sensors.quality.detectors.upstream_evidence import (
     PARTS_OF_MOVE,
     REMEMBERED_SLOTS,
@@ -31,10 +29,8 @@ from sensors.quality.detectors.upstream_evidence import (
     move_sizes,
     strongest_moves,
 )
-from sensors.quality.histograms import BINS, ONE, bins, forget, quantiles
 from sensors.quality.moves import CLEAR_MOVE, CLIMB, FAST_STEP_MS, LEAP, SMALL_MOVE
 from sensors.quality.state_columns import Column, StateColumns
-from sensors.quality.thresholds import LONG_MEMORY_DAYS
 from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, distinct
 
 # -- constants -------------------------------------------------------------------------------------------------------
@@ -80,14 +76,8 @@ MAX_MOVE: Final = 6.0
 MAX_PARTICLE_MOVE: Final = 3.0
 """Particles count for half as much: rain, wind, boats and fish stir them up in every river several times a month, and a
 leaf before the lens does in one sensor. An alarm needs more than cloudy water."""
-TEMPERATURE_WEIGHT: Final = 0.5
-"""Temperature moves by itself."""
 MIN_EVIDENCE: Final = 7.0
-"""Sum of the moves of independent witnesses that an alarm needs."""
-MIN_SECOND_WITNESS: Final = 1.1
-"""Move of the second witness that an alarm needs."""
-RARE_SHARE: Final = 0.98
-"""An alarm is above this share of the station's own instants of the last month: some waters are always restless."""
+"""Sum of the moves of independent witnesses that an alarm needs. Temperature is none of them: weather moves it."""
 MIN_OTHERS: Final = 3.0
 """Where one sensor went most of its way in one step, and all others together say less than this (half of what one can
 say), it is probably the sensor: the alarm is doubtful."""
@@ -101,8 +91,8 @@ water takes longer than a step of up to an hour to pass, noise turns round. It m
 hour at least, so that at steps up to a quarter of an hour the instant before is asked, too. Above an hour an instant
 stands alone. The inlet of a works with a reading a minute is asked for its total at both: a dosing pump hunts up and
 down."""
-MIN_CANDIDATE_SHARE: Final = 0.5 * LASTING_SHARE
-"""Of the evidence needed: instants with less are not looked at further."""
+MIN_CANDIDATE_EVIDENCE: Final = 0.5 * LASTING_SHARE * MIN_EVIDENCE
+"""Instants with less are not looked at further."""
 
 # Rain.
 MAX_RAIN_MOVE: Final = 3.0
@@ -121,7 +111,6 @@ VISIT_MS: Final = MOVE_WINDOW_MS
 """Steps, and time, after a visit during which the medians of the last hours still hold what was measured then."""
 EVENT_OVER_AFTER_MS: Final = 6 * HOUR_MS
 """An event is over after so long without an alarm."""
-_DAILY_KEEP: Final = float(np.exp(-1.0 / LONG_MEMORY_DAYS))
 
 # Confidence: share of such alarms that are right where one discharge passes a station each month.
 BASE_ODDS: Final = 0.6
@@ -138,10 +127,6 @@ MIN_CAUSE_SCORE: Final = 2.0
 MAX_CAUSE_SCORE: Final = 3 * MAX_MOVE
 SALT_OF_SEWAGE: Final = 0.5
 """Share of a rise of salt that counts for sewage."""
-
-_SINCE: Final = {"leap": 2, "doubted": 2, "slot": 3, "seen": 3}
-_SINCE_SECOND: Final = 3
-"""Versions of the written form from which on these columns, and the role of the second instrument, are in it."""
 
 _NUMBER: Final = re.compile(r"_\d+(?=_|$)")
 
@@ -176,7 +161,7 @@ class EventCause(StrEnum):
 
 @dataclass
 class SuddenEventState(StateColumns):
-    """State of every station: its last two instants, the sketch of its totals, and its last alarms.
+    """State of every station: its last two instants, and its last alarms.
 
     Attributes
     ----------
@@ -184,24 +169,20 @@ class SuddenEventState(StateColumns):
     moves : (s, 2, roles) signed, 0 where there was none
     ramp : (s, 2) whether a single sensor sufficed
     visit : (s, 2) whether somebody was at the sensors
-    first, day : (s,) first instant (ms), and UTC day of the last one
-    counts, usual : (s, BINS) sketch of the totals, and (s,) the total that is rare for the station
+    first : (s,) first instant (ms)
     visited, alarmed, doubted : (s,) last visit, alarm and doubtful alarm (ms)
     known : (s,) last instant that was decided (ms)
     leap : (s, 2, roles) whether a sensor went there in one step
     slot, seen : kept for the stations below (:mod:`sensors.quality.detectors.upstream_evidence`)
     """
 
-    FORM = 3
+    FORM = 4
 
     at: Ints = field(default_factory=Column(0, np.int64, 2))
     moves: Floats = field(default_factory=Column(0.0, np.float64, 2, len(ROLES)))
     ramp: Bools = field(default_factory=Column(False, np.bool_, 2))
     visit: Bools = field(default_factory=Column(False, np.bool_, 2))
     first: Ints = field(default_factory=Column(0, np.int64))
-    day: Ints = field(default_factory=Column(-1, np.int64))
-    counts: Codes = field(default_factory=Column(0, np.int32, BINS))
-    usual: Floats = field(default_factory=Column(0.0, np.float64))
     visited: Ints = field(default_factory=Column(0, np.int64))
     alarmed: Ints = field(default_factory=Column(0, np.int64))
     known: Ints = field(default_factory=Column(0, np.int64))
@@ -210,22 +191,11 @@ class SuddenEventState(StateColumns):
     slot: Ints = field(default_factory=Column(0, np.int64, REMEMBERED_SLOTS))
     seen: Bytes = field(default_factory=Column(0, np.uint8, REMEMBERED_SLOTS, 2 * len(ROLES) + 1))
 
-    def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
-        """The cells of a version; older ones have fewer columns, and fewer roles in some."""
-        if not 1 <= form <= self.FORM:
-            return []
-        names = [one.name for one in fields(self) if _SINCE.get(one.name, 1) <= form]
-        cells = {name: getattr(self, name)[row : row + 1] for name in names}
-        for name in {"moves", "leap"} & cells.keys() if form < _SINCE_SECOND else ():
-            cells[name] = cells[name][..., :-1]
-        return list(cells.values())
-
     def learned(self, stations: Codes) -> "SuddenEventState":
-        """These stations alone with what they learned, and nothing of their last instants."""
+        """These stations alone with since when they are known, and nothing of their last instants."""
         made = SuddenEventState()
         made.grow(len(stations))
-        for name in ("first", "day", "counts", "usual"):
-            getattr(made, name)[:] = getattr(self, name)[stations]
+        made.first[:] = self.first[stations]
         return made
 
 
@@ -303,7 +273,9 @@ def detect_sudden_events(  # noqa: PLR0913, PLR0917  (columns of one batch and t
     new = memory.taken(stations)
     who = np.searchsorted(stations, station)
     instants = _gather(who, parameter, at, move, course, tests, new, catalogue)
-    _learn(instants, new)
+    begins = np.flatnonzero(np.append(True, np.diff(instants.who) != 0)[: len(instants.at)])
+    begins = begins[new.first[instants.who[begins]] == 0]
+    new.first[instants.who[begins]] = instants.at[begins]
     found = _judge(instants, new, stations, memory, upstream)
     return SuddenEventResult(found, stations, new)
 
@@ -321,7 +293,6 @@ class _Instants:
     moves, leap : (i, roles) strongest move of each role, and whether the sensor went there in one step
     ramp, visit, old : whether a single sensor suffices, somebody was there, the instant is a remembered one
     total, second, floating : evidence of the moves, see :func:`_evidence`
-    usual : the total that is rare for the station on that day
     """
 
     who: Places
@@ -334,7 +305,6 @@ class _Instants:
     total: Floats
     second: Floats
     floating: Floats
-    usual: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 def _gather(
@@ -445,8 +415,6 @@ def _witnesses(moves: Floats) -> tuple[Floats, Floats]:
     witness, that of its strongest.
     """
     size = np.minimum(np.abs(moves), MAX_MOVE)
-    temperature = _AT["temperature"]
-    size[:, temperature] = np.minimum(TEMPERATURE_WEIGHT * np.abs(moves[:, temperature]), MAX_MOVE)
     for name in RISING_ROLES:
         size[:, _AT[name]] = np.minimum(np.maximum(moves[:, _AT[name]], 0.0), MAX_MOVE)
     size[size <= MIN_MOVE] = 0.0
@@ -454,54 +422,9 @@ def _witnesses(moves: Floats) -> tuple[Floats, Floats]:
     counted = np.minimum(particles, MAX_PARTICLE_MOVE)
     ph, oxygen = size[:, _AT["ph"]], size[:, _AT["oxygen"]]
     together = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0
-    witnesses = [size[:, _AT[name]] for name in ("temperature", "salt", "redox", "disinfectant", "second")]
+    witnesses = [size[:, _AT[name]] for name in ("salt", "redox", "disinfectant", "second")]
     witnesses += [counted, nutrients, np.where(together, np.maximum(ph, oxygen), ph), np.where(together, 0.0, oxygen)]
     return np.sort(np.stack(witnesses, axis=1), axis=1), particles - counted
-
-
-def _learn(instants: _Instants, new: SuddenEventState) -> None:
-    """Fill the sketches of the totals and set, for each instant, what is rare for its station that day, in place."""
-    instants.usual = np.zeros(len(instants.at))
-    if not len(instants.at):
-        return
-    day = instants.at // DAY_MS
-    begin = np.flatnonzero(np.append(True, (np.diff(instants.who) != 0) | (np.diff(day) != 0)))
-    fresh = np.flatnonzero(~instants.old)
-    found = bins(instants.total[fresh], 1.0)
-    if len(begin) == len(new) and (day[begin] == new.day[instants.who[begin]]).all():  # nobody enters a new day
-        np.add.at(new.counts.reshape(-1), instants.who[fresh] * BINS + found, np.int32(ONE))
-        instants.usual = new.usual[instants.who]
-    else:
-        block = np.zeros(len(instants.at), np.int64)
-        block[begin[1:]] = 1
-        block = np.cumsum(block)
-        counted = np.bincount(block[fresh] * BINS + found, minlength=len(begin) * BINS).reshape(-1, BINS)
-        usual = _learn_days(instants.who[begin], day[begin], (counted * ONE).astype(np.int32), new)
-        instants.usual = usual[block]
-        last = np.flatnonzero(np.append(np.diff(instants.who[begin]) != 0, True))
-        new.usual[instants.who[begin[last]]] = usual[last]
-    first = np.flatnonzero(np.append(True, np.diff(instants.who) != 0))
-    first = first[new.first[instants.who[first]] == 0]
-    new.first[instants.who[first]] = instants.at[first]
-
-
-def _learn_days(who: Places, day: Ints, added: Codes, new: SuddenEventState) -> Floats:
-    """(b,) what is rare in each block of a station (row ``who``) and day; adds the counts (b, BINS), in place."""
-    turned, at_begin = [], []
-    for i, (row, today) in enumerate(zip(who.tolist(), day.tolist(), strict=True)):
-        if today > new.day[row]:
-            if new.day[row] >= 0:
-                new.counts[row] = forget(new.counts[row], np.array(_DAILY_KEEP ** (today - new.day[row])))
-                turned.append(i)
-                at_begin.append(new.counts[row].copy())
-            new.day[row] = today
-        new.counts[row] += added[i]
-    usual = new.usual[who]
-    if turned:
-        sketches = np.stack(at_begin)
-        rare = quantiles(sketches[:, None, :], np.array([[RARE_SHARE]]), np.ones((1, 1)))[:, 0, 0]
-        usual[turned] = np.where(sketches.sum(axis=1) >= MIN_LEARNED_READINGS * ONE, rare, 0.0)
-    return usual
 
 
 # -- verdicts --------------------------------------------------------------------------------------------------------
@@ -515,7 +438,7 @@ def explained_by_nature(moves: Floats) -> Bools:
     """
     ph, oxygen, salt = moves[:, _AT["ph"]], moves[:, _AT["oxygen"]], moves[:, _AT["salt"]]
     redox, ammonia = moves[:, _AT["redox"]], moves[:, _AT["ammonia"]]
-    rain = (salt < -MIN_SECOND_WITNESS) & (np.abs(ph) < MAX_RAIN_MOVE) & (oxygen > MIN_RAIN_OXYGEN)
+    rain = (salt < -MIN_MOVE) & (np.abs(ph) < MAX_RAIN_MOVE) & (oxygen > MIN_RAIN_OXYGEN)
     rain &= (np.abs(redox) < MAX_RAIN_MOVE) & (ammonia < MAX_RAIN_AMMONIA)
     plants = (ph > 0) & (oxygen > 0) & (salt < MIN_MOVE) & (moves[:, _AT["turbidity"]] < MIN_MOVE)
     return np.asarray(rain | plants)
@@ -530,13 +453,13 @@ def _judge(
 ) -> Alarms:
     """Decide which instants are alarms; remember the last two instants and the last alarms in ``new``."""
     case = _Case.of(instants, new)
-    needed, n = case.needed, len(instants.at)
-    rows = np.flatnonzero(instants.total + instants.floating >= MIN_CANDIDATE_SHARE * needed)
+    n = len(instants.at)
+    rows = np.flatnonzero(instants.total + instants.floating >= MIN_CANDIDATE_EVIDENCE)
     lasting = _lasting(instants.moves, rows, case.step, case.same_after)
     total, second, floating = np.zeros((3, n))
     total[rows], second[rows], floating[rows] = _evidence(lasting[rows])
 
-    alone = instants.ramp & case.settled
+    alone = instants.ramp & case.ready
     hit = case.enough(total, second) | alone
     discount = np.zeros(n, np.uint8)
     discount[case.enough(total + floating, second) & ~hit] = DiscountReason.PARTICLES
@@ -544,7 +467,7 @@ def _judge(
     shown = _shown_downstream(instants, case.step, case.known & ~case.visited)
     shown[np.flatnonzero(hit) + 1, -1] = 1  # it is known at the next instant
     joint, supported = total, np.zeros(n, np.bool_)
-    rows = np.flatnonzero(total >= MIN_CANDIDATE_SHARE * needed) if upstream else np.empty(0, np.intp)
+    rows = np.flatnonzero(total >= MIN_CANDIDATE_EVIDENCE) if upstream else np.empty(0, np.intp)
     if len(rows):
         more, witness = _from_upstream(instants, lasting, rows, shown, stations, memory, upstream)
         joint, second = total.copy(), second.copy()
@@ -563,9 +486,9 @@ def _judge(
         at=instants.at[found],
         moves=instants.moves[found],
         total=evidence[found],
-        needed=needed[found],
+        needed=np.full(len(found), MIN_EVIDENCE),
         supported=supported[found],
-        alone=(alone & (total < needed))[found],
+        alone=(alone & (total < MIN_EVIDENCE))[found],
         discount=discount[found],
     )
 
@@ -581,9 +504,7 @@ class _Case:
     decided : whether the instant is decided now
     known : whether the station has been known for long enough
     visited : whether somebody was at the sensors, now or shortly before
-    settled : whether the instant may be an alarm at all
-    ready : the same for an alarm of several sensors, which nature must not explain
-    needed : evidence that an alarm needs
+    ready : whether the instant may be an alarm: nobody was there, and nature does not explain it
     """
 
     step: Ints
@@ -591,9 +512,7 @@ class _Case:
     decided: Bools
     known: Bools
     visited: Bools
-    settled: Bools
     ready: Bools
-    needed: Floats
 
     @classmethod
     def of(cls, instants: _Instants, new: SuddenEventState) -> "_Case":
@@ -607,17 +526,15 @@ class _Case:
         known = instants.at - new.first[instants.who] >= WARM_UP_MS
         visited = _after_visit(instants, step, new)
         next_visit = np.append(instants.visit[1:], False) & same_after if n else same_after
-        settled = decided & known & ~visited & ~next_visit
-        ready = settled & (step > 0) & ~explained_by_nature(instants.moves)
-        return cls(step, same_after, decided, known, visited, settled, ready, np.maximum(MIN_EVIDENCE, instants.usual))
+        ready = decided & known & (step > 0) & ~visited & ~next_visit & ~explained_by_nature(instants.moves)
+        return cls(step, same_after, decided, known, visited, ready)
 
     def enough(self, total: Floats, second: Floats) -> Bools:
         """(i,) whether evidence and second witness make an alarm; fast readings are asked for the total around, too."""
-        n, most = len(total), LASTING_SHARE * self.needed
-        before, after = np.zeros(n), np.zeros(n)
-        before[1:], after[:-1] = total[:-1], total[1:]
-        around = (self.step > FAST_STEP_MS) | ((before >= most) & (after >= most) & self.same_after)
-        return np.asarray(self.ready & (total >= self.needed) & (second >= MIN_SECOND_WITNESS) & around)
+        around = self.step > FAST_STEP_MS
+        lasts = total >= LASTING_SHARE * MIN_EVIDENCE
+        around[1:-1] |= lasts[:-2] & lasts[2:] & self.same_after[1:-1]
+        return np.asarray(self.ready & (total >= MIN_EVIDENCE) & (second > 0) & around)
 
 
 def _lasting(moves: Floats, rows: Places, step: Ints, same_after: Bools) -> Floats:

@@ -421,7 +421,8 @@ def test_two_thousand_loggers_at_once_among_slow_and_silent_ones(
     eventually("all are known", lambda: len(site.gateway.by_mn) == count)
     extra = Wire(site.gateway.port)
     with pytest.raises(ConnectionError):  # closed at once, or reset
-        extra.handle_device_messages()
+        silent[0].handle_device_messages()
+    assert site.gateway.connections == count + 2 * slow, "the oldest that said nothing made room"
     monkeypatch.setattr(gateway_module, "HELLO_S", 0)
     eventually("who says nothing whole is dropped", lambda: site.gateway.connections == count)
     for one in (*silent, *trickling, *wires, extra):

@@ -278,6 +278,18 @@ def test_idle_lines_make_room_for_one_that_speaks(make: Callable[..., Site651]) 
         one.close()
 
 
+def test_a_line_is_turned_away_where_all_others_are_of_registered_stations(make: Callable[..., Site651]) -> None:
+    site = make(max_connections=1)
+    wire = Wire(site.gateway.port)
+    wire.send(frame(body(1, whole_minute())))
+    assert wire.answer().end is End.EOT
+    with pytest.raises(ConnectionError):
+        Wire(site.gateway.port).answer()
+    assert site.gateway.counters.turned_away == 1
+    wire.send(frame(body(2, whole_minute())))
+    assert wire.answer().body[:2] == b"\0\2"
+
+
 def test_killed_before_the_commit_the_message_comes_again_and_is_stored_once(tmp_path: Path) -> None:
     folder, port = tmp_path / "site", free_port()
     site = Site651(folder)

@@ -44,7 +44,8 @@ FLOW_MS, RESULT_MS = HOUR_MS, 6 * HOUR_MS
 
 def rain_gauges(registry: Registry, reach: str, here: tuple[float, float]) -> list[tuple[float, Station]]:
     """(km, station) of what measures rain for a place of a reach: in its catchment first, then near, nearest first."""
-    gauges = [one for one in registry.stations if "rain" in one.parameters]
+    hung = {one.station for one in registry.deployments if one.parameter == "rain"}
+    gauges = [one for one in registry.stations if "rain" in one.parameters or one.key in hung]
     drained = _drained(registry, reach) if gauges and reach else set()
     ranked = [(one.reach not in drained, distance_km(here, (one.lon, one.lat)), one.key) for one in gauges]
     return [(km, registry[key]) for outside, km, key in sorted(ranked) if not outside or km <= RAIN_KM]

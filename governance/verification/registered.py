@@ -50,7 +50,7 @@ def _registry(connection: sa.Connection) -> Iterator[Found]:
         recorded[line.kind, line.id] = (line.n, _body(line).get("after") or {})
     for kind, table in tables.items():
         there = {
-            "/".join(str(row[name]) for name in KEYS[kind]): row
+            "/".join(str(row[name]) for name in KEYS[kind]): dict(row)
             for row in connection.execute(sa.select(table)).mappings()
         }
         for (of, id), (n, row) in recorded.items():
@@ -72,10 +72,10 @@ def _rules(connection: sa.Connection) -> Iterator[Found]:
             recorded[key] = (line.n, {**recorded.get(key, (0, {}))[1], "until_ms": line.at_ms})
             continue
         text = body.get("text") or {}
-        row = {"kind": body.get("kind"), "colour": body.get("colour"), "body": body.get("toml")}
+        state = {"kind": body.get("kind"), "colour": body.get("colour"), "body": body.get("toml")}
         texts = {"text_zh": text.get("zh"), "text_en": text.get("en")}
-        recorded[key] = (line.n, {**row, **texts, "since_ms": line.at_ms, "until_ms": None})
-    there = {(row["rule"], row["version"]): row for row in connection.execute(sa.select(table)).mappings()}
+        recorded[key] = (line.n, {**state, **texts, "since_ms": line.at_ms, "until_ms": None})
+    there = {(row["rule"], row["version"]): dict(row) for row in connection.execute(sa.select(table)).mappings()}
     for key in recorded.keys() | there.keys():
         n, row = recorded.get(key, (0, {}))
         yield n, "rule", "/".join(key), row, there.get(key)

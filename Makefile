@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench clean
+.PHONY: setup demo test lint types screenshot bench rights sbom clean
 
 setup: $(READY) $(PAGES)
 
@@ -50,6 +50,14 @@ screenshot: $(READY) $(PAGES)
 bench: $(READY) $(PAGES)
 	$(BIN)/riverchief bench ingest
 	$(BIN)/riverchief bench latency
+
+# The table of who may ask what (tests/data/rights.txt), from the routes; read what changed before it is committed.
+rights: $(READY) $(PAGES)
+	RIVERCHIEF_RIGHTS=write $(BIN)/python -m pytest -q tests/contract/test_rights_matrix.py
+
+# What is installed, as CycloneDX: libraries, those of the pages, images.
+sbom: $(READY)
+	$(BIN)/python -m tools.sbom build/sbom.json
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

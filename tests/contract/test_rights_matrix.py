@@ -203,7 +203,7 @@ FORMS = {
     "/review/{station}/{day}/confirm": "number=999",
     "/maintenance/{key}": "what=visit",
     "/rivers/{key}": "goal=x",
-    "/people/{name}": "what=role&role=chief",
+    "/people/{name}": "do=change&role=chief",
 }
 """The same for the forms of pages."""
 
@@ -258,9 +258,8 @@ def test_every_route_answers_every_role_in_the_own_region_and_in_another_as_the_
     actors = {role: keeper.by_name(name) for role, name in names.items()}
     monkeypatch.setattr(keeper, "by_session", actors.get)  # whoever ends sessions here ends no one else's
     monkeypatch.setattr(to_thread, "run_sync", at_once)  # most of what a request costs is waking a thread
-    monkeypatch.setattr(
-        View, "render", lambda *_, status=200, **__: Response(status_code=status)
-    )  # what a page looks like is no right
+    # what a page looks like is no right
+    monkeypatch.setattr(View, "render", lambda *_, status=200, **__: Response(status_code=status))
     monkeypatch.setattr(evidence, "pack", lambda *_, **__: b"")
     monkeypatch.setattr(labels, "write", lambda *_, **__: None)
     with capture_logs():

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench fuzz cluster-faults kafka scale clean
+.PHONY: setup demo test lint types screenshot bench fuzz cluster-faults kafka scale rights sbom clean
 
 setup: $(READY) $(PAGES)
 
@@ -71,6 +71,14 @@ kafka: $(READY)
 # The model and the simulated storm of docs/scale.md.
 scale: $(READY)
 	$(BIN)/python tools/scale.py
+
+# The table of who may ask what (tests/data/rights.txt), from the routes; read what changed before it is committed.
+rights: $(READY) $(PAGES)
+	RIVERCHIEF_RIGHTS=write $(BIN)/python -m pytest -q tests/contract/test_rights_matrix.py
+
+# What is installed, as CycloneDX: libraries, those of the pages, images.
+sbom: $(READY)
+	$(BIN)/python -m tools.sbom build/sbom.json
 
 clean:
 	rm -rf $(VENV) .venv-fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

@@ -133,14 +133,18 @@ class Postgres:
         """Remove a database, whoever is still connected to it."""
         self.ask(f"DROP DATABASE IF EXISTS {sa.make_url(url).database} WITH (FORCE)")
 
-    def url(self, name: str) -> str:
-        return f"postgresql://riverchief@127.0.0.1:{self.port}/{name}"
+    def url(self, name: str, user: str = "riverchief") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{name}"
 
     def ask(
-        self, sql: str, parameters: Mapping[str, object] | None = None, name: str = "postgres"
+        self,
+        sql: str,
+        parameters: Mapping[str, object] | None = None,
+        name: str = "postgres",
+        user: str = "riverchief",
     ) -> list[tuple[object, ...]]:
         """What the server answers to a statement of the administrator."""
-        with psycopg.connect(self.url(name), autocommit=True) as connection:
+        with psycopg.connect(self.url(name, user), autocommit=True) as connection:
             cursor = connection.execute(sql.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 

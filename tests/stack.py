@@ -319,7 +319,7 @@ class Stack:
             assert done.returncode == 0, done.stderr
         entry = "host all all 127.0.0.1/32 scram-sha-256\n"  # as the image: nobody without a password
         (self.postgres.folder / "data" / "pg_hba.conf").write_text(entry)
-        self.postgres.ask("SELECT pg_reload_conf()")
+        self.postgres.ask("SELECT pg_reload_conf()", user="postgres")
         eventually("the database asks for a password", lambda: not self.lets_in("riverchief", "wrong"))
 
     def _mapped_lines(self, service: str, text: str) -> str:

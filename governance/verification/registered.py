@@ -72,9 +72,9 @@ def _rules(connection: sa.Connection) -> Iterator[Found]:
             recorded[key] = (line.n, {**recorded.get(key, (0, {}))[1], "until_ms": line.at_ms})
             continue
         text = body.get("text") or {}
-        row: Row = {"kind": body.get("kind"), "colour": body.get("colour"), "body": body.get("toml")}
+        state = {"kind": body.get("kind"), "colour": body.get("colour"), "body": body.get("toml")}
         texts = {"text_zh": text.get("zh"), "text_en": text.get("en")}
-        recorded[key] = (line.n, {**row, **texts, "since_ms": line.at_ms, "until_ms": None})
+        recorded[key] = (line.n, {**state, **texts, "since_ms": line.at_ms, "until_ms": None})
     there = {(row["rule"], row["version"]): dict(row) for row in connection.execute(sa.select(table)).mappings()}
     for key in recorded.keys() | there.keys():
         n, row = recorded.get(key, (0, {}))

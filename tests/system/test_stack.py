@@ -269,6 +269,16 @@ def test_grafanas_user_reads_what_the_dashboards_show_and_changes_nothing(stack:
             connection.execute("UPDATE incident SET state = 'closed'")
 
 
+def test_riverchief_owns_its_database_and_administers_nothing(stack: Stack) -> None:
+    refused = (b"CREATE ROLE other", b"SET session_replication_role = replica", b"SELECT pg_read_file('/etc/passwd')")
+    with stack.database("riverchief", stack.secret("postgres/password")) as connection:
+        for statement in refused:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+        with pytest.raises(psycopg.errors.RaiseException):
+            connection.execute("UPDATE audit SET by = 'x'")
+
+
 BOARDS = {
     file.stem: json.loads(file.read_text(encoding="utf-8")) for file in Path("dashboards/generated").glob("*.json")
 }

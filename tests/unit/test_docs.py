@@ -1,6 +1,7 @@
 """The documents are tested, too: commands exist, links lead somewhere, generated files equal what the code makes."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from governance import tables as governance_tables
 from ingest.storage import tables as ingest_tables
 from riverchief.cli.app import app
 from sensors.reading import Reason
+from tools import sbom
 
 ROOT: Any = get_command(app)
 DOCUMENTS = [
@@ -64,6 +66,38 @@ def test_every_decision_is_listed_and_names_its_cost_and_the_tests_that_hold_it(
         assert page.name in listed
         assert all(f"**{part}" in text for part in ("Context", "Decision", "Cost", "Tests")), page
         assert re.findall(r"`tests/[\w/]+\.py::\w+`", text), page  # test_promises.py tells whether they exist
+
+
+NAMED_TEST = re.compile(r"`(?:tests/)?((?:unit|contract|system|faults)/test_\w+\.py)(?:::(\w+))?`")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/security.md"])
+def test_every_promise_and_every_threat_names_a_test_that_exists(document: str) -> None:
+    text = Path(document).read_text(encoding="utf-8")
+    named = NAMED_TEST.findall(text)
+    assert len(named) > 3
+    for file, name in named:
+        assert not name or f"def {name}(" in (Path("tests") / file).read_text(encoding="utf-8"), (file, name)
+        assert (Path("tests") / file).exists(), file
+
+
+def test_every_threat_has_its_attack_and_every_attack_its_threat() -> None:
+    rows = [row.split("|") for row in Path("docs/security.md").read_text(encoding="utf-8").splitlines()]
+    threats = [row for row in rows if len(row) == 7 and re.fullmatch(r" \d [STRIDE ]+", row[1])]
+    assert len(threats) > 15
+    assert [row[2] for row in threats if not NAMED_TEST.search(row[4]) and '"' not in row[4]] == []
+    named = {name for row in threats for name in re.findall(r'"([^"]+)"', row[4])}
+    attacks = re.findall(r'^    "([^"]+)": ', Path("tests/system/test_attacks.py").read_text(encoding="utf-8"), re.M)
+    assert named - set(attacks) == set()
+
+
+def test_the_bill_of_materials_has_every_library_that_is_needed() -> None:
+    components = sbom.document()["components"]
+    names = {one["name"] for one in components if one["purl"].startswith("pkg:pypi/")}
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {re.split(r"[\[<>=!~; ]", one)[0].lower() for one in project["dependencies"]}
+    assert needed - names == set()
+    assert len({one["bom-ref"] for one in components}) == len(components)
 
 
 def test_no_table_is_declared_twice() -> None:

@@ -149,7 +149,7 @@ class Requests:
         return made
 
 
-@pytest.mark.fuzz("HTTP requests", 0.4)
+@pytest.mark.fuzz("HTTP requests", 0.25)
 def test_whatever_is_asked_of_the_api_no_answer_is_a_5xx(context: Context, trial: Trial) -> None:
     client = TestClient(create_app(context))  # raises what the application does not handle
     requests = Requests(client.get("/api/v1/openapi.json").json(), trial)

@@ -41,29 +41,28 @@ class Trial:
     """The last input, shown if the test fails."""
 
     def __post_init__(self) -> None:
-        self._until = time.monotonic() + (SECONDS if self.wanted == PAYLOADS else SECONDS / 5)
+        self._patience_s = SECONDS if self.wanted == PAYLOADS else SECONDS / 5
         self._began = time.monotonic()
-        self._base: int | None = None
-        self._rss = 0
+        self._took_s = 0.0
+        self._rss: list[int] = []
+        """Memory of this process: after the first tenth of the inputs or of the time, and at last."""
 
     def inputs(self, at_once: int = 1) -> Iterator[int]:
         """How many inputs to make now, again and again until there were enough."""
-        while self.used < self.wanted and (self.used == 0 or time.monotonic() < self._until):
+        while self.used < self.wanted and (self.used == 0 or self._took_s < self._patience_s):
             many = min(at_once, self.wanted - self.used)
             yield many
             self.used += many
-            if self.used % max(1, self.wanted // 20) < many:
-                self._rss = psutil.Process().memory_info().rss
-                if self._base is None and self.used >= self.wanted // 10:
-                    self._base = self._rss
+            self._took_s = time.monotonic() - self._began
+            if max(self.used / self.wanted, self._took_s / self._patience_s) > 0.1:
+                self._rss[1:] = [psutil.Process().memory_info().rss]
 
     @property
     def grown_mib(self) -> float:
-        return 0.0 if self._base is None else max(0, self._rss - self._base) / 2**20
+        return max(0, self._rss[-1] - self._rss[0]) / 2**20
 
     def row(self) -> str:
-        took_s = time.monotonic() - self._began
-        return f"| {self.kind} | {self.used:,} | {self.refused:,} | {self.grown_mib:.0f} MiB | {took_s:.0f} s |\n"
+        return f"| {self.kind} | {self.used:,} | {self.refused:,} | {self.grown_mib:.0f} MiB | {self._took_s:.0f} s |\n"
 
 
 _trials: list[Trial] = []

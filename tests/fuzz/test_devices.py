@@ -175,7 +175,7 @@ def _sent(connect: Callable[[int], hj212_site.Wire | sl651_site.Wire], port: int
     """
     wire = connect(port)
     wire.socket.settimeout(1)
-    with contextlib.suppress(ConnectionError, TimeoutError):
+    with contextlib.suppress(OSError):
         for part in parts:
             wire.send(part)
         wire.socket.shutdown(1)

@@ -2,7 +2,7 @@
 
     python tools/planted_drift.py TABLE... [--network "above>below"] [--seed 1] [--every 90] [--only lens]
 
-As with planted_faults.py nothing is tuned on these, and no labels are needed. A fault grows for some days, stays for a
+Nothing is tuned on these, and no labels are needed. A fault grows for some days, stays for a
 week and is taken back, as by a cleaning; each sensor has the next one ``--every`` days later, so that its past is its
 own again, and a pass over the tables plants one fault in one size. The tables as they are tell what is said where
 nothing was planted. Counted is what sends somebody to look, at once or only where nobody did for long, and what flags.

@@ -25,8 +25,8 @@ from sensors.reading import Ints
 from tools.benchmark import inject
 from tools.benchmark.inject import Injected
 from tools.benchmark.records import MONTH_MS, Record, load
-from tools.benchmark.scorer import Tally, match, step_of
-from tools.score.matching import Span
+from tools.benchmark.scorer import Tally, match
+from tools.score.matching import Span, step_of
 
 TABLES: Final = {
     "logan-faults": ("Logan", inject.with_faults),
@@ -58,8 +58,8 @@ def write(path: Path, record: Record, made: list[Injected]) -> None:
         "time": [rfc3339(at) for at in table.at.tolist()],
         **{name: table.values[:, i] for i, name in enumerate(_headers(table))},
     }
-    with gzip.open(f"{path}.csv.gz", "wb") as sink:
-        pl.DataFrame(columns).fill_nan(None).write_csv(sink)
+    plain = pl.DataFrame(columns).fill_nan(None).write_csv()
+    Path(f"{path}.csv.gz").write_bytes(gzip.compress(plain.encode()))
     with Path(f"{path}-truth.csv").open("w", encoding="utf-8", newline="") as text:
         writer = csv.writer(text)
         writer.writerow(TRUTH)

@@ -95,7 +95,8 @@ def _faults_of(
     record: Record, values: Floats, station: int, where: tuple[Places, list[int]], chance: Chance
 ) -> list[Injected]:
     """In place: the faults of a station, one after the other, sensor by sensor."""
-    table, (mine, sensors), made = record.table, where, []
+    table, (mine, sensors) = record.table, where
+    made = list[Injected]()
     menu: list[tuple[str, str]] = []
     when, last = int(table.at[mine[0]]) + PAST_MS, int(table.at[mine[-1]])
     for sensor in itertools.cycle(sensors):

@@ -112,7 +112,7 @@ def forest(record: Record) -> Flags:
     table, flags = record.table, none(record)
     for rows in record.stations:
         used = [i for i in range(table.values.shape[1]) if (~np.isnan(table.values[rows, i])).mean() > 0.5]
-        x = table.values[np.ix_(rows, used)]
+        x = table.values[rows][:, used]
         ok = np.flatnonzero(~np.isnan(x).any(axis=1))
         if len(ok) < 200 or not used:
             continue

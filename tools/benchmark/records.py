@@ -118,4 +118,4 @@ def _rows(table: SensorTable, frame: pl.DataFrame) -> Places:
     place = {name: i for i, name in enumerate(table.names)}
     station = np.array([place[str(one)] for one in frame["station"].to_list()], np.int64)
     key = table.station.astype(np.int64) * 2**44 + table.at
-    return np.searchsorted(key, station * 2**44 + at.to_numpy())
+    return np.asarray(np.searchsorted(key, station * 2**44 + at.to_numpy()))

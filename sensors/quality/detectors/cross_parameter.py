@@ -28,10 +28,6 @@ MAX_SATURATION: Final = 2.0
 MIN_OXYGEN: Final = 10.0
 """mg/L; less oxygen is nowhere above twice its saturation (5.2 mg/L at 40 °C and 40 psu)."""
 
-MAX_SALINITY_SHARE: Final = 0.5
-MAX_SALINITY_MARGIN: Final = 2.0
-"""Salinity and that computed from conductivity may differ by half the larger and 2 psu: a sensor that does not refer
-its conductivity to 25 °C reads half at 0 °C and a third more at 40 °C."""
 MAX_SALINITY: Final = 40.0
 """psu; salinities are clipped to 0 and this before the saturation is computed."""
 
@@ -41,7 +37,7 @@ CHECKED_PARAMETERS: Final = ("water_temp", "do", "conductivity", "salinity", "nh
 CONTRADICTING_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     key: tuple(w for p, w, *_ in PARTS_OF_WHOLE if p == key) + tuple(p for p, w, *_ in PARTS_OF_WHOLE if w == key)
     for key in CHECKED_PARAMETERS
-} | {"conductivity": ("salinity",), "salinity": ("conductivity",), "do": ("water_temp",)}
+} | {"do": ("water_temp",)}
 """Which parameters each may contradict."""
 
 _CROSS_CHECK: Final = int(QualityTest.CROSS_CHECK)
@@ -78,10 +74,6 @@ def find_contradictions(values: Mapping[str, Floats]) -> dict[str, Bools]:
         for part, whole, factor, margin in PARTS_OF_WHOLE:
             if part in values and whole in values:
                 both(part, whole, values[part] > factor * np.maximum(values[whole], 0.0) + margin)
-        if "conductivity" in values and "salinity" in values:
-            computed, measured = salinity(values["conductivity"]), values["salinity"]
-            apart = np.abs(computed - measured) > MAX_SALINITY_SHARE * np.fmax(computed, measured) + MAX_SALINITY_MARGIN
-            both("conductivity", "salinity", apart)
         if "do" in values and "water_temp" in values:
             rows = np.flatnonzero(values["do"] > MIN_OXYGEN)
             if len(rows):

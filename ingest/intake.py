@@ -83,12 +83,17 @@ class IntakeFull(WaterError):
     retryable = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PendingMessage:
-    """A message, and ``done`` to call once it is durable, on the intake's thread; it must not block."""
+    """A message, and ``done`` to call once it is durable, on the intake's thread; it must not block.
+
+    ``packet`` names a message of the broker, which is acknowledged with its batch: the connection that brought it, and
+    its packet identifier.
+    """
 
     message: Message
-    done: Callable[[Receipt], None]
+    done: Callable[[Receipt], None] | None = None
+    packet: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +184,6 @@ class Lane:
         return self.messages * part <= self.bounds.messages and self.bytes * part <= self.bounds.bytes
 
 
-def _nothing(_receipt: Receipt) -> None:
-    """Acknowledge nothing: the sender was answered when the message was queued."""
-
-
 @dataclass(slots=True)
 class Counters:
     """What the intake did since it started. Written by its thread only."""
@@ -230,7 +231,7 @@ class Intake:
         self._wake = threading.Event()
         self.lanes: list[Lane] = []
         self._submitted = self.lane("http")
-        self._after: list[Callable[[], None]] = []
+        self._after: list[Callable[[Sequence[PendingMessage]], None]] = []
         self._watching: list[Callable[[Sequence[Message], Outcome], None]] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
@@ -241,8 +242,8 @@ class Intake:
         self.lanes.append(lane)
         return lane
 
-    def after_batch(self, callback: Callable[[], None]) -> None:
-        """Call this on the intake's thread when all messages of a batch are acknowledged."""
+    def after_batch(self, callback: Callable[[Sequence[PendingMessage]], None]) -> None:
+        """Call this with each batch on the intake's thread, once it is durable."""
         self._after.append(callback)
 
     def watch(self, watcher: Callable[[Sequence[Message], Outcome], None]) -> None:
@@ -323,7 +324,7 @@ class Intake:
             return
         began = time.monotonic()
         if messages:
-            self._carry([PendingMessage(message, _nothing) for message in messages], self.site.process)
+            self._carry([PendingMessage(message) for message in messages], self.site.process)
         busy = any(lane.waiting for lane in self.lanes)
         took_s = time.monotonic() - began
         self._late_at = began + (LATE_ONE_IN * took_s if busy else took_s) + (0 if messages else TICK_S)
@@ -416,12 +417,14 @@ class Intake:
         """Count a batch that is durable, acknowledge its messages, and tell those who follow the batches."""
         self._count(outcome)
         for i, waiting in enumerate(batch):
+            if waiting.done is None:
+                continue
             try:
                 waiting.done(outcome.receipt(i))
             except Exception:  # the receiver is gone; the readings are safe all the same
                 log.exception("an acknowledgement failed")
         for callback in self._after:
-            callback()
+            callback(batch)
         for watcher in self._watching:
             try:
                 watcher(messages, outcome)

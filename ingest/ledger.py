@@ -147,6 +147,7 @@ class Ledger:
                 unread.add(r.message)
             (duplicate if i in repeated else quarantined)[r.message] += len(r.readings or ())
             touched[r.message] |= i not in repeated
+        self._read(connection, (message.station for message in messages if message.station in registry.index))
         rows: dict[tuple[str, str], list[int]] = {}
         dirty: set[tuple[str, int]] = set()
         fates = zip(stored.tolist(), duplicate.tolist(), quarantined.tolist(), touched.tolist(), strict=True)
@@ -207,9 +208,7 @@ class Ledger:
         """Apply a message's number to the device's numbering; true for a repeated number."""
         seq, boot = header.seq, header.boot or 0
         assert seq is not None
-        streams = self._streams.get(station)
-        if streams is None:
-            streams = self._read(connection, station)
+        streams = self._streams[station]
         stream = streams.get(boot)
         before = None if header.total is None else header.total - size
         if stream is None:
@@ -229,10 +228,13 @@ class Ledger:
         dirty.add((station, boot))
         return False
 
-    def _read(self, connection: sa.Connection, station: str) -> dict[int, _Stream]:
-        found = connection.execute(sa.select(stream_table).where(stream_table.c.station == station))
-        streams = self._streams[station] = {row.boot: _Stream(row.next_seq, row.total) for row in found}
-        return streams
+    def _read(self, connection: sa.Connection, stations: Iterable[str]) -> None:
+        """Read the numbering of devices that is not known yet."""
+        new = sorted({station for station in stations if station not in self._streams})
+        self._streams.update((station, {}) for station in new)
+        if new:
+            for row in connection.execute(sa.select(stream_table).where(stream_table.c.station.in_(new))):
+                self._streams[row.station][row.boot] = _Stream(row.next_seq, row.total)
 
     def _save(self, connection: sa.Connection, dirty: set[tuple[str, int]]) -> None:
         rows = []

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sensors.reading import Codes, Floats, Ints
+from sensors.reading import Codes, Floats, Ints, grown
 
 
 class DerivedValue(NamedTuple):
@@ -31,8 +31,7 @@ class DerivedEvaluator(ABC):
 
     def bind(self, series: int, number: int) -> None:
         """Apply the rule to this series, as condition ``number``."""
-        if series >= len(self._rows):
-            self._rows = np.concatenate([self._rows, np.full(2 * series + 64 - len(self._rows), -1, np.int64)])
+        self._rows = grown(self._rows, series + 1, -1)
         self._rows[series] = self._row_of[series] = len(self._numbers)
         self._numbers.append(number)
 

@@ -114,6 +114,7 @@ class RuleEngine:
         self._published = published
         self._places = Places(registry or Registry(catalogue=catalogue))
         self._rules_by_station: dict[str, tuple[Rule, ...]] = {}
+        self._rules_by_scope: dict[tuple[object, ...], tuple[Rule, ...]] = {}
         self._catalogue = catalogue
         self._late_ms = late_s * 1000
         self._bound: list[BoundRule] = []  # by number
@@ -128,7 +129,7 @@ class RuleEngine:
 
     def follow(self, registry: Registry) -> None:
         """Use a registry with further stations; series that are bound stay as they are."""
-        self._places, self._rules_by_station = Places(registry), {}
+        self._places, self._rules_by_station, self._rules_by_scope = Places(registry), {}, {}
 
     def mute(self, mutes: Iterable[Mute]) -> None:
         """Replace the mutes."""
@@ -138,11 +139,12 @@ class RuleEngine:
         """The rules that apply to a station."""
         found = self._rules_by_station.get(station.key)
         if found is None:
-            applicable = self.among.applicable(station, self._places)
-            if self.among is not self.rules:
+            alike = (station.region, station.reach, station.water, self.among.naming(station))
+            if alike not in self._rules_by_scope:
                 mine = {rule.id for rule in self.rules}
-                applicable = tuple(rule for rule in applicable if rule.id in mine)
-            found = self._rules_by_station[station.key] = applicable
+                applicable = self.among.applicable(station, self._places)
+                self._rules_by_scope[alike] = tuple(rule for rule in applicable if rule.id in mine)
+            found = self._rules_by_station[station.key] = self._rules_by_scope[alike]
         return found
 
     def _most_urgent(self, station: Station, cause: EventCause, confidence: float, at_ms: int) -> EventRule | None:

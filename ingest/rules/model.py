@@ -444,6 +444,11 @@ class Rules:
             kept[KINDS[rule.kind][0]].append(rule)
         return Rules(**{name: tuple(rules) for name, rules in kept.items()})
 
+    def naming(self, station: Station) -> tuple[str, ...]:
+        """The names and patterns of stations in the rules' scopes that fit a station."""
+        names = {name for rule in self for name in rule.where.stations}
+        return tuple(name for name in sorted(names) if fnmatchcase(station.key, name))
+
     def applicable(self, station: Station, places: Places) -> tuple[Rule, ...]:
         """The rules that apply to a station, in the file's order: of those with one subject only the most specific."""
         regions = places.regions(station)

@@ -68,15 +68,18 @@ def findings(
     touched = series[starts]
     suspect = (memory.packed[touched] >> 4 & FAULT_TESTS).any(axis=1) | np.isin(touched, live.reflag_series)
     suspect |= np.bitwise_or.reduceat(packed >> 4 & FAULT_TESTS, starts) != 0
+    places = {(registry.index.get(station, -1), catalogue.index.get(name, -1)) for station, name in firing}
+    whose = zip(memory.station[touched].tolist(), memory.parameter[touched].tolist(), strict=True) if places else ()
+    for i, place in enumerate(whose):
+        suspect[i] |= place in places
     found: list[Finding] = []
-    for i, (number, start, end) in enumerate(
-        zip(touched.tolist(), starts.tolist(), [*starts[1:].tolist(), len(series)], strict=True)
-    ):
+    ends = np.append(starts[1:], len(series))
+    for i in np.flatnonzero(suspect).tolist():
+        number, new = int(touched[i]), slice(int(starts[i]), int(ends[i]))
         station, parameter = registry.stations[memory.station[number]], catalogue.parameters[memory.parameter[number]]
         alarm = firing.get((station.key, parameter.key))
-        if suspect[i] or alarm is not None:
-            readings = _accepted(number, at[start:end], value[start:end], packed[start:end], live, memory)
-            found += _series_findings(readings, station, parameter, None if alarm is None else alarm.since_ms)
+        readings = _accepted(number, at[new], value[new], packed[new], live, memory)
+        found += _series_findings(readings, station, parameter, None if alarm is None else alarm.since_ms)
     return found
 
 

@@ -6,13 +6,11 @@ then takes those reading by reading. The limit of each kind of rule is ``Limit.b
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ingest.rules.condition import Condition, ConditionState, Phase
-from sensors.reading import Bools, Codes, Floats, Ints
+from sensors.reading import Bools, Codes, Floats, Ints, grown
 
 
 class ThresholdEvaluator:
@@ -29,16 +27,16 @@ class ThresholdEvaluator:
     def add(self, number: int, condition: Condition) -> None:
         """Add a condition; numbers are consecutive."""
         size = number + 1
-        self._phase, self._retrospective = _grown(self._phase, size), _grown(self._retrospective, size)
-        self._sign, self._limit = _grown(self._sign, size), _grown(self._limit, size)
-        self._clear, self._centre = _grown(self._clear, size), _grown(self._centre, size)
+        self._phase, self._retrospective = grown(self._phase, size), grown(self._retrospective, size)
+        self._sign, self._limit = grown(self._sign, size), grown(self._limit, size)
+        self._clear, self._centre = grown(self._clear, size), grown(self._centre, size)
         self._sign[number], self._limit[number] = condition.sign, condition.limit
         self._clear[number], self._centre[number] = condition.clear, condition.centre
         self._any_centre |= not np.isnan(condition.centre)
 
     def bind(self, series: int, first: int, count: int) -> None:
         """Compare the readings of this series with the conditions ``first`` to ``first + count - 1``."""
-        self._first, self._count = _grown(self._first, series + 1), _grown(self._count, series + 1)
+        self._first, self._count = grown(self._first, series + 1), grown(self._count, series + 1)
         self._first[series], self._count[series] = first, count
 
     def update(self, number: int, state: ConditionState) -> None:
@@ -81,11 +79,3 @@ class ThresholdEvaluator:
         begins = exceeds & (phase == Phase.IDLE)
         ends = (phase == Phase.FIRING) & (clear | (exceeds & self._retrospective[number]))
         return np.asarray(counting | begins | ends)
-
-
-def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """The array, grown with zeros where it is too short; the length doubles, so that growing costs little."""
-    if size <= len(array):
-        return array
-    more = np.zeros(max(size, 2 * len(array), 64) - len(array), array.dtype)
-    return np.concatenate([array, more])

@@ -13,7 +13,7 @@ from infra.times import BEIJING_OFFSET_MS
 from ingest.rules.derived_values import DerivedEvaluator, DerivedValue
 from ingest.rules.model import DAY_S, TIDE_S, Season, Trend
 from sensors.quality.detectors.point_tests import nanmedian
-from sensors.reading import Codes, Floats, Ints
+from sensors.reading import Codes, Floats, Ints, grown
 
 
 def theil_sen(means: Floats, bin_hours: Floats, seasons: Ints | None = None) -> Floats:
@@ -78,11 +78,7 @@ class TimeBins:
         self.count = np.zeros((0, bins), np.int64)
 
     def grow(self, size: int) -> None:
-        more = size - len(self.head)
-        if more > 0:
-            self.head = np.concatenate([self.head, np.full(more, -1, np.int64)])
-            self.sum = np.concatenate([self.sum, np.zeros((more, self.bins))])
-            self.count = np.concatenate([self.count, np.zeros((more, self.bins), np.int64)])
+        self.head, self.sum, self.count = grown(self.head, size, -1), grown(self.sum, size), grown(self.count, size)
 
     def clear(self, row: int) -> None:
         self.head[row] = -1

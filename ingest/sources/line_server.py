@@ -7,7 +7,7 @@ and a few kilobytes of unsent answers, and is not read while it is over that or 
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -16,7 +16,7 @@ import structlog
 from infra.errors import ConfigurationError, WaterError
 from infra.texts import say
 from infra.times import beijing_day
-from ingest.intake import Intake
+from ingest.intake import Intake, PendingMessage
 from ingest.sources.sender_limits import SenderLimits, peer_of
 
 log = structlog.get_logger(__name__)
@@ -165,7 +165,7 @@ class LineServer(ABC, Generic[R]):
         for line in self.lines:
             line.pause()
 
-    def _pass_receipts(self) -> None:
+    def _pass_receipts(self, _batch: Sequence[PendingMessage]) -> None:
         """Pass the receipts of a batch to the loop; called on the intake's thread."""
         if self.receipts:
             receipts, self.receipts = self.receipts, []

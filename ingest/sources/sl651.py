@@ -268,7 +268,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         address = min(line.devices, default="")
         gauge = self.gauges.get(address)
         message = Message(gauge.station if gauge else address, broken.raw, self.clock_ms(), SOURCE, topic(address))
-        self.lane.put(PendingMessage(message, _nothing))
+        self.lane.put(PendingMessage(message))
 
     def _receive_unproven(self, line: "Line", received: Received) -> None:
         """A frame of a station that is not registered, or with a wrong password: kept within bounds, not confirmed.
@@ -566,10 +566,6 @@ class _Datagrams(asyncio.DatagramProtocol):
             if now - line.last_frame_at <= self._gateway.limits.idle_s:
                 return
             self.forget(address)
-
-
-def _nothing(_receipt: Receipt) -> None:
-    """Broken bytes are not answered."""
 
 
 def _serial(frame: Frame) -> bytes:

@@ -22,7 +22,7 @@ from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sud
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state import REMEMBERED_READINGS
-from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest, distinct
+from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest, distinct, grown
 from sensors.stations import Registry
 
 NEVER = -1
@@ -61,9 +61,8 @@ class SeriesHistory:
         self._catalogue = catalogue
         self._of = np.full((len(registry.stations), len(catalogue)), NEVER, np.int64)
         self._loaded = np.zeros(len(registry.stations), np.bool_)
-        self.station = np.zeros(0, np.int32)
-        self.parameter = np.zeros(0, np.int32)
-        self.newest = np.full(0, NEVER, np.int64)
+        self._count = 0
+        self._newest = np.full(0, NEVER, np.int64)  # with room to grow
         self.last_seen = np.full(len(registry.stations), NEVER, np.int64)
         self.resumed = np.zeros(len(registry.stations), np.int64)  # when each sent again after a pause (ms)
         self._pause_ms = _pause_ms(registry)
@@ -95,14 +94,28 @@ class SeriesHistory:
             self.ensure_loaded(distinct(station).tolist(), now_ms)
         found = self._of[station, parameter]
         new = np.flatnonzero(found == NEVER)
-        for row in new.tolist():
-            if self._of[station[row], parameter[row]] == NEVER:
-                self._add(int(station[row]), int(parameter[row]))
+        for one in dict.fromkeys(zip(station[new].tolist(), parameter[new].tolist(), strict=True)):
+            self._add(*one)
         return self._of[station, parameter] if len(new) else found
 
     def of(self, station: Codes, parameter: Codes) -> Ints:
         """(n,) the series of each (station, parameter), NEVER where there is none."""
         return np.asarray(self._of[station, parameter])
+
+    @property
+    def station(self) -> Codes:
+        """(series,) whose each series is."""
+        return self.memory.station[: self._count]
+
+    @property
+    def parameter(self) -> Codes:
+        """(series,) what each series measures."""
+        return self.memory.parameter[: self._count]
+
+    @property
+    def newest(self) -> Ints:
+        """(series,) newest reading of each series (ms), NEVER without one."""
+        return self._newest[: self._count]
 
     @property
     def whole(self) -> bool:
@@ -313,11 +326,10 @@ class SeriesHistory:
         return dict(zip(whose[after].tolist(), instant[after].tolist(), strict=True))
 
     def _add(self, station: int, parameter: int) -> int:
-        number = len(self.newest)
+        number = self._count
         self._of[station, parameter] = number
-        self.station = np.append(self.station, np.int32(station))
-        self.parameter = np.append(self.parameter, np.int32(parameter))
-        self.newest = np.append(self.newest, np.int64(NEVER))
+        self._count += 1
+        self._newest = grown(self._newest, self._count, NEVER)
         self.memory.bind(number, station, parameter)
         for engine in self.engines:
             engine.bind(number, self.registry.stations[station], self._catalogue.parameters[parameter].key)

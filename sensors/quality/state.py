@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sensors.quality.constants import HOURS_PER_DAY
 from sensors.quality.histograms import BINS
-from sensors.reading import Bits, Bytes, Codes, Floats, Ints
+from sensors.reading import Bits, Bytes, Codes, Floats, Ints, grown
 
 Floats32 = NDArray[np.float32]
 
@@ -131,14 +131,9 @@ class SeriesState:
 
     def grow(self, size: int) -> None:
         """Make room for ``size`` series; nothing is known of new ones."""
-        have = len(self)
-        if size <= have:
-            return
-        room = size if not have else max(size, 2 * have, 256)
-        for name, blank in _BLANK.items():
-            old = getattr(self, name)
-            more = np.full((room - have, *old.shape[1:]), blank, old.dtype)
-            setattr(self, name, np.concatenate([old, more]))
+        if size > len(self):
+            for name, blank in _BLANK.items():
+                setattr(self, name, grown(getattr(self, name), size, blank))
 
     def bind(self, series: int, station: int, parameter: int) -> None:
         """Say whose a series is: a parameter of a station (indices)."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -112,7 +113,7 @@ def parse(payload: bytes) -> Telemetry:
     return Telemetry(samples, wire.seq, wire.boot, wire.total, sent)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Header:
     """What the ledger needs of a message; None where the device did not say."""
 
@@ -182,8 +183,11 @@ def status_code(status: str) -> int:
 class _Columns:
     """The columns while they grow. Plain lists, extended a sample at a time: the fastest way through Python."""
 
-    def __init__(self) -> None:
-        self.keys: list[str] = []
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._codes: dict[tuple[str, ...], bytes] = {}  # the parameters of the keys of a sample: few differ
+        self.keys: list[tuple[str, ...]] = []  # by sample
+        self.parameters: list[bytes] = []
         self.values: list[float | None] = []
         self.sample_at: list[int] = []
         self.sample_size: list[int] = []
@@ -194,21 +198,26 @@ class _Columns:
         self, message: int, at_ms: int, values: Mapping[str, float | None], status: Mapping[str, str] | None
     ) -> None:
         if status:
-            base = len(self.keys)
+            base = len(self.values)
             for offset, key in enumerate(values):
                 letter = status.get(key, "N")
                 if letter != "N":
                     self.status.append((base + offset, status_code(letter)))
-        self.keys.extend(values)
+        keys = tuple(values)
+        codes = self._codes.get(keys)
+        if codes is None:
+            index = self._catalogue.index
+            codes = self._codes[keys] = np.array([index.get(key, -1) for key in keys], np.int32).tobytes()
+        self.keys.append(keys)
+        self.parameters.append(codes)
         self.values.extend(values.values())
         self.sample_at.append(at_ms)
-        self.sample_size.append(len(values))
+        self.sample_size.append(len(keys))
         self.sample_message.append(message)
 
-    def batch(self, catalogue: Catalogue) -> tuple[Batch, dict[int, str]]:
-        n = len(self.keys)
-        index = catalogue.index
-        parameter = np.fromiter((index.get(key, -1) for key in self.keys), np.int32, n)
+    def batch(self) -> tuple[Batch, dict[int, str]]:
+        n = len(self.values)
+        parameter = np.frombuffer(b"".join(self.parameters), np.int32)
         value = np.array(self.values, np.float64) if n else np.empty(0)
         size = np.array(self.sample_size, np.int64)
         at = np.repeat(np.array(self.sample_at, np.int64), size)
@@ -217,12 +226,14 @@ class _Columns:
         for position, letter in self.status:
             status[position] = letter
         batch = Batch(np.full(n, -1, np.int32), parameter, at, value, status, message)
+        unknown = np.flatnonzero(parameter < 0)
         keep = ~np.isnan(value)  # null says "no reading", which is not a reading
-        if keep.all():
-            return batch, {int(i): self.keys[i] for i in np.flatnonzero(parameter < 0)}
+        if keep.all() and not len(unknown):
+            return batch, {}
+        names = list(chain.from_iterable(self.keys))
         kept = np.flatnonzero(keep)
         batch = batch.take(kept)
-        return batch, {i: self.keys[kept[i]] for i in map(int, np.flatnonzero(batch.parameter < 0))}
+        return batch, {i: names[kept[i]] for i in np.flatnonzero(batch.parameter < 0).tolist()}
 
 
 def decode(messages: Sequence[Message], catalogue: Catalogue) -> Decoded:
@@ -230,7 +241,7 @@ def decode(messages: Sequence[Message], catalogue: Catalogue) -> Decoded:
 
     What breaks the contract comes back as :class:`~sensors.reading.Rejected`, as finely as it can be told apart.
     """
-    columns = _Columns()
+    columns = _Columns(catalogue)
     headers: list[Header | None] = []
     rejected: list[Rejected] = []
     for i, message in enumerate(messages):
@@ -252,7 +263,7 @@ def decode(messages: Sequence[Message], catalogue: Catalogue) -> Decoded:
         headers.append(_header(wire))
         for sample in wire.readings:
             columns.add(i, to_ms(sample.at), sample.values, sample.status)
-    batch, unknown = columns.batch(catalogue)
+    batch, unknown = columns.batch()
     return Decoded(batch, tuple(headers), unknown, tuple(rejected))
 
 

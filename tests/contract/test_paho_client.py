@@ -62,10 +62,10 @@ def test_paho_is_pinned_below_the_next_version_and_has_the_methods_with_these_ar
     assert ",<" in paho_
     arguments = {
         name: [*inspect.signature(getattr(paho.Client, name)).parameters]
-        for name in ("_create_socket", "_handle_on_message", "_packet_queue")
+        for name in ("_create_socket", "_packet_queue")
     }
     assert arguments["_create_socket"] == ["self"]
-    assert arguments["_handle_on_message"] == ["self", "message"]
+    assert isinstance(paho.Client(CallbackAPIVersion.VERSION2)._last_bytes_received, float)  # of time.monotonic
     assert arguments["_packet_queue"][:5] == ["self", "command", "packet", "mid", "qos"]
     assert BufferedClient.__mro__[1] is paho.Client
 
@@ -81,6 +81,30 @@ def test_all_packets_of_one_read_reach_the_one_callback(listener: socket.socket,
         select.select([client.socket()], [], [], PATIENCE_S)
         client.loop_read()
     assert (received, filtered) == ([1, 2, 3], [])
+
+
+def test_packets_cut_anywhere_and_a_length_that_is_none_are_read_as_the_protocol_says(
+    listener: socket.socket, client: BufferedClient
+) -> None:
+    received: list[tuple[str, bytes, int, int]] = []
+    client.on_message = lambda _c, _u, one: received.append((one.topic, one.payload, one.mid, one.qos))
+    large = b"x" * 70_000
+    body = b"\x00\x03a/b\x00\x07" + large
+    unacknowledged = b"\x30\x05\x00\x03a/b"
+    stream = publish(b"a/b", 9) + b"\x32\xf7\xa2\x04" + body + CONNACK + unacknowledged
+    with accepted(listener) as side:
+        for piece in (stream[:1], stream[1:3], stream[3:20], stream[20:-4], stream[-4:]):
+            side.sendall(piece)
+            for _ in range(4):
+                select.select([client.socket()], [], [], 0.02)
+                client.loop_read()
+        assert received == [("a/b", b"", 9, 1), ("a/b", large, 7, 1), ("a/b", b"", 0, 0)]
+        assert client.is_connected()
+        side.sendall(b"\x32\xff\xff\xff\xff\xff")
+        select.select([client.socket()], [], [], PATIENCE_S)
+        client.loop_read()
+        client.loop_read()
+        assert client.socket() is None
 
 
 def test_acknowledgements_and_a_ping_are_written_as_the_protocol_says(

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -145,7 +145,7 @@ class StreamSource:
 
     # -- the thread of the intake ------------------------------------------------------------------------------------
 
-    def _note_position(self) -> None:
+    def _note_position(self, _batch: Sequence[PendingMessage]) -> None:
         """Note how far everything is stored. Failing costs a redelivery at the worst."""
         position = self.position
         while self._open and not self._open[0].left:

@@ -931,3 +931,28 @@ def test_a_citizen_reads_the_sign_reports_follows_and_says_it_is_not_solved(
     citizen.within(10)
     assert context.cookies() == []
     context.close()
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until what is named so, or begins with it, has the keyboard."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.locator(f":focus[data-testid^={name}]").count():
+            return
+    pytest.fail(f"no Tab leads to {name}")
+
+
+def test_a_citizen_reports_with_the_keyboard_alone(browser: Browser, site: Site) -> None:
+    page = browser.new_context(locale="zh-CN").new_page()
+    page.goto(f"{site.url}/r/{RIVER}")
+    tab_to(page, "sign-report")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("report-text")).to_be_visible()
+    tab_to(page, "report-kind-")
+    page.keyboard.press("Space")
+    tab_to(page, "report-text")
+    page.keyboard.type("示例：桥下有垃圾")
+    tab_to(page, "report-go")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("report-thanks")).to_be_visible()
+    page.context.close()

@@ -88,8 +88,9 @@ def instant(name: str, text: str) -> int:
     """ms since the epoch from RFC 3339 text with an offset; a ``+`` that the URL turned into a space is understood."""
     try:
         return to_ms(msgspec.convert(_PLUS_LOST.sub("+", text), _Instant))
-    except (msgspec.ValidationError, OverflowError):
-        raise ConfigurationError(say("request.no_instant", name=name, text=text[:80])) from None
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
+        shown = text[:80].encode(errors="replace").decode()
+        raise ConfigurationError(say("request.no_instant", name=name, text=shown)) from None
 
 
 def one_of(kinds: Iterable[Choice], name: str, text: str) -> Choice:

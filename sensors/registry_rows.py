@@ -558,7 +558,7 @@ def _point(value: Any, number: int) -> tuple[float, float]:
     good = (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in value)
+        and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
         and -180 <= value[0] <= 180
         and -90 <= value[1] <= 90
     )

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.requests import instant
 from infra.errors import ConfigurationError
 from infra.texts import Text, at, both, from_both, joined, keys, same, say, template
 from infra.times import beijing, beijing_day, from_ms, rfc3339, to_ms
@@ -429,6 +430,12 @@ def test_instants_are_ms_since_the_epoch() -> None:
     assert rfc3339(START + 7) == "2026-05-12T10:30:00.007Z"
     with pytest.raises(ValueError, match="offset"):
         to_ms(datetime(2026, 5, 12, 10, 30))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-05-12T10:30:00", "\ud800", "9" * 5000])
+def test_what_is_no_instant_is_refused_with_its_name(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="since"):
+        instant("since", text)
 
 
 def test_the_day_of_the_ledger_begins_at_midnight_in_beijing() -> None:

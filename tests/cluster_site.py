@@ -100,6 +100,7 @@ class ClusterSite:
         self.site.register(*(Station(f"s{i}", f"s{i}", f"s{i}", 113.1, 23.0, interval_s=60) for i in range(stations)))
         self.nats.start()
         self.published = 0
+        self.partitions = PARTITIONS
         self.poisons = 0
 
     @property
@@ -114,7 +115,7 @@ class ClusterSite:
             f"data = '{self.folder}'\n[database]\nurl = '{url or self.url}'\n[log]\nlevel = 'info'\n"
             f"[access]\nopen = true\n[api]\nport = 1\n[mqtt]\nport = {broker.port}\nclient_id = 'bridge'\n"
             f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n"
-            f"[cluster]\nservers = {list(self.nats.urls)}\npartitions = {PARTITIONS}\nstream_mb = 16\n{more}"
+            f"[cluster]\nservers = {list(self.nats.urls)}\npartitions = {self.partitions}\nstream_mb = 16\n{more}"
         )
         return path
 
@@ -149,7 +150,7 @@ class ClusterSite:
         """Whether all partitions are owned by these, none by more than one above its share."""
         owners = list(self.owners().values())
         counts = [owners.count(name) for name in names]
-        return len(owners) == PARTITIONS == sum(counts) and max(counts) - min(counts) <= 1
+        return len(owners) == self.partitions == sum(counts) and max(counts) - min(counts) <= 1
 
     @contextmanager
     def fleet(self) -> Iterator[Fleet]:

@@ -61,8 +61,20 @@ def two_nodes_killed(site: ClusterSite) -> None:
 
 def bridge_killed(site: ClusterSite) -> None:
     """kill -9 of the bridge, started again"""
+    before = site.log("bridge").count("mqtt connected")
     site.kill("bridge")
     site.start("bridge")
+    eventually("the bridge is back", lambda: site.log("bridge").count("mqtt connected") > before)
+
+
+def partitions_added(site: ClusterSite) -> None:
+    """A worker that brings two more partitions joins, and leaves in order"""
+    site.partitions += 2
+    site.start("w3")
+    eventually("three work", lambda: site.shared_by("w1", "w2", "w3"), 120)
+    site.wait_for_growth()
+    site.kill("w3", signal.SIGTERM)
+    eventually("both work", lambda: site.shared_by("w1", "w2"), 60)
 
 
 def worker_frozen(site: ClusterSite) -> None:
@@ -100,7 +112,7 @@ def pages_dropped(site: ClusterSite) -> None:
 
 
 FAULTS: list[Callable[[ClusterSite], None]] = [leader_killed, worker_killed]
-MORE = [two_nodes_killed, bridge_killed, worker_frozen, database_cut_off, node_replaced]
+MORE = [two_nodes_killed, bridge_killed, partitions_added, worker_frozen, database_cut_off, node_replaced]
 
 
 class Traffic:

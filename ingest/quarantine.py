@@ -247,7 +247,8 @@ def _record(connection: sa.Connection, what: str, one: QuarantineEntry, said: di
 
 def get(connection: sa.Connection, entry: int) -> QuarantineEntry:
     """One entry; raises NotFound."""
-    row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none()
+    there = 0 < entry < 2**63  # what databases number
+    row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none() if there else None
     if row is None:
         raise NotFound(say("quarantine.unknown", entry=entry))
     return _held(row)

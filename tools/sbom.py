@@ -62,7 +62,7 @@ def _pages() -> Iterator[dict[str, Any]]:
 
 
 def _images() -> Iterator[dict[str, Any]]:
-    for name, version, digest in _IMAGE.findall(COMPOSE.read_text(encoding="utf-8")):
+    for name, version, digest in dict.fromkeys(_IMAGE.findall(COMPOSE.read_text(encoding="utf-8"))):
         yield _component("container", name, version, f"pkg:docker/{name}@{digest.lstrip('@') or version}")
 
 

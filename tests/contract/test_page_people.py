@@ -448,9 +448,10 @@ def test_a_browser_becomes_a_channel_of_its_owner_alone(app: FastAPI) -> None:
     }
     name = pages_site.WORKER
     own = _as(app, name)
+    settings = app.state.context.notifications
+    app.state.context = replace(app.state.context, notifications=replace(settings, push=None))
     assert _do(own, name, "push", **given).status_code == 409
     assert "data-push" not in own.get(_path(name)).text
-    settings = app.state.context.notifications
     push = WebPush(b"secret", "https://river.example")
     app.state.context = replace(app.state.context, notifications=replace(settings, push=push))
     try:

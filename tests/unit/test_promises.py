@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PAGES = (Path("README.md"), Path("docs/reliability.md"), Path("docs/bad-input.md"))
-"""Pages whose tables with a column ``test`` make promises, those that exist; docs/security.md is looked at in test_docs."""
+"""Pages whose tables with a column ``test`` make promises; those that exist. `test_docs` looks at security.md."""
 DECISIONS = sorted(Path("docs/decisions").glob("0*.md"))
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 _TEST_COLUMNS = ("test", "tests", "held by")

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,6 +40,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
 from tests.databases import with_tables
 from tests.field_phone import FIELD, FieldPhone, record
+from tests.long import LONG
 
 pytestmark = pytest.mark.both_databases
 
@@ -173,7 +173,7 @@ def test_texts_and_photos_in_any_order_with_lost_answers_lose_and_double_nothing
     context: Context, worker: FieldPhone
 ) -> None:
     chance = random.Random(20)
-    cycles = 100 if os.environ.get("RIVERCHIEF_LONG") == "1" else 30
+    cycles = 100 if LONG else 30
     reports = [seen(f"示例{i}", photos=[picture(i % 250)]) for i in range(cycles)]
     steps = [(i, what) for i in range(cycles) for what in ("text", "photo") for _ in range(chance.randint(1, 3))]
     chance.shuffle(steps)

@@ -1,6 +1,5 @@
 """The contract of the streams of a cluster, on the real engine with three servers."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -9,6 +8,7 @@ import pytest
 from infra.errors import StorageUnavailable
 from ingest.cluster.transport import PACK_BYTES, Entry, Reader, Routed, Transport, pack, unpack
 from sensors.reading import Message
+from tests.long import LONG
 from tests.rig import eventually
 
 pytest.importorskip("nats", reason="no nats-py here")
@@ -25,7 +25,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Makes streams of their own, soon full. Kafka takes a minute of Java: with RIVERCHIEF_LONG."""
     kind, folder = str(request.param), tmp_path_factory.mktemp(str(request.param))
     if kind == "kafka":
-        if os.environ.get("RIVERCHIEF_LONG") != "1":
+        if not LONG:
             pytest.skip("make kafka runs it")
         if why := kafka_cluster.missing():
             pytest.skip(why)

@@ -4,7 +4,6 @@ paged twice, and the ledger closes. Real servers, real kill -9.
 ``make cluster-faults`` runs every fault and writes the table of docs/scale.md; other runs take the first ones.
 """
 
-import os
 import shutil
 import signal
 import threading
@@ -17,13 +16,13 @@ import pytest
 from simulator.devices.fleet import Fleet
 from tests.cluster_site import ClusterSite
 from tests.disk import Disk, impossible, not_installed
+from tests.long import LONG
 from tests.rig import eventually
 
 pytest.importorskip("nats", reason="no nats-py here")
 
 pytestmark = [pytest.mark.broker, pytest.mark.fault, pytest.mark.postgres]
 
-LONG = os.environ.get("RIVERCHIEF_LONG") == "1"
 TABLE = Path("docs/scale.md")
 BEGIN, END = "<!-- faults: written by make cluster-faults -->", "<!-- end of faults -->"
 FROZEN_S = 9.0

@@ -6,7 +6,6 @@ RIVERCHIEF_LONG=1 cuts the line and the browser 200 times, as a release is teste
 import base64
 import hashlib
 import json
-import os
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,13 +18,13 @@ from playwright.sync_api import Page, Playwright, expect, sync_playwright
 from tests import pages_site
 from tests.browser import seeded
 from tests.field_browser import SMALL_TARGETS, Phone
+from tests.long import LONG
 from tests.proxy import Behaviour, CutAnswer, CutRequest, Forward, HangUp, Proxy, Seen, Status
 from tests.system.test_pages_axe import AXE, SMALL, WIDE
 from tools import build_assets
 
 pytestmark = pytest.mark.browser
 
-LONG = os.environ.get("RIVERCHIEF_LONG") == "1"
 CYCLES = 200 if LONG else 12
 SENT = 200 if LONG else 16
 SEED = 20

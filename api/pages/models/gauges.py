@@ -33,7 +33,7 @@ MORE = 1.5
 _WASHED_IN = frozenset({"turbidity", "codmn", "tp", "tn", "nh3n"})
 _THINNED = frozenset({"conductivity", "salinity"})
 LOADED = ("codmn", "nh3n", "tp", "tn")
-"""Parameters whose load is told, where they are measured."""
+"""Parameters whose load is shown, where they are measured."""
 _GRAMS = {"mg/L": 1.0, "µg/L": 0.001}
 """g/m³ of a unit."""
 KG_A_DAY = 86.4
@@ -166,8 +166,8 @@ def loads(
         for one in measured:
             value, at_ms = newest[key, one]
             grams = _GRAMS.get(catalogue[one].unit)
-            told = fresh and grams is not None and now_ms - at_ms <= RESULT_MS
-            carried.append(Load(one, value, at_ms, value * (grams or 0) * flow * KG_A_DAY if told else None))
+            shown = fresh and grams is not None and now_ms - at_ms <= RESULT_MS
+            carried.append(Load(one, value, at_ms, value * (grams or 0) * flow * KG_A_DAY if shown else None))
         found.append(LoadRow(key, gauge, flow, flow_at_ms, fresh, tuple(carried)))
     return tuple(found)
 

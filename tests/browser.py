@@ -1,6 +1,5 @@
 """For the tests of pages in a browser: the site with a past as a process of its own, and Chromium."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 
 from api.access import AS_COOKIE, packed
 from riverchief.brokers.local import free_port
-from tests import pages_site
+from tests import pages_site, preloaded
 from tests.rig import answers
 
 CHROMIUM = "/usr/bin/chromium"
@@ -35,7 +34,7 @@ class Served:
 
     def start(self) -> None:
         words = [str(self.folder), str(self.port), *([self._token] if self._token else [])]
-        self.process = subprocess.Popen([sys.executable, "-m", "tests.pages_site", *words], cwd=pages_site.ROOT)
+        self.process = preloaded.Popen([sys.executable, "-m", "tests.pages_site", *words], cwd=pages_site.ROOT)
         answers(self.url, self.process)
 
     def kill(self) -> None:

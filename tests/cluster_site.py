@@ -29,7 +29,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Connection, Fleet
-from tests import postgres
+from tests import postgres, preloaded
 from tests.disk import Disk
 from tests.nats_cluster import NatsCluster
 from tests.rig import Running, eventually
@@ -123,7 +123,7 @@ class ClusterSite:
         """Start the bridge, or a worker."""
         command = "bridge" if name.startswith("bridge") else "ingest"
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
+            self.processes[name] = preloaded.Popen(
                 [sys.executable, "-m", "riverchief", command, "--settings", str(self.settings(name, more, url))],
                 stdout=log,
                 stderr=log,

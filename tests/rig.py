@@ -19,6 +19,7 @@ from ingest.storage.tables import ledger as ledger_table
 from riverchief.brokers.local import Broker
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+from tests import preloaded
 from tests.databases import with_tables
 
 KINDS = ("mosquitto", "nats")
@@ -86,7 +87,7 @@ class Running:
 
     def start(self, command: str = "ingest") -> None:
         with (self.folder / "riverchief.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = preloaded.Popen(
                 [sys.executable, "-m", "riverchief", command, "--settings", str(self.settings)], stdout=log, stderr=log
             )
 

@@ -32,6 +32,7 @@ from riverchief import setup
 from riverchief.brokers.local import find, free_port
 from riverchief.brokers.mosquitto_admin import Address
 from riverchief.settings import Settings
+from tests import preloaded
 from tests.influx2 import Influx2
 from tests.postgres import Postgres, programs
 from tests.rig import eventually
@@ -334,7 +335,7 @@ class Stack:
     def run(self, service: str, *instead: str) -> str:
         """Run a one-time service to its end, or another command in a service's container; what it printed."""
         command = self.command(service, *instead)
-        done = subprocess.run(command, env=self.environment(service), capture_output=True, text=True, check=False)
+        done = preloaded.run(command, env=self.environment(service), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{service}: {done.stderr}"
         return done.stdout
 
@@ -347,7 +348,7 @@ class Stack:
     def serve(self) -> None:
         with (self.folder / "riverchief.log").open("ab") as log:
             command, variables = self.command("riverchief"), self.environment("riverchief")
-            self._served = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+            self._served = preloaded.Popen(command, env=variables, stdout=log, stderr=log)
 
     def stop(self) -> int:
         assert self._served is not None
@@ -414,7 +415,7 @@ class ShippedNats:
 
     def start(self) -> None:
         command = [NATS, "--config", str(self.configuration)]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.process = preloaded.Popen(command, stderr=subprocess.DEVNULL)
         eventually("its health check answers", self._healthy)
 
     def _healthy(self) -> bool:

@@ -26,6 +26,7 @@ from infra.texts import Text
 from ingest.storage import registry as registry_store
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+from tests import preloaded
 from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.rig import eventually
@@ -89,7 +90,7 @@ def world() -> Iterator[World]:
 @contextmanager
 def worker(settings: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """``riverchief worker``, ended by its id."""
-    process = subprocess.Popen([sys.executable, "-m", "riverchief", "worker", "--settings", str(settings)])
+    process = preloaded.Popen([sys.executable, "-m", "riverchief", "worker", "--settings", str(settings)])
     try:
         yield process
     finally:

@@ -6,7 +6,6 @@ What needs a broker of its own is attacked in `test_dynsec.py`, `test_credential
 import io
 import socket
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -36,6 +35,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.hj212 import frame
 from sensors.wire.hj212.readings import Logger
+from tests import preloaded
 from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.hj212_site import Wire
@@ -69,7 +69,7 @@ class Site:
         self.log = folder / "server.log"
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(file)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = preloaded.Popen(command, stdout=log, stderr=log)
         answers(self.url, self.process)
         self.slow = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         self.slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")

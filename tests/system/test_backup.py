@@ -35,7 +35,7 @@ from riverchief.settings import Settings
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Connection, Fleet
-from tests import postgres
+from tests import postgres, preloaded
 from tests.databases import unguarded, with_tables
 from tests.rig import Running, eventually
 from tests.says import says
@@ -57,7 +57,7 @@ def rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
 
 def riverchief(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "riverchief", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return preloaded.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def station(key: str) -> Station:
@@ -157,7 +157,7 @@ def test_a_backup_taken_under_load_restores_to_books_that_close(
 
         eventually("readings are stored", publish)
         for n in range(2):
-            taking = subprocess.Popen(
+            taking = preloaded.Popen(
                 [sys.executable, "-m", "riverchief", "backup", str(target), "--settings", str(site.settings)]
             )
             eventually("the backup is taken", lambda taking=taking: publish() and taking.poll() is not None)
@@ -551,9 +551,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB."""
     place = tmp_path / "tiny"
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False
-    )
+    mounted = preloaded.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     yield place

@@ -1,7 +1,6 @@
 """Bad input over a real broker: each kind gets its documented outcome, and the next good message goes through."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Flag
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
+from tests import preloaded
 from tests.rig import Running, eventually
 
 pytestmark = pytest.mark.broker
@@ -148,7 +148,7 @@ def test_what_an_unknown_station_sent_is_replayed_once_it_is_registered(site: Ru
     site.register(Station("later", "后来", "later", 113.1, 23.0))
     command = [sys.executable, "-m", "riverchief", "quarantine", "replay", "--settings", str(site.settings), "--json"]
     for stored in (2, None):  # the second time there is nothing left to replay
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = preloaded.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
         assert [entry["stored"] for entry in found] == ([] if stored is None else [stored])
     assert reasons(site) == {}

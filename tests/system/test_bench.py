@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import preloaded
 from tests.rig import eventually
 
 pytestmark = pytest.mark.broker
@@ -19,7 +20,7 @@ def running_bench(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """The benchmark that starts most: a broker, the service, the load."""
     options = ["--stations", "5", "--rate", "20", "--seconds", "600"]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
+        process = preloaded.Popen(
             [sys.executable, "-m", "riverchief", "bench", "latency", *options], stdout=log, stderr=log
         )
     yield process

@@ -30,6 +30,7 @@ from infra.times import beijing_day, to_ms
 from ingest import ledger
 from riverchief import settings
 from riverchief.brokers.local import Broker, free_port
+from tests import preloaded
 from tests.browser import DESK, chromium
 from tests.cap import cap_schema
 from tests.long import LONG
@@ -53,7 +54,7 @@ REPORT = {
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return preloaded.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
 def called(site: Path) -> bool:

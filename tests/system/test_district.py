@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from PIL import Image
 
 from riverchief.brokers.local import free_port
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
+from tests import preloaded
 from tests.rig import Running, eventually
 from tests.says import shows
 from tests.sign_in import first_administrator
@@ -81,7 +81,7 @@ class District:
 
     def riverchief(self, *words: str) -> str:
         command = [sys.executable, "-m", "riverchief", *words, "--settings", str(self.site.settings)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = preloaded.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

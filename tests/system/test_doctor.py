@@ -39,6 +39,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Sample, Telemetry, encode
+from tests import preloaded
 from tests.databases import with_tables
 from tests.influx import real_server
 from tests.rig import eventually
@@ -497,7 +498,7 @@ def test_a_check_that_hangs_and_one_that_breaks_cost_their_own_answer_only() -> 
 def doctor(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "riverchief", "doctor", "--settings", str(file), *more]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RIVERCHIEF_")}
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    return preloaded.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
 
 
 @pytest.mark.broker

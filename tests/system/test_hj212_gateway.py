@@ -4,7 +4,6 @@ import resource
 import select
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -38,6 +37,7 @@ from sensors.wire.hj212.packet import Edition, write_qn, write_time
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator.devices import hj212_logger as simulated
+from tests import preloaded
 from tests.hj212_frames import EXAMPLE, MN
 from tests.hj212_site import PASSWORD, Site212, Wire
 from tests.rig import eventually
@@ -120,7 +120,7 @@ def test_nothing_is_answered_before_the_commit_and_a_resend_after_a_kill_is_stor
     site.register(Logger(MN, "shiwan", PASSWORD))
     program = [sys.executable, "-m", "tests.hj212_site", str(tmp_path), str(port)]
     at = whole_minute()
-    process = subprocess.Popen([*program, "hold"])
+    process = preloaded.Popen([*program, "hold"])
     try:
         eventually("the gateway listens", (tmp_path / "ready").exists)
         line = simulated.Line("127.0.0.1", port, answer_s=LINE_ANSWER_S)
@@ -132,7 +132,7 @@ def test_nothing_is_answered_before_the_commit_and_a_resend_after_a_kill_is_stor
             process.kill()
             process.wait()
             assert site.stored("shiwan", "do") == {}
-            process = subprocess.Popen(program)
+            process = preloaded.Popen(program)
             assert sender.flush(60)
         assert site.stored("shiwan", "do") == {at: 3.6}
         with site.database.read() as connection:

@@ -20,7 +20,7 @@ from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import ServerKind
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
-from tests import postgres
+from tests import postgres, preloaded
 from tests.databases import stored, with_tables
 from tests.influx import real_server
 from tests.rig import eventually
@@ -39,7 +39,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[[str, str], "subprocess.Popen[by
         settings.write_text(f'data = "{tmp_path}"\n[database]\nurl = "{url}"\n{more}')
         with (tmp_path / f"worker-{len(started)}.log").open("wb") as log:
             command = [sys.executable, "-m", "riverchief", "worker", "--settings", str(settings)]
-            started.append(subprocess.Popen(command, stdout=log, stderr=log))
+            started.append(preloaded.Popen(command, stdout=log, stderr=log))
         return started[-1]
 
     yield start

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from playwright.sync_api import Page, ViewportSize, expect
 from infra import database
 from infra.times import beijing, rfc3339
 from riverchief.brokers.local import free_port
-from tests import large_site
+from tests import large_site, preloaded
 from tests.browser import DESK, PHONE, new_page
 from tests.rig import answers
 
@@ -63,7 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     large_site.seed(folder)
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    server = subprocess.Popen([sys.executable, "-m", "tests.large_site", str(folder), str(port)], env=environment)
+    server = preloaded.Popen([sys.executable, "-m", "tests.large_site", str(folder), str(port)], env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
         answers(url, server)

@@ -21,6 +21,7 @@ from riverchief.brokers.local import find, free_port
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
+from tests import preloaded
 from tests.databases import with_tables
 from tests.rig import eventually
 
@@ -46,7 +47,7 @@ def certificates(folder: Path) -> Path:
         *extension,
     ]
     command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "ca.pem")]
-    subprocess.run(command, check=True, capture_output=True)
+    preloaded.run(command, check=True, capture_output=True)
     return folder / "ca.pem"
 
 
@@ -89,7 +90,7 @@ def test_readings_arrive_encrypted_and_are_acknowledged(tmp_path: Path, broker: 
     device.tls_set(str(ca), cert_reqs=ssl.CERT_REQUIRED)
     eventually("the broker listens", lambda: _connects(device, port))
     device.loop_start()
-    process = subprocess.Popen(command)
+    process = preloaded.Popen(command)
     try:
         start_ms, sent = now_ms() - 600_000, 0
 
@@ -109,7 +110,7 @@ def test_readings_arrive_encrypted_and_are_acknowledged(tmp_path: Path, broker: 
         process.terminate()
         assert process.wait(30) == 0
         # what was acknowledged is not delivered again to the same session
-        process = subprocess.Popen(command)
+        process = preloaded.Popen(command)
         published()
         eventually("the next one is stored", lambda: store.newest("s1")["ph"] == start_ms + sent)
         process.terminate()
@@ -144,7 +145,7 @@ def test_a_certificate_nobody_vouches_for_is_not_believed(tmp_path: Path, broker
     device.disconnect()
     api_port = free_port()
     settings.write_text(settings.read_text() + f"[api]\nport = {api_port}\n")
-    process = subprocess.Popen([sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)])
+    process = preloaded.Popen([sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)])
     try:
 
         def told() -> str | None:

@@ -33,6 +33,7 @@ from simulator.devices.fleet import Connection
 from simulator.devices.gateways import Trunks
 from simulator.devices.transport import Fate
 from simulator.run_record import RunRecord
+from tests import preloaded
 from tests.hj212_site import PASSWORD, Site212
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
 from tests.rig import Running
@@ -251,7 +252,7 @@ def command(stage: Stage, *more: str) -> subprocess.Popen[str]:
     settings = stage.folder / "settings.toml"
     settings.write_text(f"[mqtt]\nport = {stage.settings.mqtt.port}\n[log]\nlevel = 'error'\n", encoding="utf-8")
     words = [sys.executable, "-m", "riverchief", "simulate", str(stage.file), "--settings", str(settings), *more]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return preloaded.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_ctrl_c_ends_the_command_and_leaves_the_truth_of_what_was_played(broker, tmp_path):

@@ -26,7 +26,7 @@ from sensors.wire.sl651.frame import End
 from sensors.wire.sl651.readings import Gauge
 from sensors.wire.telemetry import Sample
 from simulator.devices.sl651_station import Line, Quirks, Station
-from tests import rig
+from tests import preloaded, rig
 from tests.rig import eventually
 from tests.sl651_site import ADDRESS, Site651, Wire, body, frame, packets
 
@@ -298,7 +298,7 @@ def test_killed_before_the_commit_the_message_comes_again_and_is_stored_once(tmp
 
     def serve(*more: str) -> "subprocess.Popen[bytes]":
         (folder / "ready").unlink(missing_ok=True)
-        process = subprocess.Popen([sys.executable, "-m", "tests.sl651_site", str(folder), str(port), *more])
+        process = preloaded.Popen([sys.executable, "-m", "tests.sl651_site", str(folder), str(port), *more])
         eventually("it is ready", (folder / "ready").exists)
         return process
 
@@ -346,9 +346,7 @@ class Serve:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "riverchief", "serve", "--settings", str(self._settings)]
-        )
+        self.process = preloaded.Popen([sys.executable, "-m", "riverchief", "serve", "--settings", str(self._settings)])
         rig.answers(f"http://127.0.0.1:{self.api}", self.process)
 
     def kill(self) -> None:

@@ -5,7 +5,6 @@ table, as `test_migrations.py` demands of every step.
 """
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -25,6 +24,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Connection, Fleet
+from tests import preloaded
 from tests.rig import Running, eventually
 from tests.says import says
 
@@ -82,7 +82,7 @@ def test_this_version_goes_on_beside_the_next_which_takes_over_and_every_reading
         publish(50)
         assert site.stop() == 0, site.log()
         publish(50)
-        refused = subprocess.run(
+        refused = preloaded.run(
             [sys.executable, "-m", "riverchief", "ingest", "--settings", str(site.settings)],
             capture_output=True,
             text=True,
@@ -95,7 +95,7 @@ def test_this_version_goes_on_beside_the_next_which_takes_over_and_every_reading
         program = NEXT.format(str(next_version)) + MAIN
         with (site.folder / "riverchief.log").open("ab") as log:
             command = [sys.executable, "-c", program, "ingest", "--settings", str(site.settings)]
-            site.process = subprocess.Popen(command, stdout=log, stderr=log)
+            site.process = preloaded.Popen(command, stdout=log, stderr=log)
         assert fleet.flush(60)
         eventually("the next version stores what waited", all_stored)
     assert site.stop() == 0, site.log()

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -87,6 +88,26 @@ class Postgres:
                 return
             time.sleep(0.05)
         raise AssertionError(f"PostgreSQL does not come up: {(self.folder / 'server.log').read_text()[-2000:]}")
+
+    @property
+    def pids(self) -> list[int]:
+        """The server's process, and those it started for its clients and itself."""
+        assert self._process is not None
+        first = self._process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii")
+        return [first, *map(int, children.split())]
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes."""
+        pids = self.pids
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        self._process = None
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):  # orphans, until init has collected them
+            time.sleep(0.01)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End the server: SIGINT cuts every connection and shuts down in order, SIGQUIT like a crash."""

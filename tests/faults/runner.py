@@ -1,0 +1,219 @@
+"""Faults at random against a running site; what is sent and what must hold afterwards is known.
+
+    make faults ARGS="--seed 7 --faults 200 --database postgres"
+
+Mosquitto, InfluxDB 1.6, the database, ingest, API and worker as processes, a receiver of ours; devices publish all the
+time. Faults come one after another from a schedule that the seed decides. The command writes the table of
+docs/reliability.md and exits with 1 where anything is wrong.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simulator.devices.fleet import Fleet
+from tests.faults import checks
+from tests.faults.kinds import KILL_INGEST, KINDS, Kind, Run
+from tests.faults.parts import PARTS, Site
+from tests.faults.river import River
+from tests.rig import eventually
+
+STEADY = ["s0", "s1", "s2", "s3"]
+PROGRESS_S = 10.0
+"""Within so many seconds after a fault new readings are stored and the API answers."""
+PATIENCE_S = 40.0
+"""A site that does not go on by then never will."""
+LEASES_MS = 700_000
+"""Longer than any claim, wait or backoff: passes once everything is mended, so that what waits is due."""
+MEMORY_MB = 400.0
+"""No process of the product may have had more; each begins with about 200 MB of libraries."""
+TABLE = Path("docs/reliability.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that happened: when it began and ended (monotonic seconds; site time), and how long until new progress."""
+
+    kind: Kind
+    begun_at: float
+    begun_ms: int
+    recovered_s: float
+
+
+@dataclass
+class Report:
+    """What happened in a run; ``wrong`` is empty where everything holds."""
+
+    seed: int
+    dialect: str
+    left_out: list[str]
+    faults: list[Fault] = field(default_factory=list)
+    readings: checks.Readings = field(default_factory=checks.Readings)
+    sent: int = 0
+    ended_by_itself: Counter[str] = field(default_factory=Counter)
+    peak_mb: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    events: int = 0
+    events_again: int = 0
+    texts: int = 0
+    texts_again: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def schedule(rng: random.Random, kinds: Sequence[Kind], count: int, kills: int) -> list[Kind]:
+    """Every kind once in an order that is drawn, again and again; ``kills`` of the ingest are mixed in."""
+    found: list[Kind] = []
+    while len(found) < count - kills:
+        found += rng.sample(kinds, len(kinds))
+    found = found[: count - kills] + [KILL_INGEST] * kills
+    rng.shuffle(found)
+    return found
+
+
+def run(
+    seed: int,
+    count: int,
+    dialect: str,
+    *,
+    kills: int = 0,
+    backlog: int = 20_000,
+    only: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Let faults happen, and check; ``only`` takes the kinds with this in their name."""
+    rng = random.Random(seed)
+    site = Site(dialect)
+    try:
+        possible = [one for one in KINDS if one.needs <= site.capabilities and only in one.name]
+        left_out = [one.name for one in KINDS if one not in possible]
+        report = Report(seed, dialect, left_out)
+        planned = schedule(rng, possible, count, kills)
+        turning = [f"p{i:02d}" for i in range(max(3, count // 8))]
+        late = [f"late{i}" for i in range(1 + sum(one.name.startswith("flood") for one in planned))]
+        site.register(*STEADY, *turning, *late, "old", "file")
+        site.start(*PARTS)
+        with Fleet([*STEADY, *turning, *late, "old"], site.device, boot=1) as fleet:
+            _subscribed(site, fleet)
+            river = River(fleet, site.clock, rng, STEADY, turning, late)
+            river.fill_old_months()
+            site.recovers(STEADY[0], PATIENCE_S)
+            work = Run(site, river, rng, backlog)
+            for number, kind in enumerate(planned):
+                if number % 8 == 4:
+                    river.pollute()
+                report.faults.append(_one(work, kind))
+                say(f"{number + 1:3d} {kind.name}: {report.faults[-1].recovered_s:.1f} s")
+            time.sleep(1)
+            river.stop()
+            _settle(site, fleet)
+        _examine(site, river, report)
+        return report
+    except BaseException:
+        sys.stderr.write(f"what the processes logged last:\n{site.log()[-5000:]}\n")
+        raise
+    finally:
+        site.close()
+
+
+def _subscribed(site: Site, fleet: Fleet) -> None:
+    """A message published before the first subscription belongs to nobody: wait for the session to exist."""
+
+    def heard() -> bool:
+        fleet["old"].publish([], site.clock.now_ms())
+        fleet.flush(5)
+        return site.ask("SELECT sum(messages) FROM ledger") > 0
+
+    eventually("the ingest subscribes", heard, PATIENCE_S, every_s=0.2)
+
+
+def _one(work: Run, kind: Kind) -> Fault:
+    begun_at, begun_ms = time.monotonic(), work.site.clock.now_ms()
+    kind.apply(work)
+    return Fault(kind, begun_at, begun_ms, work.site.recovers(STEADY[0], PATIENCE_S))
+
+
+def _settle(site: Site, fleet: Fleet) -> None:
+    """Wait until nothing is on its way any more."""
+    assert fleet.flush(PATIENCE_S), "the broker does not take everything"
+    site.clock.pass_time(LEASES_MS)
+    quiet_since, last = time.monotonic(), -1
+
+    def settled() -> bool:
+        nonlocal quiet_since, last
+        site.revive()
+        taken = site.ask("SELECT sum(messages) FROM ledger")
+        with site.database() as database:
+            waiting = checks.waits(database, site.clock.now_ms())
+        if taken != last or any(waiting.values()):
+            quiet_since, last = time.monotonic(), taken
+        return time.monotonic() - quiet_since > 2
+
+    try:
+        eventually("everything has arrived", settled, PATIENCE_S, every_s=0.25)
+    except BaseException:
+        with site.database() as database:
+            sys.stderr.write(f"still on its way: {checks.waits(database, site.clock.now_ms())}\n")
+        raise
+
+
+def _examine(site: Site, river: River, report: Report) -> None:
+    codes = site.stop()
+    report.cpu_s = site.cpu_s | {"runner": time.process_time()}
+    report.readings = found = checks.readings(site, river)
+    report.sent = sum(len(one.values) for one in river.sent.values())
+    report.ended_by_itself, report.peak_mb = Counter(site.ended_by_itself), dict(site.peak_mb)
+    accepted = Counter(one.event_id for one in site.receiver.accepted())
+    report.events, report.events_again = len(accepted), accepted.total() - len(accepted)
+    texts = Counter(site.receiver.texts)
+    report.texts, report.texts_again = len(texts), texts.total() - len(texts)
+    report.wrong += [f"{part} exits with {code}" for part, code in codes.items() if code]
+    report.wrong += [
+        f"{len(wrong)} readings {name}: {sorted(wrong)[:3]}"
+        for name, wrong in (("lost", found.lost), ("altered", found.altered), ("doubled", found.doubled))
+        if wrong
+    ]
+    if found.named and not any("broker" in one.kind.name for one in report.faults):
+        report.wrong.append(f"{len(found.named)} readings are missing although no broker failed")
+    for check in (checks.incidents, checks.deliveries, checks.pages, checks.trail, checks.long_history):
+        report.wrong += check(site, river) if check is checks.incidents else check(site)  # type: ignore[operator, arg-type, call-arg]
+    report.wrong += checks.books(site, found)
+    report.wrong += [f"{part} had {mb:.0f} MB" for part, mb in site.peak_mb.items() if mb > MEMORY_MB]
+
+
+def too_slow(report: Report) -> Iterator[str]:
+    """The faults after which nothing was stored, or the API did not answer, for too long."""
+    for number, one in enumerate(report.faults, 1):
+        if one.recovered_s > PROGRESS_S:
+            yield f"fault {number}, {one.kind.name}: no progress for {one.recovered_s:.1f} s"
+
+
+def main() -> None:
+    """The command behind ``make faults``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--only", default="", help="kinds with this in their name; writes no table")
+    given = parser.parse_args()
+    say = lambda text: print(text, flush=True)  # noqa: E731, T201
+    say(f"seed {given.seed}")
+    report = run(given.seed, given.faults, given.database, only=given.only, say=say)
+    wrong = [*report.wrong, *too_slow(report)]
+    for one in wrong:
+        say(f"WRONG: {one}")
+    say(f"{report.sent} sent, {report.readings.stored} stored, {report.readings.quarantined} in quarantine, "
+        f"{len(report.readings.named)} missing by the ledger; events {report.events} (+{report.events_again}), "
+        f"texts {report.texts} (+{report.texts_again}), ended {dict(report.ended_by_itself)}, CPU {report.cpu_s}, MB {report.peak_mb}")
+    if not given.only:
+        pass
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -32,7 +32,7 @@ PAGES_AN_INCIDENT = 2
 
 @dataclass
 class Readings:
-    """What became of the readings; only ``named`` may hold any, what a broker lost that acknowledges before it syncs."""
+    """What became of readings; only ``named`` may hold any, what a broker lost that acknowledges before it syncs."""
 
     named: set[Reading] = field(default_factory=set)
     lost: set[Reading] = field(default_factory=set)
@@ -70,7 +70,7 @@ def readings(site: Site, river: River) -> Readings:
 
 
 def _stored(store: ReadingStore, stations: list[str]) -> dict[Reading, float]:
-    found = {}
+    found: dict[Reading, float] = {}
     for station in stations:
         window = store.window(station, 0, 2**53)
         rows = zip(window.parameter, window.at.tolist(), window.value.tolist(), strict=True)
@@ -103,8 +103,9 @@ def books(site: Site, found: Readings) -> Iterator[str]:
 def incidents(site: Site, river: River) -> Iterator[str]:
     """One incident for each station that was polluted, and one that pages nobody for each flood of late data."""
     with site.database() as database, database.read() as connection:
-        found = [one for one in incident_store.list_incidents(connection, limit=10_000) if one.cause.startswith("water:")]
+        everything = incident_store.list_incidents(connection, limit=10_000)
         paged = Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
+    found = [one for one in everything if one.cause.startswith("water:")]
     live = Counter(one.station for one in found if not one.retrospective)
     if live != Counter(river.polluted):
         more, less = live - Counter(river.polluted), Counter(river.polluted) - live
@@ -118,7 +119,7 @@ def incidents(site: Site, river: River) -> Iterator[str]:
             yield f"incident {one.id} of {one.station} pages {paged[one.id]} times"
 
 
-def deliveries(site: Site) -> Iterator[str]:
+def deliveries(site: Site, _river: River) -> Iterator[str]:
     """Each change is delivered once by its id and in order, or refused by the receiver itself."""
     events = list(site.receiver.events)
     answers: dict[str, set[int | None]] = {}
@@ -141,7 +142,7 @@ def deliveries(site: Site) -> Iterator[str]:
         newest[one.incident] = max(one.seq, newest.get(one.incident, 0))
 
 
-def pages(site: Site) -> Iterator[str]:
+def pages(site: Site, _river: River) -> Iterator[str]:
     """Nobody is called twice for one thing: an incident in a colour, whatever failed."""
     c, n = notice_item.c, notice.c
     query = (
@@ -154,12 +155,12 @@ def pages(site: Site) -> Iterator[str]:
     with site.database() as database, database.read() as connection:
         for row in connection.execute(query):
             yield f"{row.contact} is called {row[4]} times: incident {row.incident_id} {row.kind} {row.colour}"
-        bodies = set(connection.execute(sa.select(n.body).where(n.status == "sent")).scalars())
-    if unknown := set(site.receiver.texts) - bodies:
+        sent = connection.execute(sa.select(n.contact, n.body).where(n.status == "sent")).all()
+    if unknown := set(site.receiver.texts) - {(row.contact, row.body) for row in sent}:
         yield f"{len(unknown)} texts reached a phone that no message has: {sorted(unknown)[0]}"
 
 
-def trail(site: Site) -> Iterator[str]:
+def trail(site: Site, _river: River) -> Iterator[str]:
     """The audit trail verifies, with its signed roots and those kept outside."""
     loaded = settings.load(site.settings)
     with site.database() as database, database.read() as connection:
@@ -170,7 +171,7 @@ def trail(site: Site) -> Iterator[str]:
         yield f"audit trail: {fault.wrong.value} {fault.detail}"
 
 
-def long_history(site: Site) -> Iterator[str]:
+def long_history(site: Site, _river: River) -> Iterator[str]:
     """InfluxDB has what the database has, to the bit."""
     if site.influx is None:
         return
@@ -182,8 +183,12 @@ def long_history(site: Site) -> Iterator[str]:
         here, there = _stored(here_store, stations), _stored(InfluxReadings(server, known), stations)
     server.close()
     if here != there:
+        lacks, more = here.keys() - there.keys(), there.keys() - here.keys()
         other = {key for key in here.keys() & there.keys() if here[key] != there[key]}
-        yield f"InfluxDB lacks {len(here.keys() - there.keys())}, has {len(there.keys() - here.keys())} more, {len(other)} differ"
+        yield f"InfluxDB lacks {len(lacks)} readings, has {len(more)} more, {len(other)} differ"
+
+
+CHECKS = (incidents, deliveries, pages, trail, long_history)
 
 
 def waits(database: Database, now_ms: int) -> Mapping[str, int]:

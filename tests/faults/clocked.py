@@ -28,7 +28,7 @@ class MovedClock:
 
     def time_ns(self) -> int:
         (ahead_ms,) = OFFSET.unpack(self._memory[:])
-        return self._machine_ns() + ahead_ms * 1_000_000
+        return self._machine_ns() + int(ahead_ms) * 1_000_000
 
     def time(self) -> float:
         return self.time_ns() / 1e9

@@ -34,6 +34,7 @@ from tests.rig import eventually
 
 PARTS = ("ingest", "api", "worker")
 """The processes of the product, each with a role of its own."""
+CONTACTS = {"duty": "office", "chief": "chief"}
 KEEPALIVE_S = 5
 """How soon a connection to the broker that died without a word is noticed; 30 s by default."""
 BROKER_DISK_MB, ARCHIVE_DISK_MB = 64, 4
@@ -86,7 +87,6 @@ class Site:
         self._start_servers()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.peak_mb: dict[str, float] = {}
-        self.cpu_s: dict[str, float] = {}
         self.ended_by_itself: list[str] = []
         self.api_port = free_port()
         self.settings = self._write_settings()
@@ -135,11 +135,10 @@ class Site:
             url = self._url.replace(f":{self.postgres.port}/", f":{self.database_line.port}/")
         else:
             self._url = url
-        phone = f'{{ url = "json://127.0.0.1:{self.receiver.port}/phone" }}'
-        people = ((key, role) for key, role in (("duty", "office"), ("chief", "chief")))
         contacts = "\n".join(
-            f'[[contact]]\nkey = "{key}"\nname = "示例 {key}"\nroles = ["{role}"]\nchannels = [{phone}]'
-            for key, role in people
+            f'[[contact]]\nkey = "{key}"\nname = "示例 {key}"\nroles = ["{role}"]\n'
+            f'channels = [{{ url = "json://127.0.0.1:{self.receiver.port}/phone/{key}" }}]'
+            for key, role in CONTACTS.items()
         )
         (self.folder / "contacts.toml").write_text(contacts)
         influx = f'[influx]\nurl = "{self.store_line.url}"\nkind = "influxdb1"\ntimeout_s = 3\n' if self.influx else ""
@@ -242,9 +241,6 @@ class Site:
 
     def _measure(self, part: str) -> None:
         file = Path(f"/proc/{self.processes[part].pid}/status")
-        with contextlib.suppress(OSError):
-            ticks = Path(f"/proc/{self.processes[part].pid}/stat").read_text().rpartition(")")[2].split()
-            self.cpu_s[part] = self.cpu_s.get(part, 0) + (int(ticks[11]) + int(ticks[12])) / 100
         with contextlib.suppress(OSError):
             for line in file.read_text(encoding="ascii").splitlines():
                 if line.startswith("VmHWM:"):

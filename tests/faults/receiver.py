@@ -39,11 +39,12 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Listens on a free loopback port until it is closed."""
+    """Listens on a free loopback port until it is closed: ``/events``, and ``/phone/NAME`` of each contact."""
 
     clock_ms: Callable[[], int]
     events: list[Received] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    """Whose phone took a text, and the text."""
     answers: Answers = Answers.WELL
 
     port: int = 0
@@ -80,10 +81,10 @@ class Receiver:
     def take(self, path: str, headers: dict[str, str], raw: bytes) -> int | None:
         """The status to answer with; None: hang up."""
         body: Any = json.loads(raw)
-        if path == "/phone":
+        if path != "/events":
             status = self._status(gone=503)
             if status == 200:
-                self.texts.append(body["message"])
+                self.texts.append((path.removeprefix("/phone/"), body["message"]))
             return status
         try:
             cloudevents.verify(SECRET, headers, raw, self.clock_ms() // 1000)

@@ -103,11 +103,11 @@ class River:
 
     def samples(self, station: str, times: list[int], other: dict[str, float] | None = None) -> list[Sample]:
         """Ordinary water, but for what is given, at these times and never twice at one."""
-        found = []
-        for at_ms in times:
-            at_ms = self._newest[station] = max(at_ms, self._newest.get(station, 0) + 1)
-            base = CLEAN | (other or {})
-            found.append(Sample(at_ms, {key: round(one * (1 + self.rng.gauss(0, 0.005)), 3) for key, one in base.items()}))
+        found, base = [], CLEAN | (other or {})
+        for wanted_ms in times:
+            at_ms = self._newest[station] = max(wanted_ms, self._newest.get(station, 0) + 1)
+            values = {key: round(one * (1 + self.rng.gauss(0, 0.005)), 3) for key, one in base.items()}
+            found.append(Sample(at_ms, values))
         return found
 
     def _publish(self, station: str, times: list[int], other: dict[str, float] | None = None) -> None:

@@ -9,61 +9,27 @@ docs/reliability.md and exits with 1 where anything is wrong.
 
 import argparse
 import random
-import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
+from riverchief import logs
+from riverchief.settings import LogSection
+from riverchief.terminal import out
 from simulator.devices.fleet import Fleet
-from tests.faults import checks
+from tests.faults import checks, table
 from tests.faults.kinds import KILL_INGEST, KINDS, Kind, Run
 from tests.faults.parts import PARTS, Site
+from tests.faults.report import MEMORY_MB, PROGRESS_S, Fault, Report
 from tests.faults.river import River
 from tests.rig import eventually
 
 STEADY = ["s0", "s1", "s2", "s3"]
-PROGRESS_S = 10.0
-"""Within so many seconds after a fault new readings are stored and the API answers."""
 PATIENCE_S = 40.0
 """A site that does not go on by then never will."""
 LEASES_MS = 700_000
 """Longer than any claim, wait or backoff: passes once everything is mended, so that what waits is due."""
-MEMORY_MB = 400.0
-"""No process of the product may have had more; each begins with about 200 MB of libraries."""
-TABLE = Path("docs/reliability.md")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault that happened: when it began and ended (monotonic seconds; site time), and how long until new progress."""
-
-    kind: Kind
-    begun_at: float
-    begun_ms: int
-    recovered_s: float
-
-
-@dataclass
-class Report:
-    """What happened in a run; ``wrong`` is empty where everything holds."""
-
-    seed: int
-    dialect: str
-    left_out: list[str]
-    faults: list[Fault] = field(default_factory=list)
-    readings: checks.Readings = field(default_factory=checks.Readings)
-    sent: int = 0
-    ended_by_itself: Counter[str] = field(default_factory=Counter)
-    peak_mb: dict[str, float] = field(default_factory=dict)
-    cpu_s: dict[str, float] = field(default_factory=dict)
-    events: int = 0
-    events_again: int = 0
-    texts: int = 0
-    texts_again: int = 0
-    wrong: list[str] = field(default_factory=list)
 
 
 def schedule(rng: random.Random, kinds: Sequence[Kind], count: int, kills: int) -> list[Kind]:
@@ -133,9 +99,9 @@ def _subscribed(site: Site, fleet: Fleet) -> None:
 
 
 def _one(work: Run, kind: Kind) -> Fault:
-    begun_at, begun_ms = time.monotonic(), work.site.clock.now_ms()
+    begun_at = time.monotonic()
     kind.apply(work)
-    return Fault(kind, begun_at, begun_ms, work.site.recovers(STEADY[0], PATIENCE_S))
+    return Fault(kind, begun_at, work.site.recovers(STEADY[0], PATIENCE_S))
 
 
 def _settle(site: Site, fleet: Fleet) -> None:
@@ -164,9 +130,10 @@ def _settle(site: Site, fleet: Fleet) -> None:
 
 def _examine(site: Site, river: River, report: Report) -> None:
     codes = site.stop()
-    report.cpu_s = site.cpu_s | {"runner": time.process_time()}
     report.readings = found = checks.readings(site, river)
     report.sent = sum(len(one.values) for one in river.sent.values())
+    report.sent_at = {key: one.sent_at for key, one in river.sent.items()}
+    report.incidents = len(river.polluted) + len(river.flooded)
     report.ended_by_itself, report.peak_mb = Counter(site.ended_by_itself), dict(site.peak_mb)
     accepted = Counter(one.event_id for one in site.receiver.accepted())
     report.events, report.events_again = len(accepted), accepted.total() - len(accepted)
@@ -180,17 +147,19 @@ def _examine(site: Site, river: River, report: Report) -> None:
     ]
     if found.named and not any("broker" in one.kind.name for one in report.faults):
         report.wrong.append(f"{len(found.named)} readings are missing although no broker failed")
-    for check in (checks.incidents, checks.deliveries, checks.pages, checks.trail, checks.long_history):
-        report.wrong += check(site, river) if check is checks.incidents else check(site)  # type: ignore[operator, arg-type, call-arg]
+    for check in checks.CHECKS:
+        report.wrong += check(site, river)
     report.wrong += checks.books(site, found)
     report.wrong += [f"{part} had {mb:.0f} MB" for part, mb in site.peak_mb.items() if mb > MEMORY_MB]
 
 
-def too_slow(report: Report) -> Iterator[str]:
+def too_slow(report: Report) -> list[str]:
     """The faults after which nothing was stored, or the API did not answer, for too long."""
-    for number, one in enumerate(report.faults, 1):
-        if one.recovered_s > PROGRESS_S:
-            yield f"fault {number}, {one.kind.name}: no progress for {one.recovered_s:.1f} s"
+    return [
+        f"fault {number}, {one.kind.name}: no progress for {one.recovered_s:.1f} s"
+        for number, one in enumerate(report.faults, 1)
+        if one.recovered_s > PROGRESS_S
+    ]
 
 
 def main() -> None:
@@ -201,17 +170,16 @@ def main() -> None:
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--only", default="", help="kinds with this in their name; writes no table")
     given = parser.parse_args()
-    say = lambda text: print(text, flush=True)  # noqa: E731, T201
-    say(f"seed {given.seed}")
-    report = run(given.seed, given.faults, given.database, only=given.only, say=say)
+    logs.configure(LogSection(level="warning"))
+    out.print(f"seed {given.seed}")
+    report = run(given.seed, given.faults, given.database, only=given.only, say=out.print)
     wrong = [*report.wrong, *too_slow(report)]
     for one in wrong:
-        say(f"WRONG: {one}")
-    say(f"{report.sent} sent, {report.readings.stored} stored, {report.readings.quarantined} in quarantine, "
-        f"{len(report.readings.named)} missing by the ledger; events {report.events} (+{report.events_again}), "
-        f"texts {report.texts} (+{report.texts_again}), ended {dict(report.ended_by_itself)}, CPU {report.cpu_s}, MB {report.peak_mb}")
+        out.print(f"WRONG: {one}")
+    for line in table.summary(report):
+        out.print(line)
     if not given.only:
-        pass
+        table.write(report, wrong)
     sys.exit(1 if wrong else 0)
 
 

@@ -25,8 +25,7 @@ def summary(report: Report) -> Iterator[str]:
     )
     yield (
         f"{report.incidents:,} incidents of polluted water; {report.events:,} events delivered, {report.events_again:,} "
-        f"times again under the same id; {report.texts:,} messages to people, {report.texts_again:,} times again in the "
-        "same words."
+        f"again under the same id; {report.texts:,} messages to people, {report.texts_again:,} again in the same words."
     )
     peaks = ", ".join(f"{part} {mb:.0f} MB" for part, mb in sorted(report.peak_mb.items()))
     ended = ", ".join(f"{part} {count}" for part, count in sorted(report.ended_by_itself.items())) or "none"

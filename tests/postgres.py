@@ -106,7 +106,7 @@ class Postgres:
         assert self._process is not None
         self._process.wait()
         self._process = None
-        while any(Path(f"/proc/{pid}").exists() for pid in pids):  # orphans, until init has collected them
+        while any(map(_alive, pids)):  # a server does not start over processes of the one before
             time.sleep(0.01)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -188,6 +188,14 @@ class Postgres:
             **self._as,  # type: ignore[call-overload]
         )
         assert done.returncode == 0, f"{program}: {done.stderr or done.stdout}"
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody has collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @functools.cache

@@ -38,8 +38,8 @@ class Readings:
     lost: set[Reading] = field(default_factory=set)
     altered: set[Reading] = field(default_factory=set)
     doubled: set[Reading] = field(default_factory=set)
+    held: set[Reading] = field(default_factory=set)
     stored: int = 0
-    quarantined: int = 0
 
 
 def readings(site: Site, river: River) -> Readings:
@@ -65,7 +65,7 @@ def readings(site: Site, river: River) -> Readings:
             in_gap = any(gap.first_seq <= seq <= gap.last_seq for gap in gaps.get(reading[0], ()))
             (found.named if in_gap else found.lost).add(reading)
     found.doubled = (stored.keys() - sent.keys()) | (stored.keys() & held)
-    found.stored, found.quarantined = len(stored), len(held)
+    found.held, found.stored = held, len(stored)
     return found
 
 
@@ -88,8 +88,8 @@ def books(site: Site, found: Readings) -> Iterator[str]:
     with site.database() as database, database.read() as connection:
         accounts = ledger.accounts(connection)
     sums = {name: sum(getattr(a, name) for a in accounts) for name in ("stored", "quarantined")}
-    if sums != {"stored": found.stored, "quarantined": found.quarantined}:
-        yield f"the ledger counts {sums}, there are {found.stored} stored and {found.quarantined} in quarantine"
+    if sums != {"stored": found.stored, "quarantined": len(found.held)}:
+        yield f"the ledger counts {sums}, there are {found.stored} stored and {len(found.held)} in quarantine"
     if not all(account.closed for account in accounts):
         yield f"accounts do not close: {[a for a in accounts if not a.closed][:3]}"
     missing = sum(account.missing or 0 for account in accounts)

@@ -23,6 +23,7 @@ from tests.rig import eventually
 
 SIMULATED_STEPS = 20
 FILE_SAMPLES = 100
+BURST_ROUNDS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ def _kill(part: str) -> Callable[[Run], None]:
         run.site.start(part)
 
     return apply
+
+
+def _kill_ingest(run: Run) -> None:
+    """In the middle of a burst, and every third time once more while it starts."""
+    for _ in range(BURST_ROUNDS):
+        run.river.round()
+    _kill("ingest")(run)
+    if run.rng.random() < 1 / 3:
+        run.hold(0.2, 1.5)
+        _kill("ingest")(run)
 
 
 def _freeze(part: str) -> Callable[[Run], None]:
@@ -199,7 +210,7 @@ def _line(of: Callable[[Site], TcpProxy | None], line: Line) -> Callable[[Run], 
         assert proxy is not None
         proxy.fail(line)
         run.hold(1.0, 3.0)
-        proxy.mend()
+        proxy.mend(answer=proxy is run.site.database_line)
 
     return apply
 
@@ -279,12 +290,13 @@ def _flood(run: Run) -> None:
 
 VOLUME, STORE = frozenset({"volume"}), frozenset({"store"})
 POSTGRES = frozenset({"postgres"})
-KILL_INGEST = Kind("kill -9 of the ingest", _kill("ingest"))
+KILL_INGEST = Kind("kill -9 of the ingest", _kill_ingest)
+KILL_BROKER = Kind("kill -9 of the broker", _kill_broker)
 KINDS = (
     KILL_INGEST,
     Kind("kill -9 of the API", _kill("api")),
     Kind("kill -9 of the worker", _kill("worker")),
-    Kind("kill -9 of the broker", _kill_broker),
+    KILL_BROKER,
     Kind("kill -9 of InfluxDB", _kill_store, STORE),
     Kind("kill -9 of PostgreSQL", _kill_database, POSTGRES),
     Kind("ingest frozen", _freeze("ingest")),

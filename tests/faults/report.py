@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.faults.checks import Reading, Readings
-from tests.faults.kinds import Kind
+from tests.faults.kinds import KILL_BROKER, Kind
 
 PROGRESS_S = 10.0
 """Within so many seconds after a fault new readings are stored and the API answers."""
@@ -33,6 +33,8 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
     readings: Readings = field(default_factory=Readings)
     sent: int = 0
+    redelivered: int = 0
+    """Messages that came again, most of them to an ingest that was killed before it acknowledged them."""
     sent_at: dict[tuple[str, int], float] = field(default_factory=dict)
     ended_by_itself: Counter[str] = field(default_factory=Counter)
     peak_mb: dict[str, float] = field(default_factory=dict)
@@ -44,7 +46,8 @@ class Report:
     wrong: list[str] = field(default_factory=list)
 
     def fault_of(self, reading: Reading) -> str:
-        """The kind of the fault during which a reading was sent."""
+        """The kind of the fault that concerns a reading: the last that had begun when it was sent."""
         at = self.sent_at.get((reading[0], reading[2]), 0.0)
-        begun = [one for one in self.faults if one.begun_at - BEFORE_S <= at]
+        killed = [one for one in self.faults if one.kind is KILL_BROKER and 0 <= one.begun_at - at <= BEFORE_S]
+        begun = killed or [one for one in self.faults if one.begun_at <= at]
         return begun[-1].kind.name if begun else ""

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 from ingest.storage.archive import month_bounds_ms
 from sensors.wire.telemetry import Sample
@@ -31,7 +32,7 @@ class Sent:
 
 @dataclass
 class River:
-    """Publishes a sample of each station five times a second until it is stopped.
+    """Publishes a sample of each station five times a second between ``with`` and its end.
 
     ``steady`` stations stay clean; those of ``turning`` are polluted one after another and stay so; ``late`` ones come
     with old data, a station each time.
@@ -53,9 +54,12 @@ class River:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
 

@@ -19,12 +19,12 @@ def summary(report: Report) -> Iterator[str]:
     """The figures of a run, a line each."""
     found = report.readings
     yield (
-        f"{report.sent:,} readings sent: {found.stored:,} stored, {found.quarantined:,} in quarantine, "
+        f"{report.sent:,} readings sent: {found.stored:,} stored, {len(found.held):,} in quarantine, "
         f"{len(found.named):,} named missing by the ledger, {len(found.lost):,} lost, {len(found.altered):,} altered, "
-        f"{len(found.doubled):,} doubled."
+        f"{len(found.doubled):,} doubled; {report.redelivered:,} messages came again."
     )
     yield (
-        f"{report.incidents:,} incidents of polluted water; {report.events:,} events delivered, {report.events_again:,} "
+        f"{report.incidents:,} alarms; {report.events:,} events delivered, {report.events_again:,} "
         f"again under the same id; {report.texts:,} messages to people, {report.texts_again:,} again in the same words."
     )
     peaks = ", ".join(f"{part} {mb:.0f} MB" for part, mb in sorted(report.peak_mb.items()))

@@ -44,8 +44,12 @@ class TcpProxy:
         elif line is Line.HALF_OPEN:
             self._drop(near=False)
 
-    def mend(self) -> None:
+    def mend(self, *, answer: bool = False) -> None:
+        """Pass on again; with ``answer`` what lost its far end is reset, as by a machine that restarted."""
+        stale = self.line is Line.HALF_OPEN and answer
         self.line = Line.UP
+        if stale:
+            self._drop(near=True)
 
     def close(self) -> None:
         self._listener.close()

@@ -18,7 +18,7 @@ from tests.faults.parts import PARTS, Site
 from tests.faults.receiver import Answers
 from tests.faults.river import HOUR_MS, River
 from tests.faults.tcp_proxy import Line, TcpProxy
-from tests.proxy import Behaviour, CutAnswer, CutRequest, Forward, HangUp, Status
+from tests.proxy import Behaviour, CutAnswer, CutRequest, Forward, HangUp, Silent, Status
 from tests.rig import eventually
 
 SIMULATED_STEPS = 20
@@ -219,7 +219,7 @@ def _line(of: Callable[[Site], TcpProxy | None], line: Line) -> Callable[[Run], 
 
 
 def _store_refuses(run: Run) -> None:
-    """503 for an hour that passes in two seconds, then 429, then bodies that are cut on their way and back."""
+    """503 for an hour that passes in two seconds, then 429, a lie, and bodies that are cut on their way and back."""
 
     def always(one: Behaviour) -> Callable[[object], Behaviour]:
         return lambda _: one
@@ -229,7 +229,7 @@ def _store_refuses(run: Run) -> None:
     for _ in range(SIMULATED_STEPS):
         run.site.clock.pass_time(HOUR_MS // SIMULATED_STEPS)
         time.sleep(0.1)
-    for one in (Status(429, retry_after="1"), CutRequest(), CutAnswer(), HangUp()):
+    for one in (Status(429, retry_after="1"), Silent(), CutRequest(), CutAnswer(), HangUp()):
         line.script = always(one)
         run.hold(0.5, 1.0)
     line.script = always(Forward())
@@ -262,7 +262,7 @@ def _same_file(run: Run) -> None:
     station = "file"
     now_ms = site.clock.now_ms()
     samples = river.samples(station, [now_ms - 60_000 + 10 * i for i in range(FILE_SAMPLES)])
-    seq = sum(1 for one, _ in river.sent if one == station) // FILE_SAMPLES
+    seq = river.next_file()
     total = 4 * FILE_SAMPLES * (seq + 1)
     river.remember(station, samples, seq)
     message = json.loads(encode(Telemetry(tuple(samples), seq, 1, total, now_ms))) | {"station": station}
@@ -305,7 +305,7 @@ KINDS = (
     Kind("broker frozen", _freeze("broker")),
     Kind("InfluxDB frozen", _freeze("store"), STORE),
     Kind("PostgreSQL frozen", _freeze("database"), POSTGRES),
-    Kind("InfluxDB answers 503 for an hour, then 429, then cuts bodies", _store_refuses, STORE),
+    Kind("InfluxDB answers 503 for an hour, then 429, then lies, then cuts bodies", _store_refuses, STORE),
     Kind("disk of database and spool full", _full_database, VOLUME),
     Kind("disk of the broker full", _full_broker, VOLUME),
     Kind("disk of the archive full", _full_archive, VOLUME),

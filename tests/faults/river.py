@@ -50,7 +50,7 @@ class River:
 
     def __post_init__(self) -> None:
         self._newest: dict[str, int] = {}
-        self._archived = 1
+        self._archived, self._files = 1, -1
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -99,6 +99,11 @@ class River:
         """The month before which readings are to be archived next."""
         self._archived = min(self._archived + 1, 12)
         return f"{OLD_YEAR}-{self._archived:02d}"
+
+    def next_file(self) -> int:
+        """The number of the next file among those uploaded."""
+        self._files += 1
+        return self._files
 
     def remember(self, station: str, samples: list[Sample], seq: int) -> None:
         """Readings that somebody else sends, a file."""

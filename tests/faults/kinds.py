@@ -24,6 +24,8 @@ from tests.rig import eventually
 SIMULATED_STEPS = 20
 FILE_SAMPLES = 100
 BURST_ROUNDS = 50
+LONG_S = (25.0, 35.0)
+"""Long enough for every wait between two attempts to reach its longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +206,14 @@ def _wrong_clock_and_kill(part: str) -> Callable[[Run], None]:
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 
-def _line(of: Callable[[Site], TcpProxy | None], line: Line) -> Callable[[Run], None]:
+def _line(
+    of: Callable[[Site], TcpProxy | None], line: Line, hold_s: tuple[float, float] = (1.0, 3.0)
+) -> Callable[[Run], None]:
     def apply(run: Run) -> None:
         proxy = of(run.site)
         assert proxy is not None
         proxy.fail(line)
-        run.hold(1.0, 3.0)
+        run.hold(*hold_s)
         proxy.mend(answer=proxy is run.site.database_line)
 
     return apply
@@ -290,6 +294,7 @@ def _flood(run: Run) -> None:
 
 VOLUME, STORE = frozenset({"volume"}), frozenset({"store"})
 POSTGRES = frozenset({"postgres"})
+TIME = frozenset({"time"})
 KILL_INGEST = Kind("kill -9 of the ingest", _kill_ingest)
 KILL_BROKER = Kind("kill -9 of the broker", _kill_broker)
 KINDS = (
@@ -316,6 +321,7 @@ KINDS = (
     Kind("clock 6 h off, kill -9 of the ingest", _wrong_clock_and_kill("ingest")),
     Kind("clock 6 h off, kill -9 of the API", _wrong_clock_and_kill("api")),
     Kind("clock 6 h off, kill -9 of the worker", _wrong_clock_and_kill("worker")),
+    Kind("broker to ingest: cut for half a minute", _line(lambda site: site.broker_line, Line.CUT, LONG_S), TIME),
     *(
         Kind(f"{name}: {how}", _line(of, line), needs)
         for name, of, needs in (

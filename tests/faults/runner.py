@@ -68,7 +68,7 @@ def run(
         left_out = [one.name for one in KINDS if one not in possible and not one.needs & OTHER_DATABASE]
         report = Report(seed, dialect, left_out)
         planned = schedule(rng, possible, count, kills)
-        turning = [f"p{i:02d}" for i in range(max(3, count // POLLUTE_EVERY))]
+        turning = [f"p{i:02d}" for i in range(max(6, count // 5))]
         late = [f"late{i}" for i in range(1 + sum(one.name.startswith("flood") for one in planned))]
         site.register(*STEADY, *turning, *late, "old", "file")
         site.start(*PARTS)

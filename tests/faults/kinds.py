@@ -25,8 +25,8 @@ from tests.rig import eventually
 SIMULATED_STEPS = 20
 FILE_SAMPLES = 100
 BURST_ROUNDS = 50
-LONG_S = (25.0, 35.0)
-"""Long enough for every wait between two attempts to reach its longest."""
+SHORT_S, LONG_S = (1.0, 3.0), (25.0, 35.0)
+"""How long a line is down: for a moment, and until every wait between two attempts has reached its longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +212,11 @@ def _wrong_clock_and_kill(part: str) -> Callable[[Run], None]:
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 
-def _line(
-    of: Callable[[Site], TcpProxy | None], line: Line, hold_s: tuple[float, float] = (1.0, 3.0)
-) -> Callable[[Run], None]:
+def _devices_line(site: Site) -> TcpProxy:
+    return site.devices_line
+
+
+def _line(of: Callable[[Site], TcpProxy | None], line: Line, hold_s: tuple[float, float]) -> Callable[[Run], None]:
     def apply(run: Run) -> None:
         proxy = of(run.site)
         assert proxy is not None
@@ -327,20 +329,21 @@ KINDS = (
     Kind("clock 6 h off, kill -9 of the ingest", _wrong_clock_and_kill("ingest")),
     Kind("clock 6 h off, kill -9 of the API", _wrong_clock_and_kill("api")),
     Kind("clock 6 h off, kill -9 of the worker", _wrong_clock_and_kill("worker")),
-    Kind("broker to ingest: cut for half a minute", _line(lambda site: site.broker_line, Line.CUT, LONG_S), TIME),
     *(
-        Kind(f"{name}: {how}", _line(of, line), needs)
+        Kind(f"{name}: {how}", _line(of, line, hold_s), needs | (TIME if hold_s is LONG_S else frozenset()))
         for name, of, needs in (
-            ("devices to broker", lambda site: site.devices_line, frozenset[str]()),
+            ("devices to broker", _devices_line, frozenset[str]()),
             ("broker to ingest", lambda site: site.broker_line, frozenset[str]()),
             ("processes to PostgreSQL", lambda site: site.database_line, POSTGRES),
         )
-        for how, line in (
-            ("cut", Line.CUT),
-            ("half-open", Line.HALF_OPEN),
-            ("one-way", Line.ONE_WAY),
-            ("slow", Line.SLOW),
+        for how, line, hold_s in (
+            ("cut", Line.CUT, SHORT_S),
+            ("cut for half a minute", Line.CUT, LONG_S),
+            ("half-open", Line.HALF_OPEN, SHORT_S),
+            ("one-way", Line.ONE_WAY, SHORT_S),
+            ("slow", Line.SLOW, SHORT_S),
         )
+        if hold_s is SHORT_S or of is not _devices_line  # devices wait as long as their maker chose
     ),
     Kind("same file uploaded twice", _same_file),
     Kind("second ingest on the database", _second_ingest),

@@ -70,11 +70,22 @@ class Site:
     """A site with everything that belongs to it; ``close`` ends what it started."""
 
     def __init__(self, dialect: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="riverchief-faults-"))
-        self.folder.chmod(0o755)
         self.dialect = dialect
         self.capabilities = _capabilities(dialect)
+        self._started: list[subprocess.Popen[bytes]] = []
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.peak_mb: dict[str, float] = {}
+        self.ended_by_itself: list[str] = []
+        self.api_port = free_port()
         self._closing = contextlib.ExitStack()
+        try:
+            self._open()
+        except BaseException:
+            self._closing.close()
+            raise
+
+    def _open(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="riverchief-faults-"))
         self._closing.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.volume = disk.Disk() if "volume" in self.capabilities else None
         if self.volume is not None:
@@ -85,10 +96,6 @@ class Site:
         self.receiver = Receiver(self.clock.now_ms)
         self._closing.callback(self.receiver.close)
         self._start_servers()
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.peak_mb: dict[str, float] = {}
-        self.ended_by_itself: list[str] = []
-        self.api_port = free_port()
         self.settings = self._write_settings()
 
     def _start_servers(self) -> None:
@@ -154,7 +161,7 @@ class Site:
         return file
 
     def close(self) -> None:
-        for process in self.processes.values():
+        for process in self._started:
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -196,7 +203,9 @@ class Site:
         """A command of the product under the moved clock."""
         with (self.folder / "riverchief.log").open("ab") as log:
             command = [sys.executable, "-m", "tests.faults.clocked", str(self.folder / "clock"), *arguments]
-            return subprocess.Popen([*command, "--settings", str(self.settings)], stdout=log, stderr=log)
+            process = subprocess.Popen([*command, "--settings", str(self.settings)], stdout=log, stderr=log)
+        self._started.append(process)
+        return process
 
     def start(self, *parts: str) -> None:
         for part in parts:

@@ -64,8 +64,8 @@ class SoleWriter(Database):
     def write(self) -> Iterator[sa.Connection]:
         """One transaction in the session that holds the lock.
 
-        Raises StorageUnavailable after a session was lost, and SessionRenewed once it is begun anew: what the caller remembers may be
-        older than what another writer did meanwhile, and must be read again first.
+        Raises StorageUnavailable after a session was lost, and SessionRenewed once it is begun anew: what the caller
+        remembers may be older than what another writer did meanwhile, and must be read again first.
         """
         with self._writer, translated():
             if self._session is None:

@@ -39,7 +39,7 @@ LATE_ONE_IN = 5
 """While live messages wait, one part in so many of the time goes to late ones."""
 TICK_S = 1.0
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
-"""Waits for a store that is away; the last is repeated. Readings are stored again soon after an outage of any length."""
+"""Waits for a store that is away; the last is repeated, so that no outage is followed by a long wait."""
 
 
 Process = Callable[[list[Message], int], Outcome]

@@ -30,6 +30,10 @@ from tests.rig import eventually
 STEADY = ["s0", "s1", "s2", "s3"]
 POLLUTE_EVERY = 8
 """Faults; those in which an alarm comes up let another station turn."""
+MAY_SEND_AGAIN = ("worker", "power loss", "database", "PostgreSQL", "receiver")
+"""Faults that come between sending and recording that something was sent."""
+MOST_IN_FLIGHT = 8
+"""Deliveries that a worker has on their way at once."""
 SHORT = 25
 """A run of so many faults has no time for faults that last."""
 OTHER_DATABASE = {"sqlite", "postgres"}
@@ -158,6 +162,9 @@ def _examine(site: Site, river: River, report: Report) -> None:
     for check in checks.CHECKS:
         report.wrong += check(site, river)
     report.wrong += checks.books(site, found)
+    unrecorded = sum(any(word in one.kind.name for word in MAY_SEND_AGAIN) for one in report.faults)
+    if max(report.texts_again, report.events_again) > unrecorded * MOST_IN_FLIGHT:
+        report.wrong.append(f"{report.texts_again} messages and {report.events_again} events were sent again")
     report.wrong += [f"{part} had {mb:.0f} MB" for part, mb in site.peak_mb.items() if mb > MEMORY_MB]
 
 

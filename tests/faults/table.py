@@ -44,7 +44,7 @@ def rows(report: Report) -> Iterator[str]:
 
 def write(report: Report, wrong: Sequence[str]) -> None:
     """Put the run into the document, between the marks of its database."""
-    machine = f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} processors with a load of {os.getloadavg()[2]:.1f}, Python {platform.python_version()}"
     left_out = f" Left out here: {', '.join(report.left_out)}." if report.left_out else ""
     lines = [
         f"{len(report.faults)} faults, seed {report.seed}, {datetime.now(UTC):%Y-%m-%d}, {machine}.{left_out}",

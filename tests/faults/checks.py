@@ -1,5 +1,6 @@
 """What must hold once everything that failed is mended: each check returns what is wrong, nothing where all is well."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ import sqlalchemy as sa
 from governance.audit.trail import Verified
 from governance.incidents import store as incident_store
 from governance.notify.message import CALLS, NoticeKind
+from governance.notify.planning import kind_of
 from governance.notify.tables import notice, notice_item
-from governance.tables import outbox
+from governance.tables import incident, outbox
 from governance.verification import roots
 from infra.database import Database
 from ingest import ledger, quarantine
@@ -143,18 +145,27 @@ def deliveries(site: Site, _river: River) -> Iterator[str]:
 
 
 def pages(site: Site, _river: River) -> Iterator[str]:
-    """Nobody is called twice for one thing: an incident in a colour, whatever failed."""
+    """Nobody is called twice for polluted water in one colour, nor for anything more often than a change calls.
+
+    What ends and comes back calls again: a station that is silent twice, or seems so while the site's clock is ahead.
+    """
     c, n = notice_item.c, notice.c
     query = (
-        sa.select(c.incident_id, c.kind, c.colour, n.contact, sa.func.count())
+        sa.select(c.incident_id, c.kind, c.colour, n.contact, incident.c.cause, sa.func.count().label("times"))
         .join(notice, n.id == c.notice_id)
+        .join(incident, incident.c.id == c.incident_id)
         .where(c.kind.in_(CALLED), n.status == "sent")
-        .group_by(c.incident_id, c.kind, c.colour, n.contact)
+        .group_by(c.incident_id, c.kind, c.colour, n.contact, incident.c.cause)
         .having(sa.func.count() > 1)
     )
     with site.database() as database, database.read() as connection:
+        events = connection.execute(sa.select(outbox.c.incident_id, outbox.c.body, outbox.c.notify)).all()
+        calling = Counter(
+            row.incident_id for row in events if kind_of(json.loads(row.body)["data"], row.notify) in CALLS
+        )
         for row in connection.execute(query):
-            yield f"{row.contact} is called {row[4]} times: incident {row.incident_id} {row.kind} {row.colour}"
+            if row.times > (1 if row.cause.startswith("water:") else calling[row.incident_id]):
+                yield f"{row.contact} is called {row.times} times: incident {row.incident_id} {row.kind} {row.colour}"
         sent = connection.execute(sa.select(n.contact, n.body).where(n.status == "sent")).all()
     if unknown := set(site.receiver.texts) - {(row.contact, row.body) for row in sent}:
         yield f"{len(unknown)} texts reached a phone that no message has: {sorted(unknown)[0]}"

@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.faults.report import Report
 
 FILE = Path("docs/reliability.md")
-NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+SHOWN = 20
+"""Of a run that went wrong."""
 HEAD = "| fault | times | lost | named missing | altered | doubled | progress after s, median | longest |"
 
 
@@ -46,6 +47,7 @@ def write(report: Report, wrong: Sequence[str]) -> None:
     """Put the run into the document, between the marks of its database."""
     machine = f"{os.cpu_count()} processors with a load of {os.getloadavg()[2]:.1f}, Python {platform.python_version()}"
     left_out = f" Left out here: {', '.join(report.left_out)}." if report.left_out else ""
+    more = len(wrong) - SHOWN
     lines = [
         f"{len(report.faults)} faults, seed {report.seed}, {datetime.now(UTC):%Y-%m-%d}, {machine}.{left_out}",
         *summary(report),
@@ -54,7 +56,7 @@ def write(report: Report, wrong: Sequence[str]) -> None:
         "|---" * (HEAD.count("|") - 1) + "|",
         *rows(report),
         "",
-        f"What did not hold: {'; '.join(wrong) if wrong else 'nothing'}.",
+        f"What did not hold: {'; '.join(wrong[:SHOWN]) or 'nothing'}{f' and {more} more' if more > 0 else ''}.",
     ]
     begin, end = (f"<!-- {report.dialect}: {what} -->" for what in ("written by make faults", "end"))
     text = FILE.read_text("utf-8")

@@ -37,7 +37,7 @@ MOST_IN_FLIGHT = 8
 SHORT = 25
 """A run of so many faults has no time for faults that last."""
 OTHER_DATABASE = {"sqlite", "postgres"}
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 """A site that does not go on by then never will."""
 LEASES_MS = 700_000
 """Longer than any claim, wait or backoff: passes once everything is mended, so that what waits is due."""

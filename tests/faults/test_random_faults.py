@@ -14,7 +14,7 @@ FAULTS, KILLS, BACKLOG = 25, 10, 2_000
 SEED = int(os.environ.get("RIVERCHIEF_FAULT_SEED", "1"))
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_readings_incidents_and_calls_survive_ten_kills_of_the_ingest_and_fifteen_other_faults() -> None:
     report: Report = run(SEED, FAULTS, "sqlite", kills=KILLS, backlog=BACKLOG)
     assert report.wrong == [], f"seed {SEED}"

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench fuzz cluster-faults kafka scale rights sbom clean
+.PHONY: setup demo test lint types screenshot bench fuzz faults cluster-faults kafka scale rights sbom clean
 
 setup: $(READY) $(PAGES)
 
@@ -57,6 +57,10 @@ fuzz: $(READY) $(PAGES)
 	RIVERCHIEF_FUZZ=1000000 RIVERCHIEF_FUZZ_SECONDS=900 RIVERCHIEF_FUZZ_WRITE=1 \
 		RIVERCHIEF_SCHEMATHESIS=$(CURDIR)/.venv-fuzz/bin/schemathesis \
 		$(BIN)/python -m pytest -s --timeout 2400 tests/fuzz $(ARGS)
+
+# 200 faults at random, about fifteen minutes; writes docs/reliability.md. ARGS="--seed N --faults N --database postgres"
+faults: $(READY) $(PAGES)
+	$(BIN)/python -m tests.faults.runner $(ARGS)
 
 # Every fault of a cluster, about ten minutes; writes the table of docs/scale.md.
 cluster-faults: $(READY)

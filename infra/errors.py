@@ -37,6 +37,10 @@ class StorageUnavailable(WaterError):
     retryable = True
 
 
+class SessionRenewed(StorageUnavailable):
+    """The session with the database was lost and is there again: whoever reads first what it remembers may write."""
+
+
 class NotTheWriter(StorageUnavailable):
     """Another process writes here now; for good."""
 

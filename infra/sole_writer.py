@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from infra.database import Database, translated
-from infra.errors import StorageUnavailable
+from infra.errors import SessionRenewed, StorageUnavailable
 from infra.texts import say
 
 LETTING_GO_S = 5.0
@@ -64,8 +64,8 @@ class SoleWriter(Database):
     def write(self) -> Iterator[sa.Connection]:
         """One transaction in the session that holds the lock.
 
-        Raises StorageUnavailable after a session was lost, even once it is begun anew: what the caller remembers may be
-        older than what another writer did meanwhile, and must be read again first.
+        Raises StorageUnavailable after a session was lost, and SessionRenewed once it is begun anew: what the caller
+        remembers may be older than what another writer did meanwhile, and must be read again first.
         """
         with self._writer, translated():
             if self._session is None:
@@ -75,7 +75,7 @@ class SoleWriter(Database):
                 raise StorageUnavailable(say("store.other_writer"))
             if self._renewed:
                 self._renewed = False
-                raise StorageUnavailable(say("store.session_lost"))
+                raise SessionRenewed(say("store.session_lost"))
             try:
                 with session.begin():
                     yield session

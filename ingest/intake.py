@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from governance.incidents.finding import Finding
-from infra.errors import LongTermUnavailable, StorageUnavailable, WaterError
+from infra.errors import LongTermUnavailable, SessionRenewed, StorageUnavailable, WaterError
 from infra.texts import say
 from ingest.ledger import Ledger
 from ingest.pipeline import Outcome, Receipt
@@ -38,7 +38,8 @@ LINGER_S = 0.004
 LATE_ONE_IN = 5
 """While live messages wait, one part in so many of the time goes to late ones."""
 TICK_S = 1.0
-RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
+"""Waits for a store that is away; the last is repeated, so that no outage is followed by a long wait."""
 
 
 Process = Callable[[list[Message], int], Outcome]
@@ -378,6 +379,8 @@ class Intake:
                 self._note_unavailable(error, len(batch))
                 if self._stopping.is_set() and (attempt >= len(RETRY_S) or not error.retryable):
                     return  # never acknowledged: the broker delivers them again
+                if isinstance(error, SessionRenewed):  # the outage is over
+                    attempt = 0
                 time.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
             except Exception:

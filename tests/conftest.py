@@ -47,6 +47,7 @@ database.SYNCHRONOUS = "OFF"
 SLOWEST_FIRST = ("faults", "system", "fuzz", "contract", "unit")
 """Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
 LONGEST = (
+    "test_random_faults.py",
     "test_pipeline.py",
     "test_api.py",
     "test_dashboards.py",

@@ -75,6 +75,11 @@ class RealServer:
         )
         return ["influxd", "-config", str(config)]
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL to the process this object started; what it had accepted is on disk or lost."""
         assert self._process is not None

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -87,6 +88,26 @@ class Postgres:
                 return
             time.sleep(0.05)
         raise AssertionError(f"PostgreSQL does not come up: {(self.folder / 'server.log').read_text()[-2000:]}")
+
+    @property
+    def pids(self) -> list[int]:
+        """The server's process, and those it started for its clients and itself."""
+        assert self._process is not None
+        first = self._process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii")
+        return [first, *map(int, children.split())]
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes."""
+        pids = self.pids
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        self._process = None
+        while any(map(_alive, pids)):  # a server does not start over processes of the one before
+            time.sleep(0.01)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End the server: SIGINT cuts every connection and shuts down in order, SIGQUIT like a crash."""
@@ -167,6 +188,14 @@ class Postgres:
             **self._as,  # type: ignore[call-overload]
         )
         assert done.returncode == 0, f"{program}: {done.stderr or done.stdout}"
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody has collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @functools.cache

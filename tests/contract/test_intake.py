@@ -13,7 +13,7 @@ import structlog.testing
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from infra.database import Database
-from infra.errors import StorageUnavailable
+from infra.errors import SessionRenewed, StorageUnavailable
 from infra.texts import same
 from ingest import intake as intake_module
 from ingest import ledger, quarantine
@@ -228,6 +228,23 @@ def test_a_commit_that_fails_acknowledges_nothing_and_is_tried_again(mill: Mill,
     with mill.database.read() as connection:
         (account,) = ledger.accounts(connection)
     assert (account.messages, account.stored, account.duplicate, account.missing) == (5, 5, 0, 0)
+
+
+def test_once_the_session_with_the_store_is_begun_anew_the_messages_wait_no_longer(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(intake_module, "RETRY_S", (0.001, 0.001, 2 * PATIENCE_S))
+    trouble: list[Exception] = [*(StorageUnavailable(same("away")) for _ in range(2)), SessionRenewed(same("back"))]
+
+    def fail(_batch: Sequence[Message]) -> None:
+        if trouble:
+            raise trouble.pop(0)
+
+    mill.watch(fail)
+    mill.put(message(0))
+    mill.run()
+    assert all(mill.stored_when_done)
+    assert len(mill.done) == 1
 
 
 def test_a_store_that_stays_away_keeps_the_messages_unacknowledged_when_the_intake_stops(mill: Mill):

@@ -45,6 +45,7 @@ from ingest.storage import maintenance as maintenance_store
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
 from sensors.maintenance import Check
+from sensors.quality.constants import COLD_START_MS
 from sensors.source_attribution import RiverTree
 from sensors.standards.gb3838 import Water
 from sensors.stations import Deployment, Reach, Registry, Station
@@ -71,6 +72,14 @@ class Care:
 
 
 @dataclass(frozen=True)
+class NewSensors:
+    """Parameters whose readings are not compared with their past yet, and until when the last of them is not."""
+
+    parameters: tuple[str, ...]
+    until_ms: int
+
+
+@dataclass(frozen=True)
 class StationPage:
     """All that the page shows. ``views`` are the series on the chart, ``neighbours`` the stations to compare with."""
 
@@ -79,6 +88,7 @@ class StationPage:
     reach: Reach | None
     state: Data
     newest_at_ms: int | None
+    new: "NewSensors | None"
     shown: ShownClass | None
     tiles: tuple[Tile, ...]
     views: tuple[series.View, ...]
@@ -209,6 +219,7 @@ def _read(v: View, registry: Registry, key: str) -> StationPage:
         reach=reach,
         state=state,
         newest_at_ms=newest,
+        new=_new_sensors(v, rows),
         shown=shown,
         tiles=tiles,
         views=tuple(read(one, span) for one in models.panels(v.query.get("parameter", ""), tiles)),
@@ -217,6 +228,19 @@ def _read(v: View, registry: Registry, key: str) -> StationPage:
         incidents=_incidents(v, registry, key),
         care=_care(v, registry, station, silent=not rows),
     )
+
+
+def _new_sensors(v: View, rows: Collection[Latest]) -> NewSensors | None:
+    """What reports here for less than three days."""
+    first: dict[str, int] = {}
+    for row in rows:
+        start_ms = v.now_ms - COLD_START_MS
+        if row.newest_at_ms < start_ms or len(v.context.store.before(row.station, row.parameter, start_ms, 1)):
+            continue
+        oldest = v.context.store.raw(row.station, row.parameter, start_ms, v.now_ms, 1).at
+        if len(oldest):
+            first[row.parameter] = int(oldest[0])
+    return NewSensors(tuple(first), max(first.values()) + COLD_START_MS) if first else None
 
 
 def _series(v: View, station: Station, parameter: str, rows: Collection[Latest], span: Span) -> series.View:

@@ -130,7 +130,7 @@ def assess_file(
     table = read(source, catalogue, summary, offset)
     edges = _edges(source, table.names, network)
     judged = judge(table, edges, progress)
-    summary.notes += [*_units(table), *_clocks(table, judged.packed), *_due(table, judged.due)]
+    summary.notes += [line("table.note_new"), *_units(table), *_clocks(table, judged.packed), *_due(table, judged.due)]
     frame = _frame(table, judged, summary)
     with formats.writing(out, COLUMNS) as sink:
         sink.write(frame)

@@ -14,7 +14,7 @@ import numpy as np
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
 from sensors.quality import moves
-from sensors.quality.constants import CHECK_DUE, MIN_LEARNED_READINGS
+from sensors.quality.constants import CHECK_DUE, COLD_START_MS, MIN_LEARNED_READINGS
 from sensors.quality.detectors import out_of_water, point_tests, spikes, steps_and_noise
 from sensors.quality.detectors.daily_pattern import DAILY_TESTS, check_days
 from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, lowest_so_far, stuck
@@ -290,6 +290,7 @@ class _Comparison:
         shift_floor = np.where(np.isinf(shift_floor), MIN_SHIFT_FLOORS * floor, shift_floor)
         shift_limit = np.maximum(shift_floor, history.column(T_SHIFT))
         spike_limit = np.maximum(floor, history.column(T_SPIKE))
+        new_series = self._is_new_series()
         noise_limit = np.maximum(MIN_NOISE_FLOORS * floor, history.column(T_NOISE))
         jump = history.column(JUMP)
         usual_step = np.maximum(jump, BUSY_RESOLUTIONS * history.column(RESOLUTION))
@@ -300,13 +301,25 @@ class _Comparison:
         line.mark[line.new] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)
         bursts = spikes.find_bursts(line, history, statistics.step, np.maximum(spike_limit * BUSY_SHARE, usual_step))
         line.mark[line.new[bursts.row]] |= np.uint8(BACK)
+        shift_limit, spike_limit = (np.where(new_series, np.inf, one) for one in (shift_limit, spike_limit))
         return [
             *spikes.flag_spikes(line, statistics, self.returned, spike_limit),
             *spikes.flag_bursts(line, bursts, spike_limit),
             steps_and_noise.flag_steps(line, statistics, shift_limit),
-            steps_and_noise.flag_noise(line, statistics, noisy & mature, noise_limit),
+            steps_and_noise.flag_noise(line, statistics, noisy & mature & ~new_series, noise_limit),
             *flag_lone_jumps(line, statistics.calm_shift / shift_limit, mature, self.levels, history),
         ]
+
+    def _first(self) -> Ints:
+        """(m,) the first reading of each touched series, ms."""
+        line = self.line
+        known = line.memory.day[line.touched] >= 0
+        return np.where(known, line.memory.first[line.touched], line.at[line.new[line.starts]])
+
+    def _is_new_series(self) -> Bools:
+        """(n,) readings before their series is :data:`COLD_START_MS` old: no test compares them with others."""
+        line = self.line
+        return np.asarray(line.at[line.new] - self._first()[line.segment] < COLD_START_MS)
 
     def witnesses(self, silent: Bools) -> tuple[Floats, Bytes]:
         """Moves (n,) and their course (n,) as other sensors may rely on them.
@@ -327,10 +340,9 @@ class _Comparison:
     def carried(self, dead: "_DeadRuns") -> StateUpdate:
         """What the touched series are to remember."""
         line, rhythm, levels, daily = self.line, self.departures.rhythm, self.levels, self.daily
-        memory, ends, newest = line.memory, line.ends, line.newest
+        ends, newest = line.ends, line.newest
         places = self.history.places
         place = np.concatenate(places) if places else np.empty(0, np.int64)
-        first = memory.first[line.touched]
         return StateUpdate(
             series=line.touched,
             at=line.at[newest],
@@ -341,7 +353,7 @@ class _Comparison:
             run_samples=self.runs.length[ends],
             run_start=self.runs.since[ends],
             lowest=self.lowest[ends],
-            first=np.where(memory.day[line.touched] < 0, line.at[line.new[line.starts]], first),
+            first=self._first(),
             day=line.at[line.new[ends]] // DAY_MS,
             stretch=levels.number[levels.newest],
             low=levels.low[levels.newest],

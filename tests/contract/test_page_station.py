@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.pages import live
+from api.pages import station as station_page
 from governance.people import store as people_store
 from infra.texts import say
 from infra.times import rfc3339
@@ -93,6 +94,16 @@ def test_a_silent_station_says_so_and_its_class_is_greyed(office: TestClient) ->
     assert "<series-chart" not in html
     heard = office.get(f"/stations/{STATION}", headers={"X-Fragments": "waiting"}).text
     assert "station-arrived" in heard
+
+
+def test_a_new_sensor_is_named_with_the_day_from_which_it_is_compared_with_its_past(
+    office: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = _part(office.get(f"/stations/{GAPPED}").text, "station-new")
+    assert "氨氮" in shown
+    monkeypatch.setattr(station_page, "COLD_START_MS", 2 * HOUR)
+    assert 'data-testid="station-new"' not in office.get(f"/stations/{GAPPED}").text
+    assert 'data-testid="station-new"' not in office.get(f"/stations/{SILENT}").text
 
 
 def test_what_was_refused_last_is_told_to_who_keeps_the_accounts(office: TestClient, public: TestClient) -> None:

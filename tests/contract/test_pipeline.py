@@ -28,6 +28,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from sensors.maintenance import Visit
+from sensors.quality import engine as quality_engine
 from sensors.reading import Flag, Message, QualityTest, Reason
 from sensors.stations import Deployment, Station, Water
 from tests.long import LONG
@@ -247,7 +248,13 @@ def test_a_spike_over_the_limit_for_one_sample_opens_nothing(world: World):
     assert world.incidents() == []
 
 
-def test_a_spike_is_no_part_of_a_crossing_that_follows_it(world: World):
+@pytest.fixture
+def no_series_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first three days of a series no reading is compared with others."""
+    monkeypatch.setattr(quality_engine, "COLD_START_MS", 0)
+
+
+def test_a_spike_is_no_part_of_a_crossing_that_follows_it(world: World, no_series_is_new: None):
     world.feed(river(T0, [*calm(10, 1.9), 2.9, 2.05, 2.06]))
     assert world.flags()["nh3n", T0 + 10 * STEP] == Flag.SUSPECT
     assert world.incidents() == [], "two good readings over the limit are not three"
@@ -475,7 +482,7 @@ def test_what_a_device_said_of_its_readings_still_holds_when_late_data_join_them
 
 
 @BOTH
-def test_a_correction_replaces_a_stored_reading_and_is_judged_anew(world: World):
+def test_a_correction_replaces_a_stored_reading_and_is_judged_anew(world: World, no_series_is_new: None):
     world.feed(river(T0, calm(20, 7.0), "ph"))
     at = T0 + 10 * STEP
     for value, status, flag in (
@@ -504,7 +511,7 @@ def test_a_dead_sensor_stays_dead_when_one_of_its_zeros_comes_late(world: World)
     assert world.incidents() == []
 
 
-def test_a_spike_at_the_edge_of_what_late_data_look_at_stays_a_spike(world: World):
+def test_a_spike_at_the_edge_of_what_late_data_look_at_stays_a_spike(world: World, no_series_is_new: None):
     around = world.site.history.lookback_ms[CATALOGUE.index["ph"]]
     spike = 50 + around // STEP
     values = calm(spike + 50, 7.0)

@@ -1,6 +1,6 @@
 """What makes a reading doubtful: the quality tests, one by one and over series cut into batches anywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesState, check_quality, engine
 from sensors.quality.detectors.point_tests import nanmedian, stands_out
 from sensors.reading import Flag, QualityTest, pack, unpack
 
@@ -18,6 +18,14 @@ START = 1_778_581_800_000
 MINUTE, HOUR, DAY_MS = 60_000, 3_600_000, 86_400_000
 GOOD, SUSPECT, BAD = Flag.GOOD, Flag.SUSPECT, Flag.BAD
 CLEAN = (GOOD, QualityTest(0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_series_is_new() -> Iterator[None]:
+    """What holds in the first three days of a series is asked at the end of this file."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "COLD_START_MS", 0)
+        yield
 
 
 @dataclass
@@ -857,3 +865,28 @@ def test_flag_and_tests_survive_being_packed_into_one_number(pairs: list[tuple[F
     got_flag, got_bits = unpack(pack(flag, bits))
     assert got_flag.tolist() == flag.tolist()
     assert got_bits.tolist() == bits.tolist()
+
+
+# -- a new series ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("day", "told"), [(1, CLEAN), (2, CLEAN), (4, (SUSPECT, QualityTest.SPIKE))])
+def test_in_the_first_three_days_no_reading_is_compared_with_others(
+    monkeypatch: pytest.MonkeyPatch, day: int, told: tuple[Flag, QualityTest]
+) -> None:
+    monkeypatch.setattr(engine, "COLD_START_MS", 3 * DAY_MS)
+    one = sonde("ph")
+    for passed in range(day):
+        one.give(*(7.0 + 0.01 * (i % 7) for i in range(48)), every=30 * MINUTE, after=30 * MINUTE if passed else None)
+    at = one.give(7.0, 9.0, 7.02, 7.0)
+    assert unpack_one(one.verdicts[at[1]]) == told
+
+
+def test_in_the_first_three_days_what_cannot_be_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "COLD_START_MS", 3 * DAY_MS)
+    assert verdict("ph", 7.0, 7.02, 15.5, 7.01)[2][0] is BAD
+
+
+def unpack_one(packed: int) -> tuple[Flag, QualityTest]:
+    flag, tests = unpack(np.array([packed], np.int64))
+    return Flag(int(flag[0])), QualityTest(int(tests[0]))

@@ -17,6 +17,7 @@ import structlog
 from governance.incidents.finding import Finding
 from infra.errors import LongTermUnavailable, StorageUnavailable, WaterError
 from infra.texts import say
+from ingest import pace
 from ingest.ledger import Ledger
 from ingest.pipeline import Outcome, Receipt
 from ingest.rules.model import Rules
@@ -198,7 +199,7 @@ class Counters:
     last_batch_ms: int = 0
     last_tick_ms: int = 0
     last_sent_ms: int | None = None
-    """When the last message of the last batch was sent, by its device's clock; None if unknown."""
+    """When the live messages of the last batch were sent, by their devices' clocks; None if unknown."""
     last_error: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -231,6 +232,7 @@ class Intake:
         self._wake = threading.Event()
         self.lanes: list[Lane] = []
         self._submitted = self.lane("http")
+        self._looks: tuple[pace.Look, ...] = ()
         self._after: list[Callable[[Sequence[PendingMessage]], None]] = []
         self._watching: list[Callable[[Sequence[Message], Outcome], None]] = []
         self._stopping = threading.Event()
@@ -268,6 +270,18 @@ class Intake:
     def backlog(self) -> int:
         """Messages held in all lanes."""
         return sum(lane.messages for lane in self.lanes)
+
+    def estimate(self, now_ms: int) -> pace.Estimate:
+        """What is to be done, and in what time; nothing while no lane is behind."""
+        behind = [lane for lane in self.lanes if lane.behind_since_ms is not None]
+        if not behind:
+            return pace.Estimate(0, 0.0)
+        expected_per_s = sum(1 / station.interval_s for station in self.site.registry.in_service)
+        held = sum(lane.messages for lane in behind)
+        return pace.estimate(self._looks, self._look(now_ms), held, expected_per_s)
+
+    def _look(self, now_ms: int) -> pace.Look:
+        return pace.Look(now_ms, self.counters.messages, self.counters.last_sent_ms)
 
     def put(self, waiting: PendingMessage) -> None:
         """Add a message of no other source; returns at once."""
@@ -415,7 +429,7 @@ class Intake:
 
     def _acknowledge(self, batch: Sequence[PendingMessage], messages: list[Message], outcome: Outcome) -> None:
         """Count a batch that is durable, acknowledge its messages, and tell those who follow the batches."""
-        self._count(outcome)
+        self._count(outcome, late=bool(messages and messages[0].queued))
         for i, waiting in enumerate(batch):
             if waiting.done is None:
                 continue
@@ -431,7 +445,7 @@ class Intake:
             except Exception:  # a watcher must not stop the readings
                 log.exception("a watcher of the batches failed")
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: Outcome, *, late: bool) -> None:
         c = self.counters
         c.batches += 1
         c.messages += outcome.messages
@@ -440,13 +454,15 @@ class Intake:
         c.quarantined += len(outcome.rejected)
         c.opened += outcome.opened
         c.last_batch_ms = self._clock_ms()
-        header = outcome.headers[-1] if outcome.headers else None
-        c.last_sent_ms = None if header is None else header.sent_at_ms
+        sent = sorted(h.sent_at_ms for h in outcome.headers if h is not None and h.sent_at_ms is not None)
+        if outcome.headers and not late:
+            c.last_sent_ms = sent[len(sent) // 2] if sent else None  # the median: clocks of devices differ
         for name, seconds in outcome.seconds.items():
             c.seconds[name] = c.seconds.get(name, 0.0) + seconds
 
     def _tick(self) -> None:
         """Follow registry and published rules, look for silent stations; a failure here never stops the readings."""
+        self._looks = pace.add(self._looks, self._look(self._clock_ms()))
         try:
             self.site.follow_registry()
             self.site.follow_rules()

@@ -62,14 +62,14 @@ class PeriodicWorker(ABC):
     @property
     def hangs(self) -> bool:
         """Whether the present round has taken too long."""
-        return self._round_s() > self.longest_round_s
+        return self._present_round_s() > self.longest_round_s
 
     @property
     def needs_restart(self) -> bool:
         """Whether the present round has taken so long that only another process will go on."""
-        return self._round_s() > self.restart_after_s
+        return self._present_round_s() > self.restart_after_s
 
-    def _round_s(self) -> float:
+    def _present_round_s(self) -> float:
         """For how long the present round has lasted; 0 between two rounds."""
         since = self._round_since
         return 0.0 if since is None else time.monotonic() - since

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from infra.texts import both, say
 
@@ -23,6 +23,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS = {"http": 80, "https": 443, "mailto": 25, "mailtos": 587}
+MASK = "***"
+LEAST_SECRET = 6
+"""Our choice: what is shorter can be guessed, and is too often part of a word."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCALHOST = ("127.0.0.1", "::1")
 
@@ -84,6 +87,22 @@ def place(url: str) -> tuple[str, int]:
     """Host and port of an address on the web."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+
+
+def without_secrets(text: str, url: str) -> str:
+    """A text, as of an error or an answer, without what of an address may be a secret: login, path and query.
+
+    The whole address becomes its host. Parts of fewer than ``LEAST_SECRET`` characters stay: they occur in any text.
+    """
+    parts = urlsplit(url)
+    found = [parts.password or "", parts.path, parts.query, *parts.path.split("/")]
+    found += [value for _, value in parse_qsl(parts.query)]
+    written = {form for one in found for form in (one, unquote(one), quote(one, ""))}
+    text = text.replace(url, parts.hostname or "")
+    for one in sorted(written, key=len, reverse=True):
+        if len(one) >= LEAST_SECRET:
+            text = text.replace(one, MASK)
+    return text
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A thread that repeats one round of work until it is stopped."""
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -9,6 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 import structlog
 
 from infra.errors import StorageUnavailable
+
+RESTART_AFTER_S = 1800.0
+"""For rounds whose steps all have time limits of seconds: our choice, twice the time after which they are named."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -20,6 +24,9 @@ class PeriodicWorker(ABC):
     """Why the last round failed; empty where it did not."""
     longest_round_s = 900.0
     """A round that takes longer hangs."""
+    restart_after_s = math.inf
+    """A round that takes longer ends the process, which its supervisor starts again; never, for rounds without a bound
+    such as those of retention, backtests and forecasts."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -55,8 +62,17 @@ class PeriodicWorker(ABC):
     @property
     def hangs(self) -> bool:
         """Whether the present round has taken too long."""
+        return self._present_round_s() > self.longest_round_s
+
+    @property
+    def needs_restart(self) -> bool:
+        """Whether the present round has taken so long that only another process will go on."""
+        return self._present_round_s() > self.restart_after_s
+
+    def _present_round_s(self) -> float:
+        """For how long the present round has lasted; 0 between two rounds."""
         since = self._round_since
-        return since is not None and time.monotonic() - since > self.longest_round_s
+        return 0.0 if since is None else time.monotonic() - since
 
     @abstractmethod
     def next_round(self) -> float:

@@ -7,6 +7,7 @@ stops reading while that is full, so that memory is bounded and the sender keeps
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import structlog
 from governance.incidents.finding import Finding
 from infra.errors import LongTermUnavailable, SessionRenewed, StorageUnavailable, WaterError
 from infra.texts import say
+from ingest import pace
 from ingest.ledger import Ledger
 from ingest.pipeline import Outcome, Receipt
 from ingest.rules.model import Rules
@@ -37,6 +39,14 @@ LINGER_S = 0.004
 """A batch waits this long for more messages; never for a number of them, which a foreign broker may hold back."""
 LATE_ONE_IN = 5
 """While live messages wait, one part in so many of the time goes to late ones."""
+DEVICE_SHARE = 0.1
+"""While a source is behind, the messages of one device beyond this part of a batch go behind those of others. Our
+choice: nine others still fill a batch."""
+EXPECTED_TIMES = 3.0
+"""They do not up to so many times the part that the registered intervals give it: of a few stations, each sends more
+than a tenth. Our choice, so that a backlog of all never counts as a flood of one."""
+MOST_NAMED = 100
+"""Stations that are named as sending beyond their share."""
 TICK_S = 1.0
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Waits for a store that is away; the last is repeated, so that no outage is followed by a long wait."""
@@ -196,10 +206,14 @@ class Counters:
     quarantined: int = 0
     opened: int = 0
     retries: int = 0
+    beyond_share: int = 0
+    """Messages beyond the share of their device."""
+    flooding: dict[str, int] = field(default_factory=dict)
+    """The same by station since the ingest is behind, of at most ``MOST_NAMED`` stations."""
     last_batch_ms: int = 0
     last_tick_ms: int = 0
     last_sent_ms: int | None = None
-    """When the last message of the last batch was sent, by its device's clock; None if unknown."""
+    """When the live messages of the last batch were sent, by their devices' clocks; None if unknown."""
     last_error: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -232,6 +246,7 @@ class Intake:
         self._wake = threading.Event()
         self.lanes: list[Lane] = []
         self._submitted = self.lane("http")
+        self._looks: tuple[pace.Look, ...] = ()
         self._after: list[Callable[[Sequence[PendingMessage]], None]] = []
         self._watching: list[Callable[[Sequence[Message], Outcome], None]] = []
         self._stopping = threading.Event()
@@ -270,6 +285,18 @@ class Intake:
         """Messages held in all lanes."""
         return sum(lane.messages for lane in self.lanes)
 
+    def estimate(self, now_ms: int) -> pace.Estimate:
+        """What is to be done, and in what time; nothing while no lane is behind."""
+        behind = [lane for lane in self.lanes if lane.behind_since_ms is not None]
+        if not behind:
+            return pace.Estimate(0, 0.0)
+        expected_per_s = sum(1 / station.interval_s for station in self.site.registry.in_service)
+        held = sum(lane.messages for lane in behind)
+        return pace.estimate(self._looks, self._look(now_ms), held, expected_per_s)
+
+    def _look(self, now_ms: int) -> pace.Look:
+        return pace.Look(now_ms, self.counters.messages, self.counters.last_sent_ms)
+
     def put(self, waiting: PendingMessage) -> None:
         """Add a message of no other source; returns at once."""
         self._submitted.put(waiting)
@@ -304,6 +331,7 @@ class Intake:
             if signals:
                 self._carry(signals, self.site.handle_device_messages)
             if readings:
+                self._mark_beyond_share(readings)
                 self._carry(readings, self.site.process)
             if batch:
                 self._size = min(2 * self._size, self._most)
@@ -313,6 +341,37 @@ class Intake:
             if time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + TICK_S
+
+    def _mark_beyond_share(self, batch: Sequence[PendingMessage]) -> None:
+        """Mark what a device sends beyond its share of the batch while a source is behind."""
+        if all(lane.behind_since_ms is None for lane in self.lanes):
+            self.counters.flooding = {}
+            return
+        shares = self._shares(Counter(waiting.message.station for waiting in batch), len(batch))
+        if not shares:
+            return
+        flooding = dict(self.counters.flooding)
+        for waiting in batch:
+            station = waiting.message.station
+            if station not in shares:
+                continue
+            shares[station] -= 1
+            if shares[station] < 0:
+                waiting.message.beyond_share = True
+                self.counters.beyond_share += 1
+                if station in flooding or len(flooding) < MOST_NAMED:
+                    flooding[station] = flooding.get(station, 0) + 1
+        self.counters.flooding = flooding
+
+    def _shares(self, sent: Counter[str], size: int) -> dict[str, int]:
+        """How many messages of a batch may be of those stations that may send too many; of others all."""
+        suspected = {station: n for station, n in sent.items() if n > DEVICE_SHARE * size}
+        if not suspected:
+            return {}
+        expected = {one.key: 1 / one.interval_s for one in self.site.registry.in_service}
+        whole = sum(expected.values()) or 1.0
+        shares = {one: max(DEVICE_SHARE, EXPECTED_TIMES * expected.get(one, 0.0) / whole) for one in suspected}
+        return {one: round(share * size) for one, share in shares.items() if suspected[one] > share * size}
 
     def _judge_late(self) -> None:
         """Process the queued late messages of one station, and choose when the next ones have their turn."""
@@ -418,7 +477,7 @@ class Intake:
 
     def _acknowledge(self, batch: Sequence[PendingMessage], messages: list[Message], outcome: Outcome) -> None:
         """Count a batch that is durable, acknowledge its messages, and tell those who follow the batches."""
-        self._count(outcome)
+        self._count(outcome, late=bool(messages and messages[0].queued))
         for i, waiting in enumerate(batch):
             if waiting.done is None:
                 continue
@@ -434,7 +493,7 @@ class Intake:
             except Exception:  # a watcher must not stop the readings
                 log.exception("a watcher of the batches failed")
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: Outcome, *, late: bool) -> None:
         c = self.counters
         c.batches += 1
         c.messages += outcome.messages
@@ -443,13 +502,15 @@ class Intake:
         c.quarantined += len(outcome.rejected)
         c.opened += outcome.opened
         c.last_batch_ms = self._clock_ms()
-        header = outcome.headers[-1] if outcome.headers else None
-        c.last_sent_ms = None if header is None else header.sent_at_ms
+        sent = sorted(h.sent_at_ms for h in outcome.headers if h is not None and h.sent_at_ms is not None)
+        if outcome.headers and not late:
+            c.last_sent_ms = sent[len(sent) // 2] if sent else None  # the median: clocks of devices differ
         for name, seconds in outcome.seconds.items():
             c.seconds[name] = c.seconds.get(name, 0.0) + seconds
 
     def _tick(self) -> None:
         """Follow registry and published rules, look for silent stations; a failure here never stops the readings."""
+        self._looks = pace.add(self._looks, self._look(self._clock_ms()))
         try:
             self.site.follow_registry()
             self.site.follow_rules()

@@ -9,7 +9,7 @@ import structlog
 
 from infra.database import Database
 from infra.errors import StorageUnavailable
-from infra.periodic import PeriodicWorker
+from infra.periodic import RESTART_AFTER_S, PeriodicWorker
 from infra.times import DAY_MS
 from ingest.storage.timeseries import ServerError
 
@@ -48,6 +48,8 @@ class SendingWorker(PeriodicWorker):
         another one runs
     poll_s, backoff_s : pauses after a round with nothing to send, and after one, two … failures
     """
+
+    restart_after_s = RESTART_AFTER_S
 
     def __init__(self, name: str, database: Database, lock: int, *, poll_s: float, backoff_s: Sequence[float]) -> None:
         super().__init__(name)

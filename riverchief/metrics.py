@@ -4,6 +4,7 @@ What happens a thousand times a second is counted where it happens, a batch at a
 asked for when Prometheus asks, and the costly part of it at most once a minute.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -320,11 +321,15 @@ def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric
     yield one("incidents_opened", c.opened)
     yield one("store_retries", c.retries)
     yield many("stage_seconds", dict(c.seconds))
+    yield one("beyond_share_messages", c.beyond_share)
     yield one("late_messages_waiting", intake.site.late_waiting)
     yield one("backlog", intake.backlog)
     yield many("queued_messages", {lane.name: lane.messages for lane in intake.lanes})
     yield many("queued_bytes", {lane.name: lane.bytes for lane in intake.lanes})
     yield many("lag_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
+    behind = intake.estimate(now_ms)
+    yield one("behind_messages", behind.messages)
+    yield one("catch_up_seconds", math.inf if behind.seconds is None else behind.seconds)
     yield one("last_batch_timestamp_seconds", c.last_batch_ms / 1e3)
     yield one("last_silence_check_timestamp_seconds", c.last_tick_ms / 1e3)
     yield _histogram("batch_messages", {"": watch.batch_messages})

@@ -37,7 +37,7 @@ WATCHDOG_GRACE_S = 5
 
 
 class PartDied(WaterError):
-    """A part of the process has ended although nobody asked it to."""
+    """A part of the process has ended although nobody asked it to, or does not go on."""
 
 
 class Role(Flag):
@@ -284,3 +284,5 @@ def run(settings: Settings, roles: Role = ALL) -> None:
                 system.stop()
         if system.watchdog.dead:
             raise PartDied(say("ingest.part_died", part=system.watchdog.dead))
+        if system.watchdog.hung:
+            raise PartDied(say("ingest.part_hung", part=system.watchdog.hung))

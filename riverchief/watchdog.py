@@ -1,4 +1,7 @@
-"""End the process when one of its threads has died: compose and systemd restart what has ended, not what is unwell."""
+"""End the process when one of its threads has died or hangs for good.
+
+Compose and systemd restart what has ended, not what is unwell.
+"""
 
 import os
 import signal
@@ -20,7 +23,7 @@ def terminate() -> None:
 
 
 class Watchdog(PeriodicWorker):
-    """Checks that the threads of all ``parts`` run, and calls ``leave`` once when one does not."""
+    """Checks that the threads of all ``parts`` run and go on, and calls ``leave`` once when one does not."""
 
     def __init__(self, parts: Callable[[], Mapping[str, HasThread]], leave: Callable[[], None] = terminate) -> None:
         super().__init__("watchdog")
@@ -28,15 +31,20 @@ class Watchdog(PeriodicWorker):
         self._leave = leave
         self.dead = ""
         """The part that died; empty while all are alive."""
+        self.hung = ""
+        """The part that will not go on by itself (``restart_after_s``); empty while there is none."""
 
     def hanging(self) -> list[str]:
         """The parts that have been at one round for too long."""
         return [name for name, part in self._parts().items() if isinstance(part, PeriodicWorker) and part.hangs]
 
     def next_round(self) -> float:
-        if not self.dead:
-            self.dead = next((name for name, part in self._parts().items() if not part.alive), "")
-            if self.dead:
-                log.error("a part of this process has died; the process ends", part=self.dead)
+        if not self.dead and not self.hung:
+            parts = self._parts().items()
+            self.dead = next((name for name, part in parts if not part.alive), "")
+            stuck = (name for name, part in parts if isinstance(part, PeriodicWorker) and part.needs_restart)
+            self.hung = next(stuck, "")
+            if self.dead or self.hung:
+                log.error("a part of this process has died or hangs; the process ends", dead=self.dead, hung=self.hung)
                 self._leave()
         return EVERY_S

@@ -136,7 +136,7 @@ def revoke_my_token(context: RequestContext, who: Who, keeper: Keeping, number: 
     return Response(status_code=204)
 
 
-@router.get("/people/{name}/sessions", response_model=Sessions)
+@router.get("/people/{name}/sessions", response_model=Sessions, dependencies=[OVER])
 def sessions_of(context: RequestContext, name: str) -> Response:
     """The browsers in which somebody is signed in."""
     return answer(_sessions(context, name))
@@ -150,7 +150,7 @@ def end_sessions_of(context: RequestContext, who: Who, keeper: Keeping, name: st
     return Response(status_code=204)
 
 
-@router.get("/people/{name}/tokens", response_model=OwnTokens)
+@router.get("/people/{name}/tokens", response_model=OwnTokens, dependencies=[OVER])
 def tokens_of(context: RequestContext, name: str) -> Response:
     """Somebody's valid tokens."""
     return answer(_tokens(context, name))

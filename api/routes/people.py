@@ -286,7 +286,7 @@ def end_appointment(
     return answer(Appointed(view, moved))
 
 
-@router.get("/people/{name}/contact", response_model=ContactView)
+@router.get("/people/{name}/contact", response_model=ContactView, dependencies=[OVER])
 def get_contact(context: RequestContext, name: str) -> Response:
     """How somebody is reached, without the addresses; 404 where nothing is kept."""
     with context.database.read() as connection:

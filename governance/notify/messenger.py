@@ -52,7 +52,7 @@ from governance.tables import incident as incidents_
 from governance.tables import outbox
 from infra.database import Database, in_order
 from infra.errors import StorageUnavailable
-from infra.periodic import PeriodicWorker
+from infra.periodic import RESTART_AFTER_S, PeriodicWorker
 from infra.texts import both, say
 
 AT_ONCE = 500
@@ -115,6 +115,8 @@ class Messenger(PeriodicWorker):
     send : callable
         Sends through a channel.
     """
+
+    restart_after_s = RESTART_AFTER_S
 
     def __init__(  # noqa: PLR0913  (a setting each)
         self,

@@ -52,7 +52,7 @@ from governance.tables import outbox
 from infra import outgoing
 from infra.database import Database
 from infra.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
-from infra.periodic import PeriodicWorker
+from infra.periodic import RESTART_AFTER_S, PeriodicWorker
 from infra.texts import say
 from infra.times import to_ms
 
@@ -292,6 +292,8 @@ class Deliverer(PeriodicWorker):
         Called with every attempt once its outcome is recorded; must not block.
     """
 
+    restart_after_s = RESTART_AFTER_S
+
     def __init__(  # noqa: PLR0913  (a setting each)
         self,
         database: Database,
@@ -488,7 +490,7 @@ class Deliverer(PeriodicWorker):
             with outgoing.guarded():
                 answer = self._send(client, delivery)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}".replace(str(self._url), self._host)
+            text = outgoing.without_secrets(f"{type(error).__name__}: {error}", str(self._url))
             answer = _Answer(delivery, self._clock(), None, text[:ERROR_MAX_CHARS])
         with self._lock:
             self._answers.append(replace(answer, began_ms=began_ms))
@@ -510,6 +512,7 @@ class Deliverer(PeriodicWorker):
             error = None
             if verdict(response.status_code) is not Verdict.DELIVERED:
                 text = content.decode(errors="replace").replace("\x00", "")
+                text = outgoing.without_secrets(text, str(self._url))  # many servers name the path that they refuse
                 error = f"HTTP {response.status_code} {text}".strip()[:ERROR_MAX_CHARS]
             return _Answer(
                 delivery, now_ms, response.status_code, error, retry_after(response.headers.get("retry-after"), now_ms)

@@ -139,10 +139,10 @@ def visible_people(
 ) -> list[Person]:
     """The people whom an actor may see: themselves, and those that their role and region show them.
 
-    Chiefs, deputies and the office see who has a region or a term in their own; an operator sees who can be assigned a
-    case there, also from above. Auditors, administrators and programs see all.
+    Chiefs, deputies, the office and administrators see who has a region or a term in their own; an operator sees who
+    can be assigned a case there, also from above. Auditors and programs see all.
     """
-    if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR, Role.MACHINE):
+    if actor.role in (Role.AUDITOR, Role.MACHINE):
         return list(everybody)
     held: dict[str, set[tuple[str, str]]] = {}
     for term in terms:

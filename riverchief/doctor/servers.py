@@ -183,6 +183,7 @@ def running(settings: Settings) -> Iterator[Finding]:
         answer = httpx.get(address, timeout=NETWORK_S, trust_env=False)  # we ask ourselves, no proxy
         parts = _json(answer)["parts"]
         failing = [f"{part['name']}: {part['detail']}" for part in parts if not part["ok"]]
+        pace = [part["detail"] for part in parts if part["name"] == "ingest_lag" and part["ok"]]
     except httpx.HTTPError:
         yield warning("running", "running_none", address=address)
         return
@@ -191,6 +192,8 @@ def running(settings: Settings) -> Iterator[Finding]:
         return
     for one in failing:
         yield failure("running", "running_part", part=one)
+    for one in pace:
+        yield ok("running", "running_pace", pace=one)
     if not failing:
         yield ok("running", "running_ok", parts=", ".join(part["name"] for part in parts))
 

@@ -11,7 +11,7 @@ from api.context import Part
 from api.duration import duration
 from infra import clock
 from infra.database import Database
-from infra.texts import say
+from infra.texts import both, say
 from ingest import batch_log
 from ingest.intake import Bounds, Destination, Intake, Lane
 from ingest.pipeline import Site
@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 BEHIND_S = 60
 """An ingest that is behind for longer is not well; a burst or a start is worked off in less."""
+WORST = 3
+"""Stations that are named as sending most."""
 HEARTBEAT_GRACE_S = 5
 
 
@@ -273,8 +275,15 @@ def _pace(intake: Intake, now_ms: int) -> Part:
         detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
     long = any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind)
     since_ms = min(lane.behind_since_ms or now_ms for lane in behind)
-    text = say("health.behind", span=duration(now_ms - since_ms), messages=f"{sum(lane.messages for lane in behind):,}")
-    return Part("ingest_lag", not long, detail + late, False, text, since_ms)
+    estimate = intake.estimate(now_ms)
+    words = {"span": duration(now_ms - since_ms), "messages": f"{estimate.messages:,}"}
+    if estimate.seconds is None:
+        text = say("health.behind_more", **words)
+    else:
+        text = say("health.behind", **words, left=duration(round(estimate.seconds * 1000)))
+    if flooding := sorted(intake.counters.flooding.items(), key=lambda one: -one[1])[:WORST]:
+        text = say("health.flooding", pace=text, stations=", ".join(f"{name} ({n:,})" for name, n in flooding))
+    return Part("ingest_lag", not long, f"{both(text)}; {detail}{late}", False, text, since_ms)
 
 
 def _lane_detail(lane: Lane, now_ms: int) -> str:

@@ -454,10 +454,12 @@ def test_the_parts_of_the_running_system_are_told(told: RunDoctor) -> None:
     parts: list[dict[str, Any]] = [
         {"name": "ingest", "ok": True, "detail": ""},
         {"name": "mqtt", "ok": False, "detail": "no connection to 127.0.0.1:1883"},
+        {"name": "ingest_lag", "ok": True, "detail": "12 messages, caught up in 3 s"},
     ]
     with answering(503, json.dumps({"ready": False, "parts": parts}).encode()) as (port, _):
         found = told(servers.running, f"[api]\nport = {port}\n")
     one(found, Level.FAILURE, "mqtt: no connection")
+    one(found, Level.OK, "12 messages, caught up in 3 s")
     one(found, Level.WARNING, "no dead-man signal")
     with answering(200, b"<html>") as (port, _):
         one(told(servers.running, f"[api]\nport = {port}\n"), Level.FAILURE, "is not this system")

@@ -440,6 +440,7 @@ def test_a_wrong_address_or_secret_loses_nothing_and_is_told_once_by_host_and_st
     mended = threading.Event()
     elsewhere = {"location": f"{receiver.url}/elsewhere"}
     receiver.script = lambda cause, seq: (200, {}) if mended.is_set() else (status, elsewhere)
+    receiver.answer = b"Cannot POST /events?token=hidden"
     with capture_logs() as logs:
         deliver(receiver.url.replace("127.0.0.1", "user:hidden@127.0.0.1") + "?token=hidden")
         record(database, fired("a", 1))

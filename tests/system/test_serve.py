@@ -20,6 +20,7 @@ from dashboards.platform import CHARTS
 from governance.incidents import store as incident_store
 from infra.clock import now_ms
 from infra.times import DAY_MS, rfc3339
+from ingest.pace import Estimate
 from ingest.storage import registry
 from riverchief import serve, settings
 from riverchief.brokers.local import free_port
@@ -272,11 +273,17 @@ def test_while_the_ingest_is_behind_no_station_is_called_silent(tmp_path: Path) 
         assert intake.connected_since() is not None
         intake.submit(Message("s1", b"{}", now_ms(), "http"))
         assert intake.connected_since() is None
+        intake.counters.flooding = {"s1": 7}
         (pace,) = [part for part in system.parts() if part.name == "ingest_lag"]
         assert (pace.ok, pace.vital, "http" in pace.detail) == (True, False, True)
+        assert pace.text is not None
+        assert pace.text.zh in pace.detail
+        assert "s1 (7)" in pace.text.zh
+        assert intake.estimate(now_ms()) == Estimate(1, None), "nothing is done yet"
         intake.start()
         caught_up = eventually("it has caught up", intake.connected_since)
         assert caught_up == intake.lanes[0].caught_up_ms
+        assert intake.estimate(now_ms()) == Estimate(0, 0.0)
         assert intake.stop(30)
     finally:
         system.database.close()

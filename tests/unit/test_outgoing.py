@@ -83,3 +83,13 @@ def test_a_name_that_leads_to_a_private_address_is_refused_by_every_library_that
     with outgoing.guarded():
         assert httpx.get(f"http://good.example:{port}/").status_code == 204
     assert len(came) == 1
+
+
+def test_what_a_receiver_says_of_its_address_is_kept_without_its_secrets() -> None:
+    url = "https://user:hunter22@hooks.example/services/T0-s%2Fecret?key=abc%20def12&v=1"
+    said = f"no route {url}: Cannot POST /services/T0-s%2Fecret, T0-s/ecret, key abc def12, login hunter22, v=1"
+    kept = outgoing.without_secrets(said, url)
+    assert "hooks.example" in kept
+    assert "Cannot POST" in kept
+    assert [one for one in ("s%2Fecret", "s/ecret", "abc def12", "abc%20def12", "hunter22") if one in kept] == []
+    assert outgoing.without_secrets("HTTP 404 not found", "https://a.example/x/") == "HTTP 404 not found"

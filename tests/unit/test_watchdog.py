@@ -1,4 +1,4 @@
-"""A part that hangs is named as long as it does; one that died is tested in `tests/system/test_serve.py`."""
+"""A part that hangs is named, and ends the process if it will not go on; death: `tests/system/test_serve.py`."""
 
 import threading
 
@@ -30,3 +30,22 @@ def test_a_part_that_has_been_at_one_round_for_too_long_is_named_until_it_goes_o
     slow.go_on.set()
     slow.stop()
     assert watchdog.hanging() == []
+
+
+def test_a_part_that_will_not_go_on_ends_the_process_once_and_by_name() -> None:
+    slow, computing = Slow(), Slow()
+    left: list[str] = []
+    watchdog = Watchdog(lambda: {"computing": computing, "slow": slow}, leave=lambda: left.append(watchdog.hung))
+    for one in (slow, computing):
+        one.longest_round_s = 0.0
+        one.start()
+        assert one.begun.wait(30)
+    watchdog.next_round()
+    assert left == [], "rounds without a bound may take as long as they need"
+    slow.restart_after_s = 0.0
+    watchdog.next_round()
+    watchdog.next_round()
+    assert (left, watchdog.dead) == (["slow"], "")
+    for one in (slow, computing):
+        one.go_on.set()
+        one.stop()

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tools.bench import assess, console, devices, field, ingest, latency, map, store
+from tools.bench import assess, console, devices, field, ingest, latency, map, peers, store
 from tools.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "ingest": ingest.run,
     "latency": latency.run,
     "map": map.run,
+    "peers": peers.run,
     "store": store.run,
 }
 

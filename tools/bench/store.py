@@ -5,7 +5,6 @@ a time-series server beside them, so that the cost of feeding one is a ratio of 
 installed, how fast the spool empties into it is measured, too.
 """
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from rich.console import Console
 
@@ -27,12 +25,10 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import ServerKind, ServerSettings, TimeSeriesServer
-from riverchief.brokers.local import free_port
-from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
 from tools.bench.load import BASE
-from tools.bench.rig import BenchFailed, Plan, database, machine, wait_for
+from tools.bench.rig import BUCKET, BenchFailed, Plan, database, influxdb1, machine, wait_for
 
 CATALOGUE = catalogue()
 ROWS = 2000
@@ -176,32 +172,9 @@ def _best_ms(ask: Callable[[], object], times: int = 5) -> float:
 @contextmanager
 def _server(folder: Path) -> Iterator[TimeSeriesServer | None]:
     """A server of its own on a loopback port; None where it is not installed."""
-    program = shutil.which("influxd")
-    if program is None:
-        yield None
-        return
-    folder.mkdir()
-    port, other = free_port(), free_port()
-    url = f"http://127.0.0.1:{port}"
-    config = folder / "influxdb.conf"
-    config.write_text(
-        f'reporting-enabled = false\nbind-address = "127.0.0.1:{other}"\n[meta]\ndir = "{folder}/meta"\n'
-        f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[monitor]\nstore-enabled = false\n'
-        f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n',
-        encoding="utf-8",
-    )
-    with (
-        (folder / "server.log").open("wb") as log,
-        child_process([program, "-config", str(config)], stdout=log, stderr=log),
-        TimeSeriesServer(ServerSettings(url, ServerKind.INFLUXDB1, bucket="bench", timeout_s=60)) as server,
-    ):
-        wait_for("influxdb1 did not start", lambda: _answers(url), 60)
-        httpx.post(f"{url}/query", data={"q": "CREATE DATABASE bench"}, trust_env=False).raise_for_status()
-        yield server
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/ping", trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+    with influxdb1(folder) as influx:
+        if influx is None:
+            yield None
+            return
+        with TimeSeriesServer(ServerSettings(influx.url, ServerKind.INFLUXDB1, bucket=BUCKET, timeout_s=60)) as server:
+            yield server

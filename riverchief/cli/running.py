@@ -145,7 +145,8 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="assess、console、devices、field、growth、ingest、latency、map、peers 或 store · which one")
+        str,
+        typer.Argument(help="assess、console、devices、field、growth、ingest、latency、map、peers、store · which one"),
     ],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,

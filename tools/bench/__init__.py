@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tools.bench import assess, console, devices, field, ingest, latency, map, peers, store
+from tools.bench import assess, console, devices, field, growth, ingest, latency, map, peers, store
 from tools.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
@@ -13,6 +13,7 @@ BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "assess": assess.run,
     "console": console.run,
     "field": field.run,
+    "growth": growth.run,
     "ingest": ingest.run,
     "latency": latency.run,
     "map": map.run,

@@ -20,6 +20,5 @@ def write(section: str, text: str, page: Path = PAGE) -> None:
 def measured_on(machine: Mapping[str, Any]) -> str:
     """Date and machine, one line."""
     day = datetime.now(UTC).date().isoformat()
-    return (
-        f"{day}, {machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, Python {machine['python']}."
-    )
+    hardware = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB"
+    return f"{day}, {hardware}, Python {machine['python']}."

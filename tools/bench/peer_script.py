@@ -1,7 +1,7 @@
 """The scripts that ``bench peers`` compares with: MQTT to InfluxDB as people write it, started as a process.
 
-``python peer_script.py KIND ORDERS``, ORDERS as JSON; imports nothing of this repository. InfluxDB 1.6 does not know the
-path that influxdb-client writes to (1.8 does), so the request is addressed to ``/write``; the rest is the client's own.
+``python peer_script.py KIND ORDERS``, ORDERS as JSON; imports nothing of this repository. InfluxDB 1.6 does not know
+the path that influxdb-client writes to (1.8 does): its request goes to ``/write``, the rest is the client's own.
 """
 
 import json

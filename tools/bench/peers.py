@@ -57,8 +57,8 @@ OUTSIDE = (
     ("Riverchief", "15,900–17,300", "56–60", 385),
     ("Riverchief → InfluxDB 2.7", "11,800–12,900", "72 + 16", 500),
 )
-"""Measured outside in 2026-11 on two quiet cores with 200,000 messages of six values (three interleaved rounds): neither
-Telegraf nor InfluxDB 2.7 can be installed here. Name, messages a second, CPU µs a message, MB."""
+"""Measured outside in 2026-11 on two quiet cores with 200,000 messages of six values (three interleaved rounds):
+neither Telegraf nor InfluxDB 2.7 can be installed here. Name, messages a second, CPU µs a message, MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,14 @@ def _red_command(site: Site, red: Path) -> list[str]:
             "keepalive": "60",
             "cleansession": False,
         },
-        {"id": "influx", "type": "influxdb", "hostname": host, "port": port, "database": BUCKET, "influxdbVersion": "1.x"},
+        {
+            "id": "influx",
+            "type": "influxdb",
+            "hostname": host,
+            "port": port,
+            "database": BUCKET,
+            "influxdbVersion": "1.x",
+        },
         {
             "id": "in",
             "type": "mqtt in",
@@ -191,7 +198,14 @@ def _red_command(site: Site, red: Path) -> list[str]:
             "wires": [["name"]],
         },
         {"id": "name", "type": "function", "z": "tab", "func": function, "outputs": 1, "wires": [["out"]]},
-        {"id": "out", "type": "influxdb out", "z": "tab", "influxdb": "influx", "measurement": "water", "precision": "ms"},
+        {
+            "id": "out",
+            "type": "influxdb out",
+            "z": "tab",
+            "influxdb": "influx",
+            "measurement": "water",
+            "precision": "ms",
+        },
     ]
     login = {"user": site.broker.ingest.user, "password": site.broker.ingest.password}
     folder = site.folder / "node-red"
@@ -337,11 +351,10 @@ def table(found: Mapping[str, Any]) -> str:
     """The section of the page."""
     lines = [
         page.measured_on(found["machine"]),
-        f"{found['messages']:,} messages of six values from {found['stations']:,} stations over Mosquitto, QoS 1 (those",
-        f"that write a request a message: {found['messages'] * SLOW_SHARE:,.0f}); median of {found['rounds']} rounds in"
-        " turns, ratio to Riverchief",
-        "(interval of 95 %). CPU: the process and its database, µs a message. Lost: messages that",
-        "the broker was told are safe and that are not stored after one `kill -9` and a restart.",
+        f"{found['messages']:,} messages of six values from {found['stations']:,} stations over Mosquitto, QoS 1",
+        f"(those that write a request a message: {found['messages'] * SLOW_SHARE:,.0f}); median of {found['rounds']}",
+        "rounds in turns, ratio to Riverchief (interval of 95 %). CPU: the process and its database, µs a message.",
+        "Lost: messages that the broker was told are safe and that are not stored after one `kill -9` and a restart.",
         "",
         "| way | messages/s | ratio | CPU | CPU ratio | MB | lost | checks |",
         "|---|---|---|---|---|---|---|---|",

@@ -27,7 +27,6 @@ from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 
-
 BUCKET = "bench"
 """The database of InfluxDB."""
 
@@ -84,20 +83,20 @@ def database(folder: Path, stations: int) -> Database:
 
 
 @contextmanager
-def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Iterator[psutil.Process]:
+def serving(folder: Path, broker: Broker, command: str, more: str = "", top: str = "") -> Iterator[psutil.Process]:
     """``riverchief ingest`` or ``serve`` as a site runs it."""
-    with child_process(riverchief_command(folder, broker, command, more)) as process:
+    with child_process(riverchief_command(folder, broker, command, more, top)) as process:
         yield psutil.Process(process.pid)
         if process.poll() is not None:
             raise BenchFailed(say("bench.ended", command=command, returncode=process.returncode))
 
 
-def riverchief_command(folder: Path, broker: Broker, command: str, more: str = "") -> list[str]:
-    """The command line of ``serving``, its settings written."""
+def riverchief_command(folder: Path, broker: Broker, command: str, more: str = "", top: str = "") -> list[str]:
+    """The command line of ``serving``, its settings written: ``top`` before the first section, ``more`` at the end."""
     settings = folder / "settings.toml"
     settings.touch(mode=0o600)
     settings.write_text(
-        f"data = {json.dumps(str(folder))}\n[log]\nlevel = 'warning'\n[mqtt]\nport = {broker.port}\n"
+        f"data = {json.dumps(str(folder))}\n{top}[log]\nlevel = 'warning'\n[mqtt]\nport = {broker.port}\n"
         f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n{more}",
         encoding="utf-8",
     )

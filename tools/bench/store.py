@@ -55,7 +55,7 @@ def _database(folder: Path, plan: Plan) -> dict[str, Any]:
     db = database(folder, plan.stations)
     store = SqlReadings(db, CATALOGUE)
     readings, seconds = _fill(db, store, plan, plan.readings)
-    end_ms = _month(db, store, plan)
+    end_ms = write_month(db, store, plan.stations)
     stored = sum(store.count().values())
     if stored != readings + 30 * 1440 * len(BASE):
         raise BenchFailed(say("bench.stored", stored=stored, readings=readings))
@@ -122,33 +122,46 @@ def _emptied(folder: Path, source: Database, server: TimeSeriesServer) -> float:
 
 def _fill(db: Database, store: TieredReadings | SqlReadings, plan: Plan, wanted: int) -> tuple[int, float]:
     """Write ``wanted`` readings in full batches, a minute apart at each station; how many, and the seconds it took."""
-    names = [f"bench-{i}" for i in range(plan.stations)]
-    codes = np.array([CATALOGUE.index[key] for key in BASE], np.int32)
-    rng = np.random.default_rng(1)
-    base = np.array(list(BASE.values()))
     start_ms = now_ms() // 60_000 * 60_000 - 60_000 * (wanted // (plan.stations * len(BASE)) + 2)
     batches = max(1, wanted // (ROWS * len(BASE)))
+    seconds = write_batches(db, store, plan.stations, range(batches), start_ms)
+    return batches * ROWS * len(BASE), seconds
+
+
+def write_batches(
+    db: Database,
+    store: TieredReadings | SqlReadings,
+    stations: int,
+    numbers: range,
+    start_ms: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Write these batches of ``ROWS`` instants, each committed; what the clock counted meanwhile."""
+    names = [f"bench-{i}" for i in range(stations)]
+    codes = np.array([CATALOGUE.index[key] for key in BASE], np.int32)
+    rng = np.random.default_rng(numbers.start)
+    base = np.array(list(BASE.values()))
     seconds = 0.0
-    for number in range(batches):
+    for number in numbers:
         row = np.arange(number * ROWS, (number + 1) * ROWS)
         values = (base * (1 + rng.normal(0, 0.01, (ROWS, len(base))))).round(3)
         batch = Batch.of(
-            np.repeat(row % plan.stations, len(base)).tolist(),
+            np.repeat(row % stations, len(base)).tolist(),
             np.tile(codes, ROWS).tolist(),
-            np.repeat(start_ms + row // plan.stations * 60_000, len(base)).tolist(),
+            np.repeat(start_ms + row // stations * 60_000, len(base)).tolist(),
             values.ravel().tolist(),
         )
         packed = np.full(len(batch), PLAIN, np.int64)
-        began = time.perf_counter()
+        began = clock()
         with db.write() as connection:
             store.write(connection, names, batch, packed)
-        seconds += time.perf_counter() - began
-    return batches * ROWS * len(base), seconds
+        seconds += clock() - began
+    return seconds
 
 
-def _month(db: Database, store: SqlReadings, plan: Plan) -> int:
+def write_month(db: Database, store: SqlReadings, stations: int) -> int:
     """A month of minutes before everything else at the first station; the instant it ends."""
-    names = [f"bench-{i}" for i in range(plan.stations)]
+    names = [f"bench-{i}" for i in range(stations)]
     end_ms = now_ms() // 60_000 * 60_000 - 400 * DAY_MS
     at = np.arange(end_ms - MONTH_MS, end_ms, 60_000)
     for key, value in BASE.items():

@@ -25,7 +25,7 @@ from rich.console import Console
 from infra.database import Database
 from infra.texts import line, say
 from ingest.storage.tables import ledger
-from riverchief.brokers.local import Broker, running
+from riverchief.brokers.local import Broker, free_port, running
 from riverchief.guard import child_process
 from tools.bench import page, paired
 from tools.bench.load import BASE
@@ -142,7 +142,7 @@ def _script(kind: str) -> Callable[[Site], list[str]]:
 
 def _through(site: Site) -> list[str]:
     more = f"[influx]\nurl = '{site.influx.url}'\nkind = 'influxdb1'\nbucket = '{BUCKET}'\n"
-    return riverchief_command(site.folder, site.broker, "ingest", more)
+    return riverchief_command(site.folder, site.broker, "serve", f"[api]\nport = {free_port()}\n{more}")
 
 
 def _node_red(folder: Path, console: Console) -> Path | None:
@@ -278,8 +278,11 @@ class _Stage:
 
 
 def _connected(process: psutil.Process, port: int) -> bool:
-    all_of_it = [process, *process.children(recursive=True)]
-    return any(c.raddr and c.raddr.port == port for one in all_of_it for c in one.net_connections())
+    try:
+        all_of_it = [process, *process.children(recursive=True)]
+        return any(c.raddr and c.raddr.port == port for one in all_of_it for c in one.net_connections())
+    except psutil.NoSuchProcess:  # a child that has ended meanwhile
+        return False
 
 
 def _timed(name: str, peer: Peer, plan: Plan, folder: Path, console: Console) -> Run:
@@ -323,7 +326,7 @@ def _lost(peer: Peer, plan: Plan, folder: Path, console: Console) -> tuple[int, 
         return messages - stage.stored(), messages
 
 
-def _settled(count: Callable[[], int], enough: int, quiet_s: float = 5.0) -> None:
+def _settled(count: Callable[[], int], enough: int, quiet_s: float = 30.0) -> None:
     """Wait until there is enough, or no more comes."""
     last, since = -1, time.monotonic()
     while (now := count()) < enough and time.monotonic() - since < quiet_s:

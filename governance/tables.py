@@ -7,6 +7,9 @@ import sqlalchemy as sa
 
 from infra.database import metadata
 
+_OPEN = sa.text("open_cause IS NOT NULL")
+"""A list of open incidents passes no closed one."""
+
 incident = sa.Table(
     "incident",
     metadata,
@@ -74,6 +77,7 @@ incident = sa.Table(
     sa.Column("score", sa.Double),
     sa.CheckConstraint("(open_cause IS NULL) = (closed_at_ms IS NOT NULL)", name="open_or_closed"),
     sa.Index("ix_incident_cause", "cause"),
+    sa.Index("ix_incident_open", "id", sqlite_where=_OPEN, postgresql_where=_OPEN),
     sa.Index("ix_incident_state", "state", "colour", "retrospective"),
     sa.Index("ix_incident_alert", "alert_at_ms"),
     sa.Index("ix_incident_emergency", "emergency_alert_at_ms"),

@@ -56,6 +56,9 @@ from infra.times import DAY_MS, beijing
 AT_ONCE = 500
 """Findings handled by one set of statements."""
 
+LOADED_AT_ONCE = 100
+"""Incidents of a work list loaded at once: a page of it."""
+
 MAX_ATTEMPTS = 5
 """How often findings are recorded anew because another worker came first."""
 
@@ -504,9 +507,31 @@ def worklist(
     if actor.department is not None:  # a handler is waited for only where the department leads or takes part
         ours = incidents_.c.department == actor.department.value
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
-    found = [(one, lifecycle.waiting_for(one, actor)) for one in _load(connection, query)]
-    waiting = [pair for pair in found if pair[1]]
-    return sorted(waiting, key=lambda pair: lifecycle.worklist_order(pair[0], now_ms))[:limit]
+    ids = connection.scalars(query.with_only_columns(incidents_.c.id).order_by(*_worklist_order(now_ms))).all()
+    waiting: list[tuple[Incident, tuple[Action, ...]]] = []
+    for start in range(0, len(ids), LOADED_AT_ONCE):
+        part = ids[start : start + LOADED_AT_ONCE]
+        loaded = get_many(connection, part)
+        pairs = [(loaded[number], lifecycle.waiting_for(loaded[number], actor)) for number in part]
+        waiting += [pair for pair in pairs if pair[1]]
+        if len(waiting) >= limit:
+            break
+    return waiting[:limit]
+
+
+def _worklist_order(now_ms: int) -> list[sa.ColumnElement[Any]]:
+    """`lifecycle.worklist_order` for the database, so that the last of the list are never loaded."""
+    c = incidents_.c
+    unreported = (c.emergency != "") & c.emergency_reported_at_ms.is_(None)
+    running = sa.case((c.paused_at_ms.is_(None), c.due_ms))
+    colour = sa.case({one.value: one.rank for one in Colour}, value=c.colour)
+    return [
+        sa.case((unreported, 0), else_=1),
+        sa.case((running < now_ms, 0), else_=1),
+        colour,
+        sa.func.coalesce(running, 2**62),
+        c.id,
+    ]
 
 
 def counts_by_rule(

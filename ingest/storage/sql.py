@@ -7,6 +7,7 @@ good reading. SQL is written once, with ``?`` for a value; :class:`Dialect` hold
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ import sqlalchemy as sa
 from infra.database import Database, execute, insert_many
 from ingest.storage.port import Latest, Series, Window
 from sensors.parameters import Catalogue
-from sensors.reading import PLAIN, Batch, Floats, Ints
+from sensors.reading import PLAIN, Batch, Flag, Floats, Ints
+
+_UNUSABLE = int(Flag.SUSPECT)
+"""Flags from here on mark what nobody may rest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,23 +221,43 @@ class SqlReadings:
         return self._to_window(rows[::-1], [parameter])
 
     def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
+        """By the newest row of each station; only what that leaves open is searched for, series by series."""
         with self._database.read() as connection:
-            wanted = None if stations is None else set(stations)
-            names = {id_: key for key, id_ in _query(connection, "SELECT key, id FROM station")}
-            found = []
-            series = _query(connection, "SELECT station, parameter FROM reading_series").fetchall()
-            for parameter in sorted(self._known_of({p for _, p in series})):
-                if wanted is None:
-                    only, arguments = "", []
-                else:
-                    arguments = [id_ for id_, key in names.items() if key in wanted]
-                    if not arguments:
-                        return []
-                    only = f" AND s.station IN ({','.join('?' * len(arguments))})"
-                for id_, newest, at, value, mark in _query(connection, _latest(parameter, only), *arguments):
-                    if id_ in names and newest is not None:
-                        found.append(Latest(names[id_], parameter, at, value, PLAIN if mark is None else mark, newest))
-        return sorted(found, key=lambda row: (row.station, row.parameter))
+            keys = sorted(self._known_of(self.parameters(connection)))
+            ids = None if stations is None else self._ids_of(connection, stations)
+            if not keys or ids == []:
+                return []
+            found: list[Latest] = []
+            names: dict[int, str] = {}
+            missing: dict[str, list[int]] = {}
+            rows = _query(connection, _newest_rows(keys, ids), *(ids or ())).fetchall()
+            for id_, name, at, *cells in sorted(rows, key=itemgetter(1)):
+                names[id_] = name
+                for key, value, mark in zip(keys, cells[::2], cells[1::2], strict=True):
+                    if value is None or (mark is not None and mark & 15 >= _UNUSABLE):
+                        missing.setdefault(key, []).append(id_)
+                    else:
+                        found.append(Latest(name, key, at, value, PLAIN if mark is None else mark, at))
+            if missing:
+                found += self._searched(connection, names, missing)
+                found.sort(key=attrgetter("station", "parameter"))
+        return found
+
+    def _searched(
+        self, connection: sa.Connection, names: Mapping[int, str], missing: Mapping[str, Sequence[int]]
+    ) -> list[Latest]:
+        """The newest of those series that exist, each searched for by itself."""
+        found = []
+        for parameter, ids in missing.items():
+            for id_, newest, at, value, mark in _query(connection, _latest(parameter, ids), *ids):
+                if newest is not None:
+                    packed = PLAIN if mark is None else mark
+                    found.append(Latest(names[id_], parameter, at, value, packed, newest))
+        return found
+
+    def _ids_of(self, connection: sa.Connection, stations: Sequence[str]) -> list[int]:
+        wanted = set(stations)
+        return [id_ for key, id_ in _query(connection, "SELECT key, id FROM station") if key in wanted]
 
     def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
         with self._database.read() as connection:
@@ -352,17 +376,31 @@ def _unnested(width: int) -> str:
     return f"SELECT {chosen} FROM unnest({', '.join(['%b'] * len(names))}) AS given({', '.join(names)})"
 
 
-def _latest(parameter: str, only: str) -> str:
+def _newest_rows(keys: Sequence[str], ids: Sequence[int] | None) -> str:
+    """The newest row of each station, or of these: (id, key, at, value, mark, value, mark …)."""
+    cells = ", ".join(f'r."{key}", r."{key}_q"' for key in keys)
+    only = "" if ids is None else f" AND s.id IN ({_marks(ids)})"
+    return (
+        f"SELECT s.id, s.key, r.at, {cells} FROM station s CROSS JOIN reading r"  # SQLite keeps the order of this join
+        f" WHERE r.station = s.id AND r.at = (SELECT max(at) FROM reading n WHERE n.station = s.id){only}"
+    )
+
+
+def _latest(parameter: str, ids: Sequence[int]) -> str:
     present = f'r.station = s.station AND r."{parameter}" IS NOT NULL'
     usable = f'{present} AND (r."{parameter}_q" IS NULL OR (r."{parameter}_q" & 15) < 3)'
     return (
         f"WITH found AS (SELECT s.station,"
         f" (SELECT at FROM reading r WHERE {present} ORDER BY at DESC LIMIT 1) AS newest,"
         f" (SELECT at FROM reading r WHERE {usable} ORDER BY at DESC LIMIT 1) AS at"
-        f" FROM reading_series s WHERE s.parameter = '{parameter}'{only}) "
+        f" FROM reading_series s WHERE s.parameter = '{parameter}' AND s.station IN ({_marks(ids)})) "
         f'SELECT f.station, f.newest, f.at, r."{parameter}", r."{parameter}_q" '
         f"FROM found f LEFT JOIN reading r ON r.station = f.station AND r.at = f.at"
     )
+
+
+def _marks(ids: Sequence[int]) -> str:
+    return ",".join("?" * len(ids))
 
 
 def _thinned(parameter: str, dialect: Dialect, where: str) -> str:

@@ -145,7 +145,8 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="assess、console、devices、field、ingest、latency、map 或 store · which one")
+        str,
+        typer.Argument(help="assess、console、devices、field、growth、ingest、latency、map、peers、ratios、store"),
     ],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
@@ -157,17 +158,21 @@ def bench(
         float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
     ] = None,
     readings: Annotated[
-        int, typer.Option(min=100_000, max=200_000_000, help="store: 写入读数 · readings to write")
-    ] = 5_000_000,
+        int | None,
+        typer.Option(min=100_000, max=200_000_000, help="store、growth: 写入读数 · readings; default 5 or 10 million"),
+    ] = None,
+    write: Annotated[bool, typer.Option(help="peers、growth: 写入 docs/performance.md · write the page")] = False,
 ) -> None:
     """基准测试 · Benchmarks: the machine, the versions, and a ratio measured in the same run."""
     benches = _benches()
     if name not in benches.BENCHES:
-        raise ConfigurationError(say("command.no_bench", name=name, known=", ".join(sorted(benches.BENCHES))))
+        raise ConfigurationError(say("command.no_bench", name=name, known=", ".join(benches.BENCHES)))
     logs.configure(settings_.LogSection(level="warning"))
     if stations is None:
         stations = {"devices": 50_000, "map": 5_000}.get(name, 500)
-    result = benches.BENCHES[name](benches.Plan(seconds, stations, broker, rate, readings), err)
+    if readings is None:
+        readings = 10_000_000 if name == "growth" else 5_000_000
+    result = benches.run(name, benches.Plan(seconds, stations, broker, rate, readings, write), err)
     out.print_json(data=result)
     if json_ is not None:
         save(json_, json.dumps(result, ensure_ascii=False, indent=2) + "\n")

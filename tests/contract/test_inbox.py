@@ -104,6 +104,30 @@ def test_what_waits_for_somebody_is_among_what_needs_them_next(database: Databas
             assert counted.open > 0
 
 
+def test_a_work_list_begins_with_what_is_most_urgent_and_loads_no_more_than_it_shows(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_state(database)
+    for number, colour in enumerate([*Colour, *Colour]):
+        report(database, colour=colour, at_ms=NOW - number * 20 * DAY)
+    emergency = report(database, colour=Colour.BLUE)
+    with database.write() as connection:
+        incident = incident_store.incidents_
+        connection.execute(incident.update().where(incident.c.id == emergency.id).values(emergency="IV"))
+        connection.execute(incident.update().where(incident.c.id == emergency.id - 1).values(paused_at_ms=NOW))
+    monkeypatch.setattr(incident_store, "LOADED_AT_ONCE", 4)
+    loaded: list[int] = []
+    get_many = incident_store.get_many
+    monkeypatch.setattr(incident_store, "get_many", lambda c, ids: loaded.extend(ids) or get_many(c, ids))
+    with database.read() as connection:
+        found = [one for one, _ in incident_store.worklist(connection, OFFICE, NOW, limit=1000)]
+        assert found == sorted(found, key=lambda one: lifecycle.worklist_order(one, NOW))
+        assert found[0].id == emergency.id
+        loaded.clear()
+        assert [one for one, _ in incident_store.worklist(connection, OFFICE, NOW, limit=3)] == found[:3]
+    assert len(loaded) <= 8 < len(found)
+
+
 def test_the_least_time_left_stands_first_and_what_has_no_clock_last(database: Database) -> None:
     new, old = report(database, at_ms=NOW), report(database, at_ms=NOW - 30 * DAY)
     urgent = report(database, colour=Colour.RED, at_ms=NOW - DAY)

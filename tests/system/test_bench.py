@@ -11,8 +11,7 @@ import pytest
 
 from tests import preloaded
 from tests.rig import eventually
-
-pytestmark = pytest.mark.broker
+from tools.bench import paired, ratios
 
 
 @pytest.fixture
@@ -29,6 +28,7 @@ def running_bench(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait(60)
 
 
+@pytest.mark.broker
 @pytest.mark.timeout(180)
 def test_a_benchmark_that_is_killed_leaves_nothing_behind(
     running_bench: "subprocess.Popen[bytes]", tmp_path: Path
@@ -46,3 +46,11 @@ def test_a_benchmark_that_is_killed_leaves_nothing_behind(
     for one in alive:
         one.kill()
     assert alive == [], (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("name", ratios.MEASURES)
+def test_what_a_reading_costs_beside_the_least_possible_is_not_lost_grossly(name: str) -> None:
+    """Processor time in turns with a baseline: it fails when three repeats are all below a third of what is stated."""
+    assert set(ratios.STATED) == set(ratios.MEASURES)
+    measure = ratios.MEASURES[name]
+    assert not paired.lost(lambda: measure(ratios.ROUNDS).median, ratios.STATED[name])

@@ -1,22 +1,35 @@
-"""Benchmarks: each prints machine, versions and a ratio measured in the same run."""
+"""Benchmarks: each prints machine, versions and a ratio measured in the same run.
 
-from collections.abc import Callable
+A benchmark is the function ``run`` of the module of its name, imported when it is asked for: a load generator imports
+this package as well and needs none of them.
+"""
+
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console
 
-from tools.bench import assess, console, devices, field, ingest, latency, map, store
 from tools.bench.rig import Plan
 
-BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
-    "devices": devices.run,
-    "assess": assess.run,
-    "console": console.run,
-    "field": field.run,
-    "ingest": ingest.run,
-    "latency": latency.run,
-    "map": map.run,
-    "store": store.run,
-}
+BENCHES = (
+    "assess",
+    "console",
+    "devices",
+    "field",
+    "growth",
+    "ingest",
+    "latency",
+    "map",
+    "peers",
+    "ratios",
+    "store",
+)
 
-__all__ = ["BENCHES", "Plan"]
+
+def run(name: str, plan: Plan, console: Console) -> dict[str, Any]:
+    """The figures of one of ``BENCHES``."""
+    found: dict[str, Any] = import_module(f"tools.bench.{name}").run(plan, console)
+    return found
+
+
+__all__ = ["BENCHES", "Plan", "run"]

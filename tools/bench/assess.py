@@ -41,7 +41,7 @@ LIVE_BATCHES = 60
 def run(plan: Plan, console: Console) -> dict[str, Any]:
     """The figures, machine and versions; raises BenchFailed when a planted fault is not found."""
     del plan
-    table = _table(RIVERS, DAYS)
+    table = made_table(RIVERS, DAYS)
     values = int((~np.isnan(table.values)).sum())
     with console.status(line("bench.assess", values=values)):
         rounds = []
@@ -52,8 +52,8 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
         seconds = median(rounds)
     if not ((judged.packed & 15) >= 3).any():
         raise BenchFailed(say("bench.faults"))
-    simple = _z_score(table)
-    quarter_hours = _table(RIVERS, 2 * DAYS, 900_000)
+    simple = z_score(table)
+    quarter_hours = made_table(RIVERS, 2 * DAYS, 900_000)
     with console.status(line("bench.live")):
         live = _live()
     return {
@@ -70,7 +70,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
     }
 
 
-def _table(stations: int, days: int, step_ms: int = STEP_MS) -> SensorTable:
+def made_table(stations: int, days: int, step_ms: int = STEP_MS) -> SensorTable:
     """A table as ``riverchief assess`` reads it: daily rhythm, tide and noise, a spike a day and a stuck sensor."""
     rng = np.random.default_rng(1)
     n = days * DAY_MS // step_ms
@@ -95,7 +95,7 @@ def _table(stations: int, days: int, step_ms: int = STEP_MS) -> SensorTable:
     )
 
 
-def _z_score(table: SensorTable) -> float:
+def z_score(table: SensorTable) -> float:
     """Seconds of the simplest check on the same columns."""
     frame = pl.DataFrame({str(i): table.values[:, i] for i in range(table.values.shape[1])})
     week = 7 * DAY_MS // STEP_MS
@@ -140,7 +140,7 @@ def _live() -> float:
     kinds, k = catalogue(), len(COLUMNS)
     parameter = np.tile([kinds.index[name] for name in COLUMNS], LIVE_STATIONS)
     memory = SeriesState.of(np.repeat(np.arange(LIVE_STATIONS, dtype=np.int32), k), parameter.astype(np.int32))
-    table = _table(1, 2)
+    table = made_table(1, 2)
     series, letters = np.arange(LIVE_STATIONS * k), np.full(LIVE_STATIONS * k, ord("N"), np.uint8)
     seconds = 0.0
     for row in range(LIVE_BATCHES):

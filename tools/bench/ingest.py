@@ -35,7 +35,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
         with console.status(line("bench.top")):
             top, kind = _broker_alone(folder / "top", plan, rounds)
         with console.status(line("bench.ingest", messages=messages)):
-            figures = _ingest(folder / "run", plan, rounds)
+            figures = flooded(folder / "run", plan, rounds)
     return {
         "bench": "ingest",
         "machine": machine(),
@@ -85,14 +85,15 @@ def _broker_alone(folder: Path, plan: Plan, rounds: int) -> tuple[float, str]:
             client.loop_stop()
 
 
-def _ingest(folder: Path, plan: Plan, rounds: int) -> dict[str, Any]:
+def flooded(folder: Path, plan: Plan, rounds: int, top: str = "") -> dict[str, Any]:
+    """The figures of an ingest with ``top`` in its settings, on so many rounds of messages."""
     folder.mkdir()
     with running(folder / "broker", kind=plan.broker) as broker:
         db = database(folder, plan.stations)
         messages = rounds * plan.stations
         load = Load(broker, kind="flood", stations=plan.stations, rounds=rounds)
         try:
-            with serving(folder, broker, "ingest") as process:
+            with serving(folder, broker, "ingest", top=top) as process:
                 wait_for("the ingest did not subscribe", lambda: len(process.net_connections()) > 0, 30)
                 time.sleep(1.0)
                 load.go()
@@ -117,6 +118,7 @@ def _ingest(folder: Path, plan: Plan, rounds: int) -> dict[str, Any]:
         "messages_per_s": round(rate),
         "readings_per_s": round(rate * len(BASE)),
         "ingest_cpu_us_per_message": round(used / messages * 1e6, 1),
+        "steady_cpu_us_per_message": round((used - halves[1][2]) / messages * 2e6, 1),
         "half_s": {"first": round(halves[1][0] - began, 2), "second": round(halves[3][0] - halves[1][0], 2)},
         "memory_mib": {"quarter": round(halves[0][1]), "half": round(halves[1][1]), "end": round(halves[3][1])},
         "bytes_per_reading": round(size / messages / len(BASE), 1),

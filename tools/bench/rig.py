@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from infra.database import Database
@@ -20,10 +22,13 @@ from infra.errors import WaterError
 from infra.texts import say
 from ingest.storage import registry as registry_store
 from riverchief import migrations
-from riverchief.brokers.local import Broker
+from riverchief.brokers.local import Broker, free_port
 from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+
+BUCKET = "bench"
+"""The database of InfluxDB."""
 
 
 class BenchFailed(WaterError):
@@ -33,13 +38,14 @@ class BenchFailed(WaterError):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How long, how many stations, which broker, at which rate (messages/s; None: the benchmark's own choice), and
-    how many readings ``store`` writes."""
+    how many readings ``store`` and ``growth`` write; ``write``: the figures go into docs/performance.md, too."""
 
     seconds: float
     stations: int
     broker: str | None = None
     rate: float | None = None
     readings: int = 5_000_000
+    write: bool = False
 
 
 def machine() -> dict[str, Any]:
@@ -77,19 +83,76 @@ def database(folder: Path, stations: int) -> Database:
 
 
 @contextmanager
-def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Iterator[psutil.Process]:
+def serving(folder: Path, broker: Broker, command: str, more: str = "", top: str = "") -> Iterator[psutil.Process]:
     """``riverchief ingest`` or ``serve`` as a site runs it."""
-    settings = folder / "settings.toml"
-    settings.touch(mode=0o600)
-    settings.write_text(
-        f"data = {json.dumps(str(folder))}\n[log]\nlevel = 'warning'\n[mqtt]\nport = {broker.port}\n"
-        f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n{more}",
-        encoding="utf-8",
-    )
-    with child_process([sys.executable, "-m", "riverchief", command, "--settings", str(settings)]) as process:
+    with child_process(riverchief_command(folder, broker, command, more, top)) as process:
         yield psutil.Process(process.pid)
         if process.poll() is not None:
             raise BenchFailed(say("bench.ended", command=command, returncode=process.returncode))
+
+
+def riverchief_command(folder: Path, broker: Broker, command: str, more: str = "", top: str = "") -> list[str]:
+    """The command line of ``serving``, its settings written: ``top`` before the first section, ``more`` at the end."""
+    settings = folder / "settings.toml"
+    settings.touch(mode=0o600)
+    settings.write_text(
+        f"data = {json.dumps(str(folder))}\n{top}[log]\nlevel = 'warning'\n[mqtt]\nport = {broker.port}\n"
+        f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n{more}",
+        encoding="utf-8",
+    )
+    return [sys.executable, "-m", "riverchief", command, "--settings", str(settings)]
+
+
+@dataclass(frozen=True, slots=True)
+class Influx:
+    """A running InfluxDB 1.x with an empty database ``BUCKET``."""
+
+    url: str
+    process: psutil.Process
+
+    def points_taken(self) -> int:
+        """Points it has accepted, duplicates included."""
+        statistics = httpx.get(f"{self.url}/debug/vars", trust_env=False).json()
+        return int(statistics["httpd:" + self.url.removeprefix("http://")]["values"]["pointsWrittenOK"])
+
+    def count(self, field: str) -> int:
+        """Points of the measurement ``water`` that have the field."""
+        query = {"db": BUCKET, "q": f'SELECT count("{field}") FROM water'}
+        answer = httpx.get(f"{self.url}/query", params=query, trust_env=False, timeout=60).json()["results"][0]
+        return int(answer["series"][0]["values"][0][1]) if "series" in answer else 0
+
+
+@contextmanager
+def influxdb1(folder: Path) -> Iterator[Influx | None]:
+    """InfluxDB 1.x on a loopback port; None where it is not installed."""
+    program = shutil.which("influxd")
+    if program is None:
+        yield None
+        return
+    folder.mkdir()
+    port, other = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    config = folder / "influxdb.conf"
+    config.write_text(
+        f'reporting-enabled = false\nbind-address = "127.0.0.1:{other}"\n[meta]\ndir = "{folder}/meta"\n'
+        f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[monitor]\nstore-enabled = false\n'
+        f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n',
+        encoding="utf-8",
+    )
+    with (
+        (folder / "server.log").open("wb") as log,
+        child_process([program, "-config", str(config)], stdout=log, stderr=log) as process,
+    ):
+        wait_for("influxdb1 did not start", lambda: _answers(url), 60)
+        httpx.post(f"{url}/query", data={"q": f"CREATE DATABASE {BUCKET}"}, trust_env=False).raise_for_status()
+        yield Influx(url, psutil.Process(process.pid))
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/ping", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 class Load:

@@ -5,7 +5,6 @@ a time-series server beside them, so that the cost of feeding one is a ratio of 
 installed, how fast the spool empties into it is measured, too.
 """
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from rich.console import Console
 
@@ -27,12 +25,10 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import ServerKind, ServerSettings, TimeSeriesServer
-from riverchief.brokers.local import free_port
-from riverchief.guard import child_process
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
 from tools.bench.load import BASE
-from tools.bench.rig import BenchFailed, Plan, database, machine, wait_for
+from tools.bench.rig import BUCKET, BenchFailed, Plan, database, influxdb1, machine, wait_for
 
 CATALOGUE = catalogue()
 ROWS = 2000
@@ -59,7 +55,7 @@ def _database(folder: Path, plan: Plan) -> dict[str, Any]:
     db = database(folder, plan.stations)
     store = SqlReadings(db, CATALOGUE)
     readings, seconds = _fill(db, store, plan, plan.readings)
-    end_ms = _month(db, store, plan)
+    end_ms = write_month(db, store, plan.stations)
     stored = sum(store.count().values())
     if stored != readings + 30 * 1440 * len(BASE):
         raise BenchFailed(say("bench.stored", stored=stored, readings=readings))
@@ -126,33 +122,46 @@ def _emptied(folder: Path, source: Database, server: TimeSeriesServer) -> float:
 
 def _fill(db: Database, store: TieredReadings | SqlReadings, plan: Plan, wanted: int) -> tuple[int, float]:
     """Write ``wanted`` readings in full batches, a minute apart at each station; how many, and the seconds it took."""
-    names = [f"bench-{i}" for i in range(plan.stations)]
-    codes = np.array([CATALOGUE.index[key] for key in BASE], np.int32)
-    rng = np.random.default_rng(1)
-    base = np.array(list(BASE.values()))
     start_ms = now_ms() // 60_000 * 60_000 - 60_000 * (wanted // (plan.stations * len(BASE)) + 2)
     batches = max(1, wanted // (ROWS * len(BASE)))
+    seconds = write_batches(db, store, plan.stations, range(batches), start_ms)
+    return batches * ROWS * len(BASE), seconds
+
+
+def write_batches(
+    db: Database,
+    store: TieredReadings | SqlReadings,
+    stations: int,
+    numbers: range,
+    start_ms: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Write these batches of ``ROWS`` instants, each committed; what the clock counted meanwhile."""
+    names = [f"bench-{i}" for i in range(stations)]
+    codes = np.array([CATALOGUE.index[key] for key in BASE], np.int32)
+    rng = np.random.default_rng(numbers.start)
+    base = np.array(list(BASE.values()))
     seconds = 0.0
-    for number in range(batches):
+    for number in numbers:
         row = np.arange(number * ROWS, (number + 1) * ROWS)
         values = (base * (1 + rng.normal(0, 0.01, (ROWS, len(base))))).round(3)
         batch = Batch.of(
-            np.repeat(row % plan.stations, len(base)).tolist(),
+            np.repeat(row % stations, len(base)).tolist(),
             np.tile(codes, ROWS).tolist(),
-            np.repeat(start_ms + row // plan.stations * 60_000, len(base)).tolist(),
+            np.repeat(start_ms + row // stations * 60_000, len(base)).tolist(),
             values.ravel().tolist(),
         )
         packed = np.full(len(batch), PLAIN, np.int64)
-        began = time.perf_counter()
+        began = clock()
         with db.write() as connection:
             store.write(connection, names, batch, packed)
-        seconds += time.perf_counter() - began
-    return batches * ROWS * len(base), seconds
+        seconds += clock() - began
+    return seconds
 
 
-def _month(db: Database, store: SqlReadings, plan: Plan) -> int:
+def write_month(db: Database, store: SqlReadings, stations: int) -> int:
     """A month of minutes before everything else at the first station; the instant it ends."""
-    names = [f"bench-{i}" for i in range(plan.stations)]
+    names = [f"bench-{i}" for i in range(stations)]
     end_ms = now_ms() // 60_000 * 60_000 - 400 * DAY_MS
     at = np.arange(end_ms - MONTH_MS, end_ms, 60_000)
     for key, value in BASE.items():
@@ -176,32 +185,9 @@ def _best_ms(ask: Callable[[], object], times: int = 5) -> float:
 @contextmanager
 def _server(folder: Path) -> Iterator[TimeSeriesServer | None]:
     """A server of its own on a loopback port; None where it is not installed."""
-    program = shutil.which("influxd")
-    if program is None:
-        yield None
-        return
-    folder.mkdir()
-    port, other = free_port(), free_port()
-    url = f"http://127.0.0.1:{port}"
-    config = folder / "influxdb.conf"
-    config.write_text(
-        f'reporting-enabled = false\nbind-address = "127.0.0.1:{other}"\n[meta]\ndir = "{folder}/meta"\n'
-        f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[monitor]\nstore-enabled = false\n'
-        f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n',
-        encoding="utf-8",
-    )
-    with (
-        (folder / "server.log").open("wb") as log,
-        child_process([program, "-config", str(config)], stdout=log, stderr=log),
-        TimeSeriesServer(ServerSettings(url, ServerKind.INFLUXDB1, bucket="bench", timeout_s=60)) as server,
-    ):
-        wait_for("influxdb1 did not start", lambda: _answers(url), 60)
-        httpx.post(f"{url}/query", data={"q": "CREATE DATABASE bench"}, trust_env=False).raise_for_status()
-        yield server
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/ping", trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+    with influxdb1(folder) as influx:
+        if influx is None:
+            yield None
+            return
+        with TimeSeriesServer(ServerSettings(influx.url, ServerKind.INFLUXDB1, bucket=BUCKET, timeout_s=60)) as server:
+            yield server

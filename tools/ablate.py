@@ -1,15 +1,17 @@
-"""What tests and constants are worth: ``python -m tools.ablate DATA_FOLDER [--seed N] [--only faults]``.
+"""What tests and constants are worth: ``python -m tools.ablate DATA_FOLDER [--seed N] [--only faults] [--sample]``.
 
-Leaves out each fault test, event rule and constant in turn and prints how F1 falls: on the labelled records, and on
-faults and plumes injected into clean ones. A record is a river: the mean over rivers has an interval of 90 %, by a
-bootstrap over the station-months of each. Before that, F1 of each river *left out*: with the setting, of all that are
-tried, that is best on the mean of the other rivers.
+Leaves out each fault test and event rule in turn, halves and doubles each constant of the fault tests, and prints how
+F1 falls: on the labelled records, and on faults and plumes injected into clean ones. A record is a river: the mean over
+rivers has an interval of 90 %, by a bootstrap over the station-months of each. Before that, F1 of each river *left
+out*: with the setting, of all that are tried, that is best on the mean of the other rivers.
 """
 
 import argparse
+import ast
 import importlib
 import secrets
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+import sensors.quality
 from riverchief.tables import assess
 from sensors.quality import moves
 from sensors.quality.detectors import sudden_events
@@ -32,28 +35,18 @@ from tools.score.matching import Span
 
 RESAMPLES: Final = 1000
 
-CONSTANTS: Final[Mapping[str, tuple[float, ...]]] = {
-    # in sensors.quality: a lower and a higher value
-    "thresholds.SHIFT_MULTIPLE": (1.5, 3.0),
-    "thresholds.NOISE_MEDIANS": (4.5, 8.0),
-    "thresholds.NOISE_RARE": (1.0, 2.0),
-    "thresholds.MIN_SPIKE_RESOLUTIONS": (2.0, 5.0),
-    "thresholds._SPIKE_TAIL": (2.0, 2.35),
-    "statistics.MAX_SPREAD_OF_STEP": (0.15, 0.4),
-    "engine.BUSY_SHARE": (0.0625, 0.25),
-    "engine.BUSY_RESOLUTIONS": (0.0, 3.0),
-    "engine.WEAK_JUMPS": (2.5, 6.0),
-    "engine.WEAK_REPEAT_SHARE": (0.05, 0.5),
-    "engine.MIN_NOISE_FLOORS": (0.3, 1.2),
-    "detectors.point_tests.MAX_RETURN_SHARE": (0.1, 0.35),
-    "detectors.spikes.MIN_HEIGHT_OPTICAL": (6.0, 11.0),
-    "detectors.spikes.MIN_HEIGHT_OTHERS": (10.0, 19.0),
-    "detectors.steps_and_noise.MIN_PEAKS": (4, 8),
-    "detectors.steps_and_noise.MAX_NOISY_OTHERS": (0, 12),
-    "detectors.flat_line.MIN_EQUAL_READINGS": (5, 12),
-    "detectors.flat_line.MIN_LONG_RUNS": (1.5, 5.0),
-    "detectors.lone_jumps.MIN_JUMP_LIMITS": (2.5, 10.0),
-}
+NOT_OF_FAULT_TESTS: Final = ("moves", "slow_events", "sudden_events", "upstream_evidence", "clock_shift",
+                             "post_visit_drift", "table_sensors", "explanations", "histograms", "neighbours", "state",
+                             "neighbour_departure", "lens_fouling")  # fmt: skip
+"""Modules whose constants set no flag in these records, which have no network and no visits."""
+
+DEFINITIONS: Final = ("HOUR_MS", "HOURS_PER_DAY", "LUNAR_DAY_MS", "PARTS_OF_FLOOR", "VISIT_TESTS", "CHECK_DUE",
+                      "LENS_FOULED", "CHECK_DUE_IF_UNVISITED", "STATUS_OVER_RANGE", "SUSPECTED_FAULTS", "LARGEST_PART",
+                      "MIN_READINGS_ONE_BY_ONE", "LONG", "RUN_UNIT", "_CROSS_CHECK", "_REVIEWED")  # fmt: skip
+"""Units, bits and sizes of arrays: nothing is chosen there."""
+
+SAMPLE: Final = ("Sandy Creek", "simulated", "Herbert", "Pringle")
+"""Short records: a constant costs three seconds of a processor for each of its two other values, and not ten."""
 
 RULES: Final[Mapping[str, Mapping[str, Any]]] = {
     # of sudden events: what stands in its place when a rule is left out
@@ -180,12 +173,40 @@ def setting(module: str, values: Mapping[str, Any]) -> Iterator[None]:
             setattr(user, name, value)
 
 
-def fault_rivers(run: Runner, seed: int) -> dict[str, Callable[[], dict[str, Counts]]]:
+def constants() -> Iterator[tuple[str, str, float]]:
+    """(module, name, value) of the numbers that the functions of the fault tests read, beside :data:`DEFINITIONS`."""
+    package = Path(sensors.quality.__file__).parent
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))}
+    functions = (node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    read = {node.id for one in functions for node in ast.walk(one) if isinstance(node, ast.Name)}
+    for path, tree in trees.items():
+        module = ".".join(path.relative_to(package).with_suffix("").parts)
+        if path.stem in NOT_OF_FAULT_TESTS or path.stem == "__init__":
+            continue
+        home = importlib.import_module(f"sensors.quality.{module}")
+        for node in tree.body:
+            if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+                continue
+            name = node.target.id
+            value = getattr(home, name)
+            if name in read and name not in DEFINITIONS and type(value) in (int, float):
+                yield module, name, value
+
+
+def other_values(value: float) -> list[float]:
+    """Half and double; a number of things stays a whole one."""
+    return [value * 0.5, value * 2.0] if isinstance(value, float) else sorted({value // 2, value * 2} - {value})
+
+
+def fault_rivers(
+    run: Runner, seed: int, among: Sequence[str] = (*LABELLED, *PLACES)
+) -> dict[str, Callable[[], dict[str, Counts]]]:
     """By river: a function that judges it and counts with all tests, and without each of them."""
 
     def of(record: Record, score: Callable[[Bools], Counts]) -> Callable[[], dict[str, Counts]]:
         def judged() -> dict[str, Counts]:
-            packed = assess.judge(record.table).packed
+            with patch.object(assess, "_alarms"):  # events change no flag
+                packed = assess.judge(record.table).packed
             flagged = (packed & 15) >= Flag.SUSPECT
             out = {"": score(flagged)}
             for test in QualityTest:
@@ -197,10 +218,10 @@ def fault_rivers(run: Runner, seed: int) -> dict[str, Callable[[], dict[str, Cou
         return judged
 
     found = {}
-    for name in LABELLED:
+    for name in (one for one in LABELLED if one in among):
         record = run.record(name)
         found[f"{name}, labels"] = of(record, lambda flagged, r=record: labelled_faults(r, flagged))
-    for name in PLACES:
+    for name in (one for one in PLACES if one in among):
         record, made = inject.with_faults(run.record(name).clean(), seed)
         found[f"{name}, injected"] = of(record, lambda flagged, r=record, m=made: injected_faults(r, flagged, m))
     return found
@@ -243,8 +264,11 @@ def tried(judges: Mapping[str, Callable[[], dict[str, Counts]]], settings: Mappi
 
     add("", {river: judge() for river, judge in judges.items()})
     for name, (module, values) in settings.items():
-        with setting(module, values):
-            add(name, {river: judge() for river, judge in judges.items()})
+        try:
+            with setting(module, values):
+                add(name, {river: judge() for river, judge in judges.items()})
+        except (IndexError, ValueError) as error:  # the size of an array, too
+            print(f"{name}: cannot be set ({error})", file=sys.stderr)
     return out
 
 
@@ -273,7 +297,7 @@ def river_of(label: str) -> str:
 def worth(results: Mapping[str, Rivers], seed: int) -> Iterator[str]:
     """How much lower F1 is with each change, by river and in the mean, with its interval."""
     rivers = list(results[""])
-    rows = []
+    rows, useful = [], defaultdict[str, list[bool]](list)
     for name, by in results.items():
         if not name:
             continue
@@ -286,10 +310,14 @@ def worth(results: Mapping[str, Rivers], seed: int) -> Iterator[str]:
             drawn.append(_f1(sums[:, :3]) - _f1(sums[:, 3:]))
             differences.append(shipped.f1() - changed.f1())
         low, high = np.quantile(np.mean(drawn, axis=0), (0.05, 0.95))
+        useful[name.rsplit(" ", 1)[0]].append(bool(low > 0))
         cells = [f"{1000 * one:+.0f}" if one else "" for one in differences]
         rows.append((name, f"{1000 * np.mean(differences):+.0f} ({1000 * low:+.0f} to {1000 * high:+.0f})", *cells))
     yield "**Worth** in thousandths of F1: how much lower it is without, or so; mean over rivers, 90 % interval\n"
     yield from table(("left out or set", "mean", *rivers), rows)
+    idle = [name for name, values in useful.items() if "." in name and not any(values)]
+    if idle:
+        yield f"{len(idle)} constants without worth at either value: {', '.join(idle)}\n"
 
 
 def main() -> None:
@@ -298,17 +326,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="default: drawn anew")
     parser.add_argument("--only", choices=("faults", "events"), action="append")
     parser.add_argument("--tests-alone", action="store_true", help="faults: leave out tests, set no constants")
+    parser.add_argument("--sample", action="store_true", help="faults: short records alone, eight minutes")
     options = parser.parse_args()
     run = Runner(options.data, {})
     print(f"Seed {options.seed}\n")
     if "faults" in (options.only or ("faults",)):
-        constants = {} if options.tests_alone else CONSTANTS
+        found = () if options.tests_alone else constants()
         settings = {
-            f"{name} {value:g}": (name.rsplit(".", 1)[0], {name.rsplit(".", 1)[1]: value})
-            for name, values in constants.items()
-            for value in values
+            f"{module}.{name} {value:g}": (module, {name: value})
+            for module, name, shipped in found
+            for value in other_values(shipped)
         }
-        show(tried(fault_rivers(run, options.seed), settings), options.seed)
+        among = SAMPLE if options.sample else (*LABELLED, *PLACES)
+        show(tried(fault_rivers(run, options.seed, among), settings), options.seed)
     if "events" in (options.only or ("events",)):
         rules = {name: ("detectors.sudden_events", values) for name, values in RULES.items()}
         show(tried(event_rivers(run, options.seed), rules), options.seed)

@@ -5,14 +5,15 @@ remembered comes back as a :class:`StateUpdate` and is applied by the caller onc
 """
 
 import zlib
-from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensors.quality.constants import HOURS_PER_DAY
 from sensors.quality.histograms import BINS
+from sensors.quality.state_columns import Column
 from sensors.reading import Bits, Bytes, Codes, Floats, Ints, grown
 
 Floats32 = NDArray[np.float32]
@@ -88,35 +89,35 @@ class SeriesState:
     stretch, low, high : (s, STRETCHES) number, lowest and highest level of the last stretches
     """
 
-    station: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
-    parameter: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
-    at: Ints = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS), np.int64))
-    value: Floats = field(default_factory=lambda: np.full((0, REMEMBERED_READINGS), np.nan))
-    packed: Ints = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS), np.int64))
-    mark: Bytes = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS), np.uint8))
-    move: Floats = field(default_factory=lambda: np.zeros((0, REMEMBERED_READINGS)))
-    run_samples: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
-    run_start: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    dead_at: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    dead_run: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
-    lowest: Floats = field(default_factory=lambda: np.full(0, np.inf))
-    first: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    day: Ints = field(default_factory=lambda: np.full(0, NO_DAY, np.int64))
-    counts: Codes = field(default_factory=lambda: np.zeros((0, len(STATISTICS), BINS), np.int32))
-    drawn: Floats = field(default_factory=lambda: np.zeros((0, len(THRESHOLDS))))
-    usual: Floats = field(default_factory=lambda: np.zeros((0, 2, PHASES)))
-    sums: Ints = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int64))
-    many: Codes = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int32))
-    fit: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
-    hour_sum: Ints = field(default_factory=lambda: np.zeros((0, HOURS_PER_DAY), np.int64))
-    hour_many: Codes = field(default_factory=lambda: np.zeros((0, HOURS_PER_DAY), np.int32))
-    swing: Floats32 = field(default_factory=lambda: np.full((0, REMEMBERED_DAYS), np.nan, np.float32))
-    median: Floats32 = field(default_factory=lambda: np.full((0, REMEMBERED_DAYS), np.nan, np.float32))
-    earlier: Floats32 = field(default_factory=lambda: np.full((0, EARLIER_DAYS), np.nan, np.float32))
-    daily_tests: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
-    stretch: Codes = field(default_factory=lambda: np.zeros((0, STRETCHES), np.int32))
-    low: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
-    high: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
+    station: Codes = field(default_factory=Column(0, np.int32))
+    parameter: Codes = field(default_factory=Column(0, np.int32))
+    at: Ints = field(default_factory=Column(0, np.int64, REMEMBERED_READINGS))
+    value: Floats = field(default_factory=Column(np.nan, np.float64, REMEMBERED_READINGS))
+    packed: Ints = field(default_factory=Column(0, np.int64, REMEMBERED_READINGS))
+    mark: Bytes = field(default_factory=Column(0, np.uint8, REMEMBERED_READINGS))
+    move: Floats = field(default_factory=Column(0, np.float64, REMEMBERED_READINGS))
+    run_samples: Codes = field(default_factory=Column(0, np.int32))
+    run_start: Ints = field(default_factory=Column(0, np.int64))
+    dead_at: Ints = field(default_factory=Column(0, np.int64))
+    dead_run: Codes = field(default_factory=Column(0, np.int32))
+    lowest: Floats = field(default_factory=Column(np.inf, np.float64))
+    first: Ints = field(default_factory=Column(0, np.int64))
+    day: Ints = field(default_factory=Column(NO_DAY, np.int64))
+    counts: Codes = field(default_factory=Column(0, np.int32, len(STATISTICS), BINS))
+    drawn: Floats = field(default_factory=Column(0, np.float64, len(THRESHOLDS)))
+    usual: Floats = field(default_factory=Column(0, np.float64, 2, PHASES))
+    sums: Ints = field(default_factory=Column(0, np.int64, 2, PHASES))
+    many: Codes = field(default_factory=Column(0, np.int32, 2, PHASES))
+    fit: Ints = field(default_factory=Column(0, np.int64, 3))
+    hour_sum: Ints = field(default_factory=Column(0, np.int64, HOURS_PER_DAY))
+    hour_many: Codes = field(default_factory=Column(0, np.int32, HOURS_PER_DAY))
+    swing: Floats32 = field(default_factory=Column(np.nan, np.float32, REMEMBERED_DAYS))
+    median: Floats32 = field(default_factory=Column(np.nan, np.float32, REMEMBERED_DAYS))
+    earlier: Floats32 = field(default_factory=Column(np.nan, np.float32, EARLIER_DAYS))
+    daily_tests: Bits = field(default_factory=Column(0, np.uint32))
+    stretch: Codes = field(default_factory=Column(0, np.int32, STRETCHES))
+    low: Floats32 = field(default_factory=Column(np.nan, np.float32, STRETCHES))
+    high: Floats32 = field(default_factory=Column(np.nan, np.float32, STRETCHES))
 
     @classmethod
     def of(cls, station: Codes, parameter: Codes) -> Self:
@@ -208,45 +209,16 @@ class SeriesState:
         return made
 
 
-_BLANK: Final = {
-    "station": 0,
-    "parameter": 0,
-    "at": 0,
-    "value": np.nan,
-    "packed": 0,
-    "mark": 0,
-    "move": 0.0,
-    "run_samples": 0,
-    "run_start": 0,
-    "dead_at": 0,
-    "dead_run": 0,
-    "lowest": np.inf,
-    "first": 0,
-    "day": NO_DAY,
-    "counts": 0,
-    "drawn": 0.0,
-    "usual": 0.0,
-    "sums": 0,
-    "many": 0,
-    "fit": 0,
-    "hour_sum": 0,
-    "hour_many": 0,
-    "swing": np.nan,
-    "median": np.nan,
-    "earlier": np.nan,
-    "daily_tests": 0,
-    "stretch": 0,
-    "low": np.nan,
-    "high": np.nan,
-}
+_BLANK: Final[dict[str, Any]] = {one.name: cast(Column, one.default_factory).blank for one in fields(SeriesState)}
 
 _LEVELS: Final = ("stretch", "low", "high")
 _RECENT: Final = (
     "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_LEVELS,
 )  # fmt: skip
-_SKETCHED: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
-_DAYS: Final = ("hour_sum", "hour_many", "swing", "median", "daily_tests")
-_LEARNED: Final = (*_SKETCHED, *_DAYS, "earlier")
+_LEARNED: Final = (
+    "counts", "drawn", "usual", "sums", "many", "fit", "hour_sum", "hour_many", "swing", "median", "daily_tests",
+    "earlier",
+)  # fmt: skip
 
 FORM: Final = 3
 """Version of the written form; one that is not known is not read, and the series learns anew."""
@@ -322,28 +294,19 @@ class StateUpdate:
         """
         if self.turned is None:
             return []
-        whole = [getattr(self.turned, name) for name in _LEARNED]
         row_of = {series: row for row, series in enumerate(self.series.tolist())}
         written = []
         for i, series in enumerate(self.turned.series.tolist()):
             row = row_of[series]
-            parts = [self.lowest[row].tobytes(), self.first[row].tobytes(), self.day[row].tobytes()]
-            parts += [column[i].tobytes() for column in whole]
-            parts += [self.stretch[row].tobytes(), self.low[row].tobytes(), self.high[row].tobytes()]
-            written.append((series, int(self.at[row, -1]), zlib.compress(bytes([FORM]) + b"".join(parts), 1)))
+            cells = [
+                getattr(self.turned, name)[i] if name in _LEARNED else getattr(self, name)[row] for name in _WRITTEN
+            ]
+            body = bytes([FORM]) + b"".join(cell.tobytes() for cell in cells)
+            written.append((series, int(self.at[row, -1]), zlib.compress(body, 1)))
         return written
 
     def without_learning(self) -> "StateUpdate":
         """The same, but nothing is added to the sketches."""
-        none = np.empty(0, np.int64)
-        return replace(
-            self,
-            place=none,
-            weight=np.empty(0, np.int32),
-            phase=none,
-            moved=none,
-            fit_place=none,
-            fit_added=none,
-            hour_place=none,
-            hour_part=none,
-        )
+        added = ("place", "weight", "phase", "moved", "fit_place", "fit_added", "hour_place", "hour_part")
+        empty: dict[str, Any] = {name: getattr(self, name)[:0] for name in added}
+        return replace(self, **empty)

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +20,8 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from governance.incidents import store as incidents
-from governance.incidents.finding import ConditionChange, Finding, FindingKind
-from governance.incidents.model import Action, Colour, Order
+from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
+from governance.incidents.model import Action, Order
 from governance.organisation.roles import Actor, Role
 from infra.clock import now_ms
 from infra.database import Database
@@ -127,11 +128,9 @@ def _by_readings(folder: Path, plan: Plan) -> list[Row]:
                 "size": last * at_once,
                 "reading written, µs": 1e6 * seconds / ((last - first) * at_once),
                 "latest, ms": cpu_ms(fresh.latest),
-                "month thinned, ms": cpu_ms(
-                    lambda s=fresh: series(s, "bench-0", "do", end_ms - MONTH_MS, end_ms, POINTS)
-                ),
+                "month thinned, ms": cpu_ms(partial(series, fresh, "bench-0", "do", end_ms - MONTH_MS, end_ms, POINTS)),
                 "day of a station, ms": cpu_ms(
-                    lambda s=fresh: s.window("bench-1", start_ms, start_ms + DAY_MS), most_s=2.0
+                    partial(fresh.window, "bench-1", start_ms, start_ms + DAY_MS), most_s=2.0
                 ),
                 "start, s": _start_s(folder, plan),
             }

@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 import paho.mqtt.client as paho
-from influxdb_client import InfluxDBClient, Point, WriteOptions, WritePrecision
-from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.client.write.point import Point
+from influxdb_client.client.write_api import SYNCHRONOUS, WriteOptions
+from influxdb_client.domain.write_precision import WritePrecision
 from paho.mqtt.enums import CallbackAPIVersion
 
 BUCKET = "bench"
@@ -32,7 +34,7 @@ def subscribe(orders: dict[str, Any], options: WriteOptions) -> None:
             point = Point("water").tag("station", station).time(reading["at"], WritePrecision.MS)
             for key, value in reading["values"].items():
                 point.field(key, value)
-            writer.write(BUCKET, record=point, write_precision=WritePrecision.MS)
+            writer.write(BUCKET, record=point)
 
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="peer", clean_session=False)
     client.username_pw_set(orders["user"], orders["password"])
@@ -60,7 +62,7 @@ def write_directly(orders: dict[str, Any]) -> None:
 
 
 def _address_to_1x(database: InfluxDBClient) -> None:
-    client = database.api_client
+    client: Any = database.api_client  # its own methods are replaced
     call = client.call_api
 
     def call_api(path: str, method: str, *args: Any, **options: Any) -> Any:

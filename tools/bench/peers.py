@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -100,7 +101,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
         folder = Path(name)
         known = peers(_node_red(folder / "npm", console))
         runs = paired.alternate(
-            {one: lambda one=one: _timed(one, known[one], plan, folder, console) for one in known}, ROUNDS
+            {one: partial(_timed, one, peer, plan, folder, console) for one, peer in known.items()}, ROUNDS
         )
         lost = {one: _lost(known[one], plan, folder, console) for one in known if known[one].from_broker}
     found = {

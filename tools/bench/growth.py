@@ -95,7 +95,7 @@ def _by_rules(folder: Path, plan: Plan) -> list[Row]:
         rules = folder / f"rules-{number}.toml"
         rules.write_text("\n".join(_rule(i) for i in range(number)), encoding="utf-8")
         site = replace(plan, stations=500)
-        figures = ingest.flooded(folder / f"rules-{number}", site, MESSAGES // 500, f"rules = '{rules}'\n")
+        figures = ingest.flooded(folder / f"rules-{number}", site, MESSAGES // 500, f"[site]\nrules = '{rules}'\n")
         found.append({"size": number, "message, µs": figures["steady_cpu_us_per_message"]})
     return found
 

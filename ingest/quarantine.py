@@ -29,6 +29,7 @@ KEEP_BYTES = 256 * 1024
 KEYS_PER_QUERY = 500
 """Keys in one statement; older versions of SQLite take 999 values."""
 HELD, REPLAYED, IGNORED = "held", "replayed", "ignored"
+_FUTURE = (table.c.status == HELD, table.c.reason == Reason.TIME_IN_FUTURE.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,34 @@ def groups(connection: sa.Connection, *, status: str | None = HELD, limit: int =
         query = query.where(c.status == status)
     rows = connection.execute(query.order_by(last.desc(), c.reason, c.station).limit(limit))
     return [Group(reason, station, int(n), int(times), int(a), int(z)) for reason, station, n, times, a, z in rows]
+
+
+def future_spans(connection: sa.Connection) -> dict[str, tuple[int, int]]:
+    """Stations with held readings that seemed to lie in the future: when the first and the last were observed."""
+    spans: dict[str, tuple[int, int]] = {}
+    for station, refused in connection.execute(sa.select(table.c.station, table.c.refused).where(*_FUTURE)):
+        widen(spans, station, [at for at, _ in refused or ()])
+    return spans
+
+
+def widen(spans: dict[str, tuple[int, int]], station: str, times: Sequence[int]) -> None:
+    """Let the span of the station hold these times."""
+    if times:
+        first, last = spans.get(station, (times[0], times[0]))
+        spans[station] = min(first, *times), max(last, *times)
+
+
+def held_as_future(connection: sa.Connection, message: Message) -> list[QuarantineEntry]:
+    """The entries of this very message whose readings seemed to lie in the future."""
+    same = {
+        "source": message.source,
+        "station": storable(message.station),
+        "topic": storable(message.topic),
+        "payload": message.payload[:KEEP_BYTES],
+        "payload_bytes": len(message.payload),
+    }
+    query = sa.select(table).where(*_FUTURE, *(table.c[name] == value for name, value in same.items()))
+    return [_held(row) for row in connection.execute(query.order_by(table.c.id))]
 
 
 def refused_again(connection: sa.Connection, entry: QuarantineEntry) -> int | None:

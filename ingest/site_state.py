@@ -16,6 +16,7 @@ from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
 from infra.database import Database, in_order
 from infra.errors import ConfigurationError
+from ingest import quarantine
 from ingest.ledger import Ledger
 from ingest.rejudge.difference import Difference
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
@@ -77,6 +78,8 @@ class SiteState:
     """Late messages that are stored and not judged yet."""
     late_stations: dict[str, None]
     """Stations of the late messages, in the order of their turns."""
+    future_spans: dict[str, tuple[int, int]]
+    """Stations with readings held as of the future, and the first and last of their times (ms UTC)."""
 
     def __init__(  # noqa: PLR0913  (a part of the site each)
         self,
@@ -150,6 +153,7 @@ class SiteState:
             gateway_recoveries = alarm_store.gateway_recoveries(connection)
             firings = alarm_store.past_firings(connection, self.rules.flapping_ms())
             waiting = {key: n for key, n in late_queue.waiting(connection).items() if key in registry}
+            self.future_spans = quarantine.future_spans(connection)
             mutes = [one for _, one in maintenance_store.mutes(connection)]
             self.set_visits((one for _, one in maintenance_store.visits(connection)), mutes)
             self.marks = Marks(self.own(maintenance_store.marks(connection), registry), registry.index, self.catalogue)

@@ -14,7 +14,7 @@ from ingest.storage import device_events, late_queue, loggers, maintenance, sl65
 from ingest.storage.changes import Author
 from ingest.work import NewReadings, Work
 from sensors.device_checks import checks_of
-from sensors.reading import Batch, Message
+from sensors.reading import Batch, Message, Reason
 from sensors.wire.framed import sender_of
 from sensors.wire.hj212 import readings as hj212
 from sensors.wire.sl651 import readings as sl651
@@ -38,6 +38,7 @@ class Commit:
             late_queue.add(connection, [work.messages[i] for i in sorted(work.queued)])
             judged = late_queue.remove(connection, work.messages)
             settle_replays(connection, site, work.replayed, work.now_ms)
+            settle_replays(connection, site, _redelivered(connection, work), work.now_ms)
             held = quarantine.add(connection, site.history.registry, work.messages, work.decoded.headers, work.rejected)
             _add_device_findings(connection, work)
             loggers.update_newest(connection, _newest_by_device(work, hj212.SOURCE))
@@ -55,6 +56,10 @@ class Commit:
             )
             site.record_trial(connection, work.trial_findings, work.late.rejudgement.tried, work.now_ms)
             work.recorded = site.record_findings(connection, work.findings, work.now_ms, work.changed_alarms)
+        for rejected in work.rejected:
+            if rejected.reason == Reason.TIME_IN_FUTURE:
+                station = work.messages[rejected.message].station
+                quarantine.widen(site.future_spans, station, [at for at, _ in rejected.readings or ()])
         site.late_waiting += len(work.queued) - judged
         site.late_stations |= dict.fromkeys(work.messages[i].station for i in work.queued)
 
@@ -134,3 +139,28 @@ def _newest_by_device(work: Work, source: str) -> dict[str, int]:
             if i in framed:
                 newest[framed[i]] = max(newest.get(framed[i], at_ms), at_ms)
     return newest
+
+
+def _redelivered(connection: sa.Connection, work: Work) -> list[quarantine.QuarantineEntry]:
+    """Entries of readings that seemed to lie in the future, whose message came again and is accepted now.
+
+    Looks into the database only for messages with a reading in the span of those that are held of the station.
+    """
+    spans = work.site.future_spans
+    if not spans:
+        return []
+    done = {entry.id for entry in work.replayed}
+    still = {(r.message, r.readings) for r in work.rejected if r.reason == Reason.TIME_IN_FUTURE}
+    found: dict[int, quarantine.QuarantineEntry] = {}
+    looked_at: set[int] = set()
+    for i, at_ms in zip(work.accepted.message.tolist(), work.accepted.at.tolist(), strict=True):
+        message = work.messages[i]
+        span = spans.get(message.station)
+        outside = span is None or not span[0] <= at_ms <= span[1]
+        if outside or i in looked_at or i in work.queued or message.replay_of is not None:
+            continue
+        looked_at.add(i)
+        for entry in quarantine.held_as_future(connection, message):
+            if entry.id not in done and (i, entry.refused) not in still:
+                found[entry.id] = entry
+    return list(found.values())

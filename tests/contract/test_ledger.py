@@ -435,6 +435,23 @@ def test_a_reading_from_the_future_is_stored_by_a_replay_once_its_time_has_come(
     assert books.held() == []
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same process", "after a restart"])
+def test_a_reading_from_the_future_that_is_delivered_again_in_time_leaves_quarantine(books: Books, restarted: bool):
+    samples = (Sample(T0, {"ph": 7.0}), Sample(T0 + HOUR, {"ph": 7.1}), Sample(T0 + 2 * HOUR, {"ph": 7.2}))
+    message = Message("shiwan", telemetry.encode(Telemetry(samples, 0, 1, 3)), T0)
+    books.take(message)
+    books.take(message)
+    assert (books.account().stored, books.account().quarantined, len(books.held())) == (1, 2, 1)
+    if restarted:
+        books.site = Site(books.database, books.store, Rules(), CATALOGUE)
+    for now, stored in ((T0 + HOUR, 2), (T0 + 2 * HOUR, 3), (T0 + 3 * HOUR, 3)):
+        books.take(message, message, now=now)
+        books.balanced()
+        account = books.account()
+        assert (account.stored, account.quarantined, account.missing) == (stored, 3 - stored, 0)
+        assert len(books.held()) == (stored < 3)
+
+
 def test_a_message_kept_for_a_fault_of_ours_is_stored_by_a_replay_and_is_missing_no_longer(books: Books):
     m = Device().series([2, 3, 1])
     books.take(m[0])

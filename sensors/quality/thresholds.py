@@ -71,9 +71,8 @@ MIN_SPIKE_RESOLUTIONS: Final = 3.5
 """Of the smallest step (2 % quantile of steps): a spike is higher."""
 SHIFT_MULTIPLE: Final = 2.0
 """Of the 99.9 % quantile of calm shifts."""
-NOISE_MEDIANS: Final = 6.0
 NOISE_RARE: Final = 1.5
-"""Of the median and of the 98 % quantile of noise; the larger counts."""
+"""Of the 98 % quantile of noise."""
 MIN_MOVE_RESOLUTIONS: Final = 3.0
 """Of the smallest step: the usual move is larger."""
 
@@ -302,7 +301,7 @@ class ThresholdHistory:
         drawn[blocks, JUMP] = q[STEP][:, 1]
         drawn[blocks, T_SPIKE] = self._spike_limit(statistics, counts, blocks)
         drawn[blocks, T_SHIFT] = SHIFT_MULTIPLE * q[SHIFT][:, 1]
-        drawn[blocks, T_NOISE] = np.maximum(NOISE_MEDIANS * q[NOISE][:, 0], NOISE_RARE * q[NOISE][:, 1])
+        drawn[blocks, T_NOISE] = NOISE_RARE * q[NOISE][:, 1]
         drawn[blocks, LONG_RUN] = q[RUN][:, 0]
         runs = counts[:, statistics.index(RUN)]
         drawn[blocks, REPEATS] = 1.0 - runs[:, 0] / np.maximum(runs.sum(axis=1), 1)

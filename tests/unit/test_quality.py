@@ -319,12 +319,6 @@ def test_an_hourly_sensor_that_never_repeats_is_stuck_after_six_hours_too() -> N
     assert [bool(one.verdicts[t] >> 4 & QualityTest.FLAT_LINE) for t in at] == [hour >= 6 for hour in range(8)]
 
 
-def test_three_equal_readings_of_a_series_that_has_just_learned_are_no_proof() -> None:
-    one = days("do", 7.0, 0.3, number=8, every=4 * HOUR)
-    at = one.give(*[7.123] * 4, every=4 * HOUR)
-    assert not any(one.verdicts[t] >> 4 & QualityTest.FLAT_LINE for t in at)
-
-
 def test_a_plateau_at_the_lowest_value_is_a_detection_limit_and_no_fault() -> None:
     one = days("turbidity", 5.0, 1.0)
     low = one.give(*[0.0] * 200, every=15 * MINUTE)

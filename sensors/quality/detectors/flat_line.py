@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from sensors.quality.detectors.point_tests import FLAT_SECONDS
-from sensors.quality.state import COUNT, LONG_RUN, REPEATS
+from sensors.quality.state import LONG_RUN, REPEATS
 from sensors.quality.thresholds import ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bools, Codes, Floats, Ints
@@ -77,8 +77,7 @@ def stuck(line: Timeline, runs: EqualRuns, lowest: Floats, history: ThresholdHis
 
     A sensor whose noise grows with its level may stand still at its lowest value: clear water, or its detection limit.
     """
-    rarest = 1.0 / np.maximum(history.column(COUNT), 2.0)  # what never happened in n readings is no rarer than one in n
-    share = np.clip(history.column(REPEATS), rarest, 1 - rarest)
+    share = np.clip(history.column(REPEATS), 1e-6, 1 - 1e-6)
     own = np.maximum(np.log(RUN_PROBABILITY) / np.log(share), MIN_LONG_RUNS * history.column(LONG_RUN))
     min_length = np.where(mature, own, float(MIN_EQUAL_READINGS))
     min_seconds = np.where(mature, FLAT_SECONDS / 2, FLAT_SECONDS)

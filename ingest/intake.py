@@ -7,7 +7,6 @@ stops reading while that is full, so that memory is bounded and the sender keeps
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -39,14 +38,6 @@ LINGER_S = 0.004
 """A batch waits this long for more messages; never for a number of them, which a foreign broker may hold back."""
 LATE_ONE_IN = 5
 """While live messages wait, one part in so many of the time goes to late ones."""
-DEVICE_SHARE = 0.1
-"""While a source is behind, the messages of one device beyond this part of a batch go behind those of others. Our
-choice: nine others still fill a batch."""
-EXPECTED_TIMES = 3.0
-"""They do not up to so many times the part that the registered intervals give it: of a few stations, each sends more
-than a tenth. Our choice, so that a backlog of all never counts as a flood of one."""
-MOST_NAMED = 100
-"""Stations that are named as sending beyond their share."""
 TICK_S = 1.0
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Waits for a store that is away; the last is repeated, so that no outage is followed by a long wait."""
@@ -206,10 +197,6 @@ class Counters:
     quarantined: int = 0
     opened: int = 0
     retries: int = 0
-    beyond_share: int = 0
-    """Messages beyond the share of their device."""
-    flooding: dict[str, int] = field(default_factory=dict)
-    """The same by station since the ingest is behind, of at most ``MOST_NAMED`` stations."""
     last_batch_ms: int = 0
     last_tick_ms: int = 0
     last_sent_ms: int | None = None
@@ -331,7 +318,6 @@ class Intake:
             if signals:
                 self._carry(signals, self.site.handle_device_messages)
             if readings:
-                self._mark_beyond_share(readings)
                 self._carry(readings, self.site.process)
             if batch:
                 self._size = min(2 * self._size, self._most)
@@ -341,37 +327,6 @@ class Intake:
             if time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + TICK_S
-
-    def _mark_beyond_share(self, batch: Sequence[PendingMessage]) -> None:
-        """Mark what a device sends beyond its share of the batch while a source is behind."""
-        if all(lane.behind_since_ms is None for lane in self.lanes):
-            self.counters.flooding = {}
-            return
-        shares = self._shares(Counter(waiting.message.station for waiting in batch), len(batch))
-        if not shares:
-            return
-        flooding = dict(self.counters.flooding)
-        for waiting in batch:
-            station = waiting.message.station
-            if station not in shares:
-                continue
-            shares[station] -= 1
-            if shares[station] < 0:
-                waiting.message.beyond_share = True
-                self.counters.beyond_share += 1
-                if station in flooding or len(flooding) < MOST_NAMED:
-                    flooding[station] = flooding.get(station, 0) + 1
-        self.counters.flooding = flooding
-
-    def _shares(self, sent: Counter[str], size: int) -> dict[str, int]:
-        """How many messages of a batch may be of those stations that may send too many; of others all."""
-        suspected = {station: n for station, n in sent.items() if n > DEVICE_SHARE * size}
-        if not suspected:
-            return {}
-        expected = {one.key: 1 / one.interval_s for one in self.site.registry.in_service}
-        whole = sum(expected.values()) or 1.0
-        shares = {one: max(DEVICE_SHARE, EXPECTED_TIMES * expected.get(one, 0.0) / whole) for one in suspected}
-        return {one: round(share * size) for one, share in shares.items() if suspected[one] > share * size}
 
     def _judge_late(self) -> None:
         """Process the queued late messages of one station, and choose when the next ones have their turn."""

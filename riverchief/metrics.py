@@ -321,7 +321,6 @@ def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric
     yield one("incidents_opened", c.opened)
     yield one("store_retries", c.retries)
     yield many("stage_seconds", dict(c.seconds))
-    yield one("beyond_share_messages", c.beyond_share)
     yield one("late_messages_waiting", intake.site.late_waiting)
     yield one("backlog", intake.backlog)
     yield many("queued_messages", {lane.name: lane.messages for lane in intake.lanes})

@@ -45,6 +45,6 @@ class Watchdog(PeriodicWorker):
             stuck = (name for name, part in parts if isinstance(part, PeriodicWorker) and part.needs_restart)
             self.hung = next(stuck, "")
             if self.dead or self.hung:
-                log.error("a part of this process has died or hangs; the process ends", dead=self.dead, hung=self.hung)
+                log.error("a part of this process has died or hangs; the process ends", part=self.dead or self.hung)
                 self._leave()
         return EVERY_S

@@ -96,8 +96,7 @@ class Message:
     event), ``by`` the person who sent it, empty for a device. ``only`` limits a replay to the readings (time in ms,
     parameter key) that were refused the first time, None means all. ``packet_id`` is MQTT's packet identifier of an
     event; ``redelivered``: the broker says that it sent the same under the same identifier before. ``queued`` is the
-    row of a message that was late and waited in the database, 0 for any other. ``beyond_share``: its device sends so
-    much, while the ingest is behind, that this message goes behind those of others.
+    row of a message that was late and waited in the database, 0 for any other.
     """
 
     station: str
@@ -112,7 +111,6 @@ class Message:
     packet_id: int = 0
     redelivered: bool = False
     queued: int = 0
-    beyond_share: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,9 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 def bench(
     name: Annotated[
         str,
-        typer.Argument(help="assess、console、devices、field、growth、ingest、latency、map、peers、ratios、store"),
+        typer.Argument(
+            help="测试项 · which: assess, console, devices, field, growth, ingest, latency, map, peers, ratios, store"
+        ),
     ],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,

@@ -37,8 +37,6 @@ log = structlog.get_logger(__name__)
 
 BEHIND_S = 60
 """An ingest that is behind for longer is not well; a burst or a start is worked off in less."""
-WORST = 3
-"""Stations that are named as sending most."""
 HEARTBEAT_GRACE_S = 5
 
 
@@ -281,8 +279,6 @@ def _pace(intake: Intake, now_ms: int) -> Part:
         text = say("health.behind_more", **words)
     else:
         text = say("health.behind", **words, left=duration(round(estimate.seconds * 1000)))
-    if flooding := sorted(intake.counters.flooding.items(), key=lambda one: -one[1])[:WORST]:
-        text = say("health.flooding", pace=text, stations=", ".join(f"{name} ({n:,})" for name, n in flooding))
     return Part("ingest_lag", not long, f"{both(text)}; {detail}{late}", False, text, since_ms)
 
 

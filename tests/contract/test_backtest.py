@@ -96,6 +96,7 @@ def attempt(text: str, of: BacktestInput, since: int = T0, until: int = END, **o
 # -- the same code -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_series_is_new")
 @pytest.mark.parametrize("slice_ms", [HOUR, 6 * HOUR])
 def test_the_same_readings_give_the_same_findings_as_live(
     world: World, slice_ms: int, monkeypatch: pytest.MonkeyPatch

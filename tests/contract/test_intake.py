@@ -562,6 +562,7 @@ def test_a_late_message_that_cannot_be_judged_is_quarantined_and_leaves_the_queu
         assert [held.payload for held in quarantine.listing(connection)] == [at_minute(5).payload]
 
 
+@pytest.mark.usefixtures("no_series_is_new")
 def test_late_and_live_messages_judged_apart_leave_the_same_verdicts_as_judged_together(tmp_path: Path):
     found = []
     for queue_late in (False, True):
@@ -580,49 +581,3 @@ def test_late_and_live_messages_judged_apart_leave_the_same_verdicts_as_judged_t
         mill.database.close()
     assert found[0] == found[1]
     assert len(set(found[0][2])) > 1, "one of them is flagged"
-
-
-def test_a_device_that_floods_goes_behind_the_others_is_named_and_loses_nothing(
-    tmp_path: Path,
-):
-    mill = Mill(tmp_path, most=50, bounds=Bounds(messages=100))
-    hourly, each_minute = ("shiwan", 3600), ("qicha", 60)
-    stations = tuple(Station(key, key, key, 113.1, 23.0, interval_s=s) for key, s in (hourly, each_minute))
-    with mill.database.write() as connection:
-        registry.save(connection, Registry(stations, catalogue=CATALOGUE))
-    mill.site.refresh()
-    mill.site.queue_late = True
-    named: dict[str, int] = {}
-    tried = mill.watch(lambda batch: named.update(mill.intake.counters.flooding))
-    flood = [message(n) for n in range(200)]
-    others = [message(n, "qicha") for n in range(3)]
-    mill.put(*flood, *others)
-    mill.intake.start()
-    until = time.monotonic() + PATIENCE_S
-    while dict(mill.store.count()) != {"shiwan": 200, "qicha": 3} and time.monotonic() < until:
-        time.sleep(0.01)
-    assert mill.intake.stop(PATIENCE_S)
-    arrived = [batch for batch in tried if not batch[0].queued]
-    judged_first = [sum(m.station == "shiwan" and not m.beyond_share for m in batch) for batch in arrived]
-    assert judged_first[:3] == [5, 5, 5], "a tenth of each batch while the source is behind"
-    assert not any(m.beyond_share for batch in tried for m in batch if m.station == "qicha")
-    beyond = sum(len(batch) for batch in tried if batch[0].queued)
-    assert beyond == mill.intake.counters.beyond_share >= 3 * 45
-    assert named == {"shiwan": beyond}
-    assert dict(mill.store.count()) == {"shiwan": 200, "qicha": 3}
-    assert [one for one, _ in mill.done] == [*flood, *others]
-    with mill.database.read() as connection:
-        accounts = ledger.accounts(connection)
-    assert sum(account.stored for account in accounts) == 203
-    assert all(account.complete for account in accounts)
-    mill.database.close()
-
-
-def test_a_backlog_of_a_few_stations_that_send_as_registered_is_judged_in_order(tmp_path: Path):
-    mill = Mill(tmp_path, most=50, bounds=Bounds(messages=100))
-    mill.site.queue_late = True
-    mill.put(*(message(n, station) for n in range(100) for station in ("shiwan", "qicha")))
-    mill.run()
-    assert dict(mill.store.count()) == {"shiwan": 100, "qicha": 100}
-    assert (mill.intake.counters.beyond_share, mill.site.late_waiting) == (0, 0)
-    mill.database.close()

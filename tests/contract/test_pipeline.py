@@ -28,7 +28,6 @@ from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from sensors.maintenance import Visit
-from sensors.quality import engine as quality_engine
 from sensors.reading import Flag, Message, QualityTest, Reason
 from sensors.stations import Deployment, Station, Water
 from tests.long import LONG
@@ -246,12 +245,6 @@ def test_a_spike_over_the_limit_for_one_sample_opens_nothing(world: World):
     for height in (6.0, 2.6):
         world.feed(river(max((at for _, at in world.readings()), default=T0) + STEP, [*calm(10), height, *calm(10)]))
     assert world.incidents() == []
-
-
-@pytest.fixture
-def no_series_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the first three days of a series no reading is compared with others."""
-    monkeypatch.setattr(quality_engine, "COLD_START_MS", 0)
 
 
 def test_a_spike_is_no_part_of_a_crossing_that_follows_it(world: World, no_series_is_new: None):

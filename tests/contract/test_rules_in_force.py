@@ -112,6 +112,7 @@ def test_water_worse_than_a_class_is_one_incident_whatever_parameters_say_so(mad
     assert {c.parameter for c in world.incidents()[0].active} == {"tp"}, "ammonia is back, phosphorus says nothing"
 
 
+@pytest.mark.usefixtures("no_series_is_new")
 def test_ph_on_either_side_is_worse_than_any_class_and_its_own_sentence(made: Any) -> None:
     world = made(CLASSES)
     world.feed(river(T0, [7.0 + 0.01 * i for i in range(4)] + [9.3 + 0.01 * i for i in range(4)], "ph"))

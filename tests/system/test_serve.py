@@ -273,12 +273,10 @@ def test_while_the_ingest_is_behind_no_station_is_called_silent(tmp_path: Path) 
         assert intake.connected_since() is not None
         intake.submit(Message("s1", b"{}", now_ms(), "http"))
         assert intake.connected_since() is None
-        intake.counters.flooding = {"s1": 7}
         (pace,) = [part for part in system.parts() if part.name == "ingest_lag"]
         assert (pace.ok, pace.vital, "http" in pace.detail) == (True, False, True)
         assert pace.text is not None
         assert pace.text.zh in pace.detail
-        assert "s1 (7)" in pace.text.zh
         assert intake.estimate(now_ms()) == Estimate(1, None), "nothing is done yet"
         intake.start()
         caught_up = eventually("it has caught up", intake.connected_since)

@@ -12,7 +12,7 @@ import uvicorn
 from api.context import Context
 from infra.errors import ConfigurationError
 from infra.texts import say
-from riverchief.http_limits import ConnectionLimits, files_for_connections, protocols
+from riverchief.http_limits import Closed, ConnectionLimits, files_for_connections, protocols
 from riverchief.otel import Tracing
 from riverchief.settings import ApiSection
 from riverchief.signals import on_signal
@@ -38,14 +38,20 @@ def serve_http(
     listener: socket.socket,
     stop_requested: threading.Event,
     tracing: Tracing | None,
+    on_close: Callable[[Closed], None],
 ) -> None:
-    """Serve until a signal comes, or came already: loading takes seconds."""
+    """Serve until a signal comes, or came already: loading takes seconds.
+
+    ``on_close`` is called with each connection that a limit closes.
+    """
     from api.app import create_app  # an ingest alone does not load the pages
 
     app = create_app(context)
     if tracing:
         app.add_middleware(tracing.requests)
-    limits = ConnectionLimits(settings.connections_each, files_for_connections(), proxies=settings.trusted_proxies)
+    limits = ConnectionLimits(
+        settings.connections_each, files_for_connections(), proxies=settings.trusted_proxies, on_close=on_close
+    )
     http, websocket = protocols(limits)
     config = uvicorn.Config(
         app,

@@ -51,6 +51,7 @@ from ingest.storage import downsampling
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import sequence_gap as gap_table
 from riverchief.heartbeat import Heartbeat
+from riverchief.http_limits import Closed
 from riverchief.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
@@ -139,6 +140,8 @@ class EventCounters:
 
     sensorthings: dict[str, int] = field(default_factory=lambda: {"answered": 0, "refused": 0})
 
+    connections_closed: dict[str, int] = field(default_factory=lambda: {why.value: 0 for why in Closed})
+
     def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
         """A batch was stored and acknowledged just now."""
         now_ms = self.clock_ms()
@@ -158,6 +161,10 @@ class EventCounters:
     def called_back(self, result: CallbackOutcome) -> None:
         """A platform called back."""
         self.callbacks[result.value] += 1
+
+    def connection_closed(self, why: Closed) -> None:
+        """A limit closed a connection to the API."""
+        self.connections_closed[why] += 1
 
     def sensorthings_request(self, outcome: str) -> None:
         """A request of a SensorThings client was answered or refused."""
@@ -416,6 +423,7 @@ def _deliveries(watch: EventCounters) -> Iterator[Metric]:
     yield many("deliveries", dict(watch.deliveries))
     yield many("callbacks", dict(watch.callbacks))
     yield many("sensorthings_requests", dict(watch.sensorthings))
+    yield many("http_closed_connections", dict(watch.connections_closed))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 

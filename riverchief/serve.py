@@ -277,7 +277,9 @@ def run(settings: Settings, roles: Role = ALL) -> None:
             system.start()
             try:
                 if listener is not None:
-                    serve_http(system.context, settings.api, listener, stop_requested, system.resources.tracing)
+                    resources = system.resources
+                    closed = resources.counters.connection_closed
+                    serve_http(system.context, settings.api, listener, stop_requested, resources.tracing, closed)
                 else:
                     stop_requested.wait()
             finally:

@@ -50,10 +50,11 @@ def next_version(tmp_path: Path) -> Path:
 
 
 @pytest.mark.broker
+@pytest.mark.both_databases
 def test_this_version_goes_on_beside_the_next_which_takes_over_and_every_reading_is_stored_once(
-    running: Callable[[str], Running], next_version: Path, monkeypatch: pytest.MonkeyPatch
+    running: Callable[..., Running], next_version: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    site = running("mosquitto")
+    site = running("mosquitto", url)
     site.register(*(Station(name, name, name, 113.1, 23.0, interval_s=60) for name in ("s1", "probe")))
     device = Connection(site.broker.host, site.broker.port, site.broker.device.user, site.broker.device.password)
     sent, began_ms = 0, now_ms() - 60_000

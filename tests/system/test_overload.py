@@ -1,0 +1,149 @@
+"""More is sent than the ingest can process: nothing is lost, memory stays bounded, fresh alarms of other sources do not
+wait for the backlog, and it recovers by itself.
+
+A batch of a few messages makes the ingest slow enough for a test to exceed it about ten times. The figures are printed
+(``-s``); with ``RIVERCHIEF_LONG=1`` the overload lasts longer.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from infra.clock import now_ms
+from infra.times import rfc3339
+from ingest import ledger
+from ingest.storage.sql import SqlReadings
+from riverchief.brokers.local import free_port
+from sensors.parameters import catalogue
+from sensors.stations import Station
+from sensors.wire.telemetry import Sample
+from simulator.devices.fleet import Connection, Fleet
+from tests.faults.test_kill import subscribed
+from tests.long import LONG
+from tests.rig import Running, eventually
+from tests.system.test_outbox import SECRET, Receiver
+
+pytestmark = pytest.mark.broker
+
+STATIONS = [f"s{i}" for i in range(40)]
+"""Many, so that none sends more than its share."""
+ALARMS = [f"a{i}" for i in range(100 if LONG else 5)]
+MESSAGES = 60_000 if LONG else 8_000
+BATCH, HELD = 10, 1_000
+MOST_GROWTH_MB = 48
+"""Of the resident memory: ten times what the ingest may hold, and caches that every site fills."""
+RULES = (
+    '[[threshold]]\nid = "high"\nparameter = "nh3n"\nside = "above"\nlimit = 2.0\nclear = 1.5\n'
+    'pending_s = 0\nsamples = 1\ncolour = "red"\n'
+)
+
+
+class Overloaded:
+    """A served site whose ingest is slow, and the platform that takes its incidents."""
+
+    def __init__(self, site: Running, receiver: Receiver) -> None:
+        self.site = site
+        self.receiver = receiver
+        self.address = f"http://127.0.0.1:{(port := free_port())}"
+        self.client = httpx.Client(base_url=self.address, timeout=60)
+        rules = site.folder / "rules.toml"
+        rules.write_text(RULES)
+        site.more = (
+            f"[api]\nport = {port}\n[site]\nrules = '{rules}'\n"
+            f"[ingest]\nbatch_messages = {BATCH}\nhold_messages = {HELD}\n"
+            f"[outbox]\nurl = '{receiver.url}'\nsecret = '{SECRET}'\n"
+        )
+        site.register(*(Station(name, name, name, 113.1, 23.0, interval_s=60) for name in (*STATIONS, *ALARMS)))
+
+    def fleet(self) -> Fleet:
+        broker = self.site.broker
+        device = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
+        return Fleet(STATIONS, device, boot=1)
+
+    def keeps_up(self) -> bool:
+        """What the site, which stays ready, says of its pace."""
+        answer = self.client.get("/readyz")
+        assert answer.status_code == 200, answer.text
+        detail: str = next(part["detail"] for part in answer.json()["parts"] if part["name"] == "ingest_lag")
+        return detail.startswith("keeps up")
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^riverchief_{re.escape(name)} (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
+        assert found, name
+        return float(found[1])
+
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        assert self.site.process is not None
+        status = Path(f"/proc/{self.site.process.pid}/status").read_text(encoding="ascii")
+        return int(re.search(rf"{what}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+
+    def alarm(self, station: str) -> tuple[float, int]:
+        """Send a reading above the limit over HTTP; after how long it was delivered (s), and what was stored then."""
+        began = time.monotonic()
+        body = {"station": station, "readings": [{"at": rfc3339(now_ms()), "values": {"nh3n": 6.0}}]}
+        while (answer := self.client.post("/api/v1/readings", json=body)).status_code == 503:
+            time.sleep(0.2)
+        assert answer.status_code == 202, answer.text
+        eventually(f"the alarm of {station} is delivered", lambda: self.delivered(station), every_s=0.01)
+        return time.monotonic() - began, self.stored()
+
+    def delivered(self, station: str) -> int:
+        return sum(cause.endswith(f":{station}") for cause, _, _ in self.receiver.taken)
+
+    def stored(self) -> int:
+        """Readings of the backlog that are stored."""
+        counts = SqlReadings(self.site.database, catalogue()).count()
+        return sum(counts.get(name, 0) for name in STATIONS)
+
+
+@pytest.fixture
+def overloaded(running: Callable[..., Running]) -> Iterator[Overloaded]:
+    receiver = Receiver()
+    receiver.start()
+    yield Overloaded(running("mosquitto"), receiver)
+    receiver.stop()
+
+
+@pytest.mark.timeout(3600 if LONG else 200)
+def test_several_times_what_the_ingest_can_process_is_worked_off_and_alarms_over_http_come_first(
+    overloaded: Overloaded,
+) -> None:
+    site = overloaded.site
+    site.start("serve")
+    with overloaded.fleet() as fleet:
+        eventually("the ingest subscribes", lambda: subscribed(site))
+        before_mb = overloaded.memory_mb()
+        began, began_ms = time.monotonic(), now_ms() - MESSAGES
+        for number in range(MESSAGES):
+            at_ms = began_ms + number
+            fleet[STATIONS[number % len(STATIONS)]].publish([Sample(at_ms, {"nh3n": 0.5})], now_ms())
+        eventually("it says that it is behind", lambda: not overloaded.keeps_up())
+        with ThreadPoolExecutor(5) as pool:
+            alarms = list(pool.map(overloaded.alarm, ALARMS))
+        assert fleet.flush(600)
+        sent_s = time.monotonic() - began
+        eventually("the backlog is stored", lambda: overloaded.stored() == fleet.readings_sent, 3000 if LONG else 120)
+        took_s = time.monotonic() - began
+        eventually("it says that it has caught up", overloaded.keeps_up)
+        assert [stored for _, stored in alarms if stored >= fleet.readings_sent] == [], (
+            "an alarm waited for the backlog"
+        )
+        assert {overloaded.delivered(name) for name in ALARMS} == {1}
+        assert overloaded.metric("mqtt_unacknowledged_peak") <= HELD
+        grown_mb = overloaded.memory_mb("VmHWM") - before_mb
+        assert grown_mb <= MOST_GROWTH_MB
+        with site.database.read() as connection:
+            accounts = {one.station: one for one in ledger.accounts(connection)}
+        assert [name for name in STATIONS if not accounts[name].closed or accounts[name].missing] == []
+        waits = np.percentile([wait_s for wait_s, _ in alarms], (50, 99)).round(2).tolist()
+        print(
+            f"\n{MESSAGES} messages published in {sent_s:.1f} s and stored in {took_s:.1f} s; alarm to delivery "
+            f"p50 {waits[0]} s, p99 {waits[1]} s; memory grew by {grown_mb:.0f} MB"
+        )
+    assert site.stop() == 0, site.log()

@@ -32,7 +32,7 @@ from tests.system.test_outbox import SECRET, Receiver
 pytestmark = pytest.mark.broker
 
 STATIONS = [f"s{i}" for i in range(40)]
-"""Many, so that none sends more than its share."""
+"""Those that send the backlog."""
 ALARMS = [f"a{i}" for i in range(100 if LONG else 5)]
 MESSAGES = 60_000 if LONG else 8_000
 BATCH, HELD = 10, 1_000

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from infra.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage.tables import ledger as ledger_table
-from riverchief.brokers.local import Broker
+from riverchief.brokers.local import Broker, free_port
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests import preloaded
@@ -69,6 +69,7 @@ class Running:
         self.process: subprocess.Popen[bytes] | None = None
         self.more = ""
         self.open = True
+        self.port = free_port()
 
     def register(self, *stations: Station) -> None:
         with self.database.write() as connection:
@@ -77,10 +78,11 @@ class Running:
     @property
     def settings(self) -> Path:
         path = self.folder / "settings.toml"
+        api = "" if "[api]" in self.more else f"[api]\nport = {self.port}\n"
         path.write_text(
             f"data = '{self.folder}'\n[database]\nurl = '{self.url}'\n[log]\nlevel = 'warning'\n"
             f"[access]\nopen = {str(self.open).lower()}\n"
-            f"[mqtt]\nport = {self.broker.port}\n"
+            f"{api}[mqtt]\nport = {self.broker.port}\n"
             f"user = '{self.broker.ingest.user}'\npassword = '{self.broker.ingest.password}'\n{self.more}"
         )
         return path

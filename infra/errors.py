@@ -38,7 +38,7 @@ class StorageUnavailable(WaterError):
 
 
 class SessionRenewed(StorageUnavailable):
-    """The session with the database was lost and is there again: whoever reads first what it remembers may write."""
+    """The session with the database was lost and renewed: read again what is cached, then write."""
 
 
 class NotTheWriter(StorageUnavailable):

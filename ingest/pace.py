@@ -51,7 +51,7 @@ def estimate(looks: tuple[Look, ...], now: Look, held: int, expected_per_s: floa
     """
     first = next((one for one in looks if now.at_ms - one.at_ms <= WINDOW_MS), now)
     span_ms = now.at_ms - first.at_ms
-    if span_ms < LEAST_SPAN_MS or now.done == first.done:
+    if span_ms < LEAST_SPAN_MS:
         return Estimate(held, None)
     rate = (now.done - first.done) * 1000 / span_ms
     messages = held

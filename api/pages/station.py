@@ -88,7 +88,7 @@ class StationPage:
     reach: Reach | None
     state: Data
     newest_at_ms: int | None
-    new: "NewSensors | None"
+    new: NewSensors | None
     shown: ShownClass | None
     tiles: tuple[Tile, ...]
     views: tuple[series.View, ...]
@@ -233,8 +233,8 @@ def _read(v: View, registry: Registry, key: str) -> StationPage:
 def _new_sensors(v: View, rows: Collection[Latest]) -> NewSensors | None:
     """What reports here for less than three days."""
     first: dict[str, int] = {}
+    start_ms = v.now_ms - COLD_START_MS
     for row in rows:
-        start_ms = v.now_ms - COLD_START_MS
         if row.newest_at_ms < start_ms or len(v.context.store.before(row.station, row.parameter, start_ms, 1)):
             continue
         oldest = v.context.store.raw(row.station, row.parameter, start_ms, v.now_ms, 1).at

@@ -290,7 +290,6 @@ class _Comparison:
         shift_floor = np.where(np.isinf(shift_floor), MIN_SHIFT_FLOORS * floor, shift_floor)
         shift_limit = np.maximum(shift_floor, history.column(T_SHIFT))
         spike_limit = np.maximum(floor, history.column(T_SPIKE))
-        new_series = self._is_new_series()
         noise_limit = np.maximum(MIN_NOISE_FLOORS * floor, history.column(T_NOISE))
         jump = history.column(JUMP)
         usual_step = np.maximum(jump, BUSY_RESOLUTIONS * history.column(RESOLUTION))
@@ -301,6 +300,7 @@ class _Comparison:
         line.mark[line.new] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)
         bursts = spikes.find_bursts(line, history, statistics.step, np.maximum(spike_limit * BUSY_SHARE, usual_step))
         line.mark[line.new[bursts.row]] |= np.uint8(BACK)
+        new_series = self._is_new_series()
         shift_limit, spike_limit = (np.where(new_series, np.inf, one) for one in (shift_limit, spike_limit))
         return [
             *spikes.flag_spikes(line, statistics, self.returned, spike_limit),

@@ -45,7 +45,7 @@ def subscribe(orders: dict[str, Any], options: WriteOptions) -> None:
 
 
 def write_directly(orders: dict[str, Any]) -> None:
-    """Lines made beforehand, posted in batches once told to: no broker, no decoding."""
+    """Make the lines, wait for a line on stdin, then post them in batches: no broker, no decoding."""
     lines = [
         f"water,station=bench-{number % orders['stations']} water_temp=25.1,ph=7.11,do=5.02,conductivity=401.3,"
         f"turbidity=20.1,nh3n=0.9{number % 97:02d} {1_764_000_000_000 + number // orders['stations'] * 60_000}"

@@ -2,7 +2,7 @@
 
 Each is a process as a site runs it, with a broker and a database of its own; they take turns, so that a ratio is one of
 the same minutes. Processor time is that of the process and its database, without broker and load. In one more run each
-is killed in the middle and started again: what the broker was told is safe and the database does not have is lost.
+is killed in the middle and started again: an acknowledged message that is not in the database is lost.
 """
 
 import json
@@ -358,7 +358,7 @@ def table(found: Mapping[str, Any]) -> str:
         f"{found['messages']:,} messages of six values from {found['stations']:,} stations over Mosquitto, QoS 1",
         f"(those that write a request a message: {found['messages'] * SLOW_SHARE:,.0f}); median of {found['rounds']}",
         "rounds in turns, ratio to Riverchief (interval of 95 %). CPU: the process and its database, µs a message.",
-        "Lost: messages that the broker was told are safe and that are not stored after one `kill -9` and a restart.",
+        "Lost: acknowledged messages that are not stored after one `kill -9` and a restart.",
         "",
         "| way | messages/s | ratio | CPU | CPU ratio | MB | lost | checks |",
         "|---|---|---|---|---|---|---|---|",

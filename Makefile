@@ -62,15 +62,15 @@ fuzz: $(READY) $(PAGES)
 faults: $(READY) $(PAGES)
 	$(BIN)/python -m tests.faults.runner $(ARGS)
 
-# Every fault of a cluster, about ten minutes; writes the table of docs/scale.md.
+# Every fault of a cluster on NATS, about ten minutes; writes the table of docs/scale.md.
 cluster-faults: $(READY)
-	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/faults/test_cluster_faults.py
+	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/faults/test_cluster_faults.py -k nats
 
-# The contract of the streams on Apache Kafka as well: three brokers on plain Java, jars through Maven.
+# The contract of the streams and every fault of a cluster on Apache Kafka: three brokers on plain Java, jars through Maven.
 kafka: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,kafka]'
 	mvn --quiet --file tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka
-	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/contract/test_transport.py
+	RIVERCHIEF_LONG=1 $(BIN)/python -m pytest -q tests/contract/test_transport.py tests/faults/test_cluster_faults.py -k kafka
 
 # The model and the simulated storm of docs/scale.md.
 scale: $(READY)

@@ -1,4 +1,5 @@
-"""A cluster as it runs in production: broker, three NATS servers, PostgreSQL, bridge and workers, each a process."""
+"""A cluster as it runs in production: broker, three servers of streams (NATS or Kafka), PostgreSQL, bridge and workers,
+each a process."""
 
 import os
 import signal
@@ -31,6 +32,7 @@ from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Connection, Fleet
 from tests import postgres, preloaded
 from tests.disk import Disk
+from tests.kafka_cluster import KafkaCluster
 from tests.nats_cluster import NatsCluster
 from tests.rig import Running, eventually
 
@@ -85,20 +87,22 @@ def _published(transport: Transport, body: bytes) -> bool:
 class ClusterSite:
     """The processes of a cluster by name: ``bridge``, ``w1`` …; ends whatever it started."""
 
-    def __init__(self, folder: Path, volume: Disk | None = None, stations: int = STATIONS) -> None:
+    def __init__(
+        self, folder: Path, volume: Disk | None = None, stations: int = STATIONS, engine: str = "nats"
+    ) -> None:
         """``volume``: where the first node keeps its streams."""
         self.folder = folder
         self.volume = volume
-        self.nats = NatsCluster(folder)
+        self.servers: NatsCluster | KafkaCluster = NatsCluster(folder) if engine == "nats" else KafkaCluster(folder)
         if volume is not None:
-            self.nats.stores[0] = volume.path / "node0"
+            self.servers.stores[0] = volume.path / "node0"
         self.database_proxy = TcpProxy(postgres.server().port)
         self.url = postgres.server().with_tables()
         self.site = Running(folder / "site", "mosquitto", self.url)
         self.database: Database = self.site.database
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.site.register(*(Station(f"s{i}", f"s{i}", f"s{i}", 113.1, 23.0, interval_s=60) for i in range(stations)))
-        self.nats.start()
+        self.servers.start()
         self.published = 0
         self.partitions = PARTITIONS
         self.poisons = 0
@@ -115,7 +119,8 @@ class ClusterSite:
             f"data = '{self.folder}'\n[database]\nurl = '{url or self.url}'\n[log]\nlevel = 'info'\n"
             f"[access]\nopen = true\n[api]\nport = 1\n[mqtt]\nport = {broker.port}\nclient_id = 'bridge'\n"
             f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n"
-            f"[cluster]\nservers = {list(self.nats.urls)}\npartitions = {self.partitions}\nstream_mb = 16\n{more}"
+            f"[cluster]\nengine = '{self.servers.kind}'\nservers = {list(self.servers.urls)}\n"
+            f"partitions = {self.partitions}\nstream_mb = 16\n{more}"
         )
         return path
 
@@ -180,7 +185,7 @@ class ClusterSite:
         client.publish("rivers/v1/s0/telemetry", b"\xff\x00 mqtt %d" % self.poisons, qos=1).wait_for_publish(30)
         client.disconnect()
         client.loop_stop()
-        transport = connect(EngineSettings(self.nats.urls))
+        transport = connect(EngineSettings(self.servers.urls, self.servers.kind))
         eventually("it is in the stream", lambda: _published(transport, b"\xff\x00 stream %d" % self.poisons))
         transport.close()
 
@@ -233,5 +238,5 @@ class ClusterSite:
                 process.kill()
                 process.wait()
         self.database_proxy.close()
-        self.nats.close()
+        self.servers.close()
         self.site.close()

@@ -28,8 +28,11 @@ def missing() -> str | None:
 class KafkaCluster:
     """The brokers, each with a folder of its own."""
 
+    kind = "kafka"
+
     def __init__(self, folder: Path, nodes: int = 3) -> None:
         self.folder = folder
+        self.stores = [folder / f"broker{node}" for node in range(nodes)]
         self.ports = [free_port() for _ in range(nodes)]
         self._controllers = [free_port() for _ in range(nodes)]
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
@@ -39,15 +42,18 @@ class KafkaCluster:
         return tuple(f"127.0.0.1:{port}" for port in self.ports)
 
     def start(self) -> None:
-        format_ = [*JAVA, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]
-        with (self.folder / "format.log").open("ab") as log:
-            configs = [str(self._configured(node)) for node in range(len(self.ports))]
-            formatting = [subprocess.Popen([*format_, config], stdout=log, stderr=log) for config in configs]
-        assert [one.wait(120) for one in formatting] == [0] * len(configs), (self.folder / "format.log").read_text()
+        self._format(*range(len(self.ports)))
         for node in range(len(self.ports)):
             self.begin(node)
         for node in range(len(self.ports)):
             self.healthy(node)
+
+    def _format(self, *nodes: int) -> None:
+        command = [*JAVA, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]
+        with (self.folder / "format.log").open("ab") as log:
+            configs = [str(self._configured(node)) for node in nodes]
+            formatting = [subprocess.Popen([*command, config], stdout=log, stderr=log) for config in configs]
+        assert [one.wait(120) for one in formatting] == [0] * len(configs), (self.folder / "format.log").read_text()
 
     def _configured(self, node: int) -> Path:
         voters = ",".join(f"{i}@127.0.0.1:{port}" for i, port in enumerate(self._controllers))
@@ -60,7 +66,7 @@ class KafkaCluster:
             "listeners": f"PLAINTEXT://127.0.0.1:{self.ports[node]},CONTROLLER://127.0.0.1:{self._controllers[node]}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.ports[node]}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": self.folder / f"broker{node}",
+            "log.dirs": self.stores[node],
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": 1,
             "broker.session.timeout.ms": 4000,
@@ -89,6 +95,18 @@ class KafkaCluster:
         if process is not None and process.poll() is None:
             process.send_signal(how)
             process.wait(30)
+
+    def wipe(self, node: int) -> None:
+        """An empty disk for a node that is stopped."""
+        shutil.rmtree(self.stores[node])
+        self._format(node)
+
+    def leader(self, partition: int) -> int:
+        """The node that leads a partition; -1 where none does."""
+        from confluent_kafka.admin import AdminClient
+
+        topics = AdminClient({"bootstrap.servers": ",".join(self.urls)}).list_topics(timeout=10).topics
+        return int(topics["riverchief"].partitions[partition].leader)
 
     def close(self) -> None:
         for node in range(len(self.ports)):

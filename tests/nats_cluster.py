@@ -1,5 +1,6 @@
 """Three real NATS servers on loopback, as docker-compose.yml runs them: every write is synced."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ SERVER = Path(sys.executable).with_name("nats-server")
 
 class NatsCluster:
     """The servers, each with a folder of its own."""
+
+    kind = "nats"
 
     def __init__(self, folder: Path, nodes: int = 3) -> None:
         self.folder = folder
@@ -61,8 +64,12 @@ class NatsCluster:
             process.send_signal(how)
             process.wait(30)
 
-    def leader(self, stream: str) -> int:
-        """The node that leads a stream; -1 where none does."""
+    def wipe(self, node: int) -> None:
+        """An empty disk for a node that is stopped."""
+        shutil.rmtree(self.stores[node])
+
+    def leader(self, partition: int) -> int:
+        """The node that leads a partition's stream; -1 where none does."""
         for port in self._monitors:
             try:
                 found = httpx.get(f"http://127.0.0.1:{port}/jsz?streams=true", timeout=5).json()
@@ -70,7 +77,7 @@ class NatsCluster:
                 continue
             for account in found.get("account_details", []):
                 for one in account.get("stream_detail", []):
-                    if one["name"] == stream and (name := one.get("cluster", {}).get("leader")):
+                    if one["name"] == f"riverchief-{partition}" and (name := one.get("cluster", {}).get("leader")):
                         return int(name.removeprefix("node"))
         return -1
 

@@ -91,7 +91,7 @@ def costs(site: ClusterSite) -> dict[str, float]:
     return {
         "broker": cpu_s([site.site.broker.pid or 0]),
         "bridge": cpu_s([site.processes["bridge"].pid]),
-        "streams": cpu_s([one.pid for one in site.nats.processes if one is not None]),
+        "streams": cpu_s([one.pid for one in site.servers.processes if one is not None]),
         "worker": cpu_s([site.processes["w1"].pid]),
         "database": cpu_s([server.pid], children=True),
     }

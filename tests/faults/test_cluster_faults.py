@@ -1,10 +1,10 @@
 """Whatever fails in a cluster: what a device was acknowledged is stored once, no incident is opened twice, nobody is
 paged twice, and the ledger closes. Real servers, real kill -9.
 
-``make cluster-faults`` runs every fault and writes the table of docs/scale.md; other runs take the first ones.
+``make cluster-faults`` runs every fault on NATS, ``make kafka`` on Apache Kafka, and each writes its table of
+docs/scale.md; other runs take the first ones, on NATS.
 """
 
-import shutil
 import signal
 import threading
 import time
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from simulator.devices.fleet import Fleet
+from tests import kafka_cluster
 from tests.cluster_site import ClusterSite
 from tests.disk import Disk, impossible, not_installed
 from tests.long import LONG
@@ -24,7 +25,8 @@ pytest.importorskip("nats", reason="no nats-py here")
 pytestmark = [pytest.mark.broker, pytest.mark.fault, pytest.mark.postgres]
 
 TABLE = Path("docs/scale.md")
-BEGIN, END = "<!-- faults: written by make cluster-faults -->", "<!-- end of faults -->"
+BEGIN = {"nats": "<!-- faults: written by make cluster-faults -->", "kafka": "<!-- faults: written by make kafka -->"}
+END = "<!-- end of faults -->"
 FROZEN_S = 9.0
 """Longer than a lease lasts."""
 
@@ -40,22 +42,22 @@ def worker_killed(site: ClusterSite) -> None:
 
 def leader_killed(site: ClusterSite) -> None:
     """kill -9 of the leader of a stream, back after 3 s"""
-    node = site.nats.leader("riverchief-0")
-    site.nats.kill(node)
+    node = site.servers.leader(0)
+    site.servers.kill(node)
     time.sleep(3)
-    site.nats.begin(node)
-    site.nats.healthy(node)
+    site.servers.begin(node)
+    site.servers.healthy(node)
 
 
 def two_nodes_killed(site: ClusterSite) -> None:
     """kill -9 of two of three nodes, back after 5 s"""
     for node in (0, 2):
-        site.nats.kill(node)
+        site.servers.kill(node)
     time.sleep(5)
     for node in (0, 2):
-        site.nats.begin(node)
+        site.servers.begin(node)
     for node in (0, 2):
-        site.nats.healthy(node)
+        site.servers.healthy(node)
 
 
 def bridge_killed(site: ClusterSite) -> None:
@@ -96,18 +98,18 @@ def database_cut_off(site: ClusterSite) -> None:
 
 def node_replaced(site: ClusterSite) -> None:
     """A node removed with its disk, an empty one joins under its name"""
-    site.nats.kill(1)
+    site.servers.kill(1)
     time.sleep(2)
-    shutil.rmtree(site.nats.stores[1])
-    site.nats.begin(1)
-    site.nats.healthy(1)
+    site.servers.wipe(1)
+    site.servers.begin(1)
+    site.servers.healthy(1)
 
 
 def pages_dropped(site: ClusterSite) -> None:
     """Power loss of a node: what it had not synced is gone"""
-    site.volume.lose_power(lambda: site.nats.kill(0))
-    site.nats.begin(0)
-    site.nats.healthy(0)
+    site.volume.lose_power(lambda: site.servers.kill(0))
+    site.servers.begin(0)
+    site.servers.healthy(0)
 
 
 FAULTS: list[Callable[[ClusterSite], None]] = [leader_killed, worker_killed]
@@ -147,10 +149,12 @@ class Traffic:
                 self.longest_s = max(self.longest_s, now - seen.get(station, (0, now))[1])
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[ClusterSite]:
+@pytest.fixture(params=["nats", *(["kafka"] if LONG else [])])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClusterSite]:
+    if request.param == "kafka" and (why := kafka_cluster.missing()):
+        pytest.skip(why)
     volume = Disk() if LONG and not (impossible() or not_installed()) else None
-    made = ClusterSite(tmp_path, volume)
+    made = ClusterSite(tmp_path, volume, engine=request.param)
     yield made
     made.close()
     if volume is not None:
@@ -188,13 +192,14 @@ def test_whatever_fails_everything_acknowledged_is_stored_once_and_nobody_is_pag
         site.kill(name, signal.SIGTERM)
         assert site.processes[name].returncode == 0, site.log(name)[-5000:]
     if LONG:
-        write(rows)
+        write(rows, BEGIN[site.servers.kind])
 
 
-def write(rows: list[tuple[object, ...]]) -> None:
+def write(rows: list[tuple[object, ...]], begin: str) -> None:
     """The table, between its marks."""
     head = "| fault | readings sent | stored | duplicates | new incidents | new pages | longest pause, s |"
     lines = [head, "|---|---|---|---|---|---|---|", *(f"| {' | '.join(map(str, row))} |" for row in rows)]
     text = TABLE.read_text("utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    start = text.index(begin) + len(begin)
+    end = text.index(END, start)
     TABLE.write_text(text[:start] + "\n" + "\n".join(lines) + "\n" + text[end:], "utf-8")

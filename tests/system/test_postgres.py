@@ -510,8 +510,8 @@ def test_serve_on_postgresql_killed_and_cut_off_under_load_stores_every_reading_
         assert fleet.flush(60)
 
         def stored() -> bool:
-            if site.process is not None and site.process.poll() is not None:  # cut off while it started: as systemd does
-                site.start("serve")
+            if site.process is not None and site.process.poll() is not None:
+                site.start("serve")  # it was cut off while it started; systemd does the same
             return site.booked() >= fleet.readings_sent
 
         eventually("everything is stored", stored)

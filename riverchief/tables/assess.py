@@ -16,12 +16,13 @@ import polars as pl
 
 from infra.errors import ConfigurationError
 from infra.texts import line, named, say
-from infra.times import DAY_MS, rfc3339
+from infra.times import DAY_MS, TIME_BITS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
 from sensors.quality import SeriesState, check_quality
 from sensors.quality.detectors.clock_shift import ClockShift, find_clock_shifts
 from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, find_contradictions, with_cross_check
+from sensors.quality.detectors.doubtful_events import DoubtState, oxygen_leaps, settle_doubtful_events
 from sensors.quality.detectors.slow_events import CombinedAlarms, SlowEventState, detect_slow_events, first_alarms
 from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
@@ -301,7 +302,12 @@ def _alarms(
     known = table.found.catalogue
     seen = detect_sudden_events(station, kind, at, moves, courses, tests, watched, known, tuple(edges))
     slow_result = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
-    return first_alarms(CombinedAlarms.of(seen.alarms, slow_result.alarms))
+    every = CombinedAlarms.of(seen.alarms, slow_result.alarms)
+    leaps = oxygen_leaps(station, kind, at, moves, courses, known)
+    doubt = DoubtState()
+    doubt.grow(len(table.names))
+    settled = settle_doubtful_events(every, leaps, lambda: np.unique(station << TIME_BITS | at), doubt)
+    return first_alarms(settled.alarms)
 
 
 def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[UpstreamPath]:

@@ -320,9 +320,9 @@ def _alarms(
 
 def _with_outcomes(alarms: Alarms, settled: Sequence[Settled], sentences: list[str]) -> list[str]:
     """The sentences of alarms, those of doubtful ones with what became of them."""
-    ends = {(one.station, one.reason): [] for one in settled}
+    ends: dict[tuple[int, DiscountReason], list[Settled]] = {}
     for one in settled:
-        ends[one.station, one.reason].append(one)
+        ends.setdefault((one.station, one.reason), []).append(one)
     for row in np.flatnonzero(alarms.discount).tolist():
         at_ms = int(alarms.at[row])
         cases = ends.get((int(alarms.station[row]), DiscountReason(int(alarms.discount[row]))), ())

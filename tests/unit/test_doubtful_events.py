@@ -140,6 +140,14 @@ def test_cuts_and_restarts_change_no_outcome(seed: int) -> None:
     assert elsewhere == ([one._replace(station=3) for one in whole[0]], whole[1])
 
 
+def test_a_leap_belongs_to_a_case_that_was_settled_after_it_and_to_no_earlier_one() -> None:
+    for leap, known in ((10.0, True), (23.0, False)):
+        told: list[Told] = [(1.75, LONE, 1.0), (30.0, LONE, 1.0)]
+        whole = settled(told, (leap,))
+        assert whole[0][0].leapt is known
+        assert settled(told, (leap,), cuts=tuple(range(1, 240))) == whole
+
+
 def test_a_quiet_batch_changes_nothing() -> None:
     memory = DoubtState()
     memory.grow(2)

@@ -41,7 +41,7 @@ from ingest.storage.spool import Spool
 from ingest.storage.tables import rule_version
 from sensors.maintenance import END_OF_TIME_MS, Marks, MarkSpan, Mute, Visit, is_visited
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.slow_events import CombinedDetection
+from sensors.quality.detectors.doubtful_events import CombinedDetection
 from sensors.quality.neighbours import neighbour_stations
 from sensors.stations import Registry
 from sensors.wire import mapping

@@ -13,7 +13,7 @@ from ingest.rejudge.late_readings import LateVerdict
 from ingest.rules.alarm_state import AlarmKey
 from ingest.site_state import SiteState
 from sensors.quality import QualityResult
-from sensors.quality.detectors.slow_events import CombinedDetection
+from sensors.quality.detectors.doubtful_events import CombinedDetection
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Rejected
 from sensors.stations import Registry
 from sensors.wire.telemetry import Decoded, Header

@@ -9,13 +9,15 @@ import re
 import secrets
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from riverchief.tables.assess import judge
+from sensors.quality.detectors.slow_events import Outcome
 from tools.benchmark import inject
 from tools.benchmark.inject import Injected
 from tools.benchmark.methods import Method, available
@@ -28,6 +30,9 @@ PLACES: Final = {"Logan": 15, "Sandy Creek": 60, "Herbert": 30, "Cat Point": 15,
 PLUME_PLACES: Final = ("Pringle 15 min", "Pringle 15 min, upstream known", "Logan", "Logan raw", "Cat Point (tidal)")
 QUIET: Final = ("Pringle", "Logan", "Logan raw", "Cat Point", "Herbert", "Sandy Creek", "CANARY B", "GECCO")
 STEPS: Final = (1, 5, 15, 60, 240)
+DOUBT_BEFORE_MS: Final = 3_600_000
+DOUBT_AFTER_MS: Final = 2 * 3_600_000
+"""A doubt that begins so long before or after something that was put in is about it: hours are judged when over."""
 
 
 class Runner:
@@ -213,23 +218,52 @@ def quiet(run: Runner) -> Iterator[str]:
     yield from table(("record", "method", *(f"{step} min" for step in STEPS)), rows)
 
 
+# -- doubt -------------------------------------------------------------------------------------------------------------
+
+
+def doubt(run: Runner, seed: int) -> Iterator[str]:
+    """How doubtful events ended, by what really was there: a plume, a fault, or nothing that anybody knows of."""
+    yield f"**Doubtful events and how they ended**, seed {seed}\n"
+    ended: dict[str, Counter[Outcome]] = defaultdict(Counter)
+    records = [(*inject.with_plumes(plume_record(run, place), seed), "plume") for place in PLUME_PLACES]
+    records += [(*inject.with_faults(run.record(name).clean(), seed), "fault") for name in PLACES]
+    records += [(run.record(name), [], "") for name in QUIET]
+    for record, made, kind in records:
+        for one in judge(record.table, record.paths).settled:
+            there = any(
+                it.station == one.station and it.start - DOUBT_BEFORE_MS <= one.since_ms <= it.end + DOUBT_AFTER_MS
+                for it in made
+            )
+            if there or not kind:
+                ended[kind if there else "recorded water"][one.outcome] += 1
+    rows = []
+    for what, counts in ended.items():
+        every, device = sum(counts.values()), counts[Outcome.DEVICE]
+        right = every - device if what == "plume" else device
+        cells = (str(counts[one]) for one in (Outcome.CONFIRMED, Outcome.JOINED, Outcome.DEVICE))
+        rows.append((what, str(every), *cells, f"{100 * right / every:.0f} %"))
+    head = ("really", "doubtful", "event: confirmed", "event: with a certain one", "device", "ended right")
+    yield from table(head, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--quick", action="store_true", help="one seed, the product and ioos_qc alone")
     parser.add_argument("--seed", type=int, help="default: drawn anew")
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds, one after the other")
-    parser.add_argument("--only", choices=("labelled", "faults", "plumes", "quiet"), action="append")
+    parser.add_argument("--only", choices=("labelled", "faults", "plumes", "doubt", "quiet"), action="append")
     parser.add_argument("--method", action="append", help="only these, by name")
     options = parser.parse_args()
     methods = available(quick=options.quick)
     run = Runner(options.data, {k: v for k, v in methods.items() if not options.method or k in options.method})
     first = secrets.randbelow(10**6) if options.seed is None else options.seed
-    wanted = options.only or ("labelled", "faults", "plumes", "quiet")
+    wanted = options.only or ("labelled", "faults", "plumes", "doubt", "quiet")
     parts = [labelled(run)] if "labelled" in wanted else []
     for seed in range(first, first + options.seeds):
         parts += [injected(run, seed)] if "faults" in wanted else []
         parts += [plumes(run, seed)] if "plumes" in wanted else []
+        parts += [doubt(run, seed)] if "doubt" in wanted else []
     parts += [quiet(run)] if "quiet" in wanted else []
     for part in parts:
         for text in part:

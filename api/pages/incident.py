@@ -41,7 +41,8 @@ from governance.incidents import attachments
 from governance.incidents import store as incident_store
 from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
-from governance.incidents.headline import COLUMNS, Row, class_of, table
+from governance.incidents.finding import FindingKind
+from governance.incidents.headline import COLUMNS, Headline, Row, class_of, headline_from_json, table
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident
 from governance.notify import store as notice_store
@@ -369,6 +370,20 @@ def _table(v: View, page: CasePage) -> list[tuple[str, list[dict[str, Any]]]]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+def _is_doubtful(headline: Headline | None) -> bool:
+    return headline is not None and headline.matter.zh.endswith(say("headline.doubtful", matter=Text("", "")).zh)
+
+
+def _settled_doubt(incident: Incident, history: Sequence[Entry]) -> Text | None:
+    """The sentence of the entry that settled what was doubtful about an incident at first."""
+    doubted = [one for one in history if _is_doubtful(headline_from_json(one.details.get("headline")))]
+    if not doubted or _is_doubtful(incident.headline):
+        return None
+    wanted = EntryKind.WITHDRAWN if incident.kind is FindingKind.DEVICE else EntryKind.FIRED
+    later = [one for one in history if one.seq > doubted[0].seq and one.what is wanted and one not in doubted]
+    return next((one.text for one in later if one.details.get("kind") == incident.kind.value), None)
+
+
 def _read(v: View, incident: Incident, history: Sequence[Entry], given: Given, error: WaterError | None) -> CasePage:
     registry = v.registries.recent()
     station = evidence.station_of(incident, registry)
@@ -390,9 +405,7 @@ def _read(v: View, incident: Incident, history: Sequence[Entry], given: Given, e
         seen = evidence.observed(v, incident, history, rows, stored.trace, view, registry, stored.past)
     except WaterError as failed:
         seen, unread = Observed(rows=rows), unread or failed.text
-    doubtful = incident.headline is not None and incident.headline.matter.zh.endswith(
-        say("headline.doubtful", matter=Text("", "")).zh
-    )
+    doubtful = _is_doubtful(incident.headline)
     sort, left_ms = models.time_left(incident, v.now_ms)
     _, left = models.deadline(incident, v.now_ms)
     case = incident.case
@@ -416,7 +429,7 @@ def _read(v: View, incident: Incident, history: Sequence[Entry], given: Given, e
         sort=sort,
         left=left,
         share=max(0.0, min(1.0, left_ms / whole)) if whole > 0 and sort in ("left", "soon") else None,
-        verdict=verdict.judge(incident, seen, v.context.catalogue, doubtful),
+        verdict=verdict.judge(incident, seen, v.context.catalogue, doubtful, _settled_doubt(incident, history)),
         rows=rows,
         charted=charted,
         unread=unread,

@@ -275,7 +275,11 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
     later = revoked.active and revoked.fired_at_ms != finding.observed_at_ms
     ended_ms = None if later else max(finding.observed_at_ms, revoked.resolved_at_ms or 0)
     condition = replace(revoked, resolved_at_ms=ended_ms)
-    after, effects = _over(incident, incident, condition, finding, EntryKind.WITHDRAWN, now_ms)
+    seen = incident
+    if finding.kind is FindingKind.DEVICE and finding.headline is not None and incident.rule == finding.rule:
+        # not the water but the instrument: the incident is about the device from now on
+        seen = replace(incident, kind=finding.kind, title=title(finding.headline), headline=finding.headline)
+    after, effects = _over(incident, seen, condition, finding, EntryKind.WITHDRAWN, now_ms)
     return after, replace(effects, repeats=False)  # no later event says it
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from governance.incidents.finding import ConditionChange, Finding
+from governance.incidents.finding import ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline, Row, worst_first
 from infra.texts import Text, say
 from infra.times import beijing
@@ -22,9 +22,11 @@ from ingest.rules.model import EventRule, Rules
 from ingest.rules.sentences import station_name
 from ingest.rules.upstream import River
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms
-from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, EventCause, SuddenEventResult
+from sensors.quality.detectors.doubtful_events import CombinedDetection, Settled
+from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms, Outcome
+from sensors.quality.detectors.sudden_events import DOUBTFUL_CONFIDENCE, EVENT_OVER_AFTER_MS, Alarms, EventCause
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.explanations import device_outcome_text
 from sensors.quality.explanations import event_text as sentence
 from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
@@ -130,7 +132,7 @@ class EventEvaluator:
 
     def live(
         self,
-        seen: SuddenEventResult,
+        seen: CombinedDetection,
         last_alarm: Callable[[int], int],
         station: Codes,
         at: Ints,
@@ -145,6 +147,11 @@ class EventEvaluator:
         """
         on = {station for rule, station, _ in self._alarms if rule in self._rules}
         alarmed = set(seen.alarms.station.tolist())
+        settled: dict[int, list[Settled]] = {}
+        for one in seen.doubt.settled:
+            if one.outcome is Outcome.DEVICE:
+                settled.setdefault(one.station, []).append(one)
+        alarmed |= settled.keys()
         findings: list[Finding] = []
         for i in seen.stations.tolist():
             if i not in alarmed and stations[i].key not in on:
@@ -154,7 +161,15 @@ class EventEvaluator:
             instants = np.unique(at[station == i])
             rows = np.flatnonzero(seen.alarms.station == i)
             found, _ = self.event_findings(
-                stations[i], seen.alarms, rows, going, last_ms, instants, partial(measured, i), now_ms
+                stations[i],
+                seen.alarms,
+                rows,
+                going,
+                last_ms,
+                instants,
+                partial(measured, i),
+                now_ms,
+                settled=settled.get(i, ()),
             )
             findings += found
         return findings
@@ -174,20 +189,33 @@ class EventEvaluator:
         measured: Callable[[], StationReadings],
         now_ms: int,
         late: bool = False,
+        settled: Sequence[Settled] = (),
     ) -> tuple[list[Finding], dict[str, Alarm]]:
         """The findings of the alarms in ``rows`` at a station, and the alarms that are active after them.
 
         ``going`` are the active alarms and ``last_ms`` the last alarm of their event; ``instants`` (n,) are those at
-        which the station sent. The end of an event of ``late`` data is retrospective where its alarms are.
+        which the station sent. The end of an event of ``late`` data is retrospective where its alarms are. ``settled``
+        are the doubtful events that became a device to be checked, oldest first.
         """
         findings: list[Finding] = []
-        active = dict(going)
+        active, waiting = dict(going), list(settled)
+
+        def withdrawn(until_ms: int | None) -> Iterator[Finding]:
+            while waiting and (until_ms is None or waiting[0].at_ms <= until_ms):
+                if active and waiting[0].at_ms - last_ms > EVENT_OVER_AFTER_MS:
+                    yield from self._ended(station, active, last_ms, instants, now_ms, late)
+                    active.clear()
+                yield from self._to_device(station, waiting.pop(0), active)
+
         for a in sorted(rows, key=lambda row: int(found.at[row])):
             at_ms = int(found.at[a])
+            findings += withdrawn(at_ms)
             if active and at_ms - last_ms > EVENT_OVER_AFTER_MS:
                 findings += self._ended(station, active, last_ms, instants, now_ms, late)
-                active = {}
+                active.clear()
             last_ms = max(last_ms, at_ms)
+            if isinstance(found, CombinedAlarms) and found.discount[a] and found.outcome[a] != Outcome.OPEN:
+                continue  # the doubt is settled already
             meaning = found.meaning(a)
             rule = self._choose(station, found.kind(a), meaning.confidence, at_ms)
             retrospective = self._is_retrospective(station, at_ms, now_ms)
@@ -212,10 +240,38 @@ class EventEvaluator:
             )
             findings.append(fired)
             active[rule.id] = Alarm(fired.cause, at_ms, at_ms, retrospective)
+        findings += withdrawn(None)
         if active and len(instants) and int(instants[-1]) - last_ms > EVENT_OVER_AFTER_MS:
             findings += self._ended(station, active, last_ms, instants, now_ms, late)
-            active = {}
+            active.clear()
         return findings, active
+
+    def _to_device(self, station: Station, one: Settled, active: dict[str, Alarm]) -> Iterator[Finding]:
+        """Withdraw a doubtful event that is a device to be checked, also from ``active``, in place."""
+        rule = self._choose(station, EventCause.DOUBTFUL, DOUBTFUL_CONFIDENCE, one.since_ms)
+        if rule is None:
+            return
+        alarm = active.get(rule.id)
+        if alarm is not None and alarm.fired_at_ms != one.since_ms:
+            return  # what is on began with another case
+        active.pop(rule.id, None)
+        finding = rule.found(
+            ConditionChange.WITHDRAWN,
+            cause=f"{WATER_CAUSE}{station.key}",
+            station=station.key,
+            observed_at_ms=one.since_ms,
+            since_ms=one.since_ms,
+            retrospective=False,
+            text=say(
+                "finding.doubt_device",
+                station=station_name(station),
+                since=beijing(one.since_ms),
+                at=beijing(one.at_ms),
+                reason=device_outcome_text(one),
+            ),
+            headline=Headline(station_name(station), say("headline.doubt_device")),
+        )
+        yield replace(finding, kind=FindingKind.DEVICE)
 
     def applies_to_event(self, station: Station, found: Alarms, row: int) -> bool:
         """Whether any rule applies to an alarm."""

@@ -11,13 +11,19 @@ from infra.times import DAY_MS, TIME_BITS
 from ingest.rules.engine import RuleEngine, RuleInput
 from ingest.rules.no_data import PAUSE_INTERVALS
 from ingest.rules.water_events import StationReadings
-from ingest.state.detector_state import HOURLY, RESUMED, STATION, SavedState
+from ingest.state.detector_state import DOUBT, HOURLY, RESUMED, STATION, SavedState
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
 from sensors.quality.constants import HOUR_MS
+from sensors.quality.detectors.doubtful_events import (
+    CombinedDetection,
+    DoubtState,
+    oxygen_leaps,
+    settle_doubtful_events,
+)
 from sensors.quality.detectors.point_tests import FLAT_SECONDS
-from sensors.quality.detectors.slow_events import CombinedAlarms, CombinedDetection, SlowEventState, detect_slow_events
+from sensors.quality.detectors.slow_events import CombinedAlarms, SlowEventState, detect_slow_events
 from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
@@ -51,6 +57,8 @@ class SeriesHistory:
         self.watched.grow(len(registry.stations))
         self.slow = SlowEventState()
         self.slow.grow(len(registry.stations))
+        self.doubt = DoubtState()
+        self.doubt.grow(len(registry.stations))
         self.network: Neighbours = NO_NEIGHBOURS
         """The neighbours of each station."""
         self.checks = checks
@@ -86,6 +94,7 @@ class SeriesHistory:
         self._pause_ms = _pause_ms(registry)
         self.watched.grow(len(registry.stations))
         self.slow.grow(len(registry.stations))
+        self.doubt.grow(len(registry.stations))
         self.registry = registry
 
     def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
@@ -193,6 +202,7 @@ class SeriesHistory:
             fresh.dead_run[row] = len(bad) - 1 - np.flatnonzero(np.append(True, ~bad))[-1] + 1 if len(bad) else 0
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
+        self._restore_doubt(station, learned.get(DOUBT))
         self._restore_slow_events(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
         for number, window in pieces.items():
             for engine in self.engines:
@@ -239,6 +249,14 @@ class SeriesHistory:
         columns = who, window.parameter, window.at, window.value, tests
         self.slow.apply(detect_slow_events(*columns, self.slow, self._catalogue, self.network))
 
+    def _restore_doubt(self, station: str, learned: SavedState | None) -> None:
+        """Read the doubtful events of a station; they are saved with every batch that changes them."""
+        one = DoubtState()
+        one.grow(1)
+        if learned is not None:
+            one.restore(0, learned.body)
+        self.doubt.apply(np.array([self.registry.index[station]]), one)
+
     def watch(self, batch: Batch, live: QualityResult, edges: Sequence[UpstreamPath]) -> CombinedDetection:
         """Detect sudden and slow events at the stations of a batch."""
         tests, catalogue = live.tests.astype(np.int64), self._catalogue
@@ -247,14 +265,19 @@ class SeriesHistory:
             station, parameter, at, live.move, live.course, tests, self.watched, catalogue, edges
         )
         slow_result = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
-        return CombinedDetection(
-            CombinedAlarms.of(seen.alarms, slow_result.alarms), seen.stations, seen.memory, slow_result
+        doubt = settle_doubtful_events(
+            CombinedAlarms.of(seen.alarms, slow_result.alarms),
+            oxygen_leaps(station, parameter, at, live.move, live.course, catalogue),
+            lambda: np.unique(station << TIME_BITS | at),
+            self.doubt,
         )
+        return CombinedDetection(doubt.alarms, seen.stations, seen.memory, slow_result, doubt)
 
     def save_detection(self, seen: CombinedDetection) -> None:
         """Apply a detection whose batch was stored."""
         self.watched.apply(seen.stations, seen.memory)
         self.slow.apply(seen.slow_result)
+        self.doubt.apply(seen.doubt.stations, seen.doubt.state)
 
     def last_alarm(self, station: int) -> int:
         """When a station last had an event alarm, doubtful ones included (ms); 0 for never."""
@@ -308,6 +331,10 @@ class SeriesHistory:
         together += [
             (stations[slow_result.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, slow_result.past.frozen(i)))
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
+        ]
+        together += [
+            (stations[one].key, DOUBT, SavedState(int(seen.doubt.state.last[i].max()), seen.doubt.state.frozen(i)))
+            for i, one in enumerate(seen.doubt.stations.tolist())
         ]
         return together + [
             (stations[self.station[number]].key, parameters[self.parameter[number]].key, one)

@@ -16,16 +16,23 @@ import polars as pl
 
 from infra.errors import ConfigurationError
 from infra.texts import line, named, say
-from infra.times import DAY_MS, rfc3339
+from infra.times import DAY_MS, TIME_BITS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
 from sensors.quality import SeriesState, check_quality
 from sensors.quality.detectors.clock_shift import ClockShift, find_clock_shifts
 from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, find_contradictions, with_cross_check
+from sensors.quality.detectors.doubtful_events import DoubtState, Settled, oxygen_leaps, settle_doubtful_events
 from sensors.quality.detectors.slow_events import CombinedAlarms, SlowEventState, detect_slow_events, first_alarms
-from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, SuddenEventState, detect_sudden_events
+from sensors.quality.detectors.sudden_events import (
+    EVENT_OVER_AFTER_MS,
+    Alarms,
+    DiscountReason,
+    SuddenEventState,
+    detect_sudden_events,
+)
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
-from sensors.quality.explanations import clock_shift_text, maintenance_due_text, test_names
+from sensors.quality.explanations import clock_shift_text, maintenance_due_text, outcome_text, test_names
 from sensors.quality.explanations import event_text as event_sentence
 from sensors.quality.neighbours import connected_groups, neighbour_stations
 from sensors.quality.table_sensors import TableSensor, TableSensors, find_sensors
@@ -148,6 +155,7 @@ class Judged:
     packed: Ints
     alarms: Alarms
     due: Bools
+    settled: tuple[Settled, ...] = ()
 
 
 def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Progress = lambda share: None) -> Judged:
@@ -185,7 +193,8 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
             progress(0.9 * done / max(n, 1))
     verdicts = packed.reshape(k, n).T
     _cross(table, verdicts)
-    return Judged(verdicts, _alarms(table, packed, moves, courses, parameter, edges), due.reshape(k, n).T)
+    alarms, settled = _alarms(table, packed, moves, courses, parameter, edges)
+    return Judged(verdicts, alarms, due.reshape(k, n).T, settled)
 
 
 def _flat(cells: Floats) -> Floats:
@@ -288,8 +297,8 @@ def _key(table: SensorTable, sensor: TableSensor) -> str:
 
 def _alarms(
     table: SensorTable, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
-) -> Alarms:
-    """Events of the water; a slow event once, at the hour of its alarm."""
+) -> tuple[CombinedAlarms, tuple[Settled, ...]]:
+    """Events of the water, a slow event once, at the hour of its alarm; and what became of the doubtful ones."""
     cells = np.flatnonzero(packed)
     column, rows = np.divmod(cells, len(table.at))
     packed, moves, courses, value = packed[cells], moves[cells], courses[cells], _flat(table.values)[cells]
@@ -301,7 +310,26 @@ def _alarms(
     known = table.found.catalogue
     seen = detect_sudden_events(station, kind, at, moves, courses, tests, watched, known, tuple(edges))
     slow_result = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
-    return first_alarms(CombinedAlarms.of(seen.alarms, slow_result.alarms))
+    every = CombinedAlarms.of(seen.alarms, slow_result.alarms)
+    leaps = oxygen_leaps(station, kind, at, moves, courses, known)
+    doubt = DoubtState()
+    doubt.grow(len(table.names))
+    settled = settle_doubtful_events(every, leaps, lambda: np.unique(station << TIME_BITS | at), doubt)
+    return first_alarms(settled.alarms), settled.settled
+
+
+def _with_outcomes(alarms: Alarms, settled: Sequence[Settled], sentences: list[str]) -> list[str]:
+    """The sentences of alarms, those of doubtful ones with what became of them."""
+    ends: dict[tuple[int, DiscountReason], list[Settled]] = {}
+    for one in settled:
+        ends.setdefault((one.station, one.reason), []).append(one)
+    for row in np.flatnonzero(alarms.discount).tolist():
+        at_ms = int(alarms.at[row])
+        cases = ends.get((int(alarms.station[row]), DiscountReason(int(alarms.discount[row]))), ())
+        case = next((one for one in reversed(cases) if one.since_ms <= at_ms), None)
+        if case is not None and at_ms <= case.at_ms:
+            sentences[row] += named(outcome_text(case))
+    return sentences
 
 
 def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[UpstreamPath]:
@@ -588,6 +616,7 @@ def _frame(table: SensorTable, judged: Judged, summary: Summary) -> pl.DataFrame
     doubtful = alarms.discount > 0
     summary.events, summary.doubtful = (_runs(alarms.take(np.flatnonzero(one))) for one in (~doubtful, doubtful))
     sentences = [named(event_sentence(alarms, i)) for i in range(len(alarms.at))]
+    sentences = _with_outcomes(alarms, judged.settled, sentences)
     station = np.concatenate([alarms.station, table.station[row]])
     at = np.concatenate([alarms.at, table.at[row]])
     events = len(alarms.at)

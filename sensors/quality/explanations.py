@@ -6,8 +6,10 @@ from typing import Final
 from infra.texts import Text, say
 from infra.times import from_ms
 from sensors.parameters import catalogue
+from sensors.quality.constants import HOUR_MS
 from sensors.quality.detectors.clock_shift import ClockShift
-from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms
+from sensors.quality.detectors.doubtful_events import CONFIRMING_HOURS, Settled
+from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms, Outcome
 from sensors.quality.detectors.sudden_events import Alarms, DiscountReason, EventCause
 from sensors.reading import QualityTest
 
@@ -38,6 +40,9 @@ def maintenance_due_text(station: str, column: str, since_ms: Sequence[int], *, 
         days=days,
     )
 
+
+LASTS_H: Final = 12
+"""Hours from which on a doubtful event is said to last; it has no other effect."""
 
 MAX_NAMED_SENSORS: Final = 4
 """Sensors that a sentence names, those that moved most: it is read on a telephone."""
@@ -102,6 +107,9 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
         explanation = _and(explanation, say("event.unchanged", roles=unmoved))
+    if alarms.outcome[row] == Outcome.CONFIRMED:
+        swing = f"{alarms.swing[row]:.1f}"
+        explanation = _and(explanation, say("event.doubt_confirmed", hours=CONFIRMING_HOURS, swing=swing))
     if alarms.discount[row]:
         explanation = _and(
             explanation,
@@ -110,6 +118,22 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
     if meaning.cause is EventCause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
         explanation = _and(explanation, say("event.after_bloom"))
     return _and(explanation, say("event.neighbour_agrees")) if alarms.supported[row] else explanation
+
+
+def device_outcome_text(one: Settled) -> Text:
+    """Why a doubtful event is a device to be checked."""
+    if one.leapt:
+        return say("event.doubt_leapt")
+    hours = round((one.last_ms - one.since_ms) / HOUR_MS)
+    return say("event.doubt_lasts", hours=hours) if hours >= LASTS_H else say("event.doubt_alone")
+
+
+def outcome_text(one: Settled) -> Text:
+    """What became of a doubtful event, and why."""
+    if one.outcome is Outcome.DEVICE:
+        return say("event.doubt_to_device", reason=device_outcome_text(one))
+    joined = one.outcome is Outcome.JOINED
+    return say("event.doubt_to_event", reason=say("event.doubt_joined" if joined else "event.doubt_swung"))
 
 
 def _move(role: str, size: float, figures: bool) -> Text:

@@ -134,3 +134,11 @@ def test_a_form_names_what_it_lacks_by_field() -> None:
     assert set(comment) == {"value"}
     assert action_bar.number("0,8") == 0.8
     assert action_bar.number("nan") is None
+
+
+def test_how_a_doubt_ended_stands_first_and_points_to_water_or_device() -> None:
+    said = Text("结论", "the end of it")
+    for kind, points in ((FindingKind.EVENT, Points.POLLUTION), (FindingKind.DEVICE, Points.FAULT)):
+        facts = judge(_incident(kind), Observed(), SENSORS, settled=said).facts
+        assert (facts[0].measured, facts[0].points) == (said, points)
+    assert all(fact.measured != said for fact in judge(_incident(), Observed(), SENSORS).facts)

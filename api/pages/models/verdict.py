@@ -115,9 +115,20 @@ class Verdict:
         return 0.5 + (for_ - against) / (2 * max(CLEAR_LEAD, for_ + against))
 
 
-def judge(incident: Incident, observed: Observed, catalogue: Catalogue, doubtful: bool = False) -> Verdict:
-    """The verdict on an incident. ``doubtful``: the rule or the detector itself had doubts."""
+def judge(
+    incident: Incident,
+    observed: Observed,
+    catalogue: Catalogue,
+    doubtful: bool = False,
+    settled: Text | None = None,
+) -> Verdict:
+    """The verdict on an incident. ``doubtful``: the rule or the detector itself had doubts; ``settled`` says how a
+    doubt of the beginning ended."""
     facts = sorted(_facts(incident, observed, catalogue, doubtful), key=lambda one: one.points is Points.NEITHER)
+    if settled is not None:
+        is_fault = incident.kind is FindingKind.DEVICE
+        key = "verdict.settled_device" if is_fault else "verdict.settled_event"
+        facts.insert(0, Fact(say(key), settled, Points.FAULT if is_fault else Points.POLLUTION))
     shown = tuple(facts[:MOST_FACTS])
     headline = incident.headline
     share = headline.confidence if headline is not None else None

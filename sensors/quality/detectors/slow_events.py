@@ -12,6 +12,7 @@ alarms. Pure.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import bottleneck as bn
@@ -28,12 +29,11 @@ from sensors.quality.detectors.sudden_events import (
     DiscountReason,
     EventCause,
     EventDiagnosis,
-    SuddenEventResult,
     sorted_unique,
 )
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state_columns import Column, StateColumns
-from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest, distinct
+from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest, distinct
 from sensors.standards.oxygen import saturation
 
 # -- constants -------------------------------------------------------------------------------------------------------
@@ -92,6 +92,10 @@ quarter of the days may be wild and stay without weight. About five standard dev
 MIN_DAYS_FOR_HIGHEST: Final = REMEMBERED_DAYS - 2
 """Where so many days are known, nearly from one spring tide to the next, turbidity is far out as well where it is by
 the least departure above all of them: springs stir up the bed every fortnight, so that the outer quarter is wide."""
+
+CONFIRMED_CONFIDENCE: Final = 0.65
+"""Of doubtful events that time confirmed (:mod:`sensors.quality.detectors.doubtful_events`); below the 0.7 of an urgent
+event, since one sensor carries them."""
 
 MIN_WITNESS: Final = 0.5
 """In far departures: from here on a second sensor bears witness."""
@@ -244,6 +248,19 @@ class SlowEventState:
         return made
 
 
+class Outcome(IntEnum):
+    """What became of the doubt about an event (:mod:`sensors.quality.detectors.doubtful_events`)."""
+
+    OPEN = 0
+    """No doubt, or nothing decided it yet."""
+    JOINED = 1
+    """The water: a certain event of the station goes with it."""
+    CONFIRMED = 2
+    """The water: what one sensor shows returned or lasted as no sensor does by itself."""
+    DEVICE = 3
+    """Nothing confirmed it within a day: a device to be checked."""
+
+
 @dataclass(frozen=True, slots=True)
 class CombinedAlarms(Alarms):
     """Alarms of sudden and of slow events; the moves of slow ones are in far departures: 1 is far out.
@@ -252,11 +269,15 @@ class CombinedAlarms(Alarms):
     ----------
     cause : (a,) place in :class:`EventCause` of a slow event, -1 of a sudden one
     now, usual : (a, roles of :data:`FOLLOWED`) what the sensors show, and showed at such extremes, in their unit
+    swing : (a,) how far oxygen went up and down since the day before, in swings of a usual day; NaN where not known
+    outcome : (a,) what became of a doubtful event until then, an :class:`Outcome`
     """
 
     cause: Codes
     now: Floats
     usual: Floats
+    swing: Floats
+    outcome: Bytes
 
     @classmethod
     def of(cls, sudden: Alarms, slow: "CombinedAlarms | None" = None) -> "CombinedAlarms":
@@ -264,7 +285,8 @@ class CombinedAlarms(Alarms):
         n = len(sudden.at)
         blank = np.full((n, _ROLES), np.nan)
         columns: dict[str, Any] = {one.name: getattr(sudden, one.name) for one in fields(Alarms)}
-        plain = cls(**columns, cause=np.full(n, -1), now=blank, usual=blank)
+        nothing = {"swing": np.full(n, np.nan), "outcome": np.zeros(n, np.uint8)}
+        plain = cls(**columns, cause=np.full(n, -1), now=blank, usual=blank, **nothing)
         return plain if slow is None or not len(slow.at) else _joined([plain, slow])
 
     def slow(self, row: int) -> bool:
@@ -282,6 +304,8 @@ class CombinedAlarms(Alarms):
         silent = tuple(one for one in moves if one[0] in measured and abs(one[1]) < MIN_WITNESS)
         odds = 2.0 ** ((float(self.total[row]) - MIN_EVIDENCE) / EVIDENCE_PER_DOUBLED_ODDS)
         confidence = DOUBTFUL_CONFIDENCE if self.discount[row] else min(MAX_CONFIDENCE, odds / (1.0 + odds))
+        if self.outcome[row] == Outcome.CONFIRMED:
+            confidence = CONFIRMED_CONFIDENCE
         return EventDiagnosis(tuple(EventCause)[self.cause[row]], round(confidence, 2), supporting, silent)
 
 
@@ -298,6 +322,8 @@ NO_ALARMS: Final = CombinedAlarms(
     cause=_NONE,
     now=np.empty((0, _ROLES)),
     usual=np.empty((0, _ROLES)),
+    swing=_NONE.astype(np.float64),
+    outcome=_NONE.astype(np.uint8),
 )
 
 
@@ -735,6 +761,8 @@ class _Judge:
             cause,
             _in_units(now, temperature),
             _in_units(extreme, temperature),
+            _oxygen_swing(past.hourly[who], h, middle[i]),
+            np.zeros(len(i), np.uint8),
         )
 
 
@@ -807,6 +835,19 @@ def _departures(course: Floats, middle: Floats, far: Floats) -> _Departures:
     return _Departures(side(_LOW, _FALL), side(_HIGH, _RISE), middle, far)
 
 
+def _oxygen_swing(course: Floats, hour: Places, middle: Floats) -> Floats:
+    """(a,) how far oxygen went up and down until an ``hour`` of the day, in swings of a usual day.
+
+    ``course`` (a, 5 + 24, roles) begins five hours before the day; a usual swing is at least MIN_DEPARTURE.
+    """
+    known = np.arange(course.shape[1]) <= (_HOURS_BEFORE + hour)[:, None]
+    oxygen = np.where(known, course[..., _OXYGEN], np.nan)
+    usual = np.maximum(middle[:, _HIGH, _OXYGEN] + middle[:, _LOW, _OXYGEN], _MIN_DEPARTURE[_OXYGEN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a station without oxygen nothing is known
+        return np.asarray((bn.nanmax(oxygen, 1) - bn.nanmin(oxygen, 1)) / usual)
+
+
 def _joint_evidence(first: Floats, *others: Floats) -> Floats:
     """Evidence of two independent sensors, the ``first`` and the strongest of ``others``.
 
@@ -853,10 +894,3 @@ class _Causes:
         """Set this cause where no other was found: one sensor alone says so for long."""
         lone = where & (self.cause < 0)
         self.alone[lone], self.cause[lone], self.total[lone] = True, _CAUSE[cause], size[lone]
-
-
-@dataclass(frozen=True, slots=True)
-class CombinedDetection(SuddenEventResult):
-    """Results of both detectors of events: the alarms of both, and the state of each."""
-
-    slow_result: SlowEventResult

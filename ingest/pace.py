@@ -14,7 +14,7 @@ LEAST_SPEED = 0.01
 """Seconds of sending stored in a second, at least: a bound for the estimate while hardly anything is stored."""
 
 GAINING_SPEED = 1.05
-"""Seconds of sending stored in a second from which on an ingest catches up: our choice, above the unrest of a minute."""
+"""Seconds of sending stored in a second from which on an ingest catches up: our choice, above a minute's unrest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ MIN_MESSAGES: Final = 4
 
 MIN_STATIONS_FOR_SILENCE: Final = 3
 LAG_INTERVALS: Final = 3
-"""Where most of so many stations that were heard within these intervals sent nothing so recent, they are not silent: our
-clock is ahead, or they send what a long outage held back (engineering choice; of two a single one would decide)."""
+"""Where most of so many stations that were heard within these intervals sent nothing so recent, they are not silent:
+our clock is ahead, or they send what a long outage held back (engineering choice; of two a single one would decide)."""
 
 MIN_STATIONS_FOR_OWN_CLOCK: Final = 10
 """From so many stations on, where most of those heard differ, our own clock or queue is wrong."""

@@ -1,13 +1,13 @@
 """QR codes as SVG, black on white with the quiet zone that readers need."""
 
-from reportlab.graphics.barcode.qr import QrCodeWidget
-
 QUIET = 4
 """Modules of white around the code."""
 
 
 def svg(text: str, size: int = 200) -> str:
     """A QR code of a text (level M)."""
+    from reportlab.graphics.barcode.qr import QrCodeWidget  # loads a library of drawings, which few requests need
+
     code = QrCodeWidget(text, barLevel="M").qr
     code.make()
     rows = [[bool(module) for module in row] for row in code.modules]

@@ -39,6 +39,9 @@ LINGER_S = 0.004
 LATE_ONE_IN = 5
 """While live messages wait, one part in so many of the time goes to late ones."""
 TICK_S = 1.0
+CLOCK_JUMP_MS = 10_000
+"""A clock that moved so much against the monotonic one since the last tick was set: our choice, far above what NTP does
+in steps of its own accord and below the shortest silence that a rule can name."""
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Waits for a store that is away; the last is repeated, so that no outage is followed by a long wait."""
 
@@ -225,6 +228,8 @@ class Intake:
         self.counters = Counters()
         self._clock_ms = clock_ms
         self.connected_since = connected_since
+        self._last_tick = clock_ms(), time.monotonic()
+        self._clock_set: tuple[int | None, int] | None = None
         self._most = most
         self._size = min(FIRST_BATCH, most)
         self._linger_s = linger_s
@@ -463,13 +468,30 @@ class Intake:
         for name, seconds in outcome.seconds.items():
             c.seconds[name] = c.seconds.get(name, 0.0) + seconds
 
+    def _silence_counts_from(self, now_ms: int) -> int | None:
+        """Since when stations could be heard, by the clock as it is set now; None while they cannot.
+
+        Once the clock was set the connection is taken as new: every station has a full interval to send.
+        """
+        since, (before_ms, before_s) = self.connected_since(), self._last_tick
+        self._last_tick = now_ms, time.monotonic()
+        jump_ms = now_ms - before_ms - (self._last_tick[1] - before_s) * 1000
+        if abs(jump_ms) > CLOCK_JUMP_MS:
+            log.warning("the clock was set; silence is judged anew from now on", by_s=round(jump_ms / 1000))
+            self._clock_set = since, now_ms
+        if self._clock_set is not None and self._clock_set[0] == since:
+            return None if since is None else self._clock_set[1]
+        return since
+
     def _tick(self) -> None:
         """Follow registry and published rules, look for silent stations; a failure here never stops the readings."""
-        self._looks = pace.add(self._looks, self._look(self._clock_ms()))
+        now_ms = self._clock_ms()
+        self._looks = pace.add(self._looks, self._look(now_ms))
+        since_ms = self._silence_counts_from(now_ms)
         try:
             self.site.follow_registry()
             self.site.follow_rules()
-            self.site.tick(self.connected_since(), self._clock_ms())
+            self.site.tick(since_ms, now_ms)
             self.counters.last_tick_ms = self._clock_ms()
         except StorageUnavailable as error:
             self.counters.last_error = str(error)

@@ -13,6 +13,9 @@ LEAST_SPAN_MS = 2_000
 LEAST_SPEED = 0.01
 """Seconds of sending stored in a second, at least: a bound for the estimate while hardly anything is stored."""
 
+GAINING_SPEED = 1.05
+"""Seconds of sending stored in a second from which on an ingest catches up: our choice, above a minute's unrest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -28,10 +31,12 @@ class Estimate:
     """``messages`` were sent and are not done.
 
     ``seconds`` until they are, if devices send at their registered intervals; None while less is done than comes.
+    ``catching_up``: what is stored was sent less long ago than a minute before.
     """
 
     messages: int
     seconds: float | None
+    catching_up: bool = False
 
 
 def add(looks: tuple[Look, ...], look: Look) -> tuple[Look, ...]:
@@ -54,8 +59,10 @@ def estimate(looks: tuple[Look, ...], now: Look, held: int, expected_per_s: floa
     if span_ms < LEAST_SPAN_MS:
         return Estimate(held, None)
     rate = (now.done - first.done) * 1000 / span_ms
-    messages = held
+    messages, catching_up = held, rate > expected_per_s
     if now.sent_ms is not None and first.sent_ms is not None:
         speed = max((now.sent_ms - first.sent_ms) / span_ms, LEAST_SPEED)
+        catching_up = rate > 0 and speed >= GAINING_SPEED
         messages = max(held, round(max(0, now.at_ms - now.sent_ms) / 1000 * rate / speed))
-    return Estimate(messages, messages / (rate - expected_per_s) if rate > expected_per_s else None)
+    seconds = messages / (rate - expected_per_s) if rate > expected_per_s else None
+    return Estimate(messages, seconds, catching_up)

@@ -61,6 +61,8 @@ def _check_silence(site: SiteState, connected_since_ms: int | None, now_ms: int)
     """Findings of stations that fell silent or report again, recorded."""
     history = site.history
     excused = muted_until(site.visits, history.registry.index, now_ms)
+    if site.clocks.all_seem_old(history.registry, history.last_seen, now_ms):
+        connected_since_ms = None
     sensors = LastSeen(history.station, history.parameter, history.newest, history.resumed)
 
     def found(engine: RuleEngine) -> list[Finding]:

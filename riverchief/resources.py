@@ -50,14 +50,14 @@ class Resources:
     heartbeat_url: str | None = field(repr=False)
 
 
-def open_resources(settings: Settings, roles: str, *, with_api: bool) -> Resources:
+def open_resources(settings: Settings, roles: str, *, with_api: bool, with_contacts: bool) -> Resources:
     """Read the files of the site, open its database and stores; raises ConfigurationError.
 
-    ``roles`` is what the trail says this process does. A new site gets the stations of its file, and with an API its
-    first administrator.
+    ``roles`` is what the trail says this process does; ``with_contacts`` whether it sends messages. A new site gets the
+    stations of its file, and with an API its first administrator.
     """
     known = catalogue()
-    read = SiteFiles(settings, known)
+    read = SiteFiles(settings, known, with_contacts=with_contacts)
     processes = files.read_processes(settings.site.processes)
     api_token = secret(settings.api.token, settings.api.token_file)
     mqtt = mqtt_settings(settings)

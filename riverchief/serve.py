@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from enum import Flag, auto
 from functools import partial
+from typing import TYPE_CHECKING
 
 from api.context import Context, Part
 from api.oidc import Oidc, OidcSettings
@@ -25,12 +26,14 @@ from riverchief.service import HasThread, Service, health
 from riverchief.services.bridge_services import BridgeService
 from riverchief.services.ingest_services import Ingest, heartbeat_service, make_site
 from riverchief.services.partition_services import PartitionWorkers
-from riverchief.services.worker_services import Worker, build_worker
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_hangup, on_signal
 from riverchief.single_writer import exclusive_ingest, shared_ingest
 from riverchief.site_files import Reloader, SiteFiles
 from riverchief.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from riverchief.services.worker_services import Worker
 
 HOUR_MS = 3_600_000
 WATCHDOG_GRACE_S = 5
@@ -57,9 +60,10 @@ class System:
     """The services of one process; an ingest writes through ``writer`` (`riverchief.single_writer`) if one is given."""
 
     def __init__(self, settings: Settings, roles: Role, writer: Database | None = None) -> None:
-        self.resources = open_resources(settings, str(roles), with_api=Role.API in roles)
+        sends = bool(roles & (Role.API | Role.WORKER))
+        self.resources = open_resources(settings, str(roles), with_api=Role.API in roles, with_contacts=sends)
         self.database = self.resources.database
-        worker = build_worker(self.resources) if Role.WORKER in roles else None
+        worker = _worker(self.resources) if Role.WORKER in roles else None
         wake = worker.wake if worker else _nothing
         self.ingest: Ingest | None = None
         self.heartbeat: Heartbeat | None = None
@@ -105,7 +109,7 @@ class System:
         """The health of the parts of this process."""
         return health(self.services, clock.now_ms())
 
-    def _table(self, worker: Worker | None) -> tuple[Service, ...]:
+    def _table(self, worker: "Worker | None") -> tuple[Service, ...]:
         """All services in the order in which they start."""
         tracing, server = self.resources.tracing, self.resources.stores.server
         return (
@@ -155,6 +159,12 @@ class System:
 
 def _nothing() -> None:
     pass
+
+
+def _worker(resources: Resources) -> "Worker":
+    from riverchief.services.worker_services import build_worker  # an ingest alone does without
+
+    return build_worker(resources)
 
 
 def _reload_service(reloader: Reloader) -> Service:

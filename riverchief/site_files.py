@@ -22,10 +22,11 @@ EVERY_S = 60.0
 class SiteFiles:
     """What the files said when they were last read without a fault."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
-        """Raises ConfigurationError."""
+    def __init__(self, settings: Settings, catalogue: Catalogue, *, with_contacts: bool = True) -> None:
+        """Raises ConfigurationError. ``with_contacts`` false: who sends to nobody does not load what sends."""
         self._settings = settings
         self._catalogue = catalogue
+        self._with_contacts = with_contacts
         self.rules: Rules
         self.mappings: Mappings
         self.contacts: Directory
@@ -36,7 +37,7 @@ class SiteFiles:
         settings, known = self._settings, self._catalogue
         rules = files.read_rules(settings.site.rules, known)
         mappings = files.read_mappings(settings.ingest.mappings, known)
-        contacts = messages.directory(settings) or Directory()
+        contacts = (messages.directory(settings) if self._with_contacts else None) or Directory()
         self.rules, self.mappings, self.contacts = rules, mappings, contacts
 
 

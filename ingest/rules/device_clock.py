@@ -16,7 +16,7 @@ from infra.times import FUTURE_MS, beijing
 from ingest.rules.alarm_state import Alarm, AlarmKey
 from ingest.rules.device_reports import PREFIX, device_finding, ended_text
 from ingest.rules.sentences import duration_text, station_name
-from sensors.reading import Message
+from sensors.reading import Ints, Message
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Decoded
 
@@ -36,6 +36,11 @@ and a backlog shrinks by at least a third of the time that it takes to send."""
 MIN_DURATION_MS: Final = 3_600_000
 MIN_MESSAGES: Final = 4
 """The difference must stay the same over this time and so many messages (engineering choice)."""
+
+MIN_STATIONS_FOR_SILENCE: Final = 3
+LAG_INTERVALS: Final = 3
+"""Where most of so many stations that were heard within these intervals sent nothing so recent, they are not silent:
+our clock is ahead, or they send what a long outage held back (engineering choice; of two a single one would decide)."""
 
 MIN_STATIONS_FOR_OWN_CLOCK: Final = 10
 """From so many stations on, where most of those heard differ, our own clock or queue is wrong."""
@@ -119,6 +124,19 @@ class ClockMonitor:
                 firing[station] = error.since_ms
                 found.append(_finding(registry[station], ConditionChange.FIRED, error.since_ms, at_ms, off_ms))
         return found
+
+    def all_seem_old(self, registry: Registry, newest_ms: Ints, now_ms: int) -> bool:
+        """Whether most stations that were just heard seem to have sent nothing recent; ``newest_ms`` by position."""
+        heard = old = 0
+        for station, at_ms in self._last_seen.items():
+            place = registry.index.get(station)
+            if place is None:
+                continue
+            recent_ms = LAG_INTERVALS * registry.stations[place].interval_s * 1000
+            if 0 <= now_ms - at_ms <= recent_ms:
+                heard += 1
+                old += now_ms - int(newest_ms[place]) > recent_ms
+        return heard >= MIN_STATIONS_FOR_SILENCE and 2 * old > heard
 
     def _own_clock_wrong(self, now_ms: int) -> bool:
         """Whether most stations heard in the last hour differ."""

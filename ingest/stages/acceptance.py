@@ -1,6 +1,6 @@
 """What a reading must fulfil to be judged: known station, known parameter, possible time, canonical unit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +19,18 @@ class Accepted:
     rejected: tuple[Rejected, ...]
 
 
-def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, now_ms: int) -> Accepted:
-    """Sort out the readings that cannot be used; never raises because of their content."""
+def accept(
+    decoded: Decoded,
+    messages: Sequence[Message],
+    registry: Registry,
+    now_ms: int,
+    is_stored: Callable[[Batch], Bools],
+) -> Accepted:
+    """Sort out the readings that cannot be used; never raises because of their content.
+
+    ``is_stored`` tells of which readings the store has the time already. Asked only of those that seem to lie in the
+    future: a copy that comes while our clock is behind is a duplicate.
+    """
     index = registry.index
     station_of = np.array([index.get(m.station, -1) for m in messages], np.int32)
     batch, unknown = replace(decoded.batch, station=station_of[decoded.batch.message]), dict(decoded.unknown)
@@ -31,7 +41,9 @@ def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, no
     if any(m.only is not None for m in messages):
         batch, unknown = _only(batch, unknown, messages, registry)
     reason = np.zeros(len(batch), np.uint8)
-    reason[batch.at > now_ms + FUTURE_MS] = Reason.TIME_IN_FUTURE
+    future = np.flatnonzero((batch.at > now_ms + FUTURE_MS) & (batch.parameter >= 0) & (batch.station >= 0))
+    if len(future):
+        reason[future[~is_stored(batch.take(future))]] = Reason.TIME_IN_FUTURE
     reason[batch.at < YEAR_2000_MS] = Reason.TIME_BEFORE_2000
     reason[batch.parameter < 0] = Reason.UNKNOWN_PARAMETER
     reason[batch.station < 0] = Reason.UNKNOWN_STATION

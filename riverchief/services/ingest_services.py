@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BEHIND_S = 60
-"""An ingest that is behind for longer is not well; a burst or a start is worked off in less."""
+"""An ingest that is behind for longer and does not catch up is not well; a burst or a start is worked off in less."""
 HEARTBEAT_GRACE_S = 5
 
 
@@ -279,7 +279,7 @@ def _pace(intake: Intake, now_ms: int) -> Part:
         text = say("health.behind_more", **words)
     else:
         text = say("health.behind", **words, left=duration(round(estimate.seconds * 1000)))
-    return Part("ingest_lag", not long, f"{both(text)}; {detail}{late}", False, text, since_ms)
+    return Part("ingest_lag", estimate.catching_up or not long, f"{both(text)}; {detail}{late}", False, text, since_ms)
 
 
 def _lane_detail(lane: Lane, now_ms: int) -> str:

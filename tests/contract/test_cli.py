@@ -190,6 +190,23 @@ def test_a_command_loads_no_part_of_the_system_that_it_does_not_need(
     assert loaded & not_needed == set()
 
 
+def test_an_ingest_does_not_load_what_sends_to_people(tmp_path: Path) -> None:
+    """The library of channels takes a fifth of a start."""
+    (tmp_path / "contacts.toml").write_text(
+        '[[contact]]\nkey = "a"\nname = "示例"\nroles = ["office"]\nchannels = [{ url = "json://127.0.0.1/x" }]\n'
+    )
+    (tmp_path / "settings.toml").write_text(
+        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[notices]\ncontacts = '{tmp_path / 'contacts.toml'}'\n"
+    )
+    code = (
+        "import sys; from pathlib import Path; from riverchief import serve, settings\n"
+        "serve.System(settings.load(Path(sys.argv[1])), serve.Role.INGEST)\nprint(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "settings.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {"apprise", "reportlab", "riverchief.services.worker_services"} & set(done.stdout.split()) == set()
+
+
 def test_an_invitation_is_a_link_alone_that_sets_the_password_of_somebody_registered(data: Path) -> None:
     run(data, "users", "add", "示例受理员", "--role", "operator")
     code, output = run(data, "users", "invite", "示例受理员")

@@ -403,6 +403,24 @@ def test_an_acknowledgement_that_fails_stops_nobody(mill: Mill):
     assert mill.intake.submit(message(1)).result(PATIENCE_S) == Receipt(1, 0, ())
 
 
+@pytest.mark.parametrize("hours", [6, -6])
+def test_once_the_clock_is_set_every_station_has_a_full_interval_before_it_is_called_silent(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch, hours: int
+):
+    """Neither a clock hours ahead nor one set right makes the connection hours old, or begin in the future."""
+    now, connected, told = [T0], [T0 - 60_000], list[tuple[int | None, int]]()
+    ticks = Intake(mill.site, clock_ms=lambda: now[0], connected_since=lambda: connected[0])
+    monkeypatch.setattr(mill.site, "tick", lambda since_ms, at_ms: told.append((since_ms, at_ms)))
+    ticks._tick()
+    now[0] = set_ms = T0 + hours * 3_600_000
+    ticks._tick()
+    now[0] += 1000
+    ticks._tick()
+    connected[0] = new_ms = now[0] + 1
+    ticks._tick()
+    assert [since for since, _ in told] == [T0 - 60_000, set_ms, set_ms, new_ms]
+
+
 @pytest.mark.parametrize("error", [StorageUnavailable(same("away")), ZeroDivisionError("a fault of ours")])
 @pytest.mark.parametrize("what", ["tick", "follow_registry"])
 def test_trouble_between_batches_never_stops_the_readings(

@@ -452,6 +452,29 @@ def test_a_reading_from_the_future_that_is_delivered_again_in_time_leaves_quaran
         assert len(books.held()) == (stored < 3)
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same process", "after a restart"])
+def test_a_copy_of_a_stored_reading_is_a_duplicate_after_the_clock_went_back(books: Books, restarted: bool):
+    """Only what is not stored yet is held: another time, another parameter, another station."""
+    books.register("shiwan", "qicha")
+    books.site.follow_registry()
+    device, behind = Device(), T0 - 8 * HOUR
+    stored = device.series([2, 3])
+    books.take(*stored)
+    if restarted:
+        books.site = Site(books.database, books.store, Rules(), CATALOGUE)
+    last = T0 + 2000
+    other_parameter = replace(stored[1], payload=stored[1].payload.replace(b'"nh3n"', b'"tp"'))
+    other_station = replace(stored[1], station="qicha")
+    copies = [*stored, other_parameter, other_station, device.measure(1)]
+    books.take(*(replace(copy, received_at_ms=behind) for copy in copies), now=behind)
+    assert figures(books.account()) == closed(14, 5, duplicate=7, quarantined=2)
+    assert {(held.station, held.refused) for held in books.held()} == {
+        ("shiwan", ((last, "tp"),)),
+        ("qicha", tuple((last, key) for key in ("ph", "do", "nh3n"))),
+        ("shiwan", ((last + 1000, "ph"),)),
+    }
+
+
 def test_a_message_kept_for_a_fault_of_ours_is_stored_by_a_replay_and_is_missing_no_longer(books: Books):
     m = Device().series([2, 3, 1])
     books.take(m[0])

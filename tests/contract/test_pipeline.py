@@ -314,6 +314,33 @@ def test_a_silent_station_opens_one_incident_and_speaking_again_resolves_it_also
     assert incident.active == ()
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same process", "after a restart"])
+def test_while_most_stations_that_send_seem_hours_old_none_is_called_silent_and_one_that_stops_is_once_it_is_over(
+    world: World, restarted: bool
+):
+    """The site's clock is six hours ahead: it says so of what it receives."""
+    stations, ahead = ("shiwan", "qicha", "third"), 6 * HOUR
+    with world.database.write() as connection:
+        registry_store.save_stations(connection, [Station("third", "示例", "example", 113.1, 23.0)])
+    world.site.follow_registry()
+    for station in stations:
+        world.feed(river(T0, calm(3)), station=station)
+    if restarted:
+        world.start()
+    for i in range(3, 12):
+        at = T0 + i * STEP
+        for station in stations:
+            world.take(message(station, river(at, calm(1)), received=at + ahead), now=at + ahead)
+        world.tick(at + ahead + 1000)
+    assert world.incidents() == []
+    for i in range(12, 20):
+        at = T0 + i * STEP
+        for station in stations[1:]:
+            world.take(message(station, river(at, calm(1)), received=at), now=at)
+        world.tick(at + 1000)
+    assert [one.station for one in world.incidents()] == ["shiwan"]
+
+
 def test_the_open_alarms_of_a_station_end_when_it_is_taken_out_of_service(world: World):
     world.feed(river(T0, calm(3)))
     silent_at = T0 + 2 * STEP + 26 * MINUTE

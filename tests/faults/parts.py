@@ -200,10 +200,12 @@ class Site:
         return Connection("127.0.0.1", self.devices_line.port, user.user, user.password, keep_alive_s=KEEPALIVE_S)
 
     def run(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """A command of the product under the moved clock."""
+        """A command of the product under the moved clock, its modules compiled as those of an installed one."""
+        environment = {name: one for name, one in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         with (self.folder / "riverchief.log").open("ab") as log:
             command = [sys.executable, "-m", "tests.faults.clocked", str(self.folder / "clock"), *arguments]
-            process = subprocess.Popen([*command, "--settings", str(self.settings)], stdout=log, stderr=log)
+            command += ["--settings", str(self.settings)]
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self._started.append(process)
         return process
 

@@ -20,7 +20,7 @@ from dashboards.platform import CHARTS
 from governance.incidents import store as incident_store
 from infra.clock import now_ms
 from infra.times import DAY_MS, rfc3339
-from ingest.pace import Estimate
+from ingest.pace import Estimate, Look, add
 from ingest.storage import registry
 from riverchief import serve, settings
 from riverchief.brokers.local import free_port
@@ -262,6 +262,26 @@ def test_with_http_alone_a_station_that_falls_silent_opens_an_incident(tmp_path:
             assert eventually("an incident is opened", causes) == ["silence:s1"]
         finally:
             system.stop()
+
+
+@pytest.mark.parametrize(("per_s", "works"), [(30, True), (10, False), (0, False)])
+def test_an_ingest_that_catches_up_is_well_however_long_that_takes(tmp_path: Path, per_s: int, works: bool) -> None:
+    """The external monitor is called on; where the backlog stands or grows, it hears nothing after a minute."""
+    told = settings.Settings(data=tmp_path, mqtt={"enabled": False}, ingest={"hold_messages": 1})
+    system = serve.System(told, serve.Role.INGEST)
+    try:
+        assert system.ingest is not None
+        intake, begun_ms = system.ingest.intake, now_ms()
+        intake.submit(Message("s1", b"{}", begun_ms, "http"))
+        intake.lanes[0].behind_since_ms = begun_ms - 600_000
+        sent_ms = begun_ms - 3_600_000
+        for s in range(31):
+            intake._looks = add(intake._looks, Look(begun_ms + (s - 30) * 1000, s * per_s, sent_ms + s * per_s * 100))
+        intake.counters.messages, intake.counters.last_sent_ms = 30 * per_s, sent_ms + 3000 * per_s
+        (pace,) = [part for part in system.parts() if part.name == "ingest_lag"]
+        assert pace.ok == works
+    finally:
+        system.database.close()
 
 
 def test_while_the_ingest_is_behind_no_station_is_called_silent(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_after_an_outage_the_messages_at_the_broker_are_counted_and_the_time_is_
     left_s = 3600 - 4 * 30
     assert found.messages == pytest.approx(left_s * NORMAL_PER_S, rel=0.01)
     assert found.seconds == pytest.approx(left_s / 4, rel=0.01)
+    assert found.catching_up
 
 
 def test_under_ten_times_the_rate_the_backlog_grows_and_the_time_is_that_at_the_usual_rate() -> None:
@@ -32,13 +33,14 @@ def test_under_ten_times_the_rate_the_backlog_grows_and_the_time_is_that_at_the_
     found = pace.estimate(looks, looks[-1], 10_000, NORMAL_PER_S)
     assert found.messages == pytest.approx(60 * 0.8 * 1000, rel=0.01)
     assert found.seconds == pytest.approx(found.messages / 100, rel=0.01)
+    assert not found.catching_up, "twice the usual rate is done, and what is stored gets older all the same"
 
 
 @pytest.mark.parametrize("per_s", [0.0, 50.0, 100.0])
 def test_who_does_less_than_comes_does_not_catch_up(per_s: float) -> None:
     looks = worked_off(30, speed=per_s / NORMAL_PER_S, age_s=60.0, per_s=per_s)
     found = pace.estimate(looks, looks[-1], 777, NORMAL_PER_S)
-    assert found.seconds is None
+    assert (found.seconds, found.catching_up) == (None, False)
     assert found.messages >= 777
 
 
@@ -50,7 +52,7 @@ def test_a_standstill_is_seen_although_nobody_looked_since() -> None:
 
 def test_without_times_of_sending_only_what_is_held_is_counted() -> None:
     looks = tuple(Look(T0 + s * 1000, s * 300, None) for s in range(20))
-    assert pace.estimate(looks, looks[-1], 1000, NORMAL_PER_S) == pace.Estimate(1000, 5.0)
+    assert pace.estimate(looks, looks[-1], 1000, NORMAL_PER_S) == pace.Estimate(1000, 5.0, catching_up=True)
 
 
 def test_a_clock_set_back_begins_the_looks_anew_and_old_ones_are_forgotten() -> None:

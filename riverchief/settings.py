@@ -191,6 +191,7 @@ class OutboxSection(_Section):
     secret_file: Path | None = None
     give_up_after_days: Annotated[float, Field(gt=0, le=60)] = 7.0
     gather_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    keep_days: Annotated[int, Field(ge=0, le=36_500)] = 365
 
 
 class AuditSection(_Section):

@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from api.context import Part
 from governance.notify.messenger import Messenger
 from governance.notify.outbox import Attempt, Deliverer
+from governance.notify.retention import DeliveryRetention
 from infra import clock
 from infra.errors import ConfigurationError
 from infra.texts import say
@@ -233,7 +234,7 @@ def _case_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[Job]:
 
 
 def _closing_jobs(resources: Resources) -> Iterator[Job]:
-    """The seal of the audit trail, backtests asked for in the console, mails to the public, old contact data."""
+    """The seal of the audit trail, backtests asked for in the console, mails to the public, old contacts and deliveries."""
     settings, database = resources.settings, resources.database
     seal = sealing(settings, database, clock.now_ms)
     yield Job(seal, _error_health("audit_seal", seal, "sealing"))
@@ -244,6 +245,9 @@ def _closing_jobs(resources: Resources) -> Iterator[Job]:
         yield Job(mails, _error_health("subscriptions", mails, "sending"))
     contacts = ContactRetention(database, resources.vault, days=settings.reports.contact_days, clock_ms=clock.now_ms)
     yield Job(contacts, _error_health("contact_removal", contacts, "removing"))
+    if settings.outbox.keep_days:
+        old = DeliveryRetention(database, keep_days=settings.outbox.keep_days, clock_ms=clock.now_ms)
+        yield Job(old, _error_health("delivery_removal", old, "removing"))
 
 
 # -- their health ------------------------------------------------------------------------------------------------------

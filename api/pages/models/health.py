@@ -17,7 +17,7 @@ WORST = 10
 STEPS: Mapping[str, tuple[str, ...]] = {
     "receive": ("mqtt", "hj212", "sl651"),
     "ingest": ("ingest", "ingest_lag", "partitions", "files"),
-    "store": ("database", "influx", "downsampling", "retention", "contact_removal", "audit_seal"),
+    "store": ("database", "influx", "downsampling", "retention", "contact_removal", "delivery_removal", "audit_seal"),
     "check": ("forecasts", "source_attribution", "chart_annotations", "reminders"),
     "deliver": (
         "outbox",

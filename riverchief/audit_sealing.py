@@ -113,6 +113,8 @@ def _make(file: Path) -> None:
             os.fsync(stream.fileno())
         with file.with_suffix(".pub").open("ab") as stream:  # after a restore those of the keys before are there
             stream.write(public)
+            stream.flush()
+            os.fsync(stream.fileno())  # an empty one lets nothing start after a power loss
     except FileExistsError:
         return  # another process of this site was first
     except OSError as error:

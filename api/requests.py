@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -22,6 +22,7 @@ MINUTE_FORM = "%Y-%m-%dT%H:%M"
 JSON, GEOJSON, CSV = "application/json", "application/geo+json", "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 
+EARLIEST_MS, LATEST_MS = to_ms(datetime(1, 1, 3, tzinfo=UTC)), to_ms(datetime(9999, 12, 29, tzinfo=UTC))
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _PLUS_LOST = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
 T = TypeVar("T")
@@ -85,9 +86,12 @@ MapLimit = Annotated[int, Query(ge=1, le=20_000, description="entries of a page;
 
 
 def instant(name: str, text: str) -> int:
-    """ms since the epoch from RFC 3339 text with an offset; a ``+`` that the URL turned into a space is understood."""
+    """ms since the epoch from RFC 3339 text with an offset; a ``+`` that the URL turned into a space is understood.
+
+    An instant at either end of the calendar, which means "ever", is taken for one that every offset can show.
+    """
     try:
-        return to_ms(msgspec.convert(_PLUS_LOST.sub("+", text), _Instant))
+        return min(max(to_ms(msgspec.convert(_PLUS_LOST.sub("+", text), _Instant)), EARLIEST_MS), LATEST_MS)
     except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
         shown = text[:80].encode(errors="replace").decode()
         raise ConfigurationError(say("request.no_instant", name=name, text=shown)) from None
@@ -105,7 +109,7 @@ def one_of(kinds: Iterable[Choice], name: str, text: str) -> Choice:
 def day(text: str) -> str:
     """A Beijing day as the ledger spells it."""
     try:
-        if _DAY.fullmatch(text):
+        if _DAY.fullmatch(text) and "0002" <= text < "9999":  # it has a day before and one after
             return date.fromisoformat(text).isoformat()
     except ValueError:
         pass

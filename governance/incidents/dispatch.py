@@ -192,6 +192,8 @@ def _text(one: str | Mapping[str, str]) -> Text:
     return Text(one["zh"], one["en"])
 
 
+MOST = 10_000
+"""Hours, days or readings of a policy: more is a slip of the pen."""
 _PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
 
 
@@ -207,9 +209,9 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePol
     remind_at = float(row.get("remind_at", DEFAULT_POLICY.remind_at))
     if not 0 < remind_at < 1:
         raise ConfigurationError(say("process.remind_at", remind_at=remind_at))
-    numbers = {name: int(row[name]) for name in ("again_h", "reopen_days", "close_after") if name in row}
-    if any(number < 1 for number in numbers.values()):
-        raise ConfigurationError(say("process.whole", known=", ".join(numbers)))
+    numbers = {name: row[name] for name in ("again_h", "reopen_days", "close_after") if name in row}
+    if any(type(number) is not int or not 1 <= number <= MOST for number in numbers.values()):
+        raise ConfigurationError(say("process.whole", known=", ".join(numbers), most=MOST))
     policy = DeadlinePolicy(
         limits=limits,
         emergencies=_emergencies(row.get("emergency", {})),

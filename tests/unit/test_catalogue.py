@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.requests import instant
+from api.requests import day, instant
 from infra.errors import ConfigurationError
 from infra.texts import Text, at, both, from_both, joined, keys, same, say, template
 from infra.times import beijing, beijing_day, from_ms, rfc3339, to_ms
@@ -436,6 +436,17 @@ def test_instants_are_ms_since_the_epoch() -> None:
 def test_what_is_no_instant_is_refused_with_its_name(text: str) -> None:
     with pytest.raises(ConfigurationError, match="since"):
         instant("since", text)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_an_instant_at_the_end_of_the_calendar_can_be_shown_in_beijing(text: str) -> None:
+    assert beijing(instant("as_of", text))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31"])
+def test_a_day_without_a_day_before_or_after_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        day(text)
 
 
 def test_the_day_of_the_ledger_begins_at_midnight_in_beijing() -> None:

@@ -56,6 +56,8 @@ def test_the_shipped_processes_are_valid_and_a_mistake_names_its_row():
         ('department = "water"', 'department = "police"', "occupation"),
         ('red = "10m"', 'red = "9wd"', says("process.order", phase="accept", colour="red", less="orange")),
         ('handle = "24h"', 'handle = "soon"', "process 4 \\(litter\\): " + says("process.limit", text="soon")),
+        ("again_h = 24", "again_h = inf", "again_h"),
+        ("close_after = 3", "close_after = 3.5", "close_after"),
         ("remind_at = 0.8", "remind_at = 8", says("process.remind_at", remind_at=8.0)),
         ("[deadlines.accept]", "[deadlines.ponder]", "ponder"),
         ('key = "litter"', 'key = "device"', says("process.twice")),

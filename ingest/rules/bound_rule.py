@@ -6,7 +6,7 @@ from infra.times import DAY_MS
 from ingest.rules.alarm_state import AlarmKey
 from ingest.rules.condition import Condition
 from ingest.rules.model import Bound, DailyPattern, DerivedSeriesRule, LimitRule, Rate, SeriesRule, Trend
-from ingest.rules.schedule import ActiveTimes
+from ingest.rules.schedule import ActiveTimes, Mutes
 from sensors.parameters import Parameter
 from sensors.stations import Station
 
@@ -48,6 +48,28 @@ class BoundRule:
     def derived_from_ms(self) -> int:
         """How long before a derived value the readings begin that it rests on."""
         return 1000 * self.rule.lookback_s if self.is_derived else 0
+
+
+class BoundRules:
+    """All rules at all series by number; only what differs is kept, since most conditions never leave idle."""
+
+    def __init__(self, late_ms: int, mutes: Mutes) -> None:
+        self._late_ms, self._mutes = late_ms, mutes
+        self._parts: list[tuple[SeriesRule, Station, Parameter, Bound]] = []
+        self._alike: dict[Bound, Bound] = {}
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def add(self, rule: SeriesRule, station: Station, parameter: Parameter, bound: Bound) -> int:
+        """Add a rule at a series and return its number; numbers are consecutive."""
+        self._parts.append((rule, station, parameter, self._alike.setdefault(bound, bound)))
+        return len(self._parts) - 1
+
+    def __getitem__(self, number: int) -> BoundRule:
+        rule, station, parameter, bound = self._parts[number]
+        active = ActiveTimes(rule.id, station.key, rule.when, self._mutes)
+        return BoundRule(rule, station, parameter, bound, condition_of(rule, bound, station, self._late_ms, active))
 
 
 def derived_bound(rule: DerivedSeriesRule) -> Bound:

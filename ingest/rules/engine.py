@@ -16,7 +16,7 @@ from governance.incidents.finding import Colour, ConditionChange, Finding, Findi
 from infra.texts import Text, say
 from ingest.rules import sentences
 from ingest.rules.alarm_state import Alarm, AlarmKey
-from ingest.rules.bound_rule import BoundRule, condition_of, derived_bound
+from ingest.rules.bound_rule import BoundRule, BoundRules, derived_bound
 from ingest.rules.condition import ConditionState, Phase, Samples, Transition, advance_condition, remove_sample
 from ingest.rules.daily_pattern import DailyPatternEvaluator
 from ingest.rules.derived_values import DerivedEvaluator
@@ -117,7 +117,7 @@ class RuleEngine:
         self._rules_by_scope: dict[tuple[object, ...], tuple[Rule, ...]] = {}
         self._catalogue = catalogue
         self._late_ms = late_s * 1000
-        self._bound: list[BoundRule] = []  # by number
+        self._bound = BoundRules(self._late_ms, self.mutes)
         self._states: dict[int, ConditionState] = {}  # by number, without those that are idle
         self._fired = dict(fired)
         self._thresholds = ThresholdEvaluator()
@@ -170,11 +170,8 @@ class RuleEngine:
                 self._derived[rule.id].bind(series, self._add(rule, station, parameter, derived_bound(rule)))
 
     def _add(self, rule: SeriesRule, station: Station, parameter: str, bound: Bound) -> int:
-        number = len(self._bound)
-        active = ActiveTimes(rule.id, station.key, rule.when, self.mutes)
-        condition = condition_of(rule, bound, station, self._late_ms, active)
-        self._bound.append(BoundRule(rule, station, self._catalogue[parameter], bound, condition))
-        self._thresholds.add(number, condition)
+        number = self._bound.add(rule, station, self._catalogue[parameter], bound)
+        self._thresholds.add(number, bound)
         return number
 
     def _derived_numbers(self, series: int) -> list[int]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.rules.condition import Condition, ConditionState, Phase
+from ingest.rules.condition import ConditionState, Phase
+from ingest.rules.model import Bound
 from sensors.reading import Bools, Codes, Floats, Ints, grown
 
 
@@ -24,15 +25,15 @@ class ThresholdEvaluator:
         self._any_centre = False
         self._first, self._count = np.zeros(0, np.int64), np.zeros(0, np.int64)  # by series
 
-    def add(self, number: int, condition: Condition) -> None:
-        """Add a condition; numbers are consecutive."""
+    def add(self, number: int, bound: Bound) -> None:
+        """Add a condition with this limit; numbers are consecutive."""
         size = number + 1
         self._phase, self._retrospective = grown(self._phase, size), grown(self._retrospective, size)
         self._sign, self._limit = grown(self._sign, size), grown(self._limit, size)
         self._clear, self._centre = grown(self._clear, size), grown(self._centre, size)
-        self._sign[number], self._limit[number] = condition.sign, condition.limit
-        self._clear[number], self._centre[number] = condition.clear, condition.centre
-        self._any_centre |= not np.isnan(condition.centre)
+        self._sign[number], self._limit[number] = bound.sign, bound.limit
+        self._clear[number], self._centre[number] = bound.clear, bound.centre
+        self._any_centre |= not np.isnan(bound.centre)
 
     def bind(self, series: int, first: int, count: int) -> None:
         """Compare the readings of this series with the conditions ``first`` to ``first + count - 1``."""

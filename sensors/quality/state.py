@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensors.quality.constants import HOURS_PER_DAY
-from sensors.quality.histograms import BINS
+from sensors.quality.sketches import Sketches
 from sensors.quality.state_columns import Column
 from sensors.reading import Bits, Bytes, Codes, Floats, Ints, grown
 
@@ -78,7 +78,7 @@ class SeriesState:
     dead_at, dead_run : (s,) last reading that was not of the water (ms), and how many in a row; 0: alive
     lowest : (s,) lowest accepted value
     first, day : (s,) first reading (ms), and UTC day of the last one (:data:`NO_DAY`: none)
-    counts : (s, statistics, BINS) the sketches
+    counts : (s, statistics, BINS) the sketches, without the pieces that are empty
     drawn : (s, thresholds) the thresholds in force
     usual, sums, many : (s, 2, PHASES) usual move by solar and lunar phase, and sum and count of the open day
     fit : (s, 3) sums of moves without a rhythm, without the day's and without the tide's
@@ -93,7 +93,7 @@ class SeriesState:
     parameter: Codes = field(default_factory=Column(0, np.int32))
     at: Ints = field(default_factory=Column(0, np.int64, REMEMBERED_READINGS))
     value: Floats = field(default_factory=Column(np.nan, np.float64, REMEMBERED_READINGS))
-    packed: Ints = field(default_factory=Column(0, np.int64, REMEMBERED_READINGS))
+    packed: Codes = field(default_factory=Column(0, np.int32, REMEMBERED_READINGS))
     mark: Bytes = field(default_factory=Column(0, np.uint8, REMEMBERED_READINGS))
     move: Floats = field(default_factory=Column(0, np.float64, REMEMBERED_READINGS))
     run_samples: Codes = field(default_factory=Column(0, np.int32))
@@ -103,7 +103,7 @@ class SeriesState:
     lowest: Floats = field(default_factory=Column(np.inf, np.float64))
     first: Ints = field(default_factory=Column(0, np.int64))
     day: Ints = field(default_factory=Column(NO_DAY, np.int64))
-    counts: Codes = field(default_factory=Column(0, np.int32, len(STATISTICS), BINS))
+    counts: Sketches = field(default_factory=lambda: Sketches(len(STATISTICS)))
     drawn: Floats = field(default_factory=Column(0, np.float64, len(THRESHOLDS)))
     usual: Floats = field(default_factory=Column(0, np.float64, 2, PHASES))
     sums: Ints = field(default_factory=Column(0, np.int64, 2, PHASES))
@@ -133,8 +133,10 @@ class SeriesState:
     def grow(self, size: int) -> None:
         """Make room for ``size`` series; nothing is known of new ones."""
         if size > len(self):
+            self.counts.grow(size)
             for name, blank in _BLANK.items():
-                setattr(self, name, grown(getattr(self, name), size, blank))
+                if name != "counts":
+                    setattr(self, name, grown(getattr(self, name), size, blank))
 
     def bind(self, series: int, station: int, parameter: int) -> None:
         """Say whose a series is: a parameter of a station (indices)."""
@@ -154,11 +156,7 @@ class SeriesState:
             getattr(self, name)[rows] = getattr(carried, name)
         self.dead_at[carried.dead_series] = carried.dead_at
         self.dead_run[carried.dead_series] = carried.dead_run
-        counts = self.counts.reshape(-1)
-        if carried.distinct:
-            counts[carried.place] += carried.weight
-        else:
-            np.add.at(counts, carried.place, carried.weight)
+        self.counts.add(carried.place, carried.weight, distinct=carried.distinct)
         np.add.at(self.sums.reshape(-1), carried.phase, carried.moved)
         np.add.at(self.many.reshape(-1), carried.phase, np.int32(1))
         np.add.at(self.fit.reshape(-1), carried.fit_place, carried.fit_added)
@@ -204,12 +202,15 @@ class SeriesState:
     def taken(self, series: Codes) -> Self:
         """These series alone, in this order, as a copy."""
         made = type(self)()
+        made.grow(len(series))
         for name in _BLANK:
-            setattr(made, name, getattr(self, name)[series].copy())
+            getattr(made, name)[:] = getattr(self, name)[series]
         return made
 
 
-_BLANK: Final[dict[str, Any]] = {one.name: cast(Column, one.default_factory).blank for one in fields(SeriesState)}
+_BLANK: Final[dict[str, Any]] = {
+    one.name: 0 if one.name == "counts" else cast(Column, one.default_factory).blank for one in fields(SeriesState)
+}
 
 _LEVELS: Final = ("stretch", "low", "high")
 _RECENT: Final = (

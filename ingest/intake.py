@@ -92,13 +92,12 @@ class IntakeFull(WaterError):
 class PendingMessage:
     """A message, and ``done`` to call once it is durable, on the intake's thread; it must not block.
 
-    ``packet`` names a message of the broker, which is acknowledged with its batch: the connection that brought it, and
-    its packet identifier.
+    ``packet`` names a message of the broker, which is acknowledged with its batch; the source chooses the number.
     """
 
     message: Message
     done: Callable[[Receipt], None] | None = None
-    packet: tuple[int, int] | None = None
+    packet: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import paho.mqtt.client as paho
 import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -27,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from ingest.intake import Intake, PendingMessage
 from ingest.sources.mqtt_topics import message_of, subscriptions
 from ingest.sources.paho_client import READ_BYTES, BufferedClient, Publish
+from sensors.reading import Ints
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ SELECT_TIMEOUT_S = 1.0
 RECONNECT_S = (1.0, 5.0)
 """First and longest wait before a reconnect; doubled each time. Readings are stored again within ten seconds after an
 outage of any length (docs/reliability.md), and one client that asks every five seconds is no load for a broker."""
+MID_BITS = 16
+"""Bits of a packet identifier in MQTT."""
 SESSION_DAYS = 7
 """How long an MQTT 5 broker keeps the session and its queue while ingest is away."""
 
@@ -71,7 +75,7 @@ class MqttSource:
         self._clock_ms = clock_ms
         self.lane = intake.lane("mqtt", self._wake)
         self._generation = 0
-        self._to_acknowledge: deque[list[tuple[int, int]]] = deque()  # batches of (generation, packet identifier)
+        self._to_acknowledge: deque[Ints] = deque()  # batches of generation << MID_BITS | packet identifier
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self.connected_since_ms: int | None = None
@@ -204,13 +208,13 @@ class MqttSource:
         return self._may_read() and not self._to_acknowledge
 
     def _send_acknowledgements(self) -> None:
-        """Acknowledge the durable messages of this connection in one write."""
+        """Acknowledge the durable messages of this connection, each batch in one write."""
         self.unacknowledged_peak = max(self.unacknowledged_peak, self.unacknowledged)
-        mids: list[int] = []
         while self._to_acknowledge:
-            mids += [mid for generation, mid in self._to_acknowledge.popleft() if generation == self._generation]
-        self._acknowledged += len(mids)
-        self._client.acknowledge(mids)
+            packets = self._to_acknowledge.popleft()
+            mids = packets[packets >> MID_BITS == self._generation] & (1 << MID_BITS) - 1
+            self._acknowledged += len(mids)
+            self._client.acknowledge(mids)
 
     def _change_topics(self) -> None:
         wanted = self._topics_wanted
@@ -274,7 +278,7 @@ class MqttSource:
         received = message_of(message.topic, message.payload, self._clock_ms())
         if received.kind == "event":
             received = replace(received, packet_id=message.mid, redelivered=message.dup)
-        packet = (self._generation, message.mid) if message.qos else None
+        packet = self._generation << MID_BITS | message.mid if message.qos else None
         self.lane.put(PendingMessage(received, packet=packet))
 
     # -- the intake's thread -----------------------------------------------------------------------------------------
@@ -283,7 +287,7 @@ class MqttSource:
         """Pass the durable messages of a batch to the network thread."""
         durable = [one.packet for one in batch if one.packet is not None]
         if durable:
-            self._to_acknowledge.append(durable)
+            self._to_acknowledge.append(np.array(durable, np.int64))
             self._wake()
 
     def _wake(self) -> None:

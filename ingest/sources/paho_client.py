@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.client import PINGREQ, PUBACK, PUBLISH
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+
+from sensors.reading import Ints
 
 READ_BYTES = 65_536
 MOST_DIGITS = 4
@@ -38,7 +41,7 @@ class BufferedSocket:
 
     def __init__(self, sock: Any) -> None:
         self._socket = sock
-        self._data = bytearray()
+        self._data = b""
         self._place = 0
         self._rest = 0  # bytes of a packet that paho is reading
 
@@ -52,10 +55,9 @@ class BufferedSocket:
 
     def fill(self) -> bool:
         """Read what has arrived; false at the end of the connection. Raises OSError, also where nothing has arrived."""
-        del self._data[: self._place]
-        self._place = 0
         data = self._socket.recv(READ_BYTES)
-        self._data += data
+        self._data = self._data[self._place :] + data
+        self._place = 0
         return len(data) > 0
 
     def recv(self, size: int) -> bytes:
@@ -66,7 +68,7 @@ class BufferedSocket:
         size = min(size, self._rest)
         self._rest -= size
         self._place += size
-        return bytes(self._data[self._place - size : self._place])
+        return self._data[self._place - size : self._place]
 
     def packet(self) -> tuple[int, int, int]:
         """Kind of the next packet, where its body begins, and its size; a size of 0 where it has not arrived whole."""
@@ -80,7 +82,7 @@ class BufferedSocket:
 
     def publish(self, body: int, size: int, *, with_properties: bool) -> Publish:
         """Take the next packet, which is a PUBLISH."""
-        data = bytes(self._data[self._place : self._place + size])
+        data = self._data[self._place : self._place + size]
         self._place += size
         end = body + 2 + int.from_bytes(data[body : body + 2], "big")
         topic, mid = data[body + 2 : end].decode("utf-8", "replace"), 0
@@ -92,8 +94,10 @@ class BufferedSocket:
         return Publish(topic, data[end:], mid, bool(data[0] & 0x08))
 
 
-def _length(data: bytes | bytearray, place: int) -> tuple[int, int]:
+def _length(data: bytes, place: int) -> tuple[int, int]:
     """A length as MQTT writes it, and the number of its bytes; no bytes where it is not whole."""
+    if place + 1 < len(data) and data[place + 1] < 0x80 <= data[place]:  # as nearly all messages have it
+        return data[place] & 0x7F | data[place + 1] << 7, 2
     length = 0
     for digits, byte in enumerate(data[place : place + MOST_DIGITS], 1):
         length |= (byte & 0x7F) << 7 * (digits - 1)
@@ -142,11 +146,12 @@ class BufferedClient(paho.Client):
                 break
         return code
 
-    def acknowledge(self, mids: list[int]) -> None:
+    def acknowledge(self, mids: Ints) -> None:
         """PUBACK for QoS 1 messages; the four bytes are the same in MQTT 3.1.1 and 5 (success needs no reason)."""
-        if mids and self.socket() is not None:
-            packets = b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)
-            self._packet_queue(PUBACK, packets, 0, 1)
+        if len(mids) and self.socket() is not None:
+            packets = np.empty((len(mids), 4), np.uint8)
+            packets[:, 0], packets[:, 1], packets[:, 2], packets[:, 3] = 0x40, 2, mids >> 8, mids & 0xFF
+            self._packet_queue(PUBACK, packets.tobytes(), 0, 1)
 
     def ping(self) -> None:
         """Send PINGREQ without waiting for the answer."""

@@ -7,15 +7,16 @@ import inspect
 import select
 import socket
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from infra.clock import now_ms
-from ingest.intake import Bounds, Intake
+from ingest.intake import Bounds, Intake, PendingMessage
 from ingest.sources.mqtt import MqttSettings, MqttSource
 from ingest.sources.paho_client import BufferedClient, BufferedSocket
 from tests.rig import eventually
@@ -111,7 +112,7 @@ def test_acknowledgements_and_a_ping_are_written_as_the_protocol_says(
     listener: socket.socket, client: BufferedClient
 ) -> None:
     with accepted(listener) as side:
-        client.acknowledge([1, 2, 0x1234])
+        client.acknowledge(np.array([1, 2, 0x1234]))
         assert side.recv(100) == bytes.fromhex("40020001 40020002 40021234")
         client.ping()
         assert side.recv(100) == bytes.fromhex("c000")
@@ -127,5 +128,32 @@ def test_a_topic_that_is_not_utf_8_ends_neither_the_thread_nor_the_message(liste
             eventually("both have arrived", lambda: source.lane.messages == 2)
             assert [one.message.topic for one in source.lane.take(2)] == ["river/�", "river/b"]
             assert source.alive
+    finally:
+        source.stop()
+
+
+def test_a_message_of_an_earlier_connection_is_not_acknowledged_on_the_next(listener: socket.socket) -> None:
+    durable: list[Callable[[Sequence[PendingMessage]], None]] = []
+
+    class Recorded(Intake):
+        def after_batch(self, callback: Callable[[Sequence[PendingMessage]], None]) -> None:
+            durable.append(callback)
+
+    intake = Recorded(None, clock_ms=now_ms, bounds=Bounds())  # type: ignore[arg-type]
+    source = MqttSource(MqttSettings(port=listener.getsockname()[1]), intake, now_ms)
+    source.start()
+    try:
+        with accepted(listener) as side:
+            side.sendall(CONNACK + publish(b"a/b", 9))
+            eventually("the first has arrived", lambda: source.lane.messages == 1)
+        with accepted(listener) as side:
+            side.sendall(CONNACK + publish(b"a/b", 0x1234))
+            eventually("the second has arrived", lambda: source.lane.messages == 2)
+            (acknowledge,) = durable
+            acknowledge(source.lane.take(2))
+            received = b""
+            while not received.endswith(bytes.fromhex("40021234")):
+                received += side.recv(1000)
+            assert bytes.fromhex("40020009") not in received
     finally:
         source.stop()

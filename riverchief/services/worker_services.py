@@ -234,7 +234,7 @@ def _case_jobs(resources: Resources, wake: Callable[[], None]) -> Iterator[Job]:
 
 
 def _closing_jobs(resources: Resources) -> Iterator[Job]:
-    """The seal of the audit trail, backtests asked for in the console, mails to the public, old contacts and deliveries."""
+    """The seal of the audit trail, backtests of the console, mails to the public, old contacts and deliveries."""
     settings, database = resources.settings, resources.database
     seal = sealing(settings, database, clock.now_ms)
     yield Job(seal, _error_health("audit_seal", seal, "sealing"))

@@ -1,4 +1,4 @@
-"""Deliveries and messages of incidents closed long ago are deleted; what waits, lasts or may be asked for again is not."""
+"""Deliveries and messages of incidents closed long ago are deleted; what waits, lasts or may be asked again is not."""
 
 from collections.abc import Iterator
 
@@ -67,7 +67,7 @@ def deliveries(database: Database) -> dict[int, int]:
     """How many there are of each incident."""
     with database.read() as connection:
         query = sa.select(outbox.c.incident_id, sa.func.count()).group_by(outbox.c.incident_id)
-        return {number: count for number, count in connection.execute(query)}
+        return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def messages(database: Database) -> set[int]:

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from api import access, problems
 from api.access import FIELD_IMPORT, Guard, Keeper
 from api.context import Context
+from api.exports import Exports
 from api.field import bundle, phones, records
 from api.health import Health
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
@@ -119,6 +120,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.sta = sta.Sites()
     app.state.replaying = set()
     app.state.examining = CapacityLimiter(1)
+    app.state.exports = Exports()
     app.state.attempts = reports.attempts(context.reports_an_hour)
     app.state.subscribing = Throttle(SUBSCRIBING, 3600 / SUBSCRIBING)
     app.router.routes.extend(_routes())

@@ -6,6 +6,7 @@ from fastapi import Query, Response
 
 from api import evidence
 from api.access import Who
+from api.exports import RequestExports
 from api.requests import RequestContext
 from api.routes.incidents import check_visible
 from api.routes.router import subject_router
@@ -19,6 +20,7 @@ PDF = "application/pdf"
 @router.get("/{incident_id}/evidence", response_class=Response, responses={200: {"content": {PDF: {}}}})
 def get_evidence(
     context: RequestContext,
+    exports: RequestExports,
     who: Who,
     incident_id: int,
     lang: Annotated[Literal["zh", "en"], Query(description="zh or en")] = "zh",
@@ -26,20 +28,21 @@ def get_evidence(
     """One PDF: charts with flags, map, rain, rule, everything done, photos, and the proof that nothing was changed."""
     with context.database.read() as connection:
         check_visible(incident_store.get(connection, incident_id), who)
-    made = evidence.pack(
-        context.database,
-        context.store,
-        context.catalogue,
-        incident_id,
-        by=who.name,
-        role=who.role,
-        origin=context.source,
-        site=context.site,
-        photos=context.photos,
-        now_ms=context.clock_ms(),
-        keys=context.audit_keys,
-        outside=context.outside_roots(),
-        language=lang,
-    )
+    with exports.place():
+        made = evidence.pack(
+            context.database,
+            context.store,
+            context.catalogue,
+            incident_id,
+            by=who.name,
+            role=who.role,
+            origin=context.source,
+            site=context.site,
+            photos=context.photos,
+            now_ms=context.clock_ms(),
+            keys=context.audit_keys,
+            outside=context.outside_roots(),
+            language=lang,
+        )
     named = {"Content-Disposition": f'inline; filename="incident-{incident_id}.pdf"'}
     return Response(made, media_type=PDF, headers=named)

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Response
 from pydantic import Field
 from sqlalchemy.exc import IntegrityError
-from starlette.responses import StreamingResponse
 
 from api import entity_tags
 from api.access import Who, author, reaches
 from api.classes import LiveClassView, view
 from api.context import Context
 from api.entity_tags import IfMatch
+from api.exports import Export
 from api.registries import Registries, find
 from api.requests import (
     ARROW,
@@ -438,7 +438,8 @@ def series_of_station(
     """Values and flags of one parameter; thinned with mean, least and greatest where there are more than `points`.
 
     As a table with `Accept: text/csv`, as an Arrow stream with `Accept: application/vnd.apache.arrow.stream`; without
-    `points` these two hold every reading of the range, however many, and are sent while they are read.
+    `points` these two hold every reading of the range, however many, and are sent while they are read; 503 while
+    others are being sent to as many clients as there may be.
     """
     found = find(registries.recent(), key)
     if parameter not in context.catalogue:
@@ -456,9 +457,9 @@ def series_of_station(
         else:
             rows = iter([series_of(context.store, found.key, parameter, start_ms, end_ms, points_)])
         if media_type == ARROW:
-            return StreamingResponse(arrow_of(found.key, what, rows), headers=VARY, media_type=ARROW)
+            return Export(arrow_of(found.key, what, rows), VARY, ARROW)
         named = {"Content-Disposition": f'attachment; filename="{found.key}-{parameter}.csv"'}
-        return StreamingResponse(csv_of(what, rows), headers=VARY | named, media_type=CSV)
+        return Export(csv_of(what, rows), VARY | named, CSV)
     series = series_of(context.store, found.key, parameter, start_ms, end_ms, points_ or THINNED)
     body = SeriesOfStation(
         station=found.key,

@@ -3,6 +3,7 @@
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import uvicorn
 
 import governance.tables  # noqa: F401 - names its tables in the metadata
 import ingest.storage.tables  # noqa: F401 - the same
-from api import series
+from api import exports, series
 from api.app import create_app
 from api.context import Context
 from infra.database import Database
@@ -29,6 +30,7 @@ from sensors.stations import Registry, Station
 from tests.databases import with_tables
 from tests.postgres import lasting
 from tests.rig import eventually
+from tests.says import shows
 
 START = 1_746_057_600_000  # 2025-05-01T00:00:00Z
 MINUTE = 60_000
@@ -93,8 +95,10 @@ class Served:
         context = Context(store._database, self.store, catalogue(), "/test", clock_ms=lambda: END, open=True)
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
+        app = create_app(context)
+        self.exports: exports.Exports = app.state.exports
         self._server = uvicorn.Server(
-            uvicorn.Config(create_app(context), port=port, log_level="critical", timeout_graceful_shutdown=20)
+            uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=20)
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -170,7 +174,34 @@ def test_a_client_that_leaves_half_way_frees_the_server(store: SqlReadings, acce
             next(response.iter_bytes(1000))
         left = eventually("nothing more is read for nobody", lambda: _settled(api.store))
         assert left < ROWS // series.ROWS, "the whole year was read for somebody who had gone"
+        eventually("its place is free", lambda: api.exports.open == 0)
         assert httpx.get(f"{api.address}/healthz", timeout=60).status_code == 200
+
+
+def test_people_are_answered_while_exports_are_under_way_and_one_more_export_is_told_to_wait(
+    store: SqlReadings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, raw = threading.Event(), SqlReadings.raw
+
+    def held_up(self: SqlReadings, station: str, parameter: str, start_ms: int, *more: Any) -> Series:
+        if start_ms > START and more[-1] == series.ROWS:  # a piece, and not the first one
+            assert go.wait(60)
+        return raw(self, station, parameter, start_ms, *more)
+
+    monkeypatch.setattr(SqlReadings, "raw", held_up)
+    with Served(store) as api, ThreadPoolExecutor(exports.MOST) as pool:
+        under_way = [pool.submit(api.get, accept) for accept in (CSV, ARROW) * (exports.MOST // 2)]
+        eventually("all have begun", lambda: api.exports.open == exports.MOST)
+        for path in ("/", "/api/v1/stations", "/api/v1/stations/s1/series?parameter=do"):
+            assert httpx.get(f"{api.address}{path}", timeout=60, follow_redirects=True).status_code == 200, path
+        refused = api.get(CSV)
+        assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (503, True)
+        assert shows(refused.json()["detail"], "request.exports_busy", count=exports.MOST)
+        go.set()
+        assert [one.result(120).status_code for one in under_way] == [200] * exports.MOST
+        assert len(under_way[0].result().text.splitlines()) == ROWS + 1
+        eventually("all places are free", lambda: api.exports.open == 0)
+        assert api.get(CSV).status_code == 200
 
 
 def _settled(store: Counting) -> int | None:

@@ -54,9 +54,9 @@ bench: $(READY) $(PAGES)
 # Bad input at scale; writes its figures into docs/bad-input.md. RIVERCHIEF_FUZZ_SEED=n repeats a run.
 fuzz: $(READY) $(PAGES)
 	test -x .venv-fuzz/bin/schemathesis || ($(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/pip install --quiet schemathesis)
-	RIVERCHIEF_FUZZ=1000000 RIVERCHIEF_FUZZ_SECONDS=900 RIVERCHIEF_FUZZ_WRITE=1 \
+	RIVERCHIEF_FUZZ=1000000 RIVERCHIEF_FUZZ_SECONDS=3000 RIVERCHIEF_FUZZ_WRITE=1 \
 		RIVERCHIEF_SCHEMATHESIS=$(CURDIR)/.venv-fuzz/bin/schemathesis \
-		$(BIN)/python -m pytest -s --timeout 2400 tests/fuzz $(ARGS)
+		$(BIN)/python -m pytest -s --timeout 3600 tests/fuzz $(ARGS)
 
 # 200 faults at random, about fifteen minutes; writes docs/reliability.md. ARGS="--seed N --faults N --database postgres"
 faults: $(READY) $(PAGES)

@@ -11,6 +11,7 @@ import structlog
 from hypothesis import settings
 
 from infra import database, outgoing
+from riverchief.brokers import local
 from tests import databases, disk, influx, postgres
 from tests.rig import Running
 
@@ -37,6 +38,9 @@ os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 """No public authorities, here and in the processes that tests start: all servers are on loopback, and each request of
 httpx without a client of its own would read their list first, which takes a hundred times as long as the request."""
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # each has ports of its own: servers start a while after they got theirs
+    local.PORTS = local.PORTS[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
 
 outgoing.allow(("127.0.0.0/8", "::1"))
 """All others are on loopback; what the gate refuses is tested in `tests/unit/test_outgoing.py`."""

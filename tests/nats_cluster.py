@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from riverchief.brokers.local import free_port
 from tests.rig import eventually
@@ -51,6 +52,8 @@ class NatsCluster:
 
     def healthy(self, node: int) -> None:
         def well() -> bool:
+            if (process := self.processes[node]) is not None and process.poll() is not None:
+                pytest.fail(f"node {node} ended: {(self.folder / f'node{node}.log').read_text()[-500:]}")
             try:
                 return httpx.get(f"http://127.0.0.1:{self._monitors[node]}/healthz", timeout=5).status_code == 200
             except httpx.TransportError:

@@ -5,6 +5,7 @@ production configuration says the same (docs/operations).
 """
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -31,6 +32,8 @@ MESSAGE_BYTES = 300_000
 INGEST, DEVICE = "ingest", "device"
 PORTS = range(20_000, 32_768)
 """Linux hands out 32,768 to 60,999, others from 49,152 on (RFC 6335)."""
+_turns = itertools.count(secrets.randbelow(len(PORTS)))
+"""A random first port, then one after another: two servers that start at once never get the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def free_port() -> int:
     It stays free until the server it is for has started: no connection of anybody's is given it meanwhile.
     """
     while True:
-        port = secrets.choice(PORTS)
+        port = PORTS[next(_turns) % len(PORTS)]
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -39,7 +39,7 @@ os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 """No public authorities, here and in the processes that tests start: all servers are on loopback, and each request of
 httpx without a client of its own would read their list first, which takes a hundred times as long as the request."""
 
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # each has ports of its own: servers start a while after they got theirs
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # a server starts a while after it got its port
     local.PORTS = local.PORTS[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
 
 outgoing.allow(("127.0.0.0/8", "::1"))

@@ -1,6 +1,6 @@
 """A real PostgreSQL for the tests: one server for the whole run, in a folder of its own, and for each test a database.
 
-The server does not sync: it is thrown away afterwards, and what a power cut does to PostgreSQL is not ours to test. It
+The server does not sync, since it is thrown away afterwards; the fault suite has one that does. It
 sorts text by language and not by bytes, as most installations do, so that an order we took for granted shows.
 """
 
@@ -27,6 +27,9 @@ from riverchief import migrations
 from riverchief.brokers.local import free_port
 
 PATIENCE_S = 60
+NEVER_SYNCED = {"fsync": "off", "full_page_writes": "off"}
+SMALL_LOG = {"max_wal_size": "64MB", "min_wal_size": "32MB"}
+"""The write-ahead log on a disk of the fault suite."""
 DIALECTS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
 """For tests that must hold on both databases; a whole module says so with the marker ``both_databases``."""
 
@@ -42,13 +45,14 @@ def programs() -> Path | None:
 class Postgres:
     """One server on a loopback port. It refuses to run as root, so that root runs it as the user ``postgres``."""
 
-    def __init__(self, *more: str) -> None:
-        """``more`` are arguments of initdb."""
+    def __init__(self, *more: str, folder: Path | None = None) -> None:
+        """``more`` are arguments of initdb. In a given ``folder`` the server syncs, as one outside of tests does."""
         found = programs()
         assert found is not None, "no PostgreSQL here (tests/servers.sh installs it)"
         self._programs = found
         self._as = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-        self.folder = Path(tempfile.mkdtemp(prefix="riverchief-postgres-"))
+        self._synced = folder is not None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="riverchief-postgres-"))
         if self._as:
             shutil.chown(self.folder, "postgres", "postgres")
         self.port = free_port()
@@ -56,7 +60,8 @@ class Postgres:
         self._numbers = count(1)
         self._template = ""
         self._schema: list[tuple[object, ...]] = []
-        options = ["--auth=trust", "--username=riverchief", "--encoding=UTF8", "--no-sync"]
+        options = ["--auth=trust", "--username=riverchief", "--encoding=UTF8"]
+        options += [] if self._synced else ["--no-sync"]
         options += ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=und", *more]
         self._run("initdb", "-D", str(self.folder / "data"), *options)
 
@@ -66,10 +71,9 @@ class Postgres:
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self.folder),
-            "fsync": "off",
-            "full_page_writes": "off",
             "max_connections": "200",
             "log_min_messages": "fatal",
+            **(SMALL_LOG if self._synced else NEVER_SYNCED),
         }
         options = [*more, *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
         with (self.folder / "server.log").open("ab") as log:
@@ -97,8 +101,15 @@ class Postgres:
         children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii")
         return [first, *map(int, children.split())]
 
+    @property
+    def runs(self) -> bool:
+        """False where it ended by itself or was ended."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL to all of its processes."""
+        if not self.runs:
+            return
         pids = self.pids
         for pid in pids:
             with suppress(ProcessLookupError):

@@ -98,9 +98,18 @@ def _kill_database(run: Run) -> None:
 
 
 def _power_loss(run: Run) -> None:
-    assert run.site.volume is not None
-    run.site.volume.lose_power(lambda: run.site.kill(*PARTS))
-    run.site.start(*PARTS)
+    site = run.site
+    assert site.volume is not None
+
+    def end() -> None:
+        site.kill(*PARTS)
+        if site.postgres is not None:
+            site.postgres.kill()
+
+    site.volume.lose_power(end)
+    if site.postgres is not None:
+        site.postgres.start()
+    site.start(*PARTS)
 
 
 def _second_ingest(run: Run) -> None:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from infra import clock
 from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest.storage import registry as registry_store
 from ingest.storage.timeseries import ServerKind
 from riverchief.brokers.local import Broker, free_port
@@ -130,7 +131,11 @@ class Site:
         return line
 
     def _start_postgres(self) -> Postgres:
-        made = Postgres()
+        folder = None
+        if self.volume is not None:
+            folder = self.volume.path / "postgres"
+            folder.mkdir()
+        made = Postgres(folder=folder)
         self._closing.callback(made.close)
         made.start()
         return made
@@ -244,7 +249,12 @@ class Site:
                 hold()
 
     def revive(self) -> None:
-        """Start again what ended without being killed, as a service manager would."""
+        """Start again what ended without being killed, as a service manager would.
+
+        PostgreSQL ends where its log finds no room, which is its way and not counted.
+        """
+        if self.postgres is not None and not self.postgres.runs:
+            self.postgres.start()
         for part in PARTS:
             if self.processes[part].poll() is not None:
                 self.ended_by_itself.append(part)
@@ -287,7 +297,9 @@ class Site:
 
         def works() -> bool:
             self.revive()
-            return self.stored_up_to_ms(station) >= since_ms and self.answers()
+            with contextlib.suppress(StorageUnavailable):  # PostgreSQL may still be reading its log
+                return self.stored_up_to_ms(station) >= since_ms and self.answers()
+            return False
 
         eventually("the site goes on", works, within_s, every_s=0.1)
         return time.monotonic() - begun
@@ -299,7 +311,7 @@ class Site:
 def _capabilities(dialect: str) -> frozenset[str]:
     """What this machine and this database allow to fail."""
     found = {dialect}
-    if dialect == "sqlite" and not (disk.impossible() or disk.not_installed()):
+    if not (disk.impossible() or disk.not_installed()):
         found.add("volume")
     if shutil.which("influxd"):
         found.add("store")

@@ -38,6 +38,8 @@ SHORT = 25
 """A run of so many faults has no time for faults that last."""
 OTHER_DATABASE = {"sqlite", "postgres"}
 PATIENCE_S = 90.0
+BACKLOG, BACKLOG_PER_S = 20_000, 2_000
+"""Messages that wait, and how many a second are waited for."""
 """A site that does not go on by then never will."""
 LEASES_MS = 700_000
 """Longer than any claim, wait or backoff: passes once everything is mended, so that what waits is due."""
@@ -59,7 +61,7 @@ def run(
     dialect: str,
     *,
     kills: int = 0,
-    backlog: int = 20_000,
+    backlog: int = BACKLOG,
     only: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -112,7 +114,7 @@ def _subscribed(site: Site, fleet: Fleet) -> None:
 def _one(work: Run, kind: Kind) -> Fault:
     begun_at = time.monotonic()
     kind.apply(work)
-    return Fault(kind, begun_at, work.site.recovers(STEADY[0], PATIENCE_S))
+    return Fault(kind, begun_at, work.site.recovers(STEADY[0], PATIENCE_S + work.backlog / BACKLOG_PER_S))
 
 
 def _settle(site: Site, fleet: Fleet) -> None:
@@ -183,13 +185,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--backlog", type=int, default=BACKLOG, help="messages that wait when an ingest was away")
     parser.add_argument("--only", default="", help="kinds with this in their name; writes no table")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # ends what was started
     logs.configure(LogSection(level="warning"))
     say = partial(out.print, soft_wrap=True, highlight=False, markup=False)
     say(f"seed {given.seed}")
-    report = run(given.seed, given.faults, given.database, only=given.only, say=say)
+    report = run(given.seed, given.faults, given.database, backlog=given.backlog, only=given.only, say=say)
     wrong = [*report.wrong, *too_slow(report)]
     for line in (*table.summary(report), *(f"WRONG: {one}" for one in wrong)):
         say(line)

@@ -29,7 +29,7 @@ CLASSES_ACTION = "water.classes"
 
 _HANDLING_STATES = frozenset({"dispatched", "transferred", "rework", "handling"})
 """States whose deadline is that of who handles the incident."""
-_DROPPED = frozenset({"rejected", "false_alarm"})
+_DISMISSED_STATES = frozenset({"rejected", "false_alarm"})
 
 
 class GroupBy(StrEnum):
@@ -221,9 +221,9 @@ def read(text: str) -> Formula:
         formula = replace(formula, patrols_due=_patrols_due(table["patrols_due"]))
     terms = table.get("terms", {})
     for name, value in terms.items():
-        default = getattr(formula, name, None) if name in _TERMS else None
+        default = getattr(formula, name, None) if name in _TERM_KEYS else None
         if default is None or type(value) is not type(default) or (not isinstance(value, bool) and value < 0):
-            raise ConfigurationError(say("assessment.no_term", name=name, value=value, known=", ".join(_TERMS)))
+            raise ConfigurationError(say("assessment.no_term", name=name, value=value, known=", ".join(_TERM_KEYS)))
     return replace(formula, **terms)
 
 
@@ -254,7 +254,7 @@ def _patrols_due(table: Mapping[str, Any]) -> dict[Role, int]:
     return {Role(name): number for name, number in table.items()}
 
 
-_TERMS = ("closing_grace_days", "recurrence_days", "appeal_days", "retrospective", "deputies_patrol")
+_TERM_KEYS = ("closing_grace_days", "recurrence_days", "appeal_days", "retrospective", "deputies_patrol")
 
 
 def month_of(text: str) -> tuple[int, int]:
@@ -529,7 +529,7 @@ class _Entry(TypedDict):
     incident: _IncidentRow
 
 
-_ENTRY: Any = msgspec.json.Decoder(_Entry)
+_DECODER: Any = msgspec.json.Decoder(_Entry)
 
 
 @dataclass(slots=True)
@@ -586,7 +586,7 @@ class _History:
                         self._read_classes(line, name)
 
     def _read_incident(self, line: AuditEntry) -> None:
-        row = _ENTRY.decode(line.body)["incident"]
+        row = _DECODER.decode(line.body)["incident"]
         course = self._courses.get(int(line.id))
         chief = row.get("responsible") or ""
         if course is None:
@@ -700,7 +700,7 @@ class _History:
             handling=sum(by_chief.values(), Share()),
             handled=by_chief,
             closed_at_ms=course.closed_at_ms,
-            dropped=state in _DROPPED or row.get("merged_into") is not None,
+            dropped=state in _DISMISSED_STATES or row.get("merged_into") is not None,
             recurred=any(0 <= course.opened_at_ms - end <= within_ms for end in ends),
             reopened=course.reopened,
         )

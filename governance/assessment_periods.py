@@ -16,7 +16,7 @@ from infra.errors import ConfigurationError, NotFound
 from infra.records import from_row
 from infra.texts import say
 
-MOST_DAYS = 92
+MAX_DAYS = 92
 """A longer period is entered in parts: three months are one assessment quarter."""
 REASON_LIMIT = 500
 
@@ -66,9 +66,9 @@ def add(connection: sa.Connection, new: NewPeriod, *, by: str, role: str, now_ms
     try:
         first, last = date.fromisoformat(new.first), date.fromisoformat(new.last)
     except ValueError:
-        raise ConfigurationError(say("assessment.period_days", most=MOST_DAYS)) from None
-    if not 0 <= (last - first).days < MOST_DAYS:
-        raise ConfigurationError(say("assessment.period_days", most=MOST_DAYS))
+        raise ConfigurationError(say("assessment.period_days", most=MAX_DAYS)) from None
+    if not 0 <= (last - first).days < MAX_DAYS:
+        raise ConfigurationError(say("assessment.period_days", most=MAX_DAYS))
     if not 0 < len(new.reason.strip()) <= REASON_LIMIT:
         raise ConfigurationError(say("assessment.needs_reason", most=REASON_LIMIT))
     row = asdict(new) | {

@@ -12,7 +12,7 @@ from infra.database import Database, translated
 from infra.errors import SessionRenewed, StorageUnavailable
 from infra.texts import say
 
-LETTING_GO_S = 5.0
+RELEASE_TIMEOUT_S = 5.0
 """A server that ends a session tells us before it frees the lock; somebody else has it only when it stays taken."""
 
 
@@ -106,7 +106,7 @@ class SoleWriter(Database):
             self._lost_at = None
             return
         self._lost_at = self._lost_at or time.monotonic()
-        self.superseded = time.monotonic() - self._lost_at > LETTING_GO_S
+        self.superseded = time.monotonic() - self._lost_at > RELEASE_TIMEOUT_S
         if not self.superseded:
             raise StorageUnavailable(say("store.lock_taken"))
 

@@ -10,9 +10,9 @@ from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestRe
 WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
 COLOURS = {"red": "#c0392b", "orange": "#e67e22", "yellow": "#d4b106", "blue": "#2e86c1"}
 """Of the urgencies, dark enough to be told apart on white."""
-NAME = 15
+NAME_CHARS = 15
 """Letters of a station's Chinese name beside its row; the rest and the key are told on pointing at it."""
-SHOWN = 200
+MAX_INCIDENTS = 200
 """Incidents listed of each kind of difference."""
 
 
@@ -93,7 +93,7 @@ def _chart(tried: BacktestResult, in_force: BacktestResult | None, past: Backtes
     for i, station in enumerate(stations):
         y = TOP + ROW * i
         known = past.registry[station].zh if station in past.registry else station
-        bars.append(f"<text x='0' y='{y + 16}'><title>{escape(station)}</title>{escape(known[:NAME])}</text>")
+        bars.append(f"<text x='0' y='{y + 16}'><title>{escape(station)}</title>{escape(known[:NAME_CHARS])}</text>")
         bars.append(f"<line x1='{LEFT}' x2='{WIDTH}' y1='{y + ROW - 2}' y2='{y + ROW - 2}' stroke='#eee'/>")
     for side, shift, opacity in ((tried, 3, 1.0), (in_force, 13, 0.45)):
         for one in side.raised if side else ():
@@ -143,6 +143,6 @@ def _list(key: str, raised: Sequence[BacktestIncident]) -> str:
     items = "".join(
         f"<li>{_both(f'rule.{one.colour}')} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {escape(one.zh)}"
         f"<br>{escape(one.en)}</li>"
-        for one in raised[:SHOWN]
+        for one in raised[:MAX_INCIDENTS]
     )
     return f"<h2>{_both(key, count=len(raised))}</h2><ul>{items}</ul>"

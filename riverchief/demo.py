@@ -203,7 +203,7 @@ def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
         return
     begins = midnight(now_ms) - DAY_MS + HANDOVER_MS
     turns = [
-        oncall.Shift(_person(ON_CALL[i % 2]), begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
+        oncall.Shift(_person(ON_CALL_ROLES[i % 2]), begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
         for i in range(WEEKS_PLANNED)
     ]
     oncall.add(connection, turns, by="demo", now_ms=now_ms)
@@ -211,15 +211,15 @@ def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
 
 HANDOVER_MS = round(8.5 * 3_600_000)
 """After midnight in Beijing."""
-ON_CALL = (Role.OFFICE, Role.OPERATOR)
+ON_CALL_ROLES = (Role.OFFICE, Role.OPERATOR)
 WEEKS_PLANNED = 4
 """Two people take turns on call, a week each."""
-REACHED = (*ON_CALL, Role.CHIEF, Role.GENERAL_CHIEF, Role.REVIEWER)
+REACHABLE_ROLES = (*ON_CALL_ROLES, Role.CHIEF, Role.GENERAL_CHIEF, Role.REVIEWER)
 """Roles whose people get messages; who they are is invented."""
 PHONE = "0757-0000 000{number}"
 PATROL_REACH, PATROL_MINUTES, WALK_M_S = "qichachong-huanhu", 30, 1.2
 PATROL_NOTE = "示例：沿岸巡查，未见异常排水"
-REPORTED = "示例：环湖花园桥下有成片漂浮垃圾"
+REPORT_TEXT = "示例：环湖花园桥下有成片漂浮垃圾"
 
 
 def _person(role: Role) -> str:
@@ -243,12 +243,12 @@ def _begin(address: str, receiving: str, registry: Registry) -> None:
                     "phone": PHONE.format(number=number),
                 },
             )
-            for number, role in enumerate(REACHED, 1)
+            for number, role in enumerate(REACHABLE_ROLES, 1)
         ]
         as_worker = {"Cookie": f"{AS_COOKIE}={packed(_person(Role.GRID_WORKER))}"}
         answers.append(client.post("patrols", json=_patrol(registry, now_ms), headers=as_worker))
         place = point_at_km(_line(registry), 0.3)
-        report = {"text": REPORTED, "lon": str(place[0]), "lat": str(place[1]), "reach": PATROL_REACH}
+        report = {"text": REPORT_TEXT, "lon": str(place[0]), "lat": str(place[1]), "reach": PATROL_REACH}
         answers.append(client.post("reports", data=report, files={"photos": ("example.png", _photo(), "image/png")}))
     for answer in answers:
         if answer.is_error:

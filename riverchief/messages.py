@@ -16,7 +16,7 @@ from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
 from governance.notify.messenger import Messenger, Send
 from governance.notify.person_contacts import ContactDetails
-from governance.notify.planning import REGION
+from governance.notify.planning import REGION_KEY_PREFIX
 from governance.notify.policy import NoticePolicy
 from governance.notify.web_push import SCHEME, WebPush
 from governance.organisation import roles
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from api.context import NotificationSettings
 
 RECENT_MS = 5000
-DEEPEST = 8
+MAX_REGION_DEPTH = 8
 """Regions on the way up; there are five levels."""
 
 
@@ -211,7 +211,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
 
 
 def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, Place]:
-    """Places of stations, by key, and of regions, by `REGION` and code; a gateway has that of its first station.
+    """Places by `planning.place_keys`: of stations, regions and gateways (the place of its first station).
 
     What is not registered is left out.
     """
@@ -220,7 +220,7 @@ def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, P
 
     def up(code: str) -> tuple[str, ...]:
         chain: list[str] = []
-        while code in regions and code not in chain and len(chain) < DEEPEST:
+        while code in regions and code not in chain and len(chain) < MAX_REGION_DEPTH:
             chain.append(code)
             code = regions[code].parent
         return tuple(chain)
@@ -230,11 +230,11 @@ def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, P
 
     found: dict[str, Place] = {}
     for key in wanted:
-        code = key.removeprefix(REGION)
+        code = key.removeprefix(REGION_KEY_PREFIX)
         name = named(code)
-        if key.startswith(REGION) and name is not None:
+        if key.startswith(REGION_KEY_PREFIX) and name is not None:
             found[key] = Place(name, up(code), "", name)
-    keys = sorted(key for key in wanted if not key.startswith(REGION))
+    keys = sorted(key for key in wanted if not key.startswith(REGION_KEY_PREFIX))
     s = station_table.c
     query = sa.select(s.key, s.gateway, s.zh, s.en, s.reach, s.region).order_by(s.id)
     for row in connection.execute(query.where(s.key.in_(keys) | s.gateway.in_(keys))):

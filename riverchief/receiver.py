@@ -20,8 +20,8 @@ from governance.incidents.model import Notify, State
 from infra.texts import Text, say
 from infra.times import beijing
 
-KEEP = 10_000
-SHOWN = 200
+KEEP_EVENTS = 10_000
+SHOWN_EVENTS = 200
 BODY_LIMIT = 1024 * 1024
 
 
@@ -40,7 +40,7 @@ class Inbox:
     ``repeats`` counts the deliveries of events that were here already.
     """
 
-    def __init__(self, keep: int = KEEP) -> None:
+    def __init__(self, keep: int = KEEP_EVENTS) -> None:
         self.keep = keep
         self.repeats = 0
         self.events: OrderedDict[str, Received] = OrderedDict()
@@ -60,7 +60,7 @@ class Inbox:
         return True
 
 
-def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) -> FastAPI:
+def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP_EVENTS) -> FastAPI:
     """The receiving application. ``clock`` gives ms UTC; the app's ``state.inbox`` holds what came.
 
     POST /events takes one signed CloudEvent: 202 when new, 200 when it came before, 401 when the signature or its time
@@ -152,13 +152,13 @@ def _page(inbox: Inbox) -> str:
     heads = "".join(
         f"<th>{_lines(Text(zh, en))}</th>" for zh, en in zip(columns.zh.split("|"), columns.en.split("|"), strict=True)
     )
-    newest = list(reversed(inbox.events.values()))[:SHOWN]
+    newest = list(reversed(inbox.events.values()))[:SHOWN_EVENTS]
     rows = "".join(_row(received) for received in newest)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     messages = "".join(
         f"<tr><td>{html.escape(beijing(at_ms, '%m-%d %H:%M:%S'))}</td><td>{html.escape(who)}</td>"
         f"<td>{html.escape(text)}</td></tr>"
-        for at_ms, who, text in list(reversed(inbox.messages))[:SHOWN]
+        for at_ms, who, text in list(reversed(inbox.messages))[:SHOWN_EVENTS]
     )
     if messages:
         messages = f"<h2>{_lines(say('incident.received_messages'))}</h2><table><tbody>{messages}</tbody></table>"

@@ -53,7 +53,7 @@ class Role(Flag):
     """In a cluster the process that takes messages from devices; ``INGEST`` is then a worker of some partitions."""
 
 
-ALL = Role.INGEST | Role.API | Role.WORKER
+ALL_ROLES = Role.INGEST | Role.API | Role.WORKER
 
 
 class System:
@@ -269,12 +269,12 @@ def _ingest_lock(settings: Settings, roles: Role) -> contextlib.AbstractContextM
     return exclusive_ingest(settings.database_url, wait=True)
 
 
-def run(settings: Settings, roles: Role = ALL) -> None:
+def run(settings: Settings, roles: Role = ALL_ROLES) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started.
 
     With ``[cluster]`` all parts in one process are a bridge instead of an ingest, whose workers run elsewhere.
     """
-    if settings.cluster.servers and roles == ALL:
+    if settings.cluster.servers and roles == ALL_ROLES:
         roles = Role.BRIDGE | Role.API | Role.WORKER
     if Role.BRIDGE in roles and not settings.cluster.servers:
         raise ConfigurationError(say("cluster.no_servers"))

@@ -26,7 +26,7 @@ from sensors.reading import Floats, Ints  # noqa: E402
 
 NOT_PARAMETERS = ("anomaly", "event", "natural", "type", "corrected", "rain", "time", "station")
 OLD = 999.0
-RESTLESS = 0.9
+RESTLESS_QUANTILE = 0.9
 """A day is restless whose mean change from hour to hour is above this quantile of the window's days; calm below the
 opposite one."""
 UNREST = ("calm", "usual", "restless")
@@ -58,7 +58,7 @@ def scored(at: Ints, value: Floats, every_h: int, auto: int) -> Iterator[Row]:
     day = 24 // step
     first = int(at[0] // (24 * fc.HOUR_MS)) * 24 * fc.HOUR_MS
     days = int((at[-1] - first) // (24 * fc.HOUR_MS)) + 1
-    size = fc.DAYS * day
+    size = fc.HISTORY_DAYS * day
     whole = np.concatenate([np.full(size, np.nan), fc.grid(at, value, first + days * 24 * fc.HOUR_MS, step, days)])
     begin = size + (fc.WARM_DAYS + fc.MIN_COMPARED_DAYS) * day
     origins = np.arange(begin, len(whole) - day, max(1, every_h // step))
@@ -111,7 +111,7 @@ def _unrest(window: Floats, day: int) -> str:
     moved = np.abs(np.diff(window, prepend=np.nan)).reshape(-1, day)
     known = np.isfinite(moved)
     each = np.where(known, moved, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    low, high = np.quantile(each[known.any(axis=1)], [1 - RESTLESS, RESTLESS])
+    low, high = np.quantile(each[known.any(axis=1)], [1 - RESTLESS_QUANTILE, RESTLESS_QUANTILE])
     return "restless" if each[-1] > high else "calm" if each[-1] < low else "usual"
 
 

@@ -259,7 +259,7 @@ def _page(
         phones=phones,
         rights=[right for right in Right if right in RIGHTS[one.role]],
         days=DAYS,
-        least=passwords.SHORTEST,
+        least=passwords.MIN_LENGTH,
         wrong=part if error else "",
         error=error,
         typed=typed,

@@ -186,7 +186,7 @@ class LivePicture:
     def _exchanged(self, here: frozenset[tuple[int, str]]) -> Mapping[int, frozenset[str]]:
         now_ms = self._clock_ms()
         said, at_ms = self._said
-        if here != said or (here and now_ms - at_ms >= presence.AGAIN_MS):
+        if here != said or (here and now_ms - at_ms >= presence.REFRESH_MS):
             with self._database.write() as connection:
                 presence.say(connection, self._process, here, now_ms)
             self._said = here, now_ms

@@ -170,10 +170,10 @@ def _shown_test(v: View, number: int, status: int = 200, **typed: object) -> Res
         station_names={s.key: Text(s.zh, s.en) for s in v.registries.recent().stations},
         may_publish=v.actor.may(needed_right("POST", "/rules")),
         may_try=v.actor.may(needed_right("POST", "/rules/trials")),
-        trial_days=rule_trials.DAYS,
+        trial_days=rule_trials.ALLOWED_DAYS,
         differences=models.DIFFERENCES,
         trial=trial,
-        **{"reason": "", "error": None, "trial_reason": "", "trial_error": None, "days_typed": rule_trials.USUAL_DAYS}
+        **{"reason": "", "error": None, "trial_reason": "", "trial_error": None, "days_typed": rule_trials.DEFAULT_DAYS}
         | typed,
     )
 

@@ -28,7 +28,7 @@ class NewTrial(Strict):
     """The rule that a backtest changed, to be judged beside the one in force."""
 
     backtest: int
-    days: int = Field(rule_trials.USUAL_DAYS, description="1 to 30")
+    days: int = Field(rule_trials.DEFAULT_DAYS, description="1 to 30")
     reason: Words = Field(min_length=1, max_length=1000)
 
 

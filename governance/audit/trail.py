@@ -25,16 +25,16 @@ from infra.errors import NotFound
 from infra.texts import Text, keys, say
 from infra.times import rfc3339, to_ms
 
-LOCK = 0x7269_7665_7204
+TRAIL_LOCK = 0x7269_7665_7204
 """The PostgreSQL advisory lock of the appending transaction."""
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest whole number that every JSON reader keeps exactly (RFC 8785); larger ones are written as text."""
 
-BY_RULE = "rule"
+RULE_ROLE = "rule"
 """The role of what a rule found by itself."""
 
-AT_ONCE = 5_000
+ROWS_PER_READ = 5_000
 """Entries held in memory while the trail is read."""
 
 
@@ -80,7 +80,7 @@ def append_many(connection: sa.Connection, entries: Sequence[NewEntry]) -> int:
         return 0
     written = [(entry, canonical(entry.body)) for entry in entries]
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TRAIL_LOCK})")
     n, prev = head(connection)
     rows = []
     for entry, body in written:
@@ -175,7 +175,7 @@ def list_entries(  # noqa: PLR0913  (a field of the entry each)
     if before_n is not None:
         query = query.where(table.c.n < before_n)
     if not by_rules:
-        query = query.where(table.c.role != BY_RULE)
+        query = query.where(table.c.role != RULE_ROLE)
     return list(_lines(connection, query))
 
 
@@ -272,7 +272,7 @@ class Verified:
         return not self.faults
 
 
-FAULTS_AT_MOST = 100
+MAX_FAULTS = 100
 """Faults kept of one verification."""
 
 
@@ -298,8 +298,8 @@ def walk(lines: Iterable[AuditEntry], found: Verified, after: tuple[int, str] = 
 
 
 def add_fault(found: Verified, fault: Fault) -> None:
-    """Add a fault, unless there are ``FAULTS_AT_MOST`` already."""
-    if len(found.faults) < FAULTS_AT_MOST:
+    """Add a fault, unless there are ``MAX_FAULTS`` already."""
+    if len(found.faults) < MAX_FAULTS:
         found.faults.append(fault)
 
 
@@ -308,7 +308,7 @@ def add_fault(found: Verified, fault: Fault) -> None:
 
 def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
     """The query, read in blocks; an option of the connection would hold for every later statement."""
-    return query.execution_options(yield_per=AT_ONCE)
+    return query.execution_options(yield_per=ROWS_PER_READ)
 
 
 def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[AuditEntry]:

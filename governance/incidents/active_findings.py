@@ -20,7 +20,7 @@ MAX_TURNS = 20
 _BY_PEOPLE = frozenset({EntryKind.REPORTED, EntryKind.MERGED, EntryKind.EMERGENCY, EntryKind.SUPERVISED})
 """History entries after which an incident no longer rests on findings alone."""
 
-AT_ONCE = 100
+IDS_PER_QUERY = 100
 """Findings looked up by one statement: 84 ids each."""
 
 
@@ -127,10 +127,10 @@ def new_findings(connection: sa.Connection, findings: Sequence[Finding]) -> list
 def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFindings:
     c = entries_.c
     rows: list[tuple[int, str]] = []
-    for start in range(0, len(findings), AT_ONCE):
+    for start in range(0, len(findings), IDS_PER_QUERY):
         queries = [
             id_ if turn == 0 else f"{id_}.{turn}"
-            for f in findings[start : start + AT_ONCE]
+            for f in findings[start : start + IDS_PER_QUERY]
             for change in (ConditionChange.FIRED, ConditionChange.WITHDRAWN)
             for id_ in ids_of(change, f.rule, f.station, f.parameter or "", f.observed_at_ms)
             for turn in range(MAX_TURNS + 1)

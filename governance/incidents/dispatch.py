@@ -192,15 +192,15 @@ def _text(one: str | Mapping[str, str]) -> Text:
     return Text(one["zh"], one["en"])
 
 
-MOST = 10_000
+MAX_POLICY_NUMBER = 10_000
 """Hours, days or readings of a policy: more is a slip of the pen."""
-_PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
+_POLICY_KEYS = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
 
 
 def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePolicy:
     limits = dict(DEFAULT_POLICY.limits)
     for name, colours in row.items():
-        if name in _PLAIN:
+        if name in _POLICY_KEYS:
             continue
         phase = Phase(name)
         for colour, text in colours.items():
@@ -210,8 +210,8 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePol
     if not 0 < remind_at < 1:
         raise ConfigurationError(say("process.remind_at", remind_at=remind_at))
     numbers = {name: row[name] for name in ("again_h", "reopen_days", "close_after") if name in row}
-    if any(type(number) is not int or not 1 <= number <= MOST for number in numbers.values()):
-        raise ConfigurationError(say("process.whole", known=", ".join(numbers), most=MOST))
+    if any(type(number) is not int or not 1 <= number <= MAX_POLICY_NUMBER for number in numbers.values()):
+        raise ConfigurationError(say("process.whole", known=", ".join(numbers), most=MAX_POLICY_NUMBER))
     policy = DeadlinePolicy(
         limits=limits,
         emergencies=_emergencies(row.get("emergency", {})),
@@ -248,4 +248,4 @@ def _rough(span: Limit) -> float:
     return span.amount * {"m": 1 / 60, "h": 1.0, "wh": 1.0, "wd": 24.0}[span.unit]
 
 
-EMPTY = Processes()
+NO_PROCESSES = Processes()

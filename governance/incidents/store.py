@@ -53,10 +53,10 @@ from infra.errors import NotFound, Refused, StorageUnavailable
 from infra.texts import say
 from infra.times import DAY_MS, beijing
 
-AT_ONCE = 500
+FINDINGS_PER_PART = 500
 """Findings handled by one set of statements."""
 
-LOADED_AT_ONCE = 100
+IDS_PER_QUERY = 100
 """Incidents of a work list loaded at once: a page of it."""
 
 MAX_ATTEMPTS = 5
@@ -117,8 +117,10 @@ def record_findings(
     """
     total = Recorded()
     audit_entries: list[audit_trail.NewEntry] = []
-    for start in range(0, len(findings), AT_ONCE):
-        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source, place, policy, audit_entries)
+    for start in range(0, len(findings), FINDINGS_PER_PART):
+        part = _record(
+            connection, findings[start : start + FINDINGS_PER_PART], now_ms, source, place, policy, audit_entries
+        )
         total = Recorded(
             total.opened + part.opened,
             total.updated + part.updated,
@@ -219,7 +221,7 @@ def apply_reminders(
     up: Callable[[str], str],
     source: str,
     policy: DeadlinePolicy = DEFAULT_POLICY,
-    limit: int = AT_ONCE,
+    limit: int = FINDINGS_PER_PART,
 ) -> list[int]:
     """Fire the reminders and escalations that are due; the incidents they were for, at most ``limit``.
 
@@ -249,7 +251,7 @@ def correct_clock(
     *,
     source: str,
     policy: DeadlinePolicy = DEFAULT_POLICY,
-    limit: int = AT_ONCE,
+    limit: int = FINDINGS_PER_PART,
 ) -> list[int]:
     """Correct the deadlines that were written while the clock was ahead; the incidents, at most ``limit``."""
     most_ms = policy.emergencies.longest_ms
@@ -509,8 +511,8 @@ def worklist(
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
     ids = connection.scalars(query.with_only_columns(incidents_.c.id).order_by(*_worklist_order(now_ms))).all()
     waiting: list[tuple[Incident, tuple[Action, ...]]] = []
-    for start in range(0, len(ids), LOADED_AT_ONCE):
-        part = ids[start : start + LOADED_AT_ONCE]
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        part = ids[start : start + IDS_PER_QUERY]
         loaded = get_many(connection, part)
         pairs = [(loaded[number], lifecycle.waiting_for(loaded[number], actor)) for number in part]
         waiting += [pair for pair in pairs if pair[1]]

@@ -15,7 +15,7 @@ from governance.incidents.model import Action, Order, State
 from governance.notify import store as notice_store
 from governance.notify.contacts import Contact, ContactRole, Directory
 from governance.notify.links import Links, number_of
-from governance.notify.message import TEST, Item
+from governance.notify.message import TEST_INCIDENT, Item
 from governance.notify.store import Notice
 from governance.notify.tables import notice as notices_
 from governance.organisation.roles import Actor, Right, Role
@@ -26,8 +26,8 @@ from infra.times import beijing
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-AT_ONCE = 100
-COMMENT = 500
+MAX_INCIDENTS = 100
+COMMENT_LIMIT = 500
 """Characters of the remark on the page."""
 
 
@@ -88,12 +88,12 @@ def confirm(
 
     Who may accept incidents accepts a reported one; for others a comment is added. Either way the calls end.
     """
-    remark = comment.replace("\x00", "").strip()[:COMMENT] or say("notice.confirmed_by_link").zh
-    numbers = sorted(item.incident_id for item in request.items if item.incident_id != TEST)
+    remark = comment.replace("\x00", "").strip()[:COMMENT_LIMIT] or say("notice.confirmed_by_link").zh
+    numbers = sorted(item.incident_id for item in request.items if item.incident_id != TEST_INCIDENT)
     done = 0
-    for start in range(0, len(numbers), AT_ONCE):
+    for start in range(0, len(numbers), MAX_INCIDENTS):
         with database.write() as connection:
-            for number in numbers[start : start + AT_ONCE]:
+            for number in numbers[start : start + MAX_INCIDENTS]:
                 if notice_store.confirm(connection, number):
                     done += 1
                     _note(connection, number, actor, remark, now_ms, source, policy)

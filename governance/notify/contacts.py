@@ -18,7 +18,7 @@ from infra.errors import ConfigurationError, InvalidValue, NotFound
 from infra.texts import Text, say
 from infra.toml_file import Table, parse
 
-LONG_ADDRESS = 12
+MIN_ADDRESS_CHARS = 12
 """Letters of an address of which the last four may be shown."""
 
 
@@ -49,7 +49,7 @@ class Channel:
     def ending(self) -> str:
         """The last letters of a long address, by which two of a kind are told apart; "" of a short one."""
         rest = self.url.partition("://")[2].rstrip("/")
-        return rest[-4:] if len(rest) >= LONG_ADDRESS else ""
+        return rest[-4:] if len(rest) >= MIN_ADDRESS_CHARS else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,14 @@ from governance.notify import store as notice_store
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
-from governance.notify.message import AFTER, TEST, Item, NoticeKind, NoticeRequest, requires_confirmation
+from governance.notify.message import (
+    FOLLOW_UP_KINDS,
+    TEST_INCIDENT,
+    Item,
+    NoticeKind,
+    NoticeRequest,
+    requires_confirmation,
+)
 from governance.notify.planning import (
     Circumstances,
     OutboxEvent,
@@ -55,13 +62,13 @@ from infra.errors import StorageUnavailable
 from infra.periodic import RESTART_AFTER_S, PeriodicWorker
 from infra.texts import both, say
 
-AT_ONCE = 500
+MAX_ROWS = 500
 WORKERS = 4
 """Messages sent at once."""
 LEASE_MS = 120_000
 """Longer than any channel takes: a claim is not renewed."""
 BACKOFF_S, BACKOFF_CAP_S = 5.0, 600.0
-_MARK = "outbox"
+_POSITION_NAME = "outbox"
 """The name of the mark up to which events have become messages."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -176,7 +183,7 @@ class Messenger(PeriodicWorker):
         claimed = self._claim()
         for one in claimed:
             (hand_over or self._deliver)(one)
-        return AT_ONCE in (made, raised) or bool(claimed)
+        return MAX_ROWS in (made, raised) or bool(claimed)
 
     def _correct_waits(self) -> None:
         """What was written while the clock was ahead waits no longer than it may."""
@@ -189,7 +196,7 @@ class Messenger(PeriodicWorker):
     def make(self) -> int:
         """Make messages of what is new in the outbox; returns how many events were looked at."""
         newest_id = sa.select(sa.func.coalesce(sa.func.max(outbox.c.id), 0))
-        mark_of = sa.select(marks_.c.mark).where(marks_.c.name == _MARK)
+        mark_of = sa.select(marks_.c.mark).where(marks_.c.name == _POSITION_NAME)
         with self._database.read() as connection:
             newest, mark = connection.execute(newest_id).scalar_one(), connection.execute(mark_of).scalar()
         if mark is None:  # events older than the first messenger are not told
@@ -197,7 +204,7 @@ class Messenger(PeriodicWorker):
                 in_order(connection, outbox)
                 if connection.execute(mark_of).scalar() is None:
                     upto = connection.execute(newest_id).scalar_one()
-                    connection.execute(sa.insert(marks_).values(name=_MARK, mark=upto))
+                    connection.execute(sa.insert(marks_).values(name=_POSITION_NAME, mark=upto))
             return 0
         if newest <= mark:
             return 0
@@ -208,10 +215,10 @@ class Messenger(PeriodicWorker):
             mark = connection.execute(mark_of.with_for_update()).scalar_one()
             o = outbox.c
             query = sa.select(o.id, o.incident_id, o.notify, o.body, o.created_at_ms).where(o.id > mark, o.id <= upto)
-            rows = connection.execute(query.order_by(o.id).limit(AT_ONCE)).all()
+            rows = connection.execute(query.order_by(o.id).limit(MAX_ROWS)).all()
             if rows:
                 self._make(connection, rows)
-                moved = sa.update(marks_).where(marks_.c.name == _MARK)
+                moved = sa.update(marks_).where(marks_.c.name == _POSITION_NAME)
                 connection.execute(moved.values(mark=rows[-1].id))
         return len(rows)
 
@@ -222,7 +229,7 @@ class Messenger(PeriodicWorker):
             return  # nobody is told, and nobody is waited for to confirm
         events = _events(rows)
         withdrawn = {event.incident_id for event in events if event.kind is NoticeKind.WITHDRAWN}
-        ended = {event.incident_id for event in events if event.kind in AFTER}
+        ended = {event.incident_id for event in events if event.kind in FOLLOW_UP_KINDS}
         now = Circumstances(
             now_ms,
             self._policy,
@@ -244,7 +251,7 @@ class Messenger(PeriodicWorker):
     def escalate(self) -> int:
         """Tell the next step of what nobody confirmed in time; returns how many incidents were looked at."""
         now_ms, policy = self._clock(), self._policy
-        due = sa.select(watches_).where(watches_.c.due_at_ms <= now_ms).order_by(watches_.c.due_at_ms).limit(AT_ONCE)
+        due = sa.select(watches_).where(watches_.c.due_at_ms <= now_ms).order_by(watches_.c.due_at_ms).limit(MAX_ROWS)
         with self._database.read() as connection:
             if connection.execute(due.limit(1)).first() is None:
                 return 0
@@ -342,7 +349,7 @@ class Messenger(PeriodicWorker):
         return notice
 
     def _link(self, notice: Notice, items: Sequence[Item]) -> str | None:
-        if self._links is None or all(item.incident_id == TEST for item in items):
+        if self._links is None or all(item.incident_id == TEST_INCIDENT for item in items):
             return None
         if not requires_confirmation(items):
             return self._links.page(items)

@@ -59,7 +59,7 @@ from infra.times import to_ms
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer that are read."""
 
-RETRY_AFTER_CAP_S = 3600.0
+MAX_RETRY_AFTER_S = 3600.0
 """The longest wait that a receiver may ask for."""
 KEEP_ALIVE_S = 2.0
 """Idle connections are closed after this, before servers close theirs, usually after 5 s."""
@@ -67,12 +67,12 @@ KEEP_ALIVE_S = 2.0
 LEASE_S = 20.0
 """How long a claim holds; it is renewed when half of it has passed."""
 
-LEASE_MAX_MS = 120_000
+MAX_LEASE_MS = 120_000
 """The longest lease of any worker."""
 
-LOG_AGAIN_S = 600.0
+LOG_INTERVAL_S = 600.0
 """The same trouble of the receiver is logged once within this time."""
-GATHER_S = 60.0
+REPEAT_DELAY_S = 60.0
 """A repetition waits until this long after the last delivered event of its incident; a quarter where it pages."""
 
 ERROR_MAX_CHARS = 300
@@ -188,12 +188,12 @@ def retry_after(value: str | None, now_ms: int) -> float | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text), RETRY_AFTER_CAP_S)
+        return min(float(text), MAX_RETRY_AFTER_S)
     try:
         wait_s = (to_ms(parsedate_to_datetime(text)) - now_ms) / 1000
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(wait_s, 0.0), RETRY_AFTER_CAP_S)
+    return min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
 
 
 def dead_letters(connection: sa.Connection, *, limit: int = 100) -> list[Delivery]:
@@ -309,7 +309,7 @@ class Deliverer(PeriodicWorker):
         give_up_after_s: float = 7 * 86_400.0,
         poll_s: float = 1.0,
         lease_s: float = LEASE_S,
-        gather_s: float = GATHER_S,
+        gather_s: float = REPEAT_DELAY_S,
         watch: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
         try:
@@ -472,8 +472,8 @@ class Deliverer(PeriodicWorker):
                 now_ms,
                 backoff_s=self._backoff_s,
                 cap_s=self._backoff_cap_s,
-                asked_most_s=RETRY_AFTER_CAP_S,
-                lease_most_ms=max(self._lease_ms, LEASE_MAX_MS),
+                asked_most_s=MAX_RETRY_AFTER_S,
+                lease_most_ms=max(self._lease_ms, MAX_LEASE_MS),
             )
 
     def _give_back(self) -> float:
@@ -589,7 +589,7 @@ class Deliverer(PeriodicWorker):
         return max(asked_s, self._backoff_s * spread)  # "0" must not become a tight loop
 
     def _report(self, answer: _Answer, status: Status) -> None:
-        """Log an answer, and report it to ``watch``: a refusal always, the same trouble once within ``LOG_AGAIN_S``."""
+        """Log an answer, and report it to ``watch``: a refusal always, the same error once in ``LOG_INTERVAL_S``."""
         delivery = answer.delivery
         data = json.loads(delivery.body)["data"]
         message = data.get("message")
@@ -622,7 +622,7 @@ class Deliverer(PeriodicWorker):
             return
         trouble = answer.error.split(":")[0] if answer.status is None and answer.error else str(answer.status)
         now_s = time.monotonic()
-        if now_s - self._logged_at.get(trouble, -math.inf) < LOG_AGAIN_S:
+        if now_s - self._logged_at.get(trouble, -math.inf) < LOG_INTERVAL_S:
             return
         self._logged_at[trouble] = now_s
         what = "no answer from the receiver"

@@ -26,7 +26,11 @@ from infra.vault import Vault
 
 MAX_CHANNELS = 5
 """The most channels of one person, which are tried in turn. Our choice."""
-DUTY_LEAST = {ContactRole.OFFICE: Colour.ORANGE, ContactRole.CHIEF: Colour.ORANGE, ContactRole.ENGINEER: Colour.BLUE}
+DUTY_MIN_COLOUR = {
+    ContactRole.OFFICE: Colour.ORANGE,
+    ContactRole.CHIEF: Colour.ORANGE,
+    ContactRole.ENGINEER: Colour.BLUE,
+}
 """What a person may not choose away: messages of this colour and more urgent ones reach who has the role. Orange and
 red ask for an answer within the hour; an engineer's work is announced in blue. Our choice."""
 _PHONE = re.compile(r"\+?[0-9][0-9 ()-]{2,30}")
@@ -50,7 +54,7 @@ class ContactDetails:
 
 def check_own_choice(roles: Sequence[ContactRole], choice: ContactDetails) -> None:
     """Raises ConfigurationError where somebody chose away what the duty of their roles asks them to receive."""
-    floors = [DUTY_LEAST[role] for role in roles]
+    floors = [DUTY_MIN_COLOUR[role] for role in roles]
     if floors and not choice.channels:
         raise ConfigurationError(say("notice.duty_channel"))
     asked = max(floors, key=lambda colour: colour.rank, default=choice.least)

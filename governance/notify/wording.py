@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
-from governance.incidents.headline import IN_A_MESSAGE, fitted, joined_parts, title_parts, truncated
-from governance.notify.message import CALLS, CONFIRMED, Item, NoticeKind, urgency_key
+from governance.incidents.headline import MESSAGE_ORDER, fitted, joined_parts, title_parts, truncated
+from governance.notify.message import CALL_KINDS, CONFIRMABLE_KINDS, Item, NoticeKind, urgency_key
 from infra.texts import Text, say
 from infra.times import BEIJING, beijing, from_ms
 
-ROOM = {"zh": 70, "en": 160}
+FIRST_LINE_CHARS = {"zh": 70, "en": 160}
 """Characters of a first line: what one SMS carries, UCS-2 and GSM 7 bit."""
-LISTED = 10
+MAX_LISTED_INCIDENTS = 10
 """Incidents named in a message of many."""
 
-SAYS_SINCE = CALLS | {NoticeKind.PAST, NoticeKind.ESCALATED}
+KINDS_WITH_SINCE = CALL_KINDS | {NoticeKind.PAST, NoticeKind.ESCALATED}
 """Of these it matters since when."""
-HAS_DEADLINE = frozenset(
+KINDS_WITH_DEADLINE = frozenset(
     {NoticeKind.DISPATCHED, NoticeKind.REMINDER, NoticeKind.OVERDUE, NoticeKind.SUPERVISED, NoticeKind.EMERGENCY}
 )
 """What has a deadline of its own."""
@@ -58,12 +58,12 @@ def about(item: Item, language: str, room: int | None = None, present: PresentVa
     value = present.get(item.leading) if item.leading else None
     parts = title_parts(item.headline.at(value), language)
     since = ""
-    if item.since_ms is not None and item.kind in SAYS_SINCE:
+    if item.since_ms is not None and item.kind in KINDS_WITH_SINCE:
         since = _say("notice.since", language, at=_moment(item.since_ms, item.at_ms, language))
     whole = joined_parts(parts, language)
     if room is None or len(whole) + len(since) <= room:
         return whole + since
-    return fitted(parts, language, room, order=IN_A_MESSAGE)
+    return fitted(parts, language, room, order=MESSAGE_ORDER)
 
 
 def item_text(item: Item) -> Text:
@@ -75,16 +75,18 @@ def compose(
     items: Sequence[Item], language: str, *, short: bool, link: str | None, present: PresentValues = NO_VALUES
 ) -> str:
     """A message: its first line, and unless it is ``short`` what else it tells of, the most urgent first."""
-    line = first_line(items, language, room=ROOM[language] if short else None, link=link, present=present)
+    line = first_line(items, language, room=FIRST_LINE_CHARS[language] if short else None, link=link, present=present)
     if short:
         return line
     if len(items) == 1:
         more = _in(items[0].text, language)
         return line if items[0].headline is None or not more or more in line else f"{line}\n{more}"
     ordered = sorted(items, key=urgency_key)
-    rows = [f"{_head(item, language)}{about(item, language, present=present)}" for item in ordered[:LISTED]]
-    if len(ordered) > LISTED:
-        rows.append(_say("notice.more", language, count=len(ordered) - LISTED))
+    rows = [
+        f"{_head(item, language)}{about(item, language, present=present)}" for item in ordered[:MAX_LISTED_INCIDENTS]
+    ]
+    if len(ordered) > MAX_LISTED_INCIDENTS:
+        rows.append(_say("notice.more", language, count=len(ordered) - MAX_LISTED_INCIDENTS))
     return "\n".join([line, *rows])
 
 
@@ -95,14 +97,14 @@ def _head(item: Item, language: str) -> str:
 
 def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) -> str:
     """What to do by when, and the link."""
-    minutes_to_confirm = [one.minutes for one in items if one.kind in CALLS and one.minutes is not None]
+    minutes_to_confirm = [one.minutes for one in items if one.kind in CALL_KINDS and one.minutes is not None]
     text = ""
-    if item.due_ms is not None and item.kind in HAS_DEADLINE:
+    if item.due_ms is not None and item.kind in KINDS_WITH_DEADLINE:
         key = "notice.was_due" if item.kind is NoticeKind.OVERDUE else "notice.due"
         text = _say(key, language, at=_moment(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
     if minutes_to_confirm:
         text += _say("notice.confirm_within", language, minutes=min(minutes_to_confirm))
-    elif item.kind in CONFIRMED and not text:
+    elif item.kind in CONFIRMABLE_KINDS and not text:
         text += _say("notice.confirm", language)
     elif item.kind is NoticeKind.RECOVERED:
         text += _say("notice.still_open", language)

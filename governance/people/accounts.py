@@ -25,9 +25,9 @@ from infra.errors import InvalidValue, Refused
 from infra.texts import say
 from infra.vault import Vault
 
-NEED_FACTOR = frozenset({Role.ADMINISTRATOR, Role.OPERATOR, Role.GENERAL_CHIEF})
+SECOND_FACTOR_ROLES = frozenset({Role.ADMINISTRATOR, Role.OPERATOR, Role.GENERAL_CHIEF})
 """Roles that sign in with a second factor: they change people, or send others out."""
-RECOVERY_CODES = 10
+RECOVERY_CODE_COUNT = 10
 LOGIN_NAME_LIMIT = 40
 _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 """Of recovery codes: none that is taken for another."""
@@ -48,7 +48,7 @@ class Account:
 
 def needs_factor(one: Person) -> bool:
     """Whether somebody's role signs in with a second factor only."""
-    return one.role in NEED_FACTOR
+    return one.role in SECOND_FACTOR_ROLES
 
 
 def of(connection: sa.Connection, one: Person) -> Account:
@@ -182,7 +182,7 @@ def check_factor(connection: sa.Connection, one: Person, given: str, vault: Vaul
 
 def _new_recovery_codes(connection: sa.Connection, one: Person) -> tuple[str, ...]:
     connection.execute(sa.delete(recovery_).where(recovery_.c.person_id == one.id))
-    made = tuple("".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(RECOVERY_CODES))
+    made = tuple("".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(RECOVERY_CODE_COUNT))
     rows = [{"person_id": one.id, "hash": _recovery_hash(one, code)} for code in made]
     connection.execute(sa.insert(recovery_), rows)
     return tuple(f"{code[:5]}-{code[5:]}" for code in made)

@@ -17,7 +17,7 @@ FREE_OF_ACCOUNT, FREE_OF_NETWORK = 5, 20
 """Wrong attempts before there is a wait; a network may be an office."""
 FIRST_WAIT_MS, LONGEST_WAIT_MS = 60_000, 3_600_000
 """The wait doubles with each further wrong attempt."""
-FORGOTTEN_MS = DAY_MS
+FORGET_AFTER_MS = DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Subjects:
 
 def take(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
     """Count an attempt; 0 where it may be made, else the wait in ms, and then it is not counted."""
-    connection.execute(sa.delete(table).where(table.c.newest_at_ms <= now_ms - FORGOTTEN_MS))
+    connection.execute(sa.delete(table).where(table.c.newest_at_ms <= now_ms - FORGET_AFTER_MS))
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
     rows = []
     for subject, free in subjects.limits:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from governance.tables import presence as table
 
 EXPIRES_MS = 30_000
-AGAIN_MS = 10_000
+REFRESH_MS = 10_000
 """How often a process says it again."""
 
 

@@ -12,9 +12,9 @@ from governance.people.store import token_hash as hashed
 from governance.tables import login_session as table
 from infra.times import DAY_MS
 
-USED_EVERY_MS = 60_000
+USED_INTERVAL_MS = 60_000
 """How exactly the last use is known: a write for each request would be too many."""
-IDLE_MS = 3 * DAY_MS
+MAX_IDLE_MS = 3 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def begin(
     return made
 
 
-def find(connection: sa.Connection, session: str, now_ms: int, idle_ms: int = IDLE_MS) -> Session | None:
+def find(connection: sa.Connection, session: str, now_ms: int, idle_ms: int = MAX_IDLE_MS) -> Session | None:
     """The session of a cookie; None for an unknown, ended, expired or idle one."""
     query = sa.select(table).where(table.c.hash == hashed(session), _counts(now_ms, idle_ms))
     row = connection.execute(query).first()
@@ -88,7 +88,7 @@ def used(connection: sa.Connection, session: Session, now_ms: int) -> None:
     connection.execute(sa.update(table).where(older).values(used_at_ms=now_ms))
 
 
-def list_sessions(connection: sa.Connection, person_id: int, now_ms: int, idle_ms: int = IDLE_MS) -> list[Session]:
+def list_sessions(connection: sa.Connection, person_id: int, now_ms: int, idle_ms: int = MAX_IDLE_MS) -> list[Session]:
     """The sessions of a person, the one used last at the front."""
     query = sa.select(table).where(table.c.person_id == person_id, _counts(now_ms, idle_ms))
     return [_session(row) for row in connection.execute(query.order_by(table.c.used_at_ms.desc(), table.c.id.desc()))]

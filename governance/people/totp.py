@@ -8,7 +8,7 @@ import struct
 from urllib.parse import quote, urlencode
 
 DIGITS, STEP_MS = 6, 30_000
-DRIFT = 1
+MAX_DRIFT_STEPS = 1
 """Steps by which a telephone's clock may be off in either direction."""
 _SECRET_BYTES = 20
 
@@ -32,7 +32,7 @@ def step_of(secret: str, given: str, now_ms: int, *, after: int = 0) -> int | No
     if not re.fullmatch(rf"[0-9]{{{DIGITS}}}", typed):
         return None
     here = now_ms // STEP_MS
-    steps = range(max(after + 1, here - DRIFT), here + DRIFT + 1)
+    steps = range(max(after + 1, here - MAX_DRIFT_STEPS), here + MAX_DRIFT_STEPS + 1)
     return next((step for step in steps if hmac.compare_digest(code(secret, step), typed)), None)
 
 

@@ -38,10 +38,10 @@ _EVIDENCE_ELSEWHERE = (Action.FINISH, Action.VERIFY)
 """Actions whose photos and measurements stay with the platform: a text is enough here."""
 _TEXT_ONLY = (frozenset({Evidence.TEXT}),)
 
-REMEMBERED_MS = 90 * DAY_MS
+KEEP_MS = 90 * DAY_MS
 """For how long an id is remembered; later copies are refused by their time stamp."""
 
-FORGERY_MS = 600_000
+FORGERY_INTERVAL_MS = 600_000
 """A forgery is appended to the audit trail at most once within this time."""
 
 NO_REGIONS = Regions()
@@ -174,8 +174,8 @@ def recent(connection: sa.Connection, *, limit: int, within: sa.Select[tuple[int
 
 
 def delete_old(connection: sa.Connection, now_ms: int) -> int:
-    """Delete callbacks older than ``REMEMBERED_MS``; returns how many."""
-    old = sa.delete(callbacks_).where(callbacks_.c.received_at_ms < now_ms - REMEMBERED_MS)
+    """Delete callbacks older than ``KEEP_MS``; returns how many."""
+    old = sa.delete(callbacks_).where(callbacks_.c.received_at_ms < now_ms - KEEP_MS)
     return connection.execute(old).rowcount
 
 
@@ -189,11 +189,11 @@ def _audit_entry(platform: Platform, event_id: str, answer: CallbackAnswer, now_
 
 
 def _note_forgery(database: Database, platform: Platform, answer: CallbackAnswer, now_ms: int) -> None:
-    """Append a forgery to the audit trail, at most once in ``FORGERY_MS``: nobody must be able to fill it."""
+    """Append a forgery to the audit trail, at most once in ``FORGERY_INTERVAL_MS``: nobody must be able to fill it."""
     what = f"callback.{CallbackOutcome.FORGED}"
     with database.read() as connection:
         last = audit_trail.list_entries(connection, what=what, limit=1)
-    if not last or now_ms - last[0].at_ms >= FORGERY_MS:
+    if not last or now_ms - last[0].at_ms >= FORGERY_INTERVAL_MS:
         with database.write() as connection:
             audit_trail.append_many(connection, [_audit_entry(platform, "", answer, now_ms)])
 

@@ -24,7 +24,7 @@ from infra.toml_file import Table, parse
 NOT_BY_CALLBACK = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
 """Actions that need an argument which a callback does not carry: a number, list, grade, score or reason."""
 
-NOTHING = ""
+NO_ACTION = ""
 """Stands for an action in the file where their status asks for none here."""
 
 
@@ -163,10 +163,10 @@ def _platform(one: _Platform, secret_in: Callable[[Path], str], usual_secret: st
 def _callback(name: str, table: _Callback) -> CallbackWords:
     actions: dict[str, Action | None] = {}
     for word, action in table.actions.items():
-        if action != NOTHING and action not in list(Action):
+        if action != NO_ACTION and action not in list(Action):
             known = ", ".join(Action)
             raise ConfigurationError(say("platforms.no_action", name=name, action=action, word=word, known=known))
-        actions[word] = None if action == NOTHING else _possible_action(name, word, Action(action))
+        actions[word] = None if action == NO_ACTION else _possible_action(name, word, Action(action))
     c = jmespath.compile
     seq = None if table.seq is None else c(table.seq)
     return CallbackWords(c(table.incident), c(table.status), c(table.by), c(table.comment), seq, actions)

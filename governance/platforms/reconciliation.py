@@ -27,14 +27,14 @@ from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import say
 from infra.times import DAY_MS
 
-CLOSED_FOR_MS = 7 * DAY_MS
+CLOSED_LISTED_MS = 7 * DAY_MS
 """A closed incident is expected in their list for this long; what they list is always compared."""
 GRACE_MS = 10 * 60_000
 """A change younger than this may not have reached them, or may be newer than their list."""
-MOST_PAGES = 1000
-PAGE_BYTES = 4 * 1024 * 1024
-MOST_ITEMS = 200_000
-AT_ONCE = 500
+MAX_PAGES = 1000
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+MAX_ITEMS = 200_000
+IDS_PER_QUERY = 500
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -156,13 +156,13 @@ def compare(
 def our_incidents(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[LocalIncident]:
     """The incidents that they should have: open ones, those closed lately, and whatever of ours they list."""
     c, o = incidents_.c, outbox.c
-    recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_FOR_MS)
+    recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_LISTED_MS)
     newest = sa.select(o.incident_id, sa.func.max(o.created_at_ms).label("at")).group_by(o.incident_id).subquery()
     query = sa.select(c.id, c.state, c.opened_at_ms, newest.c.at).outerjoin(newest, newest.c.incident_id == c.id)
     found = {row.id: row for row in connection.execute(query.where(recent))}
     more = sorted(set(listed) - found.keys())
-    for start in range(0, len(more), AT_ONCE):
-        part = query.where(c.id.in_(more[start : start + AT_ONCE]))
+    for start in range(0, len(more), IDS_PER_QUERY):
+        part = query.where(c.id.in_(more[start : start + IDS_PER_QUERY]))
         found |= {row.id: row for row in connection.execute(part)}
     unsettled = o.status.in_([Status.PENDING.value, Status.REFUSED.value])
     marks = sa.select(o.incident_id, o.status).where(unsettled).distinct()
@@ -181,8 +181,8 @@ def reconcile(
 ) -> StoredReport:
     """Compare their entries with ours and store the report; the caller commits. Raises Refused for too long a list."""
     words = _words(platform)
-    if len(items) > MOST_ITEMS:
-        raise Refused(say("platform.list_too_long", count=len(items), limit=MOST_ITEMS))
+    if len(items) > MAX_ITEMS:
+        raise Refused(say("platform.list_too_long", count=len(items), limit=MAX_ITEMS))
     theirs, unreadable = read_items(words, items)
     report = compare(
         our_incidents(connection, (one.id for one in theirs), now_ms),
@@ -257,8 +257,8 @@ def resend(connection: sa.Connection, incident_ids: Iterable[int], now_ms: int) 
     }
     settled = outbox.c.status.in_([Status.DELIVERED.value, Status.REFUSED.value])
     wanted, done = sorted(set(incident_ids)), 0
-    for start in range(0, len(wanted), AT_ONCE):
-        part = outbox.c.incident_id.in_(wanted[start : start + AT_ONCE])
+    for start in range(0, len(wanted), IDS_PER_QUERY):
+        part = outbox.c.incident_id.in_(wanted[start : start + IDS_PER_QUERY])
         again = sa.update(outbox).where(part, settled).values(fresh)
         done += connection.execute(again).rowcount
     return done
@@ -277,13 +277,13 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
     origin, seen, items = (address.scheme, address.host, address.port), set[str](), list[Any]()
     until = time.monotonic() + for_s
     with outgoing.guarded(), httpx.Client(timeout=timeout_s, follow_redirects=False) as client:
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             page = _page(client, platform, address, clock() // 1000)
             found = entries(platform, page)
             if found is None:
                 raise PlatformAway(say("platforms.no_items", name=platform.name))
             items += found
-            if len(items) > MOST_ITEMS or time.monotonic() > until:
+            if len(items) > MAX_ITEMS or time.monotonic() > until:
                 raise PlatformAway(say("platforms.endless", name=platform.name, items=len(items)))
             following = value_at(words.next, page)
             if following in (None, ""):
@@ -294,7 +294,7 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
             if str(address) in seen:
                 raise PlatformAway(say("platforms.circle", name=platform.name))
             seen.add(str(address))
-    raise PlatformAway(say("platforms.pages", name=platform.name, most=MOST_PAGES))
+    raise PlatformAway(say("platforms.pages", name=platform.name, most=MAX_PAGES))
 
 
 def _following(platform: Platform, address: httpx.URL, following: Any) -> httpx.URL:
@@ -321,8 +321,8 @@ def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: i
             body = b""
             for chunk in response.iter_raw(65_536):
                 body += chunk
-                if len(body) > PAGE_BYTES:
-                    raise PlatformAway(say("platforms.page_bytes", where=where, most=PAGE_BYTES))
+                if len(body) > MAX_PAGE_BYTES:
+                    raise PlatformAway(say("platforms.page_bytes", where=where, most=MAX_PAGE_BYTES))
     except httpx.HTTPError as error:
         raise PlatformAway(say("platforms.silent", where=where, error=type(error).__name__)) from error
     try:

@@ -24,9 +24,9 @@ from infra.vault import Vault, is_locked
 from sensors.network import KM_PER_DEGREE, distance_km
 
 HOUR_MS = 3_600_000
-AGAIN_MS = 10 * 60_000
+REPETITION_MS = 10 * 60_000
 """The same report of the same sender within this time is a repetition. Our choice: networks are slow."""
-ALONE = 0x72_65_70_6F
+REPORT_LOCK = 0x72_65_70_6F
 """The class of the PostgreSQL advisory locks of senders; the number within it is a hash of the sender."""
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """Letters and digits that are not mistaken for each other on the telephone."""
@@ -135,7 +135,7 @@ def lock_sender(connection: sa.Connection, who: str) -> None:
     On SQLite write transactions exclude each other anyway.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ALONE, sa.func.hashtext(who))))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(REPORT_LOCK, sa.func.hashtext(who))))
 
 
 def add(connection: sa.Connection, made: Report) -> None:
@@ -213,14 +213,14 @@ def objections(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[in
 
 def find_repetition(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
     """The report that ``new`` repeats, whose contact is in clear: the same words, photos, contact and place within
-    ``AGAIN_MS``."""
+    ``REPETITION_MS``."""
     query = (
         sa.select(table, entry_table.c.attachments)
         .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
         .join(incident_table, incident_table.c.id == table.c.incident_id)
         .where(
             table.c.sender == new.sender,
-            table.c.at_ms > new.at_ms - AGAIN_MS,
+            table.c.at_ms > new.at_ms - REPETITION_MS,
             *_says(order, place),
         )
         .order_by(table.c.at_ms)
@@ -234,8 +234,8 @@ def find_repetition(connection: sa.Connection, new: Report, order: Order, place:
 def find_repetition_of_person(
     connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int
 ) -> int | None:
-    """The incident that a person with an account reported with the same words, photos and place within ``AGAIN_MS``."""
-    mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - AGAIN_MS)
+    """The incident that a person reported within ``REPETITION_MS`` with the same words, photos and place."""
+    mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - REPETITION_MS)
     rows = connection.execute(_SENT.where(mine, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
     return next((row["incident_id"] for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
 
@@ -282,13 +282,13 @@ def progress(
     may_object = over and now_ms - closed_ms <= reopen_within_ms
     at_ms = max(one.at_ms, incident.case.step_since_ms, closed_ms)
     own = incident.id == one.incident_id  # the reason of the case it was merged into was not written for the public
-    reason = _reason(connection, incident) if own and incident.state in _REFUSED else ""
+    reason = _reason(connection, incident) if own and incident.state in _REFUSED_STATES else ""
     text = say(f"report.{incident.state}", reason=reason or "—")
     solved = one.solved_at_ms is not None and one.solved_at_ms >= closed_ms > 0
     return Progress(one.ticket, incident.state, text, reason, at_ms, over, may_object, solved)
 
 
-_REFUSED = (State.REJECTED, State.FALSE_ALARM)
+_REFUSED_STATES = (State.REJECTED, State.FALSE_ALARM)
 
 
 def _reason(connection: sa.Connection, incident: Incident) -> str:

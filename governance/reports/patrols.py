@@ -27,7 +27,7 @@ from sensors.network import distance_km
 
 MAX_POINTS = 20_000
 """A point a second for five hours and a half."""
-LONGEST_MS = DAY_MS
+MAX_DURATION_MS = DAY_MS
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -90,7 +90,7 @@ class Patrol:
     chief: str = ""
 
 
-CORRECTED_FOR_MS = 7 * DAY_MS
+CORRECTABLE_MS = 7 * DAY_MS
 """So long after its receipt a patrol may be corrected: later, others have counted on it."""
 WAYS = ("walk", "drone", "meeting", "on_site")
 """Ways to patrol (多样化巡河); only a walk has to prove its length."""
@@ -154,7 +154,7 @@ def check_upload(key: str, way: str, started_ms: int, ended_ms: int, track: Sequ
     known_way(way)
     if ended_ms < started_ms:
         raise ConfigurationError(say("patrol.backwards"))
-    if ended_ms - started_ms > LONGEST_MS:
+    if ended_ms - started_ms > MAX_DURATION_MS:
         raise ConfigurationError(say("patrol.too_long"))
     if ended_ms > now_ms + 5 * 60_000:
         raise ConfigurationError(say("patrol.ahead"))
@@ -227,8 +227,8 @@ def add(connection: sa.Connection, made: Patrol) -> None:
 
 def correct(connection: sa.Connection, before: Patrol, after: Patrol, now_ms: int) -> None:
     """Keep a patrol as its person corrects it; the trail keeps both. Raises Refused where that is too late."""
-    if now_ms > before.uploaded_ms + CORRECTED_FOR_MS:
-        raise Refused(say("patrol.too_late", days=CORRECTED_FOR_MS // DAY_MS))
+    if now_ms > before.uploaded_ms + CORRECTABLE_MS:
+        raise Refused(say("patrol.too_late", days=CORRECTABLE_MS // DAY_MS))
     row = {name: getattr(after, name) for name in (*_CORRECTED, "covered")}
     row |= {"reason_zh": after.why.zh, "reason_en": after.why.en}
     connection.execute(sa.update(table).where(table.c.key == before.key).values(row))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from governance.incidents.finding import Colour
 from governance.incidents.model import Incident
 
-WARNED_OF = (Colour.RED, Colour.ORANGE, Colour.YELLOW)
+WARNING_COLOURS = (Colour.RED, Colour.ORANGE, Colour.YELLOW)
 """The colours in which the water is not as usual, and contact may harm."""
 
 
@@ -20,4 +20,4 @@ def worst(going_on: Sequence[Incident]) -> tuple[Colour, int] | None:
 def warning(going_on: Sequence[Incident]) -> tuple[Colour, int] | None:
     """The warning of a water and since when; None where the public is warned of nothing."""
     found = worst(going_on)
-    return found if found is not None and found[0] in WARNED_OF else None
+    return found if found is not None and found[0] in WARNING_COLOURS else None

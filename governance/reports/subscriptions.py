@@ -18,16 +18,16 @@ from infra.texts import say
 from infra.times import DAY_MS
 from infra.vault import Vault
 
-PENDING_MS = 2 * DAY_MS
+LINK_VALID_MS = 2 * DAY_MS
 """How long a link to confirm is good."""
-AGAIN_MS = DAY_MS
+LINK_WINDOW_MS = DAY_MS
 """A link is sent to one address for one river no more often."""
-MOST_PENDING, MOST_ASKED_AN_HOUR = 3, 120
+MAX_LINKS_PER_ADDRESS, MAX_LINKS_PER_HOUR = 3, 120
 """Links that one address is sent a day, and all addresses an hour: mail that nobody asked for stays little."""
-APART_MS = HOUR_MS // 2
+MIN_MAIL_INTERVAL_MS = HOUR_MS // 2
 """Least time between two mails to one subscription: a warning that comes and goes is told as it stands then."""
-RETRY_MS, RETRY_MOST_MS = 60_000, HOUR_MS
-LONGEST = 254
+RETRY_MS, MAX_RETRY_MS = 60_000, HOUR_MS
+MAX_ADDRESS_CHARS = 254
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+'-]{1,64}@([A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}")
 
 
@@ -63,7 +63,7 @@ def ask(connection: sa.Connection, vault: Vault, reach: str, address: str, langu
     Raises Refused for what is no address, and TooMany.
     """
     address = address.strip()
-    if len(address) > LONGEST or not _ADDRESS.fullmatch(address):
+    if len(address) > MAX_ADDRESS_CHARS or not _ADDRESS.fullmatch(address):
         raise Refused(say("subscription.no_address"))
     mark = vault.mark(address.lower())
     c = table.c
@@ -71,12 +71,12 @@ def ask(connection: sa.Connection, vault: Vault, reach: str, address: str, langu
     known = connection.execute(
         sa.select(c.token, c.confirmed_at_ms, c.asked_at_ms).where(c.address_mark == mark, c.reach == reach)
     ).one_or_none()
-    if known is not None and (known.confirmed_at_ms is not None or known.asked_at_ms > now_ms - AGAIN_MS):
+    if known is not None and (known.confirmed_at_ms is not None or known.asked_at_ms > now_ms - LINK_WINDOW_MS):
         return
     of_address = asked.where(c.address_mark == mark, c.asked_at_ms > now_ms - DAY_MS)
-    if connection.execute(of_address).scalar_one() >= MOST_PENDING:
+    if connection.execute(of_address).scalar_one() >= MAX_LINKS_PER_ADDRESS:
         raise RateLimited(DAY_MS // 1000)
-    if connection.execute(asked.where(c.asked_at_ms > now_ms - HOUR_MS)).scalar_one() >= MOST_ASKED_AN_HOUR:
+    if connection.execute(asked.where(c.asked_at_ms > now_ms - HOUR_MS)).scalar_one() >= MAX_LINKS_PER_HOUR:
         raise RateLimited(HOUR_MS // 1000)
     values = {"asked_at_ms": now_ms, "due_at_ms": now_ms, "link_sent": False, "failures": 0, "language": language}
     if known is not None:
@@ -110,7 +110,7 @@ def end(connection: sa.Connection, token: str) -> None:
 
 def expire(connection: sa.Connection, now_ms: int) -> int:
     """Delete what nobody confirmed in time; how many."""
-    old = (table.c.confirmed_at_ms.is_(None), table.c.asked_at_ms < now_ms - PENDING_MS)
+    old = (table.c.confirmed_at_ms.is_(None), table.c.asked_at_ms < now_ms - LINK_VALID_MS)
     return connection.execute(sa.delete(table).where(*old)).rowcount
 
 
@@ -140,14 +140,18 @@ def link_sent(connection: sa.Connection, token: str) -> None:
 
 def told(connection: sa.Connection, token: str, now: Told, now_ms: int) -> None:
     """A subscription was told how the water is."""
-    values = {"warned": now.warned, "photos_at_ms": max(now.photos_at_ms, 0), "due_at_ms": now_ms + APART_MS}
+    values = {
+        "warned": now.warned,
+        "photos_at_ms": max(now.photos_at_ms, 0),
+        "due_at_ms": now_ms + MIN_MAIL_INTERVAL_MS,
+    }
     mine = sa.update(table).where(table.c.token == token)
     connection.execute(mine.values(failures=0, **values))
 
 
 def failed(connection: sa.Connection, one: Subscription, now_ms: int) -> None:
     """The mail server did not take a mail: it is tried again, less and less often."""
-    wait_ms = min(RETRY_MOST_MS, RETRY_MS * 2 ** min(one.failures, 10))
+    wait_ms = min(MAX_RETRY_MS, RETRY_MS * 2 ** min(one.failures, 10))
     values = {"failures": one.failures + 1, "due_at_ms": now_ms + wait_ms}
     connection.execute(sa.update(table).where(table.c.token == one.token).values(values))
 

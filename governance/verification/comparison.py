@@ -24,7 +24,7 @@ from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 from governance.verification import registered
 
-AT_ONCE = 200
+IDS_PER_QUERY = 200
 """Incidents whose rows are read with one set of statements."""
 
 Row = Mapping[str, Any]
@@ -78,7 +78,7 @@ def of_incident(connection: sa.Connection, incident_id: int) -> list[Difference]
 
 def compare(connection: sa.Connection, found: Verified) -> None:
     """Compare cases, people, registry and rules with the trail; ``found`` gets the differences while it has room."""
-    room = max(0, audit_trail.FAULTS_AT_MOST - len(found.faults))
+    room = max(0, audit_trail.MAX_FAULTS - len(found.faults))
     for difference in islice(chain(_cases(connection), _people(connection), _registered(connection)), room):
         audit_trail.add_fault(found, difference.fault())
     found.faults.sort(key=lambda fault: (fault.n, fault.until))
@@ -94,8 +94,8 @@ def _cases(connection: sa.Connection) -> Iterator[Difference]:
     since = sa.select(incidents_.c.id).where(incidents_.c.opened_at_ms >= began_ms)
     known |= set(connection.execute(since).scalars())
     ordered = sorted(known)
-    for start in range(0, len(ordered), AT_ONCE):
-        numbers = ordered[start : start + AT_ONCE]
+    for start in range(0, len(ordered), IDS_PER_QUERY):
+        numbers = ordered[start : start + IDS_PER_QUERY]
         tables = _read(connection, numbers)
         mine = (trail_.c.kind == "incident") & trail_.c.subject.in_([str(number) for number in numbers])
         lines = sorted(audit_trail.select_entries(connection, mine), key=lambda line: (int(line.id), line.n))

@@ -19,7 +19,7 @@ from governance.verification import comparison
 from infra.errors import Refused
 from infra.texts import say
 
-_EXACT = (FaultKind.CHANGED, FaultKind.MISSING, FaultKind.OUT_OF_ORDER)
+_LOCATED_FAULTS = (FaultKind.CHANGED, FaultKind.MISSING, FaultKind.OUT_OF_ORDER)
 """Faults of the chain itself, which name the entry more exactly than a root can."""
 
 
@@ -166,7 +166,7 @@ def _compare_with_roots(
         if signed := roots.pop(tree.size, None):
             if signed == {tree.root()}:
                 found.roots += len(signed)
-            elif not rewritten and not any(f.until > covered and f.wrong in _EXACT for f in found.faults):
+            elif not rewritten and not any(f.until > covered and f.wrong in _LOCATED_FAULTS for f in found.faults):
                 rewritten = True  # no later root can fit
                 detail = f"entries {covered + 1} to {tree.size} are not those that were signed"
                 audit_trail.add_fault(found, Fault(covered + 1, FaultKind.REWRITTEN, tree.size, detail))

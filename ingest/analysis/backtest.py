@@ -47,7 +47,7 @@ SLICE_MS = 2 * 3_600_000
 SAMPLES_PER_MESSAGE = 500
 CLOSED_AFTER_MS = 6 * 3_600_000
 """Time after its end at which an incident is closed (our assumption, half a shift)."""
-MOST_READINGS = 20_000_000
+MAX_READINGS = 20_000_000
 WARM_UP_MS = 7 * DAY_MS
 """Readings before the range that are processed for trends and daily patterns; their findings do not count."""
 HIT_AFTER_MS = 2 * 3_600_000
@@ -192,8 +192,8 @@ def load_input(
         if len(window):
             found[station.key] = window
             total += len(window)
-        if total > MOST_READINGS:
-            raise ConfigurationError(say("backtest.many", most=MOST_READINGS))
+        if total > MAX_READINGS:
+            raise ConfigurationError(say("backtest.many", most=MAX_READINGS))
     return BacktestInput(registry, found, maintenance)
 
 

@@ -32,7 +32,7 @@ _MINUTE_MS = 60_000
 _COLUMNS = tuple(column.name for column in table.columns)
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 _INTO = f"INSERT INTO live_class ({_NAMES})"
-_AGAIN = "ON CONFLICT (kind, key) DO UPDATE SET " + ", ".join(
+_ON_CONFLICT = "ON CONFLICT (kind, key) DO UPDATE SET " + ", ".join(
     f'"{name}" = excluded."{name}"' for name in _COLUMNS if name not in ("kind", "key")
 )
 
@@ -136,7 +136,7 @@ def update_classes(
         shown.append(replace(_of_reach(key, found, now_ms), silent=quiet, stations=len(found.stations)))
     rows = [_row(one, states.get(one.key) if one.kind == STATION else None) for one in shown]
     with database.write() as connection:
-        insert_many(connection, _INTO, rows, _AGAIN)
+        insert_many(connection, _INTO, rows, _ON_CONFLICT)
         if spool is not None:
             spool.add_lines(connection, list(_points(shown, registry, now_ms - now_ms % _MINUTE_MS)))
     return shown

@@ -26,15 +26,15 @@ from sensors.parameters import Catalogue
 from sensors.stations import Registry
 
 WORKER, BRIDGE = "worker", "bridge"
-LOST_MS = 5_000
+WORKER_LOST_MS = 5_000
 """A worker not seen for so long is taken for dead; it renews once a second."""
 BRIDGE_LOST_MS = 10_000
-GONE_MS = 3_600_000
+FORGET_AFTER_MS = 3_600_000
 """A member not seen for so long is forgotten. Until then no station of a dead bridge counts as silent: a broker holds
 back the share of a subscriber that it expects to return."""
-FROZEN_MS = 5_000
+MAX_IDLE_MS = 5_000
 """The server ends a transaction whose owner does nothing for so long, and with it the lock on the lease."""
-PLANNING = 0x7269_7665_7203
+PLANNING_LOCK = 0x7269_7665_7203
 """The advisory lock of whoever distributes stations and partitions, for one round."""
 
 _NOW = sa.text("(extract(epoch from clock_timestamp()) * 1000)::bigint")
@@ -71,7 +71,7 @@ class Member:
 
     @property
     def alive(self) -> bool:
-        return self.age_ms < (LOST_MS if self.role == WORKER else BRIDGE_LOST_MS)
+        return self.age_ms < (WORKER_LOST_MS if self.role == WORKER else BRIDGE_LOST_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class FencedDatabase(Database):
         self._whole = whole
         row = (partition.c.partition == lease.partition) & (partition.c.worker == worker)
         self._mine = row & (partition.c.epoch == lease.epoch)
-        frozen = sa.func.set_config("idle_in_transaction_session_timeout", str(FROZEN_MS), True)
+        frozen = sa.func.set_config("idle_in_transaction_session_timeout", str(MAX_IDLE_MS), True)
         self._check = sa.select(frozen).where(self._mine).with_for_update(read=True)
         self.lost = False
         """Another worker owns the partition; for good."""
@@ -125,7 +125,7 @@ class FencedDatabase(Database):
 def brief_write(database: Database) -> Iterator[sa.Connection]:
     """A transaction of the leases: one whose owner freezes in it must not hold up the others."""
     with database.write() as connection:
-        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {FROZEN_MS}")
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {MAX_IDLE_MS}")
         connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
         yield connection
 
@@ -161,7 +161,7 @@ class Leases:
         with brief_write(self._database) as connection:
             _seen(connection, self.name, WORKER, self._version, self.rules)
         with brief_write(self._database) as connection:
-            if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(PLANNING))).scalar_one():
+            if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(PLANNING_LOCK))).scalar_one():
                 follow_registry(connection, self._catalogue)
                 self._take(connection)
             mine = sa.select(partition).where(partition.c.worker == self.name).order_by(partition.c.partition)
@@ -193,7 +193,7 @@ class Leases:
         """Own partitions that nobody owns, or a dead worker, up to our share."""
         there = members(connection)
         connection.execute(
-            sa.delete(member).where(member.c.name.in_([one.name for one in there if one.age_ms > GONE_MS]))
+            sa.delete(member).where(member.c.name.in_([one.name for one in there if one.age_ms > FORGET_AFTER_MS]))
         )
         alive = [one.name for one in there if one.role == WORKER and one.alive]
         held = connection.execute(
@@ -314,4 +314,4 @@ def _seen(
 
 
 def _plan_alone(connection: sa.Connection) -> None:
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(PLANNING)))
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(PLANNING_LOCK)))

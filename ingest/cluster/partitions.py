@@ -13,7 +13,7 @@ from zlib import crc32
 
 from sensors.stations import Registry, Station
 
-FULL = 1.25
+MAX_LOAD = 1.25
 """A partition holds at most so many times its equal share of the stations, where groups allow; below that no station
 moves."""
 
@@ -34,7 +34,7 @@ def plan(registry: Registry, count: int, previous: Mapping[str, int] | None = No
     for group in sorted(groups(registry, share), key=lambda one: (-len(one), one)):
         homes = Counter(before[key] for key in group if before.get(key, count) < count)
         home = min(homes, key=lambda one: (-homes[one], one), default=None)
-        if home is None or load[home] + len(group) > max(len(group), FULL * share):
+        if home is None or load[home] + len(group) > max(len(group), MAX_LOAD * share):
             home = min(range(count), key=lambda one: (load[one], one))
         load[home] += len(group)
         found |= dict.fromkeys(group, home)

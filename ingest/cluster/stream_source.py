@@ -17,7 +17,7 @@ from sensors.reading import Message
 
 log = structlog.get_logger(__name__)
 
-FETCH = 64
+MAX_FETCHED = 64
 FETCH_S = 1.0
 PAUSE_S = 0.5
 DISCARD_EVERY_S = 10.0
@@ -92,7 +92,7 @@ class StreamSource:
                 self._room.clear()
                 continue
             try:
-                for entry in self._reader.fetch(FETCH, FETCH_S):
+                for entry in self._reader.fetch(MAX_FETCHED, FETCH_S):
                     if not self._hand_over(entry):
                         break
                 caught_up = self._reader.caught_up

@@ -25,7 +25,7 @@ RULE: Final = PREFIX + KIND
 VERSION: Final = "1"
 """Increased with every change of these criteria."""
 
-BEHIND_MS: Final = 90 * 60_000
+MIN_BEHIND_MS: Final = 90 * 60_000
 """A clock is behind where even the newest reading of a message is older than this: an analyser's result is of water
 sampled up to an hour before it is sent."""
 
@@ -112,7 +112,7 @@ class ClockMonitor:
             earlier = self._off.get(station)
             if earlier is not None and at_ms <= earlier.last_seen_ms:
                 continue  # delivered again
-            if -FUTURE_MS <= off_ms <= BEHIND_MS:
+            if -FUTURE_MS <= off_ms <= MIN_BEHIND_MS:
                 if self._off.pop(station, None) is not None:
                     self._changed.add(station)
                 if (since_ms := firing.pop(station, None)) is not None:

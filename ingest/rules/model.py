@@ -32,9 +32,9 @@ from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import Direction, WaterClass
 from sensors.stations import Station, Water
 
-FLAPS = 3
+FLAP_COUNT = 3
 FLAP_WINDOW_S = 6 * 3600
-HOLD_S = 2 * 3600
+FLAP_HOLD_S = 2 * 3600
 """A condition that fires for the third time within six hours (half a tide) ends only after two hours of clear values,
 as long as the live class takes to improve (our choice)."""
 
@@ -42,7 +42,7 @@ MAX_ID_LENGTH = 64
 MAX_SAMPLES = 24
 """The largest count that the readings kept of a series can restore after a restart."""
 DAY_S = 86_400
-TIDE_S = 44_714
+TIDE_PERIOD_S = 44_714
 """Period of the semidiurnal lunar tide M2: 12.4206 h."""
 
 
@@ -181,9 +181,9 @@ class LimitRule(Rule):
     pending_s: int = 0
     samples: int = 3
     keep_firing_s: int = 0
-    flaps: int = FLAPS
+    flaps: int = FLAP_COUNT
     flap_window_s: int = FLAP_WINDOW_S
-    hold_s: int = HOLD_S
+    hold_s: int = FLAP_HOLD_S
 
     def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
         """The limit at one series; None where the rule has no limit for it."""
@@ -759,7 +759,7 @@ def _check_consistency(rule: Rule) -> None:
     if isinstance(rule, Trend) and rule.min_bins > rule.bins:
         raise ConfigurationError(say("rule.bins_wrong", min_bins=rule.min_bins, bins=rule.bins))
     if isinstance(rule, Trend) and rule.season is not Season.NONE:
-        period_s = DAY_S if rule.season is Season.DAY else TIDE_S
+        period_s = DAY_S if rule.season is Season.DAY else TIDE_PERIOD_S
         if rule.window_s < 3 * period_s or 2 * rule.window_s > period_s * rule.bins:
             values = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
             raise ConfigurationError(say("rule.season_needs", **values))

@@ -11,7 +11,7 @@ import numpy as np
 
 from infra.times import BEIJING_OFFSET_MS
 from ingest.rules.derived_values import DerivedEvaluator, DerivedValue
-from ingest.rules.model import DAY_S, TIDE_S, Season, Trend
+from ingest.rules.model import DAY_S, TIDE_PERIOD_S, Season, Trend
 from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Codes, Floats, Ints, grown
 
@@ -184,7 +184,7 @@ class TrendEvaluator(DerivedEvaluator):
         if self.rule.season is Season.DAY:
             period, begins = 1000 * DAY_S, begins + BEIJING_OFFSET_MS
         else:
-            period = 1000 * TIDE_S
+            period = 1000 * TIDE_PERIOD_S
         many = max(1, round(period / width))
         return np.asarray(begins % period * many // period)
 

@@ -30,10 +30,10 @@ from sensors.maintenance import END_OF_TIME_MS
 from sensors.parameters import Catalogue
 
 RUNNING, OVER, WITHDRAWN, ADOPTED, SUPERSEDED = "running", "over", "withdrawn", "adopted", "superseded"
-DAYS = (1, 30)
+ALLOWED_DAYS = (1, 30)
 """The least and the most days of a trial."""
-USUAL_DAYS = 7
-MOST_FINDINGS = 10_000
+DEFAULT_DAYS = 7
+MAX_FINDINGS = 10_000
 """Findings of a trial that are compared, the newest of them."""
 
 
@@ -99,7 +99,7 @@ class TrialFinding:
 
 
 def begin(
-    connection: sa.Connection, tried: Tried, by: Publisher, catalogue: Catalogue, now_ms: int, days: int = USUAL_DAYS
+    connection: sa.Connection, tried: Tried, by: Publisher, catalogue: Catalogue, now_ms: int, days: int = DEFAULT_DAYS
 ) -> Trial:
     """Begin a trial of the rule that a backtest changed; sent twice it is begun once.
 
@@ -107,7 +107,7 @@ def begin(
     changes another number of rules than one, a rule about events or one that is not in force, and while one of the rule
     is running.
     """
-    least, most = DAYS
+    least, most = ALLOWED_DAYS
     if not least <= days <= most:
         raise ConfigurationError(say("rules_page.trial_days", least=least, most=most))
     if not tried.is_done:
@@ -248,10 +248,10 @@ def running(connection: sa.Connection) -> list[Trial]:
 
 
 def found(connection: sa.Connection, trial: Trial) -> list[TrialFinding]:
-    """What both versions found during a trial and was not withdrawn, oldest first; at most ``MOST_FINDINGS``."""
+    """What both versions found during a trial and was not withdrawn, oldest first; at most ``MAX_FINDINGS``."""
     f = findings_table.c
     mine = sa.select(findings_table).where(f.trial == trial.id, ~f.withdrawn)
-    newest = connection.execute(mine.order_by(f.first_ms.desc()).limit(MOST_FINDINGS))
+    newest = connection.execute(mine.order_by(f.first_ms.desc()).limit(MAX_FINDINGS))
     return [from_row(TrialFinding, row) for row in newest][::-1]
 
 

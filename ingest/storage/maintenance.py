@@ -14,7 +14,7 @@ from infra.times import rfc3339
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author, upsert
 from ingest.storage.tables import calibration, mark, mute, photo, review, visit
 from sensors.maintenance import (
-    LONGEST_MUTE_MS,
+    MAX_MUTE_MS,
     RETIRED_UNTIL_MS,
     Check,
     MaintenanceRecords,
@@ -301,7 +301,7 @@ def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int
 
     Raises NotFound, ConfigurationError for an end too far ahead, and Refused for one before it began.
     """
-    if author.at_ms is not None and until_ms > author.at_ms + LONGEST_MUTE_MS:
+    if author.at_ms is not None and until_ms > author.at_ms + MAX_MUTE_MS:
         raise ConfigurationError(say("maintenance.mute_ahead", until=rfc3339(until_ms)))
     found = dict(mutes(connection, station))
     if number not in found:

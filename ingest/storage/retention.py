@@ -39,11 +39,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 MIN_KEEP_DAYS = 8
 """The look-back of the shipped rules and the console: a week and a day."""
 LOOKBACK_MS = MIN_KEEP_DAYS * DAY_MS
-KEPT_NEWEST = 32
+KEEP_NEWEST = 32
 """Newest readings of a series that stay; as many accepted and as many usable ones."""
-ROWS_AT_ONCE = 1000
+INSTANTS_PER_TRANSACTION = 1000
 """Instants deleted in one transaction, which ingest waits for a few milliseconds."""
-ROUND_S = 6 * 3600.0
+INTERVAL_S = 6 * 3600.0
 """Interval between rounds; a round looks for months that became old enough and for late data of older ones."""
 
 _BELOW = (16, 4, 3)  # flags below this: any, accepted, usable
@@ -246,7 +246,7 @@ class Retention(PeriodicWorker):
         *,
         keep_days: int,
         clock_ms: Callable[[], int],
-        round_s: float = ROUND_S,
+        round_s: float = INTERVAL_S,
     ) -> None:
         super().__init__("retention")
         self._database = database
@@ -320,7 +320,10 @@ def _parts(database: Database, station: int, interval: Interval) -> Iterator[Int
     while start < end:
         with database.read() as connection:
             following = _ask(
-                connection, f"SELECT at {_RANGE} ORDER BY at LIMIT 1 OFFSET {ROWS_AT_ONCE}", station, (start, end)
+                connection,
+                f"SELECT at {_RANGE} ORDER BY at LIMIT 1 OFFSET {INSTANTS_PER_TRANSACTION}",
+                station,
+                (start, end),
             )
             until = int(following.scalar() or end)
         yield start, until
@@ -336,7 +339,7 @@ def _staying(connection: sa.Connection, station: int, end_ms: int) -> list[Inter
             newest = connection.execute(
                 sa.text(
                     f'SELECT at FROM reading WHERE station = :station AND "{parameter}" IS NOT NULL '
-                    f'AND (coalesce("{parameter}_q", {PLAIN}) & 15) < :below ORDER BY at DESC LIMIT {KEPT_NEWEST}'
+                    f'AND (coalesce("{parameter}_q", {PLAIN}) & 15) < :below ORDER BY at DESC LIMIT {KEEP_NEWEST}'
                 ),
                 {"station": station, "below": below},
             ).fetchall()

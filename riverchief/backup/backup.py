@@ -43,8 +43,8 @@ PUBLIC_KEY = "audit-key.pub"
 PARTIAL = ".partial"
 PREFIX = "riverchief-"
 DATABASE = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
-PAGES_AT_ONCE = 4096
-SPARE = 16 << 20
+PAGES_PER_STEP = 4096
+SPARE_BYTES = 16 << 20
 """Bytes a backup needs beside the database and the archive, at least."""
 
 Progress = Callable[[float], None]
@@ -255,7 +255,7 @@ def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = nobody) -> tuple[s
         source.execute("BEGIN")  # one snapshot for all pages and counts: writers go on, and the copy never starts again
         schema = _schema(source, url)
         made.execute("PRAGMA synchronous=OFF")  # everything is synced before the backup gets its name
-        source.backup(made, pages=PAGES_AT_ONCE, progress=copied, sleep=0)
+        source.backup(made, pages=PAGES_PER_STEP, progress=copied, sleep=0)
         rows = sqlite_rows(source)
         source.execute("ROLLBACK")
         made.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
@@ -495,7 +495,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "Pictures | None") -> None:
     """Refuse to begin what cannot end; raises StorageUnavailable with both sizes."""
-    needed = SPARE
+    needed = SPARE_BYTES
     if url.get_backend_name() == "sqlite":
         needed += Path(url.database or "").stat().st_size
     if months is not None:

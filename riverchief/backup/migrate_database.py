@@ -26,7 +26,7 @@ from riverchief import migrations
 from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import Catalogue
 
-AT_ONCE = 5_000
+ROWS_PER_BLOCK = 5_000
 """Rows held in memory."""
 
 
@@ -167,7 +167,7 @@ def _spelled(value: Any) -> Any:
 
 def _blocks(connection: sa.Connection, table: sa.Table) -> Iterator[Sequence[Sequence[Any]]]:
     """All rows, a block at a time, never all in memory."""
-    found = connection.execute(sa.select(table).execution_options(yield_per=AT_ONCE))
+    found = connection.execute(sa.select(table).execution_options(yield_per=ROWS_PER_BLOCK))
     for block in found.partitions():
         yield [tuple(row) for row in block]
 

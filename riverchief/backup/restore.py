@@ -44,7 +44,7 @@ from riverchief.backup.backup import (
 from riverchief.settings import Settings
 from riverchief.single_writer import exclusive_ingest
 
-UNTOLD = frozenset({"alembic_version", "storage_boundary"})
+UNCOUNTED_TABLES = frozenset({"alembic_version", "storage_boundary"})
 """Tables whose rows are no content of a site."""
 
 
@@ -154,7 +154,7 @@ class _SqlitePlace:
             try:
                 # only the last one in can do this; it also brings what is in the log into the file
                 connection.execute("PRAGMA journal_mode=DELETE")
-                return not any(n for table, n in sqlite_rows(connection).items() if table not in UNTOLD)
+                return not any(n for table, n in sqlite_rows(connection).items() if table not in UNCOUNTED_TABLES)
             except sqlite3.OperationalError as error:
                 raise Refused(say("backup.in_use", database=self, error=error)) from error
             except sqlite3.DatabaseError:
@@ -199,7 +199,7 @@ class _PostgresPlace:
             ).scalar_one()
             if others:
                 raise Refused(say("backup.connections", database=self, others=others))
-            return not any(n for table, n in postgres_rows(connection).items() if table not in UNTOLD)
+            return not any(n for table, n in postgres_rows(connection).items() if table not in UNCOUNTED_TABLES)
 
     def fill(self, source: Path, manifest: Manifest, mark: str) -> list[str]:
         aside = mark.replace("-", "_").lower()

@@ -26,8 +26,8 @@ from riverchief.brokers.users import NatsUsers
 from riverchief.guard import guard
 from sensors.wire.telemetry import topic
 
-IN_FLIGHT = 2000
-MESSAGE_BYTES = 300_000
+MAX_IN_FLIGHT = 2000
+MAX_MESSAGE_BYTES = 300_000
 INGEST, DEVICE = "ingest", "device"
 PORTS = range(20_000, 32_768)
 """Linux hands out 32,768 to 60,999, others from 49,152 on (RFC 6335)."""
@@ -236,9 +236,9 @@ def _write_mosquitto(folder: Path, port: int, rights: list[str]) -> list[str]:
         "persistence true",
         f"persistence_location {store}/",
         "autosave_interval 1",
-        f"max_inflight_messages {IN_FLIGHT}",
+        f"max_inflight_messages {MAX_IN_FLIGHT}",
         "max_queued_messages 0",
-        f"message_size_limit {MESSAGE_BYTES}",
+        f"message_size_limit {MAX_MESSAGE_BYTES}",
         "set_tcp_nodelay true",
         "log_type error",
         "log_type warning",
@@ -271,9 +271,9 @@ def _write_nats(
 server_name: riverchief_demo
 pid_file: "{pid}"
 listen: 127.0.0.1:{free_port()}
-max_payload: {MESSAGE_BYTES}
+max_payload: {MAX_MESSAGE_BYTES}
 jetstream {{ store_dir: "{folder / "store"}", sync_interval: always }}
-mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {IN_FLIGHT} }}
+mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {MAX_IN_FLIGHT} }}
 authorization {{ include "{users.name}" }}
 """
     )

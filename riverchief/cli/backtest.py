@@ -30,7 +30,7 @@ from simulator.replay import Table, keys, replay_stations
 
 app = Commands()
 
-LISTED = 20
+MAX_LISTED = 20
 
 
 @app.command("backtest")
@@ -172,7 +172,7 @@ def _show(tried: BacktestResult, in_force: BacktestResult) -> None:
     out.print(rules)
     if tried.score is not None and tried.score.misses:
         out.print(named(say("backtest.misses")))
-        for label in tried.score.misses[:LISTED]:
+        for label in tried.score.misses[:MAX_LISTED]:
             since, until = (beijing(at_ms, "%Y-%m-%d %H:%M") for at_ms in (label.start_ms, label.end_ms))
             out.print(f"  {escape(label.station)} {since} – {until}", highlight=False)
     if tried is in_force:
@@ -193,7 +193,7 @@ def _colour(one: BacktestIncident) -> str:
 
 
 def _list(mark: str, lines: list[str]) -> None:
-    for one in lines[:LISTED]:
+    for one in lines[:MAX_LISTED]:
         out.print(f"{mark} {escape(one)}", highlight=False, soft_wrap=True)
-    if len(lines) > LISTED:
-        out.print(f"{mark} … {line('list.more', count=len(lines) - LISTED, how='--json, --html')}", highlight=False)
+    if len(lines) > MAX_LISTED:
+        out.print(f"{mark} … {line('list.more', count=len(lines) - MAX_LISTED, how='--json, --html')}", highlight=False)

@@ -12,7 +12,7 @@ from governance.incidents.finding import Colour
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
-from governance.notify.message import TEST, Item, NoticeKind
+from governance.notify.message import TEST_INCIDENT, Item, NoticeKind
 from governance.notify.preview import preview as preview_messages
 from governance.notify.wording import compose
 from infra import clock
@@ -31,7 +31,7 @@ app = Commands()
 app.add_typer(notify, name="notify")
 app.add_typer(shifts, name="oncall")
 
-DAYS = 28
+SHOWN_DAYS = 28
 
 
 @notify.command("test")
@@ -45,7 +45,7 @@ def notify_test(
     with opened(loaded) as database, database.read() as connection:
         contact = _directory(loaded, connection, clock.now_ms()).named(person)
     text = say("notice.test_text", name=contact.name, site=loaded.site.name)
-    item = Item(TEST, NoticeKind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
+    item = Item(TEST_INCIDENT, NoticeKind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
     send, failed = messages.sender(loaded.notices), False
     for number, channel in enumerate(contact.channels, 1):
         body = compose([item], contact.language, short=channel.short, link=None)
@@ -126,8 +126,8 @@ def show(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson
     """现在和今后四周谁值班 · Who is on call now and in the next four weeks; exit code 1 when nobody is at some time."""
     now_ms = clock.now_ms()
     with opened(load(settings, data)) as database, database.read() as connection:
-        planned = oncall.shifts(connection, now_ms, now_ms + DAYS * DAY_MS)
-    gap_ms = oncall.uncovered(planned, now_ms, now_ms + DAYS * DAY_MS)
+        planned = oncall.shifts(connection, now_ms, now_ms + SHOWN_DAYS * DAY_MS)
+    gap_ms = oncall.uncovered(planned, now_ms, now_ms + SHOWN_DAYS * DAY_MS)
     if as_json:
         rows = [
             {"person": s.person, "begins": rfc3339(s.starts_at_ms), "until": rfc3339(s.ends_at_ms), "rank": s.rank}

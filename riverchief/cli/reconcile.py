@@ -23,7 +23,7 @@ from riverchief.terminal import out
 
 app = Commands()
 
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 @app.command()
@@ -88,11 +88,11 @@ def _show(kept: StoredReport, again: int) -> None:
     _say("reconciled", **values)
     for name in ("they_lack", "we_lack"):
         if report[name]:
-            numbers = ", ".join(map(str, report[name][:SHOWN])) + (" …" if len(report[name]) > SHOWN else "")
+            numbers = ", ".join(map(str, report[name][:MAX_SHOWN])) + (" …" if len(report[name]) > MAX_SHOWN else "")
             _say(name, count=len(report[name]), numbers=numbers)
-    for one in report["differing"][:SHOWN]:
+    for one in report["differing"][:MAX_SHOWN]:
         _say("differs", incident=one["incident"], ours=one["ours"], theirs=one["theirs"])
-    if len(report["differing"]) > SHOWN:
+    if len(report["differing"]) > MAX_SHOWN:
         _say("differ", count=len(report["differing"]))
     if report["unreadable"]:
         _say("unreadable", count=report["unreadable"])

@@ -26,7 +26,7 @@ from sensors.stations import Registry
 
 app = Commands("规则 · Rules.")
 
-SHOWN = 3
+MAX_SHOWN_STATIONS = 3
 """Stations named where a rule goes before another."""
 
 
@@ -116,14 +116,14 @@ def _reading(settings: Path | None, data: Path | None) -> Iterator[sa.Connection
         yield connection
 
 
-_SHOWN_AS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}
+_COLOURS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}
 
 
 def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tuple[str, ...]]]) -> None:
     known = catalogue()
     for rule in rules:
         text = explain.sentence(rule, known)
-        head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_SHOWN_AS[rule.colour]}]{rule.colour}[/]"
+        head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_COLOURS[rule.colour]}]{rule.colour}[/]"
         out.print(f"{head}\n  {escape(text.zh)}\n  {escape(text.en)}", highlight=False, soft_wrap=True)
     for one, other, stations in before:
         out.print(f"  {join_on_line(_goes_before(one, other, stations))}", markup=False, highlight=False)
@@ -135,7 +135,7 @@ def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tu
 
 
 def _goes_before(one: str, other: str, stations: tuple[str, ...]) -> Text:
-    shown = ", ".join(stations[:SHOWN]) + ("…" if len(stations) > SHOWN else "")
+    shown = ", ".join(stations[:MAX_SHOWN_STATIONS]) + ("…" if len(stations) > MAX_SHOWN_STATIONS else "")
     return say("rule.precedence", rule=one, other=other, stations=shown)
 
 

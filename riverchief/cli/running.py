@@ -66,7 +66,7 @@ def _run(settings: Settings, role: str | None = None) -> None:
     """Run one role or all; what is needed for it takes seconds to load, wrong settings are refused before."""
     from riverchief import serve
 
-    serve.run(settings, serve.Role[role] if role else serve.ALL)
+    serve.run(settings, serve.Role[role] if role else serve.ALL_ROLES)
 
 
 def _on_port(settings: Path | None, data: Path | None, port: int | None) -> Settings:

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 app = Commands()
 
-SILENT_S = 2.0
+UNANSWERED_S = 2.0
 """A broker that does not answer for so long is said to be away."""
 PROGRESS_PERIOD_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
 
 
-OF_A_RUN = ("speed", "truth", "hj212", "logger", "logger_password_file", "sl651", "connections", "batch")
+RUN_OPTIONS = ("speed", "truth", "hj212", "logger", "logger_password_file", "sl651", "connections", "batch")
 """Options of a scenario that is played."""
-OF_THE_SITE = ("history_days", "every")
+SITE_OPTIONS = ("history_days", "every")
 """Options of the site's own stations, which are played without a scenario."""
 
 
@@ -45,12 +45,12 @@ def refuse_ignored_options(context: typer.Context, scenario: str | None) -> None
         return found and f"--{found.replace('_', '-')}"
 
     if scenario is None:
-        if (option := given(*OF_A_RUN, "stations")) is not None:
+        if (option := given(*RUN_OPTIONS, "stations")) is not None:
             raise ConfigurationError(say("simulate.needs_scenario", option=option))
         return
-    if (option := given(*OF_THE_SITE)) is not None:
+    if (option := given(*SITE_OPTIONS)) is not None:
         raise ConfigurationError(say("simulate.own_only", option=option))
-    if given("table") and (option := given(*OF_A_RUN)) is not None:
+    if given("table") and (option := given(*RUN_OPTIONS)) is not None:
         raise ConfigurationError(say("simulate.lines_only", option=option, what="--out"))
 
 
@@ -277,7 +277,7 @@ class ProgressReporter:
         self._refusals[name] = state.refusal
         if state.wanted and not state.connected:
             since = self._away_since.setdefault(name, moment)
-            if name not in self._reported_lines and moment - since >= SILENT_S and not state.refusal:
+            if name not in self._reported_lines and moment - since >= UNANSWERED_S and not state.refusal:
                 self._reported_lines.add(name)
                 yield f"[yellow]{line('simulate.silent', name=name)}[/]"
             return

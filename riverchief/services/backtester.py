@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 EVERY_S = 1.0
 NICENESS = 10
 PROGRESS_PERIOD_S = 0.5
-SHORTER = 1000
+SHORT_LIST_INCIDENTS = 1000
 """Incidents of each list in a result."""
 
 
@@ -119,7 +119,7 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
     tried, in_force = backtest.compare_rule_sets(
         tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=progress
     )
-    return backtest.as_json(tried, in_force, most=SHORTER)
+    return backtest.as_json(tried, in_force, most=SHORT_LIST_INCIDENTS)
 
 
 class _ProgressWriter:

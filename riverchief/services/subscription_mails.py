@@ -24,7 +24,7 @@ from ingest.storage.tables import reach as reach_table
 from ingest.storage.tables import station as station_table
 
 EVERY_S = 15.0
-AT_ONCE = 50
+MAX_PER_ROUND = 50
 """Mails of one kind in a round."""
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class SubscriptionMails(PeriodicWorker):
         with self._database.write() as connection:
             subscriptions.expire(connection, now_ms)
         with self._database.read() as connection:
-            links = subscriptions.links_due(connection, now_ms, AT_ONCE)
+            links = subscriptions.links_due(connection, now_ms, MAX_PER_ROUND)
             rivers = subscriptions.reaches(connection)
         sent = sum(self._send_link(one, now_ms) for one in links)
         return sent + sum(self._tell(reach, now_ms) for reach in rivers)
@@ -80,7 +80,7 @@ class SubscriptionMails(PeriodicWorker):
         with self._database.read() as connection:
             found = warning_at(connection, reach)
             now = Told(found is not None, public_photos.newest_release(connection, reach))
-            due = subscriptions.news_due(connection, reach, now, now_ms, AT_ONCE)
+            due = subscriptions.news_due(connection, reach, now, now_ms, MAX_PER_ROUND)
         if not due:
             return 0
         sign = f"{self._base}/r/{quote(reach, safe='')}"

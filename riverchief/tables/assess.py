@@ -70,15 +70,15 @@ _NAIVE = (
     "%d/%m/%Y %H:%M:%S",
 )
 
-VALUES_AT_ONCE = 150_000
+VALUES_PER_PASS = 150_000
 """Values of one pass: few enough to stay in the processor's cache, enough to make a pass worth it."""
 
-NUMBERS = 0.5
+MIN_NUMBER_SHARE = 0.5
 """A column of which fewer filled cells than this are numbers is no sensor."""
 
-REPORTED = 5
+MAX_REPORTED = 5
 
-CONSTANT = 10
+MIN_CONSTANT_VALUES = 10
 """Fewest readings of a column for a note that all of them are the same number."""
 
 LEAP_DAYS = 1_000
@@ -172,7 +172,7 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
             np.repeat(members, k).astype(np.int32), np.tile(parameter, len(members)).astype(np.int32)
         )
         spans = [tuple(np.searchsorted(table.station, [one, one + 1]).tolist()) for one in members]
-        for piece in _pieces(table.at, spans, max(1, VALUES_AT_ONCE // max(1, k))):
+        for piece in _pieces(table.at, spans, max(1, VALUES_PER_PASS // max(1, k))):
             series, row = _by_series(table.values, piece)
             column = series % k
             cell = column * n + row
@@ -264,7 +264,7 @@ def _units(table: SensorTable) -> list[str]:
         rows = np.flatnonzero(~np.isnan(column))
         parameter = table.found.catalogue.parameters[sensor.parameter]
         kind = replace(parameter, key=sensor.kind_key)
-        for change in find_unit_changes(column[rows], table.station[rows], kind)[:REPORTED]:
+        for change in find_unit_changes(column[rows], table.station[rows], kind)[:MAX_REPORTED]:
             row = rows[change.row]
             names = {
                 "station": table.names[table.station[row]],
@@ -285,7 +285,7 @@ def _due(table: SensorTable, due: Bools) -> list[str]:
         one = table.found.sensors[sensor]
         optical = table.found.catalogue.parameters[one.parameter].optical
         text = maintenance_due_text(
-            table.names[station], one.name, (began[:REPORTED] * DAY_MS).tolist(), optical=optical
+            table.names[station], one.name, (began[:MAX_REPORTED] * DAY_MS).tolist(), optical=optical
         )
         notes.append(named(text))
     return notes
@@ -476,12 +476,12 @@ def _sensors(
         numbers = int(np.isfinite(values).sum())
         if not numbers and not odd.cells:
             summary.notes.append(line("table.note_no_numbers", name=column.name))
-        elif numbers < NUMBERS * (numbers + odd.cells):
+        elif numbers < MIN_NUMBER_SHARE * (numbers + odd.cells):
             summary.notes.append(line("table.note_text", name=column.name, first=odd.first))
             summary.left_alone.append(column.name)
             summary.unassessed += numbers
         else:
-            if numbers >= CONSTANT and np.nanmin(values) == np.nanmax(values):
+            if numbers >= MIN_CONSTANT_VALUES and np.nanmin(values) == np.nanmax(values):
                 summary.notes.append(line("table.note_constant", name=column.name, value=f"{np.nanmax(values):g}"))
             if odd.cells:
                 summary.notes.append(line("table.note_cells", name=column.name, cells=odd.cells, first=odd.first))
@@ -523,7 +523,7 @@ def _times(
             best = stamps
         if len(stamps) - stamps.null_count() >= filled:
             break
-    if best is None or len(best) - best.null_count() < NUMBERS * max(filled, 1):
+    if best is None or len(best) - best.null_count() < MIN_NUMBER_SHARE * max(filled, 1):
         first = sample[0] if len(sample) else ""
         raise ConfigurationError(say("table.bad_time", source=source, name=name, first=first))
     return _ms(source, name, best, zoned=zoned, offset=offset, filled=filled, summary=summary)
@@ -577,7 +577,7 @@ def _sorted(
         keep = np.append(~again[1:], True)
         who, at, values = who[keep], at[keep], values.T[:, keep].T
     leaps = np.flatnonzero((np.diff(at) > LEAP_DAYS * DAY_MS) & (np.diff(who) == 0))
-    for row in leaps[:REPORTED].tolist():
+    for row in leaps[:MAX_REPORTED].tolist():
         names = {"station": known[who[row]], "before": rfc3339(int(at[row])), "after": rfc3339(int(at[row + 1]))}
         summary.notes.append(line("table.note_leap", **names))
     summary.stations = len(np.unique(who))
@@ -593,7 +593,7 @@ def _hours_twice(known: Sequence[str], who: Places, at: Ints) -> list[str]:
     back = np.flatnonzero(same & (apart == np.median(apart[same & (apart > 0)]) - DAY_MS // 24))
     if len(back) > 3 * len(known) + len(at) // 5000:  # in no order
         return []
-    names = [{"station": known[who[row]], "when": rfc3339(int(at[row + 1]))} for row in back[:REPORTED].tolist()]
+    names = [{"station": known[who[row]], "when": rfc3339(int(at[row + 1]))} for row in back[:MAX_REPORTED].tolist()]
     return [line("table.note_hour_twice", **one) for one in names]
 
 
@@ -649,14 +649,14 @@ def _runs(alarms: Alarms) -> int:
     return 1 + int((apart | (np.diff(alarms.station[order]) != 0)).sum())
 
 
-COUNTED = ("rows", "stations", "values", "suspect", "bad", "events", "doubtful")
+COUNTED_FIELDS = ("rows", "stations", "values", "suspect", "bad", "events", "doubtful")
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
     """The summary for people: what was assumed, and what was found."""
     yield from summary.notes
     tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"
-    counts = {name: getattr(summary, name) for name in COUNTED}
+    counts = {name: getattr(summary, name) for name in COUNTED_FIELDS}
     left = say("table.assessed_all")
     if summary.left_alone:
         left = say("table.left", names=", ".join(summary.left_alone), cells=summary.unassessed)

@@ -28,10 +28,10 @@ CLASS, DECIDING = "class", "deciding"
 MISSING = ("", "-", "--", "—", "/", "*", "na", "n/a", "nan", "null", "none", "nd", "未检出", "缺测", "无数据")
 """Cells, small letters, that say there is no value. "Not detected" without a limit is one: it tells no class."""
 
-REPORTED = 5
+MAX_REPORTED = 5
 """How many unreadable cells are named one by one."""
 
-_HIDDEN = r"^[<＜]?\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*[lL]?$"
+_BELOW_LIMIT = r"^[<＜]?\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*[lL]?$"
 _NAMES = np.array(["", *(c.roman for c in WaterClass)], object)
 
 ITEMS: Mapping[str, Sequence[str] | None] = {
@@ -226,7 +226,7 @@ def _cells(cells: pl.Series) -> tuple[Floats, Bools, Any]:
     rest = (numbers.is_null() & text.is_not_null()).arg_true().to_numpy()
     if len(rest):
         words = text.gather(rest)
-        limits = _numbers(words.str.extract(_HIDDEN).cast(pl.Float64, strict=False))
+        limits = _numbers(words.str.extract(_BELOW_LIMIT).cast(pl.Float64, strict=False))
         detected = np.isfinite(limits) & (limits > 0)
         values[rest[detected]] = limits[detected]
         hidden[rest[detected]] = True
@@ -244,7 +244,7 @@ def _warn(
 ) -> None:
     """Name the first unreadable cells, count all; with ``strict`` the first one ends it."""
     summary.unreadable += len(rows)
-    for row in rows[: REPORTED - len(summary.unreadable_first)]:
+    for row in rows[: MAX_REPORTED - len(summary.unreadable_first)]:
         cell = Unreadable(piece.line(int(row)), column.name, str(piece.frame[place][int(row)]))
         if options.strict:
             raise ConfigurationError(say("table.cell", source=source, **asdict(cell)))

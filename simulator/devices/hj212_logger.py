@@ -26,9 +26,9 @@ from sensors.wire.hj212.frame import Frame, FrameReader
 from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, read_time, write_qn, write_time
 from sensors.wire.telemetry import Sample
 
-MOST_CP: Final = 900
+MAX_CP_CHARS: Final = 900
 """Characters of CP in one packet; the standard allows 950."""
-KEPT: Final = 10_000
+MAX_KEPT_SAMPLES: Final = 10_000
 """Data remembered for requests of history."""
 _RETRY_S: Final = 0.2
 
@@ -97,7 +97,7 @@ class Logger(Closing):
         packet = replace(self._about, cn=cn, cp=cp)
         with self._changed:
             self._memory[cn, sample.at_ms] = packet
-            while len(self._memory) > KEPT:
+            while len(self._memory) > MAX_KEPT_SAMPLES:
                 self._memory.popitem(last=False)
             if send:
                 self._waiting.extend(self._numbered(packet))
@@ -162,7 +162,7 @@ class Logger(Closing):
         for _, entries in itertools.groupby(items, lambda entry: entry[0].partition("-")[0]):
             item = list(entries)
             length = sum(len(name) + len(value) + 2 for name, value in item)
-            if size + length > MOST_CP and groups[-1]:
+            if size + length > MAX_CP_CHARS and groups[-1]:
                 groups.append([])
                 size = 0
             groups[-1] += item

@@ -184,7 +184,7 @@ def test_no_reading_and_too_many_are_refused(world: World, monkeypatch: pytest.M
     with pytest.raises(ConfigurationError, match=says("backtest.nothing")):
         attempt(RULES, past(world))
     world.feed(river(T0, calm(20)))
-    monkeypatch.setattr(backtest, "MOST_READINGS", 10)
+    monkeypatch.setattr(backtest, "MAX_READINGS", 10)
     with pytest.raises(ConfigurationError, match=says("backtest.many", most=10)):
         past(world)
     with pytest.raises(ConfigurationError, match=says("registry.station_unknown", station="nobody")):

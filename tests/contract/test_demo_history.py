@@ -21,7 +21,7 @@ from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator import showcase
 from simulator.continuous_run import ContinuousSource
-from simulator.play import HURRIED_SAMPLES
+from simulator.play import CATCH_UP_SAMPLES
 from tests.databases import with_tables
 
 CATALOGUE = catalogue()
@@ -58,7 +58,7 @@ def messages() -> list[Message]:
     ) as source:
         for station, sample in source.advance(NOW):
             waiting.setdefault(station, []).append(sample)
-            if len(waiting[station]) == HURRIED_SAMPLES:
+            if len(waiting[station]) == CATCH_UP_SAMPLES:
                 send(station)
     for station in list(waiting):
         send(station)

@@ -276,7 +276,7 @@ def test_attempts_that_are_made_at_once_do_not_outrun_the_count(site: Site) -> N
         attempts.give_back(connection, one)
         assert attempts.take(connection, one, NOW) == 0
         attempts.forget(connection, "a")
-        assert attempts.take(connection, one, NOW + attempts.FORGOTTEN_MS) == 0
+        assert attempts.take(connection, one, NOW + attempts.FORGET_AFTER_MS) == 0
 
 
 # -- second factor -----------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def enrolled(site: Site, name: str = BOSS, role: Role = Role.ADMINISTRATOR) -> t
     kept = client.post("/login/enrol", data={"code": code_of(page.text, site.now_ms)})
     secret = re.search(r'factor-secret">([A-Z2-7 ]+)<', page.text)[1].replace(" ", "")  # type: ignore[index]
     codes = re.findall(r'recovery-code">([^<]+)<', kept.text)
-    assert (kept.status_code, len(codes), me(client)) == (200, accounts.RECOVERY_CODES, 200)
+    assert (kept.status_code, len(codes), me(client)) == (200, accounts.RECOVERY_CODE_COUNT, 200)
     return client, secret, codes
 
 
@@ -350,7 +350,7 @@ def test_who_may_go_without_a_second_factor_adds_and_removes_one_with_the_passwo
     assert client.post("/account/factor", data={"password": PASSWORD}).headers["location"] == "/account/factor"
     page = client.get("/account/factor")
     kept = client.post("/account/factor/confirm", data={"code": code_of(page.text, site.now_ms)})
-    assert kept.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODES
+    assert kept.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODE_COUNT
     assert sign_in(site.browser()).headers["location"].startswith("/login/code")
     assert client.post("/account/factor/remove", data={"password": PASSWORD}).status_code == 303
     assert sign_in(site.browser()).headers["location"] == "/"
@@ -362,7 +362,7 @@ def test_a_powerful_role_replaces_its_second_factor_and_does_not_remove_it(site:
     refused = client.post("/account/factor/remove", data={"password": PASSWORD})
     assert (refused.status_code, shows(refused.text, "account.factor_needed")) == (400, True)
     codes = client.post("/account/factor/codes", data={"password": PASSWORD})
-    assert codes.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODES
+    assert codes.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODE_COUNT
 
 
 def test_nobody_enrols_with_the_step_of_another(site: Site) -> None:

@@ -229,7 +229,7 @@ def passwords_of_a_logger(site: Site) -> bool:
         return frame.build(body.encode())
 
     wire, found = Wire(site.gateway), []
-    for i in range(sender_limits.GUESSES):
+    for i in range(sender_limits.MAX_GUESSES):
         wire.send(asked("LOGGER0001" if i % 2 else "LOGGER9999", f"guess{i}"))
         found.append(wire.answer()[::2])
     wire.send(asked("LOGGER0001", "secret1"))

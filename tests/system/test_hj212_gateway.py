@@ -295,10 +295,10 @@ def test_guesses_lock_a_peer_out_for_known_and_unknown_mns_alike_and_no_logger_t
     ours.send(packet_of("w01009-Rtd=1", at))
     assert ours.answer()[0] == "9014"
     answers = []
-    for i in range(sender_limits.GUESSES):
+    for i in range(sender_limits.MAX_GUESSES):
         guesser.send(packet_of("w01009-Rtd=1", at, PW=f"00000{i}", MN=MN if i % 2 else OTHER))
         answers.append(guesser.answer()[::2])
-    assert answers == [("9011", str(int(QnRtn.REFUSED)))] * sender_limits.GUESSES
+    assert answers == [("9011", str(int(QnRtn.REFUSED)))] * sender_limits.MAX_GUESSES
     guesser.send(packet_of("w01009-Rtd=2", at))  # the right password, too late
     assert guesser.answer()[::2] == answers[0]
     with pytest.raises(ConnectionError):
@@ -642,7 +642,7 @@ def test_commands_reach_the_logger_and_their_result_comes_back(make: Callable[..
 def test_a_logger_that_does_not_answer_is_asked_again_and_given_up(
     make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "ANSWER_S", 0)
+    monkeypatch.setattr(gateway_module, "ANSWER_TIMEOUT_S", 0)
     site = make()
     wire = Wire(site.gateway.port)
     wire.send(packet_of("w01009-Rtd=3", whole_minute()))
@@ -650,7 +650,7 @@ def test_a_logger_that_does_not_answer_is_asked_again_and_given_up(
     asked = site.gateway.command("shiwan", exchange.sample_now())
     with pytest.raises(NoAnswer, match=says("device.logger_no_answer", cn="3012")):
         asked.result(30)
-    heard = [wire.handle_device_messages() for _ in range(1 + gateway_module.RESENDS)]
+    heard = [wire.handle_device_messages() for _ in range(1 + gateway_module.MAX_RESENDS)]
     assert {one.cn for one in heard} == {"3012"}
     assert len({one.qn for one in heard}) == 1
     left = site.gateway.command("shiwan", exchange.sample_now())

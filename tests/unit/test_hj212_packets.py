@@ -13,7 +13,7 @@ from infra.errors import ConfigurationError
 from infra.times import BEIJING, to_ms
 from riverchief.cli.hj212 import decode
 from sensors.wire.hj212 import exchange, frame, packet
-from sensors.wire.hj212.assembly import MOST_PARTS, Assembler, Bundle, join
+from sensors.wire.hj212.assembly import MAX_PARTS, Assembler, Bundle, join
 from sensors.wire.hj212.codes import ExeRtn, QnRtn
 from sensors.wire.hj212.frame import Frame, FrameReader
 from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, qn_time, read_time, segment, write_qn
@@ -329,7 +329,7 @@ def test_what_is_held_is_bounded() -> None:
     for i in range(100):
         small.add(part(2, 3, "w01009-Avg=3", mn=f"M{i}"))
         assert small.assembler.held_bytes <= 1000
-    assert numbers(Bench().add(part(1, MOST_PARTS + 1, "w01009-Avg=3"))) == [([1], ["1"])]
+    assert numbers(Bench().add(part(1, MAX_PARTS + 1, "w01009-Avg=3"))) == [([1], ["1"])]
     assert numbers(Bench().add(part(5, 3, "w01009-Avg=3"))) == [([5], ["5"])]
 
 

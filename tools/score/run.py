@@ -62,10 +62,10 @@ SLICE_MS = 900_000
 STRETCH_MS = 6 * HOUR_MS
 QUIET_MS = 6 * HOUR_MS
 """An event is over after so long without another alarm, as the site's own finding says."""
-FIRST = 3
+TOP_SOURCES = 3
 """A source is traced where it is among so many."""
 VISIT_MS = 1_800_000
-BY = "示例 example"
+AUTHOR = "示例 example"
 """How long somebody stays, and who it is."""
 NAMES = {
     EventKind.SEWAGE: EventCause.SEWAGE,
@@ -315,8 +315,8 @@ class Run:
         with self.database.write() as connection:
             for (station, at_ms), worked_on in came.items():
                 parameters = tuple(sorted({p for of in worked_on for p in of})) if all(worked_on) else ()
-                visit = Visit(station, at_ms, at_ms + VISIT_MS, parameters, BY)
-                maintenance_store.begin_visit(connection, visit, Author(BY, at_ms))
+                visit = Visit(station, at_ms, at_ms + VISIT_MS, parameters, AUTHOR)
+                maintenance_store.begin_visit(connection, visit, Author(AUTHOR, at_ms))
         self.site.follow_registry()
 
     def _arrive(self, transmissions: Sequence[Transmission], now_ms: int) -> None:

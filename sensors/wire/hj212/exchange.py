@@ -20,7 +20,7 @@ REALTIME_S = (30, 3600)
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
 """MinInterval: what minute data may be means over."""
 
-_POLLUTANT_MOST = 6
+_MAX_POLLUTANTS = 6
 
 
 def _answer(to: Packet, cn: str, *cp: tuple[str, str], st: str | None = INTERACTION) -> Packet:
@@ -133,6 +133,6 @@ def keep_sample(factor: str | None = None) -> Command:
 def _pollutant(factor: str | None) -> tuple[tuple[str, str], ...]:
     if factor is None:
         return ()
-    if not factor.isascii() or not factor.isalnum() or len(factor) > _POLLUTANT_MOST:
+    if not factor.isascii() or not factor.isalnum() or len(factor) > _MAX_POLLUTANTS:
         raise ConfigurationError(say("device.no_code", factor=factor))
     return (("PolId", factor),)

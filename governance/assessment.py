@@ -343,12 +343,12 @@ def _assessed(
     handled_apart = _handled(marks.apart(cases)) if by is GroupBy.CHIEF else {}
     rows, of_total = [], dict[str, set[int]]()
     for key in keys:
-        mine, of_key = by_key.get(key, []), water.get(key, {})
-        steps = handled.get(key, Share()) if by is GroupBy.CHIEF else _steps(mine)
+        row_cases, of_key = by_key.get(key, []), water.get(key, {})
+        steps = handled.get(key, Share()) if by is GroupBy.CHIEF else _steps(row_cases)
         patrol = _patrol(patrolled, key)
-        row = _row(key, mine, steps, history.days_on_target(of_key), patrol, formula, trial)
-        if affected := marks.days(key, of_key, mine):
-            left = marks.apart(mine)
+        row = _row(key, row_cases, steps, history.days_on_target(of_key), patrol, formula, trial)
+        if affected := marks.days(key, of_key, row_cases):
+            left = marks.apart(row_cases)
             steps = handled_apart.get(key, Share()) if by is GroupBy.CHIEF else _steps(left)
             days = history.days_on_target(marks.water_apart(of_key))
             without = _row(key, left, steps, days, patrol, formula, trial)
@@ -406,8 +406,8 @@ class _Marks:
             return {}
         found: dict[str, set[int]] = {}
         for noon in self._noons:
-            mine = [reach for reach in {*reaches, key} if self._belongs(key, reach, noon)]
-            kinds = {kind for reach in mine for kind in self._kinds(noon, reach)}
+            row_reaches = [reach for reach in {*reaches, key} if self._belongs(key, reach, noon)]
+            kinds = {kind for reach in row_reaches for kind in self._kinds(noon, reach)}
             if self._by is GroupBy.STREET:
                 kinds.update(self._kinds(noon, "", key))
             for kind in kinds:
@@ -499,10 +499,10 @@ def _row(
         Indicator.WATER: days,
     }
     weighed = [(formula.weights.get(name, 0.0), share.value) for name, share in shares.items()]
-    known = [(weight, value) for weight, value in weighed if value is not None and weight]
-    whole = sum(weight for weight, _ in known)
+    measured = [(weight, value) for weight, value in weighed if value is not None and weight]
+    whole = sum(weight for weight, _ in measured)
     enough = whole > 0 and (not trial or whole >= MIN_TRIAL_WEIGHT * sum(formula.weights.values()))
-    score = round(100 * sum(weight * value for weight, value in known) / whole, 2) if enough else None
+    score = round(100 * sum(weight * value for weight, value in measured) / whole, 2) if enough else None
     now, then = days.value, days_before.value
     improvement = None if now is None or then is None else now - then
     return Row(key, shares, score, improvement, len(cases))

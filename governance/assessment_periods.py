@@ -87,8 +87,8 @@ def add(connection: sa.Connection, new: NewPeriod, *, by: str, role: str, now_ms
 
 def withdraw(connection: sa.Connection, number: int, *, by: str, role: str, now_ms: int) -> Period:
     """Withdraw a period; it stays in the record. Raises NotFound for one that is not there or was withdrawn."""
-    mine = (table.c.id == number) & table.c.withdrawn_at_ms.is_(None)
-    changed = connection.execute(sa.update(table).where(mine).values(withdrawn_by=by, withdrawn_at_ms=now_ms)).rowcount
+    where = (table.c.id == number) & table.c.withdrawn_at_ms.is_(None)
+    changed = connection.execute(sa.update(table).where(where).values(withdrawn_by=by, withdrawn_at_ms=now_ms)).rowcount
     if changed != 1:
         raise NotFound(say("assessment.no_period", number=number))
     audit_trail.append(

@@ -155,7 +155,7 @@ class Ledger:
             if i in later:
                 continue
             station = account_of(registry, message)
-            known = station != UNREGISTERED
+            registered = station != UNREGISTERED
             day = day_of(header, message)
             row = rows.get((station, day))
             if row is None:
@@ -168,7 +168,7 @@ class Ledger:
             if message.replay_of is None:
                 row[_MESSAGES] += 1
                 row[_M_QUARANTINED] += held
-            if known and header is not None and header.seq is not None and i not in unread:
+            if registered and header is not None and header.seq is not None and i not in unread:
                 if (
                     self._follow_numbering(connection, station, header, size, new, day, dirty)
                     and message.replay_of is None
@@ -329,8 +329,8 @@ def accounts(
     missing: dict[tuple[str, str], tuple[int, int | None]] = {}
     for row in connection.execute(holes):
         messages, readings = missing.get((row.station, row.day), (0, 0))
-        known = readings is not None and row.total_before is not None and row.total_after is not None
-        readings = readings + row.total_after - row.total_before if known else None
+        counted = readings is not None and row.total_before is not None and row.total_after is not None
+        readings = readings + row.total_after - row.total_before if counted else None
         missing[row.station, row.day] = (messages + row.last_seq - row.first_seq + 1, readings)
     found = []
     for row in connection.execute(query):

@@ -113,8 +113,8 @@ class Refill:
     def _put(self, connection: sa.Connection, station: str, readings: Window) -> int:
         """Queue the readings within the retention; how many."""
         now_ms = self.clock_ms()
-        kept = readings.at >= kept_since(self.keep_days, now_ms)
-        old, readings = readings.take(np.flatnonzero(~kept)), readings.take(np.flatnonzero(kept))
+        recent = readings.at >= kept_since(self.keep_days, now_ms)
+        old, readings = readings.take(np.flatnonzero(~recent)), readings.take(np.flatnonzero(recent))
         if self.downsampled:
             days = downsampling.days_of_readings([station], np.zeros(len(old), np.int32), old.at, 0)
             downsampling.schedule_days(connection, days, now_ms)

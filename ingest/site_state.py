@@ -210,9 +210,9 @@ class SiteState:
             self.loggers = loggers.load(connection)
             self.gauges = sl651_stations.load(connection)
         self.maintenance_changed = True
-        known = self.history.registry
+        previous = self.history.registry
         try:
-            if (registry.reaches, registry.regions) != (known.reaches, known.regions):
+            if (registry.reaches, registry.regions) != (previous.reaches, previous.regions):
                 raise ValueError("targets or regions changed: the scopes of rules select other stations now")
             self.history.use_registry(registry)
             for engine in self.history.engines:
@@ -258,9 +258,9 @@ class SiteState:
             return False
         found = rule_publications.rules_in_force(published, self.file_rules, self.catalogue)
         self._published, self.rules_saved = published, False
-        known = rule_publications.fingerprint(self.rules)
+        previous = rule_publications.fingerprint(self.rules)
         self.rules = found
-        return rule_publications.fingerprint(found) != known
+        return rule_publications.fingerprint(found) != previous
 
     def _take_trials(self) -> bool:
         """Take the running trials; true if they are others than those known."""
@@ -310,8 +310,8 @@ class SiteState:
         """The alarms of stations and gateways of this worker; those of others are not its to end."""
         if self._part is WHOLE:
             return alarms
-        mine = registry.index.keys() | {s.gateway for s in registry.stations}
-        return {key: alarm for key, alarm in alarms.items() if key[1] in mine}
+        subjects = registry.index.keys() | {s.gateway for s in registry.stations}
+        return {key: alarm for key, alarm in alarms.items() if key[1] in subjects}
 
     @staticmethod
     def own(spans: set[MarkSpan], registry: Registry) -> set[MarkSpan]:

@@ -112,9 +112,9 @@ def run(  # noqa: PLR0913  (an option of the command each)
     broker_kind: str | None = None,
 ) -> Report:
     """Run the demo until interrupted or for ``seconds``; raises DemoFailed when it cannot or the books do not close."""
-    known = catalogue()
+    parameters = catalogue()
     stop = threading.Event()
-    tables = [recorded.read_table(path, known) for path in replay]
+    tables = [recorded.read_table(path, parameters) for path in replay]
     with ExitStack() as stack:
         stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
@@ -301,14 +301,14 @@ def _record_daily_classes(database: Database, registry: Registry, start_ms: int,
         if all(newest.get(key, 0) >= start_ms - 2000 * HISTORY_STEP_S for key in simulated):
             break
     with database.read() as connection:
-        known = {
+        recorded = {
             beijing_day(line.at_ms) for line in audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=100)
         }
     first_ms = start_ms - round(HISTORY_DAYS * DAY_MS)
     for at_ms in range(midnight(first_ms) + DAY_MS, start_ms, DAY_MS):
         if stop.is_set():
             return
-        if beijing_day(at_ms) in known:
+        if beijing_day(at_ms) in recorded:
             continue
         body = {
             "reaches": {

@@ -100,8 +100,8 @@ def directory(settings: Settings) -> Directory | None:
 
 def everybody(settings: Settings, connection: sa.Connection, at_ms: int) -> Directory:
     """The contacts of the file and of the people at an instant. Raises ConfigurationError, StorageUnavailable."""
-    known = reachable(connection, contact_key.vault(settings, make=False), at_ms)
-    return (directory(settings) or Directory()).with_people(known)
+    people = reachable(connection, contact_key.vault(settings, make=False), at_ms)
+    return (directory(settings) or Directory()).with_people(people)
 
 
 class ContactList:
@@ -181,25 +181,25 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
     return found
 
 
-def notification_settings(settings: Settings, known: ContactList) -> "NotificationSettings":
+def notification_settings(settings: Settings, contacts: ContactList) -> "NotificationSettings":
     """Notification settings for the API."""
     from api.context import NotificationSettings  # with all that the API holds
 
     return NotificationSettings(
-        known,
+        contacts,
         policy(settings.notices),
         links(settings.notices),
         settings.site.name,
-        known.forget,
+        contacts.forget,
         web_push(settings.notices),
     )
 
 
-def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:
+def messenger(settings: Settings, database: Database, read: Callable[[], Directory], store: ReadingStore) -> Messenger:
     """The worker that sends notifications."""
     return Messenger(
         database,
-        known,
+        read,
         places=places,
         clock=clock.now_ms,
         policy=policy(settings.notices),

@@ -49,9 +49,9 @@ class Inbox:
 
     def take(self, event: dict[str, Any], now_ms: int) -> bool:
         """Keep an event; False when it was here already."""
-        known = self.events.get(event["id"])
-        if known is not None:
-            known.repeats += 1
+        earlier = self.events.get(event["id"])
+        if earlier is not None:
+            earlier.repeats += 1
             self.repeats += 1
             return False
         self.events[event["id"]] = Received(event, now_ms)
@@ -179,8 +179,8 @@ def _row(received: Received) -> str:
     text = fields.get("text")
     words: Mapping[str, Any] = text if isinstance(text, dict) else {}
     colour = _label("incident", Colour, fields.get("colour"))
-    known = fields.get("colour") in list(Colour)
-    pennant = f'<span class="pennant {fields["colour"]}">{html.escape(colour.zh)}</span>' if known else _lines(colour)
+    valid = fields.get("colour") in list(Colour)
+    pennant = f'<span class="pennant {fields["colour"]}">{html.escape(colour.zh)}</span>' if valid else _lines(colour)
     cells = [
         html.escape(beijing(received.received_at_ms, "%m-%d %H:%M:%S")),
         html.escape(str(fields.get("incident", received.event["id"]))),

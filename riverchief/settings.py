@@ -482,8 +482,8 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two layers; ``above`` wins."""
     merged = dict(below)
     for key, value in above.items():
-        known = merged.get(key)
-        merged[key] = _over(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+        base = merged.get(key)
+        merged[key] = _over(base, value) if isinstance(base, dict) and isinstance(value, Mapping) else value
     return merged
 
 

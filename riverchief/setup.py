@@ -353,8 +353,8 @@ def grant_reading(database: Database, reader: str) -> None:
     SqlReadings(database, catalogue())  # makes the table of readings, whose columns grow with the parameters
     quote = database.engine.dialect.identifier_preparer.quote
     with database.write() as connection:
-        known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}).scalar()
-        if known is None:
+        exists = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}).scalar()
+        if exists is None:
             raise ConfigurationError(say("setup.no_reader", reader=reader))
         connection.exec_driver_sql(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quote(reader)}")
         for table in DASHBOARDS_READ:

@@ -66,8 +66,8 @@ def write(
     The water takes most of the time, so that it is the first nine tenths of the progress.
     """
     check_target(out)
-    known = catalogue()
-    site = files.read_stations(settings.site.stations, known)
+    parameters = catalogue()
+    site = files.read_stations(settings.site.stations, parameters)
     scenario = read(name, site)
     registry = scenario.registry(site)
     passages: list[Passage] = []
@@ -76,7 +76,7 @@ def write(
         on_progress(0.9 * share if phase == "water" else 0.9 + 0.1 * share)
 
     def pieces() -> Iterator[pl.DataFrame]:
-        for frame, its_passages in table(registry, scenario, seed=seed, known=known, on_progress=on_phase):
+        for frame, its_passages in table(registry, scenario, seed=seed, known=parameters, on_progress=on_phase):
             passages.extend(its_passages)
             yield frame
 

@@ -76,14 +76,14 @@ def of_rules(
 
 def without_active_findings(connection: sa.Connection, incident_ids: Collection[int]) -> set[int]:
     """Of these incidents those that rest on withdrawn findings alone, and that nobody reported or confirmed."""
-    mine = sorted(incident_ids)
+    ids = sorted(incident_ids)
     c, e = conditions_.c, entries_.c
     found = connection.execute(
-        sa.select(c.incident_id, c.rule, c.station, c.parameter, c.fired_at_ms).where(c.incident_id.in_(mine))
+        sa.select(c.incident_id, c.rule, c.station, c.parameter, c.fired_at_ms).where(c.incident_id.in_(ids))
     ).all()
     recorded: dict[int, list[tuple[int, str]]] = {}
     by_people: set[int] = set()
-    query = sa.select(e.id, e.incident_id, e.finding_id, e.what).where(e.incident_id.in_(mine))
+    query = sa.select(e.id, e.incident_id, e.finding_id, e.what).where(e.incident_id.in_(ids))
     for number, incident_id, finding_id, what in connection.execute(query):
         if what in _BY_PEOPLE:
             by_people.add(incident_id)
@@ -108,8 +108,8 @@ def new_findings(connection: sa.Connection, findings: Sequence[Finding]) -> list
     ids = [finding.id for finding in findings]
     c = entries_.c
     seen = set(connection.execute(sa.select(c.finding_id).where(c.finding_id.in_(ids))).scalars())
-    known = [f for f in findings if f.id in seen and f.change is not ConditionChange.RESOLVED]
-    active = _of(connection, known)
+    recorded = [f for f in findings if f.id in seen and f.change is not ConditionChange.RESOLVED]
+    active = _of(connection, recorded)
     turns: dict[tuple[str, str, str | None], int] = {}
     found = []
     for finding in findings:

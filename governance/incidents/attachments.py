@@ -37,8 +37,8 @@ def add(connection: sa.Connection, made: Attachment) -> Attachment:
     columns = ", ".join(f'"{name}"' for name in made.__slots__)
     row = tuple(getattr(made, name) for name in made.__slots__)
     insert_many(connection, f"INSERT INTO attachment ({columns})", [row], 'ON CONFLICT (id, "by") DO NOTHING')
-    mine = (table.c.id == made.id) & (table.c.by == made.by)
-    return Attachment(**connection.execute(sa.select(table).where(mine)).mappings().one())
+    where = (table.c.id == made.id) & (table.c.by == made.by)
+    return Attachment(**connection.execute(sa.select(table).where(where)).mappings().one())
 
 
 def attach(connection: sa.Connection, used: Collection[tuple[str, int]]) -> None:

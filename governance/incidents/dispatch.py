@@ -102,10 +102,10 @@ def suggest(
     way = regions.up(region)
     wanted = process.level if process else Level.GRID
     start = next((code for code in way if code not in regions or regions[code].level <= wanted), region)
-    kept = [*way[way.index(start) :]] if start in way else []
+    path = [*way[way.index(start) :]] if start in way else []
     chief = ""
     terms = list(terms)
-    for code in kept:
+    for code in path:
         chief = responsible(terms, Place(code, place.reach), regions, now_ms)
         if chief:
             break
@@ -152,8 +152,8 @@ def read(text: str) -> Processes:
 
 
 def _process(row: Mapping[str, Any]) -> Process:
-    known = set(Process.__slots__)
-    if unknown := sorted(set(row) - known):
+    keys = set(Process.__slots__)
+    if unknown := sorted(set(row) - keys):
         raise ConfigurationError(say("process.unknown", known=", ".join(unknown)))
     for name in ("key", "zh", "en"):
         if not isinstance(row.get(name), str) or not row[name]:

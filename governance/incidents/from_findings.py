@@ -145,8 +145,8 @@ def _withdrawn_condition(incident: Incident, finding: Finding) -> Condition | No
 
 def _fired(incident: Incident | None, finding: Finding) -> Condition:
     """The finding's condition after it fired; late data do not reactivate a condition that ended after them."""
-    known = {c.key: c for c in incident.conditions} if incident else {}
-    before = known.get(_key(finding))
+    by_key = {c.key: c for c in incident.conditions} if incident else {}
+    before = by_key.get(_key(finding))
     if before is None:
         return Condition(*_key(finding), finding.since_ms, finding.observed_at_ms)
     if finding.retrospective and before.resolved_at_ms is not None and before.resolved_at_ms > finding.observed_at_ms:

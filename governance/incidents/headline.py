@@ -269,8 +269,8 @@ COLUMNS: Final = ("parameter", "before", "value", "times", "limit")
 
 
 def _parameter(key: str) -> Parameter | None:
-    known = catalogue()
-    return known[key] if key in known.index else None
+    parameters = catalogue()
+    return parameters[key] if key in parameters.index else None
 
 
 def _shown(value: float | None, parameter: Parameter | None) -> Text:

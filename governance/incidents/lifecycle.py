@@ -260,8 +260,8 @@ def merge(
     if incident.id == into.id or (into.retrospective and not incident.retrospective):
         raise NotAllowedNow(say("incident.cannot_merge", id=incident.id, into=into.id), allowed(incident, actor))
     order = replace(order, into=into.id)
-    known = {c.key: c for c in into.conditions}
-    brought = tuple(c for c in incident.conditions if c.key not in known or (c.active and not known[c.key].active))
+    by_key = {c.key: c for c in into.conditions}
+    brought = tuple(c for c in incident.conditions if c.key not in by_key or (c.active and not by_key[c.key].active))
     merged = _merged_away(incident, into, now_ms)
     absorbing = _absorbing(into, incident, brought)
     closed = _entry(incident, merged, EntryKind.MERGED, actor, order, now_ms, {"into": into.id})
@@ -340,10 +340,10 @@ def split(
     rest = replace(incident, version=incident.version + 1, conditions=left, recovered_at_ms=recovery_time_ms(left))
     new = with_step_deadline(_split_off(incident, taken, now_ms, firings), now_ms, policy)
     details = {"conditions": ["/".join(c.key) for c in taken]}
-    kept = _entry(incident, rest, EntryKind.SPLIT, actor, order, now_ms, details)
+    entry = _entry(incident, rest, EntryKind.SPLIT, actor, order, now_ms, details)
     opened = _entry(None, new, EntryKind.SPLIT_OFF, actor, order, now_ms, {"from": incident.id})
     return (
-        (rest, Effects(kept, EventType.UPDATED, Notify.INFORM, gone=tuple(c.key for c in taken))),
+        (rest, Effects(entry, EventType.UPDATED, Notify.INFORM, gone=tuple(c.key for c in taken))),
         (new, Effects(opened, EventType.OPENED, Notify.INFORM, taken)),
     )
 
@@ -627,11 +627,11 @@ def refusals(incident: Incident, actor: Actor) -> dict[Action, Text]:
     """
     found: dict[Action, Text] = {}
     for action in ADVANCING_ACTIONS:
-        known = (incident.state, action) in TRANSITIONS and (
+        possible = (incident.state, action) in TRANSITIONS and (
             action is not Action.CONTRIBUTE or bool(incident.case.joint)
         )
         again = action is Action.DISPATCH and _is_dispatched(incident)
-        if not known or again or action is Action.EMERGENCY_REPORTED or _is_allowed(incident, action, actor):
+        if not possible or again or action is Action.EMERGENCY_REPORTED or _is_allowed(incident, action, actor):
             continue
         try:
             if _admitted(incident, action, actor).needs_quiet:

@@ -432,8 +432,8 @@ def list_incidents(  # noqa: PLR0913  (what a caller may leave out stands in key
         is_open = incidents_.c.open_cause.is_not(None)
         query = query.where(is_open if open_only else ~is_open)
     if station is not None:
-        there = sa.select(conditions_.c.incident_id).where(conditions_.c.station == station)
-        query = query.where(incidents_.c.id.in_(there))
+        at_station = sa.select(conditions_.c.incident_id).where(conditions_.c.station == station)
+        query = query.where(incidents_.c.id.in_(at_station))
     if retrospective is not None:
         query = query.where(incidents_.c.retrospective == retrospective)
     if colour is not None:
@@ -564,16 +564,16 @@ def counts(connection: sa.Connection) -> Counts:
     query = sa.select(*grouping, sa.func.count()).group_by(*grouping)
     by_state = dict.fromkeys(State, 0)
     by_colour = dict.fromkeys(Colour, 0)
-    past = 0
+    late_count = 0
     for state, colour, retrospective, number in connection.execute(query):
         by_state[State(state)] += number
         if State(state) in FINAL_STATES:
             continue
         if retrospective:
-            past += number
+            late_count += number
         else:
             by_colour[Colour(colour)] += number
-    return Counts(by_state, by_colour, past)
+    return Counts(by_state, by_colour, late_count)
 
 
 def _record(
@@ -630,8 +630,8 @@ def _incidents_of_withdrawn(connection: sa.Connection, withdrawn: Sequence[Findi
     c, at = conditions_.c, [f.observed_at_ms for f in withdrawn]
     rules, stations = {f.rule for f in withdrawn}, {f.station for f in withdrawn}
     holding = sa.select(c.incident_id).where(c.rule.in_(sorted(rules)), c.station.in_(sorted(stations)))
-    there = (incidents_.c.since_ms <= max(at)) & (incidents_.c.last_observed_at_ms >= min(at))
-    query = sa.select(incidents_).where(incidents_.c.id.in_(holding), there).order_by(incidents_.c.id)
+    overlapping = (incidents_.c.since_ms <= max(at)) & (incidents_.c.last_observed_at_ms >= min(at))
+    query = sa.select(incidents_).where(incidents_.c.id.in_(holding), overlapping).order_by(incidents_.c.id)
     return {incident.id: incident for incident in _load(connection, query.with_for_update())}
 
 

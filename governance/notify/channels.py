@@ -74,8 +74,8 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
             capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as captured,
         ):
             ok = service.notify(body=body, title=title if channel.kind.startswith("mailto") else "")
-            mine = f"{threading.get_ident()} "
-            output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(mine))
+            thread_prefix = f"{threading.get_ident()} "
+            output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(thread_prefix))
     except Exception as error:  # plugins raise anything
         return Outcome(False, both(say("notice.channel_failed", channel=channel.kind, error=type(error).__name__)))
     if ok:

@@ -101,8 +101,8 @@ class Directory:
         """The contact of this key; raises NotFound."""
         found = self.get(key)
         if found is None:
-            known = ", ".join(one.key for one in self.contacts) or "-"
-            text = say("notice.contact_unknown", key=key[:64], known=known)
+            keys = ", ".join(one.key for one in self.contacts) or "-"
+            text = say("notice.contact_unknown", key=key[:64], known=keys)
             raise NotFound(text)
         return found
 
@@ -117,8 +117,8 @@ class Directory:
 
     def office(self, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
         """Who of the office is called, first to last; ``duty``: the keys on call by rank."""
-        known = {one.key for one in self.contacts}
-        ranks = [tuple(key for key in keys if key in known) for keys in duty]
+        all_keys = {one.key for one in self.contacts}
+        ranks = [tuple(key for key in keys if key in all_keys) for keys in duty]
         ranks = [keys for keys in ranks if keys]
         everybody = tuple(one.key for one in self.contacts if ContactRole.OFFICE in one.roles)
         return ranks or ([everybody] if everybody else [])
@@ -173,11 +173,11 @@ class Directory:
         Whoever is in both, under key or name, has the roles and places of both, and the channels of the record where it
         has some, else the file's. Whoever is not in the file and has no channels cannot be reached and is left out.
         """
-        known = {one.key: one for one in people}
+        by_key = {one.key: one for one in people}
         merged = []
         in_file: set[str] = set()
         for one in self.contacts:
-            found = known.get(one.key) or known.get(one.name)
+            found = by_key.get(one.key) or by_key.get(one.name)
             if found is None:
                 merged.append(one)
                 continue

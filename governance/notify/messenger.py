@@ -295,14 +295,14 @@ class Messenger(PeriodicWorker):
         """Take some of the messages that are due, the most urgent first."""
         now_ms = self._clock()
         with self._lock:
-            free, mine = WORKERS - len(self._in_flight), list(self._in_flight)
+            free, in_flight = WORKERS - len(self._in_flight), list(self._in_flight)
         if free <= 0:
             return []
         n = notices_.c
         unclaimed = n.claimed_until_ms.is_(None) | (n.claimed_until_ms <= now_ms)
         due = (
             sa.select(n.id)
-            .where(n.status == "pending", n.due_at_ms <= now_ms, unclaimed, n.id.not_in(mine))
+            .where(n.status == "pending", n.due_at_ms <= now_ms, unclaimed, n.id.not_in(in_flight))
             .order_by(n.urgency, n.due_at_ms, n.id)
             .limit(free)
         )
@@ -324,8 +324,8 @@ class Messenger(PeriodicWorker):
                     items = notice_store.with_first_mentions(connection, found[one], items_of[one])
                     claimed.append(_Claimed(self._with_body(connection, found[one], items), tuple(items)))
                 else:  # everything it was to tell of has been confirmed meanwhile
-                    gone = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}
-                    connection.execute(sa.update(notices_).where(n.id == one).values(gone))
+                    cancelled = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}
+                    connection.execute(sa.update(notices_).where(n.id == one).values(cancelled))
         with self._lock:
             self._in_flight |= {one.notice.id for one in claimed}
         return claimed
@@ -333,8 +333,8 @@ class Messenger(PeriodicWorker):
     def _give_up_old(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
         """Give up messages of days ago, as a restored backup has them."""
         old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
-        gone = {"status": "dead", "last_error": both(say("notice.too_old"))}
-        number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
+        dead = {"status": "dead", "last_error": both(say("notice.too_old"))}
+        number = connection.execute(sa.update(notices_).where(*old).values(dead)).rowcount
         if number:
             self.counts["dead"] += number
             log.error("messages are too old to be told", count=number)
@@ -414,9 +414,9 @@ class Messenger(PeriodicWorker):
                     "due_at_ms": now_ms
                     + round(1000 * _retry_delay_s(attempts, len(sent_by[0].channels) if sent_by else 1))
                 }
-        mine = (notices_.c.id == notice.id, notices_.c.status == "pending")
+        where = (notices_.c.id == notice.id, notices_.c.status == "pending")
         with self._database.write() as connection:
-            connection.execute(sa.update(notices_).where(*mine).values(values))
+            connection.execute(sa.update(notices_).where(*where).values(values))
         status = values.get("status")
         self.counts["sent" if status == "sent" else "dead" if status == "dead" else "failed"] += 1
         fields = {"notice_id": notice.id, "contact": notice.contact, "attempts": attempts}

@@ -72,14 +72,14 @@ class _Plan(Table):
     shift: list[_Shift] = Field(default_factory=list)
 
 
-def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Text]]:
+def read(text: str, is_contact: Callable[[str], bool]) -> tuple[list[Shift], list[Text]]:
     """The shifts of a plan, and notes on it (a year whose holidays are not published yet).
 
-    ``known`` tells whether there is a contact of this key. Raises ConfigurationError naming the first fault.
+    ``is_contact`` tells whether there is a contact of this key. Raises ConfigurationError naming the first fault.
     """
     plan = parse(text, _Plan)
     named = [p for r in plan.rotation for p in (*r.people, *r.holidays)] + [s.person for s in plan.shift]
-    unknown = [person for person in named if not known(person)]
+    unknown = [person for person in named if not is_contact(person)]
     if unknown:
         raise ConfigurationError(say("notices.no_contact", strange=unknown[0]))
     found: list[Shift] = []
@@ -182,10 +182,10 @@ def shifts(connection: sa.Connection, start_ms: int, end_ms: int) -> list[Shift]
     return [Shift(*row) for row in connection.execute(query)]
 
 
-def ranks(known: Iterable[Shift], at_ms: int) -> list[list[str]]:
+def ranks(planned: Iterable[Shift], at_ms: int) -> list[list[str]]:
     """Who of some shifts is on call at an instant, by rank."""
     found: dict[int, tuple[int, list[str]]] = {}
-    for shift in known:
+    for shift in planned:
         if not shift.starts_at_ms <= at_ms < shift.ends_at_ms:
             continue
         priority, people = found.get(shift.rank, (-1, []))
@@ -196,21 +196,21 @@ def ranks(known: Iterable[Shift], at_ms: int) -> list[list[str]]:
     return [people for _, (_, people) in sorted(found.items())]
 
 
-def gaps(known: Sequence[Shift], start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+def gaps(planned: Sequence[Shift], start_ms: int, end_ms: int) -> list[tuple[int, int]]:
     """The spans of [start, end) in which nobody is on call."""
     found = []
     at_ms: int | None = start_ms
-    while at_ms is not None and (begin_ms := uncovered(known, at_ms, end_ms)) is not None:
-        at_ms = min((s.starts_at_ms for s in known if begin_ms < s.starts_at_ms < end_ms), default=None)
+    while at_ms is not None and (begin_ms := uncovered(planned, at_ms, end_ms)) is not None:
+        at_ms = min((s.starts_at_ms for s in planned if begin_ms < s.starts_at_ms < end_ms), default=None)
         found.append((begin_ms, end_ms if at_ms is None else at_ms))
     return found
 
 
-def uncovered(known: Sequence[Shift], start_ms: int, end_ms: int) -> int | None:
+def uncovered(planned: Sequence[Shift], start_ms: int, end_ms: int) -> int | None:
     """The first instant in [start, end) at which nobody is on call; None when somebody always is."""
     at_ms = start_ms
     while at_ms < end_ms:
-        ends = [s.ends_at_ms for s in known if s.starts_at_ms <= at_ms < s.ends_at_ms]
+        ends = [s.ends_at_ms for s in planned if s.starts_at_ms <= at_ms < s.ends_at_ms]
         if not ends:
             return at_ms
         at_ms = max(ends)

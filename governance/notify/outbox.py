@@ -254,9 +254,9 @@ def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
 
 def pending_counts(connection: sa.Connection) -> PendingCounts:
     """Count the rows that wait and those refused."""
-    owed = ~outbox.c.repeats | (outbox.c.attempts > 0)
+    unfinished = ~outbox.c.repeats | (outbox.c.attempts > 0)
     query = (
-        sa.select(outbox.c.status, sa.func.count(), sa.func.min(sa.case((owed, outbox.c.created_at_ms))))
+        sa.select(outbox.c.status, sa.func.count(), sa.func.min(sa.case((unfinished, outbox.c.created_at_ms))))
         .where(outbox.c.status.in_([Status.PENDING.value, Status.REFUSED.value]))
         .group_by(outbox.c.status)
     )
@@ -478,9 +478,9 @@ class Deliverer(PeriodicWorker):
 
     def _give_back(self) -> float:
         """Release the rows that were not settled in time, so that the next worker need not wait for the lease."""
-        mine = sa.update(outbox).where(outbox.c.claimed_by == self._owner)
+        release = sa.update(outbox).where(outbox.c.claimed_by == self._owner)
         with self._database.write() as connection:
-            connection.execute(mine.values(claimed_by=None, claimed_until_ms=None))
+            connection.execute(release.values(claimed_by=None, claimed_until_ms=None))
         return self._poll_s
 
     def _attempt(self, client: httpx.Client, delivery: Delivery) -> None:

@@ -122,11 +122,11 @@ def read_all(connection: sa.Connection, vault: Vault, names: Sequence[str] = ())
     found = {}
     for row in connection.execute(query.where(people_.c.removed_at_ms.is_(None))):
         if text := vault.open(row.channels):
-            known = tuple(Channel(url, short) for url, short in json.loads(text))
+            channels = tuple(Channel(url, short) for url, short in json.loads(text))
             found[row.name] = ContactDetails(
                 cast(Literal["zh", "en"], row.language),
                 Colour(row.least),
-                known,
+                channels,
                 vault.open(row.phone),
                 None if row.roles is None else tuple(ContactRole(one) for one in row.roles.split(",") if one),
                 None if row.quiet is None else hours(row.quiet),

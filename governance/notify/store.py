@@ -471,19 +471,19 @@ def _write_items(connection: sa.Connection, placed: Sequence[tuple[_OpenMessage,
         key = (opened.id, item.incident_id)
         if key not in newest or _weight(item) <= _weight(newest[key]):
             newest[key] = item
-    there: dict[tuple[int, int], tuple[bool, int]] = {}
+    stored: dict[tuple[int, int], tuple[bool, int]] = {}
     for part in _parts(sorted({incident_id for _, incident_id in newest})):
         c = items_.c
         query = sa.select(c.notice_id, c.incident_id, c.kind, c.colour).where(
             c.incident_id.in_(part), c.notice_id.in_(sorted({number for number, _ in newest}))
         )
         for row in connection.execute(query):
-            there[row.notice_id, row.incident_id] = (NoticeKind(row.kind) not in URGENT_KINDS, Colour(row.colour).rank)
-    new = [_item_to_row(number, item) for (number, i), item in newest.items() if (number, i) not in there]
+            stored[row.notice_id, row.incident_id] = (NoticeKind(row.kind) not in URGENT_KINDS, Colour(row.colour).rank)
+    new = [_item_to_row(number, item) for (number, i), item in newest.items() if (number, i) not in stored]
     if new:
         connection.execute(sa.insert(items_), new)
     for (number, incident_id), item in newest.items():
-        if (number, incident_id) in there and _weight(item) <= there[number, incident_id]:
+        if (number, incident_id) in stored and _weight(item) <= stored[number, incident_id]:
             same = (items_.c.notice_id == number, items_.c.incident_id == incident_id)
             connection.execute(sa.update(items_).where(*same).values(_item_to_row(number, item)))
 

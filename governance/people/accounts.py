@@ -173,8 +173,8 @@ def check_factor(connection: sa.Connection, one: Person, given: str, vault: Vaul
         newer = (table.c.person_id == one.id) & (table.c.factor_step < step)
         used = connection.execute(sa.update(table).where(newer).values(factor_step=step)).rowcount
         return "code" if used == 1 else None
-    kept = (recovery_.c.person_id == one.id) & (recovery_.c.hash == _recovery_hash(one, given))
-    if connection.execute(sa.delete(recovery_).where(kept)).rowcount == 1:
+    where = (recovery_.c.person_id == one.id) & (recovery_.c.hash == _recovery_hash(one, given))
+    if connection.execute(sa.delete(recovery_).where(where)).rowcount == 1:
         record_event(connection, "account.recovery_code_used", one.name, {}, one.name, now_ms)
         return "recovery"
     return None

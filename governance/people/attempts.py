@@ -48,8 +48,8 @@ def take(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
             return int(row.closed_until_ms - now_ms)
         rows.append((subject, free, row.failures + 1))
     for subject, free, failures in rows:
-        told = {"failures": failures, "newest_at_ms": now_ms, "closed_until_ms": now_ms + wait_ms(failures, free)}
-        connection.execute(sa.update(table).where(table.c.subject == subject).values(told))
+        counted = {"failures": failures, "newest_at_ms": now_ms, "closed_until_ms": now_ms + wait_ms(failures, free)}
+        connection.execute(sa.update(table).where(table.c.subject == subject).values(counted))
     return 0
 
 
@@ -69,8 +69,8 @@ def wait_ms(failures: int, free: int) -> int:
 def give_back(connection: sa.Connection, subjects: Subjects) -> None:
     """The attempt was right so far."""
     names = [name for name, _ in subjects.limits]
-    back = {"failures": sa.case((table.c.failures > 0, table.c.failures - 1), else_=0), "closed_until_ms": 0}
-    connection.execute(sa.update(table).where(table.c.subject.in_(names)).values(back))
+    reduced = {"failures": sa.case((table.c.failures > 0, table.c.failures - 1), else_=0), "closed_until_ms": 0}
+    connection.execute(sa.update(table).where(table.c.subject.in_(names)).values(reduced))
 
 
 def forget(connection: sa.Connection, account: str) -> None:

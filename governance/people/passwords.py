@@ -144,14 +144,14 @@ def hashed(password: str) -> str:
         return _HASHER.hash(unicodedata.normalize("NFKC", password))
 
 
-def fits(password: str, kept: str | None) -> bool:
+def fits(password: str, password_hash: str | None) -> bool:
     """Whether it is the password of a hash; where there is none it takes as long and is not."""
     with _HASHING_SLOTS:
         try:
-            _HASHER.verify(kept or _of_nobody(), unicodedata.normalize("NFKC", password[: MAX_LENGTH + 1]))
+            _HASHER.verify(password_hash or _of_nobody(), unicodedata.normalize("NFKC", password[: MAX_LENGTH + 1]))
         except (VerificationError, InvalidHashError):
             return False
-    return kept is not None
+    return password_hash is not None
 
 
 @cache

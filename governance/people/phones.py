@@ -110,8 +110,8 @@ def first_time(connection: sa.Connection, number: str, nonce: str, at_ms: int, o
 
 def revoke(connection: sa.Connection, phone: Phone, *, by: str, now_ms: int) -> None:
     """A phone was lost: what it signs counts no longer, what it sent stays. Revoked twice is once."""
-    mine = (table.c.id == phone.id) & table.c.revoked_at_ms.is_(None)
-    if connection.execute(sa.update(table).where(mine).values(revoked_at_ms=now_ms, revoked_by=by)).rowcount:
+    where = (table.c.id == phone.id) & table.c.revoked_at_ms.is_(None)
+    if connection.execute(sa.update(table).where(where).values(revoked_at_ms=now_ms, revoked_by=by)).rowcount:
         body = {"phone": phone.id, "name": phone.name}
         accounts.record_event(connection, "phone.revoked", phone.person or "", body, by, now_ms)
 

@@ -37,9 +37,9 @@ def save(connection: sa.Connection, person: str, view: SavedView, now_ms: int) -
         raise Refused(say("inbox.view_needs_name"))
     if len(name) > NAME_LIMIT or len(view.query) > QUERY_LIMIT:
         raise Refused(say("inbox.view_too_long", limit=NAME_LIMIT))
-    mine = table.c.person == person
-    connection.execute(sa.delete(table).where(mine, table.c.name == name))
-    if connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one() >= MAX_VIEWS:
+    where = table.c.person == person
+    connection.execute(sa.delete(table).where(where, table.c.name == name))
+    if connection.execute(sa.select(sa.func.count()).where(where)).scalar_one() >= MAX_VIEWS:
         raise Refused(say("inbox.too_many_views", limit=MAX_VIEWS))
     row = {"person": person, "name": name, "query": view.query, "saved_at_ms": now_ms}
     connection.execute(sa.insert(table).values(row))

@@ -101,8 +101,8 @@ def end(connection: sa.Connection, session: str) -> None:
 
 def end_one(connection: sa.Connection, person_id: int, number: int) -> bool:
     """Close one of a person's sessions; False where there is no such one."""
-    mine = (table.c.person_id == person_id) & (table.c.id == number)
-    return connection.execute(sa.delete(table).where(mine)).rowcount == 1
+    where = (table.c.person_id == person_id) & (table.c.id == number)
+    return connection.execute(sa.delete(table).where(where)).rowcount == 1
 
 
 def end_all(connection: sa.Connection, person_id: int, but: str | None = None) -> int:
@@ -118,5 +118,5 @@ def _counts(now_ms: int, idle_ms: int) -> sa.ColumnElement[bool]:
 
 
 def _session(row: sa.Row[tuple[object, ...]]) -> Session:
-    told = row._mapping
-    return Session(**{name: told[name] for name in Session.__dataclass_fields__})
+    columns = row._mapping
+    return Session(**{name: columns[name] for name in Session.__dataclass_fields__})

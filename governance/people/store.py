@@ -340,16 +340,16 @@ def revoke_tokens(connection: sa.Connection, name: str, *, by: str, now_ms: int)
 
 def revoke_token(connection: sa.Connection, name: str, number: int, *, by: str, now_ms: int) -> None:
     """Revoke one token of a person. Raises NotFound."""
-    mine = (tokens_.c.person_id == get(connection, name).id) & (tokens_.c.id == number)
+    where = (tokens_.c.person_id == get(connection, name).id) & (tokens_.c.id == number)
     valid = tokens_.c.revoked_at_ms.is_(None)
-    if connection.execute(sa.update(tokens_).where(mine, valid).values(revoked_at_ms=now_ms)).rowcount != 1:
+    if connection.execute(sa.update(tokens_).where(where, valid).values(revoked_at_ms=now_ms)).rowcount != 1:
         raise NotFound(say("account.no_token"))
     _tell(connection, "token.revoked", name, {"count": 1, "token": number}, by, now_ms)
 
 
 def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
-    mine = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
-    return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
+    where = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
+    return connection.execute(sa.update(tokens_).where(where).values(revoked_at_ms=now_ms)).rowcount
 
 
 def _revoke_beyond(connection: sa.Connection, one: Person, role: Role, now_ms: int) -> int:
@@ -561,14 +561,14 @@ def _terms_of_office(
 
 def hand_over_ended_terms(connection: sa.Connection, *, now_ms: int, source: str, regions: Regions) -> list[int]:
     """Hand over the open cases of chiefs whose term has ended to who holds the office now; returns the incidents."""
-    known = appointments(connection)
+    terms = appointments(connection)
     moved: list[int] = []
-    for held in known:
+    for held in terms:
         if held.until_ms is None or held.until_ms > now_ms or held.role is Role.DEPUTY:
             continue
         heirs = [
             a
-            for a in known
+            for a in terms
             if (a.region, a.reach, a.role) == (held.region, held.reach, held.role) and a.in_force(now_ms)
         ]
         if heirs and all(a.name != held.name for a in heirs):

@@ -37,6 +37,6 @@ def step_of(secret: str, given: str, now_ms: int, *, after: int = 0) -> int | No
 
 
 def address(secret: str, name: str, issuer: str) -> str:
-    """What the QR code says to an authenticator app."""
-    told = urlencode({"secret": secret, "issuer": issuer, "digits": DIGITS, "period": STEP_MS // 1000}, quote_via=quote)
-    return f"otpauth://totp/{quote(name, safe='')}?{told}"
+    """The address (``otpauth:``) in the QR code for an authenticator app."""
+    fields = {"secret": secret, "issuer": issuer, "digits": DIGITS, "period": STEP_MS // 1000}
+    return f"otpauth://totp/{quote(name, safe='')}?{urlencode(fields, quote_via=quote)}"

@@ -148,18 +148,18 @@ def receive(
     proof = f"{_digest(body)} {_digest(stamp.encode() + b'.' + body)}"
     try:
         with database.write() as connection:
-            known = _known(connection, platform.name, event_id, proof)
-            answer = known or _act(connection, platform, words, body, now_ms, source, proven, regions)
-            if known is None:
+            earlier = _known(connection, platform.name, event_id, proof)
+            answer = earlier or _act(connection, platform, words, body, now_ms, source, proven, regions)
+            if earlier is None:
                 _remember(connection, platform.name, event_id, proof, answer, now_ms)
-            if known is None or answer.outcome is CallbackOutcome.REPLAYED:
+            if earlier is None or answer.outcome is CallbackOutcome.REPLAYED:
                 audit_trail.append_many(connection, [_audit_entry(platform, event_id, answer, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
-            known = _known(connection, platform.name, event_id, proof)
-        if known is None:
+            earlier = _known(connection, platform.name, event_id, proof)
+        if earlier is None:
             raise
-        answer = known
+        answer = earlier
     return _logged(platform, event_id, answer)
 
 
@@ -263,9 +263,9 @@ def _read_request(words: CallbackWords, body: bytes, name: str) -> _Request:
     if words.seq is not None and (not isinstance(seq, int) or isinstance(seq, bool)):
         raise _unreadable("seq", seq)
     by, comment = value_at(words.by, event), value_at(words.comment, event)
-    who = name if not isinstance(by, str) or not by.strip() else f"{name} {by.strip()[:MAX_CHARS]}"
+    author = name if not isinstance(by, str) or not by.strip() else f"{name} {by.strip()[:MAX_CHARS]}"
     text = comment.replace("\x00", "") if isinstance(comment, str) else None
-    return _Request(number, str(status), words.actions[str(status)], who.replace("\x00", ""), text, seq)
+    return _Request(number, str(status), words.actions[str(status)], author.replace("\x00", ""), text, seq)
 
 
 def _unreadable(what: str, value: Any, known: tuple[str, ...] = ()) -> Refused:

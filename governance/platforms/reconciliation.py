@@ -229,9 +229,9 @@ def report(connection: sa.Connection, number: int) -> StoredReport:
     return StoredReport(**row)
 
 
-def incidents_to_resend(kept: StoredReport) -> tuple[int, ...]:
+def incidents_to_resend(report: StoredReport) -> tuple[int, ...]:
     """The incidents of a stored report whose events have to be sent again."""
-    return tuple(sorted({*kept.report["they_lack"], *(one["incident"] for one in kept.report["differing"])}))
+    return tuple(sorted({*report.report["they_lack"], *(one["incident"] for one in report.report["differing"])}))
 
 
 def entries(platform: Platform, page: Any) -> list[Any] | None:

@@ -121,21 +121,21 @@ def sender_hash(vault: Vault, address: str) -> str:
     return vault.mark(f"sender {address}")[:32]
 
 
-def check_rate_limit(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> None:
+def check_rate_limit(connection: sa.Connection, sender: str, now_ms: int, *, an_hour: int) -> None:
     """Raises TooMany when this sender has reported ``an_hour`` times within the last hour."""
-    query = sa.select(table.c.at_ms).where(table.c.sender == who, table.c.at_ms > now_ms - HOUR_MS)
+    query = sa.select(table.c.at_ms).where(table.c.sender == sender, table.c.at_ms > now_ms - HOUR_MS)
     times = sorted(connection.execute(query).scalars())
     if len(times) >= an_hour:
         raise RateLimited(max(1, -(-(times[-an_hour] + HOUR_MS - now_ms) // 1000)))
 
 
-def lock_sender(connection: sa.Connection, who: str) -> None:
+def lock_sender(connection: sa.Connection, sender: str) -> None:
     """Lock this sender until the transaction ends: of two copies at once the second sees the first.
 
     On SQLite write transactions exclude each other anyway.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(REPORT_LOCK, sa.func.hashtext(who))))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(REPORT_LOCK, sa.func.hashtext(sender))))
 
 
 def add(connection: sa.Connection, made: Report) -> None:
@@ -156,8 +156,8 @@ def get(connection: sa.Connection, given: str) -> Report:
 def of_incident(connection: sa.Connection, incident_id: int) -> list[Report]:
     """The reports behind an incident, those merged into it included, oldest first."""
     merged = sa.select(incident_table.c.id).where(incident_table.c.merged_into == incident_id)
-    mine = (table.c.incident_id == incident_id) | table.c.incident_id.in_(merged)
-    rows = connection.execute(sa.select(table).where(mine).order_by(table.c.at_ms)).mappings()
+    where = (table.c.incident_id == incident_id) | table.c.incident_id.in_(merged)
+    rows = connection.execute(sa.select(table).where(where).order_by(table.c.at_ms)).mappings()
     return [_report(row) for row in rows]
 
 
@@ -235,8 +235,8 @@ def find_repetition_of_person(
     connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int
 ) -> int | None:
     """The incident that a person reported within ``REPETITION_MS`` with the same words, photos and place."""
-    mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - REPETITION_MS)
-    rows = connection.execute(_SENT.where(mine, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
+    where = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - REPETITION_MS)
+    rows = connection.execute(_SENT.where(where, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
     return next((row["incident_id"] for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
 
 
@@ -259,8 +259,8 @@ def original_report(connection: sa.Connection, incident_id: int) -> OriginalRepo
 
 def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[OriginalReport]:
     """The reports of a person, wherever they lie, newest first."""
-    mine = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
-    return [_sent(row) for row in connection.execute(mine).mappings()]
+    query = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
+    return [_sent(row) for row in connection.execute(query).mappings()]
 
 
 def deciding_incident(connection: sa.Connection, incident_id: int) -> Incident:

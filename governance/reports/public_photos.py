@@ -98,9 +98,9 @@ def put(
         return
     if sides and not may_release(incident):
         raise Refused(say("citizen.not_handled"))
-    kept = [shown[name].name for name, side in sides.items() if before.get(name) == side]
-    mine = table.c.incident_id == incident.id
-    connection.execute(sa.delete(table).where(mine, table.c.name.not_in(kept)))
+    retained = [shown[name].name for name, side in sides.items() if before.get(name) == side]
+    where = table.c.incident_id == incident.id
+    connection.execute(sa.delete(table).where(where, table.c.name.not_in(retained)))
     rows = [
         {
             "name": secrets.token_urlsafe(12),

@@ -68,10 +68,10 @@ def ask(connection: sa.Connection, vault: Vault, reach: str, address: str, langu
     mark = vault.mark(address.lower())
     c = table.c
     asked = sa.select(sa.func.count()).where(c.confirmed_at_ms.is_(None))
-    known = connection.execute(
+    stored = connection.execute(
         sa.select(c.token, c.confirmed_at_ms, c.asked_at_ms).where(c.address_mark == mark, c.reach == reach)
     ).one_or_none()
-    if known is not None and (known.confirmed_at_ms is not None or known.asked_at_ms > now_ms - LINK_WINDOW_MS):
+    if stored is not None and (stored.confirmed_at_ms is not None or stored.asked_at_ms > now_ms - LINK_WINDOW_MS):
         return
     of_address = asked.where(c.address_mark == mark, c.asked_at_ms > now_ms - DAY_MS)
     if connection.execute(of_address).scalar_one() >= MAX_LINKS_PER_ADDRESS:
@@ -79,8 +79,8 @@ def ask(connection: sa.Connection, vault: Vault, reach: str, address: str, langu
     if connection.execute(asked.where(c.asked_at_ms > now_ms - HOUR_MS)).scalar_one() >= MAX_LINKS_PER_HOUR:
         raise RateLimited(HOUR_MS // 1000)
     values = {"asked_at_ms": now_ms, "due_at_ms": now_ms, "link_sent": False, "failures": 0, "language": language}
-    if known is not None:
-        connection.execute(sa.update(table).where(c.token == known.token).values(values))
+    if stored is not None:
+        connection.execute(sa.update(table).where(c.token == stored.token).values(values))
         return
     first = {"token": secrets.token_urlsafe(24), "reach": reach, "address": vault.lock(address), "address_mark": mark}
     connection.execute(sa.insert(table).values(photos_at_ms=now_ms, **first, **values))
@@ -145,8 +145,8 @@ def told(connection: sa.Connection, token: str, now: Told, now_ms: int) -> None:
         "photos_at_ms": max(now.photos_at_ms, 0),
         "due_at_ms": now_ms + MIN_MAIL_INTERVAL_MS,
     }
-    mine = sa.update(table).where(table.c.token == token)
-    connection.execute(mine.values(failures=0, **values))
+    update = sa.update(table).where(table.c.token == token)
+    connection.execute(update.values(failures=0, **values))
 
 
 def failed(connection: sa.Connection, one: Subscription, now_ms: int) -> None:

@@ -90,15 +90,15 @@ def compare(connection: sa.Connection, found: Verified) -> None:
 def _cases(connection: sa.Connection) -> Iterator[Difference]:
     began_ms = _began(connection)
     query = sa.select(trail_.c.subject).where(trail_.c.kind == "incident").distinct()
-    known = {number for subject in connection.execute(query).scalars() if (number := _number(subject)) is not None}
+    ids = {number for subject in connection.execute(query).scalars() if (number := _number(subject)) is not None}
     since = sa.select(incidents_.c.id).where(incidents_.c.opened_at_ms >= began_ms)
-    known |= set(connection.execute(since).scalars())
-    ordered = sorted(known)
+    ids |= set(connection.execute(since).scalars())
+    ordered = sorted(ids)
     for start in range(0, len(ordered), IDS_PER_QUERY):
         numbers = ordered[start : start + IDS_PER_QUERY]
         tables = _read(connection, numbers)
-        mine = (trail_.c.kind == "incident") & trail_.c.subject.in_([str(number) for number in numbers])
-        lines = sorted(audit_trail.select_entries(connection, mine), key=lambda line: (int(line.id), line.n))
+        where = (trail_.c.kind == "incident") & trail_.c.subject.in_([str(number) for number in numbers])
+        lines = sorted(audit_trail.select_entries(connection, where), key=lambda line: (int(line.id), line.n))
         by_number = {int(subject): list(some) for subject, some in groupby(lines, key=lambda line: line.id)}
         for number in numbers:
             yield from _incident(number, by_number.get(number, []), tables, began_ms)
@@ -134,8 +134,8 @@ class _Recorded:
 
     def apply(self, n: int, body: Mapping[str, Any]) -> None:
         """Apply the body of an entry."""
-        for gone in body["gone"]:
-            self.conditions.pop("/".join(gone), None)
+        for removed in body["gone"]:
+            self.conditions.pop("/".join(removed), None)
         self.conditions |= {_key(one): (n, one) for one in body["conditions"]}
         self.n, self.incident, self.also = n, body["incident"], body["also"]
 
@@ -194,10 +194,10 @@ def _people(connection: sa.Connection) -> Iterator[Difference]:
             recorded |= {name: (line.n, dict(state)) for name, state in states.items()}
         except _UNREADABLE:
             yield Difference(line.n, "person", line.id, "body", "", None, _json(line.body))
-    there = people_store.read_states(connection)
+    stored = people_store.read_states(connection)
     for name, (n, state) in recorded.items():
-        yield from _fields(n, "person", name, "person", state, there.get(name))
-    for name in there.keys() - recorded.keys():
+        yield from _fields(n, "person", name, "person", state, stored.get(name))
+    for name in stored.keys() - recorded.keys():
         yield Difference(0, "person", name, "person", found="a row")
 
 

@@ -75,7 +75,7 @@ def newest_covering(
     Reads the hash of every entry under it. A root that none of the ``keys`` signed does not match; without keys
     signatures are not checked.
     """
-    known = {merkle.key_id(key): key for key in keys}
+    by_id = {merkle.key_id(key): key for key in keys}
     found: dict[int, list[Root]] = {}
     for root in (*list_roots(connection), *outside):
         if root.size >= n:
@@ -83,7 +83,7 @@ def newest_covering(
     if not found:
         return None, True
     good = all(
-        not known or (root.key in known and root.signed_by(known[root.key])) for some in found.values() for root in some
+        not by_id or (root.key in by_id and root.signed_by(by_id[root.key])) for some in found.values() for root in some
     )
     tree = Tree()
     for one in audit_trail.hashes(connection, max(found)):
@@ -129,11 +129,11 @@ def verify(
 
 def _signed_roots(roots: Iterable[Root], keys: Iterable[Ed25519PublicKey], found: Verified) -> dict[int, set[str]]:
     """The hashes of the roots by size; one whose signature is not valid becomes a fault."""
-    known = {merkle.key_id(key): key for key in keys}
+    by_id = {merkle.key_id(key): key for key in keys}
     by_size: dict[int, set[str]] = {}
     for root in roots:
-        if known and (root.key not in known or not root.signed_by(known[root.key])):
-            why = "is not valid" if root.key in known else f"was made with key {root.key}, which was not given"
+        if by_id and (root.key not in by_id or not root.signed_by(by_id[root.key])):
+            why = "is not valid" if root.key in by_id else f"was made with key {root.key}, which was not given"
             detail = f"the signature of the root of {root.size} entries {why}"
             audit_trail.add_fault(found, Fault(root.size, FaultKind.SIGNATURE, root.size, detail))
         else:
@@ -189,8 +189,8 @@ def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Pro
     newest = roots[-1]
     earlier = next((root for root in roots if root.size == since), None)
     if since is not None and earlier is None:
-        known = ", ".join(str(root.size) for root in roots[-10:])
-        raise Refused(say("audit_page.no_root", since=since, known=known))
+        sizes = ", ".join(str(root.size) for root in roots[-10:])
+        raise Refused(say("audit_page.no_root", since=since, known=sizes))
     if earlier is None and len(roots) > 1:
         earlier = roots[-2]
     leaves = [merkle.leaf(one) for one in audit_trail.hashes(connection, newest.size)]

@@ -459,16 +459,16 @@ def _score(findings: Sequence[Finding], stored: BacktestInput, since_ms: int, un
     delays, misses = [], []
     met: set[str] = set()
     for label in labels:
-        mine = [
+        found = [
             f
             for f in alarms
             if f.station == label.station
             and f.observed_at_ms >= label.start_ms
             and f.since_ms <= label.end_ms + HIT_AFTER_MS
         ]
-        met |= {f.id for f in mine}
-        if mine:
-            delays.append((min(f.observed_at_ms for f in mine) - label.start_ms) / 1000)
+        met |= {f.id for f in found}
+        if found:
+            delays.append((min(f.observed_at_ms for f in found) - label.start_ms) / 1000)
         else:
             misses.append(label)
     delay_s = float(np.median(delays)) if delays else None

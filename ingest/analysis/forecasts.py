@@ -159,8 +159,8 @@ class Forecasts(PeriodicWorker):
         now_ms = self._clock_ms()
         with self._database.read() as connection:
             registry = registry_store.load(connection, self._catalogue)
-        for gone in self._memory.keys() - registry.index.keys():
-            del self._memory[gone]
+        for removed in self._memory.keys() - registry.index.keys():
+            del self._memory[removed]
         shown = 0
         for start in range(0, len(registry.stations), STATIONS_PER_TRANSACTION):
             made: list[tuple[Station, str, Forecast]] = []
@@ -225,8 +225,8 @@ class Forecasts(PeriodicWorker):
         """(parameter, ms, value) of the usable readings, oldest first."""
         good = window.take(np.flatnonzero(usable(window.packed)))
         for code in np.unique(good.parameter).tolist():
-            mine = good.parameter == code
-            yield self._catalogue.parameters[code].key, good.at[mine], good.value[mine]
+            of_parameter = good.parameter == code
+            yield self._catalogue.parameters[code].key, good.at[of_parameter], good.value[of_parameter]
 
     # -- storing and findings ------------------------------------------------------------------------------------------
 

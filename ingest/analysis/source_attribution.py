@@ -239,8 +239,8 @@ class AttributionWorker(PeriodicWorker):
             at = [row.opened_at_ms + hours * HOUR_MS for hours in TRACE_AFTER_H]
             if any(one <= now_ms and (row.computed_at_ms is None or row.computed_at_ms < one) for one in at):
                 due.append(row.id)
-        past = water.where(~live, table.c.computed_at_ms.is_(None), i.opened_at_ms > now_ms - MAX_AGE_DAYS * DAY_MS)
-        due += [row.id for row in connection.execute(past.order_by(i.id.desc()).limit(PAST_PER_ROUND))]
+        untraced = water.where(~live, table.c.computed_at_ms.is_(None), i.opened_at_ms > now_ms - MAX_AGE_DAYS * DAY_MS)
+        due += [row.id for row in connection.execute(untraced.order_by(i.id.desc()).limit(PAST_PER_ROUND))]
         return [incident_store.get(connection, number) for number in due]
 
     def _keep(self, incident: Incident, found: StoredAttribution) -> None:

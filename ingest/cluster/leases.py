@@ -148,9 +148,9 @@ class Leases:
             _plan_alone(connection)
             for one in members(connection):
                 if one.role == WORKER and one.alive and (one.version, one.rules) != (self._version, self.rules):
-                    mine = {"version": self._version, "rules": self.rules}
+                    build = {"version": self._version, "rules": self.rules}
                     raise ConfigurationError(
-                        say("cluster.other_worker", other=one.name, theirs=one.version, their_rules=one.rules, **mine)
+                        say("cluster.other_worker", other=one.name, theirs=one.version, their_rules=one.rules, **build)
                     )
             _add_partitions(connection, partitions)
             follow_registry(connection, self._catalogue)
@@ -164,17 +164,17 @@ class Leases:
             if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(PLANNING_LOCK))).scalar_one():
                 follow_registry(connection, self._catalogue)
                 self._take(connection)
-            mine = sa.select(partition).where(partition.c.worker == self.name).order_by(partition.c.partition)
-            held = tuple(Lease(row.partition, row.epoch, row.position) for row in connection.execute(mine))
-            there = members(connection)
-            surplus = held[self._target(connection, there) :]
-            return Round(held, surplus, _devices_since_ms(there))
+            owned = sa.select(partition).where(partition.c.worker == self.name).order_by(partition.c.partition)
+            held = tuple(Lease(row.partition, row.epoch, row.position) for row in connection.execute(owned))
+            present = members(connection)
+            surplus = held[self._target(connection, present) :]
+            return Round(held, surplus, _devices_since_ms(present))
 
     def release(self, lease: Lease) -> None:
         """Give a lease back. Raises StorageUnavailable."""
-        mine = (partition.c.partition == lease.partition) & (partition.c.epoch == lease.epoch)
+        where = (partition.c.partition == lease.partition) & (partition.c.epoch == lease.epoch)
         with brief_write(self._database) as connection:
-            connection.execute(sa.update(partition).where(mine, partition.c.worker == self.name).values(worker=None))
+            connection.execute(sa.update(partition).where(where, partition.c.worker == self.name).values(worker=None))
 
     def leave(self) -> None:
         """Give everything back. Raises StorageUnavailable."""
@@ -182,27 +182,27 @@ class Leases:
             connection.execute(sa.update(partition).where(partition.c.worker == self.name).values(worker=None))
             connection.execute(sa.delete(member).where(member.c.name == self.name))
 
-    def _target(self, connection: sa.Connection, there: list[Member]) -> int:
+    def _target(self, connection: sa.Connection, present: list[Member]) -> int:
         """How many partitions are ours when all are distributed evenly, the first by name taking what is left over."""
         count = partition_count(connection)
-        names = sorted({one.name for one in there if one.role == WORKER and one.alive} | {self.name})
+        names = sorted({one.name for one in present if one.role == WORKER and one.alive} | {self.name})
         whole, rest = divmod(count, len(names))
         return int(whole + (names.index(self.name) < rest))
 
     def _take(self, connection: sa.Connection) -> None:
         """Own partitions that nobody owns, or a dead worker, up to our share."""
-        there = members(connection)
+        present = members(connection)
         connection.execute(
-            sa.delete(member).where(member.c.name.in_([one.name for one in there if one.age_ms > FORGET_AFTER_MS]))
+            sa.delete(member).where(member.c.name.in_([one.name for one in present if one.age_ms > FORGET_AFTER_MS]))
         )
-        alive = [one.name for one in there if one.role == WORKER and one.alive]
+        alive = [one.name for one in present if one.role == WORKER and one.alive]
         held = connection.execute(
             sa.select(sa.func.count()).select_from(partition).where(partition.c.worker == self.name)
         ).scalar_one()
         free = sa.or_(partition.c.worker.is_(None), partition.c.worker.not_in([*alive, self.name]))
         query = sa.select(partition.c.partition).where(free).order_by(partition.c.partition)
         # a row is locked while its former owner is in the middle of a commit: it is taken in a later round
-        room = max(0, self._target(connection, there) - held)
+        room = max(0, self._target(connection, present) - held)
         found = connection.execute(query.limit(room).with_for_update(skip_locked=True)).scalars().all()
         taken = {"worker": self.name, "epoch": partition.c.epoch + 1}
         connection.execute(sa.update(partition).where(partition.c.partition.in_(found)).values(taken))
@@ -216,8 +216,8 @@ def follow_registry(connection: sa.Connection, catalogue: Catalogue) -> None:
     """
     number = changes.fingerprint(connection)
     count = partition_count(connection)
-    known = connection.execute(sa.select(cluster_plan)).one_or_none()
-    if known is not None and (known.registry, known.partitions) == (number, count):
+    stored_plan = connection.execute(sa.select(cluster_plan)).one_or_none()
+    if stored_plan is not None and (stored_plan.registry, stored_plan.partitions) == (number, count):
         return
     before = routes(connection)
     after = plan(registry_store.load(connection, catalogue), count, before)
@@ -231,7 +231,7 @@ def follow_registry(connection: sa.Connection, catalogue: Catalogue) -> None:
     if new:
         connection.execute(sa.insert(cluster_station), new)
     connection.execute(sa.delete(cluster_plan))
-    version = 1 if known is None else known.version + 1
+    version = 1 if stored_plan is None else stored_plan.version + 1
     connection.execute(sa.insert(cluster_plan).values(version=version, registry=number, partitions=count))
 
 
@@ -293,8 +293,8 @@ def forget_member(database: Database, name: str) -> None:
         connection.execute(sa.delete(member).where(member.c.name == name))
 
 
-def _devices_since_ms(there: list[Member]) -> int | None:
-    bridges = [one for one in there if one.role == BRIDGE]
+def _devices_since_ms(present: list[Member]) -> int | None:
+    bridges = [one for one in present if one.role == BRIDGE]
     since = [one.connected_since_ms for one in bridges if one.alive and one.connected_since_ms is not None]
     return max(since) if since and len(since) == len(bridges) else None
 

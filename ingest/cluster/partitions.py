@@ -50,8 +50,8 @@ def groups(registry: Registry, most: int) -> list[Group]:
     """The stations that stay together; a group exceeds ``most`` only where one reach or gateway does."""
     on_reach: dict[str, list[Station]] = defaultdict(list)
     for station in sorted(registry.stations, key=lambda one: one.key):
-        known = registry.reach(station.reach) is not None
-        on_reach[station.reach if known else f"\0{station.key}"].append(station)
+        on_known_reach = registry.reach(station.reach) is not None
+        on_reach[station.reach if on_known_reach else f"\0{station.key}"].append(station)
     below = {reach.key: reach.downstream for reach in registry.reaches}
     gateways = _reaches_of_gateways(on_reach)
     found: list[Group] = []

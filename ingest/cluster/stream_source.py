@@ -113,23 +113,23 @@ class StreamSource:
         except ValueError as error:  # nobody of ours wrote it: the pipeline quarantines its bytes
             log.error("an entry of the stream cannot be read", position=entry.position, error=str(error))
             routed = [Routed("", Message("", entry.body, self._clock_ms(), "stream"))]
-        mine: list[Message] = []
+        own_messages: list[Message] = []
         elsewhere: dict[int, list[Routed]] = {}
         for one in routed:
             home = self._partition.home(one.route)
             if home is None or home == self._partition.number:
-                mine.append(one.message)
+                own_messages.append(one.message)
             else:
                 elsewhere.setdefault(home, []).append(one)
         if not self._pass_on([(to, body) for to, those in elsewhere.items() for body in pack(those)]):
             return False
-        waiting = _Open(entry.position, len(mine))
+        waiting = _Open(entry.position, len(own_messages))
         self._open.append(waiting)
 
         def done(_receipt: Receipt) -> None:
             waiting.left -= 1
 
-        for message in mine:
+        for message in own_messages:
             self.lane.put(PendingMessage(message, done))
         return True
 

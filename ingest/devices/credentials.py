@@ -129,8 +129,8 @@ class Credentials:
         or BrokerAway; then the login may still work.
         """
         with self._database.read() as connection:
-            known = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
-            if known is None and (user != key or not _registered(connection, key)):
+            stored = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
+            if stored is None and (user != key or not _registered(connection, key)):
                 raise NotFound(say("device.no_login", key=key[:80], user=user[:80]))
         self._users.delete_user(user)
         self._revoke_record(key, user, by, self._clock_ms())
@@ -156,8 +156,8 @@ class Credentials:
 
     def _revoke_record(self, key: str, user: str, by: str, now_ms: int) -> None:
         with self._database.write() as connection:
-            gone = sa.update(table).where(_is(key, user) & table.c.revoked_at_ms.is_(None))
-            connection.execute(gone.values(revoked_at_ms=now_ms, revoked_by=by))
+            revoke = sa.update(table).where(_is(key, user) & table.c.revoked_at_ms.is_(None))
+            connection.execute(revoke.values(revoked_at_ms=now_ms, revoked_by=by))
             _note(connection, key, user, by, now_ms, {"revoked": True})
 
 

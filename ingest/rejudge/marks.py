@@ -33,17 +33,17 @@ Verdicts = Mapping[int, int]
 
 
 def rejudge_marks(
-    before: Marks, stored: StoredReadings, past: PastEvents, reviews: Sequence[Review], now_ms: int
+    before: Marks, stored: StoredReadings, past_events: PastEvents, reviews: Sequence[Review], now_ms: int
 ) -> Rejudgement:
     """What the stored readings become under the marks of ``stored`` where these differ from those ``before``.
 
     What rested on readings that one of the ``reviews`` calls bad is withdrawn.
     """
     verdicts = _changed_verdicts(before, stored)
-    series = [_series_change(*key, mine, stored, reviews, now_ms) for key, mine in sorted(verdicts.items())]
+    series = [_series_change(*key, bits, stored, reviews, now_ms) for key, bits in sorted(verdicts.items())]
     stations = _event_changes(verdicts, before, stored, reviews)
-    difference = compare(series, stations, stored, past, now_ms)
-    rows = [(s, p, at, packed) for (s, p), mine in sorted(verdicts.items()) for at, packed in sorted(mine.items())]
+    difference = compare(series, stations, stored, past_events, now_ms)
+    rows = [(s, p, at, packed) for (s, p), bits in sorted(verdicts.items()) for at, packed in sorted(bits.items())]
     return Rejudgement.of(rows, (station for station, _ in verdicts), difference)
 
 
@@ -87,9 +87,9 @@ def _series_change(
         packed = np.array([verdicts.get(at, was) for at, was in pairs], np.int64)
         return RuleInput.of(around.at, around.value, around.packed), RuleInput.of(around.at, around.value, packed)
 
-    there = stored.window(station, parameter, min(verdicts), max(verdicts))
-    bad_now = np.array([verdicts.get(at, 0) >> 4 & _CALLED_BAD != 0 for at in there.at.tolist()], np.bool_)
-    called_bad = there.at[bad_now & (there.packed >> 4 & _CALLED_BAD == 0)]
+    window = stored.window(station, parameter, min(verdicts), max(verdicts))
+    bad_now = np.array([verdicts.get(at, 0) >> 4 & _CALLED_BAD != 0 for at in window.at.tolist()], np.bool_)
+    called_bad = window.at[bad_now & (window.packed >> 4 & _CALLED_BAD == 0)]
     if not len(called_bad):
         return SeriesChange(series, read_window)
     key, name = registry.stations[station].key, registry.catalogue.parameters[parameter].key
@@ -107,9 +107,9 @@ def _event_changes(
         if not int(span.test) & _OF_EVENTS or span.station not in registry:
             continue
         station = registry.index[span.station]
-        for (s, p), mine in verdicts.items():
+        for (s, p), bits in verdicts.items():
             if s == station and registry.catalogue.parameters[p].event:
-                instants = {at for at in mine if span.start_ms <= at < span.end_ms}
+                instants = {at for at in bits if span.start_ms <= at < span.end_ms}
                 changed.setdefault(s, set()).update(instants)
                 if int(span.test) & _CALLED_BAD and span in stored.marks.spans:
                     called_bad.setdefault(s, set()).update(instants)

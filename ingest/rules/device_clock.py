@@ -127,16 +127,16 @@ class ClockMonitor:
 
     def all_seem_old(self, registry: Registry, newest_ms: Ints, now_ms: int) -> bool:
         """Whether most stations that were just heard seem to have sent nothing recent; ``newest_ms`` by position."""
-        heard = old = 0
+        count = old = 0
         for station, at_ms in self._last_seen.items():
             place = registry.index.get(station)
             if place is None:
                 continue
             recent_ms = LAG_INTERVALS * registry.stations[place].interval_s * 1000
             if 0 <= now_ms - at_ms <= recent_ms:
-                heard += 1
+                count += 1
                 old += now_ms - int(newest_ms[place]) > recent_ms
-        return heard >= MIN_STATIONS_FOR_SILENCE and 2 * old > heard
+        return count >= MIN_STATIONS_FOR_SILENCE and 2 * old > count
 
     def _own_clock_wrong(self, now_ms: int) -> bool:
         """Whether most stations heard in the last hour differ."""

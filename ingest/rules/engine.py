@@ -102,7 +102,7 @@ class RuleEngine:
         alarms: dict[AlarmKey, Alarm],
         late_s: int = LATE_AFTER_S,
         registry: Registry | None = None,
-        back: Mapping[tuple[str, str], int] = MappingProxyType({}),
+        lookbacks: Mapping[tuple[str, str], int] = MappingProxyType({}),
         fired: Mapping[AlarmKey, tuple[int, ...]] = MappingProxyType({}),
         published: Callable[[AlarmKey], Sequence[PublishedExceedance]] = lambda _: (),
     ) -> None:
@@ -122,7 +122,7 @@ class RuleEngine:
         self._fired = dict(fired)
         self._thresholds = ThresholdEvaluator()
         self._derived = {rule.id: derived_evaluator(rule) for rule in rules if isinstance(rule, DerivedSeriesRule)}
-        self.silence = SilenceMonitor(rules.no_data, alarms, self.rules_for, back)
+        self.silence = SilenceMonitor(rules.no_data, alarms, self.rules_for, lookbacks)
         self.sudden = EventEvaluator(rules, alarms, self._most_urgent, self._late_ms, catalogue)
 
     # -- binding -----------------------------------------------------------------------------------------------------
@@ -139,12 +139,12 @@ class RuleEngine:
         """The rules that apply to a station."""
         found = self._rules_by_station.get(station.key)
         if found is None:
-            alike = (station.region, station.reach, station.water, self.among.naming(station))
-            if alike not in self._rules_by_scope:
-                mine = {rule.id for rule in self.rules}
+            scope = (station.region, station.reach, station.water, self.among.naming(station))
+            if scope not in self._rules_by_scope:
+                ids = {rule.id for rule in self.rules}
                 applicable = self.among.applicable(station, self._places)
-                self._rules_by_scope[alike] = tuple(rule for rule in applicable if rule.id in mine)
-            found = self._rules_by_station[station.key] = self._rules_by_scope[alike]
+                self._rules_by_scope[scope] = tuple(rule for rule in applicable if rule.id in ids)
+            found = self._rules_by_station[station.key] = self._rules_by_scope[scope]
         return found
 
     def _most_urgent(self, station: Station, cause: EventCause, confidence: float, at_ms: int) -> EventRule | None:

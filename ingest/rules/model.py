@@ -439,10 +439,10 @@ class Rules:
 
     def with_others(self, others: Mapping[str, Rule]) -> "Rules":
         """The rules, those of these ids replaced or added."""
-        kept = {f.name: [rule for rule in getattr(self, f.name) if rule.id not in others] for f in fields(self)}
+        unchanged = {f.name: [rule for rule in getattr(self, f.name) if rule.id not in others] for f in fields(self)}
         for rule in others.values():
-            kept[KINDS[rule.kind][0]].append(rule)
-        return Rules(**{name: tuple(rules) for name, rules in kept.items()})
+            unchanged[KINDS[rule.kind][0]].append(rule)
+        return Rules(**{name: tuple(rules) for name, rules in unchanged.items()})
 
     def naming(self, station: Station) -> tuple[str, ...]:
         """The names and patterns of stations in the rules' scopes that fit a station."""
@@ -472,13 +472,13 @@ class Rules:
         """
         regions = places.regions(station)
         matching = [rule for rule in self.events if rule.where.matches(station, regions)]
-        mine = [rule for rule in matching if cause in rule.kinds]
-        if not mine and cause is not EventCause.DOUBTFUL:
-            mine = [rule for rule in matching if not rule.kinds]
-        most = max((rule.where.exactness(station, regions) for rule in mine), default=None)
+        of_cause = [rule for rule in matching if cause in rule.kinds]
+        if not of_cause and cause is not EventCause.DOUBTFUL:
+            of_cause = [rule for rule in matching if not rule.kinds]
+        most = max((rule.where.exactness(station, regions) for rule in of_cause), default=None)
         return tuple(
             sorted(
-                (rule for rule in mine if rule.where.exactness(station, regions) == most),
+                (rule for rule in of_cause if rule.where.exactness(station, regions) == most),
                 key=lambda rule: (rule.colour.rank, rule.confidence),
             )
         )
@@ -491,10 +491,10 @@ class Rules:
         """How far back readings of a parameter are needed to restore the state of its rules."""
         spans = [0]
         for rule in self:
-            mine = (
+            lookbacks = (
                 rule.judges(parameter) if isinstance(rule, LimitRule) else getattr(rule, "parameter", "") == parameter
             )
-            if mine and isinstance(rule, LimitRule | Trend | DailyPattern):
+            if lookbacks and isinstance(rule, LimitRule | Trend | DailyPattern):
                 spans.append(rule.lookback_s)
         return max(spans)
 
@@ -581,13 +581,13 @@ def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
     given = {name: value for name, value in row.items() if name not in _SCOPE}
     if unknown := sorted(set(given) - names):
         raise ConfigurationError(say("rule.unknown_entry", unknown=unknown[0]))
-    known = {f.name for f in fields(cls) if f.default is not MISSING}
-    if missing := sorted(names - set(given) - set(_DEFAULTS) - known):
+    optional = {f.name for f in fields(cls) if f.default is not MISSING}
+    if missing := sorted(names - set(given) - set(_DEFAULTS) - optional):
         raise ConfigurationError(say("rule.missing", missing=missing[0]))
     if not isinstance(given["id"], str) or not 1 <= len(given["id"]) <= MAX_ID_LENGTH:
         raise ConfigurationError(say("rule.no_id", id=given["id"], most=MAX_ID_LENGTH))
     values: dict[str, Any] = {name: given.get(name, _DEFAULTS.get(name)) for name in names}
-    values |= {f.name: f.default for f in fields(cls) if f.name in names - set(given) and f.name in known}
+    values |= {f.name: f.default for f in fields(cls) if f.name in names - set(given) and f.name in optional}
     for name, of, share in (("clear", "limit", 1.0), ("clear_per_hour", "per_hour", 0.5)):
         if name in names and name not in given:
             values[name] = values[of] * share if isinstance(values[of], int | float) else values[of]
@@ -650,9 +650,9 @@ def _names(name: str, value: Any, _: Catalogue | None = None) -> tuple[str, ...]
 
 
 def _causes(name: str, value: Any, _: Catalogue) -> tuple[EventCause, ...]:
-    known = {str(one) for one in EventCause}
+    causes = {str(one) for one in EventCause}
     for one in _names(name, value):
-        if one not in known:
+        if one not in causes:
             raise ConfigurationError(say("request.one_of", name=name, text=one, known=", ".join(EventCause)))
     return tuple(EventCause(one) for one in dict.fromkeys(value))
 

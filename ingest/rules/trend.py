@@ -121,10 +121,10 @@ class TrendEvaluator(DerivedEvaluator):
         if not len(self._numbers):
             return []
         row = self._rows_of(series)
-        mine = np.flatnonzero(row >= 0)
-        if not len(mine):
+        bound = np.flatnonzero(row >= 0)
+        if not len(bound):
             return []
-        row, number, x = row[mine], at[mine] // self._bins.width_ms, value[mine]
+        row, number, x = row[bound], at[bound] // self._bins.width_ms, value[bound]
         same = self._bins.head[row] == number
         if not same.all():
             crossing = np.unique(row[~same])
@@ -191,11 +191,11 @@ class TrendEvaluator(DerivedEvaluator):
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
         row = self._rows_of(series) if len(self._numbers) else np.full(len(series), -1)
         number = at // self._bins.width_ms
-        kept = np.flatnonzero(row >= 0)
-        kept = kept[self._bins.head[row[kept]] - number[kept] < self._bins.bins]
-        slot = number[kept] % self._bins.bins
-        np.add.at(self._bins.sum, (row[kept], slot), -value[kept])
-        np.add.at(self._bins.count, (row[kept], slot), -1)
+        bound = np.flatnonzero(row >= 0)
+        bound = bound[self._bins.head[row[bound]] - number[bound] < self._bins.bins]
+        slot = number[bound] % self._bins.bins
+        np.add.at(self._bins.sum, (row[bound], slot), -value[bound])
+        np.add.at(self._bins.count, (row[bound], slot), -1)
 
     def replay(self, row: int, at: Ints, value: Floats) -> list[DerivedValue]:
         self._bins.clear(row)

@@ -76,7 +76,7 @@ class River:
     @cached_property
     def _share(self) -> dict[str, float]:
         """Station → its position along its reach, 0 at the upper end to 1."""
-        return {s.key: _position(self._reaches[key].line, s) for key, mine in self._on.items() for s in mine}
+        return {s.key: _position(self._reaches[key].line, s) for key, stations in self._on.items() for s in stations}
 
     def above(self, station: Station) -> dict[str, FlowPath]:
         """The stations above one, with the travel time down to it; empty where its reach is unknown."""

@@ -62,10 +62,10 @@ class StationReadings:
         """Event role → the value at the instant and its baseline, where both are known."""
         rows: dict[str, Row] = {}
         for p, one in enumerate(catalogue.parameters):
-            mine = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BASELINE_MS))
-            mine = mine[np.argsort(self.at[mine])]
-            if one.event and one.event not in rows and len(mine) > 1 and self.at[mine[-1]] == at_ms:
-                *before, now = self.value[mine[-1 - BASELINE_READINGS :]].tolist()
+            last = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BASELINE_MS))
+            last = last[np.argsort(self.at[last])]
+            if one.event and one.event not in rows and len(last) > 1 and self.at[last[-1]] == at_ms:
+                *before, now = self.value[last[-1 - BASELINE_READINGS :]].tolist()
                 rows[one.event] = Row(one.key, now, round(float(np.median(before)), one.decimals + 1))
         return rows
 

@@ -213,8 +213,8 @@ class Gateway(LineServer[_Answered]):
             for part in bundle.waiting:
                 part.owner.refuse(part.packet, fault)
             return
-        known = self.loggers.get(mn)
-        station = known.station if known else mn
+        logger = self.loggers.get(mn)
+        station = logger.station if logger else mn
         message = Message(station, bundle.raw, self.clock_ms(), SOURCE, topic(mn))
         for part in bundle.waiting:
             part.owner.in_flight += 1
@@ -441,8 +441,8 @@ class _Connection(TcpLine):
     def _is_answer(self, packet: Packet) -> bool:
         """Match a packet with the current request; true where the packet is part of its answer and no data."""
         wanted = self._requests[0] if self._requests else None
-        mine = wanted is not None and wanted.tries > 0 and (packet.qn == wanted.qn or packet.qn is None)
-        if wanted is None or not mine or packet.mn not in (wanted.mn, None):
+        is_reply = wanted is not None and wanted.tries > 0 and (packet.qn == wanted.qn or packet.qn is None)
+        if wanted is None or not is_reply or packet.mn not in (wanted.mn, None):
             return packet.cn in ANSWERS
         if packet.cn == Cn.ACCEPTED:
             wanted.qn_rtn = _result(packet, "QnRtn")

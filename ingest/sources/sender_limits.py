@@ -103,21 +103,21 @@ class SenderLimits:
 
     def may_keep(self, peer: str, size: int, now_s: float) -> bool:
         """Whether a message of this peer may still be quarantined today; counts it if so."""
-        mine = self._kept.get(peer)
-        if mine is None or now_s - mine.since_s >= DAY_S:
-            mine = _Quarantined(now_s)
-            self._kept.put(peer, mine)
+        of_peer = self._kept.get(peer)
+        if of_peer is None or now_s - of_peer.since_s >= DAY_S:
+            of_peer = _Quarantined(now_s)
+            self._kept.put(peer, of_peer)
         if now_s - self._all.since_s >= DAY_S:
             self._all = _Quarantined(now_s)
         if (
-            mine.messages >= QUARANTINE_MESSAGES
-            or mine.bytes + size > QUARANTINE_BYTES
+            of_peer.messages >= QUARANTINE_MESSAGES
+            or of_peer.bytes + size > QUARANTINE_BYTES
             or self._all.bytes + size > QUARANTINE_TOTAL_BYTES
         ):
             return False
-        for kept in (mine, self._all):
-            kept.messages += 1
-            kept.bytes += size
+        for total in (of_peer, self._all):
+            total.messages += 1
+            total.bytes += size
         return True
 
 

@@ -417,8 +417,8 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         address, gauge = frame.station, self.gauges.get(frame.station)
         if gauge is None or frame.ascii or frame.function not in _SERIES:
             return
-        mine = [e for b in body.blocks if b.station == address for e in b.elements]
-        values = [e for e in mine if e.meaning and e.meaning.key and not e.is_array and e.at_ms is not None]
+        elements = [e for b in body.blocks if b.station == address for e in b.elements]
+        values = [e for e in elements if e.meaning and e.meaning.key and not e.is_array and e.at_ms is not None]
         at_ms = max((e.at_ms for e in values if e.at_ms is not None), default=None)
         if at_ms is None or at_ms > self.clock_ms() + MIN_GAP_MS:
             return  # nothing was measured, or its clock is wrong

@@ -79,8 +79,8 @@ def _only(
         only = messages[batch.message[row]].only
         if only is not None:
             keep[row] = (int(batch.at[row]), _key(row, batch, unknown, registry)) in only
-    kept = np.flatnonzero(keep)
-    return batch.take(kept), {new: unknown[int(old)] for new, old in enumerate(kept) if int(old) in unknown}
+    selected = np.flatnonzero(keep)
+    return batch.take(selected), {new: unknown[int(old)] for new, old in enumerate(selected) if int(old) in unknown}
 
 
 def _refuse(

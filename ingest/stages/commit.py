@@ -105,11 +105,11 @@ def _add_device_findings(connection: sa.Connection, work: Work) -> None:
 def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
     """Keep reports in frames of devices as events of their stations; those that are new and matter."""
     new: list[DeviceReport] = []
-    told = list(work.decoded.notices.items())
+    reports = list(work.decoded.notices.items())
     for i, word in sorted(work.decoded.status.items(), key=lambda of: of[1].at_ms):
         changed = sl651_stations.status_changes(connection, sender_of(work.messages[i]), word)
-        told += [(i, body) for body in changed]
-    for i, body in told:
+        reports += [(i, body) for body in changed]
+    for i, body in reports:
         message = work.messages[i]
         first = message.only is None or message.replay_of is None
         if first and device_events.add_once(connection, message.station, message.received_at_ms, body):

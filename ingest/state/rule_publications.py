@@ -147,8 +147,8 @@ def load(database: Database, of_file: Rules, catalogue: Catalogue) -> Rules:
 
 def taken_over(connection: sa.Connection, published: Publication, of_file: Rules) -> None:
     """Write down which file a publication goes before, the first time that an ingest takes it."""
-    mine = (table.c.id == published.id) & (table.c.file == "")
-    connection.execute(sa.update(table).where(mine).values(file=fingerprint(of_file)))
+    where = (table.c.id == published.id) & (table.c.file == "")
+    connection.execute(sa.update(table).where(where).values(file=fingerprint(of_file)))
 
 
 def fingerprint(rules: Iterable[model.Rule]) -> str:

@@ -164,8 +164,8 @@ def adopt(connection: sa.Connection, number: int, by: Publisher, catalogue: Cata
     if trial.state in (WITHDRAWN, SUPERSEDED):
         raise Refused(say("rules_page.trial_ended", number=number))
     versions = rule_versions.in_force(connection)
-    mine = next((one for one in versions if one.rule == trial.rule), None)
-    if mine is None or mine.version != trial.base:
+    version = next((one for one in versions if one.rule == trial.rule), None)
+    if version is None or version.version != trial.base:
         raise Refused(say("rules_page.trial_rule_changed", number=number))
     text = "\n".join(trial.body if one.rule == trial.rule else one.body for one in versions)
     tried = Tried(trial.backtest, trial.proposed_by, trial.begun_at_ms, True, text)
@@ -250,8 +250,8 @@ def running(connection: sa.Connection) -> list[Trial]:
 def found(connection: sa.Connection, trial: Trial) -> list[TrialFinding]:
     """What both versions found during a trial and was not withdrawn, oldest first; at most ``MAX_FINDINGS``."""
     f = findings_table.c
-    mine = sa.select(findings_table).where(f.trial == trial.id, ~f.withdrawn)
-    newest = connection.execute(mine.order_by(f.first_ms.desc()).limit(MAX_FINDINGS))
+    query = sa.select(findings_table).where(f.trial == trial.id, ~f.withdrawn)
+    newest = connection.execute(query.order_by(f.first_ms.desc()).limit(MAX_FINDINGS))
     return [from_row(TrialFinding, row) for row in newest][::-1]
 
 
@@ -263,9 +263,9 @@ def end_over(connection: sa.Connection, now_ms: int) -> None:
     due = sa.and_(table.c.state == RUNNING, table.c.until_ms <= now_ms)
     for row in connection.execute(sa.select(table).where(due)).all():
         trial = from_row(Trial, row)
-        mine = (table.c.id == trial.id) & (table.c.state == RUNNING)
+        where = (table.c.id == trial.id) & (table.c.state == RUNNING)
         ended = {"state": OVER, "ended_at_ms": trial.until_ms}
-        if connection.execute(sa.update(table).where(mine).values(ended)).rowcount:
+        if connection.execute(sa.update(table).where(where).values(ended)).rowcount:
             _note(connection, OVER, trial, Publisher("riverchief", "", ""), now_ms)
 
 
@@ -299,8 +299,8 @@ def _record(connection: sa.Connection, trial: int, one: Finding, candidate: bool
     key = (f.trial == trial) & (f.candidate == candidate) & (f.station == one.station)
     key &= f.parameter == (one.parameter or "")
     if one.change is ConditionChange.WITHDRAWN:
-        gone = sa.update(findings_table).where(key, f.fired_ms == at_ms)
-        connection.execute(gone.values(withdrawn=True, active=False))
+        withdraw = sa.update(findings_table).where(key, f.fired_ms == at_ms)
+        connection.execute(withdraw.values(withdrawn=True, active=False))
         return
     if one.change is ConditionChange.RESOLVED:
         if lasting:
@@ -310,7 +310,7 @@ def _record(connection: sa.Connection, trial: int, one: Finding, candidate: bool
         connection.execute(sa.update(findings_table).where(key, f.first_ms == first_ms).values(ended_ms=at_ms))
         return
     same = (f.first_ms == at_ms) | (f.since_ms == one.since_ms) & f.ended_ms.is_(None)
-    known = connection.execute(sa.select(f.first_ms).where(key, same).limit(1)).scalar()
+    stored_first_ms = connection.execute(sa.select(f.first_ms).where(key, same).limit(1)).scalar()
     values: dict[str, Any] = {
         "fired_ms": at_ms,
         "retrospective": one.retrospective,
@@ -318,8 +318,8 @@ def _record(connection: sa.Connection, trial: int, one: Finding, candidate: bool
         "active": lasting,
         "withdrawn": False,
     }
-    if known is not None:  # it fires again: on timely data, or after a withdrawal
-        connection.execute(sa.update(findings_table).where(key, f.first_ms == known).values(values))
+    if stored_first_ms is not None:  # it fires again: on timely data, or after a withdrawal
+        connection.execute(sa.update(findings_table).where(key, f.first_ms == stored_first_ms).values(values))
         return
     values |= {
         "trial": trial,
@@ -383,24 +383,24 @@ def candidate_state(connection: sa.Connection, trials: Sequence[Trial], flapping
     f = findings_table.c
     query = sa.select(findings_table).where(f.trial.in_([one.id for one in trials]), f.candidate, ~f.withdrawn)
     alarms: dict[AlarmKey, Alarm] = {}
-    back: dict[tuple[str, str], int] = {}
+    lookbacks: dict[tuple[str, str], int] = {}
     fired: dict[AlarmKey, tuple[int, ...]] = {}
     for row in connection.execute(query.order_by(f.first_ms)):
         key = row.rule, row.station, row.parameter
         if row.active:
             alarms[key] = Alarm(row.cause, row.fired_ms, row.since_ms, row.retrospective, row.flapping)
         if row.ended_ms is not None and row.cause == f"silence:gateway:{row.station}":
-            back[row.rule, row.station] = max(row.ended_ms, back.get((row.rule, row.station), 0))
+            lookbacks[row.rule, row.station] = max(row.ended_ms, lookbacks.get((row.rule, row.station), 0))
         if row.rule in flapping:
             fired[key] = (*fired.get(key, ()), row.first_ms)
-    return CandidateState(alarms, back, fired)
+    return CandidateState(alarms, lookbacks, fired)
 
 
 def exceedances(connection: sa.Connection, trials: Mapping[str, Trial], key: AlarmKey) -> list[PublishedExceedance]:
     """The exceedances that a candidate found and that were not withdrawn, oldest first."""
     f = findings_table.c
-    mine = (f.trial == trials[key[0]].id) & f.candidate & (f.station == key[1]) & (f.parameter == key[2])
-    query = sa.select(f.first_ms, f.fired_ms, f.ended_ms).where(mine, ~f.withdrawn).order_by(f.first_ms)
+    where = (f.trial == trials[key[0]].id) & f.candidate & (f.station == key[1]) & (f.parameter == key[2])
+    query = sa.select(f.first_ms, f.fired_ms, f.ended_ms).where(where, ~f.withdrawn).order_by(f.first_ms)
     return [
         PublishedExceedance(first_ms, fired_ms, END_OF_TIME_MS if ended_ms is None else ended_ms)
         for first_ms, fired_ms, ended_ms in connection.execute(query)

@@ -180,24 +180,24 @@ class SeriesHistory:
         series = np.array(list(pieces), np.int64)
         fresh = self.memory.taken(series)
         fresh.forget(np.arange(len(series)))
-        known: list[Window] = []
+        windows_: list[Window] = []
         new: list[Window] = []
         for row, (number, piece) in enumerate(pieces.items()):
             name = self._catalogue.parameters[self.parameter[number]].key
             before, after = self._since(station, name, piece, learned.get(name), fresh, row)
-            known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
+            windows_.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
             new.append(after.take(np.flatnonzero(accepted(after))))
-        if any(len(w) for w in known):
+        if any(len(w) for w in windows_):
             days = fresh.day.copy()
-            retest_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
+            retest_windows(windows_, [stored_status(w) for w in windows_], fresh, self._catalogue, learn=False)
             fresh.day[:] = days
         again = retest_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
         self._restore_sudden_events(station, new, again, learned.get(SUDDEN_KEY))
-        for row, windows in enumerate(zip(known, new, pieces.values(), strict=True)):
+        for row, windows in enumerate(zip(windows_, new, pieces.values(), strict=True)):
             # the stored flags count: the beginning of a window was tested without its past
             for window in windows[:2]:
-                mine = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))
-                fresh.packed[row, mine] = window.packed[np.searchsorted(window.at, fresh.at[row, mine])]
+                present = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))
+                fresh.packed[row, present] = window.packed[np.searchsorted(window.at, fresh.at[row, present])]
             bad = ~accepted(windows[2])
             fresh.dead_run[row] = len(bad) - 1 - np.flatnonzero(np.append(True, ~bad))[-1] + 1 if len(bad) else 0
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
@@ -288,11 +288,11 @@ class SeriesHistory:
         series = np.flatnonzero(self.station == station)
         number = np.repeat(self.parameter[series], self.memory.at.shape[1])
         at, value = self.memory.at[series].ravel(), self.memory.value[series].ravel()
-        known, rows = ~np.isnan(value), np.flatnonzero(batch.station == station)
+        is_value, rows = ~np.isnan(value), np.flatnonzero(batch.station == station)
         return StationReadings(
-            np.concatenate([number[known], batch.parameter[rows]]),
-            np.concatenate([at[known], batch.at[rows]]),
-            np.concatenate([value[known], batch.value[rows]]),
+            np.concatenate([number[is_value], batch.parameter[rows]]),
+            np.concatenate([at[is_value], batch.at[rows]]),
+            np.concatenate([value[is_value], batch.value[rows]]),
         )
 
     def _since(

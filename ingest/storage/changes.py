@@ -50,16 +50,16 @@ def upsert(
     author: Author = UNKNOWN_AUTHOR,
 ) -> bool:
     """Insert or update a row and record the change; false where nothing differs."""
-    mine = sa.and_(*(where.c[name] == value for name, value in key.items()))
-    known = connection.execute(sa.select(*(where.c[name] for name in values)).where(mine)).one_or_none()
-    before = None if known is None else dict(known._mapping)
+    row_is = sa.and_(*(where.c[name] == value for name, value in key.items()))
+    stored = connection.execute(sa.select(*(where.c[name] for name in values)).where(row_is)).one_or_none()
+    before = None if stored is None else dict(stored._mapping)
     after = json.loads(json.dumps(values))  # as it comes back: a tuple is a list
     if before == after:
         return False
     if before is None:
         connection.execute(sa.insert(where).values(**key, **values))
     else:
-        connection.execute(sa.update(where).where(mine).values(**values))
+        connection.execute(sa.update(where).where(row_is).values(**values))
     named = "/".join(str(value) for value in key.values())
     record_change(connection, where.name, named, after, before=before, author=author)
     return True

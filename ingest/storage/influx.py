@@ -115,8 +115,8 @@ class InfluxReadings:
             f" GROUP BY {_REACH} ORDER BY time {order}{'' if limit is None else f' LIMIT {limit}'}"
         )
         if keys is None:
-            there = {column for table in tables for column in table.columns}
-            keys = [p.key for p in self._catalogue.parameters if p.key in there]
+            columns = {column for table in tables for column in table.columns}
+            keys = [p.key for p in self._catalogue.parameters if p.key in columns]
         return keys, [_part(table, keys, limit, newest_first) for table in tables]
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
@@ -148,8 +148,8 @@ class InfluxReadings:
             whole = _complete(rows, newest_first=newest_first)
             found = self._window(station, keys, whole)
             if len(found) >= limit or not any(part.truncated for part in rows):
-                kept = slice(-limit, None) if newest_first else slice(limit)
-                return found.take(np.arange(len(found))[kept])
+                within_limit = slice(-limit, None) if newest_first else slice(limit)
+                return found.take(np.arange(len(found))[within_limit])
             points *= 4
 
     def _latest_by_readings(self, station: str, parameter: str) -> Latest | None:
@@ -274,8 +274,8 @@ class InfluxReadings:
     def _keys(self) -> list[str]:
         """The parameters of which the server has a field."""
         (tables,) = self._server.influxql(f"SHOW FIELD KEYS FROM {_WATER}")
-        there = {row[0] for table in tables for row in table.rows}
-        return [p.key for p in self._catalogue.parameters if p.key in there]
+        existing = {row[0] for table in tables for row in table.rows}
+        return [p.key for p in self._catalogue.parameters if p.key in existing]
 
 
 class _Buckets:
@@ -354,11 +354,11 @@ def _complete(rows: Sequence[_Rows], *, newest_first: bool) -> list[_Rows]:
         return list(rows)
     if newest_first:
         edge = max(int(part.at[0]) for part in cut)
-        kept = [part.at >= edge for part in rows]
+        complete = [part.at >= edge for part in rows]
     else:
         edge = min(int(part.at[-1]) for part in cut)
-        kept = [part.at <= edge for part in rows]
-    return [_Rows(part.reach, part.at[mask], part.cells[mask]) for part, mask in zip(rows, kept, strict=True)]
+        complete = [part.at <= edge for part in rows]
+    return [_Rows(part.reach, part.at[mask], part.cells[mask]) for part, mask in zip(rows, complete, strict=True)]
 
 
 def _merged(rows: Sequence[_Rows]) -> tuple[Ints, Floats]:

@@ -112,10 +112,10 @@ def online(connection: sa.Connection) -> dict[str, tuple[bool | None, int | None
 
 
 def _put(
-    connection: sa.Connection, table: sa.Table, thing: Any, key: tuple[str, ...], author: Author, **plain: object
+    connection: sa.Connection, table: sa.Table, record: Any, key: tuple[str, ...], author: Author, **plain: object
 ) -> None:
     """Insert or update the row of a dataclass; ``plain`` replaces values that a column cannot hold."""
-    values = to_row(thing, **plain)
+    values = to_row(record, **plain)
     upsert(connection, table, {name: values.pop(name) for name in key}, values, author)
 
 

@@ -363,10 +363,10 @@ def _without(whole: Interval, holes: list[Interval]) -> Iterator[Interval]:
 def _move_boundary(database: Database, boundary_ms: int) -> None:
     """Move the edge; it never moves back."""
     with database.write() as connection:
-        known = read_boundary_ms(connection)
-        if known is None:
+        stored_ms = read_boundary_ms(connection)
+        if stored_ms is None:
             connection.execute(sa.insert(storage_boundary).values(id=1, boundary_ms=boundary_ms))
-        elif known < boundary_ms:
+        elif stored_ms < boundary_ms:
             connection.execute(sa.update(storage_boundary).values(boundary_ms=boundary_ms))
 
 
@@ -387,15 +387,15 @@ def _window(result: sa.CursorResult[Any], catalogue: Catalogue) -> Window:
     pieces = []
     for key in (name for name in names if f"{name}_q" in columns):
         value = _floats(columns[key])[order]
-        there = np.flatnonzero(~np.isnan(value))
-        if not len(there):
+        present = np.flatnonzero(~np.isnan(value))
+        if not len(present):
             continue
         if key not in catalogue:
             raise ConfigurationError(say("archive.database_parameter", key=key))
-        mark = _floats(columns[f"{key}_q"])[order][there]
+        mark = _floats(columns[f"{key}_q"])[order][present]
         packed = np.where(np.isnan(mark), PLAIN, mark).astype(np.int64)
         code = catalogue.index[key]
-        pieces.append((code, Window(np.full(len(there), code, np.int32), at[order][there], value[there], packed)))
+        pieces.append((code, Window(np.full(len(present), code, np.int32), at[order][present], value[present], packed)))
     whole = Window.empty()
     for _, piece in sorted(pieces, key=lambda p: p[0]):
         whole = whole.join(piece)

@@ -75,12 +75,12 @@ def status_changes(connection: sa.Connection, address: str, word: StatusWord) ->
 
     The first one is only stored: a bit may be 0 for want of a switch. An older status than the stored one is ignored.
     """
-    mine = table.c.address == address
-    row = connection.execute(sa.select(table.c.status_bits, table.c.status_at_ms).where(mine)).one_or_none()
+    where = table.c.address == address
+    row = connection.execute(sa.select(table.c.status_bits, table.c.status_at_ms).where(where)).one_or_none()
     if row is None or (row.status_at_ms is not None and row.status_at_ms >= word.at_ms):
         return []
     values = {"status_bits": word.bits, "status_at_ms": word.at_ms}
-    connection.execute(sa.update(table).where(mine).values(**values))
+    connection.execute(sa.update(table).where(where).values(**values))
     if row.status_bits is None:
         return []
     changed = [bit for bit in range(32) if (row.status_bits ^ word.bits) >> bit & 1]
@@ -89,8 +89,8 @@ def status_changes(connection: sa.Connection, address: str, word: StatusWord) ->
 
 def _event(address: str, bit: int, value: int, at_ms: int) -> str:
     event = BITS[bit][value] if bit in BITS else "status_bit"
-    told = {"event": event, "source": SOURCE, "address": address, "at": rfc3339(at_ms), "bit": bit, "value": value}
-    return json.dumps(told)
+    body = {"event": event, "source": SOURCE, "address": address, "at": rfc3339(at_ms), "bit": bit, "value": value}
+    return json.dumps(body)
 
 
 def _record(connection: sa.Connection, address: str) -> dict[str, object] | None:
@@ -98,8 +98,8 @@ def _record(connection: sa.Connection, address: str) -> dict[str, object] | None
     row = connection.execute(sa.select(table).where(table.c.address == address)).one_or_none()
     if row is None:
         return None
-    told = {name: getattr(row, name) for name in ("station", "base_m", "array_order")}
-    return told | {"password_checked": row.password is not None}
+    values = {name: getattr(row, name) for name in ("station", "base_m", "array_order")}
+    return values | {"password_checked": row.password is not None}
 
 
 def _note(

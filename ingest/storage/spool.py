@@ -220,6 +220,6 @@ def _decode(content: bytes, catalogue: Catalogue) -> tuple[tuple[str, ...], Batc
         np.full(n, ord("N"), np.uint8),
         np.zeros(n, np.int32),
     )
-    known = np.flatnonzero(parameter >= 0)
+    decoded = np.flatnonzero(parameter >= 0)
     packed = np.frombuffer(columns.packed, "<i8").astype(np.int64)
-    return tuple(columns.stations), batch.take(known), packed[known]
+    return tuple(columns.stations), batch.take(decoded), packed[decoded]

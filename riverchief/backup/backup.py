@@ -427,8 +427,8 @@ def _without_login(text: str) -> str:
         place, query = place.partition(":")[0].partition("/")[0], ""
     login, at, host = place.partition("#")[0].rpartition("@")
     user = f"{login.partition(':')[0]}@" if at and database else ""
-    kept = [part for part in query.split("&") if database and part.partition("=")[0] in _HARMLESS]
-    return f"{scheme}://{user}{host}{mark if kept else ''}{'&'.join(kept)}"
+    harmless = [part for part in query.split("&") if database and part.partition("=")[0] in _HARMLESS]
+    return f"{scheme}://{user}{host}{mark if harmless else ''}{'&'.join(harmless)}"
 
 
 _DATABASES = {"postgresql", "postgres", "sqlite"}

@@ -102,12 +102,12 @@ class _Copy:
         for table in tables:
             sums[table] = self._copied(table, total)
         for table in tables:
-            back = _Sum()
+            read_back = _Sum()
             for rows in _blocks(self._target, table):
-                back.add(rows)
+                read_back.add(rows)
                 self._report_progress(len(rows), total)
-            if back != sums[table]:
-                raise CopyMismatch(say("migrate.differs", name=table.name, read=sums[table].rows, there=back.rows))
+            if read_back != sums[table]:
+                raise CopyMismatch(say("migrate.differs", name=table.name, read=sums[table].rows, there=read_back.rows))
         return {table.name: sums[table].rows for table in tables}
 
     def _copied(self, table: sa.Table, total: int) -> "_Sum":
@@ -179,10 +179,10 @@ def _count(connection: sa.Connection, table: sa.Table) -> int:
 def _refuse_what_is_there(database: Database) -> None:
     """Raise ConfigurationError when a table of ours holds a row."""
     ours = [table.name for table in (*metadata.sorted_tables, *wide_tables(()))]
-    there = set(sa.inspect(database.engine).get_table_names())
+    existing = set(sa.inspect(database.engine).get_table_names())
     with database.read() as connection:
         for name in ours:
-            if name in there and connection.exec_driver_sql(f'SELECT 1 FROM "{name}" LIMIT 1').first() is not None:
+            if name in existing and connection.exec_driver_sql(f'SELECT 1 FROM "{name}" LIMIT 1').first() is not None:
                 raise ConfigurationError(say("migrate.not_empty", database=database, name=name))
 
 

@@ -124,10 +124,10 @@ def _compare(found: Mapping[str, int], manifest: Manifest) -> None:
 
 def _give_photos(source: Path, folder: Path) -> None:
     """Put the photos of a backup beside those that are here."""
-    kept, here = Photos(source / PHOTOS), Photos(folder)
-    for name in kept.names():
+    backed_up, here = Photos(source / PHOTOS), Photos(folder)
+    for name in backed_up.names():
         if not here.holds(name):
-            here.add(kept.path(name).read_bytes())
+            here.add(backed_up.path(name).read_bytes())
 
 
 def _give_public_key(source: Path, file: Path) -> None:

@@ -215,10 +215,10 @@ def _access_list(folder: Path, logins: list[Login], uplinks: list[str]) -> list[
     for login in logins:
         subprocess.run([maker, "-b", str(passwords), login.user, login.password], check=True, capture_output=True)
     read, write = ("".join(f"topic {may} {one}\n" for one in uplinks) for may in ("read", "write"))
-    told = "".join(f"topic write {one}\n" for one in mosquitto_admin.SENSORTHINGS)
+    rights = "".join(f"topic write {one}\n" for one in mosquitto_admin.SENSORTHINGS)
     rules.write_text(
         f"user {INGEST}\n{read}topic read rivers/v1/#\ntopic write rivers/v1/+/command\n"
-        f"topic write rivers/v1/+/observed\n{told}\n"
+        f"topic write rivers/v1/+/observed\n{rights}\n"
         f"user {DEVICE}\n{write}topic write rivers/v1/+/telemetry\ntopic write rivers/v1/+/status\n"
         "topic write rivers/v1/+/event\ntopic write rivers/v1/+/reply\ntopic read rivers/v1/+/command\n"
     )

@@ -37,7 +37,7 @@ Keys = Annotated[
 def verify(
     settings: SettingsFile = None,
     data: DataFolder = None,
-    kept: Annotated[
+    roots_file: Annotated[
         Path | None,
         typer.Option("--roots", help="库外保存的默克尔根 · the roots kept outside; default: audit.roots_file"),
     ] = None,
@@ -51,7 +51,7 @@ def verify(
             if key
             else audit_sealing.public_keys(loaded)
         )
-        outside = audit_sealing.read_roots(kept) if kept else audit_sealing.outside_roots(loaded)
+        outside = audit_sealing.read_roots(roots_file) if roots_file else audit_sealing.outside_roots(loaded)
         with progress_bar(line("progress.verify")) as bar, database.read() as connection:
             found = roots.verify(connection, keys, outside, bar)
     if as_json:

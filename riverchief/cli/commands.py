@@ -45,10 +45,10 @@ class Group(TyperGroup):
         show_help(self, ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        known = self.list_commands(ctx)
-        if args[0] not in known and not args[0].startswith("-"):
-            meant = difflib.get_close_matches(args[0], known) or known
-            raise ConfigurationError(say("usage.no_command", name=args[0], known=", ".join(meant)))
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            suggested = difflib.get_close_matches(args[0], names) or names
+            raise ConfigurationError(say("usage.no_command", name=args[0], known=", ".join(suggested)))
         return super().resolve_command(ctx, args)
 
 
@@ -70,8 +70,8 @@ def misuse(error: Any) -> Text | None:
         name = param.opts[-1] if param.param_type_name == "option" else _argument(param)
     match type(error).__name__:
         case "NoSuchOption":
-            meant = ", ".join(error.possibilities or ()) or "--help"
-            return say("usage.no_option", name=name, meant=meant)
+            suggested = ", ".join(error.possibilities or ()) or "--help"
+            return say("usage.no_option", name=name, meant=suggested)
         case "MissingParameter" if name:
             return say("usage.missing", name=name)
         case "BadParameter" if name:

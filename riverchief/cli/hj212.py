@@ -148,13 +148,13 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
     from ingest.storage import loggers
 
     with site_database(settings, data) as database, database.read() as connection:
-        known = loggers.load(connection).values()
+        registered = loggers.load(connection).values()
     if as_json:
         names = ("mn", "station", "st", "edition", "last_at_ms")
-        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in known]
+        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in registered]
         out.print_json(data=rows)
         return
-    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, known), "hj212_frames.no_logger")
+    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, registered), "hj212_frames.no_logger")
 
 
 def _row(one: "Logger") -> tuple[str, ...]:

@@ -69,12 +69,12 @@ def preview(
     loaded = load(settings, data)
     policy, at_ms = messages.policy(loaded.notices), _at(at)
     with opened(loaded) as database, database.read() as connection:
-        known = _directory(loaded, connection, at_ms)
+        directory = _directory(loaded, connection, at_ms)
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:
         raise ConfigurationError(say("command.no_station", station=station))
-    found = preview_messages(known, place, colour, at_ms, duty=lambda _: duty, policy=policy)
+    found = preview_messages(directory, place, colour, at_ms, duty=lambda _: duty, policy=policy)
     rows = [(one.step, one.contact, one.at_ms) for one in found]
     if as_json:
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])

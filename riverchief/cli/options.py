@@ -54,13 +54,13 @@ def newest_of(
     settings: Path | None,
     data: Path | None,
     station: str | None,
-    kept: Callable[["sa.Connection", str | None], list[T]],
+    read: Callable[["sa.Connection", str | None], list[T]],
 ) -> list[T]:
     """Stored entries of a station, or of all, newest first. Raises NotFound for one that is not registered."""
     with site_database(settings, data) as database, database.read() as connection:
         if station is not None:
             registered(connection, station)
-        return kept(connection, station)[::-1]
+        return read(connection, station)[::-1]
 
 
 @contextmanager

@@ -53,18 +53,18 @@ def replay(
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
-    known = catalogue()
+    parameters = catalogue()
     with exclusive_ingest(loaded.database_url) as writer, opened(loaded) as database:
-        stores = open_stores(loaded, database, known)
-        rules_ = files.read_rules(loaded.site.rules, known)
+        stores = open_stores(loaded, database, parameters)
+        rules_ = files.read_rules(loaded.site.rules, parameters)
         site = Site(
             writer or database,
             stores.readings,
             rules_,
-            known,
+            parameters,
             source=loaded.site.source,
             late_s=loaded.ingest.late_after_s,
-            mappings=files.read_mappings(loaded.ingest.mappings, known),
+            mappings=files.read_mappings(loaded.ingest.mappings, parameters),
             spool=stores.spool,
         )
         with database.read() as connection:

@@ -40,8 +40,8 @@ def reconcile(
     """与外部平台对账 · Compare a platform's incidents with ours; exit code 1 when they differ."""
     loaded = load(settings, data)
     usual = secret(loaded.outbox.secret, loaded.outbox.secret_file)
-    known = files.read_platforms(loaded.platforms.file, usual)
-    chosen = [known.named(platform)] if platform else [one for one in known.known if one.list is not None]
+    platforms = files.read_platforms(loaded.platforms.file, usual)
+    chosen = [platforms.named(platform)] if platform else [one for one in platforms.known if one.list is not None]
     if not chosen:
         raise ConfigurationError(say("command.no_platform"))
     if file is not None and len(chosen) > 1:
@@ -49,18 +49,19 @@ def reconcile(
     found: list[tuple[StoredReport, int]] = []
     with opened(loaded) as database:
         for one in chosen:
-            kept = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=who())
+            report = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=who())
             again = 0
             if resend:
                 with database.write() as connection:
-                    again = reconciliation.resend(connection, reconciliation.incidents_to_resend(kept), clock.now_ms())
-            found.append((kept, again))
+                    lost = reconciliation.incidents_to_resend(report)
+                    again = reconciliation.resend(connection, lost, clock.now_ms())
+            found.append((report, again))
     if as_json:
-        out.print_json(data=[dataclasses.asdict(kept) | {"events_sent_again": again} for kept, again in found])
+        out.print_json(data=[dataclasses.asdict(report) | {"events_sent_again": again} for report, again in found])
     else:
-        for kept, again in found:
-            _show(kept, again)
-    raise typer.Exit(0 if all(kept.closed for kept, _ in found) else 1)
+        for report, again in found:
+            _show(report, again)
+    raise typer.Exit(0 if all(report.closed for report, _ in found) else 1)
 
 
 def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
@@ -75,11 +76,11 @@ def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
         return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
 
 
-def _show(kept: StoredReport, again: int) -> None:
-    report = kept.report
+def _show(stored: StoredReport, again: int) -> None:
+    report = stored.report
     values = {
-        "platform": kept.platform,
-        "at": beijing(kept.at_ms),
+        "platform": stored.platform,
+        "at": beijing(stored.at_ms),
         "ours": report["ours"],
         "theirs": report["theirs"],
         "same": report["same"],

@@ -43,12 +43,12 @@ def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     as_json: AsJson = False,
 ) -> None:
     """判定读数有效或无效 · Call readings good or bad: what rested on bad ones is withdrawn."""
-    known = catalogue()
+    parameters = catalogue()
     span = instant("--since", since), instant("--until", until)
     with site_database(settings, data) as database, database.write() as connection:
         whose = author(by)
         registered(connection, station)
-        made = make_review(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
+        made = make_review(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), parameters)
         made = store.with_second_person(connection, made)
         number = store.add_review(connection, made, whose)
     _print_list([(number, made)], as_json=as_json)

@@ -156,7 +156,7 @@ def _gauges(settings: "Settings") -> dict[str, Any]:
     from ingest.storage import sl651_stations
 
     with opened(settings) as database, database.read() as connection:
-        found = {known.station: known for known in sl651_stations.load(connection).values()}
+        found = {gauge.station: gauge for gauge in sl651_stations.load(connection).values()}
     if not found:
         raise ConfigurationError(say("simulate.no_gauge"))
     return found
@@ -176,7 +176,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
     from ingest.storage import loggers as logger_store
 
     with opened(settings) as database, database.read() as connection:
-        found = {known.station: known for known in logger_store.load(connection).values()}
+        found = {logger.station: logger for logger in logger_store.load(connection).values()}
     if not found:
         raise ConfigurationError(say("simulate.no_logger"))
     return found
@@ -243,14 +243,14 @@ def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") 
     pace = say("simulate.fast") if options.speed == AS_FAST_AS_POSSIBLE else f"{options.speed:g} ×"
     ends = {"begin": plan.pace.start_ms, "end": plan.scenario.end_ms}
     span = {name: beijing(at_ms, "%Y-%m-%d %H:%M") for name, at_ms in ends.items()} | {"pace": pace}
-    who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
+    shown = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
     if plan.loggers and options.platform is not None:
-        who.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
+        shown.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
     if options.centre is not None:
-        who.append(f"SL 651 {options.centre[0]}:{options.centre[1]}: {len(options.gauges):,}")
+        shown.append(f"SL 651 {options.centre[0]}:{options.centre[1]}: {len(options.gauges):,}")
     lines = [
         line("simulate.begins", scenario=Text(plan.scenario.zh, plan.scenario.en), seed=options.seed, **span),
-        line("simulate.stations", who=", ".join(who)),
+        line("simulate.stations", who=", ".join(shown)),
     ]
     if plan.refused_connections:
         lines.append(f"[yellow]{line('simulate.shared', own=len(plan.own), others=plan.refused_connections)}[/]")

@@ -44,10 +44,10 @@ def import_(
 ) -> None:
     """导入站点文件（TOML、CSV） · Import a registry file; changes nothing when a row is bad."""
     loaded = load(settings, data)
-    known = catalogue()
+    parameters = catalogue()
     with opened(loaded) as database, database.write() as connection:
-        there = Book(registry_store.load(connection, known), maintenance_store.load(connection))
-        book = files.read_book(file, known, known=there, box=loaded.box, kind=kind)
+        stored = Book(registry_store.load(connection, parameters), maintenance_store.load(connection))
+        book = files.read_book(file, parameters, known=stored, box=loaded.box, kind=kind)
         registry_store.save(connection, book.registry, author(by))
         maintenance_store.save(connection, book.maintenance, author(by))
     counts = Counter(of for of, _ in registry_rows.rows_of(book))
@@ -139,8 +139,8 @@ def hang(  # noqa: PLR0913, PLR0917  (an option of the command each)
         if again := [p for p in parameters if (station, p, row["since"]) in taken]:
             raise Refused(say("command.hangs", again=again[0], station=station, since=row["since"]))
         made = registry_rows.read_rows(rows, catalogue(), known=Book(registry)).registry
-        known = {d.serial for d in registry.devices}
-        if not (model or manufacturer) and device in known:
+        serials = {d.serial for d in registry.devices}
+        if not (model or manufacturer) and device in serials:
             made = dataclasses.replace(made, devices=())
         registry_store.save(connection, made, author(by))
     for one in made.deployments:
@@ -272,9 +272,9 @@ def revoke(
     loaded = load(settings, data)
     with opened(loaded) as database:
         with database.read() as connection:
-            known = credentials_.listing(connection, station)
+            logins = credentials_.listing(connection, station)
         # all of them: also the one by the station's own key, which `setup device` makes and nobody has listed
-        users = [user] if user else [station, *(one.user for one in known if one.revoked_at_ms is None)]
+        users = [user] if user else [station, *(one.user for one in logins if one.revoked_at_ms is None)]
         making = _credentials(loaded, database)
         for one in users:
             making.revoke(station, one, by or who())

@@ -93,20 +93,20 @@ def archive(
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
-    known = catalogue()
+    parameters = catalogue()
     keep_days = loaded.readings.keep_days
     if before is None and not keep_days:
         raise ConfigurationError(say("command.before"))
     now_ms = clock.now_ms()
     boundary_ms = month_bounds_ms(before)[0] if before else retention.edge_for_days(keep_days, now_ms)
-    rules_ = files.read_rules(loaded.site.rules, known)
+    rules_ = files.read_rules(loaded.site.rules, parameters)
     kept_days = max(0, (now_ms - boundary_ms) // DAY_MS) if before else keep_days
-    retention.check_keep_days(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
+    retention.check_keep_days(kept_days, max(rules_.lookback_s(p.key) for p in parameters.parameters))
     with opened(loaded) as database, progress_bar(line("progress.archive")) as progress:
-        keeper = open_stores(loaded, database, known).keeper
+        keeper = open_stores(loaded, database, parameters).keeper
         if keeper is None:
             raise ConfigurationError(say("command.no_archive"))
-        moved = retention.move_out(database, known, keeper, boundary_ms, progress=progress)
+        moved = retention.move_out(database, parameters, keeper, boundary_ms, progress=progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
     else:

@@ -128,10 +128,10 @@ def _session(m: MqttSettings) -> Iterator[Finding]:
     with _visit(m, name, keep=True) as first:
         first.subscribe()
     with _visit(m, name, keep=True) as second:
-        kept = second.session_present
+        session_kept = second.session_present
     with _visit(m, name, keep=False):
         pass  # and it is gone again
-    yield ok("broker", "broker_session") if kept else failure("broker", "broker_no_session")
+    yield ok("broker", "broker_session") if session_kept else failure("broker", "broker_no_session")
 
 
 @contextmanager

@@ -152,27 +152,27 @@ def _downsampling(db: Database) -> Iterator[Finding]:
 def _rules(settings: Settings, db: Database) -> Iterator[Finding]:
     """What contradicts itself in the rules, and stations whose events no rule tells; how they fit otherwise is for
     ``rules check``, and whether they can be read for ``settings``."""
-    known = catalogue()
+    parameters = catalogue()
     try:
-        rules = files.read_rules(settings.site.rules, known)
+        rules = files.read_rules(settings.site.rules, parameters)
     except ConfigurationError:
         return
     with db.read() as connection:
-        registry = registry_store.load(connection, known)
-    for fault in (*explain.find_rule_faults(rules, known), *explain.unmatched_stations(rules, registry)):
+        registry = registry_store.load(connection, parameters)
+    for fault in (*explain.find_rule_faults(rules, parameters), *explain.unmatched_stations(rules, registry)):
         yield warning("rules", "rules_fault", fault=fault.text)
 
 
 def _stations(db: Database) -> Iterator[Finding]:
-    known = catalogue()
+    parameters = catalogue()
     with db.read() as connection:
-        registry = registry_store.load(connection, known)
+        registry = registry_store.load(connection, parameters)
     keys = [s.key for s in registry.in_service]
     if not keys:
         yield warning("stations", "stations_none")
         return
     newest: dict[str, int] = {}
-    for row in SqlReadings(db, known).latest():
+    for row in SqlReadings(db, parameters).latest():
         newest[row.station] = max(row.newest_at_ms, newest.get(row.station, 0))
     if newest:
         last = max(newest.values())

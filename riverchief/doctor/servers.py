@@ -140,22 +140,22 @@ def outbox(settings: Settings) -> Iterator[Finding]:
 
 def notices(settings: Settings) -> Iterator[Finding]:
     """Whether the contacts can be read and their channels reached; nothing is sent."""
-    known = messages.directory(settings) or Directory()
+    directory = messages.directory(settings) or Directory()
     db = Database(settings.database_url)
     with suppress(StorageUnavailable, sa.exc.SQLAlchemyError):  # what is wrong with the database is told elsewhere
         if not db.is_sqlite or Path(str(db.url.database)).exists():
             with db.read() as connection:
-                known = messages.everybody(settings, connection, clock.now_ms())
+                directory = messages.everybody(settings, connection, clock.now_ms())
     db.close()
-    if not known.contacts:
+    if not directory.contacts:
         yield warning("notices", "notices_off")
         return
-    ways = sum(len(one.channels) for one in known.contacts)
-    yield ok("notices", "notices_ok", contacts=len(known.contacts), channels=ways)
+    ways = sum(len(one.channels) for one in directory.contacts)
+    yield ok("notices", "notices_ok", contacts=len(directory.contacts), channels=ways)
     if not settings.notices.public_url:
         yield warning("notices", "notices_no_link")
     checked: set[tuple[str, int]] = set()
-    for contact in known.contacts:
+    for contact in directory.contacts:
         for channel in contact.channels:
             where = channels.host(channel)
             if where is None or where in checked:

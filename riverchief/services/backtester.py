@@ -103,21 +103,21 @@ def work(settings: Settings, number: int) -> None:
 
 
 def _result(settings: Settings, database: Database, number: int) -> dict[str, object]:
-    known = catalogue()
+    parameters = catalogue()
     with database.read() as connection:
         request = backtest_requests.get(connection, number).request
-        registry = registry_store.load(connection, known)
+        registry = registry_store.load(connection, parameters)
         maintenance = maintenance_store.load(connection)
-    tried_rules = files.parse_rules(request["rules"], known)
-    in_force_rules = rule_publications.load(database, files.read_rules(settings.site.rules, known), known)
+    tried_rules = files.parse_rules(request["rules"], parameters)
+    in_force_rules = rule_publications.load(database, files.read_rules(settings.site.rules, parameters), parameters)
     since_ms, until_ms = request["since_ms"], request["until_ms"]
-    stores = open_stores(settings, database, known)
-    past = backtest.load_input(
+    stores = open_stores(settings, database, parameters)
+    stored = backtest.load_input(
         registry, stores.readings, since_ms, until_ms, maintenance=maintenance, stations=request["stations"]
     )
     progress = _ProgressWriter(database, number)
     tried, in_force = backtest.compare_rule_sets(
-        tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=progress
+        tried_rules, in_force_rules, stored, parameters, since_ms, until_ms, on_progress=progress
     )
     return backtest.as_json(tried, in_force, most=SHORT_LIST_INCIDENTS)
 

@@ -109,12 +109,12 @@ def classify(
     """
     summary = Summary(source.name, options.water.value)
     with formats.reading(source) as table:
-        kept = _kept(source, table.names)
-        used = _used(source, [table.names[i] for i in kept], kept, options, catalogue, summary)
-        names = [table.names[i] for i in kept] + [CLASS, DECIDING]
+        copy = _kept(source, table.names)
+        used = _used(source, [table.names[i] for i in copy], copy, options, catalogue, summary)
+        names = [table.names[i] for i in copy] + [CLASS, DECIDING]
         with _opened(out, names, table.bom) as sink:
             for piece in table.pieces():
-                sink.write(_judged(source, piece, kept, used, options, summary))
+                sink.write(_judged(source, piece, copy, used, options, summary))
                 progress(piece.done)
             if not summary.rows:
                 sink.write(pl.DataFrame(schema={str(i): pl.String for i in range(len(names))}))
@@ -184,7 +184,7 @@ def _used(
 
 
 def _judged(
-    source: Path, piece: TableChunk, kept: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
+    source: Path, piece: TableChunk, copy: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
 ) -> pl.DataFrame:
     """The piece with its classes; counts go to the summary."""
     values: dict[str, Floats] = {}
@@ -202,7 +202,7 @@ def _judged(
     for code, count in enumerate(np.bincount(found, minlength=len(_NAMES))):
         summary.classes[_NAMES[code]] += int(count)
     summary.rows += rows
-    return piece.frame.select([str(i) for i in kept]).with_columns(
+    return piece.frame.select([str(i) for i in copy]).with_columns(
         pl.Series(CLASS, _NAMES[found], pl.String).replace("", None),
         pl.Series(DECIDING, _deciding(judged, rows), pl.String).replace("", None),
     )

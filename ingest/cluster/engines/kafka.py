@@ -67,11 +67,11 @@ class Kafka:
             "retention.bytes": "-1",
         }
         try:
-            known = self._admin.list_topics(timeout=TIMEOUT_S).topics.get(self.topic)
-            if known is None:
+            existing = self._admin.list_topics(timeout=TIMEOUT_S).topics.get(self.topic)
+            if existing is None:
                 new = NewTopic(self.topic, partitions, replicas, config=config)
                 self._admin.create_topics([new], operation_timeout=TIMEOUT_S)[self.topic].result(TIMEOUT_S)
-            elif len(known.partitions) < partitions:
+            elif len(existing.partitions) < partitions:
                 grown = NewPartitions(self.topic, partitions)
                 self._admin.create_partitions([grown], operation_timeout=TIMEOUT_S)[self.topic].result(TIMEOUT_S)
         except (KafkaException, TimeoutError) as error:

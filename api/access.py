@@ -203,7 +203,7 @@ class Keeper:
             if kept is not None and known is not None:
                 known = replace(known, scopes=kept.scopes)
                 if now_ms - (kept.used_at_ms or 0) >= sessions.USED_INTERVAL_MS:
-                    self._note(lambda connection: people_store.token_used(connection, kept.id, now_ms))
+                    self._note(lambda connection: people_store.record_token_use(connection, kept.id, now_ms))
                 self._keep(key, known)
         return known
 
@@ -276,7 +276,7 @@ class Keeper:
                 known = self._holder(connection, found.token_hash, now_ms)
         if known is not None:
             if now_ms - found.used_at_ms >= sessions.USED_INTERVAL_MS:
-                self._note(lambda connection: sessions.used(connection, found, now_ms))
+                self._note(lambda connection: sessions.record_use(connection, found, now_ms))
             self._keep(key, known)
         return known
 
@@ -316,7 +316,7 @@ class Keeper:
             one = people_store.get(connection, phone.person)
             actor = people_store.actor_of(connection, one, self.regions(), now_ms)
         if now_ms - (phone.used_at_ms or 0) >= phones.USED_INTERVAL_MS:
-            self._note(lambda connection: phones.used(connection, number, now_ms))
+            self._note(lambda connection: phones.record_use(connection, number, now_ms))
         return Signer(actor, phone)
 
     def forget(self) -> None:

@@ -126,7 +126,7 @@ class Joined(Database):
         yield self._connection
 
 
-def in_order(connection: sa.Connection, table: sa.Table) -> None:
+def lock_inserts(connection: sa.Connection, table: sa.Table) -> None:
     """Lock a table against inserts of others until the end of the transaction.
 
     For tables whose growing numbers are followed: PostgreSQL gives a number before the commit, so that without this a

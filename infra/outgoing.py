@@ -83,7 +83,7 @@ def is_network(text: str) -> bool:
     return True
 
 
-def place(url: str) -> tuple[str, int]:
+def endpoint_of(url: str) -> tuple[str, int]:
     """Host and port of an address on the web."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)

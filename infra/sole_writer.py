@@ -13,7 +13,7 @@ from infra.errors import SessionRenewed, StorageUnavailable
 from infra.texts import say
 
 RELEASE_TIMEOUT_S = 5.0
-"""A server that ends a session tells us before it frees the lock; somebody else has it only when it stays taken."""
+"""How long to wait for the lock after a lost session: the server frees it only after it has ended the session."""
 
 
 class SoleWriter(Database):

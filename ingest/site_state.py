@@ -14,7 +14,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
-from infra.database import Database, in_order
+from infra.database import Database, lock_inserts
 from infra.errors import ConfigurationError
 from ingest import quarantine
 from ingest.ledger import Ledger
@@ -426,8 +426,8 @@ class SiteState:
         The caller sets ``rules_saved`` once this is committed.
         """
         if not self.rules_saved:
-            in_order(connection, rule_version)  # workers begin together
+            lock_inserts(connection, rule_version)  # workers begin together
             rule_versions.record_versions(connection, self.rules, self.catalogue, now_ms)
             rule_trials.end_superseded(connection, now_ms)
             if self._published is not None:
-                rule_publications.taken_over(connection, self._published, self.file_rules)
+                rule_publications.record_taken_over(connection, self._published, self.file_rules)

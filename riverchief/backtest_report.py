@@ -9,9 +9,9 @@ from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestRe
 
 WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
 COLOURS = {"red": "#c0392b", "orange": "#e67e22", "yellow": "#d4b106", "blue": "#2e86c1"}
-"""Of the urgencies, dark enough to be told apart on white."""
+"""Colours of the urgencies, with enough contrast on white."""
 NAME_CHARS = 15
-"""Letters of a station's Chinese name beside its row; the rest and the key are told on pointing at it."""
+"""Characters of a station's Chinese name beside its row; a tooltip shows the whole name and the key."""
 MAX_INCIDENTS = 200
 """Incidents listed of each kind of difference."""
 

@@ -160,7 +160,7 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
     with _named(path):
         found = platform_model.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
     lists = (one.list.url for one in found.known if one.list is not None)
-    outgoing.allow(named=(outgoing.place(url) for url in lists if url))
+    outgoing.allow(named=(outgoing.endpoint_of(url) for url in lists if url))
     return found
 
 

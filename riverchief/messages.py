@@ -98,9 +98,9 @@ def directory(settings: Settings) -> Directory | None:
     return None if file is None else files.read_contacts(file)
 
 
-def everybody(settings: Settings, connection: sa.Connection, at_ms: int) -> Directory:
+def all_contacts(settings: Settings, connection: sa.Connection, at_ms: int) -> Directory:
     """The contacts of the file and of the people at an instant. Raises ConfigurationError, StorageUnavailable."""
-    people = reachable(connection, contact_key.vault(settings, make=False), at_ms)
+    people = contacts_of_people(connection, contact_key.vault(settings, make=False), at_ms)
     return (directory(settings) or Directory()).with_people(people)
 
 
@@ -126,7 +126,7 @@ class ContactList:
         with self._lock:
             if self._at_ms is None or not 0 <= now_ms - self._at_ms < RECENT_MS:
                 with suppress(StorageUnavailable), self._database.read() as connection:
-                    self._found = self._file().with_people(reachable(connection, self._vault, now_ms))
+                    self._found = self._file().with_people(contacts_of_people(connection, self._vault, now_ms))
                 self._at_ms = now_ms
             return self._found
 
@@ -148,7 +148,7 @@ _CONTACT_ROLES: Mapping[roles.Role, contacts.ContactRole] = {
 """Reasons of a message by role; handlers and verifiers get their tasks by name."""
 
 
-def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:
+def contacts_of_people(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:
     """The people of the record as contacts, by name: chiefs by their terms, channels where some are kept."""
     ways = person_contacts.read_all(connection, vault)
     terms: dict[str, list[Appointment]] = {}

@@ -72,7 +72,7 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool, with_conta
     _record_start(settings, roles, database)
     _register_stations(settings, database, parameters)
     if with_api and not settings.access.open:
-        administrator.first(database, settings.data, settings.address)
+        administrator.first_link(database, settings.data, settings.address)
     return Resources(
         settings=settings,
         catalogue=parameters,

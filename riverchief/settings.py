@@ -395,7 +395,7 @@ class Settings(BaseSettings):
         urls = (self.outbox.url, self.audit.roots_url, self.oidc.issuer)
         secrets = (secret(n.mail, n.mail_file), secret(watch.heartbeat_url, watch.heartbeat_url_file))
         pushes = (f"{scheme}://{host}" for host in n.push_hosts for scheme in ("http", "https"))
-        return tuple(outgoing.place(url) for url in (*urls, *secrets, *pushes) if url)
+        return tuple(outgoing.endpoint_of(url) for url in (*urls, *secrets, *pushes) if url)
 
     @property
     def photos(self) -> Path:

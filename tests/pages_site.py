@@ -475,8 +475,8 @@ def public_past(database: Database) -> None:
         sides = {"a" * 64: public_photos.Side.BEFORE, "b" * 64: public_photos.Side.AFTER}
         closed = incident_store.get(connection, made.id)
         copy = public_photos.public_copy(PHOTO)
-        public_photos.put(connection, closed, sides, dict.fromkeys(sides, copy), operator, now - HOUR)
-        subscriptions.ask(connection, Vault(new_key()), RIVER, "somebody@example.org", "zh", now)
+        public_photos.set_released(connection, closed, sides, dict.fromkeys(sides, copy), operator, now - HOUR)
+        subscriptions.request(connection, Vault(new_key()), RIVER, "somebody@example.org", "zh", now)
         connection.execute(sa.update(subscriptions.table).values(token=SUBSCRIPTION))
 
 

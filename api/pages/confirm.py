@@ -46,7 +46,7 @@ async def confirm(v: Viewing, token: str) -> Response:
         if isinstance(found, Response):
             return found
         contact, context = found.contact, v.context
-        actor = v.keeper.by_name(contact.name) or v.keeper.by_name(contact.key) or confirmation.stands_in(contact)
+        actor = v.keeper.by_name(contact.name) or v.keeper.by_name(contact.key) or confirmation.contact_actor(contact)
         confirmed = confirmation.confirm(
             context.database,
             found,

@@ -258,7 +258,7 @@ def _trial(v: View, rule: str, wanted: str, typed: Mapping[str, object]) -> dict
         if not trials:
             return None
         one = next((each for each in trials if str(each.id) == wanted), trials[0])
-        found = rule_trials.found(connection, one)
+        found = rule_trials.findings(connection, one)
     try:
         tried = models.rule_of(one.body, v.context.catalogue)
     except ConfigurationError:  # the catalogue changed since

@@ -227,7 +227,7 @@ class FaultKind(Enum):
     """What is wrong with an entry."""
 
     CHANGED = "changed"
-    """What it says, or its hash, is not what was recorded."""
+    """Content or hash differs from what was recorded."""
     MISSING = "missing"
     """There are later entries, but not this one."""
     OUT_OF_ORDER = "out_of_order"
@@ -235,7 +235,7 @@ class FaultKind(Enum):
     CUT_OFF = "cut_off"
     """A signed root covers it, and the trail ends before it."""
     REWRITTEN = "rewritten"
-    """The chain fits, but a signed root of that time says that it was another."""
+    """The chain is consistent, but does not match a signed root."""
     ROOT_MISSING = "root_missing"
     """A signed root kept outside is no longer in the database."""
     DIFFERS = "differs"

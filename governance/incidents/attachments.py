@@ -47,7 +47,7 @@ def attach(connection: sa.Connection, used: Collection[tuple[str, int]]) -> None
     insert_many(connection, into, sorted(used), "ON CONFLICT (attachment_id, incident_id) DO NOTHING")
 
 
-def known(connection: sa.Connection, ids: Sequence[str], by: Collection[str] = ()) -> list[Attachment]:
+def find(connection: sa.Connection, ids: Sequence[str], by: Collection[str] = ()) -> list[Attachment]:
     """Those of these ids that somebody uploaded, each once, in their order; of several uploads the first of ``by``."""
     rows = connection.execute(sa.select(table).where(table.c.id.in_(ids)).order_by(table.c.at_ms)).mappings()
     found: dict[str, Attachment] = {}
@@ -60,7 +60,7 @@ def known(connection: sa.Connection, ids: Sequence[str], by: Collection[str] = (
 
 def get(connection: sa.Connection, ids: Sequence[str], actor: Actor) -> list[Attachment]:
     """Those with these ids, in their order. Raises NotFound, naming the first that is not there for ``actor``."""
-    found = known(connection, ids, (actor.name,))
+    found = find(connection, ids, (actor.name,))
     here = {one.id for one in found if actor.regions is None or one.by == actor.name}
     if len(here) < len(found):
         here |= _attached(connection, [one.id for one in found if one.id not in here], actor)

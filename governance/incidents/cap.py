@@ -27,15 +27,14 @@ SEVERITY: Final[Mapping[Colour, str]] = {
 }
 """Severity of a colour: the four steps of both scales in order. Our choice; no published text maps them for water."""
 WARNED_KINDS: Final = frozenset(FindingKind) - {FindingKind.DEVICE, FindingKind.NO_DATA, FindingKind.REPORT}
-"""What is told outside: what was found in the water. A device's trouble concerns its keeper, and a report is what
-somebody says."""
+"""Kinds that warnings are sent for: those measured in the water, neither faults of devices nor reports."""
 CANCELLING_STATES: Final = frozenset({State.FALSE_ALARM, State.REJECTED})
 REACH_MARGIN_KM: Final = 0.05
 """A reach as an area is its line and so much on both sides: the banks of a creek. Our choice."""
 PLACE_RADIUS_KM: Final = 0.5
 """A place without a reach is a circle of this radius. Our choice."""
 VALID_MS: Final = 24 * 3_600_000
-"""For how long a message counts where none follows: an incident that lasts longer is told anew by its feed."""
+"""Validity of a message without a successor; the feed renews it while the incident lasts."""
 LANGUAGES: Final = {"zh-CN": "zh", "en-US": "en"}
 
 
@@ -75,8 +74,7 @@ class CapMessage:
 
 
 def messages(steps: Iterable[Step], settings: CapSettings) -> Iterator[CapMessage]:
-    """The messages of one incident, oldest first: opened, colour changed, closed, found false. Nothing for what is not
-    told outside."""
+    """The messages of one incident, oldest first: opened, changed, closed, cancelled. Only of `WARNED_KINDS`."""
     sent: list[str] = []
     last: tuple[object, ...] = ()
     for step in steps:

@@ -1,4 +1,4 @@
-"""What people correct of what they said before: where a report was, and that a case was handled. Pure.
+"""Corrections by people: the place of a report, the record of the handling. Pure.
 
 The history keeps the old and the new; what was said first stays in it.
 """
@@ -34,7 +34,7 @@ def correct_handling(
     incident: Incident, words: str, shown: tuple[str, ...], actor: Actor, *, undone: bool, now_ms: int,
     policy: DeadlinePolicy,
 ) -> tuple[Incident, Effects]:  # fmt: skip
-    """What was said of the handling, said anew; ``undone``: it was not handled, and goes on as before.
+    """Replace the record of the handling; ``undone``: the case was not handled and goes back to that step.
 
     Raises Refused unless the case is handled, by this person, and nobody has gone on with it.
     """

@@ -1,8 +1,8 @@
 """The life of an incident: one table of what people may do with it, and the functions that apply it. Pure.
 
 ``TABLE`` has a row for each action: from which states it starts, where it leads, who may take it, what must be shown,
-under which condition, with which effects. `act` applies a row; `merge` and `split` touch two incidents. What findings
-change is in `governance.incidents.from_findings`, what time changes in `governance.incidents.reminders`.
+under which condition, with which effects. `apply_action` applies a row; `merge` and `split` touch two incidents. What
+findings change is in `governance.incidents.from_findings`, what time changes in `governance.incidents.reminders`.
 """
 
 from collections.abc import Mapping
@@ -178,8 +178,8 @@ def apply_action(
     ``normal`` counts, for each condition, the good readings since its end: what closing a sensor-raised incident rests
     on; None where nobody asked the readings, and then it is not closed. ``needs`` replaces the evidence of the table.
 
-    Raises Forbidden for what role, region or department do not allow, NotNow for what the state does not, and Refused
-    for what is missing; each says what is allowed now. Merging and splitting are `merge` and `split`.
+    Raises Forbidden where role, region or department do not allow it, NotAllowedNow where the state does not, and
+    Refused where something is missing; each says what is allowed now. Merging and splitting are `merge` and `split`.
     """
     step = _admitted(incident, order.action, actor)
     allowed_now = allowed(incident, actor)
@@ -253,7 +253,7 @@ def merge(
 ) -> tuple[tuple[Incident, Effects], tuple[Incident, Effects]]:
     """Close an incident because another one goes on in its place, which takes over its conditions and causes.
 
-    Raises what `act` raises, for either, and NotNow where the two do not go together.
+    Raises what `apply_action` raises, for either, and NotAllowedNow where the two do not go together.
     """
     for one in (incident, into):
         _admitted(one, Action.MERGE, actor)
@@ -326,7 +326,7 @@ def split(
     """Take some conditions of an incident into a new one, which begins where incidents begin.
 
     Its headline is that of its earliest condition: what ``firings``, the entries of the newest firings by condition,
-    say of it. Raises what `act` raises, and NotNow where the conditions are not some of the incident's.
+    say of it. Raises what `apply_action` raises, and NotAllowedNow where the conditions are not some of the incident's.
     """
     _admitted(incident, Action.SPLIT, actor)
     wanted = set(order.conditions)
@@ -479,7 +479,7 @@ def outside_jurisdiction_text(incident: Incident) -> Text:
 
 
 def _admitted(incident: Incident, action: Action, actor: Actor) -> Transition:
-    """The row of the table that admits the action. Raises Refused, Forbidden or NotNow, in the order of the checks."""
+    """The row of the table that admits the action. Raises Refused, Forbidden or NotAllowedNow, in this order."""
     if not actor.name.strip():
         raise Refused(say("incident.needs_name", id=incident.id, action=action_name(action)))
     allowed_now = allowed(incident, actor)
@@ -518,7 +518,7 @@ def _require_short_comment(action: Action, comment: str) -> None:
 def _require_evidence(
     incident: Incident, order: Order, needs: tuple[frozenset[Evidence], ...], allowed_now: tuple[Action, ...]
 ) -> None:
-    """Raises NotNow, naming the first sorts of evidence of which none is shown."""
+    """Raises NotAllowedNow, naming the first sorts of evidence of which none is shown."""
     missing = next((kinds for kinds in needs if not kinds & order.shown), None)
     if missing is None:
         return
@@ -534,7 +534,7 @@ def _require_quiet(
     normal: Mapping[tuple[str, str, str], int] | None,
     allowed_now: tuple[Action, ...],
 ) -> None:
-    """Nothing active, and enough good readings since: a dead sensor proves nothing. Raises NotNow."""
+    """Nothing active, and enough good readings since: a dead sensor proves nothing. Raises NotAllowedNow."""
     values: dict[str, Any] = {"id": incident.id, "action": action_name(action)}
     if incident.active:
         names = [_condition_name(c, incident) for c in incident.active]

@@ -145,9 +145,9 @@ def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywo
     normal: Mapping[tuple[str, str, str], int] | None = None,
     needs: tuple[frozenset[Evidence], ...] | None = None,
 ) -> Incident:
-    """Apply what a person does and return the incident after it; see `lifecycle.act` for what it needs.
+    """Apply what a person does and return the incident after it; see `lifecycle.apply_action`.
 
-    Raises NotFound, Forbidden, NotNow, Refused, and Conflict when ``expected_version`` is given and is not the
+    Raises NotFound, Forbidden, NotAllowedNow, Refused, and Conflict when ``expected_version`` is given and is not the
     incident's.
     """
     ids = [incident_id] if order.into is None else sorted({incident_id, order.into})  # in order: no deadlock
@@ -339,7 +339,7 @@ def _firing_entries(connection: sa.Connection, conditions: Iterable[Condition]) 
 def _require_reopenable(
     connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: DeadlinePolicy
 ) -> None:
-    """Raises NotNow when it is too late, or the same cause is open again already."""
+    """Raises NotAllowedNow when it is too late, or the same cause is open again already."""
     ended = before.closed_at_ms or 0
     if now_ms - ended > policy.reopen_within_ms:
         days = policy.reopen_within_ms // DAY_MS
@@ -483,7 +483,7 @@ def water_filter(reach: str, stations: Collection[str]) -> sa.ColumnElement[bool
 
 
 def jurisdiction_filter(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
-    """The incidents within reach of somebody, as `lifecycle.concerns` has it; without ``theirs`` by place alone."""
+    """The incidents within reach of somebody, as in `lifecycle.in_jurisdiction`; without ``theirs`` by place alone."""
     c = incidents_.c
     if actor.regions is None:
         return sa.true()

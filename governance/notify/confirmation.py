@@ -103,7 +103,7 @@ def confirm(
     return Confirmed(done, len(numbers) - done, now_ms)
 
 
-def stands_in(contact: Contact) -> Actor:
+def contact_actor(contact: Contact) -> Actor:
     """The actor for a contact who is not among the people, by the roles of the contacts' file."""
     return Actor(contact.name, Role.OFFICE if ContactRole.OFFICE in contact.roles else Role.CHIEF)
 

@@ -13,7 +13,7 @@ TEST_INCIDENT = 0
 
 
 class NoticeKind(StrEnum):
-    """What a message tells of an incident."""
+    """Subject of a message about an incident."""
 
     OPENED = "opened"
     PAST = "past"
@@ -38,7 +38,7 @@ class NoticeKind(StrEnum):
 
 
 CALL_KINDS = frozenset({NoticeKind.OPENED, NoticeKind.AGAIN, NoticeKind.PROMOTED, NoticeKind.REOPENED})
-"""What somebody has to confirm."""
+"""Kinds that must be confirmed."""
 URGENT_KINDS = CALL_KINDS | {
     NoticeKind.ESCALATED,
     NoticeKind.REMINDER,
@@ -48,13 +48,13 @@ URGENT_KINDS = CALL_KINDS | {
 }
 """Kinds that the times of a colour apply to; the others are informational."""
 FOLLOW_UP_KINDS = frozenset({NoticeKind.RECOVERED, NoticeKind.WITHDRAWN, NoticeKind.CLOSED})
-"""What only those hear who were told of the incident before."""
+"""Kinds that go only to contacts who got an earlier message about the incident."""
 CONFIRMABLE_KINDS = CALL_KINDS | {NoticeKind.ESCALATED, NoticeKind.EMERGENCY}
-"""What the button behind the link confirms."""
+"""Kinds that the button behind the link confirms."""
 HANDLER_KINDS = frozenset(
     {NoticeKind.DISPATCHED, NoticeKind.REMINDER, NoticeKind.OVERDUE, NoticeKind.SUPERVISED, NoticeKind.WITHDRAWN}
 )
-"""What concerns whoever answers for the case now."""
+"""Kinds that go to the person who is responsible for the case."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ from governance.notify.tables import notice_watch as watches_
 from governance.notify.wording import NO_VALUES, PresentValues, compose
 from governance.tables import incident as incidents_
 from governance.tables import outbox
-from infra.database import Database, in_order
+from infra.database import Database, lock_inserts
 from infra.errors import StorageUnavailable
 from infra.periodic import RESTART_AFTER_S, PeriodicWorker
 from infra.texts import both, say
@@ -199,9 +199,9 @@ class Messenger(PeriodicWorker):
         mark_of = sa.select(marks_.c.mark).where(marks_.c.name == _POSITION_NAME)
         with self._database.read() as connection:
             newest, mark = connection.execute(newest_id).scalar_one(), connection.execute(mark_of).scalar()
-        if mark is None:  # events older than the first messenger are not told
+        if mark is None:  # no messages for events older than the first messenger
             with self._database.write() as connection:
-                in_order(connection, outbox)
+                lock_inserts(connection, outbox)
                 if connection.execute(mark_of).scalar() is None:
                     upto = connection.execute(newest_id).scalar_one()
                     connection.execute(sa.insert(marks_).values(name=_POSITION_NAME, mark=upto))
@@ -209,7 +209,7 @@ class Messenger(PeriodicWorker):
         if newest <= mark:
             return 0
         with self._database.write() as connection:
-            in_order(connection, outbox)  # after it, nothing smaller than the newest can still be committed
+            lock_inserts(connection, outbox)  # after it, nothing smaller than the newest can still be committed
             upto = connection.execute(newest_id).scalar_one()
         with self._database.write() as connection:
             mark = connection.execute(mark_of.with_for_update()).scalar_one()
@@ -226,7 +226,7 @@ class Messenger(PeriodicWorker):
         """Plan the messages of these rows of the outbox and write the plan."""
         now_ms, directory = self._clock(), self._directory()
         if not directory.contacts:
-            return  # nobody is told, and nobody is waited for to confirm
+            return  # no messages, no confirmations
         events = _events(rows)
         withdrawn = {event.incident_id for event in events if event.kind is NoticeKind.WITHDRAWN}
         ended = {event.incident_id for event in events if event.kind in FOLLOW_UP_KINDS}
@@ -249,7 +249,7 @@ class Messenger(PeriodicWorker):
     # -- escalated -------------------------------------------------------------------------------------------------
 
     def escalate(self) -> int:
-        """Tell the next step of what nobody confirmed in time; returns how many incidents were looked at."""
+        """Call the next step for incidents not confirmed in time; returns how many incidents were examined."""
         now_ms, policy = self._clock(), self._policy
         due = sa.select(watches_).where(watches_.c.due_at_ms <= now_ms).order_by(watches_.c.due_at_ms).limit(MAX_ROWS)
         with self._database.read() as connection:
@@ -278,7 +278,7 @@ class Messenger(PeriodicWorker):
     def _escalate_one(
         self, connection: sa.Connection, watch: Any, incident: Incident, now: Circumstances
     ) -> list[NoticeRequest]:
-        """Write the next step of a watched incident; the messages it takes, none where nobody is left to tell."""
+        """Write the next step of a watched incident; the messages it takes, none after the last step."""
         step = watch["step"] + 1
         requests, due_ms = plan_escalation(incident, Colour(watch["colour"]), step, watch["since_ms"], now)
         this = sa.update(watches_).where(watches_.c.incident_id == incident.id)
@@ -314,7 +314,7 @@ class Messenger(PeriodicWorker):
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
             self._give_up_old(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
-            found = {row["id"]: notice_store.of(row) for row in connection.execute(taken).mappings()}
+            found = {row["id"]: notice_store.notice_from_row(row) for row in connection.execute(taken).mappings()}
             items_of = notice_store.items(connection, ids)
             claimed = []
             for one in ids:

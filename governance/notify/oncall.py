@@ -136,7 +136,7 @@ def replan(
     add(connection, [*rests, *turns], by=by, now_ms=now_ms, what="oncall.replanned")
 
 
-def planned(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[int, Shift]:
+def shifts_by_number(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[int, Shift]:
     """The shifts that touch [start, end) by their numbers, in order of time."""
     c = oncall_shift.c
     query = sa.select(c.id, *_COLUMNS).where(c.starts_at_ms < end_ms, c.ends_at_ms > start_ms)

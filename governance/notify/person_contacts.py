@@ -105,7 +105,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     audit_trail.append_many(connection, [entry])
 
 
-def of(connection: sa.Connection, name: str, vault: Vault) -> ContactDetails:
+def get(connection: sa.Connection, name: str, vault: Vault) -> ContactDetails:
     """How a person is reached. Raises NotFound, also where nothing is stored."""
     one = people_store.get(connection, name)
     found = read_all(connection, vault, (one.name,)).get(one.name)

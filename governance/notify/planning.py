@@ -22,7 +22,7 @@ from infra.times import to_ms
 REGION_KEY_PREFIX = "@"
 """Before a region's code where a station's key may stand, too."""
 UNCONFIRMED_STATES = frozenset({State.REPORTED, State.REOPENED})
-"""States in which nobody has said yet that they know."""
+"""States in which no confirmation has been given yet."""
 
 _KINDS: Mapping[str, NoticeKind] = {
     "reported": NoticeKind.OPENED,

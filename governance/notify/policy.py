@@ -49,7 +49,7 @@ class NoticePolicy:
         return _next(at_ms, self.morning if own is None else own[1])
 
     def due(self, colour: Colour, at_ms: int, *, on_duty: bool, own: tuple[time, time] | None = None) -> int:
-        """When something that happened at ``at_ms`` may be told to somebody who is (not) on call now."""
+        """When a message about something that happened at ``at_ms`` may be sent to a contact who is (not) on call."""
         if colour is Colour.RED:
             return at_ms
         if colour is Colour.BLUE:
@@ -63,7 +63,7 @@ class NoticePolicy:
         return round(self.window_s * (250 if colour is Colour.RED else 1000))
 
     def unconfirmed_at(self, colour: Colour, at_ms: int) -> int | None:
-        """When something told at ``at_ms`` goes to the next step; None when nothing is asked."""
+        """When a call sent at ``at_ms`` goes to the next step; None where no confirmation is required."""
         minutes = self.confirm.get(colour)
         if minutes is None:
             return None

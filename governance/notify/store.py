@@ -195,7 +195,7 @@ def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_
         connection.execute(sa.insert(watches_), rows)
 
 
-def watch_of(connection: sa.Connection, incident_id: int) -> Watch | None:
+def get_watch(connection: sa.Connection, incident_id: int) -> Watch | None:
     """What is waited for of an incident; None where nothing is."""
     row = connection.execute(sa.select(watches_).where(watches_.c.incident_id == incident_id)).first()
     return None if row is None else Watch(Colour(row.colour), row.step, row.since_ms, row.due_at_ms)
@@ -212,7 +212,7 @@ def newest_of(connection: sa.Connection, incident_ids: Collection[int]) -> dict[
             .order_by(notices_.c.id)
         )
         for row in connection.execute(query).mappings():
-            found[row["incident_id"], row["contact"]] = of(row)
+            found[row["incident_id"], row["contact"]] = notice_from_row(row)
     return found
 
 
@@ -224,7 +224,7 @@ def newest_to(connection: sa.Connection, contacts: Collection[str]) -> dict[str,
         .group_by(notices_.c.contact)
     )
     query = sa.select(notices_).where(notices_.c.id.in_(newest))
-    return {row["contact"]: of(row) for row in connection.execute(query).mappings()}
+    return {row["contact"]: notice_from_row(row) for row in connection.execute(query).mappings()}
 
 
 def newest_test(connection: sa.Connection, contact: str) -> Notice | None:
@@ -237,7 +237,7 @@ def newest_test(connection: sa.Connection, contact: str) -> Notice | None:
         .limit(1)
     )
     row = connection.execute(query).mappings().first()
-    return None if row is None else of(row)
+    return None if row is None else notice_from_row(row)
 
 
 def recipients_of(
@@ -308,7 +308,7 @@ def list_notices(
         query = query.where(notices_.c.id < before)
     if within is not None:
         query = query.where(notices_.c.id.not_in(_beyond(within)))
-    return [of(row) for row in connection.execute(query).mappings()]
+    return [notice_from_row(row) for row in connection.execute(query).mappings()]
 
 
 def _beyond(within: sa.Select[tuple[int]]) -> sa.Select[tuple[int]]:
@@ -318,7 +318,7 @@ def _beyond(within: sa.Select[tuple[int]]) -> sa.Select[tuple[int]]:
 
 
 def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]] | None = None) -> Notice:
-    """The message of this number; raises NotFound, also for one that `listed` would leave out."""
+    """The message of this number; raises NotFound, also for one that `list_notices` leaves out."""
     row = None
     if 0 < notice_id < 2**31:
         query = sa.select(notices_).where(notices_.c.id == notice_id)
@@ -327,7 +327,7 @@ def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]]
         row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFound(say("notice.unknown", id=notice_id))
-    return of(row)
+    return notice_from_row(row)
 
 
 def enqueue_test(connection: sa.Connection, contact: str, text: Text, now_ms: int, policy: NoticePolicy) -> int:
@@ -399,7 +399,7 @@ def channels_used(connection: sa.Connection, since_ms: int) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def of(row: Any) -> Notice:
+def notice_from_row(row: Any) -> Notice:
     """A message from its row."""
     return Notice(**{name: row[name] for name in Notice.__slots__})
 

@@ -51,7 +51,7 @@ def needs_factor(one: Person) -> bool:
     return one.role in SECOND_FACTOR_ROLES
 
 
-def of(connection: sa.Connection, one: Person) -> Account:
+def get(connection: sa.Connection, one: Person) -> Account:
     """How somebody signs in."""
     row = connection.execute(sa.select(table).where(table.c.person_id == one.id)).first()
     count = sa.select(sa.func.count()).where(recovery_.c.person_id == one.id)
@@ -107,7 +107,7 @@ def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -
     code = one_time_codes.make(
         connection, Purpose.PASSWORD, person_id=one.id, now_ms=now_ms, good_ms=one_time_codes.LINK_MS, alone=True
     )
-    attempts.forget(connection, one.name)
+    attempts.reset(connection, one.name)
     record_event(
         connection, "account.link_made", one.name, {"expires_at_ms": now_ms + one_time_codes.LINK_MS}, by, now_ms
     )
@@ -119,17 +119,17 @@ def set_password(
 ) -> None:
     """Set somebody's password; all other sessions, links and steps of signing in end. Raises InvalidValue."""
     passwords.check(password, names_of(connection, one))
-    _put(connection, one, password_hash=passwords.hashed(password), password_at_ms=now_ms)
+    _put(connection, one, password_hash=passwords.hash_password(password), password_at_ms=now_ms)
     ended = sessions.end_all(connection, one.id, but=keep_session)
     one_time_codes.withdraw(connection, one.id)
-    attempts.forget(connection, one.name)
+    attempts.reset(connection, one.name)
     record_event(connection, "account.password_set", one.name, {"sessions_ended": ended}, by, now_ms)
 
 
 def names_of(connection: sa.Connection, one: Person) -> tuple[str, ...]:
     """What must not be in somebody's password."""
     plain = one.name.partition("（")[0].strip()
-    return tuple(name for name in (one.name, plain, of(connection, one).login_name) if name)
+    return tuple(name for name in (one.name, plain, get(connection, one).login_name) if name)
 
 
 # -- second factor -----------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Subjects:
         )
 
 
-def take(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
+def count_attempt(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
     """Count an attempt; 0 where it may be made, else the wait in ms, and then it is not counted."""
     connection.execute(sa.delete(table).where(table.c.newest_at_ms <= now_ms - FORGET_AFTER_MS))
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -53,7 +53,7 @@ def take(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
     return 0
 
 
-def wait(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
+def remaining_ms(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
     """How long nothing is accepted from now on, in ms."""
     names = [name for name, _ in subjects.limits]
     query = sa.select(sa.func.max(table.c.closed_until_ms)).where(table.c.subject.in_(names))
@@ -66,14 +66,14 @@ def wait_ms(failures: int, free: int) -> int:
     return 0 if over < 0 else min(LONGEST_WAIT_MS, FIRST_WAIT_MS << min(over, 10))
 
 
-def give_back(connection: sa.Connection, subjects: Subjects) -> None:
+def undo_attempt(connection: sa.Connection, subjects: Subjects) -> None:
     """The attempt was right so far."""
     names = [name for name, _ in subjects.limits]
     reduced = {"failures": sa.case((table.c.failures > 0, table.c.failures - 1), else_=0), "closed_until_ms": 0}
     connection.execute(sa.update(table).where(table.c.subject.in_(names)).values(reduced))
 
 
-def forget(connection: sa.Connection, account: str) -> None:
+def reset(connection: sa.Connection, account: str) -> None:
     """Nothing is held against an account any longer: it was signed in to, or its password is new."""
     subject = Subjects(account, "").limits[0][0]
     connection.execute(sa.delete(table).where(table.c.subject == subject))

@@ -138,13 +138,13 @@ def check(password: str, names: Collection[str]) -> None:
         raise InvalidValue(say("account.password_common"))
 
 
-def hashed(password: str) -> str:
+def hash_password(password: str) -> str:
     """The hash of a password, with its own salt and parameters."""
     with _HASHING_SLOTS:
         return _HASHER.hash(unicodedata.normalize("NFKC", password))
 
 
-def fits(password: str, password_hash: str | None) -> bool:
+def matches(password: str, password_hash: str | None) -> bool:
     """Whether it is the password of a hash; where there is none it takes as long and is not."""
     with _HASHING_SLOTS:
         try:

@@ -92,12 +92,12 @@ def of_person(connection: sa.Connection, one: Person) -> list[Phone]:
     return [_phone(row) for row in connection.execute(query)]
 
 
-def used(connection: sa.Connection, number: str, now_ms: int) -> None:
+def record_use(connection: sa.Connection, number: str, now_ms: int) -> None:
     """Note that a phone sent something."""
     connection.execute(sa.update(table).where(table.c.id == number).values(used_at_ms=now_ms))
 
 
-def first_time(connection: sa.Connection, number: str, nonce: str, at_ms: int, oldest_ms: int) -> bool:
+def is_new_nonce(connection: sa.Connection, number: str, nonce: str, at_ms: int, oldest_ms: int) -> bool:
     """Whether a phone has not sent this nonce before; those older than ``oldest_ms`` are forgotten."""
     connection.execute(sa.delete(nonces).where(nonces.c.at_ms < oldest_ms))
     try:

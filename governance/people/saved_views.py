@@ -24,7 +24,7 @@ class SavedView:
     query: str
 
 
-def of(connection: sa.Connection, person: str) -> list[SavedView]:
+def list_views(connection: sa.Connection, person: str) -> list[SavedView]:
     """The views of somebody, by name."""
     query = sa.select(table.c.name, table.c.query).where(table.c.person == person).order_by(table.c.name)
     return [SavedView(row.name, row.query) for row in connection.execute(query)]

@@ -34,7 +34,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """With what, and from where, somebody signs in."""
+    """Browser and network of a sign-in."""
 
     agent: str = ""
     network: str = ""
@@ -82,7 +82,7 @@ def find(connection: sa.Connection, session: str, now_ms: int, idle_ms: int = MA
     return None if row is None else _session(row)
 
 
-def used(connection: sa.Connection, session: Session, now_ms: int) -> None:
+def record_use(connection: sa.Connection, session: Session, now_ms: int) -> None:
     """Note that a session was used."""
     older = (table.c.id == session.id) & (table.c.used_at_ms < now_ms)
     connection.execute(sa.update(table).where(older).values(used_at_ms=now_ms))

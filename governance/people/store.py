@@ -384,7 +384,7 @@ def tokens_of(connection: sa.Connection, name: str, now_ms: int) -> list[Token]:
     return [_token(row) for row in connection.execute(query).mappings()]
 
 
-def token_used(connection: sa.Connection, number: int, now_ms: int) -> None:
+def record_token_use(connection: sa.Connection, number: int, now_ms: int) -> None:
     """Note that a token was used."""
     connection.execute(sa.update(tokens_).where(tokens_.c.id == number).values(used_at_ms=now_ms))
 

@@ -39,7 +39,7 @@ IDS_PER_QUERY = 500
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class PlatformAway(WaterError):
+class PlatformUnavailable(WaterError):
     """The platform's list cannot be had now."""
 
     retryable = True
@@ -265,7 +265,7 @@ def resend(connection: sa.Connection, incident_ids: Iterable[int], now_ms: int) 
 
 
 def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30.0, for_s: float = 600.0) -> list[Any]:
-    """All entries of a platform's list, page by page. Raises PlatformAway, and ConfigurationError without an address.
+    """All entries of a platform's list, by pages. Raises PlatformUnavailable; ConfigurationError without an address.
 
     Each request is a GET signed over an empty body. The next page must be on the same host: a list cannot send our
     signature elsewhere.
@@ -281,33 +281,33 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
             page = _page(client, platform, address, clock() // 1000)
             found = entries(platform, page)
             if found is None:
-                raise PlatformAway(say("platforms.no_items", name=platform.name))
+                raise PlatformUnavailable(say("platforms.no_items", name=platform.name))
             items += found
             if len(items) > MAX_ITEMS or time.monotonic() > until:
-                raise PlatformAway(say("platforms.endless", name=platform.name, items=len(items)))
+                raise PlatformUnavailable(say("platforms.endless", name=platform.name, items=len(items)))
             following = value_at(words.next, page)
             if following in (None, ""):
                 return items
             address = _following(platform, address, following)
             if (address.scheme, address.host, address.port) != origin:
-                raise PlatformAway(say("platforms.elsewhere", name=platform.name, host=address.host))
+                raise PlatformUnavailable(say("platforms.elsewhere", name=platform.name, host=address.host))
             if str(address) in seen:
-                raise PlatformAway(say("platforms.circle", name=platform.name))
+                raise PlatformUnavailable(say("platforms.circle", name=platform.name))
             seen.add(str(address))
-    raise PlatformAway(say("platforms.pages", name=platform.name, most=MAX_PAGES))
+    raise PlatformUnavailable(say("platforms.pages", name=platform.name, most=MAX_PAGES))
 
 
 def _following(platform: Platform, address: httpx.URL, following: Any) -> httpx.URL:
     """The next page: an address, absolute or relative to this one, or a bare cursor for the parameter ``cursor``."""
     if not isinstance(following, str | int) or isinstance(following, bool):
-        raise PlatformAway(say("platforms.next_kind", name=platform.name))
+        raise PlatformUnavailable(say("platforms.next_kind", name=platform.name))
     text = str(following)
     try:
         if text.startswith(("http://", "https://", "/", "?")):
             return address.join(text)
         return address.copy_merge_params({"cursor": text})
     except httpx.InvalidURL:
-        raise PlatformAway(say("platforms.next_url", name=platform.name)) from None
+        raise PlatformUnavailable(say("platforms.next_url", name=platform.name)) from None
 
 
 def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: int) -> Any:
@@ -317,18 +317,18 @@ def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: i
     try:
         with client.stream("GET", address, headers=headers) as response:
             if response.status_code != 200:
-                raise PlatformAway(say("platforms.status", where=where, status_code=response.status_code))
+                raise PlatformUnavailable(say("platforms.status", where=where, status_code=response.status_code))
             body = b""
             for chunk in response.iter_raw(65_536):
                 body += chunk
                 if len(body) > MAX_PAGE_BYTES:
-                    raise PlatformAway(say("platforms.page_bytes", where=where, most=MAX_PAGE_BYTES))
+                    raise PlatformUnavailable(say("platforms.page_bytes", where=where, most=MAX_PAGE_BYTES))
     except httpx.HTTPError as error:
-        raise PlatformAway(say("platforms.silent", where=where, error=type(error).__name__)) from error
+        raise PlatformUnavailable(say("platforms.silent", where=where, error=type(error).__name__)) from error
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise PlatformAway(say("platforms.no_json", where=where)) from None
+        raise PlatformUnavailable(say("platforms.no_json", where=where)) from None
 
 
 def _words(platform: Platform) -> ListWords:

@@ -122,7 +122,7 @@ def sender_hash(vault: Vault, address: str) -> str:
 
 
 def check_rate_limit(connection: sa.Connection, sender: str, now_ms: int, *, an_hour: int) -> None:
-    """Raises TooMany when this sender has reported ``an_hour`` times within the last hour."""
+    """Raises RateLimited when this sender has reported ``an_hour`` times within the last hour."""
     query = sa.select(table.c.at_ms).where(table.c.sender == sender, table.c.at_ms > now_ms - HOUR_MS)
     times = sorted(connection.execute(query).scalars())
     if len(times) >= an_hour:

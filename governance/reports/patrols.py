@@ -140,7 +140,7 @@ def judge_patrol(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, T
     return enough, say("patrol.counts" if enough else "patrol.too_short", **values)
 
 
-def known_way(way: str) -> str:
+def check_way(way: str) -> str:
     """The way to patrol; raises ConfigurationError for one that is none."""
     if way not in WAYS:
         raise ConfigurationError(say("request.one_of", name="way", text=way[:80], known=", ".join(WAYS)))
@@ -151,7 +151,7 @@ def check_upload(key: str, way: str, started_ms: int, ended_ms: int, track: Sequ
     """Raises ConfigurationError naming the first fault of an uploaded patrol."""
     if not _KEY.fullmatch(key):
         raise ConfigurationError(say("patrol.no_key", key=key[:80]))
-    known_way(way)
+    check_way(way)
     if ended_ms < started_ms:
         raise ConfigurationError(say("patrol.backwards"))
     if ended_ms - started_ms > MAX_DURATION_MS:

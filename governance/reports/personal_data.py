@@ -86,7 +86,7 @@ def of_staff(connection: sa.Connection, vault: Vault, name: str, now_ms: int) ->
     walked = patrol.c
     return {
         "person": asdict(one),
-        "account": {"login_name": accounts.of(connection, one).login_name},
+        "account": {"login_name": accounts.get(connection, one).login_name},
         "terms": [asdict(term) for term in people_store.appointments(connection, one.name)],
         "contact": {"phone": contact.phone if contact else "", "channels": channels},
         "sessions": [

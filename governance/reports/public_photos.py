@@ -65,7 +65,7 @@ def released(connection: sa.Connection, numbers: Collection[int]) -> dict[int, l
     return found
 
 
-def picture(connection: sa.Connection, name: str) -> bytes:
+def get_picture(connection: sa.Connection, name: str) -> bytes:
     """The copy that is shown under a name. Raises NotFound, also of what was taken back."""
     query = sa.select(table.c.picture).join(incidents_, incidents_.c.id == table.c.incident_id)
     found = connection.execute(query.where(table.c.name == name, _shown())).scalar()
@@ -80,7 +80,7 @@ def newest_release(connection: sa.Connection, reach: str) -> int:
     return connection.execute(query.where(incidents_.c.reach == reach, _shown())).scalar() or 0
 
 
-def put(
+def set_released(
     connection: sa.Connection,
     incident: Incident,
     sides: Mapping[str, Side],

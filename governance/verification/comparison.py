@@ -242,7 +242,7 @@ def _began(connection: sa.Connection) -> int:
     return 2**63 - 1 if first is None else int(first)
 
 
-def shown(differences: Iterable[Difference]) -> list[Mapping[str, object]]:
+def as_json(differences: Iterable[Difference]) -> list[Mapping[str, object]]:
     """Differences as JSON."""
     names = ("n", "part", "field", "trail", "found")
     return [{name: getattr(one, name) for name in names} for one in differences]

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.tables import incident, incident_entry
-from infra.database import Database, in_order
+from infra.database import Database, lock_inserts
 from infra.periodic import PeriodicWorker
 from infra.texts import Text, join_on_line, say
 from ingest.analysis import live_classes
@@ -119,7 +119,7 @@ def annotate(database: Database, spool: Spool) -> int:
     while True:
         with database.write() as connection:
             # else an entry with a lower id could be committed after the mark moved
-            in_order(connection, incident_entry)
+            lock_inserts(connection, incident_entry)
             mark = connection.execute(
                 sa.select(spool_progress.c.position).where(spool_progress.c.name == _INCIDENTS)
             ).scalar()

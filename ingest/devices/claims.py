@@ -102,7 +102,7 @@ class Claims:
     def claim(self, key: str, secret: str, address: str) -> IssuedLogin:
         """Make the login of a station, once, for its secret.
 
-        Raises ClaimRefused, TooManyClaims, or BrokerAway; after the latter the secret is still valid.
+        Raises ClaimRefused, TooManyClaims, or BrokerUnavailable; after the latter the secret is still valid.
         """
         wait_s = self._addresses.take(network_of(address)) or self._stations.take(key)
         if wait_s > 0:

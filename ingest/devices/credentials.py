@@ -39,7 +39,7 @@ class BrokerUnavailable(WaterError):
 
 
 class BrokerUsers(Protocol):
-    """Administration of logins on a broker; idempotent. All methods raise BrokerAway."""
+    """Administration of logins on a broker; idempotent. All methods raise BrokerUnavailable."""
 
     def create_user(self, user: str, password: str, station: str) -> None:
         """Create a user that may publish below the station and read its commands."""
@@ -95,7 +95,7 @@ class Credentials:
     def issue(self, key: str, by: str, *, others_end_in_s: int | None = None) -> IssuedLogin:
         """Make a login for a station's device; the others stay, or expire after ``others_end_in_s``.
 
-        Raises NotFound, Refused where too many are active, or BrokerAway; then there is no new login.
+        Raises NotFound, Refused where too many are active, or BrokerUnavailable; then there is no new login.
         """
         now_ms = self._clock_ms()
         user = f"{key}.{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
@@ -126,7 +126,7 @@ class Credentials:
         """Revoke a login and disconnect its device; idempotent.
 
         A login named by the station's key, as ``riverchief setup device`` makes, can be revoked too. Raises NotFound,
-        or BrokerAway; then the login may still work.
+        or BrokerUnavailable; then the login may still work.
         """
         with self._database.read() as connection:
             stored = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
@@ -136,7 +136,7 @@ class Credentials:
         self._revoke_record(key, user, by, self._clock_ms())
 
     def retire(self) -> int:
-        """Delete expired logins; how many. Raises BrokerAway or StorageUnavailable."""
+        """Delete expired logins; how many. Raises BrokerUnavailable or StorageUnavailable."""
         now_ms = self._clock_ms()
         over = (table.c.expires_at_ms <= now_ms) & table.c.revoked_at_ms.is_(None)
         with self._database.read() as connection:

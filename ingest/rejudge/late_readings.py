@@ -184,13 +184,13 @@ def _starts(changed: Sequence[_LateSeries]) -> Ints:
 
 
 def _keep_cross_check(one: _LateSeries, verdict: Ints) -> Ints:
-    """Keep what other parameters said of the stored readings; the series alone does not tell it."""
+    """Keep the cross-check flags of stored readings, which the series alone cannot give."""
     contradicted = one.stored.at[(one.stored.packed >> 4 & QualityTest.CROSS_CHECK) != 0]
     return with_cross_check(verdict, np.isin(one.merged.at, np.setdiff1d(contradicted, one.late)))
 
 
 def _keep_daily_tests(one: _LateSeries, verdict: Ints) -> Ints:
-    """Keep what was said of whole days; it holds for the late readings of those days, too."""
+    """Keep the flags of daily tests; they hold for the late readings of those days, too."""
     bits = one.stored.packed >> 4 & _DAILY_TESTS
     if not bits.any():
         return verdict

@@ -20,11 +20,10 @@ from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry
 
 DEFAULT_DRIFT_MS: Final = 7 * DAY_MS
-"""How far back a jump casts doubt where nothing tells when the sensor was last right; stations are usually visited
-weekly."""
+"""How far back readings are marked where no earlier check is recorded; stations are usually visited weekly."""
 
 MAX_DRIFT_MS: Final = DAYS_BEFORE * DAY_MS
-"""The farthest a jump casts doubt: a check longer ago tells nothing of when the drift began."""
+"""How far back readings are marked at most: an older check does not limit when the drift began."""
 
 MAX_OVERDUE_MS: Final = DAY_MS
 """Visits due longer ago were examined before a restart; the marks hold the result."""

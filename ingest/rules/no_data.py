@@ -85,7 +85,7 @@ class SilenceMonitor:
 
         Parameters
         ----------
-        heard_ms : (stations,) the newest observed_at by registry position, -1 for never
+        last_seen_ms : (stations,) the newest observed_at by registry position, -1 for never
         excused_ms : (stations,) until when a visit excuses silence; ``now_ms`` while it lasts
         connected_since_ms : since when the source is connected; None where it is not, and nothing is evaluated
         sensors : the newest readings by series, for rules about sensors

@@ -91,7 +91,7 @@ class Counters:
 
 @dataclass(slots=True)
 class _Request:
-    """A query to a station, and what to do once it was answered; ``fields`` are what its answer said so far."""
+    """A query to a station, and what to do once it was answered; ``fields`` are those of its answer so far."""
 
     function: int
     rest: bytes = b""

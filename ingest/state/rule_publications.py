@@ -145,13 +145,13 @@ def load(database: Database, of_file: Rules, catalogue: Catalogue) -> Rules:
         return rules_in_force(latest(connection), of_file, catalogue)
 
 
-def taken_over(connection: sa.Connection, published: Publication, of_file: Rules) -> None:
+def record_taken_over(connection: sa.Connection, published: Publication, of_file: Rules) -> None:
     """Write down which file a publication goes before, the first time that an ingest takes it."""
     where = (table.c.id == published.id) & (table.c.file == "")
     connection.execute(sa.update(table).where(where).values(file=fingerprint(of_file)))
 
 
 def fingerprint(rules: Iterable[model.Rule]) -> str:
-    """What tells one set of rules from another."""
+    """A digest of a set of rules."""
     text = "\n".join(sorted(f"{rule.id}@{rule.version}" for rule in rules))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

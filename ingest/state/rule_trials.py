@@ -247,7 +247,7 @@ def running(connection: sa.Connection) -> list[Trial]:
     return [from_row(Trial, row) for row in connection.execute(query)]
 
 
-def found(connection: sa.Connection, trial: Trial) -> list[TrialFinding]:
+def findings(connection: sa.Connection, trial: Trial) -> list[TrialFinding]:
     """What both versions found during a trial and was not withdrawn, oldest first; at most ``MAX_FINDINGS``."""
     f = findings_table.c
     query = sa.select(findings_table).where(f.trial == trial.id, ~f.withdrawn)

@@ -71,7 +71,7 @@ class Plan:
 def set_up(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     """Create what is missing and change what differs, yielding each step as it is done.
 
-    Raises AccessDenied, or ServerTrouble where the server is away or refuses.
+    Raises AccessDenied, or ServerError where the server is away or refuses.
     """
     return _BY_KIND[server.settings.kind](server, plan)
 

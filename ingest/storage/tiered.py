@@ -35,7 +35,7 @@ class TieredReadings:
     ----------
     recent : ReadingStore
         The store in the database.
-    older : LongTerm or None
+    older : the long-term store, or None
         The long-term store; None where nothing leaves the database.
     edge_ms : callable
         The edge (ms UTC), called anew each time; ``older`` is not used while it is 0.

@@ -101,23 +101,23 @@ class Backup:
         }
 
 
-def nobody(_share: float) -> None:
+def no_progress(_share: float) -> None:
     """Ignore progress."""
 
 
-def stretch(progress: Progress, start: float, end: float) -> Progress:
+def partial_progress(progress: Progress, start: float, end: float) -> Progress:
     """The progress of a part, as that of the whole."""
     return lambda share: progress(start + share * (end - start))
 
 
-def take(
+def back_up(
     settings: Settings,
     target: Path,
     *,
     keep: int | None = None,
     archive: bool = True,
     photos: bool = True,
-    progress: Progress = nobody,
+    progress: Progress = no_progress,
 ) -> Backup:
     """Back the site up into a new folder below ``target``.
 
@@ -172,7 +172,7 @@ def read_manifest(source: Path) -> Manifest:
         raise Refused(say("file.unreadable", file=source / MANIFEST, error=error)) from error
 
 
-def check_files(source: Path, manifest: Manifest, progress: Progress = nobody) -> None:
+def check_files(source: Path, manifest: Manifest, progress: Progress = no_progress) -> None:
     """Compare every file with the manifest; raises Refused naming the first that is missing or differs."""
     done, total = 0, sum(file.bytes for file in manifest.files.values()) or 1
     for name, file in manifest.files.items():
@@ -210,14 +210,14 @@ def _fill(
     dialect = url.get_backend_name()
     copy = part / DATABASE[dialect]
     copy.touch(mode=0o600)
-    schema, rows = (copy_sqlite if dialect == "sqlite" else _dump)(url, copy, stretch(progress, 0, 0.6))
+    schema, rows = (copy_sqlite if dialect == "sqlite" else _dump)(url, copy, partial_progress(progress, 0, 0.6))
     archived = 0
     if months is not None:
-        archived = _copy_archive(months.folder, part / "archive", stretch(progress, 0.6, 0.7))
+        archived = _copy_archive(months.folder, part / "archive", partial_progress(progress, 0.6, 0.7))
     left_out = _left_out(settings, dialect, archived=months is not None, pictured=pictures is not None)
     photos = 0
     if pictures is not None:  # after the database: a photo is on the disk before anything names it
-        photos, damaged = pictures.copy(part / PHOTOS, stretch(progress, 0.7, 0.8))
+        photos, damaged = pictures.copy(part / PHOTOS, partial_progress(progress, 0.7, 0.8))
         if damaged:
             left_out["damaged photos"] = both(say("backup.apart_damaged", files=", ".join(damaged)))
     if audit_sealing.public_file(settings).is_file():
@@ -243,7 +243,7 @@ def _fill(
     )
 
 
-def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = nobody) -> tuple[str, dict[str, int]]:
+def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = no_progress) -> tuple[str, dict[str, int]]:
     """Copy a SQLite database as it is at one instant and verify the copy; answers its revision and rows by table."""
 
     def copied(_status: int, left: int, pages: int) -> None:

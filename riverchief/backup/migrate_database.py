@@ -35,7 +35,7 @@ class CopyMismatch(WaterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Migrated:
     """What was copied: rows by table, and the texts in which a NUL character was written as ``\\x00`` (PostgreSQL)."""
 
     rows: dict[str, int]
@@ -44,14 +44,14 @@ class Moved:
     seconds: float
 
 
-def move(source: str, target: str, catalogue: Catalogue, progress: Callable[[float], None]) -> Moved:
+def migrate(source: str, target: str, catalogue: Catalogue, progress: Callable[[float], None]) -> Migrated:
     """Copy everything a site has from one database into another that is empty.
 
     ``progress`` is told the share done, 0 to 1. No ingest may work on either meanwhile; stop the other parts too, for
     what they write after the start is not copied.
 
     Raises ConfigurationError when an address cannot be used, an ingest is at work, the target holds anything, or a row
-    does not fit into it; NotTheSame when the comparison fails. The target is then as it was, but for empty tables.
+    does not fit into it; CopyMismatch when the comparison fails. The target is then as it was, but for empty tables.
     """
     began = time.monotonic()
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def move(source: str, target: str, catalogue: Catalogue, progress: Callable[[flo
             _go_on_counting(table, reading, writing)
         readings = sum(stores[0].count().values())
     progress(1.0)
-    return Moved(rows, readings, copy.mended, time.monotonic() - began)
+    return Migrated(rows, readings, copy.mended, time.monotonic() - began)
 
 
 class _Copy:

@@ -35,11 +35,11 @@ from riverchief.backup.backup import (
     Manifest,
     Progress,
     check_files,
-    nobody,
+    no_progress,
+    partial_progress,
     postgres_rows,
     read_manifest,
     sqlite_rows,
-    stretch,
 )
 from riverchief.settings import Settings
 from riverchief.single_writer import exclusive_ingest
@@ -61,7 +61,7 @@ class Restored:
         return {"database": self.database, "put_aside": list(self.aside), "manifest": asdict(self.manifest)}
 
 
-def restore(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = nobody) -> Restored:
+def restore(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = no_progress) -> Restored:
     """Restore a backup into the places of these settings; nothing of ours may run meanwhile.
 
     With ``replace`` a database or an archive that is not empty is put aside under another name; photos are added to
@@ -72,7 +72,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
     manifest = read_manifest(source)
     database = Database(settings.database_url)
     _fits(manifest, settings, database.url)
-    check_files(source, manifest, stretch(progress, 0, 0.5))
+    check_files(source, manifest, partial_progress(progress, 0, 0.5))
     mark = f"before-restore-{from_ms(clock.now_ms()):%Y%m%dT%H%M%SZ}"
     place = _SqlitePlace(database) if database.is_sqlite else _PostgresPlace(database)
     archive = _ArchivePlace(settings.readings.archive) if manifest.archive_files else None

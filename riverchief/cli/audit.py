@@ -21,7 +21,7 @@ from infra.texts import line, say
 from infra.times import beijing, beijing_day
 from riverchief import audit_sealing
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, open_site
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, progress_bar, save, tabulate
 
@@ -171,5 +171,5 @@ def key(settings: SettingsFile = None, data: DataFolder = None) -> None:
 @contextmanager
 def _open(settings: Path | None, data: Path | None) -> Iterator[tuple[Settings, Database]]:
     loaded = load(settings, data)
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         yield loaded, database

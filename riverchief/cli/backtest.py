@@ -20,7 +20,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.port import Window
 from riverchief import backtest_report, files
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, open_site
 from riverchief.settings import Settings
 from riverchief.terminal import columns, out, progress_bar, save
 from sensors.parameters import Catalogue, catalogue
@@ -139,7 +139,7 @@ def _stored(
 ) -> BacktestInput:
     from riverchief.stores import open_stores
 
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         stores = open_stores(loaded, database, parameters)
         with database.read() as connection:
             registry = registry_store.load(connection, parameters)

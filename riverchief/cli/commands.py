@@ -25,7 +25,7 @@ NAME_WIDTH = 26
 """Columns the names of options may take; a longer one stands above what it means."""
 
 KIND_WIDTH = 12
-"""Letters of what an option takes beside its name; more are told with what it means."""
+"""Characters of an option's value type beside its name; a longer one stands in the description."""
 
 Misused: type[Any] = typer.BadParameter.__mro__[1]
 """What Typer raises for a command line it cannot use."""

@@ -11,7 +11,7 @@ from infra.texts import join_on_line, named, say
 from infra.times import beijing, rfc3339
 from ingest.storage import registry as registry_store
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, open_site
 from riverchief.terminal import out, tabulate
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
@@ -34,7 +34,7 @@ def forecast(
     from ingest.analysis import forecasts
 
     loaded, parameters = load(settings, data), catalogue()
-    with opened(loaded) as database, database.read() as connection:
+    with open_site(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, parameters)
         if station not in registry:
             raise NotFound(say("command.no_station", station=station[:80]))
@@ -87,7 +87,7 @@ def trace(
     from riverchief.stores import open_stores
 
     loaded, parameters = load(settings, data), catalogue()
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         store = open_stores(loaded, database, parameters).readings
         if station is None or at is None:
             found = source_attribution.trace_of_incident(database, store, parameters, incident or 0, clock.now_ms())

@@ -21,7 +21,7 @@ from infra.texts import Text, join_on_line, line, say
 from infra.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 from riverchief import files, messages
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, login, open_site
 from riverchief.settings import Settings
 from riverchief.terminal import out, tabulate
 
@@ -42,7 +42,7 @@ def notify_test(
 ) -> None:
     """经每个渠道各发一条测试消息 · A test message through every channel; exit code 1 when one does not take it."""
     loaded = load(settings, data)
-    with opened(loaded) as database, database.read() as connection:
+    with open_site(loaded) as database, database.read() as connection:
         contact = _directory(loaded, connection, clock.now_ms()).named(person)
     text = say("notice.test_text", name=contact.name, site=loaded.site.name)
     item = Item(TEST_INCIDENT, NoticeKind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
@@ -65,10 +65,10 @@ def preview(
     data: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """若此刻出事，谁在何时收到 · Who would be told, when, and who next if nobody confirms; sends nothing."""
+    """若此刻出事，谁在何时收到 · Who would be called, when, and who next if nobody confirms; sends nothing."""
     loaded = load(settings, data)
     policy, at_ms = messages.policy(loaded.notices), _at(at)
-    with opened(loaded) as database, database.read() as connection:
+    with open_site(loaded) as database, database.read() as connection:
         directory = _directory(loaded, connection, at_ms)
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
@@ -100,7 +100,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """最近的通知 · The newest messages, and what became of them."""
-    with opened(load(settings, data)) as database, database.read() as connection:
+    with open_site(load(settings, data)) as database, database.read() as connection:
         found = notice_store.list_notices(connection, status=status, limit=limit)
         items = notice_store.items(connection, [one.id for one in found])
     if as_json:
@@ -125,7 +125,7 @@ def list_(
 def show(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """现在和今后四周谁值班 · Who is on call now and in the next four weeks; exit code 1 when nobody is at some time."""
     now_ms = clock.now_ms()
-    with opened(load(settings, data)) as database, database.read() as connection:
+    with open_site(load(settings, data)) as database, database.read() as connection:
         planned = oncall.shifts(connection, now_ms, now_ms + SHOWN_DAYS * DAY_MS)
     gap_ms = oncall.uncovered(planned, now_ms, now_ms + SHOWN_DAYS * DAY_MS)
     if as_json:
@@ -154,9 +154,9 @@ def import_(
 ) -> None:
     """导入值班计划，替换自其首班起的安排 · Put a plan in force; it replaces what was planned from then on."""
     loaded = load(settings, data)
-    with opened(loaded) as database, database.write() as connection:
+    with open_site(loaded) as database, database.write() as connection:
         found, notes = files.read_shifts(file, _directory(loaded, connection, clock.now_ms()))
-        dropped = oncall.replace(connection, found, by=who(), now_ms=clock.now_ms())
+        dropped = oncall.replace(connection, found, by=login(), now_ms=clock.now_ms())
     for note in notes:
         out.print(join_on_line(note), highlight=False, markup=False, soft_wrap=True)
     out.print(line("notice.imported", count=len(found), dropped=dropped), highlight=False, markup=False)
@@ -179,7 +179,7 @@ def _at(text: str | None) -> int:
 
 
 def _directory(loaded: Settings, connection: sa.Connection, at_ms: int) -> Directory:
-    found = messages.everybody(loaded, connection, at_ms)
+    found = messages.all_contacts(loaded, connection, at_ms)
     if not found.contacts:
         raise ConfigurationError(say("command.no_contacts"))
     return found

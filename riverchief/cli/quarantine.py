@@ -10,7 +10,7 @@ from infra.texts import line
 from infra.times import beijing
 from ingest import quarantine as quarantine_
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, site_database
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, open_site, site_database
 from riverchief.terminal import out, tabulate
 from sensors.parameters import catalogue
 
@@ -54,7 +54,7 @@ def replay(
 
     loaded = load(settings, data)
     parameters = catalogue()
-    with exclusive_ingest(loaded.database_url) as writer, opened(loaded) as database:
+    with exclusive_ingest(loaded.database_url) as writer, open_site(loaded) as database:
         stores = open_stores(loaded, database, parameters)
         rules_ = files.read_rules(loaded.site.rules, parameters)
         site = Site(

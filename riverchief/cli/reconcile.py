@@ -16,7 +16,7 @@ from infra.texts import line, say
 from infra.times import beijing
 from riverchief import files
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, login, open_site
 from riverchief.services import reconciler
 from riverchief.settings import secret
 from riverchief.terminal import out
@@ -47,9 +47,11 @@ def reconcile(
     if file is not None and len(chosen) > 1:
         raise ConfigurationError(say("command.whose_list"))
     found: list[tuple[StoredReport, int]] = []
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         for one in chosen:
-            report = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=who())
+            report = (
+                _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=login())
+            )
             again = 0
             if resend:
                 with database.write() as connection:
@@ -73,7 +75,7 @@ def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
     if items is None:
         raise ConfigurationError(say("command.no_list", file=file))
     with database.write() as connection:
-        return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
+        return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=login())
 
 
 def _show(stored: StoredReport, again: int) -> None:

@@ -19,7 +19,7 @@ from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, open_site
 from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.stations import Registry
@@ -112,7 +112,7 @@ def _registry(stations: Path | None, settings: Path | None, data: Path | None) -
 @contextmanager
 def _reading(settings: Path | None, data: Path | None) -> Iterator[sa.Connection]:
     """The site's database, to be read."""
-    with opened(load(settings, data)) as database, database.read() as connection:
+    with open_site(load(settings, data)) as database, database.read() as connection:
         yield connection
 
 

@@ -14,7 +14,7 @@ from infra.errors import ConfigurationError
 from infra.texts import Text, join_on_line, line, named, say
 from infra.times import beijing, rfc3339
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import SettingsFile, opened
+from riverchief.cli.options import SettingsFile, open_site
 from riverchief.terminal import err, out, progress_bar, save
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = Commands()
 
 UNANSWERED_S = 2.0
-"""A broker that does not answer for so long is said to be away."""
+"""Time without an answer after which the broker is reported as unavailable."""
 PROGRESS_PERIOD_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
 
@@ -155,7 +155,7 @@ def _gauges(settings: "Settings") -> dict[str, Any]:
     """The SL 651 stations that are registered at the site, by station."""
     from ingest.storage import sl651_stations
 
-    with opened(settings) as database, database.read() as connection:
+    with open_site(settings) as database, database.read() as connection:
         found = {gauge.station: gauge for gauge in sl651_stations.load(connection).values()}
     if not found:
         raise ConfigurationError(say("simulate.no_gauge"))
@@ -175,7 +175,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
         return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
     from ingest.storage import loggers as logger_store
 
-    with opened(settings) as database, database.read() as connection:
+    with open_site(settings) as database, database.read() as connection:
         found = {logger.station: logger for logger in logger_store.load(connection).values()}
     if not found:
         raise ConfigurationError(say("simulate.no_logger"))

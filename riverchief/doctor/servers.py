@@ -145,7 +145,7 @@ def notices(settings: Settings) -> Iterator[Finding]:
     with suppress(StorageUnavailable, sa.exc.SQLAlchemyError):  # what is wrong with the database is told elsewhere
         if not db.is_sqlite or Path(str(db.url.database)).exists():
             with db.read() as connection:
-                directory = messages.everybody(settings, connection, clock.now_ms())
+                directory = messages.all_contacts(settings, connection, clock.now_ms())
     db.close()
     if not directory.contacts:
         yield warning("notices", "notices_off")

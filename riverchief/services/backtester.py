@@ -57,7 +57,7 @@ class Backtester(PeriodicWorker):
         if request is None:
             return EVERY_S
         child = multiprocessing.get_context("spawn").Process(
-            target=work, args=(self._settings, request.id), daemon=True
+            target=run_backtest, args=(self._settings, request.id), daemon=True
         )
         child.start()
         if self._watch(child) and child.exitcode:
@@ -83,7 +83,7 @@ class Backtester(PeriodicWorker):
             log.warning("a failed backtest could not be written down", number=number)
 
 
-def work(settings: Settings, number: int) -> None:
+def run_backtest(settings: Settings, number: int) -> None:
     """Do one backtest and write down what came of it."""
     os.nice(NICENESS)
     database = Database(settings.database_url)

@@ -70,7 +70,7 @@ class Reconciler(PeriodicWorker):
 
 
 def compare(database: Database, platform: Platform, clock_ms: Callable[[], int], *, by: str) -> StoredReport:
-    """Fetch a platform's list, compare, and keep the report. Raises PlatformAway and StorageUnavailable."""
+    """Fetch a platform's list, compare, and keep the report. Raises PlatformUnavailable and StorageUnavailable."""
     items = reconciliation.fetch(platform, clock_ms)
     with database.write() as connection:
         callbacks.delete_old(connection, clock_ms())

@@ -13,7 +13,7 @@ from governance.notify import channels
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel
 from governance.reports import public_photos, public_warnings, subscriptions
-from governance.reports.subscriptions import Subscription, Told
+from governance.reports.subscriptions import PublicState, Subscription
 from infra.database import Database
 from infra.errors import NotFound
 from infra.periodic import PeriodicWorker
@@ -61,16 +61,16 @@ class SubscriptionMails(PeriodicWorker):
         """Send what is due; how many mails the server took. Raises StorageUnavailable."""
         now_ms, self.last_error = self._clock_ms(), ""
         with self._database.write() as connection:
-            subscriptions.expire(connection, now_ms)
+            subscriptions.delete_expired(connection, now_ms)
         with self._database.read() as connection:
             links = subscriptions.links_due(connection, now_ms, MAX_PER_ROUND)
-            rivers = subscriptions.reaches(connection)
+            rivers = subscriptions.subscribed_reaches(connection)
         sent = sum(self._send_link(one, now_ms) for one in links)
         return sent + sum(self._tell(reach, now_ms) for reach in rivers)
 
     def _send_link(self, one: Subscription, now_ms: int) -> bool:
         values: dict[str, object] = {"river": self._river(one.reach), "link": self._link(one)}
-        done = partial(subscriptions.link_sent, token=one.token)
+        done = partial(subscriptions.record_link_sent, token=one.token)
         return self._mail(
             one, say("subscription.mail_link_title", **values), [_text("mail_link", values)], done, now_ms
         )
@@ -79,14 +79,16 @@ class SubscriptionMails(PeriodicWorker):
         """Tell those who follow a river what changed; how many mails the server took."""
         with self._database.read() as connection:
             found = warning_at(connection, reach)
-            now = Told(found is not None, public_photos.newest_release(connection, reach))
-            due = subscriptions.news_due(connection, reach, now, now_ms, MAX_PER_ROUND)
+            now = PublicState(found is not None, public_photos.newest_release(connection, reach))
+            due = subscriptions.mails_due(connection, reach, now, now_ms, MAX_PER_ROUND)
         if not due:
             return 0
         sign = f"{self._base}/r/{quote(reach, safe='')}"
         return sum(self._tell_one(one, now, found, sign, now_ms) for one in due)
 
-    def _tell_one(self, one: Subscription, now: Told, found: tuple[Colour, int] | None, sign: str, now_ms: int) -> bool:
+    def _tell_one(
+        self, one: Subscription, now: PublicState, found: tuple[Colour, int] | None, sign: str, now_ms: int
+    ) -> bool:
         values: dict[str, object] = {"river": self._river(one.reach), "sign": sign, "link": self._link(one)}
         kinds = []
         if found is not None and not one.warned:
@@ -98,7 +100,7 @@ class SubscriptionMails(PeriodicWorker):
             kinds.append("photos")
         title = say(f"subscription.mail_{kinds[0]}_title", **values)
         body = [*(_text(f"mail_{kind}", values) for kind in kinds), _text("mail_foot", values)]
-        done = partial(subscriptions.told, token=one.token, now=now, now_ms=now_ms)
+        done = partial(subscriptions.record_mail_sent, token=one.token, now=now, now_ms=now_ms)
         return self._mail(one, title, body, done, now_ms)
 
     def _mail(
@@ -123,7 +125,7 @@ class SubscriptionMails(PeriodicWorker):
             if outcome.ok:
                 done(connection)
             else:
-                subscriptions.failed(connection, one, now_ms)
+                subscriptions.record_failure(connection, one, now_ms)
         if not outcome.ok:
             self.last_error = outcome.error or "a mail was not taken"
             log.warning("a mail to the public was not taken", reach=one.reach, error=outcome.error)

@@ -86,7 +86,7 @@ def build_worker(resources: Resources) -> Worker:
         Job(
             messenger,
             _error_health("notices", messenger, "sending"),
-            lambda now_ms: [metrics.many("notices", dict(messenger.counts))],
+            lambda now_ms: [metrics.metric_by_label("notices", dict(messenger.counts))],
         ),
         *_closing_jobs(resources),
     )

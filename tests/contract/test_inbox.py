@@ -194,8 +194,8 @@ def test_a_saved_view_is_its_owners_alone_and_replaced_under_its_name(database: 
         saved_views.save(connection, "乙", SavedView("逾期", "view=open"), NOW)
         saved_views.remove(connection, "乙", "逾期")
         saved_views.remove(connection, "乙", "逾期")
-        assert saved_views.of(connection, "甲") == [SavedView("逾期", "view=overdue&colour=red")]
-        assert saved_views.of(connection, "乙") == []
+        assert saved_views.list_views(connection, "甲") == [SavedView("逾期", "view=overdue&colour=red")]
+        assert saved_views.list_views(connection, "乙") == []
         for wrong in (SavedView(" ", "x"), SavedView("n" * 41, "x"), SavedView("n", "x" * 1001)):
             with pytest.raises(Refused):
                 saved_views.save(connection, "甲", wrong, NOW)

@@ -318,7 +318,7 @@ def test_a_rule_on_trial_is_marked_in_the_list_and_shows_both_versions_side_by_s
     before, after = rows[0]
     assert int(before) < int(after)
     with on_trial.database.read() as connection:
-        found = rule_trials.found(connection, rule_trials.get(connection, 1))
+        found = rule_trials.findings(connection, rule_trials.get(connection, 1))
     assert (int(before), int(after)) == tuple(sum(f.candidate == one for f in found) for one in (False, True))
     assert re.search(r'href="/stations/dph-shiwan-2\?[^"]*from=', part(page, "rules-trial-only-candidate"))
     assert "fsc-1" in part(page, "rules-trial-both")
@@ -424,7 +424,7 @@ def _take_published(site: Site) -> None:
     """What the ingest does with what earlier tests published."""
     with site.database.write() as connection:
         if newest := rule_publications.latest(connection):
-            rule_publications.taken_over(connection, newest, rule_model.Rules())
+            rule_publications.record_taken_over(connection, newest, rule_model.Rules())
 
 
 def _published(site: Site) -> list[AuditEntry]:

@@ -49,7 +49,7 @@ def begin(world: World, text: str = STRICTER, now: int = T0 - HOUR, days: int = 
 def found(world: World, *, candidate: bool = True, number: int = 1) -> list[TrialFinding]:
     with world.database.read() as connection:
         trial = rule_trials.get(connection, number)
-        return [one for one in rule_trials.found(connection, trial) if one.candidate == candidate]
+        return [one for one in rule_trials.findings(connection, trial) if one.candidate == candidate]
 
 
 def state(world: World, now: int, number: int = 1) -> str:

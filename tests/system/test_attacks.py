@@ -439,7 +439,7 @@ def test_no_secret_is_in_logs_trail_backups_metrics_or_answers(site: Site) -> No
         told[path] = site.ask("GET", path, "管理").content
     for path in ("/health", "/messages", "/people", "/trail"):
         told[path] = site.ask("GET", path, headers=cookie).content
-    made = backup.take(settings.load(site.folder / "settings.toml"), site.folder.parent / "backup")
+    made = backup.back_up(settings.load(site.folder / "settings.toml"), site.folder.parent / "backup")
     files = (*made.folder.rglob("*"), *site.folder.glob("riverchief.db*"))
     told |= {file.name: file.read_bytes() for file in files if file.is_file()}
     secrets = [SECRET.split("{}")[1].encode(), SIGNING.encode(), PHONE.encode()]

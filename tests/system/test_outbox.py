@@ -824,7 +824,7 @@ from infra.database import Database
 from governance.notify.outbox import Deliverer
 from infra import outgoing
 url, receiver, secret, seed = sys.argv[1:]
-outgoing.allow(named=[outgoing.place(receiver)])
+outgoing.allow(named=[outgoing.endpoint_of(receiver)])
 deliverer = Deliverer(
     Database(url), receiver, secret, clock=lambda: time.time_ns() // 1_000_000, rng=random.Random(int(seed)),
     concurrency=8, backoff_s=0.02, backoff_cap_s=0.1, poll_s=0.05, lease_s=6.0,

@@ -126,7 +126,7 @@ def known(case: Incident) -> Known:
 def alarm(live: ShownClass | None, going_on: Sequence[Incident]) -> tuple[str, int | None]:
     """The most urgent colour that goes on at a water and since when; ``calm`` where none does; "" where that is not
     known: no data is no good news."""
-    if (found := public_warnings.worst(going_on)) is not None:
+    if (found := public_warnings.most_urgent(going_on)) is not None:
         return found[0].value, found[1]
     if shown_class(live) is not None:
         return "calm", None

@@ -229,4 +229,4 @@ def _subject(stream: str) -> str:
 
 
 async def _quiet(_error: Exception) -> None:
-    """The library reconnects; what fails meanwhile is told by who asked."""
+    """Ignore the error: the library reconnects, and calls that fail meanwhile raise."""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from infra.database import insert_many
 from infra.records import from_row
-from infra.times import DAY_MS, beijing_day
+from infra.times import DAY_MS, HOUR_MS, beijing_day
 from ingest.storage.tables import ledger as table
 from ingest.storage.tables import message_sequence as stream_table
 from ingest.storage.tables import sequence_gap as gap_table
@@ -266,16 +266,13 @@ def day_of(header: Header | None, message: Message) -> str:
         and -_CLOCK_AHEAD_MS <= at - header.sent_at_ms <= _MAX_QUEUED_MS
     ):
         at = header.sent_at_ms
-    return _day(at // _HOUR_MS)
-
-
-_HOUR_MS = DAY_MS // 24
+    return _day(at // HOUR_MS)
 
 
 @lru_cache(10_000)
 def _day(hour: int) -> str:
     """The Beijing day of an hour since the epoch."""
-    return beijing_day(hour * _HOUR_MS).isoformat()
+    return beijing_day(hour * HOUR_MS).isoformat()
 
 
 @dataclass(frozen=True, slots=True)

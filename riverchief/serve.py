@@ -16,7 +16,7 @@ from infra import clock
 from infra.database import Database
 from infra.errors import ConfigurationError, WaterError
 from infra.texts import say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from riverchief import files, messages, metrics
 from riverchief.audit_sealing import outside_roots, public_keys
 from riverchief.heartbeat import Heartbeat
@@ -35,7 +35,6 @@ from riverchief.watchdog import Watchdog
 if TYPE_CHECKING:
     from riverchief.services.worker_services import Worker
 
-HOUR_MS = 3_600_000
 WATCHDOG_GRACE_S = 5
 
 

@@ -15,9 +15,9 @@ from enum import StrEnum
 
 import numpy as np
 
+from infra.times import HOUR_MS
 from sensors.reading import Floats, Ints
 
-HOUR_MS = 3_600_000
 STEPS_H = (1, 2, 3, 4, 6)
 """Spacings of the grid in hours; all divide a day."""
 HISTORY_DAYS = 45

@@ -18,9 +18,7 @@ from itertools import pairwise
 from governance.incidents.finding import Colour
 from infra.errors import ConfigurationError
 from infra.texts import say
-from infra.times import BEIJING, DAY_MS, from_ms, to_ms
-
-HOUR_MS = 3_600_000
+from infra.times import BEIJING, DAY_MS, HOUR_MS, MINUTE_MS, from_ms, to_ms
 
 REMINDER_SHARE = 0.8
 """The share of a limit after which a reminder is sent; unverified."""
@@ -36,7 +34,6 @@ MAX_LIMIT_DAYS = 366
 """The longest limit, and the longest time that offices are searched for being open."""
 
 _LIMIT = re.compile(r"([1-9]\d{0,4})(m|h|wh|wd)")
-_MINUTE_MS = 60_000
 
 
 class Phase(StrEnum):
@@ -133,7 +130,7 @@ class Emergencies:
 
 def _span_ms(span: Limit) -> int:
     """The length of a limit that runs day and night."""
-    return span.amount * {"m": _MINUTE_MS, "h": HOUR_MS}[span.unit]
+    return span.amount * {"m": MINUTE_MS, "h": HOUR_MS}[span.unit]
 
 
 _STANDARD: Mapping[Phase, tuple[str, str, str, str]] = {  # red, orange, yellow, blue

@@ -25,10 +25,9 @@ from governance.organisation.terms import Appointment, responsible
 from infra import toml_text
 from infra.errors import ConfigurationError, text_of
 from infra.texts import Text, at, joined, say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.network import Level
 
-HOUR_MS = 3_600_000
 _LEVELS = {level.key: level for level in Level}
 
 

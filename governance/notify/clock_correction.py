@@ -17,10 +17,10 @@ from governance.incidents.finding import Colour
 from governance.notify.policy import STALE_MS, NoticePolicy
 from governance.notify.tables import notice, notice_watch
 from governance.tables import outbox
+from infra.times import DAY_MS
 
 INTERVAL_S: Final = 10.0
 """How often a worker corrects; a wait may be this much too long after the clock was set right."""
-DAY_MS: Final = 86_400_000
 
 HELD_PATTERN: Final = "*@%"
 """Buckets of messages that are held until a time of day."""

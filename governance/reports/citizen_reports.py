@@ -19,11 +19,10 @@ from governance.tables import incident_entry as entry_table
 from governance.tables import report as table
 from infra.errors import NotFound, WaterError
 from infra.texts import Text, say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from infra.vault import Vault, is_locked
 from sensors.network import KM_PER_DEGREE, distance_km
 
-HOUR_MS = 3_600_000
 REPETITION_MS = 10 * 60_000
 """The same report of the same sender within this time is a repetition. Our choice: networks are slow."""
 REPORT_LOCK = 0x72_65_70_6F

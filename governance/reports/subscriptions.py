@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from governance.reports.citizen_reports import HOUR_MS, RateLimited
+from governance.reports.citizen_reports import RateLimited
 from governance.tables import subscription as table
 from infra.errors import NotFound, Refused
 from infra.texts import say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from infra.vault import Vault
 
 LINK_VALID_MS = 2 * DAY_MS

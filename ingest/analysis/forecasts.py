@@ -23,7 +23,7 @@ from infra.errors import LongTermUnavailable
 from infra.periodic import PeriodicWorker
 from infra.records import from_row
 from infra.texts import Text, say
-from infra.times import beijing
+from infra.times import HOUR_MS, beijing
 from ingest.rules.engine import usable
 from ingest.rules.model import Rule, Rules, Side, Threshold
 from ingest.rules.places import Places
@@ -41,7 +41,6 @@ from sensors.stations import Registry, Station
 
 log = structlog.get_logger(__name__)
 
-HOUR_MS = fc.HOUR_MS
 DELAY_S = 90.0
 """Delay of a round after the full hour, for the last readings of the hour."""
 REREAD_H = 6
@@ -195,7 +194,7 @@ class Forecasts(PeriodicWorker):
         whole = before is None or (zlib.crc32(station.encode()) + end_ms // HOUR_MS) % 24 == 0
         passed = 0 if before is None else (end_ms - before.end_ms) // HOUR_MS
         if before is None or whole or not 0 <= passed <= fc.HISTORY_DAYS * 24:
-            window = self._read(station, end_ms - fc.HISTORY_DAYS * fc.HOUR_MS * 24, end_ms)
+            window = self._read(station, end_ms - fc.HISTORY_DAYS * HOUR_MS * 24, end_ms)
             found = _HourlyMeans(end_ms)
             for name, at, value in self._split(window):
                 found.hours[name] = fc.grid(at, value, end_ms, 1)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from infra.database import Database, insert_many
 from infra.records import from_row, to_row
 from infra.texts import Text
+from infra.times import MINUTE_MS
 from ingest.storage import lineprotocol, schema
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
@@ -28,7 +29,6 @@ from sensors.stations import Registry, Station
 STATION, REACH = "station", "reach"
 SILENT_INTERVALS = 3
 """Reporting intervals without a reading after which a station is silent, as in the no-data rule."""
-_MINUTE_MS = 60_000
 _COLUMNS = tuple(column.name for column in table.columns)
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 _INTO = f"INSERT INTO live_class ({_NAMES})"
@@ -138,7 +138,7 @@ def update_classes(
     with database.write() as connection:
         insert_many(connection, _INTO, rows, _ON_CONFLICT)
         if spool is not None:
-            spool.add_lines(connection, list(_points(shown, registry, now_ms - now_ms % _MINUTE_MS)))
+            spool.add_lines(connection, list(_points(shown, registry, now_ms - now_ms % MINUTE_MS)))
     return shown
 
 

@@ -14,11 +14,10 @@ from typing import Any
 from governance.incidents.deadlines import is_working_day
 from infra.errors import ConfigurationError
 from infra.texts import Text, say
-from infra.times import BEIJING_OFFSET_MS, DAY_MS
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, MINUTE_MS
 from sensors.maintenance import Mute
 
 _HOURS = re.compile(r"(\d{1,2})(?::(\d\d))?-(\d{1,2})(?::(\d\d))?")
-_MINUTE_MS = 60_000
 _EPOCH = date(1970, 1, 1)
 
 
@@ -50,7 +49,7 @@ class Schedule:
         day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
         if self.hours is not None:
             start, end = self.hours
-            minute = of_day // _MINUTE_MS
+            minute = of_day // MINUTE_MS
             if start < end:
                 if not start <= minute < end:
                     return False

@@ -20,6 +20,7 @@ import structlog
 
 from infra.errors import NotFound, Refused
 from infra.texts import say
+from infra.times import HOUR_MS
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
 from ingest.sources.line_server import IN_FLIGHT, Limits, LineServer, NoAnswer, TcpLine
@@ -51,7 +52,6 @@ MAX_GAP_MS: Final = 31 * 86_400_000
 MAX_GAPS: Final = 8
 MAX_ELEMENTS: Final = 4
 """Elements of a station that are asked for a gap, one query each."""
-HOUR_MS: Final = 3_600_000
 
 _UNANSWERED: Final = frozenset(
     {Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD, Reason.BAD_FRAME, Reason.INCOMPLETE, Reason.BAD_TOPIC}

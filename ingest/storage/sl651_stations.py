@@ -54,7 +54,8 @@ def save(connection: sa.Connection, gauge: Gauge, author: Author = UNKNOWN_AUTHO
     changed = connection.execute(sa.update(table).where(table.c.address == gauge.address).values(**values))
     if not changed.rowcount:
         connection.execute(sa.insert(table).values(address=gauge.address, **values))
-    _note(connection, gauge.address, before, _record(connection, gauge.address) or {}, author)
+    after = _record(connection, gauge.address) or {}
+    changes.record_change(connection, "sl651_station", gauge.address, after, before=before, author=author)
 
 
 def remove(connection: sa.Connection, address: str, author: Author = UNKNOWN_AUTHOR) -> None:
@@ -62,7 +63,7 @@ def remove(connection: sa.Connection, address: str, author: Author = UNKNOWN_AUT
     before = _record(connection, address)
     if not connection.execute(sa.delete(table).where(table.c.address == address)).rowcount:
         raise NotFound(say("registry.no_gauge", address=address[:80]))
-    _note(connection, address, before, {"removed": True}, author)
+    changes.record_change(connection, "sl651_station", address, {"removed": True}, before=before, author=author)
 
 
 def update_newest(connection: sa.Connection, newest: Mapping[str, int]) -> None:
@@ -100,14 +101,3 @@ def _record(connection: sa.Connection, address: str) -> dict[str, object] | None
         return None
     values = {name: getattr(row, name) for name in ("station", "base_m", "array_order")}
     return values | {"password_checked": row.password is not None}
-
-
-def _note(
-    connection: sa.Connection,
-    address: str,
-    before: Mapping[str, object] | None,
-    body: Mapping[str, object],
-    author: Author,
-) -> None:
-    """Record the change, so that running gateways reload; never a password."""
-    changes.record_change(connection, "sl651_station", address, body, before=before, author=author)

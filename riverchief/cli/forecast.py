@@ -8,12 +8,12 @@ import typer
 from infra import clock
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import join_on_line, named, say
-from infra.times import beijing, rfc3339
+from infra.times import HOUR_MS, beijing, rfc3339
 from ingest.storage import registry as registry_store
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, open_site
 from riverchief.terminal import out, tabulate
-from sensors.forecast import HOUR_MS, Verdict
+from sensors.forecast import Verdict
 from sensors.parameters import catalogue
 
 if TYPE_CHECKING:

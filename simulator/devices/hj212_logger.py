@@ -68,7 +68,6 @@ class Logger(Closing):
         self.done: list[str] = []
         self.clock_off_ms = 0
         self.realtime_s = 60
-        self.minutes = 10
         self.resent = 0
         self._line = line
         self._about = Packet(None, st=st, pw=password, mn=mn, flag=flag_of(edition, answer=True))
@@ -254,14 +253,8 @@ class Logger(Closing):
             self.clock_off_ms = read_time(fields["SystemTime"]) - self._clock_ms()
         elif cn == Cn.SET_REALTIME_INTERVAL:
             self.realtime_s = int(fields["RtdInterval"])
-        elif cn == Cn.SET_MINUTE_INTERVAL:
-            self.minutes = int(fields["MinInterval"])
         elif cn in (Cn.TIME, Cn.LOGGER_TIME):
             self._reply(sock, request, ("SystemTime", write_time(self.now_ms())))
-        elif cn == Cn.REALTIME_INTERVAL:
-            self._reply(sock, request, ("RtdInterval", str(self.realtime_s)))
-        elif cn == Cn.MINUTE_INTERVAL:
-            self._reply(sock, request, ("MinInterval", str(self.minutes)))
         elif cn == Cn.REALTIME:
             newest = max((key for key in self._memory if key[0] == cn), default=None)
             if newest is None:
@@ -273,7 +266,7 @@ class Logger(Closing):
             for packet in found:
                 self._reply(sock, request, *packet.cp)
             return ExeRtn.SUCCESS if found else ExeRtn.NO_DATA
-        elif cn not in (Cn.SAMPLE, Cn.KEEP_SAMPLE, Cn.TIMEOUT):
+        elif cn not in (Cn.SAMPLE, Cn.KEEP_SAMPLE):
             return ExeRtn.FAILED
         return ExeRtn.SUCCESS
 

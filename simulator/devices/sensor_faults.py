@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from infra import toml_text
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Station
 from simulator.physics import weather
-from simulator.physics.noise import HOUR_MS, key_of, normal, uniform, wander
+from simulator.physics.noise import key_of, normal, uniform, wander
 from simulator.physics.water import Water
 from simulator.scenario import BATTERY_MS, Fault, FaultKind, Scenario, Visit
 

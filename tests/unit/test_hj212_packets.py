@@ -222,8 +222,6 @@ def test_requests_carry_what_they_need() -> None:
     assert cp(exchange.set_time()) == {"SystemTime": "20260512103000"}
     hole = exchange.fetch("2051", AT, AT + 3_600_000)
     assert cp(hole) == {"BeginTime": "20260512103000", "EndTime": "20260512113000"}
-    assert cp(exchange.set_minute_interval(10)) == {"MinInterval": "10"}
-    assert cp(exchange.set_timeout(10, 3)) == {"OverTime": "10", "ReCount": "3"}
     assert cp(exchange.sample_now("w21003")) == {"PolId": "w21003"}
     assert cp(exchange.keep_sample()) == cp(exchange.ask_time()) == cp(exchange.ask_now()) == {}
     assert hole.packet(of(REALTIME), "1", AT).flag == 5
@@ -233,10 +231,8 @@ def test_requests_carry_what_they_need() -> None:
     "ask",
     [
         lambda: exchange.set_realtime_interval(29),
-        lambda: exchange.set_minute_interval(7),
         lambda: exchange.fetch("2011", 0, 1),
         lambda: exchange.sample_now("w21003;CN=1072"),
-        lambda: exchange.set_timeout(0, 3),
     ],
 )
 def test_what_the_standard_does_not_allow_cannot_be_asked(ask: Any) -> None:

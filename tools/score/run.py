@@ -20,7 +20,7 @@ from governance.incidents.finding import ConditionChange, Finding, FindingKind
 from infra.database import Database
 from infra.errors import ConfigurationError
 from infra.texts import say
-from infra.times import DAY_MS, FUTURE_MS, rfc3339
+from infra.times import DAY_MS, FUTURE_MS, HOUR_MS, rfc3339
 from ingest import ledger
 from ingest.analysis import backtest, source_attribution
 from ingest.analysis.backtest import WATER_KINDS, count_pages, incident_stations
@@ -54,7 +54,6 @@ from simulator.truth import Passage
 from tools.score import matching
 from tools.score.matching import Span, Thing
 
-HOUR_MS = 3_600_000
 LEAD_DAYS = 5.0
 """The site has watched its water for so long before the scenario begins; the first three days no event is told."""
 SLICE_MS = 900_000

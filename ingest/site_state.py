@@ -21,8 +21,7 @@ from ingest.ledger import Ledger
 from ingest.rejudge.difference import Difference
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
-from ingest.rules import device_reports, water_events
-from ingest.rules import model as rule_model
+from ingest.rules import device_reports, rule_file, water_events
 from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
@@ -275,7 +274,7 @@ class SiteState:
         candidates: dict[str, Rule] = {}
         for one in self.trials.values():
             try:
-                candidates |= {rule.id: rule for rule in rule_model.read(one.body, self.catalogue)}
+                candidates |= {rule.id: rule for rule in rule_file.read(one.body, self.catalogue)}
             except ConfigurationError as error:  # the catalogue changed: what is only tried stops no reading
                 log.warning("a rule on trial cannot be read", rule=one.rule, trial=one.id, error=str(error))
         if not candidates:

@@ -16,7 +16,7 @@ from governance.platforms.model import Platforms
 from infra import outgoing
 from infra.errors import ConfigurationError
 from infra.texts import Text, at, say
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.rules.model import Rules
 from sensors import registry_csv, registry_rows, registry_toml
 from sensors.datum import Box
@@ -49,7 +49,7 @@ def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
 
 def parse_rules(text: str, catalogue: Catalogue) -> Rules:
     """Rules from the text of a file; raises ConfigurationError naming every fault."""
-    return rule_model.read(text, catalogue)
+    return rule_file.read(text, catalogue)
 
 
 def read_formula(path: Path | None) -> "Formula":

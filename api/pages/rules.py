@@ -31,8 +31,7 @@ from infra.texts import Text, say
 from infra.times import DAY_MS, rfc3339
 from ingest.analysis import backtest_requests, trial_comparison
 from ingest.analysis.backtest_requests import BacktestRequest
-from ingest.rules import explain
-from ingest.rules import model as rule_model
+from ingest.rules import explain, rule_file
 from ingest.rules.model import KINDS, Rule, Threshold
 from ingest.state import rule_publications, rule_trials, rule_versions
 from ingest.state.rule_versions import Version
@@ -327,7 +326,7 @@ def _test(v: View, number: int) -> tuple[BacktestRequest, list[Version]]:
 def _changes(v: View, one: BacktestRequest, in_force: list[Version]) -> tuple[models.Change, ...]:
     """How the rules of a backtest differ from those in force; none where they can no longer be read."""
     try:
-        tried = rule_model.read(one.request["rules"], v.context.catalogue)
+        tried = rule_file.read(one.request["rules"], v.context.catalogue)
     except ConfigurationError:
         return ()
     return models.changes(tried, in_force)

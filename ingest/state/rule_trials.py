@@ -16,7 +16,7 @@ from infra.errors import ConfigurationError, NotFound, Refused
 from infra.records import from_row
 from infra.texts import say
 from infra.times import DAY_MS
-from ingest.rules import explain, model
+from ingest.rules import explain, rule_file
 from ingest.rules.alarm_state import Alarm, AlarmKey
 from ingest.rules.exceedances import PublishedExceedance
 from ingest.rules.model import EventRule, Rule
@@ -176,7 +176,7 @@ def adopt(connection: sa.Connection, number: int, by: Publisher, catalogue: Cata
 def _changed_rule(connection: sa.Connection, tried: Tried, catalogue: Catalogue) -> tuple[Rule, str]:
     """The one rule that a backtest changed, and its version in force."""
     before = {one.rule: one.version for one in rule_versions.in_force(connection)}
-    after = {rule.id: rule for rule in model.read(tried.rules, catalogue)}
+    after = {rule.id: rule for rule in rule_file.read(tried.rules, catalogue)}
     changed = [one for one in after.values() if before.get(one.id) != one.version]
     if len(changed) != 1 or before.keys() - after.keys():
         raise Refused(say("rules_page.trial_one_rule", number=tried.id))

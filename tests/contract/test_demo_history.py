@@ -10,7 +10,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.model import Incident
 from infra.database import Database
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import demo, files
@@ -70,7 +70,7 @@ def taken(folder: Path, sent: Sequence[Message]) -> list[Incident]:
     with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, creek())
-    known = rule_model.read(files.shipped("rules.toml").read_text(encoding="utf-8"), CATALOGUE)
+    known = rule_file.read(files.shipped("rules.toml").read_text(encoding="utf-8"), CATALOGUE)
     site = Site(database, SqlReadings(database, CATALOGUE), known, CATALOGUE)
     for start in range(0, len(sent), 5):
         site.process(sent[start : start + 5], NOW)

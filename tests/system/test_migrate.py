@@ -18,7 +18,7 @@ from infra.errors import ConfigurationError
 from infra.texts import Text
 from infra.times import rfc3339
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import device_event, reach, registry_change
@@ -60,7 +60,7 @@ def site(url: str) -> Database:
         deployments = (Deployment("s0", "nh3n", T0 - 1, "µg/L"),)
         reaches = (Reach("r", "河", "river", Water.CREEK, line),)
         registry.save(connection, Registry(stations, deployments, reaches, CATALOGUE))
-    working = Site(database, SqlReadings(database, CATALOGUE), rule_model.read(RULES, CATALOGUE), CATALOGUE)
+    working = Site(database, SqlReadings(database, CATALOGUE), rule_file.read(RULES, CATALOGUE), CATALOGUE)
     for k in range(40):
         at = T0 + k * 5 * MINUTE
         values = {"ph": 7.1 + k / 3, "do": 1e-300 * k, "nh3n": 2500.0 if 10 <= k < 20 else 900.0 + k}

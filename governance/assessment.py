@@ -358,7 +358,7 @@ def _assessed(
         rows.append(row)
     walked = Share(available=False) if patrolled is None else sum(patrolled.values(), Share())
     steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is GroupBy.CHIEF else _steps(cases)
-    of_all = history.all_water() if seen is None else _joined(water, keys)
+    of_all = history.all_water() if seen is None else _days_of_keys(water, keys)
     total = _row("", cases, steps, history.days_on_target(of_all), walked, formula, trial)
     if of_total:
         left = marks.apart(cases)
@@ -424,7 +424,7 @@ class _Marks:
         return reach != key and (self._by is not GroupBy.CHIEF or key in self._groups.water(self._by, reach, at_ms))
 
 
-def _joined(water: Mapping[str, Mapping[str, set[int]]], keys: Iterable[str]) -> dict[str, set[int]]:
+def _days_of_keys(water: Mapping[str, Mapping[str, set[int]]], keys: Iterable[str]) -> dict[str, set[int]]:
     """The judged days of all reaches of some keys, each once."""
     found: dict[str, set[int]] = {}
     for key in keys:

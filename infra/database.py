@@ -55,7 +55,7 @@ class Database:
             options, on_connect = postgres.options(self.url), postgres.on_connect
         self.engine = sa.create_engine(self.url, **options)
         if self.is_sqlite:
-            event.listen(self.engine, "do_connect", _keep_private)
+            event.listen(self.engine, "do_connect", _set_private_mode)
         else:
             event.listen(self.engine, "first_connect", postgres.check_encoding, insert=True)
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: threads of one process queue here instead
@@ -252,7 +252,7 @@ def _sqlite_options() -> dict[str, Any]:
     }
 
 
-def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: Any) -> None:
+def _set_private_mode(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: Any) -> None:
     """The file, which holds passwords of loggers and citizens' contacts, and the log beside it are the owner's alone.
 
     SQLite gives the files beside it the mode of the database. A file that is there is never opened here: closing it

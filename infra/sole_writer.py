@@ -80,7 +80,7 @@ class SoleWriter(Database):
                 with session.begin():
                     yield session
             finally:
-                if _gone(session):
+                if _is_lost(session):
                     self._drop()
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class SoleWriter(Database):
             session.close()
 
 
-def _gone(session: sa.Connection) -> bool:
+def _is_lost(session: sa.Connection) -> bool:
     """Whether a session's connection is of no use any more."""
     if session.invalidated or session.closed:
         return True

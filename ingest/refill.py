@@ -76,7 +76,7 @@ class Refill:
                     for readings in self._station(key):
                         total += readings
                         yield place / len(stations), total
-                self._remember(id_)
+                self._save_progress(id_)
         with self.database.write() as connection:
             connection.execute(sa.delete(spool_progress).where(spool_progress.c.name.in_([_BOUNDARY_NAME, *ANNOTATED])))
         yield 1.0, total
@@ -91,7 +91,7 @@ class Refill:
             self._make_room()
             with self.database.write() as connection:
                 found = self.readings.stretch(connection, station, start_ms, _END_MS, INSTANTS_PER_TRANSACTION)
-                put = self._put(connection, station, found)
+                put = self._enqueue(connection, station, found)
             if not len(found):
                 return
             yield put
@@ -107,10 +107,10 @@ class Refill:
             part = archived.take(np.flatnonzero((archived.at >= some[0]) & (archived.at <= some[-1])))
             self._make_room()
             with self.database.write() as connection:
-                put = self._put(connection, station, part)
+                put = self._enqueue(connection, station, part)
             yield put
 
-    def _put(self, connection: sa.Connection, station: str, readings: Window) -> int:
+    def _enqueue(self, connection: sa.Connection, station: str, readings: Window) -> int:
         """Queue the readings within the retention; how many."""
         now_ms = self.clock_ms()
         recent = readings.at >= kept_since(self.keep_days, now_ms)
@@ -128,7 +128,7 @@ class Refill:
         while not self.spool.has_room_to_spare():
             self.wait(PAUSE_S)
 
-    def _remember(self, station: int) -> None:
+    def _save_progress(self, station: int) -> None:
         with self.database.write() as connection:
             connection.execute(sa.delete(spool_progress).where(spool_progress.c.name == _BOUNDARY_NAME))
             connection.execute(sa.insert(spool_progress).values(name=_BOUNDARY_NAME, position=station))

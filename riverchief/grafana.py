@@ -152,7 +152,7 @@ def _as_error(error: GrafanaClientError, uid: str) -> WaterError:
         return Refused(say("grafana.same_title", uid=uid))
     if error.status_code in (401, 403):
         return _denied(error.status_code)
-    return ConfigurationError(say("grafana.not_taken", uid=uid, status=error.status_code, words=_words(error)))
+    return ConfigurationError(say("grafana.not_taken", uid=uid, status=error.status_code, words=_error_message(error)))
 
 
 def _denied(status: int) -> ConfigurationError:
@@ -161,7 +161,7 @@ def _denied(status: int) -> ConfigurationError:
     return ConfigurationError(say("grafana.forbidden"))
 
 
-def _words(error: GrafanaException) -> str:
+def _error_message(error: GrafanaException) -> str:
     message = error.response.get("message") if isinstance(error.response, Mapping) else None
     return str(message or "no reason given")[:300]
 
@@ -184,7 +184,7 @@ def _translated(url: str) -> Iterator[None]:
     except GrafanaClientError as error:
         if error.status_code in (401, 403):
             raise _denied(error.status_code) from None
-        message = say("grafana.answered", url=url, status=error.status_code, words=_words(error))
+        message = say("grafana.answered", url=url, status=error.status_code, words=_error_message(error))
         raise ConfigurationError(message) from None
     except (GrafanaException, RequestException) as error:
         raise StorageUnavailable(say("grafana.away", url=url, error=type(error).__name__)) from None

@@ -470,7 +470,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
             raise ConfigurationError(say("settings.unreadable", file=file, error=error)) from error
     environment = EnvSettingsSource(Settings, env_ignore_empty=True)()  # as compose fills in what nobody gave
     try:
-        return Settings(**_over(_over(values, environment), overrides))
+        return Settings(**_merged(_merged(values, environment), overrides))
     except ValidationError as error:
         found = [_fault(e) for e in error.errors()]
         faults = Text("；".join(fault.zh for fault in found), "; ".join(fault.en for fault in found))
@@ -478,12 +478,12 @@ def load(file: Path | None, **overrides: object) -> Settings:
         raise ConfigurationError(say("settings.wrong", where=where, faults=faults)) from None
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two layers; ``above`` wins."""
     merged = dict(below)
     for key, value in above.items():
         base = merged.get(key)
-        merged[key] = _over(base, value) if isinstance(base, dict) and isinstance(value, Mapping) else value
+        merged[key] = _merged(base, value) if isinstance(base, dict) and isinstance(value, Mapping) else value
     return merged
 
 

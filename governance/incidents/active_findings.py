@@ -109,7 +109,7 @@ def new_findings(connection: sa.Connection, findings: Sequence[Finding]) -> list
     c = entries_.c
     seen = set(connection.execute(sa.select(c.finding_id).where(c.finding_id.in_(ids))).scalars())
     recorded = [f for f in findings if f.id in seen and f.change is not ConditionChange.RESOLVED]
-    active = _of(connection, recorded)
+    active = _active_findings_of(connection, recorded)
     turns: dict[tuple[str, str, str | None], int] = {}
     found = []
     for finding in findings:
@@ -124,7 +124,7 @@ def new_findings(connection: sa.Connection, findings: Sequence[Finding]) -> list
     return found
 
 
-def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFindings:
+def _active_findings_of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFindings:
     c = entries_.c
     rows: list[tuple[int, str]] = []
     for start in range(0, len(findings), IDS_PER_QUERY):

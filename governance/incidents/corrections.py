@@ -27,7 +27,7 @@ def move(incident: Incident, place: Place, actor: Actor, now_ms: int) -> tuple[I
         incident, incident.case, EntryKind.MOVED, actor.name, say("incident.moved", **values), details, now_ms,
         Notify.INFORM,
     )  # fmt: skip
-    return replace(after, place=place), _of(effects, actor)
+    return replace(after, place=place), _correction_effects(effects, actor)
 
 
 def correct_handling(
@@ -47,10 +47,10 @@ def correct_handling(
     )
     if undone:
         after = with_step_deadline(replace(after, state=State.HANDLING), now_ms, policy)
-    return after, _of(effects, actor, to_state=after.state, comment=words, attachments=shown)
+    return after, _correction_effects(effects, actor, to_state=after.state, comment=words, attachments=shown)
 
 
-def _of(effects: Effects, actor: Actor, **more: Any) -> Effects:
+def _correction_effects(effects: Effects, actor: Actor, **more: Any) -> Effects:
     return replace(effects, entry=replace(effects.entry, role=actor.role.value, **more))
 
 

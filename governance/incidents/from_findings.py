@@ -264,7 +264,7 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
         return None
     condition = replace(ended, resolved_at_ms=finding.observed_at_ms)
     seen = replace(incident, last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms))
-    return _over(incident, seen, condition, finding, EntryKind.RESOLVED, now_ms)
+    return _with_condition_ended(incident, seen, condition, finding, EntryKind.RESOLVED, now_ms)
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
@@ -279,11 +279,11 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
     if finding.kind is FindingKind.DEVICE and finding.headline is not None and incident.rule == finding.rule:
         # not the water but the instrument: the incident is about the device from now on
         seen = replace(incident, kind=finding.kind, title=title(finding.headline), headline=finding.headline)
-    after, effects = _over(incident, seen, condition, finding, EntryKind.WITHDRAWN, now_ms)
+    after, effects = _with_condition_ended(incident, seen, condition, finding, EntryKind.WITHDRAWN, now_ms)
     return after, replace(effects, repeats=False)  # no later event says it
 
 
-def _over(
+def _with_condition_ended(
     before: Incident, seen: Incident, condition: Condition, finding: Finding, what: EntryKind, now_ms: int
 ) -> tuple[Incident, Effects]:
     """The incident after this condition ended; it has recovered when all conditions have."""

@@ -81,13 +81,15 @@ class Headline:
 
     def as_json(self) -> dict[str, Any]:
         """The headline as JSON; unknown values are left out."""
-        found: dict[str, Any] = {"place": _both(self.place)}
+        found: dict[str, Any] = {"place": _languages(self.place)}
         if self.matter != NO_TEXT:
-            found["matter"] = _both(self.matter)
+            found["matter"] = _languages(self.matter)
         if self.rows:
             found |= {"station": self.station, "water": str(self.water)}
-            found["rows"] = [_known(row, ("parameter", "value", "before", "times_usual", "limit")) for row in self.rows]
-        return found | _known(self, ("confidence", "score", "threshold"))
+            found["rows"] = [
+                _fields_of(row, ("parameter", "value", "before", "times_usual", "limit")) for row in self.rows
+            ]
+        return found | _fields_of(self, ("confidence", "score", "threshold"))
 
 
 def headline_from_json(found: Mapping[str, Any] | None) -> Headline | None:
@@ -252,14 +254,14 @@ def table(headline: Headline) -> list[tuple[Text, Text, Text, Text, Text]]:
         shown = _parameter(row.parameter)
         name = Text(shown.zh, shown.en) if shown else Text(row.parameter, row.parameter)
         judged = class_of(row, headline.water)
-        value = _shown(row.value, shown)
+        value = _formatted_value(row.value, shown)
         if judged is not None:
             value = Text(
                 f"{value.zh}（{say(f'headline.class_{judged.value}').zh}）",
                 f"{value.en} ({say(f'headline.class_{judged.value}').en})",
             )
         times = UNKNOWN_VALUE if row.times_usual is None else say("headline.times", times=f"{abs(row.times_usual):.1f}")
-        rows.append((name, _shown(row.before, shown), value, times, _shown(row.limit, shown)))
+        rows.append((name, _formatted_value(row.before, shown), value, times, _formatted_value(row.limit, shown)))
     return rows
 
 
@@ -273,7 +275,7 @@ def _parameter(key: str) -> Parameter | None:
     return parameters[key] if key in parameters.index else None
 
 
-def _shown(value: float | None, parameter: Parameter | None) -> Text:
+def _formatted_value(value: float | None, parameter: Parameter | None) -> Text:
     if value is None:
         return UNKNOWN_VALUE
     text = f"{value:g}" if parameter is None else format_value(value, parameter)
@@ -293,10 +295,10 @@ def _limit(row: Row, water: str) -> float | None:
     return row.limit if judged is None or judged is WaterClass.I else found[judged - 2]
 
 
-def _both(text: Text) -> dict[str, str]:
+def _languages(text: Text) -> dict[str, str]:
     return {"zh": text.zh, "en": text.en}
 
 
-def _known(one: object, names: Sequence[str]) -> dict[str, Any]:
+def _fields_of(one: object, names: Sequence[str]) -> dict[str, Any]:
     values = {name: getattr(one, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}

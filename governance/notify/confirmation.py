@@ -96,7 +96,7 @@ def confirm(
             for number in numbers[start : start + MAX_INCIDENTS]:
                 if notice_store.confirm(connection, number):
                     done += 1
-                    _note(connection, number, actor, remark, now_ms, source, policy)
+                    _record_confirmation(connection, number, actor, remark, now_ms, source, policy)
     with database.write() as connection:
         first = (notices_.c.id == request.notice.id, notices_.c.acknowledged_at_ms.is_(None))
         connection.execute(sa.update(notices_).where(*first).values(acknowledged_at_ms=now_ms))
@@ -108,7 +108,7 @@ def contact_actor(contact: Contact) -> Actor:
     return Actor(contact.name, Role.OFFICE if ContactRole.OFFICE in contact.roles else Role.CHIEF)
 
 
-def _note(
+def _record_confirmation(
     connection: sa.Connection, number: int, actor: Actor, remark: str, now_ms: int, source: str, policy: DeadlinePolicy
 ) -> None:
     """Add the confirmation to the history: as an acceptance where that is allowed, else as a comment."""

@@ -312,7 +312,7 @@ class Messenger(PeriodicWorker):
         claim = {"claimed_by": self._owner, "claimed_until_ms": now_ms + LEASE_MS}
         with self._database.write() as connection:
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
-            self._give_up_old(connection, ids, now_ms)
+            self._cancel_old(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
             found = {row["id"]: notice_store.notice_from_row(row) for row in connection.execute(taken).mappings()}
             items_of = notice_store.items(connection, ids)
@@ -330,7 +330,7 @@ class Messenger(PeriodicWorker):
             self._in_flight |= {one.notice.id for one in claimed}
         return claimed
 
-    def _give_up_old(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
+    def _cancel_old(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
         """Give up messages of days ago, as a restored backup has them."""
         old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
         dead = {"status": "dead", "last_error": both(say("notice.too_old"))}

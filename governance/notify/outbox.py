@@ -363,7 +363,7 @@ class Deliverer(PeriodicWorker):
                     self._woken.wait(min(0.1, self._poll_s))
             self._senders.shutdown(wait=False, cancel_futures=True)
             if self._in_flight:
-                self._guarded(self._give_back)
+                self._guarded(self._release_claims)
         self._in_flight.clear()
 
     def stop(self, timeout_s: float = 15.0) -> bool:
@@ -411,18 +411,18 @@ class Deliverer(PeriodicWorker):
         Built once: building it costs more than running it.
         """
         o = outbox.c
-        blocked = _another(_OTHER.c.id < o.id, ~_is_superseded_by(_OTHER, outbox))
-        overtaken = _another(_OTHER.c.id > o.id, _is_superseded_by(outbox, _OTHER))  # which is ripe no later
+        blocked = _exists_other(_OTHER.c.id < o.id, ~_is_superseded_by(_OTHER, outbox))
+        overtaken = _exists_other(_OTHER.c.id > o.id, _is_superseded_by(outbox, _OTHER))  # which is ripe no later
         first = sa.case((overtaken, sa.false()), else_=~blocked)  # in this order: of a thousand, one is looked at whole
         mine = o.incident_id.in_(sa.bindparam("mine", expanding=True))
         return (
             sa.select(o.id, o.incident_id)
-            .where(o.status == _PENDING, self._ripe(outbox), _free(outbox), ~mine, first)
+            .where(o.status == _PENDING, self._is_due(outbox), _is_unclaimed(outbox), ~mine, first)
             .order_by(sa.case((o.notify == "page", 0), else_=1), o.next_attempt_at_ms, o.id)
             .limit(sa.bindparam("free", type_=sa.Integer))
         )
 
-    def _ripe(self, row: sa.FromClause) -> sa.ColumnElement[bool]:
+    def _is_due(self, row: sa.FromClause) -> sa.ColumnElement[bool]:
         """Whether a row is due: a repetition not tried yet waits while an event of its incident was just delivered."""
         delivered = outbox.alias("delivered")
         last = (
@@ -476,7 +476,7 @@ class Deliverer(PeriodicWorker):
                 lease_most_ms=max(self._lease_ms, MAX_LEASE_MS),
             )
 
-    def _give_back(self) -> float:
+    def _release_claims(self) -> float:
         """Release the rows that were not settled in time, so that the next worker need not wait for the lease."""
         release = sa.update(outbox).where(outbox.c.claimed_by == self._owner)
         with self._database.write() as connection:
@@ -593,7 +593,7 @@ class Deliverer(PeriodicWorker):
         delivery = answer.delivery
         data = json.loads(delivery.body)["data"]
         message = data.get("message")
-        self._watched(Attempt(delivery, answer.began_ms, answer.at_ms, answer.status, status, data))
+        self._report_attempt(Attempt(delivery, answer.began_ms, answer.at_ms, answer.status, status, data))
         decision = Verdict.LATER if answer.status is None else verdict(answer.status)
         event_id = delivery.event_id
         if status is Status.DELIVERED:
@@ -632,20 +632,20 @@ class Deliverer(PeriodicWorker):
             what = "the receiver cannot take deliveries now"
         log.warning(what, host=self._host, status=answer.status, error=answer.error, event_id=event_id)
 
-    def _watched(self, attempt: Attempt) -> None:
+    def _report_attempt(self, attempt: Attempt) -> None:
         try:
             self._watch(attempt)
         except Exception:  # a watcher must not stop the deliveries
             log.exception("a watcher of the deliveries failed")
 
 
-def _another(*that: sa.ColumnElement[bool]) -> sa.Exists:
+def _exists_other(*that: sa.ColumnElement[bool]) -> sa.Exists:
     """Whether another waiting row of the same incident meets these conditions."""
     same = (_OTHER.c.incident_id == outbox.c.incident_id, _OTHER.c.status == _PENDING)
     return sa.select(sa.literal(1)).where(*same, *that).correlate(outbox).exists()
 
 
-def _free(row: sa.FromClause) -> sa.ColumnElement[bool]:
+def _is_unclaimed(row: sa.FromClause) -> sa.ColumnElement[bool]:
     """Whether a row is not claimed."""
     return row.c.claimed_until_ms.is_(None) | (row.c.claimed_until_ms <= _NOW)
 
@@ -656,7 +656,7 @@ def _is_superseded_by(row: sa.FromClause, later: sa.FromClause) -> sa.ColumnElem
     A row that pages is superseded only by one that pages, too, or changes the incident.
     """
     included = (row.c.notify != "page") | (later.c.notify == "page") | ~later.c.repeats
-    return row.c.repeats & (row.c.attempts == 0) & _free(row) & included
+    return row.c.repeats & (row.c.attempts == 0) & _is_unclaimed(row) & included
 
 
 _NEXT = sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(
@@ -671,7 +671,7 @@ _SUPERSEDE = (
     .where(
         outbox.c.incident_id.in_(sa.bindparam("numbers", expanding=True)),
         outbox.c.status == _PENDING,
-        _another(_OTHER.c.id > outbox.c.id, _OTHER.c.id.in_(_IDS), _is_superseded_by(outbox, _OTHER)),
+        _exists_other(_OTHER.c.id > outbox.c.id, _OTHER.c.id.in_(_IDS), _is_superseded_by(outbox, _OTHER)),
     )
     .values(status=Status.SUPERSEDED.value)
 )
@@ -679,7 +679,7 @@ _SUPERSEDE = (
 
 _CLAIM = (
     sa.update(outbox)
-    .where(outbox.c.id.in_(_IDS), ~_another(_OTHER.c.id < outbox.c.id))
+    .where(outbox.c.id.in_(_IDS), ~_exists_other(_OTHER.c.id < outbox.c.id))
     .values(claimed_by=sa.bindparam("owner"), claimed_until_ms=sa.bindparam("lease_until"))
     .returning(outbox)
 )

@@ -60,7 +60,7 @@ class WebPush:
     def channel(self, endpoint: str, p256dh: str, auth: str) -> Channel:
         """The channel to a browser by what it says of its subscription. Raises ConfigurationError."""
         parts = urlsplit(endpoint)
-        if not self._known(parts.scheme, parts.netloc) or parts.fragment:
+        if not self._is_push_service(parts.scheme, parts.netloc) or parts.fragment:
             raise ConfigurationError(say("notice.no_push_service", host=parts.netloc[:80]))
         query = urlencode({"q": parts.query, "p256dh": p256dh, "auth": auth})
         made = Channel(f"{SCHEME}://{parts.netloc}{parts.path}?{query}", short=True)
@@ -90,7 +90,7 @@ class WebPush:
             return Outcome(False, both(say("notice.push_gone")))
         return Outcome(False, both(say("notice.channel_refused", channel=SCHEME, answer=f"HTTP {answer.status_code}")))
 
-    def _known(self, scheme: str, netloc: str) -> bool:
+    def _is_push_service(self, scheme: str, netloc: str) -> bool:
         """Whether an address is one of a push service: https, but for those that the settings name."""
         if netloc in self.hosts:
             return scheme in ("http", "https")
@@ -108,7 +108,7 @@ class WebPush:
         if len(auth) != 16:
             raise ConfigurationError(say("notice.no_subscription"))
         scheme = "http" if parts.netloc in self.hosts else "https"
-        if not self._known(scheme, parts.netloc):
+        if not self._is_push_service(scheme, parts.netloc):
             raise ConfigurationError(say("notice.no_push_service", host=parts.netloc[:80]))
         query = f"?{given['q']}" if given.get("q") else ""
         return f"{scheme}://{parts.netloc}{parts.path}{query}", browser, auth

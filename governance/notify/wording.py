@@ -45,7 +45,7 @@ def first_line(
         places = list(dict.fromkeys(_in(item.place, language) for item in sorted(items, key=urgency_key)))
         key = "notice.many" if len(places) == 1 else "notice.many_places"
         values = {"place": places[0], "places": len(places), "count": len(items)}
-        head = _say(key, language, colour=say(f"incident.{lead.colour}"), **values)
+        head = _text(key, language, colour=say(f"incident.{lead.colour}"), **values)
     left = None if room is None else max(0, room - len(head) - len(tail))
     return head + about(lead, language, left, present) + tail
 
@@ -59,7 +59,7 @@ def about(item: Item, language: str, room: int | None = None, present: PresentVa
     parts = title_parts(item.headline.at(value), language)
     since = ""
     if item.since_ms is not None and item.kind in KINDS_WITH_SINCE:
-        since = _say("notice.since", language, at=_moment(item.since_ms, item.at_ms, language))
+        since = _text("notice.since", language, at=_moment(item.since_ms, item.at_ms, language))
     whole = joined_parts(parts, language)
     if room is None or len(whole) + len(since) <= room:
         return whole + since
@@ -86,13 +86,13 @@ def compose(
         f"{_head(item, language)}{about(item, language, present=present)}" for item in ordered[:MAX_LISTED_INCIDENTS]
     ]
     if len(ordered) > MAX_LISTED_INCIDENTS:
-        rows.append(_say("notice.more", language, count=len(ordered) - MAX_LISTED_INCIDENTS))
+        rows.append(_text("notice.more", language, count=len(ordered) - MAX_LISTED_INCIDENTS))
     return "\n".join([line, *rows])
 
 
 def _head(item: Item, language: str) -> str:
     values = {"colour": say(f"incident.{item.colour}"), "minutes": item.minutes}
-    return _say(f"notice.{item.kind}", language, **values)
+    return _text(f"notice.{item.kind}", language, **values)
 
 
 def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) -> str:
@@ -101,13 +101,13 @@ def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) ->
     text = ""
     if item.due_ms is not None and item.kind in KINDS_WITH_DEADLINE:
         key = "notice.was_due" if item.kind is NoticeKind.OVERDUE else "notice.due"
-        text = _say(key, language, at=_moment(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
+        text = _text(key, language, at=_moment(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
     if minutes_to_confirm:
-        text += _say("notice.confirm_within", language, minutes=min(minutes_to_confirm))
+        text += _text("notice.confirm_within", language, minutes=min(minutes_to_confirm))
     elif item.kind in CONFIRMABLE_KINDS and not text:
-        text += _say("notice.confirm", language)
+        text += _text("notice.confirm", language)
     elif item.kind is NoticeKind.RECOVERED:
-        text += _say("notice.still_open", language)
+        text += _text("notice.still_open", language)
     return f"{text} {link}" if link else text
 
 
@@ -118,7 +118,7 @@ def _moment(at_ms: int, beside_ms: int, language: str) -> str:
     return beijing(at_ms, "%d %b %H:%M" if language == "en" else "%-d日%H:%M")
 
 
-def _say(key: str, language: str, **values: object) -> str:
+def _text(key: str, language: str, **values: object) -> str:
     return _in(say(key, **values), language)
 
 

@@ -98,7 +98,7 @@ def set_login_name(connection: sa.Connection, one: Person, name: str, *, by: str
         namesake = sa.select(people_.c.id).where(people_.c.name == name.strip(), people_.c.id != one.id)
         if connection.execute(other).first() or connection.execute(namesake).first():
             raise Refused(say("account.login_name_taken"))
-    _put(connection, one, login_name=chosen or None)
+    _update(connection, one, login_name=chosen or None)
     record_event(connection, "account.login_name_changed", one.name, {"login_name": chosen}, by, now_ms)
 
 
@@ -119,7 +119,7 @@ def set_password(
 ) -> None:
     """Set somebody's password; all other sessions, links and steps of signing in end. Raises InvalidValue."""
     passwords.check(password, names_of(connection, one))
-    _put(connection, one, password_hash=passwords.hash_password(password), password_at_ms=now_ms)
+    _update(connection, one, password_hash=passwords.hash_password(password), password_at_ms=now_ms)
     ended = sessions.end_all(connection, one.id, but=keep_session)
     one_time_codes.withdraw(connection, one.id)
     attempts.reset(connection, one.name)
@@ -142,7 +142,7 @@ def enrol(
     step = totp.step_of(secret, code, now_ms)
     if step is None:
         raise InvalidValue(say("account.code_wrong"))
-    _put(connection, one, factor_secret=vault.lock(secret), factor_at_ms=now_ms, factor_step=step)
+    _update(connection, one, factor_secret=vault.lock(secret), factor_at_ms=now_ms, factor_step=step)
     made = _new_recovery_codes(connection, one)
     record_event(connection, "account.factor_added", one.name, {}, by, now_ms)
     return made
@@ -157,7 +157,7 @@ def new_recovery_codes(connection: sa.Connection, one: Person, *, by: str, now_m
 
 def remove_factor(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> None:
     """Take the second factor and its recovery codes away."""
-    _put(connection, one, factor_secret=None, factor_at_ms=None)
+    _update(connection, one, factor_secret=None, factor_at_ms=None)
     connection.execute(sa.delete(recovery_).where(recovery_.c.person_id == one.id))
     record_event(connection, "account.factor_removed", one.name, {}, by, now_ms)
 
@@ -193,7 +193,7 @@ def _recovery_hash(one: Person, code: str) -> str:
     return hashed(f"{one.id}:{plain}")
 
 
-def _put(connection: sa.Connection, one: Person, **values: object) -> None:
+def _update(connection: sa.Connection, one: Person, **values: object) -> None:
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
     new = kind.insert(table).values(person_id=one.id, **values)
     connection.execute(new.on_conflict_do_update(index_elements=[table.c.person_id], set_=values))

@@ -101,7 +101,7 @@ def add(
         term = {"region": region, "reach": "", "deputy_of": "", "since_ms": now_ms, "until_ms": None}
         connection.execute(sa.insert(appointments_).values(person_id=number, **term))
     body = {"role": role.value, "region": region, "department": row["department"], "instead_of": predecessors}
-    _tell(connection, "person.added", name, body, by, now_ms)
+    _record(connection, "person.added", name, body, by, now_ms)
     return get(connection, name)
 
 
@@ -178,7 +178,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
         connection.execute(sa.delete(table).where(table.c.person_id == one.id))
     connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
     connection.execute(sa.delete(drafts_).where(drafts_.c.person == one.name))
-    _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
+    _record(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
 
 
 def change(
@@ -216,7 +216,7 @@ def change(
         body |= {"sessions_ended": ended, "tokens_revoked": _revoke_beyond(connection, one, role, now_ms)}
     row = {"role": role.value, "region": region, "department": department.value if department else None}
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(row))
-    _tell(connection, "person.changed", one.name, row | body, by, now_ms)
+    _record(connection, "person.changed", one.name, row | body, by, now_ms)
     return get(connection, name)
 
 
@@ -327,14 +327,14 @@ def issue_token(
     }
     connection.execute(sa.insert(tokens_).values(row))
     body = {"expires_at_ms": expires_at_ms, "label": row["label"], "scopes": scopes}
-    _tell(connection, "token.issued", one.name, body, by, now_ms)
+    _record(connection, "token.issued", one.name, body, by, now_ms)
     return made
 
 
 def revoke_tokens(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
     """Revoke all tokens of a person; returns how many there were. Raises NotFound."""
     ended = _revoke(connection, get(connection, name).id, now_ms)
-    _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
+    _record(connection, "token.revoked", name, {"count": ended}, by, now_ms)
     return ended
 
 
@@ -344,7 +344,7 @@ def revoke_token(connection: sa.Connection, name: str, number: int, *, by: str, 
     valid = tokens_.c.revoked_at_ms.is_(None)
     if connection.execute(sa.update(tokens_).where(where, valid).values(revoked_at_ms=now_ms)).rowcount != 1:
         raise NotFound(say("account.no_token"))
-    _tell(connection, "token.revoked", name, {"count": 1, "token": number}, by, now_ms)
+    _record(connection, "token.revoked", name, {"count": 1, "token": number}, by, now_ms)
 
 
 def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
@@ -469,7 +469,7 @@ def appoint(  # noqa: PLR0913  (a field of the person each)
     term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
     connection.execute(sa.insert(appointments_).values(person_id=one.id, **term))
     body = term | {"instead_of": [held.name for held in before]}
-    _tell(connection, "person.appointed", one.name, body, by, now_ms)
+    _record(connection, "person.appointed", one.name, body, by, now_ms)
     if since_ms > now_ms:
         return []  # `inherit` hands over when the day has come
     moved: list[int] = []
@@ -512,7 +512,7 @@ def end_term(connection: sa.Connection, name: str, term_id: int, until_ms: int, 
     this = sa.update(appointments_).where(appointments_.c.id == term_id)
     connection.execute(this.values(until_ms=until_ms))
     body = {"region": held.region, "reach": held.reach, "since_ms": held.since_ms, "until_ms": until_ms}
-    _tell(connection, "person.term_ended", one.name, body, by, now_ms)
+    _record(connection, "person.term_ended", one.name, body, by, now_ms)
     return held
 
 
@@ -670,7 +670,7 @@ _PERSON_COLUMNS = ("role", "region", "department", "created_at_ms", "created_by"
 _TERM_COLUMNS = ("region", "reach", "deputy_of", "since_ms", "until_ms")
 
 
-def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
+def _record(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
     """Append a change of people to the audit trail, with the state after it of everybody it concerns (``people``).
 
     Tokens are left out.

@@ -148,15 +148,15 @@ def receive(
     proof = f"{_digest(body)} {_digest(stamp.encode() + b'.' + body)}"
     try:
         with database.write() as connection:
-            earlier = _known(connection, platform.name, event_id, proof)
+            earlier = _earlier_answer(connection, platform.name, event_id, proof)
             answer = earlier or _act(connection, platform, words, body, now_ms, source, proven, regions)
             if earlier is None:
-                _remember(connection, platform.name, event_id, proof, answer, now_ms)
+                _store_answer(connection, platform.name, event_id, proof, answer, now_ms)
             if earlier is None or answer.outcome is CallbackOutcome.REPLAYED:
                 audit_trail.append_many(connection, [_audit_entry(platform, event_id, answer, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
-            earlier = _known(connection, platform.name, event_id, proof)
+            earlier = _earlier_answer(connection, platform.name, event_id, proof)
         if earlier is None:
             raise
         answer = earlier
@@ -275,7 +275,7 @@ def _unreadable(what: str, value: Any, known: tuple[str, ...] = ()) -> Refused:
     return Refused(say("platform.field_unknown", what=what, shown=shown, known=", ".join(known)))
 
 
-def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) -> CallbackAnswer | None:
+def _earlier_answer(connection: sa.Connection, platform: str, event_id: str, proof: str) -> CallbackAnswer | None:
     c = callbacks_.c
     query = sa.select(callbacks_).where(c.platform == platform, c.event_id == event_id)
     row = connection.execute(query).mappings().first()
@@ -297,7 +297,7 @@ def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) 
     )
 
 
-def _remember(
+def _store_answer(
     connection: sa.Connection, platform: str, event_id: str, proof: str, answer: CallbackAnswer, now_ms: int
 ) -> None:
     row = {

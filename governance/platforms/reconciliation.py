@@ -180,7 +180,7 @@ def reconcile(
     connection: sa.Connection, platform: Platform, items: Sequence[Any], now_ms: int, *, by: str
 ) -> StoredReport:
     """Compare their entries with ours and store the report; the caller commits. Raises Refused for too long a list."""
-    words = _words(platform)
+    words = _list_words(platform)
     if len(items) > MAX_ITEMS:
         raise Refused(say("platform.list_too_long", count=len(items), limit=MAX_ITEMS))
     theirs, unreadable = read_items(words, items)
@@ -236,7 +236,7 @@ def incidents_to_resend(report: StoredReport) -> tuple[int, ...]:
 
 def entries(platform: Platform, page: Any) -> list[Any] | None:
     """The entries of one page of their list; None where it has none."""
-    found = value_at(_words(platform).items, page)
+    found = value_at(_list_words(platform).items, page)
     return found if isinstance(found, list) else None
 
 
@@ -270,7 +270,7 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
     Each request is a GET signed over an empty body. The next page must be on the same host: a list cannot send our
     signature elsewhere.
     """
-    words = _words(platform)
+    words = _list_words(platform)
     if words.url is None:
         raise ConfigurationError(say("platforms.no_list", name=platform.name))
     address = httpx.URL(words.url)
@@ -331,7 +331,7 @@ def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: i
         raise PlatformUnavailable(say("platforms.no_json", where=where)) from None
 
 
-def _words(platform: Platform) -> ListWords:
+def _list_words(platform: Platform) -> ListWords:
     if platform.list is None:
         raise NotFound(say("platform.no_list", name=platform.name))
     return platform.list

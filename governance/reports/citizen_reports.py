@@ -217,11 +217,7 @@ def find_repetition(connection: sa.Connection, new: Report, order: Order, place:
         sa.select(table, entry_table.c.attachments)
         .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
         .join(incident_table, incident_table.c.id == table.c.incident_id)
-        .where(
-            table.c.sender == new.sender,
-            table.c.at_ms > new.at_ms - REPETITION_MS,
-            *_says(order, place),
-        )
+        .where(table.c.sender == new.sender, table.c.at_ms > new.at_ms - REPETITION_MS, *_repeats(order, place))
         .order_by(table.c.at_ms)
     )
     for row in connection.execute(query).mappings():
@@ -235,11 +231,13 @@ def find_repetition_of_person(
 ) -> int | None:
     """The incident that a person reported within ``REPETITION_MS`` with the same words, photos and place."""
     where = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - REPETITION_MS)
-    rows = connection.execute(_SENT.where(where, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
+    rows = connection.execute(
+        _SENT.where(where, *_repeats(order, place)).order_by(entry_table.c.incident_id)
+    ).mappings()
     return next((row["incident_id"] for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
 
 
-def _says(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
+def _repeats(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
     """Conditions: the first entry of an incident has these words, and the incident this place."""
     c = incident_table.c
     at = [

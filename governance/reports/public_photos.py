@@ -58,7 +58,7 @@ def released(connection: sa.Connection, numbers: Collection[int]) -> dict[int, l
     """The photos of these cases that the public sees now, those from before first."""
     columns = [table.c[name] for name in PublicPhoto.__slots__]
     query = sa.select(*columns).join(incidents_, incidents_.c.id == table.c.incident_id)
-    query = query.where(table.c.incident_id.in_(sorted(numbers)), _shown())
+    query = query.where(table.c.incident_id.in_(sorted(numbers)), _is_public())
     found: dict[int, list[PublicPhoto]] = {}
     for row in connection.execute(query.order_by(table.c.side.desc(), table.c.at_ms, table.c.name)).mappings():
         found.setdefault(row["incident_id"], []).append(PublicPhoto(**{**row, "side": Side(row["side"])}))
@@ -68,7 +68,7 @@ def released(connection: sa.Connection, numbers: Collection[int]) -> dict[int, l
 def get_picture(connection: sa.Connection, name: str) -> bytes:
     """The copy that is shown under a name. Raises NotFound, also of what was taken back."""
     query = sa.select(table.c.picture).join(incidents_, incidents_.c.id == table.c.incident_id)
-    found = connection.execute(query.where(table.c.name == name, _shown())).scalar()
+    found = connection.execute(query.where(table.c.name == name, _is_public())).scalar()
     if found is None:
         raise NotFound(say("citizen.no_photo"))
     return bytes(found)
@@ -77,7 +77,7 @@ def get_picture(connection: sa.Connection, name: str) -> bytes:
 def newest_release(connection: sa.Connection, reach: str) -> int:
     """When photos of a handled problem of a reach were released last; 0 where none are shown."""
     query = sa.select(sa.func.max(table.c.at_ms)).join(incidents_, incidents_.c.id == table.c.incident_id)
-    return connection.execute(query.where(incidents_.c.reach == reach, _shown())).scalar() or 0
+    return connection.execute(query.where(incidents_.c.reach == reach, _is_public())).scalar() or 0
 
 
 def set_released(
@@ -128,7 +128,7 @@ def set_released(
     )
 
 
-def _shown() -> sa.ColumnElement[bool]:
+def _is_public() -> sa.ColumnElement[bool]:
     """The case is handled, not merged into another one, and was not closed anew since the release."""
     c = incidents_.c
     return (c.state == State.CLOSED.value) & c.merged_into.is_(None) & (table.c.at_ms >= c.closed_at_ms)

@@ -66,7 +66,7 @@ def current_classes(connection: sa.Connection, kind: str, only: Collection[str] 
     query = sa.select(table).where(table.c.kind == kind)
     if only is not None:
         query = query.where(table.c.key.in_(sorted(only)))
-    return {row.key: _shown(row) for row in connection.execute(query)}
+    return {row.key: _class_from_row(row) for row in connection.execute(query)}
 
 
 def shown_classes(connection: sa.Connection, kind: str) -> dict[str, WaterClass | None]:
@@ -78,7 +78,7 @@ def shown_classes(connection: sa.Connection, kind: str) -> dict[str, WaterClass 
 def current_class(connection: sa.Connection, kind: str, key: str) -> ShownClass | None:
     """The shown class of one station or reach; None for one never judged."""
     row = connection.execute(sa.select(table).where(table.c.kind == kind, table.c.key == key)).one_or_none()
-    return None if row is None else _shown(row)
+    return None if row is None else _class_from_row(row)
 
 
 def update_classes(
@@ -267,7 +267,7 @@ def _row(one: ShownClass, carried: ClassState | None) -> list[object]:
     return [values[name] for name in _COLUMNS]
 
 
-def _shown(row: sa.Row[tuple[object, ...]]) -> ShownClass:
+def _class_from_row(row: sa.Row[tuple[object, ...]]) -> ShownClass:
     values = row._mapping
     water_class = None if values["class"] is None else WaterClass(values["class"])
     target = None if values["target"] is None else WaterClass(values["target"])

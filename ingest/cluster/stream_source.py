@@ -121,7 +121,7 @@ class StreamSource:
                 own_messages.append(one.message)
             else:
                 elsewhere.setdefault(home, []).append(one)
-        if not self._pass_on([(to, body) for to, those in elsewhere.items() for body in pack(those)]):
+        if not self._offer([(to, body) for to, those in elsewhere.items() for body in pack(those)]):
             return False
         waiting = _Open(entry.position, len(own_messages))
         self._open.append(waiting)
@@ -133,7 +133,7 @@ class StreamSource:
             self.lane.put(PendingMessage(message, done))
         return True
 
-    def _pass_on(self, bodies: list[tuple[int, bytes]]) -> bool:
+    def _offer(self, bodies: list[tuple[int, bytes]]) -> bool:
         while bodies and not self._stopping.is_set():
             try:
                 self._transport.publish(bodies)

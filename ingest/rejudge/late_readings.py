@@ -173,7 +173,7 @@ def _judge(changed: Sequence[_LateSeries], stored: StoredReadings) -> QualityRes
     judged = retest_windows(windows, statuses, memory, stored.history.registry.catalogue, learn=False)
     verdicts = np.split(pack(judged.flag, judged.tests), _starts(changed)[1:-1])
     for one, verdict in zip(changed, verdicts, strict=True):
-        settled = _keep_daily_tests(one, _keep_cross_check(one, verdict))
+        settled = _with_daily_tests(one, _with_cross_check(one, verdict))
         one.verdict = stored.marked(one.station, one.merged, settled)
     return judged
 
@@ -183,13 +183,13 @@ def _starts(changed: Sequence[_LateSeries]) -> Ints:
     return np.cumsum([0, *(len(one.merged) for one in changed)])
 
 
-def _keep_cross_check(one: _LateSeries, verdict: Ints) -> Ints:
+def _with_cross_check(one: _LateSeries, verdict: Ints) -> Ints:
     """Keep the cross-check flags of stored readings, which the series alone cannot give."""
     contradicted = one.stored.at[(one.stored.packed >> 4 & QualityTest.CROSS_CHECK) != 0]
     return with_cross_check(verdict, np.isin(one.merged.at, np.setdiff1d(contradicted, one.late)))
 
 
-def _keep_daily_tests(one: _LateSeries, verdict: Ints) -> Ints:
+def _with_daily_tests(one: _LateSeries, verdict: Ints) -> Ints:
     """Keep the flags of daily tests; they hold for the late readings of those days, too."""
     bits = one.stored.packed >> 4 & _DAILY_TESTS
     if not bits.any():

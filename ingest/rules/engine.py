@@ -204,7 +204,7 @@ class RuleEngine:
         # the published firings count, whatever the readings show now
         state.firings = self._fired.get(one.key, ())
         state.recent = tuple((at, x, replace(before, firings=state.firings)) for at, x, before in state.recent)
-        self._keep(number, state)
+        self._set_state(number, state)
 
     @staticmethod
     def _restore_firing(one: BoundRule, state: ConditionState, alarm: Alarm, samples: Samples, now_ms: int) -> None:
@@ -222,7 +222,7 @@ class RuleEngine:
             state.phase, state.recent = Phase.FIRING, ()
         state.retrospective = alarm.retrospective
 
-    def _keep(self, number: int, state: ConditionState) -> None:
+    def _set_state(self, number: int, state: ConditionState) -> None:
         if state.firings:
             self._fired[self._bound[number].key] = state.firings
         self._thresholds.update(number, state)
@@ -272,7 +272,7 @@ class RuleEngine:
     def _advance(self, number: int, samples: Samples, now_ms: int) -> list[Transition]:
         state = self._states.get(number) or ConditionState()
         transitions = advance_condition(self._bound[number].condition, state, samples, now_ms)
-        self._keep(number, state)
+        self._set_state(number, state)
         return transitions
 
     def withdraw(self, series: Codes, at: Ints, value: Floats, was: Ints, now: Ints) -> None:
@@ -289,7 +289,7 @@ class RuleEngine:
                 if state is None or (doubted[i] and condition.exceeds(float(value[i]))):
                     continue
                 if remove_sample(condition, state, int(at[i])):
-                    self._keep(number, state)
+                    self._set_state(number, state)
 
     def withdrawn(self, registry: Registry) -> list[Finding]:
         """End the alarms of stations out of service, and those whose rule is gone or no longer applies to theirs."""

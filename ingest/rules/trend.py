@@ -131,14 +131,14 @@ class TrendEvaluator(DerivedEvaluator):
             staying = ~np.isin(row, crossing)
         else:
             crossing, staying = np.empty(0, np.int64), same
-        self._put(row[staying], number[staying], x[staying])
+        self._add_to_bins(row[staying], number[staying], x[staying])
         judged: list[tuple[int, int, Floats]] = []
         for one in crossing.tolist():
             here = row == one
             judged += self._cross(one, number[here], x[here])
         return self._slopes(judged)
 
-    def _put(self, row: Ints, number: Ints, value: Floats) -> None:
+    def _add_to_bins(self, row: Ints, number: Ints, value: Floats) -> None:
         slot = number % self._bins.bins
         np.add.at(self._bins.sum, (row, slot), value)
         np.add.at(self._bins.count, (row, slot), 1)

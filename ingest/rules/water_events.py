@@ -80,7 +80,7 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
         keys = list(ROLE_OF_PARAMETER)
         i_of = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
         rows = [
-            Row(keys[i], _known(found.now[row, i]), _known(found.usual[row, i]))
+            Row(keys[i], _finite(found.now[row, i]), _finite(found.usual[row, i]))
             for role, _ in what.evidence
             if (i := i_of.get(role)) is not None
         ]
@@ -103,7 +103,7 @@ def _matter(cause: EventCause, doubtful: bool) -> Text:
     return say("headline.doubtful", matter=matter) if doubtful else matter
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
@@ -300,11 +300,11 @@ class EventEvaluator:
                 observed_at_ms=calm,
                 since_ms=alarm.since_ms,
                 retrospective=retrospective,
-                text=_over(station, last_ms, calm, self._is_retrospective(station, calm, now_ms)),
+                text=_ended_text(station, last_ms, calm, self._is_retrospective(station, calm, now_ms)),
             )
 
 
-def _over(station: Station, last_ms: int, calm_ms: int, retrospective: bool) -> Text:
+def _ended_text(station: Station, last_ms: int, calm_ms: int, retrospective: bool) -> Text:
     return say(
         "finding.event_over",
         station=station_name(station),

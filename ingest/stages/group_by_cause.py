@@ -166,7 +166,7 @@ def _join_up_or_downstream(
         return one
     explained = river.explain(river.station(one.station), exceedance.parameter, one.since_ms, others, now_ms)
     if explained is not None:
-        return _joined(one, explained)
+        return _with_cause(one, explained)
     for lower in others:
         below = lower.station in river and river.station(lower.station)
         if below and river.explain(below, lower.parameter, lower.since_ms, [exceedance], now_ms):
@@ -211,7 +211,7 @@ def _join_upstream(one: Finding, river: River, exceedances: Sequence[OpenExceeda
     same = (cause, one.station, one.parameter or "")
     if any((e.cause, e.station, e.parameter) == same and e.end_ms is not None for e in exceedances):
         return replace(one, cause=cause)  # the same case returned after it had ended here: people are paged again
-    return _joined(one, explained)
+    return _with_cause(one, explained)
 
 
 def _may_come_from_upstream(one: Finding, river: River) -> bool:
@@ -223,7 +223,7 @@ def _begins_here(one: Finding) -> bool:
     return one.change is ConditionChange.FIRED and one.kind in _TRAVELS and one.cause == f"{WATER}{one.station}"
 
 
-def _joined(one: Finding, explained: UpstreamCause) -> Finding:
+def _with_cause(one: Finding, explained: UpstreamCause) -> Finding:
     text = say(
         "finding.downstream",
         text=one.text,

@@ -138,7 +138,7 @@ def begin(
     number = int(connection.execute(sa.insert(table).values(values).returning(table.c.id)).scalar_one())
     trial = get(connection, number)
     _copy_active_alarms(connection, trial)
-    _note(connection, "begun", trial, by, now_ms)
+    _record_in_trail(connection, "begun", trial, by, now_ms)
     return trial
 
 
@@ -194,11 +194,11 @@ def _end(connection: sa.Connection, trial: Trial, state: str, by: Publisher, now
     ended_at_ms = now_ms if trial.ended_at_ms is None else trial.ended_at_ms
     values = {"state": state, "ended_at_ms": ended_at_ms, "ended_by": by.name, "end_reason": by.reason.strip()}
     connection.execute(sa.update(table).where(table.c.id == trial.id).values(values))
-    _note(connection, state, trial, by, now_ms)
+    _record_in_trail(connection, state, trial, by, now_ms)
     return get(connection, trial.id)
 
 
-def _note(connection: sa.Connection, what: str, trial: Trial, by: Publisher, now_ms: int) -> None:
+def _record_in_trail(connection: sa.Connection, what: str, trial: Trial, by: Publisher, now_ms: int) -> None:
     body = {
         "trial": trial.id,
         "before": {"version": trial.base},
@@ -266,7 +266,7 @@ def end_over(connection: sa.Connection, now_ms: int) -> None:
         where = (table.c.id == trial.id) & (table.c.state == RUNNING)
         ended = {"state": OVER, "ended_at_ms": trial.until_ms}
         if connection.execute(sa.update(table).where(where).values(ended)).rowcount:
-            _note(connection, OVER, trial, Publisher("riverchief", "", ""), now_ms)
+            _record_in_trail(connection, OVER, trial, Publisher("riverchief", "", ""), now_ms)
 
 
 def end_superseded(connection: sa.Connection, now_ms: int) -> None:

@@ -111,7 +111,7 @@ class InfluxReadings:
         fields = "*::field" if keys is None else _fields(keys)
         order = "DESC" if newest_first else "ASC"
         (tables,) = self._server.influxql(
-            f"SELECT {fields} FROM {_WATER} WHERE {_is(station)} AND {between(first_ms, last_ms)}"
+            f"SELECT {fields} FROM {_WATER} WHERE {_station_is(station)} AND {between(first_ms, last_ms)}"
             f" GROUP BY {_REACH} ORDER BY time {order}{'' if limit is None else f' LIMIT {limit}'}"
         )
         if keys is None:
@@ -224,7 +224,7 @@ class InfluxReadings:
         if bucket_ms >= LATEST_MS:
             return thin(self.window(station, start_ms, end_ms - 1, [parameter]), start_ms, bucket_ms)
         value, flag, tests = (identifier(name) for name in _names(parameter))
-        range_ = f"FROM {_WATER} WHERE {_is(station)} AND {between(start_ms, end_ms - 1)}"
+        range_ = f"FROM {_WATER} WHERE {_station_is(station)} AND {between(start_ms, end_ms - 1)}"
         by = f"GROUP BY time({bucket_ms}ms, {start_ms % bucket_ms}ms), {_REACH} fill(none)"
         usable, verdicts, raised = self._server.influxql(
             f"SELECT mean({value}), min({value}), max({value}), count({value}) {range_}"
@@ -265,7 +265,7 @@ class InfluxReadings:
         """The readings of a station that was in several reaches, each time once."""
         statements = [
             f"SELECT count(one) FROM (SELECT last({identifier(key)}) AS one FROM {_WATER}"
-            f" WHERE {_is(station)} AND {range_} GROUP BY time(1ms) fill(none))"
+            f" WHERE {_station_is(station)} AND {range_} GROUP BY time(1ms) fill(none))"
             for key in keys
         ]
         counted = [table for tables in self._server.influxql(*statements) for table in tables]
@@ -384,14 +384,14 @@ def _fields(keys: Sequence[str]) -> str:
     return ", ".join(identifier(name) for key in keys for name in _names(key))
 
 
-def _is(station: str) -> str:
+def _station_is(station: str) -> str:
     return f"{_STATION} = {text(station)}"
 
 
 def _only(stations: Sequence[str] | None) -> list[str]:
     if stations is None or len(stations) > MAX_NAMED_STATIONS:
         return []
-    return [f"({' OR '.join(map(_is, stations))})"]
+    return [f"({' OR '.join(map(_station_is, stations))})"]
 
 
 def _where(conditions: Sequence[str]) -> str:

@@ -130,9 +130,9 @@ def back_up(
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise ConfigurationError(say("backup.no_database", database=url.database))
     months = _archive(settings) if archive else None
-    with _alone(target), months.alone() if months else nullcontext():
+    with _exclusive(target), months.alone() if months else nullcontext():
         pictures = Pictures(settings, target) if photos else None
-        _room(target, url, months, pictures)
+        _require_space(target, url, months, pictures)
         taken_ms = clock.now_ms()
         folder = target / f"{PREFIX}{from_ms(taken_ms):%Y%m%dT%H%M%S}{taken_ms % 1000:03d}Z"
         part = folder.with_name(folder.name + PARTIAL)
@@ -151,7 +151,7 @@ def back_up(
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise StorageUnavailable(say("backup.unwritten", target=target, reason=reason)) from error
             raise
-        return Backup(folder, manifest, _thin(target, keep))
+        return Backup(folder, manifest, _remove_oldest(target, keep))
 
 
 def read_manifest(source: Path) -> Manifest:
@@ -478,7 +478,7 @@ def _of_influx(influx: InfluxSection) -> str:
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
+def _exclusive(target: Path) -> Iterator[None]:
     """One backup at a time below a folder; clears away what a killed one left."""
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -493,7 +493,7 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "Pictures | None") -> None:
+def _require_space(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "Pictures | None") -> None:
     """Refuse to begin what cannot end; raises StorageUnavailable with both sizes."""
     needed = SPARE_BYTES
     if url.get_backend_name() == "sqlite":
@@ -507,7 +507,7 @@ def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "P
         raise StorageUnavailable(say("backup.no_room", target=target, free=free >> 20, needed=needed >> 20))
 
 
-def _thin(target: Path, keep: int | None) -> tuple[Path, ...]:
+def _remove_oldest(target: Path, keep: int | None) -> tuple[Path, ...]:
     """Remove the oldest finished backups beyond a number; one that is half removed no longer has a whole one's name."""
     surplus = finished(target)[:-keep] if keep else []
     for path in surplus:

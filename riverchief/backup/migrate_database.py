@@ -115,7 +115,7 @@ class _Copy:
         names = ", ".join(f'"{column.name}"' for column in table.columns)
         straight = table.metadata is not metadata  # readings: very many rows of plain numbers and text
         for rows in _blocks(self._source, table):
-            mended = [tuple(self._mended(value) for value in row) for row in rows]
+            mended = [tuple(self._without_nul(value) for value in row) for row in rows]
             given.add(mended)
             try:
                 if straight:
@@ -128,7 +128,7 @@ class _Copy:
             self._report_progress(len(rows), total)
         return given
 
-    def _mended(self, value: Any) -> Any:
+    def _without_nul(self, value: Any) -> Any:
         if isinstance(value, float) and math.isnan(value):
             return None  # as SQLite stores it
         if not self._knows_nul and isinstance(value, str) and "\x00" in value:

@@ -71,7 +71,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
     """
     manifest = read_manifest(source)
     database = Database(settings.database_url)
-    _fits(manifest, settings, database.url)
+    _check_compatible(manifest, settings, database.url)
     check_files(source, manifest, partial_progress(progress, 0, 0.5))
     mark = f"before-restore-{from_ms(clock.now_ms()):%Y%m%dT%H%M%SZ}"
     place = _SqlitePlace(database) if database.is_sqlite else _PostgresPlace(database)
@@ -82,8 +82,8 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
             for one in (place, archive):
                 if one is not None and not one.empty() and not replace:
                     raise Refused(say("backup.not_empty", one=one))
-            _give_photos(source, settings.photos)
-            _give_public_key(source, audit_sealing.public_file(settings))
+            _restore_photos(source, settings.photos)
+            _restore_public_key(source, audit_sealing.public_file(settings))
             for one in (archive, place):
                 if one is not None:
                     aside += one.fill(source, manifest, mark)
@@ -95,7 +95,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
     return Restored(manifest, str(database), tuple(aside))
 
 
-def _fits(manifest: Manifest, settings: Settings, url: sa.URL) -> None:
+def _check_compatible(manifest: Manifest, settings: Settings, url: sa.URL) -> None:
     """Whether these settings and this version can take the backup."""
     dialect = url.get_backend_name()
     if manifest.dialect != dialect:
@@ -122,7 +122,7 @@ def _compare(found: Mapping[str, int], manifest: Manifest) -> None:
         )
 
 
-def _give_photos(source: Path, folder: Path) -> None:
+def _restore_photos(source: Path, folder: Path) -> None:
     """Put the photos of a backup beside those that are here."""
     backed_up, here = Photos(source / PHOTOS), Photos(folder)
     for name in backed_up.names():
@@ -130,7 +130,7 @@ def _give_photos(source: Path, folder: Path) -> None:
             here.add(backed_up.path(name).read_bytes())
 
 
-def _give_public_key(source: Path, file: Path) -> None:
+def _restore_public_key(source: Path, file: Path) -> None:
     """Restore the public key of the audit trail; an existing one stays."""
     if (source / PUBLIC_KEY).is_file() and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ def reconcile(
     with open_site(loaded) as database:
         for one in chosen:
             report = (
-                _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=login())
+                _compared(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=login())
             )
             again = 0
             if resend:
@@ -66,7 +66,7 @@ def reconcile(
     raise typer.Exit(0 if all(report.closed for report, _ in found) else 1)
 
 
-def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
+def _compared(database: Any, platform: Platform, file: Path) -> StoredReport:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -88,20 +88,20 @@ def _show(stored: StoredReport, again: int) -> None:
         "same": report["same"],
         "on_the_way": len(report["on_the_way"]),
     }
-    _say("reconciled", **values)
+    _print("reconciled", **values)
     for name in ("they_lack", "we_lack"):
         if report[name]:
             numbers = ", ".join(map(str, report[name][:MAX_SHOWN])) + (" …" if len(report[name]) > MAX_SHOWN else "")
-            _say(name, count=len(report[name]), numbers=numbers)
+            _print(name, count=len(report[name]), numbers=numbers)
     for one in report["differing"][:MAX_SHOWN]:
-        _say("differs", incident=one["incident"], ours=one["ours"], theirs=one["theirs"])
+        _print("differs", incident=one["incident"], ours=one["ours"], theirs=one["theirs"])
     if len(report["differing"]) > MAX_SHOWN:
-        _say("differ", count=len(report["differing"]))
+        _print("differ", count=len(report["differing"]))
     if report["unreadable"]:
-        _say("unreadable", count=report["unreadable"])
+        _print("unreadable", count=report["unreadable"])
     if again:
-        _say("sent_again", count=again)
+        _print("sent_again", count=again)
 
 
-def _say(key: str, **values: object) -> None:
+def _print(key: str, **values: object) -> None:
     out.print(line(f"platform.{key}", **values), highlight=False, markup=False, soft_wrap=True)

@@ -268,9 +268,9 @@ class ProgressReporter:
 
     def connection_changes(self, now: "Progress", moment: float) -> list[str]:
         """Sentences about changes since the last call; ``moment`` is a monotonic clock in s."""
-        return [change for state in now.lines for change in self._of(state, moment)]
+        return [change for state in now.lines for change in self._line_changes(state, moment)]
 
-    def _of(self, state: "LineState", moment: float) -> Iterator[str]:
+    def _line_changes(self, state: "LineState", moment: float) -> Iterator[str]:
         name = state.name
         if state.refusal and state.refusal != self._refusals.get(name):
             yield f"[red]{line('simulate.refuses', name=name, refusal=state.refusal)}[/]"

@@ -49,7 +49,7 @@ def database(settings: Settings) -> Iterator[Finding]:
             yield failure("database", "database_away", where=db, error=error.text)
             return
         if current != wanted:
-            key = "database_new" if current not in _known() else "database_old"
+            key = "database_new" if current not in _known_revisions() else "database_old"
             yield failure("database", key, current=current or "-", wanted=wanted)
             return
         yield ok("database", "database_ok", where=db, revision=current)
@@ -76,7 +76,7 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
-def _known() -> set[str | None]:
+def _known_revisions() -> set[str | None]:
     return {None, *(script.revision for script in _scripts().walk_revisions())}
 
 

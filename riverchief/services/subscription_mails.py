@@ -66,7 +66,7 @@ class SubscriptionMails(PeriodicWorker):
             links = subscriptions.links_due(connection, now_ms, MAX_PER_ROUND)
             rivers = subscriptions.subscribed_reaches(connection)
         sent = sum(self._send_link(one, now_ms) for one in links)
-        return sent + sum(self._tell(reach, now_ms) for reach in rivers)
+        return sent + sum(self._mail_changes(reach, now_ms) for reach in rivers)
 
     def _send_link(self, one: Subscription, now_ms: int) -> bool:
         values: dict[str, object] = {"river": self._river(one.reach), "link": self._link(one)}
@@ -75,7 +75,7 @@ class SubscriptionMails(PeriodicWorker):
             one, say("subscription.mail_link_title", **values), [_text("mail_link", values)], done, now_ms
         )
 
-    def _tell(self, reach: str, now_ms: int) -> int:
+    def _mail_changes(self, reach: str, now_ms: int) -> int:
         """Tell those who follow a river what changed; how many mails the server took."""
         with self._database.read() as connection:
             found = warning_at(connection, reach)
@@ -84,9 +84,9 @@ class SubscriptionMails(PeriodicWorker):
         if not due:
             return 0
         sign = f"{self._base}/r/{quote(reach, safe='')}"
-        return sum(self._tell_one(one, now, found, sign, now_ms) for one in due)
+        return sum(self._mail_subscriber(one, now, found, sign, now_ms) for one in due)
 
-    def _tell_one(
+    def _mail_subscriber(
         self, one: Subscription, now: PublicState, found: tuple[Colour, int] | None, sign: str, now_ms: int
     ) -> bool:
         values: dict[str, object] = {"river": self._river(one.reach), "sign": sign, "link": self._link(one)}
@@ -120,7 +120,9 @@ class SubscriptionMails(PeriodicWorker):
         ends = {"List-Unsubscribe": f"<{self._link(one)}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
         address = self._vault.open(one.address)
         to = channels.mail(self._server, address, ends if one.confirmed_at_ms is not None else {})
-        outcome = self._send(to, *(_of(one, text) for text in (title, _joined(body)))) if address else Outcome(False)
+        outcome = (
+            self._send(to, *(_text_for(one, text) for text in (title, _joined(body)))) if address else Outcome(False)
+        )
         with self._database.write() as connection:
             if outcome.ok:
                 done(connection)
@@ -156,5 +158,5 @@ def _joined(texts: list[Text]) -> Text:
     return Text("\n\n".join(one.zh for one in texts), "\n\n".join(one.en for one in texts))
 
 
-def _of(one: Subscription, text: Text) -> str:
+def _text_for(one: Subscription, text: Text) -> str:
     return text.en if one.language == "en" else text.zh

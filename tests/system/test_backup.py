@@ -565,7 +565,7 @@ def test_a_full_disk_is_one_clear_sentence_and_leaves_nothing_that_looks_whole(
 ) -> None:
     small.fill(readings=100_000)
     if noticed != "before":
-        monkeypatch.setattr(backup, "_room", lambda *_: None)
+        monkeypatch.setattr(backup, "_require_space", lambda *_: None)
     with pytest.raises(
         StorageUnavailable, match=f"{tiny}.*" + ("MiB free" if noticed == "before" else "full|No space")
     ):

@@ -366,19 +366,7 @@ def _assessed(
         without = _row("", left, steps, history.days_on_target(marks.water_apart(of_all)), walked, formula, trial)
         total = replace(total, affected={kind: len(found) for kind, found in of_total.items()}, without=without)
     return Assessment(
-        month,
-        by,
-        formula,
-        start_ms,
-        end_ms,
-        until_ms,
-        trial,
-        rows,
-        total,
-        cases,
-        history.last_n,
-        history.head,
-        days_of,
+        month, by, formula, start_ms, end_ms, until_ms, trial, rows, total, cases, history.last_n, history.head, days_of
     )
 
 

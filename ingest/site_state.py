@@ -372,11 +372,7 @@ class SiteState:
     # -- writes that batches, ticks and device messages share --------------------------------------------------------
 
     def record_findings(
-        self,
-        connection: sa.Connection,
-        findings: Sequence[Finding],
-        now_ms: int,
-        changed: set[AlarmKey] | None = None,
+        self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int, changed: set[AlarmKey] | None = None
     ) -> incident_store.Recorded:
         """Record findings in incidents, enqueue what is to be published and save the alarms that changed.
 

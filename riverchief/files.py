@@ -79,12 +79,7 @@ def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
 
 
 def read_book(
-    path: Path,
-    catalogue: Catalogue,
-    *,
-    known: Book | None = None,
-    box: Box | None = None,
-    kind: str | None = None,
+    path: Path, catalogue: Catalogue, *, known: Book | None = None, box: Box | None = None, kind: str | None = None
 ) -> Book:
     """Stations and what hangs there from a file (TOML) or a table (.csv); raises ConfigurationError naming every row.
 

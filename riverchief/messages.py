@@ -170,12 +170,7 @@ def contacts_of_people(connection: sa.Connection, vault: Vault, now_ms: int) -> 
         contact = Contact(one.name, one.name, "zh", reasons, tuple(regions), reaches)
         if one.name in ways:
             contact = replace(
-                contact,
-                language=way.language,
-                least=way.least,
-                channels=way.channels,
-                phone=way.phone,
-                quiet=way.quiet,
+                contact, language=way.language, least=way.least, channels=way.channels, phone=way.phone, quiet=way.quiet
             )
         found.append(contact)
     return found

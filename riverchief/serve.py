@@ -122,9 +122,7 @@ class System:
             *([heartbeat_service(self.heartbeat)] if self.heartbeat else ()),
             _reload_service(self.reloader),
             Service(
-                start=self.watchdog.start,
-                stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S),
-                health=self._hanging,
+                start=self.watchdog.start, stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S), health=self._hanging
             ),
         )
 

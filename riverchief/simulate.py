@@ -37,16 +37,7 @@ from simulator.devices.sensor_faults import Instruments
 from simulator.devices.transport import SampleOutcome
 from simulator.physics import water
 from simulator.physics.water import Water
-from simulator.play import (
-    AS_FAST_AS_POSSIBLE,
-    FramedLine,
-    Line,
-    MqttLine,
-    Pace,
-    Progress,
-    RunResult,
-    play,
-)
+from simulator.play import AS_FAST_AS_POSSIBLE, FramedLine, Line, MqttLine, Pace, Progress, RunResult, play
 from simulator.run_record import RunRecord
 from simulator.scenario import Scenario
 from simulator.source import BufferedSource, measured

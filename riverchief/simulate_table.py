@@ -54,12 +54,7 @@ def read(name: str, site: Registry, *, start_ms: int | None = None) -> Scenario:
 
 
 def write(
-    name: str,
-    out: Path,
-    settings: Settings,
-    *,
-    seed: int,
-    on_progress: Callable[[float], object] = lambda share: None,
+    name: str, out: Path, settings: Settings, *, seed: int, on_progress: Callable[[float], object] = lambda share: None
 ) -> TableSummary:
     """Write the table of a scenario to ``out`` (.csv or .csv.gz): the same seed gives the same bytes.
 

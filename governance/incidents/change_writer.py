@@ -123,10 +123,7 @@ def _same_condition(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
 
 
 def _insert_causes(
-    connection: sa.Connection,
-    before: Mapping[int, Incident],
-    changes: Iterable[IncidentChange],
-    ids: Mapping[int, int],
+    connection: sa.Connection, before: Mapping[int, Incident], changes: Iterable[IncidentChange], ids: Mapping[int, int]
 ) -> None:
     """Insert the causes that incidents take beside their own since these changes."""
     for key, incident in _last(changes).items():
@@ -137,10 +134,7 @@ def _insert_causes(
 
 
 def _write_conditions(
-    connection: sa.Connection,
-    before: Mapping[int, Incident],
-    changes: Iterable[IncidentChange],
-    ids: Mapping[int, int],
+    connection: sa.Connection, before: Mapping[int, Incident], changes: Iterable[IncidentChange], ids: Mapping[int, int]
 ) -> None:
     """Write each condition touched as the last change leaves it."""
     touched: dict[tuple[int, tuple[str, str, str]], Condition] = {}

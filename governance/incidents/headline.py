@@ -179,13 +179,7 @@ def title_parts(headline: Headline, language: str) -> TitleParts:
     )
 
 
-LIST_ORDER: Final = (
-    ("limit", False),
-    ("water_class", False),
-    ("place", True),
-    ("matter", False),
-    ("place", False),
-)
+LIST_ORDER: Final = (("limit", False), ("water_class", False), ("place", True), ("matter", False), ("place", False))
 """Order of cutting in a list, where rows are distinguished by their places."""
 MESSAGE_ORDER: Final = (
     ("limit", False),

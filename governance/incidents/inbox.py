@@ -108,13 +108,7 @@ _COLUMNS = ("id", "version", "state", "colour", "kind", "retrospective", "statio
 
 
 def find(
-    connection: sa.Connection,
-    actor: Actor,
-    query: InboxQuery,
-    now_ms: int,
-    *,
-    limit: int,
-    before_id: int | None = None,
+    connection: sa.Connection, actor: Actor, query: InboxQuery, now_ms: int, *, limit: int, before_id: int | None = None
 ) -> list[InboxRow]:
     """At most ``limit`` incidents: emergencies to be reported first, then by the time left; or the newest first.
 
@@ -157,10 +151,7 @@ def counts(connection: sa.Connection, actor: Actor, now_ms: int) -> InboxCounts:
 
     c = incidents_.c
     chosen = sa.select(
-        sa.func.count(),
-        number(_needs_action(actor, now_ms)),
-        number(c.state.in_(UNACCEPTED)),
-        number(_overdue(now_ms)),
+        sa.func.count(), number(_needs_action(actor, now_ms)), number(c.state.in_(UNACCEPTED)), number(_overdue(now_ms))
     ).where(_is_open(), jurisdiction_filter(actor))
     return InboxCounts(*connection.execute(chosen).one())
 

@@ -275,20 +275,10 @@ def merge(
 def _merged_away(incident: Incident, into: Incident, now_ms: int) -> Incident:
     """The incident that ends: it names the one that goes on, and nothing of it is due any more."""
     case = replace(
-        incident.case,
-        merged_into=into.id,
-        due_ms=None,
-        alert_at_ms=None,
-        paused_at_ms=None,
-        emergency_alert_at_ms=None,
+        incident.case, merged_into=into.id, due_ms=None, alert_at_ms=None, paused_at_ms=None, emergency_alert_at_ms=None
     )
     return replace(
-        incident,
-        state=State.CLOSED,
-        version=incident.version + 1,
-        closed_at_ms=now_ms,
-        open_cause=None,
-        case=case,
+        incident, state=State.CLOSED, version=incident.version + 1, closed_at_ms=now_ms, open_cause=None, case=case
     )
 
 
@@ -349,10 +339,7 @@ def split(
 
 
 def _split_off(
-    incident: Incident,
-    taken: tuple[Condition, ...],
-    now_ms: int,
-    firings: Mapping[tuple[str, str, str], Entry],
+    incident: Incident, taken: tuple[Condition, ...], now_ms: int, firings: Mapping[tuple[str, str, str], Entry]
 ) -> Incident:
     """The new incident of the conditions taken, with the headline of the earliest of them."""
     cause = f"{incident.cause}|split|{incident.id}.{incident.version + 1}"

@@ -16,14 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from governance.audit import trail as audit_trail
-from governance.incidents import (
-    active_findings,
-    clock_correction,
-    corrections,
-    from_findings,
-    lifecycle,
-    reminders,
-)
+from governance.incidents import active_findings, clock_correction, corrections, from_findings, lifecycle, reminders
 from governance.incidents.change_writer import UNSAVED_ID, IncidentChange, write, write_without_audit
 from governance.incidents.change_writer import EnqueuedEvent as EnqueuedEvent  # noqa: PLC0414 - part of `Recorded`
 from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy

@@ -100,8 +100,7 @@ def _old_messages(before_ms: int) -> sa.Select[tuple[int]]:
         sa.select(sa.literal(1))
         .join_from(notice_item, incident, incident.c.id == notice_item.c.incident_id)
         .where(
-            notice_item.c.notice_id == n.id,
-            incident.c.closed_at_ms.is_(None) | (incident.c.closed_at_ms >= before_ms),
+            notice_item.c.notice_id == n.id, incident.c.closed_at_ms.is_(None) | (incident.c.closed_at_ms >= before_ms)
         )
     )
     old = (n.created_at_ms < before_ms, n.expires_at_ms < before_ms, n.status != "pending")

@@ -150,11 +150,7 @@ def _find_missing_roots(roots: Mapping[int, set[str]], own: Iterable[Root], last
 
 
 def _compare_with_roots(
-    connection: sa.Connection,
-    roots: dict[int, set[str]],
-    last: int,
-    found: Verified,
-    progress: Callable[[float], None],
+    connection: sa.Connection, roots: dict[int, set[str]], last: int, found: Verified, progress: Callable[[float], None]
 ) -> int:
     """Walk the trail and compare its tree with each root, which is taken out of ``roots``; the entries covered."""
     tree, covered, aligned, rewritten = Tree(), 0, True, False

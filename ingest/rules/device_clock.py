@@ -95,11 +95,7 @@ class ClockMonitor:
         return {station: self._off.get(station) for station in changed}
 
     def follow(
-        self,
-        decoded: Decoded,
-        messages: Sequence[Message],
-        registry: Registry,
-        alarms: Mapping[AlarmKey, Alarm],
+        self, decoded: Decoded, messages: Sequence[Message], registry: Registry, alarms: Mapping[AlarmKey, Alarm]
     ) -> list[Finding]:
         """The findings of the messages of a batch; a clock that stays wrong makes none."""
         offsets = _offsets(decoded, messages, registry)

@@ -20,13 +20,7 @@ from ingest.rules.bound_rule import BoundRule, BoundRules, derived_bound
 from ingest.rules.condition import ConditionState, Phase, Samples, Transition, advance_condition, remove_sample
 from ingest.rules.daily_pattern import DailyPatternEvaluator
 from ingest.rules.derived_values import DerivedEvaluator
-from ingest.rules.exceedances import (
-    Exceedance,
-    PublishedExceedance,
-    compare_exceedances,
-    disappeared,
-    find_exceedances,
-)
+from ingest.rules.exceedances import Exceedance, PublishedExceedance, compare_exceedances, disappeared, find_exceedances
 from ingest.rules.model import (
     Bound,
     DailyPattern,

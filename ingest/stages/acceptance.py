@@ -20,11 +20,7 @@ class Accepted:
 
 
 def accept(
-    decoded: Decoded,
-    messages: Sequence[Message],
-    registry: Registry,
-    now_ms: int,
-    is_stored: Callable[[Batch], Bools],
+    decoded: Decoded, messages: Sequence[Message], registry: Registry, now_ms: int, is_stored: Callable[[Batch], Bools]
 ) -> Accepted:
     """Sort out the readings that cannot be used; never raises because of their content.
 

@@ -93,12 +93,7 @@ class Backup:
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` answers."""
         removed = [str(path) for path in self.removed]
-        return {
-            "folder": str(self.folder),
-            "bytes": self.bytes,
-            "removed": removed,
-            "manifest": asdict(self.manifest),
-        }
+        return {"folder": str(self.folder), "bytes": self.bytes, "removed": removed, "manifest": asdict(self.manifest)}
 
 
 def no_progress(_share: float) -> None:

@@ -27,10 +27,7 @@ from riverchief.terminal import err, out, progress_bar, save, tabulate
 
 app = Commands("审计链：谁何时改了什么，有无篡改 · The trail of every change.")
 
-Keys = Annotated[
-    list[Path] | None,
-    typer.Option("--key", help="公钥文件 PEM，可多次 · public key, may be repeated"),
-]
+Keys = Annotated[list[Path] | None, typer.Option("--key", help="公钥文件 PEM，可多次 · public key, may be repeated")]
 
 
 @app.command()

@@ -93,7 +93,4 @@ def replay(
 
 
 def _refused(receipt: "Receipt") -> dict[str, Any]:
-    return {
-        "refused": len(receipt.rejected),
-        "reasons": ", ".join(r.detail for r in receipt.rejected),
-    }
+    return {"refused": len(receipt.rejected), "reasons": ", ".join(r.detail for r in receipt.rejected)}

@@ -104,12 +104,7 @@ class SubscriptionMails(PeriodicWorker):
         return self._mail(one, title, body, done, now_ms)
 
     def _mail(
-        self,
-        one: Subscription,
-        title: Text,
-        body: list[Text],
-        done: Callable[[sa.Connection], None],
-        now_ms: int,
+        self, one: Subscription, title: Text, body: list[Text], done: Callable[[sa.Connection], None], now_ms: int
     ) -> bool:
         """Send a mail and write down what came of it. Who unsubscribed meanwhile is sent nothing."""
         try:

@@ -34,11 +34,7 @@ MAX_REPORTED = 5
 _BELOW_LIMIT = r"^[<＜]?\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*[lL]?$"
 _NAMES = np.array(["", *(c.roman for c in WaterClass)], object)
 
-ITEMS: Mapping[str, Sequence[str] | None] = {
-    "table": None,
-    "national": gb3838.NATIONAL,
-    "real-time": gb3838.REAL_TIME,
-}
+ITEMS: Mapping[str, Sequence[str] | None] = {"table": None, "national": gb3838.NATIONAL, "real-time": gb3838.REAL_TIME}
 """Named sets of what is judged: all of table 1, the ministry's 21 items, the five of automatic stations."""
 
 
@@ -94,11 +90,7 @@ def items(text: str) -> Sequence[str] | None:
 
 
 def classify(
-    source: Path,
-    out: Path | IO[bytes],
-    options: Options,
-    catalogue: Catalogue,
-    progress: Progress = lambda share: None,
+    source: Path, out: Path | IO[bytes], options: Options, catalogue: Catalogue, progress: Progress = lambda share: None
 ) -> Summary:
     """Write the table with ``class`` and ``deciding`` added to the file ``out``, or as CSV to a binary stream.
 
@@ -162,12 +154,7 @@ def _kept(source: Path, names: Sequence[str]) -> list[int]:
 
 
 def _used(
-    source: Path,
-    names: Sequence[str],
-    places: Sequence[int],
-    options: Options,
-    catalogue: Catalogue,
-    summary: Summary,
+    source: Path, names: Sequence[str], places: Sequence[int], options: Options, catalogue: Catalogue, summary: Summary
 ) -> dict[str, Column]:
     """Position in the piece → column, of what is judged (and of temperature and salinity for saturation)."""
     mapped = table_columns.find_columns(names, catalogue)

@@ -261,7 +261,7 @@ def _set_private_mode(_dialect: Any, _record: Any, arguments: Sequence[Any], _op
     file = str(arguments[0])
     if file in ("", ":memory:") or file.startswith("file:"):
         return
-    with suppress(OSError):  # what is wrong with the place, SQLite says when it opens it
+    with suppress(OSError):  # SQLite reports an unusable path when it opens it
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     for name in (file, f"{file}-wal", f"{file}-shm"):
         with suppress(OSError):

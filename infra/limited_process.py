@@ -56,7 +56,7 @@ class LimitedProcess:
                 self._end(child)
                 memory, seconds = self._limits
                 raise self._error(say("attachment.limits", memory=memory, seconds=seconds)) from None
-            except BaseException:  # an answer that nobody reads would be the next call's
+            except BaseException:  # an unread answer would be taken for that of the next call
                 self._end(child)
                 raise
         if "refused" in head:
@@ -134,7 +134,7 @@ def main() -> None:
         while True:
             head, data = _read(requests)
             if hasattr(signal, "alarm"):
-                signal.alarm(seconds)  # nobody handles it: the process ends
+                signal.alarm(seconds)  # unhandled: the process ends
             done = _answer(getattr(module, head["function"]), data, head["arguments"])
             if hasattr(signal, "alarm"):
                 signal.alarm(0)

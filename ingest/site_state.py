@@ -365,7 +365,7 @@ class SiteState:
         return device_reports.findings(reports, self.history.checks.alarms, excused, late_ms)
 
     def device_report(self, station: str, body: bytes, received_at_ms: int) -> list[device_reports.DeviceReport]:
-        """Parse an event of a device; empty if it needs nobody's attention."""
+        """Parse an event of a device; empty if it makes no finding."""
         report = device_reports.parse_report(self.history.registry[station], body, received_at_ms)
         return [] if report is None else [report]
 
@@ -389,7 +389,7 @@ class SiteState:
     def record_trial(
         self, connection: sa.Connection, live: Sequence[Finding], late: Difference | None, now_ms: int
     ) -> None:
-        """Record what the rules on trial found, which informs nobody."""
+        """Record the findings of rules on trial; no messages follow."""
         trial = self.history.trial
         if trial is None or not (live or late):
             return

@@ -273,7 +273,7 @@ def _patrol(registry: Registry, now_ms: int) -> dict[str, Any]:
 
 
 def _photo() -> bytes:
-    """A picture of nothing real: a PNG with bands of sky, bank and water."""
+    """An invented photo: a PNG with bands of sky, bank and water."""
     width, height = 320, 240
     bands = ((205, 222, 232), (108, 128, 92), (86, 120, 118))
     rows = b"".join(b"\0" + bytes(bands[min(2, 3 * y // height)]) * width for y in range(height))

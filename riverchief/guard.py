@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 KILL_AFTER_S = 10
-"""Whoever was asked to end and has not after so long is killed."""
+"""Seconds from SIGTERM to SIGKILL."""
 
 _GUARD = f'while read -r pid; do pids="$pids $pid"; done; kill $pids; sleep {KILL_AFTER_S}; kill -9 $pids'
 

@@ -1,4 +1,4 @@
-"""Queries of the inbox: which incidents somebody sees in which view, those with the least time left first.
+"""Queries of the inbox: the incidents an actor sees in each view, those with the least time left first.
 
 What a page shows is chosen and ordered in the database: a site may have 100,000 incidents.
 """
@@ -78,7 +78,7 @@ class InboxQuery:
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """As much of an incident as its place in the inbox depends on."""
+    """The columns of an incident that the inbox sorts and filters by."""
 
     id: int
     version: int
@@ -164,7 +164,7 @@ def counts_by_region(connection: sa.Connection, actor: Actor, view: InboxView, n
 
 
 def holders(connection: sa.Connection, actor: Actor, *, limit: int) -> list[str]:
-    """Who has open incidents, by name."""
+    """The names of the people responsible for open incidents."""
     c = incidents_.c
     here = sa.and_(_is_open(), jurisdiction_filter(actor))
     of = [sa.select(name.label("name")).where(here, name != "") for name in (c.responsible, c.handler)]
@@ -231,7 +231,7 @@ def _contains_text(query: InboxQuery) -> sa.ColumnElement[bool]:
 
 
 def _needs_action(actor: Actor, now_ms: int) -> sa.ColumnElement[bool]:
-    """What needs somebody next: waits for them (`lifecycle.waiting_for`), is theirs, or is overdue where they lead."""
+    """What the actor has to do next: advance it (`lifecycle.waiting_for`), handle it, or supervise it when overdue."""
     found = [*_waiting_for(actor), _is_responsible(actor)]
     if actor.may(Right.ACCEPT) or actor.may(Right.SUPERVISE):
         found.append(_overdue(now_ms))

@@ -1,4 +1,4 @@
-"""The life of an incident: one table of what people may do with it, and the functions that apply it. Pure.
+"""Lifecycle of an incident: the table of actions and transitions, and the functions that apply it. Pure.
 
 ``TABLE`` has a row for each action: from which states it starts, where it leads, who may take it, what must be shown,
 under which condition, with which effects. `apply_action` applies a row; `merge` and `split` touch two incidents. What
@@ -53,7 +53,7 @@ from sensors.parameters import catalogue
 EMERGENCY_GRADES = ("I", "II", "III", "IV")
 """The gravest first."""
 TITLE_MAX_CHARS = 80
-"""Of what somebody reports, as the title of its incident."""
+"""Characters of a reported text that become the title of its incident."""
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ def apply_action(
         after = effects.answer_emergency(after, now_ms, policy)
     if after.state in FINAL_STATES and incident.state not in FINAL_STATES:
         after = effects.end(after, now_ms)
-    if after.state is not incident.state:  # dispatching again gives nobody more time
+    if after.state is not incident.state:  # dispatching again does not extend the deadline
         after = with_step_deadline(after, now_ms, policy)
     entry = _entry(incident, after, step.what, actor, order, now_ms, details)
     return after, Effects(entry, step.event, step.notify)
@@ -218,7 +218,7 @@ def open_reported(
     place: Place,
     policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> tuple[Incident, Effects]:
-    """A new incident that somebody reports; ``cause`` must be nobody else's. Raises Refused without a text."""
+    """Open an incident from a report; ``cause`` must be unique. Raises Refused without a text."""
     actor.must(Right.REPORT)
     words = (order.comment or "").strip()
     if not words:
@@ -455,12 +455,12 @@ _RIGHTS = {row.action: row.right for row in TABLE}
 
 
 def in_jurisdiction(incident: Incident, actor: Actor) -> bool:
-    """Whether an incident is within somebody's reach: by its place, or because it is theirs."""
+    """Whether an actor has access to an incident: by its place, or because the case is theirs."""
     return actor.covers(incident.place.region, incident.place.reach) or actor.answers_for(incident.case.responsible)
 
 
 def outside_jurisdiction_text(incident: Incident) -> Text:
-    """The sentence for somebody within whose reach an incident is not."""
+    """The error text for an actor without access to an incident."""
     region = incident.place.region
     return say("incident.elsewhere" if region else "incident.unplaced", id=incident.id)
 
@@ -586,7 +586,7 @@ ADVANCING_ACTIONS = (
 
 
 def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
-    """The actions by which this person would carry the incident on; none where it waits for somebody else.
+    """The actions by which this actor would advance the incident; none where another person has to act.
 
     Dispatching waits for the office and its operators alone, though chiefs may do it. A chief, a deputy and a grid
     worker are waited for where they are responsible, or nobody is, and while they are at it.
@@ -603,7 +603,7 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
 
 
 def _is_dispatched(incident: Incident) -> bool:
-    """Dispatching once more is possible then, and nobody's duty."""
+    """Whether the case is dispatched: dispatching again is possible, but not expected."""
     return incident.state in (State.DISPATCHED, State.TRANSFERRED)
 
 
@@ -669,7 +669,7 @@ def _entry(
 
 
 def _entry_text(before: Incident, after: Incident, what: EntryKind, by: str | Text, order: Order) -> Text:
-    """What somebody did; of a dispatch to whom, and by when."""
+    """The text of an action; of a dispatch with assignee and deadline."""
     if what not in (EntryKind.DISPATCHED, EntryKind.TRANSFERRED):
         return say(f"incident.{what}", id=before.id, by=by, other=order.into)
     case, nobody = after.case, say("incident.nobody")

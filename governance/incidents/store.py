@@ -146,7 +146,7 @@ def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywo
     ids = [incident_id] if order.into is None else sorted({incident_id, order.into})  # in order: no deadlock
     found = {number: _load_one(connection, number, lock=True) for number in ids}
     before = found[incident_id]
-    if not lifecycle.in_jurisdiction(before, actor):  # before anything is said of its version
+    if not lifecycle.in_jurisdiction(before, actor):  # before the version is disclosed
         raise Forbidden(lifecycle.outside_jurisdiction_text(before))
     if expected_version is not None and expected_version != before.version:
         raise Conflict(say("incident.changed", id=incident_id, version=before.version, expected=expected_version))
@@ -197,7 +197,7 @@ def file_report(  # noqa: PLR0913  (what a caller may leave out stands in keywor
     source: str,
     policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> Incident:
-    """File what somebody reports as a new incident and return it. Raises Forbidden and Refused."""
+    """File a report as a new incident and return it. Raises Forbidden and Refused."""
     cause = f"report/{uuid.uuid4().hex}"
     made, effects = lifecycle.open_reported(
         order, actor, now_ms, cause=cause, colour=colour, source=origin, place=place, policy=policy
@@ -476,7 +476,7 @@ def water_filter(reach: str, stations: Collection[str]) -> sa.ColumnElement[bool
 
 
 def jurisdiction_filter(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
-    """The incidents within reach of somebody, as in `lifecycle.in_jurisdiction`; without ``theirs`` by place alone."""
+    """Filter of incidents an actor may access, as `lifecycle.in_jurisdiction`; by place alone without ``theirs``."""
     c = incidents_.c
     if actor.regions is None:
         return sa.true()
@@ -490,14 +490,14 @@ def jurisdiction_filter(actor: Actor, *, theirs: bool = True) -> sa.ColumnElemen
 
 
 def visible_incident_ids(actor: Actor) -> sa.Select[tuple[int]] | None:
-    """The numbers of the incidents within reach of somebody, as a query to look into; None for who reaches all."""
+    """Query of the numbers of the incidents an actor has access to; None where these are all."""
     return None if actor.regions is None else sa.select(incidents_.c.id).where(jurisdiction_filter(actor))
 
 
 def worklist(
     connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
 ) -> list[tuple[Incident, tuple[Action, ...]]]:
-    """At most ``limit`` open incidents that wait for somebody, most urgent first, and what would carry them on."""
+    """At most ``limit`` open incidents that the actor has to advance, most urgent first, with the actions."""
     query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None), jurisdiction_filter(actor))
     if actor.department is not None:  # a handler is waited for only where the department leads or takes part
         ours = incidents_.c.department == actor.department.value
@@ -594,7 +594,7 @@ def _record(
                 events, more = write_without_audit(connection, before, changes, now_ms, source)
         except IntegrityError:
             if last_seen == (fresh, before):
-                raise  # nobody came first: the rows themselves are wrong
+                raise  # no concurrent writer: the rows themselves are wrong
             last_seen = (fresh, before)
             continue  # another worker opened the incident or recorded the finding first: read again what it wrote
         audit_entries += more

@@ -47,7 +47,7 @@ class Channel:
 
     @property
     def ending(self) -> str:
-        """The last letters of a long address, by which two of a kind are told apart; "" of a short one."""
+        """The last characters of a long address, which distinguish two of a kind; "" of a short one."""
         rest = self.url.partition("://")[2].rstrip("/")
         return rest[-4:] if len(rest) >= MIN_ADDRESS_CHARS else ""
 
@@ -112,7 +112,7 @@ class Directory:
         return None if found is None else found.quiet
 
     def called(self, name: str) -> Contact | None:
-        """The contact of a person by name or key; None for somebody who cannot be reached."""
+        """The contact of a person by name or key; None without one."""
         return next((one for one in self.contacts if name in (one.name, one.key)), None)
 
     def office(self, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
@@ -124,7 +124,7 @@ class Directory:
         return ranks or ([everybody] if everybody else [])
 
     def chiefs(self, place: Place) -> list[tuple[str, ...]]:
-        """Who answers for a place, nearest first: those of the reach, then of each region upwards."""
+        """The chiefs of a place, nearest first: those of the reach, then of each region upwards."""
         chiefs = [one for one in self.contacts if ContactRole.CHIEF in one.roles]
         of_reach = tuple(c.key for c in chiefs if place.reach and place.reach in c.reaches)
         levels = [tuple(c.key for c in chiefs if code in c.regions) for code in place.regions]
@@ -132,7 +132,7 @@ class Directory:
         return [keys for keys in (of_reach, *levels, everywhere) if keys]
 
     def chiefs_of(self, region: str) -> tuple[str, ...]:
-        """Who answers for one region, and not for those in it or above it."""
+        """The chiefs of one region, without those of regions in it or above it."""
         return tuple(c.key for c in self.contacts if ContactRole.CHIEF in c.roles and region and region in c.regions)
 
     def engineers(self, place: Place) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ class Directory:
         )
 
     def steps(self, place: Place, colour: Colour, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-        """The steps of escalation at a place: who is called first, and who next where nobody confirmed.
+        """The steps of escalation at a place: the contacts called first, and those called without a confirmation.
 
         Nobody is in two steps. Red and orange: who is on call and the nearest chief, then the next of each. Yellow: the
         chiefs, the office only where there are none. Blue: engineers, or the office.

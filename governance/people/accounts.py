@@ -1,4 +1,4 @@
-"""How people sign in: login name, password, second factor and recovery codes. Never commits.
+"""Sign-in data of people: login name, password, second factor and recovery codes. Never commits.
 
 Passwords are kept as Argon2id hashes, secrets of second factors encrypted, recovery codes as hashes. What changes is
 told in the audit trail without any of them.
@@ -35,7 +35,7 @@ _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How somebody signs in; ``recovery_codes`` are those left."""
+    """Sign-in data of a person; ``recovery_codes`` are those left."""
 
     person_id: int
     login_name: str | None
@@ -47,12 +47,12 @@ class Account:
 
 
 def needs_factor(one: Person) -> bool:
-    """Whether somebody's role signs in with a second factor only."""
+    """Whether the role requires a second factor."""
     return one.role in SECOND_FACTOR_ROLES
 
 
 def get(connection: sa.Connection, one: Person) -> Account:
-    """How somebody signs in."""
+    """The sign-in data of a person."""
     row = connection.execute(sa.select(table).where(table.c.person_id == one.id)).first()
     count = sa.select(sa.func.count()).where(recovery_.c.person_id == one.id)
     left = connection.execute(count).scalar_one()
@@ -89,7 +89,7 @@ def by_id(connection: sa.Connection, person_id: int | None) -> str | None:
 
 
 def set_login_name(connection: sa.Connection, one: Person, name: str, *, by: str, now_ms: int) -> None:
-    """Give somebody a short name to sign in with; "" takes it away. Raises InvalidValue, Refused for a taken one."""
+    """Set a login name; "" removes it. Raises InvalidValue, Refused for a taken one."""
     chosen = passwords.folded(name)
     if len(chosen) > LOGIN_NAME_LIMIT or any(not letter.isprintable() or letter.isspace() for letter in chosen):
         raise InvalidValue(say("account.login_name_letters", most=LOGIN_NAME_LIMIT))
@@ -103,7 +103,7 @@ def set_login_name(connection: sa.Connection, one: Person, name: str, *, by: str
 
 
 def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> str:
-    """The code of a link with which somebody sets the password, once and within a day; an older one ends."""
+    """Issue the code of a link for setting the password, once and within a day; an older one becomes invalid."""
     code = one_time_codes.make(
         connection, Purpose.PASSWORD, person_id=one.id, now_ms=now_ms, good_ms=one_time_codes.LINK_MS, alone=True
     )
@@ -117,7 +117,7 @@ def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -
 def set_password(
     connection: sa.Connection, one: Person, password: str, *, by: str, now_ms: int, keep_session: str | None = None
 ) -> None:
-    """Set somebody's password; all other sessions, links and steps of signing in end. Raises InvalidValue."""
+    """Set a password; all other sessions, links and pending sign-ins end. Raises InvalidValue."""
     passwords.check(password, names_of(connection, one))
     _update(connection, one, password_hash=passwords.hash_password(password), password_at_ms=now_ms)
     ended = sessions.end_all(connection, one.id, but=keep_session)
@@ -127,7 +127,7 @@ def set_password(
 
 
 def names_of(connection: sa.Connection, one: Person) -> tuple[str, ...]:
-    """What must not be in somebody's password."""
+    """The names that the password of a person must not contain."""
     plain = one.name.partition("（")[0].strip()
     return tuple(name for name in (one.name, plain, get(connection, one).login_name) if name)
 
@@ -202,5 +202,5 @@ def _update(connection: sa.Connection, one: Person, **values: object) -> None:
 def record_event(
     connection: sa.Connection, what: str, name: str, body: Mapping[str, Any], by: str, now_ms: int
 ) -> None:
-    """Append to the audit trail what happened to somebody's account; never a secret."""
+    """Append an event of an account to the audit trail; never a secret."""
     audit_trail.append(connection, what, kind="person", id=name, body=body, by=by, at_ms=now_ms)

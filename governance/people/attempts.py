@@ -22,7 +22,7 @@ FORGET_AFTER_MS = DAY_MS
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Whose attempts are counted: the account that was named, and the network that asks."""
+    """Keys by which attempts are counted: the named account and the network of the client."""
 
     account: str
     network: str
@@ -67,14 +67,14 @@ def wait_ms(failures: int, free: int) -> int:
 
 
 def undo_attempt(connection: sa.Connection, subjects: Subjects) -> None:
-    """The attempt was right so far."""
+    """Undo the count of an attempt that succeeded."""
     names = [name for name, _ in subjects.limits]
     reduced = {"failures": sa.case((table.c.failures > 0, table.c.failures - 1), else_=0), "closed_until_ms": 0}
     connection.execute(sa.update(table).where(table.c.subject.in_(names)).values(reduced))
 
 
 def reset(connection: sa.Connection, account: str) -> None:
-    """Nothing is held against an account any longer: it was signed in to, or its password is new."""
+    """Delete the failures of an account: after a sign-in or a new password."""
     subject = Subjects(account, "").limits[0][0]
     connection.execute(sa.delete(table).where(table.c.subject == subject))
 

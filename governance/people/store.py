@@ -192,7 +192,7 @@ def change(
     now_ms: int,
     regions: Regions,
 ) -> Person:
-    """Give somebody another role, region or department.
+    """Change role, region or department of a person.
 
     A new role ends the terms of office that the old one held, all sessions (the new role may have to sign in with a
     second factor), and the tokens of all rights, or of a right that the new role has not.
@@ -257,7 +257,7 @@ def require_authority(connection: sa.Connection, actor: Actor, name: str, now_ms
 
 
 def open_cases(connection: sa.Connection, name: str) -> list[int]:
-    """The open incidents that somebody is responsible for, oldest first."""
+    """The open incidents a person is responsible for, oldest first."""
     cases = sa.select(incidents_.c.id).where(incidents_.c.responsible == name, incidents_.c.open_cause.is_not(None))
     return list(connection.execute(cases.order_by(incidents_.c.id)).scalars())
 
@@ -548,7 +548,7 @@ def succeed(  # noqa: PLR0913  (a field of the term each)
 def _terms_of_office(
     connection: sa.Connection, one: Person, region: str, reach: str, since_ms: int
 ) -> list[Appointment]:
-    """The terms of others in the office that somebody takes over, not over at ``since_ms``."""
+    """Other people's terms in an office that have not ended at ``since_ms``."""
     return [
         a
         for a in appointments(connection)

@@ -189,7 +189,7 @@ def _audit_entry(platform: Platform, event_id: str, answer: CallbackAnswer, now_
 
 
 def _note_forgery(database: Database, platform: Platform, answer: CallbackAnswer, now_ms: int) -> None:
-    """Append a forgery to the audit trail, at most once in ``FORGERY_INTERVAL_MS``: nobody must be able to fill it."""
+    """Append a forgery to the audit trail, at most once in ``FORGERY_INTERVAL_MS``: a bound on its growth."""
     what = f"callback.{CallbackOutcome.FORGED}"
     with database.read() as connection:
         last = audit_trail.list_entries(connection, what=what, limit=1)

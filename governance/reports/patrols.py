@@ -304,7 +304,7 @@ def passed_water(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[
 
 
 def may_see(actor: Actor, one: Patrol) -> bool:
-    """One's own, those walked in one's place, and those of the regions one answers for."""
+    """Whether an actor may see a patrol: their own, by their deputy, or in their regions."""
     return actor.name in (one.by, one.chief) or actor.covers(one.region, one.reach)
 
 
@@ -366,7 +366,7 @@ def _covered(spans: Sequence[tuple[int, int, str]]) -> int:
 
 
 _CORRECTED = ("way", "reach", "note", "valid")
-"""What a correction may change, and what follows from it: where somebody was is the receiver's word."""
+"""Fields that a correction may change; the recorded track is not among them."""
 _COLUMNS = (
     *("key", "by", "role", "chief", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
     *("metres", "minutes", "jumps", "valid", "way", "note"),

@@ -203,7 +203,7 @@ def _people(connection: sa.Connection) -> Iterator[Difference]:
 
 def _registered(connection: sa.Connection) -> Iterator[Difference]:
     for n, kind, id, recorded, row in registered.rows(connection):
-        if n and not recorded:  # the trail says that it is gone
+        if n and not recorded:  # removed, by the trail
             yield Difference(n, kind, id, "row", "", None, "a row")
         else:
             yield from _fields(n, kind, id, "row", recorded, row)

@@ -37,7 +37,7 @@ Found = tuple[int, str, str, Row, Row | None]
 
 
 def rows(connection: sa.Connection) -> Iterator[Found]:
-    """Every row that the trail knows of, and every one in the tables that it does not know of."""
+    """Every row in the trail, and every row of the tables that is missing in the trail."""
     yield from _registry(connection)
     yield from _rules(connection)
 

@@ -116,7 +116,7 @@ class Bridge:
         return True
 
     def tick(self, connected_since_ms: int | None, _now_ms: int) -> list[Finding]:
-        """Say that devices reach us. Raises StorageUnavailable."""
+        """Record that devices reach this bridge. Raises StorageUnavailable."""
         leases.bridge_seen(self._database, self._who.name, self._who.version, connected_since_ms)
         save_left_out(self._database, self.ledger)
         return []

@@ -190,7 +190,7 @@ class Leases:
         return int(whole + (names.index(self.name) < rest))
 
     def _take(self, connection: sa.Connection) -> None:
-        """Own partitions that nobody owns, or a dead worker, up to our share."""
+        """Take partitions without a live owner, up to our share."""
         present = members(connection)
         connection.execute(
             sa.delete(member).where(member.c.name.in_([one.name for one in present if one.age_ms > FORGET_AFTER_MS]))

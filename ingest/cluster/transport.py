@@ -78,7 +78,7 @@ class _Row(msgspec.Struct, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """A message and the station by which it is assigned to a partition; "" where nobody can tell."""
+    """A message and the station that determines its partition; "" where it is unknown."""
 
     route: str
     message: Message
@@ -108,7 +108,7 @@ def pack(routed: Iterable[Routed]) -> list[bytes]:
 
 
 def unpack(body: bytes) -> list[Routed]:
-    """The messages of a body. Raises ValueError for one that nobody packed."""
+    """The messages of a body. Raises ValueError for other content."""
     if body[:1] != FORMAT_VERSION:
         raise ValueError(f"unknown edition {body[:1]!r}")
     return [Routed(row.route, _message(row)) for row in _decode(memoryview(body)[1:])]

@@ -333,7 +333,7 @@ class PastEvents:
         lasting: list[Finding] = []
         for first, last in new:
             rows = np.flatnonzero((found.at >= first) & (found.at <= last))
-            after = going if last_ms < first else {}  # what was on before ended, as far as anybody knows now
+            after = going if last_ms < first else {}  # earlier events ended, by the readings so far
             published, on = sudden.event_findings(
                 one,
                 found,

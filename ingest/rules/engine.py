@@ -59,7 +59,7 @@ LOOK_BACK_MS = 1_800_000
 """How far before an alarm the readings are examined that it rested on, at least."""
 
 ChangeReason = Callable[[int, int], Text | None]
-"""Who changed the readings between two instants (ms), as a text; None: nobody."""
+"""Text naming who changed the readings between two instants (ms); None: no change."""
 
 ReadingsBeforeAfter = Callable[[int | None], tuple[RuleInput, RuleInput]]
 """The readings of a series before and after a change, from an instant on at least (ms; None: around the change)."""
@@ -344,7 +344,7 @@ class RuleEngine:
     def withdraw_disproved(
         self, series: int, read_window: ReadingsBeforeAfter, why: ChangeReason, now_ms: int
     ) -> tuple[list[Finding], list[Finding]]:
-        """Withdraw the exceedances that rested on readings that somebody declared wrong or corrected.
+        """Withdraw the exceedances based on readings that were declared wrong or corrected.
 
         An exceedance that was published, that the readings showed before and do not show after, is withdrawn, whether
         it is active or over, with the reason from ``why``. Returns all findings, and those that end an active alarm.

@@ -99,7 +99,7 @@ def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
 
 
 def keep_check(connection: sa.Connection, check: Check, author: Author) -> bool:
-    """Store a check unless one of its kind exists at the same instant, which somebody may have corrected."""
+    """Store a check unless one of its kind exists at the same instant; a correction of that one stays."""
     new = _number_of(connection, check) is None
     if new:
         _put_check(connection, check, author)
@@ -226,7 +226,7 @@ def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
 
 
 def with_second_person(connection: sa.Connection, new: Review) -> Review:
-    """The review, pending where it takes readings out of an exceedance: nobody invalidates one alone."""
+    """The review, pending where it removes readings from an exceedance: that takes a second person."""
     if new.verdict is Verdict.GOOD:
         return new
     c = incident_condition.c

@@ -19,7 +19,7 @@ from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Batch, Flag, Floats, Ints
 
 _UNUSABLE = int(Flag.SUSPECT)
-"""Flags from here on mark what nobody may rest on."""
+"""Flags from here on mark unusable readings."""
 
 
 @dataclass(frozen=True, slots=True)

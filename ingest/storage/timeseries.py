@@ -77,7 +77,7 @@ class ServerError(StorageUnavailable):
     """The server did not carry out a request; ``retry_after_s`` is the delay that it asked for."""
 
     needs_intervention = False
-    """Whether a retry is useless until somebody changes something."""
+    """Whether a retry is useless until the server or its settings are changed."""
 
     def __init__(self, text: Text, retry_after_s: float | None = None) -> None:
         super().__init__(text)

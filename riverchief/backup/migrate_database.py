@@ -84,7 +84,7 @@ def migrate(source: str, target: str, catalogue: Catalogue, progress: Callable[[
 
 
 class _Copy:
-    """Rows on their way: read, mended where the target knows no such text, written, read back and compared."""
+    """Copies rows: reads, escapes NUL for PostgreSQL, writes, reads back and compares."""
 
     def __init__(self, source: sa.Connection, target: sa.Connection, progress: Callable[[float], None]) -> None:
         self._source = source
@@ -187,14 +187,14 @@ def _refuse_what_is_there(database: Database) -> None:
 
 
 def _be_patient(connection: sa.Connection) -> None:
-    """A copy takes as long as it takes."""
+    """Lift the time limit of statements."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def _go_on_counting(table: sa.Table, source: sa.Connection, target: sa.Connection) -> None:
-    """Let the target's numbers follow those the source gave: none is given twice, not even that of a deleted row."""
+    """Continue the id sequence of the source, so that no number is issued twice, not even of a deleted row."""
     column = table.autoincrement_column
     if column is None or column.name != "id":
         return

@@ -158,7 +158,7 @@ class _SqlitePlace:
             except sqlite3.OperationalError as error:
                 raise Refused(say("backup.in_use", database=self, error=error)) from error
             except sqlite3.DatabaseError:
-                return False  # whatever it is, it is somebody's
+                return False  # foreign content: not empty
 
     def fill(self, source: Path, manifest: Manifest, mark: str) -> list[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)

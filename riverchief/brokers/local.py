@@ -139,7 +139,7 @@ class Broker:
         raise BrokerFailed(say("broker.not_started", kind=self.kind, words=self._log_tail()))
 
     def kill(self) -> None:
-        """As in a power cut: SIGKILL to the process this object started."""
+        """Kill the process (SIGKILL), as in a power loss."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:

@@ -162,7 +162,7 @@ def administration(settings: Settings) -> Iterator[Finding]:
 
 
 class _Client:
-    """A guest of the broker under a name of its own, on the topics of a station that cannot exist."""
+    """A test client with its own client id, on the topics of a station key that cannot be registered."""
 
     def __init__(self, m: MqttSettings, keep: bool = False) -> None:
         self._settings = m
@@ -235,7 +235,7 @@ class _Client:
         return self.arrived
 
     def hold(self) -> None:
-        """Acknowledge nothing from now on."""
+        """Stop acknowledging messages."""
         self._holding = True
 
     def take_all(self) -> None:

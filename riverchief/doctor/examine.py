@@ -11,7 +11,7 @@ from riverchief.doctor.findings import Check, Finding, failure
 from riverchief.settings import Settings
 
 CHECK_TIMEOUT_S = 30.0
-"""Every single question has a shorter limit of its own; this one is for what nobody thought of."""
+"""Limit of all checks; each request has a shorter timeout of its own."""
 
 CHECKS: Mapping[str, Check] = {
     "settings": place.settings_,

@@ -31,7 +31,7 @@ SHORT_LIST_INCIDENTS = 1000
 
 
 class Backtester(PeriodicWorker):
-    """Looks for backtests that wait and has them done; one of years takes as long as it takes."""
+    """Runs the waiting backtests one after the other, without a time limit."""
 
     longest_round_s = math.inf
 
@@ -84,7 +84,7 @@ class Backtester(PeriodicWorker):
 
 
 def run_backtest(settings: Settings, number: int) -> None:
-    """Do one backtest and write down what came of it."""
+    """Run one backtest and store the result or the error."""
     os.nice(NICENESS)
     database = Database(settings.database_url)
     try:

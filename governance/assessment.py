@@ -265,10 +265,10 @@ def month_of(text: str) -> tuple[int, int]:
         raise ConfigurationError(say("assessment.no_month", text=text[:20])) from None
     if len(text) != len("2026-10"):
         raise ConfigurationError(say("assessment.no_month", text=text[:20]))
-    return to_ms(first), to_ms(_next(first))
+    return to_ms(first), to_ms(_next_month(first))
 
 
-def _next(first: datetime) -> datetime:
+def _next_month(first: datetime) -> datetime:
     return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
 
 

@@ -40,7 +40,7 @@ class Policy:
     def allows(self, host: str, port: int) -> bool:
         """Whether a connection may be made; never to a name, whose address nobody has checked."""
         try:
-            address = _plain(ipaddress.ip_address(host))
+            address = _effective(ipaddress.ip_address(host))
         except ValueError:
             return False
         if address.is_global and not address.is_multicast:
@@ -69,7 +69,7 @@ def allow(networks: Iterable[str] = (), named: Iterable[tuple[str, int]] = ()) -
     for host, port in named:
         for one in _LOCALHOST if host == "localhost" else (host.strip("[]"),):
             try:
-                _policy.named.add((_plain(ipaddress.ip_address(one)), port))
+                _policy.named.add((_effective(ipaddress.ip_address(one)), port))
             except ValueError:
                 continue
 
@@ -116,7 +116,7 @@ def guarded() -> Iterator[Passage]:
         _passage.reset(before)
 
 
-def _plain(address: Address) -> Address:
+def _effective(address: Address) -> Address:
     """The IPv4 address inside an IPv6 one that leads to it."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:

@@ -130,7 +130,7 @@ def run(  # noqa: PLR0913  (an option of the command each)
         settings = _settings(folder, broker, address, f"{receiving}events", secret, devices)
         stack.enter_context(_serve(settings, folder, address, console, stop))
         if not stop.is_set():
-            _begin(address, receiving, registry)
+            _create_sample_cases(address, receiving, registry)
         days = threading.Thread(
             target=_record_daily_classes, args=(database, registry, clock.now_ms(), stop), daemon=True
         )
@@ -227,7 +227,7 @@ def _person(role: Role) -> str:
     return f"{role_name(role).zh}（示例）"
 
 
-def _begin(address: str, receiving: str, registry: Registry) -> None:
+def _create_sample_cases(address: str, receiving: str, registry: Registry) -> None:
     """What people do before the water does anything: they leave their numbers, walk a patrol, report something.
 
     Their messages go to the receiving platform, as to an SMS gateway.

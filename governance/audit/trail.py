@@ -99,7 +99,7 @@ def canonical(body: Mapping[str, Any]) -> str:
     Enums become their value, instants RFC 3339, a `Text` an object of two languages, NaN and infinities null, whole
     numbers beyond ``MAX_SAFE_INTEGER`` text.
     """
-    plain = _plain(body)
+    plain = _json_value(body)
     try:
         return json.dumps(_same_in_both_writers(plain), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     except _WritersDiffer:
@@ -358,14 +358,14 @@ def _same_in_both_writers(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911  (a kind of value each)
+def _json_value(value: Any) -> Any:  # noqa: PLR0911  (a kind of value each)
     """A value as JSON expresses it."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return _text(str(value.value if isinstance(value, Enum) else value))
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return _json_value(value.value)
     if isinstance(value, int):
         return int(value) if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
     if isinstance(value, float):
@@ -377,8 +377,8 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911  (a kind of value each)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {_text(str(key)): _plain(one) for key, one in value.items()}
+        return {_text(str(key)): _json_value(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         ordered = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
-        return [_plain(one) for one in ordered]
+        return [_json_value(one) for one in ordered]
     raise TypeError(f"an entry of the trail cannot hold a {type(value).__name__}")

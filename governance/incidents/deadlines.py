@@ -223,7 +223,7 @@ class DeadlinePolicy:
         for _ in range(2 * MAX_LIMIT_DAYS):
             if is_working_day(day):
                 for start, end in self.office:
-                    span = _at(day, start), _at(day, end)
+                    span = _beijing_ms(day, start), _beijing_ms(day, end)
                     if span[1] > since_ms:
                         yield span
             day += timedelta(days=1)
@@ -245,9 +245,9 @@ def parse_office_hours(pairs: list[list[str]]) -> tuple[tuple[time, time], ...]:
     return made
 
 
-def _at(day: date, moment: time) -> int:
+def _beijing_ms(day: date, moment: time) -> int:
     return to_ms(datetime.combine(day, moment, BEIJING))
 
 
 def _length(start: time, end: time) -> int:
-    return _at(date(2026, 1, 1), end) - _at(date(2026, 1, 1), start)
+    return _beijing_ms(date(2026, 1, 1), end) - _beijing_ms(date(2026, 1, 1), start)

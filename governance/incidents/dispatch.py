@@ -224,7 +224,7 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePol
     )
     for phase in Phase:  # a more urgent colour never has more time
         for colour, less in zip(list(Colour), list(Colour)[1:], strict=False):
-            if _rough(policy.limits[phase, colour]) > _rough(policy.limits[phase, less]):
+            if _approximate_hours(policy.limits[phase, colour]) > _approximate_hours(policy.limits[phase, less]):
                 raise ConfigurationError(say("process.order", phase=phase, colour=colour, less=less))
     return policy
 
@@ -242,7 +242,7 @@ def _emergencies(row: Mapping[str, Any]) -> Emergencies:
     return Emergencies(within, spans.get("answer", found.answer), spans.get("again", found.again))
 
 
-def _rough(span: Limit) -> float:
+def _approximate_hours(span: Limit) -> float:
     """A limit in hours for comparison: a working day counts as a day, an office hour as an hour."""
     return span.amount * {"m": 1 / 60, "h": 1.0, "wh": 1.0, "wd": 24.0}[span.unit]
 

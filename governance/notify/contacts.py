@@ -157,7 +157,7 @@ class Directory:
             rows = chiefs or office
         else:
             count = max(len(office), len(chiefs))
-            rows = [(*_at(office, i), *_at(chiefs, i)) for i in range(count)]
+            rows = [(*_item_or_empty(office, i), *_item_or_empty(chiefs, i)) for i in range(count)]
         seen: set[str] = set()
         found = []
         for row in rows:
@@ -205,7 +205,7 @@ class Directory:
         return found is not None and colour.rank <= found.least.rank
 
 
-def _at(rows: Sequence[tuple[str, ...]], index: int) -> tuple[str, ...]:
+def _item_or_empty(rows: Sequence[tuple[str, ...]], index: int) -> tuple[str, ...]:
     return rows[index] if index < len(rows) else ()
 
 

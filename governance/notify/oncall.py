@@ -222,7 +222,7 @@ def turns(
 ) -> tuple[list[Shift], int, int]:
     """The shifts of people who take turns, ``days`` each, and the span [begin, end) they fill."""
     rotation = _Rotation(people=list(people), begins=begins, until=until, days=days, handover=handover, rank=rank)
-    return _turns(rotation)[0], _at(begins, rotation), _at(until, rotation)
+    return _turns(rotation)[0], _ms_of(begins, rotation), _ms_of(until, rotation)
 
 
 def _turns(rotation: _Rotation) -> tuple[list[Shift], list[Text]]:
@@ -232,13 +232,13 @@ def _turns(rotation: _Rotation) -> tuple[list[Shift], list[Text]]:
     while day < rotation.until:
         following = min(day + timedelta(days=rotation.days), rotation.until)
         person = rotation.people[turn % len(rotation.people)]
-        found.append(Shift(person, _at(day, rotation), _at(following, rotation), rotation.rank, ROTATION))
+        found.append(Shift(person, _ms_of(day, rotation), _ms_of(following, rotation), rotation.rank, ROTATION))
         day, turn = following, turn + 1
     if not rotation.holidays:
         return found, []
     days, unknown = holidays(rotation.begins, rotation.until)
     for number, free in enumerate(days):
-        start_ms = _at(free, rotation)
+        start_ms = _ms_of(free, rotation)
         person = rotation.holidays[number % len(rotation.holidays)]
         found.append(Shift(person, start_ms, start_ms + DAY_MS, rotation.rank, HOLIDAY))
     return found, [say("notice.holidays_unknown", year=year) for year in unknown]
@@ -265,5 +265,5 @@ def holidays(begins: date, until: date) -> tuple[list[date], list[int]]:
     return found, sorted(unknown)
 
 
-def _at(day: date, rotation: _Rotation) -> int:
+def _ms_of(day: date, rotation: _Rotation) -> int:
     return to_ms(datetime.combine(day, rotation.handover, BEIJING))

@@ -46,14 +46,14 @@ class NoticePolicy:
         """This instant, or the morning after the quiet hours it lies in; a contact's own hours end when they say."""
         if not self.is_quiet(at_ms, own):
             return at_ms
-        return _next(at_ms, self.morning if own is None else own[1])
+        return _next_time_of_day(at_ms, self.morning if own is None else own[1])
 
     def due(self, colour: Colour, at_ms: int, *, on_duty: bool, own: tuple[time, time] | None = None) -> int:
         """When a message about something that happened at ``at_ms`` may be sent to a contact who is (not) on call."""
         if colour is Colour.RED:
             return at_ms
         if colour is Colour.BLUE:
-            return _next(at_ms, self.digest)
+            return _next_time_of_day(at_ms, self.digest)
         if colour is Colour.ORANGE and on_duty:
             return at_ms
         return self.next_active_time(at_ms, own)
@@ -75,7 +75,7 @@ def _local(at_ms: int) -> datetime:
     return from_ms(at_ms).astimezone(BEIJING)
 
 
-def _next(at_ms: int, clock: time) -> int:
+def _next_time_of_day(at_ms: int, clock: time) -> int:
     """The next instant at which it is this time of day in Beijing."""
     now = _local(at_ms)
     then = datetime.combine(now.date(), clock, BEIJING)

@@ -42,7 +42,7 @@ def first_line(
     if len(items) == 1:
         head = _head(lead, language)
     else:
-        places = list(dict.fromkeys(_in(item.place, language) for item in sorted(items, key=urgency_key)))
+        places = list(dict.fromkeys(_in_language(item.place, language) for item in sorted(items, key=urgency_key)))
         key = "notice.many" if len(places) == 1 else "notice.many_places"
         values = {"place": places[0], "places": len(places), "count": len(items)}
         head = _text(key, language, colour=say(f"incident.{lead.colour}"), **values)
@@ -53,13 +53,13 @@ def first_line(
 def about(item: Item, language: str, room: int | None = None, present: PresentValues = NO_VALUES) -> str:
     """Where, what, how much and since when; ``room`` in characters."""
     if item.headline is None:
-        text = _in(item.text, language)
+        text = _in_language(item.text, language)
         return text if room is None else truncated(text, room)
     value = present.get(item.leading) if item.leading else None
     parts = title_parts(item.headline.at(value), language)
     since = ""
     if item.since_ms is not None and item.kind in KINDS_WITH_SINCE:
-        since = _text("notice.since", language, at=_moment(item.since_ms, item.at_ms, language))
+        since = _text("notice.since", language, at=_short_time(item.since_ms, item.at_ms, language))
     whole = joined_parts(parts, language)
     if room is None or len(whole) + len(since) <= room:
         return whole + since
@@ -79,7 +79,7 @@ def compose(
     if short:
         return line
     if len(items) == 1:
-        more = _in(items[0].text, language)
+        more = _in_language(items[0].text, language)
         return line if items[0].headline is None or not more or more in line else f"{line}\n{more}"
     ordered = sorted(items, key=urgency_key)
     rows = [
@@ -101,7 +101,7 @@ def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) ->
     text = ""
     if item.due_ms is not None and item.kind in KINDS_WITH_DEADLINE:
         key = "notice.was_due" if item.kind is NoticeKind.OVERDUE else "notice.due"
-        text = _text(key, language, at=_moment(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
+        text = _text(key, language, at=_short_time(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
     if minutes_to_confirm:
         text += _text("notice.confirm_within", language, minutes=min(minutes_to_confirm))
     elif item.kind in CONFIRMABLE_KINDS and not text:
@@ -111,7 +111,7 @@ def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) ->
     return f"{text} {link}" if link else text
 
 
-def _moment(at_ms: int, beside_ms: int, language: str) -> str:
+def _short_time(at_ms: int, beside_ms: int, language: str) -> str:
     """A time in Beijing as short as can be: without the day where it is that of ``beside_ms``."""
     if _beijing(at_ms).date() == _beijing(beside_ms).date():
         return beijing(at_ms, "%H:%M")
@@ -119,10 +119,10 @@ def _moment(at_ms: int, beside_ms: int, language: str) -> str:
 
 
 def _text(key: str, language: str, **values: object) -> str:
-    return _in(say(key, **values), language)
+    return _in_language(say(key, **values), language)
 
 
-def _in(text: Text, language: str) -> str:
+def _in_language(text: Text, language: str) -> str:
     return text.en if language == "en" else text.zh
 
 

@@ -96,7 +96,7 @@ def add(
         for held in appointments(connection):
             same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
             if same and held.in_force(now_ms):  # `inherit` hands the open cases over
-                _end(connection, appointments_.c.id == held.id, now_ms)
+                _end_terms(connection, appointments_.c.id == held.id, now_ms)
                 predecessors.append(held.name)
         term = {"region": region, "reach": "", "deputy_of": "", "since_ms": now_ms, "until_ms": None}
         connection.execute(sa.insert(appointments_).values(person_id=number, **term))
@@ -172,7 +172,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     _require_other_administrator(connection, one)
     _require_no_cases(connection, one)
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
-    _end(connection, appointments_.c.person_id == one.id, now_ms)
+    _end_terms(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
     for table in (sessions_, accounts_, recovery_codes_, one_time_codes_):
         connection.execute(sa.delete(table).where(table.c.person_id == one.id))
@@ -211,7 +211,7 @@ def change(
         _require_other_administrator(connection, one)
     if role is not one.role:
         _require_no_cases(connection, one)
-        _end(connection, appointments_.c.person_id == one.id, now_ms)
+        _end_terms(connection, appointments_.c.person_id == one.id, now_ms)
         ended = connection.execute(sa.delete(sessions_).where(sessions_.c.person_id == one.id)).rowcount
         body |= {"sessions_ended": ended, "tokens_revoked": _revoke_beyond(connection, one, role, now_ms)}
     row = {"role": role.value, "region": region, "department": department.value if department else None}
@@ -462,10 +462,12 @@ def appoint(  # noqa: PLR0913  (a field of the person each)
         get(connection, deputy_of)
     same = appointments_.c.deputy_of.in_(["", deputy_of])
     here = (appointments_.c.region == region) & (appointments_.c.reach == reach)
-    _end(connection, (appointments_.c.person_id == one.id) & here & same, since_ms)  # a new term of the same office
+    _end_terms(
+        connection, (appointments_.c.person_id == one.id) & here & same, since_ms
+    )  # a new term of the same office
     before = [] if one.role is Role.DEPUTY else _terms_of_office(connection, one, region, reach, since_ms)
     for held in before:
-        _end(connection, appointments_.c.id == held.id, since_ms)
+        _end_terms(connection, appointments_.c.id == held.id, since_ms)
     term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
     connection.execute(sa.insert(appointments_).values(person_id=one.id, **term))
     body = term | {"instead_of": [held.name for held in before]}
@@ -645,7 +647,7 @@ def require_no_open_cases(connection: sa.Connection, region: str, regions: Regio
         raise Refused(say("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
 
 
-def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
+def _end_terms(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
     later = appointments_.c.until_ms.is_(None) | (appointments_.c.until_ms > at_ms)
     connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
 

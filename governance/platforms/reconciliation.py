@@ -191,7 +191,13 @@ def reconcile(
         now_ms,
         unreadable=unreadable,
     )
-    row = {"platform": platform.name, "at_ms": now_ms, "by": by, "closed": report.closed, "report": _plain(report)}
+    row = {
+        "platform": platform.name,
+        "at_ms": now_ms,
+        "by": by,
+        "closed": report.closed,
+        "report": _report_json(report),
+    }
     number = connection.execute(sa.insert(reports_).values(row).returning(reports_.c.id)).scalar_one()
     log_report = log.info if report.closed else log.warning
     log_report(
@@ -204,7 +210,7 @@ def reconcile(
         on_the_way=len(report.on_the_way),
         unreadable=unreadable,
     )
-    return StoredReport(number, platform.name, now_ms, by, report.closed, _plain(report))
+    return StoredReport(number, platform.name, now_ms, by, report.closed, _report_json(report))
 
 
 def list_reports(
@@ -337,7 +343,7 @@ def _list_words(platform: Platform) -> ListWords:
     return platform.list
 
 
-def _plain(report: Report) -> dict[str, Any]:
+def _report_json(report: Report) -> dict[str, Any]:
     """The report as JSON has it."""
     found: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     return found

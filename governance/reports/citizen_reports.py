@@ -251,13 +251,13 @@ def original_report(connection: sa.Connection, incident_id: int) -> OriginalRepo
     row = connection.execute(_SENT.where(entry_table.c.incident_id == incident_id)).mappings().one_or_none()
     if row is None:
         raise NotFound(say("incident.unknown", id=incident_id))
-    return _sent(row)
+    return _original_from_row(row)
 
 
 def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[OriginalReport]:
     """The reports of a person, wherever they lie, newest first."""
     query = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
-    return [_sent(row) for row in connection.execute(query).mappings()]
+    return [_original_from_row(row) for row in connection.execute(query).mappings()]
 
 
 def deciding_incident(connection: sa.Connection, incident_id: int) -> Incident:
@@ -332,7 +332,7 @@ _SENT = (
 )
 
 
-def _sent(row: sa.RowMapping) -> OriginalReport:
+def _original_from_row(row: sa.RowMapping) -> OriginalReport:
     return OriginalReport(row["incident_id"], row["at_ms"], row["comment"] or "", tuple(row["attachments"]))
 
 

@@ -220,13 +220,13 @@ def _fields(n: int, kind: str, id: str, part: str, recorded: Row, row: Row | Non
         yield Difference(n, kind, id, part, "", None, "a row")
     else:
         for name in recorded:
-            if name not in row or _same(recorded[name], row[name]):
+            if name not in row or _are_equal(recorded[name], row[name]):
                 continue
             if (trail := _json(recorded[name])) != (found := _json(row[name])):
                 yield Difference(n, kind, id, part, name, trail, found)
 
 
-def _same(one: object, other: object) -> bool:
+def _are_equal(one: object, other: object) -> bool:
     """Whether two plain values are equal without being written as JSON; False leaves it open."""
     return type(one) is type(other) and isinstance(one, str | int | None) and one == other
 

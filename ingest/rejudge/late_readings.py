@@ -71,7 +71,7 @@ def rejudge_late(
         affected = _affected(one, int(stored.history.newest[one.series]))
         reflagged += _reflagged(one, affected)
         after = replace(one.merged, packed=_settled(one, affected))
-        why = partial(_why, one.corrected, stored.history.registry.catalogue) if one.corrected else None
+        why = partial(_reason_text, one.corrected, stored.history.registry.catalogue) if one.corrected else None
         rule_changes.append(SeriesChange(one.series, partial(_read_window, one, after, stored), why))
     difference = compare(rule_changes, _event_changes(changed, judged, stored), stored, past_events, now_ms)
     return LateVerdict(
@@ -303,7 +303,7 @@ def _read_window(
     return RuleInput.of(before.at, before.value, before.packed), RuleInput.of(after.at, after.value, after.packed)
 
 
-def _why(corrected: Iterable[Correction], catalogue: Catalogue, first_ms: int, last_ms: int) -> Text | None:
+def _reason_text(corrected: Iterable[Correction], catalogue: Catalogue, first_ms: int, last_ms: int) -> Text | None:
     """Who corrected readings from one instant to another."""
     return corrections.reason([one for one in corrected if first_ms <= one.at_ms <= last_ms], catalogue)
 
@@ -338,5 +338,5 @@ def _event_change(
         return StationMoves.together([stored.moves_of(station, series, [one.stored for one, _ in changed]), others])
 
     corrected = [c for one, _ in changed for c in one.corrected]
-    why = partial(_why, corrected, stored.history.registry.catalogue) if corrected else None
+    why = partial(_reason_text, corrected, stored.history.registry.catalogue) if corrected else None
     return [EventChange(late, before, StationMoves.together([*parts, others]), why)]

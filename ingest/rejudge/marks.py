@@ -93,7 +93,7 @@ def _series_change(
     if not len(called_bad):
         return SeriesChange(series, read_window)
     key, name = registry.stations[station].key, registry.catalogue.parameters[parameter].key
-    return SeriesChange(series, read_window, partial(_why, reviews, key, name, called_bad))
+    return SeriesChange(series, read_window, partial(_reason_text, reviews, key, name, called_bad))
 
 
 def _event_changes(
@@ -117,7 +117,7 @@ def _event_changes(
 
     def changes(station: int) -> Iterator[EventChange]:
         bad = np.array(sorted(called_bad.get(station, ())), np.int64)
-        why = partial(_why, reviews, registry.stations[station].key, None, bad) if len(bad) else None
+        why = partial(_reason_text, reviews, registry.stations[station].key, None, bad) if len(bad) else None
         for at in _stretches(np.array(sorted(changed[station]), np.int64)):
             yield EventChange(at, partial(was.moves, station, at), stored.moves(station, at), why)
 
@@ -132,7 +132,7 @@ def _stretches(at: Ints) -> Iterator[Ints]:
     return iter(np.split(at, np.flatnonzero((np.diff(at) > 2 * REACH_MS) | (np.diff(weeks) > 0)) + 1))
 
 
-def _why(
+def _reason_text(
     reviews: Sequence[Review], station: str, parameter: str | None, called_bad: Ints, first_ms: int, last_ms: int
 ) -> Text | None:
     """Who called readings bad that lie from one instant to another, and why; without a ``parameter`` any of them."""

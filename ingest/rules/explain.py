@@ -179,7 +179,7 @@ def find_rule_faults(rules: Rules, catalogue: Catalogue, registry: Registry | No
 
     A fault of a single rule (an unknown entry, a clear value on the wrong side) is refused when it is read.
     """
-    found = [*_inverted(rules, registry), *_out_of_range(rules, catalogue), *_unused_event_rules(rules, registry)]
+    found = [*_inversions(rules, registry), *_out_of_range(rules, catalogue), *_unused_event_rules(rules, registry)]
     found += _duplicates(rules, registry)
     if registry is not None:
         found += [
@@ -264,7 +264,7 @@ def _in_scope(one: Rule, other: Rule, station: Station, places: Places) -> Itera
     return (rule for rule in (one, other) if rule.where.matches(station, regions))
 
 
-def _inverted(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
+def _inversions(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
     """A more urgent colour that fires at a milder value than a less urgent one."""
     for one, other in combinations(list(rules), 2):
         if type(one) is not type(other) or one.colour == other.colour or isinstance(one, EventRule):

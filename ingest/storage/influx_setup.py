@@ -128,7 +128,7 @@ def _continuous1(server: TimeSeriesServer) -> Iterator[Step]:
         for tables in server.influxql("SHOW CONTINUOUS QUERIES")
         for table in tables
         if table.name == database
-        for row in _named(table)
+        for row in _rows_by_name(table)
         if str(row["name"]).startswith(PREFIX)
     ]
     for name in existing:
@@ -138,7 +138,7 @@ def _continuous1(server: TimeSeriesServer) -> Iterator[Step]:
 
 
 def _rows(answers: Sequence[Sequence[Table]]) -> list[dict[str, object]]:
-    return [row for tables in answers for table in tables for row in _named(table)]
+    return [row for tables in answers for table in tables for row in _rows_by_name(table)]
 
 
 def _shard_group_s(days: int) -> int:
@@ -146,7 +146,7 @@ def _shard_group_s(days: int) -> int:
     return 3600 if 0 < days < 2 else DAY_S if 0 < days < 180 else 7 * DAY_S
 
 
-def _named(table: Table) -> list[dict[str, object]]:
+def _rows_by_name(table: Table) -> list[dict[str, object]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 

@@ -381,10 +381,10 @@ def without_secrets(settings: Settings) -> str:
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
         if not isinstance(value, BaseModel):
-            lines += toml_text.assignments({name: _plain(value)})
+            lines += toml_text.assignments({name: _toml_value(value)})
             continue
         entries = {key: getattr(value, key) for key in sorted(value.model_fields_set)}
-        assigned = {k: _plain(v) for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)}
+        assigned = {k: _toml_value(v) for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)}
         tables += ["", f"[{name}]", *toml_text.assignments(assigned)]
     return "\n".join([*lines, *tables]) + "\n"
 
@@ -401,10 +401,10 @@ def secrets(settings: Settings) -> list[str]:
     )
 
 
-def _plain(value: object) -> Any:
+def _toml_value(value: object) -> Any:
     """The value of a setting as TOML has it, addresses without their secrets."""
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_toml_value(one) for one in value]
     return value if isinstance(value, bool | int | float) else _without_login(str(value))
 
 

@@ -65,19 +65,19 @@ def migrate(source: str, target: str, catalogue: Catalogue, progress: Callable[[
             raise ConfigurationError(say("migrate.none", database=old.url.database))
         for database in databases:
             stack.enter_context(exclusive_ingest(database.url.render_as_string(hide_password=False)))
-        _refuse_what_is_there(new)
+        _require_empty(new)
         for database in databases:
             migrations.upgrade(database)
         stores = [SqlReadings(database, catalogue) for database in databases]
         reading, writing = stack.enter_context(old.read()), stack.enter_context(new.alter())
-        _be_patient(reading)
+        _lift_statement_timeout(reading)
         parameters = stores[0].parameters(reading)
         stores[1].make_columns(writing, parameters)
         copy = _Copy(reading, writing, progress)
         tables = [*metadata.sorted_tables, *wide_tables(parameters)]
         rows = copy.tables(tables)
         for table in metadata.sorted_tables:
-            _go_on_counting(table, reading, writing)
+            _continue_ids(table, reading, writing)
         readings = sum(stores[0].count().values())
     progress(1.0)
     return Migrated(rows, readings, copy.mended, time.monotonic() - began)
@@ -176,7 +176,7 @@ def _count(connection: sa.Connection, table: sa.Table) -> int:
     return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
-def _refuse_what_is_there(database: Database) -> None:
+def _require_empty(database: Database) -> None:
     """Raise ConfigurationError when a table of ours holds a row."""
     ours = [table.name for table in (*metadata.sorted_tables, *wide_tables(()))]
     existing = set(sa.inspect(database.engine).get_table_names())
@@ -186,14 +186,14 @@ def _refuse_what_is_there(database: Database) -> None:
                 raise ConfigurationError(say("migrate.not_empty", database=database, name=name))
 
 
-def _be_patient(connection: sa.Connection) -> None:
+def _lift_statement_timeout(connection: sa.Connection) -> None:
     """Lift the time limit of statements."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
-def _go_on_counting(table: sa.Table, source: sa.Connection, target: sa.Connection) -> None:
+def _continue_ids(table: sa.Table, source: sa.Connection, target: sa.Connection) -> None:
     """Continue the id sequence of the source, so that no number is issued twice, not even of a deleted row."""
     column = table.autoincrement_column
     if column is None or column.name != "id":

@@ -45,7 +45,7 @@ def forecast(
         raise NotFound(say("command.no_forecast", parameter=parameter, station=station))
     one = found[0]
     if as_json:
-        typer.echo(json.dumps(_plain(one), ensure_ascii=False))
+        typer.echo(json.dumps(_as_json(one), ensure_ascii=False))
         return
     out.print(f"{one.text.zh}\n{one.text.en}", highlight=False)
     if one.verdict is not Verdict.SHOWN:
@@ -132,7 +132,7 @@ def _trace(found: "source_attribution.StoredAttribution") -> dict[str, Any]:
     }
 
 
-def _plain(one: "forecasts.StoredForecast") -> dict[str, Any]:
+def _as_json(one: "forecasts.StoredForecast") -> dict[str, Any]:
     return {
         "station": one.station,
         "parameter": one.parameter,

@@ -50,7 +50,7 @@ class Tally(Generic[F]):
 def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     """Read frames to the end of ``source``; one JSON object a line for each, as soon as it is whole."""
     reader, tally = FrameReader(), Tally[Fault]()
-    for found in _found(source, reader):
+    for found in _frames(source, reader):
         if isinstance(found, Frame):
             tally.good += 1
             body = described(parse(found.segment))
@@ -65,7 +65,7 @@ def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     return tally
 
 
-def _found(source: BinaryIO, reader: FrameReader) -> Iterator[Frame | Broken]:
+def _frames(source: BinaryIO, reader: FrameReader) -> Iterator[Frame | Broken]:
     read = getattr(source, "read1", source.read)  # what is there now: a pipe from a live logger never ends
     while data := read(READ_BYTES):
         yield from reader.feed(data)

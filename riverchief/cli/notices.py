@@ -67,7 +67,7 @@ def preview(
 ) -> None:
     """若此刻出事，谁在何时收到 · Who would be called, when, and who next if nobody confirms; sends nothing."""
     loaded = load(settings, data)
-    policy, at_ms = messages.policy(loaded.notices), _at(at)
+    policy, at_ms = messages.policy(loaded.notices), _instant_of(at)
     with open_site(loaded) as database, database.read() as connection:
         directory = _directory(loaded, connection, at_ms)
         place = messages.places(connection, [station]).get(station)
@@ -167,7 +167,7 @@ def _without_link(body: str | None) -> str | None:
     return None if body is None else " ".join("…" if "/a/" in word else word for word in body.split(" "))
 
 
-def _at(text: str | None) -> int:
+def _instant_of(text: str | None) -> int:
     now = datetime.now(BEIJING)
     if text is None:
         return to_ms(now)

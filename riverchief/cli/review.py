@@ -97,7 +97,7 @@ def void(
 
 def _print_list(found: list[tuple[int, Review]], *, as_json: bool) -> None:
     if as_json:
-        out.print_json(data=[_plain(number, one) for number, one in found])
+        out.print_json(data=[_as_json(number, one) for number, one in found])
     else:
         rows = (_row(number, one) for number, one in found)
         tabulate(("number", "station", "parameter", "since", "until", "verdict", "reason", "by"), rows, "review.none")
@@ -111,7 +111,7 @@ def _row(number: int, one: Review) -> tuple[str, ...]:
     return str(number), one.station, one.parameter or "—", *span, fields, one.reason, one.by
 
 
-def _plain(number: int, one: Review) -> dict[str, Any]:
+def _as_json(number: int, one: Review) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms), "at": rfc3339(one.at_ms)}
     fields = {
         name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void", "pending", "second")

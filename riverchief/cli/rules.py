@@ -126,7 +126,7 @@ def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tu
         head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_COLOURS[rule.colour]}]{rule.colour}[/]"
         out.print(f"{head}\n  {escape(text.zh)}\n  {escape(text.en)}", highlight=False, soft_wrap=True)
     for one, other, stations in before:
-        out.print(f"  {join_on_line(_goes_before(one, other, stations))}", markup=False, highlight=False)
+        out.print(f"  {join_on_line(_precedence_text(one, other, stations))}", markup=False, highlight=False)
     for fault in faults:
         mark = "[red]✗[/]" if fault.serious else "[yellow]![/]"
         out.print(f"{mark} {escape(join_on_line(fault.text))}", highlight=False, soft_wrap=True)
@@ -134,7 +134,7 @@ def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tu
         out.print(f"[green]✓[/] {line('rules.fine', count=len(rules))}")
 
 
-def _goes_before(one: str, other: str, stations: tuple[str, ...]) -> Text:
+def _precedence_text(one: str, other: str, stations: tuple[str, ...]) -> Text:
     shown = ", ".join(stations[:MAX_SHOWN_STATIONS]) + ("…" if len(stations) > MAX_SHOWN_STATIONS else "")
     return say("rule.precedence", rule=one, other=other, stations=shown)
 

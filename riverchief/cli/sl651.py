@@ -34,7 +34,7 @@ _HEX_LINE = re.compile(rb"[0-9A-Fa-f\s]+")
 def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     """Read frames to the end of ``source``, bytes or lines in hexadecimal; one JSON object a line for each."""
     tally = Tally[Fault]()
-    for found in _found(source):
+    for found in _frames(source):
         if isinstance(found, Received):
             tally.good += 1
             body = described(found.frame)
@@ -49,7 +49,7 @@ def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     return tally
 
 
-def _found(source: BinaryIO) -> Iterator[Received | Broken]:
+def _frames(source: BinaryIO) -> Iterator[Received | Broken]:
     reader = FrameReader()
     read = getattr(source, "read1", source.read)  # what is there now: a pipe from a live station never ends
     data = read(READ_BYTES)

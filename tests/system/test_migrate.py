@@ -209,7 +209,7 @@ def test_a_text_that_postgresql_cannot_hold_arrives_mended_and_is_told(tmp_path:
 
 HALF_WAY = """
 import sys
-from riverchief.backup.migrate_database import move
+from riverchief.backup.migrate_database import migrate
 from sensors.parameters import catalogue
 
 def wait(share):
@@ -217,7 +217,7 @@ def wait(share):
         print("half way", flush=True)
         sys.stdin.read()
 
-move(*sys.argv[1:], catalogue(), wait)
+migrate(*sys.argv[1:], catalogue(), wait)
 """
 
 

@@ -127,7 +127,7 @@ class KafkaReader:
     def fetch(self, most: int, timeout_s: float) -> list[Entry]:
         try:
             consumer = self._consumer or self._open()
-            found = consumer.consume(most, timeout_s) if most == 1 else self._some(consumer, most, timeout_s)
+            found = consumer.consume(most, timeout_s) if most == 1 else self._consume(consumer, most, timeout_s)
             entries = []
             for message in found:
                 if (error := message.error()) is not None:
@@ -144,7 +144,7 @@ class KafkaReader:
             raise _unavailable(error) from error
 
     @staticmethod
-    def _some(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
+    def _consume(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
         """The first message as soon as it comes, and what came with it; the library would wait for all."""
         first = consumer.poll(timeout_s)
         return [] if first is None else [first, *consumer.consume(most - 1, 0)]

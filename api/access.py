@@ -202,8 +202,8 @@ class Keeper:
                 known = None if kept is None else self._holder(connection, key, now_ms)
             if kept is not None and known is not None:
                 known = replace(known, scopes=kept.scopes)
-                if now_ms - (kept.used_at_ms or 0) >= sessions.USED_EVERY_MS:
-                    self._note(lambda connection: people_store.token_used(connection, kept.id, now_ms))
+                if now_ms - (kept.used_at_ms or 0) >= sessions.USED_INTERVAL_MS:
+                    self._note(lambda connection: people_store.record_token_use(connection, kept.id, now_ms))
                 self._keep(key, known)
         return known
 
@@ -275,8 +275,8 @@ class Keeper:
             else:
                 known = self._holder(connection, found.token_hash, now_ms)
         if known is not None:
-            if now_ms - found.used_at_ms >= sessions.USED_EVERY_MS:
-                self._note(lambda connection: sessions.used(connection, found, now_ms))
+            if now_ms - found.used_at_ms >= sessions.USED_INTERVAL_MS:
+                self._note(lambda connection: sessions.record_use(connection, found, now_ms))
             self._keep(key, known)
         return known
 
@@ -315,8 +315,8 @@ class Keeper:
                 raise Forbidden(say("field_server.person_ended"))
             one = people_store.get(connection, phone.person)
             actor = people_store.actor_of(connection, one, self.regions(), now_ms)
-        if now_ms - (phone.used_at_ms or 0) >= phones.USED_EVERY_MS:
-            self._note(lambda connection: phones.used(connection, number, now_ms))
+        if now_ms - (phone.used_at_ms or 0) >= phones.USED_INTERVAL_MS:
+            self._note(lambda connection: phones.record_use(connection, number, now_ms))
         return Signer(actor, phone)
 
     def forget(self) -> None:

@@ -11,12 +11,12 @@ from api.oidc import Oidc
 from governance.assessment import Formula, Indicator
 from governance.audit.merkle import Root
 from governance.incidents.cap import CapSettings
-from governance.incidents.dispatch import EMPTY, Processes
+from governance.incidents.dispatch import NO_PROCESSES, Processes
 from governance.notify.contacts import Directory
 from governance.notify.links import Links
 from governance.notify.policy import NoticePolicy
 from governance.notify.web_push import WebPush
-from governance.people.sessions import IDLE_MS
+from governance.people.sessions import MAX_IDLE_MS
 from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platforms
 from governance.reports.citizen_reports import SimilarityLimits
@@ -138,10 +138,10 @@ class Context:
     open: bool = False
     hosts: frozenset[str] | None = None
     session_ms: int = 7 * DAY_MS
-    idle_ms: int = IDLE_MS
+    idle_ms: int = MAX_IDLE_MS
     oidc: Oidc | None = None
     token_ms: int = 365 * DAY_MS
-    processes: Processes = EMPTY
+    processes: Processes = NO_PROCESSES
     site: str = ""
     outward: bool = True
     map_tiles: str = ""

@@ -15,11 +15,11 @@ from starlette.types import Receive, Scope, Send
 from api import problems
 from infra.texts import say
 
-MOST = 4
+MAX_EXPORTS = 4
 """Exports at once; more are answered 503. Our choice: they take turns, so that more would only make each slower."""
-PAUSE = 1.0
+PAUSE_PER_WORK = 1.0
 """After each piece all exports pause for so many times as long as it took: they get half of one processor at most."""
-LONGEST_PAUSE_S = 1.0
+MAX_PAUSE_S = 1.0
 """After a piece that took long because a disk or server did."""
 
 
@@ -37,8 +37,8 @@ class Exports:
     def place(self) -> Iterator[None]:
         """Take one of the places. Raises a Problem (503) where none is free."""
         with self._lock:
-            if self.open >= MOST:
-                raise problems.unavailable(say("request.exports_busy", count=MOST))
+            if self.open >= MAX_EXPORTS:
+                raise problems.unavailable(say("request.exports_busy", count=MAX_EXPORTS))
             self.open += 1
         try:
             yield
@@ -72,7 +72,7 @@ async def _in_turn(exports: Exports, pieces: Iterator[bytes]) -> AsyncIterator[b
         async with exports.turn:
             began = time.monotonic()
             piece = await to_thread.run_sync(next, pieces, None, limiter=exports.thread)
-            await anyio.sleep(min(PAUSE * (time.monotonic() - began), LONGEST_PAUSE_S))
+            await anyio.sleep(min(PAUSE_PER_WORK * (time.monotonic() - began), MAX_PAUSE_S))
         if piece is None:
             return
         yield piece

@@ -20,7 +20,7 @@ from governance.people.one_time_codes import OneTimeCode, Purpose
 from governance.people.sessions import Device
 from governance.people.store import Person
 from governance.tables import person as people_
-from infra.database import in_order
+from infra.database import lock_inserts
 from infra.errors import InvalidValue, NotFound, Refused, WaterError
 from infra.texts import Text, say
 
@@ -66,14 +66,14 @@ def by_password(context: Context, name: str, password: str, device: Device) -> P
         known = accounts.find(connection, name)
     subjects = Subjects(known[0] if known else passwords.folded(name), device.network)
     _take(context, subjects)
-    right = passwords.fits(password, known[1] or None if known else None)
+    right = passwords.matches(password, known[1] or None if known else None)
     now_ms = context.clock_ms()
     with context.database.write() as connection:
         if known is None or not right:
-            wait_ms = attempts.wait(connection, subjects, now_ms)
+            wait_ms = attempts.remaining_ms(connection, subjects, now_ms)
             _tell_failure(connection, known[0] if known else "", "password", device, wait_ms, now_ms)
         else:
-            attempts.give_back(connection, subjects)
+            attempts.undo_attempt(connection, subjects)
             return proceed(context, connection, people_store.get(connection, known[0]), "password", device)
     raise _wrong(say("login.wrong"), wait_ms)
 
@@ -86,12 +86,12 @@ def by_factor(context: Context, code: str, given: str, device: Device) -> Progre
     now_ms = context.clock_ms()
     with context.database.write() as connection:
         if accounts.check_factor(connection, one, given, context.vault, now_ms) is None:
-            wait_ms = attempts.wait(connection, subjects, now_ms)
+            wait_ms = attempts.remaining_ms(connection, subjects, now_ms)
             _tell_failure(connection, one.name, "factor", device, wait_ms, now_ms)
         else:
             if not one_time_codes.use(connection, Purpose.FACTOR, code, now_ms):
                 raise StepOver
-            attempts.give_back(connection, subjects)
+            attempts.undo_attempt(connection, subjects)
             return _begin(context, connection, one, step.data, device)
     raise _wrong(say("account.code_wrong"), wait_ms)
 
@@ -132,7 +132,7 @@ def proceed(context: Context, connection: sa.Connection, one: Person, method: st
     now_ms = context.clock_ms()
     provider = context.oidc
     checked = method == "oidc" and provider is not None and provider.settings.checks_factor
-    if not checked and accounts.of(connection, one).has_factor:
+    if not checked and accounts.get(connection, one).has_factor:
         code = one_time_codes.make(connection, Purpose.FACTOR, person_id=one.id, now_ms=now_ms, data=method)
         return Progress(Next.FACTOR, code, method, one.name)
     if not checked and accounts.needs_factor(one):
@@ -152,7 +152,7 @@ def _begin(context: Context, connection: sa.Connection, one: Person, method: str
         expires_at_ms=now_ms + context.session_ms,
         device=device,
     )
-    attempts.forget(connection, one.name)
+    attempts.reset(connection, one.name)
     accounts.record_event(connection, "login.begun", one.name, device.details(method), one.name, now_ms)
     return Progress(Next.DONE, made, method, one.name)
 
@@ -189,7 +189,7 @@ def welcome(context: Context, code: str, name: str, password: str, device: Devic
     check_welcome(context, code)
     now_ms = context.clock_ms()
     with context.database.write() as connection:
-        in_order(connection, people_)
+        lock_inserts(connection, people_)
         nobody = not people_store.list_people(connection, removed=True)
         if not nobody or not one_time_codes.use(connection, Purpose.WELCOME, code, now_ms):
             raise StepOver(say("login.link_over"))
@@ -247,7 +247,7 @@ def _step(context: Context, purpose: Purpose, code: str) -> tuple[OneTimeCode, P
 
 def _take(context: Context, subjects: Subjects) -> None:
     with context.database.write() as connection:
-        wait_ms = attempts.take(connection, subjects, context.clock_ms())
+        wait_ms = attempts.count_attempt(connection, subjects, context.clock_ms())
     if wait_ms > 0:
         raise _wrong(say("login.closed"), wait_ms)
 
@@ -280,13 +280,13 @@ def confirm(context: Context, one: Person, password: str, device: Device) -> Non
         return
     subjects = Subjects(one.name, device.network)
     _take(context, subjects)
-    right = passwords.fits(password, known[1])
+    right = passwords.matches(password, known[1])
     now_ms = context.clock_ms()
     with context.database.write() as connection:
         if right:
-            attempts.give_back(connection, subjects)
+            attempts.undo_attempt(connection, subjects)
             return
-        wait_ms = attempts.wait(connection, subjects, now_ms)
+        wait_ms = attempts.remaining_ms(connection, subjects, now_ms)
         _tell_failure(connection, one.name, "password", device, wait_ms, now_ms)
     raise _wrong(say("account.password_wrong"), wait_ms)
 

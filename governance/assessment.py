@@ -29,7 +29,7 @@ CLASSES_ACTION = "water.classes"
 
 _HANDLING_STATES = frozenset({"dispatched", "transferred", "rework", "handling"})
 """States whose deadline is that of who handles the incident."""
-_DROPPED = frozenset({"rejected", "false_alarm"})
+_DISMISSED_STATES = frozenset({"rejected", "false_alarm"})
 
 
 class GroupBy(StrEnum):
@@ -221,9 +221,9 @@ def read(text: str) -> Formula:
         formula = replace(formula, patrols_due=_patrols_due(table["patrols_due"]))
     terms = table.get("terms", {})
     for name, value in terms.items():
-        default = getattr(formula, name, None) if name in _TERMS else None
+        default = getattr(formula, name, None) if name in _TERM_KEYS else None
         if default is None or type(value) is not type(default) or (not isinstance(value, bool) and value < 0):
-            raise ConfigurationError(say("assessment.no_term", name=name, value=value, known=", ".join(_TERMS)))
+            raise ConfigurationError(say("assessment.no_term", name=name, value=value, known=", ".join(_TERM_KEYS)))
     return replace(formula, **terms)
 
 
@@ -254,7 +254,7 @@ def _patrols_due(table: Mapping[str, Any]) -> dict[Role, int]:
     return {Role(name): number for name, number in table.items()}
 
 
-_TERMS = ("closing_grace_days", "recurrence_days", "appeal_days", "retrospective", "deputies_patrol")
+_TERM_KEYS = ("closing_grace_days", "recurrence_days", "appeal_days", "retrospective", "deputies_patrol")
 
 
 def month_of(text: str) -> tuple[int, int]:
@@ -265,10 +265,10 @@ def month_of(text: str) -> tuple[int, int]:
         raise ConfigurationError(say("assessment.no_month", text=text[:20])) from None
     if len(text) != len("2026-10"):
         raise ConfigurationError(say("assessment.no_month", text=text[:20]))
-    return to_ms(first), to_ms(_next(first))
+    return to_ms(first), to_ms(_next_month(first))
 
 
-def _next(first: datetime) -> datetime:
+def _next_month(first: datetime) -> datetime:
     return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
 
 
@@ -343,12 +343,12 @@ def _assessed(
     handled_apart = _handled(marks.apart(cases)) if by is GroupBy.CHIEF else {}
     rows, of_total = [], dict[str, set[int]]()
     for key in keys:
-        mine, of_key = by_key.get(key, []), water.get(key, {})
-        steps = handled.get(key, Share()) if by is GroupBy.CHIEF else _steps(mine)
+        row_cases, of_key = by_key.get(key, []), water.get(key, {})
+        steps = handled.get(key, Share()) if by is GroupBy.CHIEF else _steps(row_cases)
         patrol = _patrol(patrolled, key)
-        row = _row(key, mine, steps, history.days_on_target(of_key), patrol, formula, trial)
-        if affected := marks.days(key, of_key, mine):
-            left = marks.apart(mine)
+        row = _row(key, row_cases, steps, history.days_on_target(of_key), patrol, formula, trial)
+        if affected := marks.days(key, of_key, row_cases):
+            left = marks.apart(row_cases)
             steps = handled_apart.get(key, Share()) if by is GroupBy.CHIEF else _steps(left)
             days = history.days_on_target(marks.water_apart(of_key))
             without = _row(key, left, steps, days, patrol, formula, trial)
@@ -358,7 +358,7 @@ def _assessed(
         rows.append(row)
     walked = Share(available=False) if patrolled is None else sum(patrolled.values(), Share())
     steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is GroupBy.CHIEF else _steps(cases)
-    of_all = history.all_water() if seen is None else _joined(water, keys)
+    of_all = history.all_water() if seen is None else _days_of_keys(water, keys)
     total = _row("", cases, steps, history.days_on_target(of_all), walked, formula, trial)
     if of_total:
         left = marks.apart(cases)
@@ -366,19 +366,7 @@ def _assessed(
         without = _row("", left, steps, history.days_on_target(marks.water_apart(of_all)), walked, formula, trial)
         total = replace(total, affected={kind: len(found) for kind, found in of_total.items()}, without=without)
     return Assessment(
-        month,
-        by,
-        formula,
-        start_ms,
-        end_ms,
-        until_ms,
-        trial,
-        rows,
-        total,
-        cases,
-        history.last_n,
-        history.head,
-        days_of,
+        month, by, formula, start_ms, end_ms, until_ms, trial, rows, total, cases, history.last_n, history.head, days_of
     )
 
 
@@ -406,8 +394,8 @@ class _Marks:
             return {}
         found: dict[str, set[int]] = {}
         for noon in self._noons:
-            mine = [reach for reach in {*reaches, key} if self._belongs(key, reach, noon)]
-            kinds = {kind for reach in mine for kind in self._kinds(noon, reach)}
+            row_reaches = [reach for reach in {*reaches, key} if self._belongs(key, reach, noon)]
+            kinds = {kind for reach in row_reaches for kind in self._kinds(noon, reach)}
             if self._by is GroupBy.STREET:
                 kinds.update(self._kinds(noon, "", key))
             for kind in kinds:
@@ -424,7 +412,7 @@ class _Marks:
         return reach != key and (self._by is not GroupBy.CHIEF or key in self._groups.water(self._by, reach, at_ms))
 
 
-def _joined(water: Mapping[str, Mapping[str, set[int]]], keys: Iterable[str]) -> dict[str, set[int]]:
+def _days_of_keys(water: Mapping[str, Mapping[str, set[int]]], keys: Iterable[str]) -> dict[str, set[int]]:
     """The judged days of all reaches of some keys, each once."""
     found: dict[str, set[int]] = {}
     for key in keys:
@@ -499,10 +487,10 @@ def _row(
         Indicator.WATER: days,
     }
     weighed = [(formula.weights.get(name, 0.0), share.value) for name, share in shares.items()]
-    known = [(weight, value) for weight, value in weighed if value is not None and weight]
-    whole = sum(weight for weight, _ in known)
+    measured = [(weight, value) for weight, value in weighed if value is not None and weight]
+    whole = sum(weight for weight, _ in measured)
     enough = whole > 0 and (not trial or whole >= MIN_TRIAL_WEIGHT * sum(formula.weights.values()))
-    score = round(100 * sum(weight * value for weight, value in known) / whole, 2) if enough else None
+    score = round(100 * sum(weight * value for weight, value in measured) / whole, 2) if enough else None
     now, then = days.value, days_before.value
     improvement = None if now is None or then is None else now - then
     return Row(key, shares, score, improvement, len(cases))
@@ -529,7 +517,7 @@ class _Entry(TypedDict):
     incident: _IncidentRow
 
 
-_ENTRY: Any = msgspec.json.Decoder(_Entry)
+_DECODER: Any = msgspec.json.Decoder(_Entry)
 
 
 @dataclass(slots=True)
@@ -586,7 +574,7 @@ class _History:
                         self._read_classes(line, name)
 
     def _read_incident(self, line: AuditEntry) -> None:
-        row = _ENTRY.decode(line.body)["incident"]
+        row = _DECODER.decode(line.body)["incident"]
         course = self._courses.get(int(line.id))
         chief = row.get("responsible") or ""
         if course is None:
@@ -700,7 +688,7 @@ class _History:
             handling=sum(by_chief.values(), Share()),
             handled=by_chief,
             closed_at_ms=course.closed_at_ms,
-            dropped=state in _DROPPED or row.get("merged_into") is not None,
+            dropped=state in _DISMISSED_STATES or row.get("merged_into") is not None,
             recurred=any(0 <= course.opened_at_ms - end <= within_ms for end in ends),
             reopened=course.reopened,
         )

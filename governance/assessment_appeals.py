@@ -83,9 +83,9 @@ class Appeal:
 
 
 def file(
-    connection: sa.Connection, figure: Figure, grounds: Grounds, who: Actor, *, until_ms: int, now_ms: int
+    connection: sa.Connection, figure: Figure, grounds: Grounds, actor: Actor, *, until_ms: int, now_ms: int
 ) -> Appeal:
-    """File an appeal. The caller knows that ``who`` answers for the row and that the month is final.
+    """File an appeal. The caller knows that ``actor`` answers for the row and that the month is final.
 
     Raises Refused after ``until_ms`` and while another appeal against the figure waits, ConfigurationError for no
     reason or evidence.
@@ -94,16 +94,16 @@ def file(
         raise Refused(say("assessment.appeal_late"))
     grounds = _checked(grounds)
     same = sa.and_(*(table.c[name] == getattr(figure, name) for name in ("month", "group_by", "key", "figure")))
-    known = list(connection.execute(sa.select(table.c.state, table.c.version).where(same)))
-    if any(row.state == AppealState.PENDING for row in known):
+    earlier = list(connection.execute(sa.select(table.c.state, table.c.version).where(same)))
+    if any(row.state == AppealState.PENDING for row in earlier):
         raise Refused(say("assessment.appeal_pending"))
     values = asdict(figure) | asdict(grounds) | {
-        "by": who.name,
-        "level": who.level,
+        "by": actor.name,
+        "level": actor.level,
         "at_ms": now_ms,
         "state": AppealState.PENDING.value,
         "pending": "/".join((figure.month, figure.group_by, figure.key, figure.figure)),
-        "version": max((row.version for row in known), default=1),
+        "version": max((row.version for row in earlier), default=1)
     }  # fmt: skip
     try:
         number = connection.execute(sa.insert(table).values(**values).returning(table.c.id)).scalar_one()
@@ -111,8 +111,9 @@ def file(
         raise Refused(say("assessment.appeal_pending")) from None
     body = asdict(figure) | asdict(grounds)
     audit_trail.append(
-        connection, "appeal.filed", kind="appeal", id=str(number), body=body, by=who.name, role=who.role, at_ms=now_ms
-    )
+        connection, "appeal.filed", kind="appeal", id=str(number), body=body, by=actor.name, role=actor.role,
+        at_ms=now_ms,
+    )  # fmt: skip
     return get(connection, number)
 
 
@@ -127,12 +128,12 @@ def _checked(given: Grounds) -> Grounds:
     return Grounds(reason, link, given.attachment)
 
 
-def may_decide(appeal: Appeal, who: Actor) -> bool:
+def may_decide(appeal: Appeal, actor: Actor) -> bool:
     """Whether somebody stands above who appeals; the caller knows that the row is within their regions."""
-    return appeal.state is AppealState.PENDING and who.name != appeal.by and who.level < appeal.level
+    return appeal.state is AppealState.PENDING and actor.name != appeal.by and actor.level < appeal.level
 
 
-def decide(connection: sa.Connection, number: int, who: Actor, *, accepted: bool, remark: str, now_ms: int) -> Appeal:
+def decide(connection: sa.Connection, number: int, actor: Actor, *, accepted: bool, remark: str, now_ms: int) -> Appeal:
     """Accept an appeal with the correction, or reject it with the reason, in ``remark``.
 
     Raises NotFound, Refused for one that is decided, Forbidden for who does not stand above who appeals.
@@ -140,20 +141,20 @@ def decide(connection: sa.Connection, number: int, who: Actor, *, accepted: bool
     found = get(connection, number, lock=True)
     if found.state is not AppealState.PENDING:
         raise Refused(say("assessment.appeal_decided", name=found.decided_by))
-    if not may_decide(found, who):
-        raise Forbidden(say("assessment.not_above", name=found.by), tuple(sorted(who.rights)))
+    if not may_decide(found, actor):
+        raise Forbidden(say("assessment.not_above", name=found.by), tuple(sorted(actor.rights)))
     if not 0 < len(remark.strip()) <= TEXT_LIMIT:
         raise ConfigurationError(say("assessment.needs_reason", most=TEXT_LIMIT))
     values = {
         "state": (AppealState.ACCEPTED if accepted else AppealState.REJECTED).value,
-        "decided_by": who.name,
+        "decided_by": actor.name,
         "decided_at_ms": now_ms,
         "remark": remark.strip(),
         "version": found.version + int(accepted),
     }
     connection.execute(sa.update(table).where(table.c.id == number).values(pending=None, **values))
     audit_trail.append(
-        connection, "appeal.decided", kind="appeal", id=str(number), body=values, by=who.name, role=who.role,
+        connection, "appeal.decided", kind="appeal", id=str(number), body=values, by=actor.name, role=actor.role,
         at_ms=now_ms,
     )  # fmt: skip
     return get(connection, number)

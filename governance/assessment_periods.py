@@ -16,7 +16,7 @@ from infra.errors import ConfigurationError, NotFound
 from infra.records import from_row
 from infra.texts import say
 
-MOST_DAYS = 92
+MAX_DAYS = 92
 """A longer period is entered in parts: three months are one assessment quarter."""
 REASON_LIMIT = 500
 
@@ -66,9 +66,9 @@ def add(connection: sa.Connection, new: NewPeriod, *, by: str, role: str, now_ms
     try:
         first, last = date.fromisoformat(new.first), date.fromisoformat(new.last)
     except ValueError:
-        raise ConfigurationError(say("assessment.period_days", most=MOST_DAYS)) from None
-    if not 0 <= (last - first).days < MOST_DAYS:
-        raise ConfigurationError(say("assessment.period_days", most=MOST_DAYS))
+        raise ConfigurationError(say("assessment.period_days", most=MAX_DAYS)) from None
+    if not 0 <= (last - first).days < MAX_DAYS:
+        raise ConfigurationError(say("assessment.period_days", most=MAX_DAYS))
     if not 0 < len(new.reason.strip()) <= REASON_LIMIT:
         raise ConfigurationError(say("assessment.needs_reason", most=REASON_LIMIT))
     row = asdict(new) | {
@@ -87,8 +87,8 @@ def add(connection: sa.Connection, new: NewPeriod, *, by: str, role: str, now_ms
 
 def withdraw(connection: sa.Connection, number: int, *, by: str, role: str, now_ms: int) -> Period:
     """Withdraw a period; it stays in the record. Raises NotFound for one that is not there or was withdrawn."""
-    mine = (table.c.id == number) & table.c.withdrawn_at_ms.is_(None)
-    changed = connection.execute(sa.update(table).where(mine).values(withdrawn_by=by, withdrawn_at_ms=now_ms)).rowcount
+    where = (table.c.id == number) & table.c.withdrawn_at_ms.is_(None)
+    changed = connection.execute(sa.update(table).where(where).values(withdrawn_by=by, withdrawn_at_ms=now_ms)).rowcount
     if changed != 1:
         raise NotFound(say("assessment.no_period", number=number))
     audit_trail.append(

@@ -55,7 +55,7 @@ class Database:
             options, on_connect = postgres.options(self.url), postgres.on_connect
         self.engine = sa.create_engine(self.url, **options)
         if self.is_sqlite:
-            event.listen(self.engine, "do_connect", _keep_private)
+            event.listen(self.engine, "do_connect", _set_private_mode)
         else:
             event.listen(self.engine, "first_connect", postgres.check_encoding, insert=True)
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: threads of one process queue here instead
@@ -126,7 +126,7 @@ class Joined(Database):
         yield self._connection
 
 
-def in_order(connection: sa.Connection, table: sa.Table) -> None:
+def lock_inserts(connection: sa.Connection, table: sa.Table) -> None:
     """Lock a table against inserts of others until the end of the transaction.
 
     For tables whose growing numbers are followed: PostgreSQL gives a number before the commit, so that without this a
@@ -136,9 +136,9 @@ def in_order(connection: sa.Connection, table: sa.Table) -> None:
         connection.exec_driver_sql(f'LOCK TABLE "{table.name}" IN SHARE ROW EXCLUSIVE MODE')
 
 
-AT_ONCE = (512, 64, 8, 1)
+SQLITE_ROWS_PER_STATEMENT = (512, 64, 8, 1)
 """Rows of one statement on SQLite. Few sizes, so that prepared statements are used again."""
-VALUES_AT_ONCE = 32_000
+MAX_VALUES_PER_STATEMENT = 32_000
 """Values of one statement; SQLite takes 32,766."""
 
 
@@ -164,9 +164,9 @@ def insert_many(connection: sa.Connection, into: str, rows: Sequence[Sequence[An
         execute(connection, f"{into} SELECT {names} FROM unnest({arrays}) AS given({given}) {otherwise}", values)
         return
     row = f"({', '.join('?' * len(rows[0]))})"
-    most = VALUES_AT_ONCE // len(rows[0])
+    most = MAX_VALUES_PER_STATEMENT // len(rows[0])
     done = 0
-    for size in AT_ONCE:
+    for size in SQLITE_ROWS_PER_STATEMENT:
         while size <= most and len(rows) - done >= size:
             sql = f"{into} VALUES {', '.join([row] * size)} {otherwise}"
             execute(connection, sql, list(chain.from_iterable(rows[done : done + size])))
@@ -186,13 +186,13 @@ def execute(connection: sa.Connection, sql: str, values: Sequence[Any]) -> None:
         cursor.close()
 
 
-_ARRAYS = {str: "text", bool: "boolean", int: "bigint", float: "double precision", bytes: "bytea"}
+_POSTGRES_TYPES = {str: "text", bool: "boolean", int: "bigint", float: "double precision", bytes: "bytea"}
 
 
 def _array_of(column: Sequence[Any]) -> str | None:
     """The PostgreSQL type of a column's values; None when it holds nothing but None."""
     first = next((value for value in column if value is not None), None)
-    return next((name for kind, name in _ARRAYS.items() if isinstance(first, kind)), None)
+    return next((name for kind, name in _POSTGRES_TYPES.items() if isinstance(first, kind)), None)
 
 
 @contextmanager
@@ -211,12 +211,12 @@ def translated() -> Iterator[None]:
 def _passes(error: BaseException) -> bool:
     """Whether a driver's error is about the state of the database, not about the statement."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & _PASSING) or (getattr(error, "sqlstate", None) or "").startswith(_PASSING_STATES)
+    return bool(kinds & _TRANSIENT_ERRORS) or (getattr(error, "sqlstate", None) or "").startswith(_TRANSIENT_STATES)
 
 
-_PASSING = {"OperationalError", "InterfaceError"}
+_TRANSIENT_ERRORS = {"OperationalError", "InterfaceError"}
 """As every driver names them (PEP 249): among them a deadlock, serialisation, a timeout, a server that ends."""
-_PASSING_STATES = ("25",)
+_TRANSIENT_STATES = ("25",)
 """After a failover the old server is read only (25006); a transaction that idled too long was ended (25P03)."""
 
 
@@ -252,7 +252,7 @@ def _sqlite_options() -> dict[str, Any]:
     }
 
 
-def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: Any) -> None:
+def _set_private_mode(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: Any) -> None:
     """The file, which holds passwords of loggers and citizens' contacts, and the log beside it are the owner's alone.
 
     SQLite gives the files beside it the mode of the database. A file that is there is never opened here: closing it
@@ -261,7 +261,7 @@ def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[Any], _option
     file = str(arguments[0])
     if file in ("", ":memory:") or file.startswith("file:"):
         return
-    with suppress(OSError):  # what is wrong with the place, SQLite says when it opens it
+    with suppress(OSError):  # SQLite reports an unusable path when it opens it
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     for name in (file, f"{file}-wal", f"{file}-shm"):
         with suppress(OSError):

@@ -56,7 +56,7 @@ class LimitedProcess:
                 self._end(child)
                 memory, seconds = self._limits
                 raise self._error(say("attachment.limits", memory=memory, seconds=seconds)) from None
-            except BaseException:  # an answer that nobody reads would be the next call's
+            except BaseException:  # an unread answer would be taken for that of the next call
                 self._end(child)
                 raise
         if "refused" in head:
@@ -65,13 +65,13 @@ class LimitedProcess:
 
     def _started(self) -> "subprocess.Popen[bytes]":
         paths = os.pathsep.join(path for path in sys.path if path)
-        kept = {name: os.environ[name] for name in ("SYSTEMROOT", "TMPDIR") if name in os.environ}
+        environment = {name: os.environ[name] for name in ("SYSTEMROOT", "TMPDIR") if name in os.environ}
         return subprocess.Popen(
             [sys.executable, "-m", __name__, self._module, *map(str, self._limits)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=kept | {"PYTHONPATH": paths, "PYTHONUTF8": "1", "POLARS_MAX_THREADS": "1"},
+            env=environment | {"PYTHONPATH": paths, "PYTHONUTF8": "1", "POLARS_MAX_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for us
         )
 
@@ -134,7 +134,7 @@ def main() -> None:
         while True:
             head, data = _read(requests)
             if hasattr(signal, "alarm"):
-                signal.alarm(seconds)  # nobody handles it: the process ends
+                signal.alarm(seconds)  # unhandled: the process ends
             done = _answer(getattr(module, head["function"]), data, head["arguments"])
             if hasattr(signal, "alarm"):
                 signal.alarm(0)

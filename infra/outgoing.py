@@ -24,7 +24,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS = {"http": 80, "https": 443, "mailto": 25, "mailtos": 587}
 MASK = "***"
-LEAST_SECRET = 6
+MIN_SECRET_CHARS = 6
 """Our choice: what is shorter can be guessed, and is too often part of a word."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCALHOST = ("127.0.0.1", "::1")
@@ -40,7 +40,7 @@ class Policy:
     def allows(self, host: str, port: int) -> bool:
         """Whether a connection may be made; never to a name, whose address nobody has checked."""
         try:
-            address = _plain(ipaddress.ip_address(host))
+            address = _effective(ipaddress.ip_address(host))
         except ValueError:
             return False
         if address.is_global and not address.is_multicast:
@@ -69,7 +69,7 @@ def allow(networks: Iterable[str] = (), named: Iterable[tuple[str, int]] = ()) -
     for host, port in named:
         for one in _LOCALHOST if host == "localhost" else (host.strip("[]"),):
             try:
-                _policy.named.add((_plain(ipaddress.ip_address(one)), port))
+                _policy.named.add((_effective(ipaddress.ip_address(one)), port))
             except ValueError:
                 continue
 
@@ -83,7 +83,7 @@ def is_network(text: str) -> bool:
     return True
 
 
-def place(url: str) -> tuple[str, int]:
+def endpoint_of(url: str) -> tuple[str, int]:
     """Host and port of an address on the web."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
@@ -92,7 +92,7 @@ def place(url: str) -> tuple[str, int]:
 def without_secrets(text: str, url: str) -> str:
     """A text, as of an error or an answer, without what of an address may be a secret: login, path and query.
 
-    The whole address becomes its host. Parts of fewer than ``LEAST_SECRET`` characters stay: they occur in any text.
+    The whole address becomes its host. Parts of fewer than ``MIN_SECRET_CHARS`` characters stay, as any text has them.
     """
     parts = urlsplit(url)
     found = [parts.password or "", parts.path, parts.query, *parts.path.split("/")]
@@ -100,7 +100,7 @@ def without_secrets(text: str, url: str) -> str:
     written = {form for one in found for form in (one, unquote(one), quote(one, ""))}
     text = text.replace(url, parts.hostname or "")
     for one in sorted(written, key=len, reverse=True):
-        if len(one) >= LEAST_SECRET:
+        if len(one) >= MIN_SECRET_CHARS:
             text = text.replace(one, MASK)
     return text
 
@@ -116,7 +116,7 @@ def guarded() -> Iterator[Passage]:
         _passage.reset(before)
 
 
-def _plain(address: Address) -> Address:
+def _effective(address: Address) -> Address:
     """The IPv4 address inside an IPv6 one that leads to it."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:

@@ -22,7 +22,7 @@ SESSION = {
     # Nothing of ours takes minutes, but a runaway statement would hold its rows, and with them the ingest, for ever.
     "statement_timeout": "300s",
     "lock_timeout": f"{BUSY_TIMEOUT_MS}ms",
-    # A process that froze in the middle of a transaction must not keep its locks until somebody finds it.
+    # Release the locks of a process that froze within a transaction.
     "idle_in_transaction_session_timeout": "120s",
     # A machine that vanished gives up its sessions, and the ingest's lock, after a minute and not two hours.
     "tcp_keepalives_idle": "30",
@@ -39,7 +39,7 @@ CONNECTION = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-"""What libpq is told; a URL that says otherwise (``?connect_timeout=2``) is obeyed."""
+"""Options of libpq; those in the URL (``?connect_timeout=2``) take precedence."""
 
 
 def options(url: sa.URL) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from infra.database import Database, translated
 from infra.errors import SessionRenewed, StorageUnavailable
 from infra.texts import say
 
-LETTING_GO_S = 5.0
-"""A server that ends a session tells us before it frees the lock; somebody else has it only when it stays taken."""
+RELEASE_TIMEOUT_S = 5.0
+"""How long to wait for the lock after a lost session: the server frees it only after it has ended the session."""
 
 
 class SoleWriter(Database):
@@ -80,7 +80,7 @@ class SoleWriter(Database):
                 with session.begin():
                     yield session
             finally:
-                if _gone(session):
+                if _is_lost(session):
                     self._drop()
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class SoleWriter(Database):
             self._lost_at = None
             return
         self._lost_at = self._lost_at or time.monotonic()
-        self.superseded = time.monotonic() - self._lost_at > LETTING_GO_S
+        self.superseded = time.monotonic() - self._lost_at > RELEASE_TIMEOUT_S
         if not self.superseded:
             raise StorageUnavailable(say("store.lock_taken"))
 
@@ -117,7 +117,7 @@ class SoleWriter(Database):
             session.close()
 
 
-def _gone(session: sa.Connection) -> bool:
+def _is_lost(session: sa.Connection) -> bool:
     """Whether a session's connection is of no use any more."""
     if session.invalidated or session.closed:
         return True

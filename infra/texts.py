@@ -58,11 +58,11 @@ def both(text: Text) -> str:
     """
     zh, en = text.zh.split("\n"), text.en.split("\n")
     if len(zh) != len(en):
-        return _both(text.zh, text.en)
-    return "\n".join(map(_both, zh, en))
+        return _two_languages(text.zh, text.en)
+    return "\n".join(map(_two_languages, zh, en))
 
 
-def _both(zh: str, en: str) -> str:
+def _two_languages(zh: str, en: str) -> str:
     if zh == en:
         return zh
     start = 0

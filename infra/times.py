@@ -3,12 +3,12 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
 BEIJING = timezone(timedelta(hours=8), "UTC+8")
-DAY_MS = 86_400_000
-BEIJING_OFFSET_MS = 8 * 3_600_000
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+BEIJING_OFFSET_MS = 8 * HOUR_MS
 YEAR_2000_MS = 946_684_800_000
 TIME_BITS = 42
 """Milliseconds until the year 2109: room for the time below a station's number in one number to sort by."""
-FUTURE_MS = 5 * 60_000
+FUTURE_MS = 5 * MINUTE_MS
 """A device's clock may be this far ahead (engineering choice: GSM and NTP clocks stay within seconds)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

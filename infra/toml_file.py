@@ -33,6 +33,6 @@ def parse(text: str, shape: type[T]) -> T:
 
 
 def fault_text(fault: Mapping[str, Any]) -> Text | None:
-    """What one of our validators says of a fault that Pydantic lists; None for a fault that Pydantic found itself."""
+    """The text of a fault that one of our validators raised; None for one found by Pydantic itself."""
     refused = fault.get("ctx", {}).get("error")
     return text_of(refused) if isinstance(refused, ValueError) else None

@@ -27,20 +27,20 @@ class Vault:
         """A keyed hash of a text: equal for equal texts, and telling nothing of them without the key."""
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
-    def open(self, kept: str) -> str:
+    def open(self, encrypted: str) -> str:
         """The text; what was kept before there was a key is returned as it is, "" for what another key encrypted."""
-        if not is_locked(kept):
-            return kept
+        if not is_locked(encrypted):
+            return encrypted
         try:
-            return self._box.decrypt(kept.removeprefix(_MARK).encode()).decode()
+            return self._box.decrypt(encrypted.removeprefix(_MARK).encode()).decode()
         except InvalidToken:
             log.warning("a contact was encrypted under another key and cannot be read")
             return ""
 
 
-def is_locked(kept: str) -> bool:
+def is_locked(stored: str) -> bool:
     """Whether a kept text is encrypted."""
-    return kept.startswith(_MARK)
+    return stored.startswith(_MARK)
 
 
 def new_key() -> bytes:

@@ -54,7 +54,7 @@ class Forwarder(SendingWorker):
         now_ms = self._clock_ms()
         lines = [line for entry in entries for line in self._lines(entry)]
         marker = _marker(entries[-1].id, now_ms)
-        refused = self._sent(lines, marker)
+        refused = self._send_verified(lines, marker)
         with self._database.write() as connection:
             spool.delete(connection, [entry.id for entry in entries])
             if self._server.settings.kind in downsampling.SERVERS:
@@ -68,7 +68,7 @@ class Forwarder(SendingWorker):
         )
         return len(entries)
 
-    def _sent(self, lines: list[bytes], marker: bytes) -> list[RefusedLine]:
+    def _send_verified(self, lines: list[bytes], marker: bytes) -> list[RefusedLine]:
         """Send and verify; the lines (or parts of lines) that the server will never accept.
 
         Each request carries a marker point that is read back, which detects an answer of a proxy that stored nothing.

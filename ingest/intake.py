@@ -293,7 +293,7 @@ class Intake:
         self._submitted.put(waiting)
 
     def submit(self, message: Message) -> "Future[Receipt]":
-        """Add a message; the future is done once it is durable. Raises Busy if the lane is full."""
+        """Add a message; the future is done once it is durable. Raises IntakeFull if the lane is full."""
         if self._submitted.full:
             raise IntakeFull(say("store.ingest_behind", count=self._submitted.messages))
         future: Future[Receipt] = Future()

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from infra.database import insert_many
 from infra.records import from_row
-from infra.times import DAY_MS, beijing_day
+from infra.times import DAY_MS, HOUR_MS, beijing_day
 from ingest.storage.tables import ledger as table
 from ingest.storage.tables import message_sequence as stream_table
 from ingest.storage.tables import sequence_gap as gap_table
@@ -155,7 +155,7 @@ class Ledger:
             if i in later:
                 continue
             station = account_of(registry, message)
-            known = station != UNREGISTERED
+            registered = station != UNREGISTERED
             day = day_of(header, message)
             row = rows.get((station, day))
             if row is None:
@@ -168,7 +168,7 @@ class Ledger:
             if message.replay_of is None:
                 row[_MESSAGES] += 1
                 row[_M_QUARANTINED] += held
-            if known and header is not None and header.seq is not None and i not in unread:
+            if registered and header is not None and header.seq is not None and i not in unread:
                 if (
                     self._follow_numbering(connection, station, header, size, new, day, dirty)
                     and message.replay_of is None
@@ -266,16 +266,13 @@ def day_of(header: Header | None, message: Message) -> str:
         and -_CLOCK_AHEAD_MS <= at - header.sent_at_ms <= _MAX_QUEUED_MS
     ):
         at = header.sent_at_ms
-    return _day(at // _HOUR_MS)
-
-
-_HOUR_MS = DAY_MS // 24
+    return _day(at // HOUR_MS)
 
 
 @lru_cache(10_000)
 def _day(hour: int) -> str:
     """The Beijing day of an hour since the epoch."""
-    return beijing_day(hour * _HOUR_MS).isoformat()
+    return beijing_day(hour * HOUR_MS).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +326,8 @@ def accounts(
     missing: dict[tuple[str, str], tuple[int, int | None]] = {}
     for row in connection.execute(holes):
         messages, readings = missing.get((row.station, row.day), (0, 0))
-        known = readings is not None and row.total_before is not None and row.total_after is not None
-        readings = readings + row.total_after - row.total_before if known else None
+        counted = readings is not None and row.total_before is not None and row.total_after is not None
+        readings = readings + row.total_after - row.total_before if counted else None
         missing[row.station, row.day] = (messages + row.last_seq - row.first_seq + 1, readings)
     found = []
     for row in connection.execute(query):

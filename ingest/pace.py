@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 WINDOW_MS = 60_000
 """Rates are means of a minute: our choice, long against a batch and short against a backlog."""
-LEAST_SPAN_MS = 2_000
+MIN_SPAN_MS = 2_000
 """A rate over less is none: our choice, two looks of the intake."""
-LEAST_SPEED = 0.01
+MIN_SPEED = 0.01
 """Seconds of sending stored in a second, at least: a bound for the estimate while hardly anything is stored."""
 
 GAINING_SPEED = 1.05
@@ -56,12 +56,12 @@ def estimate(looks: tuple[Look, ...], now: Look, held: int, expected_per_s: floa
     """
     first = next((one for one in looks if now.at_ms - one.at_ms <= WINDOW_MS), now)
     span_ms = now.at_ms - first.at_ms
-    if span_ms < LEAST_SPAN_MS:
+    if span_ms < MIN_SPAN_MS:
         return Estimate(held, None)
     rate = (now.done - first.done) * 1000 / span_ms
     messages, catching_up = held, rate > expected_per_s
     if now.sent_ms is not None and first.sent_ms is not None:
-        speed = max((now.sent_ms - first.sent_ms) / span_ms, LEAST_SPEED)
+        speed = max((now.sent_ms - first.sent_ms) / span_ms, MIN_SPEED)
         catching_up = rate > 0 and speed >= GAINING_SPEED
         messages = max(held, round(max(0, now.at_ms - now.sent_ms) / 1000 * rate / speed))
     seconds = messages / (rate - expected_per_s) if rate > expected_per_s else None

@@ -230,26 +230,26 @@ def restore(connection: sa.Connection, entry: int, author: Author) -> Quarantine
     ignored = get(connection, entry)
     if ignored.status != IGNORED:
         raise Refused(say("quarantine_page.not_ignored", entry=entry))
-    mine = table.c.id == entry
-    key = connection.scalar(sa.select(table.c.key).where(mine))
+    where = table.c.id == entry
+    key = connection.scalar(sa.select(table.c.key).where(where))
     newer = sa.select(table.c.id).where(table.c.status == HELD, table.c.key == key)
     if key is not None and (held := connection.scalar(newer)) is not None:
         raise Refused(say("quarantine_page.held_anew", entry=entry, other=held))
-    connection.execute(sa.update(table).where(mine).values(status=HELD, settled_at_ms=None, note=""))
+    connection.execute(sa.update(table).where(where).values(status=HELD, settled_at_ms=None, note=""))
     _record(connection, "quarantine.restored", ignored, {}, author)
     return get(connection, entry)
 
 
-def _record(connection: sa.Connection, what: str, one: QuarantineEntry, said: dict[str, str], author: Author) -> None:
-    body = {"station": one.station, "why_held": one.reason, **said}
+def _record(connection: sa.Connection, what: str, one: QuarantineEntry, note: dict[str, str], author: Author) -> None:
+    body = {"station": one.station, "why_held": one.reason, **note}
     entry = audit_trail.NewEntry(what, "quarantine", one.id, body, author.by, author.at_ms or 0, author.role)
     audit_trail.append_many(connection, [entry])
 
 
 def get(connection: sa.Connection, entry: int) -> QuarantineEntry:
     """One entry; raises NotFound."""
-    there = 0 < entry < 2**63  # what databases number
-    row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none() if there else None
+    is_possible = 0 < entry < 2**63  # what databases number
+    row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none() if is_possible else None
     if row is None:
         raise NotFound(say("quarantine.unknown", entry=entry))
     return _held(row)
@@ -340,8 +340,8 @@ def counts(connection: sa.Connection) -> dict[str, int]:
 
 def _held(row: Any) -> QuarantineEntry:
     refused = None if row.refused is None else tuple((int(at), str(key)) for at, key in row.refused)
-    said = json.loads(row.note) if row.note else None
-    replayed_as = ReplayOutcome(*said) if said and row.status == REPLAYED else None
-    ignored = Ignored(*said) if said and row.status == IGNORED else None
+    note = json.loads(row.note) if row.note else None
+    replayed_as = ReplayOutcome(*note) if note and row.status == REPLAYED else None
+    ignored = Ignored(*note) if note and row.status == IGNORED else None
     payload = bytes(row.payload)
     return from_row(QuarantineEntry, row, refused=refused, payload=payload, replayed_as=replayed_as, ignored=ignored)

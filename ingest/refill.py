@@ -24,11 +24,11 @@ from ingest.storage.tables import spool_progress
 from ingest.storage.tables import station as station_table
 from sensors.reading import Batch
 
-INSTANTS = 1000
+INSTANTS_PER_TRANSACTION = 1000
 """Instants of one transaction, which ingest waits for a few milliseconds."""
 PAUSE_S = 1.0
 """Pause while the spool has no room to spare."""
-_NAME = "refill"
+_BOUNDARY_NAME = "refill"
 _FIRST_MS, _END_MS = -(2**53), 2**53
 
 
@@ -67,7 +67,7 @@ class Refill:
         with self.database.read() as connection:
             stations = connection.execute(sa.select(station_table.c.id, station_table.c.key).order_by("id")).all()
             done = connection.execute(
-                sa.select(spool_progress.c.position).where(spool_progress.c.name == _NAME)
+                sa.select(spool_progress.c.position).where(spool_progress.c.name == _BOUNDARY_NAME)
             ).scalar()
         total = 0
         for place, (id_, key) in enumerate(stations):
@@ -76,9 +76,9 @@ class Refill:
                     for readings in self._station(key):
                         total += readings
                         yield place / len(stations), total
-                self._remember(id_)
+                self._save_progress(id_)
         with self.database.write() as connection:
-            connection.execute(sa.delete(spool_progress).where(spool_progress.c.name.in_([_NAME, *ANNOTATED])))
+            connection.execute(sa.delete(spool_progress).where(spool_progress.c.name.in_([_BOUNDARY_NAME, *ANNOTATED])))
         yield 1.0, total
 
     def _station(self, station: str) -> Iterator[int]:
@@ -90,8 +90,8 @@ class Refill:
         while True:
             self._make_room()
             with self.database.write() as connection:
-                found = self.readings.stretch(connection, station, start_ms, _END_MS, INSTANTS)
-                put = self._put(connection, station, found)
+                found = self.readings.stretch(connection, station, start_ms, _END_MS, INSTANTS_PER_TRANSACTION)
+                put = self._enqueue(connection, station, found)
             if not len(found):
                 return
             yield put
@@ -102,19 +102,19 @@ class Refill:
         start, end = month_bounds_ms(month)
         archived = archive.window(station, start, end - 1)
         instants = np.unique(archived.at)
-        for first in range(0, len(instants), INSTANTS):
-            some = instants[first : first + INSTANTS]
+        for first in range(0, len(instants), INSTANTS_PER_TRANSACTION):
+            some = instants[first : first + INSTANTS_PER_TRANSACTION]
             part = archived.take(np.flatnonzero((archived.at >= some[0]) & (archived.at <= some[-1])))
             self._make_room()
             with self.database.write() as connection:
-                put = self._put(connection, station, part)
+                put = self._enqueue(connection, station, part)
             yield put
 
-    def _put(self, connection: sa.Connection, station: str, readings: Window) -> int:
+    def _enqueue(self, connection: sa.Connection, station: str, readings: Window) -> int:
         """Queue the readings within the retention; how many."""
         now_ms = self.clock_ms()
-        kept = readings.at >= kept_since(self.keep_days, now_ms)
-        old, readings = readings.take(np.flatnonzero(~kept)), readings.take(np.flatnonzero(kept))
+        recent = readings.at >= kept_since(self.keep_days, now_ms)
+        old, readings = readings.take(np.flatnonzero(~recent)), readings.take(np.flatnonzero(recent))
         if self.downsampled:
             days = downsampling.days_of_readings([station], np.zeros(len(old), np.int32), old.at, 0)
             downsampling.schedule_days(connection, days, now_ms)
@@ -128,7 +128,7 @@ class Refill:
         while not self.spool.has_room_to_spare():
             self.wait(PAUSE_S)
 
-    def _remember(self, station: int) -> None:
+    def _save_progress(self, station: int) -> None:
         with self.database.write() as connection:
-            connection.execute(sa.delete(spool_progress).where(spool_progress.c.name == _NAME))
-            connection.execute(sa.insert(spool_progress).values(name=_NAME, position=station))
+            connection.execute(sa.delete(spool_progress).where(spool_progress.c.name == _BOUNDARY_NAME))
+            connection.execute(sa.insert(spool_progress).values(name=_BOUNDARY_NAME, position=station))

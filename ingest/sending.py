@@ -18,7 +18,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 POLL_S = 0.5
 """Pause after a round with nothing to send."""
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-DENIED_S = 30.0
+DENIED_PAUSE_S = 30.0
 """Shortest pause after a refused login or a missing bucket."""
 
 EXPIRY_MARGIN_MS = 3_600_000
@@ -70,7 +70,7 @@ class SendingWorker(PeriodicWorker):
         except StorageUnavailable as error:
             wait_s = self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
             if isinstance(error, ServerError):
-                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_intervention else 0.0)
+                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_PAUSE_S if error.needs_intervention else 0.0)
             return self._failed(str(error), wait_s)
         except Exception as error:
             log.exception("sending to the time-series server failed", part=self._name)

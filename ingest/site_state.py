@@ -14,15 +14,14 @@ from governance.incidents import store as incident_store
 from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
 from governance.incidents.finding import Finding
 from governance.organisation.regions import Place, Regions
-from infra.database import Database, in_order
+from infra.database import Database, lock_inserts
 from infra.errors import ConfigurationError
 from ingest import quarantine
 from ingest.ledger import Ledger
 from ingest.rejudge.difference import Difference
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
-from ingest.rules import device_reports, water_events
-from ingest.rules import model as rule_model
+from ingest.rules import device_reports, rule_file, water_events
 from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
@@ -210,9 +209,9 @@ class SiteState:
             self.loggers = loggers.load(connection)
             self.gauges = sl651_stations.load(connection)
         self.maintenance_changed = True
-        known = self.history.registry
+        previous = self.history.registry
         try:
-            if (registry.reaches, registry.regions) != (known.reaches, known.regions):
+            if (registry.reaches, registry.regions) != (previous.reaches, previous.regions):
                 raise ValueError("targets or regions changed: the scopes of rules select other stations now")
             self.history.use_registry(registry)
             for engine in self.history.engines:
@@ -258,9 +257,9 @@ class SiteState:
             return False
         found = rule_publications.rules_in_force(published, self.file_rules, self.catalogue)
         self._published, self.rules_saved = published, False
-        known = rule_publications.fingerprint(self.rules)
+        previous = rule_publications.fingerprint(self.rules)
         self.rules = found
-        return rule_publications.fingerprint(found) != known
+        return rule_publications.fingerprint(found) != previous
 
     def _take_trials(self) -> bool:
         """Take the running trials; true if they are others than those known."""
@@ -275,7 +274,7 @@ class SiteState:
         candidates: dict[str, Rule] = {}
         for one in self.trials.values():
             try:
-                candidates |= {rule.id: rule for rule in rule_model.read(one.body, self.catalogue)}
+                candidates |= {rule.id: rule for rule in rule_file.read(one.body, self.catalogue)}
             except ConfigurationError as error:  # the catalogue changed: what is only tried stops no reading
                 log.warning("a rule on trial cannot be read", rule=one.rule, trial=one.id, error=str(error))
         if not candidates:
@@ -310,8 +309,8 @@ class SiteState:
         """The alarms of stations and gateways of this worker; those of others are not its to end."""
         if self._part is WHOLE:
             return alarms
-        mine = registry.index.keys() | {s.gateway for s in registry.stations}
-        return {key: alarm for key, alarm in alarms.items() if key[1] in mine}
+        subjects = registry.index.keys() | {s.gateway for s in registry.stations}
+        return {key: alarm for key, alarm in alarms.items() if key[1] in subjects}
 
     @staticmethod
     def own(spans: set[MarkSpan], registry: Registry) -> set[MarkSpan]:
@@ -366,18 +365,14 @@ class SiteState:
         return device_reports.findings(reports, self.history.checks.alarms, excused, late_ms)
 
     def device_report(self, station: str, body: bytes, received_at_ms: int) -> list[device_reports.DeviceReport]:
-        """Parse an event of a device; empty if it needs nobody's attention."""
+        """Parse an event of a device; empty if it makes no finding."""
         report = device_reports.parse_report(self.history.registry[station], body, received_at_ms)
         return [] if report is None else [report]
 
     # -- writes that batches, ticks and device messages share --------------------------------------------------------
 
     def record_findings(
-        self,
-        connection: sa.Connection,
-        findings: Sequence[Finding],
-        now_ms: int,
-        changed: set[AlarmKey] | None = None,
+        self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int, changed: set[AlarmKey] | None = None
     ) -> incident_store.Recorded:
         """Record findings in incidents, enqueue what is to be published and save the alarms that changed.
 
@@ -394,7 +389,7 @@ class SiteState:
     def record_trial(
         self, connection: sa.Connection, live: Sequence[Finding], late: Difference | None, now_ms: int
     ) -> None:
-        """Record what the rules on trial found, which informs nobody."""
+        """Record the findings of rules on trial; no messages follow."""
         trial = self.history.trial
         if trial is None or not (live or late):
             return
@@ -426,8 +421,8 @@ class SiteState:
         The caller sets ``rules_saved`` once this is committed.
         """
         if not self.rules_saved:
-            in_order(connection, rule_version)  # workers begin together
+            lock_inserts(connection, rule_version)  # workers begin together
             rule_versions.record_versions(connection, self.rules, self.catalogue, now_ms)
             rule_trials.end_superseded(connection, now_ms)
             if self._published is not None:
-                rule_publications.taken_over(connection, self._published, self.file_rules)
+                rule_publications.record_taken_over(connection, self._published, self.file_rules)

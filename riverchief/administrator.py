@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 LINK_FILE = "administrator.link"
 
 
-def first(database: Database, folder: Path, address: str) -> None:
+def first_link(database: Database, folder: Path, address: str) -> None:
     """Make the link with which the first administrator of a site without anybody signs in, once and within a day.
 
     It is written to a file for its owner alone, whose place the log says, and printed where somebody watches.

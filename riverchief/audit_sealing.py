@@ -298,7 +298,7 @@ def append_line(file: Path, root: Root) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", encoding="utf-8") as stream:
         stream.seek(0)
-        if any(known.rstrip("\n") == line for known in stream):
+        if any(existing.rstrip("\n") == line for existing in stream):
             return
         stream.write(line + "\n")
         stream.flush()

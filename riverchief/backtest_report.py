@@ -9,16 +9,16 @@ from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestRe
 
 WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
 COLOURS = {"red": "#c0392b", "orange": "#e67e22", "yellow": "#d4b106", "blue": "#2e86c1"}
-"""Of the urgencies, dark enough to be told apart on white."""
-NAME = 15
-"""Letters of a station's Chinese name beside its row; the rest and the key are told on pointing at it."""
-SHOWN = 200
+"""Colours of the urgencies, with enough contrast on white."""
+NAME_CHARS = 15
+"""Characters of a station's Chinese name beside its row; a tooltip shows the whole name and the key."""
+MAX_INCIDENTS = 200
 """Incidents listed of each kind of difference."""
 
 
-def page(tried: BacktestResult, in_force: BacktestResult | None, past: BacktestInput) -> str:
+def page(tried: BacktestResult, in_force: BacktestResult | None, stored: BacktestInput) -> str:
     """The whole page."""
-    parts = [f"<h1>{_both('backtest.title')}</h1>", _figures(tried, in_force), _chart(tried, in_force, past)]
+    parts = [f"<h1>{_both('backtest.title')}</h1>", _figures(tried, in_force), _chart(tried, in_force, stored)]
     if in_force is not None:
         difference = compare(tried, in_force)
         parts.append(_rules(tried, in_force))
@@ -84,16 +84,16 @@ def _rules(tried: BacktestResult, in_force: BacktestResult) -> str:
     return f"<h2>{_both('backtest.findings')}</h2><table><tr>{heads}</tr>{rows}</table>"
 
 
-def _chart(tried: BacktestResult, in_force: BacktestResult | None, past: BacktestInput) -> str:
+def _chart(tried: BacktestResult, in_force: BacktestResult | None, stored: BacktestInput) -> str:
     """Incidents as bars by station over time: above the rules tried, below (paler) those in force; labels behind."""
     stations = sorted({s for side in (tried, in_force) if side for one in side.raised for s in one.stations})
-    stations = sorted({*stations, *(label.station for label in past.labels)}) or sorted(past.readings)
+    stations = sorted({*stations, *(label.station for label in stored.labels)}) or sorted(stored.readings)
     height = TOP + ROW * len(stations) + 10
-    bars = [_label(label.station, label.start_ms, label.end_ms, stations, tried) for label in past.labels]
+    bars = [_label(label.station, label.start_ms, label.end_ms, stations, tried) for label in stored.labels]
     for i, station in enumerate(stations):
         y = TOP + ROW * i
-        known = past.registry[station].zh if station in past.registry else station
-        bars.append(f"<text x='0' y='{y + 16}'><title>{escape(station)}</title>{escape(known[:NAME])}</text>")
+        name = stored.registry[station].zh if station in stored.registry else station
+        bars.append(f"<text x='0' y='{y + 16}'><title>{escape(station)}</title>{escape(name[:NAME_CHARS])}</text>")
         bars.append(f"<line x1='{LEFT}' x2='{WIDTH}' y1='{y + ROW - 2}' y2='{y + ROW - 2}' stroke='#eee'/>")
     for side, shift, opacity in ((tried, 3, 1.0), (in_force, 13, 0.45)):
         for one in side.raised if side else ():
@@ -109,7 +109,7 @@ def _chart(tried: BacktestResult, in_force: BacktestResult | None, past: Backtes
         for at in days
     )
     legend = _both("backtest.legend")
-    quiet = len(past.readings.keys() - set(stations))
+    quiet = len(stored.readings.keys() - set(stations))
     others = f" {_both('backtest.quiet', count=quiet)}" if quiet else ""
     drawn = f"{ticks}{''.join(bars)}"
     svg = f"<svg viewBox='0 0 {WIDTH} {height}' width='100%' role='img' aria-label='{legend}'>{drawn}</svg>"
@@ -143,6 +143,6 @@ def _list(key: str, raised: Sequence[BacktestIncident]) -> str:
     items = "".join(
         f"<li>{_both(f'rule.{one.colour}')} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {escape(one.zh)}"
         f"<br>{escape(one.en)}</li>"
-        for one in raised[:SHOWN]
+        for one in raised[:MAX_INCIDENTS]
     )
     return f"<h2>{_both(key, count=len(raised))}</h2><ul>{items}</ul>"

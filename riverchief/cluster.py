@@ -27,5 +27,5 @@ def open_transport(settings: Settings) -> Transport:
 
 
 def process_name() -> str:
-    """A name that no other process of the cluster has, and that tells people where it runs."""
+    """A unique name for this process in the cluster, with its host."""
     return f"{gethostname()[:60]}:{os.getpid()}:{uuid4().hex[:6]}"

@@ -112,9 +112,9 @@ def run(  # noqa: PLR0913  (an option of the command each)
     broker_kind: str | None = None,
 ) -> Report:
     """Run the demo until interrupted or for ``seconds``; raises DemoFailed when it cannot or the books do not close."""
-    known = catalogue()
+    parameters = catalogue()
     stop = threading.Event()
-    tables = [recorded.read_table(path, known) for path in replay]
+    tables = [recorded.read_table(path, parameters) for path in replay]
     with ExitStack() as stack:
         stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
@@ -130,7 +130,7 @@ def run(  # noqa: PLR0913  (an option of the command each)
         settings = _settings(folder, broker, address, f"{receiving}events", secret, devices)
         stack.enter_context(_serve(settings, folder, address, console, stop))
         if not stop.is_set():
-            _begin(address, receiving, registry)
+            _create_sample_cases(address, receiving, registry)
         days = threading.Thread(
             target=_record_daily_classes, args=(database, registry, clock.now_ms(), stop), daemon=True
         )
@@ -203,7 +203,7 @@ def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
         return
     begins = midnight(now_ms) - DAY_MS + HANDOVER_MS
     turns = [
-        oncall.Shift(_person(ON_CALL[i % 2]), begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
+        oncall.Shift(_person(ON_CALL_ROLES[i % 2]), begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
         for i in range(WEEKS_PLANNED)
     ]
     oncall.add(connection, turns, by="demo", now_ms=now_ms)
@@ -211,15 +211,15 @@ def _add_shifts(connection: sa.Connection, now_ms: int) -> None:
 
 HANDOVER_MS = round(8.5 * 3_600_000)
 """After midnight in Beijing."""
-ON_CALL = (Role.OFFICE, Role.OPERATOR)
+ON_CALL_ROLES = (Role.OFFICE, Role.OPERATOR)
 WEEKS_PLANNED = 4
 """Two people take turns on call, a week each."""
-REACHED = (*ON_CALL, Role.CHIEF, Role.GENERAL_CHIEF, Role.REVIEWER)
+REACHABLE_ROLES = (*ON_CALL_ROLES, Role.CHIEF, Role.GENERAL_CHIEF, Role.REVIEWER)
 """Roles whose people get messages; who they are is invented."""
 PHONE = "0757-0000 000{number}"
 PATROL_REACH, PATROL_MINUTES, WALK_M_S = "qichachong-huanhu", 30, 1.2
 PATROL_NOTE = "示例：沿岸巡查，未见异常排水"
-REPORTED = "示例：环湖花园桥下有成片漂浮垃圾"
+REPORT_TEXT = "示例：环湖花园桥下有成片漂浮垃圾"
 
 
 def _person(role: Role) -> str:
@@ -227,7 +227,7 @@ def _person(role: Role) -> str:
     return f"{role_name(role).zh}（示例）"
 
 
-def _begin(address: str, receiving: str, registry: Registry) -> None:
+def _create_sample_cases(address: str, receiving: str, registry: Registry) -> None:
     """What people do before the water does anything: they leave their numbers, walk a patrol, report something.
 
     Their messages go to the receiving platform, as to an SMS gateway.
@@ -243,12 +243,12 @@ def _begin(address: str, receiving: str, registry: Registry) -> None:
                     "phone": PHONE.format(number=number),
                 },
             )
-            for number, role in enumerate(REACHED, 1)
+            for number, role in enumerate(REACHABLE_ROLES, 1)
         ]
         as_worker = {"Cookie": f"{AS_COOKIE}={packed(_person(Role.GRID_WORKER))}"}
         answers.append(client.post("patrols", json=_patrol(registry, now_ms), headers=as_worker))
         place = point_at_km(_line(registry), 0.3)
-        report = {"text": REPORTED, "lon": str(place[0]), "lat": str(place[1]), "reach": PATROL_REACH}
+        report = {"text": REPORT_TEXT, "lon": str(place[0]), "lat": str(place[1]), "reach": PATROL_REACH}
         answers.append(client.post("reports", data=report, files={"photos": ("example.png", _photo(), "image/png")}))
     for answer in answers:
         if answer.is_error:
@@ -273,7 +273,7 @@ def _patrol(registry: Registry, now_ms: int) -> dict[str, Any]:
 
 
 def _photo() -> bytes:
-    """A picture of nothing real: a PNG with bands of sky, bank and water."""
+    """An invented photo: a PNG with bands of sky, bank and water."""
     width, height = 320, 240
     bands = ((205, 222, 232), (108, 128, 92), (86, 120, 118))
     rows = b"".join(b"\0" + bytes(bands[min(2, 3 * y // height)]) * width for y in range(height))
@@ -301,14 +301,14 @@ def _record_daily_classes(database: Database, registry: Registry, start_ms: int,
         if all(newest.get(key, 0) >= start_ms - 2000 * HISTORY_STEP_S for key in simulated):
             break
     with database.read() as connection:
-        known = {
+        recorded = {
             beijing_day(line.at_ms) for line in audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=100)
         }
     first_ms = start_ms - round(HISTORY_DAYS * DAY_MS)
     for at_ms in range(midnight(first_ms) + DAY_MS, start_ms, DAY_MS):
         if stop.is_set():
             return
-        if beijing_day(at_ms) in known:
+        if beijing_day(at_ms) in recorded:
             continue
         body = {
             "reaches": {

@@ -16,7 +16,7 @@ from governance.platforms.model import Platforms
 from infra import outgoing
 from infra.errors import ConfigurationError
 from infra.texts import Text, at, say
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.rules.model import Rules
 from sensors import registry_csv, registry_rows, registry_toml
 from sensors.datum import Box
@@ -49,7 +49,7 @@ def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
 
 def parse_rules(text: str, catalogue: Catalogue) -> Rules:
     """Rules from the text of a file; raises ConfigurationError naming every fault."""
-    return rule_model.read(text, catalogue)
+    return rule_file.read(text, catalogue)
 
 
 def read_formula(path: Path | None) -> "Formula":
@@ -79,12 +79,7 @@ def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
 
 
 def read_book(
-    path: Path,
-    catalogue: Catalogue,
-    *,
-    known: Book | None = None,
-    box: Box | None = None,
-    kind: str | None = None,
+    path: Path, catalogue: Catalogue, *, known: Book | None = None, box: Box | None = None, kind: str | None = None
 ) -> Book:
     """Stations and what hangs there from a file (TOML) or a table (.csv); raises ConfigurationError naming every row.
 
@@ -160,7 +155,7 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
     with _named(path):
         found = platform_model.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
     lists = (one.list.url for one in found.known if one.list is not None)
-    outgoing.allow(named=(outgoing.place(url) for url in lists if url))
+    outgoing.allow(named=(outgoing.endpoint_of(url) for url in lists if url))
     return found
 
 

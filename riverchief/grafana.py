@@ -70,10 +70,10 @@ def publish(
     """
     api = _connect(url, token)
     with _translated(url):
-        there = {board["uid"]: _find(api, board["uid"]) for board in boards}
-        _refuse(there, force)
+        existing = {board["uid"]: _find(api, board["uid"]) for board in boards}
+        _refuse(existing, force)
         _ensure_folder(api)
-        return [_write(api, board, there[board["uid"]], force) for board in boards]
+        return [_write(api, board, existing[board["uid"]], force) for board in boards]
 
 
 def digest(board: Mapping[str, Any]) -> str:
@@ -111,11 +111,11 @@ def _find(api: Any, uid: str) -> _Published | None:
     )
 
 
-def _refuse(there: Mapping[str, _Published | None], force: bool) -> None:
-    provisioned = [uid for uid, one in there.items() if one is not None and one.provisioned]
+def _refuse(existing: Mapping[str, _Published | None], force: bool) -> None:
+    provisioned = [uid for uid, one in existing.items() if one is not None and one.provisioned]
     if provisioned:
         raise Refused(say("grafana.provisioned", known=", ".join(provisioned)))
-    edited = [f"{uid} (by {one.by})" for uid, one in there.items() if one is not None and one.digest is None]
+    edited = [f"{uid} (by {one.by})" for uid, one in existing.items() if one is not None and one.digest is None]
     if edited and not force:
         raise Refused(say("grafana.edited", known=", ".join(edited)))
 
@@ -125,11 +125,11 @@ def _ensure_folder(api: Any) -> None:
         api.folder.create_folder(FOLDER_TITLE, uid=FOLDER_UID)
 
 
-def _write(api: Any, board: Mapping[str, Any], there: _Published | None, force: bool) -> Published:
+def _write(api: Any, board: Mapping[str, Any], existing: _Published | None, force: bool) -> Published:
     uid, wanted = board["uid"], digest(board)
-    if there is not None and there.digest == wanted:
-        return Published(uid, Done.UNCHANGED, there.url)
-    version = {} if there is None else {"version": there.version}
+    if existing is not None and existing.digest == wanted:
+        return Published(uid, Done.UNCHANGED, existing.url)
+    version = {} if existing is None else {"version": existing.version}
     body = {
         "dashboard": {**board, "id": None, **version},
         "folderUid": FOLDER_UID,
@@ -140,7 +140,7 @@ def _write(api: Any, board: Mapping[str, Any], there: _Published | None, force: 
         answer = api.dashboard.update_dashboard(body)
     except GrafanaClientError as error:
         raise _as_error(error, uid) from error
-    return Published(uid, Done.CREATED if there is None else Done.UPDATED, str(answer["url"]))
+    return Published(uid, Done.CREATED if existing is None else Done.UPDATED, str(answer["url"]))
 
 
 def _as_error(error: GrafanaClientError, uid: str) -> WaterError:
@@ -152,7 +152,7 @@ def _as_error(error: GrafanaClientError, uid: str) -> WaterError:
         return Refused(say("grafana.same_title", uid=uid))
     if error.status_code in (401, 403):
         return _denied(error.status_code)
-    return ConfigurationError(say("grafana.not_taken", uid=uid, status=error.status_code, words=_words(error)))
+    return ConfigurationError(say("grafana.not_taken", uid=uid, status=error.status_code, words=_error_message(error)))
 
 
 def _denied(status: int) -> ConfigurationError:
@@ -161,7 +161,7 @@ def _denied(status: int) -> ConfigurationError:
     return ConfigurationError(say("grafana.forbidden"))
 
 
-def _words(error: GrafanaException) -> str:
+def _error_message(error: GrafanaException) -> str:
     message = error.response.get("message") if isinstance(error.response, Mapping) else None
     return str(message or "no reason given")[:300]
 
@@ -184,7 +184,7 @@ def _translated(url: str) -> Iterator[None]:
     except GrafanaClientError as error:
         if error.status_code in (401, 403):
             raise _denied(error.status_code) from None
-        message = say("grafana.answered", url=url, status=error.status_code, words=_words(error))
+        message = say("grafana.answered", url=url, status=error.status_code, words=_error_message(error))
         raise ConfigurationError(message) from None
     except (GrafanaException, RequestException) as error:
         raise StorageUnavailable(say("grafana.away", url=url, error=type(error).__name__)) from None

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-PATIENCE_S = 10
-"""Whoever was asked to end and has not after so long is killed."""
+KILL_AFTER_S = 10
+"""Seconds from SIGTERM to SIGKILL."""
 
-_GUARD = f'while read -r pid; do pids="$pids $pid"; done; kill $pids; sleep {PATIENCE_S}; kill -9 $pids'
+_GUARD = f'while read -r pid; do pids="$pids $pid"; done; kill $pids; sleep {KILL_AFTER_S}; kill -9 $pids'
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def child_process(command: Sequence[str], **options: Any) -> Iterator["subproces
         finally:
             process.terminate()
             try:
-                process.wait(3 * PATIENCE_S)
+                process.wait(3 * KILL_AFTER_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

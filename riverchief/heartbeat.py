@@ -19,7 +19,7 @@ from infra.texts import say
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 10.0
-AGAIN_S = (1.0, 3.0)
+RETRY_S = (1.0, 3.0)
 """A call that fails is tried again after so long; then the next one has its turn."""
 
 
@@ -44,7 +44,7 @@ class Heartbeat(PeriodicWorker):
         every_s: float,
         clock_ms: Callable[[], int],
         timeout_s: float = TIMEOUT_S,
-        again_s: Sequence[float] = AGAIN_S,
+        again_s: Sequence[float] = RETRY_S,
     ) -> None:
         super().__init__("heartbeat")
         try:

@@ -10,7 +10,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from riverchief.settings import LogSection
 
-TALKATIVE = ("httpx", "httpcore", "urllib3")
+QUIETED_LOGGERS = ("httpx", "httpcore", "urllib3")
 """Libraries that log addresses, secrets in them included, below the level of a warning."""
 
 
@@ -65,5 +65,5 @@ def configure(settings: LogSection) -> None:
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[_ToStderr(foreign)], force=True)
-    for name in TALKATIVE:
+    for name in QUIETED_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

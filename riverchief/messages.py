@@ -16,7 +16,7 @@ from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
 from governance.notify.messenger import Messenger, Send
 from governance.notify.person_contacts import ContactDetails
-from governance.notify.planning import REGION
+from governance.notify.planning import REGION_KEY_PREFIX
 from governance.notify.policy import NoticePolicy
 from governance.notify.web_push import SCHEME, WebPush
 from governance.organisation import roles
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from api.context import NotificationSettings
 
 RECENT_MS = 5000
-DEEPEST = 8
+MAX_REGION_DEPTH = 8
 """Regions on the way up; there are five levels."""
 
 
@@ -98,10 +98,10 @@ def directory(settings: Settings) -> Directory | None:
     return None if file is None else files.read_contacts(file)
 
 
-def everybody(settings: Settings, connection: sa.Connection, at_ms: int) -> Directory:
+def all_contacts(settings: Settings, connection: sa.Connection, at_ms: int) -> Directory:
     """The contacts of the file and of the people at an instant. Raises ConfigurationError, StorageUnavailable."""
-    known = reachable(connection, contact_key.vault(settings, make=False), at_ms)
-    return (directory(settings) or Directory()).with_people(known)
+    people = contacts_of_people(connection, contact_key.vault(settings, make=False), at_ms)
+    return (directory(settings) or Directory()).with_people(people)
 
 
 class ContactList:
@@ -126,7 +126,7 @@ class ContactList:
         with self._lock:
             if self._at_ms is None or not 0 <= now_ms - self._at_ms < RECENT_MS:
                 with suppress(StorageUnavailable), self._database.read() as connection:
-                    self._found = self._file().with_people(reachable(connection, self._vault, now_ms))
+                    self._found = self._file().with_people(contacts_of_people(connection, self._vault, now_ms))
                 self._at_ms = now_ms
             return self._found
 
@@ -148,7 +148,7 @@ _CONTACT_ROLES: Mapping[roles.Role, contacts.ContactRole] = {
 """Reasons of a message by role; handlers and verifiers get their tasks by name."""
 
 
-def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:
+def contacts_of_people(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:
     """The people of the record as contacts, by name: chiefs by their terms, channels where some are kept."""
     ways = person_contacts.read_all(connection, vault)
     terms: dict[str, list[Appointment]] = {}
@@ -170,36 +170,31 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
         contact = Contact(one.name, one.name, "zh", reasons, tuple(regions), reaches)
         if one.name in ways:
             contact = replace(
-                contact,
-                language=way.language,
-                least=way.least,
-                channels=way.channels,
-                phone=way.phone,
-                quiet=way.quiet,
+                contact, language=way.language, least=way.least, channels=way.channels, phone=way.phone, quiet=way.quiet
             )
         found.append(contact)
     return found
 
 
-def notification_settings(settings: Settings, known: ContactList) -> "NotificationSettings":
+def notification_settings(settings: Settings, contacts: ContactList) -> "NotificationSettings":
     """Notification settings for the API."""
     from api.context import NotificationSettings  # with all that the API holds
 
     return NotificationSettings(
-        known,
+        contacts,
         policy(settings.notices),
         links(settings.notices),
         settings.site.name,
-        known.forget,
+        contacts.forget,
         web_push(settings.notices),
     )
 
 
-def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:
+def messenger(settings: Settings, database: Database, read: Callable[[], Directory], store: ReadingStore) -> Messenger:
     """The worker that sends notifications."""
     return Messenger(
         database,
-        known,
+        read,
         places=places,
         clock=clock.now_ms,
         policy=policy(settings.notices),
@@ -211,7 +206,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
 
 
 def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, Place]:
-    """Places of stations, by key, and of regions, by `REGION` and code; a gateway has that of its first station.
+    """Places by `planning.place_keys`: of stations, regions and gateways (the place of its first station).
 
     What is not registered is left out.
     """
@@ -220,7 +215,7 @@ def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, P
 
     def up(code: str) -> tuple[str, ...]:
         chain: list[str] = []
-        while code in regions and code not in chain and len(chain) < DEEPEST:
+        while code in regions and code not in chain and len(chain) < MAX_REGION_DEPTH:
             chain.append(code)
             code = regions[code].parent
         return tuple(chain)
@@ -230,11 +225,11 @@ def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, P
 
     found: dict[str, Place] = {}
     for key in wanted:
-        code = key.removeprefix(REGION)
+        code = key.removeprefix(REGION_KEY_PREFIX)
         name = named(code)
-        if key.startswith(REGION) and name is not None:
+        if key.startswith(REGION_KEY_PREFIX) and name is not None:
             found[key] = Place(name, up(code), "", name)
-    keys = sorted(key for key in wanted if not key.startswith(REGION))
+    keys = sorted(key for key in wanted if not key.startswith(REGION_KEY_PREFIX))
     s = station_table.c
     query = sa.select(s.key, s.gateway, s.zh, s.en, s.reach, s.region).order_by(s.id)
     for row in connection.execute(query.where(s.key.in_(keys) | s.gateway.in_(keys))):

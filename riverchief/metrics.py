@@ -235,13 +235,13 @@ class MetricsCollector(Collector):
         for service in running.services:
             yield from service.metrics(now_ms)
         yield from _deliveries(running.watch)
-        yield many("part_ok", {part.name: float(part.ok) for part in health(running.services, now_ms)})
+        yield metric_by_label("part_ok", {part.name: float(part.ok) for part in health(running.services, now_ms)})
         try:
             yield from self._database()
-            yield one("database_ok", 1)
+            yield metric("database_ok", 1)
         except StorageUnavailable as error:
             log.warning("the figures of the database are left out", error=str(error))
-            yield one("database_ok", 0)
+            yield metric("database_ok", 0)
 
     def _database(self) -> list[Metric]:
         running, now_ms = self._running, self._running.clock_ms()
@@ -250,31 +250,31 @@ class MetricsCollector(Collector):
             notices = notice_store.queue_counts(connection)
         slow = self._stored_figures(now_ms)
         found: list[Metric] = [
-            one("outbox_pending", pending.pending),
-            one("outbox_refused", pending.refused),
-            one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
-            one("notices_waiting", notices.waiting),
-            one("notices_dead", notices.dead),
-            one("notices_overdue_seconds", _age_s(notices.oldest_due_at_ms, now_ms)),
-            one("notices_unconfirmed", notices.unconfirmed),
-            many("quarantine_entries", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
-            one("ledger_gaps", slow.gaps),
-            one("ledger_missing_messages", slow.missing),
-            one("database_bytes", slow.bytes),
+            metric("outbox_pending", pending.pending),
+            metric("outbox_refused", pending.refused),
+            metric("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
+            metric("notices_waiting", notices.waiting),
+            metric("notices_dead", notices.dead),
+            metric("notices_overdue_seconds", _age_s(notices.oldest_due_at_ms, now_ms)),
+            metric("notices_unconfirmed", notices.unconfirmed),
+            metric_by_label("quarantine_entries", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
+            metric("ledger_gaps", slow.gaps),
+            metric("ledger_missing_messages", slow.missing),
+            metric("database_bytes", slow.bytes),
         ]
         if running.spool is not None:
             waiting = running.spool()
             found += [
-                one("spool_bytes", waiting.bytes),
-                one("spool_entries", waiting.entries),
-                one("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
+                metric("spool_bytes", waiting.bytes),
+                metric("spool_entries", waiting.entries),
+                metric("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
             ]
         if running.downsampling:
             with running.database.read() as connection:
                 days = downsampling.waiting(connection, now_ms)
             found += [
-                one("downsampling_waiting", days.days),
-                one("downsampling_late_seconds", _age_s(days.due_since_ms, now_ms)),
+                metric("downsampling_waiting", days.days),
+                metric("downsampling_late_seconds", _age_s(days.due_since_ms, now_ms)),
             ]
         return found
 
@@ -319,25 +319,25 @@ def database_bytes(database: Database, connection: sa.Connection) -> int:
 def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric]:
     """Metrics of the intake and of its stations."""
     c = intake.counters
-    yield one("batches", c.batches)
-    yield one("messages", c.messages)
-    yield one("readings_stored", c.stored)
-    yield one("readings_duplicate", c.duplicate)
-    yield one("rejected", c.quarantined)
-    yield many("quarantined", watch.quarantined)
-    yield one("incidents_opened", c.opened)
-    yield one("store_retries", c.retries)
-    yield many("stage_seconds", dict(c.seconds))
-    yield one("late_messages_waiting", intake.site.late_waiting)
-    yield one("backlog", intake.backlog)
-    yield many("queued_messages", {lane.name: lane.messages for lane in intake.lanes})
-    yield many("queued_bytes", {lane.name: lane.bytes for lane in intake.lanes})
-    yield many("lag_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
+    yield metric("batches", c.batches)
+    yield metric("messages", c.messages)
+    yield metric("readings_stored", c.stored)
+    yield metric("readings_duplicate", c.duplicate)
+    yield metric("rejected", c.quarantined)
+    yield metric_by_label("quarantined", watch.quarantined)
+    yield metric("incidents_opened", c.opened)
+    yield metric("store_retries", c.retries)
+    yield metric_by_label("stage_seconds", dict(c.seconds))
+    yield metric("late_messages_waiting", intake.site.late_waiting)
+    yield metric("backlog", intake.backlog)
+    yield metric_by_label("queued_messages", {lane.name: lane.messages for lane in intake.lanes})
+    yield metric_by_label("queued_bytes", {lane.name: lane.bytes for lane in intake.lanes})
+    yield metric_by_label("lag_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
     behind = intake.estimate(now_ms)
-    yield one("behind_messages", behind.messages)
-    yield one("catch_up_seconds", math.inf if behind.seconds is None else behind.seconds)
-    yield one("last_batch_timestamp_seconds", c.last_batch_ms / 1e3)
-    yield one("last_silence_check_timestamp_seconds", c.last_tick_ms / 1e3)
+    yield metric("behind_messages", behind.messages)
+    yield metric("catch_up_seconds", math.inf if behind.seconds is None else behind.seconds)
+    yield metric("last_batch_timestamp_seconds", c.last_batch_ms / 1e3)
+    yield metric("last_silence_check_timestamp_seconds", c.last_tick_ms / 1e3)
     yield _histogram("batch_messages", {"": watch.batch_messages})
     yield _histogram("batch_stage_seconds", dict(watch.stages))
     yield _histogram("received_to_stored_seconds", {"": watch.received_to_stored})
@@ -355,75 +355,75 @@ def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     interval_s = np.fromiter((s.interval_s for s in stations), np.int64, len(stations))
     retired = np.fromiter((s.key in history.registry.retired for s in stations), np.bool_, len(stations))
     counted = reporting.count(last_seen, interval_s, retired, now_ms)
-    yield many("stations", {state.value: n for state, n in counted.items()})
+    yield metric_by_label("stations", {state.value: n for state, n in counted.items()})
 
 
 def broker(source: MqttSource, now_ms: int) -> Iterator[Metric]:
-    yield one("mqtt_connected", float(source.connected_since_ms is not None))
-    yield one("mqtt_messages", source.received)
-    yield one("mqtt_unacknowledged", source.unacknowledged)
-    yield one("mqtt_unacknowledged_peak", source.unacknowledged_peak)
-    yield one("mqtt_window", source.window)
+    yield metric("mqtt_connected", float(source.connected_since_ms is not None))
+    yield metric("mqtt_messages", source.received)
+    yield metric("mqtt_unacknowledged", source.unacknowledged)
+    yield metric("mqtt_unacknowledged_peak", source.unacknowledged_peak)
+    yield metric("mqtt_window", source.window)
 
 
 def gateway(source: Gateway, now_ms: int) -> Iterator[Metric]:
     c = source.counters
-    yield one("hj212_connections", source.connections)
-    yield one("hj212_frames", c.frames)
-    yield one("hj212_invalid_frames", c.broken)
-    yield many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
-    yield one("hj212_requests", c.asked)
-    yield many("hj212_rejected_connections", {"full": c.turned_away, "dropped": c.dropped})
-    yield many("hj212_dropped_frames", {"locked": c.locked, "daily_bound": c.left_out})
+    yield metric("hj212_connections", source.connections)
+    yield metric("hj212_frames", c.frames)
+    yield metric("hj212_invalid_frames", c.broken)
+    yield metric_by_label("hj212_answers", {"accepted": c.answered, "refused": c.refused})
+    yield metric("hj212_requests", c.asked)
+    yield metric_by_label("hj212_rejected_connections", {"full": c.turned_away, "dropped": c.dropped})
+    yield metric_by_label("hj212_dropped_frames", {"locked": c.locked, "daily_bound": c.left_out})
 
 
 def sl651_gateway(source: sl651.Gateway, now_ms: int) -> Iterator[Metric]:
     c = source.counters
-    yield one("sl651_connections", source.connections)
-    yield one("sl651_frames", c.frames)
-    yield one("sl651_invalid_frames", c.broken)
-    yield many("sl651_answers", {"confirmed": c.confirmed, "unanswered": c.unanswered})
-    yield many("sl651_requests", {"query": c.asked, "packet": c.asked_again})
-    yield many("sl651_rejected_connections", {"full": c.turned_away, "dropped": c.dropped})
-    yield many("sl651_dropped_frames", {"locked": c.locked, "daily_bound": c.left_out})
+    yield metric("sl651_connections", source.connections)
+    yield metric("sl651_frames", c.frames)
+    yield metric("sl651_invalid_frames", c.broken)
+    yield metric_by_label("sl651_answers", {"confirmed": c.confirmed, "unanswered": c.unanswered})
+    yield metric_by_label("sl651_requests", {"query": c.asked, "packet": c.asked_again})
+    yield metric_by_label("sl651_rejected_connections", {"full": c.turned_away, "dropped": c.dropped})
+    yield metric_by_label("sl651_dropped_frames", {"locked": c.locked, "daily_bound": c.left_out})
 
 
 def republishing(republisher: Republisher, now_ms: int) -> Iterator[Metric]:
-    yield one("republished_messages", republisher.published)
-    yield one("republish_waiting", republisher.waiting)
+    yield metric("republished_messages", republisher.published)
+    yield metric("republish_waiting", republisher.waiting)
     works = republisher.connected_since_ms is not None and not republisher.last_error
-    yield one("republish_connected", float(works))
+    yield metric("republish_connected", float(works))
 
 
 def notifying(notifier: "Notifier", now_ms: int) -> Iterator[Metric]:
     """Publishing observations for SensorThings clients."""
-    yield many("sensorthings_observations", {"published": notifier.published, "left_out": notifier.left_out})
+    yield metric_by_label("sensorthings_observations", {"published": notifier.published, "left_out": notifier.left_out})
 
 
 def forwarding(forwarder: Forwarder, now_ms: int) -> Iterator[Metric]:
     state = forwarder.state
-    yield one("forward_ok", float(not state.error))
-    yield one("forward_rows", state.sent_rows)
-    yield one("forward_refused_lines", state.refused_lines)
+    yield metric("forward_ok", float(not state.error))
+    yield metric("forward_rows", state.sent_rows)
+    yield metric("forward_refused_lines", state.refused_lines)
 
 
 def downsampling_points(downsampler: Downsampler, now_ms: int) -> Iterator[Metric]:
     state = downsampler.state
-    yield one("downsampling_ok", float(not state.error))
-    yield one("downsampling_points", state.sent_rows)
-    yield one("downsampling_refused_points", state.refused_lines)
+    yield metric("downsampling_ok", float(not state.error))
+    yield metric("downsampling_points", state.sent_rows)
+    yield metric("downsampling_refused_points", state.refused_lines)
 
 
 def heartbeat(signal: Heartbeat, now_ms: int) -> Iterator[Metric]:
-    yield one("heartbeat_ok", float(signal.ok))
-    yield one("heartbeat_timestamp_seconds", (signal.last_ok_ms or 0) / 1e3)
+    yield metric("heartbeat_ok", float(signal.ok))
+    yield metric("heartbeat_timestamp_seconds", (signal.last_ok_ms or 0) / 1e3)
 
 
 def _deliveries(watch: EventCounters) -> Iterator[Metric]:
-    yield many("deliveries", dict(watch.deliveries))
-    yield many("callbacks", dict(watch.callbacks))
-    yield many("sensorthings_requests", dict(watch.sensorthings))
-    yield many("http_closed_connections", dict(watch.connections_closed))
+    yield metric_by_label("deliveries", dict(watch.deliveries))
+    yield metric_by_label("callbacks", dict(watch.callbacks))
+    yield metric_by_label("sensorthings_requests", dict(watch.sensorthings))
+    yield metric_by_label("http_closed_connections", dict(watch.connections_closed))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 
@@ -431,14 +431,14 @@ def _deliveries(watch: EventCounters) -> Iterator[Metric]:
 # -- how a figure is written -------------------------------------------------------------------------------------------
 
 
-def one(name: str, value: float) -> Metric:
+def metric(name: str, value: float) -> Metric:
     """A metric without labels."""
     family = _family(FIGURES[name])
     family.add_metric([], value)
     return family
 
 
-def many(name: str, values: Mapping[str, float]) -> Metric:
+def metric_by_label(name: str, values: Mapping[str, float]) -> Metric:
     """A metric with one label, whose values are the keys."""
     family = _family(FIGURES[name])
     for label, value in values.items():

@@ -48,8 +48,8 @@ class Tracing:
         except ImportError:
             raise ConfigurationError(say("settings.otlp_packages")) from None
         address = _address(url)
-        who = Resource.create({"service.name": "riverchief", "service.version": version("riverchief")})
-        self._provider = TracerProvider(resource=who, sampler=ParentBased(TraceIdRatioBased(share)))
+        resource = Resource.create({"service.name": "riverchief", "service.version": version("riverchief")})
+        self._provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(share)))
         exporter = OTLPSpanExporter(endpoint=f"{address}/v1/traces", timeout=TIMEOUT_S)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._trace = trace

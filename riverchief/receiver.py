@@ -20,8 +20,8 @@ from governance.incidents.model import Notify, State
 from infra.texts import Text, say
 from infra.times import beijing
 
-KEEP = 10_000
-SHOWN = 200
+KEEP_EVENTS = 10_000
+SHOWN_EVENTS = 200
 BODY_LIMIT = 1024 * 1024
 
 
@@ -40,7 +40,7 @@ class Inbox:
     ``repeats`` counts the deliveries of events that were here already.
     """
 
-    def __init__(self, keep: int = KEEP) -> None:
+    def __init__(self, keep: int = KEEP_EVENTS) -> None:
         self.keep = keep
         self.repeats = 0
         self.events: OrderedDict[str, Received] = OrderedDict()
@@ -49,9 +49,9 @@ class Inbox:
 
     def take(self, event: dict[str, Any], now_ms: int) -> bool:
         """Keep an event; False when it was here already."""
-        known = self.events.get(event["id"])
-        if known is not None:
-            known.repeats += 1
+        earlier = self.events.get(event["id"])
+        if earlier is not None:
+            earlier.repeats += 1
             self.repeats += 1
             return False
         self.events[event["id"]] = Received(event, now_ms)
@@ -60,7 +60,7 @@ class Inbox:
         return True
 
 
-def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) -> FastAPI:
+def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP_EVENTS) -> FastAPI:
     """The receiving application. ``clock`` gives ms UTC; the app's ``state.inbox`` holds what came.
 
     POST /events takes one signed CloudEvent: 202 when new, 200 when it came before, 401 when the signature or its time
@@ -152,13 +152,13 @@ def _page(inbox: Inbox) -> str:
     heads = "".join(
         f"<th>{_lines(Text(zh, en))}</th>" for zh, en in zip(columns.zh.split("|"), columns.en.split("|"), strict=True)
     )
-    newest = list(reversed(inbox.events.values()))[:SHOWN]
+    newest = list(reversed(inbox.events.values()))[:SHOWN_EVENTS]
     rows = "".join(_row(received) for received in newest)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     messages = "".join(
         f"<tr><td>{html.escape(beijing(at_ms, '%m-%d %H:%M:%S'))}</td><td>{html.escape(who)}</td>"
         f"<td>{html.escape(text)}</td></tr>"
-        for at_ms, who, text in list(reversed(inbox.messages))[:SHOWN]
+        for at_ms, who, text in list(reversed(inbox.messages))[:SHOWN_EVENTS]
     )
     if messages:
         messages = f"<h2>{_lines(say('incident.received_messages'))}</h2><table><tbody>{messages}</tbody></table>"
@@ -179,8 +179,8 @@ def _row(received: Received) -> str:
     text = fields.get("text")
     words: Mapping[str, Any] = text if isinstance(text, dict) else {}
     colour = _label("incident", Colour, fields.get("colour"))
-    known = fields.get("colour") in list(Colour)
-    pennant = f'<span class="pennant {fields["colour"]}">{html.escape(colour.zh)}</span>' if known else _lines(colour)
+    valid = fields.get("colour") in list(Colour)
+    pennant = f'<span class="pennant {fields["colour"]}">{html.escape(colour.zh)}</span>' if valid else _lines(colour)
     cells = [
         html.escape(beijing(received.received_at_ms, "%m-%d %H:%M:%S")),
         html.escape(str(fields.get("incident", received.event["id"]))),

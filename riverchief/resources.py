@@ -56,8 +56,8 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool, with_conta
     ``roles`` is what the trail says this process does; ``with_contacts`` whether it sends messages. A new site gets the
     stations of its file, and with an API its first administrator.
     """
-    known = catalogue()
-    read = SiteFiles(settings, known, with_contacts=with_contacts)
+    parameters = catalogue()
+    read = SiteFiles(settings, parameters, with_contacts=with_contacts)
     processes = files.read_processes(settings.site.processes)
     api_token = secret(settings.api.token, settings.api.token_file)
     mqtt = mqtt_settings(settings)
@@ -70,19 +70,19 @@ def open_resources(settings: Settings, roles: str, *, with_api: bool, with_conta
     vault = contact_key.vault(settings)
     directory = messages.ContactList(lambda: read.contacts, database, vault, clock.now_ms)
     _record_start(settings, roles, database)
-    _register_stations(settings, database, known)
+    _register_stations(settings, database, parameters)
     if with_api and not settings.access.open:
-        administrator.first(database, settings.data, settings.address)
+        administrator.first_link(database, settings.data, settings.address)
     return Resources(
         settings=settings,
-        catalogue=known,
+        catalogue=parameters,
         files=read,
         processes=processes,
         platforms=platforms,
         database=database,
         vault=vault,
         directory=directory,
-        stores=open_stores(settings, database, known),
+        stores=open_stores(settings, database, parameters),
         devices=_devices(settings, database),
         tracing=tracing,
         counters=EventCounters(clock.now_ms),
@@ -116,13 +116,13 @@ def _record_start(settings: Settings, roles: str, database: Database) -> None:
         )
 
 
-def _register_stations(settings: Settings, database: Database, known: Catalogue) -> None:
+def _register_stations(settings: Settings, database: Database, parameters: Catalogue) -> None:
     """Fill the registry of a new site from its file; later the database is what counts."""
     if settings.site.stations is None:
         return
-    book = files.read_book(settings.site.stations, known, box=settings.box)
+    book = files.read_book(settings.site.stations, parameters, box=settings.box)
     with database.write() as connection:
-        if not registry_store.load(connection, known).stations:
+        if not registry_store.load(connection, parameters).stations:
             author = Author(str(settings.site.stations), clock.now_ms())
             registry_store.save(connection, book.registry, author)
             maintenance_store.save(connection, book.maintenance, author)

@@ -16,7 +16,7 @@ from infra import clock
 from infra.database import Database
 from infra.errors import ConfigurationError, WaterError
 from infra.texts import say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from riverchief import files, messages, metrics
 from riverchief.audit_sealing import outside_roots, public_keys
 from riverchief.heartbeat import Heartbeat
@@ -35,7 +35,6 @@ from riverchief.watchdog import Watchdog
 if TYPE_CHECKING:
     from riverchief.services.worker_services import Worker
 
-HOUR_MS = 3_600_000
 WATCHDOG_GRACE_S = 5
 
 
@@ -53,7 +52,7 @@ class Role(Flag):
     """In a cluster the process that takes messages from devices; ``INGEST`` is then a worker of some partitions."""
 
 
-ALL = Role.INGEST | Role.API | Role.WORKER
+ALL_ROLES = Role.INGEST | Role.API | Role.WORKER
 
 
 class System:
@@ -123,9 +122,7 @@ class System:
             *([heartbeat_service(self.heartbeat)] if self.heartbeat else ()),
             _reload_service(self.reloader),
             Service(
-                start=self.watchdog.start,
-                stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S),
-                health=self._hanging,
+                start=self.watchdog.start, stop=partial(self.watchdog.stop, WATCHDOG_GRACE_S), health=self._hanging
             ),
         )
 
@@ -269,12 +266,12 @@ def _ingest_lock(settings: Settings, roles: Role) -> contextlib.AbstractContextM
     return exclusive_ingest(settings.database_url, wait=True)
 
 
-def run(settings: Settings, roles: Role = ALL) -> None:
+def run(settings: Settings, roles: Role = ALL_ROLES) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started.
 
     With ``[cluster]`` all parts in one process are a bridge instead of an ingest, whose workers run elsewhere.
     """
-    if settings.cluster.servers and roles == ALL:
+    if settings.cluster.servers and roles == ALL_ROLES:
         roles = Role.BRIDGE | Role.API | Role.WORKER
     if Role.BRIDGE in roles and not settings.cluster.servers:
         raise ConfigurationError(say("cluster.no_servers"))

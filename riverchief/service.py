@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 
 from api.context import Part
 
-SILENT_S = 30
+SILENT_AFTER_S = 30
 """A service without a sign of life for so long is not healthy."""
 
 

@@ -395,7 +395,7 @@ class Settings(BaseSettings):
         urls = (self.outbox.url, self.audit.roots_url, self.oidc.issuer)
         secrets = (secret(n.mail, n.mail_file), secret(watch.heartbeat_url, watch.heartbeat_url_file))
         pushes = (f"{scheme}://{host}" for host in n.push_hosts for scheme in ("http", "https"))
-        return tuple(outgoing.place(url) for url in (*urls, *secrets, *pushes) if url)
+        return tuple(outgoing.endpoint_of(url) for url in (*urls, *secrets, *pushes) if url)
 
     @property
     def photos(self) -> Path:
@@ -470,7 +470,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
             raise ConfigurationError(say("settings.unreadable", file=file, error=error)) from error
     environment = EnvSettingsSource(Settings, env_ignore_empty=True)()  # as compose fills in what nobody gave
     try:
-        return Settings(**_over(_over(values, environment), overrides))
+        return Settings(**_merged(_merged(values, environment), overrides))
     except ValidationError as error:
         found = [_fault(e) for e in error.errors()]
         faults = Text("；".join(fault.zh for fault in found), "; ".join(fault.en for fault in found))
@@ -478,12 +478,12 @@ def load(file: Path | None, **overrides: object) -> Settings:
         raise ConfigurationError(say("settings.wrong", where=where, faults=faults)) from None
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two layers; ``above`` wins."""
     merged = dict(below)
     for key, value in above.items():
-        known = merged.get(key)
-        merged[key] = _over(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+        base = merged.get(key)
+        merged[key] = _merged(base, value) if isinstance(base, dict) and isinstance(value, Mapping) else value
     return merged
 
 

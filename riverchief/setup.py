@@ -147,7 +147,7 @@ def install_certificate(folder: Path, certificate: Path, key: Path, authority: P
     except OSError as error:
         raise ConfigurationError(say("file.unreadable", file=error.filename, error=error.strerror)) from error
     certificates.check_pair(chain, private)
-    _give_certificate(folder, certificates.Pair(chain, private), trusted)
+    _write_certificate(folder, certificates.Pair(chain, private), trusted)
 
 
 def _random_secrets(folder: Path) -> list[str]:
@@ -220,10 +220,10 @@ def _broker_certificate(folder: Path, names: Sequence[str], now: datetime) -> li
         or certificates.serves(held.read_bytes(), names, now)
     ):
         return made
-    return [*made, *_give_certificate(folder, certificates.server(authority, names, now), authority.certificate)]
+    return [*made, *_write_certificate(folder, certificates.server(authority, names, now), authority.certificate)]
 
 
-def _give_certificate(folder: Path, pair: certificates.Pair, authority: bytes) -> list[str]:
+def _write_certificate(folder: Path, pair: certificates.Pair, authority: bytes) -> list[str]:
     written = []
     for holder in reversed(BROKERS):  # the first one's certificate is what tells whether all have it: it comes last
         _own_folder(folder, holder)
@@ -353,8 +353,8 @@ def grant_reading(database: Database, reader: str) -> None:
     SqlReadings(database, catalogue())  # makes the table of readings, whose columns grow with the parameters
     quote = database.engine.dialect.identifier_preparer.quote
     with database.write() as connection:
-        known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}).scalar()
-        if known is None:
+        exists = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}).scalar()
+        if exists is None:
             raise ConfigurationError(say("setup.no_reader", reader=reader))
         connection.exec_driver_sql(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quote(reader)}")
         for table in DASHBOARDS_READ:

@@ -37,16 +37,7 @@ from simulator.devices.sensor_faults import Instruments
 from simulator.devices.transport import SampleOutcome
 from simulator.physics import water
 from simulator.physics.water import Water
-from simulator.play import (
-    AS_FAST_AS_POSSIBLE,
-    FramedLine,
-    Line,
-    MqttLine,
-    Pace,
-    Progress,
-    RunResult,
-    play,
-)
+from simulator.play import AS_FAST_AS_POSSIBLE, FramedLine, Line, MqttLine, Pace, Progress, RunResult, play
 from simulator.run_record import RunRecord
 from simulator.scenario import Scenario
 from simulator.source import BufferedSource, measured
@@ -271,15 +262,15 @@ def _lines(settings: Settings, options: RunOptions, plan: RunPlan, boot: int) ->
         assert options.platform is not None
         to = Platform(*options.platform)
         made = {
-            key: Logger(to, known.mn, known.password or "", clock.now_ms, st=known.st)
-            for key, known in options.loggers.items()
+            key: Logger(to, device.mn, device.password or "", clock.now_ms, st=device.st)
+            for key, device in options.loggers.items()
         }
         lines |= dict.fromkeys(plan.loggers, FramedLine(made, name=f"HJ 212 {to.host}:{to.port}"))
     if options.centre is not None:
         centre = sl651_station.Line(*options.centre)
         gauges = {
-            key: sl651_station.Station(centre, known.address, clock.now_ms, password=known.password or "0000")
-            for key, known in options.gauges.items()
+            key: sl651_station.Station(centre, device.address, clock.now_ms, password=device.password or "0000")
+            for key, device in options.gauges.items()
         }
         lines |= dict.fromkeys(gauges, FramedLine(gauges, name=f"SL 651 {centre.host}:{centre.port}"))
     return lines

@@ -54,20 +54,15 @@ def read(name: str, site: Registry, *, start_ms: int | None = None) -> Scenario:
 
 
 def write(
-    name: str,
-    out: Path,
-    settings: Settings,
-    *,
-    seed: int,
-    on_progress: Callable[[float], object] = lambda share: None,
+    name: str, out: Path, settings: Settings, *, seed: int, on_progress: Callable[[float], object] = lambda share: None
 ) -> TableSummary:
     """Write the table of a scenario to ``out`` (.csv or .csv.gz): the same seed gives the same bytes.
 
     The water takes most of the time, so that it is the first nine tenths of the progress.
     """
     check_target(out)
-    known = catalogue()
-    site = files.read_stations(settings.site.stations, known)
+    parameters = catalogue()
+    site = files.read_stations(settings.site.stations, parameters)
     scenario = read(name, site)
     registry = scenario.registry(site)
     passages: list[Passage] = []
@@ -76,7 +71,7 @@ def write(
         on_progress(0.9 * share if phase == "water" else 0.9 + 0.1 * share)
 
     def pieces() -> Iterator[pl.DataFrame]:
-        for frame, its_passages in table(registry, scenario, seed=seed, known=known, on_progress=on_phase):
+        for frame, its_passages in table(registry, scenario, seed=seed, known=parameters, on_progress=on_phase):
             passages.extend(its_passages)
             yield frame
 

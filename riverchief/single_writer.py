@@ -37,7 +37,7 @@ ASK_EVERY_S = 1.0
 CONFIRM_EVERY_S = 2.0
 """How often an ingest makes sure of its lock while nothing is written."""
 
-UNSURE_S = 60.0
+UNSURE_AFTER_S = 60.0
 """After so long without an answer the server has given up our session too, and another ingest may be at work: from then
 on both would take the broker's session from each other without end, and one of them has to go."""
 
@@ -118,8 +118,8 @@ class LockMonitor:
                 else:
                     self.reason = say("ingest.lock_lost", writer=self._writer)
             except StorageUnavailable as error:
-                if time.monotonic() - sure_at > UNSURE_S:
-                    values = {"writer": self._writer, "seconds": f"{UNSURE_S:g}", "error": error.text}
+                if time.monotonic() - sure_at > UNSURE_AFTER_S:
+                    values = {"writer": self._writer, "seconds": f"{UNSURE_AFTER_S:g}", "error": error.text}
                     self.reason = say("ingest.lock_unsure", **values)
         if self.reason:
             log.error(both(self.reason))

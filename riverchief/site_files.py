@@ -34,9 +34,9 @@ class SiteFiles:
 
     def read(self) -> None:
         """Read all of them; with a fault in one nothing changes. Raises ConfigurationError."""
-        settings, known = self._settings, self._catalogue
-        rules = files.read_rules(settings.site.rules, known)
-        mappings = files.read_mappings(settings.ingest.mappings, known)
+        settings, parameters = self._settings, self._catalogue
+        rules = files.read_rules(settings.site.rules, parameters)
+        mappings = files.read_mappings(settings.ingest.mappings, parameters)
         contacts = (messages.directory(settings) if self._with_contacts else None) or Directory()
         self.rules, self.mappings, self.contacts = rules, mappings, contacts
 

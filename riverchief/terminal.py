@@ -17,7 +17,7 @@ from infra.texts import line, named, say
 out = Console()
 err = Console(stderr=True)
 
-PATIENCE_S = 2.0
+SHOW_PROGRESS_AFTER_S = 2.0
 """Work that takes longer shows its progress."""
 
 
@@ -75,7 +75,7 @@ def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
     task = bar.add_task(what, total=1.0)
 
     def show_share(share: float) -> None:
-        if err.is_terminal and time.monotonic() - began > PATIENCE_S:
+        if err.is_terminal and time.monotonic() - began > SHOW_PROGRESS_AFTER_S:
             bar.start()
             bar.update(task, completed=share)
 

@@ -22,9 +22,9 @@ KINDS: Final = {
     "span_check": CheckKind.SPAN,
     "spike_recovery": CheckKind.SPIKE,
 }
-SOUND: Final = frozenset({"", "N", *CHECK_FLAGS})
+VALID_FLAGS: Final = frozenset({"", "N", *CHECK_FLAGS})
 """Data flags of a check that was carried out."""
-AHEAD_MS: Final = 300_000
+MAX_AHEAD_MS: Final = 300_000
 
 
 def checks_of(station: str, event: str, received_at_ms: int, catalogue: Catalogue, *, spikes: bool) -> list[Check]:
@@ -34,13 +34,13 @@ def checks_of(station: str, event: str, received_at_ms: int, catalogue: Catalogu
     if kind is None or body["at"] is None or (kind is CheckKind.SPIKE and not spikes):
         return []
     at_ms = to_ms(datetime.fromisoformat(body["at"]))
-    if at_ms > received_at_ms + AHEAD_MS:
+    if at_ms > received_at_ms + MAX_AHEAD_MS:
         return []
     found = []
     for code, keys in body["items"].items():
         parameter, linear = meaning(code, catalogue)
         values = _of_spike(keys) if kind is CheckKind.SPIKE else _of_solution(keys)
-        if parameter not in catalogue or values is None or keys.get("Flag", "") not in SOUND:
+        if parameter not in catalogue or values is None or keys.get("Flag", "") not in VALID_FLAGS:
             continue
         reading, standard, span = (None if one is None else one * linear.gain for one in values)
         assert reading is not None

@@ -15,12 +15,12 @@ from enum import StrEnum
 
 import numpy as np
 
+from infra.times import HOUR_MS
 from sensors.reading import Floats, Ints
 
-HOUR_MS = 3_600_000
 STEPS_H = (1, 2, 3, 4, 6)
 """Spacings of the grid in hours; all divide a day."""
-DAYS = 45
+HISTORY_DAYS = 45
 """Days of history that are used."""
 WARM_DAYS = 7
 """Days before the first forecast that counts: half a spring-neap cycle (14.8 days)."""
@@ -169,7 +169,7 @@ def spacing_h(at_ms: Ints) -> int | None:
     return next((step for step in STEPS_H if usual_h <= step * 1.05), None)
 
 
-def grid(at_ms: Ints, value: Floats, end_ms: int, step_h: int, days: int = DAYS) -> Floats:
+def grid(at_ms: Ints, value: Floats, end_ms: int, step_h: int, days: int = HISTORY_DAYS) -> Floats:
     """(days * 24 / step_h,) means of the good readings of each step, NaN for a step without one.
 
     The last step ends at ``end_ms`` (exclusive); give good readings only, in any order.

@@ -168,7 +168,7 @@ class Mute:
 
 RETIRED_UNTIL_MS: Final = 253_402_214_400_000
 """The end of a mute that has none, of a station out of service: 9999-12-31, which every zone can write."""
-LONGEST_MUTE_MS: Final = 90 * DAY_MS
+MAX_MUTE_MS: Final = 90 * DAY_MS
 """Planned work that goes on longer is entered again: a mute that nobody remembers hides a river."""
 
 
@@ -177,11 +177,11 @@ def plan_mute(
 ) -> Mute:
     """Planned work from the first instant of ``span_ms`` until the second; ``in_force`` are the rules there are.
 
-    Raises ConfigurationError for a span that ends before it begins or is longer than ``LONGEST_MUTE_MS``, for a rule
+    Raises ConfigurationError for a span that ends before it begins or is longer than ``MAX_MUTE_MS``, for a rule
     that is not in force, and without a reason.
     """
     since_ms, until_ms = span_ms
-    if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
+    if not 0 < until_ms - since_ms <= MAX_MUTE_MS:
         raise ConfigurationError(say("maintenance.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     if unknown := sorted(set(rules) - set(in_force)):
         raise ConfigurationError(say("rule.not_in_force", rule=unknown[0][:80]))

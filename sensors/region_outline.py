@@ -21,7 +21,7 @@ Ring = tuple[Point, ...]
 Outline = tuple[tuple[Ring, ...], ...]
 """Polygons, each its outer ring and then its holes; a ring ends where it begins."""
 
-MOST_POINTS = 5_000
+MAX_POINTS = 5_000
 """Of one outline. A street's boundary drawn to some metres has a thousand; comparing neighbours takes their product."""
 
 SLIVER_M = 30.0
@@ -55,8 +55,8 @@ def read(value: object, place: Callable[[float, float], Point] = lambda lon, lat
         for p, rings in enumerate(polygons, 1)
     )
     count = sum(len(ring) for rings in found for ring in rings)
-    if count > MOST_POINTS:
-        raise ConfigurationError(say("registry.outline_long", count=count, limit=MOST_POINTS))
+    if count > MAX_POINTS:
+        raise ConfigurationError(say("registry.outline_long", count=count, limit=MAX_POINTS))
     for p, rings in enumerate(found, 1):
         if (crossing := _crossing(rings)) is not None:
             one, other = (f"outline {p}.{r}.{n}–{n + 1}" for r, n in crossing)

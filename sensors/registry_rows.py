@@ -22,7 +22,7 @@ from sensors.standards.hj915 import CheckKind
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water, deployment_conflicts, read_station
 from sensors.units import conversion, needs_temperature
 
-LONGEST_KEY = 64
+MAX_KEY_CHARS = 64
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "region": ("code", "zh", "en", "level", "parent", "note", "outline", "datum"),
@@ -476,8 +476,8 @@ _KIND_OF: Final[Mapping[str, type]] = {
 
 def _key(row: Mapping[str, Any], name: str) -> str:
     key = _text(row, name)
-    if not 1 <= len(key) <= LONGEST_KEY:
-        raise ConfigurationError(say("registry.no_key", name=name, most=LONGEST_KEY))
+    if not 1 <= len(key) <= MAX_KEY_CHARS:
+        raise ConfigurationError(say("registry.no_key", name=name, most=MAX_KEY_CHARS))
     return key
 
 

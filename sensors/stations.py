@@ -27,7 +27,7 @@ from sensors.wire.telemetry import STATION
 RESERVED = frozenset({"latest"})
 """Words that are used in paths in place of a station key."""
 
-LONGEST_GATEWAY = 64
+MAX_GATEWAY_CHARS = 64
 """Characters of a gateway name."""
 
 
@@ -168,8 +168,8 @@ def _texts(key: str, row: Mapping[str, Any]) -> dict[str, Any]:
     for name, text in texts.items():
         if not isinstance(text, str) and not (name == "gateway" and text is None):
             raise ConfigurationError(say("registry.bad_text", key=key, name=name, text=text))
-    if len(texts["gateway"] or "") > LONGEST_GATEWAY:
-        raise ConfigurationError(say("registry.long_gateway", key=key, most=LONGEST_GATEWAY))
+    if len(texts["gateway"] or "") > MAX_GATEWAY_CHARS:
+        raise ConfigurationError(say("registry.long_gateway", key=key, most=MAX_GATEWAY_CHARS))
     return texts
 
 

@@ -9,7 +9,7 @@ from sensors.parameters import Parameter
 from sensors.reading import Bools, Floats, Ints
 from sensors.units import Linear, alternatives
 
-AGREEMENT: Final = 0.05
+MAX_RATIO_ERROR: Final = 0.05
 """The share by which the first reading in the new unit, and the median after it, may differ from the conversion."""
 COMPARED, MIN_COMPARED = 24, 6
 """Readings on either side whose medians are compared, and the fewest that make one."""
@@ -49,7 +49,7 @@ def find_unit_changes(value: Floats, series: Ints, parameter: Parameter) -> list
 
 
 def _agree(old: Floats | np.float64, new: Floats | np.float64, rule: Linear) -> Bools | np.bool_:
-    return np.abs(old * rule.gain + rule.offset - new) < AGREEMENT * np.abs(new)
+    return np.abs(old * rule.gain + rule.offset - new) < MAX_RATIO_ERROR * np.abs(new)
 
 
 def _are_apart(old: Floats, new: Floats) -> bool:

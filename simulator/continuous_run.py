@@ -20,7 +20,7 @@ from simulator.scenario import Event
 from simulator.source import BufferedSource, Stretch, measured
 from simulator.source import samples as samples_of
 
-FORGOTTEN_MS = 3 * 3_600_000
+FORGET_AFTER_MS = 3 * 3_600_000
 """What the water was longer ago is not kept once the present has begun."""
 
 Happening = Callable[[int], Sequence[Event]]
@@ -157,7 +157,7 @@ class _River:
         self.events = (*self.events, *events)
 
     def now(self, station: Station, interval_ms: int, at_ms: int) -> Sample | None:
-        self._world.forget(at_ms - FORGOTTEN_MS)
+        self._world.forget(at_ms - FORGET_AFTER_MS)
         at = np.array([at_ms], np.int64)
         return next(samples_of(at, self._instruments.read(station, at, interval_ms)), None)
 

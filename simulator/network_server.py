@@ -18,7 +18,7 @@ from simulator.play import LineState
 
 APPLICATION: Final = "riverchief-demo"
 TENANT: Final = "ttn"
-NAMES: Final = {"water_temp": "temperature", "do": "dissolved_oxygen", "nh3n": "ammonia"}
+TTN_NAMES: Final = {"water_temp": "temperature", "do": "dissolved_oxygen", "nh3n": "ammonia"}
 """Parameters that the payload formatter calls otherwise."""
 
 
@@ -90,7 +90,7 @@ def uplink(device: str, count: int, sample: Sample) -> dict[str, Any]:
         "uplink_message": {
             "f_port": 2,
             "f_cnt": count,
-            "decoded_payload": {NAMES.get(key, key): value for key, value in sample.values.items()},
+            "decoded_payload": {TTN_NAMES.get(key, key): value for key, value in sample.values.items()},
             "rx_metadata": [{"gateway_ids": {"gateway_id": "shiwan-gateway"}, "rssi": -97, "snr": 6.5}],
             "received_at": at,
         },

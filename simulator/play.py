@@ -16,20 +16,20 @@ from typing import Final, Protocol
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Fleet
 from simulator.devices.gateways import Trunks
-from simulator.devices.transport import MEMORY, Fate, SampleOutcome, Transmission, TransmissionKind, Transport
+from simulator.devices.transport import MAX_KEPT_SAMPLES, Fate, SampleOutcome, Transmission, TransmissionKind, Transport
 from simulator.scenario import Trouble
 
 LIVE_TICK_S: Final = 0.05
 SHORTEST_STEP_MS, LONGEST_STEP_MS = 1000, 3_600_000
 SAMPLES_A_STEP: Final = 4000
 """A step of a run as fast as possible is cut so that about so many samples come out of it."""
-MOST_UNDER_WAY: Final = 20_000
+MAX_UNANSWERED: Final = 20_000
 """Messages on the lines that the other side has not answered; a run as fast as possible then waits."""
-LOGGER_WAITING: Final = 1000
-HURRIED_SAMPLES: Final = 250
+MAX_LOGGER_WAITING: Final = 1000
+CATCH_UP_SAMPLES: Final = 250
 """Samples a message on the way up to the present, as of devices that were long away; far below both limits of the
 contract: 250 samples of ten values are about 40 KiB."""
-HURRIED_S: Final = 2.0
+STOP_TIMEOUT_S: Final = 2.0
 """How long a run that was stopped before its end waits for answers."""
 CONNECT_S: Final = 3.0
 """How long a run waits at its start for its devices to be connected before it goes on without."""
@@ -150,7 +150,7 @@ class FramedLine:
         self._put = 0
 
     def reachable(self, station: str) -> bool:
-        return self._loggers[station].unanswered < LOGGER_WAITING
+        return self._loggers[station].unanswered < MAX_LOGGER_WAITING
 
     def put(self, put: Transmission) -> None:
         logger = self._loggers[put.station]
@@ -263,7 +263,7 @@ def play(  # noqa: PLR0913  (a part of the run each)
     troubles: Iterable[Trouble] = (),
     seed: int = 0,
     boot: int,
-    memory: int = MEMORY,
+    memory: int = MAX_KEPT_SAMPLES,
     per_message: int = 1,
     report: Callable[[str, Sample], Sample] = lambda station, sample: sample,
     settled: Callable[[SampleOutcome], object] | None = None,
@@ -294,7 +294,7 @@ def play(  # noqa: PLR0913  (a part of the run each)
         run.connect()
         run.go()
         if stop.is_set() and end_ms is not None:  # somebody waits for us to end
-            goodbye_s = min(goodbye_s, HURRIED_S)
+            goodbye_s = min(goodbye_s, STOP_TIMEOUT_S)
         run.finish(goodbye_s)
         answered = min((line.flush(goodbye_s) for line in run.distinct), default=True)
     finally:
@@ -346,7 +346,7 @@ class _Run:
                 seed=seed,
                 boot=boot,
                 memory=memory,
-                per_message=HURRIED_SAMPLES if self.to_the_present() else per_message,
+                per_message=CATCH_UP_SAMPLES if self.to_the_present() else per_message,
                 settled=self._settle,
             )
             for key in self.stations
@@ -454,7 +454,7 @@ class _Run:
             return
         while not self.stop.is_set():
             states = self._states()
-            if sum(s.under_way for s in states) < MOST_UNDER_WAY and all(s.connected or not s.wanted for s in states):
+            if sum(s.under_way for s in states) < MAX_UNANSWERED and all(s.connected or not s.wanted for s in states):
                 break
             self._report_progress(waiting=True)
             self.stop.wait(LIVE_TICK_S)

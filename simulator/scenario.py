@@ -67,8 +67,8 @@ class FaultKind(StrEnum):
     """Wiper or bubbles."""
     CLIPPING = "clipping"
     SUPPLY = "supply"
-    """No power: nothing comes. The logger's battery carries its sensors for some hours, ``KEPT_MS``; what it kept comes
-    in one burst when the power is back, and the rest is a gap."""
+    """No power: nothing comes. The logger's battery carries its sensors for ``BATTERY_MS``; what it kept comes in one
+    burst when the power is back, and the rest is a gap."""
     CLOCK = "clock"
     """The logger's clock is ahead by two hours times the size: its readings carry the wrong times."""
     UNIT = "unit"
@@ -82,7 +82,7 @@ WHOLE_STATION = frozenset({FaultKind.OUT_OF_WATER, FaultKind.SUPPLY, FaultKind.C
 """Faults of everything that hangs there; others name a parameter."""
 
 
-KEPT_MS = 4 * 3_600_000
+BATTERY_MS = 4 * 3_600_000
 """How long the battery in a logger measures on without power; its modem needs more than that and is off at once
 (engineering choice, not verified)."""
 
@@ -279,7 +279,7 @@ def text_of(key: str) -> str:
     return (files("simulator") / "scenarios" / f"{key}.toml").read_text(encoding="utf-8")
 
 
-MOST_NAMED = 30
+MAX_NAMED = 30
 """Of names that would have been right, so many are listed at most."""
 
 
@@ -288,8 +288,8 @@ def _meant(name: str, known: Iterable[str]) -> Text:
     there = sorted(known)
     if close := get_close_matches(name, there, 3):
         return say("scenario.meant", names=" / ".join(close))
-    more = ", …" if len(there) > MOST_NAMED else ""
-    return say("scenario.known", names=f"{', '.join(there[:MOST_NAMED])}{more}") if there else Text("", "")
+    more = ", …" if len(there) > MAX_NAMED else ""
+    return say("scenario.known", names=f"{', '.join(there[:MAX_NAMED])}{more}") if there else Text("", "")
 
 
 def _unknown(what: str, key: str, known: Iterable[str]) -> Text:

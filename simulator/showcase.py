@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from infra.errors import ConfigurationError
 from infra.texts import say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.stations import Reach, Registry, Station
 from simulator.devices.sensor_faults import ANALYSED
-from simulator.physics.noise import HOUR_MS, key_of
+from simulator.physics.noise import key_of
 from simulator.scenario import Cycle, Event, EventKind, Scenario, along_km
 
 QICHACHONG = "奇槎涌"

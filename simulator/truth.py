@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from infra.times import HOUR_MS
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Station
 from simulator.devices.sensor_faults import SENSORS, Instruments
 from simulator.physics import water
-from simulator.physics.noise import HOUR_MS
 from simulator.physics.water import Water
 from simulator.scenario import Event, EventKind, Scenario
 

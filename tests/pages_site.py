@@ -50,7 +50,7 @@ from infra.vault import Vault, new_key
 from ingest.analysis import backtest_requests, live_classes
 from ingest.analysis.source_attribution import AttributionWorker
 from ingest.pipeline import Receipt, Site
-from ingest.rules import explain
+from ingest.rules import explain, rule_file
 from ingest.rules import model as rule_model
 from ingest.state import rule_publications, rule_trials
 from ingest.storage import registry as registry_store
@@ -273,7 +273,7 @@ def put_on_trial(database: Database) -> int:
     site.tick(None, begun)
     rule = _rules().get(ON_TRIAL)
     assert isinstance(rule, rule_model.Threshold)
-    stricter = rule_model.made(rule_model.Threshold, explain.row(rule) | {"limit": 1.5, "clear": 1.4}, known)
+    stricter = rule_file.make_rule(rule_model.Threshold, explain.row(rule) | {"limit": 1.5, "clear": 1.4}, known)
     text = "\n".join(explain.toml(one) for one in _rules().with_others({rule.id: stricter}))
     request = {"rules": text, "since_ms": begun - 90 * DAY_MS, "until_ms": begun, "stations": []}
     with database.write() as connection:
@@ -296,7 +296,7 @@ def put_on_trial(database: Database) -> int:
 
 
 def _rules() -> rule_model.Rules:
-    return rule_model.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
+    return rule_file.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
 
 
 ACCOUNT_DAYS = 25
@@ -475,8 +475,8 @@ def public_past(database: Database) -> None:
         sides = {"a" * 64: public_photos.Side.BEFORE, "b" * 64: public_photos.Side.AFTER}
         closed = incident_store.get(connection, made.id)
         copy = public_photos.public_copy(PHOTO)
-        public_photos.put(connection, closed, sides, dict.fromkeys(sides, copy), operator, now - HOUR)
-        subscriptions.ask(connection, Vault(new_key()), RIVER, "somebody@example.org", "zh", now)
+        public_photos.set_released(connection, closed, sides, dict.fromkeys(sides, copy), operator, now - HOUR)
+        subscriptions.request(connection, Vault(new_key()), RIVER, "somebody@example.org", "zh", now)
         connection.execute(sa.update(subscriptions.table).values(token=SUBSCRIPTION))
 
 

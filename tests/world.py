@@ -19,7 +19,7 @@ from infra.database import Database, metadata
 from ingest import ledger, quarantine
 from ingest.pipeline import Outcome, Site
 from ingest.quarantine import QuarantineEntry
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
@@ -125,7 +125,7 @@ class World:
         dialect: str = "sqlite",
     ) -> None:
         self._url = fresh(dialect, folder)
-        self._rules = rule_model.read(text, CATALOGUE)
+        self._rules = rule_file.read(text, CATALOGUE)
         self.database = Database(self._url)
         with_tables(self.database)
         self.register(*stations)

@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np  # noqa: E402
 import polars as pl  # noqa: E402
 
+from infra.times import HOUR_MS  # noqa: E402
 from sensors import forecast as fc  # noqa: E402
 from sensors.reading import Floats, Ints  # noqa: E402
 
 NOT_PARAMETERS = ("anomaly", "event", "natural", "type", "corrected", "rain", "time", "station")
 OLD = 999.0
-RESTLESS = 0.9
+RESTLESS_QUANTILE = 0.9
 """A day is restless whose mean change from hour to hour is above this quantile of the window's days; calm below the
 opposite one."""
 UNREST = ("calm", "usual", "restless")
@@ -56,17 +57,17 @@ def scored(at: Ints, value: Floats, every_h: int, auto: int) -> Iterator[Row]:
     if step is None:
         return
     day = 24 // step
-    first = int(at[0] // (24 * fc.HOUR_MS)) * 24 * fc.HOUR_MS
-    days = int((at[-1] - first) // (24 * fc.HOUR_MS)) + 1
-    size = fc.DAYS * day
-    whole = np.concatenate([np.full(size, np.nan), fc.grid(at, value, first + days * 24 * fc.HOUR_MS, step, days)])
+    first = int(at[0] // (24 * HOUR_MS)) * 24 * HOUR_MS
+    days = int((at[-1] - first) // (24 * HOUR_MS)) + 1
+    size = fc.HISTORY_DAYS * day
+    whole = np.concatenate([np.full(size, np.nan), fc.grid(at, value, first + days * 24 * HOUR_MS, step, days)])
     begin = size + (fc.WARM_DAYS + fc.MIN_COMPARED_DAYS) * day
     origins = np.arange(begin, len(whole) - day, max(1, every_h // step))
     asked = origins[:: max(1, len(origins) // auto)] if auto else origins[:0]
     unfit = (fc.Verdict.SPARSE, fc.Verdict.STALE, fc.Verdict.SHORT, fc.Verdict.CONSTANT)
     for origin in origins:
         window = whole[origin + 1 - size : origin + 1]
-        (one,) = fc.forecasts(window[None], first + int(origin + 1 - size) * step * fc.HOUR_MS, step)
+        (one,) = fc.forecasts(window[None], first + int(origin + 1 - size) * step * HOUR_MS, step)
         if one.skill.verdict not in unfit and len(one.at):
             row = _compared(one, window, whole[origin + 1 : origin + 1 + day], step)
             if row and one.skill.shown and origin in asked:
@@ -77,7 +78,7 @@ def scored(at: Ints, value: Floats, every_h: int, auto: int) -> Iterator[Row]:
 
 def _compared(one: fc.Forecast, window: Floats, came: Floats, step: int) -> Row:
     """The errors of a forecast and its opponents in the day after it; empty where nothing came."""
-    lead = np.round((one.at - one.issued_ms) / fc.HOUR_MS / step + 0.5).astype(int)
+    lead = np.round((one.at - one.issued_ms) / HOUR_MS / step + 0.5).astype(int)
     lead = lead[lead <= len(came)]
     y = came[lead - 1]
     there = np.isfinite(y)
@@ -111,7 +112,7 @@ def _unrest(window: Floats, day: int) -> str:
     moved = np.abs(np.diff(window, prepend=np.nan)).reshape(-1, day)
     known = np.isfinite(moved)
     each = np.where(known, moved, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    low, high = np.quantile(each[known.any(axis=1)], [1 - RESTLESS, RESTLESS])
+    low, high = np.quantile(each[known.any(axis=1)], [1 - RESTLESS_QUANTILE, RESTLESS_QUANTILE])
     return "restless" if each[-1] > high else "calm" if each[-1] < low else "usual"
 
 

@@ -26,10 +26,10 @@ from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.neighbours import neighbour_stations
 from sensors.reading import Bits, Floats, Places, QualityTest
 
-PAST: Final = 48
+PAST_DAYS: Final = 48
 """Days of a sensor's past before anything is planted: as many as a series remembers."""
 
-STAYS: Final = 7
+FAULT_DAYS: Final = 7
 """Days a fault goes on for once it has grown."""
 
 FLAGS: Final = int(QualityTest.ATTENUATED | QualityTest.NEIGHBOURS)
@@ -181,15 +181,17 @@ class Recorded:
                     if station not in stations:
                         continue
                     at = self.table.at[rows] / DAY_MS - first_day
-                    for start in np.arange(at[0] + PAST + chance.uniform(0, 20), at[-1] - days - STAYS, every):
-                        there = slice(*np.searchsorted(at, [start, start + days + STAYS]))
-                        if len(np.unique(at[there] // 1)) < 0.8 * (days + STAYS):
+                    for start in np.arange(
+                        at[0] + PAST_DAYS + chance.uniform(0, 20), at[-1] - days - FAULT_DAYS, every
+                    ):
+                        there = slice(*np.searchsorted(at, [start, start + days + FAULT_DAYS]))
+                        if len(np.unique(at[there] // 1)) < 0.8 * (days + FAULT_DAYS):
                             continue
                         share = np.clip((at[there] - start) / max(days, 0.01), 0.0, 1.0)
                         hours = 24.0 * float(np.median(np.diff(at[there])))
                         some = rows[there]
                         values[some, column] = fault.what(Reading(values[some, column], share, hours, chance), size)
-                        planted.append((station, column, int(start), int(start + days + STAYS) + 1))
+                        planted.append((station, column, int(start), int(start + days + FAULT_DAYS) + 1))
         found: Counter[str] = Counter()
         if planted:
             daily_tests, _ = self.daily_tests(values)
@@ -203,7 +205,7 @@ class Recorded:
         """The stations that have a sensor for months, and the rows of its readings."""
         for station in range(len(self.table.names)):
             rows = np.flatnonzero((self.table.station == station) & ~np.isnan(self.table.values[:, column]))
-            if len(rows) and self.table.at[rows[-1]] - self.table.at[rows[0]] > (PAST + STAYS) * DAY_MS:
+            if len(rows) and self.table.at[rows[-1]] - self.table.at[rows[0]] > (PAST_DAYS + FAULT_DAYS) * DAY_MS:
                 yield station, rows
 
     def daily_tests(self, values: Floats) -> tuple[Bits, Floats]:

@@ -233,7 +233,7 @@ def _pictures(
     kept = Photos(folder)
     brought = [
         Picture(one.id, one.at_ms, one.by, one.name, kept.path(one.id))
-        for one in attachments.known(
+        for one in attachments.find(
             connection, [id_ for entry in history for id_ in entry.attachments], {entry.by for entry in history}
         )
         if kept.holds(one.id)

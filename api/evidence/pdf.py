@@ -25,7 +25,7 @@ from api.evidence import font
 from api.evidence.gather import Chart, Evidence
 from api.names import by_whom, rule_name
 from api.titles import place, titled
-from governance.incidents.file_content import PRINTED, small_copy
+from governance.incidents.file_content import PRINTED_MAX_PIXELS, small_copy
 from governance.incidents.headline import COLUMNS, Headline, summary
 from governance.incidents.headline import table as evidence_table
 from infra.errors import WaterError
@@ -62,7 +62,7 @@ def typeset(found: Evidence, language: str = "zh", *, by: Text, site: str) -> by
 @lru_cache(maxsize=16)
 def _printed(file: Path) -> bytes:
     """A photo as it is printed; its file is named by its content, and each is asked for twice."""
-    return small_copy(file.read_bytes(), PRINTED)
+    return small_copy(file.read_bytes(), PRINTED_MAX_PIXELS)
 
 
 class _Pack:

@@ -65,7 +65,7 @@ def _refused(request: Request, signer: Signer, body: bytes) -> Problem | None:
         refused = unauthorized(say("field_server.other_time"))
         return replace(refused, headers={**refused.headers, TIME: str(now_ms)})
     with context.database.write() as connection:
-        fresh = phones.first_time(connection, signer.phone.id, nonce, at_ms, now_ms - WINDOW_MS)
+        fresh = phones.is_new_nonce(connection, signer.phone.id, nonce, at_ms, now_ms - WINDOW_MS)
     return None if fresh else unauthorized(say("field_server.sent_before"))
 
 

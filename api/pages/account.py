@@ -43,7 +43,7 @@ def change_password(v: Viewing, old: Field = "", password: Field = "", again: Fi
     one, session = _me(v), cookie(v.request, COOKIE)
     try:
         with v.context.database.read() as connection:
-            if not accounts.of(connection, one).has_password:
+            if not accounts.get(connection, one).has_password:
                 raise Refused(say("account.password_by_link"))
         sign_in.check_new(password, again)
         sign_in.confirm(v.context, one, old, device_of(v.request))
@@ -241,7 +241,7 @@ def _page(
         return v.render("account_nobody.html", status=status)
     one, idle_ms = _me(v), v.context.idle_ms
     with v.context.database.read() as connection:
-        account = accounts.of(connection, one)
+        account = accounts.get(connection, one)
         found = sessions.list_sessions(connection, one.id, v.now_ms, idle_ms)
         here = sessions.find(connection, cookie(v.request, COOKIE), v.now_ms, idle_ms)
         tokens = people_store.tokens_of(connection, one.name, v.now_ms)
@@ -259,7 +259,7 @@ def _page(
         phones=phones,
         rights=[right for right in Right if right in RIGHTS[one.role]],
         days=DAYS,
-        least=passwords.SHORTEST,
+        least=passwords.MIN_LENGTH,
         wrong=part if error else "",
         error=error,
         typed=typed,

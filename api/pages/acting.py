@@ -214,7 +214,7 @@ def _choices(v: View, incident: Incident, offers: Sequence[Offer], form: Given, 
     elif form.action == Action.SPLIT and form.conditions:
         preview = after_split(incident, _chosen(incident, form), v.actor, v.now_ms)
     with v.context.database.read() as connection:
-        photos = attachments.known(connection, form.attachments) if form.attachments else []
+        photos = attachments.find(connection, form.attachments) if form.attachments else []
     fired = firings(history)
     named = titles(v.context, found.values(), registry)
     return Choices(

@@ -168,7 +168,7 @@ def _sheet(v: View, number: int, given: Given, error: WaterError | None) -> Shee
             incident = incident_store.get(connection, number)
             check_visible(incident, v.actor)
             history = incident_store.history(connection, number)
-            watch = notice_store.watch_of(connection, number)
+            watch = notice_store.get_watch(connection, number)
             planned = oncall.shifts(connection, v.now_ms, v.now_ms + DUTY_AHEAD_MS)
     except (NotFound, Forbidden) as caught:
         return Sheet(number, refused=caught.text)

@@ -11,7 +11,7 @@ from api.pages.public import page
 from api.pages.view import PageRoute, View, Viewing
 from governance.notify import confirmation
 from governance.notify.confirmation import ConfirmationRequest, LinkExpired
-from governance.notify.message import TEST
+from governance.notify.message import TEST_INCIDENT
 from governance.notify.wording import item_text
 from infra.errors import NotFound, WaterError
 from infra.texts import say
@@ -31,8 +31,8 @@ def show(v: Viewing, token: str) -> Response:
     if isinstance(found, Response):
         return found
     items = sorted(found.items, key=lambda item: (item.colour.rank, item.at_ms))
-    rows = [(item, item_text(item), item.incident_id != TEST) for item in items[:SHOWN]]
-    return _page(v, found=found, rows=rows, more=max(0, len(items) - SHOWN), most=confirmation.COMMENT)
+    rows = [(item, item_text(item), item.incident_id != TEST_INCIDENT) for item in items[:SHOWN]]
+    return _page(v, found=found, rows=rows, more=max(0, len(items) - SHOWN), most=confirmation.COMMENT_LIMIT)
 
 
 @router.post(PATH)
@@ -46,7 +46,7 @@ async def confirm(v: Viewing, token: str) -> Response:
         if isinstance(found, Response):
             return found
         contact, context = found.contact, v.context
-        actor = v.keeper.by_name(contact.name) or v.keeper.by_name(contact.key) or confirmation.stands_in(contact)
+        actor = v.keeper.by_name(contact.name) or v.keeper.by_name(contact.key) or confirmation.contact_actor(contact)
         confirmed = confirmation.confirm(
             context.database,
             found,

@@ -45,7 +45,7 @@ async def keep(request: Request, key: str) -> Response:
     if (refused := foreign(request.headers)) is not None:
         return refused.response()
     body = await request.body()
-    if len(body) > drafts.MOST_BYTES or len(key) > drafts.KEY_LENGTH:
+    if len(body) > drafts.MAX_BYTES or len(key) > drafts.MAX_KEY_LENGTH:
         return answer({"kept": False, "large": True})
     try:
         given = msgspec.json.decode(body, type=Given)
@@ -75,7 +75,7 @@ async def accepted(request: Request, response: Response) -> Response:
     """The answer to the script when a form was accepted: where to go on. Its draft is deleted first."""
     key, typed = request.headers[FORM], request.headers.get(TYPED, "")
     context: Context = request.app.state.context
-    if key and len(key) <= drafts.KEY_LENGTH and typed.isdecimal():
+    if key and len(key) <= drafts.MAX_KEY_LENGTH and typed.isdecimal():
         await run_in_threadpool(_accept, context, request.scope["actor"].name, key, int(typed[:16]))
     response.headers["X-To"] = response.headers["location"]
     del response.headers["location"]

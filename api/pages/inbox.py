@@ -258,7 +258,7 @@ def _page(v: View, picture: Model | None, outcomes: Sequence[Outcome] = (), unsa
         side = Side(
             counts=inbox.counts(connection, v.actor, v.now_ms),
             streets=models.by_street(_counts_by_region(v, connection, chosen.view), regions),
-            saved=tuple(view_store.of(connection, v.actor.name)),
+            saved=tuple(view_store.list_views(connection, v.actor.name)),
             on_call=_on_call(v, oncall.on_call(connection, v.now_ms)),
         )
         holders = inbox.holders(connection, v.actor, limit=MOST_HOLDERS)

@@ -447,7 +447,7 @@ def _read(v: View, incident: Incident, history: Sequence[Entry], given: Given, e
 def _stored(v: View, connection: sa.Connection, incident: Incident, history: Sequence[Entry]) -> Stored:
     context, number = v.context, incident.id
     ids = [one for entry in history for one in entry.attachments]
-    files = attachments.known(connection, ids, {entry.by for entry in history})
+    files = attachments.find(connection, ids, {entry.by for entry in history})
     notices = None
     if v.actor.may(_NOTICES):
         within = incident_store.visible_incident_ids(v.actor)

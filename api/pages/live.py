@@ -186,12 +186,12 @@ class LivePicture:
     def _exchanged(self, here: frozenset[tuple[int, str]]) -> Mapping[int, frozenset[str]]:
         now_ms = self._clock_ms()
         said, at_ms = self._said
-        if here != said or (here and now_ms - at_ms >= presence.AGAIN_MS):
+        if here != said or (here and now_ms - at_ms >= presence.REFRESH_MS):
             with self._database.write() as connection:
-                presence.say(connection, self._process, here, now_ms)
+                presence.report(connection, self._process, here, now_ms)
             self._said = here, now_ms
         with self._database.read() as connection:
-            return presence.elsewhere(connection, self._process, now_ms)
+            return presence.present_elsewhere(connection, self._process, now_ms)
 
     # -- the channel -------------------------------------------------------------------------------------------------
 

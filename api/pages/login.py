@@ -304,7 +304,7 @@ def _password(v: View, code: str, error: Text | None = None) -> Response:
     except StepOver as over:
         return _over(v, over)
     status = 200 if error is None else 400
-    return v.render("password.html", status=status, code=code, name=one.name, error=error, least=passwords.SHORTEST)
+    return v.render("password.html", status=status, code=code, name=one.name, error=error, least=passwords.MIN_LENGTH)
 
 
 @router.get("/welcome/{code}")
@@ -333,7 +333,7 @@ def _welcome(v: View, code: str, *, name: str = "", error: Text | None = None) -
     except StepOver as over:
         return _over(v, over)
     status = 200 if error is None else 400
-    return v.render("welcome.html", status=status, code=code, name=name, error=error, least=passwords.SHORTEST)
+    return v.render("welcome.html", status=status, code=code, name=name, error=error, least=passwords.MIN_LENGTH)
 
 
 def _over(v: View, error: WaterError) -> Response:

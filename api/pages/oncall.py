@@ -209,7 +209,7 @@ def _page(v: View, given: Given, error: WaterError | None) -> Response:
     directory = known_contacts(v) or Directory()
     name = contact_names(v.context)
     with v.context.database.read() as connection:
-        around = oncall.planned(connection, v.now_ms - LOOK_BACK_MS, v.now_ms + LOOK_BACK_MS)
+        around = oncall.shifts_by_number(connection, v.now_ms - LOOK_BACK_MS, v.now_ms + LOOK_BACK_MS)
         unreachable = _unreachable(connection, directory) if v.actor.may(Right.PEOPLE) else []
     may_plan = v.actor.may(PLAN) and v.actor.regions is None
     plan = _calendar(v, name) if v.actor.may(CALENDAR) else None
@@ -273,7 +273,7 @@ def _calendar(v: View, name: Callable[[str], str]) -> Plan:
     span = timedelta(weeks=models.WEEKS)
     start_ms, end_ms = midnight(start), midnight(start + span)
     with v.context.database.read() as connection:
-        known = oncall.planned(connection, start_ms, end_ms)
+        known = oncall.shifts_by_number(connection, start_ms, end_ms)
         lines = audit_trail.list_entries(connection, kind="oncall", limit=CHANGES)
     told = ((line.at_ms, line.by, line.what, json.loads(line.body)["shifts"]) for line in lines)
     ahead_ms = max(start_ms, v.now_ms)

@@ -55,7 +55,7 @@ def of(v: View, name: str) -> PersonAccess | None:
         return PersonAccess(
             one.name,
             _path(one.name),
-            accounts.of(connection, one),
+            accounts.get(connection, one),
             accounts.needs_factor(one),
             tuple(sessions.list_sessions(connection, one.id, v.now_ms, v.context.idle_ms)),
             tuple(people_store.tokens_of(connection, one.name, v.now_ms)),

@@ -60,7 +60,7 @@ from governance.reports.citizen_reports import RateLimited, deciding_incident, n
 from governance.reports.citizen_reports import get as report_of
 from governance.reports.public_photos import PublicPhoto
 from governance.reports.river_plans import Goal
-from governance.reports.subscriptions import Told
+from governance.reports.subscriptions import PublicState
 from infra.errors import NotFound, WaterError
 from infra.texts import Text, say
 from infra.throttle import network_of
@@ -165,7 +165,7 @@ def photo(v: Viewing, name: str) -> Response:
     """A photo of a handled problem, as long as it is public."""
     try:
         with v.context.database.read() as connection:
-            found = public_photos.picture(connection, name[:40])
+            found = public_photos.get_picture(connection, name[:40])
     except NotFound as error:
         return page(v, "missing.html", 404, text=error.text)
     return Response(found, media_type="image/jpeg", headers=PHOTO_HEADERS)
@@ -194,7 +194,7 @@ async def subscribe(v: Viewing, code: str) -> Response:
             if wait_s > 0:
                 raise RateLimited(math.ceil(wait_s))
             with v.context.database.write() as connection:
-                subscriptions.ask(connection, v.context.vault, reach.key, address, v.language, v.now_ms)
+                subscriptions.request(connection, v.context.vault, reach.key, address, v.language, v.now_ms)
         except WaterError as error:
             return _sign(v, registry, reach, address, error)
         return RedirectResponse(v.to(f"/r/{reach.key}", asked=1) + "#subscribe", 303)
@@ -236,7 +236,7 @@ def _confirmed(v: View, token: str) -> Response:
         key = subscriptions.get(connection, token).reach
         here = [station.key for station in v.registries.recent().stations if station.reach == key]
         warning = public_warnings.warning(incident_store.open_water_incidents(connection, key, here))
-        now = Told(warning is not None, public_photos.newest_release(connection, key))
+        now = PublicState(warning is not None, public_photos.newest_release(connection, key))
         subscriptions.confirm(connection, token, now, v.now_ms)
     return _subscription(v, token)
 

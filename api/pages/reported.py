@@ -224,5 +224,5 @@ def _stations(v: View, given: Typed) -> tuple[tuple[str, Text], ...]:
 def _files(v: View, given: Typed) -> Sequence[Attachment]:
     """The files that were kept for who reports."""
     with v.context.database.read() as connection:
-        found = attachments.known(connection, given.photos, (v.actor.name, given.name))
+        found = attachments.find(connection, given.photos, (v.actor.name, given.name))
     return [one for one in found if one.by in (v.actor.name, given.name)]

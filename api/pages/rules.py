@@ -31,8 +31,7 @@ from infra.texts import Text, say
 from infra.times import DAY_MS, rfc3339
 from ingest.analysis import backtest_requests, trial_comparison
 from ingest.analysis.backtest_requests import BacktestRequest
-from ingest.rules import explain
-from ingest.rules import model as rule_model
+from ingest.rules import explain, rule_file
 from ingest.rules.model import KINDS, Rule, Threshold
 from ingest.state import rule_publications, rule_trials, rule_versions
 from ingest.state.rule_versions import Version
@@ -170,10 +169,10 @@ def _shown_test(v: View, number: int, status: int = 200, **typed: object) -> Res
         station_names={s.key: Text(s.zh, s.en) for s in v.registries.recent().stations},
         may_publish=v.actor.may(needed_right("POST", "/rules")),
         may_try=v.actor.may(needed_right("POST", "/rules/trials")),
-        trial_days=rule_trials.DAYS,
+        trial_days=rule_trials.ALLOWED_DAYS,
         differences=models.DIFFERENCES,
         trial=trial,
-        **{"reason": "", "error": None, "trial_reason": "", "trial_error": None, "days_typed": rule_trials.USUAL_DAYS}
+        **{"reason": "", "error": None, "trial_reason": "", "trial_error": None, "days_typed": rule_trials.DEFAULT_DAYS}
         | typed,
     )
 
@@ -258,7 +257,7 @@ def _trial(v: View, rule: str, wanted: str, typed: Mapping[str, object]) -> dict
         if not trials:
             return None
         one = next((each for each in trials if str(each.id) == wanted), trials[0])
-        found = rule_trials.found(connection, one)
+        found = rule_trials.findings(connection, one)
     try:
         tried = models.rule_of(one.body, v.context.catalogue)
     except ConfigurationError:  # the catalogue changed since
@@ -327,7 +326,7 @@ def _test(v: View, number: int) -> tuple[BacktestRequest, list[Version]]:
 def _changes(v: View, one: BacktestRequest, in_force: list[Version]) -> tuple[models.Change, ...]:
     """How the rules of a backtest differ from those in force; none where they can no longer be read."""
     try:
-        tried = rule_model.read(one.request["rules"], v.context.catalogue)
+        tried = rule_file.read(one.request["rules"], v.context.catalogue)
     except ConfigurationError:
         return ()
     return models.changes(tried, in_force)

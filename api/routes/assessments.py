@@ -276,7 +276,7 @@ def evidence(context: Context, who: Actor, registry: Registry, number: int) -> R
     """The attachment of an appeal as a file; raises NotFound."""
     with context.database.read() as connection:
         one = _visible(connection, who, registry, number)
-        (found,) = attachments.known(connection, [one.attachment]) or (None,)
+        (found,) = attachments.find(connection, [one.attachment]) or (None,)
     if found is None:
         raise NotFound(say("assessment.no_appeal", number=number))
     return file_of(context, found)

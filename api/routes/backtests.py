@@ -18,7 +18,7 @@ from infra.errors import ConfigurationError
 from infra.texts import say
 from infra.times import DAY_MS
 from ingest.analysis import backtest_requests
-from ingest.rules import model as rules_
+from ingest.rules import rule_file
 
 router = subject_router("rules", "/backtests")
 
@@ -81,7 +81,7 @@ def ask(
     until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
     if not 0 < until_ms - since_ms <= LONGEST_MS:
         raise ConfigurationError(say("backtest.span", since=new.since))
-    rules_.read(new.rules, context.catalogue)
+    rule_file.read(new.rules, context.catalogue)
     registry = registries.now()
     for key in new.stations:
         find(registry, key)

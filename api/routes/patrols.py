@@ -204,7 +204,7 @@ def correct_patrol(context: Context, registry: Registry, actor: Actor, key: str,
         raise NotFound(say("registry.no_reach", reach=new.reach[:80]))
     with context.database.write() as connection:
         before = store.find(connection, key, actor.name)
-        way = store.known_way(before.way if new.way is None else new.way)
+        way = store.check_way(before.way if new.way is None else new.way)
         done = store.TrackResult(before.metres, before.minutes, before.jumps)
         valid, why = (False, say("patrol.taken_back")) if new.undone else store.judge_patrol(way, done, context.patrols)
         after = replace(

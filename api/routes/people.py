@@ -290,7 +290,7 @@ def end_appointment(
 def get_contact(context: RequestContext, name: str) -> Response:
     """How somebody is reached, without the addresses; 404 where nothing is kept."""
     with context.database.read() as connection:
-        return answer(_contact(name, person_contacts.of(connection, name, context.vault)))
+        return answer(_contact(name, person_contacts.get(connection, name, context.vault)))
 
 
 @router.put("/people/{name}/contact", response_model=ContactView, dependencies=[OVER])

@@ -40,7 +40,7 @@ class TheirList(Strict):
 
     platform: Words = Field(max_length=64)
     by: By = None
-    items: list[dict[str, Any]] = Field(max_length=reconciliation.MOST_ITEMS)
+    items: list[dict[str, Any]] = Field(max_length=reconciliation.MAX_ITEMS)
 
 
 @dataclass(frozen=True, slots=True)

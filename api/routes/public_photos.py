@@ -95,7 +95,7 @@ def release(context: Context, who: Actor, number: int, sides: Mapping[str, Side]
         case = incident_store.get(connection, number)
         check_visible(case, who)
         used = {one for entry in incident_store.history(connection, number) for one in entry.attachments}
-        known = {one.id for one in attachments.known(connection, sorted(used)) if one.media_type.startswith("image/")}
+        known = {one.id for one in attachments.find(connection, sorted(used)) if one.media_type.startswith("image/")}
         public = {one.attachment_id for one in store.released(connection, [number]).get(number, ())}
     for one in sides:
         if one not in known:
@@ -110,4 +110,4 @@ def release(context: Context, who: Actor, number: int, sides: Mapping[str, Side]
     copies = {one: store.public_copy(photos(context).path(one).read_bytes()) for one in sides}
     with context.database.write() as connection:
         case = incident_store.get(connection, number)
-        store.put(connection, case, sides, copies, who, context.clock_ms())
+        store.set_released(connection, case, sides, copies, who, context.clock_ms())

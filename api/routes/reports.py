@@ -55,7 +55,7 @@ def attempts(an_hour: int) -> Throttle:
 
 
 def admit(request: Request) -> None:
-    """Count an attempt to report, before anything of it is read. Raises TooMany."""
+    """Count an attempt to report, before anything of it is read. Raises RateLimited."""
     wait_s = request.app.state.attempts.take(network_of(sender_of(request)))
     if wait_s > 0:
         raise store.RateLimited(math.ceil(wait_s))
@@ -225,8 +225,8 @@ def sender_of(request: Request) -> str:
 def file(context: Context, regions: Regions, registry: Registry, host: str, new: ReportForm) -> NewReportView:
     """File a report from a network address and give out its ticket; what is sent twice is one report.
 
-    Raises Refused for what says or shows nothing, TooMany, NotFound for an unknown sign, ConfigurationError for what is
-    no place here.
+    Raises Refused for a report without words and photos, RateLimited, NotFound for an unknown sign, ConfigurationError
+    for a place outside the site.
     """
     now_ms = context.clock_ms()
     who = store.sender_hash(context.vault, network_of(host))
@@ -364,7 +364,7 @@ def solved(context: Context, ticket: str) -> ReportView:
 def follow_too(context: Context, number: int, host: str) -> ReportView:
     """A ticket of its own for somebody who saw what another one reported already.
 
-    Raises NotFound where no such report is open, and TooMany.
+    Raises NotFound where no such report is open, and RateLimited.
     """
     now_ms = context.clock_ms()
     who = store.sender_hash(context.vault, network_of(host))

@@ -28,7 +28,7 @@ class NewTrial(Strict):
     """The rule that a backtest changed, to be judged beside the one in force."""
 
     backtest: int
-    days: int = Field(rule_trials.USUAL_DAYS, description="1 to 30")
+    days: int = Field(rule_trials.DEFAULT_DAYS, description="1 to 30")
     reason: Words = Field(min_length=1, max_length=1000)
 
 
@@ -65,7 +65,7 @@ class ComparisonView:
 
 @dataclass(frozen=True, slots=True)
 class TrialView:
-    """A trial: `running`, `over`, `withdrawn`, `adopted` or `superseded`; `found` only where one trial is asked for."""
+    """A trial: `running`, `over`, `withdrawn`, `adopted` or `superseded`; `findings` only for a single trial."""
 
     id: int
     rule: str
@@ -123,7 +123,7 @@ def get_trial(context: RequestContext, number: int) -> Response:
     """A trial, and what the rule found beside the version in force."""
     with context.database.read() as connection:
         one = rule_trials.get(connection, number)
-        found = rule_trials.found(connection, one)
+        found = rule_trials.findings(connection, one)
     compared = trial_comparison.compare(one, found, context.clock_ms())
     return answer(_view(context, one, compared))
 

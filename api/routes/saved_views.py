@@ -45,7 +45,7 @@ class SavedViews:
 def list_views(context: RequestContext, who: Who) -> Response:
     """The caller's views of the inbox."""
     with context.database.read() as connection:
-        found = saved_views.of(connection, who.name)
+        found = saved_views.list_views(connection, who.name)
     return answer(SavedViews([viewed(SavedViewView, one) for one in found]))
 
 

@@ -41,7 +41,7 @@ from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, point
 from governance.organisation.roles import Actor
 from infra.errors import ConfigurationError, Refused
 from infra.texts import Text, say
-from infra.times import DAY_MS, beijing_day_span
+from infra.times import DAY_MS, HOUR_MS, beijing_day_span
 from ingest.analysis.forecasts import StoredForecast, stored_forecasts
 from ingest.analysis.live_classes import STATION, ShownClass, current_classes
 from ingest.storage import changes
@@ -50,7 +50,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
 from sensors.datum import Datum, wgs84
-from sensors.forecast import HOUR_MS, Verdict
+from sensors.forecast import Verdict
 from sensors.maintenance import RETIRED_UNTIL_MS, Mute
 from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting

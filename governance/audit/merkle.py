@@ -315,13 +315,13 @@ def read_proof(text: str | bytes) -> Proof:
 
 def check_proof(proof: Proof, keys: Iterable[Ed25519PublicKey]) -> None:
     """Return when the proof is valid under one of the keys; else raise ProofInvalid naming the step that fails."""
-    known = {key_id(key): key for key in keys}
+    key_by_id = {key_id(key): key for key in keys}
     for root in (proof.root, proof.earlier):
         if root is None:
             continue
-        if root.key not in known:
+        if root.key not in key_by_id:
             raise ProofInvalid(say("audit_root.proof_key", size=root.size, key=root.key))
-        if not root.signed_by(known[root.key]):
+        if not root.signed_by(key_by_id[root.key]):
             raise ProofInvalid(say("audit_root.proof_signature", size=root.size))
     entry = proof.entry
     if entry.expected_hash() != entry.hash:

@@ -25,16 +25,16 @@ from infra.errors import NotFound
 from infra.texts import Text, keys, say
 from infra.times import rfc3339, to_ms
 
-LOCK = 0x7269_7665_7204
+TRAIL_LOCK = 0x7269_7665_7204
 """The PostgreSQL advisory lock of the appending transaction."""
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest whole number that every JSON reader keeps exactly (RFC 8785); larger ones are written as text."""
 
-BY_RULE = "rule"
+RULE_ROLE = "rule"
 """The role of what a rule found by itself."""
 
-AT_ONCE = 5_000
+ROWS_PER_READ = 5_000
 """Entries held in memory while the trail is read."""
 
 
@@ -80,7 +80,7 @@ def append_many(connection: sa.Connection, entries: Sequence[NewEntry]) -> int:
         return 0
     written = [(entry, canonical(entry.body)) for entry in entries]
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TRAIL_LOCK})")
     n, prev = head(connection)
     rows = []
     for entry, body in written:
@@ -99,7 +99,7 @@ def canonical(body: Mapping[str, Any]) -> str:
     Enums become their value, instants RFC 3339, a `Text` an object of two languages, NaN and infinities null, whole
     numbers beyond ``MAX_SAFE_INTEGER`` text.
     """
-    plain = _plain(body)
+    plain = _json_value(body)
     try:
         return json.dumps(_same_in_both_writers(plain), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     except _WritersDiffer:
@@ -175,7 +175,7 @@ def list_entries(  # noqa: PLR0913  (a field of the entry each)
     if before_n is not None:
         query = query.where(table.c.n < before_n)
     if not by_rules:
-        query = query.where(table.c.role != BY_RULE)
+        query = query.where(table.c.role != RULE_ROLE)
     return list(_lines(connection, query))
 
 
@@ -227,7 +227,7 @@ class FaultKind(Enum):
     """What is wrong with an entry."""
 
     CHANGED = "changed"
-    """What it says, or its hash, is not what was recorded."""
+    """Content or hash differs from what was recorded."""
     MISSING = "missing"
     """There are later entries, but not this one."""
     OUT_OF_ORDER = "out_of_order"
@@ -235,7 +235,7 @@ class FaultKind(Enum):
     CUT_OFF = "cut_off"
     """A signed root covers it, and the trail ends before it."""
     REWRITTEN = "rewritten"
-    """The chain fits, but a signed root of that time says that it was another."""
+    """The chain is consistent, but does not match a signed root."""
     ROOT_MISSING = "root_missing"
     """A signed root kept outside is no longer in the database."""
     DIFFERS = "differs"
@@ -272,7 +272,7 @@ class Verified:
         return not self.faults
 
 
-FAULTS_AT_MOST = 100
+MAX_FAULTS = 100
 """Faults kept of one verification."""
 
 
@@ -298,8 +298,8 @@ def walk(lines: Iterable[AuditEntry], found: Verified, after: tuple[int, str] = 
 
 
 def add_fault(found: Verified, fault: Fault) -> None:
-    """Add a fault, unless there are ``FAULTS_AT_MOST`` already."""
-    if len(found.faults) < FAULTS_AT_MOST:
+    """Add a fault, unless there are ``MAX_FAULTS`` already."""
+    if len(found.faults) < MAX_FAULTS:
         found.faults.append(fault)
 
 
@@ -308,7 +308,7 @@ def add_fault(found: Verified, fault: Fault) -> None:
 
 def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
     """The query, read in blocks; an option of the connection would hold for every later statement."""
-    return query.execution_options(yield_per=AT_ONCE)
+    return query.execution_options(yield_per=ROWS_PER_READ)
 
 
 def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[AuditEntry]:
@@ -358,14 +358,14 @@ def _same_in_both_writers(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911  (a kind of value each)
+def _json_value(value: Any) -> Any:  # noqa: PLR0911  (a kind of value each)
     """A value as JSON expresses it."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return _text(str(value.value if isinstance(value, Enum) else value))
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return _json_value(value.value)
     if isinstance(value, int):
         return int(value) if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
     if isinstance(value, float):
@@ -377,8 +377,8 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911  (a kind of value each)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {_text(str(key)): _plain(one) for key, one in value.items()}
+        return {_text(str(key)): _json_value(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         ordered = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
-        return [_plain(one) for one in ordered]
+        return [_json_value(one) for one in ordered]
     raise TypeError(f"an entry of the trail cannot hold a {type(value).__name__}")

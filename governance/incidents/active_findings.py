@@ -20,7 +20,7 @@ MAX_TURNS = 20
 _BY_PEOPLE = frozenset({EntryKind.REPORTED, EntryKind.MERGED, EntryKind.EMERGENCY, EntryKind.SUPERVISED})
 """History entries after which an incident no longer rests on findings alone."""
 
-AT_ONCE = 100
+IDS_PER_QUERY = 100
 """Findings looked up by one statement: 84 ids each."""
 
 
@@ -76,14 +76,14 @@ def of_rules(
 
 def without_active_findings(connection: sa.Connection, incident_ids: Collection[int]) -> set[int]:
     """Of these incidents those that rest on withdrawn findings alone, and that nobody reported or confirmed."""
-    mine = sorted(incident_ids)
+    ids = sorted(incident_ids)
     c, e = conditions_.c, entries_.c
     found = connection.execute(
-        sa.select(c.incident_id, c.rule, c.station, c.parameter, c.fired_at_ms).where(c.incident_id.in_(mine))
+        sa.select(c.incident_id, c.rule, c.station, c.parameter, c.fired_at_ms).where(c.incident_id.in_(ids))
     ).all()
     recorded: dict[int, list[tuple[int, str]]] = {}
     by_people: set[int] = set()
-    query = sa.select(e.id, e.incident_id, e.finding_id, e.what).where(e.incident_id.in_(mine))
+    query = sa.select(e.id, e.incident_id, e.finding_id, e.what).where(e.incident_id.in_(ids))
     for number, incident_id, finding_id, what in connection.execute(query):
         if what in _BY_PEOPLE:
             by_people.add(incident_id)
@@ -108,8 +108,8 @@ def new_findings(connection: sa.Connection, findings: Sequence[Finding]) -> list
     ids = [finding.id for finding in findings]
     c = entries_.c
     seen = set(connection.execute(sa.select(c.finding_id).where(c.finding_id.in_(ids))).scalars())
-    known = [f for f in findings if f.id in seen and f.change is not ConditionChange.RESOLVED]
-    active = _of(connection, known)
+    recorded = [f for f in findings if f.id in seen and f.change is not ConditionChange.RESOLVED]
+    active = _active_findings_of(connection, recorded)
     turns: dict[tuple[str, str, str | None], int] = {}
     found = []
     for finding in findings:
@@ -124,13 +124,13 @@ def new_findings(connection: sa.Connection, findings: Sequence[Finding]) -> list
     return found
 
 
-def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFindings:
+def _active_findings_of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFindings:
     c = entries_.c
     rows: list[tuple[int, str]] = []
-    for start in range(0, len(findings), AT_ONCE):
+    for start in range(0, len(findings), IDS_PER_QUERY):
         queries = [
             id_ if turn == 0 else f"{id_}.{turn}"
-            for f in findings[start : start + AT_ONCE]
+            for f in findings[start : start + IDS_PER_QUERY]
             for change in (ConditionChange.FIRED, ConditionChange.WITHDRAWN)
             for id_ in ids_of(change, f.rule, f.station, f.parameter or "", f.observed_at_ms)
             for turn in range(MAX_TURNS + 1)

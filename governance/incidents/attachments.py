@@ -33,12 +33,12 @@ class Attachment:
 
 
 def add(connection: sa.Connection, made: Attachment) -> Attachment:
-    """Keep it; what the same person uploaded before stays as it is and is returned."""
+    """Store an upload; an earlier one of the same person and content is returned unchanged."""
     columns = ", ".join(f'"{name}"' for name in made.__slots__)
     row = tuple(getattr(made, name) for name in made.__slots__)
     insert_many(connection, f"INSERT INTO attachment ({columns})", [row], 'ON CONFLICT (id, "by") DO NOTHING')
-    mine = (table.c.id == made.id) & (table.c.by == made.by)
-    return Attachment(**connection.execute(sa.select(table).where(mine)).mappings().one())
+    where = (table.c.id == made.id) & (table.c.by == made.by)
+    return Attachment(**connection.execute(sa.select(table).where(where)).mappings().one())
 
 
 def attach(connection: sa.Connection, used: Collection[tuple[str, int]]) -> None:
@@ -47,8 +47,8 @@ def attach(connection: sa.Connection, used: Collection[tuple[str, int]]) -> None
     insert_many(connection, into, sorted(used), "ON CONFLICT (attachment_id, incident_id) DO NOTHING")
 
 
-def known(connection: sa.Connection, ids: Sequence[str], by: Collection[str] = ()) -> list[Attachment]:
-    """Those of these ids that somebody uploaded, each once, in their order; of several uploads the first of ``by``."""
+def find(connection: sa.Connection, ids: Sequence[str], by: Collection[str] = ()) -> list[Attachment]:
+    """The uploads with these ids, each once, in their order; of several uploads the first of ``by``."""
     rows = connection.execute(sa.select(table).where(table.c.id.in_(ids)).order_by(table.c.at_ms)).mappings()
     found: dict[str, Attachment] = {}
     for row in rows:
@@ -60,7 +60,7 @@ def known(connection: sa.Connection, ids: Sequence[str], by: Collection[str] = (
 
 def get(connection: sa.Connection, ids: Sequence[str], actor: Actor) -> list[Attachment]:
     """Those with these ids, in their order. Raises NotFound, naming the first that is not there for ``actor``."""
-    found = known(connection, ids, (actor.name,))
+    found = find(connection, ids, (actor.name,))
     here = {one.id for one in found if actor.regions is None or one.by == actor.name}
     if len(here) < len(found):
         here |= _attached(connection, [one.id for one in found if one.id not in here], actor)
@@ -71,7 +71,7 @@ def get(connection: sa.Connection, ids: Sequence[str], actor: Actor) -> list[Att
 
 
 def _attached(connection: sa.Connection, ids: Sequence[str], actor: Actor) -> set[str]:
-    """Those of these ids that are attached to an incident within reach of somebody."""
+    """Those of these ids that are attached to an incident the actor has access to."""
     c = incidents_.c
     query = (
         sa.select(uses.c.attachment_id, c.region, c.reach, c.responsible)

@@ -26,16 +26,15 @@ SEVERITY: Final[Mapping[Colour, str]] = {
     Colour.BLUE: "Minor",
 }
 """Severity of a colour: the four steps of both scales in order. Our choice; no published text maps them for water."""
-SENT_KINDS: Final = frozenset(FindingKind) - {FindingKind.DEVICE, FindingKind.NO_DATA, FindingKind.REPORT}
-"""What is told outside: what was found in the water. A device's trouble concerns its keeper, and a report is what
-somebody says."""
-RECALLED: Final = frozenset({State.FALSE_ALARM, State.REJECTED})
-BESIDE_KM: Final = 0.05
+WARNED_KINDS: Final = frozenset(FindingKind) - {FindingKind.DEVICE, FindingKind.NO_DATA, FindingKind.REPORT}
+"""Kinds that warnings are sent for: those measured in the water, neither faults of devices nor reports."""
+CANCELLING_STATES: Final = frozenset({State.FALSE_ALARM, State.REJECTED})
+REACH_MARGIN_KM: Final = 0.05
 """A reach as an area is its line and so much on both sides: the banks of a creek. Our choice."""
-AROUND_KM: Final = 0.5
+PLACE_RADIUS_KM: Final = 0.5
 """A place without a reach is a circle of this radius. Our choice."""
-GOOD_MS: Final = 24 * 3_600_000
-"""For how long a message counts where none follows: an incident that lasts longer is told anew by its feed."""
+VALID_MS: Final = 24 * 3_600_000
+"""Validity of a message without a successor; the feed renews it while the incident lasts."""
 LANGUAGES: Final = {"zh-CN": "zh", "en-US": "en"}
 
 
@@ -75,16 +74,15 @@ class CapMessage:
 
 
 def messages(steps: Iterable[Step], settings: CapSettings) -> Iterator[CapMessage]:
-    """The messages of one incident, oldest first: opened, colour changed, closed, found false. Nothing for what is not
-    told outside."""
+    """The messages of one incident, oldest first: opened, changed, closed, cancelled. Only of `WARNED_KINDS`."""
     sent: list[str] = []
     last: tuple[object, ...] = ()
     for step in steps:
         one = step.incident
-        shown = (one.colour, one.is_open, one.state in RECALLED)
-        if one.kind not in SENT_KINDS or shown == last or (not sent and not one.is_open):
+        shown = (one.colour, one.is_open, one.state in CANCELLING_STATES)
+        if one.kind not in WARNED_KINDS or shown == last or (not sent and not one.is_open):
             continue
-        kind = "Alert" if not sent else "Cancel" if one.state in RECALLED else "Update"
+        kind = "Alert" if not sent else "Cancel" if one.state in CANCELLING_STATES else "Update"
         identifier = f"riverchief-{one.id}-{step.seq}-{step.at_ms:x}"
         body = _alert(step, kind, identifier, tuple(sent), settings)
         yield CapMessage(identifier, kind, step.at_ms, one.titled(), body)
@@ -126,10 +124,10 @@ def _info(root: Element, step: Step, language: str, short: str, settings: CapSet
     _add(info, "certainty", _certainty(one))
     _add(info, "effective", _time(step.at_ms))
     _add(info, "onset", _time(one.since_ms))
-    _add(info, "expires", _time(step.at_ms + GOOD_MS))
+    _add(info, "expires", _time(step.at_ms + VALID_MS))
     _add(info, "senderName", settings.sender_name)
     _add(info, "headline", of(one.titled()))
-    state = say("cap.recalled" if one.state in RECALLED else "cap.over" if over else "cap.open")
+    state = say("cap.recalled" if one.state in CANCELLING_STATES else "cap.over" if over else "cap.open")
     _add(info, "description", of(state))
     _add(info, "instruction", "" if over else of(say("cap.do")))
     _add(info, "web", f"{settings.web}/incidents/{one.id}" if settings.web else "")
@@ -143,7 +141,7 @@ def _info(root: Element, step: Step, language: str, short: str, settings: CapSet
     for polygon in _polygons(step.line):
         _add(area, "polygon", polygon)
     if len(step.line) < 2 and step.place is not None:
-        _add(area, "circle", f"{step.place[1]:.5f},{step.place[0]:.5f} {AROUND_KM}")
+        _add(area, "circle", f"{step.place[1]:.5f},{step.place[0]:.5f} {PLACE_RADIUS_KM}")
 
 
 def _urgency(one: Incident) -> str:
@@ -156,7 +154,7 @@ def _urgency(one: Incident) -> str:
 
 def _certainty(one: Incident) -> str:
     """Observed: a limit was crossed by good readings; likely: the detector of events says so; possible: forecast."""
-    if one.state in RECALLED:
+    if one.state in CANCELLING_STATES:
         return "Unlikely"
     if one.kind is FindingKind.FORECAST:
         return "Possible"
@@ -171,7 +169,7 @@ def _polygons(line: Sequence[tuple[float, float]]) -> Iterator[str]:
         long = hypot(east, north)
         if not long:
             continue
-        aside = BESIDE_KM / KM_PER_DEGREE / long
+        aside = REACH_MARGIN_KM / KM_PER_DEGREE / long
         right = (north * aside / squeeze, -east * aside)
         corners = [
             (lon_a + right[0], lat_a + right[1]),

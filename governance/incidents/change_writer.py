@@ -114,8 +114,8 @@ def _delete_conditions(connection: sa.Connection, changes: Iterable[IncidentChan
     """Delete the conditions that were split off."""
     for change in changes:
         for rule, station, parameter in change.effects.gone:
-            gone = {"incident_id": ids[change.key], "rule": rule, "station": station, "parameter": parameter}
-            connection.execute(sa.delete(conditions_).where(_same_condition(gone)))
+            removed = {"incident_id": ids[change.key], "rule": rule, "station": station, "parameter": parameter}
+            connection.execute(sa.delete(conditions_).where(_same_condition(removed)))
 
 
 def _same_condition(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
@@ -123,24 +123,18 @@ def _same_condition(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
 
 
 def _insert_causes(
-    connection: sa.Connection,
-    before: Mapping[int, Incident],
-    changes: Iterable[IncidentChange],
-    ids: Mapping[int, int],
+    connection: sa.Connection, before: Mapping[int, Incident], changes: Iterable[IncidentChange], ids: Mapping[int, int]
 ) -> None:
     """Insert the causes that incidents take beside their own since these changes."""
     for key, incident in _last(changes).items():
-        known = before[key].case.also if key in before else ()
-        fresh = [{"incident_id": ids[key], "cause": cause} for cause in incident.case.also if cause not in known]
+        stored = before[key].case.also if key in before else ()
+        fresh = [{"incident_id": ids[key], "cause": cause} for cause in incident.case.also if cause not in stored]
         if fresh:
             connection.execute(sa.insert(causes_), fresh)
 
 
 def _write_conditions(
-    connection: sa.Connection,
-    before: Mapping[int, Incident],
-    changes: Iterable[IncidentChange],
-    ids: Mapping[int, int],
+    connection: sa.Connection, before: Mapping[int, Incident], changes: Iterable[IncidentChange], ids: Mapping[int, int]
 ) -> None:
     """Write each condition touched as the last change leaves it."""
     touched: dict[tuple[int, tuple[str, str, str]], Condition] = {}

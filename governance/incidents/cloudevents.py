@@ -90,9 +90,9 @@ def build(incident: Incident, effects: Effects, *, source: str, finding: Finding
         "merged_into": incident.case.merged_into,
         "rule": {"id": headline.rule, "version": version},
         "message": finding.message if finding else None,
-        "title": _both(incident.title),
+        "title": _languages(incident.title),
         "headline": incident.headline.as_json() if incident.headline else None,
-        "text": _both(entry.text),
+        "text": _languages(entry.text),
         "by": entry.by,
         "role": entry.role,
         "comment": entry.comment,
@@ -199,5 +199,5 @@ def _time(at_ms: int | None) -> str | None:
     return None if at_ms is None else rfc3339(at_ms)
 
 
-def _both(text: Text) -> dict[str, str]:
+def _languages(text: Text) -> dict[str, str]:
     return {"zh": text.zh, "en": text.en}

@@ -1,4 +1,4 @@
-"""What people correct of what they said before: where a report was, and that a case was handled. Pure.
+"""Corrections by people: the place of a report, the record of the handling. Pure.
 
 The history keeps the old and the new; what was said first stays in it.
 """
@@ -27,14 +27,14 @@ def move(incident: Incident, place: Place, actor: Actor, now_ms: int) -> tuple[I
         incident, incident.case, EntryKind.MOVED, actor.name, say("incident.moved", **values), details, now_ms,
         Notify.INFORM,
     )  # fmt: skip
-    return replace(after, place=place), _of(effects, actor)
+    return replace(after, place=place), _correction_effects(effects, actor)
 
 
 def correct_handling(
     incident: Incident, words: str, shown: tuple[str, ...], actor: Actor, *, undone: bool, now_ms: int,
     policy: DeadlinePolicy,
 ) -> tuple[Incident, Effects]:  # fmt: skip
-    """What was said of the handling, said anew; ``undone``: it was not handled, and goes on as before.
+    """Replace the record of the handling; ``undone``: the case was not handled and goes back to that step.
 
     Raises Refused unless the case is handled, by this person, and nobody has gone on with it.
     """
@@ -47,10 +47,10 @@ def correct_handling(
     )
     if undone:
         after = with_step_deadline(replace(after, state=State.HANDLING), now_ms, policy)
-    return after, _of(effects, actor, to_state=after.state, comment=words, attachments=shown)
+    return after, _correction_effects(effects, actor, to_state=after.state, comment=words, attachments=shown)
 
 
-def _of(effects: Effects, actor: Actor, **more: Any) -> Effects:
+def _correction_effects(effects: Effects, actor: Actor, **more: Any) -> Effects:
     return replace(effects, entry=replace(effects.entry, role=actor.role.value, **more))
 
 

@@ -18,25 +18,22 @@ from itertools import pairwise
 from governance.incidents.finding import Colour
 from infra.errors import ConfigurationError
 from infra.texts import say
-from infra.times import BEIJING, DAY_MS, from_ms, to_ms
+from infra.times import BEIJING, DAY_MS, HOUR_MS, MINUTE_MS, from_ms, to_ms
 
-HOUR_MS = 3_600_000
-
-REMIND_AT = 0.8
+REMINDER_SHARE = 0.8
 """The share of a limit after which a reminder is sent; unverified."""
 
-AGAIN_MS = 24 * HOUR_MS
+ESCALATION_INTERVAL_MS = 24 * HOUR_MS
 """An overdue step goes another level up after this; unverified."""
 
 EMERGENCY_LIMITS: Mapping[str, str] = {"I": "2h", "II": "2h", "III": "4h", "IV": "4h"}
 """Within which a pollution emergency of each grade is reported upwards: III and IV to the city, I and II to province
 and ministry. After 环境保护部令第17号, unverified."""
 
-LONGEST_DAYS = 366
+MAX_LIMIT_DAYS = 366
 """The longest limit, and the longest time that offices are searched for being open."""
 
 _LIMIT = re.compile(r"([1-9]\d{0,4})(m|h|wh|wd)")
-_MINUTE_MS = 60_000
 
 
 class Phase(StrEnum):
@@ -68,7 +65,7 @@ def parse_limit(text: str) -> Limit:
         raise ConfigurationError(say("process.limit", text=text))
     made = Limit(int(match[1]), match[2])
     days = made.amount / {"m": 1440, "h": 24, "wh": 4, "wd": 0.5}[made.unit]
-    if days > LONGEST_DAYS:
+    if days > MAX_LIMIT_DAYS:
         raise ConfigurationError(say("process.limit_year", text=text))
     return made
 
@@ -133,7 +130,7 @@ class Emergencies:
 
 def _span_ms(span: Limit) -> int:
     """The length of a limit that runs day and night."""
-    return span.amount * {"m": _MINUTE_MS, "h": HOUR_MS}[span.unit]
+    return span.amount * {"m": MINUTE_MS, "h": HOUR_MS}[span.unit]
 
 
 _STANDARD: Mapping[Phase, tuple[str, str, str, str]] = {  # red, orange, yellow, blue
@@ -164,8 +161,8 @@ class DeadlinePolicy:
     limits: Mapping[tuple[Phase, Colour], Limit] = field(default_factory=_standard)
     handle: Mapping[str, Limit] = field(default_factory=dict)
     office: tuple[tuple[time, time], ...] = ((time(8, 30), time(12, 0)), (time(14, 0), time(17, 30)))
-    remind_at: float = REMIND_AT
-    again_ms: int = AGAIN_MS
+    remind_at: float = REMINDER_SHARE
+    again_ms: int = ESCALATION_INTERVAL_MS
     reopen_within_ms: int = 30 * 24 * HOUR_MS
     close_after: int = 3
     """Good readings after the recovery that a sensor-raised incident needs before it is closed."""
@@ -205,7 +202,7 @@ class DeadlinePolicy:
             if left <= end - begin:
                 return begin + left
             left -= end - begin
-        raise ConfigurationError(say("process.no_office", days=LONGEST_DAYS, since_ms=since_ms))
+        raise ConfigurationError(say("process.no_office", days=MAX_LIMIT_DAYS, since_ms=since_ms))
 
     def between(self, start_ms: int, end_ms: int) -> int:
         """The office time from one instant to a later one, ms; 0 when it is not later."""
@@ -223,10 +220,10 @@ class DeadlinePolicy:
     def _open(self, since_ms: int) -> Iterator[tuple[int, int]]:
         """The spans of office time that end after an instant, in order."""
         day = from_ms(since_ms).astimezone(BEIJING).date()
-        for _ in range(2 * LONGEST_DAYS):
+        for _ in range(2 * MAX_LIMIT_DAYS):
             if is_working_day(day):
                 for start, end in self.office:
-                    span = _at(day, start), _at(day, end)
+                    span = _beijing_ms(day, start), _beijing_ms(day, end)
                     if span[1] > since_ms:
                         yield span
             day += timedelta(days=1)
@@ -248,9 +245,9 @@ def parse_office_hours(pairs: list[list[str]]) -> tuple[tuple[time, time], ...]:
     return made
 
 
-def _at(day: date, moment: time) -> int:
+def _beijing_ms(day: date, moment: time) -> int:
     return to_ms(datetime.combine(day, moment, BEIJING))
 
 
 def _length(start: time, end: time) -> int:
-    return _at(date(2026, 1, 1), end) - _at(date(2026, 1, 1), start)
+    return _beijing_ms(date(2026, 1, 1), end) - _beijing_ms(date(2026, 1, 1), start)

@@ -25,10 +25,9 @@ from governance.organisation.terms import Appointment, responsible
 from infra import toml_text
 from infra.errors import ConfigurationError, text_of
 from infra.texts import Text, at, joined, say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.network import Level
 
-HOUR_MS = 3_600_000
 _LEVELS = {level.key: level for level in Level}
 
 
@@ -102,10 +101,10 @@ def suggest(
     way = regions.up(region)
     wanted = process.level if process else Level.GRID
     start = next((code for code in way if code not in regions or regions[code].level <= wanted), region)
-    kept = [*way[way.index(start) :]] if start in way else []
+    path = [*way[way.index(start) :]] if start in way else []
     chief = ""
     terms = list(terms)
-    for code in kept:
+    for code in path:
         chief = responsible(terms, Place(code, place.reach), regions, now_ms)
         if chief:
             break
@@ -152,8 +151,8 @@ def read(text: str) -> Processes:
 
 
 def _process(row: Mapping[str, Any]) -> Process:
-    known = set(Process.__slots__)
-    if unknown := sorted(set(row) - known):
+    keys = set(Process.__slots__)
+    if unknown := sorted(set(row) - keys):
         raise ConfigurationError(say("process.unknown", known=", ".join(unknown)))
     for name in ("key", "zh", "en"):
         if not isinstance(row.get(name), str) or not row[name]:
@@ -192,15 +191,15 @@ def _text(one: str | Mapping[str, str]) -> Text:
     return Text(one["zh"], one["en"])
 
 
-MOST = 10_000
+MAX_POLICY_NUMBER = 10_000
 """Hours, days or readings of a policy: more is a slip of the pen."""
-_PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
+_POLICY_KEYS = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
 
 
 def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePolicy:
     limits = dict(DEFAULT_POLICY.limits)
     for name, colours in row.items():
-        if name in _PLAIN:
+        if name in _POLICY_KEYS:
             continue
         phase = Phase(name)
         for colour, text in colours.items():
@@ -210,8 +209,8 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePol
     if not 0 < remind_at < 1:
         raise ConfigurationError(say("process.remind_at", remind_at=remind_at))
     numbers = {name: row[name] for name in ("again_h", "reopen_days", "close_after") if name in row}
-    if any(type(number) is not int or not 1 <= number <= MOST for number in numbers.values()):
-        raise ConfigurationError(say("process.whole", known=", ".join(numbers), most=MOST))
+    if any(type(number) is not int or not 1 <= number <= MAX_POLICY_NUMBER for number in numbers.values()):
+        raise ConfigurationError(say("process.whole", known=", ".join(numbers), most=MAX_POLICY_NUMBER))
     policy = DeadlinePolicy(
         limits=limits,
         emergencies=_emergencies(row.get("emergency", {})),
@@ -225,7 +224,7 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> DeadlinePol
     )
     for phase in Phase:  # a more urgent colour never has more time
         for colour, less in zip(list(Colour), list(Colour)[1:], strict=False):
-            if _rough(policy.limits[phase, colour]) > _rough(policy.limits[phase, less]):
+            if _approximate_hours(policy.limits[phase, colour]) > _approximate_hours(policy.limits[phase, less]):
                 raise ConfigurationError(say("process.order", phase=phase, colour=colour, less=less))
     return policy
 
@@ -243,9 +242,9 @@ def _emergencies(row: Mapping[str, Any]) -> Emergencies:
     return Emergencies(within, spans.get("answer", found.answer), spans.get("again", found.again))
 
 
-def _rough(span: Limit) -> float:
+def _approximate_hours(span: Limit) -> float:
     """A limit in hours for comparison: a working day counts as a day, an office hour as an hour."""
     return span.amount * {"m": 1 / 60, "h": 1.0, "wh": 1.0, "wd": 24.0}[span.unit]
 
 
-EMPTY = Processes()
+NO_PROCESSES = Processes()

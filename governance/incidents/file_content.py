@@ -11,7 +11,7 @@ from infra.texts import say
 
 MAX_BYTES = 10 * 1024 * 1024
 """A phone's photo at full size; the field app sends at most 400 kB."""
-PRINTED = 1600
+PRINTED_MAX_PIXELS = 1600
 """Longer side, in pixels, of a photo in a document: 300 dots per inch on 13 cm."""
 
 _PDF = b"%PDF-"

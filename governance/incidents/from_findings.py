@@ -145,8 +145,8 @@ def _withdrawn_condition(incident: Incident, finding: Finding) -> Condition | No
 
 def _fired(incident: Incident | None, finding: Finding) -> Condition:
     """The finding's condition after it fired; late data do not reactivate a condition that ended after them."""
-    known = {c.key: c for c in incident.conditions} if incident else {}
-    before = known.get(_key(finding))
+    by_key = {c.key: c for c in incident.conditions} if incident else {}
+    before = by_key.get(_key(finding))
     if before is None:
         return Condition(*_key(finding), finding.since_ms, finding.observed_at_ms)
     if finding.retrospective and before.resolved_at_ms is not None and before.resolved_at_ms > finding.observed_at_ms:
@@ -264,7 +264,7 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
         return None
     condition = replace(ended, resolved_at_ms=finding.observed_at_ms)
     seen = replace(incident, last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms))
-    return _over(incident, seen, condition, finding, EntryKind.RESOLVED, now_ms)
+    return _with_condition_ended(incident, seen, condition, finding, EntryKind.RESOLVED, now_ms)
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
@@ -279,11 +279,11 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
     if finding.kind is FindingKind.DEVICE and finding.headline is not None and incident.rule == finding.rule:
         # not the water but the instrument: the incident is about the device from now on
         seen = replace(incident, kind=finding.kind, title=title(finding.headline), headline=finding.headline)
-    after, effects = _over(incident, seen, condition, finding, EntryKind.WITHDRAWN, now_ms)
+    after, effects = _with_condition_ended(incident, seen, condition, finding, EntryKind.WITHDRAWN, now_ms)
     return after, replace(effects, repeats=False)  # no later event says it
 
 
-def _over(
+def _with_condition_ended(
     before: Incident, seen: Incident, condition: Condition, finding: Finding, what: EntryKind, now_ms: int
 ) -> tuple[Incident, Effects]:
     """The incident after this condition ended; it has recovered when all conditions have."""

@@ -16,14 +16,14 @@ from sensors.standards.gb3838 import Direction, Water, WaterClass
 
 TITLE_MAX_CHARS: Final[Mapping[str, int]] = {"zh": 40, "en": 80}
 """Characters of a title. A Chinese character is as wide as two Latin letters: both fill the same line."""
-MIN_KEPT: Final[Mapping[str, Mapping[str, int]]] = {
+MIN_PART_CHARS: Final[Mapping[str, Mapping[str, int]]] = {
     "zh": {"place": 5, "matter": 6, "water_class": 0, "between": 0},
     "en": {"place": 16, "matter": 24, "water_class": 0, "between": 0},
 }
 """Characters of a part that are kept while another part can still be cut."""
-MIN_CHARS: Final = 3
+MIN_CUT_CHARS: Final = 3
 """A part cut to fewer characters is left out."""
-DIGITS: Final = 3
+MAX_DIGITS: Final = 3
 """Significant digits of a value in a title, unless the catalogue shows fewer decimals."""
 NO_TEXT: Final = Text("", "")
 
@@ -81,13 +81,15 @@ class Headline:
 
     def as_json(self) -> dict[str, Any]:
         """The headline as JSON; unknown values are left out."""
-        found: dict[str, Any] = {"place": _both(self.place)}
+        found: dict[str, Any] = {"place": _languages(self.place)}
         if self.matter != NO_TEXT:
-            found["matter"] = _both(self.matter)
+            found["matter"] = _languages(self.matter)
         if self.rows:
             found |= {"station": self.station, "water": str(self.water)}
-            found["rows"] = [_known(row, ("parameter", "value", "before", "times_usual", "limit")) for row in self.rows]
-        return found | _known(self, ("confidence", "score", "threshold"))
+            found["rows"] = [
+                _fields_of(row, ("parameter", "value", "before", "times_usual", "limit")) for row in self.rows
+            ]
+        return found | _fields_of(self, ("confidence", "score", "threshold"))
 
 
 def headline_from_json(found: Mapping[str, Any] | None) -> Headline | None:
@@ -125,11 +127,11 @@ def class_of(row: Row, water: str) -> WaterClass | None:
 
 
 def format_value(value: float, parameter: Parameter) -> str:
-    """A value as text: ``DIGITS`` significant digits, and no more decimals than the catalogue shows."""
+    """A value as text: ``MAX_DIGITS`` significant digits, and no more decimals than the catalogue shows."""
     if not isfinite(value) or abs(value) >= 1e12:
         return f"{value:g}"
     order = floor(log10(abs(value))) if value else 0
-    decimals = DIGITS - 1 - order
+    decimals = MAX_DIGITS - 1 - order
     return f"{round(value, decimals):.{max(0, min(decimals, parameter.decimals))}f}"
 
 
@@ -177,9 +179,9 @@ def title_parts(headline: Headline, language: str) -> TitleParts:
     )
 
 
-IN_A_LIST: Final = (("limit", False), ("water_class", False), ("place", True), ("matter", False), ("place", False))
+LIST_ORDER: Final = (("limit", False), ("water_class", False), ("place", True), ("matter", False), ("place", False))
 """Order of cutting in a list, where rows are distinguished by their places."""
-IN_A_MESSAGE: Final = (
+MESSAGE_ORDER: Final = (
     ("limit", False),
     ("between", True),
     ("water_class", True),
@@ -190,7 +192,7 @@ IN_A_MESSAGE: Final = (
     ("place", False),
 )
 """Order of cutting in a message, where the class says how bad it is."""
-_CUT: Final = frozenset({"place", "matter"})
+_SHORTENED_PARTS: Final = frozenset({"place", "matter"})
 """Parts of which a beginning can be kept."""
 
 
@@ -203,16 +205,16 @@ def joined_parts(parts: TitleParts, language: str) -> str:
     return colon.join(one for one in (parts.place, what) if one)
 
 
-def fitted(parts: TitleParts, language: str, room: int, *, order: Sequence[tuple[str, bool]] = IN_A_LIST) -> str:
+def fitted(parts: TitleParts, language: str, room: int, *, order: Sequence[tuple[str, bool]] = LIST_ORDER) -> str:
     """One line of at most ``room`` characters. What does not fit is cut by ``order``: (part, whether some of it stays
     for now); the value is never cut."""
     for part, some in order:
         whole, over = getattr(parts, part), len(joined_parts(parts, language)) - room
         if over <= 0:
             break
-        left = max(MIN_KEPT[language][part] if some else 0, len(whole) - over)
-        if part in _CUT:
-            parts = replace(parts, **{part: truncated(whole, left) if left >= MIN_CHARS else ""})
+        left = max(MIN_PART_CHARS[language][part] if some else 0, len(whole) - over)
+        if part in _SHORTENED_PARTS:
+            parts = replace(parts, **{part: truncated(whole, left) if left >= MIN_CUT_CHARS else ""})
         else:
             parts = replace(parts, **{part: whole.strip().removesuffix("类") if some else ""})
     return joined_parts(parts, language)
@@ -246,30 +248,30 @@ def table(headline: Headline) -> list[tuple[Text, Text, Text, Text, Text]]:
         shown = _parameter(row.parameter)
         name = Text(shown.zh, shown.en) if shown else Text(row.parameter, row.parameter)
         judged = class_of(row, headline.water)
-        value = _shown(row.value, shown)
+        value = _formatted_value(row.value, shown)
         if judged is not None:
             value = Text(
                 f"{value.zh}（{say(f'headline.class_{judged.value}').zh}）",
                 f"{value.en} ({say(f'headline.class_{judged.value}').en})",
             )
-        times = NONE if row.times_usual is None else say("headline.times", times=f"{abs(row.times_usual):.1f}")
-        rows.append((name, _shown(row.before, shown), value, times, _shown(row.limit, shown)))
+        times = UNKNOWN_VALUE if row.times_usual is None else say("headline.times", times=f"{abs(row.times_usual):.1f}")
+        rows.append((name, _formatted_value(row.before, shown), value, times, _formatted_value(row.limit, shown)))
     return rows
 
 
-NONE: Final = Text("—", "—")
+UNKNOWN_VALUE: Final = Text("—", "—")
 COLUMNS: Final = ("parameter", "before", "value", "times", "limit")
 """Columns of `table`."""
 
 
 def _parameter(key: str) -> Parameter | None:
-    known = catalogue()
-    return known[key] if key in known.index else None
+    parameters = catalogue()
+    return parameters[key] if key in parameters.index else None
 
 
-def _shown(value: float | None, parameter: Parameter | None) -> Text:
+def _formatted_value(value: float | None, parameter: Parameter | None) -> Text:
     if value is None:
-        return NONE
+        return UNKNOWN_VALUE
     text = f"{value:g}" if parameter is None else format_value(value, parameter)
     unit = "" if parameter is None or parameter.unit == "1" else f" {parameter.unit}"
     return Text(text + unit, text + unit)
@@ -287,10 +289,10 @@ def _limit(row: Row, water: str) -> float | None:
     return row.limit if judged is None or judged is WaterClass.I else found[judged - 2]
 
 
-def _both(text: Text) -> dict[str, str]:
+def _languages(text: Text) -> dict[str, str]:
     return {"zh": text.zh, "en": text.en}
 
 
-def _known(one: object, names: Sequence[str]) -> dict[str, Any]:
+def _fields_of(one: object, names: Sequence[str]) -> dict[str, Any]:
     values = {name: getattr(one, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Queries of the inbox: which incidents somebody sees in which view, those with the least time left first.
+"""Queries of the inbox: the incidents an actor sees in each view, those with the least time left first.
 
 What a page shows is chosen and ordered in the database: a site may have 100,000 incidents.
 """
@@ -78,7 +78,7 @@ class InboxQuery:
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """As much of an incident as its place in the inbox depends on."""
+    """The columns of an incident that the inbox sorts and filters by."""
 
     id: int
     version: int
@@ -108,25 +108,19 @@ _COLUMNS = ("id", "version", "state", "colour", "kind", "retrospective", "statio
 
 
 def find(
-    connection: sa.Connection,
-    actor: Actor,
-    query: InboxQuery,
-    now_ms: int,
-    *,
-    limit: int,
-    before_id: int | None = None,
+    connection: sa.Connection, actor: Actor, query: InboxQuery, now_ms: int, *, limit: int, before_id: int | None = None
 ) -> list[InboxRow]:
     """At most ``limit`` incidents: emergencies to be reported first, then by the time left; or the newest first.
 
     ``before_id`` continues a list of the newest.
     """
     c = incidents_.c
-    chosen = sa.select(*(c[name] for name in _COLUMNS), c.since_ms, _running().label("due_ms"))
-    chosen = chosen.where(_shown(actor, query, now_ms)).limit(limit)
+    chosen = sa.select(*(c[name] for name in _COLUMNS), c.since_ms, _running_deadline().label("due_ms"))
+    chosen = chosen.where(_in_view(actor, query, now_ms)).limit(limit)
     if query.view.by_time_left:
         chosen = chosen.order_by(
             sa.case((_unreported(), 0), else_=1),
-            sa.func.coalesce(_running(), NEVER_MS),
+            sa.func.coalesce(_running_deadline(), NEVER_MS),
             sa.case({colour.value: colour.rank for colour in Colour}, value=c.colour),
             c.id,
         )
@@ -145,7 +139,7 @@ def _row(row: Any) -> InboxRow:
 
 def count(connection: sa.Connection, actor: Actor, query: InboxQuery, now_ms: int, *, most: int) -> int:
     """How many incidents there are in all; ``most`` where there are as many or more."""
-    some = sa.select(incidents_.c.id).where(_shown(actor, query, now_ms)).limit(most).subquery()
+    some = sa.select(incidents_.c.id).where(_in_view(actor, query, now_ms)).limit(most).subquery()
     return connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
 
 
@@ -157,10 +151,7 @@ def counts(connection: sa.Connection, actor: Actor, now_ms: int) -> InboxCounts:
 
     c = incidents_.c
     chosen = sa.select(
-        sa.func.count(),
-        number(_needs(actor, now_ms)),
-        number(c.state.in_(UNACCEPTED)),
-        number(_overdue(now_ms)),
+        sa.func.count(), number(_needs_action(actor, now_ms)), number(c.state.in_(UNACCEPTED)), number(_overdue(now_ms))
     ).where(_is_open(), jurisdiction_filter(actor))
     return InboxCounts(*connection.execute(chosen).one())
 
@@ -168,12 +159,12 @@ def counts(connection: sa.Connection, actor: Actor, now_ms: int) -> InboxCounts:
 def counts_by_region(connection: sa.Connection, actor: Actor, view: InboxView, now_ms: int) -> dict[str, int]:
     """How many incidents a view shows of each region, by its code."""
     c = incidents_.c
-    chosen = sa.select(c.region, sa.func.count()).where(_shown(actor, InboxQuery(view), now_ms)).group_by(c.region)
+    chosen = sa.select(c.region, sa.func.count()).where(_in_view(actor, InboxQuery(view), now_ms)).group_by(c.region)
     return {row[0]: row[1] for row in connection.execute(chosen)}
 
 
 def holders(connection: sa.Connection, actor: Actor, *, limit: int) -> list[str]:
-    """Who has open incidents, by name."""
+    """The names of the people responsible for open incidents."""
     c = incidents_.c
     here = sa.and_(_is_open(), jurisdiction_filter(actor))
     of = [sa.select(name.label("name")).where(here, name != "") for name in (c.responsible, c.handler)]
@@ -194,7 +185,7 @@ def _is_open() -> sa.ColumnElement[bool]:
     return incidents_.c.state.in_(OPEN_STATES)  # by the index on the state
 
 
-def _running() -> sa.ColumnElement[int | None]:
+def _running_deadline() -> sa.ColumnElement[int | None]:
     """The deadline while its clock runs."""
     return sa.case((incidents_.c.paused_at_ms.is_(None), incidents_.c.due_ms))
 
@@ -207,7 +198,7 @@ def _unreported() -> sa.ColumnElement[bool]:
     return sa.and_(incidents_.c.emergency != "", incidents_.c.emergency_reported_at_ms.is_(None))
 
 
-def _shown(actor: Actor, query: InboxQuery, now_ms: int) -> sa.ColumnElement[bool]:
+def _in_view(actor: Actor, query: InboxQuery, now_ms: int) -> sa.ColumnElement[bool]:
     c = incidents_.c
     found = [jurisdiction_filter(actor)]
     if query.view is not InboxView.ALL:
@@ -215,7 +206,7 @@ def _shown(actor: Actor, query: InboxQuery, now_ms: int) -> sa.ColumnElement[boo
     if query.view is InboxView.OVERDUE:
         found.append(_overdue(now_ms))
     if query.view is InboxView.MINE:
-        found.append(_needs(actor, now_ms))
+        found.append(_needs_action(actor, now_ms))
     for column, value in ((c.colour, query.colour), (c.state, query.state), (c.kind, query.kind)):
         if value is not None:
             found.append(column == value.value)
@@ -226,11 +217,11 @@ def _shown(actor: Actor, query: InboxQuery, now_ms: int) -> sa.ColumnElement[boo
     if query.handler:
         found.append(sa.or_(c.responsible == query.handler, c.handler == query.handler))
     if query.words:
-        found.append(_says(query))
+        found.append(_contains_text(query))
     return sa.and_(*found)
 
 
-def _says(query: InboxQuery) -> sa.ColumnElement[bool]:
+def _contains_text(query: InboxQuery) -> sa.ColumnElement[bool]:
     c, words = incidents_.c, query.words.lower()
     found = [sa.func.lower(title).contains(words, autoescape=True) for title in (c.title_zh, c.title_en)]
     found += [c.reach.in_(sorted(query.words_reaches)), c.region.in_(sorted(query.words_regions))]
@@ -239,9 +230,9 @@ def _says(query: InboxQuery) -> sa.ColumnElement[bool]:
     return sa.or_(*found)
 
 
-def _needs(actor: Actor, now_ms: int) -> sa.ColumnElement[bool]:
-    """What needs somebody next: waits for them (`lifecycle.waiting_for`), is theirs, or is overdue where they lead."""
-    found = [*_waiting_for(actor), _theirs(actor)]
+def _needs_action(actor: Actor, now_ms: int) -> sa.ColumnElement[bool]:
+    """What the actor has to do next: advance it (`lifecycle.waiting_for`), handle it, or supervise it when overdue."""
+    found = [*_waiting_for(actor), _is_responsible(actor)]
     if actor.may(Right.ACCEPT) or actor.may(Right.SUPERVISE):
         found.append(_overdue(now_ms))
     return sa.or_(*found)
@@ -266,7 +257,7 @@ def _waiting_for(actor: Actor) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def _theirs(actor: Actor) -> sa.ColumnElement[bool]:
+def _is_responsible(actor: Actor) -> sa.ColumnElement[bool]:
     c = incidents_.c
     found = [
         c.responsible.in_([actor.name, *sorted(actor.helps)]),

@@ -1,8 +1,8 @@
-"""The life of an incident: one table of what people may do with it, and the functions that apply it. Pure.
+"""Lifecycle of an incident: the table of actions and transitions, and the functions that apply it. Pure.
 
 ``TABLE`` has a row for each action: from which states it starts, where it leads, who may take it, what must be shown,
-under which condition, with which effects. `act` applies a row; `merge` and `split` touch two incidents. What findings
-change is in `governance.incidents.from_findings`, what time changes in `governance.incidents.reminders`.
+under which condition, with which effects. `apply_action` applies a row; `merge` and `split` touch two incidents. What
+findings change is in `governance.incidents.from_findings`, what time changes in `governance.incidents.reminders`.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ from sensors.parameters import catalogue
 EMERGENCY_GRADES = ("I", "II", "III", "IV")
 """The gravest first."""
 TITLE_MAX_CHARS = 80
-"""Of what somebody reports, as the title of its incident."""
+"""Characters of a reported text that become the title of its incident."""
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
@@ -178,8 +178,8 @@ def apply_action(
     ``normal`` counts, for each condition, the good readings since its end: what closing a sensor-raised incident rests
     on; None where nobody asked the readings, and then it is not closed. ``needs`` replaces the evidence of the table.
 
-    Raises Forbidden for what role, region or department do not allow, NotNow for what the state does not, and Refused
-    for what is missing; each says what is allowed now. Merging and splitting are `merge` and `split`.
+    Raises Forbidden where role, region or department do not allow it, NotAllowedNow where the state does not, and
+    Refused where something is missing; each says what is allowed now. Merging and splitting are `merge` and `split`.
     """
     step = _admitted(incident, order.action, actor)
     allowed_now = allowed(incident, actor)
@@ -201,7 +201,7 @@ def apply_action(
         after = effects.answer_emergency(after, now_ms, policy)
     if after.state in FINAL_STATES and incident.state not in FINAL_STATES:
         after = effects.end(after, now_ms)
-    if after.state is not incident.state:  # dispatching again gives nobody more time
+    if after.state is not incident.state:  # dispatching again does not extend the deadline
         after = with_step_deadline(after, now_ms, policy)
     entry = _entry(incident, after, step.what, actor, order, now_ms, details)
     return after, Effects(entry, step.event, step.notify)
@@ -218,7 +218,7 @@ def open_reported(
     place: Place,
     policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> tuple[Incident, Effects]:
-    """A new incident that somebody reports; ``cause`` must be nobody else's. Raises Refused without a text."""
+    """Open an incident from a report; ``cause`` must be unique. Raises Refused without a text."""
     actor.must(Right.REPORT)
     words = (order.comment or "").strip()
     if not words:
@@ -253,15 +253,15 @@ def merge(
 ) -> tuple[tuple[Incident, Effects], tuple[Incident, Effects]]:
     """Close an incident because another one goes on in its place, which takes over its conditions and causes.
 
-    Raises what `act` raises, for either, and NotNow where the two do not go together.
+    Raises what `apply_action` raises, for either, and NotAllowedNow where the two do not go together.
     """
     for one in (incident, into):
         _admitted(one, Action.MERGE, actor)
     if incident.id == into.id or (into.retrospective and not incident.retrospective):
         raise NotAllowedNow(say("incident.cannot_merge", id=incident.id, into=into.id), allowed(incident, actor))
     order = replace(order, into=into.id)
-    known = {c.key: c for c in into.conditions}
-    brought = tuple(c for c in incident.conditions if c.key not in known or (c.active and not known[c.key].active))
+    by_key = {c.key: c for c in into.conditions}
+    brought = tuple(c for c in incident.conditions if c.key not in by_key or (c.active and not by_key[c.key].active))
     merged = _merged_away(incident, into, now_ms)
     absorbing = _absorbing(into, incident, brought)
     closed = _entry(incident, merged, EntryKind.MERGED, actor, order, now_ms, {"into": into.id})
@@ -275,20 +275,10 @@ def merge(
 def _merged_away(incident: Incident, into: Incident, now_ms: int) -> Incident:
     """The incident that ends: it names the one that goes on, and nothing of it is due any more."""
     case = replace(
-        incident.case,
-        merged_into=into.id,
-        due_ms=None,
-        alert_at_ms=None,
-        paused_at_ms=None,
-        emergency_alert_at_ms=None,
+        incident.case, merged_into=into.id, due_ms=None, alert_at_ms=None, paused_at_ms=None, emergency_alert_at_ms=None
     )
     return replace(
-        incident,
-        state=State.CLOSED,
-        version=incident.version + 1,
-        closed_at_ms=now_ms,
-        open_cause=None,
-        case=case,
+        incident, state=State.CLOSED, version=incident.version + 1, closed_at_ms=now_ms, open_cause=None, case=case
     )
 
 
@@ -326,7 +316,7 @@ def split(
     """Take some conditions of an incident into a new one, which begins where incidents begin.
 
     Its headline is that of its earliest condition: what ``firings``, the entries of the newest firings by condition,
-    say of it. Raises what `act` raises, and NotNow where the conditions are not some of the incident's.
+    say of it. Raises what `apply_action` raises, and NotAllowedNow where the conditions are not some of the incident's.
     """
     _admitted(incident, Action.SPLIT, actor)
     wanted = set(order.conditions)
@@ -340,19 +330,16 @@ def split(
     rest = replace(incident, version=incident.version + 1, conditions=left, recovered_at_ms=recovery_time_ms(left))
     new = with_step_deadline(_split_off(incident, taken, now_ms, firings), now_ms, policy)
     details = {"conditions": ["/".join(c.key) for c in taken]}
-    kept = _entry(incident, rest, EntryKind.SPLIT, actor, order, now_ms, details)
+    entry = _entry(incident, rest, EntryKind.SPLIT, actor, order, now_ms, details)
     opened = _entry(None, new, EntryKind.SPLIT_OFF, actor, order, now_ms, {"from": incident.id})
     return (
-        (rest, Effects(kept, EventType.UPDATED, Notify.INFORM, gone=tuple(c.key for c in taken))),
+        (rest, Effects(entry, EventType.UPDATED, Notify.INFORM, gone=tuple(c.key for c in taken))),
         (new, Effects(opened, EventType.OPENED, Notify.INFORM, taken)),
     )
 
 
 def _split_off(
-    incident: Incident,
-    taken: tuple[Condition, ...],
-    now_ms: int,
-    firings: Mapping[tuple[str, str, str], Entry],
+    incident: Incident, taken: tuple[Condition, ...], now_ms: int, firings: Mapping[tuple[str, str, str], Entry]
 ) -> Incident:
     """The new incident of the conditions taken, with the headline of the earliest of them."""
     cause = f"{incident.cause}|split|{incident.id}.{incident.version + 1}"
@@ -468,18 +455,18 @@ _RIGHTS = {row.action: row.right for row in TABLE}
 
 
 def in_jurisdiction(incident: Incident, actor: Actor) -> bool:
-    """Whether an incident is within somebody's reach: by its place, or because it is theirs."""
+    """Whether an actor has access to an incident: by its place, or because the case is theirs."""
     return actor.covers(incident.place.region, incident.place.reach) or actor.answers_for(incident.case.responsible)
 
 
 def outside_jurisdiction_text(incident: Incident) -> Text:
-    """The sentence for somebody within whose reach an incident is not."""
+    """The error text for an actor without access to an incident."""
     region = incident.place.region
     return say("incident.elsewhere" if region else "incident.unplaced", id=incident.id)
 
 
 def _admitted(incident: Incident, action: Action, actor: Actor) -> Transition:
-    """The row of the table that admits the action. Raises Refused, Forbidden or NotNow, in the order of the checks."""
+    """The row of the table that admits the action. Raises Refused, Forbidden or NotAllowedNow, in this order."""
     if not actor.name.strip():
         raise Refused(say("incident.needs_name", id=incident.id, action=action_name(action)))
     allowed_now = allowed(incident, actor)
@@ -518,7 +505,7 @@ def _require_short_comment(action: Action, comment: str) -> None:
 def _require_evidence(
     incident: Incident, order: Order, needs: tuple[frozenset[Evidence], ...], allowed_now: tuple[Action, ...]
 ) -> None:
-    """Raises NotNow, naming the first sorts of evidence of which none is shown."""
+    """Raises NotAllowedNow, naming the first sorts of evidence of which none is shown."""
     missing = next((kinds for kinds in needs if not kinds & order.shown), None)
     if missing is None:
         return
@@ -534,7 +521,7 @@ def _require_quiet(
     normal: Mapping[tuple[str, str, str], int] | None,
     allowed_now: tuple[Action, ...],
 ) -> None:
-    """Nothing active, and enough good readings since: a dead sensor proves nothing. Raises NotNow."""
+    """Nothing active, and enough good readings since: a dead sensor proves nothing. Raises NotAllowedNow."""
     values: dict[str, Any] = {"id": incident.id, "action": action_name(action)}
     if incident.active:
         names = [_condition_name(c, incident) for c in incident.active]
@@ -599,7 +586,7 @@ ADVANCING_ACTIONS = (
 
 
 def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
-    """The actions by which this person would carry the incident on; none where it waits for somebody else.
+    """The actions by which this actor would advance the incident; none where another person has to act.
 
     Dispatching waits for the office and its operators alone, though chiefs may do it. A chief, a deputy and a grid
     worker are waited for where they are responsible, or nobody is, and while they are at it.
@@ -616,7 +603,7 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
 
 
 def _is_dispatched(incident: Incident) -> bool:
-    """Dispatching once more is possible then, and nobody's duty."""
+    """Whether the case is dispatched: dispatching again is possible, but not expected."""
     return incident.state in (State.DISPATCHED, State.TRANSFERRED)
 
 
@@ -627,11 +614,11 @@ def refusals(incident: Incident, actor: Actor) -> dict[Action, Text]:
     """
     found: dict[Action, Text] = {}
     for action in ADVANCING_ACTIONS:
-        known = (incident.state, action) in TRANSITIONS and (
+        possible = (incident.state, action) in TRANSITIONS and (
             action is not Action.CONTRIBUTE or bool(incident.case.joint)
         )
         again = action is Action.DISPATCH and _is_dispatched(incident)
-        if not known or again or action is Action.EMERGENCY_REPORTED or _is_allowed(incident, action, actor):
+        if not possible or again or action is Action.EMERGENCY_REPORTED or _is_allowed(incident, action, actor):
             continue
         try:
             if _admitted(incident, action, actor).needs_quiet:
@@ -682,7 +669,7 @@ def _entry(
 
 
 def _entry_text(before: Incident, after: Incident, what: EntryKind, by: str | Text, order: Order) -> Text:
-    """What somebody did; of a dispatch to whom, and by when."""
+    """The text of an action; of a dispatch with assignee and deadline."""
     if what not in (EntryKind.DISPATCHED, EntryKind.TRANSFERRED):
         return say(f"incident.{what}", id=before.id, by=by, other=order.into)
     case, nobody = after.case, say("incident.nobody")

@@ -174,14 +174,14 @@ class EventType(StrEnum):
 
 
 class Notify(StrEnum):
-    """Whether a change pages somebody or only informs."""
+    """Whether a change pages or only informs."""
 
     PAGE = "page"
     INFORM = "inform"
 
 
 class Conflict(Refused):
-    """The incident was changed by somebody else since the caller looked at it."""
+    """The incident has changed since the caller read it."""
 
 
 class NotAllowedNow(Refused):
@@ -218,7 +218,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An action that somebody requests, with its evidence and arguments.
+    """A requested action with its evidence and arguments.
 
     ``attachments`` are the ids of stored photos and files; ``measurement`` holds values by parameter, canonical units.
     ``reason`` is the code that a false alarm or a pause needs, ``grade`` (I to IV) that of an emergency, ``score`` (0

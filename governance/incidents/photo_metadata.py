@@ -32,16 +32,16 @@ def without_metadata(data: bytes) -> bytes:
 
 def _jpeg(data: bytes) -> bytes:
     """JFIF, colour profile and Adobe's colour transform stay of the application segments; so does the turn."""
-    kept, turn = [], 1
+    parts, turn = [], 1
     for marker, segment in _segments(data):
         if marker == 0xE1 and segment[4:].startswith(_EXIF):
             turn = _turn(segment[4 + len(_EXIF) :])
         drawn = not 0xE0 <= marker <= 0xEF and marker != 0xFE
         if drawn or marker in (0xE0, 0xEE) or (marker == 0xE2 and segment[4:].startswith(_ICC)):
-            kept.append(segment)
+            parts.append(segment)
     if turn != 1:
-        kept.insert(1, _turned(turn))
-    return b"".join(kept)
+        parts.insert(1, _turned(turn))
+    return b"".join(parts)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -107,7 +107,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _webp(data: bytes) -> bytes:
-    kept, at = [], 12
+    parts, at = [], 12
     end = min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
     while at < end:
         kind, length = struct.unpack_from("<4sI", data, at)
@@ -115,7 +115,7 @@ def _webp(data: bytes) -> bytes:
         if kind == b"VP8X":
             part = part[:8] + bytes([part[8] & ~_VP8X_TOLD]) + part[9:]
         if kind not in _WEBP_TOLD:
-            kept.append(part)
+            parts.append(part)
         at += len(part)
-    body = b"WEBP" + b"".join(kept)
+    body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body

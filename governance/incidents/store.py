@@ -16,14 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from governance.audit import trail as audit_trail
-from governance.incidents import (
-    active_findings,
-    clock_correction,
-    corrections,
-    from_findings,
-    lifecycle,
-    reminders,
-)
+from governance.incidents import active_findings, clock_correction, corrections, from_findings, lifecycle, reminders
 from governance.incidents.change_writer import UNSAVED_ID, IncidentChange, write, write_without_audit
 from governance.incidents.change_writer import EnqueuedEvent as EnqueuedEvent  # noqa: PLC0414 - part of `Recorded`
 from governance.incidents.deadlines import DEFAULT_POLICY, DeadlinePolicy
@@ -53,10 +46,10 @@ from infra.errors import NotFound, Refused, StorageUnavailable
 from infra.texts import say
 from infra.times import DAY_MS, beijing
 
-AT_ONCE = 500
+FINDINGS_PER_PART = 500
 """Findings handled by one set of statements."""
 
-LOADED_AT_ONCE = 100
+IDS_PER_QUERY = 100
 """Incidents of a work list loaded at once: a page of it."""
 
 MAX_ATTEMPTS = 5
@@ -117,8 +110,10 @@ def record_findings(
     """
     total = Recorded()
     audit_entries: list[audit_trail.NewEntry] = []
-    for start in range(0, len(findings), AT_ONCE):
-        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source, place, policy, audit_entries)
+    for start in range(0, len(findings), FINDINGS_PER_PART):
+        part = _record(
+            connection, findings[start : start + FINDINGS_PER_PART], now_ms, source, place, policy, audit_entries
+        )
         total = Recorded(
             total.opened + part.opened,
             total.updated + part.updated,
@@ -143,15 +138,15 @@ def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywo
     normal: Mapping[tuple[str, str, str], int] | None = None,
     needs: tuple[frozenset[Evidence], ...] | None = None,
 ) -> Incident:
-    """Apply what a person does and return the incident after it; see `lifecycle.act` for what it needs.
+    """Apply what a person does and return the incident after it; see `lifecycle.apply_action`.
 
-    Raises NotFound, Forbidden, NotNow, Refused, and Conflict when ``expected_version`` is given and is not the
+    Raises NotFound, Forbidden, NotAllowedNow, Refused, and Conflict when ``expected_version`` is given and is not the
     incident's.
     """
     ids = [incident_id] if order.into is None else sorted({incident_id, order.into})  # in order: no deadlock
     found = {number: _load_one(connection, number, lock=True) for number in ids}
     before = found[incident_id]
-    if not lifecycle.in_jurisdiction(before, actor):  # before anything is said of its version
+    if not lifecycle.in_jurisdiction(before, actor):  # before the version is disclosed
         raise Forbidden(lifecycle.outside_jurisdiction_text(before))
     if expected_version is not None and expected_version != before.version:
         raise Conflict(say("incident.changed", id=incident_id, version=before.version, expected=expected_version))
@@ -202,7 +197,7 @@ def file_report(  # noqa: PLR0913  (what a caller may leave out stands in keywor
     source: str,
     policy: DeadlinePolicy = DEFAULT_POLICY,
 ) -> Incident:
-    """File what somebody reports as a new incident and return it. Raises Forbidden and Refused."""
+    """File a report as a new incident and return it. Raises Forbidden and Refused."""
     cause = f"report/{uuid.uuid4().hex}"
     made, effects = lifecycle.open_reported(
         order, actor, now_ms, cause=cause, colour=colour, source=origin, place=place, policy=policy
@@ -219,7 +214,7 @@ def apply_reminders(
     up: Callable[[str], str],
     source: str,
     policy: DeadlinePolicy = DEFAULT_POLICY,
-    limit: int = AT_ONCE,
+    limit: int = FINDINGS_PER_PART,
 ) -> list[int]:
     """Fire the reminders and escalations that are due; the incidents they were for, at most ``limit``.
 
@@ -249,7 +244,7 @@ def correct_clock(
     *,
     source: str,
     policy: DeadlinePolicy = DEFAULT_POLICY,
-    limit: int = AT_ONCE,
+    limit: int = FINDINGS_PER_PART,
 ) -> list[int]:
     """Correct the deadlines that were written while the clock was ahead; the incidents, at most ``limit``."""
     most_ms = policy.emergencies.longest_ms
@@ -337,7 +332,7 @@ def _firing_entries(connection: sa.Connection, conditions: Iterable[Condition]) 
 def _require_reopenable(
     connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: DeadlinePolicy
 ) -> None:
-    """Raises NotNow when it is too late, or the same cause is open again already."""
+    """Raises NotAllowedNow when it is too late, or the same cause is open again already."""
     ended = before.closed_at_ms or 0
     if now_ms - ended > policy.reopen_within_ms:
         days = policy.reopen_within_ms // DAY_MS
@@ -430,8 +425,8 @@ def list_incidents(  # noqa: PLR0913  (what a caller may leave out stands in key
         is_open = incidents_.c.open_cause.is_not(None)
         query = query.where(is_open if open_only else ~is_open)
     if station is not None:
-        there = sa.select(conditions_.c.incident_id).where(conditions_.c.station == station)
-        query = query.where(incidents_.c.id.in_(there))
+        at_station = sa.select(conditions_.c.incident_id).where(conditions_.c.station == station)
+        query = query.where(incidents_.c.id.in_(at_station))
     if retrospective is not None:
         query = query.where(incidents_.c.retrospective == retrospective)
     if colour is not None:
@@ -481,7 +476,7 @@ def water_filter(reach: str, stations: Collection[str]) -> sa.ColumnElement[bool
 
 
 def jurisdiction_filter(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
-    """The incidents within reach of somebody, as `lifecycle.concerns` has it; without ``theirs`` by place alone."""
+    """Filter of incidents an actor may access, as `lifecycle.in_jurisdiction`; by place alone without ``theirs``."""
     c = incidents_.c
     if actor.regions is None:
         return sa.true()
@@ -495,22 +490,22 @@ def jurisdiction_filter(actor: Actor, *, theirs: bool = True) -> sa.ColumnElemen
 
 
 def visible_incident_ids(actor: Actor) -> sa.Select[tuple[int]] | None:
-    """The numbers of the incidents within reach of somebody, as a query to look into; None for who reaches all."""
+    """Query of the numbers of the incidents an actor has access to; None where these are all."""
     return None if actor.regions is None else sa.select(incidents_.c.id).where(jurisdiction_filter(actor))
 
 
 def worklist(
     connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
 ) -> list[tuple[Incident, tuple[Action, ...]]]:
-    """At most ``limit`` open incidents that wait for somebody, most urgent first, and what would carry them on."""
+    """At most ``limit`` open incidents that the actor has to advance, most urgent first, with the actions."""
     query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None), jurisdiction_filter(actor))
     if actor.department is not None:  # a handler is waited for only where the department leads or takes part
         ours = incidents_.c.department == actor.department.value
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
     ids = connection.scalars(query.with_only_columns(incidents_.c.id).order_by(*_worklist_order(now_ms))).all()
     waiting: list[tuple[Incident, tuple[Action, ...]]] = []
-    for start in range(0, len(ids), LOADED_AT_ONCE):
-        part = ids[start : start + LOADED_AT_ONCE]
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        part = ids[start : start + IDS_PER_QUERY]
         loaded = get_many(connection, part)
         pairs = [(loaded[number], lifecycle.waiting_for(loaded[number], actor)) for number in part]
         waiting += [pair for pair in pairs if pair[1]]
@@ -562,16 +557,16 @@ def counts(connection: sa.Connection) -> Counts:
     query = sa.select(*grouping, sa.func.count()).group_by(*grouping)
     by_state = dict.fromkeys(State, 0)
     by_colour = dict.fromkeys(Colour, 0)
-    past = 0
+    late_count = 0
     for state, colour, retrospective, number in connection.execute(query):
         by_state[State(state)] += number
         if State(state) in FINAL_STATES:
             continue
         if retrospective:
-            past += number
+            late_count += number
         else:
             by_colour[Colour(colour)] += number
-    return Counts(by_state, by_colour, past)
+    return Counts(by_state, by_colour, late_count)
 
 
 def _record(
@@ -599,7 +594,7 @@ def _record(
                 events, more = write_without_audit(connection, before, changes, now_ms, source)
         except IntegrityError:
             if last_seen == (fresh, before):
-                raise  # nobody came first: the rows themselves are wrong
+                raise  # no concurrent writer: the rows themselves are wrong
             last_seen = (fresh, before)
             continue  # another worker opened the incident or recorded the finding first: read again what it wrote
         audit_entries += more
@@ -628,8 +623,8 @@ def _incidents_of_withdrawn(connection: sa.Connection, withdrawn: Sequence[Findi
     c, at = conditions_.c, [f.observed_at_ms for f in withdrawn]
     rules, stations = {f.rule for f in withdrawn}, {f.station for f in withdrawn}
     holding = sa.select(c.incident_id).where(c.rule.in_(sorted(rules)), c.station.in_(sorted(stations)))
-    there = (incidents_.c.since_ms <= max(at)) & (incidents_.c.last_observed_at_ms >= min(at))
-    query = sa.select(incidents_).where(incidents_.c.id.in_(holding), there).order_by(incidents_.c.id)
+    overlapping = (incidents_.c.since_ms <= max(at)) & (incidents_.c.last_observed_at_ms >= min(at))
+    query = sa.select(incidents_).where(incidents_.c.id.in_(holding), overlapping).order_by(incidents_.c.id)
     return {incident.id: incident for incident in _load(connection, query.with_for_update())}
 
 

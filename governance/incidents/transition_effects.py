@@ -1,7 +1,7 @@
 """Effects of the transition table: what an action changes beside the state. Pure.
 
 An effect takes the incident as changed so far and the request, and returns the incident and what the history entry
-keeps of it (its ``details``). It may still refuse, with Forbidden, NotNow or Refused.
+keeps of it (its ``details``). It may still refuse, with Forbidden, NotAllowedNow or Refused.
 """
 
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def assign_first(incident: Incident, request: Request) -> tuple[Incident, Detail
 
 
 def assign_anew(incident: Incident, request: Request) -> tuple[Incident, Details]:
-    """`assign`, which the order has to name. Raises NotNow."""
+    """`assign`, which the order has to name. Raises NotAllowedNow."""
     if not request.order.assignment:
         action = action_name(request.order.action)
         raise NotAllowedNow(say("incident.needs_assignment", id=incident.id, action=action), request.allowed)
@@ -105,7 +105,7 @@ def handle(incident: Incident, request: Request) -> tuple[Incident, Details]:
 
 
 def contribute(incident: Incident, request: Request) -> tuple[Incident, Details]:
-    """Note that a joint department has done its part. Raises NotNow where it is not clear which one."""
+    """Note that a joint department has done its part. Raises NotAllowedNow where it is not clear which one."""
     done, case = _contributing_department(request), incident.case
     contributed = (*case.contributed, done)
     after = _with_case(incident, contributed=contributed, handlers=unique(case.handlers, request.actor.name))
@@ -205,7 +205,7 @@ def _with_case(incident: Incident, **changes: Any) -> Incident:
 
 
 def _contributing_department(request: Request) -> Department:
-    """The actor's own department, else the one the order names, else the only one waited for. Raises NotNow."""
+    """The actor's own department, else the one the order names, else the only one waited for. Raises NotAllowedNow."""
     incident, to = request.incident, request.order.assignment
     waiting = waiting_departments(incident)
     done = request.actor.department or (to.department if to else None)

@@ -69,13 +69,10 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
         return Outcome(False, both(say("notice.channel_unknown", channel=channel.kind)))
     try:
         capture: Any = apprise.LogCapture  # untyped
-        with (
-            outgoing.guarded() as passage,
-            capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as captured,
-        ):
+        with outgoing.guarded() as passage, capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as captured:
             ok = service.notify(body=body, title=title if channel.kind.startswith("mailto") else "")
-            mine = f"{threading.get_ident()} "
-            output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(mine))
+            thread_prefix = f"{threading.get_ident()} "
+            output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(thread_prefix))
     except Exception as error:  # plugins raise anything
         return Outcome(False, both(say("notice.channel_failed", channel=channel.kind, error=type(error).__name__)))
     if ok:

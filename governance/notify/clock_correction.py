@@ -17,17 +17,17 @@ from governance.incidents.finding import Colour
 from governance.notify.policy import STALE_MS, NoticePolicy
 from governance.notify.tables import notice, notice_watch
 from governance.tables import outbox
+from infra.times import DAY_MS
 
-EVERY_S: Final = 10.0
+INTERVAL_S: Final = 10.0
 """How often a worker corrects; a wait may be this much too long after the clock was set right."""
-DAY_MS: Final = 86_400_000
 
-HELD: Final = "*@%"
+HELD_PATTERN: Final = "*@%"
 """Buckets of messages that are held until a time of day."""
 
 
 class ClockCorrection:
-    """Run a correction when a worker starts, and every ``EVERY_S`` seconds after that."""
+    """Run a correction when a worker starts, and every ``INTERVAL_S`` seconds after that."""
 
     def __init__(self, correct: Callable[[], None]) -> None:
         self._correct = correct
@@ -36,7 +36,7 @@ class ClockCorrection:
     def __call__(self) -> None:
         if time.monotonic() >= self._next_at:
             self._correct()
-            self._next_at = time.monotonic() + EVERY_S
+            self._next_at = time.monotonic() + INTERVAL_S
 
 
 def deliveries(
@@ -81,7 +81,7 @@ def messages(
         fresh["expires_at_ms"] = due_ms + round(policy.link_hours * 3_600_000)
         connection.execute(sa.update(notice).where(n.id == row.id).values(fresh))
     gather_ms = round(policy.window_s * 2000)
-    most_ms = sa.case((n.bucket.like(HELD), DAY_MS), else_=max(retry_most_ms, gather_ms))
+    most_ms = sa.case((n.bucket.like(HELD_PATTERN), DAY_MS), else_=max(retry_most_ms, gather_ms))
     connection.execute(sa.update(notice).where(pending, n.due_at_ms - most_ms > ahead).values(due_at_ms=now_ms))
     free = {"claimed_by": None, "claimed_until_ms": None}
     connection.execute(sa.update(notice).where(pending, n.claimed_until_ms > ahead + lease_most_ms).values(free))

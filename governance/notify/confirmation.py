@@ -15,7 +15,7 @@ from governance.incidents.model import Action, Order, State
 from governance.notify import store as notice_store
 from governance.notify.contacts import Contact, ContactRole, Directory
 from governance.notify.links import Links, number_of
-from governance.notify.message import TEST, Item
+from governance.notify.message import TEST_INCIDENT, Item
 from governance.notify.store import Notice
 from governance.notify.tables import notice as notices_
 from governance.organisation.roles import Actor, Right, Role
@@ -26,8 +26,8 @@ from infra.times import beijing
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-AT_ONCE = 100
-COMMENT = 500
+MAX_INCIDENTS = 100
+COMMENT_LIMIT = 500
 """Characters of the remark on the page."""
 
 
@@ -88,27 +88,27 @@ def confirm(
 
     Who may accept incidents accepts a reported one; for others a comment is added. Either way the calls end.
     """
-    remark = comment.replace("\x00", "").strip()[:COMMENT] or say("notice.confirmed_by_link").zh
-    numbers = sorted(item.incident_id for item in request.items if item.incident_id != TEST)
+    remark = comment.replace("\x00", "").strip()[:COMMENT_LIMIT] or say("notice.confirmed_by_link").zh
+    numbers = sorted(item.incident_id for item in request.items if item.incident_id != TEST_INCIDENT)
     done = 0
-    for start in range(0, len(numbers), AT_ONCE):
+    for start in range(0, len(numbers), MAX_INCIDENTS):
         with database.write() as connection:
-            for number in numbers[start : start + AT_ONCE]:
+            for number in numbers[start : start + MAX_INCIDENTS]:
                 if notice_store.confirm(connection, number):
                     done += 1
-                    _note(connection, number, actor, remark, now_ms, source, policy)
+                    _record_confirmation(connection, number, actor, remark, now_ms, source, policy)
     with database.write() as connection:
         first = (notices_.c.id == request.notice.id, notices_.c.acknowledged_at_ms.is_(None))
         connection.execute(sa.update(notices_).where(*first).values(acknowledged_at_ms=now_ms))
     return Confirmed(done, len(numbers) - done, now_ms)
 
 
-def stands_in(contact: Contact) -> Actor:
+def contact_actor(contact: Contact) -> Actor:
     """The actor for a contact who is not among the people, by the roles of the contacts' file."""
     return Actor(contact.name, Role.OFFICE if ContactRole.OFFICE in contact.roles else Role.CHIEF)
 
 
-def _note(
+def _record_confirmation(
     connection: sa.Connection, number: int, actor: Actor, remark: str, now_ms: int, source: str, policy: DeadlinePolicy
 ) -> None:
     """Add the confirmation to the history: as an acceptance where that is allowed, else as a comment."""

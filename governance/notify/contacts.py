@@ -18,7 +18,7 @@ from infra.errors import ConfigurationError, InvalidValue, NotFound
 from infra.texts import Text, say
 from infra.toml_file import Table, parse
 
-LONG_ADDRESS = 12
+MIN_ADDRESS_CHARS = 12
 """Letters of an address of which the last four may be shown."""
 
 
@@ -47,9 +47,9 @@ class Channel:
 
     @property
     def ending(self) -> str:
-        """The last letters of a long address, by which two of a kind are told apart; "" of a short one."""
+        """The last characters of a long address, which distinguish two of a kind; "" of a short one."""
         rest = self.url.partition("://")[2].rstrip("/")
-        return rest[-4:] if len(rest) >= LONG_ADDRESS else ""
+        return rest[-4:] if len(rest) >= MIN_ADDRESS_CHARS else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class Directory:
         """The contact of this key; raises NotFound."""
         found = self.get(key)
         if found is None:
-            known = ", ".join(one.key for one in self.contacts) or "-"
-            text = say("notice.contact_unknown", key=key[:64], known=known)
+            keys = ", ".join(one.key for one in self.contacts) or "-"
+            text = say("notice.contact_unknown", key=key[:64], known=keys)
             raise NotFound(text)
         return found
 
@@ -112,19 +112,19 @@ class Directory:
         return None if found is None else found.quiet
 
     def called(self, name: str) -> Contact | None:
-        """The contact of a person by name or key; None for somebody who cannot be reached."""
+        """The contact of a person by name or key; None without one."""
         return next((one for one in self.contacts if name in (one.name, one.key)), None)
 
     def office(self, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
         """Who of the office is called, first to last; ``duty``: the keys on call by rank."""
-        known = {one.key for one in self.contacts}
-        ranks = [tuple(key for key in keys if key in known) for keys in duty]
+        all_keys = {one.key for one in self.contacts}
+        ranks = [tuple(key for key in keys if key in all_keys) for keys in duty]
         ranks = [keys for keys in ranks if keys]
         everybody = tuple(one.key for one in self.contacts if ContactRole.OFFICE in one.roles)
         return ranks or ([everybody] if everybody else [])
 
     def chiefs(self, place: Place) -> list[tuple[str, ...]]:
-        """Who answers for a place, nearest first: those of the reach, then of each region upwards."""
+        """The chiefs of a place, nearest first: those of the reach, then of each region upwards."""
         chiefs = [one for one in self.contacts if ContactRole.CHIEF in one.roles]
         of_reach = tuple(c.key for c in chiefs if place.reach and place.reach in c.reaches)
         levels = [tuple(c.key for c in chiefs if code in c.regions) for code in place.regions]
@@ -132,7 +132,7 @@ class Directory:
         return [keys for keys in (of_reach, *levels, everywhere) if keys]
 
     def chiefs_of(self, region: str) -> tuple[str, ...]:
-        """Who answers for one region, and not for those in it or above it."""
+        """The chiefs of one region, without those of regions in it or above it."""
         return tuple(c.key for c in self.contacts if ContactRole.CHIEF in c.roles and region and region in c.regions)
 
     def engineers(self, place: Place) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ class Directory:
         )
 
     def steps(self, place: Place, colour: Colour, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-        """The steps of escalation at a place: who is called first, and who next where nobody confirmed.
+        """The steps of escalation at a place: the contacts called first, and those called without a confirmation.
 
         Nobody is in two steps. Red and orange: who is on call and the nearest chief, then the next of each. Yellow: the
         chiefs, the office only where there are none. Blue: engineers, or the office.
@@ -157,7 +157,7 @@ class Directory:
             rows = chiefs or office
         else:
             count = max(len(office), len(chiefs))
-            rows = [(*_at(office, i), *_at(chiefs, i)) for i in range(count)]
+            rows = [(*_item_or_empty(office, i), *_item_or_empty(chiefs, i)) for i in range(count)]
         seen: set[str] = set()
         found = []
         for row in rows:
@@ -173,11 +173,11 @@ class Directory:
         Whoever is in both, under key or name, has the roles and places of both, and the channels of the record where it
         has some, else the file's. Whoever is not in the file and has no channels cannot be reached and is left out.
         """
-        known = {one.key: one for one in people}
+        by_key = {one.key: one for one in people}
         merged = []
         in_file: set[str] = set()
         for one in self.contacts:
-            found = known.get(one.key) or known.get(one.name)
+            found = by_key.get(one.key) or by_key.get(one.name)
             if found is None:
                 merged.append(one)
                 continue
@@ -205,7 +205,7 @@ class Directory:
         return found is not None and colour.rank <= found.least.rank
 
 
-def _at(rows: Sequence[tuple[str, ...]], index: int) -> tuple[str, ...]:
+def _item_or_empty(rows: Sequence[tuple[str, ...]], index: int) -> tuple[str, ...]:
     return rows[index] if index < len(rows) else ()
 
 

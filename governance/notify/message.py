@@ -8,12 +8,12 @@ from governance.incidents.finding import Colour
 from governance.incidents.headline import Headline
 from infra.texts import Text
 
-TEST = 0
+TEST_INCIDENT = 0
 """Stands for the number of an incident in a test message."""
 
 
 class NoticeKind(StrEnum):
-    """What a message tells of an incident."""
+    """Subject of a message about an incident."""
 
     OPENED = "opened"
     PAST = "past"
@@ -37,9 +37,9 @@ class NoticeKind(StrEnum):
     TEST = "test"
 
 
-CALLS = frozenset({NoticeKind.OPENED, NoticeKind.AGAIN, NoticeKind.PROMOTED, NoticeKind.REOPENED})
-"""What somebody has to confirm."""
-PRESSING = CALLS | {
+CALL_KINDS = frozenset({NoticeKind.OPENED, NoticeKind.AGAIN, NoticeKind.PROMOTED, NoticeKind.REOPENED})
+"""Kinds that must be confirmed."""
+URGENT_KINDS = CALL_KINDS | {
     NoticeKind.ESCALATED,
     NoticeKind.REMINDER,
     NoticeKind.OVERDUE,
@@ -47,14 +47,14 @@ PRESSING = CALLS | {
     NoticeKind.EMERGENCY,
 }
 """Kinds that the times of a colour apply to; the others are informational."""
-AFTER = frozenset({NoticeKind.RECOVERED, NoticeKind.WITHDRAWN, NoticeKind.CLOSED})
-"""What only those hear who were told of the incident before."""
-CONFIRMED = CALLS | {NoticeKind.ESCALATED, NoticeKind.EMERGENCY}
-"""What the button behind the link confirms."""
-TO_HANDLER = frozenset(
+FOLLOW_UP_KINDS = frozenset({NoticeKind.RECOVERED, NoticeKind.WITHDRAWN, NoticeKind.CLOSED})
+"""Kinds that go only to contacts who got an earlier message about the incident."""
+CONFIRMABLE_KINDS = CALL_KINDS | {NoticeKind.ESCALATED, NoticeKind.EMERGENCY}
+"""Kinds that the button behind the link confirms."""
+HANDLER_KINDS = frozenset(
     {NoticeKind.DISPATCHED, NoticeKind.REMINDER, NoticeKind.OVERDUE, NoticeKind.SUPERVISED, NoticeKind.WITHDRAWN}
 )
-"""What concerns whoever answers for the case now."""
+"""Kinds that go to the person who is responsible for the case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ class NoticeRequest:
 
 def requires_confirmation(items: Iterable[Item]) -> bool:
     """Whether a message has to be confirmed: its link leads to the button, else to the incident."""
-    return any(item.kind in CONFIRMED for item in items)
+    return any(item.kind in CONFIRMABLE_KINDS for item in items)
 
 
 def urgency_key(item: Item) -> tuple[bool, int, int]:
     """The sort key of items, most urgent first."""
-    return item.kind not in PRESSING, item.colour.rank, item.at_ms
+    return item.kind not in URGENT_KINDS, item.colour.rank, item.at_ms

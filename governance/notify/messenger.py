@@ -33,7 +33,14 @@ from governance.notify import store as notice_store
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel, Contact, Directory, Place
 from governance.notify.links import Links
-from governance.notify.message import AFTER, TEST, Item, NoticeKind, NoticeRequest, requires_confirmation
+from governance.notify.message import (
+    FOLLOW_UP_KINDS,
+    TEST_INCIDENT,
+    Item,
+    NoticeKind,
+    NoticeRequest,
+    requires_confirmation,
+)
 from governance.notify.planning import (
     Circumstances,
     OutboxEvent,
@@ -50,18 +57,18 @@ from governance.notify.tables import notice_watch as watches_
 from governance.notify.wording import NO_VALUES, PresentValues, compose
 from governance.tables import incident as incidents_
 from governance.tables import outbox
-from infra.database import Database, in_order
+from infra.database import Database, lock_inserts
 from infra.errors import StorageUnavailable
 from infra.periodic import RESTART_AFTER_S, PeriodicWorker
 from infra.texts import both, say
 
-AT_ONCE = 500
+MAX_ROWS = 500
 WORKERS = 4
 """Messages sent at once."""
 LEASE_MS = 120_000
 """Longer than any channel takes: a claim is not renewed."""
 BACKOFF_S, BACKOFF_CAP_S = 5.0, 600.0
-_MARK = "outbox"
+_POSITION_NAME = "outbox"
 """The name of the mark up to which events have become messages."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -176,7 +183,7 @@ class Messenger(PeriodicWorker):
         claimed = self._claim()
         for one in claimed:
             (hand_over or self._deliver)(one)
-        return AT_ONCE in (made, raised) or bool(claimed)
+        return MAX_ROWS in (made, raised) or bool(claimed)
 
     def _correct_waits(self) -> None:
         """What was written while the clock was ahead waits no longer than it may."""
@@ -189,29 +196,29 @@ class Messenger(PeriodicWorker):
     def make(self) -> int:
         """Make messages of what is new in the outbox; returns how many events were looked at."""
         newest_id = sa.select(sa.func.coalesce(sa.func.max(outbox.c.id), 0))
-        mark_of = sa.select(marks_.c.mark).where(marks_.c.name == _MARK)
+        mark_of = sa.select(marks_.c.mark).where(marks_.c.name == _POSITION_NAME)
         with self._database.read() as connection:
             newest, mark = connection.execute(newest_id).scalar_one(), connection.execute(mark_of).scalar()
-        if mark is None:  # events older than the first messenger are not told
+        if mark is None:  # no messages for events older than the first messenger
             with self._database.write() as connection:
-                in_order(connection, outbox)
+                lock_inserts(connection, outbox)
                 if connection.execute(mark_of).scalar() is None:
                     upto = connection.execute(newest_id).scalar_one()
-                    connection.execute(sa.insert(marks_).values(name=_MARK, mark=upto))
+                    connection.execute(sa.insert(marks_).values(name=_POSITION_NAME, mark=upto))
             return 0
         if newest <= mark:
             return 0
         with self._database.write() as connection:
-            in_order(connection, outbox)  # after it, nothing smaller than the newest can still be committed
+            lock_inserts(connection, outbox)  # after it, nothing smaller than the newest can still be committed
             upto = connection.execute(newest_id).scalar_one()
         with self._database.write() as connection:
             mark = connection.execute(mark_of.with_for_update()).scalar_one()
             o = outbox.c
             query = sa.select(o.id, o.incident_id, o.notify, o.body, o.created_at_ms).where(o.id > mark, o.id <= upto)
-            rows = connection.execute(query.order_by(o.id).limit(AT_ONCE)).all()
+            rows = connection.execute(query.order_by(o.id).limit(MAX_ROWS)).all()
             if rows:
                 self._make(connection, rows)
-                moved = sa.update(marks_).where(marks_.c.name == _MARK)
+                moved = sa.update(marks_).where(marks_.c.name == _POSITION_NAME)
                 connection.execute(moved.values(mark=rows[-1].id))
         return len(rows)
 
@@ -219,10 +226,10 @@ class Messenger(PeriodicWorker):
         """Plan the messages of these rows of the outbox and write the plan."""
         now_ms, directory = self._clock(), self._directory()
         if not directory.contacts:
-            return  # nobody is told, and nobody is waited for to confirm
+            return  # no messages, no confirmations
         events = _events(rows)
         withdrawn = {event.incident_id for event in events if event.kind is NoticeKind.WITHDRAWN}
-        ended = {event.incident_id for event in events if event.kind in AFTER}
+        ended = {event.incident_id for event in events if event.kind in FOLLOW_UP_KINDS}
         now = Circumstances(
             now_ms,
             self._policy,
@@ -242,9 +249,9 @@ class Messenger(PeriodicWorker):
     # -- escalated -------------------------------------------------------------------------------------------------
 
     def escalate(self) -> int:
-        """Tell the next step of what nobody confirmed in time; returns how many incidents were looked at."""
+        """Call the next step for incidents not confirmed in time; returns how many incidents were examined."""
         now_ms, policy = self._clock(), self._policy
-        due = sa.select(watches_).where(watches_.c.due_at_ms <= now_ms).order_by(watches_.c.due_at_ms).limit(AT_ONCE)
+        due = sa.select(watches_).where(watches_.c.due_at_ms <= now_ms).order_by(watches_.c.due_at_ms).limit(MAX_ROWS)
         with self._database.read() as connection:
             if connection.execute(due.limit(1)).first() is None:
                 return 0
@@ -271,7 +278,7 @@ class Messenger(PeriodicWorker):
     def _escalate_one(
         self, connection: sa.Connection, watch: Any, incident: Incident, now: Circumstances
     ) -> list[NoticeRequest]:
-        """Write the next step of a watched incident; the messages it takes, none where nobody is left to tell."""
+        """Write the next step of a watched incident; the messages it takes, none after the last step."""
         step = watch["step"] + 1
         requests, due_ms = plan_escalation(incident, Colour(watch["colour"]), step, watch["since_ms"], now)
         this = sa.update(watches_).where(watches_.c.incident_id == incident.id)
@@ -288,14 +295,14 @@ class Messenger(PeriodicWorker):
         """Take some of the messages that are due, the most urgent first."""
         now_ms = self._clock()
         with self._lock:
-            free, mine = WORKERS - len(self._in_flight), list(self._in_flight)
+            free, in_flight = WORKERS - len(self._in_flight), list(self._in_flight)
         if free <= 0:
             return []
         n = notices_.c
         unclaimed = n.claimed_until_ms.is_(None) | (n.claimed_until_ms <= now_ms)
         due = (
             sa.select(n.id)
-            .where(n.status == "pending", n.due_at_ms <= now_ms, unclaimed, n.id.not_in(mine))
+            .where(n.status == "pending", n.due_at_ms <= now_ms, unclaimed, n.id.not_in(in_flight))
             .order_by(n.urgency, n.due_at_ms, n.id)
             .limit(free)
         )
@@ -305,9 +312,9 @@ class Messenger(PeriodicWorker):
         claim = {"claimed_by": self._owner, "claimed_until_ms": now_ms + LEASE_MS}
         with self._database.write() as connection:
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
-            self._give_up_old(connection, ids, now_ms)
+            self._cancel_old(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
-            found = {row["id"]: notice_store.of(row) for row in connection.execute(taken).mappings()}
+            found = {row["id"]: notice_store.notice_from_row(row) for row in connection.execute(taken).mappings()}
             items_of = notice_store.items(connection, ids)
             claimed = []
             for one in ids:
@@ -317,17 +324,17 @@ class Messenger(PeriodicWorker):
                     items = notice_store.with_first_mentions(connection, found[one], items_of[one])
                     claimed.append(_Claimed(self._with_body(connection, found[one], items), tuple(items)))
                 else:  # everything it was to tell of has been confirmed meanwhile
-                    gone = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}
-                    connection.execute(sa.update(notices_).where(n.id == one).values(gone))
+                    cancelled = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}
+                    connection.execute(sa.update(notices_).where(n.id == one).values(cancelled))
         with self._lock:
             self._in_flight |= {one.notice.id for one in claimed}
         return claimed
 
-    def _give_up_old(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
+    def _cancel_old(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
         """Give up messages of days ago, as a restored backup has them."""
         old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
-        gone = {"status": "dead", "last_error": both(say("notice.too_old"))}
-        number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
+        dead = {"status": "dead", "last_error": both(say("notice.too_old"))}
+        number = connection.execute(sa.update(notices_).where(*old).values(dead)).rowcount
         if number:
             self.counts["dead"] += number
             log.error("messages are too old to be told", count=number)
@@ -342,7 +349,7 @@ class Messenger(PeriodicWorker):
         return notice
 
     def _link(self, notice: Notice, items: Sequence[Item]) -> str | None:
-        if self._links is None or all(item.incident_id == TEST for item in items):
+        if self._links is None or all(item.incident_id == TEST_INCIDENT for item in items):
             return None
         if not requires_confirmation(items):
             return self._links.page(items)
@@ -407,9 +414,9 @@ class Messenger(PeriodicWorker):
                     "due_at_ms": now_ms
                     + round(1000 * _retry_delay_s(attempts, len(sent_by[0].channels) if sent_by else 1))
                 }
-        mine = (notices_.c.id == notice.id, notices_.c.status == "pending")
+        where = (notices_.c.id == notice.id, notices_.c.status == "pending")
         with self._database.write() as connection:
-            connection.execute(sa.update(notices_).where(*mine).values(values))
+            connection.execute(sa.update(notices_).where(*where).values(values))
         status = values.get("status")
         self.counts["sent" if status == "sent" else "dead" if status == "dead" else "failed"] += 1
         fields = {"notice_id": notice.id, "contact": notice.contact, "attempts": attempts}

@@ -72,14 +72,14 @@ class _Plan(Table):
     shift: list[_Shift] = Field(default_factory=list)
 
 
-def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Text]]:
+def read(text: str, is_contact: Callable[[str], bool]) -> tuple[list[Shift], list[Text]]:
     """The shifts of a plan, and notes on it (a year whose holidays are not published yet).
 
-    ``known`` tells whether there is a contact of this key. Raises ConfigurationError naming the first fault.
+    ``is_contact`` tells whether there is a contact of this key. Raises ConfigurationError naming the first fault.
     """
     plan = parse(text, _Plan)
     named = [p for r in plan.rotation for p in (*r.people, *r.holidays)] + [s.person for s in plan.shift]
-    unknown = [person for person in named if not known(person)]
+    unknown = [person for person in named if not is_contact(person)]
     if unknown:
         raise ConfigurationError(say("notices.no_contact", strange=unknown[0]))
     found: list[Shift] = []
@@ -136,7 +136,7 @@ def replan(
     add(connection, [*rests, *turns], by=by, now_ms=now_ms, what="oncall.replanned")
 
 
-def planned(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[int, Shift]:
+def shifts_by_number(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[int, Shift]:
     """The shifts that touch [start, end) by their numbers, in order of time."""
     c = oncall_shift.c
     query = sa.select(c.id, *_COLUMNS).where(c.starts_at_ms < end_ms, c.ends_at_ms > start_ms)
@@ -182,10 +182,10 @@ def shifts(connection: sa.Connection, start_ms: int, end_ms: int) -> list[Shift]
     return [Shift(*row) for row in connection.execute(query)]
 
 
-def ranks(known: Iterable[Shift], at_ms: int) -> list[list[str]]:
+def ranks(planned: Iterable[Shift], at_ms: int) -> list[list[str]]:
     """Who of some shifts is on call at an instant, by rank."""
     found: dict[int, tuple[int, list[str]]] = {}
-    for shift in known:
+    for shift in planned:
         if not shift.starts_at_ms <= at_ms < shift.ends_at_ms:
             continue
         priority, people = found.get(shift.rank, (-1, []))
@@ -196,21 +196,21 @@ def ranks(known: Iterable[Shift], at_ms: int) -> list[list[str]]:
     return [people for _, (_, people) in sorted(found.items())]
 
 
-def gaps(known: Sequence[Shift], start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+def gaps(planned: Sequence[Shift], start_ms: int, end_ms: int) -> list[tuple[int, int]]:
     """The spans of [start, end) in which nobody is on call."""
     found = []
     at_ms: int | None = start_ms
-    while at_ms is not None and (begin_ms := uncovered(known, at_ms, end_ms)) is not None:
-        at_ms = min((s.starts_at_ms for s in known if begin_ms < s.starts_at_ms < end_ms), default=None)
+    while at_ms is not None and (begin_ms := uncovered(planned, at_ms, end_ms)) is not None:
+        at_ms = min((s.starts_at_ms for s in planned if begin_ms < s.starts_at_ms < end_ms), default=None)
         found.append((begin_ms, end_ms if at_ms is None else at_ms))
     return found
 
 
-def uncovered(known: Sequence[Shift], start_ms: int, end_ms: int) -> int | None:
+def uncovered(planned: Sequence[Shift], start_ms: int, end_ms: int) -> int | None:
     """The first instant in [start, end) at which nobody is on call; None when somebody always is."""
     at_ms = start_ms
     while at_ms < end_ms:
-        ends = [s.ends_at_ms for s in known if s.starts_at_ms <= at_ms < s.ends_at_ms]
+        ends = [s.ends_at_ms for s in planned if s.starts_at_ms <= at_ms < s.ends_at_ms]
         if not ends:
             return at_ms
         at_ms = max(ends)
@@ -222,7 +222,7 @@ def turns(
 ) -> tuple[list[Shift], int, int]:
     """The shifts of people who take turns, ``days`` each, and the span [begin, end) they fill."""
     rotation = _Rotation(people=list(people), begins=begins, until=until, days=days, handover=handover, rank=rank)
-    return _turns(rotation)[0], _at(begins, rotation), _at(until, rotation)
+    return _turns(rotation)[0], _ms_of(begins, rotation), _ms_of(until, rotation)
 
 
 def _turns(rotation: _Rotation) -> tuple[list[Shift], list[Text]]:
@@ -232,13 +232,13 @@ def _turns(rotation: _Rotation) -> tuple[list[Shift], list[Text]]:
     while day < rotation.until:
         following = min(day + timedelta(days=rotation.days), rotation.until)
         person = rotation.people[turn % len(rotation.people)]
-        found.append(Shift(person, _at(day, rotation), _at(following, rotation), rotation.rank, ROTATION))
+        found.append(Shift(person, _ms_of(day, rotation), _ms_of(following, rotation), rotation.rank, ROTATION))
         day, turn = following, turn + 1
     if not rotation.holidays:
         return found, []
     days, unknown = holidays(rotation.begins, rotation.until)
     for number, free in enumerate(days):
-        start_ms = _at(free, rotation)
+        start_ms = _ms_of(free, rotation)
         person = rotation.holidays[number % len(rotation.holidays)]
         found.append(Shift(person, start_ms, start_ms + DAY_MS, rotation.rank, HOLIDAY))
     return found, [say("notice.holidays_unknown", year=year) for year in unknown]
@@ -265,5 +265,5 @@ def holidays(begins: date, until: date) -> tuple[list[date], list[int]]:
     return found, sorted(unknown)
 
 
-def _at(day: date, rotation: _Rotation) -> int:
+def _ms_of(day: date, rotation: _Rotation) -> int:
     return to_ms(datetime.combine(day, rotation.handover, BEIJING))

@@ -59,7 +59,7 @@ from infra.times import to_ms
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer that are read."""
 
-RETRY_AFTER_CAP_S = 3600.0
+MAX_RETRY_AFTER_S = 3600.0
 """The longest wait that a receiver may ask for."""
 KEEP_ALIVE_S = 2.0
 """Idle connections are closed after this, before servers close theirs, usually after 5 s."""
@@ -67,12 +67,12 @@ KEEP_ALIVE_S = 2.0
 LEASE_S = 20.0
 """How long a claim holds; it is renewed when half of it has passed."""
 
-LEASE_MAX_MS = 120_000
+MAX_LEASE_MS = 120_000
 """The longest lease of any worker."""
 
-LOG_AGAIN_S = 600.0
+LOG_INTERVAL_S = 600.0
 """The same trouble of the receiver is logged once within this time."""
-GATHER_S = 60.0
+REPEAT_DELAY_S = 60.0
 """A repetition waits until this long after the last delivered event of its incident; a quarter where it pages."""
 
 ERROR_MAX_CHARS = 300
@@ -188,12 +188,12 @@ def retry_after(value: str | None, now_ms: int) -> float | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text), RETRY_AFTER_CAP_S)
+        return min(float(text), MAX_RETRY_AFTER_S)
     try:
         wait_s = (to_ms(parsedate_to_datetime(text)) - now_ms) / 1000
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(wait_s, 0.0), RETRY_AFTER_CAP_S)
+    return min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
 
 
 def dead_letters(connection: sa.Connection, *, limit: int = 100) -> list[Delivery]:
@@ -254,9 +254,9 @@ def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
 
 def pending_counts(connection: sa.Connection) -> PendingCounts:
     """Count the rows that wait and those refused."""
-    owed = ~outbox.c.repeats | (outbox.c.attempts > 0)
+    unfinished = ~outbox.c.repeats | (outbox.c.attempts > 0)
     query = (
-        sa.select(outbox.c.status, sa.func.count(), sa.func.min(sa.case((owed, outbox.c.created_at_ms))))
+        sa.select(outbox.c.status, sa.func.count(), sa.func.min(sa.case((unfinished, outbox.c.created_at_ms))))
         .where(outbox.c.status.in_([Status.PENDING.value, Status.REFUSED.value]))
         .group_by(outbox.c.status)
     )
@@ -309,7 +309,7 @@ class Deliverer(PeriodicWorker):
         give_up_after_s: float = 7 * 86_400.0,
         poll_s: float = 1.0,
         lease_s: float = LEASE_S,
-        gather_s: float = GATHER_S,
+        gather_s: float = REPEAT_DELAY_S,
         watch: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
         try:
@@ -363,7 +363,7 @@ class Deliverer(PeriodicWorker):
                     self._woken.wait(min(0.1, self._poll_s))
             self._senders.shutdown(wait=False, cancel_futures=True)
             if self._in_flight:
-                self._guarded(self._give_back)
+                self._guarded(self._release_claims)
         self._in_flight.clear()
 
     def stop(self, timeout_s: float = 15.0) -> bool:
@@ -411,18 +411,18 @@ class Deliverer(PeriodicWorker):
         Built once: building it costs more than running it.
         """
         o = outbox.c
-        blocked = _another(_OTHER.c.id < o.id, ~_is_superseded_by(_OTHER, outbox))
-        overtaken = _another(_OTHER.c.id > o.id, _is_superseded_by(outbox, _OTHER))  # which is ripe no later
+        blocked = _exists_other(_OTHER.c.id < o.id, ~_is_superseded_by(_OTHER, outbox))
+        overtaken = _exists_other(_OTHER.c.id > o.id, _is_superseded_by(outbox, _OTHER))  # which is ripe no later
         first = sa.case((overtaken, sa.false()), else_=~blocked)  # in this order: of a thousand, one is looked at whole
         mine = o.incident_id.in_(sa.bindparam("mine", expanding=True))
         return (
             sa.select(o.id, o.incident_id)
-            .where(o.status == _PENDING, self._ripe(outbox), _free(outbox), ~mine, first)
+            .where(o.status == _PENDING, self._is_due(outbox), _is_unclaimed(outbox), ~mine, first)
             .order_by(sa.case((o.notify == "page", 0), else_=1), o.next_attempt_at_ms, o.id)
             .limit(sa.bindparam("free", type_=sa.Integer))
         )
 
-    def _ripe(self, row: sa.FromClause) -> sa.ColumnElement[bool]:
+    def _is_due(self, row: sa.FromClause) -> sa.ColumnElement[bool]:
         """Whether a row is due: a repetition not tried yet waits while an event of its incident was just delivered."""
         delivered = outbox.alias("delivered")
         last = (
@@ -472,15 +472,15 @@ class Deliverer(PeriodicWorker):
                 now_ms,
                 backoff_s=self._backoff_s,
                 cap_s=self._backoff_cap_s,
-                asked_most_s=RETRY_AFTER_CAP_S,
-                lease_most_ms=max(self._lease_ms, LEASE_MAX_MS),
+                asked_most_s=MAX_RETRY_AFTER_S,
+                lease_most_ms=max(self._lease_ms, MAX_LEASE_MS),
             )
 
-    def _give_back(self) -> float:
+    def _release_claims(self) -> float:
         """Release the rows that were not settled in time, so that the next worker need not wait for the lease."""
-        mine = sa.update(outbox).where(outbox.c.claimed_by == self._owner)
+        release = sa.update(outbox).where(outbox.c.claimed_by == self._owner)
         with self._database.write() as connection:
-            connection.execute(mine.values(claimed_by=None, claimed_until_ms=None))
+            connection.execute(release.values(claimed_by=None, claimed_until_ms=None))
         return self._poll_s
 
     def _attempt(self, client: httpx.Client, delivery: Delivery) -> None:
@@ -589,11 +589,11 @@ class Deliverer(PeriodicWorker):
         return max(asked_s, self._backoff_s * spread)  # "0" must not become a tight loop
 
     def _report(self, answer: _Answer, status: Status) -> None:
-        """Log an answer, and report it to ``watch``: a refusal always, the same trouble once within ``LOG_AGAIN_S``."""
+        """Log an answer, and report it to ``watch``: a refusal always, the same error once in ``LOG_INTERVAL_S``."""
         delivery = answer.delivery
         data = json.loads(delivery.body)["data"]
         message = data.get("message")
-        self._watched(Attempt(delivery, answer.began_ms, answer.at_ms, answer.status, status, data))
+        self._report_attempt(Attempt(delivery, answer.began_ms, answer.at_ms, answer.status, status, data))
         decision = Verdict.LATER if answer.status is None else verdict(answer.status)
         event_id = delivery.event_id
         if status is Status.DELIVERED:
@@ -622,7 +622,7 @@ class Deliverer(PeriodicWorker):
             return
         trouble = answer.error.split(":")[0] if answer.status is None and answer.error else str(answer.status)
         now_s = time.monotonic()
-        if now_s - self._logged_at.get(trouble, -math.inf) < LOG_AGAIN_S:
+        if now_s - self._logged_at.get(trouble, -math.inf) < LOG_INTERVAL_S:
             return
         self._logged_at[trouble] = now_s
         what = "no answer from the receiver"
@@ -632,20 +632,20 @@ class Deliverer(PeriodicWorker):
             what = "the receiver cannot take deliveries now"
         log.warning(what, host=self._host, status=answer.status, error=answer.error, event_id=event_id)
 
-    def _watched(self, attempt: Attempt) -> None:
+    def _report_attempt(self, attempt: Attempt) -> None:
         try:
             self._watch(attempt)
         except Exception:  # a watcher must not stop the deliveries
             log.exception("a watcher of the deliveries failed")
 
 
-def _another(*that: sa.ColumnElement[bool]) -> sa.Exists:
+def _exists_other(*that: sa.ColumnElement[bool]) -> sa.Exists:
     """Whether another waiting row of the same incident meets these conditions."""
     same = (_OTHER.c.incident_id == outbox.c.incident_id, _OTHER.c.status == _PENDING)
     return sa.select(sa.literal(1)).where(*same, *that).correlate(outbox).exists()
 
 
-def _free(row: sa.FromClause) -> sa.ColumnElement[bool]:
+def _is_unclaimed(row: sa.FromClause) -> sa.ColumnElement[bool]:
     """Whether a row is not claimed."""
     return row.c.claimed_until_ms.is_(None) | (row.c.claimed_until_ms <= _NOW)
 
@@ -656,7 +656,7 @@ def _is_superseded_by(row: sa.FromClause, later: sa.FromClause) -> sa.ColumnElem
     A row that pages is superseded only by one that pages, too, or changes the incident.
     """
     included = (row.c.notify != "page") | (later.c.notify == "page") | ~later.c.repeats
-    return row.c.repeats & (row.c.attempts == 0) & _free(row) & included
+    return row.c.repeats & (row.c.attempts == 0) & _is_unclaimed(row) & included
 
 
 _NEXT = sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(
@@ -671,7 +671,7 @@ _SUPERSEDE = (
     .where(
         outbox.c.incident_id.in_(sa.bindparam("numbers", expanding=True)),
         outbox.c.status == _PENDING,
-        _another(_OTHER.c.id > outbox.c.id, _OTHER.c.id.in_(_IDS), _is_superseded_by(outbox, _OTHER)),
+        _exists_other(_OTHER.c.id > outbox.c.id, _OTHER.c.id.in_(_IDS), _is_superseded_by(outbox, _OTHER)),
     )
     .values(status=Status.SUPERSEDED.value)
 )
@@ -679,7 +679,7 @@ _SUPERSEDE = (
 
 _CLAIM = (
     sa.update(outbox)
-    .where(outbox.c.id.in_(_IDS), ~_another(_OTHER.c.id < outbox.c.id))
+    .where(outbox.c.id.in_(_IDS), ~_exists_other(_OTHER.c.id < outbox.c.id))
     .values(claimed_by=sa.bindparam("owner"), claimed_until_ms=sa.bindparam("lease_until"))
     .returning(outbox)
 )

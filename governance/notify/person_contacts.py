@@ -26,7 +26,11 @@ from infra.vault import Vault
 
 MAX_CHANNELS = 5
 """The most channels of one person, which are tried in turn. Our choice."""
-DUTY_LEAST = {ContactRole.OFFICE: Colour.ORANGE, ContactRole.CHIEF: Colour.ORANGE, ContactRole.ENGINEER: Colour.BLUE}
+DUTY_MIN_COLOUR = {
+    ContactRole.OFFICE: Colour.ORANGE,
+    ContactRole.CHIEF: Colour.ORANGE,
+    ContactRole.ENGINEER: Colour.BLUE,
+}
 """What a person may not choose away: messages of this colour and more urgent ones reach who has the role. Orange and
 red ask for an answer within the hour; an engineer's work is announced in blue. Our choice."""
 _PHONE = re.compile(r"\+?[0-9][0-9 ()-]{2,30}")
@@ -50,7 +54,7 @@ class ContactDetails:
 
 def check_own_choice(roles: Sequence[ContactRole], choice: ContactDetails) -> None:
     """Raises ConfigurationError where somebody chose away what the duty of their roles asks them to receive."""
-    floors = [DUTY_LEAST[role] for role in roles]
+    floors = [DUTY_MIN_COLOUR[role] for role in roles]
     if floors and not choice.channels:
         raise ConfigurationError(say("notice.duty_channel"))
     asked = max(floors, key=lambda colour: colour.rank, default=choice.least)
@@ -101,7 +105,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     audit_trail.append_many(connection, [entry])
 
 
-def of(connection: sa.Connection, name: str, vault: Vault) -> ContactDetails:
+def get(connection: sa.Connection, name: str, vault: Vault) -> ContactDetails:
     """How a person is reached. Raises NotFound, also where nothing is stored."""
     one = people_store.get(connection, name)
     found = read_all(connection, vault, (one.name,)).get(one.name)
@@ -118,11 +122,11 @@ def read_all(connection: sa.Connection, vault: Vault, names: Sequence[str] = ())
     found = {}
     for row in connection.execute(query.where(people_.c.removed_at_ms.is_(None))):
         if text := vault.open(row.channels):
-            known = tuple(Channel(url, short) for url, short in json.loads(text))
+            channels = tuple(Channel(url, short) for url, short in json.loads(text))
             found[row.name] = ContactDetails(
                 cast(Literal["zh", "en"], row.language),
                 Colour(row.least),
-                known,
+                channels,
                 vault.open(row.phone),
                 None if row.roles is None else tuple(ContactRole(one) for one in row.roles.split(",") if one),
                 None if row.quiet is None else hours(row.quiet),

@@ -14,15 +14,15 @@ from governance.incidents.finding import Colour
 from governance.incidents.headline import Headline, headline_from_json
 from governance.incidents.model import FINAL_STATES, PHASE_OF_STATE, Incident, State
 from governance.notify.contacts import Directory, Place
-from governance.notify.message import AFTER, CALLS, TO_HANDLER, Item, NoticeKind, NoticeRequest
+from governance.notify.message import CALL_KINDS, FOLLOW_UP_KINDS, HANDLER_KINDS, Item, NoticeKind, NoticeRequest
 from governance.notify.policy import STALE_MS, NoticePolicy
 from infra.texts import Text
 from infra.times import to_ms
 
-REGION = "@"
+REGION_KEY_PREFIX = "@"
 """Before a region's code where a station's key may stand, too."""
-UNCONFIRMED = frozenset({State.REPORTED, State.REOPENED})
-"""States in which nobody has said yet that they know."""
+UNCONFIRMED_STATES = frozenset({State.REPORTED, State.REOPENED})
+"""States in which no confirmation has been given yet."""
 
 _KINDS: Mapping[str, NoticeKind] = {
     "reported": NoticeKind.OPENED,
@@ -83,9 +83,9 @@ class OutboxEvent:
 class Circumstances:
     """What planning depends on beside the events.
 
-    ``duty`` are the contacts on call by rank. ``places`` are by station, and by region after ``REGION``. ``states`` are
-    those of the incidents now. ``baseless`` incidents rest on withdrawn findings alone. ``called`` and ``informed`` are
-    who was called for an incident, and who was told anything of it.
+    ``duty`` are the contacts on call by rank. ``places`` are by `place_keys`. ``states`` are the present ones of
+    the incidents. ``baseless`` incidents rest on withdrawn findings alone. ``called`` and ``informed`` are the contacts
+    that were called for an incident, and those that got any message about it.
     """
 
     now_ms: int
@@ -117,7 +117,7 @@ class NoticePlan:
         self.settled.add(incident_id)
         self.watched.pop(incident_id, None)
         self.requests = [
-            one for one in self.requests if one.item.incident_id != incident_id or one.item.kind not in CALLS
+            one for one in self.requests if one.item.incident_id != incident_id or one.item.kind not in CALL_KINDS
         ]
 
 
@@ -190,16 +190,16 @@ def _is_current(event: OutboxEvent, kind: NoticeKind, now: Circumstances) -> boo
     """Whether the message is still due: old ones are not, nor a call once the incident has been seen."""
     if now.now_ms - event.created_at_ms > STALE_MS:
         return False
-    if kind not in CALLS:
+    if kind not in CALL_KINDS:
         return True
     state = now.states.get(event.incident_id)
-    return state in UNCONFIRMED if kind is NoticeKind.OPENED else state is not None and state not in FINAL_STATES
+    return state in UNCONFIRMED_STATES if kind is NoticeKind.OPENED else state is not None and state not in FINAL_STATES
 
 
 def _item(event: OutboxEvent, kind: NoticeKind, place: Place, now: Circumstances) -> tuple[Item, int | None]:
     """What a message says of an event, and by when (ms UTC) somebody has to confirm; None: nobody has to."""
     data, colour = event.data, _colour(kind, event.data)
-    calls = kind in CALLS and event.notify == "page"
+    calls = kind in CALL_KINDS and event.notify == "page"
     confirm_by_ms = now.policy.unconfirmed_at(colour, now.now_ms) if calls else None
     where, (step, deadline_ms) = place.region or place.name, _deadline(kind, data)
     headline = headline_from_json(data.get("headline"))
@@ -252,7 +252,7 @@ def _recipients(
     of the task, but who stands above is told of what is late.
     """
     number, data = event.incident_id, event.data
-    if kind in AFTER:
+    if kind in FOLLOW_UP_KINDS:
         keys = tuple(now.called.get(number, ()))
     else:
         keys = _first_steps(kind, now.directory.steps(place, colour, now.duty), data)
@@ -267,7 +267,7 @@ def _recipients(
 
 def _responsible(data: Mapping[str, Any], kind: NoticeKind, directory: Directory) -> str | None:
     """The contact of who answers for the case, where the message concerns that person."""
-    name = data.get("responsible") if kind in TO_HANDLER else None
+    name = data.get("responsible") if kind in HANDLER_KINDS else None
     contact = directory.called(name) if isinstance(name, str) and name else None
     return contact.key if contact is not None else None
 
@@ -290,7 +290,7 @@ def place_fields(incident: Incident) -> Mapping[str, str]:
 
 def place_keys(data: Mapping[str, Any]) -> tuple[str, str]:
     """The keys of ``Circumstances.places`` that may say where something is: its station and its region."""
-    return str(data["station"]), f"{REGION}{data.get('region') or ''}"
+    return str(data["station"]), f"{REGION_KEY_PREFIX}{data.get('region') or ''}"
 
 
 def place_of(places: Mapping[str, Place], data: Mapping[str, Any]) -> Place:

@@ -46,14 +46,14 @@ class NoticePolicy:
         """This instant, or the morning after the quiet hours it lies in; a contact's own hours end when they say."""
         if not self.is_quiet(at_ms, own):
             return at_ms
-        return _next(at_ms, self.morning if own is None else own[1])
+        return _next_time_of_day(at_ms, self.morning if own is None else own[1])
 
     def due(self, colour: Colour, at_ms: int, *, on_duty: bool, own: tuple[time, time] | None = None) -> int:
-        """When something that happened at ``at_ms`` may be told to somebody who is (not) on call now."""
+        """When a message about something that happened at ``at_ms`` may be sent to a contact who is (not) on call."""
         if colour is Colour.RED:
             return at_ms
         if colour is Colour.BLUE:
-            return _next(at_ms, self.digest)
+            return _next_time_of_day(at_ms, self.digest)
         if colour is Colour.ORANGE and on_duty:
             return at_ms
         return self.next_active_time(at_ms, own)
@@ -63,7 +63,7 @@ class NoticePolicy:
         return round(self.window_s * (250 if colour is Colour.RED else 1000))
 
     def unconfirmed_at(self, colour: Colour, at_ms: int) -> int | None:
-        """When something told at ``at_ms`` goes to the next step; None when nothing is asked."""
+        """When a call sent at ``at_ms`` goes to the next step; None where no confirmation is required."""
         minutes = self.confirm.get(colour)
         if minutes is None:
             return None
@@ -75,7 +75,7 @@ def _local(at_ms: int) -> datetime:
     return from_ms(at_ms).astimezone(BEIJING)
 
 
-def _next(at_ms: int, clock: time) -> int:
+def _next_time_of_day(at_ms: int, clock: time) -> int:
     """The next instant at which it is this time of day in Beijing."""
     now = _local(at_ms)
     then = datetime.combine(now.date(), clock, BEIJING)

@@ -1,4 +1,4 @@
-"""Who would be told of something at a place, and who next while nobody confirms. Pure; sends nothing."""
+"""Preview who would be called for an incident at a place, step by step. Pure; sends nothing."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class PreviewedMessage:
 def preview(
     directory: Directory, place: Place, colour: Colour, at_ms: int, *, duty: Duty, policy: NoticePolicy
 ) -> Iterator[PreviewedMessage]:
-    """The messages of an incident that begins at ``at_ms`` and that nobody confirms."""
+    """The messages of an incident that begins at ``at_ms`` and is never confirmed."""
     told_ms: int | None = at_ms
     number = 0
     while told_ms is not None:

@@ -17,10 +17,10 @@ from infra.database import Database
 from infra.periodic import PeriodicWorker
 from infra.times import DAY_MS
 
-EVERY_S = 3600.0
-AT_ONCE = 500
+INTERVAL_S = 3600.0
+ROWS_PER_TRANSACTION = 500
 """Rows of each kind deleted in one transaction: our choice, some milliseconds for which others wait."""
-AGAIN_S = 0.2
+PAUSE_S = 0.2
 """Between two transactions, so that the first round after years does not keep others from writing."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class Deleted:
 
     @property
     def more(self) -> bool:
-        return max(self.deliveries, self.messages) == AT_ONCE
+        return max(self.deliveries, self.messages) == ROWS_PER_TRANSACTION
 
 
 class DeliveryRetention(PeriodicWorker):
@@ -54,7 +54,7 @@ class DeliveryRetention(PeriodicWorker):
         with self.outlive("old deliveries"):
             deleted = delete_old(self._database, self._keep_days, self._clock_ms())
             self.last_error = ""
-        return AGAIN_S if deleted.more else EVERY_S
+        return PAUSE_S if deleted.more else INTERVAL_S
 
 
 def delete_old(database: Database, keep_days: int, now_ms: int) -> Deleted:
@@ -89,7 +89,7 @@ def _old_deliveries(before_ms: int) -> sa.Select[tuple[int]]:
             o.status.in_(("delivered", "superseded")),
             newer.correlate(outbox).exists(),
         )
-        .limit(AT_ONCE)
+        .limit(ROWS_PER_TRANSACTION)
     )
 
 
@@ -100,9 +100,8 @@ def _old_messages(before_ms: int) -> sa.Select[tuple[int]]:
         sa.select(sa.literal(1))
         .join_from(notice_item, incident, incident.c.id == notice_item.c.incident_id)
         .where(
-            notice_item.c.notice_id == n.id,
-            incident.c.closed_at_ms.is_(None) | (incident.c.closed_at_ms >= before_ms),
+            notice_item.c.notice_id == n.id, incident.c.closed_at_ms.is_(None) | (incident.c.closed_at_ms >= before_ms)
         )
     )
     old = (n.created_at_ms < before_ms, n.expires_at_ms < before_ms, n.status != "pending")
-    return sa.select(n.id).where(*old, ~lasting.correlate(notice).exists()).limit(AT_ONCE)
+    return sa.select(n.id).where(*old, ~lasting.correlate(notice).exists()).limit(ROWS_PER_TRANSACTION)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from governance.incidents.finding import Colour
 from governance.incidents.headline import headline_from_json
-from governance.notify.message import CALLS, PRESSING, TEST, Item, NoticeKind, NoticeRequest
+from governance.notify.message import CALL_KINDS, TEST_INCIDENT, URGENT_KINDS, Item, NoticeKind, NoticeRequest
 from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice as notices_
 from governance.notify.tables import notice_item as items_
@@ -19,11 +19,11 @@ from governance.notify.tables import notice_watch as watches_
 from infra.errors import NotFound, Refused
 from infra.texts import Text, say
 
-AT_ONCE = 500
+IDS_PER_QUERY = 500
 EVERYWHERE = "*"
 """The bucket of a contact who has had ``Policy.most`` messages within a window."""
-_CONFIRMABLE = [kind.value for kind in (*CALLS, NoticeKind.ESCALATED)]
-_CALLED = [*_CONFIRMABLE, NoticeKind.EMERGENCY.value]
+_STEP_KINDS = [kind.value for kind in (*CALL_KINDS, NoticeKind.ESCALATED)]
+_CALLING_KINDS = [*_STEP_KINDS, NoticeKind.EMERGENCY.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def enqueue(connection: sa.Connection, wanted: Sequence[NoticeRequest], now_ms: 
 def _send_at(item: Item, last_due_ms: int | None, now_ms: int, policy: NoticePolicy) -> int:
     """When an item that is not held is sent: urgent calls at once, but not within the window of the last message."""
     gather_ms = policy.gather_ms(item.colour)
-    waits = item.colour not in {Colour.RED, Colour.ORANGE} or item.kind not in PRESSING
+    waits = item.colour not in {Colour.RED, Colour.ORANGE} or item.kind not in URGENT_KINDS
     due_ms = now_ms + gather_ms if waits else now_ms
     return due_ms if last_due_ms is None else max(due_ms, last_due_ms + gather_ms)
 
@@ -172,7 +172,7 @@ def drop(connection: sa.Connection, incident_ids: Collection[int]) -> None:
         waiting = sa.select(notices_.c.id).where(notices_.c.status == "pending", notices_.c.body.is_(None))
         connection.execute(
             sa.delete(items_).where(
-                items_.c.incident_id.in_(part), items_.c.kind.in_(_CONFIRMABLE), items_.c.notice_id.in_(waiting)
+                items_.c.incident_id.in_(part), items_.c.kind.in_(_STEP_KINDS), items_.c.notice_id.in_(waiting)
             )
         )
 
@@ -195,7 +195,7 @@ def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_
         connection.execute(sa.insert(watches_), rows)
 
 
-def watch_of(connection: sa.Connection, incident_id: int) -> Watch | None:
+def get_watch(connection: sa.Connection, incident_id: int) -> Watch | None:
     """What is waited for of an incident; None where nothing is."""
     row = connection.execute(sa.select(watches_).where(watches_.c.incident_id == incident_id)).first()
     return None if row is None else Watch(Colour(row.colour), row.step, row.since_ms, row.due_at_ms)
@@ -212,7 +212,7 @@ def newest_of(connection: sa.Connection, incident_ids: Collection[int]) -> dict[
             .order_by(notices_.c.id)
         )
         for row in connection.execute(query).mappings():
-            found[row["incident_id"], row["contact"]] = of(row)
+            found[row["incident_id"], row["contact"]] = notice_from_row(row)
     return found
 
 
@@ -224,7 +224,7 @@ def newest_to(connection: sa.Connection, contacts: Collection[str]) -> dict[str,
         .group_by(notices_.c.contact)
     )
     query = sa.select(notices_).where(notices_.c.id.in_(newest))
-    return {row["contact"]: of(row) for row in connection.execute(query).mappings()}
+    return {row["contact"]: notice_from_row(row) for row in connection.execute(query).mappings()}
 
 
 def newest_test(connection: sa.Connection, contact: str) -> Notice | None:
@@ -237,14 +237,14 @@ def newest_test(connection: sa.Connection, contact: str) -> Notice | None:
         .limit(1)
     )
     row = connection.execute(query).mappings().first()
-    return None if row is None else of(row)
+    return None if row is None else notice_from_row(row)
 
 
 def recipients_of(
     connection: sa.Connection, incident_ids: Collection[int], *, called: bool = True
 ) -> dict[int, list[str]]:
     """The keys of the contacts that were called for these incidents, or with ``called`` false told anything of them."""
-    kinds = items_.c.kind.in_(_CALLED) if called else sa.true()
+    kinds = items_.c.kind.in_(_CALLING_KINDS) if called else sa.true()
     found: dict[int, list[str]] = {}
     for part in _parts(sorted(incident_ids)):
         query = (
@@ -308,17 +308,17 @@ def list_notices(
         query = query.where(notices_.c.id < before)
     if within is not None:
         query = query.where(notices_.c.id.not_in(_beyond(within)))
-    return [of(row) for row in connection.execute(query).mappings()]
+    return [notice_from_row(row) for row in connection.execute(query).mappings()]
 
 
 def _beyond(within: sa.Select[tuple[int]]) -> sa.Select[tuple[int]]:
     """The numbers of the messages with an item of another incident than these."""
-    beyond = (items_.c.incident_id != TEST) & items_.c.incident_id.not_in(within)
+    beyond = (items_.c.incident_id != TEST_INCIDENT) & items_.c.incident_id.not_in(within)
     return sa.select(items_.c.notice_id).where(beyond)
 
 
 def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]] | None = None) -> Notice:
-    """The message of this number; raises NotFound, also for one that `listed` would leave out."""
+    """The message of this number; raises NotFound, also for one that `list_notices` leaves out."""
     row = None
     if 0 < notice_id < 2**31:
         query = sa.select(notices_).where(notices_.c.id == notice_id)
@@ -327,14 +327,14 @@ def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]]
         row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFound(say("notice.unknown", id=notice_id))
-    return of(row)
+    return notice_from_row(row)
 
 
 def enqueue_test(connection: sa.Connection, contact: str, text: Text, now_ms: int, policy: NoticePolicy) -> int:
     """Enqueue a test message; returns its number."""
     opened = _OpenMessage(contact, f"test@{now_ms}", Colour.BLUE.rank, now_ms)
     _write_messages(connection, [opened], [], now_ms, policy)
-    _write_items(connection, [(opened, Item(TEST, NoticeKind.TEST, Colour.BLUE, now_ms, Text("", ""), text))])
+    _write_items(connection, [(opened, Item(TEST_INCIDENT, NoticeKind.TEST, Colour.BLUE, now_ms, Text("", ""), text))])
     return opened.id
 
 
@@ -399,7 +399,7 @@ def channels_used(connection: sa.Connection, since_ms: int) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def of(row: Any) -> Notice:
+def notice_from_row(row: Any) -> Notice:
     """A message from its row."""
     return Notice(**{name: row[name] for name in Notice.__slots__})
 
@@ -471,25 +471,25 @@ def _write_items(connection: sa.Connection, placed: Sequence[tuple[_OpenMessage,
         key = (opened.id, item.incident_id)
         if key not in newest or _weight(item) <= _weight(newest[key]):
             newest[key] = item
-    there: dict[tuple[int, int], tuple[bool, int]] = {}
+    stored: dict[tuple[int, int], tuple[bool, int]] = {}
     for part in _parts(sorted({incident_id for _, incident_id in newest})):
         c = items_.c
         query = sa.select(c.notice_id, c.incident_id, c.kind, c.colour).where(
             c.incident_id.in_(part), c.notice_id.in_(sorted({number for number, _ in newest}))
         )
         for row in connection.execute(query):
-            there[row.notice_id, row.incident_id] = (NoticeKind(row.kind) not in PRESSING, Colour(row.colour).rank)
-    new = [_item_to_row(number, item) for (number, i), item in newest.items() if (number, i) not in there]
+            stored[row.notice_id, row.incident_id] = (NoticeKind(row.kind) not in URGENT_KINDS, Colour(row.colour).rank)
+    new = [_item_to_row(number, item) for (number, i), item in newest.items() if (number, i) not in stored]
     if new:
         connection.execute(sa.insert(items_), new)
     for (number, incident_id), item in newest.items():
-        if (number, incident_id) in there and _weight(item) <= there[number, incident_id]:
+        if (number, incident_id) in stored and _weight(item) <= stored[number, incident_id]:
             same = (items_.c.notice_id == number, items_.c.incident_id == incident_id)
             connection.execute(sa.update(items_).where(*same).values(_item_to_row(number, item)))
 
 
 def _weight(item: Item) -> tuple[bool, int]:
-    return item.kind not in PRESSING, item.colour.rank
+    return item.kind not in URGENT_KINDS, item.colour.rank
 
 
 _ITEM_FIELDS = ("incident_id", "at_ms", "minutes", "since_ms", "due_ms", "step")
@@ -522,5 +522,5 @@ def _item_to_row(notice_id: int, item: Item) -> dict[str, Any]:
 
 
 def _parts(ids: Sequence[int]) -> Iterable[Sequence[int]]:
-    for start in range(0, len(ids), AT_ONCE):
-        yield ids[start : start + AT_ONCE]
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        yield ids[start : start + IDS_PER_QUERY]

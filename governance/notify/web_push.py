@@ -28,9 +28,9 @@ SCHEME: Final = "webpush"
 HOSTS: Final = ("fcm.googleapis.com", "push.services.mozilla.com", "push.apple.com", "notify.windows.com")
 """The push services of the browsers' makers and all below them; another address is refused, for a browser names the
 address that we then connect to. Where the first cannot be reached, Chrome gets no messages."""
-GOOD_S: Final = 86_400
+TTL_S: Final = 86_400
 """How long a service keeps a message for a browser that is off: what is older than a day wakes nobody."""
-MOST_TEXT: Final = 900
+MAX_TEXT_CHARS: Final = 900
 """Letters of a message: it has to fit into 4,096 bytes encrypted."""
 _CURVE = ec.SECP256R1()
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -60,7 +60,7 @@ class WebPush:
     def channel(self, endpoint: str, p256dh: str, auth: str) -> Channel:
         """The channel to a browser by what it says of its subscription. Raises ConfigurationError."""
         parts = urlsplit(endpoint)
-        if not self._known(parts.scheme, parts.netloc) or parts.fragment:
+        if not self._is_push_service(parts.scheme, parts.netloc) or parts.fragment:
             raise ConfigurationError(say("notice.no_push_service", host=parts.netloc[:80]))
         query = urlencode({"q": parts.query, "p256dh": p256dh, "auth": auth})
         made = Channel(f"{SCHEME}://{parts.netloc}{parts.path}?{query}", short=True)
@@ -73,7 +73,7 @@ class WebPush:
 
         try:
             endpoint, browser, auth = self._subscription(channel)
-            words = json.dumps({"title": title, "body": body[:MOST_TEXT]}, ensure_ascii=False)
+            words = json.dumps({"title": title, "body": body[:MAX_TEXT_CHARS]}, ensure_ascii=False)
             private = ec.generate_private_key(_CURVE)
             sealed = http_ece.encrypt(
                 words.encode(), private_key=private, dh=browser, auth_secret=auth, version="aes128gcm"
@@ -90,7 +90,7 @@ class WebPush:
             return Outcome(False, both(say("notice.push_gone")))
         return Outcome(False, both(say("notice.channel_refused", channel=SCHEME, answer=f"HTTP {answer.status_code}")))
 
-    def _known(self, scheme: str, netloc: str) -> bool:
+    def _is_push_service(self, scheme: str, netloc: str) -> bool:
         """Whether an address is one of a push service: https, but for those that the settings name."""
         if netloc in self.hosts:
             return scheme in ("http", "https")
@@ -108,20 +108,20 @@ class WebPush:
         if len(auth) != 16:
             raise ConfigurationError(say("notice.no_subscription"))
         scheme = "http" if parts.netloc in self.hosts else "https"
-        if not self._known(scheme, parts.netloc):
+        if not self._is_push_service(scheme, parts.netloc):
             raise ConfigurationError(say("notice.no_push_service", host=parts.netloc[:80]))
         query = f"?{given['q']}" if given.get("q") else ""
         return f"{scheme}://{parts.netloc}{parts.path}{query}", browser, auth
 
     def _headers(self, endpoint: str) -> dict[str, str]:
         parts = urlsplit(endpoint)
-        claims = {"aud": f"{parts.scheme}://{parts.netloc}", "exp": int(time.time()) + GOOD_S // 2, "sub": self.base}
+        claims = {"aud": f"{parts.scheme}://{parts.netloc}", "exp": int(time.time()) + TTL_S // 2, "sub": self.base}
         token = jwt.encode({"alg": "ES256"}, claims, _jwk(self._key))
         return {
             "Authorization": f"vapid t={token}, k={self.public_key}",
             "Content-Encoding": "aes128gcm",
             "Content-Type": "application/octet-stream",
-            "TTL": str(GOOD_S),
+            "TTL": str(TTL_S),
             "Urgency": "high",
         }
 

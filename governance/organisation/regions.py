@@ -10,7 +10,7 @@ from sensors.network import Level, Region, distance_km
 from sensors.region_outline import contains
 from sensors.stations import Station
 
-NEAR_KM = 2.0
+NEAREST_STATION_KM = 2.0
 """A point belongs to the region of the nearest station only within this distance. Our choice."""
 
 
@@ -108,13 +108,13 @@ class Regions:
     def at(self, lon: float, lat: float) -> str:
         """The region of a point: the lowest whose outline holds it, and below that the one of the nearest station.
 
-        A station counts within ``NEAR_KM``, and only where no outline of its region or above excludes the point. ""
+        A station counts within ``NEAREST_STATION_KM`` where no outline of its region or above excludes the point. ""
         where neither applies.
         """
         drawn = {region.code: contains(region.outline, lon, lat) for region in self._known.values() if region.outline}
         holding = [code for code, holds in drawn.items() if holds]
         found = max(holding, key=lambda code: (self._known[code].level, code), default="")
-        best, least = found, NEAR_KM
+        best, least = found, NEAREST_STATION_KM
         for station in self._stations:
             km = distance_km((lon, lat), (station.lon, station.lat))
             way = self.up(station.region)

@@ -34,11 +34,11 @@ def chief_of(terms: Iterable[Appointment], name: str, regions: Regions, at_ms: i
     several terms the one over ``place`` counts. Anybody else's work is their own.
     """
     held = list(terms)
-    mine = [a for a in held if a.name == name and a.role is Role.DEPUTY and a.in_force(at_ms)]
+    deputy_terms = [a for a in held if a.name == name and a.role is Role.DEPUTY and a.in_force(at_ms)]
     if place is not None:
         up = regions.up(place.region)
-        mine.sort(key=lambda one: (one.reach not in ("", place.reach), one.region not in up))
-    for term in mine:
+        deputy_terms.sort(key=lambda one: (one.reach not in ("", place.reach), one.region not in up))
+    for term in deputy_terms:
         found = term.deputy_of or responsible(held, Place(term.region, term.reach), regions, at_ms)
         if found:
             return found

@@ -1,4 +1,4 @@
-"""How people sign in: login name, password, second factor and recovery codes. Never commits.
+"""Sign-in data of people: login name, password, second factor and recovery codes. Never commits.
 
 Passwords are kept as Argon2id hashes, secrets of second factors encrypted, recovery codes as hashes. What changes is
 told in the audit trail without any of them.
@@ -25,9 +25,9 @@ from infra.errors import InvalidValue, Refused
 from infra.texts import say
 from infra.vault import Vault
 
-NEED_FACTOR = frozenset({Role.ADMINISTRATOR, Role.OPERATOR, Role.GENERAL_CHIEF})
+SECOND_FACTOR_ROLES = frozenset({Role.ADMINISTRATOR, Role.OPERATOR, Role.GENERAL_CHIEF})
 """Roles that sign in with a second factor: they change people, or send others out."""
-RECOVERY_CODES = 10
+RECOVERY_CODE_COUNT = 10
 LOGIN_NAME_LIMIT = 40
 _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 """Of recovery codes: none that is taken for another."""
@@ -35,7 +35,7 @@ _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How somebody signs in; ``recovery_codes`` are those left."""
+    """Sign-in data of a person; ``recovery_codes`` are those left."""
 
     person_id: int
     login_name: str | None
@@ -47,12 +47,12 @@ class Account:
 
 
 def needs_factor(one: Person) -> bool:
-    """Whether somebody's role signs in with a second factor only."""
-    return one.role in NEED_FACTOR
+    """Whether the role requires a second factor."""
+    return one.role in SECOND_FACTOR_ROLES
 
 
-def of(connection: sa.Connection, one: Person) -> Account:
-    """How somebody signs in."""
+def get(connection: sa.Connection, one: Person) -> Account:
+    """The sign-in data of a person."""
     row = connection.execute(sa.select(table).where(table.c.person_id == one.id)).first()
     count = sa.select(sa.func.count()).where(recovery_.c.person_id == one.id)
     left = connection.execute(count).scalar_one()
@@ -89,7 +89,7 @@ def by_id(connection: sa.Connection, person_id: int | None) -> str | None:
 
 
 def set_login_name(connection: sa.Connection, one: Person, name: str, *, by: str, now_ms: int) -> None:
-    """Give somebody a short name to sign in with; "" takes it away. Raises InvalidValue, Refused for a taken one."""
+    """Set a login name; "" removes it. Raises InvalidValue, Refused for a taken one."""
     chosen = passwords.folded(name)
     if len(chosen) > LOGIN_NAME_LIMIT or any(not letter.isprintable() or letter.isspace() for letter in chosen):
         raise InvalidValue(say("account.login_name_letters", most=LOGIN_NAME_LIMIT))
@@ -98,16 +98,16 @@ def set_login_name(connection: sa.Connection, one: Person, name: str, *, by: str
         namesake = sa.select(people_.c.id).where(people_.c.name == name.strip(), people_.c.id != one.id)
         if connection.execute(other).first() or connection.execute(namesake).first():
             raise Refused(say("account.login_name_taken"))
-    _put(connection, one, login_name=chosen or None)
+    _update(connection, one, login_name=chosen or None)
     record_event(connection, "account.login_name_changed", one.name, {"login_name": chosen}, by, now_ms)
 
 
 def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> str:
-    """The code of a link with which somebody sets the password, once and within a day; an older one ends."""
+    """Issue the code of a link for setting the password, once and within a day; an older one becomes invalid."""
     code = one_time_codes.make(
         connection, Purpose.PASSWORD, person_id=one.id, now_ms=now_ms, good_ms=one_time_codes.LINK_MS, alone=True
     )
-    attempts.forget(connection, one.name)
+    attempts.reset(connection, one.name)
     record_event(
         connection, "account.link_made", one.name, {"expires_at_ms": now_ms + one_time_codes.LINK_MS}, by, now_ms
     )
@@ -117,19 +117,19 @@ def make_link(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -
 def set_password(
     connection: sa.Connection, one: Person, password: str, *, by: str, now_ms: int, keep_session: str | None = None
 ) -> None:
-    """Set somebody's password; all other sessions, links and steps of signing in end. Raises InvalidValue."""
+    """Set a password; all other sessions, links and pending sign-ins end. Raises InvalidValue."""
     passwords.check(password, names_of(connection, one))
-    _put(connection, one, password_hash=passwords.hashed(password), password_at_ms=now_ms)
+    _update(connection, one, password_hash=passwords.hash_password(password), password_at_ms=now_ms)
     ended = sessions.end_all(connection, one.id, but=keep_session)
     one_time_codes.withdraw(connection, one.id)
-    attempts.forget(connection, one.name)
+    attempts.reset(connection, one.name)
     record_event(connection, "account.password_set", one.name, {"sessions_ended": ended}, by, now_ms)
 
 
 def names_of(connection: sa.Connection, one: Person) -> tuple[str, ...]:
-    """What must not be in somebody's password."""
+    """The names that the password of a person must not contain."""
     plain = one.name.partition("（")[0].strip()
-    return tuple(name for name in (one.name, plain, of(connection, one).login_name) if name)
+    return tuple(name for name in (one.name, plain, get(connection, one).login_name) if name)
 
 
 # -- second factor -----------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def enrol(
     step = totp.step_of(secret, code, now_ms)
     if step is None:
         raise InvalidValue(say("account.code_wrong"))
-    _put(connection, one, factor_secret=vault.lock(secret), factor_at_ms=now_ms, factor_step=step)
+    _update(connection, one, factor_secret=vault.lock(secret), factor_at_ms=now_ms, factor_step=step)
     made = _new_recovery_codes(connection, one)
     record_event(connection, "account.factor_added", one.name, {}, by, now_ms)
     return made
@@ -157,7 +157,7 @@ def new_recovery_codes(connection: sa.Connection, one: Person, *, by: str, now_m
 
 def remove_factor(connection: sa.Connection, one: Person, *, by: str, now_ms: int) -> None:
     """Take the second factor and its recovery codes away."""
-    _put(connection, one, factor_secret=None, factor_at_ms=None)
+    _update(connection, one, factor_secret=None, factor_at_ms=None)
     connection.execute(sa.delete(recovery_).where(recovery_.c.person_id == one.id))
     record_event(connection, "account.factor_removed", one.name, {}, by, now_ms)
 
@@ -173,8 +173,8 @@ def check_factor(connection: sa.Connection, one: Person, given: str, vault: Vaul
         newer = (table.c.person_id == one.id) & (table.c.factor_step < step)
         used = connection.execute(sa.update(table).where(newer).values(factor_step=step)).rowcount
         return "code" if used == 1 else None
-    kept = (recovery_.c.person_id == one.id) & (recovery_.c.hash == _recovery_hash(one, given))
-    if connection.execute(sa.delete(recovery_).where(kept)).rowcount == 1:
+    where = (recovery_.c.person_id == one.id) & (recovery_.c.hash == _recovery_hash(one, given))
+    if connection.execute(sa.delete(recovery_).where(where)).rowcount == 1:
         record_event(connection, "account.recovery_code_used", one.name, {}, one.name, now_ms)
         return "recovery"
     return None
@@ -182,7 +182,7 @@ def check_factor(connection: sa.Connection, one: Person, given: str, vault: Vaul
 
 def _new_recovery_codes(connection: sa.Connection, one: Person) -> tuple[str, ...]:
     connection.execute(sa.delete(recovery_).where(recovery_.c.person_id == one.id))
-    made = tuple("".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(RECOVERY_CODES))
+    made = tuple("".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(RECOVERY_CODE_COUNT))
     rows = [{"person_id": one.id, "hash": _recovery_hash(one, code)} for code in made]
     connection.execute(sa.insert(recovery_), rows)
     return tuple(f"{code[:5]}-{code[5:]}" for code in made)
@@ -193,7 +193,7 @@ def _recovery_hash(one: Person, code: str) -> str:
     return hashed(f"{one.id}:{plain}")
 
 
-def _put(connection: sa.Connection, one: Person, **values: object) -> None:
+def _update(connection: sa.Connection, one: Person, **values: object) -> None:
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
     new = kind.insert(table).values(person_id=one.id, **values)
     connection.execute(new.on_conflict_do_update(index_elements=[table.c.person_id], set_=values))
@@ -202,5 +202,5 @@ def _put(connection: sa.Connection, one: Person, **values: object) -> None:
 def record_event(
     connection: sa.Connection, what: str, name: str, body: Mapping[str, Any], by: str, now_ms: int
 ) -> None:
-    """Append to the audit trail what happened to somebody's account; never a secret."""
+    """Append an event of an account to the audit trail; never a secret."""
     audit_trail.append(connection, what, kind="person", id=name, body=body, by=by, at_ms=now_ms)

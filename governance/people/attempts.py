@@ -17,12 +17,12 @@ FREE_OF_ACCOUNT, FREE_OF_NETWORK = 5, 20
 """Wrong attempts before there is a wait; a network may be an office."""
 FIRST_WAIT_MS, LONGEST_WAIT_MS = 60_000, 3_600_000
 """The wait doubles with each further wrong attempt."""
-FORGOTTEN_MS = DAY_MS
+FORGET_AFTER_MS = DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Whose attempts are counted: the account that was named, and the network that asks."""
+    """Keys by which attempts are counted: the named account and the network of the client."""
 
     account: str
     network: str
@@ -35,9 +35,9 @@ class Subjects:
         )
 
 
-def take(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
+def count_attempt(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
     """Count an attempt; 0 where it may be made, else the wait in ms, and then it is not counted."""
-    connection.execute(sa.delete(table).where(table.c.newest_at_ms <= now_ms - FORGOTTEN_MS))
+    connection.execute(sa.delete(table).where(table.c.newest_at_ms <= now_ms - FORGET_AFTER_MS))
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
     rows = []
     for subject, free in subjects.limits:
@@ -48,12 +48,12 @@ def take(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
             return int(row.closed_until_ms - now_ms)
         rows.append((subject, free, row.failures + 1))
     for subject, free, failures in rows:
-        told = {"failures": failures, "newest_at_ms": now_ms, "closed_until_ms": now_ms + wait_ms(failures, free)}
-        connection.execute(sa.update(table).where(table.c.subject == subject).values(told))
+        counted = {"failures": failures, "newest_at_ms": now_ms, "closed_until_ms": now_ms + wait_ms(failures, free)}
+        connection.execute(sa.update(table).where(table.c.subject == subject).values(counted))
     return 0
 
 
-def wait(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
+def remaining_ms(connection: sa.Connection, subjects: Subjects, now_ms: int) -> int:
     """How long nothing is accepted from now on, in ms."""
     names = [name for name, _ in subjects.limits]
     query = sa.select(sa.func.max(table.c.closed_until_ms)).where(table.c.subject.in_(names))
@@ -66,15 +66,15 @@ def wait_ms(failures: int, free: int) -> int:
     return 0 if over < 0 else min(LONGEST_WAIT_MS, FIRST_WAIT_MS << min(over, 10))
 
 
-def give_back(connection: sa.Connection, subjects: Subjects) -> None:
-    """The attempt was right so far."""
+def undo_attempt(connection: sa.Connection, subjects: Subjects) -> None:
+    """Undo the count of an attempt that succeeded."""
     names = [name for name, _ in subjects.limits]
-    back = {"failures": sa.case((table.c.failures > 0, table.c.failures - 1), else_=0), "closed_until_ms": 0}
-    connection.execute(sa.update(table).where(table.c.subject.in_(names)).values(back))
+    reduced = {"failures": sa.case((table.c.failures > 0, table.c.failures - 1), else_=0), "closed_until_ms": 0}
+    connection.execute(sa.update(table).where(table.c.subject.in_(names)).values(reduced))
 
 
-def forget(connection: sa.Connection, account: str) -> None:
-    """Nothing is held against an account any longer: it was signed in to, or its password is new."""
+def reset(connection: sa.Connection, account: str) -> None:
+    """Delete the failures of an account: after a sign-in or a new password."""
     subject = Subjects(account, "").limits[0][0]
     connection.execute(sa.delete(table).where(table.c.subject == subject))
 

@@ -1,6 +1,6 @@
 """Drafts of forms: what a person typed and has not sent yet, kept so that another device or a restart finds it.
 
-A draft is its owner's alone and is deleted after ``KEPT_MS``. An accepted form leaves its draft's row without the text,
+A draft is its owner's alone and is deleted after ``KEEP_MS``. An accepted form leaves its draft's row without the text,
 so that a browser that missed the answer learns that it was accepted. Every function takes an open connection and never
 commits.
 """
@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from governance.tables import draft as table
 from infra.times import DAY_MS
 
-KEPT_MS = 14 * DAY_MS
-MOST_BYTES = 20_000
-MOST_OF_PERSON = 50
-KEY_LENGTH = 200
+KEEP_MS = 14 * DAY_MS
+MAX_BYTES = 20_000
+MAX_DRAFTS_PER_PERSON = 50
+MAX_KEY_LENGTH = 200
 
 c = table.c
 
@@ -34,8 +34,8 @@ def below(connection: sa.Connection, person: str, prefix: str, *, now_ms: int) -
     """A person's drafts whose keys begin with a prefix."""
     query = (
         sa.select(c.key, c.body, c.typed_at_ms, c.version)
-        .where(c.person == person, c.updated_at_ms > now_ms - KEPT_MS, c.key.startswith(prefix, autoescape=True))
-        .limit(MOST_OF_PERSON)
+        .where(c.person == person, c.updated_at_ms > now_ms - KEEP_MS, c.key.startswith(prefix, autoescape=True))
+        .limit(MAX_DRAFTS_PER_PERSON)
     )
     return {key: Draft(*row) for key, *row in connection.execute(query)}
 
@@ -43,7 +43,7 @@ def below(connection: sa.Connection, person: str, prefix: str, *, now_ms: int) -
 def find(connection: sa.Connection, person: str, key: str, *, now_ms: int) -> Draft | None:
     """One draft; None for one that is not there."""
     query = sa.select(c.body, c.typed_at_ms, c.version).where(
-        c.person == person, c.key == key, c.updated_at_ms > now_ms - KEPT_MS
+        c.person == person, c.key == key, c.updated_at_ms > now_ms - KEEP_MS
     )
     row = connection.execute(query).one_or_none()
     return None if row is None else Draft(*row)
@@ -71,10 +71,13 @@ def accept(connection: sa.Connection, person: str, key: str, typed_at_ms: int, *
 
 
 def _write(connection: sa.Connection, person: str, key: str, draft: Draft, now_ms: int) -> None:
-    connection.execute(sa.delete(table).where(c.updated_at_ms <= now_ms - KEPT_MS))
+    connection.execute(sa.delete(table).where(c.updated_at_ms <= now_ms - KEEP_MS))
     connection.execute(sa.delete(table).where(c.person == person, c.key == key))
     oldest = (
-        sa.select(c.key).where(c.person == person).order_by(c.updated_at_ms.desc(), c.key).offset(MOST_OF_PERSON - 1)
+        sa.select(c.key)
+        .where(c.person == person)
+        .order_by(c.updated_at_ms.desc(), c.key)
+        .offset(MAX_DRAFTS_PER_PERSON - 1)
     )
     surplus = list(connection.execute(oldest).scalars())
     if surplus:

@@ -71,13 +71,13 @@ def make(
 
 def find(connection: sa.Connection, purpose: Purpose, code: str, now_ms: int) -> OneTimeCode | None:
     """What a code is good for; None for one that is unknown, used or expired."""
-    row = connection.execute(sa.select(table).where(_is(purpose, code, now_ms))).first()
+    row = connection.execute(sa.select(table).where(_is_valid(purpose, code, now_ms))).first()
     return None if row is None else OneTimeCode(purpose, row.person_id, row.data, row.expires_at_ms)
 
 
 def use(connection: sa.Connection, purpose: Purpose, code: str, now_ms: int) -> bool:
     """Use a code up; False where another one was faster."""
-    return connection.execute(sa.delete(table).where(_is(purpose, code, now_ms))).rowcount == 1
+    return connection.execute(sa.delete(table).where(_is_valid(purpose, code, now_ms))).rowcount == 1
 
 
 def withdraw(connection: sa.Connection, person_id: int | None, purpose: Purpose | None = None) -> None:
@@ -87,5 +87,5 @@ def withdraw(connection: sa.Connection, person_id: int | None, purpose: Purpose 
     connection.execute(sa.delete(table).where(*which))
 
 
-def _is(purpose: Purpose, code: str, now_ms: int) -> sa.ColumnElement[bool]:
+def _is_valid(purpose: Purpose, code: str, now_ms: int) -> sa.ColumnElement[bool]:
     return (table.c.hash == hashed(code)) & (table.c.purpose == purpose.value) & (table.c.expires_at_ms > now_ms)

@@ -15,13 +15,13 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from infra.errors import InvalidValue
 from infra.texts import say
 
-SHORTEST, LONGEST = 10, 200
+MIN_LENGTH, MAX_LENGTH = 10, 200
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-_AT_ONCE = threading.BoundedSemaphore(4)
-_SAME = 3
+_HASHING_SLOTS = threading.BoundedSemaphore(4)
+_TOO_FEW_LETTERS = 3
 """A password with no more different letters than this is guessed at once."""
 _RUNS = ("01234567890123456789", "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm", "98765432109876543210")
-COMMON = frozenset(
+COMMON_PASSWORDS = frozenset(
     [
         "password123",
         "password1234",
@@ -125,33 +125,33 @@ def folded(text: str) -> str:
 
 def check(password: str, names: Collection[str]) -> None:
     """Raises InvalidValue for a password that is too short or easily guessed; ``names`` are those of its owner."""
-    if len(password) < SHORTEST:
-        raise InvalidValue(say("account.password_short", least=SHORTEST))
-    if len(password) > LONGEST:
-        raise InvalidValue(say("account.password_long", most=LONGEST))
+    if len(password) < MIN_LENGTH:
+        raise InvalidValue(say("account.password_short", least=MIN_LENGTH))
+    if len(password) > MAX_LENGTH:
+        raise InvalidValue(say("account.password_long", most=MAX_LENGTH))
     plain = folded(password)
     letters = "".join(letter for letter in plain if letter.isalpha())
     if any(name and (name in plain or letters == name) for name in map(folded, names)):
         raise InvalidValue(say("account.password_name"))
     in_a_row = any(plain in run for run in _RUNS)
-    if plain in COMMON or len(set(plain)) <= _SAME or in_a_row:
+    if plain in COMMON_PASSWORDS or len(set(plain)) <= _TOO_FEW_LETTERS or in_a_row:
         raise InvalidValue(say("account.password_common"))
 
 
-def hashed(password: str) -> str:
+def hash_password(password: str) -> str:
     """The hash of a password, with its own salt and parameters."""
-    with _AT_ONCE:
+    with _HASHING_SLOTS:
         return _HASHER.hash(unicodedata.normalize("NFKC", password))
 
 
-def fits(password: str, kept: str | None) -> bool:
+def matches(password: str, password_hash: str | None) -> bool:
     """Whether it is the password of a hash; where there is none it takes as long and is not."""
-    with _AT_ONCE:
+    with _HASHING_SLOTS:
         try:
-            _HASHER.verify(kept or _of_nobody(), unicodedata.normalize("NFKC", password[: LONGEST + 1]))
+            _HASHER.verify(password_hash or _of_nobody(), unicodedata.normalize("NFKC", password[: MAX_LENGTH + 1]))
         except (VerificationError, InvalidHashError):
             return False
-    return kept is not None
+    return password_hash is not None
 
 
 @cache

@@ -20,12 +20,12 @@ from infra import base64url
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
 
-USED_EVERY_MS = 60_000
+USED_INTERVAL_MS = 60_000
 NAME_LIMIT = 80
-MOST = 20
+MAX_PHONES = 20
 """Phones of one person that count at a time."""
 NONCE_LENGTH = 64
-_BYTES = 32
+_COORDINATE_BYTES = 32
 """Of a coordinate of P-256, and of each half of a signature."""
 
 
@@ -48,9 +48,9 @@ class Phone:
             raw = base64url.decode(signature)
         except ValueError:
             return False
-        if len(raw) != 2 * _BYTES:
+        if len(raw) != 2 * _COORDINATE_BYTES:
             return False
-        r, s = int.from_bytes(raw[:_BYTES], "big"), int.from_bytes(raw[_BYTES:], "big")
+        r, s = int.from_bytes(raw[:_COORDINATE_BYTES], "big"), int.from_bytes(raw[_COORDINATE_BYTES:], "big")
         try:
             _key(self.x, self.y).verify(encode_dss_signature(r, s), message, ec.ECDSA(SHA256()))
         except InvalidSignature:
@@ -67,8 +67,8 @@ def register(connection: sa.Connection, one: Person, name: str, key: Mapping[str
         _key(x, y)
     except ValueError:
         raise ConfigurationError(say("field_server.no_key")) from None
-    if len([phone for phone in of_person(connection, one) if phone.revoked_at_ms is None]) >= MOST:
-        raise Refused(say("field_server.many_phones", most=MOST))
+    if len([phone for phone in of_person(connection, one) if phone.revoked_at_ms is None]) >= MAX_PHONES:
+        raise Refused(say("field_server.many_phones", most=MAX_PHONES))
     made = Phone(secrets.token_hex(12), one.name, name.strip()[:NAME_LIMIT] or "—", x, y, now_ms, None, None)
     row = {column: getattr(made, column) for column in ("id", "name", "x", "y", "registered_at_ms")}
     connection.execute(sa.insert(table).values(person_id=one.id, **row))
@@ -92,12 +92,12 @@ def of_person(connection: sa.Connection, one: Person) -> list[Phone]:
     return [_phone(row) for row in connection.execute(query)]
 
 
-def used(connection: sa.Connection, number: str, now_ms: int) -> None:
+def record_use(connection: sa.Connection, number: str, now_ms: int) -> None:
     """Note that a phone sent something."""
     connection.execute(sa.update(table).where(table.c.id == number).values(used_at_ms=now_ms))
 
 
-def first_time(connection: sa.Connection, number: str, nonce: str, at_ms: int, oldest_ms: int) -> bool:
+def is_new_nonce(connection: sa.Connection, number: str, nonce: str, at_ms: int, oldest_ms: int) -> bool:
     """Whether a phone has not sent this nonce before; those older than ``oldest_ms`` are forgotten."""
     connection.execute(sa.delete(nonces).where(nonces.c.at_ms < oldest_ms))
     try:
@@ -110,8 +110,8 @@ def first_time(connection: sa.Connection, number: str, nonce: str, at_ms: int, o
 
 def revoke(connection: sa.Connection, phone: Phone, *, by: str, now_ms: int) -> None:
     """A phone was lost: what it signs counts no longer, what it sent stays. Revoked twice is once."""
-    mine = (table.c.id == phone.id) & table.c.revoked_at_ms.is_(None)
-    if connection.execute(sa.update(table).where(mine).values(revoked_at_ms=now_ms, revoked_by=by)).rowcount:
+    where = (table.c.id == phone.id) & table.c.revoked_at_ms.is_(None)
+    if connection.execute(sa.update(table).where(where).values(revoked_at_ms=now_ms, revoked_by=by)).rowcount:
         body = {"phone": phone.id, "name": phone.name}
         accounts.record_event(connection, "phone.revoked", phone.person or "", body, by, now_ms)
 
@@ -136,7 +136,7 @@ def _phone(row: sa.Row[Any]) -> Phone:
 def _key(x: str, y: str) -> ec.EllipticCurvePublicKey:
     """The key of these coordinates; raises ValueError for what is no point of the curve."""
     across, up = base64url.decode(x), base64url.decode(y)
-    if len(across) != _BYTES or len(up) != _BYTES:
+    if len(across) != _COORDINATE_BYTES or len(up) != _COORDINATE_BYTES:
         raise ValueError
     numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(across, "big"), int.from_bytes(up, "big"), ec.SECP256R1())
     return numbers.public_key()

@@ -1,4 +1,4 @@
-"""Who has which incident open, as the processes of the API tell each other. What a process does not say again expires.
+"""Who has which incident open, exchanged by the processes of the API. A report that is not repeated expires.
 Every function takes an open connection and never commits.
 """
 
@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from governance.tables import presence as table
 
 EXPIRES_MS = 30_000
-AGAIN_MS = 10_000
-"""How often a process says it again."""
+REFRESH_MS = 10_000
+"""Interval at which a process repeats its report."""
 
 
-def say(connection: sa.Connection, process: str, here: Iterable[tuple[int, str]], now_ms: int) -> None:
-    """Replace what a process said by (incident, name); what expired goes, too."""
+def report(connection: sa.Connection, process: str, here: Iterable[tuple[int, str]], now_ms: int) -> None:
+    """Replace the report of a process, (incident, name) pairs; expired reports are deleted."""
     connection.execute(sa.delete(table).where(sa.or_(table.c.process == process, table.c.until_ms <= now_ms)))
     until_ms = now_ms + EXPIRES_MS
     rows = [{"process": process, "incident_id": n, "name": name, "until_ms": until_ms} for n, name in here]
@@ -22,8 +22,8 @@ def say(connection: sa.Connection, process: str, here: Iterable[tuple[int, str]]
         connection.execute(sa.insert(table), rows)
 
 
-def elsewhere(connection: sa.Connection, process: str, now_ms: int) -> Mapping[int, frozenset[str]]:
-    """Who is there by what the other processes said, by incident."""
+def present_elsewhere(connection: sa.Connection, process: str, now_ms: int) -> Mapping[int, frozenset[str]]:
+    """Incident → names, by the reports of the other processes."""
     query = sa.select(table.c.incident_id, table.c.name)
     found: dict[int, set[str]] = {}
     for number, name in connection.execute(query.where(table.c.process != process, table.c.until_ms > now_ms)):

@@ -12,7 +12,7 @@ from infra.texts import say
 
 NAME_LIMIT = 40
 QUERY_LIMIT = 1000
-MOST_VIEWS = 30
+MAX_VIEWS = 30
 """Of one person; the oldest are not removed by themselves."""
 
 
@@ -24,7 +24,7 @@ class SavedView:
     query: str
 
 
-def of(connection: sa.Connection, person: str) -> list[SavedView]:
+def list_views(connection: sa.Connection, person: str) -> list[SavedView]:
     """The views of somebody, by name."""
     query = sa.select(table.c.name, table.c.query).where(table.c.person == person).order_by(table.c.name)
     return [SavedView(row.name, row.query) for row in connection.execute(query)]
@@ -37,10 +37,10 @@ def save(connection: sa.Connection, person: str, view: SavedView, now_ms: int) -
         raise Refused(say("inbox.view_needs_name"))
     if len(name) > NAME_LIMIT or len(view.query) > QUERY_LIMIT:
         raise Refused(say("inbox.view_too_long", limit=NAME_LIMIT))
-    mine = table.c.person == person
-    connection.execute(sa.delete(table).where(mine, table.c.name == name))
-    if connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one() >= MOST_VIEWS:
-        raise Refused(say("inbox.too_many_views", limit=MOST_VIEWS))
+    where = table.c.person == person
+    connection.execute(sa.delete(table).where(where, table.c.name == name))
+    if connection.execute(sa.select(sa.func.count()).where(where)).scalar_one() >= MAX_VIEWS:
+        raise Refused(say("inbox.too_many_views", limit=MAX_VIEWS))
     row = {"person": person, "name": name, "query": view.query, "saved_at_ms": now_ms}
     connection.execute(sa.insert(table).values(row))
     return SavedView(name, view.query)

@@ -12,9 +12,9 @@ from governance.people.store import token_hash as hashed
 from governance.tables import login_session as table
 from infra.times import DAY_MS
 
-USED_EVERY_MS = 60_000
+USED_INTERVAL_MS = 60_000
 """How exactly the last use is known: a write for each request would be too many."""
-IDLE_MS = 3 * DAY_MS
+MAX_IDLE_MS = 3 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """With what, and from where, somebody signs in."""
+    """Browser and network of a sign-in."""
 
     agent: str = ""
     network: str = ""
@@ -75,20 +75,20 @@ def begin(
     return made
 
 
-def find(connection: sa.Connection, session: str, now_ms: int, idle_ms: int = IDLE_MS) -> Session | None:
+def find(connection: sa.Connection, session: str, now_ms: int, idle_ms: int = MAX_IDLE_MS) -> Session | None:
     """The session of a cookie; None for an unknown, ended, expired or idle one."""
     query = sa.select(table).where(table.c.hash == hashed(session), _counts(now_ms, idle_ms))
     row = connection.execute(query).first()
     return None if row is None else _session(row)
 
 
-def used(connection: sa.Connection, session: Session, now_ms: int) -> None:
+def record_use(connection: sa.Connection, session: Session, now_ms: int) -> None:
     """Note that a session was used."""
     older = (table.c.id == session.id) & (table.c.used_at_ms < now_ms)
     connection.execute(sa.update(table).where(older).values(used_at_ms=now_ms))
 
 
-def list_sessions(connection: sa.Connection, person_id: int, now_ms: int, idle_ms: int = IDLE_MS) -> list[Session]:
+def list_sessions(connection: sa.Connection, person_id: int, now_ms: int, idle_ms: int = MAX_IDLE_MS) -> list[Session]:
     """The sessions of a person, the one used last at the front."""
     query = sa.select(table).where(table.c.person_id == person_id, _counts(now_ms, idle_ms))
     return [_session(row) for row in connection.execute(query.order_by(table.c.used_at_ms.desc(), table.c.id.desc()))]
@@ -101,8 +101,8 @@ def end(connection: sa.Connection, session: str) -> None:
 
 def end_one(connection: sa.Connection, person_id: int, number: int) -> bool:
     """Close one of a person's sessions; False where there is no such one."""
-    mine = (table.c.person_id == person_id) & (table.c.id == number)
-    return connection.execute(sa.delete(table).where(mine)).rowcount == 1
+    where = (table.c.person_id == person_id) & (table.c.id == number)
+    return connection.execute(sa.delete(table).where(where)).rowcount == 1
 
 
 def end_all(connection: sa.Connection, person_id: int, but: str | None = None) -> int:
@@ -118,5 +118,5 @@ def _counts(now_ms: int, idle_ms: int) -> sa.ColumnElement[bool]:
 
 
 def _session(row: sa.Row[tuple[object, ...]]) -> Session:
-    told = row._mapping
-    return Session(**{name: told[name] for name in Session.__dataclass_fields__})
+    columns = row._mapping
+    return Session(**{name: columns[name] for name in Session.__dataclass_fields__})

@@ -96,12 +96,12 @@ def add(
         for held in appointments(connection):
             same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
             if same and held.in_force(now_ms):  # `inherit` hands the open cases over
-                _end(connection, appointments_.c.id == held.id, now_ms)
+                _end_terms(connection, appointments_.c.id == held.id, now_ms)
                 predecessors.append(held.name)
         term = {"region": region, "reach": "", "deputy_of": "", "since_ms": now_ms, "until_ms": None}
         connection.execute(sa.insert(appointments_).values(person_id=number, **term))
     body = {"role": role.value, "region": region, "department": row["department"], "instead_of": predecessors}
-    _tell(connection, "person.added", name, body, by, now_ms)
+    _record(connection, "person.added", name, body, by, now_ms)
     return get(connection, name)
 
 
@@ -172,13 +172,13 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     _require_other_administrator(connection, one)
     _require_no_cases(connection, one)
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
-    _end(connection, appointments_.c.person_id == one.id, now_ms)
+    _end_terms(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
     for table in (sessions_, accounts_, recovery_codes_, one_time_codes_):
         connection.execute(sa.delete(table).where(table.c.person_id == one.id))
     connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
     connection.execute(sa.delete(drafts_).where(drafts_.c.person == one.name))
-    _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
+    _record(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
 
 
 def change(
@@ -192,7 +192,7 @@ def change(
     now_ms: int,
     regions: Regions,
 ) -> Person:
-    """Give somebody another role, region or department.
+    """Change role, region or department of a person.
 
     A new role ends the terms of office that the old one held, all sessions (the new role may have to sign in with a
     second factor), and the tokens of all rights, or of a right that the new role has not.
@@ -211,12 +211,12 @@ def change(
         _require_other_administrator(connection, one)
     if role is not one.role:
         _require_no_cases(connection, one)
-        _end(connection, appointments_.c.person_id == one.id, now_ms)
+        _end_terms(connection, appointments_.c.person_id == one.id, now_ms)
         ended = connection.execute(sa.delete(sessions_).where(sessions_.c.person_id == one.id)).rowcount
         body |= {"sessions_ended": ended, "tokens_revoked": _revoke_beyond(connection, one, role, now_ms)}
     row = {"role": role.value, "region": region, "department": department.value if department else None}
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(row))
-    _tell(connection, "person.changed", one.name, row | body, by, now_ms)
+    _record(connection, "person.changed", one.name, row | body, by, now_ms)
     return get(connection, name)
 
 
@@ -257,7 +257,7 @@ def require_authority(connection: sa.Connection, actor: Actor, name: str, now_ms
 
 
 def open_cases(connection: sa.Connection, name: str) -> list[int]:
-    """The open incidents that somebody is responsible for, oldest first."""
+    """The open incidents a person is responsible for, oldest first."""
     cases = sa.select(incidents_.c.id).where(incidents_.c.responsible == name, incidents_.c.open_cause.is_not(None))
     return list(connection.execute(cases.order_by(incidents_.c.id)).scalars())
 
@@ -327,29 +327,29 @@ def issue_token(
     }
     connection.execute(sa.insert(tokens_).values(row))
     body = {"expires_at_ms": expires_at_ms, "label": row["label"], "scopes": scopes}
-    _tell(connection, "token.issued", one.name, body, by, now_ms)
+    _record(connection, "token.issued", one.name, body, by, now_ms)
     return made
 
 
 def revoke_tokens(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
     """Revoke all tokens of a person; returns how many there were. Raises NotFound."""
     ended = _revoke(connection, get(connection, name).id, now_ms)
-    _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
+    _record(connection, "token.revoked", name, {"count": ended}, by, now_ms)
     return ended
 
 
 def revoke_token(connection: sa.Connection, name: str, number: int, *, by: str, now_ms: int) -> None:
     """Revoke one token of a person. Raises NotFound."""
-    mine = (tokens_.c.person_id == get(connection, name).id) & (tokens_.c.id == number)
+    where = (tokens_.c.person_id == get(connection, name).id) & (tokens_.c.id == number)
     valid = tokens_.c.revoked_at_ms.is_(None)
-    if connection.execute(sa.update(tokens_).where(mine, valid).values(revoked_at_ms=now_ms)).rowcount != 1:
+    if connection.execute(sa.update(tokens_).where(where, valid).values(revoked_at_ms=now_ms)).rowcount != 1:
         raise NotFound(say("account.no_token"))
-    _tell(connection, "token.revoked", name, {"count": 1, "token": number}, by, now_ms)
+    _record(connection, "token.revoked", name, {"count": 1, "token": number}, by, now_ms)
 
 
 def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
-    mine = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
-    return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
+    where = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
+    return connection.execute(sa.update(tokens_).where(where).values(revoked_at_ms=now_ms)).rowcount
 
 
 def _revoke_beyond(connection: sa.Connection, one: Person, role: Role, now_ms: int) -> int:
@@ -384,7 +384,7 @@ def tokens_of(connection: sa.Connection, name: str, now_ms: int) -> list[Token]:
     return [_token(row) for row in connection.execute(query).mappings()]
 
 
-def token_used(connection: sa.Connection, number: int, now_ms: int) -> None:
+def record_token_use(connection: sa.Connection, number: int, now_ms: int) -> None:
     """Note that a token was used."""
     connection.execute(sa.update(tokens_).where(tokens_.c.id == number).values(used_at_ms=now_ms))
 
@@ -462,14 +462,16 @@ def appoint(  # noqa: PLR0913  (a field of the person each)
         get(connection, deputy_of)
     same = appointments_.c.deputy_of.in_(["", deputy_of])
     here = (appointments_.c.region == region) & (appointments_.c.reach == reach)
-    _end(connection, (appointments_.c.person_id == one.id) & here & same, since_ms)  # a new term of the same office
+    _end_terms(
+        connection, (appointments_.c.person_id == one.id) & here & same, since_ms
+    )  # a new term of the same office
     before = [] if one.role is Role.DEPUTY else _terms_of_office(connection, one, region, reach, since_ms)
     for held in before:
-        _end(connection, appointments_.c.id == held.id, since_ms)
+        _end_terms(connection, appointments_.c.id == held.id, since_ms)
     term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
     connection.execute(sa.insert(appointments_).values(person_id=one.id, **term))
     body = term | {"instead_of": [held.name for held in before]}
-    _tell(connection, "person.appointed", one.name, body, by, now_ms)
+    _record(connection, "person.appointed", one.name, body, by, now_ms)
     if since_ms > now_ms:
         return []  # `inherit` hands over when the day has come
     moved: list[int] = []
@@ -512,7 +514,7 @@ def end_term(connection: sa.Connection, name: str, term_id: int, until_ms: int, 
     this = sa.update(appointments_).where(appointments_.c.id == term_id)
     connection.execute(this.values(until_ms=until_ms))
     body = {"region": held.region, "reach": held.reach, "since_ms": held.since_ms, "until_ms": until_ms}
-    _tell(connection, "person.term_ended", one.name, body, by, now_ms)
+    _record(connection, "person.term_ended", one.name, body, by, now_ms)
     return held
 
 
@@ -548,7 +550,7 @@ def succeed(  # noqa: PLR0913  (a field of the term each)
 def _terms_of_office(
     connection: sa.Connection, one: Person, region: str, reach: str, since_ms: int
 ) -> list[Appointment]:
-    """The terms of others in the office that somebody takes over, not over at ``since_ms``."""
+    """Other people's terms in an office that have not ended at ``since_ms``."""
     return [
         a
         for a in appointments(connection)
@@ -561,14 +563,14 @@ def _terms_of_office(
 
 def hand_over_ended_terms(connection: sa.Connection, *, now_ms: int, source: str, regions: Regions) -> list[int]:
     """Hand over the open cases of chiefs whose term has ended to who holds the office now; returns the incidents."""
-    known = appointments(connection)
+    terms = appointments(connection)
     moved: list[int] = []
-    for held in known:
+    for held in terms:
         if held.until_ms is None or held.until_ms > now_ms or held.role is Role.DEPUTY:
             continue
         heirs = [
             a
-            for a in known
+            for a in terms
             if (a.region, a.reach, a.role) == (held.region, held.reach, held.role) and a.in_force(now_ms)
         ]
         if heirs and all(a.name != held.name for a in heirs):
@@ -645,7 +647,7 @@ def require_no_open_cases(connection: sa.Connection, region: str, regions: Regio
         raise Refused(say("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
 
 
-def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
+def _end_terms(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
     later = appointments_.c.until_ms.is_(None) | (appointments_.c.until_ms > at_ms)
     connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
 
@@ -670,7 +672,7 @@ _PERSON_COLUMNS = ("role", "region", "department", "created_at_ms", "created_by"
 _TERM_COLUMNS = ("region", "reach", "deputy_of", "since_ms", "until_ms")
 
 
-def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
+def _record(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
     """Append a change of people to the audit trail, with the state after it of everybody it concerns (``people``).
 
     Tokens are left out.

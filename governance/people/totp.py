@@ -8,7 +8,7 @@ import struct
 from urllib.parse import quote, urlencode
 
 DIGITS, STEP_MS = 6, 30_000
-DRIFT = 1
+MAX_DRIFT_STEPS = 1
 """Steps by which a telephone's clock may be off in either direction."""
 _SECRET_BYTES = 20
 
@@ -32,11 +32,11 @@ def step_of(secret: str, given: str, now_ms: int, *, after: int = 0) -> int | No
     if not re.fullmatch(rf"[0-9]{{{DIGITS}}}", typed):
         return None
     here = now_ms // STEP_MS
-    steps = range(max(after + 1, here - DRIFT), here + DRIFT + 1)
+    steps = range(max(after + 1, here - MAX_DRIFT_STEPS), here + MAX_DRIFT_STEPS + 1)
     return next((step for step in steps if hmac.compare_digest(code(secret, step), typed)), None)
 
 
 def address(secret: str, name: str, issuer: str) -> str:
-    """What the QR code says to an authenticator app."""
-    told = urlencode({"secret": secret, "issuer": issuer, "digits": DIGITS, "period": STEP_MS // 1000}, quote_via=quote)
-    return f"otpauth://totp/{quote(name, safe='')}?{told}"
+    """The address (``otpauth:``) in the QR code for an authenticator app."""
+    fields = {"secret": secret, "issuer": issuer, "digits": DIGITS, "period": STEP_MS // 1000}
+    return f"otpauth://totp/{quote(name, safe='')}?{urlencode(fields, quote_via=quote)}"

@@ -38,10 +38,10 @@ _EVIDENCE_ELSEWHERE = (Action.FINISH, Action.VERIFY)
 """Actions whose photos and measurements stay with the platform: a text is enough here."""
 _TEXT_ONLY = (frozenset({Evidence.TEXT}),)
 
-REMEMBERED_MS = 90 * DAY_MS
+KEEP_MS = 90 * DAY_MS
 """For how long an id is remembered; later copies are refused by their time stamp."""
 
-FORGERY_MS = 600_000
+FORGERY_INTERVAL_MS = 600_000
 """A forgery is appended to the audit trail at most once within this time."""
 
 NO_REGIONS = Regions()
@@ -148,18 +148,18 @@ def receive(
     proof = f"{_digest(body)} {_digest(stamp.encode() + b'.' + body)}"
     try:
         with database.write() as connection:
-            known = _known(connection, platform.name, event_id, proof)
-            answer = known or _act(connection, platform, words, body, now_ms, source, proven, regions)
-            if known is None:
-                _remember(connection, platform.name, event_id, proof, answer, now_ms)
-            if known is None or answer.outcome is CallbackOutcome.REPLAYED:
+            earlier = _earlier_answer(connection, platform.name, event_id, proof)
+            answer = earlier or _act(connection, platform, words, body, now_ms, source, proven, regions)
+            if earlier is None:
+                _store_answer(connection, platform.name, event_id, proof, answer, now_ms)
+            if earlier is None or answer.outcome is CallbackOutcome.REPLAYED:
                 audit_trail.append_many(connection, [_audit_entry(platform, event_id, answer, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
-            known = _known(connection, platform.name, event_id, proof)
-        if known is None:
+            earlier = _earlier_answer(connection, platform.name, event_id, proof)
+        if earlier is None:
             raise
-        answer = known
+        answer = earlier
     return _logged(platform, event_id, answer)
 
 
@@ -174,8 +174,8 @@ def recent(connection: sa.Connection, *, limit: int, within: sa.Select[tuple[int
 
 
 def delete_old(connection: sa.Connection, now_ms: int) -> int:
-    """Delete callbacks older than ``REMEMBERED_MS``; returns how many."""
-    old = sa.delete(callbacks_).where(callbacks_.c.received_at_ms < now_ms - REMEMBERED_MS)
+    """Delete callbacks older than ``KEEP_MS``; returns how many."""
+    old = sa.delete(callbacks_).where(callbacks_.c.received_at_ms < now_ms - KEEP_MS)
     return connection.execute(old).rowcount
 
 
@@ -189,11 +189,11 @@ def _audit_entry(platform: Platform, event_id: str, answer: CallbackAnswer, now_
 
 
 def _note_forgery(database: Database, platform: Platform, answer: CallbackAnswer, now_ms: int) -> None:
-    """Append a forgery to the audit trail, at most once in ``FORGERY_MS``: nobody must be able to fill it."""
+    """Append a forgery to the audit trail, at most once in ``FORGERY_INTERVAL_MS``: a bound on its growth."""
     what = f"callback.{CallbackOutcome.FORGED}"
     with database.read() as connection:
         last = audit_trail.list_entries(connection, what=what, limit=1)
-    if not last or now_ms - last[0].at_ms >= FORGERY_MS:
+    if not last or now_ms - last[0].at_ms >= FORGERY_INTERVAL_MS:
         with database.write() as connection:
             audit_trail.append_many(connection, [_audit_entry(platform, "", answer, now_ms)])
 
@@ -263,9 +263,9 @@ def _read_request(words: CallbackWords, body: bytes, name: str) -> _Request:
     if words.seq is not None and (not isinstance(seq, int) or isinstance(seq, bool)):
         raise _unreadable("seq", seq)
     by, comment = value_at(words.by, event), value_at(words.comment, event)
-    who = name if not isinstance(by, str) or not by.strip() else f"{name} {by.strip()[:MAX_CHARS]}"
+    author = name if not isinstance(by, str) or not by.strip() else f"{name} {by.strip()[:MAX_CHARS]}"
     text = comment.replace("\x00", "") if isinstance(comment, str) else None
-    return _Request(number, str(status), words.actions[str(status)], who.replace("\x00", ""), text, seq)
+    return _Request(number, str(status), words.actions[str(status)], author.replace("\x00", ""), text, seq)
 
 
 def _unreadable(what: str, value: Any, known: tuple[str, ...] = ()) -> Refused:
@@ -275,7 +275,7 @@ def _unreadable(what: str, value: Any, known: tuple[str, ...] = ()) -> Refused:
     return Refused(say("platform.field_unknown", what=what, shown=shown, known=", ".join(known)))
 
 
-def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) -> CallbackAnswer | None:
+def _earlier_answer(connection: sa.Connection, platform: str, event_id: str, proof: str) -> CallbackAnswer | None:
     c = callbacks_.c
     query = sa.select(callbacks_).where(c.platform == platform, c.event_id == event_id)
     row = connection.execute(query).mappings().first()
@@ -297,7 +297,7 @@ def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) 
     )
 
 
-def _remember(
+def _store_answer(
     connection: sa.Connection, platform: str, event_id: str, proof: str, answer: CallbackAnswer, now_ms: int
 ) -> None:
     row = {

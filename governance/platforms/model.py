@@ -24,7 +24,7 @@ from infra.toml_file import Table, parse
 NOT_BY_CALLBACK = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
 """Actions that need an argument which a callback does not carry: a number, list, grade, score or reason."""
 
-NOTHING = ""
+NO_ACTION = ""
 """Stands for an action in the file where their status asks for none here."""
 
 
@@ -123,8 +123,8 @@ class Platforms:
         for one in self.known:
             if one.name == name:
                 return one
-        known = ", ".join(one.name for one in self.known) or "-"
-        raise NotFound(say("platform.unknown", name=name[:64], known=known))
+        names = ", ".join(one.name for one in self.known) or "-"
+        raise NotFound(say("platform.unknown", name=name[:64], known=names))
 
 
 def read(text: str, secret_in: Callable[[Path], str], usual_secret: str | None) -> Platforms:
@@ -163,10 +163,10 @@ def _platform(one: _Platform, secret_in: Callable[[Path], str], usual_secret: st
 def _callback(name: str, table: _Callback) -> CallbackWords:
     actions: dict[str, Action | None] = {}
     for word, action in table.actions.items():
-        if action != NOTHING and action not in list(Action):
-            known = ", ".join(Action)
-            raise ConfigurationError(say("platforms.no_action", name=name, action=action, word=word, known=known))
-        actions[word] = None if action == NOTHING else _possible_action(name, word, Action(action))
+        if action != NO_ACTION and action not in list(Action):
+            names = ", ".join(Action)
+            raise ConfigurationError(say("platforms.no_action", name=name, action=action, word=word, known=names))
+        actions[word] = None if action == NO_ACTION else _possible_action(name, word, Action(action))
     c = jmespath.compile
     seq = None if table.seq is None else c(table.seq)
     return CallbackWords(c(table.incident), c(table.status), c(table.by), c(table.comment), seq, actions)
@@ -187,8 +187,8 @@ def _list(name: str, table: _Listing) -> ListWords:
     for word, ours in table.states.items():
         strange = [state for state in ours if state not in list(State)]
         if strange:
-            known = ", ".join(State)
-            raise ConfigurationError(say("platforms.no_state", name=name, strange=strange[0], word=word, known=known))
+            names = ", ".join(State)
+            raise ConfigurationError(say("platforms.no_state", name=name, strange=strange[0], word=word, known=names))
         states[word] = frozenset(State(state) for state in ours)
     if table.url is not None and not table.url.startswith(("https://", "http://")):
         raise ConfigurationError(say("platforms.list_url", name=name))

@@ -27,19 +27,19 @@ from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import say
 from infra.times import DAY_MS
 
-CLOSED_FOR_MS = 7 * DAY_MS
+CLOSED_LISTED_MS = 7 * DAY_MS
 """A closed incident is expected in their list for this long; what they list is always compared."""
 GRACE_MS = 10 * 60_000
 """A change younger than this may not have reached them, or may be newer than their list."""
-MOST_PAGES = 1000
-PAGE_BYTES = 4 * 1024 * 1024
-MOST_ITEMS = 200_000
-AT_ONCE = 500
+MAX_PAGES = 1000
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+MAX_ITEMS = 200_000
+IDS_PER_QUERY = 500
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class PlatformAway(WaterError):
+class PlatformUnavailable(WaterError):
     """The platform's list cannot be had now."""
 
     retryable = True
@@ -156,13 +156,13 @@ def compare(
 def our_incidents(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[LocalIncident]:
     """The incidents that they should have: open ones, those closed lately, and whatever of ours they list."""
     c, o = incidents_.c, outbox.c
-    recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_FOR_MS)
+    recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_LISTED_MS)
     newest = sa.select(o.incident_id, sa.func.max(o.created_at_ms).label("at")).group_by(o.incident_id).subquery()
     query = sa.select(c.id, c.state, c.opened_at_ms, newest.c.at).outerjoin(newest, newest.c.incident_id == c.id)
     found = {row.id: row for row in connection.execute(query.where(recent))}
     more = sorted(set(listed) - found.keys())
-    for start in range(0, len(more), AT_ONCE):
-        part = query.where(c.id.in_(more[start : start + AT_ONCE]))
+    for start in range(0, len(more), IDS_PER_QUERY):
+        part = query.where(c.id.in_(more[start : start + IDS_PER_QUERY]))
         found |= {row.id: row for row in connection.execute(part)}
     unsettled = o.status.in_([Status.PENDING.value, Status.REFUSED.value])
     marks = sa.select(o.incident_id, o.status).where(unsettled).distinct()
@@ -180,9 +180,9 @@ def reconcile(
     connection: sa.Connection, platform: Platform, items: Sequence[Any], now_ms: int, *, by: str
 ) -> StoredReport:
     """Compare their entries with ours and store the report; the caller commits. Raises Refused for too long a list."""
-    words = _words(platform)
-    if len(items) > MOST_ITEMS:
-        raise Refused(say("platform.list_too_long", count=len(items), limit=MOST_ITEMS))
+    words = _list_words(platform)
+    if len(items) > MAX_ITEMS:
+        raise Refused(say("platform.list_too_long", count=len(items), limit=MAX_ITEMS))
     theirs, unreadable = read_items(words, items)
     report = compare(
         our_incidents(connection, (one.id for one in theirs), now_ms),
@@ -191,7 +191,13 @@ def reconcile(
         now_ms,
         unreadable=unreadable,
     )
-    row = {"platform": platform.name, "at_ms": now_ms, "by": by, "closed": report.closed, "report": _plain(report)}
+    row = {
+        "platform": platform.name,
+        "at_ms": now_ms,
+        "by": by,
+        "closed": report.closed,
+        "report": _report_json(report),
+    }
     number = connection.execute(sa.insert(reports_).values(row).returning(reports_.c.id)).scalar_one()
     log_report = log.info if report.closed else log.warning
     log_report(
@@ -204,7 +210,7 @@ def reconcile(
         on_the_way=len(report.on_the_way),
         unreadable=unreadable,
     )
-    return StoredReport(number, platform.name, now_ms, by, report.closed, _plain(report))
+    return StoredReport(number, platform.name, now_ms, by, report.closed, _report_json(report))
 
 
 def list_reports(
@@ -229,14 +235,14 @@ def report(connection: sa.Connection, number: int) -> StoredReport:
     return StoredReport(**row)
 
 
-def incidents_to_resend(kept: StoredReport) -> tuple[int, ...]:
+def incidents_to_resend(report: StoredReport) -> tuple[int, ...]:
     """The incidents of a stored report whose events have to be sent again."""
-    return tuple(sorted({*kept.report["they_lack"], *(one["incident"] for one in kept.report["differing"])}))
+    return tuple(sorted({*report.report["they_lack"], *(one["incident"] for one in report.report["differing"])}))
 
 
 def entries(platform: Platform, page: Any) -> list[Any] | None:
     """The entries of one page of their list; None where it has none."""
-    found = value_at(_words(platform).items, page)
+    found = value_at(_list_words(platform).items, page)
     return found if isinstance(found, list) else None
 
 
@@ -257,57 +263,57 @@ def resend(connection: sa.Connection, incident_ids: Iterable[int], now_ms: int) 
     }
     settled = outbox.c.status.in_([Status.DELIVERED.value, Status.REFUSED.value])
     wanted, done = sorted(set(incident_ids)), 0
-    for start in range(0, len(wanted), AT_ONCE):
-        part = outbox.c.incident_id.in_(wanted[start : start + AT_ONCE])
+    for start in range(0, len(wanted), IDS_PER_QUERY):
+        part = outbox.c.incident_id.in_(wanted[start : start + IDS_PER_QUERY])
         again = sa.update(outbox).where(part, settled).values(fresh)
         done += connection.execute(again).rowcount
     return done
 
 
 def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30.0, for_s: float = 600.0) -> list[Any]:
-    """All entries of a platform's list, page by page. Raises PlatformAway, and ConfigurationError without an address.
+    """All entries of a platform's list, by pages. Raises PlatformUnavailable; ConfigurationError without an address.
 
     Each request is a GET signed over an empty body. The next page must be on the same host: a list cannot send our
     signature elsewhere.
     """
-    words = _words(platform)
+    words = _list_words(platform)
     if words.url is None:
         raise ConfigurationError(say("platforms.no_list", name=platform.name))
     address = httpx.URL(words.url)
     origin, seen, items = (address.scheme, address.host, address.port), set[str](), list[Any]()
     until = time.monotonic() + for_s
     with outgoing.guarded(), httpx.Client(timeout=timeout_s, follow_redirects=False) as client:
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             page = _page(client, platform, address, clock() // 1000)
             found = entries(platform, page)
             if found is None:
-                raise PlatformAway(say("platforms.no_items", name=platform.name))
+                raise PlatformUnavailable(say("platforms.no_items", name=platform.name))
             items += found
-            if len(items) > MOST_ITEMS or time.monotonic() > until:
-                raise PlatformAway(say("platforms.endless", name=platform.name, items=len(items)))
+            if len(items) > MAX_ITEMS or time.monotonic() > until:
+                raise PlatformUnavailable(say("platforms.endless", name=platform.name, items=len(items)))
             following = value_at(words.next, page)
             if following in (None, ""):
                 return items
             address = _following(platform, address, following)
             if (address.scheme, address.host, address.port) != origin:
-                raise PlatformAway(say("platforms.elsewhere", name=platform.name, host=address.host))
+                raise PlatformUnavailable(say("platforms.elsewhere", name=platform.name, host=address.host))
             if str(address) in seen:
-                raise PlatformAway(say("platforms.circle", name=platform.name))
+                raise PlatformUnavailable(say("platforms.circle", name=platform.name))
             seen.add(str(address))
-    raise PlatformAway(say("platforms.pages", name=platform.name, most=MOST_PAGES))
+    raise PlatformUnavailable(say("platforms.pages", name=platform.name, most=MAX_PAGES))
 
 
 def _following(platform: Platform, address: httpx.URL, following: Any) -> httpx.URL:
     """The next page: an address, absolute or relative to this one, or a bare cursor for the parameter ``cursor``."""
     if not isinstance(following, str | int) or isinstance(following, bool):
-        raise PlatformAway(say("platforms.next_kind", name=platform.name))
+        raise PlatformUnavailable(say("platforms.next_kind", name=platform.name))
     text = str(following)
     try:
         if text.startswith(("http://", "https://", "/", "?")):
             return address.join(text)
         return address.copy_merge_params({"cursor": text})
     except httpx.InvalidURL:
-        raise PlatformAway(say("platforms.next_url", name=platform.name)) from None
+        raise PlatformUnavailable(say("platforms.next_url", name=platform.name)) from None
 
 
 def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: int) -> Any:
@@ -317,27 +323,27 @@ def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: i
     try:
         with client.stream("GET", address, headers=headers) as response:
             if response.status_code != 200:
-                raise PlatformAway(say("platforms.status", where=where, status_code=response.status_code))
+                raise PlatformUnavailable(say("platforms.status", where=where, status_code=response.status_code))
             body = b""
             for chunk in response.iter_raw(65_536):
                 body += chunk
-                if len(body) > PAGE_BYTES:
-                    raise PlatformAway(say("platforms.page_bytes", where=where, most=PAGE_BYTES))
+                if len(body) > MAX_PAGE_BYTES:
+                    raise PlatformUnavailable(say("platforms.page_bytes", where=where, most=MAX_PAGE_BYTES))
     except httpx.HTTPError as error:
-        raise PlatformAway(say("platforms.silent", where=where, error=type(error).__name__)) from error
+        raise PlatformUnavailable(say("platforms.silent", where=where, error=type(error).__name__)) from error
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise PlatformAway(say("platforms.no_json", where=where)) from None
+        raise PlatformUnavailable(say("platforms.no_json", where=where)) from None
 
 
-def _words(platform: Platform) -> ListWords:
+def _list_words(platform: Platform) -> ListWords:
     if platform.list is None:
         raise NotFound(say("platform.no_list", name=platform.name))
     return platform.list
 
 
-def _plain(report: Report) -> dict[str, Any]:
+def _report_json(report: Report) -> dict[str, Any]:
     """The report as JSON has it."""
     found: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     return found

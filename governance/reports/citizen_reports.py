@@ -19,14 +19,13 @@ from governance.tables import incident_entry as entry_table
 from governance.tables import report as table
 from infra.errors import NotFound, WaterError
 from infra.texts import Text, say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from infra.vault import Vault, is_locked
 from sensors.network import KM_PER_DEGREE, distance_km
 
-HOUR_MS = 3_600_000
-AGAIN_MS = 10 * 60_000
+REPETITION_MS = 10 * 60_000
 """The same report of the same sender within this time is a repetition. Our choice: networks are slow."""
-ALONE = 0x72_65_70_6F
+REPORT_LOCK = 0x72_65_70_6F
 """The class of the PostgreSQL advisory locks of senders; the number within it is a hash of the sender."""
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """Letters and digits that are not mistaken for each other on the telephone."""
@@ -121,21 +120,21 @@ def sender_hash(vault: Vault, address: str) -> str:
     return vault.mark(f"sender {address}")[:32]
 
 
-def check_rate_limit(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> None:
-    """Raises TooMany when this sender has reported ``an_hour`` times within the last hour."""
-    query = sa.select(table.c.at_ms).where(table.c.sender == who, table.c.at_ms > now_ms - HOUR_MS)
+def check_rate_limit(connection: sa.Connection, sender: str, now_ms: int, *, an_hour: int) -> None:
+    """Raises RateLimited when this sender has reported ``an_hour`` times within the last hour."""
+    query = sa.select(table.c.at_ms).where(table.c.sender == sender, table.c.at_ms > now_ms - HOUR_MS)
     times = sorted(connection.execute(query).scalars())
     if len(times) >= an_hour:
         raise RateLimited(max(1, -(-(times[-an_hour] + HOUR_MS - now_ms) // 1000)))
 
 
-def lock_sender(connection: sa.Connection, who: str) -> None:
+def lock_sender(connection: sa.Connection, sender: str) -> None:
     """Lock this sender until the transaction ends: of two copies at once the second sees the first.
 
     On SQLite write transactions exclude each other anyway.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ALONE, sa.func.hashtext(who))))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(REPORT_LOCK, sa.func.hashtext(sender))))
 
 
 def add(connection: sa.Connection, made: Report) -> None:
@@ -156,8 +155,8 @@ def get(connection: sa.Connection, given: str) -> Report:
 def of_incident(connection: sa.Connection, incident_id: int) -> list[Report]:
     """The reports behind an incident, those merged into it included, oldest first."""
     merged = sa.select(incident_table.c.id).where(incident_table.c.merged_into == incident_id)
-    mine = (table.c.incident_id == incident_id) | table.c.incident_id.in_(merged)
-    rows = connection.execute(sa.select(table).where(mine).order_by(table.c.at_ms)).mappings()
+    where = (table.c.incident_id == incident_id) | table.c.incident_id.in_(merged)
+    rows = connection.execute(sa.select(table).where(where).order_by(table.c.at_ms)).mappings()
     return [_report(row) for row in rows]
 
 
@@ -213,16 +212,12 @@ def objections(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[in
 
 def find_repetition(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
     """The report that ``new`` repeats, whose contact is in clear: the same words, photos, contact and place within
-    ``AGAIN_MS``."""
+    ``REPETITION_MS``."""
     query = (
         sa.select(table, entry_table.c.attachments)
         .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
         .join(incident_table, incident_table.c.id == table.c.incident_id)
-        .where(
-            table.c.sender == new.sender,
-            table.c.at_ms > new.at_ms - AGAIN_MS,
-            *_says(order, place),
-        )
+        .where(table.c.sender == new.sender, table.c.at_ms > new.at_ms - REPETITION_MS, *_repeats(order, place))
         .order_by(table.c.at_ms)
     )
     for row in connection.execute(query).mappings():
@@ -234,13 +229,15 @@ def find_repetition(connection: sa.Connection, new: Report, order: Order, place:
 def find_repetition_of_person(
     connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int
 ) -> int | None:
-    """The incident that a person with an account reported with the same words, photos and place within ``AGAIN_MS``."""
-    mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - AGAIN_MS)
-    rows = connection.execute(_SENT.where(mine, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
+    """The incident that a person reported within ``REPETITION_MS`` with the same words, photos and place."""
+    where = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - REPETITION_MS)
+    rows = connection.execute(
+        _SENT.where(where, *_repeats(order, place)).order_by(entry_table.c.incident_id)
+    ).mappings()
     return next((row["incident_id"] for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
 
 
-def _says(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
+def _repeats(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
     """Conditions: the first entry of an incident has these words, and the incident this place."""
     c = incident_table.c
     at = [
@@ -254,13 +251,13 @@ def original_report(connection: sa.Connection, incident_id: int) -> OriginalRepo
     row = connection.execute(_SENT.where(entry_table.c.incident_id == incident_id)).mappings().one_or_none()
     if row is None:
         raise NotFound(say("incident.unknown", id=incident_id))
-    return _sent(row)
+    return _original_from_row(row)
 
 
 def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[OriginalReport]:
     """The reports of a person, wherever they lie, newest first."""
-    mine = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
-    return [_sent(row) for row in connection.execute(mine).mappings()]
+    query = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
+    return [_original_from_row(row) for row in connection.execute(query).mappings()]
 
 
 def deciding_incident(connection: sa.Connection, incident_id: int) -> Incident:
@@ -282,13 +279,13 @@ def progress(
     may_object = over and now_ms - closed_ms <= reopen_within_ms
     at_ms = max(one.at_ms, incident.case.step_since_ms, closed_ms)
     own = incident.id == one.incident_id  # the reason of the case it was merged into was not written for the public
-    reason = _reason(connection, incident) if own and incident.state in _REFUSED else ""
+    reason = _reason(connection, incident) if own and incident.state in _REFUSED_STATES else ""
     text = say(f"report.{incident.state}", reason=reason or "—")
     solved = one.solved_at_ms is not None and one.solved_at_ms >= closed_ms > 0
     return Progress(one.ticket, incident.state, text, reason, at_ms, over, may_object, solved)
 
 
-_REFUSED = (State.REJECTED, State.FALSE_ALARM)
+_REFUSED_STATES = (State.REJECTED, State.FALSE_ALARM)
 
 
 def _reason(connection: sa.Connection, incident: Incident) -> str:
@@ -335,7 +332,7 @@ _SENT = (
 )
 
 
-def _sent(row: sa.RowMapping) -> OriginalReport:
+def _original_from_row(row: sa.RowMapping) -> OriginalReport:
     return OriginalReport(row["incident_id"], row["at_ms"], row["comment"] or "", tuple(row["attachments"]))
 
 

@@ -145,8 +145,8 @@ def within(regions: Collection[str] | None, reaches: Collection[str], own: str) 
 
 def made_by(connection: sa.Connection, person: str, station: str, kind: str) -> list[FieldRecord]:
     """What one person recorded of one kind at a station."""
-    mine = (table.c.person == person) & (table.c.station == station) & (table.c.kind == kind)
-    return [_record(row) for row in connection.execute(sa.select(table).where(mine)).mappings()]
+    where = (table.c.person == person) & (table.c.station == station) & (table.c.kind == kind)
+    return [_record(row) for row in connection.execute(sa.select(table).where(where)).mappings()]
 
 
 # -- photos ------------------------------------------------------------------------------------------------------------
@@ -177,9 +177,9 @@ def missing(connection: sa.Connection, ids: Collection[str]) -> dict[str, list[s
 
 def put_photo(connection: sa.Connection, record_id: str, photo: FieldPhoto) -> None:
     """Keep what is known of a photo of a record."""
-    mine = (photos_.c.record == record_id) & (photos_.c.sha256 == photo.sha256)
+    where = (photos_.c.record == record_id) & (photos_.c.sha256 == photo.sha256)
     row = {name: getattr(photo, name) for name in FieldPhoto.__slots__}
-    if not connection.execute(sa.update(photos_).where(mine).values(row)).rowcount:
+    if not connection.execute(sa.update(photos_).where(where).values(row)).rowcount:
         connection.execute(sa.insert(photos_).values(record=record_id, **row))
 
 

@@ -27,7 +27,7 @@ from sensors.network import distance_km
 
 MAX_POINTS = 20_000
 """A point a second for five hours and a half."""
-LONGEST_MS = DAY_MS
+MAX_DURATION_MS = DAY_MS
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -90,7 +90,7 @@ class Patrol:
     chief: str = ""
 
 
-CORRECTED_FOR_MS = 7 * DAY_MS
+CORRECTABLE_MS = 7 * DAY_MS
 """So long after its receipt a patrol may be corrected: later, others have counted on it."""
 WAYS = ("walk", "drone", "meeting", "on_site")
 """Ways to patrol (多样化巡河); only a walk has to prove its length."""
@@ -140,7 +140,7 @@ def judge_patrol(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, T
     return enough, say("patrol.counts" if enough else "patrol.too_short", **values)
 
 
-def known_way(way: str) -> str:
+def check_way(way: str) -> str:
     """The way to patrol; raises ConfigurationError for one that is none."""
     if way not in WAYS:
         raise ConfigurationError(say("request.one_of", name="way", text=way[:80], known=", ".join(WAYS)))
@@ -151,10 +151,10 @@ def check_upload(key: str, way: str, started_ms: int, ended_ms: int, track: Sequ
     """Raises ConfigurationError naming the first fault of an uploaded patrol."""
     if not _KEY.fullmatch(key):
         raise ConfigurationError(say("patrol.no_key", key=key[:80]))
-    known_way(way)
+    check_way(way)
     if ended_ms < started_ms:
         raise ConfigurationError(say("patrol.backwards"))
-    if ended_ms - started_ms > LONGEST_MS:
+    if ended_ms - started_ms > MAX_DURATION_MS:
         raise ConfigurationError(say("patrol.too_long"))
     if ended_ms > now_ms + 5 * 60_000:
         raise ConfigurationError(say("patrol.ahead"))
@@ -227,8 +227,8 @@ def add(connection: sa.Connection, made: Patrol) -> None:
 
 def correct(connection: sa.Connection, before: Patrol, after: Patrol, now_ms: int) -> None:
     """Keep a patrol as its person corrects it; the trail keeps both. Raises Refused where that is too late."""
-    if now_ms > before.uploaded_ms + CORRECTED_FOR_MS:
-        raise Refused(say("patrol.too_late", days=CORRECTED_FOR_MS // DAY_MS))
+    if now_ms > before.uploaded_ms + CORRECTABLE_MS:
+        raise Refused(say("patrol.too_late", days=CORRECTABLE_MS // DAY_MS))
     row = {name: getattr(after, name) for name in (*_CORRECTED, "covered")}
     row |= {"reason_zh": after.why.zh, "reason_en": after.why.en}
     connection.execute(sa.update(table).where(table.c.key == before.key).values(row))
@@ -304,7 +304,7 @@ def passed_water(connection: sa.Connection, start_ms: int, end_ms: int) -> dict[
 
 
 def may_see(actor: Actor, one: Patrol) -> bool:
-    """One's own, those walked in one's place, and those of the regions one answers for."""
+    """Whether an actor may see a patrol: their own, by their deputy, or in their regions."""
     return actor.name in (one.by, one.chief) or actor.covers(one.region, one.reach)
 
 
@@ -366,7 +366,7 @@ def _covered(spans: Sequence[tuple[int, int, str]]) -> int:
 
 
 _CORRECTED = ("way", "reach", "note", "valid")
-"""What a correction may change, and what follows from it: where somebody was is the receiver's word."""
+"""Fields that a correction may change; the recorded track is not among them."""
 _COLUMNS = (
     *("key", "by", "role", "chief", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
     *("metres", "minutes", "jumps", "valid", "way", "note"),

@@ -86,7 +86,7 @@ def of_staff(connection: sa.Connection, vault: Vault, name: str, now_ms: int) ->
     walked = patrol.c
     return {
         "person": asdict(one),
-        "account": {"login_name": accounts.of(connection, one).login_name},
+        "account": {"login_name": accounts.get(connection, one).login_name},
         "terms": [asdict(term) for term in people_store.appointments(connection, one.name)],
         "contact": {"phone": contact.phone if contact else "", "channels": channels},
         "sessions": [
@@ -117,11 +117,11 @@ def _found(connection: sa.Connection, vault: Vault, asked: str) -> tuple[list[Re
         return [citizen_reports.get(connection, asked)], []
     except NotFound:
         pass
-    kept = sa.select(report.c.ticket, report.c.contact).where(report.c.contact != "").order_by(report.c.at_ms)
-    tickets = [row.ticket for row in connection.execute(kept) if asked and vault.open(row.contact) == asked]
+    with_contact = sa.select(report.c.ticket, report.c.contact).where(report.c.contact != "").order_by(report.c.at_ms)
+    tickets = [row.ticket for row in connection.execute(with_contact) if asked and vault.open(row.contact) == asked]
     reports = [citizen_reports.get(connection, ticket) for ticket in tickets]
-    mine = sa.select(subscription).where(subscription.c.address_mark == vault.mark(asked.lower()))
-    mails = connection.execute(mine).all()
+    subscribed = sa.select(subscription).where(subscription.c.address_mark == vault.mark(asked.lower()))
+    mails = connection.execute(subscribed).all()
     if not reports and not mails:
         raise NotFound(say("privacy.nothing", asked=asked[:40]))
     return reports, mails

@@ -58,17 +58,17 @@ def released(connection: sa.Connection, numbers: Collection[int]) -> dict[int, l
     """The photos of these cases that the public sees now, those from before first."""
     columns = [table.c[name] for name in PublicPhoto.__slots__]
     query = sa.select(*columns).join(incidents_, incidents_.c.id == table.c.incident_id)
-    query = query.where(table.c.incident_id.in_(sorted(numbers)), _shown())
+    query = query.where(table.c.incident_id.in_(sorted(numbers)), _is_public())
     found: dict[int, list[PublicPhoto]] = {}
     for row in connection.execute(query.order_by(table.c.side.desc(), table.c.at_ms, table.c.name)).mappings():
         found.setdefault(row["incident_id"], []).append(PublicPhoto(**{**row, "side": Side(row["side"])}))
     return found
 
 
-def picture(connection: sa.Connection, name: str) -> bytes:
+def get_picture(connection: sa.Connection, name: str) -> bytes:
     """The copy that is shown under a name. Raises NotFound, also of what was taken back."""
     query = sa.select(table.c.picture).join(incidents_, incidents_.c.id == table.c.incident_id)
-    found = connection.execute(query.where(table.c.name == name, _shown())).scalar()
+    found = connection.execute(query.where(table.c.name == name, _is_public())).scalar()
     if found is None:
         raise NotFound(say("citizen.no_photo"))
     return bytes(found)
@@ -77,10 +77,10 @@ def picture(connection: sa.Connection, name: str) -> bytes:
 def newest_release(connection: sa.Connection, reach: str) -> int:
     """When photos of a handled problem of a reach were released last; 0 where none are shown."""
     query = sa.select(sa.func.max(table.c.at_ms)).join(incidents_, incidents_.c.id == table.c.incident_id)
-    return connection.execute(query.where(incidents_.c.reach == reach, _shown())).scalar() or 0
+    return connection.execute(query.where(incidents_.c.reach == reach, _is_public())).scalar() or 0
 
 
-def put(
+def set_released(
     connection: sa.Connection,
     incident: Incident,
     sides: Mapping[str, Side],
@@ -98,9 +98,9 @@ def put(
         return
     if sides and not may_release(incident):
         raise Refused(say("citizen.not_handled"))
-    kept = [shown[name].name for name, side in sides.items() if before.get(name) == side]
-    mine = table.c.incident_id == incident.id
-    connection.execute(sa.delete(table).where(mine, table.c.name.not_in(kept)))
+    retained = [shown[name].name for name, side in sides.items() if before.get(name) == side]
+    where = table.c.incident_id == incident.id
+    connection.execute(sa.delete(table).where(where, table.c.name.not_in(retained)))
     rows = [
         {
             "name": secrets.token_urlsafe(12),
@@ -128,7 +128,7 @@ def put(
     )
 
 
-def _shown() -> sa.ColumnElement[bool]:
+def _is_public() -> sa.ColumnElement[bool]:
     """The case is handled, not merged into another one, and was not closed anew since the release."""
     c = incidents_.c
     return (c.state == State.CLOSED.value) & c.merged_into.is_(None) & (table.c.at_ms >= c.closed_at_ms)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from governance.incidents.finding import Colour
 from governance.incidents.model import Incident
 
-WARNED_OF = (Colour.RED, Colour.ORANGE, Colour.YELLOW)
+WARNING_COLOURS = (Colour.RED, Colour.ORANGE, Colour.YELLOW)
 """The colours in which the water is not as usual, and contact may harm."""
 
 
-def worst(going_on: Sequence[Incident]) -> tuple[Colour, int] | None:
+def most_urgent(going_on: Sequence[Incident]) -> tuple[Colour, int] | None:
     """The most urgent colour among the incidents that go on at a water, and since when; None where none does."""
     if not going_on:
         return None
@@ -19,5 +19,5 @@ def worst(going_on: Sequence[Incident]) -> tuple[Colour, int] | None:
 
 def warning(going_on: Sequence[Incident]) -> tuple[Colour, int] | None:
     """The warning of a water and since when; None where the public is warned of nothing."""
-    found = worst(going_on)
-    return found if found is not None and found[0] in WARNED_OF else None
+    found = most_urgent(going_on)
+    return found if found is not None and found[0] in WARNING_COLOURS else None

@@ -24,7 +24,7 @@ from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 from governance.verification import registered
 
-AT_ONCE = 200
+IDS_PER_QUERY = 200
 """Incidents whose rows are read with one set of statements."""
 
 Row = Mapping[str, Any]
@@ -78,7 +78,7 @@ def of_incident(connection: sa.Connection, incident_id: int) -> list[Difference]
 
 def compare(connection: sa.Connection, found: Verified) -> None:
     """Compare cases, people, registry and rules with the trail; ``found`` gets the differences while it has room."""
-    room = max(0, audit_trail.FAULTS_AT_MOST - len(found.faults))
+    room = max(0, audit_trail.MAX_FAULTS - len(found.faults))
     for difference in islice(chain(_cases(connection), _people(connection), _registered(connection)), room):
         audit_trail.add_fault(found, difference.fault())
     found.faults.sort(key=lambda fault: (fault.n, fault.until))
@@ -90,15 +90,15 @@ def compare(connection: sa.Connection, found: Verified) -> None:
 def _cases(connection: sa.Connection) -> Iterator[Difference]:
     began_ms = _began(connection)
     query = sa.select(trail_.c.subject).where(trail_.c.kind == "incident").distinct()
-    known = {number for subject in connection.execute(query).scalars() if (number := _number(subject)) is not None}
+    ids = {number for subject in connection.execute(query).scalars() if (number := _number(subject)) is not None}
     since = sa.select(incidents_.c.id).where(incidents_.c.opened_at_ms >= began_ms)
-    known |= set(connection.execute(since).scalars())
-    ordered = sorted(known)
-    for start in range(0, len(ordered), AT_ONCE):
-        numbers = ordered[start : start + AT_ONCE]
+    ids |= set(connection.execute(since).scalars())
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), IDS_PER_QUERY):
+        numbers = ordered[start : start + IDS_PER_QUERY]
         tables = _read(connection, numbers)
-        mine = (trail_.c.kind == "incident") & trail_.c.subject.in_([str(number) for number in numbers])
-        lines = sorted(audit_trail.select_entries(connection, mine), key=lambda line: (int(line.id), line.n))
+        where = (trail_.c.kind == "incident") & trail_.c.subject.in_([str(number) for number in numbers])
+        lines = sorted(audit_trail.select_entries(connection, where), key=lambda line: (int(line.id), line.n))
         by_number = {int(subject): list(some) for subject, some in groupby(lines, key=lambda line: line.id)}
         for number in numbers:
             yield from _incident(number, by_number.get(number, []), tables, began_ms)
@@ -134,8 +134,8 @@ class _Recorded:
 
     def apply(self, n: int, body: Mapping[str, Any]) -> None:
         """Apply the body of an entry."""
-        for gone in body["gone"]:
-            self.conditions.pop("/".join(gone), None)
+        for removed in body["gone"]:
+            self.conditions.pop("/".join(removed), None)
         self.conditions |= {_key(one): (n, one) for one in body["conditions"]}
         self.n, self.incident, self.also = n, body["incident"], body["also"]
 
@@ -194,16 +194,16 @@ def _people(connection: sa.Connection) -> Iterator[Difference]:
             recorded |= {name: (line.n, dict(state)) for name, state in states.items()}
         except _UNREADABLE:
             yield Difference(line.n, "person", line.id, "body", "", None, _json(line.body))
-    there = people_store.read_states(connection)
+    stored = people_store.read_states(connection)
     for name, (n, state) in recorded.items():
-        yield from _fields(n, "person", name, "person", state, there.get(name))
-    for name in there.keys() - recorded.keys():
+        yield from _fields(n, "person", name, "person", state, stored.get(name))
+    for name in stored.keys() - recorded.keys():
         yield Difference(0, "person", name, "person", found="a row")
 
 
 def _registered(connection: sa.Connection) -> Iterator[Difference]:
     for n, kind, id, recorded, row in registered.rows(connection):
-        if n and not recorded:  # the trail says that it is gone
+        if n and not recorded:  # removed, by the trail
             yield Difference(n, kind, id, "row", "", None, "a row")
         else:
             yield from _fields(n, kind, id, "row", recorded, row)
@@ -220,13 +220,13 @@ def _fields(n: int, kind: str, id: str, part: str, recorded: Row, row: Row | Non
         yield Difference(n, kind, id, part, "", None, "a row")
     else:
         for name in recorded:
-            if name not in row or _same(recorded[name], row[name]):
+            if name not in row or _are_equal(recorded[name], row[name]):
                 continue
             if (trail := _json(recorded[name])) != (found := _json(row[name])):
                 yield Difference(n, kind, id, part, name, trail, found)
 
 
-def _same(one: object, other: object) -> bool:
+def _are_equal(one: object, other: object) -> bool:
     """Whether two plain values are equal without being written as JSON; False leaves it open."""
     return type(one) is type(other) and isinstance(one, str | int | None) and one == other
 
@@ -242,7 +242,7 @@ def _began(connection: sa.Connection) -> int:
     return 2**63 - 1 if first is None else int(first)
 
 
-def shown(differences: Iterable[Difference]) -> list[Mapping[str, object]]:
+def as_json(differences: Iterable[Difference]) -> list[Mapping[str, object]]:
     """Differences as JSON."""
     names = ("n", "part", "field", "trail", "found")
     return [{name: getattr(one, name) for name in names} for one in differences]

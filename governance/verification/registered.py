@@ -37,7 +37,7 @@ Found = tuple[int, str, str, Row, Row | None]
 
 
 def rows(connection: sa.Connection) -> Iterator[Found]:
-    """Every row that the trail knows of, and every one in the tables that it does not know of."""
+    """Every row in the trail, and every row of the tables that is missing in the trail."""
     yield from _registry(connection)
     yield from _rules(connection)
 
@@ -45,19 +45,19 @@ def rows(connection: sa.Connection) -> Iterator[Found]:
 def _registry(connection: sa.Connection) -> Iterator[Found]:
     tables = {kind: table for kind in KEYS if (table := trail_.metadata.tables.get(kind)) is not None}
     recorded: dict[tuple[str, str], tuple[int, Row]] = {}
-    mine = trail_.c.kind.in_(tables) & trail_.c.what.startswith("registry.")
-    for line in audit_trail.select_entries(connection, mine):
+    where = trail_.c.kind.in_(tables) & trail_.c.what.startswith("registry.")
+    for line in audit_trail.select_entries(connection, where):
         recorded[line.kind, line.id] = (line.n, _body(line).get("after") or {})
     for kind, table in tables.items():
-        there = {
+        stored = {
             "/".join(str(row[name]) for name in KEYS[kind]): dict(row)
             for row in connection.execute(sa.select(table)).mappings()
         }
         for (of, id), (n, row) in recorded.items():
-            if of == kind and (row or id in there):
-                yield n, kind, id, row, there.get(id)
-        for id in there.keys() - {id for of, id in recorded if of == kind}:
-            yield 0, kind, id, {}, there[id]
+            if of == kind and (row or id in stored):
+                yield n, kind, id, row, stored.get(id)
+        for id in stored.keys() - {id for of, id in recorded if of == kind}:
+            yield 0, kind, id, {}, stored[id]
 
 
 def _rules(connection: sa.Connection) -> Iterator[Found]:
@@ -75,10 +75,10 @@ def _rules(connection: sa.Connection) -> Iterator[Found]:
         state = {"kind": body.get("kind"), "colour": body.get("colour"), "body": body.get("toml")}
         texts = {"text_zh": text.get("zh"), "text_en": text.get("en")}
         recorded[key] = (line.n, {**state, **texts, "since_ms": line.at_ms, "until_ms": None})
-    there = {(row["rule"], row["version"]): dict(row) for row in connection.execute(sa.select(table)).mappings()}
-    for key in recorded.keys() | there.keys():
+    stored = {(row["rule"], row["version"]): dict(row) for row in connection.execute(sa.select(table)).mappings()}
+    for key in recorded.keys() | stored.keys():
         n, row = recorded.get(key, (0, {}))
-        yield n, "rule", "/".join(key), row, there.get(key)
+        yield n, "rule", "/".join(key), row, stored.get(key)
 
 
 def _body(line: AuditEntry) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from governance.verification import comparison
 from infra.errors import Refused
 from infra.texts import say
 
-_EXACT = (FaultKind.CHANGED, FaultKind.MISSING, FaultKind.OUT_OF_ORDER)
+_LOCATED_FAULTS = (FaultKind.CHANGED, FaultKind.MISSING, FaultKind.OUT_OF_ORDER)
 """Faults of the chain itself, which name the entry more exactly than a root can."""
 
 
@@ -75,7 +75,7 @@ def newest_covering(
     Reads the hash of every entry under it. A root that none of the ``keys`` signed does not match; without keys
     signatures are not checked.
     """
-    known = {merkle.key_id(key): key for key in keys}
+    by_id = {merkle.key_id(key): key for key in keys}
     found: dict[int, list[Root]] = {}
     for root in (*list_roots(connection), *outside):
         if root.size >= n:
@@ -83,7 +83,7 @@ def newest_covering(
     if not found:
         return None, True
     good = all(
-        not known or (root.key in known and root.signed_by(known[root.key])) for some in found.values() for root in some
+        not by_id or (root.key in by_id and root.signed_by(by_id[root.key])) for some in found.values() for root in some
     )
     tree = Tree()
     for one in audit_trail.hashes(connection, max(found)):
@@ -129,11 +129,11 @@ def verify(
 
 def _signed_roots(roots: Iterable[Root], keys: Iterable[Ed25519PublicKey], found: Verified) -> dict[int, set[str]]:
     """The hashes of the roots by size; one whose signature is not valid becomes a fault."""
-    known = {merkle.key_id(key): key for key in keys}
+    by_id = {merkle.key_id(key): key for key in keys}
     by_size: dict[int, set[str]] = {}
     for root in roots:
-        if known and (root.key not in known or not root.signed_by(known[root.key])):
-            why = "is not valid" if root.key in known else f"was made with key {root.key}, which was not given"
+        if by_id and (root.key not in by_id or not root.signed_by(by_id[root.key])):
+            why = "is not valid" if root.key in by_id else f"was made with key {root.key}, which was not given"
             detail = f"the signature of the root of {root.size} entries {why}"
             audit_trail.add_fault(found, Fault(root.size, FaultKind.SIGNATURE, root.size, detail))
         else:
@@ -150,11 +150,7 @@ def _find_missing_roots(roots: Mapping[int, set[str]], own: Iterable[Root], last
 
 
 def _compare_with_roots(
-    connection: sa.Connection,
-    roots: dict[int, set[str]],
-    last: int,
-    found: Verified,
-    progress: Callable[[float], None],
+    connection: sa.Connection, roots: dict[int, set[str]], last: int, found: Verified, progress: Callable[[float], None]
 ) -> int:
     """Walk the trail and compare its tree with each root, which is taken out of ``roots``; the entries covered."""
     tree, covered, aligned, rewritten = Tree(), 0, True, False
@@ -166,7 +162,7 @@ def _compare_with_roots(
         if signed := roots.pop(tree.size, None):
             if signed == {tree.root()}:
                 found.roots += len(signed)
-            elif not rewritten and not any(f.until > covered and f.wrong in _EXACT for f in found.faults):
+            elif not rewritten and not any(f.until > covered and f.wrong in _LOCATED_FAULTS for f in found.faults):
                 rewritten = True  # no later root can fit
                 detail = f"entries {covered + 1} to {tree.size} are not those that were signed"
                 audit_trail.add_fault(found, Fault(covered + 1, FaultKind.REWRITTEN, tree.size, detail))
@@ -189,8 +185,8 @@ def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Pro
     newest = roots[-1]
     earlier = next((root for root in roots if root.size == since), None)
     if since is not None and earlier is None:
-        known = ", ".join(str(root.size) for root in roots[-10:])
-        raise Refused(say("audit_page.no_root", since=since, known=known))
+        sizes = ", ".join(str(root.size) for root in roots[-10:])
+        raise Refused(say("audit_page.no_root", since=since, known=sizes))
     if earlier is None and len(roots) > 1:
         earlier = roots[-2]
     leaves = [merkle.leaf(one) for one in audit_trail.hashes(connection, newest.size)]

@@ -47,7 +47,7 @@ SLICE_MS = 2 * 3_600_000
 SAMPLES_PER_MESSAGE = 500
 CLOSED_AFTER_MS = 6 * 3_600_000
 """Time after its end at which an incident is closed (our assumption, half a shift)."""
-MOST_READINGS = 20_000_000
+MAX_READINGS = 20_000_000
 WARM_UP_MS = 7 * DAY_MS
 """Readings before the range that are processed for trends and daily patterns; their findings do not count."""
 HIT_AFTER_MS = 2 * 3_600_000
@@ -192,8 +192,8 @@ def load_input(
         if len(window):
             found[station.key] = window
             total += len(window)
-        if total > MOST_READINGS:
-            raise ConfigurationError(say("backtest.many", most=MOST_READINGS))
+        if total > MAX_READINGS:
+            raise ConfigurationError(say("backtest.many", most=MAX_READINGS))
     return BacktestInput(registry, found, maintenance)
 
 
@@ -250,7 +250,7 @@ def run_rules(
         store = SqlReadings(database, catalogue)
         site = Site(database, store, rules, catalogue, late_s=SLICE_MS // 1000 + LATE_AFTER_S)
         findings: list[Finding] = []
-        cuts = _cuts(first_ms, until_ms, _silences(rules, stored))
+        cuts = _slice_ends(first_ms, until_ms, _silences(rules, stored))
         for start_ms, end_ms in pairwise(cuts):
             messages = [m for feed in feeds for m in feed.messages(start_ms, end_ms)]
             if messages:
@@ -259,7 +259,7 @@ def run_rules(
             if closed_after_ms is not None:
                 close_ended_incidents(database, end_ms - closed_after_ms, end_ms)
             on_progress((end_ms - first_ms) / (until_ms - first_ms))
-        raised = _raised(database, since_ms)
+        raised = _incidents_since(database, since_ms)
     counted = tuple(one for one in findings if one.observed_at_ms >= since_ms)
     fired = Counter(one.rule for one in counted if one.change is ConditionChange.FIRED)
     score = _score(counted, stored, since_ms, until_ms) if stored.labelled else None
@@ -382,7 +382,7 @@ def _patience_ms(rule: NoData, cycle_s: int) -> int:
     return int(1000 * max(rule.intervals * cycle_s, rule.at_least_s))
 
 
-def _cuts(first_ms: int, until_ms: int, also: Iterable[int]) -> list[int]:
+def _slice_ends(first_ms: int, until_ms: int, also: Iterable[int]) -> list[int]:
     """The ends of the slices in order; the first is just before the first reading."""
     hours = range(first_ms - 1 + SLICE_MS, until_ms, SLICE_MS)
     return sorted({first_ms - 1, until_ms, *hours, *(at for at in also if first_ms <= at < until_ms)})
@@ -413,7 +413,7 @@ def incident_stations(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
     return {id_: tuple(sorted(stations)) for id_, stations in found.items()}
 
 
-def _raised(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
+def _incidents_since(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
     """The incidents that fired from ``since_ms`` on, oldest first."""
     table, entries = governed.incident, governed.incident_entry
     with database.read() as connection:
@@ -459,16 +459,16 @@ def _score(findings: Sequence[Finding], stored: BacktestInput, since_ms: int, un
     delays, misses = [], []
     met: set[str] = set()
     for label in labels:
-        mine = [
+        found = [
             f
             for f in alarms
             if f.station == label.station
             and f.observed_at_ms >= label.start_ms
             and f.since_ms <= label.end_ms + HIT_AFTER_MS
         ]
-        met |= {f.id for f in mine}
-        if mine:
-            delays.append((min(f.observed_at_ms for f in mine) - label.start_ms) / 1000)
+        met |= {f.id for f in found}
+        if found:
+            delays.append((min(f.observed_at_ms for f in found) - label.start_ms) / 1000)
         else:
             misses.append(label)
     delay_s = float(np.median(delays)) if delays else None

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.tables import incident, incident_entry
-from infra.database import Database, in_order
+from infra.database import Database, lock_inserts
 from infra.periodic import PeriodicWorker
 from infra.texts import Text, join_on_line, say
 from ingest.analysis import live_classes
@@ -119,7 +119,7 @@ def annotate(database: Database, spool: Spool) -> int:
     while True:
         with database.write() as connection:
             # else an entry with a lower id could be committed after the mark moved
-            in_order(connection, incident_entry)
+            lock_inserts(connection, incident_entry)
             mark = connection.execute(
                 sa.select(spool_progress.c.position).where(spool_progress.c.name == _INCIDENTS)
             ).scalar()
@@ -196,16 +196,16 @@ def _move_mark(connection: sa.Connection, name: str, mark: int | None, to: int) 
 
 
 def _visit(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
-    mine = (visit.c.station == station) & (visit.c.since_ms == at_ms)
-    row = connection.execute(sa.select(visit).where(mine)).one()
+    where = (visit.c.station == station) & (visit.c.since_ms == at_ms)
+    row = connection.execute(sa.select(visit).where(where)).one()
     sensors = _names(catalogue, row.parameters) if row.parameters else say("maintenance.whole_station")
     text = say("maintenance.visit", by=row.by or "—", sensors=sensors)
     return _event(connection, "visit", station, row.id, text, at_ms, row.until_ms or 0)
 
 
 def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
-    mine = (calibration.c.station == station) & (calibration.c.at_ms == at_ms)
-    numbers = [n for (n,) in connection.execute(sa.select(calibration.c.id).where(mine).order_by(calibration.c.id))]
+    where = (calibration.c.station == station) & (calibration.c.at_ms == at_ms)
+    numbers = [n for (n,) in connection.execute(sa.select(calibration.c.id).where(where).order_by(calibration.c.id))]
     texts = [
         say(
             f"maintenance.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
@@ -219,8 +219,8 @@ def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, 
 
 
 def _swap(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
-    mine = deployment.c.station == station
-    rows = connection.execute(sa.select(deployment).where(mine).order_by(deployment.c.since_ms)).all()
+    where = deployment.c.station == station
+    rows = connection.execute(sa.select(deployment).where(where).order_by(deployment.c.since_ms)).all()
     texts = []
     for row in rows:
         if row.since_ms == at_ms:

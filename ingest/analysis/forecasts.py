@@ -23,7 +23,7 @@ from infra.errors import LongTermUnavailable
 from infra.periodic import PeriodicWorker
 from infra.records import from_row
 from infra.texts import Text, say
-from infra.times import beijing
+from infra.times import HOUR_MS, beijing
 from ingest.rules.engine import usable
 from ingest.rules.model import Rule, Rules, Side, Threshold
 from ingest.rules.places import Places
@@ -41,18 +41,17 @@ from sensors.stations import Registry, Station
 
 log = structlog.get_logger(__name__)
 
-HOUR_MS = fc.HOUR_MS
 DELAY_S = 90.0
 """Delay of a round after the full hour, for the last readings of the hour."""
 REREAD_H = 6
 """Hours before the last round that are read again, for late data and changed flags."""
-WARN_H = 24.0
+WARNING_LEAD_H = 24.0
 """A limit that is expected to be exceeded within this time is a finding (our choice)."""
-SOON_H = 6.0
+YELLOW_LEAD_H = 6.0
 """Within this time the finding is yellow where the rule is red or orange, else blue (our choice)."""
 MIN_ROUNDS = 2
 """Rounds in a row that fire or end a finding."""
-PREFIX = "forecast:"
+RULE_PREFIX = "forecast:"
 """Prefix of a finding's rule, before the id of the rule with the limit."""
 STATIONS_PER_TRANSACTION = 200
 
@@ -159,8 +158,8 @@ class Forecasts(PeriodicWorker):
         now_ms = self._clock_ms()
         with self._database.read() as connection:
             registry = registry_store.load(connection, self._catalogue)
-        for gone in self._memory.keys() - registry.index.keys():
-            del self._memory[gone]
+        for removed in self._memory.keys() - registry.index.keys():
+            del self._memory[removed]
         shown = 0
         for start in range(0, len(registry.stations), STATIONS_PER_TRANSACTION):
             made: list[tuple[Station, str, Forecast]] = []
@@ -194,8 +193,8 @@ class Forecasts(PeriodicWorker):
         before = self._memory.get(station)
         whole = before is None or (zlib.crc32(station.encode()) + end_ms // HOUR_MS) % 24 == 0
         passed = 0 if before is None else (end_ms - before.end_ms) // HOUR_MS
-        if before is None or whole or not 0 <= passed <= fc.DAYS * 24:
-            window = self._read(station, end_ms - fc.DAYS * fc.HOUR_MS * 24, end_ms)
+        if before is None or whole or not 0 <= passed <= fc.HISTORY_DAYS * 24:
+            window = self._read(station, end_ms - fc.HISTORY_DAYS * HOUR_MS * 24, end_ms)
             found = _HourlyMeans(end_ms)
             for name, at, value in self._split(window):
                 found.hours[name] = fc.grid(at, value, end_ms, 1)
@@ -208,7 +207,7 @@ class Forecasts(PeriodicWorker):
             for hours in moved.values():
                 hours[-fresh:] = np.nan
             for name, at, value in self._split(window):
-                hours = moved.setdefault(name, np.full(fc.DAYS * 24, np.nan))
+                hours = moved.setdefault(name, np.full(fc.HISTORY_DAYS * 24, np.nan))
                 hours[-fresh:] = fc.grid(at, value, end_ms, 1, days=-(-fresh // 24))[-fresh:]
                 found.step_h.setdefault(name, fc.spacing_h(at))
             found.hours = moved
@@ -225,8 +224,8 @@ class Forecasts(PeriodicWorker):
         """(parameter, ms, value) of the usable readings, oldest first."""
         good = window.take(np.flatnonzero(usable(window.packed)))
         for code in np.unique(good.parameter).tolist():
-            mine = good.parameter == code
-            yield self._catalogue.parameters[code].key, good.at[mine], good.value[mine]
+            of_parameter = good.parameter == code
+            yield self._catalogue.parameters[code].key, good.at[of_parameter], good.value[of_parameter]
 
     # -- storing and findings ------------------------------------------------------------------------------------------
 
@@ -260,7 +259,7 @@ class Forecasts(PeriodicWorker):
                         findings += warnings.update(limit, crossing, beyond)
                 findings += warnings.withdraw_except({limit.rule for limit in near})
                 rows.append(_row(station.key, name, one, crossed, warnings.warned, verdict_text(one, parameter)))
-            insert_many(connection, _INTO, rows, _AGAIN)
+            insert_many(connection, _INTO, rows, _ON_CONFLICT)
             recorded = incident_store.record_findings(connection, findings, now_ms, source=self._source)
         if recorded.changed:
             self._on_findings()
@@ -279,7 +278,12 @@ class _SeriesWarnings:
     def update(self, limit: Limit, crossing: Crossing | None, beyond: bool) -> list[Finding]:
         """Count the rounds with and without an expected crossing; ``beyond``: the rule itself is active."""
         state = self.warned.get(limit.rule, {"yes": 0, "no": 0, "since_ms": None})
-        will = crossing is not None and crossing.expected_h is not None and crossing.expected_h <= WARN_H and not beyond
+        will = (
+            crossing is not None
+            and crossing.expected_h is not None
+            and crossing.expected_h <= WARNING_LEAD_H
+            and not beyond
+        )
         unusable = self._one.skill.verdict in (Verdict.STALE, Verdict.SPARSE)  # a silent sensor proves nothing
         if not unusable and state.get("hour") != self._hour:  # an hour counts once, also after a restart
             counted = {"yes": state["yes"] + 1 if will else 0, "no": 0 if will else state["no"] + 1}
@@ -327,7 +331,7 @@ class _SeriesWarnings:
 
     def _urgency(self, limit: Limit, crossing: Crossing) -> Colour:
         grave = limit.colour in (Colour.RED, Colour.ORANGE)
-        soon = crossing.expected_h is not None and crossing.expected_h <= SOON_H
+        soon = crossing.expected_h is not None and crossing.expected_h <= YELLOW_LEAD_H
         return Colour.YELLOW if grave and soon else Colour.BLUE
 
     def _warning_text(self, limit: Limit, crossing: Crossing) -> Text:
@@ -362,7 +366,7 @@ class _SeriesWarnings:
         self, limit: Limit, change: ConditionChange, text: Text, colour: Colour, since_ms: int | None = None
     ) -> Finding:
         return Finding(
-            rule=f"{PREFIX}{limit.rule}",
+            rule=f"{RULE_PREFIX}{limit.rule}",
             version=limit.version,
             kind=FindingKind.FORECAST,
             change=change,
@@ -425,7 +429,7 @@ def _number(value: float) -> float | None:
 _COLUMNS = tuple(column.name for column in table.columns)
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 _INTO = f"INSERT INTO forecast ({_NAMES})"
-_AGAIN = "ON CONFLICT (station, parameter) DO UPDATE SET " + ", ".join(
+_ON_CONFLICT = "ON CONFLICT (station, parameter) DO UPDATE SET " + ", ".join(
     f'"{name}" = excluded."{name}"' for name in _COLUMNS if name not in ("station", "parameter")
 )
 

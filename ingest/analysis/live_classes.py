@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from infra.database import Database, insert_many
 from infra.records import from_row, to_row
 from infra.texts import Text
+from infra.times import MINUTE_MS
 from ingest.storage import lineprotocol, schema
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
@@ -28,11 +29,10 @@ from sensors.stations import Registry, Station
 STATION, REACH = "station", "reach"
 SILENT_INTERVALS = 3
 """Reporting intervals without a reading after which a station is silent, as in the no-data rule."""
-_MINUTE_MS = 60_000
 _COLUMNS = tuple(column.name for column in table.columns)
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 _INTO = f"INSERT INTO live_class ({_NAMES})"
-_AGAIN = "ON CONFLICT (kind, key) DO UPDATE SET " + ", ".join(
+_ON_CONFLICT = "ON CONFLICT (kind, key) DO UPDATE SET " + ", ".join(
     f'"{name}" = excluded."{name}"' for name in _COLUMNS if name not in ("kind", "key")
 )
 
@@ -66,7 +66,7 @@ def current_classes(connection: sa.Connection, kind: str, only: Collection[str] 
     query = sa.select(table).where(table.c.kind == kind)
     if only is not None:
         query = query.where(table.c.key.in_(sorted(only)))
-    return {row.key: _shown(row) for row in connection.execute(query)}
+    return {row.key: _class_from_row(row) for row in connection.execute(query)}
 
 
 def shown_classes(connection: sa.Connection, kind: str) -> dict[str, WaterClass | None]:
@@ -78,7 +78,7 @@ def shown_classes(connection: sa.Connection, kind: str) -> dict[str, WaterClass 
 def current_class(connection: sa.Connection, kind: str, key: str) -> ShownClass | None:
     """The shown class of one station or reach; None for one never judged."""
     row = connection.execute(sa.select(table).where(table.c.kind == kind, table.c.key == key)).one_or_none()
-    return None if row is None else _shown(row)
+    return None if row is None else _class_from_row(row)
 
 
 def update_classes(
@@ -136,9 +136,9 @@ def update_classes(
         shown.append(replace(_of_reach(key, found, now_ms), silent=quiet, stations=len(found.stations)))
     rows = [_row(one, states.get(one.key) if one.kind == STATION else None) for one in shown]
     with database.write() as connection:
-        insert_many(connection, _INTO, rows, _AGAIN)
+        insert_many(connection, _INTO, rows, _ON_CONFLICT)
         if spool is not None:
-            spool.add_lines(connection, list(_points(shown, registry, now_ms - now_ms % _MINUTE_MS)))
+            spool.add_lines(connection, list(_points(shown, registry, now_ms - now_ms % MINUTE_MS)))
     return shown
 
 
@@ -267,7 +267,7 @@ def _row(one: ShownClass, carried: ClassState | None) -> list[object]:
     return [values[name] for name in _COLUMNS]
 
 
-def _shown(row: sa.Row[tuple[object, ...]]) -> ShownClass:
+def _class_from_row(row: sa.Row[tuple[object, ...]]) -> ShownClass:
     values = row._mapping
     water_class = None if values["class"] is None else WaterClass(values["class"])
     target = None if values["target"] is None else WaterClass(values["target"])

@@ -46,9 +46,9 @@ from sensors.stations import Registry
 log = structlog.get_logger(__name__)
 
 EVERY_S = 30.0
-AFTER_H = (0, 1, 6)
+TRACE_AFTER_H = (0, 1, 6)
 """Hours after its opening at which an incident is traced."""
-PAST_DAYS = 30
+MAX_AGE_DAYS = 30
 """Age up to which past incidents are traced."""
 PAST_PER_ROUND = 4
 """Past incidents traced in a round, a bound on processor time."""
@@ -236,11 +236,11 @@ class AttributionWorker(PeriodicWorker):
         live = i.open_cause.is_not(None) & i.retrospective.is_(False) & (i.opened_at_ms > now_ms - 24 * HOUR_MS)
         due = []
         for row in connection.execute(water.where(live).order_by(i.id)):
-            at = [row.opened_at_ms + hours * HOUR_MS for hours in AFTER_H]
+            at = [row.opened_at_ms + hours * HOUR_MS for hours in TRACE_AFTER_H]
             if any(one <= now_ms and (row.computed_at_ms is None or row.computed_at_ms < one) for one in at):
                 due.append(row.id)
-        past = water.where(~live, table.c.computed_at_ms.is_(None), i.opened_at_ms > now_ms - PAST_DAYS * DAY_MS)
-        due += [row.id for row in connection.execute(past.order_by(i.id.desc()).limit(PAST_PER_ROUND))]
+        untraced = water.where(~live, table.c.computed_at_ms.is_(None), i.opened_at_ms > now_ms - MAX_AGE_DAYS * DAY_MS)
+        due += [row.id for row in connection.execute(untraced.order_by(i.id.desc()).limit(PAST_PER_ROUND))]
         return [incident_store.get(connection, number) for number in due]
 
     def _keep(self, incident: Incident, found: StoredAttribution) -> None:

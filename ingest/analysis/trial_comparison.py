@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.times import DAY_MS, beijing
-from ingest.state.rule_trials import MOST_FINDINGS, Trial, TrialFinding
+from ingest.state.rule_trials import MAX_FINDINGS, Trial, TrialFinding
 
-NIGHT = (22, 7)
+NIGHT_HOURS = (22, 7)
 """The hours of the night, Beijing time: pages then wake people."""
 
 
@@ -58,14 +58,14 @@ def compare(trial: Trial, found: Sequence[TrialFinding], now_ms: int) -> Compari
         tuple(one for one, is_both in met if is_both),
         tuple(one for one, is_both in met if not is_both),
         tuple(one for one in in_force[::-1] if not _is_among(one, ours)),
-        len(found) >= MOST_FINDINGS,
+        len(found) >= MAX_FINDINGS,
     )
 
 
 def at_night(at_ms: int) -> bool:
     """Whether an instant is at night in Beijing."""
     hour = int(beijing(at_ms, "%H"))
-    return hour >= NIGHT[0] or hour < NIGHT[1]
+    return hour >= NIGHT_HOURS[0] or hour < NIGHT_HOURS[1]
 
 
 def _by_series(found: Sequence[TrialFinding]) -> dict[tuple[str, str], list[TrialFinding]]:

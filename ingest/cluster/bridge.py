@@ -47,13 +47,13 @@ class Bridge:
     late_waiting = 0
 
     def __init__(
-        self, database: Database, transport: Transport, catalogue: Catalogue, mappings: Mappings, who: BridgeName
+        self, database: Database, transport: Transport, catalogue: Catalogue, mappings: Mappings, identity: BridgeName
     ) -> None:
         self._database = database
         self._transport = transport
         self._catalogue = catalogue
         self._mappings = mappings
-        self._who = who
+        self._who = identity
         self.ledger = Ledger()
         self.registry = Registry()
         self.loggers: Mapping[str, Logger] = {}
@@ -72,7 +72,7 @@ class Bridge:
         by_partition: dict[int, list[Routed]] = defaultdict(list)
         for one in self._routed(messages):
             by_partition[partition_of(self._routes, one.route, self._partitions)].append(one)
-        self._transport.publish([(to, body) for to, mine in by_partition.items() for body in pack(mine)])
+        self._transport.publish([(to, body) for to, bodies in by_partition.items() for body in pack(bodies)])
         none = np.zeros(len(messages), np.int64)
         return Outcome(len(messages), none, none, (), 0, (), 0)
 
@@ -116,7 +116,7 @@ class Bridge:
         return True
 
     def tick(self, connected_since_ms: int | None, _now_ms: int) -> list[Finding]:
-        """Say that devices reach us. Raises StorageUnavailable."""
+        """Record that devices reach this bridge. Raises StorageUnavailable."""
         leases.bridge_seen(self._database, self._who.name, self._who.version, connected_since_ms)
         save_left_out(self._database, self.ledger)
         return []

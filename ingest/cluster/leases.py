@@ -26,15 +26,15 @@ from sensors.parameters import Catalogue
 from sensors.stations import Registry
 
 WORKER, BRIDGE = "worker", "bridge"
-LOST_MS = 5_000
+WORKER_LOST_MS = 5_000
 """A worker not seen for so long is taken for dead; it renews once a second."""
 BRIDGE_LOST_MS = 10_000
-GONE_MS = 3_600_000
+FORGET_AFTER_MS = 3_600_000
 """A member not seen for so long is forgotten. Until then no station of a dead bridge counts as silent: a broker holds
 back the share of a subscriber that it expects to return."""
-FROZEN_MS = 5_000
+MAX_IDLE_MS = 5_000
 """The server ends a transaction whose owner does nothing for so long, and with it the lock on the lease."""
-PLANNING = 0x7269_7665_7203
+PLANNING_LOCK = 0x7269_7665_7203
 """The advisory lock of whoever distributes stations and partitions, for one round."""
 
 _NOW = sa.text("(extract(epoch from clock_timestamp()) * 1000)::bigint")
@@ -71,7 +71,7 @@ class Member:
 
     @property
     def alive(self) -> bool:
-        return self.age_ms < (LOST_MS if self.role == WORKER else BRIDGE_LOST_MS)
+        return self.age_ms < (WORKER_LOST_MS if self.role == WORKER else BRIDGE_LOST_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class FencedDatabase(Database):
         self._whole = whole
         row = (partition.c.partition == lease.partition) & (partition.c.worker == worker)
         self._mine = row & (partition.c.epoch == lease.epoch)
-        frozen = sa.func.set_config("idle_in_transaction_session_timeout", str(FROZEN_MS), True)
+        frozen = sa.func.set_config("idle_in_transaction_session_timeout", str(MAX_IDLE_MS), True)
         self._check = sa.select(frozen).where(self._mine).with_for_update(read=True)
         self.lost = False
         """Another worker owns the partition; for good."""
@@ -125,7 +125,7 @@ class FencedDatabase(Database):
 def brief_write(database: Database) -> Iterator[sa.Connection]:
     """A transaction of the leases: one whose owner freezes in it must not hold up the others."""
     with database.write() as connection:
-        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {FROZEN_MS}")
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {MAX_IDLE_MS}")
         connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
         yield connection
 
@@ -148,9 +148,9 @@ class Leases:
             _plan_alone(connection)
             for one in members(connection):
                 if one.role == WORKER and one.alive and (one.version, one.rules) != (self._version, self.rules):
-                    mine = {"version": self._version, "rules": self.rules}
+                    build = {"version": self._version, "rules": self.rules}
                     raise ConfigurationError(
-                        say("cluster.other_worker", other=one.name, theirs=one.version, their_rules=one.rules, **mine)
+                        say("cluster.other_worker", other=one.name, theirs=one.version, their_rules=one.rules, **build)
                     )
             _add_partitions(connection, partitions)
             follow_registry(connection, self._catalogue)
@@ -161,20 +161,20 @@ class Leases:
         with brief_write(self._database) as connection:
             _seen(connection, self.name, WORKER, self._version, self.rules)
         with brief_write(self._database) as connection:
-            if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(PLANNING))).scalar_one():
+            if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(PLANNING_LOCK))).scalar_one():
                 follow_registry(connection, self._catalogue)
                 self._take(connection)
-            mine = sa.select(partition).where(partition.c.worker == self.name).order_by(partition.c.partition)
-            held = tuple(Lease(row.partition, row.epoch, row.position) for row in connection.execute(mine))
-            there = members(connection)
-            surplus = held[self._target(connection, there) :]
-            return Round(held, surplus, _devices_since_ms(there))
+            owned = sa.select(partition).where(partition.c.worker == self.name).order_by(partition.c.partition)
+            held = tuple(Lease(row.partition, row.epoch, row.position) for row in connection.execute(owned))
+            present = members(connection)
+            surplus = held[self._target(connection, present) :]
+            return Round(held, surplus, _devices_since_ms(present))
 
     def release(self, lease: Lease) -> None:
         """Give a lease back. Raises StorageUnavailable."""
-        mine = (partition.c.partition == lease.partition) & (partition.c.epoch == lease.epoch)
+        where = (partition.c.partition == lease.partition) & (partition.c.epoch == lease.epoch)
         with brief_write(self._database) as connection:
-            connection.execute(sa.update(partition).where(mine, partition.c.worker == self.name).values(worker=None))
+            connection.execute(sa.update(partition).where(where, partition.c.worker == self.name).values(worker=None))
 
     def leave(self) -> None:
         """Give everything back. Raises StorageUnavailable."""
@@ -182,27 +182,27 @@ class Leases:
             connection.execute(sa.update(partition).where(partition.c.worker == self.name).values(worker=None))
             connection.execute(sa.delete(member).where(member.c.name == self.name))
 
-    def _target(self, connection: sa.Connection, there: list[Member]) -> int:
+    def _target(self, connection: sa.Connection, present: list[Member]) -> int:
         """How many partitions are ours when all are distributed evenly, the first by name taking what is left over."""
         count = partition_count(connection)
-        names = sorted({one.name for one in there if one.role == WORKER and one.alive} | {self.name})
+        names = sorted({one.name for one in present if one.role == WORKER and one.alive} | {self.name})
         whole, rest = divmod(count, len(names))
         return int(whole + (names.index(self.name) < rest))
 
     def _take(self, connection: sa.Connection) -> None:
-        """Own partitions that nobody owns, or a dead worker, up to our share."""
-        there = members(connection)
+        """Take partitions without a live owner, up to our share."""
+        present = members(connection)
         connection.execute(
-            sa.delete(member).where(member.c.name.in_([one.name for one in there if one.age_ms > GONE_MS]))
+            sa.delete(member).where(member.c.name.in_([one.name for one in present if one.age_ms > FORGET_AFTER_MS]))
         )
-        alive = [one.name for one in there if one.role == WORKER and one.alive]
+        alive = [one.name for one in present if one.role == WORKER and one.alive]
         held = connection.execute(
             sa.select(sa.func.count()).select_from(partition).where(partition.c.worker == self.name)
         ).scalar_one()
         free = sa.or_(partition.c.worker.is_(None), partition.c.worker.not_in([*alive, self.name]))
         query = sa.select(partition.c.partition).where(free).order_by(partition.c.partition)
         # a row is locked while its former owner is in the middle of a commit: it is taken in a later round
-        room = max(0, self._target(connection, there) - held)
+        room = max(0, self._target(connection, present) - held)
         found = connection.execute(query.limit(room).with_for_update(skip_locked=True)).scalars().all()
         taken = {"worker": self.name, "epoch": partition.c.epoch + 1}
         connection.execute(sa.update(partition).where(partition.c.partition.in_(found)).values(taken))
@@ -216,8 +216,8 @@ def follow_registry(connection: sa.Connection, catalogue: Catalogue) -> None:
     """
     number = changes.fingerprint(connection)
     count = partition_count(connection)
-    known = connection.execute(sa.select(cluster_plan)).one_or_none()
-    if known is not None and (known.registry, known.partitions) == (number, count):
+    stored_plan = connection.execute(sa.select(cluster_plan)).one_or_none()
+    if stored_plan is not None and (stored_plan.registry, stored_plan.partitions) == (number, count):
         return
     before = routes(connection)
     after = plan(registry_store.load(connection, catalogue), count, before)
@@ -231,7 +231,7 @@ def follow_registry(connection: sa.Connection, catalogue: Catalogue) -> None:
     if new:
         connection.execute(sa.insert(cluster_station), new)
     connection.execute(sa.delete(cluster_plan))
-    version = 1 if known is None else known.version + 1
+    version = 1 if stored_plan is None else stored_plan.version + 1
     connection.execute(sa.insert(cluster_plan).values(version=version, registry=number, partitions=count))
 
 
@@ -293,8 +293,8 @@ def forget_member(database: Database, name: str) -> None:
         connection.execute(sa.delete(member).where(member.c.name == name))
 
 
-def _devices_since_ms(there: list[Member]) -> int | None:
-    bridges = [one for one in there if one.role == BRIDGE]
+def _devices_since_ms(present: list[Member]) -> int | None:
+    bridges = [one for one in present if one.role == BRIDGE]
     since = [one.connected_since_ms for one in bridges if one.alive and one.connected_since_ms is not None]
     return max(since) if since and len(since) == len(bridges) else None
 
@@ -314,4 +314,4 @@ def _seen(
 
 
 def _plan_alone(connection: sa.Connection) -> None:
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(PLANNING)))
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(PLANNING_LOCK)))

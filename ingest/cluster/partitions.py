@@ -13,7 +13,7 @@ from zlib import crc32
 
 from sensors.stations import Registry, Station
 
-FULL = 1.25
+MAX_LOAD = 1.25
 """A partition holds at most so many times its equal share of the stations, where groups allow; below that no station
 moves."""
 
@@ -34,7 +34,7 @@ def plan(registry: Registry, count: int, previous: Mapping[str, int] | None = No
     for group in sorted(groups(registry, share), key=lambda one: (-len(one), one)):
         homes = Counter(before[key] for key in group if before.get(key, count) < count)
         home = min(homes, key=lambda one: (-homes[one], one), default=None)
-        if home is None or load[home] + len(group) > max(len(group), FULL * share):
+        if home is None or load[home] + len(group) > max(len(group), MAX_LOAD * share):
             home = min(range(count), key=lambda one: (load[one], one))
         load[home] += len(group)
         found |= dict.fromkeys(group, home)
@@ -50,8 +50,8 @@ def groups(registry: Registry, most: int) -> list[Group]:
     """The stations that stay together; a group exceeds ``most`` only where one reach or gateway does."""
     on_reach: dict[str, list[Station]] = defaultdict(list)
     for station in sorted(registry.stations, key=lambda one: one.key):
-        known = registry.reach(station.reach) is not None
-        on_reach[station.reach if known else f"\0{station.key}"].append(station)
+        on_known_reach = registry.reach(station.reach) is not None
+        on_reach[station.reach if on_known_reach else f"\0{station.key}"].append(station)
     below = {reach.key: reach.downstream for reach in registry.reaches}
     gateways = _reaches_of_gateways(on_reach)
     found: list[Group] = []

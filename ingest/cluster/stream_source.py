@@ -17,7 +17,7 @@ from sensors.reading import Message
 
 log = structlog.get_logger(__name__)
 
-FETCH = 64
+MAX_FETCHED = 64
 FETCH_S = 1.0
 PAUSE_S = 0.5
 DISCARD_EVERY_S = 10.0
@@ -92,7 +92,7 @@ class StreamSource:
                 self._room.clear()
                 continue
             try:
-                for entry in self._reader.fetch(FETCH, FETCH_S):
+                for entry in self._reader.fetch(MAX_FETCHED, FETCH_S):
                     if not self._hand_over(entry):
                         break
                 caught_up = self._reader.caught_up
@@ -113,27 +113,27 @@ class StreamSource:
         except ValueError as error:  # nobody of ours wrote it: the pipeline quarantines its bytes
             log.error("an entry of the stream cannot be read", position=entry.position, error=str(error))
             routed = [Routed("", Message("", entry.body, self._clock_ms(), "stream"))]
-        mine: list[Message] = []
+        own_messages: list[Message] = []
         elsewhere: dict[int, list[Routed]] = {}
         for one in routed:
             home = self._partition.home(one.route)
             if home is None or home == self._partition.number:
-                mine.append(one.message)
+                own_messages.append(one.message)
             else:
                 elsewhere.setdefault(home, []).append(one)
-        if not self._pass_on([(to, body) for to, those in elsewhere.items() for body in pack(those)]):
+        if not self._offer([(to, body) for to, those in elsewhere.items() for body in pack(those)]):
             return False
-        waiting = _Open(entry.position, len(mine))
+        waiting = _Open(entry.position, len(own_messages))
         self._open.append(waiting)
 
         def done(_receipt: Receipt) -> None:
             waiting.left -= 1
 
-        for message in mine:
+        for message in own_messages:
             self.lane.put(PendingMessage(message, done))
         return True
 
-    def _pass_on(self, bodies: list[tuple[int, bytes]]) -> bool:
+    def _offer(self, bodies: list[tuple[int, bytes]]) -> bool:
         while bodies and not self._stopping.is_set():
             try:
                 self._transport.publish(bodies)

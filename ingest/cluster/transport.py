@@ -13,9 +13,9 @@ import msgspec
 
 from sensors.reading import Message
 
-EDITION = b"\x01"
+FORMAT_VERSION = b"\x01"
 """First byte of a body; whoever changes its form changes it."""
-PACK_BYTES = 512 * 1024
+MAX_BODY_BYTES = 512 * 1024
 """A body is closed at this size; the largest message of a device is half of it, and brokers take a MiB by default."""
 
 
@@ -78,7 +78,7 @@ class _Row(msgspec.Struct, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """A message and the station by which it is assigned to a partition; "" where nobody can tell."""
+    """A message and the station that determines its partition; "" where it is unknown."""
 
     route: str
     message: Message
@@ -99,17 +99,17 @@ def pack(routed: Iterable[Routed]) -> list[bytes]:
         fields = (m.station, m.payload, m.received_at_ms, m.source, m.topic, m.kind, m.by, m.packet_id, m.redelivered)
         rows.append(_Row(one.route, *fields, only, m.replay_of))
         size += len(m.payload)
-        if size >= PACK_BYTES:
-            bodies.append(EDITION + _encode(rows))
+        if size >= MAX_BODY_BYTES:
+            bodies.append(FORMAT_VERSION + _encode(rows))
             rows, size = [], 0
     if rows:
-        bodies.append(EDITION + _encode(rows))
+        bodies.append(FORMAT_VERSION + _encode(rows))
     return bodies
 
 
 def unpack(body: bytes) -> list[Routed]:
-    """The messages of a body. Raises ValueError for one that nobody packed."""
-    if body[:1] != EDITION:
+    """The messages of a body. Raises ValueError for other content."""
+    if body[:1] != FORMAT_VERSION:
         raise ValueError(f"unknown edition {body[:1]!r}")
     return [Routed(row.route, _message(row)) for row in _decode(memoryview(body)[1:])]
 

@@ -77,7 +77,7 @@ def make_label(connection: sa.Connection, key: str, by: str, now_ms: int, days: 
     connection.execute(sa.delete(table).where(table.c.station == key))
     values = {"salt": salt, "hash": _derive(plain, salt), "created_at_ms": now_ms, "created_by": by}
     connection.execute(sa.insert(table).values(station=key, expires_at_ms=expires_at_ms, **values))
-    _note(connection, key, by, now_ms, {"expires_at_ms": expires_at_ms})
+    _record(connection, key, by, now_ms, {"expires_at_ms": expires_at_ms})
     return Label(key, "-".join(plain[i : i + GROUP] for i in range(0, LENGTH, GROUP)), expires_at_ms)
 
 
@@ -102,7 +102,7 @@ class Claims:
     def claim(self, key: str, secret: str, address: str) -> IssuedLogin:
         """Make the login of a station, once, for its secret.
 
-        Raises ClaimRefused, TooManyClaims, or BrokerAway; after the latter the secret is still valid.
+        Raises ClaimRefused, TooManyClaims, or BrokerUnavailable; after the latter the secret is still valid.
         """
         wait_s = self._addresses.take(network_of(address)) or self._stations.take(key)
         if wait_s > 0:
@@ -120,7 +120,7 @@ class Claims:
             issued = self._credentials.issue(key, "claim")
         except BaseException:
             with self._database.write() as connection:
-                connection.execute(sa.update(table).where(_is(key, wanted)).values(used_at_ms=None))
+                connection.execute(sa.update(table).where(_is_unused_label(key, wanted)).values(used_at_ms=None))
             raise
         return issued
 
@@ -128,10 +128,10 @@ class Claims:
         """Mark the secret as used; true for the first caller with a valid one."""
         usable = table.c.used_at_ms.is_(None) & (table.c.expires_at_ms > now_ms)
         with self._database.write() as connection:
-            used = sa.update(table).where(_is(key, wanted) & usable).values(used_at_ms=now_ms)
+            used = sa.update(table).where(_is_unused_label(key, wanted) & usable).values(used_at_ms=now_ms)
             first = connection.execute(used).rowcount == 1
             if first:
-                _note(connection, key, "claim", now_ms, {"used": True})
+                _record(connection, key, "claim", now_ms, {"used": True})
         return first
 
 
@@ -144,9 +144,9 @@ def _derive(plain: str, salt: bytes) -> bytes:
     return hashlib.scrypt(plain.encode("utf-8", "replace"), salt=salt, n=_N, r=_R, p=_P, dklen=_HASH)
 
 
-def _is(key: str, wanted: bytes) -> sa.ColumnElement[bool]:
+def _is_unused_label(key: str, wanted: bytes) -> sa.ColumnElement[bool]:
     return (table.c.station == key) & (table.c.hash == wanted)
 
 
-def _note(connection: sa.Connection, key: str, by: str, now_ms: int, body: dict[str, object]) -> None:
+def _record(connection: sa.Connection, key: str, by: str, now_ms: int, body: dict[str, object]) -> None:
     changes.record_change(connection, "claim", key, body, author=changes.Author(by, now_ms))

@@ -39,7 +39,7 @@ class BrokerUnavailable(WaterError):
 
 
 class BrokerUsers(Protocol):
-    """Administration of logins on a broker; idempotent. All methods raise BrokerAway."""
+    """Administration of logins on a broker; idempotent. All methods raise BrokerUnavailable."""
 
     def create_user(self, user: str, password: str, station: str) -> None:
         """Create a user that may publish below the station and read its commands."""
@@ -95,7 +95,7 @@ class Credentials:
     def issue(self, key: str, by: str, *, others_end_in_s: int | None = None) -> IssuedLogin:
         """Make a login for a station's device; the others stay, or expire after ``others_end_in_s``.
 
-        Raises NotFound, Refused where too many are active, or BrokerAway; then there is no new login.
+        Raises NotFound, Refused where too many are active, or BrokerUnavailable; then there is no new login.
         """
         now_ms = self._clock_ms()
         user = f"{key}.{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
@@ -109,7 +109,7 @@ class Credentials:
                 raise Refused(say("device.many_logins", key=key, most=MAX_LOGINS))
             values = {"station": key, "user": user, "created_at_ms": now_ms, "created_by": by}
             connection.execute(sa.insert(table).values(**values))
-            _note(connection, key, user, by, now_ms, {"issued": True})
+            _record(connection, key, user, by, now_ms, {"issued": True})
         try:
             self._users.create_user(user, issued.password, key)
         except BaseException:
@@ -126,17 +126,17 @@ class Credentials:
         """Revoke a login and disconnect its device; idempotent.
 
         A login named by the station's key, as ``riverchief setup device`` makes, can be revoked too. Raises NotFound,
-        or BrokerAway; then the login may still work.
+        or BrokerUnavailable; then the login may still work.
         """
         with self._database.read() as connection:
-            known = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
-            if known is None and (user != key or not _registered(connection, key)):
+            stored = connection.execute(sa.select(table.c.user).where(_is_login(key, user))).first()
+            if stored is None and (user != key or not _registered(connection, key)):
                 raise NotFound(say("device.no_login", key=key[:80], user=user[:80]))
         self._users.delete_user(user)
         self._revoke_record(key, user, by, self._clock_ms())
 
     def retire(self) -> int:
-        """Delete expired logins; how many. Raises BrokerAway or StorageUnavailable."""
+        """Delete expired logins; how many. Raises BrokerUnavailable or StorageUnavailable."""
         now_ms = self._clock_ms()
         over = (table.c.expires_at_ms <= now_ms) & table.c.revoked_at_ms.is_(None)
         with self._database.read() as connection:
@@ -151,14 +151,14 @@ class Credentials:
         with self._database.write() as connection:
             for other in _in_force(connection, key):
                 if other.user != user and (other.expires_at_ms is None or other.expires_at_ms > at_ms):
-                    connection.execute(sa.update(table).where(_is(key, other.user)).values(expires_at_ms=at_ms))
-                    _note(connection, key, other.user, by, now_ms, {"expires_at_ms": at_ms})
+                    connection.execute(sa.update(table).where(_is_login(key, other.user)).values(expires_at_ms=at_ms))
+                    _record(connection, key, other.user, by, now_ms, {"expires_at_ms": at_ms})
 
     def _revoke_record(self, key: str, user: str, by: str, now_ms: int) -> None:
         with self._database.write() as connection:
-            gone = sa.update(table).where(_is(key, user) & table.c.revoked_at_ms.is_(None))
-            connection.execute(gone.values(revoked_at_ms=now_ms, revoked_by=by))
-            _note(connection, key, user, by, now_ms, {"revoked": True})
+            revoke = sa.update(table).where(_is_login(key, user) & table.c.revoked_at_ms.is_(None))
+            connection.execute(revoke.values(revoked_at_ms=now_ms, revoked_by=by))
+            _record(connection, key, user, by, now_ms, {"revoked": True})
 
 
 def listing(connection: sa.Connection, key: str) -> list[Credential]:
@@ -200,7 +200,7 @@ def _in_force(connection: sa.Connection, key: str) -> list[Credential]:
     return [from_row(Credential, row) for row in rows]
 
 
-def _is(key: str, user: str) -> sa.ColumnElement[bool]:
+def _is_login(key: str, user: str) -> sa.ColumnElement[bool]:
     return (table.c.station == key) & (table.c.user == user)
 
 
@@ -208,6 +208,6 @@ def _registered(connection: sa.Connection, key: str) -> bool:
     return connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is not None
 
 
-def _note(connection: sa.Connection, key: str, user: str, by: str, now_ms: int, body: dict[str, object]) -> None:
+def _record(connection: sa.Connection, key: str, user: str, by: str, now_ms: int, body: dict[str, object]) -> None:
     """Record who changed what; never a password."""
     changes.record_change(connection, "credential", f"{key}/{user}", body, author=changes.Author(by, now_ms))

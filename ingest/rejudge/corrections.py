@@ -107,11 +107,11 @@ def replaced(connection: sa.Connection, stations: Iterable[str], first_ms: int, 
     return {(row.station, row.parameter, row.at_ms, row.old_value): row.sent_at_ms for row in connection.execute(query)}
 
 
-def superseded(batch: Batch, rows: Places, senders: Senders, known: Mapping[Key, int], registry: Registry) -> Bools:
-    """(rows,) true where a reading repeats a value that a later message replaced (``known``)."""
+def superseded(batch: Batch, rows: Places, senders: Senders, replaced: Mapping[Key, int], registry: Registry) -> Bools:
+    """(rows,) true where a reading repeats a value that a later message replaced (``replaced``: when, ms)."""
     found = np.zeros(len(rows), np.bool_)
     for i, row in enumerate(rows.tolist()):
-        replaced_ms = known.get((*_keys(batch, row, registry), float(batch.value[row])))
+        replaced_ms = replaced.get((*_keys(batch, row, registry), float(batch.value[row])))
         sent_ms = senders.sent_at_ms(int(batch.message[row]))
         found[i] = replaced_ms is not None and (not sent_ms or not replaced_ms or sent_ms <= replaced_ms)
     return found
@@ -123,8 +123,8 @@ def keep(connection: sa.Connection, corrected: Sequence[Correction]) -> None:
         return
     newest = {one.key: one for one in sorted(corrected, key=lambda one: one.sent_at_ms)}
     at = [one.at_ms for one in corrected]
-    known = replaced(connection, {one.station for one in corrected}, min(at), max(at))
-    fresh = [one for key, one in newest.items() if known.get(key, -1) < one.sent_at_ms]
+    stored = replaced(connection, {one.station for one in corrected}, min(at), max(at))
+    fresh = [one for key, one in newest.items() if stored.get(key, -1) < one.sent_at_ms]
     c = table.c
     for one in fresh:
         same = (

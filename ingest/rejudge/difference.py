@@ -92,7 +92,7 @@ def compare(
     series: Sequence[SeriesChange],
     stations: Mapping[int, Callable[[], Iterable[EventChange]]],
     stored: StoredReadings,
-    past: PastEvents,
+    past_events: PastEvents,
     now_ms: int,
 ) -> Difference:
     """Judge changed ``series`` by the rules and changed ``stations`` by the event detector, before and after.
@@ -105,11 +105,11 @@ def compare(
         difference.tried = _judge_series(series, history.trial, now_ms)
     if not history.checks.rules.events:
         return difference
-    for station in past.downwards(stations):
+    for station in past_events.downwards(stations):
         for one in stations[station]():
-            difference.add(past.judge(station, one.at, one.after, one.before, stored.moves, one.why))
-    for station, at_ms, reason in past.downstream_findings(stations):
-        difference.add(_judge_unchanged(station, at_ms, reason, stored, past))
+            difference.add(past_events.judge(station, one.at, one.after, one.before, stored.moves, one.why))
+    for station, at_ms, reason in past_events.downstream_findings(stations):
+        difference.add(_judge_unchanged(station, at_ms, reason, stored, past_events))
     return difference
 
 
@@ -124,9 +124,9 @@ def _judge_series(series: Iterable[SeriesChange], engine: RuleEngine, now_ms: in
 
 
 def _judge_unchanged(
-    station: int, around: Ints, reason: Text | None, stored: StoredReadings, past: PastEvents
+    station: int, around: Ints, reason: Text | None, stored: StoredReadings, past_events: PastEvents
 ) -> tuple[list[Finding], list[Finding]]:
     """Judge a station whose own readings are the same, but not the events above it."""
     moves = stored.moves(station, around)
     why = None if reason is None else lambda *_: reason
-    return past.judge(station, around, moves, lambda: moves, stored.moves, why)
+    return past_events.judge(station, around, moves, lambda: moves, stored.moves, why)

@@ -48,12 +48,12 @@ _UNCHANGED: Final = Rejudgement.of([], [], Difference())
 
 
 def rejudge_late(
-    batch: Batch, series: Ints, stored: StoredReadings, past: PastEvents, senders: Senders, now_ms: int
+    batch: Batch, series: Ints, stored: StoredReadings, past_events: PastEvents, senders: Senders, now_ms: int
 ) -> LateVerdict:
     """Judge readings that are older than what their series already has; sorted by (series, at), each key once.
 
     The readings beside the ``stored`` ones came in the same batch and are live: the cross-check and the event detector
-    take them into account. ``past`` are the events of the past; ``senders`` tell who sent each message.
+    take them into account. ``past_events`` are the events of the past; ``senders`` tell who sent each message.
     """
     packed, new = np.empty(len(batch), np.int64), np.ones(len(batch), np.bool_)
     changed = [
@@ -71,9 +71,9 @@ def rejudge_late(
         affected = _affected(one, int(stored.history.newest[one.series]))
         reflagged += _reflagged(one, affected)
         after = replace(one.merged, packed=_settled(one, affected))
-        why = partial(_why, one.corrected, stored.history.registry.catalogue) if one.corrected else None
+        why = partial(_reason_text, one.corrected, stored.history.registry.catalogue) if one.corrected else None
         rule_changes.append(SeriesChange(one.series, partial(_read_window, one, after, stored), why))
-    difference = compare(rule_changes, _event_changes(changed, judged, stored), stored, past, now_ms)
+    difference = compare(rule_changes, _event_changes(changed, judged, stored), stored, past_events, now_ms)
     return LateVerdict(
         packed,
         new,
@@ -122,15 +122,15 @@ def _rows_by_series(series: Ints) -> list[Places]:
 def _fill_stored(batch: Batch, rows: Places, stored: StoredReadings, packed: Ints, new: Bools) -> bool:
     """Fill ``packed`` and ``new`` where the very same reading is stored; true if that holds for all rows."""
     at = batch.at[rows]
-    there = stored.window(int(batch.station[rows[0]]), int(batch.parameter[rows[0]]), int(at[0]), int(at[-1]))
-    known = np.isin(at, there.at)
-    place = np.searchsorted(there.at, at[known])
-    same = there.value[place] == batch.value[rows[known]]
-    doubted = (there.packed[place] >> 4) & (QualityTest.DEVICE_STATUS | QualityTest.OVER_RANGE) != 0
-    same &= doubted == ~np.isin(batch.status[rows[known]], _VOUCHED)
-    new[rows[known]] = False
-    packed[rows[known]] = there.packed[place]
-    return bool(known.all() and same.all())
+    window = stored.window(int(batch.station[rows[0]]), int(batch.parameter[rows[0]]), int(at[0]), int(at[-1]))
+    is_stored = np.isin(at, window.at)
+    place = np.searchsorted(window.at, at[is_stored])
+    same = window.value[place] == batch.value[rows[is_stored]]
+    doubted = (window.packed[place] >> 4) & (QualityTest.DEVICE_STATUS | QualityTest.OVER_RANGE) != 0
+    same &= doubted == ~np.isin(batch.status[rows[is_stored]], _VOUCHED)
+    new[rows[is_stored]] = False
+    packed[rows[is_stored]] = window.packed[place]
+    return bool(is_stored.all() and same.all())
 
 
 def _late_series(batch: Batch, rows: Places, series: int, stored: StoredReadings, senders: Senders) -> _LateSeries:
@@ -153,9 +153,9 @@ def _late_series(batch: Batch, rows: Places, series: int, stored: StoredReadings
     status = np.full(len(merged), ord("N"), np.uint8)
     status[np.searchsorted(merged.at, around.at)] = stored_status(around)
     status[np.searchsorted(merged.at, at)] = batch.status[rows]
-    known = rows[np.isin(at, around.at)]
-    was = around.value[np.searchsorted(around.at, batch.at[known])]
-    corrected = corrections.corrections_of(batch, known, was.tolist(), senders, registry)
+    repeated = rows[np.isin(at, around.at)]
+    was = around.value[np.searchsorted(around.at, batch.at[repeated])]
+    corrected = corrections.corrections_of(batch, repeated, was.tolist(), senders, registry)
     return _LateSeries(station, series, parameter, rows, at, corrected, around, merged, status)
 
 
@@ -173,8 +173,8 @@ def _judge(changed: Sequence[_LateSeries], stored: StoredReadings) -> QualityRes
     judged = retest_windows(windows, statuses, memory, stored.history.registry.catalogue, learn=False)
     verdicts = np.split(pack(judged.flag, judged.tests), _starts(changed)[1:-1])
     for one, verdict in zip(changed, verdicts, strict=True):
-        kept = _keep_daily_tests(one, _keep_cross_check(one, verdict))
-        one.verdict = stored.marked(one.station, one.merged, kept)
+        settled = _with_daily_tests(one, _with_cross_check(one, verdict))
+        one.verdict = stored.marked(one.station, one.merged, settled)
     return judged
 
 
@@ -183,14 +183,14 @@ def _starts(changed: Sequence[_LateSeries]) -> Ints:
     return np.cumsum([0, *(len(one.merged) for one in changed)])
 
 
-def _keep_cross_check(one: _LateSeries, verdict: Ints) -> Ints:
-    """Keep what other parameters said of the stored readings; the series alone does not tell it."""
+def _with_cross_check(one: _LateSeries, verdict: Ints) -> Ints:
+    """Keep the cross-check flags of stored readings, which the series alone cannot give."""
     contradicted = one.stored.at[(one.stored.packed >> 4 & QualityTest.CROSS_CHECK) != 0]
     return with_cross_check(verdict, np.isin(one.merged.at, np.setdiff1d(contradicted, one.late)))
 
 
-def _keep_daily_tests(one: _LateSeries, verdict: Ints) -> Ints:
-    """Keep what was said of whole days; it holds for the late readings of those days, too."""
+def _with_daily_tests(one: _LateSeries, verdict: Ints) -> Ints:
+    """Keep the flags of daily tests; they hold for the late readings of those days, too."""
     bits = one.stored.packed >> 4 & _DAILY_TESTS
     if not bits.any():
         return verdict
@@ -226,11 +226,11 @@ def _cross_check_station(
     station: int, changed: Sequence[_LateSeries], concerned: Sequence[str], stored: StoredReadings
 ) -> list[Verdict]:
     registry, late = stored.history.registry, np.unique(np.concatenate([one.late for one in changed]))
-    there = stored.store.window(registry.stations[station].key, int(late[0]), int(late[-1]), concerned)
+    window = stored.store.window(registry.stations[station].key, int(late[0]), int(late[-1]), concerned)
     live, live_packed = stored.beside
     rows = np.flatnonzero((live.station == station) & np.isin(live.at, late))
     columns = [
-        (there.parameter, there.at, there.value, there.packed, np.full(len(there), _STORED)),
+        (window.parameter, window.at, window.value, window.packed, np.full(len(window), _STORED)),
         (live.parameter[rows], live.at[rows], live.value[rows], live_packed[rows], np.full(len(rows), _LIVE)),
     ]
     for i, one in enumerate(changed):
@@ -303,7 +303,7 @@ def _read_window(
     return RuleInput.of(before.at, before.value, before.packed), RuleInput.of(after.at, after.value, after.packed)
 
 
-def _why(corrected: Iterable[Correction], catalogue: Catalogue, first_ms: int, last_ms: int) -> Text | None:
+def _reason_text(corrected: Iterable[Correction], catalogue: Catalogue, first_ms: int, last_ms: int) -> Text | None:
     """Who corrected readings from one instant to another."""
     return corrections.reason([one for one in corrected if first_ms <= one.at_ms <= last_ms], catalogue)
 
@@ -338,5 +338,5 @@ def _event_change(
         return StationMoves.together([stored.moves_of(station, series, [one.stored for one, _ in changed]), others])
 
     corrected = [c for one, _ in changed for c in one.corrected]
-    why = partial(_why, corrected, stored.history.registry.catalogue) if corrected else None
+    why = partial(_reason_text, corrected, stored.history.registry.catalogue) if corrected else None
     return [EventChange(late, before, StationMoves.together([*parts, others]), why)]

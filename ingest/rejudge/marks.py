@@ -33,17 +33,17 @@ Verdicts = Mapping[int, int]
 
 
 def rejudge_marks(
-    before: Marks, stored: StoredReadings, past: PastEvents, reviews: Sequence[Review], now_ms: int
+    before: Marks, stored: StoredReadings, past_events: PastEvents, reviews: Sequence[Review], now_ms: int
 ) -> Rejudgement:
     """What the stored readings become under the marks of ``stored`` where these differ from those ``before``.
 
     What rested on readings that one of the ``reviews`` calls bad is withdrawn.
     """
     verdicts = _changed_verdicts(before, stored)
-    series = [_series_change(*key, mine, stored, reviews, now_ms) for key, mine in sorted(verdicts.items())]
+    series = [_series_change(*key, bits, stored, reviews, now_ms) for key, bits in sorted(verdicts.items())]
     stations = _event_changes(verdicts, before, stored, reviews)
-    difference = compare(series, stations, stored, past, now_ms)
-    rows = [(s, p, at, packed) for (s, p), mine in sorted(verdicts.items()) for at, packed in sorted(mine.items())]
+    difference = compare(series, stations, stored, past_events, now_ms)
+    rows = [(s, p, at, packed) for (s, p), bits in sorted(verdicts.items()) for at, packed in sorted(bits.items())]
     return Rejudgement.of(rows, (station for station, _ in verdicts), difference)
 
 
@@ -87,13 +87,13 @@ def _series_change(
         packed = np.array([verdicts.get(at, was) for at, was in pairs], np.int64)
         return RuleInput.of(around.at, around.value, around.packed), RuleInput.of(around.at, around.value, packed)
 
-    there = stored.window(station, parameter, min(verdicts), max(verdicts))
-    bad_now = np.array([verdicts.get(at, 0) >> 4 & _CALLED_BAD != 0 for at in there.at.tolist()], np.bool_)
-    called_bad = there.at[bad_now & (there.packed >> 4 & _CALLED_BAD == 0)]
+    window = stored.window(station, parameter, min(verdicts), max(verdicts))
+    bad_now = np.array([verdicts.get(at, 0) >> 4 & _CALLED_BAD != 0 for at in window.at.tolist()], np.bool_)
+    called_bad = window.at[bad_now & (window.packed >> 4 & _CALLED_BAD == 0)]
     if not len(called_bad):
         return SeriesChange(series, read_window)
     key, name = registry.stations[station].key, registry.catalogue.parameters[parameter].key
-    return SeriesChange(series, read_window, partial(_why, reviews, key, name, called_bad))
+    return SeriesChange(series, read_window, partial(_reason_text, reviews, key, name, called_bad))
 
 
 def _event_changes(
@@ -107,9 +107,9 @@ def _event_changes(
         if not int(span.test) & _OF_EVENTS or span.station not in registry:
             continue
         station = registry.index[span.station]
-        for (s, p), mine in verdicts.items():
+        for (s, p), bits in verdicts.items():
             if s == station and registry.catalogue.parameters[p].event:
-                instants = {at for at in mine if span.start_ms <= at < span.end_ms}
+                instants = {at for at in bits if span.start_ms <= at < span.end_ms}
                 changed.setdefault(s, set()).update(instants)
                 if int(span.test) & _CALLED_BAD and span in stored.marks.spans:
                     called_bad.setdefault(s, set()).update(instants)
@@ -117,7 +117,7 @@ def _event_changes(
 
     def changes(station: int) -> Iterator[EventChange]:
         bad = np.array(sorted(called_bad.get(station, ())), np.int64)
-        why = partial(_why, reviews, registry.stations[station].key, None, bad) if len(bad) else None
+        why = partial(_reason_text, reviews, registry.stations[station].key, None, bad) if len(bad) else None
         for at in _stretches(np.array(sorted(changed[station]), np.int64)):
             yield EventChange(at, partial(was.moves, station, at), stored.moves(station, at), why)
 
@@ -132,7 +132,7 @@ def _stretches(at: Ints) -> Iterator[Ints]:
     return iter(np.split(at, np.flatnonzero((np.diff(at) > 2 * REACH_MS) | (np.diff(weeks) > 0)) + 1))
 
 
-def _why(
+def _reason_text(
     reviews: Sequence[Review], station: str, parameter: str | None, called_bad: Ints, first_ms: int, last_ms: int
 ) -> Text | None:
     """Who called readings bad that lie from one instant to another, and why; without a ``parameter`` any of them."""

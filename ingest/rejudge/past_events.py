@@ -162,8 +162,8 @@ class PastEvents:
     def _new(self, station: int, found: Alarms, before: Callable[[], Alarms]) -> list[Span]:
         """The events that appear with the change, or in place of a withdrawn one, and are not published."""
         withdrawn = [one.span for one in self._withdrawn[station]]
-        known = [one.span for one in self._published(station)] + self._found[station]
-        new = [span for span in _spans(found.at) if not _meets(span, known)]
+        published = [one.span for one in self._published(station)] + self._found[station]
+        new = [span for span in _spans(found.at) if not _meets(span, published)]
         if any(not _meets(span, withdrawn) for span in new):
             reported = self._reported(station, before())
             new = [span for span in new if _meets(span, withdrawn) or not _meets(span, reported)]
@@ -172,8 +172,8 @@ class PastEvents:
     def _surer(self, station: int, sure: Alarms, new: Sequence[Span], before: Callable[[], Alarms]) -> list[Span]:
         """The events that are sure now and were published as doubtful."""
         withdrawn = [one.span for one in self._withdrawn[station]]
-        known = self._sure(self._published(station)) + self._found[station] + withdrawn + list(new)
-        surer = [span for span in _spans(sure.at) if not _meets(span, known)]
+        published = self._sure(self._published(station)) + self._found[station] + withdrawn + list(new)
+        surer = [span for span in _spans(sure.at) if not _meets(span, published)]
         if not surer:
             return []
         sure_before = _spans(before().at[before().discount == 0])
@@ -288,9 +288,10 @@ class PastEvents:
         history = self._history
 
         def detect(stations: list[int], parts: Sequence[StationMoves]) -> SlowEventResult:
-            one, who = StationMoves.together(parts), np.repeat(np.arange(len(parts)), [len(part.at) for part in parts])
-            rows = np.flatnonzero(((one.at >= within[0]) | (who > 0)) & (one.at <= within[1]))
-            columns = who[rows], one.parameter[rows], one.at[rows], one.value[rows], one.tests[rows]
+            one = StationMoves.together(parts)
+            position = np.repeat(np.arange(len(parts)), [len(part.at) for part in parts])
+            rows = np.flatnonzero(((one.at >= within[0]) | (position > 0)) & (one.at <= within[1]))
+            columns = position[rows], one.parameter[rows], one.at[rows], one.value[rows], one.tests[rows]
             near = {0: list(range(1, len(parts)))}
             memory, catalogue = history.slow.aside(np.array(stations)), history.registry.catalogue
             return detect_slow_events(*columns, memory, catalogue, near, learn=False)
@@ -332,7 +333,7 @@ class PastEvents:
         lasting: list[Finding] = []
         for first, last in new:
             rows = np.flatnonzero((found.at >= first) & (found.at <= last))
-            after = going if last_ms < first else {}  # what was on before ended, as far as anybody knows now
+            after = going if last_ms < first else {}  # earlier events ended, by the readings so far
             published, on = sudden.event_findings(
                 one,
                 found,

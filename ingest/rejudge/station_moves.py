@@ -41,8 +41,8 @@ class StationMoves:
         Readings that a reviewer called bad are left out.
         """
         all_ = cls(window.parameter, window.at, window.value, verdict.move[rows], verdict.course[rows], packed >> 4)
-        kept = np.flatnonzero(all_.tests & QualityTest.REVIEWED_BAD == 0)
-        return cls(*(getattr(all_, name)[kept] for name in cls.__slots__))
+        valid = np.flatnonzero(all_.tests & QualityTest.REVIEWED_BAD == 0)
+        return cls(*(getattr(all_, name)[valid] for name in cls.__slots__))
 
     @classmethod
     def together(cls, parts: Sequence["StationMoves"]) -> "StationMoves":
@@ -101,11 +101,11 @@ class StoredReadings:
 
     def moves_of(self, station: int, series: Ints, windows: Sequence[Window]) -> StationMoves:
         """What windows of readings show, one a series; readings that a reviewer called bad are left out."""
-        kept = [self._not_called_bad(station, window) for window in windows]
-        there = [i for i, window in enumerate(kept) if len(window)]
-        if not there:
+        valid = [self._not_called_bad(station, window) for window in windows]
+        filled = [i for i, window in enumerate(valid) if len(window)]
+        if not filled:
             return StationMoves.together([])
-        windows, series = [kept[i] for i in there], series[there]
+        windows, series = [valid[i] for i in filled], series[filled]
         memory = self.history.memory.taken(series)
         memory.clear_recent()
         statuses = [stored_status(w) for w in windows]

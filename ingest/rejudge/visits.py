@@ -20,11 +20,10 @@ from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry
 
 DEFAULT_DRIFT_MS: Final = 7 * DAY_MS
-"""How far back a jump casts doubt where nothing tells when the sensor was last right; stations are usually visited
-weekly."""
+"""How far back readings are marked where no earlier check is recorded; stations are usually visited weekly."""
 
 MAX_DRIFT_MS: Final = DAYS_BEFORE * DAY_MS
-"""The farthest a jump casts doubt: a check longer ago tells nothing of when the drift began."""
+"""How far back readings are marked at most: an older check does not limit when the drift began."""
 
 MAX_OVERDUE_MS: Final = DAY_MS
 """Visits due longer ago were examined before a restart; the marks hold the result."""
@@ -49,10 +48,10 @@ class VisitDrift:
         now_ms: int,
     ) -> tuple[set[MarkSpan], int]:
         """The spans of drift before visits, and when to ask again (ms). ``marked`` are the spans marked so far."""
-        known: dict[tuple[str, int], set[MarkSpan]] = {}
+        marked_spans: dict[tuple[str, int], set[MarkSpan]] = {}
         for span in marked:
             if span.test is QualityTest.DRIFT:
-                known.setdefault((span.station, span.end_ms), set()).add(span)
+                marked_spans.setdefault((span.station, span.end_ms), set()).add(span)
         found: set[MarkSpan] = set()
         again_ms, left = END_OF_TIME_MS, EXAMINED_PER_TICK
         for visit in done.visits:
@@ -65,7 +64,7 @@ class VisitDrift:
             if visit in self._examined:
                 found |= self._examined[visit]
                 continue
-            found |= known.get((visit.station, visit.since_ms), set())
+            found |= marked_spans.get((visit.station, visit.since_ms), set())
             if due_ms >= now_ms - MAX_OVERDUE_MS:
                 again_ms = min(again_ms, max(due_ms, now_ms))
         return found, again_ms
@@ -84,9 +83,9 @@ def medians_around_visit(
     found = {}
     for key in parameters:
         parts = [store.window(visit.station, int(at), int(at) + WINDOW_MS - 1, [key]) for at in starts]
-        kept = [np.flatnonzero(part.packed & 15 < Flag.BAD) for part in parts]
-        at = np.concatenate([part.at[good] for part, good in zip(parts, kept, strict=True)])
-        value = np.concatenate([part.value[good] for part, good in zip(parts, kept, strict=True)])
+        accepted = [np.flatnonzero(part.packed & 15 < Flag.BAD) for part in parts]
+        at = np.concatenate([part.at[good] for part, good in zip(parts, accepted, strict=True)])
+        value = np.concatenate([part.value[good] for part, good in zip(parts, accepted, strict=True)])
         order = np.argsort(at, kind="stable")
         before, after = window_medians(at[order], value[order], starts, starts + WINDOW_MS).tolist()
         if not np.isnan(before) and not np.isnan(after):

@@ -7,12 +7,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
-from infra.times import BEIJING_OFFSET_MS, DAY_MS
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, HOUR_MS
 from ingest.rules.derived_values import DerivedValue, SequentialEvaluator
 from ingest.rules.model import DailyPattern
 from sensors.reading import Codes, Floats, Ints
 
-_HOUR_MS = 3_600_000
 _EXTREME_HOURS = 3
 """Hours averaged at either end, so that a single hour does not decide."""
 
@@ -50,7 +49,7 @@ class DailyPatternEvaluator(SequentialEvaluator):
             derived = self._completed(days) if days.day >= 0 else None
             days.begin(day)
         if day == days.day:
-            hour = of_day // _HOUR_MS
+            hour = of_day // HOUR_MS
             days.sums[hour] += x
             days.counts[hour] += 1
         return derived
@@ -75,8 +74,8 @@ class DailyPatternEvaluator(SequentialEvaluator):
             row = self._row_of.get(one)
             day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
             if row is not None and self._days[row].day == day:
-                self._days[row].sums[of_day // _HOUR_MS] -= x
-                self._days[row].counts[of_day // _HOUR_MS] -= 1
+                self._days[row].sums[of_day // HOUR_MS] -= x
+                self._days[row].counts[of_day // HOUR_MS] -= 1
 
     def _restart(self, row: int) -> None:
         self._days[row] = _Days(deque(maxlen=self.rule.past_days))

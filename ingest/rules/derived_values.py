@@ -55,8 +55,8 @@ class DerivedEvaluator(ABC):
 
     def _rows_of(self, series: Codes) -> Ints:
         """(n,) the row of each series, -1 where the rule does not apply."""
-        known = series < len(self._rows)
-        return np.where(known, self._rows[np.where(known, series, 0)], -1)
+        bound = series < len(self._rows)
+        return np.where(bound, self._rows[np.where(bound, series, 0)], -1)
 
 
 class SequentialEvaluator(DerivedEvaluator):
@@ -66,9 +66,9 @@ class SequentialEvaluator(DerivedEvaluator):
         if not self._numbers:
             return []
         row = self._rows_of(series)
-        mine = np.flatnonzero(row >= 0)
+        bound = np.flatnonzero(row >= 0)
         found: dict[int, list[DerivedValue]] = {}
-        for one, at_ms, x in zip(row[mine].tolist(), at[mine].tolist(), value[mine].tolist(), strict=True):
+        for one, at_ms, x in zip(row[bound].tolist(), at[bound].tolist(), value[bound].tolist(), strict=True):
             if (derived := self._take(one, at_ms, x)) is not None:
                 found.setdefault(one, []).append(derived)
         return list(found.items())

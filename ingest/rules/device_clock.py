@@ -25,7 +25,7 @@ RULE: Final = PREFIX + KIND
 VERSION: Final = "1"
 """Increased with every change of these criteria."""
 
-BEHIND_MS: Final = 90 * 60_000
+MIN_BEHIND_MS: Final = 90 * 60_000
 """A clock is behind where even the newest reading of a message is older than this: an analyser's result is of water
 sampled up to an hour before it is sent."""
 
@@ -95,11 +95,7 @@ class ClockMonitor:
         return {station: self._off.get(station) for station in changed}
 
     def follow(
-        self,
-        decoded: Decoded,
-        messages: Sequence[Message],
-        registry: Registry,
-        alarms: Mapping[AlarmKey, Alarm],
+        self, decoded: Decoded, messages: Sequence[Message], registry: Registry, alarms: Mapping[AlarmKey, Alarm]
     ) -> list[Finding]:
         """The findings of the messages of a batch; a clock that stays wrong makes none."""
         offsets = _offsets(decoded, messages, registry)
@@ -112,7 +108,7 @@ class ClockMonitor:
             earlier = self._off.get(station)
             if earlier is not None and at_ms <= earlier.last_seen_ms:
                 continue  # delivered again
-            if -FUTURE_MS <= off_ms <= BEHIND_MS:
+            if -FUTURE_MS <= off_ms <= MIN_BEHIND_MS:
                 if self._off.pop(station, None) is not None:
                     self._changed.add(station)
                 if (since_ms := firing.pop(station, None)) is not None:
@@ -127,16 +123,16 @@ class ClockMonitor:
 
     def all_seem_old(self, registry: Registry, newest_ms: Ints, now_ms: int) -> bool:
         """Whether most stations that were just heard seem to have sent nothing recent; ``newest_ms`` by position."""
-        heard = old = 0
+        count = old = 0
         for station, at_ms in self._last_seen.items():
             place = registry.index.get(station)
             if place is None:
                 continue
             recent_ms = LAG_INTERVALS * registry.stations[place].interval_s * 1000
             if 0 <= now_ms - at_ms <= recent_ms:
-                heard += 1
+                count += 1
                 old += now_ms - int(newest_ms[place]) > recent_ms
-        return heard >= MIN_STATIONS_FOR_SILENCE and 2 * old > heard
+        return count >= MIN_STATIONS_FOR_SILENCE and 2 * old > count
 
     def _own_clock_wrong(self, now_ms: int) -> bool:
         """Whether most stations heard in the last hour differ."""

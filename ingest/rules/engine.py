@@ -20,13 +20,7 @@ from ingest.rules.bound_rule import BoundRule, BoundRules, derived_bound
 from ingest.rules.condition import ConditionState, Phase, Samples, Transition, advance_condition, remove_sample
 from ingest.rules.daily_pattern import DailyPatternEvaluator
 from ingest.rules.derived_values import DerivedEvaluator
-from ingest.rules.exceedances import (
-    Exceedance,
-    PublishedExceedance,
-    compare_exceedances,
-    disappeared,
-    find_exceedances,
-)
+from ingest.rules.exceedances import Exceedance, PublishedExceedance, compare_exceedances, disappeared, find_exceedances
 from ingest.rules.model import (
     Bound,
     DailyPattern,
@@ -65,7 +59,7 @@ LOOK_BACK_MS = 1_800_000
 """How far before an alarm the readings are examined that it rested on, at least."""
 
 ChangeReason = Callable[[int, int], Text | None]
-"""Who changed the readings between two instants (ms), as a text; None: nobody."""
+"""Text naming who changed the readings between two instants (ms); None: no change."""
 
 ReadingsBeforeAfter = Callable[[int | None], tuple[RuleInput, RuleInput]]
 """The readings of a series before and after a change, from an instant on at least (ms; None: around the change)."""
@@ -102,7 +96,7 @@ class RuleEngine:
         alarms: dict[AlarmKey, Alarm],
         late_s: int = LATE_AFTER_S,
         registry: Registry | None = None,
-        back: Mapping[tuple[str, str], int] = MappingProxyType({}),
+        lookbacks: Mapping[tuple[str, str], int] = MappingProxyType({}),
         fired: Mapping[AlarmKey, tuple[int, ...]] = MappingProxyType({}),
         published: Callable[[AlarmKey], Sequence[PublishedExceedance]] = lambda _: (),
     ) -> None:
@@ -122,7 +116,7 @@ class RuleEngine:
         self._fired = dict(fired)
         self._thresholds = ThresholdEvaluator()
         self._derived = {rule.id: derived_evaluator(rule) for rule in rules if isinstance(rule, DerivedSeriesRule)}
-        self.silence = SilenceMonitor(rules.no_data, alarms, self.rules_for, back)
+        self.silence = SilenceMonitor(rules.no_data, alarms, self.rules_for, lookbacks)
         self.sudden = EventEvaluator(rules, alarms, self._most_urgent, self._late_ms, catalogue)
 
     # -- binding -----------------------------------------------------------------------------------------------------
@@ -139,12 +133,12 @@ class RuleEngine:
         """The rules that apply to a station."""
         found = self._rules_by_station.get(station.key)
         if found is None:
-            alike = (station.region, station.reach, station.water, self.among.naming(station))
-            if alike not in self._rules_by_scope:
-                mine = {rule.id for rule in self.rules}
+            scope = (station.region, station.reach, station.water, self.among.naming(station))
+            if scope not in self._rules_by_scope:
+                ids = {rule.id for rule in self.rules}
                 applicable = self.among.applicable(station, self._places)
-                self._rules_by_scope[alike] = tuple(rule for rule in applicable if rule.id in mine)
-            found = self._rules_by_station[station.key] = self._rules_by_scope[alike]
+                self._rules_by_scope[scope] = tuple(rule for rule in applicable if rule.id in ids)
+            found = self._rules_by_station[station.key] = self._rules_by_scope[scope]
         return found
 
     def _most_urgent(self, station: Station, cause: EventCause, confidence: float, at_ms: int) -> EventRule | None:
@@ -204,7 +198,7 @@ class RuleEngine:
         # the published firings count, whatever the readings show now
         state.firings = self._fired.get(one.key, ())
         state.recent = tuple((at, x, replace(before, firings=state.firings)) for at, x, before in state.recent)
-        self._keep(number, state)
+        self._set_state(number, state)
 
     @staticmethod
     def _restore_firing(one: BoundRule, state: ConditionState, alarm: Alarm, samples: Samples, now_ms: int) -> None:
@@ -222,7 +216,7 @@ class RuleEngine:
             state.phase, state.recent = Phase.FIRING, ()
         state.retrospective = alarm.retrospective
 
-    def _keep(self, number: int, state: ConditionState) -> None:
+    def _set_state(self, number: int, state: ConditionState) -> None:
         if state.firings:
             self._fired[self._bound[number].key] = state.firings
         self._thresholds.update(number, state)
@@ -272,7 +266,7 @@ class RuleEngine:
     def _advance(self, number: int, samples: Samples, now_ms: int) -> list[Transition]:
         state = self._states.get(number) or ConditionState()
         transitions = advance_condition(self._bound[number].condition, state, samples, now_ms)
-        self._keep(number, state)
+        self._set_state(number, state)
         return transitions
 
     def withdraw(self, series: Codes, at: Ints, value: Floats, was: Ints, now: Ints) -> None:
@@ -289,7 +283,7 @@ class RuleEngine:
                 if state is None or (doubted[i] and condition.exceeds(float(value[i]))):
                     continue
                 if remove_sample(condition, state, int(at[i])):
-                    self._keep(number, state)
+                    self._set_state(number, state)
 
     def withdrawn(self, registry: Registry) -> list[Finding]:
         """End the alarms of stations out of service, and those whose rule is gone or no longer applies to theirs."""
@@ -350,7 +344,7 @@ class RuleEngine:
     def withdraw_disproved(
         self, series: int, read_window: ReadingsBeforeAfter, why: ChangeReason, now_ms: int
     ) -> tuple[list[Finding], list[Finding]]:
-        """Withdraw the exceedances that rested on readings that somebody declared wrong or corrected.
+        """Withdraw the exceedances based on readings that were declared wrong or corrected.
 
         An exceedance that was published, that the readings showed before and do not show after, is withdrawn, whether
         it is active or over, with the reason from ``why``. Returns all findings, and those that end an active alarm.

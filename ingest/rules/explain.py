@@ -179,7 +179,7 @@ def find_rule_faults(rules: Rules, catalogue: Catalogue, registry: Registry | No
 
     A fault of a single rule (an unknown entry, a clear value on the wrong side) is refused when it is read.
     """
-    found = [*_inverted(rules, registry), *_out_of_range(rules, catalogue), *_unused_event_rules(rules, registry)]
+    found = [*_inversions(rules, registry), *_out_of_range(rules, catalogue), *_unused_event_rules(rules, registry)]
     found += _duplicates(rules, registry)
     if registry is not None:
         found += [
@@ -264,7 +264,7 @@ def _in_scope(one: Rule, other: Rule, station: Station, places: Places) -> Itera
     return (rule for rule in (one, other) if rule.where.matches(station, regions))
 
 
-def _inverted(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
+def _inversions(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
     """A more urgent colour that fires at a milder value than a less urgent one."""
     for one, other in combinations(list(rules), 2):
         if type(one) is not type(other) or one.colour == other.colour or isinstance(one, EventRule):
@@ -321,26 +321,26 @@ def _out_of_range(rules: Rules, catalogue: Catalogue) -> Iterator[RuleFault]:
 def _without_station(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
     """Unknown names in scopes, and rules that apply to no station."""
     places = Places(registry)
-    known = {
+    names = {
         "stations": {s.key for s in registry.stations},
         "reaches": {r.key for r in registry.reaches} | {s.reach for s in registry.stations},
         "regions": {r.code for r in registry.regions} | {s.region for s in registry.stations},
     }
     for rule in rules:
         bad = False
-        for kind, keys in known.items():
+        for kind, keys in names.items():
             for name in getattr(rule.where, kind):
                 fits = name in keys if kind == "regions" else any(fnmatchcase(key, name) for key in keys)
                 if not fits:
                     bad = True
                     yield RuleFault((rule.id,), True, say(f"rule.unknown_{kind}", rule=rule.id, name=name))
-        mine = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]
-        if not mine and not bad:
+        hits = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]
+        if not hits and not bad:
             yield RuleFault((rule.id,), True, say("rule.nowhere", rule=rule.id))
         parameter = getattr(rule, "parameter", None)
-        if mine and parameter and not any(not s.parameters or parameter in s.parameters for s in mine):
+        if hits and parameter and not any(not s.parameters or parameter in s.parameters for s in hits):
             yield RuleFault((rule.id,), False, say("rule.unmeasured", rule=rule.id, parameter=parameter))
-        if mine and isinstance(rule, TargetMissed) and not any(places.target(s) for s in mine):
+        if hits and isinstance(rule, TargetMissed) and not any(places.target(s) for s in hits):
             yield RuleFault((rule.id,), False, say("rule.no_target", rule=rule.id))
 
 
@@ -363,15 +363,15 @@ def _shorter_than_interval(rules: Rules, registry: Registry) -> Iterator[RuleFau
     """Durations shorter than the reporting interval."""
     places = Places(registry)
     for rule in rules:
-        mine = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]
-        if isinstance(rule, LimitRule) and mine:
-            slow = max(mine, key=lambda s: s.interval_s)
+        hits = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]
+        if isinstance(rule, LimitRule) and hits:
+            slow = max(hits, key=lambda s: s.interval_s)
             if 0 < rule.pending_s < slow.interval_s:
                 wait, step = duration_text(1000 * rule.pending_s), duration_text(1000 * slow.interval_s)
                 text = say("rule.pending_short", rule=rule.id, pending=wait, station=slow.key, interval=step)
                 yield RuleFault((rule.id,), False, text)
             if rule.samples == 1 and rule.pending_s < slow.interval_s:
                 yield RuleFault((rule.id,), False, say("rule.single_reading", rule=rule.id))
-        if isinstance(rule, Trend) and mine and (wide := max(s.interval_s for s in mine)) * rule.bins > rule.window_s:
+        if isinstance(rule, Trend) and hits and (wide := max(s.interval_s for s in hits)) * rule.bins > rule.window_s:
             step, width = duration_text(1000 * wide), duration_text(1000 * rule.window_s // rule.bins)
             yield RuleFault((rule.id,), False, say("rule.narrow", rule=rule.id, interval=step, width=width))

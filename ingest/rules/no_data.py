@@ -85,7 +85,7 @@ class SilenceMonitor:
 
         Parameters
         ----------
-        heard_ms : (stations,) the newest observed_at by registry position, -1 for never
+        last_seen_ms : (stations,) the newest observed_at by registry position, -1 for never
         excused_ms : (stations,) until when a visit excuses silence; ``now_ms`` while it lasts
         connected_since_ms : since when the source is connected; None where it is not, and nothing is evaluated
         sensors : the newest readings by series, for rules about sensors
@@ -228,7 +228,7 @@ class SilenceMonitor:
 
     def _expectations(self, rule: NoData, registry: Registry, sensors: LastSeen, now_ms: int) -> _Expected:
         cycles, names = registry.cycles_s(now_ms), registry.catalogue.parameters
-        gone = {
+        removed = {
             (d.station, d.parameter)
             for d in sorted(registry.deployments, key=lambda d: d.since_ms)
             if d.until_ms is not None and d.until_ms <= now_ms
@@ -237,7 +237,7 @@ class SilenceMonitor:
         for where, code in zip(sensors.station.tolist(), sensors.parameter.tolist(), strict=True):
             station, key = registry.stations[where], names[code].key
             listed = not station.parameters or key in station.parameters
-            applies.append(bool(self._applies[rule.id][where]) and listed and (station.key, key) not in gone)
+            applies.append(bool(self._applies[rule.id][where]) and listed and (station.key, key) not in removed)
             cycle_s.append(cycle_of(station, key, cycles.get(station.key, {})))
         cycle_ms = np.array(cycle_s, np.int64) * 1000
         patience_ms = np.maximum(rule.intervals * cycle_ms, rule.at_least_s * 1000).astype(np.int64)

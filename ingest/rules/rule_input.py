@@ -7,7 +7,7 @@ import numpy as np
 from ingest.rules.condition import Condition
 from sensors.reading import Bools, Flag, Floats, Ints, QualityTest
 
-_EXTREME_VALUE = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
+_EXTREME_VALUE_TESTS = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
 _AMBIGUOUS_TESTS = int(QualityTest.CROSS_CHECK | QualityTest.ATTENUATED | QualityTest.NEIGHBOURS | QualityTest.BURST)
 """Tests that do not say which of several readings is wrong, or whether the sensor or the water here is the cause."""
 
@@ -20,7 +20,7 @@ def usable(packed: Ints) -> Bools:
     and true.
     """
     flag, tests = packed & 15, packed >> 4
-    extreme = (flag == Flag.SUSPECT) & (tests != 0) & ((tests & ~_EXTREME_VALUE) == 0)
+    extreme = (flag == Flag.SUSPECT) & (tests != 0) & ((tests & ~_EXTREME_VALUE_TESTS) == 0)
     return np.asarray((flag < Flag.SUSPECT) | extreme)
 
 
@@ -30,7 +30,7 @@ def doubtful(packed: Ints) -> Bools:
     Such a reading may begin and sustain a condition, and never ends one: it counts only where it exceeds the limit.
     """
     tests = packed >> 4
-    ambiguous = (tests & _AMBIGUOUS_TESTS != 0) & (tests & ~(_EXTREME_VALUE | _AMBIGUOUS_TESTS) == 0)
+    ambiguous = (tests & _AMBIGUOUS_TESTS != 0) & (tests & ~(_EXTREME_VALUE_TESTS | _AMBIGUOUS_TESTS) == 0)
     return np.asarray(((packed & 15) == Flag.SUSPECT) & ambiguous)
 
 

@@ -14,11 +14,10 @@ from typing import Any
 from governance.incidents.deadlines import is_working_day
 from infra.errors import ConfigurationError
 from infra.texts import Text, say
-from infra.times import BEIJING_OFFSET_MS, DAY_MS
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, MINUTE_MS
 from sensors.maintenance import Mute
 
 _HOURS = re.compile(r"(\d{1,2})(?::(\d\d))?-(\d{1,2})(?::(\d\d))?")
-_MINUTE_MS = 60_000
 _EPOCH = date(1970, 1, 1)
 
 
@@ -50,7 +49,7 @@ class Schedule:
         day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
         if self.hours is not None:
             start, end = self.hours
-            minute = of_day // _MINUTE_MS
+            minute = of_day // MINUTE_MS
             if start < end:
                 if not start <= minute < end:
                     return False
@@ -68,8 +67,8 @@ class Schedule:
             return False
         if self.months and other.months and not set(self.months) & set(other.months):
             return False
-        mine, theirs = _minutes(self.hours), _minutes(other.hours)
-        return any(a < d and c < b for a, b in mine for c, d in theirs)
+        own, theirs = _minutes(self.hours), _minutes(other.hours)
+        return any(a < d and c < b for a, b in own for c, d in theirs)
 
     @property
     def text(self) -> Text:
@@ -129,11 +128,11 @@ class Mutes:
 
     def cover(self, rule: str, station: str, at_ms: int) -> bool:
         """Whether the rule is muted at the station at that instant."""
-        mine = self._of.get(station)
-        if not mine:
+        of_station = self._of.get(station)
+        if not of_station:
             return False
-        last = bisect_right(mine, at_ms, key=lambda one: one.since_ms)
-        return any(at_ms < one.until_ms and (not one.rules or rule in one.rules) for one in mine[:last])
+        last = bisect_right(of_station, at_ms, key=lambda one: one.since_ms)
+        return any(at_ms < one.until_ms and (not one.rules or rule in one.rules) for one in of_station[:last])
 
 
 @dataclass(frozen=True, slots=True)

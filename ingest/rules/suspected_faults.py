@@ -86,18 +86,18 @@ def findings(
 def _accepted(
     series: int, at: Ints, value: Floats, packed: Ints, live: QualityResult, memory: SeriesState
 ) -> _Readings:
-    known = memory.packed[series].copy()
-    mine = live.reflag_series == series
-    earlier = dict(zip(live.reflag_at[mine].tolist(), live.reflag_packed[mine].tolist(), strict=True))
+    packed_now = memory.packed[series].copy()
+    reflagged = live.reflag_series == series
+    earlier = dict(zip(live.reflag_at[reflagged].tolist(), live.reflag_packed[reflagged].tolist(), strict=True))
     for place, when in enumerate(memory.at[series].tolist()):
-        known[place] = earlier.get(when, known[place])
-    there = ~np.isnan(memory.value[series]) & ((known & 15) < Flag.BAD)
+        packed_now[place] = earlier.get(when, packed_now[place])
+    usable = ~np.isnan(memory.value[series]) & ((packed_now & 15) < Flag.BAD)
     good = (packed & 15) < Flag.BAD
     return _Readings(
-        np.append(memory.at[series][there], at[good]),
-        np.append(memory.value[series][there], value[good]),
-        np.append(known[there], packed[good]) >> 4,
-        int(there.sum()),
+        np.append(memory.at[series][usable], at[good]),
+        np.append(memory.value[series][usable], value[good]),
+        np.append(packed_now[usable], packed[good]) >> 4,
+        int(usable.sum()),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from infra.times import BEIJING_OFFSET_MS
 from ingest.rules.derived_values import DerivedEvaluator, DerivedValue
-from ingest.rules.model import DAY_S, TIDE_S, Season, Trend
+from ingest.rules.model import DAY_S, TIDE_PERIOD_S, Season, Trend
 from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Codes, Floats, Ints, grown
 
@@ -121,24 +121,24 @@ class TrendEvaluator(DerivedEvaluator):
         if not len(self._numbers):
             return []
         row = self._rows_of(series)
-        mine = np.flatnonzero(row >= 0)
-        if not len(mine):
+        bound = np.flatnonzero(row >= 0)
+        if not len(bound):
             return []
-        row, number, x = row[mine], at[mine] // self._bins.width_ms, value[mine]
+        row, number, x = row[bound], at[bound] // self._bins.width_ms, value[bound]
         same = self._bins.head[row] == number
         if not same.all():
             crossing = np.unique(row[~same])
             staying = ~np.isin(row, crossing)
         else:
             crossing, staying = np.empty(0, np.int64), same
-        self._put(row[staying], number[staying], x[staying])
+        self._add_to_bins(row[staying], number[staying], x[staying])
         judged: list[tuple[int, int, Floats]] = []
         for one in crossing.tolist():
             here = row == one
             judged += self._cross(one, number[here], x[here])
         return self._slopes(judged)
 
-    def _put(self, row: Ints, number: Ints, value: Floats) -> None:
+    def _add_to_bins(self, row: Ints, number: Ints, value: Floats) -> None:
         slot = number % self._bins.bins
         np.add.at(self._bins.sum, (row, slot), value)
         np.add.at(self._bins.count, (row, slot), 1)
@@ -184,18 +184,18 @@ class TrendEvaluator(DerivedEvaluator):
         if self.rule.season is Season.DAY:
             period, begins = 1000 * DAY_S, begins + BEIJING_OFFSET_MS
         else:
-            period = 1000 * TIDE_S
+            period = 1000 * TIDE_PERIOD_S
         many = max(1, round(period / width))
         return np.asarray(begins % period * many // period)
 
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
         row = self._rows_of(series) if len(self._numbers) else np.full(len(series), -1)
         number = at // self._bins.width_ms
-        kept = np.flatnonzero(row >= 0)
-        kept = kept[self._bins.head[row[kept]] - number[kept] < self._bins.bins]
-        slot = number[kept] % self._bins.bins
-        np.add.at(self._bins.sum, (row[kept], slot), -value[kept])
-        np.add.at(self._bins.count, (row[kept], slot), -1)
+        bound = np.flatnonzero(row >= 0)
+        bound = bound[self._bins.head[row[bound]] - number[bound] < self._bins.bins]
+        slot = number[bound] % self._bins.bins
+        np.add.at(self._bins.sum, (row[bound], slot), -value[bound])
+        np.add.at(self._bins.count, (row[bound], slot), -1)
 
     def replay(self, row: int, at: Ints, value: Floats) -> list[DerivedValue]:
         self._bins.clear(row)

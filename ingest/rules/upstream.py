@@ -76,7 +76,7 @@ class River:
     @cached_property
     def _share(self) -> dict[str, float]:
         """Station → its position along its reach, 0 at the upper end to 1."""
-        return {s.key: _position(self._reaches[key].line, s) for key, mine in self._on.items() for s in mine}
+        return {s.key: _position(self._reaches[key].line, s) for key, stations in self._on.items() for s in stations}
 
     def above(self, station: Station) -> dict[str, FlowPath]:
         """The stations above one, with the travel time down to it; empty where its reach is unknown."""
@@ -100,7 +100,7 @@ class River:
         for other in self._on[station.reach]:
             if self._share[other.key] < share:
                 found[other.key] = _path(self._travel_s(station.reach), share - self._share[other.key])
-        ahead = [(r.key, _part(self._travel_s(station.reach), share)) for r in self._into(station.reach)]
+        ahead = [(r.key, _scaled(self._travel_s(station.reach), share)) for r in self._inflows(station.reach)]
         visited = {station.reach}
         while ahead:
             reach, below = ahead.pop()
@@ -109,13 +109,13 @@ class River:
             visited.add(reach)
             travel_s = self._travel_s(reach)
             for other in self._on.get(reach, ()):
-                part = _part(travel_s, 1 - self._share[other.key])
+                part = _scaled(travel_s, 1 - self._share[other.key])
                 found[other.key] = FlowPath(*(round(1000 * (a + b)) for a, b in zip(part, below, strict=True)))
             total = tuple(a + b for a, b in zip(travel_s, below, strict=True))
-            ahead += [(r.key, (total[0], total[1], total[2])) for r in self._into(reach)]
+            ahead += [(r.key, (total[0], total[1], total[2])) for r in self._inflows(reach)]
         return found
 
-    def _into(self, key: str) -> list[Reach]:
+    def _inflows(self, key: str) -> list[Reach]:
         return [reach for reach in self._registry.reaches if reach.downstream == key]
 
     def _travel_s(self, key: str) -> tuple[float, float, float]:
@@ -151,12 +151,12 @@ def _leads_to(upper: str, lower: str) -> bool:
     return upper in ("", lower) or (lower == "do" and upper in OXYGEN_DEMAND)
 
 
-def _part(travel_s: tuple[float, float, float], share: float) -> tuple[float, float, float]:
+def _scaled(travel_s: tuple[float, float, float], share: float) -> tuple[float, float, float]:
     return travel_s[0] * share, travel_s[1] * share, travel_s[2] * share
 
 
 def _path(travel_s: tuple[float, float, float], share: float) -> FlowPath:
-    return FlowPath(*(round(1000 * one) for one in _part(travel_s, share)))
+    return FlowPath(*(round(1000 * one) for one in _scaled(travel_s, share)))
 
 
 def _position(line: Sequence[tuple[float, float]], station: Station) -> float:

@@ -62,10 +62,10 @@ class StationReadings:
         """Event role → the value at the instant and its baseline, where both are known."""
         rows: dict[str, Row] = {}
         for p, one in enumerate(catalogue.parameters):
-            mine = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BASELINE_MS))
-            mine = mine[np.argsort(self.at[mine])]
-            if one.event and one.event not in rows and len(mine) > 1 and self.at[mine[-1]] == at_ms:
-                *before, now = self.value[mine[-1 - BASELINE_READINGS :]].tolist()
+            last = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BASELINE_MS))
+            last = last[np.argsort(self.at[last])]
+            if one.event and one.event not in rows and len(last) > 1 and self.at[last[-1]] == at_ms:
+                *before, now = self.value[last[-1 - BASELINE_READINGS :]].tolist()
                 rows[one.event] = Row(one.key, now, round(float(np.median(before)), one.decimals + 1))
         return rows
 
@@ -80,7 +80,7 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
         keys = list(ROLE_OF_PARAMETER)
         i_of = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
         rows = [
-            Row(keys[i], _known(found.now[row, i]), _known(found.usual[row, i]))
+            Row(keys[i], _finite(found.now[row, i]), _finite(found.usual[row, i]))
             for role, _ in what.evidence
             if (i := i_of.get(role)) is not None
         ]
@@ -103,7 +103,7 @@ def _matter(cause: EventCause, doubtful: bool) -> Text:
     return say("headline.doubtful", matter=matter) if doubtful else matter
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
@@ -300,11 +300,11 @@ class EventEvaluator:
                 observed_at_ms=calm,
                 since_ms=alarm.since_ms,
                 retrospective=retrospective,
-                text=_over(station, last_ms, calm, self._is_retrospective(station, calm, now_ms)),
+                text=_ended_text(station, last_ms, calm, self._is_retrospective(station, calm, now_ms)),
             )
 
 
-def _over(station: Station, last_ms: int, calm_ms: int, retrospective: bool) -> Text:
+def _ended_text(station: Station, last_ms: int, calm_ms: int, retrospective: bool) -> Text:
     return say(
         "finding.event_over",
         station=station_name(station),

@@ -78,7 +78,7 @@ class MqttCommands:
         return self._subscribed.is_set()
 
     def ask(self, station: str, command: str, arguments: Mapping[str, object]) -> "Future[Reply]":
-        """Send a command to a station's device; the future fails with Unanswered. A caller that gives up calls
+        """Send a command to a station's device; the future fails with NoReply. A caller that gives up calls
         ``forget``."""
         result: Future[Reply] = Future()
         result.set_running_or_notify_cancel()

@@ -8,8 +8,8 @@ An unauthenticated sender learns nothing about which MN exist, has few guesses, 
 (:mod:`ingest.sources.sender_limits`).
 
 Memory is bounded: a connection has at most :data:`IN_FLIGHT` frames with the intake and a few kilobytes of unsent
-answers, and is not read while it is over that or the intake is full. A connection without a whole frame for ``idle_s``,
-without one of a registered logger for :data:`HELLO_S`, or with :data:`MAX_BROKEN` broken frames in a row is dropped.
+answers, and is not read while it is over that or the intake is full. A connection is dropped after ``idle_s`` without a
+whole frame, :data:`IDENTIFY_TIMEOUT_S` without one of a registered logger, or :data:`MAX_BROKEN` broken ones in a row.
 """
 
 import itertools
@@ -40,20 +40,20 @@ log = structlog.get_logger(__name__)
 
 MAX_BROKEN: Final = 20
 """Broken frames in a row after which a connection is dropped."""
-HELLO_S: Final = 60.0
+IDENTIFY_TIMEOUT_S: Final = 60.0
 """Time within which a connection must send data of a registered logger."""
 
-ANSWER_S: Final = 10
-RESENDS: Final = 3
+ANSWER_TIMEOUT_S: Final = 10
+MAX_RESENDS: Final = 3
 """Defaults of the standard on mobile networks: 10 s, and three repetitions."""
-RESULT_S: Final = 300
+RESULT_TIMEOUT_S: Final = 300
 """From 9011 (accepted) to 9012 (result): a sampler needs minutes."""
 MAX_REQUESTS: Final = 16
 """Requests waiting for one connection, at most."""
 
 CLOCK_TOLERANCE_S: Final = 60
 CLOCK_RETRY_S: Final = 3600
-GAP_MS: Final = 600_000
+MIN_GAP_MS: Final = 600_000
 """A pause shorter than this (or two intervals of the station, if that is longer) is no gap."""
 MAX_GAP_MS: Final = 31 * 86_400_000
 MAX_GAPS: Final = 8
@@ -213,8 +213,8 @@ class Gateway(LineServer[_Answered]):
             for part in bundle.waiting:
                 part.owner.refuse(part.packet, fault)
             return
-        known = self.loggers.get(mn)
-        station = known.station if known else mn
+        logger = self.loggers.get(mn)
+        station = logger.station if logger else mn
         message = Message(station, bundle.raw, self.clock_ms(), SOURCE, topic(mn))
         for part in bundle.waiting:
             part.owner.in_flight += 1
@@ -275,7 +275,7 @@ class Gateway(LineServer[_Answered]):
 
     def request_missing(self, mn: str, cn: str, at_ms: int) -> None:
         """Request the data between the last reading of this logger and this one, where there is a gap."""
-        if at_ms > self.clock_ms() + GAP_MS:
+        if at_ms > self.clock_ms() + MIN_GAP_MS:
             return  # its clock is wrong
         last = self._last_at.get(mn)
         self._last_at[mn] = at_ms if last is None else max(last, at_ms)
@@ -284,7 +284,7 @@ class Gateway(LineServer[_Answered]):
         registry = self.intake.site.registry
         logger = self.loggers.get(mn)
         interval_ms = registry[logger.station].interval_s * 1000 if logger and logger.station in registry else 0
-        if at_ms - last <= max(GAP_MS, 2 * interval_ms, 2 * 3_600_000 if cn == Cn.HOUR else 0):
+        if at_ms - last <= max(MIN_GAP_MS, 2 * interval_ms, 2 * 3_600_000 if cn == Cn.HOUR else 0):
             return
         gap = (max(last, at_ms - MAX_GAP_MS), at_ms)
         gaps = self._gaps.setdefault(mn, deque(maxlen=MAX_GAPS))
@@ -309,7 +309,7 @@ class Gateway(LineServer[_Answered]):
 class _Connection(TcpLine):
     """One TCP connection; usually one logger, but several may share a line."""
 
-    hello_s = HELLO_S
+    hello_s = IDENTIFY_TIMEOUT_S
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
@@ -441,19 +441,19 @@ class _Connection(TcpLine):
     def _is_answer(self, packet: Packet) -> bool:
         """Match a packet with the current request; true where the packet is part of its answer and no data."""
         wanted = self._requests[0] if self._requests else None
-        mine = wanted is not None and wanted.tries > 0 and (packet.qn == wanted.qn or packet.qn is None)
-        if wanted is None or not mine or packet.mn not in (wanted.mn, None):
+        is_reply = wanted is not None and wanted.tries > 0 and (packet.qn == wanted.qn or packet.qn is None)
+        if wanted is None or not is_reply or packet.mn not in (wanted.mn, None):
             return packet.cn in ANSWERS
         if packet.cn == Cn.ACCEPTED:
             wanted.qn_rtn = _result(packet, "QnRtn")
-            wanted.until = self._gateway.now() + RESULT_S
+            wanted.until = self._gateway.now() + RESULT_TIMEOUT_S
             if wanted.qn_rtn != QnRtn.WILL_EXECUTE:
                 self._finish_request(Answer(wanted.qn_rtn, None, wanted.fields))
         elif packet.cn == Cn.RESULT:
             self._finish_request(Answer(wanted.qn_rtn, _result(packet, "ExeRtn"), wanted.fields))
         else:
             wanted.fields |= packet.fields
-            wanted.until = self._gateway.now() + RESULT_S
+            wanted.until = self._gateway.now() + RESULT_TIMEOUT_S
         return packet.cn in ANSWERS or (packet.cn == wanted.cn and packet.cn not in DATA)
 
     def _finish_request(self, answer: Answer) -> None:
@@ -461,13 +461,13 @@ class _Connection(TcpLine):
         self._send_request(self._gateway.now())
 
     def _send_request(self, now: float) -> None:
-        """Send or repeat the first request; give it up after :data:`RESENDS` repetitions."""
+        """Send or repeat the first request; give it up after :data:`MAX_RESENDS` repetitions."""
         if not self._requests or not self.connected:
             return
         wanted = self._requests[0]
         if wanted.tries and now < wanted.until:
             return
-        if wanted.qn_rtn is not None or wanted.tries > RESENDS:
+        if wanted.qn_rtn is not None or wanted.tries > MAX_RESENDS:
             self._requests.popleft()
             key = "device.logger_no_result" if wanted.qn_rtn is not None else "device.logger_no_answer"
             wanted.result.set_exception(NoAnswer(say(key, mn=wanted.mn, cn=wanted.command.cn)))
@@ -476,7 +476,7 @@ class _Connection(TcpLine):
         if not wanted.tries:
             wanted.qn = self._gateway.next_qn()
         wanted.tries += 1
-        wanted.until = now + ANSWER_S
+        wanted.until = now + ANSWER_TIMEOUT_S
         self._gateway.counters.asked += 1
         asked = wanted.command.packet(self._addressee(wanted.mn), wanted.qn, self._gateway.clock_ms())
         wanted.cn = asked.cn

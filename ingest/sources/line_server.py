@@ -88,7 +88,7 @@ class LineServer(ABC, Generic[R]):
         self.port = self._server.sockets[0].getsockname()[1]
 
     def encryption(self) -> dict[str, Any]:
-        """What ``create_server`` is told of TLS."""
+        """The TLS arguments of ``create_server``."""
         return {}
 
     def quiesce(self) -> None:

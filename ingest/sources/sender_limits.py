@@ -10,15 +10,15 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-GUESSES: Final = 10
+MAX_GUESSES: Final = 10
 """Different (MN, PW) pairs of one peer, or for one MN, that may fail within :data:`WINDOW_S`. A repeated wrong pair
 does not count: a misconfigured logger repeats it for months."""
 WINDOW_S: Final = 3600.0
-LOCK_S: Final = 900.0
+FIRST_LOCK_S: Final = 900.0
 """The first lock-out; each further one lasts twice as long, at most :data:`MAX_LOCK_S`: 70 guesses on the first day,
 10 on each following one."""
 MAX_LOCK_S: Final = 86_400.0
-FORGET_S: Final = 2 * MAX_LOCK_S
+FORGET_AFTER_S: Final = 2 * MAX_LOCK_S
 """A peer or MN without a new guess for so long starts anew."""
 MAX_ENTRIES: Final = 10_000
 """Entries of each table: some megabytes, several times the loggers of a district."""
@@ -41,7 +41,7 @@ class _Guesses:
     last_s: float
     pairs: set[bytes] = field(default_factory=set)
     locked_until_s: float = 0.0
-    lock_s: float = LOCK_S
+    lock_s: float = FIRST_LOCK_S
 
 
 @dataclass(slots=True)
@@ -103,21 +103,21 @@ class SenderLimits:
 
     def may_keep(self, peer: str, size: int, now_s: float) -> bool:
         """Whether a message of this peer may still be quarantined today; counts it if so."""
-        mine = self._kept.get(peer)
-        if mine is None or now_s - mine.since_s >= DAY_S:
-            mine = _Quarantined(now_s)
-            self._kept.put(peer, mine)
+        of_peer = self._kept.get(peer)
+        if of_peer is None or now_s - of_peer.since_s >= DAY_S:
+            of_peer = _Quarantined(now_s)
+            self._kept.put(peer, of_peer)
         if now_s - self._all.since_s >= DAY_S:
             self._all = _Quarantined(now_s)
         if (
-            mine.messages >= QUARANTINE_MESSAGES
-            or mine.bytes + size > QUARANTINE_BYTES
+            of_peer.messages >= QUARANTINE_MESSAGES
+            or of_peer.bytes + size > QUARANTINE_BYTES
             or self._all.bytes + size > QUARANTINE_TOTAL_BYTES
         ):
             return False
-        for kept in (mine, self._all):
-            kept.messages += 1
-            kept.bytes += size
+        for total in (of_peer, self._all):
+            total.messages += 1
+            total.bytes += size
         return True
 
 
@@ -135,7 +135,7 @@ def peer_of(address: object) -> str:
 
 def _count_guess(table: _Table[_Guesses], key: str, pair: bytes, now_s: float) -> None:
     row = table.get(key)
-    if row is None or now_s - row.last_s > FORGET_S:
+    if row is None or now_s - row.last_s > FORGET_AFTER_S:
         row = _Guesses(now_s, now_s)
     if now_s - row.since_s > WINDOW_S:
         row.since_s = now_s
@@ -143,7 +143,7 @@ def _count_guess(table: _Table[_Guesses], key: str, pair: bytes, now_s: float) -
     if pair not in row.pairs:
         row.last_s = now_s
         row.pairs.add(pair)
-    if len(row.pairs) >= GUESSES:
+    if len(row.pairs) >= MAX_GUESSES:
         row.locked_until_s = now_s + row.lock_s
         row.lock_s = min(2 * row.lock_s, MAX_LOCK_S)
         row.since_s = now_s

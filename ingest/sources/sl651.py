@@ -20,6 +20,7 @@ import structlog
 
 from infra.errors import NotFound, Refused
 from infra.texts import say
+from infra.times import HOUR_MS
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
 from ingest.sources.line_server import IN_FLIGHT, Limits, LineServer, NoAnswer, TcpLine
@@ -36,8 +37,8 @@ log = structlog.get_logger(__name__)
 
 MAX_BROKEN: Final = 20
 """Broken frames in a row after which a connection is dropped."""
-ANSWER_S: Final = 10.0
-RESENDS: Final = 2
+ANSWER_TIMEOUT_S: Final = 10.0
+MAX_RESENDS: Final = 2
 MAX_REQUESTS: Final = 16
 """Queries waiting for one station, at most."""
 
@@ -45,13 +46,12 @@ CLOCK_TOLERANCE_MS: Final = 60_000
 CLOCK_TWICE_MS: Final = 300_000
 """A clock that is off by more is set by two commands (section 6.6.4.24 of the standard)."""
 CLOCK_RETRY_S: Final = 3600.0
-GAP_MS: Final = 600_000
+MIN_GAP_MS: Final = 600_000
 """A pause shorter than this (or two intervals of the station, if that is longer) is no gap."""
 MAX_GAP_MS: Final = 31 * 86_400_000
 MAX_GAPS: Final = 8
 MAX_ELEMENTS: Final = 4
 """Elements of a station that are asked for a gap, one query each."""
-HOUR_MS: Final = 3_600_000
 
 _UNANSWERED: Final = frozenset(
     {Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD, Reason.BAD_FRAME, Reason.INCOMPLETE, Reason.BAD_TOPIC}
@@ -91,7 +91,7 @@ class Counters:
 
 @dataclass(slots=True)
 class _Request:
-    """A query to a station, and what to do once it was answered; ``fields`` are what its answer said so far."""
+    """A query to a station, and what to do once it was answered; ``fields`` are those of its answer so far."""
 
     function: int
     rest: bytes = b""
@@ -252,7 +252,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         if frame.split:
             request = device.asked(frame)
             if request is not None and frame.end is End.ETB:
-                request.until = self.now() + ANSWER_S
+                request.until = self.now() + ANSWER_TIMEOUT_S
                 line.write(build(answers.go_on(frame, b"\0\0", self.clock_ms())))
             self._take(self._assembler.add(received, line, self.now()))
         else:
@@ -380,7 +380,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         if body is not None:
             request.fields |= queries.told(frame.function, body)
         if more:
-            request.until = self.now() + ANSWER_S
+            request.until = self.now() + ANSWER_TIMEOUT_S
             return
         device.requests.popleft()
         request.then()
@@ -388,14 +388,14 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
             request.result.set_result(request.fields)
 
     def _send_request(self, device: _Device, now: float) -> None:
-        """Send or repeat the first query; give it up after :data:`RESENDS` repetitions."""
+        """Send or repeat the first query; give it up after :data:`MAX_RESENDS` repetitions."""
         while device.requests:
             request = device.requests[0]
             if request.tries and now < request.until:
                 return
-            if request.tries <= RESENDS:
+            if request.tries <= MAX_RESENDS:
                 request.tries += 1
-                request.until = now + ANSWER_S
+                request.until = now + ANSWER_TIMEOUT_S
                 self.counters.asked += 1
                 asked = answers.query_like(device.frame, request.function, self.clock_ms(), request.rest)
                 device.line.write(build(asked))
@@ -417,15 +417,15 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         address, gauge = frame.station, self.gauges.get(frame.station)
         if gauge is None or frame.ascii or frame.function not in _SERIES:
             return
-        mine = [e for b in body.blocks if b.station == address for e in b.elements]
-        values = [e for e in mine if e.meaning and e.meaning.key and not e.is_array and e.at_ms is not None]
+        elements = [e for b in body.blocks if b.station == address for e in b.elements]
+        values = [e for e in elements if e.meaning and e.meaning.key and not e.is_array and e.at_ms is not None]
         at_ms = max((e.at_ms for e in values if e.at_ms is not None), default=None)
-        if at_ms is None or at_ms > self.clock_ms() + GAP_MS:
+        if at_ms is None or at_ms > self.clock_ms() + MIN_GAP_MS:
             return  # nothing was measured, or its clock is wrong
         device.formats |= {e.id: queries.format_byte(e) for e in values if len(e.values) == 1}
         last = self._last_at.get(address)
         self._last_at[address] = at_ms if last is None else max(last, at_ms)
-        if last is None or at_ms - last <= max(GAP_MS, 2 * gauge.interval_s * 1000):
+        if last is None or at_ms - last <= max(MIN_GAP_MS, 2 * gauge.interval_s * 1000):
             return
         gap = (max(last, at_ms - MAX_GAP_MS), at_ms)
         gaps = self._gaps.setdefault(address, deque(maxlen=MAX_GAPS))

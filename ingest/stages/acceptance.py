@@ -20,11 +20,7 @@ class Accepted:
 
 
 def accept(
-    decoded: Decoded,
-    messages: Sequence[Message],
-    registry: Registry,
-    now_ms: int,
-    is_stored: Callable[[Batch], Bools],
+    decoded: Decoded, messages: Sequence[Message], registry: Registry, now_ms: int, is_stored: Callable[[Batch], Bools]
 ) -> Accepted:
     """Sort out the readings that cannot be used; never raises because of their content.
 
@@ -79,8 +75,8 @@ def _only(
         only = messages[batch.message[row]].only
         if only is not None:
             keep[row] = (int(batch.at[row]), _key(row, batch, unknown, registry)) in only
-    kept = np.flatnonzero(keep)
-    return batch.take(kept), {new: unknown[int(old)] for new, old in enumerate(kept) if int(old) in unknown}
+    selected = np.flatnonzero(keep)
+    return batch.take(selected), {new: unknown[int(old)] for new, old in enumerate(selected) if int(old) in unknown}
 
 
 def _refuse(

@@ -96,30 +96,30 @@ def _write_readings(connection: sa.Connection, work: Work) -> None:
 def _add_device_findings(connection: sa.Connection, work: Work) -> None:
     """Keep what loggers reported of themselves, and add the findings of devices to those of the water."""
     site, alarms = work.site, work.site.history.checks.alarms
-    findings = site.device_findings(_keep_reports(connection, work), work.now_ms) + work.device_findings
+    findings = site.device_findings(_store_reports(connection, work), work.now_ms) + work.device_findings
     detector_state.save_clocks(connection, site.clocks.changed(work.now_ms))
     work.findings = [*work.findings, *findings]
     work.changed_alarms |= update_alarms(alarms, findings)
 
 
-def _keep_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
+def _store_reports(connection: sa.Connection, work: Work) -> list[DeviceReport]:
     """Keep reports in frames of devices as events of their stations; those that are new and matter."""
     new: list[DeviceReport] = []
-    told = list(work.decoded.notices.items())
+    reports = list(work.decoded.notices.items())
     for i, word in sorted(work.decoded.status.items(), key=lambda of: of[1].at_ms):
         changed = sl651_stations.status_changes(connection, sender_of(work.messages[i]), word)
-        told += [(i, body) for body in changed]
-    for i, body in told:
+        reports += [(i, body) for body in changed]
+    for i, body in reports:
         message = work.messages[i]
         first = message.only is None or message.replay_of is None
         if first and device_events.add_once(connection, message.station, message.received_at_ms, body):
             if message.source == hj212.SOURCE:
-                _keep_checks(connection, work, message, body)
+                _store_checks(connection, work, message, body)
             new += work.site.device_report(message.station, body.encode(), message.received_at_ms)
     return new
 
 
-def _keep_checks(connection: sa.Connection, work: Work, message: Message, body: str) -> None:
+def _store_checks(connection: sa.Connection, work: Work, message: Message, body: str) -> None:
     """Keep the checks that a station made of its analysers as calibration records; marks follow with the next tick."""
     site, at_ms = work.site, message.received_at_ms
     for check in checks_of(message.station, body, at_ms, site.catalogue, spikes=site.hj212_unverified):

@@ -61,7 +61,7 @@ def cross_check_live(
     if not len(new) and not len(moved):
         none = np.empty(0, np.int64)
         return verdict, CrossCheckNotes(none, none, none)
-    kept = ~np.isin(again, key[moved])
+    unmoved = ~np.isin(again, key[moved])
     flag, tests = unpack(live_packed)
     noted = CrossCheckNotes(
         np.concatenate([readings.series[new], old[moved]]),
@@ -72,9 +72,9 @@ def cross_check_live(
         verdict,
         flag=flag,
         tests=tests,
-        reflag_series=np.concatenate([verdict.reflag_series[kept], old[moved]]),
-        reflag_at=np.concatenate([verdict.reflag_at[kept], old_at[moved]]),
-        reflag_packed=np.concatenate([verdict.reflag_packed[kept], theirs[moved]]),
+        reflag_series=np.concatenate([verdict.reflag_series[unmoved], old[moved]]),
+        reflag_at=np.concatenate([verdict.reflag_at[unmoved], old_at[moved]]),
+        reflag_packed=np.concatenate([verdict.reflag_packed[unmoved], theirs[moved]]),
     ), noted
 
 

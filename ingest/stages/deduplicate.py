@@ -32,8 +32,8 @@ def sort(batch: Batch, history: SeriesHistory, now_ms: int) -> SortedBatch:
     last = np.ones(len(series), np.bool_)
     last[:-1] = (series[1:] != series[:-1]) | (batch.at[1:] != batch.at[:-1])
     if not last.all():
-        kept = np.flatnonzero(last)
-        batch, series = batch.take(kept), series[kept]
+        selected = np.flatnonzero(last)
+        batch, series = batch.take(selected), series[selected]
     newer = batch.at > history.newest[series]
     if not newer.all():
         # where a series has late readings, its new ones rest on them: all are judged together, in their neighbourhood
@@ -57,26 +57,26 @@ def _without_superseded(work: Work, found: SortedBatch) -> SortedBatch:
         replaced = corrections.replaced(connection, stations, first_ms, last_ms)
     if not replaced:
         return found
-    gone = late[corrections.superseded(batch, late, work.senders, replaced, history.registry)]
-    if not len(gone):
+    superseded = late[corrections.superseded(batch, late, work.senders, replaced, history.registry)]
+    if not len(superseded):
         return found
-    return sort(batch.take(np.setdiff1d(np.arange(len(batch)), gone)), history, work.now_ms)
+    return sort(batch.take(np.setdiff1d(np.arange(len(batch)), superseded)), history, work.now_ms)
 
 
 def _corrected_within(
-    pending: Batch, kept: Batch, senders: Senders, registry: Registry
+    pending: Batch, remaining: Batch, senders: Senders, registry: Registry
 ) -> list[corrections.Correction]:
     """Corrections among the readings of the batch: one key with two values."""
-    if len(pending) == len(kept):
+    if len(pending) == len(remaining):
         return []
-    rows_of = {key: row for row, key in enumerate(_keys(kept))}
+    rows_of = {key: row for row, key in enumerate(_keys(remaining))}
     pairs = [
         (rows_of[key], value)
         for key, value in zip(_keys(pending), pending.value.tolist(), strict=True)
         if key in rows_of
     ]
     rows = np.array([row for row, _ in pairs], np.intp)
-    return corrections.corrections_of(kept, rows, [value for _, value in pairs], senders, registry)
+    return corrections.corrections_of(remaining, rows, [value for _, value in pairs], senders, registry)
 
 
 def _keys(batch: Batch) -> list[tuple[int, int, int]]:

@@ -68,8 +68,8 @@ def group_by_cause(findings: Sequence[Finding], river: River, database: Database
     """
     if any(_begins_here(one) and one.retrospective for one in findings):
         with database.read() as connection:
-            known = _retrospective_exceedances(connection, findings)
-        grouped = iter(_group_retrospective(findings, river, known, now_ms))
+            retrospective_exceedances = _retrospective_exceedances(connection, findings)
+        grouped = iter(_group_retrospective(findings, river, retrospective_exceedances, now_ms))
         findings = [next(grouped) if one.retrospective else one for one in findings]
     if any(_ends_alone(one) for one in findings):
         with database.read() as connection:
@@ -107,7 +107,7 @@ def _group_retrospective(
     findings: Sequence[Finding], river: River, exceedances: Sequence[OpenExceedance], now_ms: int
 ) -> list[Finding]:
     """The retrospective findings with the cause of one upstream, or of one downstream that was found before them."""
-    known, found = list(exceedances), []
+    earlier, found = list(exceedances), []
     ends: dict[AlarmKey, list[int]] = {}
     for one in findings:
         if one.change is ConditionChange.RESOLVED:
@@ -118,15 +118,17 @@ def _group_retrospective(
         one = finding
         if _begins_here(finding):
             end_ms = min((at for at in ends.get(_key(finding), ()) if at >= finding.observed_at_ms), default=None)
-            mine = OpenExceedance(finding.cause, finding.station, finding.parameter or "", finding.since_ms, end_ms)
-            near = [other for other in known if _near(other, finding)]
+            exceedance = OpenExceedance(
+                finding.cause, finding.station, finding.parameter or "", finding.since_ms, end_ms
+            )
+            near = [other for other in earlier if _near(other, finding)]
             here = [other for other in near if other.station == finding.station]
             if here:  # one case of the station, whatever it joined
-                nearest = min(here, key=lambda other: abs(other.since_ms - mine.since_ms))
+                nearest = min(here, key=lambda other: abs(other.since_ms - exceedance.since_ms))
                 one = replace(finding, cause=nearest.cause)
             else:
-                one = _join_up_or_downstream(finding, mine, river, near, now_ms)
-            known.append(replace(mine, cause=one.cause))
+                one = _join_up_or_downstream(finding, exceedance, river, near, now_ms)
+            earlier.append(replace(exceedance, cause=one.cause))
         found.append(one)
     return found
 
@@ -157,18 +159,17 @@ def _end_where_begun(connection: sa.Connection, findings: Sequence[Finding]) -> 
 
 
 def _join_up_or_downstream(
-    one: Finding, mine: OpenExceedance, river: River, others: Sequence[OpenExceedance], now_ms: int
+    one: Finding, exceedance: OpenExceedance, river: River, others: Sequence[OpenExceedance], now_ms: int
 ) -> Finding:
-    """The finding with the cause of what explains it upstream, or of what it explains downstream; ``mine`` is its own
-    exceedance."""
+    """The finding of an ``exceedance`` with the cause of what explains it upstream or what it explains downstream."""
     if one.station not in river:
         return one
-    explained = river.explain(river.station(one.station), mine.parameter, one.since_ms, others, now_ms)
+    explained = river.explain(river.station(one.station), exceedance.parameter, one.since_ms, others, now_ms)
     if explained is not None:
-        return _joined(one, explained)
+        return _with_cause(one, explained)
     for lower in others:
         below = lower.station in river and river.station(lower.station)
-        if below and river.explain(below, lower.parameter, lower.since_ms, [mine], now_ms):
+        if below and river.explain(below, lower.parameter, lower.since_ms, [exceedance], now_ms):
             return replace(one, cause=lower.cause)
     return one
 
@@ -210,7 +211,7 @@ def _join_upstream(one: Finding, river: River, exceedances: Sequence[OpenExceeda
     same = (cause, one.station, one.parameter or "")
     if any((e.cause, e.station, e.parameter) == same and e.end_ms is not None for e in exceedances):
         return replace(one, cause=cause)  # the same case returned after it had ended here: people are paged again
-    return _joined(one, explained)
+    return _with_cause(one, explained)
 
 
 def _may_come_from_upstream(one: Finding, river: River) -> bool:
@@ -222,7 +223,7 @@ def _begins_here(one: Finding) -> bool:
     return one.change is ConditionChange.FIRED and one.kind in _TRAVELS and one.cause == f"{WATER}{one.station}"
 
 
-def _joined(one: Finding, explained: UpstreamCause) -> Finding:
+def _with_cause(one: Finding, explained: UpstreamCause) -> Finding:
     text = say(
         "finding.downstream",
         text=one.text,

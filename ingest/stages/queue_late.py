@@ -39,5 +39,5 @@ def _all_late(work: Work) -> frozenset[int]:
 
 
 def _may_wait(message: Message) -> bool:
-    """Whether nobody waits for what becomes of the readings: to the broker it is enough that they are durable."""
+    """Whether the sender needs no result: the broker only waits until the messages are durable."""
     return message.source in ("mqtt", mapping.SOURCE) and message.replay_of is None

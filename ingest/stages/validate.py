@@ -32,7 +32,7 @@ def is_stored(batch: Batch, registry: Registry, store: ReadingStore) -> Bools:
         days.setdefault(place, []).append(row)
     for (station, _), rows in days.items():
         at = batch.at[rows]
-        there = store.window(registry.stations[station].key, int(at.min()), int(at.max()))
-        known = set(zip(there.parameter.tolist(), there.at.tolist(), strict=True))
-        found[rows] = [key in known for key in zip(batch.parameter[rows].tolist(), at.tolist(), strict=True)]
+        window = store.window(registry.stations[station].key, int(at.min()), int(at.max()))
+        stored = set(zip(window.parameter.tolist(), window.at.tolist(), strict=True))
+        found[rows] = [key in stored for key in zip(batch.parameter[rows].tolist(), at.tolist(), strict=True)]
     return found

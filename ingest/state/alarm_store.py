@@ -58,8 +58,8 @@ def past_firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> di
     for rule, station, parameter, at_ms, id_ in connection.execute(query):
         # an incident may have several stations: the finding id tells which
         key = rule, station, parameter
-        mine = active_findings.ids_of(ConditionChange.FIRED, *key, at_ms)
-        if id_.partition(".")[0] in mine and at_ms not in found.get(key, ()) and not book.is_withdrawn(*key, at_ms):
+        ids = active_findings.ids_of(ConditionChange.FIRED, *key, at_ms)
+        if id_.partition(".")[0] in ids and at_ms not in found.get(key, ()) and not book.is_withdrawn(*key, at_ms):
             found[key] = (*found.get(key, ()), at_ms)
     return found
 
@@ -68,10 +68,10 @@ def published_exceedances(connection: sa.Connection, key: AlarmKey) -> list[Publ
     """The exceedances of a condition that were published and not withdrawn, oldest first, from the incidents."""
     rule, station, parameter = key
     entry, one = incident_entry.c, incident_condition.c
-    there = sa.select(one.incident_id).where(one.rule == rule, one.station == station, one.parameter == parameter)
+    at_station = sa.select(one.incident_id).where(one.rule == rule, one.station == station, one.parameter == parameter)
     query = (
         sa.select(entry.observed_at_ms, entry.what, entry.finding_id)
-        .where(entry.incident_id.in_(there), entry.by == rule, entry.finding_id.is_not(None))
+        .where(entry.incident_id.in_(at_station), entry.by == rule, entry.finding_id.is_not(None))
         .where(entry.what.in_([EntryKind.FIRED, EntryKind.PROMOTED, EntryKind.RESOLVED]))
         .order_by(entry.observed_at_ms, entry.id)
     )
@@ -94,8 +94,8 @@ def save(connection: sa.Connection, alarms: dict[AlarmKey, Alarm], changed: set[
     """Save the alarms of the changed keys."""
     for key in changed:
         rule, station, parameter = key
-        mine = (table.c.rule == rule) & (table.c.station == station) & (table.c.parameter == parameter)
-        connection.execute(sa.delete(table).where(mine))
+        where = (table.c.rule == rule) & (table.c.station == station) & (table.c.parameter == parameter)
+        connection.execute(sa.delete(table).where(where))
         if alarm := alarms.get(key):
             connection.execute(
                 sa.insert(table).values(

@@ -14,18 +14,18 @@ from infra.database import insert_many
 from ingest.rules.device_clock import ClockError
 from ingest.storage.tables import detector_state as table
 
-STATION = ""
+SUDDEN_KEY = ""
 """Stands for the parameter in the state of a whole station (sudden events)."""
-HOURLY = "@hours"
+SLOW_KEY = "@hours"
 """Likewise, for slow events."""
-DOUBT = "@doubt"
+DOUBT_KEY = "@doubt"
 """Likewise, for doubtful events."""
-RESUMED = "resumed"
+RESUMED_KEY = "resumed"
 """Likewise, for when a station sent again after a pause."""
-_CLOCK = "clock"
+_CLOCK_KEY = "clock"
 
 _INTO = "INSERT INTO detector_state (station, parameter, last_at_ms, body)"
-_AGAIN = "ON CONFLICT (station, parameter) DO UPDATE SET last_at_ms = excluded.last_at_ms, body = excluded.body"
+_ON_CONFLICT = "ON CONFLICT (station, parameter) DO UPDATE SET last_at_ms = excluded.last_at_ms, body = excluded.body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,17 @@ def load(connection: sa.Connection, station: str) -> dict[str, SavedState]:
 def save(connection: sa.Connection, rows: Sequence[tuple[str, str, SavedState]]) -> None:
     """Save the states of these series (station, parameter, state); each series occurs once."""
     written = [(station, parameter, one.last_at_ms, one.body) for station, parameter, one in rows]
-    insert_many(connection, _INTO, written, _AGAIN)
+    insert_many(connection, _INTO, written, _ON_CONFLICT)
 
 
 def resumed_rows(stations: Sequence[str], when: Mapping[int, int]) -> list[tuple[str, str, SavedState]]:
     """The rows to save for stations (registry position → ms) that sent again after a pause."""
-    return [(stations[i], RESUMED, SavedState(at_ms, b"")) for i, at_ms in when.items()]
+    return [(stations[i], RESUMED_KEY, SavedState(at_ms, b"")) for i, at_ms in when.items()]
 
 
 def load_clocks(connection: sa.Connection) -> dict[str, ClockError]:
     """Station → its clock error."""
-    query = sa.select(table.c.station, table.c.body).where(table.c.parameter == _CLOCK)
+    query = sa.select(table.c.station, table.c.body).where(table.c.parameter == _CLOCK_KEY)
     return {row.station: ClockError(*msgspec.json.decode(row.body)) for row in connection.execute(query)}
 
 
@@ -63,9 +63,9 @@ def save_clocks(connection: sa.Connection, changed: Mapping[str, ClockError | No
     """Save clock errors; None deletes one."""
     right = [station for station, off in changed.items() if off is None]
     if right:
-        connection.execute(sa.delete(table).where(table.c.parameter == _CLOCK, table.c.station.in_(right)))
+        connection.execute(sa.delete(table).where(table.c.parameter == _CLOCK_KEY, table.c.station.in_(right)))
     wrong = {station: off for station, off in changed.items() if off is not None}
     save(
         connection,
-        [(s, _CLOCK, SavedState(off.last_seen_ms, msgspec.json.encode(astuple(off)))) for s, off in wrong.items()],
+        [(s, _CLOCK_KEY, SavedState(off.last_seen_ms, msgspec.json.encode(astuple(off)))) for s, off in wrong.items()],
     )

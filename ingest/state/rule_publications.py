@@ -15,7 +15,7 @@ from infra.database import Database
 from infra.errors import Refused
 from infra.records import from_row
 from infra.texts import say
-from ingest.rules import model
+from ingest.rules import model, rule_file
 from ingest.rules.model import Rules
 from ingest.state import rule_versions
 from ingest.storage.tables import rule_publication as table
@@ -103,7 +103,7 @@ def _put_in_force(
     connection: sa.Connection, tried: Tried, by: Publisher, catalogue: Catalogue, now_ms: int
 ) -> Publication:
     before = {one.rule: one for one in rule_versions.in_force(connection)}
-    after = {rule.id: rule for rule in model.read(tried.rules, catalogue)}
+    after = {rule.id: rule for rule in rule_file.read(tried.rules, catalogue)}
     ids = [
         id_
         for id_ in sorted(before.keys() | after.keys())
@@ -136,7 +136,7 @@ def rules_in_force(published: Publication | None, of_file: Rules, catalogue: Cat
     """The published rules, or those of the file where nothing was published or the file was changed since."""
     if published is None or published.file not in ("", fingerprint(of_file)):
         return of_file
-    return model.read(published.rules, catalogue)
+    return rule_file.read(published.rules, catalogue)
 
 
 def load(database: Database, of_file: Rules, catalogue: Catalogue) -> Rules:
@@ -145,13 +145,13 @@ def load(database: Database, of_file: Rules, catalogue: Catalogue) -> Rules:
         return rules_in_force(latest(connection), of_file, catalogue)
 
 
-def taken_over(connection: sa.Connection, published: Publication, of_file: Rules) -> None:
+def record_taken_over(connection: sa.Connection, published: Publication, of_file: Rules) -> None:
     """Write down which file a publication goes before, the first time that an ingest takes it."""
-    mine = (table.c.id == published.id) & (table.c.file == "")
-    connection.execute(sa.update(table).where(mine).values(file=fingerprint(of_file)))
+    where = (table.c.id == published.id) & (table.c.file == "")
+    connection.execute(sa.update(table).where(where).values(file=fingerprint(of_file)))
 
 
 def fingerprint(rules: Iterable[model.Rule]) -> str:
-    """What tells one set of rules from another."""
+    """A digest of a set of rules."""
     text = "\n".join(sorted(f"{rule.id}@{rule.version}" for rule in rules))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from infra.errors import ConfigurationError, NotFound, Refused
 from infra.records import from_row
 from infra.texts import say
 from infra.times import DAY_MS
-from ingest.rules import explain, model
+from ingest.rules import explain, rule_file
 from ingest.rules.alarm_state import Alarm, AlarmKey
 from ingest.rules.exceedances import PublishedExceedance
 from ingest.rules.model import EventRule, Rule
@@ -30,10 +30,10 @@ from sensors.maintenance import END_OF_TIME_MS
 from sensors.parameters import Catalogue
 
 RUNNING, OVER, WITHDRAWN, ADOPTED, SUPERSEDED = "running", "over", "withdrawn", "adopted", "superseded"
-DAYS = (1, 30)
+ALLOWED_DAYS = (1, 30)
 """The least and the most days of a trial."""
-USUAL_DAYS = 7
-MOST_FINDINGS = 10_000
+DEFAULT_DAYS = 7
+MAX_FINDINGS = 10_000
 """Findings of a trial that are compared, the newest of them."""
 
 
@@ -99,7 +99,7 @@ class TrialFinding:
 
 
 def begin(
-    connection: sa.Connection, tried: Tried, by: Publisher, catalogue: Catalogue, now_ms: int, days: int = USUAL_DAYS
+    connection: sa.Connection, tried: Tried, by: Publisher, catalogue: Catalogue, now_ms: int, days: int = DEFAULT_DAYS
 ) -> Trial:
     """Begin a trial of the rule that a backtest changed; sent twice it is begun once.
 
@@ -107,7 +107,7 @@ def begin(
     changes another number of rules than one, a rule about events or one that is not in force, and while one of the rule
     is running.
     """
-    least, most = DAYS
+    least, most = ALLOWED_DAYS
     if not least <= days <= most:
         raise ConfigurationError(say("rules_page.trial_days", least=least, most=most))
     if not tried.is_done:
@@ -138,7 +138,7 @@ def begin(
     number = int(connection.execute(sa.insert(table).values(values).returning(table.c.id)).scalar_one())
     trial = get(connection, number)
     _copy_active_alarms(connection, trial)
-    _note(connection, "begun", trial, by, now_ms)
+    _record_in_trail(connection, "begun", trial, by, now_ms)
     return trial
 
 
@@ -164,8 +164,8 @@ def adopt(connection: sa.Connection, number: int, by: Publisher, catalogue: Cata
     if trial.state in (WITHDRAWN, SUPERSEDED):
         raise Refused(say("rules_page.trial_ended", number=number))
     versions = rule_versions.in_force(connection)
-    mine = next((one for one in versions if one.rule == trial.rule), None)
-    if mine is None or mine.version != trial.base:
+    version = next((one for one in versions if one.rule == trial.rule), None)
+    if version is None or version.version != trial.base:
         raise Refused(say("rules_page.trial_rule_changed", number=number))
     text = "\n".join(trial.body if one.rule == trial.rule else one.body for one in versions)
     tried = Tried(trial.backtest, trial.proposed_by, trial.begun_at_ms, True, text)
@@ -176,7 +176,7 @@ def adopt(connection: sa.Connection, number: int, by: Publisher, catalogue: Cata
 def _changed_rule(connection: sa.Connection, tried: Tried, catalogue: Catalogue) -> tuple[Rule, str]:
     """The one rule that a backtest changed, and its version in force."""
     before = {one.rule: one.version for one in rule_versions.in_force(connection)}
-    after = {rule.id: rule for rule in model.read(tried.rules, catalogue)}
+    after = {rule.id: rule for rule in rule_file.read(tried.rules, catalogue)}
     changed = [one for one in after.values() if before.get(one.id) != one.version]
     if len(changed) != 1 or before.keys() - after.keys():
         raise Refused(say("rules_page.trial_one_rule", number=tried.id))
@@ -194,11 +194,11 @@ def _end(connection: sa.Connection, trial: Trial, state: str, by: Publisher, now
     ended_at_ms = now_ms if trial.ended_at_ms is None else trial.ended_at_ms
     values = {"state": state, "ended_at_ms": ended_at_ms, "ended_by": by.name, "end_reason": by.reason.strip()}
     connection.execute(sa.update(table).where(table.c.id == trial.id).values(values))
-    _note(connection, state, trial, by, now_ms)
+    _record_in_trail(connection, state, trial, by, now_ms)
     return get(connection, trial.id)
 
 
-def _note(connection: sa.Connection, what: str, trial: Trial, by: Publisher, now_ms: int) -> None:
+def _record_in_trail(connection: sa.Connection, what: str, trial: Trial, by: Publisher, now_ms: int) -> None:
     body = {
         "trial": trial.id,
         "before": {"version": trial.base},
@@ -247,11 +247,11 @@ def running(connection: sa.Connection) -> list[Trial]:
     return [from_row(Trial, row) for row in connection.execute(query)]
 
 
-def found(connection: sa.Connection, trial: Trial) -> list[TrialFinding]:
-    """What both versions found during a trial and was not withdrawn, oldest first; at most ``MOST_FINDINGS``."""
+def findings(connection: sa.Connection, trial: Trial) -> list[TrialFinding]:
+    """What both versions found during a trial and was not withdrawn, oldest first; at most ``MAX_FINDINGS``."""
     f = findings_table.c
-    mine = sa.select(findings_table).where(f.trial == trial.id, ~f.withdrawn)
-    newest = connection.execute(mine.order_by(f.first_ms.desc()).limit(MOST_FINDINGS))
+    query = sa.select(findings_table).where(f.trial == trial.id, ~f.withdrawn)
+    newest = connection.execute(query.order_by(f.first_ms.desc()).limit(MAX_FINDINGS))
     return [from_row(TrialFinding, row) for row in newest][::-1]
 
 
@@ -263,10 +263,10 @@ def end_over(connection: sa.Connection, now_ms: int) -> None:
     due = sa.and_(table.c.state == RUNNING, table.c.until_ms <= now_ms)
     for row in connection.execute(sa.select(table).where(due)).all():
         trial = from_row(Trial, row)
-        mine = (table.c.id == trial.id) & (table.c.state == RUNNING)
+        where = (table.c.id == trial.id) & (table.c.state == RUNNING)
         ended = {"state": OVER, "ended_at_ms": trial.until_ms}
-        if connection.execute(sa.update(table).where(mine).values(ended)).rowcount:
-            _note(connection, OVER, trial, Publisher("riverchief", "", ""), now_ms)
+        if connection.execute(sa.update(table).where(where).values(ended)).rowcount:
+            _record_in_trail(connection, OVER, trial, Publisher("riverchief", "", ""), now_ms)
 
 
 def end_superseded(connection: sa.Connection, now_ms: int) -> None:
@@ -299,8 +299,8 @@ def _record(connection: sa.Connection, trial: int, one: Finding, candidate: bool
     key = (f.trial == trial) & (f.candidate == candidate) & (f.station == one.station)
     key &= f.parameter == (one.parameter or "")
     if one.change is ConditionChange.WITHDRAWN:
-        gone = sa.update(findings_table).where(key, f.fired_ms == at_ms)
-        connection.execute(gone.values(withdrawn=True, active=False))
+        withdraw = sa.update(findings_table).where(key, f.fired_ms == at_ms)
+        connection.execute(withdraw.values(withdrawn=True, active=False))
         return
     if one.change is ConditionChange.RESOLVED:
         if lasting:
@@ -310,7 +310,7 @@ def _record(connection: sa.Connection, trial: int, one: Finding, candidate: bool
         connection.execute(sa.update(findings_table).where(key, f.first_ms == first_ms).values(ended_ms=at_ms))
         return
     same = (f.first_ms == at_ms) | (f.since_ms == one.since_ms) & f.ended_ms.is_(None)
-    known = connection.execute(sa.select(f.first_ms).where(key, same).limit(1)).scalar()
+    stored_first_ms = connection.execute(sa.select(f.first_ms).where(key, same).limit(1)).scalar()
     values: dict[str, Any] = {
         "fired_ms": at_ms,
         "retrospective": one.retrospective,
@@ -318,8 +318,8 @@ def _record(connection: sa.Connection, trial: int, one: Finding, candidate: bool
         "active": lasting,
         "withdrawn": False,
     }
-    if known is not None:  # it fires again: on timely data, or after a withdrawal
-        connection.execute(sa.update(findings_table).where(key, f.first_ms == known).values(values))
+    if stored_first_ms is not None:  # it fires again: on timely data, or after a withdrawal
+        connection.execute(sa.update(findings_table).where(key, f.first_ms == stored_first_ms).values(values))
         return
     values |= {
         "trial": trial,
@@ -383,24 +383,24 @@ def candidate_state(connection: sa.Connection, trials: Sequence[Trial], flapping
     f = findings_table.c
     query = sa.select(findings_table).where(f.trial.in_([one.id for one in trials]), f.candidate, ~f.withdrawn)
     alarms: dict[AlarmKey, Alarm] = {}
-    back: dict[tuple[str, str], int] = {}
+    lookbacks: dict[tuple[str, str], int] = {}
     fired: dict[AlarmKey, tuple[int, ...]] = {}
     for row in connection.execute(query.order_by(f.first_ms)):
         key = row.rule, row.station, row.parameter
         if row.active:
             alarms[key] = Alarm(row.cause, row.fired_ms, row.since_ms, row.retrospective, row.flapping)
         if row.ended_ms is not None and row.cause == f"silence:gateway:{row.station}":
-            back[row.rule, row.station] = max(row.ended_ms, back.get((row.rule, row.station), 0))
+            lookbacks[row.rule, row.station] = max(row.ended_ms, lookbacks.get((row.rule, row.station), 0))
         if row.rule in flapping:
             fired[key] = (*fired.get(key, ()), row.first_ms)
-    return CandidateState(alarms, back, fired)
+    return CandidateState(alarms, lookbacks, fired)
 
 
 def exceedances(connection: sa.Connection, trials: Mapping[str, Trial], key: AlarmKey) -> list[PublishedExceedance]:
     """The exceedances that a candidate found and that were not withdrawn, oldest first."""
     f = findings_table.c
-    mine = (f.trial == trials[key[0]].id) & f.candidate & (f.station == key[1]) & (f.parameter == key[2])
-    query = sa.select(f.first_ms, f.fired_ms, f.ended_ms).where(mine, ~f.withdrawn).order_by(f.first_ms)
+    where = (f.trial == trials[key[0]].id) & f.candidate & (f.station == key[1]) & (f.parameter == key[2])
+    query = sa.select(f.first_ms, f.fired_ms, f.ended_ms).where(where, ~f.withdrawn).order_by(f.first_ms)
     return [
         PublishedExceedance(first_ms, fired_ms, END_OF_TIME_MS if ended_ms is None else ended_ms)
         for first_ms, fired_ms, ended_ms in connection.execute(query)

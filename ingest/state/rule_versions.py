@@ -31,20 +31,20 @@ class Version:
 def record_versions(connection: sa.Connection, rules: Rules, catalogue: Catalogue, now_ms: int) -> None:
     """Record that these rules are in force from now on and others end, each with an entry in the audit trail."""
     entries: list[audit_trail.NewEntry] = []
-    known = {(row.rule, row.version): row.until_ms for row in connection.execute(sa.select(table))}
+    until_by_version = {(row.rule, row.version): row.until_ms for row in connection.execute(sa.select(table))}
     current = {(rule.id, rule.version): rule for rule in rules}
-    for key, until_ms in known.items():
-        mine = (table.c.rule == key[0]) & (table.c.version == key[1])
+    for key, until_ms in until_by_version.items():
+        where = (table.c.rule == key[0]) & (table.c.version == key[1])
         if key in current and until_ms is not None:
-            connection.execute(sa.update(table).where(mine).values(since_ms=now_ms, until_ms=None))
+            connection.execute(sa.update(table).where(where).values(since_ms=now_ms, until_ms=None))
             entries.append(_entry("in_force", current[key], catalogue, now_ms))
         elif key not in current and until_ms is None:
-            connection.execute(sa.update(table).where(mine).values(until_ms=now_ms))
+            connection.execute(sa.update(table).where(where).values(until_ms=now_ms))
             body = {"version": key[1]}
             entries.append(audit_trail.NewEntry("rule.ended", "rule", key[0], body, "riverchief", now_ms))
     new = []
     for key, rule in current.items():
-        if key not in known:
+        if key not in until_by_version:
             text = explain.sentence(rule, catalogue)
             entries.append(_entry("in_force", rule, catalogue, now_ms))
             new.append(

@@ -11,7 +11,7 @@ from infra.times import DAY_MS, TIME_BITS
 from ingest.rules.engine import RuleEngine, RuleInput
 from ingest.rules.no_data import PAUSE_INTERVALS
 from ingest.rules.water_events import StationReadings
-from ingest.state.detector_state import DOUBT, HOURLY, RESUMED, STATION, SavedState
+from ingest.state.detector_state import DOUBT_KEY, RESUMED_KEY, SLOW_KEY, SUDDEN_KEY, SavedState
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
@@ -158,7 +158,7 @@ class SeriesHistory:
             for name in newest
         }
         learned = self._learned(key)
-        self.resumed[station] = learned[RESUMED].last_at_ms if RESUMED in learned else 0
+        self.resumed[station] = learned[RESUMED_KEY].last_at_ms if RESUMED_KEY in learned else 0
         self._rebuild(key, pieces, learned, now_ms)
 
     def _needed_readings(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
@@ -180,30 +180,30 @@ class SeriesHistory:
         series = np.array(list(pieces), np.int64)
         fresh = self.memory.taken(series)
         fresh.forget(np.arange(len(series)))
-        known: list[Window] = []
+        windows_: list[Window] = []
         new: list[Window] = []
         for row, (number, piece) in enumerate(pieces.items()):
             name = self._catalogue.parameters[self.parameter[number]].key
             before, after = self._since(station, name, piece, learned.get(name), fresh, row)
-            known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
+            windows_.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
             new.append(after.take(np.flatnonzero(accepted(after))))
-        if any(len(w) for w in known):
+        if any(len(w) for w in windows_):
             days = fresh.day.copy()
-            retest_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
+            retest_windows(windows_, [stored_status(w) for w in windows_], fresh, self._catalogue, learn=False)
             fresh.day[:] = days
         again = retest_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
-        self._restore_sudden_events(station, new, again, learned.get(STATION))
-        for row, windows in enumerate(zip(known, new, pieces.values(), strict=True)):
+        self._restore_sudden_events(station, new, again, learned.get(SUDDEN_KEY))
+        for row, windows in enumerate(zip(windows_, new, pieces.values(), strict=True)):
             # the stored flags count: the beginning of a window was tested without its past
             for window in windows[:2]:
-                mine = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))
-                fresh.packed[row, mine] = window.packed[np.searchsorted(window.at, fresh.at[row, mine])]
+                present = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))
+                fresh.packed[row, present] = window.packed[np.searchsorted(window.at, fresh.at[row, present])]
             bad = ~accepted(windows[2])
             fresh.dead_run[row] = len(bad) - 1 - np.flatnonzero(np.append(True, ~bad))[-1] + 1 if len(bad) else 0
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
-        self._restore_doubt(station, learned.get(DOUBT))
-        self._restore_slow_events(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
+        self._restore_doubt(station, learned.get(DOUBT_KEY))
+        self._restore_slow_events(station, learned.get(SLOW_KEY), max(int(self.newest[number]) for number in pieces))
         for number, window in pieces.items():
             for engine in self.engines:
                 engine.restore(number, RuleInput.of(window.at, window.value, window.packed), now_ms)
@@ -288,11 +288,11 @@ class SeriesHistory:
         series = np.flatnonzero(self.station == station)
         number = np.repeat(self.parameter[series], self.memory.at.shape[1])
         at, value = self.memory.at[series].ravel(), self.memory.value[series].ravel()
-        known, rows = ~np.isnan(value), np.flatnonzero(batch.station == station)
+        is_value, rows = ~np.isnan(value), np.flatnonzero(batch.station == station)
         return StationReadings(
-            np.concatenate([number[known], batch.parameter[rows]]),
-            np.concatenate([at[known], batch.at[rows]]),
-            np.concatenate([value[known], batch.value[rows]]),
+            np.concatenate([number[is_value], batch.parameter[rows]]),
+            np.concatenate([at[is_value], batch.at[rows]]),
+            np.concatenate([value[is_value], batch.value[rows]]),
         )
 
     def _since(
@@ -322,18 +322,22 @@ class SeriesHistory:
         # also where a series is saved or an alarm was raised: these readings and the upstream evidence are not replayed
         turned |= np.isin(seen.stations, [*self.station[[one for one, _, _ in frozen]], *seen.alarms.station])
         together = [
-            (stations[seen.stations[i]].key, STATION, SavedState(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
+            (stations[seen.stations[i]].key, SUDDEN_KEY, SavedState(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
             for i in np.flatnonzero(turned).tolist()
         ]
         slow_result = seen.slow_result
         ended = np.flatnonzero(slow_result.past.day > self.slow.past.day[slow_result.over])
         held = slow_result.open.hour[np.searchsorted(slow_result.stations, slow_result.over[ended])]
         together += [
-            (stations[slow_result.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, slow_result.past.frozen(i)))
+            (
+                stations[slow_result.over[i]].key,
+                SLOW_KEY,
+                SavedState(int(hour) * HOUR_MS - 1, slow_result.past.frozen(i)),
+            )
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
         ]
         together += [
-            (stations[one].key, DOUBT, SavedState(int(seen.doubt.state.last[i].max()), seen.doubt.state.frozen(i)))
+            (stations[one].key, DOUBT_KEY, SavedState(int(seen.doubt.state.last[i].max()), seen.doubt.state.frozen(i)))
             for i, one in enumerate(seen.doubt.stations.tolist())
         ]
         return together + [

@@ -145,11 +145,11 @@ class ParquetArchive:
         units = {}
         for code in np.unique(readings.parameter):
             parameter = self._catalogue.parameters[code]
-            mine = readings.parameter == code
+            of_parameter = readings.parameter == code
             named = (parameter.key, pl.Float64, readings.value), (f"{parameter.key}_q", pl.Int32, readings.packed)
             for name, dtype, held in named:
                 none = pl.repeat(None, len(times), dtype=dtype, eager=True).alias(name)
-                columns.append(none.scatter(row[mine], pl.Series(held[mine]).cast(dtype)))
+                columns.append(none.scatter(row[of_parameter], pl.Series(held[of_parameter]).cast(dtype)))
             units[parameter.key] = parameter.unit
         about = {"layout": LAYOUT, "station": station, "month": month, "units": units}
         return pl.DataFrame(columns), {"riverchief": json.dumps(about, ensure_ascii=False)}

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from governance.audit import trail as audit_trail
-from infra.database import in_order
+from infra.database import lock_inserts
 from infra.records import from_row
 from ingest.storage.tables import registry_change as table
 
@@ -50,16 +50,16 @@ def upsert(
     author: Author = UNKNOWN_AUTHOR,
 ) -> bool:
     """Insert or update a row and record the change; false where nothing differs."""
-    mine = sa.and_(*(where.c[name] == value for name, value in key.items()))
-    known = connection.execute(sa.select(*(where.c[name] for name in values)).where(mine)).one_or_none()
-    before = None if known is None else dict(known._mapping)
+    row_is = sa.and_(*(where.c[name] == value for name, value in key.items()))
+    stored = connection.execute(sa.select(*(where.c[name] for name in values)).where(row_is)).one_or_none()
+    before = None if stored is None else dict(stored._mapping)
     after = json.loads(json.dumps(values))  # as it comes back: a tuple is a list
     if before == after:
         return False
     if before is None:
         connection.execute(sa.insert(where).values(**key, **values))
     else:
-        connection.execute(sa.update(where).where(mine).values(**values))
+        connection.execute(sa.update(where).where(row_is).values(**values))
     named = "/".join(str(value) for value in key.values())
     record_change(connection, where.name, named, after, before=before, author=author)
     return True
@@ -75,7 +75,7 @@ def record_change(
     author: Author = UNKNOWN_AUTHOR,
 ) -> None:
     """Record a change of this transaction here and in the audit trail; never a password."""
-    in_order(connection, table)  # or `fingerprint` could miss a change
+    lock_inserts(connection, table)  # or `fingerprint` could miss a change
     noted = {"what": what, "key": key, "body": dict(body), "before": before, "by": author.by, "at_ms": author.at_ms}
     connection.execute(sa.insert(table).values(**noted))
     at_ms = time.time_ns() // 1_000_000 if author.at_ms is None else author.at_ms
@@ -87,7 +87,7 @@ def record_change(
 
 def lock_registry(connection: sa.Connection) -> None:
     """Lock the registry against changes of others until the end of the transaction."""
-    in_order(connection, table)
+    lock_inserts(connection, table)
 
 
 def fingerprint(connection: sa.Connection) -> int:

@@ -34,9 +34,9 @@ def add(connection: sa.Connection, message: Message) -> bool:
     """
     body = message.payload.decode("utf-8", "replace")
     key = _digest(body)
-    if not _says_when(message.payload):
+    if not _has_time(message.payload):
         delivery = f"{key}/{message.packet_id}/"
-        if message.redelivered and _known(connection, message.station, table.c.key.startswith(delivery)):
+        if message.redelivered and _is_stored(connection, message.station, table.c.key.startswith(delivery)):
             return False
         key = f"{delivery}{message.received_at_ms}"
     return _insert(connection, message.station, message.received_at_ms, body, key)
@@ -44,20 +44,20 @@ def add(connection: sa.Connection, message: Message) -> bool:
 
 def add_once(connection: sa.Connection, station: str, received_at_ms: int, body: str) -> bool:
     """Store an event unless it is stored already (a logger repeats it until it is answered); whether it is new."""
-    if _known(connection, station, table.c.body == body):
+    if _is_stored(connection, station, table.c.body == body):
         return False
     return _insert(connection, station, received_at_ms, body, _digest(body))
 
 
 def _insert(connection: sa.Connection, station: str, received_at_ms: int, body: str, key: str) -> bool:
-    if _known(connection, station, table.c.key == key):
+    if _is_stored(connection, station, table.c.key == key):
         return False
     row = {"station": station, "received_at_ms": received_at_ms, "body": body, "key": key}
     connection.execute(sa.insert(table).values(row))
     return True
 
 
-def _known(connection: sa.Connection, station: str, same: sa.ColumnElement[bool]) -> bool:
+def _is_stored(connection: sa.Connection, station: str, same: sa.ColumnElement[bool]) -> bool:
     return (
         connection.execute(sa.select(table.c.id).where(table.c.station == station, same).limit(1)).first() is not None
     )
@@ -67,7 +67,7 @@ def _digest(body: str) -> str:
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _says_when(payload: bytes) -> bool:
+def _has_time(payload: bytes) -> bool:
     try:
         return msgspec.json.decode(payload, type=_Event).at is not None
     except (ValueError, RecursionError):

@@ -111,12 +111,12 @@ class InfluxReadings:
         fields = "*::field" if keys is None else _fields(keys)
         order = "DESC" if newest_first else "ASC"
         (tables,) = self._server.influxql(
-            f"SELECT {fields} FROM {_WATER} WHERE {_is(station)} AND {between(first_ms, last_ms)}"
+            f"SELECT {fields} FROM {_WATER} WHERE {_station_is(station)} AND {between(first_ms, last_ms)}"
             f" GROUP BY {_REACH} ORDER BY time {order}{'' if limit is None else f' LIMIT {limit}'}"
         )
         if keys is None:
-            there = {column for table in tables for column in table.columns}
-            keys = [p.key for p in self._catalogue.parameters if p.key in there]
+            columns = {column for table in tables for column in table.columns}
+            keys = [p.key for p in self._catalogue.parameters if p.key in columns]
         return keys, [_part(table, keys, limit, newest_first) for table in tables]
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
@@ -148,8 +148,8 @@ class InfluxReadings:
             whole = _complete(rows, newest_first=newest_first)
             found = self._window(station, keys, whole)
             if len(found) >= limit or not any(part.truncated for part in rows):
-                kept = slice(-limit, None) if newest_first else slice(limit)
-                return found.take(np.arange(len(found))[kept])
+                within_limit = slice(-limit, None) if newest_first else slice(limit)
+                return found.take(np.arange(len(found))[within_limit])
             points *= 4
 
     def _latest_by_readings(self, station: str, parameter: str) -> Latest | None:
@@ -224,7 +224,7 @@ class InfluxReadings:
         if bucket_ms >= LATEST_MS:
             return thin(self.window(station, start_ms, end_ms - 1, [parameter]), start_ms, bucket_ms)
         value, flag, tests = (identifier(name) for name in _names(parameter))
-        range_ = f"FROM {_WATER} WHERE {_is(station)} AND {between(start_ms, end_ms - 1)}"
+        range_ = f"FROM {_WATER} WHERE {_station_is(station)} AND {between(start_ms, end_ms - 1)}"
         by = f"GROUP BY time({bucket_ms}ms, {start_ms % bucket_ms}ms), {_REACH} fill(none)"
         usable, verdicts, raised = self._server.influxql(
             f"SELECT mean({value}), min({value}), max({value}), count({value}) {range_}"
@@ -265,7 +265,7 @@ class InfluxReadings:
         """The readings of a station that was in several reaches, each time once."""
         statements = [
             f"SELECT count(one) FROM (SELECT last({identifier(key)}) AS one FROM {_WATER}"
-            f" WHERE {_is(station)} AND {range_} GROUP BY time(1ms) fill(none))"
+            f" WHERE {_station_is(station)} AND {range_} GROUP BY time(1ms) fill(none))"
             for key in keys
         ]
         counted = [table for tables in self._server.influxql(*statements) for table in tables]
@@ -274,8 +274,8 @@ class InfluxReadings:
     def _keys(self) -> list[str]:
         """The parameters of which the server has a field."""
         (tables,) = self._server.influxql(f"SHOW FIELD KEYS FROM {_WATER}")
-        there = {row[0] for table in tables for row in table.rows}
-        return [p.key for p in self._catalogue.parameters if p.key in there]
+        existing = {row[0] for table in tables for row in table.rows}
+        return [p.key for p in self._catalogue.parameters if p.key in existing]
 
 
 class _Buckets:
@@ -354,11 +354,11 @@ def _complete(rows: Sequence[_Rows], *, newest_first: bool) -> list[_Rows]:
         return list(rows)
     if newest_first:
         edge = max(int(part.at[0]) for part in cut)
-        kept = [part.at >= edge for part in rows]
+        complete = [part.at >= edge for part in rows]
     else:
         edge = min(int(part.at[-1]) for part in cut)
-        kept = [part.at <= edge for part in rows]
-    return [_Rows(part.reach, part.at[mask], part.cells[mask]) for part, mask in zip(rows, kept, strict=True)]
+        complete = [part.at <= edge for part in rows]
+    return [_Rows(part.reach, part.at[mask], part.cells[mask]) for part, mask in zip(rows, complete, strict=True)]
 
 
 def _merged(rows: Sequence[_Rows]) -> tuple[Ints, Floats]:
@@ -384,14 +384,14 @@ def _fields(keys: Sequence[str]) -> str:
     return ", ".join(identifier(name) for key in keys for name in _names(key))
 
 
-def _is(station: str) -> str:
+def _station_is(station: str) -> str:
     return f"{_STATION} = {text(station)}"
 
 
 def _only(stations: Sequence[str] | None) -> list[str]:
     if stations is None or len(stations) > MAX_NAMED_STATIONS:
         return []
-    return [f"({' OR '.join(map(_is, stations))})"]
+    return [f"({' OR '.join(map(_station_is, stations))})"]
 
 
 def _where(conditions: Sequence[str]) -> str:

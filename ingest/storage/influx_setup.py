@@ -71,7 +71,7 @@ class Plan:
 def set_up(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     """Create what is missing and change what differs, yielding each step as it is done.
 
-    Raises AccessDenied, or ServerTrouble where the server is away or refuses.
+    Raises AccessDenied, or ServerError where the server is away or refuses.
     """
     return _BY_KIND[server.settings.kind](server, plan)
 
@@ -89,10 +89,10 @@ def _kept_for(days: int) -> Text:
 
 def _influxdb1(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     database = server.settings.bucket
-    there = {row["name"] for row in _rows(server.influxql("SHOW DATABASES"))}
-    if database not in there:
+    existing = {row["name"] for row in _rows(server.influxql("SHOW DATABASES"))}
+    if database not in existing:
         server.influxql(f"CREATE DATABASE {identifier(database)}")
-    yield _step(database, StepResult.KEPT if database in there else StepResult.MADE)
+    yield _step(database, StepResult.KEPT if database in existing else StepResult.MADE)
     policies = {
         str(row["name"]): row for row in _rows(server.influxql(f"SHOW RETENTION POLICIES ON {identifier(database)}"))
     }
@@ -123,22 +123,22 @@ def _retention1(server: TimeSeriesServer, name: str, days: int, policies: Mappin
 def _continuous1(server: TimeSeriesServer) -> Iterator[Step]:
     """Drop the continuous queries of earlier versions from our database."""
     database = server.settings.bucket
-    there = [
+    existing = [
         str(row["name"])
         for tables in server.influxql("SHOW CONTINUOUS QUERIES")
         for table in tables
         if table.name == database
-        for row in _named(table)
+        for row in _rows_by_name(table)
         if str(row["name"]).startswith(PREFIX)
     ]
-    for name in there:
+    for name in existing:
         server.influxql(f"DROP CONTINUOUS QUERY {identifier(name)} ON {identifier(database)}")
-    if there:
-        yield _step(f"{database}: {PREFIX}…", StepResult.REMOVED, number=len(there))
+    if existing:
+        yield _step(f"{database}: {PREFIX}…", StepResult.REMOVED, number=len(existing))
 
 
 def _rows(answers: Sequence[Sequence[Table]]) -> list[dict[str, object]]:
-    return [row for tables in answers for table in tables for row in _named(table)]
+    return [row for tables in answers for table in tables for row in _rows_by_name(table)]
 
 
 def _shard_group_s(days: int) -> int:
@@ -146,7 +146,7 @@ def _shard_group_s(days: int) -> int:
     return 3600 if 0 < days < 2 else DAY_S if 0 < days < 180 else 7 * DAY_S
 
 
-def _named(table: Table) -> list[dict[str, object]]:
+def _rows_by_name(table: Table) -> list[dict[str, object]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
@@ -286,15 +286,15 @@ def _tasks2(client: InfluxDBClient, org: str, bucket: str) -> Iterator[Step]:
     """Delete the tasks of earlier versions that read our bucket; those of other buckets stay."""
     tasks = client.tasks_api()
     source = f'from(bucket: "{bucket}")'
-    there = [
+    existing = [
         one
         for one in tasks.find_tasks_iter(org_id=org, limit=500)
         if one.name.startswith(PREFIX) and source in one.flux
     ]
-    for one in there:
+    for one in existing:
         tasks.delete_task(one.id)
-    if there:
-        yield _step(f"{bucket}: {PREFIX}…", StepResult.REMOVED, number=len(there))
+    if existing:
+        yield _step(f"{bucket}: {PREFIX}…", StepResult.REMOVED, number=len(existing))
 
 
 def ensure_token_v2(
@@ -315,8 +315,8 @@ def ensure_token_v2(
                 raise NotSetUp(say("time_series_server.no_bucket", bucket=repr(name)))
             wanted += [(action, "buckets", bucket.id) for action in (("read", "write") if may_write else ("read",))]
         authorizations = client.authorizations_api()
-        there = authorizations.find_authorizations(org_id=org)
-        old = next((one for one in there if held is not None and one.token == held), None)
+        existing = authorizations.find_authorizations(org_id=org)
+        old = next((one for one in existing if held is not None and one.token == held), None)
         if old is not None and old.status == "active" and _rights(old) == set(wanted):
             return
         new = Authorization(
@@ -345,10 +345,10 @@ def _influxdb3(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     name = server.settings.bucket
     listed = b"".join(server.ask("GET", "/api/v3/configure/database", params={"format": "json"}))
     try:
-        there = {one["iox::database"] for one in json.loads(listed)}
+        existing = {one["iox::database"] for one in json.loads(listed)}
     except (ValueError, TypeError, KeyError):
         raise ServerError(say("time_series_server.no_databases", server=server.name)) from None
-    if name in there:
+    if name in existing:
         yield Step(name, StepResult.KEPT, say("influx.retention_stays"))
     else:
         wanted: dict[str, Any] = {"db": name}

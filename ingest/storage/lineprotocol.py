@@ -66,8 +66,8 @@ def encode(
     Lines without a line break; :mod:`ingest.storage.schema` says which fields they hold.
     """
     keep = np.flatnonzero(np.isfinite(batch.value))
-    kept, marks = (batch, packed) if len(keep) == len(batch) else (batch.take(keep), packed[keep])
-    return _lines(stations, reaches, kept, marks, catalogue, with_value=True)
+    encoded, marks = (batch, packed) if len(keep) == len(batch) else (batch.take(keep), packed[keep])
+    return _lines(stations, reaches, encoded, marks, catalogue, with_value=True)
 
 
 def encode_reflag(

@@ -42,7 +42,8 @@ def save(connection: sa.Connection, logger: Logger, author: Author = UNKNOWN_AUT
     changed = connection.execute(sa.update(table).where(table.c.mn == logger.mn).values(**values))
     if not changed.rowcount:
         connection.execute(sa.insert(table).values(mn=logger.mn, **values))
-    _note(connection, logger.mn, before, _record(connection, logger.mn) or {}, author)
+    after = _record(connection, logger.mn) or {}
+    changes.record_change(connection, "hj212_device", logger.mn, after, before=before, author=author)
 
 
 def remove(connection: sa.Connection, mn: str, author: Author = UNKNOWN_AUTHOR) -> None:
@@ -50,7 +51,7 @@ def remove(connection: sa.Connection, mn: str, author: Author = UNKNOWN_AUTHOR) 
     before = _record(connection, mn)
     if not connection.execute(sa.delete(table).where(table.c.mn == mn)).rowcount:
         raise NotFound(say("registry.no_logger", mn=mn[:80]))
-    _note(connection, mn, before, {"removed": True}, author)
+    changes.record_change(connection, "hj212_device", mn, {"removed": True}, before=before, author=author)
 
 
 def update_newest(connection: sa.Connection, newest: Mapping[str, int]) -> None:
@@ -64,14 +65,3 @@ def _record(connection: sa.Connection, mn: str) -> dict[str, object] | None:
     if row is None:
         return None
     return {"station": row.station, "st": row.st, "edition": row.edition, "password_checked": row.password is not None}
-
-
-def _note(
-    connection: sa.Connection,
-    mn: str,
-    before: Mapping[str, object] | None,
-    body: Mapping[str, object],
-    author: Author,
-) -> None:
-    """Record the change, so that running gateways reload; never a password."""
-    changes.record_change(connection, "hj212_device", mn, body, before=before, author=author)

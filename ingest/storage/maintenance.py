@@ -14,7 +14,7 @@ from infra.times import rfc3339
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author, upsert
 from ingest.storage.tables import calibration, mark, mute, photo, review, visit
 from sensors.maintenance import (
-    LONGEST_MUTE_MS,
+    MAX_MUTE_MS,
     RETIRED_UNTIL_MS,
     Check,
     MaintenanceRecords,
@@ -99,7 +99,7 @@ def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
 
 
 def keep_check(connection: sa.Connection, check: Check, author: Author) -> bool:
-    """Store a check unless one of its kind exists at the same instant, which somebody may have corrected."""
+    """Store a check unless one of its kind exists at the same instant; a correction of that one stays."""
     new = _number_of(connection, check) is None
     if new:
         _put_check(connection, check, author)
@@ -158,25 +158,25 @@ def current_visits(connection: sa.Connection, now_ms: int, station: str | None =
 
 def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:
     """Store a visit; its number. Raises Refused during another visit of the station."""
-    there = [v for _, v in visits(connection, new.station)]
-    if new.since_ms in {v.since_ms for v in there}:
+    stored = [v for _, v in visits(connection, new.station)]
+    if new.since_ms in {v.since_ms for v in stored}:
         raise Refused(say("maintenance.visit_there", station=new.station, since=rfc3339(new.since_ms)))
-    if faults := conflicting_visits([*there, new]):
+    if faults := conflicting_visits([*stored, new]):
         since, why = rfc3339(faults[0][0].since_ms), faults[0][1]
         raise Refused(say("maintenance.a_visit_clashes", station=new.station, since=since, why=why))
     _put_visit(connection, new, author)
-    mine = (visit.c.station == new.station) & (visit.c.since_ms == new.since_ms)
-    return int(connection.execute(sa.select(visit.c.id).where(mine)).scalar_one())
+    where = (visit.c.station == new.station) & (visit.c.since_ms == new.since_ms)
+    return int(connection.execute(sa.select(visit.c.id).where(where)).scalar_one())
 
 
 def end_visit(
     connection: sa.Connection, station: str, number: int, until_ms: int, author: Author, note: str | None = None
 ) -> Visit:
     """End a visit. Raises NotFound, and Refused when it is over already or would end before it began."""
-    there = dict(visits(connection, station))
-    if number not in there:
+    stored = dict(visits(connection, station))
+    if number not in stored:
         raise NotFound(say("maintenance.no_visit", station=station, number=number))
-    going = there[number]
+    going = stored[number]
     if going.until_ms is not None:
         raise Refused(say("maintenance.visit_over", number=number, station=station, until=rfc3339(going.until_ms)))
     if until_ms <= going.since_ms:
@@ -221,12 +221,12 @@ def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
                 )
             )
     _put_review(connection, new, author)
-    mine = sa.and_(*(review.c[name] == getattr(new, name) for name in _REVIEW_KEY))
-    return int(connection.execute(sa.select(review.c.id).where(mine)).scalar_one())
+    where = sa.and_(*(review.c[name] == getattr(new, name) for name in _REVIEW_KEY))
+    return int(connection.execute(sa.select(review.c.id).where(where)).scalar_one())
 
 
 def with_second_person(connection: sa.Connection, new: Review) -> Review:
-    """The review, pending where it takes readings out of an exceedance: nobody invalidates one alone."""
+    """The review, pending where it removes readings from an exceedance: that takes a second person."""
     if new.verdict is Verdict.GOOD:
         return new
     c = incident_condition.c
@@ -289,11 +289,11 @@ def mutes(connection: sa.Connection, station: str | None = None) -> list[tuple[i
 
 def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
     """Store a mute; its number. Raises Refused where one of the station begins at the same instant."""
-    mine = (mute.c.station == new.station) & (mute.c.since_ms == new.since_ms)
-    if (number := connection.execute(sa.select(mute.c.id).where(mine)).scalar()) is not None:
+    where = (mute.c.station == new.station) & (mute.c.since_ms == new.since_ms)
+    if (number := connection.execute(sa.select(mute.c.id).where(where)).scalar()) is not None:
         raise Refused(say("maintenance.mute_there", number=number, station=new.station, since=rfc3339(new.since_ms)))
     _put_mute(connection, new, author)
-    return int(connection.execute(sa.select(mute.c.id).where(mine)).scalar_one())
+    return int(connection.execute(sa.select(mute.c.id).where(where)).scalar_one())
 
 
 def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int, author: Author) -> Mute:
@@ -301,7 +301,7 @@ def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int
 
     Raises NotFound, ConfigurationError for an end too far ahead, and Refused for one before it began.
     """
-    if author.at_ms is not None and until_ms > author.at_ms + LONGEST_MUTE_MS:
+    if author.at_ms is not None and until_ms > author.at_ms + MAX_MUTE_MS:
         raise ConfigurationError(say("maintenance.mute_ahead", until=rfc3339(until_ms)))
     found = dict(mutes(connection, station))
     if number not in found:
@@ -392,8 +392,8 @@ def marks(connection: sa.Connection) -> set[MarkSpan]:
 
 def save_marks(connection: sa.Connection, before: Iterable[MarkSpan], after: Iterable[MarkSpan]) -> None:
     """Replace the stored marks ``before`` by ``after``."""
-    gone, new = set(before) - set(after), set(after) - set(before)
-    for one in sorted(gone):
+    removed, new = set(before) - set(after), set(after) - set(before)
+    for one in sorted(removed):
         connection.execute(sa.delete(mark).where(*(mark.c[name] == value for name, value in _row(one).items())))
     if new:
         connection.execute(sa.insert(mark), [_row(one) for one in sorted(new)])

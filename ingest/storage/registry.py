@@ -58,15 +58,15 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
 def save(connection: sa.Connection, registry: Registry, author: Author = UNKNOWN_AUTHOR) -> None:
     """Insert or update all rows of this registry; other rows stay."""
     for one in registry.regions:
-        _put(connection, region, one, ("code",), author, level=int(one.level))
+        _upsert(connection, region, one, ("code",), author, level=int(one.level))
     for r in registry.reaches:
-        _put(connection, reach, r, ("key",), author, water=r.water.value, line=r.line)
+        _upsert(connection, reach, r, ("key",), author, water=r.water.value, line=r.line)
     for t in registry.travels:
-        _put(connection, travel, t, ("upper", "lower"), author)
+        _upsert(connection, travel, t, ("upper", "lower"), author)
     for o in registry.outfalls:
-        _put(connection, outfall, o, ("key",), author, kind=o.kind.value)
+        _upsert(connection, outfall, o, ("key",), author, kind=o.kind.value)
     for instrument in registry.devices:
-        _put(connection, device, instrument, ("serial",), author)
+        _upsert(connection, device, instrument, ("serial",), author)
     save_stations(connection, registry.stations, author)
     save_deployments(connection, registry.deployments, author)
 
@@ -76,13 +76,13 @@ def save_deployments(
 ) -> None:
     """Insert or update deployments; the caller checks that they do not overlap."""
     for d in deployments:
-        _put(connection, deployment, d, ("station", "parameter", "since_ms"), author)
+        _upsert(connection, deployment, d, ("station", "parameter", "since_ms"), author)
 
 
 def save_stations(connection: sa.Connection, stations: Iterable[Station], author: Author = UNKNOWN_AUTHOR) -> None:
     """Insert or update stations. Stations are never deleted, since readings refer to them."""
     for s in stations:
-        _put(connection, station, s, ("key",), author, water=s.water.value, parameters=list(s.parameters))
+        _upsert(connection, station, s, ("key",), author, water=s.water.value, parameters=list(s.parameters))
 
 
 def remove_region(connection: sa.Connection, code: str, author: Author = UNKNOWN_AUTHOR) -> None:
@@ -111,11 +111,11 @@ def online(connection: sa.Connection) -> dict[str, tuple[bool | None, int | None
     return {row.key: (row.online, row.online_at_ms) for row in rows}
 
 
-def _put(
-    connection: sa.Connection, table: sa.Table, thing: Any, key: tuple[str, ...], author: Author, **plain: object
+def _upsert(
+    connection: sa.Connection, table: sa.Table, record: Any, key: tuple[str, ...], author: Author, **plain: object
 ) -> None:
     """Insert or update the row of a dataclass; ``plain`` replaces values that a column cannot hold."""
-    values = to_row(thing, **plain)
+    values = to_row(record, **plain)
     upsert(connection, table, {name: values.pop(name) for name in key}, values, author)
 
 

@@ -39,11 +39,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 MIN_KEEP_DAYS = 8
 """The look-back of the shipped rules and the console: a week and a day."""
 LOOKBACK_MS = MIN_KEEP_DAYS * DAY_MS
-KEPT_NEWEST = 32
+KEEP_NEWEST = 32
 """Newest readings of a series that stay; as many accepted and as many usable ones."""
-ROWS_AT_ONCE = 1000
+INSTANTS_PER_TRANSACTION = 1000
 """Instants deleted in one transaction, which ingest waits for a few milliseconds."""
-ROUND_S = 6 * 3600.0
+INTERVAL_S = 6 * 3600.0
 """Interval between rounds; a round looks for months that became old enough and for late data of older ones."""
 
 _BELOW = (16, 4, 3)  # flags below this: any, accepted, usable
@@ -246,7 +246,7 @@ class Retention(PeriodicWorker):
         *,
         keep_days: int,
         clock_ms: Callable[[], int],
-        round_s: float = ROUND_S,
+        round_s: float = INTERVAL_S,
     ) -> None:
         super().__init__("retention")
         self._database = database
@@ -320,7 +320,10 @@ def _parts(database: Database, station: int, interval: Interval) -> Iterator[Int
     while start < end:
         with database.read() as connection:
             following = _ask(
-                connection, f"SELECT at {_RANGE} ORDER BY at LIMIT 1 OFFSET {ROWS_AT_ONCE}", station, (start, end)
+                connection,
+                f"SELECT at {_RANGE} ORDER BY at LIMIT 1 OFFSET {INSTANTS_PER_TRANSACTION}",
+                station,
+                (start, end),
             )
             until = int(following.scalar() or end)
         yield start, until
@@ -336,7 +339,7 @@ def _staying(connection: sa.Connection, station: int, end_ms: int) -> list[Inter
             newest = connection.execute(
                 sa.text(
                     f'SELECT at FROM reading WHERE station = :station AND "{parameter}" IS NOT NULL '
-                    f'AND (coalesce("{parameter}_q", {PLAIN}) & 15) < :below ORDER BY at DESC LIMIT {KEPT_NEWEST}'
+                    f'AND (coalesce("{parameter}_q", {PLAIN}) & 15) < :below ORDER BY at DESC LIMIT {KEEP_NEWEST}'
                 ),
                 {"station": station, "below": below},
             ).fetchall()
@@ -360,10 +363,10 @@ def _without(whole: Interval, holes: list[Interval]) -> Iterator[Interval]:
 def _move_boundary(database: Database, boundary_ms: int) -> None:
     """Move the edge; it never moves back."""
     with database.write() as connection:
-        known = read_boundary_ms(connection)
-        if known is None:
+        stored_ms = read_boundary_ms(connection)
+        if stored_ms is None:
             connection.execute(sa.insert(storage_boundary).values(id=1, boundary_ms=boundary_ms))
-        elif known < boundary_ms:
+        elif stored_ms < boundary_ms:
             connection.execute(sa.update(storage_boundary).values(boundary_ms=boundary_ms))
 
 
@@ -384,15 +387,15 @@ def _window(result: sa.CursorResult[Any], catalogue: Catalogue) -> Window:
     pieces = []
     for key in (name for name in names if f"{name}_q" in columns):
         value = _floats(columns[key])[order]
-        there = np.flatnonzero(~np.isnan(value))
-        if not len(there):
+        present = np.flatnonzero(~np.isnan(value))
+        if not len(present):
             continue
         if key not in catalogue:
             raise ConfigurationError(say("archive.database_parameter", key=key))
-        mark = _floats(columns[f"{key}_q"])[order][there]
+        mark = _floats(columns[f"{key}_q"])[order][present]
         packed = np.where(np.isnan(mark), PLAIN, mark).astype(np.int64)
         code = catalogue.index[key]
-        pieces.append((code, Window(np.full(len(there), code, np.int32), at[order][there], value[there], packed)))
+        pieces.append((code, Window(np.full(len(present), code, np.int32), at[order][present], value[present], packed)))
     whole = Window.empty()
     for _, piece in sorted(pieces, key=lambda p: p[0]):
         whole = whole.join(piece)

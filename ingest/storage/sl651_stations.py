@@ -54,7 +54,8 @@ def save(connection: sa.Connection, gauge: Gauge, author: Author = UNKNOWN_AUTHO
     changed = connection.execute(sa.update(table).where(table.c.address == gauge.address).values(**values))
     if not changed.rowcount:
         connection.execute(sa.insert(table).values(address=gauge.address, **values))
-    _note(connection, gauge.address, before, _record(connection, gauge.address) or {}, author)
+    after = _record(connection, gauge.address) or {}
+    changes.record_change(connection, "sl651_station", gauge.address, after, before=before, author=author)
 
 
 def remove(connection: sa.Connection, address: str, author: Author = UNKNOWN_AUTHOR) -> None:
@@ -62,7 +63,7 @@ def remove(connection: sa.Connection, address: str, author: Author = UNKNOWN_AUT
     before = _record(connection, address)
     if not connection.execute(sa.delete(table).where(table.c.address == address)).rowcount:
         raise NotFound(say("registry.no_gauge", address=address[:80]))
-    _note(connection, address, before, {"removed": True}, author)
+    changes.record_change(connection, "sl651_station", address, {"removed": True}, before=before, author=author)
 
 
 def update_newest(connection: sa.Connection, newest: Mapping[str, int]) -> None:
@@ -75,12 +76,12 @@ def status_changes(connection: sa.Connection, address: str, word: StatusWord) ->
 
     The first one is only stored: a bit may be 0 for want of a switch. An older status than the stored one is ignored.
     """
-    mine = table.c.address == address
-    row = connection.execute(sa.select(table.c.status_bits, table.c.status_at_ms).where(mine)).one_or_none()
+    where = table.c.address == address
+    row = connection.execute(sa.select(table.c.status_bits, table.c.status_at_ms).where(where)).one_or_none()
     if row is None or (row.status_at_ms is not None and row.status_at_ms >= word.at_ms):
         return []
     values = {"status_bits": word.bits, "status_at_ms": word.at_ms}
-    connection.execute(sa.update(table).where(mine).values(**values))
+    connection.execute(sa.update(table).where(where).values(**values))
     if row.status_bits is None:
         return []
     changed = [bit for bit in range(32) if (row.status_bits ^ word.bits) >> bit & 1]
@@ -89,8 +90,8 @@ def status_changes(connection: sa.Connection, address: str, word: StatusWord) ->
 
 def _event(address: str, bit: int, value: int, at_ms: int) -> str:
     event = BITS[bit][value] if bit in BITS else "status_bit"
-    told = {"event": event, "source": SOURCE, "address": address, "at": rfc3339(at_ms), "bit": bit, "value": value}
-    return json.dumps(told)
+    body = {"event": event, "source": SOURCE, "address": address, "at": rfc3339(at_ms), "bit": bit, "value": value}
+    return json.dumps(body)
 
 
 def _record(connection: sa.Connection, address: str) -> dict[str, object] | None:
@@ -98,16 +99,5 @@ def _record(connection: sa.Connection, address: str) -> dict[str, object] | None
     row = connection.execute(sa.select(table).where(table.c.address == address)).one_or_none()
     if row is None:
         return None
-    told = {name: getattr(row, name) for name in ("station", "base_m", "array_order")}
-    return told | {"password_checked": row.password is not None}
-
-
-def _note(
-    connection: sa.Connection,
-    address: str,
-    before: Mapping[str, object] | None,
-    body: Mapping[str, object],
-    author: Author,
-) -> None:
-    """Record the change, so that running gateways reload; never a password."""
-    changes.record_change(connection, "sl651_station", address, body, before=before, author=author)
+    values = {name: getattr(row, name) for name in ("station", "base_m", "array_order")}
+    return values | {"password_checked": row.password is not None}

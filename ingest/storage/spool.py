@@ -88,16 +88,16 @@ class Spool:
     ) -> None:
         """Queue readings or verdicts; raises StorageUnavailable where the spool is full."""
         if len(batch):
-            self._put(connection, kind, _encode(stations, batch, packed, self._catalogue), len(batch))
+            self._insert(connection, kind, _encode(stations, batch, packed, self._catalogue), len(batch))
 
     def add_lines(self, connection: sa.Connection, lines: Sequence[bytes]) -> None:
         """Queue lines of line protocol; raises StorageUnavailable where the spool is full."""
         if lines:
-            self._put(
+            self._insert(
                 connection, SpoolKind.LINES, _packer.encode(lines), len(lines)
             )  # text in a line may hold line breaks
 
-    def _put(self, connection: sa.Connection, kind: SpoolKind, content: bytes, rows: int) -> None:
+    def _insert(self, connection: sa.Connection, kind: SpoolKind, content: bytes, rows: int) -> None:
         body = zlib.compress(content, 1)
         self._reserve(connection, len(body))
         values = {"created_at_ms": self._clock_ms(), "kind": kind.value, "rows": rows, "bytes": len(body), "body": body}
@@ -220,6 +220,6 @@ def _decode(content: bytes, catalogue: Catalogue) -> tuple[tuple[str, ...], Batc
         np.full(n, ord("N"), np.uint8),
         np.zeros(n, np.int32),
     )
-    known = np.flatnonzero(parameter >= 0)
+    decoded = np.flatnonzero(parameter >= 0)
     packed = np.frombuffer(columns.packed, "<i8").astype(np.int64)
-    return tuple(columns.stations), batch.take(known), packed[known]
+    return tuple(columns.stations), batch.take(decoded), packed[decoded]

@@ -19,7 +19,7 @@ from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Batch, Flag, Floats, Ints
 
 _UNUSABLE = int(Flag.SUSPECT)
-"""Flags from here on mark what nobody may rest on."""
+"""Flags from here on mark unusable readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +147,12 @@ class SqlReadings:
         """Add the columns and series that appear for the first time."""
         self.make_columns(connection, keys)
         for i, key in enumerate(keys):
-            known = self._known.setdefault(key, set())
-            new = set(rows[~np.isnan(rows[:, 2 + i]), 0].astype(np.int64).tolist()) - known
+            columns = self._known.setdefault(key, set())
+            new = set(rows[~np.isnan(rows[:, 2 + i]), 0].astype(np.int64).tolist()) - columns
             if new:
                 series = [(station, key) for station in sorted(new)]
                 insert_many(connection, "INSERT INTO reading_series", series, "ON CONFLICT DO NOTHING")
-                known |= new
+                columns |= new
 
     def make_columns(self, connection: sa.Connection, keys: Sequence[str]) -> None:
         """Add columns for parameters that have none."""

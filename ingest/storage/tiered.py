@@ -35,7 +35,7 @@ class TieredReadings:
     ----------
     recent : ReadingStore
         The store in the database.
-    older : LongTerm or None
+    older : the long-term store, or None
         The long-term store; None where nothing leaves the database.
     edge_ms : callable
         The edge (ms UTC), called anew each time; ``older`` is not used while it is 0.
@@ -92,14 +92,14 @@ class TieredReadings:
             found = self.window(station, at, at, [key])
             values.append(float(found.value[0]) if len(found) else np.nan)
         stored = np.array(values)
-        there = np.flatnonzero(~np.isnan(stored))
+        present = np.flatnonzero(~np.isnan(stored))
         return Batch(
-            batch.station[there],
-            batch.parameter[there],
-            batch.at[there],
-            stored[there],
-            batch.status[there],
-            batch.message[there],
+            batch.station[present],
+            batch.parameter[present],
+            batch.at[present],
+            stored[present],
+            batch.status[present],
+            batch.message[present],
         )
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -156,8 +156,8 @@ class TieredReadings:
     ) -> Series:
         split = start_ms + (min(edge, end_ms) - start_ms) // bucket_ms * bucket_ms
         # buckets with readings in both stores: that of the edge, and those where the database kept older readings
-        kept = self._recent.raw(station, parameter, start_ms, min(edge, end_ms), NO_LIMIT).at
-        shared = np.unique((kept - start_ms) // bucket_ms * bucket_ms + start_ms)
+        recent = self._recent.raw(station, parameter, start_ms, min(edge, end_ms), NO_LIMIT).at
+        shared = np.unique((recent - start_ms) // bucket_ms * bucket_ms + start_ms)
         if split < edge:
             shared = np.union1d(shared, [split])
         with _older_than(edge):
@@ -179,20 +179,20 @@ class TieredReadings:
         if older is None or edge <= 0:
             return recent
         with _older_than(edge):
-            there = older.count(stations, edge)
+            archived = older.count(stations, edge)
             return {
-                station: recent.get(station, 0) + there.get(station, 0) - self._in_both(older, station, edge)
-                for station in recent.keys() | there.keys()
+                station: recent.get(station, 0) + archived.get(station, 0) - self._in_both(older, station, edge)
+                for station in recent.keys() | archived.keys()
             }
 
     def _in_both(self, older: LongTermStore, station: str, edge: int) -> int:
         """The number of readings before the edge that both stores hold."""
-        kept = self._recent.window(station, 0, edge - 1)
-        if not len(kept):
+        recent = self._recent.window(station, 0, edge - 1)
+        if not len(recent):
             return 0
-        there = older.window(station, int(kept.at.min()), int(kept.at.max()))
-        both = there.merge(kept)
-        return len(kept) + len(there) - len(both)
+        archived = older.window(station, int(recent.at.min()), int(recent.at.max()))
+        both = archived.merge(recent)
+        return len(recent) + len(archived) - len(both)
 
 
 @contextmanager

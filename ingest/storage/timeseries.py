@@ -77,7 +77,7 @@ class ServerError(StorageUnavailable):
     """The server did not carry out a request; ``retry_after_s`` is the delay that it asked for."""
 
     needs_intervention = False
-    """Whether a retry is useless until somebody changes something."""
+    """Whether a retry is useless until the server or its settings are changed."""
 
     def __init__(self, text: Text, retry_after_s: float | None = None) -> None:
         super().__init__(text)
@@ -187,7 +187,7 @@ class TimeSeriesServer:
         ------
         AccessDenied, NotSetUp
             Somebody has to change something.
-        ServerTrouble
+        ServerError
             Busy, unreachable, or an unreadable answer; some of the lines may have been stored.
         """
         refused: list[RefusedLine] = []
@@ -231,7 +231,7 @@ class TimeSeriesServer:
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def influxql(self, *statements: str) -> list[list[Table]]:
-        """The tables that answer each statement, times in ms. Raises ServerTrouble."""
+        """The tables that answer each statement, times in ms. Raises ServerError."""
         form = {"db": self.settings.bucket, "epoch": "ms", "chunked": "true", "q": "; ".join(statements)}
         org = {"org": self.settings.org} if self.settings.kind is ServerKind.INFLUXDB2 else None
         try:
@@ -278,7 +278,7 @@ class TimeSeriesServer:
         form: Form | None = None,
         json: Mapping[str, object] | None = None,
     ) -> Iterator[bytes]:
-        """The answer to a request, line by line. Raises ServerTrouble."""
+        """The answer to a request, line by line. Raises ServerError."""
         size = 0
         rest = b""
         with self._stream(method, path, params=params, data=form, json=json) as response:
@@ -298,7 +298,7 @@ class TimeSeriesServer:
             yield rest
 
     def ping(self) -> str:
-        """The version of the server, "" where it does not state one. Raises ServerTrouble."""
+        """The version of the server, "" where it does not state one. Raises ServerError."""
         with self._stream("GET", "/ping") as response:
             if not response.is_success:
                 raise self._trouble(self._answer(response), say("time_series_server.right_any"))
@@ -316,7 +316,7 @@ class TimeSeriesServer:
         json: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[httpx.Response]:
-        """A streamed answer; network errors become ServerTrouble."""
+        """A streamed answer; network errors become ServerError."""
         request = self._client.build_request(
             method, path, params=params, content=content, data=data, json=json, headers=headers
         )

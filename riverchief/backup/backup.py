@@ -43,8 +43,8 @@ PUBLIC_KEY = "audit-key.pub"
 PARTIAL = ".partial"
 PREFIX = "riverchief-"
 DATABASE = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
-PAGES_AT_ONCE = 4096
-SPARE = 16 << 20
+PAGES_PER_STEP = 4096
+SPARE_BYTES = 16 << 20
 """Bytes a backup needs beside the database and the archive, at least."""
 
 Progress = Callable[[float], None]
@@ -93,31 +93,26 @@ class Backup:
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` answers."""
         removed = [str(path) for path in self.removed]
-        return {
-            "folder": str(self.folder),
-            "bytes": self.bytes,
-            "removed": removed,
-            "manifest": asdict(self.manifest),
-        }
+        return {"folder": str(self.folder), "bytes": self.bytes, "removed": removed, "manifest": asdict(self.manifest)}
 
 
-def nobody(_share: float) -> None:
+def no_progress(_share: float) -> None:
     """Ignore progress."""
 
 
-def stretch(progress: Progress, start: float, end: float) -> Progress:
+def partial_progress(progress: Progress, start: float, end: float) -> Progress:
     """The progress of a part, as that of the whole."""
     return lambda share: progress(start + share * (end - start))
 
 
-def take(
+def back_up(
     settings: Settings,
     target: Path,
     *,
     keep: int | None = None,
     archive: bool = True,
     photos: bool = True,
-    progress: Progress = nobody,
+    progress: Progress = no_progress,
 ) -> Backup:
     """Back the site up into a new folder below ``target``.
 
@@ -130,9 +125,9 @@ def take(
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise ConfigurationError(say("backup.no_database", database=url.database))
     months = _archive(settings) if archive else None
-    with _alone(target), months.alone() if months else nullcontext():
+    with _exclusive(target), months.alone() if months else nullcontext():
         pictures = Pictures(settings, target) if photos else None
-        _room(target, url, months, pictures)
+        _require_space(target, url, months, pictures)
         taken_ms = clock.now_ms()
         folder = target / f"{PREFIX}{from_ms(taken_ms):%Y%m%dT%H%M%S}{taken_ms % 1000:03d}Z"
         part = folder.with_name(folder.name + PARTIAL)
@@ -151,7 +146,7 @@ def take(
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise StorageUnavailable(say("backup.unwritten", target=target, reason=reason)) from error
             raise
-        return Backup(folder, manifest, _thin(target, keep))
+        return Backup(folder, manifest, _remove_oldest(target, keep))
 
 
 def read_manifest(source: Path) -> Manifest:
@@ -172,7 +167,7 @@ def read_manifest(source: Path) -> Manifest:
         raise Refused(say("file.unreadable", file=source / MANIFEST, error=error)) from error
 
 
-def check_files(source: Path, manifest: Manifest, progress: Progress = nobody) -> None:
+def check_files(source: Path, manifest: Manifest, progress: Progress = no_progress) -> None:
     """Compare every file with the manifest; raises Refused naming the first that is missing or differs."""
     done, total = 0, sum(file.bytes for file in manifest.files.values()) or 1
     for name, file in manifest.files.items():
@@ -210,14 +205,14 @@ def _fill(
     dialect = url.get_backend_name()
     copy = part / DATABASE[dialect]
     copy.touch(mode=0o600)
-    schema, rows = (copy_sqlite if dialect == "sqlite" else _dump)(url, copy, stretch(progress, 0, 0.6))
+    schema, rows = (copy_sqlite if dialect == "sqlite" else _dump)(url, copy, partial_progress(progress, 0, 0.6))
     archived = 0
     if months is not None:
-        archived = _copy_archive(months.folder, part / "archive", stretch(progress, 0.6, 0.7))
+        archived = _copy_archive(months.folder, part / "archive", partial_progress(progress, 0.6, 0.7))
     left_out = _left_out(settings, dialect, archived=months is not None, pictured=pictures is not None)
     photos = 0
     if pictures is not None:  # after the database: a photo is on the disk before anything names it
-        photos, damaged = pictures.copy(part / PHOTOS, stretch(progress, 0.7, 0.8))
+        photos, damaged = pictures.copy(part / PHOTOS, partial_progress(progress, 0.7, 0.8))
         if damaged:
             left_out["damaged photos"] = both(say("backup.apart_damaged", files=", ".join(damaged)))
     if audit_sealing.public_file(settings).is_file():
@@ -243,7 +238,7 @@ def _fill(
     )
 
 
-def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = nobody) -> tuple[str, dict[str, int]]:
+def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = no_progress) -> tuple[str, dict[str, int]]:
     """Copy a SQLite database as it is at one instant and verify the copy; answers its revision and rows by table."""
 
     def copied(_status: int, left: int, pages: int) -> None:
@@ -255,7 +250,7 @@ def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = nobody) -> tuple[s
         source.execute("BEGIN")  # one snapshot for all pages and counts: writers go on, and the copy never starts again
         schema = _schema(source, url)
         made.execute("PRAGMA synchronous=OFF")  # everything is synced before the backup gets its name
-        source.backup(made, pages=PAGES_AT_ONCE, progress=copied, sleep=0)
+        source.backup(made, pages=PAGES_PER_STEP, progress=copied, sleep=0)
         rows = sqlite_rows(source)
         source.execute("ROLLBACK")
         made.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
@@ -386,10 +381,10 @@ def without_secrets(settings: Settings) -> str:
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
         if not isinstance(value, BaseModel):
-            lines += toml_text.assignments({name: _plain(value)})
+            lines += toml_text.assignments({name: _toml_value(value)})
             continue
         entries = {key: getattr(value, key) for key in sorted(value.model_fields_set)}
-        assigned = {k: _plain(v) for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)}
+        assigned = {k: _toml_value(v) for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)}
         tables += ["", f"[{name}]", *toml_text.assignments(assigned)]
     return "\n".join([*lines, *tables]) + "\n"
 
@@ -406,10 +401,10 @@ def secrets(settings: Settings) -> list[str]:
     )
 
 
-def _plain(value: object) -> Any:
+def _toml_value(value: object) -> Any:
     """The value of a setting as TOML has it, addresses without their secrets."""
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_toml_value(one) for one in value]
     return value if isinstance(value, bool | int | float) else _without_login(str(value))
 
 
@@ -427,8 +422,8 @@ def _without_login(text: str) -> str:
         place, query = place.partition(":")[0].partition("/")[0], ""
     login, at, host = place.partition("#")[0].rpartition("@")
     user = f"{login.partition(':')[0]}@" if at and database else ""
-    kept = [part for part in query.split("&") if database and part.partition("=")[0] in _HARMLESS]
-    return f"{scheme}://{user}{host}{mark if kept else ''}{'&'.join(kept)}"
+    harmless = [part for part in query.split("&") if database and part.partition("=")[0] in _HARMLESS]
+    return f"{scheme}://{user}{host}{mark if harmless else ''}{'&'.join(harmless)}"
 
 
 _DATABASES = {"postgresql", "postgres", "sqlite"}
@@ -478,7 +473,7 @@ def _of_influx(influx: InfluxSection) -> str:
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
+def _exclusive(target: Path) -> Iterator[None]:
     """One backup at a time below a folder; clears away what a killed one left."""
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -493,9 +488,9 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "Pictures | None") -> None:
+def _require_space(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "Pictures | None") -> None:
     """Refuse to begin what cannot end; raises StorageUnavailable with both sizes."""
-    needed = SPARE
+    needed = SPARE_BYTES
     if url.get_backend_name() == "sqlite":
         needed += Path(url.database or "").stat().st_size
     if months is not None:
@@ -507,7 +502,7 @@ def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "P
         raise StorageUnavailable(say("backup.no_room", target=target, free=free >> 20, needed=needed >> 20))
 
 
-def _thin(target: Path, keep: int | None) -> tuple[Path, ...]:
+def _remove_oldest(target: Path, keep: int | None) -> tuple[Path, ...]:
     """Remove the oldest finished backups beyond a number; one that is half removed no longer has a whole one's name."""
     surplus = finished(target)[:-keep] if keep else []
     for path in surplus:

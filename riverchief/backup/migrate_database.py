@@ -26,7 +26,7 @@ from riverchief import migrations
 from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import Catalogue
 
-AT_ONCE = 5_000
+ROWS_PER_BLOCK = 5_000
 """Rows held in memory."""
 
 
@@ -35,7 +35,7 @@ class CopyMismatch(WaterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Migrated:
     """What was copied: rows by table, and the texts in which a NUL character was written as ``\\x00`` (PostgreSQL)."""
 
     rows: dict[str, int]
@@ -44,14 +44,14 @@ class Moved:
     seconds: float
 
 
-def move(source: str, target: str, catalogue: Catalogue, progress: Callable[[float], None]) -> Moved:
+def migrate(source: str, target: str, catalogue: Catalogue, progress: Callable[[float], None]) -> Migrated:
     """Copy everything a site has from one database into another that is empty.
 
     ``progress`` is told the share done, 0 to 1. No ingest may work on either meanwhile; stop the other parts too, for
     what they write after the start is not copied.
 
     Raises ConfigurationError when an address cannot be used, an ingest is at work, the target holds anything, or a row
-    does not fit into it; NotTheSame when the comparison fails. The target is then as it was, but for empty tables.
+    does not fit into it; CopyMismatch when the comparison fails. The target is then as it was, but for empty tables.
     """
     began = time.monotonic()
     with ExitStack() as stack:
@@ -65,26 +65,26 @@ def move(source: str, target: str, catalogue: Catalogue, progress: Callable[[flo
             raise ConfigurationError(say("migrate.none", database=old.url.database))
         for database in databases:
             stack.enter_context(exclusive_ingest(database.url.render_as_string(hide_password=False)))
-        _refuse_what_is_there(new)
+        _require_empty(new)
         for database in databases:
             migrations.upgrade(database)
         stores = [SqlReadings(database, catalogue) for database in databases]
         reading, writing = stack.enter_context(old.read()), stack.enter_context(new.alter())
-        _be_patient(reading)
+        _lift_statement_timeout(reading)
         parameters = stores[0].parameters(reading)
         stores[1].make_columns(writing, parameters)
         copy = _Copy(reading, writing, progress)
         tables = [*metadata.sorted_tables, *wide_tables(parameters)]
         rows = copy.tables(tables)
         for table in metadata.sorted_tables:
-            _go_on_counting(table, reading, writing)
+            _continue_ids(table, reading, writing)
         readings = sum(stores[0].count().values())
     progress(1.0)
-    return Moved(rows, readings, copy.mended, time.monotonic() - began)
+    return Migrated(rows, readings, copy.mended, time.monotonic() - began)
 
 
 class _Copy:
-    """Rows on their way: read, mended where the target knows no such text, written, read back and compared."""
+    """Copies rows: reads, escapes NUL for PostgreSQL, writes, reads back and compares."""
 
     def __init__(self, source: sa.Connection, target: sa.Connection, progress: Callable[[float], None]) -> None:
         self._source = source
@@ -102,12 +102,12 @@ class _Copy:
         for table in tables:
             sums[table] = self._copied(table, total)
         for table in tables:
-            back = _Sum()
+            read_back = _Sum()
             for rows in _blocks(self._target, table):
-                back.add(rows)
+                read_back.add(rows)
                 self._report_progress(len(rows), total)
-            if back != sums[table]:
-                raise CopyMismatch(say("migrate.differs", name=table.name, read=sums[table].rows, there=back.rows))
+            if read_back != sums[table]:
+                raise CopyMismatch(say("migrate.differs", name=table.name, read=sums[table].rows, there=read_back.rows))
         return {table.name: sums[table].rows for table in tables}
 
     def _copied(self, table: sa.Table, total: int) -> "_Sum":
@@ -115,7 +115,7 @@ class _Copy:
         names = ", ".join(f'"{column.name}"' for column in table.columns)
         straight = table.metadata is not metadata  # readings: very many rows of plain numbers and text
         for rows in _blocks(self._source, table):
-            mended = [tuple(self._mended(value) for value in row) for row in rows]
+            mended = [tuple(self._without_nul(value) for value in row) for row in rows]
             given.add(mended)
             try:
                 if straight:
@@ -128,7 +128,7 @@ class _Copy:
             self._report_progress(len(rows), total)
         return given
 
-    def _mended(self, value: Any) -> Any:
+    def _without_nul(self, value: Any) -> Any:
         if isinstance(value, float) and math.isnan(value):
             return None  # as SQLite stores it
         if not self._knows_nul and isinstance(value, str) and "\x00" in value:
@@ -167,7 +167,7 @@ def _spelled(value: Any) -> Any:
 
 def _blocks(connection: sa.Connection, table: sa.Table) -> Iterator[Sequence[Sequence[Any]]]:
     """All rows, a block at a time, never all in memory."""
-    found = connection.execute(sa.select(table).execution_options(yield_per=AT_ONCE))
+    found = connection.execute(sa.select(table).execution_options(yield_per=ROWS_PER_BLOCK))
     for block in found.partitions():
         yield [tuple(row) for row in block]
 
@@ -176,25 +176,25 @@ def _count(connection: sa.Connection, table: sa.Table) -> int:
     return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
-def _refuse_what_is_there(database: Database) -> None:
+def _require_empty(database: Database) -> None:
     """Raise ConfigurationError when a table of ours holds a row."""
     ours = [table.name for table in (*metadata.sorted_tables, *wide_tables(()))]
-    there = set(sa.inspect(database.engine).get_table_names())
+    existing = set(sa.inspect(database.engine).get_table_names())
     with database.read() as connection:
         for name in ours:
-            if name in there and connection.exec_driver_sql(f'SELECT 1 FROM "{name}" LIMIT 1').first() is not None:
+            if name in existing and connection.exec_driver_sql(f'SELECT 1 FROM "{name}" LIMIT 1').first() is not None:
                 raise ConfigurationError(say("migrate.not_empty", database=database, name=name))
 
 
-def _be_patient(connection: sa.Connection) -> None:
-    """A copy takes as long as it takes."""
+def _lift_statement_timeout(connection: sa.Connection) -> None:
+    """Lift the time limit of statements."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
-def _go_on_counting(table: sa.Table, source: sa.Connection, target: sa.Connection) -> None:
-    """Let the target's numbers follow those the source gave: none is given twice, not even that of a deleted row."""
+def _continue_ids(table: sa.Table, source: sa.Connection, target: sa.Connection) -> None:
+    """Continue the id sequence of the source, so that no number is issued twice, not even of a deleted row."""
     column = table.autoincrement_column
     if column is None or column.name != "id":
         return

@@ -61,7 +61,7 @@ def rows(file: Path) -> dict[str, int]:
                 counts[table] = 0
         trouble = process.stderr.read()
     if process.returncode:
-        raise StorageUnavailable(say("backup.dump_unreadable", file=file, trouble=_last(trouble)))
+        raise StorageUnavailable(say("backup.dump_unreadable", file=file, trouble=_error_line(trouble)))
     return counts
 
 
@@ -71,7 +71,7 @@ def _call(url: sa.URL, path: str, arguments: list[str]) -> None:
             [path, f"--dbname={address}", *arguments], env=environment, capture_output=True, check=False
         )
     if done.returncode:
-        raise StorageUnavailable(say("backup.program_failed", name=Path(path).name, stderr=_last(done.stderr)))
+        raise StorageUnavailable(say("backup.program_failed", name=Path(path).name, stderr=_error_line(done.stderr)))
 
 
 def without_password(url: sa.URL) -> sa.URL:
@@ -97,7 +97,7 @@ def _login(url: sa.URL) -> Iterator[tuple[str, dict[str, str]]]:
         yield bare.render_as_string(hide_password=False), environment
 
 
-def _last(trouble: bytes) -> str:
+def _error_line(trouble: bytes) -> str:
     """The line with the reason: the first error, else the last line."""
     lines = [line for line in trouble.decode("utf-8", "replace").splitlines() if line.strip()]
     return next((line for line in lines if "error:" in line), lines[-1] if lines else "no reason was given")

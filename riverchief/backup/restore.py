@@ -35,16 +35,16 @@ from riverchief.backup.backup import (
     Manifest,
     Progress,
     check_files,
-    nobody,
+    no_progress,
+    partial_progress,
     postgres_rows,
     read_manifest,
     sqlite_rows,
-    stretch,
 )
 from riverchief.settings import Settings
 from riverchief.single_writer import exclusive_ingest
 
-UNTOLD = frozenset({"alembic_version", "storage_boundary"})
+UNCOUNTED_TABLES = frozenset({"alembic_version", "storage_boundary"})
 """Tables whose rows are no content of a site."""
 
 
@@ -61,7 +61,7 @@ class Restored:
         return {"database": self.database, "put_aside": list(self.aside), "manifest": asdict(self.manifest)}
 
 
-def restore(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = nobody) -> Restored:
+def restore(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = no_progress) -> Restored:
     """Restore a backup into the places of these settings; nothing of ours may run meanwhile.
 
     With ``replace`` a database or an archive that is not empty is put aside under another name; photos are added to
@@ -71,8 +71,8 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
     """
     manifest = read_manifest(source)
     database = Database(settings.database_url)
-    _fits(manifest, settings, database.url)
-    check_files(source, manifest, stretch(progress, 0, 0.5))
+    _check_compatible(manifest, settings, database.url)
+    check_files(source, manifest, partial_progress(progress, 0, 0.5))
     mark = f"before-restore-{from_ms(clock.now_ms()):%Y%m%dT%H%M%SZ}"
     place = _SqlitePlace(database) if database.is_sqlite else _PostgresPlace(database)
     archive = _ArchivePlace(settings.readings.archive) if manifest.archive_files else None
@@ -82,8 +82,8 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
             for one in (place, archive):
                 if one is not None and not one.empty() and not replace:
                     raise Refused(say("backup.not_empty", one=one))
-            _give_photos(source, settings.photos)
-            _give_public_key(source, audit_sealing.public_file(settings))
+            _restore_photos(source, settings.photos)
+            _restore_public_key(source, audit_sealing.public_file(settings))
             for one in (archive, place):
                 if one is not None:
                     aside += one.fill(source, manifest, mark)
@@ -95,7 +95,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
     return Restored(manifest, str(database), tuple(aside))
 
 
-def _fits(manifest: Manifest, settings: Settings, url: sa.URL) -> None:
+def _check_compatible(manifest: Manifest, settings: Settings, url: sa.URL) -> None:
     """Whether these settings and this version can take the backup."""
     dialect = url.get_backend_name()
     if manifest.dialect != dialect:
@@ -122,15 +122,15 @@ def _compare(found: Mapping[str, int], manifest: Manifest) -> None:
         )
 
 
-def _give_photos(source: Path, folder: Path) -> None:
+def _restore_photos(source: Path, folder: Path) -> None:
     """Put the photos of a backup beside those that are here."""
-    kept, here = Photos(source / PHOTOS), Photos(folder)
-    for name in kept.names():
+    backed_up, here = Photos(source / PHOTOS), Photos(folder)
+    for name in backed_up.names():
         if not here.holds(name):
-            here.add(kept.path(name).read_bytes())
+            here.add(backed_up.path(name).read_bytes())
 
 
-def _give_public_key(source: Path, file: Path) -> None:
+def _restore_public_key(source: Path, file: Path) -> None:
     """Restore the public key of the audit trail; an existing one stays."""
     if (source / PUBLIC_KEY).is_file() and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -154,11 +154,11 @@ class _SqlitePlace:
             try:
                 # only the last one in can do this; it also brings what is in the log into the file
                 connection.execute("PRAGMA journal_mode=DELETE")
-                return not any(n for table, n in sqlite_rows(connection).items() if table not in UNTOLD)
+                return not any(n for table, n in sqlite_rows(connection).items() if table not in UNCOUNTED_TABLES)
             except sqlite3.OperationalError as error:
                 raise Refused(say("backup.in_use", database=self, error=error)) from error
             except sqlite3.DatabaseError:
-                return False  # whatever it is, it is somebody's
+                return False  # foreign content: not empty
 
     def fill(self, source: Path, manifest: Manifest, mark: str) -> list[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ class _PostgresPlace:
             ).scalar_one()
             if others:
                 raise Refused(say("backup.connections", database=self, others=others))
-            return not any(n for table, n in postgres_rows(connection).items() if table not in UNTOLD)
+            return not any(n for table, n in postgres_rows(connection).items() if table not in UNCOUNTED_TABLES)
 
     def fill(self, source: Path, manifest: Manifest, mark: str) -> list[str]:
         aside = mark.replace("-", "_").lower()

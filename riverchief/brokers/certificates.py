@@ -22,7 +22,7 @@ RENEW_DAYS = 60
 """A server certificate that ends within so many days is made anew."""
 
 LEEWAY = timedelta(days=1)
-"""Devices with a slow clock believe a new certificate, too."""
+"""Validity before the present, for devices whose clock is behind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from riverchief.brokers.users import NatsUsers
 from riverchief.guard import guard
 from sensors.wire.telemetry import topic
 
-IN_FLIGHT = 2000
-MESSAGE_BYTES = 300_000
+MAX_IN_FLIGHT = 2000
+MAX_MESSAGE_BYTES = 300_000
 INGEST, DEVICE = "ingest", "device"
 PORTS = range(20_000, 32_768)
 """Linux hands out 32,768 to 60,999, others from 49,152 on (RFC 6335)."""
@@ -142,7 +142,7 @@ class Broker:
         raise BrokerFailed(say("broker.not_started", kind=self.kind, words=self._log_tail()))
 
     def kill(self) -> None:
-        """As in a power cut: SIGKILL to the process this object started."""
+        """Kill the process (SIGKILL), as in a power loss."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -218,10 +218,10 @@ def _access_list(folder: Path, logins: list[Login], uplinks: list[str]) -> list[
     for login in logins:
         subprocess.run([maker, "-b", str(passwords), login.user, login.password], check=True, capture_output=True)
     read, write = ("".join(f"topic {may} {one}\n" for one in uplinks) for may in ("read", "write"))
-    told = "".join(f"topic write {one}\n" for one in mosquitto_admin.SENSORTHINGS)
+    rights = "".join(f"topic write {one}\n" for one in mosquitto_admin.SENSORTHINGS)
     rules.write_text(
         f"user {INGEST}\n{read}topic read rivers/v1/#\ntopic write rivers/v1/+/command\n"
-        f"topic write rivers/v1/+/observed\n{told}\n"
+        f"topic write rivers/v1/+/observed\n{rights}\n"
         f"user {DEVICE}\n{write}topic write rivers/v1/+/telemetry\ntopic write rivers/v1/+/status\n"
         "topic write rivers/v1/+/event\ntopic write rivers/v1/+/reply\ntopic read rivers/v1/+/command\n"
     )
@@ -239,9 +239,9 @@ def _write_mosquitto(folder: Path, port: int, rights: list[str]) -> list[str]:
         "persistence true",
         f"persistence_location {store}/",
         "autosave_interval 1",
-        f"max_inflight_messages {IN_FLIGHT}",
+        f"max_inflight_messages {MAX_IN_FLIGHT}",
         "max_queued_messages 0",
-        f"message_size_limit {MESSAGE_BYTES}",
+        f"message_size_limit {MAX_MESSAGE_BYTES}",
         "set_tcp_nodelay true",
         "log_type error",
         "log_type warning",
@@ -274,9 +274,9 @@ def _write_nats(
 server_name: riverchief_demo
 pid_file: "{pid}"
 listen: 127.0.0.1:{free_port()}
-max_payload: {MESSAGE_BYTES}
+max_payload: {MAX_MESSAGE_BYTES}
 jetstream {{ store_dir: "{folder / "store"}", sync_interval: always }}
-mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {IN_FLIGHT} }}
+mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {MAX_IN_FLIGHT} }}
 authorization {{ include "{users.name}" }}
 """
     )

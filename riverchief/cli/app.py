@@ -16,7 +16,7 @@ from infra.texts import Text, both
 from riverchief.cli.commands import Commands, Group, Misused, misuse
 from riverchief.terminal import err
 
-HOMES: Mapping[str, tuple[str, ...]] = {
+MODULE_COMMANDS: Mapping[str, tuple[str, ...]] = {
     "running": ("demo", "serve", "ingest", "api", "worker", "check", "doctor", "bench"),
     "cluster": ("bridge", "partitions"),
     "setup": ("setup",),
@@ -51,10 +51,10 @@ class Root(Group):
     """All commands, each from its module."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for names in HOMES.values() for name in names]
+        return [name for names in MODULE_COMMANDS.values() for name in names]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        home = next((module for module, names in HOMES.items() if cmd_name in names), None)
+        home = next((module for module, names in MODULE_COMMANDS.items() if cmd_name in names), None)
         if home is None:
             return None
         group = typer.main.get_group(import_module(f"riverchief.cli.{home}").app)

@@ -12,7 +12,7 @@ from infra import clock
 from infra.texts import named, say
 from riverchief import files
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, login, open_site
 from riverchief.terminal import columns, out, save
 from sensors.parameters import catalogue
 
@@ -36,13 +36,15 @@ def assessment(
     loaded = load(settings, data)
     formula = files.read_formula(loaded.site.assessment)
     now_ms = clock.now_ms()
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         made, registry = assessing.make(database, catalogue(), month, by, formula, now_ms=now_ms)
         if file is not None:
             sheet = assessing.sheet(made, registry, assessing.noted(database, registry, month))
             save(file, sheet)
             body = {"month": month, "by": by, "format": "xlsx"}
-            export_log.note(database, "assessment", f"assessment/{month}", sheet, body, by=who(), role="", at_ms=now_ms)
+            export_log.note(
+                database, "assessment", f"assessment/{month}", sheet, body, by=login(), role="", at_ms=now_ms
+            )
     if as_json:
         out.print_json(json.dumps(msgspec.to_builtins(view(made, registry)), ensure_ascii=False))
         return

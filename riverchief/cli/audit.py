@@ -21,23 +21,20 @@ from infra.texts import line, say
 from infra.times import beijing, beijing_day
 from riverchief import audit_sealing
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, open_site
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, progress_bar, save, tabulate
 
 app = Commands("审计链：谁何时改了什么，有无篡改 · The trail of every change.")
 
-Keys = Annotated[
-    list[Path] | None,
-    typer.Option("--key", help="公钥文件 PEM，可多次 · public key, may be repeated"),
-]
+Keys = Annotated[list[Path] | None, typer.Option("--key", help="公钥文件 PEM，可多次 · public key, may be repeated")]
 
 
 @app.command()
 def verify(
     settings: SettingsFile = None,
     data: DataFolder = None,
-    kept: Annotated[
+    roots_file: Annotated[
         Path | None,
         typer.Option("--roots", help="库外保存的默克尔根 · the roots kept outside; default: audit.roots_file"),
     ] = None,
@@ -51,7 +48,7 @@ def verify(
             if key
             else audit_sealing.public_keys(loaded)
         )
-        outside = audit_sealing.read_roots(kept) if kept else audit_sealing.outside_roots(loaded)
+        outside = audit_sealing.read_roots(roots_file) if roots_file else audit_sealing.outside_roots(loaded)
         with progress_bar(line("progress.verify")) as bar, database.read() as connection:
             found = roots.verify(connection, keys, outside, bar)
     if as_json:
@@ -171,5 +168,5 @@ def key(settings: SettingsFile = None, data: DataFolder = None) -> None:
 @contextmanager
 def _open(settings: Path | None, data: Path | None) -> Iterator[tuple[Settings, Database]]:
     loaded = load(settings, data)
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         yield loaded, database

@@ -20,7 +20,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.port import Window
 from riverchief import backtest_report, files
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, open_site
 from riverchief.settings import Settings
 from riverchief.terminal import columns, out, progress_bar, save
 from sensors.parameters import Catalogue, catalogue
@@ -30,7 +30,7 @@ from simulator.replay import Table, keys, replay_stations
 
 app = Commands()
 
-LISTED = 20
+MAX_LISTED = 20
 
 
 @app.command("backtest")
@@ -56,24 +56,24 @@ def run(  # noqa: PLR0913, PLR0917  (an option of the command each)
     有 event 列（1 为水质确有变化）的表会被评分：发现、漏报、误报 · A table with a column `event` (1 = the water really
     changed) is scored: found, missed, false alarms.
     """
-    known = catalogue()
+    parameters = catalogue()
     loaded = load(settings, data)
-    tried_rules = files.read_rules(rules, known)
-    other_rules = files.read_rules(against or loaded.site.rules, known)
+    tried_rules = files.read_rules(rules, parameters)
+    other_rules = files.read_rules(against or loaded.site.rules, parameters)
     if tables:
-        past = from_tables(tables, stations, known)
+        stored = from_tables(tables, stations, parameters)
         if station:
-            past = _only(past, station)
-        since_ms, until_ms = _range(past, since, until)
+            stored = _only(stored, station)
+        since_ms, until_ms = _range(stored, since, until)
     else:
         if since is None:
             raise ConfigurationError(say("backtest_input.no_past"))
         since_ms = instant("--since", since)
         until_ms = clock.now_ms() if until is None else instant("--until", until)
-        past = _stored(loaded, known, since_ms, until_ms, station or [])
-    tried, in_force = try_both(tried_rules, other_rules, past, known, since_ms, until_ms)
+        stored = _stored(loaded, parameters, since_ms, until_ms, station or [])
+    tried, in_force = try_both(tried_rules, other_rules, stored, parameters, since_ms, until_ms)
     if html is not None:
-        save(html, backtest_report.page(tried, in_force, past))
+        save(html, backtest_report.page(tried, in_force, stored))
     if as_json:
         out.print_json(data=backtest.as_json(tried, in_force))
     else:
@@ -81,75 +81,77 @@ def run(  # noqa: PLR0913, PLR0917  (an option of the command each)
 
 
 def try_both(
-    rules: Rules, other: Rules, past: BacktestInput, known: Catalogue, since_ms: int, until_ms: int
+    rules: Rules, other: Rules, stored: BacktestInput, parameters: Catalogue, since_ms: int, until_ms: int
 ) -> tuple[BacktestResult, BacktestResult]:
     """The rules that are tried and those they are compared with, on the same past."""
     with progress_bar(line("progress.backtest")) as on_progress:
-        return backtest.compare_rule_sets(rules, other, past, known, since_ms, until_ms, on_progress=on_progress)
+        return backtest.compare_rule_sets(rules, other, stored, parameters, since_ms, until_ms, on_progress=on_progress)
 
 
-def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> BacktestInput:
+def from_tables(paths: list[Path], stations: Path | None, parameters: Catalogue) -> BacktestInput:
     """The past of recorded tables; a column ``event`` labels its stations."""
     from riverchief import recorded
 
-    registry = files.read_stations(stations, known) if stations else Registry(catalogue=known)
+    registry = files.read_stations(stations, parameters) if stations else Registry(catalogue=parameters)
     readings: dict[str, Window] = {}
     labels: list[Label] = []
     labelled: set[str] = set()
     for path in paths:
-        table = recorded.read_table(path, known)
+        table = recorded.read_table(path, parameters)
         key_of = keys(table)
         made = [s for s in replay_stations(table) if s.key not in registry]
         registry = registry.with_stations(replace(s, gateway=None) for s in made)
         for name, key in key_of.items():
             if key in readings:
                 raise ConfigurationError(say("backtest_input.twice", path=path, key=key))
-            readings[key] = _window(table, name, known)
+            readings[key] = _window(table, name, parameters)
         for name, spans in recorded.read_events(path).items():
             labelled.add(key_of[name])
             labels += [Label(key_of[name], start, end) for start, end in spans]
     return BacktestInput(registry, readings, labels=tuple(labels), labelled=frozenset(labelled))
 
 
-def _window(table: Table, name: str, known: Catalogue) -> Window:
+def _window(table: Table, name: str, parameters: Catalogue) -> Window:
     rows = np.flatnonzero(table.station == name)
     pieces = []
     for key, values in table.columns.items():
-        mine = rows[np.isfinite(values[rows])]
-        parameter = np.full(len(mine), known.index[key], np.int32)
-        pieces.append(Window(parameter, table.at_ms[mine], values[mine], np.full(len(mine), int(Flag.GOOD))))
+        present = rows[np.isfinite(values[rows])]
+        parameter = np.full(len(present), parameters.index[key], np.int32)
+        pieces.append(Window(parameter, table.at_ms[present], values[present], np.full(len(present), int(Flag.GOOD))))
     found = pieces[0]
     for piece in pieces[1:]:
         found = found.join(piece)
     return found
 
 
-def _only(past: BacktestInput, stations: list[str]) -> BacktestInput:
-    if unknown := sorted(set(stations) - set(past.readings)):
+def _only(stored: BacktestInput, stations: list[str]) -> BacktestInput:
+    if unknown := sorted(set(stations) - set(stored.readings)):
         raise ConfigurationError(
-            say("backtest_input.not_in_tables", unknown=unknown[0], known=", ".join(past.readings))
+            say("backtest_input.not_in_tables", unknown=unknown[0], known=", ".join(stored.readings))
         )
-    readings = {key: window for key, window in past.readings.items() if key in stations}
-    labels = tuple(one for one in past.labels if one.station in stations)
-    return replace(past, readings=readings, labels=labels, labelled=past.labelled & set(stations))
+    readings = {key: window for key, window in stored.readings.items() if key in stations}
+    labels = tuple(one for one in stored.labels if one.station in stations)
+    return replace(stored, readings=readings, labels=labels, labelled=stored.labelled & set(stations))
 
 
-def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, stations: list[str]) -> BacktestInput:
+def _stored(
+    loaded: Settings, parameters: Catalogue, since_ms: int, until_ms: int, stations: list[str]
+) -> BacktestInput:
     from riverchief.stores import open_stores
 
-    with opened(loaded) as database:
-        stores = open_stores(loaded, database, known)
+    with open_site(loaded) as database:
+        stores = open_stores(loaded, database, parameters)
         with database.read() as connection:
-            registry = registry_store.load(connection, known)
+            registry = registry_store.load(connection, parameters)
             maintenance = maintenance_store.load(connection)
         return backtest.load_input(
             registry, stores.readings, since_ms, until_ms, maintenance=maintenance, stations=stations
         )
 
 
-def _range(past: BacktestInput, since: str | None, until: str | None) -> tuple[int, int]:
+def _range(stored: BacktestInput, since: str | None, until: str | None) -> tuple[int, int]:
     """The range given, or all of the tables."""
-    at = [window.at for window in past.readings.values() if len(window)]
+    at = [window.at for window in stored.readings.values() if len(window)]
     if not at:
         raise ConfigurationError(say("backtest_input.empty"))
     since_ms = min(int(one.min()) for one in at) if since is None else instant("--since", since)
@@ -172,7 +174,7 @@ def _show(tried: BacktestResult, in_force: BacktestResult) -> None:
     out.print(rules)
     if tried.score is not None and tried.score.misses:
         out.print(named(say("backtest.misses")))
-        for label in tried.score.misses[:LISTED]:
+        for label in tried.score.misses[:MAX_LISTED]:
             since, until = (beijing(at_ms, "%Y-%m-%d %H:%M") for at_ms in (label.start_ms, label.end_ms))
             out.print(f"  {escape(label.station)} {since} – {until}", highlight=False)
     if tried is in_force:
@@ -193,7 +195,7 @@ def _colour(one: BacktestIncident) -> str:
 
 
 def _list(mark: str, lines: list[str]) -> None:
-    for one in lines[:LISTED]:
+    for one in lines[:MAX_LISTED]:
         out.print(f"{mark} {escape(one)}", highlight=False, soft_wrap=True)
-    if len(lines) > LISTED:
-        out.print(f"{mark} … {line('list.more', count=len(lines) - LISTED, how='--json, --html')}", highlight=False)
+    if len(lines) > MAX_LISTED:
+        out.print(f"{mark} … {line('list.more', count=len(lines) - MAX_LISTED, how='--json, --html')}", highlight=False)

@@ -19,13 +19,13 @@ from typer.core import TyperCommand, TyperGroup
 from infra.errors import ConfigurationError
 from infra.texts import Text, line, say
 
-WIDEST = 100
+MAX_WIDTH = 100
 """Columns of a page of help on a wide terminal."""
-NAMES = 26
+NAME_WIDTH = 26
 """Columns the names of options may take; a longer one stands above what it means."""
 
-KIND = 12
-"""Letters of what an option takes beside its name; more are told with what it means."""
+KIND_WIDTH = 12
+"""Characters of an option's value type beside its name; a longer one stands in the description."""
 
 Misused: type[Any] = typer.BadParameter.__mro__[1]
 """What Typer raises for a command line it cannot use."""
@@ -45,10 +45,10 @@ class Group(TyperGroup):
         show_help(self, ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        known = self.list_commands(ctx)
-        if args[0] not in known and not args[0].startswith("-"):
-            meant = difflib.get_close_matches(args[0], known) or known
-            raise ConfigurationError(say("usage.no_command", name=args[0], known=", ".join(meant)))
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            suggested = difflib.get_close_matches(args[0], names) or names
+            raise ConfigurationError(say("usage.no_command", name=args[0], known=", ".join(suggested)))
         return super().resolve_command(ctx, args)
 
 
@@ -70,8 +70,8 @@ def misuse(error: Any) -> Text | None:
         name = param.opts[-1] if param.param_type_name == "option" else _argument(param)
     match type(error).__name__:
         case "NoSuchOption":
-            meant = ", ".join(error.possibilities or ()) or "--help"
-            return say("usage.no_option", name=name, meant=meant)
+            suggested = ", ".join(error.possibilities or ()) or "--help"
+            return say("usage.no_option", name=name, meant=suggested)
         case "MissingParameter" if name:
             return say("usage.missing", name=name)
         case "BadParameter" if name:
@@ -82,7 +82,7 @@ def misuse(error: Any) -> Text | None:
 def show_help(command: TyperCommand | TyperGroup, ctx: Any) -> None:
     """Print the page of a command or group."""
     console = Console(highlight=False)
-    width = min(console.width, WIDEST)
+    width = min(console.width, MAX_WIDTH)
     params = command.get_params(ctx)
     arguments = [one for one in params if one.param_type_name == "argument"]
     usage = [ctx.command_path, f"[{line('usage.options')}]", *map(_argument, arguments)]
@@ -106,7 +106,7 @@ def show_help(command: TyperCommand | TyperGroup, ctx: Any) -> None:
 
 
 def _show_rows(console: Console, rows: list[tuple[str, str]], width: int) -> None:
-    left = max((cell_len(name) for name, _ in rows if cell_len(name) <= NAMES), default=NAMES)
+    left = max((cell_len(name) for name, _ in rows if cell_len(name) <= NAME_WIDTH), default=NAME_WIDTH)
     for name, text in rows:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(width=left + 2, no_wrap=True)
@@ -135,7 +135,7 @@ def _option(one: Any, ctx: Any) -> str:
     if one.is_flag:
         return names
     kind = one.metavar or one.display_type(ctx).strip("<>").removesuffix(" range")
-    return f"{names} {kind if len(kind) <= KIND else '…'}"
+    return f"{names} {kind if len(kind) <= KIND_WIDTH else '…'}"
 
 
 def _description(one: Any, ctx: Any) -> str:
@@ -146,7 +146,7 @@ def _description(one: Any, ctx: Any) -> str:
     zh, _, en = text.partition(" · ")
     more = list[Text]()
     kind = one.display_type(ctx).strip("<>")
-    if "|" in kind and (len(kind) > KIND or one.param_type_name == "argument"):
+    if "|" in kind and (len(kind) > KIND_WIDTH or one.param_type_name == "argument"):
         more.append(say("usage.one_of", known=kind.replace("|", " | ")))
     default = one.get_default(ctx, call=False)
     if not one.required and not getattr(one, "is_flag", False) and default not in (None, "", []):

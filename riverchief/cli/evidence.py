@@ -7,7 +7,7 @@ import typer
 
 from infra import clock
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import DataFolder, SettingsFile, load, login, open_site
 from riverchief.terminal import out, save
 from sensors.parameters import catalogue
 
@@ -28,14 +28,14 @@ def evidence(
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         stores = open_stores(loaded, database, catalogue())
         made = pack(
             database,
             stores.readings,
             catalogue(),
             incident,
-            by=who(),
+            by=login(),
             origin=loaded.site.source,
             site=loaded.site.name,
             photos=loaded.photos,

@@ -8,12 +8,12 @@ import typer
 from infra import clock
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import join_on_line, named, say
-from infra.times import beijing, rfc3339
+from infra.times import HOUR_MS, beijing, rfc3339
 from ingest.storage import registry as registry_store
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, open_site
 from riverchief.terminal import out, tabulate
-from sensors.forecast import HOUR_MS, Verdict
+from sensors.forecast import Verdict
 from sensors.parameters import catalogue
 
 if TYPE_CHECKING:
@@ -33,24 +33,24 @@ def forecast(
     """未来三天的预报，以及何时越限 · What the next three days will be like, and when a limit will be passed."""
     from ingest.analysis import forecasts
 
-    loaded, known = load(settings, data), catalogue()
-    with opened(loaded) as database, database.read() as connection:
-        registry = registry_store.load(connection, known)
+    loaded, parameters = load(settings, data), catalogue()
+    with open_site(loaded) as database, database.read() as connection:
+        registry = registry_store.load(connection, parameters)
         if station not in registry:
             raise NotFound(say("command.no_station", station=station[:80]))
-        if parameter not in known:
+        if parameter not in parameters:
             raise ConfigurationError(say("command.no_parameter", parameter=parameter[:80]))
         found = forecasts.stored_forecasts(connection, station, parameter)
     if not found:
         raise NotFound(say("command.no_forecast", parameter=parameter, station=station))
     one = found[0]
     if as_json:
-        typer.echo(json.dumps(_plain(one), ensure_ascii=False))
+        typer.echo(json.dumps(_as_json(one), ensure_ascii=False))
         return
     out.print(f"{one.text.zh}\n{one.text.en}", highlight=False)
     if one.verdict is not Verdict.SHOWN:
         return
-    what = known[parameter]
+    what = parameters[parameter]
     for crossing in one.crossings:
         if crossing["expected_h"] is not None:
             sign = ">" if crossing["above"] else "<"
@@ -86,15 +86,15 @@ def trace(
     from ingest.analysis import source_attribution
     from riverchief.stores import open_stores
 
-    loaded, known = load(settings, data), catalogue()
-    with opened(loaded) as database:
-        store = open_stores(loaded, database, known).readings
+    loaded, parameters = load(settings, data), catalogue()
+    with open_site(loaded) as database:
+        store = open_stores(loaded, database, parameters).readings
         if station is None or at is None:
-            found = source_attribution.trace_of_incident(database, store, known, incident or 0, clock.now_ms())
+            found = source_attribution.trace_of_incident(database, store, parameters, incident or 0, clock.now_ms())
         else:
             with database.read() as connection:
-                registry = registry_store.load(connection, known)
-            found = source_attribution.trace(store, known, registry, station, instant("--at", at), clock.now_ms())
+                registry = registry_store.load(connection, parameters)
+            found = source_attribution.trace(store, parameters, registry, station, instant("--at", at), clock.now_ms())
     if as_json:
         typer.echo(json.dumps(_trace(found), ensure_ascii=False))
         return
@@ -132,7 +132,7 @@ def _trace(found: "source_attribution.StoredAttribution") -> dict[str, Any]:
     }
 
 
-def _plain(one: "forecasts.StoredForecast") -> dict[str, Any]:
+def _as_json(one: "forecasts.StoredForecast") -> dict[str, Any]:
     return {
         "station": one.station,
         "parameter": one.parameter,

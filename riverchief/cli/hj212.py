@@ -50,7 +50,7 @@ class Tally(Generic[F]):
 def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     """Read frames to the end of ``source``; one JSON object a line for each, as soon as it is whole."""
     reader, tally = FrameReader(), Tally[Fault]()
-    for found in _found(source, reader):
+    for found in _frames(source, reader):
         if isinstance(found, Frame):
             tally.good += 1
             body = described(parse(found.segment))
@@ -65,7 +65,7 @@ def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     return tally
 
 
-def _found(source: BinaryIO, reader: FrameReader) -> Iterator[Frame | Broken]:
+def _frames(source: BinaryIO, reader: FrameReader) -> Iterator[Frame | Broken]:
     read = getattr(source, "read1", source.read)  # what is there now: a pipe from a live logger never ends
     while data := read(READ_BYTES):
         yield from reader.feed(data)
@@ -148,13 +148,13 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
     from ingest.storage import loggers
 
     with site_database(settings, data) as database, database.read() as connection:
-        known = loggers.load(connection).values()
+        registered = loggers.load(connection).values()
     if as_json:
         names = ("mn", "station", "st", "edition", "last_at_ms")
-        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in known]
+        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in registered]
         out.print_json(data=rows)
         return
-    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, known), "hj212_frames.no_logger")
+    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, registered), "hj212_frames.no_logger")
 
 
 def _row(one: "Logger") -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def end(
 
 def _print_list(found: list[tuple[int, Mute]], *, as_json: bool) -> None:
     if as_json:
-        out.print_json(data=[_plain(number, one) for number, one in found])
+        out.print_json(data=[_as_json(number, one) for number, one in found])
     else:
         rows = (_row(number, one) for number, one in found)
         tabulate(("number", "station", "since", "until", "state", "rules", "reason", "by"), rows, "mute.none")
@@ -99,7 +99,7 @@ def _row(number: int, one: Mute) -> tuple[str, ...]:
     return str(number), one.station, *span, named(say(f"mute.{state}")), rules, one.reason, one.by
 
 
-def _plain(number: int, one: Mute) -> dict[str, Any]:
+def _as_json(number: int, one: Mute) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms)}
     fields = {name: getattr(one, name) for name in ("station", "reason", "by")}
     return {"number": number, **fields, "rules": list(one.rules), **times}

@@ -12,7 +12,7 @@ from governance.incidents.finding import Colour
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
-from governance.notify.message import TEST, Item, NoticeKind
+from governance.notify.message import TEST_INCIDENT, Item, NoticeKind
 from governance.notify.preview import preview as preview_messages
 from governance.notify.wording import compose
 from infra import clock
@@ -21,7 +21,7 @@ from infra.texts import Text, join_on_line, line, say
 from infra.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 from riverchief import files, messages
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, login, open_site
 from riverchief.settings import Settings
 from riverchief.terminal import out, tabulate
 
@@ -31,7 +31,7 @@ app = Commands()
 app.add_typer(notify, name="notify")
 app.add_typer(shifts, name="oncall")
 
-DAYS = 28
+SHOWN_DAYS = 28
 
 
 @notify.command("test")
@@ -42,10 +42,10 @@ def notify_test(
 ) -> None:
     """经每个渠道各发一条测试消息 · A test message through every channel; exit code 1 when one does not take it."""
     loaded = load(settings, data)
-    with opened(loaded) as database, database.read() as connection:
+    with open_site(loaded) as database, database.read() as connection:
         contact = _directory(loaded, connection, clock.now_ms()).named(person)
     text = say("notice.test_text", name=contact.name, site=loaded.site.name)
-    item = Item(TEST, NoticeKind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
+    item = Item(TEST_INCIDENT, NoticeKind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
     send, failed = messages.sender(loaded.notices), False
     for number, channel in enumerate(contact.channels, 1):
         body = compose([item], contact.language, short=channel.short, link=None)
@@ -65,16 +65,16 @@ def preview(
     data: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """若此刻出事，谁在何时收到 · Who would be told, when, and who next if nobody confirms; sends nothing."""
+    """若此刻出事，谁在何时收到 · Who would be called, when, and who next if nobody confirms; sends nothing."""
     loaded = load(settings, data)
-    policy, at_ms = messages.policy(loaded.notices), _at(at)
-    with opened(loaded) as database, database.read() as connection:
-        known = _directory(loaded, connection, at_ms)
+    policy, at_ms = messages.policy(loaded.notices), _instant_of(at)
+    with open_site(loaded) as database, database.read() as connection:
+        directory = _directory(loaded, connection, at_ms)
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:
         raise ConfigurationError(say("command.no_station", station=station))
-    found = preview_messages(known, place, colour, at_ms, duty=lambda _: duty, policy=policy)
+    found = preview_messages(directory, place, colour, at_ms, duty=lambda _: duty, policy=policy)
     rows = [(one.step, one.contact, one.at_ms) for one in found]
     if as_json:
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
@@ -100,7 +100,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """最近的通知 · The newest messages, and what became of them."""
-    with opened(load(settings, data)) as database, database.read() as connection:
+    with open_site(load(settings, data)) as database, database.read() as connection:
         found = notice_store.list_notices(connection, status=status, limit=limit)
         items = notice_store.items(connection, [one.id for one in found])
     if as_json:
@@ -125,9 +125,9 @@ def list_(
 def show(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """现在和今后四周谁值班 · Who is on call now and in the next four weeks; exit code 1 when nobody is at some time."""
     now_ms = clock.now_ms()
-    with opened(load(settings, data)) as database, database.read() as connection:
-        planned = oncall.shifts(connection, now_ms, now_ms + DAYS * DAY_MS)
-    gap_ms = oncall.uncovered(planned, now_ms, now_ms + DAYS * DAY_MS)
+    with open_site(load(settings, data)) as database, database.read() as connection:
+        planned = oncall.shifts(connection, now_ms, now_ms + SHOWN_DAYS * DAY_MS)
+    gap_ms = oncall.uncovered(planned, now_ms, now_ms + SHOWN_DAYS * DAY_MS)
     if as_json:
         rows = [
             {"person": s.person, "begins": rfc3339(s.starts_at_ms), "until": rfc3339(s.ends_at_ms), "rank": s.rank}
@@ -154,9 +154,9 @@ def import_(
 ) -> None:
     """导入值班计划，替换自其首班起的安排 · Put a plan in force; it replaces what was planned from then on."""
     loaded = load(settings, data)
-    with opened(loaded) as database, database.write() as connection:
+    with open_site(loaded) as database, database.write() as connection:
         found, notes = files.read_shifts(file, _directory(loaded, connection, clock.now_ms()))
-        dropped = oncall.replace(connection, found, by=who(), now_ms=clock.now_ms())
+        dropped = oncall.replace(connection, found, by=login(), now_ms=clock.now_ms())
     for note in notes:
         out.print(join_on_line(note), highlight=False, markup=False, soft_wrap=True)
     out.print(line("notice.imported", count=len(found), dropped=dropped), highlight=False, markup=False)
@@ -167,7 +167,7 @@ def _without_link(body: str | None) -> str | None:
     return None if body is None else " ".join("…" if "/a/" in word else word for word in body.split(" "))
 
 
-def _at(text: str | None) -> int:
+def _instant_of(text: str | None) -> int:
     now = datetime.now(BEIJING)
     if text is None:
         return to_ms(now)
@@ -179,7 +179,7 @@ def _at(text: str | None) -> int:
 
 
 def _directory(loaded: Settings, connection: sa.Connection, at_ms: int) -> Directory:
-    found = messages.everybody(loaded, connection, at_ms)
+    found = messages.all_contacts(loaded, connection, at_ms)
     if not found.contacts:
         raise ConfigurationError(say("command.no_contacts"))
     return found

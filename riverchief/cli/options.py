@@ -54,17 +54,17 @@ def newest_of(
     settings: Path | None,
     data: Path | None,
     station: str | None,
-    kept: Callable[["sa.Connection", str | None], list[T]],
+    read: Callable[["sa.Connection", str | None], list[T]],
 ) -> list[T]:
     """Stored entries of a station, or of all, newest first. Raises NotFound for one that is not registered."""
     with site_database(settings, data) as database, database.read() as connection:
         if station is not None:
             registered(connection, station)
-        return kept(connection, station)[::-1]
+        return read(connection, station)[::-1]
 
 
 @contextmanager
-def opened(loaded: "Settings") -> Iterator["Database"]:
+def open_site(loaded: "Settings") -> Iterator["Database"]:
     """The site's database, closed afterwards. Raises StorageUnavailable."""
     from riverchief.database import open_database
 
@@ -75,7 +75,7 @@ def opened(loaded: "Settings") -> Iterator["Database"]:
         database.close()
 
 
-def who() -> str:
+def login() -> str:
     """The login name; empty for a container's user without one."""
     try:
         return getpass.getuser()
@@ -86,7 +86,7 @@ def who() -> str:
 @contextmanager
 def site_database(settings: Path | None, data: Path | None) -> Iterator["Database"]:
     """The database of the site these settings are of. Raises ConfigurationError and StorageUnavailable."""
-    with opened(load(settings, data)) as database:
+    with open_site(load(settings, data)) as database:
         yield database
 
 
@@ -94,7 +94,7 @@ def author(by: str | None) -> "Author":
     """The author of a change made now: the given name, else the login name."""
     from ingest.storage.changes import Author
 
-    return Author(by or who(), clock.now_ms())
+    return Author(by or login(), clock.now_ms())
 
 
 def registered(connection: "sa.Connection", station: str) -> None:

@@ -10,7 +10,7 @@ from infra.texts import line
 from infra.times import beijing
 from ingest import quarantine as quarantine_
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, site_database
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, open_site, site_database
 from riverchief.terminal import out, tabulate
 from sensors.parameters import catalogue
 
@@ -53,18 +53,18 @@ def replay(
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
-    known = catalogue()
-    with exclusive_ingest(loaded.database_url) as writer, opened(loaded) as database:
-        stores = open_stores(loaded, database, known)
-        rules_ = files.read_rules(loaded.site.rules, known)
+    parameters = catalogue()
+    with exclusive_ingest(loaded.database_url) as writer, open_site(loaded) as database:
+        stores = open_stores(loaded, database, parameters)
+        rules_ = files.read_rules(loaded.site.rules, parameters)
         site = Site(
             writer or database,
             stores.readings,
             rules_,
-            known,
+            parameters,
             source=loaded.site.source,
             late_s=loaded.ingest.late_after_s,
-            mappings=files.read_mappings(loaded.ingest.mappings, known),
+            mappings=files.read_mappings(loaded.ingest.mappings, parameters),
             spool=stores.spool,
         )
         with database.read() as connection:
@@ -93,7 +93,4 @@ def replay(
 
 
 def _refused(receipt: "Receipt") -> dict[str, Any]:
-    return {
-        "refused": len(receipt.rejected),
-        "reasons": ", ".join(r.detail for r in receipt.rejected),
-    }
+    return {"refused": len(receipt.rejected), "reasons": ", ".join(r.detail for r in receipt.rejected)}

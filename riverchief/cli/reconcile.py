@@ -16,14 +16,14 @@ from infra.texts import line, say
 from infra.times import beijing
 from riverchief import files
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, login, open_site
 from riverchief.services import reconciler
 from riverchief.settings import secret
 from riverchief.terminal import out
 
 app = Commands()
 
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 @app.command()
@@ -40,30 +40,33 @@ def reconcile(
     """与外部平台对账 · Compare a platform's incidents with ours; exit code 1 when they differ."""
     loaded = load(settings, data)
     usual = secret(loaded.outbox.secret, loaded.outbox.secret_file)
-    known = files.read_platforms(loaded.platforms.file, usual)
-    chosen = [known.named(platform)] if platform else [one for one in known.known if one.list is not None]
+    platforms = files.read_platforms(loaded.platforms.file, usual)
+    chosen = [platforms.named(platform)] if platform else [one for one in platforms.known if one.list is not None]
     if not chosen:
         raise ConfigurationError(say("command.no_platform"))
     if file is not None and len(chosen) > 1:
         raise ConfigurationError(say("command.whose_list"))
     found: list[tuple[StoredReport, int]] = []
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         for one in chosen:
-            kept = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=who())
+            report = (
+                _compared(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=login())
+            )
             again = 0
             if resend:
                 with database.write() as connection:
-                    again = reconciliation.resend(connection, reconciliation.incidents_to_resend(kept), clock.now_ms())
-            found.append((kept, again))
+                    lost = reconciliation.incidents_to_resend(report)
+                    again = reconciliation.resend(connection, lost, clock.now_ms())
+            found.append((report, again))
     if as_json:
-        out.print_json(data=[dataclasses.asdict(kept) | {"events_sent_again": again} for kept, again in found])
+        out.print_json(data=[dataclasses.asdict(report) | {"events_sent_again": again} for report, again in found])
     else:
-        for kept, again in found:
-            _show(kept, again)
-    raise typer.Exit(0 if all(kept.closed for kept, _ in found) else 1)
+        for report, again in found:
+            _show(report, again)
+    raise typer.Exit(0 if all(report.closed for report, _ in found) else 1)
 
 
-def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
+def _compared(database: Any, platform: Platform, file: Path) -> StoredReport:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -72,33 +75,33 @@ def _given(database: Any, platform: Platform, file: Path) -> StoredReport:
     if items is None:
         raise ConfigurationError(say("command.no_list", file=file))
     with database.write() as connection:
-        return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
+        return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=login())
 
 
-def _show(kept: StoredReport, again: int) -> None:
-    report = kept.report
+def _show(stored: StoredReport, again: int) -> None:
+    report = stored.report
     values = {
-        "platform": kept.platform,
-        "at": beijing(kept.at_ms),
+        "platform": stored.platform,
+        "at": beijing(stored.at_ms),
         "ours": report["ours"],
         "theirs": report["theirs"],
         "same": report["same"],
         "on_the_way": len(report["on_the_way"]),
     }
-    _say("reconciled", **values)
+    _print("reconciled", **values)
     for name in ("they_lack", "we_lack"):
         if report[name]:
-            numbers = ", ".join(map(str, report[name][:SHOWN])) + (" …" if len(report[name]) > SHOWN else "")
-            _say(name, count=len(report[name]), numbers=numbers)
-    for one in report["differing"][:SHOWN]:
-        _say("differs", incident=one["incident"], ours=one["ours"], theirs=one["theirs"])
-    if len(report["differing"]) > SHOWN:
-        _say("differ", count=len(report["differing"]))
+            numbers = ", ".join(map(str, report[name][:MAX_SHOWN])) + (" …" if len(report[name]) > MAX_SHOWN else "")
+            _print(name, count=len(report[name]), numbers=numbers)
+    for one in report["differing"][:MAX_SHOWN]:
+        _print("differs", incident=one["incident"], ours=one["ours"], theirs=one["theirs"])
+    if len(report["differing"]) > MAX_SHOWN:
+        _print("differ", count=len(report["differing"]))
     if report["unreadable"]:
-        _say("unreadable", count=report["unreadable"])
+        _print("unreadable", count=report["unreadable"])
     if again:
-        _say("sent_again", count=again)
+        _print("sent_again", count=again)
 
 
-def _say(key: str, **values: object) -> None:
+def _print(key: str, **values: object) -> None:
     out.print(line(f"platform.{key}", **values), highlight=False, markup=False, soft_wrap=True)

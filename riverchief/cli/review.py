@@ -43,12 +43,12 @@ def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     as_json: AsJson = False,
 ) -> None:
     """判定读数有效或无效 · Call readings good or bad: what rested on bad ones is withdrawn."""
-    known = catalogue()
+    parameters = catalogue()
     span = instant("--since", since), instant("--until", until)
     with site_database(settings, data) as database, database.write() as connection:
         whose = author(by)
         registered(connection, station)
-        made = make_review(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
+        made = make_review(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), parameters)
         made = store.with_second_person(connection, made)
         number = store.add_review(connection, made, whose)
     _print_list([(number, made)], as_json=as_json)
@@ -97,7 +97,7 @@ def void(
 
 def _print_list(found: list[tuple[int, Review]], *, as_json: bool) -> None:
     if as_json:
-        out.print_json(data=[_plain(number, one) for number, one in found])
+        out.print_json(data=[_as_json(number, one) for number, one in found])
     else:
         rows = (_row(number, one) for number, one in found)
         tabulate(("number", "station", "parameter", "since", "until", "verdict", "reason", "by"), rows, "review.none")
@@ -111,7 +111,7 @@ def _row(number: int, one: Review) -> tuple[str, ...]:
     return str(number), one.station, one.parameter or "—", *span, fields, one.reason, one.by
 
 
-def _plain(number: int, one: Review) -> dict[str, Any]:
+def _as_json(number: int, one: Review) -> dict[str, Any]:
     times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms), "at": rfc3339(one.at_ms)}
     fields = {
         name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void", "pending", "second")

@@ -19,14 +19,14 @@ from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, open_site
 from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 
 app = Commands("规则 · Rules.")
 
-SHOWN = 3
+MAX_SHOWN_STATIONS = 3
 """Stations named where a rule goes before another."""
 
 
@@ -45,10 +45,10 @@ def check(
     不给 --stations 时，与站点数据库中登记的站点对照 · Without --stations the rules are held against the stations
     registered at the site, where there is a database.
     """
-    known = catalogue()
-    rules = files.read_rules(file, known)
+    parameters = catalogue()
+    rules = files.read_rules(file, parameters)
     registry = _registry(stations, settings, data)
-    faults = explain.find_rule_faults(rules, known, registry)
+    faults = explain.find_rule_faults(rules, parameters, registry)
     before = explain.overrides(rules, registry) if registry else []
     if as_json:
         out.print_json(data=_as_json(rules, faults, before, registry))
@@ -95,9 +95,9 @@ def show(
 
 def _registry(stations: Path | None, settings: Path | None, data: Path | None) -> Registry | None:
     """The stations to hold rules against: of a file, or of the site's database where there is one."""
-    known = catalogue()
+    parameters = catalogue()
     if stations is not None:
-        return files.read_stations(stations, known)
+        return files.read_stations(stations, parameters)
     loaded = settings_.load(settings, **({} if data is None else {"data": data}))
     if loaded.database.url or not (loaded.data / "riverchief.db").exists():
         if settings is None and data is None:
@@ -105,28 +105,28 @@ def _registry(stations: Path | None, settings: Path | None, data: Path | None) -
         if not loaded.database.url:
             return None
     with _reading(settings, data) as connection:
-        registered = registry_store.load(connection, known)
+        registered = registry_store.load(connection, parameters)
     return registered if registered.stations else None  # a site without stations says nothing of its rules
 
 
 @contextmanager
 def _reading(settings: Path | None, data: Path | None) -> Iterator[sa.Connection]:
     """The site's database, to be read."""
-    with opened(load(settings, data)) as database, database.read() as connection:
+    with open_site(load(settings, data)) as database, database.read() as connection:
         yield connection
 
 
-_SHOWN_AS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}
+_COLOURS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}
 
 
 def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tuple[str, ...]]]) -> None:
-    known = catalogue()
+    parameters = catalogue()
     for rule in rules:
-        text = explain.sentence(rule, known)
-        head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_SHOWN_AS[rule.colour]}]{rule.colour}[/]"
+        text = explain.sentence(rule, parameters)
+        head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_COLOURS[rule.colour]}]{rule.colour}[/]"
         out.print(f"{head}\n  {escape(text.zh)}\n  {escape(text.en)}", highlight=False, soft_wrap=True)
     for one, other, stations in before:
-        out.print(f"  {join_on_line(_goes_before(one, other, stations))}", markup=False, highlight=False)
+        out.print(f"  {join_on_line(_precedence_text(one, other, stations))}", markup=False, highlight=False)
     for fault in faults:
         mark = "[red]✗[/]" if fault.serious else "[yellow]![/]"
         out.print(f"{mark} {escape(join_on_line(fault.text))}", highlight=False, soft_wrap=True)
@@ -134,15 +134,15 @@ def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tu
         out.print(f"[green]✓[/] {line('rules.fine', count=len(rules))}")
 
 
-def _goes_before(one: str, other: str, stations: tuple[str, ...]) -> Text:
-    shown = ", ".join(stations[:SHOWN]) + ("…" if len(stations) > SHOWN else "")
+def _precedence_text(one: str, other: str, stations: tuple[str, ...]) -> Text:
+    shown = ", ".join(stations[:MAX_SHOWN_STATIONS]) + ("…" if len(stations) > MAX_SHOWN_STATIONS else "")
     return say("rule.precedence", rule=one, other=other, stations=shown)
 
 
 def _as_json(
     rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tuple[str, ...]]], registry: Registry | None
 ) -> dict[str, Any]:
-    known = catalogue()
+    parameters = catalogue()
     return {
         "rules": [
             {
@@ -150,7 +150,7 @@ def _as_json(
                 "version": rule.version,
                 "kind": rule.kind,
                 "colour": rule.colour,
-                "zh": (text := explain.sentence(rule, known)).zh,
+                "zh": (text := explain.sentence(rule, parameters)).zh,
                 "en": text.en,
             }
             for rule in rules

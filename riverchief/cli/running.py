@@ -66,7 +66,7 @@ def _run(settings: Settings, role: str | None = None) -> None:
     """Run one role or all; what is needed for it takes seconds to load, wrong settings are refused before."""
     from riverchief import serve
 
-    serve.run(settings, serve.Role[role] if role else serve.ALL)
+    serve.run(settings, serve.Role[role] if role else serve.ALL_ROLES)
 
 
 def _on_port(settings: Path | None, data: Path | None, port: int | None) -> Settings:
@@ -101,16 +101,16 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     from riverchief import files
 
     loaded = load(settings, data)
-    known = catalogue()
+    parameters = catalogue()
     settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)
-    found = files.read_rules(loaded.site.rules, known)
-    files.read_mappings(loaded.ingest.mappings, known)
+    found = files.read_rules(loaded.site.rules, parameters)
+    files.read_mappings(loaded.ingest.mappings, parameters)
     usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
     files.read_platforms(loaded.platforms.file, usual_secret)
     if loaded.notices.contacts is not None:
         files.read_contacts(loaded.notices.contacts)
     if loaded.site.stations is not None:
-        files.read_stations(loaded.site.stations, known)
+        files.read_stations(loaded.site.stations, parameters)
     out.print(f"[green]✓[/] {line('settings.valid', rules=len(found))}")
 
 

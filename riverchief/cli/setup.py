@@ -16,7 +16,7 @@ from riverchief import files
 from riverchief import settings as settings_
 from riverchief.brokers.mosquitto_admin import ADMIN, HEALTH, Address
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, opened, site_database
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, open_site, site_database
 from riverchief.settings import Settings
 from riverchief.terminal import out, progress_bar
 from sensors.parameters import catalogue
@@ -205,7 +205,7 @@ def _compute_again(loaded: Settings, since: str) -> int:
     if loaded.influx.kind not in downsampling.SERVERS:
         raise ConfigurationError(say("time_series_server.no_hours", kind=loaded.influx.kind))
     first = to_ms(datetime.fromisoformat(f"{since}T00:00:00+08:00"))
-    with opened(loaded) as database, database.write() as connection:
+    with open_site(loaded) as database, database.write() as connection:
         stations = [station.key for station in registry.load(connection, catalogue()).stations]
         return downsampling.schedule_since(connection, stations, first, clock.now_ms())
 
@@ -217,7 +217,7 @@ def _refill(loaded: Settings) -> int:
     from riverchief.stores import open_stores
 
     total = 0
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
             raise ConfigurationError(say("command.no_influx_fill"))

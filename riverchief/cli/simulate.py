@@ -14,7 +14,7 @@ from infra.errors import ConfigurationError
 from infra.texts import Text, join_on_line, line, named, say
 from infra.times import beijing, rfc3339
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import SettingsFile, opened
+from riverchief.cli.options import SettingsFile, open_site
 from riverchief.terminal import err, out, progress_bar, save
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 app = Commands()
 
-SILENT_S = 2.0
-"""A broker that does not answer for so long is said to be away."""
+UNANSWERED_S = 2.0
+"""Time without an answer after which the broker is reported as unavailable."""
 PROGRESS_PERIOD_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
 
 
-OF_A_RUN = ("speed", "truth", "hj212", "logger", "logger_password_file", "sl651", "connections", "batch")
+RUN_OPTIONS = ("speed", "truth", "hj212", "logger", "logger_password_file", "sl651", "connections", "batch")
 """Options of a scenario that is played."""
-OF_THE_SITE = ("history_days", "every")
+SITE_OPTIONS = ("history_days", "every")
 """Options of the site's own stations, which are played without a scenario."""
 
 
@@ -45,12 +45,12 @@ def refuse_ignored_options(context: typer.Context, scenario: str | None) -> None
         return found and f"--{found.replace('_', '-')}"
 
     if scenario is None:
-        if (option := given(*OF_A_RUN, "stations")) is not None:
+        if (option := given(*RUN_OPTIONS, "stations")) is not None:
             raise ConfigurationError(say("simulate.needs_scenario", option=option))
         return
-    if (option := given(*OF_THE_SITE)) is not None:
+    if (option := given(*SITE_OPTIONS)) is not None:
         raise ConfigurationError(say("simulate.own_only", option=option))
-    if given("table") and (option := given(*OF_A_RUN)) is not None:
+    if given("table") and (option := given(*RUN_OPTIONS)) is not None:
         raise ConfigurationError(say("simulate.lines_only", option=option, what="--out"))
 
 
@@ -155,8 +155,8 @@ def _gauges(settings: "Settings") -> dict[str, Any]:
     """The SL 651 stations that are registered at the site, by station."""
     from ingest.storage import sl651_stations
 
-    with opened(settings) as database, database.read() as connection:
-        found = {known.station: known for known in sl651_stations.load(connection).values()}
+    with open_site(settings) as database, database.read() as connection:
+        found = {gauge.station: gauge for gauge in sl651_stations.load(connection).values()}
     if not found:
         raise ConfigurationError(say("simulate.no_gauge"))
     return found
@@ -175,8 +175,8 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
         return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
     from ingest.storage import loggers as logger_store
 
-    with opened(settings) as database, database.read() as connection:
-        found = {known.station: known for known in logger_store.load(connection).values()}
+    with open_site(settings) as database, database.read() as connection:
+        found = {logger.station: logger for logger in logger_store.load(connection).values()}
     if not found:
         raise ConfigurationError(say("simulate.no_logger"))
     return found
@@ -243,14 +243,14 @@ def opening_lines(settings: "Settings", options: "RunOptions", plan: "RunPlan") 
     pace = say("simulate.fast") if options.speed == AS_FAST_AS_POSSIBLE else f"{options.speed:g} ×"
     ends = {"begin": plan.pace.start_ms, "end": plan.scenario.end_ms}
     span = {name: beijing(at_ms, "%Y-%m-%d %H:%M") for name, at_ms in ends.items()} | {"pace": pace}
-    who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
+    shown = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(plan.own) + len(plan.shared):,}"]
     if plan.loggers and options.platform is not None:
-        who.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
+        shown.append(f"HJ 212 {options.platform[0]}:{options.platform[1]}: {len(plan.loggers):,}")
     if options.centre is not None:
-        who.append(f"SL 651 {options.centre[0]}:{options.centre[1]}: {len(options.gauges):,}")
+        shown.append(f"SL 651 {options.centre[0]}:{options.centre[1]}: {len(options.gauges):,}")
     lines = [
         line("simulate.begins", scenario=Text(plan.scenario.zh, plan.scenario.en), seed=options.seed, **span),
-        line("simulate.stations", who=", ".join(who)),
+        line("simulate.stations", who=", ".join(shown)),
     ]
     if plan.refused_connections:
         lines.append(f"[yellow]{line('simulate.shared', own=len(plan.own), others=plan.refused_connections)}[/]")
@@ -268,16 +268,16 @@ class ProgressReporter:
 
     def connection_changes(self, now: "Progress", moment: float) -> list[str]:
         """Sentences about changes since the last call; ``moment`` is a monotonic clock in s."""
-        return [change for state in now.lines for change in self._of(state, moment)]
+        return [change for state in now.lines for change in self._line_changes(state, moment)]
 
-    def _of(self, state: "LineState", moment: float) -> Iterator[str]:
+    def _line_changes(self, state: "LineState", moment: float) -> Iterator[str]:
         name = state.name
         if state.refusal and state.refusal != self._refusals.get(name):
             yield f"[red]{line('simulate.refuses', name=name, refusal=state.refusal)}[/]"
         self._refusals[name] = state.refusal
         if state.wanted and not state.connected:
             since = self._away_since.setdefault(name, moment)
-            if name not in self._reported_lines and moment - since >= SILENT_S and not state.refusal:
+            if name not in self._reported_lines and moment - since >= UNANSWERED_S and not state.refusal:
                 self._reported_lines.add(name)
                 yield f"[yellow]{line('simulate.silent', name=name)}[/]"
             return

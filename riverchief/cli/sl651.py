@@ -34,7 +34,7 @@ _HEX_LINE = re.compile(rb"[0-9A-Fa-f\s]+")
 def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     """Read frames to the end of ``source``, bytes or lines in hexadecimal; one JSON object a line for each."""
     tally = Tally[Fault]()
-    for found in _found(source):
+    for found in _frames(source):
         if isinstance(found, Received):
             tally.good += 1
             body = described(found.frame)
@@ -49,7 +49,7 @@ def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
     return tally
 
 
-def _found(source: BinaryIO) -> Iterator[Received | Broken]:
+def _frames(source: BinaryIO) -> Iterator[Received | Broken]:
     reader = FrameReader()
     read = getattr(source, "read1", source.read)  # what is there now: a pipe from a live station never ends
     data = read(READ_BYTES)
@@ -67,7 +67,7 @@ def _found(source: BinaryIO) -> Iterator[Received | Broken]:
 
 def described(frame: Frame) -> dict[str, Any]:
     """A frame as JSON; optional members are added only where they are present. The password is left out."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "ok": True,
         "station": frame.station,
         "centre": frame.centre,
@@ -75,23 +75,23 @@ def described(frame: Frame) -> dict[str, Any]:
         "end": frame.end.name,
     }
     if frame.ascii:
-        told["mode"] = "ascii"
+        fields["mode"] = "ascii"
     if frame.split:
-        return told | {"packets": frame.packets, "packet": frame.packet, "bytes": len(frame.body)}
+        return fields | {"packets": frame.packets, "packet": frame.packet, "bytes": len(frame.body)}
     if frame.downlink:
-        return told | {"downlink": True, "body": frame.body.hex().upper()}
+        return fields | {"downlink": True, "body": frame.body.hex().upper()}
     try:
         body = bodies.of_frame(frame)
     except Malformed as error:
-        return told | {"ok": False, "reason": str(error)}
-    told |= {"serial": body.serial, "sent": _beijing(body.sent_at_ms)}
+        return fields | {"ok": False, "reason": str(error)}
+    fields |= {"serial": body.serial, "sent": _beijing(body.sent_at_ms)}
     beside: dict[str, Any] = {
         "blocks": [_block(block) for block in body.blocks if block.elements],
         "parameters": [_parameter(one) for one in body.parameters],
         "text": body.text.decode("gb18030", "replace"),
         "counters": list(body.counters),
     }
-    return told | {name: value for name, value in beside.items() if value}
+    return fields | {name: value for name, value in beside.items() if value}
 
 
 def _parameter(one: Parameter) -> dict[str, Any]:
@@ -106,22 +106,22 @@ def _block(block: Block) -> dict[str, Any]:
 
 def _element(element: Element) -> dict[str, Any]:
     meaning = element.meaning
-    told: dict[str, Any] = {"id": element.id}
+    fields: dict[str, Any] = {"id": element.id}
     if meaning is not None:
-        told |= {"code": meaning.code, "zh": meaning.zh, "key": meaning.key}
+        fields |= {"code": meaning.code, "zh": meaning.zh, "key": meaning.key}
     if element.at_ms is not None:
-        told["time"] = _beijing(element.at_ms)
+        fields["time"] = _beijing(element.at_ms)
     if element.step_ms:
-        told["step_min"] = element.step_ms // 60_000
+        fields["step_min"] = element.step_ms // 60_000
     if element.id == "45":
-        told["bits"] = list(element.bits)
+        fields["bits"] = list(element.bits)
     elif element.fault or not element.values:
-        told |= {"bytes": len(element.raw), "problem": element.fault}
+        fields |= {"bytes": len(element.raw), "problem": element.fault}
     elif len(element.values) == 1:
-        told["value"] = _number(element.values[0])
+        fields["value"] = _number(element.values[0])
     else:
-        told["values"] = [_number(value) for value in element.values]
-    return {name: value for name, value in told.items() if value != ""}
+        fields["values"] = [_number(value) for value in element.values]
+    return {name: value for name, value in fields.items() if value != ""}
 
 
 def _number(value: Decimal | None) -> float | None:
@@ -172,14 +172,14 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
     from ingest.storage import sl651_stations
 
     with site_database(settings, data) as database, database.read() as connection:
-        known = sl651_stations.load(connection).values()
+        registered = sl651_stations.load(connection).values()
     if as_json:
         names = ("address", "station", "base_m", "array_order", "last_at_ms")
-        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in known]
+        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in registered]
         out.print_json(data=rows)
         return
     columns = ("address", "station", "base_m", "array_order", "password", "newest")
-    tabulate(columns, map(_row, known), "sl651_frames.no_gauge")
+    tabulate(columns, map(_row, registered), "sl651_frames.no_gauge")
 
 
 def _row(one: "Gauge") -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, opened, site_database, who
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, login, open_site, site_database
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, save, tabulate
 from sensors import registry_csv, registry_rows, registry_toml
@@ -44,10 +44,10 @@ def import_(
 ) -> None:
     """导入站点文件（TOML、CSV） · Import a registry file; changes nothing when a row is bad."""
     loaded = load(settings, data)
-    known = catalogue()
-    with opened(loaded) as database, database.write() as connection:
-        there = Book(registry_store.load(connection, known), maintenance_store.load(connection))
-        book = files.read_book(file, known, known=there, box=loaded.box, kind=kind)
+    parameters = catalogue()
+    with open_site(loaded) as database, database.write() as connection:
+        stored = Book(registry_store.load(connection, parameters), maintenance_store.load(connection))
+        book = files.read_book(file, parameters, known=stored, box=loaded.box, kind=kind)
         registry_store.save(connection, book.registry, author(by))
         maintenance_store.save(connection, book.maintenance, author(by))
     counts = Counter(of for of, _ in registry_rows.rows_of(book))
@@ -99,7 +99,7 @@ def add(  # noqa: PLR0913, PLR0917  (an option of the command each)
     row: dict[str, Any] = {"key": key, "lon": lon, "lat": lat, "water": water, "interval_s": every, "datum": datum}
     row |= {name: text for name, text in (("zh", zh), ("en", en), ("reach", reach), ("region", region)) if text}
     row |= {"gateway": gateway} if gateway else {}
-    with opened(loaded) as database, database.write() as connection:
+    with open_site(loaded) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         if key in registry:
             raise Refused(say("command.registered", key=key))
@@ -139,8 +139,8 @@ def hang(  # noqa: PLR0913, PLR0917  (an option of the command each)
         if again := [p for p in parameters if (station, p, row["since"]) in taken]:
             raise Refused(say("command.hangs", again=again[0], station=station, since=row["since"]))
         made = registry_rows.read_rows(rows, catalogue(), known=Book(registry)).registry
-        known = {d.serial for d in registry.devices}
-        if not (model or manufacturer) and device in known:
+        serials = {d.serial for d in registry.devices}
+        if not (model or manufacturer) and device in serials:
             made = dataclasses.replace(made, devices=())
         registry_store.save(connection, made, author(by))
     for one in made.deployments:
@@ -200,7 +200,7 @@ def qr(
     from api.evidence import labels
 
     loaded = load(settings, data)
-    with opened(loaded) as database, database.read() as connection:
+    with open_site(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, catalogue())
     if unknown := sorted(set(keys or ()) - set(registry.index)):
         raise NotFound(say("command.no_station", station=unknown[0]))
@@ -243,8 +243,8 @@ def provision(
     loaded = load(settings, data)
     where = endpoint(loaded)
     ends = None if others_end_in is None else round(others_end_in * 3600)
-    with opened(loaded) as database:
-        issued = _credentials(loaded, database).issue(station, by or who(), others_end_in_s=ends)
+    with open_site(loaded) as database:
+        issued = _credentials(loaded, database).issue(station, by or login(), others_end_in_s=ends)
         with database.read() as connection:
             parameters = registry_store.load(connection, catalogue())[station].parameters
     sheet = provision.sheet(issued, where, parameters, clock.now_ms())
@@ -270,14 +270,14 @@ def revoke(
     from ingest.devices import credentials as credentials_
 
     loaded = load(settings, data)
-    with opened(loaded) as database:
+    with open_site(loaded) as database:
         with database.read() as connection:
-            known = credentials_.listing(connection, station)
+            logins = credentials_.listing(connection, station)
         # all of them: also the one by the station's own key, which `setup device` makes and nobody has listed
-        users = [user] if user else [station, *(one.user for one in known if one.revoked_at_ms is None)]
+        users = [user] if user else [station, *(one.user for one in logins if one.revoked_at_ms is None)]
         making = _credentials(loaded, database)
         for one in users:
-            making.revoke(station, one, by or who())
+            making.revoke(station, one, by or login())
             out.print(f"[green]✓[/] {one}", highlight=False)
 
 
@@ -303,7 +303,7 @@ def claims_make(
     as_json: AsJson = False,
 ) -> None:
     """生成标签密钥，设备凭它领取一次登录；只显示一次 · Secrets for labels; a device claims its login by it, once."""
-    now_ms, by = clock.now_ms(), by or who()
+    now_ms, by = clock.now_ms(), by or login()
     with site_database(settings, data) as database, database.write() as connection:
         have = claims_.unused_labels(connection, now_ms)
         everyone = [s.key for s in registry_store.load(connection, catalogue()).stations]

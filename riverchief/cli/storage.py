@@ -13,7 +13,7 @@ from infra.texts import from_both, line, say
 from infra.times import DAY_MS
 from riverchief import files
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, open_site
 from riverchief.terminal import err, out, progress_bar
 from sensors.parameters import catalogue
 
@@ -38,7 +38,7 @@ def backup(
 
     loaded = load(settings, data)
     with progress_bar(line("progress.backup")) as progress:
-        made = backup_.take(
+        made = backup_.back_up(
             loaded, target or loaded.data / "backups", keep=keep, archive=archive, photos=photos, progress=progress
         )
     if as_json:
@@ -93,20 +93,20 @@ def archive(
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
-    known = catalogue()
+    parameters = catalogue()
     keep_days = loaded.readings.keep_days
     if before is None and not keep_days:
         raise ConfigurationError(say("command.before"))
     now_ms = clock.now_ms()
     boundary_ms = month_bounds_ms(before)[0] if before else retention.edge_for_days(keep_days, now_ms)
-    rules_ = files.read_rules(loaded.site.rules, known)
+    rules_ = files.read_rules(loaded.site.rules, parameters)
     kept_days = max(0, (now_ms - boundary_ms) // DAY_MS) if before else keep_days
-    retention.check_keep_days(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
-    with opened(loaded) as database, progress_bar(line("progress.archive")) as progress:
-        keeper = open_stores(loaded, database, known).keeper
+    retention.check_keep_days(kept_days, max(rules_.lookback_s(p.key) for p in parameters.parameters))
+    with open_site(loaded) as database, progress_bar(line("progress.archive")) as progress:
+        keeper = open_stores(loaded, database, parameters).keeper
         if keeper is None:
             raise ConfigurationError(say("command.no_archive"))
-        moved = retention.move_out(database, known, keeper, boundary_ms, progress=progress)
+        moved = retention.move_out(database, parameters, keeper, boundary_ms, progress=progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
     else:
@@ -127,7 +127,7 @@ def migrate_command(
     from riverchief.backup import migrate_database
 
     with progress_bar(line("progress.migrate")) as progress:
-        moved = migrate_database.move(source, target, catalogue(), progress)
+        moved = migrate_database.migrate(source, target, catalogue(), progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
         return

@@ -14,7 +14,7 @@ from governance.people import store as people_store
 from infra.texts import line, named
 from infra.times import DAY_MS, beijing
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, opened, who
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, login, open_site
 from riverchief.terminal import out, tabulate
 
 app = Commands("人员、角色、任期和登录码 · People, roles, terms and tokens.")
@@ -173,7 +173,7 @@ def _writing(settings: Path | None, data: Path | None) -> Iterator[tuple[Any, Re
     from sensors.parameters import catalogue
 
     loaded = load(settings, data)
-    with opened(loaded) as database, database.write() as connection:
+    with open_site(loaded) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         yield connection, Regions(registry.regions, registry.stations), clock.now_ms(), loaded.site.source
 
@@ -183,4 +183,4 @@ def _good_ms(days: int | None, settings: Path | None, data: Path | None) -> int:
 
 
 def _author(by: str | None) -> str:
-    return by or who() or "command line"
+    return by or login() or "command line"

@@ -27,12 +27,12 @@ from riverchief.settings import Settings
 from riverchief.sources import mqtt_settings
 from sensors.wire.telemetry import topic
 
-NETWORK_S = 5.0
-QUIET_S = 0.7
+NETWORK_TIMEOUT_S = 5.0
+SETTLED_S = 0.7
 """Nothing more arrives for so long: the broker has sent what it sends."""
-QUEUE = 1000
+MIN_QUEUE = 1000
 """Messages Mosquitto queues unless told otherwise; beyond them it drops."""
-WINDOW_LOW = 1000
+MIN_WINDOW = 1000
 """A window below this makes batches so small that their commits set the speed."""
 EXPIRES_SOON_DAYS = 21
 
@@ -45,7 +45,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
         yield ok("broker", "broker_off")
         return
     try:
-        socket.create_connection((m.host, m.port), timeout=NETWORK_S).close()
+        socket.create_connection((m.host, m.port), timeout=NETWORK_TIMEOUT_S).close()
     except OSError as error:
         yield failure("broker", "broker_away", where=where, error=_reason(error))
         return
@@ -55,7 +55,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
     try:
         refusal = client.connect()
         if refusal is None:
-            yield failure("broker", "broker_silent", where=where, seconds=f"{NETWORK_S:g}")
+            yield failure("broker", "broker_silent", where=where, seconds=f"{NETWORK_TIMEOUT_S:g}")
             return
         if refusal:
             yield failure("broker", "broker_refuses", where=where, user=m.user or "-", reason=refusal)
@@ -72,7 +72,7 @@ def certificate(check: str, host: str, port: int, context: ssl.SSLContext) -> It
     """Whether the certificate of a server is one we trust, and for how long."""
     try:
         with (
-            socket.create_connection((host, port), timeout=NETWORK_S) as plain,
+            socket.create_connection((host, port), timeout=NETWORK_TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=host) as encrypted,
         ):
             peer = encrypted.getpeercert() or {}
@@ -108,13 +108,13 @@ def _limits(client: "_Client", batch: int) -> Iterator[Finding]:
     if not client.connected:
         return
     before = client.arrived
-    wanted = batch + QUEUE + 100
+    wanted = batch + MIN_QUEUE + 100
     client.hold()
     client.publish(wanted)
     window = client.settled() - before
     client.take_all()
     total = client.settled() - before
-    if window < min(batch, WINDOW_LOW):
+    if window < min(batch, MIN_WINDOW):
         yield warning("broker", "broker_window", window=window, batch=batch)
     else:
         yield ok("broker", "broker_window_ok", window=window)
@@ -128,10 +128,10 @@ def _session(m: MqttSettings) -> Iterator[Finding]:
     with _visit(m, name, keep=True) as first:
         first.subscribe()
     with _visit(m, name, keep=True) as second:
-        kept = second.session_present
+        session_kept = second.session_present
     with _visit(m, name, keep=False):
         pass  # and it is gone again
-    yield ok("broker", "broker_session") if kept else failure("broker", "broker_no_session")
+    yield ok("broker", "broker_session") if session_kept else failure("broker", "broker_no_session")
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def administration(settings: Settings) -> Iterator[Finding]:
 
 
 class _Client:
-    """A guest of the broker under a name of its own, on the topics of a station that cannot exist."""
+    """A test client with its own client id, on the topics of a station key that cannot be registered."""
 
     def __init__(self, m: MqttSettings, keep: bool = False) -> None:
         self._settings = m
@@ -201,41 +201,41 @@ class _Client:
             session = {"clean_start": not self._keep, "properties": properties}
         self._client.connect_async(self._settings.host, self._settings.port, 30, **session)
         self._client.loop_start()
-        self._answered.wait(NETWORK_S)
+        self._answered.wait(NETWORK_TIMEOUT_S)
         return self._refusal
 
     def subscribe(self) -> str:
         """Listen to the scratch topics; why not, "" when we may."""
         self._client.subscribe([(topic(self._station, kind), 1) for kind in ("command", "observed")])
-        self._subscribed.wait(NETWORK_S)
+        self._subscribed.wait(NETWORK_TIMEOUT_S)
         return self._not_subscribed if self._subscribed.is_set() else "no answer"
 
     def publish(self, count: int, kind: str = "command") -> None:
         """Publish ``count`` small messages and wait until the broker accepts or refuses them."""
         sent = [self._client.publish(topic(self._station, kind), b"{}", 1) for _ in range(count)]
-        until = time.monotonic() + NETWORK_S
+        until = time.monotonic() + NETWORK_TIMEOUT_S
         while time.monotonic() < until and self.connected and not all(one.is_published() for one in sent[-1:]):
             time.sleep(0.01)
 
     def arrives(self, count: int) -> bool:
         """Whether so many messages have come, within our patience."""
-        until = time.monotonic() + NETWORK_S
+        until = time.monotonic() + NETWORK_TIMEOUT_S
         while self.arrived < count and self.connected and time.monotonic() < until:
             time.sleep(0.01)
         return self.arrived >= count
 
     def settled(self) -> int:
         """How many have come, once no more come."""
-        until = time.monotonic() + 4 * NETWORK_S
+        until = time.monotonic() + 4 * NETWORK_TIMEOUT_S
         seen, quiet_since = -1, time.monotonic()
-        while time.monotonic() - quiet_since < QUIET_S and time.monotonic() < until:
+        while time.monotonic() - quiet_since < SETTLED_S and time.monotonic() < until:
             if self.arrived != seen:
                 seen, quiet_since = self.arrived, time.monotonic()
             time.sleep(0.02)
         return self.arrived
 
     def hold(self) -> None:
-        """Acknowledge nothing from now on."""
+        """Stop acknowledging messages."""
         self._holding = True
 
     def take_all(self) -> None:

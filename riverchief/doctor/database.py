@@ -25,15 +25,15 @@ from riverchief.settings import Settings
 from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import catalogue
 
-WAL_BYTES = 256 * 2**20
+MAX_WAL_BYTES = 256 * 2**20
 """The write-ahead log is copied back every 16 MiB; one so large shows a reader that never ends."""
-STUCK_MS = 600_000
-LATE_MS = 3_600_000
+STUCK_AFTER_MS = 600_000
+LATE_AFTER_MS = 3_600_000
 """Hours and days are computed an hour after their first new reading; another hour shows that it does not keep up."""
-AHEAD_MS = 7 * DAY_MS
+PLANNED_AHEAD_MS = 7 * DAY_MS
 """How far ahead somebody should be planned to be on call."""
-CLOCK_MS = 300_000
-NAMED = 5
+CLOCK_TOLERANCE_MS = 300_000
+MAX_NAMED_STATIONS = 5
 
 
 def database(settings: Settings) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def database(settings: Settings) -> Iterator[Finding]:
             yield failure("database", "database_away", where=db, error=error.text)
             return
         if current != wanted:
-            key = "database_new" if current not in _known() else "database_old"
+            key = "database_new" if current not in _known_revisions() else "database_old"
             yield failure("database", key, current=current or "-", wanted=wanted)
             return
         yield ok("database", "database_ok", where=db, revision=current)
@@ -76,13 +76,13 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
-def _known() -> set[str | None]:
+def _known_revisions() -> set[str | None]:
     return {None, *(script.revision for script in _scripts().walk_revisions())}
 
 
 def _log(file: Path) -> Iterator[Finding]:
     size = file.stat().st_size if file.exists() else 0
-    if size > WAL_BYTES:
+    if size > MAX_WAL_BYTES:
         yield warning("database", "database_log", size=f"{size / 2**20:.0f} MiB")
 
 
@@ -103,7 +103,7 @@ def _deliveries(db: Database) -> Iterator[Finding]:
     if counts.refused:
         yield warning("outbox", "outbox_dead", count=counts.refused)
     oldest = counts.oldest_pending_at_ms
-    if oldest is not None and clock.now_ms() - oldest > STUCK_MS:
+    if oldest is not None and clock.now_ms() - oldest > STUCK_AFTER_MS:
         yield warning("outbox", "outbox_stuck", count=counts.pending, since=beijing(oldest))
 
 
@@ -114,14 +114,14 @@ def _notices(settings: Settings, db: Database) -> Iterator[Finding]:
     now_ms = clock.now_ms()
     with db.read() as connection:
         notices = notice_store.queue_counts(connection)
-        planned = oncall.shifts(connection, now_ms, now_ms + AHEAD_MS)
+        planned = oncall.shifts(connection, now_ms, now_ms + PLANNED_AHEAD_MS)
     if notices.dead:
         yield warning("notices", "notices_dead", count=notices.dead)
-    if notices.oldest_due_at_ms is not None and now_ms - notices.oldest_due_at_ms > STUCK_MS:
+    if notices.oldest_due_at_ms is not None and now_ms - notices.oldest_due_at_ms > STUCK_AFTER_MS:
         yield failure("notices", "notices_stuck", since=beijing(notices.oldest_due_at_ms))
     if notices.unconfirmed:
         yield failure("notices", "notices_unconfirmed", count=notices.unconfirmed)
-    gap_ms = oncall.uncovered(planned, now_ms, now_ms + AHEAD_MS)
+    gap_ms = oncall.uncovered(planned, now_ms, now_ms + PLANNED_AHEAD_MS)
     if gap_ms is not None:
         yield warning("notices", "notices_uncovered", at=beijing(gap_ms))
 
@@ -136,7 +136,7 @@ def _quarantine(db: Database) -> Iterator[Finding]:
     if not held:
         yield ok("quarantine", "quarantine_none")
         return
-    worst = sorted(held.items(), key=lambda item: -item[1])[:NAMED]
+    worst = sorted(held.items(), key=lambda item: -item[1])[:MAX_NAMED_STATIONS]
     values = {"count": sum(held.values()), "new": new, "reasons": ", ".join(f"{reason} {n}" for reason, n in worst)}
     yield (warning if new else ok)("quarantine", "quarantine_grows" if new else "quarantine_held", **values)
 
@@ -145,41 +145,41 @@ def _downsampling(db: Database) -> Iterator[Finding]:
     now_ms = clock.now_ms()
     with db.read() as connection:
         waiting = downsampling.waiting(connection, now_ms)
-    if waiting.due_since_ms is not None and now_ms - waiting.due_since_ms > LATE_MS:
+    if waiting.due_since_ms is not None and now_ms - waiting.due_since_ms > LATE_AFTER_MS:
         yield warning("influx", "downsampling_late", days=waiting.days, since=beijing(waiting.due_since_ms))
 
 
 def _rules(settings: Settings, db: Database) -> Iterator[Finding]:
     """What contradicts itself in the rules, and stations whose events no rule tells; how they fit otherwise is for
     ``rules check``, and whether they can be read for ``settings``."""
-    known = catalogue()
+    parameters = catalogue()
     try:
-        rules = files.read_rules(settings.site.rules, known)
+        rules = files.read_rules(settings.site.rules, parameters)
     except ConfigurationError:
         return
     with db.read() as connection:
-        registry = registry_store.load(connection, known)
-    for fault in (*explain.find_rule_faults(rules, known), *explain.unmatched_stations(rules, registry)):
+        registry = registry_store.load(connection, parameters)
+    for fault in (*explain.find_rule_faults(rules, parameters), *explain.unmatched_stations(rules, registry)):
         yield warning("rules", "rules_fault", fault=fault.text)
 
 
 def _stations(db: Database) -> Iterator[Finding]:
-    known = catalogue()
+    parameters = catalogue()
     with db.read() as connection:
-        registry = registry_store.load(connection, known)
+        registry = registry_store.load(connection, parameters)
     keys = [s.key for s in registry.in_service]
     if not keys:
         yield warning("stations", "stations_none")
         return
     newest: dict[str, int] = {}
-    for row in SqlReadings(db, known).latest():
+    for row in SqlReadings(db, parameters).latest():
         newest[row.station] = max(row.newest_at_ms, newest.get(row.station, 0))
     if newest:
         last = max(newest.values())
-        if last > clock.now_ms() + CLOCK_MS:
+        if last > clock.now_ms() + CLOCK_TOLERANCE_MS:
             yield failure("clock", "clock_behind", newest=beijing(last), now=beijing(clock.now_ms()))
         yield ok("stations", "stations_newest", count=len(newest), all=len(keys), at=beijing(last))
     silent = [key for key in keys if key not in newest]
     if silent:
-        named = ", ".join(silent[:NAMED]) + (" …" if len(silent) > NAMED else "")
+        named = ", ".join(silent[:MAX_NAMED_STATIONS]) + (" …" if len(silent) > MAX_NAMED_STATIONS else "")
         yield warning("stations", "stations_never", count=len(silent), stations=named)

@@ -10,8 +10,8 @@ from riverchief.doctor import broker, database, place, servers
 from riverchief.doctor.findings import Check, Finding, failure
 from riverchief.settings import Settings
 
-PATIENCE_S = 30.0
-"""Every single question has a shorter limit of its own; this one is for what nobody thought of."""
+CHECK_TIMEOUT_S = 30.0
+"""Limit of all checks; each request has a shorter timeout of its own."""
 
 CHECKS: Mapping[str, Check] = {
     "settings": place.settings_,
@@ -28,7 +28,7 @@ CHECKS: Mapping[str, Check] = {
 
 
 def examine(
-    settings: Settings, *, checks: Mapping[str, Check] = CHECKS, patience_s: float = PATIENCE_S
+    settings: Settings, *, checks: Mapping[str, Check] = CHECKS, patience_s: float = CHECK_TIMEOUT_S
 ) -> list[Finding]:
     """The findings of all checks, in the order of the checks. Returns within ``patience_s`` whatever hangs."""
     answers: queue.SimpleQueue[tuple[str, Finding | None]] = queue.SimpleQueue()

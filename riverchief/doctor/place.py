@@ -40,12 +40,12 @@ def settings_(settings: Settings) -> Iterator[Finding]:
                 file.open("rb").close()
         except OSError as error:
             faults.append(at(f"mqtt.{name}", say("file.unreadable", file=file, error=error.strerror)))
-    known = catalogue()
+    parameters = catalogue()
     rules = 0
     try:
-        rules = len(files.read_rules(settings.site.rules, known))
+        rules = len(files.read_rules(settings.site.rules, parameters))
         if settings.site.stations is not None:
-            files.read_stations(settings.site.stations, known)
+            files.read_stations(settings.site.stations, parameters)
     except ConfigurationError as error:
         faults.append(error.text)
     for fault in faults:
@@ -57,18 +57,18 @@ def settings_(settings: Settings) -> Iterator[Finding]:
 def folder(settings: Settings) -> Iterator[Finding]:
     """Whether the data folder takes what is written, has room, and lies on a disk made for a database."""
     where = settings.data.resolve()
-    there = next((path for path in (where, *where.parents) if path.exists()), Path("/"))
+    existing = next((path for path in (where, *where.parents) if path.exists()), Path("/"))
     try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix=".doctor-") as probe:
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".doctor-") as probe:
             probe.write(b"x" * 4096)
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
         yield failure("data", "data_readonly", folder=where, error=error.strerror or type(error).__name__)
         return
-    if there != where:
+    if existing != where:
         yield ok("data", "data_new", folder=where)
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing).free
     room = {"folder": where, "free": _size(free)}
     if free < FREE_FAILURE:
         yield failure("data", "data_full", **room)
@@ -76,7 +76,7 @@ def folder(settings: Settings) -> Iterator[Finding]:
         yield warning("data", "data_filling", **room)
     else:
         yield ok("data", "data_room", **room)
-    kind = file_system(there)
+    kind = file_system(existing)
     if settings.database.url and not settings.database.url.startswith("sqlite"):
         return  # the readings are elsewhere
     if kind in NETWORK_FILE_SYSTEMS:

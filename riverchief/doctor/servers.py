@@ -24,7 +24,7 @@ from infra.errors import StorageUnavailable
 from ingest.storage import downsampling
 from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerError
 from riverchief import grafana, messages
-from riverchief.doctor.broker import NETWORK_S, certificate
+from riverchief.doctor.broker import NETWORK_TIMEOUT_S, certificate
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import LOOPBACK, Settings, secret
 from riverchief.stores import time_series_server
@@ -36,7 +36,7 @@ PROBE = "riverchief_doctor"
 
 def influx(settings: Settings) -> Iterator[Finding]:
     """Whether the time-series server answers, accepts our login, has our buckets, and stores and returns a point."""
-    limited = settings.influx.model_copy(update={"timeout_s": min(settings.influx.timeout_s, NETWORK_S)})
+    limited = settings.influx.model_copy(update={"timeout_s": min(settings.influx.timeout_s, NETWORK_TIMEOUT_S)})
     server = time_series_server(settings.model_copy(update={"influx": limited}))
     if server is None:
         yield ok("influx", "influx_off")
@@ -79,7 +79,7 @@ def grafana_(settings: Settings) -> Iterator[Finding]:
         return
     token = secret(g.token, g.token_file)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(base_url=g.url, timeout=NETWORK_S, headers=headers) as client:
+    with httpx.Client(base_url=g.url, timeout=NETWORK_TIMEOUT_S, headers=headers) as client:
         where = client.base_url.host
         try:
             health = client.get("/api/health")
@@ -128,7 +128,7 @@ def outbox(settings: Settings) -> Iterator[Finding]:
     where = f"{url.host}:{port}"
     try:
         with outgoing.guarded():
-            socket.create_connection((url.host, port), timeout=NETWORK_S).close()
+            socket.create_connection((url.host, port), timeout=NETWORK_TIMEOUT_S).close()
     except OSError as error:
         reason = str(error) if isinstance(error, outgoing.AddressRefused) else error.strerror or _name(error)
         yield failure("outbox", "outbox_away", where=where, error=reason)
@@ -140,29 +140,29 @@ def outbox(settings: Settings) -> Iterator[Finding]:
 
 def notices(settings: Settings) -> Iterator[Finding]:
     """Whether the contacts can be read and their channels reached; nothing is sent."""
-    known = messages.directory(settings) or Directory()
+    directory = messages.directory(settings) or Directory()
     db = Database(settings.database_url)
     with suppress(StorageUnavailable, sa.exc.SQLAlchemyError):  # what is wrong with the database is told elsewhere
         if not db.is_sqlite or Path(str(db.url.database)).exists():
             with db.read() as connection:
-                known = messages.everybody(settings, connection, clock.now_ms())
+                directory = messages.all_contacts(settings, connection, clock.now_ms())
     db.close()
-    if not known.contacts:
+    if not directory.contacts:
         yield warning("notices", "notices_off")
         return
-    ways = sum(len(one.channels) for one in known.contacts)
-    yield ok("notices", "notices_ok", contacts=len(known.contacts), channels=ways)
+    ways = sum(len(one.channels) for one in directory.contacts)
+    yield ok("notices", "notices_ok", contacts=len(directory.contacts), channels=ways)
     if not settings.notices.public_url:
         yield warning("notices", "notices_no_link")
     checked: set[tuple[str, int]] = set()
-    for contact in known.contacts:
+    for contact in directory.contacts:
         for channel in contact.channels:
             where = channels.host(channel)
             if where is None or where in checked:
                 continue
             checked.add(where)
             try:
-                socket.create_connection(where, timeout=NETWORK_S).close()
+                socket.create_connection(where, timeout=NETWORK_TIMEOUT_S).close()
             except OSError as error:
                 yield failure(
                     "notices",
@@ -180,7 +180,7 @@ def running(settings: Settings) -> Iterator[Finding]:
     host = settings.api.host if settings.api.host in LOOPBACK else "127.0.0.1"
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.api.port}/readyz"
     try:
-        answer = httpx.get(address, timeout=NETWORK_S, trust_env=False)  # we ask ourselves, no proxy
+        answer = httpx.get(address, timeout=NETWORK_TIMEOUT_S, trust_env=False)  # we ask ourselves, no proxy
         parts = _json(answer)["parts"]
         failing = [f"{part['name']}: {part['detail']}" for part in parts if not part["ok"]]
         pace = [part["detail"] for part in parts if part["name"] == "ingest_lag" and part["ok"]]
@@ -202,7 +202,7 @@ def _clock(url: str) -> Iterator[Finding]:
     """Compare our clock with the server's, which has whole seconds."""
     began = time.time()
     try:
-        date_header = httpx.get(url, timeout=NETWORK_S).headers["date"]
+        date_header = httpx.get(url, timeout=NETWORK_TIMEOUT_S).headers["date"]
         theirs: datetime = parsedate_to_datetime(date_header)
     except (httpx.HTTPError, KeyError, ValueError):
         return

@@ -26,12 +26,12 @@ log = structlog.get_logger(__name__)
 EVERY_S = 1.0
 NICENESS = 10
 PROGRESS_PERIOD_S = 0.5
-SHORTER = 1000
+SHORT_LIST_INCIDENTS = 1000
 """Incidents of each list in a result."""
 
 
 class Backtester(PeriodicWorker):
-    """Looks for backtests that wait and has them done; one of years takes as long as it takes."""
+    """Runs the waiting backtests one after the other, without a time limit."""
 
     longest_round_s = math.inf
 
@@ -57,7 +57,7 @@ class Backtester(PeriodicWorker):
         if request is None:
             return EVERY_S
         child = multiprocessing.get_context("spawn").Process(
-            target=work, args=(self._settings, request.id), daemon=True
+            target=run_backtest, args=(self._settings, request.id), daemon=True
         )
         child.start()
         if self._watch(child) and child.exitcode:
@@ -83,8 +83,8 @@ class Backtester(PeriodicWorker):
             log.warning("a failed backtest could not be written down", number=number)
 
 
-def work(settings: Settings, number: int) -> None:
-    """Do one backtest and write down what came of it."""
+def run_backtest(settings: Settings, number: int) -> None:
+    """Run one backtest and store the result or the error."""
     os.nice(NICENESS)
     database = Database(settings.database_url)
     try:
@@ -103,23 +103,23 @@ def work(settings: Settings, number: int) -> None:
 
 
 def _result(settings: Settings, database: Database, number: int) -> dict[str, object]:
-    known = catalogue()
+    parameters = catalogue()
     with database.read() as connection:
         request = backtest_requests.get(connection, number).request
-        registry = registry_store.load(connection, known)
+        registry = registry_store.load(connection, parameters)
         maintenance = maintenance_store.load(connection)
-    tried_rules = files.parse_rules(request["rules"], known)
-    in_force_rules = rule_publications.load(database, files.read_rules(settings.site.rules, known), known)
+    tried_rules = files.parse_rules(request["rules"], parameters)
+    in_force_rules = rule_publications.load(database, files.read_rules(settings.site.rules, parameters), parameters)
     since_ms, until_ms = request["since_ms"], request["until_ms"]
-    stores = open_stores(settings, database, known)
-    past = backtest.load_input(
+    stores = open_stores(settings, database, parameters)
+    stored = backtest.load_input(
         registry, stores.readings, since_ms, until_ms, maintenance=maintenance, stations=request["stations"]
     )
     progress = _ProgressWriter(database, number)
     tried, in_force = backtest.compare_rule_sets(
-        tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=progress
+        tried_rules, in_force_rules, stored, parameters, since_ms, until_ms, on_progress=progress
     )
-    return backtest.as_json(tried, in_force, most=SHORTER)
+    return backtest.as_json(tried, in_force, most=SHORT_LIST_INCIDENTS)
 
 
 class _ProgressWriter:

@@ -25,7 +25,7 @@ from ingest.sources.mqtt import MqttSource
 from riverchief import metrics
 from riverchief.heartbeat import Heartbeat
 from riverchief.resources import Resources
-from riverchief.service import SILENT_S, Service
+from riverchief.service import SILENT_AFTER_S, Service
 from riverchief.site_files import SiteFiles
 from riverchief.sources import gateway_settings, sl651_settings
 from riverchief.stores import Stores
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-BEHIND_S = 60
+MAX_BEHIND_S = 60
 """An ingest that is behind for longer and does not catch up is not well; a burst or a start is worked off in less."""
 HEARTBEAT_GRACE_S = 5
 
@@ -149,7 +149,7 @@ class Ingest:
     def _intake_health(self, now_ms: int) -> list[Part]:
         c = self.intake.counters
         silent_s = (now_ms - max(c.last_tick_ms, self._started_ms)) / 1000  # one that never began is silent, too
-        ok = self.intake.alive and silent_s < SILENT_S
+        ok = self.intake.alive and silent_s < SILENT_AFTER_S
         detail = f"{c.messages} messages, backlog {self.intake.backlog}, {c.last_error or 'fine'}"
         text = say("health.ingest", messages=f"{c.messages:,}", backlog=f"{self.intake.backlog:,}")
         since_ms = None if ok else max(c.last_tick_ms, self._started_ms)
@@ -271,7 +271,7 @@ def _pace(intake: Intake, now_ms: int) -> Part:
     sent_ms = intake.counters.last_sent_ms
     if sent_ms is not None:
         detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
-    long = any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind)
+    long = any(now_ms - (lane.behind_since_ms or now_ms) > MAX_BEHIND_S * 1000 for lane in behind)
     since_ms = min(lane.behind_since_ms or now_ms for lane in behind)
     estimate = intake.estimate(now_ms)
     words = {"span": duration(now_ms - since_ms), "messages": f"{estimate.messages:,}"}

@@ -28,8 +28,8 @@ from riverchief.stores import open_stores
 
 log = structlog.get_logger(__name__)
 
-ROUND_S = 1.0
-DRAIN_S = 30.0
+INTERVAL_S = 1.0
+DRAIN_TIMEOUT_S = 30.0
 
 
 class PartitionWorker:
@@ -102,7 +102,7 @@ class PartitionWorker:
         )
         self._stop.wait()
         source.stop()
-        if not intake.stop(DRAIN_S):
+        if not intake.stop(DRAIN_TIMEOUT_S):
             log.warning("the last batch did not finish in time; it will be read again", partition=number)
         if stores.server:
             stores.server.close()
@@ -173,7 +173,7 @@ class PartitionWorkers:
             except Exception as error:
                 self._error = f"{type(error).__name__}: {error}"
                 log.exception("a round of the cluster has failed")
-            self._stopping.wait(ROUND_S)
+            self._stopping.wait(INTERVAL_S)
 
     def _round(self) -> None:
         found = self.leases.renew()
@@ -210,7 +210,7 @@ class PartitionWorkers:
         for worker in ending:
             worker.stop()
         for worker in ending:
-            worker.join(DRAIN_S)
+            worker.join(DRAIN_TIMEOUT_S)
         try:
             self.leases.leave()
         except StorageUnavailable as error:

@@ -15,9 +15,9 @@ from infra.times import BEIJING, from_ms, to_ms
 
 log = structlog.get_logger(__name__)
 
-AGAIN_S = 900.0
+RETRY_S = 900.0
 """A platform that does not answer is asked again after this."""
-LOOK_S = 60.0
+POLL_S = 60.0
 
 
 class Reconciler(PeriodicWorker):
@@ -42,14 +42,14 @@ class Reconciler(PeriodicWorker):
             except WaterError as error:
                 troubles.append(str(error))
                 log.warning("a platform cannot be compared with yet", platform=platform.name, error=str(error))
-                self._not_before[platform.name] = self._clock_ms() + round(AGAIN_S * 1000)
+                self._not_before[platform.name] = self._clock_ms() + round(RETRY_S * 1000)
             except Exception as error:
                 troubles.append(f"{platform.name}: {type(error).__name__}")
                 log.exception("a comparison failed and is tried again", platform=platform.name)
-                self._not_before[platform.name] = self._clock_ms() + round(AGAIN_S * 1000)
+                self._not_before[platform.name] = self._clock_ms() + round(RETRY_S * 1000)
         if troubles or all(self._clock_ms() >= at for at in self._not_before.values()):
             self.last_error = "; ".join(troubles)
-        return LOOK_S
+        return POLL_S
 
     def round(self, platform: Platform) -> StoredReport | None:
         """Compare if the day's comparison is due and not made; raises what the fetching raises."""
@@ -70,7 +70,7 @@ class Reconciler(PeriodicWorker):
 
 
 def compare(database: Database, platform: Platform, clock_ms: Callable[[], int], *, by: str) -> StoredReport:
-    """Fetch a platform's list, compare, and keep the report. Raises PlatformAway and StorageUnavailable."""
+    """Fetch a platform's list, compare, and keep the report. Raises PlatformUnavailable and StorageUnavailable."""
     items = reconciliation.fetch(platform, clock_ms)
     with database.write() as connection:
         callbacks.delete_old(connection, clock_ms())

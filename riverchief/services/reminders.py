@@ -57,7 +57,7 @@ class Reminders(PeriodicWorker):
                     connection, now_ms, up=regions.parent, source=self._source, policy=self._policy
                 )
             total += len(entries)
-            if len(entries) < incident_store.AT_ONCE:
+            if len(entries) < incident_store.FINDINGS_PER_PART:
                 break
         with self._database.write() as connection:
             total += len(

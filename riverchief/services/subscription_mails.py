@@ -13,7 +13,7 @@ from governance.notify import channels
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel
 from governance.reports import public_photos, public_warnings, subscriptions
-from governance.reports.subscriptions import Subscription, Told
+from governance.reports.subscriptions import PublicState, Subscription
 from infra.database import Database
 from infra.errors import NotFound
 from infra.periodic import PeriodicWorker
@@ -24,7 +24,7 @@ from ingest.storage.tables import reach as reach_table
 from ingest.storage.tables import station as station_table
 
 EVERY_S = 15.0
-AT_ONCE = 50
+MAX_PER_ROUND = 50
 """Mails of one kind in a round."""
 
 log = structlog.get_logger(__name__)
@@ -61,32 +61,34 @@ class SubscriptionMails(PeriodicWorker):
         """Send what is due; how many mails the server took. Raises StorageUnavailable."""
         now_ms, self.last_error = self._clock_ms(), ""
         with self._database.write() as connection:
-            subscriptions.expire(connection, now_ms)
+            subscriptions.delete_expired(connection, now_ms)
         with self._database.read() as connection:
-            links = subscriptions.links_due(connection, now_ms, AT_ONCE)
-            rivers = subscriptions.reaches(connection)
+            links = subscriptions.links_due(connection, now_ms, MAX_PER_ROUND)
+            rivers = subscriptions.subscribed_reaches(connection)
         sent = sum(self._send_link(one, now_ms) for one in links)
-        return sent + sum(self._tell(reach, now_ms) for reach in rivers)
+        return sent + sum(self._mail_changes(reach, now_ms) for reach in rivers)
 
     def _send_link(self, one: Subscription, now_ms: int) -> bool:
         values: dict[str, object] = {"river": self._river(one.reach), "link": self._link(one)}
-        done = partial(subscriptions.link_sent, token=one.token)
+        done = partial(subscriptions.record_link_sent, token=one.token)
         return self._mail(
             one, say("subscription.mail_link_title", **values), [_text("mail_link", values)], done, now_ms
         )
 
-    def _tell(self, reach: str, now_ms: int) -> int:
+    def _mail_changes(self, reach: str, now_ms: int) -> int:
         """Tell those who follow a river what changed; how many mails the server took."""
         with self._database.read() as connection:
             found = warning_at(connection, reach)
-            now = Told(found is not None, public_photos.newest_release(connection, reach))
-            due = subscriptions.news_due(connection, reach, now, now_ms, AT_ONCE)
+            now = PublicState(found is not None, public_photos.newest_release(connection, reach))
+            due = subscriptions.mails_due(connection, reach, now, now_ms, MAX_PER_ROUND)
         if not due:
             return 0
         sign = f"{self._base}/r/{quote(reach, safe='')}"
-        return sum(self._tell_one(one, now, found, sign, now_ms) for one in due)
+        return sum(self._mail_subscriber(one, now, found, sign, now_ms) for one in due)
 
-    def _tell_one(self, one: Subscription, now: Told, found: tuple[Colour, int] | None, sign: str, now_ms: int) -> bool:
+    def _mail_subscriber(
+        self, one: Subscription, now: PublicState, found: tuple[Colour, int] | None, sign: str, now_ms: int
+    ) -> bool:
         values: dict[str, object] = {"river": self._river(one.reach), "sign": sign, "link": self._link(one)}
         kinds = []
         if found is not None and not one.warned:
@@ -98,16 +100,11 @@ class SubscriptionMails(PeriodicWorker):
             kinds.append("photos")
         title = say(f"subscription.mail_{kinds[0]}_title", **values)
         body = [*(_text(f"mail_{kind}", values) for kind in kinds), _text("mail_foot", values)]
-        done = partial(subscriptions.told, token=one.token, now=now, now_ms=now_ms)
+        done = partial(subscriptions.record_mail_sent, token=one.token, now=now, now_ms=now_ms)
         return self._mail(one, title, body, done, now_ms)
 
     def _mail(
-        self,
-        one: Subscription,
-        title: Text,
-        body: list[Text],
-        done: Callable[[sa.Connection], None],
-        now_ms: int,
+        self, one: Subscription, title: Text, body: list[Text], done: Callable[[sa.Connection], None], now_ms: int
     ) -> bool:
         """Send a mail and write down what came of it. Who unsubscribed meanwhile is sent nothing."""
         try:
@@ -118,12 +115,14 @@ class SubscriptionMails(PeriodicWorker):
         ends = {"List-Unsubscribe": f"<{self._link(one)}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
         address = self._vault.open(one.address)
         to = channels.mail(self._server, address, ends if one.confirmed_at_ms is not None else {})
-        outcome = self._send(to, *(_of(one, text) for text in (title, _joined(body)))) if address else Outcome(False)
+        outcome = (
+            self._send(to, *(_text_for(one, text) for text in (title, _joined(body)))) if address else Outcome(False)
+        )
         with self._database.write() as connection:
             if outcome.ok:
                 done(connection)
             else:
-                subscriptions.failed(connection, one, now_ms)
+                subscriptions.record_failure(connection, one, now_ms)
         if not outcome.ok:
             self.last_error = outcome.error or "a mail was not taken"
             log.warning("a mail to the public was not taken", reach=one.reach, error=outcome.error)
@@ -154,5 +153,5 @@ def _joined(texts: list[Text]) -> Text:
     return Text("\n\n".join(one.zh for one in texts), "\n\n".join(one.en for one in texts))
 
 
-def _of(one: Subscription, text: Text) -> str:
+def _text_for(one: Subscription, text: Text) -> str:
     return text.en if one.language == "en" else text.zh

@@ -31,7 +31,7 @@ from riverchief import messages, metrics
 from riverchief.audit_sealing import sealing
 from riverchief.contact_key import ContactRetention
 from riverchief.resources import Resources
-from riverchief.service import SILENT_S, HasThread, Service, no_metrics, no_parts
+from riverchief.service import SILENT_AFTER_S, HasThread, Service, no_metrics, no_parts
 from riverchief.services import housekeeping
 from riverchief.services.backtester import Backtester
 from riverchief.services.housekeeping import Housekeeping
@@ -86,7 +86,7 @@ def build_worker(resources: Resources) -> Worker:
         Job(
             messenger,
             _error_health("notices", messenger, "sending"),
-            lambda now_ms: [metrics.many("notices", dict(messenger.counts))],
+            lambda now_ms: [metrics.metric_by_label("notices", dict(messenger.counts))],
         ),
         *_closing_jobs(resources),
     )
@@ -125,7 +125,7 @@ def _deliverer(resources: Resources) -> Deliverer | None:
 def _delivery_service(deliverer: Deliverer) -> Service:
     def health(now_ms: int) -> list[Part]:
         seen_ms = deliverer.last_round_at_ms
-        ok = seen_ms is not None and now_ms - seen_ms < SILENT_S * 1000
+        ok = seen_ms is not None and now_ms - seen_ms < SILENT_AFTER_S * 1000
         return [Part("outbox", ok, "delivering" if ok else "the deliverer shows no sign of life", since_ms=seen_ms)]
 
     return Service(

@@ -70,15 +70,15 @@ _NAIVE = (
     "%d/%m/%Y %H:%M:%S",
 )
 
-VALUES_AT_ONCE = 150_000
+VALUES_PER_PASS = 150_000
 """Values of one pass: few enough to stay in the processor's cache, enough to make a pass worth it."""
 
-NUMBERS = 0.5
+MIN_NUMBER_SHARE = 0.5
 """A column of which fewer filled cells than this are numbers is no sensor."""
 
-REPORTED = 5
+MAX_REPORTED = 5
 
-CONSTANT = 10
+MIN_CONSTANT_VALUES = 10
 """Fewest readings of a column for a note that all of them are the same number."""
 
 LEAP_DAYS = 1_000
@@ -172,7 +172,7 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
             np.repeat(members, k).astype(np.int32), np.tile(parameter, len(members)).astype(np.int32)
         )
         spans = [tuple(np.searchsorted(table.station, [one, one + 1]).tolist()) for one in members]
-        for piece in _pieces(table.at, spans, max(1, VALUES_AT_ONCE // max(1, k))):
+        for piece in _pieces(table.at, spans, max(1, VALUES_PER_PASS // max(1, k))):
             series, row = _by_series(table.values, piece)
             column = series % k
             cell = column * n + row
@@ -241,13 +241,13 @@ def _clocks(table: SensorTable, packed: Ints) -> list[str]:
     for i, sensor in enumerate(table.found.sensors):
         if kinds[sensor.parameter].event and np.isfinite(kinds[sensor.parameter].swing):
             columns.setdefault(kinds[sensor.parameter].event, i)
-    mine = list(columns.values())
-    swing = np.array([kinds[table.found.sensors[i].parameter].swing for i in mine])
+    used = list(columns.values())
+    swing = np.array([kinds[table.found.sensors[i].parameter].swing for i in used])
     together: list[tuple[ClockShift, list[str]]] = []
     for one, name in enumerate(table.names):
         rows = slice(*np.searchsorted(table.station, [one, one + 1]).tolist())
-        good = packed[rows][:, mine] & 15 < Flag.BAD
-        for found in find_clock_shifts(table.at[rows], np.where(good, table.values[rows][:, mine], np.nan), swing):
+        good = packed[rows][:, used] & 15 < Flag.BAD
+        for found in find_clock_shifts(table.at[rows], np.where(good, table.values[rows][:, used], np.nan), swing):
             for with_others, names in together:
                 if abs(found.since_ms - with_others.since_ms) <= 2 * DAY_MS and found.alike(with_others):
                     names.append(name)
@@ -264,7 +264,7 @@ def _units(table: SensorTable) -> list[str]:
         rows = np.flatnonzero(~np.isnan(column))
         parameter = table.found.catalogue.parameters[sensor.parameter]
         kind = replace(parameter, key=sensor.kind_key)
-        for change in find_unit_changes(column[rows], table.station[rows], kind)[:REPORTED]:
+        for change in find_unit_changes(column[rows], table.station[rows], kind)[:MAX_REPORTED]:
             row = rows[change.row]
             names = {
                 "station": table.names[table.station[row]],
@@ -285,7 +285,7 @@ def _due(table: SensorTable, due: Bools) -> list[str]:
         one = table.found.sensors[sensor]
         optical = table.found.catalogue.parameters[one.parameter].optical
         text = maintenance_due_text(
-            table.names[station], one.name, (began[:REPORTED] * DAY_MS).tolist(), optical=optical
+            table.names[station], one.name, (began[:MAX_REPORTED] * DAY_MS).tolist(), optical=optical
         )
         notes.append(named(text))
     return notes
@@ -307,11 +307,11 @@ def _alarms(
     slow = SlowEventState()
     slow.grow(len(table.names))
     station, kind, at, tests = table.station[rows], parameter[column], table.at[rows], packed >> 4
-    known = table.found.catalogue
-    seen = detect_sudden_events(station, kind, at, moves, courses, tests, watched, known, tuple(edges))
-    slow_result = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
+    parameters = table.found.catalogue
+    seen = detect_sudden_events(station, kind, at, moves, courses, tests, watched, parameters, tuple(edges))
+    slow_result = detect_slow_events(station, kind, at, value, tests, slow, parameters, neighbour_stations(edges))
     every = CombinedAlarms.of(seen.alarms, slow_result.alarms)
-    leaps = oxygen_leaps(station, kind, at, moves, courses, known)
+    leaps = oxygen_leaps(station, kind, at, moves, courses, parameters)
     doubt = DoubtState()
     doubt.grow(len(table.names))
     settled = settle_doubtful_events(every, leaps, lambda: np.unique(station << TIME_BITS | at), doubt)
@@ -336,8 +336,8 @@ def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]
     """The network by position; upstream stations first do not matter, alarms are matched by time."""
     for pair in network:
         if missing := [name for name in pair if name not in names]:
-            known = ", ".join(names[:8])
-            raise ConfigurationError(say("table.network_unknown", missing=missing[0], name=source.name, known=known))
+            shown = ", ".join(names[:8])
+            raise ConfigurationError(say("table.network_unknown", missing=missing[0], name=source.name, known=shown))
     return [UpstreamPath(names.index(a), names.index(b)) for a, b in network]
 
 
@@ -406,21 +406,21 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
     at, ok = _times(source, names[time_at], pl.concat(stamps), offset, summary)
     columns = [np.concatenate([piece[i] for piece in cells]) for i in range(len(found.sensors))]
     summary.rows = len(at)
-    kept, columns = _sensors(found, columns, unread, summary)
+    sensors, columns = _sensors(found, columns, unread, summary)
     if not columns:
         tried = [f"{c.name} {odd.first!r}" for c, odd in zip(found.sensors, unread, strict=True) if odd.cells]
         empty = ", ".join(tried or [c.name for c in found.sensors])
         raise ConfigurationError(say("table.no_numbers", source=source, found=empty))
-    values = np.stack([c.canonical(v) for c, v in zip(kept.sensors, columns, strict=True)]).T
+    values = np.stack([c.canonical(v) for c, v in zip(sensors.sensors, columns, strict=True)]).T
     values[~np.isfinite(values)] = np.nan
     if station_at is None:
         label = source.name.split(".")[0]
         summary.notes.append(line("table.one_station", label=label))
-        known, who = [label], np.zeros(int(ok.sum()), np.intp)
+        station_names, owner = [label], np.zeros(int(ok.sum()), np.intp)
     else:
-        known, who = _stations(pl.concat(stations).filter(pl.Series(ok)), summary)
+        station_names, owner = _stations(pl.concat(stations).filter(pl.Series(ok)), summary)
     rows = np.flatnonzero(ok)
-    return _sorted(known, who, at[rows], values.T[:, rows].T, kept, summary)
+    return _sorted(station_names, owner, at[rows], values.T[:, rows].T, sensors, summary)
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> int | None:
@@ -476,12 +476,12 @@ def _sensors(
         numbers = int(np.isfinite(values).sum())
         if not numbers and not odd.cells:
             summary.notes.append(line("table.note_no_numbers", name=column.name))
-        elif numbers < NUMBERS * (numbers + odd.cells):
+        elif numbers < MIN_NUMBER_SHARE * (numbers + odd.cells):
             summary.notes.append(line("table.note_text", name=column.name, first=odd.first))
             summary.left_alone.append(column.name)
             summary.unassessed += numbers
         else:
-            if numbers >= CONSTANT and np.nanmin(values) == np.nanmax(values):
+            if numbers >= MIN_CONSTANT_VALUES and np.nanmin(values) == np.nanmax(values):
                 summary.notes.append(line("table.note_constant", name=column.name, value=f"{np.nanmax(values):g}"))
             if odd.cells:
                 summary.notes.append(line("table.note_cells", name=column.name, cells=odd.cells, first=odd.first))
@@ -490,8 +490,8 @@ def _sensors(
     guessed = [c.name for c in (found.sensors[i] for i in keep) if c.kind_key == "generic"]
     if guessed:
         summary.notes.append(line("table.note_plain", names=", ".join(guessed)))
-    kept: tuple[TableSensor, ...] = tuple(found.sensors[i] for i in keep)
-    return replace(found, sensors=kept), [columns[i] for i in keep]
+    sensors: tuple[TableSensor, ...] = tuple(found.sensors[i] for i in keep)
+    return replace(found, sensors=sensors), [columns[i] for i in keep]
 
 
 def _times(
@@ -523,7 +523,7 @@ def _times(
             best = stamps
         if len(stamps) - stamps.null_count() >= filled:
             break
-    if best is None or len(best) - best.null_count() < NUMBERS * max(filled, 1):
+    if best is None or len(best) - best.null_count() < MIN_NUMBER_SHARE * max(filled, 1):
         first = sample[0] if len(sample) else ""
         raise ConfigurationError(say("table.bad_time", source=source, name=name, first=first))
     return _ms(source, name, best, zoned=zoned, offset=offset, filled=filled, summary=summary)
@@ -532,68 +532,70 @@ def _times(
 def _ms(
     source: Path, name: str, stamps: pl.Series, *, zoned: bool, offset: timedelta | None, filled: int, summary: Summary
 ) -> tuple[Ints, np.ndarray]:
-    known = stamps.is_not_null().to_numpy()
+    is_set = stamps.is_not_null().to_numpy()
     at = np.array(stamps.dt.epoch("ms").fill_null(0).to_numpy(), np.int64)
     if not zoned:
         if offset is None:
             summary.notes.append(line("table.note_offset", name=name))
         else:
             at = at - int(offset.total_seconds() * 1000)
-    if lost := len(known) - int(known.sum()):
+    if lost := len(is_set) - int(is_set.sum()):
         summary.notes.append(line("table.note_no_time", name=name, rows=lost))
-    strange = known & ((at < 0) | (at > 4_102_444_800_000))
+    strange = is_set & ((at < 0) | (at > 4_102_444_800_000))
     if strange.any():
         summary.notes.append(line("table.note_year", name=name, rows=int(strange.sum())))
-    return at, known & ~strange
+    return at, is_set & ~strange
 
 
 def _stations(cells: pl.Series, summary: Summary) -> tuple[list[str], Places]:
     names = cells.str.strip_chars().fill_null("")
-    known = names.unique(maintain_order=True).to_list()
-    if "" in known:
+    unique = names.unique(maintain_order=True).to_list()
+    if "" in unique:
         summary.notes.append(line("table.note_nameless"))
-    codes = names.replace_strict(known, list(range(len(known))), return_dtype=pl.Int64)
-    return known, np.array(codes.to_numpy(), np.intp)
+    codes = names.replace_strict(unique, list(range(len(unique))), return_dtype=pl.Int64)
+    return unique, np.array(codes.to_numpy(), np.intp)
 
 
 def _sorted(
-    known: list[str], who: Places, at: Ints, values: Floats, found: TableSensors, summary: Summary
+    stations: list[str], owner: Places, at: Ints, values: Floats, found: TableSensors, summary: Summary
 ) -> SensorTable:
     """Rows by station and time; of rows with one key each column's last number counts."""
-    summary.notes += _hours_twice(known, who, at)
-    back = int(((np.diff(at) < 0) & (np.diff(who) == 0)).sum())
-    order = np.lexsort((np.arange(len(at)), at, who))
-    if back:
-        summary.notes.append(line("table.note_back", times=back))
-        who, at, values = who[order], at[order], values.T[:, order].T
-    elif (np.diff(who) < 0).any():
-        who, at, values = who[order], at[order], values.T[:, order].T
-    again = np.append(False, (np.diff(at) == 0) & (np.diff(who) == 0))
+    summary.notes += _hours_twice(stations, owner, at)
+    backwards = int(((np.diff(at) < 0) & (np.diff(owner) == 0)).sum())
+    order = np.lexsort((np.arange(len(at)), at, owner))
+    if backwards:
+        summary.notes.append(line("table.note_back", times=backwards))
+        owner, at, values = owner[order], at[order], values.T[:, order].T
+    elif (np.diff(owner) < 0).any():
+        owner, at, values = owner[order], at[order], values.T[:, order].T
+    again = np.append(False, (np.diff(at) == 0) & (np.diff(owner) == 0))
     if again.any():
         twice = int(again.sum())
         summary.notes.append(line("table.note_twice", rows=twice))
         for row in np.flatnonzero(again).tolist():
             values[row] = np.where(np.isnan(values[row]), values[row - 1], values[row])
         keep = np.append(~again[1:], True)
-        who, at, values = who[keep], at[keep], values.T[:, keep].T
-    leaps = np.flatnonzero((np.diff(at) > LEAP_DAYS * DAY_MS) & (np.diff(who) == 0))
-    for row in leaps[:REPORTED].tolist():
-        names = {"station": known[who[row]], "before": rfc3339(int(at[row])), "after": rfc3339(int(at[row + 1]))}
+        owner, at, values = owner[keep], at[keep], values.T[:, keep].T
+    leaps = np.flatnonzero((np.diff(at) > LEAP_DAYS * DAY_MS) & (np.diff(owner) == 0))
+    for row in leaps[:MAX_REPORTED].tolist():
+        names = {"station": stations[owner[row]], "before": rfc3339(int(at[row])), "after": rfc3339(int(at[row + 1]))}
         summary.notes.append(line("table.note_leap", **names))
-    summary.stations = len(np.unique(who))
+    summary.stations = len(np.unique(owner))
     summary.values = int((~np.isnan(values)).sum())
-    return SensorTable(known, who, at, values, found)
+    return SensorTable(stations, owner, at, values, found)
 
 
-def _hours_twice(known: Sequence[str], who: Places, at: Ints) -> list[str]:
+def _hours_twice(stations: Sequence[str], owner: Places, at: Ints) -> list[str]:
     """One sentence for each clock that was set back by an hour: local times say an hour twice when summer time ends."""
-    apart, same = np.diff(at), np.diff(who) == 0
+    apart, same = np.diff(at), np.diff(owner) == 0
     if not (apart < 0).any() or not (apart > 0).any():
         return []
     back = np.flatnonzero(same & (apart == np.median(apart[same & (apart > 0)]) - DAY_MS // 24))
-    if len(back) > 3 * len(known) + len(at) // 5000:  # in no order
+    if len(back) > 3 * len(stations) + len(at) // 5000:  # in no order
         return []
-    names = [{"station": known[who[row]], "when": rfc3339(int(at[row + 1]))} for row in back[:REPORTED].tolist()]
+    names = [
+        {"station": stations[owner[row]], "when": rfc3339(int(at[row + 1]))} for row in back[:MAX_REPORTED].tolist()
+    ]
     return [line("table.note_hour_twice", **one) for one in names]
 
 
@@ -649,14 +651,14 @@ def _runs(alarms: Alarms) -> int:
     return 1 + int((apart | (np.diff(alarms.station[order]) != 0)).sum())
 
 
-COUNTED = ("rows", "stations", "values", "suspect", "bad", "events", "doubtful")
+COUNTED_FIELDS = ("rows", "stations", "values", "suspect", "bad", "events", "doubtful")
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
     """The summary for people: what was assumed, and what was found."""
     yield from summary.notes
     tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"
-    counts = {name: getattr(summary, name) for name in COUNTED}
+    counts = {name: getattr(summary, name) for name in COUNTED_FIELDS}
     left = say("table.assessed_all")
     if summary.left_alone:
         left = say("table.left", names=", ".join(summary.left_alone), cells=summary.unassessed)

@@ -28,17 +28,13 @@ CLASS, DECIDING = "class", "deciding"
 MISSING = ("", "-", "--", "—", "/", "*", "na", "n/a", "nan", "null", "none", "nd", "未检出", "缺测", "无数据")
 """Cells, small letters, that say there is no value. "Not detected" without a limit is one: it tells no class."""
 
-REPORTED = 5
+MAX_REPORTED = 5
 """How many unreadable cells are named one by one."""
 
-_HIDDEN = r"^[<＜]?\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*[lL]?$"
+_BELOW_LIMIT = r"^[<＜]?\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*[lL]?$"
 _NAMES = np.array(["", *(c.roman for c in WaterClass)], object)
 
-ITEMS: Mapping[str, Sequence[str] | None] = {
-    "table": None,
-    "national": gb3838.NATIONAL,
-    "real-time": gb3838.REAL_TIME,
-}
+ITEMS: Mapping[str, Sequence[str] | None] = {"table": None, "national": gb3838.NATIONAL, "real-time": gb3838.REAL_TIME}
 """Named sets of what is judged: all of table 1, the ministry's 21 items, the five of automatic stations."""
 
 
@@ -94,11 +90,7 @@ def items(text: str) -> Sequence[str] | None:
 
 
 def classify(
-    source: Path,
-    out: Path | IO[bytes],
-    options: Options,
-    catalogue: Catalogue,
-    progress: Progress = lambda share: None,
+    source: Path, out: Path | IO[bytes], options: Options, catalogue: Catalogue, progress: Progress = lambda share: None
 ) -> Summary:
     """Write the table with ``class`` and ``deciding`` added to the file ``out``, or as CSV to a binary stream.
 
@@ -109,12 +101,12 @@ def classify(
     """
     summary = Summary(source.name, options.water.value)
     with formats.reading(source) as table:
-        kept = _kept(source, table.names)
-        used = _used(source, [table.names[i] for i in kept], kept, options, catalogue, summary)
-        names = [table.names[i] for i in kept] + [CLASS, DECIDING]
+        copy = _kept(source, table.names)
+        used = _used(source, [table.names[i] for i in copy], copy, options, catalogue, summary)
+        names = [table.names[i] for i in copy] + [CLASS, DECIDING]
         with _opened(out, names, table.bom) as sink:
             for piece in table.pieces():
-                sink.write(_judged(source, piece, kept, used, options, summary))
+                sink.write(_judged(source, piece, copy, used, options, summary))
                 progress(piece.done)
             if not summary.rows:
                 sink.write(pl.DataFrame(schema={str(i): pl.String for i in range(len(names))}))
@@ -162,12 +154,7 @@ def _kept(source: Path, names: Sequence[str]) -> list[int]:
 
 
 def _used(
-    source: Path,
-    names: Sequence[str],
-    places: Sequence[int],
-    options: Options,
-    catalogue: Catalogue,
-    summary: Summary,
+    source: Path, names: Sequence[str], places: Sequence[int], options: Options, catalogue: Catalogue, summary: Summary
 ) -> dict[str, Column]:
     """Position in the piece → column, of what is judged (and of temperature and salinity for saturation)."""
     mapped = table_columns.find_columns(names, catalogue)
@@ -184,7 +171,7 @@ def _used(
 
 
 def _judged(
-    source: Path, piece: TableChunk, kept: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
+    source: Path, piece: TableChunk, copy: Sequence[int], used: Mapping[str, Column], options: Options, summary: Summary
 ) -> pl.DataFrame:
     """The piece with its classes; counts go to the summary."""
     values: dict[str, Floats] = {}
@@ -202,7 +189,7 @@ def _judged(
     for code, count in enumerate(np.bincount(found, minlength=len(_NAMES))):
         summary.classes[_NAMES[code]] += int(count)
     summary.rows += rows
-    return piece.frame.select([str(i) for i in kept]).with_columns(
+    return piece.frame.select([str(i) for i in copy]).with_columns(
         pl.Series(CLASS, _NAMES[found], pl.String).replace("", None),
         pl.Series(DECIDING, _deciding(judged, rows), pl.String).replace("", None),
     )
@@ -226,7 +213,7 @@ def _cells(cells: pl.Series) -> tuple[Floats, Bools, Any]:
     rest = (numbers.is_null() & text.is_not_null()).arg_true().to_numpy()
     if len(rest):
         words = text.gather(rest)
-        limits = _numbers(words.str.extract(_HIDDEN).cast(pl.Float64, strict=False))
+        limits = _numbers(words.str.extract(_BELOW_LIMIT).cast(pl.Float64, strict=False))
         detected = np.isfinite(limits) & (limits > 0)
         values[rest[detected]] = limits[detected]
         hidden[rest[detected]] = True
@@ -244,7 +231,7 @@ def _warn(
 ) -> None:
     """Name the first unreadable cells, count all; with ``strict`` the first one ends it."""
     summary.unreadable += len(rows)
-    for row in rows[: REPORTED - len(summary.unreadable_first)]:
+    for row in rows[: MAX_REPORTED - len(summary.unreadable_first)]:
         cell = Unreadable(piece.line(int(row)), column.name, str(piece.frame[place][int(row)]))
         if options.strict:
             raise ConfigurationError(say("table.cell", source=source, **asdict(cell)))

@@ -12,11 +12,11 @@ from xml.parsers import expat
 from infra.errors import ConfigurationError
 from infra.texts import say
 
-MOST_UNPACKED = 1 << 30
+MAX_UNPACKED_BYTES = 1 << 30
 """Bytes of all parts together; 10 million cells take about 500 MB, and texts come beside them."""
-MOST_CELLS = 10_500_000
+MAX_CELLS = 10_500_000
 """Cells from the first to the last row and column: a full sheet of ten columns. Read, 2 million took 200 MB."""
-MOST_LETTERS = 512 << 20
+MAX_TEXT_CHARS = 512 << 20
 """Letters of all texts of a sheet, each counted as often as it is used."""
 
 _PIECE = 1 << 20
@@ -35,7 +35,7 @@ def check(path: Path) -> None:
                     reader = _Part(path, texts, shared)
                     for piece in _unpacked(parts, part):
                         unpacked += len(piece) if shared else 0
-                        if unpacked > MOST_UNPACKED:
+                        if unpacked > MAX_UNPACKED_BYTES:
                             raise _too_large(path)
                         if not part.filename.lower().endswith(_OTHER_THAN_XML):
                             reader.read(piece)
@@ -45,14 +45,14 @@ def check(path: Path) -> None:
 
 def _unpacked(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> Iterator[bytes]:
     """The true unpacked size of a part, whatever its header claims."""
-    part.file_size = 2 * MOST_UNPACKED
+    part.file_size = 2 * MAX_UNPACKED_BYTES
     with parts.open(part) as file:
         while piece := file.read(_PIECE):
             yield piece
 
 
 def _too_large(path: Path) -> ConfigurationError:
-    return ConfigurationError(say("table.workbook", path=path, cells=MOST_CELLS))
+    return ConfigurationError(say("table.workbook", path=path, cells=MAX_CELLS))
 
 
 class _Part:
@@ -125,7 +125,7 @@ class _Part:
             return
         self._top, self._bottom = min(self._top, row), max(self._bottom, row)
         self._left, self._right = min(self._left, column), max(self._right, column)
-        if (self._bottom - self._top + 1) * (self._right - self._left + 1) > MOST_CELLS:
+        if (self._bottom - self._top + 1) * (self._right - self._left + 1) > MAX_CELLS:
             raise _too_large(self._path)
 
     def _read_texts(self, kind: str) -> None:
@@ -154,7 +154,7 @@ class _Part:
 
     def _add(self, letters: int) -> None:
         self._letters += letters
-        if self._letters > MOST_LETTERS:
+        if self._letters > MAX_TEXT_CHARS:
             raise _too_large(self._path)
 
 

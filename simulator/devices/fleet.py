@@ -30,9 +30,9 @@ ONLINE, OFFLINE = b'{"online": true}', b'{"online": false}'
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 15.0
 CONNECT_TIMEOUT_S = 5.0
-WINDOW = 100
+MAX_IN_FLIGHT = 100
 """Messages a device has on the way to the broker at once."""
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 """Messages that wait for a device's connection; then it keeps what it measures in its own memory."""
 
 _CONNECTS_A_TURN = 20  # connecting blocks: those already connected must not wait for all the others
@@ -98,7 +98,7 @@ class Device:
 
         Of a device that is away on purpose, or just coming back, it is assumed.
         """
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             return False
         return self._away or self.connected or time.monotonic() < self._patient_until
 
@@ -163,7 +163,7 @@ class Device:
             protocol=MQTTProtocolVersion.MQTTv5 if connection.mqtt5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )
-        client.max_inflight_messages = WINDOW + 8  # the window is kept here; status messages come on top
+        client.max_inflight_messages = MAX_IN_FLIGHT + 8  # the window is kept here; status messages come on top
         client.max_queued_messages = 0
         client.connect_timeout = CONNECT_TIMEOUT_S
         user, password = connection.logins.get(self.station, (connection.user, connection.password))
@@ -269,7 +269,7 @@ class Device:
             return
         if not self.connected:
             return
-        while self._waiting and len(self._on_the_way) < WINDOW:
+        while self._waiting and len(self._on_the_way) < MAX_IN_FLIGHT:
             with self._fleet.changed:  # nobody may see the message in neither place
                 kind, payload = self._waiting[0]
                 sent = self._client.publish(topic(self.station, kind), payload, qos=1)

@@ -25,9 +25,9 @@ from sensors.wire.telemetry import topic
 from simulator.devices import mqtt_packets
 from simulator.devices.fleet import CONNECT_TIMEOUT_S, FIRST_RETRY_S, LONGEST_RETRY_S, OFFLINE, ONLINE, Connection
 
-WINDOW: Final = 1000
+MAX_IN_FLIGHT: Final = 1000
 """Messages a connection has on the way to the broker at once."""
-MOST_WAITING: Final = 20_000
+MAX_WAITING: Final = 20_000
 """Messages that wait for a connection; then its devices keep what they measure in their own memory."""
 
 log = structlog.get_logger(__name__)
@@ -99,7 +99,7 @@ class _Line:
         sock = self.sock
         if sock is None:
             return
-        while self.waiting and len(self._on_the_way) < WINDOW:
+        while self.waiting and len(self._on_the_way) < MAX_IN_FLIGHT:
             name, payload, retain, counts = self.waiting.popleft()
             self._next_id = self._next_id % 65_535 + 1
             packet = mqtt_packets.publish(name, payload, self._next_id, retain=retain)
@@ -170,7 +170,7 @@ class Trunks(Closing):
     def reachable(self, station: str) -> bool:
         """Whether the station's connection stands and does not lag far behind."""
         line = self._of[station]
-        return line.sock is not None and len(line.waiting) < MOST_WAITING
+        return line.sock is not None and len(line.waiting) < MAX_WAITING
 
     def send(self, station: str, kind: str, payload: bytes, *, retain: bool = False) -> None:
         """Queue one message; returns at once. Telemetry counts in :attr:`acked`."""

@@ -26,9 +26,9 @@ from sensors.wire.hj212.frame import Frame, FrameReader
 from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, read_time, write_qn, write_time
 from sensors.wire.telemetry import Sample
 
-MOST_CP: Final = 900
+MAX_CP_CHARS: Final = 900
 """Characters of CP in one packet; the standard allows 950."""
-KEPT: Final = 10_000
+MAX_KEPT_SAMPLES: Final = 10_000
 """Data remembered for requests of history."""
 _RETRY_S: Final = 0.2
 
@@ -68,7 +68,6 @@ class Logger(Closing):
         self.done: list[str] = []
         self.clock_off_ms = 0
         self.realtime_s = 60
-        self.minutes = 10
         self.resent = 0
         self._line = line
         self._about = Packet(None, st=st, pw=password, mn=mn, flag=flag_of(edition, answer=True))
@@ -97,7 +96,7 @@ class Logger(Closing):
         packet = replace(self._about, cn=cn, cp=cp)
         with self._changed:
             self._memory[cn, sample.at_ms] = packet
-            while len(self._memory) > KEPT:
+            while len(self._memory) > MAX_KEPT_SAMPLES:
                 self._memory.popitem(last=False)
             if send:
                 self._waiting.extend(self._numbered(packet))
@@ -162,7 +161,7 @@ class Logger(Closing):
         for _, entries in itertools.groupby(items, lambda entry: entry[0].partition("-")[0]):
             item = list(entries)
             length = sum(len(name) + len(value) + 2 for name, value in item)
-            if size + length > MOST_CP and groups[-1]:
+            if size + length > MAX_CP_CHARS and groups[-1]:
                 groups.append([])
                 size = 0
             groups[-1] += item
@@ -254,14 +253,8 @@ class Logger(Closing):
             self.clock_off_ms = read_time(fields["SystemTime"]) - self._clock_ms()
         elif cn == Cn.SET_REALTIME_INTERVAL:
             self.realtime_s = int(fields["RtdInterval"])
-        elif cn == Cn.SET_MINUTE_INTERVAL:
-            self.minutes = int(fields["MinInterval"])
         elif cn in (Cn.TIME, Cn.LOGGER_TIME):
             self._reply(sock, request, ("SystemTime", write_time(self.now_ms())))
-        elif cn == Cn.REALTIME_INTERVAL:
-            self._reply(sock, request, ("RtdInterval", str(self.realtime_s)))
-        elif cn == Cn.MINUTE_INTERVAL:
-            self._reply(sock, request, ("MinInterval", str(self.minutes)))
         elif cn == Cn.REALTIME:
             newest = max((key for key in self._memory if key[0] == cn), default=None)
             if newest is None:
@@ -273,7 +266,7 @@ class Logger(Closing):
             for packet in found:
                 self._reply(sock, request, *packet.cp)
             return ExeRtn.SUCCESS if found else ExeRtn.NO_DATA
-        elif cn not in (Cn.SAMPLE, Cn.KEEP_SAMPLE, Cn.TIMEOUT):
+        elif cn not in (Cn.SAMPLE, Cn.KEEP_SAMPLE):
             return ExeRtn.FAILED
         return ExeRtn.SUCCESS
 

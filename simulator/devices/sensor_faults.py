@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from infra import toml_text
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Station
 from simulator.physics import weather
-from simulator.physics.noise import HOUR_MS, key_of, normal, uniform, wander
+from simulator.physics.noise import key_of, normal, uniform, wander
 from simulator.physics.water import Water
-from simulator.scenario import KEPT_MS, Fault, FaultKind, Scenario, Visit
+from simulator.scenario import BATTERY_MS, Fault, FaultKind, Scenario, Visit
 
 ANALYSER_S = 4 * 3600
 ANALYSED = frozenset({"codmn", "nh3n", "tp", "tn", "codcr"})
@@ -248,7 +248,7 @@ class Instruments:
                 bursts = np.maximum(value + e.sign * sensor.usual * size * e.chance**2 + sensor.usual * 0.1, 0.0)
                 return bursts, e.during & (fits > 0.1) & (e.chance < 0.75) | e.begins
             case FaultKind.SUPPLY:
-                return np.full_like(value, np.nan), e.during & (e.at_ms >= e.fault.start_ms + KEPT_MS)
+                return np.full_like(value, np.nan), e.during & (e.at_ms >= e.fault.start_ms + BATTERY_MS)
         return self._faulty_throughout(e), e.during
 
     def _faulty_throughout(self, e: "_Exposure") -> Floats:  # noqa: PLR0911  (a kind of fault each)

@@ -34,7 +34,7 @@ FORMATS: Final = {
     "57": (4, 5),
 }
 """Element → bytes and decimals as this station sends it (Table C.1); others have four bytes and three decimals."""
-KEPT: Final = 10_000
+MAX_KEPT_MESSAGES: Final = 10_000
 """Samples remembered for queries of the past."""
 ANSWERS: Final = {
     queries.VERSION: b"\x0dV1.0.20220420",
@@ -125,7 +125,7 @@ class Station(Closing):
         """Take a sample (canonical units, keys of the catalogue) and send it; without ``send`` only remember it."""
         with self._changed:
             self._memory[sample.at_ms] = sample
-            while len(self._memory) > KEPT:
+            while len(self._memory) > MAX_KEPT_MESSAGES:
                 self._memory.popitem(last=False)
             if send:
                 self._serial = self._serial % 65_535 + 1

@@ -20,7 +20,7 @@ from infra.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_SAMPLES, Sample, Telemetry, encode
 from simulator.scenario import Trouble, TroubleKind
 
-MEMORY: Final = 10_000
+MAX_KEPT_SAMPLES: Final = 10_000
 """Samples a device remembers while it cannot send: a week at one a minute. The oldest go first when it is full, as in
 the ring memory of most loggers (engineering choice)."""
 
@@ -138,7 +138,7 @@ class Transport:
         *,
         seed: int,
         boot: int,
-        memory: int = MEMORY,
+        memory: int = MAX_KEPT_SAMPLES,
         per_message: int = 1,
         settled: Callable[[SampleOutcome], object] | None = None,
     ) -> None:

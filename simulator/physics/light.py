@@ -12,10 +12,11 @@ import numpy as np
 
 from infra.errors import NotFound
 from infra.texts import say
+from infra.times import HOUR_MS
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry, Station, Water
 from simulator.physics import chemistry
-from simulator.physics.noise import HOUR_MS, key_of
+from simulator.physics.noise import key_of
 from simulator.physics.world import DISCHARGED, STEP_S, World
 from simulator.scenario import DISCHARGES, Event, Scenario
 

@@ -8,9 +8,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.times import HOUR_MS
 from sensors.reading import Floats, Ints
-
-HOUR_MS = 3_600_000
 
 Key = int | NDArray[np.uint64]
 """Of a stream of chance; an array of keys broadcasts against the instants: a stream each."""

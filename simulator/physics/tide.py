@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from infra.times import HOUR_MS
 from sensors.reading import Floats, Ints
-from simulator.physics.noise import HOUR_MS
 
 M2_H, S2_H, K1_H, O1_H, M4_H = 12.4206012, 12.0, 23.9344696, 25.8193417, 6.2103006
 """Periods. M2 carries it; S2 beats with it (spring and neap, 14.77 d); K1 and O1 make the two highs of a day differ."""

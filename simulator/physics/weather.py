@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infra.times import BEIJING_OFFSET_MS, DAY_MS
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, HOUR_MS
 from sensors.reading import Floats, Ints
-from simulator.physics.noise import HOUR_MS, key_of, wander
+from simulator.physics.noise import key_of, wander
 
 LATITUDE = 23.0
 _YEAR_MS = 365.2425 * DAY_MS

@@ -13,12 +13,12 @@ import numpy as np
 
 from infra.errors import NotFound
 from infra.texts import say
-from infra.times import BEIJING_OFFSET_MS, DAY_MS
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, HOUR_MS
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Water
 from simulator.physics import chemistry, hydraulics, network, tide, weather
 from simulator.physics.chemistry import ALK, BOD, CHL, DIC, DO, EC, NH, ORGANIC, PO, SOLIDS, TEMP, TRACERS
-from simulator.physics.noise import HOUR_MS, key_of, keys_of, wander
+from simulator.physics.noise import key_of, keys_of, wander
 from simulator.physics.surface_layer import Upper
 from simulator.scenario import DISCHARGES, Event, EventKind, Scenario
 

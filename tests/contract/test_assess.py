@@ -255,7 +255,7 @@ def test_a_table_in_pieces_of_any_size_gets_the_same_flags(tmp_path: Path, monke
     whole = judge(held)
     assert int((whole.packed & 15 >= Flag.SUSPECT).sum()) > 20, "there is something to tell"
     for size in (7, 300, 1000):
-        monkeypatch.setattr(assess_, "VALUES_AT_ONCE", size)
+        monkeypatch.setattr(assess_, "VALUES_PER_PASS", size)
         cut = judge(held)
         assert np.array_equal(cut.packed, whole.packed)
         assert np.array_equal(cut.alarms.at, whole.alarms.at)

@@ -21,7 +21,7 @@ from governance.audit.trail import FaultKind, Verified
 from governance.verification import roots
 from infra.database import Database
 from infra.errors import NotFound, Refused
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.state import rule_versions
 from ingest.storage import changes, registry
 from ingest.storage.changes import Author
@@ -185,7 +185,7 @@ def test_every_version_of_a_rule_is_an_entry_when_it_begins_and_when_it_ends(dat
     for limit in (2.0, 2.0, 3.0):
         with database.write() as connection:
             rule_versions.record_versions(
-                connection, rule_model.read(text.format(limit=limit), catalogue()), catalogue(), T
+                connection, rule_file.read(text.format(limit=limit), catalogue()), catalogue(), T
             )
     with database.read() as connection:
         told = [(line.what, json.loads(line.body)) for line in audit_trail.entries_of(connection, "rule", "x")]

@@ -16,7 +16,7 @@ from infra.times import rfc3339
 from ingest.analysis import backtest, backtest_requests
 from ingest.analysis.backtest import BacktestInput, Label
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import registry as registry_store
 from riverchief import backtest_report
 from riverchief.cli.app import app
@@ -90,7 +90,7 @@ def past(world: World, since: int = T0, until: int = END) -> BacktestInput:
 
 
 def attempt(text: str, of: BacktestInput, since: int = T0, until: int = END, **other: Any) -> backtest.BacktestResult:
-    return backtest.run_rules(rule_model.read(text, CATALOGUE), of, CATALOGUE, since, until, **other)
+    return backtest.run_rules(rule_file.read(text, CATALOGUE), of, CATALOGUE, since, until, **other)
 
 
 # -- the same code -----------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_differences_are_by_incident_and_pages_by_week(world: World) -> None:
 
 def test_an_incident_that_only_becomes_more_urgent_is_neither_new_nor_gone_but_changed(world: World) -> None:
     world.feed(river(T0, [*calm(20), *bad(5), *calm(5)]))
-    orange, red = (rule_model.read(text, CATALOGUE) for text in (RULES, RULES.replace('"orange"', '"red"')))
+    orange, red = (rule_file.read(text, CATALOGUE) for text in (RULES, RULES.replace('"orange"', '"red"')))
     tried, in_force = backtest.compare_rule_sets(red, orange, past(world), CATALOGUE, T0, END)
     difference = backtest.compare(tried, in_force)
     assert (difference.new, difference.gone) == ((), ())
@@ -160,7 +160,7 @@ def test_an_incident_that_only_becomes_more_urgent_is_neither_new_nor_gone_but_c
 
 def test_rules_beside_themselves_are_tried_once(world: World) -> None:
     world.feed(river(T0, [*calm(20), *bad(5), *calm(5)]))
-    same, progress = [rule_model.read(RULES, CATALOGUE) for _ in range(2)], []
+    same, progress = [rule_file.read(RULES, CATALOGUE) for _ in range(2)], []
     tried, in_force = backtest.compare_rule_sets(*same, past(world), CATALOGUE, T0, END, on_progress=progress.append)
     assert tried is in_force
     assert progress[-1] == pytest.approx(1.0)
@@ -184,7 +184,7 @@ def test_no_reading_and_too_many_are_refused(world: World, monkeypatch: pytest.M
     with pytest.raises(ConfigurationError, match=says("backtest.nothing")):
         attempt(RULES, past(world))
     world.feed(river(T0, calm(20)))
-    monkeypatch.setattr(backtest, "MOST_READINGS", 10)
+    monkeypatch.setattr(backtest, "MAX_READINGS", 10)
     with pytest.raises(ConfigurationError, match=says("backtest.many", most=10)):
         past(world)
     with pytest.raises(ConfigurationError, match=says("registry.station_unknown", station="nobody")):
@@ -280,7 +280,7 @@ def test_a_backtest_that_was_asked_for_is_done_beside_and_its_number_answers(set
         with database.write() as connection:
             registry_store.save(connection, Registry((SHIWAN,), catalogue=CATALOGUE))
         store = open_stores(settings, database, CATALOGUE).readings
-        site = Site(database, store, rule_model.read("", CATALOGUE), CATALOGUE)
+        site = Site(database, store, rule_file.read("", CATALOGUE), CATALOGUE)
         for at, value in river(T0, [*calm(20), *bad(6)]).items():
             site.process([message("shiwan", {at: value})], at + 1000)
         good = {"rules": RULES, "since_ms": T0, "until_ms": END, "stations": []}

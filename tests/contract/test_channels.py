@@ -204,7 +204,7 @@ def test_a_contact_is_shown_for_a_reason_and_erased_as_its_sender_wishes(context
     ticket = tell(public, "示例一", contact=contact).json()["ticket"]
     other = tell(public, "示例二", contact=contact).json()["ticket"]
     with context.database.write() as connection:
-        subscriptions.ask(connection, context.vault, "qichachong", mail, "zh", NOW)
+        subscriptions.request(connection, context.vault, "qichachong", mail, "zh", NOW)
     office = login(context, "示例办公室", Role.OFFICE)
     number = min(one["id"] for one in office.get("/api/v1/incidents").json()["items"])
     assert contacts(office, number, " ") == ["409"]

@@ -186,7 +186,12 @@ UNSAID = {
     "riverchief/tables/classify.py": {"MISSING"},  # what stands for nothing in them
     "riverchief/grafana.py": {"FOLDER_TITLE"},  # the folder's name on a server
     "riverchief/settings.py": {"name"},  # a site that was not given a name
-    "riverchief/demo.py": {"_person", "_settings", "PATROL_NOTE", "REPORTED"},  # names of the example's people and site
+    "riverchief/demo.py": {
+        "_person",
+        "_settings",
+        "PATROL_NOTE",
+        "REPORT_TEXT",
+    },  # names of the example
 }
 """File → the functions and constants that hold names and other people's words, not what a command says."""
 

@@ -26,7 +26,7 @@ from governance.verification.comparison import Difference
 from infra.database import Database
 from infra.texts import say
 from infra.times import DAY_MS
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.state import rule_versions
 from ingest.storage import maintenance, registry
 from ingest.storage.changes import Author
@@ -253,7 +253,7 @@ def test_the_registry_and_the_rules_changed_by_sql_are_named(
             sensors = (Deployment("shiwan", "do", 0, "mg/L"),)
             registry.save(connection, Registry((one,), sensors, catalogue=catalogue()))
         maintenance.begin_visit(connection, Visit("shiwan", T), Author("周工（示例）", T))
-        rule_versions.record_versions(connection, rule_model.read(text, catalogue()), catalogue(), T)
+        rule_versions.record_versions(connection, rule_file.read(text, catalogue()), catalogue(), T)
     assert cases.faults() == []
     unguarded(cases.database, statement)
     (fault,) = cases.faults()

@@ -10,7 +10,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.model import Incident
 from infra.database import Database
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import demo, files
@@ -21,7 +21,7 @@ from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator import showcase
 from simulator.continuous_run import ContinuousSource
-from simulator.play import HURRIED_SAMPLES
+from simulator.play import CATCH_UP_SAMPLES
 from tests.databases import with_tables
 
 CATALOGUE = catalogue()
@@ -58,7 +58,7 @@ def messages() -> list[Message]:
     ) as source:
         for station, sample in source.advance(NOW):
             waiting.setdefault(station, []).append(sample)
-            if len(waiting[station]) == HURRIED_SAMPLES:
+            if len(waiting[station]) == CATCH_UP_SAMPLES:
                 send(station)
     for station in list(waiting):
         send(station)
@@ -70,7 +70,7 @@ def taken(folder: Path, sent: Sequence[Message]) -> list[Incident]:
     with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, creek())
-    known = rule_model.read(files.shipped("rules.toml").read_text(encoding="utf-8"), CATALOGUE)
+    known = rule_file.read(files.shipped("rules.toml").read_text(encoding="utf-8"), CATALOGUE)
     site = Site(database, SqlReadings(database, CATALOGUE), known, CATALOGUE)
     for start in range(0, len(sent), 5):
         site.process(sent[start : start + 5], NOW)

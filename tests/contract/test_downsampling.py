@@ -348,7 +348,7 @@ def test_no_two_parts_share_an_advisory_lock() -> None:
         databases.SCHEMA_LOCK,
         single_writer.INGEST_LOCK,
         housekeeping.LOCK,
-        audit_trail.LOCK,
+        audit_trail.TRAIL_LOCK,
         forward.FORWARDING,
         downsample.LOCK,
     ]

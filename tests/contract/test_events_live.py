@@ -7,7 +7,7 @@ import pytest
 
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from infra.texts import say
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from sensors.maintenance import Mute
 from tests.creek import DAY, QUIET, RULES, STEP, acid, after, creek, discharge, feed, firing
 from tests.says import shows
@@ -169,7 +169,7 @@ def test_an_event_whose_rule_is_gone_is_over_and_says_why(world: World) -> None:
     water = creek()
     discharge(water, 6 * DAY)
     feed(world, water, QUIET, 6 * DAY + 8)
-    world._rules = rule_model.read(RULES.replace("event-sure", "another"), CATALOGUE)
+    world._rules = rule_file.read(RULES.replace("event-sure", "another"), CATALOGUE)
     world.start()
     (found,) = world.tick(T0 + (6 * DAY + 8) * STEP)
     assert (found.change, found.rule, found.kind) == (ConditionChange.RESOLVED, "event-sure", FindingKind.EVENT)

@@ -31,7 +31,7 @@ from infra.errors import NotFound
 from infra.texts import Text, say
 from infra.times import rfc3339
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry
 from ingest.storage.changes import Author
@@ -80,7 +80,7 @@ class River:
         with self.database.write() as connection:
             registry.save(connection, Registry(STATIONS, (), REACHES, CATALOGUE), Author("周工（示例）", T))
         self.store = SqlReadings(self.database, CATALOGUE)
-        site = Site(self.database, self.store, rule_model.read(RULES, CATALOGUE), CATALOGUE)
+        site = Site(self.database, self.store, rule_file.read(RULES, CATALOGUE), CATALOGUE)
         dice = random.Random(7)
         for i in range(60):
             at = T + i * 5 * MINUTE

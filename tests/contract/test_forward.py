@@ -158,7 +158,7 @@ def test_whatever_stands_in_between_the_server_ends_up_with_what_the_database_ha
     running_forwarder: Callable[[Forwarder], Forwarder],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ingest.sending.DENIED_S", 0.05)
+    monkeypatch.setattr("ingest.sending.DENIED_PAUSE_S", 0.05)
     here = desk()
     bad = iter(BAD_DAY * 3)
     here.proxy.script = lambda seen: next(bad, Forward()) if seen.is_write else Forward()
@@ -208,7 +208,7 @@ def test_a_later_value_is_never_overtaken_by_an_earlier_one(desk: Callable[[], D
 def test_a_refused_login_keeps_everything_and_is_told_in_plain_words(
     desk: Callable[[], Desk], running_forwarder: Callable[[Forwarder], Forwarder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.sending.DENIED_S", 0.05)
+    monkeypatch.setattr("ingest.sending.DENIED_PAUSE_S", 0.05)
     here = desk()
     here.proxy.script = lambda seen: Status(401, b'{"error":"authorization failed"}')
     here.write(2)

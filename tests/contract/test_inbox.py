@@ -115,7 +115,7 @@ def test_a_work_list_begins_with_what_is_most_urgent_and_loads_no_more_than_it_s
         incident = incident_store.incidents_
         connection.execute(incident.update().where(incident.c.id == emergency.id).values(emergency="IV"))
         connection.execute(incident.update().where(incident.c.id == emergency.id - 1).values(paused_at_ms=NOW))
-    monkeypatch.setattr(incident_store, "LOADED_AT_ONCE", 4)
+    monkeypatch.setattr(incident_store, "IDS_PER_QUERY", 4)
     loaded: list[int] = []
     get_many = incident_store.get_many
     monkeypatch.setattr(incident_store, "get_many", lambda c, ids: loaded.extend(ids) or get_many(c, ids))
@@ -194,12 +194,12 @@ def test_a_saved_view_is_its_owners_alone_and_replaced_under_its_name(database: 
         saved_views.save(connection, "乙", SavedView("逾期", "view=open"), NOW)
         saved_views.remove(connection, "乙", "逾期")
         saved_views.remove(connection, "乙", "逾期")
-        assert saved_views.of(connection, "甲") == [SavedView("逾期", "view=overdue&colour=red")]
-        assert saved_views.of(connection, "乙") == []
+        assert saved_views.list_views(connection, "甲") == [SavedView("逾期", "view=overdue&colour=red")]
+        assert saved_views.list_views(connection, "乙") == []
         for wrong in (SavedView(" ", "x"), SavedView("n" * 41, "x"), SavedView("n", "x" * 1001)):
             with pytest.raises(Refused):
                 saved_views.save(connection, "甲", wrong, NOW)
-        for i in range(saved_views.MOST_VIEWS - 1):
+        for i in range(saved_views.MAX_VIEWS - 1):
             saved_views.save(connection, "甲", SavedView(f"{i}", "x"), NOW)
         with pytest.raises(Refused):
             saved_views.save(connection, "甲", SavedView("one more", "x"), NOW)

@@ -429,7 +429,7 @@ def test_an_incident_is_shown_as_it_stood_at_any_instant(database: Database):
 def test_who_appends_to_the_trail_waits_for_no_incident_any_more(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incident_store, "AT_ONCE", 2)
+    monkeypatch.setattr(incident_store, "FINDINGS_PER_PART", 2)
     said: list[str] = []
     sa.event.listen(database.engine, "before_cursor_execute", lambda c, cursor, statement, *_: said.append(statement))
     record(database, *(fired(T + n, cause=f"c{n}") for n in range(6)))

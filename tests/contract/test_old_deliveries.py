@@ -111,7 +111,7 @@ def test_a_message_goes_once_every_incident_in_it_was_closed_long_ago(database: 
 
 
 def test_years_of_deliveries_are_deleted_a_few_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "AT_ONCE", 3)
+    monkeypatch.setattr(retention, "ROWS_PER_TRANSACTION", 3)
     numbers = [an_incident(database, f"c{n}", closed_at_ms=OPENED + DAY_MS) for n in range(4)]
     job = DeliveryRetention(database, keep_days=KEEP_DAYS, clock_ms=lambda: NOW)
     waits = [job.next_round() for _ in range(4)]

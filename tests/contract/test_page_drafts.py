@@ -80,7 +80,7 @@ def test_an_accepted_form_deletes_its_draft_and_a_refused_one_keeps_it(app: Fast
 
 def test_a_large_or_malformed_draft_is_not_kept(app: FastAPI) -> None:
     browser = _as(app, pages_site.OFFICE)
-    large = browser.put("/drafts/x:a", json={"fields": [["comment", "水" * drafts.MOST_BYTES]], "at": 1})
+    large = browser.put("/drafts/x:a", json={"fields": [["comment", "水" * drafts.MAX_BYTES]], "at": 1})
     assert large.json() == {"kept": False, "large": True}
     for body in (b"{", b"[]", b'{"fields": "x", "at": 1}', b'{"fields": [], "at": -1}', b"\xff"):
         assert browser.put("/drafts/x:a", content=body).status_code == 400
@@ -95,12 +95,12 @@ def test_a_page_of_another_origin_keeps_no_draft(app: FastAPI) -> None:
 
 def test_the_drafts_of_a_person_are_bounded_in_number_and_time(database: Database) -> None:
     with database.write() as connection:
-        for i in range(drafts.MOST_OF_PERSON + 5):
+        for i in range(drafts.MAX_DRAFTS_PER_PERSON + 5):
             drafts.put(connection, "a", f"p:{i:03}", Draft("[]", i, 0), now_ms=NOW + i)
         drafts.put(connection, "b", "p:0", Draft("[]", 0, 0), now_ms=NOW)
         kept = drafts.below(connection, "a", "p:", now_ms=NOW + 100)
-        assert sorted(kept) == [f"p:{i:03}" for i in range(5, drafts.MOST_OF_PERSON + 5)]
-        later_ms = NOW + 100 + drafts.KEPT_MS
+        assert sorted(kept) == [f"p:{i:03}" for i in range(5, drafts.MAX_DRAFTS_PER_PERSON + 5)]
+        later_ms = NOW + 100 + drafts.KEEP_MS
         assert drafts.below(connection, "a", "p:", now_ms=later_ms) == {}
         assert drafts.find(connection, "b", "p:0", now_ms=NOW + 1) is not None
 

@@ -270,13 +270,13 @@ def test_one_sender_who_tries_many_names_is_held_with_the_network_of_its_provide
 def test_attempts_that_are_made_at_once_do_not_outrun_the_count(site: Site) -> None:
     one = attempts.Subjects("a", "n")
     with site.database.write() as connection:
-        taken = [attempts.take(connection, one, NOW) for _ in range(9)]
+        taken = [attempts.count_attempt(connection, one, NOW) for _ in range(9)]
     assert [wait == 0 for wait in taken] == [True] * 5 + [False] * 4
     with site.database.write() as connection:
-        attempts.give_back(connection, one)
-        assert attempts.take(connection, one, NOW) == 0
-        attempts.forget(connection, "a")
-        assert attempts.take(connection, one, NOW + attempts.FORGOTTEN_MS) == 0
+        attempts.undo_attempt(connection, one)
+        assert attempts.count_attempt(connection, one, NOW) == 0
+        attempts.reset(connection, "a")
+        assert attempts.count_attempt(connection, one, NOW + attempts.FORGET_AFTER_MS) == 0
 
 
 # -- second factor -----------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def enrolled(site: Site, name: str = BOSS, role: Role = Role.ADMINISTRATOR) -> t
     kept = client.post("/login/enrol", data={"code": code_of(page.text, site.now_ms)})
     secret = re.search(r'factor-secret">([A-Z2-7 ]+)<', page.text)[1].replace(" ", "")  # type: ignore[index]
     codes = re.findall(r'recovery-code">([^<]+)<', kept.text)
-    assert (kept.status_code, len(codes), me(client)) == (200, accounts.RECOVERY_CODES, 200)
+    assert (kept.status_code, len(codes), me(client)) == (200, accounts.RECOVERY_CODE_COUNT, 200)
     return client, secret, codes
 
 
@@ -350,7 +350,7 @@ def test_who_may_go_without_a_second_factor_adds_and_removes_one_with_the_passwo
     assert client.post("/account/factor", data={"password": PASSWORD}).headers["location"] == "/account/factor"
     page = client.get("/account/factor")
     kept = client.post("/account/factor/confirm", data={"code": code_of(page.text, site.now_ms)})
-    assert kept.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODES
+    assert kept.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODE_COUNT
     assert sign_in(site.browser()).headers["location"].startswith("/login/code")
     assert client.post("/account/factor/remove", data={"password": PASSWORD}).status_code == 303
     assert sign_in(site.browser()).headers["location"] == "/"
@@ -362,7 +362,7 @@ def test_a_powerful_role_replaces_its_second_factor_and_does_not_remove_it(site:
     refused = client.post("/account/factor/remove", data={"password": PASSWORD})
     assert (refused.status_code, shows(refused.text, "account.factor_needed")) == (400, True)
     codes = client.post("/account/factor/codes", data={"password": PASSWORD})
-    assert codes.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODES
+    assert codes.text.count('data-testid="recovery-code"') == accounts.RECOVERY_CODE_COUNT
 
 
 def test_nobody_enrols_with_the_step_of_another(site: Site) -> None:
@@ -525,7 +525,7 @@ def test_a_token_never_gives_more_than_its_owner_has(site: Site) -> None:
 
 
 def test_the_link_of_a_new_site_makes_one_administrator_and_is_over(site: Site, tmp_path: Path) -> None:
-    administrator.first(site.database, tmp_path, "http://river.example")
+    administrator.first_link(site.database, tmp_path, "http://river.example")
     file = tmp_path / administrator.LINK_FILE
     assert file.stat().st_mode & 0o77 == 0
     path = file.read_text("utf-8").strip().removeprefix("http://river.example")
@@ -541,7 +541,7 @@ def test_the_link_of_a_new_site_makes_one_administrator_and_is_over(site: Site, 
     page = client.get("/login/enrol")
     client.post("/login/enrol", data={"code": code_of(page.text, site.now_ms)})
     assert client.get("/api/v1/me").json()["role"] == "administrator"
-    administrator.first(site.database, tmp_path, "http://river.example")
+    administrator.first_link(site.database, tmp_path, "http://river.example")
     assert not file.exists()
 
 

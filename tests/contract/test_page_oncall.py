@@ -55,7 +55,7 @@ def _part(page: str, testid: str) -> str:
 
 def _planned(database: Database) -> dict[int, Shift]:
     with database.read() as connection:
-        return oncall.planned(connection, now_ms() - 60 * DAY_MS, now_ms() + 500 * DAY_MS)
+        return oncall.shifts_by_number(connection, now_ms() - 60 * DAY_MS, now_ms() + 500 * DAY_MS)
 
 
 def _told(database: Database, what: str) -> int:
@@ -221,7 +221,7 @@ def test_without_a_plan_the_form_stands_there_and_no_command_line(
     folder = tmp_path_factory.mktemp("empty")
     empty = pages_site.seed(folder)
     with empty.write() as connection:
-        for number in oncall.planned(connection, 0, now_ms() + 90 * DAY_MS):
+        for number in oncall.shifts_by_number(connection, 0, now_ms() + 90 * DAY_MS):
             oncall.change(connection, {number: None}, by="test", now_ms=now_ms(), what="oncall.removed")
     site = create_app(pages_site.context(empty, folder, token=None))
     page = _as(site, pages_site.ADMINISTRATOR).get("/oncall").text

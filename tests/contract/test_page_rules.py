@@ -17,7 +17,7 @@ from governance.audit.merkle import AuditEntry
 from infra.database import Database
 from infra.texts import say
 from ingest.analysis import backtest, backtest_requests
-from ingest.rules import explain
+from ingest.rules import explain, rule_file
 from ingest.rules import model as rule_model
 from ingest.state import rule_publications, rule_trials, rule_versions
 from ingest.storage import registry as registry_store
@@ -66,8 +66,8 @@ def run_backtest(database: Database, number: int) -> None:
         request = backtest_requests.get(connection, number).request
     span = request["since_ms"], request["until_ms"]
     past = backtest.load_input(registry, SqlReadings(database, known), *span)
-    in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
-    tried = rule_model.read(request["rules"], known)
+    in_force = rule_file.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    tried = rule_file.read(request["rules"], known)
     result = backtest.as_json(*backtest.compare_rule_sets(tried, in_force, past, known, *span), most=1000)
     with database.write() as connection:
         backtest_requests.finish(connection, number, result, pages_site.now_ms())
@@ -102,7 +102,7 @@ def part(text: str, testid: str) -> str:
 
 def test_each_rule_in_force_has_its_sentence_version_and_counts(site: Site, reviewer: TestClient) -> None:
     known = catalogue()
-    in_force = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    in_force = rule_file.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
     page = reviewer.get("/rules").text
     for rule in in_force:
         assert f"<code>{rule.version}</code>" in part(page, f"rules-row-{rule.id}"), rule.id
@@ -215,7 +215,7 @@ def test_a_backtest_that_is_done_compares_both_sets_of_rules(reviewer: TestClien
 
     given = reviewer.get(f"{tested}/rules.toml")
     assert given.headers["content-disposition"].startswith("attachment")
-    tried = rule_model.read(given.text, catalogue())
+    tried = rule_file.read(given.text, catalogue())
     assert getattr(tried.get(RULE), "limit", None) == 0.63
 
 
@@ -265,7 +265,7 @@ def test_rules_are_published_by_another_person_than_who_tried_them_and_once(site
     )
     assert 'data-testid="rules-published"' in administrator.get(path).text
     known = catalogue()
-    of_file = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    of_file = rule_file.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
     with site.database.read() as connection:
         published = rule_publications.latest(connection)
     found = rule_publications.rules_in_force(published, of_file, known).get(RULE)
@@ -318,7 +318,7 @@ def test_a_rule_on_trial_is_marked_in_the_list_and_shows_both_versions_side_by_s
     before, after = rows[0]
     assert int(before) < int(after)
     with on_trial.database.read() as connection:
-        found = rule_trials.found(connection, rule_trials.get(connection, 1))
+        found = rule_trials.findings(connection, rule_trials.get(connection, 1))
     assert (int(before), int(after)) == tuple(sum(f.candidate == one for f in found) for one in (False, True))
     assert re.search(r'href="/stations/dph-shiwan-2\?[^"]*from=', part(page, "rules-trial-only-candidate"))
     assert "fsc-1" in part(page, "rules-trial-both")
@@ -417,14 +417,14 @@ OUTCOME = {
 def _stricter(body: str) -> rule_model.Rule:
     rule = models.rule_of(body, catalogue())
     assert isinstance(rule, rule_model.Threshold)
-    return rule_model.made(rule_model.Threshold, explain.row(rule) | {"samples": 4}, catalogue())
+    return rule_file.make_rule(rule_model.Threshold, explain.row(rule) | {"samples": 4}, catalogue())
 
 
 def _take_published(site: Site) -> None:
     """What the ingest does with what earlier tests published."""
     with site.database.write() as connection:
         if newest := rule_publications.latest(connection):
-            rule_publications.taken_over(connection, newest, rule_model.Rules())
+            rule_publications.record_taken_over(connection, newest, rule_model.Rules())
 
 
 def _published(site: Site) -> list[AuditEntry]:

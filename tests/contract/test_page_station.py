@@ -16,7 +16,7 @@ from governance.people import store as people_store
 from infra.texts import say
 from infra.times import rfc3339
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -34,7 +34,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     folder = tmp_path_factory.mktemp("station")
     database = pages_site.seed(folder)
     known, now = catalogue(), now_ms()
-    rules = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    rules = rule_file.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
     site = Site(database, SqlReadings(database, known), rules, known)
     site.process(gapped(now), now)
     site.process([Message(SILENT, b"{", now, topic=f"rivers/v1/{SILENT}/telemetry")], now)

@@ -32,7 +32,7 @@ from governance.platforms import callbacks, reconciliation
 from governance.platforms import model as platform_model
 from governance.platforms.callbacks import CallbackOutcome
 from governance.platforms.model import Platform
-from governance.platforms.reconciliation import LocalIncident, PlatformAway, PlatformIncident, compare
+from governance.platforms.reconciliation import LocalIncident, PlatformIncident, PlatformUnavailable, compare
 from governance.tables import outbox
 from infra.database import Database
 from infra.errors import ConfigurationError, NotFound, Refused
@@ -561,7 +561,7 @@ def test_their_list_is_fetched_page_by_page_and_every_request_is_signed(listing)
 )
 def test_a_list_that_cannot_be_had_says_why_and_never_takes_our_signature_elsewhere(listing, answer, said: str) -> None:
     _, platform = listing(lambda path: answer)
-    with pytest.raises(PlatformAway, match=said):
+    with pytest.raises(PlatformUnavailable, match=said):
         reconciliation.fetch(platform, lambda: NOW)
 
 

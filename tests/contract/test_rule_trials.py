@@ -12,8 +12,7 @@ from infra.database import Database
 from infra.errors import ConfigurationError, Refused
 from infra.times import DAY_MS
 from ingest.analysis import backtest
-from ingest.rules import explain
-from ingest.rules import model as rule_model
+from ingest.rules import explain, rule_file
 from ingest.state import rule_publications, rule_trials, rule_versions
 from ingest.state.rule_publications import Publisher, Tried
 from ingest.state.rule_trials import Trial, TrialFinding
@@ -49,7 +48,7 @@ def begin(world: World, text: str = STRICTER, now: int = T0 - HOUR, days: int = 
 def found(world: World, *, candidate: bool = True, number: int = 1) -> list[TrialFinding]:
     with world.database.read() as connection:
         trial = rule_trials.get(connection, number)
-        return [one for one in rule_trials.found(connection, trial) if one.candidate == candidate]
+        return [one for one in rule_trials.findings(connection, trial) if one.candidate == candidate]
 
 
 def state(world: World, now: int, number: int = 1) -> str:
@@ -96,7 +95,7 @@ def test_the_same_readings_give_live_on_trial_what_the_backtest_gives(world: Wor
     values = episodes()
     happened = live(world, values)
     tried = backtest.run_rules(
-        rule_model.read(text, CATALOGUE), past(world), CATALOGUE, T0, max(values) + MINUTE, closed_after_ms=None
+        rule_file.read(text, CATALOGUE), past(world), CATALOGUE, T0, max(values) + MINUTE, closed_after_ms=None
     )
     expected = fired_and_ended(tried.findings, rule)
     assert expected
@@ -162,7 +161,7 @@ def test_a_trial_ends_by_itself_and_puts_nothing_in_force(world: World) -> None:
     with world.database.read() as connection:
         assert rule_publications.latest(connection) is None
         versions = {one.rule: one.version for one in rule_versions.in_force(connection)}
-    in_force = rule_model.read(RULES, CATALOGUE).get(RULE)
+    in_force = rule_file.read(RULES, CATALOGUE).get(RULE)
     assert in_force is not None
     assert versions[RULE] == in_force.version
 
@@ -183,7 +182,7 @@ def test_another_person_than_the_author_adopts_and_other_rules_stay(world: World
     world.tick(T0 + 1)
     with world.database.read() as connection:
         versions = {one.rule: one.version for one in rule_versions.in_force(connection)}
-    assert versions == {rule.id: rule.version for rule in rule_model.read(STRICTER, CATALOGUE)}
+    assert versions == {rule.id: rule.version for rule in rule_file.read(STRICTER, CATALOGUE)}
     assert noted(world) == ["rule.trial_begun", "rule.trial_adopted"]
     world.feed(river(T0 + STEP, calm(6, 1.6)))
     assert world.pages() == 1, "now it is in force"
@@ -227,14 +226,14 @@ def test_what_was_published_and_not_taken_yet_is_not_undone_by_an_adoption(world
         published = rule_publications.latest(connection)
     assert published is not None
     both = STRICTER.replace("per_hour = 1.0", "per_hour = 0.5")
-    assert rule_publications.fingerprint(rule_model.read(published.rules, CATALOGUE)) == rule_publications.fingerprint(
-        rule_model.read(both, CATALOGUE)
+    assert rule_publications.fingerprint(rule_file.read(published.rules, CATALOGUE)) == rule_publications.fingerprint(
+        rule_file.read(both, CATALOGUE)
     )
 
 
 def test_a_trial_ends_when_its_rule_changes(world: World) -> None:
     begin(world)
-    world._rules = rule_model.read(LOOSER, CATALOGUE)
+    world._rules = rule_file.read(LOOSER, CATALOGUE)
     world.start()
     world.tick(T0)
     assert state(world, T0) == "superseded"
@@ -261,7 +260,7 @@ def test_what_cannot_be_on_trial_is_refused(world: World, change: dict[str, Any]
 
 def test_a_rule_about_events_is_refused(world: World) -> None:
     event = RULES + '\n[[event]]\nid = "any"\ncolour = "red"\n'
-    world._rules = rule_model.read(event, CATALOGUE)
+    world._rules = rule_file.read(event, CATALOGUE)
     world.start()
     with pytest.raises(Refused, match=says("rules_page.trial_no_events")):
         begin(world, event + "confidence = 0.9\n")
@@ -283,7 +282,7 @@ def test_a_second_trial_of_a_rule_waits_for_the_first_and_the_days_are_bounded(w
 def test_a_more_specific_rule_in_force_goes_before_the_candidate(world: World) -> None:
     special = '\n[[threshold]]\nid = "own"\nparameter = "nh3n"\nside = "above"\nlimit = 9.0\ncolour = "orange"\n'
     special += 'stations = ["shiwan"]\n'
-    world._rules = rule_model.read(RULES + special, CATALOGUE)
+    world._rules = rule_file.read(RULES + special, CATALOGUE)
     world.start()
     begin(world, STRICTER + special)
     for station in ("shiwan", "qicha"):
@@ -328,7 +327,7 @@ def test_a_candidate_that_cannot_be_read_any_more_stops_no_reading(world: World)
 
 
 def trial_body() -> str:
-    rule = rule_model.read(STRICTER, CATALOGUE).get(RULE)
+    rule = rule_file.read(STRICTER, CATALOGUE).get(RULE)
     assert rule is not None
     return explain.toml(rule)
 

@@ -12,6 +12,7 @@ from governance.incidents.model import EntryKind
 from governance.incidents.store import history
 from infra.errors import NotFound, Refused
 from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.state import rule_publications, rule_versions
 from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
@@ -460,8 +461,8 @@ def test_published_rules_hold_without_a_restart_and_after_one_until_the_file_is_
     assert one.limit == 2.0
     with world.database.read() as connection:
         published = rule_publications.latest(connection)
-    of_file = rule_model.read(text.format(5.0, 4.5), CATALOGUE)
-    changed = rule_model.read(text.format(6.0, 5.5), CATALOGUE)
+    of_file = rule_file.read(text.format(5.0, 4.5), CATALOGUE)
+    changed = rule_file.read(text.format(6.0, 5.5), CATALOGUE)
 
     def limit(rules: rule_model.Rules) -> float:
         (rule,) = rule_publications.rules_in_force(published, rules, CATALOGUE)

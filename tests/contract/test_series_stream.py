@@ -189,16 +189,16 @@ def test_people_are_answered_while_exports_are_under_way_and_one_more_export_is_
         return raw(self, station, parameter, start_ms, *more)
 
     monkeypatch.setattr(SqlReadings, "raw", held_up)
-    with Served(store) as api, ThreadPoolExecutor(exports.MOST) as pool:
-        under_way = [pool.submit(api.get, accept) for accept in (CSV, ARROW) * (exports.MOST // 2)]
-        eventually("all have begun", lambda: api.exports.open == exports.MOST)
+    with Served(store) as api, ThreadPoolExecutor(exports.MAX_EXPORTS) as pool:
+        under_way = [pool.submit(api.get, accept) for accept in (CSV, ARROW) * (exports.MAX_EXPORTS // 2)]
+        eventually("all have begun", lambda: api.exports.open == exports.MAX_EXPORTS)
         for path in ("/", "/api/v1/stations", "/api/v1/stations/s1/series?parameter=do"):
             assert httpx.get(f"{api.address}{path}", timeout=60, follow_redirects=True).status_code == 200, path
         refused = api.get(CSV)
         assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (503, True)
-        assert shows(refused.json()["detail"], "request.exports_busy", count=exports.MOST)
+        assert shows(refused.json()["detail"], "request.exports_busy", count=exports.MAX_EXPORTS)
         go.set()
-        assert [one.result(120).status_code for one in under_way] == [200] * exports.MOST
+        assert [one.result(120).status_code for one in under_way] == [200] * exports.MAX_EXPORTS
         assert len(under_way[0].result().text.splitlines()) == ROWS + 1
         eventually("all places are free", lambda: api.exports.open == 0)
         assert api.get(CSV).status_code == 200

@@ -214,8 +214,8 @@ def test_asking_again_and_again_fills_nobodys_mailbox_and_does_not_tell_who_subs
 
 def test_one_address_is_sent_few_links_a_day_whoever_asks_and_for_how_many_rivers(river: River) -> None:
     with river.context.database.write() as connection:
-        for n in range(subscriptions.MOST_PENDING):
-            subscriptions.ask(connection, river.context.vault, f"r{n}", ADDRESS, "zh", NOW)
+        for n in range(subscriptions.MAX_LINKS_PER_ADDRESS):
+            subscriptions.request(connection, river.context.vault, f"r{n}", ADDRESS, "zh", NOW)
     assert river.ask() == 429
     assert river.ask("another@example.org") == 200
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from infra.errors import StorageUnavailable
-from ingest.cluster.transport import PACK_BYTES, Entry, Reader, Routed, Transport, pack, unpack
+from ingest.cluster.transport import MAX_BODY_BYTES, Entry, Reader, Routed, Transport, pack, unpack
 from sensors.reading import Message
 from tests.long import LONG
 from tests.rig import eventually
@@ -151,7 +151,7 @@ def test_messages_come_out_of_a_body_as_they_went_in() -> None:
     messages = [
         Message("s1", b"\xff\x00", 17, topic="rivers/v1/s1/telemetry"),
         Message("", b"{}", 18, "hj212", "hj212/MN", kind="event", packet_id=9, redelivered=True),
-        Message("s2", b"x" * PACK_BYTES, 19, "http", by="示例", only=only, replay_of=4),
+        Message("s2", b"x" * MAX_BODY_BYTES, 19, "http", by="示例", only=only, replay_of=4),
         Message("s3", b"", 20),
     ]
     bodies = pack([Routed(f"r{i}", message) for i, message in enumerate(messages)])

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from governance.audit.trail import Verified
 from governance.incidents import store as incident_store
-from governance.notify.message import CALLS, NoticeKind
+from governance.notify.message import CALL_KINDS, NoticeKind
 from governance.notify.planning import kind_of
 from governance.notify.tables import notice, notice_item
 from governance.tables import incident, outbox
@@ -27,7 +27,7 @@ from tests.faults.river import River
 
 Reading = tuple[str, str, int]
 """Station, parameter, time (ms)."""
-CALLED = [kind.value for kind in (*CALLS, NoticeKind.ESCALATED)]
+CALLED = [kind.value for kind in (*CALL_KINDS, NoticeKind.ESCALATED)]
 PAGES_AN_INCIDENT = 2
 """Orange and red: it may become more urgent once."""
 
@@ -171,7 +171,7 @@ def pages(site: Site, _river: River) -> Iterator[str]:
     with site.database() as database, database.read() as connection:
         events = connection.execute(sa.select(outbox.c.incident_id, outbox.c.body, outbox.c.notify)).all()
         calling = Counter(
-            row.incident_id for row in events if kind_of(json.loads(row.body)["data"], row.notify) in CALLS
+            row.incident_id for row in events if kind_of(json.loads(row.body)["data"], row.notify) in CALL_KINDS
         )
         for row in connection.execute(query):
             if row.times > (1 if row.cause.startswith("water:") else calling[row.incident_id]):

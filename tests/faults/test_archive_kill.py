@@ -47,7 +47,7 @@ def move_and_die(url: str, folder: Path, boundary_ms: int, left: int) -> None:
     pl.DataFrame.write_parquet = after_a_step(pl.DataFrame.write_parquet)
     Path.replace = after_a_step(Path.replace)  # type: ignore[method-assign]
     Path.mkdir = after_a_step(Path.mkdir)  # type: ignore[method-assign]
-    retention.ROWS_AT_ONCE = 100
+    retention.INSTANTS_PER_TRANSACTION = 100
     database = Database(url)
     writes = ("INSERT", "UPDATE", "DELETE")
     event.listen(database.engine, "before_cursor_execute", lambda c, k, sql, *_: sql.startswith(writes) and step())

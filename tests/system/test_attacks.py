@@ -229,7 +229,7 @@ def passwords_of_a_logger(site: Site) -> bool:
         return frame.build(body.encode())
 
     wire, found = Wire(site.gateway), []
-    for i in range(sender_limits.GUESSES):
+    for i in range(sender_limits.MAX_GUESSES):
         wire.send(asked("LOGGER0001" if i % 2 else "LOGGER9999", f"guess{i}"))
         found.append(wire.answer()[::2])
     wire.send(asked("LOGGER0001", "secret1"))
@@ -439,7 +439,7 @@ def test_no_secret_is_in_logs_trail_backups_metrics_or_answers(site: Site) -> No
         told[path] = site.ask("GET", path, "管理").content
     for path in ("/health", "/messages", "/people", "/trail"):
         told[path] = site.ask("GET", path, headers=cookie).content
-    made = backup.take(settings.load(site.folder / "settings.toml"), site.folder.parent / "backup")
+    made = backup.back_up(settings.load(site.folder / "settings.toml"), site.folder.parent / "backup")
     files = (*made.folder.rglob("*"), *site.folder.glob("riverchief.db*"))
     told |= {file.name: file.read_bytes() for file in files if file.is_file()}
     secrets = [SECRET.split("{}")[1].encode(), SIGNING.encode(), PHONE.encode()]

@@ -264,7 +264,7 @@ def test_a_backup_killed_on_its_way_is_recognised_and_cleared_away_by_the_next(s
         "import os, signal, sys; from pathlib import Path\n"
         "from riverchief import settings; from riverchief.backup import backup\n"
         "backup.hashed = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "backup.take(settings.load(None, data=Path(sys.argv[1])), Path(sys.argv[2]))"
+        "backup.back_up(settings.load(None, data=Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     done = subprocess.run([sys.executable, "-c", dies, small.folder, target], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -276,14 +276,14 @@ def test_a_backup_killed_on_its_way_is_recognised_and_cleared_away_by_the_next(s
     with pytest.raises(Refused, match=says("backup.no_manifest", manifest="manifest.json")):
         restore.restore(small.empty("new"), part.rename(part.with_suffix("")))
     part.with_suffix("").rename(part)
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     assert list(target.glob("riverchief-*")) == [made.folder]
 
 
 @pytest.mark.both_databases
 @pytest.mark.parametrize("harm", ["cut", "bit", "gone", "manifest"])
 def test_a_damaged_backup_is_refused_before_anything_is_touched(small: Small, target: Path, harm: str) -> None:
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     file = made.folder / (backup.DATABASE[made.manifest.dialect] if harm != "manifest" else MANIFEST)
     content = bytearray(file.read_bytes())
     if harm == "gone":
@@ -298,7 +298,7 @@ def test_a_damaged_backup_is_refused_before_anything_is_touched(small: Small, ta
 
 
 def test_a_database_that_has_something_in_it_is_never_overwritten(small: Small, target: Path, tmp_path: Path) -> None:
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     other = Small(tmp_path / "other")
     other.fill(readings=7)
     held = rows(other.database)
@@ -322,7 +322,7 @@ def test_a_database_that_has_something_in_it_is_never_overwritten(small: Small, 
 def test_a_site_that_was_only_started_is_empty_enough(
     small: Small, address: Callable[[], str], target: Path, tmp_path: Path
 ) -> None:
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     started = Small(tmp_path / "started", address())
     with_tables(started.database)
     started.close()
@@ -332,7 +332,7 @@ def test_a_site_that_was_only_started_is_empty_enough(
 
 
 def test_a_backup_of_a_newer_version_is_refused(small: Small, target: Path) -> None:
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     manifest = json.loads((made.folder / MANIFEST).read_text())
     (made.folder / MANIFEST).write_text(json.dumps({**manifest, "schema": "9999"}))
     with pytest.raises(ConfigurationError, match=says("backup.newer", schema="9999")):
@@ -341,7 +341,7 @@ def test_a_backup_of_a_newer_version_is_refused(small: Small, target: Path) -> N
 
 @pytest.mark.both_databases
 def test_a_restored_database_with_other_rows_than_the_manifest_does_not_appear(small: Small, target: Path) -> None:
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     wrong = replace(made.manifest, rows={**made.manifest.rows, "registry_change": 4})
     place = small.empty("new")
     with pytest.MonkeyPatch.context() as patch:
@@ -370,7 +370,7 @@ def test_no_secret_is_in_a_backup_and_the_rest_of_the_settings_is(small: Small, 
         watch={"heartbeat_url": f"https://watch.example/{SECRET}"},
         readings={"archive": tmp_path / "no archive yet"},
     )
-    made = backup.take(told, target)
+    made = backup.back_up(told, target)
     for path in made.folder.rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
     assert "mqtt.password" in made.manifest.left_out["secrets"]
@@ -391,7 +391,7 @@ def test_the_database_and_its_backups_are_the_owners_alone(small: Small, target:
     small.settings.data.joinpath("riverchief.db").chmod(0o644)  # as an older version made it
     with Database(small.settings.database_url).write() as connection:
         connection.exec_driver_sql("DELETE FROM registry_change")
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     files = [*small.settings.data.glob("riverchief.db*"), made.folder / "database.sqlite"]
     assert {file.name for file in files} >= {"riverchief.db", "riverchief.db-wal", "riverchief.db-shm"}
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
@@ -406,7 +406,7 @@ def test_what_must_be_saved_apart_is_named(small: Small, target: Path, tmp_path:
         influx={"url": "http://127.0.0.1:8086", "kind": "influxdb1"},
         readings={"archive": archive},
     )
-    left = backup.take(told, target, archive=False).manifest.left_out
+    left = backup.back_up(told, target, archive=False).manifest.left_out
     assert "influxd backup -portable -database water" in left["time-series server"]
     assert str(archive) in left["archive"]
 
@@ -414,10 +414,10 @@ def test_what_must_be_saved_apart_is_named(small: Small, target: Path, tmp_path:
 def test_photos_are_in_the_backup_once_and_a_damaged_one_is_named(small: Small, target: Path) -> None:
     photos = Photos(small.settings.photos)
     first = photos.add(b"\xff\xd8\xff first")
-    backup.take(small.settings, target)
+    backup.back_up(small.settings, target)
     second = photos.add(b"\xff\xd8\xff second")
     (photos.path(first).parent / "tmp1234").write_bytes(b"half a photo")
-    newer = backup.take(small.settings, target)
+    newer = backup.back_up(small.settings, target)
     older, kept = (Photos(folder / backup.PHOTOS) for folder in backup.finished(target))
     assert (older.names(), kept.names()) == ([first], sorted([first, second]))
     assert kept.path(first).stat().st_ino == older.path(first).stat().st_ino, "written once"
@@ -430,12 +430,12 @@ def test_photos_are_in_the_backup_once_and_a_damaged_one_is_named(small: Small, 
     photos.path(new).write_bytes(b"rotten")
     photos.path(second).write_bytes(b"rotten")
     kept.path(first).write_bytes(b"rotten")
-    third = backup.take(small.settings, target)
+    third = backup.back_up(small.settings, target)
     whole = Photos(third.folder / backup.PHOTOS)
     assert whole.names() == sorted([first, second]), "each from where it is whole: from here, or from the backup before"
     assert {name: backup.hashed(whole.path(name)).sha256 for name in whole.names()} == {n: n for n in whole.names()}
     assert new in third.manifest.left_out["damaged photos"]
-    assert "photos" in backup.take(small.settings, target, photos=False).manifest.left_out
+    assert "photos" in backup.back_up(small.settings, target, photos=False).manifest.left_out
 
 
 # -- the trail ---------------------------------------------------------------------------------------------------------
@@ -466,7 +466,7 @@ def test_a_restored_trail_is_proved_by_its_roots_and_an_old_backup_is_told_by_ne
 ) -> None:
     root = entries(small, 5)
     outside = tmp_path / "outside.jsonl"
-    taken = backup.take(small.settings, target)
+    taken = backup.back_up(small.settings, target)
     shutil.copyfile(audit_sealing.roots_file(small.settings), outside)
     again = small.empty("again")
     restore.restore(again, taken.folder)
@@ -493,7 +493,7 @@ def test_a_backup_whose_trail_was_cut_and_its_manifest_mended_is_told_by_the_roo
     small: Small, target: Path, tmp_path: Path
 ) -> None:
     entries(small, 5)
-    taken = backup.take(small.settings, target).folder
+    taken = backup.back_up(small.settings, target).folder
     copy = Database(f"sqlite:///{taken / 'database.sqlite'}")
     unguarded(copy, "DELETE FROM audit WHERE n > 3", "DELETE FROM audit_root")
     copy.close()
@@ -512,8 +512,8 @@ def test_a_backup_whose_trail_was_cut_and_its_manifest_mended_is_told_by_the_roo
 def test_only_the_newest_are_kept_and_nothing_else_there_is_touched(small: Small, target: Path) -> None:
     target.mkdir()
     (target / "riverchief-notes").mkdir()
-    made = [backup.take(small.settings, target).folder for _ in range(3)]
-    last = backup.take(small.settings, target, keep=2)
+    made = [backup.back_up(small.settings, target).folder for _ in range(3)]
+    last = backup.back_up(small.settings, target, keep=2)
     assert list(last.removed) == made[:2]
     assert backup.finished(target) == [made[2], last.folder]
     assert (target / "riverchief-notes").is_dir()
@@ -521,12 +521,12 @@ def test_only_the_newest_are_kept_and_nothing_else_there_is_touched(small: Small
 
 def test_there_must_be_something_to_back_up(tmp_path: Path, target: Path) -> None:
     with pytest.raises(ConfigurationError, match=says("backup.no_database", database=tmp_path / "none/riverchief.db")):
-        backup.take(settings_.load(None, data=tmp_path / "none"), target)
+        backup.back_up(settings_.load(None, data=tmp_path / "none"), target)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "riverchief.db").touch()
     with pytest.raises(ConfigurationError, match=says("backup.not_ours", database=tmp_path / "foreign/riverchief.db")):
-        backup.take(settings_.load(None, data=foreign), target)
+        backup.back_up(settings_.load(None, data=foreign), target)
     assert list(target.glob("riverchief-*")) == []
 
 
@@ -540,7 +540,7 @@ def test_a_damaged_database_makes_no_backup(small: Small, target: Path) -> None:
     content[-3000:-2000] = bytes(1000)
     file.write_bytes(content)
     with pytest.raises(StorageUnavailable, match=says("backup.damaged") + "|malformed"):
-        backup.take(small.settings, target)
+        backup.back_up(small.settings, target)
     assert list(target.glob("riverchief-*")) == []
 
 
@@ -565,11 +565,11 @@ def test_a_full_disk_is_one_clear_sentence_and_leaves_nothing_that_looks_whole(
 ) -> None:
     small.fill(readings=100_000)
     if noticed != "before":
-        monkeypatch.setattr(backup, "_room", lambda *_: None)
+        monkeypatch.setattr(backup, "_require_space", lambda *_: None)
     with pytest.raises(
         StorageUnavailable, match=f"{tiny}.*" + ("MiB free" if noticed == "before" else "full|No space")
     ):
-        backup.take(small.settings, tiny)
+        backup.back_up(small.settings, tiny)
     assert [path.name for path in tiny.iterdir()] == [".lock"]
 
 
@@ -596,7 +596,7 @@ for i in itertools.count():
     assert writer.stdout is not None
     writer.stdout.readline()
     try:
-        made = backup.take(site.settings, target)
+        made = backup.back_up(site.settings, target)
     finally:
         writer.kill()
         writer.wait()
@@ -617,7 +617,7 @@ for i in itertools.count():
 def test_a_postgresql_database_is_put_aside_and_never_emptied(tmp_path: Path, target: Path) -> None:
     site = Small(tmp_path / "site", postgres.server().database())
     site.fill(readings=10)
-    made = backup.take(site.settings, target)
+    made = backup.back_up(site.settings, target)
     other = Small(tmp_path / "other", postgres.server().database())
     other.fill(readings=7)
     with other.database.read(), pytest.raises(Refused, match=says("backup.connections")):
@@ -651,7 +651,7 @@ def test_the_password_of_the_database_is_on_no_command_line(
         (programs / name).write_text(script)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    made = backup.take(site.settings, target)
+    made = backup.back_up(site.settings, target)
     place = Small(tmp_path / "new", postgres.server().database().replace("riverchief@", f"riverchief:{SECRET}@"))
     restore.restore(place.settings, made.folder)
     assert "pg_dump" in seen.read_text()
@@ -669,7 +669,7 @@ def test_a_postgresql_server_that_does_not_answer_is_one_sentence_without_a_pass
 ) -> None:
     url = f"postgresql://river:{SECRET}@127.0.0.1:{free_port()}/river"
     with pytest.raises(StorageUnavailable) as refused:
-        backup.take(settings_.load(None, data=tmp_path, database={"url": url}), target)
+        backup.back_up(settings_.load(None, data=tmp_path, database={"url": url}), target)
     assert SECRET not in str(refused.value)
     assert list(target.glob("riverchief-*")) == []
 
@@ -678,7 +678,7 @@ def test_a_postgresql_server_that_does_not_answer_is_one_sentence_without_a_pass
 def test_a_backup_of_one_kind_of_database_is_not_restored_to_the_other(
     small: Small, target: Path, tmp_path: Path
 ) -> None:
-    made = backup.take(small.settings, target)
+    made = backup.back_up(small.settings, target)
     other = Small(tmp_path / "other", postgres.server().database())
     with pytest.raises(ConfigurationError, match=says("backup.other_kind", theirs="sqlite", ours="postgresql")):
         restore.restore(other.settings, made.folder)

@@ -304,7 +304,7 @@ def test_a_broker_that_is_away_is_named(told: RunDoctor) -> None:
 def test_a_port_that_takes_connections_and_says_nothing_is_told_in_time(
     told: RunDoctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker, "NETWORK_S", 0.5)
+    monkeypatch.setattr(broker, "NETWORK_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         one(told(broker.broker, f"[mqtt]\nport = {port}\n"), Level.FAILURE, "does not answer in MQTT within 0.5 s")

@@ -136,13 +136,13 @@ def beating_site(
     running: Callable[[str], Running], watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Running, serve.System]]:
     """A whole site in this process, so that its patience can be a test's: beats of 0.2 s, watched parts of 5 s."""
-    monkeypatch.setattr(ingest_services, "SILENT_S", 5)
+    monkeypatch.setattr(ingest_services, "SILENT_AFTER_S", 5)
     site = running("mosquitto")
     site.more = f"[watch]\nheartbeat_url = '{watcher.url}'\n"
     site.register(Station("s1", "站一", "station one", 113.1, 23.0))
     loaded = settings.load(site.settings)
     system = serve.System(
-        loaded.model_copy(update={"watch": loaded.watch.model_copy(update={"heartbeat_s": 0.2})}), serve.ALL
+        loaded.model_copy(update={"watch": loaded.watch.model_copy(update={"heartbeat_s": 0.2})}), serve.ALL_ROLES
     )
     system.start()
     yield site, system

@@ -18,7 +18,7 @@ from infra.database import Database
 from ingest import batch_log
 from ingest.intake import Intake
 from ingest.pipeline import Outcome, Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import logs
@@ -75,7 +75,7 @@ class Rig:
         site = Site(
             self.database,
             SqlReadings(self.database, known),
-            rule_model.read(RULES, known),
+            rule_file.read(RULES, known),
             known,
             on_findings=self.deliverer.wake,
         )

@@ -18,12 +18,12 @@ from infra.errors import ConfigurationError
 from infra.texts import Text
 from infra.times import rfc3339
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import device_event, reach, registry_change
 from riverchief.backup import migrate_database
-from riverchief.backup.migrate_database import CopyMismatch, move
+from riverchief.backup.migrate_database import CopyMismatch, migrate
 from riverchief.cli.app import app
 from riverchief.single_writer import exclusive_ingest
 from sensors.parameters import catalogue
@@ -60,7 +60,7 @@ def site(url: str) -> Database:
         deployments = (Deployment("s0", "nh3n", T0 - 1, "µg/L"),)
         reaches = (Reach("r", "河", "river", Water.CREEK, line),)
         registry.save(connection, Registry(stations, deployments, reaches, CATALOGUE))
-    working = Site(database, SqlReadings(database, CATALOGUE), rule_model.read(RULES, CATALOGUE), CATALOGUE)
+    working = Site(database, SqlReadings(database, CATALOGUE), rule_file.read(RULES, CATALOGUE), CATALOGUE)
     for k in range(40):
         at = T0 + k * 5 * MINUTE
         values = {"ph": 7.1 + k / 3, "do": 1e-300 * k, "nh3n": 2500.0 if 10 <= k < 20 else 900.0 + k}
@@ -138,12 +138,12 @@ def test_a_site_moved_to_postgresql_and_back_has_every_row_and_goes_on_counting(
         before[name] for name in ("incident", "outbox", "quarantine", "ledger", "sequence_gap", "device_event", "reach")
     )
     there, back = server().database(), f"sqlite:///{tmp_path / 'back.db'}"
-    moved = move(small_site, there, CATALOGUE, silent)
+    moved = migrate(small_site, there, CATALOGUE, silent)
     assert everything(there) == before
     assert moved.rows["incident"] == len(before["incident"])
     assert moved.readings == sum(len(rows) for name, rows in before.items() if name.startswith("readings of"))
     assert moved.readings == 120
-    move(there, back, CATALOGUE, silent)
+    migrate(there, back, CATALOGUE, silent)
     assert everything(back) == before
     newest = max(row[0] for row in before["outbox"])
     assert [next_number(url) for url in (small_site, there, back)] == [newest + 2] * 3, "one was given and deleted"
@@ -151,18 +151,18 @@ def test_a_site_moved_to_postgresql_and_back_has_every_row_and_goes_on_counting(
 
 def test_a_database_with_rows_is_no_target(small_site: str):
     there = server().database()
-    move(small_site, there, CATALOGUE, silent)
+    migrate(small_site, there, CATALOGUE, silent)
     before = everything(there)
     with pytest.raises(ConfigurationError, match=says("migrate.not_empty")):
-        move(small_site, there, CATALOGUE, silent)
+        migrate(small_site, there, CATALOGUE, silent)
     assert everything(there) == before
     with pytest.raises(ConfigurationError, match=says("migrate.itself")):
-        move(there, there, CATALOGUE, silent)
+        migrate(there, there, CATALOGUE, silent)
 
 
 def test_a_source_that_is_not_there_is_named_and_not_made(tmp_path: Path):
     with pytest.raises(ConfigurationError, match=says("migrate.none", database=tmp_path / "missing.db")):
-        move(f"sqlite:///{tmp_path / 'missing.db'}", server().database(), CATALOGUE, silent)
+        migrate(f"sqlite:///{tmp_path / 'missing.db'}", server().database(), CATALOGUE, silent)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,7 +173,7 @@ def test_nothing_is_copied_while_an_ingest_works_on_either_side(small_site: str)
             exclusive_ingest(busy),
             pytest.raises(ConfigurationError, match=says("ingest.taken") + "|" + says("ingest.taken_stop")),
         ):
-            move(small_site, there, CATALOGUE, silent)
+            migrate(small_site, there, CATALOGUE, silent)
     assert server().ask("SELECT 1 FROM pg_tables WHERE schemaname = 'public'", name=there.rsplit("/", 1)[1]) == []
 
 
@@ -192,9 +192,9 @@ def test_a_copy_that_differs_is_found_and_nothing_of_it_kept(
     with monkeypatch.context() as patch:
         patch.setattr(migrate_database, "insert_many", faulty)
         with pytest.raises(CopyMismatch, match=says("migrate.differs", name="reading")):
-            move(small_site, there, CATALOGUE, silent)
+            migrate(small_site, there, CATALOGUE, silent)
     assert all(rows == [] for rows in everything(there).values())
-    move(small_site, there, CATALOGUE, silent)
+    migrate(small_site, there, CATALOGUE, silent)
 
 
 def test_a_text_that_postgresql_cannot_hold_arrives_mended_and_is_told(tmp_path: Path):
@@ -203,13 +203,13 @@ def test_a_text_that_postgresql_cannot_hold_arrives_mended_and_is_told(tmp_path:
     with database.write() as connection:
         connection.execute(sa.insert(device_event).values(station="s3", received_at_ms=T0 + 1, body="a\x00b"))
     database.close()
-    assert move(url, there, CATALOGUE, silent).mended == 1
+    assert migrate(url, there, CATALOGUE, silent).mended == 1
     assert [row[3] for row in everything(there)["device_event"]] == ["door", "a\\x00b"]
 
 
 HALF_WAY = """
 import sys
-from riverchief.backup.migrate_database import move
+from riverchief.backup.migrate_database import migrate
 from sensors.parameters import catalogue
 
 def wait(share):
@@ -217,7 +217,7 @@ def wait(share):
         print("half way", flush=True)
         sys.stdin.read()
 
-move(*sys.argv[1:], catalogue(), wait)
+migrate(*sys.argv[1:], catalogue(), wait)
 """
 
 
@@ -233,7 +233,7 @@ def test_a_copy_killed_half_way_leaves_an_empty_target_and_is_simply_begun_again
         assert process.stdout.readline() == b"half way\n"
         process.kill()
     assert all(rows == [] for rows in everything(target).values())
-    move(small_site, target, CATALOGUE, silent)
+    migrate(small_site, target, CATALOGUE, silent)
     assert everything(target) == everything(small_site)
 
 

@@ -334,7 +334,7 @@ def test_what_comes_together_in_one_region_is_one_message(office: Office) -> Non
 def test_a_flood_of_findings_in_a_minute_is_a_handful_of_messages_and_no_incident_is_left_out(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("governance.notify.messenger.AT_ONCE", 50)  # less than come at once
+    monkeypatch.setattr("governance.notify.messenger.MAX_ROWS", 50)  # less than come at once
     calls: list[str] = []
     office.made = office.messenger(send=lambda channel, title, body: calls.append(body) or Outcome(True))
     stations = ("s1", "s2", "z1", "elsewhere")
@@ -532,7 +532,7 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
 def test_messages_of_a_clock_that_was_hours_ahead_are_told_and_go_up_by_the_right_clock(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock_correction, "EVERY_S", 0.0)
+    monkeypatch.setattr(clock_correction, "INTERVAL_S", 0.0)
     office.clock[0] = NOON + 11 * 60 * MINUTE  # 23:00: orange waits for the morning there
     office.fire("a", colour=Colour.RED)
     office.fire("b", colour=Colour.ORANGE)
@@ -553,7 +553,7 @@ def test_messages_of_a_clock_that_was_hours_ahead_are_told_and_go_up_by_the_righ
 def test_a_message_put_off_while_the_clock_was_ahead_is_sent_at_once(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock_correction, "EVERY_S", 0.0)
+    monkeypatch.setattr(clock_correction, "INTERVAL_S", 0.0)
     office.fire("a")
     office.phones.answers = lambda who: 500
     office.made.make()
@@ -875,7 +875,7 @@ def test_a_link_that_was_altered_is_not_valid_and_one_that_ended_says_so(office:
 
 
 def test_a_message_of_many_confirms_all_of_them(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("governance.notify.confirmation.AT_ONCE", 10)
+    monkeypatch.setattr("governance.notify.confirmation.MAX_INCIDENTS", 10)
     office.fire(*(f"c{n}" for n in range(25)))
     office.go()
     site, path = office.site(), link(office.phones.to("street")[0])

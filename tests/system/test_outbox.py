@@ -824,7 +824,7 @@ from infra.database import Database
 from governance.notify.outbox import Deliverer
 from infra import outgoing
 url, receiver, secret, seed = sys.argv[1:]
-outgoing.allow(named=[outgoing.place(receiver)])
+outgoing.allow(named=[outgoing.endpoint_of(receiver)])
 deliverer = Deliverer(
     Database(url), receiver, secret, clock=lambda: time.time_ns() // 1_000_000, rng=random.Random(int(seed)),
     concurrency=8, backoff_s=0.02, backoff_cap_s=0.1, poll_s=0.05, lease_s=6.0,
@@ -915,7 +915,7 @@ def test_a_claim_holds_while_its_worker_lives_however_slow_the_receiver(
 def test_what_was_tried_while_the_clock_was_hours_ahead_is_sent_once_the_clock_is_right(
     database: Database, receiver: Receiver, deliver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(clock_correction, "EVERY_S", 0.0)
+    monkeypatch.setattr(clock_correction, "INTERVAL_S", 0.0)
     hours, up = [6], threading.Event()
     receiver.script = lambda cause, seq: (200, {}) if up.is_set() else (500, {})
     deliver(clock=lambda: clock() + hours[0] * 3_600_000, poll_s=0.02, backoff_s=1.0, backoff_cap_s=2.0)

@@ -52,7 +52,7 @@ def test_an_administrator_signs_in_for_the_first_time_and_is_where_they_wanted(s
     sign_in(page, pages_site.ADMINISTRATOR)
     page.get_by_test_id("login-code").fill(code_of(page.content()))
     page.get_by_test_id("login-go").click()
-    expect(page.get_by_test_id("recovery-code")).to_have_count(accounts.RECOVERY_CODES)
+    expect(page.get_by_test_id("recovery-code")).to_have_count(accounts.RECOVERY_CODE_COUNT)
     page.get_by_test_id("recovery-kept").click()
     expect(page).to_have_url(f"{site}/health")
     expect(page.get_by_test_id("frame-person")).to_have_text(pages_site.ADMINISTRATOR)

@@ -414,7 +414,7 @@ def _confirmed(writer: SoleWriter) -> bool:
 def test_a_writer_that_another_one_stood_in_for_never_writes_again(
     database: Database, writers: Callable[[], SoleWriter], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("infra.sole_writer.LETTING_GO_S", 0.1)
+    monkeypatch.setattr("infra.sole_writer.RELEASE_TIMEOUT_S", 0.1)
     sleeper, other = writers(), writers()
     assert sleeper.acquire()
     assert server().cut(HOLDERS) == 1

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from ingest.pipeline import Site
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -27,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("series")
     database = pages_site.seed(folder)
     known, now = catalogue(), now_ms()
-    rules = rule_model.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
+    rules = rule_file.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
     at = [*range(now - 5 * HOUR, now - 3 * HOUR, 5 * MINUTE), *range(now - HOUR, now, 5 * MINUTE)]
     samples = tuple(Sample(one, {"nh3n": 0.6 + 0.01 * (i % 7)}) for i, one in enumerate(at))
     payload = encode(Telemetry(samples, seq=0, boot=1, sent_at_ms=now))

@@ -35,7 +35,7 @@ from infra.texts import say
 from infra.times import DAY_MS, beijing, beijing_day, beijing_day_span
 from ingest import ledger
 from ingest.pipeline import Site as Ingest
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
 from ingest.storage import tables as ingest_tables
@@ -154,7 +154,7 @@ class Site(Served):
 
     def ingest(self, rules: str = "") -> Ingest:
         text = rules or (pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8")
-        return Ingest(self.database, self.readings, rule_model.read(text, KNOWN), KNOWN)
+        return Ingest(self.database, self.readings, rule_file.read(text, KNOWN), KNOWN)
 
     def messenger(self) -> Messenger:
         """Makes messages as the running system does, of what happens from now on; none is sent."""

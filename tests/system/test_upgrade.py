@@ -111,7 +111,7 @@ def test_the_next_version_restores_a_backup_of_this_one_and_this_one_none_of_the
         migrations.upgrade(database)
         with database.write() as connection:
             connection.exec_driver_sql("INSERT INTO registry_change (what, key, body) VALUES ('station', 's', '{}')")
-    old = backup.take(site, tmp_path / "backups")
+    old = backup.back_up(site, tmp_path / "backups")
     monkeypatch.setattr(migrations, "FOLDER", next_version)
     elsewhere = site.model_copy(update={"data": tmp_path / "elsewhere"})
     restore.restore(elsewhere, old.folder)
@@ -119,7 +119,7 @@ def test_the_next_version_restores_a_backup_of_this_one_and_this_one_none_of_the
         assert connection.execute(sa.select(migrations.VERSION.c.version_num)).scalar() == "0002"
         assert connection.exec_driver_sql("SELECT key FROM registry_change").scalars().all() == ["s"]
         assert connection.exec_driver_sql("SELECT count(colour_of_next_year) FROM station").scalar() == 0
-    new = backup.take(elsewhere, tmp_path / "backups")
+    new = backup.back_up(elsewhere, tmp_path / "backups")
     monkeypatch.undo()
     with pytest.raises(ConfigurationError, match=says("backup.newer", schema="0002")):
         restore.restore(site.model_copy(update={"data": tmp_path / "third"}), new.folder)

@@ -267,7 +267,7 @@ LONG = f"<si><t>{'x' * 32_000}</t></si>"
 def test_a_small_workbook_that_unpacks_to_gigabytes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sheet: str, texts: str, part: str
 ):
-    monkeypatch.setattr(workbook, "MOST_UNPACKED", 32 << 20)
+    monkeypatch.setattr(workbook, "MAX_UNPACKED_BYTES", 32 << 20)
     file = workbook_of(tmp_path / "t.xlsx", sheet, texts, part)
     assert file.stat().st_size < 300_000
     with pytest.raises(ConfigurationError, match=says("table.workbook", cells=10_500_000)):

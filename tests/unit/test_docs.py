@@ -1,5 +1,6 @@
 """The documents are tested, too: commands exist, links lead somewhere, generated files equal what the code makes."""
 
+import builtins
 import re
 import tomllib
 from pathlib import Path
@@ -48,10 +49,20 @@ def test_every_command_and_option_a_document_names_exists(document: Path) -> Non
         assert [name for name in named if name not in options] == [], told
 
 
-def test_every_file_the_architecture_names_exists() -> None:
-    text = Path("docs/architecture.md").read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:sensors|ingest|governance|api|riverchief|dashboards|simulator)/[\w/.]+\.py)`", text):
-        assert Path(name).exists(), name
+PACKAGES = ("sensors", "ingest", "governance", "api", "riverchief", "dashboards", "simulator", "infra", "tools")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS[2:], ids=str)
+def test_every_source_file_a_document_names_exists(document: Path) -> None:
+    named = re.findall(rf"`((?:{'|'.join(PACKAGES)})/[\w/.]+\.(?:py|toml))", document.read_text(encoding="utf-8"))
+    assert [name for name in named if not Path(name).exists()] == []
+
+
+def test_every_error_that_a_docstring_announces_is_one_that_callers_can_catch() -> None:
+    sources = [path.read_text(encoding="utf-8") for package in PACKAGES for path in Path(package).rglob("*.py")]
+    errors = {name for source in sources for name in re.findall(r"^class (\w+)", source, re.MULTILINE)}
+    announced = {name for source in sources for name in re.findall(r"\bRaises ([A-Z]\w+)(?=[ .,])", source)}
+    assert sorted(announced - errors - set(dir(builtins))) == []
 
 
 def test_every_reason_of_quarantine_is_explained() -> None:

@@ -15,7 +15,7 @@ from simulator import scenario, truth
 from simulator.devices.sensor_faults import SENSORS, Instruments, Measured
 from simulator.devices.transport import TransmissionKind, Transport
 from simulator.physics.world import World
-from simulator.scenario import KEPT_MS, Cycle, EventKind, Fault, FaultKind, Scenario, TroubleKind, Visit
+from simulator.scenario import BATTERY_MS, Cycle, EventKind, Fault, FaultKind, Scenario, TroubleKind, Visit
 from simulator.source import samples
 from tests import rivers
 from tests.long import LONG
@@ -176,7 +176,7 @@ def test_the_other_faults_do_what_they_are_called():
 
 def test_without_power_the_battery_measures_on_for_hours_and_then_there_is_a_gap_that_nobody_can_judge():
     got, healthy = said(fault(FaultKind.SUPPLY, "")), said()
-    kept = during() & (AT_MS[during()][0] + KEPT_MS > AT_MS)
+    kept = during() & (AT_MS[during()][0] + BATTERY_MS > AT_MS)
     for key in ("do", "ph", "nh3n"):
         assert np.array_equal(got[key].value[kept], healthy[key].value[kept], equal_nan=True)
         assert not (got[key].bad[kept] == 1).any(), "what came late is not wrong"
@@ -201,7 +201,7 @@ def test_what_the_logger_kept_comes_in_one_burst_when_the_power_is_back():
     assert not [put for put in told if power.start_ms < put.at_ms < power.end_ms], "the line is dead"
     (burst,) = [put for put in told if put.at_ms == power.end_ms and len(put.message.samples) > 1]
     kept = [s.at_ms for s in burst.message.samples]
-    assert kept == [at for at in at_ms.tolist() if power.start_ms <= at < power.start_ms + KEPT_MS]
+    assert kept == [at for at in at_ms.tolist() if power.start_ms <= at < power.start_ms + BATTERY_MS]
     assert [p.kind for p in puts if p.message is None] == [TransmissionKind.CUT, TransmissionKind.BACK]
 
 

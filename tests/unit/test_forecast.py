@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from infra.times import HOUR_MS
 from sensors import forecast as fc
 from sensors.forecast import Verdict
 from sensors.reading import Floats
 
 DAYS = 45
 N = DAYS * 24
-END_MS = 20_000 * 24 * fc.HOUR_MS
+END_MS = 20_000 * 24 * HOUR_MS
 
 
 def tidal(seed: int, n: int, noise: float = 0.25) -> Floats:
@@ -52,7 +53,7 @@ def test_a_tidal_river_is_shown_and_the_tide_is_in_it():
     one = fc.forecasts(series[None, :N], END_MS, 1)[0]
     assert one.skill.verdict is Verdict.SHOWN
     assert 0.72 <= one.skill.coverage <= 0.9
-    assert one.at[0] == END_MS + fc.HOUR_MS // 2
+    assert one.at[0] == END_MS + HOUR_MS // 2
     assert np.abs(one.value[:24] - series[N : N + 24]).mean() < 0.2
 
 
@@ -75,7 +76,7 @@ def test_a_random_walk_is_not_shown():
 def test_what_comes_later_changes_nothing_that_was_forecast_before():
     series = np.stack([tidal(1, N), walk(1)])
     whole = fc.hindcast(series, END_MS, 1)
-    cut = fc.hindcast(series[:, : N - 10 * 24], END_MS - 10 * 24 * fc.HOUR_MS, 1)
+    cut = fc.hindcast(series[:, : N - 10 * 24], END_MS - 10 * 24 * HOUR_MS, 1)
     same = cut.value.shape[1]
     np.testing.assert_allclose(whole.value[:, :same], cut.value, rtol=1e-9)
     day = DAYS - 12
@@ -124,10 +125,10 @@ def test_a_series_that_cannot_be_forecast_says_why(series, verdict):
 def test_an_analyser_of_six_results_a_day_is_forecast_on_its_own_steps():
     t = np.arange(0, DAYS * 24 + 24, 4)
     series = tidal(7, N + 24, noise=0.05)[::4]
-    assert fc.spacing_h(t * fc.HOUR_MS) == 4
+    assert fc.spacing_h(t * HOUR_MS) == 4
     one = fc.forecasts(series[None, :-6], END_MS, 4)[0]
     assert one.skill.shown
-    assert np.diff(one.at).min() == 4 * fc.HOUR_MS
+    assert np.diff(one.at).min() == 4 * HOUR_MS
     assert np.abs(one.value[:6] - series[-6:]).mean() < 0.2
 
 
@@ -161,14 +162,14 @@ def test_where_the_theta_method_is_as_good_nothing_is_shown():
 
 def test_a_grid_holds_the_mean_of_each_hour_and_nothing_of_later():
     at = np.array([0, 10, 70, 80, 130]) * 60_000
-    found = fc.grid(at, np.array([1.0, 3.0, 5.0, np.nan, 9.0]), 2 * fc.HOUR_MS, 1, days=1)
+    found = fc.grid(at, np.array([1.0, 3.0, 5.0, np.nan, 9.0]), 2 * HOUR_MS, 1, days=1)
     assert len(found) == 24
     assert found[-2:].tolist() == [2.0, 5.0]
     assert np.isnan(found[:-2]).all()
 
 
 def test_readings_a_day_apart_are_too_sparse():
-    assert fc.spacing_h(np.arange(10) * 24 * fc.HOUR_MS) is None
+    assert fc.spacing_h(np.arange(10) * 24 * HOUR_MS) is None
     assert fc.spacing_h(np.array([5])) is None
     assert fc.spacing_h(np.arange(100) * 300_000) == 1
 
@@ -182,12 +183,10 @@ def test_a_grid_of_part_days_is_refused():
 
 def rising() -> fc.Forecast:
     """From 1 at the issue to 4 and no further, an interval of one either way."""
-    at = END_MS + (np.arange(1, 7) - 0.5) * fc.HOUR_MS
+    at = END_MS + (np.arange(1, 7) - 0.5) * HOUR_MS
     value = np.array([1.5, 2.0, 2.5, 3.0, 3.5, 4.0])
     worth = fc.Skill(0.5, 0.6, 0.8, 30, Verdict.SHOWN)
-    return fc.Forecast(
-        END_MS, 1, END_MS - fc.HOUR_MS // 2, 1.0, at.astype(np.int64), value, value - 1, value + 1, worth
-    )
+    return fc.Forecast(END_MS, 1, END_MS - HOUR_MS // 2, 1.0, at.astype(np.int64), value, value - 1, value + 1, worth)
 
 
 def test_the_time_to_a_limit_has_an_interval_of_its_own():

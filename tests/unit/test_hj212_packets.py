@@ -13,7 +13,7 @@ from infra.errors import ConfigurationError
 from infra.times import BEIJING, to_ms
 from riverchief.cli.hj212 import decode
 from sensors.wire.hj212 import exchange, frame, packet
-from sensors.wire.hj212.assembly import MOST_PARTS, Assembler, Bundle, join
+from sensors.wire.hj212.assembly import MAX_PARTS, Assembler, Bundle, join
 from sensors.wire.hj212.codes import ExeRtn, QnRtn
 from sensors.wire.hj212.frame import Frame, FrameReader
 from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, qn_time, read_time, segment, write_qn
@@ -222,8 +222,6 @@ def test_requests_carry_what_they_need() -> None:
     assert cp(exchange.set_time()) == {"SystemTime": "20260512103000"}
     hole = exchange.fetch("2051", AT, AT + 3_600_000)
     assert cp(hole) == {"BeginTime": "20260512103000", "EndTime": "20260512113000"}
-    assert cp(exchange.set_minute_interval(10)) == {"MinInterval": "10"}
-    assert cp(exchange.set_timeout(10, 3)) == {"OverTime": "10", "ReCount": "3"}
     assert cp(exchange.sample_now("w21003")) == {"PolId": "w21003"}
     assert cp(exchange.keep_sample()) == cp(exchange.ask_time()) == cp(exchange.ask_now()) == {}
     assert hole.packet(of(REALTIME), "1", AT).flag == 5
@@ -233,10 +231,8 @@ def test_requests_carry_what_they_need() -> None:
     "ask",
     [
         lambda: exchange.set_realtime_interval(29),
-        lambda: exchange.set_minute_interval(7),
         lambda: exchange.fetch("2011", 0, 1),
         lambda: exchange.sample_now("w21003;CN=1072"),
-        lambda: exchange.set_timeout(0, 3),
     ],
 )
 def test_what_the_standard_does_not_allow_cannot_be_asked(ask: Any) -> None:
@@ -329,7 +325,7 @@ def test_what_is_held_is_bounded() -> None:
     for i in range(100):
         small.add(part(2, 3, "w01009-Avg=3", mn=f"M{i}"))
         assert small.assembler.held_bytes <= 1000
-    assert numbers(Bench().add(part(1, MOST_PARTS + 1, "w01009-Avg=3"))) == [([1], ["1"])]
+    assert numbers(Bench().add(part(1, MAX_PARTS + 1, "w01009-Avg=3"))) == [([1], ["1"])]
     assert numbers(Bench().add(part(5, 3, "w01009-Avg=3"))) == [([5], ["5"])]
 
 

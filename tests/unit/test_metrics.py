@@ -74,7 +74,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricSources]
         partial(metrics.republishing, made(published=1, waiting=0, connected_since_ms=1, last_error="")),
         partial(metrics.forwarding, made(state=made(error="", sent_rows=5, refused_lines=0))),
         partial(metrics.downsampling_points, made(state=made(error="", sent_rows=6, refused_lines=0))),
-        lambda now_ms: [metrics.many("notices", {"sent": 2, "failed": 1, "dead": 0})],
+        lambda now_ms: [metrics.metric_by_label("notices", {"sent": 2, "failed": 1, "dead": 0})],
         partial(metrics.heartbeat, made(ok=True, last_ok_ms=NOW)),
     )
     health = Service(health=lambda now_ms: [Part("ingest", True, ""), Part("mqtt", False, "away")])

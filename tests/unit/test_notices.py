@@ -15,11 +15,11 @@ from governance.incidents.headline import NO_TEXT, Headline, Row, title_parts
 from governance.notify import channels, contacts, oncall
 from governance.notify.contacts import Channel, Contact, ContactRole, Directory, Place
 from governance.notify.links import Links, number_of
-from governance.notify.message import CALLS, Item, NoticeKind, requires_confirmation, urgency_key
+from governance.notify.message import CALL_KINDS, Item, NoticeKind, requires_confirmation, urgency_key
 from governance.notify.oncall import Shift
 from governance.notify.planning import kind_of
 from governance.notify.policy import NoticePolicy
-from governance.notify.wording import HAS_DEADLINE, ROOM, compose, first_line
+from governance.notify.wording import FIRST_LINE_CHARS, KINDS_WITH_DEADLINE, compose, first_line
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
 from infra.times import BEIJING, from_ms, to_ms
@@ -90,7 +90,7 @@ def test_the_first_line_carries_colour_place_value_what_to_do_and_the_link() -> 
     line = first_line([item(8)], "zh", room=None, link=LINK)
     since = "08:00起"
     assert line == f"【红】奇槎涌环湖段 氨氮8.40（劣Ⅴ类，限值2.0），{since}。请10分钟内确认 {LINK}"
-    cut = first_line([item(8)], "zh", room=ROOM["zh"], link=LINK)
+    cut = first_line([item(8)], "zh", room=FIRST_LINE_CHARS["zh"], link=LINK)
     assert cut == f"【红】奇槎涌环湖段 氨氮8.40（劣Ⅴ类）。请10分钟内确认 {LINK}", "since when and the limit go first"
     assert "[red] Qicha Creek: ammonia nitrogen 8.40" in first_line([item(8)], "en", room=160, link=LINK)
 
@@ -124,7 +124,7 @@ def test_every_message_has_place_matter_value_class_deadline_and_link_within_its
     parts = title_parts(about, language)
     short, whole = (compose([one], language, short=short, link=link) for short in (True, False))
     first = whole.splitlines()[0]
-    assert len(short) <= ROOM[language]
+    assert len(short) <= FIRST_LINE_CHARS[language]
     for line in (short, first):
         assert line.endswith(link)
         assert parts.value in line, "the value is never cut"
@@ -140,10 +140,10 @@ def test_every_message_has_place_matter_value_class_deadline_and_link_within_its
         NoticeKind.REOPENED,
     ):  # sent after one that named it
         assert parts.water_class.removesuffix("类") in short
-    if kind in HAS_DEADLINE:
+    if kind in KINDS_WITH_DEADLINE:
         for line in (short, first):
             assert "14:30" in line, "by when"
-    elif kind in CALLS:
+    elif kind in CALL_KINDS:
         assert "10" in short, "minutes to confirm within"
 
 
@@ -172,9 +172,9 @@ def test_a_short_message_fits_one_sms_and_never_loses_its_link(
 ) -> None:
     told = [replace(i, headline=None, text=Text(typed, typed)) for i in items]
     line = compose(told, language, short=True, link=LINK if linked else None)
-    assert len(line) <= ROOM[language]
+    assert len(line) <= FIRST_LINE_CHARS[language]
     assert "\n" not in line
-    if linked and min(told, key=urgency_key).kind in CALLS:
+    if linked and min(told, key=urgency_key).kind in CALL_KINDS:
         assert line.endswith(LINK)
 
 

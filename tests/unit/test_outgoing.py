@@ -52,7 +52,9 @@ def test_no_private_address_is_allowed_in_whatever_form_it_is_written() -> None:
 def test_what_the_settings_name_is_allowed_with_its_port_and_networks_with_all(
     listener: tuple[socket.socket, list[object]],
 ) -> None:
-    outgoing.allow(["10.20.0.0/16"], [outgoing.place("http://localhost:8080/x"), outgoing.place("https://[fd00::7]/")])
+    outgoing.allow(
+        ["10.20.0.0/16"], [outgoing.endpoint_of("http://localhost:8080/x"), outgoing.endpoint_of("https://[fd00::7]/")]
+    )
     policy = outgoing._policy
     reached = (("127.0.0.1", 8080), ("::1", 8080), ("fd00::7", 443), ("10.20.3.4", 1))
     assert all(policy.allows(*where) for where in reached)

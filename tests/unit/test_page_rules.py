@@ -8,8 +8,7 @@ from api.pages.models import rules as models
 from infra.texts import Text
 from infra.times import DAY_MS
 from ingest.analysis.trial_comparison import compare
-from ingest.rules import explain
-from ingest.rules import model as rule_model
+from ingest.rules import explain, rule_file
 from ingest.rules.model import Threshold
 from ingest.state.rule_trials import Trial, TrialFinding
 from ingest.state.rule_versions import Version
@@ -75,7 +74,7 @@ def test_the_tried_text_is_all_rules_in_force_with_one_changed() -> None:
     in_force = [version(BODY), version(MORE)]
     changed = models.read_numbers(threshold(), {"limit": "3.0"}, KNOWN).rule
     assert changed is not None
-    tried = rule_model.read(models.whole(in_force, changed), KNOWN)
+    tried = rule_file.read(models.whole(in_force, changed), KNOWN)
     assert {rule.id for rule in tried} == {"nh3n-high", "nh3n-red"}
     (change,) = models.changes(tried, in_force)
     assert change.before == in_force[0]

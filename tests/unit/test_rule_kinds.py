@@ -16,9 +16,10 @@ from infra.errors import ConfigurationError
 from infra.times import to_ms
 from ingest.rules import explain
 from ingest.rules.daily_pattern import DailyPatternEvaluator
-from ingest.rules.model import Bound, Rules, read
+from ingest.rules.model import Bound, Rules
 from ingest.rules.places import Places
 from ingest.rules.rate import RateEvaluator
+from ingest.rules.rule_file import read
 from ingest.rules.schedule import Mutes, schedule
 from ingest.rules.trend import TrendEvaluator, mann_kendall, theil_sen
 from sensors.maintenance import Mute

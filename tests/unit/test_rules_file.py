@@ -9,7 +9,8 @@ import pytest
 
 from governance.incidents.finding import Colour
 from infra.errors import ConfigurationError
-from ingest.rules.model import NoData, Rules, Side, Threshold, Trend, read
+from ingest.rules.model import NoData, Rules, Side, Threshold, Trend
+from ingest.rules.rule_file import read
 from riverchief.files import read_rules
 from sensors.parameters import catalogue
 from sensors.stations import Station, Water

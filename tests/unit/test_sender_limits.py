@@ -3,13 +3,13 @@
 import pytest
 
 from ingest.sources import sender_limits
-from ingest.sources.sender_limits import FORGET_S, GUESSES, LOCK_S, WINDOW_S, SenderLimits, peer_of
+from ingest.sources.sender_limits import FIRST_LOCK_S, FORGET_AFTER_S, MAX_GUESSES, WINDOW_S, SenderLimits, peer_of
 
 PEER, MN = "192.0.2.1", "A" * 24
 
 
 def guess(one: SenderLimits, at_s: float, peer: str = PEER, mn: str = MN, start: int = 0) -> None:
-    for i in range(start, start + GUESSES):
+    for i in range(start, start + MAX_GUESSES):
         one.failed(peer, mn, str(i), at_s)
 
 
@@ -23,26 +23,26 @@ def test_the_same_wrong_password_again_and_again_is_no_guess() -> None:
 def test_different_guesses_lock_the_peer_for_every_mn_and_each_lock_lasts_twice_as_long() -> None:
     one = SenderLimits()
     guess(one, 0.0)
-    assert one.locked(PEER, "another", LOCK_S - 1)
-    assert not one.locked(PEER, "another", LOCK_S)
-    guess(one, LOCK_S, start=100)
-    assert one.locked(PEER, "another", 3 * LOCK_S - 1)
-    assert not one.locked(PEER, "another", 3 * LOCK_S)
-    guess(one, FORGET_S * 2, start=200)
-    assert not one.locked(PEER, "another", FORGET_S * 2 + LOCK_S)
+    assert one.locked(PEER, "another", FIRST_LOCK_S - 1)
+    assert not one.locked(PEER, "another", FIRST_LOCK_S)
+    guess(one, FIRST_LOCK_S, start=100)
+    assert one.locked(PEER, "another", 3 * FIRST_LOCK_S - 1)
+    assert not one.locked(PEER, "another", 3 * FIRST_LOCK_S)
+    guess(one, FORGET_AFTER_S * 2, start=200)
+    assert not one.locked(PEER, "another", FORGET_AFTER_S * 2 + FIRST_LOCK_S)
 
 
 def test_guesses_spread_over_more_than_the_window_lock_nothing() -> None:
     one = SenderLimits()
-    for i in range(GUESSES * 3):
-        one.failed(PEER, MN, str(i), i * WINDOW_S / (GUESSES - 2))
-    assert not one.locked(PEER, MN, GUESSES * 3 * WINDOW_S / (GUESSES - 2))
+    for i in range(MAX_GUESSES * 3):
+        one.failed(PEER, MN, str(i), i * WINDOW_S / (MAX_GUESSES - 2))
+    assert not one.locked(PEER, MN, MAX_GUESSES * 3 * WINDOW_S / (MAX_GUESSES - 2))
 
 
 def test_guesses_of_many_peers_lock_the_mn_but_not_where_its_logger_spoke_before() -> None:
     one = SenderLimits()
     one.proved("198.51.100.7", MN)
-    for i in range(GUESSES):
+    for i in range(MAX_GUESSES):
         one.failed(f"192.0.2.{i}", MN, str(i), 0.0)
     assert one.locked("203.0.113.9", MN, 1.0)
     assert not one.locked("203.0.113.9", "another", 1.0)

@@ -13,7 +13,7 @@ from governance.incidents import dispatch
 from infra import toml_file, toml_text
 from infra.errors import ConfigurationError
 from infra.times import from_ms, to_ms
-from ingest.rules import model as rule_model
+from ingest.rules import rule_file
 from riverchief import settings
 from sensors import registry_toml
 from sensors.parameters import catalogue
@@ -34,7 +34,7 @@ def settings_file(folder: Path, text: str) -> None:
 
 READERS: dict[str, Callable[[Path, str], object]] = {
     "mappings": lambda _, text: mapping.read(text, catalogue()),
-    "rules": lambda _, text: rule_model.read(text, catalogue()),
+    "rules": lambda _, text: rule_file.read(text, catalogue()),
     "processes": lambda _, text: dispatch.read(text),
     "formula": lambda _, text: assessment.read(text),
     "stations": lambda _, text: registry_toml.read(text, catalogue()),

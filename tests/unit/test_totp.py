@@ -79,8 +79,8 @@ def test_a_password_that_is_guessed_first_is_refused(password: str, names: tuple
 @pytest.mark.parametrize("password", ["每天看一次河水 really", "correct horse battery", "x7#kQ2!vLp"])
 def test_a_sentence_or_chance_is_a_password(password: str) -> None:
     passwords.check(password, ("王小明", "wangxm"))
-    kept = passwords.hashed(password)
+    kept = passwords.hash_password(password)
     assert kept.startswith("$argon2id$")
-    assert passwords.fits(password, kept)
-    assert not passwords.fits(password + "x", kept)
-    assert not passwords.fits(password, None)
+    assert passwords.matches(password, kept)
+    assert not passwords.matches(password + "x", kept)
+    assert not passwords.matches(password, None)

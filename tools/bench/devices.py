@@ -1,8 +1,8 @@
 """``bench devices``: 50,000 devices, a message a minute each, in one process beside the broker.
 
-Played by the simulator as ``riverchief simulate`` plays a province: ``OWN`` connections of devices' own, as far as the
-system allows, and a few that the others share. Reported are the CPU of devices and broker, as a share of one core, and
-how late messages left.
+Played by the simulator as ``riverchief simulate`` plays a province: ``OWN_CONNECTIONS`` devices with a connection of
+their own, as far as the system allows, and a few that the others share. Reported are the CPU of devices and broker,
+as a share of one core, and how late messages left.
 """
 
 import os
@@ -27,7 +27,7 @@ from simulator.play import MqttLine, Pace, Progress, play
 from tools.bench.load import BASE
 from tools.bench.rig import BenchFailed, Plan, cpu_s, machine
 
-OWN = 2000
+OWN_CONNECTIONS = 2000
 INTERVAL_MS = 60_000
 
 
@@ -49,7 +49,7 @@ class Minutes:
 def run(plan: Plan, console: Console) -> dict[str, Any]:
     """The figures and the machine; raises BenchFailed when a message is not answered in the end."""
     keys = [f"bench-{i}" for i in range(plan.stations)]
-    own = allow_connections(min(OWN, plan.stations))
+    own = allow_connections(min(OWN_CONNECTIONS, plan.stations))
     with (
         tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name,
         running(Path(name), kind=plan.broker) as broker,

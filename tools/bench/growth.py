@@ -46,7 +46,7 @@ SITE = 5_000
 MESSAGES = 40_000
 """Of each number of stations and of rules; four of each station at least."""
 FIRST_READINGS = 1_000_000
-TRIES = 5
+REPETITIONS = 5
 OFFICE = Actor("示例", Role.OFFICE)
 COLOURS = ("#c0392b", "#2c5f8a", "#7f8c8d", "#b9770e", "#1e8449", "#6c3483")
 
@@ -247,7 +247,7 @@ def decades(first: int, last: int) -> list[int]:
     return [*found, last]
 
 
-def cpu_ms(ask: Callable[[], object], tries: int = TRIES, most_s: float = 5.0) -> float:
+def cpu_ms(ask: Callable[[], object], tries: int = REPETITIONS, most_s: float = 5.0) -> float:
     """The least processor time of some runs, ms; fewer runs where they take longer than ``most_s``."""
     best, until = math.inf, time.monotonic() + most_s
     for _ in range(tries):

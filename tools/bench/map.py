@@ -21,8 +21,8 @@ from riverchief.guard import child_process
 from tools.bench.console import answers
 from tools.bench.rig import Plan, machine, wait_for
 
-CHANGING = 500
-OPENED = 5
+CHANGED_MARKERS = 500
+OPENED_PAGES = 5
 """Times that the page is opened; the median counts."""
 SLOW_4G = {"offline": False, "latency": 150, "downloadThroughput": 1.6e6 / 8, "uploadThroughput": 0.75e6 / 8}
 """Slow 4G as Lighthouse has it: 150 ms, 1.6 Mbit/s down."""
@@ -81,7 +81,7 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
         found["phone_slow_4g_quarter_cpu"] = _opened(phone, url)
         phone.close()
         keys = desk.evaluate("[...document.querySelector('river-map').stations.keys()]")
-        desk.evaluate(_CHANGE, [keys, CHANGING])
+        desk.evaluate(_CHANGE, [keys, CHANGED_MARKERS])
         for what, zoom in (("dragged", None), ("dragged_near", 14)):
             if zoom is not None:
                 desk.evaluate("(z) => document.querySelector('river-map').map.setZoom(z, { animate: false })", zoom)
@@ -93,7 +93,7 @@ def run(plan: Plan, progress: Console) -> dict[str, Any]:
 def _opened(page: Any, url: str) -> dict[str, Any]:
     """Until the page's frame and until the picture, ms, cold first and then with what the browser kept."""
     times = []
-    for _ in range(OPENED):
+    for _ in range(OPENED_PAGES):
         page.goto("about:blank")
         began = time.monotonic()
         page.goto(url, wait_until="commit")

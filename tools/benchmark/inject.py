@@ -10,11 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.reading import Bools, Floats, Ints, Places
 from tools.benchmark.records import Record
 
-HOUR_MS: Final = 3_600_000
 PAST_MS: Final = 30 * DAY_MS
 APART_MS: Final = (DAY_MS, 3 * DAY_MS)
 """From the end of one fault of a station to the next, of another sensor."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from infra.times import DAY_MS
 from riverchief.tables.assess import SensorTable, judge
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.reading import Bools, Flag, Floats, Ints, Places
@@ -15,7 +16,6 @@ from tools.benchmark.scorer import LEFT_OUT, Flags
 
 Method = Callable[[Record], Flags]
 PAST_DAYS: Final = 30
-DAY_MS: Final = 86_400_000
 
 
 def ours(record: Record) -> Flags:

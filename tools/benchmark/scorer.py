@@ -13,7 +13,7 @@ import numpy as np
 
 from sensors.reading import Bools, Ints
 from tools.benchmark.records import MONTH_MS, UNJUDGED, Record
-from tools.score.matching import LONGEST_STEPS, MERGE_STEPS, TOLERANCE_STEPS, Span, runs, step_of
+from tools.score.matching import MAX_MATCH_STEPS, MERGE_STEPS, TOLERANCE_STEPS, Span, runs, step_of
 
 LEFT_OUT: Final = frozenset({"rain"})
 """Rain is no state of the water."""
@@ -87,7 +87,7 @@ def match(at: Ints, flagged: Bools, spans: Sequence[Span]) -> tuple[list[int | N
     ends, false = np.sort(np.array(lasts)), list[int]()
     for run in runs(alarms[outside], gap):
         before = ends[np.searchsorted(ends, run.start_ms) - 1]
-        many = int(run.start_ms - before > gap) + (run.end_ms - run.start_ms) // (LONGEST_STEPS * step)
+        many = int(run.start_ms - before > gap) + (run.end_ms - run.start_ms) // (MAX_MATCH_STEPS * step)
         false += [run.start_ms] * int(many)
     return delays, false
 

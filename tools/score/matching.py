@@ -16,7 +16,7 @@ MERGE_STEPS = 4
 """Samples closer than this belong to one run."""
 TOLERANCE_STEPS = 2
 """An alarm so shortly before or after a thing has found it."""
-LONGEST_STEPS = 24
+MAX_MATCH_STEPS = 24
 """An alarm on for longer counts once more for every further such time: one left on for weeks is not one alarm."""
 MONTH_MS = 30.44 * DAY_MS
 
@@ -104,7 +104,7 @@ def false_runs(flagged_ms: Ints, things: Iterable[Span], step_ms: int) -> list[S
 
 def count(alarms: Iterable[Span], step_ms: int) -> int:
     """How many alarms these are, with long ones counted again."""
-    return sum(1 + (alarm.end_ms - alarm.start_ms) // (LONGEST_STEPS * step_ms) for alarm in alarms)
+    return sum(1 + (alarm.end_ms - alarm.start_ms) // (MAX_MATCH_STEPS * step_ms) for alarm in alarms)
 
 
 def median_minutes(things: Iterable[Thing]) -> float | None:

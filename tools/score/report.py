@@ -10,9 +10,9 @@ from infra.texts import line, named, say
 from infra.times import beijing
 from riverchief.terminal import columns, out
 from tools.score.matching import Thing, median_minutes
-from tools.score.run import FIRST, Score, by_kind
+from tools.score.run import TOP_SOURCES, Score, by_kind
 
-LISTED = 30
+MAX_LISTED = 30
 
 
 def show(found: Score) -> None:
@@ -25,11 +25,11 @@ def show(found: Score) -> None:
     for sentence in sentences(found):
         out.print(sentence, highlight=False, soft_wrap=True)
     misses = [t for t in (*found.faults, *found.events) if not t.found]
-    for t in misses[:LISTED]:
+    for t in misses[:MAX_LISTED]:
         span = f"{beijing(t.span.start_ms, '%m-%d %H:%M')} – {beijing(t.span.end_ms, '%m-%d %H:%M')}"
         out.print(f"[red]×[/] {t.kind} {escape(t.station)} {t.parameter} {span}", highlight=False)
-    if len(misses) > LISTED:
-        out.print(f"[red]×[/] … {line('list.more', count=len(misses) - LISTED, how='--json')}", highlight=False)
+    if len(misses) > MAX_LISTED:
+        out.print(f"[red]×[/] … {line('list.more', count=len(misses) - MAX_LISTED, how='--json')}", highlight=False)
 
 
 def _table(title: str, things: tuple[Thing, ...]) -> Table:
@@ -74,8 +74,8 @@ def sentences(found: Score) -> Iterator[str]:
     kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(live.items())) or "0"
     yield line("score.incidents", live=kinds, past=past, pages=found.pages_a_week)
     if found.traced:
-        first = sum(t.place is not None and t.place <= FIRST for t in found.traced)
-        yield line("score.traced", most=FIRST, first=first, traced=len(found.traced))
+        first = sum(t.place is not None and t.place <= TOP_SOURCES for t in found.traced)
+        yield line("score.traced", most=TOP_SOURCES, first=first, traced=len(found.traced))
     account = found.account
     missing = "?" if account.missing is None else f"{account.missing:,}"
     mark = "[green]✓[/]" if account.right else "[red]×[/]"

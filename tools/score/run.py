@@ -20,7 +20,7 @@ from governance.incidents.finding import ConditionChange, Finding, FindingKind
 from infra.database import Database
 from infra.errors import ConfigurationError
 from infra.texts import say
-from infra.times import DAY_MS, FUTURE_MS, rfc3339
+from infra.times import DAY_MS, FUTURE_MS, HOUR_MS, rfc3339
 from ingest import ledger
 from ingest.analysis import backtest, source_attribution
 from ingest.analysis.backtest import WATER_KINDS, count_pages, incident_stations
@@ -54,7 +54,6 @@ from simulator.truth import Passage
 from tools.score import matching
 from tools.score.matching import Span, Thing
 
-HOUR_MS = 3_600_000
 LEAD_DAYS = 5.0
 """The site has watched its water for so long before the scenario begins; the first three days no event is told."""
 SLICE_MS = 900_000
@@ -62,10 +61,10 @@ SLICE_MS = 900_000
 STRETCH_MS = 6 * HOUR_MS
 QUIET_MS = 6 * HOUR_MS
 """An event is over after so long without another alarm, as the site's own finding says."""
-FIRST = 3
+TOP_SOURCES = 3
 """A source is traced where it is among so many."""
 VISIT_MS = 1_800_000
-BY = "示例 example"
+AUTHOR = "示例 example"
 """How long somebody stays, and who it is."""
 NAMES = {
     EventKind.SEWAGE: EventCause.SEWAGE,
@@ -315,8 +314,8 @@ class Run:
         with self.database.write() as connection:
             for (station, at_ms), worked_on in came.items():
                 parameters = tuple(sorted({p for of in worked_on for p in of})) if all(worked_on) else ()
-                visit = Visit(station, at_ms, at_ms + VISIT_MS, parameters, BY)
-                maintenance_store.begin_visit(connection, visit, Author(BY, at_ms))
+                visit = Visit(station, at_ms, at_ms + VISIT_MS, parameters, AUTHOR)
+                maintenance_store.begin_visit(connection, visit, Author(AUTHOR, at_ms))
         self.site.follow_registry()
 
     def _arrive(self, transmissions: Sequence[Transmission], now_ms: int) -> None:

@@ -10,7 +10,7 @@ from governance.incidents.model import PHASE_OF_STATE, EntryKind, Incident
 from governance.incidents.reminders import RegionAbove, remind
 from governance.notify import contacts
 from governance.notify.message import NoticeRequest
-from governance.notify.planning import REGION, Circumstances, OutboxEvent, plan_escalation, plan_notices
+from governance.notify.planning import REGION_KEY_PREFIX, Circumstances, OutboxEvent, plan_escalation, plan_notices
 from governance.notify.store import Watch
 from governance.organisation.regions import Regions
 from infra.texts import Text
@@ -65,7 +65,7 @@ def places(incident: Incident, registry: Registry, regions: Regions) -> dict[str
         found[station.key] = contacts.Place(name, regions.up(station.region), station.reach, named(station.region))
     if (name_of := named(incident.place.region)) is not None:
         code = incident.place.region
-        found[f"{REGION}{code}"] = contacts.Place(name_of, regions.up(code), "", name_of)
+        found[f"{REGION_KEY_PREFIX}{code}"] = contacts.Place(name_of, regions.up(code), "", name_of)
     return found
 
 

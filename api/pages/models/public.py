@@ -126,7 +126,7 @@ def known(case: Incident) -> Known:
 def alarm(live: ShownClass | None, going_on: Sequence[Incident]) -> tuple[str, int | None]:
     """The most urgent colour that goes on at a water and since when; ``calm`` where none does; "" where that is not
     known: no data is no good news."""
-    if (found := public_warnings.worst(going_on)) is not None:
+    if (found := public_warnings.most_urgent(going_on)) is not None:
         return found[0].value, found[1]
     if shown_class(live) is not None:
         return "calm", None
@@ -179,7 +179,7 @@ def rows(registry: Registry, classes: Mapping[str, ShownClass], going_on: Iterab
         colour, since_ms = alarm(live, of.get(one.key, ()))
         place = named[min(places[one.key])] if one.key in places else Text("", "")
         found.append(WaterRow(one, Text(one.zh, one.en), place, live, colour, since_ms))
-    ranks = {colour.value: colour.rank for colour in public_warnings.WARNED_OF}
+    ranks = {colour.value: colour.rank for colour in public_warnings.WARNING_COLOURS}
     found.sort(key=lambda one: (ranks.get(one.colour, 9), -int(one.water_class or 0), one.reach.key))
     return found
 
@@ -221,4 +221,4 @@ def on_the_map(
 
 def is_warning(colour: str) -> bool:
     """Whether the page begins with a warning: the water is not as usual, and contact may harm."""
-    return colour in public_warnings.WARNED_OF
+    return colour in public_warnings.WARNING_COLOURS

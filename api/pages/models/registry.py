@@ -18,7 +18,7 @@ from sensors import network, registry_rows
 from sensors.datum import Box, Datum, wgs84
 from sensors.parameters import Catalogue
 from sensors.registry_rows import Book
-from sensors.stations import LONGEST_GATEWAY, MAX_INTERVAL_S, Deployment, Reach, Registry, Station, Water
+from sensors.stations import MAX_GATEWAY_CHARS, MAX_INTERVAL_S, Deployment, Reach, Registry, Station, Water
 from sensors.wire.telemetry import STATION
 
 SOON_DAYS = 7
@@ -427,8 +427,8 @@ def _texts(
     if not form.zh:
         wrong["zh"] = say("registry_page.wrong_empty")
     values["en"] = form.en or form.zh
-    if len(form.gateway) > LONGEST_GATEWAY:
-        wrong["gateway"] = say("registry_page.wrong_long", most=LONGEST_GATEWAY)
+    if len(form.gateway) > MAX_GATEWAY_CHARS:
+        wrong["gateway"] = say("registry_page.wrong_long", most=MAX_GATEWAY_CHARS)
     known: dict[str, Collection[str]] = {
         "reach": {"", *(r.key for r in registry.reaches)},
         "region": {"", *(r.code for r in registry.regions)},

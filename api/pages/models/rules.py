@@ -10,8 +10,7 @@ from infra.errors import ConfigurationError
 from infra.texts import Text, say
 from infra.times import DAY_MS, to_ms
 from ingest.analysis.trial_comparison import at_night
-from ingest.rules import explain
-from ingest.rules import model as rule_model
+from ingest.rules import explain, rule_file
 from ingest.rules.explain import RuleFault
 from ingest.rules.model import Rule, Rules, Threshold
 from ingest.state.rule_versions import Version
@@ -111,7 +110,7 @@ class Outcome:
 
 def rule_of(body: str, catalogue: Catalogue) -> Rule | None:
     """The rule of a text that holds one; None where it holds none or several. Raises ConfigurationError."""
-    rules = list(rule_model.read(body, catalogue))
+    rules = list(rule_file.read(body, catalogue))
     return rules[0] if len(rules) == 1 else None
 
 
@@ -150,13 +149,13 @@ def read_numbers(before: Threshold, given: Mapping[str, str], catalogue: Catalog
     values: dict[str, Any] = {}
     for name, text in typed.items():
         try:
-            values[name] = rule_model.check_entry(name, _value(text), catalogue)
+            values[name] = rule_file.check_entry(name, _value(text), catalogue)
         except ConfigurationError as error:
             wrong[name] = error.text
     if wrong:
         return Edited(typed, wrong)
     try:
-        return Edited(typed, {}, rule_model.made(Threshold, explain.row(before) | values, catalogue))
+        return Edited(typed, {}, rule_file.make_rule(Threshold, explain.row(before) | values, catalogue))
     except ConfigurationError as error:  # only the two limits can contradict each other
         return Edited(typed, {"clear": error.text})
 
@@ -188,7 +187,7 @@ def whole(versions: Sequence[Version], changed: Rule) -> str:
 
 def faults(text: str, id_: str, catalogue: Catalogue, registry: Registry) -> tuple[RuleFault, ...]:
     """What contradicts itself in the rules of a text because of one of them; without stations, by the rules alone."""
-    rules = rule_model.read(text, catalogue)
+    rules = rule_file.read(text, catalogue)
     found = explain.find_rule_faults(rules, catalogue, registry if registry.stations else None)
     return tuple(one for one in found if id_ in one.rules)
 

@@ -29,9 +29,9 @@ from ingest.cluster.transport import Entry
 
 log = structlog.get_logger(__name__)
 
-CONNECT_S = 5.0
-ANSWER_S = 2.0
-PUBLISH_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 2.0
+PUBLISH_TIMEOUT_S = 10.0
 """So long a body is offered again; electing a leader takes 4 to 6 s."""
 RETRY_S = 0.2
 DEDUPLICATE_S = 120
@@ -54,10 +54,10 @@ class JetStream:
         self._thread.start()
 
     def ensure(self, partitions: int) -> None:
-        self.call(self._ensure(partitions), partitions * ANSWER_S + CONNECT_S)
+        self.call(self._ensure(partitions), partitions * ANSWER_TIMEOUT_S + CONNECT_TIMEOUT_S)
 
     def publish(self, bodies: Sequence[tuple[int, bytes]]) -> None:
-        self.call(self._publish(bodies), PUBLISH_S + CONNECT_S + ANSWER_S)
+        self.call(self._publish(bodies), PUBLISH_TIMEOUT_S + CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S)
 
     def reader(self, partition: int, after: int) -> "JetStreamReader":
         return JetStreamReader(self, self.stream(partition), after)
@@ -66,7 +66,7 @@ class JetStream:
         async def purge() -> None:
             await (await self.context()).purge_stream(self.stream(partition), seq=through + 1)
 
-        self.call(purge(), CONNECT_S + ANSWER_S)
+        self.call(purge(), CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S)
 
     def close(self) -> None:
         async def leave() -> None:
@@ -74,9 +74,9 @@ class JetStream:
                 await self._client.close()
 
         with suppress(StorageUnavailable):
-            self.call(leave(), ANSWER_S)
+            self.call(leave(), ANSWER_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(ANSWER_S)
+        self._thread.join(ANSWER_TIMEOUT_S)
 
     def stream(self, partition: int) -> str:
         """The name of a partition's stream."""
@@ -111,7 +111,7 @@ class JetStream:
                     max_outstanding_pings=2,
                     error_cb=_quiet,
                 )
-        return self._client.jetstream(timeout=ANSWER_S)
+        return self._client.jetstream(timeout=ANSWER_TIMEOUT_S)
 
     async def _ensure(self, partitions: int) -> None:
         context = await self.context()
@@ -138,7 +138,7 @@ class JetStream:
         for partition, body in bodies:
             by_stream[self.stream(partition)].append(body)
         context = await self.context()
-        until = self._loop.time() + PUBLISH_S
+        until = self._loop.time() + PUBLISH_TIMEOUT_S
         await asyncio.gather(*(self._append(context, name, mine, until) for name, mine in by_stream.items()))
 
     async def _append(self, context: JetStreamContext, name: str, bodies: Sequence[bytes], until: float) -> None:
@@ -147,7 +147,7 @@ class JetStream:
             headers = {"Nats-Msg-Id": hashlib.blake2b(body, digest_size=16).hexdigest()}
             while True:
                 try:
-                    await context.publish(_subject(name), body, timeout=ANSWER_S, stream=name, headers=headers)
+                    await context.publish(_subject(name), body, timeout=ANSWER_TIMEOUT_S, stream=name, headers=headers)
                     break
                 except (NatsError, TimeoutError) as error:
                     if self._loop.time() > until or getattr(error, "err_code", None) == _FULL:
@@ -168,7 +168,7 @@ class JetStreamReader:
 
     def fetch(self, most: int, timeout_s: float) -> list[Entry]:
         try:
-            return self._engine.call(self._fetch(most, timeout_s), timeout_s + CONNECT_S + 3 * ANSWER_S)
+            return self._engine.call(self._fetch(most, timeout_s), timeout_s + CONNECT_TIMEOUT_S + 3 * ANSWER_TIMEOUT_S)
         except StorageUnavailable:
             self.close()
             self.caught_up = False
@@ -178,7 +178,7 @@ class JetStreamReader:
         pulled, self._pulled = self._pulled, None
         if pulled is not None:
             with suppress(StorageUnavailable):  # the server forgets an unused consumer by itself
-                self._engine.call(pulled.unsubscribe(), ANSWER_S)
+                self._engine.call(pulled.unsubscribe(), ANSWER_TIMEOUT_S)
 
     async def _fetch(self, most: int, timeout_s: float) -> list[Entry]:
         pulled = self._pulled or await self._open()
@@ -229,4 +229,4 @@ def _subject(stream: str) -> str:
 
 
 async def _quiet(_error: Exception) -> None:
-    """The library reconnects; what fails meanwhile is told by who asked."""
+    """Ignore the error: the library reconnects, and calls that fail meanwhile raise."""

@@ -21,8 +21,8 @@ from ingest.cluster.transport import Entry
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S = 10.0
-PUBLISH_S = 15.0
+TIMEOUT_S = 10.0
+PUBLISH_TIMEOUT_S = 15.0
 """So long the client offers a body again; electing a leader takes some seconds."""
 
 
@@ -52,7 +52,7 @@ class Kafka:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 0,
-                "delivery.timeout.ms": int(PUBLISH_S * 1000),
+                "delivery.timeout.ms": int(PUBLISH_TIMEOUT_S * 1000),
                 "request.timeout.ms": 5000,
             }
         )
@@ -67,13 +67,13 @@ class Kafka:
             "retention.bytes": "-1",
         }
         try:
-            known = self._admin.list_topics(timeout=ANSWER_S).topics.get(self.topic)
-            if known is None:
+            existing = self._admin.list_topics(timeout=TIMEOUT_S).topics.get(self.topic)
+            if existing is None:
                 new = NewTopic(self.topic, partitions, replicas, config=config)
-                self._admin.create_topics([new], operation_timeout=ANSWER_S)[self.topic].result(ANSWER_S)
-            elif len(known.partitions) < partitions:
+                self._admin.create_topics([new], operation_timeout=TIMEOUT_S)[self.topic].result(TIMEOUT_S)
+            elif len(existing.partitions) < partitions:
                 grown = NewPartitions(self.topic, partitions)
-                self._admin.create_partitions([grown], operation_timeout=ANSWER_S)[self.topic].result(ANSWER_S)
+                self._admin.create_partitions([grown], operation_timeout=TIMEOUT_S)[self.topic].result(TIMEOUT_S)
         except (KafkaException, TimeoutError) as error:
             raise _unavailable(error) from error
 
@@ -91,7 +91,7 @@ class Kafka:
         try:
             for partition, body in bodies:
                 self._producer.produce(self.topic, body, partition=partition, on_delivery=answered)
-            until = time.monotonic() + PUBLISH_S + ANSWER_S
+            until = time.monotonic() + PUBLISH_TIMEOUT_S + TIMEOUT_S
             while bodies and not done.is_set() and time.monotonic() < until:
                 self._producer.poll(0.1)
         except (KafkaException, BufferError) as error:
@@ -106,7 +106,7 @@ class Kafka:
         try:
             asked = self._admin.delete_records([TopicPartition(self.topic, partition, through)])
             for one in asked.values():
-                one.result(ANSWER_S)
+                one.result(TIMEOUT_S)
         except (KafkaException, TimeoutError) as error:
             raise _unavailable(error) from error
 
@@ -127,7 +127,7 @@ class KafkaReader:
     def fetch(self, most: int, timeout_s: float) -> list[Entry]:
         try:
             consumer = self._consumer or self._open()
-            found = consumer.consume(most, timeout_s) if most == 1 else self._some(consumer, most, timeout_s)
+            found = consumer.consume(most, timeout_s) if most == 1 else self._consume(consumer, most, timeout_s)
             entries = []
             for message in found:
                 if (error := message.error()) is not None:
@@ -144,7 +144,7 @@ class KafkaReader:
             raise _unavailable(error) from error
 
     @staticmethod
-    def _some(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
+    def _consume(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
         """The first message as soon as it comes, and what came with it; the library would wait for all."""
         first = consumer.poll(timeout_s)
         return [] if first is None else [first, *consumer.consume(most - 1, 0)]
@@ -167,7 +167,7 @@ class KafkaReader:
         )
         where = TopicPartition(self._engine.topic, self._partition, self._after)
         try:
-            low, high = consumer.get_watermark_offsets(where, timeout=ANSWER_S)
+            low, high = consumer.get_watermark_offsets(where, timeout=TIMEOUT_S)
             if high < self._after:
                 log.error("a topic was made anew, reading it from its beginning", partition=self._partition)
                 where.offset = self._after = low

@@ -16,9 +16,9 @@ from sensors.wire.hj212.packet import Packet
 
 WAIT_MS: Final = 60_000
 """How long parts wait for the others: three resends of 10 s each, and as much again."""
-MOST_PARTS: Final = 100
-MOST_SETS: Final = 2000
-MOST_BYTES: Final = 16 * 1024 * 1024
+MAX_PARTS: Final = 100
+MAX_SETS: Final = 2000
+MAX_BYTES: Final = 16 * 1024 * 1024
 
 Owner = TypeVar("Owner")
 
@@ -62,7 +62,7 @@ class _Set(Generic[Owner]):
 class Assembler(Generic[Owner]):
     """Holds parts until their set is complete, their time is up, or room is needed."""
 
-    def __init__(self, wait_ms: int = WAIT_MS, most_sets: int = MOST_SETS, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, wait_ms: int = WAIT_MS, most_sets: int = MAX_SETS, most_bytes: int = MAX_BYTES) -> None:
         self._wait_ms = wait_ms
         self._most_sets = most_sets
         self._most_bytes = most_bytes
@@ -74,7 +74,7 @@ class Assembler(Generic[Owner]):
         part = Part(packet, raw, owner)
         if not packet.is_part or packet.pnum is None or packet.pno is None:
             return [Bundle((part,), (part,))]
-        if packet.pnum > MOST_PARTS or not 1 <= packet.pno <= packet.pnum:
+        if packet.pnum > MAX_PARTS or not 1 <= packet.pno <= packet.pnum:
             return [Bundle((part,), (part,))]
         found: list[Bundle[Owner]] = []
         key = (packet.mn, packet.cn, packet.pnum)

@@ -8,6 +8,7 @@ import re
 from enum import IntEnum
 from typing import Final
 
+from infra.times import MINUTE_MS
 from sensors.parameters import Catalogue
 from sensors.units import Linear, conversion
 
@@ -48,7 +49,6 @@ class Cn:
     HEARTBEAT = "9015"
 
 
-MINUTE_MS: Final = 60_000
 PERIOD_MS: Final = {Cn.MINUTE: MINUTE_MS, Cn.HOUR: 60 * MINUTE_MS, Cn.DAY: 1440 * MINUTE_MS}
 """How long the period of a mean is. Minute data are means over 1 to 30 minutes and do not say which: the shortest is
 taken, so that no mean is thought covered by readings that lie outside its period."""

@@ -17,10 +17,7 @@ from sensors.wire.hj212.packet import Edition, Packet, flag_of, write_time
 
 REALTIME_S = (30, 3600)
 """RtdInterval: seconds between real-time data, from and to."""
-MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
-"""MinInterval: what minute data may be means over."""
-
-_POLLUTANT_MOST = 6
+_MAX_POLLUTANTS = 6
 
 
 def _answer(to: Packet, cn: str, *cp: tuple[str, str], st: str | None = INTERACTION) -> Packet:
@@ -76,36 +73,12 @@ def set_time() -> Command:
     return Command(Cn.SET_TIME, lambda now_ms: (("SystemTime", write_time(now_ms + 500)),))
 
 
-def set_timeout(over_s: int, resends: int) -> Command:
-    """1000: how long a logger waits for an answer, and how often it sends again."""
-    if not 1 <= over_s <= 99999 or not 0 <= resends <= 99:
-        raise ConfigurationError(say("device.no_timeout", over_s=over_s, resends=resends))
-    return _fixed(Cn.TIMEOUT, ("OverTime", str(over_s)), ("ReCount", str(resends)))
-
-
-def ask_realtime_interval() -> Command:
-    """1061."""
-    return _fixed(Cn.REALTIME_INTERVAL)
-
-
 def set_realtime_interval(seconds: int) -> Command:
     """1062; raises ConfigurationError outside of 30 to 3600 s."""
     low, high = REALTIME_S
     if not low <= seconds <= high:
         raise ConfigurationError(say("device.no_interval", seconds=seconds, low=low, high=high))
     return _fixed(Cn.SET_REALTIME_INTERVAL, ("RtdInterval", str(seconds)))
-
-
-def ask_minute_interval() -> Command:
-    """1063."""
-    return _fixed(Cn.MINUTE_INTERVAL)
-
-
-def set_minute_interval(minutes: int) -> Command:
-    """1064; raises ConfigurationError for what does not divide an hour by the standard's list."""
-    if minutes not in MINUTES:
-        raise ConfigurationError(say("device.no_minutes", minutes=minutes, known=", ".join(map(str, MINUTES))))
-    return _fixed(Cn.SET_MINUTE_INTERVAL, ("MinInterval", str(minutes)))
 
 
 def fetch(cn: str, begin_ms: int, end_ms: int) -> Command:
@@ -133,6 +106,6 @@ def keep_sample(factor: str | None = None) -> Command:
 def _pollutant(factor: str | None) -> tuple[tuple[str, str], ...]:
     if factor is None:
         return ()
-    if not factor.isascii() or not factor.isalnum() or len(factor) > _POLLUTANT_MOST:
+    if not factor.isascii() or not factor.isalnum() or len(factor) > _MAX_POLLUTANTS:
         raise ConfigurationError(say("device.no_code", factor=factor))
     return (("PolId", factor),)

@@ -18,7 +18,7 @@ TAIL: Final = b"\r\n"
 
 _HEAD_BYTES: Final = 6
 _CRC_BYTES: Final = 4
-_MOST_BROKEN: Final = 4096
+_MAX_BROKEN_BYTES: Final = 4096
 """A frame that cannot be read is handed over in pieces of at most so many bytes: what the reader holds is bounded."""
 _SLICE: Final = 65_536
 _DIGITS: Final = re.compile(rb"[0-9]{4}")
@@ -179,7 +179,7 @@ class FrameReader:
     def _give_up(self, start: int, found: list[Frame | Broken], final: bool, fault: Fault | None, reason: str) -> int:
         """Hand over a frame that cannot be read, up to its line end or the next ``##``."""
         buffer = self._buffer
-        limit = start + _MOST_BROKEN
+        limit = start + _MAX_BROKEN_BYTES
         line = buffer.find(b"\n", start, limit)
         following = buffer.find(HEAD, start + len(HEAD), limit if line < 0 else line)
         if following >= 0:
@@ -199,9 +199,9 @@ class FrameReader:
         """Drop bytes outside any frame; line ends between frames are no fault."""
         if data.strip(_BLANK) or self._garbage:
             self._garbage += data
-            while len(self._garbage) >= _MOST_BROKEN:
-                found.append(_garbage(bytes(self._garbage[:_MOST_BROKEN])))
-                del self._garbage[:_MOST_BROKEN]
+            while len(self._garbage) >= _MAX_BROKEN_BYTES:
+                found.append(_garbage(bytes(self._garbage[:_MAX_BROKEN_BYTES])))
+                del self._garbage[:_MAX_BROKEN_BYTES]
 
     def _flush(self, found: list[Frame | Broken]) -> None:
         if self._garbage.strip(_BLANK):

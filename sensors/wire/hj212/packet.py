@@ -20,7 +20,7 @@ HEADER: Final = ("QN", "ST", "CN", "PW", "MN", "Flag")
 """The fields every packet has by the standard, in its order, before CP."""
 SURFACE_WATER: Final = "21"
 """ST of surface-water stations."""
-MOST_PACKETS: Final = 9999
+MAX_PACKETS: Final = 9999
 """PNUM has four digits."""
 
 _ANSWER, _SPLIT, _VERSION_SHIFT = 1, 2, 2
@@ -138,8 +138,8 @@ def parse(segment: bytes) -> Packet:
         pw=header.get("PW"),
         mn=header.get("MN") or None,
         flag=flag,
-        pnum=_small(header, "PNUM", MOST_PACKETS, problems),
-        pno=_small(header, "PNO", MOST_PACKETS, problems),
+        pnum=_small(header, "PNUM", MAX_PACKETS, problems),
+        pno=_small(header, "PNO", MAX_PACKETS, problems),
         cp=() if encrypted else tuple(_entries(body, problems)),
         missing=missing,
         encrypted=encrypted,

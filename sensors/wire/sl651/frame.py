@@ -19,7 +19,7 @@ SYN: Final = 0x16
 
 _HEX_HEAD: Final = 14
 _ASCII_HEAD: Final = 24
-_MOST_BROKEN: Final = 4096
+_MAX_BROKEN_BYTES: Final = 4096
 """Bytes that belong to no frame are handed over in pieces of at most so many."""
 _SLICE: Final = 65_536
 _START: Final = re.compile(rb"\x7e\x7e|\x01")
@@ -183,9 +183,9 @@ class FrameReader:
 
     def _drop(self, data: bytearray, found: list[Received | Broken]) -> None:
         self._garbage += data
-        while len(self._garbage) >= _MOST_BROKEN:
-            found.append(_garbage(bytes(self._garbage[:_MOST_BROKEN])))
-            del self._garbage[:_MOST_BROKEN]
+        while len(self._garbage) >= _MAX_BROKEN_BYTES:
+            found.append(_garbage(bytes(self._garbage[:_MAX_BROKEN_BYTES])))
+            del self._garbage[:_MAX_BROKEN_BYTES]
 
     def _flush(self, found: list[Received | Broken]) -> None:
         """Hand over what belonged to no frame; a lone 7E between frames is a habit of some stations and no fault."""

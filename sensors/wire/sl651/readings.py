@@ -16,7 +16,7 @@ from decimal import Decimal
 from hmac import compare_digest
 from typing import Any, Final
 
-from infra.times import rfc3339
+from infra.times import HOUR_MS, rfc3339
 from sensors.parameters import Catalogue
 from sensors.reading import Message, Reason
 from sensors.wire import framed
@@ -38,7 +38,6 @@ VALUES: Final = frozenset({0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x3A}
 WITHOUT_READINGS: Final = frozenset({0x2F, 0x30, 0x39, *range(0x40, 0x52)})
 """Read and no data: link keeping, tests, manual text asked for, and the answers about the station itself."""
 
-_HOUR_MS: Final = 3_600_000
 _STATUS: Final = "45"
 _NO_TIME: Final = -1
 _NORMAL: Final = ord("N")
@@ -200,7 +199,7 @@ def _timed(element: Element, at_ms: int, sent_at_ms: int, order: str) -> Iterato
     begin_ms, step_ms = at_ms, element.step_ms or 0
     by_hour = element.is_array and order == LAST
     if by_hour:
-        end_ms = -(-at_ms // _HOUR_MS) * _HOUR_MS  # Beijing's hours begin when those of UTC do
+        end_ms = -(-at_ms // HOUR_MS) * HOUR_MS  # Beijing's hours begin when those of UTC do
         begin_ms = end_ms - (len(element.values) - 1) * step_ms
     for i, value in enumerate(element.values):
         when_ms = begin_ms + i * step_ms

@@ -26,7 +26,7 @@ from riverchief.brokers.users import NatsUsers
 from riverchief.guard import guard
 from sensors.wire.telemetry import topic
 
-IN_FLIGHT = 2000
+IN_FLIGHT = 8000
 MESSAGE_BYTES = 300_000
 INGEST, DEVICE = "ingest", "device"
 PORTS = range(20_000, 32_768)

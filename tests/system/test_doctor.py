@@ -248,7 +248,7 @@ def login(made: Broker, password: str | None = None, more: str = "") -> str:
 def test_a_broker_as_it_should_be_is_well(told: RunDoctor, mosquitto: Broker) -> None:
     found = told(broker.broker, login(mosquitto, more="republish = true\n"))
     assert {f.level for f in found} == {Level.OK}, [f.text.en for f in found]
-    one(found, Level.OK, "sends 2000 messages before it waits")
+    one(found, Level.OK, "sends 8000 messages before it waits")
     one(found, Level.OK, "keeps sessions")
 
 

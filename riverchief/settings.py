@@ -159,7 +159,7 @@ class Sl651Section(_Section):
 class IngestSection(_Section):
     """Batching of messages, and the limit for late data."""
 
-    batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
+    batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 4000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
     hold_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     hold_mb: Annotated[int, Field(ge=1, le=4096)] = 64

@@ -58,7 +58,7 @@ class MqttSettings:
     cert_file: str | None = None
     key_file: str | None = field(default=None, repr=False)
     keepalive_s: int = 30
-    receive_max: int = 2000
+    receive_max: int = 8000
     share: str = ""
     """Name of the group whose members each receive a part of the messages (``$share/NAME/…``); empty for none."""
 

@@ -108,7 +108,7 @@ def _limits(client: "_Client", batch: int) -> Iterator[Finding]:
     if not client.connected:
         return
     before = client.arrived
-    wanted = batch + MIN_QUEUE + 100
+    wanted = 2 * batch + MIN_QUEUE + 100  # past the window that we recommend, two batches, and the queue behind it
     client.hold()
     client.publish(wanted)
     window = client.settled() - before

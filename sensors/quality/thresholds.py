@@ -332,20 +332,20 @@ class ThresholdHistory:
         phases = np.stack([solar[known], lunar[known] + PHASES]).astype(np.int64)  # flat within (2, PHASES)
         block, inner = days.of_row[known], days.inner_of_row[known]
         turning = np.flatnonzero((inner >= 0) & learns[known])
-        usual_in_force, columns = self._usual_days(inner[turning], phases[:, turning], whole[turning])
-        flat_usual = usual_in_force.reshape(len(usual_in_force), 2 * PHASES)
-        rests = [
-            whole,
-            *(np.rint((move[known] - flat_usual[block, phase]) * parts).astype(np.int64) for phase in phases),
-        ]
+        in_force, columns = self._usual_days(inner[turning], phases[:, turning], whole[turning])
+        series = days.touched[days.segment[block]].astype(np.int64)
+        usual = self.memory.usual.reshape(-1, 2 * PHASES)[series, phases]  # (2, known): by the day, by the tide
+        within = np.flatnonzero(inner >= 0)
+        usual[:, within] = in_force.reshape(-1, 2 * PHASES)[inner[within], phases[:, within]]
+        rests = [whole, *(np.rint((move[known] - one) * parts).astype(np.int64) for one in usual)]
         sizes = np.abs(np.stack(rests, axis=1))  # (known, 3): without a rhythm, without the day's, without the tide's
         fit = self._rhythm_fits(inner[turning], sizes[turning])
         chosen = self.drawn[:, RHYTHM].astype(np.int64)[block]
-        pattern = np.where(chosen == 1, flat_usual[block, phases[0]], flat_usual[block, phases[1]])
+        pattern = np.where(chosen == 1, usual[0], usual[1])
         out = np.full(len(move), np.nan)
         out[known] = move[known] - np.where(chosen == 0, 0.0, pattern)
         steady = np.flatnonzero((inner < 0) & learns[known])
-        series = days.touched[days.segment[block[steady]]].astype(np.int64)
+        series = series[steady]
         return out, DailyRhythm(
             phase=(series * 2 * PHASES + phases[:, steady]).ravel(),
             moved=np.concatenate([whole[steady], whole[steady]]),
@@ -358,15 +358,16 @@ class ThresholdHistory:
         )
 
     def _usual_days(self, inner: Places, phases: Codes, whole: Ints) -> tuple[Floats, "_UsualDays"]:
-        """(b, 2, PHASES) the usual day in force in each block, and the columns of the series that enter a new day.
+        """(inner, 2, PHASES) the usual day in force in each inner block, and the columns of the series that enter a new
+        day.
 
         ``inner`` (t,) inner block, ``phases`` (2, t) and ``whole`` (t,) move in parts of the readings that are learned.
         """
         days, memory = self.days, self.memory
         turning = days.touched[days.turning]
         usual, sums, many = memory.usual[turning], memory.sums[turning], memory.many[turning]
-        in_force = memory.usual[days.touched[days.segment]]
         count, size = len(days.inner), 2 * PHASES
+        in_force = np.empty((count, 2, PHASES))
         if not count:
             return in_force, _UsualDays(usual, sums, many)
         flat = (inner * size + phases).ravel()
@@ -383,7 +384,7 @@ class ThresholdHistory:
                 mean = sums[w] * units[some[ends]] / np.maximum(many[w], 1)
                 usual[w] += np.where(many[w] > 0, DAILY_LEARNING_SHARE * (mean - usual[w]), 0.0)
                 sums[w], many[w] = 0, 0
-            in_force[days.inner[some]] = usual[whose]
+            in_force[some] = usual[whose]
             sums[whose] += added[some]
             many[whose] += times[some]
         return in_force, _UsualDays(usual, sums, many)

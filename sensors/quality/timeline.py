@@ -43,11 +43,12 @@ class Timeline:
         self.new = np.arange(len(series)) + (self.segment + 1) * REMEMBERED_READINGS
         self.origin = self.starts + np.arange(m) * REMEMBERED_READINGS
         size = len(series) + m * REMEMBERED_READINGS
-        remembered = self.origin[:, None] + np.arange(REMEMBERED_READINGS)
+        remembered = np.ones(size, np.bool_)
+        remembered[self.new] = False
         self.value, self.at = np.empty(size), np.empty(size, np.int64)
         self.packed, self.mark, self.move = np.empty(size, np.int64), np.zeros(size, np.uint8), np.zeros(size)
         for name in ("value", "at", "packed", "mark", "move"):
-            getattr(self, name)[remembered] = getattr(memory, name)[self.touched]
+            getattr(self, name)[remembered] = getattr(memory, name).take(self.touched, axis=0).ravel()
         # one zero: -0.0 is the lower of two in some orders only
         self.value[self.new], self.at[self.new] = value + 0.0, at
         self._dense = 3 * len(series) > size
@@ -78,7 +79,9 @@ class Timeline:
 
     def is_parameter(self, *keys: str) -> Bools:
         """(n,) whether each new reading is of one of these parameters."""
-        return np.isin(self.parameter, [self.catalogue.index.get(key, -1) for key in keys])
+        wanted = np.zeros(len(self.catalogue.parameters), np.bool_)
+        wanted[[self.catalogue.index[key] for key in keys if key in self.catalogue.index]] = True
+        return np.asarray(wanted[self.parameter])
 
     def lag(self, k: int) -> Floats:
         """(n,) the value ``k`` readings before each new one; NaN where there is none."""

@@ -248,7 +248,7 @@ def login(made: Broker, password: str | None = None, more: str = "") -> str:
 def test_a_broker_as_it_should_be_is_well(told: RunDoctor, mosquitto: Broker) -> None:
     found = told(broker.broker, login(mosquitto, more="republish = true\n"))
     assert {f.level for f in found} == {Level.OK}, [f.text.en for f in found]
-    one(found, Level.OK, "sends 2000 messages before it waits")
+    one(found, Level.OK, "sends 8000 messages before it waits")
     one(found, Level.OK, "keeps sessions")
 
 
@@ -266,7 +266,7 @@ def test_mosquitto_as_it_comes_limits_us_and_drops_what_queues(told: RunDoctor, 
         process.wait(10)
     limited = one(found, Level.WARNING, "only 20 messages", "this window limits us")
     assert limited.advice is not None
-    assert "max_inflight_messages 2000" in limited.advice.en
+    assert "max_inflight_messages 8000" in limited.advice.en
     one(found, Level.WARNING, "queued messages and dropped")  # how many, a busy machine may count otherwise
 
 

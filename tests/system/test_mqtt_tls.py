@@ -59,7 +59,7 @@ def broker(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     config = tmp_path / "mosquitto.conf"
     config.write_text(
         f"listener {port} 127.0.0.1\ncertfile {ca}\nkeyfile {tmp_path / 'key.pem'}\nallow_anonymous true\nuser root\n"
-        "max_inflight_messages 2000\nmax_queued_messages 0\n"
+        "max_inflight_messages 8000\nmax_queued_messages 0\n"
     )
     process = subprocess.Popen([path, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

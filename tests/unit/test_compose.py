@@ -471,7 +471,7 @@ def test_only_who_talks_to_the_outside_is_on_a_network_that_leads_there() -> Non
 @pytest.mark.parametrize("file", ["mosquitto.conf", "simple.conf"])
 def test_the_shipped_broker_configuration_keeps_and_does_not_throttle(file: str) -> None:
     lines = Path("config/mosquitto", file).read_text(encoding="utf-8").splitlines()
-    assert {"persistence true", "max_queued_messages 0", "max_inflight_messages 2000", "autosave_interval 1"} <= set(
+    assert {"persistence true", "max_queued_messages 0", "max_inflight_messages 8000", "autosave_interval 1"} <= set(
         lines
     )
 

@@ -20,6 +20,7 @@ let count = 0;
 
 const beijing = (ms) => new Date(ms + BEIJING).toISOString();
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
+const widthOf = (text) => [...(text ?? "")].reduce((px, sign) => px + (sign.charCodeAt(0) > 255 ? 12 : 7), 0); // at 12 px
 
 function svg(name, attributes, parent, text) {
   const element = document.createElementNS(NS, name);
@@ -327,21 +328,27 @@ class SeriesChart extends HTMLElement {
     const middle = top + ROW_PX / 2 - 2;
     const group = svg("g", { "data-testid": `series-row-${kind}` }, root);
     svg("rect", { class: "ribbon", x: box.left, y: top, width: box.right - box.left, height: ROW_PX - 4 }, group);
-    const label = box.left > 50 ? { x: box.left - 6, "text-anchor": "end" } : { x: box.left + 4 };
-    svg("text", { ...label, y: middle + 4 }, group, this.words[`row_${kind}`]);
     const found = this.answer.happened.filter((one) => one.kind === kind).sort((a, b) => a.since_ms - b.since_ms);
+    const name = this.words[`row_${kind}`];
+    const beside = box.left > 50;
+    let taken = beside ? box.left : box.left + 8 + widthOf(name); // up to where the row is written on
+    const label = beside ? { x: box.left - 6, "text-anchor": "end" } : { x: box.left + 4 };
+    if (beside || !found.length || this.x(found[0].since_ms) > taken) svg("text", { ...label, y: middle + 4 }, group, name);
     found.forEach((one, i) => {
       const [a, b] = [one.since_ms, one.until_ms ?? one.since_ms].map((ms) => clamp(this.x(ms), box.left, box.right));
       const mark = one.href ? svg("a", { href: one.href }, group) : svg("g", {}, group);
       svg("title", {}, mark, `${beijing(one.since_ms).slice(5, 16).replace("T", " ")} ${one.text}`);
       const wide = this.mark(mark, one, a, b, middle);
       const start = kind === "incident" ? Math.min(a, box.right - 24) : a;
-      const next = found[i + 1] ? this.x(found[i + 1].since_ms) : box.right;
+      const next = found[i + 1] ? clamp(this.x(found[i + 1].since_ms), box.left, box.right - 24) : box.right;
       const left = start + wide + 4;
-      if (one.text && left + one.text.length * 11 < next) svg("text", { x: left, y: middle + 4 }, mark, one.text);
-      else if (one.text && i === found.length - 1 && a - one.text.length * 12 > box.left + (i && this.x(found[i - 1].since_ms))) {
+      const needs = widthOf(one.text);
+      const fits = one.text && left + needs < next;
+      if (fits) svg("text", { x: left, y: middle + 4 }, mark, one.text);
+      else if (one.text && i === found.length - 1 && start - 5 - needs > taken) {
         svg("text", { x: start - 5, y: middle + 4, "text-anchor": "end" }, mark, one.text);
       }
+      taken = Math.max(taken, fits ? left + needs : start + wide);
     });
   }
 

@@ -1,0 +1,95 @@
+"""What a glance at a page must show in a browser: whole titles, times that go on, words that do not lie on each other."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
+
+from tests.browser import DESK, PHONE, chromium, seeded
+from tests.pages_site import HOUR, MINUTE, RIVER, STATION, now_ms
+
+pytestmark = pytest.mark.browser
+
+WALL = ViewportSize(width=1920, height=1080)
+CUT = "e => [e.scrollHeight - e.clientHeight, e.scrollWidth - e.clientWidth, parseFloat(getComputedStyle(e).fontSize)]"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with seeded(tmp_path_factory.mktemp("looks")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as made:
+        yield made
+
+
+def opened(browser: Browser, size: ViewportSize) -> Page:
+    return browser.new_context(viewport=size).new_page()
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_wall_shows_the_titles_of_its_incidents_whole(site: str, browser: Browser, language: str) -> None:
+    page = opened(browser, WALL)
+    page.goto(f"{site}/wall?lang={language}")
+    titles = page.locator("#urgent li b")
+    assert titles.count() == 2
+    for one in (*titles.all(), page.locator("#message")):
+        below, beside, line = one.evaluate(CUT)
+        assert (below < line, beside <= 2) == (True, True), (one.inner_text(), below, beside)
+
+
+def test_the_time_left_goes_on_while_nothing_happens(site: str, browser: Browser) -> None:
+    page = opened(browser, WALL)
+    page.clock.install()
+    page.goto(f"{site}/wall")
+    expect(page.locator("#urgent li").first).to_be_visible()
+    with page.expect_request(lambda one: "urgent" in one.headers.get("x-fragments", "")) as asked:
+        page.clock.run_for(62_000)
+    assert {"urgent", "figures"} <= set(asked.value.headers["x-fragments"].split(","))
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_the_names_of_incidents_below_a_chart_do_not_lie_on_each_other(
+    site: str, browser: Browser, size: ViewportSize
+) -> None:
+    now = now_ms()
+    begun = (now - 4 * 24 * HOUR, now - 23 * HOUR, now - 20 * MINUTE, now - 10 * MINUTE)
+
+    def answer(route: Route) -> None:
+        found: dict[str, Any] = route.fetch().json()
+        found["happened"] = [
+            {
+                "kind": "incident",
+                "since_ms": at,
+                "until_ms": None,
+                "text": "奇槎涌环湖花园段上游 氨氮8.40（劣Ⅴ类，限值2.0）",
+            }
+            | {"colour": "red", "sign": "红", "href": "/incidents/1"}
+            for at in begun
+        ]
+        route.fulfill(body=json.dumps(found), content_type="application/json")
+
+    page = opened(browser, size)
+    page.route(f"**/stations/{STATION}/chart**", answer)
+    page.goto(f"{site}/stations/{STATION}")
+    row = page.get_by_test_id("series-row-incident")
+    expect(row).to_be_visible()
+    words = [one for one in row.locator("text:not(.flag-sign)").all() if one.text_content()]
+    boxes = sorted((box["x"], box["x"] + box["width"]) for one in words if (box := one.bounding_box()))
+    assert all(before[1] <= after[0] for before, after in zip(boxes, boxes[1:], strict=False)), boxes
+    assert all(0 <= left and right <= size["width"] for left, right in boxes), boxes
+    assert row.locator("a").count() == len(begun)
+
+
+def test_the_days_of_a_river_begin_with_the_newest_on_a_phone(site: str, browser: Browser) -> None:
+    page = opened(browser, PHONE)
+    page.goto(f"{site}/rivers/{RIVER}")
+    days = page.get_by_test_id("river-recorded").locator("td")
+    box = days.last.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= PHONE["width"]

@@ -20,6 +20,7 @@ from api.pages.models import action_bar, series, verdict
 from api.pages.models import incident as models
 from api.pages.models import series_chart as chart
 from api.pages.models.action_bar import ActionBar, Given
+from api.pages.models.board import holder
 from api.pages.models.incident import Line, NoticeRow, Source
 from api.pages.models.incident_actions import condition_name
 from api.pages.models.overview import Model
@@ -299,6 +300,7 @@ def _page(
         topics=(f"incident-{number}", f"presence-incident-{number}"),
         page=page,
         i=incident,
+        holder=holder(incident),
         case=incident.case,
         topic=f"incident-{number}",
         stops=models.stops(incident, history),

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
-from tests.browser import DESK, PHONE, chromium, seeded
-from tests.pages_site import HOUR, MINUTE, RIVER, STATION, now_ms
+from infra.texts import say
+from tests.browser import DESK, PHONE, chromium, seeded, signed_in
+from tests.pages_site import HOUR, MINUTE, OFFICE, RIVER, STATION, now_ms
 
 pytestmark = pytest.mark.browser
 
@@ -91,3 +92,19 @@ def test_the_days_of_a_river_begin_with_the_newest_on_a_phone(site: str, browser
     box = days.last.bounding_box()
     assert box is not None
     assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_on_a_phone_what_was_done_is_said_in_sight_and_clear_of_the_buttons(site: str, browser: Browser) -> None:
+    page = opened(browser, PHONE)
+    signed_in(page.context, OFFICE, site)
+    page.goto(f"{site}/incidents/1")
+    page.get_by_test_id("case-action-accept").click()
+    said = page.get_by_test_id("case-toast")
+    expect(said).to_contain_text(say("action.accept").zh)
+    expect(said).to_be_in_viewport(ratio=1)
+    over, bar = said.bounding_box(), page.get_by_test_id("case-actions").bounding_box()
+    assert over is not None
+    assert bar is not None
+    assert over["y"] + over["height"] <= bar["y"]
+    page.locator("#way").evaluate("e => (e.open = true)")
+    expect(page.get_by_test_id("case-next")).to_contain_text(OFFICE)

@@ -15,6 +15,7 @@ const STEPS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 *
 const DRAG_PX = 8;
 const ROWS = ["incident", "visit", "check", "swap"];
 const ROW_PX = 22;
+const SPARE_PX = 14; // behind the newest reading, so that a ring around it stays clear of the scale
 const RAIN_PX = 64;
 let count = 0;
 
@@ -155,7 +156,8 @@ class SeriesChart extends HTMLElement {
     const { panels, start, end } = this.answer;
     const width = (this.width = Math.max(280, this.clientWidth));
     const narrow = width < 600;
-    const box = { left: narrow ? 38 : 64, right: width - (narrow ? 30 : 36), start, end };
+    const ringed = panels.some((panel) => panel.ringed?.length);
+    const box = { left: narrow ? 38 : 64, right: width - (narrow ? 30 : 36), start, end, spare: ringed ? SPARE_PX : 0 };
     const tall = this.hasAttribute("compact") ? 150 : panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
     const gap = 16;
     const { rain } = this.answer;
@@ -215,8 +217,8 @@ class SeriesChart extends HTMLElement {
   }
 
   x(ms) {
-    const { left, right, start, end } = this.box;
-    return left + ((ms - start) / (end - start)) * (right - left);
+    const { left, right, start, end, spare } = this.box;
+    return left + ((ms - start) / (end - start)) * (right - spare - left);
   }
 
   panel(root, panel, box, top, bottom) {
@@ -426,8 +428,8 @@ class SeriesChart extends HTMLElement {
   }
 
   ms(x) {
-    const { left, right, start, end } = this.box;
-    return start + ((x - left) / (right - left)) * (end - start);
+    const { left, right, start, end, spare } = this.box;
+    return start + Math.min(1, (x - left) / (right - spare - left)) * (end - start);
   }
 
   move(event) {

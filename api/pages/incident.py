@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems, svg
 from api.access import foreign, needed_right
+from api.names import rule_title
 from api.pages import acting, gauges
 from api.pages import incident_evidence as evidence
 from api.pages.incident_evidence import Charted
@@ -301,6 +302,7 @@ def _page(
         page=page,
         i=incident,
         holder=holder(incident),
+        rule_title=rule_title(incident.kind.value, incident.parameter or ""),
         case=incident.case,
         topic=f"incident-{number}",
         stops=models.stops(incident, history),

@@ -29,7 +29,7 @@ from api.context import Context
 from api.problems import Problem
 from api.registries import Registries
 from governance.organisation.regions import Regions
-from governance.organisation.roles import Actor, Forbidden, Right, Role, administrator
+from governance.organisation.roles import LOCAL_NAME, Actor, Forbidden, Right, Role, administrator
 from governance.people import accounts, phones, sessions
 from governance.people import store as people_store
 from governance.people.phones import Phone
@@ -51,7 +51,7 @@ AS_COOKIE = "rc-as"
 RECENT_S = 2.0
 MACHINE = "api"
 """The name under which the token of the settings acts."""
-ANYBODY = "本机 local"
+ANYBODY = LOCAL_NAME
 """The name of whoever uses an open site without saying who it is."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

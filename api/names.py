@@ -6,7 +6,7 @@ from typing import Any
 
 from governance.incidents.finding import FindingKind
 from governance.incidents.model import Entry, EntryKind
-from governance.organisation.roles import Role
+from governance.organisation.roles import Role, person_name
 from infra.texts import Text, say
 from sensors.parameters import catalogue
 
@@ -29,11 +29,20 @@ def who(by: str, role: str, details: Mapping[str, Any] = NO_DETAILS) -> Text:
     """
     if role == "rule":
         return rule_name(by, str(details.get("kind", "")), str(details.get("parameter", "")))
-    name = say(f"audit_entry.by_{by}") if by in OURS else Text(by, by)
+    name = say(f"audit_entry.by_{by}") if by in OURS else person_name(by)
     as_what = say(f"person.{role}") if role in {*Role} else None
     if as_what is None or as_what == name:
         return name
     return Text(f"{name.zh} · {as_what.zh}", f"{name.en} · {as_what.en}")
+
+
+def rule_title(kind: str, parameter: str = "") -> Text:
+    """What a rule watches: 氨氮限值."""
+    known, what = catalogue(), say(f"rule_kind.{kind}")
+    if parameter not in known:
+        return what
+    name = known[parameter]
+    return say("rule_kind.of_parameter", kind=what, parameter=Text(name.zh, name.en))
 
 
 def rule_name(rule: str, kind: str, parameter: str = "") -> Text:
@@ -45,3 +54,26 @@ def rule_name(rule: str, kind: str, parameter: str = "") -> Text:
         return say("rule_kind.without_parameter", kind=say(f"rule_kind.{kind}"))
     name = known[parameter]
     return say("rule_kind.with_parameter", kind=say(f"rule_kind.{kind}"), parameter=Text(name.zh, name.en))
+
+
+CHANNELS = {
+    kind: say(f"people_page.kind_{name}")
+    for kind, name in (
+        ("wecombot", "wecom"),
+        ("webpush", "browser"),
+        ("dingtalk", "dingtalk"),
+        ("feishu", "feishu"),
+        ("mailto", "mail"),
+        ("mailtos", "mail"),
+        ("json", "gateway"),
+        ("jsons", "gateway"),
+        ("form", "gateway"),
+        ("forms", "gateway"),
+    )
+}
+"""Kinds of channels by the scheme of their addresses."""
+
+
+def channel_name(kind: str) -> Text:
+    """What a kind of channel is called; its own name where we have none."""
+    return CHANNELS.get(kind) or Text(kind, kind)

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse
 
 from api import problems, svg
 from api.access import foreign, needed_right
+from api.names import rule_title
 from api.pages import acting, gauges
 from api.pages import incident_evidence as evidence
 from api.pages.incident_evidence import Charted
@@ -20,6 +21,7 @@ from api.pages.models import action_bar, series, verdict
 from api.pages.models import incident as models
 from api.pages.models import series_chart as chart
 from api.pages.models.action_bar import ActionBar, Given
+from api.pages.models.board import holder
 from api.pages.models.incident import Line, NoticeRow, Source
 from api.pages.models.incident_actions import condition_name
 from api.pages.models.overview import Model
@@ -299,6 +301,8 @@ def _page(
         topics=(f"incident-{number}", f"presence-incident-{number}"),
         page=page,
         i=incident,
+        holder=holder(incident),
+        rule_title=rule_title(incident.kind.value, incident.parameter or ""),
         case=incident.case,
         topic=f"incident-{number}",
         stops=models.stops(incident, history),

@@ -23,7 +23,7 @@ from governance.notify import store as notice_store
 from governance.notify.outbox import Delivery, Status
 from governance.organisation.roles import Right
 from infra.errors import ConfigurationError, WaterError
-from infra.texts import Text, say
+from infra.texts import say
 
 PATH = MESSAGES.path
 AGAIN = needed_right("POST", "/notices/-/replay")
@@ -118,7 +118,6 @@ def _page(v: View, error: WaterError | None) -> Response:
         spans=models.SPANS,
         step=models.ROWS,
         channels=channels,
-        channel_name=lambda kind: channel_name(v, kind),
         platform=platform,
         event_of=lambda one: json.loads(one.body),
         may_again=v.actor.may(AGAIN),
@@ -138,26 +137,3 @@ def _platform(v: View, rows: int) -> Platform | None:
         counts = outbox.pending_counts(connection)
         found = outbox.list_deliveries(connection, status, limit=rows + 1, within=within)
     return Platform(status, tuple(found[:rows]), counts, len(found) > rows)
-
-
-def channel_name(v: View, kind: str) -> str:
-    """What a kind of channel is called; its own name where we have none."""
-    return v.of(CHANNELS.get(kind, Text(kind, kind)))
-
-
-CHANNELS = {
-    kind: say(f"people_page.kind_{name}")
-    for kind, name in (
-        ("wecombot", "wecom"),
-        ("webpush", "browser"),
-        ("dingtalk", "dingtalk"),
-        ("feishu", "feishu"),
-        ("mailto", "mail"),
-        ("mailtos", "mail"),
-        ("json", "gateway"),
-        ("jsons", "gateway"),
-        ("form", "gateway"),
-        ("forms", "gateway"),
-    )
-}
-"""Kinds of channels by the scheme of their addresses."""

@@ -15,7 +15,6 @@ from api import problems
 from api.access import foreign, needed_right, reaches_all
 from api.pages.acting import known_contacts
 from api.pages.menu import ONCALL
-from api.pages.messages import channel_name
 from api.pages.models import oncall as models
 from api.pages.models.messages import midnight
 from api.pages.models.oncall import CalendarDay, Change, Given, Previewed
@@ -238,7 +237,6 @@ def _page(v: View, given: Given, error: WaterError | None) -> Response:
         mark=models.mark,
         name=name,
         most_turns=models.MOST_TURNS,
-        channel_name=lambda kind: channel_name(v, kind),
         minute=lambda at_ms: beijing(at_ms, MINUTE_FORM),
     )
 

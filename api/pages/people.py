@@ -13,11 +13,11 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import foreign, needed_right
+from api.names import channel_name
 from api.pages import person_access
 from api.pages.acting import known_contacts
 from api.pages.live import digest
 from api.pages.menu import PEOPLE
-from api.pages.messages import channel_name
 from api.pages.models import channel_form
 from api.pages.models import people as models
 from api.pages.models.channel_form import FieldWrong
@@ -101,7 +101,7 @@ def show(v: Viewing) -> Response:
         terms=models.TERMS,
         reachable=(*models.REACHABLE, models.UNREACHED),
         contact_roles=lambda one: _listed(v, [say(f"notice.role_{role}") for role in one.roles]),
-        channels_of=lambda one: _listed(v, [Text(*(channel_name(v, c.kind),) * 2) for c in one.channels]),
+        channels_of=lambda one: _listed(v, [channel_name(c.kind) for c in one.channels]),
         **_words(v),
     )
 
@@ -650,7 +650,6 @@ def _words(v: View) -> dict[str, Any]:
     return {
         "region_name": lambda code: names.get(code, code),
         "river_name": lambda key: rivers.get(key, key),
-        "channel_name": lambda kind: channel_name(v, kind),
         "person_path": partial(_address, v),
         "listed": ("、" if v.language == "zh" else ", ").join,
     }

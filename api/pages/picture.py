@@ -24,6 +24,8 @@ NOBODY_LOOKS_S = 5.0
 SHARE = 5
 """Reading takes at most one part in so many of the time: a large site is read less often instead of all the time."""
 
+MINUTE_MS = 60_000
+
 OPEN_LIMIT = 1000
 CLOSED_SHOWN = 5
 
@@ -40,7 +42,9 @@ class Trouble:
 
 
 class Live:
-    """Reads the stores in a thread and keeps the last picture; ``model`` is replaced only when it looks different."""
+    """Reads the stores in a thread and keeps the last picture; ``model`` is replaced when it looks different, and each
+    minute, since the times that are left are worded from its ``at_ms``.
+    """
 
     def __init__(self, context: Context, registries: Registries) -> None:
         self._context = context
@@ -91,7 +95,7 @@ class Live:
                 return
             self.trouble = None
             self.read_at_ms = model.at_ms
-            if model != self.model:
+            if model != self.model or model.at_ms // MINUTE_MS != self.model.at_ms // MINUTE_MS:
                 self.model = model
 
     def _read(self) -> Model:

@@ -225,6 +225,7 @@ def _rule(
         status=status,
         id=id_,
         version=current or versions[0],
+        title=models.title(current or versions[0], rule),
         current=current,
         versions=versions,
         counts={version: (n, false) for one, version, n, false, _ in counted if one == id_},

@@ -97,11 +97,19 @@ def show(v: Viewing) -> Response:
         problem=problem,
         action_name=audit_trail.action_name,
         object_name=audit_trail.object_name,
+        place_name=lambda id_: _place_name(v, id_),
         actions=audit_trail.action_codes(),
         kinds=audit_trail.kinds(),
         by_whom=by_whom,
         exported=EXPORTED,
     )
+
+
+def _place_name(v: View, id_: str) -> str:
+    """The station or river that the id of an object begins with; "" for any other."""
+    registry, key = v.registries.recent(), id_.partition("/")[0]
+    place = registry[key] if key in registry else registry.reach(key)
+    return v.of(Text(place.zh, place.en)) if place else ""
 
 
 @router.post(TRAIL.path + "/verify")

@@ -26,12 +26,14 @@ from api import problems
 from api.access import ANYBODY, MACHINE, Keeper
 from api.context import Context
 from api.duration import duration
+from api.names import channel_name
 from api.pages import assets, drafts
 from api.pages.live import LivePicture
 from api.pages.menu import ENTRIES, INCIDENTS, MAP, Entry, menu
 from api.pages.models.overview import Model
 from api.registries import Registries
-from governance.organisation.roles import Actor, Right, Role
+from governance.incidents.headline import format_value
+from governance.organisation.roles import Actor, Right, Role, person_name
 from infra.errors import WaterError
 from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
@@ -163,6 +165,21 @@ class View:
         """A value as it is shown: in decimals and unit of its parameter, else in three significant digits."""
         catalogue = self.context.catalogue
         return catalogue[parameter].show(value) if parameter and parameter in catalogue else f"{value:.3g}"
+
+    def short(self, value: float, parameter: str) -> str:
+        """A value with its unit in three significant digits, as titles have it."""
+        known = self.context.catalogue
+        return (
+            known[parameter].with_unit(format_value(value, known[parameter])) if parameter in known else f"{value:.3g}"
+        )
+
+    def channel(self, kind: str) -> str:
+        """What a kind of channel is called."""
+        return self.of(channel_name(kind))
+
+    def who(self, name: str) -> str:
+        """Who did something, by the name that was recorded."""
+        return self.of(person_name(name))
 
     def parameter(self, key: str) -> Text:
         """The name of a parameter; its key where the catalogue does not have it."""

@@ -44,7 +44,7 @@ from governance.incidents.step_deadline import with_step_deadline
 from governance.incidents.transition_effects import Effect, Request
 from governance.incidents.transition_guards import PersonGuard, waiting_departments
 from governance.organisation.regions import Place
-from governance.organisation.roles import PERSON_ROLES, Actor, Forbidden, Right, Role, role_name
+from governance.organisation.roles import PERSON_ROLES, Actor, Forbidden, Right, Role, person_name, role_name
 from infra.errors import Refused
 from infra.texts import Text, say
 from infra.times import beijing
@@ -650,7 +650,8 @@ def _entry(
     details: Mapping[str, Any],
 ) -> Entry:
     """The history entry of what a person did, or this system by itself."""
-    name: str | Text = say("audit_entry.by_riverchief") if actor.role is Role.SYSTEM else actor.name.strip()
+    by_system = actor.role is Role.SYSTEM
+    name = say("audit_entry.by_riverchief") if by_system else person_name(actor.name.strip())
     return Entry(
         seq=after.version,
         at_ms=now_ms,
@@ -668,7 +669,7 @@ def _entry(
     )
 
 
-def _entry_text(before: Incident, after: Incident, what: EntryKind, by: str | Text, order: Order) -> Text:
+def _entry_text(before: Incident, after: Incident, what: EntryKind, by: Text, order: Order) -> Text:
     """The text of an action; of a dispatch with assignee and deadline."""
     if what not in (EntryKind.DISPATCHED, EntryKind.TRANSFERRED):
         return say(f"incident.{what}", id=before.id, by=by, other=order.into)

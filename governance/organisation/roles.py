@@ -35,6 +35,19 @@ class Role(StrEnum):
     """A program with the API token of the site: unrestricted, and recorded as a program."""
 
 
+CITIZEN_NAME = "市民 citizen"
+"""The recorded name of a citizen, who needs no account."""
+LOCAL_NAME = "本机 local"
+"""The recorded name of whoever uses an open site without saying who it is."""
+
+
+def person_name(name: str) -> Text:
+    """A recorded name as people read it."""
+    if name == CITIZEN_NAME:
+        return say("person.citizen")
+    return say("person.local") if name == LOCAL_NAME else Text(name, name)
+
+
 class Department(StrEnum):
     """Department of a handler."""
 

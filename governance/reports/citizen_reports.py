@@ -13,7 +13,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.finding import FindingKind
 from governance.incidents.model import EntryKind, Incident, Order, State
 from governance.organisation.regions import Place
-from governance.organisation.roles import Actor, Right, Role
+from governance.organisation.roles import CITIZEN_NAME, Actor, Right, Role
 from governance.tables import incident as incident_table
 from governance.tables import incident_entry as entry_table
 from governance.tables import report as table
@@ -39,7 +39,7 @@ class Citizen(Actor):
         return right in (Right.REPORT, Right.REOPEN)
 
 
-CITIZEN = Citizen("市民 citizen", Role.PUBLIC)
+CITIZEN = Citizen(CITIZEN_NAME, Role.PUBLIC)
 
 
 @dataclass(frozen=True, slots=True)

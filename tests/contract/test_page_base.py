@@ -78,6 +78,8 @@ PAGES = (
     *(f"/stations/{STATION}", f"/?station={STATION}", f"/?reach={RIVER}", "/?view=list", f"/maintenance/{STATION}"),
     *(f"/registry/stations/{STATION}", f"/people/{OFFICE}", "/reported/new", "/account", "/login"),
 )
+CODES = ("市民 citizen", "本机 local", "wecombot", "jsons?://", "nh3n-double-class-five", "Schematic")
+"""What a page says in words, if it says it outside of code and bytes."""
 
 
 @pytest.mark.parametrize("path", [*PAGES, *pages_site.PUBLIC_PAGES, "/wall?lang=en", "/?lang=en", "/incidents?lang=en"])
@@ -90,6 +92,8 @@ def test_a_page_runs_no_script_and_no_style_that_stands_in_it(browser: TestClien
     page = _Page(answer.text)
     assert page.inline == (["style"] if path in pages_site.PUBLIC_PAGES else []), "its digest is in the policy"
     assert len(page.ids) == len(set(page.ids))
+    shown = re.sub(r"<code.*?</code>|<span class=.bytes.*?</span>|<[^>]*>", " ", answer.text)
+    assert [code for code in CODES if re.search(rf"\b{code}\b", shown)] == []
 
 
 def test_a_block_that_changed_is_answered_alone_and_is_what_the_page_shows(browser: TestClient) -> None:

@@ -107,6 +107,7 @@ def test_each_rule_in_force_has_its_sentence_version_and_counts(site: Site, revi
     for rule in in_force:
         assert f"<code>{rule.version}</code>" in part(page, f"rules-row-{rule.id}"), rule.id
     red = part(page, "rules-row-nh3n-double-class-five")
+    assert "<b>氨氮限值</b>" in red
     assert re.findall(r'class="figure"[^>]*>(\d+)<', red) == ["1", "0"]
     assert len(re.findall('data-testid="rules-row-', reviewer.get("/rules?kind=trend").text)) == len(in_force.trends)
 

@@ -89,6 +89,12 @@ def test_the_address_holds_who_what_which_object_and_days(auditor: TestClient, d
     ]
 
 
+def test_an_object_at_a_station_or_of_a_river_is_named(auditor: TestClient, database: Database) -> None:
+    (plan,) = _entries(database, id=pages_site.RIVER, limit=1)
+    page = auditor.get(f"/trail?id={plan.id}").text
+    assert f'奇槎涌环湖花园段 <span class="bytes">{pages_site.RIVER}</span>' in page
+
+
 def test_an_empty_filter_names_itself_and_a_bad_day_keeps_what_was_typed(auditor: TestClient) -> None:
     page = auditor.get("/trail?by=nobody").text
     assert shows(page, "audit_page.nothing", filter="操作人 nobody")

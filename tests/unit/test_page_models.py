@@ -19,7 +19,7 @@ from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.lifecycle import TRANSITIONS, open_reported, refusals
 from governance.incidents.model import Action, Condition, Entry, EntryKind, FalseAlarm, Incident, Order, Source, State
 from governance.organisation.regions import Place, Regions
-from governance.organisation.roles import Actor, Department, Right, Role
+from governance.organisation.roles import CITIZEN_NAME, Actor, Department, Right, Role
 from governance.organisation.terms import Appointment, offices
 from governance.platforms.callbacks import CallbackOutcome
 from infra.errors import ConfigurationError
@@ -282,6 +282,7 @@ def test_whatever_the_trail_holds_is_said_in_words():
     assert audit_trail.action_name("something.new") == Text("something.new", "something.new")
     assert set(audit_trail.action_codes()) >= codes
     assert names.who("deadline", "") == say("audit_entry.by_deadline")
+    assert names.who(CITIZEN_NAME, "") == say("person.citizen")
     assert names.who("nh3n-high", "rule") == say("rule_kind.by_id", rule="nh3n-high")
     of = {"kind": "threshold", "parameter": "nh3n"}
     kind = say("rule_kind.threshold")

@@ -306,3 +306,26 @@ def test_a_database_that_fails_leaves_the_last_picture_and_says_since_when(tmp_p
     assert live.trouble is None
     assert live.read_at_ms == NOW + 2000
     database.close()
+
+
+def test_a_picture_in_which_nothing_changed_is_renewed_each_minute_for_the_times_that_are_left(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+    with_tables(database)
+    begin = NOW - NOW % 60_000
+    clock = [begin]
+    store = SqlReadings(database, catalogue())
+    context = Context(
+        database=database,
+        store=store,
+        catalogue=catalogue(),
+        source="/riverchief/test",
+        clock_ms=lambda: clock[0],
+    )
+    live = Live(context, Registries(context))
+    taken = []
+    for clock[0] in (begin, begin + 59_000, begin + 60_000):
+        asyncio.run(live.refresh())
+        assert live.model is not None
+        taken.append(live.model.at_ms)
+    database.close()
+    assert taken == [begin, begin, begin + 60_000]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from api.names import rule_title
 from infra.errors import ConfigurationError
 from infra.texts import Text, say
 from infra.times import DAY_MS, to_ms
@@ -32,9 +33,12 @@ Counts = Mapping[tuple[str, str], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A rule in force: ``where`` None where its text can no longer be read; incidents of this version and of all."""
+    """A rule in force: ``title`` is what it watches, ``where`` None where its text can no longer be read; incidents of
+    this version and of all.
+    """
 
     version: Version
+    title: Text
     where: Text | None
     incidents: int
     false_alarms: int
@@ -123,15 +127,21 @@ def lines(versions: Sequence[Version], counts: Counts, catalogue: Catalogue, kin
 def _line(one: Version, counts: Counts, catalogue: Catalogue) -> Line:
     mine = [count for (rule, _), count in counts.items() if rule == one.rule]
     own = counts.get((one.rule, one.version), (0, 0))
-    return Line(one, _where(one, catalogue), *own, sum(n for n, _ in mine), sum(n for _, n in mine))
+    rule = _readable(one, catalogue)
+    where = None if rule is None else explain.scope(rule)
+    return Line(one, title(one, rule), where, *own, sum(n for n, _ in mine), sum(n for _, n in mine))
 
 
-def _where(one: Version, catalogue: Catalogue) -> Text | None:
+def title(one: Version, rule: Rule | None) -> Text:
+    """What a rule watches."""
+    return rule_title(one.kind, getattr(rule, "parameter", ""))
+
+
+def _readable(one: Version, catalogue: Catalogue) -> Rule | None:
     try:
-        rule = rule_of(one.body, catalogue)
+        return rule_of(one.body, catalogue)
     except ConfigurationError:
         return None
-    return None if rule is None else explain.scope(rule)
 
 
 # -- a changed rule ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 // The page of an incident: what others did while a form is open is said beside it and never takes the form away; a bar
-// nobody has touched is renewed. Chosen photos are shown before they are sent; the confirmation is read aloud.
+// nobody has touched is renewed. Chosen photos are shown before they are sent.
 import { place } from "../js/live.js";
 
 // Folded on a phone, each part under its line; open on a desk.
@@ -99,14 +99,4 @@ addEventListener("keydown", (event) => {
   opened.querySelector("summary").focus();
 });
 
-const said = document.querySelector("[data-announce]");
-if (said) {
-  const text = said.textContent;
-  said.textContent = "";
-  setTimeout(() => (said.textContent = text), 100);
-  bar.focus({ preventScroll: true });
-  const address = new URL(location.href);
-  address.searchParams.delete("done");
-  history.replaceState(history.state, "", address);
-  setTimeout(() => document.querySelector(".toast")?.remove(), 10000);
-}
+if (document.querySelector("[data-toast]")) bar.focus({ preventScroll: true });

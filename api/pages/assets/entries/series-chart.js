@@ -15,11 +15,13 @@ const STEPS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 *
 const DRAG_PX = 8;
 const ROWS = ["incident", "visit", "check", "swap"];
 const ROW_PX = 22;
+const SPARE_PX = 14; // behind the newest reading, so that a ring around it stays clear of the scale
 const RAIN_PX = 64;
 let count = 0;
 
 const beijing = (ms) => new Date(ms + BEIJING).toISOString();
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
+const widthOf = (text) => [...(text ?? "")].reduce((px, sign) => px + (sign.charCodeAt(0) > 255 ? 12 : 7), 0); // at 12 px
 
 function svg(name, attributes, parent, text) {
   const element = document.createElementNS(NS, name);
@@ -154,7 +156,8 @@ class SeriesChart extends HTMLElement {
     const { panels, start, end } = this.answer;
     const width = (this.width = Math.max(280, this.clientWidth));
     const narrow = width < 600;
-    const box = { left: narrow ? 38 : 64, right: width - (narrow ? 30 : 36), start, end };
+    const ringed = panels.some((panel) => panel.ringed?.length);
+    const box = { left: narrow ? 38 : 64, right: width - (narrow ? 30 : 36), start, end, spare: ringed ? SPARE_PX : 0 };
     const tall = this.hasAttribute("compact") ? 150 : panels.length === 1 ? (narrow ? 260 : 330) : narrow ? 170 : panels.length < 3 ? 190 : 150;
     const gap = 16;
     const { rain } = this.answer;
@@ -214,8 +217,8 @@ class SeriesChart extends HTMLElement {
   }
 
   x(ms) {
-    const { left, right, start, end } = this.box;
-    return left + ((ms - start) / (end - start)) * (right - left);
+    const { left, right, start, end, spare } = this.box;
+    return left + ((ms - start) / (end - start)) * (right - spare - left);
   }
 
   panel(root, panel, box, top, bottom) {
@@ -327,21 +330,27 @@ class SeriesChart extends HTMLElement {
     const middle = top + ROW_PX / 2 - 2;
     const group = svg("g", { "data-testid": `series-row-${kind}` }, root);
     svg("rect", { class: "ribbon", x: box.left, y: top, width: box.right - box.left, height: ROW_PX - 4 }, group);
-    const label = box.left > 50 ? { x: box.left - 6, "text-anchor": "end" } : { x: box.left + 4 };
-    svg("text", { ...label, y: middle + 4 }, group, this.words[`row_${kind}`]);
     const found = this.answer.happened.filter((one) => one.kind === kind).sort((a, b) => a.since_ms - b.since_ms);
+    const name = this.words[`row_${kind}`];
+    const beside = box.left > 50;
+    let taken = beside ? box.left : box.left + 8 + widthOf(name); // up to where the row is written on
+    const label = beside ? { x: box.left - 6, "text-anchor": "end" } : { x: box.left + 4 };
+    if (beside || !found.length || this.x(found[0].since_ms) > taken) svg("text", { ...label, y: middle + 4 }, group, name);
     found.forEach((one, i) => {
       const [a, b] = [one.since_ms, one.until_ms ?? one.since_ms].map((ms) => clamp(this.x(ms), box.left, box.right));
       const mark = one.href ? svg("a", { href: one.href }, group) : svg("g", {}, group);
       svg("title", {}, mark, `${beijing(one.since_ms).slice(5, 16).replace("T", " ")} ${one.text}`);
       const wide = this.mark(mark, one, a, b, middle);
       const start = kind === "incident" ? Math.min(a, box.right - 24) : a;
-      const next = found[i + 1] ? this.x(found[i + 1].since_ms) : box.right;
+      const next = found[i + 1] ? clamp(this.x(found[i + 1].since_ms), box.left, box.right - 24) : box.right;
       const left = start + wide + 4;
-      if (one.text && left + one.text.length * 11 < next) svg("text", { x: left, y: middle + 4 }, mark, one.text);
-      else if (one.text && i === found.length - 1 && a - one.text.length * 12 > box.left + (i && this.x(found[i - 1].since_ms))) {
+      const needs = widthOf(one.text);
+      const fits = one.text && left + needs < next;
+      if (fits) svg("text", { x: left, y: middle + 4 }, mark, one.text);
+      else if (one.text && i === found.length - 1 && start - 5 - needs > taken) {
         svg("text", { x: start - 5, y: middle + 4, "text-anchor": "end" }, mark, one.text);
       }
+      taken = Math.max(taken, fits ? left + needs : start + wide);
     });
   }
 
@@ -419,8 +428,8 @@ class SeriesChart extends HTMLElement {
   }
 
   ms(x) {
-    const { left, right, start, end } = this.box;
-    return start + ((x - left) / (right - left)) * (end - start);
+    const { left, right, start, end, spare } = this.box;
+    return start + Math.min(1, (x - left) / (right - spare - left)) * (end - start);
   }
 
   move(event) {

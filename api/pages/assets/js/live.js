@@ -12,6 +12,7 @@ const QUICK_MS = 300; // the shortest pause between two fetches of a block, of c
 const SLOW_MS = 8000; // stations report once a minute or more seldom
 const SLOW = new Set(["stations", "classes", "counts"]);
 const AGAIN_MS = 3000;
+const MINUTE_MS = 60e3; // blocks with data-minute name the time that is left
 const WAIT_MS = [1000, 2000, 5000, 10000];
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 let held = {};
@@ -41,6 +42,7 @@ export function start() {
   running = true;
   document.addEventListener("rc-topics", renew); // a block shows something else than before, and asks to follow it
   setInterval(watch, 1000);
+  setInterval(minute, MINUTE_MS);
   addEventListener("pagehide", () => source?.close());
   addEventListener("pageshow", (event) => event.persisted && open());
 }
@@ -97,6 +99,13 @@ function watch() {
   const silent = Date.now() - heard;
   document.body.classList.toggle("is-cut", silent > SILENT_MS);
   document.body.classList.toggle("is-stale", behind + silent > STALE_MS);
+}
+
+function minute() {
+  if (document.hidden) return;
+  const at = Date.now() + Math.random() * SPREAD_MS;
+  for (const block of blocks()) if ("minute" in block.dataset) due.set(block.id, Math.min(at, due.get(block.id) ?? Infinity));
+  plan();
 }
 
 function changed(marks) {

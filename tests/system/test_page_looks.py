@@ -1,0 +1,110 @@
+"""What a glance at a page must show in a browser: whole titles, running times, words that do not lie on each other."""
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
+
+from infra.texts import say
+from tests.browser import DESK, PHONE, chromium, seeded, signed_in
+from tests.pages_site import HOUR, MINUTE, OFFICE, RIVER, STATION, now_ms
+
+pytestmark = pytest.mark.browser
+
+NAME = "奇槎涌环湖花园段上游 氨氮8.40（劣Ⅴ类，限值2.0）"
+WALL = ViewportSize(width=1920, height=1080)
+CUT = "e => [e.scrollHeight - e.clientHeight, e.scrollWidth - e.clientWidth, parseFloat(getComputedStyle(e).fontSize)]"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with seeded(tmp_path_factory.mktemp("looks")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as made:
+        yield made
+
+
+def opened(browser: Browser, size: ViewportSize) -> Page:
+    return browser.new_context(viewport=size).new_page()
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_wall_shows_the_titles_of_its_incidents_whole(site: str, browser: Browser, language: str) -> None:
+    page = opened(browser, WALL)
+    page.goto(f"{site}/wall?lang={language}")
+    titles = page.locator("#urgent li b")
+    assert titles.count() == 2
+    for one in (*titles.all(), page.locator("#message")):
+        below, beside, line = one.evaluate(CUT)
+        assert (below < line, beside <= 2) == (True, True), (one.inner_text(), below, beside)
+
+
+def test_the_time_left_goes_on_while_nothing_happens(site: str, browser: Browser) -> None:
+    page = opened(browser, WALL)
+    page.clock.install()
+    page.goto(f"{site}/wall")
+    expect(page.locator("#urgent li").first).to_be_visible()
+    with page.expect_request(lambda one: "urgent" in one.headers.get("x-fragments", "")) as asked:
+        page.clock.run_for(62_000)
+    assert {"urgent", "figures"} <= set(asked.value.headers["x-fragments"].split(","))
+
+
+@pytest.mark.parametrize(
+    ("size", "begun"), [(DESK, (96 * HOUR, 23 * HOUR, 20 * MINUTE, 10 * MINUTE)), (PHONE, (96 * HOUR, 10 * MINUTE))]
+)
+def test_the_names_of_incidents_below_a_chart_do_not_lie_on_each_other(
+    site: str, browser: Browser, size: ViewportSize, begun: tuple[int, ...]
+) -> None:
+    now = now_ms()
+
+    def answer(route: Route) -> None:
+        found: dict[str, Any] = route.fetch().json()
+        found["happened"] = [
+            {"kind": "incident", "since_ms": now - ago, "until_ms": None, "text": NAME, "href": "/incidents/1"}
+            | {"colour": "red", "sign": "红"}
+            for ago in begun
+        ]
+        route.fulfill(body=json.dumps(found), content_type="application/json")
+
+    page = opened(browser, size)
+    page.route(f"**/stations/{STATION}/chart**", answer)
+    page.goto(f"{site}/stations/{STATION}")
+    row = page.get_by_test_id("series-row-incident")
+    expect(row).to_be_visible()
+    words = [one for one in row.locator("text:not(.flag-sign)").all() if one.text_content()]
+    boxes = sorted((box["x"], box["x"] + box["width"]) for one in words if (box := one.bounding_box()))
+    assert all(before[1] <= after[0] for before, after in pairwise(boxes)), boxes
+    assert all(left >= 0 and right <= size["width"] for left, right in boxes), boxes
+    assert row.locator("a").count() == len(begun)
+
+
+def test_the_days_of_a_river_begin_with_the_newest_on_a_phone(site: str, browser: Browser) -> None:
+    page = opened(browser, PHONE)
+    page.goto(f"{site}/rivers/{RIVER}")
+    days = page.get_by_test_id("river-recorded").locator("td")
+    box = days.last.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_on_a_phone_what_was_done_is_said_in_sight_and_clear_of_the_buttons(site: str, browser: Browser) -> None:
+    page = opened(browser, PHONE)
+    signed_in(page.context, OFFICE, site)
+    page.goto(f"{site}/incidents/1")
+    page.get_by_test_id("case-action-accept").click()
+    said = page.get_by_test_id("case-toast")
+    expect(said).to_contain_text(say("action.accept").zh)
+    expect(said).to_be_in_viewport(ratio=1)
+    over, bar = said.bounding_box(), page.get_by_test_id("case-actions").bounding_box()
+    assert over is not None
+    assert bar is not None
+    assert over["y"] + over["height"] <= bar["y"]
+    page.locator("#way").evaluate("e => (e.open = true)")
+    expect(page.get_by_test_id("case-next")).to_contain_text(OFFICE)

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench fuzz faults cluster-faults kafka scale rights sbom clean
+.PHONY: setup demo test lint types screenshot bench opponents fuzz faults cluster-faults kafka scale rights sbom clean
 
 setup: $(READY) $(PAGES)
 
@@ -51,6 +51,12 @@ bench: $(READY) $(PAGES)
 	$(BIN)/riverchief bench ingest
 	$(BIN)/riverchief bench latency
 
+# Our detection beside its opponents on public records, with the speed of each: make opponents DATA=folder ARGS="--only faults"
+opponents:
+	test -x .venv-opponents/bin/saqc || ($(PYTHON) -m venv .venv-opponents && .venv-opponents/bin/pip install --quiet \
+		--constraint constraints.txt --editable . ioos_qc scikit-learn saqc)
+	.venv-opponents/bin/python -m tools.detection $(DATA) $(ARGS)
+
 # Bad input at scale; writes its figures into docs/bad-input.md. RIVERCHIEF_FUZZ_SEED=n repeats a run.
 fuzz: $(READY) $(PAGES)
 	test -x .venv-fuzz/bin/schemathesis || ($(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/pip install --quiet schemathesis)
@@ -85,4 +91,4 @@ sbom: $(READY)
 	$(BIN)/python -m tools.sbom build/sbom.json
 
 clean:
-	rm -rf $(VENV) .venv-fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static
+	rm -rf $(VENV) .venv-fuzz .venv-opponents .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info api/pages/static

@@ -42,6 +42,7 @@ class Runner:
         self.data, self.methods = data, methods
         self._records: dict[tuple[str, bool], Record] = {}
         self.used: dict[str, float] = defaultdict(float)
+        self.values: Counter[str] = Counter()
 
     def record(self, name: str, *, network: bool = False) -> Record:
         key = name, network
@@ -54,6 +55,7 @@ class Runner:
         with np.errstate(all="ignore"):
             flags = self.methods[name](record)
         self.used[name] += time.process_time() - begin
+        self.values[name] += int(np.isfinite(record.table.values).sum())
         return flags
 
 
@@ -268,7 +270,10 @@ def main() -> None:
     for part in parts:
         for text in part:
             print(text, flush=True)
-    print("CPU seconds: " + ", ".join(f"{name} {used:.0f}" for name, used in run.used.items()), file=sys.stderr)
+    speed = ", ".join(
+        f"{name} {used:.0f} s, {run.values[name] / max(used, 1e-3):,.0f}/s" for name, used in run.used.items()
+    )
+    print(f"Processor time, values a second: {speed}", file=sys.stderr)
 
 
 if __name__ == "__main__":

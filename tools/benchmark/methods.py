@@ -1,6 +1,7 @@
 """What is compared: the product and its opponents; each takes a record's table and ways and returns its flags."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -47,28 +48,65 @@ def series(record: Record) -> Iterator[tuple[Places, int, Ints, Floats]]:
                 yield rows, i, table.at[rows], table.values[rows, i]
 
 
+@dataclass(frozen=True, slots=True)
+class OwnPast:
+    """Limits of a series: twice what it did in its first :data:`PAST_DAYS` days."""
+
+    low: float
+    high: float
+    still_s: int
+    past: Bools
+
+
+def own_past(at: Ints, x: Floats) -> OwnPast | None:
+    """None where there are too few readings."""
+    past = at < at[0] + PAST_DAYS * DAY_MS
+    own = x[past]
+    if len(own) < 3:
+        return None
+    middle, reach = (own.max() + own.min()) / 2.0, own.max() - own.min()
+    return OwnPast(middle - reach, middle + reach, 2 * longest_run_s(at[past], own), past)
+
+
 def ioos(record: Record) -> Flags:
     """ioos_qc with limits from the first 30 days of each series, doubled: gross range, spike, rate, flat line."""
     qartod: Any = import_module("ioos_qc.qartod")
     flags = none(record)
     for rows, column, at, x in series(record):
-        past = at < at[0] + PAST_DAYS * DAY_MS
-        own, seconds = x[past], np.diff(at[past]) / 1000.0
-        if len(own) < 3:
+        if (limits := own_past(at, x)) is None:
             continue
-        middle, reach = (own.max() + own.min()) / 2.0, own.max() - own.min()
+        own, seconds = x[limits.past], np.diff(at[limits.past]) / 1000.0
         when = at.astype("datetime64[ms]")
         spike = 2.0 * float(np.abs(own[1:-1] - (own[:-2] + own[2:]) / 2.0).max())
         rate = 2.0 * float((np.abs(np.diff(own)) / seconds).max())
-        still = 2.0 * longest_run_s(at[past], own)
         found = [
-            qartod.gross_range_test(x, fail_span=(middle - reach, middle + reach)),
+            qartod.gross_range_test(x, fail_span=(limits.low, limits.high)),
             qartod.spike_test(x, suspect_threshold=spike, fail_threshold=spike),
             qartod.rate_of_change_test(x, when, threshold=rate),
-            qartod.flat_line_test(x, when, suspect_threshold=still, fail_threshold=10**9, tolerance=1e-9),
+            qartod.flat_line_test(x, when, suspect_threshold=limits.still_s, fail_threshold=10**9, tolerance=1e-9),
         ]
         bad = np.max([np.where(np.isin(np.asarray(one), (3, 4)), 1, 0) for one in found], axis=0) > 0
         flags.fault[rows, column] = bad
+    return Flags(flags.fault, two_sensors(record, flags.fault))
+
+
+def saqc(record: Record) -> Flags:
+    """SaQC's generic functions with such limits: range, constants, and outliers by their UniLOF score."""
+    package: Any = import_module("saqc")
+    pandas: Any = import_module("pandas")
+    flags = none(record)
+    for rows, column, at, x in series(record):
+        if (limits := own_past(at, x)) is None:
+            continue
+        frame = pandas.DataFrame({"x": x}, index=pandas.to_datetime(at, unit="ms"))
+        scored = package.SaQC(frame[limits.past]).assignUniLOF("x", target="score")
+        checked = (
+            package.SaQC(frame)
+            .flagRange("x", min=limits.low, max=limits.high)
+            .flagConstants("x", thresh=0, window=f"{limits.still_s}s")
+            .flagUniLOF("x", thresh=2.0 * float(scored.data["score"].abs().max()))
+        )
+        flags.fault[rows, column] = checked.flags["x"].to_numpy() > -np.inf
     return Flags(flags.fault, two_sensors(record, flags.fault))
 
 
@@ -126,7 +164,10 @@ def forest(record: Record) -> Flags:
 
 
 METHODS: Final[dict[str, Method]] = {"ours": ours, "ioos_qc, own past": ioos, "Hampel": hampel}
-OPTIONAL: Final[dict[str, tuple[str, Method]]] = {"isolation forest": ("sklearn", forest)}
+OPTIONAL: Final[dict[str, tuple[str, Method]]] = {
+    "SaQC, own past": ("saqc", saqc),
+    "isolation forest": ("sklearn", forest),
+}
 
 
 def available(*, quick: bool) -> dict[str, Method]:

@@ -28,8 +28,8 @@ MINUTE_MS: Final = 60_000
 WINDOW_MS: Final = 10 * MINUTE_MS
 """Counts begin anew after so long, so that a clock that stands still is no flood, however long it does."""
 FREE: Final = 3_000
-"""Messages of one minute that every device may send: fifty a second, above any instrument and a twentieth of a device that
-sends a thousand (our choice)."""
+"""Messages of one minute that every device may send: fifty a second, above any instrument and a
+twentieth of a device that sends a thousand (our choice)."""
 TIMES: Final = WINDOW_MS / MINUTE_MS
 """So many times the registered rate may come in addition: all that a device sends in a window whose clock stands."""
 MAX_COUNTS: Final = 100_000

@@ -114,5 +114,3 @@ def test_the_finding_ends_and_the_doctor_is_content_once_the_device_was_quiet(si
     site.tick(None, T0 + 1000)
     site.tick(None, T0 + QUIET_MS)
     assert list(doctor._device_rates(site.database)) == []
-
-

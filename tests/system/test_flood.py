@@ -29,10 +29,10 @@ ROUNDS = 60 if LONG else 3
 
 
 class Flood:
-    """A device whose clock stands: a thousand messages a second, each with another value for the same time."""
+    """A device that sends a thousand messages a second, with readings of a ms each."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._fleet, self._at_ms = fleet, now_ms()
+        self._fleet, self._at_ms = fleet, now_ms() - 600_000
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
         self.sent = 0
@@ -49,7 +49,9 @@ class Flood:
         began = time.monotonic()
         while not self._ended.is_set():
             if self.sent < (time.monotonic() - began) * PER_S:
-                self._fleet[BROKEN].publish([Sample(self._at_ms, {"ph": 7.0 + self.sent / 1e6})], now_ms())
+                self._fleet[BROKEN].publish(
+                    [Sample(self._at_ms + self.sent, {"ph": 7.0 + self.sent % 7 / 100})], now_ms()
+                )
                 self.sent += 1
             else:
                 time.sleep(0.002)

@@ -1,4 +1,4 @@
-"""A device that sends far beyond its registered rate is found by the times of its readings; what it held back is not."""
+"""A device that sends far beyond its registered rate is found by the times of its readings; a backlog is not."""
 
 from collections.abc import Sequence
 

@@ -239,6 +239,7 @@ def test_minutes_of_ten_times_the_sustainable_rate_are_worked_off_without_a_pers
         p50, p99 = np.percentile([wait_s for wait_s, _ in alarms], (50, 99)).round(2).tolist()
         print(
             f"\n{sender.sent} messages in {OVERLOAD_S} s, ten times {sustainable:.0f} a second; {waiting} waited, "
-            f"stored {took_s:.0f} s later; {len(alarms)} alarms p50 {p50} s, p99 {p99} s; memory grew by {grown_mb:.0f} MB"
+            f"stored {took_s:.0f} s later; {len(alarms)} alarms p50 {p50} s, p99 {p99} s; "
+            f"memory grew by {grown_mb:.0f} MB"
         )
     assert site.stop() == 0, site.log()

@@ -71,7 +71,8 @@ def test_the_surplus_is_held_the_device_named_and_all_of_it_can_be_replayed(site
     assert {one.station for one in entries} == {"broken"}
     assert len(entries) >= 300
     assert (account(site, "broken").stored, account(site, "honest").stored) == (501 - len(entries), 5)
-    assert account(site, "broken").complete
+    assert (account(site, "broken").complete, account(site, "broken").readings) == (True, 501)
+    assert account(site, "broken").duplicate == 0
     with site.database.read() as connection:
         found = incident_store.list_incidents(connection, limit=10)
     assert [(one.station, one.cause) for one in found] == [("broken", "device:broken")]

@@ -78,19 +78,21 @@ def test_one_device_that_floods_is_named_and_nobody_else_waits_for_it(running: C
         eventually("the ingest subscribes", lambda: subscribed(site))
         start, before = now_ms() - ROUNDS * 60_000, stored(site)
         with Flood(other) as flood:
-            eventually("the flood is beyond the rate", lambda: site.booked("quarantined") > 0)
+            eventually("the flood is beyond the rate", lambda: site.booked("quarantined") > 0, every_s=0.25)
             for number in range(1, ROUNDS + 1):
                 sent_before = flood.sent
                 for name in HONEST:
                     fleet[name].publish([Sample(start + number * 60_000, {"ph": 7.1})], now_ms())
-                eventually("a round is stored", lambda n=number: stored(site) - before == n * len(HONEST))
+                eventually("a round is stored", lambda n=number: stored(site) - before == n * len(HONEST), every_s=0.25)
                 assert flood.sent > sent_before, "while the flood goes on"
             parts = {one["name"]: one["detail"] for one in httpx.get(f"{address}/readyz", timeout=60).json()["parts"]}
             assert BROKEN in parts["device_rates"]
             assert "riverchief_flooding_devices 1.0" in httpx.get(f"{address}/metrics", timeout=60).text
         assert fleet.flush(60)
         assert other.flush(60)
-        eventually("all of the flood is accounted for", lambda: booked(site, BROKEN, "readings") == flood.sent)
+        eventually(
+            "all of the flood is accounted for", lambda: booked(site, BROKEN, "readings") == flood.sent, every_s=0.25
+        )
         with site.database.read() as connection:
             incidents = incident_store.list_incidents(connection, limit=100)
         assert [(one.station, one.cause) for one in incidents] == [(BROKEN, f"device:{BROKEN}")]

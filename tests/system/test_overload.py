@@ -211,7 +211,7 @@ def test_minutes_of_ten_times_the_sustainable_rate_are_worked_off_without_a_pers
         with Slowed(site.process.pid):
             began = time.monotonic()
             sender.send(measured)
-            eventually("the first ones are stored", lambda: overloaded.stored() == measured)
+            eventually("the first ones are stored", lambda: overloaded.stored() == measured, 900, every_s=0.2)
             sustainable = measured / (time.monotonic() - began)
             before_mb = overloaded.memory_mb()
             sending = pool.submit(sender.send_at, TIMES * sustainable, OVERLOAD_S)

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PAGES  := api/pages/static/manifest.json
 
-.PHONY: setup demo test lint types screenshot bench opponents fuzz faults cluster-faults kafka scale rights sbom clean
+.PHONY: setup demo test lint types screenshot bench opponents fuzz faults overload cluster-faults kafka scale rights sbom clean
 
 setup: $(READY) $(PAGES)
 
@@ -67,6 +67,11 @@ fuzz: $(READY) $(PAGES)
 # 200 faults at random, about fifteen minutes; writes docs/reliability.md. ARGS="--seed N --faults N --database postgres"
 faults: $(READY) $(PAGES)
 	$(BIN)/python -m tests.faults.runner $(ARGS)
+
+# Ten times the sustainable rate for ten minutes, and what follows; about half an hour. Prints what
+# docs/operations/overload.md is measured by.
+overload: $(READY) $(PAGES)
+	RIVERCHIEF_LONG=1 RIVERCHIEF_OVERLOAD_S=600 $(BIN)/python -m pytest -s tests/system/test_overload.py -k minutes $(ARGS)
 
 # Every fault of a cluster on NATS, about ten minutes; writes the table of docs/scale.md.
 cluster-faults: $(READY)

@@ -20,6 +20,7 @@ from ingest.stages.deduplicate import Deduplicate
 from ingest.stages.drop_covered_means import DropCoveredMeans
 from ingest.stages.evaluate_rules import EvaluateRules
 from ingest.stages.group_by_cause import GroupByCause
+from ingest.stages.limit_devices import LimitDevices
 from ingest.stages.load_history import LoadHistory
 from ingest.stages.queue_late import QueueLate
 from ingest.stages.rejudge_late import RejudgeLate
@@ -46,6 +47,7 @@ PIPELINE: Sequence[Stage] = (
     Decode(),
     Validate(),
     DropCoveredMeans(),
+    LimitDevices(),
     LoadHistory(),
     QueueLate(),
     Deduplicate(),

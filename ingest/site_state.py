@@ -24,6 +24,7 @@ from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, rule_file, water_events
 from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
+from ingest.rules.device_rate import RateMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
 from ingest.rules.model import Rule, Rules
@@ -116,6 +117,7 @@ class SiteState:
         self.hj212_unverified = hj212_unverified
         self._part = part
         self.ledger = Ledger()
+        self.rates = RateMonitor()
         self.visit_drift = VisitDrift()
         self.visits_due_ms = END_OF_TIME_MS
         """When the next visit can be looked at for drift."""
@@ -160,6 +162,7 @@ class SiteState:
         self.late_stations, self.late_waiting = dict.fromkeys(waiting), sum(waiting.values())
         self.store.forget()
         self.ledger.forget()
+        self.rates.forget()
         checks = RuleEngine(
             self.rules,
             self.catalogue,

@@ -82,6 +82,7 @@ class Reason(IntEnum):
     INCOMPLETE = 18
     PAST_UNAVAILABLE = 19
     NEEDS_TEMPERATURE = 20
+    TOO_FREQUENT = 21
 
     @property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""Evaluate the instruments themselves: their clocks, sensors that are due for a check, suspected faults."""
+"""Evaluate the instruments themselves: their clocks and rates, sensors that are due for a check, suspected faults."""
 
 from governance.incidents.finding import Finding
 from ingest.rules import maintenance_due, suspected_faults
@@ -23,6 +23,7 @@ class CheckDevices:
         rows, batch = sorted_.live, sorted_.batch
         readings = sorted_.series[rows], batch.at[rows], batch.value[rows]
         findings: list[Finding] = site.clocks.follow(work.decoded, work.messages, registry, alarms)
+        findings += site.rates.begun(registry, alarms, work.now_ms)
         findings += maintenance_due.findings(
             live.carried, memory, registry, site.catalogue, alarms, maintenance_records
         )

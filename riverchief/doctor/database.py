@@ -14,7 +14,8 @@ from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.times import DAY_MS, beijing
 from ingest import quarantine
-from ingest.rules import explain
+from ingest.rules import device_rate, explain
+from ingest.state import alarm_store
 from ingest.storage import downsampling
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
@@ -61,6 +62,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield from _quarantine(db)
         yield from _downsampling(db)
         yield from _stations(db)
+        yield from _device_rates(db)
         yield from _rules(settings, db)
     finally:
         db.close()
@@ -161,6 +163,15 @@ def _rules(settings: Settings, db: Database) -> Iterator[Finding]:
         registry = registry_store.load(connection, parameters)
     for fault in (*explain.find_rule_faults(rules, parameters), *explain.unmatched_stations(rules, registry)):
         yield warning("rules", "rules_fault", fault=fault.text)
+
+
+def _device_rates(db: Database) -> Iterator[Finding]:
+    """Devices that send too much: their findings are active."""
+    with db.read() as connection:
+        flooding = [station for rule, station, _ in alarm_store.load(connection) if rule == device_rate.RULE]
+    if flooding:
+        named = ", ".join(sorted(flooding)[:NAMED]) + (" …" if len(flooding) > NAMED else "")
+        yield warning("device_rates", "device_rates_beyond", count=len(flooding), stations=named)
 
 
 def _stations(db: Database) -> Iterator[Finding]:

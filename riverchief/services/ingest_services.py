@@ -16,7 +16,8 @@ from ingest import batch_log
 from ingest.intake import Bounds, Destination, Intake, Lane
 from ingest.pipeline import Site
 from ingest.republish import Republisher
-from ingest.site_state import WHOLE
+from ingest.rules.device_rate import RateMonitor
+from ingest.site_state import WHOLE, SiteState
 from ingest.site_state import Part as SitePart
 from ingest.sources import sl651
 from ingest.sources.commands import MqttCommands
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 MAX_BEHIND_S = 60
 """An ingest that is behind for longer and does not catch up is not well; a burst or a start is worked off in less."""
+NAMED = 5
+"""Devices that are named as sending too much."""
 HEARTBEAT_GRACE_S = 5
 
 
@@ -153,7 +156,9 @@ class Ingest:
         detail = f"{c.messages} messages, backlog {self.intake.backlog}, {c.last_error or 'fine'}"
         text = say("health.ingest", messages=f"{c.messages:,}", backlog=f"{self.intake.backlog:,}")
         since_ms = None if ok else max(c.last_tick_ms, self._started_ms)
-        return [Part("ingest", ok, detail, text=text, since_ms=since_ms), _pace(self.intake, now_ms)]
+        parts = [Part("ingest", ok, detail, text=text, since_ms=since_ms), _pace(self.intake, now_ms)]
+        site = self.intake.site
+        return [*parts, _device_rates(site.rates)] if isinstance(site, SiteState) else parts
 
 
 def _notifier(resources: Resources) -> "Notifier":
@@ -280,6 +285,16 @@ def _pace(intake: Intake, now_ms: int) -> Part:
     else:
         text = say("health.behind", **words, left=duration(round(estimate.seconds * 1000)))
     return Part("ingest_lag", estimate.catching_up or not long, f"{both(text)}; {detail}{late}", False, text, since_ms)
+
+
+def _device_rates(rates: RateMonitor) -> Part:
+    """Which devices send too much: a fault of theirs, so that the part works."""
+    worst = sorted(rates.flooding.items(), key=lambda one: -one[1].messages)[:NAMED]
+    if not worst:
+        return Part("device_rates", True, "fine", False, say("health.rates"))
+    named = ", ".join(f"{station} ({one.messages:,})" for station, one in worst)
+    text = say("health.flooding", count=len(rates.flooding), stations=named)
+    return Part("device_rates", True, both(text), False, text)
 
 
 def _lane_detail(lane: Lane, now_ms: int) -> str:

@@ -5,7 +5,10 @@ A batch of a few messages makes the ingest slow enough for a test to exceed it a
 (``-s``); with ``RIVERCHIEF_LONG=1`` the overload lasts longer.
 """
 
+import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,7 @@ import numpy as np
 import pytest
 
 from infra.clock import now_ms
-from infra.times import rfc3339
+from infra.times import DAY_MS, rfc3339
 from ingest import ledger
 from ingest.storage.sql import SqlReadings
 from riverchief.brokers.local import free_port
@@ -36,6 +39,11 @@ STATIONS = [f"s{i}" for i in range(40)]
 ALARMS = [f"a{i}" for i in range(100 if LONG else 5)]
 MESSAGES = 60_000 if LONG else 8_000
 BATCH, HELD = 10, 1_000
+OVERLOAD_S = int(os.environ.get("RIVERCHIEF_OVERLOAD_S", "60"))
+"""How long ten times the sustainable rate is sent; ``make overload`` takes ten minutes."""
+TIMES = 10
+RUNS, SLICE_S = 0.1, 0.1
+"""The part of each slice that a slowed process runs; without, the backlog of ten minutes would take ninety."""
 MOST_GROWTH_MB = 48
 """Of the resident memory: ten times what the ingest may hold, and caches that every site fills."""
 RULES = (
@@ -102,6 +110,48 @@ class Overloaded:
         return sum(counts.get(name, 0) for name in STATIONS)
 
 
+class Slowed:
+    """Lets a process run a tenth of the time only."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._hold_up, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _hold_up(self) -> None:
+        while not self._ended.is_set():
+            os.kill(self._pid, signal.SIGSTOP)
+            time.sleep(SLICE_S * (1 - RUNS))
+            os.kill(self._pid, signal.SIGCONT)
+            time.sleep(SLICE_S * RUNS)
+
+
+class Sender:
+    """Ordinary readings of all stations in turn, each a minute after the one before."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet, self._start_ms, self.sent = fleet, now_ms() - 30 * DAY_MS, 0
+
+    def send(self, messages: int) -> None:
+        for _ in range(messages):
+            at_ms = self._start_ms + self.sent // len(STATIONS) * 60_000
+            self._fleet[STATIONS[self.sent % len(STATIONS)]].publish([Sample(at_ms, {"nh3n": 0.5})], now_ms())
+            self.sent += 1
+
+    def send_at(self, per_s: float, seconds: float) -> None:
+        began, before = time.monotonic(), self.sent
+        while (passed_s := time.monotonic() - began) < seconds:
+            self.send(max(0, int(passed_s * per_s) - (self.sent - before)))
+            time.sleep(0.01)
+
+
 @pytest.fixture
 def overloaded(running: Callable[..., Running]) -> Iterator[Overloaded]:
     receiver = Receiver()
@@ -145,5 +195,51 @@ def test_several_times_what_the_ingest_can_process_is_worked_off_and_alarms_over
         print(
             f"\n{MESSAGES} messages published in {sent_s:.1f} s and stored in {took_s:.1f} s; alarm to delivery "
             f"p50 {waits[0]} s, p99 {waits[1]} s; memory grew by {grown_mb:.0f} MB"
+        )
+    assert site.stop() == 0, site.log()
+
+
+@pytest.mark.skipif(not LONG, reason="minutes: make overload")
+@pytest.mark.timeout(7200)
+def test_minutes_of_ten_times_the_sustainable_rate_are_worked_off_without_a_person(overloaded: Overloaded) -> None:
+    site = overloaded.site
+    site.start("serve")
+    assert site.process is not None
+    with overloaded.fleet() as fleet, ThreadPoolExecutor(1) as pool:
+        eventually("the ingest subscribes", lambda: subscribed(site))
+        sender, measured = Sender(fleet), 1_000
+        with Slowed(site.process.pid):
+            began = time.monotonic()
+            sender.send(measured)
+            eventually("the first ones are stored", lambda: overloaded.stored() == measured, 900, every_s=0.2)
+            sustainable = measured / (time.monotonic() - began)
+            before_mb = overloaded.memory_mb()
+            sending = pool.submit(sender.send_at, TIMES * sustainable, OVERLOAD_S)
+            eventually("it says that it is behind", lambda: not overloaded.keeps_up())
+            alarms, memory_mb = [], [before_mb]
+            while not sending.done() and len(alarms) < len(ALARMS):
+                alarms.append(overloaded.alarm(ALARMS[len(alarms)]))
+                memory_mb.append(overloaded.memory_mb())
+                time.sleep(OVERLOAD_S / len(ALARMS) / 2)
+            sending.result()
+            waiting = sender.sent - overloaded.stored()
+        assert waiting > 0, "it was no overload"
+        ended = time.monotonic()
+        assert fleet.flush(600)
+        eventually("the backlog is stored", lambda: overloaded.stored() == sender.sent, 3600, every_s=0.5)
+        took_s = time.monotonic() - ended
+        eventually("it says that it has caught up", overloaded.keeps_up)
+        assert [stored for _, stored in alarms if stored >= sender.sent] == [], "an alarm waited for the backlog"
+        grown_mb = max(memory_mb) - before_mb
+        assert grown_mb <= MOST_GROWTH_MB
+        assert overloaded.metric("mqtt_unacknowledged_peak") <= HELD
+        with site.database.read() as connection:
+            missing = [one.station for one in ledger.accounts(connection) if one.station in STATIONS and one.missing]
+        assert missing == []
+        p50, p99 = np.percentile([wait_s for wait_s, _ in alarms], (50, 99)).round(2).tolist()
+        print(
+            f"\n{sender.sent} messages in {OVERLOAD_S} s, ten times {sustainable:.0f} a second; {waiting} waited, "
+            f"stored {took_s:.0f} s later; {len(alarms)} alarms p50 {p50} s, p99 {p99} s; "
+            f"memory grew by {grown_mb:.0f} MB"
         )
     assert site.stop() == 0, site.log()

@@ -1,0 +1,152 @@
+"""Detect devices that send far more than they are registered for, and tell which of their messages are beyond that.
+
+A message counts in the minute in which its newest reading was observed, whenever it arrives. What a device held back
+during an outage spreads over the minutes of the outage; a broken device repeats a time, or fills each minute.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from governance.incidents.finding import Colour, ConditionChange, Finding
+from infra.texts import say
+from infra.times import beijing
+from ingest.rules.alarm_state import Alarm, AlarmKey
+from ingest.rules.device_reports import PREFIX, device_finding, ended_text
+from ingest.rules.sentences import duration_text, station_name
+from sensors.reading import Batch, Bools, Floats, Ints, Places
+from sensors.stations import Registry, Station
+
+KIND: Final = "flood"
+RULE: Final = PREFIX + KIND
+VERSION: Final = "1"
+"""Increased with every change of these criteria."""
+
+MINUTE_MS: Final = 60_000
+WINDOW_MS: Final = 10 * MINUTE_MS
+"""Counts begin anew after so long, so that a clock that stands still is no flood, however long it does."""
+FREE: Final = 3_000
+"""Messages of one minute that every device may send: fifty a second, above any instrument and a
+twentieth of a device that sends a thousand (our choice)."""
+TIMES: Final = WINDOW_MS / MINUTE_MS
+"""So many times the registered rate may come in addition: all that a device sends in a window whose clock stands."""
+MAX_COUNTS: Final = 100_000
+"""Minutes counted at once, about 10 MB; all begin anew beyond. Forty devices that send a day each have 60,000."""
+QUIET_MS: Final = WINDOW_MS
+"""The finding ends once nothing was beyond the rate for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """Since when a device sends too much, when it last did (ms UTC), and how many messages were beyond its rate."""
+
+    since_ms: int
+    last_ms: int
+    messages: int
+
+
+class RateMonitor:
+    """Counts the messages of each device, and knows which send too much. ``flooding`` may be read by any thread."""
+
+    def __init__(self) -> None:
+        self.flooding: Mapping[str, Flood] = {}
+        self._began_ms: int | None = None
+        self._registry: Registry | None = None
+        self._counts_from_ms = 0
+        self._received: Ints = np.zeros(0, np.int64)
+        self._allowed: Floats = np.zeros(0)
+        self._counts: dict[int, int] = {}
+
+    def forget(self) -> None:
+        """Begin to count anew: a batch that failed comes again."""
+        self._registry = None
+
+    def beyond(self, batch: Batch, counted: Bools, registry: Registry, now_ms: int) -> Places:
+        """The messages beyond the rates of their devices, in order; ``counted`` (messages,) are those that count."""
+        self._begin_anew(registry, now_ms)
+        station, parameter, newest = _of_messages(batch, len(counted))
+        rows = np.flatnonzero(counted & (station >= 0))
+        self._received += np.bincount(station[rows], minlength=len(self._received))
+        rows = rows[self._received[station[rows]] > FREE]  # of all others no minute can be full
+        if not len(rows):
+            return rows
+        if len(self._counts) > MAX_COUNTS:
+            self._counts.clear()
+        series = station[rows] * len(registry.catalogue.parameters) + parameter[rows]
+        minutes = (series << 32 | newest[rows] // MINUTE_MS).tolist()
+        found = []
+        for row, minute, allowed in zip(rows.tolist(), minutes, self._allowed[station[rows]].tolist(), strict=True):
+            count = self._counts[minute] = self._counts.get(minute, 0) + 1
+            if count > allowed:
+                found.append(row)
+        beyond = np.array(found, np.intp)
+        for place, messages in zip(*np.unique(station[beyond], return_counts=True), strict=True):
+            self._note(registry.stations[place].key, int(messages), now_ms)
+        return beyond
+
+    def begun(self, registry: Registry, alarms: Mapping[AlarmKey, Alarm], now_ms: int) -> list[Finding]:
+        """The findings of devices that send too much now and have none."""
+        return [
+            _finding(registry[key], ConditionChange.FIRED, one.since_ms, now_ms)
+            for key, one in self.flooding.items()
+            if one.last_ms == now_ms and (RULE, key, "") not in alarms
+        ]
+
+    def ended(self, registry: Registry, alarms: Mapping[AlarmKey, Alarm], now_ms: int) -> list[Finding]:
+        """The findings of devices that send too much no more; after a start each is watched for a while."""
+        if self._began_ms is None or now_ms < self._began_ms:
+            self._began_ms = now_ms
+        over = {key for key, one in self.flooding.items() if abs(now_ms - one.last_ms) >= QUIET_MS}
+        if over:
+            self.flooding = {key: one for key, one in self.flooding.items() if key not in over}
+        watched = now_ms - self._began_ms >= QUIET_MS
+        firing = {key[1]: alarm.since_ms for key, alarm in alarms.items() if key[0] == RULE}
+        return [
+            _finding(registry[station], ConditionChange.RESOLVED, since_ms, now_ms)
+            for station, since_ms in firing.items()
+            if station in registry and station not in self.flooding and (watched or station in over)
+        ]
+
+    def _begin_anew(self, registry: Registry, now_ms: int) -> None:
+        if self._registry is registry and 0 <= now_ms - self._counts_from_ms < WINDOW_MS:
+            return
+        self._registry, self._counts_from_ms = registry, now_ms
+        self._received = np.zeros(len(registry.stations), np.int64)
+        self._allowed = np.array([_allowed(station) for station in registry.stations])
+        self._counts.clear()
+
+    def _note(self, station: str, messages: int, now_ms: int) -> None:
+        known = self.flooding.get(station, Flood(now_ms, now_ms, 0))
+        noted = replace(known, last_ms=now_ms, messages=known.messages + messages)
+        self.flooding = {**self.flooding, station: noted}
+
+
+def _of_messages(batch: Batch, messages: int) -> tuple[Ints, Ints, Ints]:
+    """Station, least parameter and newest instant (ms) of each message; the station is -1 without readings."""
+    station, newest = np.full(messages, -1, np.int64), np.zeros(messages, np.int64)
+    parameter = np.full(messages, np.iinfo(np.int32).max, np.int64)
+    station[batch.message] = batch.station
+    np.minimum.at(parameter, batch.message, batch.parameter)
+    np.maximum.at(newest, batch.message, batch.at)
+    return station, parameter, newest
+
+
+def _allowed(station: Station) -> float:
+    """Messages of one minute that a device may send."""
+    return FREE + TIMES * MINUTE_MS / (1000 * station.interval_s)
+
+
+def _finding(station: Station, change: ConditionChange, since_ms: int, at_ms: int) -> Finding:
+    if change is ConditionChange.RESOLVED:
+        text = ended_text(station, KIND, at_ms)
+    else:
+        text = say(
+            f"device.{KIND}",
+            station=station_name(station),
+            at=beijing(since_ms),
+            count=f"{_allowed(station):,.0f}",
+            interval=duration_text(station.interval_s * 1000),
+        )
+    return device_finding(station, KIND, change, (since_ms, at_ms), Colour.YELLOW, text, VERSION)

@@ -205,7 +205,7 @@ def fault_rivers(
 
     def of(record: Record, score: Callable[[Bools], Counts]) -> Callable[[], dict[str, Counts]]:
         def judged() -> dict[str, Counts]:
-            with patch.object(assess, "_alarms"):  # events change no flag
+            with patch.object(assess, "_alarms", return_value=(None, ())):  # events change no flag
                 packed = assess.judge(record.table).packed
             flagged = (packed & 15) >= Flag.SUSPECT
             out = {"": score(flagged)}
@@ -231,13 +231,13 @@ def event_rivers(run: Runner, seed: int) -> dict[str, Callable[[], dict[str, Cou
     """By river: a function that decides its events anew, the departures of its sensors being measured once."""
 
     def of(record: Record, made: Sequence[Injected] | None) -> Callable[[], dict[str, Counts]]:
-        with patch.object(assess, "_alarms") as asked:
+        with patch.object(assess, "_alarms", return_value=(None, ())) as asked:
             assess.judge(record.table, record.paths)
         given = asked.call_args.args
         key = record.table.station.astype(np.int64) * 2**44 + record.table.at
 
         def judged() -> dict[str, Counts]:
-            alarms = assess._alarms(*given)
+            alarms, _ = assess._alarms(*given)
             sure = alarms.discount == 0
             flagged = np.isin(key, alarms.station[sure].astype(np.int64) * 2**44 + alarms.at[sure])
             return {"": events(record, flagged, made)}

@@ -11,9 +11,6 @@ HOURS_PER_DAY: Final = 24
 LUNAR_DAY_MS: Final = 89_428_328
 """24 h 50 min 28 s: tides repeat after it, daylight does not."""
 
-MAX_GAP_MS: Final = 6 * HOUR_MS
-"""Readings further apart are not neighbours: neither a spike nor a step can be judged across the gap."""
-
 MOVE_WINDOW_MS: Final = 2 * HOUR_MS
 """A move is the departure from the median of so long. A burst is over sooner, a pause of so long ends a window, and
 so long after a visit the window still holds readings of the visit."""

@@ -17,7 +17,7 @@ from sensors.quality import moves
 from sensors.quality.constants import CHECK_DUE, COLD_START_MS, MIN_LEARNED_READINGS
 from sensors.quality.detectors import out_of_water, point_tests, spikes, steps_and_noise
 from sensors.quality.detectors.daily_pattern import DAILY_TESTS, check_days
-from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, lowest_so_far, stuck
+from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, stuck
 from sensors.quality.detectors.lone_jumps import flag_lone_jumps
 from sensors.quality.detectors.recent_levels import RecentLevels
 from sensors.quality.histograms import ONE, bins
@@ -53,16 +53,14 @@ from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Place
 # -- constants -------------------------------------------------------------------------------------------------------
 # Shares and multiples that turn a learned threshold into a limit (engineering choices).
 
-MIN_SHIFT_FLOORS: Final = 2.0
+MIN_SHIFT_FLOORS: Final = 4.0
 """In spike floors: limit of a step where the catalogue gives none for the parameter."""
 MIN_NOISE_FLOORS: Final = 0.6
 """In spike floors: limit of noise, at least."""
 
 BUSY_SHARE: Final = 1.0 / 8.0
-"""Share of the limit of a step (or spike) from which on a move of another sensor counts: it shows the change, too."""
-BUSY_RESOLUTIONS: Final = 1.5
-"""And in smallest steps of that sensor: a tenth of a degree comes every few readings. (And above 95 % of its steps: a
-warm morning moves the temperature.)"""
+"""Share of the limit of a step (or spike) from which on a move of another sensor counts: it shows the change, too.
+It must lie above 95 % of the steps of that sensor as well: a warm morning moves the temperature."""
 
 WEAK_JUMPS: Final = 4.0
 """In 95 % quantiles of the series' steps: a step that is weak evidence of somebody at the sensors."""
@@ -211,7 +209,6 @@ class _Comparison:
     days: DayBlocks
     history: ThresholdHistory
     runs: EqualRuns
-    lowest: Floats
     statistics: ReadingStatistics
     departures: moves.Departures
     levels: RecentLevels
@@ -252,13 +249,11 @@ class _Comparison:
         mature = history.column(COUNT) >= MIN_LEARNED_READINGS
         move = np.where(mature, departures.size / moves.move_scale(line, history), np.nan)
         line.move[line.new] = move
-        lowest = lowest_so_far(line)
         return cls(
             line,
             days,
             history,
             runs,
-            lowest,
             statistics,
             departures,
             levels,
@@ -279,7 +274,7 @@ class _Comparison:
         for test in DAILY_TESTS:
             _raise_flag(flag, tests, (self.daily_tests & np.uint32(test)) > 0, Flag.SUSPECT, test)
         _raise_flag(flag, tests, self.dry, Flag.SUSPECT, QualityTest.OUT_OF_WATER)
-        is_stuck = stuck(line, self.runs, self.lowest, self.history, self.mature)
+        is_stuck = stuck(line, self.runs, self.history, self.mature)
         _raise_flag(flag, tests, is_stuck, Flag.SUSPECT, QualityTest.FLAT_LINE)
         line.packed[line.new] = pack(flag, tests)
 
@@ -292,13 +287,12 @@ class _Comparison:
         spike_limit = np.maximum(floor, history.column(T_SPIKE))
         noise_limit = np.maximum(MIN_NOISE_FLOORS * floor, history.column(T_NOISE))
         jump = history.column(JUMP)
-        usual_step = np.maximum(jump, BUSY_RESOLUTIONS * history.column(RESOLUTION))
         repeats = (self.runs.length > 1) & (history.column(REPEATS) < WEAK_REPEAT_SHARE)
         weak = mature & ((statistics.step > WEAK_JUMPS * jump) | repeats)
-        busy = statistics.shift > np.maximum(shift_limit * BUSY_SHARE, usual_step)
+        busy = statistics.shift > np.maximum(shift_limit * BUSY_SHARE, jump)
         noisy = statistics.noise > noise_limit
         line.mark[line.new] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)
-        bursts = spikes.find_bursts(line, history, statistics.step, np.maximum(spike_limit * BUSY_SHARE, usual_step))
+        bursts = spikes.find_bursts(line, history, statistics.step, np.maximum(spike_limit * BUSY_SHARE, jump))
         line.mark[line.new[bursts.row]] |= np.uint8(BACK)
         new_series = self._is_new_series()
         shift_limit, spike_limit = (np.where(new_series, np.inf, one) for one in (shift_limit, spike_limit))
@@ -352,7 +346,6 @@ class _Comparison:
             move=line.move[newest],
             run_samples=self.runs.length[ends],
             run_start=self.runs.since[ends],
-            lowest=self.lowest[ends],
             first=self._first(),
             day=line.at[line.new[ends]] // DAY_MS,
             stretch=levels.number[levels.newest],

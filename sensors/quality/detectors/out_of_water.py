@@ -17,9 +17,8 @@ from sensors.quality.thresholds import ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bools, Codes, Ints, Places, QualityTest
 
-DEAD_LEVELS: Final = (("conductivity", 0.10, 30.0), ("depth", 0.15, 0.0))
-"""(parameter, share, level): a reading is dead below this share of the median of the readings before, where that median
-is above the level (µS/cm, m)."""
+DEAD_LEVELS: Final = (("conductivity", 0.10), ("depth", 0.15))
+"""(parameter, share): a reading is dead below this share of the median of the readings before."""
 DEAD_LEVEL_READINGS: Final = 24
 """Readings of that median."""
 
@@ -70,10 +69,10 @@ def station_in_air(line: Timeline, dry: Bools) -> Bools:
 def is_dead(line: Timeline) -> Bools:
     """(n,) whether conductivity or depth is next to nothing beside its last readings."""
     out = np.zeros(len(line.new), np.bool_)
-    for key, share, level in DEAD_LEVELS:
+    for key, share in DEAD_LEVELS:
         rows = np.flatnonzero(line.is_parameter(key))
         median = np.asarray(bn.nanmedian(line.value[line.window(rows, -DEAD_LEVEL_READINGS, -1)], axis=1))
-        out[rows] = (line.value[line.new[rows]] < share * median) & (median > level)
+        out[rows] = line.value[line.new[rows]] < share * median
     return out
 
 

@@ -41,8 +41,9 @@ NOT_OF_FAULT_TESTS: Final = ("moves", "slow_events", "sudden_events", "upstream_
 """Modules whose constants set no flag in these records, which have no network and no visits."""
 
 DEFINITIONS: Final = ("HOUR_MS", "HOURS_PER_DAY", "LUNAR_DAY_MS", "PARTS_OF_FLOOR", "VISIT_TESTS", "CHECK_DUE",
-                      "LENS_FOULED", "CHECK_DUE_IF_UNVISITED", "STATUS_OVER_RANGE", "SUSPECTED_FAULTS", "LARGEST_PART",
-                      "MIN_READINGS_ONE_BY_ONE", "LONG", "RUN_UNIT", "_CROSS_CHECK", "_REVIEWED")  # fmt: skip
+                      "LENS_FOULED", "CHECK_DUE_IF_UNVISITED", "BELOW_ZERO", "DUE", "STATUS_OVER_RANGE",
+                      "SUSPECTED_FAULTS", "LARGEST_PART", "LONG", "RUN_UNIT",
+                      "_CROSS_CHECK", "_REVIEWED")  # fmt: skip
 """Units, bits and sizes of arrays: nothing is chosen there."""
 
 SAMPLE: Final = ("Sandy Creek", "simulated", "Herbert", "Pringle")

@@ -55,5 +55,7 @@ CHECK_DUE: Final = 1 << 31
 """Bit of the daily tests, no flag: the sensor should be cleaned or checked."""
 LENS_FOULED: Final = 1 << 30
 """Beside it: because its lens seems to be overgrown, and not because it creeps away from its neighbours."""
+BELOW_ZERO: Final = 1 << 28
+"""No flag either: the zero of the sensor lies below zero."""
 CHECK_DUE_IF_UNVISITED: Final = 1 << 29
 """Alone: it is due where nobody looked at it for long."""

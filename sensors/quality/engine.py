@@ -14,12 +14,13 @@ import numpy as np
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
 from sensors.quality import moves
-from sensors.quality.constants import CHECK_DUE, COLD_START_MS, MIN_LEARNED_READINGS
+from sensors.quality.constants import BELOW_ZERO, CHECK_DUE, COLD_START_MS, MIN_LEARNED_READINGS
 from sensors.quality.detectors import out_of_water, point_tests, spikes, steps_and_noise
 from sensors.quality.detectors.daily_pattern import DAILY_TESTS, check_days
 from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, stuck
 from sensors.quality.detectors.lone_jumps import flag_lone_jumps
 from sensors.quality.detectors.recent_levels import RecentLevels
+from sensors.quality.detectors.zero_offset import is_offset_alone
 from sensors.quality.histograms import ONE, bins
 from sensors.quality.known_days import DailyResult
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
@@ -37,6 +38,7 @@ from sensors.quality.state import (
     SHIFT,
     SPIKE,
     STEP,
+    T_LEVEL,
     T_NOISE,
     T_SHIFT,
     T_SPIKE,
@@ -68,6 +70,10 @@ WEAK_REPEAT_SHARE: Final = 0.3
 """An exact repeat is weak evidence of a logger holding its value where fewer readings than this repeat."""
 
 
+DUE: Final = CHECK_DUE | BELOW_ZERO
+"""Bits of the daily tests that ask for a visit and set no flag."""
+
+
 @dataclass(frozen=True, slots=True)
 class QualityResult:
     """The verdict on a batch of n readings.
@@ -77,7 +83,7 @@ class QualityResult:
     flag, tests : (n,)
     move : (n,) departure from the last two hours in usual moves of the series; NaN where nothing can be said
     course : (n,) how the sensor went there: :data:`~sensors.quality.moves.CLIMB`, ``LEAP``, or 0
-    due : (n,) whether somebody should clean or check the sensor on that day
+    due : (n,) why somebody should clean or check the sensor on that day: :data:`DUE`, or 0
     reflag_series, reflag_at, reflag_packed : (m,)
         Readings of *earlier* batches whose verdict changed: a spike shows only once its successor is there.
     carried : what is to be remembered; apply it once the readings are stored
@@ -87,7 +93,7 @@ class QualityResult:
     tests: Bits
     move: Floats
     course: Bytes
-    due: Bools
+    due: Bits
     reflag_series: Codes
     reflag_at: Ints
     reflag_packed: Ints
@@ -172,9 +178,9 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     earlier = earlier[~line.are_new(earlier)]
     owner = line.touched[line.series_of(earlier)] if len(earlier) else line.touched[:0]
     carried = comparison.carried(_DeadRuns.of(series, at, runs, memory))
-    all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
+    all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.uint32)
     all_moves[usable], all_courses[usable] = move, course
-    due[usable] = (comparison.daily_tests & np.uint32(CHECK_DUE)) > 0
+    due[usable] = comparison.daily_tests & np.uint32(DUE)
     return QualityResult(
         flag=flag,
         tests=tests,
@@ -268,9 +274,15 @@ class _Comparison:
     def flag_alone(self, flag: Bytes, tests: Bits) -> None:
         """Flag what needs no other sensor: the daily tests, air and stuck sensors; pack all flags into the line.
 
+        A zero below zero is said once for its sensor, and not of each reading.
+
         ``flag`` and ``tests`` (n,) are those of the tests on single readings; they are changed.
         """
         line = self.line
+        low, usual = line.catalogue.plausible[line.parameter, 0], self.history.column(T_LEVEL)
+        offset = is_offset_alone(self.daily_tests, line.value[line.new], low, usual)
+        offset &= tests == np.uint32(QualityTest.PLAUSIBLE_RANGE)
+        flag[offset], tests[offset] = Flag.GOOD, 0
         for test in DAILY_TESTS:
             _raise_flag(flag, tests, (self.daily_tests & np.uint32(test)) > 0, Flag.SUSPECT, test)
         _raise_flag(flag, tests, self.dry, Flag.SUSPECT, QualityTest.OUT_OF_WATER)

@@ -12,7 +12,7 @@ LUNAR_DAY_MS: Final = 89_428_328
 """24 h 50 min 28 s: tides repeat after it, daylight does not."""
 
 MOVE_WINDOW_MS: Final = 2 * HOUR_MS
-"""A move is the departure from the median of so long. A burst is over sooner, a pause of so long ends a window, and
+"""A move is the departure from the median of so long. A pause of so long ends a window, and
 so long after a visit the window still holds readings of the visit."""
 
 MIN_LEARNED_READINGS: Final = 40

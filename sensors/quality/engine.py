@@ -32,7 +32,6 @@ from sensors.quality.state import (
     MOVE,
     NOISE,
     NOISY,
-    REPEATS,
     RESOLUTION,
     RUN,
     SHIFT,
@@ -66,8 +65,6 @@ It must lie above 95 % of the steps of that sensor as well: a warm morning moves
 
 WEAK_JUMPS: Final = 4.0
 """In 95 % quantiles of the series' steps: a step that is weak evidence of somebody at the sensors."""
-WEAK_REPEAT_SHARE: Final = 0.3
-"""An exact repeat is weak evidence of a logger holding its value where fewer readings than this repeat."""
 
 
 DUE: Final = CHECK_DUE | BELOW_ZERO
@@ -299,8 +296,7 @@ class _Comparison:
         spike_limit = np.maximum(floor, history.column(T_SPIKE))
         noise_limit = np.maximum(MIN_NOISE_FLOORS * floor, history.column(T_NOISE))
         jump = history.column(JUMP)
-        repeats = (self.runs.length > 1) & (history.column(REPEATS) < WEAK_REPEAT_SHARE)
-        weak = mature & ((statistics.step > WEAK_JUMPS * jump) | repeats)
+        weak = mature & (statistics.step > WEAK_JUMPS * jump)
         busy = statistics.shift > np.maximum(shift_limit * BUSY_SHARE, jump)
         noisy = statistics.noise > noise_limit
         line.mark[line.new] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)

@@ -44,7 +44,7 @@ COUNT, T_LEVEL, T_SPIKE, T_SHIFT, T_NOISE, RESOLUTION, JUMP, REPEATS, LONG_RUN, 
 BUSY: Final = 1
 """It moved like a step would: steps of other sensors then prove nothing."""
 WEAK: Final = 2
-"""It jumped or stood still as it hardly ever does: weak evidence of a visit."""
+"""It jumped as it hardly ever does: weak evidence of a visit."""
 NOISY: Final = 4
 """It lies off the line of its neighbours as it hardly ever does: noise of other sensors then proves nothing."""
 BACK: Final = 8

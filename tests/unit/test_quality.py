@@ -184,9 +184,9 @@ def test_two_readings_that_stand_out_together_are_a_spike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("many", "every", "told"), [(3, 5, 3), (5, 5, 5), (6, 5, 0), (5, 20, 5), (5, 30, 0), (3, 30, 3)]
+    ("many", "every", "told"), [(3, 5, 3), (5, 5, 5), (6, 5, 0), (5, 30, 5), (5, 31, 0), (3, 45, 3), (3, 60, 0)]
 )
-def test_a_burst_is_known_when_it_ends_within_five_readings_and_two_hours(many: int, every: int, told: int) -> None:
+def test_a_burst_is_known_when_it_ends_within_five_readings_and_three_hours(many: int, every: int, told: int) -> None:
     burst = [9.6, 9.9, 9.7, 9.8, 9.5, 9.6][:many]
     for cut in range(8, 10 + many):
         one = sonde("do")

@@ -1,9 +1,9 @@
-"""Detect what a sonde measures while it hangs in air, is taken out or cleaned, or its logger holds its values.
+"""Detect what a sonde measures while it hangs in air, is taken out or cleaned.
 
 Conductivity and depth tell it: next to nothing beside their last day, or beside the usual level. Readings that are bad
 by themselves (fault codes, values outside the instrument) count as such *dead* readings, too. Two kinds of sensor dead
-at once mark all sensors of the station at that instant. One kind dead marks those sensors that jumped or stood still
-within one reading (``WEAK``), where four kinds are involved.
+at once mark all sensors of the station at that instant. One kind dead marks those sensors that jumped within one
+reading (``WEAK``), where four kinds are involved.
 """
 
 from typing import Final

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from sensors.parameters import Catalogue
-from sensors.quality.constants import HOUR_MS, MOVE_WINDOW_MS, NEAR_ZERO_STEPS
+from sensors.quality.constants import HOUR_MS, NEAR_ZERO_STEPS
 from sensors.quality.state import SeriesState
 from sensors.reading import Bools, Bytes, Codes, Flag, Floats, Ints, QualityTest
 
@@ -45,8 +45,9 @@ MAX_RETURN_SHARE: Final = 0.2
 
 LONGEST_BURST: Final = 5
 """Readings. A burst comes and goes in one step each, as a spike does."""
-LONGEST_BURST_MS: Final = MOVE_WINDOW_MS
-"""From the reading before a burst to the one after. A leaf or a bubble is gone by then; what stays may be water."""
+LONGEST_BURST_MS: Final = 3 * HOUR_MS
+"""From the reading before a burst to the one after: five readings of half an hour, and none of the bursts of an
+analyser. A leaf or a bubble is gone by then; what stays may be water."""
 
 FLAT_SECONDS: Final = 12 * 3600.0
 """How long equal values last at least before a sensor is stuck (:mod:`~sensors.quality.detectors.flat_line`): within

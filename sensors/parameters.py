@@ -22,11 +22,11 @@ class Parameter:
     """One row of the catalogue; values in the canonical ``unit``.
 
     ``instrument`` and ``plausible`` are closed ranges. ``step`` is the believable change between two samples,
-    however close they are: the floor of what learns where it has none of its own. ``spike`` and
-    ``shift`` are the smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is
-    infinite where steps are not tested. ``swing`` is the smallest daily swing that is a rhythm, ``near`` the smallest
-    difference between the days of two neighbours that counts; infinite where neither is looked at. ``event`` names
-    what a change indicates about the water, empty where nothing.
+    however close they are: the floor of what learns where it has none of its own. ``spike`` and ``shift`` are the
+    smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is infinite where
+    a multiple of ``spike`` stands in for it. ``swing`` is the smallest daily swing that is a rhythm, ``near`` the
+    smallest difference between the days of two neighbours that counts; infinite where neither is looked at.
+    ``event`` names what a change indicates about the water, empty where nothing.
     """
 
     key: str
@@ -39,6 +39,7 @@ class Parameter:
     step: float
     zero_is_dead: bool
     flat: bool
+    flat_by_past: bool = False
     stuck: bool = False
     relative: bool = False
     optical: bool = False
@@ -139,6 +140,10 @@ class Catalogue:
         return np.array([p.flat for p in self.parameters], np.bool_)
 
     @cached_property
+    def flat_by_past(self) -> Bools:
+        return np.array([p.flat_by_past for p in self.parameters], np.bool_)
+
+    @cached_property
     def stuck(self) -> Bools:
         return np.array([p.stuck for p in self.parameters], np.bool_)
 
@@ -161,6 +166,7 @@ def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
         step=float(row["step"]),
         zero_is_dead=bool(row.get("zero_is_dead", False)),
         flat=bool(row["flat"]),
+        flat_by_past=bool(row.get("flat_by_past", False)),
         stuck=bool(row.get("stuck", False)),
         relative=relative,
         optical=bool(row.get("optical", False)),

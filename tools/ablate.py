@@ -41,8 +41,9 @@ NOT_OF_FAULT_TESTS: Final = ("moves", "slow_events", "sudden_events", "upstream_
 """Modules whose constants set no flag in these records, which have no network and no visits."""
 
 DEFINITIONS: Final = ("HOUR_MS", "HOURS_PER_DAY", "LUNAR_DAY_MS", "PARTS_OF_FLOOR", "VISIT_TESTS", "CHECK_DUE",
-                      "LENS_FOULED", "CHECK_DUE_IF_UNVISITED", "STATUS_OVER_RANGE", "SUSPECTED_FAULTS", "LARGEST_PART",
-                      "MIN_READINGS_ONE_BY_ONE", "LONG", "RUN_UNIT", "_CROSS_CHECK", "_REVIEWED")  # fmt: skip
+                      "LENS_FOULED", "CHECK_DUE_IF_UNVISITED", "BELOW_ZERO", "DUE", "STATUS_OVER_RANGE",
+                      "SUSPECTED_FAULTS", "LARGEST_PART", "LONG", "RUN_UNIT",
+                      "_CROSS_CHECK", "_REVIEWED")  # fmt: skip
 """Units, bits and sizes of arrays: nothing is chosen there."""
 
 SAMPLE: Final = ("Sandy Creek", "simulated", "Herbert", "Pringle")
@@ -205,7 +206,7 @@ def fault_rivers(
 
     def of(record: Record, score: Callable[[Bools], Counts]) -> Callable[[], dict[str, Counts]]:
         def judged() -> dict[str, Counts]:
-            with patch.object(assess, "_alarms"):  # events change no flag
+            with patch.object(assess, "_alarms", return_value=(None, ())):  # events change no flag
                 packed = assess.judge(record.table).packed
             flagged = (packed & 15) >= Flag.SUSPECT
             out = {"": score(flagged)}
@@ -231,13 +232,13 @@ def event_rivers(run: Runner, seed: int) -> dict[str, Callable[[], dict[str, Cou
     """By river: a function that decides its events anew, the departures of its sensors being measured once."""
 
     def of(record: Record, made: Sequence[Injected] | None) -> Callable[[], dict[str, Counts]]:
-        with patch.object(assess, "_alarms") as asked:
+        with patch.object(assess, "_alarms", return_value=(None, ())) as asked:
             assess.judge(record.table, record.paths)
         given = asked.call_args.args
         key = record.table.station.astype(np.int64) * 2**44 + record.table.at
 
         def judged() -> dict[str, Counts]:
-            alarms = assess._alarms(*given)
+            alarms, _ = assess._alarms(*given)
             sure = alarms.discount == 0
             flagged = np.isin(key, alarms.station[sure].astype(np.int64) * 2**44 + alarms.at[sure])
             return {"": events(record, flagged, made)}

@@ -20,6 +20,7 @@ from infra.times import DAY_MS, TIME_BITS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
 from sensors.quality import SeriesState, check_quality
+from sensors.quality.constants import BELOW_ZERO, CHECK_DUE
 from sensors.quality.detectors.clock_shift import ClockShift, find_clock_shifts
 from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, find_contradictions, with_cross_check
 from sensors.quality.detectors.doubtful_events import DoubtState, Settled, oxygen_leaps, settle_doubtful_events
@@ -32,11 +33,17 @@ from sensors.quality.detectors.sudden_events import (
     detect_sudden_events,
 )
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
-from sensors.quality.explanations import clock_shift_text, maintenance_due_text, outcome_text, test_names
+from sensors.quality.explanations import (
+    below_zero_text,
+    clock_shift_text,
+    maintenance_due_text,
+    outcome_text,
+    test_names,
+)
 from sensors.quality.explanations import event_text as event_sentence
 from sensors.quality.neighbours import connected_groups, neighbour_stations
 from sensors.quality.table_sensors import TableSensor, TableSensors, find_sensors
-from sensors.reading import Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.reading import Bits, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.unit_change import find_unit_changes
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
@@ -150,11 +157,11 @@ def assess_file(
 @dataclass(frozen=True, slots=True)
 class Judged:
     """The verdicts: ``packed`` (rows, sensors), 0 where there is no value, and the alarms; ``due`` (rows, sensors)
-    where a sensor should have been cleaned or checked."""
+    why a sensor should have been cleaned or checked (:data:`~sensors.quality.engine.DUE`)."""
 
     packed: Ints
     alarms: Alarms
-    due: Bools
+    due: Bits
     settled: tuple[Settled, ...] = ()
 
 
@@ -165,7 +172,7 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
     parameter = np.array([c.parameter for c in columns], np.int64)
     values = _flat(table.values)
     packed, moves = np.zeros(n * k, np.int64), np.full(n * k, np.nan)
-    courses, due = np.zeros(n * k, np.uint8), np.zeros(n * k, np.bool_)
+    courses, due = np.zeros(n * k, np.uint8), np.zeros(n * k, np.uint32)
     done, network = 0, neighbour_stations(edges)
     for members in connected_groups(len(table.names), edges):
         memory = SeriesState.of(
@@ -275,19 +282,22 @@ def _units(table: SensorTable) -> list[str]:
     return notes
 
 
-def _due(table: SensorTable, due: Bools) -> list[str]:
-    """One sentence for each sensor that was due for a check, with the days on which that began."""
+def _due(table: SensorTable, due: Bits) -> list[str]:
+    """One sentence for each sensor that was due for a check, and why, with the days on which that began."""
     notes = []
-    row, column = np.nonzero(due)
-    for station, sensor in np.unique(np.stack([table.station[row], column], axis=1), axis=0).tolist():
-        days = np.unique(table.at[row[(table.station[row] == station) & (column == sensor)]] // DAY_MS)
-        began = days[np.diff(days, prepend=-2) > 1]
-        one = table.found.sensors[sensor]
-        optical = table.found.catalogue.parameters[one.parameter].optical
-        text = maintenance_due_text(
-            table.names[station], one.name, (began[:MAX_REPORTED] * DAY_MS).tolist(), optical=optical
-        )
-        notes.append(named(text))
+    for reason in (CHECK_DUE, BELOW_ZERO):
+        row, column = np.nonzero(due & np.uint32(reason))
+        for station, sensor in np.unique(np.stack([table.station[row], column], axis=1), axis=0).tolist():
+            rows = row[(table.station[row] == station) & (column == sensor)]
+            days = np.unique(table.at[rows] // DAY_MS)
+            began = (days[np.diff(days, prepend=-2) > 1][:MAX_REPORTED] * DAY_MS).tolist()
+            name, one = table.names[station], table.found.sensors[sensor]
+            parameter = table.found.catalogue.parameters[one.parameter]
+            if reason == BELOW_ZERO:
+                offset = parameter.show(-float(np.median(table.values[rows, sensor])))
+                notes.append(named(below_zero_text(name, one.name, offset, began)))
+            else:
+                notes.append(named(maintenance_due_text(name, one.name, began, optical=parameter.optical)))
     return notes
 
 

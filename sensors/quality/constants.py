@@ -11,11 +11,8 @@ HOURS_PER_DAY: Final = 24
 LUNAR_DAY_MS: Final = 89_428_328
 """24 h 50 min 28 s: tides repeat after it, daylight does not."""
 
-MAX_GAP_MS: Final = 6 * HOUR_MS
-"""Readings further apart are not neighbours: neither a spike nor a step can be judged across the gap."""
-
 MOVE_WINDOW_MS: Final = 2 * HOUR_MS
-"""A move is the departure from the median of so long. A burst is over sooner, a pause of so long ends a window, and
+"""A move is the departure from the median of so long. A pause of so long ends a window, and
 so long after a visit the window still holds readings of the visit."""
 
 MIN_LEARNED_READINGS: Final = 40
@@ -58,5 +55,7 @@ CHECK_DUE: Final = 1 << 31
 """Bit of the daily tests, no flag: the sensor should be cleaned or checked."""
 LENS_FOULED: Final = 1 << 30
 """Beside it: because its lens seems to be overgrown, and not because it creeps away from its neighbours."""
+BELOW_ZERO: Final = 1 << 28
+"""No flag either: the zero of the sensor lies below zero."""
 CHECK_DUE_IF_UNVISITED: Final = 1 << 29
 """Alone: it is due where nobody looked at it for long."""

@@ -14,12 +14,13 @@ import numpy as np
 from infra.times import DAY_MS
 from sensors.parameters import Catalogue
 from sensors.quality import moves
-from sensors.quality.constants import CHECK_DUE, COLD_START_MS, MIN_LEARNED_READINGS
+from sensors.quality.constants import BELOW_ZERO, CHECK_DUE, COLD_START_MS, MIN_LEARNED_READINGS
 from sensors.quality.detectors import out_of_water, point_tests, spikes, steps_and_noise
 from sensors.quality.detectors.daily_pattern import DAILY_TESTS, check_days
-from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, lowest_so_far, stuck
+from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, stuck
 from sensors.quality.detectors.lone_jumps import flag_lone_jumps
 from sensors.quality.detectors.recent_levels import RecentLevels
+from sensors.quality.detectors.zero_offset import is_offset_alone
 from sensors.quality.histograms import ONE, bins
 from sensors.quality.known_days import DailyResult
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
@@ -31,12 +32,12 @@ from sensors.quality.state import (
     MOVE,
     NOISE,
     NOISY,
-    REPEATS,
     RESOLUTION,
     RUN,
     SHIFT,
     SPIKE,
     STEP,
+    T_LEVEL,
     T_NOISE,
     T_SHIFT,
     T_SPIKE,
@@ -53,21 +54,21 @@ from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Place
 # -- constants -------------------------------------------------------------------------------------------------------
 # Shares and multiples that turn a learned threshold into a limit (engineering choices).
 
-MIN_SHIFT_FLOORS: Final = 2.0
+MIN_SHIFT_FLOORS: Final = 4.0
 """In spike floors: limit of a step where the catalogue gives none for the parameter."""
 MIN_NOISE_FLOORS: Final = 0.6
 """In spike floors: limit of noise, at least."""
 
 BUSY_SHARE: Final = 1.0 / 8.0
-"""Share of the limit of a step (or spike) from which on a move of another sensor counts: it shows the change, too."""
-BUSY_RESOLUTIONS: Final = 1.5
-"""And in smallest steps of that sensor: a tenth of a degree comes every few readings. (And above 95 % of its steps: a
-warm morning moves the temperature.)"""
+"""Share of the limit of a step (or spike) from which on a move of another sensor counts: it shows the change, too.
+It must lie above 95 % of the steps of that sensor as well: a warm morning moves the temperature."""
 
 WEAK_JUMPS: Final = 4.0
 """In 95 % quantiles of the series' steps: a step that is weak evidence of somebody at the sensors."""
-WEAK_REPEAT_SHARE: Final = 0.3
-"""An exact repeat is weak evidence of a logger holding its value where fewer readings than this repeat."""
+
+
+DUE: Final = CHECK_DUE | BELOW_ZERO
+"""Bits of the daily tests that ask for a visit and set no flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class QualityResult:
     flag, tests : (n,)
     move : (n,) departure from the last two hours in usual moves of the series; NaN where nothing can be said
     course : (n,) how the sensor went there: :data:`~sensors.quality.moves.CLIMB`, ``LEAP``, or 0
-    due : (n,) whether somebody should clean or check the sensor on that day
+    due : (n,) why somebody should clean or check the sensor on that day: :data:`DUE`, or 0
     reflag_series, reflag_at, reflag_packed : (m,)
         Readings of *earlier* batches whose verdict changed: a spike shows only once its successor is there.
     carried : what is to be remembered; apply it once the readings are stored
@@ -89,7 +90,7 @@ class QualityResult:
     tests: Bits
     move: Floats
     course: Bytes
-    due: Bools
+    due: Bits
     reflag_series: Codes
     reflag_at: Ints
     reflag_packed: Ints
@@ -174,9 +175,9 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     earlier = earlier[~line.are_new(earlier)]
     owner = line.touched[line.series_of(earlier)] if len(earlier) else line.touched[:0]
     carried = comparison.carried(_DeadRuns.of(series, at, runs, memory))
-    all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.bool_)
+    all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.uint32)
     all_moves[usable], all_courses[usable] = move, course
-    due[usable] = (comparison.daily_tests & np.uint32(CHECK_DUE)) > 0
+    due[usable] = comparison.daily_tests & np.uint32(DUE)
     return QualityResult(
         flag=flag,
         tests=tests,
@@ -211,7 +212,6 @@ class _Comparison:
     days: DayBlocks
     history: ThresholdHistory
     runs: EqualRuns
-    lowest: Floats
     statistics: ReadingStatistics
     departures: moves.Departures
     levels: RecentLevels
@@ -252,13 +252,11 @@ class _Comparison:
         mature = history.column(COUNT) >= MIN_LEARNED_READINGS
         move = np.where(mature, departures.size / moves.move_scale(line, history), np.nan)
         line.move[line.new] = move
-        lowest = lowest_so_far(line)
         return cls(
             line,
             days,
             history,
             runs,
-            lowest,
             statistics,
             departures,
             levels,
@@ -273,13 +271,19 @@ class _Comparison:
     def flag_alone(self, flag: Bytes, tests: Bits) -> None:
         """Flag what needs no other sensor: the daily tests, air and stuck sensors; pack all flags into the line.
 
+        A zero below zero is said once for its sensor, and not of each reading.
+
         ``flag`` and ``tests`` (n,) are those of the tests on single readings; they are changed.
         """
         line = self.line
+        low, usual = line.catalogue.plausible[line.parameter, 0], self.history.column(T_LEVEL)
+        offset = is_offset_alone(self.daily_tests, line.value[line.new], low, usual)
+        offset &= tests == np.uint32(QualityTest.PLAUSIBLE_RANGE)
+        flag[offset], tests[offset] = Flag.GOOD, 0
         for test in DAILY_TESTS:
             _raise_flag(flag, tests, (self.daily_tests & np.uint32(test)) > 0, Flag.SUSPECT, test)
         _raise_flag(flag, tests, self.dry, Flag.SUSPECT, QualityTest.OUT_OF_WATER)
-        is_stuck = stuck(line, self.runs, self.lowest, self.history, self.mature)
+        is_stuck = stuck(line, self.runs, self.history, self.mature)
         _raise_flag(flag, tests, is_stuck, Flag.SUSPECT, QualityTest.FLAT_LINE)
         line.packed[line.new] = pack(flag, tests)
 
@@ -292,13 +296,11 @@ class _Comparison:
         spike_limit = np.maximum(floor, history.column(T_SPIKE))
         noise_limit = np.maximum(MIN_NOISE_FLOORS * floor, history.column(T_NOISE))
         jump = history.column(JUMP)
-        usual_step = np.maximum(jump, BUSY_RESOLUTIONS * history.column(RESOLUTION))
-        repeats = (self.runs.length > 1) & (history.column(REPEATS) < WEAK_REPEAT_SHARE)
-        weak = mature & ((statistics.step > WEAK_JUMPS * jump) | repeats)
-        busy = statistics.shift > np.maximum(shift_limit * BUSY_SHARE, usual_step)
+        weak = mature & (statistics.step > WEAK_JUMPS * jump)
+        busy = statistics.shift > np.maximum(shift_limit * BUSY_SHARE, jump)
         noisy = statistics.noise > noise_limit
         line.mark[line.new] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)
-        bursts = spikes.find_bursts(line, history, statistics.step, np.maximum(spike_limit * BUSY_SHARE, usual_step))
+        bursts = spikes.find_bursts(line, history, statistics.step, np.maximum(spike_limit * BUSY_SHARE, jump))
         line.mark[line.new[bursts.row]] |= np.uint8(BACK)
         new_series = self._is_new_series()
         shift_limit, spike_limit = (np.where(new_series, np.inf, one) for one in (shift_limit, spike_limit))
@@ -352,7 +354,6 @@ class _Comparison:
             move=line.move[newest],
             run_samples=self.runs.length[ends],
             run_start=self.runs.since[ends],
-            lowest=self.lowest[ends],
             first=self._first(),
             day=line.at[line.new[ends]] // DAY_MS,
             stretch=levels.number[levels.newest],

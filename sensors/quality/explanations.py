@@ -32,13 +32,21 @@ def clock_shift_text(shift: ClockShift, stations: Sequence[str]) -> Text:
 
 def maintenance_due_text(station: str, column: str, since_ms: Sequence[int], *, optical: bool) -> Text:
     """That a sensor crept away from its neighbours, or its lens seems overgrown, from these days on."""
-    days = ", ".join(f"{from_ms(one):%Y-%m-%d}" for one in since_ms)
     return say(
         "quality.maintenance_due_lens" if optical else "quality.maintenance_due_drift",
         station=station,
         column=column,
-        days=days,
+        days=_days(since_ms),
     )
+
+
+def below_zero_text(station: str, column: str, offset: str, since_ms: Sequence[int]) -> Text:
+    """That a sensor reads so much below zero from these days on."""
+    return say("quality.below_zero", station=station, column=column, offset=offset, days=_days(since_ms))
+
+
+def _days(since_ms: Sequence[int]) -> str:
+    return ", ".join(f"{from_ms(one):%Y-%m-%d}" for one in since_ms)
 
 
 LASTS_H: Final = 12

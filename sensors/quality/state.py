@@ -44,7 +44,7 @@ COUNT, T_LEVEL, T_SPIKE, T_SHIFT, T_NOISE, RESOLUTION, JUMP, REPEATS, LONG_RUN, 
 BUSY: Final = 1
 """It moved like a step would: steps of other sensors then prove nothing."""
 WEAK: Final = 2
-"""It jumped or stood still as it hardly ever does: weak evidence of a visit."""
+"""It jumped as it hardly ever does: weak evidence of a visit."""
 NOISY: Final = 4
 """It lies off the line of its neighbours as it hardly ever does: noise of other sensors then proves nothing."""
 BACK: Final = 8
@@ -76,7 +76,6 @@ class SeriesState:
     at, value, packed, mark, move : (s, KEEP) the last accepted readings, oldest first; ``mark`` as :data:`BUSY`
     run_samples, run_start : (s,) length and begin (ms) of the present run of equal values
     dead_at, dead_run : (s,) last reading that was not of the water (ms), and how many in a row; 0: alive
-    lowest : (s,) lowest accepted value
     first, day : (s,) first reading (ms), and UTC day of the last one (:data:`NO_DAY`: none)
     counts : (s, statistics, BINS) the sketches, without the pieces that are empty
     drawn : (s, thresholds) the thresholds in force
@@ -100,7 +99,6 @@ class SeriesState:
     run_start: Ints = field(default_factory=Column(0, np.int64))
     dead_at: Ints = field(default_factory=Column(0, np.int64))
     dead_run: Codes = field(default_factory=Column(0, np.int32))
-    lowest: Floats = field(default_factory=Column(np.inf, np.float64))
     first: Ints = field(default_factory=Column(0, np.int64))
     day: Ints = field(default_factory=Column(NO_DAY, np.int64))
     counts: Sketches = field(default_factory=lambda: Sketches(len(STATISTICS)))
@@ -189,6 +187,8 @@ class SeriesState:
             plain = zlib.decompress(body)
         except zlib.error:
             return False
+        if plain[:1] == bytes([_FORM_WITH_LOWEST]):
+            plain = bytes([FORM]) + plain[9:]
         if plain[:1] != bytes([FORM]) or len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in _WRITTEN):
             return False
         place = 1
@@ -214,16 +214,18 @@ _BLANK: Final[dict[str, Any]] = {
 
 _LEVELS: Final = ("stretch", "low", "high")
 _RECENT: Final = (
-    "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_LEVELS,
+    "at", "value", "packed", "mark", "move", "run_samples", "run_start", "first", "day", *_LEVELS,
 )  # fmt: skip
 _LEARNED: Final = (
     "counts", "drawn", "usual", "sums", "many", "fit", "hour_sum", "hour_many", "swing", "median", "daily_tests",
     "earlier",
 )  # fmt: skip
 
-FORM: Final = 3
+FORM: Final = 4
 """Version of the written form; one that is not known is not read, and the series learns anew."""
-_WRITTEN: Final = ("lowest", "first", "day", *_LEARNED, *_LEVELS)
+_FORM_WITH_LOWEST: Final = 3
+"""The form before, which begins with eight bytes more: the lowest value, which is not used any longer."""
+_WRITTEN: Final = ("first", "day", *_LEARNED, *_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,6 @@ class StateUpdate:
     move: Floats
     run_samples: Codes
     run_start: Ints
-    lowest: Floats
     first: Ints
     day: Ints
     stretch: Codes

@@ -5,19 +5,15 @@ from typing import Final
 
 import numpy as np
 
-from sensors.quality.constants import MAX_GAP_MS
 from sensors.quality.detectors.point_tests import level_scale, stands_out
 from sensors.quality.histograms import bins
 from sensors.quality.state import LEVEL, T_LEVEL
 from sensors.quality.thresholds import ThresholdHistory, level_unit
 from sensors.quality.timeline import Timeline
-from sensors.reading import Bools, Floats
+from sensors.reading import Floats
 
 BASE_READINGS: Final = 7
 """Readings whose median is the base that spikes stand out from."""
-
-MAX_GAP_STEPS: Final = 4.0
-"""In usual steps of the series: readings of a slow series are neighbours up to this distance."""
 
 MAX_SPREAD_OF_STEP: Final = 0.25
 """A sensor that steps was still and stays where it went: the four readings before differ by less than this share of the
@@ -65,12 +61,11 @@ def measure(line: Timeline, history: ThresholdHistory) -> ReadingStatistics:
     )
 
     x0, x1, x2, x3, x4, x5, x6 = (line.lag(k) for k in range(7))
-    near = _are_neighbours(line)
-    single = np.where(near, stands_out(x1, x2, x0, base), 0.0) / scale
+    single = stands_out(x1, x2, x0, base) / scale
     single[np.isnan(base)] = np.nan
     first, second = stands_out(x2, x3, x0, earlier), stands_out(x1, x3, x0, earlier)
     same_side = np.sign(x2 - earlier) == np.sign(x1 - earlier)
-    double = np.where(near & same_side, np.minimum(first, second), 0.0) / scale
+    double = np.where(same_side, np.minimum(first, second), 0.0) / scale
     # the sketch sees every local peak, returned or not: the ordinary unrest of the sensor
     peak = np.where((x1 > x2) == (x1 > x0), np.minimum(np.abs(x1 - x2), np.abs(x1 - x0)) / scale, 0.0)
     peak[np.isnan(x2)] = np.nan
@@ -89,12 +84,3 @@ def measure(line: Timeline, history: ThresholdHistory) -> ReadingStatistics:
         noise=np.abs(x1 - (x0 + x2) / 2.0) / scale,
         step=np.abs(x0 - x1) / scale,
     )
-
-
-def _are_neighbours(line: Timeline) -> Bools:
-    """(n,) whether the last four readings are near enough in time to be compared."""
-    at, new = line.at, line.new
-    pace = (at[new - 2] - at[new - 9]) / 7.0
-    max_gap = np.maximum(float(MAX_GAP_MS), MAX_GAP_STEPS * pace)
-    outer = np.maximum(at[new] - at[new - 1], at[new - 2] - at[new - 3])
-    return np.asarray((outer <= max_gap) & (at[new - 1] - at[new - 2] <= max_gap))

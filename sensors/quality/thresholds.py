@@ -69,7 +69,7 @@ MIN_UNREST: Final = 1.0 / 30.0
 # Multiples that make a limit of a drawn quantile (engineering choices).
 MIN_SPIKE_RESOLUTIONS: Final = 3.5
 """Of the smallest step (2 % quantile of steps): a spike is higher."""
-SHIFT_MULTIPLE: Final = 2.0
+SHIFT_MULTIPLE: Final = 3.0
 """Of the 99.9 % quantile of calm shifts."""
 NOISE_RARE: Final = 1.5
 """Of the 98 % quantile of noise."""

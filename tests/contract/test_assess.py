@@ -325,3 +325,14 @@ def test_a_lens_that_is_overgrown_is_a_message_with_its_column_and_no_flag(tmp_p
     assert "2026-04-2" in note
     assert "creeps" not in note
     assert "turbidity_NTU" not in told["parameter"].to_list()
+
+
+def test_a_sensor_that_reads_below_zero_is_one_message_with_the_offset(tmp_path: Path) -> None:
+    rng, n = np.random.default_rng(1), 40 * 24
+    at = pl.datetime_range(pl.datetime(2026, 3, 1), pl.datetime(2026, 3, 1) + timedelta(hours=n - 1), "1h", eager=True)
+    turbidity = 8 + 0.3 * rng.normal(0, 1, n) - 15.0 * (np.arange(n) >= 20 * 24)
+    frame = pl.DataFrame({"time": at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"), "turbidity_NTU": turbidity.round(2)})
+    told, summary = flags(frame, tmp_path)
+    (note,) = [one for one in summary.notes if "below zero" in one]
+    assert "turbidity_NTU reads 7.0 NTU below zero in the median since 2026-03-24" in note
+    assert told.filter(pl.col("time") > "2026-03-29").height == 0

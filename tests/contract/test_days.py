@@ -222,3 +222,23 @@ def test_an_overgrown_lens_is_due_sooner_the_longer_nobody_was_there(
     assert (fired.parameter, fired.change, fired.cause) == ("turbidity", ConditionChange.FIRED, "device:shiwan")
     assert "overgrown" in fired.text.en
     assert said in fired.text.en
+
+
+def test_a_sensor_that_reads_below_zero_is_one_finding_with_its_offset_until_it_was_calibrated(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    told = []
+    for day in range(40):
+        noise = np.random.default_rng(day).normal(0, 0.3, 24)
+        line = 8 + noise - 15 * (20 <= day < 30)
+        sample = {START + day * DAY + i * HOUR: {"turbidity": round(float(x), 2)} for i, x in enumerate(line)}
+        told += [f for f in world.take(message("shiwan", sample)).findings if f.rule == "device-maintenance_due"]
+        if day == 25:
+            world.start()
+    fired, over = told
+    assert [(f.parameter, f.change, (f.observed_at_ms - START) // DAY) for f in told] == [
+        ("turbidity", ConditionChange.FIRED, 23),
+        ("turbidity", ConditionChange.RESOLVED, 35),
+    ]
+    assert shows(fired.text.en, "device.below_zero")
+    assert "7.1 NTU below zero" in fired.text.en
+    assert over.cause == "device:shiwan"

@@ -248,6 +248,12 @@ def test_what_was_written_down_is_known_again_and_another_form_is_not_read() -> 
         for name in ("counts", "hour_sum", "hour_many", "swing", "median", "earlier", "daily_tests"):
             np.testing.assert_array_equal(getattr(again, name)[0], getattr(waters.memory, name)[number])
         assert not again.restore(0, zlib.compress(bytes([9]) + zlib.decompress(body)[1:]))
+        before = zlib.compress(bytes([3]) + bytes(8) + zlib.decompress(body)[1:])
+        former = SeriesState.of(np.zeros(1, np.int32), again.parameter[:1])
+        assert former.restore(0, before), "what the version before has written is read, too"
+        assert [getattr(former, name)[0].tobytes() for name in ("first", "drawn", "low")] == [
+            getattr(again, name)[0].tobytes() for name in ("first", "drawn", "low")
+        ]
 
 
 def test_a_day_is_the_swing_and_the_median_of_its_hours_and_needs_sixteen_of_them() -> None:

@@ -5,9 +5,9 @@ import pytest
 
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FOULED
+from sensors.quality.constants import BELOW_ZERO, CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FOULED
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
-from sensors.reading import Floats
+from sensors.reading import Floats, QualityTest
 
 CATALOGUE = catalogue()
 HOUR, DAY = 3_600_000, 86_400_000
@@ -125,3 +125,46 @@ def test_any_cutting_tells_the_same() -> None:
     assert daily_tests(stations, line, hours=6) == whole
     by_weeks = daily_tests(stations, line, hours=24 * 7)
     assert by_weeks[0, "turbidity"] == whole[0, "turbidity"][6::7]
+
+
+def judged(values: Floats, pieces: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """Hourly readings of one turbidity sensor, cut at some places: tests, reasons of a visit, and days of an offset."""
+    kind = np.array([CATALOGUE.index["turbidity"]], np.int32)
+    memory = SeriesState.of(np.zeros(1, np.int32), kind)
+    tests, due, offset = [], [], []
+    for first, last in zip([0, *pieces], [*pieces, len(values)], strict=True):
+        n = last - first
+        verdict = check_quality(
+            np.zeros(n, np.int32), np.repeat(kind, n), START + HOUR * np.arange(first, last), values[first:last],
+            np.full(n, ord("N"), np.uint8), memory, CATALOGUE,
+        )  # fmt: skip
+        memory.apply(verdict.carried)
+        tests += verdict.tests.tolist()
+        due += verdict.due.tolist()
+        offset.append(int(memory.daily_tests[0]) & BELOW_ZERO)
+    return tests, due, offset
+
+
+def test_a_sensor_that_reads_below_zero_for_weeks_is_due_from_the_fourth_day_and_its_readings_are_not_flagged() -> None:
+    rng = np.random.default_rng(2)
+    values = 8.0 + rng.normal(0, 0.3, 60 * 24)
+    values[20 * 24 : 40 * 24] -= 15.0
+    values[30 * 24 : 32 * 24] += 50.0  # a flood for two days
+    values[35 * 24] = -40.0
+    tests, due, _ = judged(values, [])
+    below = [bool(bits & BELOW_ZERO) for bits in due]
+    assert [below.index(True), len(below) - below[::-1].index(True)] == [23 * 24, 45 * 24]
+    assert all(below[23 * 24 : 45 * 24]), "it begins once and ends once"
+    ranged = [i for i, bits in enumerate(tests) if bits & QualityTest.PLAUSIBLE_RANGE]
+    assert set(range(20 * 24, 23 * 24)) <= set(ranged), "what nobody knows yet"
+    assert set(ranged) <= {*range(20 * 24, 27 * 24), 35 * 24}, "until the usual size of the readings is the offset"
+    assert 35 * 24 in ranged, "far below the offset"
+    assert judged(values, list(range(7, len(values), 31)))[:2] == (tests, due), "however the readings come"
+
+
+@pytest.mark.parametrize("lift", [-8.5, -8.0 - 2.5])
+def test_clear_water_near_zero_is_no_offset_and_two_days_are_none(lift: float) -> None:
+    values = 8.0 + np.random.default_rng(2).normal(0, 0.3, 40 * 24)
+    days_below = 40 if lift == -8.5 else 2
+    values[20 * 24 : (20 + days_below) * 24] += lift
+    assert not any(bits & BELOW_ZERO for bits in judged(values, [])[1])

@@ -10,6 +10,7 @@ that begins. It is a function of the remembered days alone: what lasts longer th
 ``NEIGHBOURS``              the daily median left, or crept away from, those of the next stations above and below
 ``CHECK_DUE``               no flag: drifting, or its lens seems overgrown (``LENS_FOULED``); check the sensor
 ``CHECK_DUE_IF_UNVISITED``  no flag: the same, less clearly; check the sensor where nobody was for long
+``BELOW_ZERO``              no flag: its zero lies below zero
 ==========================  ========================================================================================
 """
 
@@ -28,6 +29,7 @@ from sensors.quality.constants import (
 from sensors.quality.detectors.attenuation import attenuated
 from sensors.quality.detectors.lens_fouling import fouled_lenses
 from sensors.quality.detectors.neighbour_departure import departed
+from sensors.quality.detectors.zero_offset import below_zero
 from sensors.quality.known_days import DailyResult, KnownDays
 from sensors.quality.neighbours import Neighbours
 from sensors.quality.state import SeriesState
@@ -101,6 +103,7 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
         in_force[begins] = attenuated(begins, resolution[begins], known, network)
         in_force[begins] |= departed(begins, known, network)
         in_force[begins] |= fouled_lenses(begins, known, network)
+        in_force[begins] |= below_zero(begins, known)
         last = np.flatnonzero(np.append(np.diff(days.whose) != 0, True))
         added = known.carried(last, in_force[days.inner[last]])
     return in_force[days.of_row], replace(added, place=place, part=part[steady])

@@ -1,9 +1,9 @@
-"""Detect what a sonde measures while it hangs in air, is taken out or cleaned, or its logger holds its values.
+"""Detect what a sonde measures while it hangs in air, is taken out or cleaned.
 
 Conductivity and depth tell it: next to nothing beside their last day, or beside the usual level. Readings that are bad
 by themselves (fault codes, values outside the instrument) count as such *dead* readings, too. Two kinds of sensor dead
-at once mark all sensors of the station at that instant. One kind dead marks those sensors that jumped or stood still
-within one reading (``WEAK``), where four kinds are involved.
+at once mark all sensors of the station at that instant. One kind dead marks those sensors that jumped within one
+reading (``WEAK``), where four kinds are involved.
 """
 
 from typing import Final
@@ -17,9 +17,8 @@ from sensors.quality.thresholds import ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bools, Codes, Ints, Places, QualityTest
 
-DEAD_LEVELS: Final = (("conductivity", 0.10, 30.0), ("depth", 0.15, 0.0))
-"""(parameter, share, level): a reading is dead below this share of the median of the readings before, where that median
-is above the level (µS/cm, m)."""
+DEAD_LEVELS: Final = (("conductivity", 0.10), ("depth", 0.15))
+"""(parameter, share): a reading is dead below this share of the median of the readings before."""
 DEAD_LEVEL_READINGS: Final = 24
 """Readings of that median."""
 
@@ -70,10 +69,10 @@ def station_in_air(line: Timeline, dry: Bools) -> Bools:
 def is_dead(line: Timeline) -> Bools:
     """(n,) whether conductivity or depth is next to nothing beside its last readings."""
     out = np.zeros(len(line.new), np.bool_)
-    for key, share, level in DEAD_LEVELS:
+    for key, share in DEAD_LEVELS:
         rows = np.flatnonzero(line.is_parameter(key))
         median = np.asarray(bn.nanmedian(line.value[line.window(rows, -DEAD_LEVEL_READINGS, -1)], axis=1))
-        out[rows] = (line.value[line.new[rows]] < share * median) & (median > level)
+        out[rows] = line.value[line.new[rows]] < share * median
     return out
 
 

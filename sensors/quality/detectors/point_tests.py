@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from sensors.parameters import Catalogue
-from sensors.quality.constants import MAX_GAP_MS, MOVE_WINDOW_MS, NEAR_ZERO_STEPS
+from sensors.quality.constants import HOUR_MS, NEAR_ZERO_STEPS
 from sensors.quality.state import SeriesState
 from sensors.reading import Bools, Bytes, Codes, Flag, Floats, Ints, QualityTest
 
@@ -37,13 +37,17 @@ MIN_LEVEL_ABOVE_DEAD_ZERO: Final = 5.0
 """In believable steps of the parameter (``catalogue.step``). A zero is a dead sensor only where the last other value
 was larger: 2 mg/L of oxygen, 0.5 of pH, 25 µS/cm. An anoxic creek slides to zero, it does not jump there."""
 
+MAX_ZERO_GAP_MS: Final = 6 * HOUR_MS
+"""From that last other value, where zero is possible at all (oxygen): a creek may have got there in a longer pause."""
+
 MAX_RETURN_SHARE: Final = 0.2
 """Of a spike's height: its neighbours lie so near to the base. A storm pulse rises and decays over several readings."""
 
 LONGEST_BURST: Final = 5
 """Readings. A burst comes and goes in one step each, as a spike does."""
-LONGEST_BURST_MS: Final = MOVE_WINDOW_MS
-"""From the reading before a burst to the one after. A leaf or a bubble is gone by then; what stays may be water."""
+LONGEST_BURST_MS: Final = 3 * HOUR_MS
+"""From the reading before a burst to the one after: five readings of half an hour, and none of the bursts of an
+analyser. A leaf or a bubble is gone by then; what stays may be water."""
 
 FLAT_SECONDS: Final = 12 * 3600.0
 """How long equal values last at least before a sensor is stuck (:mod:`~sensors.quality.detectors.flat_line`): within
@@ -90,9 +94,8 @@ def dead_zero(
 ) -> Bools:
     """(n,) true where a sensor says exactly 0 and its last other value stood clearly above it.
 
-    Where zero is possible at all (oxygen) this holds for :data:`MAX_GAP_MS`: a creek that is at zero then may really be
-    there, and somebody has to look. ``usable`` (n,) are the readings that are not bad; the rows are sorted by series
-    and time.
+    Where zero is possible at all this holds for :data:`MAX_ZERO_GAP_MS`: somebody has to look then. ``usable`` (n,)
+    are the readings that are not bad; the rows are sorted by series and time.
     """
     zero = (value == 0.0) & catalogue.zero_is_dead[parameter]
     if not zero.any():
@@ -102,7 +105,7 @@ def dead_zero(
     first = np.maximum.accumulate(np.where(np.diff(series, prepend=-1) != 0, number, 0))
     level = np.where(last >= first, value[last], memory.value[series, -1])
     since = np.where(last >= first, at[last], memory.at[series, -1])
-    recent = (at - since <= MAX_GAP_MS) | (catalogue.plausible[parameter, 0] > 0)
+    recent = (at - since <= MAX_ZERO_GAP_MS) | (catalogue.plausible[parameter, 0] > 0)
     with np.errstate(invalid="ignore"):
         return np.asarray(zero & recent & (np.abs(level) > MIN_LEVEL_ABOVE_DEAD_ZERO * catalogue.step[parameter]))
 

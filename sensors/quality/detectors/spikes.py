@@ -17,9 +17,8 @@ from sensors.quality.thresholds import ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bools, Codes, Floats, Places, QualityTest
 
-MIN_HEIGHT_OPTICAL: Final = 8.0
-MIN_HEIGHT_OTHERS: Final = 14.0
-"""Height of a spike or burst in multiples of the sensor's unrest just before, for optical and for other sensors."""
+MIN_HEIGHT: Final = 8.0
+"""Height of a spike or burst in multiples of the sensor's unrest just before."""
 
 UNREST_READINGS: Final = 24
 """Readings before a spike whose distances from their local median are its sensor's unrest."""
@@ -55,9 +54,8 @@ def _above_unrest(line: Timeline, size: Floats, scale: Floats, limit: Floats, ba
 
 def _exceeds_unrest(line: Timeline, rows: Places, place: Places, size: Floats, scale: Floats) -> Bools:
     """(r,) where what stands out from ``place`` on is far above the unrest of its sensor before that place."""
-    p, catalogue = line.parameter[rows], line.catalogue
-    unrest = _unrest(line, place, catalogue.relative[p]) / scale
-    return np.asarray(size > np.where(catalogue.optical[p], MIN_HEIGHT_OPTICAL, MIN_HEIGHT_OTHERS) * unrest)
+    unrest = _unrest(line, place, line.catalogue.relative[line.parameter[rows]]) / scale
+    return np.asarray(size > MIN_HEIGHT * unrest)
 
 
 def _unrest(line: Timeline, place: Places, relative: Bools) -> Floats:

@@ -17,6 +17,10 @@ WAVE_PARAMETERS: Final = ("level", "depth")
 NOISE_READINGS: Final = 12
 """Readings whose median distance from their neighbours is compared with the limit of noise."""
 
+SWITCHED_PARAMETERS: Final = ("flow", "rain")
+"""Gates and pumps change a flow in one step, and rain begins with one. Analysers are left out, too: their readings are
+hours apart, and a discharge is a step."""
+
 MIN_PEAKS: Final = 6
 """Of the readings of a noisy sensor eight in twelve lie above or below both neighbours, of one that drifts at random
 six; water that runs up and down fast has a peak or two."""
@@ -27,7 +31,8 @@ MAX_NOISY_OTHERS: Final = 2
 
 def flag_steps(line: Timeline, statistics: ReadingStatistics, limit: Floats) -> Places:
     """Flag the first reading of a step above a limit (n,) that two more confirm; return the flagged places."""
-    rows = np.flatnonzero((statistics.calm_shift > limit) & np.isfinite(line.catalogue.shift[line.parameter]))
+    tested = ~line.catalogue.stuck[line.parameter] & ~line.is_parameter(*SWITCHED_PARAMETERS)
+    rows = np.flatnonzero((statistics.calm_shift > limit) & tested)
     rows = rows[line.marks_of_other_kinds(BUSY, rows, STEP_REACH) == 0]
     return line.flag_suspect(line.new[rows] - 2, QualityTest.SHIFT)
 

@@ -16,6 +16,7 @@ from governance.people import store as people_store
 from infra.database import Database
 from infra.texts import say
 from tests import pages_site
+from tests.page_browser import browser_of
 
 WELL = tuple(Part(name, True, "fine") for names in STEPS.values() for name in names if name != "database")
 
@@ -108,7 +109,7 @@ def test_the_answer_for_machines_holds_four_members_a_part(asked: Callable[..., 
 
 def test_everybody_signed_in_may_see_it(context: Context) -> None:
     closed = create_app(replace(context, token="machine", open=False))
-    client = TestClient(closed, headers={"Accept": "text/html"}, follow_redirects=False)
+    client = browser_of(closed)
     assert client.get("/health").status_code == 303
     with context.database.write() as connection:
         token = people_store.issue_token(connection, pages_site.PUBLIC, now_ms=pages_site.now_ms(), by="test")

@@ -2,48 +2,30 @@
 
 import html
 import re
-from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
-from governance.incidents.model import Action, Assignment, Entry, EntryKind, Incident, Order, Source, State
+from governance.incidents.model import Action, Assignment, EntryKind, Incident, Order, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from infra.database import Database
 from infra.texts import Text, say
 from tests import pages_site
+from tests.page_browser import browser_of
+from tests.pages_site import act_on_case, file_case, read_case
 from tests.says import shows
 
 OFFICE = Actor(pages_site.OFFICE, Role.OFFICE)
 STREET = "chancheng/shiwan"
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("inbox"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
 @pytest.fixture
 def office(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.OFFICE)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies, headers = {AS_COOKIE: packed(name)}, {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
+    return browser_of(app, pages_site.OFFICE)
 
 
 def _page(browser: TestClient, path: str = "/incidents") -> str:
@@ -56,23 +38,7 @@ def _page(browser: TestClient, path: str = "/incidents") -> str:
 
 def _case(database: Database, region: str = pages_site.GRID, text: str = "岸边杂物", minutes: int = 1) -> Incident:
     """A new report in a region."""
-    with database.write() as connection:
-        return incident_store.file_report(
-            connection,
-            Order(Action.ACCEPT, comment=text),
-            OFFICE,
-            colour=Colour.YELLOW,
-            origin=Source.HOTLINE,
-            place=Place(region, pages_site.RIVER),
-            now_ms=pages_site.now_ms() - minutes * pages_site.MINUTE,
-            source=pages_site.SOURCE,
-        )
-
-
-def _do(database: Database, number: int, order: Order, actor: Actor = OFFICE) -> Incident:
-    with database.write() as connection:
-        now_ms = pages_site.now_ms()
-        return incident_store.apply_action(connection, number, order, actor, now_ms=now_ms, source=pages_site.SOURCE)
+    return file_case(database, Place(region, pages_site.RIVER), text, minutes_ago=minutes)
 
 
 def _storm(database: Database, cause: str, kind: FindingKind = FindingKind.EVENT) -> list[int]:
@@ -94,11 +60,6 @@ def _storm(database: Database, cause: str, kind: FindingKind = FindingKind.EVENT
                 connection, findings, now_ms, source=pages_site.SOURCE, place=lambda _: place
             ).ids
         )
-
-
-def _now(database: Database, number: int) -> tuple[Incident, list[Entry]]:
-    with database.read() as connection:
-        return incident_store.get(connection, number), incident_store.history(connection, number)
 
 
 def _rows(page: str) -> list[int]:
@@ -139,7 +100,7 @@ def test_the_most_urgent_stands_first_and_the_rest_is_one_address_further(app: F
     late = _case(database, minutes=10 * 24 * 60)
     for i in range(31):
         _case(database, text=f"示例：第{i}处漂浮垃圾")
-    browser = _as(app, pages_site.OFFICE)
+    browser = browser_of(app, pages_site.OFFICE)
     first = _page(browser)
     assert _rows(first)[0] == late.id
     assert len(_rows(first)) == 30
@@ -169,8 +130,10 @@ def test_all_overdue_of_a_street_are_two_links_away_and_the_address_says_so(
 
 def test_each_filter_narrows_and_says_so(office: TestClient, database: Database) -> None:
     one = _case(database, pages_site.NEXT_STREET, text="桥墩旁油污样本")
-    _do(database, one.id, Order(Action.ACCEPT))
-    _do(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.NEXT_STREET, "何总河长（示例）")))
+    act_on_case(database, one.id, Order(Action.ACCEPT))
+    act_on_case(
+        database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.NEXT_STREET, "何总河长（示例）"))
+    )
     for query in (
         "handler=何总河长（示例）",
         "q=油污样本",
@@ -195,7 +158,7 @@ def test_a_filter_that_contradicts_itself_says_so(office: TestClient) -> None:
 
 def test_who_is_bound_to_a_region_is_told_that_another_is_not_theirs(app: FastAPI, database: Database) -> None:
     elsewhere = _case(database, pages_site.NEXT_STREET, text="只给祖庙看的内容")
-    worker = _as(app, pages_site.WORKER)
+    worker = browser_of(app, pages_site.WORKER)
     page = _page(worker, f"/incidents?view=all&region={pages_site.NEXT_STREET}")
     assert shows(page, "inbox.not_your_region")
     for query in ("view=all", "view=all&q=只给祖庙看的内容", f"view=all&q={elsewhere.id}"):
@@ -204,15 +167,15 @@ def test_who_is_bound_to_a_region_is_told_that_another_is_not_theirs(app: FastAP
     answer = _post(worker, accept=_ref(elsewhere))
     assert answer.status_code == 409
     assert "只给祖庙看的内容" not in answer.text
-    assert _now(database, elsewhere.id)[0].state is State.REPORTED
+    assert read_case(database, elsewhere.id)[0].state is State.REPORTED
 
 
 def test_who_has_nothing_to_do_is_told_what_others_have_in_hand(app: FastAPI) -> None:
-    page = _page(_as(app, pages_site.AUDITOR))
+    page = _page(browser_of(app, pages_site.AUDITOR))
     nothing = re.search(r'data-testid="inbox-nothing".*?inbox-see-open', page, re.S)
     assert nothing
     assert shows(nothing[0], "inbox.with_others")
-    rows = _page(_as(app, pages_site.AUDITOR), "/incidents?view=open")
+    rows = _page(browser_of(app, pages_site.AUDITOR), "/incidents?view=open")
     assert _rows(rows)
     assert "inbox-accept-" not in rows
     assert "inbox-bulk" not in rows
@@ -220,13 +183,13 @@ def test_who_has_nothing_to_do_is_told_what_others_have_in_hand(app: FastAPI) ->
 
 def test_the_inbox_is_for_who_sees_incidents(app: FastAPI, database: Database) -> None:
     one = _case(database)
-    public = _as(app, pages_site.PUBLIC)
+    public = browser_of(app, pages_site.PUBLIC)
     assert public.get("/incidents").status_code == 403
     assert _post(public, accept=_ref(one)).status_code == 403
     assert _post(public, action="save", name="x").status_code == 403
-    answer = _post(_as(app, pages_site.AUDITOR), accept=_ref(one))
+    answer = _post(browser_of(app, pages_site.AUDITOR), accept=_ref(one))
     assert answer.status_code == 409
-    assert _now(database, one.id)[0].state is State.REPORTED
+    assert read_case(database, one.id)[0].state is State.REPORTED
 
 
 def test_a_storm_is_one_row_that_opens(office: TestClient, database: Database) -> None:
@@ -243,7 +206,7 @@ def test_a_storm_is_one_row_that_opens(office: TestClient, database: Database) -
     assert sorted(map(int, members)) == sorted(ids)
     answer = _post(office, "/incidents?view=open", action="accept", row=[",".join(f"{n}:1" for n in ids)])
     assert answer.status_code == 303
-    assert all(_now(database, number)[0].state is State.ACCEPTED for number in ids)
+    assert all(read_case(database, number)[0].state is State.ACCEPTED for number in ids)
 
 
 def test_accepting_many_that_is_sent_twice_accepts_each_once(office: TestClient, database: Database) -> None:
@@ -253,7 +216,7 @@ def test_accepting_many_that_is_sent_twice_accepts_each_once(office: TestClient,
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/incidents?view=unaccepted&lang=en&done=accept&ids=")
     for one in some:
-        assert [entry.what for entry in _now(database, one.id)[1]] == [EntryKind.REPORTED, EntryKind.ACCEPTED]
+        assert [entry.what for entry in read_case(database, one.id)[1]] == [EntryKind.REPORTED, EntryKind.ACCEPTED]
     page = _page(office, answer.headers["location"])
     assert "inbox-toast" in page
     assert shows(page, "inbox.done_accept", count=3)
@@ -264,15 +227,15 @@ def test_accepting_many_that_is_sent_twice_accepts_each_once(office: TestClient,
 def test_what_failed_is_told_row_by_row_with_who_came_first(office: TestClient, database: Database) -> None:
     fine, taken = _case(database), _case(database)
     other = Actor("何操作员（示例）", Role.OPERATOR)
-    _do(database, taken.id, Order(Action.REJECT, comment="重复"), other)
+    act_on_case(database, taken.id, Order(Action.REJECT, comment="重复"), other)
     answer = _post(office, action="accept", row=[_ref(fine), _ref(taken), "99999:1"])
     assert answer.status_code == 200
     for number, key in ((fine.id, "inbox.result_ok"), (taken.id, "action_bar.meanwhile"), (99999, "incident.unknown")):
         told = re.search(rf'data-testid="inbox-result-{number}".*?</tr>', answer.text, re.S)
         assert told
         assert shows(told[0], key), number
-    assert _now(database, fine.id)[0].state is State.ACCEPTED
-    assert _now(database, taken.id)[0].state is State.REJECTED
+    assert read_case(database, fine.id)[0].state is State.ACCEPTED
+    assert read_case(database, taken.id)[0].state is State.REJECTED
     nothing = _post(office, action="accept")
     assert nothing.status_code == 409
     assert shows(nothing.text, "inbox.none_ticked")
@@ -285,14 +248,14 @@ def test_many_become_one_and_sent_twice_stay_so(office: TestClient, database: Da
         answer = _post(office, action="merge", row=ticked)
         assert answer.status_code == 303, answer.text
     for one in (second, third):
-        incident, history = _now(database, one.id)
+        incident, history = read_case(database, one.id)
         assert incident.case.merged_into == first.id
         assert [entry.what for entry in history] == [EntryKind.REPORTED, EntryKind.MERGED]
-    absorbed = [entry.what for entry in _now(database, first.id)[1]]
+    absorbed = [entry.what for entry in read_case(database, first.id)[1]]
     assert absorbed == [EntryKind.REPORTED, EntryKind.ABSORBED, EntryKind.ABSORBED]
     target, one = _case(database), _case(database, minutes=60)
     assert _post(office, action="merge", row=[_ref(one)], into=f"#{target.id}").status_code == 303
-    assert _now(database, one.id)[0].case.merged_into == target.id
+    assert read_case(database, one.id)[0].case.merged_into == target.id
     assert _post(office, action="merge", row=[_ref(target)]).status_code == 409
     assert _post(office, action="merge", row=[_ref(target)], into="99999").status_code == 409
 
@@ -301,7 +264,7 @@ def test_a_form_of_another_site_is_refused(office: TestClient, database: Databas
     one = _case(database)
     answer = office.post("/incidents", data={"accept": _ref(one)}, headers={"Origin": "https://example.org"})
     assert answer.status_code == 403
-    assert _now(database, one.id)[0].state is State.REPORTED
+    assert read_case(database, one.id)[0].state is State.REPORTED
 
 
 def test_a_view_is_saved_for_one_person_by_page_and_api_alike(app: FastAPI, office: TestClient) -> None:
@@ -311,7 +274,7 @@ def test_a_view_is_saved_for_one_person_by_page_and_api_alike(app: FastAPI, offi
     assert api == {"items": [{"name": "石湾逾期", "query": "view=overdue&region=chancheng%2Fshiwan"}]}
     page = _page(office)
     assert "/incidents?view=overdue&amp;region=chancheng%2Fshiwan" in page
-    assert "石湾逾期" not in _page(_as(app, pages_site.ADMINISTRATOR))
+    assert "石湾逾期" not in _page(browser_of(app, pages_site.ADMINISTRATOR))
     assert office.put("/api/v1/me/views/mine", json={"query": "view=mine"}).status_code == 200
     assert office.delete("/api/v1/me/views/mine").status_code == 204
     refused = _post(office, path, action="save", name="长" * 41)
@@ -320,7 +283,7 @@ def test_a_view_is_saved_for_one_person_by_page_and_api_alike(app: FastAPI, offi
     assert shows(refused.text, "inbox.view_too_long")
     assert _post(office, path, action="forget", name="石湾逾期").status_code == 303
     assert office.get("/api/v1/me/views").json() == {"items": []}
-    assert _as(app, pages_site.PUBLIC).get("/api/v1/me/views").status_code == 403
+    assert browser_of(app, pages_site.PUBLIC).get("/api/v1/me/views").status_code == 403
 
 
 def test_what_is_new_is_announced_and_the_list_holds_still(office: TestClient, database: Database) -> None:
@@ -339,7 +302,7 @@ def test_what_is_new_is_announced_and_the_list_holds_still(office: TestClient, d
 
 def test_closed_ones_are_paged_by_address_newest_first(office: TestClient, database: Database) -> None:
     for _ in range(32):
-        _do(database, _case(database).id, Order(Action.REJECT, comment="重复"))
+        act_on_case(database, _case(database).id, Order(Action.REJECT, comment="重复"))
     first = _page(office, "/incidents?view=closed")
     rows = _rows(first)
     assert rows == sorted(rows, reverse=True)

@@ -1,7 +1,6 @@
 """The map page and its data: what it shows to whom, its choices by address, the ways in for an empty site."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
-from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
-from governance.incidents.model import Action, Order, Source
+from governance.incidents.model import Action, Order
 from governance.organisation.regions import Place
-from governance.organisation.roles import Actor, Role
+from governance.organisation.roles import Role
 from governance.people import store as people_store
 from infra.database import Database
 from infra.texts import say
@@ -25,33 +22,16 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests import pages_site
 from tests.databases import with_tables
+from tests.page_browser import browser_of
+from tests.pages_site import act_on_case, file_case
 from tests.says import shows
 
 STATION, REACH = pages_site.STATION, pages_site.RIVER
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("map"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.OFFICE)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    """A browser of somebody."""
-    cookies = {AS_COOKIE: packed(name)}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
+    return browser_of(app, pages_site.OFFICE)
 
 
 def _page(browser: TestClient, path: str = "/", **headers: str) -> str:
@@ -104,22 +84,10 @@ def test_the_worst_water_and_the_most_urgent_incident_are_on_the_map_at_once(bro
 
 
 def test_what_changed_since_a_picture_is_all_that_is_sent(app: FastAPI, database: Database) -> None:
-    browser = _as(app, pages_site.OFFICE)
+    browser = browser_of(app, pages_site.OFFICE)
     mark = _data(browser)["mark"]
-    with database.write() as connection:
-        order = Order(Action.ACCEPT, comment="示例：岸边有漂浮物")
-        office = Actor(pages_site.OFFICE, Role.OFFICE)
-        place = Place(pages_site.GRID, REACH, 113.15, 23.02)
-        made = incident_store.file_report(
-            connection,
-            order,
-            office,
-            colour=Colour.ORANGE,
-            origin=Source.HOTLINE,
-            place=place,
-            now_ms=pages_site.now_ms(),
-            source=pages_site.SOURCE,
-        )
+    place = Place(pages_site.GRID, REACH, 113.15, 23.02)
+    made = file_case(database, place, "示例：岸边有漂浮物", colour=Colour.ORANGE, minutes_ago=0)
     told = _data(browser, f"/map/data?since={mark}")
     assert told["delta"] is True
     assert "base" not in told
@@ -128,19 +96,11 @@ def test_what_changed_since_a_picture_is_all_that_is_sent(app: FastAPI, database
     again = _data(browser, f"/map/data?since={told['mark']}")
     assert "incidents" not in again
     assert len(_data(browser, "/map/data?since=unknown")["stations"]) == 24
-    with database.write() as connection:
-        incident_store.apply_action(
-            connection,
-            made.id,
-            Order(Action.REJECT, comment="示例：重复"),
-            office,
-            now_ms=pages_site.now_ms(),
-            source=pages_site.SOURCE,
-        )
+    act_on_case(database, made.id, Order(Action.REJECT, comment="示例：重复"))
 
 
 def test_the_public_sees_the_water_and_no_incident(app: FastAPI) -> None:
-    public = _as(app, pages_site.PUBLIC)
+    public = browser_of(app, pages_site.PUBLIC)
     page, told = _page(public, f"/?station={STATION}&layers=cases"), _data(public)
     assert told["incidents"] == []
     assert "map-open" not in page
@@ -152,11 +112,11 @@ def test_the_public_sees_the_water_and_no_incident(app: FastAPI) -> None:
 
 
 def test_a_region_sees_its_own_incidents_and_the_numbers_agree(app: FastAPI) -> None:
-    worker = _as(app, pages_site.WORKER)
+    worker = browser_of(app, pages_site.WORKER)
     page, told = _page(worker), _data(worker)
     assert len(told["incidents"]) == _count(page, "map-open-count")
     assert {one["id"] for one in told["incidents"]} < {
-        one["id"] for one in _data(_as(app, pages_site.OFFICE))["incidents"]
+        one["id"] for one in _data(browser_of(app, pages_site.OFFICE))["incidents"]
     }
     listed = _page(worker, "/?view=list").split('data-testid="map-lists"')[1]
     assert _of_colour(page, "red") == 0
@@ -164,8 +124,8 @@ def test_a_region_sees_its_own_incidents_and_the_numbers_agree(app: FastAPI) -> 
 
 
 def test_a_mark_of_another_persons_picture_shows_nothing_of_it(app: FastAPI) -> None:
-    mark = _data(_as(app, pages_site.OFFICE))["mark"]
-    told = _data(_as(app, pages_site.PUBLIC), f"/map/data?since={mark}")
+    mark = _data(browser_of(app, pages_site.OFFICE))["mark"]
+    told = _data(browser_of(app, pages_site.PUBLIC), f"/map/data?since={mark}")
     assert told.get("incidents", []) == []
 
 
@@ -259,7 +219,7 @@ def test_an_empty_site_shows_three_ways_in_or_who_can(tmp_path: Path) -> None:
     app = create_app(pages_site.context(fresh, tmp_path, token=None))
     page = _page(TestClient(app))
     assert all(way in page for way in ("map-way-new", "map-way-file", "riverchief demo"))
-    asked = _page(_as(app, pages_site.PUBLIC))
+    asked = _page(browser_of(app, pages_site.PUBLIC))
     assert "map-way-new" not in asked
     assert 'data-testid="map-ask"' in asked
     with fresh.write() as connection:

@@ -11,9 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems, svg
-from api.access import foreign, needed_right
+from api.access import needed_right
 from api.pages import acting, gauges
 from api.pages import incident_evidence as evidence
+from api.pages.forms import Fields
 from api.pages.incident_evidence import Charted
 from api.pages.menu import INCIDENT, INCIDENTS, REPORTED, RIVER, TRAIL
 from api.pages.models import action_bar, series, verdict
@@ -152,8 +153,6 @@ async def show(v: Viewing, number: int) -> Response:
 @router.post(NUMBER)
 async def act(v: Viewing, request: Request, number: int) -> Response:
     """Do what the form says, or show what would come of it; then the page again."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(_ACTING)
     await run_in_threadpool(_visible, v, number)
     error: WaterError | None = None
@@ -175,14 +174,11 @@ async def act(v: Viewing, request: Request, number: int) -> Response:
 
 
 @router.post(NUMBER + "/public-photos")
-async def release_photos(v: Viewing, request: Request, number: int) -> Response:
+async def release_photos(v: Viewing, request: Request, number: int, given: Fields) -> Response:
     """Say which photos of a handled case the public sees."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(_RELEASING)
-    async with request.form(max_files=0, max_fields=acting.FIELDS) as form:
-        wanted = {name: str(side) for name, side in form.items() if len(name) == PHOTO_ID}
-        looked = form.get("looked") == "1"
+    wanted = {name: side for name, side in given.items() if len(name) == PHOTO_ID}
+    looked = given.get("looked") == "1"
     sides = {name: Side(side) for name, side in wanted.items() if side in set(Side)}
     try:
         await one_at_a_time(request, lambda: release(v.context, v.actor, number, sides, looked=looked))
@@ -193,13 +189,10 @@ async def release_photos(v: Viewing, request: Request, number: int) -> Response:
 
 
 @router.post(NUMBER + "/contacts")
-async def show_contacts(v: Viewing, request: Request, number: int) -> Response:
+async def show_contacts(v: Viewing, number: int, given: Fields) -> Response:
     """The page with the contacts that citizens left, for a reason that goes into the trail."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(_CONTACTS)
-    async with request.form(max_files=0, max_fields=2) as form:
-        reason = str(form.get("reason") or "")[:500]
+    reason = given.get("reason", "")[:500]
     shown: dict[str, str] | None = None
     error: WaterError | None = None
     try:

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse
 
 from api import maintenance as maintenance_views
 from api import problems, svg
-from api.access import author, foreign, reaches
+from api.access import author, reaches
 from api.field import kinds as record_kinds
 from api.field import records as field_records
 from api.field.records import NewDecision, Server
@@ -139,8 +139,6 @@ def _said(v: View, what: object) -> list[tuple[str, str]]:
 @router.post(MAINTENANCE.path + "/field/{record_id}")
 def decide(v: Viewing, record_id: str, keep: FormField = "", station_key: StationField = "") -> Response:
     """Decide on a record from the field."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(MAINTENANCE.right)
     if keep not in ("mine", "theirs"):
         raise ConfigurationError(say("care_page.no_action"))
@@ -251,8 +249,6 @@ def verdict(v: Viewing, key: str) -> Response:
 @router.post(MAINTENANCE_OF.path)
 async def act(v: Viewing, key: str) -> Response:
     """Do what one of the page's forms asks for."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(MAINTENANCE_OF.right)
     async with v.request.form(max_files=1, max_fields=80) as form:
         photo = form.get("photo")

@@ -16,7 +16,7 @@ from api.pages import acting, gauges
 from api.pages import incident_evidence as evidence
 from api.pages.forms import Fields
 from api.pages.incident_evidence import Charted
-from api.pages.menu import INCIDENT, INCIDENTS, REPORTED, RIVER, TRAIL
+from api.pages.menu import INCIDENT, REPORTED, RIVER, TRAIL
 from api.pages.models import action_bar, series, verdict
 from api.pages.models import incident as models
 from api.pages.models import series_chart as chart
@@ -283,7 +283,6 @@ def _page(
     page = _read(v, incident, history, given, error if wanted is None else None)
     registry, catalogue = v.registries.recent(), v.context.catalogue
     fired = acting.firings(history)
-    names = {one.key: Text(one.zh, one.en) for one in registry.stations}
     shows_all = v.query.get("all") == "1"
     return v.render(
         "incident.html",
@@ -307,13 +306,11 @@ def _page(
         basis=_basis(incident),
         findings=sum(entry.what is EntryKind.FIRED for entry in history),
         sentence=history[0].text if incident.rule else None,
-        station_name=lambda key: v.of(names.get(key, Text(key, key))),
         contacts=shown,
         may_contact=v.actor.may(_CONTACTS),
         release=_release(v, page.stored, wanted, error),
         may_river=v.actor.may(RIVER.right),
         may_trail=page.stored.audited and v.actor.may(TRAIL.right),
-        inbox=INCIDENTS.path,
         done=v.query.get("done", "") if v.query.get("done") in set(Action) else "",
         keys=action_bar.KEYS,
     )

@@ -230,7 +230,6 @@ def _page(v: View, given: Given, error: WaterError | None) -> Response:
         name=name,
         most_turns=models.MOST_TURNS,
         channel_name=lambda kind: channel_name(v, kind),
-        minute=lambda at_ms: beijing(at_ms, MINUTE_FORM),
     )
 
 

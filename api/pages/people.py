@@ -470,7 +470,6 @@ def _person(v: View, name: str, typed: Typed) -> Response:
         chiefs=[p.name for p in everybody if p.role in (Role.CHIEF, Role.GENERAL_CHIEF) and p.name != one.name],
         heirs=[p.name for p in everybody if p.role is one.role and p.name != one.name] if may else [],
         roles=_roles(v),
-        role_of=Role,
         regions=_regions(v),
         departments=_departments(v),
         rivers=[(r.key, v.of(Text(r.zh, r.en))) for r in registry.reaches],
@@ -479,7 +478,6 @@ def _person(v: View, name: str, typed: Typed) -> Response:
             typed.given.get("kind", "") if typed.do == "channel" else v.query.get("kind", ""), channel_form.KINDS[0]
         ),
         contact_roles=tuple(ContactRole),
-        colours=tuple(Colour),
         day_of=models.day_of,
         person_access=person_access.of(v, one.name),
         digest=digest,

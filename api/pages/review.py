@@ -263,7 +263,6 @@ def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> 
         panels=panels,
         stretches=sorted((s for one in panels for s in one.stretches), key=lambda s: (-s.count, s.since_ms)),
         effects=models.effects(station, readings, wanted, chosen, spans, catalogue) if chosen else [],
-        wanted=wanted,
         clash=_clash(history, wanted, chosen),
         incidents=incidents,
         visits=visits,

@@ -90,8 +90,8 @@ class Cases:
 
     def pack(self) -> str:
         store = SqlReadings(self.database, catalogue())
-        given: dict[str, Any] = {"by": "", "origin": "/s", "photos": None, "now_ms": T, "keys": [KEY.public_key()]}
-        made = evidence.pack(self.database, store, catalogue(), self.number, **given)
+        sources = evidence.Sources(self.database, store, catalogue(), "/s", keys=[KEY.public_key()])
+        made = evidence.pack(sources, self.number, by="", now_ms=T)
         pages = [page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(made)]
         return "".join(pages).replace("\r", "").replace("\n", "")
 

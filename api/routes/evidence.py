@@ -6,6 +6,7 @@ from fastapi import Query, Response
 
 from api import evidence
 from api.access import Who
+from api.evidence.gather import Sources
 from api.exports import RequestExports
 from api.requests import RequestContext
 from api.routes.incidents import check_visible
@@ -28,7 +29,7 @@ def get_evidence(
     """One PDF: charts with flags, map, rain, rule, everything done, photos, and the proof that nothing was changed."""
     with context.database.read() as connection:
         check_visible(incident_store.get(connection, incident_id), who)
-    sources = evidence.Sources(
+    sources = Sources(
         context.database,
         context.store,
         context.catalogue,

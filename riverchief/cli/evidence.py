@@ -23,7 +23,8 @@ def evidence(
     data: DataFolder = None,
 ) -> None:
     """事件证据包（PDF） · The evidence pack of an incident."""
-    from api.evidence import Sources, pack
+    from api.evidence import pack
+    from api.evidence.gather import Sources
     from riverchief import audit_sealing
     from riverchief.stores import open_stores
 

@@ -18,6 +18,7 @@ from api import evidence
 from api.app import create_app
 from api.context import Context
 from api.evidence import font, labels
+from api.evidence.gather import Sources
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
@@ -102,7 +103,7 @@ class River:
             maintenance_store.add_photo(connection, taken, Author("李工（示例）", T))
 
     def pack(self, language: str = "zh", *, number: int = 0, by: str = "陈主任（示例）", role: str = "office") -> bytes:
-        sources = evidence.Sources(self.database, self.store, CATALOGUE, "/river/test", "示例站点", self.photos)
+        sources = Sources(self.database, self.store, CATALOGUE, "/river/test", "示例站点", self.photos)
         number = number or self.incident.id
         return evidence.pack(sources, number, by=by, role=role, now_ms=self.now_ms, language=language)
 
@@ -219,7 +220,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
     )
     with database.write() as connection:
         (number,) = incident_store.record_findings(connection, [finding], T, source="/s").ids
-    sources = evidence.Sources(database, store, CATALOGUE, "/s")
+    sources = Sources(database, store, CATALOGUE, "/s")
     text = words(evidence.pack(sources, number, by="", now_ms=T))
     for said in (
         "网关<x>&无数据",

@@ -16,7 +16,7 @@ from governance.organisation.roles import Actor, Role
 from infra.database import Database
 from infra.texts import Text, say
 from tests import pages_site
-from tests.page_browser import browser_of, part
+from tests.page_browser import browser_of, current, part
 from tests.pages_site import act_on_case, file_case, read_case
 
 COMMUNITY = "chancheng/shiwan/qicha/1"
@@ -26,12 +26,6 @@ OFFICE = Actor(pages_site.OFFICE, Role.OFFICE)
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
     return browser_of(app, pages_site.OFFICE)
-
-
-def _page(browser: TestClient, path: str) -> str:
-    """A page over what is stored at this moment."""
-    browser.app.state.picture.read_at_ms = 0  # type: ignore[attr-defined]
-    return browser.get(path).text
 
 
 def _case(database: Database, region: str, text: str = "岸边杂物", minutes: int = 1, reach: str = "") -> Incident:
@@ -53,7 +47,7 @@ def test_a_case_stands_in_the_lane_of_its_region_and_the_column_of_its_next_step
     act_on_case(database, back.id, Order(Action.DISPATCH, assignment=Assignment(COMMUNITY)))
     act_on_case(database, back.id, Order(Action.RETURN, comment="不属本社区"), Actor("x", Role.ADMINISTRATOR))
     late = _case(database, COMMUNITY, minutes=10 * 24 * 60)
-    page = _page(browser, "/board")
+    page = current(browser, "/board")
     accept = part(page, "board-community-accept")
     assert f"board-case-{waiting.id}" in accept
     assert f"board-case-{late.id}" in accept
@@ -68,23 +62,23 @@ def test_a_case_stands_in_the_lane_of_its_region_and_the_column_of_its_next_step
 def test_the_address_narrows_the_board(browser: TestClient, database: Database) -> None:
     late = _case(database, "chancheng", minutes=10 * 24 * 60)
     fresh = _case(database, "chancheng", reach="wangjie")
-    assert f"board-case-{fresh.id}" not in _page(browser, "/board?level=grid")
-    assert f"board-case-{fresh.id}" in _page(browser, "/board?level=district")
-    overdue = _page(browser, "/board?overdue=1")
+    assert f"board-case-{fresh.id}" not in current(browser, "/board?level=grid")
+    assert f"board-case-{fresh.id}" in current(browser, "/board?level=district")
+    overdue = current(browser, "/board?overdue=1")
     assert f"board-case-{late.id}" in overdue
     assert f"board-case-{fresh.id}" not in overdue
-    river = _page(browser, f"/board?river={pages_site.RIVER}")
+    river = current(browser, f"/board?river={pages_site.RIVER}")
     assert f"board-case-{fresh.id}" not in river
     assert "board-case-2" in river
-    assert f"board-case-{fresh.id}" in _page(browser, "/board?river=no-such-river&level=%00&overdue=x")
-    nothing = _page(browser, f"/board?river={pages_site.RIVER}&level=district")
+    assert f"board-case-{fresh.id}" in current(browser, "/board?river=no-such-river&level=%00&overdue=x")
+    nothing = current(browser, f"/board?river={pages_site.RIVER}&level=district")
     assert "state-empty" in nothing
     assert "board-lanes" not in nothing
 
 
 def test_who_answers_for_a_case_finds_it_among_their_own(app: FastAPI, database: Database) -> None:
     other = _case(database, pages_site.GRID, reach=pages_site.RIVER)
-    mine = _page(browser_of(app, pages_site.CHIEF), "/board?mine=1")
+    mine = current(browser_of(app, pages_site.CHIEF), "/board?mine=1")
     assert "board-case-2" in mine
     assert f"board-case-{other.id}" not in mine
 
@@ -92,7 +86,7 @@ def test_who_answers_for_a_case_finds_it_among_their_own(app: FastAPI, database:
 def test_nobody_sees_a_case_out_of_their_region(app: FastAPI, database: Database) -> None:
     elsewhere = _case(database, pages_site.NEXT_STREET, text="只给祖庙看的内容")
     worker = browser_of(app, pages_site.WORKER)
-    page = _page(worker, f"/board?incident={elsewhere.id}")
+    page = current(worker, f"/board?incident={elsewhere.id}")
     assert f"board-case-{elsewhere.id}" not in page
     assert "只给祖庙看的内容" not in page
     assert "board-actions" not in page
@@ -110,7 +104,7 @@ def test_the_board_is_for_who_sees_incidents(app: FastAPI, database: Database) -
     assert public.get("/board").status_code == 403
     assert _send(public, one, "accept").status_code == 403
     auditor = browser_of(app, pages_site.AUDITOR)
-    page = _page(auditor, f"/board?incident={one.id}")
+    page = current(auditor, f"/board?incident={one.id}")
     assert "board-action-" not in page
     assert "board-closed-accept" in page
     assert _send(auditor, one, "accept").status_code == 403
@@ -119,7 +113,7 @@ def test_the_board_is_for_who_sees_incidents(app: FastAPI, database: Database) -
 
 def test_a_form_that_is_sent_twice_acts_once(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID)
-    assert f"board-case-{one.id}" in part(_page(browser, "/board"), "board-grid-accept")
+    assert f"board-case-{one.id}" in part(current(browser, "/board"), "board-grid-accept")
     for _ in range(2):
         answer = _send(browser, one, "accept", query="&level=grid&lang=en")
         assert answer.status_code == 303
@@ -136,7 +130,7 @@ def test_a_form_that_is_sent_twice_acts_once(browser: TestClient, database: Data
 def test_a_dispatch_goes_to_whom_the_form_says(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID, reach=pages_site.RIVER)
     accepted = act_on_case(database, one.id, Order(Action.ACCEPT))
-    form = part(_page(browser, f"/board?incident={one.id}"), "board-form-dispatch")
+    form = part(current(browser, f"/board?incident={one.id}"), "board-form-dispatch")
     assert f'value="{pages_site.GRID}" selected' in form
     assert "checked" in form
     answer = _send(
@@ -210,7 +204,7 @@ def test_a_form_of_another_site_is_refused(browser: TestClient, database: Databa
 def test_who_cannot_be_reached_is_flagged_before_the_dispatch(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID, reach=pages_site.RIVER)
     act_on_case(database, one.id, Order(Action.ACCEPT))
-    form = part(_page(browser, f"/board?incident={one.id}"), "board-form-dispatch")
+    form = part(current(browser, f"/board?incident={one.id}"), "board-form-dispatch")
     by_name = dict(re.findall(r'name="responsible" value="([^"]+)"(.*?)</label>', form, re.S))
     assert "reach-none" in by_name[pages_site.WORKER]
     assert "reach-failed" in by_name[pages_site.CHIEF]
@@ -226,15 +220,15 @@ def test_the_page_says_who_is_told_next_and_whether_the_handler_has_read(
     item = Item(one.id, NoticeKind.DISPATCHED, Colour.YELLOW, now_ms, Text("甲", "A"), one.title)
     with database.write() as connection:
         notice_store.enqueue(connection, [NoticeRequest("chief-qicha", "seen", item, now_ms)], now_ms, NoticePolicy())
-    page = _page(browser, f"/board?incident={one.id}")
+    page = current(browser, f"/board?incident={one.id}")
     assert pages_site.CHIEF in part(page, "board-ahead-reminder")
     assert say("phase.start").zh in part(page, "board-ahead-overdue")
     assert 'class="mark waiting"' in part(page, f"board-case-{one.id}")
-    assert 'class="mark' not in part(_page(browser_of(app, pages_site.CHIEF), "/board"), f"board-case-{one.id}")
+    assert 'class="mark' not in part(current(browser_of(app, pages_site.CHIEF), "/board"), f"board-case-{one.id}")
 
 
 def test_the_board_is_in_one_language_and_can_be_fetched_in_parts(browser: TestClient) -> None:
-    zh, en = _page(browser, "/board?incident=2"), _page(browser, "/board?incident=2&lang=en")
+    zh, en = current(browser, "/board?incident=2"), current(browser, "/board?incident=2&lang=en")
     assert say("board.phase_verify").zh in zh
     assert say("board.phase_verify").en not in zh
     assert say("board.phase_verify").en in en

@@ -9,9 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import COOKIE
 from api.app import create_app
-from governance.people import store as people_store
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.texts import say
@@ -21,7 +19,7 @@ from ingest.storage.sql import SqlReadings
 from sensors.reading import Reason
 from tests import pages_site
 from tests.databases import with_tables
-from tests.page_browser import browser_of
+from tests.page_browser import browser_of, signed_in
 
 
 @pytest.fixture
@@ -134,9 +132,6 @@ def test_a_site_without_accounts_says_when_it_begins(tmp_path: Path) -> None:
 def test_who_may_not_see_the_account_is_turned_away(database: Database, tmp_path: Path) -> None:
     closed = create_app(pages_site.context(database, tmp_path, token="machine"))
     for name, status in ((pages_site.WORKER, 403), (pages_site.AUDITOR, 200)):
-        with database.write() as connection:
-            token = people_store.issue_token(connection, name, now_ms=pages_site.now_ms(), by="test")
-        client = TestClient(closed, headers={"Accept": "text/html"})
-        client.cookies.set(COOKIE, closed.state.keeper.sign_in(token))
+        client = signed_in(closed, name)
         assert client.get("/ledger").status_code == status
         assert client.get(f"/ledger/{pages_site.GAPS}/{_day(8)}").status_code == status

@@ -8,11 +8,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import COOKIE
 from api.app import create_app
 from governance.audit import trail as audit_trail
-from governance.organisation.roles import Role
-from governance.people import store as people_store
 from infra import times
 from infra.database import Database
 from infra.texts import keys, say
@@ -20,7 +17,7 @@ from ingest import ledger, quarantine
 from sensors.reading import Message, Reason, Rejected
 from tests import pages_site
 from tests.databases import with_tables
-from tests.page_browser import browser_of
+from tests.page_browser import browser_of, signed_in
 
 
 @pytest.fixture(scope="module")
@@ -138,30 +135,17 @@ def test_without_refused_data_the_page_says_so_and_when_it_looked(tmp_path: Path
 
 
 def test_who_may_not_see_or_replay_is_turned_away(database: Database, tmp_path: Path) -> None:
-    with database.write() as connection:
-        token = {
-            role: people_store.issue_token(connection, name, now_ms=pages_site.now_ms(), by="test")
-            for role, name in (
-                (Role.GRID_WORKER, pages_site.WORKER),
-                (Role.AUDITOR, pages_site.AUDITOR),
-                (Role.REVIEWER, pages_site.ENGINEER),
-            )
-        }
     closed = create_app(pages_site.context(database, tmp_path, token="machine"))
     entry = _one(database, Reason.NOT_JSON)
-
-    def signed_in(role: Role) -> TestClient:
-        client = browser_of(closed)
-        client.cookies.set(COOKIE, closed.state.keeper.sign_in(token[role]))
-        return client
-
-    assert signed_in(Role.GRID_WORKER).get("/quarantine").status_code == 403
-    auditor = signed_in(Role.AUDITOR)
+    assert signed_in(closed, pages_site.WORKER).get("/quarantine").status_code == 403
+    auditor = signed_in(closed, pages_site.AUDITOR)
     page = auditor.get(f"/quarantine/{entry.id}")
     assert page.status_code == 200
     assert "disabled" in page.text.split('data-testid="quarantine-replay"')[1].split(">")[0]
     assert auditor.post(f"/quarantine/{entry.id}/replay").status_code == 403
-    assert signed_in(Role.REVIEWER).post(f"/quarantine/{entry.id}/replay").status_code == 503  # no ingest here
+    assert (
+        signed_in(closed, pages_site.ENGINEER).post(f"/quarantine/{entry.id}/replay").status_code == 503
+    )  # no ingest here
     assert _one(database, Reason.NOT_JSON).id == entry.id
 
 

@@ -28,7 +28,7 @@ from infra.times import DAY_MS
 from ingest.storage import registry as registry_store
 from sensors.stations import Reach, Registry, Water
 from tests import pages_site
-from tests.page_browser import browser_of, part
+from tests.page_browser import browser_of, current, part
 from tests.says import shows
 
 RIVER = pages_site.RIVER
@@ -69,14 +69,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     found.close()
 
 
-def page_of(browser: TestClient, path: str) -> str:
-    """A page over what is stored at this moment."""
-    browser.app.state.picture.read_at_ms = 0  # type: ignore[attr-defined]
-    answer = browser.get(path)
-    assert answer.status_code == 200, answer.text
-    return answer.text
-
-
 def rows(page: str) -> list[tuple[str, str]]:
     return re.findall(r'data-testid="river-([\w-]+)" data-class="([^"]*)"', page)
 
@@ -92,7 +84,7 @@ def plan_of(database: Database) -> Plan:
 
 
 def test_the_worst_water_comes_first_with_its_evidence_its_incidents_and_its_silent_stations(app: FastAPI) -> None:
-    page = page_of(browser_of(app, pages_site.OFFICE), "/rivers")
+    page = current(browser_of(app, pages_site.OFFICE), "/rivers")
     found = rows(page)
     assert found[0] == (RIVER, "&gt;V")
     assert [one for _, one in found if one] == ["&gt;V", "III"]
@@ -107,20 +99,20 @@ def test_the_worst_water_comes_first_with_its_evidence_its_incidents_and_its_sil
 
 def test_the_address_narrows_the_list(app: FastAPI) -> None:
     browser = browser_of(app, pages_site.OFFICE)
-    assert [key for key, _ in rows(page_of(browser, "/rivers?missed=1"))] == [RIVER]
-    assert [key for key, _ in rows(page_of(browser, "/rivers?q=丰收"))] == ["fengshouchong"]
-    lakes = {key for key, _ in rows(page_of(browser, "/rivers?water=lake"))}
+    assert [key for key, _ in rows(current(browser, "/rivers?missed=1"))] == [RIVER]
+    assert [key for key, _ in rows(current(browser, "/rivers?q=丰收"))] == ["fengshouchong"]
+    lakes = {key for key, _ in rows(current(browser, "/rivers?water=lake"))}
     assert lakes == {"shiwan-lake", "yayi-lake"}
-    assert RIVER in {key for key, _ in rows(page_of(browser, f"/rivers?street={pages_site.NEXT_STREET}"))}
-    assert DRY not in {key for key, _ in rows(page_of(browser, "/rivers?street=chancheng/shiwan"))}
-    assert shows(page_of(browser, "/rivers?q=nowhere"), "rivers_page.none_found")
+    assert RIVER in {key for key, _ in rows(current(browser, f"/rivers?street={pages_site.NEXT_STREET}"))}
+    assert DRY not in {key for key, _ in rows(current(browser, "/rivers?street=chancheng/shiwan"))}
+    assert shows(current(browser, "/rivers?q=nowhere"), "rivers_page.none_found")
 
 
 # -- one river ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_head_says_class_target_and_by_how_much_it_is_exceeded(app: FastAPI) -> None:
-    page = page_of(browser_of(app, pages_site.OFFICE), HERE)
+    page = current(browser_of(app, pages_site.OFFICE), HERE)
     head = part(page, "river-head")
     assert 'data-met="0"' in head
     assert shows(head, "rivers_page.times", parameter="氨氮", times="3.2")  # 8.4 over 2.0
@@ -132,7 +124,7 @@ def test_the_head_says_class_target_and_by_how_much_it_is_exceeded(app: FastAPI)
 
 
 def test_stations_stand_in_flow_order_with_travel_times_and_outfalls_on_the_strip(app: FastAPI) -> None:
-    page = page_of(browser_of(app, pages_site.OFFICE), HERE)
+    page = current(browser_of(app, pages_site.OFFICE), HERE)
     assert re.findall(r'data-testid="river-station-([\w-]+)" data-class="([^"]*)"', page) == [
         ("qcc-huanhu-1", "III"),
         ("qcc-huanhu-2", "III"),
@@ -146,7 +138,7 @@ def test_stations_stand_in_flow_order_with_travel_times_and_outfalls_on_the_stri
 
 
 def test_the_days_show_what_was_recorded_and_the_classes_of_each_station(app: FastAPI) -> None:
-    page = page_of(browser_of(app, pages_site.OFFICE), HERE)
+    page = current(browser_of(app, pages_site.OFFICE), HERE)
     recorded = part(page, "river-recorded")
     assert recorded.count("<td") == 30
     assert recorded.count("missed") == 1  # the one day worse than V
@@ -157,7 +149,7 @@ def test_the_days_show_what_was_recorded_and_the_classes_of_each_station(app: Fa
 
 
 def test_a_chief_reads_the_file_and_sees_the_incidents_of_their_own_water_alone(app: FastAPI) -> None:
-    page = page_of(browser_of(app, pages_site.CHIEF), HERE)
+    page = current(browser_of(app, pages_site.CHIEF), HERE)
     assert re.findall(r'data-incident="(\d+)"', page) == ["2"]  # the other lies in another street
     chiefs = part(page, "river-chiefs")
     assert pages_site.CHIEF in chiefs
@@ -168,7 +160,7 @@ def test_a_chief_reads_the_file_and_sees_the_incidents_of_their_own_water_alone(
 
 
 def test_the_public_sees_the_water_and_no_incident_no_patrol_and_nothing_to_change(app: FastAPI) -> None:
-    page = page_of(browser_of(app, pages_site.PUBLIC), HERE)
+    page = current(browser_of(app, pages_site.PUBLIC), HERE)
     assert 'data-met="0"' in page
     assert "data-incident" not in page
     assert "river-patrols" not in page
@@ -183,7 +175,7 @@ def test_the_public_sees_the_water_and_no_incident_no_patrol_and_nothing_to_chan
         .status_code
         == 403
     )
-    assert 'class="pennant' not in page_of(browser_of(app, pages_site.PUBLIC), "/rivers")
+    assert 'class="pennant' not in current(browser_of(app, pages_site.PUBLIC), "/rivers")
 
 
 def test_a_term_that_ended_is_not_shown(app: FastAPI, database: Database) -> None:
@@ -204,11 +196,11 @@ def test_a_term_that_ended_is_not_shown(app: FastAPI, database: Database) -> Non
             source=pages_site.SOURCE,
             regions=regions,
         )
-    assert "前任" not in page_of(browser_of(app, pages_site.OFFICE), HERE)
+    assert "前任" not in current(browser_of(app, pages_site.OFFICE), HERE)
 
 
 def test_a_river_without_a_station_says_so_and_names_the_nearest(app: FastAPI) -> None:
-    page = page_of(browser_of(app, pages_site.OFFICE), f"/rivers/{DRY}")
+    page = current(browser_of(app, pages_site.OFFICE), f"/rivers/{DRY}")
     unwatched = part(page, "river-unwatched")
     assert shows(unwatched, "rivers_page.no_station")
     assert unwatched.count("/stations/") == 3
@@ -230,19 +222,19 @@ def test_incidents_of_a_busy_district_do_not_push_those_of_a_river_out_of_its_pa
                 now_ms=pages_site.now_ms(),
                 source=pages_site.SOURCE,
             )
-    assert re.findall(r'data-incident="(\d+)"', page_of(browser_of(app, pages_site.OFFICE), HERE)) == ["2", "1"]
+    assert re.findall(r'data-incident="(\d+)"', current(browser_of(app, pages_site.OFFICE), HERE)) == ["2", "1"]
 
 
 def test_the_code_leads_to_the_public_address_and_a_loopback_address_makes_none(
     app: FastAPI, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert "river-loopback" in page_of(
+    assert "river-loopback" in current(
         TestClient(app, base_url="http://127.0.0.1", headers={"Accept": "text/html"}), HERE
     )
     context = pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None)
     links = Links("https://river.example.gov/", b"x" * 32)
     told = NotificationSettings(pages_site.directory, NoticePolicy(), links, "测试站 test site")
-    page = page_of(browser_of(create_app(replace(context, notifications=told))), HERE)
+    page = current(browser_of(create_app(replace(context, notifications=told))), HERE)
     sign = part(page, "river-sign")
     assert f"https://river.example.gov/r/{RIVER}" in sign
     assert "<svg" in sign
@@ -250,7 +242,7 @@ def test_the_code_leads_to_the_public_address_and_a_loopback_address_makes_none(
 
 def test_the_pages_speak_one_language(app: FastAPI) -> None:
     for path in ("/rivers", HERE):
-        page = page_of(browser_of(app, pages_site.OFFICE), f"{path}?lang=en")
+        page = current(browser_of(app, pages_site.OFFICE), f"{path}?lang=en")
         assert say("rivers_page.title").en in page
         assert say("rivers_page.title").zh not in page
 
@@ -279,7 +271,7 @@ def test_a_goal_is_updated_once_and_an_older_page_overwrites_nothing(app: FastAP
         assert answer.status_code == 303, answer.text
     after = plan_of(database)
     assert (after.goals[0].progress, after.version) == (0.8, before.version + 1)
-    assert "80%" in page_of(browser, HERE)
+    assert "80%" in current(browser, HERE)
     stale = browser.post(HERE, data={**form, "progress": "10"})
     assert stale.status_code == 409
     assert shows(part(stale.text, "river-refused"), "river.plan_conflict")
@@ -338,7 +330,7 @@ def test_a_gauge_on_the_river_gives_loads_rain_beside_the_days_and_every_chart_a
 ) -> None:
     pages_site.gauge(database)
     browser = browser_of(create_app(pages_site.context(database, tmp_path_factory.mktemp("more"), token=None)))
-    page = page_of(browser, HERE)
+    page = current(browser, HERE)
     load = part(page, f"river-load-{pages_site.STATION}")
     assert re.findall(r'data-parameter="(\w+)"[^>]*><span><b>([^<]*)</b>', load) == [
         ("codmn", "2,850"),
@@ -354,12 +346,12 @@ def test_a_gauge_on_the_river_gives_loads_rain_beside_the_days_and_every_chart_a
     rain = browser.get(chart).json()["rain"]
     assert (rain["station"], round(sum(rain["mm"]), 1)) == (pages_site.GAUGE, 18.7)
     assert max(rain["mm"]) == 4.5, "three readings of 1.5 mm in half an hour"
-    assert "18.7" in part(page_of(browser, f"/stations/{pages_site.STATION}"), "station-rain")
+    assert "18.7" in part(current(browser, f"/stations/{pages_site.STATION}"), "station-rain")
     elsewhere = browser.get("/stations/pynd-1/chart?parameter=water_temp&range=24h").json()["rain"]
     assert shows(elsewhere["title"], "station.rain_from", km="5.8"), "of another creek, and says so"
 
     assert browser.get("/incidents/1/chart?parameter=nh3n").json()["rain"]["station"] == pages_site.GAUGE
-    facts = part(page_of(browser, "/incidents/1"), "case-facts")
+    facts = part(current(browser, "/incidents/1"), "case-facts")
     assert shows(facts, "verdict.rain_explains", names="氨氮")
     assert shows(facts, "verdict.level_gate")
     assert shows(facts, "verdict.flow_more")

@@ -11,7 +11,6 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.pages import live
 from api.pages import station as station_page
-from governance.people import store as people_store
 from infra.database import Database
 from infra.texts import say
 from infra.times import rfc3339
@@ -22,7 +21,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests import pages_site
-from tests.page_browser import browser_of
+from tests.page_browser import browser_of, signed_in
 from tests.pages_site import HOUR, MINUTE, STATION, now_ms
 
 GAPPED, SILENT = "fjh-1", "fjh-2"
@@ -47,23 +46,14 @@ def gapped(now: int) -> list[Message]:
     return [Message(GAPPED, encode(Telemetry(tuple(samples), seq=0, boot=1, sent_at_ms=now)), now)]
 
 
-def _client(app: FastAPI, name: str) -> TestClient:
-    database = app.state.context.database
-    with database.write() as connection:
-        token = people_store.issue_token(connection, name, by="test", now_ms=now_ms())
-    made = browser_of(app)
-    assert made.post("/login", data={"token": token}).status_code == 303
-    return made
-
-
 @pytest.fixture(scope="module")
 def office(app: FastAPI) -> TestClient:
-    return _client(app, pages_site.OFFICE)
+    return signed_in(app, pages_site.OFFICE)
 
 
 @pytest.fixture(scope="module")
 def public(app: FastAPI) -> TestClient:
-    return _client(app, pages_site.PUBLIC)
+    return signed_in(app, pages_site.PUBLIC)
 
 
 def _part(html: str, testid: str) -> str:

@@ -26,7 +26,7 @@ from governance import tables
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
-from governance.incidents.model import Action, Assignment, Order, Source
+from governance.incidents.model import Action, Assignment, Entry, Incident, Order, Source
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Channel, Contact, ContactRole, Directory
@@ -88,6 +88,7 @@ NEXT_STREET = "chancheng/zumiao"
 OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）", "周审计（示例）", "公众（示例）"
 ADMINISTRATOR, WORKER, ENGINEER = "管理员（示例）", "黄网格员（示例）", "何工程师（示例）"
 DEPUTY = "罗助理（示例）"
+OFFICER = Actor(OFFICE, Role.OFFICE)
 SOURCE = "/riverchief/test"
 KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
 LINKS = Links("http://127.0.0.1", b"a key of links made up for test.")
@@ -366,14 +367,13 @@ def ingest_of(database: Database) -> Callable[[Message], "Future[Receipt]"]:
 
 def _cases(database: Database, now: int) -> None:
     """A litter report on its way, messages told and given up, and a delivery that was refused."""
-    operator = Actor(OFFICE, Role.OFFICE)
     worker = Actor(WORKER, Role.GRID_WORKER, frozenset({GRID}))
     with database.write() as connection:
         place = Place(GRID, RIVER, 113.1478, 23.0205)
         made = incident_store.file_report(
             connection,
             Order(Action.ACCEPT, comment="环湖花园桥下有成片漂浮垃圾，约十平方米"),
-            operator,
+            OFFICER,
             colour=Colour.YELLOW,
             origin=Source.HOTLINE,
             place=place,
@@ -381,10 +381,10 @@ def _cases(database: Database, now: int) -> None:
             source=SOURCE,
         )
         for order, who, ago in (
-            (Order(Action.ACCEPT), operator, 290),
+            (Order(Action.ACCEPT), OFFICER, 290),
             (
                 Order(Action.DISPATCH, assignment=Assignment(GRID, CHIEF, Department.URBAN_MANAGEMENT)),
-                operator,
+                OFFICER,
                 280,
             ),
             (Order(Action.START), worker, 120),
@@ -432,6 +432,34 @@ def _cases(database: Database, now: int) -> None:
             .where(tables.outbox.c.id == oldest)
             .values(status="refused", attempts=3, last_status=422, last_error="平台拒收：编号格式不符")
         )
+
+
+def file_case(
+    database: Database,
+    place: Place,
+    text: str = "岸边杂物",
+    *,
+    colour: Colour = Colour.YELLOW,
+    origin: Source = Source.HOTLINE,
+    minutes_ago: int = 1,
+) -> Incident:
+    """A new report that the office filed."""
+    order, now_ms_ = Order(Action.ACCEPT, comment=text), now_ms() - minutes_ago * MINUTE
+    with database.write() as connection:
+        return incident_store.file_report(
+            connection, order, OFFICER, colour=colour, origin=origin, place=place, now_ms=now_ms_, source=SOURCE
+        )
+
+
+def act_on_case(database: Database, number: int, order: Order, actor: Actor = OFFICER) -> Incident:
+    with database.write() as connection:
+        return incident_store.apply_action(connection, number, order, actor, now_ms=now_ms(), source=SOURCE)
+
+
+def read_case(database: Database, number: int) -> tuple[Incident, list[Entry]]:
+    """An incident as it stands now, and its history."""
+    with database.read() as connection:
+        return incident_store.get(connection, number), incident_store.history(connection, number)
 
 
 TICKET, SUBSCRIPTION = "2345-6789-2345", "a-link-that-nobody-can-guess"

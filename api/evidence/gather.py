@@ -83,6 +83,23 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """What a pack is made from: the stores of a site, its photos, what it is called, and what proves its trail.
+
+    ``keys`` and ``outside`` are as `governance.verification.roots.verify` takes them.
+    """
+
+    database: Database
+    store: ReadingStore
+    catalogue: Catalogue
+    origin: str
+    site: str = ""
+    photos: Path | None = None
+    keys: Sequence[Ed25519PublicKey] = ()
+    outside: Sequence[Root] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of an incident at ``at_ms``; ``unanswered`` says that older readings could not be asked for.
 
@@ -112,35 +129,22 @@ class Evidence:
         return bool(self.trail) and self.fits and not self.differences
 
 
-def gather(  # noqa: PLR0913  (a part of the pack each)
-    database: Database,
-    store: ReadingStore,
-    catalogue: Catalogue,
-    incident_id: int,
-    *,
-    by: str,
-    origin: str,
-    photos: Path | None,
-    now_ms: int,
-    keys: Sequence[Ed25519PublicKey] = (),
-    outside: Sequence[Root] = (),
-) -> Evidence:
-    """What the stores know of an incident; ``keys`` and ``outside`` as `governance.verification.roots.verify` takes
-    them.
-
-    Raises NotFound and StorageUnavailable.
-    """
-    with database.read() as connection:
+def gather(sources: Sources, incident_id: int, by: str, now_ms: int) -> Evidence:
+    """What the stores know of an incident. Raises NotFound and StorageUnavailable."""
+    store, catalogue = sources.store, sources.catalogue
+    with sources.database.read() as connection:
         incident = incident_store.get(connection, incident_id)
         history = incident_store.history(connection, incident_id)
         registry = _around(registry_store.load(connection, catalogue), catalogue, incident)
         trail = audit_trail.entries_of(connection, "incident", incident_id)
         differences = comparison.of_incident(connection, incident_id)
-        root, fits = roots.newest_covering(connection, trail[-1].n, keys, outside) if trail else (None, True)
+        root, fits = (
+            roots.newest_covering(connection, trail[-1].n, sources.keys, sources.outside) if trail else (None, True)
+        )
         if trail and not any(one.part in ("body", "hash") for one in differences):
             incident, history = incident_store.as_of(connection, incident_id, max(line.at_ms for line in trail))
         rule = _rule(connection, incident)
-        pictures = _pictures(connection, incident, history, photos, now_ms)
+        pictures = _pictures(connection, incident, history, sources.photos, now_ms)
     start_ms = incident.since_ms - BEFORE_MS
     end_ms = max(start_ms + 1, min(incident.last_observed_at_ms + AFTER_MS, now_ms))
     charts: list[Chart] = []
@@ -154,7 +158,7 @@ def gather(  # noqa: PLR0913  (a part of the pack each)
     return Evidence(
         at_ms=now_ms,
         by=by,
-        origin=origin,
+        origin=sources.origin,
         incident=incident,
         history=history,
         registry=registry,

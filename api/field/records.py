@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import sqlalchemy as sa
 import structlog
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -71,6 +71,13 @@ class Server:
     regions: Callable[[], Regions]
 
 
+async def _server(context: RequestContext, registries: RequestRegistries, keeper: Keeping) -> Server:
+    return Server(context, registries, keeper.regions)
+
+
+RequestServer = Annotated[Server, Depends(_server)]
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Who sends, and the phone that signed it; ``from_file``: it was written to a file first, when nobody knows."""
@@ -111,18 +118,9 @@ class ReceiptList:
 
 
 @router.put("/{record_id}", response_model=Receipt)
-async def put_record(
-    context: RequestContext,
-    who: Who,
-    keeper: Keeping,
-    registries: RequestRegistries,
-    phone: SentBy,
-    request: Request,
-    record_id: str,
-) -> Response:
+async def put_record(server: RequestServer, who: Who, phone: SentBy, request: Request, record_id: str) -> Response:
     """Receive a record. The same record again gets the same receipt; what it became happens once."""
     body = decoded(await request.body())
-    server = Server(context, registries, keeper.regions)
     found, missing, fresh = await run_in_threadpool(receive, server, Sender(who, phone), record_id, body)
     return answer(receipt(found, missing), 201 if fresh else 200)
 
@@ -386,18 +384,9 @@ class StoredPhoto:
 
 
 @router.put("/{record_id}/photos/{sha256}", response_model=StoredPhoto)
-async def put_photo(
-    context: RequestContext,
-    who: Who,
-    keeper: Keeping,
-    registries: RequestRegistries,
-    request: Request,
-    record_id: str,
-    sha256: str,
-) -> Response:
+async def put_photo(server: RequestServer, who: Who, request: Request, record_id: str, sha256: str) -> Response:
     """Keep a photo of a record that was received. The body is the photo itself; the same one again changes nothing."""
     data = await request.body()
-    server = Server(context, registries, keeper.regions)
     await one_at_a_time(request, lambda: receive_photo(server, who, record_id, sha256, data))
     return answer(StoredPhoto(sha256, True))
 
@@ -573,16 +562,9 @@ def within_reach(who: Actor) -> sa.ColumnElement[bool]:
 
 
 @router.post("/{record_id}/decision", response_model=Receipt)
-def decide_record(
-    context: RequestContext,
-    who: Who,
-    keeper: Keeping,
-    registries: RequestRegistries,
-    record_id: str,
-    new: NewDecision,
-) -> Response:
+def decide_record(server: RequestServer, who: Who, record_id: str, new: NewDecision) -> Response:
     """Say which version of a conflict stands, or let a record that waits take effect or end."""
-    found, missing = decide(Server(context, registries, keeper.regions), who, record_id, new)
+    found, missing = decide(server, who, record_id, new)
     return answer(receipt(found, missing))
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse
 
 from api import assessment, problems
-from api.access import foreign, needed_right
+from api.access import needed_right
 from api.assessment import XLSX
 from api.pages.menu import ASSESSMENT, INCIDENT, LEDGER
 from api.pages.models import assessment as models
@@ -129,8 +129,6 @@ def _show(v: View, typed: Typed) -> Response:
 @router.post(ASSESSMENT.path + "/sheet")
 async def sheet(v: Viewing) -> Response:
     """The month as an Excel file; that it was taken out is an entry of the trail."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(ASSESSMENT.right)
     month = v.query.get("month", "").strip() or models.month_now(v.now_ms)
     by = GroupBy(v.query["by"]) if v.query.get("by") in set(GroupBy) else GroupBy.STREET
@@ -142,8 +140,6 @@ async def sheet(v: Viewing) -> Response:
 @router.post(ASSESSMENT.path)
 async def say_something(v: Viewing) -> Response:
     """Appeal, decide an appeal, mark days or withdraw a mark, as the form says."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(ASSESSMENT.right)
     async with v.request.form(max_files=1, max_fields=20) as form:
         given = {

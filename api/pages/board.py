@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, needed_right
+from api.access import needed_right
 from api.pages import acting
 from api.pages.live import PRESENCE
 from api.pages.menu import BOARD
@@ -78,8 +78,6 @@ async def show(v: Viewing) -> Response:
 @router.post(BOARD.path)
 async def act(v: Viewing, request: Request) -> Response:
     """Do with the selected incident what the form says; then the board again."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(_ACTING)
     async with request.form(max_files=0, max_fields=acting.FIELDS) as form:
         given = acting.given(form)

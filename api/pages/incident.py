@@ -1,7 +1,7 @@
 """The page of an incident ``/incidents/{number}``: what, how sure, who, until when, and what to do now."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,12 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems, svg
-from api.access import foreign, needed_right
+from api.access import needed_right
 from api.names import rule_title
 from api.pages import acting, gauges
 from api.pages import incident_evidence as evidence
+from api.pages.forms import Fields
 from api.pages.incident_evidence import Charted
-from api.pages.menu import INCIDENT, INCIDENTS, REPORTED, RIVER, TRAIL
+from api.pages.menu import INCIDENT, REPORTED, RIVER, TRAIL
 from api.pages.models import action_bar, series, verdict
 from api.pages.models import incident as models
 from api.pages.models import series_chart as chart
@@ -143,19 +144,31 @@ class CasePage:
         return self.stored.incident
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a form said and why it was refused; ``sides``: of photos, as the form had them; ``contacts`` by ticket."""
+
+    given: Given = field(default_factory=Given)
+    error: WaterError | None = None
+    sides: Mapping[str, str] | None = None
+    contacts: Mapping[str, str] | None = None
+
+
 @router.get(NUMBER)
 async def show(v: Viewing, number: int) -> Response:
     """The page, or the blocks of it that changed."""
     v.require(INCIDENT.right)
+    return await _answer(v, number, Asked())
+
+
+async def _answer(v: View, number: int, asked: Asked) -> Response:
     picture = await v.live.now()
-    return await run_in_threadpool(_page, v, number, picture, Given(), None)
+    return await run_in_threadpool(_page, v, number, picture, asked)
 
 
 @router.post(NUMBER)
 async def act(v: Viewing, request: Request, number: int) -> Response:
     """Do what the form says, or show what would come of it; then the page again."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(_ACTING)
     await run_in_threadpool(_visible, v, number)
     error: WaterError | None = None
@@ -172,44 +185,33 @@ async def act(v: Viewing, request: Request, number: int) -> Response:
         if error is None:
             await request.app.state.picture.refresh()  # the page that follows shows what was done
             return RedirectResponse(v.here(done=given.action, act=None) + "#actions", 303)
-    picture = await v.live.now()
-    return await run_in_threadpool(_page, v, number, picture, given, error)
+    return await _answer(v, number, Asked(given, error))
 
 
 @router.post(NUMBER + "/public-photos")
-async def release_photos(v: Viewing, request: Request, number: int) -> Response:
+async def release_photos(v: Viewing, request: Request, number: int, given: Fields) -> Response:
     """Say which photos of a handled case the public sees."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(_RELEASING)
-    async with request.form(max_files=0, max_fields=acting.FIELDS) as form:
-        wanted = {name: str(side) for name, side in form.items() if len(name) == PHOTO_ID}
-        looked = form.get("looked") == "1"
+    wanted = {name: side for name, side in given.items() if len(name) == PHOTO_ID}
+    looked = given.get("looked") == "1"
     sides = {name: Side(side) for name, side in wanted.items() if side in set(Side)}
     try:
         await one_at_a_time(request, lambda: release(v.context, v.actor, number, sides, looked=looked))
     except WaterError as error:
-        picture = await v.live.now()
-        return await run_in_threadpool(_page, v, number, picture, Given(), error, wanted)
+        return await _answer(v, number, Asked(error=error, sides=wanted))
     return RedirectResponse(v.to(f"/incidents/{number}", photos=1) + "#release", 303)
 
 
 @router.post(NUMBER + "/contacts")
-async def show_contacts(v: Viewing, request: Request, number: int) -> Response:
+async def show_contacts(v: Viewing, number: int, given: Fields) -> Response:
     """The page with the contacts that citizens left, for a reason that goes into the trail."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(_CONTACTS)
-    async with request.form(max_files=0, max_fields=2) as form:
-        reason = str(form.get("reason") or "")[:500]
-    shown: dict[str, str] | None = None
-    error: WaterError | None = None
+    reason = given.get("reason", "")[:500]
     try:
-        shown = await run_in_threadpool(contacts_of, v.context, v.actor, number, reason)
-    except WaterError as caught:
-        error = caught
-    picture = await v.live.now()
-    return await run_in_threadpool(_page, v, number, picture, Given(), error, shown=shown)
+        asked = Asked(contacts=await run_in_threadpool(contacts_of, v.context, v.actor, number, reason))
+    except WaterError as error:
+        asked = Asked(error=error)
+    return await _answer(v, number, asked)
 
 
 @router.get(NUMBER + "/chart")
@@ -272,31 +274,20 @@ def _visible(v: View, number: int) -> tuple[Incident, list[Entry]]:
         return incident, incident_store.history(connection, number)
 
 
-def _page(
-    v: View,
-    number: int,
-    picture: Model | None,
-    given: Given,
-    error: WaterError | None,
-    wanted: Mapping[str, str] | None = None,
-    *,
-    shown: Mapping[str, str] | None = None,
-) -> Response:
-    """``wanted``: the sides of photos as a form had them that was refused; ``shown``: contacts by ticket."""
+def _page(v: View, number: int, picture: Model | None, asked: Asked) -> Response:
     try:
         incident, history = _visible(v, number)
     except Forbidden as refused:
         return v.render(
             "incident_refused.html", status=403, refused=refused.text, may_report=v.actor.may(REPORTED.right)
         )
-    page = _read(v, incident, history, given, error if wanted is None else None)
+    page = _read(v, incident, history, asked)
     registry, catalogue = v.registries.recent(), v.context.catalogue
     fired = acting.firings(history)
-    names = {one.key: Text(one.zh, one.en) for one in registry.stations}
     shows_all = v.query.get("all") == "1"
     return v.render(
         "incident.html",
-        status=200 if error is None else problems.of(error).sort.status,
+        status=200 if asked.error is None else problems.of(asked.error).sort.status,
         picture=picture,
         topics=(f"incident-{number}", f"presence-incident-{number}"),
         page=page,
@@ -318,13 +309,11 @@ def _page(
         basis=_basis(incident),
         findings=sum(entry.what is EntryKind.FIRED for entry in history),
         sentence=history[0].text if incident.rule else None,
-        station_name=lambda key: v.of(names.get(key, Text(key, key))),
-        contacts=shown,
+        contacts=asked.contacts,
         may_contact=v.actor.may(_CONTACTS),
-        release=_release(v, page.stored, wanted, error),
+        release=_release(v, page.stored, asked),
         may_river=v.actor.may(RIVER.right),
         may_trail=page.stored.audited and v.actor.may(TRAIL.right),
-        inbox=INCIDENTS.path,
         done=v.query.get("done", "") if v.query.get("done") in set(Action) else "",
         keys=action_bar.KEYS,
     )
@@ -340,18 +329,15 @@ class Release:
     refused: Text | None
 
 
-def _release(v: View, stored: Stored, wanted: Mapping[str, str] | None, error: WaterError | None) -> Release | None:
+def _release(v: View, stored: Stored, asked: Asked) -> Release | None:
     """None where there is nothing to release, or for who may not."""
     pictures = tuple(one for one in stored.files if one.media_type.startswith("image/"))
     if not pictures or not v.actor.may(_RELEASING) or not may_release(stored.incident):
         return None
     sides = {one.attachment_id: str(one.side) for one in stored.public}
-    return Release(
-        pictures,
-        sides if wanted is None else wanted,
-        stored.public,
-        None if wanted is None or not error else error.text,
-    )
+    if asked.sides is None or asked.error is None:
+        return Release(pictures, sides, stored.public, None)
+    return Release(pictures, asked.sides, stored.public, asked.error.text)
 
 
 def _basis(incident: Incident) -> tuple[list[Text], list[tuple[Text, ...]]] | None:
@@ -388,7 +374,8 @@ def _settled_doubt(incident: Incident, history: Sequence[Entry]) -> Text | None:
     return next((one.text for one in later if one.details.get("kind") == incident.kind.value), None)
 
 
-def _read(v: View, incident: Incident, history: Sequence[Entry], given: Given, error: WaterError | None) -> CasePage:
+def _read(v: View, incident: Incident, history: Sequence[Entry], asked: Asked) -> CasePage:
+    given, error = asked.given, asked.error if asked.sides is None else None
     registry = v.registries.recent()
     station = evidence.station_of(incident, registry)
     with v.context.database.read() as connection:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
-from api.access import foreign
+from api.pages.forms import Fields
 from api.pages.view import LANGUAGE_COOKIE, LANGUAGES, THEME_COOKIE, THEMES, PageRoute
 from infra.times import DAY_MS
 
@@ -17,12 +17,8 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
 @router.post(PATH)
-async def choose(request: Request) -> Response:
+def choose(request: Request, given: Fields) -> Response:
     """Remember what was chosen and show the page again."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
-    async with request.form(max_files=0, max_fields=5) as form:
-        given = {name: value for name, value in form.items() if isinstance(value, str)}
     secure = request.url.scheme == "https"
     response = RedirectResponse(_again(given.get("to", "/"), given), 303)
     for name, cookie, known in _CHOICES:

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse
 
 from api import maintenance as maintenance_views
 from api import problems, svg
-from api.access import author, foreign, reaches
+from api.access import author, reaches
 from api.field import kinds as record_kinds
 from api.field import records as field_records
 from api.field.records import NewDecision, Server
@@ -24,10 +24,10 @@ from api.maintenance import MOST_STOPS, Jump, MaintenanceSummary
 from api.pages.menu import INCIDENT, MAINTENANCE, MAINTENANCE_OF, ROUTE
 from api.pages.models import maintenance as models
 from api.pages.models.maintenance import CheckForm, Choice
-from api.pages.models.station import moment, significant
+from api.pages.models.station import moment
 from api.pages.view import PageRoute, View, Viewing, markup
 from api.registries import find
-from api.requests import MINUTE_FORM, instant, whole_number
+from api.requests import instant, whole_number
 from api.responses import answer, when
 from api.routes import maintenance as maintenance_routes
 from api.routes import rules as mute_routes
@@ -139,8 +139,6 @@ def _said(v: View, what: object) -> list[tuple[str, str]]:
 @router.post(MAINTENANCE.path + "/field/{record_id}")
 def decide(v: Viewing, record_id: str, keep: FormField = "", station_key: StationField = "") -> Response:
     """Decide on a record from the field."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(MAINTENANCE.right)
     if keep not in ("mine", "theirs"):
         raise ConfigurationError(say("care_page.no_action"))
@@ -251,8 +249,6 @@ def verdict(v: Viewing, key: str) -> Response:
 @router.post(MAINTENANCE_OF.path)
 async def act(v: Viewing, key: str) -> Response:
     """Do what one of the page's forms asks for."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(MAINTENANCE_OF.right)
     async with v.request.form(max_files=1, max_fields=80) as form:
         photo = form.get("photo")
@@ -336,20 +332,17 @@ def _station(v: View, key: str, shown: Shown) -> Response:
         photos=photos,
         done=v.query.get("done", "") if v.query.get("done", "") in DONE and not shown.error else "",
         may_incidents=v.actor.may(INCIDENT.right),
-        names=lambda keys: _names(v, keys),
         touched=lambda visit: _touched(v, visit),
         span=lambda visit: _span(v, visit),
         jump=lambda found: _jump(v, found),
         verdict_of=lambda kept: models.verdict(kept, v.context.catalogue),
         passes=_passes,
-        short=lambda value, parameter: significant(value, v.context.catalogue[parameter]),
         unit=lambda parameter: (
             "" if v.context.catalogue[parameter].unit == "1" else v.context.catalogue[parameter].unit
         ),
         next_check=_next(v, shown.verdict) if shown.verdict else "",
         day=lambda at_ms: beijing(at_ms, "%m-%d"),
         long_day=lambda at_ms: beijing(at_ms, "%Y-%m-%d"),
-        minute=lambda at_ms: beijing(at_ms, MINUTE_FORM),
     )
 
 

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from api import svg
 from api.access import needed_right
 from api.pages.live import digest
-from api.pages.menu import INCIDENTS, MAP, REGISTRY, RIVER
+from api.pages.menu import INCIDENTS, MAP, RIVER
 from api.pages.models import map as models
 from api.pages.models import series
 from api.pages.models.board import holder
@@ -242,7 +242,6 @@ def _page(v: View, picture: Model | None) -> Response:
         reach_name=lambda key: _reach_name(v, registry, key),
         region_name=lambda code: next((v.of(Text(r.zh, r.en)) for r in registry.regions if r.code == code), code),
         may_river=v.actor.may(RIVER.right),
-        may_registry=v.actor.may(REGISTRY.right),
         incidents_path=INCIDENTS.path,
         headline=lambda one: _headline(v, one),
         holder=holder,

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, needed_right
+from api.access import needed_right
 from api.pages.acting import known_contacts
+from api.pages.forms import Fields
 from api.pages.menu import MESSAGES
 from api.pages.models import messages as models
 from api.pages.view import PageRoute, View, Viewing
@@ -50,17 +50,9 @@ def show(v: Viewing) -> Response:
 
 
 @router.post(PATH)
-async def act(v: Viewing) -> Response:
+def act(v: Viewing, given: Fields) -> Response:
     """Send a message or a delivery again; then the same list."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(AGAIN)
-    async with v.request.form(max_files=0, max_fields=8) as form:
-        given = {name: value for name, value in form.items() if isinstance(value, str)}
-    return await run_in_threadpool(_act, v, given)
-
-
-def _act(v: View, given: dict[str, str]) -> Response:
     ways: dict[str, Callable[[int], object]] = {
         "notice": lambda number: resend_notice(v.context, v.actor, number),
         "delivery": lambda number: resend_delivery(v.context, v.actor, number),

@@ -7,13 +7,12 @@ from datetime import date, timedelta
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, needed_right, reaches_all
+from api.access import needed_right, reaches_all
 from api.pages.acting import known_contacts
+from api.pages.forms import Fields
 from api.pages.menu import ONCALL
 from api.pages.models import oncall as models
 from api.pages.models.messages import midnight
@@ -89,31 +88,10 @@ def show(v: Viewing) -> Response:
 
 
 @router.post(PATH)
-async def act(v: Viewing) -> Response:
+def act(v: Viewing, fields: Fields) -> Response:
     """Plan what one of the forms says; then the calendar again."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(PLAN)
-    async with v.request.form(max_files=0, max_fields=60) as form:
-        given = _given(form)
-    return await run_in_threadpool(_act, v, given)
-
-
-def _given(form: FormData) -> Given:
-    def text(name: str, most: int = 128) -> str:
-        value = form.get(name)
-        return value.replace("\x00", "").strip()[:most] if isinstance(value, str) else ""
-
-    return Given(
-        **{name: text(name) for name in ("do", "person", "begins", "until", "rank", "other")},
-        was=text("was", 400),
-        **{name: text(name) for name in ("kind", "days", "handover", "first", "weeks")},
-        turns=tuple(text(f"turn{i}") for i in range(models.MOST_TURNS)),
-        weekdays=tuple(text(f"day{i}") for i in range(7)),
-    )
-
-
-def _act(v: View, given: Given) -> Response:
+    given = _given(fields)
     number = whole_number(v.query.get("shift", "")) or 0
     ways: dict[str, Callable[[], str]] = {
         "add": lambda: _add(v, given),
@@ -131,6 +109,19 @@ def _act(v: View, given: Given) -> Response:
         return _page(v, given, error)
     v.context.wake()
     return RedirectResponse(v.here(done=done, shift=None, form=None), 303)
+
+
+def _given(fields: Mapping[str, str]) -> Given:
+    def text(name: str) -> str:
+        return fields.get(name, "")[:128]
+
+    return Given(
+        **{name: text(name) for name in ("do", "person", "begins", "until", "rank", "other")},
+        was=fields.get("was", "")[:400],
+        **{name: text(name) for name in ("kind", "days", "handover", "first", "weeks")},
+        turns=tuple(text(f"turn{i}") for i in range(models.MOST_TURNS)),
+        weekdays=tuple(text(f"day{i}") for i in range(7)),
+    )
 
 
 def _add(v: View, given: Given) -> str:

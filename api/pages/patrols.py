@@ -64,7 +64,7 @@ def patrol(v: Viewing, key: str) -> Response:
         for reach, spans in one.covered.items()
         if reach in names
     ]
-    return v.render("patrol.html", patrol=one, passed=passed, problems=_problems(v, one), names=names)
+    return v.render("patrol.html", patrol=one, passed=passed, problems=_problems(v, one))
 
 
 @router.get(PATROL.path + "/points")

@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, needed_right
+from api.access import needed_right
 from api.names import channel_name
 from api.pages import person_access
 from api.pages.acting import known_contacts
+from api.pages.forms import Fields
 from api.pages.live import digest
 from api.pages.menu import PEOPLE
 from api.pages.models import channel_form
@@ -112,13 +112,9 @@ def _reach(connection: sa.Connection, directory: Directory, people: list[Person]
 
 
 @router.post(PATH)
-async def add(v: Viewing) -> Response:
+def add(v: Viewing, given: Fields) -> Response:
     """Add somebody, or take a contact of the file over."""
     v.require(CHANGE)
-    return await _posted(v, _add)
-
-
-def _add(v: View, given: dict[str, str]) -> Response:
     ways = {"add": _add_person, "import": _import}
     act = ways.get(given.get("do", ""))
     if act is None:
@@ -201,7 +197,7 @@ def person(v: Viewing, name: str) -> Response:
 
 
 @router.post(ONE)
-async def change(v: Viewing, name: str) -> Response:
+def change(v: Viewing, name: str, given: Fields) -> Response:
     """Do what one of the page's forms asks for."""
     ways: dict[str, Callable[[View, str, dict[str, str]], Response]] = {
         "change": _change,
@@ -214,20 +210,16 @@ async def change(v: Viewing, name: str) -> Response:
         "test": _test,
         "remove": _remove,
     }
-
-    def act(v: View, given: dict[str, str]) -> Response:
-        do = given.get("do", "")
-        if do not in ways:
-            raise Refused(say("people_page.no_action"))
-        if do not in OWN or v.person != name:
-            v.require(CHANGE)
-        try:
-            v.keeper.require_authority(v.actor, name)
-            return ways[do](v, name, given)
-        except WaterError as error:
-            return _person(v, name, _refused(do, given, error))
-
-    return await _posted(v, act)
+    do = given.get("do", "")
+    if do not in ways:
+        raise Refused(say("people_page.no_action"))
+    if do not in OWN or v.person != name:
+        v.require(CHANGE)
+    try:
+        v.keeper.require_authority(v.actor, name)
+        return ways[do](v, name, given)
+    except WaterError as error:
+        return _person(v, name, _refused(do, given, error))
 
 
 def _change(v: View, name: str, given: dict[str, str]) -> Response:
@@ -478,7 +470,6 @@ def _person(v: View, name: str, typed: Typed) -> Response:
         chiefs=[p.name for p in everybody if p.role in (Role.CHIEF, Role.GENERAL_CHIEF) and p.name != one.name],
         heirs=[p.name for p in everybody if p.role is one.role and p.name != one.name] if may else [],
         roles=_roles(v),
-        role_of=Role,
         regions=_regions(v),
         departments=_departments(v),
         rivers=[(r.key, v.of(Text(r.zh, r.en))) for r in registry.reaches],
@@ -487,7 +478,6 @@ def _person(v: View, name: str, typed: Typed) -> Response:
             typed.given.get("kind", "") if typed.do == "channel" else v.query.get("kind", ""), channel_form.KINDS[0]
         ),
         contact_roles=tuple(ContactRole),
-        colours=tuple(Colour),
         day_of=models.day_of,
         person_access=person_access.of(v, one.name),
         digest=digest,
@@ -719,14 +709,3 @@ def _regions(v: View) -> list[tuple[str, str]]:
         for one in ordered
         if v.actor.covers(one.code)
     ]
-
-
-async def _posted(v: View, act: Callable[[View, dict[str, str]], Response]) -> Response:
-    """Read a form of ours and do what it asks for, in a thread."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
-    async with v.request.form(max_files=0, max_fields=60) as form:
-        given = {
-            name: value.replace("\x00", "").strip()[:2000] for name, value in form.items() if isinstance(value, str)
-        }
-    return await run_in_threadpool(act, v, given)

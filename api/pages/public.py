@@ -24,8 +24,8 @@ from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign
 from api.pages import assets
+from api.pages.forms import Fields
 from api.pages.models import public as models
 from api.pages.models.public import Known, Step
 from api.pages.view import TEMPLATES, PageRoute, View, Viewing, markup
@@ -175,31 +175,22 @@ def photo(v: Viewing, name: str) -> Response:
 
 
 @router.post(SIGN + "/subscription")
-async def subscribe(v: Viewing, code: str) -> Response:
+def subscribe(v: Viewing, code: str, given: Fields) -> Response:
     """Ask for mails about a river: a link is sent to the address, and nothing else before somebody opens it and says
     yes."""
-    request = v.request
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
-    async with request.form(max_files=0, max_fields=4) as given:
-        address = str(given.get("address") or "")[:300]
-
-    def done() -> Response:
-        registry = v.registries.recent()
-        reach = registry.reach(code)
-        if reach is None or not v.context.subscribes:
-            return page(v, "missing.html", 404, text=say("citizen.no_reach"))
-        try:
-            wait_s = request.app.state.subscribing.take(network_of(sender_of(request)))
-            if wait_s > 0:
-                raise RateLimited(math.ceil(wait_s))
-            with v.context.database.write() as connection:
-                subscriptions.request(connection, v.context.vault, reach.key, address, v.language, v.now_ms)
-        except WaterError as error:
-            return _sign(v, registry, reach, address, error)
-        return RedirectResponse(v.to(f"/r/{reach.key}", asked=1) + "#subscribe", 303)
-
-    return await run_in_threadpool(done)
+    registry, address = v.registries.recent(), given.get("address", "")[:300]
+    reach = registry.reach(code)
+    if reach is None or not v.context.subscribes:
+        return page(v, "missing.html", 404, text=say("citizen.no_reach"))
+    try:
+        wait_s = v.request.app.state.subscribing.take(network_of(sender_of(v.request)))
+        if wait_s > 0:
+            raise RateLimited(math.ceil(wait_s))
+        with v.context.database.write() as connection:
+            subscriptions.request(connection, v.context.vault, reach.key, address, v.language, v.now_ms)
+    except WaterError as error:
+        return _sign(v, registry, reach, address, error)
+    return RedirectResponse(v.to(f"/r/{reach.key}", asked=1) + "#subscribe", 303)
 
 
 @router.get("/subscription/{token}")
@@ -209,26 +200,19 @@ def subscription(v: Viewing, token: str) -> Response:
 
 
 @router.post("/subscription/{token}")
-async def change_subscription(v: Viewing, token: str) -> Response:
+def change_subscription(v: Viewing, token: str, given: Fields) -> Response:
     """Confirm or end it. A mail program ends it by itself, with ``List-Unsubscribe=One-Click`` (RFC 8058)."""
-    async with v.request.form(max_files=0, max_fields=4) as given:
-        verdict, one_click = given.get("verdict"), given.get("List-Unsubscribe") == "One-Click"
-    if not one_click and (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
-
-    def done() -> Response:
-        if verdict == "confirm":
-            try:
-                return _confirmed(v, token)
-            except NotFound:
-                return _subscription(v, token)
-        if one_click or verdict == "end":
-            with v.context.database.write() as connection:
-                subscriptions.end(connection, token)
-            return page(v, "subscription.html", found=None, river=None, ended=True)
-        return _subscription(v, token)
-
-    return await run_in_threadpool(done)
+    verdict = given.get("verdict")
+    if verdict == "confirm":
+        try:
+            return _confirmed(v, token)
+        except NotFound:
+            return _subscription(v, token)
+    if verdict == "end" or given.get("List-Unsubscribe") == "One-Click":
+        with v.context.database.write() as connection:
+            subscriptions.end(connection, token)
+        return page(v, "subscription.html", found=None, river=None, ended=True)
+    return _subscription(v, token)
 
 
 def _confirmed(v: View, token: str) -> Response:
@@ -267,8 +251,6 @@ def report_form(v: Viewing) -> Response:
 async def send(v: Viewing) -> Response:
     """File what the form says; the answer leads to the ticket."""
     request = v.request
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     try:
         admit(request)
     except RateLimited as error:
@@ -286,20 +268,14 @@ async def send(v: Viewing) -> Response:
 
 
 @router.post(PATH + "/follow/{number}")
-async def follow(v: Viewing, number: int) -> Response:
+def follow(v: Viewing, number: int) -> Response:
     """Follow a problem that somebody reported already: a ticket of one's own, and nothing to fill in."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     admit(v.request)
-
-    def done() -> Response:
-        try:
-            view = follow_too(v.context, number, sender_of(v.request))
-        except WaterError as error:
-            return page(v, "missing.html", problems.of(error).sort.status, text=error.text)
-        return RedirectResponse(v.to(f"{PATH}/{view.ticket}", new=1), 303)
-
-    return await run_in_threadpool(done)
+    try:
+        view = follow_too(v.context, number, sender_of(v.request))
+    except WaterError as error:
+        return page(v, "missing.html", problems.of(error).sort.status, text=error.text)
+    return RedirectResponse(v.to(f"{PATH}/{view.ticket}", new=1), 303)
 
 
 @router.get(PATH + "/{ticket}")
@@ -309,22 +285,13 @@ def progress(v: Viewing, ticket: str) -> Response:
 
 
 @router.post(PATH + "/{ticket}")
-async def answer(v: Viewing, ticket: str) -> Response:
+def answer(v: Viewing, ticket: str, given: Fields) -> Response:
     """Say that it is solved, or that it is not; have one's contact erased."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
-    async with v.request.form(max_files=0, max_fields=4) as given:
-        comment = str(given.get("comment") or "")[:2000].strip()
-        verdict = str(given.get("verdict") or "")
-
-    def done() -> ReportView:
-        if verdict == "solved":
-            return solved(v.context, ticket)
-        if verdict == "forget":
-            return forgotten(v.context, ticket)
-        return objected(v.context, ticket, comment)
-
-    return await run_in_threadpool(_ticket, v, ticket, done)
+    if given.get("verdict") == "solved":
+        return _ticket(v, ticket, lambda: solved(v.context, ticket))
+    if given.get("verdict") == "forget":
+        return _ticket(v, ticket, lambda: forgotten(v.context, ticket))
+    return _ticket(v, ticket, lambda: objected(v.context, ticket, given.get("comment", "")[:2000]))
 
 
 def _filed(v: View, typed: Typed) -> Response:

@@ -5,12 +5,13 @@ entry with its bytes, what to put right, and replays it.
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, needed_right
+from api.access import needed_right
+from api.pages.forms import Fields
 from api.pages.menu import QUARANTINE
 from api.pages.models import quarantine as models
 from api.pages.view import PageRoute, View, Viewing
@@ -78,10 +79,8 @@ def show_entry(v: Viewing, number: str) -> Response:
 
 
 @router.post(QUARANTINE.path + "/{number}/replay")
-async def send_again(v: Viewing, replaying: Replaying, request: Request, number: str) -> Response:
+async def send_again(v: Viewing, replaying: Replaying, number: str) -> Response:
     """Replay an entry; the answer leads to it, where its outcome stands."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(MAY_REPLAY)
     entry = _number(number)
     try:
@@ -97,21 +96,16 @@ async def send_again(v: Viewing, replaying: Replaying, request: Request, number:
 
 
 @router.post(QUARANTINE.path + "/{number}/ignore")
-async def set_aside(v: Viewing, number: str) -> Response:
+def set_aside(v: Viewing, number: str, given: Fields) -> Response:
     """Ignore an entry; what was refused comes back with the reason typed."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(MAY_REPLAY)
-    async with v.request.form(max_files=0, max_fields=2) as given:
-        reason = str(given.get("reason") or "")[:1000]
-    return await run_in_threadpool(_done, v, number, lambda entry: ignore(v.context, v.actor, entry, reason), reason)
+    reason = given.get("reason", "")[:1000]
+    return _done(v, number, lambda entry: ignore(v.context, v.actor, entry, reason), reason)
 
 
 @router.post(QUARANTINE.path + "/{number}/restore")
 def hold_again(v: Viewing, number: str) -> Response:
     """Hold an ignored entry again."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(MAY_REPLAY)
     return _done(v, number, lambda entry: restore(v.context, v.actor, entry))
 

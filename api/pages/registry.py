@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
 
 from api import entity_tags, maintenance, problems
-from api.access import author, foreign, needed_right, reaches, reaches_all
+from api.access import author, needed_right, reaches, reaches_all
 from api.pages.live import digest
 from api.pages.menu import REGISTRY
 from api.pages.models import registry as models
@@ -642,8 +642,6 @@ async def _posted(
     v: View, right: Right, act: Callable[[View, FormData], Response], part_bytes: int = 64 * 1024
 ) -> Response:
     """Read a form of ours and do what it asks for, in a thread."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(right)
     async with v.request.form(max_files=1, max_fields=200, max_part_size=part_bytes) as given:
         return await run_in_threadpool(act, v, given)

@@ -12,7 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, on_behalf
+from api.access import on_behalf
 from api.pages.acting import FIELDS
 from api.pages.map import DATA
 from api.pages.menu import REPORT, REPORTED
@@ -79,8 +79,6 @@ def form(v: Viewing) -> Response:
 @router.post(REPORT.path)
 async def send(v: Viewing, request: Request) -> Response:
     """File what the form says, unless something open nearby was not shown yet; then the case, or own reports."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(REPORT.right)
     async with request.form(max_files=2 * MOST_PHOTOS, max_fields=FIELDS, max_part_size=MOST_FIELD_BYTES) as sent:
         given = models.typed({name: value for name, value in sent.items() if isinstance(value, str)}, v.actor)

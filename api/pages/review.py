@@ -4,7 +4,7 @@ What the record cannot hold is not offered: there is neither a corrected value n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -12,11 +12,10 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems, requests
-from api.access import author, foreign, needed_right
+from api.access import author, needed_right
 from api.pages.menu import REVIEW
 from api.pages.models import review as models
 from api.pages.view import PageRoute, View, Viewing
@@ -215,14 +214,7 @@ def show_day(v: Viewing, station: str, day: str) -> Response:
     """One station in one day."""
     v.require(REVIEW.right)
     query = v.request.query_params
-    typed = Typed(
-        since=query.get("since", "")[:40],
-        until=query.get("until", "")[:40],
-        parameters=tuple(one[:40] for one in query.getlist("parameter")[:MOST_FIELDS]),
-        reason=query.get("reason", "")[:40],
-        note=query.get("note", "")[:LONGEST_NOTE],
-    )
-    return _page(v, station, day, typed)
+    return _page(v, station, day, _typed(query, query.getlist("parameter")))
 
 
 def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> Response:
@@ -271,7 +263,6 @@ def _page(v: View, key: str, day_text: str, typed: Typed, status: int = 200) -> 
         panels=panels,
         stretches=sorted((s for one in panels for s in one.stretches), key=lambda s: (-s.count, s.since_ms)),
         effects=models.effects(station, readings, wanted, chosen, spans, catalogue) if chosen else [],
-        wanted=wanted,
         clash=_clash(history, wanted, chosen),
         incidents=incidents,
         visits=visits,
@@ -332,35 +323,38 @@ async def _form(request: Request) -> Mapping[str, Any]:
     """The fields of the form; of those named ``parameter`` all."""
     async with request.form(max_files=0, max_fields=MOST_FIELDS, max_part_size=MOST_BYTES) as given:
         fields: dict[str, Any] = {name: value for name, value in given.items() if isinstance(value, str)}
-        fields["parameter"] = tuple(str(one)[:40] for one in given.getlist("parameter"))
-        return fields
+        return fields | {"parameter": [str(one) for one in given.getlist("parameter")]}
 
 
 Form = Annotated[Mapping[str, Any], Depends(_form)]
 
 
-@router.post(PATH + "/{station}/{day}")
-async def mark(v: Viewing, form: Form, station: str, day: str) -> Response:
-    """Call a stretch good or bad. Sent twice, it is kept once."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
-    typed = Typed(
-        since=str(form.get("since", ""))[:40],
-        until=str(form.get("until", ""))[:40],
-        parameters=form["parameter"],
-        reason=str(form.get("reason", ""))[:40],
-        note=str(form.get("note", "")).replace("\x00", "")[:LONGEST_NOTE],
+def _typed(given: Mapping[str, str], parameters: Sequence[str]) -> Typed:
+    """What an address or a form says."""
+    return Typed(
+        since=given.get("since", "")[:40],
+        until=given.get("until", "")[:40],
+        parameters=tuple(one[:40] for one in parameters[:MOST_FIELDS]),
+        reason=given.get("reason", "")[:40],
+        note=given.get("note", "").replace("\x00", "")[:LONGEST_NOTE],
     )
-    return await run_in_threadpool(_mark, v, station, day, typed, str(form.get("verdict", "")))
 
 
-def _mark(v: View, key: str, day: str, typed: Typed, verdict: str) -> Response:
+def _see(v: View, key: str, day: str, **query: object) -> Response:
+    """The way back to a station-day after something was done."""
+    return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", **query, reach=v.query.get("reach")), 303)
+
+
+@router.post(PATH + "/{station}/{day}")
+def mark(v: Viewing, form: Form, station: str, day: str) -> Response:
+    """Call a stretch good or bad. Sent twice, it is kept once."""
     v.require(ACT)
+    typed = _typed(form, form["parameter"])
     try:
-        number = _marked(v, key, day, typed, verdict)
+        number = _marked(v, station, day, typed, form.get("verdict", ""))
     except Refusal as refusal:
-        return _page(v, key, day, Typed(**{**vars(typed), "wrong": refusal.wrong}), refusal.status)
-    return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", done=number, reach=v.query.get("reach")), 303)
+        return _page(v, station, day, replace(typed, wrong=refusal.wrong), refusal.status)
+    return _see(v, station, day, done=number)
 
 
 def _marked(v: View, key: str, day: str, typed: Typed, verdict: str) -> int:
@@ -379,15 +373,9 @@ def _marked(v: View, key: str, day: str, typed: Typed, verdict: str) -> int:
         wrong[""] = say("review.wrong_verdict")
     if wrong or span is None:
         raise Refusal(wrong)
-    new = []
     try:
-        for parameter in _meant(v, station, day, typed.parameters):
-            since, until = (datetime.fromtimestamp(one / 1000, BEIJING).isoformat() for one in span)
-            new.append(
-                NewReview(
-                    parameter=parameter, since=since, until=until, verdict=kinds[verdict], reason=typed.words, by=None
-                )
-            )
+        meant = _meant(v, station, day, typed.parameters)
+        new = [_review(parameter, span, kinds[verdict], typed.words) for parameter in meant]
         if (number := _kept_already(v, key, new, span, by.by)) is not None:
             return number
         return record_reviews(v.context, key, by, new)[-1][0]
@@ -421,77 +409,57 @@ def _kept_already(v: View, key: str, new: Sequence[NewReview], span: tuple[int, 
     return None if None in numbers else numbers[-1]
 
 
-@router.post(PATH + "/{station}/{day}/undo")
-async def undo(v: Viewing, form: Form, station: str, day: str) -> Response:
-    """Take a review back: the readings get their own verdicts again."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
-    return await run_in_threadpool(_undo, v, station, day, str(form.get("number", "")))
-
-
-@router.post(PATH + "/{station}/{day}/redo")
-async def redo(v: Viewing, form: Form, station: str, day: str) -> Response:
-    """Give a review that was taken back again, as a new one. Sent twice, it is kept once."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
-    return await run_in_threadpool(_redo, v, station, day, str(form.get("number", "")))
-
-
-@router.post(PATH + "/{station}/{day}/confirm")
-async def confirm(v: Viewing, form: Form, station: str, day: str) -> Response:
-    """Agree with a review that waits for a second person. Sent twice, it is done once."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
-    return await run_in_threadpool(_confirm, v, station, day, str(form.get("number", "")))
-
-
-def _given(v: View, key: str, text: str) -> tuple[Author, int, Review | None]:
+def _given(v: View, key: str, form: Mapping[str, Any]) -> tuple[Author, int, Review | None]:
     """Who acts on which review of a station, and the review as it is; None where there is none."""
     v.require(ACT)
     by = author(v.actor, None, v.now_ms, find(v.registries.recent(), key))
-    number = whole_number(text)
+    number = whole_number(form.get("number", ""))
     if number is None:
         raise ConfigurationError(say("review.no_number"))
     with v.context.database.read() as connection:
         return by, number, dict(store.reviews(connection, key)).get(number)
 
 
-def _confirm(v: View, key: str, day: str, number: str) -> Response:
-    by, given, before = _given(v, key, number)
+@router.post(PATH + "/{station}/{day}/confirm")
+def confirm(v: Viewing, form: Form, station: str, day: str) -> Response:
+    """Agree with a review that waits for a second person. Sent twice, it is done once."""
+    by, number, before = _given(v, station, form)
     if before is None or not before.second:
         try:
-            agree_with_review(v.context, key, by, given)
+            agree_with_review(v.context, station, by, number)
         except Refused as error:
-            return _page(v, key, day, Typed(wrong={"confirm": error.text}), 409)
-    return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", agreed=number, reach=v.query.get("reach")), 303)
+            return _page(v, station, day, Typed(wrong={"confirm": error.text}), 409)
+    return _see(v, station, day, agreed=number)
 
 
-def _undo(v: View, key: str, day: str, number: str) -> Response:
-    by, given, before = _given(v, key, number)
+@router.post(PATH + "/{station}/{day}/undo")
+def undo(v: Viewing, form: Form, station: str, day: str) -> Response:
+    """Take a review back: the readings get their own verdicts again. Sent twice, it is done once."""
+    by, number, before = _given(v, station, form)
     if before is None or not before.void:
-        withdraw_review(v.context, key, by, given)
-    return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", undone=number, reach=v.query.get("reach")), 303)
+        withdraw_review(v.context, station, by, number)
+    return _see(v, station, day, undone=number)
 
 
-def _redo(v: View, key: str, day: str, number: str) -> Response:
-    by, given, before = _given(v, key, number)
+@router.post(PATH + "/{station}/{day}/redo")
+def redo(v: Viewing, form: Form, station: str, day: str) -> Response:
+    """Give a review that was taken back again, as a new one. Sent twice, it is kept once."""
+    by, number, before = _given(v, station, form)
     if before is None or not before.void:
-        raise Refused(say("review.not_undone", number=given))
-    since, until = (
-        datetime.fromtimestamp(one / 1000, BEIJING).isoformat() for one in (before.since_ms, before.until_ms)
-    )
-    new = NewReview(
-        parameter=before.parameter,
-        since=since,
-        until=until,
-        verdict=before.verdict.value,
-        reason=before.reason,
-        by=None,
-    )
-    made = _kept_already(v, key, [new], (before.since_ms, before.until_ms), by.by)
+        raise Refused(say("review.not_undone", number=number))
+    span = before.since_ms, before.until_ms
+    new = _review(before.parameter, span, before.verdict.value, before.reason)
+    made = _kept_already(v, station, [new], span, by.by)
     if made is None:
-        ((made, _),) = record_reviews(v.context, key, by, [new])
-    return RedirectResponse(v.to(f"{PATH}/{quote(key)}/{_day(v, day)}", done=made, reach=v.query.get("reach")), 303)
+        ((made, _),) = record_reviews(v.context, station, by, [new])
+    return _see(v, station, day, done=made)
+
+
+def _review(
+    parameter: str, span: tuple[int, int], verdict: Literal["good", "suspect", "bad"], reason: str
+) -> NewReview:
+    since, until = (datetime.fromtimestamp(one / 1000, BEIJING).isoformat() for one in span)
+    return NewReview(parameter=parameter, since=since, until=until, verdict=verdict, reason=reason)
 
 
 def _span(typed: Typed) -> tuple[int, int] | None:

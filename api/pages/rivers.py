@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api import problems, river_file, svg
-from api.access import foreign, needed_right
+from api.access import needed_right
 from api.pages import gauges
+from api.pages.forms import Fields
 from api.pages.menu import INCIDENT, RIVER, RIVERS
 from api.pages.models import gauges as gauge_models
 from api.pages.models import rivers as models
@@ -46,8 +47,6 @@ MOST_INCIDENTS, MOST_PATROLS = 10, 8
 PATROL_DAYS = 30
 MOST_STATIONS = 40
 """Stations of a river whose days are shown."""
-FIELDS = 12
-MOST_TEXT = 5000
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -120,13 +119,9 @@ async def river(v: Viewing, key: str) -> Response:
 
 
 @router.post(RIVER.path)
-async def change(v: Viewing, request: Request, key: str) -> Response:
+async def change(v: Viewing, key: str, given: Fields) -> Response:
     """Change the plan by what a form says; then the page again."""
-    if (refused := foreign(request.headers)) is not None:
-        return refused.response()
     v.require(PLAN)
-    async with request.form(max_files=0, max_fields=FIELDS) as form:
-        given = {name: value.strip()[:MOST_TEXT] for name, value in form.items() if isinstance(value, str)}
     refusal = await run_in_threadpool(_change, v, key, given)
     if refusal is None:
         return RedirectResponse(v.here(done="plan") + "#plan", 303)

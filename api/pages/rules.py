@@ -15,7 +15,8 @@ from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse
 
 from api import problems
-from api.access import foreign, needed_right
+from api.access import needed_right
+from api.pages.forms import Fields
 from api.pages.menu import RULES
 from api.pages.models import rules as models
 from api.pages.models.rules import Edited
@@ -75,30 +76,21 @@ def show(v: Viewing) -> Response:
 @router.post(TESTS)
 async def request_test(v: Viewing) -> Response:
     """Try a changed rule on the past; the answer leads to the backtest."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(needed_right("POST", "/backtests"))
     async with v.request.form(max_files=0, max_fields=20, max_part_size=LONGEST_TEXT) as given:
         return await run_in_threadpool(_requested, v, given)
 
 
 @router.post(TESTS + "/{number}/publish")
-async def publish_test(v: Viewing, number: int) -> Response:
+def publish_test(v: Viewing, number: int, given: Fields) -> Response:
     """Put the rules of a backtest in force; what was refused comes back with the reason typed."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(needed_right("POST", "/rules"))
-    async with v.request.form(max_files=0, max_fields=4) as given:
-        reason = str(given.get("reason") or "")[:1000]
-
-    def publish() -> Response:
-        try:
-            rule_routes.publish(v.context, v.actor, number, reason)
-        except Refused as error:
-            return _shown_test(v, number, 409, reason=reason, error=error.text)
-        return RedirectResponse(v.to(f"{TESTS}/{number}") + "#publish", 303)
-
-    return await run_in_threadpool(publish)
+    reason = given.get("reason", "")[:1000]
+    try:
+        rule_routes.publish(v.context, v.actor, number, reason)
+    except Refused as error:
+        return _shown_test(v, number, 409, reason=reason, error=error.text)
+    return RedirectResponse(v.to(f"{TESTS}/{number}") + "#publish", 303)
 
 
 @router.get(TESTS + "/{number}")
@@ -108,45 +100,31 @@ def show_test(v: Viewing, number: int) -> Response:
 
 
 @router.post(TESTS + "/{number}/trial")
-async def try_test(v: Viewing, number: int) -> Response:
+def try_test(v: Viewing, number: int, given: Fields) -> Response:
     """Put the changed rule on trial; the answer leads to the page of the rule."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(needed_right("POST", "/rules/trials"))
-    async with v.request.form(max_files=0, max_fields=4) as given:
-        reason, days = str(given.get("reason") or "")[:1000], str(given.get("days") or "").strip()[:20]
-
-    def begin() -> Response:
-        try:
-            trial = trial_routes.begin(v.context, v.actor, number, reason, whole_number(days, 3) or 0)
-        except (Refused, ConfigurationError) as error:
-            status = problems.of(error).sort.status
-            return _shown_test(v, number, status, trial_reason=reason, trial_error=error.text, days_typed=days)
-        return RedirectResponse(v.to(f"{PATH}/{quote(trial.rule)}", trial=trial.id) + "#trial", 303)
-
-    return await run_in_threadpool(begin)
+    reason, days = given.get("reason", "")[:1000], given.get("days", "")[:20]
+    try:
+        trial = trial_routes.begin(v.context, v.actor, number, reason, whole_number(days, 3) or 0)
+    except (Refused, ConfigurationError) as error:
+        status = problems.of(error).sort.status
+        return _shown_test(v, number, status, trial_reason=reason, trial_error=error.text, days_typed=days)
+    return RedirectResponse(v.to(f"{PATH}/{quote(trial.rule)}", trial=trial.id) + "#trial", 303)
 
 
 @router.post(TRIALS + "/{number}/{how}")
-async def end_trial(v: Viewing, number: int, how: Literal["withdraw", "adopt"]) -> Response:
+def end_trial(v: Viewing, number: int, how: Literal["withdraw", "adopt"], given: Fields) -> Response:
     """Withdraw a trial, or put its rule in force; what was refused comes back with the reason typed."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(needed_right("POST", f"/rules/trials/{number}/{how}"))
-    async with v.request.form(max_files=0, max_fields=4) as given:
-        reason = str(given.get("reason") or "")[:1000]
-
-    def end() -> Response:
-        act = trial_routes.adopt if how == "adopt" else trial_routes.withdraw
-        try:
-            trial = act(v.context, v.actor, number, reason)
-        except Refused as error:
-            with v.context.database.read() as connection:
-                rule = rule_trials.get(connection, number).rule
-            return _rule(v, rule, {"trial": str(number)}, status=409, trial_error=error.text, trial_reason=reason)
-        return RedirectResponse(v.to(f"{PATH}/{quote(trial.rule)}", trial=number) + "#trial", 303)
-
-    return await run_in_threadpool(end)
+    reason = given.get("reason", "")[:1000]
+    act = trial_routes.adopt if how == "adopt" else trial_routes.withdraw
+    try:
+        trial = act(v.context, v.actor, number, reason)
+    except Refused as error:
+        with v.context.database.read() as connection:
+            rule = rule_trials.get(connection, number).rule
+        return _rule(v, rule, {"trial": str(number)}, status=409, trial_error=error.text, trial_reason=reason)
+    return RedirectResponse(v.to(f"{PATH}/{quote(trial.rule)}", trial=number) + "#trial", 303)
 
 
 def _shown_test(v: View, number: int, status: int = 200, **typed: object) -> Response:

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Response
 from starlette.responses import RedirectResponse
 
 from api import export_log
-from api.access import foreign
 from api.names import by_whom
 from api.pages.menu import TRAIL
 from api.pages.models import trail as models
@@ -115,8 +114,6 @@ def _place_name(v: View, id_: str) -> str:
 @router.post(TRAIL.path + "/verify")
 def verify(v: Viewing) -> Response:
     """Begin to walk the chain, unless a walk is under way; the answer leads to how far it is."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(TRAIL.right)
     state = v.request.app.state
     walk: Walk | None = getattr(state, "trail_walk", None)
@@ -131,8 +128,6 @@ def verify(v: Viewing) -> Response:
 @router.post(TRAIL.path + "/export")
 def export(v: Viewing) -> Response:
     """The entries of the filter as a table; that they were taken out is an entry."""
-    if (refused := foreign(v.request.headers)) is not None:
-        return refused.response()
     v.require(TRAIL.right)
     wanted = models.filter_of(v.query)
     with v.context.database.read() as connection:

@@ -6,6 +6,7 @@ from fastapi import Query, Response
 
 from api import evidence
 from api.access import Who
+from api.evidence.gather import Sources
 from api.exports import RequestExports
 from api.requests import RequestContext
 from api.routes.incidents import check_visible
@@ -28,21 +29,17 @@ def get_evidence(
     """One PDF: charts with flags, map, rain, rule, everything done, photos, and the proof that nothing was changed."""
     with context.database.read() as connection:
         check_visible(incident_store.get(connection, incident_id), who)
+    sources = Sources(
+        context.database,
+        context.store,
+        context.catalogue,
+        context.source,
+        context.site,
+        context.photos,
+        context.audit_keys,
+        context.outside_roots(),
+    )
     with exports.place():
-        made = evidence.pack(
-            context.database,
-            context.store,
-            context.catalogue,
-            incident_id,
-            by=who.name,
-            role=who.role,
-            origin=context.source,
-            site=context.site,
-            photos=context.photos,
-            now_ms=context.clock_ms(),
-            keys=context.audit_keys,
-            outside=context.outside_roots(),
-            language=lang,
-        )
+        made = evidence.pack(sources, incident_id, by=who.name, role=who.role, now_ms=context.clock_ms(), language=lang)
     named = {"Content-Disposition": f'inline; filename="incident-{incident_id}.pdf"'}
     return Response(made, media_type=PDF, headers=named)

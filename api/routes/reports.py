@@ -235,7 +235,7 @@ def file(context: Context, regions: Regions, registry: Registry, host: str, new:
     known_matter(context, new.matter)
     if not new.text.strip():
         raise Refused(say("citizen.no_words"))
-    place = _place(context, regions, registry, new.lon, new.lat, new.datum, new.station, new.reach)
+    place = _place(context, regions, registry, new)
     if len(new.photos) > MOST_PHOTOS:
         raise Refused(say("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
     examined = []
@@ -424,16 +424,7 @@ def origins(context: RequestContext, who: Who, incident_id: int) -> Response:
     near = [one for one in near if lifecycle.in_jurisdiction(one, who)]
     return answer(
         Origins(
-            [
-                Behind(
-                    r.ticket,
-                    r.incident_id,
-                    rfc3339(r.at_ms),
-                    bool(r.contact),
-                    r.unsolved,
-                )
-                for r in behind
-            ],
+            [Behind(r.ticket, r.incident_id, rfc3339(r.at_ms), bool(r.contact), r.unsolved) for r in behind],
             [Near(i.id, i.state, i.title, rfc3339(i.opened_at_ms), i.case.source) for i in near],
         )
     )
@@ -475,17 +466,9 @@ def contacts_of(context: Context, who: Actor, incident_id: int, reason: str) -> 
         return personal_data.show_contacts(connection, context.vault, found, reason, who, context.clock_ms())
 
 
-def _place(
-    context: Context,
-    regions: Regions,
-    registry: Registry,
-    lon: float | None,
-    lat: float | None,
-    datum: str,
-    station: str,
-    reach: str,
-) -> Place:
+def _place(context: Context, regions: Regions, registry: Registry, new: ReportForm) -> Place:
     """Where it is: as told, else where the scanned sign stands. Raises ConfigurationError for what is no place here."""
+    lon, lat, datum, station, reach = new.lon, new.lat, new.datum, new.station, new.reach
     if (lon is None) != (lat is None):
         raise ConfigurationError(say("request.lon_lat"))
     if station and station not in registry:

@@ -24,25 +24,23 @@ def evidence(
 ) -> None:
     """事件证据包（PDF） · The evidence pack of an incident."""
     from api.evidence import pack
+    from api.evidence.gather import Sources
     from riverchief import audit_sealing
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
     with open_site(loaded) as database:
         stores = open_stores(loaded, database, catalogue())
-        made = pack(
+        sources = Sources(
             database,
             stores.readings,
             catalogue(),
-            incident,
-            by=login(),
-            origin=loaded.site.source,
-            site=loaded.site.name,
-            photos=loaded.photos,
-            now_ms=clock.now_ms(),
-            keys=audit_sealing.public_keys(loaded),
-            outside=audit_sealing.outside_roots(loaded),
-            language="en" if english else "zh",
+            loaded.site.source,
+            loaded.site.name,
+            loaded.photos,
+            audit_sealing.public_keys(loaded),
+            audit_sealing.outside_roots(loaded),
         )
+        made = pack(sources, incident, by=login(), now_ms=clock.now_ms(), language="en" if english else "zh")
     save(file, made)
     out.print(f"[green]✓[/] {file} · {len(made):,} bytes", highlight=False, soft_wrap=True)

@@ -1,15 +1,12 @@
 """Warnings in the Common Alerting Protocol: what leaves, to whom, and that other programs can read it."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 from fastapi import FastAPI
 from lxml import etree
-from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from governance.incidents import store as incident_store
 from governance.incidents.cap import CapSettings
@@ -20,6 +17,7 @@ from infra.database import Database
 from tests import pages_site
 from tests.cap import cap_schema
 from tests.cases import a_finding
+from tests.page_browser import browser_of
 
 SETTINGS = CapSettings("hzb.example.cn", "河长办（示例）", "Exercise", "河长办及平台", "https://r.example.cn")
 OFFICE = Actor(pages_site.OFFICE, Role.OFFICE)
@@ -29,20 +27,9 @@ SCHEMA = cap_schema()
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("cap"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
 def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     context = pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None)
     return create_app(replace(context, cap=SETTINGS))
-
-
-def as_(app: FastAPI, name: str) -> TestClient:
-    return TestClient(app, cookies={AS_COOKIE: packed(name)}, headers={"Accept": "text/html"}, follow_redirects=False)
 
 
 def found(database: Database, cause: str, at_ms: int, **other: object) -> int:
@@ -61,7 +48,7 @@ def do(database: Database, number: int, at_ms: int, order: Order, who: Actor = O
 
 def told(app: FastAPI, number: int, name: str = pages_site.OFFICE) -> list[tuple[str, bytes]]:
     """Kind and bytes of each message of an incident, oldest first, as the feed leads to them."""
-    client = as_(app, name)
+    client = browser_of(app, name)
     feed = ElementTree.fromstring(client.get("/cap/feed").content)
     links = [link.get("href", "") for link in feed.iter(f"{ATOM}link") if link.get("rel") == "alternate"]
     mine = [link.removeprefix("https://r.example.cn") for link in links if f"/riverchief-{number}-" in link]
@@ -145,7 +132,7 @@ def test_only_who_sees_incidents_reads_them_until_somebody_publishes(app: FastAP
     number = found(database, "cap/secret", pages_site.now_ms() - 1000)
     ((_, body),) = told(app, number)
     path = f"/cap/{values(body, 'identifier')[0]}.xml"
-    public = as_(app, pages_site.PUBLIC)
+    public = browser_of(app, pages_site.PUBLIC)
     assert public.get("/cap/feed").status_code in (303, 403)
     assert public.get(path).status_code in (303, 403)
     kept = app.state.context
@@ -154,11 +141,11 @@ def test_only_who_sees_incidents_reads_them_until_somebody_publishes(app: FastAP
         assert public.get("/cap/feed").status_code == 200
         assert values(public.get(path).content, "scope") == ["Public"]
         app.state.context = replace(kept, cap=None)
-        assert as_(app, pages_site.OFFICE).get("/cap/feed").status_code == 404
+        assert browser_of(app, pages_site.OFFICE).get("/cap/feed").status_code == 404
     finally:
         app.state.context = kept
 
 
 def test_an_address_that_is_none_is_answered(app: FastAPI) -> None:
     for name in ("x", "riverchief-1-1-zz", "riverchief-99999999999999999999-1-1", "a-b-c-d", "riverchief-²-1-1"):
-        assert as_(app, pages_site.OFFICE).get(f"/cap/{name}.xml").status_code == 404, name
+        assert browser_of(app, pages_site.OFFICE).get(f"/cap/{name}.xml").status_code == 404, name

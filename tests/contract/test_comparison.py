@@ -13,6 +13,7 @@ import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
 from api import evidence
 from api.app import create_app
 from api.context import Context
+from api.evidence.gather import Sources
 from governance.audit import trail as audit_trail
 from governance.audit.trail import FaultKind
 from governance.incidents import store as incident_store
@@ -90,8 +91,8 @@ class Cases:
 
     def pack(self) -> str:
         store = SqlReadings(self.database, catalogue())
-        given: dict[str, Any] = {"by": "", "origin": "/s", "photos": None, "now_ms": T, "keys": [KEY.public_key()]}
-        made = evidence.pack(self.database, store, catalogue(), self.number, **given)
+        sources = Sources(self.database, store, catalogue(), "/s", keys=[KEY.public_key()])
+        made = evidence.pack(sources, self.number, by="", now_ms=T)
         pages = [page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(made)]
         return "".join(pages).replace("\r", "").replace("\n", "")
 

@@ -18,6 +18,7 @@ from api import evidence
 from api.app import create_app
 from api.context import Context
 from api.evidence import font, labels
+from api.evidence.gather import Sources
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
@@ -102,19 +103,9 @@ class River:
             maintenance_store.add_photo(connection, taken, Author("李工（示例）", T))
 
     def pack(self, language: str = "zh", *, number: int = 0, by: str = "陈主任（示例）", role: str = "office") -> bytes:
-        return evidence.pack(
-            self.database,
-            self.store,
-            CATALOGUE,
-            number or self.incident.id,
-            by=by,
-            role=role,
-            origin="/river/test",
-            site="示例站点",
-            photos=self.photos,
-            now_ms=self.now_ms,
-            language=language,
-        )
+        sources = Sources(self.database, self.store, CATALOGUE, "/river/test", "示例站点", self.photos)
+        number = number or self.incident.id
+        return evidence.pack(sources, number, by=by, role=role, now_ms=self.now_ms, language=language)
 
 
 @pytest.fixture
@@ -229,8 +220,8 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
     )
     with database.write() as connection:
         (number,) = incident_store.record_findings(connection, [finding], T, source="/s").ids
-    given = {"by": "", "origin": "/s", "photos": None, "now_ms": T}
-    text = words(evidence.pack(database, store, CATALOGUE, number, **given))  # type: ignore[arg-type]
+    sources = Sources(database, store, CATALOGUE, "/s")
+    text = words(evidence.pack(sources, number, by="", now_ms=T))
     for said in (
         "网关<x>&无数据",
         "没有雨量数据",
@@ -241,7 +232,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
     ):
         assert said in text
     with pytest.raises(NotFound):
-        evidence.pack(database, store, CATALOGUE, 99, **given)  # type: ignore[arg-type]
+        evidence.pack(sources, 99, by="", now_ms=T)
     database.close()
 
 

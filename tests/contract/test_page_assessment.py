@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,14 +10,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.assessment import XLSX
 from governance.assessment import month_of
 from governance.audit import trail as audit_trail
-from governance.incidents import store as incident_store
-from governance.incidents.finding import Colour
-from governance.incidents.model import Action, Order, Source
+from governance.incidents.model import Action, Order
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from governance.reports import patrols
@@ -27,6 +23,8 @@ from infra import times
 from infra.database import Database
 from infra.texts import Text
 from tests import pages_site
+from tests.page_browser import browser_of
+from tests.pages_site import act_on_case, file_case
 from tests.says import shows
 
 OTHER = "dongpinghe-shiwan"
@@ -34,26 +32,9 @@ OTHER = "dongpinghe-shiwan"
 MONTH = times.beijing(pages_site.now_ms(), "%Y-%m")
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("assessment"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies = {AS_COOKIE: packed(name)}
-    return TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
-
-
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.OFFICE)
+    return browser_of(app, pages_site.OFFICE)
 
 
 def _row(page: str, testid: str) -> str:
@@ -114,7 +95,7 @@ def _days(database: Database) -> int:
 
 def test_a_patrol_and_a_reopened_case_are_counted_where_they_happened(app: FastAPI, database: Database) -> None:
     now = pages_site.now_ms()
-    office, source = Actor(pages_site.OFFICE, Role.OFFICE), pages_site.SOURCE
+    _office, _source = Actor(pages_site.OFFICE, Role.OFFICE), pages_site.SOURCE
     with database.write() as connection:
         patrols.add(
             connection,
@@ -125,18 +106,15 @@ def test_a_patrol_and_a_reopened_case_are_counted_where_they_happened(app: FastA
                 covered={pages_site.RIVER: ((0.0, 1.5), (2.0, 2.5))},
             ),
         )  # fmt: skip
-        made = incident_store.file_report(
-            connection, Order(Action.ACCEPT, comment="岸边杂物"), office, colour=Colour.YELLOW, origin=Source.HOTLINE,
-            place=Place(pages_site.GRID, OTHER), now_ms=now - 60_000, source=source,
-        )  # fmt: skip
-        for order in (Order(Action.REJECT, comment="不属实"), Order(Action.REOPEN, comment="再查")):
-            incident_store.apply_action(connection, made.id, order, office, now_ms=now, source=source)
-    page = _as(app, pages_site.OFFICE).get("/assessment").text
+    made = file_case(database, Place(pages_site.GRID, OTHER))
+    for order in (Order(Action.REJECT, comment="不属实"), Order(Action.REOPEN, comment="再查")):
+        act_on_case(database, made.id, order)
+    page = browser_of(app, pages_site.OFFICE).get("/assessment").text
     assert shows(_cell(page, f"assessment-reach-{pages_site.RIVER}", "patrols"), "assessment_page.times", count=1)
     assert shows(_cell(page, f"assessment-reach-{pages_site.RIVER}", "patrols"), "assessment_page.passed", km="2.0")
     assert shows(_cell(page, f"assessment-reach-{OTHER}", "patrols"), "assessment_page.times", count=0)
     assert shows(_cell(page, f"assessment-reach-{OTHER}", "reopened"), "assessment_page.cases_of", count=1, of=1)
-    rows = _as(app, pages_site.OFFICE).get(f"/assessment?by=reach&of={pages_site.RIVER}&rows=patrols").text
+    rows = browser_of(app, pages_site.OFFICE).get(f"/assessment?by=reach&of={pages_site.RIVER}&rows=patrols").text
     assert "1500 m" in rows
     assert pages_site.WORKER not in rows
 
@@ -151,9 +129,9 @@ def test_it_comes_as_a_spreadsheet_and_that_is_an_entry(browser: TestClient, dat
 
 
 def test_who_may_not_assess_is_turned_away_and_a_chief_sees_the_own_water(app: FastAPI) -> None:
-    assert _as(app, pages_site.WORKER).get("/assessment").status_code == 403
-    assert _as(app, pages_site.WORKER).post("/assessment/sheet").status_code == 403
-    page = _as(app, pages_site.CHIEF).get("/assessment").text
+    assert browser_of(app, pages_site.WORKER).get("/assessment").status_code == 403
+    assert browser_of(app, pages_site.WORKER).post("/assessment/sheet").status_code == 403
+    page = browser_of(app, pages_site.CHIEF).get("/assessment").text
     assert f'data-testid="assessment-reach-{pages_site.RIVER}"' in page
     assert f'data-testid="assessment-reach-{OTHER}"' not in page
     assert 'data-testid="assessment-street-chancheng/zumiao"' not in page
@@ -173,7 +151,7 @@ def test_a_chief_appeals_and_the_office_corrects_beside_the_figure(database: Dat
     _, end_ms = month_of(LAST_MONTH)
     context = pages_site.context(database, tmp_path, token=None)
     app = create_app(replace(context, clock_ms=lambda: end_ms + 16 * times.DAY_MS))
-    chief, office = _as(app, pages_site.CHIEF), _as(app, pages_site.OFFICE)
+    chief, office = browser_of(app, pages_site.CHIEF), browser_of(app, pages_site.OFFICE)
     row, path = f"assessment-reach-{pages_site.RIVER}", f"/assessment?month={LAST_MONTH}"
     form = {"do": "appeal", "group_by": "reach", "key": pages_site.RIVER, "figure": "water"}
     given = form | {"reason": "停电三天<b>", "link": ""}
@@ -206,10 +184,10 @@ def test_a_chief_appeals_and_the_office_corrects_beside_the_figure(database: Dat
 
 
 def test_days_that_the_office_marks_are_named_in_the_row_with_both_figures(app: FastAPI) -> None:
-    office, today = _as(app, pages_site.OFFICE), times.beijing(pages_site.now_ms(), "%Y-%m-%d")
+    office, today = browser_of(app, pages_site.OFFICE), times.beijing(pages_site.now_ms(), "%Y-%m-%d")
     row = f"assessment-reach-{pages_site.RIVER}"
     given = {"do": "mark", "kind": "rain", "first": today, "last": today, "region": "", "reach": pages_site.RIVER}
-    assert _as(app, pages_site.CHIEF).post("/assessment", data=given | {"reason": "x"}).status_code == 403
+    assert browser_of(app, pages_site.CHIEF).post("/assessment", data=given | {"reason": "x"}).status_code == 403
     assert office.post("/assessment", data=given | {"reason": ""}).status_code == 400
     for _ in range(2):
         assert office.post("/assessment", data=given | {"reason": "暴雨橙色预警"}).status_code == 303
@@ -217,7 +195,7 @@ def test_days_that_the_office_marks_are_named_in_the_row_with_both_figures(app: 
     assert 'data-testid="assessment-affected-rain"' in _row(page, row)
     assert "as-without" in _cell(page, row, "water")
     assert "assessment-affected-rain" not in _row(page, f"assessment-reach-{OTHER}")
-    assert "assessment-mark" not in _as(app, pages_site.CHIEF).get("/assessment").text
+    assert "assessment-mark" not in browser_of(app, pages_site.CHIEF).get("/assessment").text
     (number,) = re.findall(r'data-testid="assessment-period-(\d+)"', page)
     assert office.post("/assessment", data={"do": "withdraw", "number": number}).status_code == 303
     assert "assessment-affected-rain" not in office.get("/assessment").text

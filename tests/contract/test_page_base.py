@@ -32,6 +32,7 @@ from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from governance.people import store as people_store
 from governance.tables import presence
+from infra.database import Database
 from infra.texts import keys, say, template
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
@@ -40,13 +41,9 @@ from tests.pages_site import OFFICE, RIVER, STATION
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    """The application over the site with a past; nobody is asked who they are."""
-    folder = tmp_path_factory.mktemp("pages")
-    database = pages_site.seed(folder)
+def database(database: Database) -> Database:
     pages_site.public_past(database)
-    yield create_app(pages_site.context(database, folder, token=None))
-    database.close()
+    return database
 
 
 @pytest.fixture

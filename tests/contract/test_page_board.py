@@ -1,17 +1,13 @@
 """The dispatch board: what it shows of whom, and acting by its plain forms once, without overwriting others."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
-from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
-from governance.incidents.model import Action, Assignment, Entry, EntryKind, Incident, Order, Source, State
+from governance.incidents.model import Action, Assignment, EntryKind, Incident, Order, State
 from governance.notify import store as notice_store
 from governance.notify.message import Item, NoticeKind, NoticeRequest
 from governance.notify.policy import NoticePolicy
@@ -20,74 +16,21 @@ from governance.organisation.roles import Actor, Role
 from infra.database import Database
 from infra.texts import Text, say
 from tests import pages_site
+from tests.page_browser import browser_of, current, part
+from tests.pages_site import act_on_case, file_case, read_case
 
 COMMUNITY = "chancheng/shiwan/qicha/1"
 OFFICE = Actor(pages_site.OFFICE, Role.OFFICE)
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    folder = tmp_path_factory.mktemp("board")
-    found = pages_site.seed(folder)
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.OFFICE)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    """A browser of somebody."""
-    cookies = {AS_COOKIE: packed(name)}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
-
-
-def _page(browser: TestClient, path: str) -> str:
-    """A page over what is stored at this moment."""
-    browser.app.state.picture.read_at_ms = 0  # type: ignore[attr-defined]
-    return browser.get(path).text
+    return browser_of(app, pages_site.OFFICE)
 
 
 def _case(database: Database, region: str, text: str = "岸边杂物", minutes: int = 1, reach: str = "") -> Incident:
     """A new report in a region."""
-    at_ms = pages_site.now_ms() - minutes * pages_site.MINUTE
-    with database.write() as connection:
-        return incident_store.file_report(
-            connection,
-            Order(Action.ACCEPT, comment=text),
-            OFFICE,
-            colour=Colour.YELLOW,
-            origin=Source.HOTLINE,
-            place=Place(region, reach),
-            now_ms=at_ms,
-            source=pages_site.SOURCE,
-        )
-
-
-def _do(database: Database, number: int, order: Order, actor: Actor = OFFICE) -> Incident:
-    with database.write() as connection:
-        now_ms = pages_site.now_ms()
-        return incident_store.apply_action(connection, number, order, actor, now_ms=now_ms, source=pages_site.SOURCE)
-
-
-def _now(database: Database, number: int) -> tuple[Incident, list[Entry]]:
-    with database.read() as connection:
-        return incident_store.get(connection, number), incident_store.history(connection, number)
-
-
-def _cell(page: str, testid: str) -> str:
-    """What stands in the cell, form or row of this testid, up to the next of its kind."""
-    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', page, re.S)
-    assert found, testid
-    return found[0]
+    return file_case(database, Place(region, reach), text, minutes_ago=minutes)
 
 
 def _send(browser: TestClient, one: Incident, action: str, query: str = "", **fields: object):  # type: ignore[no-untyped-def]
@@ -100,50 +43,50 @@ def test_a_case_stands_in_the_lane_of_its_region_and_the_column_of_its_next_step
 ) -> None:
     waiting = _case(database, COMMUNITY)
     back = _case(database, COMMUNITY)
-    _do(database, back.id, Order(Action.ACCEPT))
-    _do(database, back.id, Order(Action.DISPATCH, assignment=Assignment(COMMUNITY)))
-    _do(database, back.id, Order(Action.RETURN, comment="不属本社区"), Actor("x", Role.ADMINISTRATOR))
+    act_on_case(database, back.id, Order(Action.ACCEPT))
+    act_on_case(database, back.id, Order(Action.DISPATCH, assignment=Assignment(COMMUNITY)))
+    act_on_case(database, back.id, Order(Action.RETURN, comment="不属本社区"), Actor("x", Role.ADMINISTRATOR))
     late = _case(database, COMMUNITY, minutes=10 * 24 * 60)
-    page = _page(browser, "/board")
-    accept = _cell(page, "board-community-accept")
+    page = current(browser, "/board")
+    accept = part(page, "board-community-accept")
     assert f"board-case-{waiting.id}" in accept
     assert f"board-case-{late.id}" in accept
-    assert f"board-case-{back.id}" in _cell(page, "board-community-dispatch")
-    assert ">3<" in _cell(page, "board-count-community")
-    assert "1" in _cell(page, "board-overdue-community")
-    assert "1" in _cell(page, "board-returned-community")
+    assert f"board-case-{back.id}" in part(page, "board-community-dispatch")
+    assert ">3<" in part(page, "board-count-community")
+    assert "1" in part(page, "board-overdue-community")
+    assert "1" in part(page, "board-returned-community")
     assert "board-overdue-grid" not in page
-    assert 'class="limit over"' in _cell(page, f"board-case-{late.id}")
+    assert 'class="limit over"' in part(page, f"board-case-{late.id}")
 
 
 def test_the_address_narrows_the_board(browser: TestClient, database: Database) -> None:
     late = _case(database, "chancheng", minutes=10 * 24 * 60)
     fresh = _case(database, "chancheng", reach="wangjie")
-    assert f"board-case-{fresh.id}" not in _page(browser, "/board?level=grid")
-    assert f"board-case-{fresh.id}" in _page(browser, "/board?level=district")
-    overdue = _page(browser, "/board?overdue=1")
+    assert f"board-case-{fresh.id}" not in current(browser, "/board?level=grid")
+    assert f"board-case-{fresh.id}" in current(browser, "/board?level=district")
+    overdue = current(browser, "/board?overdue=1")
     assert f"board-case-{late.id}" in overdue
     assert f"board-case-{fresh.id}" not in overdue
-    river = _page(browser, f"/board?river={pages_site.RIVER}")
+    river = current(browser, f"/board?river={pages_site.RIVER}")
     assert f"board-case-{fresh.id}" not in river
     assert "board-case-2" in river
-    assert f"board-case-{fresh.id}" in _page(browser, "/board?river=no-such-river&level=%00&overdue=x")
-    nothing = _page(browser, f"/board?river={pages_site.RIVER}&level=district")
+    assert f"board-case-{fresh.id}" in current(browser, "/board?river=no-such-river&level=%00&overdue=x")
+    nothing = current(browser, f"/board?river={pages_site.RIVER}&level=district")
     assert "state-empty" in nothing
     assert "board-lanes" not in nothing
 
 
 def test_who_answers_for_a_case_finds_it_among_their_own(app: FastAPI, database: Database) -> None:
     other = _case(database, pages_site.GRID, reach=pages_site.RIVER)
-    mine = _page(_as(app, pages_site.CHIEF), "/board?mine=1")
+    mine = current(browser_of(app, pages_site.CHIEF), "/board?mine=1")
     assert "board-case-2" in mine
     assert f"board-case-{other.id}" not in mine
 
 
 def test_nobody_sees_a_case_out_of_their_region(app: FastAPI, database: Database) -> None:
     elsewhere = _case(database, pages_site.NEXT_STREET, text="只给祖庙看的内容")
-    worker = _as(app, pages_site.WORKER)
-    page = _page(worker, f"/board?incident={elsewhere.id}")
+    worker = browser_of(app, pages_site.WORKER)
+    page = current(worker, f"/board?incident={elsewhere.id}")
     assert f"board-case-{elsewhere.id}" not in page
     assert "只给祖庙看的内容" not in page
     assert "board-actions" not in page
@@ -152,42 +95,42 @@ def test_nobody_sees_a_case_out_of_their_region(app: FastAPI, database: Database
     assert "只给祖庙看的内容" not in answer.text
     stale = _send(worker, elsewhere, "accept", version=0)
     assert stale.status_code == 403  # and not what others did since
-    assert len(_now(database, elsewhere.id)[1]) == 1
+    assert len(read_case(database, elsewhere.id)[1]) == 1
 
 
 def test_the_board_is_for_who_sees_incidents(app: FastAPI, database: Database) -> None:
     one = _case(database, pages_site.GRID)
-    public = _as(app, pages_site.PUBLIC)
+    public = browser_of(app, pages_site.PUBLIC)
     assert public.get("/board").status_code == 403
     assert _send(public, one, "accept").status_code == 403
-    auditor = _as(app, pages_site.AUDITOR)
-    page = _page(auditor, f"/board?incident={one.id}")
+    auditor = browser_of(app, pages_site.AUDITOR)
+    page = current(auditor, f"/board?incident={one.id}")
     assert "board-action-" not in page
     assert "board-closed-accept" in page
     assert _send(auditor, one, "accept").status_code == 403
-    assert _now(database, one.id)[0].state is State.REPORTED
+    assert read_case(database, one.id)[0].state is State.REPORTED
 
 
 def test_a_form_that_is_sent_twice_acts_once(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID)
-    assert f"board-case-{one.id}" in _cell(_page(browser, "/board"), "board-grid-accept")
+    assert f"board-case-{one.id}" in part(current(browser, "/board"), "board-grid-accept")
     for _ in range(2):
         answer = _send(browser, one, "accept", query="&level=grid&lang=en")
         assert answer.status_code == 303
         assert answer.headers["location"] == f"/board?incident={one.id}&level=grid&lang=en&done=accept"
-    assert [entry.what for entry in _now(database, one.id)[1]] == [EntryKind.REPORTED, EntryKind.ACCEPTED]
+    assert [entry.what for entry in read_case(database, one.id)[1]] == [EntryKind.REPORTED, EntryKind.ACCEPTED]
     page = browser.get(answer.headers["location"]).text
     assert "board-toast" in page
-    assert f"board-case-{one.id}" in _cell(page, "board-grid-dispatch")
+    assert f"board-case-{one.id}" in part(page, "board-grid-dispatch")
     for _ in range(2):
         assert _send(browser, one, "comment", comment=" 船已到 ").status_code == 303
-    assert [entry.comment for entry in _now(database, one.id)[1]][2:] == ["船已到"]
+    assert [entry.comment for entry in read_case(database, one.id)[1]][2:] == ["船已到"]
 
 
 def test_a_dispatch_goes_to_whom_the_form_says(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID, reach=pages_site.RIVER)
-    accepted = _do(database, one.id, Order(Action.ACCEPT))
-    form = _cell(_page(browser, f"/board?incident={one.id}"), "board-form-dispatch")
+    accepted = act_on_case(database, one.id, Order(Action.ACCEPT))
+    form = part(current(browser, f"/board?incident={one.id}"), "board-form-dispatch")
     assert f'value="{pages_site.GRID}" selected' in form
     assert "checked" in form
     answer = _send(
@@ -195,7 +138,7 @@ def test_a_dispatch_goes_to_whom_the_form_says(browser: TestClient, database: Da
         department="water", joint=["environment"], comment="请一小时内到场",
     )  # fmt: skip
     assert answer.status_code == 303
-    after = _now(database, one.id)[0]
+    after = read_case(database, one.id)[0]
     assert (after.state, after.place.region, after.case.responsible) == (
         State.DISPATCHED,
         COMMUNITY,
@@ -206,16 +149,16 @@ def test_a_dispatch_goes_to_whom_the_form_says(browser: TestClient, database: Da
 
 def test_what_somebody_else_did_meanwhile_is_named_and_the_input_stays(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID)
-    seen = _do(database, one.id, Order(Action.ACCEPT))
+    seen = act_on_case(database, one.id, Order(Action.ACCEPT))
     other = Actor("何总河长（示例）", Role.GENERAL_CHIEF)
-    _do(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)), other)
+    act_on_case(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)), other)
     answer = _send(browser, seen, "dispatch", region=COMMUNITY, comment="我的<b>说明")
     assert answer.status_code == 412
-    assert other.name in _cell(answer.text, "action-meanwhile")
-    form = _cell(answer.text, "board-form-dispatch")
+    assert other.name in part(answer.text, "action-meanwhile")
+    form = part(answer.text, "board-form-dispatch")
     assert "我的&lt;b&gt;说明" in form
     assert f'value="{COMMUNITY}" selected' in form
-    assert _now(database, one.id)[0].place.region == pages_site.GRID
+    assert read_case(database, one.id)[0].place.region == pages_site.GRID
     version = re.search(r'name="version" value="(\d+)"', form)
     assert version is not None
     again = browser.post(
@@ -223,7 +166,7 @@ def test_what_somebody_else_did_meanwhile_is_named_and_the_input_stays(browser: 
         data={"action": "dispatch", "version": version[1], "region": COMMUNITY, "comment": "我的说明"},
     )
     assert again.status_code == 303
-    assert _now(database, one.id)[0].place.region == COMMUNITY
+    assert read_case(database, one.id)[0].place.region == COMMUNITY
 
 
 @pytest.mark.parametrize(
@@ -241,13 +184,13 @@ def test_what_is_refused_comes_back_with_the_reason_and_changes_nothing(
     browser: TestClient, database: Database, action: str, fields: dict[str, str], status: int
 ) -> None:
     one = _case(database, pages_site.GRID)
-    _do(database, one.id, Order(Action.ACCEPT))
-    sent = _do(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)))
-    who = browser if action != "return" else _as(browser.app, pages_site.ADMINISTRATOR)  # type: ignore[arg-type]
+    act_on_case(database, one.id, Order(Action.ACCEPT))
+    sent = act_on_case(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)))
+    who = browser if action != "return" else browser_of(browser.app, pages_site.ADMINISTRATOR)  # type: ignore[arg-type]
     answer = _send(who, sent, action, **fields)
     assert answer.status_code == status
     assert "action-refused" in answer.text
-    assert len(_now(database, one.id)[1]) == 3
+    assert len(read_case(database, one.id)[1]) == 3
 
 
 def test_a_form_of_another_site_is_refused(browser: TestClient, database: Database) -> None:
@@ -255,13 +198,13 @@ def test_a_form_of_another_site_is_refused(browser: TestClient, database: Databa
     data = {"action": "accept", "version": one.version}
     answer = browser.post(f"/board?incident={one.id}", data=data, headers={"Origin": "https://example.org"})
     assert answer.status_code == 403
-    assert _now(database, one.id)[0].state is State.REPORTED
+    assert read_case(database, one.id)[0].state is State.REPORTED
 
 
 def test_who_cannot_be_reached_is_flagged_before_the_dispatch(browser: TestClient, database: Database) -> None:
     one = _case(database, pages_site.GRID, reach=pages_site.RIVER)
-    _do(database, one.id, Order(Action.ACCEPT))
-    form = _cell(_page(browser, f"/board?incident={one.id}"), "board-form-dispatch")
+    act_on_case(database, one.id, Order(Action.ACCEPT))
+    form = part(current(browser, f"/board?incident={one.id}"), "board-form-dispatch")
     by_name = dict(re.findall(r'name="responsible" value="([^"]+)"(.*?)</label>', form, re.S))
     assert "reach-none" in by_name[pages_site.WORKER]
     assert "reach-failed" in by_name[pages_site.CHIEF]
@@ -271,21 +214,21 @@ def test_the_page_says_who_is_told_next_and_whether_the_handler_has_read(
     app: FastAPI, browser: TestClient, database: Database
 ) -> None:
     one = _case(database, pages_site.GRID, reach=pages_site.RIVER)
-    _do(database, one.id, Order(Action.ACCEPT))
-    _do(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID, pages_site.CHIEF)))
+    act_on_case(database, one.id, Order(Action.ACCEPT))
+    act_on_case(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID, pages_site.CHIEF)))
     now_ms = pages_site.now_ms()
     item = Item(one.id, NoticeKind.DISPATCHED, Colour.YELLOW, now_ms, Text("甲", "A"), one.title)
     with database.write() as connection:
         notice_store.enqueue(connection, [NoticeRequest("chief-qicha", "seen", item, now_ms)], now_ms, NoticePolicy())
-    page = _page(browser, f"/board?incident={one.id}")
-    assert pages_site.CHIEF in _cell(page, "board-ahead-reminder")
-    assert say("phase.start").zh in _cell(page, "board-ahead-overdue")
-    assert 'class="mark waiting"' in _cell(page, f"board-case-{one.id}")
-    assert 'class="mark' not in _cell(_page(_as(app, pages_site.CHIEF), "/board"), f"board-case-{one.id}")
+    page = current(browser, f"/board?incident={one.id}")
+    assert pages_site.CHIEF in part(page, "board-ahead-reminder")
+    assert say("phase.start").zh in part(page, "board-ahead-overdue")
+    assert 'class="mark waiting"' in part(page, f"board-case-{one.id}")
+    assert 'class="mark' not in part(current(browser_of(app, pages_site.CHIEF), "/board"), f"board-case-{one.id}")
 
 
 def test_the_board_is_in_one_language_and_can_be_fetched_in_parts(browser: TestClient) -> None:
-    zh, en = _page(browser, "/board?incident=2"), _page(browser, "/board?incident=2&lang=en")
+    zh, en = current(browser, "/board?incident=2"), current(browser, "/board?incident=2&lang=en")
     assert say("board.phase_verify").zh in zh
     assert say("board.phase_verify").en not in zh
     assert say("board.phase_verify").en in en

@@ -7,7 +7,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from governance.people import drafts
 from governance.people import store as people_store
@@ -15,6 +14,7 @@ from governance.people.drafts import Draft
 from infra.database import Database
 from tests import pages_site
 from tests.databases import with_tables
+from tests.page_browser import browser_of
 
 NOW = 1_800_000_000_000
 
@@ -34,10 +34,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
     found.close()
 
 
-def _as(app: FastAPI, name: str) -> TestClient:
-    return TestClient(app, cookies={AS_COOKIE: packed(name)}, follow_redirects=False)
-
-
 def _put(browser: TestClient, key: str, text: str, at: int, version: int = 0) -> dict[str, object]:
     answer = browser.put(f"/drafts/{key}", json={"fields": [["comment", text]], "at": at, "version": version})
     assert answer.status_code == 200
@@ -46,7 +42,7 @@ def _put(browser: TestClient, key: str, text: str, at: int, version: int = 0) ->
 
 
 def test_a_draft_comes_back_to_who_wrote_it_and_to_nobody_else(app: FastAPI) -> None:
-    office, chief = _as(app, pages_site.OFFICE), _as(app, pages_site.CHIEF)
+    office, chief = browser_of(app, pages_site.OFFICE), browser_of(app, pages_site.CHIEF)
     assert _put(office, "board:2-comment", "桥下", 5) == {"kept": True, "version": 1}
     kept = office.get("/drafts?page=board").json()["drafts"]
     assert kept == {"board:2-comment": {"fields": [["comment", "桥下"]], "at": 5, "version": 1}}
@@ -55,7 +51,7 @@ def test_a_draft_comes_back_to_who_wrote_it_and_to_nobody_else(app: FastAPI) -> 
 
 
 def test_a_draft_from_elsewhere_is_not_overwritten_unseen(app: FastAPI) -> None:
-    browser = _as(app, pages_site.OFFICE)
+    browser = browser_of(app, pages_site.OFFICE)
     _put(browser, "review:a", "办公室", 10)
     refused = _put(browser, "review:a", "手机", 20)
     assert refused == {"kept": False, "draft": {"fields": [["comment", "办公室"]], "at": 10, "version": 1}}
@@ -63,7 +59,7 @@ def test_a_draft_from_elsewhere_is_not_overwritten_unseen(app: FastAPI) -> None:
 
 
 def test_an_accepted_form_deletes_its_draft_and_a_refused_one_keeps_it(app: FastAPI) -> None:
-    browser = _as(app, pages_site.OFFICE)
+    browser = browser_of(app, pages_site.OFFICE)
     _put(browser, "board:2-comment-b", "已到场", 30)
     headers = {"X-Form": "board:2-comment-b", "X-Typed": "30", "Accept": "text/html"}
 
@@ -79,7 +75,7 @@ def test_an_accepted_form_deletes_its_draft_and_a_refused_one_keeps_it(app: Fast
 
 
 def test_a_large_or_malformed_draft_is_not_kept(app: FastAPI) -> None:
-    browser = _as(app, pages_site.OFFICE)
+    browser = browser_of(app, pages_site.OFFICE)
     large = browser.put("/drafts/x:a", json={"fields": [["comment", "水" * drafts.MAX_BYTES]], "at": 1})
     assert large.json() == {"kept": False, "large": True}
     for body in (b"{", b"[]", b'{"fields": "x", "at": 1}', b'{"fields": [], "at": -1}', b"\xff"):
@@ -88,7 +84,7 @@ def test_a_large_or_malformed_draft_is_not_kept(app: FastAPI) -> None:
 
 
 def test_a_page_of_another_origin_keeps_no_draft(app: FastAPI) -> None:
-    browser = _as(app, pages_site.OFFICE)
+    browser = browser_of(app, pages_site.OFFICE)
     answer = browser.put("/drafts/x:b", json={"fields": [], "at": 1}, headers={"Origin": "http://elsewhere.example"})
     assert answer.status_code == 403
 
@@ -115,7 +111,7 @@ def test_what_was_typed_after_a_form_was_sent_stays(database: Database) -> None:
 
 
 def test_who_is_removed_leaves_no_draft(app: FastAPI) -> None:
-    browser, database = _as(app, pages_site.AUDITOR), app.state.context.database
+    browser, database = browser_of(app, pages_site.AUDITOR), app.state.context.database
     _put(browser, "x:c", "草稿", 1)
     with database.write() as connection:
         people_store.remove(connection, pages_site.AUDITOR, by=pages_site.ADMINISTRATOR, now_ms=pages_site.now_ms())

@@ -3,14 +3,12 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from governance.people import phones as phone_store
 from infra.database import Database
@@ -19,6 +17,7 @@ from ingest.storage import registry as registry_store
 from sensors.parameters import catalogue
 from tests import pages_site
 from tests.field_phone import FIELD, FieldPhone, record
+from tests.page_browser import browser_of
 from tests.pages_site import ADMINISTRATOR, ENGINEER, PHOTO, WORKER, now_ms
 from tests.says import shows
 
@@ -26,27 +25,10 @@ STATION = pages_site.STATION
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("field"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
-@pytest.fixture(scope="module")
 def closed(database: Database, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     """Nobody, on a site where people sign in."""
     made = create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token="示例-token"))
-    return TestClient(made, headers={"Accept": "text/html"}, follow_redirects=False)
-
-
-def as_(app: FastAPI, name: str = ENGINEER) -> TestClient:
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies={AS_COOKIE: packed(name)}, follow_redirects=False)
+    return browser_of(made)
 
 
 def seen(**more: Any) -> dict[str, Any]:
@@ -86,14 +68,14 @@ def test_the_page_that_takes_files_asks_who_sends_them(closed: TestClient) -> No
 
 
 def test_a_lost_phone_is_revoked_on_the_account_and_on_the_page_of_the_person(app: FastAPI, database: Database) -> None:
-    mine = as_(app, WORKER)
+    mine = browser_of(app, WORKER)
     lost, other = FieldPhone(mine, "丢失的手机"), FieldPhone(mine, "另一部手机")
     page = mine.get("/account").text
     assert ("丢失的手机" in page, page.count('data-testid="account-phone-revoke"')) == (True, 2)
-    assert as_(app).post(f"/account/phones/{lost.id}/revoke").status_code == 404
-    assert as_(app).post(f"/people/{WORKER}/access/phones/{other.id}").status_code == 403
+    assert browser_of(app, ENGINEER).post(f"/account/phones/{lost.id}/revoke").status_code == 404
+    assert browser_of(app, ENGINEER).post(f"/people/{WORKER}/access/phones/{other.id}").status_code == 403
     assert mine.post(f"/account/phones/{lost.id}/revoke").status_code == 303
-    boss = as_(app, ADMINISTRATOR)
+    boss = browser_of(app, ADMINISTRATOR)
     assert "另一部手机" in boss.get(f"/people/{WORKER}").text
     assert boss.post(f"/people/{WORKER}/access/phones/{other.id}").status_code == 303
     with database.read() as connection:
@@ -102,17 +84,17 @@ def test_a_lost_phone_is_revoked_on_the_account_and_on_the_page_of_the_person(ap
 
 
 def test_the_office_sees_both_versions_of_a_conflict_and_decides(app: FastAPI, database: Database) -> None:
-    phone = FieldPhone(as_(app))
+    phone = FieldPhone(browser_of(app, ENGINEER))
     with database.read() as connection:
         registry = registry_store.load(connection, catalogue())
     there = next(one for one in registry.deployments if one.until_ms is None)
     one = hang(there.parameter, object={"station": there.station}, base="older")
     assert phone.send(one).json()["outcome"] == "conflict"
-    browser = as_(app)
+    browser = browser_of(app, ENGINEER)
     page = browser.get("/maintenance").text
     assert ("SN-9" in page, there.device in page, 'data-outcome="conflict"' in page) == (True, True, True)
     path = f"/maintenance/field/{one['id']}"
-    assert as_(app, WORKER).post(path, data={"keep": "mine"}).status_code == 403
+    assert browser_of(app, WORKER).post(path, data={"keep": "mine"}).status_code == 403
     assert browser.post(path, data={"keep": "?"}).status_code == 400
     assert browser.post(path, data={"keep": "mine"}, headers={"Origin": "https://evil.example"}).status_code == 403
     assert browser.post(path, data={"keep": "theirs"}).status_code == 303
@@ -125,7 +107,7 @@ def test_an_exported_file_is_received_once_with_its_photos(app: FastAPI) -> None
     wrong = seen() | {"kind": "tomorrow"}
     photos = [{"sha256": "?", "media_type": "image/png", "base64": base64.b64encode(PHOTO).decode()}, {"base64": 3}]
     file = json.dumps({"phone": "x", "exported_at": "", "records": [shown, wrong, {"id": 1}, 5], "photos": photos})
-    browser = as_(app, WORKER)
+    browser = browser_of(app, WORKER)
     for known in (False, True):
         page = browser.post("/field/import", files={"file": file.encode()})
         assert page.status_code == 200, page.text
@@ -135,11 +117,11 @@ def test_an_exported_file_is_received_once_with_its_photos(app: FastAPI) -> None
     for bad in (b"", b"no", b"[]", b'{"records": 3}'):
         assert browser.post("/field/import", files={"file": bad}).status_code == 400
     assert say("field_server.import_title").zh in browser.get("/field/import").text
-    assert as_(app, pages_site.AUDITOR).get("/field/import").status_code == 403
+    assert browser_of(app, pages_site.AUDITOR).get("/field/import").status_code == 403
 
 
 def test_a_file_is_filed_for_whoever_signed_and_what_was_changed_for_the_importer(app: FastAPI) -> None:
-    phone = FieldPhone(as_(app, WORKER))
+    phone = FieldPhone(browser_of(app, WORKER))
     whole, changed, bare = seen(), seen(), seen()
     paths = {one["id"]: f"{FIELD}/records/{one['id']}" for one in (whole, changed)}
     signed = {
@@ -149,7 +131,7 @@ def test_a_file_is_filed_for_whoever_signed_and_what_was_changed_for_the_importe
     file = {"phone": phone.id, "signatures": signed, "records": records, "photos": []}
 
     def told(given: dict[str, Any]) -> list[tuple[str, str]]:
-        page = as_(app, pages_site.OFFICE).post(
+        page = browser_of(app, pages_site.OFFICE).post(
             "/field/import", files={"file": json.dumps(given, ensure_ascii=True).encode()}
         )
         return re.findall(r'data-by="(.*?)" data-signed="(\w+)"', page.text)
@@ -158,7 +140,7 @@ def test_a_file_is_filed_for_whoever_signed_and_what_was_changed_for_the_importe
     assert told(file) == [(WORKER, "true"), mine, mine]
     assert phone.send(changed).json()["person"] == WORKER, "the one who changed it does not stand in its way"
     assert phone.send(whole).status_code == 200, "it is here"
-    as_(app, WORKER).delete(f"{FIELD}/phones/{phone.id}")
+    browser_of(app, WORKER).delete(f"{FIELD}/phones/{phone.id}")
     other = seen()
     path = f"{FIELD}/records/{other['id']}"
     file |= {"records": [other], "signatures": {path: phone.signature("PUT", path, json.dumps(other).encode())}}

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from api.access import COOKIE
 from api.app import create_app
 from api.context import Context, Part
 from api.pages.models.health import STEPS
-from governance.people import store as people_store
 from infra.database import Database
 from infra.texts import say
 from tests import pages_site
+from tests.page_browser import browser_of, signed_in
 
 WELL = tuple(Part(name, True, "fine") for names in STEPS.values() for name in names if name != "database")
 
@@ -108,9 +107,5 @@ def test_the_answer_for_machines_holds_four_members_a_part(asked: Callable[..., 
 
 def test_everybody_signed_in_may_see_it(context: Context) -> None:
     closed = create_app(replace(context, token="machine", open=False))
-    client = TestClient(closed, headers={"Accept": "text/html"}, follow_redirects=False)
-    assert client.get("/health").status_code == 303
-    with context.database.write() as connection:
-        token = people_store.issue_token(connection, pages_site.PUBLIC, now_ms=pages_site.now_ms(), by="test")
-    client.cookies.set(COOKIE, closed.state.keeper.sign_in(token))
-    assert client.get("/health").status_code == 200
+    assert browser_of(closed).get("/health").status_code == 303
+    assert signed_in(closed, pages_site.PUBLIC).get("/health").status_code == 200

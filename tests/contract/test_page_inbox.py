@@ -2,77 +2,35 @@
 
 import html
 import re
-from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
-from governance.incidents.model import Action, Assignment, Entry, EntryKind, Incident, Order, Source, State
+from governance.incidents.model import Action, Assignment, EntryKind, Incident, Order, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from infra.database import Database
 from infra.texts import Text, say
 from tests import pages_site
+from tests.page_browser import browser_of, current
+from tests.pages_site import act_on_case, file_case, read_case
 from tests.says import shows
 
 OFFICE = Actor(pages_site.OFFICE, Role.OFFICE)
 STREET = "chancheng/shiwan"
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("inbox"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
 @pytest.fixture
 def office(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.OFFICE)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies, headers = {AS_COOKIE: packed(name)}, {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
-
-
-def _page(browser: TestClient, path: str = "/incidents") -> str:
-    """A page over what is stored at this moment."""
-    browser.app.state.picture.read_at_ms = 0  # type: ignore[attr-defined]
-    answer = browser.get(path)
-    assert answer.status_code == 200, answer.text
-    return answer.text
+    return browser_of(app, pages_site.OFFICE)
 
 
 def _case(database: Database, region: str = pages_site.GRID, text: str = "岸边杂物", minutes: int = 1) -> Incident:
     """A new report in a region."""
-    with database.write() as connection:
-        return incident_store.file_report(
-            connection,
-            Order(Action.ACCEPT, comment=text),
-            OFFICE,
-            colour=Colour.YELLOW,
-            origin=Source.HOTLINE,
-            place=Place(region, pages_site.RIVER),
-            now_ms=pages_site.now_ms() - minutes * pages_site.MINUTE,
-            source=pages_site.SOURCE,
-        )
-
-
-def _do(database: Database, number: int, order: Order, actor: Actor = OFFICE) -> Incident:
-    with database.write() as connection:
-        now_ms = pages_site.now_ms()
-        return incident_store.apply_action(connection, number, order, actor, now_ms=now_ms, source=pages_site.SOURCE)
+    return file_case(database, Place(region, pages_site.RIVER), text, minutes_ago=minutes)
 
 
 def _storm(database: Database, cause: str, kind: FindingKind = FindingKind.EVENT) -> list[int]:
@@ -96,11 +54,6 @@ def _storm(database: Database, cause: str, kind: FindingKind = FindingKind.EVENT
         )
 
 
-def _now(database: Database, number: int) -> tuple[Incident, list[Entry]]:
-    with database.read() as connection:
-        return incident_store.get(connection, number), incident_store.history(connection, number)
-
-
 def _rows(page: str) -> list[int]:
     return [int(number) for number in re.findall(r'data-testid="inbox-row-(\d+)"', page)]
 
@@ -120,7 +73,7 @@ def _post(browser: TestClient, path: str = "/incidents", **fields: object):  # t
 
 
 def test_a_row_says_what_where_until_when_in_whose_hands_and_how_it_looks(office: TestClient) -> None:
-    page = _page(office, "/incidents?view=open")
+    page = current(office, "/incidents?view=open")
     red = _row(page, 1)
     assert 'class="pennant red"' in red
     assert 'class="limit left"' in red or 'class="limit soon"' in red
@@ -139,16 +92,16 @@ def test_the_most_urgent_stands_first_and_the_rest_is_one_address_further(app: F
     late = _case(database, minutes=10 * 24 * 60)
     for i in range(31):
         _case(database, text=f"示例：第{i}处漂浮垃圾")
-    browser = _as(app, pages_site.OFFICE)
-    first = _page(browser)
+    browser = browser_of(app, pages_site.OFFICE)
+    first = current(browser, "/incidents")
     assert _rows(first)[0] == late.id
     assert len(_rows(first)) == 30
     assert 'class="limit over"' in _row(first, late.id)
     following = html.unescape(re.search(r'href="([^"]+)" data-testid="inbox-more"', first)[1])  # type: ignore[index]
-    second = _page(browser, following)
+    second = current(browser, following)
     assert _rows(second)
     assert not set(_rows(first)) & set(_rows(second))
-    assert _rows(_page(browser, "/incidents?page=99999")) == _rows(second)
+    assert _rows(current(browser, "/incidents?page=99999")) == _rows(second)
 
 
 def test_all_overdue_of_a_street_are_two_links_away_and_the_address_says_so(
@@ -156,11 +109,11 @@ def test_all_overdue_of_a_street_are_two_links_away_and_the_address_says_so(
 ) -> None:
     here = _case(database, minutes=9 * 24 * 60)
     elsewhere = _case(database, pages_site.NEXT_STREET, minutes=9 * 24 * 60)
-    page = _page(office)
+    page = current(office, "/incidents")
     overdue = html.unescape(re.search(r'href="([^"]+)"[^>]*data-testid="inbox-view-overdue"', page)[1])  # type: ignore[index]
-    page = _page(office, overdue)
+    page = current(office, overdue)
     street = html.unescape(re.search(rf'href="([^"]+)"[^>]*data-testid="inbox-street-{STREET}"', page)[1])  # type: ignore[index]
-    page = _page(office, street)
+    page = current(office, street)
     assert here.id in _rows(page)
     assert elsewhere.id not in _rows(page)
     assert "view=overdue" in street
@@ -169,8 +122,10 @@ def test_all_overdue_of_a_street_are_two_links_away_and_the_address_says_so(
 
 def test_each_filter_narrows_and_says_so(office: TestClient, database: Database) -> None:
     one = _case(database, pages_site.NEXT_STREET, text="桥墩旁油污样本")
-    _do(database, one.id, Order(Action.ACCEPT))
-    _do(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.NEXT_STREET, "何总河长（示例）")))
+    act_on_case(database, one.id, Order(Action.ACCEPT))
+    act_on_case(
+        database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.NEXT_STREET, "何总河长（示例）"))
+    )
     for query in (
         "handler=何总河长（示例）",
         "q=油污样本",
@@ -178,41 +133,41 @@ def test_each_filter_narrows_and_says_so(office: TestClient, database: Database)
         "state=dispatched&kind=report",
         "q=祖庙&state=dispatched",
     ):
-        assert one.id in _rows(_page(office, f"/incidents?view=open&{query}")), query
+        assert one.id in _rows(current(office, f"/incidents?view=open&{query}")), query
     for query in ("q=没有这样的话", "colour=blue", "kind=forecast", "river=fengshouchong"):
-        assert one.id not in _rows(_page(office, f"/incidents?view=open&{query}")), query
-    odd = _page(office, "/incidents?view=open&colour=pink&region=x&river=y&state=z&kind=w&q=油污样本")
+        assert one.id not in _rows(current(office, f"/incidents?view=open&{query}")), query
+    odd = current(office, "/incidents?view=open&colour=pink&region=x&river=y&state=z&kind=w&q=油污样本")
     assert _rows(odd) == [one.id]
 
 
 def test_a_filter_that_contradicts_itself_says_so(office: TestClient) -> None:
-    page = _page(office, "/incidents?view=overdue&state=closed")
+    page = current(office, "/incidents?view=overdue&state=closed")
     assert "inbox-contradiction" in page
     assert shows(page, "inbox.contradiction")
     assert not _rows(page)
-    assert "inbox-contradiction" not in _page(office, "/incidents?view=closed&state=closed")
+    assert "inbox-contradiction" not in current(office, "/incidents?view=closed&state=closed")
 
 
 def test_who_is_bound_to_a_region_is_told_that_another_is_not_theirs(app: FastAPI, database: Database) -> None:
     elsewhere = _case(database, pages_site.NEXT_STREET, text="只给祖庙看的内容")
-    worker = _as(app, pages_site.WORKER)
-    page = _page(worker, f"/incidents?view=all&region={pages_site.NEXT_STREET}")
+    worker = browser_of(app, pages_site.WORKER)
+    page = current(worker, f"/incidents?view=all&region={pages_site.NEXT_STREET}")
     assert shows(page, "inbox.not_your_region")
     for query in ("view=all", "view=all&q=只给祖庙看的内容", f"view=all&q={elsewhere.id}"):
-        page = _page(worker, f"/incidents?{query}")
+        page = current(worker, f"/incidents?{query}")
         assert elsewhere.id not in _rows(page)
     answer = _post(worker, accept=_ref(elsewhere))
     assert answer.status_code == 409
     assert "只给祖庙看的内容" not in answer.text
-    assert _now(database, elsewhere.id)[0].state is State.REPORTED
+    assert read_case(database, elsewhere.id)[0].state is State.REPORTED
 
 
 def test_who_has_nothing_to_do_is_told_what_others_have_in_hand(app: FastAPI) -> None:
-    page = _page(_as(app, pages_site.AUDITOR))
+    page = current(browser_of(app, pages_site.AUDITOR))
     nothing = re.search(r'data-testid="inbox-nothing".*?inbox-see-open', page, re.S)
     assert nothing
     assert shows(nothing[0], "inbox.with_others")
-    rows = _page(_as(app, pages_site.AUDITOR), "/incidents?view=open")
+    rows = current(browser_of(app, pages_site.AUDITOR), "/incidents?view=open")
     assert _rows(rows)
     assert "inbox-accept-" not in rows
     assert "inbox-bulk" not in rows
@@ -220,30 +175,30 @@ def test_who_has_nothing_to_do_is_told_what_others_have_in_hand(app: FastAPI) ->
 
 def test_the_inbox_is_for_who_sees_incidents(app: FastAPI, database: Database) -> None:
     one = _case(database)
-    public = _as(app, pages_site.PUBLIC)
+    public = browser_of(app, pages_site.PUBLIC)
     assert public.get("/incidents").status_code == 403
     assert _post(public, accept=_ref(one)).status_code == 403
     assert _post(public, action="save", name="x").status_code == 403
-    answer = _post(_as(app, pages_site.AUDITOR), accept=_ref(one))
+    answer = _post(browser_of(app, pages_site.AUDITOR), accept=_ref(one))
     assert answer.status_code == 409
-    assert _now(database, one.id)[0].state is State.REPORTED
+    assert read_case(database, one.id)[0].state is State.REPORTED
 
 
 def test_a_storm_is_one_row_that_opens(office: TestClient, database: Database) -> None:
     ids = _storm(database, "rain")
-    page = _page(office, "/incidents?view=open&kind=event")
+    page = current(office, "/incidents?view=open&kind=event")
     (shown,) = _rows(page)
     assert shown in ids
     row = _row(page, shown)
     assert f"{say('incident.orange').zh}4" in row
     assert all(f"{number}:" in row for number in ids)
     opened = html.unescape(re.search(r'href="([^"]+)#', row)[1])  # type: ignore[index]
-    page = _page(office, opened)
+    page = current(office, opened)
     members = re.findall(r'data-testid="inbox-row-(\d+)-member"', page)
     assert sorted(map(int, members)) == sorted(ids)
     answer = _post(office, "/incidents?view=open", action="accept", row=[",".join(f"{n}:1" for n in ids)])
     assert answer.status_code == 303
-    assert all(_now(database, number)[0].state is State.ACCEPTED for number in ids)
+    assert all(read_case(database, number)[0].state is State.ACCEPTED for number in ids)
 
 
 def test_accepting_many_that_is_sent_twice_accepts_each_once(office: TestClient, database: Database) -> None:
@@ -253,26 +208,26 @@ def test_accepting_many_that_is_sent_twice_accepts_each_once(office: TestClient,
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/incidents?view=unaccepted&lang=en&done=accept&ids=")
     for one in some:
-        assert [entry.what for entry in _now(database, one.id)[1]] == [EntryKind.REPORTED, EntryKind.ACCEPTED]
-    page = _page(office, answer.headers["location"])
+        assert [entry.what for entry in read_case(database, one.id)[1]] == [EntryKind.REPORTED, EntryKind.ACCEPTED]
+    page = current(office, answer.headers["location"])
     assert "inbox-toast" in page
     assert shows(page, "inbox.done_accept", count=3)
     single = _post(office, accept=_ref(_case(database)))
-    assert "inbox-toast-link" in _page(office, single.headers["location"])
+    assert "inbox-toast-link" in current(office, single.headers["location"])
 
 
 def test_what_failed_is_told_row_by_row_with_who_came_first(office: TestClient, database: Database) -> None:
     fine, taken = _case(database), _case(database)
     other = Actor("何操作员（示例）", Role.OPERATOR)
-    _do(database, taken.id, Order(Action.REJECT, comment="重复"), other)
+    act_on_case(database, taken.id, Order(Action.REJECT, comment="重复"), other)
     answer = _post(office, action="accept", row=[_ref(fine), _ref(taken), "99999:1"])
     assert answer.status_code == 200
     for number, key in ((fine.id, "inbox.result_ok"), (taken.id, "action_bar.meanwhile"), (99999, "incident.unknown")):
         told = re.search(rf'data-testid="inbox-result-{number}".*?</tr>', answer.text, re.S)
         assert told
         assert shows(told[0], key), number
-    assert _now(database, fine.id)[0].state is State.ACCEPTED
-    assert _now(database, taken.id)[0].state is State.REJECTED
+    assert read_case(database, fine.id)[0].state is State.ACCEPTED
+    assert read_case(database, taken.id)[0].state is State.REJECTED
     nothing = _post(office, action="accept")
     assert nothing.status_code == 409
     assert shows(nothing.text, "inbox.none_ticked")
@@ -285,14 +240,14 @@ def test_many_become_one_and_sent_twice_stay_so(office: TestClient, database: Da
         answer = _post(office, action="merge", row=ticked)
         assert answer.status_code == 303, answer.text
     for one in (second, third):
-        incident, history = _now(database, one.id)
+        incident, history = read_case(database, one.id)
         assert incident.case.merged_into == first.id
         assert [entry.what for entry in history] == [EntryKind.REPORTED, EntryKind.MERGED]
-    absorbed = [entry.what for entry in _now(database, first.id)[1]]
+    absorbed = [entry.what for entry in read_case(database, first.id)[1]]
     assert absorbed == [EntryKind.REPORTED, EntryKind.ABSORBED, EntryKind.ABSORBED]
     target, one = _case(database), _case(database, minutes=60)
     assert _post(office, action="merge", row=[_ref(one)], into=f"#{target.id}").status_code == 303
-    assert _now(database, one.id)[0].case.merged_into == target.id
+    assert read_case(database, one.id)[0].case.merged_into == target.id
     assert _post(office, action="merge", row=[_ref(target)]).status_code == 409
     assert _post(office, action="merge", row=[_ref(target)], into="99999").status_code == 409
 
@@ -301,7 +256,7 @@ def test_a_form_of_another_site_is_refused(office: TestClient, database: Databas
     one = _case(database)
     answer = office.post("/incidents", data={"accept": _ref(one)}, headers={"Origin": "https://example.org"})
     assert answer.status_code == 403
-    assert _now(database, one.id)[0].state is State.REPORTED
+    assert read_case(database, one.id)[0].state is State.REPORTED
 
 
 def test_a_view_is_saved_for_one_person_by_page_and_api_alike(app: FastAPI, office: TestClient) -> None:
@@ -309,9 +264,9 @@ def test_a_view_is_saved_for_one_person_by_page_and_api_alike(app: FastAPI, offi
     assert _post(office, path, action="save", name=" 石湾逾期 ").status_code == 303
     api = office.get("/api/v1/me/views").json()
     assert api == {"items": [{"name": "石湾逾期", "query": "view=overdue&region=chancheng%2Fshiwan"}]}
-    page = _page(office)
+    page = current(office, "/incidents")
     assert "/incidents?view=overdue&amp;region=chancheng%2Fshiwan" in page
-    assert "石湾逾期" not in _page(_as(app, pages_site.ADMINISTRATOR))
+    assert "石湾逾期" not in current(browser_of(app, pages_site.ADMINISTRATOR))
     assert office.put("/api/v1/me/views/mine", json={"query": "view=mine"}).status_code == 200
     assert office.delete("/api/v1/me/views/mine").status_code == 204
     refused = _post(office, path, action="save", name="长" * 41)
@@ -320,11 +275,11 @@ def test_a_view_is_saved_for_one_person_by_page_and_api_alike(app: FastAPI, offi
     assert shows(refused.text, "inbox.view_too_long")
     assert _post(office, path, action="forget", name="石湾逾期").status_code == 303
     assert office.get("/api/v1/me/views").json() == {"items": []}
-    assert _as(app, pages_site.PUBLIC).get("/api/v1/me/views").status_code == 403
+    assert browser_of(app, pages_site.PUBLIC).get("/api/v1/me/views").status_code == 403
 
 
 def test_what_is_new_is_announced_and_the_list_holds_still(office: TestClient, database: Database) -> None:
-    page = _page(office, "/incidents?view=unaccepted")
+    page = current(office, "/incidents?view=unaccepted")
     before = re.findall(r'data-rows="([^"]*)"', page)
     assert before[0] == before[1]
     assert 'data-live-wait="news"' in page
@@ -339,22 +294,22 @@ def test_what_is_new_is_announced_and_the_list_holds_still(office: TestClient, d
 
 def test_closed_ones_are_paged_by_address_newest_first(office: TestClient, database: Database) -> None:
     for _ in range(32):
-        _do(database, _case(database).id, Order(Action.REJECT, comment="重复"))
-    first = _page(office, "/incidents?view=closed")
+        act_on_case(database, _case(database).id, Order(Action.REJECT, comment="重复"))
+    first = current(office, "/incidents?view=closed")
     rows = _rows(first)
     assert rows == sorted(rows, reverse=True)
     assert len(rows) == 30
     following = html.unescape(re.search(r'href="([^"]+)" data-testid="inbox-more"', first)[1])  # type: ignore[index]
-    assert max(_rows(_page(office, following))) < min(rows)
+    assert max(_rows(current(office, following))) < min(rows)
     assert "inbox-bulk" not in first
 
 
 def test_the_inbox_is_in_one_language_and_the_old_addresses_lead_here(office: TestClient) -> None:
-    zh, en = _page(office), _page(office, "/incidents?lang=en")
+    zh, en = current(office, "/incidents"), current(office, "/incidents?lang=en")
     assert say("inbox.view_overdue").zh in zh
     assert say("inbox.column_left").en not in zh
     assert say("inbox.column_left").en in en
     assert say("inbox.column_left").zh not in en
     moved = office.get("/worklist")
     assert (moved.status_code, moved.headers["location"]) == (308, "/incidents")
-    assert say("inbox.view_closed").zh in _page(office, "/incidents?show=over")
+    assert say("inbox.view_closed").zh in current(office, "/incidents?show=over")

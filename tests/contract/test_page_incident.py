@@ -2,26 +2,24 @@
 
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline, Row
-from governance.incidents.model import Action, Assignment, Entry, Incident, Order, Source, State
+from governance.incidents.model import Action, Assignment, Incident, Order, Source, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from infra.database import Database
 from infra.texts import Text, say
 from tests import pages_site
+from tests.page_browser import browser_of, part
+from tests.pages_site import act_on_case, file_case, read_case
 
 STATION = "qcc-huanhu-1"
 NAME = Text("奇槎涌环湖花园段上游", "Qicha Creek, Huanhu Garden 1")
@@ -107,24 +105,7 @@ def report(
     database: Database, text: str = "桥下有油污", region: str = pages_site.GRID, origin: Source = Source.CITIZEN
 ) -> Incident:
     """A new report."""
-    with database.write() as connection:
-        return incident_store.file_report(
-            connection,
-            Order(Action.ACCEPT, comment=text),
-            OFFICE,
-            colour=Colour.YELLOW,
-            origin=origin,
-            place=Place(region, pages_site.RIVER, 113.1478, 23.0205),
-            now_ms=pages_site.now_ms() - pages_site.MINUTE,
-            source=pages_site.SOURCE,
-        )
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("incident"))
-    yield found
-    found.close()
+    return file_case(database, Place(region, pages_site.RIVER, 113.1478, 23.0205), text, origin=origin)
 
 
 @pytest.fixture(scope="module")
@@ -132,39 +113,9 @@ def numbers(database: Database) -> dict[FindingKind, int]:
     return record(database, *kinds(pages_site.now_ms() - 2 * pages_site.HOUR).values())
 
 
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    folder: Path = tmp_path_factory.mktemp("photos")
-    return create_app(pages_site.context(database, folder, token=None))
-
-
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.OFFICE)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies = {AS_COOKIE: packed(name)}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
-
-
-def _do(database: Database, number: int, order: Order, actor: Actor = OFFICE) -> Incident:
-    with database.write() as connection:
-        now_ms = pages_site.now_ms()
-        return incident_store.apply_action(connection, number, order, actor, now_ms=now_ms, source=pages_site.SOURCE)
-
-
-def _now(database: Database, number: int) -> tuple[Incident, list[Entry]]:
-    with database.read() as connection:
-        return incident_store.get(connection, number), incident_store.history(connection, number)
-
-
-def _cell(page: str, testid: str) -> str:
-    """What stands in the element of this testid, up to the next end of its kind."""
-    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', page, re.S)
-    assert found, testid
-    return found[0]
+    return browser_of(app, pages_site.OFFICE)
 
 
 def _send(browser: TestClient, one: Incident, action: str, photos: object = None, **fields: object):  # type: ignore[no-untyped-def]
@@ -175,9 +126,9 @@ def _send(browser: TestClient, one: Incident, action: str, photos: object = None
 def _handled(database: Database) -> Incident:
     """A case that is being handled by the grid worker."""
     one = report(database, origin=Source.PATROL)
-    _do(database, one.id, Order(Action.ACCEPT))
-    _do(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)))
-    return _do(database, one.id, Order(Action.START), WORKER)
+    act_on_case(database, one.id, Order(Action.ACCEPT))
+    act_on_case(database, one.id, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)))
+    return act_on_case(database, one.id, Order(Action.START), WORKER)
 
 
 # -- what it says ------------------------------------------------------------------------------------------------------
@@ -191,7 +142,7 @@ def test_an_operator_sees_title_deadline_source_and_messages(browser: TestClient
     assert "8.40" in title[1]
     assert 'class="limit left"' in page or 'class="limit soon"' in page or 'class="limit over"' in page
     assert 'class="now" aria-current="step" data-state="reported"' in page
-    assert pages_site.CHIEF in _cell(page, "timeline")
+    assert pages_site.CHIEF in part(page, "timeline")
     assert 'class="told dead"' in page
     assert 'class="told read"' in page
     assert "case-map" in page
@@ -220,10 +171,10 @@ def test_every_kind_of_finding_has_a_verdict_facts_and_a_chart(
         found = re.search(r'data-verdict="(\w*)"', page)
         assert found is not None
         assert found[1] == verdict if verdict else found[1] in ("pollution", "fault", "undecided")
-        assert 1 <= _cell(page, "case-facts").count("data-points=") <= 9
+        assert 1 <= part(page, "case-facts").count("data-points=") <= 9
         assert "<series-chart" in page
         assert f'base="/incidents/{number}/chart"' in page
-    assert "some-" not in _cell(page, "case-title")
+    assert "some-" not in part(page, "case-title")
 
 
 def test_an_event_shows_its_parameters_as_tabs_and_rings_what_decided(
@@ -231,7 +182,7 @@ def test_an_event_shows_its_parameters_as_tabs_and_rings_what_decided(
 ) -> None:
     number = numbers[FindingKind.EVENT]
     page = browser.get(f"/incidents/{number}").text
-    tabs = _cell(page, "case-tabs")
+    tabs = part(page, "case-tabs")
     assert re.findall(r'data-parameter="(\w+)"', tabs) == ["nh3n", "codmn", "do", "tp"]
     assert 'parameters="nh3n"' in page
     assert 'parameters="nh3n,codmn,do,tp"' in browser.get(f"/incidents/{number}?parameter=all").text
@@ -258,20 +209,20 @@ def test_a_report_without_readings_shows_words_photo_and_map(browser: TestClient
     page = browser.get(f"/incidents/{one.id}").text
     assert "case-no-chart" in page
     assert "<series-chart" not in page
-    assert "<svg" in _cell(page, "case-map")
+    assert "<svg" in part(page, "case-map")
     assert "桥下有油污&lt;script&gt;" in page
     assert 'data-verdict="reported"' in page
 
 
 def test_branches_stand_below_the_way(browser: TestClient, database: Database) -> None:
     one = _handled(database)
-    _do(database, one.id, Order(Action.RETURN, comment="不属本网格"), WORKER)
+    act_on_case(database, one.id, Order(Action.RETURN, comment="不属本网格"), WORKER)
     page = browser.get(f"/incidents/{one.id}").text
     assert 'class="now" aria-current="step" data-state="accepted"' in page
-    assert 'class="now" aria-current="step" data-state="returned"' in _cell(page, "case-branches")
-    _do(database, one.id, Order(Action.FALSE_ALARM, comment="误报", reason="natural"))
+    assert 'class="now" aria-current="step" data-state="returned"' in part(page, "case-branches")
+    act_on_case(database, one.id, Order(Action.FALSE_ALARM, comment="误报", reason="natural"))
     page = browser.get(f"/incidents/{one.id}").text
-    assert 'data-state="false_alarm"' in _cell(page, "case-branches")
+    assert 'data-state="false_alarm"' in part(page, "case-branches")
     assert 'class="left-out" data-state="closed"' in page
 
 
@@ -284,7 +235,7 @@ def test_findings_fold_and_what_people_wrote_never_does(browser: TestClient, dat
         one = finding(FindingKind.THRESHOLD, at_ms, change=change, cause="flaps", since_ms=at_ms, rule=f"flap-{i // 2}")
         number = record(database, one)[FindingKind.THRESHOLD]
         if i == 3:
-            _do(database, number, Order(Action.COMMENT, comment="我在现场看过了"))
+            act_on_case(database, number, Order(Action.COMMENT, comment="我在现场看过了"))
     page = browser.get(f"/incidents/{number}").text
     assert "我在现场看过了" in page
     assert 'class="folded"' in page
@@ -296,27 +247,27 @@ def test_findings_fold_and_what_people_wrote_never_does(browser: TestClient, dat
 
 def test_who_may_not_see_a_case_is_told_why_and_shown_what_they_reported(app: FastAPI, database: Database) -> None:
     elsewhere = report(database, "只给祖庙看的内容", region=pages_site.NEXT_STREET)
-    worker = _as(app, pages_site.WORKER)
+    worker = browser_of(app, pages_site.WORKER)
     answer = worker.get(f"/incidents/{elsewhere.id}")
     assert answer.status_code == 403
     assert "只给祖庙看的内容" not in answer.text
-    assert 'href="/reported"' in _cell(answer.text, "refused-reported")
+    assert 'href="/reported"' in part(answer.text, "refused-reported")
     sent = _send(worker, elsewhere, "comment", comment="x")
     assert sent.status_code == 403
     assert "只给祖庙看的内容" not in sent.text
-    assert len(_now(database, elsewhere.id)[1]) == 1
+    assert len(read_case(database, elsewhere.id)[1]) == 1
     assert worker.get(f"/incidents/{elsewhere.id}/chart?parameter=nh3n").status_code == 403
-    public = _as(app, pages_site.PUBLIC)
+    public = browser_of(app, pages_site.PUBLIC)
     assert public.get("/incidents/1").status_code == 403
     assert public.get("/incidents/1/chart?parameter=nh3n").status_code == 403
     assert _send(public, elsewhere, "accept").status_code == 403
 
 
 def test_an_auditor_reads_and_finds_the_trail_but_no_action(app: FastAPI) -> None:
-    page = _as(app, pages_site.AUDITOR).get("/incidents/2").text
+    page = browser_of(app, pages_site.AUDITOR).get("/incidents/2").text
     assert "case-action-" not in page
-    assert 'href="/trail?kind=incident&amp;id=2"' in _cell(page, "case-trail")
-    assert "evidence?lang=zh" in _cell(page, "case-pdf")
+    assert 'href="/trail?kind=incident&amp;id=2"' in part(page, "case-trail")
+    assert "evidence?lang=zh" in part(page, "case-pdf")
 
 
 @pytest.mark.parametrize("number", ["99999", "2147483648", "99999999999999999999"])
@@ -331,7 +282,7 @@ def test_a_form_of_another_site_is_refused(browser: TestClient, database: Databa
     data = {"action": "accept", "version": one.version}
     answer = browser.post(f"/incidents/{one.id}", data=data, headers={"Origin": "https://example.org"})
     assert answer.status_code == 403
-    assert _now(database, one.id)[0].state is State.REPORTED
+    assert read_case(database, one.id)[0].state is State.REPORTED
 
 
 # -- acting ------------------------------------------------------------------------------------------------------------
@@ -339,27 +290,27 @@ def test_a_form_of_another_site_is_refused(browser: TestClient, database: Databa
 
 def test_a_case_is_accepted_by_name_and_once(app: FastAPI, database: Database) -> None:
     one = report(database)
-    open_site = TestClient(app, headers={"Accept": "text/html"}, follow_redirects=False)
+    open_site = browser_of(app)
     assert 'name="name"' in open_site.get(f"/incidents/{one.id}").text
     for _ in range(2):
         answer = _send(open_site, one, "accept", name="示例人")
         assert answer.status_code == 303
         assert answer.headers["location"] == f"/incidents/{one.id}?done=accept#actions"
-    after, history = _now(database, one.id)
+    after, history = read_case(database, one.id)
     assert (after.accepted_by, len(history)) == ("示例人", 2)
     page = open_site.get(answer.headers["location"]).text
-    assert 'role="status"' in _cell(page, "case-toast")
+    assert 'role="status"' in part(page, "case-toast")
 
 
 def test_a_false_alarm_can_be_taken_back_with_a_key(browser: TestClient, database: Database) -> None:
     one = report(database)
     _send(browser, one, "accept")
-    seen = _now(database, one.id)[0]
+    seen = read_case(database, one.id)[0]
     answer = _send(browser, seen, "false_alarm", comment="是落叶", reason="natural")
     assert answer.status_code == 303
     page = browser.get(answer.headers["location"]).text
-    assert 'data-key="u"' in _cell(page, "case-toast")
-    assert "act=reopen" in _cell(page, "case-undo")
+    assert 'data-key="u"' in part(page, "case-toast")
+    assert "act=reopen" in part(page, "case-undo")
 
 
 def test_every_action_of_the_lifecycle_has_its_form(browser: TestClient, app: FastAPI, database: Database) -> None:
@@ -369,87 +320,87 @@ def test_every_action_of_the_lifecycle_has_its_form(browser: TestClient, app: Fa
     assert 'data-key="a"' in page
     assert 'data-key="c"' in page
     one = _handled(database)
-    worker = _as(app, pages_site.WORKER).get(f"/incidents/{one.id}").text
+    worker = browser_of(app, pages_site.WORKER).get(f"/incidents/{one.id}").text
     for action in ("return", "transfer", "finish", "pause"):
         assert f'data-testid="case-form-{action}"' in worker, action
-    assert "photo-input" in _cell(worker, "case-form-finish")
-    chief = _as(app, "何总河长（示例）").get(f"/incidents/{one.id}").text
+    assert "photo-input" in part(worker, "case-form-finish")
+    chief = browser_of(app, "何总河长（示例）").get(f"/incidents/{one.id}").text
     assert 'data-testid="case-form-supervise"' in chief
 
 
 def test_grey_actions_say_in_words_what_is_missing(browser: TestClient, database: Database) -> None:
     page = browser.get("/incidents/1").text
-    assert "须先" in _cell(page, "case-closed-dispatch")
+    assert "须先" in part(page, "case-closed-dispatch")
     one = record(database, finding(FindingKind.THRESHOLD, pages_site.now_ms() - pages_site.HOUR, cause="grey"))
     number = one[FindingKind.THRESHOLD]
-    _do(database, number, Order(Action.ACCEPT))
-    _do(database, number, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)))
-    _do(database, number, Order(Action.START), WORKER)
-    _do(database, number, Order(Action.FINISH, comment="完成", measurement={"nh3n": 0.3}), WORKER)
-    _do(database, number, Order(Action.VERIFY, comment="核查"), ADMINISTRATOR)
-    closed = _cell(browser.get(f"/incidents/{number}").text, "case-closed-close")
+    act_on_case(database, number, Order(Action.ACCEPT))
+    act_on_case(database, number, Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID)))
+    act_on_case(database, number, Order(Action.START), WORKER)
+    act_on_case(database, number, Order(Action.FINISH, comment="完成", measurement={"nh3n": 0.3}), WORKER)
+    act_on_case(database, number, Order(Action.VERIFY, comment="核查"), ADMINISTRATOR)
+    closed = part(browser.get(f"/incidents/{number}").text, "case-closed-close")
     assert "some-threshold-rule" not in closed
     assert NAME.zh in closed
 
 
 def test_who_handled_a_case_does_not_verify_it(browser: TestClient, database: Database) -> None:
     one = _handled(database)
-    _do(database, one.id, Order(Action.FINISH, comment="完成", measurement={"nh3n": 0.3}), WORKER)
+    act_on_case(database, one.id, Order(Action.FINISH, comment="完成", measurement={"nh3n": 0.3}), WORKER)
     page = browser.get(f"/incidents/{one.id}").text
     assert "case-form-verify" in page
     both = _handled(database)
-    _do(database, both.id, Order(Action.FINISH, comment="完成", measurement={"nh3n": 0.3}), ADMINISTRATOR)
-    own = _as(browser.app, pages_site.ADMINISTRATOR)  # type: ignore[arg-type]
+    act_on_case(database, both.id, Order(Action.FINISH, comment="完成", measurement={"nh3n": 0.3}), ADMINISTRATOR)
+    own = browser_of(browser.app, pages_site.ADMINISTRATOR)  # type: ignore[arg-type]
     assert "case-closed-verify" in own.get(f"/incidents/{both.id}").text
-    assert _send(own, _now(database, both.id)[0], "verify", comment="我自己").status_code == 403
+    assert _send(own, read_case(database, both.id)[0], "verify", comment="我自己").status_code == 403
 
 
 def test_what_is_missing_is_said_beside_the_field_and_the_rest_stays(app: FastAPI, database: Database) -> None:
     one = _handled(database)
-    worker = _as(app, pages_site.WORKER)
+    worker = browser_of(app, pages_site.WORKER)
     answer = _send(worker, one, "finish", comment="已清理<完毕>", value="")
     assert answer.status_code == 409
-    form = _cell(answer.text, "case-form-finish")
+    form = part(answer.text, "case-form-finish")
     assert "wrong-photo" in form
     assert "已清理&lt;完毕&gt;" in form
     answer = _send(worker, one, "finish", comment="已清理", value="很多", parameter="nh3n")
-    assert "wrong-value" in _cell(answer.text, "case-form-finish")
-    assert _now(database, one.id)[0].state is State.HANDLING
+    assert "wrong-value" in part(answer.text, "case-form-finish")
+    assert read_case(database, one.id)[0].state is State.HANDLING
 
 
 def test_a_photo_is_kept_and_what_is_none_is_refused_beside_the_field(app: FastAPI, database: Database) -> None:
     one = _handled(database)
-    worker = _as(app, pages_site.WORKER)
+    worker = browser_of(app, pages_site.WORKER)
     files = [
         ("photo", ("假.jpg", b"no photo at all", "image/jpeg")),
         ("photo", ("清理后.png", pages_site.PHOTO, "image/png")),
     ]
     answer = _send(worker, one, "finish", files, comment="已清理")
     assert answer.status_code == 409
-    form = _cell(answer.text, "case-form-finish")
-    assert "假.jpg" in _cell(form, "wrong-photo")
+    form = part(answer.text, "case-form-finish")
+    assert "假.jpg" in part(form, "wrong-photo")
     kept = re.findall(r'name="attachment" value="(\w+)" checked', form)
     assert len(kept) == 1
     assert "已清理" in form
-    assert _now(database, one.id)[0].state is State.HANDLING
+    assert read_case(database, one.id)[0].state is State.HANDLING
     done = _send(worker, one, "finish", comment="已清理", attachment=kept)
     assert done.status_code == 303
-    after, history = _now(database, one.id)
+    after, history = read_case(database, one.id)
     assert after.state is State.HANDLED
     assert list(history[-1].attachments) == kept
     page = worker.get(f"/incidents/{one.id}").text
-    assert f'src="/api/v1/attachments/{kept[0]}"' in _cell(page, "case-files")
-    assert "已清理" in _cell(page, "timeline")
+    assert f'src="/api/v1/attachments/{kept[0]}"' in part(page, "case-files")
+    assert "已清理" in part(page, "timeline")
 
 
 def test_a_photo_of_40_mb_is_refused_in_words_and_a_turned_one_stays_turned(app: FastAPI, database: Database) -> None:
     one = _handled(database)
-    worker = _as(app, pages_site.WORKER)
+    worker = browser_of(app, pages_site.WORKER)
     large = [("photo", ("大.jpg", b"\xff\xd8" + bytes(40_000_000), "image/jpeg"))]
     answer = _send(worker, one, "comment", large, comment="现场照片")
     assert answer.status_code == 409
-    form = _cell(answer.text, "case-form-comment")
-    assert "大.jpg" in _cell(form, "wrong-photo")
+    form = part(answer.text, "case-form-comment")
+    assert "大.jpg" in part(form, "wrong-photo")
     assert "现场照片" in form
     out = io.BytesIO()
     exif = Image.Exif()
@@ -457,7 +408,7 @@ def test_a_photo_of_40_mb_is_refused_in_words_and_a_turned_one_stays_turned(app:
     Image.new("RGB", (60, 40)).save(out, "JPEG", exif=exif)
     turned = [("photo", ("转.jpg", out.getvalue(), "image/jpeg"))]
     assert _send(worker, one, "comment", turned, comment="现场照片").status_code == 303
-    (kept,) = _now(database, one.id)[1][-1].attachments
+    (kept,) = read_case(database, one.id)[1][-1].attachments
     stored = Image.open(io.BytesIO(worker.get(f"/api/v1/attachments/{kept}").content))
     assert dict(stored.getexif()) == {0x0112: 6}
 
@@ -465,19 +416,19 @@ def test_a_photo_of_40_mb_is_refused_in_words_and_a_turned_one_stays_turned(app:
 def test_a_merge_says_what_comes_of_it_before_it_is_done(browser: TestClient, database: Database) -> None:
     one, into = report(database, "一处油污"), report(database, "同一处油污")
     page = browser.get(f"/incidents/{one.id}").text
-    assert f'name="into" value="{into.id}"' in _cell(page, "case-form-merge")
+    assert f'name="into" value="{into.id}"' in part(page, "case-form-merge")
     shown = _send(browser, one, "merge", into=into.id)
     assert shown.status_code == 200
-    assert f"#{one.id} 结案，由 #{into.id} 继续办理" in _cell(shown.text, "case-preview")
-    assert _now(database, one.id)[0].is_open
-    form = _cell(shown.text, "case-form-merge")
+    assert f"#{one.id} 结案，由 #{into.id} 继续办理" in part(shown.text, "case-preview")
+    assert read_case(database, one.id)[0].is_open
+    form = part(shown.text, "case-form-merge")
     assert f'name="previewed" value="{into.id}"' in form
     assert _send(browser, one, "merge", into=into.id, previewed=into.id).status_code == 303
-    assert _now(database, one.id)[0].case.merged_into == into.id
+    assert read_case(database, one.id)[0].case.merged_into == into.id
     other = report(database, "又一处")
     unknown = _send(browser, other, "merge", into_other="99999")
     assert unknown.status_code == 200
-    assert "99999" in _cell(unknown.text, "case-preview")
+    assert "99999" in part(unknown.text, "case-preview")
 
 
 def test_a_split_says_what_comes_of_it_before_it_is_done(browser: TestClient, database: Database) -> None:
@@ -488,30 +439,30 @@ def test_a_split_says_what_comes_of_it_before_it_is_done(browser: TestClient, da
         finding(FindingKind.THRESHOLD, at_ms, cause=cause),
         finding(FindingKind.RATE, at_ms, cause=cause, rule="another", parameter="do", limit=None),
     )[FindingKind.RATE]
-    one = _now(database, number)[0]
-    form = _cell(browser.get(f"/incidents/{number}").text, "case-form-split")
+    one = read_case(database, number)[0]
+    form = part(browser.get(f"/incidents/{number}").text, "case-form-split")
     assert "some-threshold-rule" not in form
     assert form.count('name="condition"') == 2
     shown = _send(browser, one, "split", condition=["1"], comment="两个原因")
     assert shown.status_code == 200
-    told = _cell(shown.text, "case-form-split")
+    told = part(shown.text, "case-form-split")
     assert "新事件有1项异常" in told
     assert "两个原因" in told
-    assert len(_now(database, number)[0].conditions) == 2
+    assert len(read_case(database, number)[0].conditions) == 2
     done = _send(browser, one, "split", condition=["1"], previewed="1", comment="两个原因")
     assert done.status_code == 303
-    assert len(_now(database, number)[0].conditions) == 1
-    whole = _send(browser, _now(database, number)[0], "split", condition=["0"], previewed="0", comment="x")
+    assert len(read_case(database, number)[0].conditions) == 1
+    whole = _send(browser, read_case(database, number)[0], "split", condition=["0"], previewed="0", comment="x")
     assert whole.status_code == 409
 
 
 def test_what_somebody_else_did_meanwhile_is_named_and_the_input_stays(browser: TestClient, database: Database) -> None:
     one = report(database)
-    _do(database, one.id, Order(Action.ACCEPT), ADMINISTRATOR)
+    act_on_case(database, one.id, Order(Action.ACCEPT), ADMINISTRATOR)
     answer = _send(browser, one, "reject", comment="不属我们")
     assert answer.status_code == 412
-    assert ADMINISTRATOR.name in _cell(answer.text, "action-meanwhile")
-    assert "不属我们" in _cell(answer.text, "case-form-reject")
+    assert ADMINISTRATOR.name in part(answer.text, "action-meanwhile")
+    assert "不属我们" in part(answer.text, "case-form-reject")
 
 
 def test_the_page_can_be_fetched_in_parts_and_is_in_one_language(browser: TestClient) -> None:

@@ -1,7 +1,6 @@
 """The page of the loss ledger: a month by station, and the account of a day."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import COOKIE
 from api.app import create_app
-from governance.people import store as people_store
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.texts import say
@@ -22,19 +19,12 @@ from ingest.storage.sql import SqlReadings
 from sensors.reading import Reason
 from tests import pages_site
 from tests.databases import with_tables
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastAPI, Database]]:
-    folder = tmp_path_factory.mktemp("ledger")
-    database = pages_site.seed(folder)
-    yield create_app(pages_site.context(database, folder, token=None)), database
-    database.close()
+from tests.page_browser import browser_of, signed_in
 
 
 @pytest.fixture
-def browser(site: tuple[FastAPI, Database]) -> TestClient:
-    return TestClient(site[0], headers={"Accept": "text/html"}, raise_server_exceptions=False)
+def browser(app: FastAPI) -> TestClient:
+    return browser_of(app)
 
 
 def _day(back: int) -> str:
@@ -86,8 +76,8 @@ def test_a_day_says_which_numbers_are_missing(browser: TestClient) -> None:
     assert say("ledger_page.valid", share="50.0%").zh in page
 
 
-def test_a_day_names_what_was_refused(browser: TestClient, site: tuple[FastAPI, Database]) -> None:
-    with site[1].read() as connection:
+def test_a_day_names_what_was_refused(browser: TestClient, database: Database) -> None:
+    with database.read() as connection:
         (entry,) = quarantine.listing(connection, reason=Reason.TIME_IN_FUTURE)
     page = browser.get(f"/ledger/{entry.account}/{entry.day}?lang=en").text
     held = page.split('data-testid="ledger-held"')[1]
@@ -119,13 +109,13 @@ def test_an_account_that_is_not_there(browser: TestClient) -> None:
     assert 'data-state="none"' in empty.text
 
 
-def test_the_account_stands_while_the_readings_cannot_be_read(site: tuple[FastAPI, Database], tmp_path: Path) -> None:
+def test_the_account_stands_while_the_readings_cannot_be_read(database: Database, tmp_path: Path) -> None:
     class Broken(SqlReadings):
         def window(self, *_: object, **__: object) -> object:  # type: ignore[override]
             raise StorageUnavailable("gone")
 
-    context = pages_site.context(site[1], tmp_path, token=None)
-    browser = TestClient(create_app(replace(context, store=Broken(site[1], context.catalogue))))
+    context = pages_site.context(database, tmp_path, token=None)
+    browser = TestClient(create_app(replace(context, store=Broken(database, context.catalogue))))
     page = browser.get(f"/ledger/{pages_site.GAPS}/{_day(8)}").text
     assert _shown(page, "ledger-missing") == "4"
     assert say("ledger_page.unreadable").zh in page
@@ -139,12 +129,9 @@ def test_a_site_without_accounts_says_when_it_begins(tmp_path: Path) -> None:
     database.close()
 
 
-def test_who_may_not_see_the_account_is_turned_away(site: tuple[FastAPI, Database], tmp_path: Path) -> None:
-    closed = create_app(pages_site.context(site[1], tmp_path, token="machine"))
+def test_who_may_not_see_the_account_is_turned_away(database: Database, tmp_path: Path) -> None:
+    closed = create_app(pages_site.context(database, tmp_path, token="machine"))
     for name, status in ((pages_site.WORKER, 403), (pages_site.AUDITOR, 200)):
-        with site[1].write() as connection:
-            token = people_store.issue_token(connection, name, now_ms=pages_site.now_ms(), by="test")
-        client = TestClient(closed, headers={"Accept": "text/html"})
-        client.cookies.set(COOKIE, closed.state.keeper.sign_in(token))
+        client = signed_in(closed, name)
         assert client.get("/ledger").status_code == status
         assert client.get(f"/ledger/{pages_site.GAPS}/{_day(8)}").status_code == status

@@ -1,13 +1,11 @@
 """Upkeep: which stations need somebody, visits, checks judged before they are kept, mutes and photos by plain forms."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from governance.organisation.roles import Role
 from governance.people import store as people_store
@@ -17,18 +15,12 @@ from infra.times import beijing
 from ingest.storage import maintenance as store
 from sensors.maintenance import Check, Mute, Photo, Visit
 from tests import pages_site
+from tests.page_browser import browser_of, part
 from tests.pages_site import HOUR, MINUTE, from_now, now_ms
 from tests.says import shows
 
 UP, MIDDLE, DOWN = "qcc-huanhu-1", "qcc-huanhu-2", "qcc-huanhu-3"
 BOUND = "区外工程师（示例）"
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("maintenance"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,29 +34,15 @@ def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI
     return made
 
 
-def as_(app: FastAPI, name: str = pages_site.ENGINEER) -> TestClient:
-    """A browser of somebody."""
-    cookies = {AS_COOKIE: packed(name)} if name else {}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
-
-
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return as_(app)
+    return browser_of(app, pages_site.ENGINEER)
 
 
 def page_of(browser: TestClient, path: str) -> str:
     answer = browser.get(path)
     assert answer.status_code == 200, answer.text
     return answer.text
-
-
-def part(page: str, testid: str) -> str:
-    """What stands in the element of this testid, up to its end."""
-    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', page, re.S)
-    assert found, testid
-    return found[0]
 
 
 def drawn(page: str) -> str:
@@ -125,13 +103,13 @@ def test_the_address_narrows_the_list_by_reason_river_and_name(browser: TestClie
 
 
 def test_who_is_bound_to_a_street_sees_its_stations_alone(app: FastAPI) -> None:
-    assert set(listed(page_of(as_(app, BOUND), "/maintenance?show=all"))) == {DOWN} | {
+    assert set(listed(page_of(browser_of(app, BOUND), "/maintenance?show=all"))) == {DOWN} | {
         s.key for s in app.state.registries.recent().stations if s.region.startswith(pages_site.NEXT_STREET)
     }
-    page = page_of(as_(app, BOUND), f"/maintenance/{UP}")
+    page = page_of(browser_of(app, BOUND), f"/maintenance/{UP}")
     assert "care-elsewhere" in page
     assert "care-actions" not in page
-    refused = as_(app, BOUND).post(f"/maintenance/{UP}", data={"do": "begin"})
+    refused = browser_of(app, BOUND).post(f"/maintenance/{UP}", data={"do": "begin"})
     assert refused.status_code == 403
 
 
@@ -143,14 +121,14 @@ def test_the_route_of_the_day_leads_past_each_station_that_needs_somebody(browse
     chosen = page_of(browser, f"/route?at={UP}&at={DOWN}&at={MIDDLE}&first={DOWN}")
     assert re.findall(r'data-testid="stop-([^"]+)"', chosen) == [DOWN, MIDDLE, UP]
     assert "route-stops" not in page_of(browser, "/route?at=nowhere")
-    bound = re.findall(r'data-testid="stop-([^"]+)"', page_of(as_(app, BOUND), "/route"))
+    bound = re.findall(r'data-testid="stop-([^"]+)"', page_of(browser_of(app, BOUND), "/route"))
     assert DOWN in bound
     assert UP not in bound
 
 
 @pytest.mark.parametrize("name", [pages_site.CHIEF, pages_site.PUBLIC, pages_site.WORKER])
 def test_who_may_not_record_a_visit_has_no_page_for_it(app: FastAPI, name: str) -> None:
-    browser = as_(app, name)
+    browser = browser_of(app, name)
     for path in ("/maintenance", "/route", f"/maintenance/{DOWN}", f"/maintenance/{DOWN}/verdict"):
         assert browser.get(path).status_code == 403, path
     assert browser.post(f"/maintenance/{DOWN}", data={"do": "begin"}).status_code == 403
@@ -190,8 +168,8 @@ def test_a_visit_mutes_the_chosen_sensors_until_it_ends_and_says_what_was_done(
 
 def test_a_second_visit_of_somebody_else_is_refused_in_words(app: FastAPI, database: Database) -> None:
     here = "/maintenance/dph-shiwan-1"
-    assert as_(app).post(here, data={"do": "begin"}).status_code == 303
-    refused = as_(app, pages_site.ADMINISTRATOR).post(here, data={"do": "begin"})
+    assert browser_of(app, pages_site.ENGINEER).post(here, data={"do": "begin"}).status_code == 303
+    refused = browser_of(app, pages_site.ADMINISTRATOR).post(here, data={"do": "begin"})
     assert refused.status_code == 409
     assert "care-error" in refused.text
     assert len(visits(database, "dph-shiwan-1")) == 1
@@ -219,10 +197,10 @@ def test_a_visit_recorded_later_needs_both_times_and_shows_what_it_changed(
 def test_who_is_nobody_by_name_gives_a_name(app: FastAPI, database: Database) -> None:
     key = max({one.key for one in app.state.registries.recent().stations} - {UP, MIDDLE, DOWN, "dph-shiwan-1"})
     here = f"/maintenance/{key}"
-    refused = as_(app, "").post(here, data={"do": "begin"})
+    refused = browser_of(app, "").post(here, data={"do": "begin"})
     assert refused.status_code == 409
     assert shows(refused.text, "maintenance_page.whose")
-    assert as_(app, "").post(here, data={"do": "begin", "name": "来客（示例）"}).status_code == 303
+    assert browser_of(app, "").post(here, data={"do": "begin", "name": "来客（示例）"}).status_code == 303
     (visit,) = visits(database, key)
     assert visit.by == "来客（示例）"
 

@@ -9,13 +9,10 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.context import Context
 from governance.audit import trail as audit_trail
-from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
-from governance.incidents.model import Action, Order, Source
 from governance.notify import outbox
 from governance.notify import store as notice_store
 from governance.notify.message import Item, NoticeKind, NoticeRequest
@@ -23,12 +20,14 @@ from governance.notify.outbox import Status
 from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice
 from governance.organisation.regions import Place
-from governance.organisation.roles import Actor, Role
+from governance.organisation.roles import Role
 from governance.people import store as people_store
 from infra.database import Database
 from infra.texts import Text, say
 from infra.times import DAY_MS
 from tests import pages_site
+from tests.page_browser import browser_of, part
+from tests.pages_site import file_case
 
 STREET = "chancheng/nanzhuang"
 STREET_OFFICE = "南庄街道办（示例）"
@@ -55,19 +54,7 @@ def app(context: Context) -> FastAPI:
 
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.OFFICE)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies = {AS_COOKIE: packed(name)}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
-
-
-def _part(page: str, testid: str) -> str:
-    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', page, re.S)
-    assert found, testid
-    return found[0]
+    return browser_of(app, pages_site.OFFICE)
 
 
 def _rows(page: str) -> list[tuple[int, str]]:
@@ -77,11 +64,8 @@ def _rows(page: str) -> list[tuple[int, str]]:
 def _told(database: Database, region: str, status: str = "dead", text: str = "河面油膜") -> tuple[int, int]:
     """A new incident in a region and a message about it; their numbers."""
     now_ms = pages_site.now_ms()
+    made = file_case(database, Place(region), text, minutes_ago=0)
     with database.write() as connection:
-        made = incident_store.file_report(
-            connection, Order(Action.ACCEPT, comment=text), Actor("x", Role.OFFICE), colour=Colour.YELLOW,
-            origin=Source.HOTLINE, place=Place(region), now_ms=now_ms, source=pages_site.SOURCE,
-        )  # fmt: skip
         item = Item(made.id, NoticeKind.OPENED, Colour.YELLOW, now_ms, Text("甲", "A"), Text(text, text))
         wanted = [NoticeRequest("duty-2", f"own-{made.id}", item, now_ms)]
         notice_store.enqueue(connection, wanted, now_ms, NoticePolicy())
@@ -93,10 +77,10 @@ def _told(database: Database, region: str, status: str = "dead", text: str = "�
 
 def test_what_is_stuck_stands_first_and_the_counts_are_in_words(browser: TestClient) -> None:
     page = browser.get("/messages").text
-    assert 'data-sort="bad"' in _part(page, "messages-verdict")
+    assert 'data-sort="bad"' in part(page, "messages-verdict")
     assert say("messages_page.verdict_failed", count=1).zh in page
     for state, count in (("waiting", 1), ("delivered", 1), ("confirmed", 1), ("failed", 1)):
-        assert f"<b>{count}</b> {say(f'messages_page.state_{state}').zh}" in _part(page, f"messages-count-{state}")
+        assert f"<b>{count}</b> {say(f'messages_page.state_{state}').zh}" in part(page, f"messages-count-{state}")
 
 
 def test_the_address_narrows_the_list(browser: TestClient) -> None:
@@ -119,19 +103,19 @@ def test_the_address_narrows_the_list(browser: TestClient) -> None:
 def test_a_dead_letter_is_seen_by_who_keeps_account_and_sent_again_by_the_office(
     app: FastAPI, browser: TestClient, database: Database
 ) -> None:
-    auditor = _as(app, pages_site.AUDITOR)
+    auditor = browser_of(app, pages_site.AUDITOR)
     page = auditor.get("/messages").text
-    assert "编号格式不符" in _part(page, "messages-refused")
+    assert "编号格式不符" in part(page, "messages-refused")
     assert "delivery-1-replay" not in page
-    assert pages_site.CHIEF in _part(page, "messages-table")
+    assert pages_site.CHIEF in part(page, "messages-table")
     assert auditor.post("/messages", data={"delivery": "1"}).status_code == 403
-    assert _as(app, pages_site.WORKER).get("/messages").status_code == 403
+    assert browser_of(app, pages_site.WORKER).get("/messages").status_code == 403
     page = browser.get("/messages").text
     with database.read() as connection:
         event = outbox.delivery(connection, 1)
     assert event.event_id in page  # by which the platform knows it again
     assert "webhook-id" in page
-    name = re.search(r"<summary>([^<]+)</summary>", _part(page, "delivery-1"))
+    name = re.search(r"<summary>([^<]+)</summary>", part(page, "delivery-1"))
     assert name
     assert name[1] == say("messages_page.event_opened").zh
     for _ in range(2):  # sent twice
@@ -166,7 +150,7 @@ def test_what_is_no_message_is_refused(browser: TestClient, given: dict[str, str
 def test_a_street_office_sees_and_sends_again_what_concerns_its_own_incidents(app: FastAPI, database: Database) -> None:
     _, my_notice = _told(database, STREET, text="南庄河面油膜")
     other, other_notice = _told(database, pages_site.GRID, text="石湾河面油膜")
-    street = _as(app, STREET_OFFICE)
+    street = browser_of(app, STREET_OFFICE)
     page = street.get("/messages").text
     assert _rows(page) == [(my_notice, "failed")]
     assert "石湾河面油膜" not in page
@@ -199,15 +183,15 @@ def test_a_long_list_shows_thirty_and_more_by_address(browser: TestClient, datab
 
 
 def test_the_platform_is_shown_only_where_one_is_set_up(context: Context) -> None:
-    page = _as(create_app(replace(context, outward=False)), pages_site.OFFICE).get("/messages").text
+    page = browser_of(create_app(replace(context, outward=False)), pages_site.OFFICE).get("/messages").text
     assert "messages-platform" not in page
 
 
 def test_where_nobody_can_be_reached_the_page_says_so_first(context: Context) -> None:
     bare = create_app(replace(context, notifications=None))
-    page = _as(bare, pages_site.ADMINISTRATOR).get("/messages").text
-    assert say("messages_page.verdict_nobody").zh in _part(page, "messages-verdict")
-    assert 'href="/people"' in _part(page, "messages-verdict")
+    page = browser_of(bare, pages_site.ADMINISTRATOR).get("/messages").text
+    assert say("messages_page.verdict_nobody").zh in part(page, "messages-verdict")
+    assert 'href="/people"' in part(page, "messages-verdict")
 
 
 def test_messages_older_than_the_span_are_left_out(browser: TestClient, database: Database) -> None:

@@ -1,14 +1,12 @@
 """On call: whom to call is for all who work, the calendar for who leads, planning for the office."""
 
 import re
-from collections.abc import Iterator
 from datetime import date, timedelta
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from governance.audit import trail as audit_trail
 from governance.notify import oncall, person_contacts
@@ -19,38 +17,15 @@ from infra.database import Database
 from infra.texts import say
 from infra.times import DAY_MS, beijing_day
 from tests import pages_site
+from tests.page_browser import browser_of, part
 from tests.pages_site import DUTY, HOUR, from_now, now_ms
 
 FIRST, SECOND = "值班甲（示例）", "值班乙（示例）"
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("oncall"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.ADMINISTRATOR)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies = {AS_COOKIE: packed(name)}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
-
-
-def _part(page: str, testid: str) -> str:
-    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', page, re.S)
-    assert found, testid
-    return found[0]
+    return browser_of(app, pages_site.ADMINISTRATOR)
 
 
 def _planned(database: Database) -> dict[int, Shift]:
@@ -70,23 +45,25 @@ def _was(page: str) -> str:
 
 
 def test_whom_to_call_is_for_all_who_work_and_the_calendar_for_who_leads(app: FastAPI) -> None:
-    worker = _as(app, pages_site.WORKER).get("/oncall").text
-    assert FIRST in _part(worker, "oncall-now")
+    worker = browser_of(app, pages_site.WORKER).get("/oncall").text
+    assert FIRST in part(worker, "oncall-now")
     assert "oncall-calendar" not in worker
     assert "oncall-preview" not in worker
-    chief = _as(app, pages_site.CHIEF).get("/oncall").text
+    chief = browser_of(app, pages_site.CHIEF).get("/oncall").text
     assert "oncall-calendar" in chief
     assert "oncall-add" not in chief
     assert "?shift=" not in chief
-    assert _as(app, pages_site.PUBLIC).get("/oncall").status_code == 403
+    assert browser_of(app, pages_site.PUBLIC).get("/oncall").status_code == 403
 
 
 def test_only_who_reaches_the_whole_site_plans(app: FastAPI, database: Database) -> None:
     before = _planned(database)
     data = {"do": "add", "person": DUTY[1], "begins": from_now(HOUR), "until": from_now(2 * HOUR)}
     for name in (pages_site.CHIEF, pages_site.WORKER, pages_site.AUDITOR):
-        assert _as(app, name).post("/oncall", data=data).status_code == 403
-    foreign = _as(app, pages_site.ADMINISTRATOR).post("/oncall", data=data, headers={"Origin": "https://example.org"})
+        assert browser_of(app, name).post("/oncall", data=data).status_code == 403
+    foreign = browser_of(app, pages_site.ADMINISTRATOR).post(
+        "/oncall", data=data, headers={"Origin": "https://example.org"}
+    )
     assert foreign.status_code == 403
     assert _planned(database) == before
 
@@ -95,13 +72,13 @@ def test_the_number_is_for_who_works_on_incidents(app: FastAPI, database: Databa
     context = app.state.context
     phone = "0757-0000 0001"
     people = {"role": "office", "do": "import", "key": DUTY[0]}
-    assert _as(app, pages_site.ADMINISTRATOR).post("/people", data=people).status_code == 303
+    assert browser_of(app, pages_site.ADMINISTRATOR).post("/people", data=people).status_code == 303
     with database.write() as connection:
         details = ContactDetails(channels=(Channel("json://127.0.0.1:9/x"),), phone=phone)
         person_contacts.put(connection, FIRST, details, context.vault, by="test", now_ms=now_ms())
     context.notifications.changed()
-    assert 'href="tel:0757-00000001"' in _as(app, pages_site.WORKER).get("/oncall").text
-    auditor = _as(app, pages_site.AUDITOR).get("/oncall").text
+    assert 'href="tel:0757-00000001"' in browser_of(app, pages_site.WORKER).get("/oncall").text
+    auditor = browser_of(app, pages_site.AUDITOR).get("/oncall").text
     assert FIRST in auditor
     assert phone not in auditor
 
@@ -124,7 +101,7 @@ def test_days_on_which_nobody_is_on_call_are_marked(browser: TestClient) -> None
 def test_the_office_changes_who_is_on_call(browser: TestClient, database: Database) -> None:
     nobody = browser.post("/oncall", data={"do": "add", "begins": from_now(-HOUR), "until": from_now(HOUR)})
     assert nobody.status_code == 400
-    assert say("notice.choose_person").zh in _part(nobody.text, "oncall-error")
+    assert say("notice.choose_person").zh in part(nobody.text, "oncall-error")
     assert from_now(HOUR)[:13] in nobody.text  # what was typed stays
     data = {"do": "add", "person": DUTY[1], "begins": from_now(-HOUR), "until": from_now(HOUR), "rank": "1"}
     for _ in range(2):  # sent twice
@@ -133,15 +110,15 @@ def test_the_office_changes_who_is_on_call(browser: TestClient, database: Databa
     added = {n: s for n, s in _planned(database).items() if s.priority == SINGLE}
     assert len(added) == 1
     page = browser.get(answer.headers["location"]).text
-    assert SECOND in _part(page, "oncall-now")
-    assert FIRST not in _part(page, "oncall-now")
-    assert pages_site.ADMINISTRATOR in _part(page, "oncall-changes")
+    assert SECOND in part(page, "oncall-now")
+    assert FIRST not in part(page, "oncall-now")
+    assert pages_site.ADMINISTRATOR in part(page, "oncall-changes")
     (number,) = added
     form = browser.get(f"/oncall?shift={number}").text
     for _ in range(2):
         removed = browser.post(f"/oncall?shift={number}", data={"do": "remove", "was": _was(form)})
         assert removed.status_code == 303
-    assert FIRST in _part(browser.get("/oncall").text, "oncall-now")
+    assert FIRST in part(browser.get("/oncall").text, "oncall-now")
     assert _told(database, "oncall.removed") == 1
 
 
@@ -168,7 +145,7 @@ def test_two_people_swap_their_shifts(browser: TestClient, database: Database) -
     found = {s: n for n, s in _planned(database).items()}
     one, two = found[mine], found[theirs]
     form = browser.get(f"/oncall?shift={one}").text
-    other = re.search(rf'value="({two}:[^"]+)"', _part(form, "oncall-swap-with"))
+    other = re.search(rf'value="({two}:[^"]+)"', part(form, "oncall-swap-with"))
     assert other is not None
     for _ in range(2):
         data = {"do": "swap", "was": _was(form), "other": other[1]}
@@ -205,12 +182,12 @@ def test_one_form_plans_weeks_in_turn_or_by_weekday(browser: TestClient, databas
 
 def test_the_preview_tells_who_is_called_now_and_at_night(browser: TestClient) -> None:
     page = browser.get(f"/oncall?river={pages_site.RIVER}").text
-    red = _part(page, "oncall-preview-red-1")
+    red = part(page, "oncall-preview-red-1")
     assert pages_site.CHIEF in red
     assert FIRST in red
-    assert pages_site.CHIEF in _part(page, "oncall-preview-yellow-1")
+    assert pages_site.CHIEF in part(page, "oncall-preview-yellow-1")
     assert "02:00" in red
-    assert "02:00" not in _part(page, "oncall-preview-yellow-1")  # held until the morning
+    assert "02:00" not in part(page, "oncall-preview-yellow-1")  # held until the morning
     assert "127.0.0.1" not in page
     assert browser.get("/oncall?river=no-such").status_code == 200
 
@@ -224,11 +201,11 @@ def test_without_a_plan_the_form_stands_there_and_no_command_line(
         for number in oncall.shifts_by_number(connection, 0, now_ms() + 90 * DAY_MS):
             oncall.change(connection, {number: None}, by="test", now_ms=now_ms(), what="oncall.removed")
     site = create_app(pages_site.context(empty, folder, token=None))
-    page = _as(site, pages_site.ADMINISTRATOR).get("/oncall").text
+    page = browser_of(site, pages_site.ADMINISTRATOR).get("/oncall").text
     assert "oncall-form-plan" in page
     assert "oncall-empty" in page
     assert "riverchief " not in page
-    assert "state-empty" in _as(site, pages_site.CHIEF).get("/oncall").text
+    assert "state-empty" in browser_of(site, pages_site.CHIEF).get("/oncall").text
     empty.close()
 
 

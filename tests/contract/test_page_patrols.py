@@ -1,34 +1,18 @@
 """The pages of patrols: how much of each water was passed, and one patrol with its track and what was found."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi import FastAPI
-from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
 from infra.database import Database
 from infra.times import BEIJING_OFFSET_MS, DAY_MS, rfc3339
 from ingest.storage import registry as registry_store
 from sensors.network import length_km
 from sensors.parameters import catalogue
 from tests import pages_site
+from tests.page_browser import browser_of
 
 RIVER = pages_site.RIVER
 KEY = "0f8c1d2e-walk"
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("patrols"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +32,14 @@ def walked(app: FastAPI, database: Database) -> float:
         "track": track,
         "problems": [{"text": "桥下有漂浮垃圾", "at": rfc3339(start + pages_site.MINUTE)}],
     }
-    made = as_(app, pages_site.WORKER).post("/api/v1/patrols", json=body)
+    made = browser_of(app, pages_site.WORKER).post("/api/v1/patrols", json=body)
     assert made.status_code == 201, made.text
     assert made.json()["covered"][RIVER]
     return length_km(half) / length_km(line)
 
 
-def as_(app: FastAPI, name: str) -> TestClient:
-    client = TestClient(app, follow_redirects=False)
-    client.cookies.set(AS_COOKIE, packed(name))
-    return client
-
-
 def test_the_page_says_how_much_of_the_water_was_passed(app: FastAPI, walked: float) -> None:
-    page = as_(app, pages_site.OFFICE).get("/patrols").text
+    page = browser_of(app, pages_site.OFFICE).get("/patrols").text
     row = page[page.index(f'data-testid="water-{RIVER}"') :]
     share = float(row[: row.index("%）")].rpartition("（")[2])
     assert share / 100 == pytest.approx(walked, abs=0.12)
@@ -69,7 +47,7 @@ def test_the_page_says_how_much_of_the_water_was_passed(app: FastAPI, walked: fl
 
 
 def test_a_patrol_is_shown_with_its_track_and_what_was_found(app: FastAPI, walked: float) -> None:
-    office = as_(app, pages_site.OFFICE)
+    office = browser_of(app, pages_site.OFFICE)
     page = office.get(f"/patrols/{KEY}").text
     assert 'data-testid="patrol-map"' in page
     points = office.get(f"/patrols/{KEY}/points").json()["points"]
@@ -80,7 +58,7 @@ def test_a_patrol_is_shown_with_its_track_and_what_was_found(app: FastAPI, walke
 
 
 def test_the_map_of_all_waters_draws_the_track_of_today_and_leads_to_it(app: FastAPI, walked: float) -> None:
-    found = as_(app, pages_site.OFFICE).get("/map/points?layers=patrols").json()["points"]
+    found = browser_of(app, pages_site.OFFICE).get("/map/points?layers=patrols").json()["points"]
     now = pages_site.now_ms()
     began_today = (now + BEIJING_OFFSET_MS) % DAY_MS > 50 * pages_site.MINUTE  # the walk was less than an hour ago
     assert [one["href"] for one in found] == ([f"/patrols/{KEY}"] if began_today else [])
@@ -88,10 +66,10 @@ def test_the_map_of_all_waters_draws_the_track_of_today_and_leads_to_it(app: Fas
 
 
 def test_the_public_sees_no_patrols(app: FastAPI, walked: float) -> None:
-    public = as_(app, pages_site.PUBLIC)
+    public = browser_of(app, pages_site.PUBLIC)
     assert public.get("/patrols").status_code in (303, 403)
     assert public.get(f"/patrols/{KEY}").status_code in (303, 403)
 
 
 def test_a_patrol_nobody_made_is_said_to_be_missing(app: FastAPI) -> None:
-    assert as_(app, pages_site.OFFICE).get("/patrols/nothing-here").status_code == 404
+    assert browser_of(app, pages_site.OFFICE).get("/patrols/nothing-here").status_code == 404

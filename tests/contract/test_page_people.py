@@ -2,7 +2,6 @@
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote, unquote
 
@@ -13,12 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
-from governance.incidents.model import Action, Assignment, Order, Source
+from governance.incidents.model import Action, Assignment, Order
 from governance.notify import store as notice_store
 from governance.notify.contacts import ContactRole
 from governance.notify.tables import notice
@@ -32,6 +29,8 @@ from infra.texts import say
 from infra.times import DAY_MS
 from tests import pages_site
 from tests.databases import cases_are_in_the_trail
+from tests.page_browser import browser_of, part
+from tests.pages_site import act_on_case, file_case
 
 STREET = "chancheng/shiwan"
 VILLAGE_CHIEF = "梁村级河长（示例）"
@@ -39,27 +38,9 @@ GENERAL = "何总河长（示例）"
 SECRET = "geheim-0815-robot-key"
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("people"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
 @pytest.fixture
 def browser(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.ADMINISTRATOR)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies = {AS_COOKIE: packed(name)}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
+    return browser_of(app, pages_site.ADMINISTRATOR)
 
 
 def _path(name: str) -> str:
@@ -68,12 +49,6 @@ def _path(name: str) -> str:
 
 def _do(browser: TestClient, name: str, do: str, **fields: object):  # type: ignore[no-untyped-def]
     return browser.post(_path(name), data={"do": do, **fields})
-
-
-def _part(page: str, testid: str) -> str:
-    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', page, re.S)
-    assert found, testid
-    return found[0]
 
 
 def _new(browser: TestClient, name: str, role: str = "chief", **fields: str) -> None:
@@ -103,7 +78,7 @@ def test_the_address_narrows_the_list(browser: TestClient) -> None:
     assert pages_site.OFFICE not in _people(browser.get(f"/people?region={STREET}").text)
     assert VILLAGE_CHIEF in _people(browser.get(f"/people?region={STREET}").text)
     unreached = browser.get("/people?channel=unreached").text
-    count = re.search(r"<b>(\d+)</b>", _part(unreached, "people-tally-unreached"))
+    count = re.search(r"<b>(\d+)</b>", part(unreached, "people-tally-unreached"))
     assert count is not None
     assert int(count[1]) == len(_people(unreached))
     assert "state-empty" in browser.get("/people?q=zzzz").text
@@ -143,11 +118,11 @@ def test_a_river_without_a_chief_comes_first(browser: TestClient) -> None:
     assert vacant == sorted(vacant, reverse=True)
     assert vacant[0] == "1"
     assert dict(rivers)[pages_site.RIVER] == "0"
-    assert re.search(r"<b>[1-9]", _part(browser.get("/people").text, "people-vacant"))
+    assert re.search(r"<b>[1-9]", part(browser.get("/people").text, "people-vacant"))
 
 
 def test_who_leads_a_street_sees_its_people_and_may_change_nobody(app: FastAPI, database: Database) -> None:
-    chief = _as(app, pages_site.CHIEF)
+    chief = browser_of(app, pages_site.CHIEF)
     page = chief.get("/people").text
     assert pages_site.CHIEF in _people(page)
     assert pages_site.OFFICE not in _people(page)
@@ -163,7 +138,7 @@ def test_who_leads_a_street_sees_its_people_and_may_change_nobody(app: FastAPI, 
         assert _do(chief, pages_site.CHIEF, do).status_code == 403
     for do in ("change", "appoint", "end", "settings", "channel", "drop", "test", "remove"):
         assert _do(chief, "罗助理（示例）", do, kind="feishu", robot=SECRET, least="blue").status_code == 403, do
-    assert _as(app, pages_site.WORKER).get("/people").status_code == 403
+    assert browser_of(app, pages_site.WORKER).get("/people").status_code == 403
     with database.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(person_contact)).scalar_one() == 0
 
@@ -188,23 +163,18 @@ def test_a_successor_is_previewed_and_takes_over_the_open_cases(browser: TestCli
     region = "chancheng/zumiao"
     for name in (old, new):
         _new(browser, name)
-    operator = Actor(pages_site.OFFICE, Role.OFFICE)
+    Actor(pages_site.OFFICE, Role.OFFICE)
     asked = {"region": region, "reach": "fenjiang-chancheng"}
     _appoint(browser, old, asked)
-    now_ms = pages_site.now_ms()
-    with database.write() as connection:
-        made = incident_store.file_report(
-            connection, Order(Action.ACCEPT, comment="漂浮垃圾"), operator, colour=Colour.YELLOW,
-            origin=Source.HOTLINE, place=Place(region, "fenjiang-chancheng"), now_ms=now_ms, source=pages_site.SOURCE,
-        )  # fmt: skip
-        for order in (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=Assignment(region, old))):
-            incident_store.apply_action(connection, made.id, order, operator, now_ms=now_ms, source=pages_site.SOURCE)
+    made = file_case(database, Place(region, "fenjiang-chancheng"), "漂浮垃圾", minutes_ago=0)
+    for order in (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=Assignment(region, old))):
+        act_on_case(database, made.id, order)
     refused = _do(browser, old, "remove")
     assert refused.status_code == 409
     assert f"#{made.id}" in refused.text
     ahead = browser.get(_path(new), params={"do": "appoint", **asked}).text
-    assert old in _part(ahead, "person-plan")
-    assert say("people_page.goes_over", count=1).zh in _part(ahead, "person-plan-count")
+    assert old in part(ahead, "person-plan")
+    assert say("people_page.goes_over", count=1).zh in part(ahead, "person-plan-count")
     assert _do(browser, new, "appoint", seen="another", **asked).status_code == 412
     answer = _appoint(browser, new, asked)
     assert answer.headers["location"].endswith("?done=appointed&moved=1")
@@ -215,7 +185,7 @@ def test_a_successor_is_previewed_and_takes_over_the_open_cases(browser: TestCli
         assert incident_store.get(connection, made.id).case.responsible == new
         held = [t for t in people_store.appointments(connection, new) if t.in_force(pages_site.now_ms())]
     assert len(held) == 1
-    assert f"#{made.id}" in _part(browser.get(_path(new)).text, "person-cases")
+    assert f"#{made.id}" in part(browser.get(_path(new)).text, "person-cases")
     assert _do(browser, old, "remove").headers["location"] == "/people?done=removed"
     cases_are_in_the_trail(database)
 
@@ -269,7 +239,7 @@ def test_a_term_is_ended_with_a_successor_who_holds_the_office_then(browser: Tes
     _appoint(browser, old, {"region": region})
     with database.read() as connection:
         (term,) = people_store.appointments(connection, old)
-    assert new in _part(browser.get(_path(old)).text, "person-successor")
+    assert new in part(browser.get(_path(old)).text, "person-successor")
     for _ in range(2):  # sent twice
         assert _do(browser, old, "end", term=str(term.id), successor=new).status_code == 303
     with database.read() as connection:
@@ -288,7 +258,7 @@ def test_how_somebody_is_reached_is_added_and_the_address_is_never_shown_again(
         assert added.status_code == 303
     page = browser.get(added.headers["location"]).text
     assert re.findall(r'data-testid="person-channel" data-kind="(\w+)"', page) == ["wecombot"]
-    assert SECRET[-4:] in _part(page, "person-channel")
+    assert SECRET[-4:] in part(page, "person-channel")
     assert "geheim" not in page
     with database.read() as connection:
         (row,) = connection.execute(sa.select(person_contact)).mappings()
@@ -324,13 +294,13 @@ def test_a_test_message_goes_through_the_worker_and_the_page_says_what_came_of_i
         queued = notice_store.list_notices(connection, contact=VILLAGE_CHIEF, limit=9)
     assert len(queued) == 1
     page = browser.get(sent.headers["location"]).text
-    assert 'data-state="waiting"' in _part(page, "person-tested")
+    assert 'data-state="waiting"' in part(page, "person-tested")
     assert 'http-equiv="refresh"' in page
     gone = {"status": "dead", "last_error": "渠道没有接收。 / the channel did not take it."}
     with database.write() as connection:
         connection.execute(sa.update(notice).where(notice.c.id == queued[0].id).values(gone))
     page = browser.get(sent.headers["location"]).text
-    assert 'data-state="failed"' in _part(page, "person-tested")
+    assert 'data-state="failed"' in part(page, "person-tested")
     assert "渠道没有接收" in page
     assert 'http-equiv="refresh"' not in page
     assert _do(browser, pages_site.OFFICE, "test").status_code == 409
@@ -359,13 +329,13 @@ def test_settings_say_why_and_when_messages_come(app: FastAPI, browser: TestClie
 def test_a_contact_of_the_file_is_shown_and_taken_over_into_the_record(
     app: FastAPI, browser: TestClient, database: Database
 ) -> None:
-    outside = _part(browser.get("/people").text, "people-file")
+    outside = part(browser.get("/people").text, "people-file")
     assert "值班甲（示例）" in outside
     assert "127.0.0.1" not in outside
     page = browser.get(_path(pages_site.CHIEF)).text
     assert say("people_page.from_file").zh in page
     assert 'name="channel" value' not in page  # what the file says is not removed here
-    assert "people-file" not in _as(app, pages_site.OFFICE).get("/people").text
+    assert "people-file" not in browser_of(app, pages_site.OFFICE).get("/people").text
     for _ in range(2):
         answer = browser.post("/people", data={"do": "import", "key": "duty-1", "role": "office"})
         assert answer.status_code == 303
@@ -374,7 +344,7 @@ def test_a_contact_of_the_file_is_shown_and_taken_over_into_the_record(
     assert browser.post("/people", data={"do": "import", "key": "nobody", "role": "office"}).status_code == 404
     with database.read() as connection:
         assert people_store.get(connection, "值班甲（示例）").role is Role.OFFICE
-    assert "值班甲（示例）" not in _part(browser.get("/people").text, "people-file")
+    assert "值班甲（示例）" not in part(browser.get("/people").text, "people-file")
 
 
 def test_a_channel_is_removed(browser: TestClient, app: FastAPI) -> None:
@@ -410,7 +380,7 @@ def test_people_choose_how_they_are_reached_within_what_their_duty_asks(app: Fas
     name = "周村级河长（示例）"
     _new(browser, name)
     assert _do(browser, name, "settings", least="blue", reasons="own", role_office="1").status_code == 303
-    own = _as(app, name)
+    own = browser_of(app, name)
     assert _do(own, name, "channel", kind="feishu", robot=SECRET).status_code == 303
     page = own.get(_path(name)).text
     assert "person-arrivals" in page
@@ -433,7 +403,7 @@ def test_people_choose_how_they_are_reached_within_what_their_duty_asks(app: Fas
     assert app.state.context.notifications.directory().called(name).roles == (ContactRole.OFFICE,), (
         "not theirs to choose"
     )
-    stranger = _as(app, pages_site.WORKER)
+    stranger = browser_of(app, pages_site.WORKER)
     for do in ("settings", "channel", "drop", "push", "test"):
         assert _do(stranger, name, do, least="blue", kind="feishu", robot=SECRET).status_code in (403, 409), do
 
@@ -447,7 +417,7 @@ def test_a_browser_becomes_a_channel_of_its_owner_alone(app: FastAPI) -> None:
         "auth": urlsafe_b64encode(bytes(16)).decode().rstrip("="),
     }
     name = pages_site.WORKER
-    own = _as(app, name)
+    own = browser_of(app, name)
     settings = app.state.context.notifications
     app.state.context = replace(app.state.context, notifications=replace(settings, push=None))
     assert _do(own, name, "push", **given).status_code == 409
@@ -461,7 +431,7 @@ def test_a_browser_becomes_a_channel_of_its_owner_alone(app: FastAPI) -> None:
         channels = app.state.context.notifications.directory().called(name).channels
         assert [one.kind for one in channels].count("webpush") == 1
         assert _do(own, name, "push", **{**given, "endpoint": "https://10.0.0.1/x"}).status_code == 400
-        assert _do(_as(app, pages_site.ADMINISTRATOR), name, "push", **given).status_code == 409
+        assert _do(browser_of(app, pages_site.ADMINISTRATOR), name, "push", **given).status_code == 409
         page = own.get(_path(name)).text
         assert given["auth"] not in page
         assert given["endpoint"] not in page

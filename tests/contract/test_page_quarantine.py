@@ -1,7 +1,6 @@
 """The page of the quarantine: groups, an entry with its bytes, and its replay."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +8,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import COOKIE
 from api.app import create_app
 from governance.audit import trail as audit_trail
-from governance.organisation.roles import Role
-from governance.people import store as people_store
 from infra import times
 from infra.database import Database
 from infra.texts import keys, say
@@ -21,20 +17,19 @@ from ingest import ledger, quarantine
 from sensors.reading import Message, Reason, Rejected
 from tests import pages_site
 from tests.databases import with_tables
+from tests.page_browser import browser_of, signed_in
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastAPI, Database]]:
-    folder = tmp_path_factory.mktemp("quarantine")
-    database = pages_site.seed(folder)
-    context = pages_site.context(database, folder, token=None)
-    yield create_app(replace(context, submit=pages_site.ingest_of(database))), database
-    database.close()
+def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """The application with an ingest, which replays."""
+    context = pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None)
+    return create_app(replace(context, submit=pages_site.ingest_of(database)))
 
 
 @pytest.fixture
-def browser(site: tuple[FastAPI, Database]) -> TestClient:
-    return TestClient(site[0], headers={"Accept": "text/html"}, raise_server_exceptions=False, follow_redirects=False)
+def browser(app: FastAPI) -> TestClient:
+    return browser_of(app)
 
 
 def _entries(database: Database, **of: object) -> list[quarantine.QuarantineEntry]:
@@ -51,10 +46,8 @@ def test_every_reason_has_a_name_and_says_what_to_put_right() -> None:
         assert {f"refusal.{reason.key}", f"refusal_fix.{reason.key}"} <= set(keys())
 
 
-def test_refused_data_stands_in_groups_by_reason_and_device(
-    browser: TestClient, site: tuple[FastAPI, Database]
-) -> None:
-    held = _entries(site[1])
+def test_refused_data_stands_in_groups_by_reason_and_device(browser: TestClient, database: Database) -> None:
+    held = _entries(database)
     page = browser.get("/quarantine").text
     groups = page.split('data-testid="quarantine-groups"')[1].split("</table>")[0]
     assert groups.count("<tr>") - 1 == len({(one.reason, one.station) for one in held})
@@ -62,20 +55,18 @@ def test_refused_data_stands_in_groups_by_reason_and_device(
     assert pages_site.UNREGISTERED in groups
 
 
-def test_the_address_holds_which_group_is_open(browser: TestClient, site: tuple[FastAPI, Database]) -> None:
+def test_the_address_holds_which_group_is_open(browser: TestClient, database: Database) -> None:
     page = browser.get(f"/quarantine?reason=not_a_number&station={pages_site.CLOSED}&lang=en").text
     entries = page.split('data-testid="quarantine-entries"')[1]
     assert {int(n) for n in re.findall(r"/quarantine/(\d+)", entries)} == {
-        one.id for one in _entries(site[1], station=pages_site.CLOSED, reason=Reason.NOT_A_NUMBER)
+        one.id for one in _entries(database, station=pages_site.CLOSED, reason=Reason.NOT_A_NUMBER)
     }
     assert say("refusal_fix.not_a_number").en in entries
     assert browser.get("/quarantine?reason=no_such&before=x&station=%F0%9F%92%A7").status_code == 200
 
 
-def test_an_entry_shows_its_bytes_with_the_bad_place_marked(
-    browser: TestClient, site: tuple[FastAPI, Database]
-) -> None:
-    entry = _one(site[1], Reason.NOT_A_NUMBER)
+def test_an_entry_shows_its_bytes_with_the_bad_place_marked(browser: TestClient, database: Database) -> None:
+    entry = _one(database, Reason.NOT_A_NUMBER)
     page = browser.get(f"/quarantine/{entry.id}").text
     assert "<mark>&#34;nh3n&#34;: &#34;overrange&#34;</mark>" in page
     assert 'data-testid="quarantine-hex"' in page
@@ -83,9 +74,8 @@ def test_an_entry_shows_its_bytes_with_the_bad_place_marked(
 
 
 def test_a_replay_shows_what_became_of_it_and_a_second_one_stores_nothing(
-    browser: TestClient, site: tuple[FastAPI, Database]
+    browser: TestClient, database: Database
 ) -> None:
-    _, database = site
     station = pages_site.UNREGISTERED
     entry = _one(database, Reason.UNKNOWN_STATION)
     first = browser.post(f"/quarantine/{entry.id}/replay")
@@ -101,9 +91,8 @@ def test_a_replay_shows_what_became_of_it_and_a_second_one_stores_nothing(
 
 
 def test_a_replay_after_the_cause_was_put_right_is_counted_once(
-    browser: TestClient, site: tuple[FastAPI, Database]
+    browser: TestClient, app: FastAPI, database: Database
 ) -> None:
-    app, database = site
     with database.write() as connection:
         body = pages_site.one_sample(times.rfc3339(pages_site.now_ms() - 7 * times.DAY_MS), '{"do": 6.0, "ph": 7.0}')
         message = Message(pages_site.CLOSED, body, pages_site.now_ms())
@@ -123,11 +112,11 @@ def test_a_replay_after_the_cause_was_put_right_is_counted_once(
     assert stored() == before + 2
 
 
-def test_a_page_of_another_origin_replays_nothing(browser: TestClient, site: tuple[FastAPI, Database]) -> None:
-    entry = _one(site[1], Reason.NOT_JSON)
+def test_a_page_of_another_origin_replays_nothing(browser: TestClient, database: Database) -> None:
+    entry = _one(database, Reason.NOT_JSON)
     answer = browser.post(f"/quarantine/{entry.id}/replay", headers={"Origin": "https://evil.example"})
     assert answer.status_code == 403
-    assert _one(site[1], Reason.NOT_JSON).id == entry.id
+    assert _one(database, Reason.NOT_JSON).id == entry.id
 
 
 @pytest.mark.parametrize("number", ["0", "999999", "x", "-1", "9" * 30])
@@ -145,43 +134,27 @@ def test_without_refused_data_the_page_says_so_and_when_it_looked(tmp_path: Path
     database.close()
 
 
-def test_who_may_not_see_or_replay_is_turned_away(site: tuple[FastAPI, Database], tmp_path: Path) -> None:
-    _, database = site
-    with database.write() as connection:
-        token = {
-            role: people_store.issue_token(connection, name, now_ms=pages_site.now_ms(), by="test")
-            for role, name in (
-                (Role.GRID_WORKER, pages_site.WORKER),
-                (Role.AUDITOR, pages_site.AUDITOR),
-                (Role.REVIEWER, pages_site.ENGINEER),
-            )
-        }
+def test_who_may_not_see_or_replay_is_turned_away(database: Database, tmp_path: Path) -> None:
     closed = create_app(pages_site.context(database, tmp_path, token="machine"))
     entry = _one(database, Reason.NOT_JSON)
-
-    def signed_in(role: Role) -> TestClient:
-        client = TestClient(closed, headers={"Accept": "text/html"}, follow_redirects=False)
-        client.cookies.set(COOKIE, closed.state.keeper.sign_in(token[role]))
-        return client
-
-    assert signed_in(Role.GRID_WORKER).get("/quarantine").status_code == 403
-    auditor = signed_in(Role.AUDITOR)
+    assert signed_in(closed, pages_site.WORKER).get("/quarantine").status_code == 403
+    auditor = signed_in(closed, pages_site.AUDITOR)
     page = auditor.get(f"/quarantine/{entry.id}")
     assert page.status_code == 200
     assert "disabled" in page.text.split('data-testid="quarantine-replay"')[1].split(">")[0]
     assert auditor.post(f"/quarantine/{entry.id}/replay").status_code == 403
-    assert signed_in(Role.REVIEWER).post(f"/quarantine/{entry.id}/replay").status_code == 503  # no ingest here
+    assert (
+        signed_in(closed, pages_site.ENGINEER).post(f"/quarantine/{entry.id}/replay").status_code == 503
+    )  # no ingest here
     assert _one(database, Reason.NOT_JSON).id == entry.id
 
 
-def test_an_entry_is_ignored_with_a_reason_and_can_be_restored(
-    browser: TestClient, site: tuple[FastAPI, Database]
-) -> None:
-    number = _one(site[1], Reason.UNKNOWN_STATION).id
+def test_an_entry_is_ignored_with_a_reason_and_can_be_restored(browser: TestClient, database: Database) -> None:
+    number = _one(database, Reason.UNKNOWN_STATION).id
     assert browser.post(f"/quarantine/{number}/ignore", data={"reason": " "}).status_code == 409
-    assert _entry_of(site[1], number).status == quarantine.HELD
+    assert _entry_of(database, number).status == quarantine.HELD
     assert browser.post(f"/quarantine/{number}/ignore", data={"reason": "试验设备"}).status_code == 303
-    assert _entry_of(site[1], number).status == quarantine.IGNORED
+    assert _entry_of(database, number).status == quarantine.IGNORED
     page = browser.get(f"/quarantine/{number}").text
     assert "试验设备" in page.split('data-testid="quarantine-ignored"')[1]
     assert 'data-testid="quarantine-replay"' not in page
@@ -191,8 +164,8 @@ def test_an_entry_is_ignored_with_a_reason_and_can_be_restored(
     assert browser.post(f"/quarantine/{number}/ignore", data={"reason": "again"}).status_code == 409
     assert browser.post(f"/quarantine/{number}/restore").status_code == 303
     assert browser.post(f"/quarantine/{number}/restore").status_code == 409
-    assert _entry_of(site[1], number).status == quarantine.HELD
-    with site[1].read() as connection:
+    assert _entry_of(database, number).status == quarantine.HELD
+    with database.read() as connection:
         entries = audit_trail.list_entries(connection, what="quarantine")
     assert [(one.what, one.id) for one in entries] == [
         ("quarantine.restored", str(number)),
@@ -200,16 +173,14 @@ def test_an_entry_is_ignored_with_a_reason_and_can_be_restored(
     ]
 
 
-def test_what_arrived_again_while_it_was_ignored_is_not_held_twice(
-    browser: TestClient, site: tuple[FastAPI, Database]
-) -> None:
-    old = _one(site[1], Reason.NOT_JSON)
+def test_what_arrived_again_while_it_was_ignored_is_not_held_twice(browser: TestClient, database: Database) -> None:
+    old = _one(database, Reason.NOT_JSON)
     assert (
         browser.post(f"/api/v1/quarantine/{old.id}/ignore", json={"reason": "试验设备"}).json()["status"] == "ignored"
     )
     message = Message(old.station, old.payload, pages_site.now_ms(), topic=old.topic)
-    pages_site.ingest_of(site[1])(message).result()
-    (new,) = _entries(site[1], reason=Reason.NOT_JSON, station=old.station, limit=1)
+    pages_site.ingest_of(database)(message).result()
+    (new,) = _entries(database, reason=Reason.NOT_JSON, station=old.station, limit=1)
     assert new.id != old.id
     assert browser.post(f"/quarantine/{old.id}/restore").status_code == 409
     assert browser.post(f"/api/v1/quarantine/{old.id}/restore").status_code == 409

@@ -9,7 +9,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.context import Context, Devices
 from governance.organisation.regions import Regions
@@ -29,6 +28,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
 from tests import pages_site
 from tests.databases import with_tables
+from tests.page_browser import browser_of
 
 STATION = "qcc-huanhu-1"
 GOOD = {
@@ -74,8 +74,7 @@ class Site:
 
     def as_(self, name: str = "") -> TestClient:
         """A browser of this person; of nobody by name, who may do everything on an open site."""
-        cookies = {AS_COOKIE: packed(name)} if name else {}
-        return TestClient(self.app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+        return browser_of(self.app, name)
 
     def registry(self) -> Registry:
         with self.database.read() as connection:

@@ -1,19 +1,17 @@
 """The staff's report and own reports: what is filed, what is open nearby, what who reported sees of it."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
 from governance.incidents import store as incident_store
-from governance.incidents.model import Entry, Incident
 from infra.database import Database
 from infra.texts import say
 from tests import pages_site
+from tests.page_browser import browser_of
+from tests.pages_site import read_case
 from tests.says import shows
 
 NEW = "/reported/new"
@@ -21,26 +19,9 @@ PLACE = {"lon": "113.1479", "lat": "23.0206"}
 FAR = {"lon": "113.1479", "lat": "23.0306"}
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("reported"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
 @pytest.fixture
 def worker(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.WORKER)
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies, headers = {AS_COOKIE: packed(name)}, {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
+    return browser_of(app, pages_site.WORKER)
 
 
 def _send(browser: TestClient, photos: tuple[bytes, ...] = (), **fields: object):  # type: ignore[no-untyped-def]
@@ -52,11 +33,6 @@ def _number(location: str) -> int:
     found = re.search(r"/incidents/(\d+)", location) or re.search(r"new=(\d+)", location)
     assert found, location
     return int(found[1])
-
-
-def _case(database: Database, number: int) -> tuple[Incident, list[Entry]]:
-    with database.read() as connection:
-        return incident_store.get(connection, number), incident_store.history(connection, number)
 
 
 def _count(database: Database) -> int:
@@ -90,7 +66,7 @@ def test_who_is_on_patrol_reports_with_place_and_photo_and_is_shown_what_is_open
     (location,) = locations
     assert location.startswith("/incidents/")
     assert _count(database) == before + 1
-    incident, history = _case(database, _number(location))
+    incident, history = read_case(database, _number(location))
     assert (incident.place.region, incident.place.reach) == (pages_site.GRID, pages_site.RIVER)
     assert incident.case.source == "patrol"
     assert (history[0].by, history[0].role, history[0].attachments) == (pages_site.WORKER, "grid_worker", (photo,))
@@ -137,23 +113,23 @@ def test_a_kept_photo_can_be_taken_off_again(worker: TestClient, database: Datab
     (photo,) = re.findall(r'name="kept" value="([0-9a-f]{64})"', page)
     answer = _send(worker, text="不要照片", kept=photo, drop=photo, **FAR)
     assert answer.status_code == 303
-    assert _case(database, _number(answer.headers["location"]))[1][0].attachments == ()
+    assert read_case(database, _number(answer.headers["location"]))[1][0].attachments == ()
 
 
 def test_a_station_or_a_river_is_a_place_too(worker: TestClient, database: Database) -> None:
     page = _send(worker, text="站边异味", where=f"station:{pages_site.STATION}", check="1").text
     answer = _send(worker, text="站边异味", where=f"station:{pages_site.STATION}", seen=_seen(page))
-    incident, _ = _case(database, _number(answer.headers["location"]))
+    incident, _ = read_case(database, _number(answer.headers["location"]))
     assert incident.place.reach == pages_site.RIVER
     assert incident.place.lon is not None
     page = _send(worker, text="沿河垃圾", where=f"reach:{pages_site.RIVER}").text
     assert "report-near-2" in page  # reported of this river
     answer = _send(worker, text="沿河垃圾", where=f"reach:{pages_site.RIVER}", seen=_seen(page))
-    assert _case(database, _number(answer.headers["location"]))[0].place.lon is None
+    assert read_case(database, _number(answer.headers["location"]))[0].place.lon is None
 
 
 def test_only_who_accepts_chooses_the_urgency(app: FastAPI, worker: TestClient, database: Database) -> None:
-    office = _as(app, pages_site.OFFICE)
+    office = browser_of(app, pages_site.OFFICE)
     assert "report-colour" in office.get(NEW).text
     assert "report-colour" not in worker.get(NEW).text
     for browser, colour in ((office, "red"), (worker, "yellow")):
@@ -162,15 +138,15 @@ def test_only_who_accepts_chooses_the_urgency(app: FastAPI, worker: TestClient, 
             answer = _send(
                 browser, text=f"示例{colour}", colour="red", lon="113.1479", lat="23.0360", seen=_seen(answer.text)
             )
-        assert _case(database, _number(answer.headers["location"]))[0].colour == colour
+        assert read_case(database, _number(answer.headers["location"]))[0].colour == colour
 
 
 def test_who_reported_a_case_of_another_region_is_shown_the_way_to_what_they_sent(
     app: FastAPI, worker: TestClient, database: Database
 ) -> None:
-    chief = _as(app, pages_site.CHIEF)
+    chief = browser_of(app, pages_site.CHIEF)
     assert "reported-empty" in chief.get("/reported").text
-    office = _as(app, pages_site.OFFICE).get("/reported").text
+    office = browser_of(app, pages_site.OFFICE).get("/reported").text
     assert "环湖花园桥下有成片漂浮垃圾" in office
     assert pages_site.WORKER not in office
     answer = _send(worker, (pages_site.PHOTO,), text="别处的<b>事", where="reach:fengshouchong")
@@ -191,7 +167,9 @@ def test_what_is_open_near_a_place_is_fetched_alone(app: FastAPI, worker: TestCl
     assert "report-near-2" in part
     assert f'data-reach="{pages_site.RIVER}"' in part
     foreign = (
-        _as(app, "梁村级河长（示例）").get(f"{NEW}?lon=113.1478&lat=23.0205", headers={"X-Fragments": "near"}).text
+        browser_of(app, "梁村级河长（示例）")
+        .get(f"{NEW}?lon=113.1478&lat=23.0205", headers={"X-Fragments": "near"})
+        .text
     )
     assert shows(foreign, "report_page.near")
 
@@ -200,7 +178,7 @@ def test_the_form_is_for_who_reports_and_from_our_own_page(
     app: FastAPI, worker: TestClient, database: Database
 ) -> None:
     before = _count(database)
-    auditor = _as(app, pages_site.AUDITOR)
+    auditor = browser_of(app, pages_site.AUDITOR)
     assert auditor.get(NEW).status_code == 403
     assert auditor.get("/reported").status_code == 403
     assert _send(auditor, text="x", **FAR).status_code == 403

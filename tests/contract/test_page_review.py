@@ -1,7 +1,6 @@
 """The review of readings: the queue of a day, a station-day, and reviews through the same functions as the API."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -9,8 +8,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
-from api.app import create_app
 from infra.database import Database
 from infra.texts import say
 from infra.times import beijing, beijing_day, beijing_day_span
@@ -22,6 +19,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, QualityTest
 from sensors.standards.hj915 import CheckKind
 from tests import pages_site
+from tests.page_browser import browser_of
 
 BAD, DOUBTFUL, CLEAN, SILENT = "qcc-huanhu-1", "dph-shiwan-1", "qcc-huanhu-2", "qcc-huanhu-3"
 """What the stations show on the day; the last has no readings then."""
@@ -61,23 +59,14 @@ def day_before(database: Database) -> None:
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    folder = tmp_path_factory.mktemp("review")
-    database = pages_site.seed(folder)
+def database(database: Database) -> Database:
     day_before(database)
-    yield create_app(pages_site.context(database, folder, token=None))
-    database.close()
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    browser = TestClient(app, headers={"Accept": "text/html"}, follow_redirects=False)
-    browser.cookies.set(AS_COOKIE, packed(name))
-    return browser
+    return database
 
 
 @pytest.fixture
 def reviewer(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.ENGINEER)
+    return browser_of(app, pages_site.ENGINEER)
 
 
 def _path(station: str) -> str:
@@ -129,10 +118,10 @@ def test_a_day_with_an_incident_waits_for_a_person(app: FastAPI, reviewer: TestC
 
 
 def test_the_queue_holds_what_lies_within_reach_alone(app: FastAPI) -> None:
-    page = _as(app, pages_site.CHIEF).get(QUEUE).text
+    page = browser_of(app, pages_site.CHIEF).get(QUEUE).text
     assert BAD in page
     assert DOUBTFUL not in page
-    assert 'data-testid="state-empty"' in _as(app, pages_site.WORKER).get(QUEUE).text
+    assert 'data-testid="state-empty"' in browser_of(app, pages_site.WORKER).get(QUEUE).text
 
 
 @pytest.mark.parametrize(
@@ -272,7 +261,7 @@ def test_all_or_none_of_several_parameters_are_reviewed(app: FastAPI, reviewer: 
 
 @pytest.mark.parametrize("name", [pages_site.OFFICE, pages_site.AUDITOR, pages_site.WORKER])
 def test_who_may_not_review_reads_and_is_turned_away(app: FastAPI, name: str) -> None:
-    browser = _as(app, name)
+    browser = browser_of(app, name)
     page = browser.get(_path(BAD))
     assert page.status_code == 200
     assert 'data-testid="review-form"' not in page.text
@@ -282,7 +271,7 @@ def test_who_may_not_review_reads_and_is_turned_away(app: FastAPI, name: str) ->
 
 
 def test_the_public_sees_no_review(app: FastAPI) -> None:
-    browser = _as(app, pages_site.PUBLIC)
+    browser = browser_of(app, pages_site.PUBLIC)
     for path in ("/review", "/review/next", _path(BAD)):
         assert browser.get(path).status_code == 403
 
@@ -317,15 +306,13 @@ def test_an_exceedance_is_invalidated_only_when_another_person_agrees(app: FastA
     assert str(one["number"]) in reviewer.get("/review").text.split('data-testid="review-waiting"')[1]
     own = reviewer.post(f"{path}/confirm", data={"number": str(one["number"])})
     assert (own.status_code, 'data-testid="review-wrong-confirm"' in own.text) == (409, True)
-    cookies = {AS_COOKIE: packed(pages_site.ADMINISTRATOR)}
-    second = TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+    second = browser_of(app, pages_site.ADMINISTRATOR)
     assert 'data-testid="review-confirm"' in second.get(path).text
     for _ in range(2):
         assert second.post(f"{path}/confirm", data={"number": str(one["number"])}).status_code == 303
     (after,) = _api(app, pages_site.STATION)
     assert (after["pending"], after["second"]) == (False, pages_site.ADMINISTRATOR)
-    cookies = {AS_COOKIE: packed(pages_site.CHIEF)}
-    chief = TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+    chief = browser_of(app, pages_site.CHIEF)
     assert chief.post(f"{path}/confirm", data={"number": "1"}).status_code == 403
 
 

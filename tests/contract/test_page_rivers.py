@@ -8,7 +8,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.context import NotificationSettings
 from governance.audit import trail as audit_trail
@@ -29,6 +28,7 @@ from infra.times import DAY_MS
 from ingest.storage import registry as registry_store
 from sensors.stations import Reach, Registry, Water
 from tests import pages_site
+from tests.page_browser import browser_of, current, part
 from tests.says import shows
 
 RIVER = pages_site.RIVER
@@ -69,33 +69,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     found.close()
 
 
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
-def as_(app: FastAPI, name: str = pages_site.OFFICE) -> TestClient:
-    """A browser of somebody."""
-    cookies = {AS_COOKIE: packed(name)}
-    headers = {"Accept": "text/html"}
-    return TestClient(app, headers=headers, cookies=cookies, raise_server_exceptions=False, follow_redirects=False)
-
-
-def page_of(browser: TestClient, path: str) -> str:
-    """A page over what is stored at this moment."""
-    browser.app.state.picture.read_at_ms = 0  # type: ignore[attr-defined]
-    answer = browser.get(path)
-    assert answer.status_code == 200, answer.text
-    return answer.text
-
-
-def part(page: str, testid: str) -> str:
-    """What stands in the element of this testid, up to its end."""
-    found = re.search(rf'<(\w+)[^>]*data-testid="{re.escape(testid)}".*?</\1>', page, re.S)
-    assert found, testid
-    return found[0]
-
-
 def rows(page: str) -> list[tuple[str, str]]:
     return re.findall(r'data-testid="river-([\w-]+)" data-class="([^"]*)"', page)
 
@@ -111,7 +84,7 @@ def plan_of(database: Database) -> Plan:
 
 
 def test_the_worst_water_comes_first_with_its_evidence_its_incidents_and_its_silent_stations(app: FastAPI) -> None:
-    page = page_of(as_(app), "/rivers")
+    page = current(browser_of(app, pages_site.OFFICE), "/rivers")
     found = rows(page)
     assert found[0] == (RIVER, "&gt;V")
     assert [one for _, one in found if one] == ["&gt;V", "III"]
@@ -125,21 +98,21 @@ def test_the_worst_water_comes_first_with_its_evidence_its_incidents_and_its_sil
 
 
 def test_the_address_narrows_the_list(app: FastAPI) -> None:
-    browser = as_(app)
-    assert [key for key, _ in rows(page_of(browser, "/rivers?missed=1"))] == [RIVER]
-    assert [key for key, _ in rows(page_of(browser, "/rivers?q=丰收"))] == ["fengshouchong"]
-    lakes = {key for key, _ in rows(page_of(browser, "/rivers?water=lake"))}
+    browser = browser_of(app, pages_site.OFFICE)
+    assert [key for key, _ in rows(current(browser, "/rivers?missed=1"))] == [RIVER]
+    assert [key for key, _ in rows(current(browser, "/rivers?q=丰收"))] == ["fengshouchong"]
+    lakes = {key for key, _ in rows(current(browser, "/rivers?water=lake"))}
     assert lakes == {"shiwan-lake", "yayi-lake"}
-    assert RIVER in {key for key, _ in rows(page_of(browser, f"/rivers?street={pages_site.NEXT_STREET}"))}
-    assert DRY not in {key for key, _ in rows(page_of(browser, "/rivers?street=chancheng/shiwan"))}
-    assert shows(page_of(browser, "/rivers?q=nowhere"), "rivers_page.none_found")
+    assert RIVER in {key for key, _ in rows(current(browser, f"/rivers?street={pages_site.NEXT_STREET}"))}
+    assert DRY not in {key for key, _ in rows(current(browser, "/rivers?street=chancheng/shiwan"))}
+    assert shows(current(browser, "/rivers?q=nowhere"), "rivers_page.none_found")
 
 
 # -- one river ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_head_says_class_target_and_by_how_much_it_is_exceeded(app: FastAPI) -> None:
-    page = page_of(as_(app), HERE)
+    page = current(browser_of(app, pages_site.OFFICE), HERE)
     head = part(page, "river-head")
     assert 'data-met="0"' in head
     assert shows(head, "rivers_page.times", parameter="氨氮", times="3.2")  # 8.4 over 2.0
@@ -151,7 +124,7 @@ def test_the_head_says_class_target_and_by_how_much_it_is_exceeded(app: FastAPI)
 
 
 def test_stations_stand_in_flow_order_with_travel_times_and_outfalls_on_the_strip(app: FastAPI) -> None:
-    page = page_of(as_(app), HERE)
+    page = current(browser_of(app, pages_site.OFFICE), HERE)
     assert re.findall(r'data-testid="river-station-([\w-]+)" data-class="([^"]*)"', page) == [
         ("qcc-huanhu-1", "III"),
         ("qcc-huanhu-2", "III"),
@@ -165,7 +138,7 @@ def test_stations_stand_in_flow_order_with_travel_times_and_outfalls_on_the_stri
 
 
 def test_the_days_show_what_was_recorded_and_the_classes_of_each_station(app: FastAPI) -> None:
-    page = page_of(as_(app), HERE)
+    page = current(browser_of(app, pages_site.OFFICE), HERE)
     recorded = part(page, "river-recorded")
     assert recorded.count("<td") == 30
     assert recorded.count("missed") == 1  # the one day worse than V
@@ -176,7 +149,7 @@ def test_the_days_show_what_was_recorded_and_the_classes_of_each_station(app: Fa
 
 
 def test_a_chief_reads_the_file_and_sees_the_incidents_of_their_own_water_alone(app: FastAPI) -> None:
-    page = page_of(as_(app, pages_site.CHIEF), HERE)
+    page = current(browser_of(app, pages_site.CHIEF), HERE)
     assert re.findall(r'data-incident="(\d+)"', page) == ["2"]  # the other lies in another street
     chiefs = part(page, "river-chiefs")
     assert pages_site.CHIEF in chiefs
@@ -187,7 +160,7 @@ def test_a_chief_reads_the_file_and_sees_the_incidents_of_their_own_water_alone(
 
 
 def test_the_public_sees_the_water_and_no_incident_no_patrol_and_nothing_to_change(app: FastAPI) -> None:
-    page = page_of(as_(app, pages_site.PUBLIC), HERE)
+    page = current(browser_of(app, pages_site.PUBLIC), HERE)
     assert 'data-met="0"' in page
     assert "data-incident" not in page
     assert "river-patrols" not in page
@@ -197,10 +170,12 @@ def test_the_public_sees_the_water_and_no_incident_no_patrol_and_nothing_to_chan
     assert "罗助理" not in chiefs
     assert not shows(chiefs, "river.term_open")
     assert (
-        as_(app, pages_site.PUBLIC).post(HERE, data={"do": "problem", "problem": "x", "version": "1"}).status_code
+        browser_of(app, pages_site.PUBLIC)
+        .post(HERE, data={"do": "problem", "problem": "x", "version": "1"})
+        .status_code
         == 403
     )
-    assert 'class="pennant' not in page_of(as_(app, pages_site.PUBLIC), "/rivers")
+    assert 'class="pennant' not in current(browser_of(app, pages_site.PUBLIC), "/rivers")
 
 
 def test_a_term_that_ended_is_not_shown(app: FastAPI, database: Database) -> None:
@@ -221,11 +196,11 @@ def test_a_term_that_ended_is_not_shown(app: FastAPI, database: Database) -> Non
             source=pages_site.SOURCE,
             regions=regions,
         )
-    assert "前任" not in page_of(as_(app), HERE)
+    assert "前任" not in current(browser_of(app, pages_site.OFFICE), HERE)
 
 
 def test_a_river_without_a_station_says_so_and_names_the_nearest(app: FastAPI) -> None:
-    page = page_of(as_(app), f"/rivers/{DRY}")
+    page = current(browser_of(app, pages_site.OFFICE), f"/rivers/{DRY}")
     unwatched = part(page, "river-unwatched")
     assert shows(unwatched, "rivers_page.no_station")
     assert unwatched.count("/stations/") == 3
@@ -247,19 +222,19 @@ def test_incidents_of_a_busy_district_do_not_push_those_of_a_river_out_of_its_pa
                 now_ms=pages_site.now_ms(),
                 source=pages_site.SOURCE,
             )
-    assert re.findall(r'data-incident="(\d+)"', page_of(as_(app), HERE)) == ["2", "1"]
+    assert re.findall(r'data-incident="(\d+)"', current(browser_of(app, pages_site.OFFICE), HERE)) == ["2", "1"]
 
 
 def test_the_code_leads_to_the_public_address_and_a_loopback_address_makes_none(
     app: FastAPI, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert "river-loopback" in page_of(
+    assert "river-loopback" in current(
         TestClient(app, base_url="http://127.0.0.1", headers={"Accept": "text/html"}), HERE
     )
     context = pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None)
     links = Links("https://river.example.gov/", b"x" * 32)
     told = NotificationSettings(pages_site.directory, NoticePolicy(), links, "测试站 test site")
-    page = page_of(as_(create_app(replace(context, notifications=told))), HERE)
+    page = current(browser_of(create_app(replace(context, notifications=told))), HERE)
     sign = part(page, "river-sign")
     assert f"https://river.example.gov/r/{RIVER}" in sign
     assert "<svg" in sign
@@ -267,20 +242,20 @@ def test_the_code_leads_to_the_public_address_and_a_loopback_address_makes_none(
 
 def test_the_pages_speak_one_language(app: FastAPI) -> None:
     for path in ("/rivers", HERE):
-        page = page_of(as_(app), f"{path}?lang=en")
+        page = current(browser_of(app, pages_site.OFFICE), f"{path}?lang=en")
         assert say("rivers_page.title").en in page
         assert say("rivers_page.title").zh not in page
 
 
 def test_what_is_not_there_is_a_page_with_the_status(app: FastAPI) -> None:
-    assert as_(app).get("/rivers/nowhere").status_code == 404
+    assert browser_of(app, pages_site.OFFICE).get("/rivers/nowhere").status_code == 404
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_goal_is_updated_once_and_an_older_page_overwrites_nothing(app: FastAPI, database: Database) -> None:
-    browser, before = as_(app, pages_site.CHIEF), plan_of(database)
+    browser, before = browser_of(app, pages_site.CHIEF), plan_of(database)
     form = {
         "do": "goal",
         "index": "0",
@@ -296,7 +271,7 @@ def test_a_goal_is_updated_once_and_an_older_page_overwrites_nothing(app: FastAP
         assert answer.status_code == 303, answer.text
     after = plan_of(database)
     assert (after.goals[0].progress, after.version) == (0.8, before.version + 1)
-    assert "80%" in page_of(browser, HERE)
+    assert "80%" in current(browser, HERE)
     stale = browser.post(HERE, data={**form, "progress": "10"})
     assert stale.status_code == 409
     assert shows(part(stale.text, "river-refused"), "river.plan_conflict")
@@ -308,7 +283,7 @@ def test_a_goal_is_updated_once_and_an_older_page_overwrites_nothing(app: FastAP
 
 
 def test_a_goal_is_added_and_taken_out_and_the_problem_is_changed(app: FastAPI, database: Database) -> None:
-    browser, before = as_(app), plan_of(database)
+    browser, before = browser_of(app, pages_site.OFFICE), plan_of(database)
     new = {"do": "goal", "index": "", "goal": "岸线整治（示例）", "due": "2030-01-01", "progress": "0"}
     for _ in range(2):
         assert browser.post(HERE, data={**new, "version": str(before.version)}).status_code == 303
@@ -331,7 +306,7 @@ def test_a_bad_goal_is_refused_beside_its_field_and_kept_in_the_form(
 ) -> None:
     before = plan_of(database)
     form = {"do": "goal", "index": "", "goal": "目标", "due": "", "progress": "0", "responsible": "示例甲"}
-    answer = as_(app).post(HERE, data={**form, "version": str(before.version), name: text})
+    answer = browser_of(app, pages_site.OFFICE).post(HERE, data={**form, "version": str(before.version), name: text})
     assert answer.status_code == 422
     assert f"river-wrong-{name}" in answer.text
     assert 'value="示例甲"' in answer.text
@@ -339,9 +314,11 @@ def test_a_bad_goal_is_refused_beside_its_field_and_kept_in_the_form(
 
 
 def test_who_reaches_another_street_only_may_not_change_the_plan(app: FastAPI) -> None:
-    worker = as_(app, pages_site.WORKER).post(HERE, data={"do": "problem", "problem": "x", "version": "1"})
+    worker = browser_of(app, pages_site.WORKER).post(HERE, data={"do": "problem", "problem": "x", "version": "1"})
     assert worker.status_code == 403
-    foreign = as_(app).post(HERE, data={"do": "problem"}, headers={"Origin": "https://elsewhere.example"})
+    foreign = browser_of(app, pages_site.OFFICE).post(
+        HERE, data={"do": "problem"}, headers={"Origin": "https://elsewhere.example"}
+    )
     assert foreign.status_code == 403
 
 
@@ -352,8 +329,8 @@ def test_a_gauge_on_the_river_gives_loads_rain_beside_the_days_and_every_chart_a
     database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     pages_site.gauge(database)
-    browser = as_(create_app(pages_site.context(database, tmp_path_factory.mktemp("more"), token=None)))
-    page = page_of(browser, HERE)
+    browser = browser_of(create_app(pages_site.context(database, tmp_path_factory.mktemp("more"), token=None)))
+    page = current(browser, HERE)
     load = part(page, f"river-load-{pages_site.STATION}")
     assert re.findall(r'data-parameter="(\w+)"[^>]*><span><b>([^<]*)</b>', load) == [
         ("codmn", "2,850"),
@@ -369,12 +346,12 @@ def test_a_gauge_on_the_river_gives_loads_rain_beside_the_days_and_every_chart_a
     rain = browser.get(chart).json()["rain"]
     assert (rain["station"], round(sum(rain["mm"]), 1)) == (pages_site.GAUGE, 18.7)
     assert max(rain["mm"]) == 4.5, "three readings of 1.5 mm in half an hour"
-    assert "18.7" in part(page_of(browser, f"/stations/{pages_site.STATION}"), "station-rain")
+    assert "18.7" in part(current(browser, f"/stations/{pages_site.STATION}"), "station-rain")
     elsewhere = browser.get("/stations/pynd-1/chart?parameter=water_temp&range=24h").json()["rain"]
     assert shows(elsewhere["title"], "station.rain_from", km="5.8"), "of another creek, and says so"
 
     assert browser.get("/incidents/1/chart?parameter=nh3n").json()["rain"]["station"] == pages_site.GAUGE
-    facts = part(page_of(browser, "/incidents/1"), "case-facts")
+    facts = part(current(browser, "/incidents/1"), "case-facts")
     assert shows(facts, "verdict.rain_explains", names="氨氮")
     assert shows(facts, "verdict.level_gate")
     assert shows(facts, "verdict.flow_more")

@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from api.pages.models import rules as models
 from governance.audit import trail as audit_trail
@@ -25,6 +24,7 @@ from ingest.storage import tables
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from tests import pages_site
+from tests.page_browser import browser_of
 from tests.says import shows
 
 RULE = "nh3n-worse-than-class-five"
@@ -47,8 +47,7 @@ class Site:
         self.app = create_app(pages_site.context(self.database, folder, None))
 
     def browser(self, name: str = "") -> TestClient:
-        cookies = {AS_COOKIE: packed(name)} if name else {}
-        return TestClient(self.app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
+        return browser_of(self.app, name)
 
     def requests(self) -> int:
         with self.database.read() as connection:

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.pages import live
 from api.pages import station as station_page
-from governance.people import store as people_store
+from infra.database import Database
 from infra.texts import say
 from infra.times import rfc3339
 from ingest.pipeline import Site
@@ -22,6 +21,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests import pages_site
+from tests.page_browser import browser_of, signed_in
 from tests.pages_site import HOUR, MINUTE, STATION, now_ms
 
 GAPPED, SILENT = "fjh-1", "fjh-2"
@@ -29,17 +29,14 @@ GAPPED, SILENT = "fjh-1", "fjh-2"
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     """The site with its stations as above; whoever has no token is nobody."""
-    folder = tmp_path_factory.mktemp("station")
-    database = pages_site.seed(folder)
     known, now = catalogue(), now_ms()
     rules = rule_file.read((pages_site.ROOT / "config/rules.toml").read_text(encoding="utf-8"), known)
     site = Site(database, SqlReadings(database, known), rules, known)
     site.process(gapped(now), now)
     site.process([Message(SILENT, b"{", now, topic=f"rivers/v1/{SILENT}/telemetry")], now)
-    yield create_app(pages_site.context(database, folder, token="a token for tests"))
-    database.close()
+    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token="a token for tests"))
 
 
 def gapped(now: int) -> list[Message]:
@@ -49,23 +46,14 @@ def gapped(now: int) -> list[Message]:
     return [Message(GAPPED, encode(Telemetry(tuple(samples), seq=0, boot=1, sent_at_ms=now)), now)]
 
 
-def _client(app: FastAPI, name: str) -> TestClient:
-    database = app.state.context.database
-    with database.write() as connection:
-        token = people_store.issue_token(connection, name, by="test", now_ms=now_ms())
-    made = TestClient(app, headers={"Accept": "text/html"}, raise_server_exceptions=False, follow_redirects=False)
-    assert made.post("/login", data={"token": token}).status_code == 303
-    return made
-
-
 @pytest.fixture(scope="module")
 def office(app: FastAPI) -> TestClient:
-    return _client(app, pages_site.OFFICE)
+    return signed_in(app, pages_site.OFFICE)
 
 
 @pytest.fixture(scope="module")
 def public(app: FastAPI) -> TestClient:
-    return _client(app, pages_site.PUBLIC)
+    return signed_in(app, pages_site.PUBLIC)
 
 
 def _part(html: str, testid: str) -> str:
@@ -138,7 +126,7 @@ def test_what_happened_is_told_with_the_chart_and_incidents_to_who_may_see_them(
 
 
 def test_nobody_without_a_token_is_shown_anything(app: FastAPI) -> None:
-    stranger = TestClient(app, headers={"Accept": "text/html"}, follow_redirects=False)
+    stranger = browser_of(app)
     for path in ("", "/chart?parameter=nh3n", "/series.csv?parameter=nh3n"):
         assert stranger.get(f"/stations/{STATION}{path}").status_code in (303, 307, 401)
 

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.access import AS_COOKIE, packed
 from api.app import create_app
 from governance import tables
 from governance.audit import trail as audit_trail
@@ -22,29 +20,13 @@ from infra import times
 from infra.database import Database
 from tests import pages_site
 from tests.databases import with_tables
+from tests.page_browser import browser_of
 from tests.says import shows
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    found = pages_site.seed(tmp_path_factory.mktemp("trail"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(pages_site.context(database, tmp_path_factory.mktemp("photos"), token=None))
-
-
-def _as(app: FastAPI, name: str) -> TestClient:
-    cookies = {AS_COOKIE: packed(name)}
-    return TestClient(app, headers={"Accept": "text/html"}, cookies=cookies, follow_redirects=False)
 
 
 @pytest.fixture
 def auditor(app: FastAPI) -> TestClient:
-    return _as(app, pages_site.AUDITOR)
+    return browser_of(app, pages_site.AUDITOR)
 
 
 def _numbers(page: str) -> list[int]:
@@ -156,7 +138,7 @@ def test_a_changed_entry_is_named_as_the_first_break(tmp_path: Path) -> None:
                 connection.exec_driver_sql(f'DROP TRIGGER "{trigger}"')
             connection.execute(sa.update(tables.audit).where(tables.audit.c.n == 5).values(by="somebody else"))
         app = create_app(pages_site.context(database, tmp_path, token=None))
-        page = _verified(app, _as(app, pages_site.AUDITOR))
+        page = _verified(app, browser_of(app, pages_site.AUDITOR))
         assert 'data-verdict="broken"' in page
         assert shows(page.split('data-testid="trail-first-break"')[1], "audit_page.wrong_changed", n=5)
     finally:
@@ -184,7 +166,7 @@ def test_an_export_holds_what_the_filter_finds_and_is_an_entry(auditor: TestClie
 
 
 def test_who_may_not_audit_sees_nothing_of_it(app: FastAPI) -> None:
-    chief = _as(app, pages_site.CHIEF)
+    chief = browser_of(app, pages_site.CHIEF)
     for answer in (
         chief.get("/trail"),
         chief.get("/trail/1"),
@@ -192,4 +174,4 @@ def test_who_may_not_audit_sees_nothing_of_it(app: FastAPI) -> None:
         chief.post("/trail/export"),
     ):
         assert answer.status_code == 403
-    assert 'lang="en"' in _as(app, pages_site.AUDITOR).get("/trail?lang=en").text
+    assert 'lang="en"' in browser_of(app, pages_site.AUDITOR).get("/trail?lang=en").text

@@ -348,7 +348,7 @@ def ingest(intake: Intake, watch: EventCounters, now_ms: int) -> Iterator[Metric
 def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     if not isinstance(intake.site, SiteState):  # a bridge knows no readings
         return
-    yield one("flooding_devices", len(intake.site.rates.flooding))
+    yield metric("flooding_devices", len(intake.site.rates.flooding))
     history = intake.site.history
     stations, last_seen = history.registry.stations, history.last_seen
     if len(stations) != len(last_seen):  # a station is being taken up at this moment

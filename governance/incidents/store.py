@@ -110,10 +110,8 @@ def record_findings(
     """
     total = Recorded()
     audit_entries: list[audit_trail.NewEntry] = []
-    for start in range(0, len(findings), FINDINGS_PER_PART):
-        part = _record(
-            connection, findings[start : start + FINDINGS_PER_PART], now_ms, source, place, policy, audit_entries
-        )
+    for some in _parts(findings):
+        part = _record(connection, some, now_ms, source, place, policy, audit_entries)
         total = Recorded(
             total.opened + part.opened,
             total.updated + part.updated,
@@ -123,6 +121,25 @@ def record_findings(
         )
     audit_trail.append_many(connection, audit_entries)  # last: others wait for who appends, who waits for nothing more
     return total
+
+
+def _parts(findings: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """The findings in parts of at most FINDINGS_PER_PART; one that fires or is withdrawn again begins a new part.
+
+    What is new is decided by what is stored, so that a firing and its withdrawal must not be decided together.
+    """
+    part: list[Finding] = []
+    changed: set[tuple[str, str, str | None, int]] = set()
+    for finding in findings:
+        key = finding.rule, finding.station, finding.parameter, finding.observed_at_ms
+        is_repeated = key in changed and finding.change is not ConditionChange.RESOLVED
+        if is_repeated or len(part) == FINDINGS_PER_PART:
+            yield part
+            part, changed = [], set()
+        part.append(finding)
+        changed.add(key)
+    if part:
+        yield part
 
 
 def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywords)

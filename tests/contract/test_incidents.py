@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from governance.incidents import active_findings
@@ -388,6 +388,7 @@ findings_ = st.builds(
 
 @settings(max_examples=12, deadline=None)
 @given(st.lists(findings_, min_size=1, max_size=25))
+@example([fired(T, rule="a"), fired(T, rule="a", change=ConditionChange.WITHDRAWN), fired(T, rule="a")])
 def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(dialect: str, findings: list[Finding]):
     def kept(*batches: list[Finding]) -> list[tuple[Incident, Sequence[object]]]:
         with tempfile.TemporaryDirectory() as folder:

@@ -170,7 +170,7 @@ def _device_rates(db: Database) -> Iterator[Finding]:
     with db.read() as connection:
         flooding = [station for rule, station, _ in alarm_store.load(connection) if rule == device_rate.RULE]
     if flooding:
-        named = ", ".join(sorted(flooding)[:NAMED]) + (" …" if len(flooding) > NAMED else "")
+        named = ", ".join(sorted(flooding)[:MAX_NAMED_STATIONS]) + (" …" if len(flooding) > MAX_NAMED_STATIONS else "")
         yield warning("device_rates", "device_rates_beyond", count=len(flooding), stations=named)
 
 

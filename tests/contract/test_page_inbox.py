@@ -163,7 +163,7 @@ def test_who_is_bound_to_a_region_is_told_that_another_is_not_theirs(app: FastAP
 
 
 def test_who_has_nothing_to_do_is_told_what_others_have_in_hand(app: FastAPI) -> None:
-    page = current(browser_of(app, pages_site.AUDITOR))
+    page = current(browser_of(app, pages_site.AUDITOR), "/incidents")
     nothing = re.search(r'data-testid="inbox-nothing".*?inbox-see-open', page, re.S)
     assert nothing
     assert shows(nothing[0], "inbox.with_others")
@@ -266,7 +266,7 @@ def test_a_view_is_saved_for_one_person_by_page_and_api_alike(app: FastAPI, offi
     assert api == {"items": [{"name": "石湾逾期", "query": "view=overdue&region=chancheng%2Fshiwan"}]}
     page = current(office, "/incidents")
     assert "/incidents?view=overdue&amp;region=chancheng%2Fshiwan" in page
-    assert "石湾逾期" not in current(browser_of(app, pages_site.ADMINISTRATOR))
+    assert "石湾逾期" not in current(browser_of(app, pages_site.ADMINISTRATOR), "/incidents")
     assert office.put("/api/v1/me/views/mine", json={"query": "view=mine"}).status_code == 200
     assert office.delete("/api/v1/me/views/mine").status_code == 204
     refused = _post(office, path, action="save", name="长" * 41)

@@ -209,14 +209,14 @@ def test_an_empty_site_shows_three_ways_in_or_who_can(tmp_path: Path) -> None:
     with fresh.write() as connection:
         people_store.add(connection, pages_site.PUBLIC, Role.PUBLIC, by="test", now_ms=pages_site.now_ms())
     app = create_app(pages_site.context(fresh, tmp_path, token=None))
-    page = current(TestClient(app))
+    page = current(TestClient(app), "/")
     assert all(way in page for way in ("map-way-new", "map-way-file", "riverchief demo"))
-    asked = current(browser_of(app, pages_site.PUBLIC))
+    asked = current(browser_of(app, pages_site.PUBLIC), "/")
     assert "map-way-new" not in asked
     assert 'data-testid="map-ask"' in asked
     with fresh.write() as connection:
         registry_store.save(connection, Registry((Station("x", "甲", "A", 113.1, 23.0),), (), (), catalogue()))
-    waiting = current(TestClient(create_app(pages_site.context(fresh, tmp_path, token=None))))
+    waiting = current(TestClient(create_app(pages_site.context(fresh, tmp_path, token=None))), "/")
     assert "rivers/v1/x/telemetry" in waiting
     assert shows(waiting, "map.no_login")
     assert 'href="/stations/x"' in waiting

@@ -5,8 +5,8 @@ From every candidate place water is followed to the stations, at many release ti
 candidate is likely when its water would have come to the stations that saw the event when they saw it, and would not
 have passed those that were working and saw nothing. What an outfall carries and how far it is away count a little.
 
-Speeds without travel times, widths of the errors and weights are engineering choices, not measured; docs/source-attribution.md
-has the scores and docs/decisions/0019-a-source-is-attributed-by-an-ensemble.md the reasons.
+Speeds without travel times, widths of the errors and weights are engineering choices, not measured; the scores are in
+docs/source-attribution.md, the reasons in docs/decisions/0019-a-source-is-attributed-by-an-ensemble.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

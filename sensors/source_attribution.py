@@ -5,8 +5,8 @@ From every candidate place water is followed to the stations, at many release ti
 candidate is likely when its water would have come to the stations that saw the event when they saw it, and would not
 have passed those that were working and saw nothing. What an outfall carries and how far it is away count a little.
 
-Speeds without travel times, widths of the errors and weights are engineering choices, not measured; docs/tracing.md has
-the scores and docs/decisions/0032-a-source-is-traced-by-an-ensemble.md the reasons.
+Speeds without travel times, widths of the errors and weights are engineering choices, not measured; the scores are in
+docs/source-attribution.md, the reasons in docs/decisions/0019-a-source-is-attributed-by-an-ensemble.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,8 +53,9 @@ TIDAL_RATIOS = ((0.0, 0.25), (1.5, 0.45), (4.0, 0.3))
 not known."""
 TIDAL_RANGE_M = 0.1
 """Range of the level in two days below which there is no tide."""
-MIX_KM, MIX_KM_H, MIX_SHARE = 1.5, 0.4, 0.1
-"""Mixing carries something against the current: how far, how fast, and its prior weight."""
+MIX_KM, MIX_KM_H, MIX_SHARE = 1.5, 0.4, 0.3
+"""Mixing carries something against the current, beside it: how far, how fast, and the prior weight of members with it
+(0.1 named the true source first as often in simulated discharges at outfalls, and less often with a second source)."""
 NEIGHBOURS = 10
 """Stations whose readings are looked at beside the one where the event was found."""
 MAX_CANDIDATES = 8
@@ -390,7 +391,7 @@ def rank_sources(
     falls: frozenset[str] = frozenset(),
     rain: bool | None = None,
 ) -> list[Candidate]:
-    """Rank the places an event may have come from, likeliest first, at most ``SHOWN``.
+    """Rank the places an event may have come from, likeliest first, at most ``MAX_CANDIDATES``.
 
     Parameters
     ----------
@@ -583,13 +584,13 @@ def _prior(place: _Place, case: _Case) -> float:
 
 
 def _ensemble_weights() -> Floats:
-    """(m,) log weights of the ensemble: speeds from least to most times strengths of the tide, and mixing alone."""
+    """(m,) log weights: speeds from least to most times strengths of the tide, without mixing and then with it."""
     position = np.linspace(-1, 1, SPEEDS)
     speed = -0.5 * (position * 1.5) ** 2
     ratio = np.log([share for _, share in TIDAL_RATIOS])
     weights = (speed[:, None] + ratio[None, :]).ravel()
-    weights = weights - _log_sum_exp(weights) + np.log(1 - MIX_SHARE)
-    return np.append(weights, np.log(MIX_SHARE))
+    weights = weights - _log_sum_exp(weights)
+    return np.append(weights + np.log(1 - MIX_SHARE), weights + np.log(MIX_SHARE))
 
 
 def _speeds(river: RiverTree, currents: Mapping[str, Current], start_ms: int, steps: int) -> dict[str, Floats]:
@@ -629,6 +630,7 @@ def _current_of(river: RiverTree, currents: Mapping[str, Current], key: str) -> 
 def _arrivals(paths: Sequence[_Route], running: Mapping[str, Floats], releases: Ints, steps: int) -> Floats:
     """(p, r, m) the step at which water of each release first comes to the end of each route; inf for never.
 
+    Mixing acts beside the current: it carries water up to a station above while the current takes it to those below.
     The source goes on while water runs back, so that water is never behind the place of release.
     """
     names = list(running)
@@ -660,14 +662,14 @@ def _arrivals(paths: Sequence[_Route], running: Mapping[str, Floats], releases: 
         far[arrived] = step + ((goal - place)[arrived] / moved[arrived])
         place = np.minimum(after, goal)
     mixed = np.where(whole <= MIX_KM, whole / MIX_KM_H / hours, np.inf)
-    return np.concatenate([far, (releases[None, :] + mixed[:, None])[:, :, None]], axis=2)
+    with_mixing = np.minimum(far, (releases[None, :] + mixed[:, None])[:, :, None])
+    return np.concatenate([far, with_mixing], axis=2)
 
 
 def _likelihood(arrivals: Mapping[str, Floats], case: _Case) -> Floats:
     """(r, m) log likelihood of what the stations saw, by release and member of the ensemble."""
     seen, quiet, releases, start_ms = case.seen, case.quiet, case.releases, case.start_ms
-    members = len(TIDAL_RATIOS) * SPEEDS + 1
-    total = np.zeros((len(releases), members))
+    total = np.zeros((len(releases), len(_ensemble_weights())))
     begun = releases[:, None].astype(np.float64)
     first = seen[0]
     for one in seen:

@@ -92,6 +92,23 @@ def test_the_flood_carries_water_up_to_a_station_from_an_outfall_below_it():
     assert p.get("tail", 0.0) < 0.05 < tail.probability
 
 
+def test_a_source_that_mixing_brings_to_the_station_above_stays_first_when_stations_below_see_it_later():
+    # "works" lies at km 3.5: mixing carries it up to km 3 in 1.2 h, the flow down to km 6 in 2.3 h and to km 9 in 5.1 h
+    above = Station("above", "略上", "just above", 0.0, lat(3), reach="river")
+    whole = registry()
+    outfalls = tuple(o for o in whole.outfalls if o.key in ("works", "side"))
+    stations = (*whole.stations, above)
+    river = RiverTree(Registry(stations, (), whole.reaches, catalogue(), outfalls=outfalls, travels=whole.travels))
+    first = [Detection("above", T)]
+    quiet = [NonDetection("up", T + HOUR_MS), NonDetection("creek-1", T + HOUR_MS)]
+    early = source_attribution.rank_sources(river, first, quiet, STEADY)
+    below = [Detection("mid", T + round(1.1 * HOUR_MS)), Detection("low", T + round(3.9 * HOUR_MS))]
+    quiet = [NonDetection("up", T + 6 * HOUR_MS), NonDetection("creek-1", T + 6 * HOUR_MS)]
+    later = source_attribution.rank_sources(river, first + below, quiet, STEADY)
+    assert later[0].key == "works"
+    assert later[0].probability > {c.key: c.probability for c in early}["works"], "later evidence improves the answer"
+
+
 def test_acid_points_to_the_works_and_ammonia_to_sewage():
     seen = [Detection("low", T)]
     acid = {

@@ -11,7 +11,7 @@ from infra.times import DAY_MS, TIME_BITS
 from ingest.rules.engine import RuleEngine, RuleInput
 from ingest.rules.no_data import PAUSE_INTERVALS
 from ingest.rules.water_events import StationReadings
-from ingest.state.detector_state import DOUBT, HOURLY, RESUMED, STATION, SavedState
+from ingest.state.detector_state import DOUBT, HOURLY, RESUMED, STATION, TIDE, SavedState
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
@@ -203,7 +203,7 @@ class SeriesHistory:
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
         self._restore_doubt(station, learned.get(DOUBT))
-        self._restore_slow_events(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
+        self._restore_slow_events(station, learned, max(int(self.newest[number]) for number in pieces))
         for number, window in pieces.items():
             for engine in self.engines:
                 engine.restore(number, RuleInput.of(window.at, window.value, window.packed), now_ms)
@@ -235,14 +235,20 @@ class SeriesHistory:
             one.apply(seen.stations, seen.memory)
         self.watched.apply(np.array([i]), one)
 
-    def _restore_slow_events(self, station: str, learned: SavedState | None, newest_ms: int) -> None:
-        """Rebuild the slow-event state of a station from its saved state and the readings since."""
+    def _restore_slow_events(self, station: str, learned: Mapping[str, SavedState], newest_ms: int) -> None:
+        """Rebuild the slow-event state of a station from its saved state and the readings since.
+
+        Where none of the tide was saved at the same time, it is learned anew.
+        """
         i = self.registry.index[station]
         one = SlowEventState()
         one.grow(1)
         since_ms = newest_ms - DAY_MS
-        if learned is not None and one.past.restore(0, learned.body):
-            since_ms = learned.last_at_ms + 1
+        hours, tide = learned.get(HOURLY), learned.get(TIDE)
+        if hours is not None and one.past.restore(0, hours.body):
+            since_ms = hours.last_at_ms + 1
+            if tide is not None and tide.last_at_ms == hours.last_at_ms:
+                one.tide.restore(0, tide.body)
         self.slow.put(i, one)
         window = self._store.window(station, since_ms, newest_ms)
         who, tests = np.full(len(window), i), window.packed >> 4
@@ -329,8 +335,10 @@ class SeriesHistory:
         ended = np.flatnonzero(slow_result.past.day > self.slow.past.day[slow_result.over])
         held = slow_result.open.hour[np.searchsorted(slow_result.stations, slow_result.over[ended])]
         together += [
-            (stations[slow_result.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, slow_result.past.frozen(i)))
+            (stations[slow_result.over[i]].key, name, SavedState(int(hour) * HOUR_MS - 1, state.frozen(i)))
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
+            for name, state in ((HOURLY, slow_result.past), (TIDE, slow_result.tide))
+            if name == HOURLY or slow_result.tide.has_gauge(i)
         ]
         together += [
             (stations[one].key, DOUBT, SavedState(int(seen.doubt.state.last[i].max()), seen.doubt.state.frozen(i)))

@@ -31,6 +31,7 @@ from sensors.quality.detectors.sudden_events import (
     SuddenEventState,
     detect_sudden_events,
 )
+from sensors.quality.detectors.tide import without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.explanations import clock_shift_text, maintenance_due_text, outcome_text, test_names
 from sensors.quality.explanations import event_text as event_sentence
@@ -308,8 +309,9 @@ def _alarms(
     slow.grow(len(table.names))
     station, kind, at, tests = table.station[rows], parameter[column], table.at[rows], packed >> 4
     known = table.found.catalogue
-    seen = detect_sudden_events(station, kind, at, moves, courses, tests, watched, known, tuple(edges))
     slow_result = detect_slow_events(station, kind, at, value, tests, slow, known, neighbour_stations(edges))
+    without = without_tidal_salt(moves, station, kind, at, slow_result.tidal_days, known)
+    seen = detect_sudden_events(station, kind, at, without, courses, tests, watched, known, tuple(edges))
     every = CombinedAlarms.of(seen.alarms, slow_result.alarms)
     leaps = oxygen_leaps(station, kind, at, moves, courses, known)
     doubt = DoubtState()

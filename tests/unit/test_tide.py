@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from infra.texts import say
+from infra.times import DAY_MS
 from sensors.quality.detectors.slow_events import TIDAL_CONFIDENCE, CombinedAlarms, first_alarms
 from sensors.quality.detectors.sudden_events import EventCause
-from sensors.quality.detectors.tide import MIN_TIDAL_SHARE, TidalHours, tidal_share
+from sensors.quality.detectors.tide import MIN_TIDAL_SHARE, TidalDays, TidalHours, tidal_share, without_tidal_salt
 from sensors.quality.explanations import event_text
 from sensors.reading import Floats
-from tests.unit.test_slow import DAY, START, alarms, during, sure
+from tests.unit.test_slow import CATALOGUE, DAY, START, alarms, during, sure
 
 DAYS = 24
+BEGUN = [0, 0, 0, 1], [1, 2, 4, 1], [False, True, False, False]
+"""Station, day and verdict: the first one was tidal on its second and third day."""
 
 
 def wave(days: int, period_h: float, phase: float = 0.0) -> Floats:
@@ -114,3 +117,14 @@ def test_a_week_of_levels_must_be_known() -> None:
         shares.append(float(tidal_share(state.sums)[0]))
     assert shares[:6] == [0.0] * 6
     assert min(shares[8:]) > MIN_TIDAL_SHARE
+
+
+def test_salt_that_rises_is_left_out_of_sudden_events_where_the_day_before_was_known_to_be_tidal() -> None:
+    salt, ph = CATALOGUE.index["conductivity"], CATALOGUE.index["ph"]
+    days = TidalDays.of(TidalHours(), np.empty(0, np.int64), [TidalDays(*(np.array(one) for one in BEGUN))])
+    station = np.array([0, 0, 0, 0, 0, 1])
+    at = np.array([2, 3, 3, 3, 5, 3]) * DAY_MS
+    parameter = np.array([salt, salt, salt, ph, salt, salt])
+    move = np.array([4.0, 4.0, -4.0, 4.0, 4.0, 4.0])
+    left = without_tidal_salt(move, station, parameter, at, days, CATALOGUE)
+    assert np.isnan(left).tolist() == [False, True, False, False, False, False]

@@ -39,7 +39,14 @@ from sensors.quality.detectors.sudden_events import (
     EventDiagnosis,
     sorted_unique,
 )
-from sensors.quality.detectors.tide import DIFFERENCE_H, HOURS_BEFORE, OUTSIDE_BEFORE, TIDAL_ROLES, TidalHours
+from sensors.quality.detectors.tide import (
+    DIFFERENCE_H,
+    HOURS_BEFORE,
+    OUTSIDE_BEFORE,
+    TIDAL_ROLES,
+    TidalDays,
+    TidalHours,
+)
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state_columns import Column, StateColumns
 from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest, distinct
@@ -380,6 +387,7 @@ class SlowEventResult:
     over: Codes
     past: ClosedHours
     tide: TidalHours
+    tidal_days: TidalDays
 
     @property
     def has_peaks_for_neighbours(self) -> bool:
@@ -424,7 +432,8 @@ def detect_slow_events(  # noqa: PLR0913  (columns of one batch and the state be
     order = np.argsort(day, kind="stable")
     cuts = np.flatnonzero(np.diff(day[order])) + 1
     found = [judge.day(cells) for cells in np.split(order, cuts)] if len(order) else []
-    return SlowEventResult(_joined([NO_ALARMS, *found]), stations, held, stations[rows], past, tide)
+    days = TidalDays.of(memory.tide.taken(stations), stations, judge.begun)
+    return SlowEventResult(_joined([NO_ALARMS, *found]), stations, held, stations[rows], past, tide, days)
 
 
 # -- hours -----------------------------------------------------------------------------------------------------------
@@ -609,6 +618,7 @@ class _Judge:
     memory: ClosedHours
     network: Neighbours
     learn: bool
+    begun: list[TidalDays] = field(default_factory=list)
 
     def day(self, cells: Places) -> "CombinedAlarms":
         """The alarms of hours (rows ``cells`` of ``over``) of one UTC day."""
@@ -657,6 +667,8 @@ class _Judge:
             past.extremes[full, day % REMEMBERED_DAYS], past.day_number[full, day % REMEMBERED_DAYS] = made, day
             self.tide.extremes[full, day % REMEMBERED_DAYS] = _extremes(self.tide.outside[full])
         self.tide.begin_day(turning, np.where(was >= 0, today - was, 0), today)
+        days = np.full(len(turning), today)
+        self.begun.append(TidalDays(self.stations[turning], days, self.tide.tidal[turning, 0]))
         course = np.full((len(turning), _HOURS_BEFORE + HOURS_PER_DAY, _ROLES), np.nan)
         follows = (was >= 0) & (was == today - 1)
         course[follows, :_HOURS_BEFORE] = past.hourly[turning[follows], HOURS_PER_DAY:]

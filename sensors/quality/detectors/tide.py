@@ -10,6 +10,7 @@ of the level within six hours. Pure.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,9 +18,11 @@ import bottleneck as bn
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.times import DAY_MS
+from sensors.parameters import Catalogue
 from sensors.quality.constants import HOURS_PER_DAY, REMEMBERED_DAYS
 from sensors.quality.state_columns import Column, StateColumns
-from sensors.reading import Bools, Floats, Ints, Places
+from sensors.reading import Bools, Codes, Floats, Ints, Places
 
 Floats32 = NDArray[np.float32]
 
@@ -38,6 +41,7 @@ STILL_H: Final = 3
 """A sensor that shows the same for so many hours stands still; where the resolution is coarse two hours may be
 equal."""
 
+_DAY_BITS: Final = 32
 _M2_H: Final = 12.4206012
 _O1_H: Final = 25.8193417
 """Periods of the largest lunar constituents. S2 and K1 are left out, since the sun makes them, too."""
@@ -116,6 +120,51 @@ class TidalHours(StateColumns):
         for lag in range(1, STILL_H):
             still &= now == course[:, HOURS_BEFORE - lag : -lag]
         self.outside[rows, OUTSIDE_BEFORE:] = np.where(still, np.nan, out)
+
+
+@dataclass(frozen=True, slots=True)
+class TidalDays:
+    """At which stations which days since the epoch began (d,), sorted, and whether the water was tidal then."""
+
+    station: Ints
+    day: Ints
+    tidal: Bools
+
+    @classmethod
+    def of(cls, remembered: TidalHours, stations: Ints, begun: "Sequence[TidalDays]") -> "TidalDays":
+        """Those that were remembered of ``stations`` (s,), row by row, and those that have ``begun`` since."""
+        row, which = np.nonzero(remembered.day >= 0)
+        known = cls(stations[row], remembered.day[row, which], remembered.tidal[row, which])
+        station, day, tidal = (
+            np.concatenate([getattr(one, name) for one in (known, *begun)]) for name in cls.__match_args__
+        )
+        order = np.lexsort((day, station))
+        return cls(station[order], day[order], tidal[order])
+
+    def tidal_at(self, station: Codes, at: Ints) -> Bools:
+        """(n,) whether water was tidal at instants (ms), as far as it was known at the beginning of the day before.
+
+        That is known to every instant of a day, however readings are cut into batches.
+        """
+        if not self.tidal.any():
+            return np.zeros(len(at), np.bool_)
+        wanted = station.astype(np.int64) << _DAY_BITS | (at // DAY_MS - 1)
+        place = np.searchsorted(self.station.astype(np.int64) << _DAY_BITS | self.day, wanted, side="right") - 1
+        return np.asarray((place >= 0) & (self.station[place] == station) & self.tidal[place])
+
+
+def without_tidal_salt(
+    move: Floats, station: Codes, parameter: Codes, at: Ints, days: TidalDays, catalogue: Catalogue
+) -> Floats:
+    """(n,) moves, NaN where salt rises in tidal water: the flood brings it, and an intrusion is no discharge."""
+    rows = np.flatnonzero(np.array([one.event == "salt" for one in catalogue.parameters], np.bool_)[parameter])
+    rows = rows[move[rows] > 0]
+    rows = rows[days.tidal_at(station[rows], at[rows])]
+    if not len(rows):
+        return move
+    out = move.copy()
+    out[rows] = np.nan
+    return out
 
 
 def tidal_share(sums: Floats) -> Floats:

@@ -351,7 +351,7 @@ class SeriesHistory:
             (stations[slow_result.over[i]].key, name, SavedState(int(hour) * HOUR_MS - 1, state.frozen(i)))
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
             for name, state in ((HOURLY, slow_result.past), (TIDE, slow_result.tide))
-            if name == HOURLY or slow_result.tide.has_gauge(i)
+            if name == HOURLY or slow_result.tide.has_gauge(np.array([i]))[0]
         ]
         together += [
             (stations[one].key, DOUBT, SavedState(int(seen.doubt.state.last[i].max()), seen.doubt.state.frozen(i)))

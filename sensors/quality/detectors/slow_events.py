@@ -89,6 +89,10 @@ MIN_DEPARTURE: Final[Mapping[str, float]] = {
 """A departure is at least so large, however steady the fortnight was."""
 _MIN_DEPARTURE: Final = np.array([MIN_DEPARTURE[role] for role in ROLE_OF_PARAMETER.values()])
 
+_TIDAL_LEAST: Final = np.array([MIN_DEPARTURE["oxygen"], 2.0 * MIN_DEPARTURE["ph"]])
+"""Of TIDAL_ROLES, from the same phase of the tide. Many pH sensors are read to a tenth: two readings that are compared
+differ by one step of it at random (without, a bay has 1.5 sure alarms a month at hourly steps)."""
+
 LOG_OFFSET: Final[Mapping[str, float]] = {"turbidity": 2.0, "ammonia": 0.1, "bloom": 1.0}
 """NTU, mg/L and µg/L that are added before the logarithm: where there is almost nothing twice as much is nothing."""
 MIN_CONDUCTIVITY: Final = 1.0
@@ -642,10 +646,14 @@ class _Judge:
         return self._alarms(fresh, found, middle)
 
     def _add_to_tide(self, cells: Places, hour: Ints, temperature: Floats) -> None:
-        """Remember hours (rows ``cells`` of ``over``) of a day for the comparison at equal phase."""
-        over, tide, who = self.over, self.tide, self.over.who[cells]
-        compared = over.tidal[cells]
-        compared[:, _TIDAL.index(_OXYGEN)] /= _saturation(temperature)
+        """Remember hours (rows ``cells`` of ``over``) of a day for the comparison at equal phase, since there is a gauge."""
+        over, tide = self.over, self.tide
+        some = ~np.isnan(over.gauge[cells]) | (tide.sums[over.who[cells], 0] > 0)
+        if not some.any():
+            return
+        cells, hour = cells[some], hour[some]
+        compared, who = over.tidal[cells], over.who[cells]
+        compared[:, _TIDAL.index(_OXYGEN)] /= _saturation(temperature[some])
         tide.course[who, HOURS_BEFORE + hour] = compared
         tide.gauge[who, DIFFERENCE_H + hour] = over.gauge[cells]
 
@@ -658,30 +666,32 @@ class _Judge:
         past = self.past
         turning = rows[past.day[rows] != today]
         was = past.day[turning]
-        self._close_tide(turning[was >= 0], was[was >= 0])
+        self._turn_tide(turning, was, today)
         if self.learn:
             full = turning[(was >= 0) & (past.hours_observed[turning] >= MIN_FILLED_HOURS)]
             day, made = past.day[full], _extremes(past.hourly[full])
             for side, first in enumerate((_LOW, _HIGH)):
                 made[past.event_day[full, side] == day, first::2] = np.nan
             past.extremes[full, day % REMEMBERED_DAYS], past.day_number[full, day % REMEMBERED_DAYS] = made, day
-            self.tide.extremes[full, day % REMEMBERED_DAYS] = _extremes(self.tide.outside[full])
-        self.tide.begin_day(turning, np.where(was >= 0, today - was, 0), today)
-        days = np.full(len(turning), today)
-        self.begun.append(TidalDays(self.stations[turning], days, self.tide.tidal[turning, 0]))
         course = np.full((len(turning), _HOURS_BEFORE + HOURS_PER_DAY, _ROLES), np.nan)
         follows = (was >= 0) & (was == today - 1)
         course[follows, :_HOURS_BEFORE] = past.hourly[turning[follows], HOURS_PER_DAY:]
         past.hourly[turning], past.day[turning], past.hours_observed[turning] = course, today, 0
         past.light_hour[turning, 1] = past.light_hour[turning, 0]
 
-    def _close_tide(self, rows: Places, day: Ints) -> None:
-        """Take the days that are over into what is known of the tide, and measure departures where there is a gauge."""
+    def _turn_tide(self, rows: Places, was: Ints, today: int) -> None:
+        """The same of the tide, at stations with a gauge; days of events are remembered, too."""
+        tide, gauged = self.tide, self.tide.has_gauge(rows)
+        if not gauged.any():
+            return
+        rows, was = rows[gauged], was[gauged]
+        tide.measure(rows)
         if self.learn:
-            self.tide.close_day(rows, day)
-        gauged = rows[self.tide.sums[rows, 0] > 0]
-        if len(gauged):
-            self.tide.measure(gauged)
+            tide.close_day(rows, was)
+            full = self.past.hours_observed[rows] >= MIN_FILLED_HOURS
+            tide.extremes[rows[full], was[full] % REMEMBERED_DAYS] = _extremes(tide.outside[rows[full]])
+        tide.begin_day(rows, today - was, today)
+        self.begun.append(TidalDays(self.stations[rows], np.full(len(rows), today), tide.tidal[rows, 0]))
 
     def _temperature(self, who: Places, measured: Floats) -> Floats:
         """(c,) the temperature of each hour, the last known one where none was measured; remembers the newest."""
@@ -741,7 +751,7 @@ class _Judge:
         self.tide.measure(rows)
         days = np.where(forgotten[some], np.nan, self.tide.extremes[rows]).astype(np.float64)
         outside = self.tide.outside[rows].astype(np.float64)
-        out = _departures(outside, *_far_range(days, _MIN_DEPARTURE[_TIDAL]))
+        out = _departures(outside, *_far_range(days, _TIDAL_LEAST))
         low, high = (np.minimum(one[:, 1:], one[:, :-1]) for one in (out.low, out.high))
         oxygen, ph = (_TIDAL.index(role) for role in (_OXYGEN, _PH))
         for cause, size in (

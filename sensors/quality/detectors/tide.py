@@ -81,9 +81,9 @@ class TidalHours(StateColumns):
     outside: Floats32 = field(default_factory=Column(np.nan, np.float32, OUTSIDE_BEFORE + HOURS_PER_DAY, _ROLES))
     extremes: Floats32 = field(default_factory=Column(np.nan, np.float32, REMEMBERED_DAYS, 4, _ROLES))
 
-    def has_gauge(self, row: int) -> bool:
-        """Whether a level was measured at a station."""
-        return bool(self.sums[row, 0] > 0 or not np.isnan(self.gauge[row]).all())
+    def has_gauge(self, rows: Places) -> Bools:
+        """(r,) whether a level was measured at stations."""
+        return np.asarray((self.sums[rows, 0] > 0) | ~np.isnan(self.gauge[rows]).all(axis=1))
 
     def close_day(self, rows: Places, day: Ints) -> None:
         """Take the ``day`` (r,) that is over at stations into what is known of their tides, in place."""
@@ -97,7 +97,7 @@ class TidalHours(StateColumns):
         self.sums[rows] = self.sums[rows] * np.exp(-1.0 / MEMORY_DAYS) + added
 
     def begin_day(self, rows: Places, ago: Ints, today: int) -> None:
-        """Begin a day at stations whose last one began ``ago`` (r,) days before, 0 for none; in place."""
+        """Begin a day at stations whose last one began ``ago`` (r,) days before, in place."""
         self.day[rows, 1], self.tidal[rows, 1] = self.day[rows, 0], self.tidal[rows, 0]
         self.day[rows, 0], self.tidal[rows, 0] = today, tidal_share(self.sums[rows]) >= MIN_TIDAL_SHARE
         self.course[rows] = _begun(self.course[rows], ago, HOURS_BEFORE)
@@ -178,7 +178,7 @@ def tidal_share(sums: Floats) -> Floats:
 def _begun(hours: Floats | Floats32, ago: Ints, keep: int) -> Floats | Floats32:
     """(r, keep + 24, …) the hours (r, keep + 24, …) of an earlier day and before it, ``ago`` (r,) days later.
 
-    NaN where nothing was measured since; all of them where ``ago`` is 0.
+    NaN where nothing was measured since.
     """
     out = np.full_like(hours, np.nan)
     for days in range(1, 1 + -(-keep // HOURS_PER_DAY)):

@@ -115,7 +115,7 @@ MIN_DAYS_FOR_HIGHEST: Final = REMEMBERED_DAYS - 2
 """Where so many days are known, nearly from one spring tide to the next, turbidity is far out as well where it is by
 the least departure above all of them: springs stir up the bed every fortnight, so that the outer quarter is wide."""
 
-TIDAL_CONFIDENCE: Final = 0.35
+TIDAL_CONFIDENCE: Final = 0.5
 """Of what one sensor shows at equal phase of the tide: of such alarms in a bay, so many were right where one discharge
 passes a station a month (docs/detection.md)."""
 CONFIRMED_CONFIDENCE: Final = 0.65
@@ -646,7 +646,7 @@ class _Judge:
         return self._alarms(fresh, found, middle)
 
     def _add_to_tide(self, cells: Places, hour: Ints, temperature: Floats) -> None:
-        """Remember hours (rows ``cells`` of ``over``) of a day for the comparison at equal phase, since there is a gauge."""
+        """Remember hours (rows ``cells`` of ``over``) for the comparison at equal phase, where there is a gauge."""
         over, tide = self.over, self.tide
         some = ~np.isnan(over.gauge[cells]) | (tide.sums[over.who[cells], 0] > 0)
         if not some.any():
@@ -685,11 +685,14 @@ class _Judge:
         if not gauged.any():
             return
         rows, was = rows[gauged], was[gauged]
-        tide.measure(rows)
+        compared = rows[tide.is_compared(rows)]
+        tide.measure(compared)
         if self.learn:
             tide.close_day(rows, was)
-            full = self.past.hours_observed[rows] >= MIN_FILLED_HOURS
-            tide.extremes[rows[full], was[full] % REMEMBERED_DAYS] = _extremes(tide.outside[rows[full]])
+            tide.extremes[rows, was % REMEMBERED_DAYS] = np.nan
+            full = compared[self.past.hours_observed[compared] >= MIN_FILLED_HOURS]
+            day = self.past.day[full]
+            tide.extremes[full, day % REMEMBERED_DAYS] = _extremes(tide.outside[full])
         tide.begin_day(rows, today - was, today)
         self.begun.append(TidalDays(self.stations[rows], np.full(len(rows), today), tide.tidal[rows, 0]))
 

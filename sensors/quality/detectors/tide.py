@@ -85,6 +85,10 @@ class TidalHours(StateColumns):
         """(r,) whether a level was measured at stations."""
         return np.asarray((self.sums[rows, 0] > 0) | ~np.isnan(self.gauge[rows]).all(axis=1))
 
+    def is_compared(self, rows: Places) -> Bools:
+        """(r,) whether departures are measured: the water is tidal, or nothing is known of that yet."""
+        return np.asarray(self.tidal[rows, 0] | (self.sums[rows, 0] < MIN_TIDAL_HOURS))
+
     def close_day(self, rows: Places, day: Ints) -> None:
         """Take the ``day`` (r,) that is over at stations into what is known of their tides, in place."""
         gauge = self.gauge[rows]
@@ -109,6 +113,8 @@ class TidalHours(StateColumns):
 
         0 inside, NaN where either is not known or the sensor stands still.
         """
+        if not len(rows):
+            return
         course = self.course[rows]
         now = course[:, HOURS_BEFORE:]
         same = np.stack([course[:, HOURS_BEFORE - lag : HOURS_BEFORE - lag + HOURS_PER_DAY] for lag in LAGS_H])

@@ -66,6 +66,13 @@ def test_an_acid_that_the_next_ebb_would_hide_is_told_at_equal_phase(gauge: str,
     assert say("event.tidal").zh in event_text(found, 0).zh
 
 
+def test_an_acid_is_told_by_a_sensor_that_shows_tenths_and_the_same_for_an_hour() -> None:
+    water = estuary()
+    discharge(water, "ph", 0.9, slack(1))
+    water["ph"] = np.round(np.repeat(water["ph"][::4], 4), 1)
+    assert [cause for cause, _ in sure(first_alarms(alarms(water)))] == [EventCause.ACID]
+
+
 def test_oxygen_that_is_missing_for_hours_at_equal_phase_is_told() -> None:
     water = estuary()
     discharge(water, "do", 3.5, slack(1))

@@ -594,7 +594,7 @@ def _far_range(days: Floats, least: Floats) -> tuple[Floats, Floats]:
     return np.where(unknown, np.nan, middle), np.where(unknown, np.nan, np.maximum(outer, least))
 
 
-def _extremes(course: Floats) -> Floats32:
+def _extremes(course: Floats | Floats32) -> Floats32:
     """(s, 4, roles) the lowest hour, the highest, the deepest fall and the steepest rise of a day (s, 5 + 24,
     roles)."""
     hours = course[:, _HOURS_BEFORE:]
@@ -602,7 +602,7 @@ def _extremes(course: Floats) -> Floats32:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # where nothing is known, nothing comes of it
         four = [bn.nanmin(hours, 1), bn.nanmax(hours, 1), bn.nanmin(change, 1), bn.nanmax(change, 1)]
-    made: Floats = np.stack(four, axis=1)
+    made = np.stack(four, axis=1)
     few = (~np.isnan(hours)).sum(axis=1) < MIN_SENSOR_HOURS
     return np.where(few[:, None], np.nan, made).astype(np.float32)
 

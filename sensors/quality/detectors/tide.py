@@ -132,12 +132,12 @@ class TidalHours(StateColumns):
 class TidalDays:
     """At which stations which days since the epoch began (d,), sorted, and whether the water was tidal then."""
 
-    station: Ints
+    station: Codes
     day: Ints
     tidal: Bools
 
     @classmethod
-    def of(cls, remembered: TidalHours, stations: Ints, begun: "Sequence[TidalDays]") -> "TidalDays":
+    def of(cls, remembered: TidalHours, stations: Codes, begun: "Sequence[TidalDays]") -> "TidalDays":
         """Those that were remembered of ``stations`` (s,), row by row, and those that have ``begun`` since."""
         row, which = np.nonzero(remembered.day >= 0)
         known = cls(stations[row], remembered.day[row, which], remembered.tidal[row, which])

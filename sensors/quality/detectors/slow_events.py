@@ -691,8 +691,8 @@ class _Judge:
             tide.close_day(rows, was)
             tide.extremes[rows, was % REMEMBERED_DAYS] = np.nan
             full = compared[self.past.hours_observed[compared] >= MIN_FILLED_HOURS]
-            day = self.past.day[full]
-            tide.extremes[full, day % REMEMBERED_DAYS] = _extremes(tide.outside[full])
+            if len(full):
+                tide.extremes[full, self.past.day[full] % REMEMBERED_DAYS] = _extremes(tide.outside[full])
         tide.begin_day(rows, today - was, today)
         self.begun.append(TidalDays(self.stations[rows], np.full(len(rows), today), tide.tidal[rows, 0]))
 

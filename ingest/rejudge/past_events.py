@@ -32,6 +32,7 @@ from sensors.quality.detectors.slow_events import (
     detect_slow_events,
 )
 from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, EventCause, detect_sudden_events
+from sensors.quality.detectors.tide import TidalDays, without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import REMEMBERED_SLOTS, SLOT_MS, UpstreamPath, slots_of_unknown_event
 from sensors.reading import Ints
 
@@ -262,7 +263,10 @@ class PastEvents:
     def _sudden(
         self, station: int, moves: StationMoves, within: Span, upstream: Sequence[tuple[UpstreamPath, Span]]
     ) -> Alarms:
-        """Sudden events. Which parameters moved in the ``upstream`` events is not stored: each supports all."""
+        """Sudden events. Which parameters moved in the ``upstream`` events is not stored: each supports all.
+
+        Water is tidal in the past where it is now.
+        """
         parts = [
             (way, part, min(part + REMEMBERED_SLOTS * SLOT_MS - 1, last))
             for way, (first, last) in upstream
@@ -276,10 +280,12 @@ class PastEvents:
             memory.slot[i, : len(number)], memory.seen[i, : len(number)] = number, size[:, None]
             edges.append(way._replace(above=i, below=0))
         rows = np.flatnonzero((moves.at >= within[0]) & (moves.at <= within[1]))
-        columns = moves.parameter[rows], moves.at[rows], moves.move[rows], moves.course[rows], moves.tests[rows]
-        return detect_sudden_events(
-            np.zeros(len(rows), np.int64), *columns, memory, self._history.registry.catalogue, edges
-        ).alarms
+        catalogue, who = self._history.registry.catalogue, np.zeros(len(rows), np.int64)
+        always = TidalDays(who[:1], who[:1], self._history.slow.tide.tidal[[station], 0][: len(rows)])
+        parameter, at = moves.parameter[rows], moves.at[rows]
+        course, tests = moves.course[rows], moves.tests[rows]
+        move = without_tidal_salt(moves.move[rows], who, parameter, at, always, catalogue)
+        return detect_sudden_events(who, parameter, at, move, course, tests, memory, catalogue, edges).alarms
 
     def _slow(
         self, station: int, moves: StationMoves, within: Span, neighbours: Callable[[int], StationMoves]

@@ -11,7 +11,7 @@ from infra.times import DAY_MS, TIME_BITS
 from ingest.rules.engine import RuleEngine, RuleInput
 from ingest.rules.no_data import PAUSE_INTERVALS
 from ingest.rules.water_events import StationReadings
-from ingest.state.detector_state import DOUBT_KEY, RESUMED_KEY, SLOW_KEY, SUDDEN_KEY, SavedState
+from ingest.state.detector_state import DOUBT_KEY, RESUMED_KEY, SLOW_KEY, SUDDEN_KEY, TIDE_KEY, SavedState
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
@@ -25,6 +25,7 @@ from sensors.quality.detectors.doubtful_events import (
 from sensors.quality.detectors.point_tests import FLAT_SECONDS
 from sensors.quality.detectors.slow_events import CombinedAlarms, SlowEventState, detect_slow_events
 from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
+from sensors.quality.detectors.tide import TidalDays, without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state import REMEMBERED_READINGS
@@ -192,7 +193,9 @@ class SeriesHistory:
             retest_windows(windows_, [stored_status(w) for w in windows_], fresh, self._catalogue, learn=False)
             fresh.day[:] = days
         again = retest_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
-        self._restore_sudden_events(station, new, again, learned.get(SUDDEN_KEY))
+        newest_ms = max(int(self.newest[number]) for number in pieces)
+        tidal = self._restore_slow_events(station, learned, newest_ms)
+        self._restore_sudden_events(station, new, again, learned.get(SUDDEN_KEY), tidal)
         for row, windows in enumerate(zip(windows_, new, pieces.values(), strict=True)):
             # the stored flags count: the beginning of a window was tested without its past
             for window in windows[:2]:
@@ -203,13 +206,17 @@ class SeriesHistory:
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
         self._restore_doubt(station, learned.get(DOUBT_KEY))
-        self._restore_slow_events(station, learned.get(SLOW_KEY), max(int(self.newest[number]) for number in pieces))
         for number, window in pieces.items():
             for engine in self.engines:
                 engine.restore(number, RuleInput.of(window.at, window.value, window.packed), now_ms)
 
     def _restore_sudden_events(
-        self, station: str, windows: Sequence[Window], verdict: QualityResult, learned: SavedState | None
+        self,
+        station: str,
+        windows: Sequence[Window],
+        verdict: QualityResult,
+        learned: SavedState | None,
+        tidal: TidalDays,
     ) -> None:
         """Rebuild the sudden-event state of a station from its saved state and the readings since."""
         i = self.registry.index[station]
@@ -221,11 +228,15 @@ class SeriesHistory:
         at = np.concatenate([w.at for w in windows])
         rows = np.flatnonzero(at >= last_at_ms)  # the last instant may have got more readings later
         visits = np.concatenate([w.packed for w in windows]) >> 4 & QualityTest.MAINTENANCE
+        parameter = np.concatenate([w.parameter for w in windows])[rows]
+        move = without_tidal_salt(
+            verdict.move[rows], np.full(len(rows), i), parameter, at[rows], tidal, self._catalogue
+        )
         seen = detect_sudden_events(
             np.zeros(len(rows), np.int64),
-            np.concatenate([w.parameter for w in windows])[rows],
+            parameter,
             at[rows],
-            verdict.move[rows],
+            move,
             verdict.course[rows],
             (verdict.tests.astype(np.int64) | visits)[rows],
             one,
@@ -235,19 +246,28 @@ class SeriesHistory:
             one.apply(seen.stations, seen.memory)
         self.watched.apply(np.array([i]), one)
 
-    def _restore_slow_events(self, station: str, learned: SavedState | None, newest_ms: int) -> None:
-        """Rebuild the slow-event state of a station from its saved state and the readings since."""
+    def _restore_slow_events(self, station: str, learned: Mapping[str, SavedState], newest_ms: int) -> TidalDays:
+        """Rebuild the slow-event state of a station from its saved state and the readings since.
+
+        Where none of the tide was saved at the same time, it is learned anew. Returns its tidal days.
+        """
         i = self.registry.index[station]
         one = SlowEventState()
         one.grow(1)
         since_ms = newest_ms - DAY_MS
-        if learned is not None and one.past.restore(0, learned.body):
-            since_ms = learned.last_at_ms + 1
+        hours, tide = learned.get(SLOW_KEY), learned.get(TIDE_KEY)
+        if hours is not None and one.past.restore(0, hours.body):
+            since_ms = hours.last_at_ms + 1
+            if tide is not None and tide.last_at_ms == hours.last_at_ms:
+                one.tide.restore(0, tide.body)
         self.slow.put(i, one)
         window = self._store.window(station, since_ms, newest_ms)
         who, tests = np.full(len(window), i), window.packed >> 4
         columns = who, window.parameter, window.at, window.value, tests
-        self.slow.apply(detect_slow_events(*columns, self.slow, self._catalogue, self.network))
+        known = TidalDays.of(self.slow.tide.taken(np.array([i])), np.array([i]), [])
+        result = detect_slow_events(*columns, self.slow, self._catalogue, self.network)
+        self.slow.apply(result)
+        return result.tidal_days if len(result.stations) else known
 
     def _restore_doubt(self, station: str, learned: SavedState | None) -> None:
         """Read the doubtful events of a station; they are saved with every batch that changes them."""
@@ -261,10 +281,9 @@ class SeriesHistory:
         """Detect sudden and slow events at the stations of a batch."""
         tests, catalogue = live.tests.astype(np.int64), self._catalogue
         station, parameter, at = batch.station.astype(np.int64), batch.parameter, batch.at
-        seen = detect_sudden_events(
-            station, parameter, at, live.move, live.course, tests, self.watched, catalogue, edges
-        )
         slow_result = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
+        move = without_tidal_salt(live.move, station, parameter, at, slow_result.tidal_days, catalogue)
+        seen = detect_sudden_events(station, parameter, at, move, live.course, tests, self.watched, catalogue, edges)
         doubt = settle_doubtful_events(
             CombinedAlarms.of(seen.alarms, slow_result.alarms),
             oxygen_leaps(station, parameter, at, live.move, live.course, catalogue),
@@ -329,12 +348,10 @@ class SeriesHistory:
         ended = np.flatnonzero(slow_result.past.day > self.slow.past.day[slow_result.over])
         held = slow_result.open.hour[np.searchsorted(slow_result.stations, slow_result.over[ended])]
         together += [
-            (
-                stations[slow_result.over[i]].key,
-                SLOW_KEY,
-                SavedState(int(hour) * HOUR_MS - 1, slow_result.past.frozen(i)),
-            )
+            (stations[slow_result.over[i]].key, name, SavedState(int(hour) * HOUR_MS - 1, state.frozen(i)))
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
+            for name, state in ((SLOW_KEY, slow_result.past), (TIDE_KEY, slow_result.tide))
+            if name == SLOW_KEY or slow_result.tide.has_gauge(np.array([i]))[0]
         ]
         together += [
             (stations[one].key, DOUBT_KEY, SavedState(int(seen.doubt.state.last[i].max()), seen.doubt.state.frozen(i)))

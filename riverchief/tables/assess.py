@@ -32,6 +32,7 @@ from sensors.quality.detectors.sudden_events import (
     SuddenEventState,
     detect_sudden_events,
 )
+from sensors.quality.detectors.tide import without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.explanations import (
     below_zero_text,
@@ -318,8 +319,9 @@ def _alarms(
     slow.grow(len(table.names))
     station, kind, at, tests = table.station[rows], parameter[column], table.at[rows], packed >> 4
     parameters = table.found.catalogue
-    seen = detect_sudden_events(station, kind, at, moves, courses, tests, watched, parameters, tuple(edges))
     slow_result = detect_slow_events(station, kind, at, value, tests, slow, parameters, neighbour_stations(edges))
+    without = without_tidal_salt(moves, station, kind, at, slow_result.tidal_days, parameters)
+    seen = detect_sudden_events(station, kind, at, without, courses, tests, watched, parameters, tuple(edges))
     every = CombinedAlarms.of(seen.alarms, slow_result.alarms)
     leaps = oxygen_leaps(station, kind, at, moves, courses, parameters)
     doubt = DoubtState()

@@ -23,6 +23,7 @@ wrong before a visit                           DRIFT                            
 clock was set                                  shift in hours (tables)                    ``clock_shift.py``
 event of minutes to hours                      acid, sewage, salt, discharge …            ``sudden_events.py``
 event of hours to days                         oxygen sag, bloom, sediment …              ``slow_events.py``
+the same in tidal water, at equal phase        acid, alkali, oxygen sag                   ``tide.py``
 =============================================  =========================================  ============================
 
 ``engine.py`` runs the list, ``daily_pattern.py`` its daily part; ``recent_levels.py`` and ``upstream_evidence.py``

@@ -36,6 +36,9 @@ MIN_KNOWN_DAYS: Final = 7
 """Days of the past that must be known before a day is compared with them: working days and days off, some weather, and
 spring or neap tide with the way between them."""
 
+REMEMBERED_DAYS: Final = 15
+"""Days that slow events remember: from one spring tide to the next, and two weeks of working days."""
+
 MIN_WITNESS_KINDS: Final = 2
 """Other kinds of sensor at the station that must have measured and stayed as they were: one alone may have missed the
 change, too, or be as wrong (engineering choice)."""

@@ -11,6 +11,7 @@ from sensors.quality.detectors.clock_shift import ClockShift
 from sensors.quality.detectors.doubtful_events import CONFIRMING_HOURS, Settled
 from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms, Outcome
 from sensors.quality.detectors.sudden_events import Alarms, DiscountReason, EventCause
+from sensors.quality.detectors.tide import TIDAL_ROLES
 from sensors.reading import QualityTest
 
 
@@ -104,7 +105,9 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
         one, i = catalogue()[key_of[role]], place_of[role]
         now, usual = one.show(float(alarms.now[row, i])), one.show(float(alarms.usual[row, i]))
         name = Text(one.zh, one.en)
-        shown.append(say("event.slow_high" if size > 0 else "event.slow_low", parameter=name, now=now, usual=usual))
+        tidal = alarms.alone[row] and role in TIDAL_ROLES
+        key = f"event.{'tidal' if tidal else 'slow'}_{'high' if size > 0 else 'low'}"
+        shown.append(say(key, parameter=name, now=now, usual=usual))
     explanation = say(
         "event.summary_doubtful" if alarms.discount[row] else "event.summary",
         cause=say(f"event.{meaning.cause}"),
@@ -123,6 +126,8 @@ def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
             explanation,
             say("event.discount_lone" if alarms.discount[row] == DiscountReason.LONE else "event.discount_muddy"),
         )
+    if alarms.alone[row]:
+        explanation = _and(explanation, say("event.tidal"))
     if meaning.cause is EventCause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
         explanation = _and(explanation, say("event.after_bloom"))
     return _and(explanation, say("event.neighbour_agrees")) if alarms.supported[row] else explanation

@@ -91,7 +91,9 @@ def alarms(
             written = [memory.past.frozen(i) for i in range(len(stations))]
             fresh = SlowEventState(memory.open)
             fresh.past.grow(len(stations))
+            fresh.tide.grow(len(stations))
             assert all(fresh.past.restore(i, body) for i, body in enumerate(written))
+            assert all(fresh.tide.restore(i, memory.tide.frozen(i)) for i in range(len(stations)))
             memory = fresh
     every = CombinedAlarms(
         *(np.concatenate([getattr(one, name) for one in parts]) for name in CombinedAlarms.__match_args__)

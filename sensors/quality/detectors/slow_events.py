@@ -2,7 +2,8 @@
 
 :mod:`sensors.quality.detectors.sudden_events` looks at two hours and misses what comes slower. Here the mean of each
 hour is compared with the fortnight before: with how low and how high its days went, and how far they fell and rose
-within four hours. What is beyond all that, with a second witness, is an alarm for as long as it lasts.
+within four hours. What is beyond all that, with a second witness, is an alarm for as long as it lasts. In tidal water
+oxygen and pH are compared at equal phase of the tide as well (:mod:`sensors.quality.detectors.tide`).
 
 An hour is judged at the first reading after it. :func:`detect_slow_events` reads a :class:`SlowEventState` and hands
 back what is to be remembered; a table in one piece and the same table cut anywhere between two instants give the same
@@ -20,7 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensors.parameters import Catalogue
-from sensors.quality.constants import HOUR_MS, HOURS_PER_DAY, MIN_FILLED_HOURS, MIN_KNOWN_DAYS, VISIT_TESTS
+from sensors.quality.constants import (
+    HOUR_MS,
+    HOURS_PER_DAY,
+    MIN_FILLED_HOURS,
+    MIN_KNOWN_DAYS,
+    REMEMBERED_DAYS,
+    VISIT_TESTS,
+)
 from sensors.quality.detectors.sudden_events import (
     DOUBTFUL_CONFIDENCE,
     EVENT_OVER_AFTER_MS,
@@ -30,6 +38,14 @@ from sensors.quality.detectors.sudden_events import (
     EventCause,
     EventDiagnosis,
     sorted_unique,
+)
+from sensors.quality.detectors.tide import (
+    DIFFERENCE_H,
+    HOURS_BEFORE,
+    OUTSIDE_BEFORE,
+    TIDAL_ROLES,
+    TidalDays,
+    TidalHours,
 )
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state_columns import Column, StateColumns
@@ -54,6 +70,10 @@ ROLE_OF_PARAMETER: Final[Mapping[str, str]] = {
 _PLACE: Final = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
 _OXYGEN, _PH, _TEMPERATURE, _SALT, _TURBIDITY, _AMMONIA, _REDOX, _BLOOM, _LEVEL = range(len(ROLE_OF_PARAMETER))
 _ROLES: Final = len(ROLE_OF_PARAMETER)
+_DEPTH: Final = _ROLES
+"""Place of the depth above a sonde in an open hour: a gauge where there is no other."""
+_COLUMNS: Final = {key: _PLACE[role] for key, role in ROLE_OF_PARAMETER.items()} | {"depth": _DEPTH}
+_TIDAL: Final = [_PLACE[role] for role in TIDAL_ROLES]
 
 MIN_DEPARTURE: Final[Mapping[str, float]] = {
     "oxygen": 0.1,  # of saturation: what a sensor may be off when it is set back (0.8 mg/L)
@@ -69,13 +89,15 @@ MIN_DEPARTURE: Final[Mapping[str, float]] = {
 """A departure is at least so large, however steady the fortnight was."""
 _MIN_DEPARTURE: Final = np.array([MIN_DEPARTURE[role] for role in ROLE_OF_PARAMETER.values()])
 
+_TIDAL_LEAST: Final = np.array([MIN_DEPARTURE["oxygen"], 2.0 * MIN_DEPARTURE["ph"]])
+"""Of TIDAL_ROLES, from the same phase of the tide. Many pH sensors are read to a tenth: two readings that are compared
+differ by one step of it at random (without, a bay has 1.5 sure alarms a month at hourly steps)."""
+
 LOG_OFFSET: Final[Mapping[str, float]] = {"turbidity": 2.0, "ammonia": 0.1, "bloom": 1.0}
 """NTU, mg/L and µg/L that are added before the logarithm: where there is almost nothing twice as much is nothing."""
 MIN_CONDUCTIVITY: Final = 1.0
 """µS/cm; guards the logarithm of conductivity."""
 
-REMEMBERED_DAYS: Final = 15
-"""Days that are remembered: from one spring tide to the next, and two weeks of working days."""
 MIN_SENSOR_HOURS: Final = 4
 """Hours of a day in which a sensor must have measured for its extremes to count: analysers measure every few hours."""
 CHANGE_HOURS: Final = 4
@@ -93,6 +115,9 @@ MIN_DAYS_FOR_HIGHEST: Final = REMEMBERED_DAYS - 2
 """Where so many days are known, nearly from one spring tide to the next, turbidity is far out as well where it is by
 the least departure above all of them: springs stir up the bed every fortnight, so that the outer quarter is wide."""
 
+TIDAL_CONFIDENCE: Final = 0.5
+"""Of what one sensor shows at equal phase of the tide: of such alarms in a bay, so many were right where one discharge
+passes a station a month (docs/detection.md)."""
 CONFIRMED_CONFIDENCE: Final = 0.65
 """Of doubtful events that time confirmed (:mod:`sensors.quality.detectors.doubtful_events`); below the 0.7 of an urgent
 event, since one sensor carries them."""
@@ -168,16 +193,16 @@ class OpenHour(StateColumns):
     Attributes
     ----------
     hour, last : (s,) hour since the epoch (-1: none), and its last instant (ms)
-    total, least, most, many : (s, roles) sum, smallest and largest reading in parts, and their number
+    total, least, most, many : (s, roles + 1) sum, smallest and largest reading in parts, and their number; depth last
     visit : (s,) whether somebody was there
     """
 
     hour: Ints = field(default_factory=Column(-1, np.int64))
     last: Ints = field(default_factory=Column(0, np.int64))
-    total: Floats = field(default_factory=Column(0.0, np.float64, _ROLES))
-    many: Codes = field(default_factory=Column(0, np.int32, _ROLES))
-    least: Floats = field(default_factory=Column(np.inf, np.float64, _ROLES))
-    most: Floats = field(default_factory=Column(-np.inf, np.float64, _ROLES))
+    total: Floats = field(default_factory=Column(0.0, np.float64, _ROLES + 1))
+    many: Codes = field(default_factory=Column(0, np.int32, _ROLES + 1))
+    least: Floats = field(default_factory=Column(np.inf, np.float64, _ROLES + 1))
+    most: Floats = field(default_factory=Column(-np.inf, np.float64, _ROLES + 1))
     visit: Bools = field(default_factory=Column(False, np.bool_))
 
 
@@ -223,21 +248,25 @@ class SlowEventState:
 
     open: OpenHour = field(default_factory=OpenHour)
     past: ClosedHours = field(default_factory=ClosedHours)
+    tide: TidalHours = field(default_factory=TidalHours)
 
     def grow(self, size: int) -> None:
         """Make room for ``size`` stations; nothing is known of new ones."""
         self.open.grow(size)
         self.past.grow(size)
+        self.tide.grow(size)
 
     def apply(self, new: "SlowEventResult") -> None:
         """Apply what :func:`detect_slow_events` handed back."""
         self.open.apply(new.stations, new.open)
         self.past.apply(new.over, new.past)
+        self.tide.apply(new.over, new.tide)
 
     def put(self, row: int, other: "SlowEventState") -> None:
         """Copy the first station of ``other`` to a station."""
         self.open.apply(np.array([row]), other.open)
         self.past.apply(np.array([row]), other.past)
+        self.tide.apply(np.array([row]), other.tide)
 
     def aside(self, stations: Codes) -> "SlowEventState":
         """These stations alone with what their days were, and nothing of today."""
@@ -264,6 +293,8 @@ class Outcome(IntEnum):
 @dataclass(frozen=True, slots=True)
 class CombinedAlarms(Alarms):
     """Alarms of sudden and of slow events; the moves of slow ones are in far departures: 1 is far out.
+
+    A slow one is ``alone`` where a sensor was compared at equal phase of the tide.
 
     Attributes
     ----------
@@ -304,6 +335,8 @@ class CombinedAlarms(Alarms):
         silent = tuple(one for one in moves if one[0] in measured and abs(one[1]) < MIN_WITNESS)
         odds = 2.0 ** ((float(self.total[row]) - MIN_EVIDENCE) / EVIDENCE_PER_DOUBLED_ODDS)
         confidence = DOUBTFUL_CONFIDENCE if self.discount[row] else min(MAX_CONFIDENCE, odds / (1.0 + odds))
+        if self.alone[row]:
+            confidence = TIDAL_CONFIDENCE
         if self.outcome[row] == Outcome.CONFIRMED:
             confidence = CONFIRMED_CONFIDENCE
         return EventDiagnosis(tuple(EventCause)[self.cause[row]], round(confidence, 2), supporting, silent)
@@ -347,7 +380,7 @@ def first_alarms(alarms: CombinedAlarms) -> CombinedAlarms:
 
 @dataclass(frozen=True, slots=True)
 class SlowEventResult:
-    """Alarms, and what is to be remembered: ``open`` of ``stations``, ``past`` of the stations ``over``, row by row.
+    """Alarms, and what is to be remembered: ``open`` of ``stations``, ``past`` and ``tide`` of the stations ``over``.
 
     ``over`` are those of ``stations`` of which an hour ended.
     """
@@ -357,6 +390,8 @@ class SlowEventResult:
     open: OpenHour
     over: Codes
     past: ClosedHours
+    tide: TidalHours
+    tidal_days: TidalDays
 
     @property
     def has_peaks_for_neighbours(self) -> bool:
@@ -395,12 +430,14 @@ def detect_slow_events(  # noqa: PLR0913  (columns of one batch and the state be
     rows = np.asarray(distinct(over.who), np.intp)
     over.who = np.searchsorted(rows, over.who)
     past = memory.past.taken(stations[rows])
-    judge = _Judge(over, stations[rows], past, memory.past, network, learn)
+    tide = memory.tide.taken(stations[rows])
+    judge = _Judge(over, stations[rows], past, tide, memory.past, network, learn)
     day = over.hour // HOURS_PER_DAY
     order = np.argsort(day, kind="stable")
     cuts = np.flatnonzero(np.diff(day[order])) + 1
     found = [judge.day(cells) for cells in np.split(order, cuts)] if len(order) else []
-    return SlowEventResult(_joined([NO_ALARMS, *found]), stations, held, stations[rows], past)
+    days = TidalDays.of(memory.tide.taken(stations), stations, judge.begun)
+    return SlowEventResult(_joined([NO_ALARMS, *found]), stations, held, stations[rows], past, tide, days)
 
 
 # -- hours -----------------------------------------------------------------------------------------------------------
@@ -414,7 +451,9 @@ class _EndedHours:
     ----------
     who, hour : (c,) station row and hour since the epoch
     last, after : (c,) last instant of the hour, and first one after it (ms)
-    mean : (c, roles) in the unit of the parameter
+    mean : (c, roles) in the unit of the parameter, NaN where a sensor stands still
+    tidal : (c, tidal roles) the same also of a sensor that stands still
+    gauge : (c,) level of the water, or depth of the sonde where there is none
     once : (c,) whether each sensor measured once at most
     """
 
@@ -423,6 +462,8 @@ class _EndedHours:
     last: Ints
     after: Ints
     mean: Floats
+    tidal: Floats
+    gauge: Floats
     once: Bools
 
 
@@ -430,9 +471,7 @@ def _close_hours(
     who: Places, parameter: Codes, at: Ints, value: Floats, tests: Ints, held: OpenHour, catalogue: Catalogue
 ) -> _EndedHours:
     """Add readings to the open hours ``held``, in place, and return the hours that ended."""
-    role = np.array([_PLACE.get(ROLE_OF_PARAMETER.get(p.key, ""), -1) for p in catalogue.parameters], np.int64)[
-        parameter
-    ]
+    role = np.array([_COLUMNS.get(p.key, -1) for p in catalogue.parameters], np.int64)[parameter]
     hour = at // HOUR_MS
     if (hour < held.hour[who]).any():
         keep = np.flatnonzero(hour >= held.hour[who])
@@ -444,10 +483,11 @@ def _close_hours(
     )
     before, mine, size = place[: len(begun)], place[len(begun) :], len(every)
     rows = np.flatnonzero((role >= 0) & ((tests & _IGNORED_TESTS) == 0))
-    flat, part = mine[rows] * _ROLES + role[rows], np.rint(value[rows] * _PARTS)
-    total = np.bincount(flat, weights=part, minlength=size * _ROLES).astype(np.float64).reshape(-1, _ROLES)
-    many = np.bincount(flat, minlength=size * _ROLES).astype(np.int32).reshape(-1, _ROLES)
-    least, most = np.full(size * _ROLES, np.inf), np.full(size * _ROLES, -np.inf)
+    width = _ROLES + 1
+    flat, part = mine[rows] * width + role[rows], np.rint(value[rows] * _PARTS)
+    total = np.bincount(flat, weights=part, minlength=size * width).astype(np.float64).reshape(-1, width)
+    many = np.bincount(flat, minlength=size * width).astype(np.int32).reshape(-1, width)
+    least, most = np.full(size * width, np.inf), np.full(size * width, -np.inf)
     np.minimum.at(least, flat, part)
     np.maximum.at(most, flat, part)
     first, last = np.full(size, np.iinfo(np.int64).max), np.zeros(size, np.int64)
@@ -455,9 +495,7 @@ def _close_hours(
     np.maximum.at(last, mine, at)
     visit = np.zeros(size, np.bool_)
     visit[mine[(tests & VISIT_TESTS) != 0]] = True
-    gathered = OpenHour(
-        every & _LOW_BITS, last, total, many, least.reshape(-1, _ROLES), most.reshape(-1, _ROLES), visit
-    )
+    gathered = OpenHour(every & _LOW_BITS, last, total, many, least.reshape(-1, width), most.reshape(-1, width), visit)
     old = held.taken(begun)
     gathered.total[before] += old.total
     gathered.many[before] += old.many
@@ -470,21 +508,28 @@ def _close_hours(
     held.apply(whose[ends], gathered.taken(np.flatnonzero(ends)))
     over = np.flatnonzero(~ends)
     hours = gathered.taken(over)
-    once = hours.many.max(axis=1, initial=0) <= 1
-    return _EndedHours(whose[over], hours.hour, hours.last, first[over + 1], _trimmed_means(hours), once)
+    once = hours.many[:, :_ROLES].max(axis=1, initial=0) <= 1
+    mean = _trimmed_means(hours)
+    gauge = np.where(np.isnan(mean[:, _LEVEL]), mean[:, _DEPTH], mean[:, _LEVEL])
+    moving = np.where(_stands_still(hours), np.nan, mean)[:, :_ROLES]
+    return _EndedHours(whose[over], hours.hour, hours.last, first[over + 1], moving, mean[:, _TIDAL], gauge, once)
 
 
 def _trimmed_means(hours: OpenHour) -> Floats:
-    """(c, roles) the mean of each hour without its lowest and highest reading.
+    """(c, roles + 1) the mean of each hour without its lowest and highest reading.
 
-    NaN where there is no reading, where a sensor stands still, and where somebody was there.
+    NaN where there is no reading, and where somebody was there.
     """
     trimmed = hours.many >= MIN_TRIMMED_READINGS
     with np.errstate(invalid="ignore", divide="ignore"):
         inner = (hours.total - hours.least - hours.most) / (hours.many - 2)
         mean = np.where(trimmed, inner, hours.total / hours.many) / _PARTS
-    still = trimmed & (hours.least == hours.most)
-    return np.where((hours.many == 0) | still | hours.visit[:, None], np.nan, mean)
+    return np.where((hours.many == 0) | hours.visit[:, None], np.nan, mean)
+
+
+def _stands_still(hours: OpenHour) -> Bools:
+    """(c, roles + 1) whether all readings of an hour are the same."""
+    return np.asarray((hours.many >= MIN_TRIMMED_READINGS) & (hours.least == hours.most))
 
 
 def _comparable(mean: Floats, temperature: Floats) -> Floats:
@@ -524,6 +569,19 @@ def usual_range(days: Floats) -> tuple[Floats, Floats]:
 
     The lowest hour and the deepest fall are negated: on all four sides more is further out.
     """
+    middle, far = _far_range(days, _MIN_DEPARTURE)
+    outward = days[..., _TURBIDITY] * _SIDES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where nothing is known, nothing comes of it
+        beyond = bn.nanmax(outward, axis=1) + _MIN_DEPARTURE[_TURBIDITY] - middle[..., _TURBIDITY]
+    known = (~np.isnan(outward)).sum(axis=1) >= MIN_DAYS_FOR_HIGHEST
+    least = np.maximum(np.minimum(far[..., _TURBIDITY], beyond), _MIN_DEPARTURE[_TURBIDITY])
+    far[..., _TURBIDITY] = np.where(known, least, far[..., _TURBIDITY])
+    return middle, far
+
+
+def _far_range(days: Floats, least: Floats) -> tuple[Floats, Floats]:
+    """The same by the outer quarter of the days alone, where ``least`` (roles,) is far at least."""
     outward = np.sort(days * _SIDES[:, None], axis=1)  # NaN sorts last
     many = (~np.isnan(days)).sum(axis=1)
 
@@ -532,15 +590,11 @@ def usual_range(days: Floats) -> tuple[Floats, Floats]:
 
     middle = 0.5 * (at((many - 1) // 2) + at(many // 2))
     outer = FAR_SPREADS * (at(many - 1 - many // 4) - middle)
-    beyond = np.full(middle.shape, np.inf)
-    most = at(many - 1)[..., _TURBIDITY] + _MIN_DEPARTURE[_TURBIDITY] - middle[..., _TURBIDITY]
-    beyond[..., _TURBIDITY] = np.where(many[..., _TURBIDITY] >= MIN_DAYS_FOR_HIGHEST, most, np.inf)
     unknown = many < MIN_KNOWN_DAYS
-    far = np.where(unknown, np.nan, np.maximum(np.minimum(outer, beyond), _MIN_DEPARTURE))
-    return np.where(unknown, np.nan, middle), far
+    return np.where(unknown, np.nan, middle), np.where(unknown, np.nan, np.maximum(outer, least))
 
 
-def _extremes(course: Floats) -> Floats32:
+def _extremes(course: Floats | Floats32) -> Floats32:
     """(s, 4, roles) the lowest hour, the highest, the deepest fall and the steepest rise of a day (s, 5 + 24,
     roles)."""
     hours = course[:, _HOURS_BEFORE:]
@@ -548,7 +602,7 @@ def _extremes(course: Floats) -> Floats32:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # where nothing is known, nothing comes of it
         four = [bn.nanmin(hours, 1), bn.nanmax(hours, 1), bn.nanmin(change, 1), bn.nanmax(change, 1)]
-    made: Floats = np.stack(four, axis=1)
+    made = np.stack(four, axis=1)
     few = (~np.isnan(hours)).sum(axis=1) < MIN_SENSOR_HOURS
     return np.where(few[:, None], np.nan, made).astype(np.float32)
 
@@ -557,15 +611,18 @@ def _extremes(course: Floats) -> Floats32:
 class _Judge:
     """Judge hours that are over, day by day.
 
-    ``past`` belongs to ``stations``, row by row, and is changed in place; ``memory`` holds all stations and is read.
+    ``past`` and ``tide`` belong to ``stations``, row by row, and are changed in place; ``memory`` holds all stations
+    and is read.
     """
 
     over: _EndedHours
     stations: Codes
     past: ClosedHours
+    tide: TidalHours
     memory: ClosedHours
     network: Neighbours
     learn: bool
+    begun: list[TidalDays] = field(default_factory=list)
 
     def day(self, cells: Places) -> "CombinedAlarms":
         """The alarms of hours (rows ``cells`` of ``over``) of one UTC day."""
@@ -578,13 +635,27 @@ class _Judge:
         temperature = self._temperature(over.who[cells], mean[:, _TEMPERATURE])
         np.add.at(past.hours_observed, over.who[cells], np.int32(1))
         past.hourly[over.who[cells], _HOURS_BEFORE + at[1]] = _comparable(mean, temperature)
+        self._add_to_tide(cells, at[1], temperature)
         forgotten = (past.day_number[rows] < today - REMEMBERED_DAYS)[:, :, None, None]
         middle, far = usual_range(np.where(forgotten, np.nan, past.extremes[rows]).astype(np.float64))
         if np.isnan(middle).all():
             return NO_ALARMS
         fresh = _NewHours.of(rows, today, at, over.last[cells], over.after[cells], over.once[cells])
         found = self._found(fresh, _departures(past.hourly[rows], middle, far))
+        self._add_tidal(fresh, found, forgotten)
         return self._alarms(fresh, found, middle)
+
+    def _add_to_tide(self, cells: Places, hour: Ints, temperature: Floats) -> None:
+        """Remember hours (rows ``cells`` of ``over``) for the comparison at equal phase, where there is a gauge."""
+        over, tide = self.over, self.tide
+        some = ~np.isnan(over.gauge[cells]) | (tide.sums[over.who[cells], 0] > 0)
+        if not some.any():
+            return
+        cells, hour = cells[some], hour[some]
+        compared, who = over.tidal[cells], over.who[cells]
+        compared[:, _TIDAL.index(_OXYGEN)] /= _saturation(temperature[some])
+        tide.course[who, HOURS_BEFORE + hour] = compared
+        tide.gauge[who, DIFFERENCE_H + hour] = over.gauge[cells]
 
     def _turn(self, rows: Places, today: int) -> None:
         """Close the day before of stations that enter this day, in place.
@@ -595,6 +666,7 @@ class _Judge:
         past = self.past
         turning = rows[past.day[rows] != today]
         was = past.day[turning]
+        self._turn_tide(turning, was, today)
         if self.learn:
             full = turning[(was >= 0) & (past.hours_observed[turning] >= MIN_FILLED_HOURS)]
             day, made = past.day[full], _extremes(past.hourly[full])
@@ -606,6 +678,23 @@ class _Judge:
         course[follows, :_HOURS_BEFORE] = past.hourly[turning[follows], HOURS_PER_DAY:]
         past.hourly[turning], past.day[turning], past.hours_observed[turning] = course, today, 0
         past.light_hour[turning, 1] = past.light_hour[turning, 0]
+
+    def _turn_tide(self, rows: Places, was: Ints, today: int) -> None:
+        """The same of the tide, at stations with a gauge; days of events are remembered, too."""
+        tide, gauged = self.tide, self.tide.has_gauge(rows)
+        if not gauged.any():
+            return
+        rows, was = rows[gauged], was[gauged]
+        compared = rows[tide.is_compared(rows)]
+        tide.measure(compared)
+        if self.learn:
+            tide.close_day(rows, was)
+            tide.extremes[rows, was % REMEMBERED_DAYS] = np.nan
+            full = compared[self.past.hours_observed[compared] >= MIN_FILLED_HOURS]
+            if len(full):
+                tide.extremes[full, self.past.day[full] % REMEMBERED_DAYS] = _extremes(tide.outside[full])
+        tide.begin_day(rows, today - was, today)
+        self.begun.append(TidalDays(self.stations[rows], np.full(len(rows), today), tide.tidal[rows, 0]))
 
     def _temperature(self, who: Places, measured: Floats) -> Floats:
         """(c,) the temperature of each hour, the last known one where none was measured; remembers the newest."""
@@ -655,6 +744,27 @@ class _Judge:
         found.add_alone(EventCause.SEDIMENT, muddy, high[..., _TURBIDITY])
         past.event_day[rows[((mud > 1) & new).any(axis=1)], 1] = past.day[rows[0]]
         return found
+
+    def _add_tidal(self, fresh: "_NewHours", found: "_Causes", forgotten: Bools) -> None:
+        """Add what pH, or missing oxygen, shows for two hours at equal phase of the tide; one sensor suffices."""
+        some = np.flatnonzero(self.tide.tidal[fresh.rows, 0])
+        if not len(some):
+            return
+        rows = fresh.rows[some]
+        self.tide.measure(rows)
+        days = np.where(forgotten[some], np.nan, self.tide.extremes[rows]).astype(np.float64)
+        outside = self.tide.outside[rows].astype(np.float64)
+        out = _departures(outside, *_far_range(days, _TIDAL_LEAST))
+        low, high = (np.minimum(one[:, 1:], one[:, :-1]) for one in (out.low, out.high))
+        oxygen, ph = (_TIDAL.index(role) for role in (_OXYGEN, _PH))
+        for cause, size in (
+            (EventCause.OXYGEN_SAG, low[..., oxygen]),
+            (EventCause.ACID, low[..., ph]),
+            (EventCause.ALKALI, high[..., ph]),
+        ):
+            found.add_tidal(cause, some, size)
+        found.tidal.usual[some] = self.tide.course[rows, HOURS_BEFORE:] - outside[:, OUTSIDE_BEFORE:]
+        found.tidal.low[some], found.tidal.high[some] = out.low[:, 1:], out.high[:, 1:]
 
     def _bloom(self, fresh: "_NewHours", high: Floats, decays: Bools) -> Floats:
         """(s, 24) evidence of a bloom: oxygen above saturation with pH or chlorophyll, and what follows for a day.
@@ -740,15 +850,19 @@ class _Judge:
             its = who[~doubtful & (found.cause[i, h] != _CAUSE[other])]
             past.event_day[its, side] = past.day[its]
         low, high = found.out.low[i, h + 1], found.out.high[i, h + 1]
+        tidal, says = found.tidal, found.tidal.says[i, h]
+        t = np.flatnonzero(says)[:, None]
+        low[t, _TIDAL], high[t, _TIDAL] = tidal.low[i, h][says], tidal.high[i, h][says]
         down = low > np.maximum(high, 0.0)
         size = np.where(down, -low, np.maximum(high, 0.0))
         cause = found.cause[i, h]
         now = past.hourly[who, _HOURS_BEFORE + h]
+        now[t, _TIDAL] = self.tide.course[who, HOURS_BEFORE + h][says]
         temperature = np.where(np.isnan(now[:, _TEMPERATURE]), past.temperature[who], now[:, _TEMPERATURE])
         extreme = np.where(down, -middle[i, _LOW], middle[i, _HIGH])
+        extreme[t, _TIDAL] = tidal.usual[i, h][says]
         moves = np.zeros((len(i), len(ROLES)))
         moves[:, _AS_ROLE] = size[:, :_LEVEL]
-        no = np.zeros(len(i), np.bool_)
         return CombinedAlarms(
             self.stations[who],
             at,
@@ -756,7 +870,7 @@ class _Judge:
             found.total[i, h],
             np.where(doubtful, 1.0, MIN_EVIDENCE),
             found.beside[i, h],
-            no,
+            says,
             np.where(doubtful, against, DiscountReason.NONE).astype(np.uint8),
             cause,
             _in_units(now, temperature),
@@ -869,6 +983,7 @@ class _Causes:
     alone : whether one sensor says so alone
     beside : whether a neighbouring station bears witness
     out : how far out the hours are
+    tidal : what equal phase of the tide says
     """
 
     cause: Ints
@@ -876,11 +991,13 @@ class _Causes:
     alone: Bools
     beside: Bools
     out: _Departures
+    tidal: "_TidalCauses"
 
     @classmethod
     def nothing(cls, out: _Departures) -> "_Causes":
         size = out.low.shape[0], HOURS_PER_DAY
-        return cls(np.full(size, -1), np.zeros(size), np.zeros(size, np.bool_), np.zeros(size, np.bool_), out)
+        no = np.zeros(size, np.bool_)
+        return cls(np.full(size, -1), np.zeros(size), no, no.copy(), out, _TidalCauses.nothing(size))
 
     def add(self, cause: EventCause, total: Floats, there: Floats | None = None, here: Floats | None = None) -> None:
         """Set this cause where ``total`` is enough, or where what is out ``here`` and at a neighbour (``there``) is."""
@@ -894,3 +1011,28 @@ class _Causes:
         """Set this cause where no other was found: one sensor alone says so for long."""
         lone = where & (self.cause < 0)
         self.alone[lone], self.cause[lone], self.total[lone] = True, _CAUSE[cause], size[lone]
+
+    def add_tidal(self, cause: EventCause, some: Places, size: Floats) -> None:
+        """Set this cause at stations ``some`` where ``size`` is far out at equal phase, and no other is certain."""
+        where = np.zeros(self.cause.shape, np.bool_)
+        where[some] = size > 1
+        where &= (self.cause < 0) | self.alone
+        self.cause[where], self.alone[where], self.total[where] = _CAUSE[cause], False, MIN_EVIDENCE
+        self.tidal.says[where] = True
+
+
+@dataclass(frozen=True, slots=True)
+class _TidalCauses:
+    """Where equal phase of the tide gave the cause, ``says`` (s, 24).
+
+    ``low``, ``high`` and ``usual`` (s, 24, tidal roles): how far out the hours are, and the edge of the same phase.
+    """
+
+    says: Bools
+    low: Floats
+    high: Floats
+    usual: Floats
+
+    @classmethod
+    def nothing(cls, size: tuple[int, int]) -> "_TidalCauses":
+        return cls(np.zeros(size, np.bool_), *(np.zeros((*size, len(_TIDAL))) for _ in range(3)))

@@ -5,6 +5,7 @@ What nobody can use is ignored with a reason and can be restored; nothing is eve
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,8 +142,9 @@ def _add(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> frozenset
     if new:
         connection.execute(sa.insert(table), new)
     if again:
-        once_more = sa.update(table).where(table.c.status == HELD, table.c.key == sa.bindparam("of"))
-        connection.execute(once_more.values(times=table.c.times + 1), [{"of": key} for key in again.values()])
+        more = sa.update(table).where(table.c.status == HELD, table.c.key == sa.bindparam("of"))
+        counted = [{"of": key, "more": count} for key, count in Counter(again.values()).items()]
+        connection.execute(more.values(times=table.c.times + sa.bindparam("more")), counted)
     return frozenset(again)
 
 

@@ -4,15 +4,17 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-MOST_FIELDS = 60
-LONGEST = 5000
+MAX_FIELDS = 60
+MAX_FIELD_LENGTH = 5000
 """Letters of a field that are read."""
 
 
 async def _fields(request: Request) -> dict[str, str]:
-    async with request.form(max_files=0, max_fields=MOST_FIELDS) as form:
+    async with request.form(max_files=0, max_fields=MAX_FIELDS) as form:
         return {
-            name: value.replace("\x00", "").strip()[:LONGEST] for name, value in form.items() if isinstance(value, str)
+            name: value.replace("\x00", "").strip()[:MAX_FIELD_LENGTH]
+            for name, value in form.items()
+            if isinstance(value, str)
         }
 
 

@@ -27,10 +27,10 @@ VERSION: Final = "1"
 MINUTE_MS: Final = 60_000
 WINDOW_MS: Final = 10 * MINUTE_MS
 """Counts begin anew after so long, so that a clock that stands still is no flood, however long it does."""
-FREE: Final = 3_000
+FREE_MESSAGES_PER_MINUTE: Final = 3_000
 """Messages of one minute that every device may send: fifty a second, above any instrument and a
 twentieth of a device that sends a thousand (our choice)."""
-TIMES: Final = WINDOW_MS / MINUTE_MS
+RATE_FACTOR: Final = WINDOW_MS / MINUTE_MS
 """So many times the registered rate may come in addition: all that a device sends in a window whose clock stands."""
 MAX_COUNTS: Final = 100_000
 """Minutes counted at once, about 10 MB; all begin anew beyond. Forty devices that send a day each have 60,000."""
@@ -69,7 +69,7 @@ class RateMonitor:
         station, parameter, newest = _of_messages(batch, len(counted))
         rows = np.flatnonzero(counted & (station >= 0))
         self._received += np.bincount(station[rows], minlength=len(self._received))
-        rows = rows[self._received[station[rows]] > FREE]  # of all others no minute can be full
+        rows = rows[self._received[station[rows]] > FREE_MESSAGES_PER_MINUTE]  # of all others no minute can be full
         if not len(rows):
             return rows
         if len(self._counts) > MAX_COUNTS:
@@ -135,7 +135,7 @@ def _of_messages(batch: Batch, messages: int) -> tuple[Ints, Ints, Ints]:
 
 def _allowed(station: Station) -> float:
     """Messages of one minute that a device may send."""
-    return FREE + TIMES * MINUTE_MS / (1000 * station.interval_s)
+    return FREE_MESSAGES_PER_MINUTE + RATE_FACTOR * MINUTE_MS / (1000 * station.interval_s)
 
 
 def _finding(station: Station, change: ConditionChange, since_ms: int, at_ms: int) -> Finding:

@@ -31,7 +31,7 @@ FEW = 50
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr("ingest.rules.device_rate.FREE", FEW)
+    monkeypatch.setattr("ingest.rules.device_rate.FREE_MESSAGES_PER_MINUTE", FEW)
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
     with_tables(database)
     with database.write() as connection:

@@ -8,7 +8,7 @@ import pytest
 from governance.incidents.finding import ConditionChange
 from ingest.rules import device_rate
 from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
-from ingest.rules.device_rate import FREE, QUIET_MS, WINDOW_MS, RateMonitor
+from ingest.rules.device_rate import FREE_MESSAGES_PER_MINUTE, QUIET_MS, WINDOW_MS, RateMonitor
 from sensors.parameters import catalogue
 from sensors.reading import Batch
 from sensors.stations import Registry, Station
@@ -38,7 +38,7 @@ def beyond(monitor: RateMonitor, at: Sequence[int], now_ms: int = T0, station: i
 @pytest.mark.parametrize("step_ms", [0, 1, 10])
 def test_a_device_that_repeats_a_time_or_fills_a_minute_keeps_its_rate_and_the_rest_is_beyond(step_ms: int) -> None:
     monitor = RateMonitor()
-    assert beyond(monitor, [T0 + i * step_ms for i in range(6 * FREE)]) >= FREE
+    assert beyond(monitor, [T0 + i * step_ms for i in range(6 * FREE_MESSAGES_PER_MINUTE)]) >= FREE_MESSAGES_PER_MINUTE
     assert list(monitor.flooding) == ["s0"]
 
 
@@ -57,7 +57,10 @@ def test_the_backlogs_of_forty_devices_are_within_their_rates() -> None:
 
 def test_a_buffer_that_is_sent_over_and_over_is_beyond_the_rate() -> None:
     monitor = RateMonitor()
-    assert beyond(monitor, [T0 - DAY + i % 10 * MINUTE for i in range(20 * FREE)]) > 5 * FREE
+    assert (
+        beyond(monitor, [T0 - DAY + i % 10 * MINUTE for i in range(20 * FREE_MESSAGES_PER_MINUTE)])
+        > 5 * FREE_MESSAGES_PER_MINUTE
+    )
 
 
 def test_a_clock_that_stands_still_is_no_flood_however_long_it_does() -> None:
@@ -68,7 +71,7 @@ def test_a_clock_that_stands_still_is_no_flood_however_long_it_does() -> None:
 
 def test_of_two_devices_only_the_one_that_floods_is_beyond_its_rate_and_named() -> None:
     monitor = RateMonitor()
-    flood = [(0, T0 + i) for i in range(4 * FREE)]
+    flood = [(0, T0 + i) for i in range(4 * FREE_MESSAGES_PER_MINUTE)]
     others = [(s, T0 + m * MINUTE) for m in range(20) for s in range(1, 40)]
     both = sorted(flood + others, key=lambda one: one[1])
     beyond(monitor, [at for _, at in both], station=[s for s, _ in both])
@@ -76,13 +79,13 @@ def test_of_two_devices_only_the_one_that_floods_is_beyond_its_rate_and_named() 
 
 
 def test_messages_of_one_parameter_each_are_counted_apart() -> None:
-    monitor, n = RateMonitor(), 5 * FREE
+    monitor, n = RateMonitor(), 5 * FREE_MESSAGES_PER_MINUTE
     batch = Batch.of([0] * n, [i % 10 for i in range(n)], [T0] * n, [1.0] * n, message=list(range(n)))
     assert not len(monitor.beyond(batch, np.ones(n, np.bool_), SITE, T0))
 
 
 def test_a_batch_that_comes_again_after_a_failure_is_not_counted_twice() -> None:
-    monitor, fewer = RateMonitor(), [T0] * (FREE // 2)
+    monitor, fewer = RateMonitor(), [T0] * (FREE_MESSAGES_PER_MINUTE // 2)
     for _ in range(10):
         assert beyond(monitor, fewer) == 0
         monitor.forget()
@@ -93,7 +96,7 @@ def test_the_finding_begins_once_and_ends_when_the_device_was_quiet_for_a_while(
     found = []
     for minute in range(3):
         now_ms = T0 + minute * MINUTE
-        beyond(monitor, [now_ms] * 3 * FREE, now_ms)
+        beyond(monitor, [now_ms] * 3 * FREE_MESSAGES_PER_MINUTE, now_ms)
         found += (told := monitor.begun(SITE, alarms, now_ms) + monitor.ended(SITE, alarms, now_ms))
         update_alarms(alarms, told)
     assert [(one.rule, one.station, one.change) for one in found] == [(device_rate.RULE, "s0", ConditionChange.FIRED)]
@@ -111,5 +114,5 @@ def test_after_a_start_a_finding_ends_only_once_the_device_was_watched_for_a_whi
 
 
 def test_counts_begin_anew_with_each_window() -> None:
-    monitor, most = RateMonitor(), [T0] * FREE + [T0] * (FREE // 2)
+    monitor, most = RateMonitor(), [T0] * FREE_MESSAGES_PER_MINUTE + [T0] * (FREE_MESSAGES_PER_MINUTE // 2)
     assert beyond(monitor, most) == beyond(monitor, most, T0 + WINDOW_MS) == 0

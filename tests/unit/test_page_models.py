@@ -260,9 +260,9 @@ def test_a_dialog_says_what_would_be_split_off_and_names_conditions_as_people_kn
 
 WRITTEN = (
     ("", r'audit_trail\.(?:append|NewEntry)\(\s*(?:connection,\s*)?"([a-z]+\.[a-z_]+)"'),
-    ("", r'_tell\(connection, "([a-z]+\.[a-z]+)"'),
+    ("", r'_record\(connection, "([a-z]+\.[a-z]+)"'),
     ("", r'what(?:: str)? ?= ?"(oncall\.[a-z]+)"'),
-    ("export.", r'export_log\.note\(database, "([a-z]+)"'),
+    ("export.", r'export_log\.note\([a-z.]+, "([a-z]+)"'),
     ("registry.", r'record_change\(connection, "(\w+)"'),
     ("registry.", r"\bupsert\(connection, (?!table\b)([a-z]+), \{"),
     ("registry.", r"_put\(connection, ([a-z]+), \w+, (?:\(|author)"),

@@ -10,7 +10,7 @@ import pytest
 from governance.incidents import store as incident_store
 from infra.clock import now_ms
 from ingest import ledger
-from ingest.rules.device_rate import FREE
+from ingest.rules.device_rate import FREE_MESSAGES_PER_MINUTE
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.stations import Station
@@ -96,7 +96,7 @@ def test_one_device_that_floods_is_named_and_nobody_else_waits_for_it(running: C
         with site.database.read() as connection:
             incidents = incident_store.list_incidents(connection, limit=100)
         assert [(one.station, one.cause) for one in incidents] == [(BROKEN, f"device:{BROKEN}")]
-        assert booked(site, BROKEN, "quarantined") >= max(1, flood.sent - 3 * FREE)
+        assert booked(site, BROKEN, "quarantined") >= max(1, flood.sent - 3 * FREE_MESSAGES_PER_MINUTE)
         assert sum(booked(site, name, "quarantined") for name in HONEST) == 0
         with site.database.read() as connection:
             assert all(one.complete for one in ledger.accounts(connection) if one.station != ledger.UNREGISTERED)

@@ -51,8 +51,6 @@ AS_COOKIE = "rc-as"
 RECENT_S = 2.0
 MACHINE = "api"
 """The name under which the token of the settings acts."""
-ANYBODY = LOCAL_NAME
-"""The name of whoever uses an open site without saying who it is."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SCHEME = "bearer"
@@ -382,7 +380,7 @@ class Guard:
                 await problems.of(error).response()(scope, receive, send)
                 return
             if actor is None and self._keeper.open:
-                actor = administrator(ANYBODY)
+                actor = administrator(LOCAL_NAME)
             if actor is None and _is_form(scope, headers):
                 scope = {**scope, "path": RESUME, "raw_path": RESUME.encode(), WANTED: path}
             elif actor is None:
@@ -411,7 +409,7 @@ class Guard:
                 return refused
             actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers), is_secure(scope))
             if actor is None and self._keeper.open:
-                actor = administrator(ANYBODY)
+                actor = administrator(LOCAL_NAME)
             if actor is None:
                 return _unauthorized(say("request.token_needed"), "")
         scope["actor"] = actor
@@ -474,7 +472,7 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
     """
     if not by or by.strip() == actor.name:
         return actor
-    if actor.name in (MACHINE, ANYBODY):
+    if actor.name in (MACHINE, LOCAL_NAME):
         return replace(actor, name=by.strip())
     raise Forbidden(
         say("person.not_yourself", name=actor.name, by=by[:80]),

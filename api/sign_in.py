@@ -23,8 +23,7 @@ from governance.tables import person as people_
 from infra.database import lock_inserts
 from infra.errors import InvalidValue, NotFound, Refused, WaterError
 from infra.texts import Text, say
-
-MINUTE_MS = 60_000
+from infra.times import MINUTE_MS
 
 
 class Next(StrEnum):

@@ -18,7 +18,7 @@ import numpy as np
 
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
-from infra.times import beijing
+from infra.times import HOUR_MS, beijing
 from sensors.network import Outfall, OutfallKind, along_km, length_km, nodes_on_cycles
 from sensors.reading import Floats, Ints
 from sensors.stations import Reach, Registry, Water
@@ -26,7 +26,6 @@ from sensors.stations import Reach, Registry, Water
 # -- constants -------------------------------------------------------------------------------------------------------
 # Engineering choices, where no source is given.
 
-HOUR_MS = 3_600_000
 STEP_MS = HOUR_MS // 2
 """Time step of the simulated water."""
 BACK_H = 36

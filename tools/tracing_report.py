@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from infra.times import HOUR_MS
+
 sys.path.append(str(Path(__file__).parents[1]))
 
 import numpy as np
@@ -22,7 +24,7 @@ import numpy as np
 from riverchief import files
 from sensors import source_attribution
 from sensors.parameters import catalogue
-from sensors.source_attribution import HOUR_MS, NetworkPoint, PlaceKind, RiverTree
+from sensors.source_attribution import NetworkPoint, PlaceKind, RiverTree
 from simulator.physics.world import World
 from simulator.scenario import Event, EventKind, Scenario
 

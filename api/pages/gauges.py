@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from api.pages.models import gauges as models
-from api.pages.models.gauges import HOUR_MS, Hydrology, Rain
+from api.pages.models.gauges import Hydrology, Rain
 from api.pages.view import View
 from infra.errors import WaterError
 from infra.texts import Text
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from ingest.rules.engine import usable
 from ingest.storage.port import Window
 from sensors.stations import Reach, Registry, Station

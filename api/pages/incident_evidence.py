@@ -17,6 +17,7 @@ from governance.incidents.headline import Row, class_of
 from governance.incidents.model import Entry, EntryKind, Incident
 from infra.errors import ConfigurationError
 from infra.texts import Text
+from infra.times import HOUR_MS
 from ingest.analysis.source_attribution import StoredAttribution
 from ingest.rules.engine import usable
 from ingest.storage import maintenance as maintenance_store
@@ -27,7 +28,6 @@ from sensors.source_attribution import RiverTree
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station
 
-HOUR_MS = 3_600_000
 AROUND_MS = 6 * HOUR_MS
 """What is shown before and after."""
 MOST_RINGED = 12

@@ -21,7 +21,7 @@ from governance.incidents.model import Action, Order, Source, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from infra.texts import Text, say
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from ingest.storage.port import Latest, Series
 from sensors.reading import Flag
 from sensors.standards.gb3838 import Water, WaterClass
@@ -43,7 +43,6 @@ class Age:
 AGES = (Age(Data.NORMAL, 0, 120), Age(Data.LATE, 0, 840), Age(Data.OFFLINE, 0, 32_400), Age(Data.NEVER, None, 0))
 CHARTED = {"nh3n": (0.8, 0.5), "do": (5.0, 2.5), "ph": (7.4, 0.5), "conductivity": (480.0, 90.0)}
 """Parameters of the example of a chart, with the level and the swing of each."""
-HOUR_MS = DAY_MS // 24
 SPAN = Span(1_796_000_000_000 - DAY_MS, 1_796_000_000_000, "")
 FATES = ("read", "sent", "pending", "dead")
 DEVICES = ("offline", "maintenance", "suspect", "late")

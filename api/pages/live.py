@@ -22,12 +22,12 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from api.access import ANYBODY, MACHINE, while_signed_in
+from api.access import MACHINE, while_signed_in
 from api.pages.models.overview import IncidentView, Model
 from api.pages.picture import Live
 from api.requests import whole_number
 from governance.incidents import lifecycle
-from governance.organisation.roles import Actor, Right
+from governance.organisation.roles import LOCAL_NAME, Actor, Right
 from governance.people import presence
 from infra.database import Database
 from infra.errors import WaterError
@@ -205,7 +205,7 @@ class LivePicture:
         self._clients += 1
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
-        number = _looks_at(topics) if actor is not None and actor.name not in (ANYBODY, MACHINE) else None
+        number = _looks_at(topics) if actor is not None and actor.name not in (LOCAL_NAME, MACHINE) else None
         if actor is not None and number is not None:
             await self._arrives(number, actor.name)
         sent: dict[str, str] = {}

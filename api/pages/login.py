@@ -9,7 +9,6 @@ from starlette.responses import RedirectResponse
 
 from api import qr_code, sign_in, user_agents
 from api.access import (
-    ANYBODY,
     AS_COOKIE,
     COOKIE,
     RESUME,
@@ -22,7 +21,7 @@ from api.access import (
 )
 from api.pages.view import PageRoute, View, Viewing
 from api.sign_in import Next, NotSignedIn, Progress, StepOver
-from governance.organisation.roles import Role, role_name
+from governance.organisation.roles import LOCAL_NAME, Role, role_name
 from governance.people import one_time_codes, passwords, totp
 from governance.people import store as people_store
 from governance.people.sessions import Device
@@ -161,7 +160,7 @@ def _login(v: View, after: str, *, name: str = "", error: Text | None = None, by
             "login_open.html",
             after=after,
             parts=_parts(v),
-            playing=unpacked(v.request.cookies.get(AS_COOKIE, "")) or ANYBODY,
+            playing=unpacked(v.request.cookies.get(AS_COOKIE, "")) or LOCAL_NAME,
         )
     status = 200 if error is None else 401
     provider = v.context.oidc.button() if v.context.oidc else None
@@ -175,7 +174,7 @@ def _parts(v: View) -> list[tuple[str, Text, Text]]:
     with v.context.database.read() as connection:
         everybody = people_store.list_people(connection)
     regions, order, nowhere = v.keeper.regions(), list(Role), Text("", "")
-    parts = [(ANYBODY, say("login.everything"), nowhere)]
+    parts = [(LOCAL_NAME, say("login.everything"), nowhere)]
     for one in sorted(everybody, key=lambda p: (order.index(p.role), p.name)):
         place = Text(regions[one.region].zh, regions[one.region].en) if one.region in regions else nowhere
         parts.append((one.name, role_name(one.role), place))

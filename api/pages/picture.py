@@ -12,7 +12,7 @@ from api.registries import Registries
 from governance.incidents import store as incident_store
 from infra.errors import WaterError
 from infra.texts import Text, same
-from infra.times import beijing_day
+from infra.times import MINUTE_MS, beijing_day
 from ingest import ledger
 from ingest.analysis import source_attribution
 from ingest.analysis.live_classes import REACH, STATION, current_classes, shown_classes
@@ -24,7 +24,6 @@ NOBODY_LOOKS_S = 5.0
 SHARE = 5
 """Reading takes at most one part in so many of the time: a large site is read less often instead of all the time."""
 
-MINUTE_MS = 60_000
 
 OPEN_LIMIT = 1000
 CLOSED_SHOWN = 5

@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from api import problems
-from api.access import ANYBODY, MACHINE, Keeper
+from api.access import MACHINE, Keeper
 from api.context import Context
 from api.duration import duration
 from api.names import channel_name
@@ -33,7 +33,7 @@ from api.pages.menu import ENTRIES, INCIDENTS, MAP, Entry, menu
 from api.pages.models.overview import Model
 from api.registries import Registries
 from governance.incidents.headline import format_value
-from governance.organisation.roles import Actor, Right, Role, person_name
+from governance.organisation.roles import LOCAL_NAME, Actor, Right, Role, person_name
 from infra.errors import WaterError
 from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
@@ -223,7 +223,7 @@ class View:
     @property
     def person(self) -> str:
         """Who is signed in; "" where nobody is by name."""
-        return "" if self.actor.name in (ANYBODY, MACHINE) else self.actor.name
+        return "" if self.actor.name in (LOCAL_NAME, MACHINE) else self.actor.name
 
     def present(self, number: int) -> tuple[str, ...]:
         """Who else has an incident open now, for ``parts/presence.html``."""

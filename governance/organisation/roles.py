@@ -38,7 +38,7 @@ class Role(StrEnum):
 CITIZEN_NAME = "市民 citizen"
 """The recorded name of a citizen, who needs no account."""
 LOCAL_NAME = "本机 local"
-"""The recorded name of whoever uses an open site without saying who it is."""
+"""The recorded name of anybody on a site that asks nobody to sign in."""
 
 
 def person_name(name: str) -> Text:

@@ -23,7 +23,7 @@ from infra.database import Database
 from infra.errors import ConfigurationError, LongTermUnavailable, NotFound, StorageUnavailable, WaterError
 from infra.periodic import PeriodicWorker
 from infra.texts import Text, both, say
-from infra.times import DAY_MS, beijing
+from infra.times import DAY_MS, HOUR_MS, beijing
 from ingest.rules.engine import usable
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore, Window
@@ -31,16 +31,7 @@ from ingest.storage.tables import source_attribution as table
 from sensors import source_attribution
 from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
-from sensors.source_attribution import (
-    BACK_H,
-    HOUR_MS,
-    Candidate,
-    Current,
-    Detection,
-    NonDetection,
-    PlaceKind,
-    RiverTree,
-)
+from sensors.source_attribution import BACK_H, Candidate, Current, Detection, NonDetection, PlaceKind, RiverTree
 from sensors.stations import Registry
 
 log = structlog.get_logger(__name__)

@@ -17,14 +17,13 @@ from governance.incidents import active_findings
 from governance.incidents.finding import ConditionChange, Finding
 from governance.tables import incident, incident_condition
 from infra.texts import Text, say
-from infra.times import beijing
+from infra.times import HOUR_MS, beijing
 from ingest.rejudge.station_moves import REACH_MS, StationMoves
 from ingest.rules import sentences
 from ingest.rules.engine import ChangeReason
 from ingest.rules.model import EventRule
 from ingest.rules.water_events import StationReadings
 from ingest.state.series_history import SeriesHistory
-from sensors.quality.constants import HOUR_MS
 from sensors.quality.detectors.slow_events import (
     NEIGHBOUR_WINDOW_H,
     CombinedAlarms,

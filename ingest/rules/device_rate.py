@@ -12,7 +12,7 @@ import numpy as np
 
 from governance.incidents.finding import Colour, ConditionChange, Finding
 from infra.texts import say
-from infra.times import beijing
+from infra.times import MINUTE_MS, beijing
 from ingest.rules.alarm_state import Alarm, AlarmKey
 from ingest.rules.device_reports import PREFIX, device_finding, ended_text
 from ingest.rules.sentences import duration_text, station_name
@@ -24,7 +24,6 @@ RULE: Final = PREFIX + KIND
 VERSION: Final = "1"
 """Increased with every change of these criteria."""
 
-MINUTE_MS: Final = 60_000
 WINDOW_MS: Final = 10 * MINUTE_MS
 """Counts begin anew after so long, so that a clock that stands still is no flood, however long it does."""
 FREE_MESSAGES_PER_MINUTE: Final = 3_000

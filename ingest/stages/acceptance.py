@@ -44,7 +44,7 @@ def accept(
     reason[batch.parameter < 0] = Reason.UNKNOWN_PARAMETER
     reason[batch.station < 0] = Reason.UNKNOWN_STATION
     good = reason == 0
-    rejected = [] if good.all() else _refuse(batch, unknown, reason, messages, registry)
+    rejected = [] if good.all() else refuse(batch, unknown, reason, messages, registry)
     without_readings = _unknown_without_readings(batch, decoded, messages, station_of)
     if not good.all():
         batch = batch.take(np.flatnonzero(good))
@@ -52,7 +52,7 @@ def accept(
         why = np.where(
             np.isnan(batch.value), Reason.NEEDS_TEMPERATURE, Reason.NOT_A_NUMBER
         )  # what is decoded is finite
-        rejected += _refuse(batch, {}, np.where(finite, 0, why).astype(np.uint8), messages, registry)
+        rejected += refuse(batch, {}, np.where(finite, 0, why).astype(np.uint8), messages, registry)
         batch = batch.take(np.flatnonzero(finite))
     undecoded = [r for one in decoded.rejected if (r := _still_refused(one, messages[one.message].only)) is not None]
     return Accepted(batch, (*undecoded, *rejected, *without_readings))
@@ -79,7 +79,7 @@ def _only(
     return batch.take(selected), {new: unknown[int(old)] for new, old in enumerate(selected) if int(old) in unknown}
 
 
-def _refuse(
+def refuse(
     batch: Batch,
     unknown: Mapping[int, str],
     reason: np.ndarray[tuple[int], np.dtype[np.uint8]],
@@ -103,6 +103,8 @@ def _refuse(
             detail = f"{names[0]} comes in % of saturation: its message needs water_temp (0 to 40 °C) for the same time"
         elif why is Reason.NOT_A_NUMBER:
             detail = f"{names[0]} becomes too large for a number when it is converted to its unit"
+        elif why is Reason.TOO_FREQUENT:
+            detail = "the device sent too many messages with readings of this minute"
         else:
             detail = f"observed at {_when(readings[0][0])}, {_BOUND[why]}"
         refused.append(Rejected(message, why, detail, readings))

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ingest.stages.acceptance import refuse
 from ingest.stages.deduplicate import without_messages
 from ingest.work import Work
-from sensors.reading import Message, Places, Reason, Rejected
+from sensors.reading import Message, Reason
 from sensors.wire import mapping
 
 SOURCES = ("mqtt", mapping.SOURCE)
@@ -24,22 +25,13 @@ class LimitDevices:
         beyond = site.rates.beyond(work.pending, counted, site.history.registry, work.now_ms)
         if not len(beyond):
             return
-        work.rejected = (*work.rejected, *_rejected(work, beyond))
-        gone = beyond.tolist()
-        work.pending, work.accepted = without_messages(work.pending, gone), without_messages(work.accepted, gone)
+        reason = np.where(np.isin(work.accepted.message, beyond), Reason.TOO_FREQUENT, 0).astype(np.uint8)
+        refused = refuse(work.accepted, {}, reason, messages, site.history.registry)
+        work.rejected = (*work.rejected, *refused)
+        surplus = beyond.tolist()
+        work.pending, work.accepted = without_messages(work.pending, surplus), without_messages(work.accepted, surplus)
 
 
 def _counts(message: Message) -> bool:
     """Whether a message comes from a device now: a replay and one that was queued were counted when they came."""
     return message.source in SOURCES and message.replay_of is None and not message.queued
-
-
-def _rejected(work: Work, beyond: Places) -> list[Rejected]:
-    batch, parameters = work.accepted, work.site.catalogue.parameters
-    readings: dict[int, list[tuple[int, str]]] = {message: [] for message in beyond.tolist()}
-    rows = np.flatnonzero(np.isin(batch.message, beyond))
-    columns = (batch.message[rows].tolist(), batch.at[rows].tolist(), batch.parameter[rows].tolist())
-    for message, at_ms, parameter in zip(*columns, strict=True):
-        readings[message].append((at_ms, parameters[parameter].key))
-    detail = "the device sent too many messages with readings of this minute"
-    return [Rejected(message, Reason.TOO_FREQUENT, detail, tuple(of)) for message, of in readings.items()]

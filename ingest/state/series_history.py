@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from infra.times import DAY_MS, TIME_BITS
+from infra.times import DAY_MS, HOUR_MS, TIME_BITS
 from ingest.rules.engine import RuleEngine, RuleInput
 from ingest.rules.no_data import PAUSE_INTERVALS
 from ingest.rules.water_events import StationReadings
@@ -15,7 +15,6 @@ from ingest.state.detector_state import DOUBT_KEY, RESUMED_KEY, SLOW_KEY, SUDDEN
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
-from sensors.quality.constants import HOUR_MS
 from sensors.quality.detectors.doubtful_events import (
     CombinedDetection,
     DoubtState,
@@ -181,22 +180,22 @@ class SeriesHistory:
         series = np.array(list(pieces), np.int64)
         fresh = self.memory.taken(series)
         fresh.forget(np.arange(len(series)))
-        windows_: list[Window] = []
+        earlier: list[Window] = []
         new: list[Window] = []
         for row, (number, piece) in enumerate(pieces.items()):
             name = self._catalogue.parameters[self.parameter[number]].key
             before, after = self._since(station, name, piece, learned.get(name), fresh, row)
-            windows_.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
+            earlier.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
             new.append(after.take(np.flatnonzero(accepted(after))))
-        if any(len(w) for w in windows_):
+        if any(len(w) for w in earlier):
             days = fresh.day.copy()
-            retest_windows(windows_, [stored_status(w) for w in windows_], fresh, self._catalogue, learn=False)
+            retest_windows(earlier, [stored_status(w) for w in earlier], fresh, self._catalogue, learn=False)
             fresh.day[:] = days
         again = retest_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
         newest_ms = max(int(self.newest[number]) for number in pieces)
         tidal = self._restore_slow_events(station, learned, newest_ms)
         self._restore_sudden_events(station, new, again, learned.get(SUDDEN_KEY), tidal)
-        for row, windows in enumerate(zip(windows_, new, pieces.values(), strict=True)):
+        for row, windows in enumerate(zip(earlier, new, pieces.values(), strict=True)):
             # the stored flags count: the beginning of a window was tested without its past
             for window in windows[:2]:
                 present = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))

@@ -2,10 +2,9 @@
 
 from typing import Final
 
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.reading import QualityTest
 
-HOUR_MS: Final = 3_600_000
 HOURS_PER_DAY: Final = 24
 
 LUNAR_DAY_MS: Final = 89_428_328

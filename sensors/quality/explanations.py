@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from infra.texts import Text, say
-from infra.times import from_ms
+from infra.times import HOUR_MS, from_ms
 from sensors.parameters import catalogue
-from sensors.quality.constants import HOUR_MS
 from sensors.quality.detectors.clock_shift import ClockShift
 from sensors.quality.detectors.doubtful_events import CONFIRMING_HOURS, Settled
 from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms, Outcome

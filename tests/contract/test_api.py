@@ -27,6 +27,7 @@ from api.app import MOST_BYTES, READINGS_MOST_BYTES, create_app
 from api.context import Context, Part
 from api.routes import readings as readings_route
 from governance.incidents import store as incident_store
+from governance.organisation.roles import LOCAL_NAME
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.texts import Text, say
@@ -855,7 +856,7 @@ def test_a_value_that_a_person_sends_again_as_another_one_names_the_person(river
     river.send(at_ms=NOW - MINUTE, ph=7.4)
     with river.database.read() as connection:
         (row,) = connection.execute(sa.select(correction)).all()
-    assert (row.old_value, row.new_value, row.by) == (7.0, 7.4, access.ANYBODY)
+    assert (row.old_value, row.new_value, row.by) == (7.0, 7.4, LOCAL_NAME)
 
 
 def test_without_an_ingest_readings_are_sent_elsewhere(river: River) -> None:

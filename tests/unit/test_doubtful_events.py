@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from infra.times import TIME_BITS
-from sensors.quality.constants import HOUR_MS
+from infra.times import HOUR_MS, TIME_BITS
 from sensors.quality.detectors.doubtful_events import (
     DECIDED_AFTER_MS,
     DoubtState,

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from infra.errors import ConfigurationError, NotFound
+from infra.times import HOUR_MS
 from sensors import source_attribution
 from sensors.network import Outfall, OutfallKind, Travel, along_km
 from sensors.parameters import catalogue
-from sensors.source_attribution import HOUR_MS, Current, Detection, NonDetection, PlaceKind, RiverTree
+from sensors.source_attribution import Current, Detection, NonDetection, PlaceKind, RiverTree
 from sensors.stations import Reach, Registry, Station, Water
 from tests.says import says, shows
 

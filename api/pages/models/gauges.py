@@ -9,14 +9,13 @@ import numpy as np
 from api.duration import duration
 from governance.incidents.headline import Row
 from infra.texts import Text, say
-from infra.times import BEIJING_OFFSET_MS, DAY_MS
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, HOUR_MS, MINUTE_MS
 from ingest.storage.port import Latest, Series
 from sensors.network import distance_km
 from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry, Station
 
-HOUR_MS, MINUTE_MS = 3_600_000, 60_000
 RAIN_KM = 10.0
 """A rain gauge outside the catchment that is farther away tells nothing of the rain here."""
 MOST_BARS = 60

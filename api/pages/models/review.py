@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from governance.incidents.model import Incident
-from infra.times import DAY_MS
+from infra.times import DAY_MS, MINUTE_MS
 from ingest.storage.port import Window
 from sensors.maintenance import REVIEWED, MaintenanceRecords, Marks, MarkSpan, Review, mark_spans
 from sensors.parameters import Catalogue
@@ -20,7 +20,6 @@ from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station
 
-MINUTE_MS = 60_000
 MISSED = 3
 """A pause longer than so many intervals is a gap: lines end there, and stretches too."""
 REASONS = (

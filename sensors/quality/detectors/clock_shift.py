@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.times import DAY_MS
-from sensors.quality.constants import HOUR_MS, HOURS_PER_DAY
+from infra.times import DAY_MS, HOUR_MS
+from sensors.quality.constants import HOURS_PER_DAY
 from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Bools, Floats, Ints
 

@@ -19,13 +19,9 @@ from typing import Final
 
 import numpy as np
 
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.parameters import Catalogue
-from sensors.quality.constants import (
-    HOUR_MS,
-    HOURS_PER_DAY,
-    PARTS_OF_FLOOR,
-)
+from sensors.quality.constants import HOURS_PER_DAY, PARTS_OF_FLOOR
 from sensors.quality.detectors.attenuation import attenuated
 from sensors.quality.detectors.lens_fouling import fouled_lenses
 from sensors.quality.detectors.neighbour_departure import departed

@@ -19,9 +19,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from infra.times import DAY_MS, TIME_BITS
+from infra.times import DAY_MS, HOUR_MS, TIME_BITS
 from sensors.parameters import Catalogue
-from sensors.quality.constants import HOUR_MS
 from sensors.quality.detectors.slow_events import CombinedAlarms, Outcome, SlowEventResult
 from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, DiscountReason, SuddenEventResult
 from sensors.quality.moves import LEAP

@@ -15,8 +15,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from infra.times import HOUR_MS
 from sensors.parameters import Parameter
-from sensors.quality.constants import HOUR_MS, MIN_WITNESS_KINDS, STEP_REACH
+from sensors.quality.constants import MIN_WITNESS_KINDS, STEP_REACH
 from sensors.quality.detectors.recent_levels import RecentLevels
 from sensors.quality.state import BUSY, REMEMBERED_READINGS, REPEATS, T_LEVEL
 from sensors.quality.thresholds import ThresholdHistory

@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from infra.times import HOUR_MS
 from sensors.parameters import Catalogue
-from sensors.quality.constants import HOUR_MS, NEAR_ZERO_STEPS
+from sensors.quality.constants import NEAR_ZERO_STEPS
 from sensors.quality.state import SeriesState
 from sensors.reading import Bools, Bytes, Codes, Flag, Floats, Ints, QualityTest
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from infra.times import DAY_MS
+from infra.times import DAY_MS, HOUR_MS
 from sensors.parameters import Parameter
-from sensors.quality.constants import HOUR_MS, MIN_KNOWN_DAYS, NEAR_ZERO_STEPS
+from sensors.quality.constants import MIN_KNOWN_DAYS, NEAR_ZERO_STEPS
 from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Floats, Ints
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from sensors.quality.constants import HOUR_MS
+from infra.times import HOUR_MS
 from sensors.quality.state import STRETCHES, Floats32, SeriesState
 from sensors.reading import Bools, Codes, Floats, Ints, Places
 

@@ -20,15 +20,9 @@ import bottleneck as bn
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.times import HOUR_MS
 from sensors.parameters import Catalogue
-from sensors.quality.constants import (
-    HOUR_MS,
-    HOURS_PER_DAY,
-    MIN_FILLED_HOURS,
-    MIN_KNOWN_DAYS,
-    REMEMBERED_DAYS,
-    VISIT_TESTS,
-)
+from sensors.quality.constants import HOURS_PER_DAY, MIN_FILLED_HOURS, MIN_KNOWN_DAYS, REMEMBERED_DAYS, VISIT_TESTS
 from sensors.quality.detectors.sudden_events import (
     DOUBTFUL_CONFIDENCE,
     EVENT_OVER_AFTER_MS,

@@ -16,9 +16,9 @@ from typing import Final, Self
 
 import numpy as np
 
-from infra.times import DAY_MS, TIME_BITS
+from infra.times import DAY_MS, HOUR_MS, TIME_BITS
 from sensors.parameters import Catalogue
-from sensors.quality.constants import HOUR_MS, MOVE_WINDOW_MS, VISIT_TESTS
+from sensors.quality.constants import MOVE_WINDOW_MS, VISIT_TESTS
 from sensors.quality.detectors.upstream_evidence import (
     PARTS_OF_MOVE,
     REMEMBERED_SLOTS,

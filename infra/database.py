@@ -60,6 +60,7 @@ class Database:
             event.listen(self.engine, "first_connect", postgres.check_encoding, insert=True)
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: threads of one process queue here instead
         event.listen(self.engine, "connect", on_connect)
+        self._snapshot = threading.local()
         self._reader = self.engine
         if not self.is_sqlite:
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -84,11 +85,27 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection with one snapshot of the database for all its statements."""
+        opened = getattr(self._snapshot, "connection", None)
+        if opened is not None:
+            with translated():
+                yield opened
+            return
         with translated(), self._reader.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
             yield connection
             connection.rollback()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """The reads of this thread within it share one connection and one snapshot, which does not see later writes."""
+        with self.read() as connection:
+            outer = getattr(self._snapshot, "connection", None)
+            self._snapshot.connection = connection
+            try:
+                yield
+            finally:
+                self._snapshot.connection = outer
 
     @contextmanager
     def alter(self) -> Iterator[sa.Connection]:
@@ -124,6 +141,10 @@ class Joined(Database):
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         yield self._connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        yield
 
 
 def lock_inserts(connection: sa.Connection, table: sa.Table) -> None:

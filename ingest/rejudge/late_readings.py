@@ -148,7 +148,7 @@ def _late_series(batch: Batch, rows: Places, series: int, stored: StoredReadings
         around = stored.window(station, parameter, start, end)
     registry = history.registry
     key, name = registry.stations[station].key, registry.catalogue.parameters[parameter].key
-    around = accepted_before(stored.store, key, name, start).join(around)
+    around = accepted_before(partial(stored.store.before, key), name, start).join(around)
     merged = merge(around, batch.parameter[rows], at, batch.value[rows].tolist())
     status = np.full(len(merged), ord("N"), np.uint8)
     status[np.searchsorted(merged.at, around.at)] = stored_status(around)

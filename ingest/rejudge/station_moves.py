@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -91,7 +92,7 @@ class StoredReadings:
                 continue
             name = parameters[parameter].key
             stored = self.store.window(key, first_ms, last_ms, [name])
-            stored = accepted_before(self.store, key, name, first_ms).join(stored)
+            stored = accepted_before(partial(self.store.before, key), name, first_ms).join(stored)
             rows = np.flatnonzero((live.station == station) & (live.parameter == parameter) & (live.at <= last_ms))
             merged = merge(stored, live.parameter[rows], live.at[rows], live.value[rows].tolist())
             if len(merged):

@@ -12,6 +12,7 @@ from ingest.rules.engine import RuleEngine, RuleInput
 from ingest.rules.no_data import PAUSE_INTERVALS
 from ingest.rules.water_events import StationReadings
 from ingest.state.detector_state import DOUBT_KEY, RESUMED_KEY, SLOW_KEY, SUDDEN_KEY, TIDE_KEY, SavedState
+from ingest.state.recent_readings import RecentReadings
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
@@ -34,6 +35,8 @@ from sensors.stations import Registry
 NEVER = -1
 MIN_LOOKBACK_S = FLAT_SECONDS + 3600
 """Look-back of the quality tests: the longest flat line, and an hour before its beginning."""
+READ_AT_ONCE_MS = 2 * DAY_MS
+"""Before the newest reading: states are saved at the change of a day, and a station may lag."""
 MIN_READINGS = REMEMBERED_READINGS + 4
 """Readings needed of a series; older ones are read where the look-back holds fewer (slow analysers)."""
 
@@ -133,9 +136,11 @@ class SeriesHistory:
 
     def ensure_loaded(self, stations: Iterable[int], now_ms: int) -> None:
         """Load those of the stations that are not loaded yet."""
-        for station in stations:
-            if not self._loaded[station]:
-                self.load(station, now_ms)
+        missing = [station for station in stations if not self._loaded[station]]
+        if missing:
+            with self._store.snapshot():
+                for station in missing:
+                    self.load(station, now_ms)
 
     def load(self, station: int, now_ms: int) -> None:
         """Rebuild the state of a station from the store."""
@@ -152,31 +157,39 @@ class SeriesHistory:
             return
         last = max(newest.values())
         self.last_seen[station] = last
-        recent = self._store.window(key, last - int(1000 * MIN_LOOKBACK_S), last)
-        pieces = {
-            int(self._of[station, self._catalogue.index[name]]): self._needed_readings(key, name, newest[name], recent)
-            for name in newest
-        }
         learned = self._learned(key)
         self.resumed[station] = learned[RESUMED_KEY].last_at_ms if RESUMED_KEY in learned else 0
-        self._rebuild(key, pieces, learned, now_ms)
+        recent = RecentReadings(self._store, self._catalogue, key, self._read_from(station, newest, learned), last)
+        pieces = {
+            int(self._of[station, self._catalogue.index[name]]): self._needed_readings(name, newest[name], recent)
+            for name in newest
+        }
+        self._rebuild(recent, pieces, learned, now_ms)
 
-    def _needed_readings(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
+    def _read_from(self, station: int, newest: Mapping[str, int], learned: Mapping[str, SavedState]) -> int:
+        """From when on (ms) the readings of a station are read at once: what most of its series need."""
+        last = max(newest.values())
+        lookback = max(self.lookback_ms[self._catalogue.index[name]] for name in newest)
+        saved = [one.last_at_ms for name, one in learned.items() if name in newest or name == SLOW_KEY]
+        first = min((at for at in saved if at > last - READ_AT_ONCE_MS), default=last)
+        compared = MIN_READINGS * self.registry.stations[station].interval_s * 1000
+        return min(first - compared, last - min(lookback, READ_AT_ONCE_MS))
+
+    def _needed_readings(self, name: str, newest_ms: int, recent: RecentReadings) -> Window:
         """The readings that a series needs for its state."""
-        parameter = self._catalogue.index[name]
-        if self.lookback_ms[parameter] > 1000 * MIN_LOOKBACK_S or newest_ms < int(recent.at.max()):
-            piece = self._store.window(station, newest_ms - self.lookback_ms[parameter], newest_ms, [name])
-        else:
-            piece = recent.take(np.flatnonzero(recent.parameter == parameter))
+        piece = recent.window(newest_ms - self.lookback_ms[self._catalogue.index[name]], newest_ms, [name])
         if len(piece) < MIN_READINGS:
             start = int(piece.at[0]) if len(piece) else newest_ms + 1
-            piece = self._store.before(station, name, start, MIN_READINGS).join(piece)
+            piece = recent.before(name, start, MIN_READINGS).join(piece)
         if not accepted(piece).all():
-            piece = accepted_before(self._store, station, name, int(piece.at[0])).join(piece)
+            piece = accepted_before(recent.before, name, int(piece.at[0])).join(piece)
         return piece
 
-    def _rebuild(self, station: str, pieces: dict[int, Window], learned: Mapping[str, SavedState], now_ms: int) -> None:
+    def _rebuild(
+        self, recent: RecentReadings, pieces: dict[int, Window], learned: Mapping[str, SavedState], now_ms: int
+    ) -> None:
         """Rebuild state and conditions of these series from their stored readings and saved states."""
+        station = recent.station
         series = np.array(list(pieces), np.int64)
         fresh = self.memory.taken(series)
         fresh.forget(np.arange(len(series)))
@@ -184,7 +197,7 @@ class SeriesHistory:
         new: list[Window] = []
         for row, (number, piece) in enumerate(pieces.items()):
             name = self._catalogue.parameters[self.parameter[number]].key
-            before, after = self._since(station, name, piece, learned.get(name), fresh, row)
+            before, after = self._since(recent, name, piece, learned.get(name), fresh, row)
             earlier.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
             new.append(after.take(np.flatnonzero(accepted(after))))
         if any(len(w) for w in earlier):
@@ -193,7 +206,7 @@ class SeriesHistory:
             fresh.day[:] = days
         again = retest_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
         newest_ms = max(int(self.newest[number]) for number in pieces)
-        tidal = self._restore_slow_events(station, learned, newest_ms)
+        tidal = self._restore_slow_events(recent, learned, newest_ms)
         self._restore_sudden_events(station, new, again, learned.get(SUDDEN_KEY), tidal)
         for row, windows in enumerate(zip(earlier, new, pieces.values(), strict=True)):
             # the stored flags count: the beginning of a window was tested without its past
@@ -245,12 +258,14 @@ class SeriesHistory:
             one.apply(seen.stations, seen.memory)
         self.watched.apply(np.array([i]), one)
 
-    def _restore_slow_events(self, station: str, learned: Mapping[str, SavedState], newest_ms: int) -> TidalDays:
+    def _restore_slow_events(
+        self, recent: RecentReadings, learned: Mapping[str, SavedState], newest_ms: int
+    ) -> TidalDays:
         """Rebuild the slow-event state of a station from its saved state and the readings since.
 
         Where none of the tide was saved at the same time, it is learned anew. Returns its tidal days.
         """
-        i = self.registry.index[station]
+        i = self.registry.index[recent.station]
         one = SlowEventState()
         one.grow(1)
         since_ms = newest_ms - DAY_MS
@@ -260,7 +275,7 @@ class SeriesHistory:
             if tide is not None and tide.last_at_ms == hours.last_at_ms:
                 one.tide.restore(0, tide.body)
         self.slow.put(i, one)
-        window = self._store.window(station, since_ms, newest_ms)
+        window = recent.window(since_ms, newest_ms)
         who, tests = np.full(len(window), i), window.packed >> 4
         columns = who, window.parameter, window.at, window.value, tests
         known = TidalDays.of(self.slow.tide.taken(np.array([i])), np.array([i]), [])
@@ -314,7 +329,13 @@ class SeriesHistory:
         )
 
     def _since(
-        self, station: str, name: str, piece: Window, learned: SavedState | None, fresh: SeriesState, row: int
+        self,
+        recent: RecentReadings,
+        name: str,
+        piece: Window,
+        learned: SavedState | None,
+        fresh: SeriesState,
+        row: int,
     ) -> tuple[Window, Window]:
         """The readings that new ones are compared with, and those that the saved state does not contain yet."""
         if learned is None or (learned.body and not fresh.restore(row, learned.body)):
@@ -322,8 +343,8 @@ class SeriesHistory:
         after = piece.take(np.flatnonzero(piece.at > learned.last_at_ms))
         if not len(piece) or piece.at[0] > learned.last_at_ms:
             newest_ms = int(piece.at[-1]) if len(piece) else learned.last_at_ms
-            after = self._store.window(station, learned.last_at_ms + 1, newest_ms, [name])
-        return accepted_before(self._store, station, name, learned.last_at_ms + 1), after
+            after = recent.window(learned.last_at_ms + 1, newest_ms, [name])
+        return accepted_before(recent.before, name, learned.last_at_ms + 1), after
 
     def learned(
         self, series: Ints, at: Ints, carried: StateUpdate, seen: CombinedDetection
@@ -390,9 +411,8 @@ class SeriesHistory:
 
     def load_more(self, most: int, now_ms: int) -> bool:
         """Load up to ``most`` further stations; true once all are loaded, since silence cannot be evaluated before."""
-        for i in np.flatnonzero(~self._loaded)[:most].tolist():
-            self.load(i, now_ms)
-        return bool(self._loaded.all())
+        self.ensure_loaded(np.flatnonzero(~self._loaded)[:most].tolist(), now_ms)
+        return self.whole
 
 
 def _pause_ms(registry: Registry) -> Ints:
@@ -404,11 +424,11 @@ def accepted(window: Window) -> Bools:
     return np.asarray(window.packed & 15 < Flag.BAD)
 
 
-def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: int) -> Window:
+def accepted_before(before: Callable[[str, int, int], Window], parameter: str, at_ms: int) -> Window:
     """The last accepted readings before an instant, as many as the state of a series holds, however old."""
     limit = MIN_READINGS
     while True:
-        found = store.before(station, parameter, at_ms, limit)
+        found = before(parameter, at_ms, limit)
         good = np.flatnonzero(accepted(found))
         if len(good) >= REMEMBERED_READINGS or len(found) < limit:
             return found.take(good[-REMEMBERED_READINGS:])

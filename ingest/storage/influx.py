@@ -8,6 +8,7 @@ Thinning is done by the server, except for buckets with points of several reache
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -70,6 +71,9 @@ class InfluxReadings:
     @property
     def recent_store(self) -> Self:
         return self
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the server has none
 
     def forget(self) -> None:
         """Nothing is remembered that a failed transaction could spoil."""

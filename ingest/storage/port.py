@@ -1,6 +1,7 @@
 """The interface of every reading store (:class:`ReadingStore`), and the types it answers with."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,6 +105,9 @@ class ReadingStore(Protocol):
 
     def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
         """Change flags and tests of stored readings; values stay."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """The reads of this thread within it may share one state of the store, which spares a connection for each."""
 
     def newest(self, station: str) -> Mapping[str, int]:
         """Parameter → its newest observed_at (ms), for all that the station ever sent."""

@@ -6,6 +6,7 @@ good reading. SQL is written once, with ``?`` for a value; :class:`Dialect` hold
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -176,16 +177,22 @@ class SqlReadings:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._database.snapshot()
+
     def newest(self, station: str) -> Mapping[str, int]:
         with self._database.read() as connection:
             id_ = self._id(connection, station)
-            keys = [p for (p,) in _query(connection, "SELECT parameter FROM reading_series WHERE station = ?", id_)]
-            newest = {}
-            for key in self._known_of(keys):
-                sql = f'SELECT at FROM reading WHERE station = ? AND "{key}" IS NOT NULL ORDER BY at DESC LIMIT 1'
-                if row := _query(connection, sql, id_).fetchone():
-                    newest[key] = int(row[0])
-            return newest
+            found = _query(connection, "SELECT parameter FROM reading_series WHERE station = ?", id_).fetchall()
+            keys = self._known_of(parameter for (parameter,) in found)
+            if not keys:
+                return {}
+            newest = (
+                f'(SELECT at FROM reading WHERE station = ? AND "{key}" IS NOT NULL ORDER BY at DESC LIMIT 1)'
+                for key in keys
+            )
+            row = _query(connection, f"SELECT {', '.join(newest)}", *[id_] * len(keys)).fetchone()
+        return {key: int(at) for key, at in zip(keys, row, strict=True) if at is not None}
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         with self._database.read() as connection:

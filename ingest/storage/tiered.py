@@ -6,7 +6,7 @@ a silent series, and late data that came after the edge moved. Where both have a
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import sqlalchemy as sa
@@ -103,6 +103,9 @@ class TieredReadings:
         )
 
     # -- reading -----------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._recent.snapshot()
 
     def newest(self, station: str) -> Mapping[str, int]:
         return self._recent.newest(station)  # the newest of a series never leaves the database

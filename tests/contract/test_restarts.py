@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from governance.incidents.finding import ConditionChange, Finding
 from infra.errors import Refused
@@ -22,8 +23,10 @@ from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
 from tests.creek import DAY, QUIET, STEP, creek, discharge
 from tests.creek import RULES as EVENTS
-from tests.world import CATALOGUE, T0, World, differences, message
+from tests.world import BOTH, CATALOGUE, T0, World, differences, message
 
+MOST_STATEMENTS_A_STATION = 8
+"""At a start. Over a slow line to the database every one is a wait, and a district has thousands of stations."""
 RULES = (
     EVENTS
     + """
@@ -258,3 +261,20 @@ def test_messages_that_come_again_tell_nothing(before: Path, tmp_path: Path) -> 
     told, _ = played(before, tmp_path / "one", 3)
     again, _ = played(before, tmp_path / "two", 3, again=0.3)
     assert [(i, a, b) for i, (a, b) in enumerate(zip(told, again, strict=True)) if a != b] == []
+
+
+@BOTH
+def test_a_start_asks_the_database_a_few_times_a_station_and_not_for_each_series(tmp_path: Path, dialect: str) -> None:
+    stations = [Station(f"s{i}", "", "", 113.1, 23.0, interval_s=int(STEP / 1000)) for i in range(12)]
+    world = World(tmp_path, stations, RULES, dialect)
+    values = {"turbidity": 9.0, "do": 7.0, "conductivity": 420.0, "ph": 7.1, "water_temp": 24.0}
+    times = [T0 + i * STEP for i in range(60)]
+    for some in (times[:40], times[40:]):
+        world.take(*(message(one.key, {at: values for at in some}) for one in stations))
+    world.start()
+    asked: list[str] = []
+    world.site.ensure_fresh()
+    sa.event.listen(world.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    world.site.history.load_more(len(stations), T0 + 61 * STEP)
+    assert world.site.history.whole
+    assert len(asked) <= MOST_STATEMENTS_A_STATION * len(stations)

@@ -309,6 +309,7 @@ def _page(v: View, number: int, picture: Model | None, asked: Asked) -> Response
         basis=_basis(incident),
         findings=sum(entry.what is EntryKind.FIRED for entry in history),
         decided=_decided(v, incident),
+        sentence=history[0].text if incident.rule else None,
         contacts=asked.contacts,
         may_contact=v.actor.may(_CONTACTS),
         release=_release(v, page.stored, asked),

@@ -45,7 +45,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
 from governance.incidents.finding import FindingKind
-from governance.incidents.headline import COLUMNS, Headline, Row, class_of, headline_from_json, table
+from governance.incidents.headline import COLUMNS, Row, class_of, format_limit, format_value, table
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import PHASE_OF_STATE, Action, Entry, EntryKind, Incident
 from governance.notify import store as notice_store
@@ -247,7 +247,7 @@ def _chart(v: View, number: int, other: str) -> dict[str, Any]:
     asked = [one for one in dict.fromkeys(v.query.get("parameter", "").split(",")) if one in v.context.catalogue]
     if not asked:
         raise ConfigurationError(say("station.no_data"))
-    span = evidence.span_of(incident, v.now_ms)
+    span = evidence.span_of(incident, (own or station).interval_s, v.now_ms)
     reach = registry.reach(station.reach)
     panels = []
     for one in asked[:MOST_PANELS]:
@@ -308,6 +308,7 @@ def _page(v: View, number: int, picture: Model | None, asked: Asked) -> Response
         condition=lambda one: condition_name(one, registry, catalogue, fired.get(one.key)),
         basis=_basis(incident),
         findings=sum(entry.what is EntryKind.FIRED for entry in history),
+        decided=_decided(v, incident),
         sentence=history[0].text if incident.rule else None,
         contacts=asked.contacts,
         may_contact=v.actor.may(_CONTACTS),
@@ -348,6 +349,16 @@ def _basis(incident: Incident) -> tuple[list[Text], list[tuple[Text, ...]]] | No
     return [say(f"headline.column_{name}") for name in COLUMNS], [tuple(row) for row in table(about)]
 
 
+def _decided(v: View, incident: Incident) -> str:
+    """The value that decided beside the limit of the rule; "" where the rule compares none."""
+    parameter = incident.parameter or ""
+    if incident.value is None or incident.limit is None or parameter not in v.context.catalogue:
+        return ""
+    shown = v.context.catalogue[parameter]
+    value, limit = format_value(incident.value, shown), shown.with_unit(format_limit(incident.limit))
+    return v.say("case.decided", value=value, limit=limit)
+
+
 def _table(v: View, page: CasePage) -> list[tuple[str, list[dict[str, Any]]]]:
     """The readings of the chart as rows, where the address asks for them."""
     if page.charted is None or v.query.get("view") != "table":
@@ -360,14 +371,10 @@ def _table(v: View, page: CasePage) -> list[tuple[str, list[dict[str, Any]]]]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _is_doubtful(headline: Headline | None) -> bool:
-    return headline is not None and headline.matter.zh.endswith(say("headline.doubtful", matter=Text("", "")).zh)
-
-
 def _settled_doubt(incident: Incident, history: Sequence[Entry]) -> Text | None:
     """The sentence of the entry that settled what was doubtful about an incident at first."""
-    doubted = [one for one in history if _is_doubtful(headline_from_json(one.details.get("headline")))]
-    if not doubted or _is_doubtful(incident.headline):
+    doubted = [one for one in history if (one.details.get("headline") or {}).get("doubtful")]
+    if not doubted or (incident.headline is not None and incident.headline.doubtful):
         return None
     wanted = EntryKind.WITHDRAWN if incident.kind is FindingKind.DEVICE else EntryKind.FIRED
     later = [one for one in history if one.seq > doubted[0].seq and one.what is wanted and one not in doubted]
@@ -396,7 +403,6 @@ def _read(v: View, incident: Incident, history: Sequence[Entry], asked: Asked) -
         seen = evidence.observed(v, incident, history, rows, stored.trace, view, registry, stored.past)
     except WaterError as failed:
         seen, unread = Observed(rows=rows), unread or failed.text
-    doubtful = _is_doubtful(incident.headline)
     sort, left_ms = models.time_left(incident, v.now_ms)
     _, left = models.deadline(incident, v.now_ms)
     case = incident.case
@@ -420,7 +426,7 @@ def _read(v: View, incident: Incident, history: Sequence[Entry], asked: Asked) -
         sort=sort,
         left=left,
         share=max(0.0, min(1.0, left_ms / whole)) if whole > 0 and sort in ("left", "soon") else None,
-        verdict=verdict.judge(incident, seen, v.context.catalogue, doubtful, _settled_doubt(incident, history)),
+        verdict=verdict.judge(incident, seen, v.context.catalogue, _settled_doubt(incident, history)),
         rows=rows,
         charted=charted,
         unread=unread,

@@ -29,7 +29,12 @@ from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station
 
 AROUND_MS = 6 * HOUR_MS
-"""What is shown before and after."""
+"""The most that is shown before and after, while that is at least `LEAST_READINGS`."""
+TIMES_AROUND = 3
+"""Before and after an event so many times its own length is shown: it is a fifth of the picture or more, and what was
+usual is still seen."""
+LEAST_AROUND_MS, LEAST_READINGS = HOUR_MS, 12
+"""The least before and after: an hour, and so many readings of the station."""
 MOST_RINGED = 12
 """Deciding samples that are ringed."""
 
@@ -95,11 +100,18 @@ def rows_of(incident: Incident, history: Iterable[Entry], station: str) -> tuple
     return tuple(found.values())
 
 
-def span_of(incident: Incident, now_ms: int) -> tuple[int, int]:
-    """Six hours before it began until six hours after it was decided, as far as time has come."""
-    start_ms = incident.since_ms - AROUND_MS
-    end_ms = min(now_ms, max(incident.since_ms, incident.observed_at_ms) + AROUND_MS)
-    return start_ms, max(start_ms + 1, end_ms)
+def span_of(incident: Incident, interval_s: int, now_ms: int) -> tuple[int, int]:
+    """The event and what is around it: `TIMES_AROUND` its length on either side, as far as time has come.
+
+    While a condition holds, the event goes on until now, at most `AROUND_MS` after it was decided.
+    """
+    last_ms = max(incident.since_ms, incident.observed_at_ms)
+    if incident.active:
+        last_ms = max(last_ms, min(now_ms, last_ms + AROUND_MS))
+    least_ms = max(LEAST_AROUND_MS, LEAST_READINGS * 1000 * interval_s)
+    around_ms = max(least_ms, min(AROUND_MS, TIMES_AROUND * (last_ms - incident.since_ms)))
+    start_ms = incident.since_ms - around_ms
+    return start_ms, max(start_ms + 1, min(now_ms, last_ms + around_ms))
 
 
 def charted(v: View, incident: Incident, station: Station, rows: Sequence[Row], registry: Registry) -> Charted | None:
@@ -120,7 +132,7 @@ def charted(v: View, incident: Incident, station: Station, rows: Sequence[Row], 
         measures.append(Measure(key, value, class_of(Row(key, value), station.water)))
     asked = v.query.get("parameter", "")
     chosen = tuple(keys) if asked == "all" else (asked,) if asked in keys else (keys[0],)
-    start_ms, end_ms = span_of(incident, v.now_ms)
+    start_ms, end_ms = span_of(incident, station.interval_s, v.now_ms)
     beside = _beside(v, station, chosen[0], registry)
     return Charted(station, tuple(measures), chosen, start_ms, end_ms, beside)
 

@@ -16,6 +16,8 @@ from sensors.standards.gb3838 import Direction, Water, WaterClass
 
 TITLE_MAX_CHARS: Final[Mapping[str, int]] = {"zh": 40, "en": 80}
 """Characters of a title. A Chinese character is as wide as two Latin letters: both fill the same line."""
+WALL_MAX_CHARS: Final[Mapping[str, int]] = {"zh": 40, "en": 40}
+"""Characters of a title on the large screen, where two lines of large letters must hold it in either language."""
 MIN_PART_CHARS: Final[Mapping[str, Mapping[str, int]]] = {
     "zh": {"place": 5, "matter": 6, "water_class": 0, "between": 0},
     "en": {"place": 16, "matter": 24, "water_class": 0, "between": 0},
@@ -49,7 +51,8 @@ class Headline:
 
     ``matter`` is what happened, empty where parameter and value say it. The first of ``rows`` is the one that a title
     shows, measured at ``station``. ``water`` is the station's kind of water, by which a value has a class.
-    ``confidence`` (0 to 1), ``score`` and ``threshold`` are the event detector's.
+    ``confidence`` (0 to 1), ``score`` and ``threshold`` are the event detector's, ``event`` is the key of the likely
+    cause it names. ``doubtful``: the rule or the detector was not sure that it is the water.
     """
 
     place: Text
@@ -60,6 +63,8 @@ class Headline:
     confidence: float | None = None
     score: float | None = None
     threshold: float | None = None
+    event: str = ""
+    doubtful: bool = False
 
     @property
     def lead(self) -> Row | None:
@@ -89,6 +94,10 @@ class Headline:
             found["rows"] = [
                 _fields_of(row, ("parameter", "value", "before", "times_usual", "limit")) for row in self.rows
             ]
+        if self.event:
+            found["event"] = self.event
+        if self.doubtful:
+            found["doubtful"] = True
         return found | _fields_of(self, ("confidence", "score", "threshold"))
 
 
@@ -105,6 +114,8 @@ def headline_from_json(found: Mapping[str, Any] | None) -> Headline | None:
         confidence=found.get("confidence"),
         score=found.get("score"),
         threshold=found.get("threshold"),
+        event=found.get("event", ""),
+        doubtful=found.get("doubtful", False),
     )
 
 
@@ -225,10 +236,10 @@ def truncated(text: str, room: int) -> str:
     return text if len(text) <= room else text[: max(0, room - 1)].rstrip() + "…"[: max(0, room)]
 
 
-def title(headline: Headline, present: float | None = None) -> Text:
-    """The title of at most ``ROOM`` characters in each language; ``present`` is the lead parameter's value now."""
+def title(headline: Headline, present: float | None = None, most_chars: Mapping[str, int] = TITLE_MAX_CHARS) -> Text:
+    """The title of at most ``most_chars`` in each language; ``present`` is the lead parameter's value now."""
     now = headline.at(present)
-    return Text(*(fitted(title_parts(now, language), language, TITLE_MAX_CHARS[language]) for language in ("zh", "en")))
+    return Text(*(fitted(title_parts(now, language), language, most_chars[language]) for language in ("zh", "en")))
 
 
 def summary(headline: Headline) -> tuple[Text, ...]:

@@ -355,16 +355,21 @@ class Incident:
     case: Case = Case()
     headline: Headline | None = None
 
-    def titled(self, present: float | None = None, place: Text | None = None) -> Text:
+    def titled(
+        self,
+        present: float | None = None,
+        place: Text | None = None,
+        most_chars: Mapping[str, int] = TITLE_MAX_CHARS,
+    ) -> Text:
         """The title; of an open incident with the ``present`` value of its lead parameter.
 
         ``place`` is where somebody reported it from: the title of a report does not name it.
         """
         if self.headline is not None:
-            return title_of(self.headline, present if self.shows_present else None)
+            return title_of(self.headline, present if self.shows_present else None, most_chars)
         where = place if place is not None and self.kind is FindingKind.REPORT else Text("", "")
         zh, en = f"{where.zh} {self.title.zh}".strip(), f"{where.en}: {self.title.en}".removeprefix(": ")
-        return Text(truncated(zh, TITLE_MAX_CHARS["zh"]), truncated(en, TITLE_MAX_CHARS["en"]))
+        return Text(truncated(zh, most_chars["zh"]), truncated(en, most_chars["en"]))
 
     @property
     def leading(self) -> tuple[str, str] | None:

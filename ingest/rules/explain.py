@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Any
 
+from governance.incidents.headline import format_limit
 from infra import toml_text
 from infra.texts import Text, say
 from ingest.rules.model import (
@@ -55,11 +56,13 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:  # noqa: PLR0911  (a kin
         shown = catalogue[getattr(rule, "parameter")]  # noqa: B009 - not all rules have one
         values["parameter"] = Text(shown.zh, shown.en)
     if isinstance(rule, LimitRule):
-        values |= {"samples": rule.samples, "pending": _held(rule.pending_s), "keep": _held(rule.keep_firing_s)}
+        pending, keep = _held("lasting", rule.pending_s), _held("kept", rule.keep_firing_s)
+        values |= {"samples": rule.samples, "pending": pending, "keep": keep}
     match rule:
         case Threshold():
-            side = say("rule.above" if rule.side is Side.ABOVE else "rule.below", limit=shown.show(rule.limit))
-            return say("rule.threshold", side=side, clear=shown.show(rule.clear), **values)
+            limit, clear = (shown.with_unit(format_limit(one)) for one in (rule.limit, rule.clear))
+            side = say("rule.above" if rule.side is Side.ABOVE else "rule.below", limit=limit)
+            return say("rule.threshold", side=side, clear=clear, **values)
         case Rate():
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
             over = duration_text(rule.over_s * 1000)
@@ -117,8 +120,8 @@ def scope(rule: Rule) -> Text:
     return Text("，".join(p.zh for p in parts), ", ".join(p.en for p in parts))
 
 
-def _held(seconds: int) -> Text:
-    return duration_text(seconds * 1000) if seconds else say("rule.at_once")
+def _held(key: str, seconds: int) -> Text:
+    return say(f"rule.{key}", held=duration_text(seconds * 1000)) if seconds else Text("", "")
 
 
 def _judged(parameters: Sequence[str], catalogue: Catalogue) -> Text:

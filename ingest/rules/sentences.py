@@ -196,7 +196,7 @@ def series_headline(one: BoundRule, transition: Transition, measured: float, *, 
                 matter = one.rule.grade.text
     if doubtful:
         matter = say("headline.doubtful", matter=matter) if matter != _EMPTY else say("headline.doubtful_reading")
-    return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water)
+    return Headline(station_name(one.station), matter, rows, one.station.key, one.station.water, doubtful=doubtful)
 
 
 def with_contradiction(text: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:

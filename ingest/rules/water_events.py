@@ -42,8 +42,7 @@ such a median, and the state of a series holds as many."""
 
 def event_cause(finding: Finding) -> EventCause | None:
     """The likely cause that the headline of a finding names; None where it is no event."""
-    matter = finding.headline.matter if finding.headline else None
-    return next((one for one in EventCause for doubtful in (False, True) if matter == _matter(one, doubtful)), None)
+    return EventCause(finding.headline.event) if finding.headline and finding.headline.event else None
 
 
 ChooseRule = Callable[[Station, EventCause, float, int], EventRule | None]
@@ -86,21 +85,19 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
         ]
     else:
         rows = [replace(by_role[role], times_usual=round(size, 1)) for role, size in what.evidence if role in by_role]
+    doubtful, matter = bool(found.discount[row]), say(f"event.{what.cause}")
     return Headline(
         station_name(station),
-        _matter(what.cause, bool(found.discount[row])),
+        say("headline.doubtful", matter=matter) if doubtful else matter,
         worst_first(rows, station.water),
         station.key,
         station.water,
         confidence=round(what.confidence, 2),
         score=round(float(found.total[row]), 2),
         threshold=round(float(found.needed[row]), 2),
+        event=what.cause,
+        doubtful=doubtful,
     )
-
-
-def _matter(cause: EventCause, doubtful: bool) -> Text:
-    matter = say(f"event.{cause}")
-    return say("headline.doubtful", matter=matter) if doubtful else matter
 
 
 def _finite(value: float) -> float | None:

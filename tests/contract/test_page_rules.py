@@ -181,7 +181,7 @@ def test_a_change_is_checked_as_a_fragment_while_it_is_typed(reviewer: TestClien
     inverted = checked("limit=9.0&clear=8.0")
     assert inverted.startswith('<div data-fragment="check">')
     assert "rules-fault serious" in inverted
-    assert "9.000" in part(inverted, "rules-preview")
+    assert "9.0 mg/L" in part(inverted, "rules-preview")
     assert 'data-wrong="limit"' in checked("limit=x")
 
 

@@ -85,6 +85,8 @@ def test_every_title_fits_its_room_and_keeps_its_value(
         assert title_parts(about, language).value in line
         assert line.startswith(getattr(place, language)[:2])
     assert headline_from_json(about.as_json()) == about
+    doubted = replace(about, event="sewage", doubtful=True)
+    assert headline_from_json(doubted.as_json()) == doubted
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from api.pages.incident_evidence import span_of
 from api.pages.models import action_bar
 from api.pages.models.action_bar import Given
 from api.pages.models.gauges import Hydrology, Level
@@ -11,10 +12,11 @@ from api.pages.models.verdict import Checked, Measured, Observed, Points, Sort, 
 from governance.incidents import lifecycle
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.headline import Headline, Row
-from governance.incidents.model import Action, Incident, Order, Source, State
+from governance.incidents.model import Action, Condition, Incident, Order, Source, State
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from infra.texts import Text, say
+from infra.times import HOUR_MS
 from sensors.parameters import catalogue
 
 T = 1_796_000_000_000
@@ -71,7 +73,8 @@ def test_the_detector_says_how_sure_it_is(share: float, confidence: str) -> None
 
 
 def test_a_doubtful_finding_during_a_visit_is_no_pollution() -> None:
-    found = judge(_incident(), Observed(rows=(AMMONIA,), visiting=True), SENSORS, doubtful=True)
+    doubted = _incident(headline=Headline(Text("甲", "A"), rows=(AMMONIA,), doubtful=True))
+    found = judge(doubted, Observed(rows=(AMMONIA,), visiting=True), SENSORS)
     assert found.sort is Sort.FAULT
 
 
@@ -142,3 +145,19 @@ def test_how_a_doubt_ended_stands_first_and_points_to_water_or_device() -> None:
         facts = judge(_incident(kind), Observed(), SENSORS, settled=said).facts
         assert (facts[0].measured, facts[0].points) == (said, points)
     assert all(fact.measured != said for fact in judge(_incident(), Observed(), SENSORS).facts)
+
+
+def test_the_chart_s_span_fits_the_length_of_the_event() -> None:
+    since, minute = T - 10 * HOUR_MS, HOUR_MS // 60
+
+    def span(minutes: int, *, on: bool = False, interval_s: int = 60, now_ms: int = T) -> tuple[float, float]:
+        condition = Condition("rule", "s", "nh3n", since, since, None if on else since + minutes * minute)
+        decided = replace(_incident(), since_ms=since, observed_at_ms=since + minutes * minute, conditions=(condition,))
+        start_ms, end_ms = span_of(decided, interval_s, now_ms)
+        return (start_ms - since) / HOUR_MS, (end_ms - since) / HOUR_MS
+
+    assert span(6) == (-1, 1.1), "of minutes: an hour around it"
+    assert span(60) == (-3, 4), "of an hour: three hours"
+    assert span(300) == (-6, 10), "never more than six hours before, and no time to come"
+    assert span(6, on=True, now_ms=since + 30 * minute) == (-1.5, 0.5), "what still holds lasts until now"
+    assert span(6, interval_s=3600) == (-12, 10), "twelve readings of a slow station"

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 
 from api.pages.models.overview import Data, ReachView, StationView
-from api.pages.models.wall import lead, mix
+from api.pages.models.wall import build, lead, mix
+from governance.incidents.finding import Colour
+from governance.incidents.headline import Headline, Row
+from governance.organisation.roles import Actor, Role
 from infra.texts import Text
 from ingest.analysis.live_classes import REACH, ShownClass
 from ingest.storage.port import Latest
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Water
+from tests.unit.test_page_overview import REGISTRY, incident, picture
 
 AT = 1_780_000_000_000
 CREEK = Reach("creek", "奇槎涌", "Qicha Creek", Water.CREEK, ((113.0, 23.0), (113.0, 23.1)))
@@ -51,3 +55,16 @@ def test_reaches_are_counted_by_class_with_those_that_cannot_be_judged_last() ->
         for i, one in enumerate((WaterClass.V, None, WaterClass.II, WaterClass.V))
     ]
     assert mix(reaches) == ((WaterClass.II, 1), (WaterClass.V, 2), (None, 1))
+
+
+def test_the_wall_counts_what_map_and_inbox_count_and_names_late_data_after_what_happens_now() -> None:
+    late = incident(1, "shiwan", Colour.BLUE, retrospective=True)
+    place = Text("奇槎涌环湖花园段上游", "Qicha Creek, Huanhu Garden 1 (upstream)")
+    about = Headline(place, rows=(Row("nh3n", 8.4, limit=2.0),), station="shiwan")
+    model = picture(late, incident(2, "lanshi", Colour.BLUE, headline=about))
+    wall = build(model, REGISTRY, Actor("李（示例）", Role.OFFICE), "en")
+    assert (wall.open, wall.open_late) == (2, 1)
+    assert [one.incident.id for one in wall.urgent] == [2, 1]
+    title = wall.urgent[0].title.en
+    assert len(title) <= 40
+    assert "8.40" in title

@@ -102,6 +102,8 @@ class IncidentView:
     incident: Incident = field(repr=False)
     source: Text | None = None
     """The sentence that names where it may have come from."""
+    value: float | None = None
+    """What its lead parameter measures now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +297,7 @@ def _row(
         parameter=incident.parameter,
         name=name,
         sentence=titled(incident, values, registry),
+        value=values.get(incident.leading) if incident.leading else None,
         since_ms=incident.since_ms,
         state=incident.state,
         retrospective=incident.retrospective,

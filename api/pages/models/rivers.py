@@ -108,7 +108,7 @@ def rows(registry: Registry, picture: Model, actor: Actor, regions: Regions) -> 
     if actor.may(Right.INCIDENTS):
         reach_of = reach_finder(registry)
         for row in picture.incidents:
-            if row.incident.is_open and not row.retrospective and in_jurisdiction(row.incident, actor):
+            if row.incident.is_open and in_jurisdiction(row.incident, actor):
                 open_.setdefault(reach_of(row.incident), []).append(row.colour)
     streets = streets_of(registry, regions)
     found = [

@@ -119,12 +119,10 @@ def judge(
     incident: Incident,
     observed: Observed,
     catalogue: Catalogue,
-    doubtful: bool = False,
     settled: Text | None = None,
 ) -> Verdict:
-    """The verdict on an incident. ``doubtful``: the rule or the detector itself had doubts; ``settled`` says how a
-    doubt of the beginning ended."""
-    facts = sorted(_facts(incident, observed, catalogue, doubtful), key=lambda one: one.points is Points.NEITHER)
+    """The verdict on an incident; ``settled`` says how a doubt of the beginning ended."""
+    facts = sorted(_facts(incident, observed, catalogue), key=lambda one: one.points is Points.NEITHER)
     if settled is not None:
         is_fault = incident.kind is FindingKind.DEVICE
         key = "verdict.settled_device" if is_fault else "verdict.settled_event"
@@ -154,8 +152,8 @@ def judge(
     )
 
 
-def _facts(incident: Incident, observed: Observed, catalogue: Catalogue, doubtful: bool) -> Iterator[Fact]:
-    yield from _of_the_finding(incident, doubtful)
+def _facts(incident: Incident, observed: Observed, catalogue: Catalogue) -> Iterator[Fact]:
+    yield from _of_the_finding(incident)
     yield from _of_values(observed, catalogue)
     yield from _of_others(observed)
     yield from _of_people(observed, catalogue)
@@ -163,9 +161,9 @@ def _facts(incident: Incident, observed: Observed, catalogue: Catalogue, doubtfu
     yield from _of_gauges(observed, catalogue)
 
 
-def _of_the_finding(incident: Incident, doubtful: bool) -> Iterator[Fact]:
+def _of_the_finding(incident: Incident) -> Iterator[Fact]:
     headline = incident.headline
-    if doubtful:
+    if headline is not None and headline.doubtful:
         yield Fact(say("verdict.doubtful"), say("verdict.doubtful_why"), Points.FAULT)
     elif headline is not None and headline.confidence is not None:
         said = say("verdict.detector_says", what=headline.matter, percent=round(100 * headline.confidence))

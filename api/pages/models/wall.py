@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from api.pages.models.drawing import Mark, Sheet, Sizes, Water, draw
 from api.pages.models.incident import deadline
 from api.pages.models.overview import Data, IncidentView, Model, ReachView, StationView, worst_colours
+from api.titles import titled
+from governance.incidents.headline import WALL_MAX_CHARS
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.organisation.roles import Actor
 from infra.texts import Text
@@ -44,23 +46,26 @@ class Worst:
 
 @dataclass(frozen=True, slots=True)
 class Urgent:
-    """An open incident with the sort (``over``, ``soon``, ``left`` …) and the words of its deadline."""
+    """An open incident: its short title, the sort (``over``, ``soon``, ``left`` …) and the words of its deadline."""
 
     incident: IncidentView
+    title: Text
     sort: str
     words: Text
 
 
 @dataclass(frozen=True, slots=True)
 class Wall:
-    """What the large screen shows. ``met`` of ``judged`` reaches meet their target; ``mix`` counts reaches by class;
-    ``reaches`` are all, worst first.
+    """What the large screen shows. ``open`` and ``overdue`` count what the map and the inbox count, with what late data
+    showed, of which ``open_late`` says how many; it is named after what happens now. ``met`` of ``judged`` reaches meet
+    their target; ``mix`` counts reaches by class; ``reaches`` are all, worst first.
     """
 
     sheet: Sheet
     worst: Worst | None
     urgent: tuple[Urgent, ...]
     open: int
+    open_late: int
     overdue: int
     below_v: int
     met: int
@@ -72,18 +77,18 @@ class Wall:
 
 def build(model: Model, registry: Registry, actor: Actor, language: str) -> Wall:
     """The large screen of what is within somebody's jurisdiction."""
-    open_now = (row for row in model.incidents if row.incident.is_open and not row.retrospective)
-    rows = [row for row in open_now if in_jurisdiction(row.incident, actor)]
+    rows = [row for row in model.incidents if row.incident.is_open and in_jurisdiction(row.incident, actor)]
     worst = worst_colours(registry, (row.incident for row in rows))
     model = replace(model, stations=tuple(replace(one, colour=worst.get(one.key)) for one in model.stations))
-    urgent = sorted((_urgent(row, model.at_ms) for row in rows), key=lambda one: _rank(one, model.at_ms))
+    urgent = sorted((_urgent(row, registry, model.at_ms) for row in rows), key=lambda one: _rank(one, model.at_ms))
     shown = [one.shown for one in model.reaches if one.shown is not None]
     with_target = [one for one in shown if one.met is not None]
     return Wall(
         sheet=_sheet(model, registry, language),
-        worst=_worst(model, registry, rows),
+        worst=_worst(model, registry, [row for row in rows if not row.retrospective]),
         urgent=tuple(urgent[:URGENT]),
         open=len(rows),
+        open_late=sum(row.retrospective for row in rows),
         overdue=sum(one.sort == "over" for one in urgent),
         below_v=sum(one.water_class is WaterClass.WORSE for one in model.reaches),
         met=sum(bool(one.met) for one in with_target),
@@ -124,15 +129,21 @@ def lead(shown: ShownClass, reach: Reach, stations: Mapping[str, StationView], o
     return max(found, key=lambda one: one.times or 0.0, default=None)
 
 
-def _urgent(row: IncidentView, now_ms: int) -> Urgent:
+def _urgent(row: IncidentView, registry: Registry, now_ms: int) -> Urgent:
     sort, words = deadline(row.incident, now_ms)
-    return Urgent(row, sort, words)
+    values = {} if row.value is None or row.incident.leading is None else {row.incident.leading: row.value}
+    return Urgent(row, titled(row.incident, values, registry, WALL_MAX_CHARS), sort, words)
 
 
-def _rank(one: Urgent, now_ms: int) -> tuple[int, float, int]:
-    """The most urgent colour first, of these the one with the least time left."""
+def _rank(one: Urgent, now_ms: int) -> tuple[bool, int, float, int]:
+    """What happens now first, of it the most urgent colour, of these the one with the least time left."""
     due = one.incident.incident.case.due_ms
-    return one.incident.colour.rank, float("inf") if due is None else due - now_ms, one.incident.id
+    return (
+        one.incident.retrospective,
+        one.incident.colour.rank,
+        float("inf") if due is None else due - now_ms,
+        one.incident.id,
+    )
 
 
 def _worst(model: Model, registry: Registry, rows: Sequence[IncidentView]) -> Worst | None:

@@ -2,8 +2,8 @@
 
 Loading takes seconds of processor for each process, and the tests start hundreds. `Popen` and `run` take what those of
 `subprocess` take; a command that begins ``sys.executable -m`` is forked from a process that has loaded all modules
-once, and becomes a child of the tests like any other: it has its own id, signals, exit code and open files. Other
-commands, and those with other variables for Python itself, are started as usual.
+once, and becomes a child of the tests like any other: it has its own id, signals, exit code and open files. So is a
+program after ``-c``. Other commands, and those that set a variable of Python otherwise, are started as usual.
 
 `tests/system/test_serve.py` starts the product without this.
 """
@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ ROOT = Path(__file__).parent.parent
 PRODUCT = ("infra", "sensors", "ingest", "governance", "api", "simulator", "riverchief")
 SITES = ("tests.pages_site", "tests.large_site", "tests.hj212_site", "tests.sl651_site")
 """Run by tests as programs: what they import is loaded, they themselves are not."""
+MODULES = ("riverchief", "tests.faults.clocked", *SITES)
+"""What is forked after ``-m``."""
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -48,7 +51,8 @@ class Popen(subprocess.Popen[Any]):
             super()._execute_child(*arguments)  # type: ignore[misc]
             return
         asked = {
-            "module": words[2],
+            "how": words[1],
+            "program": words[2],
             "words": [os.fspath(word) for word in words[3:]],
             "cwd": os.fspath(given["cwd"] or Path.cwd()),
             "env": {**(os.environ if given["env"] is None else given["env"])},
@@ -84,11 +88,11 @@ def run(
 
 
 def _can_fork(words: Any, env: Any) -> bool:
-    if not isinstance(words, list | tuple) or list(words[:2]) != [sys.executable, "-m"]:
+    if not isinstance(words, list | tuple) or words[0] != sys.executable:
         return False
-    if words[2] not in ("riverchief", *SITES):
+    if words[1] != "-c" and not (words[1] == "-m" and words[2] in MODULES):
         return False
-    return env is None or _of_python(env) == _of_python(os.environ)
+    return env is None or _of_python(env).items() <= _of_python(os.environ).items()
 
 
 def _of_python(variables: Any) -> dict[str, str]:
@@ -185,16 +189,21 @@ def _serve(channel: socket.socket) -> dict[str, Any] | None:
 
 
 def _become(asked: dict[str, Any]) -> None:
-    """Run the module as if this process had been started with it."""
+    """Run the module, or the program after ``-c``, as if this process had been started with it."""
     if asked["session"]:
         os.setsid()
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.argv = [asked["module"], *asked["words"]]
     sys.path[0] = asked["cwd"]
     gc.enable()
-    runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+    if asked["how"] == "-m":
+        sys.argv = [asked["program"], *asked["words"]]
+        runpy.run_module(asked["program"], run_name="__main__", alter_sys=True)
+        return
+    sys.argv = ["-c", *asked["words"]]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(asked["program"], "<string>", "exec"), vars(sys.modules["__main__"]))
 
 
 def main() -> None:

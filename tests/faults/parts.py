@@ -23,7 +23,7 @@ from riverchief.brokers.local import Broker, free_port
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from simulator.devices.fleet import Connection
-from tests import disk
+from tests import disk, preloaded
 from tests.databases import with_tables
 from tests.faults.clocked import MovedClock
 from tests.faults.receiver import SECRET, Receiver
@@ -70,8 +70,10 @@ class SiteClock:
 class Site:
     """A site with everything that belongs to it; ``close`` ends what it started."""
 
-    def __init__(self, dialect: str) -> None:
+    def __init__(self, dialect: str, *, cold: bool = True) -> None:
+        """Processes load the product when they start, as on a machine; unless ``cold`` they have it already."""
         self.dialect = dialect
+        self._popen = subprocess.Popen if cold else preloaded.Popen
         self.capabilities = _capabilities(dialect)
         self._started: list[subprocess.Popen[bytes]] = []
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -210,7 +212,7 @@ class Site:
         with (self.folder / "riverchief.log").open("ab") as log:
             command = [sys.executable, "-m", "tests.faults.clocked", str(self.folder / "clock"), *arguments]
             command += ["--settings", str(self.settings)]
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            process = self._popen(command, stdout=log, stderr=log, env=environment)
         self._started.append(process)
         return process
 

@@ -15,6 +15,7 @@ from governance import tables
 from infra.database import Database, metadata
 from infra.errors import ConfigurationError
 from riverchief import migrations
+from tests import preloaded
 from tests.postgres import server
 from tests.says import says
 
@@ -124,7 +125,7 @@ SqlReadings(database, catalogue())
 
 def test_four_processes_that_start_at_once_on_an_empty_database_all_find_it_ready(database: Database) -> None:
     command = [sys.executable, "-c", UPGRADE, database.url.render_as_string(hide_password=False)]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    processes = [preloaded.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write(b"\n")

@@ -45,6 +45,7 @@ from infra.errors import ConfigurationError, NotFound, Refused, StorageUnavailab
 from infra.texts import Text, same, say
 from riverchief.brokers.local import free_port
 from riverchief.receiver import create_receiver
+from tests import preloaded
 from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.says import says
@@ -844,7 +845,7 @@ def worker(database: Database, receiver: Receiver) -> Iterator[Callable[[int], s
     def start(seed: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", WORKER, database.url.render_as_string(False), receiver.url, SECRET, str(seed)]
         started.append(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            preloaded.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         )
         assert started[-1].stdout is not None
         assert started[-1].stdout.readline() == b"ready\n"

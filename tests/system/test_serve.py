@@ -27,6 +27,7 @@ from riverchief.brokers.local import free_port
 from riverchief.database import open_database
 from sensors.reading import Message
 from sensors.stations import Station
+from tests import preloaded
 from tests.rig import Running, eventually
 from tests.says import shows
 from tests.sign_in import first_administrator
@@ -170,7 +171,7 @@ def test_a_part_that_dies_ends_the_process_with_an_error(
         f"import {module} as m\ndef die(*_): raise ZeroDivisionError('made to die')\nm.{owner}.{function} = die\n"
         "from riverchief.cli.app import main\nmain()"
     )
-    done = subprocess.run(
+    done = preloaded.run(
         [sys.executable, "-c", program, command, "--settings", str(site.settings)],
         capture_output=True,
         text=True,

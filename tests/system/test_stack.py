@@ -32,6 +32,7 @@ from riverchief.setup import DASHBOARDS_DO_NOT_READ, DASHBOARDS_READ
 from riverchief.sources import mqtt_settings
 from sensors.parameters import catalogue
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
+from tests import preloaded
 from tests.grafana import Servers, Window
 from tests.rig import eventually
 from tests.stack import NATS, Session, ShippedNats, Stack, plugin
@@ -208,7 +209,7 @@ def stored(stack: Stack, station: str) -> int:
 def test_the_demo_profile_fills_every_station_and_is_no_more_than_its_devices(stack: Stack) -> None:
     stack.run("setup-simulator")
     command = [*stack.command("simulator"), "--history-days", "0.1", "--every", "0.5"]
-    process = subprocess.Popen(command, env=stack.environment("simulator"))
+    process = preloaded.Popen(command, env=stack.environment("simulator"))
     try:
         for station in {s.key for s in read_stations(Path("config/stations.toml"), catalogue()).stations}:
             eventually(f"history and present of {station}", lambda key=station: stored(stack, key) > 10)

@@ -23,7 +23,7 @@ from infra.times import from_ms, to_ms
 
 MOST_LETTERS = 16_000
 MOST_DEPTH = 50
-BOOL, DATE, CLOCK, DURATION, GEO, NULL, LIST = "boolean", "date", "time of day", "duration", "geometry", "null", "list"
+BOOL, DATE, CLOCK, DURATION, GEO, NULL = "boolean", "date", "time of day", "duration", "geometry", "null"
 
 Value = Callable[[Entity], Any]
 Follow = Callable[[Entity, str], Entity | None]

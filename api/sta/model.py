@@ -10,7 +10,7 @@ from ingest.storage.port import Latest
 from sensors.parameters import Parameter
 from sensors.stations import Deployment, Device, Registry, Station
 
-TEXT, NUMBER, TIME, JSON, LINK = "text", "number", "time", "json", "link"
+TEXT, NUMBER, TIME, JSON = "text", "number", "time", "json"
 FOREVER_MS = 2**TIME_BITS
 GEOJSON = {"1.1": "application/geo+json", "2.0": "application/geo+json"}
 UNSPECIFIED = "unspecified"

@@ -9,7 +9,7 @@ An unauthenticated sender learns nothing about which MN exist, has few guesses, 
 
 Memory is bounded: a connection has at most :data:`IN_FLIGHT` frames with the intake and a few kilobytes of unsent
 answers, and is not read while it is over that or the intake is full. A connection is dropped after ``idle_s`` without a
-whole frame, :data:`IDENTIFY_TIMEOUT_S` without one of a registered logger, or :data:`MAX_BROKEN` broken ones in a row.
+whole frame, :data:`IDENTIFY_TIMEOUT_S` without one of a registered logger, or ``MAX_BROKEN`` broken ones in a row.
 """
 
 import itertools
@@ -18,28 +18,30 @@ from collections import deque
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 import structlog
 
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import say
+from infra.times import HOUR_MS
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
+from ingest.sources.line_server import Counters as LineCounters
 from ingest.sources.line_server import Limits, LineServer, NoAnswer, TcpLine
+from ingest.sources.reading_gaps import Gap, ReadingGaps
 from sensors.reading import Message, Reason
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
 from sensors.wire.hj212.codes import ANSWERS, DATA, EVENTS, NOTICES, Cn, ExeRtn, QnRtn
 from sensors.wire.hj212.exchange import Command
-from sensors.wire.hj212.frame import Broken, Fault, FrameReader
+from sensors.wire.hj212.frame import Broken, Fault, Frame, FrameReader
 from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, qn_time, read_time, write_qn
 from sensors.wire.hj212.readings import MN, SOURCE, Logger, topic, unproven
 
 log = structlog.get_logger(__name__)
 
-MAX_BROKEN: Final = 20
-"""Broken frames in a row after which a connection is dropped."""
 IDENTIFY_TIMEOUT_S: Final = 60.0
 """Time within which a connection must send data of a registered logger."""
 
@@ -53,10 +55,6 @@ MAX_REQUESTS: Final = 16
 
 CLOCK_TOLERANCE_S: Final = 60
 CLOCK_RETRY_S: Final = 3600
-MIN_GAP_MS: Final = 600_000
-"""A pause shorter than this (or two intervals of the station, if that is longer) is no gap."""
-MAX_GAP_MS: Final = 31 * 86_400_000
-MAX_GAPS: Final = 8
 
 _UNAUTHENTICATED: Final = frozenset({Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD})
 _REFUSED: Final = _UNAUTHENTICATED | {Reason.ENCRYPTED}
@@ -91,19 +89,11 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Counters:
+class Counters(LineCounters):
     """Counts since the gateway started, written by its thread."""
 
-    connected: int = 0
-    turned_away: int = 0
-    dropped: int = 0
-    frames: int = 0
-    broken: int = 0
     answered: int = 0
     refused: int = 0
-    asked: int = 0
-    locked: int = 0
-    left_out: int = 0
 
 
 @dataclass(slots=True)
@@ -128,6 +118,8 @@ _Answered = tuple[Bundle["_Connection"], Receipt, Fault | None]
 class Gateway(LineServer[_Answered]):
     """The server; ``start``, ``stop``, ``quiesce`` and ``command`` may be called from any thread."""
 
+    counters: Counters
+
     def __init__(self, settings: GatewaySettings, intake: Intake, clock_ms: Callable[[], int]) -> None:
         limits = Limits(settings.host, settings.port, settings.max_connections, settings.idle_s)
         super().__init__("hj212", limits, intake, clock_ms)
@@ -135,8 +127,7 @@ class Gateway(LineServer[_Answered]):
         self.counters = Counters()
         self.assembler: Assembler[_Connection] = Assembler()
         self.by_mn: dict[str, _Connection] = {}
-        self._last_at: dict[str, int] = {}
-        self._gaps: dict[str, deque[tuple[int, int]]] = {}
+        self._gaps = ReadingGaps()
         self._numbers = itertools.count()
         self._last_qn_ms = 0
         self._tls = _tls(settings)
@@ -145,7 +136,7 @@ class Gateway(LineServer[_Answered]):
 
     def start(self) -> None:
         """Listen; raises ConfigurationError where the address cannot be used."""
-        self._last_at = {mn: at for mn, one in self.loggers.items() if (at := one.last_at_ms) is not None}
+        self._gaps.start({mn: one.last_at_ms for mn, one in self.loggers.items()})
         super().start()
 
     @property
@@ -172,12 +163,6 @@ class Gateway(LineServer[_Answered]):
     def encryption(self) -> dict[str, Any]:
         timeouts = {"ssl_handshake_timeout": 20, "ssl_shutdown_timeout": 5}
         return {"ssl": self._tls} | timeouts if self._tls else {}
-
-    def admit(self, admitted: bool) -> None:
-        if admitted:
-            self.counters.connected += 1
-        else:
-            self.counters.turned_away += 1
 
     def sweep(self, now: float) -> None:
         for bundle in self.assembler.expire(self.clock_ms()):
@@ -207,9 +192,7 @@ class Gateway(LineServer[_Answered]):
 
         Data of unauthenticated senders over the daily limit are only counted, and refused.
         """
-        if not self._may_keep(bundle, mn, fault):
-            self.counters.left_out += 1
-            self.count_left_out()
+        if not self._is_kept(bundle, mn, fault):
             for part in bundle.waiting:
                 part.owner.refuse(part.packet, fault)
             return
@@ -224,13 +207,13 @@ class Gateway(LineServer[_Answered]):
 
         self.lane.put(PendingMessage(message, durable))
 
-    def _may_keep(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None) -> bool:
+    def _is_kept(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None) -> bool:
         owner = bundle.parts[0].owner
         if fault is None:
             authenticated = all(unproven(part.packet, mn, self.loggers) is None for part in bundle.parts)
         else:
             authenticated = bool(owner.devices)
-        return authenticated or self.sender_limits.may_keep(owner.peer, len(bundle.raw), self.now())
+        return authenticated or self.may_keep(owner.peer, len(bundle.raw))
 
     def identified(self, connection: "_Connection", mn: str) -> None:
         """Note that a registered logger uses this connection; its earlier connection is dropped."""
@@ -244,8 +227,8 @@ class Gateway(LineServer[_Answered]):
             before.devices.discard(mn)
             if not before.devices:
                 before.drop("the logger has connected anew")
-        for gap in list(self._gaps.get(mn, ())):
-            self._request_gap(mn, *gap, first=Cn.MINUTE)
+        for gap in self._gaps.of(mn):
+            self._request_gap(mn, gap, first=Cn.MINUTE)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -275,35 +258,25 @@ class Gateway(LineServer[_Answered]):
 
     def request_missing(self, mn: str, cn: str, at_ms: int) -> None:
         """Request the data between the last reading of this logger and this one, where there is a gap."""
-        if at_ms > self.clock_ms() + MIN_GAP_MS:
-            return  # its clock is wrong
-        last = self._last_at.get(mn)
-        self._last_at[mn] = at_ms if last is None else max(last, at_ms)
-        if last is None or cn == Cn.DAY:
-            return
-        registry = self.intake.site.registry
-        logger = self.loggers.get(mn)
+        registry, logger = self.intake.site.registry, self.loggers.get(mn)
         interval_ms = registry[logger.station].interval_s * 1000 if logger and logger.station in registry else 0
-        if at_ms - last <= max(MIN_GAP_MS, 2 * interval_ms, 2 * 3_600_000 if cn == Cn.HOUR else 0):
-            return
-        gap = (max(last, at_ms - MAX_GAP_MS), at_ms)
-        gaps = self._gaps.setdefault(mn, deque(maxlen=MAX_GAPS))
-        if gap not in gaps:
-            gaps.append(gap)
-        self._request_gap(mn, *gap, first=Cn.HOUR if cn == Cn.HOUR else Cn.MINUTE)
+        pause_ms = inf if cn == Cn.DAY else max(2 * interval_ms, 2 * HOUR_MS if cn == Cn.HOUR else 0)
+        gap = self._gaps.notice(mn, at_ms, self.clock_ms(), pause_ms)
+        if gap is not None:
+            self._request_gap(mn, gap, first=Cn.HOUR if cn == Cn.HOUR else Cn.MINUTE)
 
-    def _request_gap(self, mn: str, begin_ms: int, end_ms: int, first: str) -> None:
+    def _request_gap(self, mn: str, gap: Gap, first: str) -> None:
         """Request the minute data of a gap, and the hour data where there are none."""
 
         def then(answer: Answer | None) -> None:
             if answer is None:
                 return  # requested again when the logger reconnects
             if not answer.done and first == Cn.MINUTE:
-                self._request_gap(mn, begin_ms, end_ms, first=Cn.HOUR)
-            elif (begin_ms, end_ms) in self._gaps.get(mn, ()):
-                self._gaps[mn].remove((begin_ms, end_ms))
+                self._request_gap(mn, gap, first=Cn.HOUR)
+            else:
+                self._gaps.close(mn, gap)
 
-        self._request(mn, exchange.fetch(first, begin_ms, end_ms), then)
+        self._request(mn, exchange.fetch(first, *gap), then)
 
 
 class _Connection(TcpLine):
@@ -312,10 +285,8 @@ class _Connection(TcpLine):
     hello_s = IDENTIFY_TIMEOUT_S
 
     def __init__(self, gateway: Gateway) -> None:
-        super().__init__(gateway)
+        super().__init__(gateway, FrameReader())
         self._gateway = gateway
-        self._reader = FrameReader()
-        self._broken_in_row = 0
         self._requests: deque[_Request] = deque()
         self._last_packet: Packet | None = None
         self.mn = ""
@@ -323,11 +294,13 @@ class _Connection(TcpLine):
 
     # -- the server calls --------------------------------------------------------------------------------------------
 
-    def received(self, data: bytes) -> None:
-        self._handle(self._reader.feed(data))
-
-    def closed(self) -> None:
-        self._handle(self._reader.close())
+    def handle(self, found: Frame | Broken) -> str | None:
+        if isinstance(found, Broken):
+            self._handle_broken(found)
+            return found.reason
+        self._gateway.counters.frames += 1
+        self._handle_packet(parse(found.segment), found.raw)
+        return None
 
     def lost(self) -> None:
         self._gateway.forget_line(self)
@@ -338,11 +311,6 @@ class _Connection(TcpLine):
     def check_timeouts(self, now: float, overloaded: bool) -> None:
         super().check_timeouts(now, overloaded)
         self._send_request(now)
-
-    def drop(self, why: str) -> None:
-        if self.connected:
-            self._gateway.counters.dropped += 1
-        super().drop(why)
 
     def durable(self, part: Part["_Connection"], receipt: Receipt, fault: Fault | None) -> None:
         """Answer a part that is stored or quarantined."""
@@ -369,27 +337,14 @@ class _Connection(TcpLine):
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
-    def _handle(self, found: list[Any]) -> None:
-        for one in found:
-            if isinstance(one, Broken):
-                self._handle_broken(one)
-            else:
-                self.last_frame_at = self._gateway.now()
-                self._broken_in_row = 0
-                self._gateway.counters.frames += 1
-                self._handle_packet(parse(one.segment), one.raw)
-
     def _handle_broken(self, broken: Broken) -> None:
         """Quarantine a broken frame, and answer the sender where it can be identified."""
         self._gateway.counters.broken += 1
-        self._broken_in_row += 1
         packet = parse(broken.segment)
         mn = packet.mn if packet.mn and MN.fullmatch(packet.mn) else self.mn
         cut = broken.fault in (Fault.GARBAGE, Fault.CUT)  # half a frame is not answered: its sender repeats it
         part = Part(Packet(None) if cut else packet, broken.raw, self)
         self._gateway.hand_over(Bundle((part,), (part,)), mn, broken.fault)
-        if self._broken_in_row >= MAX_BROKEN:
-            self.drop(f"{MAX_BROKEN} broken frames one behind the other, the last: {broken.reason}")
 
     def _handle_packet(self, packet: Packet, raw: bytes) -> None:
         if packet.mn and MN.fullmatch(packet.mn):
@@ -397,9 +352,7 @@ class _Connection(TcpLine):
         if self._is_answer(packet):
             return
         gateway, mn = self._gateway, (packet.mn or self.mn)[:64]
-        if mn not in self.devices and gateway.sender_limits.locked(self.peer, mn, gateway.now()):
-            gateway.counters.locked += 1
-            gateway.count_left_out()
+        if gateway.is_locked(self, mn):
             self.refuse(packet)
             if not self.devices:
                 self.finish()

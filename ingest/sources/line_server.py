@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -25,6 +25,8 @@ READ_BYTES: Final = 4096
 IN_FLIGHT: Final = 16
 """Messages of one connection with the intake at most; it is read again once half of them are answered."""
 MAX_UNSENT_BYTES: Final = 16_384
+MAX_BROKEN: Final = 20
+"""Broken frames in a row after which a connection is dropped."""
 SWEEP_S: Final = 0.5
 
 
@@ -44,11 +46,34 @@ class Limits:
     idle_s: int
 
 
+@dataclass(slots=True)
+class Counters:
+    """Counts since the server started, written by its thread."""
+
+    connected: int = 0
+    turned_away: int = 0
+    dropped: int = 0
+    frames: int = 0
+    broken: int = 0
+    asked: int = 0
+    locked: int = 0
+    left_out: int = 0
+
+
+class Reader(Protocol):
+    """Finds frames in a stream."""
+
+    def feed(self, data: bytes | memoryview) -> Sequence[Any]: ...
+    def close(self) -> Sequence[Any]: ...
+
+
 R = TypeVar("R")
 
 
 class LineServer(ABC, Generic[R]):
     """The server; ``start``, ``stop`` and ``quiesce`` may be called from any thread. ``R`` is a receipt to pass on."""
+
+    counters: Counters
 
     def __init__(self, name: str, limits: Limits, intake: Intake, clock_ms: Callable[[], int]) -> None:
         self.name = name
@@ -122,17 +147,29 @@ class LineServer(ABC, Generic[R]):
     def now(self) -> float:
         return self.loop.time()
 
-    def count_left_out(self) -> None:
+    def may_keep(self, peer: str, size: int) -> bool:
+        """Whether so many bytes of a sender who proved nothing are kept; counts what is not."""
+        kept = self.sender_limits.may_keep(peer, size, self.now())
+        if not kept:
+            self.counters.left_out += 1
+            self._count_left_out()
+        return kept
+
+    def is_locked(self, line: "Line", device: str) -> bool:
+        """Whether a sender has guessed too often to speak for a device; counts what it then sends."""
+        locked = device not in line.devices and self.sender_limits.locked(line.peer, device, self.now())
+        if locked:
+            self.counters.locked += 1
+            self._count_left_out()
+        return locked
+
+    def _count_left_out(self) -> None:
         """Count a message that is not kept in the ledger of the day."""
         self.intake.site.ledger.count_left_out_message(beijing_day(self.clock_ms()).isoformat())
 
     @abstractmethod
     def new_line(self) -> "TcpLine":
         """The protocol of a new connection."""
-
-    @abstractmethod
-    def admit(self, admitted: bool) -> None:
-        """Count a connection that was taken or turned away."""
 
     @abstractmethod
     def answer_all(self, receipts: list[R]) -> None:
@@ -153,9 +190,11 @@ class LineServer(ABC, Generic[R]):
             del self.lines[silent]
             silent.drop("a new connection needs its place")
         admitted = not self.stopping and (silent is not None or not full)
-        self.admit(admitted)
         if admitted:
+            self.counters.connected += 1
             self.lines[line] = None
+        else:
+            self.counters.turned_away += 1
         return admitted
 
     def stop_accepting(self) -> None:
@@ -200,14 +239,23 @@ class LineServer(ABC, Generic[R]):
         self.loop.call_later(0.2, self.loop.stop)
 
 
+class Line(Protocol):
+    """What the devices behind one address speak over."""
+
+    peer: str
+    devices: set[str]
+
+
 class TcpLine(asyncio.BufferedProtocol, ABC):
     """One TCP connection, over which several devices may speak. ``devices`` are those that proved who they are."""
 
     hello_s: float = 300.0
     """Time within which a registered device must have spoken."""
 
-    def __init__(self, server: LineServer[Any]) -> None:
+    def __init__(self, server: LineServer[Any], reader: Reader) -> None:
         self._server = server
+        self._reader = reader
+        self._broken_in_row = 0
         self._transport: asyncio.Transport | None = None
         self._connected_at = self.last_frame_at = server.now()
         self._reading_paused = False
@@ -218,12 +266,8 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
         self.peer = ""
 
     @abstractmethod
-    def received(self, data: bytes) -> None:
-        """Bytes came."""
-
-    @abstractmethod
-    def closed(self) -> None:
-        """No more bytes will come: use what is left of them."""
+    def handle(self, found: Any) -> str | None:
+        """Handle a frame, or bytes that are none; returns why they are none."""
 
     @abstractmethod
     def lost(self) -> None:
@@ -243,17 +287,28 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            self.received(bytes(self._server.buffer[:nbytes]))
+            self._handle_all(self._reader.feed(bytes(self._server.buffer[:nbytes])))
         except Exception:  # must not end the loop for all connections
             log.exception("connection failed", server=self._server.name)
             self.drop("a fault of ours")
             return
         self.update_reading()
 
+    def _handle_all(self, found: Sequence[Any]) -> None:
+        for one in found:
+            why = self.handle(one)
+            if why is None:
+                self.last_frame_at, self._broken_in_row = self._server.now(), 0
+                continue
+            self._broken_in_row += 1
+            if self._broken_in_row >= MAX_BROKEN:
+                self.drop(f"{MAX_BROKEN} broken frames one behind the other, the last: {why}")
+                return
+
     def eof_received(self) -> bool:
         """The device closed its side; it still gets its answers."""
         self._ended = True
-        self.closed()
+        self._handle_all(self._reader.close())
         return self.in_flight > 0 and not self._server.encryption()  # TLS has no half-closed connection
 
     def pause_writing(self) -> None:
@@ -268,7 +323,7 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
         self._server.lines.pop(self, None)
         if not self._ended:
             self._ended = True
-            self.closed()
+            self._handle_all(self._reader.close())
         self._transport = None
         self.lost()
 
@@ -302,6 +357,7 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
     def drop(self, why: str) -> None:
         """Close at once."""
         if self._transport is not None:
+            self._server.counters.dropped += 1
             log.info("connection dropped", server=self._server.name, devices=sorted(self.devices)[:5], why=why)
             self._transport.abort()
 

@@ -24,6 +24,8 @@ from infra.times import HOUR_MS
 from ingest.intake import Intake, PendingMessage
 from ingest.pipeline import Receipt
 from ingest.sources.line_server import IN_FLIGHT, Limits, LineServer, NoAnswer, TcpLine
+from ingest.sources.line_server import Counters as LineCounters
+from ingest.sources.reading_gaps import Gap, ReadingGaps
 from ingest.sources.sender_limits import peer_of
 from sensors.reading import Message, Reason
 from sensors.wire.sl651 import answers, assembly, queries
@@ -35,8 +37,6 @@ from sensors.wire.sl651.readings import SOURCE, Gauge, join, topic, unproven
 
 log = structlog.get_logger(__name__)
 
-MAX_BROKEN: Final = 20
-"""Broken frames in a row after which a connection is dropped."""
 ANSWER_TIMEOUT_S: Final = 10.0
 MAX_RESENDS: Final = 2
 MAX_REQUESTS: Final = 16
@@ -46,10 +46,6 @@ CLOCK_TOLERANCE_MS: Final = 60_000
 CLOCK_TWICE_MS: Final = 300_000
 """A clock that is off by more is set by two commands (section 6.6.4.24 of the standard)."""
 CLOCK_RETRY_S: Final = 3600.0
-MIN_GAP_MS: Final = 600_000
-"""A pause shorter than this (or two intervals of the station, if that is longer) is no gap."""
-MAX_GAP_MS: Final = 31 * 86_400_000
-MAX_GAPS: Final = 8
 MAX_ELEMENTS: Final = 4
 """Elements of a station that are asked for a gap, one query each."""
 
@@ -73,20 +69,12 @@ class GatewaySettings:
 
 
 @dataclass(slots=True)
-class Counters:
+class Counters(LineCounters):
     """Counts since the gateway started, written by its thread."""
 
-    connected: int = 0
-    turned_away: int = 0
-    dropped: int = 0
-    frames: int = 0
-    broken: int = 0
     confirmed: int = 0
     unanswered: int = 0
-    asked: int = 0
     asked_again: int = 0
-    locked: int = 0
-    left_out: int = 0
 
 
 @dataclass(slots=True)
@@ -137,6 +125,8 @@ class _Pending:
 class Gateway(LineServer[tuple[_Pending, Receipt]]):
     """The server; ``start``, ``stop`` and ``quiesce`` may be called from any thread."""
 
+    counters: Counters
+
     def __init__(self, settings: GatewaySettings, intake: Intake, clock_ms: Callable[[], int]) -> None:
         limits = Limits(settings.host, settings.port, settings.max_connections, settings.idle_s)
         super().__init__("sl651", limits, intake, clock_ms)
@@ -145,8 +135,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         self._assembler: assembly.Assembler[Line] = assembly.Assembler()
         self._devices: dict[str, _Device] = {}
         self._formats: dict[str, queries.Formats] = {}
-        self._last_at: dict[str, int] = {}
-        self._gaps: dict[str, deque[tuple[int, int]]] = {}
+        self._gaps = ReadingGaps()
         self._datagrams: _Datagrams | None = None
 
     @property
@@ -161,7 +150,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
     # -- the server --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._last_at = {a: at for a, one in self.gauges.items() if (at := one.last_at_ms) is not None}
+        self._gaps.start({address: one.last_at_ms for address, one in self.gauges.items()})
         super().start()
 
     async def listen(self) -> None:
@@ -172,12 +161,6 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
 
     def new_line(self) -> TcpLine:
         return _Connection(self)
-
-    def admit(self, admitted: bool) -> None:
-        if admitted:
-            self.counters.connected += 1
-        else:
-            self.counters.turned_away += 1
 
     def sweep(self, now: float) -> None:
         self._take(self._assembler.due(now))
@@ -261,9 +244,7 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
     def receive_broken(self, line: "Line", broken: Broken) -> None:
         """Quarantine bytes that are no frame, within the bounds of their sender; they are not answered."""
         self.counters.broken += 1
-        if not line.devices and not self.sender_limits.may_keep(line.peer, len(broken.raw), self.now()):
-            self.counters.left_out += 1
-            self.count_left_out()
+        if not line.devices and not self.may_keep(line.peer, len(broken.raw)):
             return
         address = min(line.devices, default="")
         gauge = self.gauges.get(address)
@@ -275,21 +256,14 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
 
         A station that was registered a moment ago is accepted by the intake, which reads the registry again.
         """
-        frame, now = received.frame, self.now()
-        if frame.station not in line.devices and self.sender_limits.locked(line.peer, frame.station, now):
-            self.counters.locked += 1
-            self.count_left_out()
+        frame = received.frame
+        if self.is_locked(line, frame.station):
             if not line.devices:
                 line.finish()
             return
-        self.sender_limits.failed(line.peer, frame.station, frame.password, now)
-        if frame.function == bodies.LINK_KEPT:
-            return
-        if not self.sender_limits.may_keep(line.peer, len(received.raw), now):
-            self.counters.left_out += 1
-            self.count_left_out()
-            return
-        self._hand_over(line, [received], only_sender=True)
+        self.sender_limits.failed(line.peer, frame.station, frame.password, self.now())
+        if frame.function != bodies.LINK_KEPT and self.may_keep(line.peer, len(received.raw)):
+            self._hand_over(line, [received], only_sender=True)
 
     def _take(self, steps: Sequence[assembly.Step["Line"]]) -> None:
         for step in steps:
@@ -353,8 +327,8 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         if device is None:
             formats = self._formats.setdefault(frame.station, {})
             device = self._devices[frame.station] = _Device(line, frame, formats)
-            for gap in list(self._gaps.get(frame.station, ())):
-                self._request_gap(device, *gap)
+            for gap in self._gaps.of(frame.station):
+                self._request_gap(device, gap)
         elif device.line is not line:
             before, device.line = device.line, line
             before.devices.discard(frame.station)
@@ -420,34 +394,27 @@ class Gateway(LineServer[tuple[_Pending, Receipt]]):
         elements = [e for b in body.blocks if b.station == address for e in b.elements]
         values = [e for e in elements if e.meaning and e.meaning.key and not e.is_array and e.at_ms is not None]
         at_ms = max((e.at_ms for e in values if e.at_ms is not None), default=None)
-        if at_ms is None or at_ms > self.clock_ms() + MIN_GAP_MS:
-            return  # nothing was measured, or its clock is wrong
-        device.formats |= {e.id: queries.format_byte(e) for e in values if len(e.values) == 1}
-        last = self._last_at.get(address)
-        self._last_at[address] = at_ms if last is None else max(last, at_ms)
-        if last is None or at_ms - last <= max(MIN_GAP_MS, 2 * gauge.interval_s * 1000):
+        if at_ms is None:
             return
-        gap = (max(last, at_ms - MAX_GAP_MS), at_ms)
-        gaps = self._gaps.setdefault(address, deque(maxlen=MAX_GAPS))
-        if gap not in gaps:
-            gaps.append(gap)
-            self._request_gap(device, *gap)
+        device.formats |= {e.id: queries.format_byte(e) for e in values if len(e.values) == 1}
+        gap = self._gaps.notice(address, at_ms, self.clock_ms(), 2 * gauge.interval_s * 1000)
+        if gap is not None:
+            self._request_gap(device, gap)
 
-    def _request_gap(self, device: _Device, begin_ms: int, end_ms: int) -> None:
+    def _request_gap(self, device: _Device, gap: Gap) -> None:
         """Ask for each element of a gap; it is asked for again when the station comes back before all are there."""
         gauge = self.gauges.get(device.frame.station)
         names = list(device.formats)[:MAX_ELEMENTS]
         if gauge is None or not names:
             return
-        begin, end = begin_ms // HOUR_MS * HOUR_MS, -(-end_ms // HOUR_MS) * HOUR_MS
+        begin, end = gap[0] // HOUR_MS * HOUR_MS, -(-gap[1] // HOUR_MS) * HOUR_MS
         step = max(5, gauge.interval_s // 60)
         left = set(names)
 
         def then(name: str) -> None:
             left.discard(name)
-            gaps = self._gaps.get(gauge.address, ())
-            if not left and (begin_ms, end_ms) in gaps:
-                self._gaps[gauge.address].remove((begin_ms, end_ms))
+            if not left:
+                self._gaps.close(gauge.address, gap)
 
         for name in names:
             rest = queries.past_of(name, begin, end, step, device.formats)
@@ -458,37 +425,18 @@ class _Connection(TcpLine):
     """One TCP connection; usually one station, but several may share a line."""
 
     def __init__(self, gateway: Gateway) -> None:
-        super().__init__(gateway)
+        super().__init__(gateway, FrameReader())
         self._gateway = gateway
-        self._reader = FrameReader()
-        self._broken_in_row = 0
 
-    def received(self, data: bytes) -> None:
-        self._handle(self._reader.feed(data))
-
-    def closed(self) -> None:
-        self._handle(self._reader.close())
+    def handle(self, found: Received | Broken) -> str | None:
+        if isinstance(found, Broken):
+            self._gateway.receive_broken(self, found)
+            return found.reason
+        self._gateway.receive(self, found)
+        return None
 
     def lost(self) -> None:
         self._gateway.forget_line(self)
-
-    def drop(self, why: str) -> None:
-        if self.connected:
-            self._gateway.counters.dropped += 1
-        super().drop(why)
-
-    def _handle(self, found: Sequence[Received | Broken]) -> None:
-        for one in found:
-            if isinstance(one, Received):
-                self.last_frame_at = self._gateway.now()
-                self._broken_in_row = 0
-                self._gateway.receive(self, one)
-            else:
-                self._broken_in_row += 1
-                self._gateway.receive_broken(self, one)
-                if self._broken_in_row >= MAX_BROKEN:
-                    self.drop(f"{MAX_BROKEN} broken frames one behind the other, the last: {one.reason}")
-                    return
 
 
 class _DatagramLine:

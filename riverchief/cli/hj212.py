@@ -1,71 +1,30 @@
 """``riverchief hj212``: decode frames from standard input; manage the registered loggers."""
 
-import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Generic, TextIO, TypeVar
+from typing import Annotated, Any, BinaryIO, TextIO
 
 import typer
 
-from infra.texts import line, named, say
-from infra.times import BEIJING, beijing, from_ms
 from riverchief.cli.commands import Commands
+from riverchief.cli.device_frames import READ_BYTES, Tally, beijing_time, print_devices, write_frames
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, site_database
-from riverchief.terminal import out, tabulate
-from sensors.wire.hj212.frame import Broken, Fault, Frame, FrameReader
+from riverchief.terminal import out
+from sensors.wire.hj212.frame import Broken, Frame, FrameReader
 from sensors.wire.hj212.packet import Packet, parse, plain, read_time
-
-if TYPE_CHECKING:
-    from sensors.wire.hj212.readings import Logger
 
 app = Commands("HJ 212 报文和数采仪 · HJ 212 frames and loggers.")
 devices = Commands("数采仪登记 · Loggers that may connect.")
 app.add_typer(devices, name="devices")
 
-READ_BYTES = 65_536
 
-
-F = TypeVar("F", bound=Enum)
-
-
-@dataclass(slots=True)
-class Tally(Generic[F]):
-    """Counts of decoding: whole frames, faulty frames by fault, bytes outside frames."""
-
-    good: int = 0
-    broken: dict[F, int] = field(default_factory=dict)
-    garbage_bytes: int = 0
-
-    def sentence(self) -> str:
-        """One line for people."""
-        faults = ", ".join(f"{fault.value} {n}" for fault, n in sorted(self.broken.items(), key=lambda f: f[0].value))
-        named = f" ({faults})" if faults else ""
-        outside = say("hj212_frames.outside", bytes=self.garbage_bytes) if self.garbage_bytes else ""
-        return line("hj212_frames.found", good=self.good, bad=sum(self.broken.values()), faults=named, outside=outside)
-
-
-def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
+def decode(source: BinaryIO, out: TextIO) -> Tally:
     """Read frames to the end of ``source``; one JSON object a line for each, as soon as it is whole."""
-    reader, tally = FrameReader(), Tally[Fault]()
-    for found in _frames(source, reader):
-        if isinstance(found, Frame):
-            tally.good += 1
-            body = described(parse(found.segment))
-        elif found.fault is Fault.GARBAGE:
-            tally.garbage_bytes += len(found.raw)
-            continue
-        else:
-            tally.broken[found.fault] = tally.broken.get(found.fault, 0) + 1
-            body = {"ok": False, "reason": found.reason}
-        out.write(json.dumps(body, ensure_ascii=False) + "\n")
-        out.flush()
-    return tally
+    return write_frames(_frames(source), Frame, lambda frame: described(parse(frame.segment)), out)
 
 
-def _frames(source: BinaryIO, reader: FrameReader) -> Iterator[Frame | Broken]:
+def _frames(source: BinaryIO) -> Iterator[Frame | Broken]:
+    reader = FrameReader()
     read = getattr(source, "read1", source.read)  # what is there now: a pipe from a live logger never ends
     while data := read(READ_BYTES):
         yield from reader.feed(data)
@@ -98,15 +57,10 @@ def described(packet: Packet) -> dict[str, Any]:
 
 def _time(text: str, problems: list[str]) -> str | None:
     try:
-        return _beijing(read_time(text))
+        return beijing_time(read_time(text))
     except ValueError as error:
         problems.append(f"DataTime: {error}")
         return None
-
-
-def _beijing(at_ms: int) -> str:
-    moment: datetime = from_ms(at_ms).astimezone(BEIJING)
-    return moment.isoformat(timespec="seconds")
 
 
 @app.command("decode")
@@ -149,18 +103,7 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
 
     with site_database(settings, data) as database, database.read() as connection:
         registered = loggers.load(connection).values()
-    if as_json:
-        names = ("mn", "station", "st", "edition", "last_at_ms")
-        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in registered]
-        out.print_json(data=rows)
-        return
-    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, registered), "hj212_frames.no_logger")
-
-
-def _row(one: "Logger") -> tuple[str, ...]:
-    checked = named(say("hj212_frames.any_password" if one.password is None else "hj212_frames.checked"))
-    newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
-    return one.mn, one.station, one.st, str(one.edition), checked, newest
+    print_devices(registered, ("mn", "station", "st", "edition"), as_json, "hj212_frames.no_logger")
 
 
 @devices.command("remove")

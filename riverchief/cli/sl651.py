@@ -1,26 +1,20 @@
 """``riverchief sl651``: decode frames from standard input; manage the registered stations."""
 
-import json
 import re
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
+from typing import Annotated, Any, BinaryIO, TextIO
 
 import typer
 
-from infra.texts import named, say
-from infra.times import BEIJING, beijing, from_ms
 from riverchief.cli.commands import Commands
-from riverchief.cli.hj212 import READ_BYTES, Tally
+from riverchief.cli.device_frames import READ_BYTES, Tally, beijing_time, print_devices, write_frames
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, site_database
-from riverchief.terminal import out, tabulate
+from riverchief.terminal import out
 from sensors.wire.sl651 import body as bodies
 from sensors.wire.sl651.body import Block, Element, Malformed, Parameter
-from sensors.wire.sl651.frame import Broken, Fault, Frame, FrameReader, Received
-
-if TYPE_CHECKING:
-    from sensors.wire.sl651.readings import Gauge
+from sensors.wire.sl651.frame import Broken, Frame, FrameReader, Received
 
 app = Commands("SL 651 报文和遥测站 · SL 651 frames and stations.")
 devices = Commands("遥测站登记 · Stations that may connect.")
@@ -31,22 +25,9 @@ _WITHHELD = "03"
 _HEX_LINE = re.compile(rb"[0-9A-Fa-f\s]+")
 
 
-def decode(source: BinaryIO, out: TextIO) -> Tally[Fault]:
+def decode(source: BinaryIO, out: TextIO) -> Tally:
     """Read frames to the end of ``source``, bytes or lines in hexadecimal; one JSON object a line for each."""
-    tally = Tally[Fault]()
-    for found in _frames(source):
-        if isinstance(found, Received):
-            tally.good += 1
-            body = described(found.frame)
-        elif found.fault is Fault.GARBAGE:
-            tally.garbage_bytes += len(found.raw)
-            continue
-        else:
-            tally.broken[found.fault] = tally.broken.get(found.fault, 0) + 1
-            body = {"ok": False, "reason": found.reason}
-        out.write(json.dumps(body, ensure_ascii=False) + "\n")
-        out.flush()
-    return tally
+    return write_frames(_frames(source), Received, lambda received: described(received.frame), out)
 
 
 def _frames(source: BinaryIO) -> Iterator[Received | Broken]:
@@ -84,7 +65,7 @@ def described(frame: Frame) -> dict[str, Any]:
         body = bodies.of_frame(frame)
     except Malformed as error:
         return fields | {"ok": False, "reason": str(error)}
-    fields |= {"serial": body.serial, "sent": _beijing(body.sent_at_ms)}
+    fields |= {"serial": body.serial, "sent": beijing_time(body.sent_at_ms)}
     beside: dict[str, Any] = {
         "blocks": [_block(block) for block in body.blocks if block.elements],
         "parameters": [_parameter(one) for one in body.parameters],
@@ -110,7 +91,7 @@ def _element(element: Element) -> dict[str, Any]:
     if meaning is not None:
         fields |= {"code": meaning.code, "zh": meaning.zh, "key": meaning.key}
     if element.at_ms is not None:
-        fields["time"] = _beijing(element.at_ms)
+        fields["time"] = beijing_time(element.at_ms)
     if element.step_ms:
         fields["step_min"] = element.step_ms // 60_000
     if element.id == "45":
@@ -126,10 +107,6 @@ def _element(element: Element) -> dict[str, Any]:
 
 def _number(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _beijing(at_ms: int) -> str:
-    return from_ms(at_ms).astimezone(BEIJING).isoformat(timespec="seconds")
 
 
 @app.command("decode")
@@ -173,20 +150,7 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
 
     with site_database(settings, data) as database, database.read() as connection:
         registered = sl651_stations.load(connection).values()
-    if as_json:
-        names = ("address", "station", "base_m", "array_order", "last_at_ms")
-        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in registered]
-        out.print_json(data=rows)
-        return
-    columns = ("address", "station", "base_m", "array_order", "password", "newest")
-    tabulate(columns, map(_row, registered), "sl651_frames.no_gauge")
-
-
-def _row(one: "Gauge") -> tuple[str, ...]:
-    checked = named(say("hj212_frames.any_password" if one.password is None else "hj212_frames.checked"))
-    newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
-    base = "" if one.base_m is None else f"{one.base_m:g}"
-    return one.address, one.station, base, one.array_order, checked, newest
+    print_devices(registered, ("address", "station", "base_m", "array_order"), as_json, "sl651_frames.no_gauge")
 
 
 @devices.command("remove")

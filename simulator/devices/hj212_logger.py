@@ -1,38 +1,25 @@
-"""An HJ 212 logger over TCP: resends what is not answered and serves requests.
-
-One thread a logger. It sends one packet, waits for its 9014, and sends it again when none comes; after the last resend
-it takes the connection for dead and connects anew, with everything unanswered still in its memory. Requests of the
-platform are answered as the standard wants: 9011, the data, 9012.
-"""
+"""An HJ 212 logger over TCP: each packet waits for its 9014, requests are answered by 9011, the data and 9012."""
 
 import itertools
-import select
 import socket
 import ssl
-import threading
-import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-import structlog
-
-from infra.closing import Closing
 from sensors.parameters import Catalogue, catalogue
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.codes import PERIOD_MS, Cn, ExeRtn, QnRtn, meaning
 from sensors.wire.hj212.frame import Frame, FrameReader
 from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, read_time, write_qn, write_time
 from sensors.wire.telemetry import Sample
+from simulator.devices.line_device import LineDevice
 
 MAX_CP_CHARS: Final = 900
 """Characters of CP in one packet; the standard allows 950."""
 MAX_KEPT_SAMPLES: Final = 10_000
 """Data remembered for requests of history."""
-_RETRY_S: Final = 0.2
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +33,9 @@ class Line:
     resends: int = 3
 
 
-class Logger(Closing):
-    """One logger of one station; a context manager that ends its thread.
-
-    ``clock_ms`` is the true time, ``clock_off_ms`` how far the logger's own is from it until it is set. ``done`` lists
-    the commands it was asked to carry out, ``refused`` what the platform refused, ``resent`` counts sending again.
+class Logger(LineDevice[Packet]):
+    """One logger of one station. ``done`` lists the commands it was asked to carry out, ``refused`` what the platform
+    refused.
     """
 
     def __init__(
@@ -63,29 +48,17 @@ class Logger(Closing):
         st: str = "21",
         edition: Edition = Edition.E2017,
     ) -> None:
-        self.mn = mn
+        super().__init__(f"logger-{mn}", line, clock_ms)
         self.refused: list[QnRtn] = []
         self.done: list[str] = []
-        self.clock_off_ms = 0
         self.realtime_s = 60
-        self.resent = 0
         self._line = line
         self._about = Packet(None, st=st, pw=password, mn=mn, flag=flag_of(edition, answer=True))
         self._edition = edition
-        self._clock_ms = clock_ms
         self._catalogue: Catalogue = catalogue()
         self._memory: OrderedDict[tuple[str, int], Packet] = OrderedDict()
-        self._waiting: deque[Packet] = deque()
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
-        self._away = threading.Event()
-        self._connected = threading.Event()
         self._numbers = itertools.count()
-        self._bell_in, self._bell = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name=f"logger-{mn}", daemon=True)
         self._thread.start()
-
-    # -- for the other threads ---------------------------------------------------------------------------------------
 
     def report(self, sample: Sample, cn: str = Cn.REALTIME, *, send: bool = True) -> None:
         """Take a sample (canonical units, keys of the catalogue) and send it; without ``send`` only remember it.
@@ -101,47 +74,6 @@ class Logger(Closing):
             if send:
                 self._waiting.extend(self._numbered(packet))
         self._ring()
-
-    def send_packet(self, cn: str, *cp: tuple[str, str]) -> None:
-        """Send anything else: a notice, a state, an event."""
-        with self._changed:
-            self._waiting.extend(self._numbered(replace(self._about, cn=cn, cp=cp)))
-        self._ring()
-
-    def away(self, away: bool) -> None:
-        """Lose the line, or have it again; what is reported meanwhile waits."""
-        (self._away.set if away else self._away.clear)()
-        self._ring()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the line stands."""
-        return self._connected.is_set()
-
-    @property
-    def unanswered(self) -> int:
-        with self._changed:
-            return len(self._waiting)
-
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until everything is answered; False when time ran out first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting, timeout_s)
-
-    def close(self) -> None:
-        self._closing.set()
-        self._ring()
-        self._thread.join()
-        self._bell.close()
-        self._bell_in.close()
-
-    def _ring(self) -> None:
-        self._bell_in.send(b"!")
-
-    # -- packets -----------------------------------------------------------------------------------------------------
-
-    def now_ms(self) -> int:
-        return self._clock_ms() + self.clock_off_ms
 
     def _items(self, sample: Sample, key: str) -> Iterator[tuple[str, str]]:
         for name, value in sample.values.items():
@@ -178,57 +110,21 @@ class Logger(Closing):
     def _next_qn(self) -> str:
         return write_qn(self.now_ms() // 1000 * 1000 + next(self._numbers) % 1000)
 
-    # -- the thread --------------------------------------------------------------------------------------------------
+    # -- the line ----------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            if self._away.is_set():
-                self._wait(None, 1.0)
-                continue
-            try:
-                raw = socket.create_connection((self._line.host, self._line.port), timeout=5)
-                with (
-                    self._line.tls.wrap_socket(raw, server_hostname=self._line.host) if self._line.tls else raw as sock
-                ):
-                    self._connected.set()
-                    self._talk(sock)
-            except OSError as error:
-                log.debug("logger_has_no_line", mn=self.mn, error=str(error))
-                self._wait(None, _RETRY_S)
-            finally:
-                self._connected.clear()
+    def _open(self) -> socket.socket:
+        raw = socket.create_connection((self._line.host, self._line.port), timeout=5)
+        return self._line.tls.wrap_socket(raw, server_hostname=self._line.host) if self._line.tls else raw
 
-    def _talk(self, sock: socket.socket) -> None:
-        """Until the line is lost, or the platform does not answer."""
-        reader = FrameReader()
-        sent, tries, until = "", 0, 0.0
-        while not self._closing.is_set() and not self._away.is_set():
-            with self._changed:
-                first = self._waiting[0] if self._waiting else None
-            now = time.monotonic()
-            if first is not None and (first.qn != sent or now >= until):
-                tries = 0 if first.qn != sent else tries + 1
-                if tries > self._line.resends:
-                    return
-                self.resent += tries > 0
-                sock.sendall(build(first))
-                sent, until = first.qn or "", now + self._line.answer_s
-            if self._wait(sock, max(0.0, until - now) if first is not None else 1.0):
-                data = sock.recv(65_536)
-                if not data:
-                    return
-                for found in reader.feed(data):
-                    if isinstance(found, Frame):
-                        self._handle_packet(sock, parse(found.segment))
+    def _reader(self) -> FrameReader:
+        return FrameReader()
 
-    def _wait(self, sock: socket.socket | None, timeout_s: float) -> bool:
-        """Wait for bytes or for the bell; true when there are bytes."""
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
-            return True
-        ready, _, _ = select.select([s for s in (sock, self._bell) if s is not None], [], [], timeout_s)
-        if self._bell in ready:
-            self._bell.recv(4096)
-        return sock is not None and sock in ready
+    def _send(self, sock: socket.socket, message: Packet) -> None:
+        sock.sendall(build(message))
+
+    def _handle(self, sock: socket.socket, found: Any) -> None:
+        if isinstance(found, Frame):
+            self._handle_packet(sock, parse(found.segment))
 
     def _handle_packet(self, sock: socket.socket, packet: Packet) -> None:
         if packet.cn in (Cn.DATA_ANSWER, Cn.NOTICE_ANSWER, Cn.ACCEPTED):

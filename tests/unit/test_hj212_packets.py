@@ -266,7 +266,7 @@ def test_parts_that_repeat_the_time_do_not_wait_for_each_other() -> None:
     bench = Bench()
     assert numbers(bench.add(of(HOUR_1))) == [([1], ["1"])]
     assert numbers(bench.add(of(HOUR_2))) == [([2], ["2"])]
-    assert bench.assembler.held_bytes == 0
+    assert bench.assembler._bytes == 0
 
 
 def test_parts_without_the_time_wait_for_the_one_that_has_it() -> None:
@@ -295,7 +295,7 @@ def test_parts_whose_rest_never_comes_are_handed_on_after_a_while() -> None:
     assert numbers([given_up]) == [([2, 3], ["2", "3"])]
     with pytest.raises(ValueError, match="2 of 3"):
         join([p.packet for p in given_up.parts])
-    assert bench.assembler.held_bytes == 0
+    assert bench.assembler._bytes == 0
 
 
 def test_sets_of_different_loggers_and_commands_are_kept_apart() -> None:
@@ -324,7 +324,7 @@ def test_what_is_held_is_bounded() -> None:
     small = Bench(most_bytes=1000)
     for i in range(100):
         small.add(part(2, 3, "w01009-Avg=3", mn=f"M{i}"))
-        assert small.assembler.held_bytes <= 1000
+        assert small.assembler._bytes <= 1000
     assert numbers(Bench().add(part(1, MAX_PARTS + 1, "w01009-Avg=3"))) == [([1], ["1"])]
     assert numbers(Bench().add(part(5, 3, "w01009-Avg=3"))) == [([5], ["5"])]
 

@@ -105,10 +105,6 @@ class Assembler(Generic[Owner]):
             found += self._release(key)
         return found
 
-    @property
-    def held_bytes(self) -> int:
-        return self._bytes
-
     def _begins_anew(self, key: tuple[str | None, str | None, int], packet: Packet) -> bool:
         """Whether this part belongs to another set than the one that is open under its key."""
         open_ = self._sets.get(key)

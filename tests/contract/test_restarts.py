@@ -270,7 +270,7 @@ def test_a_start_asks_the_database_a_few_times_a_station_and_not_for_each_series
     values = {"turbidity": 9.0, "do": 7.0, "conductivity": 420.0, "ph": 7.1, "water_temp": 24.0}
     times = [T0 + i * STEP for i in range(60)]
     for some in (times[:40], times[40:]):
-        world.take(*(message(one.key, {at: values for at in some}) for one in stations))
+        world.take(*(message(one.key, dict.fromkeys(some, values)) for one in stations))
     world.start()
     asked: list[str] = []
     world.site.ensure_fresh()

@@ -49,7 +49,7 @@ def test_the_rules_in_force_and_the_version_an_incident_names(client: TestClient
     (shown,) = client.get(f"/rules/{incident.rule}@{incident.rule_version}").json()["items"]
     assert "limit = 2.0" in shown["body"]
     assert shown["until"] is None
-    assert "above 2.000 mg/L" in shown["en"]
+    assert "above 2.0 mg/L" in shown["en"]
     for unknown in ("nobody", "nh3n-high@00000000"):
         answer = client.get(f"/rules/{unknown}")
         assert answer.status_code == 404

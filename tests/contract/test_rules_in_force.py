@@ -427,7 +427,7 @@ def test_the_version_that_raised_an_incident_can_be_shown_when_the_rule_is_anoth
         first, second = rule_versions.versions(connection, one.rule)
         assert {v.rule for v in rule_versions.in_force(connection)} == {r.id for r in old}
     assert "limit = 2.0" in shown.body
-    assert "above 2.000 mg/L" in shown.text.en
+    assert "above 2.0 mg/L" in shown.text.en
     assert (first.version, first.until_ms, second.until_ms) == ("new", None, T0 + DAY)
     world._rules = old
     world.start()

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from api.context import Context
-from governance.incidents.headline import TITLE_MAX_CHARS
 from governance.incidents.model import Incident
 from infra.texts import Text
 from ingest.analysis.present_values import present_values
@@ -17,15 +16,10 @@ def titles(context: Context, found: Iterable[Incident], registry: Registry | Non
     return {one.id: titled(one, values, registry) for one in incidents}
 
 
-def titled(
-    incident: Incident,
-    values: Mapping[tuple[str, str], float],
-    registry: Registry | None,
-    most_chars: Mapping[str, int] = TITLE_MAX_CHARS,
-) -> Text:
+def titled(incident: Incident, values: Mapping[tuple[str, str], float], registry: Registry | None) -> Text:
     """The title of one incident; ``values`` are the newest usable ones by station and parameter."""
     value = values.get(incident.leading) if incident.leading else None
-    return incident.titled(value, place(incident, registry) if registry is not None else None, most_chars)
+    return incident.titled(value, place(incident, registry) if registry is not None else None)
 
 
 def place(incident: Incident, registry: Registry) -> Text | None:

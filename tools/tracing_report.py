@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.times import HOUR_MS
-
 sys.path.append(str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from infra.times import HOUR_MS
 from riverchief import files
 from sensors import source_attribution
 from sensors.parameters import catalogue

@@ -4,9 +4,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-MIN_GAP_MS: Final = 600_000
+from infra.times import DAY_MS, MINUTE_MS
+
+MIN_GAP_MS: Final = 10 * MINUTE_MS
 """A shorter pause is no gap."""
-MAX_GAP_MS: Final = 31 * 86_400_000
+MAX_GAP_MS: Final = 31 * DAY_MS
 MAX_GAPS: Final = 8
 
 Gap = tuple[int, int]

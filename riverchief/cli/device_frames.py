@@ -23,10 +23,10 @@ class Tally:
 
     def sentence(self) -> str:
         """One line for people."""
-        faults = ", ".join(f"{fault} {n}" for fault, n in sorted(self.broken.items()))
-        named = f" ({faults})" if faults else ""
+        listed = ", ".join(f"{fault} {n}" for fault, n in sorted(self.broken.items()))
+        faults = f" ({listed})" if listed else ""
         outside = say("hj212_frames.outside", bytes=self.garbage_bytes) if self.garbage_bytes else ""
-        return line("hj212_frames.found", good=self.good, bad=sum(self.broken.values()), faults=named, outside=outside)
+        return line("hj212_frames.found", good=self.good, bad=sum(self.broken.values()), faults=faults, outside=outside)
 
 
 def write_frames(found: Iterable[Any], whole: type, described: Callable[[Any], dict[str, Any]], out: TextIO) -> Tally:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from api.pages.models.drawing import Mark, Sheet, Sizes, Water, draw
 from api.pages.models.incident import deadline
 from api.pages.models.overview import Data, IncidentView, Model, ReachView, StationView, worst_colours
-from api.titles import titled
+from api.titles import place
 from governance.incidents.headline import WALL_MAX_CHARS
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.organisation.roles import Actor
@@ -56,9 +56,9 @@ class Urgent:
 
 @dataclass(frozen=True, slots=True)
 class Wall:
-    """What the large screen shows. ``open`` and ``overdue`` count what the map and the inbox count, with what late data
-    showed, of which ``open_late`` says how many; it is named after what happens now. ``met`` of ``judged`` reaches meet
-    their target; ``mix`` counts reaches by class; ``reaches`` are all, worst first.
+    """What the large screen shows. ``open`` and ``overdue`` are the same as on the map and in the inbox: they include
+    the incidents from late data, of which there are ``open_late``; ``urgent`` lists these last. ``met`` of ``judged``
+    reaches meet their target; ``mix`` counts reaches by class; ``reaches`` are all, worst first.
     """
 
     sheet: Sheet
@@ -131,8 +131,8 @@ def lead(shown: ShownClass, reach: Reach, stations: Mapping[str, StationView], o
 
 def _urgent(row: IncidentView, registry: Registry, now_ms: int) -> Urgent:
     sort, words = deadline(row.incident, now_ms)
-    values = {} if row.value is None or row.incident.leading is None else {row.incident.leading: row.value}
-    return Urgent(row, titled(row.incident, values, registry, WALL_MAX_CHARS), sort, words)
+    title = row.incident.titled(row.value, place(row.incident, registry), WALL_MAX_CHARS)
+    return Urgent(row, title, sort, words)
 
 
 def _rank(one: Urgent, now_ms: int) -> tuple[bool, int, float, int]:

@@ -89,6 +89,14 @@ def test_each_partition_is_read_in_the_order_it_was_written_and_from_any_positio
     assert transport.reader(2, 0).fetch(1, 0.1) == []
 
 
+def test_a_new_reader_is_answered_though_not_every_server_knows_of_it_yet(engine: MakeStreams) -> None:
+    transport = engine("fresh")  # without the wait one of fifty is refused
+    for _ in range(50 if engine.kind == "nats" else 1):  # type: ignore[attr-defined]
+        reader = transport.reader(1, 0)
+        assert reader.fetch(1, 0.03) == []
+        reader.close()
+
+
 def test_what_is_published_again_after_no_answer_is_there_once(engine: MakeStreams) -> None:
     if engine.kind == "kafka":  # type: ignore[attr-defined]
         pytest.skip("Kafka tells a client's own repetitions from ours; the store's key makes ours harmless")

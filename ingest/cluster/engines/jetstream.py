@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import nats
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
-from nats.js.errors import BadRequestError
+from nats.js.errors import BadRequestError, ServiceUnavailableError
 
 from infra.errors import StorageUnavailable
 from infra.texts import say
@@ -91,6 +92,10 @@ class JetStream:
             future.cancel()
             raise StorageUnavailable(say("cluster.engine", error=str(error) or type(error).__name__)) from error
 
+    def now(self) -> float:
+        """Seconds on the clock of the event loop."""
+        return self._loop.time()
+
     async def context(self) -> JetStreamContext:
         """The connection, made when first needed; a lost one is restored by the library."""
         if self._connecting is None:
@@ -138,7 +143,7 @@ class JetStream:
         for partition, body in bodies:
             by_stream[self.stream(partition)].append(body)
         context = await self.context()
-        until = self._loop.time() + PUBLISH_TIMEOUT_S
+        until = self.now() + PUBLISH_TIMEOUT_S
         await asyncio.gather(*(self._append(context, name, mine, until) for name, mine in by_stream.items()))
 
     async def _append(self, context: JetStreamContext, name: str, bodies: Sequence[bytes], until: float) -> None:
@@ -150,7 +155,7 @@ class JetStream:
                     await context.publish(_subject(name), body, timeout=ANSWER_TIMEOUT_S, stream=name, headers=headers)
                     break
                 except (NatsError, TimeoutError) as error:
-                    if self._loop.time() > until or getattr(error, "err_code", None) == _FULL:
+                    if self.now() > until or getattr(error, "err_code", None) == _FULL:
                         raise
                     await asyncio.sleep(RETRY_S)
 
@@ -164,6 +169,7 @@ class JetStreamReader:
         self._after = after
         self._pulled: JetStreamContext.PullSubscription | None = None
         self._delivered = 0
+        self._known_by = 0.0
         self.caught_up = False
 
     def fetch(self, most: int, timeout_s: float) -> list[Entry]:
@@ -183,7 +189,7 @@ class JetStreamReader:
     async def _fetch(self, most: int, timeout_s: float) -> list[Entry]:
         pulled = self._pulled or await self._open()
         try:
-            found = await pulled.fetch(most, timeout=timeout_s)
+            found = await self._pull(pulled, most, timeout_s)
         except TimeoutError:
             info = await pulled.consumer_info()  # fails where the consumer is gone
             self.caught_up = not info.num_pending
@@ -201,6 +207,16 @@ class JetStreamReader:
         if entries:
             self._after = entries[-1].position
         return entries
+
+    async def _pull(self, pulled: JetStreamContext.PullSubscription, most: int, timeout_s: float) -> list[Msg]:
+        """The server asked may not know yet of a consumer that another one has just made: nobody responds then."""
+        while True:
+            try:
+                return await pulled.fetch(most, timeout=timeout_s)
+            except ServiceUnavailableError:
+                if self._delivered or self._engine.now() > self._known_by:
+                    raise
+                await asyncio.sleep(RETRY_S)
 
     async def _open(self) -> JetStreamContext.PullSubscription:
         context = await self._engine.context()
@@ -220,6 +236,7 @@ class JetStreamReader:
         )
         made = await context.add_consumer(self._stream, config)
         self._delivered = 0
+        self._known_by = self._engine.now() + ANSWER_TIMEOUT_S
         self._pulled = await context.pull_subscribe_bind(made.name, stream=self._stream)
         return self._pulled
 

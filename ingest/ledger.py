@@ -266,11 +266,11 @@ def day_of(header: Header | None, message: Message) -> str:
         and -_CLOCK_AHEAD_MS <= at - header.sent_at_ms <= _MAX_QUEUED_MS
     ):
         at = header.sent_at_ms
-    return _day(at // HOUR_MS)
+    return day_of_hour(at // HOUR_MS)
 
 
 @lru_cache(10_000)
-def _day(hour: int) -> str:
+def day_of_hour(hour: int) -> str:
     """The Beijing day of an hour since the epoch."""
     return beijing_day(hour * HOUR_MS).isoformat()
 

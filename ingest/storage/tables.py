@@ -212,6 +212,28 @@ quarantine = sa.Table(
     sa.Column("key", sa.String(64), comment="SHA-256 of what was refused and why; NULL: of an earlier version"),
     sa.Column("times", sa.Integer, nullable=False, server_default="1", comment="how often the same arrived"),
     sa.Index("ix_quarantine_key", "key", unique=True, sqlite_where=_HELD, postgresql_where=_HELD),
+    sa.Index("ix_quarantine_account", "account", "id"),
+)
+
+quarantine_usage = sa.Table(
+    "quarantine_usage",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False, comment="of all its entries, estimated"),
+    sa.Column("day", sa.String(10), nullable=False, comment="of receipt"),
+    sa.Column("day_bytes", sa.BigInteger, nullable=False, comment="of the entries of that day"),
+)
+
+quarantine_discard = sa.Table(
+    "quarantine_discard",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True, comment="of the ledger"),
+    sa.Column("reason", sa.String(32), primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True, autoincrement=False, comment="of receipt, its beginning"),
+    sa.Column("messages", sa.BigInteger, nullable=False, comment="whose content is not kept"),
+    sa.Column("readings", sa.BigInteger, nullable=False, comment="refused in them"),
+    sa.Column("samples", sa.Integer, nullable=False, comment="messages of the hour that are kept all the same"),
 )
 
 ledger = sa.Table(

@@ -271,13 +271,14 @@ sequence_gap = sa.Table(
     "sequence_gap",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("station", sa.String(64), nullable=False, index=True),
+    sa.Column("station", sa.String(64), nullable=False),
     sa.Column("boot", sa.BigInteger, nullable=False),
     sa.Column("first_seq", sa.BigInteger, nullable=False),
     sa.Column("last_seq", sa.BigInteger, nullable=False),
     sa.Column("total_before", sa.BigInteger),
     sa.Column("total_after", sa.BigInteger),
     sa.Column("day", sa.String(10), nullable=False),
+    sa.Index("ix_sequence_gap_device", "station", "boot", "last_seq"),
 )
 
 alarm = sa.Table(

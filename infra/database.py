@@ -211,8 +211,7 @@ def fetch_all(connection: sa.Connection, sql: str, values: Sequence[Any]) -> lis
     """
     result = connection.exec_driver_sql(sql, tuple(values))
     with _driver_errors(connection), result:
-        rows: list[tuple[Any, ...]] = result.cursor.fetchall() if result.cursor is not None else []
-    return rows
+        return list(result.cursor.fetchall()) if result.cursor is not None else []
 
 
 @contextmanager

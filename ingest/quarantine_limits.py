@@ -154,7 +154,7 @@ def make_room(connection: sa.Connection, limits: Limits) -> None:
         freed = sum(_size(row.size, len(row.refused or ())) for row in gone)
         less = u.bytes - freed if gone else 0
         connection.execute(sa.update(usage_table).where(u.account == account).values(bytes=less))
-        log.warning("the quarantine is full; the oldest entries were deleted", device=account, entries=len(gone))
+        log.debug("the quarantine is full; the oldest entries were deleted", device=account, entries=len(gone))
 
 
 def total_bytes(connection: sa.Connection) -> int:

@@ -198,13 +198,31 @@ def execute(connection: sa.Connection, sql: str, values: Sequence[Any]) -> None:
     """A statement without an answer, straight to the driver and in its own spelling. Raises StorageUnavailable."""
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(sql, values)
+        with _driver_errors(connection):
+            cursor.execute(sql, values)
+    finally:
+        cursor.close()
+
+
+def fetch_all(connection: sa.Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """All rows of a query in the driver's spelling as plain tuples: a third of the time that SQLAlchemy's rows take.
+
+    Raises StorageUnavailable.
+    """
+    result = connection.exec_driver_sql(sql, tuple(values))
+    with _driver_errors(connection), result:
+        return list(result.cursor.fetchall()) if result.cursor is not None else []
+
+
+@contextmanager
+def _driver_errors(connection: sa.Connection) -> Iterator[None]:
+    """Translate errors of the driver that pass to StorageUnavailable."""
+    try:
+        yield
     except connection.dialect.loaded_dbapi.Error as error:
         if _passes(error):
             raise StorageUnavailable(say("store.database", error=error)) from error
         raise
-    finally:
-        cursor.close()
 
 
 _POSTGRES_TYPES = {str: "text", bool: "boolean", int: "bigint", float: "double precision", bytes: "bytea"}

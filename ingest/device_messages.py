@@ -6,7 +6,6 @@ import numpy as np
 import sqlalchemy as sa
 
 from governance.incidents.finding import Finding
-from ingest import quarantine
 from ingest.replays import settle_replays, take_replays
 from ingest.rules.device_reports import DeviceReport
 from ingest.site_state import SiteState
@@ -35,7 +34,7 @@ def handle(site: SiteState, messages: Sequence[Message], now_ms: int) -> Outcome
             else:
                 reports += stored
         settle_replays(connection, site, replayed, now_ms)
-        quarantine.add(connection, site.history.registry, messages, [None] * len(messages), rejected)
+        site.quarantine(connection, messages, [None] * len(messages), rejected, now_ms)
         if findings := site.device_findings(reports, now_ms):
             opened = site.record_findings(connection, findings, now_ms).opened
     if findings:

@@ -8,6 +8,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.texts import say
 from ingest import quarantine
+from ingest.quarantine_limits import Limits
 from ingest.sending import BACKOFF_S, POLL_S, SendingState, SendingWorker
 from ingest.storage import downsampling, lineprotocol, schema, spool
 from ingest.storage import registry as registry_store
@@ -38,10 +39,12 @@ class Forwarder(SendingWorker):
         clock_ms: Callable[[], int],
         poll_s: float = POLL_S,
         backoff_s: Sequence[float] = BACKOFF_S,
+        limits: Limits = Limits(),
     ) -> None:
         super().__init__("forwarder", database, FORWARDING, poll_s=poll_s, backoff_s=backoff_s)
         self._spool = spool
         self._server = server
+        self._limits = limits
         self._catalogue = catalogue
         self._clock_ms = clock_ms
         self._reaches = registry_store.Reaches(database, catalogue)
@@ -59,7 +62,9 @@ class Forwarder(SendingWorker):
             spool.delete(connection, [entry.id for entry in entries])
             if self._server.settings.kind in downsampling.SERVERS:
                 downsampling.schedule_days(connection, (day for e in entries for day in _days(e)), now_ms + DELAY_MS)
-            quarantine.add_lines(connection, [(_station(r.line), r.line, r.reason) for r in refused], now_ms)
+            quarantine.add_lines(
+                connection, [(_station(r.line), r.line, r.reason) for r in refused], now_ms, self._limits
+            )
         if refused:
             log.error("the time-series server refused lines; they are in quarantine", lines=len(refused))
         rows = sum(len(entry.batch) + len(entry.lines) for entry in entries)

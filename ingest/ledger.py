@@ -4,9 +4,11 @@ What arrived is counted reading by reading. What was sent is known from the devi
 missing message, and ``total`` gives the number of its readings (without it the number is unknown).
 """
 
+from bisect import bisect_right, insort
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from threading import Lock
 
 import numpy as np
@@ -17,6 +19,7 @@ from infra.records import from_row
 from infra.times import DAY_MS, HOUR_MS, beijing_day
 from ingest.storage.tables import ledger as table
 from ingest.storage.tables import message_sequence as stream_table
+from ingest.storage.tables import quarantine_discard as discard_table
 from ingest.storage.tables import sequence_gap as gap_table
 from sensors.reading import Ints, Message, Rejected
 from sensors.stations import Registry
@@ -55,7 +58,8 @@ _CLOCK_AHEAD_MS = 3_600_000
 class Account:
     """One station and day. ``missing`` is None where messages are missing whose number of readings is unknown.
 
-    ``messages_dropped`` came from unauthenticated senders beyond their limit and are in no other count.
+    ``messages_dropped`` came from unauthenticated senders beyond their limit and are in no other count. ``discarded``
+    of the ``quarantined`` readings were beyond the limits of the quarantine: their content is not kept.
     """
 
     station: str
@@ -71,6 +75,7 @@ class Account:
     quarantined: int
     missing: int | None
     messages_dropped: int = 0
+    discarded: int = 0
 
     @property
     def sent(self) -> int | None:
@@ -150,6 +155,7 @@ class Ledger:
         self._read(connection, (message.station for message in messages if message.station in registry.index))
         rows: dict[tuple[str, str], list[int]] = {}
         dirty: set[tuple[str, int]] = set()
+        gaps = _BatchGaps(connection, ((m.station, header) for m, header in zip(messages, headers, strict=True)))
         fates = zip(stored.tolist(), duplicate.tolist(), quarantined.tolist(), touched.tolist(), strict=True)
         for i, (message, header, (new, again, refused, held)) in enumerate(zip(messages, headers, fates, strict=True)):
             if i in later:
@@ -169,14 +175,13 @@ class Ledger:
                 row[_MESSAGES] += 1
                 row[_M_QUARANTINED] += held
             if registered and header is not None and header.seq is not None and i not in unread:
-                if (
-                    self._follow_numbering(connection, station, header, size, new, day, dirty)
-                    and message.replay_of is None
-                ):
+                is_again = self._follow_numbering(gaps, station, header, size, new, day, dirty)
+                if is_again and message.replay_of is None:
                     row[_AGAIN] += 1
             elif message.replay_of is None:
                 row[_UNNUMBERED] += 1
         _add(connection, rows)
+        gaps.save()
         self._save(connection, dirty)
 
     def count_left_out(self, connection: sa.Connection, by_day: Mapping[str, int]) -> None:
@@ -197,7 +202,7 @@ class Ledger:
 
     def _follow_numbering(
         self,
-        connection: sa.Connection,
+        gaps: "_BatchGaps",
         station: str,
         header: Header,
         size: int,
@@ -215,11 +220,11 @@ class Ledger:
             first_contact = not streams or boot < min(streams)  # nothing is known of earlier starts
             stream = streams[boot] = _Stream(seq, before if first_contact else 0)
             if not first_contact and seq > 0:
-                _open_gap(connection, station, boot, (0, seq - 1), (0, before), day)
+                gaps.open((station, boot), (0, seq - 1), (0, before), day)
         elif seq > stream.next_seq:
-            _open_gap(connection, station, boot, (stream.next_seq, seq - 1), (stream.total, before), day)
+            gaps.open((station, boot), (stream.next_seq, seq - 1), (stream.total, before), day)
         elif seq < stream.next_seq:
-            if _fill_gap(connection, station, boot, seq, (before, header.total)):
+            if gaps.fill((station, boot), seq, (before, header.total)):
                 return False
             if not (seq == 0 and header.boot is None and new):
                 return True
@@ -244,6 +249,9 @@ class Ledger:
         insert_many(connection, _STREAM, rows, _STREAM_AGAIN)
 
 
+GAPS_PER_STATEMENT = 500
+"""Gaps that one statement deletes; older versions of SQLite take 999 values."""
+_GAP = "INSERT INTO sequence_gap (station, boot, first_seq, last_seq, total_before, total_after, day)"
 _STREAM = "INSERT INTO message_sequence (station, boot, next_seq, total)"
 _STREAM_AGAIN = "ON CONFLICT (station, boot) DO UPDATE SET next_seq = excluded.next_seq, total = excluded.total"
 _LEDGER = f"INSERT INTO ledger (station, day, {', '.join(_COUNTS)})"
@@ -266,11 +274,11 @@ def day_of(header: Header | None, message: Message) -> str:
         and -_CLOCK_AHEAD_MS <= at - header.sent_at_ms <= _MAX_QUEUED_MS
     ):
         at = header.sent_at_ms
-    return _day(at // HOUR_MS)
+    return day_of_hour(at // HOUR_MS)
 
 
 @lru_cache(10_000)
-def _day(hour: int) -> str:
+def day_of_hour(hour: int) -> str:
     """The Beijing day of an hour since the epoch."""
     return beijing_day(hour * HOUR_MS).isoformat()
 
@@ -315,7 +323,10 @@ def accounts(
     """The accounts of a day, of the first to the last of ``days``, or of a station; newest day first, then by
     station.
     """
-    query = sa.select(table).order_by(table.c.day.desc(), table.c.station).limit(limit)
+    d = discard_table.c
+    discarded = sa.select(sa.func.sum(d.readings)).where(d.account == table.c.station, d.day == table.c.day)
+    columns = (table, sa.func.coalesce(discarded.scalar_subquery(), 0).label("discarded"))
+    query = sa.select(*columns).order_by(table.c.day.desc(), table.c.station).limit(limit)
     holes = sa.select(gap_table)
     if day is not None:
         query, holes = query.where(table.c.day == day), holes.where(gap_table.c.day == day)
@@ -340,43 +351,93 @@ def _add(connection: sa.Connection, rows: dict[tuple[str, str], list[int]]) -> N
     insert_many(connection, _LEDGER, [(*key, *counts) for key, counts in rows.items()], _LEDGER_AGAIN)
 
 
-def _open_gap(
-    connection: sa.Connection,
-    station: str,
-    boot: int,
-    seqs: tuple[int, int],
-    totals: tuple[int | None, int | None],
-    day: str,
-) -> None:
-    before, after = totals
-    if before is not None and after is not None and after < before:  # decreasing totals are unusable
-        before = after = None
-    connection.execute(
-        sa.insert(gap_table).values(
-            station=station,
-            boot=boot,
-            first_seq=seqs[0],
-            last_seq=seqs[1],
-            total_before=before,
-            total_after=after,
-            day=day,
-        )
-    )
+@dataclass(frozen=True, slots=True)
+class _Hole:
+    """A gap as it is stored; ``id`` None: not yet."""
+
+    first_seq: int
+    last_seq: int
+    total_before: int | None
+    total_after: int | None
+    day: str
+    id: int | None = None
 
 
-def _fill_gap(
-    connection: sa.Connection, station: str, boot: int, seq: int, totals: tuple[int | None, int | None]
-) -> bool:
-    """Remove a message from its gap, which is split; false where it is in no gap."""
-    g = gap_table.c
-    around = (g.station == station) & (g.boot == boot) & (g.first_seq <= seq) & (g.last_seq >= seq)
-    gap = connection.execute(sa.select(gap_table).where(around)).first()
-    if gap is None:
-        return False
-    connection.execute(sa.delete(gap_table).where(g.id == gap.id))
-    before, after = totals
-    if seq > gap.first_seq:
-        _open_gap(connection, station, boot, (gap.first_seq, seq - 1), (gap.total_before, before), gap.day)
-    if seq < gap.last_seq:
-        _open_gap(connection, station, boot, (seq + 1, gap.last_seq), (after, gap.total_after), gap.day)
-    return True
+_first_seq = attrgetter("first_seq")
+
+
+class _BatchGaps:
+    """The gaps of the devices of one batch: read once of each device with a repeated number, written once."""
+
+    def __init__(self, connection: sa.Connection, headers: Iterable[tuple[str, Header | None]]) -> None:
+        self._connection = connection
+        self._headers = headers
+        self._ranges: dict[tuple[str, int], tuple[int, int]] | None = None
+        self._read: set[tuple[str, int]] = set()
+        self._holes: dict[tuple[str, int], list[_Hole]] = {}
+        self._filled: list[int] = []
+
+    def open(
+        self, device: tuple[str, int], seqs: tuple[int, int], totals: tuple[int | None, int | None], day: str
+    ) -> None:
+        """Note that these numbers of a device (station, boot) are missing."""
+        before, after = totals
+        if before is not None and after is not None and after < before:  # decreasing totals are unusable
+            before = after = None
+        insort(self._holes.setdefault(device, []), _Hole(*seqs, before, after, day), key=_first_seq)
+
+    def fill(self, device: tuple[str, int], seq: int, totals: tuple[int | None, int | None]) -> bool:
+        """Remove a message from its gap, which is split; false where it is in no gap."""
+        holes = self._of(device)
+        place = bisect_right(holes, seq, key=_first_seq) - 1
+        if place < 0 or holes[place].last_seq < seq:
+            return False
+        gap = holes.pop(place)
+        if gap.id is not None:
+            self._filled.append(gap.id)
+        before, after = totals
+        if seq > gap.first_seq:
+            self.open(device, (gap.first_seq, seq - 1), (gap.total_before, before), gap.day)
+        if seq < gap.last_seq:
+            self.open(device, (seq + 1, gap.last_seq), (after, gap.total_after), gap.day)
+        return True
+
+    def save(self) -> None:
+        """Write what was opened and filled."""
+        for first in range(0, len(self._filled), GAPS_PER_STATEMENT):
+            some = self._filled[first : first + GAPS_PER_STATEMENT]
+            self._connection.execute(sa.delete(gap_table).where(gap_table.c.id.in_(some)))
+        rows = [
+            (*device, one.first_seq, one.last_seq, one.total_before, one.total_after, one.day)
+            for device, holes in self._holes.items()
+            for one in holes
+            if one.id is None
+        ]
+        insert_many(self._connection, _GAP, rows)
+
+    def _of(self, device: tuple[str, int]) -> list[_Hole]:
+        """The gaps of a device that the numbers of the batch can be in, in order."""
+        holes = self._holes.setdefault(device, [])
+        if device in self._read:
+            return holes
+        self._read.add(device)
+        if self._ranges is None:
+            self._ranges = _ranges_of(self._headers)
+        low, high = self._ranges[device]
+        g = gap_table.c
+        columns = (g.first_seq, g.last_seq, g.total_before, g.total_after, g.day, g.id)
+        where = (g.station == device[0], g.boot == device[1], g.last_seq >= low, g.first_seq <= high)
+        holes += [_Hole(*row) for row in self._connection.execute(sa.select(*columns).where(*where))]
+        holes.sort(key=_first_seq)
+        return holes
+
+
+def _ranges_of(headers: Iterable[tuple[str, Header | None]]) -> dict[tuple[str, int], tuple[int, int]]:
+    """The least and greatest number of each device in a batch."""
+    found: dict[tuple[str, int], tuple[int, int]] = {}
+    for station, header in headers:
+        if header is not None and header.seq is not None:
+            device, seq = (station, header.boot or 0), header.seq
+            low, high = found.get(device, (seq, seq))
+            found[device] = min(low, seq), max(high, seq)
+    return found

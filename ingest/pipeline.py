@@ -108,7 +108,7 @@ class Site(SiteState):
     def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome:
         """Quarantine a message that cannot be processed now. Raises StorageUnavailable."""
         self.ensure_fresh()
-        return setting_aside.set_aside(self, message, error)
+        return setting_aside.set_aside(self, message, error, now_ms)
 
     def tick(self, connected_since_ms: int | None, now_ms: int) -> list[Finding]:
         """Look for silent stations and changed maintenance records. Raises StorageUnavailable."""

@@ -1,13 +1,14 @@
 """The quarantine: rejected messages with reason and bytes, until the cause is fixed and they are replayed.
 
-What nobody can use is ignored with a reason and can be restored; nothing is ever deleted by hand.
+What nobody can use is ignored with a reason and can be restored; nothing is ever deleted by hand. How much is kept is
+limited (:mod:`ingest.quarantine_limits`).
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +18,9 @@ from infra.errors import NotFound, Refused
 from infra.records import from_row
 from infra.texts import say
 from infra.times import beijing_day
+from ingest import quarantine_limits
 from ingest.ledger import UNREGISTERED, account_of, day_of
+from ingest.quarantine_limits import Limits
 from ingest.storage.changes import Author
 from ingest.storage.tables import quarantine as table
 from sensors.reading import Message, Reason, Rejected
@@ -60,6 +63,14 @@ class Group:
     times: int
     first_ms: int
     last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of rejected messages: indices of those held before, and by account how many are discarded."""
+
+    repeated: frozenset[int] = frozenset()
+    discarded: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +122,24 @@ def add(
     messages: Sequence[Message],
     headers: Sequence[Header | None],
     rejected: Sequence[Rejected],
-) -> frozenset[int]:
+    limits: Limits = Limits(),
+) -> Added:
     """Store what was rejected: one entry for each message and reason, with its ledger account.
 
-    What is held already (a message delivered again) is counted in its entry. Returns the indices of these in
-    ``rejected``.
+    What is held already (a message delivered again) is counted in its entry; indices are those in ``rejected``. What is
+    beyond the limits is counted only, unless a person replayed it.
     """
-    return _add(connection, [_row(registry, messages[r.message], headers[r.message], r) for r in rejected])
+    replays = {i for i, r in enumerate(rejected) if messages[r.message].replay_of is not None}
+    rows = [_row(registry, messages[r.message], headers[r.message], r) for r in rejected]
+    return _add(connection, rows, limits, replays)
 
 
-def _add(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> frozenset[int]:
-    """Insert the rows that are not held yet; the indices of the others."""
+def _add(
+    connection: sa.Connection, rows: Sequence[dict[str, Any]], limits: Limits, exempt: Container[int] = ()
+) -> Added:
+    """Insert the rows that are not held yet and within the limits, or ``exempt``."""
     if not rows:
-        return frozenset()
+        return Added()
     for row in rows:
         row["key"] = _key(row)
     held: set[str] = set()
@@ -131,21 +147,24 @@ def _add(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> frozenset
     for first in range(0, len(keys), KEYS_PER_QUERY):
         some = keys[first : first + KEYS_PER_QUERY]
         held.update(connection.scalars(sa.select(table.c.key).where(table.c.status == HELD, table.c.key.in_(some))))
-    new: list[dict[str, Any]] = []
+    new: dict[int, dict[str, Any]] = {}
     again: dict[int, str] = {}
     for i, row in enumerate(rows):
         if row["key"] in held:
             again[i] = row["key"]
         else:
             held.add(row["key"])
-            new.append(row)
-    if new:
-        connection.execute(sa.insert(table), new)
+            new[i] = row
+    replays = {place for place, i in enumerate(new) if i in exempt}
+    kept, discarded = quarantine_limits.keep(connection, list(new.values()), replays, limits)
+    if kept:
+        connection.execute(sa.insert(table), kept)
+        quarantine_limits.make_room(connection, limits)
     if again:
         more = sa.update(table).where(table.c.status == HELD, table.c.key == sa.bindparam("of"))
         counted = [{"of": key, "more": count} for key, count in Counter(again.values()).items()]
         connection.execute(more.values(times=table.c.times + sa.bindparam("more")), counted)
-    return frozenset(again)
+    return Added(frozenset(again), discarded)
 
 
 def _key(row: dict[str, Any]) -> str:
@@ -176,7 +195,12 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def add_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str]], now_ms: int) -> None:
+def add_lines(
+    connection: sa.Connection,
+    refused: Sequence[tuple[str, bytes, str]],
+    now_ms: int,
+    limits: Limits = Limits(),
+) -> None:
     """Store lines that the time-series server refused: (station, line, reason of the server).
 
     The ledger does not change, since the readings are stored; a replay queues the line in the spool again.
@@ -198,7 +222,7 @@ def add_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str
         }
         for station, line, answer in refused
     ]
-    _add(connection, rows)
+    _add(connection, rows, limits)
 
 
 def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: int) -> None:

@@ -3,14 +3,13 @@
 import numpy as np
 
 from infra.errors import LongTermUnavailable
-from ingest import quarantine
 from ingest.site_state import SiteState
 from ingest.storage import late_queue
 from ingest.work import Outcome
 from sensors.reading import Message, Reason, Rejected
 
 
-def set_aside(site: SiteState, message: Message, error: Exception) -> Outcome:
+def set_aside(site: SiteState, message: Message, error: Exception, now_ms: int) -> Outcome:
     """Quarantine one message so that it keeps no other waiting; it can be replayed later.
 
     The cause is a fault of ours, or a long-term store that does not answer. Raises StorageUnavailable.
@@ -25,6 +24,6 @@ def set_aside(site: SiteState, message: Message, error: Exception) -> Outcome:
     registry = site.history.registry
     with site.database.write() as connection:
         site.late_waiting -= late_queue.remove(connection, [message])
-        held = quarantine.add(connection, registry, [message], [None], rejected)
+        held = site.quarantine(connection, [message], [None], rejected, now_ms)
         site.ledger.count(connection, registry, [message], [None], none, none, rejected, repeated=held)
     return outcome

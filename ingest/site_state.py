@@ -18,12 +18,14 @@ from infra.database import Database, lock_inserts
 from infra.errors import ConfigurationError
 from ingest import quarantine
 from ingest.ledger import Ledger
+from ingest.quarantine_limits import Limits
 from ingest.rejudge.difference import Difference
 from ingest.rejudge.past_events import FlowGraph, PastEvents, PublishedEvent, published_events
 from ingest.rejudge.visits import VisitDrift
 from ingest.rules import device_reports, rule_file, water_events
 from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
 from ingest.rules.device_clock import ClockMonitor
+from ingest.rules.device_faults import discarding
 from ingest.rules.device_rate import RateMonitor
 from ingest.rules.engine import LATE_AFTER_S, RuleEngine
 from ingest.rules.exceedances import PublishedExceedance
@@ -43,11 +45,13 @@ from sensors.maintenance import END_OF_TIME_MS, Marks, MarkSpan, Mute, Visit, is
 from sensors.parameters import Catalogue
 from sensors.quality.detectors.doubtful_events import CombinedDetection
 from sensors.quality.neighbours import neighbour_stations
+from sensors.reading import Message, Rejected
 from sensors.stations import Registry
 from sensors.wire import mapping
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.mapping import Mappings
 from sensors.wire.sl651.readings import Gauge
+from sensors.wire.telemetry import Header
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +101,7 @@ class SiteState:
         queue_late: bool = False,
         hj212_unverified: bool = False,
         part: Part = WHOLE,
+        quarantine_limits: Limits = Limits(),
     ) -> None:
         """``queue_late``: messages of the broker that hold only late readings are queued and judged later.
 
@@ -118,6 +123,9 @@ class SiteState:
         self._part = part
         self.ledger = Ledger()
         self.rates = RateMonitor()
+        self.quarantine_limits = quarantine_limits
+        self.discards = discarding()
+        """Devices whose refused messages are discarded."""
         self.visit_drift = VisitDrift()
         self.visits_due_ms = END_OF_TIME_MS
         """When the next visit can be looked at for drift."""
@@ -388,6 +396,20 @@ class SiteState:
         return incident_store.record_findings(
             connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy
         )
+
+    def quarantine(
+        self,
+        connection: sa.Connection,
+        messages: Sequence[Message],
+        headers: Sequence[Header | None],
+        rejected: Sequence[Rejected],
+        now_ms: int,
+    ) -> frozenset[int]:
+        """Quarantine what was rejected, within the limits; the indices of what was held before."""
+        added = quarantine.add(connection, self.registry, messages, headers, rejected, self.quarantine_limits)
+        for account, count in added.discarded.items():
+            self.discards.note(account, count, now_ms)
+        return added.repeated
 
     def record_trial(
         self, connection: sa.Connection, live: Sequence[Finding], late: Difference | None, now_ms: int

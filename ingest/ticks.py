@@ -69,7 +69,9 @@ def _check_silence(site: SiteState, connected_since_ms: int | None, now_ms: int)
         now = history.last_seen, excused, connected_since_ms, now_ms, sensors
         return engine.withdrawn(history.registry) + engine.silence.tick(history.registry, *now)
 
-    findings = found(history.checks) + site.rates.ended(history.registry, history.checks.alarms, now_ms)
+    devices = history.registry, history.checks.alarms, now_ms
+    findings = found(history.checks) + site.rates.faults.ended(*devices)
+    findings += site.discards.begun(*devices) + site.discards.ended(*devices)
     of_trial = [] if history.trial is None else found(history.trial)
     if findings or of_trial:
         with site.database.write() as connection:

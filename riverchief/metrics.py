@@ -7,6 +7,7 @@ asked for when Prometheus asks, and the costly part of it at most once a minute.
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,7 +38,7 @@ from infra import toml_text
 from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.times import beijing_day, to_ms
-from ingest import quarantine
+from ingest import quarantine, quarantine_limits
 from ingest.analysis.downsample import Downsampler
 from ingest.forward import Forwarder
 from ingest.intake import Intake
@@ -258,6 +259,8 @@ class MetricsCollector(Collector):
             metric("notices_overdue_seconds", _age_s(notices.oldest_due_at_ms, now_ms)),
             metric("notices_unconfirmed", notices.unconfirmed),
             metric_by_label("quarantine_entries", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
+            metric("quarantine_bytes", slow.quarantine_bytes),
+            metric_by_label("quarantine_discarded", {r.key: slow.discarded.get(r.key, 0) for r in Reason}),
             metric("ledger_gaps", slow.gaps),
             metric("ledger_missing_messages", slow.missing),
             metric("database_bytes", slow.bytes),
@@ -289,6 +292,8 @@ class MetricsCollector(Collector):
 @dataclass(frozen=True, slots=True)
 class _StoredCounts:
     held: Mapping[str, int]
+    discarded: Mapping[str, int]
+    quarantine_bytes: int
     gaps: int
     missing: int
     bytes: int
@@ -300,7 +305,11 @@ def _read_stored_counts(database: Database, day: str) -> _StoredCounts:
     with database.read() as connection:
         held = quarantine.counts(connection)
         gaps, missing = connection.execute(holes.where(g.day == day)).one()
-        return _StoredCounts(held, int(gaps), int(missing), database_bytes(database, connection))
+        discarded = Counter[str]()
+        for one in quarantine_limits.discarded_since(connection):
+            discarded[one.reason] += one.messages
+        used = quarantine_limits.total_bytes(connection)
+        return _StoredCounts(held, discarded, used, int(gaps), int(missing), database_bytes(database, connection))
 
 
 def database_bytes(database: Database, connection: sa.Connection) -> int:
@@ -349,6 +358,7 @@ def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     if not isinstance(intake.site, SiteState):  # a bridge knows no readings
         return
     yield metric("flooding_devices", len(intake.site.rates.flooding))
+    yield metric("discarding_devices", len(intake.site.discards.current))
     history = intake.site.history
     stations, last_seen = history.registry.stations, history.last_seen
     if len(stations) != len(last_seen):  # a station is being taken up at this moment

@@ -164,6 +164,8 @@ class IngestSection(_Section):
     hold_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     hold_mb: Annotated[int, Field(ge=1, le=4096)] = 64
     late_after_s: Annotated[int, Field(ge=60, le=604_800)] = 900
+    quarantine_device_mb: Annotated[int, Field(ge=1, le=65_536)] = 64
+    quarantine_mb: Annotated[int, Field(ge=16, le=1_048_576)] = 4096
     mappings: Path | None = None
 
 

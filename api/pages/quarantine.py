@@ -19,7 +19,8 @@ from api.requests import Replaying, whole_number
 from api.routes.ledger import ignore, replay, restore
 from infra.errors import NotFound, Refused, WaterError
 from infra.texts import Text, from_both, say
-from ingest import quarantine
+from infra.times import DAY_MS
+from ingest import quarantine, quarantine_limits
 from sensors.reading import Reason
 
 MAY_REPLAY = needed_right("POST", "/quarantine/1/replay")
@@ -28,6 +29,7 @@ REASONS = tuple(reason.key for reason in Reason)
 ENTRIES = 50
 """Entries of one page of a list."""
 GROUPS = 200
+DISCARDS_SHOWN_MS = 7 * DAY_MS
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -43,6 +45,7 @@ def show(v: Viewing) -> Response:
     before = v.query.get("before", "")
     with v.context.database.read() as connection:
         groups = quarantine.groups(connection, status=status, limit=GROUPS + 1)
+        discards = quarantine_limits.discarded_since(connection, v.now_ms - DISCARDS_SHOWN_MS)
         entries = (
             quarantine.listing(
                 connection,
@@ -58,6 +61,7 @@ def show(v: Viewing) -> Response:
     return v.render(
         "quarantine.html",
         groups=[(one, _address(v, status, one)) for one in groups[:GROUPS]],
+        discards=discards[:GROUPS] if status == quarantine.HELD else [],
         more_groups=len(groups) > GROUPS,
         entries=entries[:ENTRIES],
         following=entries[ENTRIES - 1].id if len(entries) > ENTRIES else None,

@@ -46,7 +46,8 @@ class AccountView:
 
     ``sent`` and ``missing`` are null where messages are missing whose readings nobody counted; ``closed`` tells that
     every reading is accounted for. Messages of stations nobody registered are entered under ``?``;
-    ``messages_dropped`` are those of unproven senders that were beyond what is kept of them a day.
+    ``messages_dropped`` are those of unproven senders that were beyond what is kept of them a day; ``discarded`` of the
+    ``quarantined`` readings were beyond the limits of the quarantine, which counts them and keeps no content.
     """
 
     station: str
@@ -64,6 +65,7 @@ class AccountView:
     messages_quarantined: int
     messages_missing: int
     messages_dropped: int
+    discarded: int
 
 
 @dataclass(frozen=True, slots=True)

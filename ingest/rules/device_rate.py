@@ -5,16 +5,14 @@ during an outage spreads over the minutes of the outage; a broken device repeats
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from governance.incidents.finding import Colour, ConditionChange, Finding
-from infra.texts import say
+from infra.texts import Text, say
 from infra.times import MINUTE_MS, beijing
-from ingest.rules.alarm_state import Alarm, AlarmKey
-from ingest.rules.device_reports import PREFIX, device_finding, ended_text
+from ingest.rules.device_faults import DeviceFaults, Fault
+from ingest.rules.device_reports import PREFIX
 from ingest.rules.sentences import duration_text, station_name
 from sensors.reading import Batch, Bools, Floats, Ints, Places
 from sensors.stations import Registry, Station
@@ -33,25 +31,13 @@ RATE_FACTOR: Final = WINDOW_MS / MINUTE_MS
 """So many times the registered rate may come in addition: all that a device sends in a window whose clock stands."""
 MAX_COUNTS: Final = 100_000
 """Minutes counted at once, about 10 MB; all begin anew beyond. Forty devices that send a day each have 60,000."""
-QUIET_MS: Final = WINDOW_MS
-"""The finding ends once nothing was beyond the rate for so long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flood:
-    """Since when a device sends too much, when it last did (ms UTC), and how many messages were beyond its rate."""
-
-    since_ms: int
-    last_ms: int
-    messages: int
 
 
 class RateMonitor:
     """Counts the messages of each device, and knows which send too much. ``flooding`` may be read by any thread."""
 
     def __init__(self) -> None:
-        self.flooding: Mapping[str, Flood] = {}
-        self._began_ms: int | None = None
+        self.faults = DeviceFaults(KIND, VERSION, _text)
         self._registry: Registry | None = None
         self._counts_from_ms = 0
         self._received: Ints = np.zeros(0, np.int64)
@@ -82,31 +68,13 @@ class RateMonitor:
                 found.append(row)
         beyond = np.array(found, np.intp)
         for place, messages in zip(*np.unique(station[beyond], return_counts=True), strict=True):
-            self._note(registry.stations[place].key, int(messages), now_ms)
+            self.faults.note(registry.stations[place].key, int(messages), now_ms)
         return beyond
 
-    def begun(self, registry: Registry, alarms: Mapping[AlarmKey, Alarm], now_ms: int) -> list[Finding]:
-        """The findings of devices that send too much now and have none."""
-        return [
-            _finding(registry[key], ConditionChange.FIRED, one.since_ms, now_ms)
-            for key, one in self.flooding.items()
-            if one.last_ms == now_ms and (RULE, key, "") not in alarms
-        ]
-
-    def ended(self, registry: Registry, alarms: Mapping[AlarmKey, Alarm], now_ms: int) -> list[Finding]:
-        """The findings of devices that send too much no more; after a start each is watched for a while."""
-        if self._began_ms is None or now_ms < self._began_ms:
-            self._began_ms = now_ms
-        over = {key for key, one in self.flooding.items() if abs(now_ms - one.last_ms) >= QUIET_MS}
-        if over:
-            self.flooding = {key: one for key, one in self.flooding.items() if key not in over}
-        watched = now_ms - self._began_ms >= QUIET_MS
-        firing = {key[1]: alarm.since_ms for key, alarm in alarms.items() if key[0] == RULE}
-        return [
-            _finding(registry[station], ConditionChange.RESOLVED, since_ms, now_ms)
-            for station, since_ms in firing.items()
-            if station in registry and station not in self.flooding and (watched or station in over)
-        ]
+    @property
+    def flooding(self) -> Mapping[str, Fault]:
+        """The devices that send too much."""
+        return self.faults.current
 
     def _begin_anew(self, registry: Registry, now_ms: int) -> None:
         if self._registry is registry and 0 <= now_ms - self._counts_from_ms < WINDOW_MS:
@@ -115,11 +83,6 @@ class RateMonitor:
         self._received = np.zeros(len(registry.stations), np.int64)
         self._allowed = np.array([_allowed(station) for station in registry.stations])
         self._counts.clear()
-
-    def _note(self, station: str, messages: int, now_ms: int) -> None:
-        known = self.flooding.get(station, Flood(now_ms, now_ms, 0))
-        noted = replace(known, last_ms=now_ms, messages=known.messages + messages)
-        self.flooding = {**self.flooding, station: noted}
 
 
 def _of_messages(batch: Batch, messages: int) -> tuple[Ints, Ints, Ints]:
@@ -137,15 +100,11 @@ def _allowed(station: Station) -> float:
     return FREE_MESSAGES_PER_MINUTE + RATE_FACTOR * MINUTE_MS / (1000 * station.interval_s)
 
 
-def _finding(station: Station, change: ConditionChange, since_ms: int, at_ms: int) -> Finding:
-    if change is ConditionChange.RESOLVED:
-        text = ended_text(station, KIND, at_ms)
-    else:
-        text = say(
-            f"device.{KIND}",
-            station=station_name(station),
-            at=beijing(since_ms),
-            count=f"{_allowed(station):,.0f}",
-            interval=duration_text(station.interval_s * 1000),
-        )
-    return device_finding(station, KIND, change, (since_ms, at_ms), Colour.YELLOW, text, VERSION)
+def _text(station: Station, since_ms: int) -> Text:
+    return say(
+        f"device.{KIND}",
+        station=station_name(station),
+        at=beijing(since_ms),
+        count=f"{_allowed(station):,.0f}",
+        interval=duration_text(station.interval_s * 1000),
+    )

@@ -23,7 +23,7 @@ class CheckDevices:
         rows, batch = sorted_.live, sorted_.batch
         readings = sorted_.series[rows], batch.at[rows], batch.value[rows]
         findings: list[Finding] = site.clocks.follow(work.decoded, work.messages, registry, alarms)
-        findings += site.rates.begun(registry, alarms, work.now_ms)
+        findings += site.rates.faults.begun(registry, alarms, work.now_ms)
         findings += maintenance_due.findings(
             live.carried, memory, registry, site.catalogue, alarms, maintenance_records
         )

@@ -38,7 +38,7 @@ class Commit:
             late_queue.add(connection, [work.messages[i] for i in sorted(work.queued)])
             judged = late_queue.remove(connection, work.messages)
             settle_replays(connection, site, [*work.replayed, *_redelivered(connection, work)], work.now_ms)
-            held = quarantine.add(connection, site.history.registry, work.messages, work.decoded.headers, work.rejected)
+            held = site.quarantine(connection, work.messages, work.decoded.headers, work.rejected, work.now_ms)
             _add_device_findings(connection, work)
             loggers.update_newest(connection, _newest_by_device(work, hj212.SOURCE))
             sl651_stations.update_newest(connection, _newest_by_device(work, sl651.SOURCE))

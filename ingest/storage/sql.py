@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from infra.database import Database, execute, insert_many
+from infra.database import Database, execute, fetch_all, insert_many
 from ingest.storage.port import Latest, Series, Window
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Batch, Flag, Floats, Ints
@@ -200,7 +200,7 @@ class SqlReadings:
             if not keys:
                 return Window.empty()
             sql = f"SELECT at, {_pairs(keys)} FROM reading WHERE station = ? AND at BETWEEN ? AND ? ORDER BY at"
-            rows = _query(connection, sql, self._id(connection, station), start_ms, end_ms).fetchall()
+            rows = _rows(connection, sql, self._id(connection, station), start_ms, end_ms)
         return self._to_window(rows, keys)
 
     def stretch(self, connection: sa.Connection, station: str, start_ms: int, end_ms: int, limit: int) -> Window:
@@ -213,7 +213,7 @@ class SqlReadings:
             f"SELECT at, {_pairs(keys)} FROM reading WHERE station = ? AND at >= ? AND at < ? AND ({any_}) "
             f"ORDER BY at LIMIT ?{'' if self._database.is_sqlite else ' FOR SHARE'}"  # SQLite has one writer at a time
         )
-        rows = _query(connection, sql, self._id(connection, station), start_ms, end_ms, limit).fetchall()
+        rows = _rows(connection, sql, self._id(connection, station), start_ms, end_ms, limit)
         return self._to_window(rows, keys)
 
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
@@ -224,7 +224,7 @@ class SqlReadings:
                 f"SELECT at, {_pairs([parameter])} FROM reading "
                 f'WHERE station = ? AND at < ? AND "{parameter}" IS NOT NULL ORDER BY at DESC LIMIT ?'
             )
-            rows = _query(connection, sql, self._id(connection, station), at_ms, limit).fetchall()
+            rows = _rows(connection, sql, self._id(connection, station), at_ms, limit)
         return self._to_window(rows[::-1], [parameter])
 
     def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
@@ -271,7 +271,7 @@ class SqlReadings:
             if parameter not in self.parameters(connection):
                 return _series([], None)
             sql = f'SELECT at, "{parameter}", "{parameter}_q" FROM reading {_range(parameter)} ORDER BY at LIMIT ?'
-            rows = _query(connection, sql, self._id(connection, station), start_ms, end_ms, limit).fetchall()
+            rows = _rows(connection, sql, self._id(connection, station), start_ms, end_ms, limit)
         return _series([(at, v, v, v, 1, PLAIN if q is None else q) for at, v, q in rows], None)
 
     def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
@@ -329,7 +329,7 @@ class SqlReadings:
         """Wide rows (at, value, mark, value, mark …) to a window sorted by (parameter, at)."""
         if not rows:
             return Window.empty()
-        wide = np.array([tuple(row) for row in rows], np.float64)
+        wide = np.array(rows, np.float64)
         at = wide[:, 0].astype(np.int64)
         value, mark = wide[:, 1::2], wide[:, 2::2]
         codes = np.array([self._catalogue.index[key] for key in keys], np.int32)
@@ -438,6 +438,11 @@ def _series(rows: Sequence[tuple[Any, ...]], bucket_ms: int | None) -> Series:
         np.array(packed, np.int64),
         bucket_ms,
     )
+
+
+def _rows(connection: sa.Connection, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    """All rows of a query, for those that read many."""
+    return fetch_all(connection, _with_paramstyle(connection, sql), arguments)
 
 
 def _query(connection: sa.Connection, sql: str, *arguments: Any) -> Any:

@@ -212,6 +212,28 @@ quarantine = sa.Table(
     sa.Column("key", sa.String(64), comment="SHA-256 of what was refused and why; NULL: of an earlier version"),
     sa.Column("times", sa.Integer, nullable=False, server_default="1", comment="how often the same arrived"),
     sa.Index("ix_quarantine_key", "key", unique=True, sqlite_where=_HELD, postgresql_where=_HELD),
+    sa.Index("ix_quarantine_account", "account", "id"),
+)
+
+quarantine_usage = sa.Table(
+    "quarantine_usage",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False, comment="of all its entries, estimated"),
+    sa.Column("day", sa.String(10), nullable=False, comment="of receipt"),
+    sa.Column("day_bytes", sa.BigInteger, nullable=False, comment="of the entries of that day"),
+)
+
+quarantine_discard = sa.Table(
+    "quarantine_discard",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True, comment="of the ledger"),
+    sa.Column("reason", sa.String(32), primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True, autoincrement=False, comment="of receipt, its beginning"),
+    sa.Column("messages", sa.BigInteger, nullable=False, comment="whose content is not kept"),
+    sa.Column("readings", sa.BigInteger, nullable=False, comment="refused in them"),
+    sa.Column("samples", sa.Integer, nullable=False, comment="messages of the hour that are kept all the same"),
 )
 
 ledger = sa.Table(
@@ -249,13 +271,14 @@ sequence_gap = sa.Table(
     "sequence_gap",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("station", sa.String(64), nullable=False, index=True),
+    sa.Column("station", sa.String(64), nullable=False),
     sa.Column("boot", sa.BigInteger, nullable=False),
     sa.Column("first_seq", sa.BigInteger, nullable=False),
     sa.Column("last_seq", sa.BigInteger, nullable=False),
     sa.Column("total_before", sa.BigInteger),
     sa.Column("total_after", sa.BigInteger),
     sa.Column("day", sa.String(10), nullable=False),
+    sa.Index("ix_sequence_gap_device", "station", "boot", "last_seq"),
 )
 
 alarm = sa.Table(

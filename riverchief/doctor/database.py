@@ -1,5 +1,6 @@
 """Checks of the database: migrations, stuck deliveries, growing quarantine, silent stations."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from infra import clock
 from infra.database import Database
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.times import DAY_MS, beijing
-from ingest import quarantine
+from ingest import quarantine, quarantine_limits
 from ingest.rules import device_rate, explain
 from ingest.state import alarm_store
 from ingest.storage import downsampling
@@ -35,6 +36,8 @@ PLANNED_AHEAD_MS = 7 * DAY_MS
 """How far ahead somebody should be planned to be on call."""
 CLOCK_TOLERANCE_MS = 300_000
 MAX_NAMED_STATIONS = 5
+NEARLY_FULL = 0.8
+"""Of the limit of the quarantine: a day remains at twelve devices that reach theirs (our choice)."""
 
 
 def database(settings: Settings) -> Iterator[Finding]:
@@ -60,6 +63,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield from _deliveries(db)
         yield from _notices(settings, db)
         yield from _quarantine(db)
+        yield from _quarantine_limits(settings, db)
         yield from _downsampling(db)
         yield from _stations(db)
         yield from _device_rates(db)
@@ -141,6 +145,21 @@ def _quarantine(db: Database) -> Iterator[Finding]:
     worst = sorted(held.items(), key=lambda item: -item[1])[:MAX_NAMED_STATIONS]
     values = {"count": sum(held.values()), "new": new, "reasons": ", ".join(f"{reason} {n}" for reason, n in worst)}
     yield (warning if new else ok)("quarantine", "quarantine_grows" if new else "quarantine_held", **values)
+
+
+def _quarantine_limits(settings: Settings, db: Database) -> Iterator[Finding]:
+    """What was discarded within a day, and a quarantine that is nearly full."""
+    with db.read() as connection:
+        discarded = quarantine_limits.discarded_since(connection, clock.now_ms() - DAY_MS)
+        used_mb = quarantine_limits.total_bytes(connection) >> 20
+    if discarded:
+        counts = Counter[str]()
+        for one in discarded:
+            counts[one.account] += one.messages
+        named = ", ".join(f"{device} {count:,}" for device, count in counts.most_common(MAX_NAMED_STATIONS))
+        yield warning("quarantine", "quarantine_discards", count=f"{counts.total():,}", devices=named)
+    if used_mb >= NEARLY_FULL * settings.ingest.quarantine_mb:
+        yield warning("quarantine", "quarantine_full", used=used_mb, limit=settings.ingest.quarantine_mb)
 
 
 def _downsampling(db: Database) -> Iterator[Finding]:

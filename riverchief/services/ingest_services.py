@@ -15,7 +15,9 @@ from infra.texts import both, say
 from ingest import batch_log
 from ingest.intake import Bounds, Destination, Intake, Lane
 from ingest.pipeline import Site
+from ingest.quarantine_limits import Limits
 from ingest.republish import Republisher
+from ingest.rules.device_faults import DeviceFaults
 from ingest.rules.device_rate import RateMonitor
 from ingest.site_state import WHOLE, SiteState
 from ingest.site_state import Part as SitePart
@@ -158,7 +160,7 @@ class Ingest:
         since_ms = None if ok else max(c.last_tick_ms, self._started_ms)
         parts = [Part("ingest", ok, detail, text=text, since_ms=since_ms), _pace(self.intake, now_ms)]
         site = self.intake.site
-        return [*parts, _device_rates(site.rates)] if isinstance(site, SiteState) else parts
+        return [*parts, _device_rates(site.rates), _discards(site.discards)] if isinstance(site, SiteState) else parts
 
 
 def _notifier(resources: Resources) -> "Notifier":
@@ -194,6 +196,7 @@ def make_site(
         queue_late=True,
         hj212_unverified=settings.hj212.unverified,
         part=part,
+        quarantine_limits=Limits.of_mb(settings.ingest.quarantine_device_mb, settings.ingest.quarantine_mb),
     )
 
 
@@ -295,6 +298,16 @@ def _device_rates(rates: RateMonitor) -> Part:
     named = ", ".join(f"{station} ({one.messages:,})" for station, one in worst)
     text = say("health.flooding", count=len(rates.flooding), stations=named)
     return Part("device_rates", True, both(text), False, text)
+
+
+def _discards(discards: DeviceFaults) -> Part:
+    """Which devices send more that cannot be used than the quarantine keeps: a fault of theirs, too."""
+    worst = sorted(discards.current.items(), key=lambda one: -one[1].messages)[:NAMED]
+    if not worst:
+        return Part("quarantine", True, "fine", False, say("health.discards_none"))
+    named = ", ".join(f"{device} ({one.messages:,})" for device, one in worst)
+    text = say("health.discards", count=len(discards.current), devices=named)
+    return Part("quarantine", True, both(text), False, text)
 
 
 def _lane_detail(lane: Lane, now_ms: int) -> str:

@@ -22,6 +22,7 @@ from ingest.analysis.forecasts import Forecasts
 from ingest.analysis.source_attribution import AttributionWorker
 from ingest.devices.credentials import ExpiryWorker
 from ingest.forward import Forwarder
+from ingest.quarantine_limits import Limits
 from ingest.rules.model import Rules
 from ingest.sending import SendingWorker
 from ingest.state import rule_publications
@@ -163,8 +164,14 @@ def _forwarding_jobs(resources: Resources, downsampler: Downsampler | None) -> I
     """Jobs that feed the time-series server; none without a server."""
     stores = resources.stores
     if stores.server is not None and stores.spool is not None:
+        settings = resources.settings.ingest
         forwarder = Forwarder(
-            resources.database, stores.spool, stores.server, resources.catalogue, clock_ms=clock.now_ms
+            resources.database,
+            stores.spool,
+            stores.server,
+            resources.catalogue,
+            clock_ms=clock.now_ms,
+            limits=Limits.of_mb(settings.quarantine_device_mb, settings.quarantine_mb),
         )
         yield Job(forwarder, _sending_health("influx", forwarder, "forwarding"), partial(metrics.forwarding, forwarder))
     if downsampler:

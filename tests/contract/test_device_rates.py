@@ -11,7 +11,8 @@ from governance.incidents import store as incident_store
 from infra.database import Database
 from ingest import ledger, quarantine
 from ingest.pipeline import Site
-from ingest.rules.device_rate import QUIET_MS, RULE
+from ingest.rules.device_faults import QUIET_MS
+from ingest.rules.device_rate import RULE
 from ingest.rules.model import Rules
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings

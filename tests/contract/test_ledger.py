@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,6 +138,20 @@ def closed(sent: int, stored: int, duplicate: int = 0, quarantined: int = 0, mis
 
 
 # -- numbering -------------------------------------------------------------------------------------------------------
+
+
+def test_late_messages_of_a_batch_fill_their_gaps_in_any_order_after_one_look_for_each_device(books: Books) -> None:
+    sent = Device().series([2] * 20)
+    lost = [15, 3, 11, 7, 12]
+    books.take(*(message for n, message in enumerate(sent) if n not in lost))
+    assert books.account().messages_missing == len(lost)
+    looks: list[str] = []
+    sa.event.listen(books.database.engine, "before_cursor_execute", lambda *of: looks.append(of[2]))
+    books.take(*(sent[n] for n in [*lost, *range(20)]))
+    assert len([sql for sql in looks if "FROM sequence_gap" in sql and sql.startswith("SELECT")]) == 1
+    account = books.account()
+    assert figures(account) == closed(80, 40, duplicate=40)
+    assert (account.messages_missing, account.messages_duplicate) == (0, 20)
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])

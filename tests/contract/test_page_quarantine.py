@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -14,6 +15,7 @@ from infra import times
 from infra.database import Database
 from infra.texts import keys, say
 from ingest import ledger, quarantine
+from ingest.storage.tables import quarantine_discard
 from sensors.reading import Message, Reason, Rejected
 from tests import pages_site
 from tests.databases import with_tables
@@ -189,3 +191,19 @@ def test_what_arrived_again_while_it_was_ignored_is_not_held_twice(browser: Test
 def _entry_of(database: Database, number: int) -> quarantine.QuarantineEntry:
     with database.read() as connection:
         return quarantine.get(connection, number)
+
+
+def test_what_is_beyond_the_limits_is_shown_on_the_page_and_in_the_ledger(
+    browser: TestClient, database: Database
+) -> None:
+    station, day = pages_site.CLOSED, times.beijing_day(pages_site.now_ms() - times.DAY_MS).isoformat()
+    address = f"/ledger/{station}/{day}"
+    assert "ledger-discarded" not in browser.get(address).text
+    at_ms = pages_site.now_ms() // times.HOUR_MS * times.HOUR_MS
+    row = {"account": station, "day": day, "reason": "not_json", "hour_ms": at_ms}
+    with database.write() as connection:
+        connection.execute(sa.insert(quarantine_discard).values(**row, messages=98_765, readings=4_321, samples=20))
+    page = browser.get("/quarantine").text.split('data-testid="quarantine-discards"')[1]
+    assert "98765" in page
+    assert say("refusal.not_json").zh in page
+    assert "4321" in browser.get(address).text.split("ledger-discarded")[1]

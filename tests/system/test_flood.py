@@ -9,7 +9,8 @@ import pytest
 
 from governance.incidents import store as incident_store
 from infra.clock import now_ms
-from ingest import ledger
+from ingest import ledger, quarantine, quarantine_limits
+from ingest.quarantine_limits import ENTRY_BYTES
 from ingest.rules.device_rate import FREE_MESSAGES_PER_MINUTE
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
@@ -67,12 +68,18 @@ def booked(site: Running, station: str, what: str) -> int:
         return sum(getattr(one, what) for one in ledger.accounts(connection, station=station))
 
 
+def discarded(site: Running) -> int:
+    with site.database.read() as connection:
+        return sum(one.readings for one in quarantine_limits.discarded_since(connection) if one.account == BROKEN)
+
+
 @pytest.mark.timeout(900 if LONG else 200)
 def test_one_device_that_floods_is_named_and_nobody_else_waits_for_it(running: Callable[..., Running]) -> None:
     site = running("mosquitto")
     site.register(*(Station(name, name, name, 113.1, 23.0, interval_s=60) for name in (BROKEN, *HONEST)))
     broker, address = site.broker, f"http://127.0.0.1:{site.port}"
     device = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
+    site.more = "[ingest]\nquarantine_device_mb = 1\n"
     site.start("serve")
     with Fleet(HONEST, device, boot=1) as fleet, Fleet([BROKEN], device, boot=1) as other:
         eventually("the ingest subscribes", lambda: subscribed(site))
@@ -85,9 +92,13 @@ def test_one_device_that_floods_is_named_and_nobody_else_waits_for_it(running: C
                     fleet[name].publish([Sample(start + number * 60_000, {"ph": 7.1})], now_ms())
                 eventually("a round is stored", lambda n=number: stored(site) - before == n * len(HONEST), every_s=0.25)
                 assert flood.sent > sent_before, "while the flood goes on"
+            eventually("the flood is beyond the limit of the quarantine", lambda: discarded(site) > 0, every_s=0.25)
             parts = {one["name"]: one["detail"] for one in httpx.get(f"{address}/readyz", timeout=60).json()["parts"]}
             assert BROKEN in parts["device_rates"]
-            assert "riverchief_flooding_devices 1.0" in httpx.get(f"{address}/metrics", timeout=60).text
+            assert BROKEN in parts["quarantine"]
+            metrics = httpx.get(f"{address}/metrics", timeout=60).text
+            assert "riverchief_flooding_devices 1.0" in metrics
+            assert "riverchief_discarding_devices 1.0" in metrics
         assert fleet.flush(60)
         assert other.flush(60)
         eventually(
@@ -97,6 +108,10 @@ def test_one_device_that_floods_is_named_and_nobody_else_waits_for_it(running: C
             incidents = incident_store.list_incidents(connection, limit=100)
         assert [(one.station, one.cause) for one in incidents] == [(BROKEN, f"device:{BROKEN}")]
         assert booked(site, BROKEN, "quarantined") >= max(1, flood.sent - 3 * FREE_MESSAGES_PER_MINUTE)
+        with site.database.read() as connection:
+            held = quarantine.listing(connection, station=BROKEN, limit=1_000_000)
+        assert sum(ENTRY_BYTES + len(one.payload) for one in held) <= 2**20
+        assert booked(site, BROKEN, "quarantined") == sum(len(one.refused or ()) for one in held) + discarded(site)
         assert sum(booked(site, name, "quarantined") for name in HONEST) == 0
         with site.database.read() as connection:
             assert all(one.complete for one in ledger.accounts(connection) if one.station != ledger.UNREGISTERED)

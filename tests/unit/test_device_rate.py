@@ -8,7 +8,8 @@ import pytest
 from governance.incidents.finding import ConditionChange
 from ingest.rules import device_rate
 from ingest.rules.alarm_state import Alarm, AlarmKey, update_alarms
-from ingest.rules.device_rate import FREE_MESSAGES_PER_MINUTE, QUIET_MS, WINDOW_MS, RateMonitor
+from ingest.rules.device_faults import QUIET_MS
+from ingest.rules.device_rate import FREE_MESSAGES_PER_MINUTE, WINDOW_MS, RateMonitor
 from sensors.parameters import catalogue
 from sensors.reading import Batch
 from sensors.stations import Registry, Station
@@ -97,11 +98,11 @@ def test_the_finding_begins_once_and_ends_when_the_device_was_quiet_for_a_while(
     for minute in range(3):
         now_ms = T0 + minute * MINUTE
         beyond(monitor, [now_ms] * 3 * FREE_MESSAGES_PER_MINUTE, now_ms)
-        found += (told := monitor.begun(SITE, alarms, now_ms) + monitor.ended(SITE, alarms, now_ms))
+        found += (told := monitor.faults.begun(SITE, alarms, now_ms) + monitor.faults.ended(SITE, alarms, now_ms))
         update_alarms(alarms, told)
     assert [(one.rule, one.station, one.change) for one in found] == [(device_rate.RULE, "s0", ConditionChange.FIRED)]
-    assert monitor.ended(SITE, alarms, now_ms + QUIET_MS - 1) == []
-    (over,) = monitor.ended(SITE, alarms, now_ms + QUIET_MS)
+    assert monitor.faults.ended(SITE, alarms, now_ms + QUIET_MS - 1) == []
+    (over,) = monitor.faults.ended(SITE, alarms, now_ms + QUIET_MS)
     assert (over.change, over.since_ms) == (ConditionChange.RESOLVED, found[0].since_ms)
     assert not monitor.flooding
 
@@ -109,8 +110,8 @@ def test_the_finding_begins_once_and_ends_when_the_device_was_quiet_for_a_while(
 def test_after_a_start_a_finding_ends_only_once_the_device_was_watched_for_a_while() -> None:
     alarms = {(device_rate.RULE, "s0", ""): Alarm("device:s0", T0 - DAY, T0 - DAY, False)}
     monitor = RateMonitor()
-    assert monitor.ended(SITE, alarms, T0) == []
-    assert [one.station for one in monitor.ended(SITE, alarms, T0 + QUIET_MS)] == ["s0"]
+    assert monitor.faults.ended(SITE, alarms, T0) == []
+    assert [one.station for one in monitor.faults.ended(SITE, alarms, T0 + QUIET_MS)] == ["s0"]
 
 
 def test_counts_begin_anew_with_each_window() -> None:

@@ -16,7 +16,7 @@ WORST = 10
 """Stations that are named."""
 STEPS: Mapping[str, tuple[str, ...]] = {
     "receive": ("mqtt", "hj212", "sl651"),
-    "ingest": ("ingest", "ingest_lag", "device_rates", "partitions", "files"),
+    "ingest": ("ingest", "ingest_lag", "device_rates", "quarantine", "partitions", "files"),
     "store": ("database", "influx", "downsampling", "retention", "contact_removal", "delivery_removal", "audit_seal"),
     "check": ("forecasts", "source_attribution", "chart_annotations", "reminders"),
     "deliver": (

@@ -49,7 +49,11 @@ class Timeline:
         remembered = np.ones(size, np.bool_)
         remembered[self.new] = False
         self.value, self.at = np.empty(size), np.empty(size, np.int64)
-        self.packed, self.mark, self.move = np.empty(size, np.int64), np.zeros(size, np.uint8), np.zeros(size)
+        self.packed, self.mark, self.move = (
+            np.empty(size, np.int64),
+            np.zeros(size, np.uint8),
+            np.zeros(size, np.float32),
+        )
         for name in ("value", "at", "packed", "mark", "move"):
             getattr(self, name)[remembered] = getattr(memory, name).take(self.touched, axis=0).ravel()
         # one zero: -0.0 is the lower of two in some orders only

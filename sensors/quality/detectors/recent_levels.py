@@ -57,7 +57,7 @@ class RecentLevels:
 
     low: Floats32
     high: Floats32
-    number: Codes
+    number: NDArray[np.int32]
     place: Places
     ends: Places
 

@@ -26,6 +26,7 @@ from sensors.stations import Registry
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.mapping import Mappings
 from sensors.wire.sl651.readings import Gauge
+from sensors.wire.telemetry import sending_times
 
 log = structlog.get_logger(__name__)
 
@@ -462,8 +463,8 @@ class Intake:
         c.quarantined += len(outcome.rejected)
         c.opened += outcome.opened
         c.last_batch_ms = self._clock_ms()
-        sent = sorted(h.sent_at_ms for h in outcome.headers if h is not None and h.sent_at_ms is not None)
         if outcome.headers and not late:
+            sent = sorted(at for at in sending_times(outcome.headers) if at is not None)
             c.last_sent_ms = sent[len(sent) // 2] if sent else None  # the median: clocks of devices differ
         for name, seconds in outcome.seconds.items():
             c.seconds[name] = c.seconds.get(name, 0.0) + seconds

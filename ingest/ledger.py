@@ -5,7 +5,7 @@ missing message, and ``total`` gives the number of its readings (without it the 
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -152,35 +152,30 @@ class Ledger:
                 unread.add(r.message)
             (duplicate if i in repeated else quarantined)[r.message] += len(r.readings or ())
             touched[r.message] |= i not in repeated
-        self._read(connection, (message.station for message in messages if message.station in registry.index))
-        rows: dict[tuple[str, str], list[int]] = {}
-        dirty: set[tuple[str, int]] = set()
+        self._read(connection, {message.station for message in messages} & registry.index.keys())
+        size = stored + duplicate + quarantined
+        first = np.array([message.replay_of is None for message in messages], np.bool_)
+        counts = np.zeros((len(messages), len(_COUNTS)), np.int64)
+        counts[:, _READINGS], counts[:, _STORED] = size, stored
+        counts[:, _DUPLICATE], counts[:, _QUARANTINED] = duplicate, quarantined
+        counts[:, _MESSAGES], counts[:, _M_QUARANTINED] = first, first & touched
+        entered = [i for i in range(len(messages)) if i not in later]
+        accounts: dict[tuple[str, str], int] = {}
+        account: list[int] = []  # of each message entered
+        dirty: dict[tuple[str, int], _Stream] = {}
         gaps = _BatchGaps(connection, ((m.station, header) for m, header in zip(messages, headers, strict=True)))
-        fates = zip(stored.tolist(), duplicate.tolist(), quarantined.tolist(), touched.tolist(), strict=True)
-        for i, (message, header, (new, again, refused, held)) in enumerate(zip(messages, headers, fates, strict=True)):
-            if i in later:
-                continue
-            station = account_of(registry, message)
-            registered = station != UNREGISTERED
-            day = day_of(header, message)
-            row = rows.get((station, day))
-            if row is None:
-                row = rows[station, day] = [0] * len(_COUNTS)
-            size = new + again + refused
-            row[_READINGS] += size
-            row[_STORED] += new
-            row[_DUPLICATE] += again
-            row[_QUARANTINED] += refused
-            if message.replay_of is None:
-                row[_MESSAGES] += 1
-                row[_M_QUARANTINED] += held
-            if registered and header is not None and header.seq is not None and i not in unread:
-                is_again = self._follow_numbering(gaps, station, header, size, new, day, dirty)
-                if is_again and message.replay_of is None:
-                    row[_AGAIN] += 1
-            elif message.replay_of is None:
-                row[_UNNUMBERED] += 1
-        _add(connection, rows)
+        sizes, news = size.tolist(), stored.tolist()
+        for i in entered:
+            message, header = messages[i], headers[i]
+            station, day = account_of(registry, message), day_of(header, message)
+            account.append(accounts.setdefault((station, day), len(accounts)))
+            if header is None or header.seq is None or station == UNREGISTERED or i in unread:
+                counts[i, _UNNUMBERED] = first[i]
+            elif self._follow_numbering(gaps, station, header, sizes[i], news[i], day, dirty):
+                counts[i, _AGAIN] = first[i]
+        totals = np.zeros((len(accounts), len(_COUNTS)), np.int64)
+        np.add.at(totals, account, counts[entered])
+        _add(connection, dict(zip(accounts, totals.tolist(), strict=True)))
         gaps.save()
         self._save(connection, dirty)
 
@@ -208,7 +203,7 @@ class Ledger:
         size: int,
         new: int,
         day: str,
-        dirty: set[tuple[str, int]],
+        dirty: dict[tuple[str, int], _Stream],
     ) -> bool:
         """Apply a message's number to the device's numbering; true for a repeated number."""
         seq, boot = header.seq, header.boot or 0
@@ -230,22 +225,19 @@ class Ledger:
                 return True
             # numbering began again without a boot count: new readings prove it
         stream.next_seq, stream.total = seq + 1, header.total
-        dirty.add((station, boot))
+        dirty[station, boot] = stream
         return False
 
-    def _read(self, connection: sa.Connection, stations: Iterable[str]) -> None:
+    def _read(self, connection: sa.Connection, stations: Set[str]) -> None:
         """Read the numbering of devices that is not known yet."""
-        new = sorted({station for station in stations if station not in self._streams})
+        new = sorted(stations - self._streams.keys())
         self._streams.update((station, {}) for station in new)
         if new:
             for row in connection.execute(sa.select(stream_table).where(stream_table.c.station.in_(new))):
                 self._streams[row.station][row.boot] = _Stream(row.next_seq, row.total)
 
-    def _save(self, connection: sa.Connection, dirty: set[tuple[str, int]]) -> None:
-        rows = []
-        for station, boot in dirty:
-            stream = self._streams[station][boot]
-            rows.append((station, boot, stream.next_seq, stream.total))
+    def _save(self, connection: sa.Connection, dirty: Mapping[tuple[str, int], _Stream]) -> None:
+        rows = [(station, boot, stream.next_seq, stream.total) for (station, boot), stream in dirty.items()]
         insert_many(connection, _STREAM, rows, _STREAM_AGAIN)
 
 

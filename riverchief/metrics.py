@@ -56,6 +56,7 @@ from riverchief.http_limits import Closed
 from riverchief.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
+from sensors.wire.telemetry import sending_times
 
 if TYPE_CHECKING:
     from api.sta.notifications import Notifier
@@ -154,7 +155,7 @@ class EventCounters:
         self.received_to_stored.observe(
             [(now_ms - m.received_at_ms) / 1000 for m in messages if m.replay_of is None and not m.queued]
         )
-        sent = [h.sent_at_ms for h in outcome.headers if h is not None and h.sent_at_ms is not None]
+        sent = [at for at in sending_times(outcome.headers) if at is not None]
         self.sent_to_stored.observe((now_ms - np.array(sent, np.float64)) / 1000)
         for rejected in outcome.rejected:
             self.quarantined[rejected.reason.key] += 1

@@ -204,6 +204,13 @@ def grown(array: NDArray[_Kind], size: int, blank: float = 0) -> NDArray[_Kind]:
     return more
 
 
+def pieces(column: NDArray[_Kind], first: Places, size: int) -> NDArray[_Kind]:
+    """(m, size) pieces of a flat column that begin at ``first`` (m,); half the time of an index with each place."""
+    if not len(first):
+        return np.empty((0, size), column.dtype)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(column, size)[first])
+
+
 def pack(flag: Bytes, tests: Bits) -> Ints:
     """Pack flag and tests into the integer that the stores keep: ``flag | tests << 4``."""
     return flag.astype(np.int64) | (tests.astype(np.int64) << 4)

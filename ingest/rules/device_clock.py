@@ -18,7 +18,7 @@ from ingest.rules.device_reports import PREFIX, device_finding, ended_text
 from ingest.rules.sentences import duration_text, station_name
 from sensors.reading import Ints, Message
 from sensors.stations import Registry, Station
-from sensors.wire.telemetry import Decoded
+from sensors.wire.telemetry import Decoded, sending_times
 
 KIND: Final = "clock"
 RULE: Final = PREFIX + KIND
@@ -99,16 +99,18 @@ class ClockMonitor:
     ) -> list[Finding]:
         """The findings of the messages of a batch; a clock that stays wrong makes none."""
         offsets = _offsets(decoded, messages, registry)
-        self._last_seen.update((messages[i].station, messages[i].received_at_ms) for i in offsets)
-        stations = {messages[i].station for i in offsets}
-        firing = {station: alarms[RULE, station, ""].since_ms for station in stations if (RULE, station, "") in alarms}
+        self._last_seen.update((station, at_ms) for station, at_ms, _ in offsets)
+        firing = {station: alarm.since_ms for (rule, station, _), alarm in alarms.items() if rule == RULE}
+        wrong = {station for station, _, off_ms in offsets if not _is_right(off_ms)}
+        concerned = wrong.union(self._off, firing)
         found: list[Finding] = []
-        for i, off_ms in offsets.items():
-            station, at_ms = messages[i].station, messages[i].received_at_ms
+        for station, at_ms, off_ms in offsets:
+            if station not in concerned:
+                continue
             earlier = self._off.get(station)
             if earlier is not None and at_ms <= earlier.last_seen_ms:
                 continue  # delivered again
-            if -FUTURE_MS <= off_ms <= MIN_BEHIND_MS:
+            if _is_right(off_ms):
                 if self._off.pop(station, None) is not None:
                     self._changed.add(station)
                 if (since_ms := firing.pop(station, None)) is not None:
@@ -150,24 +152,29 @@ def _updated(earlier: ClockError | None, off_ms: int, at_ms: int) -> ClockError:
     )
 
 
-def _offsets(decoded: Decoded, messages: Sequence[Message], registry: Registry) -> dict[int, int]:
-    """Position of a message → how far its device's clock is behind (ms).
+def _is_right(off_ms: int) -> bool:
+    """Whether a clock that is so far behind (ms) counts as right."""
+    return -FUTURE_MS <= off_ms <= MIN_BEHIND_MS
+
+
+def _offsets(decoded: Decoded, messages: Sequence[Message], registry: Registry) -> list[tuple[str, int, int]]:
+    """Of each message: station, when it was received (ms), and how far its device's clock is behind (ms).
 
     The stated sending time counts, else the newest reading. Averages, which carry the beginning of their period, and
     replayed messages are left out.
     """
-    newest = np.full(len(messages), -1, np.int64)
-    np.maximum.at(newest, decoded.batch.message, decoded.batch.at)
-    found, stations = {}, registry.index
-    for i, (message, header, newest_ms) in enumerate(zip(messages, decoded.headers, newest.tolist(), strict=True)):
-        if message.replay_of is not None or message.station not in stations:
-            continue
-        stated_ms = header.sent_at_ms if header is not None else None
-        if stated_ms is None and newest_ms >= 0 and message.source not in _UPLOADED and i not in decoded.periods:
-            stated_ms = newest_ms
-        if stated_ms is not None:
-            found[i] = message.received_at_ms - stated_ms
-    return found
+    stated, stations = sending_times(decoded.headers), registry.index
+    if None in stated:
+        newest = np.full(len(messages), -1, np.int64)
+        np.maximum.at(newest, decoded.batch.message, decoded.batch.at)
+        for i in np.flatnonzero(newest >= 0).tolist():
+            if stated[i] is None and messages[i].source not in _UPLOADED and i not in decoded.periods:
+                stated[i] = int(newest[i])
+    return [
+        (message.station, message.received_at_ms, message.received_at_ms - at_ms)
+        for message, at_ms in zip(messages, stated, strict=True)
+        if at_ms is not None and message.replay_of is None and message.station in stations
+    ]
 
 
 def _finding(station: Station, change: ConditionChange, since_ms: int, at_ms: int, off_ms: int) -> Finding:

@@ -5,7 +5,7 @@ import numpy as np
 from ingest.stages.acceptance import refuse
 from ingest.stages.deduplicate import without_messages
 from ingest.work import Work
-from sensors.reading import Message, Reason
+from sensors.reading import Reason
 from sensors.wire import mapping
 
 SOURCES = ("mqtt", mapping.SOURCE)
@@ -19,7 +19,9 @@ class LimitDevices:
 
     def run(self, work: Work) -> None:
         site, messages = work.site, work.messages
-        counted = np.array([_counts(one) for one in messages], np.bool_)
+        # a replay, and a message that was queued, were counted when they came
+        of_devices = [m.source in SOURCES and m.replay_of is None and not m.queued for m in messages]
+        counted = np.array(of_devices, np.bool_)
         if not counted.any():
             return
         beyond = site.rates.beyond(work.pending, counted, site.history.registry, work.now_ms)
@@ -30,8 +32,3 @@ class LimitDevices:
         work.rejected = (*work.rejected, *refused)
         surplus = beyond.tolist()
         work.pending, work.accepted = without_messages(work.pending, surplus), without_messages(work.accepted, surplus)
-
-
-def _counts(message: Message) -> bool:
-    """Whether a message comes from a device now: a replay and one that was queued were counted when they came."""
-    return message.source in SOURCES and message.replay_of is None and not message.queued

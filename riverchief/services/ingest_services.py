@@ -11,6 +11,7 @@ from api.context import Part
 from api.duration import duration
 from infra import clock
 from infra.database import Database
+from infra.free_memory import FreeMemory
 from infra.texts import both, say
 from ingest import batch_log
 from ingest.intake import Bounds, Destination, Intake, Lane
@@ -97,6 +98,8 @@ class Ingest:
 
     def services(self) -> Iterator[Service]:
         """In the order in which they start: the intake last, for it has to stop before its sources do."""
+        memory = FreeMemory()
+        yield Service(start=memory.start, stop=memory.stop)
         if self.republisher:
             yield _republishing_service(self.republisher)
         if self.notifier:

@@ -342,23 +342,23 @@ class _Comparison:
     def carried(self, dead: "_DeadRuns") -> StateUpdate:
         """What the touched series are to remember."""
         line, rhythm, levels, daily = self.line, self.departures.rhythm, self.levels, self.daily
-        ends, newest = line.ends, line.newest
+        ends = line.ends
         places = self.history.places
         place = np.concatenate(places) if places else np.empty(0, np.int64)
         return StateUpdate(
             series=line.touched,
-            at=line.at[newest],
-            value=line.value[newest],
-            packed=line.packed[newest],
-            mark=line.mark[newest],
-            move=line.move[newest],
+            at=line.newest(line.at),
+            value=line.newest(line.value),
+            packed=line.newest(line.packed),
+            mark=line.newest(line.mark),
+            move=line.newest(line.move),
             run_samples=self.runs.length[ends],
             run_start=self.runs.since[ends],
             first=self._first(),
             day=line.at[line.new[ends]] // DAY_MS,
-            stretch=levels.number[levels.newest],
-            low=levels.low[levels.newest],
-            high=levels.high[levels.newest],
+            stretch=levels.newest(levels.number),
+            low=levels.newest(levels.low),
+            high=levels.newest(levels.high),
             dead_series=dead.series,
             dead_at=dead.last_at,
             dead_run=dead.length,

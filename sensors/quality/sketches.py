@@ -66,11 +66,13 @@ class Sketches:
     def add(self, place: Ints, weight: Codes, *, distinct: bool) -> None:
         """Add to flat places of (series, statistics, BINS); ``distinct`` where none occurs twice."""
         piece, whose = place // PIECE, self._place.reshape(-1)
-        missing = piece[whose[piece] == 0]
+        found = whose[piece]
+        missing = piece[found == 0]
         if len(missing):
             missing = np.unique(missing)
             whose[missing] = self._new_places(len(missing))
-        flat = whose[piece].astype(np.int64) * PIECE + place % PIECE
+            found = whose[piece]
+        flat = found.astype(np.int64) * PIECE + place % PIECE
         counts = self._pieces.reshape(-1)
         if distinct:
             counts[flat] += weight

@@ -94,7 +94,7 @@ class SeriesState:
     value: Floats = field(default_factory=Column(np.nan, np.float64, REMEMBERED_READINGS))
     packed: Codes = field(default_factory=Column(0, np.int32, REMEMBERED_READINGS))
     mark: Bytes = field(default_factory=Column(0, np.uint8, REMEMBERED_READINGS))
-    move: Floats = field(default_factory=Column(0, np.float64, REMEMBERED_READINGS))
+    move: Floats32 = field(default_factory=Column(0, np.float32, REMEMBERED_READINGS))
     run_samples: Codes = field(default_factory=Column(0, np.int32))
     run_start: Ints = field(default_factory=Column(0, np.int64))
     dead_at: Ints = field(default_factory=Column(0, np.int64))
@@ -103,7 +103,7 @@ class SeriesState:
     day: Ints = field(default_factory=Column(NO_DAY, np.int64))
     counts: Sketches = field(default_factory=lambda: Sketches(len(STATISTICS)))
     drawn: Floats = field(default_factory=Column(0, np.float64, len(THRESHOLDS)))
-    usual: Floats = field(default_factory=Column(0, np.float64, 2, PHASES))
+    usual: Floats32 = field(default_factory=Column(0, np.float32, 2, PHASES))
     sums: Ints = field(default_factory=Column(0, np.int64, 2, PHASES))
     many: Codes = field(default_factory=Column(0, np.int32, 2, PHASES))
     fit: Ints = field(default_factory=Column(0, np.int64, 3))
@@ -189,13 +189,14 @@ class SeriesState:
             return False
         if plain[:1] == bytes([_FORM_WITH_LOWEST]):
             plain = bytes([FORM]) + plain[9:]
-        if plain[:1] != bytes([FORM]) or len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in _WRITTEN):
+        columns = [getattr(self, name) for name in _WRITTEN]
+        kinds = [_WRITTEN_AS.get(name, column.dtype) for name, column in zip(_WRITTEN, columns, strict=True)]
+        sizes = [column[0].size * kind.itemsize for column, kind in zip(columns, kinds, strict=True)]
+        if plain[:1] != bytes([FORM]) or len(plain) != 1 + sum(sizes):
             return False
         place = 1
-        for name in _WRITTEN:
-            column = getattr(self, name)
-            size = column[0].nbytes
-            column[series] = np.frombuffer(plain[place : place + size], column.dtype).reshape(column.shape[1:])
+        for column, kind, size in zip(columns, kinds, sizes, strict=True):
+            column[series] = np.frombuffer(plain[place : place + size], kind).reshape(column.shape[1:])
             place += size
         return True
 
@@ -226,6 +227,8 @@ FORM: Final = 4
 _FORM_WITH_LOWEST: Final = 3
 """The form before, which begins with eight bytes more: the lowest value, which is not used any longer."""
 _WRITTEN: Final = ("first", "day", *_LEARNED, *_LEVELS)
+_WRITTEN_AS: Final = {"usual": np.dtype(np.float64)}
+"""Columns that are written in another type than they are remembered in: the form is older than this type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +238,7 @@ class DayRollover:
     series: Codes
     counts: Codes
     drawn: Floats
-    usual: Floats
+    usual: Floats32
     sums: Ints
     many: Codes
     fit: Ints
@@ -267,7 +270,7 @@ class StateUpdate:
     value: Floats
     packed: Ints
     mark: Bytes
-    move: Floats
+    move: Floats32
     run_samples: Codes
     run_start: Ints
     first: Ints
@@ -303,7 +306,11 @@ class StateUpdate:
             cells = [
                 getattr(self.turned, name)[i] if name in _LEARNED else getattr(self, name)[row] for name in _WRITTEN
             ]
-            body = bytes([FORM]) + b"".join(cell.tobytes() for cell in cells)
+            parts = [
+                cell.astype(_WRITTEN_AS.get(name, cell.dtype)).tobytes()
+                for name, cell in zip(_WRITTEN, cells, strict=True)
+            ]
+            body = bytes([FORM]) + b"".join(parts)
             written.append((series, int(self.at[row, -1]), zlib.compress(body, 1)))
         return written
 

@@ -48,7 +48,9 @@ class ReadingStatistics:
 def measure(line: Timeline, history: ThresholdHistory) -> ReadingStatistics:
     """Compute the statistics of the new readings; fills the sketch of levels first, others are divided by it."""
     catalogue, p = line.catalogue, line.parameter
-    base, earlier = line.median_before(line.new - 1, BASE_READINGS), line.median_before(line.new - 2, BASE_READINGS)
+    base = line.median_before(line.new - 1, BASE_READINGS)
+    earlier = np.roll(base, 1)  # the base of the reading before, which is not a new one where a series begins
+    earlier[line.starts] = line.median_before(line.new[line.starts] - 2, BASE_READINGS)
     relative = np.flatnonzero(catalogue.relative[p])
     size = np.abs(line.value[line.new[relative]])
     history.fill([LEVEL], [relative], [bins(np.sqrt(size / level_unit(p[relative], catalogue)), 1.0)])

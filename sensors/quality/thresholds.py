@@ -37,6 +37,7 @@ from sensors.quality.state import (
     T_SHIFT,
     T_SPIKE,
     THRESHOLDS,
+    Floats32,
     SeriesState,
 )
 from sensors.reading import Bools, Codes, Floats, Ints, Places
@@ -422,7 +423,7 @@ def _learned_readings(statistics: list[int], counts: Codes) -> Floats:
 class _UsualDays:
     """(t, 2, PHASES) of the series that enter a new day: usual move, and sum and count of the open day."""
 
-    usual: Floats
+    usual: Floats32
     sums: Ints
     many: Codes
 
@@ -435,7 +436,7 @@ class DailyRhythm:
     moved: Ints
     fit_place: Ints
     fit_added: Ints
-    usual: Floats
+    usual: Floats32
     sums: Ints
     many: Codes
     fit: Ints

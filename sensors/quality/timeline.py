@@ -1,15 +1,18 @@
 """The recent readings of all series of a batch on one flat axis, on which the detectors compare neighbours."""
 
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 import bottleneck as bn
 import numpy as np
+from numpy.typing import NDArray
 
 from infra.times import TIME_BITS
 from sensors.parameters import Catalogue
 from sensors.quality.state import REMEMBERED_READINGS, SeriesState
-from sensors.reading import Bools, Codes, Flag, Floats, Ints, Places, QualityTest
+from sensors.reading import Bools, Codes, Flag, Floats, Ints, Places, QualityTest, pieces
+
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 MAX_SHARED_WINDOW: Final = 24
 """Readings of the longest window whose moving median is computed for the whole axis at once."""
@@ -28,7 +31,7 @@ class Timeline:
     segment : (n,) series of each new reading, as an index into ``touched``
     starts, ends : (m,) first and last new reading of each series, as indices into ``new``
     origin : (m,) place of the first remembered reading of each series
-    newest : (m, KEEP) places of the last readings of each series
+    last : (m,) place of the last reading of each series
     """
 
     def __init__(
@@ -46,19 +49,19 @@ class Timeline:
         remembered = np.ones(size, np.bool_)
         remembered[self.new] = False
         self.value, self.at = np.empty(size), np.empty(size, np.int64)
-        self.packed, self.mark, self.move = np.empty(size, np.int64), np.zeros(size, np.uint8), np.zeros(size)
+        self.packed, self.mark, self.move = (
+            np.empty(size, np.int64),
+            np.zeros(size, np.uint8),
+            np.zeros(size, np.float32),
+        )
         for name in ("value", "at", "packed", "mark", "move"):
             getattr(self, name)[remembered] = getattr(memory, name).take(self.touched, axis=0).ravel()
         # one zero: -0.0 is the lower of two in some orders only
         self.value[self.new], self.at[self.new] = value + 0.0, at
         self._dense = 3 * len(series) > size
         self._medians: dict[int, Floats] = {}
-        if m:
-            last_place = np.append(self.new[self.starts[1:] - 1], self.new[-1])
-            self.newest = last_place[:, None] + np.arange(1 - REMEMBERED_READINGS, 1)
-            self.ends = np.append(self.starts[1:] - 1, len(series) - 1)
-        else:
-            self.newest, self.ends = np.empty((0, REMEMBERED_READINGS), np.intp), np.empty(0, np.intp)
+        self.ends = np.append(self.starts[1:] - 1, len(series) - 1) if m else np.empty(0, np.intp)
+        self.last = self.new[self.ends]
 
     @cached_property
     def station(self) -> Codes:
@@ -92,12 +95,16 @@ class Timeline:
         return np.asarray(self.new[rows][:, None] + np.arange(first, last + 1))
 
     def median_before(self, place: Places, window: int) -> Floats:
-        """(…,) the median of the ``window`` readings before each place; NaN where there are fewer."""
+        """(r,) the median of the ``window`` readings before each place; NaN where there are fewer."""
         if not self._dense or window > MAX_SHARED_WINDOW:
-            return np.asarray(bn.median(self.value[place[:, None] + np.arange(-window, 0)], axis=1))
+            return np.asarray(bn.median(pieces(self.value, place - window, window), axis=1))
         if window not in self._medians:
             self._medians[window] = bn.move_median(self.value, window)
         return np.asarray(self._medians[window][place - 1])
+
+    def newest(self, column: NDArray[_Kind]) -> NDArray[_Kind]:
+        """(m, KEEP) the last cells of each series in a column of the axis."""
+        return pieces(column, self.last + 1 - REMEMBERED_READINGS, REMEMBERED_READINGS)
 
     def series_of(self, places: Places) -> Places:
         """(k,) the series of places, as indices into ``touched``."""

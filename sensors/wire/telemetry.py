@@ -123,6 +123,11 @@ class Header:
     sent_at_ms: int | None = None
 
 
+def sending_times(headers: Sequence[Header | None]) -> list[int | None]:
+    """When each message was sent, ms, by its device's clock; None where it did not say."""
+    return [None if header is None else header.sent_at_ms for header in headers]
+
+
 def message_id(message: Message, header: Header | None) -> str:
     """The name of a message in logs, findings and events: ``station/boot/seq``.
 

@@ -1,5 +1,6 @@
 """What makes a reading doubtful: the quality tests, one by one and over series cut into batches anywhere."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -372,6 +373,39 @@ def test_weeks_with_spikes_cut_anywhere_are_judged_and_remembered_alike(size: in
     assert cut.told == whole.told
     assert snapshot(cut.memory) == snapshot(whole.memory)
     assert sum(QualityTest.SPIKE in tests for _, tests in whole.told) > 30
+
+
+def test_two_sensors_that_send_one_reading_each_are_not_measured_by_each_others_base() -> None:
+    both = memory("turbidity", "conductivity")
+    parameter, status = both.parameter.astype(np.int64), np.full(2, ord("N"), np.uint8)
+    flags = []
+    for i, one in enumerate([5.0, 5.1, 4.9, 5.0, 5.1, 4.9, 5.0, 5.1, 80.0, 81.0, 5.0]):
+        at = np.full(2, START + i * 5 * MINUTE)
+        result = check_quality(np.arange(2), parameter, at, np.array([one, 800.0 + i % 2]), status, both, CATALOGUE)
+        both.apply(result.carried)
+        flags += zip(
+            result.reflag_series.tolist(), result.reflag_at.tolist(), result.reflag_packed.tolist(), strict=True
+        )
+    spikes = {(series, (at - START) // (5 * MINUTE)) for series, at, p in flags if p >> 4 & QualityTest.SPIKE}
+    assert spikes == {(0, 8), (0, 9)}
+
+
+def test_what_a_series_learned_is_read_again_as_it_was_written() -> None:
+    one = days("turbidity", 20.0, 0.5, number=3, every=HOUR)
+    series, at = np.zeros(1, np.int64), one.now + DAY_MS
+    status = np.full(1, ord("N"), np.uint8)
+    turned = check_quality(
+        series, one.memory.parameter, np.array([at]), np.array([20.0]), status, one.memory, CATALOGUE
+    ).carried
+    ((_, newest_ms, body),) = turned.frozen()
+    one.memory.apply(turned)
+    again = memory("turbidity")
+    assert newest_ms == at
+    assert again.restore(0, body)
+    assert again.usual.any()
+    for name in ("usual", "sums", "many", "swing", "median", "drawn", "day"):
+        assert np.array_equal(getattr(again, name), getattr(one.memory, name), equal_nan=True), name
+    assert one.memory.usual.astype(np.float64).tobytes() in zlib.decompress(body)  # as versions before wrote it
 
 
 # -- with the other sensors of the station -----------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def _present_kinds(line: Timeline, rows: Places) -> Ints:
         for series in np.flatnonzero(memory.station == line.station[own]).tolist():
             place = np.searchsorted(line.touched, series)
             if place < len(line.touched) and line.touched[place] == series:
-                at = line.at[line.origin[place] : line.newest[place, -1] + 1]
+                at = line.at[line.origin[place] : line.last[place] + 1]
             else:
                 at = memory.at[series]
             if ((at >= begin) & (at <= end)).any():

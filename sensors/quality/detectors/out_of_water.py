@@ -15,7 +15,7 @@ from sensors.quality.constants import MOVE_WINDOW_MS
 from sensors.quality.state import T_LEVEL, WEAK, SeriesState
 from sensors.quality.thresholds import ThresholdHistory
 from sensors.quality.timeline import Timeline
-from sensors.reading import Bools, Codes, Ints, Places, QualityTest
+from sensors.reading import Bools, Codes, Ints, Places, QualityTest, pieces
 
 DEAD_LEVELS: Final = (("conductivity", 0.10), ("depth", 0.15))
 """(parameter, share): a reading is dead below this share of the median of the readings before."""
@@ -71,7 +71,8 @@ def is_dead(line: Timeline) -> Bools:
     out = np.zeros(len(line.new), np.bool_)
     for key, share in DEAD_LEVELS:
         rows = np.flatnonzero(line.is_parameter(key))
-        median = np.asarray(bn.nanmedian(line.value[line.window(rows, -DEAD_LEVEL_READINGS, -1)], axis=1))
+        before = pieces(line.value, line.new[rows] - DEAD_LEVEL_READINGS, DEAD_LEVEL_READINGS)
+        median = np.asarray(bn.nanmedian(before, axis=1))
         out[rows] = line.value[line.new[rows]] < share * median
     return out
 
@@ -117,7 +118,7 @@ def flag_out_of_water(line: Timeline, series: Codes, at: Ints, runs: Codes) -> l
         sensors = np.flatnonzero(line.station == station)
         if not len(sensors):
             continue
-        spans = [np.arange(line.origin[i], line.newest[i, -1] + 1) for i in sensors.tolist()]
+        spans = [np.arange(line.origin[i], line.last[i] + 1) for i in sensors.tolist()]
         place = np.concatenate(spans)
         kind = np.repeat(line.kind[sensors], [len(span) for span in spans])
         known = ~np.isnan(line.value[place])

@@ -6,13 +6,16 @@ highest two-hour median of stretches of three hours.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infra.times import HOUR_MS
 from sensors.quality.state import STRETCHES, Floats32, SeriesState
-from sensors.reading import Bools, Codes, Floats, Ints, Places
+from sensors.reading import Bools, Codes, Floats, Ints, Places, pieces
+
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 STRETCH_MS: Final = 3 * HOUR_MS
 """An eighth of a day: short beside rain and recovery, and two days are sixteen numbers twice."""
@@ -49,14 +52,14 @@ class RecentLevels:
     low, high : (p,) by stretch
     number : (p,) of each stretch since the epoch
     place : (n,) stretch of each new reading, as an index into the three
-    newest : (m, STRETCHES) the stretches of each series that are to be remembered
+    ends : (m,) where the stretches of each series end
     """
 
     low: Floats32
     high: Floats32
-    number: Codes
+    number: NDArray[np.int32]
     place: Places
-    newest: Places
+    ends: Places
 
     @classmethod
     def of(cls, memory: SeriesState, touched: Codes, segment: Places, at: Ints, median: Floats) -> "RecentLevels":
@@ -88,8 +91,11 @@ class RecentLevels:
             low[place[counts]] = np.fmin(low[place[counts]], lows[counts])
             high[place[counts]] = np.fmax(high[place[counts]], highs[counts])
         ends = np.append(origin[1:], size) if m else origin
-        newest = ends[:, None] + np.arange(-STRETCHES, 0)
-        return cls(low, high, numbers, place[np.cumsum(new) - 1] if n else np.empty(0, np.intp), newest)
+        return cls(low, high, numbers, place[np.cumsum(new) - 1] if n else np.empty(0, np.intp), ends)
+
+    def newest(self, column: NDArray[_Kind]) -> NDArray[_Kind]:
+        """(m, STRETCHES) what of ``low``, ``high`` or ``number`` is to be remembered of each series."""
+        return pieces(column, self.ends - STRETCHES, STRETCHES)
 
     def usual_ranges(self, rows: Places) -> UsualRanges:
         """Where the water usually was in the two days before these new readings."""

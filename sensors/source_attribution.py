@@ -18,7 +18,7 @@ import numpy as np
 
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
-from infra.times import HOUR_MS, beijing
+from infra.times import DAY_MS, HOUR_MS, beijing
 from sensors.network import Outfall, OutfallKind, along_km, length_km, nodes_on_cycles
 from sensors.reading import Floats, Ints
 from sensors.stations import Reach, Registry, Water
@@ -28,6 +28,8 @@ from sensors.stations import Reach, Registry, Water
 
 STEP_MS = HOUR_MS // 2
 """Time step of the simulated water."""
+NEVER = 10_000
+"""Steps that stand for water that does not come."""
 BACK_H = 36
 """Hours before the event in which water may have been released: three tides."""
 RELEASE_STEPS = 2
@@ -61,19 +63,25 @@ MAX_CANDIDATES = 8
 """Candidates of a result."""
 
 # Weights, in natural logarithms of likelihood.
-QUIET_PENALTY = 1.6
-"""Where the water would have passed a station that saw nothing."""
-MISSED_PENALTY, IMPOSSIBLE_PENALTY = 4.5, 12.0
-"""At most, where the water would not have come when the event was seen: at a neighbour, which may have seen something
-else, and where it was found."""
+IMPOSSIBLE_PENALTY = 12.0
+"""At most, where the water would not have come when the event was found."""
 OUTFALL_PRIOR = 1.1
 """Of an outfall against a stretch of STRETCH_KM."""
 FIT_RANGE = 0.7
 """Largest weight, up or down, of what an outfall carries."""
 FADES_H = 24.0
 """Hours of travel that cost one unit: water is diluted on its way."""
-TRAVEL_ERROR = 0.15
+TRAVEL_ERROR = 0.3
 """Error of the travel time as a share of it."""
+
+# Chances at neighbours, chosen on simulated discharges (seeds 21 and 22).
+QUIET_SPREAD_MS = HOUR_MS * 3 // 4
+"""Spread of the time until which a station saw nothing."""
+DETECTED, DETECTED_H = 0.95, 3.0
+"""Chance that a neighbour detects the water that passes it, and the hours of travel beyond the station where the event
+was found that lower this to 1/e."""
+OTHER_CAUSE_PER_DAY = 0.3
+"""How often a neighbour changes for another reason."""
 
 # Readings of stations.
 LOOK_H, BEFORE_H = 12, 6
@@ -328,7 +336,7 @@ def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_
 
     A parameter stands out where it leaves the middle of the day before three times as far as that day's outer values
     did. At neighbours the parameters that stood out at the station are compared; one without enough readings is left
-    out.
+    out. A neighbour where only some of them stand out, or the other way, saw nothing until the first did.
     """
     end_ms = min(now_ms, since_ms + LOOK_H * HOUR_MS)
     found = {
@@ -347,12 +355,13 @@ def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_
         responses = {
             name: _stands_out(*lines[name], begin_ms, end_ms, AT_NEIGHBOURS) for name in lines if name in changed
         }
-        same = sorted(
-            (way[1], way[2]) for name, way in responses.items() if isinstance(way, tuple) and way[0] == changed[name][0]
-        )
+        departures = {name: way for name, way in responses.items() if isinstance(way, tuple)}
+        same = sorted((at, spread) for name, (up, at, spread) in departures.items() if up == changed[name][0])
         if len(same) >= min(2, len(responses)) > 0 and 2 * len(same) >= len(responses):
             seen.append(Detection(other, *same[len(same) // 2]))
-        elif not same and any(way == "quiet" for way in responses.values()):
+        elif departures:
+            quiet.append(NonDetection(other, min(at for _, at, _ in departures.values())))
+        elif "quiet" in responses.values():
             quiet.append(NonDetection(other, max(int(lines[name][0][-1]) for name in responses)))
     return Evidence(tuple(seen), tuple(quiet), rises, falls)
 
@@ -666,32 +675,37 @@ def _arrivals(paths: Sequence[_Route], running: Mapping[str, Floats], releases: 
 
 
 def _likelihood(arrivals: Mapping[str, Floats], case: _Case) -> Floats:
-    """(r, m) log likelihood of what the stations saw, by release and member of the ensemble."""
-    seen, quiet, releases, start_ms = case.seen, case.quiet, case.releases, case.start_ms
-    total = np.zeros((len(releases), len(_ensemble_weights())))
-    begun = releases[:, None].astype(np.float64)
-    first = seen[0]
-    for one in seen:
-        most = IMPOSSIBLE_PENALTY if one is first else MISSED_PENALTY  # others may have seen something else
-        if one.station not in arrivals:
-            total -= most
-            continue
-        came = arrivals[one.station]
-        there = (one.onset_ms - start_ms) / STEP_MS
-        travelled_h = np.where(np.isfinite(came), came - begun, 0.0) * STEP_MS / HOUR_MS
-        spread = np.hypot(max(one.spread_ms, STEP_MS) / STEP_MS, TRAVEL_ERROR * travelled_h * HOUR_MS / STEP_MS)
-        with np.errstate(invalid="ignore"):
-            off = np.where(np.isfinite(came), ((came - there) / spread) ** 2 / 2, most)
-        total -= np.minimum(off, most) + np.log(spread) + travelled_h / FADES_H
-    for silent in quiet:
-        if silent.station in arrivals:
-            came = arrivals[silent.station]
-            until = (silent.until_ms - start_ms) / STEP_MS
-            travelled_h = np.where(np.isfinite(came), came - begun, 0.0) * STEP_MS / HOUR_MS
-            spread = 1.5 + TRAVEL_ERROR * travelled_h * HOUR_MS / STEP_MS
-            with np.errstate(over="ignore", invalid="ignore"):
-                passed = 1 / (1 + np.exp(np.clip((came - until) / spread + 1, -50, 50)))
-            total -= QUIET_PENALTY * np.where(np.isfinite(came), passed, 0.0) * np.exp(-travelled_h / FADES_H)
+    """(r, m) log likelihood of what the stations saw, by release and member of the ensemble.
+
+    A neighbour detects the water that comes to it with a chance that falls with the hours of travel beyond the first
+    station; or it changes for another reason, at any time.
+    """
+    came = {station: np.minimum(line, NEVER) for station, line in arrivals.items()}
+    begun = case.releases[:, None]
+    found, *others = case.seen
+    first = came[found.station]
+
+    def lateness(line: Floats, at_ms: int, spread_ms: float) -> tuple[Floats, Floats]:
+        spread = np.hypot(spread_ms / STEP_MS, TRAVEL_ERROR * (line - begun))
+        return (line - (at_ms - case.start_ms) / STEP_MS) / spread, spread
+
+    def detected(line: Floats) -> Floats:
+        return DETECTED * np.exp(-np.maximum(line - first, 0.0) * STEP_MS / HOUR_MS / DETECTED_H)
+
+    late, spread = lateness(first, found.onset_ms, max(found.spread_ms, STEP_MS))
+    travelled_h = (first - begun) * STEP_MS / HOUR_MS
+    total = -np.minimum(late**2 / 2, IMPOSSIBLE_PENALTY) - np.log(spread) - travelled_h / FADES_H
+    for one in others:
+        because = np.zeros(1)
+        if one.station in came:
+            late, spread = lateness(came[one.station], one.onset_ms, max(one.spread_ms, STEP_MS))
+            because = detected(came[one.station]) * np.exp(-(late**2) / 2) / (spread * np.sqrt(2 * np.pi))
+        total += np.log(because + OTHER_CAUSE_PER_DAY * STEP_MS / DAY_MS)
+    for silent in case.quiet:
+        if silent.station in came:
+            late, _ = lateness(came[silent.station], silent.until_ms, QUIET_SPREAD_MS)
+            passed = 1 / (1 + np.exp(np.clip(late + 1, -50, 50)))
+            total += np.log(1 - detected(came[silent.station]) * passed)
     return total
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from infra.times import HOUR_MS
 from riverchief.tables.assess import judge
 from sensors.quality.detectors.slow_events import Outcome
 from tools.benchmark import inject
@@ -170,8 +171,9 @@ def plumes(run: Runner, seed: int) -> Iterator[str]:
         record, made = inject.with_plumes(plume_record(run, place), seed)
         for method in run.methods:
             flags = run.ask(method, record)
-            hits, total = plumes_found(record, made, flags)
-            shown = [share([hit for it, hit in zip(made, hits, strict=True) if it.kind == k]) for k in inject.PLUMES]
+            delay_h, total = plumes_found(record, made, flags)
+            by_kind = ([late for it, late in zip(made, delay_h, strict=True) if it.kind == k] for k in inject.PLUMES)
+            shown = [found_in_time(late) for late in by_kind]
             wrong = np.mean([mostly(record, it, flags) for it in made]) if made else 0.0
             rows.append((place, method, *shown, *total.row(), f"{100 * wrong:.0f} %"))
     head = ("place", "method", *inject.PLUMES, "precision", "recall", "F1", "false alarms a station-month",
@@ -179,8 +181,15 @@ def plumes(run: Runner, seed: int) -> Iterator[str]:
     yield from table(head, rows)
 
 
-def plumes_found(record: Record, made: Sequence[Injected], flags: Flags) -> tuple[list[bool], Tally]:
-    total, found = Tally(), [False] * len(made)
+def found_in_time(delay_h: Sequence[float]) -> str:
+    """The share that was found, and that within two hours."""
+    found, soon = (share([late <= limit for late in delay_h]) for limit in (sys.float_info.max, 2.0))
+    return f"{found}, {soon.split(' of')[0]} in 2 h" if delay_h else ""
+
+
+def plumes_found(record: Record, made: Sequence[Injected], flags: Flags) -> tuple[list[float], Tally]:
+    """The delay of each plume in hours, infinite where it was missed, and all together."""
+    total, found = Tally(), [float("inf")] * len(made)
     for station, rows in enumerate(record.stations):
         mine = [i for i, it in enumerate(made) if it.station == station]
         good = rows[~np.isnan(record.table.values[rows]).all(axis=1)]
@@ -189,7 +198,7 @@ def plumes_found(record: Record, made: Sequence[Injected], flags: Flags) -> tupl
         at = record.table.at[good]
         delays, false = match(at, flags.event[good], [Span(made[i].start, made[i].end) for i in mine])
         for i, delay in zip(mine, delays, strict=True):
-            found[i] = delay is not None
+            found[i] = float("inf") if delay is None else delay / HOUR_MS
         hits = [delay for delay in delays if delay is not None]
         total.add(Tally(len(mine), len(hits), len(false), 0.0, hits))
         total.months += len(good) * step_of(at) / MONTH_MS

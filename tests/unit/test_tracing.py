@@ -110,6 +110,13 @@ def test_a_source_that_mixing_brings_to_the_station_above_stays_first_when_stati
     assert later[0].probability > {c.key: c.probability for c in early}["works"], "later evidence improves the answer"
 
 
+def test_a_neighbour_that_changes_for_another_reason_does_not_move_the_source():
+    seen = [Detection("mid", T), Detection("low", T - 3 * HOUR_MS)]  # before the water can be there
+    quiet = [NonDetection("up", T + 3 * HOUR_MS), NonDetection("creek-1", T + 3 * HOUR_MS)]
+    found = source_attribution.rank_sources(RIVER, seen, quiet, STEADY)
+    assert found[0].key == "works"
+
+
 def test_acid_points_to_the_works_and_ammonia_to_sewage():
     seen = [Detection("low", T)]
     acid = {
@@ -181,13 +188,16 @@ def test_neighbours_that_show_the_same_have_seen_it_and_well_ones_are_quiet():
         "low": {"nh3n": line(3, 2), "do": line(3, -0.6)},
         "up": {"nh3n": line(0, 0), "do": line(0, 0)},
         "creek-1": {"nh3n": (at[:100], np.ones(100))},
+        "above": {"nh3n": line(2, 2), "do": line(0, 0)},
     }
     found = source_attribution.evidence(readings, "mid", T + HOUR_MS, T + 6 * HOUR_MS)
     assert found.rises == {"nh3n"}
     assert found.falls == {"do"}
     assert {s.station for s in found.seen} == {"mid", "low"}
     assert abs(next(s for s in found.seen if s.station == "low").onset_ms - (T + 3 * HOUR_MS)) < HOUR_MS
-    assert [q.station for q in found.quiet] == ["up"]  # the creek's station fell silent: it says nothing
+    quiet = {q.station: q.until_ms for q in found.quiet}
+    assert quiet.keys() == {"up", "above"}  # the creek's station fell silent: it says nothing
+    assert abs(quiet["above"] - (T + 2 * HOUR_MS)) < HOUR_MS, "ammonia without oxygen is no detection"
 
 
 def test_a_place_beside_the_line_lies_at_its_nearest_point():

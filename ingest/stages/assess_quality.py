@@ -28,13 +28,15 @@ def _marked(work: Work, sorted_: SortedBatch, live: QualityResult) -> QualityRes
         return live
     history, batch = work.site.history, sorted_.batch
     rows, again, carried = sorted_.live, live.reflag_series, live.carried
+    recent = carried.recent
     flag, tests = unpack(
         marks.apply_marks(batch.station[rows], batch.parameter[rows], batch.at[rows], pack(live.flag, live.tests))
     )
-    series = np.repeat(carried.series, carried.at.shape[1])
+    series = np.repeat(recent.series, recent["at"].shape[1])
     remembered = marks.apply_marks(
-        history.station[series], history.parameter[series], carried.at.ravel(), carried.packed.ravel()
+        history.station[series], history.parameter[series], recent["at"].ravel(), recent["packed"].ravel()
     )
+    columns = {**recent.columns, "packed": remembered.reshape(recent["packed"].shape)}
     return replace(
         live,
         flag=flag,
@@ -42,5 +44,5 @@ def _marked(work: Work, sorted_: SortedBatch, live: QualityResult) -> QualityRes
         reflag_packed=marks.apply_marks(
             history.station[again], history.parameter[again], live.reflag_at, live.reflag_packed
         ),
-        carried=replace(carried, packed=remembered.reshape(carried.packed.shape)),
+        carried=replace(carried, recent=replace(recent, columns=columns)),
     )

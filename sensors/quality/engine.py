@@ -21,8 +21,7 @@ from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, stuck
 from sensors.quality.detectors.lone_jumps import flag_lone_jumps
 from sensors.quality.detectors.recent_levels import RecentLevels
 from sensors.quality.detectors.zero_offset import is_offset_alone
-from sensors.quality.histograms import ONE, bins
-from sensors.quality.known_days import DailyResult
+from sensors.quality.histograms import bins
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state import (
     BACK,
@@ -42,12 +41,12 @@ from sensors.quality.state import (
     T_SHIFT,
     T_SPIKE,
     WEAK,
-    DayRollover,
+    SeriesColumns,
     SeriesState,
     StateUpdate,
 )
 from sensors.quality.statistics import ReadingStatistics, measure
-from sensors.quality.thresholds import RUN_UNIT, DayBlocks, ThresholdHistory
+from sensors.quality.thresholds import RUN_UNIT, DailyRhythm, DayBlocks, ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
 
@@ -174,7 +173,7 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     earlier = np.unique(np.concatenate(reflagged))
     earlier = earlier[~line.are_new(earlier)]
     owner = line.touched[line.series_of(earlier)] if len(earlier) else line.touched[:0]
-    carried = comparison.carried(_DeadRuns.of(series, at, runs, memory))
+    carried = comparison.carried(_dead_runs(series, at, runs, memory))
     all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.uint32)
     all_moves[usable], all_courses[usable] = move, course
     due[usable] = comparison.daily_tests & np.uint32(DUE)
@@ -220,7 +219,7 @@ class _Comparison:
     mature: Bools
     move: Floats
     daily_tests: Bits
-    daily: DailyResult
+    daily: DailyRhythm
 
     @classmethod
     def of(cls, line: Timeline, network: Neighbours, *, learn: bool) -> "_Comparison":
@@ -339,61 +338,33 @@ class _Comparison:
         course[silent | no_news] = 0
         return move, course
 
-    def carried(self, dead: "_DeadRuns") -> StateUpdate:
+    def carried(self, dead: SeriesColumns) -> StateUpdate:
         """What the touched series are to remember."""
-        line, rhythm, levels, daily = self.line, self.departures.rhythm, self.levels, self.daily
-        ends, newest = line.ends, line.newest
-        places = self.history.places
-        place = np.concatenate(places) if places else np.empty(0, np.int64)
+        line, levels, places = self.line, self.levels, self.history.places
+        ends, newest, days = line.ends, line.newest, self.days
+        recent = {
+            **{name: getattr(line, name)[newest] for name in ("at", "value", "packed", "mark", "move")},
+            "run_samples": self.runs.length[ends],
+            "run_start": self.runs.since[ends],
+            "first": self._first(),
+            "day": line.at[line.new[ends]] // DAY_MS,
+            "stretch": levels.number[levels.newest],
+            "low": levels.low[levels.newest],
+            "high": levels.high[levels.newest],
+        }
+        turned = None
+        if days.turning.any():
+            last_blocks = days.inner[np.append(np.diff(days.whose) != 0, True)]
+            learned = {"counts": self.history.counts, "drawn": self.history.drawn[last_blocks]}
+            columns = learned | self.departures.rhythm.columns | self.daily.columns
+            turned = SeriesColumns(days.touched[days.turning], columns)
         return StateUpdate(
-            series=line.touched,
-            at=line.at[newest],
-            value=line.value[newest],
-            packed=line.packed[newest],
-            mark=line.mark[newest],
-            move=line.move[newest],
-            run_samples=self.runs.length[ends],
-            run_start=self.runs.since[ends],
-            first=self._first(),
-            day=line.at[line.new[ends]] // DAY_MS,
-            stretch=levels.number[levels.newest],
-            low=levels.low[levels.newest],
-            high=levels.high[levels.newest],
-            dead_series=dead.series,
-            dead_at=dead.last_at,
-            dead_run=dead.length,
-            place=place,
-            weight=np.full(len(place), ONE, np.int32),
+            recent=SeriesColumns(line.touched, recent),
+            dead=dead,
+            place=np.concatenate(places) if places else np.empty(0, np.int64),
             distinct=len(line.touched) == len(line.new),
-            phase=rhythm.phase,
-            moved=rhythm.moved,
-            fit_place=rhythm.fit_place,
-            fit_added=rhythm.fit_added,
-            hour_place=daily.place,
-            hour_part=daily.part,
-            turned=self._rollover(),
-        )
-
-    def _rollover(self) -> DayRollover | None:
-        """The columns of the series that entered a new day."""
-        days, rhythm, daily = self.days, self.departures.rhythm, self.daily
-        if not days.turning.any():
-            return None
-        last_blocks = days.inner[np.append(np.diff(days.whose) != 0, True)]
-        return DayRollover(
-            series=days.touched[days.turning],
-            counts=self.history.counts,
-            drawn=self.history.drawn[last_blocks],
-            usual=rhythm.usual,
-            sums=rhythm.sums,
-            many=rhythm.many,
-            fit=rhythm.fit,
-            hour_sum=daily.hour_sum,
-            hour_many=daily.hour_many,
-            swing=daily.swing,
-            median=daily.median,
-            earlier=daily.earlier,
-            daily_tests=daily.daily_tests,
+            added=(*self.departures.rhythm.added, *self.daily.added),
+            turned=turned,
         )
 
 
@@ -421,19 +392,13 @@ def _learn(
     history.fill([statistic for statistic, *_ in columns], rows, found, returned)
 
 
-@dataclass(frozen=True, slots=True)
-class _DeadRuns:
-    """(s,) by series: the last reading that was not of the water (ms), and the length of that run now."""
+def _dead_runs(series: Codes, at: Ints, runs: Codes, memory: SeriesState) -> SeriesColumns:
+    """By series: the last reading that was not of the water (ms), and the length of that run now.
 
-    series: Codes
-    last_at: Ints
-    length: Codes
-
-    @classmethod
-    def of(cls, series: Codes, at: Ints, runs: Codes, memory: SeriesState) -> "_DeadRuns":
-        """From the runs (n,) of dead readings among all readings of the batch."""
-        last = np.flatnonzero(np.append(np.diff(series) != 0, True)) if len(series) else np.empty(0, np.intp)
-        latest = np.maximum.accumulate(np.where(runs > 0, np.arange(len(runs)), -1))[last]
-        begin = np.append(0, last[:-1] + 1)
-        last_at = np.where(latest >= begin, at[latest], memory.dead_at[series[last]])
-        return cls(series[last], last_at, runs[last])
+    ``runs`` (n,) are the runs of dead readings among all readings of the batch.
+    """
+    last = np.flatnonzero(np.append(np.diff(series) != 0, True)) if len(series) else np.empty(0, np.intp)
+    latest = np.maximum.accumulate(np.where(runs > 0, np.arange(len(runs)), -1))[last]
+    begin = np.append(0, last[:-1] + 1)
+    last_at = np.where(latest >= begin, at[latest], memory.dead_at[series[last]])
+    return SeriesColumns(series[last], {"dead_at": last_at, "dead_run": runs[last]})

@@ -591,7 +591,7 @@ def test_equal_values_of_two_series_are_two_runs() -> None:
         series, parameter, at, np.full(2 * n, 7.0), np.full(2 * n, ord("N"), np.uint8), both, CATALOGUE
     )
     assert told.flag.tolist() == [GOOD] * 10
-    assert told.carried.run_samples.tolist() == [5, 5]
+    assert told.carried.recent["run_samples"].tolist() == [5, 5]
 
 
 def test_a_run_that_goes_on_in_a_shared_batch_counts_its_own_readings_only() -> None:
@@ -602,8 +602,8 @@ def test_a_run_that_goes_on_in_a_shared_batch_counts_its_own_readings_only() -> 
         values_ = np.array([*first, 7.0, 7.0, 7.0])
         told = check_quality(np.repeat([0, 1], 3), do, at, values_, letters, both, CATALOGUE)
         both.apply(told.carried)
-    assert told.carried.run_samples.tolist() == [2, 6]
-    assert told.carried.run_start.tolist() == [START + 4 * HOUR, START]
+    assert told.carried.recent["run_samples"].tolist() == [2, 6]
+    assert told.carried.recent["run_start"].tolist() == [START + 4 * HOUR, START]
 
 
 # -- dead zero ---------------------------------------------------------------------------------------------------------
@@ -722,7 +722,7 @@ def test_readings_out_of_order_are_a_broken_promise() -> None:
 def test_an_empty_batch_is_an_empty_answer() -> None:
     none = np.empty(0, np.int64)
     told = check_quality(none, none, none, np.empty(0), np.empty(0, np.uint8), SeriesState(), CATALOGUE)
-    assert len(told.flag) == len(told.tests) == len(told.reflag_at) == len(told.carried.series) == 0
+    assert len(told.flag) == len(told.tests) == len(told.reflag_at) == len(told.carried.recent.series) == 0
 
 
 def test_a_batch_of_bad_readings_leaves_nothing_else_to_remember() -> None:

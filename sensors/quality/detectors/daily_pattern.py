@@ -14,7 +14,6 @@ that begins. It is a function of the remembered days alone: what lasts longer th
 ==========================  ========================================================================================
 """
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -26,10 +25,10 @@ from sensors.quality.detectors.attenuation import attenuated
 from sensors.quality.detectors.lens_fouling import fouled_lenses
 from sensors.quality.detectors.neighbour_departure import departed
 from sensors.quality.detectors.zero_offset import below_zero
-from sensors.quality.known_days import DailyResult, KnownDays
+from sensors.quality.known_days import KnownDays, unknown_days
 from sensors.quality.neighbours import Neighbours
-from sensors.quality.state import SeriesState
-from sensors.quality.thresholds import DayBlocks
+from sensors.quality.state import Addition, SeriesState
+from sensors.quality.thresholds import DailyRhythm, DayBlocks
 from sensors.reading import Bits, Codes, Floats, Ints, QualityTest
 
 LARGEST_PART: Final = 2.0**40
@@ -51,7 +50,7 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     network: Neighbours,
     *,
     learn: bool,
-) -> tuple[Bits, DailyResult]:
+) -> tuple[Bits, DailyRhythm]:
     """Judge the days of series, and return what is to be remembered of them.
 
     Parameters
@@ -74,10 +73,9 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     followed = np.isfinite(catalogue.swing[parameter]) | np.isfinite(catalogue.near[parameter])
     followed |= catalogue.optical[parameter]
     rows = np.flatnonzero(followed[days.segment[days.of_row]])
-    if not learn:
-        return np.zeros(len(at), np.uint32), DailyResult.nothing(0)
-    if not len(rows):
-        return np.zeros(len(at), np.uint32), DailyResult.nothing(int(days.turning.sum()))
+    columns = unknown_days(int(days.turning.sum()))
+    if not learn or not len(rows):
+        return np.zeros(len(at), np.uint32), DailyRhythm((), columns)
     unit = catalogue.spike[parameter] / PARTS_OF_FLOOR
     segment = days.segment[days.of_row[rows]]
     hour = at[rows] % DAY_MS // HOUR_MS
@@ -86,7 +84,6 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     steady = inner < 0
     place = touched[segment[steady]].astype(np.int64) * HOURS_PER_DAY + hour[steady]
     in_force = memory.daily_tests[touched][days.segment]
-    added = DailyResult.nothing(0)
     if days.turning.any():
         flat, size = inner[~steady] * HOURS_PER_DAY + hour[~steady], len(days.inner) * HOURS_PER_DAY
         sums = np.bincount(flat, weights=part[~steady].astype(np.float64), minlength=size).astype(np.int64)
@@ -101,5 +98,6 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
         in_force[begins] |= fouled_lenses(begins, known, network)
         in_force[begins] |= below_zero(begins, known)
         last = np.flatnonzero(np.append(np.diff(days.whose) != 0, True))
-        added = known.carried(last, in_force[days.inner[last]])
-    return in_force[days.of_row], replace(added, place=place, part=part[steady])
+        columns = known.columns(last, in_force[days.inner[last]])
+    added = Addition("hour_sum", place, part[steady]), Addition("hour_many", place, np.ones(len(place), np.int32))
+    return in_force[days.of_row], DailyRhythm(added, columns)

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from riverchief.tables.assess import judge
-from sensors.quality.detectors.slow_events import Outcome
+from sensors.quality.events import Outcome
 from tools.benchmark import inject
 from tools.benchmark.inject import Injected
 from tools.benchmark.methods import Method, available

@@ -8,9 +8,8 @@ from infra.times import HOUR_MS, from_ms
 from sensors.parameters import catalogue
 from sensors.quality.detectors.clock_shift import ClockShift
 from sensors.quality.detectors.doubtful_events import CONFIRMING_HOURS, Settled
-from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms, Outcome
-from sensors.quality.detectors.sudden_events import Alarms, DiscountReason, EventCause
 from sensors.quality.detectors.tide import TIDAL_ROLES
+from sensors.quality.events import ROLE_OF_PARAMETER, Alarms, DiscountReason, EventCause, Outcome
 from sensors.reading import QualityTest
 
 
@@ -61,7 +60,7 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
 
     Without ``figures`` the moves are named without their size, for callers that show a table beside it.
     """
-    if isinstance(alarms, CombinedAlarms) and alarms.slow(row):
+    if alarms.slow(row):
         return _slow(alarms, row, figures)
     meaning, discount = alarms.meaning(row), DiscountReason(int(alarms.discount[row]))
     moves = [_move(role, size, figures) for role, size in meaning.evidence[:MAX_NAMED_SENSORS]]
@@ -91,7 +90,7 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
     return _and(explanation, say("event.single_sensor")) if alarms.alone[row] else explanation
 
 
-def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
+def _slow(alarms: Alarms, row: int, figures: bool) -> Text:
     """The sentence of a slow event: what the sensors show, and how far they usually went."""
     meaning = alarms.meaning(row)
     key_of = {role: key for key, role in ROLE_OF_PARAMETER.items()}

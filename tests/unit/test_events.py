@@ -9,16 +9,9 @@ import pytest
 
 from sensors.parameters import Catalogue, catalogue
 from sensors.quality import SeriesState, check_quality
-from sensors.quality.detectors.sudden_events import (
-    ROLES,
-    Alarms,
-    DiscountReason,
-    EventCause,
-    SuddenEventState,
-    detect_sudden_events,
-    diagnose,
-)
+from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.events import ROLES, Alarms, DiscountReason, EventCause, EventReadings, diagnose
 from sensors.quality.explanations import event_text
 from sensors.quality.table_sensors import find_sensors
 from sensors.reading import Flag, Floats, QualityTest
@@ -69,9 +62,8 @@ def alarms(
         told = check_quality(series, parameter[series], at, value, letter, memory, kinds)
         memory.apply(told.carried)
         bits, ways = told.tests.astype(np.int64), (way,) if below else ()
-        seen = detect_sudden_events(
-            station[series], parameter[series], at, told.move, told.course, bits, watched, kinds, ways
-        )
+        columns = station[series], parameter[series], at, value, bits, told.move, told.course
+        seen = detect_sudden_events(EventReadings(kinds, *columns), watched, ways)
         watched.apply(seen.stations, seen.memory)
         parts.append(seen.alarms)
     found = Alarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in Alarms.__slots__))

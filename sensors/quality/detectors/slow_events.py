@@ -11,28 +11,17 @@ alarms. Pure.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import bottleneck as bn
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.times import HOUR_MS
-from sensors.parameters import Catalogue
 from sensors.quality.constants import HOURS_PER_DAY, MIN_FILLED_HOURS, MIN_KNOWN_DAYS, REMEMBERED_DAYS, VISIT_TESTS
-from sensors.quality.detectors.sudden_events import (
-    DOUBTFUL_CONFIDENCE,
-    EVENT_OVER_AFTER_MS,
-    ROLES,
-    Alarms,
-    DiscountReason,
-    EventCause,
-    EventDiagnosis,
-    sorted_unique,
-)
+from sensors.quality.detectors.sudden_events import sorted_unique
 from sensors.quality.detectors.tide import (
     DIFFERENCE_H,
     HOURS_BEFORE,
@@ -41,25 +30,23 @@ from sensors.quality.detectors.tide import (
     TidalDays,
     TidalHours,
 )
+from sensors.quality.events import (
+    MIN_WITNESS,
+    NO_ALARMS,
+    ROLE_OF_PARAMETER,
+    ROLES,
+    Alarms,
+    DiscountReason,
+    EventCause,
+    EventReadings,
+)
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state_columns import Column, StateColumns
-from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest, distinct
+from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest, distinct
 from sensors.standards.oxygen import saturation
 
 # -- constants -------------------------------------------------------------------------------------------------------
 
-ROLE_OF_PARAMETER: Final[Mapping[str, str]] = {
-    "do": "oxygen",
-    "ph": "ph",
-    "water_temp": "temperature",
-    "conductivity": "salt",
-    "turbidity": "turbidity",
-    "nh3n": "ammonia",
-    "orp": "redox",
-    "chla": "bloom",
-    "level": "level",
-}
-"""The parameters that are followed, and their role."""
 
 _PLACE: Final = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
 _OXYGEN, _PH, _TEMPERATURE, _SALT, _TURBIDITY, _AMMONIA, _REDOX, _BLOOM, _LEVEL = range(len(ROLE_OF_PARAMETER))
@@ -109,25 +96,11 @@ MIN_DAYS_FOR_HIGHEST: Final = REMEMBERED_DAYS - 2
 """Where so many days are known, nearly from one spring tide to the next, turbidity is far out as well where it is by
 the least departure above all of them: springs stir up the bed every fortnight, so that the outer quarter is wide."""
 
-TIDAL_CONFIDENCE: Final = 0.5
-"""Of what one sensor shows at equal phase of the tide: of such alarms in a bay, so many were right where one discharge
-passes a station a month (docs/detection.md)."""
-CONFIRMED_CONFIDENCE: Final = 0.65
-"""Of doubtful events that time confirmed (:mod:`sensors.quality.detectors.doubtful_events`); below the 0.7 of an urgent
-event, since one sensor carries them."""
-
-MIN_WITNESS: Final = 0.5
-"""In far departures: from here on a second sensor bears witness."""
 MAX_WITNESS: Final = 1.0
 MIN_EVIDENCE: Final = 1.75
 """In far departures. Two witnesses say so much together, where none counts for more than one that is far out: a sensor
 alone, however wild, is a broken sensor. Both are three quarters of the way, then, and one of them is far out or nearly
 so."""
-
-EVIDENCE_PER_DOUBLED_ODDS: Final = 0.1
-MAX_CONFIDENCE: Final = 0.9
-"""What is just enough is right as often as not; so much more doubles the odds, up to nine of ten (measured on slow
-events planted into recorded water, docs/detection.md: the share that is right where one passes a station a month)."""
 
 NEIGHBOUR_WINDOW_H: Final = 25
 """Hours for which a neighbouring station bears witness: within a lunar day the tide carries the same water past it
@@ -271,107 +244,6 @@ class SlowEventState:
         return made
 
 
-class Outcome(IntEnum):
-    """What became of the doubt about an event (:mod:`sensors.quality.detectors.doubtful_events`)."""
-
-    OPEN = 0
-    """No doubt, or nothing decided it yet."""
-    JOINED = 1
-    """The water: a certain event of the station goes with it."""
-    CONFIRMED = 2
-    """The water: what one sensor shows returned or lasted as no sensor does by itself."""
-    DEVICE = 3
-    """Nothing confirmed it within a day: a device to be checked."""
-
-
-@dataclass(frozen=True, slots=True)
-class CombinedAlarms(Alarms):
-    """Alarms of sudden and of slow events; the moves of slow ones are in far departures: 1 is far out.
-
-    A slow one is ``alone`` where a sensor was compared at equal phase of the tide.
-
-    Attributes
-    ----------
-    cause : (a,) place in :class:`EventCause` of a slow event, -1 of a sudden one
-    now, usual : (a, roles of :data:`FOLLOWED`) what the sensors show, and showed at such extremes, in their unit
-    swing : (a,) how far oxygen went up and down since the day before, in swings of a usual day; NaN where not known
-    outcome : (a,) what became of a doubtful event until then, an :class:`Outcome`
-    """
-
-    cause: Codes
-    now: Floats
-    usual: Floats
-    swing: Floats
-    outcome: Bytes
-
-    @classmethod
-    def of(cls, sudden: Alarms, slow: "CombinedAlarms | None" = None) -> "CombinedAlarms":
-        """The alarms of both detectors."""
-        n = len(sudden.at)
-        blank = np.full((n, _ROLES), np.nan)
-        columns: dict[str, Any] = {one.name: getattr(sudden, one.name) for one in fields(Alarms)}
-        nothing = {"swing": np.full(n, np.nan), "outcome": np.zeros(n, np.uint8)}
-        plain = cls(**columns, cause=np.full(n, -1), now=blank, usual=blank, **nothing)
-        return plain if slow is None or not len(slow.at) else _joined([plain, slow])
-
-    def slow(self, row: int) -> bool:
-        """Whether an alarm is of a slow event."""
-        return bool(self.cause[row] >= 0)
-
-    def meaning(self, row: int) -> EventDiagnosis:
-        """Name the cause of an alarm, with its confidence and evidence."""
-        if not self.slow(row):
-            return Alarms.meaning(self, row)
-        known = ~np.isnan(self.now[row])
-        measured = {role for role, i in _PLACE.items() if known[i]}
-        moves = sorted(zip(ROLES, self.moves[row].tolist(), strict=True), key=lambda one: -abs(one[1]))
-        supporting = tuple(one for one in moves if abs(one[1]) >= MIN_WITNESS)
-        silent = tuple(one for one in moves if one[0] in measured and abs(one[1]) < MIN_WITNESS)
-        odds = 2.0 ** ((float(self.total[row]) - MIN_EVIDENCE) / EVIDENCE_PER_DOUBLED_ODDS)
-        confidence = DOUBTFUL_CONFIDENCE if self.discount[row] else min(MAX_CONFIDENCE, odds / (1.0 + odds))
-        if self.alone[row]:
-            confidence = TIDAL_CONFIDENCE
-        if self.outcome[row] == Outcome.CONFIRMED:
-            confidence = CONFIRMED_CONFIDENCE
-        return EventDiagnosis(tuple(EventCause)[self.cause[row]], round(confidence, 2), supporting, silent)
-
-
-_NONE: Final = np.empty(0, np.int64)
-NO_ALARMS: Final = CombinedAlarms(
-    station=_NONE,
-    at=_NONE,
-    moves=np.empty((0, len(ROLES))),
-    total=_NONE.astype(np.float64),
-    needed=_NONE.astype(np.float64),
-    supported=_NONE > 0,
-    alone=_NONE > 0,
-    discount=_NONE.astype(np.uint8),
-    cause=_NONE,
-    now=np.empty((0, _ROLES)),
-    usual=np.empty((0, _ROLES)),
-    swing=_NONE.astype(np.float64),
-    outcome=_NONE.astype(np.uint8),
-)
-
-
-def _joined(parts: Sequence[CombinedAlarms]) -> CombinedAlarms:
-    return CombinedAlarms(
-        *(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(CombinedAlarms))
-    )
-
-
-def first_alarms(alarms: CombinedAlarms) -> CombinedAlarms:
-    """Keep of each slow event its first alarm alone, and all alarms of sudden events."""
-    keep = np.ones(len(alarms.at), np.bool_)
-    slow = np.flatnonzero(alarms.cause >= 0)
-    doubtful = alarms.discount[slow] > 0
-    order = np.lexsort((alarms.at[slow], doubtful, alarms.station[slow]))
-    sorted_ = slow[order]
-    same = (np.diff(alarms.station[sorted_]) == 0) & (np.diff(doubtful[order]) == 0)
-    keep[sorted_[1:][same & (np.diff(alarms.at[sorted_]) <= EVENT_OVER_AFTER_MS)]] = False
-    return alarms.take(np.flatnonzero(keep))
-
-
 @dataclass(frozen=True, slots=True)
 class SlowEventResult:
     """Alarms, and what is to be remembered: ``open`` of ``stations``, ``past`` and ``tide`` of the stations ``over``.
@@ -379,7 +251,7 @@ class SlowEventResult:
     ``over`` are those of ``stations`` of which an hour ended.
     """
 
-    alarms: CombinedAlarms
+    alarms: Alarms
     stations: Codes
     open: OpenHour
     over: Codes
@@ -393,34 +265,17 @@ class SlowEventResult:
         return bool((self.past.peak_hour >= 0).any())
 
 
-def detect_slow_events(  # noqa: PLR0913  (columns of one batch and the state beside them)
-    station: Codes,
-    parameter: Codes,
-    at: Ints,
-    value: Floats,
-    tests: Ints,
-    memory: SlowEventState,
-    catalogue: Catalogue,
-    network: Neighbours = NO_NEIGHBOURS,
-    *,
-    learn: bool = True,
+def detect_slow_events(
+    readings: EventReadings, memory: SlowEventState, network: Neighbours = NO_NEIGHBOURS, *, learn: bool = True
 ) -> SlowEventResult:
     """Judge new readings of stations, hour by hour; readings of an hour that was judged already are left out.
 
-    Parameters
-    ----------
-    station, parameter, at, value, tests : (n,) arrays
-        As handed to and by :func:`~sensors.quality.engine.check_quality`, in any order; canonical units.
-    memory : SlowEventState
-        Read, not changed.
-    network : Network
-        The next stations above and below each station: what stands out at both, stands out.
-    learn : bool
-        Without, the days before stay as they are: late readings are judged by them.
+    ``memory`` is read, not changed. What stands out at a station and at its next ones above and below in the
+    ``network``, stands out. Without ``learn`` the days before stay as they are: late readings are judged by them.
     """
-    stations = np.asarray(distinct(station), np.int64)
+    stations = np.asarray(distinct(readings.station), np.int64)
     held = memory.open.taken(stations)
-    over = _close_hours(np.searchsorted(stations, station), parameter, at, value, tests, held, catalogue)
+    over = _close_hours(np.searchsorted(stations, readings.station), readings, held)
     rows = np.asarray(distinct(over.who), np.intp)
     over.who = np.searchsorted(rows, over.who)
     past = memory.past.taken(stations[rows])
@@ -431,7 +286,7 @@ def detect_slow_events(  # noqa: PLR0913  (columns of one batch and the state be
     cuts = np.flatnonzero(np.diff(day[order])) + 1
     found = [judge.day(cells) for cells in np.split(order, cuts)] if len(order) else []
     days = TidalDays.of(memory.tide.taken(stations), stations, judge.begun)
-    return SlowEventResult(_joined([NO_ALARMS, *found]), stations, held, stations[rows], past, tide, days)
+    return SlowEventResult(Alarms.joined(found), stations, held, stations[rows], past, tide, days)
 
 
 # -- hours -----------------------------------------------------------------------------------------------------------
@@ -461,16 +316,14 @@ class _EndedHours:
     once: Bools
 
 
-def _close_hours(
-    who: Places, parameter: Codes, at: Ints, value: Floats, tests: Ints, held: OpenHour, catalogue: Catalogue
-) -> _EndedHours:
-    """Add readings to the open hours ``held``, in place, and return the hours that ended."""
-    role = np.array([_COLUMNS.get(p.key, -1) for p in catalogue.parameters], np.int64)[parameter]
+def _close_hours(who: Places, readings: EventReadings, held: OpenHour) -> _EndedHours:
+    """Add readings (station rows ``who``) to the open hours ``held``, in place, and return the hours that ended."""
+    keep = readings.at // HOUR_MS >= held.hour[who]
+    if not keep.all():
+        who, readings = who[keep], readings.take(keep)
+    role = np.array([_COLUMNS.get(p.key, -1) for p in readings.catalogue.parameters], np.int64)[readings.parameter]
+    at, value, tests = readings.at, readings.value, readings.tests
     hour = at // HOUR_MS
-    if (hour < held.hour[who]).any():
-        keep = np.flatnonzero(hour >= held.hour[who])
-        who, role, at, hour = who[keep], role[keep], at[keep], hour[keep]
-        value, tests = value[keep], tests[keep]
     begun = np.flatnonzero(held.hour >= 0)
     every, place = sorted_unique(
         np.concatenate([(begun << 32) | held.hour[begun], (who.astype(np.int64) << 32) | hour])
@@ -618,7 +471,7 @@ class _Judge:
     learn: bool
     begun: list[TidalDays] = field(default_factory=list)
 
-    def day(self, cells: Places) -> "CombinedAlarms":
+    def day(self, cells: Places) -> Alarms:
         """The alarms of hours (rows ``cells`` of ``over``) of one UTC day."""
         over, past = self.over, self.past
         today = int(over.hour[cells[0]]) // HOURS_PER_DAY
@@ -828,7 +681,7 @@ class _Judge:
             return peaks[row] if row in peaks else [_Peak.remembered(self.past, row, which)]
         return [_Peak.remembered(self.memory, other, which)] if other < len(self.memory) else []
 
-    def _alarms(self, fresh: "_NewHours", found: "_Causes", middle: Floats) -> CombinedAlarms:
+    def _alarms(self, fresh: "_NewHours", found: "_Causes", middle: Floats) -> Alarms:
         """The alarms of the hours with a cause; remembers when they were."""
         past, rows = self.past, fresh.rows
         i, h = np.nonzero((found.cause >= 0) & fresh.new)
@@ -857,7 +710,7 @@ class _Judge:
         extreme[t, _TIDAL] = tidal.usual[i, h][says]
         moves = np.zeros((len(i), len(ROLES)))
         moves[:, _AS_ROLE] = size[:, :_LEVEL]
-        return CombinedAlarms(
+        return Alarms(
             self.stations[who],
             at,
             moves,

@@ -11,7 +11,7 @@ of the level within six hours. Pure.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import bottleneck as bn
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.times import DAY_MS
-from sensors.parameters import Catalogue
 from sensors.quality.constants import HOURS_PER_DAY, REMEMBERED_DAYS
+from sensors.quality.events import EventReadings
 from sensors.quality.state_columns import Column, StateColumns
 from sensors.reading import Bools, Codes, Floats, Ints, Places
 
@@ -159,18 +159,14 @@ class TidalDays:
         return np.asarray((place >= 0) & (self.station[place] == station) & self.tidal[place])
 
 
-def without_tidal_salt(
-    move: Floats, station: Codes, parameter: Codes, at: Ints, days: TidalDays, catalogue: Catalogue
-) -> Floats:
-    """(n,) moves, NaN where salt rises in tidal water: the flood brings it, and an intrusion is no discharge."""
-    rows = np.flatnonzero(np.array([one.event == "salt" for one in catalogue.parameters], np.bool_)[parameter])
-    rows = rows[move[rows] > 0]
-    rows = rows[days.tidal_at(station[rows], at[rows])]
-    if not len(rows):
-        return move
-    out = move.copy()
-    out[rows] = np.nan
-    return out
+def without_tidal_salt(readings: EventReadings, days: TidalDays) -> EventReadings:
+    """The readings with moves that are NaN where salt rises in tidal water: the flood brings it, and an intrusion is no
+    discharge."""
+    rows = np.flatnonzero(readings.is_of("salt") & (readings.move > 0))
+    rows = rows[days.tidal_at(readings.station[rows], readings.at[rows])]
+    move = readings.move.copy()
+    move[rows] = np.nan
+    return replace(readings, move=move)
 
 
 def tidal_share(sums: Floats) -> Floats:

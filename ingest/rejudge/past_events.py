@@ -24,7 +24,8 @@ from ingest.rules.engine import ChangeReason
 from ingest.rules.model import EventRule
 from ingest.rules.water_events import StationReadings
 from ingest.state.series_history import SeriesHistory
-from sensors.quality.detectors.slow_events import NEIGHBOUR_WINDOW_H, SlowEventResult, detect_slow_events
+from sensors.quality.detectors.slow_events import SlowEventResult, detect_slow_events
+from sensors.quality.detectors.slow_neighbours import NEIGHBOUR_WINDOW_H
 from sensors.quality.detectors.sudden_events import detect_sudden_events
 from sensors.quality.detectors.tide import TidalDays, without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import REMEMBERED_SLOTS, SLOT_MS, UpstreamPath, slots_of_unknown_event

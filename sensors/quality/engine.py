@@ -46,7 +46,7 @@ from sensors.quality.state import (
     StateUpdate,
 )
 from sensors.quality.statistics import ReadingStatistics, measure
-from sensors.quality.thresholds import RUN_UNIT, DailyRhythm, DayBlocks, ThresholdHistory
+from sensors.quality.thresholds import RUN_UNIT, DayBlocks, ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
 
@@ -153,13 +153,13 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     ]
     for failed, to, test in failures:
         _raise_flag(flag, tests, failed, to, test)
-    dead = point_tests.dead_zero(series, parameter, at, value, flag < Flag.BAD, memory, catalogue)
+    dead = point_tests.dead_zero(series, at, value, flag < Flag.BAD, memory, catalogue)
     _raise_flag(flag, tests, dead, Flag.BAD, QualityTest.SENTINEL)
 
     usable = np.flatnonzero(flag < Flag.BAD)  # what is bad by itself is left out of everything that compares
     line = Timeline(series[usable], at[usable], value[usable], parameter[usable], memory, catalogue)
     with np.errstate(invalid="ignore", divide="ignore"):
-        comparison = _Comparison.of(line, network, learn=learn)
+        comparison = _Comparison(line, network, learn=learn)
         comparison.flag_alone(flag[usable], tests[usable])
         reflagged = comparison.flag_neighbours()
         dead = flag >= Flag.BAD
@@ -199,73 +199,33 @@ def _raise_flag(flag: Bytes, tests: Bits, rows: Bools, to: Flag, test: QualityTe
 # -- comparison with neighbours and the past -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class _Comparison:
-    """Everything the usable readings of a batch are compared with; see the factory :meth:`of` for the order.
+    """Everything the usable readings of a batch are compared with.
 
     ``mature`` (n,) where the series has learned enough; ``returned`` (n,) the peaks that would be spikes, were they
     high enough; ``dry`` (n,) conductivities of air; ``daily_tests`` (n,) bits of the day; ``move`` (n,) in usual moves.
     """
 
-    line: Timeline
-    days: DayBlocks
-    history: ThresholdHistory
-    runs: EqualRuns
-    statistics: ReadingStatistics
-    departures: moves.Departures
-    levels: RecentLevels
-    returned: Bools
-    dry: Bools
-    mature: Bools
-    move: Floats
-    daily_tests: Bits
-    daily: DailyRhythm
-
-    @classmethod
-    def of(cls, line: Timeline, network: Neighbours, *, learn: bool) -> "_Comparison":
+    def __init__(self, line: Timeline, network: Neighbours, *, learn: bool) -> None:
         """Measure the new readings and fill the sketches; each step draws thresholds that the next ones divide by."""
         catalogue, memory, at = line.catalogue, line.memory, line.at[line.new]
         parameter = line.parameter[line.starts]
-        days = DayBlocks.of(memory, line.touched, line.segment, at, learn=learn)
-        history = ThresholdHistory(memory, days, parameter, catalogue)
-        runs = equal_runs(line)
-        statistics = measure(line, history)
-        dry = out_of_water.in_air(line, history)
-        in_water = ~out_of_water.station_in_air(line, dry)
-        departures = moves.departures(line, history, in_water)
-        levels = RecentLevels.of(memory, line.touched, line.segment, at, departures.median)
-        returned = spikes.returned_spikes(line, statistics, catalogue.spike[line.parameter])
-        _learn(line, history, statistics, runs, np.where(in_water, departures.size, np.nan), returned)
-        daily_tests, daily = check_days(
-            line.touched,
-            parameter,
-            at,
-            line.value[line.new],
-            days,
-            memory,
-            catalogue,
-            history.drawn[:, RESOLUTION],
-            network,
-            learn=learn,
-        )
-        mature = history.column(COUNT) >= MIN_LEARNED_READINGS
-        move = np.where(mature, departures.size / moves.move_scale(line, history), np.nan)
-        line.move[line.new] = move
-        return cls(
-            line,
-            days,
-            history,
-            runs,
-            statistics,
-            departures,
-            levels,
-            returned,
-            dry,
-            mature,
-            move,
-            daily_tests,
-            daily,
-        )
+        self.line = line
+        self.days = DayBlocks.of(memory, line.touched, line.segment, at, learn=learn)
+        self.history = history = ThresholdHistory(memory, self.days, parameter, catalogue)
+        self.runs = equal_runs(line)
+        self.statistics = measure(line, history)
+        self.dry = out_of_water.in_air(line, history)
+        in_water = ~out_of_water.station_in_air(line, self.dry)
+        self.departures = departures = moves.departures(line, history, in_water)
+        self.levels = RecentLevels.of(memory, line.touched, line.segment, at, departures.median)
+        self.returned = spikes.returned_spikes(line, self.statistics, catalogue.spike[line.parameter])
+        learned_move = np.where(in_water, departures.size, np.nan)
+        _learn(line, history, self.statistics, self.runs, learned_move, self.returned)
+        self.daily_tests, self.daily = check_days(line, self.days, history.drawn[:, RESOLUTION], network, learn=learn)
+        self.mature = history.column(COUNT) >= MIN_LEARNED_READINGS
+        self.move = np.where(self.mature, departures.size / moves.move_scale(line, history), np.nan)
+        line.move[line.new] = self.move
 
     def flag_alone(self, flag: Bytes, tests: Bits) -> None:
         """Flag what needs no other sensor: the daily tests, air and stuck sensors; pack all flags into the line.

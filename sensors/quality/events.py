@@ -47,8 +47,11 @@ ROLE_OF_PARAMETER: Final[Mapping[str, str]] = {
 }
 """The parameters that are followed, and their role."""
 
+# Evidence of sudden events, in usual moves.
 MIN_MOVE: Final = 0.8
 """Smaller moves are nothing."""
+MAX_MOVE: Final = 6.0
+"""No sensor counts for more: one alone, however wild, raises no alarm."""
 EVENT_OVER_AFTER_MS: Final = 6 * HOUR_MS
 """An event is over after so long without an alarm."""
 
@@ -64,7 +67,7 @@ on the same records without them (docs/detection.md); never surer than that."""
 # Causes, in usual moves.
 MIN_CAUSE_SCORE: Final = 2.0
 """Where no signature reaches this, the cause is a discharge of unknown kind."""
-MAX_CAUSE_SCORE: Final = 18.0
+MAX_CAUSE_SCORE: Final = 3 * MAX_MOVE
 SALT_OF_SEWAGE: Final = 0.5
 """Share of a rise of salt that counts for sewage."""
 

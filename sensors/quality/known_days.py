@@ -1,14 +1,13 @@
 """Swing and median of the days of all series: those of a batch beside those remembered. Pure."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from sensors.parameters import Catalogue
 from sensors.quality.constants import HOURS_PER_DAY, MIN_FILLED_HOURS, PARTS_OF_FLOOR
-from sensors.quality.state import EARLIER_DAYS, REMEMBERED_DAYS, SeriesState
+from sensors.quality.state import EARLIER_DAYS, REMEMBERED_DAYS
 from sensors.quality.thresholds import DayBlocks
+from sensors.quality.timeline import Timeline
 from sensors.reading import Bits, Bools, Codes, Floats, Ints, Places
 
 LONG: Final = REMEMBERED_DAYS + EARLIER_DAYS
@@ -63,7 +62,6 @@ def day_features(sums: Ints, many: Codes, unit: Floats) -> tuple[Floats, Floats]
     return swing, median
 
 
-@dataclass(frozen=True)
 class KnownDays:
     """All days that are known: those of the batch, those remembered, and the open ones of other series.
 
@@ -76,24 +74,11 @@ class KnownDays:
     steady_sum, steady_many : (m, HOURS_PER_DAY) readings of the batch of series whose day goes on
     """
 
-    days: DayBlocks
-    parameter: Codes
-    memory: SeriesState
-    catalogue: Catalogue
-    sums: Ints
-    many: Codes
-    key: Ints
-    swing: Floats
-    median: Floats
-    turning_place: Codes
-    steady_sum: Ints
-    steady_many: Codes
-
-    @classmethod
-    def of(
-        cls, sums: Ints, many: Codes, days: DayBlocks, parameter: Codes, memory: SeriesState, catalogue: Catalogue
-    ) -> "KnownDays":
+    def __init__(self, sums: Ints, many: Codes, days: DayBlocks, line: Timeline) -> None:
         """``sums`` and ``many`` (inner blocks, HOURS_PER_DAY): the readings of the batch by hour."""
+        memory = line.memory
+        self.days, self.memory, self.catalogue = days, memory, line.catalogue
+        self.parameter, self.sums, self.many = line.parameter[line.starts], sums, many
         inner = days.inner
         segment, day = days.segment[inner], days.day[inner]
         series = days.touched[segment]
@@ -104,18 +89,16 @@ class KnownDays:
         ended = np.flatnonzero(first & (memory.day[series] >= 0) & (memory.day[series] != day))
         was = series[ended]
         key = np.concatenate([_key(segment[ended], memory.day[was]), _key(segment, day)])
-        unit = (catalogue.spike[parameter] / PARTS_OF_FLOOR)[np.concatenate([segment[ended], segment])]
+        unit = (self.catalogue.spike[self.parameter] / PARTS_OF_FLOOR)[np.concatenate([segment[ended], segment])]
         swing, median = day_features(
             np.concatenate([memory.hour_sum[was], sums]), np.concatenate([memory.hour_many[was], many]), unit
         )
         order = np.argsort(key, kind="stable")
-        turning_place = np.full(len(memory), -1, np.int64)
-        turning_place[days.touched[days.turning]] = np.flatnonzero(days.turning)
-        steady = np.zeros((len(days.touched), HOURS_PER_DAY), np.int64)
-        return cls(
-            days, parameter, memory, catalogue, sums, many, key[order], swing[order], median[order], turning_place,
-            steady, steady.astype(np.int32),
-        )  # fmt: skip
+        self.key, self.swing, self.median = key[order], swing[order], median[order]
+        self.turning_place = np.full(len(memory), -1, np.int64)
+        self.turning_place[days.touched[days.turning]] = np.flatnonzero(days.turning)
+        self.steady_sum = np.zeros((len(days.touched), HOURS_PER_DAY), np.int64)
+        self.steady_many = np.zeros((len(days.touched), HOURS_PER_DAY), np.int32)
 
     def add_steady(self, place: Ints, part: Ints) -> None:
         """Add readings of the batch that belong to a day that goes on, by series and hour (flat), in place."""

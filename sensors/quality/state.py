@@ -10,15 +10,12 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, NamedTuple, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sensors.quality.constants import HOURS_PER_DAY
 from sensors.quality.histograms import ONE
 from sensors.quality.sketches import Sketches
 from sensors.quality.state_columns import Column
-from sensors.reading import Bits, Bytes, Codes, Floats, Ints, grown
-
-Floats32 = NDArray[np.float32]
+from sensors.reading import Bits, Bytes, Codes, Floats, Floats32, Ints, grown
 
 REMEMBERED_READINGS: Final = 36
 """Accepted readings a series remembers: 24 for its unrest, each with 7 before it, and the successors that judge the

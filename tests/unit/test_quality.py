@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality, engine
-from sensors.quality.detectors.point_tests import nanmedian, stands_out
+from sensors.quality.detectors.point_tests import stands_out
 from sensors.reading import Flag, QualityTest, pack, unpack
 
 CATALOGUE = catalogue()
@@ -877,14 +877,6 @@ def test_a_series_judged_twice_is_judged_alike(history: tuple[str, list[int], li
     first.give_at(np.array(at), values, status)
     second.give_at(np.array(at), values, status)
     assert first.told == second.told
-
-
-@given(st.lists(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=5, max_size=5), min_size=1, max_size=5))
-def test_the_median_leaves_missing_values_out(rows: list[list[float | None]]) -> None:
-    table = np.array([[np.nan if x is None else x for x in row] for row in rows])
-    for row, got in zip(table, nanmedian(table), strict=True):
-        there = row[~np.isnan(row)]
-        assert (np.isnan(got) and not len(there)) or got == pytest.approx(np.median(there))
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(Flag)), st.integers(0, 2**20)), max_size=9))

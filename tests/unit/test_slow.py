@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from infra.texts import say
+from infra.times import HOUR_MS
 from sensors.parameters import catalogue
-from sensors.quality.detectors.slow_events import HOUR_MS, REMEMBERED_DAYS, SlowEventState, detect_slow_events
+from sensors.quality.constants import REMEMBERED_DAYS
+from sensors.quality.detectors.slow_events import SlowEventState, detect_slow_events
 from sensors.quality.events import Alarms, DiscountReason, EventCause, EventReadings, first_alarms
 from sensors.quality.explanations import event_text
 from sensors.reading import Floats, QualityTest

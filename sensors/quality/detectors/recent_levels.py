@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from infra.times import HOUR_MS
-from sensors.quality.state import STRETCHES, Floats32, SeriesState
-from sensors.reading import Bools, Codes, Floats, Ints, Places
+from sensors.quality.state import STRETCHES, SeriesState
+from sensors.reading import Bools, Codes, Floats, Floats32, Ints, Places
 
 STRETCH_MS: Final = 3 * HOUR_MS
 """An eighth of a day: short beside rain and recovery, and two days are sixteen numbers twice."""

@@ -28,10 +28,19 @@ from sensors.quality.detectors.upstream_evidence import (
     move_sizes,
     strongest_moves,
 )
-from sensors.quality.events import MIN_MOVE, ROLE_OF_PARAMETER, ROLE_PLACE, ROLES, Alarms, DiscountReason, EventReadings
+from sensors.quality.events import (
+    MAX_MOVE,
+    MIN_MOVE,
+    ROLE_OF_PARAMETER,
+    ROLE_PLACE,
+    ROLES,
+    Alarms,
+    DiscountReason,
+    EventReadings,
+)
 from sensors.quality.moves import CLEAR_MOVE, CLIMB, FAST_STEP_MS, LEAP, SMALL_MOVE
 from sensors.quality.state_columns import Column, StateColumns
-from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, distinct
+from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, distinct, sorted_unique
 
 # -- constants -------------------------------------------------------------------------------------------------------
 
@@ -49,14 +58,12 @@ _WEATHER: Final = [ROLE_PLACE[name] for name in ("temperature", *PARTICLES)]
 _LIGHT: Final = [ROLE_PLACE[name] for name in ("ph", "oxygen")]
 
 # Evidence, in usual moves.
-MAX_MOVE: Final = 6.0
-"""No sensor counts for more: one alone, however wild, raises no alarm."""
-MAX_PARTICLE_MOVE: Final = 3.0
+MAX_PARTICLE_MOVE: Final = 0.5 * MAX_MOVE
 """Particles count for half as much: rain, wind, boats and fish stir them up in every river several times a month, and a
 leaf before the lens does in one sensor. An alarm needs more than cloudy water."""
 MIN_EVIDENCE: Final = 7.0
 """Sum of the moves of independent witnesses that an alarm needs. Temperature is none of them: weather moves it."""
-MIN_OTHERS: Final = 3.0
+MIN_OTHERS: Final = 0.5 * MAX_MOVE
 """Where one sensor went most of its way in one step, and all others together say less than this (half of what one can
 say), it is probably the sensor: the alarm is doubtful."""
 
@@ -235,15 +242,6 @@ def _add_second(moves: Floats, mine: Places, parameter: Codes, move: Floats, gro
     agreed = np.where(first * next_ > 0, next_, 0.0)
     stronger = np.abs(agreed) > np.abs(moves[:, ROLE_PLACE["second"]])
     moves[stronger, ROLE_PLACE["second"]] = agreed[stronger]
-
-
-def sorted_unique(key: Ints) -> tuple[Ints, Places]:
-    """``np.unique`` with its inverse; without sorting what a table brings in order already."""
-    if len(key) and (key[1:] >= key[:-1]).all():
-        first = np.append(True, key[1:] != key[:-1])
-        return key[first], np.cumsum(first) - 1
-    every, place = np.unique(key, return_inverse=True)
-    return every, place
 
 
 def _ramp_counts(role: Codes, move: Floats) -> Bools:

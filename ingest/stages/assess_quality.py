@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ingest.work import SortedBatch, Work
-from sensors.quality import QualityResult, check_quality
+from sensors.quality import QualityResult, SeriesReadings, check_quality
 from sensors.reading import pack, unpack
 
 
@@ -16,7 +16,9 @@ class AssessQuality:
 
     def run(self, work: Work) -> None:
         site, sorted_ = work.site, work.sorted
-        verdict = check_quality(*sorted_.live_columns(), site.history.memory, site.catalogue, network=site.network)
+        verdict = check_quality(
+            SeriesReadings(*sorted_.live_columns()), site.history.memory, site.catalogue, network=site.network
+        )
         work.live = _marked(work, sorted_, verdict)
         work.detection = site.history.watch(sorted_.batch.take(sorted_.live), work.live, site.edges)
 

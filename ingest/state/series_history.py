@@ -16,7 +16,7 @@ from ingest.state.detector_state import DOUBT_KEY, RESUMED_KEY, SLOW_KEY, SUDDEN
 from ingest.state.recent_readings import RecentReadings
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
-from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
+from sensors.quality import QualityResult, SeriesReadings, SeriesState, StateUpdate, check_quality
 from sensors.quality.detectors.doubtful_events import (
     CombinedDetection,
     DoubtState,
@@ -443,11 +443,13 @@ def retest_windows(
     """
     sizes = [len(w) for w in windows]
     verdict = check_quality(
-        np.repeat(np.arange(len(windows)), sizes),
-        np.concatenate([w.parameter for w in windows]),
-        np.concatenate([w.at for w in windows]),
-        np.concatenate([w.value for w in windows]),
-        np.concatenate(statuses),
+        SeriesReadings(
+            np.repeat(np.arange(len(windows)), sizes),
+            np.concatenate([w.parameter for w in windows]),
+            np.concatenate([w.at for w in windows]),
+            np.concatenate([w.value for w in windows]),
+            np.concatenate(statuses),
+        ),
         memory,
         catalogue,
         learn=learn,

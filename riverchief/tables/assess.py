@@ -19,7 +19,7 @@ from infra.texts import line, named, say
 from infra.times import DAY_MS, TIME_BITS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.quality.constants import BELOW_ZERO, CHECK_DUE
 from sensors.quality.detectors.clock_shift import ClockShift, find_clock_shifts
 from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, find_contradictions, with_cross_check
@@ -181,7 +181,7 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
             cell = column * n + row
             at, letters = table.at[row], np.full(len(row), ord("N"), np.uint8)
             verdict = check_quality(
-                series, parameter[column], at, values[cell], letters, memory, kinds, network=network
+                SeriesReadings(series, parameter[column], at, values[cell], letters), memory, kinds, network=network
             )
             packed[cell] = pack(verdict.flag, verdict.tests)
             moves[cell] = verdict.move

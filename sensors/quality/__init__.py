@@ -33,7 +33,7 @@ measure them, ``thresholds.py`` draws the limits of a series from its past, ``st
 has what several detectors share; what one of them uses stands at the top of its file.
 """
 
-from sensors.quality.engine import QualityResult, check_quality
+from sensors.quality.engine import QualityResult, SeriesReadings, check_quality
 from sensors.quality.state import SeriesState, StateUpdate
 
-__all__ = ["QualityResult", "SeriesState", "StateUpdate", "check_quality"]
+__all__ = ["QualityResult", "SeriesReadings", "SeriesState", "StateUpdate", "check_quality"]

@@ -96,32 +96,37 @@ class QualityResult:
     carried: StateUpdate
 
 
-def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside them)
-    series: Codes,
-    parameter: Codes,
-    at: Ints,
-    value: Floats,
-    status: Bytes,
+@dataclass(frozen=True, slots=True)
+class SeriesReadings:
+    """Readings (n,) that continue their series, sorted by (series, at); no (series, at) occurs twice.
+
+    Attributes
+    ----------
+    series, parameter : index of the series, and into the catalogue; all rows of a series have the same parameter
+    at : ms since the epoch UTC; newer than what is remembered of the series
+    value : canonical unit, finite
+    status : HJ 212 data flag of the device as an ASCII code
+    """
+
+    series: Codes
+    parameter: Codes
+    at: Ints
+    value: Floats
+    status: Bytes
+
+
+def check_quality(
+    readings: SeriesReadings,
     memory: SeriesState,
     catalogue: Catalogue,
     *,
     network: Neighbours = NO_NEIGHBOURS,
     learn: bool = True,
 ) -> QualityResult:
-    """Judge readings that continue their series.
+    """Judge readings that continue their series; each gets exactly one flag: the worst any test gave it.
 
     Parameters
     ----------
-    series : (n,) int array
-        Index of the series of each reading; the rows are sorted by (series, at) and no (series, at) occurs twice.
-    parameter : (n,) int array
-        Index into the catalogue; the same for all rows of a series.
-    at : (n,) int array
-        ms since the epoch UTC; every reading is newer than what ``memory`` remembers of its series.
-    value : (n,) float array
-        Canonical unit, finite.
-    status : (n,) uint8 array
-        HJ 212 data flag of the device as an ASCII code.
     memory : SeriesState
         Read, not changed.
     network : Neighbours
@@ -129,16 +134,12 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     learn : bool
         Whether these readings go into the sketches; without, they are judged by the thresholds in force.
 
-    Returns
-    -------
-    QualityResult
-        Every reading gets exactly one flag: the worst any test gave it.
-
     Raises
     ------
     ValueError
         If the rows are not sorted.
     """
+    series, parameter, at, value = readings.series, readings.parameter, readings.at, readings.value
     n = len(at)
     if n and ((np.diff(series) < 0).any() or ((np.diff(series) == 0) & (np.diff(at) <= 0)).any()):
         raise ValueError("readings must be sorted by series and time, each key once")
@@ -149,7 +150,7 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
         (point_tests.is_fault_code(value, plausible), Flag.BAD, QualityTest.SENTINEL),
         (point_tests.outside(value, *instrument.T), Flag.BAD, QualityTest.INSTRUMENT_RANGE),
         (point_tests.outside(value, *plausible.T), Flag.SUSPECT, QualityTest.PLAUSIBLE_RANGE),
-        *point_tests.status_failures(status),
+        *point_tests.status_failures(readings.status),
     ]
     for failed, to, test in failures:
         _raise_flag(flag, tests, failed, to, test)

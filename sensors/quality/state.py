@@ -242,6 +242,13 @@ class Addition(NamedTuple):
     amount: Ints
 
 
+class DayUpdate(NamedTuple):
+    """What is remembered of days: additions for series whose day goes on, whole columns for those that entered one."""
+
+    added: tuple[Addition, ...]
+    columns: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class StateUpdate:
     """What is to be remembered after a batch.

@@ -6,7 +6,7 @@ judged by the past, never by itself or by what follows.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from sensors.quality.state import (
     T_SPIKE,
     THRESHOLDS,
     Addition,
+    DayUpdate,
     SeriesState,
 )
 from sensors.reading import Bools, Codes, Floats, Ints, Places
@@ -312,7 +313,7 @@ class ThresholdHistory:
 
     def rhythm(
         self, move: Floats, solar: Codes, lunar: Codes, floor: Floats, learns: Bools
-    ) -> tuple[Floats, "DailyRhythm"]:
+    ) -> tuple[Floats, DayUpdate]:
         """Subtract what is usual at this time of the day or of the tide, where that explained the past.
 
         Parameters
@@ -353,7 +354,7 @@ class ThresholdHistory:
             Addition("many", place, np.ones(len(place), np.int32)),
             Addition("fit", (series[:, None] * 3 + np.arange(3)).ravel(), sizes[steady].ravel()),
         )
-        return out, DailyRhythm(added, columns)
+        return out, DayUpdate(added, columns)
 
     def _usual_days(self, inner: Places, phases: Codes, whole: Ints) -> tuple[Floats, dict[str, Any]]:
         """(inner, 2, PHASES) the usual day in force in each inner block, and the columns of the series that enter a new
@@ -415,13 +416,6 @@ class ThresholdHistory:
 def _learned_readings(statistics: list[int], counts: Codes) -> Floats:
     """(b,) how many readings the sketches (b, k, BINS) hold."""
     return np.asarray(counts[:, statistics.index(NOISE)].sum(axis=1) / ONE)
-
-
-class DailyRhythm(NamedTuple):
-    """What is remembered of the usual day: additions for the steady series, whole columns for the turning ones."""
-
-    added: tuple[Addition, ...]
-    columns: dict[str, Any]
 
 
 assert len(THRESHOLDS) == RHYTHM + 1

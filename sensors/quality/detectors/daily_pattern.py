@@ -26,8 +26,8 @@ from sensors.quality.detectors.neighbour_departure import departed
 from sensors.quality.detectors.zero_offset import below_zero
 from sensors.quality.known_days import KnownDays, unknown_days
 from sensors.quality.neighbours import Neighbours
-from sensors.quality.state import Addition
-from sensors.quality.thresholds import DailyRhythm, DayBlocks
+from sensors.quality.state import Addition, DayUpdate
+from sensors.quality.thresholds import DayBlocks
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bits, Floats, QualityTest
 
@@ -40,7 +40,7 @@ DAILY_TESTS: Final = (QualityTest.ATTENUATED, QualityTest.NEIGHBOURS)
 
 def check_days(
     line: Timeline, days: DayBlocks, resolution: Floats, network: Neighbours, *, learn: bool
-) -> tuple[Bits, DailyRhythm]:
+) -> tuple[Bits, DayUpdate]:
     """Judge the days of series, and return what is to be remembered of them.
 
     Parameters
@@ -64,7 +64,7 @@ def check_days(
     rows = np.flatnonzero(followed[days.segment[days.of_row]])
     columns = unknown_days(int(days.turning.sum()))
     if not learn or not len(rows):
-        return np.zeros(len(at), np.uint32), DailyRhythm((), columns)
+        return np.zeros(len(at), np.uint32), DayUpdate((), columns)
     unit = catalogue.spike[parameter] / PARTS_OF_FLOOR
     segment = days.segment[days.of_row[rows]]
     hour = at[rows] % DAY_MS // HOUR_MS
@@ -89,4 +89,4 @@ def check_days(
         last = np.flatnonzero(np.append(np.diff(days.whose) != 0, True))
         columns = known.columns(last, in_force[days.inner[last]])
     added = Addition("hour_sum", place, part[steady]), Addition("hour_many", place, np.ones(len(place), np.int32))
-    return in_force[days.of_row], DailyRhythm(added, columns)
+    return in_force[days.of_row], DayUpdate(added, columns)

@@ -143,20 +143,7 @@ def check_quality(
     n = len(at)
     if n and ((np.diff(series) < 0).any() or ((np.diff(series) == 0) & (np.diff(at) <= 0)).any()):
         raise ValueError("readings must be sorted by series and time, each key once")
-    flag = np.full(n, Flag.GOOD, np.uint8)
-    tests = np.zeros(n, np.uint32)
-    instrument, plausible = catalogue.instrument[parameter], catalogue.plausible[parameter]
-    failures = [
-        (point_tests.is_fault_code(value, plausible), Flag.BAD, QualityTest.SENTINEL),
-        (point_tests.outside(value, *instrument.T), Flag.BAD, QualityTest.INSTRUMENT_RANGE),
-        (point_tests.outside(value, *plausible.T), Flag.SUSPECT, QualityTest.PLAUSIBLE_RANGE),
-        *point_tests.status_failures(readings.status),
-    ]
-    for failed, to, test in failures:
-        _raise_flag(flag, tests, failed, to, test)
-    dead = point_tests.dead_zero(series, at, value, flag < Flag.BAD, memory, catalogue)
-    _raise_flag(flag, tests, dead, Flag.BAD, QualityTest.SENTINEL)
-
+    flag, tests = _flag_single(readings, memory, catalogue)
     usable = np.flatnonzero(flag < Flag.BAD)  # what is bad by itself is left out of everything that compares
     line = Timeline(series[usable], at[usable], value[usable], parameter[usable], memory, catalogue)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -189,6 +176,23 @@ def check_quality(
         reflag_packed=line.packed[earlier],
         carried=carried if learn else carried.without_learning(),
     )
+
+
+def _flag_single(readings: SeriesReadings, memory: SeriesState, catalogue: Catalogue) -> tuple[Bytes, Bits]:
+    """Flags and tests (n,) of the tests of single readings."""
+    value, parameter = readings.value, readings.parameter
+    flag, tests = np.full(len(value), Flag.GOOD, np.uint8), np.zeros(len(value), np.uint32)
+    instrument, plausible = catalogue.instrument[parameter], catalogue.plausible[parameter]
+    for failed, to, test in (
+        (point_tests.is_fault_code(value, plausible), Flag.BAD, QualityTest.SENTINEL),
+        (point_tests.outside(value, *instrument.T), Flag.BAD, QualityTest.INSTRUMENT_RANGE),
+        (point_tests.outside(value, *plausible.T), Flag.SUSPECT, QualityTest.PLAUSIBLE_RANGE),
+        *point_tests.status_failures(readings.status),
+    ):
+        _raise_flag(flag, tests, failed, to, test)
+    dead = point_tests.dead_zero(readings.series, readings.at, value, flag < Flag.BAD, memory, catalogue)
+    _raise_flag(flag, tests, dead, Flag.BAD, QualityTest.SENTINEL)
+    return flag, tests
 
 
 def _raise_flag(flag: Bytes, tests: Bits, rows: Bools, to: Flag, test: QualityTest) -> None:

@@ -23,7 +23,7 @@ from ingest.rules import rule_file
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.reading import Message, pack
 from sensors.stations import Deployment, Registry, Station
 from sensors.wire import telemetry
@@ -259,7 +259,7 @@ def judged_at_once(
     status = np.full(len(keys), ord("N"), np.uint8)
     every = np.arange(len(CATALOGUE), dtype=np.int32)
     memory = SeriesState.of(np.zeros(len(CATALOGUE), np.int32), every)
-    verdict = check_quality(parameter, parameter, at, value, status, memory, CATALOGUE, learn=learn)
+    verdict = check_quality(SeriesReadings(parameter, parameter, at, value, status), memory, CATALOGUE, learn=learn)
     return dict(zip(keys, pack(verdict.flag, verdict.tests).tolist(), strict=True))
 
 

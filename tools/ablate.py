@@ -35,9 +35,10 @@ from tools.score.matching import Span
 
 RESAMPLES: Final = 1000
 
-NOT_OF_FAULT_TESTS: Final = ("moves", "slow_events", "sudden_events", "upstream_evidence", "clock_shift",
-                             "post_visit_drift", "table_sensors", "explanations", "histograms", "neighbours", "state",
-                             "neighbour_departure", "lens_fouling")  # fmt: skip
+NOT_OF_FAULT_TESTS: Final = ("moves", "events", "slow_events", "slow_hours", "slow_range", "slow_neighbours",
+                             "sudden_events", "upstream_evidence", "clock_shift", "post_visit_drift", "table_sensors",
+                             "explanations", "histograms", "neighbours", "state", "neighbour_departure",
+                             "lens_fouling")  # fmt: skip
 """Modules whose constants set no flag in these records, which have no network and no visits."""
 
 DEFINITIONS: Final = ("HOUR_MS", "HOURS_PER_DAY", "LUNAR_DAY_MS", "PARTS_OF_FLOOR", "VISIT_TESTS", "CHECK_DUE",

@@ -18,7 +18,7 @@ import numpy as np
 
 from infra.times import HOUR_MS
 from riverchief.tables.assess import judge
-from sensors.quality.detectors.slow_events import Outcome
+from sensors.quality.events import Outcome
 from tools.benchmark import inject
 from tools.benchmark.inject import Injected
 from tools.benchmark.methods import Method, available

@@ -20,7 +20,7 @@ import numpy as np
 from infra.times import DAY_MS
 from riverchief.tables.assess import SensorTable, Summary, network, read
 from sensors.parameters import Parameter, catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.quality.constants import CHECK_DUE, CHECK_DUE_IF_UNVISITED
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.quality.neighbours import neighbour_stations
@@ -227,11 +227,13 @@ class Recorded:
             order = np.lexsort((self.table.at[rows[row]], series))
             series, place, column = series[order], rows[row[order]], column[order]
             verdict = check_quality(
-                series,
-                parameter[column],
-                self.table.at[place],
-                values[place, column],
-                np.full(len(place), ord("N"), np.uint8),
+                SeriesReadings(
+                    series,
+                    parameter[column],
+                    self.table.at[place],
+                    values[place, column],
+                    np.full(len(place), ord("N"), np.uint8),
+                ),
                 memory,
                 kinds,
                 network=neighbour_stations(self.ways),

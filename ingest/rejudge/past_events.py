@@ -24,15 +24,12 @@ from ingest.rules.engine import ChangeReason
 from ingest.rules.model import EventRule
 from ingest.rules.water_events import StationReadings
 from ingest.state.series_history import SeriesHistory
-from sensors.quality.detectors.slow_events import (
-    NEIGHBOUR_WINDOW_H,
-    CombinedAlarms,
-    SlowEventResult,
-    detect_slow_events,
-)
-from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, Alarms, EventCause, detect_sudden_events
+from sensors.quality.detectors.slow_events import SlowEventResult, detect_slow_events
+from sensors.quality.detectors.slow_neighbours import NEIGHBOUR_WINDOW_H
+from sensors.quality.detectors.sudden_events import detect_sudden_events
 from sensors.quality.detectors.tide import TidalDays, without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import REMEMBERED_SLOTS, SLOT_MS, UpstreamPath, slots_of_unknown_event
+from sensors.quality.events import EVENT_OVER_AFTER_MS, Alarms, EventCause, EventReadings
 from sensors.reading import Ints
 
 Span = tuple[int, int]
@@ -246,7 +243,7 @@ class PastEvents:
         within: Span,
         upstream: Callable[[int], list[Span]],
         neighbours: Callable[[int], StationMoves],
-    ) -> CombinedAlarms:
+    ) -> Alarms:
         """The alarms of the detectors in a stretch of time, as if nothing had been seen of the station for a while.
 
         ``upstream`` gives the events of a station above, ``neighbours`` what the sensors of a neighbour show.
@@ -256,7 +253,7 @@ class PastEvents:
         found = self._sudden(station, moves, within, everywhere)
         if found.supported.any():  # else the result is the same whatever happened upstream
             found = self._sudden(station, moves, within, [(way, span) for way in ways for span in upstream(way.above)])
-        both = CombinedAlarms.of(found, self._slow(station, moves, within, neighbours))
+        both = Alarms.joined([found, self._slow(station, moves, within, neighbours)])
         return replace(both, station=np.full(len(both.at), station))
 
     def _sudden(
@@ -278,17 +275,16 @@ class PastEvents:
             number, size = slots_of_unknown_event(first, last)
             memory.slot[i, : len(number)], memory.seen[i, : len(number)] = number, size[:, None]
             edges.append(way._replace(above=i, below=0))
-        rows = np.flatnonzero((moves.at >= within[0]) & (moves.at <= within[1]))
-        catalogue, who = self._history.registry.catalogue, np.zeros(len(rows), np.int64)
-        always = TidalDays(who[:1], who[:1], self._history.slow.tide.tidal[[station], 0][: len(rows)])
-        parameter, at = moves.parameter[rows], moves.at[rows]
-        course, tests = moves.course[rows], moves.tests[rows]
-        move = without_tidal_salt(moves.move[rows], who, parameter, at, always, catalogue)
-        return detect_sudden_events(who, parameter, at, move, course, tests, memory, catalogue, edges).alarms
+        who, catalogue = np.zeros(len(moves.at), np.int64), self._history.registry.catalogue
+        columns = moves.parameter, moves.at, moves.value, moves.tests, moves.move, moves.course
+        readings = EventReadings(catalogue, who, *columns).take((moves.at >= within[0]) & (moves.at <= within[1]))
+        tidal = self._history.slow.tide.tidal[[station], 0][: len(readings.at)]
+        always = TidalDays(who[: len(tidal)], who[: len(tidal)], tidal)
+        return detect_sudden_events(without_tidal_salt(readings, always), memory, edges).alarms
 
     def _slow(
         self, station: int, moves: StationMoves, within: Span, neighbours: Callable[[int], StationMoves]
-    ) -> CombinedAlarms:
+    ) -> Alarms:
         """Slow events; where something stands out the next stations above and below are looked at, too."""
         history = self._history
 
@@ -299,7 +295,7 @@ class PastEvents:
             columns = position[rows], one.parameter[rows], one.at[rows], one.value[rows], one.tests[rows]
             near = {0: list(range(1, len(parts)))}
             memory, catalogue = history.slow.aside(np.array(stations)), history.registry.catalogue
-            return detect_slow_events(*columns, memory, catalogue, near, learn=False)
+            return detect_slow_events(EventReadings(catalogue, *columns), memory, near, learn=False)
 
         found = detect([station], [moves])
         if found.has_peaks_for_neighbours and (others := history.network.get(station, ())):

@@ -43,7 +43,7 @@ from ingest.rules.trend import TrendEvaluator
 from ingest.rules.water_events import EventEvaluator
 from sensors.maintenance import Mute
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.sudden_events import EventCause
+from sensors.quality.events import EventCause
 from sensors.reading import Bools, Codes, Floats, Ints
 from sensors.stations import Registry, Station
 

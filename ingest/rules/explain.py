@@ -29,7 +29,7 @@ from ingest.rules.places import Places
 from ingest.rules.schedule import ALWAYS
 from ingest.rules.sentences import class_name, duration_text
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.sudden_events import MAX_CONFIDENCE, EventCause
+from sensors.quality.events import MAX_CONFIDENCE, EventCause
 from sensors.stations import Registry, Station
 
 

@@ -52,10 +52,10 @@ def findings(
     if carried.turned is None:
         return []
     turned, found = carried.turned, []
-    days = carried.day[np.searchsorted(carried.series, turned.series)]
+    days = carried.recent["day"][np.searchsorted(carried.recent.series, turned.series)]
     done: MaintenanceRecords | None = None
     for series, daily_tests, median, day in zip(
-        turned.series.tolist(), turned.daily_tests.tolist(), turned.median, days.tolist(), strict=True
+        turned.series.tolist(), turned["daily_tests"].tolist(), turned["median"], days.tolist(), strict=True
     ):
         station, parameter = registry.stations[memory.station[series]], catalogue.parameters[memory.parameter[series]]
         firing = alarms.get((RULE, station.key, parameter.key))

@@ -19,7 +19,7 @@ from governance.incidents.headline import Headline
 from infra.texts import Text
 from ingest.rules.places import Places
 from ingest.rules.schedule import ALWAYS, Schedule
-from sensors.quality.detectors.sudden_events import EventCause
+from sensors.quality.events import EventCause
 from sensors.standards import black_odorous, gb3838
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import Direction, WaterClass

@@ -34,7 +34,7 @@ from ingest.rules.model import (
 )
 from ingest.rules.schedule import schedule
 from sensors.parameters import Catalogue
-from sensors.quality.detectors.sudden_events import EventCause
+from sensors.quality.events import EventCause
 from sensors.standards import gb3838
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import WaterClass

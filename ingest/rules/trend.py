@@ -7,12 +7,12 @@ independent bins; those of water are not, so its level is a filter and not a pro
 
 import math
 
+import bottleneck as bn
 import numpy as np
 
 from infra.times import BEIJING_OFFSET_MS
 from ingest.rules.derived_values import DerivedEvaluator, DerivedValue
 from ingest.rules.model import DAY_S, TIDE_PERIOD_S, Season, Trend
-from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Codes, Floats, Ints, grown
 
 
@@ -38,7 +38,7 @@ def theil_sen(means: Floats, bin_hours: Floats, seasons: Ints | None = None) -> 
         slopes = (means[:, second] - means[:, first]) / (second - first)
     if seasons is not None:
         slopes = np.where(seasons[:, first] == seasons[:, second], slopes, np.nan)
-    return np.asarray(nanmedian(slopes) / bin_hours)
+    return np.asarray(bn.nanmedian(slopes, axis=1) / bin_hours)
 
 
 def mann_kendall(means: Floats, seasons: Ints | None = None) -> Floats:

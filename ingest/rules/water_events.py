@@ -23,9 +23,15 @@ from ingest.rules.sentences import station_name
 from ingest.rules.upstream import River
 from sensors.parameters import Catalogue
 from sensors.quality.detectors.doubtful_events import CombinedDetection, Settled
-from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms, Outcome
-from sensors.quality.detectors.sudden_events import DOUBTFUL_CONFIDENCE, EVENT_OVER_AFTER_MS, Alarms, EventCause
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.events import (
+    DOUBTFUL_CONFIDENCE,
+    EVENT_OVER_AFTER_MS,
+    ROLE_OF_PARAMETER,
+    Alarms,
+    EventCause,
+    Outcome,
+)
 from sensors.quality.explanations import device_outcome_text
 from sensors.quality.explanations import event_text as sentence
 from sensors.reading import Codes, Floats, Ints
@@ -75,7 +81,7 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
     ``by_role`` as from :meth:`Measured.by_role`; needed for a sudden event only.
     """
     what = found.meaning(row)
-    if isinstance(found, CombinedAlarms) and found.slow(row):
+    if found.slow(row):
         keys = list(ROLE_OF_PARAMETER)
         i_of = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
         rows = [
@@ -211,14 +217,14 @@ class EventEvaluator:
                 findings += self._ended(station, active, last_ms, instants, now_ms, late)
                 active.clear()
             last_ms = max(last_ms, at_ms)
-            if isinstance(found, CombinedAlarms) and found.discount[a] and found.outcome[a] != Outcome.OPEN:
+            if found.discount[a] and found.outcome[a] != Outcome.OPEN:
                 continue  # the doubt is settled already
             meaning = found.meaning(a)
             rule = self._choose(station, found.kind(a), meaning.confidence, at_ms)
             retrospective = self._is_retrospective(station, at_ms, now_ms)
             if rule is None or any(self._covered(one, alarm, rule, retrospective) for one, alarm in active.items()):
                 continue
-            slow = isinstance(found, CombinedAlarms) and found.slow(a)
+            slow = found.slow(a)
             text = say(
                 "finding.event_slow" if slow else "finding.event",
                 station=station_name(station),

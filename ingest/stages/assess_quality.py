@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ingest.work import SortedBatch, Work
-from sensors.quality import QualityResult, check_quality
+from sensors.quality import QualityResult, SeriesReadings, check_quality
 from sensors.reading import pack, unpack
 
 
@@ -16,7 +16,9 @@ class AssessQuality:
 
     def run(self, work: Work) -> None:
         site, sorted_ = work.site, work.sorted
-        verdict = check_quality(*sorted_.live_columns(), site.history.memory, site.catalogue, network=site.network)
+        verdict = check_quality(
+            SeriesReadings(*sorted_.live_columns()), site.history.memory, site.catalogue, network=site.network
+        )
         work.live = _marked(work, sorted_, verdict)
         work.detection = site.history.watch(sorted_.batch.take(sorted_.live), work.live, site.edges)
 
@@ -28,13 +30,15 @@ def _marked(work: Work, sorted_: SortedBatch, live: QualityResult) -> QualityRes
         return live
     history, batch = work.site.history, sorted_.batch
     rows, again, carried = sorted_.live, live.reflag_series, live.carried
+    recent = carried.recent
     flag, tests = unpack(
         marks.apply_marks(batch.station[rows], batch.parameter[rows], batch.at[rows], pack(live.flag, live.tests))
     )
-    series = np.repeat(carried.series, carried.at.shape[1])
+    series = np.repeat(recent.series, recent["at"].shape[1])
     remembered = marks.apply_marks(
-        history.station[series], history.parameter[series], carried.at.ravel(), carried.packed.ravel()
+        history.station[series], history.parameter[series], recent["at"].ravel(), recent["packed"].ravel()
     )
+    columns = {**recent.columns, "packed": remembered.reshape(recent["packed"].shape)}
     return replace(
         live,
         flag=flag,
@@ -42,5 +46,5 @@ def _marked(work: Work, sorted_: SortedBatch, live: QualityResult) -> QualityRes
         reflag_packed=marks.apply_marks(
             history.station[again], history.parameter[again], live.reflag_at, live.reflag_packed
         ),
-        carried=replace(carried, packed=remembered.reshape(carried.packed.shape)),
+        carried=replace(carried, recent=replace(recent, columns=columns)),
     )

@@ -4,6 +4,7 @@ It is rebuilt from the stores when a station is first needed after a start.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ingest.state.detector_state import DOUBT_KEY, RESUMED_KEY, SLOW_KEY, SUDDEN
 from ingest.state.recent_readings import RecentReadings
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
-from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
+from sensors.quality import QualityResult, SeriesReadings, SeriesState, StateUpdate, check_quality
 from sensors.quality.detectors.doubtful_events import (
     CombinedDetection,
     DoubtState,
@@ -23,10 +24,11 @@ from sensors.quality.detectors.doubtful_events import (
     settle_doubtful_events,
 )
 from sensors.quality.detectors.point_tests import FLAT_SECONDS
-from sensors.quality.detectors.slow_events import CombinedAlarms, SlowEventState, detect_slow_events
+from sensors.quality.detectors.slow_events import SlowEventState, detect_slow_events
 from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.tide import TidalDays, without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.events import Alarms, EventReadings
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state import REMEMBERED_READINGS
 from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest, distinct, grown
@@ -237,23 +239,13 @@ class SeriesHistory:
         last_at_ms = -1
         if learned is not None and one.restore(0, learned.body):
             last_at_ms = learned.last_at_ms
-        at = np.concatenate([w.at for w in windows])
-        rows = np.flatnonzero(at >= last_at_ms)  # the last instant may have got more readings later
+        parameter, at = (np.concatenate([getattr(w, name) for w in windows]) for name in ("parameter", "at"))
         visits = np.concatenate([w.packed for w in windows]) >> 4 & QualityTest.MAINTENANCE
-        parameter = np.concatenate([w.parameter for w in windows])[rows]
-        move = without_tidal_salt(
-            verdict.move[rows], np.full(len(rows), i), parameter, at[rows], tidal, self._catalogue
-        )
-        seen = detect_sudden_events(
-            np.zeros(len(rows), np.int64),
-            parameter,
-            at[rows],
-            move,
-            verdict.course[rows],
-            (verdict.tests.astype(np.int64) | visits)[rows],
-            one,
-            self._catalogue,
-        )
+        columns = parameter, at, np.concatenate([w.value for w in windows]), verdict.tests.astype(np.int64) | visits
+        every = EventReadings(self._catalogue, np.full(len(at), i), *columns, verdict.move, verdict.course)
+        readings = every.take(at >= last_at_ms)  # the last instant may have got more readings later
+        untidal = without_tidal_salt(readings, tidal)
+        seen = detect_sudden_events(replace(untidal, station=np.zeros_like(readings.station)), one)
         if len(seen.stations):
             one.apply(seen.stations, seen.memory)
         self.watched.apply(np.array([i]), one)
@@ -276,10 +268,9 @@ class SeriesHistory:
                 one.tide.restore(0, tide.body)
         self.slow.put(i, one)
         window = recent.window(since_ms, newest_ms)
-        who, tests = np.full(len(window), i), window.packed >> 4
-        columns = who, window.parameter, window.at, window.value, tests
+        columns = np.full(len(window), i), window.parameter, window.at, window.value, window.packed >> 4
         known = TidalDays.of(self.slow.tide.taken(np.array([i])), np.array([i]), [])
-        result = detect_slow_events(*columns, self.slow, self._catalogue, self.network)
+        result = detect_slow_events(EventReadings(self._catalogue, *columns), self.slow, self.network)
         self.slow.apply(result)
         return result.tidal_days if len(result.stations) else known
 
@@ -293,15 +284,15 @@ class SeriesHistory:
 
     def watch(self, batch: Batch, live: QualityResult, edges: Sequence[UpstreamPath]) -> CombinedDetection:
         """Detect sudden and slow events at the stations of a batch."""
-        tests, catalogue = live.tests.astype(np.int64), self._catalogue
-        station, parameter, at = batch.station.astype(np.int64), batch.parameter, batch.at
-        slow_result = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
-        move = without_tidal_salt(live.move, station, parameter, at, slow_result.tidal_days, catalogue)
-        seen = detect_sudden_events(station, parameter, at, move, live.course, tests, self.watched, catalogue, edges)
+        tests, station = live.tests.astype(np.int64), batch.station.astype(np.int64)
+        columns = station, batch.parameter, batch.at, batch.value, tests, live.move, live.course
+        readings = EventReadings(self._catalogue, *columns)
+        slow_result = detect_slow_events(readings, self.slow, self.network)
+        seen = detect_sudden_events(without_tidal_salt(readings, slow_result.tidal_days), self.watched, edges)
         doubt = settle_doubtful_events(
-            CombinedAlarms.of(seen.alarms, slow_result.alarms),
-            oxygen_leaps(station, parameter, at, live.move, live.course, catalogue),
-            lambda: np.unique(station << TIME_BITS | at),
+            Alarms.joined([seen.alarms, slow_result.alarms]),
+            oxygen_leaps(readings),
+            lambda: np.unique(station << TIME_BITS | batch.at),
             self.doubt,
         )
         return CombinedDetection(doubt.alarms, seen.stations, seen.memory, slow_result, doubt)
@@ -452,11 +443,13 @@ def retest_windows(
     """
     sizes = [len(w) for w in windows]
     verdict = check_quality(
-        np.repeat(np.arange(len(windows)), sizes),
-        np.concatenate([w.parameter for w in windows]),
-        np.concatenate([w.at for w in windows]),
-        np.concatenate([w.value for w in windows]),
-        np.concatenate(statuses),
+        SeriesReadings(
+            np.repeat(np.arange(len(windows)), sizes),
+            np.concatenate([w.parameter for w in windows]),
+            np.concatenate([w.at for w in windows]),
+            np.concatenate([w.value for w in windows]),
+            np.concatenate(statuses),
+        ),
         memory,
         catalogue,
         learn=learn,

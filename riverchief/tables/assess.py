@@ -19,21 +19,16 @@ from infra.texts import line, named, say
 from infra.times import DAY_MS, TIME_BITS, rfc3339
 from riverchief.tables import formats
 from sensors.parameters import Catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.quality.constants import BELOW_ZERO, CHECK_DUE
 from sensors.quality.detectors.clock_shift import ClockShift, find_clock_shifts
 from sensors.quality.detectors.cross_parameter import CHECKED_PARAMETERS, find_contradictions, with_cross_check
 from sensors.quality.detectors.doubtful_events import DoubtState, Settled, oxygen_leaps, settle_doubtful_events
-from sensors.quality.detectors.slow_events import CombinedAlarms, SlowEventState, detect_slow_events, first_alarms
-from sensors.quality.detectors.sudden_events import (
-    EVENT_OVER_AFTER_MS,
-    Alarms,
-    DiscountReason,
-    SuddenEventState,
-    detect_sudden_events,
-)
+from sensors.quality.detectors.slow_events import SlowEventState, detect_slow_events
+from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.tide import without_tidal_salt
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.events import EVENT_OVER_AFTER_MS, Alarms, DiscountReason, EventReadings, first_alarms
 from sensors.quality.explanations import (
     below_zero_text,
     clock_shift_text,
@@ -186,7 +181,7 @@ def judge(table: SensorTable, edges: Sequence[UpstreamPath] = (), progress: Prog
             cell = column * n + row
             at, letters = table.at[row], np.full(len(row), ord("N"), np.uint8)
             verdict = check_quality(
-                series, parameter[column], at, values[cell], letters, memory, kinds, network=network
+                SeriesReadings(series, parameter[column], at, values[cell], letters), memory, kinds, network=network
             )
             packed[cell] = pack(verdict.flag, verdict.tests)
             moves[cell] = verdict.move
@@ -308,7 +303,7 @@ def _key(table: SensorTable, sensor: TableSensor) -> str:
 
 def _alarms(
     table: SensorTable, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[UpstreamPath]
-) -> tuple[CombinedAlarms, tuple[Settled, ...]]:
+) -> tuple[Alarms, tuple[Settled, ...]]:
     """Events of the water, a slow event once, at the hour of its alarm; and what became of the doubtful ones."""
     cells = np.flatnonzero(packed)
     column, rows = np.divmod(cells, len(table.at))
@@ -317,13 +312,11 @@ def _alarms(
     watched.grow(len(table.names))
     slow = SlowEventState()
     slow.grow(len(table.names))
-    station, kind, at, tests = table.station[rows], parameter[column], table.at[rows], packed >> 4
-    parameters = table.found.catalogue
-    slow_result = detect_slow_events(station, kind, at, value, tests, slow, parameters, neighbour_stations(edges))
-    without = without_tidal_salt(moves, station, kind, at, slow_result.tidal_days, parameters)
-    seen = detect_sudden_events(station, kind, at, without, courses, tests, watched, parameters, tuple(edges))
-    every = CombinedAlarms.of(seen.alarms, slow_result.alarms)
-    leaps = oxygen_leaps(station, kind, at, moves, courses, parameters)
+    station, at = table.station[rows], table.at[rows]
+    readings = EventReadings(table.found.catalogue, station, parameter[column], at, value, packed >> 4, moves, courses)
+    slow_result = detect_slow_events(readings, slow, neighbour_stations(edges))
+    seen = detect_sudden_events(without_tidal_salt(readings, slow_result.tidal_days), watched, tuple(edges))
+    every, leaps = Alarms.joined([seen.alarms, slow_result.alarms]), oxygen_leaps(readings)
     doubt = DoubtState()
     doubt.grow(len(table.names))
     settled = settle_doubtful_events(every, leaps, lambda: np.unique(station << TIME_BITS | at), doubt)

@@ -27,12 +27,13 @@ the same in tidal water, at equal phase        acid, alkali, oxygen sag         
 =============================================  =========================================  ============================
 
 ``engine.py`` runs the list, ``daily_pattern.py`` its daily part; ``recent_levels.py`` and ``upstream_evidence.py``
-decide what counts as evidence. ``timeline.py`` holds the readings, ``statistics.py`` and ``moves.py`` measure them,
-``thresholds.py`` draws the limits of a series from its past, ``state.py`` is that past. ``constants.py`` has what
-several detectors share; what one of them uses stands at the top of its file.
+decide what counts as evidence. ``slow_hours.py``, ``slow_range.py`` and ``slow_neighbours.py`` measure the hours of
+slow events; ``events.py`` names the causes. ``timeline.py`` holds the readings, ``statistics.py`` and ``moves.py``
+measure them, ``thresholds.py`` draws the limits of a series from its past, ``state.py`` is that past. ``constants.py``
+has what several detectors share; what one of them uses stands at the top of its file.
 """
 
-from sensors.quality.engine import QualityResult, check_quality
+from sensors.quality.engine import QualityResult, SeriesReadings, check_quality
 from sensors.quality.state import SeriesState, StateUpdate
 
-__all__ = ["QualityResult", "SeriesState", "StateUpdate", "check_quality"]
+__all__ = ["QualityResult", "SeriesReadings", "SeriesState", "StateUpdate", "check_quality"]

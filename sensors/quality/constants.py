@@ -42,6 +42,12 @@ MIN_WITNESS_KINDS: Final = 2
 """Other kinds of sensor at the station that must have measured and stayed as they were: one alone may have missed the
 change, too, or be as wrong (engineering choice)."""
 
+CHANGE_HOURS: Final = 4
+"""Hours within which slow events measure a fall or rise: a sag that takes half a day shows in four hours before it is
+as low as the water ever was."""
+COURSE_HOURS_BEFORE: Final = CHANGE_HOURS + 1
+"""Hours of the day before that slow events keep beside those of the open day."""
+
 VISIT_TESTS: Final = int(QualityTest.OUT_OF_WATER | QualityTest.MAINTENANCE)
 """Bits that say somebody was at the sensors."""
 

@@ -21,8 +21,7 @@ from sensors.quality.detectors.flat_line import EqualRuns, equal_runs, stuck
 from sensors.quality.detectors.lone_jumps import flag_lone_jumps
 from sensors.quality.detectors.recent_levels import RecentLevels
 from sensors.quality.detectors.zero_offset import is_offset_alone
-from sensors.quality.histograms import ONE, bins
-from sensors.quality.known_days import DailyResult
+from sensors.quality.histograms import bins
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.quality.state import (
     BACK,
@@ -42,7 +41,7 @@ from sensors.quality.state import (
     T_SHIFT,
     T_SPIKE,
     WEAK,
-    DayRollover,
+    SeriesColumns,
     SeriesState,
     StateUpdate,
 )
@@ -97,32 +96,37 @@ class QualityResult:
     carried: StateUpdate
 
 
-def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside them)
-    series: Codes,
-    parameter: Codes,
-    at: Ints,
-    value: Floats,
-    status: Bytes,
+@dataclass(frozen=True, slots=True)
+class SeriesReadings:
+    """Readings (n,) that continue their series, sorted by (series, at); no (series, at) occurs twice.
+
+    Attributes
+    ----------
+    series, parameter : index of the series, and into the catalogue; all rows of a series have the same parameter
+    at : ms since the epoch UTC; newer than what is remembered of the series
+    value : canonical unit, finite
+    status : HJ 212 data flag of the device as an ASCII code
+    """
+
+    series: Codes
+    parameter: Codes
+    at: Ints
+    value: Floats
+    status: Bytes
+
+
+def check_quality(
+    readings: SeriesReadings,
     memory: SeriesState,
     catalogue: Catalogue,
     *,
     network: Neighbours = NO_NEIGHBOURS,
     learn: bool = True,
 ) -> QualityResult:
-    """Judge readings that continue their series.
+    """Judge readings that continue their series; each gets exactly one flag: the worst any test gave it.
 
     Parameters
     ----------
-    series : (n,) int array
-        Index of the series of each reading; the rows are sorted by (series, at) and no (series, at) occurs twice.
-    parameter : (n,) int array
-        Index into the catalogue; the same for all rows of a series.
-    at : (n,) int array
-        ms since the epoch UTC; every reading is newer than what ``memory`` remembers of its series.
-    value : (n,) float array
-        Canonical unit, finite.
-    status : (n,) uint8 array
-        HJ 212 data flag of the device as an ASCII code.
     memory : SeriesState
         Read, not changed.
     network : Neighbours
@@ -130,37 +134,20 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     learn : bool
         Whether these readings go into the sketches; without, they are judged by the thresholds in force.
 
-    Returns
-    -------
-    QualityResult
-        Every reading gets exactly one flag: the worst any test gave it.
-
     Raises
     ------
     ValueError
         If the rows are not sorted.
     """
+    series, parameter, at, value = readings.series, readings.parameter, readings.at, readings.value
     n = len(at)
     if n and ((np.diff(series) < 0).any() or ((np.diff(series) == 0) & (np.diff(at) <= 0)).any()):
         raise ValueError("readings must be sorted by series and time, each key once")
-    flag = np.full(n, Flag.GOOD, np.uint8)
-    tests = np.zeros(n, np.uint32)
-    instrument, plausible = catalogue.instrument[parameter], catalogue.plausible[parameter]
-    failures = [
-        (point_tests.is_fault_code(value, plausible), Flag.BAD, QualityTest.SENTINEL),
-        (point_tests.outside(value, *instrument.T), Flag.BAD, QualityTest.INSTRUMENT_RANGE),
-        (point_tests.outside(value, *plausible.T), Flag.SUSPECT, QualityTest.PLAUSIBLE_RANGE),
-        *point_tests.status_failures(status),
-    ]
-    for failed, to, test in failures:
-        _raise_flag(flag, tests, failed, to, test)
-    dead = point_tests.dead_zero(series, parameter, at, value, flag < Flag.BAD, memory, catalogue)
-    _raise_flag(flag, tests, dead, Flag.BAD, QualityTest.SENTINEL)
-
+    flag, tests = _flag_single(readings, memory, catalogue)
     usable = np.flatnonzero(flag < Flag.BAD)  # what is bad by itself is left out of everything that compares
     line = Timeline(series[usable], at[usable], value[usable], parameter[usable], memory, catalogue)
     with np.errstate(invalid="ignore", divide="ignore"):
-        comparison = _Comparison.of(line, network, learn=learn)
+        comparison = _Comparison(line, network, learn=learn)
         comparison.flag_alone(flag[usable], tests[usable])
         reflagged = comparison.flag_neighbours()
         dead = flag >= Flag.BAD
@@ -174,7 +161,7 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     earlier = np.unique(np.concatenate(reflagged))
     earlier = earlier[~line.are_new(earlier)]
     owner = line.touched[line.series_of(earlier)] if len(earlier) else line.touched[:0]
-    carried = comparison.carried(_DeadRuns.of(series, at, runs, memory))
+    carried = comparison.carried(_dead_runs(series, at, runs, memory))
     all_moves, all_courses, due = np.full(n, np.nan), np.zeros(n, np.uint8), np.zeros(n, np.uint32)
     all_moves[usable], all_courses[usable] = move, course
     due[usable] = comparison.daily_tests & np.uint32(DUE)
@@ -191,6 +178,23 @@ def check_quality(  # noqa: PLR0913  (columns of one batch and the state beside 
     )
 
 
+def _flag_single(readings: SeriesReadings, memory: SeriesState, catalogue: Catalogue) -> tuple[Bytes, Bits]:
+    """Flags and tests (n,) of the tests of single readings."""
+    value, parameter = readings.value, readings.parameter
+    flag, tests = np.full(len(value), Flag.GOOD, np.uint8), np.zeros(len(value), np.uint32)
+    instrument, plausible = catalogue.instrument[parameter], catalogue.plausible[parameter]
+    for failed, to, test in (
+        (point_tests.is_fault_code(value, plausible), Flag.BAD, QualityTest.SENTINEL),
+        (point_tests.outside(value, *instrument.T), Flag.BAD, QualityTest.INSTRUMENT_RANGE),
+        (point_tests.outside(value, *plausible.T), Flag.SUSPECT, QualityTest.PLAUSIBLE_RANGE),
+        *point_tests.status_failures(readings.status),
+    ):
+        _raise_flag(flag, tests, failed, to, test)
+    dead = point_tests.dead_zero(readings.series, readings.at, value, flag < Flag.BAD, memory, catalogue)
+    _raise_flag(flag, tests, dead, Flag.BAD, QualityTest.SENTINEL)
+    return flag, tests
+
+
 def _raise_flag(flag: Bytes, tests: Bits, rows: Bools, to: Flag, test: QualityTest) -> None:
     """Flag readings that failed ``test`` at least ``to``, in place."""
     flag[rows] = np.maximum(flag[rows], to)
@@ -200,73 +204,33 @@ def _raise_flag(flag: Bytes, tests: Bits, rows: Bools, to: Flag, test: QualityTe
 # -- comparison with neighbours and the past -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class _Comparison:
-    """Everything the usable readings of a batch are compared with; see the factory :meth:`of` for the order.
+    """Everything the usable readings of a batch are compared with.
 
     ``mature`` (n,) where the series has learned enough; ``returned`` (n,) the peaks that would be spikes, were they
     high enough; ``dry`` (n,) conductivities of air; ``daily_tests`` (n,) bits of the day; ``move`` (n,) in usual moves.
     """
 
-    line: Timeline
-    days: DayBlocks
-    history: ThresholdHistory
-    runs: EqualRuns
-    statistics: ReadingStatistics
-    departures: moves.Departures
-    levels: RecentLevels
-    returned: Bools
-    dry: Bools
-    mature: Bools
-    move: Floats
-    daily_tests: Bits
-    daily: DailyResult
-
-    @classmethod
-    def of(cls, line: Timeline, network: Neighbours, *, learn: bool) -> "_Comparison":
+    def __init__(self, line: Timeline, network: Neighbours, *, learn: bool) -> None:
         """Measure the new readings and fill the sketches; each step draws thresholds that the next ones divide by."""
         catalogue, memory, at = line.catalogue, line.memory, line.at[line.new]
         parameter = line.parameter[line.starts]
-        days = DayBlocks.of(memory, line.touched, line.segment, at, learn=learn)
-        history = ThresholdHistory(memory, days, parameter, catalogue)
-        runs = equal_runs(line)
-        statistics = measure(line, history)
-        dry = out_of_water.in_air(line, history)
-        in_water = ~out_of_water.station_in_air(line, dry)
-        departures = moves.departures(line, history, in_water)
-        levels = RecentLevels.of(memory, line.touched, line.segment, at, departures.median)
-        returned = spikes.returned_spikes(line, statistics, catalogue.spike[line.parameter])
-        _learn(line, history, statistics, runs, np.where(in_water, departures.size, np.nan), returned)
-        daily_tests, daily = check_days(
-            line.touched,
-            parameter,
-            at,
-            line.value[line.new],
-            days,
-            memory,
-            catalogue,
-            history.drawn[:, RESOLUTION],
-            network,
-            learn=learn,
-        )
-        mature = history.column(COUNT) >= MIN_LEARNED_READINGS
-        move = np.where(mature, departures.size / moves.move_scale(line, history), np.nan)
-        line.move[line.new] = move
-        return cls(
-            line,
-            days,
-            history,
-            runs,
-            statistics,
-            departures,
-            levels,
-            returned,
-            dry,
-            mature,
-            move,
-            daily_tests,
-            daily,
-        )
+        self.line = line
+        self.days = DayBlocks.of(memory, line.touched, line.segment, at, learn=learn)
+        self.history = history = ThresholdHistory(memory, self.days, parameter, catalogue)
+        self.runs = equal_runs(line)
+        self.statistics = measure(line, history)
+        self.dry = out_of_water.in_air(line, history)
+        in_water = ~out_of_water.station_in_air(line, self.dry)
+        self.departures = departures = moves.departures(line, history, in_water)
+        self.levels = RecentLevels.of(memory, line.touched, line.segment, at, departures.median)
+        self.returned = spikes.returned_spikes(line, self.statistics, catalogue.spike[line.parameter])
+        learned_move = np.where(in_water, departures.size, np.nan)
+        _learn(line, history, self.statistics, self.runs, learned_move, self.returned)
+        self.daily_tests, self.daily = check_days(line, self.days, history.drawn[:, RESOLUTION], network, learn=learn)
+        self.mature = history.column(COUNT) >= MIN_LEARNED_READINGS
+        self.move = np.where(self.mature, departures.size / moves.move_scale(line, history), np.nan)
+        line.move[line.new] = self.move
 
     def flag_alone(self, flag: Bytes, tests: Bits) -> None:
         """Flag what needs no other sensor: the daily tests, air and stuck sensors; pack all flags into the line.
@@ -339,61 +303,33 @@ class _Comparison:
         course[silent | no_news] = 0
         return move, course
 
-    def carried(self, dead: "_DeadRuns") -> StateUpdate:
+    def carried(self, dead: SeriesColumns) -> StateUpdate:
         """What the touched series are to remember."""
-        line, rhythm, levels, daily = self.line, self.departures.rhythm, self.levels, self.daily
-        ends = line.ends
-        places = self.history.places
-        place = np.concatenate(places) if places else np.empty(0, np.int64)
+        line, levels, places = self.line, self.levels, self.history.places
+        ends, days = line.ends, self.days
+        recent = {
+            **{name: line.newest(getattr(line, name)) for name in ("at", "value", "packed", "mark", "move")},
+            "run_samples": self.runs.length[ends],
+            "run_start": self.runs.since[ends],
+            "first": self._first(),
+            "day": line.at[line.new[ends]] // DAY_MS,
+            "stretch": levels.newest(levels.number),
+            "low": levels.newest(levels.low),
+            "high": levels.newest(levels.high),
+        }
+        turned = None
+        if days.turning.any():
+            last_blocks = days.inner[np.append(np.diff(days.whose) != 0, True)]
+            learned = {"counts": self.history.counts, "drawn": self.history.drawn[last_blocks]}
+            columns = learned | self.departures.rhythm.columns | self.daily.columns
+            turned = SeriesColumns(days.touched[days.turning], columns)
         return StateUpdate(
-            series=line.touched,
-            at=line.newest(line.at),
-            value=line.newest(line.value),
-            packed=line.newest(line.packed),
-            mark=line.newest(line.mark),
-            move=line.newest(line.move),
-            run_samples=self.runs.length[ends],
-            run_start=self.runs.since[ends],
-            first=self._first(),
-            day=line.at[line.new[ends]] // DAY_MS,
-            stretch=levels.newest(levels.number),
-            low=levels.newest(levels.low),
-            high=levels.newest(levels.high),
-            dead_series=dead.series,
-            dead_at=dead.last_at,
-            dead_run=dead.length,
-            place=place,
-            weight=np.full(len(place), ONE, np.int32),
+            recent=SeriesColumns(line.touched, recent),
+            dead=dead,
+            place=np.concatenate(places) if places else np.empty(0, np.int64),
             distinct=len(line.touched) == len(line.new),
-            phase=rhythm.phase,
-            moved=rhythm.moved,
-            fit_place=rhythm.fit_place,
-            fit_added=rhythm.fit_added,
-            hour_place=daily.place,
-            hour_part=daily.part,
-            turned=self._rollover(),
-        )
-
-    def _rollover(self) -> DayRollover | None:
-        """The columns of the series that entered a new day."""
-        days, rhythm, daily = self.days, self.departures.rhythm, self.daily
-        if not days.turning.any():
-            return None
-        last_blocks = days.inner[np.append(np.diff(days.whose) != 0, True)]
-        return DayRollover(
-            series=days.touched[days.turning],
-            counts=self.history.counts,
-            drawn=self.history.drawn[last_blocks],
-            usual=rhythm.usual,
-            sums=rhythm.sums,
-            many=rhythm.many,
-            fit=rhythm.fit,
-            hour_sum=daily.hour_sum,
-            hour_many=daily.hour_many,
-            swing=daily.swing,
-            median=daily.median,
-            earlier=daily.earlier,
-            daily_tests=daily.daily_tests,
+            added=(*self.departures.rhythm.added, *self.daily.added),
+            turned=turned,
         )
 
 
@@ -421,19 +357,13 @@ def _learn(
     history.fill([statistic for statistic, *_ in columns], rows, found, returned)
 
 
-@dataclass(frozen=True, slots=True)
-class _DeadRuns:
-    """(s,) by series: the last reading that was not of the water (ms), and the length of that run now."""
+def _dead_runs(series: Codes, at: Ints, runs: Codes, memory: SeriesState) -> SeriesColumns:
+    """By series: the last reading that was not of the water (ms), and the length of that run now.
 
-    series: Codes
-    last_at: Ints
-    length: Codes
-
-    @classmethod
-    def of(cls, series: Codes, at: Ints, runs: Codes, memory: SeriesState) -> "_DeadRuns":
-        """From the runs (n,) of dead readings among all readings of the batch."""
-        last = np.flatnonzero(np.append(np.diff(series) != 0, True)) if len(series) else np.empty(0, np.intp)
-        latest = np.maximum.accumulate(np.where(runs > 0, np.arange(len(runs)), -1))[last]
-        begin = np.append(0, last[:-1] + 1)
-        last_at = np.where(latest >= begin, at[latest], memory.dead_at[series[last]])
-        return cls(series[last], last_at, runs[last])
+    ``runs`` (n,) are the runs of dead readings among all readings of the batch.
+    """
+    last = np.flatnonzero(np.append(np.diff(series) != 0, True)) if len(series) else np.empty(0, np.intp)
+    latest = np.maximum.accumulate(np.where(runs > 0, np.arange(len(runs)), -1))[last]
+    begin = np.append(0, last[:-1] + 1)
+    last_at = np.where(latest >= begin, at[latest], memory.dead_at[series[last]])
+    return SeriesColumns(series[last], {"dead_at": last_at, "dead_run": runs[last]})

@@ -1,6 +1,6 @@
 """Sentences, in both languages, on why a reading is doubtful and what an event looks like."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from infra.texts import Text, say
@@ -8,9 +8,8 @@ from infra.times import HOUR_MS, from_ms
 from sensors.parameters import catalogue
 from sensors.quality.detectors.clock_shift import ClockShift
 from sensors.quality.detectors.doubtful_events import CONFIRMING_HOURS, Settled
-from sensors.quality.detectors.slow_events import ROLE_OF_PARAMETER, CombinedAlarms, Outcome
-from sensors.quality.detectors.sudden_events import Alarms, DiscountReason, EventCause
 from sensors.quality.detectors.tide import TIDAL_ROLES
+from sensors.quality.events import ROLE_OF_PARAMETER, Alarms, DiscountReason, EventCause, EventDiagnosis, Outcome
 from sensors.reading import QualityTest
 
 
@@ -61,75 +60,63 @@ def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
 
     Without ``figures`` the moves are named without their size, for callers that show a table beside it.
     """
-    if isinstance(alarms, CombinedAlarms) and alarms.slow(row):
-        return _slow(alarms, row, figures)
-    meaning, discount = alarms.meaning(row), DiscountReason(int(alarms.discount[row]))
-    moves = [_move(role, size, figures) for role, size in meaning.evidence[:MAX_NAMED_SENSORS]]
-    evidence = _listed(moves, len(meaning.evidence))
-    explanation = say(
-        "event.summary_doubtful" if discount else "event.summary",
-        cause=say(f"event.{meaning.cause}"),
-        confidence=round(100 * meaning.confidence),
-        evidence=evidence,
-    )
-    if figures and not alarms.alone[row]:
-        weighed = say("event.score", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
-        explanation = _and(explanation, weighed)
-    if meaning.against:
-        quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
-        explanation = _and(
-            explanation,
-            say("event.unchanged", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))),
-        )
-    if discount:
-        explanation = _and(
-            explanation,
-            say(f"event.discount_{discount.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}")),
-        )
-    if alarms.supported[row]:
-        explanation = _and(explanation, say("event.upstream"))
-    return _and(explanation, say("event.single_sensor")) if alarms.alone[row] else explanation
-
-
-def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
-    """The sentence of a slow event: what the sensors show, and how far they usually went."""
-    meaning = alarms.meaning(row)
-    key_of = {role: key for key, role in ROLE_OF_PARAMETER.items()}
-    place_of = {role: i for i, role in enumerate(ROLE_OF_PARAMETER.values())}
-    shown = []
-    for role, size in meaning.evidence[:MAX_NAMED_SENSORS]:
-        if not figures:
-            shown.append(_move(role, size, figures))
-            continue
-        one, i = catalogue()[key_of[role]], place_of[role]
-        now, usual = one.show(float(alarms.now[row, i])), one.show(float(alarms.usual[row, i]))
-        name = Text(one.zh, one.en)
-        tidal = alarms.alone[row] and role in TIDAL_ROLES
-        key = f"event.{'tidal' if tidal else 'slow'}_{'high' if size > 0 else 'low'}"
-        shown.append(say(key, parameter=name, now=now, usual=usual))
+    meaning, slow = alarms.meaning(row), alarms.slow(row)
+    show = _departure if slow and figures else _move
+    moves = [show(alarms, row, role, size, figures) for role, size in meaning.evidence[:MAX_NAMED_SENSORS]]
     explanation = say(
         "event.summary_doubtful" if alarms.discount[row] else "event.summary",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
-        evidence=_listed(shown, len(meaning.evidence)),
+        evidence=_listed(moves, len(meaning.evidence)),
     )
+    if figures and not slow and not alarms.alone[row]:
+        weighed = say("event.score", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
+        explanation = _and(explanation, weighed)
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
         explanation = _and(explanation, say("event.unchanged", roles=unmoved))
-    if alarms.outcome[row] == Outcome.CONFIRMED:
-        swing = f"{alarms.swing[row]:.1f}"
-        explanation = _and(explanation, say("event.doubt_confirmed", hours=CONFIRMING_HOURS, swing=swing))
-    if alarms.discount[row]:
-        explanation = _and(
-            explanation,
-            say("event.discount_lone" if alarms.discount[row] == DiscountReason.LONE else "event.discount_muddy"),
-        )
+    for remark in (_slow_remarks if slow else _sudden_remarks)(alarms, row, meaning):
+        explanation = _and(explanation, remark)
+    return explanation
+
+
+def _sudden_remarks(alarms: Alarms, row: int, meaning: EventDiagnosis) -> Iterator[Text]:
+    """What else is to be said of a sudden event."""
+    if discount := DiscountReason(int(alarms.discount[row])):
+        role = say(f"sensor_role.{meaning.evidence[0][0]}")
+        yield say(f"event.discount_{discount.name.lower()}", role=role)
+    if alarms.supported[row]:
+        yield say("event.upstream")
     if alarms.alone[row]:
-        explanation = _and(explanation, say("event.tidal"))
+        yield say("event.single_sensor")
+
+
+def _slow_remarks(alarms: Alarms, row: int, meaning: EventDiagnosis) -> Iterator[Text]:
+    """What else is to be said of a slow event."""
+    if alarms.outcome[row] == Outcome.CONFIRMED:
+        yield say("event.doubt_confirmed", hours=CONFIRMING_HOURS, swing=f"{alarms.swing[row]:.1f}")
+    if alarms.discount[row]:
+        yield say("event.discount_lone" if alarms.discount[row] == DiscountReason.LONE else "event.discount_muddy")
+    if alarms.alone[row]:
+        yield say("event.tidal")
     if meaning.cause is EventCause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
-        explanation = _and(explanation, say("event.after_bloom"))
-    return _and(explanation, say("event.neighbour_agrees")) if alarms.supported[row] else explanation
+        yield say("event.after_bloom")
+    if alarms.supported[row]:
+        yield say("event.neighbour_agrees")
+
+
+def _departure(alarms: Alarms, row: int, role: str, size: float, _: bool) -> Text:
+    """What a sensor shows in a slow event, and how far it usually went."""
+    place = list(ROLE_OF_PARAMETER.values()).index(role)
+    one = catalogue()[list(ROLE_OF_PARAMETER)[place]]
+    tidal = alarms.alone[row] and role in TIDAL_ROLES
+    return say(
+        f"event.{'tidal' if tidal else 'slow'}_{'high' if size > 0 else 'low'}",
+        parameter=Text(one.zh, one.en),
+        now=one.show(float(alarms.now[row, place])),
+        usual=one.show(float(alarms.usual[row, place])),
+    )
 
 
 def device_outcome_text(one: Settled) -> Text:
@@ -148,7 +135,7 @@ def outcome_text(one: Settled) -> Text:
     return say("event.doubt_to_event", reason=say("event.doubt_joined" if joined else "event.doubt_swung"))
 
 
-def _move(role: str, size: float, figures: bool) -> Text:
+def _move(_: Alarms, row: int, role: str, size: float, figures: bool) -> Text:
     direction = say("event.up" if size > 0 else "event.down")
     key = "event.move" if figures else "event.move_alone"
     return say(key, role=say(f"sensor_role.{role}"), direction=direction, size=f"{abs(size):.1f}")

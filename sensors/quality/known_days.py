@@ -1,14 +1,13 @@
 """Swing and median of the days of all series: those of a batch beside those remembered. Pure."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from sensors.parameters import Catalogue
 from sensors.quality.constants import HOURS_PER_DAY, MIN_FILLED_HOURS, PARTS_OF_FLOOR
-from sensors.quality.state import EARLIER_DAYS, REMEMBERED_DAYS, Floats32, SeriesState
+from sensors.quality.state import EARLIER_DAYS, REMEMBERED_DAYS
 from sensors.quality.thresholds import DayBlocks
+from sensors.quality.timeline import Timeline
 from sensors.reading import Bits, Bools, Codes, Floats, Ints, Places
 
 LONG: Final = REMEMBERED_DAYS + EARLIER_DAYS
@@ -18,31 +17,16 @@ SWING_QUANTILES: Final = (0.1, 0.9)
 """Quantiles of the hours of a day between which its swing lies: two wild hours change nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class DailyResult:
-    """What is to be remembered of the days.
-
-    ``place`` are flat hours of steady series that gain ``part`` and one reading. The other fields are columns of
-    :class:`~sensors.quality.state.SeriesState` for the series that entered a new day, in their order.
-    """
-
-    place: Ints
-    part: Ints
-    hour_sum: Ints
-    hour_many: Codes
-    swing: Floats32
-    median: Floats32
-    earlier: Floats32
-    daily_tests: Bits
-
-    @classmethod
-    def nothing(cls, turning: int) -> "DailyResult":
-        """The result where nothing is known of so many series that entered a new day."""
-        none = np.empty(0, np.int64)
-        unknown = np.full((turning, REMEMBERED_DAYS), np.nan, np.float32)
-        hours = np.zeros((turning, HOURS_PER_DAY), np.int64)
-        before = np.full((turning, EARLIER_DAYS), np.nan, np.float32)
-        return cls(none, none, hours, hours.astype(np.int32), unknown, unknown, before, np.zeros(turning, np.uint32))
+def unknown_days(turning: int) -> dict[str, Any]:
+    """The columns of so many series that entered a new day and of which nothing is known."""
+    return {
+        "hour_sum": np.zeros((turning, HOURS_PER_DAY), np.int64),
+        "hour_many": np.zeros((turning, HOURS_PER_DAY), np.int32),
+        "swing": np.full((turning, REMEMBERED_DAYS), np.nan, np.float32),
+        "median": np.full((turning, REMEMBERED_DAYS), np.nan, np.float32),
+        "earlier": np.full((turning, EARLIER_DAYS), np.nan, np.float32),
+        "daily_tests": np.zeros(turning, np.uint32),
+    }
 
 
 def day_features(sums: Ints, many: Codes, unit: Floats) -> tuple[Floats, Floats]:
@@ -78,7 +62,6 @@ def day_features(sums: Ints, many: Codes, unit: Floats) -> tuple[Floats, Floats]
     return swing, median
 
 
-@dataclass(frozen=True)
 class KnownDays:
     """All days that are known: those of the batch, those remembered, and the open ones of other series.
 
@@ -91,24 +74,11 @@ class KnownDays:
     steady_sum, steady_many : (m, HOURS_PER_DAY) readings of the batch of series whose day goes on
     """
 
-    days: DayBlocks
-    parameter: Codes
-    memory: SeriesState
-    catalogue: Catalogue
-    sums: Ints
-    many: Codes
-    key: Ints
-    swing: Floats
-    median: Floats
-    turning_place: Codes
-    steady_sum: Ints
-    steady_many: Codes
-
-    @classmethod
-    def of(
-        cls, sums: Ints, many: Codes, days: DayBlocks, parameter: Codes, memory: SeriesState, catalogue: Catalogue
-    ) -> "KnownDays":
+    def __init__(self, sums: Ints, many: Codes, days: DayBlocks, line: Timeline) -> None:
         """``sums`` and ``many`` (inner blocks, HOURS_PER_DAY): the readings of the batch by hour."""
+        memory = line.memory
+        self.days, self.memory, self.catalogue = days, memory, line.catalogue
+        self.parameter, self.sums, self.many = line.parameter[line.starts], sums, many
         inner = days.inner
         segment, day = days.segment[inner], days.day[inner]
         series = days.touched[segment]
@@ -119,18 +89,16 @@ class KnownDays:
         ended = np.flatnonzero(first & (memory.day[series] >= 0) & (memory.day[series] != day))
         was = series[ended]
         key = np.concatenate([_key(segment[ended], memory.day[was]), _key(segment, day)])
-        unit = (catalogue.spike[parameter] / PARTS_OF_FLOOR)[np.concatenate([segment[ended], segment])]
+        unit = (self.catalogue.spike[self.parameter] / PARTS_OF_FLOOR)[np.concatenate([segment[ended], segment])]
         swing, median = day_features(
             np.concatenate([memory.hour_sum[was], sums]), np.concatenate([memory.hour_many[was], many]), unit
         )
         order = np.argsort(key, kind="stable")
-        turning_place = np.full(len(memory), -1, np.int64)
-        turning_place[days.touched[days.turning]] = np.flatnonzero(days.turning)
-        steady = np.zeros((len(days.touched), HOURS_PER_DAY), np.int64)
-        return cls(
-            days, parameter, memory, catalogue, sums, many, key[order], swing[order], median[order], turning_place,
-            steady, steady.astype(np.int32),
-        )  # fmt: skip
+        self.key, self.swing, self.median = key[order], swing[order], median[order]
+        self.turning_place = np.full(len(memory), -1, np.int64)
+        self.turning_place[days.touched[days.turning]] = np.flatnonzero(days.turning)
+        self.steady_sum = np.zeros((len(days.touched), HOURS_PER_DAY), np.int64)
+        self.steady_many = np.zeros((len(days.touched), HOURS_PER_DAY), np.int32)
 
     def add_steady(self, place: Ints, part: Ints) -> None:
         """Add readings of the batch that belong to a day that goes on, by series and hour (flat), in place."""
@@ -173,28 +141,22 @@ class KnownDays:
         swing[:, REMEMBERED_DAYS:] = np.nan
         return swing, np.where(here, self.median[found], median)
 
-    def carried(self, last: Places, daily_tests: Bits) -> DailyResult:
-        """What is to be remembered of turning series; ``last`` (t,) are their last blocks among the inner ones."""
+    def columns(self, last: Places, daily_tests: Bits) -> dict[str, Any]:
+        """The columns of turning series; ``last`` (t,) are their last blocks among the inner ones."""
         blocks = self.days.inner[last]
-        series, day = self.days.touched[self.days.segment[blocks]], self.days.day[blocks]
-        swing, median = self.before(series, day)
+        day = self.days.day[blocks]
+        swing, median = self.before(self.days.touched[self.days.segment[blocks]], day)
         back = day[:, None] - np.arange(1, LONG + 1)
-        row = np.arange(len(last))[:, None]
-        swings, medians, earlier = (np.empty((len(last), n)) for n in (REMEMBERED_DAYS, REMEMBERED_DAYS, EARLIER_DAYS))
-        slot = back[:, :REMEMBERED_DAYS] % REMEMBERED_DAYS
-        swings[row, slot], medians[row, slot] = swing[:, :REMEMBERED_DAYS], median[:, :REMEMBERED_DAYS]
-        earlier[row, back[:, REMEMBERED_DAYS:] % EARLIER_DAYS] = median[:, REMEMBERED_DAYS:]
-        none = np.empty(0, np.int64)
-        return DailyResult(
-            place=none,
-            part=none,
-            hour_sum=self.sums[last],
-            hour_many=self.many[last],
-            swing=swings.astype(np.float32),
-            median=medians.astype(np.float32),
-            earlier=earlier.astype(np.float32),
-            daily_tests=daily_tests,
-        )
+        recent, older = back[:, :REMEMBERED_DAYS] % REMEMBERED_DAYS, back[:, REMEMBERED_DAYS:] % EARLIER_DAYS
+        made = unknown_days(len(last)) | {
+            "hour_sum": self.sums[last],
+            "hour_many": self.many[last],
+            "daily_tests": daily_tests,
+        }
+        np.put_along_axis(made["swing"], recent, swing[:, :REMEMBERED_DAYS], axis=1)
+        np.put_along_axis(made["median"], recent, median[:, :REMEMBERED_DAYS], axis=1)
+        np.put_along_axis(made["earlier"], older, median[:, REMEMBERED_DAYS:], axis=1)
+        return made
 
 
 def _key(place: Codes, day: Ints) -> Ints:

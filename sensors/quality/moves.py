@@ -14,8 +14,8 @@ from infra.times import DAY_MS
 from sensors.parameters import Catalogue
 from sensors.quality.constants import LUNAR_DAY_MS, MIN_MOVE_SCALE, MOVE_WINDOW_MS, NEAR_ZERO_STEPS
 from sensors.quality.detectors.recent_levels import RecentLevels, is_returning
-from sensors.quality.state import PHASES, T_LEVEL, T_MOVE
-from sensors.quality.thresholds import DailyRhythm, ThresholdHistory
+from sensors.quality.state import PHASES, T_LEVEL, T_MOVE, DayUpdate
+from sensors.quality.thresholds import ThresholdHistory
 from sensors.quality.timeline import Timeline
 from sensors.reading import Bools, Bytes, Floats, Ints, Places, QualityTest
 
@@ -90,7 +90,7 @@ class Departures:
 
     size: Floats
     median: Floats
-    rhythm: DailyRhythm
+    rhythm: DayUpdate
 
 
 def departures(line: Timeline, history: ThresholdHistory, learns: Bools) -> Departures:

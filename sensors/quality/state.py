@@ -5,18 +5,17 @@ remembered comes back as a :class:`StateUpdate` and is applied by the caller onc
 """
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sensors.quality.constants import HOURS_PER_DAY
+from sensors.quality.histograms import ONE
 from sensors.quality.sketches import Sketches
 from sensors.quality.state_columns import Column
-from sensors.reading import Bits, Bytes, Codes, Floats, Ints, grown
-
-Floats32 = NDArray[np.float32]
+from sensors.reading import Bits, Bytes, Codes, Floats, Floats32, Ints, grown
 
 REMEMBERED_READINGS: Final = 36
 """Accepted readings a series remembers: 24 for its unrest, each with 7 before it, and the successors that judge the
@@ -149,21 +148,17 @@ class SeriesState:
 
     def apply(self, carried: "StateUpdate") -> None:
         """Apply an update of :func:`~sensors.quality.engine.check_quality`."""
-        rows = carried.series
-        for name in _RECENT:
-            getattr(self, name)[rows] = getattr(carried, name)
-        self.dead_at[carried.dead_series] = carried.dead_at
-        self.dead_run[carried.dead_series] = carried.dead_run
-        self.counts.add(carried.place, carried.weight, distinct=carried.distinct)
-        np.add.at(self.sums.reshape(-1), carried.phase, carried.moved)
-        np.add.at(self.many.reshape(-1), carried.phase, np.int32(1))
-        np.add.at(self.fit.reshape(-1), carried.fit_place, carried.fit_added)
-        np.add.at(self.hour_sum.reshape(-1), carried.hour_place, carried.hour_part)
-        np.add.at(self.hour_many.reshape(-1), carried.hour_place, np.int32(1))
+        self._replace(carried.recent)
+        self._replace(carried.dead)
+        self.counts.add(carried.place, np.full(len(carried.place), ONE, np.int32), distinct=carried.distinct)
+        for name, place, amount in carried.added:
+            np.add.at(getattr(self, name).reshape(-1), place, amount)
         if carried.turned is not None:
-            rows = carried.turned.series
-            for name in _LEARNED:
-                getattr(self, name)[rows] = getattr(carried.turned, name)
+            self._replace(carried.turned)
+
+    def _replace(self, rows: "SeriesColumns") -> None:
+        for name, cells in rows.columns.items():
+            getattr(self, name)[rows.series] = cells
 
     def note(self, series: Codes, at: Ints, packed: Ints) -> None:
         """Replace the verdict of remembered readings (n,)."""
@@ -232,65 +227,50 @@ _WRITTEN_AS: Final = {"usual": np.dtype(np.float64)}
 
 
 @dataclass(frozen=True, slots=True)
-class DayRollover:
-    """The learned columns of the series that entered a new day; they replace those of the state."""
+class SeriesColumns:
+    """Cells of some series (m,) that replace those of the columns of :class:`SeriesState` with these names."""
 
     series: Codes
-    counts: Codes
-    drawn: Floats
-    usual: Floats32
-    sums: Ints
-    many: Codes
-    fit: Ints
-    hour_sum: Ints
-    hour_many: Codes
-    swing: Floats32
-    median: Floats32
-    earlier: Floats32
-    daily_tests: Bits
+    columns: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns[name]
+
+
+class Addition(NamedTuple):
+    """Amounts that are added at flat places of a column; a place may occur more than once."""
+
+    column: str
+    place: Ints
+    amount: Ints
+
+
+class DayUpdate(NamedTuple):
+    """What is remembered of days: additions for series whose day goes on, whole columns for those that entered one."""
+
+    added: tuple[Addition, ...]
+    columns: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class StateUpdate:
-    """What is to be remembered after a batch; the columns are those of :class:`SeriesState`.
+    """What is to be remembered after a batch.
 
     Attributes
     ----------
-    series : the touched series; ``at`` to ``high`` replace their columns
-    dead_series, dead_at, dead_run : replace the columns of ``dead_series``
-    place, weight : flat places in ``counts``, and what is added there; ``distinct`` where none occurs twice
-    phase, moved : flat places in ``sums`` and ``many``, and what is added there; the counts gain one
-    fit_place, fit_added : the same of ``fit``
-    hour_place, hour_part : the same of ``hour_sum`` and ``hour_many``
-    turned : the whole columns of the series that entered a new day
+    recent : the last readings and levels of the touched series
+    dead : their last reading that was not of the water, also of series with bad readings alone
+    place, distinct : flat places in ``counts`` that gain a reading; whether none occurs twice
+    added : what is added to the sums of days that go on
+    turned : all that series have learned which entered a new day; None where none did
     """
 
-    series: Codes
-    at: Ints
-    value: Floats
-    packed: Ints
-    mark: Bytes
-    move: Floats32
-    run_samples: Codes
-    run_start: Ints
-    first: Ints
-    day: Ints
-    stretch: Codes
-    low: Floats32
-    high: Floats32
-    dead_series: Codes
-    dead_at: Ints
-    dead_run: Codes
+    recent: SeriesColumns
+    dead: SeriesColumns
     place: Ints
-    weight: Codes
     distinct: bool
-    phase: Ints
-    moved: Ints
-    fit_place: Ints
-    fit_added: Ints
-    hour_place: Ints
-    hour_part: Ints
-    turned: DayRollover | None
+    added: tuple[Addition, ...]
+    turned: SeriesColumns | None
 
     def frozen(self) -> list[tuple[int, int, bytes]]:
         """Of each series that entered a new day: series, its newest reading (ms), and all it has learned.
@@ -299,23 +279,16 @@ class StateUpdate:
         """
         if self.turned is None:
             return []
-        row_of = {series: row for row, series in enumerate(self.series.tolist())}
         written = []
-        for i, series in enumerate(self.turned.series.tolist()):
-            row = row_of[series]
-            cells = [
-                getattr(self.turned, name)[i] if name in _LEARNED else getattr(self, name)[row] for name in _WRITTEN
-            ]
-            parts = [
-                cell.astype(_WRITTEN_AS.get(name, cell.dtype)).tobytes()
-                for name, cell in zip(_WRITTEN, cells, strict=True)
-            ]
+        rows = np.searchsorted(self.recent.series, self.turned.series).tolist()
+        for i, (series, row) in enumerate(zip(self.turned.series.tolist(), rows, strict=True)):
+            cells = [self.turned[name][i] if name in _LEARNED else self.recent[name][row] for name in _WRITTEN]
+            kinds = [_WRITTEN_AS.get(name, cell.dtype) for name, cell in zip(_WRITTEN, cells, strict=True)]
+            parts = [cell.astype(kind).tobytes() for cell, kind in zip(cells, kinds, strict=True)]
             body = bytes([FORM]) + b"".join(parts)
-            written.append((series, int(self.at[row, -1]), zlib.compress(body, 1)))
+            written.append((series, int(self.recent["at"][row, -1]), zlib.compress(body, 1)))
         return written
 
     def without_learning(self) -> "StateUpdate":
         """The same, but nothing is added to the sketches."""
-        added = ("place", "weight", "phase", "moved", "fit_place", "fit_added", "hour_place", "hour_part")
-        empty: dict[str, Any] = {name: getattr(self, name)[:0] for name in added}
-        return replace(self, **empty)
+        return replace(self, place=self.place[:0], added=())

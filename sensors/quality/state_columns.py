@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from sensors.reading import Codes
 
@@ -68,15 +68,11 @@ class StateColumns:
             plain = zlib.decompress(body)
         except zlib.error:
             return False
-        cells = self._cells(row, plain[0] if plain else 0)
-        if not cells or len(plain) != 1 + sum(cell.nbytes for cell in cells):
+        cells = [getattr(self, name)[row : row + 1] for name in self.names()]
+        if plain[:1] != bytes([self.FORM]) or len(plain) != 1 + sum(cell.nbytes for cell in cells):
             return False
         place = 1
         for cell in cells:
             cell[...] = np.frombuffer(plain[place : place + cell.nbytes], cell.dtype).reshape(cell.shape)
             place += cell.nbytes
         return True
-
-    def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
-        """The cells of a station that a version holds, in its order; empty where it cannot be read."""
-        return [getattr(self, name)[row : row + 1] for name in self.names()] if form == self.FORM else []

@@ -6,7 +6,7 @@ judged by the past, never by itself or by what follows.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -37,7 +37,8 @@ from sensors.quality.state import (
     T_SHIFT,
     T_SPIKE,
     THRESHOLDS,
-    Floats32,
+    Addition,
+    DayUpdate,
     SeriesState,
 )
 from sensors.reading import Bools, Codes, Floats, Ints, Places
@@ -312,7 +313,7 @@ class ThresholdHistory:
 
     def rhythm(
         self, move: Floats, solar: Codes, lunar: Codes, floor: Floats, learns: Bools
-    ) -> tuple[Floats, "DailyRhythm"]:
+    ) -> tuple[Floats, DayUpdate]:
         """Subtract what is usual at this time of the day or of the tide, where that explained the past.
 
         Parameters
@@ -340,25 +341,22 @@ class ThresholdHistory:
         usual[:, within] = in_force.reshape(-1, 2 * PHASES)[inner[within], phases[:, within]]
         rests = [whole, *(np.rint((move[known] - one) * parts).astype(np.int64) for one in usual)]
         sizes = np.abs(np.stack(rests, axis=1))  # (known, 3): without a rhythm, without the day's, without the tide's
-        fit = self._rhythm_fits(inner[turning], sizes[turning])
+        columns["fit"] = self._rhythm_fits(inner[turning], sizes[turning])
         chosen = self.drawn[:, RHYTHM].astype(np.int64)[block]
         pattern = np.where(chosen == 1, usual[0], usual[1])
         out = np.full(len(move), np.nan)
         out[known] = move[known] - np.where(chosen == 0, 0.0, pattern)
         steady = np.flatnonzero((inner < 0) & learns[known])
         series = series[steady]
-        return out, DailyRhythm(
-            phase=(series * 2 * PHASES + phases[:, steady]).ravel(),
-            moved=np.concatenate([whole[steady], whole[steady]]),
-            fit_place=(series[:, None] * 3 + np.arange(3)).ravel(),
-            fit_added=sizes[steady].ravel(),
-            usual=columns.usual,
-            sums=columns.sums,
-            many=columns.many,
-            fit=fit,
+        place = (series * 2 * PHASES + phases[:, steady]).ravel()
+        added = (
+            Addition("sums", place, np.concatenate([whole[steady], whole[steady]])),
+            Addition("many", place, np.ones(len(place), np.int32)),
+            Addition("fit", (series[:, None] * 3 + np.arange(3)).ravel(), sizes[steady].ravel()),
         )
+        return out, DayUpdate(added, columns)
 
-    def _usual_days(self, inner: Places, phases: Codes, whole: Ints) -> tuple[Floats, "_UsualDays"]:
+    def _usual_days(self, inner: Places, phases: Codes, whole: Ints) -> tuple[Floats, dict[str, Any]]:
         """(inner, 2, PHASES) the usual day in force in each inner block, and the columns of the series that enter a new
         day.
 
@@ -367,10 +365,11 @@ class ThresholdHistory:
         days, memory = self.days, self.memory
         turning = days.touched[days.turning]
         usual, sums, many = memory.usual[turning], memory.sums[turning], memory.many[turning]
+        columns = {"usual": usual, "sums": sums, "many": many}
         count, size = len(days.inner), 2 * PHASES
         in_force = np.empty((count, 2, PHASES))
         if not count:
-            return in_force, _UsualDays(usual, sums, many)
+            return in_force, columns
         flat = (inner * size + phases).ravel()
         both = np.concatenate([whole, whole]).astype(np.float64)  # whole numbers: sums are exact
         added = np.bincount(flat, weights=both, minlength=count * size).astype(np.int64).reshape(-1, 2, PHASES)
@@ -388,7 +387,7 @@ class ThresholdHistory:
             in_force[some] = usual[whose]
             sums[whose] += added[some]
             many[whose] += times[some]
-        return in_force, _UsualDays(usual, sums, many)
+        return in_force, columns
 
     def _rhythm_fits(self, inner: Places, sizes: Ints) -> Ints:
         """(t, 3) sums of what moves are without each rhythm, of the series that enter a new day.
@@ -417,29 +416,6 @@ class ThresholdHistory:
 def _learned_readings(statistics: list[int], counts: Codes) -> Floats:
     """(b,) how many readings the sketches (b, k, BINS) hold."""
     return np.asarray(counts[:, statistics.index(NOISE)].sum(axis=1) / ONE)
-
-
-@dataclass(frozen=True, slots=True)
-class _UsualDays:
-    """(t, 2, PHASES) of the series that enter a new day: usual move, and sum and count of the open day."""
-
-    usual: Floats32
-    sums: Ints
-    many: Codes
-
-
-@dataclass(frozen=True, slots=True)
-class DailyRhythm:
-    """What is remembered of the usual day: additions for the steady series, whole columns for the turning ones."""
-
-    phase: Ints
-    moved: Ints
-    fit_place: Ints
-    fit_added: Ints
-    usual: Floats32
-    sums: Ints
-    many: Codes
-    fit: Ints
 
 
 assert len(THRESHOLDS) == RHYTHM + 1

@@ -9,7 +9,7 @@ import pytest
 from governance.incidents.finding import ConditionChange, Finding
 from ingest.rules.water_events import event_cause
 from ingest.storage import registry as registry_store
-from sensors.quality.detectors.sudden_events import EventCause
+from sensors.quality.events import EventCause
 from sensors.stations import Registry
 from tests.contract.test_events_past import LOWER, MAIN, UPPER, Series, feed, late
 from tests.creek import DAY, RULES, creek

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.reading import Bools, Flag, Floats, QualityTest
 
@@ -47,11 +47,13 @@ class Watched:
         hours = np.tile(np.arange(first, last), len(self.lines))
         series = np.repeat(np.arange(len(self.lines)), last - first)
         told = check_quality(
-            series,
-            self.memory.parameter[series],
-            START + hours * HOUR,
-            np.concatenate([line[first:last] for line in self.lines]),
-            np.full(len(hours), ord("N"), np.uint8),
+            SeriesReadings(
+                series,
+                self.memory.parameter[series],
+                START + hours * HOUR,
+                np.concatenate([line[first:last] for line in self.lines]),
+                np.full(len(hours), ord("N"), np.uint8),
+            ),
             self.memory,
             CATALOGUE,
             network=self.network,

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.quality.known_days import day_features
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours, connected_groups, neighbour_stations
 from sensors.reading import Flag, QualityTest, pack
@@ -62,11 +62,13 @@ class Waters:
             hours.append(mine)
         who, when = np.concatenate(series), np.concatenate(hours)
         verdict = check_quality(
-            who,
-            self.memory.parameter[who],
-            START + when * HOUR + who % 2 * HOUR // 2,
-            np.concatenate([x[mine] for (_, _, x), mine in zip(self.series, hours, strict=True)]),
-            np.full(len(when), ord("N"), np.uint8),
+            SeriesReadings(
+                who,
+                self.memory.parameter[who],
+                START + when * HOUR + who % 2 * HOUR // 2,
+                np.concatenate([x[mine] for (_, _, x), mine in zip(self.series, hours, strict=True)]),
+                np.full(len(when), ord("N"), np.uint8),
+            ),
             self.memory,
             CATALOGUE,
             network=self.network,
@@ -232,11 +234,13 @@ def test_what_was_written_down_is_known_again_and_another_form_is_not_read() -> 
     hours = np.tile(np.arange(24 * 24, 25 * 24), 4)
     series = np.repeat(np.arange(4), 24)
     told = check_quality(
-        series,
-        waters.memory.parameter[series],
-        START + hours * HOUR + series % 2 * HOUR // 2,
-        np.concatenate([x[24 * 24 : 25 * 24] for _, _, x in waters.series]),
-        np.full(len(hours), ord("N"), np.uint8),
+        SeriesReadings(
+            series,
+            waters.memory.parameter[series],
+            START + hours * HOUR + series % 2 * HOUR // 2,
+            np.concatenate([x[24 * 24 : 25 * 24] for _, _, x in waters.series]),
+            np.full(len(hours), ord("N"), np.uint8),
+        ),
         waters.memory,
         CATALOGUE,
         network=waters.network,

@@ -12,8 +12,7 @@ from sensors.quality.detectors.doubtful_events import (
     Settled,
     settle_doubtful_events,
 )
-from sensors.quality.detectors.slow_events import CombinedAlarms, Outcome
-from sensors.quality.detectors.sudden_events import ROLES, DiscountReason
+from sensors.quality.events import ROLES, Alarms, DiscountReason, Outcome
 from sensors.reading import Ints
 
 START = 1_778_544_000_000
@@ -23,11 +22,11 @@ Told = tuple[float, DiscountReason, float]
 """An alarm: its hour, what speaks against it, and the swing of oxygen."""
 
 
-def made(told: list[Told], station: int = 0) -> CombinedAlarms:
+def made(told: list[Told], station: int = 0) -> Alarms:
     n = len(told)
     at = np.array([START + round(hour * HOUR_MS) for hour, _, _ in told], np.int64)
     one, no = np.ones(n), np.zeros(n, np.bool_)
-    return CombinedAlarms(
+    return Alarms(
         np.full(n, station),
         at,
         np.zeros((n, len(ROLES))),

@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 
 from sensors.parameters import Catalogue, catalogue
-from sensors.quality import SeriesState, check_quality
-from sensors.quality.detectors.sudden_events import (
-    ROLES,
-    Alarms,
-    DiscountReason,
-    EventCause,
-    SuddenEventState,
-    detect_sudden_events,
-    diagnose,
-)
+from sensors.quality import SeriesReadings, SeriesState, check_quality
+from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
 from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.events import ROLES, Alarms, DiscountReason, EventCause, EventReadings, diagnose
 from sensors.quality.explanations import event_text
 from sensors.quality.table_sensors import find_sensors
 from sensors.reading import Flag, Floats, QualityTest
@@ -66,12 +59,11 @@ def alarms(
         series = np.repeat(np.arange(len(keys)), last - first)
         at = np.tile(START + step * MINUTE * np.arange(first, last), len(keys))
         value, letter = values[:, first:last].ravel(), letters[:, first:last].ravel()
-        told = check_quality(series, parameter[series], at, value, letter, memory, kinds)
+        told = check_quality(SeriesReadings(series, parameter[series], at, value, letter), memory, kinds)
         memory.apply(told.carried)
         bits, ways = told.tests.astype(np.int64), (way,) if below else ()
-        seen = detect_sudden_events(
-            station[series], parameter[series], at, told.move, told.course, bits, watched, kinds, ways
-        )
+        columns = station[series], parameter[series], at, value, bits, told.move, told.course
+        seen = detect_sudden_events(EventReadings(kinds, *columns), watched, ways)
         watched.apply(seen.stations, seen.memory)
         parts.append(seen.alarms)
     found = Alarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in Alarms.__slots__))
@@ -196,7 +188,7 @@ def test_in_air_a_station_tells_no_event_for_as_long_as_that_lasts_and_its_condu
     parameter = np.full(768, CATALOGUE.index["conductivity"])
     memory = SeriesState.of(np.zeros(1, np.int32), parameter[:1].astype(np.int32))
     letters = np.full(768, N, np.uint8)
-    told = check_quality(series, parameter, at, water["conductivity"], letters, memory, CATALOGUE)
+    told = check_quality(SeriesReadings(series, parameter, at, water["conductivity"], letters), memory, CATALOGUE)
     assert (told.flag[out] >= Flag.SUSPECT).all()
     assert ((told.tests[out] & int(QualityTest.OUT_OF_WATER)) != 0).all()
 
@@ -380,5 +372,7 @@ def test_a_front_that_goes_on_is_no_step_of_the_sensor(rise: int, stepped: bool)
     parameter = np.array([CATALOGUE.index["conductivity"], CATALOGUE.index["ph"]])
     memory = SeriesState.of(np.zeros(2, np.int32), parameter.astype(np.int32))
     value = np.concatenate([water["conductivity"], water["ph"]])
-    told = check_quality(series, parameter[series], at, value, np.full(1536, N, np.uint8), memory, CATALOGUE)
+    told = check_quality(
+        SeriesReadings(series, parameter[series], at, value, np.full(1536, N, np.uint8)), memory, CATALOGUE
+    )
     assert bool((told.tests & int(QualityTest.SHIFT)).any()) is stepped

@@ -25,7 +25,7 @@ from governance.incidents.headline import (
 from governance.incidents.model import State
 from infra.texts import Text, say
 from sensors.parameters import catalogue
-from sensors.quality.detectors.sudden_events import EventCause
+from sensors.quality.events import EventCause
 from tests.cases import a_finding
 
 UPSTREAM = Text("奇槎涌环湖花园段上游", "Qicha Creek, Huanhu Garden 1 (upstream)")

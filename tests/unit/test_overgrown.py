@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.quality.constants import BELOW_ZERO, CHECK_DUE, CHECK_DUE_IF_UNVISITED, LENS_FOULED
 from sensors.quality.neighbours import NO_NEIGHBOURS, Neighbours
 from sensors.reading import Floats, QualityTest
@@ -47,7 +47,7 @@ def daily_tests(
         value = np.concatenate([stations[i][key][first : first + hours] for i, key in keys])
         plain = np.full(len(rows), ord("N"), np.uint8)
         verdict = check_quality(
-            series, kinds[series], START + rows * HOUR, value, plain, memory, CATALOGUE, network=network
+            SeriesReadings(series, kinds[series], START + rows * HOUR, value, plain), memory, CATALOGUE, network=network
         )
         assert not (verdict.tests & np.uint32(CHECK_DUE | LENS_FOULED | CHECK_DUE_IF_UNVISITED)).any(), (
             "it is no test, and flags nothing"
@@ -134,10 +134,9 @@ def judged(values: Floats, pieces: list[int]) -> tuple[list[int], list[int], lis
     tests, due, offset = [], [], []
     for first, last in zip([0, *pieces], [*pieces, len(values)], strict=True):
         n = last - first
-        verdict = check_quality(
-            np.zeros(n, np.int32), np.repeat(kind, n), START + HOUR * np.arange(first, last), values[first:last],
-            np.full(n, ord("N"), np.uint8), memory, CATALOGUE,
-        )  # fmt: skip
+        at, letters = START + HOUR * np.arange(first, last), np.full(n, ord("N"), np.uint8)
+        columns = np.zeros(n, np.int32), np.repeat(kind, n), at, values[first:last], letters
+        verdict = check_quality(SeriesReadings(*columns), memory, CATALOGUE)
         memory.apply(verdict.carried)
         tests += verdict.tests.tolist()
         due += verdict.due.tolist()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.reading import Flag, QualityTest
 
 CATALOGUE = catalogue()
@@ -22,7 +22,9 @@ def told(key: str, series: list[float]) -> tuple[np.ndarray, np.ndarray]:
     memory = SeriesState.of(np.zeros(1, np.int32), np.array([p], np.int32))
     at = START + STEP * np.arange(n)
     letters = np.full(n, ord("N"), np.uint8)
-    verdict = check_quality(np.zeros(n, int), np.full(n, p), at, np.array(series), letters, memory, CATALOGUE)
+    verdict = check_quality(
+        SeriesReadings(np.zeros(n, int), np.full(n, p), at, np.array(series), letters), memory, CATALOGUE
+    )
     return verdict.flag, verdict.tests
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality, engine
-from sensors.quality.detectors.point_tests import nanmedian, stands_out
+from sensors.quality import SeriesReadings, SeriesState, check_quality, engine
+from sensors.quality.detectors.point_tests import stands_out
 from sensors.reading import Flag, QualityTest, pack, unpack
 
 CATALOGUE = catalogue()
@@ -52,7 +52,9 @@ class Sonde:
         letters = np.frombuffer((status or "N" * n).encode(), np.uint8)
         parameter = np.full(n, CATALOGUE.index[self.key])
         series = np.full(n, self.series)
-        verdict = check_quality(series, parameter, at, np.asarray(values, float), letters, self.memory, CATALOGUE)
+        verdict = check_quality(
+            SeriesReadings(series, parameter, at, np.asarray(values, float), letters), self.memory, CATALOGUE
+        )
         assert set(verdict.reflag_series.tolist()) <= {self.series}
         self.verdicts |= dict(zip(verdict.reflag_at.tolist(), verdict.reflag_packed.tolist(), strict=True))
         self.verdicts |= dict(zip(at.tolist(), pack(verdict.flag, verdict.tests).tolist(), strict=True))
@@ -418,7 +420,9 @@ def said_of(own: str, columns: dict[str, np.ndarray]) -> list[QualityTest]:
     parameter = np.array([CATALOGUE.index[key] for key in keys])[series]
     at = np.tile(START + 15 * MINUTE * np.arange(n, dtype=np.int64), len(keys))
     values = np.concatenate([columns[key] for key in keys]).round(3)
-    told = check_quality(series, parameter, at, values, np.full(len(at), ord("N"), np.uint8), memory(*keys), CATALOGUE)
+    told = check_quality(
+        SeriesReadings(series, parameter, at, values, np.full(len(at), ord("N"), np.uint8)), memory(*keys), CATALOGUE
+    )
     return [QualityTest(int(bits)) for bits in told.tests[series == keys.index(own)]]
 
 
@@ -464,7 +468,7 @@ def _moves(kept: SeriesState, first: int, size: int, columns: dict[str, np.ndarr
     series = np.repeat(np.arange(len(values)), values.shape[1])
     at = START + 15 * MINUTE * (first + np.tile(np.arange(values.shape[1], dtype=np.int64), len(values)))
     letters = np.full(len(at), ord("N"), np.uint8)
-    told = check_quality(series, kept.parameter[series], at, values.ravel(), letters, kept, CATALOGUE)
+    told = check_quality(SeriesReadings(series, kept.parameter[series], at, values.ravel(), letters), kept, CATALOGUE)
     kept.apply(told.carried)
     return told.move.reshape(values.shape)
 
@@ -555,7 +559,9 @@ def _pair(both: SeriesState, first: int, values: Sequence[np.ndarray]) -> list[n
     series = np.repeat([0, 1], len(values[0]))
     at = START + 15 * MINUTE * (first + np.tile(np.arange(len(values[0])), 2))
     letters = np.full(len(at), ord("N"), np.uint8)
-    verdict = check_quality(series, both.parameter[series], at, np.concatenate(values), letters, both, CATALOGUE)
+    verdict = check_quality(
+        SeriesReadings(series, both.parameter[series], at, np.concatenate(values), letters), both, CATALOGUE
+    )
     both.apply(verdict.carried)
     return np.split(pack(verdict.flag, verdict.tests), 2)
 
@@ -566,7 +572,9 @@ def test_late_readings_are_judged_by_the_thresholds_in_force_and_teach_nothing()
     values, n = np.array([*[7.0] * 8, 9.0, 7.0, 7.0]), 11
     at = one.now + 15 * MINUTE * (1 + np.arange(n))
     parameter, letters = np.full(n, CATALOGUE.index["do"]), np.full(n, ord("N"), np.uint8)
-    told = check_quality(np.zeros(n, int), parameter, at, values, letters, one.memory, CATALOGUE, learn=False)
+    told = check_quality(
+        SeriesReadings(np.zeros(n, int), parameter, at, values, letters), one.memory, CATALOGUE, learn=False
+    )
     assert told.flag.tolist() == [GOOD] * n, "2 mg/L are nothing to this sensor"
     one.memory.apply(told.carried)
     assert np.array_equal(before.counts[:], one.memory.counts[:1])
@@ -622,10 +630,10 @@ def test_equal_values_of_two_series_are_two_runs() -> None:
     at = np.tile(START + 2 * HOUR * np.arange(n), 2)
     parameter = np.full(2 * n, CATALOGUE.index["do"])
     told = check_quality(
-        series, parameter, at, np.full(2 * n, 7.0), np.full(2 * n, ord("N"), np.uint8), both, CATALOGUE
+        SeriesReadings(series, parameter, at, np.full(2 * n, 7.0), np.full(2 * n, ord("N"), np.uint8)), both, CATALOGUE
     )
     assert told.flag.tolist() == [GOOD] * 10
-    assert told.carried.run_samples.tolist() == [5, 5]
+    assert told.carried.recent["run_samples"].tolist() == [5, 5]
 
 
 def test_a_run_that_goes_on_in_a_shared_batch_counts_its_own_readings_only() -> None:
@@ -634,10 +642,10 @@ def test_a_run_that_goes_on_in_a_shared_batch_counts_its_own_readings_only() -> 
     for batch, first in enumerate(([7.0, 7.0, 7.0], [7.0, 8.0, 8.0])):
         at = np.tile(START + HOUR * (3 * batch + np.arange(3)), 2)
         values_ = np.array([*first, 7.0, 7.0, 7.0])
-        told = check_quality(np.repeat([0, 1], 3), do, at, values_, letters, both, CATALOGUE)
+        told = check_quality(SeriesReadings(np.repeat([0, 1], 3), do, at, values_, letters), both, CATALOGUE)
         both.apply(told.carried)
-    assert told.carried.run_samples.tolist() == [2, 6]
-    assert told.carried.run_start.tolist() == [START + 4 * HOUR, START]
+    assert told.carried.recent["run_samples"].tolist() == [2, 6]
+    assert told.carried.recent["run_start"].tolist() == [START + 4 * HOUR, START]
 
 
 # -- dead zero ---------------------------------------------------------------------------------------------------------
@@ -670,7 +678,9 @@ def test_a_dead_zero_looks_at_its_own_series_only() -> None:
     both = memory("do", "do")
     do = CATALOGUE.index["do"]
     at, letters = np.array([START, START]), np.full(2, ord("N"), np.uint8)
-    told = check_quality(np.array([0, 1]), np.array([do, do]), at, np.array([8.0, 0.0]), letters, both, CATALOGUE)
+    told = check_quality(
+        SeriesReadings(np.array([0, 1]), np.array([do, do]), at, np.array([8.0, 0.0]), letters), both, CATALOGUE
+    )
     assert told.flag.tolist() == [GOOD, GOOD]
 
 
@@ -748,15 +758,22 @@ def test_readings_out_of_order_are_a_broken_promise() -> None:
     do, values = np.full(2, CATALOGUE.index["do"]), np.array([7.0, 7.0])
     for series, at in (([0, 0], [START + 1, START]), ([0, 0], [START, START]), ([1, 0], [START, START + 1])):
         with pytest.raises(ValueError, match="sorted"):
-            check_quality(np.array(series), do, np.array(at), values, n, one.memory, CATALOGUE)
+            check_quality(SeriesReadings(np.array(series), do, np.array(at), values, n), one.memory, CATALOGUE)
     two = memory("do", "do")
-    assert len(check_quality(np.array([0, 1]), do, np.array([START + 1, START]), values, n, two, CATALOGUE).flag) == 2
+    assert (
+        len(
+            check_quality(
+                SeriesReadings(np.array([0, 1]), do, np.array([START + 1, START]), values, n), two, CATALOGUE
+            ).flag
+        )
+        == 2
+    )
 
 
 def test_an_empty_batch_is_an_empty_answer() -> None:
     none = np.empty(0, np.int64)
-    told = check_quality(none, none, none, np.empty(0), np.empty(0, np.uint8), SeriesState(), CATALOGUE)
-    assert len(told.flag) == len(told.tests) == len(told.reflag_at) == len(told.carried.series) == 0
+    told = check_quality(SeriesReadings(none, none, none, np.empty(0), np.empty(0, np.uint8)), SeriesState(), CATALOGUE)
+    assert len(told.flag) == len(told.tests) == len(told.reflag_at) == len(told.carried.recent.series) == 0
 
 
 def test_a_batch_of_bad_readings_leaves_nothing_else_to_remember() -> None:
@@ -875,7 +892,7 @@ def test_series_that_share_batches_are_judged_as_if_alone(
         letters_ = np.frombuffer(status.encode(), np.uint8)
         batch = np.array(series, int), np.array(parameter, int), np.array(at, np.int64), np.array(values, float)
         before = snapshot(shared)
-        verdict_ = check_quality(*batch, letters_, shared, CATALOGUE)
+        verdict_ = check_quality(SeriesReadings(*batch, letters_), shared, CATALOGUE)
         assert snapshot(shared) == before  # nothing is remembered before the readings are stored
         packed = pack(verdict_.flag, verdict_.tests)
         for s, when, p in zip(
@@ -911,14 +928,6 @@ def test_a_series_judged_twice_is_judged_alike(history: tuple[str, list[int], li
     first.give_at(np.array(at), values, status)
     second.give_at(np.array(at), values, status)
     assert first.told == second.told
-
-
-@given(st.lists(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=5, max_size=5), min_size=1, max_size=5))
-def test_the_median_leaves_missing_values_out(rows: list[list[float | None]]) -> None:
-    table = np.array([[np.nan if x is None else x for x in row] for row in rows])
-    for row, got in zip(table, nanmedian(table), strict=True):
-        there = row[~np.isnan(row)]
-        assert (np.isnan(got) and not len(there)) or got == pytest.approx(np.median(there))
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(Flag)), st.integers(0, 2**20)), max_size=9))

@@ -25,7 +25,7 @@ from ingest.rules.trend import TrendEvaluator, mann_kendall, theil_sen
 from sensors.maintenance import Mute
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
-from sensors.quality.detectors.sudden_events import MAX_CONFIDENCE, ROLES, EventCause, diagnose
+from sensors.quality.events import MAX_CONFIDENCE, ROLES, EventCause, diagnose
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water

@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 from infra.texts import say
+from infra.times import HOUR_MS
 from sensors.parameters import catalogue
-from sensors.quality.detectors.slow_events import (
-    HOUR_MS,
-    REMEMBERED_DAYS,
-    CombinedAlarms,
-    SlowEventState,
-    detect_slow_events,
-    first_alarms,
-)
-from sensors.quality.detectors.sudden_events import DiscountReason, EventCause
+from sensors.quality.constants import REMEMBERED_DAYS
+from sensors.quality.detectors.slow_events import SlowEventState, detect_slow_events
+from sensors.quality.events import Alarms, DiscountReason, EventCause, EventReadings, first_alarms
 from sensors.quality.explanations import event_text
 from sensors.reading import Floats, QualityTest
 from sensors.standards.oxygen import saturation
@@ -62,7 +57,7 @@ def alarms(
     cuts: tuple[int, ...] = (),
     flagged: Mapping[tuple[int, int], QualityTest] | None = None,
     again: bool = False,
-) -> CombinedAlarms:
+) -> Alarms:
     """What is told of one or several stations, each the neighbour of the next, handed in in pieces.
 
     ``flagged`` instants of all sensors of the first; ``again``: what is remembered is written down and read between.
@@ -84,7 +79,8 @@ def alarms(
                 rows.append((np.full(last - first, s), np.full(last - first, CATALOGUE.index[key]), at, values, tests))
         station, parameter, at, _, tests = (np.concatenate([r[i] for r in rows]) for i in range(5))
         value = np.round(np.concatenate([r[3][first:last] for r in rows]), 3)
-        told = detect_slow_events(station, parameter, START + STEP * at, value, tests, memory, CATALOGUE, beside)
+        readings = EventReadings(CATALOGUE, station, parameter, START + STEP * at, value, tests)
+        told = detect_slow_events(readings, memory, beside)
         memory.apply(told)
         parts.append(told.alarms)
         if again:
@@ -95,13 +91,11 @@ def alarms(
             assert all(fresh.past.restore(i, body) for i, body in enumerate(written))
             assert all(fresh.tide.restore(i, memory.tide.frozen(i)) for i in range(len(stations)))
             memory = fresh
-    every = CombinedAlarms(
-        *(np.concatenate([getattr(one, name) for one in parts]) for name in CombinedAlarms.__match_args__)
-    )
+    every = Alarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in Alarms.__match_args__))
     return every.take(np.lexsort((every.at, every.station)))
 
 
-def sure(found: CombinedAlarms) -> list[tuple[EventCause, float]]:
+def sure(found: Alarms) -> list[tuple[EventCause, float]]:
     """Cause and hour of each alarm that is not doubtful."""
     rows = np.flatnonzero(found.discount == DiscountReason.NONE).tolist()
     return [(found.meaning(i).cause, (int(found.at[i]) - START) / HOUR_MS) for i in rows]
@@ -341,7 +335,7 @@ def test_the_cutting_changes_nothing_nor_does_what_is_written_down_and_read_agai
     for again in (False, True):
         for cuts in (tuple(range(7, 13 * DAY, 11)), tuple(sorted(rng.choice(13 * DAY, 40, replace=False).tolist()))):
             cut = alarms(stations, cuts=cuts, again=again)
-            for name in CombinedAlarms.__match_args__:
+            for name in Alarms.__match_args__:
                 np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name), err_msg=name)
 
 

@@ -5,9 +5,8 @@ import pytest
 
 from infra.texts import say
 from infra.times import DAY_MS
-from sensors.quality.detectors.slow_events import TIDAL_CONFIDENCE, CombinedAlarms, first_alarms
-from sensors.quality.detectors.sudden_events import EventCause
 from sensors.quality.detectors.tide import MIN_TIDAL_SHARE, TidalDays, TidalHours, tidal_share, without_tidal_salt
+from sensors.quality.events import TIDAL_CONFIDENCE, Alarms, EventCause, EventReadings, first_alarms
 from sensors.quality.explanations import event_text
 from sensors.reading import Floats
 from tests.unit.test_slow import CATALOGUE, DAY, START, alarms, during, sure
@@ -109,7 +108,7 @@ def test_the_cutting_of_tidal_water_changes_nothing_nor_does_what_is_written_dow
     assert whole.alone.any()
     for again, cuts in ((False, tuple(range(7, DAYS * DAY, 37))), (True, tuple(range(11, DAYS * DAY, 101)))):
         cut = alarms(water, cuts=cuts, again=again)
-        for name in CombinedAlarms.__match_args__:
+        for name in Alarms.__match_args__:
             np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name), err_msg=name)
 
 
@@ -133,5 +132,6 @@ def test_salt_that_rises_is_left_out_of_sudden_events_where_the_day_before_was_k
     at = np.array([2, 3, 3, 3, 5, 3]) * DAY_MS
     parameter = np.array([salt, salt, salt, ph, salt, salt])
     move = np.array([4.0, 4.0, -4.0, 4.0, 4.0, 4.0])
-    left = without_tidal_salt(move, station, parameter, at, days, CATALOGUE)
-    assert np.isnan(left).tolist() == [False, True, False, False, False, False]
+    still = np.zeros(len(at), np.int64)
+    left = without_tidal_salt(EventReadings(CATALOGUE, station, parameter, at, move, still, move), days)
+    assert np.isnan(left.move).tolist() == [False, True, False, False, False, False]

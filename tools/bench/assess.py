@@ -22,7 +22,7 @@ from infra.texts import line, say
 from infra.times import DAY_MS
 from riverchief.tables.assess import SensorTable, assess_file, judge
 from sensors.parameters import catalogue
-from sensors.quality import SeriesState, check_quality
+from sensors.quality import SeriesReadings, SeriesState, check_quality
 from sensors.quality.table_sensors import find_sensors
 from sensors.reading import Floats
 from tools.bench.rig import BenchFailed, Plan, machine
@@ -147,6 +147,6 @@ def _live() -> float:
         values = np.tile(table.values[row], LIVE_STATIONS)
         at = np.full(len(series), table.at[row])
         began = time.process_time()
-        memory.apply(check_quality(series, parameter, at, values, letters, memory, kinds).carried)
+        memory.apply(check_quality(SeriesReadings(series, parameter, at, values, letters), memory, kinds).carried)
         seconds += time.process_time() - began
     return LIVE_BATCHES * len(series) / seconds

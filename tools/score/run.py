@@ -38,7 +38,7 @@ from riverchief import files, simulate_table
 from riverchief.settings import Settings
 from sensors.maintenance import Visit
 from sensors.parameters import Catalogue, catalogue
-from sensors.quality.detectors.sudden_events import EventCause
+from sensors.quality.events import EventCause
 from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
 from simulator import truth

@@ -8,12 +8,12 @@ live, the arrival of messages is compared (:mod:`ingest.rules.device_clock`).
 from dataclasses import dataclass
 from typing import Final
 
+import bottleneck as bn
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.times import DAY_MS, HOUR_MS
 from sensors.quality.constants import HOURS_PER_DAY
-from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Bools, Floats, Ints
 
 Waves = NDArray[np.complex128]
@@ -142,7 +142,7 @@ def _rolling_median(waves: Waves, window: int) -> Waves:
     parts = np.concatenate([waves.real, waves.imag], axis=1)
     padded = np.concatenate([np.full((window - 1, parts.shape[1]), np.nan), parts])
     view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
-    middle = nanmedian(np.ascontiguousarray(view).reshape(-1, window)).reshape(len(waves), -1)
+    middle = bn.nanmedian(view, axis=2)
     middle[(~np.isnan(view[:, 0])).sum(axis=1) < MIN_KNOWN_SHARE * window] = np.nan
     return np.asarray(middle[:, :HARMONICS] + 1j * middle[:, HARMONICS:])
 

@@ -14,23 +14,22 @@ that begins. It is a function of the remembered days alone: what lasts longer th
 ==========================  ========================================================================================
 """
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from infra.times import DAY_MS, HOUR_MS
-from sensors.parameters import Catalogue
 from sensors.quality.constants import HOURS_PER_DAY, PARTS_OF_FLOOR
 from sensors.quality.detectors.attenuation import attenuated
 from sensors.quality.detectors.lens_fouling import fouled_lenses
 from sensors.quality.detectors.neighbour_departure import departed
 from sensors.quality.detectors.zero_offset import below_zero
-from sensors.quality.known_days import DailyResult, KnownDays
+from sensors.quality.known_days import KnownDays, unknown_days
 from sensors.quality.neighbours import Neighbours
-from sensors.quality.state import SeriesState
+from sensors.quality.state import Addition, DayUpdate
 from sensors.quality.thresholds import DayBlocks
-from sensors.reading import Bits, Codes, Floats, Ints, QualityTest
+from sensors.quality.timeline import Timeline
+from sensors.reading import Bits, Floats, QualityTest
 
 LARGEST_PART: Final = 2.0**40
 """Values are clipped to so many parts: sums of an hour then fit 64 bits."""
@@ -39,27 +38,14 @@ DAILY_TESTS: Final = (QualityTest.ATTENUATED, QualityTest.NEIGHBOURS)
 """The tests whose verdict holds for a day."""
 
 
-def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state beside them)
-    touched: Codes,
-    parameter: Codes,
-    at: Ints,
-    value: Floats,
-    days: DayBlocks,
-    memory: SeriesState,
-    catalogue: Catalogue,
-    resolution: Floats,
-    network: Neighbours,
-    *,
-    learn: bool,
-) -> tuple[Bits, DailyResult]:
+def check_days(
+    line: Timeline, days: DayBlocks, resolution: Floats, network: Neighbours, *, learn: bool
+) -> tuple[Bits, DayUpdate]:
     """Judge the days of series, and return what is to be remembered of them.
 
     Parameters
     ----------
-    touched, parameter : (m,) int arrays
-        The series with new readings, and their parameters.
-    at, value : (n,) arrays
-        The readings, sorted by (series, at), none bad; ``days`` are their blocks.
+    line, days : the readings, none bad, and their blocks
     resolution : (b,) float array
         The smallest step each block's sensor shows, as known when its day begins.
     network : Neighbours
@@ -71,13 +57,14 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     -------
     (n,) bits of the daily tests in force on each reading, and the days.
     """
+    touched, parameter, memory, catalogue = line.touched, line.parameter[line.starts], line.memory, line.catalogue
+    at, value = line.at[line.new], line.value[line.new]
     followed = np.isfinite(catalogue.swing[parameter]) | np.isfinite(catalogue.near[parameter])
     followed |= catalogue.optical[parameter]
     rows = np.flatnonzero(followed[days.segment[days.of_row]])
-    if not learn:
-        return np.zeros(len(at), np.uint32), DailyResult.nothing(0)
-    if not len(rows):
-        return np.zeros(len(at), np.uint32), DailyResult.nothing(int(days.turning.sum()))
+    columns = unknown_days(int(days.turning.sum()))
+    if not learn or not len(rows):
+        return np.zeros(len(at), np.uint32), DayUpdate((), columns)
     unit = catalogue.spike[parameter] / PARTS_OF_FLOOR
     segment = days.segment[days.of_row[rows]]
     hour = at[rows] % DAY_MS // HOUR_MS
@@ -86,13 +73,12 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
     steady = inner < 0
     place = touched[segment[steady]].astype(np.int64) * HOURS_PER_DAY + hour[steady]
     in_force = memory.daily_tests[touched][days.segment]
-    added = DailyResult.nothing(0)
     if days.turning.any():
         flat, size = inner[~steady] * HOURS_PER_DAY + hour[~steady], len(days.inner) * HOURS_PER_DAY
         sums = np.bincount(flat, weights=part[~steady].astype(np.float64), minlength=size).astype(np.int64)
         many = np.bincount(flat, minlength=size).astype(np.int32)
         by_hour = sums.reshape(-1, HOURS_PER_DAY), many.reshape(-1, HOURS_PER_DAY)
-        known = KnownDays.of(*by_hour, days, parameter, memory, catalogue)
+        known = KnownDays(*by_hour, days, line)
         known.add_steady(segment[steady] * HOURS_PER_DAY + hour[steady], part[steady])
         in_force[days.inner[days.gap[days.inner] > 0]] = 0
         begins = days.inner[followed[days.segment[days.inner]] & (days.gap[days.inner] > 0)]
@@ -101,5 +87,6 @@ def check_days(  # noqa: PLR0913, PLR0917  (columns of one batch and the state b
         in_force[begins] |= fouled_lenses(begins, known, network)
         in_force[begins] |= below_zero(begins, known)
         last = np.flatnonzero(np.append(np.diff(days.whose) != 0, True))
-        added = known.carried(last, in_force[days.inner[last]])
-    return in_force[days.of_row], replace(added, place=place, part=part[steady])
+        columns = known.columns(last, in_force[days.inner[last]])
+    added = Addition("hour_sum", place, part[steady]), Addition("hour_many", place, np.ones(len(place), np.int32))
+    return in_force[days.of_row], DayUpdate(added, columns)

@@ -20,9 +20,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from infra.times import DAY_MS, HOUR_MS, TIME_BITS
-from sensors.parameters import Catalogue
-from sensors.quality.detectors.slow_events import CombinedAlarms, Outcome, SlowEventResult
-from sensors.quality.detectors.sudden_events import EVENT_OVER_AFTER_MS, DiscountReason, SuddenEventResult
+from sensors.quality.detectors.slow_events import SlowEventResult
+from sensors.quality.detectors.sudden_events import SuddenEventResult
+from sensors.quality.events import EVENT_OVER_AFTER_MS, Alarms, DiscountReason, EventReadings, Outcome
 from sensors.quality.moves import LEAP
 from sensors.quality.state_columns import Column, StateColumns
 from sensors.reading import Bytes, Codes, Floats, Ints, Places
@@ -89,7 +89,7 @@ class DoubtResult:
     """The alarms with their outcomes, the cases that were settled, and the ``state`` of the ``stations`` that
     changed."""
 
-    alarms: CombinedAlarms
+    alarms: Alarms
     settled: tuple[Settled, ...]
     stations: Codes
     state: DoubtState
@@ -103,24 +103,20 @@ class CombinedDetection(SuddenEventResult):
     doubt: DoubtResult
 
 
-def oxygen_leaps(
-    station: Codes, parameter: Codes, at: Ints, move: Floats, course: Bytes, catalogue: Catalogue
-) -> tuple[Codes, Ints]:
-    """Stations and instants at which an oxygen sensor leapt, of the columns that quality tests hand on."""
-    oxygen = np.array([one.event == "oxygen" for one in catalogue.parameters], np.bool_)
-    rows = np.flatnonzero(course == LEAP)
-    rows = rows[oxygen[parameter[rows]] & (np.abs(move[rows]) >= MIN_LEAP)]
-    return station[rows], at[rows]
+def oxygen_leaps(readings: EventReadings) -> tuple[Codes, Ints]:
+    """Stations and instants at which an oxygen sensor leapt."""
+    rows = np.flatnonzero((readings.course == LEAP) & readings.is_of("oxygen") & (np.abs(readings.move) >= MIN_LEAP))
+    return readings.station[rows], readings.at[rows]
 
 
 def settle_doubtful_events(
-    alarms: CombinedAlarms, leaps: tuple[Codes, Ints], instants: Callable[[], Ints], memory: DoubtState
+    alarms: Alarms, leaps: tuple[Codes, Ints], instants: Callable[[], Ints], memory: DoubtState
 ) -> DoubtResult:
     """Give each doubtful alarm the outcome of its case, and settle the cases whose time is up.
 
     Parameters
     ----------
-    alarms : CombinedAlarms
+    alarms : Alarms
         New alarms, in any order.
     leaps : stations and instants, as from :func:`oxygen_leaps`
     instants : returns (n,) the instants of new readings, sorted, each with its station above TIME_BITS
@@ -160,7 +156,7 @@ class _Station:
     state: DoubtState
     row: int
     number: int
-    alarms: CombinedAlarms
+    alarms: Alarms
     instants: Ints
     leaps: list[int]
 

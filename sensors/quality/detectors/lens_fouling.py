@@ -43,11 +43,10 @@ have gone farther than ever in their month: with a flood, a thaw or a bloom seve
 
 
 def fouled_lenses(blocks: Places, known: KnownDays, network: Neighbours) -> Bits:
-    """(b,) ``DUE | CLOUDED`` or ``PERHAPS`` where the readings of an optical sensor have been lifted evenly, day by
-    day.
+    """(b,) bits where the readings of an optical sensor have been lifted evenly, day by day.
 
-    Nothing else of the station has departed from its past, nor has the same parameter at a neighbour. ``blocks`` (b,)
-    begin a day.
+    ``CHECK_DUE | LENS_FOULED``, or ``CHECK_DUE_IF_UNVISITED``. Nothing else of the station has departed from its past,
+    nor has the same parameter at a neighbour. ``blocks`` (b,) begin a day.
     """
     found = np.zeros(len(blocks), np.uint32)
     kinds = known.catalogue

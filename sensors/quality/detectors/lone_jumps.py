@@ -11,7 +11,7 @@ it is over; a suspect reading begins and ends no pollution incident.
 ====================  ==============================================================================================
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -130,7 +130,7 @@ def _follow(
     A jump from a suspected reading is the way back, whichever batch that reading came with.
     """
     first, last = int(line.new[line.starts[series]]), int(line.new[line.ends[series]])
-    faults: dict[QualityTest, _Fault] = {
+    faults: dict[QualityTest, _Stuck | _OtherUnit | _Jump] = {
         QualityTest.UNIT_MISTAKE: _OtherUnit(line, first),
         QualityTest.JUMPED_ALONE: _Jump(line, first),
     }
@@ -195,14 +195,7 @@ def _large(line: Timeline, rows: Places, size: Floats) -> set[int]:
 # -- end of a fault --------------------------------------------------------------------------------------------------
 
 
-class _Fault(Protocol):
-    """One fault of one series, reading by reading; made with the place of the first new reading of the series."""
-
-    def begin(self, place: int) -> None:
-        """A jump was confirmed at ``place``: its three readings are the first."""
-
-    def continues(self, place: int) -> bool:
-        """Whether the next reading belongs to the fault, too."""
+# Each is made with the place of the first new reading of a series, and asked reading by reading.
 
 
 class _Stuck:

@@ -37,7 +37,7 @@ MIN_OWN_RATIO: Final = 2.0
 both moved the water did, or the cause is undecided."""
 
 
-# A median creeps away over weeks (NEIGHBOURS, DUE, PERHAPS).
+# A median creeps away over weeks (NEIGHBOURS, CHECK_DUE, CHECK_DUE_IF_UNVISITED).
 MIN_CREEP_RATIO_UNVISITED: Final = 1.5
 """In multiples of the usual departure, instead of :data:`MIN_DEPARTURE_RATIO`: due where nobody was there for long."""
 ONE_NEIGHBOUR_PARAMETERS: Final = frozenset({"ph"})
@@ -54,7 +54,7 @@ that moved, and a salt tide or a discharge from above reaches the one below, too
 def departed(blocks: Places, known: KnownDays, network: Neighbours) -> Bits:
     """(b,) bits where the medians depart, or creep away, from those of all neighbours while the neighbours stayed.
 
-    ``NEIGHBOURS``, ``DUE`` and ``PERHAPS``; ``blocks`` (b,) begin a day.
+    ``NEIGHBOURS``, ``CHECK_DUE`` and ``CHECK_DUE_IF_UNVISITED``; ``blocks`` (b,) begin a day.
     """
     found = np.zeros(len(blocks), np.uint32)
     if not network:

@@ -59,18 +59,13 @@ enough once the series has learned how rare repeats are."""
 # -- tests -----------------------------------------------------------------------------------------------------------
 
 
-def sentinel(values: Floats) -> Bools:
-    """(n,) true where the value is a logger's fault code; ±999 and 9999 count only as exact numbers."""
-    return np.isin(values, SENTINELS)
-
-
 def is_fault_code(value: Floats, plausible: Floats) -> Bools:
-    """(n,) true where the value is a fault code and no measurement.
+    """(n,) true where the value is exactly a logger's fault code and no measurement.
 
     999 and 9999 are ordinary conductivities: a positive code counts only outside the plausible range (n, 2).
     """
     measurement = (value > 0) & (value >= plausible[:, 0]) & (value <= plausible[:, 1])
-    return np.asarray(sentinel(value) & ~measurement)
+    return np.asarray(np.isin(value, SENTINELS) & ~measurement)
 
 
 def outside(values: Floats, low: Floats, high: Floats) -> Bools:
@@ -91,13 +86,14 @@ def status_failures(status: Bytes) -> list[tuple[Bools, Flag, QualityTest]]:
 
 
 def dead_zero(
-    series: Codes, parameter: Codes, at: Ints, value: Floats, usable: Bools, memory: SeriesState, catalogue: Catalogue
+    series: Codes, at: Ints, value: Floats, usable: Bools, memory: SeriesState, catalogue: Catalogue
 ) -> Bools:
     """(n,) true where a sensor says exactly 0 and its last other value stood clearly above it.
 
     Where zero is possible at all this holds for :data:`MAX_ZERO_GAP_MS`: somebody has to look then. ``usable`` (n,)
     are the readings that are not bad; the rows are sorted by series and time.
     """
+    parameter = memory.parameter[series]
     zero = (value == 0.0) & catalogue.zero_is_dead[parameter]
     if not zero.any():
         return np.zeros(len(value), np.bool_)
@@ -137,16 +133,3 @@ def level_scale(local: Floats, usual: Floats, relative: Bools, step: Floats) -> 
     """
     size = np.fmax(np.fmax(np.abs(local), usual), step / NEAR_ZERO_STEPS)
     return np.where(relative, size, 1.0)
-
-
-def nanmedian(rows: Floats) -> Floats:
-    """(n,) median of each row of an (n, k) array without its NaN; NaN where a row has nothing else.
-
-    A small exact replacement for ``np.nanmedian``, which falls back to a Python loop over rows.
-    """
-    ordered = np.sort(rows, axis=1)  # NaN sorts last
-    count = (~np.isnan(rows)).sum(axis=1)
-    index = np.arange(len(rows))
-    low = ordered[index, np.maximum(count - 1, 0) // 2]
-    high = ordered[index, np.minimum(count // 2, rows.shape[1] - 1)]
-    return np.asarray(np.where(count > 0, (low + high) / 2, np.nan))

@@ -6,12 +6,12 @@ of the day proves nothing.
 
 from typing import Final
 
+import bottleneck as bn
 import numpy as np
 
 from infra.times import DAY_MS, HOUR_MS
 from sensors.parameters import Parameter
 from sensors.quality.constants import MIN_KNOWN_DAYS, NEAR_ZERO_STEPS
-from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Floats, Ints
 
 WINDOW_MS: Final = 3 * HOUR_MS
@@ -78,4 +78,4 @@ def window_medians(at: Ints, value: Floats, start: Ints, end: Ints) -> Floats:
         return np.full(len(start), np.nan)
     place = first[:, None] + np.arange(many)
     rows = np.where(place < last[:, None], value[np.minimum(place, len(value) - 1)], np.nan)
-    return np.where(last - first >= MIN_WINDOW_READINGS, nanmedian(rows), np.nan)
+    return np.where(last - first >= MIN_WINDOW_READINGS, bn.nanmedian(rows, axis=1), np.nan)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.times import HOUR_MS
-from sensors.quality.state import STRETCHES, Floats32, SeriesState
-from sensors.reading import Bools, Codes, Floats, Ints, Places, pieces
+from sensors.quality.state import STRETCHES, SeriesState
+from sensors.reading import Bools, Codes, Floats, Floats32, Ints, Places, pieces
 
 _Kind = TypeVar("_Kind", bound=np.generic)
 

@@ -10,9 +10,8 @@ one. Pure.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from enum import IntEnum, StrEnum
-from typing import Final, Self
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,32 +28,22 @@ from sensors.quality.detectors.upstream_evidence import (
     move_sizes,
     strongest_moves,
 )
+from sensors.quality.events import (
+    MAX_MOVE,
+    MIN_MOVE,
+    ROLE_OF_PARAMETER,
+    ROLE_PLACE,
+    ROLES,
+    Alarms,
+    DiscountReason,
+    EventReadings,
+)
 from sensors.quality.moves import CLEAR_MOVE, CLIMB, FAST_STEP_MS, LEAP, SMALL_MOVE
 from sensors.quality.state_columns import Column, StateColumns
-from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, distinct
+from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, distinct, sorted_unique
 
 # -- constants -------------------------------------------------------------------------------------------------------
 
-ROLES: Final = (
-    "temperature",
-    "ph",
-    "oxygen",
-    "salt",
-    "turbidity",
-    "redox",
-    "organic",
-    "humic",
-    "ammonia",
-    "phosphorus",
-    "nitrogen",
-    "bloom",
-    "disinfectant",
-    "second",
-)
-"""What a kind of sensor tells of the water; the ``event`` entry of the parameter catalogue. The last one is another
-instrument of the same kind."""
-
-_AT: Final = {name: i for i, name in enumerate(ROLES)}
 
 PARTICLES: Final = ("turbidity", "bloom", "humic")
 NUTRIENTS: Final = ("ammonia", "phosphorus", "nitrogen", "organic")
@@ -65,20 +54,16 @@ DOUBTED_ROLES: Final = ("ph", "oxygen", "salt", "redox", "disinfectant")
 """Of these one sensor alone is doubted, and a second instrument of the kind settles it. Of particles and loads not the
 instrument is doubted, but the cause; a thermometer is in every probe, and weather moves it."""
 
-_WEATHER: Final = [_AT[name] for name in ("temperature", *PARTICLES)]
-_LIGHT: Final = [_AT[name] for name in ("ph", "oxygen")]
+_WEATHER: Final = [ROLE_PLACE[name] for name in ("temperature", *PARTICLES)]
+_LIGHT: Final = [ROLE_PLACE[name] for name in ("ph", "oxygen")]
 
 # Evidence, in usual moves.
-MIN_MOVE: Final = 0.8
-"""Smaller moves are nothing."""
-MAX_MOVE: Final = 6.0
-"""No sensor counts for more: one alone, however wild, raises no alarm."""
-MAX_PARTICLE_MOVE: Final = 3.0
+MAX_PARTICLE_MOVE: Final = 0.5 * MAX_MOVE
 """Particles count for half as much: rain, wind, boats and fish stir them up in every river several times a month, and a
 leaf before the lens does in one sensor. An alarm needs more than cloudy water."""
 MIN_EVIDENCE: Final = 7.0
 """Sum of the moves of independent witnesses that an alarm needs. Temperature is none of them: weather moves it."""
-MIN_OTHERS: Final = 3.0
+MIN_OTHERS: Final = 0.5 * MAX_MOVE
 """Where one sensor went most of its way in one step, and all others together say less than this (half of what one can
 say), it is probably the sensor: the alarm is doubtful."""
 
@@ -107,56 +92,9 @@ readings, an overflow brings twice to ten times as much."""
 WARM_UP_MS: Final = 3 * DAY_MS
 """No alarm in the first three days."""
 VISIT_STEPS: Final = 8.5
-VISIT_MS: Final = MOVE_WINDOW_MS
-"""Steps, and time, after a visit during which the medians of the last hours still hold what was measured then."""
-EVENT_OVER_AFTER_MS: Final = 6 * HOUR_MS
-"""An event is over after so long without an alarm."""
-
-# Confidence: share of such alarms that are right where one discharge passes a station each month.
-BASE_ODDS: Final = 0.6
-EVIDENCE_PER_DOUBLED_ODDS: Final = 0.2
-MAX_CONFIDENCE: Final = 0.95
-DOUBTFUL_CONFIDENCE: Final = 0.15
-"""With the evidence that is needed, or one sensor alone, three are right of eight; each fifth of it more doubles the
-odds, and so does what the station above saw. Of doubtful ones one in seven is right. Measured on planted discharges and
-on the same records without them (docs/detection.md); never surer than that."""
-
-# Causes, in usual moves.
-MIN_CAUSE_SCORE: Final = 2.0
-"""Where no signature reaches this, the cause is a discharge of unknown kind."""
-MAX_CAUSE_SCORE: Final = 3 * MAX_MOVE
-SALT_OF_SEWAGE: Final = 0.5
-"""Share of a rise of salt that counts for sewage."""
+"""Steps, and at least the window of moves, after a visit during which medians still hold what was measured then."""
 
 _NUMBER: Final = re.compile(r"_\d+(?=_|$)")
-
-
-class DiscountReason(IntEnum):
-    """Why an alarm may be none of the water."""
-
-    NONE = 0
-    LEAP = 1
-    """One sensor went most of its way in one step, and the others hardly moved."""
-    PARTICLES = 2
-    """What floats carries most of it; rain, wind and boats stir that up, too."""
-    LONE = 3
-    """Oxygen alone is low for hours, and no other sensor shows that anything consumes it."""
-
-
-class EventCause(StrEnum):
-    """What an alarm looks like."""
-
-    ACID = "acid"
-    ALKALI = "alkali"
-    SEWAGE = "sewage"
-    OVERFLOW = "overflow"
-    OXYGEN_SAG = "oxygen_sag"
-    SALT = "salt"
-    SEDIMENT = "sediment"
-    BLOOM = "bloom"
-    DISCHARGE = "discharge"
-    DOUBTFUL = "doubtful"
-    """Perhaps no change of the water at all; whatever it looks like."""
 
 
 @dataclass
@@ -200,44 +138,6 @@ class SuddenEventState(StateColumns):
 
 
 @dataclass(frozen=True, slots=True)
-class Alarms:
-    """Instants at which the water changed, (a,) each.
-
-    Attributes
-    ----------
-    station, at : station, and instant (ms)
-    moves : (a, roles) in usual moves
-    total, needed : evidence, and what was needed
-    supported : whether the alarm rests on what the station above saw
-    alone : whether one sensor alone was believed
-    discount : why it may not be the water, a :class:`DiscountReason`
-    """
-
-    station: Codes
-    at: Ints
-    moves: Floats
-    total: Floats
-    needed: Floats
-    supported: Bools
-    alone: Bools
-    discount: Bytes
-
-    def take(self, rows: Places) -> Self:
-        """The alarms of these rows."""
-        return type(self)(*(getattr(self, one.name)[rows] for one in fields(self)))
-
-    def meaning(self, row: int) -> "EventDiagnosis":
-        """Name the cause of an alarm, with its confidence and evidence."""
-        total, needed = float(self.total[row]), float(self.needed[row])
-        diagnosis = diagnose(self.moves[row], total, needed, supported=bool(self.supported[row]))
-        return diagnosis if not self.discount[row] else replace(diagnosis, confidence=DOUBTFUL_CONFIDENCE)
-
-    def kind(self, row: int) -> "EventCause":
-        """The cause by which rules know an alarm."""
-        return EventCause.DOUBTFUL if self.discount[row] else self.meaning(row).cause
-
-
-@dataclass(frozen=True, slots=True)
 class SuddenEventResult:
     """Alarms, and what is to be remembered: ``memory`` has one row for each of ``stations``."""
 
@@ -246,38 +146,21 @@ class SuddenEventResult:
     memory: SuddenEventState
 
 
-def detect_sudden_events(  # noqa: PLR0913, PLR0917  (columns of one batch and the state beside them)
-    station: Codes,
-    parameter: Codes,
-    at: Ints,
-    move: Floats,
-    course: Bytes,
-    tests: Ints,
-    memory: SuddenEventState,
-    catalogue: Catalogue,
-    upstream: Sequence[UpstreamPath] = (),
+def detect_sudden_events(
+    readings: EventReadings, memory: SuddenEventState, upstream: Sequence[UpstreamPath] = ()
 ) -> SuddenEventResult:
     """Judge new readings of stations; every reading is at or after the last instant remembered of its station.
 
-    Parameters
-    ----------
-    station, parameter, at, move, course, tests : (n,) arrays
-        As handed to and by :func:`~sensors.quality.engine.check_quality`, in any order; ``move`` in usual moves, NaN
-        where nothing can be said.
-    memory : SuddenEventState
-        Read, not changed.
-    upstream : sequence of UpstreamPath
-        What moved at the station above while this water was there is evidence for what moves below.
+    ``memory`` is read, not changed. What moved at a station ``upstream`` while this water was there is evidence for
+    what moves below.
     """
-    stations = np.asarray(distinct(station), np.int64)
+    stations = np.asarray(distinct(readings.station), np.int64)
     new = memory.taken(stations)
-    who = np.searchsorted(stations, station)
-    instants = _gather(who, parameter, at, move, course, tests, new, catalogue)
+    instants = _gather(np.searchsorted(stations, readings.station), readings, new)
     begins = np.flatnonzero(np.append(True, np.diff(instants.who) != 0)[: len(instants.at)])
     begins = begins[new.first[instants.who[begins]] == 0]
     new.first[instants.who[begins]] = instants.at[begins]
-    found = _judge(instants, new, stations, memory, upstream)
-    return SuddenEventResult(found, stations, new)
+    return SuddenEventResult(_judge(instants, new, stations, memory, upstream), stations, new)
 
 
 # -- instants --------------------------------------------------------------------------------------------------------
@@ -307,48 +190,36 @@ class _Instants:
     floating: Floats
 
 
-def _gather(
-    who: Places,
-    parameter: Codes,
-    at: Ints,
-    move: Floats,
-    course: Bytes,
-    tests: Ints,
-    new: SuddenEventState,
-    catalogue: Catalogue,
-) -> _Instants:
-    """Gather readings to instants, with the strongest move of each role."""
-    role = np.array([_AT.get(p.event, -1) for p in catalogue.parameters], np.int64)[parameter]
-    key = (who.astype(np.int64) << TIME_BITS) | at
+def _gather(who: Places, readings: EventReadings, new: SuddenEventState) -> _Instants:
+    """Gather readings (station rows ``who``) to instants, with the strongest move of each role."""
+    parameter, move, kinds = readings.parameter, readings.move, readings.catalogue.parameters
+    role_of = np.array([ROLE_PLACE.get(p.event, -1) for p in kinds], np.int64)
+    role = role_of[parameter]
     had_row, had_col = np.nonzero(new.at > 0)
     had_key = (had_row.astype(np.int64) << TIME_BITS) | new.at[had_row, had_col]
-    every, place = sorted_unique(np.concatenate([had_key, key]))
-    moves = np.zeros((len(every), len(ROLES)))
-    moves[place[: len(had_key)]] = new.moves[had_row, had_col]
-    mine = place[len(had_key) :]
+    key, place = sorted_unique(np.concatenate([had_key, (who.astype(np.int64) << TIME_BITS) | readings.at]))
+    had, mine = place[: len(had_key)], place[len(had_key) :]
+
+    def remembered(cells: Any) -> Any:
+        out = np.zeros((len(key), *cells.shape[2:]), cells.dtype)
+        out[had] = cells[had_row, had_col]
+        return out
+
+    moves, leap, ramp, visit = (remembered(cells) for cells in (new.moves, new.leap, new.ramp, new.visit))
     rows = np.flatnonzero((role >= 0) & (np.abs(move) >= SMALL_MOVE))
-    if _has_shared_role(who, parameter, role, len(catalogue.parameters)):
+    roles = role_of[np.flatnonzero(np.bincount(parameter))]
+    if len(np.unique(roles[roles >= 0])) < (roles >= 0).sum():
         rows = rows[np.argsort(np.abs(move[rows]), kind="stable")]  # the strongest of a role is written last
-    with np.errstate(invalid="ignore"):
-        stronger = np.abs(move[rows]) >= np.abs(moves[mine[rows], role[rows]])
-    rows = rows[stronger]
+    rows = rows[np.abs(move[rows]) >= np.abs(moves[mine[rows], role[rows]])]
     moves[mine[rows], role[rows]] = move[rows]
-    for both in _second_instruments(catalogue):
+    for both in _second_instruments(readings.catalogue):
         _add_second(moves, mine, parameter, move, both)
-    leap = np.zeros(moves.shape, np.bool_)
-    leap[place[: len(had_key)]] = new.leap[had_row, had_col]
-    leap[mine[rows], role[rows]] = course[rows] == LEAP
-    old = np.zeros(len(every), np.bool_)
-    old[place[: len(had_key)]] = True
-    alone = np.zeros(len(every), np.bool_)
-    alone[place[: len(had_key)]] = new.ramp[had_row, had_col]
-    believed = (course == CLIMB) & _ramp_counts(role, move)
-    alone[mine[believed]] = True
-    visit = np.zeros(len(every), np.bool_)
-    visit[place[: len(had_key)]] = new.visit[had_row, had_col]
-    visit[mine[(tests & VISIT_TESTS) != 0]] = True
-    instants = (every >> TIME_BITS).astype(np.intp), every & ((1 << TIME_BITS) - 1)
-    return _Instants(*instants, moves, leap, alone, visit, old, *_evidence(moves))
+    leap[mine[rows], role[rows]] = readings.course[rows] == LEAP
+    ramp[mine[(readings.course == CLIMB) & _ramp_counts(role, move)]] = True
+    visit[mine[(readings.tests & VISIT_TESTS) != 0]] = True
+    old = np.isin(np.arange(len(key)), had)
+    at = key & ((1 << TIME_BITS) - 1)
+    return _Instants((key >> TIME_BITS).astype(np.intp), at, moves, leap, ramp, visit, old, *_evidence(moves))
 
 
 def _second_instruments(catalogue: Catalogue) -> list[Ints]:
@@ -369,34 +240,14 @@ def _add_second(moves: Floats, mine: Places, parameter: Codes, move: Floats, gro
     order = np.argsort(np.abs(size), axis=1)
     first, next_ = (np.take_along_axis(size, order[:, -k, None], axis=1)[:, 0] for k in (1, 2))
     agreed = np.where(first * next_ > 0, next_, 0.0)
-    stronger = np.abs(agreed) > np.abs(moves[:, _AT["second"]])
-    moves[stronger, _AT["second"]] = agreed[stronger]
-
-
-def _has_shared_role(who: Places, parameter: Codes, role: Ints, kinds: int) -> bool:
-    """Whether a station has two parameters of one role."""
-    pair = who.astype(np.int64) * kinds + parameter
-    there = np.flatnonzero(np.bincount(pair)) if len(pair) else pair
-    role_of = np.full(kinds, -1)
-    role_of[parameter] = role
-    one = role_of[there % kinds]
-    cell = (there // kinds * len(ROLES) + one)[one >= 0]
-    return bool((np.bincount(cell) > 1).any())
-
-
-def sorted_unique(key: Ints) -> tuple[Ints, Places]:
-    """``np.unique`` with its inverse; without sorting what a table brings in order already."""
-    if len(key) and (key[1:] >= key[:-1]).all():
-        first = np.append(True, key[1:] != key[:-1])
-        return key[first], np.cumsum(first) - 1
-    every, place = np.unique(key, return_inverse=True)
-    return every, place
+    stronger = np.abs(agreed) > np.abs(moves[:, ROLE_PLACE["second"]])
+    moves[stronger, ROLE_PLACE["second"]] = agreed[stronger]
 
 
 def _ramp_counts(role: Codes, move: Floats) -> Bools:
     """(n,) whether a climb of this sensor in this direction suffices alone."""
-    both = np.isin(role, [_AT["ph"], _AT["oxygen"], _AT["redox"]])
-    rising = np.isin(role, [_AT["salt"], _AT["ammonia"]])
+    both = np.isin(role, [ROLE_PLACE["ph"], ROLE_PLACE["oxygen"], ROLE_PLACE["redox"]])
+    rising = np.isin(role, [ROLE_PLACE["salt"], ROLE_PLACE["ammonia"]])
     return np.asarray(both | (rising & (move > 0)))
 
 
@@ -416,13 +267,15 @@ def _witnesses(moves: Floats) -> tuple[Floats, Floats]:
     """
     size = np.minimum(np.abs(moves), MAX_MOVE)
     for name in RISING_ROLES:
-        size[:, _AT[name]] = np.minimum(np.maximum(moves[:, _AT[name]], 0.0), MAX_MOVE)
+        size[:, ROLE_PLACE[name]] = np.minimum(np.maximum(moves[:, ROLE_PLACE[name]], 0.0), MAX_MOVE)
     size[size <= MIN_MOVE] = 0.0
-    particles, nutrients = (size[:, [_AT[name] for name in group]].max(axis=1) for group in (PARTICLES, NUTRIENTS))
+    particles, nutrients = (
+        size[:, [ROLE_PLACE[name] for name in group]].max(axis=1) for group in (PARTICLES, NUTRIENTS)
+    )
     counted = np.minimum(particles, MAX_PARTICLE_MOVE)
-    ph, oxygen = size[:, _AT["ph"]], size[:, _AT["oxygen"]]
-    together = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0
-    witnesses = [size[:, _AT[name]] for name in ("salt", "redox", "disinfectant", "second")]
+    ph, oxygen = size[:, ROLE_PLACE["ph"]], size[:, ROLE_PLACE["oxygen"]]
+    together = moves[:, ROLE_PLACE["ph"]] * moves[:, ROLE_PLACE["oxygen"]] > 0
+    witnesses = [size[:, ROLE_PLACE[name]] for name in ("salt", "redox", "disinfectant", "second")]
     witnesses += [counted, nutrients, np.where(together, np.maximum(ph, oxygen), ph), np.where(together, 0.0, oxygen)]
     return np.sort(np.stack(witnesses, axis=1), axis=1), particles - counted
 
@@ -436,11 +289,11 @@ def explained_by_nature(moves: Floats) -> Bools:
     Rain thins the salts and brings air, without moving pH or redox far. By day the plants take up carbon dioxide and
     give oxygen: both rise, and nothing else does.
     """
-    ph, oxygen, salt = moves[:, _AT["ph"]], moves[:, _AT["oxygen"]], moves[:, _AT["salt"]]
-    redox, ammonia = moves[:, _AT["redox"]], moves[:, _AT["ammonia"]]
+    ph, oxygen, salt = moves[:, ROLE_PLACE["ph"]], moves[:, ROLE_PLACE["oxygen"]], moves[:, ROLE_PLACE["salt"]]
+    redox, ammonia = moves[:, ROLE_PLACE["redox"]], moves[:, ROLE_PLACE["ammonia"]]
     rain = (salt < -MIN_MOVE) & (np.abs(ph) < MAX_RAIN_MOVE) & (oxygen > MIN_RAIN_OXYGEN)
     rain &= (np.abs(redox) < MAX_RAIN_MOVE) & (ammonia < MAX_RAIN_AMMONIA)
-    plants = (ph > 0) & (oxygen > 0) & (salt < MIN_MOVE) & (moves[:, _AT["turbidity"]] < MIN_MOVE)
+    plants = (ph > 0) & (oxygen > 0) & (salt < MIN_MOVE) & (moves[:, ROLE_PLACE["turbidity"]] < MIN_MOVE)
     return np.asarray(rain | plants)
 
 
@@ -469,7 +322,7 @@ def _judge(
     joint, supported = total, np.zeros(n, np.bool_)
     rows = np.flatnonzero(total >= MIN_CANDIDATE_EVIDENCE) if upstream else np.empty(0, np.intp)
     if len(rows):
-        more, witness = _from_upstream(instants, lasting, rows, shown, stations, memory, upstream)
+        more, witness = _from_upstream(_Shown(instants, shown, stations, memory), lasting, rows, upstream)
         joint, second = total.copy(), second.copy()
         joint[rows] += more
         second[rows] = np.maximum(second[rows], witness)
@@ -481,6 +334,7 @@ def _judge(
     _remember(instants, new, np.flatnonzero(hit | supported), np.flatnonzero(discount), case.decided)
     fresh = np.flatnonzero(~instants.old)
     add_moves(new.slot, new.seen, instants.who[fresh], instants.at[fresh], shown[fresh])
+    unknown = np.full((len(found), len(ROLE_OF_PARAMETER)), np.nan)
     return Alarms(
         station=stations[instants.who[found]],
         at=instants.at[found],
@@ -490,6 +344,11 @@ def _judge(
         supported=supported[found],
         alone=(alone & (total < MIN_EVIDENCE))[found],
         discount=discount[found],
+        cause=np.full(len(found), -1),
+        now=unknown,
+        usual=unknown,
+        swing=unknown[:, 0],
+        outcome=np.zeros(len(found), np.uint8),
     )
 
 
@@ -571,9 +430,9 @@ def _is_leap(leap: Bools, lasting: Floats, total: Floats) -> Bools:
     """
     leader = np.abs(lasting).argmax(axis=1)
     row = np.arange(len(leader))
-    cap = np.where(np.isin(leader, [_AT[name] for name in PARTICLES]), MAX_PARTICLE_MOVE, MAX_MOVE)
+    cap = np.where(np.isin(leader, [ROLE_PLACE[name] for name in PARTICLES]), MAX_PARTICLE_MOVE, MAX_MOVE)
     others = total - np.minimum(np.abs(lasting[row, leader]), cap)
-    return np.asarray(leap[row, leader] & (others < MIN_OTHERS) & (leader != _AT["disinfectant"]))
+    return np.asarray(leap[row, leader] & (others < MIN_OTHERS) & (leader != ROLE_PLACE["disinfectant"]))
 
 
 def _shown_downstream(instants: _Instants, step: Ints, watched: Bools) -> Bytes:
@@ -586,14 +445,30 @@ def _shown_downstream(instants: _Instants, step: Ints, watched: Bools) -> Bytes:
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What stations show to those below: new instants with what they ``shown`` (i, sides), and what is remembered."""
+
+    instants: _Instants
+    shown: Bytes
+    stations: Codes
+    memory: SuddenEventState
+
+    def half_hours(self, station: int) -> tuple[Ints, Bytes]:
+        """The half hours of a station and its strongest moves in them, remembered and new ones, sorted."""
+        instants, memory = self.instants, self.memory
+        mine = self.stations[instants.who] == station
+        rows = np.flatnonzero(mine & ~instants.old & self.shown.any(axis=1))
+        number, seen = instants.at[rows] // SLOT_MS, self.shown[rows]
+        if station < len(memory):
+            number = np.concatenate([memory.slot[station], number])
+            seen = np.concatenate([memory.seen[station], seen])
+        order = np.argsort(number, kind="stable")
+        return number[order], seen[order]
+
+
 def _from_upstream(
-    instants: _Instants,
-    lasting: Floats,
-    rows: Places,
-    shown: Bytes,
-    stations: Codes,
-    memory: SuddenEventState,
-    upstream: Sequence[UpstreamPath],
+    shown: _Shown, lasting: Floats, rows: Places, upstream: Sequence[UpstreamPath]
 ) -> tuple[Floats, Floats]:
     """(r,) evidence that a station above adds at these instants, and the strongest of that.
 
@@ -603,40 +478,28 @@ def _from_upstream(
     and size are not asked after an alarm above: what it has shown need not be shown again.
     """
     more, witness = np.zeros(len(rows)), np.zeros(len(rows))
-    wanted = set(stations[np.unique(instants.who[rows])].tolist())
+    station, at = shown.stations[shown.instants.who[rows]], shown.instants.at[rows]
+    wanted = set(station.tolist())
     for way in upstream:
         if way.below not in wanted:
             continue
-        mine = np.flatnonzero(stations[instants.who[rows]] == way.below)
-        number, seen = _half_hours(way.above, instants, shown, stations, memory)
-        seen = discount_simultaneous(number, seen, *_half_hours(way.below, instants, shown, stations, memory))
-        found = strongest_moves(number, seen, *way.slots(instants.at[rows[mine]]))
+        mine = np.flatnonzero(station == way.below)
+        number, seen = shown.half_hours(way.above)
+        seen = discount_simultaneous(number, seen, *shown.half_hours(way.below))
+        found = strongest_moves(number, seen, *way.slots(at[mine]))
         up, down = np.split(found[:, :-1] / PARTS_OF_MOVE, 2, axis=1)
         alarmed = found[:, -1:] > 0
         moves = lasting[rows[mine]]
         both = _common(moves, np.where(moves > 0, up, -down))
         both[~alarmed & (np.abs(both) < CLEAR_MOVE)] = 0.0
         both[:, _WEATHER] = 0.0
-        both[:, _AT["salt"]] = np.maximum(both[:, _AT["salt"]], 0.0)
-        light = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0
+        both[:, ROLE_PLACE["salt"]] = np.maximum(both[:, ROLE_PLACE["salt"]], 0.0)
+        light = moves[:, ROLE_PLACE["ph"]] * moves[:, ROLE_PLACE["oxygen"]] > 0
         both[:, _LIGHT] = np.where(light[:, None] & ~alarmed, 0.0, both[:, _LIGHT])
         added = _witnesses(both)[0]
         better = added.sum(axis=1) > more[mine]
         more[mine[better]], witness[mine[better]] = added[better].sum(axis=1), added[better, -1]
     return more, witness
-
-
-def _half_hours(
-    station: int, instants: _Instants, shown: Bytes, stations: Codes, memory: SuddenEventState
-) -> tuple[Ints, Bytes]:
-    """The half hours of a station and its strongest moves in them, remembered and new ones, sorted."""
-    rows = np.flatnonzero((stations[instants.who] == station) & ~instants.old & shown.any(axis=1))
-    number, seen = instants.at[rows] // SLOT_MS, shown[rows]
-    if station < len(memory):
-        number = np.concatenate([memory.slot[station], number])
-        seen = np.concatenate([memory.seen[station], seen])
-    order = np.argsort(number, kind="stable")
-    return number[order], seen[order]
 
 
 def _after_visit(instants: _Instants, step: Ints, new: SuddenEventState) -> Bools:
@@ -647,7 +510,7 @@ def _after_visit(instants: _Instants, step: Ints, new: SuddenEventState) -> Bool
     last = np.maximum.accumulate(np.where(instants.visit, np.arange(n), -1))
     first = np.maximum.accumulate(np.where(np.append(True, np.diff(instants.who) != 0), np.arange(n), 0))
     since = np.where(last >= first, instants.at[last], new.visited[instants.who])
-    return np.asarray((since > 0) & (instants.at - since <= np.maximum(VISIT_STEPS * step, VISIT_MS)))
+    return np.asarray((since > 0) & (instants.at - since <= np.maximum(VISIT_STEPS * step, MOVE_WINDOW_MS)))
 
 
 def _remember(instants: _Instants, new: SuddenEventState, found: Places, doubted: Places, decided: Bools) -> None:
@@ -661,58 +524,9 @@ def _remember(instants: _Instants, new: SuddenEventState, found: Places, doubted
     has_before = ~newer[end]
     for column, rows in ((1, end), (0, np.maximum(end - 1, 0))):
         use = np.ones(len(end), np.bool_) if column == 1 else has_before
-        new.at[who[use], column] = instants.at[rows[use]]
-        new.moves[who[use], column] = instants.moves[rows[use]]
-        new.leap[who[use], column] = instants.leap[rows[use]]
-        new.ramp[who[use], column] = instants.ramp[rows[use]]
-        new.visit[who[use], column] = instants.visit[rows[use]]
+        for name in ("at", "moves", "leap", "ramp", "visit"):
+            getattr(new, name)[who[use], column] = getattr(instants, name)[rows[use]]
     np.maximum.at(new.known, instants.who[decided], instants.at[decided])
     np.maximum.at(new.alarmed, instants.who[found], instants.at[found])
     np.maximum.at(new.doubted, instants.who[doubted], instants.at[doubted])
     np.maximum.at(new.visited, instants.who[instants.visit], instants.at[instants.visit])
-
-
-# -- meaning ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class EventDiagnosis:
-    """Cause of an alarm, confidence (0 to 1) that the water changed at all, and roles for and against that.
-
-    ``evidence`` and ``against`` are pairs of role and move in usual moves.
-    """
-
-    cause: EventCause
-    confidence: float
-    evidence: tuple[tuple[str, float], ...]
-    against: tuple[tuple[str, float], ...]
-
-
-def diagnose(moves: Floats, total: float, needed: float, *, supported: bool) -> EventDiagnosis:
-    """Name the cause of moves (roles,) by textbook signatures; confidence grows with the evidence alone."""
-
-    def of(name: str) -> float:
-        return float(moves[_AT[name]])
-
-    blooms = of("bloom") > MIN_MOVE and of("ph") > 0
-    down = max(0.0, -of("oxygen"))
-    load = max(of("ammonia"), of("organic"), of("phosphorus"), of("nitrogen"))
-    scores = {
-        EventCause.ACID: -of("ph") - max(0.0, -of("oxygen")),
-        EventCause.ALKALI: of("ph") - max(0.0, of("oxygen")),
-        EventCause.SEWAGE: load + SALT_OF_SEWAGE * max(0.0, of("salt")) + down if max(load, down) > MIN_MOVE else 0.0,
-        EventCause.OVERFLOW: (max(load, -of("oxygen")) - of("salt") + of("turbidity")) if of("salt") < 0 else 0.0,
-        EventCause.OXYGEN_SAG: -of("oxygen") - abs(of("salt")) - max(load, 0.0),
-        EventCause.SALT: of("salt") - abs(of("ph")) - abs(of("oxygen")),
-        EventCause.SEDIMENT: of("turbidity") - abs(of("salt")) - abs(of("ph")) - abs(of("oxygen")),
-        EventCause.BLOOM: (of("bloom") + of("ph") + of("oxygen")) / 2 if blooms else 0.0,
-    }
-    capped = {cause: min(score, MAX_CAUSE_SCORE) for cause, score in scores.items()}
-    cause = max(capped, key=lambda one: capped[one])
-    if capped[cause] < MIN_CAUSE_SCORE:
-        cause = EventCause.DISCHARGE
-    odds = BASE_ODDS * 2.0 ** ((max(total / needed, 1.0) - 1.0) / EVIDENCE_PER_DOUBLED_ODDS + supported)
-    ranked = sorted(((name, float(moves[i])) for name, i in _AT.items()), key=lambda one: -abs(one[1]))
-    supporting = tuple((name, size) for name, size in ranked if abs(size) > MIN_MOVE)
-    silent = tuple((name, size) for name, size in ranked if abs(size) <= MIN_MOVE and size != 0.0)
-    return EventDiagnosis(cause, round(min(MAX_CONFIDENCE, odds / (1.0 + odds)), 2), supporting, silent)

@@ -9,22 +9,18 @@ Water is tidal where its gauge says so: where the constituents M2 and O1, which 
 of the level within six hours. Pure.
 """
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import bottleneck as bn
 import numpy as np
-from numpy.typing import NDArray
 
 from infra.times import DAY_MS
-from sensors.parameters import Catalogue
-from sensors.quality.constants import HOURS_PER_DAY, REMEMBERED_DAYS
+from sensors.quality.constants import COURSE_HOURS_BEFORE, HOURS_PER_DAY, REMEMBERED_DAYS
+from sensors.quality.events import EventReadings
 from sensors.quality.state_columns import Column, StateColumns
-from sensors.reading import Bools, Codes, Floats, Ints, Places
-
-Floats32 = NDArray[np.float32]
+from sensors.reading import Bools, Codes, Floats, Floats32, Ints, Places
 
 # -- constants -------------------------------------------------------------------------------------------------------
 
@@ -35,8 +31,6 @@ _ROLES: Final = len(TIDAL_ROLES)
 LAGS_H: Final = (24, 25, 26, 49, 50, 51)
 """Hours back to the same phase, and to an hour on both sides, of the two lunar days before."""
 HOURS_BEFORE: Final = LAGS_H[-1]
-OUTSIDE_BEFORE: Final = 5
-"""Hours before the open day whose departures are kept beside those of its hours: changes within four are looked at."""
 STILL_H: Final = 3
 """A sensor that shows the same for so many hours stands still; where the resolution is coarse two hours may be
 equal."""
@@ -78,7 +72,7 @@ class TidalHours(StateColumns):
     day: Ints = field(default_factory=Column(-1, np.int64, 2))
     tidal: Bools = field(default_factory=Column(False, np.bool_, 2))
     course: Floats32 = field(default_factory=Column(np.nan, np.float32, HOURS_BEFORE + HOURS_PER_DAY, _ROLES))
-    outside: Floats32 = field(default_factory=Column(np.nan, np.float32, OUTSIDE_BEFORE + HOURS_PER_DAY, _ROLES))
+    outside: Floats32 = field(default_factory=Column(np.nan, np.float32, COURSE_HOURS_BEFORE + HOURS_PER_DAY, _ROLES))
     extremes: Floats32 = field(default_factory=Column(np.nan, np.float32, REMEMBERED_DAYS, 4, _ROLES))
 
     def has_gauge(self, rows: Places) -> Bools:
@@ -105,7 +99,7 @@ class TidalHours(StateColumns):
         self.day[rows, 1], self.tidal[rows, 1] = self.day[rows, 0], self.tidal[rows, 0]
         self.day[rows, 0], self.tidal[rows, 0] = today, tidal_share(self.sums[rows]) >= MIN_TIDAL_SHARE
         self.course[rows] = _begun(self.course[rows], ago, HOURS_BEFORE)
-        self.outside[rows] = _begun(self.outside[rows], ago, OUTSIDE_BEFORE)
+        self.outside[rows] = _begun(self.outside[rows], ago, COURSE_HOURS_BEFORE)
         self.gauge[rows] = _begun(self.gauge[rows], ago, DIFFERENCE_H)
 
     def measure(self, rows: Places) -> None:
@@ -118,14 +112,12 @@ class TidalHours(StateColumns):
         course = self.course[rows]
         now = course[:, HOURS_BEFORE:]
         same = np.stack([course[:, HOURS_BEFORE - lag : HOURS_BEFORE - lag + HOURS_PER_DAY] for lag in LAGS_H])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # where nothing is known, nothing comes of it
-            low, high = bn.nanmin(same, axis=0), bn.nanmax(same, axis=0)
+        low, high = bn.nanmin(same, axis=0), bn.nanmax(same, axis=0)
         out = np.where(now > high, now - high, np.minimum(now - low, 0.0))
         still = np.ones(now.shape, np.bool_)
         for lag in range(1, STILL_H):
             still &= now == course[:, HOURS_BEFORE - lag : -lag]
-        self.outside[rows, OUTSIDE_BEFORE:] = np.where(still, np.nan, out)
+        self.outside[rows, COURSE_HOURS_BEFORE:] = np.where(still, np.nan, out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +151,14 @@ class TidalDays:
         return np.asarray((place >= 0) & (self.station[place] == station) & self.tidal[place])
 
 
-def without_tidal_salt(
-    move: Floats, station: Codes, parameter: Codes, at: Ints, days: TidalDays, catalogue: Catalogue
-) -> Floats:
-    """(n,) moves, NaN where salt rises in tidal water: the flood brings it, and an intrusion is no discharge."""
-    rows = np.flatnonzero(np.array([one.event == "salt" for one in catalogue.parameters], np.bool_)[parameter])
-    rows = rows[move[rows] > 0]
-    rows = rows[days.tidal_at(station[rows], at[rows])]
-    if not len(rows):
-        return move
-    out = move.copy()
-    out[rows] = np.nan
-    return out
+def without_tidal_salt(readings: EventReadings, days: TidalDays) -> EventReadings:
+    """The readings with moves that are NaN where salt rises in tidal water: the flood brings it, and an intrusion is no
+    discharge."""
+    rows = np.flatnonzero(readings.is_of("salt") & (readings.move > 0))
+    rows = rows[days.tidal_at(readings.station[rows], readings.at[rows])]
+    move = readings.move.copy()
+    move[rows] = np.nan
+    return replace(readings, move=move)
 
 
 def tidal_share(sums: Floats) -> Floats:

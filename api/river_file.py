@@ -12,7 +12,7 @@ from api.classes import LiveClassView, view
 from api.context import Context
 from api.responses import when
 from api.titles import titles
-from governance.assessment import CLASSES_ACTION
+from governance.assessment.model import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import lifecycle
 from governance.incidents import store as incident_store

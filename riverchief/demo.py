@@ -30,7 +30,7 @@ import uvicorn
 from rich.console import Console
 
 from api.access import AS_COOKIE, packed
-from governance.assessment import CLASSES_ACTION
+from governance.assessment.model import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import FindingKind

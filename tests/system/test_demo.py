@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from lxml import etree
 from playwright.sync_api import expect
 
-from governance.assessment import CLASSES_ACTION
+from governance.assessment.model import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.notify import oncall

@@ -10,16 +10,16 @@ from infra.records import from_row
 from infra.texts import say
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author
 from ingest.storage.gateway_devices import DeviceTable
-from ingest.storage.tables import hj212_device as table
+from ingest.storage.tables import hj212_device
 from sensors.wire.hj212.packet import Edition
 from sensors.wire.hj212.readings import MN, Logger
 
-DEVICES: Final = DeviceTable(table, table.c.mn, ("station", "password", "st", "edition"))
+DEVICES: Final = DeviceTable(hj212_device, hj212_device.c.mn, ("station", "password", "st", "edition"))
 
 
 def load(connection: sa.Connection) -> dict[str, Logger]:
     """All loggers by MN."""
-    rows = connection.execute(sa.select(table).order_by(table.c.mn))
+    rows = connection.execute(sa.select(hj212_device).order_by(hj212_device.c.mn))
     return {row.mn: from_row(Logger, row) for row in rows}
 
 

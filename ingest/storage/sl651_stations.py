@@ -13,7 +13,7 @@ from infra.texts import say
 from infra.times import rfc3339
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author
 from ingest.storage.gateway_devices import DeviceTable
-from ingest.storage.tables import sl651_station as table
+from ingest.storage.tables import sl651_station
 from ingest.storage.tables import station as station_table
 from sensors.wire.sl651.readings import ADDRESS, ARRAY_ORDERS, SOURCE, Gauge
 from sensors.wire.telemetry import StatusWord
@@ -24,14 +24,16 @@ BITS: Final[Mapping[int, tuple[str, str]]] = {
     7: ("door_open", "door_closed"),
 }
 """Bit of the status → event when it becomes 0, event when it becomes 1. A change of another bit is a ``status_bit``."""
-DEVICES: Final = DeviceTable(table, table.c.address, ("station", "password", "base_m", "array_order"))
+DEVICES: Final = DeviceTable(sl651_station, sl651_station.c.address, ("station", "password", "base_m", "array_order"))
 _PASSWORD_DIGITS: Final = frozenset("0123456789ABCDEF")
 
 
 def load(connection: sa.Connection) -> dict[str, Gauge]:
     """All stations by address."""
-    joined = sa.select(table, station_table.c.interval_s).join(station_table, station_table.c.key == table.c.station)
-    return {row.address: from_row(Gauge, row) for row in connection.execute(joined.order_by(table.c.address))}
+    joined = sa.select(sl651_station, station_table.c.interval_s).join(
+        station_table, station_table.c.key == sl651_station.c.station
+    )
+    return {row.address: from_row(Gauge, row) for row in connection.execute(joined.order_by(sl651_station.c.address))}
 
 
 def save(connection: sa.Connection, gauge: Gauge, author: Author = UNKNOWN_AUTHOR) -> None:
@@ -66,12 +68,14 @@ def status_changes(connection: sa.Connection, address: str, word: StatusWord) ->
 
     The first one is only stored: a bit may be 0 for want of a switch. An older status than the stored one is ignored.
     """
-    where = table.c.address == address
-    row = connection.execute(sa.select(table.c.status_bits, table.c.status_at_ms).where(where)).one_or_none()
+    where = sl651_station.c.address == address
+    row = connection.execute(
+        sa.select(sl651_station.c.status_bits, sl651_station.c.status_at_ms).where(where)
+    ).one_or_none()
     if row is None or (row.status_at_ms is not None and row.status_at_ms >= word.at_ms):
         return []
     values = {"status_bits": word.bits, "status_at_ms": word.at_ms}
-    connection.execute(sa.update(table).where(where).values(**values))
+    connection.execute(sa.update(sl651_station).where(where).values(**values))
     if row.status_bits is None:
         return []
     changed = [bit for bit in range(32) if (row.status_bits ^ word.bits) >> bit & 1]

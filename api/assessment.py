@@ -8,8 +8,10 @@ from datetime import date
 from functools import cache, partial
 from typing import Any
 
-from governance import assessment, assessment_appeals, assessment_periods
-from governance.assessment import Assessment, Formula, GroupBy, Groups, Indicator, Row
+from governance import assessment_appeals, assessment_periods
+from governance.assessment.assess import assess_each
+from governance.assessment.model import CLASSES_ACTION, Assessment, Formula, GroupBy, Groups, Indicator, Inputs, Row
+from governance.assessment.month import month_of, reads_from, year_before
 from governance.assessment_appeals import Appeal
 from governance.assessment_periods import Period
 from governance.audit import trail as audit_trail
@@ -62,10 +64,10 @@ def make_each(
 ) -> tuple[list[Assessment], Registry]:
     """As `make`, for several kinds of rows from one reading of the trail."""
     c = trail.c
-    since_ms = assessment.reads_from(month, formula)
-    past_ms, past_end_ms = assessment.year_before(month)
-    recent = ((c.kind == "incident") | (c.what == assessment.CLASSES_ACTION)) & (c.at_ms >= since_ms)
-    year_ago = (c.what == assessment.CLASSES_ACTION) & c.at_ms.between(past_ms, past_end_ms - 1)
+    since_ms = reads_from(month, formula)
+    past_ms, past_end_ms = year_before(month)
+    recent = ((c.kind == "incident") | (c.what == CLASSES_ACTION)) & (c.at_ms >= since_ms)
+    year_ago = (c.what == CLASSES_ACTION) & c.at_ms.between(past_ms, past_end_ms - 1)
     with database.read() as connection:
         registry = registry_store.load(connection, catalogue)
         terms = people_store.appointments(connection)
@@ -73,9 +75,7 @@ def make_each(
         belongs = groups(registry, terms, assessment_periods.of_month(connection, month))
         walked = PatrolShares(connection, belongs.street, formula.patrols_due, formula.deputies_patrol)
         seen = None if who is None or who.regions is None else partial(_seen, who, month, registry, terms)
-        made = assessment.assess_each(
-            lines, month, bys, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen
-        )
+        made = assess_each(lines, month, bys, formula, now_ms=now_ms, inputs=Inputs(belongs, walked, seen))
     return made, registry
 
 
@@ -85,7 +85,7 @@ def _seen(who: Actor, month: str, registry: Registry, terms: Sequence[Appointmen
         return who.covers(key)
     if by is GroupBy.REACH:
         return any(station.reach == key and who.covers(station.region, key) for station in registry.stations)
-    start_ms, end_ms = assessment.month_of(month)
+    start_ms, end_ms = month_of(month)
     return who.answers_for(key) or any(
         term.name == key
         and term.since_ms < end_ms

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from api.oidc import Oidc
-from governance.assessment import Formula, Indicator
+from governance.assessment.model import Formula, Indicator
 from governance.audit.merkle import Root
 from governance.incidents.cap import CapSettings
 from governance.incidents.dispatch import NO_PROCESSES, Processes

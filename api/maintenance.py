@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from api.context import Context
 from api.registries import find
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.finding import FindingKind
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident
@@ -129,7 +129,7 @@ def _summaries(
         ended = store.ended_visits(connection, now_ms, only)
         going = store.current_visits(connection, now_ms, only)
         checks = store.newest_checks(connection, only)
-        found = incident_store.list_incidents(connection, open_only=True, station=only, kinds=FINDINGS, limit=AT_MOST)
+        found = incident_queries.list_incidents(connection, open_only=True, station=only, kinds=FINDINGS, limit=AT_MOST)
     newest: dict[str, dict[str, int]] = defaultdict(dict)
     doubted: dict[str, list[str]] = defaultdict(list)
     latest: dict[str, list[Latest]] = defaultdict(list)

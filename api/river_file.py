@@ -12,10 +12,10 @@ from api.classes import LiveClassView, view
 from api.context import Context
 from api.responses import when
 from api.titles import titles
-from governance.assessment import CLASSES_ACTION
+from governance.assessment.model import CLASSES_ACTION
 from governance.audit import trail as audit_trail
 from governance.incidents import lifecycle
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.finding import Colour
 from governance.incidents.model import Incident
 from governance.organisation.regions import Regions
@@ -132,7 +132,7 @@ def gather(
         days = audit_trail.list_entries(connection, what=CLASSES_ACTION, limit=DAYS)
         found = _incidents(connection, who, key, keys)
         plan = river_plans.get(connection, key)
-        going_on = incident_store.open_water_incidents(connection, key, keys)
+        going_on = incident_queries.open_water_incidents(connection, key, keys)
     red = [i for i in going_on if i.colour is Colour.RED]
     newest: dict[str, int] = {}
     if latest is None:
@@ -206,11 +206,11 @@ def _incidents(connection: sa.Connection, who: Actor, key: str, stations: Collec
     """The newest incidents of a reach that concern somebody."""
     if not who.may(Right.INCIDENTS):
         return []
-    here = incident_store.water_filter(key, stations)
-    within = sa.and_(here, incident_store.jurisdiction_filter(who))
+    here = incident_queries.water_filter(key, stations)
+    within = sa.and_(here, incident_queries.jurisdiction_filter(who))
     return [
         one
-        for one in incident_store.list_incidents(connection, within=within, limit=INCIDENTS)
+        for one in incident_queries.list_incidents(connection, within=within, limit=INCIDENTS)
         if lifecycle.in_jurisdiction(one, who)
     ]
 

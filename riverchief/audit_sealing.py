@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from governance.assessment import CLASSES_ACTION
+from governance.assessment.model import CLASSES_ACTION
 from governance.audit import merkle
 from governance.audit import trail as audit_trail
 from governance.audit.merkle import ProofInvalid, Root

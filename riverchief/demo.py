@@ -30,9 +30,9 @@ import uvicorn
 from rich.console import Console
 
 from api.access import AS_COOKIE, packed
-from governance.assessment import CLASSES_ACTION
+from governance.assessment.model import CLASSES_ACTION
 from governance.audit import trail as audit_trail
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.finding import FindingKind
 from governance.incidents.model import EntryKind, Notify
 from governance.notify import oncall
@@ -491,7 +491,7 @@ def _report(
 ) -> Report:
     with database.read() as connection:
         accounts = ledger.accounts(connection, limit=1_000_000)
-        found = incident_store.list_incidents(connection, limit=10_000)
+        found = incident_queries.list_incidents(connection, limit=10_000)
     stored = sum(a.stored for a in accounts)
     duplicate = sum(a.duplicate for a in accounts)
     quarantined = sum(a.quarantined for a in accounts)

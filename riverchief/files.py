@@ -27,7 +27,7 @@ from sensors.wire import mapping
 from sensors.wire.mapping import Mappings
 
 if TYPE_CHECKING:
-    from governance.assessment import Formula
+    from governance.assessment.model import Formula
     from governance.notify.oncall import Shift
 
 
@@ -54,12 +54,12 @@ def parse_rules(text: str, catalogue: Catalogue) -> Rules:
 
 def read_formula(path: Path | None) -> "Formula":
     """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
-    from governance import assessment  # with the cryptography of the trail
+    from governance.assessment import formula  # with the cryptography of the trail
 
     path = path or shipped("assessment.toml")
     text = read_text(path)
     with _named(path):
-        return assessment.read(text)
+        return formula.read(text)
 
 
 def read_processes(path: Path | None) -> Processes:

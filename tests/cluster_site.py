@@ -15,7 +15,7 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import sqlalchemy as sa
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.clock import now_ms
 from infra.database import Database
 from infra.errors import StorageUnavailable
@@ -214,7 +214,7 @@ class ClusterSite:
         """Every reading once in the store and once in the account, one incident and one page for each station."""
         with self.database.read() as connection:
             accounts = ledger.accounts(connection)
-            found = incident_store.list_incidents(connection, limit=1000)
+            found = incident_queries.list_incidents(connection, limit=1000)
             pages = connection.exec_driver_sql("SELECT count(*) FROM outbox WHERE notify = 'page'").scalar_one()
         assert sum(SqlReadings(self.database, catalogue()).count().values()) == fleet.readings_sent
         assert sum(a.stored for a in accounts) == fleet.readings_sent

@@ -24,6 +24,7 @@ from api.context import Context, NotificationSettings
 from api.pages.view import PageRoute
 from governance import tables
 from governance.audit import trail as audit_trail
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
 from governance.incidents.model import Action, Assignment, Entry, Incident, Order, Source
@@ -391,7 +392,7 @@ def _cases(database: Database, now: int) -> None:
             (Order(Action.COMMENT, comment="船已到，预计一小时清完"), worker, 90),
         ):
             incident_store.apply_action(connection, made.id, order, who, now_ms=now - ago * MINUTE, source=SOURCE)
-        red = incident_store.list_incidents(connection, colour=Colour.RED, limit=1)[0]
+        red = incident_queries.list_incidents(connection, colour=Colour.RED, limit=1)[0]
         text = Text("奇槎涌环湖花园段氨氮8.40（限值4.0）", "Qicha Creek NH3-N 8.40 (limit 4.0)")
         place_ = Text("奇槎涌环湖花园段", "Qicha Creek")
         items = [

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.store import Incident
 from governance.tables import outbox
 from infra.database import Database, metadata
@@ -168,7 +168,7 @@ class World:
     def incidents(self) -> list[Incident]:
         """Oldest first."""
         with self.database.read() as connection:
-            return incident_store.list_incidents(connection, limit=1000)[::-1]
+            return incident_queries.list_incidents(connection, limit=1000)[::-1]
 
     def pages(self, number: int | None = None) -> int:
         query = sa.select(sa.func.count()).where(outbox.c.notify == "page")

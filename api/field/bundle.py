@@ -19,7 +19,7 @@ from api.requests import RequestContext, RequestRegistries
 from api.responses import answer, when
 from api.routes.router import subject_router
 from api.titles import titles
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.model import Action
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Role
@@ -275,7 +275,7 @@ def _reaches(registry: Registry, regions: Regions, who: Actor, stations: Iterabl
 
 def _tasks(context: Context, who: Actor) -> list[BundleTask]:
     with context.database.read() as connection:
-        waiting = incident_store.worklist(connection, who, context.clock_ms(), limit=MOST_TASKS)
+        waiting = incident_queries.worklist(connection, who, context.clock_ms(), limit=MOST_TASKS)
     found = [one for one, actions in waiting if _BY_A_HANDLER & set(actions)]
     title_of = titles(context, found)
     tasks = []

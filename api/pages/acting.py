@@ -23,6 +23,7 @@ from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import check_visible
 from api.titles import titles
 from governance.incidents import attachments
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.attachments import Attachment
 from governance.incidents.file_content import MAX_BYTES, examine
@@ -249,8 +250,8 @@ def firings(history: Sequence[Entry]) -> dict[tuple[str, str, str], Entry]:
 def _targets(v: View, incident: Incident) -> dict[int, Incident]:
     """The likeliest of the open incidents that it can be merged into."""
     with v.context.database.read() as connection:
-        within = incident_store.jurisdiction_filter(v.actor)
-        open_now = incident_store.list_incidents(connection, open_only=True, within=within, limit=MERGE_LIMIT)
+        within = incident_queries.jurisdiction_filter(v.actor)
+        open_now = incident_queries.list_incidents(connection, open_only=True, within=within, limit=MERGE_LIMIT)
     others = [one for one in open_now if one.id != incident.id]
     found = can_take(incident, others, v.actor, v.now_ms)
     return {one.id: one for one in found[:MERGE_SHOWN]}
@@ -323,8 +324,8 @@ def _to(v: View, incident: Incident) -> tuple[To, Given]:
     with v.context.database.read() as connection:
         terms = people_store.appointments(connection)
         everybody = people_store.list_people(connection) if v.actor.may(Right.STAFF) else []
-        open_now = incident_store.list_incidents(
-            connection, open_only=True, within=incident_store.jurisdiction_filter(v.actor), limit=OPEN_LIMIT
+        open_now = incident_queries.list_incidents(
+            connection, open_only=True, within=incident_queries.jurisdiction_filter(v.actor), limit=OPEN_LIMIT
         )
     people = people_store.visible_people(v.actor, everybody, terms, regions, v.now_ms)
     seen = {one.name for one in people} | {found.assignment.responsible}

@@ -23,7 +23,7 @@ from api.requests import Number, whole_number
 from api.routes import assessments as routes
 from api.routes.attachments import keep, one_at_a_time
 from governance import assessment_appeals, assessment_periods
-from governance.assessment import Assessment, GroupBy, Share
+from governance.assessment.model import Assessment, GroupBy, Share
 from governance.assessment_periods import PeriodKind
 from governance.incidents.file_content import MAX_BYTES, examine
 from governance.organisation.roles import ROLES_WITH_TERMS

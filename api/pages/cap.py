@@ -11,6 +11,7 @@ from fastapi import APIRouter, Response
 
 from api.pages.view import PageRoute, View, Viewing
 from governance.incidents import cap
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.cap import CapMessage, CapSettings, Step
 from governance.incidents.lifecycle import in_jurisdiction
@@ -38,7 +39,7 @@ def feed(v: Viewing) -> Response:
     base = (settings.web or str(v.request.base_url)).rstrip("/")
     found: list[CapMessage] = []
     with v.context.database.read() as connection:
-        for number in incident_store.newest_changed(connection, v.now_ms - DAYS * DAY_MS, MOST):
+        for number in incident_queries.newest_changed(connection, v.now_ms - DAYS * DAY_MS, MOST):
             found += _messages(v, connection, number, settings)
     found.sort(key=lambda one: one.at_ms, reverse=True)
     root = Element("feed", xmlns=ATOM)

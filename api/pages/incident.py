@@ -41,6 +41,7 @@ from api.routes.reports import contacts_of
 from api.titles import titles
 from governance.audit import trail as audit_trail
 from governance.incidents import attachments
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.attachments import Attachment
 from governance.incidents.dispatch import Process
@@ -447,14 +448,14 @@ def _stored(v: View, connection: sa.Connection, incident: Incident, history: Seq
     files = attachments.find(connection, ids, {entry.by for entry in history})
     notices = None
     if v.actor.may(_NOTICES):
-        within = incident_store.visible_incident_ids(v.actor)
+        within = incident_queries.visible_incident_ids(v.actor)
         found = notice_store.list_notices(connection, incident=number, limit=NOTICES, within=within)
         items = notice_store.items(connection, [one.id for one in found])
         notices = models.notice_rows(found, items, contact_names(context), number)
     near = citizen_reports.similar_incidents(connection, incident, v.now_ms, context.near)
     past: list[Incident] = []
     if incident.station:
-        past = incident_store.list_incidents(connection, station=incident.station, limit=PAST)
+        past = incident_queries.list_incidents(connection, station=incident.station, limit=PAST)
     listed = {one.id for one in near}
     return Stored(
         incident=incident,

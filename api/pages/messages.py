@@ -17,7 +17,7 @@ from api.pages.view import PageRoute, View, Viewing
 from api.requests import whole_number
 from api.routes.deliveries import resend_delivery
 from api.routes.notices import contact_names, resend_notice
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.notify import outbox
 from governance.notify import store as notice_store
 from governance.notify.outbox import Delivery, Status
@@ -73,7 +73,7 @@ def _on_its_way(v: View, kind: str, number: int) -> bool:
     """Whether it was put into the row already, as by a form that is sent twice."""
     with v.context.database.read() as connection:
         if kind == "notice":
-            within = incident_store.visible_incident_ids(v.actor)
+            within = incident_queries.visible_incident_ids(v.actor)
             return notice_store.get(connection, number, within).status == "pending"
         return outbox.delivery(connection, number).status is Status.PENDING
 
@@ -81,7 +81,7 @@ def _on_its_way(v: View, kind: str, number: int) -> bool:
 def _page(v: View, error: WaterError | None) -> Response:
     chosen = models.choice(v.query)
     directory = known_contacts(v)
-    within = incident_store.visible_incident_ids(v.actor)
+    within = incident_queries.visible_incident_ids(v.actor)
     since_ms = models.since_ms(chosen.span, v.now_ms)
     with v.context.database.read() as connection:
         counts = notice_store.state_counts(connection, since_ms=since_ms, within=within)
@@ -120,7 +120,7 @@ def _page(v: View, error: WaterError | None) -> Response:
 
 def _platform(v: View, rows: int) -> Platform | None:
     """None where no platform is set up and none ever refused anything."""
-    within = incident_store.visible_incident_ids(v.actor)
+    within = incident_queries.visible_incident_ids(v.actor)
     asked = v.query.get("platform", "")
     status = Status(asked) if asked in set(PLATFORM_STATES) else Status.REFUSED
     if not v.context.outward:

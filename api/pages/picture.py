@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from api.context import Context
 from api.pages.models.overview import Classes, Model, build
 from api.registries import Registries
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.errors import WaterError
 from infra.texts import Text, same
 from infra.times import MINUTE_MS, beijing_day
@@ -100,10 +100,10 @@ class Live:
     def _read(self) -> Model:
         context, now_ms = self._context, self._context.clock_ms()
         with context.database.read() as connection:
-            open_ = incident_store.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
-            closed = incident_store.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
+            open_ = incident_queries.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
+            closed = incident_queries.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
-            counts = incident_store.counts(connection)
+            counts = incident_queries.counts(connection)
             sources = source_attribution.likeliest_sources(connection, [one.id for one in open_])
             classes = Classes(current_classes(connection, REACH), shown_classes(connection, STATION))
             day = beijing_day(now_ms).isoformat()

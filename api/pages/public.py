@@ -48,6 +48,7 @@ from api.routes.reports import (
     solved,
 )
 from api.svg import code as qr_code
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import FindingKind
 from governance.incidents.model import State
@@ -219,7 +220,7 @@ def _confirmed(v: View, token: str) -> Response:
     with v.context.database.write() as connection:
         key = subscriptions.get(connection, token).reach
         here = [station.key for station in v.registries.recent().stations if station.reach == key]
-        warning = public_warnings.warning(incident_store.open_water_incidents(connection, key, here))
+        warning = public_warnings.warning(incident_queries.open_water_incidents(connection, key, here))
         now = PublicState(warning is not None, public_photos.newest_release(connection, key))
         subscriptions.confirm(connection, token, now, v.now_ms)
     return _subscription(v, token)
@@ -380,7 +381,7 @@ def _water(v: View, registry: Registry, reach: Reach) -> Water:
     with v.context.database.read() as connection:
         live = current_classes(connection, REACH).get(reach.key)
         here = [station.key for station in registry.stations if station.reach == reach.key]
-        going_on = incident_store.open_water_incidents(connection, reach.key, here)
+        going_on = incident_queries.open_water_incidents(connection, reach.key, here)
         terms = people_store.appointments(connection)
         plan = river_plans.get(connection, reach.key)
         open_ = on_reach(connection, reach.key, over=False, limit=SHOWN_KNOWN)

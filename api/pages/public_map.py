@@ -13,7 +13,7 @@ from api.pages.models import public as models
 from api.pages.models.public import WaterRow
 from api.pages.view import PageRoute, View, Viewing
 from api.requests import whole_number
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from ingest.analysis.live_classes import REACH, current_classes
 from sensors.standards.gb3838 import WaterClass
 
@@ -69,7 +69,7 @@ def data(v: Viewing) -> Response:
 def _rows(v: View) -> list[WaterRow]:
     with v.context.database.read() as connection:
         classes = current_classes(connection, REACH)
-        going_on = incident_store.all_open_water_incidents(connection)
+        going_on = incident_queries.all_open_water_incidents(connection)
     return models.rows(v.registries.recent(), classes, going_on)
 
 

@@ -22,7 +22,7 @@ from api.pages.view import PageRoute, View, Viewing
 from api.registries import find
 from api.requests import MINUTE_FORM, whole_number
 from api.routes.rules import NewReview, agree_with_review, record_reviews, withdraw_review
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident
 from governance.tables import incident as incident_table
@@ -164,7 +164,7 @@ def _incidents(v: View, connection: sa.Connection, start_ms: int, end_ms: int) -
     """The incidents of a day that are within reach."""
     i = incident_table.c
     during = sa.and_(i.since_ms < end_ms, sa.or_(i.last_observed_at_ms >= start_ms, i.open_cause.is_not(None)))
-    found = incident_store.list_incidents(connection, within=during, limit=MOST_INCIDENTS)
+    found = incident_queries.list_incidents(connection, within=during, limit=MOST_INCIDENTS)
     return [one for one in found if in_jurisdiction(one, v.actor)]
 
 

@@ -26,7 +26,7 @@ from api.routes import backtests as backtest_routes
 from api.routes import rule_trials as trial_routes
 from api.routes import rules as rule_routes
 from api.routes.backtests import LONGEST_TEXT, NewBacktest
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
 from infra.texts import Text, say
 from infra.times import DAY_MS, rfc3339
@@ -55,8 +55,8 @@ def show(v: Viewing) -> Response:
     kind = v.query.get("kind", "")
     with v.context.database.read() as connection:
         in_force = rule_versions.in_force(connection)
-        counted = incident_store.counts_by_rule(
-            connection, within=incident_store.jurisdiction_filter(v.actor, theirs=False)
+        counted = incident_queries.counts_by_rule(
+            connection, within=incident_queries.jurisdiction_filter(v.actor, theirs=False)
         )
         recent = backtest_requests.listing(connection, RECENT)
         on_trial = {one.rule: one.until_ms for one in rule_trials.running(connection) if v.now_ms < one.until_ms}
@@ -187,8 +187,8 @@ def _rule(
     with v.context.database.read() as connection:
         versions = rule_versions.versions(connection, id_)
         in_force = rule_versions.in_force(connection)
-        counted = incident_store.counts_by_rule(
-            connection, within=incident_store.jurisdiction_filter(v.actor, theirs=False)
+        counted = incident_queries.counts_by_rule(
+            connection, within=incident_queries.jurisdiction_filter(v.actor, theirs=False)
         )
     current = next((one for one in versions if one.until_ms is None), None)
     rule = models.rule_of(current.body, catalogue) if current else None

@@ -27,7 +27,7 @@ from api.requests import CSV, MINUTE_FORM
 from api.responses import answer, when
 from api.routes.stations import series_of_station
 from api.titles import titles
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.lifecycle import in_jurisdiction
 from governance.incidents.model import Incident
 from governance.organisation.regions import Regions
@@ -279,7 +279,7 @@ def _incidents(v: View, registry: Registry, key: str) -> tuple[tuple[Incident, T
     if not v.actor.may(INCIDENT.right):
         return None
     with v.context.database.read() as connection:
-        found = incident_store.list_incidents(connection, station=key, limit=LISTED)
+        found = incident_queries.list_incidents(connection, station=key, limit=LISTED)
     found = sorted((one for one in found if in_jurisdiction(one, v.actor)), key=lambda one: not one.is_open)
     named = titles(v.context, found, registry)
     return tuple((one, named[one.id]) for one in found)

@@ -26,7 +26,8 @@ from api.responses import VARY, answer, viewed, when
 from api.routes.attachments import file_of
 from api.routes.router import subject_router
 from governance import assessment_appeals, assessment_periods
-from governance.assessment import Assessment, GroupBy, Indicator, Row, Share, month_of
+from governance.assessment.model import Assessment, GroupBy, Indicator, Row, Share
+from governance.assessment.month import month_of
 from governance.assessment_appeals import SCORE, Appeal, AppealState, Figure, Grounds
 from governance.assessment_periods import NewPeriod, Period, PeriodKind
 from governance.incidents import attachments

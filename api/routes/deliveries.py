@@ -13,6 +13,7 @@ from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from governance.audit import trail as audit_trail
 from governance.incidents import cloudevents, lifecycle
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.notify import outbox
 from governance.notify.outbox import Delivery, Status
@@ -66,7 +67,7 @@ def list_deliveries(
     """
     before = place_by_number("deliveries", cursor)
     with context.database.read() as connection:
-        within = incident_store.visible_incident_ids(who)
+        within = incident_queries.visible_incident_ids(who)
         found = outbox.list_deliveries(connection, status, limit=limit + 1, before=before, within=within)
         counts = outbox.pending_counts(connection)
     page, following = cut("deliveries", found, limit, lambda one: one.id)

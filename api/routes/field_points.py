@@ -12,7 +12,7 @@ from api.requests import GEOJSON, RequestContext, RequestRegistries
 from api.responses import feature, features, when
 from api.routes.router import subject_router
 from api.titles import titles
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.finding import FindingKind
 from governance.incidents.model import Incident, Source
 from governance.organisation.roles import Actor
@@ -45,11 +45,11 @@ def located(context: Context, who: Actor, registry: Registry) -> list[dict[str, 
     """The features of the route."""
     now_ms = context.clock_ms()
     with context.database.read() as connection:
-        cases = incident_store.list_incidents(
+        cases = incident_queries.list_incidents(
             connection,
             open_only=True,
             kinds=(FindingKind.REPORT,),
-            within=incident_store.jurisdiction_filter(who),
+            within=incident_queries.jurisdiction_filter(who),
             limit=AT_MOST,
         )
         patrols = list(_patrols_of_today(connection, who, now_ms))

@@ -31,6 +31,7 @@ from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from api.titles import titles
 from governance.incidents import attachments, lifecycle
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
 from governance.incidents.model import (
@@ -351,7 +352,7 @@ def worklist(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
     """What waits for the caller: emergencies to be reported, then what is overdue, then by urgency and deadline."""
     now_ms = context.clock_ms()
     with context.database.read() as connection:
-        found = incident_store.worklist(connection, who, now_ms, limit=limit)
+        found = incident_queries.worklist(connection, who, now_ms, limit=limit)
     title_of = titles(context, [i for i, _ in found])
     return answer(Worklist([Task(_view(i, who, now_ms, title_of[i.id]), actions) for i, actions in found]))
 
@@ -376,7 +377,7 @@ def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
     if region is not None:
         below = keeper.regions().within(region) if region in keeper.regions() else frozenset({region})
     with context.database.read() as connection:
-        found = incident_store.list_incidents(
+        found = incident_queries.list_incidents(
             connection,
             state=state,
             open_only=open_,
@@ -384,7 +385,7 @@ def list_incidents(  # noqa: PLR0913, PLR0917  (a parameter of the request each)
             retrospective=retrospective,
             colour=colour,
             regions=below,
-            within=incident_store.jurisdiction_filter(who, theirs=region is None),
+            within=incident_queries.jurisdiction_filter(who, theirs=region is None),
             limit=limit + 1,
             before_id=before,
         )
@@ -460,8 +461,8 @@ def statistics(
     """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
     since_ms = 0 if since is None else instant("since", since)
     with context.database.read() as connection:
-        found = incident_store.counts_by_rule(
-            connection, since_ms=since_ms, within=incident_store.jurisdiction_filter(who, theirs=False)
+        found = incident_queries.counts_by_rule(
+            connection, since_ms=since_ms, within=incident_queries.jurisdiction_filter(who, theirs=False)
         )
     return answer(RuleStatistics([RuleView(*one) for one in found]))
 

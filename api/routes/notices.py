@@ -13,7 +13,7 @@ from api.requests import By, Cursor, Limit, RequestContext, Strict, Words, cut, 
 from api.responses import answer, viewed, when
 from api.routes.router import subject_router
 from governance.audit import trail as audit_trail
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
@@ -141,7 +141,7 @@ def list_notices(
             incident=incident,
             limit=limit + 1,
             before=before,
-            within=incident_store.visible_incident_ids(who),
+            within=incident_queries.visible_incident_ids(who),
         )
         page, following = cut("notices", found, limit, lambda one: one.id)
         items = notice_store.items(connection, [one.id for one in page])
@@ -175,7 +175,7 @@ def resend_notice(context: Context, who: Actor, number: int) -> None:
     """
     now_ms, policy = context.clock_ms(), _notification_settings(context).policy
     with context.database.write() as connection:
-        notice_store.get(connection, number, incident_store.visible_incident_ids(who))
+        notice_store.get(connection, number, incident_queries.visible_incident_ids(who))
         before = notice_store.replay(connection, number, now_ms, policy)
         audit_trail.append(
             connection,

@@ -16,7 +16,7 @@ from api.requests import By, Cursor, Limit, RequestContext, Strict, Words, cut, 
 from api.responses import answer, viewed
 from api.routes.router import subject_router
 from governance.audit import trail as audit_trail
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.platforms import callbacks, reconciliation
 from governance.platforms.callbacks import CallbackAnswer, CallbackOutcome
 from governance.platforms.reconciliation import StoredReport
@@ -146,7 +146,7 @@ def _members(received: CallbackAnswer) -> dict[str, Any]:
 def list_callbacks(context: RequestContext, who: Who, limit: Limit = 100) -> Response:
     """The callbacks that were proved to be a platform's, newest first, with what came of each; within reach."""
     with context.database.read() as connection:
-        found = callbacks.recent(connection, limit=limit, within=incident_store.visible_incident_ids(who))
+        found = callbacks.recent(connection, limit=limit, within=incident_queries.visible_incident_ids(who))
     return answer(Callbacks([viewed(CallbackView, c, incident=c.incident_id) for c in found]))
 
 

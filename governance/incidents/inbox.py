@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from governance.incidents.deadlines import Phase
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import FINAL_STATES, PHASE_OF_STATE, State
-from governance.incidents.store import jurisdiction_filter
+from governance.incidents.queries import jurisdiction_filter
 from governance.organisation.roles import Actor, Right, Role
 from governance.tables import incident as incidents_
 

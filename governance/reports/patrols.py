@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import sqlalchemy as sa
 
-from governance.assessment import GroupBy, Share
+from governance.assessment.model import GroupBy, Share
 from governance.audit import trail as audit_trail
 from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Role
 from governance.organisation.terms import Appointment
@@ -311,7 +311,7 @@ def may_see(actor: Actor, one: Patrol) -> bool:
 class PatrolShares:
     """Shares of patrols for the assessment: valid patrols, at most those due, of those due.
 
-    ``due`` is how many a month each person of a role owes (`governance.assessment.Formula`).
+    ``due`` is how many a month each person of a role owes (`governance.assessment.model.Formula`).
     Who was in office for a part of the month, or left since, owes that part, rounded to whole patrols. ``deputies``:
     what a deputy walked counts for the chief.
     """

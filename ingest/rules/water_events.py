@@ -114,7 +114,7 @@ def upstream_paths(registry: Registry, river: River) -> tuple[UpstreamPath, ...]
     """The pairs of stations (by registry position) where one lies above the other, with their travel times."""
     index = registry.index
     return tuple(
-        UpstreamPath(index[above], i, way.typical_ms, way.least_ms, way.most_ms)
+        UpstreamPath(index[above], i, way.least_ms, way.most_ms)
         for i, station in enumerate(registry.stations)
         if river.has_above(station.key)
         for above, way in river.above(station).items()

@@ -18,6 +18,7 @@ from infra.texts import say
 from infra.times import beijing_day
 from ingest.intake import Intake, PendingMessage
 from ingest.sources.sender_limits import SenderLimits, peer_of
+from sensors.wire.framed import StreamReader
 
 log = structlog.get_logger(__name__)
 
@@ -58,13 +59,6 @@ class Counters:
     asked: int = 0
     locked: int = 0
     left_out: int = 0
-
-
-class Reader(Protocol):
-    """Finds frames in a stream."""
-
-    def feed(self, data: bytes | memoryview) -> Sequence[Any]: ...
-    def close(self) -> Sequence[Any]: ...
 
 
 R = TypeVar("R")
@@ -252,7 +246,7 @@ class TcpLine(asyncio.BufferedProtocol, ABC):
     hello_s: float = 300.0
     """Time within which a registered device must have spoken."""
 
-    def __init__(self, server: LineServer[Any], reader: Reader) -> None:
+    def __init__(self, server: LineServer[Any], reader: StreamReader) -> None:
         self._server = server
         self._reader = reader
         self._broken_in_row = 0

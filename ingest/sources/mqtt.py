@@ -71,7 +71,6 @@ class MqttSource:
     ) -> None:
         self._settings = settings
         self._topics = self._topics_wanted = self._shared(mapped)
-        self._intake = intake
         self._clock_ms = clock_ms
         self.lane = intake.lane("mqtt", self._wake)
         self._generation = 0

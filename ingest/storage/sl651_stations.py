@@ -11,10 +11,9 @@ from infra.errors import ConfigurationError, NotFound
 from infra.records import from_row
 from infra.texts import say
 from infra.times import rfc3339
-from ingest.storage import changes
 from ingest.storage.changes import UNKNOWN_AUTHOR, Author
-from ingest.storage.newest import advance
-from ingest.storage.tables import sl651_station as table
+from ingest.storage.gateway_devices import DeviceTable
+from ingest.storage.tables import sl651_station
 from ingest.storage.tables import station as station_table
 from sensors.wire.sl651.readings import ADDRESS, ARRAY_ORDERS, SOURCE, Gauge
 from sensors.wire.telemetry import StatusWord
@@ -25,13 +24,16 @@ BITS: Final[Mapping[int, tuple[str, str]]] = {
     7: ("door_open", "door_closed"),
 }
 """Bit of the status → event when it becomes 0, event when it becomes 1. A change of another bit is a ``status_bit``."""
+DEVICES: Final = DeviceTable(sl651_station, sl651_station.c.address, ("station", "password", "base_m", "array_order"))
 _PASSWORD_DIGITS: Final = frozenset("0123456789ABCDEF")
 
 
 def load(connection: sa.Connection) -> dict[str, Gauge]:
     """All stations by address."""
-    joined = sa.select(table, station_table.c.interval_s).join(station_table, station_table.c.key == table.c.station)
-    return {row.address: from_row(Gauge, row) for row in connection.execute(joined.order_by(table.c.address))}
+    joined = sa.select(sl651_station, station_table.c.interval_s).join(
+        station_table, station_table.c.key == sl651_station.c.station
+    )
+    return {row.address: from_row(Gauge, row) for row in connection.execute(joined.order_by(sl651_station.c.address))}
 
 
 def save(connection: sa.Connection, gauge: Gauge, author: Author = UNKNOWN_AUTHOR) -> None:
@@ -47,28 +49,18 @@ def save(connection: sa.Connection, gauge: Gauge, author: Author = UNKNOWN_AUTHO
         raise ConfigurationError(say("registry.no_base", address=gauge.address, base=gauge.base_m))
     if gauge.array_order not in ARRAY_ORDERS:
         raise ConfigurationError(say("registry.no_array_order", address=gauge.address, order=gauge.array_order[:80]))
-    if connection.execute(sa.select(station_table.c.id).where(station_table.c.key == gauge.station)).first() is None:
-        raise NotFound(say("registry.station_unknown", station=gauge.station))
-    before = _record(connection, gauge.address)
-    values = {name: getattr(gauge, name) for name in ("station", "password", "base_m", "array_order")}
-    changed = connection.execute(sa.update(table).where(table.c.address == gauge.address).values(**values))
-    if not changed.rowcount:
-        connection.execute(sa.insert(table).values(address=gauge.address, **values))
-    after = _record(connection, gauge.address) or {}
-    changes.record_change(connection, "sl651_station", gauge.address, after, before=before, author=author)
+    DEVICES.save(connection, gauge, author)
 
 
 def remove(connection: sa.Connection, address: str, author: Author = UNKNOWN_AUTHOR) -> None:
     """Delete a station's address; its readings stay. Raises NotFound."""
-    before = _record(connection, address)
-    if not connection.execute(sa.delete(table).where(table.c.address == address)).rowcount:
+    if not DEVICES.remove(connection, address, author):
         raise NotFound(say("registry.no_gauge", address=address[:80]))
-    changes.record_change(connection, "sl651_station", address, {"removed": True}, before=before, author=author)
 
 
 def update_newest(connection: sa.Connection, newest: Mapping[str, int]) -> None:
     """Store the time of each station's newest reading (address → ms); an older time is ignored."""
-    advance(connection, table.c.address, newest)
+    DEVICES.update_newest(connection, newest)
 
 
 def status_changes(connection: sa.Connection, address: str, word: StatusWord) -> list[str]:
@@ -76,12 +68,14 @@ def status_changes(connection: sa.Connection, address: str, word: StatusWord) ->
 
     The first one is only stored: a bit may be 0 for want of a switch. An older status than the stored one is ignored.
     """
-    where = table.c.address == address
-    row = connection.execute(sa.select(table.c.status_bits, table.c.status_at_ms).where(where)).one_or_none()
+    where = sl651_station.c.address == address
+    row = connection.execute(
+        sa.select(sl651_station.c.status_bits, sl651_station.c.status_at_ms).where(where)
+    ).one_or_none()
     if row is None or (row.status_at_ms is not None and row.status_at_ms >= word.at_ms):
         return []
     values = {"status_bits": word.bits, "status_at_ms": word.at_ms}
-    connection.execute(sa.update(table).where(where).values(**values))
+    connection.execute(sa.update(sl651_station).where(where).values(**values))
     if row.status_bits is None:
         return []
     changed = [bit for bit in range(32) if (row.status_bits ^ word.bits) >> bit & 1]
@@ -92,12 +86,3 @@ def _event(address: str, bit: int, value: int, at_ms: int) -> str:
     event = BITS[bit][value] if bit in BITS else "status_bit"
     body = {"event": event, "source": SOURCE, "address": address, "at": rfc3339(at_ms), "bit": bit, "value": value}
     return json.dumps(body)
-
-
-def _record(connection: sa.Connection, address: str) -> dict[str, object] | None:
-    """What a change records of a station: never its password, only whether one is checked."""
-    row = connection.execute(sa.select(table).where(table.c.address == address)).one_or_none()
-    if row is None:
-        return None
-    values = {name: getattr(row, name) for name in ("station", "base_m", "array_order")}
-    return values | {"password_checked": row.password is not None}

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from governance.assessment import GroupBy, Indicator
+from governance.assessment.model import GroupBy, Indicator
 from infra import clock
 from infra.texts import named, say
 from riverchief import files

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 import structlog
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.finding import Colour
 from governance.notify import channels
 from governance.notify.channels import Outcome
@@ -142,7 +142,7 @@ def warning_at(connection: sa.Connection, reach: str) -> tuple[Colour, int] | No
     """The warning of a reach and since when, as its sign has it; None where there is none."""
     s = station_table.c
     here = list(connection.execute(sa.select(s.key).where(s.reach == reach)).scalars())
-    return public_warnings.warning(incident_store.open_water_incidents(connection, reach, here))
+    return public_warnings.warning(incident_queries.open_water_incidents(connection, reach, here))
 
 
 def _text(key: str, values: dict[str, object]) -> Text:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Message, Reason, Rejected
@@ -36,6 +36,16 @@ class Columns:
         batch = Batch.of([-1] * len(self.rows), parameter, at, value, status, message)
         rejected = tuple(self.rejected)
         return Decoded(batch, tuple(headers), self.unknown, rejected, self.periods, self.notices, self.status)
+
+
+class StreamReader(Protocol):
+    """Finds frames in a stream of bytes."""
+
+    def feed(self, data: bytes | memoryview) -> Sequence[Any]:
+        """The frames that are complete now, and what is none."""
+
+    def close(self) -> Sequence[Any]:
+        """What is left at the end of the stream."""
 
 
 class Device(Protocol):

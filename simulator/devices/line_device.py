@@ -11,12 +11,13 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 
 from infra.closing import Closing
+from sensors.wire.framed import StreamReader
 
 _RETRY_S: Final = 0.2
 
@@ -33,12 +34,6 @@ class Timeouts(Protocol):
     def answer_s(self) -> float: ...
     @property
     def resends(self) -> int: ...
-
-
-class Reader(Protocol):
-    """Finds frames in a stream."""
-
-    def feed(self, data: bytes | memoryview) -> Sequence[Any]: ...
 
 
 class LineDevice(Closing, Generic[M]):
@@ -104,7 +99,7 @@ class LineDevice(Closing, Generic[M]):
         """Open the line; raises OSError."""
 
     @abstractmethod
-    def _reader(self) -> Reader:
+    def _reader(self) -> StreamReader:
         """The reader of a new line."""
 
     @abstractmethod

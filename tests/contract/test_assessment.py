@@ -15,8 +15,8 @@ from api import assessment as assessing
 from api.app import create_app
 from api.assessment import XLSX
 from api.context import Context
-from governance import assessment
-from governance.assessment import GroupBy, Indicator, Share
+from governance.assessment.assess import assess
+from governance.assessment.model import GroupBy, Indicator, Share
 from governance.audit import trail as audit_trail
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Role
@@ -89,7 +89,7 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(databas
     assert result.exit_code == 0, result.output
     with database.read() as connection:
         lines = list(audit_trail.all_entries(connection))
-    again = assessment.assess(lines, "2026-10", GroupBy.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
+    again = assess(lines, "2026-10", GroupBy.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
     rows = shown(file.read_bytes()).rows()
     assert [row[0] for row in rows] == ["（无归属） (nobody's)", "=HYPERLINK(1)", "李河长（示例）", "合计 all"]
     for row, made in zip(rows, [*again.rows, again.total], strict=True):

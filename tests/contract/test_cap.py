@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from lxml import etree
 
 from api.app import create_app
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.cap import CapSettings
 from governance.incidents.finding import Colour, Finding, FindingKind
@@ -105,7 +106,7 @@ def test_the_trouble_of_a_device_stays_inside(app: FastAPI, database: Database, 
 
 def test_what_somebody_reported_stays_inside(app: FastAPI, database: Database) -> None:
     with database.read() as connection:
-        reports = incident_store.list_incidents(connection, kinds=(FindingKind.REPORT,), limit=5)
+        reports = incident_queries.list_incidents(connection, kinds=(FindingKind.REPORT,), limit=5)
     assert reports
     assert all(told(app, one.id) == [] for one in reports)
 

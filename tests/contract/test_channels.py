@@ -22,7 +22,7 @@ from api.app import create_app
 from api.context import Context
 from api.routes.incidents import NewReport, file_report
 from api.routes.reports import ATTEMPTS, ReportForm, file
-from governance.assessment import GroupBy
+from governance.assessment.model import GroupBy
 from governance.audit import trail as audit_trail
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Role

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 
 from dashboards import catalogue as dashboards
 from dashboards import parts
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
 from governance.incidents.model import Action, Order
@@ -324,7 +325,7 @@ def _work(database: Database, now: int) -> None:
             )
             incident_store.record_findings(connection, [finding], at_ms, source="/riverchief")
     with database.read() as connection:
-        made = {i.rule: i for i in incident_store.list_incidents(connection, limit=100)}
+        made = {i.rule: i for i in incident_queries.list_incidents(connection, limit=100)}
     with database.write() as connection:
 
         def act(rule: str, action: Action, at_ms: int) -> None:
@@ -403,7 +404,7 @@ def _events(database: Database, registry: Registry, now: int) -> Iterator[bytes]
     """Incidents as they are, and one event of every other kind."""
     reach = {s.key: s.reach for s in registry.stations}
     with database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=100)
+        found = incident_queries.list_incidents(connection, limit=100)
     for i in found:
         tags = {schema.KIND: "incident", schema.STATION: i.station, schema.REACH: reach.get(i.station, "")}
         fields = {
@@ -697,7 +698,7 @@ def test_a_retired_station_is_not_called_silent(day: Day) -> None:
 def test_counts_of_incidents_agree_with_the_governance_store(day: Day) -> None:
     frame = day.sole("rc-overview", "待处置事件")
     with day.database.read() as connection:
-        found = [i for i in incident_store.list_incidents(connection, limit=500) if i.closed_at_ms is None]
+        found = [i for i in incident_queries.list_incidents(connection, limit=500) if i.closed_at_ms is None]
     live = Counter(i.colour.value for i in found if not i.retrospective)
     assert live["red"]
     assert dict(zip(frame.columns, frame.rows[0], strict=True)) == {s: live[c] for c, (s, _) in parts.URGENCY.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.incidents.model import Incident
 from infra.database import Database
 from ingest.pipeline import Site
@@ -75,7 +75,7 @@ def taken(folder: Path, sent: Sequence[Message]) -> list[Incident]:
     for start in range(0, len(sent), 5):
         site.process(sent[start : start + 5], NOW)
     with database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=100)
+        found = incident_queries.list_incidents(connection, limit=100)
     database.close()
     return found
 

@@ -7,7 +7,7 @@ import pytest
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.database import Database
 from ingest import ledger, quarantine
 from ingest.pipeline import Site
@@ -75,7 +75,7 @@ def test_the_surplus_is_held_the_device_named_and_all_of_it_can_be_replayed(site
     assert (account(site, "broken").complete, account(site, "broken").readings) == (True, 501)
     assert account(site, "broken").duplicate == 0
     with site.database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=10)
+        found = incident_queries.list_incidents(connection, limit=10)
     assert [(one.station, one.cause) for one in found] == [("broken", "device:broken")]
     site.process([one.message() for one in entries], T0 + 2000)
     assert held(site) == []

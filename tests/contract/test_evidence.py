@@ -20,6 +20,7 @@ from api.context import Context
 from api.evidence import font, labels
 from api.evidence.gather import Sources
 from governance.audit import trail as audit_trail
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.headline import Headline, Row
@@ -91,7 +92,7 @@ class River:
             site.process([Message("qicha", json.dumps(body).encode(), at + 1000)], at + 1000)
         self.now_ms = T + 8 * 60 * MINUTE
         with self.database.read() as connection:
-            (self.incident,) = incident_store.list_incidents(connection, limit=5)
+            (self.incident,) = incident_queries.list_incidents(connection, limit=5)
         self.photos = folder / "photos"
         picture = io.BytesIO()
         Image.new("RGB", (80, 60), "#4a7").save(picture, "PNG")

@@ -17,7 +17,7 @@ from PIL import Image
 from api.app import create_app
 from api.context import Context
 from api.field import kinds
-from governance.assessment import GroupBy
+from governance.assessment.model import GroupBy
 from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.model import Action, Assignment, Order

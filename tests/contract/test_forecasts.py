@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Incident
@@ -87,7 +88,7 @@ class Tidal:
 
     def incidents(self) -> list[Incident]:
         with self.database.read() as connection:
-            return incident_store.list_incidents(connection, limit=10)
+            return incident_queries.list_incidents(connection, limit=10)
 
     def notified(self) -> list[str]:
         with self.database.read() as connection:

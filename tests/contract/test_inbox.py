@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from governance.incidents import inbox, lifecycle
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour
 from governance.incidents.inbox import InboxQuery, InboxView
@@ -92,7 +93,7 @@ def test_what_waits_for_somebody_is_among_what_needs_them_next(database: Databas
     every_state(database)
     for actor in EVERYBODY:
         with database.read() as connection:
-            waiting = {one.id for one, _ in incident_store.worklist(connection, actor, NOW, limit=1000)}
+            waiting = {one.id for one, _ in incident_queries.worklist(connection, actor, NOW, limit=1000)}
             rows = inbox.find(connection, actor, InboxQuery(), NOW, limit=1000)
             counted = inbox.counts(connection, actor, NOW)
             seen = incident_store.get_many(connection, [row.id for row in rows])
@@ -115,16 +116,16 @@ def test_a_work_list_begins_with_what_is_most_urgent_and_loads_no_more_than_it_s
         incident = incident_store.incidents_
         connection.execute(incident.update().where(incident.c.id == emergency.id).values(emergency="IV"))
         connection.execute(incident.update().where(incident.c.id == emergency.id - 1).values(paused_at_ms=NOW))
-    monkeypatch.setattr(incident_store, "IDS_PER_QUERY", 4)
+    monkeypatch.setattr(incident_queries, "IDS_PER_QUERY", 4)
     loaded: list[int] = []
     get_many = incident_store.get_many
-    monkeypatch.setattr(incident_store, "get_many", lambda c, ids: loaded.extend(ids) or get_many(c, ids))
+    monkeypatch.setattr(incident_queries, "get_many", lambda c, ids: loaded.extend(ids) or get_many(c, ids))
     with database.read() as connection:
-        found = [one for one, _ in incident_store.worklist(connection, OFFICE, NOW, limit=1000)]
+        found = [one for one, _ in incident_queries.worklist(connection, OFFICE, NOW, limit=1000)]
         assert found == sorted(found, key=lambda one: lifecycle.worklist_order(one, NOW))
         assert found[0].id == emergency.id
         loaded.clear()
-        assert [one for one, _ in incident_store.worklist(connection, OFFICE, NOW, limit=3)] == found[:3]
+        assert [one for one, _ in incident_queries.worklist(connection, OFFICE, NOW, limit=3)] == found[:3]
     assert len(loaded) <= 8 < len(found)
 
 

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from governance.incidents import active_findings
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding
 from governance.incidents.model import Action, Conflict, EntryKind, Incident, NotAllowedNow, Order, State
@@ -297,7 +298,7 @@ def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database:
 
     def numbers(**asked: object) -> list[int]:
         with database.read() as connection:
-            return [i.id for i in incident_store.list_incidents(connection, **{"limit": 10} | asked)]  # type: ignore[arg-type]
+            return [i.id for i in incident_queries.list_incidents(connection, **{"limit": 10} | asked)]  # type: ignore[arg-type]
 
     assert numbers() == [5, 4, 3, 2, 1]
     assert numbers(limit=2) == [5, 4]
@@ -309,8 +310,8 @@ def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database:
     assert numbers(retrospective=True) == [5]
     assert numbers(retrospective=False, state=State.REPORTED) == [4, 1]
     with database.read() as connection:
-        assert incident_store.list_incidents(connection, limit=10)[4] == incident_store.get(connection, 1)
-        counts = incident_store.counts(connection)
+        assert incident_queries.list_incidents(connection, limit=10)[4] == incident_store.get(connection, 1)
+        counts = incident_queries.counts(connection)
     found = {state: n for state, n in counts.by_state.items() if n}
     assert found == {State.REPORTED: 3, State.ACCEPTED: 1, State.FALSE_ALARM: 1}
     assert counts.open_by_colour == {Colour.RED: 0, Colour.ORANGE: 0, Colour.YELLOW: 3, Colour.BLUE: 0}
@@ -332,7 +333,7 @@ def test_a_worker_that_read_before_another_wrote_joins_the_others_incident(
     made = record(database, new, fired() if stale == "new_findings" else fired(T + HOUR))
     assert (made.opened, made.updated) == ((1, 0) if stale == "new_findings" else (1, 1))
     with database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=10)
+        found = incident_queries.list_incidents(connection, limit=10)
         assert sorted(i.cause for i in found) == ["qicha/do", "shiwan/nh3n"]
         assert connection.execute(sa.select(sa.func.count()).select_from(outbox)).scalar() == made.updated + 2
 
@@ -366,7 +367,7 @@ def test_workers_recording_the_same_findings_at_once_make_each_incident_once(dat
         own.close()
     assert failures == []
     with database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=100)
+        found = incident_queries.list_incidents(connection, limit=100)
         entries = connection.execute(sa.select(incident_entry.c.finding_id)).scalars().all()
         events = connection.execute(sa.select(sa.func.count()).select_from(outbox)).scalar()
     assert sorted(i.cause for i in found) == ["c0", "c1", "c2", "c3", "c4"]
@@ -396,7 +397,7 @@ def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(dialect: str, 
             for batch in batches:
                 record(database, *batch)
             with database.read() as connection:
-                found = incident_store.list_incidents(connection, limit=100)
+                found = incident_queries.list_incidents(connection, limit=100)
                 told = [(i, incident_store.history(connection, i.id)) for i in found]
             database.close()
             return told
@@ -451,7 +452,7 @@ def test_a_flood_of_5000_findings_in_a_minute_is_one_incident_for_each_cause(dat
         for _ in range(2):  # a restart tells the same again
             record(database, *part)
     with database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=100)
+        found = incident_queries.list_incidents(connection, limit=100)
         entries = connection.execute(sa.select(sa.func.count()).select_from(incident_entry)).scalar_one()
     assert sorted(one.cause for one in found) == causes
     assert {one.colour for one in found} == {Colour.RED}

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.assessment import XLSX
-from governance.assessment import month_of
+from governance.assessment.month import month_of
 from governance.audit import trail as audit_trail
 from governance.incidents.model import Action, Order
 from governance.organisation.regions import Place

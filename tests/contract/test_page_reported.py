@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.database import Database
 from infra.texts import say
 from tests import pages_site
@@ -37,7 +37,7 @@ def _number(location: str) -> int:
 
 def _count(database: Database) -> int:
     with database.read() as connection:
-        return len(incident_store.list_incidents(connection, limit=1000))
+        return len(incident_queries.list_incidents(connection, limit=1000))
 
 
 def _seen(page: str) -> str:

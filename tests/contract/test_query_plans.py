@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.database import Database
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
@@ -53,7 +53,7 @@ def plans(database: Database, ask: Callable[[], object], table: str) -> list[str
 def listed(database: Database, **options: Any) -> Callable[[], object]:
     def ask() -> object:
         with database.read() as connection:
-            return incident_store.list_incidents(connection, limit=100, **options)
+            return incident_queries.list_incidents(connection, limit=100, **options)
 
     return ask
 

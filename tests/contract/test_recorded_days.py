@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incident_store
 from infra.errors import Refused
 from infra.times import DAY_MS, rfc3339
@@ -72,7 +73,7 @@ class RecordedRun(score.Run):
     def _choose_place(self, now_ms: int) -> tuple[str, int]:
         """A station and an instant of the last days; every other time those of an incident."""
         with self.database.read() as connection:
-            found = incident_store.list_incidents(connection, limit=3)
+            found = incident_queries.list_incidents(connection, limit=3)
         if found and self._random.random() < 0.5:
             one = self._random.choice(found)
             return one.station, min(one.since_ms - HOUR, now_ms - HOUR)
@@ -88,7 +89,7 @@ class RecordedRun(score.Run):
     def _review_first_incident(self, now_ms: int) -> None:
         """Call all readings of the first incident bad."""
         with self.database.read() as connection:
-            one = incident_store.list_incidents(connection, limit=100)[-1]
+            one = incident_queries.list_incidents(connection, limit=100)[-1]
         until_ms = one.last_observed_at_ms + HOUR
         review = Review(one.station, "nh3n", one.since_ms - 2 * HOUR, until_ms, Verdict.BAD, "气泡", BY, now_ms)
         with self.database.write() as connection:
@@ -140,7 +141,7 @@ def recorded_run() -> Iterator[RecordedRun]:
 def outcome(run: RecordedRun) -> dict[str, Any]:
     """Flags by station, and every incident with its history, as plain values."""
     with run.database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=10_000)[::-1]
+        found = incident_queries.list_incidents(connection, limit=10_000)[::-1]
         histories = [incident_store.history(connection, one.id) for one in found]
     flags: dict[str, Any] = {}
     for station in run.registry.stations:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from governance.audit.trail import Verified
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.notify.message import CALL_KINDS, NoticeKind
 from governance.notify.planning import kind_of
 from governance.notify.tables import notice, notice_item
@@ -105,7 +105,7 @@ def books(site: Site, found: Readings) -> Iterator[str]:
 def incidents(site: Site, river: River) -> Iterator[str]:
     """One incident for each station that was polluted, and one that pages nobody for each flood of late data."""
     with site.database() as database, database.read() as connection:
-        everything = incident_store.list_incidents(connection, limit=10_000)
+        everything = incident_queries.list_incidents(connection, limit=10_000)
         paged = Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
     found = [one for one in everything if one.cause.startswith("water:")]
     live = Counter(one.station for one in found if not one.retrospective)
@@ -124,7 +124,7 @@ def incidents(site: Site, river: River) -> Iterator[str]:
 def silence(site: Site, river: River) -> Iterator[str]:
     """No station that sent all the time seemed silent, whatever the site's clock said."""
     with site.database() as database, database.read() as connection:
-        everything = incident_store.list_incidents(connection, limit=10_000)
+        everything = incident_queries.list_incidents(connection, limit=10_000)
     sending = {*river.steady, *river.turning}
     wrong = sorted({one.station for one in everything if one.cause.startswith("silence:") and one.station in sending})
     if wrong:

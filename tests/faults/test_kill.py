@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.clock import now_ms
 from ingest import ledger
 from ingest.storage.sql import SqlReadings
@@ -44,7 +44,7 @@ def books_close(site: Running, fleet: Fleet) -> None:
     """Each reading once in the store and once in the account; one page for each station's pollution."""
     with site.database.read() as connection:
         accounts = ledger.accounts(connection)
-        found = incident_store.list_incidents(connection, limit=1000)
+        found = incident_queries.list_incidents(connection, limit=1000)
         pages = connection.exec_driver_sql("SELECT count(*) FROM outbox WHERE notify = 'page'").scalar_one()
     assert stored(site) == fleet.readings_sent
     assert sum(a.stored for a in accounts) == fleet.readings_sent

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.clock import now_ms
 from ingest.storage import spool
 from ingest.storage.spool import Spool, SpoolKind
@@ -101,7 +101,7 @@ def test_readings_incidents_and_spool_are_there_after_each_power_loss_of_the_ing
         assert site.booked() == len(sent) == fleet.readings_sent
         assert _spooled(site) == sent
         with site.database.read() as connection:
-            found = incident_store.list_incidents(connection, limit=100)
+            found = incident_queries.list_incidents(connection, limit=100)
             pages = connection.exec_driver_sql("SELECT count(*) FROM outbox WHERE notify = 'page'").scalar_one()
         assert len([i for i in found if i.cause.startswith("water:") and i.station == STATION]) == 1
         assert 1 <= pages <= 2

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from lxml import etree
 from playwright.sync_api import expect
 
-from governance.assessment import CLASSES_ACTION
+from governance.assessment.model import CLASSES_ACTION
 from governance.audit import trail as audit_trail
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from governance.notify import oncall
 from governance.notify import store as notice_store
 from governance.tables import outbox
@@ -206,7 +206,7 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
     with database.read() as connection:
         everything = ledger.accounts(connection)
         accounts = [a for a in everything if a.station == "my-creek"]
-        past = [i for i in incident_store.list_incidents(connection, limit=100) if i.retrospective]
+        past = [i for i in incident_queries.list_incidents(connection, limit=100) if i.retrospective]
         plume = [i for i in past if any(c.station.startswith("qcc-huanhu") for c in i.conditions)]
     database.close()
     assert len(plume) == 1, "one cause, one incident"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.clock import now_ms
 from ingest import ledger, quarantine, quarantine_limits
 from ingest.quarantine_limits import ENTRY_BYTES
@@ -105,7 +105,7 @@ def test_one_device_that_floods_is_named_and_nobody_else_waits_for_it(running: C
             "all of the flood is accounted for", lambda: booked(site, BROKEN, "readings") == flood.sent, every_s=0.25
         )
         with site.database.read() as connection:
-            incidents = incident_store.list_incidents(connection, limit=100)
+            incidents = incident_queries.list_incidents(connection, limit=100)
         assert [(one.station, one.cause) for one in incidents] == [(BROKEN, f"device:{BROKEN}")]
         assert booked(site, BROKEN, "quarantined") >= max(1, flood.sent - 3 * FREE_MESSAGES_PER_MINUTE)
         with site.database.read() as connection:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,17 @@ from sensors.wire.hj212.packet import Edition, write_qn, write_time
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator.devices import hj212_logger as simulated
-from tests import preloaded
+from tests import preloaded, rig
 from tests.hj212_frames import EXAMPLE, MN
 from tests.hj212_site import PASSWORD, Site212, Wire
 from tests.long import LONG
-from tests.rig import eventually
 from tests.says import says
 
 LINE_ANSWER_S = 1.0
 MINUTE = 60_000
 OTHER = "B" * 24
+eventually = partial(rig.eventually, timeout_s=30)
+"""For what happens within this process: as long as `Wire` waits. A new process may take longer to start."""
 
 
 @pytest.fixture
@@ -123,12 +125,12 @@ def test_nothing_is_answered_before_the_commit_and_a_resend_after_a_kill_is_stor
     at = whole_minute()
     process = preloaded.Popen([*program, "hold"])
     try:
-        eventually("the gateway listens", (tmp_path / "ready").exists)
+        rig.eventually("the gateway listens", (tmp_path / "ready").exists)
         line = simulated.Line("127.0.0.1", port, answer_s=LINE_ANSWER_S)
         with simulated.Logger(line, MN, PASSWORD, now_ms) as sender:
             sender.report(Sample(at, {"do": 3.6, "ph": 7.1}))
-            eventually("the readings are written and not committed", (tmp_path / "held").exists)
-            eventually("the logger sends again", lambda: sender.resent > 0)
+            rig.eventually("the readings are written and not committed", (tmp_path / "held").exists)
+            rig.eventually("the logger sends again", lambda: sender.resent > 0)
             assert sender.unanswered == 1
             process.kill()
             process.wait()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.database import Database
 from ingest import ledger, quarantine
 from ingest.pipeline import Site
@@ -49,7 +49,7 @@ def events(site: Site) -> int:
 
 def found(site: Site) -> int:
     with site.database.read() as connection:
-        return len(incident_store.list_incidents(connection, limit=100))
+        return len(incident_queries.list_incidents(connection, limit=100))
 
 
 @pytest.mark.parametrize(

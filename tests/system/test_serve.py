@@ -17,7 +17,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from dashboards.platform import CHARTS
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.clock import now_ms
 from infra.times import DAY_MS, rfc3339
 from ingest.pace import Estimate, Look, add
@@ -258,7 +258,7 @@ def test_with_http_alone_a_station_that_falls_silent_opens_an_incident(tmp_path:
 
             def causes() -> list[str]:
                 with database.read() as connection:
-                    return [one.cause for one in incident_store.list_incidents(connection, limit=10)]
+                    return [one.cause for one in incident_queries.list_incidents(connection, limit=10)]
 
             assert eventually("an incident is opened", causes) == ["silence:s1"]
         finally:

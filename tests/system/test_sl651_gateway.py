@@ -4,6 +4,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from sensors.wire.sl651.readings import Gauge
 from sensors.wire.telemetry import Sample
 from simulator.devices.sl651_station import Line, Quirks, Station
 from tests import preloaded, rig
-from tests.rig import eventually
 from tests.sl651_site import ADDRESS, Site651, Wire, body, frame, packets
 
 MINUTE = 60_000
 OTHER = "003A00BEEF"
+eventually = partial(rig.eventually, timeout_s=30)
+"""For what happens within this process: as long as `Wire` waits. A new process may take longer to start."""
 QUIET_S = 0.4
 """Nobody answers within this time who will not answer at all."""
 
@@ -294,30 +296,28 @@ def test_killed_before_the_commit_the_message_comes_again_and_is_stored_once(tmp
     folder, port = tmp_path / "site", free_port()
     site = Site651(folder)
     site.register(Gauge(ADDRESS, "shiwan"))
-    raw, at = frame(body(1, whole := whole_minute())), whole
-
-    def serve(*more: str) -> "subprocess.Popen[bytes]":
-        (folder / "ready").unlink(missing_ok=True)
-        process = preloaded.Popen([sys.executable, "-m", "tests.sl651_site", str(folder), str(port), *more])
-        eventually("it is ready", (folder / "ready").exists)
-        return process
-
-    first = serve("hold")
-    wire = Wire(port)
-    wire.send(raw)
-    eventually("it holds the transaction", (folder / "held").exists)
-    assert quiet(wire)
-    first.kill()
-    first.wait()
-    second = serve()
+    at = whole_minute()
+    raw = frame(body(1, at))
+    program = [sys.executable, "-m", "tests.sl651_site", str(folder), str(port)]
+    process = preloaded.Popen([*program, "hold"])
     try:
+        rig.eventually("it is ready", (folder / "ready").exists)
+        wire = Wire(port)
+        wire.send(raw)
+        rig.eventually("it holds the transaction", (folder / "held").exists)
+        assert quiet(wire)
+        process.kill()
+        process.wait()
+        (folder / "ready").unlink()
+        process = preloaded.Popen(program)
+        rig.eventually("it is ready again", (folder / "ready").exists)
         again = Wire(port)
         again.send(raw)
         assert again.answer().end is End.EOT
         assert site.stored("shiwan", "level") == {at: 28.96}
     finally:
-        second.terminate()
-        second.wait()
+        process.kill()
+        process.wait()
         site.database.close()
 
 
@@ -363,10 +363,12 @@ class Serve:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     made = Serve(tmp_path / "serve")
-    made.start()
-    yield made
-    made.kill()
-    made.database.close()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+        made.database.close()
 
 
 def test_stations_over_tcp_and_udp_lose_nothing_when_the_program_is_killed(serve: Serve) -> None:

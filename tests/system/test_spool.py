@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries as incident_queries
 from infra.clock import now_ms
 from infra.database import Database
 from infra.errors import StorageUnavailable
@@ -51,7 +51,7 @@ def waiting(site: Running) -> int:
 def opened(site: Running) -> list[str]:
     with site.database.read() as connection:
         return sorted(
-            i.station for i in incident_store.list_incidents(connection, limit=100) if i.cause.startswith("water:")
+            i.station for i in incident_queries.list_incidents(connection, limit=100) if i.cause.startswith("water:")
         )
 
 

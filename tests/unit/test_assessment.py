@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from governance.assessment import Formula, GroupBy, Groups, Indicator, Share, assess, month_of, read
+from governance.assessment.assess import assess
+from governance.assessment.formula import read
+from governance.assessment.model import Formula, GroupBy, Groups, Indicator, Inputs, Share
+from governance.assessment.month import month_of
 from governance.audit.merkle import AuditEntry
 from governance.organisation.roles import Role
 from infra.errors import ConfigurationError
@@ -78,8 +81,8 @@ class Trail:
 
 
 def made(trail: Trail, by: GroupBy = GroupBy.CHIEF, formula: Formula = FORMULA, **other: Any) -> Any:
-    given: dict[str, Any] = {"now_ms": at(1, month=12), **other}
-    return assess(trail.lines, "2026-10", by, formula, **given)
+    now_ms = other.pop("now_ms", at(1, month=12))
+    return assess(trail.lines, "2026-10", by, formula, now_ms=now_ms, inputs=Inputs(**other))
 
 
 def test_steps_within_their_limits_count_as_in_time_and_late_ones_do_not() -> None:
@@ -196,7 +199,7 @@ def test_who_may_see_some_rows_only_gets_their_cases_and_their_total() -> None:
     trail.walk(2, 6, chief="王河长", finish_h=30)
     trail.classes(3, dongping=True, qicha=False)
     groups = Groups(water=lambda by, reach, at_ms: ["李河长"] if reach == "dongping" else ["王河长"])
-    found = made(trail, groups=groups, seen=lambda key: key == "李河长")
+    found = made(trail, groups=groups, seen=lambda _, key: key == "李河长")
     assert [row.key for row in found.rows] == ["李河长"]
     assert [case.id for case in found.cases] == [1]
     assert found.total == replace(found.rows[0], key="")

@@ -267,8 +267,8 @@ def test_an_alarm_is_as_sure_as_such_alarms_were_right() -> None:
 def test_the_travel_time_of_the_registry_says_what_can_come_from_above() -> None:
     above, below = passing(pulse(768, 592, 4, 24)), passing(pulse(768, 604, 4, 24), 0.9)
     hour = 3_600_000
-    assert when(alarms(above, below=below, way=UpstreamPath(0, 1, 3 * hour, 2 * hour, 4 * hour))) != []
-    assert when(alarms(above, below=below, way=UpstreamPath(0, 1, 8 * hour, 6 * hour, 9 * hour))) == []
+    assert when(alarms(above, below=below, way=UpstreamPath(0, 1, 2 * hour, 4 * hour))) != []
+    assert when(alarms(above, below=below, way=UpstreamPath(0, 1, 6 * hour, 9 * hour))) == []
 
 
 def test_other_sensors_above_and_the_other_direction_support_nothing() -> None:

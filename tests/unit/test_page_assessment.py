@@ -1,7 +1,7 @@
 """The class of a month, how it changed, and shares of the assessment's tables."""
 
 from api.pages.models.assessment import ALL, Column, Naming, Sources, Verdict, piece, prevailing, table
-from governance.assessment import Assessment, DayOfWater, Formula, GroupBy, Indicator, Row, Share, WaterOfReach
+from governance.assessment.model import Assessment, DayOfWater, Formula, GroupBy, Indicator, Row, Share, WaterOfReach
 from infra.texts import Text
 from sensors.standards.gb3838 import WaterClass
 

@@ -11,7 +11,7 @@ from governance.incidents.deadlines import DEFAULT_POLICY, Phase
 from governance.incidents.finding import Colour
 from governance.incidents.lifecycle import allowed, apply_action, open_reported
 from governance.incidents.model import Action, Assignment, Entry, EntryKind, Incident, Order, PauseReason, Source, State
-from governance.incidents.store import Counts
+from governance.incidents.queries import Counts
 from governance.notify.contacts import Channel, Contact, ContactRole, Directory
 from governance.notify.planning import Circumstances
 from governance.notify.policy import NoticePolicy

@@ -8,7 +8,7 @@ from api.pages.models import map as models
 from api.pages.models.overview import Classes, Data, Model, build
 from governance.incidents.finding import Colour
 from governance.incidents.model import Incident, State
-from governance.incidents.store import Counts
+from governance.incidents.queries import Counts
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Role
 from ingest.analysis.live_classes import REACH, ShownClass

@@ -264,6 +264,7 @@ WRITTEN = (
     ("", r'what(?:: str)? ?= ?"(oncall\.[a-z]+)"'),
     ("export.", r'export_log\.note\([a-z.]+, "([a-z]+)"'),
     ("registry.", r'record_change\(connection, "(\w+)"'),
+    ("registry.", r"DeviceTable\((\w+), "),
     ("registry.", r"\bupsert\(connection, (?!table\b)([a-z]+), \{"),
     ("registry.", r"_put\(connection, ([a-z]+), \w+, (?:\(|author)"),
 )

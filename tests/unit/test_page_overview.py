@@ -15,7 +15,7 @@ from api.registries import Registries
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.headline import Headline, Row, title
 from governance.incidents.model import Action, Condition, Incident, State
-from governance.incidents.store import Counts
+from governance.incidents.queries import Counts
 from governance.organisation.regions import Place
 from infra.database import Database
 from infra.texts import Text, say

@@ -9,7 +9,7 @@ from api.classes import LiveClassView
 from api.pages.models import overview, rivers
 from api.pages.models.rivers import Choice, GoalForm
 from api.river_file import OfficeView, RiverFile, StationView
-from governance.incidents.store import Counts
+from governance.incidents.queries import Counts
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Role, administrator
 from governance.reports.river_plans import Goal, Plan

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance import assessment
+from governance.assessment import formula
 from governance.incidents import dispatch
 from infra import toml_file, toml_text
 from infra.errors import ConfigurationError
@@ -36,7 +36,7 @@ READERS: dict[str, Callable[[Path, str], object]] = {
     "mappings": lambda _, text: mapping.read(text, catalogue()),
     "rules": lambda _, text: rule_file.read(text, catalogue()),
     "processes": lambda _, text: dispatch.read(text),
-    "formula": lambda _, text: assessment.read(text),
+    "formula": lambda _, text: formula.read(text),
     "stations": lambda _, text: registry_toml.read(text, catalogue()),
     "contacts": lambda _, text: toml_file.parse(text, Anything),
     "settings": settings_file,

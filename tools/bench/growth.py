@@ -19,6 +19,7 @@ import psutil
 import sqlalchemy as sa
 from rich.console import Console
 
+from governance.incidents import queries as incident_queries
 from governance.incidents import store as incidents
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.model import Action, Order
@@ -181,14 +182,16 @@ def _questions(folder: Path, are_open: int, closed: int) -> Row:
         record = cpu_ms(lambda: new(connection), tries=1)
     found = {
         "incident opened, ms": record,
-        "newest 100, ms": asked(lambda c: incidents.list_incidents(c, limit=100)),
-        "100 open, ms": asked(lambda c: incidents.list_incidents(c, open_only=True, limit=100)),
+        "newest 100, ms": asked(lambda c: incident_queries.list_incidents(c, limit=100)),
+        "100 open, ms": asked(lambda c: incident_queries.list_incidents(c, open_only=True, limit=100)),
         "100 closed, from the middle, ms": asked(
-            lambda c: incidents.list_incidents(c, open_only=False, limit=100, before_id=(are_open + closed) // 2 + 100)
+            lambda c: incident_queries.list_incidents(
+                c, open_only=False, limit=100, before_id=(are_open + closed) // 2 + 100
+            )
         ),
-        "100 of a station, ms": asked(lambda c: incidents.list_incidents(c, station="bench-7", limit=100)),
-        "counts, ms": asked(incidents.counts),
-        "worklist, ms": asked(lambda c: incidents.worklist(c, OFFICE, now_ms(), limit=100)),
+        "100 of a station, ms": asked(lambda c: incident_queries.list_incidents(c, station="bench-7", limit=100)),
+        "counts, ms": asked(incident_queries.counts),
+        "worklist, ms": asked(lambda c: incident_queries.worklist(c, OFFICE, now_ms(), limit=100)),
     }
     db.close()
     return found

@@ -9,16 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from api.requests import whole_number
-from governance.assessment import (
-    Assessment,
-    Case,
-    DayOfWater,
-    GroupBy,
-    Indicator,
-    Row,
-    Share,
-    WaterOfReach,
-)
+from governance.assessment.model import Assessment, Case, DayOfWater, GroupBy, Indicator, Row, Share, WaterOfReach
 from infra.texts import Text
 from infra.times import beijing, beijing_day
 from sensors.standards.gb3838 import WaterClass

@@ -12,7 +12,7 @@ from api.titles import titled
 from governance.incidents import lifecycle
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.model import Action, Incident, State
-from governance.incidents.store import Counts
+from governance.incidents.queries import Counts
 from infra.texts import Text, say
 from ingest.analysis.live_classes import ShownClass
 from ingest.ledger import Account

@@ -31,11 +31,10 @@ PARTS_OF_MOVE: Final = 40.0
 
 
 class UpstreamPath(NamedTuple):
-    """One station lies above another; travel time of the water in ms: usual, least and most, 0 where unknown."""
+    """One station lies above another; travel time of the water in ms: least and most, 0 where unknown."""
 
     above: int
     below: int
-    usual_ms: int = 0
     least_ms: int = 0
     most_ms: int = 0
 

@@ -226,6 +226,11 @@ class Actor:
             raise Forbidden(text, tuple(sorted(RIGHTS[self.role])))
 
 
+def may_be_responsible(role: Role) -> bool:
+    """Whether a case can be somebody's who has this role."""
+    return Right.HANDLE in RIGHTS[role] or role in ROLES_WITH_TERMS
+
+
 def administrator(name: str) -> Actor:
     """Somebody who may do everything everywhere: also anybody on an open site."""
     return Actor(name, Role.ADMINISTRATOR)
